@@ -1,0 +1,11 @@
+//! What the eBPF programs and user space agree on: wire records, the layout table, probe roles, VFIO's uAPI numbers.
+//!
+//! `no_std`, and nothing here allocates or fails. Every structure that crosses the boundary is `repr(C)` without
+//! implicit padding and has its size asserted at compile time; all integers are in host byte order.
+#![no_std]
+
+pub mod layout;
+pub mod role;
+pub mod stats;
+pub mod uapi;
+pub mod wire;

@@ -1,0 +1,63 @@
+//! What a probed function is for. One eBPF program serves all functions of a role.
+
+/// The part a probed kernel function plays in a migration.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// `vfio_mig_get_next_state()`.
+    NextState = 0,
+    /// A driver's `vfio_migration_ops.migration_set_state`.
+    SetState = 1,
+    /// A driver's `vfio_migration_ops.migration_get_state`.
+    GetState = 2,
+    /// A driver's `vfio_migration_ops.migration_get_data_size`.
+    DataSize = 3,
+    /// `file_operations.read` of a driver's data fd.
+    Read = 4,
+    /// `file_operations.write` of a driver's data fd.
+    Write = 5,
+    /// `file_operations.unlocked_ioctl` of a driver's data fd.
+    DataIoctl = 6,
+    /// `file_operations.release` of a driver's data fd.
+    Release = 7,
+    /// `vfio_device_fops_unl_ioctl()`.
+    DeviceIoctl = 8,
+    /// `vfio_df_open()` (6.6+) or what opened a device before.
+    Open = 9,
+    /// `vfio_df_close()` (6.6+) or what closed a device before.
+    Close = 10,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 11] = [
+        Self::NextState,
+        Self::SetState,
+        Self::GetState,
+        Self::DataSize,
+        Self::Read,
+        Self::Write,
+        Self::DataIoctl,
+        Self::Release,
+        Self::DeviceIoctl,
+        Self::Open,
+        Self::Close,
+    ];
+
+    /// Short name, as users see it in the summary.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NextState => "next_state",
+            Self::SetState => "set_state",
+            Self::GetState => "get_state",
+            Self::DataSize => "data_size",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::DataIoctl => "data_ioctl",
+            Self::Release => "release",
+            Self::DeviceIoctl => "device_ioctl",
+            Self::Open => "open",
+            Self::Close => "close",
+        }
+    }
+}

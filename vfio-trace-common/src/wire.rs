@@ -1,0 +1,294 @@
+//! The records that eBPF programs put into the ring buffer.
+//!
+//! A record is a [`Header`] followed by the body that [`Header::kind`] names. A reader must use [`Header::len`] and
+//! ignore bytes past the body it knows, so that a body may grow at its end without a new [`VERSION`].
+
+/// Version of everything in this module; changes when an existing field moves or changes its meaning.
+pub const VERSION: u16 = 1;
+
+/// Bytes of a task's `comm`, NUL padded (`TASK_COMM_LEN`, include/linux/sched.h).
+pub const COMM_LEN: usize = 16;
+/// Longest device name kept, NUL padded: an mdev UUID has 36 characters, a PCI address 12.
+pub const NAME_LEN: usize = 64;
+/// Longest driver name kept, NUL padded.
+pub const DRIVER_LEN: usize = 32;
+
+/// Declares a plain-data wire structure with an asserted size.
+macro_rules! wire {
+    ($(#[$doc:meta])* pub struct $name:ident = $size:literal { $($(#[$fdoc:meta])* pub $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(
+            feature = "user",
+            derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+        )]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+        const _: () = assert!(core::mem::size_of::<$name>() == $size);
+        const _: () = assert!($size % 8 == 0);
+    };
+}
+
+/// What a record's body is. Numbers are part of the recording format: never reuse one.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Device`]: a device seen for the first time, or opened.
+    Device = 1,
+    /// [`NextState`]: the core told a driver which state comes next; the arc `current → next` starts when it returns 0.
+    NextState = 2,
+    /// [`SetState`]: a driver's `migration_set_state` returned.
+    SetState = 3,
+    /// [`GetState`]: a driver's `migration_get_state` returned.
+    GetState = 4,
+    /// [`DataSize`]: a driver's `migration_get_data_size` returned.
+    DataSize = 5,
+    /// [`DataIo`]: `read()` on a data fd returned.
+    Read = 6,
+    /// [`DataIo`]: `write()` on a data fd returned.
+    Write = 7,
+    /// [`PrecopyInfo`]: an ioctl on a data fd returned.
+    PrecopyInfo = 8,
+    /// [`DataRelease`]: the last reference to a data fd is gone.
+    DataRelease = 9,
+    /// [`Ioctl`]: VFIO_DEVICE_FEATURE or VFIO_DEVICE_RESET returned.
+    Ioctl = 10,
+    /// [`Open`]: a device was opened.
+    Open = 11,
+    /// [`Close`]: a device was closed.
+    Close = 12,
+}
+
+impl Kind {
+    /// The kind with this number, `None` for one that this version does not know.
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Device,
+            2 => Self::NextState,
+            3 => Self::SetState,
+            4 => Self::GetState,
+            5 => Self::DataSize,
+            6 => Self::Read,
+            7 => Self::Write,
+            8 => Self::PrecopyInfo,
+            9 => Self::DataRelease,
+            10 => Self::Ioctl,
+            11 => Self::Open,
+            12 => Self::Close,
+            _ => return None,
+        })
+    }
+}
+
+wire! {
+    /// What every record starts with.
+    pub struct Header = 64 {
+        /// Bytes of the whole record, header included.
+        pub len: u16,
+        /// A [`Kind`].
+        pub kind: u16,
+        /// Index of the probe that made it: the slot in the statistics map.
+        pub probe: u16,
+        /// CPU it was made on.
+        pub cpu: u16,
+        /// Process (`tgid`; what user space calls pid).
+        pub tgid: u32,
+        /// Thread (`pid` in the kernel).
+        pub tid: u32,
+        /// CLOCK_MONOTONIC in ns when the traced function was entered.
+        pub start_ns: u64,
+        /// CLOCK_MONOTONIC in ns when it returned; equals `start_ns` for records made at entry.
+        pub end_ns: u64,
+        /// Address of the `struct vfio_device`, 0 if not known. An identity, never dereferenced in user space.
+        pub device: u64,
+        /// Address of the data fd's `struct file`, 0 if the record has none.
+        pub file: u64,
+        /// The thread's name.
+        pub comm: [u8; COMM_LEN],
+    }
+}
+
+wire! {
+    /// Body of [`Kind::Device`]. Pointers are 0 where the kernel has none or the layout is not known.
+    pub struct Device = 184 {
+        /// `dev_name(device->dev)`: PCI address or mdev UUID.
+        pub name: [u8; NAME_LEN],
+        /// `device->dev->driver->name`.
+        pub driver: [u8; DRIVER_LEN],
+        /// `device->migration_flags` (`VFIO_MIGRATION_*`).
+        pub migration_flags: u64,
+        /// `device->mig_ops`, 0 for a device without migration.
+        pub mig_ops: u64,
+        /// `device->log_ops`, 0 for a device without dirty tracking.
+        pub log_ops: u64,
+        /// `mig_ops->migration_set_state`.
+        pub set_state: u64,
+        /// `mig_ops->migration_get_state`.
+        pub get_state: u64,
+        /// `mig_ops->migration_get_data_size`.
+        pub get_data_size: u64,
+        /// `log_ops->log_start`.
+        pub log_start: u64,
+        /// `log_ops->log_stop`.
+        pub log_stop: u64,
+        /// `log_ops->log_read_and_clear`.
+        pub log_read_and_clear: u64,
+        /// Bits of [`device_known`]: which of the above could be read.
+        pub known: u32,
+        /// Zero.
+        pub reserved: u32,
+        /// The probe role (a [`crate::role::Role`]) through which the device was seen.
+        pub seen_by: u32,
+        /// Zero.
+        pub reserved2: u32,
+    }
+}
+
+/// Bits of [`Device::known`].
+pub mod device_known {
+    /// `name` was read.
+    pub const NAME: u32 = 1 << 0;
+    /// `driver` was read.
+    pub const DRIVER: u32 = 1 << 1;
+    /// `migration_flags` was read.
+    pub const FLAGS: u32 = 1 << 2;
+    /// `mig_ops` was read (0 then means: no migration).
+    pub const MIG_OPS: u32 = 1 << 3;
+    /// `log_ops` was read (0 then means: no dirty tracking).
+    pub const LOG_OPS: u32 = 1 << 4;
+}
+
+wire! {
+    /// Body of [`Kind::NextState`]: one call of `vfio_mig_get_next_state()`.
+    pub struct NextState = 16 {
+        /// State the driver is in (`enum vfio_device_mig_state`).
+        pub current: u32,
+        /// State it was asked to reach in the end.
+        pub target: u32,
+        /// State it must go to now; meaningless unless `ret` is 0.
+        pub next: u32,
+        /// 0 or a negative errno.
+        pub ret: i32,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::SetState`]: one call of a driver's `migration_set_state()`. `Header::file` is the file it returned.
+    pub struct SetState = 48 {
+        /// State asked for.
+        pub target: u32,
+        /// 0 or a negative errno.
+        pub ret: i32,
+        /// `file->f_op` of the returned file, 0 without one. The following are its members.
+        pub f_op: u64,
+        /// `f_op->read`.
+        pub read: u64,
+        /// `f_op->write`.
+        pub write: u64,
+        /// `f_op->unlocked_ioctl`.
+        pub unlocked_ioctl: u64,
+        /// `f_op->release`.
+        pub release: u64,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::GetState`].
+    pub struct GetState = 8 {
+        /// The state it gave; meaningless unless `ret` is 0.
+        pub state: u32,
+        /// 0 or a negative errno.
+        pub ret: i32,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::DataSize`].
+    pub struct DataSize = 16 {
+        /// `stop_copy_length` in bytes; meaningless unless `ret` is 0.
+        pub stop_copy_length: u64,
+        /// 0 or a negative errno.
+        pub ret: i32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::Read`] and [`Kind::Write`].
+    pub struct DataIo = 24 {
+        /// Bytes that user space asked to move.
+        pub requested: u64,
+        /// Bytes moved, or a negative errno.
+        pub ret: i64,
+        /// `file->f_pos` at entry: the offset in the stream; -1 if it could not be read.
+        pub pos: i64,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::PrecopyInfo`]: an ioctl on a data fd (`struct vfio_precopy_info`, uapi/linux/vfio.h).
+    pub struct PrecopyInfo = 32 {
+        /// The ioctl's number; `VFIO_MIG_GET_PRECOPY_INFO` for all that is defined today.
+        pub cmd: u32,
+        /// 0 or a negative errno.
+        pub ret: i32,
+        /// `argsz` as user space gave it.
+        pub argsz: u32,
+        /// `flags` as the driver left them.
+        pub flags: u32,
+        /// `initial_bytes`; meaningless unless `ret` is 0.
+        pub initial_bytes: u64,
+        /// `dirty_bytes`; meaningless unless `ret` is 0.
+        pub dirty_bytes: u64,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::DataRelease`].
+    pub struct DataRelease = 8 {
+        /// `file->f_pos` at release: how far the stream got; -1 if it could not be read.
+        pub pos: i64,
+    }
+}
+
+/// Payload bytes of `struct vfio_device_feature` that an [`Ioctl`] keeps: enough for every migration feature.
+pub const FEATURE_WORDS: usize = 4;
+
+wire! {
+    /// Body of [`Kind::Ioctl`]: VFIO_DEVICE_FEATURE or VFIO_DEVICE_RESET on a device fd.
+    pub struct Ioctl = 80 {
+        /// `VFIO_DEVICE_FEATURE` or `VFIO_DEVICE_RESET`.
+        pub cmd: u32,
+        /// What the ioctl returned: 0 or more, or a negative errno.
+        pub ret: i32,
+        /// `vfio_device_feature.argsz`; 0 for a reset.
+        pub argsz: u32,
+        /// `vfio_device_feature.flags`: feature number and `VFIO_DEVICE_FEATURE_{GET,SET,PROBE}`; 0 for a reset.
+        pub flags: u32,
+        /// First bytes of `vfio_device_feature.data` at entry.
+        pub data_in: [u64; FEATURE_WORDS],
+        /// The same at return.
+        pub data_out: [u64; FEATURE_WORDS],
+    }
+}
+
+wire! {
+    /// Body of [`Kind::Open`].
+    pub struct Open = 8 {
+        /// 0 or a negative errno.
+        pub ret: i32,
+        /// `device->open_count` after it, `u32::MAX` if not known.
+        pub open_count: u32,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::Close`].
+    pub struct Close = 8 {
+        /// `device->open_count` before it, `u32::MAX` if not known.
+        pub open_count: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}

@@ -1,0 +1,1 @@
+//! Record -> typed event, and the event as JSON.

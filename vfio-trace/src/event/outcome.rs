@@ -1,0 +1,110 @@
+//! How something ended: `result` and `errno` of the output.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use crate::kernel;
+
+/// An error number, positive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Errno(pub u32);
+
+impl Errno {
+    /// `EINVAL`.
+    pub const EINVAL: Self = Self(22);
+    /// `ENFILE`.
+    pub const ENFILE: Self = Self(23);
+    /// `EMFILE`.
+    pub const EMFILE: Self = Self(24);
+    /// `EFAULT`.
+    pub const EFAULT: Self = Self(14);
+    /// `ENOMSG`: from `read()` on a data fd in PRE_COPY: nothing more for now.
+    pub const ENOMSG: Self = Self(42);
+
+    /// The errno in a kernel function's return value; `None` if that is not negative.
+    pub fn from_ret(ret: i64) -> Option<Self> {
+        (ret < 0).then(|| Self(u32::try_from(ret.unsigned_abs()).unwrap_or(u32::MAX)))
+    }
+
+    /// `EINVAL`; a number without a name as `errno 9999`.
+    pub fn name(self) -> Cow<'static, str> {
+        match i32::try_from(self.0).ok().and_then(kernel::errno::name) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("errno {}", self.0)),
+        }
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name())
+    }
+}
+
+/// How a call or an arc ended. In JSON: the fields `result` and `errno`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It did what was asked.
+    Ok,
+    /// It was tried and went wrong.
+    Failed(Errno),
+    /// The core refused the arc before the driver tried it: forbidden, or not supported by the device.
+    Refused(Errno),
+    /// Its end was not seen.
+    Unknown,
+}
+
+impl Outcome {
+    /// From a kernel function's return value: negative is an errno.
+    pub fn from_ret(ret: impl Into<i64>) -> Self {
+        Errno::from_ret(ret.into()).map_or(Self::Ok, Self::Failed)
+    }
+
+    /// The value of `result`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed(_) => "failed",
+            Self::Refused(_) => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The error, if it ended with one.
+    pub const fn errno(self) -> Option<Errno> {
+        match self {
+            Self::Failed(errno) | Self::Refused(errno) => Some(errno),
+            Self::Ok | Self::Unknown => None,
+        }
+    }
+
+    /// Whether it is known to have done what was asked.
+    pub const fn is_ok(self) -> bool {
+        matches!(self, Self::Ok)
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_struct("Outcome", 2)?;
+        map.serialize_field("result", self.name())?;
+        map.serialize_field("errno", &self.errno().map(Errno::name))?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn return_values() {
+        assert_eq!(Outcome::from_ret(0), Outcome::Ok);
+        assert_eq!(Outcome::from_ret(5), Outcome::Ok);
+        assert_eq!(Outcome::from_ret(-22), Outcome::Failed(Errno::EINVAL));
+        assert_eq!(Outcome::from_ret(i64::MIN).errno(), Some(Errno(u32::MAX)));
+        assert_eq!(Errno(u32::MAX).name(), "errno 4294967295");
+        assert_eq!(Errno::EINVAL.to_string(), "EINVAL");
+    }
+}

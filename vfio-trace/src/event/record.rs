@@ -1,0 +1,200 @@
+//! Bytes from a record source -> one typed record. Nothing is interpreted here.
+
+use thiserror::Error;
+use vfio_trace_common::{uapi, wire};
+use zerocopy::FromBytes;
+
+/// One wire record: what every record has, and what its kind adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who, when, and on which device and file.
+    pub header: wire::Header,
+    /// What happened.
+    pub body: Body,
+}
+
+/// A record's body, by [`wire::Kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A device seen for the first time, or opened.
+    Device(wire::Device),
+    /// The core said which state comes next.
+    NextState(wire::NextState),
+    /// The driver's `migration_set_state` returned.
+    SetState(wire::SetState),
+    /// The driver's `migration_get_state` returned.
+    GetState(wire::GetState),
+    /// The driver's `migration_get_data_size` returned.
+    DataSize(wire::DataSize),
+    /// `read()` on a data fd returned.
+    Read(wire::DataIo),
+    /// `write()` on a data fd returned.
+    Write(wire::DataIo),
+    /// An ioctl on a data fd returned.
+    PrecopyInfo(wire::PrecopyInfo),
+    /// The last reference to a data fd is gone.
+    DataRelease(wire::DataRelease),
+    /// VFIO_DEVICE_FEATURE or VFIO_DEVICE_RESET returned.
+    Ioctl(wire::Ioctl),
+    /// A device was opened.
+    Open(wire::Open),
+    /// A device is being closed.
+    Close(wire::Close),
+}
+
+/// Why bytes are not a record. Callers count these and go on: records do not depend on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Less than a header.
+    #[error("a record of {have} bytes is shorter than its header")]
+    ShortHeader {
+        /// Bytes there are.
+        have: usize,
+    },
+    /// The header promises more bytes than there are.
+    #[error("a record of {len} bytes ends after {have}")]
+    Truncated {
+        /// Bytes the header promises.
+        len: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// A kind that this version does not know.
+    #[error("unknown record kind {kind}")]
+    UnknownKind {
+        /// The number.
+        kind: u16,
+    },
+    /// The body is shorter than its kind needs.
+    #[error("{kind:?} record: its body has {have} bytes, needs {need}")]
+    ShortBody {
+        /// What it says it is.
+        kind: wire::Kind,
+        /// Bytes of the body.
+        have: usize,
+        /// Bytes the kind needs.
+        need: usize,
+    },
+    /// An ioctl that the eBPF side should not have reported.
+    #[error("unexpected ioctl {cmd:#x} on a device")]
+    UnknownIoctl {
+        /// The ioctl's number.
+        cmd: u32,
+    },
+}
+
+impl Record {
+    /// Decodes one record. Bytes behind [`wire::Header::len`] and behind the known body are ignored: the ring buffer
+    /// rounds up, and a newer eBPF side may say more.
+    ///
+    /// # Errors
+    ///
+    /// See [`DecodeError`]; no content of `bytes` panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let have = bytes.len();
+        let Ok((header, _)) = wire::Header::read_from_prefix(bytes) else {
+            return Err(DecodeError::ShortHeader { have });
+        };
+        let len = usize::from(header.len);
+        let record = bytes.get(..len).ok_or(DecodeError::Truncated { len, have })?;
+        let body = record.get(size_of::<wire::Header>()..).ok_or(DecodeError::ShortHeader { have: len })?;
+        let kind =
+            wire::Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
+        Ok(Self { header, body: Body::decode(kind, body)? })
+    }
+}
+
+impl Body {
+    fn decode(kind: wire::Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        use wire::Kind;
+        Ok(match kind {
+            Kind::Device => Self::Device(take(kind, body)?),
+            Kind::NextState => Self::NextState(take(kind, body)?),
+            Kind::SetState => Self::SetState(take(kind, body)?),
+            Kind::GetState => Self::GetState(take(kind, body)?),
+            Kind::DataSize => Self::DataSize(take(kind, body)?),
+            Kind::Read => Self::Read(take(kind, body)?),
+            Kind::Write => Self::Write(take(kind, body)?),
+            Kind::PrecopyInfo => Self::PrecopyInfo(take(kind, body)?),
+            Kind::DataRelease => Self::DataRelease(take(kind, body)?),
+            Kind::Ioctl => match take::<wire::Ioctl>(kind, body)? {
+                ioctl if matches!(ioctl.cmd, uapi::VFIO_DEVICE_FEATURE | uapi::VFIO_DEVICE_RESET) => {
+                    Self::Ioctl(ioctl)
+                },
+                ioctl => return Err(DecodeError::UnknownIoctl { cmd: ioctl.cmd }),
+            },
+            Kind::Open => Self::Open(take(kind, body)?),
+            Kind::Close => Self::Close(take(kind, body)?),
+        })
+    }
+}
+
+fn take<T: FromBytes>(kind: wire::Kind, body: &[u8]) -> Result<T, DecodeError> {
+    match T::read_from_prefix(body) {
+        Ok((value, _)) => Ok(value),
+        Err(_) => Err(DecodeError::ShortBody { kind, have: body.len(), need: size_of::<T>() }),
+    }
+}
+
+/// Text of a NUL padded field. Bytes that are not UTF-8 (a `comm` is cut at 15 bytes) become U+FFFD.
+pub(crate) fn text(field: &[u8]) -> String {
+    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(field.get(..end).unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::fixture;
+
+    fn close() -> Vec<u8> {
+        fixture::bytes(&fixture::Script::new(7).close(1).records()[0])
+    }
+
+    #[test]
+    fn longer_records_are_accepted_and_shorter_ones_named() {
+        let good = close();
+        let record = Record::decode(&good).unwrap();
+        assert!(matches!(record.body, Body::Close(wire::Close { open_count: 1, .. })));
+
+        let mut longer = good.clone();
+        longer.extend([0xff; 16]);
+        assert_eq!(Record::decode(&longer), Ok(record), "bytes behind len");
+        longer[0] += 16;
+        assert_eq!(Record::decode(&longer).unwrap().body, record.body, "a body that has grown");
+
+        let cut = |n: usize| Record::decode(&good[..n]);
+        assert_eq!(cut(63), Err(DecodeError::ShortHeader { have: 63 }));
+        assert_eq!(cut(71), Err(DecodeError::Truncated { len: 72, have: 71 }));
+        let mut short = good.clone();
+        short[0] = 68;
+        let error = DecodeError::ShortBody { kind: wire::Kind::Close, have: 4, need: 8 };
+        assert_eq!(Record::decode(&short), Err(error));
+        short[0] = 10;
+        assert_eq!(Record::decode(&short), Err(DecodeError::ShortHeader { have: 10 }));
+        let mut unknown = good;
+        unknown[2] = 99;
+        assert_eq!(Record::decode(&unknown), Err(DecodeError::UnknownKind { kind: 99 }));
+    }
+
+    #[test]
+    fn text_ends_at_the_first_nul() {
+        assert_eq!(text(b"qemu\0junk"), "qemu");
+        assert_eq!(text(b"full"), "full");
+        assert_eq!(text(b"caf\xc3\0"), "caf\u{fffd}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Record::decode(&bytes);
+        }
+
+        #[test]
+        fn what_was_written_is_read_back(record in fixture::any_record()) {
+            prop_assert_eq!(Record::decode(&fixture::bytes(&record)), Ok(record));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What this kernel offers: symbols, BTF, modules, capabilities.

@@ -1,0 +1,46 @@
+//! `cargo xtask VERB`: sets up, builds, shows and tests vfio-trace. One file per verb.
+
+mod build;
+mod cache;
+mod cmd;
+mod lab;
+mod progress;
+mod setup;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::progress::say;
+
+/// Sets up, builds, shows and tests vfio-trace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make this machine ready: BPF core library, bpf-linker, Debian packages, kernels and modules of the lab.
+    Setup(setup::Args),
+    /// Build the release binaries (sets up what the build needs).
+    Build(build::Args),
+    /// Boot a stock kernel in QEMU and run something in it.
+    #[command(subcommand)]
+    Lab(lab::Verb),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup(args) => setup::main(&args),
+        Verb::Build(args) => build::main(&args),
+        Verb::Lab(verb) => lab::main(verb),
+    };
+    done.unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}

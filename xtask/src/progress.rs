@@ -1,0 +1,20 @@
+//! What xtask says to the person who waits: one line per step, on standard error, with the time since the start.
+
+use std::{
+    io::Write as _,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// Time since the first line was printed.
+fn elapsed() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// Prints one line. Several threads report at once: a line is written in one piece.
+pub(crate) fn say(message: &str) {
+    let line = format!("[{:6.1}s] {message}\n", elapsed().as_secs_f64());
+    // Nobody left to read progress is no reason to stop.
+    drop(std::io::stderr().lock().write_all(line.as_bytes()));
+}
