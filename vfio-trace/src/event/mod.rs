@@ -1,1 +1,36 @@
 //! Record -> typed event, and the event as JSON.
+
+mod assemble;
+mod clock;
+mod devices;
+mod filter;
+mod json;
+mod kind;
+mod outcome;
+mod record;
+mod report;
+mod sessions;
+mod state;
+mod types;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    assemble::{Assembler, HOLD_NS},
+    clock::ClockAnchor,
+    filter::Filter,
+    json::{SCHEMA, SCHEMA_ID, event_line, start_line, summary_line},
+    kind::{Kind, UnknownKind},
+    outcome::{Errno, Outcome},
+    record::{Body, DecodeError, Record},
+    report::{ProbeReport, Start, Summary},
+    state::{Feature, MigFlags, MigState},
+    types::{
+        ArcStep, Close, Data, DataClose, DataIo, DataIoctl, DataSize, DeviceRef, DeviceSeen, Direction, Dry,
+        Event, FeatureCall, FeatureDetail, FeatureOp, GetState, Open, PrecopyInfo, Process, Reset, SetState,
+        Via,
+    },
+};

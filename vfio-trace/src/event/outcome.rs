@@ -17,6 +17,8 @@ impl Errno {
     pub const ENFILE: Self = Self(23);
     /// `EMFILE`.
     pub const EMFILE: Self = Self(24);
+    /// `ENOMEM`.
+    pub const ENOMEM: Self = Self(12);
     /// `EFAULT`.
     pub const EFAULT: Self = Self(14);
     /// `ENOMSG`: from `read()` on a data fd in PRE_COPY: nothing more for now.

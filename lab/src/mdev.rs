@@ -1,0 +1,167 @@
+//! Mediated devices and VFIO groups through sysfs: create, remove, who holds them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::wait;
+
+const DEVICES: &str = "/sys/bus/mdev/devices";
+const PARENTS: &str = "/sys/class/mdev_bus";
+
+/// The device names that tests can rely on, by position: source and destination.
+pub(crate) const DEFAULT_UUIDS: [&str; 4] = [
+    "11111111-1111-1111-1111-111111111111",
+    "22222222-2222-2222-2222-222222222222",
+    "33333333-3333-3333-3333-333333333333",
+    "44444444-4444-4444-4444-444444444444",
+];
+
+/// A mediated device that this process created, and removes when dropped unless it is kept.
+#[derive(Debug)]
+pub(crate) struct Mdev {
+    uuid: String,
+    timeout: Duration,
+    keep: bool,
+}
+
+impl Mdev {
+    /// Creates a device in its initial state. One of that name which nobody holds is replaced: a device's migration
+    /// state outlives its close, so a left-over is no clean start.
+    pub(crate) fn create(uuid: &str, mdev_type: &str, timeout: Duration) -> Result<Self> {
+        if sysfs(uuid).exists() {
+            remove(uuid, timeout)?;
+        }
+        let create = supported_type(mdev_type)?.join("create");
+        fs::write(&create, uuid).with_context(|| {
+            format!("cannot create {uuid} through {}; are all ports of the parent in use?", create.display())
+        })?;
+        let device = Self { uuid: uuid.to_owned(), timeout, keep: false };
+        // The group's node is devtmpfs's work, which is done by another thread.
+        wait::until(&format!("the VFIO group of {uuid}"), timeout, || {
+            Ok(group(uuid).ok().filter(|number| group_node(*number).exists()))
+        })?;
+        Ok(device)
+    }
+
+    pub(crate) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Removes the device now, with the error that dropping would swallow.
+    pub(crate) fn remove(mut self) -> Result<()> {
+        if std::mem::replace(&mut self.keep, true) {
+            return Ok(());
+        }
+        remove(&self.uuid, self.timeout)
+    }
+}
+
+impl Drop for Mdev {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Only reached on the way out of a failure, which is the error worth telling.
+            drop(remove(&self.uuid, self.timeout));
+        }
+    }
+}
+
+/// The sysfs directory of a mediated device, whether it exists or not.
+pub(crate) fn sysfs(uuid: &str) -> PathBuf {
+    Path::new(DEVICES).join(uuid)
+}
+
+/// The IOMMU group of an mdev or a PCI device.
+pub(crate) fn group(name: &str) -> Result<u32> {
+    let link = [sysfs(name), Path::new("/sys/bus/pci/devices").join(name)]
+        .into_iter()
+        .map(|device| device.join("iommu_group"))
+        .find(|link| link.exists())
+        .with_context(|| format!("{name} is neither an mdev nor a PCI device with an IOMMU group here; see {DEVICES}"))?;
+    let target = fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))?;
+    target
+        .file_name()
+        .and_then(|number| number.to_str()?.parse().ok())
+        .with_context(|| format!("{} does not name a group", target.display()))
+}
+
+/// `/dev/vfio/N`.
+pub(crate) fn group_node(number: u32) -> PathBuf {
+    Path::new("/dev/vfio").join(number.to_string())
+}
+
+fn supported_type(mdev_type: &str) -> Result<PathBuf> {
+    let parents = fs::read_dir(PARENTS)
+        .with_context(|| format!("{PARENTS} is not there: no mdev driver is loaded; modprobe mtty"))?;
+    parents
+        .flatten()
+        .map(|parent| parent.path().join("mdev_supported_types").join(mdev_type))
+        .find(|path| path.is_dir())
+        .with_context(|| format!("no parent in {PARENTS} offers the mdev type {mdev_type}; see its mdev_supported_types"))
+}
+
+/// Removing a device that somebody holds blocks in the kernel, beyond any signal: look first, then do it aside.
+fn remove(uuid: &str, timeout: Duration) -> Result<()> {
+    let node = group(uuid).map(group_node)?;
+    wait::until(&format!("{uuid} to be closed"), timeout, || Ok(holders(&node).is_empty().then_some(())))
+        .with_context(|| format!("{uuid} cannot be removed, it is held by {}; end that first", holders(&node).join(", ")))?;
+    let path = sysfs(uuid).join("remove");
+    let (done, outcome) = mpsc::channel();
+    thread::spawn(move || drop(done.send(fs::write(path, "1"))));
+    match outcome.recv_timeout(timeout) {
+        Ok(result) => result.with_context(|| format!("the kernel refused to remove {uuid}"))?,
+        Err(_) => bail!("timed out after {} s waiting for {uuid} to be removed; see dmesg for who holds it", timeout.as_secs()),
+    }
+    wait::until(&format!("{uuid} to vanish from sysfs"), timeout, || Ok((!sysfs(uuid).exists()).then_some(())))
+}
+
+/// The processes that have a file open, as `comm (pid)`.
+fn holders(file: &Path) -> Vec<String> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|process| {
+            fs::read_dir(process.path().join("fd"))
+                .is_ok_and(|fds| fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == file)))
+        })
+        .map(|process| {
+            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            format!("{} ({})", comm.trim(), process.file_name().to_string_lossy())
+        })
+        .collect()
+}
+
+/// A UUID by position in the default list.
+pub(crate) fn default_uuid(index: usize) -> Result<&'static str> {
+    DEFAULT_UUIDS
+        .get(index)
+        .copied()
+        .ok_or_else(|| anyhow!("at most {} devices can be created in one run", DEFAULT_UUIDS.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_file_is_held_by_this_process() {
+        let path = std::env::temp_dir().join(format!("lab-holders-{}", std::process::id()));
+        let file = fs::File::create(&path).unwrap();
+        let held = holders(&path);
+        drop(file);
+        assert!(held.iter().any(|holder| holder.ends_with(&format!("({})", std::process::id()))), "{held:?}");
+        assert!(holders(&path).is_empty());
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_device_is_named_in_the_error() {
+        let error = group("no-such-device").unwrap_err().to_string();
+        assert!(error.contains("no-such-device"), "{error}");
+    }
+}

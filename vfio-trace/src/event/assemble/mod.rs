@@ -1,0 +1,498 @@
+//! Records in the order of the ring buffer -> events: arcs get their ends, requests become one event each.
+//!
+//! Pure: the same records give the same events. A record is made when the traced function returns, so a request comes
+//! inside out: the arcs that begin, the driver's `set_state`, the ioctl around it, all on one thread. Any of them may
+//! be missing; then the event says less, but what it says is in the records that came.
+
+mod ioctl;
+mod thread;
+
+use std::{collections::BTreeMap, mem};
+
+use vfio_trace_common::{
+    uapi,
+    wire::{self, Header},
+};
+
+use self::{
+    ioctl::Request,
+    thread::{Held, OpenArc, Reported, Thread},
+};
+use super::{
+    ArcStep, Body, Close, Data, DataIo, DataIoctl, DataSize, DeviceRef, Direction, Dry, Errno, Event,
+    FeatureCall, GetState, Kind, MigState, Open, Outcome, PrecopyInfo, Process, Record, Reset, SetState, Via,
+    devices::Devices, record, sessions::Sessions,
+};
+
+/// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes
+/// microseconds unless the thread is preempted between two returns.
+pub const HOLD_NS: u64 = 250_000_000;
+
+/// Turns records into events.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    devices: Devices,
+    sessions: Sessions,
+    /// By thread id; ordered, so that what is left at the end comes out the same every time.
+    threads: BTreeMap<u32, Thread>,
+    /// Latest time seen.
+    now_ns: u64,
+    /// When something has to be given up waiting for; `None`: nothing waits.
+    deadline_ns: Option<u64>,
+}
+
+impl Assembler {
+    /// An assembler that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the next record; gives the events that it completes, in order.
+    pub fn push(&mut self, record: &Record) -> Vec<Event> {
+        let mut out = Vec::new();
+        let header = &record.header;
+        self.give_up(header.end_ns, &mut out);
+        match &record.body {
+            Body::Device(body) => self.device(header, body, &mut out),
+            Body::NextState(body) => self.next_state(header, *body, &mut out),
+            Body::SetState(body) => self.set_state(header, body, &mut out),
+            Body::GetState(body) => self.get_state(header, *body, &mut out),
+            Body::DataSize(body) => self.data_size(header, *body, &mut out),
+            Body::Read(body) => self.data_io(header, *body, Direction::Save, &mut out),
+            Body::Write(body) => self.data_io(header, *body, Direction::Resume, &mut out),
+            Body::PrecopyInfo(body) => self.data_ioctl(header, body, &mut out),
+            Body::DataRelease(body) => self.data_release(header, *body, &mut out),
+            Body::Ioctl(body) => self.ioctl(header, body, &mut out),
+            Body::Open(body) => self.open(header, *body, &mut out),
+            Body::Close(body) => self.close(header, *body, &mut out),
+        }
+        if self.threads.get(&header.tid).is_some_and(Thread::is_idle) {
+            self.threads.remove(&header.tid);
+        }
+        out
+    }
+
+    /// Tells the time (CLOCK_MONOTONIC, ns) when no record does: gives events that have waited for [`HOLD_NS`]. A live
+    /// source calls it when nothing comes; without it they come with the next record, or with [`Self::finish`].
+    pub fn expire(&mut self, now_ns: u64) -> Vec<Event> {
+        let mut out = Vec::new();
+        self.give_up(now_ns, &mut out);
+        out
+    }
+
+    /// The end of the stream: what is still in flight. Arcs in progress have an unknown result.
+    pub fn finish(&mut self) -> Vec<Event> {
+        let mut out = Vec::new();
+        for thread in mem::take(&mut self.threads).into_values() {
+            out.extend(thread.held.map(|held| held.event));
+            out.extend(thread.arc.map(|arc| arc.into_event(Outcome::Unknown, None, self.now_ns)));
+        }
+        self.deadline_ns = None;
+        out
+    }
+
+    fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<Event>) {
+        let binding = self.devices.bind(header.device, body);
+        if binding.replaced {
+            self.sessions.forget_device(header.device);
+            for thread in self.threads.values_mut() {
+                if thread.arc.as_ref().is_some_and(|arc| arc.pointer == header.device) {
+                    let arc = thread.arc.take();
+                    out.extend(arc.map(|arc| arc.into_event(Outcome::Unknown, None, header.end_ns)));
+                }
+            }
+        }
+        if let Some(news) = binding.news {
+            out.push(event(header, Some(binding.device), None, Data::Device(news)));
+        }
+    }
+
+    fn next_state(&mut self, header: &Header, body: wire::NextState, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        let [from, to, target] = [body.current, body.next, body.target].map(MigState);
+        if let Some(arc) = self.thread(header.tid).arc.take() {
+            // The driver's loop goes on only after a step that worked. A request never goes on behind its target, nor
+            // changes it: then this is another request, and how the arc ended was not seen.
+            let goes_on =
+                arc.is_of(0, target, header.device) && arc.to == from && arc.to != target && header.device != 0;
+            if goes_on {
+                self.end_arc(arc, Outcome::Ok, Some(header.start_ns), out);
+            } else {
+                self.end_arc(arc, Outcome::Unknown, None, out);
+            }
+        }
+        self.overtake(header);
+        let device = self.devices.get(header.device);
+        if let Some(errno) = Errno::from_ret(body.ret.into()) {
+            self.thread(header.tid).refuse(header.end_ns);
+            let step = ArcStep { from, to: None, target, outcome: Outcome::Refused(errno) };
+            out.push(event(header, device, None, Data::Arc(step)));
+        } else if from != to {
+            let arc = OpenArc {
+                from,
+                to,
+                target,
+                start_ns: header.end_ns,
+                pointer: header.device,
+                device,
+                process: process(header),
+                overtaken_ns: None,
+            };
+            self.thread(header.tid).begin(arc);
+        }
+    }
+
+    fn set_state(&mut self, header: &Header, body: &wire::SetState, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        let target = MigState(body.target);
+        let outcome = Outcome::from_ret(body.ret);
+        self.end_request_arc(header, target, outcome, out);
+        let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
+        let device = self.devices.get(header.device);
+        let session = (outcome.is_ok() && header.file != 0).then(|| {
+            self.sessions.start(header.file, header.device, device.clone(), target, header.end_ns)
+        });
+        let outcome = if refused { as_refused(outcome) } else { outcome };
+        let via = Via::Driver;
+        let data =
+            SetState { target, via, arcs, data_fd: None, session, outcome, driver_call: Some(outcome) };
+        self.hold(header, device, Data::SetState(data));
+    }
+
+    fn get_state(&mut self, header: &Header, body: wire::GetState, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        let outcome = Outcome::from_ret(body.ret);
+        let state = outcome.is_ok().then_some(MigState(body.state));
+        let data = GetState { state, via: Via::Driver, outcome, driver_call: Some(outcome) };
+        let device = self.devices.get(header.device);
+        self.hold(header, device, Data::GetState(data));
+    }
+
+    fn data_size(&mut self, header: &Header, body: wire::DataSize, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        let outcome = Outcome::from_ret(body.ret);
+        let stop_copy_bytes = outcome.is_ok().then_some(body.stop_copy_length);
+        let data = DataSize { stop_copy_bytes, via: Via::Driver, outcome, driver_call: Some(outcome) };
+        let device = self.devices.get(header.device);
+        self.hold(header, device, Data::DataSize(data));
+    }
+
+    fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<Event>) {
+        let outcome = Outcome::from_ret(body.ret);
+        let (kind, request) = match Request::of(body) {
+            Request::SetState(target) => return self.set_state_ioctl(header, body, target, out),
+            Request::GetState => (Kind::GetState, Request::GetState),
+            Request::DataSize => (Kind::DataSize, Request::DataSize),
+            Request::Reset => return self.reset(header, outcome, out),
+            request @ Request::Feature(..) => (Kind::Feature, request),
+        };
+        let held = self.thread(header.tid).claim(kind, header, out);
+        let reported = self.thread(header.tid).has_reported(kind, header, outcome);
+        self.left_request(header, out);
+        if held.is_none() && reported {
+            return;
+        }
+        let device = self.devices.get(header.device);
+        let (device, call) = match held {
+            Some(held) => (device.or(held.event.device), Some(held.event.data)),
+            None => (device, None),
+        };
+        let driver_call = call.as_ref().and_then(Data::outcome);
+        let ok = outcome.is_ok();
+        let via = Via::Ioctl;
+        let data = match (request, call) {
+            (Request::Feature(feature, op), _) => {
+                let detail = ioctl::detail(feature, op, body);
+                Data::Feature(FeatureCall { feature, op, detail, outcome })
+            },
+            (Request::DataSize, call) => {
+                let stop_copy_bytes = match call {
+                    _ if ok => Some(body.data_out[0]),
+                    Some(Data::DataSize(call)) => call.stop_copy_bytes,
+                    _ => None,
+                };
+                Data::DataSize(DataSize { stop_copy_bytes, via, outcome, driver_call })
+            },
+            (_, call) => {
+                let state = match call {
+                    _ if ok => Some(ioctl::mig_state(body).0),
+                    Some(Data::GetState(call)) => call.state,
+                    _ => None,
+                };
+                Data::GetState(GetState { state, via, outcome, driver_call })
+            },
+        };
+        out.push(event(header, device, Some(took(header)), data));
+    }
+
+    fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        if outcome.is_ok() {
+            self.sessions.end(header.device, None);
+        }
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, Some(took(header)), Data::Reset(Reset { outcome })));
+    }
+
+    fn set_state_ioctl(&mut self, header: &Header, body: &wire::Ioctl, target: MigState, out: &mut Vec<Event>) {
+        let ret = Outcome::from_ret(body.ret);
+        let held = self.thread(header.tid).claim(Kind::SetState, header, out);
+        let reported = self.thread(header.tid).has_reported(Kind::SetState, header, ret);
+        // Without the driver's record an arc may still be open. An error that the core can add after the driver was
+        // through (no free fd, bad address) does not tell how the arc ended.
+        let arc_outcome = match ret.errno() {
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EFAULT) => Outcome::Unknown,
+            _ => ret,
+        };
+        self.end_request_arc(header, target, arc_outcome, out);
+        let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
+        if held.is_none() && reported {
+            return;
+        }
+        let device = self.devices.get(header.device);
+        let (device, call) = match held {
+            Some(Held { event: Event { device: named, data: Data::SetState(call), .. }, .. }) => {
+                (device.or(named), Some(call))
+            },
+            _ => (device, None),
+        };
+        let driver_call = call.as_ref().map(|call| call.outcome);
+        let refused = driver_call.map_or(refused, |call| matches!(call, Outcome::Refused(_)));
+        let data = SetState {
+            target: call.as_ref().map_or(target, |call| call.target),
+            via: Via::Ioctl,
+            arcs: call.as_ref().map_or(arcs, |call| call.arcs),
+            data_fd: ret.is_ok().then(|| ioctl::mig_state(body).1).flatten(),
+            session: call.as_ref().and_then(|call| call.session),
+            outcome: if refused { as_refused(ret) } else { ret },
+            driver_call,
+        };
+        out.push(event(header, device, Some(took(header)), Data::SetState(data)));
+    }
+
+    fn data_io(&mut self, header: &Header, body: wire::DataIo, direction: Direction, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let outcome = Outcome::from_ret(body.ret);
+        let bytes = u64::try_from(body.ret).ok();
+        let offset_bytes = u64::try_from(body.pos).ok();
+        let device = self.devices.get(header.device);
+        let session = self.sessions.of(header.file, header.device, device.clone());
+        let dry = match (direction, body.ret) {
+            (Direction::Save, 0) if body.requested > 0 => Some(Dry::End),
+            (Direction::Save, _) if outcome.errno() == Some(Errno::ENOMSG) => Some(Dry::ForNow),
+            _ => None,
+        };
+        let mut data = DataIo {
+            session: None,
+            bytes,
+            requested_bytes: body.requested,
+            offset_bytes,
+            dry,
+            ended: false,
+            outcome,
+        };
+        let mut named = device;
+        if let Some(session) = session {
+            session.io(direction, outcome, bytes.unwrap_or(0), offset_bytes);
+            data.session = Some(session.nr);
+            data.ended = session.ended;
+            named = session.device.clone().or(named);
+        }
+        let data = match direction {
+            Direction::Save => Data::Read(data),
+            Direction::Resume => Data::Write(data),
+        };
+        out.push(event(header, named, Some(took(header)), data));
+    }
+
+    fn data_ioctl(&mut self, header: &Header, body: &wire::PrecopyInfo, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let outcome = Outcome::from_ret(body.ret);
+        let device = self.devices.get(header.device);
+        let of = self.sessions.of(header.file, header.device, device.clone());
+        let (session, device) = match of {
+            Some(session) => (Some(session.nr), session.device.clone().or(device)),
+            None => (None, device),
+        };
+        let data = if body.cmd == uapi::VFIO_MIG_GET_PRECOPY_INFO {
+            let ok = outcome.is_ok();
+            Data::PrecopyInfo(PrecopyInfo {
+                session,
+                initial_bytes: ok.then_some(body.initial_bytes),
+                dirty_bytes: ok.then_some(body.dirty_bytes),
+                flags: ok.then_some(body.flags),
+                outcome,
+            })
+        } else {
+            Data::DataIoctl(DataIoctl { session, cmd: body.cmd, outcome })
+        };
+        out.push(event(header, device, Some(took(header)), data));
+    }
+
+    fn data_release(&mut self, header: &Header, body: wire::DataRelease, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let device = self.devices.get(header.device);
+        let Some(session) = self.sessions.close(header.file, header.device, device.clone()) else { return };
+        let account = session.account(u64::try_from(body.pos).ok(), header.end_ns);
+        out.push(event(header, session.device.or(device), None, Data::DataClose(account)));
+    }
+
+    fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let data = Open { open_count: known_count(body.open_count), outcome: Outcome::from_ret(body.ret) };
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, Some(took(header)), Data::Open(data)));
+    }
+
+    fn close(&mut self, header: &Header, body: wire::Close, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let open_count = known_count(body.open_count);
+        if open_count == Some(1) {
+            self.sessions.end(header.device, None);
+            self.overtake(header);
+        }
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, None, Data::Close(Close { open_count })));
+    }
+
+    fn thread(&mut self, tid: u32) -> &mut Thread {
+        self.threads.entry(tid).or_default()
+    }
+
+    /// Keeps a driver's call until it is clear whether an ioctl is around it.
+    fn hold(&mut self, header: &Header, device: Option<DeviceRef>, data: Data) {
+        let event = event(header, device, Some(took(header)), data);
+        self.wait_from(header.end_ns);
+        self.thread(header.tid).held = Some(Held { event, pointer: header.device });
+    }
+
+    /// The thread does something else: no ioctl is around the call that is held.
+    fn release_held(&mut self, tid: u32, out: &mut Vec<Event>) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.reported = None;
+            out.extend(thread.held.take().map(|held| held.event));
+        }
+    }
+
+    /// The thread does something that it cannot do within a request to change the state.
+    fn left_request(&mut self, header: &Header, out: &mut Vec<Event>) {
+        if let Some(thread) = self.threads.get_mut(&header.tid) {
+            thread.end_request(0);
+            if let Some(arc) = thread.arc.take() {
+                self.end_arc(arc, Outcome::Unknown, None, out);
+            }
+        }
+    }
+
+    /// The request has returned: so has the arc in progress, if it is one of this request's.
+    fn end_request_arc(&mut self, header: &Header, target: MigState, outcome: Outcome, out: &mut Vec<Event>) {
+        let Some(arc) = self.thread(header.tid).arc.take() else { return };
+        if !arc.is_of(header.start_ns, target, header.device) {
+            return self.end_arc(arc, Outcome::Unknown, None, out);
+        }
+        // Success means that every arc worked. But if this is not the last one, records were lost behind it, and with
+        // them its end.
+        let last = arc.to == target;
+        let end_ns = match outcome {
+            Outcome::Ok => last.then_some(header.end_ns),
+            Outcome::Failed(_) | Outcome::Refused(_) => Some(header.end_ns),
+            Outcome::Unknown => None,
+        };
+        self.end_arc(arc, outcome, end_ns, out);
+    }
+
+    fn end_arc(&mut self, arc: OpenArc, outcome: Outcome, end_ns: Option<u64>, out: &mut Vec<Event>) {
+        if outcome.is_ok() {
+            // What the drivers' disable_fd functions are called for.
+            let ends = match (arc.from, arc.to) {
+                (MigState::STOP_COPY, MigState::STOP)
+                | (MigState::PRE_COPY, MigState::RUNNING)
+                | (MigState::PRE_COPY_P2P, MigState::RUNNING_P2P) => Some(Direction::Save),
+                (MigState::RESUMING, MigState::STOP) => Some(Direction::Resume),
+                _ => None,
+            };
+            if ends.is_some() {
+                self.sessions.end(arc.pointer, ends);
+            }
+        }
+        out.push(arc.into_event(outcome, end_ns, self.now_ns));
+    }
+
+    /// The device is seen to be past what other threads had begun with it.
+    fn overtake(&mut self, header: &Header) {
+        if header.device == 0 {
+            return;
+        }
+        let others = self.threads.iter_mut().filter(|&(&tid, _)| tid != header.tid);
+        let mut waits = false;
+        for arc in others.filter_map(|(_, thread)| thread.arc.as_mut()) {
+            if arc.pointer == header.device && arc.overtaken_ns.is_none() {
+                arc.overtaken_ns = Some(header.end_ns);
+                waits = true;
+            }
+        }
+        if waits {
+            self.wait_from(header.end_ns);
+        }
+    }
+
+    fn wait_from(&mut self, now_ns: u64) {
+        let deadline = now_ns.saturating_add(HOLD_NS);
+        self.deadline_ns = Some(self.deadline_ns.map_or(deadline, |other| other.min(deadline)));
+    }
+
+    /// Moves the clock on, and ends what has waited too long.
+    fn give_up(&mut self, now_ns: u64, out: &mut Vec<Event>) {
+        self.now_ns = self.now_ns.max(now_ns);
+        if self.deadline_ns.is_none_or(|deadline| self.now_ns < deadline) {
+            return;
+        }
+        let now_ns = self.now_ns;
+        let over = |since: u64| since.saturating_add(HOLD_NS) <= now_ns;
+        let mut next: Option<u64> = None;
+        let mut arcs = Vec::new();
+        for thread in self.threads.values_mut() {
+            if let Some(held) = thread.held.take_if(|held| over(held.event.end_ns)) {
+                let Event { start_ns, ref data, .. } = held.event;
+                thread.reported = Some(Reported { kind: data.kind(), start_ns, outcome: data.outcome() });
+                out.push(held.event);
+            }
+            arcs.extend(thread.arc.take_if(|arc| arc.overtaken_ns.is_some_and(over)));
+            let held = thread.held.as_ref().map(|held| held.event.end_ns);
+            let arc = thread.arc.as_ref().and_then(|arc| arc.overtaken_ns);
+            next = [next, held, arc].into_iter().flatten().min();
+        }
+        for arc in arcs {
+            self.end_arc(arc, Outcome::Unknown, None, out);
+        }
+        self.deadline_ns = next.map(|since| since.saturating_add(HOLD_NS));
+    }
+}
+
+fn process(header: &Header) -> Process {
+    Process { pid: header.tgid, tid: header.tid, comm: record::text(&header.comm) }
+}
+
+fn took(header: &Header) -> u64 {
+    header.end_ns.saturating_sub(header.start_ns)
+}
+
+fn event(header: &Header, device: Option<DeviceRef>, duration_ns: Option<u64>, data: Data) -> Event {
+    let Header { start_ns, end_ns, .. } = *header;
+    Event { start_ns, end_ns, duration_ns, device, process: process(header), data }
+}
+
+fn as_refused(outcome: Outcome) -> Outcome {
+    outcome.errno().map_or(outcome, Outcome::Refused)
+}
+
+/// `u32::MAX` stands for "not known" on the wire.
+fn known_count(count: u32) -> Option<u32> {
+    (count != u32::MAX).then_some(count)
+}

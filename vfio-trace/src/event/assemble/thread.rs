@@ -1,0 +1,128 @@
+//! What one thread is in the middle of: an arc, and a driver's call that an ioctl may still claim.
+
+use vfio_trace_common::wire::Header;
+
+use crate::event::{ArcStep, Data, DeviceRef, Event, Kind, MigState, Outcome, Process};
+
+/// Arcs of one request that are remembered: the longest path of the state machine has 5.
+const MAX_BEGUN: usize = 64;
+
+/// In-flight state of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Thread {
+    /// The arc that has begun last and is not known to be over.
+    pub(super) arc: Option<OpenArc>,
+    /// A driver's call that may be part of an ioctl whose return is still to come.
+    pub(super) held: Option<Held>,
+    /// A held call that was given up waiting for, in case its ioctl comes after all.
+    pub(super) reported: Option<Reported>,
+    /// When the arcs of the request in progress began.
+    begun: Vec<u64>,
+    /// When the core refused an arc of the request in progress.
+    refused_ns: Option<u64>,
+}
+
+/// An arc whose end is still to come.
+#[derive(Debug)]
+pub(super) struct OpenArc {
+    pub(super) from: MigState,
+    pub(super) to: MigState,
+    pub(super) target: MigState,
+    pub(super) start_ns: u64,
+    pub(super) pointer: u64,
+    pub(super) device: Option<DeviceRef>,
+    pub(super) process: Process,
+    /// When something else showed that the device has moved on. This thread's own record may still be on its way:
+    /// a driver releases its lock before its function returns.
+    pub(super) overtaken_ns: Option<u64>,
+}
+
+/// A driver's call, as the event it becomes if no ioctl claims it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) event: Event,
+    pub(super) pointer: u64,
+}
+
+/// What was said of a held call when it was given up.
+#[derive(Debug)]
+pub(super) struct Reported {
+    pub(super) kind: Kind,
+    pub(super) start_ns: u64,
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Thread {
+    /// Nothing to remember.
+    pub(super) fn is_idle(&self) -> bool {
+        let Self { arc, held, reported, begun, refused_ns } = self;
+        arc.is_none() && held.is_none() && reported.is_none() && begun.is_empty() && refused_ns.is_none()
+    }
+
+    /// An arc has begun.
+    pub(super) fn begin(&mut self, arc: OpenArc) {
+        if self.begun.len() >= MAX_BEGUN {
+            self.begun.clear();
+        }
+        self.begun.push(arc.start_ns);
+        self.arc = Some(arc);
+    }
+
+    /// The core refused an arc.
+    pub(super) fn refuse(&mut self, now_ns: u64) {
+        self.refused_ns = Some(now_ns);
+    }
+
+    /// The request that began at `start_ns` is over: its arcs, and whether one was refused.
+    pub(super) fn end_request(&mut self, start_ns: u64) -> (u32, bool) {
+        let arcs = self.begun.drain(..).filter(|&begun| begun >= start_ns).count();
+        (u32::try_from(arcs).unwrap_or(u32::MAX), self.refused_ns.take().is_some_and(|at| at >= start_ns))
+    }
+
+    /// Takes the held call if it happened within the ioctl; another one becomes an event of its own.
+    pub(super) fn claim(&mut self, kind: Kind, ioctl: &Header, out: &mut Vec<Event>) -> Option<Held> {
+        let held = self.held.take()?;
+        let within = held.event.kind() == kind
+            && held.event.start_ns >= ioctl.start_ns
+            && same_device(held.pointer, ioctl.device);
+        if within {
+            return Some(held);
+        }
+        out.push(held.event);
+        None
+    }
+
+    /// Whether an event for this request is out already and says the same.
+    pub(super) fn has_reported(&mut self, kind: Kind, ioctl: &Header, outcome: Outcome) -> bool {
+        self.reported.take().is_some_and(|reported| {
+            reported.kind == kind
+                && reported.start_ns >= ioctl.start_ns
+                && reported.outcome.is_some_and(|before| before.errno() == outcome.errno())
+        })
+    }
+}
+
+impl OpenArc {
+    /// Whether a request of this device and target, entered at `start_ns`, has begun the arc.
+    pub(super) fn is_of(&self, start_ns: u64, target: MigState, pointer: u64) -> bool {
+        self.start_ns >= start_ns && self.target == target && same_device(self.pointer, pointer)
+    }
+
+    /// The event. `end_ns`: when it was over; `None` if only `now_ns` is known, when it was over at the latest.
+    pub(super) fn into_event(self, outcome: Outcome, end_ns: Option<u64>, now_ns: u64) -> Event {
+        let Self { from, to, target, start_ns, pointer: _, device, process, overtaken_ns: _ } = self;
+        Event {
+            start_ns,
+            end_ns: end_ns.unwrap_or(now_ns).max(start_ns),
+            duration_ns: end_ns.map(|end| end.saturating_sub(start_ns)),
+            device,
+            process,
+            data: Data::Arc(ArcStep { from, to: Some(to), target, outcome }),
+        }
+    }
+}
+
+/// Whether two addresses may mean the same device: 0 is "not known".
+pub(super) fn same_device(a: u64, b: u64) -> bool {
+    a == b || a == 0 || b == 0
+}

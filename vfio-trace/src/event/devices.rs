@@ -1,0 +1,77 @@
+//! Which device a kernel pointer stands for at the moment. Pointers end here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use vfio_trace_common::{
+    role::Role,
+    wire::{self, device_known},
+};
+
+use super::{DeviceRef, DeviceSeen, MigFlags, record};
+
+/// The devices of a run, by the address of their `struct vfio_device`.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    bound: BTreeMap<u64, Bound>,
+    next_nr: u32,
+}
+
+#[derive(Debug)]
+struct Bound {
+    device: DeviceRef,
+    seen: Option<DeviceSeen>,
+}
+
+/// What a Device record changed.
+#[derive(Debug)]
+pub(super) struct Binding {
+    /// The device that the pointer stands for from now on.
+    pub(super) device: DeviceRef,
+    /// What to report: the device is new or has changed.
+    pub(super) news: Option<DeviceSeen>,
+    /// The pointer stood for another device until now, which must be gone.
+    pub(super) replaced: bool,
+}
+
+impl Devices {
+    /// The device at this address; `None` for address 0. One that was never named gets a number of its own.
+    pub(super) fn get(&mut self, pointer: u64) -> Option<DeviceRef> {
+        if pointer == 0 {
+            return None;
+        }
+        let next_nr = &mut self.next_nr;
+        let bound = self.bound.entry(pointer).or_insert_with(|| {
+            *next_nr += 1;
+            Bound { device: DeviceRef { nr: *next_nr, name: None, driver: None }, seen: None }
+        });
+        Some(bound.device.clone())
+    }
+
+    /// Takes in a Device record. A device that changes its name has been replaced: kernel memory is used again.
+    pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Binding {
+        let known = |bit: u32| record.known & bit != 0;
+        let name = known(device_known::NAME).then(|| record::text(&record.name)).filter(|name| !name.is_empty());
+        let driver =
+            known(device_known::DRIVER).then(|| record::text(&record.driver)).filter(|name| !name.is_empty());
+        let seen = DeviceSeen {
+            migration: known(device_known::MIG_OPS).then_some(record.mig_ops != 0),
+            migration_flags: known(device_known::FLAGS).then_some(MigFlags(record.migration_flags)),
+            dirty_tracking: known(device_known::LOG_OPS).then_some(record.log_ops != 0),
+            seen_by: Role::ALL.into_iter().find(|&role| role as u32 == record.seen_by),
+        };
+        let old = self.bound.get(&pointer).filter(|_| pointer != 0);
+        let same_name = old.filter(|old| old.device.name.as_deref() == name.as_deref());
+        let replaced = old.is_some_and(|old| old.device.name.is_some()) && same_name.is_none();
+        let nr = same_name.map_or_else(|| self.next_nr + 1, |old| old.device.nr);
+        let unchanged = same_name.is_some_and(|old| {
+            let same = |old: &DeviceSeen| DeviceSeen { seen_by: seen.seen_by, ..old.clone() } == seen;
+            old.device.driver.as_deref() == driver.as_deref() && old.seen.as_ref().is_some_and(same)
+        });
+        self.next_nr = self.next_nr.max(nr);
+        let device = DeviceRef { nr, name: name.map(Arc::from), driver: driver.map(Arc::from) };
+        if pointer != 0 {
+            self.bound.insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()) });
+        }
+        Binding { device, news: (!unchanged).then_some(seen), replaced }
+    }
+}

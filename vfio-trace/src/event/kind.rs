@@ -1,0 +1,124 @@
+//! Names of the kinds of events: for `--kind`, the text's column and JSON's `kind`.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A device was seen for the first time, or has changed.
+    Device,
+    /// A device was opened.
+    Open,
+    /// A device is being closed.
+    Close,
+    /// One step of the state machine.
+    Arc,
+    /// A request to change the state: one per request, after its arcs.
+    SetState,
+    /// A request for the current state.
+    GetState,
+    /// A request for how many bytes STOP_COPY would move.
+    DataSize,
+    /// VFIO_MIG_GET_PRECOPY_INFO on a data fd.
+    PrecopyInfo,
+    /// Any other ioctl on a data fd.
+    DataIoctl,
+    /// `read()` on a data fd: the device's state leaves.
+    Read,
+    /// `write()` on a data fd: a state is loaded.
+    Write,
+    /// The last reference to a data fd is gone.
+    DataClose,
+    /// VFIO_DEVICE_FEATURE for anything that has no kind of its own.
+    Feature,
+    /// VFIO_DEVICE_RESET.
+    Reset,
+}
+
+impl Kind {
+    /// Every kind, in the order in which a migration meets them.
+    pub const ALL: [Self; 14] = [
+        Self::Device,
+        Self::Open,
+        Self::Close,
+        Self::Arc,
+        Self::SetState,
+        Self::GetState,
+        Self::DataSize,
+        Self::PrecopyInfo,
+        Self::DataIoctl,
+        Self::Read,
+        Self::Write,
+        Self::DataClose,
+        Self::Feature,
+        Self::Reset,
+    ];
+
+    /// The name that users type and see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Open => "open",
+            Self::Close => "close",
+            Self::Arc => "arc",
+            Self::SetState => "set_state",
+            Self::GetState => "get_state",
+            Self::DataSize => "data_size",
+            Self::PrecopyInfo => "precopy_info",
+            Self::DataIoctl => "data_ioctl",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::DataClose => "data_close",
+            Self::Feature => "feature",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// No kind has this name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("no kind of event is called {0:?}; there are: {all}", all = Kind::ALL.map(Kind::name).join(", "))]
+pub struct UnknownKind(pub String);
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    /// # Errors
+    ///
+    /// [`UnknownKind`], which names all there are.
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| UnknownKind(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+        }
+        let error = "arcs".parse::<Kind>().unwrap_err().to_string();
+        assert!(error.starts_with("no kind of event is called \"arcs\"; there are: device, open,"), "{error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Data sessions: what moves through one data fd between the request that created it and its last close.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use super::{DataClose, DeviceRef, Direction, Errno, MigState, Outcome};
+
+/// More sessions than any host has open at once. Beyond it the oldest is forgotten: its release was not seen.
+const MAX_SESSIONS: usize = 4096;
+
+/// The sessions that are open, by the address of their `struct file`.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: BTreeMap<u64, Session>,
+    next_nr: u32,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) nr: u32,
+    /// The device, once something has told it.
+    pub(super) device: Option<DeviceRef>,
+    /// Its address, to recognise what ends the session; 0 if not known or no longer this device's.
+    pointer: u64,
+    direction: Option<Direction>,
+    /// When it began; `None`: that was not seen.
+    started_ns: Option<u64>,
+    pub(super) ended: bool,
+    reads: u64,
+    writes: u64,
+    failed: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+    /// Furthest offset seen.
+    furthest: Option<u64>,
+}
+
+impl Session {
+    /// Takes one call into account.
+    pub(super) fn io(&mut self, direction: Direction, outcome: Outcome, bytes: u64, offset: Option<u64>) {
+        self.direction.get_or_insert(direction);
+        let (calls, moved) = match direction {
+            Direction::Save => (&mut self.reads, &mut self.read_bytes),
+            Direction::Resume => (&mut self.writes, &mut self.written_bytes),
+        };
+        *calls += 1;
+        *moved = moved.saturating_add(bytes);
+        if outcome.errno().is_some_and(|errno| errno != Errno::ENOMSG) {
+            self.failed += 1;
+        }
+        self.furthest = self.furthest.max(offset.map(|offset| offset.saturating_add(bytes)));
+    }
+
+    /// The account at its last close.
+    pub(super) fn account(&self, position: Option<u64>, now_ns: u64) -> DataClose {
+        // Calls come in the order of their return, so only the sum tells what was not seen.
+        let seen = self.read_bytes.saturating_add(self.written_bytes);
+        let furthest = self.furthest.max(position);
+        DataClose {
+            session: Some(self.nr),
+            direction: self.direction,
+            partial: self.started_ns.is_none(),
+            ended: self.ended,
+            reads: self.reads,
+            writes: self.writes,
+            failed: self.failed,
+            read_bytes: self.read_bytes,
+            written_bytes: self.written_bytes,
+            missed_bytes: furthest.map(|furthest| furthest.saturating_sub(seen)),
+            position_bytes: position,
+            lifetime_ns: self.started_ns.map(|start| now_ns.saturating_sub(start)),
+        }
+    }
+}
+
+impl Sessions {
+    /// A request returned a file: a new session. Whatever the address stood for before is gone.
+    pub(super) fn start(
+        &mut self,
+        file: u64,
+        pointer: u64,
+        device: Option<DeviceRef>,
+        target: MigState,
+        now_ns: u64,
+    ) -> u32 {
+        let direction = match target {
+            MigState::STOP_COPY | MigState::PRE_COPY | MigState::PRE_COPY_P2P => Some(Direction::Save),
+            MigState::RESUMING => Some(Direction::Resume),
+            _ => None,
+        };
+        self.insert(file, pointer, device, direction, Some(now_ns)).nr
+    }
+
+    /// The session of a file; one that began unseen is made up as partial. `None` for address 0.
+    pub(super) fn of(&mut self, file: u64, pointer: u64, device: Option<DeviceRef>) -> Option<&mut Session> {
+        if file == 0 {
+            return None;
+        }
+        if !self.open.contains_key(&file) {
+            return Some(self.insert(file, pointer, device, None, None));
+        }
+        let session = self.open.get_mut(&file)?;
+        if session.device.is_none() && device.is_some() {
+            session.device = device;
+            session.pointer = pointer;
+        }
+        Some(session)
+    }
+
+    /// Takes the session out at its last close.
+    pub(super) fn close(&mut self, file: u64, pointer: u64, device: Option<DeviceRef>) -> Option<Session> {
+        self.of(file, pointer, device)?;
+        self.open.remove(&file)
+    }
+
+    /// The driver ended what this device had open. `only`: sessions of that direction, and those of unknown direction.
+    pub(super) fn end(&mut self, pointer: u64, only: Option<Direction>) {
+        let of_device = self.open.values_mut().filter(|session| pointer != 0 && session.pointer == pointer);
+        for session in of_device {
+            session.ended |= only.is_none() || session.direction.is_none() || session.direction == only;
+        }
+    }
+
+    /// The device is gone and its address may be used again.
+    pub(super) fn forget_device(&mut self, pointer: u64) {
+        self.end(pointer, None);
+        for session in self.open.values_mut().filter(|session| session.pointer == pointer) {
+            session.pointer = 0;
+        }
+    }
+
+    fn insert(
+        &mut self,
+        file: u64,
+        pointer: u64,
+        device: Option<DeviceRef>,
+        direction: Option<Direction>,
+        started_ns: Option<u64>,
+    ) -> &mut Session {
+        if self.open.len() >= MAX_SESSIONS
+            && let Some(oldest) = self.open.iter().min_by_key(|(_, session)| session.nr).map(|(&file, _)| file)
+        {
+            self.open.remove(&oldest);
+        }
+        self.next_nr += 1;
+        let session = Session {
+            nr: self.next_nr,
+            device,
+            pointer,
+            direction,
+            started_ns,
+            ended: false,
+            reads: 0,
+            writes: 0,
+            failed: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+            furthest: None,
+        };
+        match self.open.entry(file) {
+            Entry::Vacant(entry) => entry.insert(session),
+            Entry::Occupied(mut entry) => {
+                entry.insert(session);
+                entry.into_mut()
+            },
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The assembler's rules, one by one, and what must hold for any records.
+
+mod arcs;
+mod props;
+mod requests;
+mod schema;
+mod sessions;
+
+use super::{Data, Event, Outcome};
+
+/// An event in a few words, for comparison.
+fn brief(event: &Event) -> String {
+    let took = event.duration_ns.map_or_else(|| "?".to_owned(), |ns| format!("{}µs", ns / 1000));
+    let outcome = match event.data.outcome() {
+        None => String::new(),
+        Some(Outcome::Failed(errno) | Outcome::Refused(errno)) => format!(
+            "{}{errno}",
+            if matches!(event.data.outcome(), Some(Outcome::Refused(_))) { "refused " } else { "" }
+        ),
+        Some(outcome) => outcome.name().to_owned(),
+    };
+    let text = match &event.data {
+        Data::Arc(arc) => {
+            let to = arc.to.map_or_else(|| "-".to_owned(), |to| to.to_string());
+            format!("{}>{to} for {} {took} {outcome}", arc.from, arc.target)
+        },
+        Data::SetState(data) => {
+            let fd = data.data_fd.map_or_else(String::new, |fd| format!(" fd {fd}"));
+            let session = data.session.map_or_else(String::new, |nr| format!(" session {nr}"));
+            let driver = data.driver_call.map_or("unseen", Outcome::name);
+            format!(
+                "set {} via {:?} {} arcs{fd}{session} {took} {outcome} driver {driver}",
+                data.target, data.via, data.arcs
+            )
+        },
+        data => format!("{} {outcome}", data.kind()),
+    };
+    text.trim_end().to_owned()
+}
+
+/// All events in a few words, `device` ones left out.
+fn briefs(events: &[Event]) -> Vec<String> {
+    events.iter().filter(|event| !matches!(event.data, Data::Device(_))).map(brief).collect()
+}

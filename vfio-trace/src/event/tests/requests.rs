@@ -1,0 +1,168 @@
+//! One event per request of user space, whatever records it leaves.
+
+use vfio_trace_common::uapi;
+
+use super::{brief, briefs};
+use crate::event::{
+    Assembler, Data, Errno, FeatureDetail, GetState, HOLD_NS, MigFlags, MigState, Outcome, Via, fixture::*,
+};
+
+#[test]
+fn a_request_for_the_state_it_is_in() {
+    let script = Script::new(0xd1).set(&[RUNNING], 0, -1);
+    assert_eq!(briefs(&script.events()), ["set RUNNING via Ioctl 0 arcs 5µs ok driver ok"]);
+}
+
+#[test]
+fn no_free_fd_after_the_driver_succeeded() {
+    let script = Script::new(0xd1);
+    let start = script.now;
+    let script = script.walk(&[RUNNING, PRE_COPY], 0, 0xf1).set_ioctl(start, PRE_COPY, -24, -1).release(0xf1, 0);
+    let events = script.events();
+    assert_eq!(
+        briefs(&events),
+        [
+            "RUNNING>PRE_COPY for PRE_COPY 101µs ok",
+            "set PRE_COPY via Ioctl 1 arcs session 1 105µs EMFILE driver ok",
+            "data_close",
+        ]
+    );
+    let Data::SetState(data) = &events[1].data else { panic!("{events:#?}") };
+    assert_eq!((data.outcome, data.driver_call), (Outcome::Failed(Errno::EMFILE), Some(Outcome::Ok)));
+    assert_eq!(data.data_fd, None);
+}
+
+#[test]
+fn a_driver_call_outside_an_ioctl_comes_with_the_threads_next_record() {
+    let script = Script::new(0xd1).walk(&[RUNNING, STOP], 0, 0).walk(&[STOP, RUNNING], 0, 0);
+    assert_eq!(
+        briefs(&script.events()),
+        [
+            "RUNNING>STOP for STOP 101µs ok",
+            "set STOP via Driver 1 arcs 102µs ok driver ok",
+            "STOP>RUNNING for RUNNING 101µs ok",
+            "set RUNNING via Driver 1 arcs 102µs ok driver ok",
+        ]
+    );
+}
+
+#[test]
+fn records_of_other_threads_do_not_release_a_held_call() {
+    let script = Script::new(0xd1);
+    let start = script.now;
+    let script = script
+        .walk(&[PRE_COPY, STOP_COPY], 0, 0)
+        .thread(412, 419)
+        .read(0xf1, 64, 64, 0)
+        .thread(412, 412)
+        .device(BDF, "mtty", 7)
+        .set_ioctl(start, STOP_COPY, 0, -1);
+    assert_eq!(
+        briefs(&script.events()),
+        [
+            "PRE_COPY>STOP_COPY for STOP_COPY 101µs ok",
+            "read ok",
+            "set STOP_COPY via Ioctl 1 arcs 118µs ok driver ok",
+        ]
+    );
+}
+
+#[test]
+fn a_held_call_is_given_up_in_time_and_said_once() {
+    let script = Script::new(0xd1).walk(&[RUNNING, STOP], 0, 0);
+    let mut assembler = Assembler::new();
+    for record in script.records() {
+        assembler.push(&record);
+    }
+    assert!(assembler.expire(script.now).is_empty());
+    let late = assembler.expire(script.now + HOLD_NS);
+    assert_eq!(briefs(&late), ["set STOP via Driver 1 arcs 102µs ok driver ok"]);
+    // Its ioctl returns after all: nothing new in it, except for an error.
+    let after = script.now + HOLD_NS;
+    let ioctl = |ret| Script::new(0xd1).wait(after).set_ioctl(0, STOP, ret, -1).records()[0];
+    let mut same = assembler;
+    assert!(same.push(&ioctl(0)).is_empty());
+    let mut assembler = Assembler::new();
+    for record in script.records() {
+        assembler.push(&record);
+    }
+    let events = assembler.push(&ioctl(-14));
+    assert_eq!(
+        events.iter().map(|event| brief(event).split_once(" arcs").unwrap().0.to_owned()).collect::<Vec<_>>(),
+        ["set STOP via Driver 1", "set STOP via Ioctl 0"]
+    );
+}
+
+#[test]
+fn get_state_and_data_size() {
+    let script = Script::new(0xd1).get_state(PRE_COPY).data_size(176).driver_get_state(STOP);
+    let events = script.events();
+    assert_eq!(events.len(), 3);
+    let get = |state, via| {
+        Data::GetState(GetState {
+            state: Some(MigState(state)),
+            via,
+            outcome: Outcome::Ok,
+            driver_call: Some(Outcome::Ok),
+        })
+    };
+    assert_eq!(events[0].data, get(PRE_COPY, Via::Ioctl));
+    assert_eq!(events[2].data, get(STOP, Via::Driver));
+    let Data::DataSize(size) = &events[1].data else { panic!("{events:#?}") };
+    assert_eq!((size.stop_copy_bytes, size.via), (Some(176), Via::Ioctl));
+}
+
+#[test]
+fn an_ioctl_alone_says_what_it_can() {
+    let script = Script::new(0xd1);
+    let start = script.now;
+    let flags = uapi::FEATURE_MIG_DATA_SIZE | uapi::FEATURE_GET;
+    let script = script.set_ioctl(start, STOP, -22, -1).feature(start, flags, -95, [0; 4], [0; 4]);
+    let events = script.events();
+    assert_eq!(brief(&events[0]), "set STOP via Ioctl 0 arcs 0µs EINVAL driver unseen");
+    let Data::DataSize(size) = &events[1].data else { panic!("{events:#?}") };
+    assert_eq!((size.stop_copy_bytes, size.driver_call), (None, None));
+}
+
+#[test]
+fn features_are_decoded() {
+    let get = uapi::FEATURE_GET;
+    let set = uapi::FEATURE_SET;
+    let script = Script::new(0xd1)
+        .feature(0, uapi::FEATURE_MIGRATION | get, 0, [0; 4], [5, 0, 0, 0])
+        .feature(0, uapi::FEATURE_DMA_LOGGING_START | set, -95, [4096, 3, 0x7fff, 0], [4096, 3, 0x7fff, 0])
+        .feature(0, uapi::FEATURE_DMA_LOGGING_REPORT | get, 0, [1 << 40, 1 << 30, 4096, 0x7fff], [0; 4])
+        .feature(0, uapi::FEATURE_MIG_DEVICE_STATE | set | uapi::FEATURE_PROBE, 0, [0; 4], [0; 4])
+        .feature(0, uapi::FEATURE_MIG_DEVICE_STATE | get | set, -22, [0; 4], [0; 4])
+        .feature(0, 99 | set, -25, [0; 4], [0; 4]);
+    let said: Vec<(String, &str, Option<FeatureDetail>)> = script
+        .events()
+        .into_iter()
+        .map(|event| {
+            let Data::Feature(call) = event.data else { panic!("{event:?}") };
+            (call.feature.to_string(), call.op.name(), call.detail)
+        })
+        .collect();
+    let log_start =
+        FeatureDetail::LogStart { page_size_bytes: 4096, granted_page_size_bytes: None, ranges: words(3) };
+    let log_report =
+        FeatureDetail::LogReport { iova: 1 << 40, length_bytes: 1 << 30, page_size_bytes: 4096 };
+    let is = |feature: &str, op, detail| (feature.to_owned(), op, detail);
+    assert_eq!(
+        said,
+        [
+            is("MIGRATION", "get", Some(FeatureDetail::Migration { migration_flags: MigFlags(5) })),
+            is("DMA_LOGGING_START", "set", Some(log_start)),
+            is("DMA_LOGGING_REPORT", "get", Some(log_report)),
+            is("MIG_DEVICE_STATE", "probe+set", None),
+            is("MIG_DEVICE_STATE", "get+set", None),
+            is("feature 99", "set", None),
+        ]
+    );
+}
+
+/// The first half of a payload word, wherever this machine has it.
+fn words(word: u64) -> u32 {
+    let bytes = word.to_ne_bytes();
+    u32::from_ne_bytes(bytes[..4].try_into().unwrap())
+}

@@ -1,0 +1,456 @@
+//! The typed event: what the rest of the program knows of what the kernel did.
+//!
+//! The structures in [`Data`] serialise as they are into the `data` object of JSON: a field's name here is its
+//! documented name there (docs/events.md).
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use vfio_trace_common::role::Role;
+
+use super::{Feature, Kind, MigFlags, MigState, Outcome};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// CLOCK_MONOTONIC in ns when it began.
+    pub start_ns: u64,
+    /// CLOCK_MONOTONIC in ns when it ended. Where `duration_ns` is `None` for want of an end: when the tracer learned
+    /// that it was over.
+    pub end_ns: u64,
+    /// How long it took; `None` if that is not known, or means nothing for this kind.
+    pub duration_ns: Option<u64>,
+    /// The device; `None` if the record could not tell.
+    pub device: Option<DeviceRef>,
+    /// Who did it.
+    pub process: Process,
+    /// What it was.
+    pub data: Data,
+}
+
+impl Event {
+    /// What it is about.
+    pub const fn kind(&self) -> Kind {
+        self.data.kind()
+    }
+
+    /// The device's name, if known.
+    pub fn device_name(&self) -> Option<&str> {
+        self.device.as_ref().and_then(|device| device.name.as_deref())
+    }
+
+    /// The device's driver, if known.
+    pub fn driver(&self) -> Option<&str> {
+        self.device.as_ref().and_then(|device| device.driver.as_deref())
+    }
+}
+
+/// A device as events refer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRef {
+    /// Number within this run, by first sight. Keeps devices apart whose name is not known; never printed.
+    pub nr: u32,
+    /// PCI address or mdev UUID, as in /sys.
+    pub name: Option<Arc<str>>,
+    /// Name of its driver.
+    pub driver: Option<Arc<str>>,
+}
+
+/// The thread that did something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Process (the kernel's `tgid`).
+    pub pid: u32,
+    /// Thread (the kernel's `pid`).
+    pub tid: u32,
+    /// Name of the thread. Anything but NUL may be in it: see [`crate::sink::human::clean`].
+    pub comm: String,
+}
+
+/// What happened, by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// See [`DeviceSeen`].
+    Device(DeviceSeen),
+    /// See [`Open`].
+    Open(Open),
+    /// See [`Close`].
+    Close(Close),
+    /// See [`ArcStep`].
+    Arc(ArcStep),
+    /// See [`SetState`].
+    SetState(SetState),
+    /// See [`GetState`].
+    GetState(GetState),
+    /// See [`DataSize`].
+    DataSize(DataSize),
+    /// See [`PrecopyInfo`].
+    PrecopyInfo(PrecopyInfo),
+    /// See [`DataIoctl`].
+    DataIoctl(DataIoctl),
+    /// See [`DataIo`].
+    Read(DataIo),
+    /// See [`DataIo`].
+    Write(DataIo),
+    /// See [`DataClose`].
+    DataClose(DataClose),
+    /// See [`FeatureCall`].
+    Feature(FeatureCall),
+    /// See [`Reset`].
+    Reset(Reset),
+}
+
+impl Data {
+    /// The kind that goes with it.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Device(_) => Kind::Device,
+            Self::Open(_) => Kind::Open,
+            Self::Close(_) => Kind::Close,
+            Self::Arc(_) => Kind::Arc,
+            Self::SetState(_) => Kind::SetState,
+            Self::GetState(_) => Kind::GetState,
+            Self::DataSize(_) => Kind::DataSize,
+            Self::PrecopyInfo(_) => Kind::PrecopyInfo,
+            Self::DataIoctl(_) => Kind::DataIoctl,
+            Self::Read(_) => Kind::Read,
+            Self::Write(_) => Kind::Write,
+            Self::DataClose(_) => Kind::DataClose,
+            Self::Feature(_) => Kind::Feature,
+            Self::Reset(_) => Kind::Reset,
+        }
+    }
+
+    /// How it ended, for kinds that can end in more than one way.
+    pub const fn outcome(&self) -> Option<Outcome> {
+        Some(match self {
+            Self::Device(_) | Self::Close(_) | Self::DataClose(_) => return None,
+            Self::Open(data) => data.outcome,
+            Self::Arc(data) => data.outcome,
+            Self::SetState(data) => data.outcome,
+            Self::GetState(data) => data.outcome,
+            Self::DataSize(data) => data.outcome,
+            Self::PrecopyInfo(data) => data.outcome,
+            Self::DataIoctl(data) => data.outcome,
+            Self::Read(data) | Self::Write(data) => data.outcome,
+            Self::Feature(data) => data.outcome,
+            Self::Reset(data) => data.outcome,
+        })
+    }
+}
+
+/// A device as it was when first seen, or when it had changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceSeen {
+    /// Whether it can migrate; `None` if that could not be read.
+    pub migration: Option<bool>,
+    /// What its migration can do; `None` if that could not be read.
+    pub migration_flags: Option<MigFlags>,
+    /// Whether it tracks dirty pages itself; `None` if that could not be read.
+    pub dirty_tracking: Option<bool>,
+    /// Role of the probe that saw it.
+    #[serde(serialize_with = "role_name")]
+    pub seen_by: Option<Role>,
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn role_name<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok, S::Error> {
+    role.map(Role::name).serialize(serializer)
+}
+
+/// A device was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Open {
+    /// Openers after it.
+    pub open_count: Option<u32>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// A device is being closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Close {
+    /// Openers before it: 1 means that nobody is left.
+    pub open_count: Option<u32>,
+}
+
+/// One arc of the state machine, asked for or in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ArcStep {
+    /// State it starts from.
+    pub from: MigState,
+    /// State it leads to; `None` if the core refused to name one.
+    pub to: Option<MigState>,
+    /// State that was asked for in the end.
+    pub target: MigState,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Which records an event of a request is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// The ioctl's return was seen: what user space got.
+    Ioctl,
+    /// Only the driver's function was seen: the kernel called it by itself (debugfs does), or the ioctl's record was lost.
+    Driver,
+}
+
+/// A request to change the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SetState {
+    /// State asked for.
+    pub target: MigState,
+    /// Where this is known from.
+    pub via: Via,
+    /// Arcs seen to begin within the request; 0 if the device was there already.
+    pub arcs: u32,
+    /// The data fd that user space got.
+    pub data_fd: Option<i32>,
+    /// Number of the data session that the request started.
+    pub session: Option<u32>,
+    /// How the request ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How the driver's function ended: may be `Ok` although the request failed. `None` if it was not seen.
+    pub driver_call: Option<Outcome>,
+}
+
+/// A request for the current state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GetState {
+    /// The state given.
+    pub state: Option<MigState>,
+    /// Where this is known from.
+    pub via: Via,
+    /// How the request ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How the driver's function ended, `None` if it was not seen.
+    pub driver_call: Option<Outcome>,
+}
+
+/// A request for the size of what STOP_COPY would move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataSize {
+    /// The driver's estimate, in bytes.
+    pub stop_copy_bytes: Option<u64>,
+    /// Where this is known from.
+    pub via: Via,
+    /// How the request ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How the driver's function ended, `None` if it was not seen.
+    pub driver_call: Option<Outcome>,
+}
+
+/// What is left to read in PRE_COPY.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrecopyInfo {
+    /// The data session.
+    pub session: Option<u32>,
+    /// Bytes that the destination should have before the switchover.
+    pub initial_bytes: Option<u64>,
+    /// Bytes that have changed since they were read.
+    pub dirty_bytes: Option<u64>,
+    /// `vfio_precopy_info.flags` as returned. Kernels before PRECOPY_INFOv2 leave in it what the caller wrote.
+    pub flags: Option<u32>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// An ioctl on a data fd that is not VFIO_MIG_GET_PRECOPY_INFO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataIoctl {
+    /// The data session.
+    pub session: Option<u32>,
+    /// The ioctl's number.
+    pub cmd: u32,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Why a `read()` gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dry {
+    /// 0 bytes: all of it has been read.
+    End,
+    /// ENOMSG: nothing more for now, in PRE_COPY. Normal, not a failure of the migration.
+    ForNow,
+}
+
+/// One `read()` or `write()` on a data fd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataIo {
+    /// The data session.
+    pub session: Option<u32>,
+    /// Bytes moved; `None` if the call failed.
+    pub bytes: Option<u64>,
+    /// Bytes that user space asked to move.
+    pub requested_bytes: u64,
+    /// Offset in the stream at entry; `None` if it could not be read.
+    pub offset_bytes: Option<u64>,
+    /// Why a `read()` gave nothing.
+    pub dry: Option<Dry>,
+    /// Whether the driver had ended the session before: it answers ENODEV then.
+    pub ended: bool,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Which way a data session moves the device's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Out of the device, by `read()`: source of a migration.
+    Save,
+    /// Into the device, by `write()`: destination of a migration.
+    Resume,
+}
+
+impl Direction {
+    /// The name used in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Save => "save",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// The last reference to a data fd is gone: the account of its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataClose {
+    /// The data session.
+    pub session: Option<u32>,
+    /// Which way it went, if any of it was seen.
+    pub direction: Option<Direction>,
+    /// Whether its start was not seen, so that the numbers below are a part only.
+    pub partial: bool,
+    /// Whether the driver was seen to end it before: by an arc, a reset, or the device's close.
+    pub ended: bool,
+    /// `read()` calls.
+    pub reads: u64,
+    /// `write()` calls.
+    pub writes: u64,
+    /// Calls that failed, ENOMSG not counted.
+    pub failed: u64,
+    /// Bytes that `read()` gave.
+    pub read_bytes: u64,
+    /// Bytes that `write()` took.
+    pub written_bytes: u64,
+    /// Bytes that the file's offset passed without a call that was seen; `None` if no offset could be read.
+    pub missed_bytes: Option<u64>,
+    /// Offset at the end; drivers set it back to 0 when they end a session. `None` if it could not be read.
+    pub position_bytes: Option<u64>,
+    /// Time since the session's start, in ns; `None` if that was not seen.
+    pub lifetime_ns: Option<u64>,
+}
+
+/// `VFIO_DEVICE_FEATURE` operation bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeatureOp {
+    /// `VFIO_DEVICE_FEATURE_PROBE`.
+    pub probe: bool,
+    /// `VFIO_DEVICE_FEATURE_GET`.
+    pub get: bool,
+    /// `VFIO_DEVICE_FEATURE_SET`.
+    pub set: bool,
+}
+
+impl FeatureOp {
+    /// `get`, `set`, `probe`; the kernel allows `probe+get`, `probe+set` and all three; `none` is an invalid call.
+    pub const fn name(self) -> &'static str {
+        match (self.probe, self.get, self.set) {
+            (false, false, false) => "none",
+            (false, true, false) => "get",
+            (false, false, true) => "set",
+            (false, true, true) => "get+set",
+            (true, false, false) => "probe",
+            (true, true, false) => "probe+get",
+            (true, false, true) => "probe+set",
+            (true, true, true) => "probe+get+set",
+        }
+    }
+}
+
+impl Serialize for FeatureOp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// A VFIO_DEVICE_FEATURE call without a kind of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeatureCall {
+    /// Which feature; in JSON `feature` (name or null) and `number`.
+    #[serde(flatten, serialize_with = "feature_fields")]
+    pub feature: Feature,
+    /// What was asked of it.
+    pub op: FeatureOp,
+    /// What the call said, for features that are decoded and calls that worked or carried arguments.
+    pub detail: Option<FeatureDetail>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn feature_fields<S: Serializer>(feature: &Feature, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeStruct as _;
+    let mut map = serializer.serialize_struct("Feature", 2)?;
+    map.serialize_field("feature", &feature.name())?;
+    map.serialize_field("number", &feature.0)?;
+    map.end()
+}
+
+/// Arguments and results of the features that migration uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum FeatureDetail {
+    /// GET MIGRATION.
+    Migration {
+        /// What the device's migration can do.
+        migration_flags: MigFlags,
+    },
+    /// SET DMA_LOGGING_START.
+    LogStart {
+        /// Granularity asked for.
+        page_size_bytes: u64,
+        /// Granularity that the driver chose; `None` if the call failed.
+        granted_page_size_bytes: Option<u64>,
+        /// Number of IOVA ranges to log.
+        ranges: u32,
+    },
+    /// GET DMA_LOGGING_REPORT.
+    LogReport {
+        /// Start of the range, `0x…`: a JSON number would lose bits in readers that use doubles.
+        #[serde(serialize_with = "hex")]
+        iova: u64,
+        /// Length of the range.
+        length_bytes: u64,
+        /// Bytes per bit of the bitmap.
+        page_size_bytes: u64,
+    },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn hex<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{number:#x}"))
+}
+
+/// VFIO_DEVICE_RESET.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reset {
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}

@@ -1,0 +1,105 @@
+//! Types as C would write them, for messages.
+
+use super::{
+    parse::Btf,
+    types::{Kind, Type, TypeId},
+};
+
+/// Nobody reads more of a type, and a damaged file could go on forever.
+const MAX_LEN: usize = 400;
+const MAX_DEPTH: u32 = 24;
+
+impl Btf {
+    /// A type in C, without a name to declare: `struct file *(struct vfio_device *, enum vfio_device_mig_state)`.
+    ///
+    /// Never fails: what cannot be decoded shows as `?`, and very long types are cut.
+    pub fn describe(&self, id: TypeId) -> String {
+        let mut text = String::new();
+        self.write(&mut text, id, 0);
+        text
+    }
+
+    fn write(&self, out: &mut String, id: TypeId, depth: u32) {
+        let (Ok(found), true) = (self.get(id), depth < MAX_DEPTH && out.len() < MAX_LEN) else {
+            out.push('?');
+            return;
+        };
+        match found.kind() {
+            Kind::Void => out.push_str("void"),
+            Kind::Struct => tagged(out, "struct", &found),
+            Kind::Union => tagged(out, "union", &found),
+            Kind::Enum | Kind::Enum64 => tagged(out, "enum", &found),
+            Kind::Fwd => tagged(out, if found.flag() { "union" } else { "struct" }, &found),
+            Kind::Ptr => self.write_pointer(out, found.target(), depth),
+            Kind::Const => self.write_qualified(out, "const", found.target(), depth),
+            Kind::Volatile => self.write_qualified(out, "volatile", found.target(), depth),
+            Kind::Restrict => self.write_qualified(out, "restrict", found.target(), depth),
+            Kind::TypeTag | Kind::Func | Kind::Var => self.write(out, found.target(), depth + 1),
+            Kind::Array => {
+                self.write(out, found.target(), depth + 1);
+                out.push('[');
+                out.push_str(&found.elements().to_string());
+                out.push(']');
+            },
+            Kind::FuncProto => self.write_function(out, &found, "", depth),
+            Kind::Int | Kind::Float | Kind::Typedef if !found.name().is_empty() => out.push_str(found.name()),
+            _ => out.push('?'),
+        }
+    }
+
+    fn write_pointer(&self, out: &mut String, target: TypeId, depth: u32) {
+        if let Ok((pointee, _)) = self.resolve(target)
+            && pointee.kind() == Kind::FuncProto
+        {
+            self.write_function(out, &pointee, "(*)", depth);
+            return;
+        }
+        self.write(out, target, depth + 1);
+        out.push_str(if out.ends_with('*') { "*" } else { " *" });
+    }
+
+    fn write_qualified(&self, out: &mut String, qualifier: &str, target: TypeId, depth: u32) {
+        // C puts the qualifier of a pointer behind its star.
+        if self.get(target).is_ok_and(|inner| inner.kind() == Kind::Ptr) {
+            self.write(out, target, depth + 1);
+            out.push_str(qualifier);
+        } else {
+            out.push_str(qualifier);
+            out.push(' ');
+            self.write(out, target, depth + 1);
+        }
+    }
+
+    fn write_function(&self, out: &mut String, proto: &Type<'_>, name: &str, depth: u32) {
+        self.write(out, proto.target(), depth + 1);
+        if !out.ends_with('*') {
+            out.push(' ');
+        }
+        out.push_str(name);
+        out.push('(');
+        if proto.is_empty() {
+            out.push_str("void");
+        }
+        for (index, param) in proto.params().enumerate() {
+            if index > 0 {
+                out.push_str(", ");
+            }
+            if out.len() >= MAX_LEN {
+                out.push('?');
+                break;
+            }
+            if param.type_id.0 == 0 {
+                out.push_str("...");
+            } else {
+                self.write(out, param.type_id, depth + 1);
+            }
+        }
+        out.push(')');
+    }
+}
+
+fn tagged(out: &mut String, tag: &str, found: &Type<'_>) {
+    out.push_str(tag);
+    out.push(' ');
+    out.push_str(if found.name().is_empty() { "{...}" } else { found.name() });
+}

@@ -1,0 +1,25 @@
+//! Reads BTF, the kernel's own type information: vmlinux and, as split BTF on top of it, modules.
+//!
+//! The format is Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Types are indexed once and decoded when
+//! asked for, so a 5 MB vmlinux costs one pass and four bytes per type. Input is never trusted: whatever the bytes
+//! are, the answer is a value or a [`BtfError`].
+
+mod describe;
+mod error;
+mod lookup;
+mod parse;
+mod proto;
+mod types;
+
+#[cfg(test)]
+pub(crate) mod build;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    error::{BtfError, MemberError},
+    lookup::Place,
+    parse::Btf,
+    proto::{Prototype, Shape},
+    types::{Function, Kind, Member, Param, Type, TypeId},
+};

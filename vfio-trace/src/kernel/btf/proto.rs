@@ -1,0 +1,76 @@
+//! Recognises functions by their type, whatever typedefs and annotations the source used.
+
+use super::{
+    parse::Btf,
+    types::{Kind, TypeId},
+};
+
+/// A type as far as it matters for recognising a function.
+///
+/// `ssize_t`, `long` and `__kernel_ssize_t` are the same: typedefs, `volatile`, `restrict` and type tags (`__user`)
+/// are looked through. `const` behind a pointer is not: it tells a write from a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `void`
+    Void,
+    /// `char`, signed or not: that depends on architecture and compiler flags.
+    Char,
+    /// An integer of this many bytes.
+    Signed(u32),
+    /// An unsigned integer of this many bytes.
+    Unsigned(u32),
+    /// A struct, declared or defined, of this name.
+    Struct(&'static str),
+    /// An enum of this name.
+    Enum(&'static str),
+    /// Pointer to something that is not const.
+    Ptr(&'static Self),
+    /// Pointer to something const.
+    ConstPtr(&'static Self),
+}
+
+/// What a function returns and takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Prototype {
+    /// The type in C, for messages.
+    pub text: &'static str,
+    /// What it returns.
+    pub returns: Shape,
+    /// What it takes.
+    pub params: &'static [Shape],
+}
+
+impl Btf {
+    /// Whether a `FUNC_PROTO` is of this type. Damaged BTF is of no type.
+    pub fn is_function(&self, proto: TypeId, wanted: &Prototype) -> bool {
+        self.get(proto).is_ok_and(|found| {
+            found.kind() == Kind::FuncProto
+                && found.len() == wanted.params.len()
+                && found.params().zip(wanted.params).all(|(param, shape)| self.has_shape(param.type_id, *shape, false))
+                && self.has_shape(found.target(), wanted.returns, false)
+        })
+    }
+
+    /// `check_const`: behind a pointer `const` counts; on a parameter itself it changes nothing for the caller.
+    fn has_shape(&self, id: TypeId, shape: Shape, check_const: bool) -> bool {
+        let Ok((found, constant)) = self.resolve(id) else { return false };
+        if check_const && constant {
+            return false;
+        }
+        match (shape, found.kind()) {
+            (Shape::Void, Kind::Void) => true,
+            (Shape::Char, Kind::Int) => found.size() == 1 && found.is_named("char"),
+            (Shape::Signed(size), Kind::Int) => found.size() == size && found.is_signed(),
+            (Shape::Unsigned(size), Kind::Int) => found.size() == size && !found.is_signed(),
+            (Shape::Struct(name), Kind::Struct) => found.is_named(name),
+            (Shape::Struct(name), Kind::Fwd) => !found.flag() && found.is_named(name),
+            (Shape::Enum(name), Kind::Enum | Kind::Enum64) => found.is_named(name),
+            (Shape::Ptr(to), Kind::Ptr) => self.has_shape(found.target(), *to, true),
+            (Shape::ConstPtr(to), Kind::Ptr) => {
+                self.resolve(found.target()).is_ok_and(|(_, constant)| constant)
+                    && self.has_shape(found.target(), *to, false)
+            },
+            _ => false,
+        }
+    }
+}

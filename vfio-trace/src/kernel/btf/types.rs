@@ -1,0 +1,242 @@
+//! One type, decoded when it is asked for.
+
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use super::{error::BtfError, parse::Btf};
+
+/// Number of a type; 0 is `void`. Ids of a module's own types follow those of vmlinux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TypeId(pub u32);
+
+/// What a type is: `BTF_KIND_*` of include/uapi/linux/btf.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the kernel's")]
+pub enum Kind {
+    Void,
+    Int,
+    Ptr,
+    Array,
+    Struct,
+    Union,
+    Enum,
+    Fwd,
+    Typedef,
+    Volatile,
+    Const,
+    Restrict,
+    Func,
+    FuncProto,
+    Var,
+    Datasec,
+    Float,
+    DeclTag,
+    TypeTag,
+    Enum64,
+    /// A kind that this reader does not know, but whose size the file's layout section told.
+    Other(u8),
+}
+
+impl Kind {
+    const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Void,
+            1 => Self::Int,
+            2 => Self::Ptr,
+            3 => Self::Array,
+            4 => Self::Struct,
+            5 => Self::Union,
+            6 => Self::Enum,
+            7 => Self::Fwd,
+            8 => Self::Typedef,
+            9 => Self::Volatile,
+            10 => Self::Const,
+            11 => Self::Restrict,
+            12 => Self::Func,
+            13 => Self::FuncProto,
+            14 => Self::Var,
+            15 => Self::Datasec,
+            16 => Self::Float,
+            17 => Self::DeclTag,
+            18 => Self::TypeTag,
+            19 => Self::Enum64,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// `struct btf_type`.
+#[derive(Clone, Copy, FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub(super) struct RawType {
+    pub(super) name_off: u32,
+    pub(super) info: u32,
+    pub(super) size_or_type: u32,
+}
+
+/// Bits 24-30; before the layout section existed, bits 29 and 30 were unused and zero.
+pub(super) const fn info_kind(info: u32) -> u8 {
+    (info >> 24 & 0x7f) as u8
+}
+
+/// Bits 0-23; before the layout section existed, bits 16-23 were unused and zero.
+pub(super) const fn info_vlen(info: u32) -> u32 {
+    info & 0x00ff_ffff
+}
+
+/// A type with the file that defines it.
+#[derive(Clone, Copy)]
+pub struct Type<'a> {
+    owner: &'a Btf,
+    raw: RawType,
+    extra: &'a [u8],
+}
+
+/// A member of a struct or union.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// Its name, empty if anonymous.
+    pub name: &'a [u8],
+    /// Its type.
+    pub type_id: TypeId,
+    /// Distance from the start of the struct, in bits.
+    pub bit_offset: u32,
+    /// Width in bits of a bit field, 0 otherwise.
+    pub bitfield_size: u32,
+}
+
+/// A parameter of a function.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its type; void as the last one means `...`.
+    pub type_id: TypeId,
+}
+
+/// A function that BTF lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function<'a> {
+    /// Its name in the source; the symbol may carry a suffix.
+    pub name: &'a str,
+    /// Its `FUNC_PROTO`.
+    pub proto: TypeId,
+}
+
+impl Btf {
+    /// Decodes a type of this file or of its base.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::NoSuchType`] for an id beyond the last.
+    pub fn get(&self, id: TypeId) -> Result<Type<'_>, BtfError> {
+        if id.0 == 0 {
+            return Ok(Type { owner: self, raw: RawType { name_off: 0, info: 0, size_or_type: 0 }, extra: &[] });
+        }
+        let Some(index) = id.0.checked_sub(self.first_id) else {
+            return match &self.base {
+                Some(base) => base.get(id),
+                None => Err(BtfError::NoSuchType { name: self.name.clone(), id: id.0 }),
+            };
+        };
+        match self.raw(index as usize) {
+            Some((raw, extra)) => Ok(Type { owner: self, raw, extra }),
+            None => Err(BtfError::NoSuchType { name: self.name.clone(), id: id.0 }),
+        }
+    }
+
+    /// This file's own functions, without its base's.
+    pub fn functions(&self) -> impl Iterator<Item = Function<'_>> {
+        (0..self.type_count()).filter_map(|index| {
+            let (raw, _) = self.raw(index)?;
+            if Kind::of(info_kind(raw.info)) != Kind::Func {
+                return None;
+            }
+            let name = str::from_utf8(self.string(raw.name_off)).ok()?;
+            Some(Function { name, proto: TypeId(raw.size_or_type) })
+        })
+    }
+}
+
+impl<'a> Type<'a> {
+    /// What it is.
+    pub const fn kind(&self) -> Kind {
+        Kind::of(info_kind(self.raw.info))
+    }
+
+    /// `vlen`: the number of members, parameters or values.
+    pub const fn len(&self) -> usize {
+        info_vlen(self.raw.info) as usize
+    }
+
+    /// Whether it has no members, parameters or values.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `kind_flag`: of a forward declaration: it is a union; of a struct: members may be bit fields.
+    pub const fn flag(&self) -> bool {
+        self.raw.info >> 31 != 0
+    }
+
+    /// Size in bytes, of kinds that have one.
+    pub const fn size(&self) -> u32 {
+        self.raw.size_or_type
+    }
+
+    /// The type that this one refers to, of kinds that do.
+    pub fn target(&self) -> TypeId {
+        // An array keeps its element type where others keep their members.
+        if self.kind() == Kind::Array { TypeId(self.word(0)) } else { TypeId(self.raw.size_or_type) }
+    }
+
+    /// Number of elements of an array.
+    pub fn elements(&self) -> u32 {
+        self.word(2)
+    }
+
+    /// Name, empty if anonymous; C identifiers are ASCII, anything else counts as none.
+    pub fn name(&self) -> &'a str {
+        str::from_utf8(self.owner.string(self.raw.name_off)).unwrap_or_default()
+    }
+
+    /// Whether this is its name.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.owner.string_is(self.raw.name_off, name.as_bytes())
+    }
+
+    /// Of an integer: signed.
+    pub fn is_signed(&self) -> bool {
+        self.kind() == Kind::Int && self.word(0) >> 24 & 1 != 0
+    }
+
+    /// Of an integer: it is narrower than its size, or does not start at its first bit (a bit field of old).
+    pub fn is_partial_int(&self) -> bool {
+        let encoding = self.word(0);
+        self.kind() == Kind::Int
+            && (encoding >> 16 & 0xff != 0 || u64::from(encoding & 0xff) != u64::from(self.size()) * 8)
+    }
+
+    /// Members of a struct or union; nothing for other kinds.
+    pub fn members(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+        let Self { owner, extra, .. } = *self;
+        let flag = self.flag();
+        let len = if matches!(self.kind(), Kind::Struct | Kind::Union) { self.len() } else { 0 };
+        extra.as_chunks::<12>().0.iter().take(len).map(move |bytes| {
+            let (name, type_id, offset) = (word(bytes, 0), word(bytes, 1), word(bytes, 2));
+            let (bit_offset, bitfield_size) = if flag { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+            Member { name: owner.string(name), type_id: TypeId(type_id), bit_offset, bitfield_size }
+        })
+    }
+
+    /// Parameters of a `FUNC_PROTO`; nothing for other kinds.
+    pub fn params(&self) -> impl Iterator<Item = Param> + use<'a> {
+        let len = if self.kind() == Kind::FuncProto { self.len() } else { 0 };
+        self.extra.as_chunks::<8>().0.iter().take(len).map(|bytes| Param { type_id: TypeId(word(bytes, 1)) })
+    }
+
+    fn word(&self, index: usize) -> u32 {
+        word(self.extra, index)
+    }
+}
+
+fn word(bytes: &[u8], index: usize) -> u32 {
+    bytes.as_chunks::<4>().0.get(index).map_or(0, |chunk| u32::from_ne_bytes(*chunk))
+}

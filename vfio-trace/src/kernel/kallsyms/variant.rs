@@ -1,0 +1,34 @@
+//! What a compiler's suffix says about a symbol.
+
+/// What the compiler did to a function, told by its symbol's suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The function as written.
+    Exact,
+    /// `.llvm.N`: renamed by clang's ThinLTO, the same function.
+    Renamed,
+    /// `.isra.N`, `.constprop.N`: a whole function, but its arguments are not those of the source.
+    OtherArguments,
+    /// `.part.N`, `.cold`: a piece of the function, not its start.
+    Piece,
+    /// Another suffix, for instance of a static variable.
+    Other,
+}
+
+/// A symbol's name without the compiler's suffix, and what the suffix means.
+pub fn split_variant(symbol: &str) -> (&str, Variant) {
+    let Some((base, suffix)) = symbol.split_once('.').filter(|(base, _)| !base.is_empty()) else {
+        return (symbol, Variant::Exact);
+    };
+    let has = |wanted: &str| suffix.split('.').any(|part| part == wanted);
+    let variant = if has("cold") || has("part") {
+        Variant::Piece
+    } else if has("isra") || has("constprop") {
+        Variant::OtherArguments
+    } else if has("llvm") {
+        Variant::Renamed
+    } else {
+        Variant::Other
+    };
+    (base, variant)
+}

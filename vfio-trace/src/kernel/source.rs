@@ -1,0 +1,194 @@
+//! Where facts about the kernel are read from: `/proc` and `/sys`, or a copy of them.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// Above this a file in /proc or /sys is not what it seems. The largest, vmlinux's BTF, has 5 MB.
+const MAX_LEN: u64 = 256 << 20;
+
+/// A file that could not be read.
+#[derive(Debug, Error)]
+#[error("cannot read {}: {cause}{}", path.display(), hint(cause))]
+pub struct FileError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why not.
+    #[source]
+    pub cause: io::Error,
+}
+
+fn hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => "; run as root, or with the capabilities that `vfio-trace doctor` lists",
+        _ => "",
+    }
+}
+
+/// The files that this room reads, under any root directory.
+#[derive(Clone, Debug)]
+pub struct KernelFiles {
+    root: PathBuf,
+    btf_dir: PathBuf,
+}
+
+impl Default for KernelFiles {
+    fn default() -> Self {
+        Self::at("/")
+    }
+}
+
+impl KernelFiles {
+    /// Reads `proc/…` and `sys/…` below `root`: `/` for the running kernel, a copy for tests.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        let btf_dir = root.join("sys/kernel/btf");
+        Self { root, btf_dir }
+    }
+
+    /// Takes BTF from `dir` instead of /sys/kernel/btf: a file `vmlinux` and one per module, raw BTF without ELF.
+    #[must_use]
+    pub fn with_btf_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.btf_dir = dir.into();
+        self
+    }
+
+    /// The BTF file of a module, or of `vmlinux`.
+    pub fn btf_path(&self, name: &str) -> PathBuf {
+        self.btf_dir.join(name)
+    }
+
+    /// A file's path below the root.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name.trim_start_matches('/'))
+    }
+
+    /// Raw BTF of a module, or of `vmlinux`.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if it cannot be read; a module that was built without BTF has no file.
+    pub fn btf(&self, name: &str) -> Result<Vec<u8>, FileError> {
+        read(&self.btf_path(name))
+    }
+
+    /// A small text file, such as `/proc/modules`; what is not UTF-8 in it is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if it cannot be read.
+    pub fn text(&self, name: &str) -> Result<String, FileError> {
+        let bytes = read(&self.path(name))?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// The first line of a file without blanks around it, if the file can be read.
+    pub fn line(&self, name: &str) -> Option<String> {
+        Some(self.text(name).ok()?.lines().next().unwrap_or_default().trim().to_owned())
+    }
+
+    /// Opens a file to be read piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if it cannot be opened.
+    pub fn open(&self, name: &str) -> Result<File, FileError> {
+        let path = self.path(name);
+        File::open(&path).map_err(|cause| FileError { path, cause })
+    }
+
+    /// A number that changes when a directory of sysfs is removed and made again, as when a module is reloaded.
+    pub fn inode(&self, name: &str) -> Option<u64> {
+        fs::metadata(self.path(name)).ok().map(|metadata| metadata.ino())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let failed = |cause| FileError { path: path.to_owned(), cause };
+    let file = File::open(path).map_err(failed)?;
+    // sysfs tells the right size for BTF, procfs tells 0: then reading grows the buffer as it goes.
+    let len = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_LEN);
+    let mut bytes = Vec::with_capacity(len as usize + 1);
+    file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_LEN {
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 256 MiB")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A root directory that lives as long as a test.
+
+    use std::{
+        env, fs,
+        path::{Path, PathBuf},
+        process,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use super::KernelFiles;
+
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+
+    /// A temporary directory, removed on drop.
+    pub(crate) struct Root(PathBuf);
+
+    impl Root {
+        pub(crate) fn new() -> Self {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = env::temp_dir().join(format!("vfio-trace-kernel-{}-{number}", process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+            self
+        }
+
+        pub(crate) fn remove(&self, name: &str) -> &Self {
+            fs::remove_file(self.0.join(name)).unwrap();
+            self
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+
+        pub(crate) fn files(&self) -> KernelFiles {
+            KernelFiles::at(&self.0)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::Root, *};
+
+    #[test]
+    fn files_come_from_below_the_root_and_btf_from_where_it_is_told() {
+        let root = Root::new();
+        root.write("proc/sys/kernel/kptr_restrict", "1\n").write("sys/kernel/btf/vfio", "a").write("other/vfio", "b");
+        let files = root.files();
+        assert_eq!(files.line("/proc/sys/kernel/kptr_restrict").as_deref(), Some("1"));
+        assert_eq!(files.line("/proc/none"), None);
+        assert_eq!(files.btf("vfio").unwrap(), b"a");
+        assert_eq!(files.with_btf_dir(root.path().join("other")).btf("vfio").unwrap(), b"b");
+        let error = root.files().btf("mtty").unwrap_err().to_string();
+        assert!(error.contains("sys/kernel/btf/mtty"), "{error}");
+    }
+}

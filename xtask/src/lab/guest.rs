@@ -1,0 +1,42 @@
+//! What the guest's scripts are told: where things are, and the command.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{cmd::shell_quote, setup::kernel::Kernel, workspace};
+
+/// The first stage, in the initramfs.
+pub(super) const INIT: &str = include_str!("../../../lab/guest/init.sh");
+/// The second stage, in the share.
+const GUEST: &str = include_str!("../../../lab/guest/guest.sh");
+
+/// Writes the scripts into the share. Without a command the guest gives a shell.
+pub(super) fn write(share: &Path, kernel: &Kernel, command: Option<&[OsString]>) -> Result<()> {
+    let bin = workspace::bin_dir()?;
+    let cwd = std::env::current_dir().context("cannot tell the current folder")?;
+    let mut parameters = String::new();
+    let mut set = |name: &str, value: &std::ffi::OsStr| {
+        parameters += &format!("{name}={}\n", shell_quote(value));
+    };
+    set("lab_modules", kernel.lib_modules().as_os_str());
+    set("lab_bin", bin.as_os_str());
+    set("lab_cwd", cwd.as_os_str());
+    if command.is_none() {
+        set("lab_term", &std::env::var_os("TERM").unwrap_or_else(|| "linux".into()));
+        set("lab_shell", "exec bash -i".as_ref());
+    }
+    let words: Vec<String> = command.unwrap_or_default().iter().map(|word| shell_quote(word)).collect();
+    for (name, text) in [
+        ("guest.sh", GUEST.to_owned()),
+        ("parameters", parameters),
+        ("command", format!("exec {}\n", words.join(" "))),
+    ] {
+        fs::write(share.join(name), text).with_context(|| format!("cannot write {name} for the guest"))?;
+    }
+    Ok(())
+}

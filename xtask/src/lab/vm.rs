@@ -1,0 +1,348 @@
+//! One boot: QEMU, the ports that carry the command's output, and an honest verdict on how it ended.
+
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    io::{BufRead as _, BufReader, Read, Write},
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cmd,
+    lab::{guest, initramfs},
+    progress::say,
+    setup::kernel::Kernel,
+    workspace,
+};
+
+/// Software emulation: /dev/kvm, where it exists, may not run a stock kernel. No microvm: a third of its boots hang.
+const MACHINE: &[&str] =
+    &["-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-nodefaults", "-no-user-config", "-display", "none"];
+
+/// `oops=panic panic=-1` with `-no-reboot`: a broken guest kernel ends the VM at once instead of limping on. The rest
+/// saves boot time.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic mitigations=off nokaslr \
+     no_timer_check tsc=reliable cryptomgr.notests rcupdate.rcu_expedited=1 audit=0 nowatchdog";
+
+/// What a guest kernel prints when it is beyond help.
+const FATAL: &[&str] = &["Kernel panic", "Oops:", "BUG: ", "general protection fault", "lab: "];
+
+/// What to run, and where.
+pub(crate) struct Request<'kernel> {
+    /// The kernel to boot.
+    pub(crate) kernel: &'kernel Kernel,
+    /// The command and its arguments.
+    pub(crate) command: Vec<OsString>,
+    /// Memory in MiB.
+    pub(crate) memory: u32,
+    /// The VM is ended after this.
+    pub(crate) timeout: Duration,
+    /// Host folder for `$LAB_RESULTS`.
+    pub(crate) results: Option<PathBuf>,
+}
+
+impl<'kernel> Request<'kernel> {
+    /// A request with the defaults.
+    pub(crate) fn new(kernel: &'kernel Kernel, command: Vec<OsString>) -> Self {
+        Self { kernel, command, memory: 2048, timeout: Duration::from_secs(300), results: None }
+    }
+}
+
+/// How a VM ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The command ended with this code.
+    Exited(u8),
+    /// The VM was ended because it took too long.
+    TimedOut {
+        /// Whether the command had started.
+        started: bool,
+        /// The last lines of the guest's console.
+        console: String,
+    },
+    /// The guest kernel gave up.
+    Panicked(String),
+    /// QEMU ended without a word from the guest.
+    Died {
+        /// Whether the command had started.
+        started: bool,
+        /// What QEMU said.
+        said: String,
+    },
+}
+
+impl Outcome {
+    /// The exit code for the shell; failures of the VM have codes of their own.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exited(code) => *code,
+            Self::TimedOut { .. } => 124,
+            Self::Panicked(_) | Self::Died { .. } => 125,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let when = |started: &bool| if *started { "while the command ran" } else { "before the command started" };
+        match self {
+            Self::Exited(code) => write!(f, "command exited with {code}"),
+            Self::TimedOut { started, console } => {
+                write!(f, "FAILED: timed out {}; console:\n{console}", when(started))
+            },
+            Self::Panicked(line) => write!(f, "FAILED: the guest kernel died: {line}"),
+            Self::Died { started, said } => write!(f, "FAILED: QEMU ended {}: {said}", when(started)),
+        }
+    }
+}
+
+/// A finished run.
+pub(crate) struct Run {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// From QEMU's start to the command's.
+    pub(crate) ready_after: Option<Duration>,
+    /// Warnings of the guest kernel.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Files of one run, removed with it. Unix socket paths must be short, so not below target/.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let stamp = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
+        let dir = std::env::temp_dir().join(format!("vfio-lab-{}-{stamp:x}", std::process::id()));
+        fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Ends QEMU if we leave early.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn qemu(kernel: &Kernel, memory: u32, scratch: &Scratch, results: &Path) -> Result<Command> {
+    let share = scratch.path("share");
+    fs::create_dir_all(&share).context("cannot create the share")?;
+    let initrd = scratch.path("initramfs");
+    initramfs::write(kernel, &initrd)?;
+    // setpriv: if xtask dies, however, QEMU goes with it.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(MACHINE);
+    command.args(["-smp", "2", "-no-reboot", "-m", &memory.to_string()]);
+    command.arg("-kernel").arg(kernel.vmlinux()).arg("-initrd").arg(initrd).args(["-append", KERNEL_ARGUMENTS]);
+    command.arg("-serial").arg(format!("file:{}", scratch.path("console").display()));
+    command.args(["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"]);
+    command.args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
+    command.arg("-fsdev").arg(format!("local,id=lab,path={},security_model=none,multidevs=remap", share.display()));
+    command.args(["-device", "virtio-9p-pci,fsdev=lab,mount_tag=lab", "-device", "virtio-serial-pci"]);
+    command.arg("-fsdev").arg(format!("local,id=results,path={},security_model=none,multidevs=remap", results.display()));
+    command.args(["-device", "virtio-9p-pci,fsdev=results,mount_tag=results"]);
+    Ok(command)
+}
+
+/// A port of the guest: the host listens, QEMU connects.
+fn port(command: &mut Command, scratch: &Scratch, name: &str) -> Result<UnixListener> {
+    let path = scratch.path(name);
+    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    command.arg("-chardev").arg(format!("socket,id={name},path={}", path.display()));
+    command.arg("-device").arg(format!("virtserialport,chardev={name},name={name}"));
+    Ok(listener)
+}
+
+/// Copies a port to a writer until QEMU closes it.
+fn forward(listener: UnixListener, mut to: impl Write + Send + 'static) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let Ok((mut from, _)) = listener.accept() else { return };
+        let mut buffer = [0; 65536];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// What the guest says on the control port.
+enum Control {
+    Ready,
+    Exit(u8),
+    Closed,
+}
+
+fn control(listener: UnixListener) -> Receiver<Control> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        if let Ok((stream, _)) = listener.accept() {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let message = match line.strip_prefix("exit ") {
+                    Some(code) => Control::Exit(code.trim().parse().unwrap_or(u8::MAX)),
+                    None if line == "ready" => Control::Ready,
+                    None => continue,
+                };
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        }
+        drop(sender.send(Control::Closed));
+    });
+    receiver
+}
+
+fn console_lines(scratch: &Scratch) -> Vec<String> {
+    let bytes = fs::read(scratch.path("console")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+fn fatal_line(console: &[String]) -> Option<String> {
+    console.iter().find(|line| FATAL.iter().any(|word| line.contains(word))).cloned()
+}
+
+/// Boots and runs the command; `stdout` and `stderr` get what it prints, as it prints it.
+pub(crate) fn run(
+    request: &Request<'_>,
+    stdout: impl Write + Send + 'static,
+    stderr: impl Write + Send + 'static,
+) -> Result<Run> {
+    let mut outputs = Some((stdout, stderr));
+    loop {
+        let run = once(request, &mut outputs)?;
+        // About one boot in ninety QEMU itself dies early under emulation (QEMU issue 1921); nothing ran yet, so once
+        // more is no cheating. It is tried again only while the outputs are untouched.
+        match &run.outcome {
+            Outcome::Died { started: false, said } if outputs.is_some() => {
+                say(&format!("lab: QEMU died while booting ({said}); trying once more"));
+                let retry = once(request, &mut outputs)?;
+                return Ok(retry);
+            },
+            _ => return Ok(run),
+        }
+    }
+}
+
+fn once<O, E>(request: &Request<'_>, outputs: &mut Option<(O, E)>) -> Result<Run>
+where
+    O: Write + Send + 'static,
+    E: Write + Send + 'static,
+{
+    let scratch = Scratch::new()?;
+    let default_results = scratch.path("results");
+    let results = match &request.results {
+        Some(dir) => std::path::absolute(dir)?,
+        None => default_results,
+    };
+    fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
+    let mut command = qemu(request.kernel, request.memory, &scratch, &results)?;
+    guest::write(&scratch.path("share"), request.kernel, Some(&request.command))?;
+    let messages = control(port(&mut command, &scratch, "control")?);
+    let stdout_port = port(&mut command, &scratch, "stdout")?;
+    let stderr_port = port(&mut command, &scratch, "stderr")?;
+
+    let said = fs::File::create(scratch.path("qemu"))?;
+    let start = Instant::now();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(said.try_clone()?)
+        .stderr(said)
+        .spawn()
+        .context("cannot start QEMU (setpriv and qemu-system-x86_64): run `cargo xtask setup`")?;
+    let mut qemu = Qemu(child);
+
+    let mut forwards: Vec<JoinHandle<()>> = Vec::new();
+    let mut ports = Some((stdout_port, stderr_port));
+    let mut ready_after = None;
+    let mut code = None;
+    let mut timed_out = false;
+    loop {
+        let left = request.timeout.saturating_sub(start.elapsed());
+        match messages.recv_timeout(left.min(Duration::from_millis(200))) {
+            Ok(Control::Ready) => {
+                ready_after = Some(start.elapsed());
+                if let (Some((out_port, err_port)), Some((out, err))) = (ports.take(), outputs.take()) {
+                    forwards = vec![forward(out_port, out), forward(err_port, err)];
+                }
+            },
+            Ok(Control::Exit(exit)) => code = Some(exit),
+            Ok(Control::Closed) | Err(RecvTimeoutError::Disconnected) => {
+                // The guest said all it has to say; QEMU ends by itself, or the time runs out.
+                thread::sleep(Duration::from_millis(20));
+            },
+            Err(RecvTimeoutError::Timeout) => {},
+        }
+        if qemu.0.try_wait()?.is_some() {
+            break;
+        }
+        if start.elapsed() >= request.timeout {
+            timed_out = true;
+            break;
+        }
+    }
+    drop(qemu);
+    // A last word may still be in the pipe.
+    while let Ok(message) = messages.recv_timeout(Duration::from_millis(500)) {
+        match message {
+            Control::Exit(exit) => code = Some(exit),
+            Control::Ready => {},
+            Control::Closed => break,
+        }
+    }
+    for thread in forwards {
+        drop(thread.join());
+    }
+
+    let console = console_lines(&scratch);
+    let started = ready_after.is_some();
+    let outcome = match code {
+        Some(code) if !timed_out => Outcome::Exited(code),
+        _ => match fatal_line(&console) {
+            Some(line) => Outcome::Panicked(line),
+            None if timed_out => {
+                Outcome::TimedOut { started, console: console[console.len().saturating_sub(8)..].join("\n") }
+            },
+            None => Outcome::Died {
+                started,
+                said: fs::read_to_string(scratch.path("qemu")).unwrap_or_default().trim().to_owned(),
+            },
+        },
+    };
+    let warnings = console.into_iter().filter(|line| line.contains("WARNING: ")).collect();
+    Ok(Run { outcome, ready_after, warnings })
+}
+
+/// Boots and connects the terminal to a shell.
+pub(crate) fn shell(kernel: &Kernel, memory: u32) -> Result<ExitCode> {
+    let scratch = Scratch::new()?;
+    let results = workspace::target_dir()?.join("lab/shell");
+    fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
+    let mut command = qemu(kernel, memory, &scratch, &results)?;
+    guest::write(&scratch.path("share"), kernel, None)?;
+    command.args(["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]);
+    say(&format!("lab: {} is booting; $LAB_RESULTS is {}; the VM ends with the shell", kernel.release, results.display()));
+    cmd::run_loud(&mut command)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask setup`: everything a fresh machine needs, each step skipped when its result is there.
+
+pub(crate) mod apt;
+pub(crate) mod host;
+pub(crate) mod kernel;
+mod rust;
+mod vmlinux;
+
+use std::{process::ExitCode, thread};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cache::{self, Cache},
+    progress::say,
+};
+
+/// Arguments of `setup`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Kernel series of the lab to prepare; may be given several times.
+    #[arg(long = "kernel", value_name = "SERIES", default_values_t = [kernel::DEFAULT.to_owned()])]
+    kernels: Vec<String>,
+    /// Look for newer packages than the ones already in the cache.
+    #[arg(long)]
+    upgrade: bool,
+}
+
+/// `cargo xtask setup`.
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    all(&args.kernels, args.upgrade)?;
+    say(&format!("setup: ready (cache: {})", cache::root()?.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the build needs, and the lab for `kernels`. The compiler's part and the archive's part run side by side: one
+/// waits for the processor, the other for the network.
+pub(crate) fn all(kernels: &[String], upgrade: bool) -> Result<()> {
+    let series = kernels.iter().map(|name| kernel::find(name)).collect::<Result<Vec<_>>>()?;
+    if !upgrade && rust::ready()? && host::ready() && series.iter().all(|series| kernel::ready(series)) {
+        return Ok(());
+    }
+    let cache = Cache::lock()?;
+    let archive = Archive::new(&cache);
+    let archive = &archive;
+    thread::scope(|scope| {
+        let tools = scope.spawn(|| rust::linker(&cache));
+        rust::source(archive)?;
+        host::install(archive)?;
+        for series in series {
+            kernel::prepare(archive, series, upgrade)?;
+        }
+        join(tools)
+    })
+}
+
+/// What `cargo build` needs, without the lab.
+pub(crate) fn for_build() -> Result<()> {
+    if rust::ready()? {
+        return Ok(());
+    }
+    let cache = Cache::lock()?;
+    rust::source(&Archive::new(&cache))?;
+    rust::linker(&cache)
+}
+
+fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread.join().map_err(|_panic| anyhow::anyhow!("a set-up thread panicked"))?
+}
+
+/// The Debian archive, asked only when something is really missing: a finished set-up works without network.
+pub(crate) struct Archive<'cache> {
+    pub(crate) cache: &'cache Cache,
+    apt: std::cell::OnceCell<apt::Apt>,
+}
+
+impl<'cache> Archive<'cache> {
+    fn new(cache: &'cache Cache) -> Self {
+        Self { cache, apt: std::cell::OnceCell::new() }
+    }
+
+    pub(crate) fn apt(&self) -> Result<&apt::Apt> {
+        if self.apt.get().is_none() {
+            let opened = apt::Apt::open(self.cache)?;
+            drop(self.apt.set(opened));
+        }
+        self.apt.get().context("apt was just opened")
+    }
+}
