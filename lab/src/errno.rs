@@ -69,7 +69,10 @@ const NAMES: &[(i32, &str)] = &[
 
 /// The name of an errno; one that has no name here keeps its number: `E#133`.
 pub fn name(number: i32) -> String {
-    NAMES.iter().find(|(known, _)| *known == number).map_or_else(|| format!("E#{number}"), |(_, name)| (*name).to_owned())
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == number)
+        .map_or_else(|| format!("E#{number}"), |(_, name)| (*name).to_owned())
 }
 
 /// The number of an errno name.

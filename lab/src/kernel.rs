@@ -30,7 +30,8 @@ pub(crate) fn load_module(name: &str, timeout: Duration) -> Result<()> {
 
 /// `uname -r`.
 pub(crate) fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
 /// Dynamic debug of one module, on until dropped.

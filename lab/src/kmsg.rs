@@ -1,7 +1,7 @@
 //! The kernel log from a moment on, read as it grows so that a wrapping ring buffer loses nothing unnoticed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;

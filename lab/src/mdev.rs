@@ -81,7 +81,9 @@ pub(crate) fn group(name: &str) -> Result<u32> {
         .into_iter()
         .map(|device| device.join("iommu_group"))
         .find(|link| link.exists())
-        .with_context(|| format!("{name} is neither an mdev nor a PCI device with an IOMMU group here; see {DEVICES}"))?;
+        .with_context(|| {
+            format!("{name} is neither an mdev nor a PCI device with an IOMMU group here; see {DEVICES}")
+        })?;
     let target = fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))?;
     target
         .file_name()
@@ -101,22 +103,33 @@ fn supported_type(mdev_type: &str) -> Result<PathBuf> {
         .flatten()
         .map(|parent| parent.path().join("mdev_supported_types").join(mdev_type))
         .find(|path| path.is_dir())
-        .with_context(|| format!("no parent in {PARENTS} offers the mdev type {mdev_type}; see its mdev_supported_types"))
+        .with_context(|| {
+            format!("no parent in {PARENTS} offers the mdev type {mdev_type}; see its mdev_supported_types")
+        })
 }
 
 /// Removing a device that somebody holds blocks in the kernel, beyond any signal: look first, then do it aside.
 fn remove(uuid: &str, timeout: Duration) -> Result<()> {
     let node = group(uuid).map(group_node)?;
     wait::until(&format!("{uuid} to be closed"), timeout, || Ok(holders(&node).is_empty().then_some(())))
-        .with_context(|| format!("{uuid} cannot be removed, it is held by {}; end that first", holders(&node).join(", ")))?;
+        .with_context(|| {
+            format!("{uuid} cannot be removed, it is held by {}; end that first", holders(&node).join(", "))
+        })?;
     let path = sysfs(uuid).join("remove");
     let (done, outcome) = mpsc::channel();
     thread::spawn(move || drop(done.send(fs::write(path, "1"))));
     match outcome.recv_timeout(timeout) {
         Ok(result) => result.with_context(|| format!("the kernel refused to remove {uuid}"))?,
-        Err(_) => bail!("timed out after {} s waiting for {uuid} to be removed; see dmesg for who holds it", timeout.as_secs()),
+        Err(_) => bail!(
+            "timed out after {} s waiting for {uuid} to be removed; see dmesg for who holds it",
+            timeout.as_secs()
+        ),
     }
-    wait::until(&format!("{uuid} to vanish from sysfs"), timeout, || Ok((!sysfs(uuid).exists()).then_some(())))
+    wait::until(
+        &format!("{uuid} to vanish from sysfs"),
+        timeout,
+        || Ok((!sysfs(uuid).exists()).then_some(())),
+    )
 }
 
 /// The processes that have a file open, as `comm (pid)`.
@@ -126,8 +139,9 @@ fn holders(file: &Path) -> Vec<String> {
         .flatten()
         .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
         .filter(|process| {
-            fs::read_dir(process.path().join("fd"))
-                .is_ok_and(|fds| fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == file)))
+            fs::read_dir(process.path().join("fd")).is_ok_and(|fds| {
+                fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == file))
+            })
         })
         .map(|process| {
             let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();

@@ -32,7 +32,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn start(path: &Path, destination: &Path, stall_after: u64, timeout: Duration) -> Result<Self> {
+    pub(crate) fn start(
+        path: &Path,
+        destination: &Path,
+        stall_after: u64,
+        timeout: Duration,
+    ) -> Result<Self> {
         let listener =
             UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
         listener.set_nonblocking(true)?;
@@ -76,7 +81,13 @@ impl Drop for Proxy {
     }
 }
 
-fn serve(listener: &UnixListener, to: &Path, stall_after: u64, timeout: Duration, shared: &Shared) -> Result<()> {
+fn serve(
+    listener: &UnixListener,
+    to: &Path,
+    stall_after: u64,
+    timeout: Duration,
+    shared: &Shared,
+) -> Result<()> {
     let Some(source) = accept(listener, shared)? else { return Ok(()) };
     let destination = UnixStream::connect(to)
         .with_context(|| format!("the proxy cannot connect to the destination at {}", to.display()))?;
@@ -105,16 +116,23 @@ fn accept(listener: &UnixListener, shared: &Shared) -> Result<Option<UnixStream>
     Ok(None)
 }
 
-fn forward(mut source: &UnixStream, mut destination: &UnixStream, stall_after: u64, shared: &Shared) -> Result<()> {
+fn forward(
+    mut source: &UnixStream,
+    mut destination: &UnixStream,
+    stall_after: u64,
+    shared: &Shared,
+) -> Result<()> {
     let mut buffer = [0; 16 * 1024];
     let mut left = stall_after;
     while !shared.stop.load(Ordering::Acquire) {
         // Stalled, the source's data is left in the socket's buffer; only its going away is still of interest.
-        let from_source = if shared.stalled.load(Ordering::Acquire) { PollFlags::RDHUP } else { PollFlags::IN };
+        let from_source =
+            if shared.stalled.load(Ordering::Acquire) { PollFlags::RDHUP } else { PollFlags::IN };
         let mut fds = [PollFd::new(source, from_source), PollFd::new(destination, PollFlags::IN)];
         wait(&mut fds)?;
         let [source_has, destination_has] = fds.map(|fd| fd.revents());
-        if source_has.intersects(PollFlags::RDHUP | PollFlags::HUP) && shared.stalled.load(Ordering::Acquire) {
+        if source_has.intersects(PollFlags::RDHUP | PollFlags::HUP) && shared.stalled.load(Ordering::Acquire)
+        {
             return Ok(());
         }
         if source_has.intersects(PollFlags::IN) {

@@ -96,7 +96,12 @@ impl Starting {
     ) -> Result<Qemu> {
         let stream = wait::until(&format!("the QMP socket of {}", self.process.vm), timeout, || {
             if let Some(status) = self.process.child.try_wait()? {
-                bail!("{} ended before it was ready: {}{}", self.process.vm, told(status), self.process.tail());
+                bail!(
+                    "{} ended before it was ready: {}{}",
+                    self.process.vm,
+                    told(status),
+                    self.process.tail()
+                );
             }
             Ok(UnixStream::connect(&self.socket).ok())
         })?;
@@ -123,7 +128,11 @@ impl Process {
         let text = fs::read_to_string(&self.stderr).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = &lines[lines.len().saturating_sub(12)..];
-        if tail.is_empty() { ", nothing on stderr".to_owned() } else { format!(", stderr ends:\n  {}", tail.join("\n  ")) }
+        if tail.is_empty() {
+            ", nothing on stderr".to_owned()
+        } else {
+            format!(", stderr ends:\n  {}", tail.join("\n  "))
+        }
     }
 
     fn kill(&mut self) -> Result<ExitStatus> {
@@ -189,7 +198,11 @@ mod tests {
 
     fn arguments(launch: &Launch<'_>) -> String {
         let command = launch.command(Path::new("/run/vm-1.qmp"));
-        command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        command
+            .get_args()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -203,7 +216,10 @@ mod tests {
             evidence: Some(Path::new("/out")),
         };
         let all = arguments(&launch);
-        assert!(all.contains("enable-migration=on,migration-events=on,x-device-dirty-page-tracking=off"), "{all}");
+        assert!(
+            all.contains("enable-migration=on,migration-events=on,x-device-dirty-page-tracking=off"),
+            "{all}"
+        );
         assert!(all.contains("sysfsdev=/sys/bus/mdev/devices/11111111-1111-1111-1111-111111111111"), "{all}");
         assert!(all.ends_with("-incoming defer -trace vfio_* -D /out/qemu-vm-1.trace"), "{all}");
         assert!(!all.contains("-S"), "{all}");

@@ -107,7 +107,9 @@ impl Qmp {
         let id = self.last_id;
         let mut line = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
         line.push('\n');
-        self.stream.write_all(line.as_bytes()).with_context(|| format!("cannot send QMP {command}: QEMU is gone"))?;
+        self.stream
+            .write_all(line.as_bytes())
+            .with_context(|| format!("cannot send QMP {command}: QEMU is gone"))?;
         let (mut inner, waited) = self
             .shared
             .changed
@@ -221,7 +223,8 @@ fn reply(message: &Value) -> Option<(u64, Result<Value, String>)> {
 }
 
 fn version(greeting: &Value) -> String {
-    let part = |name| greeting.pointer(&format!("/QMP/version/qemu/{name}")).and_then(Value::as_u64).unwrap_or(0);
+    let part =
+        |name| greeting.pointer(&format!("/QMP/version/qemu/{name}")).and_then(Value::as_u64).unwrap_or(0);
     format!("{}.{}.{}", part("major"), part("minor"), part("micro"))
 }
 
@@ -250,7 +253,8 @@ mod tests {
         thread::spawn(move || {
             let mut out = theirs.try_clone().unwrap();
             let mut lines = BufReader::new(theirs);
-            writeln!(out, r#"{{"QMP": {{"version": {{"qemu": {{"micro": 2, "minor": 0, "major": 10}}}}}}}}"#).unwrap();
+            writeln!(out, r#"{{"QMP": {{"version": {{"qemu": {{"micro": 2, "minor": 0, "major": 10}}}}}}}}"#)
+                .unwrap();
             let mut line = String::new();
             lines.read_line(&mut line).unwrap();
             writeln!(out, r#"{{"return": {{}}, "id": 1}}"#).unwrap();
@@ -269,7 +273,8 @@ mod tests {
     fn commands_events_and_the_end() {
         let mut qmp = Qmp::negotiate(fake(), TIMEOUT, |_| {}).unwrap();
         assert_eq!(qmp.version, "10.0.2");
-        let state = qmp.wait("PRE_COPY", 0, TIMEOUT, |events| events.iter().find_map(Event::device_state)).unwrap();
+        let state =
+            qmp.wait("PRE_COPY", 0, TIMEOUT, |events| events.iter().find_map(Event::device_state)).unwrap();
         assert_eq!(state, MigState::PRE_COPY);
         let error = qmp.execute("migrate", json!({"uri": "unix:x"}), TIMEOUT).unwrap_err().to_string();
         assert_eq!(error, "QMP migrate was refused: not now");

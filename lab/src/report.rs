@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::time::Instant;
 
+use anyhow::{Error, Result};
+
 /// Writes one line per step to stdout; shared by the threads that read QMP.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -23,6 +25,48 @@ impl Report {
 }
 
 /// The last word on an error: what, why and what to do, on stderr.
-pub(crate) fn complain(program: &str, error: &anyhow::Error) {
+pub(crate) fn complain(program: &str, error: &Error) {
     drop(writeln!(io::stderr().lock(), "{program}: {error:#}"));
+}
+
+/// Clean-up goes on after a failure, and the first failure is the one to tell.
+#[derive(Debug, Default)]
+pub(crate) struct FirstError(Option<Error>);
+
+impl FirstError {
+    /// Keeps an error, if it is the first; hands on the value.
+    pub(crate) fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.0.get_or_insert(error);
+                None
+            },
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<&Error> {
+        self.0.as_ref()
+    }
+
+    pub(crate) fn into_result(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_first_error_is_kept() {
+        let mut errors = FirstError::default();
+        assert_eq!(errors.note(Ok(1)), Some(1));
+        assert!(errors.get().is_none());
+        assert_eq!(errors.note::<()>(Err(anyhow!("first"))), None);
+        assert_eq!(errors.note::<()>(Err(anyhow!("second"))), None);
+        assert_eq!(errors.into_result().unwrap_err().to_string(), "first");
+    }
 }

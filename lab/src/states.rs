@@ -69,7 +69,12 @@ pub struct NotAState(String);
 
 impl fmt::Display for NotAState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no migration state; it is one of {} or a number", self.0, MigState::NAMES.join(", "))
+        write!(
+            f,
+            "`{}` is no migration state; it is one of {} or a number",
+            self.0,
+            MigState::NAMES.join(", ")
+        )
     }
 }
 
@@ -106,7 +111,7 @@ mod tests {
         }
         assert_eq!("pre_copy".parse(), Ok(MigState::PRE_COPY));
         assert_eq!("9".parse(), Ok(MigState(9)));
-        assert!("PRECOPY".parse::<MigState>().is_err());
+        assert_eq!("PRECOPY".parse::<MigState>(), Err(NotAState("PRECOPY".to_owned())));
     }
 
     #[test]

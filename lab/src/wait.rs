@@ -20,7 +20,10 @@ pub(crate) fn until<T>(
             return Ok(answer);
         }
         if Instant::now() >= deadline {
-            bail!("timed out after {} s waiting for {what}; raise --timeout if this machine is slow", timeout.as_secs());
+            bail!(
+                "timed out after {} s waiting for {what}; raise --timeout if this machine is slow",
+                timeout.as_secs()
+            );
         }
         thread::sleep(POLL);
     }

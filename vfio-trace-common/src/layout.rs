@@ -95,7 +95,7 @@ pub struct Layout {
     pub offset: [u32; FIELDS],
 }
 
-const _: () = assert!(core::mem::size_of::<Layout>() == 8 + 4 * FIELDS);
+const _: () = assert!(size_of::<Layout>() == 8 + 4 * FIELDS);
 const _: () = assert!(FIELDS <= 64);
 
 impl Layout {

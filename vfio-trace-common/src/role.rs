@@ -61,3 +61,19 @@ impl Role {
         }
     }
 }
+
+/// The attach cookie of a probe: which statistics slot it counts in, and how to read its arguments.
+pub mod cookie {
+    /// Bits that hold the index of the probe in the statistics map.
+    pub const PROBE_MASK: u64 = 0xffff;
+    /// Where a function's arguments lead to the device: one of the following.
+    pub const TAKES_MASK: u64 = 3 << 16;
+    /// The first argument is a `struct vfio_device_file *`.
+    pub const TAKES_DEVICE_FILE: u64 = 0;
+    /// The first argument is a `struct vfio_device *`.
+    pub const TAKES_DEVICE: u64 = 1 << 16;
+    /// The first argument is the `struct file *` of a device fd.
+    pub const TAKES_FILE: u64 = 2 << 16;
+    /// The second argument is the `struct file *` of a device fd.
+    pub const TAKES_INODE_FILE: u64 = 3 << 16;
+}

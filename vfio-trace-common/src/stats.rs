@@ -17,4 +17,4 @@ pub struct ProbeStats {
     pub unmatched: u64,
 }
 
-const _: () = assert!(core::mem::size_of::<ProbeStats>() == 32);
+const _: () = assert!(size_of::<ProbeStats>() == 32);

@@ -24,7 +24,7 @@ macro_rules! wire {
             derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
         )]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
-        const _: () = assert!(core::mem::size_of::<$name>() == $size);
+        const _: () = assert!(size_of::<$name>() == $size);
         const _: () = assert!($size % 8 == 0);
     };
 }

@@ -2,6 +2,11 @@
 //!
 //! A room imports only from the floors below it; `docs/design.md` has the map.
 
+pub mod cli;
 pub mod event;
 pub mod kernel;
+pub mod model;
+pub mod probe;
 pub mod sink;
+pub mod source;
+pub mod sys;

@@ -124,7 +124,9 @@ impl Args {
     /// Combinations that make no sense, as a sentence.
     pub(crate) fn conflict(&self) -> Option<&'static str> {
         if self.ping_pong && !self.completes() {
-            Some("--ping-pong needs a scenario whose migrations complete: `ok`, or `pause` without --then-cancel")
+            Some(
+                "--ping-pong needs a scenario whose migrations complete: `ok`, or `pause` without --then-cancel",
+            )
         } else if self.then_cancel && self.scenario != Scenario::Pause {
             Some("--then-cancel only makes sense with `--scenario pause`")
         } else {

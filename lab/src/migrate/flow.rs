@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use serde_json::json;
 
 use super::cli::{Args, Scenario};
 use super::vm::Vm;
 use crate::proxy::Proxy;
-use crate::report::Report;
+use crate::report::{FirstError, Report};
 use crate::states::MigState;
 use crate::wait;
 
@@ -50,24 +50,35 @@ impl<'a> Flow<'a> {
     ) -> Self {
         let (source_mark, destination_mark) = (source.qemu.qmp.mark(), destination.qemu.qmp.mark());
         let socket = folder.join(format!("{}.stream", destination.name));
-        Self { args, report, source, destination, source_mark, destination_mark, socket, proxy: None, killed: None }
+        Self {
+            args,
+            report,
+            source,
+            destination,
+            source_mark,
+            destination_mark,
+            socket,
+            proxy: None,
+            killed: None,
+        }
     }
 
     /// Runs it; an error tells what was not as the scenario expects.
     pub(crate) fn run(mut self) -> (Result<()>, Traces) {
-        let mut outcome = self.start().and_then(|()| match self.args.scenario {
+        let mut errors = FirstError::default();
+        errors.note(self.start().and_then(|()| match self.args.scenario {
             Scenario::Ok => self.completes(),
             Scenario::Pause => self.pauses(),
             Scenario::Cancel => self.cancels(),
             Scenario::KillDestination => self.loses_destination(),
             Scenario::Mismatch => self.is_refused(),
-        });
+        }));
         let mut traces = Traces { destination_killed: self.killed.take(), ..Traces::default() };
         if let Some(proxy) = self.proxy.take() {
             traces.proxy_forwarded_bytes = Some(proxy.forwarded());
-            outcome = outcome.and(proxy.finish());
+            errors.note(proxy.finish());
         }
-        (outcome, traces)
+        (errors.into_result(), traces)
     }
 
     /// Configures both ends and starts the migration.
@@ -164,7 +175,11 @@ impl<'a> Flow<'a> {
         self.source.reach_status("active", self.source_mark, timeout)?;
         self.source.reach_state(MigState::PRE_COPY, self.source_mark, timeout)?;
         let proxy = self.proxy.as_ref().context("this scenario needs the proxy")?;
+        let (source, mark) = (&*self.source, self.source_mark);
         wait::until("the stream to reach the proxy's limit (--stall-after)", timeout, || {
+            if let Some(status) = source.final_status(mark) {
+                bail!("the migration {status} before the stream stalled; give a smaller --stall-after");
+            }
             Ok(proxy.stalled().then_some(()))
         })?;
         self.report.say(&format!("proxy: stalled after {} bytes", proxy.forwarded()));

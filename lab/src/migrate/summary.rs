@@ -114,7 +114,7 @@ pub(crate) struct FinalStates {
 pub(crate) struct FinalState {
     pub(crate) uuid: String,
     #[serde(rename = "type")]
-    pub(crate) mtty_type: &'static str,
+    pub(crate) mtty_type: Option<&'static str>,
     /// The VM that had it last.
     pub(crate) vm: Option<String>,
     /// The last state in a `VFIO_MIGRATION` event of that VM, its quitting included.

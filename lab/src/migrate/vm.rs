@@ -100,7 +100,12 @@ impl Plan<'_> {
 
 impl StartingVm {
     /// Connects QMP; from then on every event is told and, if there is a file, written.
-    pub(crate) fn connect(self, timeout: Duration, report: &Arc<Report>, lines: Option<Arc<Lines>>) -> Result<Vm> {
+    pub(crate) fn connect(
+        self,
+        timeout: Duration,
+        report: &Arc<Report>,
+        lines: Option<Arc<Lines>>,
+    ) -> Result<Vm> {
         let (report, place) = (Arc::clone(report), Arc::clone(&self.place));
         let (name, uuid) = (self.name.clone(), self.uuid.clone());
         let on_event = move |event: &Event| {
@@ -173,6 +178,17 @@ impl Vm {
         wait::until(&what, timeout, || {
             let status = self.execute("query-status", json!({}), timeout)?;
             Ok((status.get("running") == Some(&Value::Bool(true))).then_some(()))
+        })
+    }
+
+    /// How the migration ended, if it did.
+    pub(crate) fn final_status(&self, mark: usize) -> Option<String> {
+        self.qemu.qmp.look(mark, |events| {
+            events
+                .iter()
+                .filter_map(Event::migration_status)
+                .find(|status| is_final(status))
+                .map(str::to_owned)
         })
     }
 
@@ -249,7 +265,10 @@ mod tests {
 
     #[test]
     fn people_see_what_matters() {
-        assert_eq!(tell(&event("VFIO_MIGRATION", json!({"device-state": "stop-copy"}))).unwrap(), "device STOP_COPY");
+        assert_eq!(
+            tell(&event("VFIO_MIGRATION", json!({"device-state": "stop-copy"}))).unwrap(),
+            "device STOP_COPY"
+        );
         assert_eq!(tell(&event("MIGRATION", json!({"status": "active"}))).unwrap(), "migration active");
         assert_eq!(tell(&event("STOP", json!({}))).unwrap(), "guest stopped");
         assert_eq!(tell(&event("MIGRATION_PASS", json!({"pass": 1}))), None);

@@ -50,7 +50,8 @@ impl Devices {
     /// Takes in a Device record. A device that changes its name has been replaced: kernel memory is used again.
     pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Binding {
         let known = |bit: u32| record.known & bit != 0;
-        let name = known(device_known::NAME).then(|| record::text(&record.name)).filter(|name| !name.is_empty());
+        let name =
+            known(device_known::NAME).then(|| record::text(&record.name)).filter(|name| !name.is_empty());
         let driver =
             known(device_known::DRIVER).then(|| record::text(&record.driver)).filter(|name| !name.is_empty());
         let seen = DeviceSeen {

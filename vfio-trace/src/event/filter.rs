@@ -51,9 +51,13 @@ mod tests {
     fn devices_by_name_or_beginning() {
         let wants = |want: &str| Filter { devices: vec![want.to_owned()], ..Filter::default() };
         let pci = event(Some("0000:75:00.1"));
-        for (want, matches) in
-            [("0000:75:00.1", true), ("0000:75", true), ("75:00.1", true), ("5:00.1", false), ("0000:76", false)]
-        {
+        for (want, matches) in [
+            ("0000:75:00.1", true),
+            ("0000:75", true),
+            ("75:00.1", true),
+            ("5:00.1", false),
+            ("0000:76", false),
+        ] {
             assert_eq!(wants(want).matches(&pci), matches, "{want}");
         }
         assert!(!wants("0000").matches(&event(None)));

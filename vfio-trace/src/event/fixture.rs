@@ -143,15 +143,20 @@ impl Script {
 
     /// The driver's `set_state`, entered at `start`, returns now.
     pub(crate) fn set_state(self, start: u64, target: u32, ret: i32, file: u64) -> Self {
-        let body =
-            wire::SetState { target, ret, f_op: 0, read: 0, write: 0, unlocked_ioctl: 0, release: 0 };
+        let body = wire::SetState { target, ret, f_op: 0, read: 0, write: 0, unlocked_ioctl: 0, release: 0 };
         self.add(Kind::SetState, start, file, Body::SetState(body)).wait(3_000)
     }
 
     /// VFIO_DEVICE_FEATURE, entered at `start`, returns now.
-    pub(crate) fn feature(self, start: u64, flags: u32, ret: i32, data_in: [u64; 4], data_out: [u64; 4]) -> Self {
-        let body =
-            wire::Ioctl { cmd: uapi::VFIO_DEVICE_FEATURE, ret, argsz: 16, flags, data_in, data_out };
+    pub(crate) fn feature(
+        self,
+        start: u64,
+        flags: u32,
+        ret: i32,
+        data_in: [u64; 4],
+        data_out: [u64; 4],
+    ) -> Self {
+        let body = wire::Ioctl { cmd: uapi::VFIO_DEVICE_FEATURE, ret, argsz: 16, flags, data_in, data_out };
         self.add(Kind::Ioctl, start, 0, Body::Ioctl(body)).wait(2_000)
     }
 
@@ -229,7 +234,14 @@ impl Script {
         self.call(Kind::Write, 12_000, file, Body::Write(wire::DataIo { requested, ret, pos }))
     }
 
-    pub(crate) fn data_ioctl(self, file: u64, cmd: u32, ret: i32, initial_bytes: u64, dirty_bytes: u64) -> Self {
+    pub(crate) fn data_ioctl(
+        self,
+        file: u64,
+        cmd: u32,
+        ret: i32,
+        initial_bytes: u64,
+        dirty_bytes: u64,
+    ) -> Self {
         let body = wire::PrecopyInfo { cmd, ret, argsz: 24, flags: 0, initial_bytes, dirty_bytes };
         self.call(Kind::PrecopyInfo, 2_300, file, Body::PrecopyInfo(body))
     }
@@ -260,11 +272,12 @@ pub(crate) fn assemble(records: &[Record]) -> Vec<Event> {
 pub(crate) fn source() -> Script {
     const FILE: u64 = 0xf11e;
     let logging = uapi::FEATURE_DMA_LOGGING_START;
-    let mut script = Script::new(0xd1)
-        .device(UUID, "mtty", 7)
-        .open(1)
-        .feature(1_090_000, uapi::FEATURE_MIGRATION | uapi::FEATURE_GET, 0, [0; 4], [7, 0, 0, 0])
-        .feature(1_095_000, logging | uapi::FEATURE_PROBE, 0, [0; 4], [0; 4])
+    let mut script = Script::new(0xd1).device(UUID, "mtty", 7).open(1).wait(40_000);
+    let start = script.now;
+    script = script
+        .wait(900)
+        .feature(start, uapi::FEATURE_MIGRATION | uapi::FEATURE_GET, 0, [0; 4], [7, 0, 0, 0])
+        .feature(start + 1_500, logging | uapi::FEATURE_PROBE, 0, [0; 4], [0; 4])
         .wait(100_000_000)
         .thread(412, 415)
         .data_size(1 << 20)
@@ -350,7 +363,11 @@ fn any_ret() -> impl Strategy<Value = i32> {
 }
 
 fn any_body() -> impl Strategy<Value = (Kind, Body)> {
-    let io = (any::<u64>(), prop_oneof![0..100i64, Just(-42), any::<i64>()], prop_oneof![-1..100i64, any::<i64>()])
+    let io = (
+        any::<u64>(),
+        prop_oneof![0..100i64, Just(-42), any::<i64>()],
+        prop_oneof![-1..100i64, any::<i64>()],
+    )
         .prop_map(|(requested, ret, pos)| wire::DataIo { requested, ret, pos });
     prop_oneof![
         1 => (0..3u8, 0..32u32, any::<u64>()).prop_map(|(name, known, flags)| {

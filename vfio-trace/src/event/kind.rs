@@ -102,10 +102,7 @@ impl FromStr for Kind {
     ///
     /// [`UnknownKind`], which names all there are.
     fn from_str(name: &str) -> Result<Self, UnknownKind> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| UnknownKind(name.to_owned()))
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| UnknownKind(name.to_owned()))
     }
 }
 
@@ -119,6 +116,9 @@ mod tests {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
         let error = "arcs".parse::<Kind>().unwrap_err().to_string();
-        assert!(error.starts_with("no kind of event is called \"arcs\"; there are: device, open,"), "{error}");
+        assert!(
+            error.starts_with("no kind of event is called \"arcs\"; there are: device, open,"),
+            "{error}"
+        );
     }
 }

@@ -98,8 +98,7 @@ impl Record {
         let len = usize::from(header.len);
         let record = bytes.get(..len).ok_or(DecodeError::Truncated { len, have })?;
         let body = record.get(size_of::<wire::Header>()..).ok_or(DecodeError::ShortHeader { have: len })?;
-        let kind =
-            wire::Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
+        let kind = wire::Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
         Ok(Self { header, body: Body::decode(kind, body)? })
     }
 }
@@ -189,7 +188,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Record::decode(&bytes);
+            if let Ok(record) = Record::decode(&bytes) {
+                prop_assert!(usize::from(record.header.len) <= bytes.len());
+            }
         }
 
         #[test]

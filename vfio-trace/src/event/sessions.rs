@@ -113,17 +113,16 @@ impl Sessions {
         self.open.remove(&file)
     }
 
-    /// The driver ended what this device had open. `only`: sessions of that direction, and those of unknown direction.
-    pub(super) fn end(&mut self, pointer: u64, only: Option<Direction>) {
-        let of_device = self.open.values_mut().filter(|session| pointer != 0 && session.pointer == pointer);
-        for session in of_device {
-            session.ended |= only.is_none() || session.direction.is_none() || session.direction == only;
+    /// The driver ended what this device had open.
+    pub(super) fn end(&mut self, pointer: u64) {
+        for session in self.open.values_mut().filter(|session| pointer != 0 && session.pointer == pointer) {
+            session.ended = true;
         }
     }
 
     /// The device is gone and its address may be used again.
     pub(super) fn forget_device(&mut self, pointer: u64) {
-        self.end(pointer, None);
+        self.end(pointer);
         for session in self.open.values_mut().filter(|session| session.pointer == pointer) {
             session.pointer = 0;
         }
@@ -138,7 +137,8 @@ impl Sessions {
         started_ns: Option<u64>,
     ) -> &mut Session {
         if self.open.len() >= MAX_SESSIONS
-            && let Some(oldest) = self.open.iter().min_by_key(|(_, session)| session.nr).map(|(&file, _)| file)
+            && let Some(oldest) =
+                self.open.iter().min_by_key(|(_, session)| session.nr).map(|(&file, _)| file)
         {
             self.open.remove(&oldest);
         }

@@ -63,7 +63,7 @@ pub struct Process {
     pub pid: u32,
     /// Thread (the kernel's `pid`).
     pub tid: u32,
-    /// Name of the thread. Anything but NUL may be in it: see [`crate::sink::human::clean`].
+    /// Name of the thread. Any process may choose it: control characters can be in it.
     pub comm: String,
 }
 

@@ -166,7 +166,14 @@ mod tests {
 
     #[test]
     fn names_are_the_kernels() {
-        let known = [(1, "EPERM"), (22, "EINVAL"), (42, "ENOMSG"), (19, "ENODEV"), (110, "ETIMEDOUT"), (133, "EHWPOISON")];
+        let known = [
+            (1, "EPERM"),
+            (22, "EINVAL"),
+            (42, "ENOMSG"),
+            (19, "ENODEV"),
+            (110, "ETIMEDOUT"),
+            (133, "EHWPOISON"),
+        ];
         let internal = [(512, "ERESTARTSYS"), (515, "ENOIOCTLCMD"), (517, "EPROBE_DEFER"), (524, "ENOTSUPP")];
         for (number, text) in known.into_iter().chain(internal) {
             assert_eq!(name(number), Some(text));

@@ -1,7 +1,33 @@
 //! What this kernel offers: symbols, BTF, modules, capabilities.
+//!
+//! [`KernelFacts::read`] finds out everything once, [`KernelFacts::refresh`] keeps up with modules that come and go.
+//! Nothing here needs privileges to run, loads anything, or touches a device.
 
 pub mod btf;
+pub mod caps;
+pub mod collection;
+pub mod core_functions;
+pub mod discover;
 pub mod errno;
+pub mod facts;
 pub mod kallsyms;
+pub mod layout;
 pub mod modules;
+mod presence;
+pub mod security;
 pub mod source;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    btf::Btf,
+    collection::BtfCollection,
+    core_functions::{CoreFunction, CoreStatus, Takes},
+    discover::{Candidate, DriverFunctions},
+    facts::{KernelFacts, VfioCore},
+    kallsyms::{Kallsyms, Symbol},
+    layout::{MissingField, MissingReason},
+    modules::Modules,
+    source::KernelFiles,
+};

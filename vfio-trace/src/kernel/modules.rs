@@ -94,7 +94,10 @@ impl Modules {
                 }
             }
         }
-        self.list.iter().filter(|module| users.contains(&module.name.as_str()) && module.name != name).collect()
+        self.list
+            .iter()
+            .filter(|module| users.contains(&module.name.as_str()) && module.name != name)
+            .collect()
     }
 }
 
@@ -113,8 +116,11 @@ fn parse_line(line: &str) -> Option<Module> {
     };
     let users = words.next()?;
     // "-", or names that each end in a comma; "[permanent]" is no name.
-    let used_by =
-        users.split(',').filter(|user| !matches!(*user, "" | "-" | "[permanent]")).map(str::to_owned).collect();
+    let used_by = users
+        .split(',')
+        .filter(|user| !matches!(*user, "" | "-" | "[permanent]"))
+        .map(str::to_owned)
+        .collect();
     let state = match words.next()? {
         "Live" => ModuleState::Live,
         "Loading" => ModuleState::Loading,

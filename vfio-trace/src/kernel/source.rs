@@ -25,7 +25,9 @@ pub struct FileError {
 
 fn hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::PermissionDenied => "; run as root, or with the capabilities that `vfio-trace doctor` lists",
+        io::ErrorKind::PermissionDenied => {
+            "; run as root, or with the capabilities that `vfio-trace doctor` lists"
+        },
         _ => "",
     }
 }
@@ -84,7 +86,8 @@ impl KernelFiles {
     /// [`FileError`] if it cannot be read.
     pub fn text(&self, name: &str) -> Result<String, FileError> {
         let bytes = read(&self.path(name))?;
-        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     /// The first line of a file without blanks around it, if the file can be read.
@@ -177,12 +180,14 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::{testing::Root, *};
+    use super::testing::Root;
 
     #[test]
     fn files_come_from_below_the_root_and_btf_from_where_it_is_told() {
         let root = Root::new();
-        root.write("proc/sys/kernel/kptr_restrict", "1\n").write("sys/kernel/btf/vfio", "a").write("other/vfio", "b");
+        root.write("proc/sys/kernel/kptr_restrict", "1\n")
+            .write("sys/kernel/btf/vfio", "a")
+            .write("other/vfio", "b");
         let files = root.files();
         assert_eq!(files.line("/proc/sys/kernel/kptr_restrict").as_deref(), Some("1"));
         assert_eq!(files.line("/proc/none"), None);

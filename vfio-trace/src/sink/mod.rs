@@ -1,1 +1,20 @@
-//! Events to people and programs: text, ndjson.
+//! Events to people and programs: text, ndjson, the tables at the end. Everything here makes strings; writing them is
+//! the caller's.
+
+pub mod human;
+mod layout;
+mod line;
+mod ndjson;
+mod summary;
+mod table;
+mod text;
+
+pub use self::{
+    ndjson::Ndjson,
+    summary::{probe_table, summary_text},
+    table::{closing_json, closing_table},
+    text::{Text, TextOptions, TimeFormat},
+};
+
+#[cfg(test)]
+mod tests;

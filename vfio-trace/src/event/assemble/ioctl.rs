@@ -64,6 +64,6 @@ pub(super) fn detail(feature: Feature, op: FeatureOp, ioctl: &wire::Ioctl) -> Op
 
 /// The two 32-bit members that share a payload word, in memory order.
 fn halves(word: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+    let (low, high) = (word as u32, (word >> 32) as u32);
+    if cfg!(target_endian = "little") { (low, high) } else { (high, low) }
 }

@@ -111,10 +111,9 @@ impl Assembler {
         self.release_held(header.tid, out);
         let [from, to, target] = [body.current, body.next, body.target].map(MigState);
         if let Some(arc) = self.thread(header.tid).arc.take() {
-            // The driver's loop goes on only after a step that worked. A request never goes on behind its target, nor
-            // changes it: then this is another request, and how the arc ended was not seen.
-            let goes_on =
-                arc.is_of(0, target, header.device) && arc.to == from && arc.to != target && header.device != 0;
+            // The driver's loop goes on only after a step that worked, and never changes the target; otherwise this is
+            // another request, and how the arc ended was not seen.
+            let goes_on = header.device != 0 && arc.is_of(0, target, header.device) && arc.to == from;
             if goes_on {
                 self.end_arc(arc, Outcome::Ok, Some(header.start_ns), out);
             } else {
@@ -149,9 +148,8 @@ impl Assembler {
         self.end_request_arc(header, target, outcome, out);
         let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
         let device = self.devices.get(header.device);
-        let session = (outcome.is_ok() && header.file != 0).then(|| {
-            self.sessions.start(header.file, header.device, device.clone(), target, header.end_ns)
-        });
+        let session = (outcome.is_ok() && header.file != 0)
+            .then(|| self.sessions.start(header.file, header.device, device.clone(), target, header.end_ns));
         let outcome = if refused { as_refused(outcome) } else { outcome };
         let via = Via::Driver;
         let data =
@@ -229,13 +227,19 @@ impl Assembler {
         self.release_held(header.tid, out);
         self.left_request(header, out);
         if outcome.is_ok() {
-            self.sessions.end(header.device, None);
+            self.sessions.end(header.device);
         }
         let device = self.devices.get(header.device);
         out.push(event(header, device, Some(took(header)), Data::Reset(Reset { outcome })));
     }
 
-    fn set_state_ioctl(&mut self, header: &Header, body: &wire::Ioctl, target: MigState, out: &mut Vec<Event>) {
+    fn set_state_ioctl(
+        &mut self,
+        header: &Header,
+        body: &wire::Ioctl,
+        target: MigState,
+        out: &mut Vec<Event>,
+    ) {
         let ret = Outcome::from_ret(body.ret);
         let held = self.thread(header.tid).claim(Kind::SetState, header, out);
         let reported = self.thread(header.tid).has_reported(Kind::SetState, header, ret);
@@ -354,7 +358,7 @@ impl Assembler {
         self.left_request(header, out);
         let open_count = known_count(body.open_count);
         if open_count == Some(1) {
-            self.sessions.end(header.device, None);
+            self.sessions.end(header.device);
             self.overtake(header);
         }
         let device = self.devices.get(header.device);
@@ -409,16 +413,15 @@ impl Assembler {
 
     fn end_arc(&mut self, arc: OpenArc, outcome: Outcome, end_ns: Option<u64>, out: &mut Vec<Event>) {
         if outcome.is_ok() {
-            // What the drivers' disable_fd functions are called for.
-            let ends = match (arc.from, arc.to) {
-                (MigState::STOP_COPY, MigState::STOP)
-                | (MigState::PRE_COPY, MigState::RUNNING)
-                | (MigState::PRE_COPY_P2P, MigState::RUNNING_P2P) => Some(Direction::Save),
-                (MigState::RESUMING, MigState::STOP) => Some(Direction::Resume),
-                _ => None,
-            };
-            if ends.is_some() {
-                self.sessions.end(arc.pointer, ends);
+            // Where drivers disable the files they gave out (the disable_fds functions of mlx5, hisi_acc, ...).
+            let ends = matches!(
+                (arc.from, arc.to),
+                (MigState::STOP_COPY | MigState::RESUMING, MigState::STOP)
+                    | (MigState::PRE_COPY, MigState::RUNNING)
+                    | (MigState::PRE_COPY_P2P, MigState::RUNNING_P2P)
+            );
+            if ends {
+                self.sessions.end(arc.pointer);
             }
         }
         out.push(arc.into_event(outcome, end_ns, self.now_ns));
@@ -458,16 +461,20 @@ impl Assembler {
         let mut next: Option<u64> = None;
         let mut arcs = Vec::new();
         for thread in self.threads.values_mut() {
+            thread.reported.take_if(|reported| over(reported.since_ns));
             if let Some(held) = thread.held.take_if(|held| over(held.event.end_ns)) {
-                let Event { start_ns, ref data, .. } = held.event;
-                thread.reported = Some(Reported { kind: data.kind(), start_ns, outcome: data.outcome() });
+                let Event { start_ns, data, .. } = &held.event;
+                let (kind, outcome) = (data.kind(), data.outcome());
+                thread.reported = Some(Reported { kind, start_ns: *start_ns, outcome, since_ns: now_ns });
                 out.push(held.event);
             }
             arcs.extend(thread.arc.take_if(|arc| arc.overtaken_ns.is_some_and(over)));
             let held = thread.held.as_ref().map(|held| held.event.end_ns);
+            let reported = thread.reported.as_ref().map(|reported| reported.since_ns);
             let arc = thread.arc.as_ref().and_then(|arc| arc.overtaken_ns);
-            next = [next, held, arc].into_iter().flatten().min();
+            next = [next, held, reported, arc].into_iter().flatten().min();
         }
+        self.threads.retain(|_, thread| !thread.is_idle());
         for arc in arcs {
             self.end_arc(arc, Outcome::Unknown, None, out);
         }
@@ -495,4 +502,31 @@ fn as_refused(outcome: Outcome) -> Outcome {
 /// `u32::MAX` stands for "not known" on the wire.
 fn known_count(count: u32) -> Option<u32> {
     (count != u32::MAX).then_some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::fixture::{RUNNING, STOP, Script};
+
+    #[test]
+    fn threads_that_are_gone_are_forgotten() {
+        // As a script that reads debugfs' state every second: a new thread each time, and no ioctl ever.
+        let mut assembler = Assembler::new();
+        let mut events = 0;
+        for n in 0..100u64 {
+            let tid = u32::try_from(n).unwrap();
+            let script = Script::new(1).wait(n * 1_000_000_000).thread(tid, tid).driver_get_state(RUNNING);
+            events += script.records().iter().map(|record| assembler.push(record).len()).sum::<usize>();
+            assert!(assembler.threads.len() <= 2, "{}", assembler.threads.len());
+        }
+        events += assembler.expire(101 * 1_000_000_000).len();
+        assembler.expire(102 * 1_000_000_000);
+        assert_eq!((events, assembler.threads.len(), assembler.deadline_ns), (100, 0, None));
+
+        for record in Script::new(1).set(&[RUNNING, STOP], 0, -1).records() {
+            assembler.push(&record);
+        }
+        assert!(assembler.threads.is_empty(), "nothing is left of a whole request");
+    }
 }

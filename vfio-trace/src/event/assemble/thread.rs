@@ -50,6 +50,8 @@ pub(super) struct Reported {
     pub(super) kind: Kind,
     pub(super) start_ns: u64,
     pub(super) outcome: Option<Outcome>,
+    /// When it was given up; it is not remembered for ever, its thread may be gone.
+    pub(super) since_ns: u64,
 }
 
 impl Thread {

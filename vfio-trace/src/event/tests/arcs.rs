@@ -15,7 +15,7 @@ fn a_request_with_two_arcs() {
         [
             "RUNNING>STOP for STOP_COPY 101µs ok",
             "STOP>STOP_COPY for STOP_COPY 101µs ok",
-            "set STOP_COPY via Ioctl 2 arcs fd 31 session 1 209µs ok driver ok",
+            "set STOP_COPY via Ioctl 2 arcs fd 31 session 1 208µs ok driver ok",
         ]
     );
     let [_, first, second, request] = &events[..] else { panic!("{events:#?}") };
@@ -52,7 +52,9 @@ fn refused() {
         ]
     );
     assert_eq!(
-        briefs(&Script::new(1).next(STOP_COPY, PRE_COPY, 0, -22).set_ioctl(start, PRE_COPY, -22, -1).events()),
+        briefs(
+            &Script::new(1).next(STOP_COPY, PRE_COPY, 0, -22).set_ioctl(start, PRE_COPY, -22, -1).events()
+        ),
         [
             "STOP_COPY>- for PRE_COPY ? refused EINVAL",
             "set PRE_COPY via Ioctl 0 arcs 1µs refused EINVAL driver unseen",
@@ -75,7 +77,7 @@ fn failed_in_the_middle() {
             "RUNNING_P2P>STOP for STOP 101µs ETIMEDOUT",
             "set STOP via Ioctl 2 arcs 207µs ETIMEDOUT driver failed",
             "RUNNING_P2P>RUNNING for RUNNING 101µs ok",
-            "set RUNNING via Ioctl 1 arcs 107µs ok driver ok",
+            "set RUNNING via Ioctl 1 arcs 106µs ok driver ok",
         ]
     );
 }
@@ -123,27 +125,24 @@ fn a_lost_next_state_leaves_an_end_unknown() {
     // All that follow are lost: the request worked, so did its arcs, but nobody saw when.
     assert_eq!(
         briefs(&first.set_state(start, STOP_COPY, 0, 0).events()),
-        [
-            "RUNNING>RUNNING_P2P for STOP_COPY ? ok",
-            "set STOP_COPY via Driver 1 arcs 101µs ok driver ok",
-        ]
+        ["RUNNING>RUNNING_P2P for STOP_COPY ? ok", "set STOP_COPY via Driver 1 arcs 101µs ok driver ok",]
     );
 }
 
 #[test]
 fn a_request_never_ends_another_ones_arc() {
     // Both returns of the first request are lost; the next one comes 30 s later.
-    let script = script()
-        .walk(&[RUNNING, PRE_COPY], 0, 0)
-        .lose()
-        .wait(30_000_000_000)
-        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1);
+    let script = script().walk(&[RUNNING, PRE_COPY], 0, 0).lose().wait(30_000_000_000).set(
+        &[PRE_COPY, PRE_COPY_P2P],
+        0,
+        -1,
+    );
     assert_eq!(
         briefs(&script.events()),
         [
             "RUNNING>PRE_COPY for PRE_COPY ? unknown",
             "PRE_COPY>PRE_COPY_P2P for PRE_COPY_P2P 101µs ok",
-            "set PRE_COPY_P2P via Ioctl 1 arcs 107µs ok driver ok",
+            "set PRE_COPY_P2P via Ioctl 1 arcs 106µs ok driver ok",
         ]
     );
     // The same when only the driver's return of the second request comes.
@@ -168,7 +167,7 @@ fn threads_and_devices_interleave() {
             [
                 "RUNNING>RUNNING_P2P for STOP 101µs ok",
                 "RUNNING_P2P>STOP for STOP 101µs ok",
-                "set STOP via Ioctl 2 arcs 209µs ok driver ok",
+                "set STOP via Ioctl 2 arcs 208µs ok driver ok",
             ]
         );
     }
@@ -181,7 +180,7 @@ fn another_threads_arc_does_not_end_this_one_at_once() {
     let start = one.now;
     let one = one.next(RUNNING, STOP, STOP, 0).wait(100_000).thread(412, 2).next(STOP, RUNNING, RUNNING, 0);
     let returned = one.clone().thread(412, 1).set_state(start, STOP, 0, 0);
-    assert_eq!(brief(&returned.events()[0]), "RUNNING>STOP for STOP 103µs ok");
+    assert_eq!(brief(&returned.events()[0]), "RUNNING>STOP for STOP 102µs ok");
 
     let mut assembler = Assembler::new();
     for record in one.records() {

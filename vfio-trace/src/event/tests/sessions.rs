@@ -9,7 +9,8 @@ fn closes(events: &[Event]) -> Vec<DataClose> {
 
 fn ios(events: &[Event]) -> Vec<DataIo> {
     let data = events.iter().map(|event| event.data.clone());
-    data.filter_map(|data| if let Data::Read(io) | Data::Write(io) = data { Some(io) } else { None }).collect()
+    data.filter_map(|data| if let Data::Read(io) | Data::Write(io) = data { Some(io) } else { None })
+        .collect()
 }
 
 #[test]
@@ -66,10 +67,10 @@ fn a_request_may_end_one_session_and_start_the_next() {
         .release(0xf1, 0)
         .release(0xf2, 0);
     let closes = closes(&script.events());
-    assert_eq!(closes.iter().map(|close| (close.session, close.ended)).collect::<Vec<_>>(), [
-        (Some(1), true),
-        (Some(2), false)
-    ]);
+    assert_eq!(
+        closes.iter().map(|close| (close.session, close.ended)).collect::<Vec<_>>(),
+        [(Some(1), true), (Some(2), false)]
+    );
 }
 
 #[test]
@@ -82,7 +83,8 @@ fn late_attach() {
     assert_eq!((close.read_bytes, close.missed_bytes, close.lifetime_ns), (512, Some(4096), None));
     assert!(events[1..].iter().all(|event| event.device.is_none()), "nothing told the device");
 
-    let known = script.clone().read(0xf1, 512, 512, 0).on(0xd1).read(0xf1, 512, 512, 512).on(0).release(0xf1, -1);
+    let known =
+        script.clone().read(0xf1, 512, 512, 0).on(0xd1).read(0xf1, 512, 512, 512).on(0).release(0xf1, -1);
     let names: Vec<Option<String>> =
         known.events()[1..].iter().map(|event| event.device_name().map(str::to_owned)).collect();
     assert_eq!(names, [None, Some(BDF.to_owned()), Some(BDF.to_owned())]);
@@ -105,6 +107,15 @@ fn a_file_address_used_again_is_a_new_session() {
     assert_eq!(ios(&events).iter().map(|io| io.session).collect::<Vec<_>>(), [Some(1), Some(2)]);
     let [close] = &closes(&events)[..] else { panic!("{events:#?}") };
     assert_eq!((close.session, close.reads, close.ended), (Some(2), 1, false));
+}
+
+#[test]
+fn what_was_not_seen_is_told_even_if_the_driver_sets_the_offset_back() {
+    let script = Script::new(0xd1).set(&[STOP, STOP_COPY], 0xf1, 31).read(0xf1, 64, 64, 0);
+    // The next read is lost.
+    let script = script.read(0xf1, 64, 64, 128).set(&[STOP_COPY, STOP], 0, -1).release(0xf1, 0);
+    let close = &closes(&script.events())[0];
+    assert_eq!((close.read_bytes, close.missed_bytes, close.position_bytes), (128, Some(64), Some(0)));
 }
 
 #[test]

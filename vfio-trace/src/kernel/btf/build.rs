@@ -34,7 +34,15 @@ impl Builder {
     }
 
     /// Adds a type of any kind.
-    pub(crate) fn raw(&mut self, name: &str, kind: u32, flag: bool, vlen: u32, word: u32, extra: &[u32]) -> u32 {
+    pub(crate) fn raw(
+        &mut self,
+        name: &str,
+        kind: u32,
+        flag: bool,
+        vlen: u32,
+        word: u32,
+        extra: &[u32],
+    ) -> u32 {
         let info = (u32::from(flag) << 31) | (kind << 24) | vlen;
         let name = self.string(name);
         for value in [name, info, word].iter().chain(extra) {

@@ -6,8 +6,10 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BtfError {
     /// The file does not start with BTF's magic number.
-    #[error("BTF of {name} starts with {found:#06x}, not 0xeb9f: this is not raw BTF; give the file that \
-             /sys/kernel/btf shows, or the .BTF section of an ELF file")]
+    #[error(
+        "BTF of {name} starts with {found:#06x}, not 0xeb9f: this is not raw BTF; give the file that \
+             /sys/kernel/btf shows, or the .BTF section of an ELF file"
+    )]
     NotBtf {
         /// Which BTF.
         name: String,
@@ -15,8 +17,10 @@ pub enum BtfError {
         found: u16,
     },
     /// The magic number is byte-swapped.
-    #[error("BTF of {name} has the other byte order: it is from a kernel of another architecture; use the BTF of \
-             the kernel that runs here")]
+    #[error(
+        "BTF of {name} has the other byte order: it is from a kernel of another architecture; use the BTF of \
+             the kernel that runs here"
+    )]
     OtherEndian {
         /// Which BTF.
         name: String,
@@ -38,8 +42,10 @@ pub enum BtfError {
         what: String,
     },
     /// A kind of type whose size is not known, so that nothing behind it can be found.
-    #[error("BTF of {name} has a type (id {id}) of kind {kind}, which is newer than this reader and which the file \
-             does not describe: a newer vfio-trace is needed")]
+    #[error(
+        "BTF of {name} has a type (id {id}) of kind {kind}, which is newer than this reader and which the file \
+             does not describe: a newer vfio-trace is needed"
+    )]
     UnknownKind {
         /// Which BTF.
         name: String,

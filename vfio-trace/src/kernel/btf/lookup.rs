@@ -26,15 +26,31 @@ impl Btf {
     /// Forward declarations do not count. One name can have several definitions: drivers may reuse a name, and pahole
     /// keeps those apart that differ.
     pub fn find_structs(&self, names: &[&str]) -> Vec<Vec<TypeId>> {
-        let mut found = vec![Vec::new(); names.len()];
-        self.scan(names, &mut found);
+        let mut found = self.find_own_structs(names);
         if let Some(base) = &self.base
             && found.iter().any(Vec::is_empty)
         {
-            let mut in_base = vec![Vec::new(); names.len()];
-            base.scan(names, &mut in_base);
+            let in_base = base.find_own_structs(names);
             for (here, below) in found.iter_mut().zip(in_base).filter(|(here, _)| here.is_empty()) {
                 *here = below;
+            }
+        }
+        found
+    }
+
+    /// As [`Btf::find_structs`], but not in the base.
+    pub fn find_own_structs(&self, names: &[&str]) -> Vec<Vec<TypeId>> {
+        const STRUCT: u8 = 4;
+        let mut found = vec![Vec::new(); names.len()];
+        for (index, id) in self.own_ids().enumerate() {
+            let Some((raw, _)) = self.raw(index) else { break };
+            if info_kind(raw.info) != STRUCT || raw.name_off == 0 {
+                continue;
+            }
+            for (name, ids) in names.iter().zip(&mut found) {
+                if self.string_is(raw.name_off, name.as_bytes()) {
+                    ids.push(id);
+                }
             }
         }
         found
@@ -43,21 +59,6 @@ impl Btf {
     /// The first definition of a struct, in this file or else in its base.
     pub fn find_struct(&self, name: &str) -> Option<TypeId> {
         self.find_structs(&[name]).into_iter().flatten().next()
-    }
-
-    fn scan(&self, names: &[&str], found: &mut [Vec<TypeId>]) {
-        const STRUCT: u8 = 4;
-        for (index, id) in self.own_ids().enumerate() {
-            let Some((raw, _)) = self.raw(index) else { return };
-            if info_kind(raw.info) != STRUCT || raw.name_off == 0 {
-                continue;
-            }
-            for (name, ids) in names.iter().zip(&mut *found) {
-                if self.string_is(raw.name_off, name.as_bytes()) {
-                    ids.push(id);
-                }
-            }
-        }
     }
 
     /// The type behind typedefs, qualifiers and type tags, and whether one of them was `const`.

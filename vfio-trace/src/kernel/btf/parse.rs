@@ -46,7 +46,10 @@ pub struct Btf {
 
 impl fmt::Debug for Btf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Btf").field("name", &self.name).field("types", &self.offsets.len()).finish_non_exhaustive()
+        f.debug_struct("Btf")
+            .field("name", &self.name)
+            .field("types", &self.offsets.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,8 +84,10 @@ impl Btf {
             let end = start.checked_add(len as usize)?;
             (end <= data.len() && u32::try_from(end).is_ok()).then_some((start, end))
         };
-        let types = section(header.type_off, header.type_len).ok_or_else(|| damaged("types lie beyond its end"))?;
-        let strings = section(header.str_off, header.str_len).ok_or_else(|| damaged("strings lie beyond its end"))?;
+        let types =
+            section(header.type_off, header.type_len).ok_or_else(|| damaged("types lie beyond its end"))?;
+        let strings =
+            section(header.str_off, header.str_len).ok_or_else(|| damaged("strings lie beyond its end"))?;
         let text = data.get(strings.0..strings.1).unwrap_or_default();
         // A split file's strings need not start with the empty one: that is offset 0, the base's.
         if text.last().is_some_and(|&byte| byte != 0) || (base.is_none() && text.first() != Some(&0)) {
@@ -162,13 +167,17 @@ impl Btf {
 /// long each kind is: bytes after `struct btf_type`, and bytes per element. That lets unknown kinds be skipped.
 fn kind_layout(data: &[u8], header_len: usize) -> Vec<(usize, usize)> {
     let word = |at: usize| {
-        (at + 4 <= header_len).then(|| data.get(at..at + 4).and_then(|bytes| u32::read_from_bytes(bytes).ok())).flatten()
+        (at + 4 <= header_len)
+            .then(|| data.get(at..at + 4).and_then(|bytes| u32::read_from_bytes(bytes).ok()))
+            .flatten()
     };
     let (Some(offset), Some(len)) = (word(HEADER_LEN), word(HEADER_LEN + 4)) else { return Vec::new() };
     let start = header_len.saturating_add(offset as usize);
     let section = data.get(start..start.saturating_add(len as usize)).unwrap_or_default();
     let kinds = section.chunks_exact(4).take(0x80);
-    kinds.map(|kind| kind.first().zip(kind.get(1)).map_or((0, 0), |(&one, &each)| (one.into(), each.into()))).collect()
+    kinds
+        .map(|kind| kind.first().zip(kind.get(1)).map_or((0, 0), |(&one, &each)| (one.into(), each.into())))
+        .collect()
 }
 
 /// Bytes that follow `struct btf_type`, by kind (include/uapi/linux/btf.h); `None` for an unknown kind.

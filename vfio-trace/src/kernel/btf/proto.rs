@@ -46,7 +46,10 @@ impl Btf {
         self.get(proto).is_ok_and(|found| {
             found.kind() == Kind::FuncProto
                 && found.len() == wanted.params.len()
-                && found.params().zip(wanted.params).all(|(param, shape)| self.has_shape(param.type_id, *shape, false))
+                && found
+                    .params()
+                    .zip(wanted.params)
+                    .all(|(param, shape)| self.has_shape(param.type_id, *shape, false))
                 && self.has_shape(found.target(), wanted.returns, false)
         })
     }

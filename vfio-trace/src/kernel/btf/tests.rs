@@ -51,10 +51,7 @@ fn a_module_goes_on_where_its_base_ends() {
     assert_eq!(module.find_struct("device"), Some(device));
     assert_eq!(module.member(device, &["kobj", "name"]).unwrap().offset, 16);
     assert_eq!(base.find_struct("vfio_device"), None, "a forward declaration is no definition");
-    assert!(matches!(
-        Btf::parse("x", b.finish(), Some(Arc::new(module))),
-        Err(BtfError::Damaged { .. })
-    ));
+    assert!(matches!(Btf::parse("x", b.finish(), Some(Arc::new(module))), Err(BtfError::Damaged { .. })));
 }
 
 #[test]

@@ -128,7 +128,11 @@ impl Btf {
     /// [`BtfError::NoSuchType`] for an id beyond the last.
     pub fn get(&self, id: TypeId) -> Result<Type<'_>, BtfError> {
         if id.0 == 0 {
-            return Ok(Type { owner: self, raw: RawType { name_off: 0, info: 0, size_or_type: 0 }, extra: &[] });
+            return Ok(Type {
+                owner: self,
+                raw: RawType { name_off: 0, info: 0, size_or_type: 0 },
+                extra: &[],
+            });
         }
         let Some(index) = id.0.checked_sub(self.first_id) else {
             return match &self.base {
@@ -221,7 +225,8 @@ impl<'a> Type<'a> {
         let len = if matches!(self.kind(), Kind::Struct | Kind::Union) { self.len() } else { 0 };
         extra.as_chunks::<12>().0.iter().take(len).map(move |bytes| {
             let (name, type_id, offset) = (word(bytes, 0), word(bytes, 1), word(bytes, 2));
-            let (bit_offset, bitfield_size) = if flag { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+            let (bit_offset, bitfield_size) =
+                if flag { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
             Member { name: owner.string(name), type_id: TypeId(type_id), bit_offset, bitfield_size }
         })
     }

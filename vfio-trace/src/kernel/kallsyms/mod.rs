@@ -105,7 +105,10 @@ impl Kallsyms {
     /// # Errors
     ///
     /// [`KallsymsError`] if the file cannot be read or is something else.
-    pub fn resolve_many(files: &KernelFiles, addresses: &[u64]) -> Result<Vec<Option<Symbol>>, KallsymsError> {
+    pub fn resolve_many(
+        files: &KernelFiles,
+        addresses: &[u64],
+    ) -> Result<Vec<Option<Symbol>>, KallsymsError> {
         let found = Self::read(files, &Want { addresses, ..Want::default() })?;
         Ok(addresses.iter().map(|&addr| found.resolve(addr)).collect())
     }
@@ -150,7 +153,8 @@ impl Kallsyms {
         like.filter_map(|&index| self.symbol(index as usize))
             .filter_map(|symbol| {
                 let (base, variant) = split_variant(&symbol.name);
-                (base == name && (module.is_none() || symbol.module.as_deref() == module)).then_some((symbol, variant))
+                (base == name && (module.is_none() || symbol.module.as_deref() == module))
+                    .then_some((symbol, variant))
             })
             .collect()
     }
@@ -178,8 +182,14 @@ impl Kallsyms {
 
     fn symbol(&self, index: usize) -> Option<Symbol> {
         let entry = self.entries.get(index)?;
-        let module = usize::from(entry.module).checked_sub(1).and_then(|module| self.modules.get(module)).cloned();
-        Some(Symbol { addr: entry.addr, name: self.name_of(entry).to_owned(), module, kind: entry.kind.into() })
+        let module =
+            usize::from(entry.module).checked_sub(1).and_then(|module| self.modules.get(module)).cloned();
+        Some(Symbol {
+            addr: entry.addr,
+            name: self.name_of(entry).to_owned(),
+            module,
+            kind: entry.kind.into(),
+        })
     }
 
     fn name_at(&self, index: u32) -> &str {

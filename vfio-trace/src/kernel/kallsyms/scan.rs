@@ -72,7 +72,7 @@ fn newline(bytes: &[u8]) -> Option<usize> {
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         // A byte of `other` is 0 where `word` has a newline; the subtraction borrows into its top bit.
-        let other = u64::from_le_bytes(*word) ^ (LOW * b'\n' as u64);
+        let other = u64::from_le_bytes(*word) ^ (LOW * u64::from(b'\n'));
         let zeros = other.wrapping_sub(LOW) & !other & HIGH;
         if zeros != 0 {
             return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
@@ -108,7 +108,9 @@ impl<'a> Scan<'a> {
             line.iter().position(|&byte| byte == b' ').ok_or_else(|| not_a_symbol(line))?
         };
         let (address, rest) = line.split_at_checked(address_len).ok_or_else(|| not_a_symbol(line))?;
-        let &[_, kind, b' ', ref rest @ ..] = rest else { return Err(not_a_symbol(line)) };
+        let Some((&[_, kind, b' '], rest)) = rest.split_first_chunk::<3>() else {
+            return Err(not_a_symbol(line));
+        };
         self.found.total += 1;
         if !self.found.visible && address.iter().any(|&byte| byte != b'0') {
             self.found.visible = true;
@@ -117,7 +119,8 @@ impl<'a> Scan<'a> {
             Some(b']') => split_module(rest),
             _ => (rest, None),
         };
-        let kept_module = module.is_some_and(|module| self.modules.iter().any(|kept| kept.as_bytes() == module));
+        let kept_module =
+            module.is_some_and(|module| self.modules.iter().any(|kept| kept.as_bytes() == module));
         if !kept_module && !self.is_wanted(name) && self.addresses.is_empty() {
             // The address column is checked where it is used; a line nobody wants need not be parsed.
             return Ok(());
@@ -148,16 +151,19 @@ impl<'a> Scan<'a> {
         let found = &mut self.found;
         let module = match module.and_then(|module| str::from_utf8(module).ok()) {
             None => 0,
-            Some(module) => match found.modules.iter().position(|known| known == module) {
-                Some(index) => index + 1,
-                None => {
+            Some(module) => {
+                let known = found.modules.iter().position(|known| known == module);
+                let index = known.unwrap_or(found.modules.len());
+                if known.is_none() {
                     found.modules.push(module.to_owned());
-                    found.modules.len()
-                },
+                }
+                index + 1
             },
         };
         let start = found.names.len() as u32;
-        let (Ok(module), Some(end)) = (u16::try_from(module), start.checked_add(name.len() as u32)) else { return };
+        let (Ok(module), Some(end)) = (u16::try_from(module), start.checked_add(name.len() as u32)) else {
+            return;
+        };
         found.names.push_str(name);
         found.entries.push(Entry { addr, name: (start, end), module, kind });
     }

@@ -1,9 +1,6 @@
 //! Tests of the symbol table on small texts and on this machine's.
 
-use std::{
-    io::{self, Read},
-    time::Instant,
-};
+use std::{io::Read, time::Instant};
 
 use proptest::{collection::vec, prelude::*};
 
@@ -34,11 +31,15 @@ fn parse(text: &str, want: &Want<'_>) -> Kallsyms {
 
 #[test]
 fn only_what_is_wanted_is_kept() {
-    let want = Want { modules: &["mtty"], names: &["helper", "vfio_df_open"], addresses: &[0xffff_ffff_8200_0000] };
+    let want =
+        Want { modules: &["mtty"], names: &["helper", "vfio_df_open"], addresses: &[0xffff_ffff_8200_0000] };
     let found = parse(TEXT, &want);
     assert_eq!((found.total(), found.len(), found.hidden()), (15, 10, false));
     let helpers = found.lookup("helper", None);
-    assert_eq!(helpers.iter().map(|symbol| symbol.module.as_deref()).collect::<Vec<_>>(), [None, Some("other")]);
+    assert_eq!(
+        helpers.iter().map(|symbol| symbol.module.as_deref()).collect::<Vec<_>>(),
+        [None, Some("other")]
+    );
     assert_eq!(found.lookup("helper", Some("other")).len(), 1);
     assert_eq!(found.lookup("unwanted", None), []);
     assert_eq!(found.lookup("vfio_df_open", None)[0].kind, 't');
@@ -51,7 +52,8 @@ fn only_what_is_wanted_is_kept() {
 #[test]
 fn variants_are_told_apart() {
     let found = parse(TEXT, &Want { modules: &["mtty"], ..Want::default() });
-    let variants: Vec<_> = found.variants("step", Some("mtty")).into_iter().map(|(_, variant)| variant).collect();
+    let variants: Vec<_> =
+        found.variants("step", Some("mtty")).into_iter().map(|(_, variant)| variant).collect();
     assert_eq!(variants, [Variant::Exact, Variant::Piece, Variant::OtherArguments]);
     assert_eq!(split_variant("f.llvm.123"), ("f", Variant::Renamed));
     assert_eq!(split_variant("__key.5"), ("__key", Variant::Other));
@@ -62,7 +64,8 @@ fn variants_are_told_apart() {
 
 #[test]
 fn hidden_addresses_are_told() {
-    let text: String = TEXT.lines().map(|line| format!("0000000000000000{}\n", &line[16..])).collect();
+    let text: Vec<_> = TEXT.lines().map(|line| ["0000000000000000", &line[16..], "\n"].concat()).collect();
+    let text = text.concat();
     let found = parse(&text, &Want { modules: &["mtty"], names: &["helper"], addresses: &[1] });
     assert!(found.hidden());
     assert_eq!(found.lookup("helper", None).len(), 2);
@@ -74,8 +77,10 @@ fn hidden_addresses_are_told() {
 fn pointers_are_named_in_one_pass() {
     let root = Root::new();
     root.write("proc/kallsyms", TEXT);
-    let found = Kallsyms::resolve_many(&root.files(), &[0xffff_ffff_c0b0_0100, 5, 0xffff_ffff_8100_0000]).unwrap();
-    let names: Vec<_> = found.iter().map(|symbol| symbol.as_ref().map(|symbol| symbol.name.as_str())).collect();
+    let found =
+        Kallsyms::resolve_many(&root.files(), &[0xffff_ffff_c0b0_0100, 5, 0xffff_ffff_8100_0000]).unwrap();
+    let names: Vec<_> =
+        found.iter().map(|symbol| symbol.as_ref().map(|symbol| symbol.name.as_str())).collect();
     assert_eq!(names, [Some("unwanted"), None, Some("_stext")]);
 }
 

@@ -1,0 +1,40 @@
+//! lab-migrate: real migrations between two nested QEMUs, with ground truth from user space.
+
+mod cli;
+mod flow;
+mod run;
+mod summary;
+mod vm;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::report::complain;
+use cli::Args;
+
+/// The program. Exit code: 0 as expected, 1 not as expected, 2 wrong usage.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    if let Some(conflict) = args.conflict() {
+        return usage(&Args::command().error(clap::error::ErrorKind::ArgumentConflict, conflict));
+    }
+    match run::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain("lab-migrate", &error);
+            ExitCode::FAILURE
+        },
+    }
+}
+
+/// Help and version are no errors; clap knows which is which.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may be reading, and then nobody misses it.
+    drop(error.print());
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

@@ -1,0 +1,284 @@
+//! One device on the bench: what each action does to it, and what must not be done to it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::parse::Action;
+use super::record::Outcome;
+use crate::mdev::Mdev;
+use crate::states::MigState;
+use crate::uapi::{Device, DmaRange};
+
+/// The names of the MIGRATION feature's bits, from bit 0 on.
+const FLAGS: [&str; 3] = ["STOP_COPY", "P2P", "PRE_COPY"];
+
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) name: String,
+    created: Option<Mdev>,
+    device: Option<Device>,
+    /// What the last successful step left it in, if that is known.
+    known: Option<MigState>,
+    /// Opened, and nothing set or reset since.
+    untouched: bool,
+}
+
+impl Bench {
+    /// Takes a device that is closed.
+    pub(crate) fn new(name: String, created: Option<Mdev>) -> Self {
+        let known = created.is_some().then_some(MigState::RUNNING);
+        Self { name, created, device: None, known, untouched: true }
+    }
+
+    pub(crate) fn open(&mut self) -> Result<()> {
+        self.device = Some(Device::open(&self.name)?);
+        self.untouched = true;
+        Ok(())
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.device = None;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Gives up the device: removes it if it was created here, unless it is to stay.
+    pub(crate) fn discard(mut self, leave: bool) -> Result<()> {
+        self.close();
+        let Some(mut mdev) = self.created.take() else { return Ok(()) };
+        if leave {
+            mdev.keep();
+        }
+        mdev.remove()
+    }
+
+    pub(crate) fn device(&mut self) -> Result<&mut Device> {
+        self.device.as_mut().with_context(|| format!("{} is not open", self.name))
+    }
+
+    /// Refuses what would crash the kernel: a close in RESUMING drops mtty's migration file, and the next arc then
+    /// loads from a NULL pointer (`mtty_load_state`).
+    pub(crate) fn guard(&mut self, action: &Action) -> Result<()> {
+        if !matches!(action, Action::Set(_)) || !self.untouched {
+            return Ok(());
+        }
+        let state = match self.known {
+            Some(state) => Some(state),
+            None => self.device()?.state().ok(),
+        };
+        if state == Some(MigState::RESUMING) {
+            bail!(
+                "{} was closed in RESUMING: a set now would make mtty dereference a NULL pointer in the kernel; \
+                 put `reset` before it",
+                self.name
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn act(&mut self, action: &Action, files: &mut Files) -> Result<Outcome> {
+        let outcome = match action {
+            Action::Set(state) => self.set(*state)?,
+            Action::Get => {
+                Outcome::of(self.device()?.state(), |state| (state_values(state), state.to_string()))
+            },
+            Action::Flags => Outcome::of(self.device()?.migration_flags(), flags),
+            Action::Size => Outcome::of(self.device()?.data_size(), |bytes| {
+                (json!({"stop_copy_length": bytes}), format!("{bytes} bytes"))
+            }),
+            Action::Probe { feature, op } => Outcome::plain(self.device()?.probe(*feature, *op)),
+            Action::PrecopyInfo => Outcome::of(self.device()?.precopy_info(), |info| {
+                let told = format!("initial {} bytes, dirty {} bytes", info.initial_bytes, info.dirty_bytes);
+                (json!({"initial_bytes": info.initial_bytes, "dirty_bytes": info.dirty_bytes}), told)
+            }),
+            Action::Read { bytes, file } => self.read(*bytes, file.as_deref(), files)?,
+            Action::ReadAll { file, chunk } => self.read_all(file.as_deref(), *chunk, files)?,
+            Action::Write { file, chunk } => {
+                let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+                self.write(&bytes, chunk.unwrap_or_else(|| bytes.len().max(1)))?
+            },
+            Action::WriteZero { bytes } => self.write(&vec![0; *bytes], (*bytes).max(1))?,
+            Action::LogStart(range) => Outcome::of(self.device()?.log_start(*range), |page_size| {
+                (range_values(*range, "page_size_chosen", page_size), format!("pages of {page_size} bytes"))
+            }),
+            Action::LogReport(range) => Outcome::of(self.device()?.log_report(*range), |pages| {
+                (range_values(*range, "dirty_pages", pages), format!("{pages} dirty pages"))
+            }),
+            Action::LogStop => Outcome::plain(self.device()?.log_stop()),
+            Action::Reset => self.reset()?,
+            Action::CloseData => {
+                let was_open = self.device()?.close_data();
+                Outcome::plain(if was_open { Ok(()) } else { Err(Errno::BADF) })
+            },
+            Action::Reopen => {
+                self.close();
+                self.open()?;
+                Outcome::plain(Ok(()))
+            },
+            Action::Sleep { ms } => {
+                thread::sleep(Duration::from_millis(*ms));
+                Outcome::plain(Ok(()))
+            },
+            Action::Matrix => bail!("the matrix is made of many steps"),
+        };
+        Ok(outcome)
+    }
+
+    pub(crate) fn set(&mut self, state: MigState) -> Result<Outcome> {
+        self.untouched = false;
+        let result = self.device()?.set_state(state);
+        // A set that failed may have done some of its arcs.
+        self.known = result.is_ok().then_some(state);
+        Ok(Outcome::of(result, |fd| {
+            let values = json!({"state": state, "state_number": state.0, "data_fd": fd});
+            (values, fd.map_or_else(String::new, |fd| format!("data fd {fd}")))
+        }))
+    }
+
+    pub(crate) fn reset(&mut self) -> Result<Outcome> {
+        let result = self.device()?.reset();
+        if result.is_ok() {
+            self.known = Some(MigState::RUNNING);
+            self.untouched = false;
+        }
+        Ok(Outcome::plain(result))
+    }
+
+    fn read(&mut self, bytes: usize, file: Option<&Path>, files: &mut Files) -> Result<Outcome> {
+        let mut buffer = vec![0; bytes];
+        let result = self.device()?.read(&mut buffer);
+        if let (Ok(length), Some(file)) = (result, file) {
+            files.append(file, &buffer[..length])?;
+        }
+        Ok(Outcome::of(result, |length| {
+            (json!({"asked": bytes, "bytes": length}), format!("{length} of {bytes} bytes"))
+        }))
+    }
+
+    fn read_all(&mut self, file: Option<&Path>, chunk: usize, files: &mut Files) -> Result<Outcome> {
+        let device = self.device()?;
+        let mut buffer = vec![0; chunk];
+        let (mut total, mut lengths) = (0, Vec::new());
+        let (ended_by, errno) = loop {
+            match device.read(&mut buffer) {
+                Ok(0) => break ("EOF", None),
+                Ok(length) => {
+                    total += length;
+                    lengths.push(length);
+                    if let Some(file) = file {
+                        files.append(file, &buffer[..length])?;
+                    }
+                },
+                // Nothing more for now: how PRE_COPY ends its part of the stream.
+                Err(Errno::NOMSG) => break ("ENOMSG", None),
+                Err(errno) => break ("error", Some(errno)),
+            }
+        };
+        // The call that found the end counts as well: a tracer sees it.
+        let calls = lengths.len() + 1;
+        let values =
+            json!({"calls": calls, "bytes": total, "chunk": chunk, "ended_by": ended_by, "lengths": lengths});
+        Ok(Outcome { errno, values, told: format!("{total} bytes in {calls} calls, then {ended_by}") })
+    }
+
+    fn write(&mut self, bytes: &[u8], chunk: usize) -> Result<Outcome> {
+        let device = self.device()?;
+        let (mut written, mut calls, mut errno) = (0, 0, None);
+        while written < bytes.len() && errno.is_none() {
+            let end = bytes.len().min(written + chunk);
+            calls += 1;
+            match device.write(&bytes[written..end]) {
+                Ok(0) => errno = Some(Errno::IO),
+                Ok(length) => written += length,
+                Err(error) => errno = Some(error),
+            }
+        }
+        let values = json!({"calls": calls, "asked": bytes.len(), "bytes": written});
+        Ok(Outcome { errno, values, told: format!("{written} of {} bytes in {calls} calls", bytes.len()) })
+    }
+}
+
+fn state_values(state: MigState) -> Value {
+    json!({"state": state, "state_number": state.0})
+}
+
+fn flags(flags: u64) -> (Value, String) {
+    let names: Vec<&str> = FLAGS
+        .into_iter()
+        .enumerate()
+        .filter(|(bit, _)| flags & (1 << bit) != 0)
+        .map(|(_, name)| name)
+        .collect();
+    (json!({"flags": flags, "names": names}), format!("{flags}: {}", names.join("|")))
+}
+
+fn range_values(range: DmaRange, name: &str, seen: u64) -> Value {
+    json!({"iova": range.iova, "length": range.length, "page_size": range.page_size, name: seen})
+}
+
+/// The files that steps read into: emptied at their first use, then appended to.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    begun: BTreeSet<PathBuf>,
+}
+
+impl Files {
+    pub(crate) fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<()> {
+        let first = self.begun.insert(file.to_owned());
+        let opened = if first { File::create(file) } else { OpenOptions::new().append(true).open(file) };
+        opened
+            .and_then(|mut out| out.write_all(bytes))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_have_names() {
+        assert_eq!(flags(7).1, "7: STOP_COPY|P2P|PRE_COPY");
+        assert_eq!(flags(5).0["names"], json!(["STOP_COPY", "PRE_COPY"]));
+        assert_eq!(flags(0).1, "0: ");
+    }
+
+    #[test]
+    fn a_file_is_begun_once_and_then_continued() {
+        let path = std::env::temp_dir().join(format!("lab-files-{}", std::process::id()));
+        fs::write(&path, "old").unwrap();
+        let mut files = Files::default();
+        files.append(&path, b"a").unwrap();
+        files.append(&path, b"b").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ab");
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_was_closed_in_resuming_is_not_set() {
+        let mut bench = Bench::new("dev".to_owned(), None);
+        bench.known = Some(MigState::RESUMING);
+        let error = bench.guard(&Action::Set(MigState::STOP)).unwrap_err().to_string();
+        assert!(error.contains("put `reset` before it"), "{error}");
+        bench.guard(&Action::Get).unwrap();
+        bench.known = Some(MigState::STOP_COPY);
+        bench.guard(&Action::Set(MigState::STOP)).unwrap();
+    }
+
+    #[test]
+    fn a_closed_device_cannot_act() {
+        let mut bench = Bench::new("dev".to_owned(), None);
+        let error = bench.act(&Action::Get, &mut Files::default()).unwrap_err().to_string();
+        assert_eq!(error, "dev is not open");
+    }
+}

@@ -1,0 +1,93 @@
+//! The matrix: every state set from every state, as the device at hand does it.
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::io::Errno;
+use serde_json::json;
+
+use super::bench::Bench;
+use super::parse::Action;
+use super::record::{Done, Outcome, Recorder};
+use crate::clock::monotonic_ns;
+use crate::states::MigState;
+
+/// More than any driver's state that one wants to move 56 times.
+const CHUNK: usize = 1 << 20;
+
+/// For each pair: reset, set the first, set the second. Only the second set is told; its failure is an answer.
+pub(crate) fn run(bench: &mut Bench, position: usize, recorder: &mut Recorder) -> Result<()> {
+    bench.guard(&Action::Set(MigState::RUNNING))?;
+    let image =
+        image(bench).context("the matrix needs an image to leave RESUMING with, and cannot take one")?;
+    let name = bench.name.clone();
+    for from in MigState::ALL.into_iter().filter(|state| *state != MigState::ERROR) {
+        for to in MigState::ALL {
+            let step = format!("matrix {from} -> {to}");
+            expect(bench.reset()?).with_context(|| format!("{step}: reset failed"))?;
+            let reached = prepare(bench, from, &image).with_context(|| step.clone())?;
+            let start_ns = monotonic_ns();
+            let set = if reached { bench.set(to)? } else { Outcome::plain(Err(Errno::INVAL)) };
+            let end_ns = monotonic_ns();
+            let after = bench.device()?.state().ok();
+            let told = after.map_or_else(|| "state unknown".to_owned(), |state| format!("now {state}"));
+            let outcome = Outcome {
+                values: json!({
+                    "from": from,
+                    "to": to,
+                    "from_reached": reached,
+                    "new_data_fd": set.values.get("data_fd").is_some_and(|fd| !fd.is_null()),
+                    "state_after": after,
+                }),
+                told,
+                ..set
+            };
+            // Whatever errno came is the answer that was asked for.
+            let expected = outcome.errno.map(Errno::raw_os_error);
+            let device = name.as_str();
+            recorder.record(&Done {
+                step: &step,
+                position,
+                device,
+                start_ns,
+                end_ns,
+                implicit: false,
+                expected,
+                outcome: &outcome,
+            });
+        }
+    }
+    expect(bench.reset()?).context("the reset after the matrix failed")
+}
+
+/// Brings a device that was reset into a state; false if the device has no such state.
+fn prepare(bench: &mut Bench, state: MigState, image: &[u8]) -> Result<bool> {
+    let outcome = bench.set(state)?;
+    if outcome.errno == Some(Errno::INVAL) {
+        return Ok(false);
+    }
+    expect(outcome)?;
+    if state == MigState::RESUMING {
+        // Whole, or every arc out of RESUMING fails for that reason alone.
+        for chunk in image.chunks(CHUNK) {
+            bench.device()?.write(chunk).context("the image was refused")?;
+        }
+    }
+    Ok(true)
+}
+
+/// What the device saves from STOP_COPY.
+fn image(bench: &mut Bench) -> Result<Vec<u8>> {
+    expect(bench.reset()?)?;
+    expect(bench.set(MigState::STOP_COPY)?)?;
+    let (mut image, mut buffer) = (Vec::new(), vec![0; CHUNK]);
+    loop {
+        let length = bench.device()?.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(image);
+        }
+        image.extend_from_slice(&buffer[..length]);
+    }
+}
+
+fn expect(outcome: Outcome) -> Result<()> {
+    outcome.errno.map_or(Ok(()), |errno| Err(anyhow!(errno)))
+}

@@ -1,0 +1,299 @@
+//! The grammar of a step: `[N:]STEP[=ARGUMENT][!ERRNO]`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use vfio_bindings::bindings::vfio as abi;
+
+use crate::errno;
+use crate::states::MigState;
+use crate::uapi::{DmaRange, FeatureOp};
+
+/// One step as it was written, and what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Without the errno.
+    pub(crate) text: String,
+    /// Which device, counted from 0.
+    pub(crate) device: usize,
+    pub(crate) action: Action,
+    /// The errno it has to fail with.
+    pub(crate) expected: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Set(MigState),
+    Get,
+    Flags,
+    Size,
+    Probe { feature: u32, op: FeatureOp },
+    PrecopyInfo,
+    Read { bytes: usize, file: Option<PathBuf> },
+    ReadAll { file: Option<PathBuf>, chunk: usize },
+    Write { file: PathBuf, chunk: Option<usize> },
+    WriteZero { bytes: usize },
+    LogStart(DmaRange),
+    LogReport(DmaRange),
+    LogStop,
+    Reset,
+    CloseData,
+    Reopen,
+    Sleep { ms: u64 },
+    Matrix,
+}
+
+/// What QEMU reads with, too.
+const DEFAULT_CHUNK: usize = 1 << 20;
+/// One buffer of a read or write: enough for any VMM's habits, and no way to eat the VM's memory by a typo.
+const MOST_BYTES: u64 = 1 << 30;
+/// A bitmap of 32 MiB.
+const MOST_PAGES: u64 = 1 << 28;
+
+const FEATURES: [(&str, u32); 9] = [
+    ("MIGRATION", abi::VFIO_DEVICE_FEATURE_MIGRATION),
+    ("MIG_DEVICE_STATE", abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE),
+    ("DMA_LOGGING_START", abi::VFIO_DEVICE_FEATURE_DMA_LOGGING_START),
+    ("DMA_LOGGING_STOP", abi::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP),
+    ("DMA_LOGGING_REPORT", abi::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT),
+    ("MIG_DATA_SIZE", abi::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE),
+    ("BUS_MASTER", abi::VFIO_DEVICE_FEATURE_BUS_MASTER),
+    ("DMA_BUF", abi::VFIO_DEVICE_FEATURE_DMA_BUF),
+    ("MIG_PRECOPY_INFOv2", abi::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2),
+];
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        let (text, expected) = split_errno(written)?;
+        let (device, step) = match text.split_once(':') {
+            Some((number, step))
+                if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                (number.parse().map_err(|_huge| format!("there is no device {number}"))?, step)
+            },
+            _ => (1_usize, text),
+        };
+        let device = device.checked_sub(1).ok_or("devices are counted from 1")?;
+        let (name, argument) =
+            step.split_once('=').map_or((step, None), |(name, argument)| (name, Some(argument)));
+        Ok(Self { text: text.to_owned(), device, action: action(name, argument)?, expected })
+    }
+}
+
+/// `set=STOP!EINVAL` into `set=STOP` and 22; a `!` in a file name is not followed by an errno's letters.
+fn split_errno(written: &str) -> Result<(&str, Option<i32>), String> {
+    match written.rsplit_once('!') {
+        Some((text, name))
+            if name.starts_with('E') && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) =>
+        {
+            let number =
+                errno::number(name).ok_or_else(|| format!("`{name}` is no errno that this program knows"))?;
+            Ok((text, Some(number)))
+        },
+        _ => Ok((written, None)),
+    }
+}
+
+fn action(name: &str, argument: Option<&str>) -> Result<Action, String> {
+    let needed = || argument.ok_or_else(|| format!("`{name}` needs an argument: {name}=…"));
+    let action = match name {
+        "set" => Action::Set(needed()?.parse().map_err(|error| format!("{error}"))?),
+        "probe" => probe(needed()?)?,
+        "read" => {
+            let (bytes, file) = split(needed()?);
+            Action::Read { bytes: size(bytes)?, file: file.map(PathBuf::from) }
+        },
+        "read-all" => {
+            let (file, chunk) = argument.map(file_and_chunk).transpose()?.unzip();
+            Action::ReadAll { file, chunk: chunk.flatten().unwrap_or(DEFAULT_CHUNK) }
+        },
+        "write" => {
+            let (file, chunk) = file_and_chunk(needed()?)?;
+            Action::Write { file, chunk }
+        },
+        "write-zero" => Action::WriteZero { bytes: size(needed()?)? },
+        "sleep" => {
+            let ms = needed()?;
+            Action::Sleep { ms: ms.parse().map_err(|_nan| format!("`{ms}` is no number of milliseconds"))? }
+        },
+        "log-start" => Action::LogStart(range(argument)?),
+        "log-report" => Action::LogReport(range(argument)?),
+        _ => return without_argument(name, argument),
+    };
+    Ok(action)
+}
+
+fn without_argument(name: &str, argument: Option<&str>) -> Result<Action, String> {
+    let action = match name {
+        "get" => Action::Get,
+        "flags" => Action::Flags,
+        "size" => Action::Size,
+        "precopy-info" => Action::PrecopyInfo,
+        "log-stop" => Action::LogStop,
+        "reset" => Action::Reset,
+        "close-data" => Action::CloseData,
+        "reopen" => Action::Reopen,
+        "matrix" => Action::Matrix,
+        _ => return Err(format!("there is no step `{name}`; see --help")),
+    };
+    argument.map_or(Ok(action), |argument| Err(format!("`{name}` takes no argument, not even `{argument}`")))
+}
+
+fn split(argument: &str) -> (&str, Option<&str>) {
+    argument.split_once(':').map_or((argument, None), |(first, second)| (first, Some(second)))
+}
+
+fn probe(argument: &str) -> Result<Action, String> {
+    let (feature, op) = split(argument);
+    let op = match op {
+        None => FeatureOp::Probe,
+        Some("get") => FeatureOp::ProbeGet,
+        Some("set") => FeatureOp::ProbeSet,
+        Some(other) => return Err(format!("a probe asks for `get` or `set`, not for `{other}`")),
+    };
+    let known = FEATURES.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(feature));
+    let number = known.map(|(_, number)| number).or_else(|| feature.parse().ok());
+    let feature = number.ok_or_else(|| {
+        let names: Vec<&str> = FEATURES.into_iter().map(|(name, _)| name).collect();
+        format!("`{feature}` is no feature; it is one of {} or a number", names.join(", "))
+    })?;
+    Ok(Action::Probe { feature, op })
+}
+
+/// The last part is a chunk if it is a size, so that file names with colons still work.
+fn file_and_chunk(argument: &str) -> Result<(PathBuf, Option<usize>), String> {
+    let (file, chunk) = match argument.rsplit_once(':') {
+        Some((file, chunk)) if number(chunk).is_some() => (file, Some(size(chunk)?)),
+        _ => (argument, None),
+    };
+    if file.is_empty() {
+        return Err("the file name is missing".to_owned());
+    }
+    if chunk == Some(0) {
+        return Err("a chunk has at least one byte".to_owned());
+    }
+    Ok((PathBuf::from(file), chunk))
+}
+
+fn range(argument: Option<&str>) -> Result<DmaRange, String> {
+    let Some(argument) = argument else {
+        return Ok(DmaRange { iova: 0, length: 1 << 20, page_size: 4096 });
+    };
+    let parts: Option<Vec<u64>> = argument.split(':').map(number).collect();
+    let range = match parts.as_deref() {
+        Some(&[iova, length]) => DmaRange { iova, length, page_size: 4096 },
+        Some(&[iova, length, page_size]) if page_size > 0 => DmaRange { iova, length, page_size },
+        _ => return Err(format!("`{argument}` is no range; write IOVA:LENGTH or IOVA:LENGTH:PAGE")),
+    };
+    if range.length / range.page_size > MOST_PAGES {
+        return Err(format!(
+            "`{argument}` has more than {MOST_PAGES} pages; take a shorter range or larger pages"
+        ));
+    }
+    Ok(range)
+}
+
+/// A size that becomes a buffer.
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = number(text).ok_or_else(|| format!("`{text}` is no size; write 4096, 64K or 1M"))?;
+    if bytes > MOST_BYTES {
+        return Err(format!("{text} is more than {} MiB at once", MOST_BYTES >> 20));
+    }
+    usize::try_from(bytes).map_err(|_huge| format!("{text} does not fit in memory"))
+}
+
+/// Decimal, or hexadecimal after 0x, with an optional K, M or G.
+fn number(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let value = match digits.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None => digits.parse().ok()?,
+    };
+    value.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Step {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_step_has_a_device_an_action_and_an_errno() {
+        let step = parsed("2:set=PRE_COPY!EINVAL");
+        assert_eq!(step.text, "2:set=PRE_COPY");
+        assert_eq!((step.device, step.expected), (1, Some(22)));
+        assert_eq!(step.action, Action::Set(MigState::PRE_COPY));
+        assert_eq!((parsed("get").device, parsed("get").expected), (0, None));
+    }
+
+    #[test]
+    fn sizes_files_and_chunks() {
+        assert_eq!(parsed("read=4K").action, Action::Read { bytes: 4096, file: None });
+        assert_eq!(
+            parsed("read=0x18:/tmp/image").action,
+            Action::Read { bytes: 24, file: Some(PathBuf::from("/tmp/image")) }
+        );
+        assert_eq!(parsed("read-all").action, Action::ReadAll { file: None, chunk: 1 << 20 });
+        assert_eq!(
+            parsed("read-all=/tmp/a:b").action,
+            Action::ReadAll { file: Some(PathBuf::from("/tmp/a:b")), chunk: 1 << 20 }
+        );
+        assert_eq!(
+            parsed("write=/tmp/wow!:16").action,
+            Action::Write { file: PathBuf::from("/tmp/wow!"), chunk: Some(16) }
+        );
+        assert_eq!(parsed("write-zero=1M!EFAULT").action, Action::WriteZero { bytes: 1 << 20 });
+    }
+
+    #[test]
+    fn features_and_ranges() {
+        assert_eq!(
+            parsed("probe=DMA_LOGGING_START").action,
+            Action::Probe { feature: 6, op: FeatureOp::Probe }
+        );
+        assert_eq!(
+            parsed("probe=77:get!ENOTTY").action,
+            Action::Probe { feature: 77, op: FeatureOp::ProbeGet }
+        );
+        let usual = DmaRange { iova: 0, length: 1 << 20, page_size: 4096 };
+        assert_eq!(parsed("log-start").action, Action::LogStart(usual));
+        assert_eq!(
+            parsed("log-report=0x1000:1M:64K").action,
+            Action::LogReport(DmaRange { iova: 4096, length: 1 << 20, page_size: 65536 })
+        );
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (text, hint) in [
+            ("set", "needs an argument"),
+            ("set=PRECOPY", "no migration state"),
+            ("jump", "no step `jump`"),
+            ("get=1", "takes no argument"),
+            ("0:get", "counted from 1"),
+            ("set=STOP!EWHAT", "no errno"),
+            ("read=many", "no size"),
+            ("read=2G", "at once"),
+            ("write=", "file name is missing"),
+            ("write=/tmp/x:0", "at least one byte"),
+            ("probe=TELEPORT", "no feature"),
+            ("probe=1:put", "`get` or `set`"),
+            ("log-start=1", "no range"),
+            ("log-report=0:0xffffffffffffffff:1", "more than"),
+            ("sleep=long", "milliseconds"),
+        ] {
+            let error = text.parse::<Step>().unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What is told of each step: a line for people, an object for tests.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::errno;
+use crate::evidence::Lines;
+
+/// How a step came out: its errno, if it failed, and what it saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) errno: Option<Errno>,
+    pub(crate) values: Value,
+    /// The values for people.
+    pub(crate) told: String,
+}
+
+impl Outcome {
+    pub(crate) fn of<T>(result: Result<T, Errno>, tell: impl FnOnce(T) -> (Value, String)) -> Self {
+        match result {
+            Ok(seen) => {
+                let (values, told) = tell(seen);
+                Self { errno: None, values, told }
+            },
+            Err(errno) => Self {
+                errno: Some(errno),
+                values: Value::Object(serde_json::Map::new()),
+                told: String::new(),
+            },
+        }
+    }
+
+    /// A step whose success has nothing to tell.
+    pub(crate) fn plain(result: Result<(), Errno>) -> Self {
+        Self::of(result, |()| (Value::Object(serde_json::Map::new()), String::new()))
+    }
+}
+
+/// One object of the `--json` file.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    index: usize,
+    step: &'a str,
+    /// Which device, counted from 1, and its name.
+    position: usize,
+    device: &'a str,
+    pid: u32,
+    /// `CLOCK_MONOTONIC` before and after.
+    start_ns: u64,
+    end_ns: u64,
+    /// Not asked for by a step: opening, clean-up, closing.
+    implicit: bool,
+    result: &'static str,
+    errno: Option<String>,
+    errno_number: Option<i32>,
+    expected_errno: Option<String>,
+    as_expected: bool,
+    values: &'a Value,
+}
+
+/// A step that is over.
+#[derive(Debug)]
+pub(crate) struct Done<'a> {
+    pub(crate) step: &'a str,
+    pub(crate) position: usize,
+    pub(crate) device: &'a str,
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) implicit: bool,
+    pub(crate) expected: Option<i32>,
+    pub(crate) outcome: &'a Outcome,
+}
+
+/// Tells every step, in order.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    lines: Option<Lines>,
+    index: usize,
+}
+
+impl Recorder {
+    pub(crate) fn new(lines: Option<Lines>) -> Self {
+        Self { lines, index: 0 }
+    }
+
+    /// Tells it, and says whether the step came out as expected.
+    pub(crate) fn record(&mut self, done: &Done<'_>) -> bool {
+        let number = done.outcome.errno.map(Errno::raw_os_error);
+        let as_expected = number == done.expected;
+        let result = if number.is_some() { "error" } else { "ok" };
+        let record = Record {
+            index: self.index,
+            step: done.step,
+            position: done.position,
+            device: done.device,
+            pid: std::process::id(),
+            start_ns: done.start_ns,
+            end_ns: done.end_ns,
+            implicit: done.implicit,
+            result,
+            errno: number.map(errno::name),
+            errno_number: number,
+            expected_errno: done.expected.map(errno::name),
+            as_expected,
+            values: &done.outcome.values,
+        };
+        if let Some(lines) = &self.lines {
+            lines.write(&record);
+        }
+        self.index += 1;
+        // Nobody may be reading any more; the devices' clean-up matters more than the line.
+        drop(writeln!(io::stdout().lock(), "{}", line(done, number, as_expected)));
+        as_expected
+    }
+
+    pub(crate) fn finish(&self) -> anyhow::Result<()> {
+        self.lines.as_ref().map_or(Ok(()), Lines::finish)
+    }
+}
+
+/// `1  set=PRE_COPY              ok            0.12 ms  data fd 7`.
+fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
+    let took = Duration::from_nanos(done.end_ns.saturating_sub(done.start_ns)).as_secs_f64() * 1e3;
+    let result =
+        number.map_or_else(|| "ok".to_owned(), |number| format!("{} ({number})", errno::name(number)));
+    let remark = match (as_expected, done.expected) {
+        (true, None) => done.outcome.told.clone(),
+        (true, Some(_)) => "as expected".to_owned(),
+        (false, None) => "FAILED".to_owned(),
+        (false, Some(wanted)) => format!("FAILED: expected {}", errno::name(wanted)),
+    };
+    let step = if done.implicit { format!("({})", done.step) } else { done.step.to_owned() };
+    format!("{}  {step:<28} {result:<14} {took:9.3} ms  {remark}", done.position).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn done<'a>(step: &'a str, outcome: &'a Outcome, expected: Option<i32>) -> Done<'a> {
+        Done {
+            step,
+            position: 1,
+            device: "dev",
+            start_ns: 1_000,
+            end_ns: 124_000,
+            implicit: false,
+            expected,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn success_and_failure_against_the_expectation() {
+        let good = Outcome::of(Ok(7), |fd| (json!({"data_fd": fd}), format!("data fd {fd}")));
+        let bad = Outcome::plain(Err(Errno::INVAL));
+        let mut recorder = Recorder::new(None);
+        assert!(recorder.record(&done("set=PRE_COPY", &good, None)));
+        assert!(!recorder.record(&done("set=PRE_COPY", &good, Some(22))));
+        assert!(!recorder.record(&done("set=9", &bad, None)));
+        assert!(recorder.record(&done("set=9", &bad, Some(22))));
+        assert!(!recorder.record(&done("set=9", &bad, Some(5))));
+    }
+
+    #[test]
+    fn lines_are_aligned() {
+        let good = Outcome::of(Ok(7), |fd| (json!({"data_fd": fd}), format!("data fd {fd}")));
+        assert_eq!(
+            line(&done("set=PRE_COPY", &good, None), None, true),
+            "1  set=PRE_COPY                 ok                 0.123 ms  data fd 7"
+        );
+        let bad = Outcome::plain(Err(Errno::INVAL));
+        assert_eq!(
+            line(&done("set=9", &bad, None), Some(22), false),
+            "1  set=9                        EINVAL (22)        0.123 ms  FAILED"
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! Functions of the vfio core: the arc table, the device ioctl, open and close.
+
+use aya_ebpf::{
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use vfio_trace_common::{
+    layout::Field,
+    role::{Role, cookie},
+    uapi::{VFIO_DEVICE_FEATURE, VFIO_DEVICE_RESET},
+    wire::{Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open},
+};
+
+use crate::{
+    device,
+    emit::emit,
+    gate::{self, Probe},
+    inflight::{self, Call},
+    read,
+};
+
+/// Bytes of `struct vfio_device_feature` before its payload.
+const FEATURE_HEADER: u64 = 8;
+
+/// `int vfio_mig_get_next_state(struct vfio_device *, cur_fsm, new_fsm, *next_fsm)` begins.
+#[kprobe]
+pub fn next_state_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let call = Call {
+        device: ctx.arg(0).unwrap_or(0),
+        a: pair(ctx.arg(1).unwrap_or(0), ctx.arg(2).unwrap_or(0)),
+        b: ctx.arg(3).unwrap_or(0),
+        ..Call::now()
+    };
+    inflight::enter(&ctx, probe, Role::NextState, &call);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn next_state_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(call) = inflight::leave(Role::NextState) else { return 0 };
+    let ret = ctx.ret::<i32>();
+    let next = if ret == 0 { read::kernel(call.b).unwrap_or(u32::MAX) } else { u32::MAX };
+    device::seen(probe, Role::NextState, &call);
+    let body = NextState { current: call.a as u32, target: (call.a >> 32) as u32, next, ret };
+    emit(probe, Kind::NextState, &call, inflight::now(), body);
+    0
+}
+
+/// `long vfio_device_fops_unl_ioctl(struct file *, unsigned int cmd, unsigned long arg)` begins.
+#[kprobe]
+pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
+    // Interrupt set-up and the rest of the device's ioctls pass here too: away with them before anything else.
+    let cmd = ctx.arg::<u32>(1).unwrap_or(0);
+    if cmd != VFIO_DEVICE_FEATURE && cmd != VFIO_DEVICE_RESET {
+        return 0;
+    }
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let user = ctx.arg::<u64>(2).unwrap_or(0);
+    let mut call = Call { device: device_of(ctx.arg(0).unwrap_or(0)), a: u64::from(cmd), b: user, ..Call::now() };
+    if cmd == VFIO_DEVICE_FEATURE {
+        call.data = payload(user);
+    }
+    inflight::enter(&ctx, probe, Role::DeviceIoctl, &call);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(call) = inflight::leave(Role::DeviceIoctl) else { return 0 };
+    device::seen(probe, Role::DeviceIoctl, &call);
+    let cmd = call.a as u32;
+    let mut body = Ioctl {
+        cmd,
+        ret: ctx.ret::<i64>() as i32,
+        argsz: 0,
+        flags: 0,
+        data_in: call.data,
+        data_out: [0; FEATURE_WORDS],
+    };
+    if cmd == VFIO_DEVICE_FEATURE {
+        // Read now, not at entry: by now the kernel has copied the header, so its page is there.
+        body.argsz = read::user(call.b).unwrap_or(0);
+        body.flags = read::user(call.b + 4).unwrap_or(0);
+        body.data_out = payload(call.b);
+    }
+    emit(probe, Kind::Ioctl, &call, inflight::now(), body);
+    0
+}
+
+/// `int vfio_df_open(struct vfio_device_file *)`, or what older kernels have, begins.
+#[kprobe]
+pub fn open_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let call = Call { device: opened(probe, &ctx), ..Call::now() };
+    inflight::enter(&ctx, probe, Role::Open, &call);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn open_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(call) = inflight::leave(Role::Open) else { return 0 };
+    if call.device != 0 {
+        // Always: the address may have belonged to a device that is gone by now.
+        device::describe(probe, Role::Open, &call);
+    }
+    let body = Open { ret: ctx.ret(), open_count: open_count(call.device) };
+    emit(probe, Kind::Open, &call, inflight::now(), body);
+    0
+}
+
+/// `void vfio_df_close(struct vfio_device_file *)`, or what older kernels have.
+#[kprobe]
+pub fn close_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    probe.hit();
+    let call = Call { device: opened(probe, &ctx), ..Call::now() };
+    device::seen(probe, Role::Close, &call);
+    let body = Close { open_count: open_count(call.device), reserved: 0 };
+    emit(probe, Kind::Close, &call, call.start_ns, body);
+    0
+}
+
+#[inline(always)]
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// The device of a device fd. `filp->private_data` is the device itself up to 6.5, a `struct vfio_device_file` since.
+#[inline(always)]
+fn device_of(file: u64) -> u64 {
+    let Some(layout) = read::layout() else { return 0 };
+    let private = read::pointer(layout, file, Field::FilePrivateData);
+    if layout.get(Field::DeviceFileDevice).is_some() {
+        read::pointer(layout, private, Field::DeviceFileDevice)
+    } else if layout.get(Field::DeviceDev).is_some() {
+        private
+    } else {
+        // Without vfio's BTF it cannot be told which of the two it is.
+        0
+    }
+}
+
+/// The device that an open or close function is about. Kernels differ in what they pass.
+#[inline(always)]
+fn opened(probe: Probe, ctx: &ProbeContext) -> u64 {
+    let arg0 = ctx.arg(0).unwrap_or(0);
+    match probe.takes() {
+        cookie::TAKES_DEVICE => arg0,
+        cookie::TAKES_FILE => device_of(arg0),
+        cookie::TAKES_INODE_FILE => device_of(ctx.arg(1).unwrap_or(0)),
+        _ => {
+            let Some(layout) = read::layout() else { return 0 };
+            read::pointer(layout, arg0, Field::DeviceFileDevice)
+        },
+    }
+}
+
+#[inline(always)]
+fn open_count(device: u64) -> u32 {
+    let Some(layout) = read::layout() else { return u32::MAX };
+    read::member(layout, device, Field::DeviceOpenCount).unwrap_or(u32::MAX)
+}
+
+/// The first words of `vfio_device_feature.data`. A short structure may end at the end of a page, so word by word.
+#[inline(always)]
+fn payload(user: u64) -> [u64; FEATURE_WORDS] {
+    let at = user + FEATURE_HEADER;
+    [
+        read::user(at).unwrap_or(0),
+        read::user(at + 8).unwrap_or(0),
+        read::user(at + 16).unwrap_or(0),
+        read::user(at + 24).unwrap_or(0),
+    ]
+}

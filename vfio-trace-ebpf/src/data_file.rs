@@ -1,0 +1,141 @@
+//! A driver's data fd: read, write, ioctl, release.
+//!
+//! The functions are found by their type, so some may turn out to belong to another kind of file. A file that
+//! set_state returned is a data fd for certain; others pass only where the call itself tells (see each program).
+
+use aya_ebpf::{
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use vfio_trace_common::{
+    layout::Field,
+    role::Role,
+    uapi::VFIO_MIG_GET_PRECOPY_INFO,
+    wire::{DataIo, DataRelease, Kind, PrecopyInfo},
+};
+
+use crate::{
+    device,
+    emit::emit,
+    gate::{self, Probe},
+    inflight::{self, Call},
+    maps::FILES,
+    read,
+};
+
+/// `file->f_pos`, -1 if it cannot be read.
+#[inline(always)]
+fn position(file: u64) -> i64 {
+    read::layout().and_then(|layout| read::member(layout, file, Field::FilePos)).unwrap_or(-1)
+}
+
+/// The device that a data fd belongs to; `None` for a file that set_state did not return while we looked.
+#[inline(always)]
+fn device_of(file: u64) -> Option<u64> {
+    // SAFETY: values are written once per file, before user space has its descriptor.
+    unsafe { FILES.get(file) }.copied()
+}
+
+#[inline(always)]
+fn io_enter(ctx: &ProbeContext, role: Role) -> Option<()> {
+    let probe = gate::probe(ctx)?;
+    let file = ctx.arg(0)?;
+    // An unknown file was opened before tracing began: its bytes count, its device is not known.
+    let device = device_of(file).unwrap_or(0);
+    let call =
+        Call { device, file, a: ctx.arg(2).unwrap_or(0), b: position(file).cast_unsigned(), ..Call::now() };
+    inflight::enter(ctx, probe, role, &call);
+    Some(())
+}
+
+#[inline(always)]
+fn io_exit(ctx: &RetProbeContext, role: Role, kind: Kind) -> Option<()> {
+    let probe: Probe = gate::probe(ctx)?;
+    let call = inflight::leave(role)?;
+    let body = DataIo { requested: call.a, ret: ctx.ret(), pos: call.b.cast_signed() };
+    device::seen(probe, role, &call);
+    emit(probe, kind, &call, inflight::now(), body);
+    Some(())
+}
+
+/// `ssize_t read(struct file *, char __user *, size_t, loff_t *)` begins.
+#[kprobe]
+pub fn read_enter(ctx: ProbeContext) -> u32 {
+    let _: Option<()> = io_enter(&ctx, Role::Read);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn read_exit(ctx: RetProbeContext) -> u32 {
+    let _: Option<()> = io_exit(&ctx, Role::Read, Kind::Read);
+    0
+}
+
+/// `ssize_t write(struct file *, const char __user *, size_t, loff_t *)` begins.
+#[kprobe]
+pub fn write_enter(ctx: ProbeContext) -> u32 {
+    let _: Option<()> = io_enter(&ctx, Role::Write);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn write_exit(ctx: RetProbeContext) -> u32 {
+    let _: Option<()> = io_exit(&ctx, Role::Write, Kind::Write);
+    0
+}
+
+/// `long unlocked_ioctl(struct file *, unsigned int cmd, unsigned long arg)` begins.
+#[kprobe]
+pub fn data_ioctl_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let file = ctx.arg(0).unwrap_or(0);
+    let cmd = ctx.arg::<u32>(1).unwrap_or(0);
+    let device = device_of(file);
+    if device.is_none() && cmd != VFIO_MIG_GET_PRECOPY_INFO {
+        return 0;
+    }
+    let call = Call {
+        device: device.unwrap_or(0),
+        file,
+        a: u64::from(cmd),
+        b: ctx.arg(2).unwrap_or(0),
+        ..Call::now()
+    };
+    inflight::enter(&ctx, probe, Role::DataIoctl, &call);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(call) = inflight::leave(Role::DataIoctl) else { return 0 };
+    device::seen(probe, Role::DataIoctl, &call);
+    // struct vfio_precopy_info: argsz, flags, initial_bytes, dirty_bytes
+    let body = PrecopyInfo {
+        cmd: call.a as u32,
+        ret: ctx.ret::<i64>() as i32,
+        argsz: read::user(call.b).unwrap_or(0),
+        flags: read::user(call.b + 4).unwrap_or(0),
+        initial_bytes: read::user(call.b + 8).unwrap_or(0),
+        dirty_bytes: read::user(call.b + 16).unwrap_or(0),
+    };
+    emit(probe, Kind::PrecopyInfo, &call, inflight::now(), body);
+    0
+}
+
+/// `int release(struct inode *, struct file *)`.
+#[kprobe]
+pub fn release_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let file = ctx.arg(1).unwrap_or(0);
+    // Functions of this type are common; only what set_state returned is a data fd.
+    let Some(device) = device_of(file) else { return 0 };
+    probe.hit();
+    let _: Result<(), i32> = FILES.remove(file);
+    let call = Call { device, file, ..Call::now() };
+    emit(probe, Kind::DataRelease, &call, call.start_ns, DataRelease { pos: position(file) });
+    0
+}

@@ -1,0 +1,79 @@
+//! Tells user space who a `struct vfio_device` is, once, and again whenever it is opened.
+
+use vfio_trace_common::{
+    layout::Field,
+    role::Role,
+    wire::{DRIVER_LEN, Device, Kind, NAME_LEN, device_known},
+};
+
+use crate::{
+    emit::{Record, header},
+    gate::Probe,
+    inflight::Call,
+    maps::{DEVICES, EVENTS},
+    read,
+};
+
+/// Describes the device of `call` if user space has not heard of it.
+#[inline(always)]
+pub fn seen(probe: Probe, role: Role, call: &Call) {
+    if call.device != 0 && DEVICES.get_ptr(call.device).is_none() {
+        describe(probe, role, call);
+    }
+}
+
+/// Describes the device of `call`. It counts as known only when the record got through: else the next one tries again.
+#[inline(always)]
+pub fn describe(probe: Probe, role: Role, call: &Call) {
+    let Some(layout) = read::layout() else { return };
+    let Some(mut entry) = EVENTS.reserve::<Record<Device>>(0) else {
+        probe.lost();
+        return;
+    };
+    let device = call.device;
+    // Big for the stack of a BPF program, so it is filled in place.
+    // SAFETY: the reserved entry is ours until it is submitted, and every byte of the record is written first.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.header = header::<Device>(probe, Kind::Device, call, call.start_ns);
+    let body = &mut record.body;
+    body.name = [0; NAME_LEN];
+    body.driver = [0; DRIVER_LEN];
+    body.known = 0;
+    body.reserved = 0;
+    body.seen_by = role as u32;
+    body.reserved2 = 0;
+
+    let dev = read::pointer(layout, device, Field::DeviceDev);
+    if read::string(read::pointer(layout, dev, Field::DevKobjName), &mut body.name) {
+        body.known |= device_known::NAME;
+    }
+    let driver = read::pointer(layout, dev, Field::DevDriver);
+    if read::string(read::pointer(layout, driver, Field::DriverName), &mut body.driver) {
+        body.known |= device_known::DRIVER;
+    }
+    body.migration_flags = 0;
+    if let Some(flags) = read::member::<u32>(layout, device, Field::DeviceMigrationFlags) {
+        body.migration_flags = u64::from(flags);
+        body.known |= device_known::FLAGS;
+    }
+    body.mig_ops = 0;
+    if let Some(mig_ops) = read::member(layout, device, Field::DeviceMigOps) {
+        body.mig_ops = mig_ops;
+        body.known |= device_known::MIG_OPS;
+    }
+    body.log_ops = 0;
+    if let Some(log_ops) = read::member(layout, device, Field::DeviceLogOps) {
+        body.log_ops = log_ops;
+        body.known |= device_known::LOG_OPS;
+    }
+    body.set_state = read::pointer(layout, body.mig_ops, Field::MigSetState);
+    body.get_state = read::pointer(layout, body.mig_ops, Field::MigGetState);
+    body.get_data_size = read::pointer(layout, body.mig_ops, Field::MigGetDataSize);
+    body.log_start = read::pointer(layout, body.log_ops, Field::LogStart);
+    body.log_stop = read::pointer(layout, body.log_ops, Field::LogStop);
+    body.log_read_and_clear = read::pointer(layout, body.log_ops, Field::LogReadAndClear);
+    entry.submit(0);
+    probe.sent();
+    // A full map only means that the device is described again.
+    let _: Result<(), i32> = DEVICES.insert(device, role as u32, 0);
+}

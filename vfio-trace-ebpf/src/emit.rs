@@ -1,0 +1,49 @@
+//! The one way into the ring buffer.
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
+use vfio_trace_common::wire::{COMM_LEN, Header, Kind};
+
+use crate::{gate::Probe, inflight::Call, maps::EVENTS};
+
+/// A header with its body.
+#[repr(C)]
+pub struct Record<B> {
+    /// What every record has.
+    pub header: Header,
+    /// What this kind has.
+    pub body: B,
+}
+
+/// The header of a record about `call`.
+#[inline(always)]
+pub fn header<B>(probe: Probe, kind: Kind, call: &Call, end_ns: u64) -> Header {
+    let id = bpf_get_current_pid_tgid();
+    Header {
+        len: size_of::<Record<B>>() as u16,
+        kind: kind as u16,
+        probe: probe.index(),
+        // SAFETY: takes nothing, touches nothing.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        tgid: (id >> 32) as u32,
+        tid: id as u32,
+        start_ns: call.start_ns,
+        end_ns,
+        device: call.device,
+        file: call.file,
+        comm: bpf_get_current_comm().unwrap_or([0; COMM_LEN]),
+    }
+}
+
+/// Hands a record to user space, or counts it as lost. True if it got there.
+#[inline(always)]
+pub fn emit<B: 'static>(probe: Probe, kind: Kind, call: &Call, end_ns: u64, body: B) -> bool {
+    let header = header::<B>(probe, kind, call, end_ns);
+    let Some(mut entry) = EVENTS.reserve::<Record<B>>(0) else {
+        probe.lost();
+        return false;
+    };
+    entry.write(Record { header, body });
+    entry.submit(0);
+    probe.sent();
+    true
+}

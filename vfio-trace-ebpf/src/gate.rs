@@ -1,0 +1,79 @@
+//! The switch that all programs pass, and their counters.
+
+use aya_ebpf::{EbpfContext, helpers::bpf_get_attach_cookie};
+use vfio_trace_common::{
+    role::cookie,
+    stats::{MAX_PROBES, ProbeStats},
+};
+
+use crate::maps::{ENABLED, STATS};
+
+/// The attached function that a program runs for.
+#[derive(Clone, Copy)]
+pub struct Probe {
+    cookie: u64,
+}
+
+impl Probe {
+    /// Its slot in the statistics map.
+    #[inline(always)]
+    pub fn index(self) -> u16 {
+        (self.cookie & cookie::PROBE_MASK) as u16
+    }
+
+    /// Where the function's arguments lead to the device: one of `cookie::TAKES_*`.
+    #[inline(always)]
+    pub fn takes(self) -> u64 {
+        self.cookie & cookie::TAKES_MASK
+    }
+
+    #[inline(always)]
+    fn stats(self) -> Option<&'static mut ProbeStats> {
+        let slot = STATS.get_ptr_mut(u32::from(self.index()) & (MAX_PROBES - 1))?;
+        // SAFETY: the map's own slot of this CPU; a program is not preempted by another user of the same slot other
+        // than in a nested interrupt, where at worst one count is lost.
+        unsafe { slot.as_mut() }
+    }
+
+    /// Counts a call that is looked at.
+    #[inline(always)]
+    pub fn hit(self) {
+        if let Some(stats) = self.stats() {
+            stats.hits += 1;
+        }
+    }
+
+    /// Counts a record handed over.
+    #[inline(always)]
+    pub fn sent(self) {
+        if let Some(stats) = self.stats() {
+            stats.records += 1;
+        }
+    }
+
+    /// Counts a record that found the ring buffer full.
+    #[inline(always)]
+    pub fn lost(self) {
+        if let Some(stats) = self.stats() {
+            stats.lost += 1;
+        }
+    }
+
+    /// Counts a call whose entry and return cannot be brought together.
+    #[inline(always)]
+    pub fn unmatched(self) {
+        if let Some(stats) = self.stats() {
+            stats.unmatched += 1;
+        }
+    }
+}
+
+/// The probe a program runs for, unless tracing is off.
+#[inline(always)]
+pub fn probe(ctx: &impl EbpfContext) -> Option<Probe> {
+    if *ENABLED.get(0)? == 0 {
+        return None;
+    }
+    // SAFETY: the helper takes the program's own context.
+    Some(Probe { cookie: unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } })
+}

@@ -1,0 +1,40 @@
+//! The maps.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use vfio_trace_common::{
+    layout::Layout,
+    stats::{MAX_PROBES, ProbeStats},
+};
+
+use crate::inflight::{Call, Key};
+
+/// All records, in order. User space chooses the size when it loads the programs.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// One word: non-zero once all probes are attached.
+#[map]
+pub static ENABLED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Where struct members are; user space replaces it when a module with new types is loaded.
+#[map]
+pub static LAYOUT: Array<Layout> = Array::with_max_entries(1, 0);
+
+/// Counters by probe.
+#[map]
+pub static STATS: PerCpuArray<ProbeStats> = PerCpuArray::with_max_entries(MAX_PROBES, 0);
+
+/// Calls that have begun and not yet returned.
+#[map]
+pub static IN_FLIGHT: HashMap<Key, Call> = HashMap::with_max_entries(8192, 0);
+
+/// The device of each data fd's `struct file`.
+#[map]
+pub static FILES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
+
+/// Devices that user space has been told about.
+#[map]
+pub static DEVICES: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);

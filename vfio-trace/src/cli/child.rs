@@ -1,0 +1,74 @@
+//! The command behind `--`: started when all probes are attached, told when we are asked to stop.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::error::CliError;
+
+/// How long a command gets to end after a signal was passed on to it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running command.
+#[derive(Debug)]
+pub(super) struct Traced {
+    name: String,
+    child: Child,
+}
+
+impl Traced {
+    /// Starts it. Its standard output goes to our standard error: ours has events only.
+    pub(super) fn start(command: &[OsString]) -> Result<Option<Self>, CliError> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        let name = program.to_string_lossy().into_owned();
+        let cannot = |why: io::Error| {
+            CliError::failed(format!("cannot start {name}"), why, "check the command after `--` and PATH")
+        };
+        let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::from(stdout))
+            .spawn()
+            .map_err(cannot)?;
+        Ok(Some(Self { name, child }))
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Passes a signal on. Its end is then to be waited for, but not for ever: see [`Self::grace`].
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(pid) = pid {
+            // It may just have ended; then there is nobody to tell.
+            let _gone = kill_process(pid, signal).is_err();
+        }
+    }
+
+    /// Waits a while for its end; `None` if it goes on.
+    pub(super) async fn grace(&mut self) -> Option<ExitStatus> {
+        tokio::time::timeout(GRACE, self.child.wait()).await.ok()?.ok()
+    }
+
+    /// How it ended, in words.
+    pub(super) fn describe(&self, status: Option<ExitStatus>) -> String {
+        let name = &self.name;
+        match status {
+            None => format!("{name} goes on without being traced"),
+            Some(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("{name} exited with {code}"),
+                (None, Some(signal)) => format!("{name} was ended by signal {signal}"),
+                (None, None) => format!("{name} ended"),
+            },
+        }
+    }
+}

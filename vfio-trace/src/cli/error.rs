@@ -1,0 +1,63 @@
+//! Errors as users see them: one line what, one line why, one line what to do; and exit codes.
+
+use crate::{
+    cli::output,
+    kernel::caps::setcap_line,
+    source::live::LiveError,
+};
+
+/// The traced thing failed, where the verb judges it.
+pub(super) const FAILED: u8 = 1;
+/// The command line is wrong.
+pub(super) const USAGE: u8 = 2;
+/// Not permitted.
+const NOT_PERMITTED: u8 = 3;
+/// Not supported here.
+const NOT_SUPPORTED: u8 = 4;
+
+/// An error at the edge.
+#[derive(Debug)]
+pub(super) struct CliError {
+    what: String,
+    why: String,
+    todo: String,
+    /// The exit code.
+    pub(super) code: u8,
+}
+
+impl CliError {
+    /// Something about this machine or run that is in the way.
+    pub(super) fn failed(what: impl Into<String>, why: impl ToString, todo: impl Into<String>) -> Self {
+        Self { what: what.into(), why: why.to_string(), todo: todo.into(), code: FAILED }
+    }
+
+    /// Prints it on standard error.
+    pub(super) fn print(&self) {
+        output::note(&format!("error: {}\n  why: {}\n  do:  {}", self.what, self.why, self.todo));
+    }
+}
+
+impl From<LiveError> for CliError {
+    fn from(error: LiveError) -> Self {
+        let binary = std::env::current_exe().map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
+        let (code, todo) = match &error {
+            LiveError::NotPermitted(_) => {
+                (NOT_PERMITTED, format!("run it as root, or once: {}", setcap_line(&binary)))
+            },
+            LiveError::Lockdown => (
+                NOT_PERMITTED,
+                "boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)".to_owned(),
+            ),
+            LiveError::NotSupported(_) => {
+                (NOT_SUPPORTED, "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned())
+            },
+            LiveError::Load(_) | LiveError::Poll(_) => (
+                NOT_SUPPORTED,
+                "check that the kernel is 5.15 or newer and that nothing (a container, a security module) \
+                 keeps bpf(2) from this process"
+                    .to_owned(),
+            ),
+        };
+        Self { what: "cannot trace".to_owned(), why: error.to_string(), todo, code }
+    }
+}

@@ -1,0 +1,221 @@
+//! What this process may do, and giving up what it does not need.
+
+use caps::{CapSet as Set, Capability, CapsHashSet, errors::CapsError};
+use thiserror::Error;
+
+use super::source::KernelFiles;
+
+/// A capability that matters for tracing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// CAP_SYS_ADMIN: stands in for CAP_BPF and CAP_PERFMON.
+    SysAdmin,
+    /// CAP_SYSLOG: see kernel addresses.
+    Syslog,
+    /// CAP_PERFMON: attach kprobes, read kernel memory in eBPF.
+    Perfmon,
+    /// CAP_BPF: load programs and maps.
+    Bpf,
+}
+
+impl Cap {
+    const ALL: [Self; 4] = [Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
+
+    /// Name as capabilities(7) has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Syslog => "CAP_SYSLOG",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::Bpf => "CAP_BPF",
+        }
+    }
+
+    const fn capability(self) -> Capability {
+        match self {
+            Self::SysAdmin => Capability::CAP_SYS_ADMIN,
+            Self::Syslog => Capability::CAP_SYSLOG,
+            Self::Perfmon => Capability::CAP_PERFMON,
+            Self::Bpf => Capability::CAP_BPF,
+        }
+    }
+
+    /// Number in include/uapi/linux/capability.h.
+    const fn bit(self) -> u32 {
+        match self {
+            Self::SysAdmin => 21,
+            Self::Syslog => 34,
+            Self::Perfmon => 38,
+            Self::Bpf => 39,
+        }
+    }
+}
+
+/// Capabilities as a bit mask, as in `/proc/self/status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapSet(u64);
+
+/// Something that tracing needs and this process may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{} is missing: {why}", cap.name())]
+pub struct Missing {
+    /// Which capability.
+    pub cap: Cap,
+    /// What does not work without it.
+    pub why: &'static str,
+    /// Whether tracing is impossible without it, or only poorer.
+    pub essential: bool,
+}
+
+/// Why capabilities could not be given up.
+#[derive(Debug, Error)]
+#[error("cannot give up capabilities: {0}")]
+pub struct DropError(#[from] CapsError);
+
+impl CapSet {
+    /// A set of these.
+    pub fn of(caps: &[Cap]) -> Self {
+        Self(caps.iter().fold(0, |mask, cap| mask | 1 << cap.bit()))
+    }
+
+    /// Effective capabilities of the calling thread, from `/proc/self/status`.
+    ///
+    /// They count only if the process is in the first user namespace: tracing is a matter of the whole machine, and
+    /// the kernel asks `capable()`. In another namespace (a rootless container) this is empty.
+    pub fn effective(files: &KernelFiles) -> Self {
+        let first_namespace = files.line("/proc/self/uid_map").is_none_or(|line| {
+            // The first namespace maps all ids to themselves.
+            line.split_whitespace().eq(["0", "0", "4294967295"])
+        });
+        let status = files.text("/proc/thread-self/status").or_else(|_| files.text("/proc/self/status"));
+        if first_namespace {
+            Self::parse_status(&status.unwrap_or_default()).unwrap_or_default()
+        } else {
+            Self(0)
+        }
+    }
+
+    /// Takes `CapEff` out of the text of `/proc/PID/status`.
+    pub fn parse_status(text: &str) -> Option<Self> {
+        let digits = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(digits.trim(), 16).ok().map(Self)
+    }
+
+    /// Whether the kernel would let this set do what `cap` is for: CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON
+    /// (`bpf_capable()` and `perfmon_capable()` in include/linux/capability.h, 5.8 and later).
+    pub fn has(self, cap: Cap) -> bool {
+        let own = |cap: Cap| self.0 & 1 << cap.bit() != 0;
+        own(cap) || (matches!(cap, Cap::Bpf | Cap::Perfmon) && own(Cap::SysAdmin))
+    }
+
+    /// What tracing lacks, essential things first.
+    pub fn missing_for_tracing(self) -> Vec<Missing> {
+        let needed = [
+            Missing { cap: Cap::Bpf, why: "eBPF programs and maps cannot be loaded", essential: true },
+            Missing {
+                cap: Cap::Perfmon,
+                why: "kprobes cannot be attached to kernel functions",
+                essential: true,
+            },
+            Missing {
+                cap: Cap::Syslog,
+                why: "kernel addresses may be hidden, then functions that are known by pointer only stay unnamed",
+                essential: false,
+            },
+        ];
+        needed.into_iter().filter(|need| !self.has(need.cap)).collect()
+    }
+
+    /// The smallest part of this set that can trace: what [`keep_only`] should keep.
+    pub fn tracing_part(self) -> Vec<Cap> {
+        let own = |cap: Cap| self.0 & 1 << cap.bit() != 0;
+        let split = own(Cap::Bpf) && own(Cap::Perfmon);
+        Cap::ALL.into_iter().filter(|&cap| own(cap) && (cap != Cap::SysAdmin || !split)).collect()
+    }
+}
+
+/// The command that gives a binary what tracing needs.
+pub fn setcap_line(binary: &str) -> String {
+    format!("sudo setcap cap_bpf,cap_perfmon,cap_syslog+ep {binary}")
+}
+
+/// Drops all capabilities of the **calling thread** but `keep` from its permitted and effective sets; `keep` that it
+/// does not have is ignored. What it starts later inherits this, so call it before starting threads.
+///
+/// The bounding set stays: a child that runs as root gets its full set back on exec.
+///
+/// # Errors
+///
+/// [`DropError`] if the kernel refuses, which it has no reason to.
+pub fn keep_only(keep: &[Cap]) -> Result<(), DropError> {
+    let permitted = caps::read(None, Set::Permitted)?;
+    let kept: CapsHashSet =
+        keep.iter().map(|cap| cap.capability()).filter(|cap| permitted.contains(cap)).collect();
+    // Effective first: it must never exceed what is permitted.
+    caps::set(None, Set::Effective, &kept)?;
+    caps::set(None, Set::Permitted, &kept)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::kernel::source::testing::Root;
+
+    const ROOT: &str = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t000001ffffffffff\n";
+
+    #[test]
+    fn what_is_missing_is_told() {
+        assert_eq!(CapSet::parse_status(ROOT).unwrap().missing_for_tracing(), []);
+        let missing: Vec<_> = CapSet::default().missing_for_tracing().iter().map(|need| need.cap).collect();
+        assert_eq!(missing, [Cap::Bpf, Cap::Perfmon, Cap::Syslog]);
+        let admin = CapSet::of(&[Cap::SysAdmin]);
+        assert_eq!(
+            admin.missing_for_tracing().iter().map(|need| need.cap).collect::<Vec<_>>(),
+            [Cap::Syslog]
+        );
+        assert_eq!(admin.tracing_part(), [Cap::SysAdmin]);
+        let root = CapSet::parse_status(ROOT).unwrap();
+        assert_eq!(root.tracing_part(), [Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
+        assert_eq!(CapSet::parse_status("CapEff: what"), None);
+    }
+
+    #[test]
+    fn capabilities_in_a_user_namespace_do_not_count() {
+        let root = Root::new();
+        root.write("proc/self/status", ROOT).write("proc/self/uid_map", "         0          0 4294967295\n");
+        assert!(CapSet::effective(&root.files()).has(Cap::Bpf));
+        root.write("proc/self/uid_map", "         0       1000          1\n");
+        assert!(!CapSet::effective(&root.files()).has(Cap::Bpf));
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_crate() {
+        for cap in Cap::ALL {
+            assert_eq!(u32::from(cap.capability().index()), cap.bit());
+            assert_eq!(cap.capability().to_string(), cap.name());
+        }
+    }
+
+    #[test]
+    fn only_what_is_kept_stays() {
+        // Capabilities are per thread: the other tests keep theirs.
+        let dropping = thread::spawn(|| {
+            let before = CapSet::effective(&KernelFiles::default());
+            keep_only(&[Cap::Bpf]).unwrap();
+            (
+                before,
+                CapSet::effective(&KernelFiles::default()),
+                caps::read(None, Set::Permitted).unwrap().len(),
+            )
+        });
+        let (before, after, permitted) = dropping.join().unwrap();
+        if before.0 == 0 {
+            eprintln!("SKIPPED in part: this process has no capabilities to give up");
+        }
+        assert_eq!(after.0, before.0 & 1 << Cap::Bpf.bit());
+        assert!(permitted <= 1);
+    }
+}

@@ -1,0 +1,90 @@
+//! BTF of the kernel and of the modules that were asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use thiserror::Error;
+
+use super::{
+    btf::{Btf, BtfError},
+    source::{FileError, KernelFiles},
+};
+
+/// Why there is no BTF.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{cause}; {}", missing_hint(name))]
+    File {
+        /// `vmlinux` or a module.
+        name: String,
+        /// What happened.
+        #[source]
+        cause: FileError,
+    },
+    /// The file is no BTF, or damaged.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+}
+
+fn missing_hint(name: &str) -> &'static str {
+    if name == "vmlinux" {
+        "the kernel needs CONFIG_DEBUG_INFO_BTF=y, which all current distributions have"
+    } else {
+        "the module was built without BTF: build it with pahole installed and vmlinux in the kernel headers"
+    }
+}
+
+/// BTF of the kernel, parsed once, and of modules, replaced when they change.
+#[derive(Debug)]
+pub struct BtfCollection {
+    vmlinux: Arc<Btf>,
+    modules: BTreeMap<String, Result<Arc<Btf>, LoadError>>,
+}
+
+impl BtfCollection {
+    /// Reads the kernel's BTF.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if the kernel has none or it cannot be used.
+    pub fn open(files: &KernelFiles) -> Result<Self, LoadError> {
+        Ok(Self { vmlinux: Arc::new(load(files, "vmlinux", None)?), modules: BTreeMap::new() })
+    }
+
+    /// The kernel's own.
+    pub const fn vmlinux(&self) -> &Arc<Btf> {
+        &self.vmlinux
+    }
+
+    /// A module's, if it was loaded and could be used.
+    pub fn module(&self, name: &str) -> Option<&Arc<Btf>> {
+        self.modules.get(name)?.as_ref().ok()
+    }
+
+    /// Why a module's BTF cannot be used; `None` if it can, or was not asked for.
+    pub fn failure(&self, name: &str) -> Option<&LoadError> {
+        self.modules.get(name)?.as_ref().err()
+    }
+
+    /// Reads a module's BTF, again if it is known already: the module may have been replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], which is also kept for [`BtfCollection::failure`].
+    pub fn load(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &LoadError> {
+        let loaded = load(files, name, Some(Arc::clone(&self.vmlinux))).map(Arc::new);
+        let entry = self.modules.entry(name.to_owned());
+        let entry = entry.insert_entry(loaded).into_mut();
+        entry.as_ref()
+    }
+
+    /// Forgets modules that are not loaded any more.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.modules.retain(|name, _| keep(name));
+    }
+}
+
+fn load(files: &KernelFiles, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, LoadError> {
+    let data = files.btf(name).map_err(|cause| LoadError::File { name: name.to_owned(), cause })?;
+    Ok(Btf::parse(name, data, base)?)
+}

@@ -1,0 +1,276 @@
+//! The vfio core's own functions that are probed, checked before their arguments are trusted.
+
+use thiserror::Error;
+use vfio_trace_common::role::Role;
+
+use super::{
+    btf::{Btf, Prototype, Shape, TypeId},
+    kallsyms::Kallsyms,
+    presence::{Presence, presence},
+};
+
+const DEVICE: Shape = Shape::Ptr(&Shape::Struct("vfio_device"));
+const DEVICE_FILE: Shape = Shape::Ptr(&Shape::Struct("vfio_device_file"));
+const IOMMUFD: Shape = Shape::Ptr(&Shape::Struct("iommufd_ctx"));
+const STATE: Shape = Shape::Enum("vfio_device_mig_state");
+const FILE: Shape = Shape::Ptr(&Shape::Struct("file"));
+
+/// Where a function's arguments lead to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// The first argument is a `struct vfio_device *`.
+    Device,
+    /// The first argument is a `struct vfio_device_file *`.
+    DeviceFile,
+    /// The first argument is a device's `struct file *`.
+    File,
+    /// The second argument is a device's `struct file *`.
+    InodeFile,
+}
+
+struct Known {
+    role: Role,
+    name: &'static str,
+    takes: Takes,
+    prototype: Prototype,
+}
+
+/// By role, the newest kernel's function first. 6.1 and 6.12 were read in the source, 6.2 to 6.5 were not: a wrong line
+/// costs a probe there and nothing else, because BTF is asked first.
+const KNOWN: [Known; 9] = [
+    Known {
+        role: Role::NextState,
+        name: "vfio_mig_get_next_state",
+        takes: Takes::Device,
+        prototype: Prototype {
+            text: "int (struct vfio_device *, enum vfio_device_mig_state, enum vfio_device_mig_state, \
+                   enum vfio_device_mig_state *)",
+            returns: Shape::Signed(4),
+            params: &[DEVICE, STATE, STATE, Shape::Ptr(&STATE)],
+        },
+    },
+    Known {
+        role: Role::DeviceIoctl,
+        name: "vfio_device_fops_unl_ioctl",
+        takes: Takes::File,
+        prototype: Prototype {
+            text: "long (struct file *, unsigned int, unsigned long)",
+            returns: Shape::Signed(8),
+            params: &[FILE, Shape::Unsigned(4), Shape::Unsigned(8)],
+        },
+    },
+    // 6.6 and later
+    Known {
+        role: Role::Open,
+        name: "vfio_df_open",
+        takes: Takes::DeviceFile,
+        prototype: Prototype {
+            text: "int (struct vfio_device_file *)",
+            returns: Shape::Signed(4),
+            params: &[DEVICE_FILE],
+        },
+    },
+    // 6.2 to 6.5
+    Known {
+        role: Role::Open,
+        name: "vfio_device_open",
+        takes: Takes::Device,
+        prototype: Prototype {
+            text: "int (struct vfio_device *, struct iommufd_ctx *)",
+            returns: Shape::Signed(4),
+            params: &[DEVICE, IOMMUFD],
+        },
+    },
+    Known {
+        role: Role::Open,
+        name: "vfio_device_open",
+        takes: Takes::Device,
+        prototype: Prototype {
+            text: "int (struct vfio_device *, struct iommufd_ctx *, struct kvm *)",
+            returns: Shape::Signed(4),
+            params: &[DEVICE, IOMMUFD, Shape::Ptr(&Shape::Struct("kvm"))],
+        },
+    },
+    // 6.1: returns the file or an error pointer, and the compiler mostly inlines it
+    Known {
+        role: Role::Open,
+        name: "vfio_device_open",
+        takes: Takes::Device,
+        prototype: Prototype {
+            text: "struct file *(struct vfio_device *)",
+            returns: FILE,
+            params: &[DEVICE],
+        },
+    },
+    // 6.6 and later
+    Known {
+        role: Role::Close,
+        name: "vfio_df_close",
+        takes: Takes::DeviceFile,
+        prototype: Prototype {
+            text: "void (struct vfio_device_file *)",
+            returns: Shape::Void,
+            params: &[DEVICE_FILE],
+        },
+    },
+    // 6.2 to 6.5
+    Known {
+        role: Role::Close,
+        name: "vfio_device_close",
+        takes: Takes::Device,
+        prototype: Prototype {
+            text: "void (struct vfio_device *, struct iommufd_ctx *)",
+            returns: Shape::Void,
+            params: &[DEVICE, IOMMUFD],
+        },
+    },
+    // Every version: the release of a device's file. The only one in 6.1.
+    Known {
+        role: Role::Close,
+        name: "vfio_device_fops_release",
+        takes: Takes::InodeFile,
+        prototype: Prototype {
+            text: "int (struct inode *, struct file *)",
+            returns: Shape::Signed(4),
+            params: &[Shape::Ptr(&Shape::Struct("inode")), FILE],
+        },
+    },
+];
+
+/// Whether a core function can be probed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CoreStatus {
+    /// It is there and has the type that the eBPF program expects.
+    #[error("found")]
+    Ok,
+    /// It has a symbol, but nothing tells its type.
+    #[error("its type cannot be checked: vfio has no BTF")]
+    Unverified,
+    /// It has another type here: its arguments must not be trusted.
+    #[error("it is a function {found} here: this kernel is newer than vfio-trace, which will not guess")]
+    PrototypeDiffers {
+        /// The type in C.
+        found: String,
+    },
+    /// It is not in this kernel, or cannot be probed.
+    #[error("{why}")]
+    Absent {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// A function of the vfio core that is wanted for a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreFunction {
+    /// What it is for.
+    pub role: Role,
+    /// Its name.
+    pub name: &'static str,
+    /// The type that is expected, in C.
+    pub prototype: &'static str,
+    /// Where its arguments lead to the device.
+    pub takes: Takes,
+    /// The module, `None` if vfio is built in.
+    pub module: Option<String>,
+    /// Whether it can be probed.
+    pub status: CoreStatus,
+    /// No other function of the kernel has this name.
+    pub unique: bool,
+    /// Address, if known.
+    pub address: Option<u64>,
+}
+
+/// Names of all functions that [`core_functions`] looks for.
+pub fn core_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The core function for each role: of several that kernels have had, the best that this one has.
+///
+/// `btf` is vfio's own, `module` is `None` if vfio is built into the kernel.
+pub fn core_functions(
+    btf: Option<&Btf>,
+    module: Option<&str>,
+    kallsyms: Option<&Kallsyms>,
+) -> Vec<CoreFunction> {
+    let names = core_names();
+    let listed: Option<Vec<(&str, TypeId)>> = btf.map(|btf| {
+        btf.functions()
+            .filter(|function| names.binary_search(&function.name).is_ok())
+            .map(|function| (function.name, function.proto))
+            .collect()
+    });
+    let all = KNOWN.iter().map(|known| judge(known, btf.zip(listed.as_deref()), module, kallsyms));
+    let mut best: Vec<CoreFunction> = Vec::new();
+    for function in all {
+        match best.iter_mut().find(|other| other.role == function.role) {
+            None => best.push(function),
+            Some(other) if rank(&function.status) < rank(&other.status) => *other = function,
+            Some(_) => {},
+        }
+    }
+    for function in &mut best {
+        let mut tried: Vec<_> =
+            KNOWN.iter().filter(|known| known.role == function.role).map(|known| known.name).collect();
+        tried.dedup();
+        if let (CoreStatus::Absent { why }, true) = (&mut function.status, tried.len() > 1) {
+            *why = format!("none of {} can be probed in this kernel: {why}", tried.join(", "));
+        }
+    }
+    best
+}
+
+const fn rank(status: &CoreStatus) -> u8 {
+    match status {
+        CoreStatus::Ok => 0,
+        CoreStatus::Unverified => 1,
+        CoreStatus::PrototypeDiffers { .. } => 2,
+        CoreStatus::Absent { .. } => 3,
+    }
+}
+
+fn judge(
+    known: &Known,
+    btf: Option<(&Btf, &[(&str, TypeId)])>,
+    module: Option<&str>,
+    kallsyms: Option<&Kallsyms>,
+) -> CoreFunction {
+    let mut function = CoreFunction {
+        role: known.role,
+        name: known.name,
+        prototype: known.prototype.text,
+        takes: known.takes,
+        module: module.map(str::to_owned),
+        status: CoreStatus::Unverified,
+        unique: false,
+        address: None,
+    };
+    let symbol = presence(kallsyms, known.name, module);
+    if let Presence::There(spot) = &symbol {
+        function.unique = spot.unique;
+        function.address = spot.address;
+    }
+    let proto = btf.and_then(|(btf, listed)| {
+        let mut protos = listed.iter().filter(|(name, _)| *name == known.name).map(|&(_, proto)| proto);
+        let first = protos.next()?;
+        let fits = btf.is_function(first, &known.prototype)
+            && protos.all(|other| btf.is_function(other, &known.prototype));
+        Some((fits, btf.describe(first)))
+    });
+    function.status = match (symbol, proto) {
+        (Presence::Gone(why), _) => CoreStatus::Absent { why },
+        (_, Some((true, _))) => CoreStatus::Ok,
+        (_, Some((false, found))) => CoreStatus::PrototypeDiffers { found },
+        // pahole leaves functions out whose arguments the compiler changed, or that differ between files.
+        (Presence::There(_), None) if btf.is_some() => CoreStatus::Absent {
+            why: "vfio's BTF does not list it: the compiler changed its arguments".to_owned(),
+        },
+        (Presence::There(_), None) => CoreStatus::Unverified,
+        (Presence::Unknown, None) => CoreStatus::Absent { why: "neither BTF nor symbols list it".to_owned() },
+    };
+    function
+}

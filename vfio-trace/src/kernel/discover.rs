@@ -1,0 +1,185 @@
+//! Finds the functions of migration drivers by their types, without a table of drivers.
+//!
+//! Whoever implements `vfio_migration_ops.migration_set_state` has a function of its type, and kernel functions are
+//! only ever stored in operations of their own type. A module that has one is a migration driver; its functions of the
+//! types of file operations are candidates for the data file. Which of them really are shows when pointers are seen.
+
+use std::collections::HashMap;
+
+use vfio_trace_common::role::Role;
+
+use super::{
+    btf::{Btf, Prototype, Shape, TypeId},
+    kallsyms::Kallsyms,
+    presence::{Presence, presence},
+};
+
+const DEVICE: Shape = Shape::Ptr(&Shape::Struct("vfio_device"));
+const STATE: Shape = Shape::Enum("vfio_device_mig_state");
+const FILE: Shape = Shape::Ptr(&Shape::Struct("file"));
+const INT: Shape = Shape::Signed(4);
+// long, ssize_t, loff_t; size_t, unsigned long: all of these are 64 bits wide where the tracer runs.
+const LONG: Shape = Shape::Signed(8);
+const ULONG: Shape = Shape::Unsigned(8);
+
+/// The types of a driver's functions (include/linux/vfio.h and fs.h, 6.1 to 7.3), those first that name a vfio type.
+pub const DRIVER_PROTOTYPES: [(Role, Prototype); 7] = [
+    (
+        Role::SetState,
+        Prototype {
+            text: "struct file *(struct vfio_device *, enum vfio_device_mig_state)",
+            returns: FILE,
+            params: &[DEVICE, STATE],
+        },
+    ),
+    (
+        Role::GetState,
+        Prototype {
+            text: "int (struct vfio_device *, enum vfio_device_mig_state *)",
+            returns: INT,
+            params: &[DEVICE, Shape::Ptr(&STATE)],
+        },
+    ),
+    (
+        Role::DataSize,
+        Prototype {
+            text: "int (struct vfio_device *, unsigned long *)",
+            returns: INT,
+            params: &[DEVICE, Shape::Ptr(&ULONG)],
+        },
+    ),
+    (
+        Role::Read,
+        Prototype {
+            text: "ssize_t (struct file *, char *, size_t, loff_t *)",
+            returns: LONG,
+            params: &[FILE, Shape::Ptr(&Shape::Char), ULONG, Shape::Ptr(&LONG)],
+        },
+    ),
+    (
+        Role::Write,
+        Prototype {
+            text: "ssize_t (struct file *, const char *, size_t, loff_t *)",
+            returns: LONG,
+            params: &[FILE, Shape::ConstPtr(&Shape::Char), ULONG, Shape::Ptr(&LONG)],
+        },
+    ),
+    (
+        Role::DataIoctl,
+        Prototype {
+            text: "long (struct file *, unsigned int, unsigned long)",
+            returns: LONG,
+            params: &[FILE, Shape::Unsigned(4), ULONG],
+        },
+    ),
+    (
+        Role::Release,
+        Prototype {
+            text: "int (struct inode *, struct file *)",
+            returns: INT,
+            params: &[Shape::Ptr(&Shape::Struct("inode")), FILE],
+        },
+    ),
+];
+
+/// A function that may play a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The role its type fits.
+    pub role: Role,
+    /// Its name in the source.
+    pub name: String,
+    /// The symbol to attach to: the name, unless clang added a suffix.
+    pub symbol: String,
+    /// No other function of the kernel or of any module has this name: it can be attached by name alone. False if
+    /// there are no symbols to tell.
+    pub unique: bool,
+    /// Functions of this name in this module; above 1 only an address tells them apart. 0 if unknown.
+    pub copies: usize,
+    /// Address, if known.
+    pub address: Option<u64>,
+}
+
+/// A function whose type fits, but which cannot be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excluded {
+    /// The role its type fits.
+    pub role: Role,
+    /// Its name in the source.
+    pub name: String,
+    /// Why it cannot be probed.
+    pub why: String,
+}
+
+/// What a migration driver offers for probing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverFunctions {
+    /// The module; `None` for drivers that are built into the kernel, all together. Of those only roles that a vfio
+    /// type gives away are known: thousands of the kernel's functions have the type of a read.
+    pub module: Option<String>,
+    /// Candidates, in the order of BTF. A role can have several.
+    pub functions: Vec<Candidate>,
+    /// Functions of a fitting type without a symbol.
+    pub excluded: Vec<Excluded>,
+}
+
+impl DriverFunctions {
+    /// Candidates for a role.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &Candidate> {
+        self.functions.iter().filter(move |candidate| candidate.role == role)
+    }
+}
+
+/// Functions of a driver by type, as BTF lists them; `None` if this is not a migration driver's BTF. Looks at the
+/// file's own functions only, so for a module never at the kernel's.
+pub fn typed_functions(btf: &Btf, module: Option<&str>) -> Option<Vec<(Role, String)>> {
+    // Every driver has many functions of one type, and none of most types.
+    let mut known: HashMap<TypeId, Option<Role>> = HashMap::new();
+    let count = if module.is_some() { DRIVER_PROTOTYPES.len() } else { 3 };
+    let prototypes = DRIVER_PROTOTYPES.get(..count).unwrap_or_default();
+    let functions: Vec<_> = btf
+        .functions()
+        .filter_map(|function| {
+            let role = known.entry(function.proto).or_insert_with(|| {
+                prototypes
+                    .iter()
+                    .find(|(_, wanted)| btf.is_function(function.proto, wanted))
+                    .map(|(role, _)| *role)
+            });
+            Some(((*role)?, function.name.to_owned()))
+        })
+        .collect();
+    functions.iter().any(|(role, _)| *role == Role::SetState).then_some(functions)
+}
+
+/// Sorts typed functions into those that can be probed and those that cannot.
+pub fn driver_functions(
+    module: Option<&str>,
+    typed: Vec<(Role, String)>,
+    kallsyms: Option<&Kallsyms>,
+) -> DriverFunctions {
+    let mut driver =
+        DriverFunctions { module: module.map(str::to_owned), functions: Vec::new(), excluded: Vec::new() };
+    for (role, name) in typed {
+        match presence(kallsyms, &name, module) {
+            Presence::There(spot) => driver.functions.push(Candidate {
+                role,
+                name,
+                symbol: spot.symbol,
+                unique: spot.unique,
+                copies: spot.copies,
+                address: spot.address,
+            }),
+            Presence::Unknown => driver.functions.push(Candidate {
+                role,
+                symbol: name.clone(),
+                name,
+                unique: false,
+                copies: 0,
+                address: None,
+            }),
+            Presence::Gone(why) => driver.excluded.push(Excluded { role, name, why }),
+        }
+    }
+    driver
+}

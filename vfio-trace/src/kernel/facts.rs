@@ -1,0 +1,271 @@
+//! All facts about a kernel in one place.
+
+use std::collections::BTreeMap;
+
+use vfio_trace_common::{layout::Layout, role::Role};
+
+use super::{
+    btf::Btf,
+    caps::CapSet,
+    collection::{BtfCollection, LoadError},
+    core_functions::{CoreFunction, CoreStatus, core_functions, core_names},
+    discover::{DriverFunctions, driver_functions, typed_functions},
+    kallsyms::{Kallsyms, KallsymsError, Want},
+    layout::{MissingField, resolve_layout},
+    modules::{ModuleState, Modules, ModulesError},
+    security::{Hidden, Lockdown, addresses_hidden},
+    source::KernelFiles,
+};
+
+const VFIO: &str = "vfio";
+
+/// A driver's module (`None`: built in) and its functions by type.
+type Typed = (Option<String>, Vec<(Role, String)>);
+
+/// Where the vfio core is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VfioCore {
+    /// A loaded module.
+    Module,
+    /// Part of the kernel.
+    BuiltIn,
+    /// Nowhere: the module is not loaded, or the kernel has no vfio.
+    NotLoaded,
+}
+
+/// What the kernel offers for tracing vfio. Whatever cannot be found out is a reason here, never a failure.
+#[derive(Debug)]
+pub struct KernelFacts {
+    /// `uname -r`.
+    pub release: Option<String>,
+    /// BTF of the kernel, of vfio and of the modules that use it.
+    pub btf: Result<BtfCollection, LoadError>,
+    /// Loaded modules. Kernels without loadable modules have no list.
+    pub modules: Result<Modules, ModulesError>,
+    /// Where the vfio core is.
+    pub vfio: VfioCore,
+    /// Modules that use vfio. If it is built in, the migration drivers among all modules.
+    pub users: Vec<String>,
+    /// Symbols of vfio, of `users`, and of all names that are looked for. Empty if vfio is not loaded.
+    pub kallsyms: Result<Kallsyms, KallsymsError>,
+    /// Struct layouts for the eBPF programs.
+    pub layout: Layout,
+    /// What `layout` lacks, and why.
+    pub missing: Vec<MissingField>,
+    /// The core's functions, one per role.
+    pub core: Vec<CoreFunction>,
+    /// Migration drivers.
+    pub drivers: Vec<DriverFunctions>,
+    /// The kernel's lockdown mode.
+    pub lockdown: Lockdown,
+    /// What this process may do.
+    pub caps: CapSet,
+    /// Why kernel addresses read as zero, if they do.
+    pub addresses_hidden: Option<Hidden>,
+    stamps: Option<BTreeMap<String, Stamp>>,
+    /// With a built-in vfio every module has to be looked at: those that turned out not to be drivers.
+    no_drivers: BTreeMap<String, Stamp>,
+}
+
+/// Differs when a module was replaced by another of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    size: u64,
+    address: u64,
+    state: ModuleState,
+    inode: Option<u64>,
+}
+
+impl KernelFacts {
+    /// Finds out everything. Costs one parse of the kernel's BTF and one pass over /proc/kallsyms.
+    pub fn read(files: &KernelFiles) -> Self {
+        let mut facts = Self {
+            release: files.line("/proc/sys/kernel/osrelease"),
+            btf: BtfCollection::open(files),
+            modules: Ok(Modules::default()),
+            vfio: VfioCore::NotLoaded,
+            users: Vec::new(),
+            kallsyms: Ok(Kallsyms::default()),
+            layout: Layout::EMPTY,
+            missing: Vec::new(),
+            core: Vec::new(),
+            drivers: Vec::new(),
+            lockdown: Lockdown::read(files),
+            caps: CapSet::effective(files),
+            addresses_hidden: None,
+            stamps: None,
+            no_drivers: BTreeMap::new(),
+        };
+        facts.addresses_hidden = addresses_hidden(files, facts.caps);
+        facts.refresh(files);
+        facts
+    }
+
+    /// Looks at the loaded modules again and returns whether those that matter changed. If they did not, it has cost
+    /// a look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms.
+    pub fn refresh(&mut self, files: &KernelFiles) -> bool {
+        let modules = Modules::read(files);
+        let (users, stamps) =
+            modules.as_ref().map_or_else(|_| Default::default(), |modules| relevant(files, modules));
+        let changed = self.stamps.as_ref() != Some(&stamps);
+        self.modules = modules;
+        if changed {
+            self.look(files, users, &stamps);
+            self.stamps = Some(stamps);
+        }
+        changed
+    }
+
+    /// What tells a module from a later one of the same name, for the modules that matter.
+    pub fn module_stamps(&self) -> BTreeMap<String, Stamp> {
+        self.stamps.clone().unwrap_or_default()
+    }
+
+    /// Modules that matter but whose BTF cannot be used, and why: their functions are known through pointers only.
+    pub fn without_btf(&self) -> impl Iterator<Item = (&str, &LoadError)> {
+        let names = std::iter::once(VFIO).chain(self.users.iter().map(String::as_str));
+        names.filter_map(|name| Some((name, self.btf.as_ref().ok()?.failure(name)?)))
+    }
+
+    fn look(&mut self, files: &KernelFiles, users: Vec<String>, stamps: &BTreeMap<String, Stamp>) {
+        let is_module = self.modules.as_ref().is_ok_and(|modules| modules.get(VFIO).is_some());
+        // A kernel without BTF still has symbols: only those tell then.
+        let may_be_built_in = !is_module
+            && self.btf.as_ref().map_or(true, |btf| btf.vmlinux().find_struct("vfio_device").is_some());
+        self.users = users;
+        let mut typed = Vec::new();
+        if let Ok(btf) = &mut self.btf {
+            btf.retain(|name| stamps.contains_key(name));
+            if is_module {
+                // A failure is kept there, for `without_btf`.
+                let _vfio = btf.load(files, VFIO);
+                for name in &self.users {
+                    let functions =
+                        btf.load(files, name).ok().and_then(|btf| typed_functions(btf, Some(name)));
+                    typed.extend(functions.map(|functions| (Some(name.clone()), functions)));
+                }
+            } else if may_be_built_in {
+                typed = drivers_of_built_in(files, btf, &mut self.users, stamps, &mut self.no_drivers);
+            } else {
+                self.users.clear();
+            }
+        }
+        self.kallsyms = if is_module || may_be_built_in {
+            self.read_symbols(files, is_module, &typed)
+        } else {
+            Ok(Kallsyms::default())
+        };
+        self.vfio = match (&self.kallsyms, is_module, may_be_built_in) {
+            (_, true, _) => VfioCore::Module,
+            (Ok(symbols), false, true) if symbols.lookup("vfio_mig_get_next_state", None).is_empty() => {
+                VfioCore::NotLoaded
+            },
+            (Err(_), false, true) if self.btf.is_err() => VfioCore::NotLoaded,
+            (_, false, built_in) => {
+                if built_in {
+                    VfioCore::BuiltIn
+                } else {
+                    VfioCore::NotLoaded
+                }
+            },
+        };
+        self.conclude(typed);
+    }
+
+    fn read_symbols(
+        &self,
+        files: &KernelFiles,
+        is_module: bool,
+        typed: &[Typed],
+    ) -> Result<Kallsyms, KallsymsError> {
+        let mut names = core_names();
+        names.extend(typed.iter().flat_map(|(_, functions)| functions).map(|(_, name)| name.as_str()));
+        let mut modules: Vec<&str> = self.users.iter().map(String::as_str).collect();
+        if is_module {
+            modules.push(VFIO);
+        }
+        Kallsyms::read(files, &Want { modules: &modules, names: &names, addresses: &[] })
+    }
+
+    /// From BTF and symbols to layout and functions.
+    fn conclude(&mut self, typed: Vec<Typed>) {
+        let symbols = self.kallsyms.as_ref().ok();
+        let core_btf: Option<&Btf> = match (&self.btf, self.vfio) {
+            (Ok(btf), VfioCore::Module) => btf.module(VFIO).map(AsRef::as_ref),
+            (Ok(btf), VfioCore::BuiltIn) => Some(btf.vmlinux()),
+            _ => None,
+        };
+        let module = (self.vfio != VfioCore::BuiltIn).then_some(VFIO);
+        self.core = core_functions(core_btf, module, symbols);
+        if self.vfio == VfioCore::NotLoaded {
+            for function in &mut self.core {
+                let why =
+                    "vfio is not loaded; it comes with a device's driver: modprobe vfio-pci, for instance";
+                function.status = CoreStatus::Absent { why: why.to_owned() };
+            }
+        }
+        // Drivers first: their BTF has the structs that they and vfio share.
+        let drivers = typed.iter().filter_map(|(module, _)| module.as_deref());
+        let mut order = vec![VFIO];
+        order.extend(drivers.chain(self.users.iter().map(String::as_str)));
+        (self.layout, self.missing) = match &self.btf {
+            Ok(btf) => resolve_layout(btf, &order, core_btf.is_some()),
+            Err(_) => (Layout::EMPTY, Vec::new()),
+        };
+        self.drivers = typed
+            .into_iter()
+            .map(|(module, typed)| driver_functions(module.as_deref(), typed, symbols))
+            .collect();
+    }
+}
+
+/// The modules that use vfio, and stamps of those whose change matters.
+fn relevant(files: &KernelFiles, modules: &Modules) -> (Vec<String>, BTreeMap<String, Stamp>) {
+    let is_module = modules.get(VFIO).is_some();
+    let users: Vec<String> = modules.users_of(VFIO).iter().map(|module| module.name.clone()).collect();
+    let stamps = modules
+        .list
+        .iter()
+        .filter(|module| !is_module || module.name == VFIO || users.contains(&module.name))
+        .map(|module| {
+            let inode = files.inode(&format!("/sys/module/{}", module.name));
+            (
+                module.name.clone(),
+                Stamp { size: module.size, address: module.address, state: module.state, inode },
+            )
+        })
+        .collect();
+    (users, stamps)
+}
+
+/// With vfio built in, no module shows that it uses it: all modules' functions have to be looked at. Their BTF cannot
+/// be searched for the name, because split BTF takes it from the kernel's.
+fn drivers_of_built_in(
+    files: &KernelFiles,
+    btf: &mut BtfCollection,
+    users: &mut Vec<String>,
+    stamps: &BTreeMap<String, Stamp>,
+    no_drivers: &mut BTreeMap<String, Stamp>,
+) -> Vec<Typed> {
+    let mut typed: Vec<_> =
+        typed_functions(btf.vmlinux(), None).map(|functions| (None, functions)).into_iter().collect();
+    users.clear();
+    no_drivers.retain(|name, _| stamps.contains_key(name));
+    for (name, stamp) in stamps {
+        if no_drivers.get(name) == Some(stamp) {
+            continue;
+        }
+        let loaded = btf.load(files, name);
+        match loaded.ok().and_then(|btf| typed_functions(btf, Some(name))) {
+            Some(functions) => {
+                users.push(name.clone());
+                typed.push((Some(name.clone()), functions));
+            },
+            None => {
+                no_drivers.insert(name.clone(), *stamp);
+            },
+        }
+    }
+    btf.retain(|name| users.iter().any(|user| user == name));
+    typed
+}

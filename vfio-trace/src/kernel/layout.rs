@@ -1,0 +1,173 @@
+//! Fills the layout table that eBPF programs read, from BTF.
+
+use thiserror::Error;
+use vfio_trace_common::layout::{Field, Layout};
+
+use super::{
+    btf::{Btf, BtfError, Kind, MemberError, Place, TypeId},
+    collection::BtfCollection,
+};
+
+/// A member that the table does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{path}: {why}")]
+pub struct MissingField {
+    /// Which one.
+    pub field: Field,
+    /// The member in C, for instance `vfio_device.mig_ops`.
+    pub path: String,
+    /// Why not.
+    pub why: MissingReason,
+}
+
+/// Why a member's place is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MissingReason {
+    /// No BTF at hand defines the struct.
+    #[error("no struct {name} in the BTF of {searched}")]
+    NoStruct {
+        /// The struct.
+        name: String,
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// The struct has no such member, or one that cannot be read.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The member is something else than the eBPF programs expect.
+    #[error("it is {found} here, not {wanted}: this kernel is newer than vfio-trace, which will not guess")]
+    OtherType {
+        /// Its type in C and its size.
+        found: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// The name stands for several structs that differ in this member.
+    #[error("the BTF of {source_name} has {count} structs of this name, and they differ in it")]
+    Ambiguous {
+        /// Which BTF.
+        source_name: String,
+        /// How many.
+        count: usize,
+    },
+    /// What `struct file.private_data` of a device points to is told by vfio's BTF alone.
+    #[error(
+        "without vfio's own BTF it is unknown whether it points to a vfio_device or (6.6 and later) a \
+             vfio_device_file"
+    )]
+    CoreUnknown,
+}
+
+/// What the eBPF programs read at a member's place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Pointer,
+    Integer(u32),
+}
+
+const fn expected(field: Field) -> Expected {
+    match field {
+        // unsigned int since 5.18 (migration_flags) and 5.1 (open_count).
+        Field::DeviceMigrationFlags | Field::DeviceOpenCount => Expected::Integer(4),
+        // loff_t
+        Field::FilePos => Expected::Integer(8),
+        _ => Expected::Pointer,
+    }
+}
+
+impl Expected {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Pointer => "a pointer",
+            Self::Integer(4) => "an integer of 4 bytes",
+            Self::Integer(_) => "an integer of 8 bytes",
+        }
+    }
+}
+
+/// Looks all fields up: in the BTF of `modules` in this order (vfio first, then drivers, whose BTF repeats the vfio
+/// structs that they use), then in the kernel's. The first that defines a struct decides.
+///
+/// `core_known`: vfio's own BTF is among these (its module's, or the kernel's if vfio is built in). If not, the absence
+/// of `struct vfio_device_file` says nothing, and `file.private_data` stays unknown.
+pub fn resolve_layout(
+    btf: &BtfCollection,
+    modules: &[&str],
+    core_known: bool,
+) -> (Layout, Vec<MissingField>) {
+    let mut sources: Vec<&Btf> =
+        modules.iter().filter_map(|name| btf.module(name)).map(AsRef::as_ref).collect();
+    sources.push(btf.vmlinux());
+    let mut names: Vec<&str> = Field::ALL.iter().map(|&(_, name, _)| name).collect();
+    names.dedup();
+    let found: Vec<_> = sources.iter().map(|source| (*source, source.find_own_structs(&names))).collect();
+
+    let mut layout = Layout::EMPTY;
+    let mut missing = Vec::new();
+    for (field, name, path) in Field::ALL {
+        let column = names.iter().position(|other| *other == name);
+        let defined = found.iter().find_map(|(source, ids)| {
+            let ids = ids.get(column?).filter(|ids| !ids.is_empty())?;
+            Some((*source, ids.as_slice()))
+        });
+        let place = match defined {
+            None => Err(MissingReason::NoStruct { name: name.to_owned(), searched: list(&sources) }),
+            Some((source, ids)) => find(source, ids, path, expected(field)),
+        };
+        let place = match (field, place) {
+            (Field::FilePrivateData, Ok(_))
+                if !core_known && layout.get(Field::DeviceFileDevice).is_none() =>
+            {
+                Err(MissingReason::CoreUnknown)
+            },
+            (_, place) => place,
+        };
+        match place {
+            Ok(place) => layout.set(field, place.offset),
+            Err(why) => missing.push(MissingField { field, path: format!("{name}.{}", path.join(".")), why }),
+        }
+    }
+    (layout, missing)
+}
+
+fn list(sources: &[&Btf]) -> String {
+    sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
+}
+
+fn find(source: &Btf, ids: &[TypeId], path: &[&str], wanted: Expected) -> Result<Place, MissingReason> {
+    let mut places = ids.iter().map(|&id| check(source, source.member(id, path)?, wanted));
+    // A driver's private struct may happen to have the name; what does not have the member is not meant.
+    let mut best = places.next().unwrap_or_else(|| Err(MissingReason::Member(no_type(source).into())));
+    for place in places {
+        match (&best, place) {
+            (Ok(first), Ok(other)) if first.offset != other.offset => {
+                return Err(MissingReason::Ambiguous {
+                    source_name: source.name().to_owned(),
+                    count: ids.len(),
+                });
+            },
+            (Err(_), Ok(other)) => best = Ok(other),
+            _ => {},
+        }
+    }
+    best
+}
+
+fn no_type(source: &Btf) -> BtfError {
+    BtfError::NoSuchType { name: source.name().to_owned(), id: 0 }
+}
+
+fn check(source: &Btf, place: Place, wanted: Expected) -> Result<Place, MissingReason> {
+    let (found, _) = source.resolve(place.type_id).map_err(MemberError::from)?;
+    let fits = match wanted {
+        Expected::Pointer => found.kind() == Kind::Ptr,
+        Expected::Integer(size) => found.kind() == Kind::Int && found.size() == size,
+    };
+    if fits {
+        return Ok(place);
+    }
+    let size = source.size_of(place.type_id).map_err(MemberError::from)?;
+    let size = size.map_or_else(String::new, |size| format!(" ({size} bytes)"));
+    let found = format!("{}{size}", source.describe(place.type_id));
+    Err(MissingReason::OtherType { found, wanted: wanted.text() })
+}

@@ -1,0 +1,87 @@
+//! Whether a function that BTF lists is there to be probed: the compiler may have inlined or renamed it.
+
+use super::kallsyms::{Kallsyms, Symbol, Variant};
+
+/// What /proc/kallsyms says about a function of a module, or of the kernel itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It is there, with the arguments of its source.
+    There(Spot),
+    /// It is not, for this reason.
+    Gone(String),
+    /// There are no symbols to look at.
+    Unknown,
+}
+
+/// Where a function is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Its symbol, which clang may have given a suffix.
+    pub(super) symbol: String,
+    /// Functions of this name in this module.
+    pub(super) copies: usize,
+    /// No other function of the kernel or of any module has this name.
+    pub(super) unique: bool,
+    /// Address, if there is one copy and addresses are not hidden.
+    pub(super) address: Option<u64>,
+}
+
+pub(super) fn presence(kallsyms: Option<&Kallsyms>, name: &str, module: Option<&str>) -> Presence {
+    let Some(kallsyms) = kallsyms else { return Presence::Unknown };
+    let all: Vec<(Symbol, Variant)> =
+        kallsyms.variants(name, None).into_iter().filter(|(symbol, _)| symbol.is_text()).collect();
+    let here = |wanted: Variant| {
+        all.iter()
+            .filter(move |(symbol, variant)| *variant == wanted && symbol.module.as_deref() == module)
+            .map(|(symbol, _)| symbol)
+    };
+    let mut found = here(Variant::Exact).chain(here(Variant::Renamed));
+    let Some(first) = found.next() else {
+        let changed = here(Variant::OtherArguments).chain(here(Variant::Piece)).next();
+        return Presence::Gone(match changed {
+            Some(symbol) => format!("the compiler made {} of it, whose arguments differ", symbol.name),
+            None => "it has no symbol: inlined, or not compiled in".to_owned(),
+        });
+    };
+    let copies = 1 + found.filter(|symbol| symbol.name == first.name).count();
+    let everywhere = all.iter().filter(|(symbol, _)| symbol.name == first.name).count();
+    Presence::There(Spot {
+        symbol: first.name.clone(),
+        copies,
+        unique: everywhere == 1,
+        address: (copies == 1 && first.addr != 0).then_some(first.addr),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::kallsyms::Want;
+
+    #[test]
+    fn only_whole_functions_with_their_own_arguments_count() {
+        let text = "\
+ffffffff81000000 t read
+ffffffffc0000000 t read\t[m]
+ffffffffc0000010 t twice\t[m]
+ffffffffc0000020 t twice\t[m]
+ffffffffc0000030 t gone.isra.0\t[m]
+ffffffffc0000040 t thin.llvm.77\t[m]
+ffffffffc0000050 d data\t[m]
+";
+        let kallsyms =
+            Kallsyms::parse(text.as_bytes(), &Want { modules: &["m"], names: &["read"], addresses: &[] })
+                .unwrap();
+        let at = |name, module| presence(Some(&kallsyms), name, module);
+        let spot = |symbol: &str, copies, unique, address| {
+            Presence::There(Spot { symbol: symbol.to_owned(), copies, unique, address })
+        };
+        assert_eq!(at("read", Some("m")), spot("read", 1, false, Some(0xffff_ffff_c000_0000)));
+        assert_eq!(at("read", None), spot("read", 1, false, Some(0xffff_ffff_8100_0000)));
+        assert_eq!(at("twice", Some("m")), spot("twice", 2, false, None));
+        assert_eq!(at("thin", Some("m")), spot("thin.llvm.77", 1, true, Some(0xffff_ffff_c000_0040)));
+        assert!(matches!(at("gone", Some("m")), Presence::Gone(why) if why.contains("gone.isra.0")));
+        assert!(matches!(at("data", Some("m")), Presence::Gone(_)));
+        assert_eq!(presence(None, "read", None), Presence::Unknown);
+    }
+}

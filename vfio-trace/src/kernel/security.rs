@@ -1,0 +1,110 @@
+//! Kernel settings that hide things from a tracer: lockdown, kptr_restrict, perf_event_paranoid.
+
+use thiserror::Error;
+
+use super::{
+    caps::{Cap, CapSet},
+    source::KernelFiles,
+};
+
+/// The kernel's lockdown mode, `/sys/kernel/security/lockdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    /// Off, or the kernel has no lockdown.
+    None,
+    /// Protects the kernel from being changed. Tracing works.
+    Integrity,
+    /// Also keeps the kernel's memory from being read: kprobes and bpf_probe_read_kernel are refused
+    /// (LOCKDOWN_KPROBES, LOCKDOWN_BPF_READ_KERNEL in include/linux/security.h).
+    Confidentiality,
+    /// The file says something else; no mode should be assumed.
+    Unknown,
+}
+
+impl Lockdown {
+    /// Reads the mode; without the file (no lockdown, or securityfs not mounted) it is [`Lockdown::None`].
+    pub fn read(files: &KernelFiles) -> Self {
+        files.line("/sys/kernel/security/lockdown").map_or(Self::None, |text| Self::parse(&text))
+    }
+
+    /// Parses `[none] integrity confidentiality`: the mode in brackets is the one in force.
+    pub fn parse(text: &str) -> Self {
+        let chosen = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+        match chosen {
+            Some("none") => Self::None,
+            Some("integrity") => Self::Integrity,
+            Some("confidentiality") => Self::Confidentiality,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether kprobes are refused for everybody.
+    pub const fn forbids_tracing(self) -> bool {
+        matches!(self, Self::Confidentiality)
+    }
+}
+
+/// Why addresses read as zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Hidden {
+    /// `kptr_restrict` is 2.
+    #[error(
+        "kernel.kptr_restrict is 2, which hides addresses from everybody: sysctl -w kernel.kptr_restrict=1"
+    )]
+    FromAll,
+    /// This process lacks CAP_SYSLOG.
+    #[error("kernel addresses are shown only with CAP_SYSLOG (kernel.kptr_restrict is {kptr_restrict})")]
+    NoSyslog {
+        /// The setting: 0 or 1.
+        kptr_restrict: i64,
+    },
+}
+
+/// Whether /proc/kallsyms shows addresses to a process with `held`, by `kallsyms_show_value()` (kernel/kallsyms.c in
+/// 6.1): with `kptr_restrict` 0 if perf is open to users or with CAP_SYSLOG, with 1 only with CAP_SYSLOG, with 2 never.
+pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<Hidden> {
+    let number = |name: &str| files.line(name).and_then(|text| text.parse::<i64>().ok());
+    // Both defaults are what a kernel starts with.
+    let kptr_restrict = number("/proc/sys/kernel/kptr_restrict").unwrap_or(0);
+    let paranoid = number("/proc/sys/kernel/perf_event_paranoid").unwrap_or(2);
+    match kptr_restrict {
+        0 if paranoid <= 1 => None,
+        0 | 1 => (!held.has(Cap::Syslog)).then_some(Hidden::NoSyslog { kptr_restrict }),
+        _ => Some(Hidden::FromAll),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::source::testing::Root;
+
+    #[test]
+    fn the_mode_in_brackets_counts() {
+        assert_eq!(Lockdown::parse("[none] integrity confidentiality"), Lockdown::None);
+        assert_eq!(Lockdown::parse("none [integrity] confidentiality\n"), Lockdown::Integrity);
+        assert!(Lockdown::parse("none integrity [confidentiality]").forbids_tracing());
+        assert_eq!(Lockdown::parse("integrity"), Lockdown::Unknown);
+        assert_eq!(Lockdown::read(&Root::new().files()), Lockdown::None);
+    }
+
+    #[test]
+    fn addresses_are_hidden_as_the_kernel_does_it() {
+        let with = CapSet::of(&[Cap::Syslog]);
+        let none = CapSet::default();
+        let table = [
+            ("0", "1", none, None),
+            ("0", "2", none, Some(Hidden::NoSyslog { kptr_restrict: 0 })),
+            ("0", "2", with, None),
+            ("1", "-1", none, Some(Hidden::NoSyslog { kptr_restrict: 1 })),
+            ("1", "4", with, None),
+            ("2", "-1", with, Some(Hidden::FromAll)),
+        ];
+        for (restrict, paranoid, held, expected) in table {
+            let root = Root::new();
+            root.write("proc/sys/kernel/kptr_restrict", restrict);
+            root.write("proc/sys/kernel/perf_event_paranoid", paranoid);
+            assert_eq!(addresses_hidden(&root.files(), held), expected, "{restrict} {paranoid}");
+        }
+    }
+}

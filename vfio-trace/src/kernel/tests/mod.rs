@@ -1,0 +1,175 @@
+//! Tests of the facts as a whole, on a small made-up kernel and, when asked to, on real ones.
+
+mod fixture;
+mod real;
+
+use std::sync::Arc;
+
+use vfio_trace_common::{layout::Field, role::Role};
+
+use self::fixture::machine;
+use super::{btf::build::Builder, *};
+
+fn names(driver: &DriverFunctions, role: Role) -> Vec<&str> {
+    driver.of(role).map(|candidate| candidate.name.as_str()).collect()
+}
+
+fn status(facts: &KernelFacts, role: Role) -> (&'static str, CoreStatus) {
+    let function = facts.core.iter().find(|function| function.role == role).unwrap();
+    (function.name, function.status.clone())
+}
+
+#[test]
+fn a_driver_nobody_knows_is_found_by_its_types() {
+    let root = machine();
+    let facts = KernelFacts::read(&root.files());
+    assert_eq!((facts.release.as_deref(), facts.vfio), (Some("6.12.0-test"), VfioCore::Module));
+    assert_eq!(facts.users, ["odd", "plain"]);
+    let [driver] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
+    assert_eq!(driver.module.as_deref(), Some("odd"));
+    assert_eq!(names(driver, Role::SetState), ["odd_change"]);
+    assert_eq!(names(driver, Role::DataSize), ["odd_size"]);
+    assert_eq!(names(driver, Role::Read), ["odd_out"]);
+    assert_eq!(names(driver, Role::Write), ["odd_in"]);
+    assert_eq!(names(driver, Role::DataIoctl), ["odd_ioctl"]);
+    assert_eq!(names(driver, Role::Release), ["odd_close", "odd_debugfs_open"]);
+    assert_eq!(names(driver, Role::GetState), [""; 0]);
+    assert!(driver.excluded[0].name == "odd_ask" && driver.excluded[0].why.contains("odd_ask.isra.0"));
+    let write = driver.of(Role::Write).next().unwrap();
+    assert_eq!((write.unique, write.copies, write.address), (false, 1, Some(0xffff_ffff_c0b9_d400)));
+    assert!(driver.of(Role::Read).next().unwrap().unique);
+    let without: Vec<_> = facts.without_btf().map(|(name, _)| name).collect();
+    assert_eq!(without, ["plain"]);
+}
+
+#[test]
+fn the_layout_is_complete_and_core_functions_are_checked() {
+    let root = machine();
+    let facts = KernelFacts::read(&root.files());
+    assert_eq!(facts.missing, []);
+    let expected = [
+        (Field::DeviceMigOps, 16),
+        (Field::DeviceMigrationFlags, 96),
+        (Field::DeviceOpenCount, 892),
+        (Field::DeviceFileDevice, 0),
+        (Field::DevDriver, 104),
+        (Field::FilePos, 64),
+        (Field::FopRelease, 40),
+    ];
+    for (field, offset) in expected {
+        assert_eq!(facts.layout.get(field), Some(offset), "{field:?}");
+    }
+    assert_eq!(status(&facts, Role::NextState), ("vfio_mig_get_next_state", CoreStatus::Ok));
+    assert_eq!(status(&facts, Role::Open), ("vfio_df_open", CoreStatus::Ok));
+    // vfio_df_close has no symbol: the release of the device's file stands in.
+    assert_eq!(status(&facts, Role::Close), ("vfio_device_fops_release", CoreStatus::Ok));
+    assert_eq!(facts.core.len(), 4);
+}
+
+#[test]
+fn a_core_function_without_any_stand_in_says_what_was_tried() {
+    let root = machine();
+    root.write("proc/kallsyms", fixture::SYMBOLS.replace("vfio_df_open", "other"));
+    let (_, CoreStatus::Absent { why }) = status(&KernelFacts::read(&root.files()), Role::Open) else {
+        panic!()
+    };
+    assert!(why.starts_with("none of vfio_df_open, vfio_device_open can be probed"), "{why}");
+}
+
+#[test]
+fn what_differs_is_not_trusted() {
+    let root = machine();
+    let mut b = Builder::new();
+    let common = fixture::vmlinux(&mut b);
+    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
+    let mut core = Builder::split(&base);
+    fixture::vfio(&mut core, &common, common.pointer, false);
+    root.write("sys/kernel/btf/vfio", core.finish());
+    let facts = KernelFacts::read(&root.files());
+    let (_, CoreStatus::PrototypeDiffers { found }) = status(&facts, Role::NextState) else { panic!() };
+    assert!(found.starts_with("int (struct vfio_device *, enum vfio_device_mig_state,"), "{found}");
+    let [missing] = facts.missing.as_slice() else { panic!("{:?}", facts.missing) };
+    assert_eq!(missing.field, Field::DeviceMigrationFlags);
+    assert_eq!(
+        missing.to_string(),
+        "vfio_device.migration_flags: it is void * (8 bytes) here, not an integer of 4 bytes: \
+         this kernel is newer than vfio-trace, which will not guess"
+    );
+}
+
+#[test]
+fn without_vfios_btf_the_drivers_tells_structs_but_private_data_is_not_guessed() {
+    let root = machine();
+    root.remove("sys/kernel/btf/vfio");
+    let facts = KernelFacts::read(&root.files());
+    assert_eq!(facts.layout.get(Field::DeviceMigOps), Some(16));
+    let missing: Vec<_> = facts.missing.iter().map(|missing| missing.field).collect();
+    assert_eq!(missing, [Field::DeviceFileDevice, Field::FilePrivateData]);
+    assert_eq!(status(&facts, Role::NextState), ("vfio_mig_get_next_state", CoreStatus::Unverified));
+    assert_eq!(facts.without_btf().count(), 2);
+    assert_eq!(facts.drivers.len(), 1);
+}
+
+#[test]
+fn nothing_at_all_is_a_fact_too() {
+    let root = source::testing::Root::new();
+    let facts = KernelFacts::read(&root.files());
+    assert!(facts.btf.is_err() && facts.modules.is_err() && facts.kallsyms.is_err());
+    assert_eq!((facts.vfio, facts.layout.known, facts.drivers.len()), (VfioCore::NotLoaded, 0, 0));
+    let (_, CoreStatus::Absent { why }) = status(&facts, Role::Open) else { panic!() };
+    assert!(why.starts_with("vfio is not loaded"), "{why}");
+    let text = facts.btf.unwrap_err().to_string();
+    assert!(text.contains("sys/kernel/btf/vmlinux") && text.contains("CONFIG_DEBUG_INFO_BTF"), "{text}");
+}
+
+#[test]
+fn refreshing_follows_modules_that_come_and_go() {
+    let root = machine();
+    let files = root.files();
+    root.write("proc/modules", "unrelated 16384 0 - Live 0xffffffffc0b70000\n");
+    let mut facts = KernelFacts::read(&files);
+    assert_eq!((facts.vfio, facts.users.len(), facts.drivers.len()), (VfioCore::NotLoaded, 0, 0));
+    assert!(facts.layout.get(Field::FilePos).is_some() && facts.layout.get(Field::FilePrivateData).is_none());
+
+    root.write("proc/modules", fixture::MODULES);
+    assert!(facts.refresh(&files));
+    assert_eq!((facts.vfio, facts.drivers.len(), facts.missing.len()), (VfioCore::Module, 1, 0));
+    assert!(!facts.refresh(&files));
+
+    root.write("proc/modules", fixture::MODULES.replace("unrelated 16384", "unrelated 20480"));
+    assert!(!facts.refresh(&files), "a module that has nothing to do with vfio");
+    root.write("proc/modules", fixture::MODULES.replace("0xffffffffc0b9d000", "0xffffffffc0c00000"));
+    assert!(facts.refresh(&files), "a driver that was loaded again");
+    root.write("proc/modules", "");
+    assert!(facts.refresh(&files));
+    assert_eq!(facts.drivers, []);
+}
+
+#[test]
+fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
+    let root = source::testing::Root::new();
+    let mut b = Builder::new();
+    let common = fixture::vmlinux(&mut b);
+    fixture::vfio(&mut b, &common, common.uint, true);
+    fixture::driver(&mut b, &common);
+    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
+    let mut odd = Builder::split(&base);
+    fixture::driver(&mut odd, &common);
+    let mut other = Builder::split(&base);
+    other.forward("nothing");
+    let symbols = [&fixture::SYMBOLS.replace("\t[vfio]", ""), "ffffffff81000200 t odd_change\n"].concat();
+    root.write("sys/kernel/btf/vmlinux", b.finish())
+        .write("sys/kernel/btf/odd", odd.finish())
+        .write("sys/kernel/btf/unrelated", other.finish())
+        .write("proc/modules", "odd 1 0 - Live 0x0\nunrelated 1 0 - Live 0x0\n")
+        .write("proc/kallsyms", symbols);
+    let mut facts = KernelFacts::read(&root.files());
+    assert_eq!((facts.vfio, facts.users.as_slice()), (VfioCore::BuiltIn, ["odd".to_owned()].as_slice()));
+    let [kernel, odd] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
+    assert_eq!((kernel.module.as_deref(), names(kernel, Role::SetState)), (None, vec!["odd_change"]));
+    assert_eq!(names(kernel, Role::Write), [""; 0], "too many functions of the kernel have this type");
+    assert_eq!(names(odd, Role::Write), ["odd_in"]);
+    assert_eq!(status(&facts, Role::NextState), ("vfio_mig_get_next_state", CoreStatus::Ok));
+    assert_eq!(facts.missing, []);
+    assert!(!facts.refresh(&root.files()));
+}

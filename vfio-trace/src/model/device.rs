@@ -1,0 +1,256 @@
+//! One device's account: its state machine followed event by event, and sums.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{ArcCounts, DeviceReport, IoReport, Path, StateTime, Step};
+use crate::event::{ArcStep, Data, DataIo, DeviceRef, Dry, Event, MigFlags, MigState, Outcome};
+
+#[derive(Clone, Debug)]
+pub(super) struct DeviceModel {
+    pub(super) nr: u32,
+    pub(super) name: Option<Arc<str>>,
+    driver: Option<Arc<str>>,
+    flags: Option<MigFlags>,
+    dirty_tracking: Option<bool>,
+    track: Track,
+    arcs: ArcCounts,
+    requests: u64,
+    requests_failed: u64,
+    resets: u64,
+    opens: u64,
+    sessions: BTreeSet<u32>,
+    read: IoReport,
+    written: IoReport,
+}
+
+impl DeviceModel {
+    pub(super) fn new(device: &DeviceRef) -> Self {
+        Self {
+            nr: device.nr,
+            name: device.name.clone(),
+            driver: None,
+            flags: None,
+            dirty_tracking: None,
+            track: Track::default(),
+            arcs: ArcCounts::default(),
+            requests: 0,
+            requests_failed: 0,
+            resets: 0,
+            opens: 0,
+            sessions: BTreeSet::new(),
+            read: IoReport::default(),
+            written: IoReport::default(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, event: &Event) {
+        if let Some(driver) = event.device.as_ref().and_then(|device| device.driver.as_ref()) {
+            self.driver = Some(Arc::clone(driver));
+        }
+        self.track.seen(event.start_ns);
+        match &event.data {
+            Data::Device(seen) => {
+                self.flags = seen.migration_flags.or(self.flags);
+                self.dirty_tracking = seen.dirty_tracking.or(self.dirty_tracking);
+            },
+            Data::Open(open) => self.opens += u64::from(open.outcome.is_ok()),
+            Data::Arc(arc) => self.arc(event, arc),
+            Data::SetState(request) => {
+                self.requests += 1;
+                self.requests_failed += u64::from(!request.outcome.is_ok());
+                self.sessions.extend(request.session);
+                if request.outcome.is_ok() {
+                    self.track.observe(request.target, event.end_ns);
+                }
+            },
+            Data::GetState(request) => {
+                if let Some(state) = request.state {
+                    self.track.observe(state, event.end_ns);
+                }
+            },
+            Data::Read(io) => {
+                self.sessions.extend(io.session);
+                count(&mut self.read, event, io);
+            },
+            Data::Write(io) => {
+                self.sessions.extend(io.session);
+                count(&mut self.written, event, io);
+            },
+            Data::DataClose(close) => self.sessions.extend(close.session),
+            Data::PrecopyInfo(info) => self.sessions.extend(info.session),
+            Data::DataIoctl(call) => self.sessions.extend(call.session),
+            Data::Reset(reset) => {
+                if reset.outcome.is_ok() {
+                    self.resets += 1;
+                    self.track.reset(event.start_ns);
+                }
+            },
+            Data::Close(_) | Data::DataSize(_) | Data::Feature(_) => {},
+        }
+    }
+
+    fn arc(&mut self, event: &Event, arc: &ArcStep) {
+        let count = match arc.outcome {
+            Outcome::Ok => &mut self.arcs.ok,
+            Outcome::Failed(_) => &mut self.arcs.failed,
+            Outcome::Refused(_) => &mut self.arcs.refused,
+            Outcome::Unknown => &mut self.arcs.unknown,
+        };
+        *count += 1;
+        if self.track.is_past(event.start_ns) {
+            return;
+        }
+        self.track.observe(arc.from, event.start_ns);
+        let Some(to) = arc.to else { return };
+        self.track.leave(event.start_ns);
+        match (arc.outcome, event.duration_ns) {
+            (Outcome::Ok, Some(took)) => self.track.arrive(to, took, event.end_ns),
+            // It got there, but when is not known.
+            (Outcome::Ok, None) => self.track.arrive_unseen(to, event.end_ns),
+            // Drivers mostly stay where they were, but not all.
+            _ => self.track.lose(),
+        }
+    }
+
+    pub(super) fn report(&self, until_ns: u64) -> DeviceReport {
+        let mut track = self.track.clone();
+        track.leave(until_ns);
+        DeviceReport {
+            device: self.name.as_deref().map(str::to_owned),
+            driver: self.driver.as_deref().map(str::to_owned),
+            migration_flags: self.flags,
+            dirty_tracking: self.dirty_tracking,
+            state: self.track.present(),
+            path: track.path,
+            states: track
+                .times
+                .into_iter()
+                .map(|(state, (time_ns, visits))| StateTime { state, time_ns, visits })
+                .collect(),
+            arcs_ns: track.arcs_ns,
+            uncertain_ns: track.uncertain_ns,
+            arcs: self.arcs,
+            requests: self.requests,
+            requests_failed: self.requests_failed,
+            resets: self.resets,
+            opens: self.opens,
+            sessions: self.sessions.len() as u64,
+            read: self.read,
+            written: self.written,
+        }
+    }
+}
+
+fn count(sum: &mut IoReport, event: &Event, io: &DataIo) {
+    sum.calls += 1;
+    sum.failed += u64::from(!io.outcome.is_ok() && io.dry != Some(Dry::ForNow));
+    sum.bytes = sum.bytes.saturating_add(io.bytes.unwrap_or(0));
+    sum.time_ns = sum.time_ns.saturating_add(event.duration_ns.unwrap_or(0));
+}
+
+/// Where the device is, since when, and where it was.
+#[derive(Clone, Debug, Default)]
+struct Track {
+    path: Path,
+    /// The state it is in, or was in when last seen.
+    state: Option<MigState>,
+    /// Whether `state` may have changed unseen.
+    certain: bool,
+    /// Since when; before the first state: since the device was first seen.
+    since_ns: Option<u64>,
+    /// Per state: time and visits.
+    times: BTreeMap<MigState, (u64, u64)>,
+    arcs_ns: u64,
+    uncertain_ns: u64,
+}
+
+impl Track {
+    fn seen(&mut self, now_ns: u64) {
+        self.since_ns.get_or_insert(now_ns);
+    }
+
+    /// Whether an event comes too late to tell where the device is: some wait for a record that may not come.
+    fn is_past(&self, now_ns: u64) -> bool {
+        self.state.is_some() && self.since_ns.is_some_and(|since| now_ns < since)
+    }
+
+    /// Where it is for sure.
+    fn present(&self) -> Option<MigState> {
+        self.state.filter(|_| self.certain)
+    }
+
+    /// Something shows that it is in this state now.
+    fn observe(&mut self, state: MigState, now_ns: u64) {
+        if self.is_past(now_ns) {
+            return;
+        }
+        match self.state {
+            // It has been all the time since it was last seen there, for all that is known.
+            Some(before) if before == state => self.certain = true,
+            Some(_) => {
+                if self.certain {
+                    self.path.push(Step::Gap);
+                }
+                self.certain = false;
+                self.leave(now_ns);
+                self.enter(state, now_ns);
+            },
+            // The first state seen: it was in it since it was first seen itself.
+            None if self.path.steps.is_empty() => self.enter(state, self.since_ns.unwrap_or(now_ns)),
+            None => {
+                self.leave(now_ns);
+                self.enter(state, now_ns);
+            },
+        }
+    }
+
+    /// The time up to now belongs to the present state.
+    fn leave(&mut self, now_ns: u64) {
+        let passed = now_ns.saturating_sub(self.since_ns.unwrap_or(now_ns));
+        match self.state {
+            Some(state) if self.certain => {
+                let (time, _) = self.times.entry(state).or_default();
+                *time = time.saturating_add(passed);
+            },
+            _ => self.uncertain_ns = self.uncertain_ns.saturating_add(passed),
+        }
+        self.since_ns = Some(self.since_ns.map_or(now_ns, |since| since.max(now_ns)));
+    }
+
+    fn enter(&mut self, state: MigState, now_ns: u64) {
+        self.path.push(Step::State(state));
+        self.times.entry(state).or_default().1 += 1;
+        self.state = Some(state);
+        self.certain = true;
+        self.since_ns = Some(now_ns);
+    }
+
+    /// An arc led here.
+    fn arrive(&mut self, state: MigState, took_ns: u64, now_ns: u64) {
+        self.arcs_ns = self.arcs_ns.saturating_add(took_ns);
+        self.enter(state, now_ns);
+    }
+
+    /// An arc led here, at some time until now.
+    fn arrive_unseen(&mut self, state: MigState, now_ns: u64) {
+        self.certain = false;
+        self.leave(now_ns);
+        self.enter(state, now_ns);
+    }
+
+    /// It may be in another state from now on.
+    fn lose(&mut self) {
+        self.certain = false;
+    }
+
+    /// A reset leaves it in a state that the driver chooses.
+    fn reset(&mut self, now_ns: u64) {
+        self.leave(now_ns);
+        self.path.push(Step::Reset);
+        self.state = None;
+        self.certain = false;
+    }
+}

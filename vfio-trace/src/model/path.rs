@@ -1,0 +1,67 @@
+//! The states a device went through, in order, up to a length that a report can bear.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::event::MigState;
+
+/// One entry of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The device was in this state.
+    State(MigState),
+    /// What happened here was not seen: the next state does not follow from the one before.
+    Gap,
+    /// The device was reset.
+    Reset,
+}
+
+impl fmt::Display for Step {
+    /// The state's name, `?` or `reset`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(state) => state.fmt(f),
+            Self::Gap => f.pad("?"),
+            Self::Reset => f.pad("reset"),
+        }
+    }
+}
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The path of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Path {
+    /// The first [`Self::MAX`] entries.
+    pub steps: Vec<Step>,
+    /// How many follow that are not kept.
+    pub more: u64,
+}
+
+impl Path {
+    /// Entries that are kept. A migration has about 8.
+    pub const MAX: usize = 64;
+
+    pub(super) fn push(&mut self, step: Step) {
+        if self.steps.len() < Self::MAX {
+            self.steps.push(step);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// `RUNNING → PRE_COPY → … (+3 more)`, with at most `most` entries.
+    pub fn text(&self, most: usize) -> String {
+        let mut shown: Vec<String> = self.steps.iter().take(most).map(Step::to_string).collect();
+        let hidden = self.more.saturating_add((self.steps.len() - shown.len()) as u64);
+        if hidden > 0 {
+            shown.push(format!("… (+{hidden} more)"));
+        }
+        shown.join(" → ")
+    }
+}

@@ -1,0 +1,26 @@
+//! Why a function could not be probed, in words. Pure.
+
+use super::plan::Target;
+use crate::sys::SysError;
+
+/// errno values, as in asm-generic.
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+const EINVAL: i32 = 22;
+const EADDRNOTAVAIL: i32 = 99;
+
+/// What the kernel's refusal of one place means.
+pub(super) fn explain(target: &Target, error: &SysError) -> String {
+    let meaning = match error.errno() {
+        ENOENT => match &target.module {
+            Some(module) => format!("no such function: module {module} is not loaded, or the compiler inlined it"),
+            None => "no such function: the compiler inlined it, or it is not in this kernel".to_owned(),
+        },
+        EACCES | EPERM => "not permitted: CAP_PERFMON and CAP_BPF are needed, and lockdown must not forbid it".to_owned(),
+        EINVAL => "the kernel does not allow a probe there (notrace, or on the kprobe blacklist)".to_owned(),
+        EADDRNOTAVAIL => "several functions have this name and none could be picked".to_owned(),
+        _ => return error.to_string(),
+    };
+    format!("{meaning} ({error})")
+}

@@ -1,0 +1,10 @@
+//! Probes: the plan made from kernel facts, the programs, attaching, and what became of each.
+
+mod diagnose;
+mod manager;
+mod plan;
+mod programs;
+
+pub use manager::{Changes, Manager};
+pub use plan::{Planned, Target, plan};
+pub use programs::{LoadError, LoadOptions, Programs};

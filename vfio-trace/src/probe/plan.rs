@@ -1,0 +1,163 @@
+//! Which functions to probe, from what is known of the kernel. Pure.
+
+use vfio_trace_common::role::{Role, cookie};
+
+use crate::{
+    kernel::{Candidate, CoreFunction, CoreStatus, DriverFunctions, KernelFacts, Symbol, Takes},
+    sys::Place,
+};
+
+/// A function to probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What it is for.
+    pub role: Role,
+    /// Its symbol.
+    pub symbol: String,
+    /// Its module, `None` for the kernel image.
+    pub module: Option<String>,
+    /// Its address, if known.
+    pub address: Option<u64>,
+    /// No other function has this symbol.
+    pub unique: bool,
+    /// `cookie::TAKES_*`.
+    pub takes: u64,
+}
+
+/// A line of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// To be attached.
+    Attach(Target),
+    /// Wanted, but not to be had, for this reason.
+    Without {
+        /// What it would have been for.
+        role: Role,
+        /// Its name.
+        symbol: String,
+        /// Its module.
+        module: Option<String>,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Target {
+    /// A function that was met through a pointer.
+    pub fn from_pointer(role: Role, symbol: Symbol) -> Self {
+        Self {
+            role,
+            symbol: symbol.name,
+            module: symbol.module,
+            address: (symbol.addr != 0).then_some(symbol.addr),
+            unique: false,
+            takes: cookie::TAKES_DEVICE,
+        }
+    }
+
+    fn from_core(function: &CoreFunction) -> Self {
+        Self {
+            role: function.role,
+            symbol: function.name.to_owned(),
+            module: function.module.clone(),
+            address: function.address,
+            unique: function.unique,
+            takes: match function.takes {
+                Takes::Device => cookie::TAKES_DEVICE,
+                Takes::DeviceFile => cookie::TAKES_DEVICE_FILE,
+                Takes::File => cookie::TAKES_FILE,
+                Takes::InodeFile => cookie::TAKES_INODE_FILE,
+            },
+        }
+    }
+
+    fn from_candidate(module: Option<&str>, candidate: &Candidate) -> Self {
+        Self {
+            role: candidate.role,
+            symbol: candidate.symbol.clone(),
+            module: module.map(str::to_owned),
+            address: candidate.address,
+            unique: candidate.unique,
+            takes: cookie::TAKES_DEVICE,
+        }
+    }
+
+    /// Where to try, best first: the name alone survives everything, but several functions may have it; some kernels
+    /// refuse `module:name`, some tracers may not see addresses.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        if self.unique || (self.address.is_none() && self.module.is_none()) {
+            places.push(Place::Name(self.symbol.clone()));
+        }
+        if let Some(module) = &self.module {
+            places.push(Place::Name(format!("{module}:{}", self.symbol)));
+        }
+        if let Some(address) = self.address {
+            places.push(Place::Address(address));
+        }
+        places
+    }
+}
+
+/// Everything that is worth probing on this kernel, the core's functions first.
+pub fn plan(facts: &KernelFacts) -> Vec<Planned> {
+    let core = facts.core.iter().map(core_function);
+    let drivers = facts.drivers.iter().flat_map(driver_functions);
+    core.chain(drivers).collect()
+}
+
+fn core_function(function: &CoreFunction) -> Planned {
+    // Without BTF the types cannot be checked. These two have never changed; open and close have.
+    let stable = matches!(function.role, Role::NextState | Role::DeviceIoctl);
+    match &function.status {
+        CoreStatus::Ok => Planned::Attach(Target::from_core(function)),
+        CoreStatus::Unverified if stable => Planned::Attach(Target::from_core(function)),
+        CoreStatus::Unverified | CoreStatus::PrototypeDiffers { .. } | CoreStatus::Absent { .. } => Planned::Without {
+            role: function.role,
+            symbol: function.name.to_owned(),
+            module: function.module.clone(),
+            reason: function.status.to_string(),
+        },
+    }
+}
+
+fn driver_functions(driver: &DriverFunctions) -> impl Iterator<Item = Planned> {
+    let module = driver.module.as_deref();
+    let there = driver.functions.iter().map(move |candidate| Planned::Attach(Target::from_candidate(module, candidate)));
+    let gone = driver.excluded.iter().map(move |excluded| Planned::Without {
+        role: excluded.role,
+        symbol: excluded.name.clone(),
+        module: module.map(str::to_owned),
+        reason: excluded.why.clone(),
+    });
+    there.chain(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(unique: bool, module: Option<&str>, address: Option<u64>) -> Target {
+        Target {
+            role: Role::Read,
+            symbol: "save_read".to_owned(),
+            module: module.map(str::to_owned),
+            address,
+            unique,
+            takes: cookie::TAKES_DEVICE,
+        }
+    }
+
+    #[test]
+    fn name_then_module_then_address() {
+        let name = |text: &str| Place::Name(text.to_owned());
+        assert_eq!(
+            target(true, Some("m"), Some(1)).places(),
+            [name("save_read"), name("m:save_read"), Place::Address(1)]
+        );
+        // Another function of that name must not be probed by mistake.
+        assert_eq!(target(false, Some("m"), Some(1)).places(), [name("m:save_read"), Place::Address(1)]);
+        assert_eq!(target(false, None, Some(1)).places(), [Place::Address(1)]);
+        assert_eq!(target(false, None, None).places(), [name("save_read")]);
+    }
+}

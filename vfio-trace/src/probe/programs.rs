@@ -1,0 +1,175 @@
+//! The eBPF object: loaded into the kernel, its programs by role, its maps.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{KProbe, ProgramError},
+};
+use aya_log::EbpfLogger;
+use thiserror::Error;
+use vfio_trace_common::{layout::Layout, role::Role, stats::ProbeStats};
+
+use crate::sys::{self, Plain};
+
+/// How to load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
+    pub buffer_bytes: u32,
+    /// Whether the programs report their own difficulties; else that code is not even loaded.
+    pub log: bool,
+}
+
+/// The programs could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The object as a whole, or one of its maps.
+    #[error("the eBPF object cannot be loaded: {}", chain(.0))]
+    Object(#[from] aya::EbpfError),
+    /// One program.
+    #[error("eBPF program {name} cannot be loaded: {}", chain(.source))]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// Why; for the verifier, its last words.
+        source: ProgramError,
+    },
+    /// A map.
+    #[error("eBPF map {name} cannot be used: {source}")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// The object lacks something: built wrongly.
+    #[error("the eBPF object lacks {0}: this binary was not built by `cargo xtask build`")]
+    Lacks(&'static str),
+    /// Log lines cannot be received.
+    #[error("the eBPF programs' log cannot be read: {0}")]
+    Log(#[from] aya_log::Error),
+}
+
+/// The causes of an error on one line: aya keeps the interesting part below the top.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Names of a role's programs: at entry, and at return if it has one.
+const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
+    match role {
+        Role::NextState => ("next_state_enter", Some("next_state_exit")),
+        Role::SetState => ("set_state_enter", Some("set_state_exit")),
+        Role::GetState => ("get_state_enter", Some("get_state_exit")),
+        Role::DataSize => ("data_size_enter", Some("data_size_exit")),
+        Role::Read => ("read_enter", Some("read_exit")),
+        Role::Write => ("write_enter", Some("write_exit")),
+        Role::DataIoctl => ("data_ioctl_enter", Some("data_ioctl_exit")),
+        Role::Release => ("release_enter", None),
+        Role::DeviceIoctl => ("device_ioctl_enter", Some("device_ioctl_exit")),
+        Role::Open => ("open_enter", Some("open_exit")),
+        Role::Close => ("close_enter", None),
+    }
+}
+
+/// The loaded object.
+pub struct Programs {
+    bpf: Ebpf,
+    stats: PerCpuArray<MapData, Plain<ProbeStats>>,
+}
+
+impl Programs {
+    /// Loads the maps. Programs are loaded when their role is first needed: one that a kernel's verifier does not
+    /// like costs its role and nothing else.
+    pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
+        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vfio-trace-ebpf"));
+        let level: u8 = if options.log { aya_log::Level::Trace as u8 } else { 0 };
+        let page = rustix::param::page_size() as u32;
+        let buffer = options.buffer_bytes.max(page).checked_next_power_of_two().unwrap_or(1 << 31);
+        let mut bpf = EbpfLoader::new()
+            .map_max_entries("EVENTS", buffer)
+            .override_global(aya_log::LEVEL, &level, false)
+            .load(object)?;
+        let map = bpf.take_map("STATS").ok_or(LoadError::Lacks("map STATS"))?;
+        let stats = PerCpuArray::try_from(map).map_err(|source| LoadError::Map { name: "STATS", source })?;
+        Ok(Self { bpf, stats })
+    }
+
+    /// The ring buffer; it can be taken once.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, LoadError> {
+        let map = self.bpf.take_map("EVENTS").ok_or(LoadError::Lacks("map EVENTS"))?;
+        RingBuf::try_from(map).map_err(|source| LoadError::Map { name: "EVENTS", source })
+    }
+
+    /// The programs' own messages; can be taken once.
+    pub fn take_log<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, LoadError> {
+        Ok(EbpfLogger::init_with_logger(&mut self.bpf, logger)?)
+    }
+
+    /// Starts or stops all probes at once.
+    pub fn enable(&mut self, on: bool) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "ENABLED", source };
+        let map = self.bpf.map_mut("ENABLED").ok_or(LoadError::Lacks("map ENABLED"))?;
+        Array::<_, u32>::try_from(map).map_err(wrong)?.set(0, u32::from(on), 0).map_err(wrong)
+    }
+
+    /// Hands over where struct members are.
+    pub fn set_layout(&mut self, layout: &Layout) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "LAYOUT", source };
+        let map = self.bpf.map_mut("LAYOUT").ok_or(LoadError::Lacks("map LAYOUT"))?;
+        Array::<_, Plain<Layout>>::try_from(map).map_err(wrong)?.set(0, Plain(*layout), 0).map_err(wrong)
+    }
+
+    /// Loads a role's programs unless they are loaded.
+    pub fn prepare(&mut self, role: Role) -> Result<(), LoadError> {
+        let (enter, exit) = program_names(role);
+        for name in [Some(enter), exit].into_iter().flatten() {
+            let program = self.bpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
+            let program: &mut KProbe =
+                program.try_into().map_err(|source| LoadError::Program { name, source })?;
+            if program.fd().is_err() {
+                program.load().map_err(|source| LoadError::Program { name, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptors of a prepared role's programs: at entry, and at return if it has one.
+    pub fn fds(&self, role: Role) -> Option<(BorrowedFd<'_>, Option<BorrowedFd<'_>>)> {
+        let (enter, exit) = program_names(role);
+        let fd = |name: &str| {
+            let program: &KProbe = self.bpf.program(name)?.try_into().ok()?;
+            program.fd().ok().map(|fd| fd.as_fd())
+        };
+        Some((fd(enter)?, exit.and_then(fd)))
+    }
+
+    /// Calls that a role's programs did not see because another program ran on that CPU; `None` where the kernel
+    /// does not count them.
+    pub fn recursion_misses(&self, role: Role) -> Option<u64> {
+        let (enter, exit) = self.fds(role)?;
+        let exit = exit.map_or(Some(0), sys::recursion_misses)?;
+        Some(sys::recursion_misses(enter)?.saturating_add(exit))
+    }
+
+    /// A probe's counters, all CPUs together.
+    pub fn stats(&self, slot: u16) -> ProbeStats {
+        let mut sum = ProbeStats::default();
+        let Ok(values) = self.stats.get(&u32::from(slot), 0) else { return sum };
+        for Plain(ProbeStats { hits, records, lost, unmatched }) in values.iter().copied() {
+            sum.hits = sum.hits.saturating_add(hits);
+            sum.records = sum.records.saturating_add(records);
+            sum.lost = sum.lost.saturating_add(lost);
+            sum.unmatched = sum.unmatched.saturating_add(unmatched);
+        }
+        sum
+    }
+}

@@ -1,0 +1,110 @@
+//! Numbers with units that people read, and names that cannot hurt a terminal.
+
+use std::borrow::Cow;
+
+/// Bytes in binary units: `24 B`, `1 MiB` if exact, else three digits: `1.46 KiB`.
+pub fn bytes(count: u64) -> String {
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 1;
+    for name in UNITS {
+        unit <<= 10;
+        if count.is_multiple_of(unit) && count / unit < 1000 {
+            return format!("{} {name}", count / unit);
+        }
+        if let Some(digits) = three_digits(count, unit) {
+            return format!("{digits} {name}");
+        }
+    }
+    format!("{count} B")
+}
+
+/// A duration in the unit that fits, with three digits: `640 ns`, `9.10 µs`, `412 ms`, `31.5 s`; from 1000 s on as
+/// `16m40s`, `1h02m03s`.
+pub fn duration(ns: u64) -> String {
+    if ns < 1_000 {
+        return format!("{ns} ns");
+    }
+    for (name, unit) in [("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)] {
+        if let Some(digits) = three_digits(ns, unit) {
+            return format!("{digits} {name}");
+        }
+    }
+    let seconds = ns / 1_000_000_000;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}h{minutes:02}m{seconds:02}s") } else { format!("{minutes}m{seconds:02}s") }
+}
+
+/// `value` in units of `unit`, rounded to three significant digits; `None` if that needs four.
+fn three_digits(value: u64, unit: u64) -> Option<String> {
+    let (value, unit) = (u128::from(value), u128::from(unit));
+    let rounded = |scale: u128| (value * scale + unit / 2) / unit;
+    Some(match (rounded(100), rounded(10), rounded(1)) {
+        (n, ..) if n < 1000 => format!("{}.{:02}", n / 100, n % 100),
+        (_, n, _) if n < 1000 => format!("{}.{}", n / 10, n % 10),
+        (.., n) if n < 1000 => n.to_string(),
+        _ => return None,
+    })
+}
+
+/// `1 arc`, `2 arcs`.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A name that any process may have chosen (`comm`): what could steer a terminal, or turn the text's direction,
+/// becomes `?`.
+pub fn clean(name: &str) -> Cow<'_, str> {
+    let harmless = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if name.chars().all(harmless) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.chars().map(|c| if harmless(c) { c } else { '?' }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts() {
+        let said: Vec<String> =
+            [0, 24, 999, 1000, 1023, 1024, 1500, 1 << 20, (1 << 20) + 512, 3 << 30, u64::MAX]
+                .into_iter()
+                .map(bytes)
+                .collect();
+        assert_eq!(
+            said,
+            [
+                "0 B", "24 B", "999 B", "0.98 KiB", "1.00 KiB", "1 KiB", "1.46 KiB", "1 MiB", "1.00 MiB",
+                "3 GiB", "16.0 EiB"
+            ]
+        );
+    }
+
+    #[test]
+    fn durations() {
+        let said: Vec<String> =
+            [0, 640, 9_100, 412_000, 999_400, 999_600, 12_345_678, 31_500_000_000, 1_000_000_000_000]
+                .into_iter()
+                .map(duration)
+                .collect();
+        assert_eq!(
+            said,
+            ["0 ns", "640 ns", "9.10 µs", "412 µs", "999 µs", "1.00 ms", "12.3 ms", "31.5 s", "16m40s"]
+        );
+        assert_eq!(duration(3_723_000_000_000), "1h02m03s");
+        assert!(!duration(u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(clean("qemu-ü"), "qemu-ü");
+        assert_eq!(clean("a\x1b[2Jb\u{202e}c\n"), "a?[2Jb?c?");
+    }
+}

@@ -1,0 +1,218 @@
+//! What a line of text says about an event, by kind: its subject, its details, its result.
+
+use super::{
+    human,
+    layout::{Cell, Style},
+};
+use crate::event::{
+    Data, DataClose, DataIo, Direction, Dry, Errno, Event, FeatureCall, FeatureDetail, MigState, Outcome,
+    SetState, Via,
+};
+
+/// The parts of a line that depend on the kind.
+pub(super) struct Words {
+    pub(super) subject: Cell,
+    pub(super) detail: Cell,
+    pub(super) result: Cell,
+}
+
+impl Words {
+    pub(super) fn of(event: &Event, color: bool) -> Self {
+        let data = &event.data;
+        let mut words =
+            Self { subject: Cell::new(color), detail: Cell::new(color), result: Cell::new(color) };
+        words.say(event);
+        if let Some(outcome) = data.outcome() {
+            words.result(data, outcome);
+        }
+        words
+    }
+
+    fn say(&mut self, event: &Event) {
+        match &event.data {
+            Data::Device(device) => {
+                self.subject.plain(&event.driver().map_or_else(|| "?".into(), human::clean));
+                match device.migration {
+                    Some(false) => self.more("no migration"),
+                    _ => self.more(&known(device.migration_flags.map(|flags| flags.to_string()))),
+                }
+                self.more(match device.dirty_tracking {
+                    Some(true) => "dirty tracking",
+                    Some(false) => "no dirty tracking",
+                    None => "dirty tracking not known",
+                });
+            },
+            Data::Open(open) => self.openers(open.open_count, "open"),
+            Data::Close(close) => self.openers(close.open_count.map(|count| count.saturating_sub(1)), "left"),
+            Data::Arc(arc) => {
+                state(&mut self.subject, arc.from);
+                match arc.to {
+                    Some(to) => state(self.subject.plain(" → "), to),
+                    None => _ = self.subject.add(Style::Error, " ↛"),
+                }
+                state(self.detail.plain("target "), arc.target);
+            },
+            Data::SetState(request) => self.set_state(request),
+            Data::GetState(request) => {
+                match request.state {
+                    Some(got) => state(&mut self.subject, got),
+                    None => _ = self.subject.plain("?"),
+                }
+                self.via(request.via);
+            },
+            Data::DataSize(request) => {
+                self.subject.plain(&known(request.stop_copy_bytes.map(human::bytes)));
+                self.via(request.via);
+            },
+            Data::PrecopyInfo(info) => {
+                if let (Some(initial), Some(dirty)) = (info.initial_bytes, info.dirty_bytes) {
+                    self.subject.plain(&format!(
+                        "{} initial, {} dirty",
+                        human::bytes(initial),
+                        human::bytes(dirty)
+                    ));
+                }
+                self.session(info.session);
+                if let Some(flags) = info.flags.filter(|&flags| flags != 0) {
+                    self.more(&format!("flags {flags:#x}"));
+                }
+            },
+            Data::DataIoctl(call) => {
+                self.subject.plain(&format!("ioctl {:#x}", call.cmd));
+                self.session(call.session);
+            },
+            Data::Read(io) | Data::Write(io) => self.io(io),
+            Data::DataClose(close) => self.data_close(close),
+            Data::Feature(call) => self.feature(call),
+            Data::Reset(_) => {},
+        }
+    }
+
+    /// Adds to the details, after a comma.
+    fn more(&mut self, text: &str) {
+        if self.detail.width() > 0 {
+            self.detail.plain(", ");
+        }
+        self.detail.plain(text);
+    }
+
+    fn via(&mut self, via: Via) {
+        if via == Via::Driver {
+            self.more("not by ioctl");
+        }
+    }
+
+    fn session(&mut self, session: Option<u32>) {
+        if let Some(session) = session {
+            self.more(&format!("session {session}"));
+        }
+    }
+
+    fn openers(&mut self, count: Option<u32>, what: &str) {
+        if let Some(count) = count {
+            self.subject.plain(&format!("{count} {what}"));
+        }
+    }
+
+    fn set_state(&mut self, request: &SetState) {
+        state(&mut self.subject, request.target);
+        self.more(&human::count(request.arcs.into(), "arc"));
+        if let Some(fd) = request.data_fd {
+            self.more(&format!("fd {fd}"));
+        }
+        self.session(request.session);
+        self.via(request.via);
+    }
+
+    fn io(&mut self, io: &DataIo) {
+        self.subject.plain(&match (io.dry, io.bytes) {
+            (Some(Dry::End), _) => "end of data".to_owned(),
+            (Some(Dry::ForNow), _) => "no data for now".to_owned(),
+            (None, Some(bytes)) => human::bytes(bytes),
+            (None, None) => "nothing".to_owned(),
+        });
+        if let Some(offset) = io.offset_bytes {
+            self.subject.plain(&format!(" @ {offset}"));
+        }
+        self.more(&format!("of {}", human::bytes(io.requested_bytes)));
+        self.session(io.session);
+        if io.ended {
+            self.more("after its end");
+        }
+    }
+
+    fn data_close(&mut self, close: &DataClose) {
+        self.subject.plain(&close.session.map_or_else(String::new, |nr| format!("session {nr}")));
+        if let Some(direction) = close.direction {
+            self.subject.plain(&format!(" ({})", direction.name()));
+        }
+        let (bytes, calls, noun) = match close.direction {
+            Some(Direction::Resume) => (close.written_bytes, close.writes, "write"),
+            _ => (close.read_bytes, close.reads, "read"),
+        };
+        self.more(&format!("{} in {}", human::bytes(bytes), human::count(calls, noun)));
+        if close.failed > 0 {
+            self.detail.plain(", ").add(Style::Error, &format!("{} failed", close.failed));
+        }
+        if close.partial {
+            self.more("start not seen");
+        }
+        if let Some(missed) = close.missed_bytes.filter(|&missed| missed > 0) {
+            self.more(&format!("{} not seen", human::bytes(missed)));
+        }
+        if !close.ended && !close.partial {
+            self.more("still active");
+        }
+    }
+
+    fn feature(&mut self, call: &FeatureCall) {
+        self.subject.plain(&format!("{} {}", call.op.name(), call.feature));
+        match &call.detail {
+            None => {},
+            Some(FeatureDetail::Migration { migration_flags }) => self.more(&migration_flags.to_string()),
+            Some(FeatureDetail::LogStart { page_size_bytes, granted_page_size_bytes, ranges }) => {
+                self.more(&human::count((*ranges).into(), "range"));
+                self.more(&format!("page {}", human::bytes(*page_size_bytes)));
+                if let Some(granted) = granted_page_size_bytes.filter(|granted| granted != page_size_bytes) {
+                    self.more(&format!("granted {}", human::bytes(granted)));
+                }
+            },
+            Some(FeatureDetail::LogReport { iova, length_bytes, page_size_bytes }) => {
+                self.more(&format!("{} @ {iova:#x}", human::bytes(*length_bytes)));
+                self.more(&format!("page {}", human::bytes(*page_size_bytes)));
+            },
+        }
+    }
+
+    fn result(&mut self, data: &Data, outcome: Outcome) {
+        match outcome {
+            Outcome::Ok => _ = self.result.plain("ok"),
+            Outcome::Unknown => _ = self.result.plain("unknown"),
+            // Every PRE_COPY ends like this; red would cry wolf.
+            Outcome::Failed(Errno::ENOMSG) if matches!(data, Data::Read(_)) => {
+                self.result.add(Style::Dim, "ENOMSG");
+            },
+            Outcome::Failed(errno) => _ = self.result.add(Style::Error, &errno.name()),
+            Outcome::Refused(errno) => _ = self.result.add(Style::Error, &format!("refused {errno}")),
+        }
+        let driver_call = match data {
+            Data::SetState(request) => request.driver_call,
+            Data::GetState(request) => request.driver_call,
+            Data::DataSize(request) => request.driver_call,
+            _ => None,
+        };
+        if let Some(driver) = driver_call.filter(|&driver| driver != outcome) {
+            let said = driver.errno().map_or_else(|| driver.name().into(), Errno::name);
+            self.result.plain(&format!(" (driver: {said})"));
+        }
+    }
+}
+
+fn known(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "?".to_owned())
+}
+
+fn state(cell: &mut Cell, state: MigState) {
+    let style = if state == MigState::ERROR || !state.is_valid() { Style::Error } else { Style::State };
+    cell.add(style, &state.to_string());
+}

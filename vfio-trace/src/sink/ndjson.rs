@@ -1,0 +1,48 @@
+//! One JSON object per line: the stream's start, its events, its summary (docs/events.md).
+
+use crate::event::{self, ClockAnchor, Event, Start, Summary};
+
+/// Makes the lines of one stream, each with its newline.
+#[derive(Clone, Copy, Debug)]
+pub struct Ndjson {
+    anchor: ClockAnchor,
+}
+
+impl Ndjson {
+    /// Wall times are computed from `anchor`.
+    pub const fn new(anchor: ClockAnchor) -> Self {
+        Self { anchor }
+    }
+
+    /// The first line. `mono_ns`: when all probes were attached.
+    ///
+    /// # Errors
+    ///
+    /// As [`event::event_line`], which is: none in practice.
+    pub fn start(&self, start: &Start, mono_ns: u64) -> serde_json::Result<String> {
+        event::start_line(start, mono_ns).map(ended)
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn line(&self, event: &Event) -> serde_json::Result<String> {
+        event::event_line(event, &self.anchor).map(ended)
+    }
+
+    /// The last line. `mono_ns`: when tracing stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn summary(&self, summary: &Summary, mono_ns: u64) -> serde_json::Result<String> {
+        event::summary_line(summary, &self.anchor, mono_ns).map(ended)
+    }
+}
+
+fn ended(mut line: String) -> String {
+    line.push('\n');
+    line
+}

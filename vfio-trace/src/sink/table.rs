@@ -1,0 +1,107 @@
+//! The closing table: per device its path of states, what moved, and where the time went.
+
+use std::collections::BTreeSet;
+
+use super::{
+    human,
+    layout::{Cell, Column, Style, table},
+};
+use crate::{
+    event::MigState,
+    model::{DeviceReport, Report},
+};
+
+/// States of a path that the table shows: a migration and its way back.
+const PATH: usize = 16;
+
+/// Two tables, for people: one line per device, then the time per state. Empty if there was no device.
+pub fn closing_table(report: &Report, color: bool) -> String {
+    if report.devices.is_empty() {
+        return String::new();
+    }
+    format!("{}\n{}", devices(report, color), times(report, color))
+}
+
+/// The same as one JSON object, without newline: [`Report`] as it is (docs/events.md).
+///
+/// # Errors
+///
+/// None that the types here can cause; serde's interface has them.
+pub fn closing_json(report: &Report) -> serde_json::Result<String> {
+    serde_json::to_string(report)
+}
+
+fn devices(report: &Report, color: bool) -> String {
+    let failures = report.devices.iter().any(|device| device.arcs.failed + device.arcs.refused > 0);
+    let resets = report.devices.iter().any(|device| device.resets > 0);
+    let mut columns =
+        vec![Column::left("device"), Column::left("driver"), Column::left("state"), Column::right("arcs")];
+    if failures {
+        columns.extend([Column::right("failed"), Column::right("refused")]);
+    }
+    columns.extend(resets.then_some(Column::right("resets")));
+    columns.extend([
+        Column::right("sessions"),
+        Column::right("read"),
+        Column::right("written"),
+        Column::left("path of states"),
+    ]);
+    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let number = |value: u64| plain(&value.to_string());
+    let bad =
+        |value: u64| Cell::of(color, if value > 0 { Style::Error } else { Style::Plain }, &value.to_string());
+    let row = |device: &DeviceReport| {
+        let state = device.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
+        let arcs = device.arcs.ok + device.arcs.failed + device.arcs.unknown;
+        let mut row = vec![
+            name(device, color),
+            plain(&or_unknown(device.driver.as_deref())),
+            plain(&state),
+            number(arcs),
+        ];
+        if failures {
+            row.extend([bad(device.arcs.failed), bad(device.arcs.refused)]);
+        }
+        row.extend(resets.then(|| number(device.resets)));
+        row.extend([
+            number(device.sessions),
+            plain(&human::bytes(device.read.bytes)),
+            plain(&human::bytes(device.written.bytes)),
+            plain(&device.path.text(PATH)),
+        ]);
+        row
+    };
+    let rows: Vec<Vec<Cell>> = report.devices.iter().map(row).collect();
+    table(&columns, &rows, color)
+}
+
+fn times(report: &Report, color: bool) -> String {
+    let states: BTreeSet<MigState> =
+        report.devices.iter().flat_map(|device| device.states.iter().map(|time| time.state)).collect();
+    let uncertain = report.devices.iter().any(|device| device.uncertain_ns > 0);
+    let mut columns = vec![Column::left("time in state")];
+    columns.extend(states.iter().map(|state| Column::right(state.name())));
+    columns.push(Column::right("in arcs"));
+    columns.extend(uncertain.then_some(Column::right("uncertain")));
+    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let row = |device: &DeviceReport| {
+        let mut row = vec![name(device, color)];
+        row.extend(states.iter().map(|state| {
+            let time = device.states.iter().find(|time| time.state == *state);
+            plain(&time.map_or_else(|| "-".to_owned(), |time| human::duration(time.time_ns)))
+        }));
+        row.push(plain(&human::duration(device.arcs_ns)));
+        row.extend(uncertain.then(|| plain(&human::duration(device.uncertain_ns))));
+        row
+    };
+    let rows: Vec<Vec<Cell>> = report.devices.iter().map(row).collect();
+    table(&columns, &rows, color)
+}
+
+fn name(device: &DeviceReport, color: bool) -> Cell {
+    Cell::of(color, Style::Plain, &or_unknown(device.device.as_deref()))
+}
+
+fn or_unknown(name: Option<&str>) -> String {
+    name.map_or_else(|| "?".to_owned(), |name| human::clean(name).into_owned())
+}

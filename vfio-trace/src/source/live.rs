@@ -1,0 +1,211 @@
+//! The live source: the ring buffer of this machine's kernel, with the probes that fill it.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::io::unix::AsyncFd;
+use vfio_trace_common::role::Role;
+
+use crate::{
+    event::{Body, ProbeReport, Record},
+    kernel::{
+        Kallsyms, KernelFacts, KernelFiles, VfioCore,
+        caps::{self, CapSet, Missing},
+    },
+    probe::{Changes, LoadError, LoadOptions, Manager, Programs, Target, plan},
+    sys,
+};
+
+/// Records taken from the ring buffer at a time: a flood must not keep the caller from its other duties.
+const BATCH: usize = 4096;
+
+/// How often the list of modules is looked at for drivers that came or went.
+pub const RESCAN: Duration = Duration::from_millis(500);
+
+/// Tracing cannot start.
+#[derive(Debug, Error)]
+pub enum LiveError {
+    /// Capabilities are missing.
+    #[error("tracing needs {}", .0.iter().map(|need| format!("{} ({})", need.cap.name(), need.why)).collect::<Vec<_>>().join(" and "))]
+    NotPermitted(Vec<Missing>),
+    /// Lockdown forbids it.
+    #[error("kernel lockdown is in confidentiality mode, which refuses kprobes to everybody")]
+    Lockdown,
+    /// The kernel cannot do it.
+    #[error("{0}")]
+    NotSupported(String),
+    /// The programs could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The ring buffer cannot be waited for.
+    #[error("the ring buffer cannot be polled: {0}")]
+    Poll(io::Error),
+}
+
+/// Forwards the eBPF programs' own messages to a function.
+pub struct LogTo<F>(pub F);
+
+impl<F: Fn(&str) + Send + Sync> log::Log for LogTo<F> {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        (self.0)(&format!("eBPF: {}", record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+type BoxedLog = Box<dyn log::Log>;
+
+/// Probes that feed a ring buffer.
+pub struct Live {
+    files: KernelFiles,
+    facts: KernelFacts,
+    manager: Manager,
+    ring: AsyncFd<RingBuf<MapData>>,
+    log: Option<EbpfLogger<BoxedLog>>,
+    rescanned: Instant,
+}
+
+impl Live {
+    /// Loads the programs and attaches all probes; nothing is counted before [`Self::enable`]. Needs a tokio runtime.
+    pub fn open(files: KernelFiles, options: LoadOptions, log: Option<BoxedLog>) -> Result<(Self, Changes), LiveError> {
+        let held = CapSet::effective(&files);
+        let missing: Vec<Missing> = held.missing_for_tracing().into_iter().filter(|need| need.essential).collect();
+        if !missing.is_empty() {
+            return Err(LiveError::NotPermitted(missing));
+        }
+        let facts = KernelFacts::read(&files);
+        if facts.lockdown.forbids_tracing() {
+            return Err(LiveError::Lockdown);
+        }
+        if files.line("/sys/bus/event_source/devices/kprobe/type").is_none() {
+            return Err(LiveError::NotSupported(
+                "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)".to_owned(),
+            ));
+        }
+        let mut programs = Programs::load(options)?;
+        let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
+        let log = log.map(|log| programs.take_log(log)).transpose()?;
+        programs.set_layout(&facts.layout)?;
+        let mut manager = Manager::new(programs, &files);
+        let changes = manager.reconcile(&plan(&facts), |_| false);
+        if manager.attached() == 0 && let Some((function, reason)) = changes.failed.first() {
+            return Err(LiveError::NotSupported(format!("no function could be probed; {function}: {reason}")));
+        }
+        Ok((Self { files, facts, manager, ring, log, rescanned: Instant::now() }, changes))
+    }
+
+    /// What is known of the kernel.
+    pub const fn facts(&self) -> &KernelFacts {
+        &self.facts
+    }
+
+    /// Gives up all capabilities but those that probes attached later need.
+    pub fn drop_privileges(&self) -> Result<(), caps::DropError> {
+        caps::keep_only(&self.facts.caps.tracing_part())
+    }
+
+    /// Whether there is a vfio to trace.
+    pub const fn has_vfio(&self) -> bool {
+        !matches!(self.facts.vfio, VfioCore::NotLoaded)
+    }
+
+    /// Starts all probes at the same moment.
+    pub fn enable(&mut self) -> Result<(), LiveError> {
+        Ok(self.manager.enable(true)?)
+    }
+
+    /// Stops all probes; what they sent before is still to be taken.
+    pub fn disable(&mut self) -> Result<(), LiveError> {
+        Ok(self.manager.enable(false)?)
+    }
+
+    /// Waits until there are records.
+    pub async fn ready(&self) -> Result<(), LiveError> {
+        // The readiness is cleared before the ring is read: what arrives in between wakes the next wait.
+        self.ring.readable().await.map_err(LiveError::Poll)?.clear_ready();
+        Ok(())
+    }
+
+    /// Takes the records that are there, a limited number at a time; empty when there are none.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        let ring = self.ring.get_mut();
+        let mut records = Vec::new();
+        while records.len() < BATCH && let Some(item) = ring.next() {
+            records.push(Bytes::copy_from_slice(&item));
+        }
+        records
+    }
+
+    /// Looks for drivers that came or went since, if the last look is long enough ago.
+    pub fn rescan(&mut self) -> Result<Changes, LiveError> {
+        if self.rescanned.elapsed() < RESCAN {
+            return Ok(Changes::default());
+        }
+        self.rescanned = Instant::now();
+        let before = self.facts.module_stamps();
+        if !self.facts.refresh(&self.files) {
+            return Ok(Changes::default());
+        }
+        let after = self.facts.module_stamps();
+        self.manager.programs_mut().set_layout(&self.facts.layout)?;
+        let replaced = |module: &str| {
+            let [before, after] = [&before, &after].map(|stamps| stamps.get(module));
+            before.is_some() && before != after
+        };
+        Ok(self.manager.reconcile(&plan(&self.facts), replaced))
+    }
+
+    /// Follows the pointers that a record shows: a driver whose functions could not be found by type is probed from
+    /// its first operation on.
+    pub fn follow(&mut self, record: &Record) -> Changes {
+        let pointers = match &record.body {
+            Body::Device(device) => [
+                (Role::SetState, device.set_state),
+                (Role::GetState, device.get_state),
+                (Role::DataSize, device.get_data_size),
+                (Role::Read, 0),
+            ],
+            Body::SetState(state) => [
+                (Role::Read, state.read),
+                (Role::Write, state.write),
+                (Role::DataIoctl, state.unlocked_ioctl),
+                (Role::Release, state.release),
+            ],
+            _ => return Changes::default(),
+        };
+        let mut all = Changes::default();
+        for (role, address) in pointers {
+            if !self.manager.is_new_pointer(role, address) {
+                continue;
+            }
+            let known = self.facts.kallsyms.as_ref().ok().and_then(|symbols| symbols.resolve(address));
+            let symbol = known.or_else(|| {
+                Kallsyms::resolve_many(&self.files, &[address]).ok().and_then(|found| found.into_iter().next().flatten())
+            });
+            let target = symbol.map(|symbol| Target::from_pointer(role, symbol));
+            let Changes { attached, detached, failed } = self.manager.attach_pointer(role, address, target);
+            all.attached.extend(attached);
+            all.detached.extend(detached);
+            all.failed.extend(failed);
+        }
+        all
+    }
+
+    /// What became of each probe.
+    pub fn report(&self) -> Vec<ProbeReport> {
+        self.manager.report()
+    }
+}

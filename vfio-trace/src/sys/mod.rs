@@ -1,0 +1,217 @@
+//! The raw system calls that aya does not offer: probes with a cookie or by address, and what the kernel counted.
+//!
+//! The only `unsafe` of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
+//! told their size and ignores, or zero-fills, what one side does not know.
+#![expect(unsafe_code, reason = "perf_event_open(2) and bpf(2) have no safe wrapper")]
+
+mod pod;
+mod poll;
+
+use std::{
+    ffi::{CString, c_long, c_void},
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+pub use pod::Plain;
+pub use poll::readable;
+
+/// `perf_event_attr` up to `config2` (`PERF_ATTR_SIZE_VER1`).
+#[repr(C)]
+#[derive(Default)]
+struct PerfEventAttr {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    bp_type: u32,
+    /// `kprobe_func`: pointer to a name, or 0.
+    config1: u64,
+    /// `probe_offset` after a name, `kprobe_addr` without one.
+    config2: u64,
+}
+
+const _: () = assert!(size_of::<PerfEventAttr>() == 72);
+
+/// `union bpf_attr` for `BPF_LINK_CREATE` with a perf event.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    cookie: u64,
+}
+
+/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+const BPF_OBJ_GET_INFO_BY_FD: c_long = 15;
+const BPF_LINK_CREATE: c_long = 28;
+const BPF_PERF_EVENT: u32 = 41;
+const PERF_FLAG_FD_CLOEXEC: c_long = 8;
+const ALL_THREADS: c_long = -1;
+/// The PMU of kprobes ignores the CPU but wants one.
+const CPU_0: c_long = 0;
+const NO_GROUP: c_long = -1;
+
+/// Where to put a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A symbol, or `module:symbol`.
+    Name(String),
+    /// An address.
+    Address(u64),
+}
+
+/// A system call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
+pub struct SysError {
+    /// Which one.
+    pub call: &'static str,
+    /// How.
+    pub source: io::Error,
+}
+
+impl SysError {
+    fn last(call: &'static str) -> Self {
+        Self { call, source: io::Error::last_os_error() }
+    }
+
+    /// The errno, if there is one.
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(0)
+    }
+}
+
+/// Attaches a loaded kprobe or kretprobe program to one function; the link ends when the descriptor is closed.
+///
+/// `pmu` is the `type` and `config` of the kprobe PMU; see [`crate::probe`]. The program finds `cookie` through
+/// `bpf_get_attach_cookie()` (Linux 5.15).
+pub fn attach_kprobe(
+    program: BorrowedFd<'_>,
+    pmu: (u32, u64),
+    place: &Place,
+    cookie: u64,
+) -> Result<OwnedFd, SysError> {
+    let (kind, config) = pmu;
+    let mut attr =
+        PerfEventAttr { kind, config, size: size_of::<PerfEventAttr>() as u32, ..PerfEventAttr::default() };
+    // The kernel copies the name before the call returns.
+    let name = match place {
+        Place::Name(name) => Some(CString::new(name.as_str()).map_err(|_nul| SysError {
+            call: "perf_event_open",
+            source: io::Error::from(io::ErrorKind::InvalidInput),
+        })?),
+        Place::Address(address) => {
+            attr.config2 = *address;
+            None
+        },
+    };
+    if let Some(name) = &name {
+        attr.config1 = name.as_ptr() as u64;
+    }
+    // SAFETY: `attr` and `name` outlive the call, and `size` says how much of `attr` may be read.
+    let event = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, ALL_THREADS, CPU_0, NO_GROUP, PERF_FLAG_FD_CLOEXEC)
+    };
+    drop(name);
+    let event = owned(event, "perf_event_open")?;
+    let attr = LinkCreate {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: event.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_PERF_EVENT,
+        flags: 0,
+        cookie,
+    };
+    // SAFETY: `attr` outlives the call and its size is given.
+    let link = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
+    // The link keeps the event.
+    owned(link, "bpf(BPF_LINK_CREATE)")
+}
+
+fn owned(fd: c_long, call: &'static str) -> Result<OwnedFd, SysError> {
+    match i32::try_from(fd) {
+        // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(SysError::last(call)),
+    }
+}
+
+/// `bpf_link_info` of a perf event link on a kprobe, as of Linux 6.7.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    pad: u32,
+    event_kind: u32,
+    event_pad: u32,
+    func_name: u64,
+    name_len: u32,
+    offset: u32,
+    addr: u64,
+    missed: u64,
+}
+
+const _: () = assert!(std::mem::offset_of!(LinkInfo, missed) == 48);
+const BPF_LINK_TYPE_PERF_EVENT: u32 = 7;
+const BPF_PERF_EVENT_KPROBE: u32 = 3;
+const BPF_PERF_EVENT_KRETPROBE: u32 = 4;
+
+fn info<T: Default>(fd: BorrowedFd<'_>) -> Result<(T, usize), SysError> {
+    let mut info = T::default();
+    let mut attr = GetInfo {
+        fd: fd.as_raw_fd().cast_unsigned(),
+        info_len: size_of::<T>() as u32,
+        info: (&raw mut info).cast::<c_void>() as u64,
+    };
+    // SAFETY: both outlive the call; the kernel writes at most `info_len` bytes, all of which are plain integers.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<GetInfo>()) };
+    if ret < 0 { Err(SysError::last("bpf(BPF_OBJ_GET_INFO_BY_FD)")) } else { Ok((info, attr.info_len as usize)) }
+}
+
+/// How often the probe of a link was missed (`bpf_link_info.perf_event.kprobe.missed`, Linux 6.7); `None` where the
+/// kernel does not tell.
+pub fn missed(link: BorrowedFd<'_>) -> Option<u64> {
+    let (info, len) = info::<LinkInfo>(link).ok()?;
+    let told = info.kind == BPF_LINK_TYPE_PERF_EVENT
+        && [BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE].contains(&info.event_kind)
+        && len >= size_of::<LinkInfo>();
+    told.then_some(info.missed)
+}
+
+/// `bpf_prog_info` up to `recursion_misses`.
+#[repr(C)]
+struct ProgInfo {
+    before: [u64; 26],
+    recursion_misses: u64,
+}
+
+impl Default for ProgInfo {
+    fn default() -> Self {
+        Self { before: [0; 26], recursion_misses: 0 }
+    }
+}
+
+const _: () = assert!(std::mem::offset_of!(ProgInfo, recursion_misses) == 208);
+
+/// How often a program did not run because another one ran on that CPU (`bpf_prog_info.recursion_misses`,
+/// Linux 5.12); `None` where the kernel does not tell.
+pub fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    let (info, len) = info::<ProgInfo>(program).ok()?;
+    (len >= size_of::<ProgInfo>()).then_some(info.recursion_misses)
+}
