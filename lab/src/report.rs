@@ -1,6 +1,7 @@
 //! The lines a person reads while a scenario runs: elapsed time, who, what.
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Error, Result};
@@ -27,6 +28,13 @@ impl Report {
 /// The last word on an error: what, why and what to do, on stderr.
 pub(crate) fn complain(program: &str, error: &Error) {
     drop(writeln!(io::stderr().lock(), "{program}: {error:#}"));
+}
+
+/// Help, version, or what is wrong with the command line; help and version are no errors.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may be reading, and then nobody misses it.
+    drop(error.print());
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Clean-up goes on after a failure, and the first failure is the one to tell.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::report::complain;
+use crate::report::{complain, usage};
 use cli::Args;
 
 /// The program. Exit code: 0 as expected, 1 not as expected, 2 wrong usage.
@@ -30,11 +30,4 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         },
     }
-}
-
-/// Help and version are no errors; clap knows which is which.
-fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody may be reading, and then nobody misses it.
-    drop(error.print());
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

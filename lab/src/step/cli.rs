@@ -71,6 +71,20 @@ impl Args {
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
+
+    /// What the steps ask for and the devices cannot give, as a sentence.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        let devices = self.create.len() + self.device.len();
+        if devices == 0 {
+            return Some("no device to drive; give --create mtty-2, or --device and a name".to_owned());
+        }
+        let step = self.steps.iter().find(|step| step.device >= devices)?;
+        let number = step.device + 1;
+        Some(format!(
+            "`{}` is for device {number}, and there are {devices}; add --create or --device",
+            step.text
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +113,10 @@ mod tests {
         .unwrap();
         assert_eq!(args.create, ["mtty-2", "mtty-1"]);
         assert_eq!(args.steps.len(), 3);
+        assert_eq!(args.conflict(), None);
+        let lonely = Args::try_parse_from(["lab-step", "--create", "mtty-2", "2:get"]).unwrap();
+        assert!(lonely.conflict().unwrap().contains("is for device 2, and there are 1"));
+        assert!(Args::try_parse_from(["lab-step", "get"]).unwrap().conflict().unwrap().contains("no device"));
         Args::try_parse_from(["lab-step", "--create", "mtty-2"]).unwrap_err();
         Args::try_parse_from(["lab-step", "--create", "mtty-2", "set=NOWHERE"]).unwrap_err();
     }

@@ -10,20 +10,20 @@ mod run;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 
-use crate::report::complain;
+use crate::report::{complain, usage};
 
 /// The program. Exit code: 0 all steps as expected, 1 one was not, 2 wrong usage.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match cli::Args::try_parse_from(arguments) {
         Ok(args) => args,
-        Err(error) => {
-            // Nobody may be reading, and then nobody misses it.
-            drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        },
+        Err(error) => return usage(&error),
     };
+    if let Some(conflict) = args.conflict() {
+        return usage(&cli::Args::command().error(ErrorKind::ArgumentConflict, conflict));
+    }
     match run::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -40,6 +40,29 @@ impl Outcome {
     }
 }
 
+/// What a step has to come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Success,
+    Errno(i32),
+    /// Whatever comes is the answer that was asked for.
+    Anything,
+}
+
+impl Expected {
+    fn holds(self, number: Option<i32>) -> bool {
+        match self {
+            Self::Success => number.is_none(),
+            Self::Errno(wanted) => number == Some(wanted),
+            Self::Anything => true,
+        }
+    }
+
+    fn errno(self) -> Option<String> {
+        if let Self::Errno(wanted) = self { Some(errno::name(wanted)) } else { None }
+    }
+}
+
 /// One object of the `--json` file.
 #[derive(Debug, Serialize)]
 struct Record<'a> {
@@ -71,7 +94,7 @@ pub(crate) struct Done<'a> {
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     pub(crate) implicit: bool,
-    pub(crate) expected: Option<i32>,
+    pub(crate) expected: Expected,
     pub(crate) outcome: &'a Outcome,
 }
 
@@ -90,7 +113,7 @@ impl Recorder {
     /// Tells it, and says whether the step came out as expected.
     pub(crate) fn record(&mut self, done: &Done<'_>) -> bool {
         let number = done.outcome.errno.map(Errno::raw_os_error);
-        let as_expected = number == done.expected;
+        let as_expected = done.expected.holds(number);
         let result = if number.is_some() { "error" } else { "ok" };
         let record = Record {
             index: self.index,
@@ -104,7 +127,7 @@ impl Recorder {
             result,
             errno: number.map(errno::name),
             errno_number: number,
-            expected_errno: done.expected.map(errno::name),
+            expected_errno: done.expected.errno(),
             as_expected,
             values: &done.outcome.values,
         };
@@ -128,13 +151,13 @@ fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
     let result =
         number.map_or_else(|| "ok".to_owned(), |number| format!("{} ({number})", errno::name(number)));
     let remark = match (as_expected, done.expected) {
-        (true, None) => done.outcome.told.clone(),
-        (true, Some(_)) => "as expected".to_owned(),
-        (false, None) => "FAILED".to_owned(),
-        (false, Some(wanted)) => format!("FAILED: expected {}", errno::name(wanted)),
+        (true, Expected::Errno(_)) => "as expected".to_owned(),
+        (true, Expected::Success | Expected::Anything) => done.outcome.told.clone(),
+        (false, Expected::Errno(wanted)) => format!("FAILED: expected {}", errno::name(wanted)),
+        (false, Expected::Success | Expected::Anything) => "FAILED".to_owned(),
     };
     let step = if done.implicit { format!("({})", done.step) } else { done.step.to_owned() };
-    format!("{}  {step:<28} {result:<14} {took:9.3} ms  {remark}", done.position).trim_end().to_owned()
+    format!("{}  {step:<34} {result:<14} {took:9.3} ms  {remark}", done.position).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -143,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn done<'a>(step: &'a str, outcome: &'a Outcome, expected: Option<i32>) -> Done<'a> {
+    fn done<'a>(step: &'a str, outcome: &'a Outcome, expected: Expected) -> Done<'a> {
         Done {
             step,
             position: 1,
@@ -161,24 +184,25 @@ mod tests {
         let good = Outcome::of(Ok(7), |fd| (json!({"data_fd": fd}), format!("data fd {fd}")));
         let bad = Outcome::plain(Err(Errno::INVAL));
         let mut recorder = Recorder::new(None);
-        assert!(recorder.record(&done("set=PRE_COPY", &good, None)));
-        assert!(!recorder.record(&done("set=PRE_COPY", &good, Some(22))));
-        assert!(!recorder.record(&done("set=9", &bad, None)));
-        assert!(recorder.record(&done("set=9", &bad, Some(22))));
-        assert!(!recorder.record(&done("set=9", &bad, Some(5))));
+        assert!(recorder.record(&done("set=PRE_COPY", &good, Expected::Success)));
+        assert!(!recorder.record(&done("set=PRE_COPY", &good, Expected::Errno(22))));
+        assert!(!recorder.record(&done("set=9", &bad, Expected::Success)));
+        assert!(recorder.record(&done("set=9", &bad, Expected::Errno(22))));
+        assert!(!recorder.record(&done("set=9", &bad, Expected::Errno(5))));
+        assert!(recorder.record(&done("matrix", &bad, Expected::Anything)));
     }
 
     #[test]
     fn lines_are_aligned() {
         let good = Outcome::of(Ok(7), |fd| (json!({"data_fd": fd}), format!("data fd {fd}")));
         assert_eq!(
-            line(&done("set=PRE_COPY", &good, None), None, true),
-            "1  set=PRE_COPY                 ok                 0.123 ms  data fd 7"
+            line(&done("set=PRE_COPY", &good, Expected::Success), None, true),
+            "1  set=PRE_COPY                       ok                 0.123 ms  data fd 7"
         );
         let bad = Outcome::plain(Err(Errno::INVAL));
         assert_eq!(
-            line(&done("set=9", &bad, None), Some(22), false),
-            "1  set=9                        EINVAL (22)        0.123 ms  FAILED"
+            line(&done("set=9", &bad, Expected::Success), Some(22), false),
+            "1  set=9                              EINVAL (22)        0.123 ms  FAILED"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::output,
-    kernel::caps::setcap_line,
+    kernel::caps::{Cap, setcap_line},
     source::live::LiveError,
 };
 
@@ -41,6 +41,9 @@ impl From<LiveError> for CliError {
     fn from(error: LiveError) -> Self {
         let binary = std::env::current_exe().map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
         let (code, todo) = match &error {
+            LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == Cap::SysAdmin) => {
+                (NOT_PERMITTED, "run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2".to_owned())
+            },
             LiveError::NotPermitted(_) => {
                 (NOT_PERMITTED, format!("run it as root, or once: {}", setcap_line(&binary)))
             },

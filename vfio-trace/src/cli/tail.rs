@@ -262,7 +262,7 @@ fn unwritable(error: serde_json::Error) -> CliError {
 }
 
 fn say_changes(changes: &Changes, verbose: bool) {
-    let Changes { attached, detached, failed } = changes;
+    let Changes { attached, detached, failed, denied: _ } = changes;
     if verbose && !attached.is_empty() {
         note(&format!("probing {}", attached.join(", ")));
     }

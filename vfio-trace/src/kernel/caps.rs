@@ -108,14 +108,17 @@ impl CapSet {
         own(cap) || (matches!(cap, Cap::Bpf | Cap::Perfmon) && own(Cap::SysAdmin))
     }
 
-    /// What tracing lacks, essential things first.
-    pub fn missing_for_tracing(self) -> Vec<Missing> {
+    /// What tracing lacks, essential things first. `perf_wants_admin` is [`super::security::perf_wants_admin`]: whether
+    /// it really does shows only when a probe is attached.
+    pub fn missing_for_tracing(self, perf_wants_admin: bool) -> Vec<Missing> {
         let needed = [
             Missing { cap: Cap::Bpf, why: "eBPF programs and maps cannot be loaded", essential: true },
+            Missing { cap: Cap::Perfmon, why: "kprobes cannot be attached to kernel functions", essential: true },
             Missing {
-                cap: Cap::Perfmon,
-                why: "kprobes cannot be attached to kernel functions",
-                essential: true,
+                cap: Cap::SysAdmin,
+                why: "kernel.perf_event_paranoid is above 2, where Debian's kernels ask for it before any kprobe; \
+                      sysctl kernel.perf_event_paranoid=2 does without",
+                essential: false,
             },
             Missing {
                 cap: Cap::Syslog,
@@ -123,14 +126,15 @@ impl CapSet {
                 essential: false,
             },
         ];
-        needed.into_iter().filter(|need| !self.has(need.cap)).collect()
+        let applies = |need: &Missing| need.cap != Cap::SysAdmin || perf_wants_admin;
+        needed.into_iter().filter(|need| applies(need) && !self.has(need.cap)).collect()
     }
 
     /// The smallest part of this set that can trace: what [`keep_only`] should keep.
-    pub fn tracing_part(self) -> Vec<Cap> {
+    pub fn tracing_part(self, perf_wants_admin: bool) -> Vec<Cap> {
         let own = |cap: Cap| self.0 & 1 << cap.bit() != 0;
-        let split = own(Cap::Bpf) && own(Cap::Perfmon);
-        Cap::ALL.into_iter().filter(|&cap| own(cap) && (cap != Cap::SysAdmin || !split)).collect()
+        let without_admin = own(Cap::Bpf) && own(Cap::Perfmon) && !perf_wants_admin;
+        Cap::ALL.into_iter().filter(|&cap| own(cap) && (cap != Cap::SysAdmin || !without_admin)).collect()
     }
 }
 
@@ -168,17 +172,20 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        assert_eq!(CapSet::parse_status(ROOT).unwrap().missing_for_tracing(), []);
-        let missing: Vec<_> = CapSet::default().missing_for_tracing().iter().map(|need| need.cap).collect();
+        assert_eq!(CapSet::parse_status(ROOT).unwrap().missing_for_tracing(false), []);
+        let missing: Vec<_> = CapSet::default().missing_for_tracing(false).iter().map(|need| need.cap).collect();
         assert_eq!(missing, [Cap::Bpf, Cap::Perfmon, Cap::Syslog]);
         let admin = CapSet::of(&[Cap::SysAdmin]);
         assert_eq!(
-            admin.missing_for_tracing().iter().map(|need| need.cap).collect::<Vec<_>>(),
+            admin.missing_for_tracing(false).iter().map(|need| need.cap).collect::<Vec<_>>(),
             [Cap::Syslog]
         );
-        assert_eq!(admin.tracing_part(), [Cap::SysAdmin]);
+        assert_eq!(admin.tracing_part(false), [Cap::SysAdmin]);
         let root = CapSet::parse_status(ROOT).unwrap();
-        assert_eq!(root.tracing_part(), [Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
+        assert_eq!(root.tracing_part(false), [Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
+        assert_eq!(root.tracing_part(true), [Cap::SysAdmin, Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
+        let split = CapSet::of(&[Cap::Perfmon, Cap::Bpf, Cap::Syslog]);
+        assert_eq!(split.missing_for_tracing(true).iter().map(|need| need.cap).collect::<Vec<_>>(), [Cap::SysAdmin]);
         assert_eq!(CapSet::parse_status("CapEff: what"), None);
     }
 

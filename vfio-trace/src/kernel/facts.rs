@@ -13,7 +13,7 @@ use super::{
     kallsyms::{Kallsyms, KallsymsError, Want},
     layout::{MissingField, resolve_layout},
     modules::{ModuleState, Modules, ModulesError},
-    security::{Hidden, Lockdown, addresses_hidden},
+    security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
 };
 
@@ -60,6 +60,8 @@ pub struct KernelFacts {
     pub lockdown: Lockdown,
     /// What this process may do.
     pub caps: CapSet,
+    /// Whether perf may ask for CAP_SYS_ADMIN.
+    pub perf_wants_admin: bool,
     /// Why kernel addresses read as zero, if they do.
     pub addresses_hidden: Option<Hidden>,
     stamps: Option<BTreeMap<String, Stamp>>,
@@ -92,6 +94,7 @@ impl KernelFacts {
             drivers: Vec::new(),
             lockdown: Lockdown::read(files),
             caps: CapSet::effective(files),
+            perf_wants_admin: perf_wants_admin(files),
             addresses_hidden: None,
             stamps: None,
             no_drivers: BTreeMap::new(),

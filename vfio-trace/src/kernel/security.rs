@@ -74,10 +74,27 @@ pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<Hidden> {
     }
 }
 
+/// Whether perf may ask for CAP_SYS_ADMIN itself, so that CAP_PERFMON is not enough for a kprobe: distribution kernels
+/// have levels of `kernel.perf_event_paranoid` above upstream's 2 (Debian: 3, its default), and Debian's patch to
+/// `perf_event_open()` checks that capability there.
+pub fn perf_wants_admin(files: &KernelFiles) -> bool {
+    files.line("/proc/sys/kernel/perf_event_paranoid").and_then(|text| text.parse::<i64>().ok()).is_some_and(|level| level > 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::source::testing::Root;
+
+    #[test]
+    fn levels_above_upstreams_ask_for_more() {
+        for (level, wants) in [("-1", false), ("2", false), ("3", true), ("4", true), ("what", false)] {
+            let root = Root::new();
+            root.write("proc/sys/kernel/perf_event_paranoid", level);
+            assert_eq!(perf_wants_admin(&root.files()), wants, "{level}");
+        }
+        assert!(!perf_wants_admin(&Root::new().files()));
+    }
 
     #[test]
     fn the_mode_in_brackets_counts() {

@@ -10,6 +10,11 @@ const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 const EADDRNOTAVAIL: i32 = 99;
 
+/// Whether the kernel refused for want of a capability.
+pub(super) fn is_denied(error: &SysError) -> bool {
+    matches!(error.errno(), EACCES | EPERM)
+}
+
 /// What the kernel's refusal of one place means.
 pub(super) fn explain(target: &Target, error: &SysError) -> String {
     let meaning = match error.errno() {
@@ -17,7 +22,9 @@ pub(super) fn explain(target: &Target, error: &SysError) -> String {
             Some(module) => format!("no such function: module {module} is not loaded, or the compiler inlined it"),
             None => "no such function: the compiler inlined it, or it is not in this kernel".to_owned(),
         },
-        EACCES | EPERM => "not permitted: CAP_PERFMON and CAP_BPF are needed, and lockdown must not forbid it".to_owned(),
+        EACCES | EPERM => "not permitted: CAP_PERFMON and CAP_BPF are needed, and CAP_SYS_ADMIN where \
+                           kernel.perf_event_paranoid is above 2"
+            .to_owned(),
         EINVAL => "the kernel does not allow a probe there (notrace, or on the kprobe blacklist)".to_owned(),
         EADDRNOTAVAIL => "several functions have this name and none could be picked".to_owned(),
         _ => return error.to_string(),

@@ -8,7 +8,7 @@ use vfio_trace_common::{
 };
 
 use super::{
-    diagnose::explain,
+    diagnose::{explain, is_denied},
     plan::{Planned, Target},
     programs::{LoadError, Programs},
 };
@@ -72,6 +72,31 @@ pub struct Changes {
     pub detached: Vec<(String, String)>,
     /// Functions that could not be probed, with the reason.
     pub failed: Vec<(String, String)>,
+    /// The kernel refused one of them for want of a capability.
+    pub denied: bool,
+}
+
+impl Changes {
+    /// Adds what happened later.
+    pub fn extend(&mut self, later: Self) {
+        let Self { attached, detached, failed, denied } = later;
+        self.attached.extend(attached);
+        self.detached.extend(detached);
+        self.failed.extend(failed);
+        self.denied |= denied;
+    }
+}
+
+/// Why a function could not be attached.
+struct Refusal {
+    reason: String,
+    denied: bool,
+}
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), denied: false }
+    }
 }
 
 /// All probes.
@@ -189,7 +214,8 @@ impl Manager {
                 probe.reason = None;
                 changes.attached.push(target.symbol.clone());
             },
-            Err(reason) => {
+            Err(Refusal { reason, denied }) => {
+                changes.denied |= denied;
                 if probe.reason.as_ref() != Some(&reason) {
                     changes.failed.push((target.symbol.clone(), reason.clone()));
                 }
@@ -200,11 +226,11 @@ impl Manager {
 
     /// Opens the links of one function. The return probe first: a call that begins between the two is then not
     /// remembered, instead of remembered for ever.
-    fn links(&mut self, target: &Target, slot: u16) -> Result<Vec<OwnedFd>, String> {
+    fn links(&mut self, target: &Target, slot: u16) -> Result<Vec<OwnedFd>, Refusal> {
         let Some(pmu) = self.pmu else {
-            return Err("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)".to_owned());
+            return Err("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)".into());
         };
-        self.programs.prepare(target.role).map_err(|error| error.to_string())?;
+        self.programs.prepare(target.role).map_err(|error| Refusal::from(error.to_string().as_str()))?;
         let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
         let cookie = u64::from(slot) | target.takes;
         let mut first_error = None;
@@ -221,10 +247,14 @@ impl Manager {
             match links {
                 Ok(links) => return Ok(links),
                 // What the best place said is what the user should read.
-                Err(error) => first_error = first_error.or_else(|| Some(explain(target, &error))),
+                Err(error) => {
+                    first_error = first_error.or_else(|| {
+                        Some(Refusal { reason: explain(target, &error), denied: is_denied(&error) })
+                    });
+                },
             }
         }
-        Err(first_error.unwrap_or_else(|| "there is no name and no address to attach to".to_owned()))
+        Err(first_error.unwrap_or_else(|| "there is no name and no address to attach to".into()))
     }
 
     /// Lets all probes count and emit, or stops them.

@@ -16,7 +16,7 @@ use crate::{
     event::{Body, ProbeReport, Record},
     kernel::{
         Kallsyms, KernelFacts, KernelFiles, VfioCore,
-        caps::{self, CapSet, Missing},
+        caps::{self, Cap, CapSet, Missing},
     },
     probe::{Changes, LoadError, LoadOptions, Manager, Programs, Target, plan},
     sys,
@@ -79,7 +79,8 @@ impl Live {
     /// Loads the programs and attaches all probes; nothing is counted before [`Self::enable`]. Needs a tokio runtime.
     pub fn open(files: KernelFiles, options: LoadOptions, log: Option<BoxedLog>) -> Result<(Self, Changes), LiveError> {
         let held = CapSet::effective(&files);
-        let missing: Vec<Missing> = held.missing_for_tracing().into_iter().filter(|need| need.essential).collect();
+        let missing: Vec<Missing> =
+            held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
         if !missing.is_empty() {
             return Err(LiveError::NotPermitted(missing));
         }
@@ -99,6 +100,11 @@ impl Live {
         let mut manager = Manager::new(programs, &files);
         let changes = manager.reconcile(&plan(&facts), |_| false);
         if manager.attached() == 0 && let Some((function, reason)) = changes.failed.first() {
+            let missing = held.missing_for_tracing(facts.perf_wants_admin);
+            let admin: Vec<Missing> = missing.into_iter().filter(|need| need.cap == Cap::SysAdmin).collect();
+            if changes.denied && !admin.is_empty() {
+                return Err(LiveError::NotPermitted(admin));
+            }
             return Err(LiveError::NotSupported(format!("no function could be probed; {function}: {reason}")));
         }
         Ok((Self { files, facts, manager, ring, log, rescanned: Instant::now() }, changes))
@@ -111,7 +117,7 @@ impl Live {
 
     /// Gives up all capabilities but those that probes attached later need.
     pub fn drop_privileges(&self) -> Result<(), caps::DropError> {
-        caps::keep_only(&self.facts.caps.tracing_part())
+        caps::keep_only(&self.facts.caps.tracing_part(self.facts.perf_wants_admin))
     }
 
     /// Whether there is a vfio to trace.
@@ -196,10 +202,7 @@ impl Live {
                 Kallsyms::resolve_many(&self.files, &[address]).ok().and_then(|found| found.into_iter().next().flatten())
             });
             let target = symbol.map(|symbol| Target::from_pointer(role, symbol));
-            let Changes { attached, detached, failed } = self.manager.attach_pointer(role, address, target);
-            all.attached.extend(attached);
-            all.detached.extend(detached);
-            all.failed.extend(failed);
+            all.extend(self.manager.attach_pointer(role, address, target));
         }
         all
     }
