@@ -3,9 +3,11 @@
 mod build;
 mod cache;
 mod cmd;
+mod demo;
 mod lab;
 mod progress;
 mod setup;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -28,6 +30,10 @@ enum Verb {
     Setup(setup::Args),
     /// Build the release binaries (sets up what the build needs).
     Build(build::Args),
+    /// One real QEMU migration in the lab, traced live.
+    Demo(demo::Args),
+    /// Format, lints, unit tests, and real migrations compared with independent witnesses.
+    Test(test::Args),
     /// Boot a stock kernel in QEMU and run something in it.
     #[command(subcommand)]
     Lab(lab::Verb),
@@ -37,6 +43,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup(args) => setup::main(&args),
         Verb::Build(args) => build::main(&args),
+        Verb::Demo(args) => demo::main(&args),
+        Verb::Test(args) => test::main(&args),
         Verb::Lab(verb) => lab::main(verb),
     };
     done.unwrap_or_else(|error| {

@@ -1,0 +1,117 @@
+//! Runs a script in the lab VM and keeps everything it left.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    lab::vm::{self, Outcome},
+    setup::kernel::Kernel,
+    workspace,
+};
+
+/// The lab, for checks.
+pub(crate) struct Lab {
+    kernel: Kernel,
+    folder: PathBuf,
+}
+
+/// A finished guest.
+pub(crate) struct Guest {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// What the script printed.
+    pub(crate) stdout: String,
+    /// What it said on standard error.
+    pub(crate) stderr: String,
+    /// Its `$LAB_RESULTS`.
+    pub(crate) results: PathBuf,
+    /// Warnings of its kernel.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Lab {
+    /// A lab that boots this kernel.
+    pub(crate) fn new(kernel: Kernel) -> Result<Self> {
+        let folder = workspace::target_dir()?.join("lab/test");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self { kernel, folder })
+    }
+
+    /// Where the checks leave their files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Boots, runs a shell script as root, and gives all that came of it, whatever that is.
+    pub(crate) fn boot(&self, name: &str, script: &str, timeout: Duration) -> Result<Guest> {
+        let results = self.folder.join(name);
+        if results.exists() {
+            fs::remove_dir_all(&results).with_context(|| format!("cannot remove {}", results.display()))?;
+        }
+        let command = ["sh", "-c", script].map(Into::into).to_vec();
+        let request = vm::Request {
+            timeout,
+            results: Some(results.clone()),
+            ..vm::Request::new(&self.kernel, command)
+        };
+        let (stdout, stderr) = (Capture::default(), Capture::default());
+        let run = vm::run(&request, stdout.clone(), stderr.clone())?;
+        let guest = Guest {
+            outcome: run.outcome,
+            stdout: stdout.text(),
+            stderr: stderr.text(),
+            results,
+            warnings: run.warnings,
+        };
+        for (file, text) in [("stdout", &guest.stdout), ("stderr", &guest.stderr)] {
+            fs::write(guest.results.join(file), text).with_context(|| format!("cannot keep {file}"))?;
+        }
+        Ok(guest)
+    }
+
+    /// The same for a script that must succeed on a kernel that stays well.
+    pub(crate) fn run(&self, name: &str, script: &str) -> Result<Guest> {
+        let guest = self.boot(name, script, Duration::from_secs(300))?;
+        let last: Vec<&str> = guest.stderr.lines().rev().take(6).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        ensure!(guest.outcome == Outcome::Exited(0), "{}; it said:\n{}", guest.outcome, last.join("\n"));
+        ensure!(guest.warnings.is_empty(), "the guest kernel warned: {}", guest.warnings.join("; "));
+        Ok(guest)
+    }
+}
+
+impl Guest {
+    /// A file that the guest left.
+    pub(crate) fn file(&self, name: &str) -> Result<String> {
+        let path = self.results.join(name);
+        fs::read_to_string(&path).with_context(|| format!("the guest left no readable {}", path.display()))
+    }
+}
+
+/// Keeps what is written to it.
+#[derive(Clone, Default)]
+struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Checks that need no VM: format, lints, unit tests, documentation.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{Check, Found, report};
+use crate::{cmd, workspace};
+
+/// Crates that are built for this machine; the eBPF crate is checked for its own target.
+const HOST_CRATES: [&str; 8] = ["-p", "vfio-trace", "-p", "vfio-trace-common", "-p", "lab", "-p", "xtask"];
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![
+        Check::new("host: rustfmt", |_| {
+            cmd::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+            Ok(Found::one("all crates"))
+        }),
+        Check::new("host: clippy", |_| {
+            let mut clippy = vec!["clippy", "--release", "--quiet", "--all-targets"];
+            clippy.extend(HOST_CRATES);
+            clippy.extend(["--", "-D", "warnings"]);
+            cmd::run(&mut cargo(&clippy))?;
+            Ok(Found::one("no warnings"))
+        }),
+        Check::new("host: cargo test", |_| cargo_test()),
+    ]
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(workspace::root());
+    command
+}
+
+/// Runs all unit tests and shows what cargo shows.
+fn cargo_test() -> Result<Found> {
+    let mut arguments = vec!["test", "--release", "--quiet"];
+    arguments.extend(HOST_CRATES);
+    let mut child = cargo(&arguments).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("no pipe")?;
+    let (mut passed, mut ignored) = (0, 0);
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read what cargo prints")?;
+        if let Some((ran, left_out)) = parse_result(&line) {
+            passed += ran;
+            ignored += left_out;
+        }
+        report(&format!("      {line}"));
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("cargo test failed ({status})");
+    }
+    ensure!(passed > 0, "no unit test ran");
+    Ok(Found { detail: format!("{passed} tests, {ignored} ignored"), tests: passed })
+}
+
+/// Passed and ignored tests of `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
+fn parse_result(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |what: &str| -> Option<u64> {
+        rest.split("; ").find_map(|part| part.strip_suffix(what))?.trim().parse().ok()
+    };
+    Some((count(" passed")?, count(" ignored")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_result_line() {
+        let line = "test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.02s";
+        assert_eq!(parse_result(line), Some((12, 3)));
+        assert_eq!(parse_result("running 12 tests"), None);
+    }
+}

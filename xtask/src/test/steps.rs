@@ -1,0 +1,104 @@
+//! The uAPI stepper under `tail`: every step's result and time, as user space saw it, against the trace.
+
+use anyhow::{Context as _, Result, ensure};
+use lab::oracle::MttyLog;
+use serde_json::Value;
+
+use super::{
+    Check, Found,
+    compare::with_mtty,
+    guest::Lab,
+    traced::{Traced, data, text},
+};
+
+/// A save and a load between two devices, in small pieces, then what must be refused.
+const SAVE_AND_LOAD: &str = "\
+    --create mtty-2 --create mtty-2 \
+    flags get size probe=MIGRATION probe=DMA_LOGGING_START \
+    set=PRE_COPY precopy-info read=10:/run/image set=PRE_COPY_P2P set=PRE_COPY set=STOP_COPY precopy-info!EINVAL \
+    read-all=/run/image:16 size set=PRE_COPY!EINVAL set=STOP close-data \
+    2:set=RESUMING 2:write=/run/image:7 2:set=RUNNING 2:get 2:close-data \
+    set=RUNNING set=RUNNING set=STOP_COPY read=4096 set=RUNNING read=4096!ENODEV \
+    2:set=RESUMING 2:write-zero=24!EFAULT 2:reset 2:get \
+    set=PRE_COPY reset read=4096!ENODEV get reopen get";
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![
+        Check::new("steps: save and load", |lab| run(lab, "steps", SAVE_AND_LOAD)),
+        Check::new("steps: every from x to", |lab| run(lab, "steps-matrix", "--create mtty-2 matrix")),
+    ]
+}
+
+fn run(lab: &Lab, name: &str, arguments: &str) -> Result<Found> {
+    let script = format!(
+        "modprobe mtty && vfio-trace tail --format ndjson -- lab-step --json $LAB_RESULTS/steps.ndjson \
+         --dmesg $LAB_RESULTS/dmesg.txt {arguments} >$LAB_RESULTS/tail.ndjson"
+    );
+    let guest = lab.run(name, &script)?;
+    let traced = Traced::parse(&guest.file("tail.ndjson")?).context("tail.ndjson")?;
+    traced.is_complete()?;
+    let counts = with_mtty(&traced, &MttyLog::parse(&guest.file("dmesg.txt")?))?;
+    let mut steps = 0;
+    for (number, line) in (1..).zip(guest.file("steps.ndjson")?.lines()) {
+        let step: Value = serde_json::from_str(line).with_context(|| format!("step {number} is not JSON"))?;
+        steps += compare(&traced, &step).with_context(|| format!("step {number}: {line}"))?;
+    }
+    ensure!(steps > 0, "no step was compared");
+    Ok(Found::one(format!("{steps} steps with their times; {counts}")))
+}
+
+/// Events that lie within a step's time and belong to its device and process.
+fn within<'t>(traced: &'t Traced, step: &'t Value, kind: &'t str) -> Vec<&'t Value> {
+    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let device = text(step, "device").unwrap_or_default();
+    let (start, end) = (number(step, "start_ns"), number(step, "end_ns"));
+    traced
+        .of(kind, device)
+        .filter(|event| number(event, "pid") == number(step, "pid"))
+        .filter(|event| number(event, "start_mono_ns") >= start && number(event, "mono_ns") <= end)
+        .collect()
+}
+
+/// Compares one step; 0 for a step that the kernel never saw.
+fn compare(traced: &Traced, step: &Value) -> Result<usize> {
+    let errno = text(step, "errno");
+    if errno == Some("EBADF") {
+        return Ok(0);
+    }
+    let values = step.get("values").unwrap_or(&Value::Null);
+    let name = text(step, "step").unwrap_or_default();
+    let verb = name.split(['=', '!', ':']).find(|word| word.parse::<u64>().is_err()).unwrap_or_default();
+    let (kind, fields): (&str, &[(&str, &str)]) = match verb {
+        "set" => ("set_state", &[("target", "state")]),
+        "get" => ("get_state", &[("state", "state")]),
+        "size" => ("data_size", &[("stop_copy_bytes", "stop_copy_length")]),
+        "precopy-info" => {
+            ("precopy_info", &[("initial_bytes", "initial_bytes"), ("dirty_bytes", "dirty_bytes")])
+        },
+        "read" => ("read", &[("bytes", "bytes"), ("requested_bytes", "asked")]),
+        "flags" | "probe" => ("feature", &[]),
+        "reset" => ("reset", &[]),
+        "read-all" => return pieces(&within(traced, step, "read"), values),
+        "write" => return pieces(&within(traced, step, "write"), values),
+        _ => return Ok(0),
+    };
+    let events = within(traced, step, kind);
+    ensure!(events.len() == 1, "the trace has {} {kind} events in its time", events.len());
+    let data = data(events[0]);
+    ensure!(text(data, "errno") == errno, "the trace says {:?}", text(data, "errno"));
+    if errno.is_none() {
+        for (ours, theirs) in fields {
+            ensure!(data.get(ours) == values.get(theirs), "{ours} is {:?} in the trace", data.get(ours));
+        }
+    }
+    Ok(1)
+}
+
+/// A step of several calls: their number and their bytes.
+fn pieces(events: &[&Value], values: &Value) -> Result<usize> {
+    let calls = values.get("calls").and_then(Value::as_u64);
+    ensure!(Some(events.len() as u64) == calls, "the trace has {} calls", events.len());
+    let bytes: u64 = events.iter().filter_map(|event| data(event).get("bytes")?.as_u64()).sum();
+    ensure!(Some(bytes) == values.get("bytes").and_then(Value::as_u64), "the trace has {bytes} bytes");
+    Ok(1)
+}
