@@ -16,8 +16,9 @@ fn main() -> ExitCode {
     match if env::var_os(PREPARED).is_some() { build() } else { prepare() } {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cannot build the eBPF programs: {error:#}");
-            eprintln!("`cargo xtask setup` provides what this needs (rust-src and bpf-linker)");
+            // cargo shows `cargo::error=` lines as errors, and fails.
+            println!("cargo::error=cannot build the eBPF programs: {error:#}");
+            println!("cargo::error=`cargo xtask setup` provides what this needs (rust-src and bpf-linker)");
             ExitCode::FAILURE
         },
     }

@@ -17,6 +17,7 @@ mount --bind "$lab_modules" /lib/modules
 busybox ip link set lo up
 hostname lab
 ln -sf /proc/self/fd /dev/fd
+for stream in 0:stdin 1:stdout 2:stderr; do ln -sf "/proc/self/fd/${stream%:*}" "/dev/${stream#*:}"; done
 
 export HOME=/root LANG=C.UTF-8 TERM="${lab_term:-dumb}" LAB_RESULTS=/run/results
 export PATH="$lab_bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

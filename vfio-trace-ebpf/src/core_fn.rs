@@ -59,7 +59,8 @@ pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
     }
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let user = ctx.arg::<u64>(2).unwrap_or(0);
-    let mut call = Call { device: device_of(ctx.arg(0).unwrap_or(0)), a: u64::from(cmd), b: user, ..Call::now() };
+    let mut call =
+        Call { device: device_of(ctx.arg(0).unwrap_or(0)), a: u64::from(cmd), b: user, ..Call::now() };
     if cmd == VFIO_DEVICE_FEATURE {
         call.data = payload(user);
     }

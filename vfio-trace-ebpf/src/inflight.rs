@@ -3,7 +3,7 @@
 //! The key has the thread and the role: the functions nest (ioctl, set_state, get_next_state) but none of them
 //! calls itself.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns, helpers::bpf_get_current_pid_tgid};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
 use vfio_trace_common::role::Role;
 

@@ -6,12 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{cmd, progress::say, setup, workspace};
 
-/// Arguments of `build`.
-#[derive(clap::Args)]
-pub(crate) struct Args {}
-
 /// `cargo xtask build`.
-pub(crate) fn main(_args: &Args) -> Result<ExitCode> {
+pub(crate) fn main() -> Result<ExitCode> {
     setup::for_build()?;
     binaries()?;
     Ok(ExitCode::SUCCESS)

@@ -28,7 +28,9 @@ pub(crate) fn root() -> Result<PathBuf> {
         .filter(|dir| !dir.is_empty())
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .with_context(|| format!("neither HOME nor {VARIABLE} is set: set one, set-up needs a folder to keep things in"))?;
+        .with_context(|| {
+            format!("neither HOME nor {VARIABLE} is set: set one, set-up needs a folder to keep things in")
+        })?;
     Ok(base.join("vfio-trace"))
 }
 
@@ -36,8 +38,9 @@ impl Cache {
     /// Opens the cache and waits until no other set-up uses it.
     pub(crate) fn lock() -> Result<Self> {
         let root = root()?;
-        fs::create_dir_all(&root)
-            .with_context(|| format!("cannot create the cache {} (set {VARIABLE} to another folder)", root.display()))?;
+        fs::create_dir_all(&root).with_context(|| {
+            format!("cannot create the cache {} (set {VARIABLE} to another folder)", root.display())
+        })?;
         let path = root.join("lock");
         let lock = File::options()
             .create(true)
@@ -47,7 +50,8 @@ impl Cache {
             .with_context(|| format!("cannot open {}", path.display()))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             say(&format!("waiting for another set-up that uses {}", root.display()));
-            flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("cannot lock {}", path.display()))?;
+            flock(&lock, FlockOperation::LockExclusive)
+                .with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Ok(Self { root, _lock: lock })
     }
@@ -70,7 +74,8 @@ impl Cache {
         }
         fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         fill(&partial)?;
-        fs::rename(&partial, &done).with_context(|| format!("cannot rename {} into place", partial.display()))?;
+        fs::rename(&partial, &done)
+            .with_context(|| format!("cannot rename {} into place", partial.display()))?;
         Ok(done)
     }
 }

@@ -29,7 +29,7 @@ enum Verb {
     /// Make this machine ready: BPF core library, bpf-linker, Debian packages, kernels and modules of the lab.
     Setup(setup::Args),
     /// Build the release binaries (sets up what the build needs).
-    Build(build::Args),
+    Build,
     /// One real QEMU migration in the lab, traced live.
     Demo(demo::Args),
     /// Format, lints, unit tests, and real migrations compared with independent witnesses.
@@ -42,7 +42,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup(args) => setup::main(&args),
-        Verb::Build(args) => build::main(&args),
+        Verb::Build => build::main(),
         Verb::Demo(args) => demo::main(&args),
         Verb::Test(args) => test::main(&args),
         Verb::Lab(verb) => lab::main(verb),

@@ -32,11 +32,8 @@ impl Traced {
             CliError::failed(format!("cannot start {name}"), why, "check the command after `--` and PATH")
         };
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
-        let child = Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::from(stdout))
-            .spawn()
-            .map_err(cannot)?;
+        let child =
+            Command::new(program).args(arguments).stdout(Stdio::from(stdout)).spawn().map_err(cannot)?;
         Ok(Some(Self { name, child }))
     }
 

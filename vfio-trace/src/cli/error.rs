@@ -39,21 +39,25 @@ impl CliError {
 
 impl From<LiveError> for CliError {
     fn from(error: LiveError) -> Self {
-        let binary = std::env::current_exe().map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
+        let binary = std::env::current_exe()
+            .map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
         let (code, todo) = match &error {
-            LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == Cap::SysAdmin) => {
-                (NOT_PERMITTED, "run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2".to_owned())
-            },
+            LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == Cap::SysAdmin) => (
+                NOT_PERMITTED,
+                "run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2".to_owned(),
+            ),
             LiveError::NotPermitted(_) => {
                 (NOT_PERMITTED, format!("run it as root, or once: {}", setcap_line(&binary)))
             },
             LiveError::Lockdown => (
                 NOT_PERMITTED,
-                "boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)".to_owned(),
+                "boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)"
+                    .to_owned(),
             ),
-            LiveError::NotSupported(_) => {
-                (NOT_SUPPORTED, "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned())
-            },
+            LiveError::NotSupported(_) => (
+                NOT_SUPPORTED,
+                "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned(),
+            ),
             LiveError::Load(_) | LiveError::Poll(_) => (
                 NOT_SUPPORTED,
                 "check that the kernel is 5.15 or newer and that nothing (a container, a security module) \

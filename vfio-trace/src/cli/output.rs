@@ -19,7 +19,9 @@ impl Color {
     pub(super) fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
             // https://no-color.org: present and not empty.
-            Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Self::Auto => {
+                stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            },
             Self::Always => true,
             Self::Never => false,
         }

@@ -109,7 +109,10 @@ pub(super) fn main(args: Args) -> Result<u8, CliError> {
 
 fn clock(id: ClockId) -> u64 {
     let now = clock_gettime(id);
-    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+    u64::try_from(now.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn mono_ns() -> u64 {
@@ -298,7 +301,8 @@ enum End {
 }
 
 async fn run(mut args: Args) -> Result<u8, CliError> {
-    let cannot_signal = |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
+    let cannot_signal =
+        |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
     let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
@@ -348,17 +352,14 @@ async fn run(mut args: Args) -> Result<u8, CliError> {
         }
     };
 
-    let mut status = None;
-    if let Some(traced) = &mut traced {
-        status = match end {
-            End::Command(status) => Some(status),
-            End::Signal(signal) => {
-                traced.signal(signal);
-                traced.grace().await
-            },
-            End::Enough => None,
-        };
-    }
+    let status = match (end, &mut traced) {
+        (End::Command(status), _) => Some(status),
+        (End::Signal(signal), Some(traced)) => {
+            traced.signal(signal);
+            traced.grace().await
+        },
+        (End::Signal(_), None) | (End::Enough, _) => None,
+    };
     live.disable()?;
     let ended_ns = mono_ns();
     while tail.pump(&mut live, verbose)? {}
@@ -374,7 +375,12 @@ async fn run(mut args: Args) -> Result<u8, CliError> {
 }
 
 /// The account at the end.
-fn finish(tail: &mut Tail, probes: Vec<ProbeReport>, args: &Args, (began, ended): (u64, u64)) -> Result<(), CliError> {
+fn finish(
+    tail: &mut Tail,
+    probes: Vec<ProbeReport>,
+    args: &Args,
+    (began, ended): (u64, u64),
+) -> Result<(), CliError> {
     let summary = Summary::new(probes, tail.events, tail.shown, tail.undecoded, ended.saturating_sub(began));
     if let Sink::Ndjson(ndjson) = &tail.sink {
         let line = ndjson.summary(&summary, ended).map_err(unwritable)?;
@@ -394,11 +400,8 @@ fn finish(tail: &mut Tail, probes: Vec<ProbeReport>, args: &Args, (began, ended)
 
 async fn ended(traced: &mut Option<Traced>) -> ExitStatus {
     match traced {
-        Some(traced) => match traced.ended().await {
-            Ok(status) => status,
-            // wait(2) on one's own child does not fail; if it does, there is nothing to wait for.
-            Err(_) => ExitStatus::default(),
-        },
+        // wait(2) on one's own child does not fail; if it does, there is nothing to wait for.
+        Some(traced) => traced.ended().await.unwrap_or_default(),
         None => std::future::pending().await,
     }
 }

@@ -113,7 +113,11 @@ impl CapSet {
     pub fn missing_for_tracing(self, perf_wants_admin: bool) -> Vec<Missing> {
         let needed = [
             Missing { cap: Cap::Bpf, why: "eBPF programs and maps cannot be loaded", essential: true },
-            Missing { cap: Cap::Perfmon, why: "kprobes cannot be attached to kernel functions", essential: true },
+            Missing {
+                cap: Cap::Perfmon,
+                why: "kprobes cannot be attached to kernel functions",
+                essential: true,
+            },
             Missing {
                 cap: Cap::SysAdmin,
                 why: "kernel.perf_event_paranoid is above 2, where Debian's kernels ask for it before any kprobe; \
@@ -173,7 +177,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_told() {
         assert_eq!(CapSet::parse_status(ROOT).unwrap().missing_for_tracing(false), []);
-        let missing: Vec<_> = CapSet::default().missing_for_tracing(false).iter().map(|need| need.cap).collect();
+        let missing: Vec<_> =
+            CapSet::default().missing_for_tracing(false).iter().map(|need| need.cap).collect();
         assert_eq!(missing, [Cap::Bpf, Cap::Perfmon, Cap::Syslog]);
         let admin = CapSet::of(&[Cap::SysAdmin]);
         assert_eq!(
@@ -185,7 +190,10 @@ mod tests {
         assert_eq!(root.tracing_part(false), [Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
         assert_eq!(root.tracing_part(true), [Cap::SysAdmin, Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
         let split = CapSet::of(&[Cap::Perfmon, Cap::Bpf, Cap::Syslog]);
-        assert_eq!(split.missing_for_tracing(true).iter().map(|need| need.cap).collect::<Vec<_>>(), [Cap::SysAdmin]);
+        assert_eq!(
+            split.missing_for_tracing(true).iter().map(|need| need.cap).collect::<Vec<_>>(),
+            [Cap::SysAdmin]
+        );
         assert_eq!(CapSet::parse_status("CapEff: what"), None);
     }
 

@@ -78,7 +78,10 @@ pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<Hidden> {
 /// have levels of `kernel.perf_event_paranoid` above upstream's 2 (Debian: 3, its default), and Debian's patch to
 /// `perf_event_open()` checks that capability there.
 pub fn perf_wants_admin(files: &KernelFiles) -> bool {
-    files.line("/proc/sys/kernel/perf_event_paranoid").and_then(|text| text.parse::<i64>().ok()).is_some_and(|level| level > 2)
+    files
+        .line("/proc/sys/kernel/perf_event_paranoid")
+        .and_then(|text| text.parse::<i64>().ok())
+        .is_some_and(|level| level > 2)
 }
 
 #[cfg(test)]

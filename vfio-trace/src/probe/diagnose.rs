@@ -19,7 +19,9 @@ pub(super) fn is_denied(error: &SysError) -> bool {
 pub(super) fn explain(target: &Target, error: &SysError) -> String {
     let meaning = match error.errno() {
         ENOENT => match &target.module {
-            Some(module) => format!("no such function: module {module} is not loaded, or the compiler inlined it"),
+            Some(module) => {
+                format!("no such function: module {module} is not loaded, or the compiler inlined it")
+            },
             None => "no such function: the compiler inlined it, or it is not in this kernel".to_owned(),
         },
         EACCES | EPERM => "not permitted: CAP_PERFMON and CAP_BPF are needed, and CAP_SYS_ADMIN where \

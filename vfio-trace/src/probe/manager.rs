@@ -1,6 +1,9 @@
 //! Keeps the attached probes in step with the kernel: attaches, detaches, and knows what became of each.
 
-use std::{collections::HashMap, os::fd::{AsFd as _, OwnedFd}};
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use vfio_trace_common::{
     role::Role,
@@ -53,7 +56,9 @@ impl Probe {
 
     /// Calls missed by its links; `None` where the kernel does not tell.
     fn missed(&self) -> Option<u64> {
-        self.links.iter().try_fold(self.missed_before, |sum, link| Some(sum.saturating_add(sys::missed(link.as_fd())?)))
+        self.links
+            .iter()
+            .try_fold(self.missed_before, |sum, link| Some(sum.saturating_add(sys::missed(link.as_fd())?)))
     }
 
     fn detach(&mut self, reason: String) {
@@ -105,13 +110,13 @@ pub struct Manager {
     pmu: Option<Pmu>,
     probes: Vec<Probe>,
     /// Pointers that were looked up, so that each is tried once per load of its module.
-    pointers: HashMap<(Role, u64), ()>,
+    pointers: HashSet<(Role, u64)>,
 }
 
 impl Manager {
     /// A manager without probes.
     pub fn new(programs: Programs, files: &KernelFiles) -> Self {
-        Self { programs, pmu: Pmu::read(files), probes: Vec::new(), pointers: HashMap::new() }
+        Self { programs, pmu: Pmu::read(files), probes: Vec::new(), pointers: HashSet::new() }
     }
 
     /// The programs.
@@ -143,7 +148,9 @@ impl Manager {
                 Planned::Attach(target) => self.attach(target, &mut changes),
                 Planned::Without { role, symbol, module, reason } => {
                     let probe = self.entry(*role, symbol, module.as_deref());
-                    if let Some(probe) = probe && probe.links.is_empty() {
+                    if let Some(probe) = probe
+                        && probe.links.is_empty()
+                    {
                         probe.reason = Some(reason.clone());
                     }
                 },
@@ -155,16 +162,17 @@ impl Manager {
     /// Whether a pointer still has to be resolved and attached for a role.
     pub fn is_new_pointer(&self, role: Role, address: u64) -> bool {
         address != 0
-            && !self.pointers.contains_key(&(role, address))
-            && !self.probes.iter().any(|probe| {
-                probe.role == role && probe.address == Some(address) && !probe.links.is_empty()
-            })
+            && !self.pointers.contains(&(role, address))
+            && !self
+                .probes
+                .iter()
+                .any(|probe| probe.role == role && probe.address == Some(address) && !probe.links.is_empty())
     }
 
     /// Attaches a function that was met through a pointer.
     pub fn attach_pointer(&mut self, role: Role, address: u64, target: Option<Target>) -> Changes {
         let mut changes = Changes::default();
-        self.pointers.insert((role, address), ());
+        self.pointers.insert((role, address));
         if let Some(target) = target {
             self.attach(&target, &mut changes);
         }
@@ -173,24 +181,23 @@ impl Manager {
 
     /// The probe of a function, made if it is new; `None` if there are too many.
     fn entry(&mut self, role: Role, symbol: &str, module: Option<&str>) -> Option<&mut Probe> {
-        let at = match self.probes.iter().position(|probe| probe.is(role, symbol, module)) {
-            Some(at) => at,
-            None => {
-                // Slot 0 is nobody's.
-                let slot = u16::try_from(self.probes.len() + 1).ok().filter(|slot| u32::from(*slot) < MAX_PROBES)?;
-                self.probes.push(Probe {
-                    role,
-                    symbol: symbol.to_owned(),
-                    module: module.map(str::to_owned),
-                    address: None,
-                    slot,
-                    links: Vec::new(),
-                    missed_before: 0,
-                    reason: None,
-                });
-                self.probes.len() - 1
-            },
-        };
+        let known = self.probes.iter().position(|probe| probe.is(role, symbol, module));
+        if known.is_none() {
+            // Slot 0 is nobody's.
+            let slot =
+                u16::try_from(self.probes.len() + 1).ok().filter(|slot| u32::from(*slot) < MAX_PROBES)?;
+            self.probes.push(Probe {
+                role,
+                symbol: symbol.to_owned(),
+                module: module.map(str::to_owned),
+                address: None,
+                slot,
+                links: Vec::new(),
+                missed_before: 0,
+                reason: None,
+            });
+        }
+        let at = known.unwrap_or(self.probes.len() - 1);
         self.probes.get_mut(at)
     }
 
@@ -290,7 +297,10 @@ impl Manager {
                     hits,
                     records,
                     lost,
-                    missed: probe.missed().zip(recursion).map(|(missed, recursion)| missed.saturating_add(recursion)),
+                    missed: probe
+                        .missed()
+                        .zip(recursion)
+                        .map(|(missed, recursion)| missed.saturating_add(recursion)),
                     unmatched,
                 }
             })

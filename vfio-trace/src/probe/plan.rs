@@ -112,18 +112,23 @@ fn core_function(function: &CoreFunction) -> Planned {
     match &function.status {
         CoreStatus::Ok => Planned::Attach(Target::from_core(function)),
         CoreStatus::Unverified if stable => Planned::Attach(Target::from_core(function)),
-        CoreStatus::Unverified | CoreStatus::PrototypeDiffers { .. } | CoreStatus::Absent { .. } => Planned::Without {
-            role: function.role,
-            symbol: function.name.to_owned(),
-            module: function.module.clone(),
-            reason: function.status.to_string(),
+        CoreStatus::Unverified | CoreStatus::PrototypeDiffers { .. } | CoreStatus::Absent { .. } => {
+            Planned::Without {
+                role: function.role,
+                symbol: function.name.to_owned(),
+                module: function.module.clone(),
+                reason: function.status.to_string(),
+            }
         },
     }
 }
 
 fn driver_functions(driver: &DriverFunctions) -> impl Iterator<Item = Planned> {
     let module = driver.module.as_deref();
-    let there = driver.functions.iter().map(move |candidate| Planned::Attach(Target::from_candidate(module, candidate)));
+    let there = driver
+        .functions
+        .iter()
+        .map(move |candidate| Planned::Attach(Target::from_candidate(module, candidate)));
     let gone = driver.excluded.iter().map(move |excluded| Planned::Without {
         role: excluded.role,
         symbol: excluded.name.clone(),

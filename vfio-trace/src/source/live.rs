@@ -77,7 +77,11 @@ pub struct Live {
 
 impl Live {
     /// Loads the programs and attaches all probes; nothing is counted before [`Self::enable`]. Needs a tokio runtime.
-    pub fn open(files: KernelFiles, options: LoadOptions, log: Option<BoxedLog>) -> Result<(Self, Changes), LiveError> {
+    pub fn open(
+        files: KernelFiles,
+        options: LoadOptions,
+        log: Option<BoxedLog>,
+    ) -> Result<(Self, Changes), LiveError> {
         let held = CapSet::effective(&files);
         let missing: Vec<Missing> =
             held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
@@ -90,7 +94,8 @@ impl Live {
         }
         if files.line("/sys/bus/event_source/devices/kprobe/type").is_none() {
             return Err(LiveError::NotSupported(
-                "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)".to_owned(),
+                "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)"
+                    .to_owned(),
             ));
         }
         let mut programs = Programs::load(options)?;
@@ -99,13 +104,17 @@ impl Live {
         programs.set_layout(&facts.layout)?;
         let mut manager = Manager::new(programs, &files);
         let changes = manager.reconcile(&plan(&facts), |_| false);
-        if manager.attached() == 0 && let Some((function, reason)) = changes.failed.first() {
+        if manager.attached() == 0
+            && let Some((function, reason)) = changes.failed.first()
+        {
             let missing = held.missing_for_tracing(facts.perf_wants_admin);
             let admin: Vec<Missing> = missing.into_iter().filter(|need| need.cap == Cap::SysAdmin).collect();
             if changes.denied && !admin.is_empty() {
                 return Err(LiveError::NotPermitted(admin));
             }
-            return Err(LiveError::NotSupported(format!("no function could be probed; {function}: {reason}")));
+            return Err(LiveError::NotSupported(format!(
+                "no function could be probed; {function}: {reason}"
+            )));
         }
         Ok((Self { files, facts, manager, ring, log, rescanned: Instant::now() }, changes))
     }
@@ -149,7 +158,9 @@ impl Live {
         }
         let ring = self.ring.get_mut();
         let mut records = Vec::new();
-        while records.len() < BATCH && let Some(item) = ring.next() {
+        while records.len() < BATCH
+            && let Some(item) = ring.next()
+        {
             records.push(Bytes::copy_from_slice(&item));
         }
         records
@@ -199,7 +210,9 @@ impl Live {
             }
             let known = self.facts.kallsyms.as_ref().ok().and_then(|symbols| symbols.resolve(address));
             let symbol = known.or_else(|| {
-                Kallsyms::resolve_many(&self.files, &[address]).ok().and_then(|found| found.into_iter().next().flatten())
+                Kallsyms::resolve_many(&self.files, &[address])
+                    .ok()
+                    .and_then(|found| found.into_iter().next().flatten())
             });
             let target = symbol.map(|symbol| Target::from_pointer(role, symbol));
             all.extend(self.manager.attach_pointer(role, address, target));

@@ -124,7 +124,14 @@ pub fn attach_kprobe(
     }
     // SAFETY: `attr` and `name` outlive the call, and `size` says how much of `attr` may be read.
     let event = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const attr, ALL_THREADS, CPU_0, NO_GROUP, PERF_FLAG_FD_CLOEXEC)
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            ALL_THREADS,
+            CPU_0,
+            NO_GROUP,
+            PERF_FLAG_FD_CLOEXEC,
+        )
     };
     drop(name);
     let event = owned(event, "perf_event_open")?;
@@ -136,7 +143,8 @@ pub fn attach_kprobe(
         cookie,
     };
     // SAFETY: `attr` outlives the call and its size is given.
-    let link = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
+    let link =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
     // The link keeps the event.
     owned(link, "bpf(BPF_LINK_CREATE)")
 }
@@ -181,7 +189,11 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> Result<(T, usize), SysError> {
     // SAFETY: both outlive the call; the kernel writes at most `info_len` bytes, all of which are plain integers.
     let ret =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<GetInfo>()) };
-    if ret < 0 { Err(SysError::last("bpf(BPF_OBJ_GET_INFO_BY_FD)")) } else { Ok((info, attr.info_len as usize)) }
+    if ret < 0 {
+        Err(SysError::last("bpf(BPF_OBJ_GET_INFO_BY_FD)"))
+    } else {
+        Ok((info, attr.info_len as usize))
+    }
 }
 
 /// How often the probe of a link was missed (`bpf_link_info.perf_event.kprobe.missed`, Linux 6.7); `None` where the
@@ -196,15 +208,10 @@ pub fn missed(link: BorrowedFd<'_>) -> Option<u64> {
 
 /// `bpf_prog_info` up to `recursion_misses`.
 #[repr(C)]
+#[derive(Default)]
 struct ProgInfo {
     before: [u64; 26],
     recursion_misses: u64,
-}
-
-impl Default for ProgInfo {
-    fn default() -> Self {
-        Self { before: [0; 26], recursion_misses: 0 }
-    }
 }
 
 const _: () = assert!(std::mem::offset_of!(ProgInfo, recursion_misses) == 208);

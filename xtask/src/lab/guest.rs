@@ -1,10 +1,6 @@
 //! What the guest's scripts are told: where things are, and the command.
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::Path,
-};
+use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -21,7 +17,10 @@ pub(super) fn write(share: &Path, kernel: &Kernel, command: Option<&[OsString]>)
     let cwd = std::env::current_dir().context("cannot tell the current folder")?;
     let mut parameters = String::new();
     let mut set = |name: &str, value: &std::ffi::OsStr| {
-        parameters += &format!("{name}={}\n", shell_quote(value));
+        parameters.push_str(name);
+        parameters.push('=');
+        parameters.push_str(&shell_quote(value));
+        parameters.push('\n');
     };
     set("lab_modules", kernel.lib_modules().as_os_str());
     set("lab_bin", bin.as_os_str());

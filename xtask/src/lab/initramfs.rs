@@ -20,7 +20,8 @@ const FOLDER: u32 = 0o040_755;
 
 /// The module files, in the order in which they must be loaded.
 fn module_files(kernel: &Kernel) -> Result<Vec<PathBuf>> {
-    let mut command = Command::new(cmd::find("modprobe").context("modprobe is missing: run `cargo xtask setup`")?);
+    let mut command =
+        Command::new(cmd::find("modprobe").context("modprobe is missing: run `cargo xtask setup`")?);
     let root = kernel.lib_modules();
     let root = root.ancestors().nth(2).context("no root above lib/modules")?;
     command.arg("-d").arg(root).args(["-S", &kernel.release, "--show-depends", "-a"]).args(MODULES);

@@ -94,7 +94,11 @@ fn run(args: RunArgs) -> Result<ExitCode> {
     };
     let run = vm::run(&request, std::io::stdout(), std::io::stderr())?;
     let boot = run.ready_after.map_or_else(|| "-".to_owned(), |boot| format!("{:.1} s", boot.as_secs_f64()));
-    say(&format!("lab: {} (boot to command {boot}, all {:.1} s)", run.outcome, start.elapsed().as_secs_f64()));
+    say(&format!(
+        "lab: {} (boot to command {boot}, all {:.1} s)",
+        run.outcome,
+        start.elapsed().as_secs_f64()
+    ));
     for line in &run.warnings {
         say(&format!("lab: guest kernel: {line}"));
     }

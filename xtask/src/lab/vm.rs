@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fmt, fs,
-    io::{BufRead as _, BufReader, Read, Write},
+    io::{BufRead as _, BufReader, Read as _, Write},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -23,8 +23,18 @@ use crate::{
 };
 
 /// Software emulation: /dev/kvm, where it exists, may not run a stock kernel. No microvm: a third of its boots hang.
-const MACHINE: &[&str] =
-    &["-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-nodefaults", "-no-user-config", "-display", "none"];
+const MACHINE: &[&str] = &[
+    "-accel",
+    "tcg,thread=multi",
+    "-M",
+    "q35",
+    "-cpu",
+    "max",
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+];
 
 /// `oops=panic panic=-1` with `-no-reboot`: a broken guest kernel ends the VM at once instead of limping on. The rest
 /// saves boot time.
@@ -51,7 +61,7 @@ pub(crate) struct Request<'kernel> {
 impl<'kernel> Request<'kernel> {
     /// A request with the defaults.
     pub(crate) fn new(kernel: &'kernel Kernel, command: Vec<OsString>) -> Self {
-        Self { kernel, command, memory: 2048, timeout: Duration::from_secs(300), results: None }
+        Self { kernel, command, memory: 2048, timeout: Duration::from_mins(5), results: None }
     }
 }
 
@@ -91,7 +101,8 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let when = |started: &bool| if *started { "while the command ran" } else { "before the command started" };
+        let when =
+            |started: &bool| if *started { "while the command ran" } else { "before the command started" };
         match self {
             Self::Exited(code) => write!(f, "command exited with {code}"),
             Self::TimedOut { started, console } => {
@@ -154,13 +165,22 @@ fn qemu(kernel: &Kernel, memory: u32, scratch: &Scratch, results: &Path) -> Resu
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(MACHINE);
     command.args(["-smp", "2", "-no-reboot", "-m", &memory.to_string()]);
-    command.arg("-kernel").arg(kernel.vmlinux()).arg("-initrd").arg(initrd).args(["-append", KERNEL_ARGUMENTS]);
+    command
+        .arg("-kernel")
+        .arg(kernel.vmlinux())
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", KERNEL_ARGUMENTS]);
     command.arg("-serial").arg(format!("file:{}", scratch.path("console").display()));
     command.args(["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"]);
     command.args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
-    command.arg("-fsdev").arg(format!("local,id=lab,path={},security_model=none,multidevs=remap", share.display()));
+    command
+        .arg("-fsdev")
+        .arg(format!("local,id=lab,path={},security_model=none,multidevs=remap", share.display()));
     command.args(["-device", "virtio-9p-pci,fsdev=lab,mount_tag=lab", "-device", "virtio-serial-pci"]);
-    command.arg("-fsdev").arg(format!("local,id=results,path={},security_model=none,multidevs=remap", results.display()));
+    command
+        .arg("-fsdev")
+        .arg(format!("local,id=results,path={},security_model=none,multidevs=remap", results.display()));
     command.args(["-device", "virtio-9p-pci,fsdev=results,mount_tag=results"]);
     Ok(command)
 }
@@ -168,7 +188,8 @@ fn qemu(kernel: &Kernel, memory: u32, scratch: &Scratch, results: &Path) -> Resu
 /// A port of the guest: the host listens, QEMU connects.
 fn port(command: &mut Command, scratch: &Scratch, name: &str) -> Result<UnixListener> {
     let path = scratch.path(name);
-    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     command.arg("-chardev").arg(format!("socket,id={name},path={}", path.display()));
     command.arg("-device").arg(format!("virtserialport,chardev={name},name={name}"));
     Ok(listener)
@@ -178,7 +199,7 @@ fn port(command: &mut Command, scratch: &Scratch, name: &str) -> Result<UnixList
 fn forward(listener: UnixListener, mut to: impl Write + Send + 'static) -> JoinHandle<()> {
     thread::spawn(move || {
         let Ok((mut from, _)) = listener.accept() else { return };
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 1 << 16];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
                 break;
@@ -216,7 +237,11 @@ fn control(listener: UnixListener) -> Receiver<Control> {
 
 fn console_lines(scratch: &Scratch) -> Vec<String> {
     let bytes = fs::read(scratch.path("console")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 fn fatal_line(console: &[String]) -> Option<String> {
@@ -230,18 +255,15 @@ pub(crate) fn run(
     stderr: impl Write + Send + 'static,
 ) -> Result<Run> {
     let mut outputs = Some((stdout, stderr));
-    loop {
-        let run = once(request, &mut outputs)?;
-        // About one boot in ninety QEMU itself dies early under emulation (QEMU issue 1921); nothing ran yet, so once
-        // more is no cheating. It is tried again only while the outputs are untouched.
-        match &run.outcome {
-            Outcome::Died { started: false, said } if outputs.is_some() => {
-                say(&format!("lab: QEMU died while booting ({said}); trying once more"));
-                let retry = once(request, &mut outputs)?;
-                return Ok(retry);
-            },
-            _ => return Ok(run),
-        }
+    let run = once(request, &mut outputs)?;
+    // About one boot in ninety QEMU itself dies early under emulation (QEMU issue 1921). The command had not started
+    // and the outputs are untouched, so once more is no cheating.
+    match &run.outcome {
+        Outcome::Died { started: false, said } if outputs.is_some() => {
+            say(&format!("lab: QEMU died while booting ({said}); trying once more"));
+            once(request, &mut outputs)
+        },
+        _ => Ok(run),
     }
 }
 
@@ -342,7 +364,11 @@ pub(crate) fn shell(kernel: &Kernel, memory: u32) -> Result<ExitCode> {
     let mut command = qemu(kernel, memory, &scratch, &results)?;
     guest::write(&scratch.path("share"), kernel, None)?;
     command.args(["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]);
-    say(&format!("lab: {} is booting; $LAB_RESULTS is {}; the VM ends with the shell", kernel.release, results.display()));
+    say(&format!(
+        "lab: {} is booting; $LAB_RESULTS is {}; the VM ends with the shell",
+        kernel.release,
+        results.display()
+    ));
     cmd::run_loud(&mut command)?;
     Ok(ExitCode::SUCCESS)
 }

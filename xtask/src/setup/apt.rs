@@ -47,9 +47,14 @@ fn parse_deb822(text: &str) -> Vec<Source> {
             }
         }
         let words = |key: &str| -> Vec<String> {
-            fields.get(key).map(|value| value.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+            fields
+                .get(key)
+                .map(|value| value.split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default()
         };
-        if fields.get("enabled").is_some_and(|value| value == "no") || !words("types").iter().any(|t| t == "deb") {
+        if fields.get("enabled").is_some_and(|value| value == "no")
+            || !words("types").iter().any(|t| t == "deb")
+        {
             continue;
         }
         for uri in words("uris") {
@@ -113,7 +118,8 @@ fn derive(sources: &[Source], codename: &str) -> Result<String> {
     let archive = sources
         .iter()
         .find(|source| {
-            source.suites.iter().any(|suite| suite == codename) && source.components.iter().any(|c| c == "main")
+            source.suites.iter().any(|suite| suite == codename)
+                && source.components.iter().any(|c| c == "main")
         })
         .with_context(|| {
             format!(
@@ -124,14 +130,13 @@ fn derive(sources: &[Source], codename: &str) -> Result<String> {
     let security_uri = sources
         .iter()
         .find(|source| source.suites.iter().any(|suite| suite == &format!("{codename}-security")))
-        .map_or_else(|| format!("{}-security", archive.uri.trim_end_matches('/')), |source| source.uri.clone());
+        .map_or_else(
+            || format!("{}-security", archive.uri.trim_end_matches('/')),
+            |source| source.uri.clone(),
+        );
     let options = archive.signed_by.as_ref().map_or_else(String::new, |key| format!(" [signed-by={key}]"));
-    let mut list = String::new();
-    for suite in SUITES {
-        list += &format!("deb{options} {} {suite} main\n", archive.uri);
-    }
-    list += &format!("deb{options} {security_uri} {SECURITY_SUITE} main\n");
-    Ok(list)
+    let main = SUITES.iter().map(|suite| format!("deb{options} {} {suite} main\n", archive.uri));
+    Ok(main.chain([format!("deb{options} {security_uri} {SECURITY_SUITE} main\n")]).collect())
 }
 
 /// `ID` and `VERSION_CODENAME` of this system.
@@ -171,7 +176,8 @@ impl Apt {
         );
         let dir = cache.path("apt");
         for folder in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(dir.join(folder)).with_context(|| format!("cannot create {}", dir.display()))?;
+            fs::create_dir_all(dir.join(folder))
+                .with_context(|| format!("cannot create {}", dir.display()))?;
         }
         let list = derive(&system_sources(Path::new("/etc/apt")), &codename)?;
         fs::write(dir.join("sources.list"), list).context("cannot write the sources list")?;
@@ -266,9 +272,7 @@ impl Apt {
         }
         command.arg("install").args(packages);
         if !rustix::process::geteuid().is_root() {
-            if cmd::find("sudo").is_none()
-                || cmd::run(Command::new("sudo").args(["-n", "true"])).is_err()
-            {
+            if cmd::find("sudo").is_none() || cmd::run(Command::new("sudo").args(["-n", "true"])).is_err() {
                 bail!(
                     "the lab needs Debian packages and installing them needs root: \
                      run `sudo apt-get install {}` yourself (QEMU 9.1 or newer: on Debian 12 from backports), \
@@ -277,7 +281,9 @@ impl Apt {
                 );
             }
             let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive"]).arg(command.get_program()).args(command.get_args());
+            sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive"])
+                .arg(command.get_program())
+                .args(command.get_args());
             command = sudo;
         }
         cmd::run(&mut command).context("apt-get could not install them")?;
@@ -320,7 +326,9 @@ mod tests {
     #[test]
     fn both_formats_name_the_mirror() {
         let list = derive(&parse_deb822(DEB822), "bookworm").unwrap();
-        assert!(list.contains("deb [signed-by=/usr/share/keyrings/k.gpg] http://mirror.test/debian trixie-backports main\n"));
+        assert!(list.contains(
+            "deb [signed-by=/usr/share/keyrings/k.gpg] http://mirror.test/debian trixie-backports main\n"
+        ));
         assert!(list.contains("http://mirror.test/sec bookworm-security main\n"));
         assert!(!list.contains("off.test"));
 
@@ -328,7 +336,10 @@ mod tests {
         let sources = parse_one_line(old);
         assert_eq!(sources.len(), 1);
         let list = derive(&sources, "bookworm").unwrap();
-        assert!(list.contains("deb [signed-by=/k] http://m.test/debian-security bookworm-security main\n"), "{list}");
+        assert!(
+            list.contains("deb [signed-by=/k] http://m.test/debian-security bookworm-security main\n"),
+            "{list}"
+        );
     }
 
     #[test]

@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn qemu_versions() {
-        assert_eq!(parse_qemu_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds)\nCopyright"), Some((10, 0)));
+        assert_eq!(
+            parse_qemu_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds)\nCopyright"),
+            Some((10, 0))
+        );
         assert_eq!(parse_qemu_version("QEMU emulator version 7.2.19"), Some((7, 2)));
         assert_eq!(parse_qemu_version("no such thing"), None);
     }

@@ -41,10 +41,8 @@ struct Module {
     source: &'static str,
 }
 
-const SERIES: &[Series] = &[Series {
-    name: "6.12",
-    modules: &[Module { name: "mtty", source: "samples/vfio-mdev/mtty.c" }],
-}];
+const SERIES: &[Series] =
+    &[Series { name: "6.12", modules: &[Module { name: "mtty", source: "samples/vfio-mdev/mtty.c" }] }];
 
 /// What of the kernel source is kept: the samples we build, and VFIO itself for whoever wants to read along.
 const SOURCE_PARTS: &[&str] = &["samples/vfio-mdev/*", "drivers/vfio/*", "include/uapi/linux/vfio.h"];
@@ -219,8 +217,7 @@ fn only_file(dir: &Path, prefix: &str) -> Result<PathBuf> {
 /// Takes the parts that the lab needs out of the package's tarball.
 fn unpack_source(deb: &Path, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let patterns: Vec<String> =
-        SOURCE_PARTS.iter().map(|part| format!("'*/{part}'")).collect();
+    let patterns: Vec<String> = SOURCE_PARTS.iter().map(|part| format!("'*/{part}'")).collect();
     let script = format!(
         "set -e; dpkg-deb --fsys-tarfile \"$1\" | tar -xOf - --wildcards './usr/src/*.tar.xz' | xz -dc -T0 \
          | tar -xf - -C \"$2\" --strip-components=1 --wildcards {}",
@@ -233,10 +230,10 @@ fn unpack_source(deb: &Path, dir: &Path) -> Result<()> {
 
 /// Debian's headers name each other by absolute path; here they live elsewhere.
 fn relocate_headers(dir: &Path, home: &Path) -> Result<()> {
-    let makefile = only_file(&dir.join("usr/src"), "linux-headers-")
-        .and_then(|_| headers_dir(dir))?
-        .join("Makefile");
-    let text = fs::read_to_string(&makefile).with_context(|| format!("cannot read {}", makefile.display()))?;
+    let makefile =
+        only_file(&dir.join("usr/src"), "linux-headers-").and_then(|_| headers_dir(dir))?.join("Makefile");
+    let text =
+        fs::read_to_string(&makefile).with_context(|| format!("cannot read {}", makefile.display()))?;
     let moved = text.replace("/usr/src/", &format!("{}/", home.join("usr/src").display()));
     fs::write(&makefile, moved).with_context(|| format!("cannot write {}", makefile.display()))
 }
@@ -263,7 +260,8 @@ fn build_module(kernel: &Kernel, series: &Series, module: &Module) -> Result<()>
     let source = kernel.dir.join("source").join(module.source);
     fs::copy(&source, work.join(format!("{}.c", module.name)))
         .with_context(|| format!("cannot copy {}", source.display()))?;
-    fs::write(work.join("Makefile"), format!("obj-m := {}.o\n", module.name)).context("cannot write a Makefile")?;
+    fs::write(work.join("Makefile"), format!("obj-m := {}.o\n", module.name))
+        .context("cannot write a Makefile")?;
     cmd::run(
         Command::new("make")
             .arg("-C")

@@ -59,7 +59,8 @@ pub(crate) fn source(archive: &Archive<'_>) -> Result<()> {
     }
     // rustup would stumble over a link that a cleaned cache left behind.
     if target.is_symlink() {
-        fs::remove_file(&target).with_context(|| format!("cannot remove the stale link {}", target.display()))?;
+        fs::remove_file(&target)
+            .with_context(|| format!("cannot remove the stale link {}", target.display()))?;
     }
     say("rust-src: asking rustup");
     if cmd::run(Command::new("rustup").args(["component", "add", "rust-src"])).is_ok() && has_core(&target) {

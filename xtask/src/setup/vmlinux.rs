@@ -53,7 +53,12 @@ pub(crate) fn extract(bzimage: &Path, elf: &Path) -> Result<()> {
         .stdout(output)
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
-    child.stdin.take().context("no pipe")?.write_all(payload).with_context(|| format!("{program} stopped early"))?;
+    child
+        .stdin
+        .take()
+        .context("no pipe")?
+        .write_all(payload)
+        .with_context(|| format!("{program} stopped early"))?;
     ensure!(child.wait()?.success(), "{program} could not decompress {}", bzimage.display());
     let head = fs::read(elf)?;
     ensure!(head.starts_with(b"\x7fELF"), "{} holds no ELF kernel", bzimage.display());

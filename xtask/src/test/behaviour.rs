@@ -24,7 +24,8 @@ pub(super) fn checks() -> Vec<Check> {
 
 /// Runs a script in which `code NAME COMMAND…` keeps a command's exit code and streams under a name.
 fn run(lab: &Lab, name: &str, script: &str) -> Result<Guest> {
-    let prelude = "cd $LAB_RESULTS; code() { name=$1; shift; \"$@\" >$name.out 2>$name.err; echo $? >$name.code; }\n";
+    let prelude =
+        "cd $LAB_RESULTS; code() { name=$1; shift; \"$@\" >$name.out 2>$name.err; echo $? >$name.code; }\n";
     lab.run(name, &format!("{prelude}{script}"))
 }
 
@@ -84,16 +85,23 @@ fn filters(lab: &Lab) -> Result<Found> {
     ensure!(traced(&guest, "pid")?.events.is_empty(), "events of process 1?");
     let count = traced(&guest, "count")?;
     ensure!(count.events.len() == 3, "--count 3 showed {} events", count.events.len());
-    let duration = traced(&guest, "duration")?.summary.get("duration_ns").and_then(Value::as_u64).unwrap_or(0);
+    let duration =
+        traced(&guest, "duration")?.summary.get("duration_ns").and_then(Value::as_u64).unwrap_or(0);
     ensure!((700_000_000..5_000_000_000).contains(&duration), "--duration 700ms took {duration} ns");
 
     code(&guest, "text", 0)?;
     let lines = guest.file("text.out")?;
     ensure!(lines.starts_with("TIME"), "the text has no header");
-    ensure!(lines.contains("STOP → STOP_COPY") && lines.contains("target STOP_COPY"), "no arc in the text:\n{lines}");
+    ensure!(
+        lines.contains("STOP → STOP_COPY") && lines.contains("target STOP_COPY"),
+        "no arc in the text:\n{lines}"
+    );
     ensure!(!lines.contains('\u{1b}'), "colours without a terminal");
     let account = guest.file("text.err")?;
-    ensure!(account.contains("0 lost, 0 missed") && account.contains("mtty_save_read"), "no account:\n{account}");
+    ensure!(
+        account.contains("0 lost, 0 missed") && account.contains("mtty_save_read"),
+        "no account:\n{account}"
+    );
     code(&guest, "quiet", 0)?;
     ensure!(!guest.file("quiet.err")?.contains("lost"), "--quiet gave an account");
     code(&guest, "color", 0)?;
@@ -103,8 +111,14 @@ fn filters(lab: &Lab) -> Result<Found> {
     code(&guest, "usage", 2)?;
     ensure!(guest.file("usage.err")?.contains("nonsense"), "a wrong kind is not named");
     code(&guest, "missing", 1)?;
-    ensure!(guest.file("missing.err")?.contains("cannot start no-such-command"), "a wrong command is not named");
-    Ok(Found::one(format!("{} events unfiltered; device, kind, pid, count, duration, colours, exit codes", plain.events.len())))
+    ensure!(
+        guest.file("missing.err")?.contains("cannot start no-such-command"),
+        "a wrong command is not named"
+    );
+    Ok(Found::one(format!(
+        "{} events unfiltered; device, kind, pid, count, duration, colours, exit codes",
+        plain.events.len()
+    )))
 }
 
 fn signals(lab: &Lab) -> Result<Found> {
@@ -125,7 +139,10 @@ fn signals(lab: &Lab) -> Result<Found> {
         code(&guest, name, 0)?;
         let account = guest.file(&format!("{name}.err"))?;
         ensure!(account.contains("0 lost, 0 missed"), "SIG{name} ended without an account:\n{account}");
-        ensure!(guest.file(&format!("{name}.out"))?.contains("RESUMING → STOP"), "events are missing after SIG{name}");
+        ensure!(
+            guest.file(&format!("{name}.out"))?.contains("RESUMING → STOP"),
+            "events are missing after SIG{name}"
+        );
     }
     code(&guest, "child", 0)?;
     ensure!(guest.file("told")? == "told\n", "the signal was not passed on to the command");
@@ -138,7 +155,8 @@ fn privileges(lab: &Lab) -> Result<Found> {
     let with = |caps: &str| {
         let list: Vec<String> = caps.split_whitespace().map(|cap| format!("+{cap}")).collect();
         let list = list.join(",");
-        let keep = if list.is_empty() { String::new() } else { format!("--inh-caps {list} --ambient-caps {list}") };
+        let keep =
+            if list.is_empty() { String::new() } else { format!("--inh-caps {list} --ambient-caps {list}") };
         format!("setpriv --reuid 1000 --regid 1000 --clear-groups {keep} vfio-trace tail --duration 300ms")
     };
     let script = format!(
@@ -164,7 +182,9 @@ fn privileges(lab: &Lab) -> Result<Found> {
         }
     }
     code(&guest, "enough", 0)?;
-    Ok(Found::one("missing capabilities are named; CAP_BPF and CAP_PERFMON are enough with perf_event_paranoid 2"))
+    Ok(Found::one(
+        "missing capabilities are named; CAP_BPF and CAP_PERFMON are enough with perf_event_paranoid 2",
+    ))
 }
 
 /// No driver, no vfio even, when tracing starts; then the driver is loaded, used, unloaded, loaded again.
@@ -179,10 +199,17 @@ fn late(lab: &Lab) -> Result<Found> {
     let count = |kind: &str| late.events.iter().filter(|event| text(event, "kind") == Some(kind)).count();
     // Per round: RUNNING to STOP_COPY 3 arcs and back 3; to RESUMING 3 and on to RUNNING 3.
     ensure!(count("arc") == 24, "two rounds have 24 arcs, the trace has {}", count("arc"));
-    ensure!(count("set_state") == 8, "two rounds have 8 set_state calls, the trace has {}", count("set_state"));
+    ensure!(
+        count("set_state") == 8,
+        "two rounds have 8 set_state calls, the trace has {}",
+        count("set_state")
+    );
     ensure!(count("data_close") == 4, "two rounds close 4 data fds, the trace has {}", count("data_close"));
     let said = guest.file("late.err")?;
     ensure!(said.contains("vfio is not loaded yet"), "it does not say that it waits:\n{said}");
-    ensure!(said.contains("no longer probing mtty_set_state"), "it does not say that the driver went:\n{said}");
+    ensure!(
+        said.contains("no longer probing mtty_set_state"),
+        "it does not say that the driver went:\n{said}"
+    );
     Ok(Found::one("24 arcs of a driver that was loaded twice after the start"))
 }

@@ -85,14 +85,22 @@ pub(crate) fn with_mtty(traced: &Traced, log: &MttyLog) -> Result<Counts> {
             .collect();
         counts.arcs += same("arcs", device, &ours, &theirs)?;
 
-        let ours: Vec<String> = traced.of("set_state", device).map(|event| word(data(event), "target")).collect();
+        let ours: Vec<String> =
+            traced.of("set_state", device).map(|event| word(data(event), "target")).collect();
         let theirs: Vec<String> = witness.targets().iter().map(ToString::to_string).collect();
         counts.requests += same("set_state calls", device, &ours, &theirs)?;
 
         let ours: Vec<String> = traced
             .of("read", device)
             .map(data)
-            .map(|read| format!("{} of {} {}", word(read, "bytes"), word(read, "requested_bytes"), word(read, "errno")))
+            .map(|read| {
+                format!(
+                    "{} of {} {}",
+                    word(read, "bytes"),
+                    word(read, "requested_bytes"),
+                    word(read, "errno")
+                )
+            })
             .collect();
         let theirs: Vec<String> = witness
             .reads()
@@ -130,7 +138,10 @@ pub(crate) fn with_qmp(traced: &Traced, log: &QmpLog, pids: &BTreeMap<String, u6
         let mut ours: Vec<String> = traced
             .events
             .iter()
-            .filter(|event| text(event, "kind") == Some("set_state") && event.get("pid").and_then(Value::as_u64) == Some(*pid))
+            .filter(|event| {
+                text(event, "kind") == Some("set_state")
+                    && event.get("pid").and_then(Value::as_u64) == Some(*pid)
+            })
             .map(data)
             .filter(|state| text(state, "result") == Some("ok"))
             .map(|state| word(state, "target"))
@@ -151,7 +162,8 @@ pub(crate) fn with_qmp(traced: &Traced, log: &QmpLog, pids: &BTreeMap<String, u6
 /// Where each device was left, against what the kernel answered when asked afterwards.
 pub(crate) fn with_final_states(traced: &Traced, document: &str) -> Result<usize> {
     let document: Value = serde_json::from_str(document).context("final-states.json is not JSON")?;
-    let devices = document.get("devices").and_then(Value::as_array).context("final-states.json lists no devices")?;
+    let devices =
+        document.get("devices").and_then(Value::as_array).context("final-states.json lists no devices")?;
     let mut compared = 0;
     for device in devices {
         let name = text(device, "uuid").context("a device without uuid")?;
@@ -173,8 +185,10 @@ pub(crate) fn with_final_states(traced: &Traced, document: &str) -> Result<usize
 /// The process of each VM, from migrate.json.
 pub(crate) fn vm_pids(document: &str) -> Result<BTreeMap<String, u64>> {
     let document: Value = serde_json::from_str(document).context("migrate.json is not JSON")?;
-    let migrations = document.get("migrations").and_then(Value::as_array).context("migrate.json has no migrations")?;
-    let ends = migrations.iter().flat_map(|migration| [migration.get("source"), migration.get("destination")]);
+    let migrations =
+        document.get("migrations").and_then(Value::as_array).context("migrate.json has no migrations")?;
+    let ends =
+        migrations.iter().flat_map(|migration| [migration.get("source"), migration.get("destination")]);
     let pids: BTreeMap<String, u64> = ends
         .flatten()
         .filter_map(|end| Some((text(end, "vm")?.to_owned(), end.get("pid")?.as_u64()?)))
@@ -190,9 +204,8 @@ mod tests {
     const DEVICE: &str = "11111111-1111-1111-1111-111111111111";
 
     fn line(kind: &str, data: &str) -> String {
-        format!(
-            r#"{{"schema":"vfio-trace.event/1","kind":"{kind}","device":"{DEVICE}","pid":7,"data":{data}}}"#
-        ) + "\n"
+        let head = format!(r#"{{"schema":"vfio-trace.event/1","kind":"{kind}","device":"{DEVICE}""#);
+        format!("{head},\"pid\":7,\"data\":{data}}}\n")
     }
 
     fn trace(arcs: &[(&str, &str)]) -> Traced {
@@ -206,8 +219,9 @@ mod tests {
     }
 
     fn mtty(text: &str) -> MttyLog {
-        let lines: Vec<String> = text.lines().map(|line| format!("[    1.000001] mtty {DEVICE}: {line}")).collect();
-        MttyLog::parse(&(lines.join("\n") + "\n"))
+        let lines: Vec<String> =
+            text.lines().map(|line| format!("[    1.000001] mtty {DEVICE}: {line}")).collect();
+        MttyLog::parse(&lines.join("\n"))
     }
 
     #[test]
@@ -222,24 +236,25 @@ mod tests {
         let log = mtty("mtty_set_state -> 6\nmtty_step_state: 2 -> 6\nmtty_step_state: 6 -> 7");
         let error = with_mtty(&trace(&[("RUNNING", "PRE_COPY")]), &log).unwrap_err().to_string();
         assert!(error.contains("number 2 is \"nothing more\" in the trace"), "{error}");
-        assert!(with_mtty(&trace(&[("RUNNING", "STOP")]), &log).is_err());
+        with_mtty(&trace(&[("RUNNING", "STOP")]), &log).unwrap_err();
         assert!(with_mtty(&trace(&[]), &MttyLog::default()).is_err(), "a silent witness proves nothing");
     }
 
     #[test]
     fn final_states_must_agree() {
-        let document = |state: &str| format!(r#"{{"devices":[{{"uuid":"{DEVICE}","kernel_state":"{state}"}}]}}"#);
+        let document =
+            |state: &str| format!(r#"{{"devices":[{{"uuid":"{DEVICE}","kernel_state":"{state}"}}]}}"#);
         let traced = trace(&[("RUNNING", "STOP")]);
         assert_eq!(with_final_states(&traced, &document("STOP")).unwrap(), 1);
-        assert!(with_final_states(&traced, &document("RUNNING")).is_err());
-        assert!(with_final_states(&traced, r#"{"devices":[]}"#).is_err());
+        with_final_states(&traced, &document("RUNNING")).unwrap_err();
+        with_final_states(&traced, r#"{"devices":[]}"#).unwrap_err();
     }
 
     #[test]
     fn incomplete_traces_do_not_pass() {
         trace(&[("RUNNING", "STOP")]).is_complete().unwrap();
         assert!(trace(&[]).is_complete().is_err(), "the number of events is checked");
-        assert!(Traced::parse("{}").is_err());
-        assert!(Traced::parse(&line("arc", "{}")).is_err());
+        Traced::parse("{}").unwrap_err();
+        Traced::parse(&line("arc", "{}")).unwrap_err();
     }
 }

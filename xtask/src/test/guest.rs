@@ -78,9 +78,9 @@ impl Lab {
 
     /// The same for a script that must succeed on a kernel that stays well.
     pub(crate) fn run(&self, name: &str, script: &str) -> Result<Guest> {
-        let guest = self.boot(name, script, Duration::from_secs(300))?;
-        let last: Vec<&str> = guest.stderr.lines().rev().take(6).collect();
-        let last: Vec<&str> = last.into_iter().rev().collect();
+        let guest = self.boot(name, script, Duration::from_mins(5))?;
+        let lines: Vec<&str> = guest.stderr.lines().collect();
+        let last = &lines[lines.len().saturating_sub(6)..];
         ensure!(guest.outcome == Outcome::Exited(0), "{}; it said:\n{}", guest.outcome, last.join("\n"));
         ensure!(guest.warnings.is_empty(), "the guest kernel warned: {}", guest.warnings.join("; "));
         Ok(guest)

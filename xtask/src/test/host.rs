@@ -26,6 +26,19 @@ pub(super) fn checks() -> Vec<Check> {
             cmd::run(&mut cargo(&clippy))?;
             Ok(Found::one("no warnings"))
         }),
+        Check::new("host: clippy, eBPF", |_| {
+            let target = workspace::target_dir()?.join("bpf-clippy");
+            let mut clippy =
+                cargo(&["clippy", "--release", "--quiet", "-p", "vfio-trace-ebpf", "-Z", "build-std=core"]);
+            clippy
+                .args(["--target", "bpfel-unknown-none", "--target-dir"])
+                .arg(target)
+                .args(["--", "-D", "warnings"]);
+            // As vfio-trace/build.rs does: a stable compiler may then build `core`.
+            clippy.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
+            cmd::run(&mut clippy)?;
+            Ok(Found::one("no warnings"))
+        }),
         Check::new("host: cargo test", |_| cargo_test()),
     ]
 }
@@ -74,7 +87,8 @@ mod tests {
 
     #[test]
     fn cargos_result_line() {
-        let line = "test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.02s";
+        let line =
+            "test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         assert_eq!(parse_result(line), Some((12, 3)));
         assert_eq!(parse_result("running 12 tests"), None);
     }

@@ -44,10 +44,13 @@ impl Found {
     }
 }
 
+/// What a check does.
+type Run = dyn Fn(&guest::Lab) -> Result<Found>;
+
 /// One check.
 struct Check {
     name: String,
-    run: Box<dyn Fn(&guest::Lab) -> Result<Found>>,
+    run: Box<Run>,
 }
 
 impl Check {
@@ -73,7 +76,8 @@ fn report(line: &str) {
 
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let wanted = |check: &Check| args.filter.as_ref().is_none_or(|filter| check.name.contains(filter.as_str()));
+    let wanted =
+        |check: &Check| args.filter.as_ref().is_none_or(|filter| check.name.contains(filter.as_str()));
     let checks: Vec<Check> = checks().into_iter().filter(wanted).collect();
     if args.list {
         for check in &checks {

@@ -67,28 +67,40 @@ fn sum(traced: &Traced, kind: &str, device: &str) -> u64 {
 fn moved_everything(traced: &Traced) -> Result<()> {
     let (read, written) = (sum(traced, "read", SOURCE), sum(traced, "write", DESTINATION));
     ensure!(read == 96 && written == 96, "read {read} and written {written} bytes instead of 96");
-    let sizes: Vec<u64> =
-        traced.of("data_size", SOURCE).filter_map(|event| data(event).get("stop_copy_bytes")?.as_u64()).collect();
+    let sizes: Vec<u64> = traced
+        .of("data_size", SOURCE)
+        .filter_map(|event| data(event).get("stop_copy_bytes")?.as_u64())
+        .collect();
     ensure!(!sizes.is_empty() && sizes.iter().all(|size| *size == 96), "announced sizes: {sizes:?}");
-    let initial = traced.of("precopy_info", SOURCE).find_map(|event| data(event).get("initial_bytes")?.as_u64());
+    let initial =
+        traced.of("precopy_info", SOURCE).find_map(|event| data(event).get("initial_bytes")?.as_u64());
     ensure!(initial == Some(24), "the first PRECOPY_INFO says {initial:?} initial bytes instead of 24");
     for device in [SOURCE, DESTINATION] {
-        ensure!(traced.of("open", device).count() > 0 && traced.of("close", device).count() > 0, "no open or close of {device}");
-        ensure!(traced.of("data_close", device).count() == 1, "{device} closed another number of data fds than one");
+        ensure!(
+            traced.of("open", device).count() > 0 && traced.of("close", device).count() > 0,
+            "no open or close of {device}"
+        );
+        ensure!(
+            traced.of("data_close", device).count() == 1,
+            "{device} closed another number of data fds than one"
+        );
     }
     Ok(())
 }
 
 fn ends_pre_copy(traced: &Traced) -> Result<()> {
     let back = traced.of("arc", SOURCE).map(data).any(|arc| {
-        text(arc, "from") == Some("PRE_COPY") && text(arc, "to") == Some("RUNNING") && text(arc, "result") == Some("ok")
+        text(arc, "from") == Some("PRE_COPY")
+            && text(arc, "to") == Some("RUNNING")
+            && text(arc, "result") == Some("ok")
     });
     ensure!(back, "the source never went back from PRE_COPY to RUNNING");
     Ok(())
 }
 
 fn write_refused(traced: &Traced) -> Result<()> {
-    let refused = traced.of("write", DESTINATION).map(data).any(|write| text(write, "errno") == Some("EFAULT"));
+    let refused =
+        traced.of("write", DESTINATION).map(data).any(|write| text(write, "errno") == Some("EFAULT"));
     ensure!(refused, "no write of the destination failed with EFAULT");
     Ok(())
 }
@@ -96,7 +108,8 @@ fn write_refused(traced: &Traced) -> Result<()> {
 fn many_sessions(traced: &Traced) -> Result<()> {
     let closed = traced.of("data_close", SOURCE).count() + traced.of("data_close", DESTINATION).count();
     ensure!(closed == 40, "20 migrations have 40 data fds, {closed} were closed");
-    let bytes = [SOURCE, DESTINATION].map(|device| sum(traced, "read", device) + sum(traced, "write", device));
+    let bytes =
+        [SOURCE, DESTINATION].map(|device| sum(traced, "read", device) + sum(traced, "write", device));
     ensure!(bytes.iter().sum::<u64>() == 20 * 2 * 96, "moved {bytes:?} bytes instead of 3840 in all");
     Ok(())
 }

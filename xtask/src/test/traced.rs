@@ -25,15 +25,19 @@ impl Traced {
     pub(crate) fn parse(ndjson: &str) -> Result<Self> {
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(ndjson.lines()) {
-            let value: Value = serde_json::from_str(line).with_context(|| format!("line {number} is not JSON"))?;
+            let value: Value =
+                serde_json::from_str(line).with_context(|| format!("line {number} is not JSON"))?;
             ensure!(text(&value, "schema") == Some(SCHEMA), "line {number} has another schema");
             lines.push(value);
         }
-        let kind = |value: Option<&Value>| value.and_then(|value| text(value, "kind")).unwrap_or("nothing").to_owned();
+        let kind = |value: Option<&Value>| {
+            value.and_then(|value| text(value, "kind")).unwrap_or("nothing").to_owned()
+        };
         let (first, last) = (kind(lines.first()), kind(lines.last()));
         ensure!(first == "start" && last == "summary", "the stream goes from {first} to {last}");
         lines.remove(0);
-        let summary = lines.pop().and_then(|last| last.get("data").cloned()).context("the summary has no data")?;
+        let summary =
+            lines.pop().and_then(|last| last.get("data").cloned()).context("the summary has no data")?;
         Ok(Self { events: lines, summary })
     }
 
