@@ -2,7 +2,6 @@
 # whose exit code goes out through the control port. Parameters come in /run/lab/parameters.
 . /run/lab/parameters
 
-mount -t tmpfs tmp /tmp -o mode=1777
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm

@@ -15,7 +15,8 @@ $bb mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=262144 hos
 $bb mount -t tmpfs upper /upper
 $bb mkdir /upper/files /upper/work
 $bb mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work root /newroot || die "cannot overlay"
-for dir in proc sys dev run tmp mnt; do $bb mkdir -p /newroot/$dir; done
+# /tmp stays the host's, below the overlay: the checkout or the cache may be there.
+for dir in proc sys dev run tmp; do $bb mkdir -p /newroot/$dir; done
 $bb mount -t tmpfs run /newroot/run
 $bb mkdir /newroot/run/lab
 $bb mount -t 9p -o trans=virtio,version=9p2000.L,rw,cache=none,msize=262144 lab /newroot/run/lab || die "cannot mount the share"
