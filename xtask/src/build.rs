@@ -1,6 +1,9 @@
 //! `cargo xtask build`: the release binaries, with what they need set up first.
 
-use std::process::{Command, ExitCode};
+use std::{
+    io::IsTerminal as _,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -15,11 +18,12 @@ pub(crate) fn main() -> Result<ExitCode> {
 
 /// Builds vfio-trace and the lab's programs.
 pub(crate) fn binaries() -> Result<()> {
-    say("build: release binaries");
-    cmd::run_loud(
-        Command::new("cargo")
-            .args(["build", "--release", "--quiet", "-p", "vfio-trace", "-p", "lab"])
-            .current_dir(workspace::root()),
-    )
-    .context("the release build failed")
+    say("build: release binaries (one to two minutes the first time)");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "-p", "vfio-trace", "-p", "lab"]).current_dir(workspace::root());
+    // On a terminal cargo shows its own progress; in a log that is a page of noise.
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
+    cmd::run_loud(&mut cargo).context("the release build failed")
 }
