@@ -206,6 +206,8 @@ impl Apt {
             set("Dir::Cache", path("cache")),
             set("Acquire::Languages", "none".into()),
             set("Acquire::Retries", "3".into()),
+            // Else a mirror that does not answer is only a warning.
+            set("APT::Update::Error-Mode", "any".into()),
             // Downloads go into our own folders, which the _apt user may not enter.
             set("APT::Sandbox::User", "".into()),
             set("APT::Get::List-Cleanup", "false".into()),
