@@ -52,6 +52,22 @@ pub enum Field {
     FopIoctl,
     /// `struct file_operations.release`.
     FopRelease,
+    /// `struct vfio_device.device` (the embedded class device, `/sys/class/vfio-dev/vfioN`).
+    DeviceDevice,
+    /// `struct device.kobj`.
+    DevKobj,
+    /// `struct file.f_inode`.
+    FileInode,
+    /// `struct inode.i_private`; of an inode in sysfs, its `struct kernfs_node`.
+    InodePrivate,
+    /// `struct kernfs_node.priv`; of a folder in sysfs, its `struct kobject`.
+    KernfsPriv,
+    /// `struct task_struct.tgid`.
+    TaskTgid,
+    /// `struct task_struct.pid`.
+    TaskPid,
+    /// `struct task_struct.comm`.
+    TaskComm,
 }
 
 impl Field {
@@ -79,11 +95,19 @@ impl Field {
         (Self::FopWrite, "file_operations", &["write"]),
         (Self::FopIoctl, "file_operations", &["unlocked_ioctl"]),
         (Self::FopRelease, "file_operations", &["release"]),
+        (Self::DeviceDevice, "vfio_device", &["device"]),
+        (Self::DevKobj, "device", &["kobj"]),
+        (Self::FileInode, "file", &["f_inode"]),
+        (Self::InodePrivate, "inode", &["i_private"]),
+        (Self::KernfsPriv, "kernfs_node", &["priv"]),
+        (Self::TaskTgid, "task_struct", &["tgid"]),
+        (Self::TaskPid, "task_struct", &["pid"]),
+        (Self::TaskComm, "task_struct", &["comm"]),
     ];
 }
 
 /// Number of [`Field`]s.
-pub const FIELDS: usize = 22;
+pub const FIELDS: usize = 30;
 
 /// The table itself, in the `LAYOUT` map.
 #[repr(C)]
@@ -97,6 +121,49 @@ pub struct Layout {
 
 const _: () = assert!(size_of::<Layout>() == 8 + 4 * FIELDS);
 const _: () = assert!(FIELDS <= 64);
+
+/// Data files that a driver's private structure can point to: one to save, one to resume, and room.
+pub const DRIVER_FILES: usize = 4;
+
+/// How to get from a `struct vfio_device` to what its driver keeps, in the `DRIVERS` map by the address of its
+/// `migration_set_state`.
+///
+/// Found in the driver's BTF: the structure that embeds the device has one member of type
+/// `enum vfio_device_mig_state`, and pointers to structures that hold a data fd's `struct file *`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverLayout {
+    /// Bytes from the device to the current state.
+    pub state: i64,
+    /// 1: `state` is known.
+    pub state_known: u32,
+    /// How many of `files` are known.
+    pub files_known: u32,
+    /// Where pointers to data files are.
+    pub files: [DriverFile; DRIVER_FILES],
+}
+
+/// One pointer of a driver's private structure.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverFile {
+    /// Bytes from the device to a pointer to the driver's migration file.
+    pub pointer: i64,
+    /// Bytes from the migration file's start to its `struct file *`.
+    pub file: u64,
+}
+
+const _: () = assert!(size_of::<DriverLayout>() == 16 + 16 * DRIVER_FILES);
+
+/// What the inventory looks for, in the `SEARCH` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Address of `vfio_device_fops_unl_ioctl()`: a file with this ioctl is a device fd. 0 if not known.
+    pub device_ioctl: u64,
+}
+
+const _: () = assert!(size_of::<Search>() == 8);
 
 impl Layout {
     /// A table that knows nothing.

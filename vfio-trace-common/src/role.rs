@@ -26,11 +26,17 @@ pub enum Role {
     Open = 9,
     /// `vfio_df_close()` (6.6+) or what closed a device before.
     Close = 10,
+    /// `vfio_register_group_dev()` and `vfio_register_emulated_iommu_dev()`.
+    Register = 11,
+    /// `vfio_unregister_group_dev()`.
+    Unregister = 12,
+    /// The inventory: an iterator over open files, attached to no function.
+    Inventory = 13,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::NextState,
         Self::SetState,
         Self::GetState,
@@ -42,6 +48,9 @@ impl Role {
         Self::DeviceIoctl,
         Self::Open,
         Self::Close,
+        Self::Register,
+        Self::Unregister,
+        Self::Inventory,
     ];
 
     /// Short name, as users see it in the summary.
@@ -58,6 +67,9 @@ impl Role {
             Self::DeviceIoctl => "device_ioctl",
             Self::Open => "open",
             Self::Close => "close",
+            Self::Register => "register",
+            Self::Unregister => "unregister",
+            Self::Inventory => "inventory",
         }
     }
 }

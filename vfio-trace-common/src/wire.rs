@@ -57,6 +57,12 @@ pub enum Kind {
     Open = 11,
     /// [`Close`]: a device was closed.
     Close = 12,
+    /// [`Holder`]: a process has a device open. Made by the inventory; the header names the process, not the caller.
+    Holder = 13,
+    /// [`Registered`]: a device was registered with vfio.
+    Register = 14,
+    /// No body: a device is about to be taken from vfio.
+    Unregister = 15,
 }
 
 impl Kind {
@@ -75,6 +81,9 @@ impl Kind {
             10 => Self::Ioctl,
             11 => Self::Open,
             12 => Self::Close,
+            13 => Self::Holder,
+            14 => Self::Register,
+            15 => Self::Unregister,
             _ => return None,
         })
     }
@@ -110,7 +119,7 @@ wire! {
 
 wire! {
     /// Body of [`Kind::Device`]. Pointers are 0 where the kernel has none or the layout is not known.
-    pub struct Device = 184 {
+    pub struct Device = 192 {
         /// `dev_name(device->dev)`: PCI address or mdev UUID.
         pub name: [u8; NAME_LEN],
         /// `device->dev->driver->name`.
@@ -135,12 +144,14 @@ wire! {
         pub log_read_and_clear: u64,
         /// Bits of [`device_known`]: which of the above could be read.
         pub known: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// The state in the driver's private structure (`enum vfio_device_mig_state`).
+        pub state: u32,
         /// The probe role (a [`crate::role::Role`]) through which the device was seen.
         pub seen_by: u32,
+        /// `device->open_count`.
+        pub open_count: u32,
         /// Zero.
-        pub reserved2: u32,
+        pub reserved: u64,
     }
 }
 
@@ -156,6 +167,10 @@ pub mod device_known {
     pub const MIG_OPS: u32 = 1 << 3;
     /// `log_ops` was read (0 then means: no dirty tracking).
     pub const LOG_OPS: u32 = 1 << 4;
+    /// `state` was read.
+    pub const STATE: u32 = 1 << 5;
+    /// `open_count` was read.
+    pub const OPEN_COUNT: u32 = 1 << 6;
 }
 
 wire! {
@@ -288,6 +303,26 @@ wire! {
     pub struct Close = 8 {
         /// `device->open_count` before it, `u32::MAX` if not known.
         pub open_count: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::Holder`].
+    pub struct Holder = 8 {
+        /// The descriptor in that process.
+        pub fd: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+wire! {
+    /// Body of [`Kind::Register`].
+    pub struct Registered = 8 {
+        /// 0 or a negative errno.
+        pub ret: i32,
         /// Zero.
         pub reserved: u32,
     }

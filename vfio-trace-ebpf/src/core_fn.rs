@@ -8,7 +8,7 @@ use vfio_trace_common::{
     layout::Field,
     role::{Role, cookie},
     uapi::{VFIO_DEVICE_FEATURE, VFIO_DEVICE_RESET},
-    wire::{Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open},
+    wire::{Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open, Registered},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     emit::emit,
     gate::{self, Probe},
     inflight::{self, Call},
+    maps::DEVICES,
     read,
 };
 
@@ -128,6 +129,39 @@ pub fn close_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// `int vfio_register_group_dev(struct vfio_device *)`, or its sister for emulated IOMMUs (mdev), begins.
+#[kprobe]
+pub fn register_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let call = Call { device: ctx.arg(0).unwrap_or(0), ..Call::now() };
+    inflight::enter(&ctx, probe, Role::Register, &call);
+    0
+}
+
+/// … and returns.
+#[kretprobe]
+pub fn register_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(call) = inflight::leave(Role::Register) else { return 0 };
+    device::describe(probe, Role::Register, &call);
+    let body = Registered { ret: ctx.ret(), reserved: 0 };
+    emit(probe, Kind::Register, &call, inflight::now(), body);
+    0
+}
+
+/// `void vfio_unregister_group_dev(struct vfio_device *)`.
+#[kprobe]
+pub fn unregister_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    probe.hit();
+    let call = Call { device: ctx.arg(0).unwrap_or(0), ..Call::now() };
+    device::seen(probe, Role::Unregister, &call);
+    emit(probe, Kind::Unregister, &call, call.start_ns, ());
+    // The address may belong to another device next time.
+    let _: Result<(), i32> = DEVICES.remove(call.device);
+    0
+}
+
 #[inline(always)]
 fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
@@ -135,7 +169,7 @@ fn pair(low: u32, high: u32) -> u64 {
 
 /// The device of a device fd. `filp->private_data` is the device itself up to 6.5, a `struct vfio_device_file` since.
 #[inline(always)]
-fn device_of(file: u64) -> u64 {
+pub fn device_of(file: u64) -> u64 {
     let Some(layout) = read::layout() else { return 0 };
     let private = read::pointer(layout, file, Field::FilePrivateData);
     if layout.get(Field::DeviceFileDevice).is_some() {

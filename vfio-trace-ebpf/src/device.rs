@@ -1,7 +1,7 @@
 //! Tells user space who a `struct vfio_device` is, once, and again whenever it is opened.
 
 use vfio_trace_common::{
-    layout::Field,
+    layout::{DRIVER_FILES, Field},
     role::Role,
     wire::{DRIVER_LEN, Device, Kind, NAME_LEN, device_known},
 };
@@ -10,7 +10,7 @@ use crate::{
     emit::{Record, header},
     gate::Probe,
     inflight::Call,
-    maps::{DEVICES, EVENTS},
+    maps::{DEVICES, DRIVERS, EVENTS, FILES},
     read,
 };
 
@@ -39,9 +39,8 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
     body.name = [0; NAME_LEN];
     body.driver = [0; DRIVER_LEN];
     body.known = 0;
-    body.reserved = 0;
     body.seen_by = role as u32;
-    body.reserved2 = 0;
+    body.reserved = 0;
 
     let dev = read::pointer(layout, device, Field::DeviceDev);
     if read::string(read::pointer(layout, dev, Field::DevKobjName), &mut body.name) {
@@ -72,8 +71,45 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
     body.log_start = read::pointer(layout, body.log_ops, Field::LogStart);
     body.log_stop = read::pointer(layout, body.log_ops, Field::LogStop);
     body.log_read_and_clear = read::pointer(layout, body.log_ops, Field::LogReadAndClear);
+    body.open_count = 0;
+    if let Some(open_count) = read::member(layout, device, Field::DeviceOpenCount) {
+        body.open_count = open_count;
+        body.known |= device_known::OPEN_COUNT;
+    }
+    body.state = 0;
+    if let Some(state) = private(device, body.set_state) {
+        body.state = state;
+        body.known |= device_known::STATE;
+    }
     entry.submit(0);
     probe.sent();
     // A full map only means that the device is described again.
     let _: Result<(), i32> = DEVICES.insert(device, role as u32, 0);
+}
+
+/// What the driver's private structure says: the current state, read without its lock, and the data files it has open,
+/// which are remembered as the device's.
+#[inline(always)]
+fn private(device: u64, set_state: u64) -> Option<u32> {
+    // SAFETY: user space writes an entry once, before the driver's first record.
+    let driver = unsafe { DRIVERS.get(set_state) }?;
+    for index in 0..DRIVER_FILES {
+        if index >= driver.files_known as usize {
+            break;
+        }
+        let place = driver.files[index];
+        let migration_file: u64 = read::kernel(device.wrapping_add_signed(place.pointer)).unwrap_or(0);
+        if migration_file == 0 {
+            continue;
+        }
+        let file: u64 = read::kernel(migration_file + place.file).unwrap_or(0);
+        if file != 0 && FILES.get_ptr(file).is_none() {
+            // Without room its reads and writes have no device; user space says so.
+            let _: Result<(), i32> = FILES.insert(file, device, 0);
+        }
+    }
+    if driver.state_known == 0 {
+        return None;
+    }
+    read::kernel(device.wrapping_add_signed(driver.state))
 }

@@ -34,16 +34,20 @@ pub fn header<B>(probe: Probe, kind: Kind, call: &Call, end_ns: u64) -> Header {
     }
 }
 
-/// Hands a record to user space, or counts it as lost. True if it got there.
+/// Hands a record with a header of the caller's making to user space, or counts it as lost.
 #[inline(always)]
-pub fn emit<B: 'static>(probe: Probe, kind: Kind, call: &Call, end_ns: u64, body: B) -> bool {
-    let header = header::<B>(probe, kind, call, end_ns);
+pub fn emit_as<B: 'static>(probe: Probe, header: Header, body: B) {
     let Some(mut entry) = EVENTS.reserve::<Record<B>>(0) else {
         probe.lost();
-        return false;
+        return;
     };
     entry.write(Record { header, body });
     entry.submit(0);
     probe.sent();
-    true
+}
+
+/// Hands a record about a call to user space, or counts it as lost.
+#[inline(always)]
+pub fn emit<B: 'static>(probe: Probe, kind: Kind, call: &Call, end_ns: u64, body: B) {
+    emit_as(probe, header::<B>(probe, kind, call, end_ns), body);
 }

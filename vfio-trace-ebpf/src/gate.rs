@@ -15,6 +15,9 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// What is attached to no function.
+    pub const NONE: Self = Self { cookie: 0 };
+
     /// Its slot in the statistics map.
     #[inline(always)]
     pub fn index(self) -> u16 {

@@ -12,6 +12,7 @@ mod device;
 mod emit;
 mod gate;
 mod inflight;
+mod inventory;
 mod maps;
 mod migration_ops;
 mod read;

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use vfio_trace_common::{
-    layout::Layout,
+    layout::{DriverLayout, Layout, Search},
     stats::{MAX_PROBES, ProbeStats},
 };
 
@@ -38,3 +38,15 @@ pub static FILES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
 /// Devices that user space has been told about.
 #[map]
 pub static DEVICES: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);
+
+/// How to get at what a driver keeps, by the address of its `migration_set_state`.
+#[map]
+pub static DRIVERS: HashMap<u64, DriverLayout> = HashMap::with_max_entries(64, 0);
+
+/// What the inventory looks for.
+#[map]
+pub static SEARCH: Array<Search> = Array::with_max_entries(1, 0);
+
+/// Our own descriptors of folders below `/sys/class/vfio-dev`.
+#[map]
+pub static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);

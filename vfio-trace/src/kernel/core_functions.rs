@@ -37,7 +37,7 @@ struct Known {
 
 /// By role, the newest kernel's function first. 6.1 and 6.12 were read in the source, 6.2 to 6.5 were not: a wrong line
 /// costs a probe there and nothing else, because BTF is asked first.
-const KNOWN: [Known; 9] = [
+const KNOWN: [Known; 12] = [
     Known {
         role: Role::NextState,
         name: "vfio_mig_get_next_state",
@@ -135,7 +135,29 @@ const KNOWN: [Known; 9] = [
             params: &[Shape::Ptr(&Shape::Struct("inode")), FILE],
         },
     },
+    Known {
+        role: Role::Register,
+        name: "vfio_register_group_dev",
+        takes: Takes::Device,
+        prototype: REGISTER,
+    },
+    // Devices whose driver pins memory itself: mdev.
+    Known {
+        role: Role::Register,
+        name: "vfio_register_emulated_iommu_dev",
+        takes: Takes::Device,
+        prototype: REGISTER,
+    },
+    Known {
+        role: Role::Unregister,
+        name: "vfio_unregister_group_dev",
+        takes: Takes::Device,
+        prototype: Prototype { text: "void (struct vfio_device *)", returns: Shape::Void, params: &[DEVICE] },
+    },
 ];
+
+const REGISTER: Prototype =
+    Prototype { text: "int (struct vfio_device *)", returns: Shape::Signed(4), params: &[DEVICE] };
 
 /// Whether a core function can be probed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -207,7 +229,11 @@ pub fn core_functions(
     let all = KNOWN.iter().map(|known| judge(known, btf.zip(listed.as_deref()), module, kallsyms));
     let mut best: Vec<CoreFunction> = Vec::new();
     for function in all {
-        match best.iter_mut().find(|other| other.role == function.role) {
+        // The two ways to register are no alternatives: both are wanted.
+        let rivals = |other: &&mut CoreFunction| {
+            other.role == function.role && (function.role != Role::Register || other.name == function.name)
+        };
+        match best.iter_mut().find(rivals) {
             None => best.push(function),
             Some(other) if rank(&function.status) < rank(&other.status) => *other = function,
             Some(_) => {},
@@ -217,7 +243,8 @@ pub fn core_functions(
         let mut tried: Vec<_> =
             KNOWN.iter().filter(|known| known.role == function.role).map(|known| known.name).collect();
         tried.dedup();
-        if let (CoreStatus::Absent { why }, true) = (&mut function.status, tried.len() > 1) {
+        let alternatives = tried.len() > 1 && function.role != Role::Register;
+        if let (CoreStatus::Absent { why }, true) = (&mut function.status, alternatives) {
             *why = format!("none of {} can be probed in this kernel: {why}", tried.join(", "));
         }
     }

@@ -13,6 +13,7 @@ use super::{
     kallsyms::{Kallsyms, KallsymsError, Want},
     layout::{MissingField, resolve_layout},
     modules::{ModuleState, Modules, ModulesError},
+    private::{NoPrivate, Private, private_layout},
     security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
 };
@@ -56,6 +57,8 @@ pub struct KernelFacts {
     pub core: Vec<CoreFunction>,
     /// Migration drivers.
     pub drivers: Vec<DriverFunctions>,
+    /// Where each driver (by module) keeps state and data files, or why that is not known.
+    pub private: BTreeMap<String, Result<Private, NoPrivate>>,
     /// The kernel's lockdown mode.
     pub lockdown: Lockdown,
     /// What this process may do.
@@ -92,6 +95,7 @@ impl KernelFacts {
             missing: Vec::new(),
             core: Vec::new(),
             drivers: Vec::new(),
+            private: BTreeMap::new(),
             lockdown: Lockdown::read(files),
             caps: CapSet::effective(files),
             perf_wants_admin: perf_wants_admin(files),

@@ -1,7 +1,10 @@
 //! Fills the layout table that eBPF programs read, from BTF.
 
 use thiserror::Error;
-use vfio_trace_common::layout::{Field, Layout};
+use vfio_trace_common::{
+    layout::{Field, Layout},
+    wire::COMM_LEN,
+};
 
 use super::{
     btf::{Btf, BtfError, Kind, MemberError, Place, TypeId},
@@ -63,6 +66,10 @@ pub enum MissingReason {
 enum Expected {
     Pointer,
     Integer(u32),
+    /// A structure of this name, embedded.
+    Struct(&'static str),
+    /// `char [n]` of at least this size.
+    Text(u64),
 }
 
 const fn expected(field: Field) -> Expected {
@@ -71,6 +78,11 @@ const fn expected(field: Field) -> Expected {
         Field::DeviceMigrationFlags | Field::DeviceOpenCount => Expected::Integer(4),
         // loff_t
         Field::FilePos => Expected::Integer(8),
+        // pid_t
+        Field::TaskTgid | Field::TaskPid => Expected::Integer(4),
+        Field::TaskComm => Expected::Text(COMM_LEN as u64),
+        Field::DeviceDevice => Expected::Struct("device"),
+        Field::DevKobj => Expected::Struct("kobject"),
         _ => Expected::Pointer,
     }
 }
@@ -81,6 +93,8 @@ impl Expected {
             Self::Pointer => "a pointer",
             Self::Integer(4) => "an integer of 4 bytes",
             Self::Integer(_) => "an integer of 8 bytes",
+            Self::Struct(_) => "the structure that it was",
+            Self::Text(_) => "16 characters",
         }
     }
 }
@@ -162,6 +176,10 @@ fn check(source: &Btf, place: Place, wanted: Expected) -> Result<Place, MissingR
     let fits = match wanted {
         Expected::Pointer => found.kind() == Kind::Ptr,
         Expected::Integer(size) => found.kind() == Kind::Int && found.size() == size,
+        Expected::Struct(name) => found.kind() == Kind::Struct && found.is_named(name),
+        Expected::Text(size) => {
+            found.kind() == Kind::Array && source.size_of(place.type_id).map_err(MemberError::from)? >= Some(size)
+        },
     };
     if fits {
         return Ok(place);

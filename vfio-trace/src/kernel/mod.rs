@@ -14,6 +14,7 @@ pub mod kallsyms;
 pub mod layout;
 pub mod modules;
 mod presence;
+pub mod private;
 pub mod security;
 pub mod source;
 
@@ -29,5 +30,6 @@ pub use self::{
     kallsyms::{Kallsyms, Symbol},
     layout::{MissingField, MissingReason},
     modules::Modules,
+    private::{NoPrivate, Private},
     source::KernelFiles,
 };

@@ -118,6 +118,11 @@ impl Btf {
         self.offsets.len()
     }
 
+    /// Whether a type is this file's own, not its base's.
+    pub const fn is_own(&self, id: TypeId) -> bool {
+        id.0 >= self.first_id
+    }
+
     /// The ids of this file's own types.
     pub fn own_ids(&self) -> impl Iterator<Item = TypeId> + use<> {
         (self.first_id..self.end_id()).map(TypeId)

@@ -1,0 +1,89 @@
+//! The inventory: what was there before tracing began, from an iterator over all open files. Nothing is touched.
+//!
+//! Two kinds of files tell of devices. Our own process has opened the folders of `/sys/class/vfio-dev`: a folder in
+//! sysfs leads to its kobject, and that one is part of the `struct vfio_device`; so every device is found, also those
+//! that nobody uses. And every device fd, in whatever process, says who holds the device.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_smp_processor_id};
+use vfio_trace_common::{
+    layout::{Field, Layout},
+    role::Role,
+    wire::{COMM_LEN, Header, Holder, Kind},
+};
+
+use crate::{
+    core_fn, device,
+    emit::{Record, emit_as},
+    gate::Probe,
+    inflight::{self, Call},
+    maps::{SEARCH, WATCHED},
+    read,
+};
+
+/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c): meta, task, fd, file, each 8 bytes wide.
+const TASK: u64 = 8;
+const FD: u64 = 16;
+const FILE: u64 = 24;
+
+/// Runs once per open file of every process, and once more at the end without a file.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn inventory(ctx: *mut core::ffi::c_void) -> u32 {
+    let _: Option<()> = visit(ctx as u64);
+    0
+}
+
+#[inline(always)]
+fn visit(ctx: u64) -> Option<()> {
+    // Read as memory, not as typed pointers: the verifier forbids offsets from a map on those.
+    let task: u64 = read::kernel(ctx + TASK)?;
+    let file: u64 = read::kernel(ctx + FILE)?;
+    if task == 0 || file == 0 {
+        return None;
+    }
+    let layout = read::layout()?;
+    let search = SEARCH.get(0)?;
+    let tgid: u32 = read::member(layout, task, Field::TaskTgid)?;
+    // An iterator has no cookie: it counts in the slot that is nobody's.
+    let probe = Probe::NONE;
+    let fd: u32 = read::kernel(ctx + FD)?;
+    // The iterator runs within the read() of the process that asks.
+    if tgid == (bpf_get_current_pid_tgid() >> 32) as u32 {
+        WATCHED.get_ptr(fd)?;
+        let device = sysfs_device(layout, file)?;
+        device::describe(probe, Role::Inventory, &Call { device, ..Call::now() });
+        return Some(());
+    }
+    let f_op = read::pointer(layout, file, Field::FileOp);
+    let ioctl = read::pointer(layout, f_op, Field::FopIoctl);
+    if ioctl == 0 || ioctl != search.device_ioctl {
+        return None;
+    }
+    let now = inflight::now();
+    let header = Header {
+        len: size_of::<Record<Holder>>() as u16,
+        kind: Kind::Holder as u16,
+        probe: probe.index(),
+        // SAFETY: takes nothing, touches nothing.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        tgid,
+        tid: read::member(layout, task, Field::TaskPid)?,
+        start_ns: now,
+        end_ns: now,
+        device: core_fn::device_of(file),
+        file: 0,
+        comm: read::member(layout, task, Field::TaskComm).unwrap_or([0; COMM_LEN]),
+    };
+    emit_as(probe, header, Holder { fd, reserved: 0 });
+    Some(())
+}
+
+/// The device of a folder `/sys/class/vfio-dev/vfioN`: its kobject is `vfio_device.device.kobj`.
+#[inline(always)]
+fn sysfs_device(layout: &Layout, file: u64) -> Option<u64> {
+    let search = layout.get(Field::DeviceDevice)? + layout.get(Field::DevKobj)?;
+    let inode: u64 = read::member(layout, file, Field::FileInode)?;
+    let node: u64 = read::member(layout, inode, Field::InodePrivate)?;
+    let kobject: u64 = read::member(layout, node, Field::KernfsPriv)?;
+    kobject.checked_sub(u64::from(search))
+}

@@ -1,0 +1,149 @@
+//! Where a driver keeps its device's state and data files, found in the driver's BTF without knowing its names.
+//!
+//! Every driver embeds `struct vfio_device`, at some depth, in a structure of its own that has the current state in a
+//! member of type `enum vfio_device_mig_state` and points to structures that hold a data fd's `struct file *`. If that
+//! is not unambiguous, nothing is said: a wrong place would be a wrong state.
+
+use thiserror::Error;
+use vfio_trace_common::layout::{DRIVER_FILES, DriverFile, DriverLayout};
+
+use super::btf::{Btf, Kind, Type, TypeId};
+
+/// How deep structures are followed into structures that they embed; drivers have two or three levels.
+const MAX_DEPTH: u32 = 6;
+/// Members looked at for one structure: more is a file made to keep us busy.
+const MAX_MEMBERS: u32 = 20_000;
+
+/// What was found of one driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Private {
+    /// The structure that embeds the device.
+    pub container: String,
+    /// The member with the current state.
+    pub state: String,
+    /// Members that point to migration files.
+    pub files: Vec<String>,
+    /// The same as offsets from the device.
+    pub layout: DriverLayout,
+}
+
+/// Why nothing can be said.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoPrivate {
+    /// No structure has both.
+    #[error("no structure of it embeds a vfio_device together with a member of type enum vfio_device_mig_state")]
+    None,
+    /// More than one answer.
+    #[error("several places could be its state: {}", .0.join(", "))]
+    Ambiguous(Vec<String>),
+}
+
+/// A member of interest within a structure.
+struct Spot {
+    name: String,
+    offset: u64,
+    /// What it points to, for pointers.
+    target: Option<TypeId>,
+}
+
+/// What one structure has inside, embedded structures included.
+#[derive(Default)]
+struct Inside {
+    devices: Vec<u64>,
+    states: Vec<Spot>,
+    pointers: Vec<Spot>,
+    budget: u32,
+}
+
+/// Looks through all structures of a driver's BTF.
+pub fn private_layout(btf: &Btf) -> Result<Private, NoPrivate> {
+    let mut found: Vec<Private> = Vec::new();
+    for id in btf.own_ids() {
+        let Ok(container) = btf.get(id) else { continue };
+        if container.kind() != Kind::Struct || container.is_named("vfio_device") {
+            continue;
+        }
+        let mut inside = Inside::default();
+        walk(btf, &container, 0, "", 0, &mut inside);
+        let [device] = inside.devices[..] else { continue };
+        found.extend(inside.states.iter().map(|state| describe(btf, container.name(), device, state, &inside)));
+    }
+    // The same structure may be there twice, or be embedded in another: only a different answer is a contradiction.
+    let same = |a: &Private, b: &Private| a.layout.state == b.layout.state;
+    let mut different: Vec<&Private> = Vec::new();
+    for private in &found {
+        if !different.iter().any(|other| same(other, private)) {
+            different.push(private);
+        }
+    }
+    match different[..] {
+        [] => Err(NoPrivate::None),
+        [only] => Ok(only.clone()),
+        _ => Err(NoPrivate::Ambiguous(
+            different.iter().map(|private| format!("{}.{}", private.container, private.state)).collect(),
+        )),
+    }
+}
+
+/// Collects what a structure has, going into structures that it embeds.
+fn walk(btf: &Btf, container: &Type<'_>, base: u64, prefix: &str, depth: u32, inside: &mut Inside) {
+    for member in container.members() {
+        inside.budget += 1;
+        if inside.budget > MAX_MEMBERS || member.bitfield_size != 0 || member.bit_offset % 8 != 0 {
+            continue;
+        }
+        let Ok((kind, _)) = btf.resolve(member.type_id) else { continue };
+        let offset = base + u64::from(member.bit_offset / 8);
+        let name = || format!("{prefix}{}", String::from_utf8_lossy(member.name));
+        match kind.kind() {
+            Kind::Struct if kind.is_named("vfio_device") => inside.devices.push(offset),
+            Kind::Struct if depth < MAX_DEPTH => {
+                let prefix = if member.name.is_empty() { prefix.to_owned() } else { format!("{}.", name()) };
+                walk(btf, &kind, offset, &prefix, depth + 1, inside);
+            },
+            Kind::Enum if kind.is_named("vfio_device_mig_state") => {
+                inside.states.push(Spot { name: name(), offset, target: None });
+            },
+            Kind::Ptr if depth == 0 => {
+                inside.pointers.push(Spot { name: name(), offset, target: Some(kind.target()) });
+            },
+            _ => {},
+        }
+    }
+}
+
+fn describe(btf: &Btf, container: &str, device: u64, state: &Spot, inside: &Inside) -> Private {
+    let from_device = |offset: u64| offset.cast_signed().wrapping_sub(device.cast_signed());
+    let mut layout =
+        DriverLayout { state: from_device(state.offset), state_known: 1, ..DriverLayout::default() };
+    let mut files = Vec::new();
+    for pointer in &inside.pointers {
+        let Some(file) = pointer.target.and_then(|target| file_in(btf, target)) else { continue };
+        if files.len() < DRIVER_FILES {
+            layout.files[files.len()] = DriverFile { pointer: from_device(pointer.offset), file };
+            files.push(pointer.name.clone());
+        }
+    }
+    layout.files_known = files.len() as u32;
+    Private { container: container.to_owned(), state: state.name.clone(), files, layout }
+}
+
+/// The offset of the only `struct file *` in a structure of the driver's own; others have files for other reasons.
+fn file_in(btf: &Btf, target: TypeId) -> Option<u64> {
+    if !btf.is_own(target) {
+        return None;
+    }
+    let (structure, _) = btf.resolve(target).ok()?;
+    if structure.kind() != Kind::Struct {
+        return None;
+    }
+    let mut files = structure.members().filter(|member| {
+        btf.resolve(member.type_id)
+            .ok()
+            .filter(|(kind, _)| kind.kind() == Kind::Ptr)
+            .and_then(|(kind, _)| btf.resolve(kind.target()).ok())
+            .is_some_and(|(file, _)| file.kind() == Kind::Struct && file.is_named("file"))
+    });
+    let file = files.next()?;
+    files.next().is_none().then_some(u64::from(file.bit_offset / 8))
+}
