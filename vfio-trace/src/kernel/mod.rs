@@ -10,6 +10,7 @@ pub mod core_functions;
 pub mod discover;
 pub mod errno;
 pub mod facts;
+pub mod inventory;
 pub mod kallsyms;
 pub mod layout;
 pub mod modules;
@@ -27,6 +28,7 @@ pub use self::{
     core_functions::{CoreFunction, CoreStatus, Takes},
     discover::{Candidate, DriverFunctions},
     facts::{KernelFacts, VfioCore},
+    inventory::{Bus, VfioDevice},
     kallsyms::{Kallsyms, Symbol},
     layout::{MissingField, MissingReason},
     modules::Modules,

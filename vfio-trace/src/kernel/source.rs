@@ -105,6 +105,24 @@ impl KernelFiles {
         File::open(&path).map_err(|cause| FileError { path, cause })
     }
 
+    /// Names in a directory, sorted; empty if it cannot be read.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(name)).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether there is such a file, directory or link.
+    pub fn exists(&self, name: &str) -> bool {
+        self.path(name).symlink_metadata().is_ok()
+    }
+
+    /// Where a path leads when all links in it are followed, as sysfs tells a device's driver, module and group.
+    pub fn follow(&self, name: &str) -> Option<PathBuf> {
+        fs::canonicalize(self.path(name)).ok()
+    }
+
     /// A number that changes when a directory of sysfs is removed and made again, as when a module is reloaded.
     pub fn inode(&self, name: &str) -> Option<u64> {
         fs::metadata(self.path(name)).ok().map(|metadata| metadata.ino())
@@ -154,6 +172,14 @@ pub(crate) mod testing {
             let path = self.0.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
+            self
+        }
+
+        /// A symbolic link; `to` is relative to the link, as in sysfs.
+        pub(crate) fn link(&self, name: &str, to: &str) -> &Self {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(to, path).unwrap();
             self
         }
 
