@@ -28,9 +28,10 @@ pub enum LoadError {
 
 fn missing_hint(name: &str) -> &'static str {
     if name == "vmlinux" {
-        "the kernel needs CONFIG_DEBUG_INFO_BTF=y, which all current distributions have"
+        "the kernel needs CONFIG_DEBUG_INFO_BTF=y, which all current distributions have; --btf DIR gives it from files"
     } else {
-        "the module was built without BTF: build it with pahole installed and vmlinux in the kernel headers"
+        "the module was built without BTF: build it with pahole installed and vmlinux in the kernel headers; or give \
+         its BTF with --btf DIR"
     }
 }
 
@@ -86,5 +87,7 @@ impl BtfCollection {
 
 fn load(files: &KernelFiles, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, LoadError> {
     let data = files.btf(name).map_err(|cause| LoadError::File { name: name.to_owned(), cause })?;
-    Ok(Btf::parse(name, data, base)?)
+    let btf = Btf::parse(name, data, base)?;
+    btf.check_base()?;
+    Ok(btf)
 }

@@ -4,6 +4,7 @@
 //! Nothing here needs privileges to run, loads anything, or touches a device.
 
 pub mod btf;
+mod btf_dir;
 pub mod caps;
 pub mod collection;
 pub mod core_functions;

@@ -9,6 +9,8 @@ use std::{
 
 use thiserror::Error;
 
+use super::btf_dir;
+
 /// Above this a file in /proc or /sys is not what it seems. The largest, vmlinux's BTF, has 5 MB.
 const MAX_LEN: u64 = 256 << 20;
 
@@ -36,7 +38,7 @@ fn hint(cause: &io::Error) -> &'static str {
 #[derive(Clone, Debug)]
 pub struct KernelFiles {
     root: PathBuf,
-    btf_dir: PathBuf,
+    btf_dir: Option<PathBuf>,
 }
 
 impl Default for KernelFiles {
@@ -48,21 +50,39 @@ impl Default for KernelFiles {
 impl KernelFiles {
     /// Reads `proc/…` and `sys/…` below `root`: `/` for the running kernel, a copy for tests.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        let root = root.into();
-        let btf_dir = root.join("sys/kernel/btf");
-        Self { root, btf_dir }
+        Self { root: root.into(), btf_dir: None }
     }
 
-    /// Takes BTF from `dir` instead of /sys/kernel/btf: a file `vmlinux` and one per module, raw BTF without ELF.
+    /// Takes BTF that /sys/kernel/btf does not have from `dir`: a file `vmlinux` and one per module, raw BTF or ELF.
     #[must_use]
     pub fn with_btf_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.btf_dir = dir.into();
+        self.btf_dir = Some(dir.into());
         self
     }
 
-    /// The BTF file of a module, or of `vmlinux`.
+    /// Where the BTF of a module, or of `vmlinux`, is taken from.
     pub fn btf_path(&self, name: &str) -> PathBuf {
-        self.btf_dir.join(name)
+        let own = self.own_btf_path(name);
+        let given = self.btf_dir.as_ref().filter(|_| !own.exists());
+        given.map_or(own, |dir| btf_dir::find(dir, name).unwrap_or_else(|| dir.join(name)))
+    }
+
+    /// Whether the directory given for BTF can be read and is not known to be of another kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if not.
+    pub fn check_btf_dir(&self) -> Result<(), FileError> {
+        self.btf_dir.as_ref().map_or(Ok(()), |dir| btf_dir::check(self, dir))
+    }
+
+    fn own_btf_path(&self, name: &str) -> PathBuf {
+        self.path("sys/kernel/btf").join(name)
+    }
+
+    /// Raw BTF as the running kernel shows it.
+    pub(super) fn own_btf(&self, name: &str) -> Result<Vec<u8>, FileError> {
+        read(&self.own_btf_path(name))
     }
 
     /// A file's path below the root.
@@ -76,7 +96,10 @@ impl KernelFiles {
     ///
     /// [`FileError`] if it cannot be read; a module that was built without BTF has no file.
     pub fn btf(&self, name: &str) -> Result<Vec<u8>, FileError> {
-        read(&self.btf_path(name))
+        match (self.own_btf(name), &self.btf_dir) {
+            (Err(_), Some(dir)) => btf_dir::load(self, dir, name),
+            (own, _) => own,
+        }
     }
 
     /// A small text file, such as `/proc/modules`; what is not UTF-8 in it is replaced.
@@ -129,7 +152,7 @@ impl KernelFiles {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), cause };
     let file = File::open(path).map_err(failed)?;
     // sysfs tells the right size for BTF, procfs tells 0: then reading grows the buffer as it goes.
@@ -209,16 +232,13 @@ mod tests {
     use super::testing::Root;
 
     #[test]
-    fn files_come_from_below_the_root_and_btf_from_where_it_is_told() {
+    fn files_come_from_below_the_root() {
         let root = Root::new();
-        root.write("proc/sys/kernel/kptr_restrict", "1\n")
-            .write("sys/kernel/btf/vfio", "a")
-            .write("other/vfio", "b");
+        root.write("proc/sys/kernel/kptr_restrict", "1\n").write("sys/kernel/btf/vfio", "a");
         let files = root.files();
         assert_eq!(files.line("/proc/sys/kernel/kptr_restrict").as_deref(), Some("1"));
         assert_eq!(files.line("/proc/none"), None);
         assert_eq!(files.btf("vfio").unwrap(), b"a");
-        assert_eq!(files.with_btf_dir(root.path().join("other")).btf("vfio").unwrap(), b"b");
         let error = root.files().btf("mtty").unwrap_err().to_string();
         assert!(error.contains("sys/kernel/btf/mtty"), "{error}");
     }

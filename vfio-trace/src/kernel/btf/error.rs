@@ -54,6 +54,17 @@ pub enum BtfError {
         /// The kind's number.
         kind: u8,
     },
+    /// A module's BTF on top of a vmlinux that it was not made for.
+    #[error(
+        "BTF of {name} was made for another vmlinux: what should be the type of {function}() is none of a function; \
+             use files of the kernel that runs here"
+    )]
+    OtherBase {
+        /// Which BTF.
+        name: String,
+        /// The function that gives it away.
+        function: String,
+    },
     /// A type id that nobody defines.
     #[error("BTF of {name} has no type {id}: the file is damaged, or was made for another vmlinux")]
     NoSuchType {

@@ -5,9 +5,11 @@
 //! are, the answer is a value or a [`BtfError`].
 
 mod describe;
+pub mod elf;
 mod error;
 mod lookup;
 mod parse;
+mod plausible;
 mod proto;
 mod types;
 

@@ -55,6 +55,25 @@ fn a_module_goes_on_where_its_base_ends() {
 }
 
 #[test]
+fn a_module_of_another_kernel_gives_itself_away() {
+    let base = base();
+    let mut b = Builder::split(&base);
+    let int = b.int("int", 4, true);
+    let proto = b.proto(int, &[]);
+    b.func("init", proto);
+    let module = Btf::parse("m", b.finish(), Some(Arc::clone(&base))).unwrap();
+    assert_eq!(module.check_base(), Ok(()));
+    let mut other = Builder::new();
+    other.int("long", 8, true);
+    other.string("a name that the other kernel does not have, so that the offsets fit");
+    other.structure("device", 48, &[]);
+    let other = Arc::new(Btf::parse("vmlinux", other.finish(), None).unwrap());
+    let module = Btf::parse("m", b.finish(), Some(other)).unwrap();
+    let error = module.check_base().unwrap_err().to_string();
+    assert!(error.contains("another vmlinux"), "{error}");
+}
+
+#[test]
 fn members_are_found_through_anonymous_unions_and_bit_fields_are_refused() {
     let mut b = Builder::new();
     let int = b.int("int", 4, true);
