@@ -1,12 +1,14 @@
 //! Mediated devices and VFIO groups through sysfs: create, remove, who holds them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::io::Errno;
 
 use crate::wait;
 
@@ -96,9 +98,50 @@ pub(crate) fn group_node(number: u32) -> PathBuf {
     Path::new("/dev/vfio").join(number.to_string())
 }
 
+/// The module that offers an mdev type: `quayside` for `quayside-full`, as a type is named after its parent's driver.
+pub(crate) fn module(mdev_type: &str) -> &str {
+    mdev_type.split_once('-').map_or(mdev_type, |(driver, _)| driver)
+}
+
+/// The driver that a mediated device is bound to.
+pub(crate) fn driver(uuid: &str) -> Option<String> {
+    let target = fs::read_link(sysfs(uuid).join("driver")).ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
+}
+
+/// Reads an attribute that the device's driver added to its sysfs folder.
+pub(crate) fn read_knob(uuid: &str, name: &str) -> Result<Result<String, Errno>> {
+    Ok(fs::read_to_string(knob(uuid, name)?).map_err(|error| os_error(&error)))
+}
+
+/// Writes such an attribute.
+pub(crate) fn write_knob(uuid: &str, name: &str, value: &str) -> Result<Result<(), Errno>> {
+    // Not fs::write: an attribute is there, and must not be created or truncated.
+    let mut file = match OpenOptions::new().write(true).open(knob(uuid, name)?) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(os_error(&error))),
+    };
+    Ok(file.write_all(value.as_bytes()).map_err(|error| os_error(&error)))
+}
+
+fn os_error(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Drivers put their attributes into a group of their own, whose name is theirs.
+fn knob(uuid: &str, name: &str) -> Result<PathBuf> {
+    let driver = driver(uuid).with_context(|| format!("{uuid} is no mdev with a driver; see {DEVICES}"))?;
+    let path = sysfs(uuid).join(&driver).join(name);
+    if name.contains('/') || !path.is_file() {
+        bail!("{driver} has no knob `{name}`; see {}", sysfs(uuid).join(&driver).display());
+    }
+    Ok(path)
+}
+
 fn supported_type(mdev_type: &str) -> Result<PathBuf> {
-    let parents = fs::read_dir(PARENTS)
-        .with_context(|| format!("{PARENTS} is not there: no mdev driver is loaded; modprobe mtty"))?;
+    let parents = fs::read_dir(PARENTS).with_context(|| {
+        format!("{PARENTS} is not there: no mdev driver is loaded; modprobe {}", module(mdev_type))
+    })?;
     parents
         .flatten()
         .map(|parent| parent.path().join("mdev_supported_types").join(mdev_type))
@@ -171,6 +214,13 @@ mod tests {
         assert!(held.iter().any(|holder| holder.ends_with(&format!("({})", std::process::id()))), "{held:?}");
         assert!(holders(&path).is_empty());
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_type_tells_its_module() {
+        assert_eq!(module("mtty-2"), "mtty");
+        assert_eq!(module("quayside-full"), "quayside");
+        assert_eq!(module("odd"), "odd");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::parse::Action;
 use super::record::Outcome;
-use crate::mdev::Mdev;
+use crate::mdev::{self, Mdev};
 use crate::states::MigState;
 use crate::uapi::{Device, DmaRange};
 
@@ -70,6 +70,9 @@ impl Bench {
     /// loads from a NULL pointer (`mtty_load_state`).
     pub(crate) fn guard(&mut self, action: &Action) -> Result<()> {
         if !matches!(action, Action::Set(_)) || !self.untouched {
+            return Ok(());
+        }
+        if mdev::driver(&self.name).is_some_and(|driver| driver != "mtty") {
             return Ok(());
         }
         let state = match self.known {
@@ -129,6 +132,14 @@ impl Bench {
                 thread::sleep(Duration::from_millis(*ms));
                 Outcome::plain(Ok(()))
             },
+            Action::Knob { name, value: Some(value) } => {
+                Outcome::plain(mdev::write_knob(&self.name, name, value)?)
+            },
+            Action::Knob { name, value: None } => Outcome::of(mdev::read_knob(&self.name, name)?, |text| {
+                let text = text.trim_end();
+                (json!({"knob": name, "value": text}), text.replace('\n', ", "))
+            }),
+            Action::CopyTo { .. } => bail!("a copy is made by two devices"),
             Action::Matrix => bail!("the matrix is made of many steps"),
         };
         Ok(outcome)
@@ -189,6 +200,39 @@ impl Bench {
         let values =
             json!({"calls": calls, "bytes": total, "chunk": chunk, "ended_by": ended_by, "lengths": lengths});
         Ok(Outcome { errno, values, told: format!("{total} bytes in {calls} calls, then {ended_by}") })
+    }
+
+    /// Carries the stream from this device's data fd to the other's, without keeping more of it than one read's worth.
+    pub(crate) fn copy_to(&mut self, other: &mut Self, chunk: usize) -> Result<Outcome> {
+        let (from, to) = (self.device()?, other.device()?);
+        let mut buffer = vec![0; chunk];
+        let (mut total, mut reads, mut writes) = (0, 0_u64, 0_u64);
+        let (ended_by, errno) = 'stream: loop {
+            reads += 1;
+            let length = match from.read(&mut buffer) {
+                Ok(0) => break ("EOF", None),
+                Ok(length) => length,
+                Err(Errno::NOMSG) => break ("ENOMSG", None),
+                Err(errno) => break ("read", Some(errno)),
+            };
+            let mut rest = &buffer[..length];
+            while !rest.is_empty() {
+                writes += 1;
+                match to.write(rest) {
+                    Ok(0) => break 'stream ("write", Some(Errno::IO)),
+                    Ok(length) => {
+                        total += length;
+                        rest = rest.get(length..).unwrap_or_default();
+                    },
+                    Err(errno) => break 'stream ("write", Some(errno)),
+                }
+            }
+        };
+        let values = json!({
+            "reads": reads, "writes": writes, "bytes": total, "chunk": chunk, "ended_by": ended_by,
+        });
+        let told = format!("{total} bytes in {reads} reads and {writes} writes, then {ended_by}");
+        Ok(Outcome { errno, values, told })
     }
 
     fn write(&mut self, bytes: &[u8], chunk: usize) -> Result<Outcome> {

@@ -24,6 +24,9 @@ Steps, each as [N:]STEP[!ERRNO]: N is the device (1 if left out; created devices
   log-start[=IOVA:LENGTH[:PAGE]]   DMA_LOGGING_START with one range (0:1M:4K if left out)
   log-report[=IOVA:LENGTH[:PAGE]]  DMA_LOGGING_REPORT
   log-stop                    DMA_LOGGING_STOP
+  copy-to=N[:CHUNK]           read() until 0 or ENOMSG, and write() each read's bytes to device N's data fd
+  knob=NAME[:VALUE]           write VALUE to an attribute of the driver (/sys/bus/mdev/devices/UUID/DRIVER/NAME), or
+                              read it: knob=delay_us:'RUNNING STOP 3000000', knob=where
   reset                       VFIO_DEVICE_RESET
   close-data                  close() of the data fd
   reopen                      close device, group and container, and open them again
@@ -53,7 +56,7 @@ pub(crate) struct Args {
     /// Write one JSON object per step into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Turn on mtty's debug messages and copy the kernel log of this run into this file
+    /// Turn on the driver's debug messages and copy the kernel log of this run into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) dmesg: Option<PathBuf>,
     /// Close the devices as they are: no reset, and created ones stay
@@ -78,8 +81,9 @@ impl Args {
         if devices == 0 {
             return Some("no device to drive; give --create mtty-2, or --device and a name".to_owned());
         }
-        let step = self.steps.iter().find(|step| step.device >= devices)?;
-        let number = step.device + 1;
+        let (step, last) =
+            self.steps.iter().map(|step| (step, step.last_device())).find(|(_, last)| *last >= devices)?;
+        let number = last + 1;
         Some(format!(
             "`{}` is for device {number}, and there are {devices}; add --create or --device",
             step.text
@@ -116,6 +120,8 @@ mod tests {
         assert_eq!(args.conflict(), None);
         let lonely = Args::try_parse_from(["lab-step", "--create", "mtty-2", "2:get"]).unwrap();
         assert!(lonely.conflict().unwrap().contains("is for device 2, and there are 1"));
+        let alone = Args::try_parse_from(["lab-step", "--create", "mtty-2", "copy-to=2"]).unwrap();
+        assert!(alone.conflict().unwrap().contains("is for device 2, and there are 1"));
         assert!(Args::try_parse_from(["lab-step", "get"]).unwrap().conflict().unwrap().contains("no device"));
         Args::try_parse_from(["lab-step", "--create", "mtty-2"]).unwrap_err();
         Args::try_parse_from(["lab-step", "--create", "mtty-2", "set=NOWHERE"]).unwrap_err();

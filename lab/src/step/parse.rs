@@ -21,6 +21,16 @@ pub(crate) struct Step {
     pub(crate) expected: Option<i32>,
 }
 
+impl Step {
+    /// The device of the highest number that the step needs, counted from 0.
+    pub(crate) fn last_device(&self) -> usize {
+        match self.action {
+            Action::CopyTo { device, .. } => self.device.max(device),
+            _ => self.device,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Set(MigState),
@@ -33,6 +43,8 @@ pub(crate) enum Action {
     ReadAll { file: Option<PathBuf>, chunk: usize },
     Write { file: PathBuf, chunk: Option<usize> },
     WriteZero { bytes: usize },
+    CopyTo { device: usize, chunk: usize },
+    Knob { name: String, value: Option<String> },
     LogStart(DmaRange),
     LogReport(DmaRange),
     LogStop,
@@ -49,6 +61,8 @@ const DEFAULT_CHUNK: usize = 1 << 20;
 const MOST_BYTES: u64 = 1 << 30;
 /// A bitmap of 32 MiB.
 const MOST_PAGES: u64 = 1 << 28;
+
+const COUNTED: &str = "devices are counted from 1";
 
 const FEATURES: [(&str, u32); 9] = [
     ("MIGRATION", abi::VFIO_DEVICE_FEATURE_MIGRATION),
@@ -75,7 +89,7 @@ impl FromStr for Step {
             },
             _ => (1_usize, text),
         };
-        let device = device.checked_sub(1).ok_or("devices are counted from 1")?;
+        let device = device.checked_sub(1).ok_or(COUNTED)?;
         let (name, argument) =
             step.split_once('=').map_or((step, None), |(name, argument)| (name, Some(argument)));
         Ok(Self { text: text.to_owned(), device, action: action(name, argument)?, expected })
@@ -114,6 +128,11 @@ fn action(name: &str, argument: Option<&str>) -> Result<Action, String> {
             Action::Write { file, chunk }
         },
         "write-zero" => Action::WriteZero { bytes: size(needed()?)? },
+        "copy-to" => copy_to(needed()?)?,
+        "knob" => {
+            let (name, value) = split(needed()?);
+            Action::Knob { name: name.to_owned(), value: value.map(str::to_owned) }
+        },
         "sleep" => {
             let ms = needed()?;
             Action::Sleep { ms: ms.parse().map_err(|_nan| format!("`{ms}` is no number of milliseconds"))? }
@@ -143,6 +162,16 @@ fn without_argument(name: &str, argument: Option<&str>) -> Result<Action, String
 
 fn split(argument: &str) -> (&str, Option<&str>) {
     argument.split_once(':').map_or((argument, None), |(first, second)| (first, Some(second)))
+}
+
+fn copy_to(argument: &str) -> Result<Action, String> {
+    let (device, chunk) = split(argument);
+    let number: usize = device.parse().map_err(|_nan| format!("`{device}` is no device's number"))?;
+    let chunk = chunk.map(size).transpose()?.unwrap_or(DEFAULT_CHUNK);
+    if chunk == 0 {
+        return Err("a chunk has at least one byte".to_owned());
+    }
+    Ok(Action::CopyTo { device: number.checked_sub(1).ok_or(COUNTED)?, chunk })
 }
 
 fn probe(argument: &str) -> Result<Action, String> {
@@ -256,6 +285,18 @@ mod tests {
     }
 
     #[test]
+    fn copies_and_knobs() {
+        assert_eq!(parsed("copy-to=2").action, Action::CopyTo { device: 1, chunk: 1 << 20 });
+        assert_eq!(parsed("2:copy-to=1:4K").last_device(), 1);
+        assert_eq!(parsed("copy-to=3:4K").last_device(), 2);
+        assert_eq!(parsed("knob=where").action, Action::Knob { name: "where".to_owned(), value: None });
+        let step = parsed("2:knob=fail:STOP STOP_COPY EIO 2!EINVAL");
+        assert_eq!((step.device, step.expected), (1, Some(22)));
+        let value = Some("STOP STOP_COPY EIO 2".to_owned());
+        assert_eq!(step.action, Action::Knob { name: "fail".to_owned(), value });
+    }
+
+    #[test]
     fn features_and_ranges() {
         assert_eq!(
             parsed("probe=DMA_LOGGING_START").action,
@@ -291,6 +332,10 @@ mod tests {
             ("log-start=1", "no range"),
             ("log-report=0:0xffffffffffffffff:1", "more than"),
             ("sleep=long", "milliseconds"),
+            ("copy-to=next", "no device's number"),
+            ("copy-to=0", "counted from 1"),
+            ("copy-to=2:0", "at least one byte"),
+            ("knob", "needs an argument"),
         ] {
             let error = text.parse::<Step>().unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");

@@ -1,8 +1,10 @@
 //! A run of lab-step: devices, steps in order, clean-up.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::io::Errno;
 
 use super::bench::{Bench, Files};
 use super::cli::Args;
@@ -21,12 +23,12 @@ use crate::states::MigState;
 /// Does the steps; an error names the first one that was not as expected, after the devices are in order again.
 pub(crate) fn run(args: &Args) -> Result<()> {
     kernel::load_module("vfio_iommu_type1", args.timeout())?;
-    if !args.create.is_empty() {
-        for module in ["mdev", "mtty"] {
+    for mdev_type in &args.create {
+        for module in ["mdev", mdev::module(mdev_type)] {
             kernel::load_module(module, args.timeout())?;
         }
     }
-    let log = args.dmesg.as_deref().map(start_log).transpose()?;
+    let log = args.dmesg.as_deref().map(|file| start_log(file, args)).transpose()?;
     let lines = args.json.as_deref().map(Lines::create).transpose()?;
     let mut session =
         Session { benches: Vec::new(), recorder: Recorder::new(lines), files: Files::default() };
@@ -40,8 +42,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     errors.into_result()
 }
 
-fn start_log(file: &Path) -> Result<(KernelLog, DynamicDebug)> {
-    Ok((KernelLog::start(file)?, DynamicDebug::enable("mtty")?))
+/// The log from now on, with the debug messages of all drivers that this run has to do with.
+fn start_log(file: &Path, args: &Args) -> Result<(KernelLog, Vec<DynamicDebug>)> {
+    let created = args.create.iter().map(|mdev_type| mdev::module(mdev_type).to_owned());
+    let named = args.device.iter().filter_map(|name| mdev::driver(name));
+    let modules: BTreeSet<String> = created.chain(named).collect();
+    let debug = modules.iter().map(|module| DynamicDebug::enable(module)).collect::<Result<_>>()?;
+    Ok((KernelLog::start(file)?, debug))
 }
 
 #[derive(Debug)]
@@ -74,15 +81,19 @@ impl Session {
 
     fn step(&mut self, step: &Step) -> Result<()> {
         let position = step.device + 1;
-        let bench = self.benches.get_mut(step.device).context("there is no such device")?;
+        let bench = self.benches.get_mut(step.device).context(NO_DEVICE)?;
         if step.action == Action::Matrix {
             return matrix::run(bench, position, &mut self.recorder);
         }
         bench.guard(&step.action).with_context(|| format!("`{}` was not done", step.text))?;
         let start_ns = monotonic_ns();
-        let outcome =
-            bench.act(&step.action, &mut self.files).with_context(|| format!("`{}` failed", step.text))?;
+        let outcome = match step.action {
+            Action::CopyTo { device, chunk } => self.copy(step.device, device, chunk),
+            _ => bench.act(&step.action, &mut self.files),
+        };
+        let outcome = outcome.with_context(|| format!("`{}` failed", step.text))?;
         let end_ns = monotonic_ns();
+        let bench = self.benches.get(step.device).context(NO_DEVICE)?;
         let as_expected = self.recorder.record(&Done {
             step: &step.text,
             position,
@@ -94,6 +105,14 @@ impl Session {
             outcome: &outcome,
         });
         if as_expected { Ok(()) } else { Err(unexpected(step, &outcome)) }
+    }
+
+    fn copy(&mut self, from: usize, to: usize, chunk: usize) -> Result<Outcome> {
+        let [from, to] = self
+            .benches
+            .get_disjoint_mut([from, to])
+            .context("a copy needs two devices: the stream of one does not fit into its own data fd")?;
+        from.copy_to(to, chunk)
     }
 
     /// Leaves each device RUNNING and closed; everything is tried.
@@ -118,13 +137,15 @@ impl Session {
 
     fn tidy(&mut self, index: usize) -> Result<()> {
         let mut state = None;
-        self.implicit(index, "get", |bench| {
-            Ok(Outcome::of(bench.device()?.state(), |seen| {
-                state = Some(seen);
+        self.implicit_or(index, "get", &[Errno::NOTTY], |bench| {
+            let seen = bench.device()?.state();
+            state = Some(seen);
+            Ok(Outcome::of(seen, |seen| {
                 (serde_json::json!({"state": seen, "state_number": seen.0}), seen.to_string())
             }))
         })?;
-        if state == Some(MigState::RUNNING) {
+        // A device without migration has no state to leave behind.
+        if matches!(state, Some(Ok(MigState::RUNNING) | Err(Errno::NOTTY))) {
             return Ok(());
         }
         self.implicit(index, "reset", Bench::reset)
@@ -137,7 +158,18 @@ impl Session {
         step: &str,
         act: impl FnOnce(&mut Bench) -> Result<Outcome>,
     ) -> Result<()> {
-        let bench = self.benches.get_mut(index).context("there is no such device")?;
+        self.implicit_or(index, step, &[], act)
+    }
+
+    /// One that may fail with these errnos as well.
+    fn implicit_or(
+        &mut self,
+        index: usize,
+        step: &str,
+        errnos: &[Errno],
+        act: impl FnOnce(&mut Bench) -> Result<Outcome>,
+    ) -> Result<()> {
+        let bench = self.benches.get_mut(index).context(NO_DEVICE)?;
         let start_ns = monotonic_ns();
         let outcome = act(bench)?;
         let end_ns = monotonic_ns();
@@ -149,12 +181,17 @@ impl Session {
             start_ns,
             end_ns,
             implicit: true,
-            expected: Expected::Success,
+            expected: outcome
+                .errno
+                .filter(|errno| errnos.contains(errno))
+                .map_or(Expected::Success, |errno| Expected::Errno(errno.raw_os_error())),
             outcome: &outcome,
         });
         if fine { Ok(()) } else { bail!("{step} of {device} failed: {}", failure(&outcome)) }
     }
 }
+
+const NO_DEVICE: &str = "there is no such device";
 
 fn failure(outcome: &Outcome) -> String {
     outcome.errno.map_or_else(

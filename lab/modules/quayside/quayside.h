@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* quayside: what its parts share. main.c tells what it is for. */
+
+#ifndef QUAYSIDE_H
+#define QUAYSIDE_H
+
+#undef pr_fmt
+#define pr_fmt(fmt) "quayside " fmt
+
+#include <linux/mdev.h>
+#include <linux/mutex.h>
+#include <linux/printk.h>
+#include <linux/refcount.h>
+#include <linux/types.h>
+#include <linux/version.h>
+#include <linux/vfio.h>
+
+/* Before 6.2 there was no PRE_COPY: types that want it do without. */
+#ifndef VFIO_MIGRATION_PRE_COPY
+#define VFIO_MIGRATION_PRE_COPY 0
+#endif
+
+/* Numbers of the states are below this on all kernels. */
+#define QUAY_STATES	8
+/* Longer sleeps would only wake the hung task detector. */
+#define QUAY_MAX_DELAY	(100U * USEC_PER_SEC)
+#define QUAY_MAX_BYTES	(1ULL << 42)
+#define QUAY_CONFIG	256
+
+/* A failure to come: at an offset of a stream or in an arc. */
+struct quay_snag {
+	u64 offset;
+	int error;
+	unsigned int count;
+};
+
+struct quay_hold;
+
+struct quay {
+	struct vfio_device vdev;
+	/* A copy: data fds outlive the mdev. */
+	char name[UUID_STRING_LEN + 1];
+	/* Held through the whole of a set_state, delays and all. */
+	struct mutex berth_lock;
+	enum vfio_device_mig_state berth;
+	struct quay_hold *outbound;
+	struct quay_hold *inbound;
+	bool watched;
+	u64 watched_page;
+
+	/* Plain knobs, read and set without a lock. */
+	u64 state_bytes;
+	u64 initial_bytes;
+	u64 dirty_bytes;
+	u64 dirty_rounds;
+	u64 renew;
+	u64 error_state;
+	u64 read_delay_us;
+	u64 write_delay_us;
+	u64 dirty_pattern;
+
+	/* Guards what follows. */
+	struct mutex knob_lock;
+	u32 delay_us[QUAY_STATES][QUAY_STATES];
+	struct quay_snag fail[QUAY_STATES][QUAY_STATES];
+	struct quay_snag fail_read;
+	struct quay_snag fail_write;
+	struct quay_snag log_fail;
+	u8 config[QUAY_CONFIG];
+
+	/* For "where". */
+	atomic64_t arcs[QUAY_STATES][QUAY_STATES];
+	atomic64_t shifts, shift_errors, arc_errors, refits, glances, tonnages, manifests;
+	atomic64_t unloads, unload_errors, unload_bytes, loads, load_errors, load_bytes;
+	atomic64_t holds, log_watches, log_rests, log_tallies;
+};
+
+#define quay_say(q, fmt, ...) pr_debug("%s: " fmt "\n", (q)->name, ##__VA_ARGS__)
+
+static inline struct quay *quay_of(struct vfio_device *vdev)
+{
+	return container_of(vdev, struct quay, vdev);
+}
+
+/* main.c */
+void quay_tarry(u64 us);
+
+/* hold.c: data sessions */
+struct file *quay_open_pre(struct quay *q);
+struct file *quay_open_last(struct quay *q);
+struct file *quay_open_in(struct quay *q);
+void quay_last_part(struct quay_hold *hold);
+int quay_settled(struct quay_hold *hold);
+u64 quay_to_come(struct quay_hold *hold);
+u64 quay_to_come_from(u64 state_bytes);
+void quay_end(struct quay_hold **slot);
+
+/* berth.c: the state machine and the DMA log */
+extern const struct vfio_migration_ops quay_berth_ops;
+extern const struct vfio_log_ops quay_tide_ops;
+void quay_refit(struct quay *q);
+
+/* knobs.c: settings and counters in sysfs */
+extern const struct attribute_group *quay_groups[];
+int quay_meet(struct quay *q, struct quay_snag *snag, u64 passed, size_t *len);
+
+#endif
