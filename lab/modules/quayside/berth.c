@@ -112,6 +112,9 @@ static struct file *quay_shift(struct vfio_device *vdev, enum vfio_device_mig_st
 
 	mutex_lock(&q->berth_lock);
 	quay_say(q, "quay_shift: -> %u", target);
+	/* Nothing leads out of ERROR; the core would not only say so, but warn with a backtrace. */
+	if (q->berth == VFIO_DEVICE_STATE_ERROR && target != q->berth)
+		filp = ERR_PTR(-EINVAL);
 	while (q->berth != target && !filp) {
 		int ret = vfio_mig_get_next_state(vdev, q->berth, target, &next);
 
