@@ -190,7 +190,8 @@ static long quay_hail(struct vfio_device *vdev, unsigned int cmd, unsigned long 
 		size = offsetofend(struct vfio_irq_info, count);
 		if (copy_from_user(&irq, user, size))
 			return -EFAULT;
-		if (irq.argsz < size || irq.index >= VFIO_PCI_NUM_IRQS)
+		/* No error and no request interrupt: with a count of 0, QEMU would complain. */
+		if (irq.argsz < size || irq.index > VFIO_PCI_MSIX_IRQ_INDEX)
 			return -EINVAL;
 		irq.flags = 0;
 		irq.count = 0;
