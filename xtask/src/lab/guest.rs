@@ -11,8 +11,13 @@ pub(super) const INIT: &str = include_str!("../../../lab/guest/init.sh");
 /// The second stage, in the share.
 const GUEST: &str = include_str!("../../../lab/guest/guest.sh");
 
-/// Writes the scripts into the share. Without a command the guest gives a shell.
-pub(super) fn write(share: &Path, kernel: &Kernel, command: Option<&[OsString]>) -> Result<()> {
+/// Writes the scripts into the share. Without a command the guest gives a shell; with `debugfs` its VFIO has debugfs.
+pub(super) fn write(
+    share: &Path,
+    kernel: &Kernel,
+    debugfs: bool,
+    command: Option<&[OsString]>,
+) -> Result<()> {
     let bin = workspace::bin_dir()?;
     let cwd = std::env::current_dir().context("cannot tell the current folder")?;
     let mut parameters = String::new();
@@ -23,6 +28,11 @@ pub(super) fn write(share: &Path, kernel: &Kernel, command: Option<&[OsString]>)
         parameters.push('\n');
     };
     set("lab_modules", kernel.lib_modules().as_os_str());
+    if debugfs {
+        let vfio = kernel.debugfs_vfio()?;
+        set("lab_vfio", vfio.built.as_os_str());
+        set("lab_vfio_stock", vfio.stock.as_os_str());
+    }
     set("lab_bin", bin.as_os_str());
     set("lab_cwd", cwd.as_os_str());
     if command.is_none() {

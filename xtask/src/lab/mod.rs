@@ -31,6 +31,9 @@ pub(crate) struct VmArgs {
     /// Kernel series to boot.
     #[arg(long, value_name = "SERIES", default_value = kernel::DEFAULT)]
     kernel: String,
+    /// Use vfio.ko rebuilt with CONFIG_VFIO_DEBUGFS: device states in /sys/kernel/debug/vfio (not on 6.1).
+    #[arg(long)]
+    debugfs: bool,
     /// Memory of the VM in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u32,
@@ -77,7 +80,7 @@ pub(crate) fn main(verb: Verb) -> Result<ExitCode> {
         Verb::Run(args) => run(args),
         Verb::Shell(ShellArgs { vm }) => {
             let kernel = ready(&vm.kernel, !vm.no_build)?;
-            vm::shell(&kernel, vm.memory)
+            vm::shell(&kernel, vm.debugfs, vm.memory)
         },
     }
 }
@@ -87,6 +90,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
     let kernel = ready(&vm.kernel, !vm.no_build)?;
     let start = Instant::now();
     let request = vm::Request {
+        debugfs: vm.debugfs,
         memory: vm.memory,
         timeout: Duration::from_secs(timeout),
         results,

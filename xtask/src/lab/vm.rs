@@ -48,6 +48,8 @@ const FATAL: &[&str] = &["Kernel panic", "Oops:", "BUG: ", "general protection f
 pub(crate) struct Request<'kernel> {
     /// The kernel to boot.
     pub(crate) kernel: &'kernel Kernel,
+    /// Whether VFIO's core is the one rebuilt with debugfs.
+    pub(crate) debugfs: bool,
     /// The command and its arguments.
     pub(crate) command: Vec<OsString>,
     /// Memory in MiB.
@@ -61,7 +63,7 @@ pub(crate) struct Request<'kernel> {
 impl<'kernel> Request<'kernel> {
     /// A request with the defaults.
     pub(crate) fn new(kernel: &'kernel Kernel, command: Vec<OsString>) -> Self {
-        Self { kernel, command, memory: 2048, timeout: Duration::from_mins(5), results: None }
+        Self { kernel, debugfs: false, command, memory: 2048, timeout: Duration::from_mins(5), results: None }
     }
 }
 
@@ -280,7 +282,7 @@ where
     };
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
     let mut command = qemu(request.kernel, request.memory, &scratch, &results)?;
-    guest::write(&scratch.path("share"), request.kernel, Some(&request.command))?;
+    guest::write(&scratch.path("share"), request.kernel, request.debugfs, Some(&request.command))?;
     let messages = control(port(&mut command, &scratch, "control")?);
     let stdout_port = port(&mut command, &scratch, "stdout")?;
     let stderr_port = port(&mut command, &scratch, "stderr")?;
@@ -357,12 +359,12 @@ where
 }
 
 /// Boots and connects the terminal to a shell.
-pub(crate) fn shell(kernel: &Kernel, memory: u32) -> Result<ExitCode> {
+pub(crate) fn shell(kernel: &Kernel, debugfs: bool, memory: u32) -> Result<ExitCode> {
     let scratch = Scratch::new()?;
     let results = workspace::target_dir()?.join("lab/shell");
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
     let mut command = qemu(kernel, memory, &scratch, &results)?;
-    guest::write(&scratch.path("share"), kernel, None)?;
+    guest::write(&scratch.path("share"), kernel, debugfs, None)?;
     command.args(["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]);
     say(&format!(
         "lab: {} is booting; $LAB_RESULTS is {}; the VM ends with the shell",

@@ -4,7 +4,6 @@
 //! system's own sources, only the suite is changed, and nothing below /etc or /var/lib/apt is written.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -13,131 +12,31 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{cache::Cache, cmd, progress::say};
+use crate::{cache::Cache, cmd, progress::say, setup::sources};
 
-/// Suites asked for besides the system's own: kernels (6.1, 6.12, 7.3), and a rust-src that matches rustc.
-const SUITES: &[&str] = &["bookworm", "bookworm-updates", "bookworm-backports", "trixie-backports"];
-/// The suite of security updates, on a mirror of its own.
-const SECURITY_SUITE: &str = "bookworm-security";
-
-/// One repository line of the system's sources.
-#[derive(Debug, PartialEq, Eq)]
-struct Source {
-    uri: String,
-    suites: Vec<String>,
-    components: Vec<String>,
-    signed_by: Option<String>,
+/// A set of suites with package lists of their own.
+pub(crate) struct View {
+    /// Its folder in the cache.
+    folder: &'static str,
+    /// Suites of the main mirror.
+    pub(super) suites: &'static [&'static str],
+    /// Suites of the mirror of security updates.
+    pub(super) security: &'static [&'static str],
+    /// Whether packages are chosen as for an empty system instead of this one.
+    empty_system: bool,
 }
 
-/// Reads deb822 paragraphs (`*.sources`).
-fn parse_deb822(text: &str) -> Vec<Source> {
-    let mut found = Vec::new();
-    for paragraph in text.split("\n\n") {
-        let mut fields: BTreeMap<String, String> = BTreeMap::new();
-        let mut last = String::new();
-        for line in paragraph.lines().filter(|line| !line.starts_with('#')) {
-            if line.starts_with([' ', '\t']) {
-                if let Some(value) = fields.get_mut(&last) {
-                    value.push('\n');
-                    value.push_str(line.trim());
-                }
-            } else if let Some((key, value)) = line.split_once(':') {
-                last = key.trim().to_ascii_lowercase();
-                fields.insert(last.clone(), value.trim().to_owned());
-            }
-        }
-        let words = |key: &str| -> Vec<String> {
-            fields
-                .get(key)
-                .map(|value| value.split_whitespace().map(str::to_owned).collect())
-                .unwrap_or_default()
-        };
-        if fields.get("enabled").is_some_and(|value| value == "no")
-            || !words("types").iter().any(|t| t == "deb")
-        {
-            continue;
-        }
-        for uri in words("uris") {
-            found.push(Source {
-                uri,
-                suites: words("suites"),
-                components: words("components"),
-                // An inline key block is left to apt's trusted keys.
-                signed_by: fields.get("signed-by").filter(|value| value.starts_with('/')).cloned(),
-            });
-        }
-    }
-    found
-}
+/// What this system's programs come from, and kernels (6.1, 6.12, 7.3), and a rust-src that matches rustc.
+pub(crate) const HOST: View = View {
+    folder: "apt",
+    suites: &["bookworm", "bookworm-updates", "bookworm-backports", "trixie-backports"],
+    security: &["bookworm-security"],
+    empty_system: false,
+};
 
-/// Reads one-line sources (`sources.list`, `*.list`).
-fn parse_one_line(text: &str) -> Vec<Source> {
-    text.lines()
-        .filter_map(|line| {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            let rest = line.strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
-            let (options, rest) = match rest.strip_prefix('[') {
-                Some(rest) => rest.split_once(']')?,
-                None => ("", rest),
-            };
-            let mut words = rest.split_whitespace().map(str::to_owned);
-            Some(Source {
-                uri: words.next()?,
-                suites: vec![words.next()?],
-                components: words.collect(),
-                signed_by: options
-                    .split_whitespace()
-                    .find_map(|option| option.strip_prefix("signed-by="))
-                    .map(str::to_owned),
-            })
-        })
-        .collect()
-}
-
-/// The system's sources, from all the places that apt reads.
-fn system_sources(etc: &Path) -> Vec<Source> {
-    let mut files = vec![etc.join("sources.list")];
-    if let Ok(entries) = fs::read_dir(etc.join("sources.list.d")) {
-        files.extend(entries.flatten().map(|entry| entry.path()));
-    }
-    files.sort();
-    let mut found = Vec::new();
-    for file in files {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
-        match file.extension().and_then(|extension| extension.to_str()) {
-            Some("sources") => found.extend(parse_deb822(&text)),
-            Some("list") => found.extend(parse_one_line(&text)),
-            _ => {},
-        }
-    }
-    found
-}
-
-/// The sources list that set-up uses, derived from the system's: its mirror, other suites.
-fn derive(sources: &[Source], codename: &str) -> Result<String> {
-    let archive = sources
-        .iter()
-        .find(|source| {
-            source.suites.iter().any(|suite| suite == codename)
-                && source.components.iter().any(|c| c == "main")
-        })
-        .with_context(|| {
-            format!(
-                "no Debian mirror found: none of apt's sources has suite {codename} with component main; \
-                 add one to /etc/apt/sources.list.d and run this again"
-            )
-        })?;
-    let security_uri = sources
-        .iter()
-        .find(|source| source.suites.iter().any(|suite| suite == &format!("{codename}-security")))
-        .map_or_else(
-            || format!("{}-security", archive.uri.trim_end_matches('/')),
-            |source| source.uri.clone(),
-        );
-    let options = archive.signed_by.as_ref().map_or_else(String::new, |key| format!(" [signed-by={key}]"));
-    let main = SUITES.iter().map(|suite| format!("deb{options} {} {suite} main\n", archive.uri));
-    Ok(main.chain([format!("deb{options} {security_uri} {SECURITY_SUITE} main\n")]).collect())
-}
+/// What newer kernels are compiled with. Kept apart from [`HOST`], else apt would install newer programs on the host.
+pub(crate) const TRIXIE: View =
+    View { folder: "apt-trixie", suites: &["trixie", "trixie-backports"], security: &[], empty_system: true };
 
 /// `ID` and `VERSION_CODENAME` of this system.
 fn os_release() -> Result<(String, String)> {
@@ -154,6 +53,7 @@ fn os_release() -> Result<(String, String)> {
 /// A private view of the Debian archive.
 pub(crate) struct Apt {
     dir: PathBuf,
+    empty_system: bool,
 }
 
 /// A package as the archive offers it.
@@ -167,22 +67,28 @@ pub(crate) struct Package {
 
 impl Apt {
     /// Writes the sources list and fetches the package lists.
-    pub(crate) fn open(cache: &Cache) -> Result<Self> {
+    pub(crate) fn open(cache: &Cache, view: &View) -> Result<Self> {
         let (id, codename) = os_release()?;
         ensure!(
             cmd::find("apt-get").is_some() && id == "debian",
             "set-up takes kernels, QEMU and rust-src from the Debian archive with apt, and this system is \
              \"{id}\": run it on Debian 12 or newer (a container will do for `cargo xtask build`)"
         );
-        let dir = cache.path("apt");
+        let dir = cache.path(view.folder);
         for folder in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(folder))
                 .with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        let list = derive(&system_sources(Path::new("/etc/apt")), &codename)?;
+        let list = sources::derive(&sources::system(Path::new("/etc/apt")), &codename, view)?;
         fs::write(dir.join("sources.list"), list).context("cannot write the sources list")?;
-        let apt = Self { dir };
-        say("apt: fetching package lists (into the cache, the system's stay as they are)");
+        if view.empty_system {
+            fs::write(dir.join("status"), "").context("cannot write an empty package status")?;
+        }
+        let apt = Self { dir, empty_system: view.empty_system };
+        let suites = view.suites.first().copied().unwrap_or_default();
+        say(&format!(
+            "apt: fetching {suites}'s package lists (into the cache, the system's stay as they are)"
+        ));
         cmd::run(&mut apt.command("apt-get", &["update"]))
             .context("the Debian mirror of this system's apt sources does not answer; check the network and run this again")?;
         Ok(apt)
@@ -214,6 +120,9 @@ impl Apt {
             set("DPkg::Lock::Timeout", "300".into()),
         ] {
             command.arg("-o").arg(option);
+        }
+        if self.empty_system {
+            command.arg("-o").arg(set("Dir::State::status", path("status")));
         }
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
         command
@@ -263,6 +172,24 @@ impl Apt {
                     .with_context(|| format!("apt-get downloaded no {}", package.name))
             })
             .collect()
+    }
+
+    /// Downloads packages (`name` or `name=version`) and all they depend on into `dir`, and gives the files. For a
+    /// view of an empty system.
+    pub(crate) fn download_with_dependencies(&self, dir: &Path, wanted: &[String]) -> Result<Vec<PathBuf>> {
+        fs::create_dir_all(dir.join("partial"))
+            .with_context(|| format!("cannot create {}", dir.display()))?;
+        let mut command = self.command("apt-get", &["-y", "--no-install-recommends", "--download-only"]);
+        command.arg("-o").arg(format!("Dir::Cache::archives={}", dir.display()));
+        command.arg("install").args(wanted);
+        say(&format!("apt: downloading {} and what they need", wanted.join(", ")));
+        cmd::run(&mut command).with_context(|| format!("cannot download {}", wanted.join(", ")))?;
+        let debs = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+        Ok(debs
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .collect())
     }
 
     /// Installs packages on this system; `release` is the suite to prefer.
@@ -319,36 +246,6 @@ pub(crate) fn newest(packages: impl IntoIterator<Item = Package>) -> Option<Pack
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DEB822: &str = "Types: deb\n# a comment\nURIs: http://mirror.test/debian\nSuites: bookworm bookworm-updates\n\
-                          Components: main\nSigned-By: /usr/share/keyrings/k.gpg\n\nTypes: deb\n\
-                          URIs: http://mirror.test/sec\nSuites: bookworm-security\nComponents: main\n\n\
-                          Enabled: no\nTypes: deb\nURIs: http://off.test\nSuites: bookworm\nComponents: main\n";
-
-    #[test]
-    fn both_formats_name_the_mirror() {
-        let list = derive(&parse_deb822(DEB822), "bookworm").unwrap();
-        assert!(list.contains(
-            "deb [signed-by=/usr/share/keyrings/k.gpg] http://mirror.test/debian trixie-backports main\n"
-        ));
-        assert!(list.contains("http://mirror.test/sec bookworm-security main\n"));
-        assert!(!list.contains("off.test"));
-
-        let old = "# x\ndeb [arch=amd64 signed-by=/k] http://m.test/debian/ bookworm main contrib # y\ndeb-src http://s bookworm main\n";
-        let sources = parse_one_line(old);
-        assert_eq!(sources.len(), 1);
-        let list = derive(&sources, "bookworm").unwrap();
-        assert!(
-            list.contains("deb [signed-by=/k] http://m.test/debian-security bookworm-security main\n"),
-            "{list}"
-        );
-    }
-
-    #[test]
-    fn no_mirror_is_one_clear_line() {
-        let error = derive(&parse_deb822(DEB822), "sid").unwrap_err().to_string();
-        assert!(error.contains("no Debian mirror found"), "{error}");
-    }
 
     #[test]
     fn newest_is_dpkgs_newest() {

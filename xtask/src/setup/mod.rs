@@ -3,10 +3,14 @@
 pub(crate) mod apt;
 pub(crate) mod host;
 pub(crate) mod kernel;
+mod modules;
+mod packages;
 mod rust;
+mod sources;
+mod toolchain;
 mod vmlinux;
 
-use std::{process::ExitCode, thread};
+use std::{cell::OnceCell, process::ExitCode, thread};
 
 use anyhow::{Context as _, Result};
 
@@ -71,19 +75,30 @@ fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 /// The Debian archive, asked only when something is really missing: a finished set-up works without network.
 pub(crate) struct Archive<'cache> {
     pub(crate) cache: &'cache Cache,
-    apt: std::cell::OnceCell<apt::Apt>,
+    apt: OnceCell<apt::Apt>,
+    trixie: OnceCell<apt::Apt>,
 }
 
 impl<'cache> Archive<'cache> {
     fn new(cache: &'cache Cache) -> Self {
-        Self { cache, apt: std::cell::OnceCell::new() }
+        Self { cache, apt: OnceCell::new(), trixie: OnceCell::new() }
     }
 
+    /// What this system's programs and all kernels come from.
     pub(crate) fn apt(&self) -> Result<&apt::Apt> {
-        if self.apt.get().is_none() {
-            let opened = apt::Apt::open(self.cache)?;
-            drop(self.apt.set(opened));
+        self.open(&self.apt, &apt::HOST)
+    }
+
+    /// What newer kernels are compiled with.
+    pub(crate) fn trixie(&self) -> Result<&apt::Apt> {
+        self.open(&self.trixie, &apt::TRIXIE)
+    }
+
+    fn open<'cell>(&self, cell: &'cell OnceCell<apt::Apt>, view: &apt::View) -> Result<&'cell apt::Apt> {
+        if cell.get().is_none() {
+            let opened = apt::Apt::open(self.cache, view)?;
+            drop(cell.set(opened));
         }
-        self.apt.get().context("apt was just opened")
+        cell.get().context("apt was just opened")
     }
 }
