@@ -7,7 +7,7 @@ use vfio_trace_common::{
     wire::{self, device_known},
 };
 
-use super::{DeviceRef, DeviceSeen, MigFlags, record};
+use super::{DeviceRef, DeviceSeen, MigFlags, MigState, record};
 
 /// The devices of a run, by the address of their `struct vfio_device`.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Devices {
 struct Bound {
     device: DeviceRef,
     seen: Option<DeviceSeen>,
+    /// It was taken from vfio. Those who have it open may still be heard of.
+    gone: bool,
 }
 
 /// What a Device record changed.
@@ -42,12 +44,26 @@ impl Devices {
         let next_nr = &mut self.next_nr;
         let bound = self.bound.entry(pointer).or_insert_with(|| {
             *next_nr += 1;
-            Bound { device: DeviceRef { nr: *next_nr, name: None, driver: None }, seen: None }
+            Bound { device: DeviceRef { nr: *next_nr, name: None, driver: None }, seen: None, gone: false }
         });
         Some(bound.device.clone())
     }
 
-    /// Takes in a Device record. A device that changes its name has been replaced: kernel memory is used again.
+    /// Whether the device can migrate, for all that is known.
+    pub(super) fn may_migrate(&self, pointer: u64) -> bool {
+        let seen = self.bound.get(&pointer).and_then(|bound| bound.seen.as_ref());
+        seen.is_none_or(|seen| seen.migration != Some(false))
+    }
+
+    /// The device is being taken from vfio. Its address stands for it until a new one is seen there.
+    pub(super) fn leave(&mut self, pointer: u64) {
+        if let Some(bound) = self.bound.get_mut(&pointer) {
+            bound.gone = true;
+        }
+    }
+
+    /// Takes in a Device record. A device that changes its name, or comes again after it was gone, has been replaced:
+    /// kernel memory is used again.
     pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Binding {
         let known = |bit: u32| record.known & bit != 0;
         let name =
@@ -58,20 +74,27 @@ impl Devices {
             migration: known(device_known::MIG_OPS).then_some(record.mig_ops != 0),
             migration_flags: known(device_known::FLAGS).then_some(MigFlags(record.migration_flags)),
             dirty_tracking: known(device_known::LOG_OPS).then_some(record.log_ops != 0),
+            state: known(device_known::STATE).then_some(MigState(record.state)),
+            open_count: known(device_known::OPEN_COUNT).then_some(record.open_count),
             seen_by: Role::ALL.into_iter().find(|&role| role as u32 == record.seen_by),
         };
         let old = self.bound.get(&pointer).filter(|_| pointer != 0);
-        let same_name = old.filter(|old| old.device.name.as_deref() == name.as_deref());
-        let replaced = old.is_some_and(|old| old.device.name.is_some()) && same_name.is_none();
+        // Nobody can find or open a device that is being taken away, only go on with it.
+        let anew = matches!(seen.seen_by, Some(Role::Register | Role::Open | Role::Inventory));
+        let same_name =
+            old.filter(|old| old.device.name.as_deref() == name.as_deref() && !(old.gone && anew));
+        let replaced = old.is_some_and(|old| old.device.name.is_some() || old.gone) && same_name.is_none();
+        let gone = same_name.is_some_and(|old| old.gone);
         let nr = same_name.map_or_else(|| self.next_nr + 1, |old| old.device.nr);
         let unchanged = same_name.is_some_and(|old| {
-            let same = |old: &DeviceSeen| DeviceSeen { seen_by: seen.seen_by, ..old.clone() } == seen;
+            let DeviceSeen { state, open_count, seen_by, .. } = seen;
+            let same = |old: &DeviceSeen| DeviceSeen { state, open_count, seen_by, ..old.clone() } == seen;
             old.device.driver.as_deref() == driver.as_deref() && old.seen.as_ref().is_some_and(same)
         });
         self.next_nr = self.next_nr.max(nr);
         let device = DeviceRef { nr, name: name.map(Arc::from), driver: driver.map(Arc::from) };
         if pointer != 0 {
-            self.bound.insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()) });
+            self.bound.insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone });
         }
         Binding { device, news: (!unchanged).then_some(seen), replaced }
     }

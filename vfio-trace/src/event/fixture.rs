@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use vfio_trace_common::{
+    role::Role,
     uapi,
     wire::{self, COMM_LEN, Header, Kind, device_known},
 };
@@ -100,12 +101,26 @@ impl Script {
         self.add(kind, start, file, body).wait(1_000)
     }
 
+    /// A device of which neither state nor openers can be read, seen at its open.
     pub(crate) fn device(self, name: &str, driver: &str, flags: u64) -> Self {
+        self.device_in(name, driver, flags, Role::Open, None)
+    }
+
+    /// A device seen by `role`, with its state and how often it is open if these can be read.
+    pub(crate) fn device_in(
+        self,
+        name: &str,
+        driver: &str,
+        flags: u64,
+        role: Role,
+        seen: Option<(u32, u32)>,
+    ) -> Self {
+        let (state, open_count) = seen.unwrap_or_default();
         let mut body = wire::Device {
             name: [0; wire::NAME_LEN],
             driver: [0; wire::DRIVER_LEN],
             migration_flags: flags,
-            mig_ops: 1,
+            mig_ops: u64::from(flags != 0),
             log_ops: u64::from(flags & 2 != 0),
             set_state: 0,
             get_state: 0,
@@ -117,10 +132,12 @@ impl Script {
                 | device_known::DRIVER
                 | device_known::FLAGS
                 | device_known::MIG_OPS
-                | device_known::LOG_OPS,
-            reserved: 0,
-            seen_by: 9,
-            reserved2: 0,
+                | device_known::LOG_OPS
+                | seen.map_or(0, |_| device_known::STATE | device_known::OPEN_COUNT),
+            state,
+            seen_by: role as u32,
+            open_count,
+            open_device: 0,
         };
         body.name[..name.len()].copy_from_slice(name.as_bytes());
         body.driver[..driver.len()].copy_from_slice(driver.as_bytes());
@@ -134,6 +151,19 @@ impl Script {
 
     pub(crate) fn close(self, open_count: u32) -> Self {
         self.call(Kind::Close, 0, 0, Body::Close(wire::Close { open_count, reserved: 0 }))
+    }
+
+    pub(crate) fn register(self, ret: i32) -> Self {
+        self.call(Kind::Register, 300_000, 0, Body::Register(wire::Registered { ret, reserved: 0 }))
+    }
+
+    pub(crate) fn unregister(self) -> Self {
+        self.call(Kind::Unregister, 0, 0, Body::Unregister)
+    }
+
+    /// The inventory finds the script's thread holding the device.
+    pub(crate) fn holder(self, fd: u32) -> Self {
+        self.call(Kind::Holder, 0, 0, Body::Holder(wire::Holder { fd, reserved: 0 }))
     }
 
     /// One `vfio_mig_get_next_state()`.
@@ -189,7 +219,13 @@ impl Script {
     }
 
     pub(crate) fn driver_get_state(self, state: u32) -> Self {
-        self.call(Kind::GetState, 400, 0, Body::GetState(wire::GetState { state, ret: 0 }))
+        let start = self.now;
+        self.wait(400).got_state(start, state)
+    }
+
+    /// The driver's `get_state`, entered at `start`, returns now.
+    pub(crate) fn got_state(self, start: u64, state: u32) -> Self {
+        self.add(Kind::GetState, start, 0, Body::GetState(wire::GetState { state, ret: 0 })).wait(1_000)
     }
 
     pub(crate) fn get_state(self, state: u32) -> Self {
@@ -214,6 +250,12 @@ impl Script {
     }
 
     pub(crate) fn reset(self, ret: i32) -> Self {
+        let start = self.now;
+        self.wait(2_000_000).was_reset(start, ret)
+    }
+
+    /// VFIO_DEVICE_RESET, entered at `start`, returns now.
+    pub(crate) fn was_reset(self, start: u64, ret: i32) -> Self {
         let body = wire::Ioctl {
             cmd: uapi::VFIO_DEVICE_RESET,
             ret,
@@ -222,7 +264,7 @@ impl Script {
             data_in: [0; 4],
             data_out: [0; 4],
         };
-        self.call(Kind::Ioctl, 2_000_000, 0, Body::Ioctl(body))
+        self.add(Kind::Ioctl, start, 0, Body::Ioctl(body)).wait(1_000)
     }
 
     pub(crate) fn read(self, file: u64, requested: u64, ret: i64, pos: i64) -> Self {
@@ -346,6 +388,9 @@ fn body_bytes(body: &Body) -> &[u8] {
         Body::Ioctl(body) => body.as_bytes(),
         Body::Open(body) => body.as_bytes(),
         Body::Close(body) => body.as_bytes(),
+        Body::Holder(body) => body.as_bytes(),
+        Body::Register(body) => body.as_bytes(),
+        Body::Unregister => &[],
     }
 }
 
@@ -370,12 +415,13 @@ fn any_body() -> impl Strategy<Value = (Kind, Body)> {
     )
         .prop_map(|(requested, ret, pos)| wire::DataIo { requested, ret, pos });
     prop_oneof![
-        1 => (0..3u8, 0..32u32, any::<u64>()).prop_map(|(name, known, flags)| {
-            let script = Script::new(1).device(["", "a", "b"][usize::from(name)], "d", flags);
-            let Body::Device(mut body) = script.records[0].body else { panic!("a device") };
-            body.known = known;
-            (Kind::Device, Body::Device(body))
-        }),
+        3 => (0..3u8, 0..128u32, any::<u64>(), any_state(), 0..16u32).prop_map(
+            |(name, known, flags, state, seen_by)| {
+                let script = Script::new(1).device(["", "a", "b"][usize::from(name)], "d", flags);
+                let Body::Device(body) = script.records[0].body else { panic!("a device") };
+                (Kind::Device, Body::Device(wire::Device { known, state, seen_by, ..body }))
+            }
+        ),
         6 => (any_state(), any_state(), any_state(), any_ret()).prop_map(|(current, target, next, ret)| {
             (Kind::NextState, Body::NextState(wire::NextState { current, target, next, ret }))
         }),
@@ -407,6 +453,10 @@ fn any_body() -> impl Strategy<Value = (Kind, Body)> {
         ),
         1 => (any_ret(), any::<u32>())
             .prop_map(|(ret, open_count)| (Kind::Open, Body::Open(wire::Open { ret, open_count }))),
+        1 => any::<u32>().prop_map(|fd| (Kind::Holder, Body::Holder(wire::Holder { fd, reserved: 0 }))),
+        1 => any_ret()
+            .prop_map(|ret| (Kind::Register, Body::Register(wire::Registered { ret, reserved: 0 }))),
+        1 => Just((Kind::Unregister, Body::Unregister)),
         1 => (0..3u32).prop_map(|n| (Kind::Close, Body::Close(wire::Close { open_count: n, reserved: 0 }))),
     ]
 }

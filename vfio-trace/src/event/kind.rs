@@ -10,12 +10,20 @@ use thiserror::Error;
 pub enum Kind {
     /// A device was seen for the first time, or has changed.
     Device,
+    /// A device was registered with vfio.
+    Register,
+    /// A device is about to be taken from vfio.
+    Unregister,
+    /// A process had the device open when tracing began.
+    Held,
     /// A device was opened.
     Open,
     /// A device is being closed.
     Close,
     /// One step of the state machine.
     Arc,
+    /// A device is not in the state that it was last known to be in.
+    Desync,
     /// A request to change the state: one per request, after its arcs.
     SetState,
     /// A request for the current state.
@@ -40,11 +48,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which a migration meets them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Device,
+        Self::Register,
+        Self::Unregister,
+        Self::Held,
         Self::Open,
         Self::Close,
         Self::Arc,
+        Self::Desync,
         Self::SetState,
         Self::GetState,
         Self::DataSize,
@@ -61,9 +73,13 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Device => "device",
+            Self::Register => "register",
+            Self::Unregister => "unregister",
+            Self::Held => "held",
             Self::Open => "open",
             Self::Close => "close",
             Self::Arc => "arc",
+            Self::Desync => "desync",
             Self::SetState => "set_state",
             Self::GetState => "get_state",
             Self::DataSize => "data_size",
@@ -117,7 +133,7 @@ mod tests {
         }
         let error = "arcs".parse::<Kind>().unwrap_err().to_string();
         assert!(
-            error.starts_with("no kind of event is called \"arcs\"; there are: device, open,"),
+            error.starts_with("no kind of event is called \"arcs\"; there are: device, register,"),
             "{error}"
         );
     }

@@ -29,8 +29,8 @@ pub use self::{
     report::{ProbeReport, Start, Summary},
     state::{Feature, MigFlags, MigState},
     types::{
-        ArcStep, Close, Data, DataClose, DataIo, DataIoctl, DataSize, DeviceRef, DeviceSeen, Direction, Dry,
-        Event, FeatureCall, FeatureDetail, FeatureOp, GetState, Open, PrecopyInfo, Process, Reset, SetState,
-        Via,
+        ArcStep, Cause, Close, Data, DataClose, DataIo, DataIoctl, DataSize, Desync, DeviceRef, DeviceSeen,
+        Direction, Dry, Event, FeatureCall, FeatureDetail, FeatureOp, GetState, Holder, Open, PrecopyInfo,
+        Process, Register, Reset, SetState, Via,
     },
 };

@@ -40,6 +40,12 @@ pub enum Body {
     Open(wire::Open),
     /// A device is being closed.
     Close(wire::Close),
+    /// A process has a device open.
+    Holder(wire::Holder),
+    /// A device was registered with vfio.
+    Register(wire::Registered),
+    /// A device is about to be taken from vfio.
+    Unregister,
 }
 
 /// Why bytes are not a record. Callers count these and go on: records do not depend on each other.
@@ -124,6 +130,9 @@ impl Body {
             },
             Kind::Open => Self::Open(take(kind, body)?),
             Kind::Close => Self::Close(take(kind, body)?),
+            Kind::Holder => Self::Holder(take(kind, body)?),
+            Kind::Register => Self::Register(take(kind, body)?),
+            Kind::Unregister => Self::Unregister,
         })
     }
 }

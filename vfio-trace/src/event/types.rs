@@ -73,12 +73,20 @@ pub struct Process {
 pub enum Data {
     /// See [`DeviceSeen`].
     Device(DeviceSeen),
+    /// See [`Register`].
+    Register(Register),
+    /// A device is about to be taken from vfio: there is no more to say. Those who have it open must let go of it first.
+    Unregister {},
+    /// See [`Holder`].
+    Held(Holder),
     /// See [`Open`].
     Open(Open),
     /// See [`Close`].
     Close(Close),
     /// See [`ArcStep`].
     Arc(ArcStep),
+    /// See [`Desync`].
+    Desync(Desync),
     /// See [`SetState`].
     SetState(SetState),
     /// See [`GetState`].
@@ -106,9 +114,13 @@ impl Data {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Device(_) => Kind::Device,
+            Self::Register(_) => Kind::Register,
+            Self::Unregister {} => Kind::Unregister,
+            Self::Held(_) => Kind::Held,
             Self::Open(_) => Kind::Open,
             Self::Close(_) => Kind::Close,
             Self::Arc(_) => Kind::Arc,
+            Self::Desync(_) => Kind::Desync,
             Self::SetState(_) => Kind::SetState,
             Self::GetState(_) => Kind::GetState,
             Self::DataSize(_) => Kind::DataSize,
@@ -125,7 +137,13 @@ impl Data {
     /// How it ended, for kinds that can end in more than one way.
     pub const fn outcome(&self) -> Option<Outcome> {
         Some(match self {
-            Self::Device(_) | Self::Close(_) | Self::DataClose(_) => return None,
+            Self::Device(_)
+            | Self::Unregister {}
+            | Self::Held(_)
+            | Self::Close(_)
+            | Self::Desync(_)
+            | Self::DataClose(_) => return None,
+            Self::Register(data) => data.outcome,
             Self::Open(data) => data.outcome,
             Self::Arc(data) => data.outcome,
             Self::SetState(data) => data.outcome,
@@ -149,6 +167,10 @@ pub struct DeviceSeen {
     pub migration_flags: Option<MigFlags>,
     /// Whether it tracks dirty pages itself; `None` if that could not be read.
     pub dirty_tracking: Option<bool>,
+    /// The state it was in, read from its driver's memory without a lock; `None` if that could not be read.
+    pub state: Option<MigState>,
+    /// How often it was open; `None` if that could not be read.
+    pub open_count: Option<u32>,
     /// Role of the probe that saw it.
     #[serde(serialize_with = "role_name")]
     pub seen_by: Option<Role>,
@@ -159,11 +181,28 @@ fn role_name<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok,
     role.map(Role::name).serialize(serializer)
 }
 
+/// A device was registered with vfio.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Register {
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// A process had a device open when tracing began: the event's process, not one that did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// The descriptor in that process.
+    pub fd: u32,
+}
+
 /// A device was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Open {
     /// Openers after it.
     pub open_count: Option<u32>,
+    /// The state it was found in; `None` if that could not be read, or was changing.
+    pub state: Option<MigState>,
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -188,6 +227,40 @@ pub struct ArcStep {
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+/// What showed that a device is in another state than expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// An arc that starts from it.
+    Arc,
+    /// The driver's `migration_get_state`.
+    GetState,
+    /// The driver's memory, read along with the device.
+    Device,
+}
+
+impl Cause {
+    /// The name used in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arc => "arc",
+            Self::GetState => "get_state",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// A device is not in the state that it was last known to be in: something changed it unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Desync {
+    /// State that follows from what was seen.
+    pub expected: MigState,
+    /// State it is in.
+    pub found: MigState,
+    /// What showed it.
+    pub cause: Cause,
 }
 
 /// Which records an event of a request is made from.
@@ -450,6 +523,8 @@ fn hex<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
 /// VFIO_DEVICE_RESET.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reset {
+    /// The state it has led to; `None` if it failed, or while a request to change the state was in progress.
+    pub state: Option<MigState>,
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,

@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{ArcCounts, DeviceReport, IoReport, Path, StateTime, Step};
-use crate::event::{ArcStep, Data, DataIo, DeviceRef, Dry, Event, MigFlags, MigState, Outcome};
+use super::{ArcCounts, DeviceReport, HolderReport, IoReport, Path, StateTime, Step};
+use crate::event::{ArcStep, Data, DataIo, DeviceRef, Dry, Event, MigFlags, MigState, Outcome, Process};
 
 #[derive(Clone, Debug)]
 pub(super) struct DeviceModel {
@@ -15,11 +15,14 @@ pub(super) struct DeviceModel {
     driver: Option<Arc<str>>,
     flags: Option<MigFlags>,
     dirty_tracking: Option<bool>,
+    gone: bool,
+    holders: Vec<HolderReport>,
     track: Track,
     arcs: ArcCounts,
     requests: u64,
     requests_failed: u64,
     resets: u64,
+    desyncs: u64,
     opens: u64,
     sessions: BTreeSet<u32>,
     read: IoReport,
@@ -34,11 +37,14 @@ impl DeviceModel {
             driver: None,
             flags: None,
             dirty_tracking: None,
+            gone: false,
+            holders: Vec::new(),
             track: Track::default(),
             arcs: ArcCounts::default(),
             requests: 0,
             requests_failed: 0,
             resets: 0,
+            desyncs: 0,
             opens: 0,
             sessions: BTreeSet::new(),
             read: IoReport::default(),
@@ -55,9 +61,32 @@ impl DeviceModel {
             Data::Device(seen) => {
                 self.flags = seen.migration_flags.or(self.flags);
                 self.dirty_tracking = seen.dirty_tracking.or(self.dirty_tracking);
+                match seen.state {
+                    state if self.gone => self.track.restart(state, event.end_ns),
+                    Some(state) => self.track.begin(state),
+                    None => {},
+                }
+                self.gone = false;
             },
-            Data::Open(open) => self.opens += u64::from(open.outcome.is_ok()),
+            Data::Register(registered) => self.gone = !registered.outcome.is_ok(),
+            Data::Unregister {} => {
+                self.gone = true;
+                self.track.lose();
+            },
+            Data::Held(holder) => self.holds(&event.process, Some(holder.fd)),
+            Data::Open(open) if open.outcome.is_ok() => {
+                self.opens += 1;
+                self.holds(&event.process, None);
+                if open.open_count.is_none_or(|count| count <= 1) {
+                    self.track.restart(open.state, event.end_ns);
+                }
+            },
+            Data::Close(close) => self.lets_go(event.process.pid, close.open_count),
             Data::Arc(arc) => self.arc(event, arc),
+            Data::Desync(desync) => {
+                self.desyncs += 1;
+                self.track.observe(desync.found, event.end_ns);
+            },
             Data::SetState(request) => {
                 self.requests += 1;
                 self.requests_failed += u64::from(!request.outcome.is_ok());
@@ -86,9 +115,30 @@ impl DeviceModel {
                 if reset.outcome.is_ok() {
                     self.resets += 1;
                     self.track.reset(event.start_ns);
+                    self.track.restart(reset.state, event.end_ns);
                 }
             },
-            Data::Close(_) | Data::DataSize(_) | Data::Feature(_) => {},
+            Data::Open(_) | Data::DataSize(_) | Data::Feature(_) => {},
+        }
+    }
+
+    /// A process has the device open; the descriptor is known only if it had it before tracing began.
+    fn holds(&mut self, process: &Process, fd: Option<u32>) {
+        let (pid, comm) = (process.pid, process.comm.clone());
+        // What the inventory finds may have been opened a moment ago.
+        let same =
+            |known: &HolderReport| known.pid == pid && fd.is_some() && (known.fd.is_none() || known.fd == fd);
+        match self.holders.iter_mut().find(|known| same(known)) {
+            Some(known) => *known = HolderReport { pid, comm, fd },
+            None => self.holders.push(HolderReport { pid, comm, fd }),
+        }
+    }
+
+    fn lets_go(&mut self, pid: u32, open_count: Option<u32>) {
+        if open_count == Some(1) {
+            self.holders.clear();
+        } else if let Some(at) = self.holders.iter().rposition(|known| known.pid == pid) {
+            self.holders.remove(at);
         }
     }
 
@@ -123,6 +173,8 @@ impl DeviceModel {
             driver: self.driver.as_deref().map(str::to_owned),
             migration_flags: self.flags,
             dirty_tracking: self.dirty_tracking,
+            gone: self.gone,
+            holders: self.holders.clone(),
             state: self.track.present(),
             path: track.path,
             states: track
@@ -136,6 +188,7 @@ impl DeviceModel {
             requests: self.requests,
             requests_failed: self.requests_failed,
             resets: self.resets,
+            desyncs: self.desyncs,
             opens: self.opens,
             sessions: self.sessions.len() as u64,
             read: self.read,
@@ -180,6 +233,26 @@ impl Track {
     /// Where it is for sure.
     fn present(&self) -> Option<MigState> {
         self.state.filter(|_| self.certain)
+    }
+
+    /// It was found in this state when first seen. Read without a lock, so that is all it is good for.
+    fn begin(&mut self, state: MigState) {
+        if self.state.is_none() && self.path.steps.is_empty() {
+            self.observe(state, 0);
+        }
+    }
+
+    /// Something seen put it into this state; `None`: into one that is not known.
+    fn restart(&mut self, state: Option<MigState>, now_ns: u64) {
+        if self.is_past(now_ns) {
+            return;
+        }
+        if self.state != state {
+            self.lose();
+        }
+        if let Some(state) = state {
+            self.observe(state, now_ns);
+        }
     }
 
     /// Something shows that it is in this state now.
@@ -246,7 +319,7 @@ impl Track {
         self.certain = false;
     }
 
-    /// A reset leaves it in a state that the driver chooses.
+    /// What was before does not count any more.
     fn reset(&mut self, now_ns: u64) {
         self.leave(now_ns);
         self.path.push(Step::Reset);

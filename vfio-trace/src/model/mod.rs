@@ -8,7 +8,7 @@ use crate::event::{DeviceRef, Event};
 
 pub use self::{
     path::{Path, Step},
-    report::{ArcCounts, DeviceReport, IoReport, Report, StateTime},
+    report::{ArcCounts, DeviceReport, HolderReport, IoReport, Report, StateTime},
 };
 use device::DeviceModel;
 

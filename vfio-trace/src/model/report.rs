@@ -25,7 +25,11 @@ pub struct DeviceReport {
     pub migration_flags: Option<MigFlags>,
     /// Whether it tracks dirty pages itself.
     pub dirty_tracking: Option<bool>,
-    /// The last state seen; `None` if none was, or if a reset or a failure made it uncertain.
+    /// Whether it was taken from vfio.
+    pub gone: bool,
+    /// Who has it open, as far as that was seen.
+    pub holders: Vec<HolderReport>,
+    /// The last state seen; `None` if none was, or if a failure, or a reset during a request, made it uncertain.
     pub state: Option<MigState>,
     /// The states it went through.
     pub path: Path,
@@ -43,6 +47,8 @@ pub struct DeviceReport {
     pub requests_failed: u64,
     /// Resets that worked.
     pub resets: u64,
+    /// Times that it was not in the state that it was last known to be in.
+    pub desyncs: u64,
     /// Successful opens.
     pub opens: u64,
     /// Data sessions.
@@ -51,6 +57,17 @@ pub struct DeviceReport {
     pub read: IoReport,
     /// What went into it.
     pub written: IoReport,
+}
+
+/// A process that has a device open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HolderReport {
+    /// The process.
+    pub pid: u32,
+    /// Name of the thread that opened it, or was found to hold it.
+    pub comm: String,
+    /// The descriptor; `None` if it was opened while tracing.
+    pub fd: Option<u32>,
 }
 
 /// Time in one state.

@@ -1,6 +1,8 @@
 //! Paths, times and sums, from scripted records.
 
-use super::{Model, Path, Report, Step};
+use vfio_trace_common::role::Role;
+
+use super::{HolderReport, Model, Path, Report, Step};
 use crate::event::{MigState, fixture::*};
 
 fn report(script: &Script) -> Report {
@@ -44,15 +46,82 @@ fn lost_records_leave_a_gap() {
 }
 
 #[test]
-fn a_reset_leaves_the_state_open() {
+fn a_reset_leads_to_running() {
     let script = start().set(&[RUNNING, PRE_COPY], 0, -1).reset(0);
-    assert_eq!(path(&script), "RUNNING → PRE_COPY → reset");
-    assert_eq!(report(&script).devices[0].state, None);
-    let script = script.wait(1_000_000).get_state(RUNNING);
     assert_eq!(path(&script), "RUNNING → PRE_COPY → reset → RUNNING");
-    let report = report(&script);
-    assert_eq!((report.devices[0].state, report.devices[0].resets), (Some(MigState::RUNNING), 1));
-    assert!(report.devices[0].uncertain_ns > 3_000_000);
+    let device = &report(&script).devices[0];
+    assert_eq!((device.state, device.resets), (Some(MigState::RUNNING), 1));
+    assert_eq!(device.uncertain_ns, 2_000_000, "while it was reset");
+}
+
+#[test]
+fn a_reset_during_a_request_leaves_the_state_open() {
+    let script = start().set(&[RUNNING, PRE_COPY], 0, -1);
+    let at = script.now;
+    let script = script.next(PRE_COPY, STOP_COPY, STOP_COPY, 0).thread(412, 2).reset(0).thread(412, 412);
+    let script = script.set_state(at, STOP_COPY, 0, 0).set_ioctl(at, STOP_COPY, 0, -1);
+    let script = script.wait(1_000_000).get_state(RUNNING);
+    let device = &report(&script).devices[0];
+    assert_eq!((device.state, device.resets, device.desyncs), (Some(MigState::RUNNING), 1, 0));
+}
+
+#[test]
+fn attached_in_the_middle() {
+    let seen = Some((PRE_COPY, 1));
+    let script = Script::new(0xd1).thread(9, 9).device_in(BDF, "mtty", 7, Role::Inventory, seen);
+    let script = script.thread(412, 415).holder(23).wait(1_000_000);
+    let device = &report(&script).devices[0];
+    assert_eq!((device.state, device.path.text(9)), (Some(MigState::PRE_COPY), "PRE_COPY".to_owned()));
+    let qemu = |fd| HolderReport { pid: 412, comm: "qemu-system-x86".to_owned(), fd };
+    assert_eq!(device.holders, [qemu(Some(23))]);
+    let device = &report(&script.clone().set(&[PRE_COPY, STOP_COPY], 0, -1)).devices[0];
+    assert_eq!((device.path.text(9), device.uncertain_ns), ("PRE_COPY → STOP_COPY".to_owned(), 0));
+    assert!(device.states.iter().any(|time| time.state == MigState::PRE_COPY && time.time_ns > 1_000_000));
+
+    let again = script.open(2);
+    assert_eq!(report(&again).devices[0].holders, [qemu(Some(23)), qemu(None)]);
+    assert_eq!(report(&again.clone().close(2)).devices[0].holders, [qemu(Some(23))]);
+    assert_eq!(report(&again.thread(5, 5).close(1)).devices[0].holders, [], "nobody is left");
+    let found_later = Script::new(0xd1).device(BDF, "mtty", 7).open(1).holder(23).holder(23);
+    assert_eq!(report(&found_later).devices[0].holders, [qemu(Some(23))]);
+}
+
+#[test]
+fn a_desync_leaves_a_gap() {
+    let script = start().set(&[RUNNING, PRE_COPY], 0, -1).wait(1_000);
+    for (found, shown) in
+        [(RUNNING, "RUNNING → PRE_COPY → ? → RUNNING"), (STOP, "RUNNING → PRE_COPY → ? → STOP")]
+    {
+        let script = script.clone().get_state(found);
+        assert_eq!(path(&script), shown);
+        assert_eq!(report(&script).devices[0].desyncs, 1);
+        let at = found;
+        assert_eq!(path(&script.set(&[at, RUNNING_P2P], 0, -1)), format!("{shown} → RUNNING_P2P"));
+    }
+}
+
+#[test]
+fn a_reopened_device_leaves_no_gap() {
+    let script = start().open(1).set(&[RUNNING, STOP], 0, -1).close(1).wait(1_000_000);
+    let open = |state| script.clone().device_in(BDF, "mtty", 7, Role::Open, Some((state, 1))).open(1);
+    assert_eq!(path(&open(RUNNING)), "RUNNING → STOP → RUNNING");
+    assert_eq!(path(&open(STOP)), "RUNNING → STOP");
+    let unreadable = script.clone().device(BDF, "mtty", 7).open(1);
+    assert_eq!(report(&script).devices[0].state, Some(MigState::STOP), "as it was left");
+    assert_eq!(report(&unreadable).devices[0].state, None);
+}
+
+#[test]
+fn devices_come_and_go() {
+    let script = start().set(&[RUNNING, STOP], 0, -1).unregister();
+    let device = &report(&script).devices[0];
+    assert_eq!((device.gone, device.state), (true, None));
+    let again =
+        |ret| script.clone().device_in(BDF, "mtty", 7, Role::Register, Some((RUNNING, 0))).register(ret);
+    let back = report(&again(0));
+    assert_eq!(back.devices.len(), 1, "known by its name");
+    assert_eq!((back.devices[0].gone, back.devices[0].state), (false, Some(MigState::RUNNING)));
+    assert!(report(&again(-16)).devices[0].gone);
 }
 
 #[test]

@@ -32,6 +32,12 @@ impl Words {
         match &event.data {
             Data::Device(device) => {
                 self.subject.plain(&event.driver().map_or_else(|| "?".into(), human::clean));
+                if device.migration != Some(false) {
+                    self.state("state ", device.state);
+                }
+                if let Some(count) = device.open_count.filter(|&count| count > 0) {
+                    self.more(&format!("{count} open"));
+                }
                 match device.migration {
                     Some(false) => self.more("no migration"),
                     _ => self.more(&known(device.migration_flags.map(|flags| flags.to_string()))),
@@ -42,7 +48,13 @@ impl Words {
                     None => "dirty tracking not known",
                 });
             },
-            Data::Open(open) => self.openers(open.open_count, "open"),
+            Data::Held(holder) => _ = self.subject.plain(&format!("fd {}", holder.fd)),
+            Data::Open(open) => {
+                self.openers(open.open_count, "open");
+                if open.state.is_some() {
+                    self.state("state ", open.state);
+                }
+            },
             Data::Close(close) => self.openers(close.open_count.map(|count| count.saturating_sub(1)), "left"),
             Data::Arc(arc) => {
                 state(&mut self.subject, arc.from);
@@ -51,6 +63,11 @@ impl Words {
                     None => _ = self.subject.add(Style::Error, " ↛"),
                 }
                 state(self.detail.plain("target "), arc.target);
+            },
+            Data::Desync(desync) => {
+                state(&mut self.subject, desync.found);
+                self.state("expected ", Some(desync.expected));
+                self.more(&format!("shown by {}", desync.cause.name()));
             },
             Data::SetState(request) => self.set_state(request),
             Data::GetState(request) => {
@@ -84,7 +101,12 @@ impl Words {
             Data::Read(io) | Data::Write(io) => self.io(io),
             Data::DataClose(close) => self.data_close(close),
             Data::Feature(call) => self.feature(call),
-            Data::Reset(_) => {},
+            Data::Reset(reset) => {
+                if let Some(led_to) = reset.state {
+                    state(&mut self.subject, led_to);
+                }
+            },
+            Data::Register(_) | Data::Unregister {} => {},
         }
     }
 
@@ -94,6 +116,15 @@ impl Words {
             self.detail.plain(", ");
         }
         self.detail.plain(text);
+    }
+
+    /// Adds a state to the details.
+    fn state(&mut self, what: &str, value: Option<MigState>) {
+        self.more(what);
+        match value {
+            Some(value) => state(&mut self.detail, value),
+            None => _ = self.detail.plain("unknown"),
+        }
     }
 
     fn via(&mut self, via: Via) {

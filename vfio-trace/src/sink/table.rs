@@ -34,12 +34,14 @@ pub fn closing_json(report: &Report) -> serde_json::Result<String> {
 fn devices(report: &Report, color: bool) -> String {
     let failures = report.devices.iter().any(|device| device.arcs.failed + device.arcs.refused > 0);
     let resets = report.devices.iter().any(|device| device.resets > 0);
+    let desyncs = report.devices.iter().any(|device| device.desyncs > 0);
     let mut columns =
         vec![Column::left("device"), Column::left("driver"), Column::left("state"), Column::right("arcs")];
     if failures {
         columns.extend([Column::right("failed"), Column::right("refused")]);
     }
     columns.extend(resets.then_some(Column::right("resets")));
+    columns.extend(desyncs.then_some(Column::right("desyncs")));
     columns.extend([
         Column::right("sessions"),
         Column::right("read"),
@@ -51,7 +53,11 @@ fn devices(report: &Report, color: bool) -> String {
     let bad =
         |value: u64| Cell::of(color, if value > 0 { Style::Error } else { Style::Plain }, &value.to_string());
     let row = |device: &DeviceReport| {
-        let state = device.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
+        let state = match device.state {
+            _ if device.gone => "gone".to_owned(),
+            Some(state) => state.to_string(),
+            None => "?".to_owned(),
+        };
         let arcs = device.arcs.ok + device.arcs.failed + device.arcs.unknown;
         let mut row = vec![
             name(device, color),
@@ -63,6 +69,7 @@ fn devices(report: &Report, color: bool) -> String {
             row.extend([bad(device.arcs.failed), bad(device.arcs.refused)]);
         }
         row.extend(resets.then(|| number(device.resets)));
+        row.extend(desyncs.then(|| bad(device.desyncs)));
         row.extend([
             number(device.sessions),
             plain(&human::bytes(device.read.bytes)),

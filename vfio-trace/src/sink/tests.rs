@@ -92,6 +92,30 @@ fn text_of_failures() {
 }
 
 #[test]
+fn text_of_an_attach_in_the_middle() {
+    let seen = |state, open| Some((state, open));
+    let script = Script::new(0xd2).thread(9, 9).device_in(UUID, "mtty", 7, Role::Inventory, seen(RUNNING, 0));
+    let script = script.on(0xd3).device_in("0000:01:00.0", "vfio-pci", 0, Role::Inventory, None).on(0xd1);
+    let script = script.device_in(BDF, "hisi_acc_vfio_pci", 7, Role::Inventory, seen(PRE_COPY, 1));
+    let script = script.thread(412, 415).holder(23).wait(300_000_000);
+    let script = script.set(&[STOP_COPY, STOP], 0, -1).reset(0).driver_get_state(RESUMING).close(1);
+    let script = script.device_in(BDF, "hisi_acc_vfio_pci", 7, Role::Open, seen(RUNNING, 1)).open(1);
+    let script = script.close(1).on(0xd2).thread(88, 88).unregister();
+    let script = script.device_in(UUID, "mtty", 7, Role::Register, seen(RUNNING, 0)).register(0);
+    let script = script.device_in(UUID, "mtty", 7, Role::Open, seen(STOP, 2)).open(2);
+    let script = script.device_in("bad", "mtty", 7, Role::Register, seen(RUNNING, 0)).register(-16);
+    let mut text = text(TimeFormat::Clock, false);
+    text.expect_devices(&[UUID]);
+    let events = script.events();
+    golden("attach.txt", &events.iter().map(|event| text.line(event)).collect::<String>());
+    let mut model = Model::new();
+    for event in &events {
+        model.apply(event);
+    }
+    golden("attach-closing.txt", &closing_table(&model.report(None), false));
+}
+
+#[test]
 fn colours_only_add_escapes() {
     let (mut plain, mut colored) = (text(TimeFormat::Clock, false), text(TimeFormat::Clock, true));
     for event in events() {

@@ -5,27 +5,30 @@
 //! be missing; then the event says less, but what it says is in the records that came.
 
 mod ioctl;
+mod states;
 mod thread;
 
 use std::{collections::BTreeMap, mem};
 
 use vfio_trace_common::{
     uapi,
-    wire::{self, Header},
+    wire::{self, Header, device_known},
 };
 
 use self::{
     ioctl::Request,
+    states::{Reading, States},
     thread::{Held, OpenArc, Reported, Thread},
 };
 use super::{
-    ArcStep, Body, Close, Data, DataIo, DataIoctl, DataSize, DeviceRef, Direction, Dry, Errno, Event,
-    FeatureCall, GetState, Kind, MigState, Open, Outcome, PrecopyInfo, Process, Record, Reset, SetState, Via,
-    devices::Devices, record, sessions::Sessions,
+    ArcStep, Body, Cause, Close, Data, DataIo, DataIoctl, DataSize, Desync, DeviceRef, Direction, Dry, Errno,
+    Event, FeatureCall, GetState, Holder, Kind, MigState, Open, Outcome, PrecopyInfo, Process, Record,
+    Register, Reset, SetState, Via, devices::Devices, record, sessions::Sessions,
 };
 
 /// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes
-/// microseconds unless the thread is preempted between two returns.
+/// microseconds unless the thread is preempted between two returns. As long does a desync that may be a reset wait for
+/// the reset's own record.
 pub const HOLD_NS: u64 = 250_000_000;
 
 /// Turns records into events.
@@ -33,6 +36,7 @@ pub const HOLD_NS: u64 = 250_000_000;
 pub struct Assembler {
     devices: Devices,
     sessions: Sessions,
+    states: States,
     /// By thread id; ordered, so that what is left at the end comes out the same every time.
     threads: BTreeMap<u32, Thread>,
     /// Latest time seen.
@@ -52,6 +56,12 @@ impl Assembler {
         let mut out = Vec::new();
         let header = &record.header;
         self.give_up(header.end_ns, &mut out);
+        // A Holder's header names a thread that did not make it; an Open makes use of the reading itself.
+        if !matches!(record.body, Body::Holder(_) | Body::Open(_)) {
+            for reading in self.states.take_readings(|reading| reading.header.tid == header.tid) {
+                self.conclude(&reading, &mut out);
+            }
+        }
         match &record.body {
             Body::Device(body) => self.device(header, body, &mut out),
             Body::NextState(body) => self.next_state(header, *body, &mut out),
@@ -65,6 +75,9 @@ impl Assembler {
             Body::Ioctl(body) => self.ioctl(header, body, &mut out),
             Body::Open(body) => self.open(header, *body, &mut out),
             Body::Close(body) => self.close(header, *body, &mut out),
+            Body::Holder(body) => self.holder(header, *body, &mut out),
+            Body::Register(body) => self.register(header, *body, &mut out),
+            Body::Unregister => self.unregister(header, &mut out),
         }
         if self.threads.get(&header.tid).is_some_and(Thread::is_idle) {
             self.threads.remove(&header.tid);
@@ -82,7 +95,7 @@ impl Assembler {
 
     /// The end of the stream: what is still in flight. Arcs in progress have an unknown result.
     pub fn finish(&mut self) -> Vec<Event> {
-        let mut out = Vec::new();
+        let mut out = self.states.take_doubts(|_, _| true);
         for thread in mem::take(&mut self.threads).into_values() {
             out.extend(thread.held.map(|held| held.event));
             out.extend(thread.arc.map(|arc| arc.into_event(Outcome::Unknown, None, self.now_ns)));
@@ -95,6 +108,8 @@ impl Assembler {
         let binding = self.devices.bind(header.device, body);
         if binding.replaced {
             self.sessions.forget_device(header.device);
+            out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
+            self.states.forget(header.device);
             for thread in self.threads.values_mut() {
                 if thread.arc.as_ref().is_some_and(|arc| arc.pointer == header.device) {
                     let arc = thread.arc.take();
@@ -104,6 +119,13 @@ impl Assembler {
         }
         if let Some(news) = binding.news {
             out.push(event(header, Some(binding.device), None, Data::Device(news)));
+        }
+        if body.known & device_known::STATE != 0 {
+            let busy =
+                self.is_busy(header.device) || self.states.just_reset(header.device, self.now_ns, HOLD_NS);
+            let since_ns = self.now_ns;
+            self.states.read(Reading { header: *header, found: MigState(body.state), busy, since_ns });
+            self.wait_from(since_ns);
         }
     }
 
@@ -120,7 +142,13 @@ impl Assembler {
                 self.end_arc(arc, Outcome::Unknown, None, out);
             }
         }
+        // If another thread is in the middle of an arc, its end has yet to come, and is what explains this state.
+        let busy = self.is_busy(header.device);
         self.overtake(header);
+        let expected = self.states.arc_began(header.device, from, header.end_ns);
+        if let Some(expected) = expected.filter(|_| !busy) {
+            self.desync(header, expected, from, Cause::Arc, out);
+        }
         let device = self.devices.get(header.device);
         if let Some(errno) = Errno::from_ret(body.ret.into()) {
             self.thread(header.tid).refuse(header.end_ns);
@@ -147,6 +175,7 @@ impl Assembler {
         let outcome = Outcome::from_ret(body.ret);
         self.end_request_arc(header, target, outcome, out);
         let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
+        self.request_ended(header, target, arcs, outcome);
         let device = self.devices.get(header.device);
         let session = (outcome.is_ok() && header.file != 0)
             .then(|| self.sessions.start(header.file, header.device, device.clone(), target, header.end_ns));
@@ -161,6 +190,7 @@ impl Assembler {
         self.release_held(header.tid, out);
         let outcome = Outcome::from_ret(body.ret);
         let state = outcome.is_ok().then_some(MigState(body.state));
+        self.shown(header, state, out);
         let data = GetState { state, via: Via::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
         self.hold(header, device, Data::GetState(data));
@@ -189,6 +219,9 @@ impl Assembler {
         self.left_request(header, out);
         if held.is_none() && reported {
             return;
+        }
+        if request == Request::GetState && held.is_none() {
+            self.shown(header, outcome.is_ok().then(|| ioctl::mig_state(body).0), out);
         }
         let device = self.devices.get(header.device);
         let (device, call) = match held {
@@ -226,11 +259,15 @@ impl Assembler {
     fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        if outcome.is_ok() {
+        let busy = self.is_busy(header.device);
+        let state = if outcome.is_ok() {
             self.sessions.end(header.device);
-        }
+            self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
+        } else {
+            None
+        };
         let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Reset(Reset { outcome })));
+        out.push(event(header, device, Some(took(header)), Data::Reset(Reset { state, outcome })));
     }
 
     fn set_state_ioctl(
@@ -251,8 +288,11 @@ impl Assembler {
         };
         self.end_request_arc(header, target, arc_outcome, out);
         let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
-        if held.is_none() && reported {
-            return;
+        if held.is_none() {
+            if reported {
+                return;
+            }
+            self.request_ended(header, target, arcs, arc_outcome);
         }
         let device = self.devices.get(header.device);
         let (device, call) = match held {
@@ -348,7 +388,17 @@ impl Assembler {
     fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        let data = Open { open_count: known_count(body.open_count), outcome: Outcome::from_ret(body.ret) };
+        let (open_count, outcome) = (known_count(body.open_count), Outcome::from_ret(body.ret));
+        let reading = self.states.take_reading(header.device, header.tid);
+        let mut state = reading.as_ref().filter(|reading| !reading.busy).map(|reading| reading.found);
+        if outcome.is_ok() && open_count.is_none_or(|count| count <= 1) {
+            // Nobody else has it open, so nothing can be in progress; some drivers have just made it RUNNING.
+            state = reading.map(|reading| reading.found);
+            self.states.opened(header.device, state, header.end_ns);
+        } else if let Some(reading) = reading {
+            self.conclude(&reading, out);
+        }
+        let data = Open { open_count, state, outcome };
         let device = self.devices.get(header.device);
         out.push(event(header, device, Some(took(header)), Data::Open(data)));
     }
@@ -357,12 +407,41 @@ impl Assembler {
         self.release_held(header.tid, out);
         self.left_request(header, out);
         let open_count = known_count(body.open_count);
+        if open_count.is_none_or(|count| count <= 1) {
+            self.states.closed(header.device);
+        }
         if open_count == Some(1) {
             self.sessions.end(header.device);
             self.overtake(header);
         }
         let device = self.devices.get(header.device);
         out.push(event(header, device, None, Data::Close(Close { open_count })));
+    }
+
+    fn holder(&mut self, header: &Header, body: wire::Holder, out: &mut Vec<Event>) {
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, None, Data::Held(Holder { fd: body.fd })));
+    }
+
+    fn register(&mut self, header: &Header, body: wire::Registered, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let outcome = Outcome::from_ret(body.ret);
+        if !outcome.is_ok() {
+            self.devices.leave(header.device);
+        }
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, Some(took(header)), Data::Register(Register { outcome })));
+    }
+
+    fn unregister(&mut self, header: &Header, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
+        self.states.forget(header.device);
+        self.devices.leave(header.device);
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, None, Data::Unregister {}));
     }
 
     fn thread(&mut self, tid: u32) -> &mut Thread {
@@ -408,7 +487,11 @@ impl Assembler {
             Outcome::Failed(_) | Outcome::Refused(_) => Some(header.end_ns),
             Outcome::Unknown => None,
         };
+        let past = arc.overtaken_ns.is_some();
         self.end_arc(arc, outcome, end_ns, out);
+        if outcome.is_ok() && !last && !past {
+            self.states.set(header.device, Some(target), header.end_ns);
+        }
     }
 
     fn end_arc(&mut self, arc: OpenArc, outcome: Outcome, end_ns: Option<u64>, out: &mut Vec<Event>) {
@@ -424,7 +507,61 @@ impl Assembler {
                 self.sessions.end(arc.pointer);
             }
         }
+        if arc.overtaken_ns.is_none() {
+            self.states.arc_ended(arc.pointer, arc.to, outcome, end_ns.unwrap_or(self.now_ns));
+        }
         out.push(arc.into_event(outcome, end_ns, self.now_ns));
+    }
+
+    /// Whether an arc of the device is in progress, for all that is known.
+    fn is_busy(&self, pointer: u64) -> bool {
+        let mut arcs = self.threads.values().filter_map(|thread| thread.arc.as_ref());
+        arcs.any(|arc| arc.pointer == pointer && arc.overtaken_ns.is_none())
+    }
+
+    fn request_ended(&mut self, header: &Header, target: MigState, arcs: u32, outcome: Outcome) {
+        if !self.is_busy(header.device) {
+            self.states.request_ended(header, target, arcs, outcome);
+        }
+    }
+
+    /// The driver gave this state; it held its lock, so that was before or after an arc that is in progress.
+    fn shown(&mut self, header: &Header, state: Option<MigState>, out: &mut Vec<Event>) {
+        let Some(found) = state.filter(|_| !self.is_busy(header.device)) else { return };
+        if let Some(expected) = self.states.shown(header.device, found, header.start_ns, header.end_ns) {
+            self.desync(header, expected, found, Cause::GetState, out);
+        }
+    }
+
+    /// The thread that read a state has gone on, and nothing else happened to the device.
+    fn conclude(&mut self, reading: &Reading, out: &mut Vec<Event>) {
+        let Reading { header, found, busy, .. } = reading;
+        if *busy {
+            return;
+        }
+        // Its place among the records counts here, not its time, which is that of the call around it.
+        if let Some(expected) = self.states.shown(header.device, *found, u64::MAX, header.end_ns) {
+            self.desync(header, expected, *found, Cause::Device, out);
+        }
+    }
+
+    fn desync(
+        &mut self,
+        header: &Header,
+        expected: MigState,
+        found: MigState,
+        cause: Cause,
+        out: &mut Vec<Event>,
+    ) {
+        let device = self.devices.get(header.device);
+        let event = event(header, device, None, Data::Desync(Desync { expected, found, cause }));
+        if found == MigState::RUNNING {
+            // Another thread's reset may be what did it, and not have returned yet.
+            self.states.doubt(header.device, event, self.now_ns);
+            self.wait_from(self.now_ns);
+        } else {
+            out.push(event);
+        }
     }
 
     /// The device is seen to be past what other threads had begun with it.
@@ -458,7 +595,11 @@ impl Assembler {
         }
         let now_ns = self.now_ns;
         let over = |since: u64| since.saturating_add(HOLD_NS) <= now_ns;
-        let mut next: Option<u64> = None;
+        for reading in self.states.take_readings(|reading| over(reading.since_ns)) {
+            self.conclude(&reading, out);
+        }
+        out.extend(self.states.take_doubts(|_, since| over(since)));
+        let mut next: Option<u64> = self.states.waiting_since();
         let mut arcs = Vec::new();
         for thread in self.threads.values_mut() {
             thread.reported.take_if(|reported| over(reported.since_ns));

@@ -5,6 +5,7 @@ mod props;
 mod requests;
 mod schema;
 mod sessions;
+mod states;
 
 use super::{Data, Event, Outcome};
 
@@ -32,6 +33,11 @@ fn brief(event: &Event) -> String {
                 "set {} via {:?} {} arcs{fd}{session} {took} {outcome} driver {driver}",
                 data.target, data.via, data.arcs
             )
+        },
+        Data::Desync(data) => format!("desync {} not {} by {:?}", data.found, data.expected, data.cause),
+        Data::Reset(data) => {
+            let state = data.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
+            format!("reset to {state} {outcome}")
         },
         data => format!("{} {outcome}", data.kind()),
     };
