@@ -8,6 +8,7 @@ mod packages;
 mod rust;
 mod sources;
 mod toolchain;
+mod tree;
 mod vmlinux;
 
 use std::{cell::OnceCell, process::ExitCode, thread};

@@ -4,9 +4,9 @@
 //! with different sources share the cache without disturbing each other.
 
 use std::{
+    ffi::OsString,
     fs,
     hash::{DefaultHasher, Hasher as _},
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -22,6 +22,7 @@ use crate::{
         kernel::{Series, Unpacked},
         packages::only_file,
         toolchain::Toolchain,
+        tree::{self, files},
     },
     workspace,
 };
@@ -45,8 +46,8 @@ pub(super) struct Sample {
 #[derive(Debug)]
 struct Module {
     name: String,
-    /// All that is copied to where it is built.
-    files: Vec<PathBuf>,
+    /// All that it is built from, as it was hashed: names and contents.
+    files: Vec<(OsString, Vec<u8>)>,
     /// Arguments of `make`.
     make: &'static [&'static str],
     /// Name and hash.
@@ -54,7 +55,7 @@ struct Module {
 }
 
 impl Module {
-    fn new(name: String, files: Vec<PathBuf>, make: &'static [&'static str]) -> Result<Self> {
+    fn new(name: String, paths: &[PathBuf], make: &'static [&'static str]) -> Result<Self> {
         let mut hasher = DefaultHasher::new();
         let mut add = |bytes: &[u8]| {
             hasher.write_usize(bytes.len());
@@ -64,9 +65,13 @@ impl Module {
         for argument in make {
             add(argument.as_bytes());
         }
-        for file in &files {
-            add(file.file_name().unwrap_or_default().as_encoded_bytes());
-            add(&fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+        let mut files = Vec::new();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default();
+            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            add(name.as_encoded_bytes());
+            add(&content);
+            files.push((name.to_owned(), content));
         }
         let ident = format!("{name}-{:016x}", hasher.finish());
         Ok(Self { name, files, make, ident })
@@ -89,16 +94,16 @@ impl Module {
             // A Kbuild or Makefile among the sources has its way.
             fs::write(work.join("Makefile"), format!("obj-m := {}.o\n", self.name))
                 .context("cannot write a Makefile")?;
-            for file in &self.files {
-                fs::copy(file, work.join(file.file_name().unwrap_or_default()))
-                    .with_context(|| format!("cannot copy {}", file.display()))?;
+            for (name, content) in &self.files {
+                let file = work.join(name);
+                fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
             }
             let jobs = std::thread::available_parallelism().map_or(1, usize::from);
             let mut make = series.toolchain.make(&unpacked.build(), &self.ident)?;
             cmd::run(make.arg(format!("-j{jobs}")).args(self.make))
                 .with_context(|| format!("cannot build {} for {}", self.name, unpacked.release))?;
             let built = work.join(self.file());
-            ensure_btf(&built, unpacked)?;
+            ensure_btf(&built, unpacked, &series.toolchain)?;
             // Debug information only; BTF stays.
             cmd::run(Command::new("strip").arg("-d").arg(&built))?;
             fs::copy(&built, dir.join(self.file())).context("cannot copy the module")?;
@@ -112,8 +117,8 @@ fn has_btf(module: &Path) -> Result<bool> {
 }
 
 /// kbuild makes BTF where Debian's headers carry the kernel's own; 6.1's do not, but the kernel itself does.
-fn ensure_btf(module: &Path, unpacked: &Unpacked) -> Result<()> {
-    if !has_btf(module)? {
+fn ensure_btf(module: &Path, unpacked: &Unpacked, toolchain: &Toolchain) -> Result<()> {
+    if matches!(toolchain, Toolchain::Host) && !has_btf(module)? {
         let mut pahole = Command::new("pahole");
         pahole.args(["-J", "--btf_gen_floats", "--btf_base"]).arg(unpacked.vmlinux()).arg(module);
         cmd::run(pahole.env("LLVM_OBJCOPY", "objcopy"))?;
@@ -127,7 +132,7 @@ fn ensure_btf(module: &Path, unpacked: &Unpacked) -> Result<()> {
 }
 
 /// [`Cache::folder`] for a place that a kernel's own folder gave us.
-fn folder(cache: &Cache, path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn folder(cache: &Cache, path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
     cache.folder(path, fill).map(drop)
 }
@@ -145,23 +150,11 @@ pub(super) fn plan(unpacked: &Unpacked, series: &Series) -> Result<Plans> {
     let mut extra = Vec::new();
     for Sample { name, source } in series.samples {
         let file = unpacked.source().join(source);
-        extra.push(Module::new((*name).to_owned(), vec![file], &["modules"])?);
+        extra.push(Module::new((*name).to_owned(), &[file], &["modules"])?);
     }
     extra.extend(own(&workspace::root().join("lab/modules"))?);
     let vfio = series.debugfs.then(|| vfio(unpacked)).transpose()?;
     Ok(Plans { extra, vfio })
-}
-
-/// The files of a folder that a compiler may want, sorted.
-fn sources(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file() && !path.is_symlink() && wanted(path))
-        .collect();
-    files.sort();
-    Ok(files)
 }
 
 fn is_c(path: &Path) -> bool {
@@ -177,8 +170,8 @@ fn own(dir: &Path) -> Result<Vec<Module>> {
     for folder in folders {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if folder.join(format!("{name}.c")).is_file() || folder.join("Kbuild").is_file() {
-            let files = sources(&folder, |path| is_c(path) || path.ends_with("Kbuild"))?;
-            modules.push(Module::new(name, files, &["modules"])?);
+            let files = files(&folder, |path| is_c(path) || path.ends_with("Kbuild"))?;
+            modules.push(Module::new(name, &files, &["modules"])?);
         }
     }
     Ok(modules)
@@ -187,10 +180,10 @@ fn own(dir: &Path) -> Result<Vec<Module>> {
 /// VFIO's core as Debian builds it, from the same files and its own Makefile, but with debugfs.
 fn vfio(unpacked: &Unpacked) -> Result<Module> {
     let files =
-        sources(&unpacked.source().join("drivers/vfio"), |path| is_c(path) || path.ends_with("Makefile"))?;
+        files(&unpacked.source().join("drivers/vfio"), |path| is_c(path) || path.ends_with("Makefile"))?;
     // The first for the Makefile, the second for the code; other modules of that Makefile are not asked for.
     let make = &["CONFIG_VFIO_DEBUGFS=y", "KCFLAGS=-DCONFIG_VFIO_DEBUGFS=1", "vfio.ko"];
-    Module::new("vfio".to_owned(), files, make)
+    Module::new("vfio".to_owned(), &files, make)
 }
 
 /// Debian's own vfio module.
@@ -227,7 +220,11 @@ impl Plans {
         for module in self.extra.iter().chain(&self.vfio) {
             module.build(cache, unpacked, series)?;
         }
-        folder(cache, &self.tree(unpacked), |dir| self.fill_tree(dir, unpacked))?;
+        folder(cache, &self.tree(unpacked), |dir| {
+            let extra: Vec<PathBuf> =
+                self.extra.iter().map(|module| module.folder(unpacked).join(module.file())).collect();
+            tree::fill(cache, dir, unpacked, series, &extra)
+        })?;
         let used: Vec<PathBuf> = self
             .extra
             .iter()
@@ -235,27 +232,9 @@ impl Plans {
             .map(|module| module.folder(unpacked))
             .chain([self.tree(unpacked)])
             .collect();
-        for folder in ["built", "trees"] {
+        for folder in ["built", "trees", "indexes"] {
             prune(&unpacked.dir.join(folder), &used);
         }
-        Ok(())
-    }
-
-    fn fill_tree(&self, dir: &Path, unpacked: &Unpacked) -> Result<()> {
-        let modules = dir.join("lib/modules").join(&unpacked.release);
-        let extra = modules.join("extra");
-        fs::create_dir_all(&extra).with_context(|| format!("cannot create {}", extra.display()))?;
-        // Absolute: the guest sees the cache where the host has it, and mounts this folder elsewhere.
-        for name in ["kernel", "modules.order", "modules.builtin", "modules.builtin.modinfo"] {
-            symlink(unpacked.stock.join(name), modules.join(name))
-                .with_context(|| format!("cannot link {name} into {}", modules.display()))?;
-        }
-        for module in &self.extra {
-            let built = module.folder(unpacked).join(module.file());
-            fs::copy(&built, extra.join(module.file()))
-                .with_context(|| format!("cannot copy {}", built.display()))?;
-        }
-        cmd::run(Command::new("depmod").arg("-b").arg(dir).arg(&unpacked.release))?;
         Ok(())
     }
 }
@@ -267,5 +246,63 @@ fn prune(dir: &Path, used: &[PathBuf]) {
         if age.is_some_and(|age| age > KEPT) && !used.contains(&entry.path()) {
             drop(fs::remove_dir_all(entry.path()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn put(&self, file: &str, content: &str) {
+            let path = self.0.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+
+        fn idents(&self) -> Vec<String> {
+            own(&self.0).unwrap().into_iter().map(|module| module.ident).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    #[test]
+    fn an_edit_renames_only_its_module() {
+        let folder = Folder::new("edit");
+        folder.put("one/one.c", "int a;");
+        folder.put("two/Kbuild", "obj-m := two.o");
+        folder.put("two/main.c", "int b;");
+        folder.put("none/notes.txt", "no module");
+        let before = folder.idents();
+        assert_eq!(before.len(), 2, "{before:?}");
+        folder.put("one/.one.c.swp", "an editor's");
+        assert_eq!(folder.idents(), before);
+        folder.put("two/Kbuild", "obj-m := two.o # edited");
+        let after = folder.idents();
+        assert_eq!(after[0], before[0]);
+        assert_ne!(after[1], before[1]);
+    }
+
+    #[test]
+    fn sources_elsewhere_with_the_same_content_share_a_name() {
+        let (here, there) = (Folder::new("here"), Folder::new("there"));
+        for folder in [&here, &there] {
+            folder.put("one/one.c", "int a;");
+        }
+        assert_eq!(here.idents(), there.idents());
+        assert!(own(Path::new("/nowhere")).unwrap().is_empty());
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn unpack(archive: &Archive<'_>, series: &Series) -> Result<PathBuf> 
         for deb in &debs {
             fs::remove_file(deb).context("cannot remove a package file")?;
         }
-        series.toolchain.install(archive, &packages, &dir.join("build"), &home.join("build"))
+        series.toolchain.install(archive, series.name, &packages, &dir.join("build"), &home.join("build"))
     })
 }
 

@@ -65,6 +65,7 @@ impl Toolchain {
     pub(super) fn install(
         &self,
         archive: &Archive<'_>,
+        series: &str,
         packages: &Packages,
         dir: &Path,
         home: &Path,
@@ -84,7 +85,7 @@ impl Toolchain {
                     packages.headers.iter().map(|package| format!("{}={}", package.name, package.version)),
                 );
                 let mut files = archive.trixie()?.download_with_dependencies(&debs, &wanted)?;
-                say("unpacking the compiler");
+                say(&format!("kernel {series}: unpacking its compiler"));
                 // base-files makes /bin and /lib the links that the others rely on.
                 files.sort_by_key(|deb| {
                     !deb.file_name().is_some_and(|name| name.to_string_lossy().starts_with("base-files_"))
