@@ -54,10 +54,14 @@ struct quay_kind {
 	bool no_log;
 };
 
+/*
+ * Never shorter than asked for, so that tests can rely on it: msleep() counts jiffies, and those
+ * jump where a VM was held up.
+ */
 void quay_tarry(u64 us)
 {
 	if (us)
-		fsleep(us);
+		usleep_range(us, us + 50);
 }
 
 /* The VFIO device: a PCI function with a configuration space and nothing else. */
