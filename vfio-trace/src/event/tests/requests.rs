@@ -185,6 +185,41 @@ fn features_are_decoded() {
     );
 }
 
+#[test]
+fn dirty_tracking_tells_what_was_asked_and_given() {
+    let (start, stop) = (uapi::FEATURE_DMA_LOGGING_START, uapi::FEATURE_DMA_LOGGING_STOP);
+    let report = uapi::FEATURE_DMA_LOGGING_REPORT;
+    let script = Script::new(0xd1);
+    let at = script.now;
+    let words =
+        |page| [page, u64::from_ne_bytes([2u32.to_ne_bytes(), [0; 4]].concat().try_into().unwrap()), 1, 0];
+    let script = script.wait(70_000).feature(at, start | uapi::FEATURE_SET, 0, words(4096), words(1 << 21));
+    let at = script.now;
+    let script =
+        script.wait(9_000).feature(at, report | uapi::FEATURE_GET, -14, [1 << 40, 1 << 30, 4096, 1], [0; 4]);
+    let at = script.now;
+    let script = script.wait(8_000).feature(at, stop | uapi::FEATURE_SET, -22, [0; 4], [0; 4]);
+    let said: Vec<(Option<u64>, Option<Errno>, Option<FeatureDetail>)> = script
+        .events()
+        .into_iter()
+        .map(|event| {
+            let Data::Feature(call) = event.data else { panic!("{event:?}") };
+            (event.duration_ns, call.outcome.errno(), call.detail)
+        })
+        .collect();
+    let start =
+        FeatureDetail::LogStart { page_size_bytes: 4096, granted_page_size_bytes: Some(1 << 21), ranges: 2 };
+    let report = FeatureDetail::LogReport { iova: 1 << 40, length_bytes: 1 << 30, page_size_bytes: 4096 };
+    assert_eq!(
+        said,
+        [
+            (Some(70_000), None, Some(start)),
+            (Some(9_000), Some(Errno::EFAULT), Some(report)),
+            (Some(8_000), Some(Errno::EINVAL), None),
+        ]
+    );
+}
+
 /// The first half of a payload word, wherever this machine has it.
 fn words(word: u64) -> u32 {
     let bytes = word.to_ne_bytes();

@@ -95,7 +95,9 @@ fn a_desync_to_running_waits_for_the_reset_that_may_explain_it() {
     let explained = seen.clone().thread(412, 1).was_reset(start, 0);
     assert_eq!(briefs(&explained.events()), ["reset to RUNNING ok", "get_state ok"]);
     let later = seen.clone().wait(HOLD_NS).thread(412, 1).reset(0);
-    assert_eq!(desyncs(&later.events()).len(), 1, "one that began afterwards does not");
+    assert_eq!(desyncs(&later.events()).len(), 1, "one that comes too late does not");
+    let after = seen.clone().thread(412, 1).reset(0);
+    assert_eq!(desyncs(&after.events()).len(), 1, "nor does one that began afterwards");
 
     let mut assembler = Assembler::new();
     for record in seen.records() {
@@ -140,6 +142,8 @@ fn a_reset_leads_to_running() {
     assert_eq!(desyncs(&script.get_state(STOP).events()), ["desync STOP not RUNNING by GetState"]);
     let failed = found(STOP_COPY).reset(-5).get_state(STOP_COPY);
     assert_eq!(briefs(&failed.events()), ["reset to ? EIO", "get_state ok"]);
+    let none = Script::new(0xd1).device(BDF, "vfio-pci", 0).reset(0);
+    assert_eq!(briefs(&none.events()), ["reset to ? ok"], "a device without migration has no state");
     // Put off by the driver until the request of another thread is over.
     let script = found(RUNNING);
     let start = script.now;
@@ -167,6 +171,8 @@ fn a_closed_device_is_its_drivers() {
     let unreadable = found(STOP).close(1).device(BDF, "mtty", FLAGS).open(1).set(&[RUNNING, STOP], 0, -1);
     assert_eq!(desyncs(&unreadable.events()), [""; 0]);
     assert_eq!(desyncs(&found(STOP).close(1).get_state(RUNNING).events()), [""; 0]);
+    let lost = found(STOP).close(1).open(1).lose().set(&[RUNNING, PRE_COPY], 0, -1);
+    assert_eq!(desyncs(&lost.events()), [""; 0], "its open was lost");
     assert_eq!(desyncs(&found(STOP).close(2).get_state(RUNNING).events()).len(), 1, "somebody has it open");
 }
 
@@ -177,8 +183,18 @@ fn what_was_read_without_a_lock_counts_when_its_thread_goes_on() {
     assert_eq!(desyncs(&script.events()), ["desync STOP not PRE_COPY by Device"]);
     // The device was read after the next arc, whose record came behind.
     let ahead = read(found(PRE_COPY), STOP_COPY).thread(412, 412);
-    let ahead = ahead.set(&[PRE_COPY, STOP_COPY], 0, -1).thread(412, 2).open(2).get_state(STOP_COPY);
-    assert_eq!(desyncs(&ahead.events()), [""; 0]);
+    let ahead = ahead.set(&[PRE_COPY, STOP_COPY], 0, -1).set(&[STOP_COPY, STOP], 0, -1);
+    assert_eq!(desyncs(&ahead.thread(412, 2).open(2).get_state(STOP).events()), [""; 0]);
+    let script = read(found(PRE_COPY), STOP_COPY).thread(412, 412);
+    let script = script.next(PRE_COPY, STOP_COPY, STOP_COPY, 0).thread(412, 2).open(2);
+    assert_eq!(desyncs(&script.events()), [""; 0], "and is still on the way");
+    // A thread that is found to hold the device does not go on by that.
+    let held =
+        read(found(PRE_COPY), STOP_COPY).holder(23).thread(412, 412).set(&[PRE_COPY, STOP_COPY], 0, -1);
+    assert_eq!(desyncs(&held.events()), [""; 0]);
+    // The driver has yet to do what the reset asks for.
+    let script = read(found(PRE_COPY).reset(0), PRE_COPY).open(2).get_state(RUNNING);
+    assert_eq!(desyncs(&script.events()), [""; 0]);
     // In the middle of an arc.
     let script = found(PRE_COPY);
     let start = script.now;
