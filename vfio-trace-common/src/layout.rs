@@ -68,6 +68,10 @@ pub enum Field {
     TaskPid,
     /// `struct task_struct.comm`.
     TaskComm,
+    /// `struct vfio_device.ops`.
+    DeviceOps,
+    /// `struct vfio_device_ops.open_device`.
+    OpsOpenDevice,
 }
 
 impl Field {
@@ -103,11 +107,13 @@ impl Field {
         (Self::TaskTgid, "task_struct", &["tgid"]),
         (Self::TaskPid, "task_struct", &["pid"]),
         (Self::TaskComm, "task_struct", &["comm"]),
+        (Self::DeviceOps, "vfio_device", &["ops"]),
+        (Self::OpsOpenDevice, "vfio_device_ops", &["open_device"]),
     ];
 }
 
 /// Number of [`Field`]s.
-pub const FIELDS: usize = 30;
+pub const FIELDS: usize = 32;
 
 /// The table itself, in the `LAYOUT` map.
 #[repr(C)]

@@ -150,8 +150,8 @@ wire! {
         pub seen_by: u32,
         /// `device->open_count`.
         pub open_count: u32,
-        /// Zero.
-        pub reserved: u64,
+        /// `device->ops->open_device`: what opens the device where the core's own function is inlined.
+        pub open_device: u64,
     }
 }
 

@@ -40,7 +40,6 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
     body.driver = [0; DRIVER_LEN];
     body.known = 0;
     body.seen_by = role as u32;
-    body.reserved = 0;
 
     let dev = read::pointer(layout, device, Field::DeviceDev);
     if read::string(read::pointer(layout, dev, Field::DevKobjName), &mut body.name) {
@@ -71,6 +70,8 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
     body.log_start = read::pointer(layout, body.log_ops, Field::LogStart);
     body.log_stop = read::pointer(layout, body.log_ops, Field::LogStop);
     body.log_read_and_clear = read::pointer(layout, body.log_ops, Field::LogReadAndClear);
+    let ops = read::pointer(layout, device, Field::DeviceOps);
+    body.open_device = read::pointer(layout, ops, Field::OpsOpenDevice);
     body.open_count = 0;
     if let Some(open_count) = read::member(layout, device, Field::DeviceOpenCount) {
         body.open_count = open_count;

@@ -15,7 +15,7 @@ use crate::{
     core_fn, device,
     emit::{Record, emit_as},
     gate::Probe,
-    inflight::{self, Call},
+    inflight::Call,
     maps::{SEARCH, WATCHED},
     read,
 };
@@ -51,7 +51,7 @@ fn visit(ctx: u64) -> Option<()> {
     if tgid == (bpf_get_current_pid_tgid() >> 32) as u32 {
         WATCHED.get_ptr(fd)?;
         let device = sysfs_device(layout, file)?;
-        device::describe(probe, Role::Inventory, &Call { device, ..Call::now() });
+        device::seen(probe, Role::Inventory, &Call { device, ..Call::now() });
         return Some(());
     }
     let f_op = read::pointer(layout, file, Field::FileOp);
@@ -59,7 +59,9 @@ fn visit(ctx: u64) -> Option<()> {
     if ioctl == 0 || ioctl != search.device_ioctl {
         return None;
     }
-    let now = inflight::now();
+    let call = Call { device: core_fn::device_of(file), ..Call::now() };
+    // Its name first.
+    device::seen(probe, Role::Inventory, &call);
     let header = Header {
         len: size_of::<Record<Holder>>() as u16,
         kind: Kind::Holder as u16,
@@ -68,9 +70,9 @@ fn visit(ctx: u64) -> Option<()> {
         cpu: unsafe { bpf_get_smp_processor_id() } as u16,
         tgid,
         tid: read::member(layout, task, Field::TaskPid)?,
-        start_ns: now,
-        end_ns: now,
-        device: core_fn::device_of(file),
+        start_ns: call.start_ns,
+        end_ns: call.start_ns,
+        device: call.device,
         file: 0,
         comm: read::member(layout, task, Field::TaskComm).unwrap_or([0; COMM_LEN]),
     };

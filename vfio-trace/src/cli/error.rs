@@ -13,7 +13,7 @@ pub(super) const USAGE: u8 = 2;
 /// Not permitted.
 const NOT_PERMITTED: u8 = 3;
 /// Not supported here.
-const NOT_SUPPORTED: u8 = 4;
+pub(super) const NOT_SUPPORTED: u8 = 4;
 
 /// An error at the edge.
 #[derive(Debug)]
@@ -29,6 +29,16 @@ impl CliError {
     /// Something about this machine or run that is in the way.
     pub(super) fn failed(what: impl Into<String>, why: impl ToString, todo: impl Into<String>) -> Self {
         Self { what: what.into(), why: why.to_string(), todo: todo.into(), code: FAILED }
+    }
+
+    /// The same with an exit code of its own.
+    pub(super) fn with_code(
+        code: u8,
+        what: impl Into<String>,
+        why: impl ToString,
+        todo: impl Into<String>,
+    ) -> Self {
+        Self { code, ..Self::failed(what, why, todo) }
     }
 
     /// Prints it on standard error.

@@ -1,9 +1,12 @@
 //! The command line: one file per verb, arguments in, exit code out.
 
 mod child;
+mod devices;
 mod error;
+mod list;
 mod output;
 mod parse;
+mod show;
 mod tail;
 
 use std::process::ExitCode;
@@ -23,6 +26,10 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the traced thing failed, 2 usage
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show every VFIO device: driver, migration, state, who holds it.
+    List(list::Args),
+    /// Show one view of a device, as the kernel's debugfs would print it.
+    Show(show::Args),
     /// Show migration events as they happen.
     Tail(tail::Args),
 }
@@ -39,6 +46,8 @@ pub fn main() -> ExitCode {
         },
     };
     let done = match cli.verb {
+        Verb::List(args) => list::main(&args),
+        Verb::Show(args) => show::main(&args),
         Verb::Tail(args) => tail::main(args),
     };
     match done {

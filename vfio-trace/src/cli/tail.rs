@@ -320,6 +320,8 @@ async fn run(mut args: Args) -> Result<u8, CliError> {
     let start = start_of(&live, anchor);
     live.enable()?;
     let began = mono_ns();
+    // After the switch: an arc that comes in between is seen by both, and never by neither.
+    live.take_inventory()?;
     tail.start(&start, began)?;
     let mut traced = Traced::start(&args.command)?;
 

@@ -219,6 +219,15 @@ impl KernelFacts {
             Ok(btf) => resolve_layout(btf, &order, core_btf.is_some()),
             Err(_) => (Layout::EMPTY, Vec::new()),
         };
+        self.private = match &self.btf {
+            Ok(btf) => typed
+                .iter()
+                .filter_map(|(module, _)| {
+                    Some((module.clone()?, private_layout(btf.module(module.as_deref()?)?)))
+                })
+                .collect(),
+            Err(_) => BTreeMap::new(),
+        };
         self.drivers = typed
             .into_iter()
             .map(|(module, typed)| driver_functions(module.as_deref(), typed, symbols))

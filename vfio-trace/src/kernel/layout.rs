@@ -178,7 +178,8 @@ fn check(source: &Btf, place: Place, wanted: Expected) -> Result<Place, MissingR
         Expected::Integer(size) => found.kind() == Kind::Int && found.size() == size,
         Expected::Struct(name) => found.kind() == Kind::Struct && found.is_named(name),
         Expected::Text(size) => {
-            found.kind() == Kind::Array && source.size_of(place.type_id).map_err(MemberError::from)? >= Some(size)
+            found.kind() == Kind::Array
+                && source.size_of(place.type_id).map_err(MemberError::from)? >= Some(size)
         },
     };
     if fits {

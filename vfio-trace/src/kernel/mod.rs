@@ -17,6 +17,7 @@ pub mod layout;
 pub mod modules;
 mod presence;
 pub mod private;
+pub mod process;
 pub mod security;
 pub mod source;
 

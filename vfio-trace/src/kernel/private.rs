@@ -31,7 +31,9 @@ pub struct Private {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NoPrivate {
     /// No structure has both.
-    #[error("no structure of it embeds a vfio_device together with a member of type enum vfio_device_mig_state")]
+    #[error(
+        "no structure of it embeds a vfio_device together with a member of type enum vfio_device_mig_state"
+    )]
     None,
     /// More than one answer.
     #[error("several places could be its state: {}", .0.join(", "))]
@@ -66,7 +68,9 @@ pub fn private_layout(btf: &Btf) -> Result<Private, NoPrivate> {
         let mut inside = Inside::default();
         walk(btf, &container, 0, "", 0, &mut inside);
         let [device] = inside.devices[..] else { continue };
-        found.extend(inside.states.iter().map(|state| describe(btf, container.name(), device, state, &inside)));
+        found.extend(
+            inside.states.iter().map(|state| describe(btf, container.name(), device, state, &inside)),
+        );
     }
     // The same structure may be there twice, or be embedded in another: only a different answer is a contradiction.
     let same = |a: &Private, b: &Private| a.layout.state == b.layout.state;

@@ -169,6 +169,15 @@ impl Manager {
                 .any(|probe| probe.role == role && probe.address == Some(address) && !probe.links.is_empty())
     }
 
+    /// Whether a function of the vfio core is probed for a role.
+    pub fn has(&self, role: Role) -> bool {
+        self.probes.iter().any(|probe| {
+            probe.role == role
+                && !probe.links.is_empty()
+                && probe.module.as_deref().is_none_or(|name| name == "vfio")
+        })
+    }
+
     /// Attaches a function that was met through a pointer.
     pub fn attach_pointer(&mut self, role: Role, address: u64, target: Option<Target>) -> Changes {
         let mut changes = Changes::default();

@@ -1,15 +1,22 @@
 //! The eBPF object: loaded into the kernel, its programs by role, its maps.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{KProbe, ProgramError},
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Iter, KProbe, ProgramError},
 };
 use aya_log::EbpfLogger;
 use thiserror::Error;
-use vfio_trace_common::{layout::Layout, role::Role, stats::ProbeStats};
+use vfio_trace_common::{
+    layout::{DriverLayout, Layout, Search},
+    role::Role,
+    stats::ProbeStats,
+};
 
 use crate::sys::{self, Plain};
 
@@ -47,6 +54,9 @@ pub enum LoadError {
     /// The object lacks something: built wrongly.
     #[error("the eBPF object lacks {0}: this binary was not built by `cargo xtask build`")]
     Lacks(&'static str),
+    /// The inventory did not run to its end.
+    #[error("the inventory of open files stopped: {0}")]
+    Iterate(io::Error),
     /// Log lines cannot be received.
     #[error("the eBPF programs' log cannot be read: {0}")]
     Log(#[from] aya_log::Error),
@@ -77,6 +87,9 @@ const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
         Role::DeviceIoctl => ("device_ioctl_enter", Some("device_ioctl_exit")),
         Role::Open => ("open_enter", Some("open_exit")),
         Role::Close => ("close_enter", None),
+        Role::Register => ("register_enter", Some("register_exit")),
+        Role::Unregister => ("unregister_enter", None),
+        Role::Inventory => ("inventory", None),
     }
 }
 
@@ -126,6 +139,54 @@ impl Programs {
         let wrong = |source| LoadError::Map { name: "LAYOUT", source };
         let map = self.bpf.map_mut("LAYOUT").ok_or(LoadError::Lacks("map LAYOUT"))?;
         Array::<_, Plain<Layout>>::try_from(map).map_err(wrong)?.set(0, Plain(*layout), 0).map_err(wrong)
+    }
+
+    /// Tells the programs where a driver keeps its state: the driver with this `migration_set_state`.
+    pub fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "DRIVERS", source };
+        let map = self.bpf.map_mut("DRIVERS").ok_or(LoadError::Lacks("map DRIVERS"))?;
+        let mut drivers: HashMap<_, u64, Plain<DriverLayout>> = HashMap::try_from(map).map_err(wrong)?;
+        drivers.insert(set_state, Plain(*layout), 0).map_err(wrong)
+    }
+
+    /// Runs the inventory: its records go into the ring buffer like all others. `folders` are open folders below
+    /// `/sys/class/vfio-dev`, each of which stands for a device.
+    pub fn take_inventory(&mut self, search: Search, folders: &[BorrowedFd<'_>]) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "SEARCH", source };
+        let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
+        Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)?;
+        let wrong = |source| LoadError::Map { name: "WATCHED", source };
+        let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
+        let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
+        for folder in folders {
+            watched.insert(folder.as_raw_fd().cast_unsigned(), 1, 0).map_err(wrong)?;
+        }
+        self.iterate()?;
+        let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
+        let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
+        for folder in folders {
+            // These descriptors will mean other files soon.
+            watched.remove(&folder.as_raw_fd().cast_unsigned()).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the iterator if need be and runs it once over all open files.
+    fn iterate(&mut self) -> Result<(), LoadError> {
+        const NAME: &str = "inventory";
+        let failed = |source| LoadError::Program { name: NAME, source };
+        let program = self.bpf.program_mut(NAME).ok_or(LoadError::Lacks(NAME))?;
+        let program: &mut Iter = program.try_into().map_err(failed)?;
+        if program.fd().is_err() {
+            let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
+            program.load("task_file", &btf).map_err(failed)?;
+        }
+        let link = program.attach().map_err(failed)?;
+        let link = program.take_link(link).map_err(failed)?;
+        let mut file = link.into_file().map_err(|error| LoadError::Iterate(io::Error::other(error)))?;
+        // It prints nothing; reading is what makes it run, until the end of all files.
+        io::copy(&mut file, &mut io::sink()).map_err(LoadError::Iterate)?;
+        Ok(())
     }
 
     /// Loads a role's programs unless they are loaded.

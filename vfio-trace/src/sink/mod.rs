@@ -1,6 +1,7 @@
 //! Events to people and programs: text, ndjson, the tables at the end. Everything here makes strings; writing them is
 //! the caller's.
 
+mod devices;
 pub mod human;
 mod layout;
 mod line;
@@ -10,6 +11,7 @@ mod table;
 mod text;
 
 pub use self::{
+    devices::{DeviceRow, HolderRow, device_table, devices_json},
     ndjson::Ndjson,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},

@@ -12,6 +12,8 @@ use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 use vfio_trace_common::role::Role;
 
+use super::snapshot::{hand_over, take_inventory};
+
 use crate::{
     event::{Body, ProbeReport, Record},
     kernel::{
@@ -101,7 +103,7 @@ impl Live {
         let mut programs = Programs::load(options)?;
         let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
         let log = log.map(|log| programs.take_log(log)).transpose()?;
-        programs.set_layout(&facts.layout)?;
+        hand_over(&mut programs, &facts)?;
         let mut manager = Manager::new(programs, &files);
         let changes = manager.reconcile(&plan(&facts), |_| false);
         if manager.attached() == 0
@@ -137,6 +139,12 @@ impl Live {
     /// Starts all probes at the same moment.
     pub fn enable(&mut self) -> Result<(), LiveError> {
         Ok(self.manager.enable(true)?)
+    }
+
+    /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
+    pub fn take_inventory(&mut self) -> Result<(), LiveError> {
+        take_inventory(self.manager.programs_mut(), &self.facts, &self.files)?;
+        Ok(())
     }
 
     /// Stops all probes; what they sent before is still to be taken.
@@ -177,7 +185,7 @@ impl Live {
             return Ok(Changes::default());
         }
         let after = self.facts.module_stamps();
-        self.manager.programs_mut().set_layout(&self.facts.layout)?;
+        hand_over(self.manager.programs_mut(), &self.facts)?;
         let replaced = |module: &str| {
             let [before, after] = [&before, &after].map(|stamps| stamps.get(module));
             before.is_some() && before != after
@@ -193,7 +201,8 @@ impl Live {
                 (Role::SetState, device.set_state),
                 (Role::GetState, device.get_state),
                 (Role::DataSize, device.get_data_size),
-                (Role::Read, 0),
+                // The core's own function is better: it also sees the second and later opens.
+                (Role::Open, if self.manager.has(Role::Open) { 0 } else { device.open_device }),
             ],
             Body::SetState(state) => [
                 (Role::Read, state.read),

@@ -1,6 +1,9 @@
 //! Leave for aya to copy our wire structures in and out of maps.
 
-use vfio_trace_common::{layout::Layout, stats::ProbeStats};
+use vfio_trace_common::{
+    layout::{DriverLayout, Layout, Search},
+    stats::ProbeStats,
+};
 
 /// A plain structure as a map value.
 #[repr(transparent)]
@@ -11,3 +14,7 @@ pub struct Plain<T: Copy>(pub T);
 unsafe impl aya::Pod for Plain<Layout> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<ProbeStats> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<DriverLayout> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Search> {}

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod compare;
+mod compat;
 mod guest;
 mod harness;
 mod host;
@@ -65,6 +66,7 @@ fn checks() -> Vec<Check> {
     checks.extend(scenarios::checks());
     checks.extend(steps::checks());
     checks.extend(behaviour::checks());
+    checks.extend(compat::checks());
     checks
 }
 

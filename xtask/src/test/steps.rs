@@ -60,7 +60,7 @@ fn within<'t>(traced: &'t Traced, step: &'t Value, kind: &'t str) -> Vec<&'t Val
 }
 
 /// Compares one step; 0 for a step that the kernel never saw.
-fn compare(traced: &Traced, step: &Value) -> Result<usize> {
+pub(super) fn compare(traced: &Traced, step: &Value) -> Result<usize> {
     let errno = text(step, "errno");
     if errno == Some("EBADF") {
         return Ok(0);

@@ -12,6 +12,7 @@ pub(super) struct Common {
     pub(super) int: u32,
     pub(super) uint: u32,
     pub(super) pointer: u32,
+    device: u32,
     file: u32,
     inode: u32,
     buffer: u32,
@@ -28,20 +29,33 @@ pub(super) fn vmlinux(b: &mut Builder) -> Common {
     let char = b.int("char", 1, true);
     let pointer = b.ptr(0);
     let kobject = b.structure("kobject", 64, &[("name", pointer, 0)]);
-    b.structure("device", 720, &[("kobj", kobject, 0), ("driver", pointer, 104 * 8)]);
+    let device = b.structure("device", 720, &[("kobj", kobject, 0), ("driver", pointer, 104 * 8)]);
     b.structure("device_driver", 144, &[("name", pointer, 0)]);
     let loff = b.typedef("loff_t", long);
     let file = b.structure(
         "file",
         184,
-        &[("f_op", pointer, 16 * 8), ("private_data", pointer, 32 * 8), ("f_pos", loff, 64 * 8)],
+        &[
+            ("f_op", pointer, 16 * 8),
+            ("private_data", pointer, 32 * 8),
+            ("f_inode", pointer, 40 * 8),
+            ("f_pos", loff, 64 * 8),
+        ],
     );
     let operations = ["read", "write", "unlocked_ioctl", "release"];
     let operations: Vec<_> = (2..).zip(operations).map(|(at, name)| (name, pointer, at * 64)).collect();
     b.structure("file_operations", 264, &operations);
-    let inode = b.forward("inode");
+    let inode = b.structure("inode", 600, &[("i_private", pointer, 560 * 8)]);
+    b.structure("kernfs_node", 128, &[("priv", pointer, 96 * 8)]);
+    let comm = b.array(char, 16);
+    b.structure(
+        "task_struct",
+        9000,
+        &[("pid", int, 2400 * 8), ("tgid", int, 2404 * 8), ("comm", comm, 3000 * 8)],
+    );
     let constant = b.constant(char);
     Common {
+        device,
         file: b.ptr(file),
         inode: b.ptr(inode),
         buffer: b.ptr(char),
@@ -56,20 +70,23 @@ pub(super) fn vmlinux(b: &mut Builder) -> Common {
     }
 }
 
-/// What vfio and its drivers share: vfio_device, the state enum, operations. Returns pointer to device, enum.
-fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, u32) {
+/// What vfio and its drivers share: vfio_device, the state enum, operations. Returns device, pointer to it, enum.
+fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, u32, u32) {
     let p = c.pointer;
     let device = b.structure(
         "vfio_device",
         960,
         &[
             ("dev", p, 0),
+            ("ops", p, 8 * 8),
             ("mig_ops", p, 16 * 8),
             ("log_ops", p, 24 * 8),
             ("migration_flags", flags_type, 96 * 8),
+            ("device", c.device, 120 * 8),
             ("open_count", c.uint, 892 * 8),
         ],
     );
+    b.structure("vfio_device_ops", 144, &[("open_device", p, 3 * 64)]);
     b.structure(
         "vfio_migration_ops",
         24,
@@ -80,12 +97,12 @@ fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, u32) {
         24,
         &[("log_start", p, 0), ("log_stop", p, 64), ("log_read_and_clear", p, 128)],
     );
-    (b.ptr(device), b.enumeration("vfio_device_mig_state", &[("VFIO_DEVICE_STATE_ERROR", 0)]))
+    (device, b.ptr(device), b.enumeration("vfio_device_mig_state", &[("VFIO_DEVICE_STATE_ERROR", 0)]))
 }
 
 /// vfio itself. `next_state` lets a test change the type of a core function.
 pub(super) fn vfio(b: &mut Builder, c: &Common, flags_type: u32, trusted: bool) {
-    let (device, state) = vfio_types(b, c, flags_type);
+    let (_, device, state) = vfio_types(b, c, flags_type);
     let next = b.ptr(state);
     let mut params = vec![device, state, state, next];
     if !trusted {
@@ -101,14 +118,33 @@ pub(super) fn vfio(b: &mut Builder, c: &Common, flags_type: u32, trusted: bool) 
     b.func("vfio_df_open", proto);
     let proto = b.proto(0, &[device_file]);
     b.func("vfio_df_close", proto);
+    let proto = b.proto(c.int, &[device]);
+    b.func("vfio_register_group_dev", proto);
+    b.func("vfio_register_emulated_iommu_dev", proto);
+    let proto = b.proto(0, &[device]);
+    b.func("vfio_unregister_group_dev", proto);
     let proto = b.proto(c.int, &[c.inode, c.file]);
     b.func("vfio_device_fops_release", proto);
 }
 
 /// A driver with its own names; `get_state` has no symbol, and two functions have the type of release.
 pub(super) fn driver(b: &mut Builder, c: &Common) {
-    let (device, state) = vfio_types(b, c, c.uint);
+    let (embedded, device, state) = vfio_types(b, c, c.uint);
     let states = b.ptr(state);
+    // The device is two levels deep and not at the start; the state is behind it, the data files are before it.
+    let crate_file = b.structure("odd_crate", 64, &[("lock", c.ulong, 0), ("papers", c.file, 8 * 8)]);
+    let crate_file = b.ptr(crate_file);
+    let inner = b.structure("odd_inner", 1000, &[("counter", c.ulong, 0), ("vdev", embedded, 8 * 8)]);
+    b.structure(
+        "odd_device",
+        1200,
+        &[
+            ("out", crate_file, 0),
+            ("other", c.pointer, 8 * 8),
+            ("core", inner, 16 * 8),
+            ("now", state, 1100 * 8),
+        ],
+    );
     for (name, returns, params) in [
         ("odd_change", c.file, vec![device, state]),
         ("odd_ask", c.int, vec![device, states]),
@@ -139,6 +175,9 @@ ffffffffc0b30000 T vfio_mig_get_next_state\t[vfio]
 ffffffffc0b30100 t vfio_device_fops_unl_ioctl\t[vfio]
 ffffffffc0b30200 t vfio_df_open\t[vfio]
 ffffffffc0b30300 t vfio_device_fops_release\t[vfio]
+ffffffffc0b30400 T vfio_register_group_dev\t[vfio]
+ffffffffc0b30500 T vfio_register_emulated_iommu_dev\t[vfio]
+ffffffffc0b30600 T vfio_unregister_group_dev\t[vfio]
 ffffffffc0b9d000 t odd_change\t[odd]
 ffffffffc0b9d100 t odd_ask.isra.0\t[odd]
 ffffffffc0b9d200 t odd_size\t[odd]

@@ -63,7 +63,39 @@ fn the_layout_is_complete_and_core_functions_are_checked() {
     assert_eq!(status(&facts, Role::Open), ("vfio_df_open", CoreStatus::Ok));
     // vfio_df_close has no symbol: the release of the device's file stands in.
     assert_eq!(status(&facts, Role::Close), ("vfio_device_fops_release", CoreStatus::Ok));
-    assert_eq!(facts.core.len(), 4);
+    assert_eq!(status(&facts, Role::Unregister), ("vfio_unregister_group_dev", CoreStatus::Ok));
+    // Both ways to register are wanted, not one of them.
+    let registers: Vec<_> = facts.core.iter().filter(|function| function.role == Role::Register).collect();
+    assert!(registers.len() == 2 && registers.iter().all(|function| function.status == CoreStatus::Ok));
+    assert_eq!(facts.core.len(), 7);
+}
+
+#[test]
+fn a_drivers_state_and_files_are_found_in_its_own_structure() {
+    let facts = KernelFacts::read(&machine().files());
+    let private = facts.private["odd"].as_ref().unwrap();
+    assert_eq!((private.container.as_str(), private.state.as_str()), ("odd_device", "now"));
+    // odd_device.core.vdev is at 16 + 8.
+    assert_eq!((private.layout.state_known, private.layout.state), (1, 1100 - 24));
+    assert_eq!(private.files, ["out"]);
+    assert_eq!((private.layout.files[0].pointer, private.layout.files[0].file), (-24, 8));
+}
+
+#[test]
+fn two_states_in_one_driver_are_no_answer() {
+    let root = machine();
+    let mut b = Builder::new();
+    let common = fixture::vmlinux(&mut b);
+    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
+    let mut odd = Builder::split(&base);
+    fixture::driver(&mut odd, &common);
+    let state = odd.enumeration("vfio_device_mig_state", &[("VFIO_DEVICE_STATE_ERROR", 0)]);
+    let device = odd.structure("vfio_device", 960, &[]);
+    odd.structure("odd_twin", 1100, &[("vdev", device, 0), ("a", state, 1000 * 8), ("b", state, 1004 * 8)]);
+    root.write("sys/kernel/btf/odd", odd.finish());
+    let facts = KernelFacts::read(&root.files());
+    let why = facts.private["odd"].as_ref().unwrap_err().to_string();
+    assert!(why.contains("odd_device.now") && why.contains("odd_twin.a"), "{why}");
 }
 
 #[test]

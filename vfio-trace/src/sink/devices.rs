@@ -1,0 +1,178 @@
+//! The list of devices: a table for people, one document for programs.
+
+use serde::Serialize;
+
+use super::layout::{Cell, Column, Style, table};
+use crate::event::{MigFlags, MigState};
+
+/// A process that holds a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HolderRow {
+    /// The process.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// The virtual machine it runs.
+    pub vm: Option<String>,
+    /// When the process was started, in seconds since 1970 UTC. The device was opened later.
+    pub process_started: Option<u64>,
+}
+
+/// A device. What is not known is `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceRow {
+    /// PCI address or mdev UUID.
+    pub device: String,
+    /// `pci`, `mdev` or `other`.
+    pub bus: &'static str,
+    /// `vfioN`.
+    pub vfio: Option<String>,
+    /// Its group in /dev/vfio.
+    pub group: Option<u32>,
+    /// Whether it has a character device of its own.
+    pub cdev: bool,
+    /// Its driver.
+    pub driver: Option<String>,
+    /// Whether it can migrate.
+    pub migration: Option<bool>,
+    /// What its migration can do.
+    pub migration_flags: Option<MigFlags>,
+    /// Whether it tracks dirty pages itself.
+    pub dirty_tracking: Option<bool>,
+    /// Its state.
+    pub state: Option<MigState>,
+    /// How often it is open.
+    pub open_count: Option<u32>,
+    /// Who has it open.
+    pub holders: Option<Vec<HolderRow>>,
+}
+
+#[derive(Serialize)]
+struct Document<'rows> {
+    schema: &'static str,
+    /// Why what only the kernel's memory tells is missing.
+    limited_by: Option<&'rows str>,
+    devices: &'rows [DeviceRow],
+}
+
+/// One JSON document, with a newline.
+///
+/// # Errors
+///
+/// None that the types here can cause; serde's interface has them.
+pub fn devices_json(rows: &[DeviceRow], limited_by: Option<&str>) -> serde_json::Result<String> {
+    let document = Document { schema: "vfio-trace.list/1", limited_by, devices: rows };
+    serde_json::to_string_pretty(&document).map(|text| format!("{text}\n"))
+}
+
+/// A table; empty if there is no device.
+pub fn device_table(rows: &[DeviceRow], color: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let titles = ["device", "vfio", "node", "driver", "migration", "dirty tracking", "state", "held by"];
+    let columns: Vec<Column> = titles.into_iter().map(Column::left).collect();
+    let cells: Vec<Vec<Cell>> = rows.iter().map(|row| cells(row, color)).collect();
+    table(&columns, &cells, color)
+}
+
+fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
+    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+    let node = match (row.cdev, row.group) {
+        (true, _) => "cdev".to_owned(),
+        (false, Some(group)) => format!("group {group}"),
+        (false, None) => "-".to_owned(),
+    };
+    let (migration, state) = match row.migration {
+        Some(false) => ("none".to_owned(), "-".to_owned()),
+        _ => (
+            or_unknown(row.migration_flags.map(|flags| flags.to_string())),
+            or_unknown(row.state.map(|state| state.to_string())),
+        ),
+    };
+    let dirty = row.dirty_tracking.map(|yes| if yes { "yes" } else { "no" }.to_owned());
+    let holders = row.holders.as_ref().map(|holders| match holders.as_slice() {
+        [] => "-".to_owned(),
+        some => some.iter().map(holder).collect::<Vec<_>>().join(", "),
+    });
+    vec![
+        plain(&row.device),
+        plain(row.vfio.as_deref().unwrap_or("-")),
+        plain(&node),
+        plain(row.driver.as_deref().unwrap_or("-")),
+        plain(&migration),
+        plain(&or_unknown(dirty)),
+        Cell::of(color, Style::State, &state),
+        plain(&or_unknown(holders)),
+    ]
+}
+
+fn holder(holder: &HolderRow) -> String {
+    let vm = holder.vm.as_ref().map_or_else(String::new, |vm| format!(" ({vm})"));
+    let since = holder
+        .process_started
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds.try_into().ok()?).ok())
+        .map_or_else(String::new, |time| format!(" since {time}"));
+    format!("{} {}{vm}{since}", super::human::clean(&holder.comm), holder.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> DeviceRow {
+        DeviceRow {
+            device: "0000:75:00.1".to_owned(),
+            bus: "pci",
+            vfio: Some("vfio0".to_owned()),
+            group: Some(12),
+            cdev: false,
+            driver: Some("hisi_acc_vfio_pci".to_owned()),
+            migration: Some(true),
+            migration_flags: Some(MigFlags(5)),
+            dirty_tracking: Some(false),
+            state: Some(MigState::PRE_COPY),
+            open_count: Some(1),
+            holders: Some(vec![HolderRow {
+                pid: 7,
+                comm: "qemu".to_owned(),
+                vm: Some("web".to_owned()),
+                process_started: Some(0),
+            }]),
+        }
+    }
+
+    #[test]
+    fn table_says_what_is_known() {
+        let unknown = DeviceRow {
+            device: "x".to_owned(),
+            migration: None,
+            migration_flags: None,
+            dirty_tracking: None,
+            state: None,
+            holders: None,
+            ..row()
+        };
+        let none = DeviceRow { migration: Some(false), holders: Some(Vec::new()), ..row() };
+        let text = device_table(&[row(), unknown, none], false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[1].contains("STOP_COPY|PRE_COPY  no")
+                && lines[1].contains("PRE_COPY  qemu 7 (web) since 1970-"),
+            "{text}"
+        );
+        assert!(lines[2].ends_with('?'), "{text}");
+        assert!(lines[3].contains("none") && lines[3].ends_with('-'), "{text}");
+        assert_eq!(device_table(&[], false), "");
+    }
+
+    #[test]
+    fn json_has_schema_and_names() {
+        let value: serde_json::Value = serde_json::from_str(&devices_json(&[row()], None).unwrap()).unwrap();
+        assert_eq!(value["schema"], "vfio-trace.list/1");
+        assert_eq!(value["devices"][0]["state"], "PRE_COPY");
+        assert_eq!(value["devices"][0]["migration_flags"], serde_json::json!(["stop-copy", "pre-copy"]));
+        assert_eq!(value["devices"][0]["holders"][0]["vm"], "web");
+    }
+}

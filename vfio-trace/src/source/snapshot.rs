@@ -1,0 +1,172 @@
+//! What is there right now: one run of the inventory, without a single probe.
+
+use std::{
+    fs::{self, File},
+    os::fd::AsFd as _,
+};
+
+use vfio_trace_common::{
+    layout::Search,
+    role::Role,
+    wire::{self, device_known},
+};
+
+use super::live::LiveError;
+use crate::{
+    event::{Body, MigFlags, MigState, Record},
+    kernel::{
+        KernelFacts, KernelFiles,
+        caps::{CapSet, Missing},
+    },
+    probe::{LoadError, LoadOptions, Programs},
+};
+
+/// Room for a few thousand devices and holders.
+const BUFFER_BYTES: u32 = 1 << 20;
+
+/// A process that has a device open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// Its descriptor of the device.
+    pub fd: u32,
+}
+
+/// A device as the kernel has it in memory. What could not be read is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// PCI address or mdev UUID.
+    pub name: String,
+    /// `migration_flags`.
+    pub flags: Option<MigFlags>,
+    /// Whether it can migrate (`mig_ops`).
+    pub migration: Option<bool>,
+    /// Whether it tracks dirty pages itself (`log_ops`).
+    pub dirty_tracking: Option<bool>,
+    /// Its state, read from the driver without its lock.
+    pub state: Option<MigState>,
+    /// How often it is open.
+    pub open_count: Option<u32>,
+    /// Who has it open. Empty also where that cannot be told: see [`Snapshot::holders_known`].
+    pub holders: Vec<Holder>,
+}
+
+/// One moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Devices, in the order of sysfs.
+    pub devices: Vec<DeviceFacts>,
+    /// Whether device fds of other processes could be recognised: that takes the address of one function.
+    pub holders_known: bool,
+}
+
+/// Tells the programs where everything is: the kernel's structures, and each driver's own.
+pub(super) fn hand_over(programs: &mut Programs, facts: &KernelFacts) -> Result<(), LoadError> {
+    programs.set_layout(&facts.layout)?;
+    for driver in &facts.drivers {
+        let private = driver.module.as_ref().and_then(|module| facts.private.get(module));
+        let Some(Ok(private)) = private else { continue };
+        for address in driver.of(Role::SetState).filter_map(|candidate| candidate.address) {
+            programs.set_driver(address, &private.layout)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. Returns
+/// whether holders can be told at all.
+pub(super) fn take_inventory(
+    programs: &mut Programs,
+    facts: &KernelFacts,
+    files: &KernelFiles,
+) -> Result<bool, LoadError> {
+    let folders = open_folders(files);
+    let borrowed: Vec<_> = folders.iter().map(File::as_fd).collect();
+    let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
+    let device_ioctl = ioctl.and_then(|function| function.address).unwrap_or(0);
+    programs.take_inventory(Search { device_ioctl }, &borrowed)?;
+    Ok(device_ioctl != 0)
+}
+
+/// The folders of all vfio devices in sysfs. One that cannot be opened was just removed.
+fn open_folders(files: &KernelFiles) -> Vec<File> {
+    let Ok(entries) = fs::read_dir(files.path("/sys/class/vfio-dev")) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.into_iter().filter_map(|path| File::open(path).ok()).collect()
+}
+
+impl Snapshot {
+    /// Takes a snapshot.
+    pub fn take(files: &KernelFiles, facts: &KernelFacts) -> Result<Self, LiveError> {
+        let held = CapSet::effective(files);
+        let missing: Vec<Missing> =
+            held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
+        if !missing.is_empty() {
+            return Err(LiveError::NotPermitted(missing));
+        }
+        if facts.lockdown.forbids_tracing() {
+            return Err(LiveError::Lockdown);
+        }
+        let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
+        hand_over(&mut programs, facts)?;
+        let mut ring = programs.take_events()?;
+        let holders_known = take_inventory(&mut programs, facts, files)?;
+        let mut snapshot = Self { devices: Vec::new(), holders_known };
+        let mut pointers: Vec<u64> = Vec::new();
+        let mut holders: Vec<(u64, Holder)> = Vec::new();
+        while let Some(item) = ring.next() {
+            let Ok(record) = Record::decode(&item) else { continue };
+            match &record.body {
+                Body::Device(body) => {
+                    pointers.push(record.header.device);
+                    snapshot.devices.push(DeviceFacts::of(body));
+                },
+                Body::Holder(body) => {
+                    let header = &record.header;
+                    let comm = text(&header.comm);
+                    holders.push((header.device, Holder { pid: header.tgid, comm, fd: body.fd }));
+                },
+                _ => {},
+            }
+        }
+        for (pointer, holder) in holders {
+            let at = pointers.iter().position(|other| *other == pointer);
+            if let Some(device) = at.and_then(|at| snapshot.devices.get_mut(at)) {
+                // Threads that share their files are seen once each.
+                if !device.holders.contains(&holder) {
+                    device.holders.push(holder);
+                }
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// A device by its name in /sys.
+    pub fn device(&self, name: &str) -> Option<&DeviceFacts> {
+        self.devices.iter().find(|device| device.name == name)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+impl DeviceFacts {
+    fn of(record: &wire::Device) -> Self {
+        let known = |bit: u32| record.known & bit != 0;
+        Self {
+            name: text(&record.name),
+            flags: known(device_known::FLAGS).then_some(MigFlags(record.migration_flags)),
+            migration: known(device_known::MIG_OPS).then_some(record.mig_ops != 0),
+            dirty_tracking: known(device_known::LOG_OPS).then_some(record.log_ops != 0),
+            state: known(device_known::STATE).then_some(MigState(record.state)),
+            open_count: known(device_known::OPEN_COUNT).then_some(record.open_count),
+            holders: Vec::new(),
+        }
+    }
+}
