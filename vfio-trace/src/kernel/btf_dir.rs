@@ -100,7 +100,7 @@ fn running_id(files: &KernelFiles, name: &str) -> Option<Vec<u8>> {
 
 fn hex(bytes: &[u8]) -> String {
     // Eight digits tell builds apart, and fit a line.
-    bytes.iter().take(4).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// A file from an offset on, without moving its position.

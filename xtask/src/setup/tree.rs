@@ -88,6 +88,8 @@ fn index_entry(module: &Path) -> Result<Vec<u8>> {
         entry.extend_from_slice(field.as_bytes());
         entry.extend(text);
     }
-    entry.extend(cmd::run(kmod("modprobe")?.arg("--show-exports").arg(module))?.stdout);
+    // It fails where nothing is exported.
+    let exports = cmd::run(kmod("modprobe")?.arg("--show-exports").arg(module));
+    entry.extend(exports.map(|output| output.stdout).unwrap_or_default());
     Ok(entry)
 }
