@@ -11,7 +11,7 @@ pub(super) const FAILED: u8 = 1;
 /// The command line is wrong.
 pub(super) const USAGE: u8 = 2;
 /// Not permitted.
-const NOT_PERMITTED: u8 = 3;
+pub(super) const NOT_PERMITTED: u8 = 3;
 /// Not supported here.
 pub(super) const NOT_SUPPORTED: u8 = 4;
 

@@ -2,7 +2,9 @@
 
 mod child;
 mod devices;
+mod doctor;
 mod error;
+mod kernel_args;
 mod list;
 mod output;
 mod parse;
@@ -26,6 +28,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the traced thing failed, 2 usage
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Tell what can be traced on this host, what not, why, and what to do about it.
+    Doctor(doctor::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
     /// Show one view of a device, as the kernel's debugfs would print it.
@@ -46,6 +50,7 @@ pub fn main() -> ExitCode {
         },
     };
     let done = match cli.verb {
+        Verb::Doctor(args) => doctor::main(&args),
         Verb::List(args) => list::main(&args),
         Verb::Show(args) => show::main(&args),
         Verb::Tail(args) => tail::main(args),

@@ -1,6 +1,6 @@
 //! BTF of the kernel and of the modules that were asked for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use thiserror::Error;
 
@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("{cause}; {}", missing_hint(name))]
+    #[error("{cause}{}", missing_hint(name, cause))]
     File {
         /// `vmlinux` or a module.
         name: String,
@@ -26,12 +26,17 @@ pub enum LoadError {
     Btf(#[from] BtfError),
 }
 
-fn missing_hint(name: &str) -> &'static str {
-    if name == "vmlinux" {
-        "the kernel needs CONFIG_DEBUG_INFO_BTF=y, which all current distributions have; --btf DIR gives it from files"
-    } else {
-        "the module was built without BTF: build it with pahole installed and vmlinux in the kernel headers; or give \
-         its BTF with --btf DIR"
+fn missing_hint(name: &str, cause: &FileError) -> &'static str {
+    match (cause.cause.kind(), name) {
+        (io::ErrorKind::NotFound, "vmlinux") => {
+            "; the kernel needs CONFIG_DEBUG_INFO_BTF=y, which all current distributions have; --btf DIR gives it from \
+             files"
+        },
+        (io::ErrorKind::NotFound, _) => {
+            "; the module was built without BTF: build it with pahole installed and vmlinux in the kernel headers, or \
+             give its BTF with --btf DIR"
+        },
+        _ => "",
     }
 }
 

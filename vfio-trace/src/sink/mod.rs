@@ -2,6 +2,7 @@
 //! the caller's.
 
 mod devices;
+mod doctor;
 pub mod human;
 mod layout;
 mod line;
@@ -12,6 +13,9 @@ mod text;
 
 pub use self::{
     devices::{DeviceRow, HolderRow, device_table, devices_json},
+    doctor::{
+        Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
+    },
     ndjson::Ndjson,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},

@@ -1,0 +1,95 @@
+//! What happens when `tail`'s programs are really loaded and attached, for a moment.
+//!
+//! The programs stay switched off: a probed function costs what any kprobe costs, and nothing is read or recorded. All
+//! is detached again before the report is printed.
+
+use vfio_trace_common::role::Role;
+
+use crate::{
+    event::ProbeReport,
+    kernel::{
+        KernelFacts, KernelFiles,
+        caps::{Cap, CapSet},
+    },
+    probe::{LoadOptions, Manager, Programs, plan},
+};
+
+/// The smallest ring buffer: nothing goes into it.
+const BUFFER_BYTES: u32 = 4096;
+
+/// How it went.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It made no sense to try, for this reason.
+    NotTried(String),
+    /// Not even the maps could be made.
+    NoMaps(String),
+    /// The programs were loaded, and attached where the plan says.
+    Done(Done),
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Roles whose programs the kernel refused.
+    pub(super) refused: Vec<(Role, String)>,
+    /// Each function of the plan.
+    pub(super) probes: Vec<ProbeReport>,
+    /// The kernel refused a probe for want of a capability.
+    pub(super) denied: bool,
+}
+
+impl Done {
+    /// Whether at least one function could be probed.
+    pub(super) fn any(&self) -> bool {
+        self.probes.iter().any(|probe| probe.attached)
+    }
+}
+
+/// Whether this kernel has the PMU that kprobes are attached through.
+pub(super) fn has_kprobes(files: &KernelFiles) -> bool {
+    files.line("/sys/bus/event_source/devices/kprobe/type").is_some()
+}
+
+impl Attempt {
+    /// Tries.
+    pub(super) fn make(files: &KernelFiles, facts: &KernelFacts) -> Self {
+        if let Some(why) = pointless(files, facts) {
+            return Self::NotTried(why.to_owned());
+        }
+        let mut programs = match Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false }) {
+            Ok(programs) => programs,
+            Err(error) => return Self::NoMaps(error.to_string()),
+        };
+        if !has_kprobes(files) {
+            // Their programs could not be loaded either.
+            return Self::Done(Done::default());
+        }
+        // The inventory is no kprobe; it is tried by taking it.
+        let kprobes = Role::ALL.into_iter().filter(|role| *role != Role::Inventory);
+        let refused =
+            kprobes.filter_map(|role| Some((role, programs.prepare(role).err()?.to_string()))).collect();
+        let mut manager = Manager::new(programs, files);
+        let changes = manager.reconcile(&plan(facts), |_| false);
+        Self::Done(Done { refused, probes: manager.report(), denied: changes.denied })
+    }
+
+    /// What was done, if something was.
+    pub(super) const fn done(&self) -> Option<&Done> {
+        match self {
+            Self::Done(done) => Some(done),
+            Self::NotTried(_) | Self::NoMaps(_) => None,
+        }
+    }
+}
+
+fn pointless(files: &KernelFiles, facts: &KernelFacts) -> Option<&'static str> {
+    let may = |held: CapSet| held.has(Cap::Bpf) && held.has(Cap::Perfmon);
+    if !may(CapSet::effective(files)) {
+        Some("it takes CAP_BPF and CAP_PERFMON")
+    } else if facts.lockdown.forbids_tracing() {
+        Some("lockdown forbids it")
+    } else {
+        None
+    }
+}

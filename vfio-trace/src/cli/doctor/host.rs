@@ -1,0 +1,214 @@
+//! Privileges, and what the kernel lets anybody do.
+
+use super::attempt::{Attempt, has_kprobes};
+use crate::{
+    kernel::{
+        KernelFacts, KernelFiles,
+        caps::{Cap, CapSet, setcap_line},
+        security::Lockdown,
+    },
+    sink::{Blocks, Finding, Section, Status},
+};
+
+/// Capabilities, and whether they count.
+pub(super) fn privileges(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let outside = files
+        .line("/proc/self/uid_map")
+        .is_none_or(|line| line.split_whitespace().eq(["0", "0", "4294967295"]));
+    let id = "user-namespace";
+    findings.push(if outside {
+        Finding::ok(Section::Privileges, id, "user namespace", "the first one: capabilities count")
+    } else {
+        Finding::ok(
+            Section::Privileges,
+            id,
+            "user namespace",
+            "a nested one (a rootless container): capabilities in it do not count for tracing",
+        )
+        .but(Status::Missing)
+        .todo("run it on the host, or in a container that shares the host's user namespace")
+        .blocks(Blocks::Permission)
+    });
+    let held = facts.caps;
+    for (cap, id, costs) in [
+        (Cap::Bpf, "cap-bpf", "eBPF programs and maps cannot be loaded: no tracing"),
+        (Cap::Perfmon, "cap-perfmon", "kprobes cannot be attached, kernel memory cannot be read: no tracing"),
+    ] {
+        findings.push(if held.has(cap) {
+            capability(id, cap, "held")
+        } else {
+            let missing = capability(id, cap, "not held").but(Status::Missing).costs(costs);
+            missing.todo(permit()).blocks(Blocks::Permission)
+        });
+    }
+    findings.push(admin(held, facts.perf_wants_admin, attempt));
+    findings.push(if held.has(Cap::Syslog) {
+        capability("cap-syslog", Cap::Syslog, "held")
+    } else if facts.addresses_hidden.is_none() {
+        capability("cap-syslog", Cap::Syslog, "not held, and not needed: the kernel shows its addresses")
+    } else {
+        capability("cap-syslog", Cap::Syslog, "not held")
+            .but(Status::Degraded)
+            .costs("kernel addresses are hidden, see below")
+            .todo(permit())
+    });
+    findings
+}
+
+fn capability(id: &'static str, cap: Cap, what: &str) -> Finding {
+    Finding::ok(Section::Privileges, id, cap.name(), what)
+}
+
+fn permit() -> String {
+    let binary = std::env::current_exe();
+    let binary = binary.map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
+    format!("run it as root, or once: {}", setcap_line(&binary))
+}
+
+/// CAP_SYS_ADMIN, for kernels that ask for it before any perf event.
+fn admin(held: CapSet, wanted: bool, attempt: &Attempt) -> Finding {
+    let finding = |what: &str| capability("cap-sys-admin", Cap::SysAdmin, what);
+    if held.has(Cap::SysAdmin) {
+        return finding("held");
+    }
+    if !wanted {
+        return finding("not held, and not needed");
+    }
+    match attempt.done() {
+        Some(done) if done.any() => finding("not held, and this kernel does not ask for it"),
+        Some(done) if done.denied => finding(
+            "not held, and this kernel asks for it: kernel.perf_event_paranoid is above 2, as Debian and others have it",
+        )
+        .but(Status::Missing)
+        .costs("kprobes cannot be attached: no tracing")
+        .todo("run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2")
+        .blocks(Blocks::Permission),
+        _ => finding(
+            "not held; kernel.perf_event_paranoid is above 2, where Debian's kernels ask for it before any kprobe",
+        )
+        .but(Status::Unknown)
+        .costs("perhaps no tracing: it shows when a probe is attached")
+        .todo("run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2"),
+    }
+}
+
+/// Lockdown, BPF, kprobes, symbols.
+pub(super) fn kernel(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt) -> Vec<Finding> {
+    vec![
+        lockdown(files, facts.lockdown),
+        bpf(files, attempt),
+        kprobes(files),
+        symbols(files, facts),
+        addresses(facts),
+    ]
+}
+
+fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Finding {
+    Finding::ok(Section::Kernel, id, subject, what)
+}
+
+fn lockdown(files: &KernelFiles, mode: Lockdown) -> Finding {
+    const FILE: &str = "/sys/kernel/security/lockdown";
+    let finding = |what: &str| finding("lockdown", "lockdown", what);
+    match mode {
+        Lockdown::None if files.exists(FILE) => finding("off"),
+        Lockdown::None => finding("none: the kernel has no lockdown, or securityfs is not mounted"),
+        Lockdown::Integrity => finding("integrity, which allows tracing"),
+        Lockdown::Confidentiality => finding("confidentiality, which refuses kprobes to everybody")
+            .but(Status::Missing)
+            .costs("no tracing")
+            .todo("boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)")
+            .blocks(Blocks::Support),
+        Lockdown::Unknown => finding("a mode that vfio-trace does not know").but(Status::Unknown),
+    }
+}
+
+fn bpf(files: &KernelFiles, attempt: &Attempt) -> Finding {
+    // The file comes with CONFIG_BPF_SYSCALL (kernel/bpf/syscall.c).
+    let there = files.exists("/proc/sys/kernel/unprivileged_bpf_disabled");
+    let finding = |what: String| finding("bpf", "bpf(2)", what);
+    match attempt {
+        Attempt::NoMaps(why) => finding(why.clone())
+            .but(Status::Missing)
+            .costs("no tracing")
+            .todo(
+                "check that the kernel is 5.15 or newer and has CONFIG_BPF_SYSCALL, and that nothing (a container, a \
+                 security module) keeps bpf(2) from this process",
+            )
+            .blocks(Blocks::Support),
+        Attempt::Done(done) if !done.refused.is_empty() => {
+            let roles: Vec<_> =
+                done.refused.iter().map(|(role, why)| format!("{}: {why}", role.name())).collect();
+            finding(format!("the kernel refuses programs: {}", roles.join("; ")))
+                .but(Status::Degraded)
+                .costs("the probes of these roles, see below")
+                .todo("report this as a bug, with the kernel's version")
+        },
+        Attempt::Done(_) if has_kprobes(files) => finding("maps and all programs load".to_owned()),
+        Attempt::Done(_) => finding("maps load; the programs need kprobes".to_owned()),
+        Attempt::NotTried(why) if there => {
+            finding(format!("the kernel has it; whether the programs load was not tried: {why}"))
+                .but(Status::Unknown)
+        },
+        Attempt::NotTried(_) => {
+            finding("the kernel seems to be built without CONFIG_BPF_SYSCALL".to_owned())
+                .but(Status::Missing)
+                .costs("no tracing")
+                .todo("use a kernel with CONFIG_BPF_SYSCALL, as distributions' have")
+                .blocks(Blocks::Support)
+        },
+    }
+}
+
+fn kprobes(files: &KernelFiles) -> Finding {
+    let finding = |what: &str| finding("kprobes", "kprobes", what);
+    if !has_kprobes(files) {
+        return finding("none (no /sys/bus/event_source/devices/kprobe): built without CONFIG_KPROBE_EVENTS")
+            .but(Status::Missing)
+            .costs("no tracing")
+            .todo("use a kernel with CONFIG_KPROBE_EVENTS, as distributions' have")
+            .blocks(Blocks::Support);
+    }
+    // Readable for root only; then all probes can be attached and none ever fires.
+    if files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0") {
+        return finding("switched off in debugfs")
+            .but(Status::Degraded)
+            .costs("probes can be attached, but none ever fires: no events")
+            .todo("sudo sh -c 'echo 1 >/sys/kernel/debug/kprobes/enabled'");
+    }
+    finding("there")
+}
+
+fn symbols(files: &KernelFiles, facts: &KernelFacts) -> Finding {
+    let finding = |what: String| finding("kallsyms", "symbols", what);
+    match &facts.kallsyms {
+        Err(why) => finding(why.to_string())
+            .but(Status::Degraded)
+            .costs(
+                "it cannot be told which functions were inlined or exist twice before a probe is tried; functions \
+                 behind pointers have no names",
+            )
+            .todo("use a kernel with CONFIG_KALLSYMS, as distributions' have"),
+        // It is not read before there is something to look for.
+        Ok(symbols) if symbols.total() == 0 && files.open("/proc/kallsyms").is_ok() => {
+            finding("/proc/kallsyms can be read".to_owned())
+        },
+        Ok(symbols) if symbols.total() == 0 => {
+            finding("/proc/kallsyms cannot be read".to_owned()).but(Status::Degraded)
+        },
+        Ok(symbols) => finding(format!("{} in /proc/kallsyms", symbols.total())),
+    }
+}
+
+fn addresses(facts: &KernelFacts) -> Finding {
+    let finding = |what: String| finding("kernel-addresses", "kernel addresses", what);
+    match &facts.addresses_hidden {
+        None => finding("shown".to_owned()),
+        Some(why) => finding(why.to_string()).but(Status::Degraded).costs(
+            "functions that are known through pointers only stay unnamed and are not probed; functions of the same name \
+             in one module cannot be told apart; it is not known who holds a device, nor the state of devices before \
+             their first arc",
+        ),
+    }
+}

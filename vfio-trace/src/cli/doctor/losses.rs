@@ -1,0 +1,140 @@
+//! What is lost without each probe and each struct member. `doctor` prints it, and docs/doctor.md has it as a table.
+
+use vfio_trace_common::{layout::Field, role::Role};
+
+/// What is lost if no function of a role can be probed.
+pub(super) const fn of_role(role: Role) -> &'static str {
+    match role {
+        Role::NextState => {
+            "no `arc` events: which arcs a request went through, how long each took, and which one failed or was refused"
+        },
+        Role::SetState => {
+            "`set_state` events are those of the ioctl alone, without `driver_call`; data sessions have no beginning, so \
+             that reads and writes have no device and their session is `partial`; a driver without BTF is not followed \
+             through its pointers"
+        },
+        Role::GetState => {
+            "`get_state` events are those of the ioctl alone, without `driver_call`; reads of debugfs' `state` are not seen"
+        },
+        Role::DataSize => "`data_size` events are those of the ioctl alone, without `driver_call`",
+        Role::Read => {
+            "no `read` events: bytes, times and errors of saving; `data_close` counts no reads, and all bytes as missed"
+        },
+        Role::Write => {
+            "no `write` events: bytes, times and errors of loading; `data_close` counts no writes, and all bytes as missed"
+        },
+        Role::DataIoctl => "no `precopy_info` and `data_ioctl` events: how much is left to save in PRE_COPY",
+        Role::Release => "no `data_close` events: when a data fd was closed, and the account of its session",
+        Role::DeviceIoctl => {
+            "requests are seen at the driver only (`via` is `driver`): without the fd that user space got and the errors \
+             that the core adds; no `feature` events (dirty tracking is among them) and no `reset` events"
+        },
+        Role::Open => "no `open` events; a device is shown from its first migration call on",
+        Role::Close => {
+            "no `close` events; that the last close ended a session is not seen, and the state after it is not certain"
+        },
+        Role::Register => "a device that is bound or made while tracing is shown from its first use on",
+        Role::Unregister => "that a device was taken away is not seen",
+        Role::Inventory => {
+            "`list` and `show` know what sysfs says and nothing of the kernel's memory (migration, flags, state, \
+             holders); `tail` learns of a device with its first call"
+        },
+    }
+}
+
+/// What is lost if a struct member's place is not known.
+pub(super) const fn of_field(field: Field) -> &'static str {
+    match field {
+        Field::DeviceDev => {
+            "names and drivers of devices (`?`); before 6.6 also the device of ioctls, opens and closes"
+        },
+        Field::DeviceMigOps => {
+            "whether a device can migrate, its state in `list`, and the way to a driver's functions through pointers"
+        },
+        Field::DeviceLogOps => "whether a device tracks dirty pages",
+        Field::DeviceMigrationFlags => "`migration_flags` of devices",
+        Field::DeviceOpenCount => "`open_count`",
+        Field::DeviceFileDevice => "from 6.6 on the device of ioctls, opens and closes; before, nothing",
+        Field::MigSetState => {
+            "a driver without BTF is not found through its pointers; states in `list` are not known"
+        },
+        Field::MigGetState | Field::MigGetDataSize => "that function of a driver without BTF is not probed",
+        Field::LogStart | Field::LogStop | Field::LogReadAndClear => {
+            "nothing yet: dirty tracking is traced at the ioctl"
+        },
+        Field::DevKobjName => "names of devices (`?`)",
+        Field::DevDriver | Field::DriverName => "names of drivers (`?`)",
+        Field::FilePrivateData => {
+            "the device of ioctls, and in some kernels of opens and closes; who holds a device"
+        },
+        Field::FileOp => {
+            "a data fd's functions of a driver without BTF are not found through pointers; who holds a device"
+        },
+        Field::FilePos => "`offset_bytes`, `missed_bytes` and `position_bytes`",
+        Field::FopRead | Field::FopWrite | Field::FopRelease => {
+            "that function of a data fd is not probed for a driver without BTF"
+        },
+        Field::FopIoctl => {
+            "that function of a data fd is not probed for a driver without BTF; who holds a device"
+        },
+        Field::DeviceDevice | Field::DevKobj | Field::FileInode | Field::InodePrivate | Field::KernfsPriv => {
+            "`list` and `show` know what sysfs says and nothing of the kernel's memory (migration, flags, state)"
+        },
+        Field::TaskTgid => {
+            "`list` and `show` know what sysfs says and nothing of the kernel's memory, holders included"
+        },
+        Field::TaskPid => "who holds a device",
+        Field::DeviceOps | Field::OpsOpenDevice => {
+            "`open` events of a driver without BTF, where the core's own function is inlined"
+        },
+        Field::TaskComm => "the name of the process that holds a device",
+    }
+}
+
+/// What is lost without any BTF of the kernel: argument-only mode.
+pub(super) const NO_BTF: &str = "argument-only mode: what is left are arcs with their states, times and errors, and the \
+    results of migration ioctls. Structures cannot be read: no names of devices and drivers, no flags, ioctls without a \
+    device, no offsets. Drivers' functions cannot be recognised by type: no set_state, read, write, precopy_info and \
+    data_close. open and close are not probed, because their arguments differ between kernels";
+
+/// What is lost without vfio's own BTF.
+pub(super) const NO_VFIO_BTF: &str = "functions of the vfio core are probed only where their type never changed (arcs and \
+    ioctls; not open, close, register); ioctls have no device. Structures are known if a driver's BTF repeats them";
+
+/// What is lost without the BTF of a module that uses vfio.
+pub(super) const NO_MODULE_BTF: &str = "if it is a migration driver, its functions are not recognised by type but followed \
+    through pointers from its first call on: the first set_state, its data_size and the session before are missed, and \
+    its state is not known before its first arc";
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const DOC: &str = include_str!("../../../../docs/doctor.md");
+
+    /// The table as docs/doctor.md has it.
+    fn table() -> String {
+        let mut text = String::from("| without | is lost |\n|---|---|\n");
+        for (what, loss) in [
+            ("BTF of the kernel", NO_BTF),
+            ("BTF of vfio", NO_VFIO_BTF),
+            ("BTF of a module that uses vfio", NO_MODULE_BTF),
+        ] {
+            writeln!(text, "| {what} | {loss} |").unwrap();
+        }
+        for role in Role::ALL {
+            writeln!(text, "| probe `{}` | {} |", role.name(), of_role(role)).unwrap();
+        }
+        for (field, name, path) in Field::ALL {
+            writeln!(text, "| field `{name}.{}` | {} |", path.join("."), of_field(field)).unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_table_in_the_manual_is_what_doctor_says() {
+        assert!(DOC.contains(&table()), "docs/doctor.md should have this table:\n{}", table());
+    }
+}

@@ -1,0 +1,124 @@
+//! Each function of the plan: attachable, or why not and what that costs.
+
+use vfio_trace_common::role::Role;
+
+use super::{
+    attempt::{Attempt, has_kprobes},
+    losses,
+};
+use crate::{
+    kernel::{KernelFacts, KernelFiles, VfioCore},
+    probe::{Planned, plan},
+    sink::{Blocks, Finding, Section, Status},
+};
+
+/// The stable name of a role's finding.
+pub(super) const fn id_of(role: Role) -> &'static str {
+    match role {
+        Role::NextState => "probe-next-state",
+        Role::SetState => "probe-set-state",
+        Role::GetState => "probe-get-state",
+        Role::DataSize => "probe-data-size",
+        Role::Read => "probe-read",
+        Role::Write => "probe-write",
+        Role::DataIoctl => "probe-data-ioctl",
+        Role::Release => "probe-release",
+        Role::DeviceIoctl => "probe-device-ioctl",
+        Role::Open => "probe-open",
+        Role::Close => "probe-close",
+        Role::Register => "probe-register",
+        Role::Unregister => "probe-unregister",
+        Role::Inventory => "probe-inventory",
+    }
+}
+
+/// All of the plan.
+pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt) -> Vec<Finding> {
+    if facts.vfio == VfioCore::NotLoaded {
+        let what =
+            "vfio is not loaded, or not in this kernel: which of its functions can be probed shows only then";
+        return vec![
+            Finding::ok(Section::Probes, "vfio-core", "vfio", what)
+                .but(Status::Unknown)
+                .costs("nothing: tail waits for it and probes it then")
+                .todo("load your device's driver (modprobe vfio-pci, for instance) and run doctor again"),
+        ];
+    }
+    let blacklist = files.text("/sys/kernel/debug/kprobes/blacklist").unwrap_or_default();
+    let plan = plan(facts);
+    let mut findings: Vec<_> =
+        plan.iter().map(|planned| judge(planned, files, attempt, &blacklist)).collect();
+    if let Some(done) = attempt.done()
+        && has_kprobes(files)
+        && !done.any()
+        && !done.denied
+    {
+        let what = "not a single function could be probed";
+        let none = Finding::ok(Section::Probes, "vfio-core", "vfio", what).but(Status::Missing);
+        findings.push(none.costs("no tracing").blocks(Blocks::Support));
+    }
+    findings
+}
+
+fn judge(planned: &Planned, files: &KernelFiles, attempt: &Attempt, blacklist: &str) -> Finding {
+    let (role, symbol, module) = match planned {
+        Planned::Attach(target) => (target.role, &target.symbol, &target.module),
+        Planned::Without { role, symbol, module, .. } => (*role, symbol, module),
+    };
+    let subject = module.as_ref().map_or_else(|| symbol.clone(), |module| format!("{module}:{symbol}"));
+    let finding = |what: &str| {
+        Finding::ok(Section::Probes, id_of(role), subject.clone(), format!("{}: {what}", role.name()))
+    };
+    let lost = |why: &str| finding(why).but(Status::Missing).costs(losses::of_role(role));
+    if let Planned::Without { reason, .. } = planned {
+        return lost(reason);
+    }
+    if is_listed(blacklist, symbol) {
+        return lost("it is on the kprobe blacklist (/sys/kernel/debug/kprobes/blacklist)");
+    }
+    if !has_kprobes(files) {
+        return lost("this kernel has no kprobes");
+    }
+    let tried = attempt.done().and_then(|done| {
+        let is = |probe: &&crate::event::ProbeReport| {
+            probe.role == role && probe.name == *symbol && probe.module == *module
+        };
+        done.probes.iter().find(is)
+    });
+    let untried =
+        |why: &str| finding(&format!("should be attachable, by its symbol and type; not tried: {why}"));
+    match (tried, attempt) {
+        (Some(probe), _) if probe.attached => finding("attached, and detached again"),
+        // Said once, with the capability.
+        (Some(_), Attempt::Done(done)) if done.denied && !done.any() => {
+            untried("the kernel asks for CAP_SYS_ADMIN")
+        },
+        (Some(probe), _) => lost(probe.reason.as_deref().unwrap_or("it could not be attached")),
+        (None, Attempt::NotTried(why)) => untried(why),
+        (None, Attempt::NoMaps(_) | Attempt::Done(_)) => finding("not tried").but(Status::Unknown),
+    }
+}
+
+/// A line has a range of addresses, a tab and a name (`kprobe_blacklist_seq_show()` in kernel/kprobes.c).
+fn is_listed(blacklist: &str, symbol: &str) -> bool {
+    blacklist.lines().any(|line| line.split_whitespace().nth(1) == Some(symbol))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_made_of_the_roles_names() {
+        for role in Role::ALL {
+            assert_eq!(id_of(role), format!("probe-{}", role.name().replace('_', "-")));
+        }
+    }
+
+    #[test]
+    fn the_blacklist_is_read_by_name() {
+        let text = "0xffffffff81000000-0xffffffff81000010\tvfio_x\n0x0-0x0\tother\n";
+        assert!(is_listed(text, "vfio_x") && is_listed(text, "other"));
+        assert!(!is_listed(text, "vfio") && !is_listed("", "vfio_x"));
+    }
+}

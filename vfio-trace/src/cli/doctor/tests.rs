@@ -1,0 +1,151 @@
+//! The report as a whole, on made-up hosts.
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    kernel::source::testing::Root,
+    sink::{Section, Status},
+};
+
+const SCHEMA: &str = include_str!("../../../../docs/schema/doctor-1.json");
+const DOC: &str = include_str!("../../../../docs/doctor.md");
+const ROOT: &str = "CapPrm:\t000001ffffffffff\nCapEff:\t000001ffffffffff\n";
+
+/// A host with kprobes and BPF, without vfio.
+fn host() -> Root {
+    let root = Root::new();
+    root.write("proc/self/status", ROOT)
+        .write("proc/self/uid_map", "0 0 4294967295\n")
+        .write("proc/sys/kernel/unprivileged_bpf_disabled", "2\n")
+        .write("proc/modules", "")
+        .write("proc/kallsyms", "ffffffff81000000 T _text\n")
+        .write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+        .write("sys/bus/event_source/devices/kprobe/type", "8\n");
+    root
+}
+
+fn report(root: &Root, attempt: Attempt) -> DoctorReport {
+    let files = root.files();
+    let facts = KernelFacts::read(&files);
+    let devices = VfioDevice::all(&files).into_iter().map(|device| (device, Memory::default())).collect();
+    examine(&files, &facts, &attempt, devices, None)
+}
+
+fn works() -> Attempt {
+    Attempt::Done(attempt::Done::default())
+}
+
+fn status(report: &DoctorReport, id: &str) -> Status {
+    report.findings.iter().find(|finding| finding.id == id).unwrap().status
+}
+
+fn code(root: &Root, attempt: Attempt) -> u8 {
+    report(root, attempt).exit_code
+}
+
+#[test]
+fn a_host_that_only_lacks_btf_and_vfio_is_ready() {
+    let report = report(&host(), works());
+    assert_eq!((report.verdict, report.exit_code), (Verdict::Ready, 0));
+    assert_eq!(status(&report, "lockdown"), Status::Ok);
+    assert_eq!(status(&report, "btf-vmlinux"), Status::Degraded);
+    assert_eq!(status(&report, "vfio-core"), Status::Unknown);
+    let btf = report.findings.iter().find(|finding| finding.id == "btf-vmlinux").unwrap();
+    assert!(btf.costs.as_ref().unwrap().starts_with("argument-only mode"));
+    let mut sections: Vec<Section> = report.findings.iter().map(|finding| finding.section).collect();
+    assert!(sections.is_sorted());
+    sections.dedup();
+    assert_eq!(sections.len(), 6);
+}
+
+#[test]
+fn what_nobody_can_do_comes_before_what_this_process_may_not() {
+    let none = || Attempt::NotTried("it takes CAP_BPF".to_owned());
+    let root = host();
+    root.write("proc/self/status", "CapEff:\t0000000000000000\n");
+    assert_eq!(code(&root, none()), 3);
+    root.remove("sys/bus/event_source/devices/kprobe/type");
+    assert_eq!(code(&root, none()), 4);
+
+    let root = host();
+    root.write("sys/kernel/security/lockdown", "none integrity [confidentiality]\n");
+    assert_eq!(code(&root, none()), 4);
+    let root = host();
+    root.remove("proc/sys/kernel/unprivileged_bpf_disabled");
+    assert_eq!(code(&root, none()), 4);
+    assert_eq!(code(&host(), Attempt::NoMaps("Function not implemented".to_owned())), 4);
+    let root = host();
+    root.write("proc/self/uid_map", "0 1000 1\n");
+    let report = report(&root, none());
+    assert_eq!((report.exit_code, status(&report, "user-namespace")), (3, Status::Missing));
+}
+
+#[test]
+fn a_probe_refused_for_want_of_cap_sys_admin_is_told_once() {
+    let root = host();
+    root.write("proc/sys/kernel/perf_event_paranoid", "3\n");
+    // CAP_PERFMON and CAP_BPF
+    root.write("proc/self/status", "CapEff:\t000000c000000000\n");
+    let denied = Attempt::Done(attempt::Done { denied: true, ..attempt::Done::default() });
+    let report = report(&root, denied);
+    assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (3, Status::Missing));
+    root.write("proc/sys/kernel/perf_event_paranoid", "2\n");
+    assert_eq!(code(&root, works()), 0);
+}
+
+#[test]
+fn kprobes_that_are_switched_off_are_noticed() {
+    let root = host();
+    root.write("sys/kernel/debug/kprobes/enabled", "0\n");
+    assert_eq!(status(&report(&root, works()), "kprobes"), Status::Degraded);
+}
+
+#[test]
+fn only_devices_that_cannot_migrate_give_exit_code_1() {
+    let root = host();
+    root.write("sys/devices/pci0/0000:5e:00.0/vendor", "0x8086\n")
+        .write("sys/bus/pci/drivers/vfio-pci/x", "")
+        .link("sys/devices/pci0/0000:5e:00.0/subsystem", "../../../bus/pci")
+        .link("sys/devices/pci0/0000:5e:00.0/driver", "../../../bus/pci/drivers/vfio-pci")
+        .link("sys/class/vfio-dev/vfio0/device", "../../../devices/pci0/0000:5e:00.0");
+    let report = report(&root, works());
+    assert_eq!((report.verdict, report.exit_code), (Verdict::NoDeviceMigrates, 1));
+}
+
+#[test]
+fn the_document_is_as_its_schema_says() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let document: Value = serde_json::from_str(&doctor_json(&report(&host(), works())).unwrap()).unwrap();
+    let fields =
+        |value: &Value| value.as_object().unwrap().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let required = |schema: &Value| {
+        let mut names: Vec<String> = serde_json::from_value(schema["required"].clone()).unwrap();
+        names.sort();
+        names
+    };
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    assert_eq!(sorted(fields(&document)), required(&schema));
+    assert_eq!(sorted(fields(&schema["properties"])), required(&schema));
+    assert_eq!(document["schema"], schema["properties"]["schema"]["const"]);
+    let finding = &schema["$defs"]["finding"];
+    let is_in = |value: &Value, list: &Value| list["enum"].as_array().unwrap().contains(value);
+    for found in document["findings"].as_array().unwrap() {
+        assert_eq!(sorted(fields(found)), required(finding));
+        for name in ["section", "status", "blocks"] {
+            assert!(is_in(&found[name], &finding["properties"][name]), "{found}");
+        }
+        let id = found["id"].as_str().unwrap();
+        assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{id}");
+        assert!(DOC.contains(&format!("`{id}`")) || id.starts_with("probe-"), "docs/doctor.md has no {id}");
+    }
+    assert!(is_in(&document["verdict"], &schema["properties"]["verdict"]));
+    for verdict in [Verdict::Ready, Verdict::NoDeviceMigrates, Verdict::NotPermitted, Verdict::NotSupported] {
+        let name = serde_json::to_value(verdict).unwrap();
+        assert!(is_in(&name, &schema["properties"]["verdict"]));
+        assert!(DOC.contains(&format!("`{}`", name.as_str().unwrap())));
+    }
+}
