@@ -232,7 +232,7 @@ impl Plans {
             .map(|module| module.folder(unpacked))
             .chain([self.tree(unpacked)])
             .collect();
-        for folder in ["built", "trees", "indexes"] {
+        for folder in ["built", "trees", "indexes", "build/lab"] {
             prune(&unpacked.dir.join(folder), &used);
         }
         Ok(())
