@@ -19,6 +19,7 @@ use crate::{
 /// The lab, for checks.
 pub(crate) struct Lab {
     kernel: Kernel,
+    debugfs: bool,
     folder: PathBuf,
 }
 
@@ -41,7 +42,12 @@ impl Lab {
     pub(crate) fn new(kernel: Kernel) -> Result<Self> {
         let folder = workspace::target_dir()?.join("lab/test");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { kernel, folder })
+        Ok(Self { kernel, debugfs: false, folder })
+    }
+
+    /// The same with a vfio.ko that has debugfs.
+    pub(crate) fn with_debugfs(kernel: Kernel) -> Result<Self> {
+        Ok(Self { debugfs: true, ..Self::new(kernel)? })
     }
 
     /// Where the checks leave their files.
@@ -57,6 +63,7 @@ impl Lab {
         }
         let command = ["sh", "-c", script].map(Into::into).to_vec();
         let request = vm::Request {
+            debugfs: self.debugfs,
             timeout,
             results: Some(results.clone()),
             ..vm::Request::new(&self.kernel, command)

@@ -6,6 +6,7 @@ mod compat;
 mod guest;
 mod harness;
 mod host;
+mod oracle;
 mod scenarios;
 mod steps;
 mod traced;
@@ -67,6 +68,7 @@ fn checks() -> Vec<Check> {
     checks.extend(steps::checks());
     checks.extend(behaviour::checks());
     checks.extend(compat::checks());
+    checks.extend(oracle::checks());
     checks
 }
 
