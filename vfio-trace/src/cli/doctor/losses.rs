@@ -29,7 +29,10 @@ pub(super) const fn of_role(role: Role) -> &'static str {
             "requests are seen at the driver only (`via` is `driver`): without the fd that user space got and the errors \
              that the core adds; no `feature` events (dirty tracking is among them) and no `reset` events"
         },
-        Role::Open => "no `open` events; a device is shown from its first migration call on",
+        Role::Open => {
+            "`open` events begin once a device is known, through its driver's `open_device`, if that is found through \
+             pointers (as in Linux 6.1)"
+        },
         Role::Close => {
             "no `close` events; that the last close ended a session is not seen, and the state after it is not certain"
         },
@@ -85,7 +88,7 @@ pub(super) const fn of_field(field: Field) -> &'static str {
         },
         Field::TaskPid => "who holds a device",
         Field::DeviceOps | Field::OpsOpenDevice => {
-            "`open` events of a driver without BTF, where the core's own function is inlined"
+            "`open` events where the core's own function is inlined (as in Linux 6.1)"
         },
         Field::TaskComm => "the name of the process that holds a device",
     }

@@ -5,7 +5,7 @@ use vfio_trace_common::role::Role;
 use super::{attempt::Attempt, devices::Memory, losses, probes::id_of};
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioDevice},
-    sink::{Finding, Section, Status},
+    sink::{Finding, Section, Status, human},
     source::snapshot::{DeviceFacts, Snapshot},
 };
 
@@ -41,7 +41,10 @@ pub(super) fn look(
         Attempt::NoMaps(_) => (Snapshot::default(), finding("not tried".to_owned()).but(Status::Unknown)),
         Attempt::Done(_) => match Snapshot::take(files, facts) {
             Ok(snapshot) => {
-                let finding = finding(format!("ran, and found {} devices", snapshot.devices.len()));
+                let finding = finding(format!(
+                    "ran, and found {}",
+                    human::count(snapshot.devices.len() as u64, "device")
+                ));
                 let finding = if snapshot.holders_known {
                     finding
                 } else {
