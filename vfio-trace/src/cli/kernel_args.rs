@@ -27,7 +27,8 @@ impl KernelArgs {
         let files = KernelFiles::default().with_btf_dir(dir);
         if let Err(why) = files.check_btf_dir() {
             let what = format!("cannot use --btf {}", dir.display());
-            let todo = "give BTF of the kernel that runs here, or leave --btf out: what is lost then, doctor tells";
+            let todo =
+                "give BTF of the kernel that runs here, or leave --btf out: what is lost then, doctor tells";
             let mut error = CliError::failed(what, why, todo);
             error.code = INPUT;
             return Err(error);
