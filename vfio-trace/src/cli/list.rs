@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use super::{
     devices::Devices,
     error::CliError,
+    kernel_args::KernelArgs,
     output::{Color, note},
 };
 use crate::{
@@ -22,11 +23,13 @@ pub(super) struct Args {
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
     color: Color,
+    #[command(flatten)]
+    kernel: KernelArgs,
 }
 
 /// `vfio-trace list`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let files = KernelFiles::default();
+    let files = args.kernel.files()?;
     let devices = Devices::read(&files);
     let rows: Vec<DeviceRow> =
         devices.all.iter().map(|(device, memory)| row(&files, &devices, device, memory.as_ref())).collect();

@@ -5,12 +5,9 @@ use std::io::{self, Write as _};
 use super::{
     devices::Devices,
     error::{CliError, NOT_SUPPORTED},
+    kernel_args::KernelArgs,
 };
-use crate::{
-    kernel::{KernelFiles, VfioDevice},
-    source::snapshot::DeviceFacts,
-    view,
-};
+use crate::{kernel::VfioDevice, source::snapshot::DeviceFacts, view};
 
 /// A view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -29,11 +26,13 @@ pub(super) struct Args {
     /// What to show.
     #[arg(value_enum, default_value = "state")]
     file: File,
+    #[command(flatten)]
+    kernel: KernelArgs,
 }
 
 /// `vfio-trace show`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let devices = Devices::read(&KernelFiles::default());
+    let devices = Devices::read(&args.kernel.files()?);
     let (device, memory) = devices.find(&args.device)?;
     let Some(memory) = memory else {
         return Err(match devices.blind {

@@ -17,12 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     child::Traced,
     error::{CliError, FAILED},
+    kernel_args::KernelArgs,
     output::{Color, note},
     parse,
 };
 use crate::{
     event::{Assembler, ClockAnchor, Event, Filter, Kind, ProbeReport, Record, Start, Summary},
-    kernel::KernelFiles,
     model::Model,
     probe::{Changes, LoadOptions},
     sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, summary_text},
@@ -92,6 +92,8 @@ pub(super) struct Args {
     /// Also print the eBPF programs' own messages, and which functions are probed.
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// Start this once all probes are attached, and stop when it ends. Its standard output goes to standard error.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -307,7 +309,7 @@ async fn run(mut args: Args) -> Result<u8, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
     let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
     let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
-    let (mut live, changes) = Live::open(KernelFiles::default(), options, log)?;
+    let (mut live, changes) = Live::open(args.kernel.files()?, options, log)?;
     live.drop_privileges()
         .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))?;
     say_changes(&changes, args.verbose);
