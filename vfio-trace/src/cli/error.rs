@@ -60,7 +60,7 @@ impl From<LiveError> for CliError {
                 (NOT_PERMITTED, format!("run it as root, or once: {}", setcap_line(&binary)))
             },
             LiveError::Lockdown => (
-                NOT_PERMITTED,
+                NOT_SUPPORTED,
                 "boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)"
                     .to_owned(),
             ),
