@@ -323,7 +323,9 @@ async fn run(mut args: Args) -> Result<u8, CliError> {
     live.enable()?;
     let began = mono_ns();
     // After the switch: an arc that comes in between is seen by both, and never by neither.
-    live.take_inventory()?;
+    if let Err(error) = live.take_inventory() {
+        note(&format!("devices, states and holders are not known until something happens: {error}"));
+    }
     tail.start(&start, began)?;
     let mut traced = Traced::start(&args.command)?;
 
