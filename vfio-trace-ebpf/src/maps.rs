@@ -5,6 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use vfio_trace_common::{
+    capture::{Captures, StepSpec},
     layout::{DriverLayout, Layout, Search},
     stats::{MAX_PROBES, ProbeStats},
 };
@@ -35,9 +36,9 @@ pub static IN_FLIGHT: HashMap<Key, Call> = HashMap::with_max_entries(8192, 0);
 #[map]
 pub static FILES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
 
-/// Devices that user space has been told about.
+/// Devices that user space has been told about, each with the address of its driver's `migration_set_state` or 0.
 #[map]
-pub static DEVICES: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);
+pub static DEVICES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
 
 /// How to get at what a driver keeps, by the address of its `migration_set_state`.
 #[map]
@@ -50,3 +51,15 @@ pub static SEARCH: Array<Search> = Array::with_max_entries(1, 0);
 /// Our own descriptors of folders below `/sys/class/vfio-dev`.
 #[map]
 pub static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+
+/// The device of each parent `struct device`.
+#[map]
+pub static PARENTS: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
+
+/// What to copy of a driver's memory, by the address of its `migration_set_state`.
+#[map]
+pub static CAPTURES: HashMap<u64, Captures> = HashMap::with_max_entries(64, 0);
+
+/// What to do for a driver plug-in's functions, by the probe's slot.
+#[map]
+pub static STEPS: Array<StepSpec> = Array::with_max_entries(MAX_PROBES, 0);

@@ -13,6 +13,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use thiserror::Error;
 use vfio_trace_common::{
+    capture::{Captures, StepSpec},
     layout::{DriverLayout, Layout, Search},
     role::Role,
     stats::ProbeStats,
@@ -90,6 +91,8 @@ const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
         Role::Register => ("register_enter", Some("register_exit")),
         Role::Unregister => ("unregister_enter", None),
         Role::Inventory => ("inventory", None),
+        Role::PciReset => ("pci_reset_enter", Some("pci_reset_exit")),
+        Role::Step => ("step_enter", Some("step_exit")),
     }
 }
 
@@ -147,6 +150,24 @@ impl Programs {
         let map = self.bpf.map_mut("DRIVERS").ok_or(LoadError::Lacks("map DRIVERS"))?;
         let mut drivers: HashMap<_, u64, Plain<DriverLayout>> = HashMap::try_from(map).map_err(wrong)?;
         drivers.insert(set_state, Plain(*layout), 0).map_err(wrong)
+    }
+
+    /// Tells the programs what to copy of a driver's memory: the driver with this `migration_set_state`.
+    pub fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "CAPTURES", source };
+        let map = self.bpf.map_mut("CAPTURES").ok_or(LoadError::Lacks("map CAPTURES"))?;
+        let mut drivers: HashMap<_, u64, Plain<Captures>> = HashMap::try_from(map).map_err(wrong)?;
+        drivers.insert(set_state, Plain(*captures), 0).map_err(wrong)
+    }
+
+    /// Tells the programs what to do for the step in this slot.
+    pub fn set_step(&mut self, slot: u16, step: &StepSpec) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "STEPS", source };
+        let map = self.bpf.map_mut("STEPS").ok_or(LoadError::Lacks("map STEPS"))?;
+        Array::<_, Plain<StepSpec>>::try_from(map)
+            .map_err(wrong)?
+            .set(slot.into(), Plain(*step), 0)
+            .map_err(wrong)
     }
 
     /// Runs the inventory: its records go into the ring buffer like all others. `folders` are open folders below

@@ -1,0 +1,92 @@
+//! One pair of programs for all functions that driver plug-ins ask for.
+
+use aya_ebpf::{
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use vfio_trace_common::{
+    capture::{StepSpec, moment, step_device},
+    wire::{Kind, Step},
+};
+
+use crate::{
+    capture, device,
+    emit::emit,
+    gate,
+    inflight::{self, Call},
+    maps::{DEVICES, STEPS},
+};
+use vfio_trace_common::role::Role;
+
+/// The device that a step is about; 0: not ours.
+#[inline(always)]
+fn device_of(spec: &StepSpec, ctx: &ProbeContext) -> (u64, u32) {
+    let (of_thread, within) = inflight::of_thread();
+    if spec.device == step_device::OF_THREAD {
+        return (of_thread, within);
+    }
+    let argument: u64 = match spec.argument {
+        0 => ctx.arg(0),
+        1 => ctx.arg(1),
+        2 => ctx.arg(2),
+        _ => ctx.arg(3),
+    }
+    .unwrap_or(0);
+    let device = if argument == 0 { 0 } else { capture::follow(argument, &spec.chain).unwrap_or(0) };
+    if spec.device == step_device::BY_ARGUMENT || DEVICES.get_ptr(device).is_some() {
+        // A thread can be at work on another device than the one that it was called for.
+        return (device, if device == of_thread { within } else { u32::MAX });
+    }
+    (of_thread, within)
+}
+
+/// A step begins.
+#[kprobe]
+pub fn step_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(spec) = STEPS.get(u32::from(probe.index())) else { return 0 };
+    let (device, within) = device_of(spec, &ctx);
+    if device == 0 {
+        return 0;
+    }
+    let call = Call {
+        device,
+        file: u64::from(within),
+        a: ctx.arg(0).unwrap_or(0),
+        data: [
+            ctx.arg(1).unwrap_or(0),
+            ctx.arg(2).unwrap_or(0),
+            ctx.arg(3).unwrap_or(0),
+            ctx.arg(4).unwrap_or(0),
+        ],
+        ..Call::now()
+    };
+    inflight::enter_as(&ctx, probe, inflight::step_key(probe), &call);
+    if spec.captures & moment::STEP_ENTER != 0 {
+        device::seen(probe, Role::Step, &call);
+        capture::run(probe, moment::STEP_ENTER, &Call { file: 0, ..call });
+    }
+    0
+}
+
+/// … and is over.
+#[kretprobe]
+pub fn step_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(mut call) = inflight::leave_as(inflight::step_key(probe)) else { return 0 };
+    let within = call.file as u32;
+    call.file = 0;
+    device::seen(probe, Role::Step, &call);
+    let body = Step {
+        ret: ctx.ret(),
+        args: [call.a, call.data[0], call.data[1], call.data[2], call.data[3]],
+        within,
+        reserved: 0,
+    };
+    emit(probe, Kind::Step, &call, inflight::now(), body);
+    let Some(spec) = STEPS.get(u32::from(probe.index())) else { return 0 };
+    if spec.captures & moment::STEP_EXIT != 0 {
+        capture::run(probe, moment::STEP_EXIT, &call);
+    }
+    0
+}
