@@ -172,9 +172,13 @@ const _: () = assert!(size_of::<DriverLayout>() == 16 + 16 * DRIVER_FILES);
 pub struct Search {
     /// Address of `vfio_device_fops_unl_ioctl()`: a file with this ioctl is a device fd. 0 if not known.
     pub device_ioctl: u64,
+    /// Which capture is made of every device.
+    pub capture: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Search>() == 8);
+const _: () = assert!(size_of::<Search>() == 16);
 
 impl Layout {
     /// A table that knows nothing.

@@ -1,6 +1,8 @@
 //! Copies of a driver's structures, as its plug-in asked for them. No lock is taken: a copy may be half of a change.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::{
+    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::kprobe, programs::ProbeContext,
+};
 use vfio_trace_common::{
     capture::{CAPTURES, Chain, HOPS, PIECE_LEN, PIECES, PIECES_LEN, Spec},
     wire::{CAPTURE_LEN, Capture, Kind},
@@ -8,25 +10,72 @@ use vfio_trace_common::{
 
 use crate::{
     emit::{Record, header},
-    gate::Probe,
+    gate::{self, Probe},
     inflight::{self, Call},
-    maps::{self, DEVICES, EVENTS},
+    maps::{self, DEVICES, EVENTS, JOB, JUMPS, ZEROS},
     read,
 };
 
-/// Makes the captures that are wanted at this moment of the device of `call`.
+/// What captures are to be made of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Job {
+    call: Call,
+    moment: u32,
+    /// The capture that is next.
+    index: u32,
+}
+
+/// Makes the captures that are wanted at this moment of the device of `call`: the last thing that a program does. It
+/// does not return if there is something to do.
+///
+/// The loops would exhaust the verifier if each program had them, so they are in a program of their own.
 #[inline(always)]
-pub fn run(probe: Probe, moment: u32, call: &Call) {
-    // SAFETY: entries are written once per device, with a value that user space reads nothing from.
-    let Some(&driver) = (unsafe { DEVICES.get(call.device) }) else { return };
-    // SAFETY: user space writes an entry once, before the driver's first record.
-    let Some(captures) = (unsafe { maps::CAPTURES.get(driver) }) else { return };
-    for index in 0..CAPTURES {
-        let spec = &captures.specs[index];
-        if spec.when & moment != 0 {
-            let _: Option<()> = copy(probe, moment, call, driver, spec);
-        }
+pub fn run(ctx: &impl EbpfContext, moment: u32, call: &Call) {
+    let Some(job) = JOB.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own slot; kprobe programs of one CPU do not interrupt each other.
+    unsafe { *job = Job { call: *call, moment, index: 0 } };
+    jump(ctx);
+}
+
+#[inline(always)]
+fn jump(ctx: &impl EbpfContext) {
+    // SAFETY: the program there is of this program's type. An empty slot is no error.
+    unsafe { JUMPS.tail_call(ctx, 0) };
+}
+
+/// One capture of the job, and then the next.
+#[kprobe]
+pub fn capture(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(job) = JOB.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `run`.
+    let job = unsafe { &mut *job };
+    let index = job.index;
+    if index as usize >= CAPTURES {
+        return 0;
     }
+    job.index = index + 1;
+    if one(probe, job.moment, &job.call, index).is_none() {
+        // No plug-in, or no room: what comes next would fare the same.
+        return 0;
+    }
+    jump(&ctx);
+    0
+}
+
+/// One capture; `None` if there are none for this driver.
+#[inline(always)]
+pub fn one(probe: Probe, moment: u32, call: &Call, index: u32) -> Option<()> {
+    // SAFETY: entries are written once per device, with a value that user space reads nothing from.
+    let driver = *(unsafe { DEVICES.get(call.device) })?;
+    // SAFETY: user space writes an entry once, before the driver's first record.
+    let captures = unsafe { maps::CAPTURES.get(driver) }?;
+    let spec = captures.specs.get(index as usize)?;
+    if spec.when & moment != 0 {
+        let _: Option<()> = copy(probe, moment, call, driver, spec);
+    }
+    Some(())
 }
 
 /// Follows pointers; `None` where one is NULL or cannot be read.
@@ -48,6 +97,7 @@ pub fn follow(start: u64, chain: &Chain) -> Option<u64> {
 #[inline(always)]
 fn copy(probe: Probe, moment: u32, call: &Call, driver: u64, spec: &Spec) -> Option<()> {
     let address = follow(call.device, &spec.from_device)?;
+    let zeros = ZEROS.get_ptr(0)?;
     let Some(mut entry) = EVENTS.reserve::<Record<Capture>>(0) else {
         probe.lost();
         return None;
@@ -63,10 +113,9 @@ fn copy(probe: Probe, moment: u32, call: &Call, driver: u64, spec: &Spec) -> Opt
     body.moment = moment;
     body.address = address;
     body.driver = driver;
-    let mut word = 0;
-    while word < CAPTURE_LEN {
-        body.data[word] = 0;
-        word += 1;
+    // SAFETY: the map's value is as long as the buffer; a helper's copy costs the verifier nothing, a loop much.
+    unsafe {
+        bpf_probe_read_kernel(body.data.as_mut_ptr().cast(), CAPTURE_LEN as u32, zeros.cast());
     }
     let mut len: u32 = 0;
     let mut failed: u32 = 0;
@@ -83,9 +132,8 @@ fn copy(probe: Probe, moment: u32, call: &Call, driver: u64, spec: &Spec) -> Opt
             let to = body.data.as_mut_ptr().add(place);
             bpf_probe_read_kernel(to.cast(), size, (address + u64::from(piece.offset)) as *const _)
         };
-        if result != 0 {
-            failed |= 1 << index;
-        }
+        // Without a branch: the verifier would follow both sides of each.
+        failed |= (result.cast_unsigned() as u32 >> 31) << index;
         len += size;
     }
     body.len = len;

@@ -48,7 +48,7 @@ pub fn next_state_exit(ctx: RetProbeContext) -> u32 {
     device::seen(probe, Role::NextState, &call);
     let body = NextState { current: call.a as u32, target: (call.a >> 32) as u32, next, ret };
     emit(probe, Kind::NextState, &call, inflight::now(), body);
-    capture::run(probe, moment::ARC, &call);
+    capture::run(&ctx, moment::ARC, &call);
     0
 }
 
@@ -69,7 +69,7 @@ pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
     }
     inflight::enter(&ctx, probe, Role::DeviceIoctl, &call);
     if cmd == VFIO_DEVICE_RESET {
-        capture::run(probe, moment::RESET, &call);
+        capture::run(&ctx, moment::RESET, &call);
     }
     0
 }
@@ -120,6 +120,7 @@ pub fn open_exit(ctx: RetProbeContext) -> u32 {
     }
     let body = Open { ret: ctx.ret(), open_count: open_count(call.device) };
     emit(probe, Kind::Open, &call, inflight::now(), body);
+    capture::run(&ctx, moment::SEEN, &call);
     0
 }
 
@@ -132,7 +133,7 @@ pub fn close_enter(ctx: ProbeContext) -> u32 {
     device::seen(probe, Role::Close, &call);
     let body = Close { open_count: open_count(call.device), reserved: 0 };
     emit(probe, Kind::Close, &call, call.start_ns, body);
-    capture::run(probe, moment::CLOSE, &call);
+    capture::run(&ctx, moment::CLOSE, &call);
     0
 }
 
@@ -153,6 +154,7 @@ pub fn register_exit(ctx: RetProbeContext) -> u32 {
     device::describe(probe, Role::Register, &call);
     let body = Registered { ret: ctx.ret(), reserved: 0 };
     emit(probe, Kind::Register, &call, inflight::now(), body);
+    capture::run(&ctx, moment::SEEN, &call);
     0
 }
 
@@ -197,7 +199,7 @@ pub fn pci_reset_enter(ctx: ProbeContext) -> u32 {
         }
     }
     inflight::enter(&ctx, probe, Role::PciReset, &call);
-    capture::run(probe, moment::RESET, &call);
+    capture::run(&ctx, moment::RESET, &call);
     0
 }
 

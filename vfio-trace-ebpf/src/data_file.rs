@@ -57,7 +57,7 @@ fn io_exit(ctx: &RetProbeContext, role: Role, kind: Kind) -> Option<()> {
     device::seen(probe, role, &call);
     emit(probe, kind, &call, inflight::now(), body);
     let moment = if role as u32 == Role::Read as u32 { moment::READ } else { moment::WRITE };
-    capture::run(probe, moment, &call);
+    capture::run(ctx, moment, &call);
     Some(())
 }
 
@@ -126,7 +126,7 @@ pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
         dirty_bytes: read::user(call.b + 16).unwrap_or(0),
     };
     emit(probe, Kind::PrecopyInfo, &call, inflight::now(), body);
-    capture::run(probe, moment::DATA_IOCTL, &call);
+    capture::run(&ctx, moment::DATA_IOCTL, &call);
     0
 }
 

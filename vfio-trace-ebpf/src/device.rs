@@ -1,14 +1,12 @@
 //! Tells user space who a `struct vfio_device` is, once, and again whenever it is opened.
 
 use vfio_trace_common::{
-    capture::moment,
     layout::{DRIVER_FILES, Field},
     role::Role,
     wire::{DRIVER_LEN, Device, Kind, NAME_LEN, device_known},
 };
 
 use crate::{
-    capture,
     emit::{Record, header},
     gate::Probe,
     inflight::Call,
@@ -93,7 +91,6 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
         // Without room its PCI resets are not told.
         let _: Result<(), i32> = PARENTS.insert(dev, device, 0);
     }
-    capture::run(probe, moment::SEEN, call);
 }
 
 /// What the driver's private structure says: the current state, read without its lock, and the data files it has open,

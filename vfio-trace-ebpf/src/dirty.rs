@@ -1,5 +1,6 @@
 //! Dirty tracking: what user space asked for and got, from its own memory. All of it is there: the kernel has just used it.
 
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use vfio_trace_common::{
     uapi::{
         FEATURE_DMA_LOGGING_REPORT, FEATURE_DMA_LOGGING_START, FEATURE_GET, FEATURE_MASK, FEATURE_PROBE,
@@ -12,14 +13,8 @@ use crate::{
     emit::{Record, emit, header},
     gate::Probe,
     inflight::{self, Call},
-    maps::EVENTS,
-    read,
+    maps::{BITMAP, BITMAP_WORDS, EVENTS, ZEROS},
 };
-
-/// Words read at a time.
-const CHUNK: usize = 8;
-/// Chunks of a bitmap that are counted at most: 131072 pages, 512 MiB of 4 KiB pages. The caller waits meanwhile.
-const CHUNKS: u64 = 256;
 
 /// Says more of a VFIO_DEVICE_FEATURE call that returned, if it was about dirty tracking.
 #[inline(always)]
@@ -50,17 +45,14 @@ fn ranges(probe: Probe, call: &Call, payload: &[u64; FEATURE_WORDS]) {
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.header = header::<LogRanges>(probe, Kind::LogRanges, call, inflight::now());
     record.body.asked = asked;
-    record.body.kept = 0;
-    for index in 0..LOG_RANGES {
-        // struct vfio_device_feature_dma_logging_range: iova, length
-        let range = if index < asked as usize {
-            read::user::<[u64; 2]>(payload[2] + 16 * index as u64)
-        } else {
-            None
-        };
-        record.body.kept += u32::from(range.is_some());
-        record.body.ranges[index] = range.unwrap_or([0; 2]);
-    }
+    // struct vfio_device_feature_dma_logging_range: iova, length
+    let kept = asked.min(LOG_RANGES as u32);
+    record.body.ranges = [[0; 2]; LOG_RANGES];
+    // SAFETY: at most LOG_RANGES entries of 16 bytes each.
+    let result = unsafe {
+        bpf_probe_read_user(record.body.ranges.as_mut_ptr().cast(), kept * 16, payload[2] as *const _)
+    };
+    record.body.kept = if result == 0 { kept } else { 0 };
     entry.submit(0);
     probe.sent();
 }
@@ -72,31 +64,27 @@ fn count(payload: &[u64; FEATURE_WORDS]) -> Option<u64> {
     if page_size == 0 {
         return None;
     }
-    let bits = length.div_ceil(page_size);
-    let words = bits.div_ceil(64);
-    if words > CHUNKS * CHUNK as u64 {
+    let words = length.div_ceil(page_size).div_ceil(64);
+    if words > BITMAP_WORDS as u64 {
+        return None;
+    }
+    let zeros = ZEROS.get_ptr(0)?;
+    // SAFETY: this CPU's own slot; a nested user would spoil a count and nothing else.
+    let copy = unsafe { BITMAP.get_ptr_mut(0)?.as_mut()? };
+    // SAFETY: both are as long as said; what an earlier call left must not be counted.
+    unsafe { bpf_probe_read_kernel(copy.as_mut_ptr().cast(), (BITMAP_WORDS * 8) as u32, zeros.cast()) };
+    let bytes = (words * 8) as u32;
+    if bytes > (BITMAP_WORDS * 8) as u32 {
+        return None;
+    }
+    // SAFETY: as just checked.
+    let result = unsafe { bpf_probe_read_user(copy.as_mut_ptr().cast(), bytes, bitmap as *const _) };
+    if result != 0 {
         return None;
     }
     let mut pages = 0u64;
-    for chunk in 0..CHUNKS {
-        let first = chunk * CHUNK as u64;
-        if first >= words {
-            break;
-        }
-        let at = bitmap + first * 8;
-        if words - first >= CHUNK as u64 {
-            let values: [u64; CHUNK] = read::user(at)?;
-            for value in values {
-                pages += u64::from(value.count_ones());
-            }
-        } else {
-            for index in 0..CHUNK as u64 - 1 {
-                if index < words - first {
-                    let value: u64 = read::user(at + 8 * index)?;
-                    pages += u64::from(value.count_ones());
-                }
-            }
-        }
+    for word in copy {
+        pages += u64::from(word.count_ones());
     }
     Some(pages)
 }

@@ -63,7 +63,7 @@ pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
         }
     }
     emit(probe, Kind::SetState, &call, inflight::now(), body);
-    capture::run(probe, moment::SET_STATE, &call);
+    capture::run(&ctx, moment::SET_STATE, &call);
     0
 }
 

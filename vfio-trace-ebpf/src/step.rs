@@ -64,7 +64,7 @@ pub fn step_enter(ctx: ProbeContext) -> u32 {
     inflight::enter_as(&ctx, probe, inflight::step_key(probe), &call);
     if spec.captures & moment::STEP_ENTER != 0 {
         device::seen(probe, Role::Step, &call);
-        capture::run(probe, moment::STEP_ENTER, &Call { file: 0, ..call });
+        capture::run(&ctx, moment::STEP_ENTER, &Call { file: 0, ..call });
     }
     0
 }
@@ -86,7 +86,7 @@ pub fn step_exit(ctx: RetProbeContext) -> u32 {
     emit(probe, Kind::Step, &call, inflight::now(), body);
     let Some(spec) = STEPS.get(u32::from(probe.index())) else { return 0 };
     if spec.captures & moment::STEP_EXIT != 0 {
-        capture::run(probe, moment::STEP_EXIT, &call);
+        capture::run(&ctx, moment::STEP_EXIT, &call);
     }
     0
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use vfio_trace_common::{
-    capture::Captures,
+    capture::{CAPTURES, Captures},
     layout::Search,
     role::Role,
     wire::{self, device_known},
@@ -116,7 +116,9 @@ pub(super) fn take_inventory(
     let borrowed: Vec<_> = folders.iter().map(File::as_fd).collect();
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
     let device_ioctl = ioctl.and_then(|function| function.address).unwrap_or(0);
-    programs.take_inventory(Search { device_ioctl }, &borrowed)?;
+    let captures = facts.plugins.iter().map(|plugin| plugin.captures.len()).max().unwrap_or(0);
+    let search = Search { device_ioctl, ..Search::default() };
+    programs.take_inventory(search, captures.min(CAPTURES) as u32, &borrowed)?;
     Ok(device_ioctl != 0)
 }
 
