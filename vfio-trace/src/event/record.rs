@@ -192,7 +192,7 @@ mod tests {
 
         let mut longer = good.clone();
         longer.extend([0xff; 16]);
-        assert_eq!(Record::decode(&longer), Ok(record), "bytes behind len");
+        assert_eq!(Record::decode(&longer), Ok(record.clone()), "bytes behind len");
         longer[0] += 16;
         assert_eq!(Record::decode(&longer).unwrap().body, record.body, "a body that has grown");
 

@@ -219,7 +219,10 @@ impl Programs {
             let wrong = |source| LoadError::Map { name: "SEARCH", source };
             let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
             let search = Search { capture, ..search };
-            Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)?;
+            Array::<_, Plain<Search>>::try_from(map)
+                .map_err(wrong)?
+                .set(0, Plain(search), 0)
+                .map_err(wrong)?;
             self.iterate("copies")?;
         }
         let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
