@@ -154,6 +154,9 @@ fn link(series: &Series) -> Result<PathBuf> {
 /// The prepared kernel of a series, if it is complete.
 pub(crate) fn prepared(series: &Series) -> Result<Option<Kernel>> {
     let Ok(dir) = fs::canonicalize(link(series)?) else { return Ok(None) };
+    if !packages::current(&dir) {
+        return Ok(None);
+    }
     let unpacked = Unpacked::open(dir)?;
     let plans = modules::plan(&unpacked, series)?;
     if !plans.done(&unpacked) {
@@ -180,7 +183,7 @@ pub(crate) fn prepare(archive: &Archive<'_>, series: &Series, upgrade: bool) -> 
     series.toolchain.check(series.name)?;
     let link = link(series)?;
     let dir = match fs::canonicalize(&link) {
-        Ok(dir) if !upgrade => dir,
+        Ok(dir) if !upgrade && packages::current(&dir) => dir,
         _ => {
             let dir = packages::unpack(archive, series)?;
             switch(&link, &dir)?;
