@@ -193,12 +193,7 @@ static int sim_show_commands(struct seq_file *seq, void *unused)
 	return 0;
 }
 
-static int sim_set_state(struct sim_func *func, char *text)
-{
-	return -EPERM;
-}
-
-static int sim_show_state(struct seq_file *seq, void *unused)
+static int sim_state_show(struct seq_file *seq, void *unused)
 {
 	struct sim_func *func = seq->private;
 
@@ -234,7 +229,7 @@ SIM_KNOB(reg);
 SIM_KNOB(fault);
 SIM_KNOB(queues);
 SIM_KNOB(commands);
-SIM_KNOB(state);
+DEFINE_SHOW_ATTRIBUTE(sim_state);
 
 void sim_knobs_create(void)
 {
@@ -255,7 +250,7 @@ void sim_knobs_create(void)
 			debugfs_create_file("fault", 0600, dir, func, &sim_fops_fault);
 			debugfs_create_file("queues", 0600, dir, func, &sim_fops_queues);
 			debugfs_create_file("commands", 0600, dir, func, &sim_fops_commands);
-			debugfs_create_file("state", 0400, dir, func, &sim_fops_state);
+			debugfs_create_file("state", 0400, dir, func, &sim_state_fops);
 		}
 	}
 }
