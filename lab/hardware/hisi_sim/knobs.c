@@ -8,9 +8,13 @@
  *   reg       "OFFSET VALUE" sets a register, "OFFSET" selects the one that reading shows
  *   fault     "mb-status [CMD]": the mailbox command, or any, ends with an error status
  *             "mb-stuck [CMD]": it never ends
+ *             "mb-busy": neither does one that nobody remembers having sent
  *             "cache-wb": writing back the cache never ends
- *             "vft": the PF's window to its functions' queues never gets ready (PF only)
- *             "clear": none of these; a reset does not clear them
+ *             "ifc": an interrupt between PF and VF is pending (VF only)
+ *             "ras", "core": the queue manager, the accelerator reports an error (PF only)
+ *             "vft": the window to the functions' queues never gets ready (PF only)
+ *             "clear": none of these; a reset clears only the pending interrupts
+ *   pf/       the PF's knobs (in a VF's folder)
  *   queues    "BASE COUNT"
  *   commands  the last 64 mailbox commands, oldest first: number, get or set, base, how it ended;
  *             writing anything empties it
@@ -100,32 +104,63 @@ static int sim_show_reg(struct seq_file *seq, void *unused)
 	return 0;
 }
 
+/* Faults that are a register's value, and where: one bit is enough. */
+static int sim_raise(struct sim_func *func, const char *name, bool up)
+{
+	u32 at;
+
+	if (!strcmp(name, "ifc"))
+		at = 0x28;
+	else if (!strcmp(name, "ras"))
+		at = 0x100008;
+	else if (!strcmp(name, "core"))
+		at = func->pf->kind->core_int;
+	else
+		return -EINVAL;
+	if (sim_is_vf(func) != (at < SIM_VF_BAR))
+		return -EOPNOTSUPP;
+	writel(up, func->regs + at);
+	return 0;
+}
+
+static void sim_clear_faults(struct sim_func *func)
+{
+	func->mb_status = SIM_OFF;
+	func->mb_stuck = SIM_OFF;
+	func->cache_wb = false;
+	func->vft = false;
+	sim_raise(func, "ifc", false);
+	sim_raise(func, "ras", false);
+	sim_raise(func, "core", false);
+}
+
 static int sim_set_fault(struct sim_func *func, char *text)
 {
 	char *name = strsep(&text, " ");
 	int cmd = SIM_ANY;
 
-	if (text && (kstrtoint(strim(text), 0, &cmd) || cmd < 0 || cmd > 0xff))
+	if (text && (strncmp(name, "mb-", 3) || kstrtoint(strim(text), 0, &cmd) || cmd < 0 ||
+		     cmd > 0xff))
 		return -EINVAL;
 	if (!strcmp(name, "mb-status")) {
 		func->mb_status = cmd;
 	} else if (!strcmp(name, "mb-stuck")) {
 		func->mb_stuck = cmd;
-	} else if (!strcmp(name, "cache-wb") && !text) {
+	} else if (!strcmp(name, "mb-busy")) {
+		func->mb_stuck = SIM_ANY;
+		writel(BIT(QM_MB_BUSY_SHIFT), func->regs + QM_MB_CMD_SEND_BASE);
+	} else if (!strcmp(name, "cache-wb")) {
 		func->cache_wb = true;
 		/* Nobody clears it but a reset; the next wait has to be a real one. */
 		writel(0, func->regs + 0x208);
-	} else if (!strcmp(name, "vft") && !text) {
+	} else if (!strcmp(name, "vft")) {
 		if (sim_is_vf(func))
 			return -EOPNOTSUPP;
 		func->vft = true;
-	} else if (!strcmp(name, "clear") && !text) {
-		func->mb_status = SIM_OFF;
-		func->mb_stuck = SIM_OFF;
-		func->cache_wb = false;
-		func->vft = false;
+	} else if (!strcmp(name, "clear")) {
+		sim_clear_faults(func);
 	} else {
-		return -EINVAL;
+		return sim_raise(func, name, true);
 	}
 	return 0;
 }
@@ -236,7 +271,7 @@ void sim_knobs_create(void)
 	struct sim_func *func;
 	struct dentry *dir;
 	unsigned int i, j;
-	char name[16];
+	char name[16], target[24] = "";
 
 	sim_root = debugfs_create_dir("hisi_sim", NULL);
 	for (i = 0; i < SIM_PFS; i++) {
@@ -245,6 +280,10 @@ void sim_knobs_create(void)
 			snprintf(name, sizeof(name), "%04x:%02x:%02x.%d", SIM_DOMAIN, SIM_BUS,
 				 PCI_SLOT(func->devfn), PCI_FUNC(func->devfn));
 			dir = debugfs_create_dir(name, sim_root);
+			if (!j)
+				snprintf(target, sizeof(target), "../%s", name);
+			else
+				debugfs_create_symlink("pf", dir, target);
 			debugfs_create_file("guest", 0600, dir, func, &sim_fops_guest);
 			debugfs_create_file("reg", 0600, dir, func, &sim_fops_reg);
 			debugfs_create_file("fault", 0600, dir, func, &sim_fops_fault);
