@@ -1,7 +1,6 @@
 //! Runs scenarios one after the other, each on devices without faults and by what this kernel's driver has to do.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
@@ -21,12 +20,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let newer = is_newer(&kernel::release());
     let mut recorder = Recorder::new(args.json.as_deref().map(Lines::create).transpose()?);
     let mut failed = Vec::new();
+    clear_knobs()?;
     for scenario in chosen {
         print(&format!("{}: {}\n", scenario.name, scenario.what));
         recorder.scenario(scenario.name);
         let done = one(scenario, newer, &mut recorder);
         // The next one begins without this one's faults, whatever became of it.
-        clear_faults()?;
+        clear_knobs()?;
         if let Err(error) = done {
             print(&format!("FAILED: {error:#}\n"));
             failed.push(scenario.name);
@@ -111,13 +111,16 @@ fn find(kind: Kind, taken: &[String]) -> Result<String> {
         .with_context(|| format!("hisi_acc_vfio_pci has too few VFs with device id {id}; see {DRIVER}"))
 }
 
-fn clear_faults() -> Result<()> {
+/// No faults, and no mailbox commands remembered.
+fn clear_knobs() -> Result<()> {
     let functions = fs::read_dir(KNOBS)
         .with_context(|| format!("{KNOBS} is not there; boot the lab with --driver hisi"))?;
     for function in functions.flatten() {
-        let knob: PathBuf = function.path().join("fault");
-        mdev::write_attribute(Path::new(&knob), "clear")
-            .with_context(|| format!("cannot write {}", knob.display()))?;
+        for name in ["fault", "commands"] {
+            let knob = function.path().join(name);
+            mdev::write_attribute(&knob, "clear")
+                .with_context(|| format!("cannot write {}", knob.display()))?;
+        }
     }
     Ok(())
 }

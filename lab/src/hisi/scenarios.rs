@@ -33,9 +33,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             "flags -> 5",
             "size -> 176",
             "knob=guest:7",
-            "knob=commands:",
             "2:rebind",
-            "2:knob=commands:",
             "set=PRE_COPY",
             "precopy-info -> 40",
             "read-all=/run/hisi -> 40",
@@ -45,9 +43,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             "2:write=/run/hisi -> 176",
             "2:set=RUNNING",
             "set=STOP",
-            "knob=commands",
-            "2:knob=commands",
-            "2:knob=state",
+            "knob=commands -> 0xe set 0x0 ok\n0x4 get 0x700030000 ok\n0x5 get 0x700040000 ok",
+            "2:knob=commands -> \
+             0x6 get 0x7e00800000000 ok\n0x4 set 0x700030000 ok\n0x5 set 0x700040000 ok",
+            "2:knob=guest -> on",
         ],
     ),
     pair(
@@ -136,7 +135,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             "set=STOP_COPY!EBUSY|ETIMEDOUT",
             "get -> PRE_COPY",
             "set=RUNNING",
-            "knob=commands",
+            "knob=commands -> 0xe set 0x0 stuck",
         ],
     ),
     single(
