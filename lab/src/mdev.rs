@@ -143,21 +143,20 @@ fn os_error(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// A knob of a device, in `folder` or, as drivers put their attributes into a group of their own, whose name is theirs,
-/// in the driver's.
-pub(crate) fn knob(device: &str, folder: Option<&Path>, name: &str) -> Result<PathBuf> {
-    let folder = match folder {
-        Some(folder) => folder.to_owned(),
-        None => {
-            let driver = driver(device).with_context(|| format!("{device} has no driver; see {DEVICES}"))?;
-            sysfs(device).join(driver)
-        },
-    };
-    let path = folder.join(name);
-    if name.starts_with('/') || name.split('/').any(|part| part == "..") || !path.is_file() {
-        bail!("{device} has no knob `{name}`; see {}", folder.display());
+/// A knob of a device, in one of `folders` or, as drivers put their attributes into a group of their own, whose name is
+/// theirs, in the driver's.
+pub(crate) fn knob(device: &str, folders: &[PathBuf], name: &str) -> Result<PathBuf> {
+    let mut folders = folders.to_vec();
+    if folders.is_empty() {
+        let driver = driver(device).with_context(|| format!("{device} has no driver; see {DEVICES}"))?;
+        folders.push(sysfs(device).join(driver));
     }
-    Ok(path)
+    let inside = !name.starts_with('/') && name.split('/').all(|part| part != "..");
+    let mut paths = folders.iter().map(|folder| folder.join(name));
+    paths.find(|path| inside && path.is_file()).with_context(|| {
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("{device} has no knob `{name}`; see {}", folders.join(" and "))
+    })
 }
 
 fn supported_type(mdev_type: &str) -> Result<PathBuf> {

@@ -45,7 +45,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             "set=STOP",
             "knob=commands -> 0xe set 0x0 ok\n0x4 get 0x700030000 ok\n0x5 get 0x700040000 ok",
             "2:knob=commands -> \
-             0x6 get 0x7e00800000000 ok\n0x4 set 0x700030000 ok\n0x5 set 0x700040000 ok",
+             0xe set 0x0 ok\n0x6 get 0x7e00800000000 ok\n0x4 set 0x700030000 ok\n0x5 set 0x700040000 ok",
             "2:knob=guest -> on",
         ],
     ),

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::parse::Action;
-use super::record::Outcome;
+use super::record::{Outcome, in_line};
 use crate::mdev::{self, Mdev};
 use crate::states::MigState;
 use crate::uapi::{Device, DmaRange};
@@ -24,8 +24,8 @@ const FLAGS: [&str; 3] = ["STOP_COPY", "P2P", "PRE_COPY"];
 pub(crate) struct Bench {
     pub(crate) name: String,
     created: Option<Mdev>,
-    /// Where its knobs are.
-    knobs: Option<PathBuf>,
+    /// Where its knobs are; if nowhere, with its driver.
+    knobs: Vec<PathBuf>,
     device: Option<Device>,
     /// What the last successful step left it in, if that is known.
     known: Option<MigState>,
@@ -37,17 +37,18 @@ impl Bench {
     /// Takes a device that is closed.
     pub(crate) fn new(name: String, created: Option<Mdev>) -> Self {
         let known = created.is_some().then_some(MigState::RUNNING);
-        Self { name, created, knobs: None, device: None, known, untouched: true }
+        Self { name, created, knobs: Vec::new(), device: None, known, untouched: true }
     }
 
-    /// Knobs in a folder of their own instead of the driver's; `{}` stands for the device's name.
-    pub(crate) fn with_knobs(mut self, pattern: Option<&str>) -> Self {
-        self.knobs = pattern.map(|pattern| PathBuf::from(pattern.replace("{}", &self.name)));
+    /// Knobs in folders of their own instead of the driver's; `{}` stands for the device's name.
+    pub(crate) fn with_knobs(mut self, patterns: &[String]) -> Self {
+        self.knobs =
+            patterns.iter().map(|pattern| PathBuf::from(pattern.replace("{}", &self.name))).collect();
         self
     }
 
     fn knob(&self, name: &str) -> Result<PathBuf> {
-        mdev::knob(&self.name, self.knobs.as_deref(), name)
+        mdev::knob(&self.name, &self.knobs, name)
     }
 
     pub(crate) fn open(&mut self) -> Result<()> {
@@ -162,7 +163,7 @@ impl Bench {
             Action::Knob { name, value: None } => {
                 Outcome::of(mdev::read_attribute(&self.knob(name)?), |text| {
                     let text = text.trim_end();
-                    (json!({"knob": name, "value": text}), text.replace('\n', ", "))
+                    (json!({"knob": name, "value": text}), in_line(text))
                 })
             },
             Action::CopyTo { .. } => bail!("a copy is made by two devices"),

@@ -58,9 +58,9 @@ pub(crate) struct Args {
     /// A device that is there: an mdev's UUID or a PCI address
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Vec<String>,
-    /// Where knobs are that are not the driver's own; {} stands for the device's name
+    /// Where knobs are that are not the driver's own, the first that has one; {} stands for the device's name
     #[arg(long, value_name = "DIR")]
-    pub(crate) knobs: Option<String>,
+    pub(crate) knobs: Vec<String>,
     /// Write one JSON object per step into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -166,6 +166,11 @@ impl Recorder {
     }
 }
 
+/// Text of several lines in one.
+pub(crate) fn in_line(text: &str) -> String {
+    text.replace('\n', ", ")
+}
+
 /// `1  set=PRE_COPY              ok            0.12 ms  data fd 7`.
 fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
     let took = Duration::from_nanos(done.end_ns.saturating_sub(done.start_ns)).as_secs_f64() * 1e3;
@@ -179,7 +184,7 @@ fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
         },
         (false, _) => done.value.map_or_else(
             || "FAILED".to_owned(),
-            |wanted| format!("FAILED: expected {wanted}, saw {}", done.outcome.told),
+            |wanted| format!("FAILED: expected {}, saw {}", in_line(wanted), done.outcome.told),
         ),
     };
     let step = if done.implicit { format!("({})", done.step) } else { done.step.to_owned() };

@@ -10,7 +10,7 @@ use super::bench::{Bench, Files};
 use super::cli::Args;
 use super::matrix;
 use super::parse::{Action, Step};
-use super::record::{Done, Expected, Outcome, Recorder};
+use super::record::{Done, Expected, Outcome, Recorder, in_line};
 use crate::clock::monotonic_ns;
 use crate::errno;
 use crate::evidence::Lines;
@@ -69,10 +69,10 @@ impl Session<'_> {
         for (index, mdev_type) in args.create.iter().enumerate() {
             let uuid = mdev::default_uuid(index)?;
             let mdev = Mdev::create(uuid, mdev_type, args.timeout())?;
-            self.benches.push(Bench::new(uuid.to_owned(), Some(mdev)).with_knobs(args.knobs.as_deref()));
+            self.benches.push(Bench::new(uuid.to_owned(), Some(mdev)).with_knobs(&args.knobs));
         }
         let named = args.device.iter().map(|name| Bench::new(name.clone(), None));
-        self.benches.extend(named.map(|bench| bench.with_knobs(args.knobs.as_deref())));
+        self.benches.extend(named.map(|bench| bench.with_knobs(&args.knobs)));
         for index in 0..self.benches.len() {
             self.implicit(index, "open", |bench| {
                 bench.open()?;
@@ -212,7 +212,7 @@ fn unexpected(step: &Step, outcome: &Outcome) -> anyhow::Error {
     let number = outcome.errno.map(Errno::raw_os_error);
     if let Some(wanted) = step.value.as_deref().filter(|_| number == step.expected) {
         let seen = outcome.value().unwrap_or_else(|| "nothing".to_owned());
-        return anyhow!("`{}` should have seen {wanted}: it saw {seen}", step.text);
+        return anyhow!("`{}` should have seen {}: it saw {}", step.text, in_line(wanted), in_line(&seen));
     }
     match step.expected {
         Some(wanted) => {
