@@ -44,7 +44,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let done = if args.list {
-        print(&list());
+        for scenario in SCENARIOS {
+            print(&format!("{:<16} {}\n", scenario.name, scenario.what));
+        }
         Ok(())
     } else {
         run::run(&args)
@@ -56,10 +58,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         },
     }
-}
-
-fn list() -> String {
-    SCENARIOS.iter().map(|scenario| format!("{:<16} {}\n", scenario.name, scenario.what)).collect()
 }
 
 /// Nobody may be reading any more, and then nobody misses it.

@@ -87,7 +87,10 @@ fn of_kernel(step: &str, newer: bool) -> String {
             errno => format!("{step}!{errno}"),
         },
     );
-    value.map_or(step.clone(), |value| format!("{step} -> {value}"))
+    match value {
+        Some(value) => format!("{step} -> {value}"),
+        None => step,
+    }
 }
 
 /// A VF that the driver has, of this kind, that is not one of `taken`.
@@ -135,7 +138,7 @@ mod tests {
             for newer in [false, true] {
                 let devices = scenario.devices.iter().flat_map(|_| ["--device", "x"]);
                 let steps: Vec<String> = scenario.steps.iter().map(|step| of_kernel(step, newer)).collect();
-                let words = ["lab-step"].into_iter().chain(devices).map(str::to_owned).chain(steps);
+                let words = std::iter::once("lab-step").chain(devices).map(str::to_owned).chain(steps);
                 let args = cli::Args::try_parse_from(words)
                     .unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
                 assert_eq!(args.conflict(), None, "{}", scenario.name);

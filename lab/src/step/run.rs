@@ -24,8 +24,10 @@ use crate::states::MigState;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let lines = args.json.as_deref().map(Lines::create).transpose()?;
     let mut recorder = Recorder::new(lines);
-    let done = drive(args, &mut recorder);
-    done.and(recorder.finish())
+    let mut errors = FirstError::default();
+    errors.note(drive(args, &mut recorder));
+    errors.note(recorder.finish());
+    errors.into_result()
 }
 
 /// The same with a recorder that outlives it.
