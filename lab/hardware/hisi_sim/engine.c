@@ -12,19 +12,7 @@
 
 #include "hisi_sim.h"
 
-/* Of the queue manager; those that hisi_acc_qm.h has are not repeated. */
-#define SIM_IFC_INT_MASK	0x24
-#define SIM_PAGE_SIZE		0x34
-#define SIM_CACHE_WB_START	0x204
-#define SIM_CACHE_WB_DONE	0x208
-#define SIM_EQC			0x8000
-#define SIM_AEQC		0x8020
-/* Of the PF: the window through which it sees its functions' queues. */
-#define SIM_VFT_OP_ENABLE	0x100054
-#define SIM_VFT_FUNCTION	0x100060
-#define SIM_VFT_DATA_L		0x100064
-#define SIM_VFT_DATA_H		0x100068
-#define SIM_VFT_READY		0x10006c
+/* What of a PF is used besides its beginning: two pages. */
 #define SIM_PF_QM		0x100000
 #define SIM_PF_CORE		0x301000
 
@@ -50,7 +38,6 @@ static void sim_set64(struct sim_func *func, u32 low, u32 high, u64 value)
 /* After power-on and after an FLR. Faults are not the function's own and stay. */
 void sim_func_reset(struct sim_func *func)
 {
-	/* Of a PF's megabytes drivers use the beginning and these two pages. */
 	memset_io(func->regs, 0, min_t(size_t, func->len, SIM_VF_BAR));
 	func->sqc = 0;
 	func->cqc = 0;

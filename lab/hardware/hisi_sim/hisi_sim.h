@@ -27,6 +27,26 @@
 #define SIM_PF_BAR	SZ_4M
 #define SIM_VF_BAR	SZ_64K
 
+#define SIM_ZIP_PF	0xa250
+#define SIM_SEC_PF	0xa255
+#define SIM_HPRE_PF	0xa258
+
+/* Registers of a queue manager that hisi_acc_qm.h does not have. */
+#define SIM_IFC_INT_MASK	0x24
+#define SIM_IFC_INT_STATUS	0x28
+#define SIM_PAGE_SIZE		0x34
+#define SIM_CACHE_WB_START	0x204
+#define SIM_CACHE_WB_DONE	0x208
+#define SIM_EQC			0x8000
+#define SIM_AEQC		0x8020
+/* Of the PF: its errors, and the window through which it sees its functions' queues. */
+#define SIM_RAS_STATUS		0x100008
+#define SIM_VFT_OP_ENABLE	0x100054
+#define SIM_VFT_FUNCTION	0x100060
+#define SIM_VFT_DATA_L		0x100064
+#define SIM_VFT_DATA_H		0x100068
+#define SIM_VFT_READY		0x10006c
+
 /* Everything above reads as zero. */
 #define SIM_CONFIG	0x140
 

@@ -110,9 +110,9 @@ static int sim_raise(struct sim_func *func, const char *name, bool up)
 	u32 at;
 
 	if (!strcmp(name, "ifc"))
-		at = 0x28;
+		at = SIM_IFC_INT_STATUS;
 	else if (!strcmp(name, "ras"))
-		at = 0x100008;
+		at = SIM_RAS_STATUS;
 	else if (!strcmp(name, "core"))
 		at = func->pf->kind->core_int;
 	else
@@ -152,7 +152,7 @@ static int sim_set_fault(struct sim_func *func, char *text)
 	} else if (!strcmp(name, "cache-wb")) {
 		func->cache_wb = true;
 		/* Nobody clears it but a reset; the next wait has to be a real one. */
-		writel(0, func->regs + 0x208);
+		writel(0, func->regs + SIM_CACHE_WB_DONE);
 	} else if (!strcmp(name, "vft")) {
 		if (sim_is_vf(func))
 			return -EOPNOTSUPP;

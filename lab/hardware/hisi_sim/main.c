@@ -15,6 +15,9 @@
  * debugfs that set registers and make faults (knobs.c).
  *
  * There is no DMA, no interrupt and no accelerator: nothing is ever compressed.
+ *
+ * The IOMMU holds the module while its devices exist: to unload it, unload hisi_acc_vfio_pci,
+ * then write 1 to each PF's "remove" in sysfs.
  */
 
 #include <linux/ioport.h>
@@ -39,9 +42,25 @@ MODULE_PARM_DESC(size, "bytes of it");
 #define SIM_WINDOW_END		(SIM_VF_BARS + SIM_PFS * SIM_VF_BARS_OF_PF)
 
 static const struct sim_kind sim_kinds[SIM_PFS] = {
-	{ "zip", 0xa250, PCI_DEVICE_ID_HUAWEI_ZIP_VF, PCI_CLASS_ACCELERATOR_PROCESSING >> 8, 0x3010ac },
-	{ "sec", 0xa255, PCI_DEVICE_ID_HUAWEI_SEC_VF, PCI_BASE_CLASS_CRYPT, 0x301008 },
-	{ "hpre", 0xa258, PCI_DEVICE_ID_HUAWEI_HPRE_VF, PCI_BASE_CLASS_CRYPT, 0x301800 },
+	{
+		.name = "zip",
+		.pf_id = SIM_ZIP_PF,
+		.vf_id = PCI_DEVICE_ID_HUAWEI_ZIP_VF,
+		.class = PCI_CLASS_ACCELERATOR_PROCESSING >> 8,
+		.core_int = 0x3010ac,
+	}, {
+		.name = "sec",
+		.pf_id = SIM_SEC_PF,
+		.vf_id = PCI_DEVICE_ID_HUAWEI_SEC_VF,
+		.class = PCI_BASE_CLASS_CRYPT,
+		.core_int = 0x301008,
+	}, {
+		.name = "hpre",
+		.pf_id = SIM_HPRE_PF,
+		.vf_id = PCI_DEVICE_ID_HUAWEI_HPRE_VF,
+		.class = PCI_BASE_CLASS_CRYPT,
+		.core_int = 0x301800,
+	},
 };
 
 struct sim_pf sim_pfs[SIM_PFS];

@@ -36,17 +36,17 @@ static void sim_pf_remove(struct pci_dev *pdev)
 }
 
 static const struct pci_device_id sim_zip_ids[] = {
-	{ PCI_DEVICE(PCI_VENDOR_ID_HUAWEI, 0xa250) },
+	{ PCI_DEVICE(PCI_VENDOR_ID_HUAWEI, SIM_ZIP_PF) },
 	{ }
 };
 
 static const struct pci_device_id sim_sec_ids[] = {
-	{ PCI_DEVICE(PCI_VENDOR_ID_HUAWEI, 0xa255) },
+	{ PCI_DEVICE(PCI_VENDOR_ID_HUAWEI, SIM_SEC_PF) },
 	{ }
 };
 
 static const struct pci_device_id sim_hpre_ids[] = {
-	{ PCI_DEVICE(PCI_VENDOR_ID_HUAWEI, 0xa258) },
+	{ PCI_DEVICE(PCI_VENDOR_ID_HUAWEI, SIM_HPRE_PF) },
 	{ }
 };
 
