@@ -1,8 +1,10 @@
 //! `cargo xtask setup`: everything a fresh machine needs, each step skipped when its result is there.
 
 pub(crate) mod apt;
+mod hisi;
 pub(crate) mod host;
 pub(crate) mod kernel;
+mod module;
 mod modules;
 mod packages;
 mod rust;

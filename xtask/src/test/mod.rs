@@ -5,6 +5,7 @@ mod compare;
 mod compat;
 mod guest;
 mod harness;
+mod hisi;
 mod host;
 mod oracle;
 mod scenarios;
@@ -69,6 +70,7 @@ fn checks() -> Vec<Check> {
     checks.extend(behaviour::checks());
     checks.extend(compat::checks());
     checks.extend(oracle::checks());
+    checks.extend(hisi::checks());
     checks
 }
 

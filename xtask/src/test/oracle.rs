@@ -10,7 +10,7 @@ use super::{
     guest::{Guest, Lab},
     traced::text,
 };
-use crate::lab;
+use crate::lab::{self, guest::Extras};
 
 const STATES: [&str; 7] =
     ["RUNNING", "RUNNING_P2P", "STOP", "PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "RESUMING"];
@@ -40,7 +40,7 @@ fn loads(from: &str, to: &str) -> bool {
 
 /// Every pair of states: the device is brought to the first, asked for the second, and then looked at by both.
 fn table(series: &str) -> Result<Found> {
-    let lab = Lab::with_debugfs(lab::ready(series, false)?)?;
+    let lab = Lab::with(lab::ready(series, false)?, Extras { debugfs: true, driver: None })?;
     let pairs: Vec<(&str, &str)> =
         STATES.iter().flat_map(|from| STATES.iter().map(move |to| (*from, *to))).collect();
     let mut script = "modprobe mtty && cd $LAB_RESULTS && \
@@ -124,7 +124,7 @@ fn compare(guest: &Guest, round: usize, chunk: &[(&str, &str)]) -> Result<u64> {
 
 /// A driver that takes seconds for an arc, with its lock held: the kernel's file waits for it, we do not.
 fn slow(series: &str) -> Result<Found> {
-    let lab = Lab::with_debugfs(lab::ready(series, false)?)?;
+    let lab = Lab::with(lab::ready(series, false)?, Extras { debugfs: true, driver: None })?;
     let device = DEVICES[0];
     let script = format!(
         "modprobe quayside && cd $LAB_RESULTS || exit 1\n\
