@@ -43,6 +43,8 @@ pub(super) struct HisiDevice {
     pub(super) refused: bool,
     /// The match was taken over from an earlier session.
     pub(super) stale: bool,
+    /// STOP_COPY was entered by the request in progress.
+    saved_now: bool,
     /// Steps since the last arc or write.
     pub(super) steps: Vec<Step>,
     closed: Option<bool>,
@@ -67,7 +69,13 @@ impl HisiDevice {
                 self.steps.clear();
                 return findings;
             },
-            Data::SetState(_) => self.steps.clear(),
+            Data::SetState(_) => {
+                self.steps.clear();
+                // By now the structures were copied once more: as the last arc has left them.
+                if std::mem::take(&mut self.saved_now) {
+                    return explain::saved(self);
+                }
+            },
             Data::Open(open) if open.outcome.is_ok() => {
                 self.closed = Some(false);
                 self.paused = false;
@@ -178,10 +186,11 @@ impl HisiDevice {
         }
         let findings = match arc.outcome {
             Outcome::Failed(errno) => explain::arc(self, arc.from, to, errno),
-            Outcome::Ok => explain::silent(self, arc.from, to),
-            Outcome::Refused(_) | Outcome::Unknown => Vec::new(),
+            Outcome::Ok if (arc.from, to) == (MigState::RESUMING, MigState::STOP) => explain::loaded(self),
+            Outcome::Ok | Outcome::Refused(_) | Outcome::Unknown => Vec::new(),
         };
         self.steps.clear();
+        self.saved_now = arc.outcome.is_ok() && to == MigState::STOP_COPY;
         if arc.outcome.is_ok() {
             let ends = matches!(
                 (arc.from, to),

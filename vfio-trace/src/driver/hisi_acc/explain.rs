@@ -370,24 +370,14 @@ fn leaked() -> Finding {
     .silent(Severity::Warning)
 }
 
-/// An arc worked: did it do what it says?
-pub(super) fn silent(device: &HisiDevice, from: MigState, to: MigState) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    match (from, to) {
-        (MigState::PRE_COPY | MigState::STOP, MigState::STOP_COPY) => {
-            if device.vf_qm_state() == Some(1) {
-                findings.push(not_ready());
-            } else if let Some(migf) = device.saving.as_ref().filter(|migf| migf.total_length() >= DATA_LEN) {
-                let null = migf.null_addresses();
-                if !null.is_empty() {
-                    findings.push(null_saved(&null));
-                }
-            }
-        },
-        (MigState::RESUMING, MigState::STOP) => loaded(device, &mut findings),
-        _ => {},
+/// STOP_COPY was entered: is there anything to save?
+pub(super) fn saved(device: &HisiDevice) -> Vec<Finding> {
+    if device.vf_qm_state() == Some(1) {
+        return vec![not_ready()];
     }
-    findings
+    let saving = device.saving.as_ref().filter(|migf| migf.total_length() >= DATA_LEN);
+    let null = saving.map_or_else(Vec::new, super::data::Migf::null_addresses);
+    if null.is_empty() { Vec::new() } else { vec![null_saved(&null)] }
 }
 
 fn not_ready() -> Finding {
@@ -416,9 +406,10 @@ fn null_saved(null: &[&str]) -> Finding {
     .silent(Severity::Warning)
 }
 
-/// RESUMING → STOP worked.
-fn loaded(device: &HisiDevice, findings: &mut Vec<Finding>) {
-    let Some(migf) = &device.resuming else { return };
+/// RESUMING → STOP worked: was anything loaded?
+pub(super) fn loaded(device: &HisiDevice) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(migf) = &device.resuming else { return findings };
     if migf.total_length() == MATCH_LEN {
         findings.push(
             Says {
@@ -430,7 +421,7 @@ fn loaded(device: &HisiDevice, findings: &mut Vec<Finding>) {
             }
             .silent(Severity::Info),
         );
-        return;
+        return findings;
     }
     let null = migf.null_addresses();
     if migf.total_length() >= DATA_LEN && !null.is_empty() {
@@ -473,6 +464,7 @@ fn loaded(device: &HisiDevice, findings: &mut Vec<Finding>) {
             .silent(Severity::Warning),
         );
     }
+    findings
 }
 
 /// A stream on both sides: which members differ, and what that means.
