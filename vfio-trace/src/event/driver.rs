@@ -134,8 +134,12 @@ pub struct Image {
 impl Image {
     /// A member's elements, as unsigned numbers; empty if there is no such member.
     pub fn elements(&self, path: &str) -> Vec<u64> {
-        let place = self.layout.fields.iter().find(|field| field.path == path);
-        place.map_or_else(Vec::new, |place| values(place, &self.bytes))
+        self.place(path).map_or_else(Vec::new, |place| values(place, &self.bytes))
+    }
+
+    /// Where a member is.
+    pub fn place(&self, path: &str) -> Option<&FieldPlace> {
+        self.layout.fields.iter().find(|field| field.path == path)
     }
 
     /// A member as an unsigned number.
@@ -145,8 +149,8 @@ impl Image {
 
     /// `len` bytes from the member on: a structure that is embedded at it.
     pub fn bytes_from(&self, path: &str, len: usize) -> Option<&[u8]> {
-        let place = self.layout.fields.iter().find(|field| field.path == path)?;
-        let start = usize::try_from(place.offset).ok()?;
+        let start = self.place(path)?.offset;
+        let start = usize::try_from(start).ok()?;
         self.bytes.get(start..start.checked_add(len)?)
     }
 }

@@ -1,13 +1,13 @@
 //! What is known of one device: its driver's structures as last seen, and the migration that ran last.
 
 use super::{
-    data::{DATA_LEN, Migf},
+    data::{DATA_LEN, MATCH_LEN, Migf},
     explain,
     steps::{self, Mailbox},
 };
 use crate::{
     driver::{NoView, Style},
-    event::{ArcStep, Data, Direction, Event, Finding, Image, MigState, Moment, Outcome, Step},
+    event::{ArcStep, Data, Direction, Errno, Event, Finding, Image, MigState, Moment, Outcome, Step},
 };
 
 /// Steps of one arc or write that are remembered: more than any of the driver's functions makes.
@@ -43,6 +43,10 @@ pub(super) struct HisiDevice {
     pub(super) refused: bool,
     /// The match was taken over from an earlier session.
     pub(super) stale: bool,
+    /// How the last write ended, until its effect is seen.
+    written: Option<Outcome>,
+    /// What was written last is worth comparing with what was saved.
+    pub(super) doubtful: bool,
     /// STOP_COPY was entered by the request in progress.
     saved_now: bool,
     /// Steps since the last arc or write.
@@ -52,22 +56,33 @@ pub(super) struct HisiDevice {
 
 impl HisiDevice {
     pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if !matches!(event.data, Data::Image(_)) {
+            findings = self.judge_write();
+        }
+        findings.extend(self.take_in(event));
+        findings
+    }
+
+    fn take_in(&mut self, event: &mut Event) -> Vec<Finding> {
         if self.name.is_none() {
             self.name = event.device_name().map(str::to_owned);
         }
         let at_ns = event.end_ns;
         match &mut event.data {
             Data::Step(step) => self.step(step, at_ns),
-            Data::Image(image) => self.image(image, at_ns),
+            Data::Image(image) => return self.image(image, at_ns),
             Data::Arc(arc) => return self.arc(arc),
             Data::Write(io) => {
-                let findings = match io.outcome {
-                    Outcome::Failed(errno) => explain::write(self, errno, io.ended, io.requested_bytes),
-                    _ => Vec::new(),
-                };
-                self.refused |= !findings.is_empty() && !io.ended;
+                // What the driver makes of it shows in its structures, which are copied next.
+                if io.outcome.is_ok() || io.outcome.errno() == Some(Errno::EFAULT) {
+                    self.written = Some(io.outcome);
+                    return Vec::new();
+                }
                 self.steps.clear();
-                return findings;
+                let errno = io.outcome.errno();
+                return errno
+                    .map_or_else(Vec::new, |errno| explain::write(errno, io.ended, io.requested_bytes));
             },
             Data::SetState(_) => {
                 self.steps.clear();
@@ -132,7 +147,7 @@ impl HisiDevice {
         }
     }
 
-    fn image(&mut self, image: &Image, at_ns: u64) {
+    fn image(&mut self, image: &Image, at_ns: u64) -> Vec<Finding> {
         match image.layout.name.as_str() {
             "device" => self.core = Some(image.clone()),
             "pci" => self.pci_id = image.value("device"),
@@ -141,6 +156,25 @@ impl HisiDevice {
             "debug_migf" => self.debug(image, at_ns),
             _ => {},
         }
+        let written = image.layout.name == "resuming_migf" && image.moment == Moment::Write;
+        if written { self.judge_write() } else { Vec::new() }
+    }
+
+    /// The write that returned last, with all that was seen of it.
+    fn judge_write(&mut self) -> Vec<Finding> {
+        let Some(outcome) = self.written.take() else { return Vec::new() };
+        let findings = if matches!(outcome, Outcome::Failed(_)) {
+            self.refused = true;
+            vec![explain::mismatch(self)]
+        } else if self.stale && self.resuming.as_ref().is_some_and(|migf| migf.total_length() >= MATCH_LEN) {
+            self.stale = false;
+            vec![explain::stale()]
+        } else {
+            Vec::new()
+        };
+        self.doubtful = !findings.is_empty();
+        self.steps.clear();
+        findings
     }
 
     fn file(&mut self, image: &Image, at_ns: u64, direction: Direction) {

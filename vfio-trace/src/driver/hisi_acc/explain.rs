@@ -57,6 +57,11 @@ fn first_failed(steps: &[Step]) -> Option<(&Step, Errno)> {
     Some((step, step.outcome.errno()?))
 }
 
+/// The step that failed is the wait for a free mailbox, before registers are touched.
+fn waited(failed: Option<(&Step, Errno)>) -> bool {
+    failed.is_some_and(|(step, _)| step.function.as_deref() == Some("hisi_qm_wait_mb_ready"))
+}
+
 fn saw(steps: &[Step], mailbox: Mailbox) -> bool {
     steps.iter().any(|step| steps::mailbox(step) == Some(mailbox))
 }
@@ -178,6 +183,12 @@ fn save(steps: &[Step], errno: Errno) -> Finding {
             text: format!("{} when the driver read the address of the queue contexts.", mailbox_said(errno)),
             check: "the VF's health in dmesg (\"failed to read SQC addr\", \"CQC addr\"); source side, the VF must be reset",
         },
+        _ if waited(failed) => Says {
+            code: "hisi_acc/save-not-ready",
+            step: "wait for the mailbox",
+            text: "The VF's mailbox did not become free before its registers could be read.".to_owned(),
+            check: "the VF's health in dmesg (\"QM device is not ready to read\"): another command hangs; reset the VF",
+        },
         _ => Says {
             code: "hisi_acc/save-registers",
             step: "read registers",
@@ -211,6 +222,12 @@ fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding {
             check: "the VF's and PF's health in dmesg (\"set sqc failed\", \"set cqc failed\"); the VF must be reset before \
                     another try",
         },
+        None if waited(failed) => Says {
+            code: "hisi_acc/load-not-ready",
+            step: "wait for the mailbox",
+            text: "The VF's mailbox did not become free before its registers could be written.".to_owned(),
+            check: "the VF's health in dmesg (\"QM device is not ready to write\"): another command hangs; reset the VF",
+        },
         None => Says {
             code: "hisi_acc/load-registers",
             step: "load registers",
@@ -221,41 +238,35 @@ fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding {
     .failed(errno)
 }
 
-/// A `write()` failed. Everything that `vf_qm_check_match()` finds wrong is EFAULT for user space.
-pub(super) fn write(device: &HisiDevice, errno: Errno, ended: bool, requested: u64) -> Vec<Finding> {
-    if ended || errno == ENODEV {
-        return vec![
-            Says {
-                code: "hisi_acc/session-over",
-                step: "write",
-                text: "The driver had ended this file before: ENODEV means that the session is gone, not the device.".to_owned(),
-                check: "what ended it: a reset or another change of state, earlier in the timeline",
-            }
-            .failed(errno),
-        ];
-    }
-    if errno == Errno::ENOMEM {
-        return vec![
-            Says {
-                code: "hisi_acc/stream-too-long",
-                step: "write",
-                text: format!(
-                    "The stream is longer than the {DATA_LEN} bytes that this driver knows (the last write had {requested}): \
-                     the driver says ENOMEM, but memory is not what is short."
-                ),
-                check: "the kernels of both hosts: is the source's driver newer, or another driver's stream being loaded?",
-            }
-            .failed(errno),
-        ];
-    }
-    if errno != Errno::EFAULT {
+/// A `write()` failed, but not with EFAULT: see [`mismatch`].
+pub(super) fn write(errno: Errno, ended: bool, requested: u64) -> Vec<Finding> {
+    let says = if ended || errno == ENODEV {
+        Says {
+            code: "hisi_acc/session-over",
+            step: "write",
+            text: "The driver had ended this file before: ENODEV means that the session is gone, not the device."
+                .to_owned(),
+            check: "what ended it: a reset or another change of state, earlier in the timeline",
+        }
+    } else if errno == Errno::ENOMEM {
+        Says {
+            code: "hisi_acc/stream-too-long",
+            step: "write",
+            text: format!(
+                "The stream is longer than the {DATA_LEN} bytes that this driver knows (the last write had {requested}): \
+                 the driver says ENOMEM, but memory is not what is short."
+            ),
+            check: "the kernels of both hosts: is the source's driver newer, or another driver's stream being loaded?",
+        }
+    } else {
         return Vec::new();
-    }
-    vec![mismatch(device)]
+    };
+    vec![says.failed(errno)]
 }
 
-/// The checks of `vf_qm_check_match()`, in its order.
-fn mismatch(device: &HisiDevice) -> Finding {
+/// A `write()` failed with EFAULT, which is what everything is that `vf_qm_check_match()` finds wrong. These are its
+/// checks, in its order.
+pub(super) fn mismatch(device: &HisiDevice) -> Finding {
     let einval = Errno::EINVAL;
     let unknown = || {
         Says {
@@ -451,20 +462,20 @@ pub(super) fn loaded(device: &HisiDevice) -> Vec<Finding> {
             .silent(Severity::Warning),
         );
     }
-    if device.stale {
-        findings.push(
-            Says {
-                code: "hisi_acc/stale-match",
-                step: "match",
-                text: "match_done was left from an earlier session, so that the driver did not check this stream at all."
-                    .to_owned(),
-                check: "a kernel with the fix (7.0 and later clear it at open); before, load the module anew between \
-                        migrations",
-            }
-            .silent(Severity::Warning),
-        );
-    }
     findings
+}
+
+/// A stream arrived, and the driver had no reason to look at it.
+pub(super) fn stale() -> Finding {
+    Says {
+        code: "hisi_acc/stale-match",
+        step: "match",
+        text: "match_done was left from an earlier session, so that the driver does not check this stream at all: a wrong \
+               one would be loaded."
+            .to_owned(),
+        check: "a kernel with the fix (7.0 and later clear it at open); before, load the module anew between migrations",
+    }
+    .silent(Severity::Warning)
 }
 
 /// A stream on both sides: which members differ, and what that means.
@@ -472,8 +483,17 @@ pub(super) fn compare(source: &HisiDevice, here: &HisiDevice) -> Option<Finding>
     let from = source.saving.as_ref().or(source.saved.as_ref().map(|last| &last.migf))?;
     let to = here.resuming.as_ref()?;
     let name = source.name.as_deref().unwrap_or("the source");
+    let lengths = (from.total_length(), to.total_length());
+    let begins = from.image.place("vf_data.acc_magic")?.offset;
     let mut different = Vec::new();
     for field in from.image.layout.fields.iter().filter(|field| field.path.starts_with("vf_data.")) {
+        // What was not moved is not compared. And the driver learns that the guest has no driver after PRE_COPY has sent
+        // the match data, so that only its own copy says so.
+        let end = u64::from(field.offset - begins) + u64::from(field.size) * u64::from(field.count);
+        let late = lengths.0 == MATCH_LEN && field.path == "vf_data.vf_qm_state";
+        if end > lengths.0.min(lengths.1) || late {
+            continue;
+        }
         let (was, is) = (from.image.elements(&field.path), to.image.elements(&field.path));
         if was != is {
             let member = field.path.trim_start_matches("vf_data.");
@@ -487,7 +507,6 @@ pub(super) fn compare(source: &HisiDevice, here: &HisiDevice) -> Option<Finding>
             different.push(format!("{member} ({} there, {} here)", show(&was), show(&is)));
         }
     }
-    let lengths = (from.total_length(), to.total_length());
     if lengths.0 != lengths.1 {
         different.push(format!("length ({} there, {} here)", lengths.0, lengths.1));
     }

@@ -16,7 +16,7 @@ use vfio_trace_common::capture::moment;
 use self::device::HisiDevice;
 use super::{Devices, NoView, Plugin, Style};
 use crate::{
-    event::{Data, Errno, Event, Finding, MigState},
+    event::{Data, Event, Finding, MigState},
     kernel::{CaptureWanted, DriverWanted, Members},
 };
 
@@ -46,13 +46,16 @@ impl Devices for HisiDevices {
     fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
         let compares = match &event.data {
             Data::Arc(arc) => arc.from == MigState::RESUMING && arc.to == Some(MigState::STOP),
-            Data::Write(io) => io.outcome.errno() == Some(Errno::EFAULT),
             _ => false,
         };
         // Before the device forgets what arrived.
         let compared = if compares { self.compare(nr) } else { None };
         let mut findings = self.0.entry(nr).or_default().apply(event);
         findings.extend(compared);
+        let device = self.0.get_mut(&nr);
+        if device.is_some_and(|device| std::mem::take(&mut device.doubtful)) {
+            findings.extend(self.compare(nr));
+        }
         findings
     }
 
