@@ -4,6 +4,7 @@
 use super::error::CliError;
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioDevice},
+    model::Model,
     source::{
         live::LiveError,
         snapshot::{DeviceFacts, Snapshot},
@@ -14,6 +15,8 @@ use crate::{
 pub(super) struct Devices {
     /// From sysfs, each with what the kernel's memory says of it.
     pub(super) all: Vec<(VfioDevice, Option<DeviceFacts>)>,
+    /// What the kernel's memory adds up to.
+    pub(super) model: Model,
     /// Whether holders could be told.
     pub(super) holders_known: bool,
     /// Why the kernel's memory could not be read.
@@ -31,11 +34,12 @@ impl Devices {
             Err(error) => (Snapshot::default(), Some(error)),
         };
         let all = VfioDevice::all(files);
-        let all = all.into_iter().map(|device| {
+        let memory = |device: VfioDevice| {
             let memory = snapshot.device(&device.name).cloned();
             (device, memory)
-        });
-        Self { all: all.collect(), holders_known: snapshot.holders_known, blind, facts }
+        };
+        let all = all.into_iter().map(memory).collect();
+        Self { all, model: snapshot.model, holders_known: snapshot.holders_known, blind, facts }
     }
 
     /// The one device that `text` means.

@@ -13,11 +13,12 @@ use vfio_trace_common::{
 
 use super::live::LiveError;
 use crate::{
-    event::{Body, MigFlags, MigState, Record},
+    event::{Assembler, Body, MigFlags, MigState, Record},
     kernel::{
         KernelFacts, KernelFiles,
         caps::{CapSet, Missing},
     },
+    model::Model,
     probe::{LoadError, LoadOptions, Programs},
 };
 
@@ -59,6 +60,8 @@ pub struct DeviceFacts {
 pub struct Snapshot {
     /// Devices, in the order of sysfs.
     pub devices: Vec<DeviceFacts>,
+    /// The same as what it adds up to: what views are made from.
+    pub model: Model,
     /// Whether device fds of other processes could be recognised: that takes the address of one function.
     pub holders_known: bool,
 }
@@ -115,11 +118,13 @@ impl Snapshot {
         hand_over(&mut programs, facts)?;
         let mut ring = programs.take_events()?;
         let holders_known = take_inventory(&mut programs, facts, files)?;
-        let mut snapshot = Self { devices: Vec::new(), holders_known };
+        let mut snapshot = Self { holders_known, ..Self::default() };
+        let mut assembler = Assembler::new();
         let mut pointers: Vec<u64> = Vec::new();
         let mut holders: Vec<(u64, Holder)> = Vec::new();
         while let Some(item) = ring.next() {
             let Ok(record) = Record::decode(&item) else { continue };
+            assembler.push(&record).iter().for_each(|event| snapshot.model.apply(event));
             match &record.body {
                 Body::Device(body) => {
                     pointers.push(record.header.device);
