@@ -79,17 +79,26 @@ pub(super) fn hand_over(programs: &mut Programs, facts: &KernelFacts) -> Result<
     Ok(())
 }
 
+/// Whether an inventory tells who holds the devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holders {
+    Told,
+    LeftOut,
+}
+
 /// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. Returns
 /// whether holders can be told at all.
 pub(super) fn take_inventory(
     programs: &mut Programs,
     facts: &KernelFacts,
     files: &KernelFiles,
+    holders: Holders,
 ) -> Result<bool, LoadError> {
     let folders = open_folders(files);
     let borrowed: Vec<_> = folders.iter().map(File::as_fd).collect();
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
-    let device_ioctl = ioctl.and_then(|function| function.address).unwrap_or(0);
+    let address = ioctl.and_then(|function| function.address);
+    let device_ioctl = address.filter(|_| holders == Holders::Told).unwrap_or(0);
     programs.take_inventory(Search { device_ioctl }, &borrowed)?;
     Ok(device_ioctl != 0)
 }
@@ -117,7 +126,7 @@ impl Snapshot {
         let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
         hand_over(&mut programs, facts)?;
         let mut ring = programs.take_events()?;
-        let holders_known = take_inventory(&mut programs, facts, files)?;
+        let holders_known = take_inventory(&mut programs, facts, files, Holders::Told)?;
         let mut snapshot = Self { holders_known, ..Self::default() };
         let mut assembler = Assembler::new();
         let mut pointers: Vec<u64> = Vec::new();
