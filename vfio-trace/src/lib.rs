@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod event;
+pub mod fs;
 pub mod kernel;
 pub mod model;
 pub mod probe;
