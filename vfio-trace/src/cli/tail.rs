@@ -117,12 +117,12 @@ fn clock(id: ClockId) -> u64 {
         .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-fn mono_ns() -> u64 {
+pub(super) fn mono_ns() -> u64 {
     clock(ClockId::Monotonic)
 }
 
 /// The pair of clocks, with the smallest of several gaps between the two readings.
-fn anchor() -> ClockAnchor {
+pub(super) fn anchor() -> ClockAnchor {
     let sample = || {
         let before = mono_ns();
         let real_ns = clock(ClockId::Realtime);
@@ -266,7 +266,7 @@ fn unwritable(error: serde_json::Error) -> CliError {
     CliError::failed("cannot write an event as JSON", error, "report this as a bug")
 }
 
-fn say_changes(changes: &Changes, verbose: bool) {
+pub(super) fn say_changes(changes: &Changes, verbose: bool) {
     let Changes { attached, detached, failed, denied: _ } = changes;
     if verbose && !attached.is_empty() {
         note(&format!("probing {}", attached.join(", ")));
