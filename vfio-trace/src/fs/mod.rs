@@ -18,3 +18,6 @@ pub use self::{
     timeline::{About, Losses, TIMELINE_SCHEMA},
     world::World,
 };
+
+#[cfg(test)]
+mod tests;
