@@ -31,7 +31,7 @@ use crate::{
 pub(super) const GUARD_VERB: &str = "mount-guard";
 
 /// How long somebody who looks waits for the world to be brought up to date. What is known by then is shown.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long records are taken in for one who waits.
 const CATCH_UP: Duration = Duration::from_millis(100);

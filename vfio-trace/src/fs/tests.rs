@@ -116,6 +116,9 @@ fn devices_come_and_go() {
     let mut world = fed(world(100), &script);
     assert_eq!(names(&world, "vfio"), [""; 0]);
     assert_eq!(world.node(STATE), None);
+    let again = Script::new(0xd1).wait(5_000_000).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 1)));
+    let world = fed(world, &again);
+    assert_eq!(names(&world, "vfio"), [""; 0], "somebody still holds it, that is all");
     let mut world = fed(world, &Script::new(0xd1).wait(9_000_000).device(BDF, "mtty", 7).register(0));
     assert_eq!(names(&world, "vfio"), [BDF]);
     let now = timeline(&mut world);

@@ -58,6 +58,8 @@ pub struct World {
 #[derive(Debug)]
 struct Device {
     present: bool,
+    /// It was about to be taken from vfio, and has not come again since.
+    leaving: bool,
     /// Its state as read from the driver's memory, if nothing that concerns it has come since.
     reading: Option<MigState>,
     changed_ns: u64,
@@ -116,11 +118,24 @@ impl World {
 
     /// Takes in the next record.
     pub fn push(&mut self, record: &Record) {
+        let found = match &record.body {
+            Body::Device(body) if body.seen_by == Role::Inventory as u32 => Some(body),
+            _ => None,
+        };
+        if found.is_some_and(|body| self.is_leaving(body)) {
+            return;
+        }
         let events = self.assembler.push(record);
         self.apply(events);
-        if let Body::Device(body) = &record.body {
+        if let Some(body) = found {
             self.read(body, record.header.end_ns);
         }
+    }
+
+    /// Before 6.6 a device stays in sysfs while those who have it open let go of it, and then another look finds it
+    /// there; that does not make it a new one.
+    fn is_leaving(&self, body: &wire::Device) -> bool {
+        self.devices.get(text(&body.name).as_str()).is_some_and(|device| device.leaving)
     }
 
     /// Tells the time when no record does: see [`Assembler::expire`].
@@ -176,6 +191,9 @@ impl World {
                 Data::Device(_) => Some(true),
                 _ => None,
             };
+            if let Some(present) = presence {
+                device.leaving = !present;
+            }
             device.timeline.push(event);
             if let Some(present) = presence.filter(|present| *present != device.present) {
                 device.present = present;
@@ -189,7 +207,7 @@ impl World {
     fn read(&mut self, body: &wire::Device, now_ns: u64) {
         let known = |bit: u32| body.known & bit != 0;
         let name = text(&body.name);
-        if body.seen_by != Role::Inventory as u32 || !known(device_known::NAME) || !tree::is_name(&name) {
+        if !known(device_known::NAME) || !tree::is_name(&name) {
             return;
         }
         let before = self.report(&name).state;
@@ -206,7 +224,7 @@ impl World {
         self.devices.entry(name.into()).or_insert_with(|| {
             self.changed_ns = self.changed_ns.max(now_ns);
             let timeline = Timeline::new(self.keep, self.began_ns);
-            Device { present: true, reading: None, changed_ns: now_ns, timeline }
+            Device { present: true, leaving: false, reading: None, changed_ns: now_ns, timeline }
         })
     }
 

@@ -6,6 +6,7 @@ mod compat;
 mod guest;
 mod harness;
 mod host;
+mod mount;
 mod oracle;
 mod scenarios;
 mod steps;
@@ -69,6 +70,7 @@ fn checks() -> Vec<Check> {
     checks.extend(behaviour::checks());
     checks.extend(compat::checks());
     checks.extend(oracle::checks());
+    checks.extend(mount::checks());
     checks
 }
 
