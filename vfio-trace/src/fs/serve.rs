@@ -152,6 +152,16 @@ impl Tree {
         lock(&self.handles).open.get(&handle.0).cloned()
     }
 
+    /// A file that is gone but open, as after unlink(2): fstat(2) does not say through which descriptor it asks.
+    fn last_seen(&self, ino: INodeNo) -> Option<FileAttr> {
+        let handles = lock(&self.handles);
+        let attrs = handles.open.iter().filter_map(|(number, open)| match open {
+            Open::File(_, attr) if attr.ino == ino => Some((number, attr)),
+            _ => None,
+        });
+        attrs.max_by_key(|(number, _)| *number).map(|(_, attr)| FileAttr { nlink: 0, ..*attr })
+    }
+
     fn drop_handle(&self, handle: FileHandle) {
         lock(&self.handles).open.remove(&handle.0);
     }
@@ -198,7 +208,8 @@ impl Filesystem for Tree {
         if let Some(Open::File(_, attr)) = fh.and_then(|fh| self.kept(fh)) {
             return reply.attr(&TTL, &attr);
         }
-        match self.path(ino).and_then(|path| self.look(&path)) {
+        let attr = self.path(ino).and_then(|path| self.look(&path));
+        match attr.or_else(|| self.last_seen(ino)) {
             Some(attr) => reply.attr(&TTL, &attr),
             None => reply.error(Errno::ENOENT),
         }

@@ -246,15 +246,15 @@ fn debugfs(series: &str) -> Result<Found> {
 /// A slow driver, a file that is open, what must be refused.
 fn live(lab: &Lab) -> Result<Found> {
     let script = r#"
-        up --events 5
+        up --verbose --events 5
         [ -z "$(ls $m/vfio)" ] || die devices without vfio
         modprobe quayside || exit 1
-        lab-step --json held --create quayside-full knob=delay_us:'RUNNING_P2P STOP 9000000' set=RUNNING_P2P sleep=9000 \
+        # Probes of a module that was just loaded take a moment.
+        until grep -q quay_shift mount.err; do kill -0 $pid || die no probes; sleep 0.1; done
+        lab-step --json held --create quayside-full knob=delay_us:'RUNNING_P2P STOP 9000000' set=RUNNING_P2P sleep=2000 \
             set=STOP sleep=90000 >step 2>&1 & step=$!
         f=$m/vfio/$first/migration/state
         held 3
-        # Probes of a module that was just loaded take a moment.
-        until [ -e $f ] && cat $f >/dev/null 2>&1; do kill -0 $step || die no file; sleep 0.1; done
         exec 7<$f 8<$m/vfio/$first/timeline.json
         held 4
         sleep 2
