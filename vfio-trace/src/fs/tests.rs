@@ -156,6 +156,11 @@ fn timelines_keep_the_last_events_and_say_so() {
     );
     assert_eq!((&all["dropped"], &all["lost"], &all["undecoded"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!((&all["since"], &all["since_mono_ns"]), (&ANCHOR.rfc3339(500).into(), &500.into()));
+    let schema: Value = serde_json::from_str(include_str!("../../../docs/schema/timeline-1.json")).unwrap();
+    let mut required: Vec<&str> =
+        schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    required.sort_unstable();
+    assert!(all.as_object().unwrap().keys().eq(&required), "the schema names every field");
     assert!(kinds(&all).iter().filter(|kind| **kind == "arc").count() == 4);
 
     let mut few = fed(world(3), &source());

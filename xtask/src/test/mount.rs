@@ -368,7 +368,7 @@ fn users(lab: &Lab) -> Result<Found> {
     let script = r#"
         modprobe quayside || exit 1
         echo $first >/sys/class/mdev_bus/quayside/mdev_supported_types/quayside-full/create || die create
-        as() { setpriv --reuid 1000 --regid 1000 --clear-groups "$@"; }
+        drop="setpriv --reuid 1000 --regid 1000 --clear-groups"; as() { $drop "$@"; }
         caps="--inh-caps +bpf,+perfmon,+syslog --ambient-caps +bpf,+perfmon,+syslog"
         f=$m/vfio/$first/migration/state
         up; code closed as ls $m/vfio; code own cat $f; kill $pid; wait $pid
@@ -383,7 +383,7 @@ fn users(lab: &Lab) -> Result<Found> {
         code helper as $caps env PATH=$(dirname $(command -v vfio-trace)) vfio-trace mount $mine
         code notmine as $caps vfio-trace mount $m
         code other as $caps vfio-trace mount --allow-other $mine
-        user() { : >mount.err; as $caps vfio-trace mount $mine 2>mount.err & pid=$!; serving; }
+        user() { : >mount.err; $drop $caps vfio-trace mount $mine 2>mount.err & pid=$!; serving; }
         user; code byuser as cat $mine/vfio/$first/migration/state; code byroot cat $mine/vfio/$first/migration/state
         kill $pid; wait $pid || die user: $?
         grep $mine /proc/mounts && die $mine is still mounted
