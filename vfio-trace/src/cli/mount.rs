@@ -127,14 +127,16 @@ impl Keeper {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a batch of what has arrived; true if there was something.
-    fn pump(&mut self) -> bool {
+    /// Takes in a batch of what has arrived; gives the time of the latest record, `None` if there was none.
+    fn pump(&mut self) -> Option<u64> {
         let records = self.live.take();
+        let mut latest = records.first().map(|_| 0);
         for bytes in &records {
             match Record::decode(bytes) {
                 Ok(record) => {
                     tail::say_changes(&self.live.follow(&record), self.verbose);
                     self.world().push(&record);
+                    latest = latest.max(Some(record.header.end_ns));
                 },
                 Err(error) => {
                     self.undecoded += 1;
@@ -144,13 +146,14 @@ impl Keeper {
                 },
             }
         }
-        !records.is_empty()
+        latest
     }
 
-    /// Takes in all that has arrived, unless it is too much for one who waits.
+    /// Takes in all that has happened until now. In a flood there is always more, and sometimes too much for one who
+    /// waits.
     fn catch_up(&mut self) {
-        let start = Instant::now();
-        while self.pump() && start.elapsed() < CATCH_UP {}
+        let (start, now_ns) = (Instant::now(), tail::mono_ns());
+        while self.pump().is_some_and(|latest| latest < now_ns) && start.elapsed() < CATCH_UP {}
     }
 
     /// Somebody is about to look: what they see must be how things are.
@@ -308,9 +311,9 @@ async fn attend(
             // One batch, then round again: a flood must not starve the other branches.
             ready = keeper.live.ready(), if !more => {
                 ready?;
-                more = keeper.pump();
+                more = keeper.pump().is_some();
             },
-            () = std::future::ready(()), if more => more = keeper.pump(),
+            () = std::future::ready(()), if more => more = keeper.pump().is_some(),
             Some(done) = asks.recv() => {
                 keeper.freshen();
                 // Who asked may have lost patience.
