@@ -291,7 +291,8 @@ fn live(lab: &Lab) -> Result<Found> {
         ensure!(text == format!("{state}\n"), "{file}: {text:?} instead of {state}");
     }
     let took: u64 = guest.file("took")?.trim().parse().context("took")?;
-    ensure!(took < 3000, "reading during a slow arc took {took} ms");
+    // The arc takes 9 s, and the script saw that it was not over.
+    ensure!(took < 7000, "reading during a slow arc took {took} ms");
     let arcs = |name: &str| -> Result<(u64, usize, usize)> {
         let document: Value = serde_json::from_str(&guest.file(name)?).with_context(|| name.to_owned())?;
         let events = document.get("events").and_then(Value::as_array).context("no events")?;
