@@ -79,7 +79,8 @@ fn visit(ctx: u64) -> Option<()> {
     if tgid == (bpf_get_current_pid_tgid() >> 32) as u32 {
         WATCHED.get_ptr(fd)?;
         let device = sysfs_device(layout, file)?;
-        device::seen(probe, Role::Inventory, &Call { device, ..Call::now() });
+        // Also if it is known: whoever looks again wants to know how it is now.
+        device::describe(probe, Role::Inventory, &Call { device, ..Call::now() });
         return Some(());
     }
     let f_op = read::pointer(layout, file, Field::FileOp);

@@ -3,8 +3,9 @@
 
 use super::error::CliError;
 use crate::{
-    driver::WANTED,
+    driver::{Interpreter, WANTED},
     kernel::{KernelFacts, KernelFiles, VfioDevice},
+    model::Model,
     source::{
         live::LiveError,
         snapshot::{DeviceFacts, Snapshot},
@@ -15,6 +16,10 @@ use crate::{
 pub(super) struct Devices {
     /// From sysfs, each with what the kernel's memory says of it.
     pub(super) all: Vec<(VfioDevice, Option<DeviceFacts>)>,
+    /// What the kernel's memory adds up to.
+    pub(super) model: Model,
+    /// What drivers' plug-ins make of it.
+    pub(super) drivers: Interpreter,
     /// Whether holders could be told.
     pub(super) holders_known: bool,
     /// Why the kernel's memory could not be read.
@@ -32,11 +37,13 @@ impl Devices {
             Err(error) => (Snapshot::default(), Some(error)),
         };
         let all = VfioDevice::all(files);
-        let all = all.into_iter().map(|device| {
+        let memory = |device: VfioDevice| {
             let memory = snapshot.device(&device.name).cloned();
             (device, memory)
-        });
-        Self { all: all.collect(), holders_known: snapshot.holders_known, blind, facts }
+        };
+        let all = all.into_iter().map(memory).collect();
+        let Snapshot { model, drivers, holders_known, .. } = snapshot;
+        Self { all, model, drivers, holders_known, blind, facts }
     }
 
     /// The one device that `text` means.

@@ -6,6 +6,7 @@ mod doctor;
 mod error;
 mod kernel_args;
 mod list;
+mod mount;
 mod output;
 mod parse;
 mod show;
@@ -32,6 +33,11 @@ enum Verb {
     Doctor(doctor::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
+    /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
+    Mount(mount::Args),
+    /// Unmounts when the `mount` that has started it ends.
+    #[command(name = mount::GUARD_VERB, hide = true)]
+    MountGuard(mount::GuardArgs),
     /// Show one view of a device, as the kernel's debugfs would print it.
     Show(show::Args),
     /// Show migration events as they happen.
@@ -52,6 +58,8 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::List(args) => list::main(&args),
+        Verb::Mount(args) => mount::main(args),
+        Verb::MountGuard(args) => mount::guard_main(&args),
         Verb::Show(args) => show::main(&args),
         Verb::Tail(args) => tail::main(args),
     };

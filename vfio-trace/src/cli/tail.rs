@@ -244,7 +244,7 @@ fn unwritable(error: serde_json::Error) -> CliError {
     CliError::failed("cannot write an event as JSON", error, "report this as a bug")
 }
 
-fn say_changes(changes: &Changes, verbose: bool) {
+pub(super) fn say_changes(changes: &Changes, verbose: bool) {
     let Changes { attached, detached, failed, denied: _ } = changes;
     if verbose && !attached.is_empty() {
         note(&format!("probing {}", attached.join(", ")));

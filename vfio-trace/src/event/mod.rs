@@ -15,6 +15,8 @@ mod sessions;
 mod state;
 mod types;
 
+pub(crate) use self::record::text;
+
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]

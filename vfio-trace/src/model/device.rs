@@ -13,6 +13,7 @@ pub(super) struct DeviceModel {
     pub(super) nr: u32,
     pub(super) name: Option<Arc<str>>,
     driver: Option<Arc<str>>,
+    migration: Option<bool>,
     flags: Option<MigFlags>,
     dirty_tracking: Option<bool>,
     gone: bool,
@@ -35,6 +36,7 @@ impl DeviceModel {
             nr: device.nr,
             name: device.name.clone(),
             driver: None,
+            migration: None,
             flags: None,
             dirty_tracking: None,
             gone: false,
@@ -59,6 +61,7 @@ impl DeviceModel {
         self.track.seen(event.start_ns);
         match &event.data {
             Data::Device(seen) => {
+                self.migration = seen.migration.or(self.migration);
                 self.flags = seen.migration_flags.or(self.flags);
                 self.dirty_tracking = seen.dirty_tracking.or(self.dirty_tracking);
                 match seen.state {
@@ -182,6 +185,7 @@ impl DeviceModel {
         DeviceReport {
             device: self.name.as_deref().map(str::to_owned),
             driver: self.driver.as_deref().map(str::to_owned),
+            migration: self.migration,
             migration_flags: self.flags,
             dirty_tracking: self.dirty_tracking,
             gone: self.gone,

@@ -46,6 +46,12 @@ impl Model {
         }
     }
 
+    /// The account of one device up to the last event.
+    pub fn device_report(&self, name: &str) -> Option<DeviceReport> {
+        let device = self.devices.iter().find(|device| device.name.as_deref() == Some(name))?;
+        Some(device.report(self.last_ns))
+    }
+
     /// A device by its name, which outlives the kernel's structure; one without a name by its number.
     fn device(&mut self, device: &DeviceRef) -> &mut DeviceModel {
         let known = self.devices.iter().position(|model| match &device.name {

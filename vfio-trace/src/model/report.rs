@@ -15,12 +15,14 @@ pub struct Report {
 }
 
 /// What was seen of one device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceReport {
     /// PCI address or mdev UUID; `None` if it never became known.
     pub device: Option<String>,
     /// Its driver.
     pub driver: Option<String>,
+    /// Whether it can migrate; `None` if that could not be read.
+    pub migration: Option<bool>,
     /// What its migration can do.
     pub migration_flags: Option<MigFlags>,
     /// Whether it tracks dirty pages itself.

@@ -14,7 +14,7 @@ use vfio_trace_common::role::Role;
 
 use super::{
     clock::mono_ns,
-    snapshot::{hand_over, take_inventory},
+    snapshot::{Holders, hand_over, take_inventory},
 };
 
 use crate::{
@@ -157,7 +157,13 @@ impl Live {
 
     /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
     pub fn take_inventory(&mut self) -> Result<(), LiveError> {
-        take_inventory(self.manager.programs_mut(), &self.facts, &self.files)?;
+        take_inventory(self.manager.programs_mut(), &self.facts, &self.files, Holders::Told)?;
+        Ok(())
+    }
+
+    /// Lets the kernel tell again how its devices are: a record for every device, none for those who hold them.
+    pub fn look_again(&mut self) -> Result<(), LiveError> {
+        take_inventory(self.manager.programs_mut(), &self.facts, &self.files, Holders::LeftOut)?;
         Ok(())
     }
 

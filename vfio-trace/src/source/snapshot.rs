@@ -17,8 +17,10 @@ use super::{
     live::{LiveError, allowed, capable},
 };
 use crate::{
-    event::{Body, CaptureNote, MigFlags, MigState, Note, Record, record_text as text},
+    driver::Interpreter,
+    event::{Assembler, Body, CaptureNote, MigFlags, MigState, Note, Record, record_text as text},
     kernel::{KernelFacts, KernelFiles, PluginFacts},
+    model::Model,
     probe::{LoadError, LoadOptions, Programs},
 };
 
@@ -56,14 +58,16 @@ pub struct DeviceFacts {
 }
 
 /// One moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Devices, in the order of sysfs.
     pub devices: Vec<DeviceFacts>,
+    /// The same as what it adds up to: what views are made from.
+    pub model: Model,
     /// Whether device fds of other processes could be recognised: that takes the address of one function.
     pub holders_known: bool,
-    /// What all this was read from, for those who want more of it.
-    pub records: Vec<Record>,
+    /// What drivers' plug-ins make of it.
+    pub drivers: Interpreter,
 }
 
 /// Tells the programs where everything is: the kernel's structures, and each driver's own. Gives what readers of the
@@ -105,20 +109,30 @@ fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<Note>) -> Capture
     captures
 }
 
+/// Whether an inventory tells who holds the devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holders {
+    Told,
+    LeftOut,
+}
+
 /// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. Returns
 /// whether holders can be told at all.
 pub(super) fn take_inventory(
     programs: &mut Programs,
     facts: &KernelFacts,
     files: &KernelFiles,
+    holders: Holders,
 ) -> Result<bool, LoadError> {
     let folders = open_folders(files);
     let borrowed: Vec<_> = folders.iter().map(File::as_fd).collect();
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
-    let device_ioctl = ioctl.and_then(|function| function.address).unwrap_or(0);
-    let captures = facts.plugins.iter().map(|plugin| plugin.captures.len()).max().unwrap_or(0);
-    let search = Search { device_ioctl, ..Search::default() };
-    programs.take_inventory(search, captures.min(CAPTURES) as u32, &borrowed)?;
+    let address = ioctl.and_then(|function| function.address);
+    let device_ioctl = address.filter(|_| holders == Holders::Told).unwrap_or(0);
+    // Copies of drivers' structures are made at the first look; later ones come with what happens to them.
+    let captures = facts.plugins.iter().map(|plugin| plugin.captures.len().min(CAPTURES)).max();
+    let captures = captures.filter(|_| holders == Holders::Told).unwrap_or(0) as u32;
+    programs.take_inventory(Search { device_ioctl, ..Search::default() }, captures, &borrowed)?;
     Ok(device_ioctl != 0)
 }
 
@@ -138,14 +152,19 @@ impl Snapshot {
         let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
         let notes = hand_over(&mut programs, facts)?;
         let mut ring = programs.take_events()?;
-        let holders_known = take_inventory(&mut programs, facts, files)?;
+        let holders_known = take_inventory(&mut programs, facts, files, Holders::Told)?;
+        let mut snapshot = Self { holders_known, ..Self::default() };
+        let mut assembler = Assembler::new();
         let now_ns = mono_ns();
-        let notes = notes.iter().filter_map(|note| Record::decode(&note.record(now_ns)?).ok());
-        let mut snapshot = Self { devices: Vec::new(), holders_known, records: notes.collect() };
+        for note in notes.iter().filter_map(|note| Record::decode(&note.record(now_ns)?).ok()) {
+            assembler.push(&note);
+        }
         let mut pointers: Vec<u64> = Vec::new();
         let mut holders: Vec<(u64, Holder)> = Vec::new();
         while let Some(item) = ring.next() {
             let Ok(record) = Record::decode(&item) else { continue };
+            let events = snapshot.drivers.apply(assembler.push(&record));
+            events.iter().for_each(|event| snapshot.model.apply(event));
             match &record.body {
                 Body::Device(body) => {
                     pointers.push(record.header.device);
@@ -158,7 +177,6 @@ impl Snapshot {
                 },
                 _ => {},
             }
-            snapshot.records.push(record);
         }
         for (pointer, holder) in holders {
             let at = pointers.iter().position(|other| *other == pointer);

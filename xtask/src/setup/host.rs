@@ -19,6 +19,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
     ("setpriv", "util-linux"),
+    ("fusermount3", "fuse3"),
 ];
 
 /// QEMU 9.1 is the first with `migration-events`; older ones (before 8) speak the old VFIO protocol.

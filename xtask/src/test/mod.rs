@@ -7,6 +7,7 @@ mod guest;
 mod harness;
 mod hisi;
 mod host;
+mod mount;
 mod oracle;
 mod scenarios;
 mod steps;
@@ -71,6 +72,7 @@ fn checks() -> Vec<Check> {
     checks.extend(compat::checks());
     checks.extend(oracle::checks());
     checks.extend(hisi::checks());
+    checks.extend(mount::checks());
     checks
 }
 

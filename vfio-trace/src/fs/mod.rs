@@ -1,0 +1,23 @@
+//! The views as a read-only file system with debugfs' layout, and everything that mounting one takes.
+
+mod dir;
+mod guard;
+mod inodes;
+mod mount;
+mod mounts;
+mod serve;
+mod timeline;
+mod tree;
+mod world;
+
+pub use self::{
+    dir::{DirError, Target},
+    guard::{Guard, GuardError, guard},
+    mount::{MountError, Mounted, check_device, mount},
+    serve::{Freshen, Serving, serve},
+    timeline::{About, Losses, TIMELINE_SCHEMA},
+    world::World,
+};
+
+#[cfg(test)]
+mod tests;

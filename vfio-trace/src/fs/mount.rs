@@ -1,0 +1,191 @@
+//! Mounting and unmounting: by the system calls, or where only root may use those, by fusermount3.
+
+use std::{
+    ffi::CString,
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::{Errno, FdFlags, IoSliceMut, fcntl_setfd},
+    mount::{MountFlags, UnmountFlags},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+};
+use thiserror::Error;
+
+use super::mounts;
+
+/// Type of our mounts in /proc/mounts.
+pub(super) const FS_TYPE: &str = "fuse.vfio-trace";
+const SOURCE: &str = "vfio-trace";
+const DEVICE: &str = "/dev/fuse";
+const HELPER: &str = "fusermount3";
+
+/// Nothing was mounted.
+#[derive(Debug, Error)]
+pub enum MountError {
+    /// There is no FUSE.
+    #[error("this kernel offers no FUSE: {DEVICE}: {0}")]
+    NoFuse(io::Error),
+    /// `/dev/fuse` may not be opened.
+    #[error("{DEVICE}: {0}")]
+    Device(io::Error),
+    /// mount(2) is for root, and there is no fusermount3.
+    #[error("mount(2) needs CAP_SYS_ADMIN, and {HELPER} is not installed")]
+    Root,
+    /// fusermount3 did not do it.
+    #[error("mount(2) needs CAP_SYS_ADMIN, and {HELPER} says: {0}")]
+    Helper(String),
+    /// Anything else.
+    #[error("{call}: {why}")]
+    Failed {
+        /// What failed.
+        call: &'static str,
+        /// How.
+        why: io::Error,
+    },
+}
+
+/// A mount that nobody serves yet.
+#[derive(Debug)]
+pub struct Mounted {
+    /// Where the kernel's requests come from.
+    pub fuse: OwnedFd,
+    /// Number of its device, `major:minor`.
+    pub device: String,
+}
+
+/// Whether there is a `/dev/fuse` for this process.
+///
+/// # Errors
+///
+/// [`MountError`] if not.
+pub fn check_device() -> Result<(), MountError> {
+    open_device().map(drop)
+}
+
+fn open_device() -> Result<OwnedFd, MountError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::ACCESS | Errno::PERM => MountError::Device(errno.into()),
+        _ => MountError::NoFuse(errno.into()),
+    })
+}
+
+/// Mounts on a directory, read-only. Until somebody serves it, whoever looks into the directory waits.
+///
+/// # Errors
+///
+/// [`MountError`]; then nothing is mounted.
+pub fn mount(dir: &Path, allow_other: bool) -> Result<Mounted, MountError> {
+    let fuse = match by_system_call(dir, allow_other) {
+        Ok(fuse) => fuse,
+        Err(MountError::Root) => by_helper(dir, allow_other)?,
+        Err(error) => return Err(error),
+    };
+    let failed = |why| MountError::Failed { call: "/proc/self/mountinfo", why };
+    let entry = mounts::at(dir).map_err(failed)?.filter(|entry| entry.kind == FS_TYPE);
+    // Without a number it cannot be told from what others may mount there: better none than one that stays. Closing
+    // the last descriptor of its device makes it a dead one, for the guard to find.
+    let entry = entry.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    Ok(Mounted { fuse, device: entry.device })
+}
+
+fn by_system_call(dir: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+    let fuse = open_device()?;
+    let other = if allow_other { ",allow_other" } else { "" };
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    // The kernel checks permissions itself: modes say that everybody may read and nobody write.
+    let options = format!(
+        "fd={},rootmode=40000,user_id={user},group_id={group},default_permissions{other}",
+        fuse.as_raw_fd()
+    );
+    let options = CString::new(options).unwrap_or_default();
+    let flags = MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC
+        | MountFlags::NOATIME;
+    match rustix::mount::mount(SOURCE, dir, FS_TYPE, flags, options.as_c_str()) {
+        Ok(()) => Ok(fuse),
+        Err(Errno::PERM) => Err(MountError::Root),
+        Err(errno @ Errno::NODEV) => Err(MountError::NoFuse(errno.into())),
+        Err(errno) => Err(MountError::Failed { call: "mount", why: errno.into() }),
+    }
+}
+
+/// fusermount3 opens `/dev/fuse`, mounts, and sends the descriptor back through the socket named in `_FUSE_COMMFD`.
+fn by_helper(dir: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+    let failed = |call| move |why: io::Error| MountError::Failed { call, why };
+    let (ours, theirs) = UnixStream::pair().map_err(failed("socketpair"))?;
+    // The only child started meanwhile is the one that is to have it.
+    fcntl_setfd(&theirs, FdFlags::empty()).map_err(|errno| failed("fcntl")(errno.into()))?;
+    let mut options =
+        format!("ro,nosuid,nodev,noexec,noatime,fsname={SOURCE},subtype={SOURCE},default_permissions");
+    if allow_other {
+        options.push_str(",allow_other");
+    }
+    let child = Command::new(HELPER)
+        .args(["-o", &options, "--"])
+        .arg(dir)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    drop(theirs);
+    let child = match child {
+        Ok(child) => child,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(MountError::Root),
+        Err(why) => return Err(failed(HELPER)(why)),
+    };
+    let fuse = receive(&ours).map_err(failed("recvmsg"))?;
+    let output = child.wait_with_output().map_err(failed(HELPER))?;
+    fuse.ok_or_else(|| MountError::Helper(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// The descriptor that comes with a message; `None` if the other side went away without one.
+fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    loop {
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {},
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok(descriptor)
+}
+
+/// Takes a mount away at once; who still has something of it open keeps that, dead. The top one, if there are several.
+pub(super) fn unmount(point: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::PERM) => unmount_by_helper(point),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn unmount_by_helper(point: &Path) -> io::Result<()> {
+    let output = Command::new(HELPER).args(["-u", "-q", "-z", "--"]).arg(point).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Err(io::ErrorKind::PermissionDenied.into()),
+        Err(why) => Err(why),
+    }
+}

@@ -1,0 +1,290 @@
+//! Answers the kernel's FUSE requests from the world. Nothing is cached by the kernel: every look is at the present.
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fmt, io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use fuser::{
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
+    Session, SessionACL,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    inodes::Inodes,
+    tree::{self, Kind},
+    world::{Node, World},
+};
+
+/// Names and attributes are asked for anew each time.
+const TTL: Duration = Duration::ZERO;
+
+/// Brings the world up to date before somebody looks at it. A recording's never changes.
+pub trait Freshen: Send + Sync + 'static {
+    /// Returns when it is done, or cannot be done in a moment.
+    fn freshen(&self);
+}
+
+/// What an open file or folder keeps: it stays as it was when it was opened.
+#[derive(Clone)]
+enum Open {
+    File(Arc<[u8]>, FileAttr),
+    Folder(Arc<[(u64, FileType, String)]>),
+}
+
+#[derive(Default)]
+struct Handles {
+    open: HashMap<u64, Open>,
+    next: u64,
+}
+
+struct Tree {
+    world: Arc<Mutex<World>>,
+    fresh: Box<dyn Freshen>,
+    inodes: Mutex<Inodes>,
+    handles: Mutex<Handles>,
+    uid: u32,
+    gid: u32,
+}
+
+/// A session in a thread of its own.
+pub struct Serving {
+    /// Tells when it has ended, which is when it was unmounted.
+    pub ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Serving")
+    }
+}
+
+/// Answers what comes from `device`, the `/dev/fuse` of a mount, in a thread of its own.
+///
+/// # Errors
+///
+/// If the kernel speaks a FUSE that is not understood, or there can be no thread.
+pub fn serve(
+    device: OwnedFd,
+    allow_other: bool,
+    world: Arc<Mutex<World>>,
+    fresh: Box<dyn Freshen>,
+) -> io::Result<Serving> {
+    let tree = Tree {
+        world,
+        fresh,
+        inodes: Mutex::new(Inodes::new()),
+        handles: Mutex::default(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+    };
+    let acl = if allow_other { SessionACL::All } else { SessionACL::Owner };
+    let session = Session::from_fd(tree, device, acl, Config::default())?;
+    let (tell, ended) = oneshot::channel();
+    thread::Builder::new().name("fuse".to_owned()).spawn(move || {
+        // Nobody may be left to hear it.
+        drop(tell.send(session.run()));
+    })?;
+    Ok(Serving { ended })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Folder => FileType::Directory,
+        Kind::File => FileType::RegularFile,
+    }
+}
+
+impl Tree {
+    fn path(&self, ino: INodeNo) -> Option<Arc<str>> {
+        lock(&self.inodes).path(ino.0)
+    }
+
+    fn attr(&self, world: &World, path: &str, node: Node) -> FileAttr {
+        let changed = world.wall(node.changed_ns);
+        FileAttr {
+            ino: INodeNo(lock(&self.inodes).number(path)),
+            size: node.size,
+            blocks: node.size.div_ceil(512),
+            atime: changed,
+            mtime: changed,
+            ctime: changed,
+            crtime: changed,
+            kind: file_type(node.kind),
+            perm: if node.kind == Kind::Folder { 0o555 } else { 0o444 },
+            nlink: node.links,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+
+    /// What a path stands for now.
+    fn look(&self, path: &str) -> Option<FileAttr> {
+        self.fresh.freshen();
+        let mut world = lock(&self.world);
+        let node = world.node(path)?;
+        Some(self.attr(&world, path, node))
+    }
+
+    fn keep(&self, open: Open) -> FileHandle {
+        let mut handles = lock(&self.handles);
+        handles.next += 1;
+        let number = handles.next;
+        handles.open.insert(number, open);
+        FileHandle(number)
+    }
+
+    fn kept(&self, handle: FileHandle) -> Option<Open> {
+        lock(&self.handles).open.get(&handle.0).cloned()
+    }
+
+    /// A file that is gone but open, as after unlink(2): fstat(2) does not say through which descriptor it asks.
+    fn last_seen(&self, ino: INodeNo) -> Option<FileAttr> {
+        let handles = lock(&self.handles);
+        let attrs = handles.open.iter().filter_map(|(number, open)| match open {
+            Open::File(_, attr) if attr.ino == ino => Some((number, attr)),
+            _ => None,
+        });
+        attrs.max_by_key(|(number, _)| *number).map(|(_, attr)| FileAttr { nlink: 0, ..*attr })
+    }
+
+    fn drop_handle(&self, handle: FileHandle) {
+        lock(&self.handles).open.remove(&handle.0);
+    }
+
+    fn open_file(&self, path: &str) -> Result<Open, Errno> {
+        self.fresh.freshen();
+        let mut world = lock(&self.world);
+        let content = world.content(path).ok_or(Errno::ENOENT)?;
+        // debugfs' own file gives an error where the driver cannot tell.
+        let content = content.ok_or(Errno::ENODATA)?;
+        let node = world.node(path).ok_or(Errno::ENOENT)?;
+        let attr = self.attr(&world, path, Node { size: content.len() as u64, ..node });
+        Ok(Open::File(content, attr))
+    }
+
+    fn open_folder(&self, path: &str) -> Result<Open, Errno> {
+        self.fresh.freshen();
+        let world = lock(&self.world);
+        let names = world.list(path).ok_or(Errno::ENOENT)?;
+        let mut inodes = lock(&self.inodes);
+        let dots = [(path, "."), (tree::parent(path), "..")];
+        let mut entries: Vec<_> = dots
+            .map(|(path, name)| (inodes.number(path), FileType::Directory, name.to_owned()))
+            .into_iter()
+            .collect();
+        entries.extend(names.into_iter().map(|(name, kind)| {
+            let number = inodes.number(&tree::join(path, &name));
+            (number, file_type(kind), name)
+        }));
+        Ok(Open::Folder(entries.into()))
+    }
+}
+
+impl Filesystem for Tree {
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let path = self.path(parent).zip(name.to_str()).map(|(folder, name)| tree::join(&folder, name));
+        match path.and_then(|path| self.look(&path)) {
+            Some(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(Open::File(_, attr)) = fh.and_then(|fh| self.kept(fh)) {
+            return reply.attr(&TTL, &attr);
+        }
+        let attr = self.path(ino).and_then(|path| self.look(&path));
+        match attr.or_else(|| self.last_seen(ino)) {
+            Some(attr) => reply.attr(&TTL, &attr),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        // The mount is read-only already; somebody may have remounted it.
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EROFS);
+        }
+        match self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_file(&path)) {
+            // Past the page cache, which all openers of a file share.
+            Ok(open) => reply.opened(self.keep(open), FopenFlags::FOPEN_DIRECT_IO),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Some(Open::File(content, _)) = self.kept(fh) else { return reply.error(Errno::EBADF) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let end = start.saturating_add(size as usize).min(content.len());
+        reply.data(content.get(start..end).unwrap_or_default());
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.drop_handle(fh);
+        reply.ok();
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_folder(&path)) {
+            Ok(open) => reply.opened(self.keep(open), FopenFlags::empty()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let Some(Open::Folder(entries)) = self.kept(fh) else { return reply.error(Errno::EBADF) };
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        for ((number, kind, name), next) in entries.iter().zip(1..).skip(skip) {
+            if reply.add(INodeNo(*number), next, *kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.drop_handle(fh);
+        reply.ok();
+    }
+}

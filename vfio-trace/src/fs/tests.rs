@@ -1,0 +1,202 @@
+//! The tree, from scripted records: what is where, how big, since when.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use vfio_trace_common::role::Role;
+
+use super::{
+    About, Losses, TIMELINE_SCHEMA, World,
+    tree::{self, Kind, Place},
+};
+use crate::event::fixture::*;
+
+const STATE: &str = "vfio/0000:75:00.1/migration/state";
+const FEATURES: &str = "vfio/0000:75:00.1/migration/features";
+const TIMELINE: &str = "vfio/0000:75:00.1/timeline.json";
+
+fn world(keep: usize) -> World {
+    let about = About { kernel: "6.12.0".to_owned(), host: Some("here".to_owned()), clock: ANCHOR };
+    World::new(about, keep, 500)
+}
+
+fn fed(world: World, script: &Script) -> World {
+    let mut world = world;
+    script.records().iter().for_each(|record| world.push(record));
+    world
+}
+
+fn names(world: &World, path: &str) -> Vec<String> {
+    world.list(path).unwrap_or_else(|| panic!("no folder {path}")).into_iter().map(|(name, _)| name).collect()
+}
+
+fn text(world: &mut World, path: &str) -> Option<String> {
+    let content = world.content(path).unwrap_or_else(|| panic!("no file {path}"));
+    let text = content.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    let size = text.as_ref().map_or(0, String::len) as u64;
+    assert_eq!(world.node(path).unwrap().size, size, "the size of {path}");
+    text
+}
+
+fn timeline(world: &mut World) -> Value {
+    serde_json::from_str(&text(world, TIMELINE).unwrap()).unwrap()
+}
+
+fn kinds(timeline: &Value) -> Vec<&str> {
+    timeline["events"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect()
+}
+
+fn start() -> Script {
+    Script::new(0xd1).device(BDF, "mtty", 7)
+}
+
+#[test]
+fn the_layout_is_that_of_debugfs() {
+    let script = start().on(0xd2).device(UUID, "quayside", 0);
+    let mut world = fed(world(10), &script);
+    assert_eq!(names(&world, ""), ["vfio"]);
+    assert_eq!(names(&world, "vfio"), [BDF, UUID]);
+    assert_eq!(names(&world, "vfio/0000:75:00.1"), ["migration", "timeline.json"]);
+    assert_eq!(names(&world, "vfio/0000:75:00.1/migration"), ["features", "state"]);
+    assert_eq!(names(&world, &format!("vfio/{UUID}")), ["timeline.json"], "no migration, no folder of it");
+    for (path, links) in [("", 3), ("vfio", 4), ("vfio/0000:75:00.1", 3), ("vfio/0000:75:00.1/migration", 2)]
+    {
+        let node = world.node(path).unwrap();
+        assert_eq!((node.kind, node.links, node.size), (Kind::Folder, links, 0), "{path}");
+    }
+    assert_eq!(world.node(STATE).map(|node| (node.kind, node.links)), Some((Kind::File, 1)));
+    for path in
+        ["x", "vfi", "vfio/x", "vfio/0000:75:00.1/x", "vfio/0000:75:00.1/migration/state/x", "vfio/", "/"]
+    {
+        assert_eq!(world.node(path), None, "{path}");
+        assert!(world.content(path).is_none() && world.list(path).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn files_follow_the_device() {
+    let mut world = fed(world(100), &start());
+    assert_eq!(text(&mut world, STATE), None, "nothing has told it yet");
+    assert_eq!(text(&mut world, FEATURES).unwrap(), "stop-copy\np2p\npre-copy\ndirty-tracking\n");
+    let arcs = start().wait(5_000_000).set(&[RUNNING, PRE_COPY], 0, -1);
+    let before = world.node(STATE).unwrap().changed_ns;
+    let mut world = fed(world, &arcs);
+    assert_eq!(text(&mut world, STATE).unwrap(), "PRE_COPY\n");
+    assert!(world.node(STATE).unwrap().changed_ns > before + 5_000_000);
+}
+
+#[test]
+fn within_a_request_the_state_is_the_last_arcs() {
+    // RUNNING -> RUNNING_P2P is over, RUNNING_P2P -> STOP has begun.
+    let script = start().next(RUNNING, STOP, RUNNING_P2P, 0).wait(100).next(RUNNING_P2P, STOP, STOP, 0);
+    assert_eq!(text(&mut fed(world(9), &script), STATE).unwrap(), "RUNNING_P2P\n");
+}
+
+#[test]
+fn what_memory_says_counts_until_something_happens() {
+    let failed = start().set(&[RUNNING, RUNNING_P2P], 0, -1).walk(&[RUNNING_P2P, STOP], -5, 0).wait(1_000);
+    let mut world = fed(world(100), &failed);
+    world.expire(failed.now + 1_000_000_000);
+    assert_eq!(text(&mut world, STATE), None, "a failed arc may have left it anywhere");
+    assert!(world.take_stale() && !world.take_stale());
+    let seen = |script: Script| script.device_in(BDF, "mtty", 7, Role::Inventory, Some((RUNNING_P2P, 1)));
+    let later = seen(Script::new(0xd1).wait(failed.now + 2_000_000_000));
+    let mut world = fed(world, &later);
+    assert_eq!(text(&mut world, STATE).unwrap(), "RUNNING_P2P\n");
+    assert_eq!(world.node(STATE).unwrap().changed_ns, later.now, "that is news");
+    let then = Script::new(0xd1).wait(later.now).set(&[RUNNING_P2P, STOP], 0, -1).close(1);
+    let mut world = fed(world, &then);
+    assert_eq!(text(&mut world, STATE).unwrap(), "STOP\n");
+    assert!(world.take_stale(), "the driver may do something at the last close");
+}
+
+#[test]
+fn devices_come_and_go() {
+    let script = start().register(0).wait(1_000_000).unregister();
+    let mut world = fed(world(100), &script);
+    assert_eq!(names(&world, "vfio"), [""; 0]);
+    assert_eq!(world.node(STATE), None);
+    let again = Script::new(0xd1).wait(5_000_000).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 1)));
+    let world = fed(world, &again);
+    assert_eq!(names(&world, "vfio"), [""; 0], "somebody still holds it, that is all");
+    let mut world = fed(world, &Script::new(0xd1).wait(9_000_000).device(BDF, "mtty", 7).register(0));
+    assert_eq!(names(&world, "vfio"), [BDF]);
+    let now = timeline(&mut world);
+    assert_eq!(
+        kinds(&now),
+        ["device", "register", "unregister", "device", "register"],
+        "one name, one timeline"
+    );
+
+    // Sysfs knows better, and knows of devices that no record tells of.
+    let exist = |world: &mut World, names: &[&str], now| {
+        world.exist(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
+    };
+    exist(&mut world, &[UUID, "..", "a/b"], 20_000_000);
+    assert_eq!(names(&world, "vfio"), [UUID]);
+    assert_eq!(world.node("vfio").unwrap().changed_ns, 20_000_000);
+    let state = format!("vfio/{UUID}/migration/state");
+    assert_eq!(text(&mut world, &state), None, "whether it can migrate is not known either");
+    exist(&mut world, &[UUID, BDF], 30_000_000);
+    assert_eq!(world.node(TIMELINE).unwrap().changed_ns, 30_000_000);
+    exist(&mut world, &[UUID, BDF], 40_000_000);
+    assert_eq!(world.node("vfio").unwrap().changed_ns, 30_000_000, "nothing has changed");
+}
+
+#[test]
+fn timelines_keep_the_last_events_and_say_so() {
+    let mut some = fed(world(1000), &source());
+    let path = format!("vfio/{UUID}/timeline.json");
+    let all: Value = serde_json::from_str(&text(&mut some, &path).unwrap()).unwrap();
+    let events = all["events"].as_array().unwrap();
+    assert_eq!(all["schema"], TIMELINE_SCHEMA);
+    assert_eq!(
+        (&all["device"], &all["driver"], &all["kernel"], &all["host"]),
+        (&UUID.into(), &"mtty".into(), &"6.12.0".into(), &"here".into())
+    );
+    assert_eq!((&all["dropped"], &all["lost"], &all["undecoded"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!((&all["since"], &all["since_mono_ns"]), (&ANCHOR.rfc3339(500).into(), &500.into()));
+    let schema: Value = serde_json::from_str(include_str!("../../../docs/schema/timeline-1.json")).unwrap();
+    let mut required: Vec<&str> =
+        schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    required.sort_unstable();
+    assert!(all.as_object().unwrap().keys().eq(&required), "the schema names every field");
+    assert!(kinds(&all).iter().filter(|kind| **kind == "arc").count() == 4);
+
+    let mut few = fed(world(3), &source());
+    few.lose(Losses { lost: 7, undecoded: 1 });
+    let last: Value = serde_json::from_str(&text(&mut few, &path).unwrap()).unwrap();
+    assert_eq!(last["events"].as_array().unwrap()[..], events[events.len() - 3..]);
+    assert_eq!(last["dropped"], events.len() - 3);
+    assert_eq!((&last["lost"], &last["undecoded"]), (&7.into(), &1.into()));
+    assert_eq!(text(&mut few, &path).unwrap().lines().count(), 3 + 2, "one line per event");
+}
+
+#[test]
+fn new_names_without_end_do_not_fill_the_memory() {
+    let mut world = world(10);
+    for n in 1..=300u64 {
+        let name = format!("0000:75:00.{n}");
+        let script = Script::new(n).wait(n * 1_000).device(&name, "mtty", 7).unregister();
+        world = fed(world, &script);
+    }
+    assert_eq!(names(&world, "vfio"), [""; 0]);
+    assert!(format!("{world:?}").matches("Timeline {").count() <= 64);
+}
+
+#[test]
+fn paths_are_taken_apart() {
+    assert_eq!(Place::of(""), Some(Place::Root));
+    assert_eq!(Place::of("vfio"), Some(Place::Vfio));
+    assert_eq!(Place::of("vfio/a"), Some(Place::Device("a", "")));
+    assert_eq!(Place::of("vfio/a/b/c"), Some(Place::Device("a", "b/c")));
+    assert_eq!((Place::of("vfiox"), Place::of("other")), (None, None));
+    assert_eq!((tree::parent("vfio/a"), tree::parent("vfio"), tree::parent("")), ("vfio", "", ""));
+    assert_eq!((tree::join("", "vfio"), tree::join("vfio", "a")), ("vfio".to_owned(), "vfio/a".to_owned()));
+    let files = ["m/state", "m/acc/attr", "m/acc/data", "t"].map(str::to_owned);
+    let list = |inner: &str| tree::children(&files, inner).map(|names| names.into_iter().collect::<Vec<_>>());
+    assert_eq!(list("").unwrap(), [("m", Kind::Folder), ("t", Kind::File)]);
+    assert_eq!(list("m").unwrap(), [("acc", Kind::Folder), ("state", Kind::File)]);
+    assert_eq!(list("m/acc").unwrap(), [("attr", Kind::File), ("data", Kind::File)]);
+    assert_eq!((list("t"), list("m/a"), list("m/state")), (None, None, None));
+}

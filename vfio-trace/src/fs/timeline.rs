@@ -1,0 +1,112 @@
+//! `timeline.json`: the last events of one device as one JSON document; docs/mount.md describes it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use serde::Serialize;
+
+use crate::event::{ClockAnchor, Event, event_line};
+
+/// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
+pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
+
+/// Where the events come from: the same for all devices.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Kernel release (`uname -r`).
+    pub kernel: String,
+    /// Host name.
+    pub host: Option<String>,
+    /// What wall times are computed from.
+    pub clock: ClockAnchor,
+}
+
+/// What got lost on the way here, of any device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Losses {
+    /// Records lost because the ring buffer was full.
+    pub lost: u64,
+    /// Records that could not be decoded.
+    pub undecoded: u64,
+}
+
+/// The events of one device, up to a number.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    events: VecDeque<Event>,
+    keep: usize,
+    since_ns: u64,
+    dropped: u64,
+    /// What was rendered last, and from what.
+    rendered: Option<(u64, Losses, Arc<[u8]>)>,
+}
+
+/// What comes before the events.
+#[derive(Serialize)]
+struct Head<'a> {
+    schema: &'static str,
+    version: &'static str,
+    kernel: &'a str,
+    host: Option<&'a str>,
+    device: &'a str,
+    driver: Option<&'a str>,
+    since: String,
+    since_mono_ns: u64,
+    dropped: u64,
+    #[serde(flatten)]
+    losses: Losses,
+}
+
+impl Timeline {
+    /// Keeps the last `keep` events since `since_ns` (CLOCK_MONOTONIC).
+    pub(super) const fn new(keep: usize, since_ns: u64) -> Self {
+        Self { events: VecDeque::new(), keep, since_ns, dropped: 0, rendered: None }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        while self.events.len() >= self.keep.max(1) {
+            self.events.pop_front();
+            self.dropped += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    /// The document. Made anew only if something has changed since the last time.
+    pub(super) fn document(
+        &mut self,
+        about: &About,
+        losses: Losses,
+        device: &str,
+        driver: Option<&str>,
+    ) -> serde_json::Result<Arc<[u8]>> {
+        let pushed = self.dropped + self.events.len() as u64;
+        if let Some((at, with, document)) = &self.rendered
+            && (*at, *with) == (pushed, losses)
+        {
+            return Ok(Arc::clone(document));
+        }
+        let head = Head {
+            schema: TIMELINE_SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: &about.kernel,
+            host: about.host.as_deref(),
+            device,
+            driver,
+            since: about.clock.rfc3339(self.since_ns),
+            since_mono_ns: self.since_ns,
+            dropped: self.dropped,
+            losses,
+        };
+        let mut text = serde_json::to_string(&head)?;
+        // One event per line, so that grep shows whole ones.
+        text.pop();
+        text.push_str(",\"events\":[");
+        for (number, event) in self.events.iter().enumerate() {
+            text.push_str(if number == 0 { "\n" } else { ",\n" });
+            text.push_str(&event_line(event, &about.clock)?);
+        }
+        text.push_str("\n]}\n");
+        let document: Arc<[u8]> = text.into_bytes().into();
+        self.rendered = Some((pushed, losses, Arc::clone(&document)));
+        Ok(document)
+    }
+}

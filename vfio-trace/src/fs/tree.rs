@@ -1,0 +1,67 @@
+//! Paths: what is in which folder. Everything follows from the list of a device's files.
+
+use std::collections::BTreeMap;
+
+/// Folder of all devices, as in debugfs.
+pub(super) const VFIO: &str = "vfio";
+/// What debugfs has of a device is below this.
+pub(super) const MIGRATION: &str = "migration";
+/// The file that debugfs does not have.
+pub(super) const TIMELINE: &str = "timeline.json";
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    File,
+}
+
+/// A path taken apart; the root is the empty path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    Root,
+    Vfio,
+    /// A device's folder, or the path of something in it.
+    Device(&'a str, &'a str),
+}
+
+impl<'a> Place<'a> {
+    /// `None` for a path that is none of ours, whatever devices there are.
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        let rest = match path.strip_prefix(VFIO) {
+            Some("") => return Some(Self::Vfio),
+            Some(rest) => rest.strip_prefix('/')?,
+            None => return path.is_empty().then_some(Self::Root),
+        };
+        let (device, inner) = rest.split_once('/').unwrap_or((rest, ""));
+        Some(Self::Device(device, inner))
+    }
+}
+
+/// A path's parent folder and its last name.
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// The path of a name in a folder.
+pub(super) fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// Whether the name of a device can be the name of a folder. The kernel's always can.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
+/// The names in the folder `inner` of a tree of files; `None` if there is no such folder. The top folder is always there.
+pub(super) fn children<'a>(files: &'a [String], inner: &str) -> Option<BTreeMap<&'a str, Kind>> {
+    let below = |file: &'a String| {
+        if inner.is_empty() { Some(file.as_str()) } else { file.strip_prefix(inner)?.strip_prefix('/') }
+    };
+    let names: BTreeMap<_, _> = files
+        .iter()
+        .filter_map(below)
+        .map(|rest| rest.split_once('/').map_or((rest, Kind::File), |(name, _)| (name, Kind::Folder)))
+        .collect();
+    (inner.is_empty() || !names.is_empty()).then_some(names)
+}

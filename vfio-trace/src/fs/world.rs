@@ -1,0 +1,349 @@
+//! What the tree shows: all devices, as records tell of them. Pure: time and the names in sysfs are the caller's, so
+//! records may as well come out of a recording.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use vfio_trace_common::{
+    role::Role,
+    wire::{self, device_known},
+};
+
+use super::{
+    timeline::{About, Losses, Timeline},
+    tree::{self, Kind, MIGRATION, Place, TIMELINE, VFIO},
+};
+use crate::{
+    driver::{Interpreter, Style},
+    event::{Assembler, Body, Data, Event, MigState, Record, text},
+    model::{DeviceReport, Model},
+    view::{self, DeviceFile, Look, Unknown},
+};
+
+/// Devices that are gone and whose events are kept, in case that they come again.
+const KEPT_GONE: usize = 64;
+
+/// A file's content, or that there is nothing to tell.
+pub(super) type Content = Option<Arc<[u8]>>;
+
+/// Something in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) kind: Kind,
+    /// Bytes of a file's content.
+    pub(super) size: u64,
+    /// Names that lead here: `.` and the `..` of subfolders count.
+    pub(super) links: u32,
+    /// When it changed last, CLOCK_MONOTONIC.
+    pub(super) changed_ns: u64,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub struct World {
+    assembler: Assembler,
+    interpreter: Interpreter,
+    annotate: bool,
+    model: Model,
+    about: About,
+    losses: Losses,
+    keep: usize,
+    began_ns: u64,
+    devices: BTreeMap<Arc<str>, Device>,
+    /// When a device came or went last.
+    changed_ns: u64,
+    stale: bool,
+}
+
+/// What there is of a device besides the model.
+#[derive(Debug)]
+struct Device {
+    present: bool,
+    /// It was about to be taken from vfio, and has not come again since.
+    leaving: bool,
+    /// Its state as read from the driver's memory, if nothing that concerns it has come since.
+    reading: Option<MigState>,
+    changed_ns: u64,
+    timeline: Timeline,
+}
+
+/// What an event does to what is known of the state.
+enum Bearing {
+    /// Nothing.
+    None,
+    /// The model knows from now on.
+    Told,
+    /// It may be any: only another look tells.
+    Open,
+}
+
+impl Bearing {
+    fn of(data: &Data) -> Self {
+        let told = match data {
+            Data::Arc(arc) => arc.outcome.is_ok(),
+            Data::SetState(request) => request.outcome.is_ok(),
+            Data::GetState(request) => request.state.is_some(),
+            Data::Reset(reset) => reset.state.is_some(),
+            Data::PciReset(reset) => reset.state.is_some(),
+            Data::Open(open) => open.state.is_some(),
+            Data::Desync(_) => true,
+            // Drivers do with the state what they like once nobody is left; and whether there is a device is open too.
+            Data::Close(_) | Data::Device(_) | Data::Register(_) | Data::Unregister {} => false,
+            Data::Held(_)
+            | Data::DataSize(_)
+            | Data::PrecopyInfo(_)
+            | Data::DataIoctl(_)
+            | Data::Read(_)
+            | Data::Write(_)
+            | Data::DataClose(_)
+            | Data::Feature(_)
+            | Data::Step(_)
+            | Data::Image(_)
+            | Data::Finding(_) => return Self::None,
+        };
+        if told { Self::Told } else { Self::Open }
+    }
+}
+
+impl World {
+    /// A world that has seen nothing. `keep`: events per device; `now_ns`: CLOCK_MONOTONIC, as of the records.
+    pub fn new(about: About, keep: usize, now_ns: u64) -> Self {
+        Self {
+            assembler: Assembler::new(),
+            interpreter: Interpreter::new(false),
+            annotate: false,
+            model: Model::new(),
+            about,
+            losses: Losses::default(),
+            keep,
+            began_ns: now_ns,
+            devices: BTreeMap::new(),
+            changed_ns: now_ns,
+            stale: false,
+        }
+    }
+
+    /// Lets drivers' files say where their data is from, on lines that begin with `#`.
+    #[must_use]
+    pub const fn annotated(mut self, annotate: bool) -> Self {
+        self.annotate = annotate;
+        self
+    }
+
+    /// Takes in the next record.
+    pub fn push(&mut self, record: &Record) {
+        let found = match &record.body {
+            Body::Device(body) if body.seen_by == Role::Inventory as u32 => Some(body),
+            _ => None,
+        };
+        if found.is_some_and(|body| self.is_leaving(body)) {
+            return;
+        }
+        let events = self.assembler.push(record);
+        self.apply(events);
+        if let Some(body) = found {
+            self.read(body, record.header.end_ns);
+        }
+    }
+
+    /// Before 6.6 a device stays in sysfs while those who have it open let go of it, and then another look finds it
+    /// there; that does not make it a new one.
+    fn is_leaving(&self, body: &wire::Device) -> bool {
+        self.devices.get(text(&body.name).as_str()).is_some_and(|device| device.leaving)
+    }
+
+    /// Tells the time when no record does: see [`Assembler::expire`].
+    pub fn expire(&mut self, now_ns: u64) {
+        let events = self.assembler.expire(now_ns);
+        self.apply(events);
+    }
+
+    /// Tells what got lost so far.
+    pub const fn lose(&mut self, losses: Losses) {
+        self.losses = losses;
+    }
+
+    /// Whether something has happened since the last call after which only another look at the kernel's memory, or at
+    /// sysfs, tells how things are.
+    pub fn take_stale(&mut self) -> bool {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// Tells which devices exist. Without it, records alone say that.
+    pub fn exist(&mut self, names: &BTreeSet<String>, now_ns: u64) {
+        for name in names.iter().filter(|name| tree::is_name(name)) {
+            let device = self.device(name, now_ns);
+            if !device.present {
+                (device.present, device.changed_ns) = (true, now_ns);
+                self.changed_ns = now_ns;
+            }
+        }
+        let gone =
+            self.devices.iter_mut().filter(|(name, device)| device.present && !names.contains(&***name));
+        for (_, device) in gone {
+            device.present = false;
+            (device.changed_ns, self.changed_ns) = (now_ns, now_ns);
+        }
+        self.forget();
+    }
+
+    fn apply(&mut self, events: Vec<Event>) {
+        for event in self.interpreter.apply(events) {
+            self.model.apply(&event);
+            let Some(name) = event.device_name().filter(|name| tree::is_name(name)) else { continue };
+            let bearing = Bearing::of(&event.data);
+            self.stale |= matches!(bearing, Bearing::Open);
+            let (name, end_ns) = (name.to_owned(), event.end_ns);
+            let device = self.device(&name, end_ns);
+            if !matches!(bearing, Bearing::None) {
+                device.reading = None;
+            }
+            device.changed_ns = device.changed_ns.max(end_ns);
+            let presence = match &event.data {
+                Data::Unregister {} => Some(false),
+                Data::Register(registered) => Some(registered.outcome.is_ok()),
+                Data::Device(_) => Some(true),
+                _ => None,
+            };
+            if let Some(present) = presence {
+                device.leaving = !present;
+            }
+            device.timeline.push(event);
+            if let Some(present) = presence.filter(|present| *present != device.present) {
+                device.present = present;
+                self.changed_ns = self.changed_ns.max(end_ns);
+                self.forget();
+            }
+        }
+    }
+
+    /// The inventory has read a device's state from the driver's memory: this is what `show` would say, too.
+    fn read(&mut self, body: &wire::Device, now_ns: u64) {
+        let known = |bit: u32| body.known & bit != 0;
+        let name = text(&body.name);
+        if !known(device_known::NAME) || !tree::is_name(&name) {
+            return;
+        }
+        let before = self.report(&name).state;
+        let reading = known(device_known::STATE).then_some(MigState(body.state));
+        let device = self.device(&name, now_ns);
+        device.reading = reading;
+        if reading.is_some_and(|state| Some(state) != before) {
+            device.changed_ns = device.changed_ns.max(now_ns);
+        }
+    }
+
+    /// What there is of a device; made if need be.
+    fn device(&mut self, name: &str, now_ns: u64) -> &mut Device {
+        self.devices.entry(name.into()).or_insert_with(|| {
+            self.changed_ns = self.changed_ns.max(now_ns);
+            let timeline = Timeline::new(self.keep, self.began_ns);
+            Device { present: true, leaving: false, reading: None, changed_ns: now_ns, timeline }
+        })
+    }
+
+    /// Devices that come under a new name each time must not fill the memory.
+    fn forget(&mut self) {
+        let gone = |devices: &BTreeMap<Arc<str>, Device>| {
+            let gone = devices.iter().filter(|(_, device)| !device.present);
+            let oldest = gone.clone().min_by_key(|(_, device)| device.changed_ns);
+            oldest
+                .filter(|_| gone.count() > KEPT_GONE)
+                .map(|(name, device)| (Arc::clone(name), device.changed_ns))
+        };
+        while let Some((name, since_ns)) = gone(&self.devices) {
+            self.devices.remove(&name);
+            // Should it come again, its timeline is not from the beginning.
+            self.began_ns = self.began_ns.max(since_ns);
+        }
+    }
+
+    /// A device as views see it.
+    fn report(&self, name: &str) -> DeviceReport {
+        let unseen = || DeviceReport { device: Some(name.to_owned()), ..DeviceReport::default() };
+        let mut report = self.model.device_report(name).unwrap_or_else(unseen);
+        let reading = self.devices.get(name).and_then(|device| device.reading);
+        report.state = reading.or(report.state);
+        report
+    }
+
+    fn existing(&self, name: &str) -> Option<&Device> {
+        self.devices.get(name).filter(|device| device.present)
+    }
+
+    /// The time of a moment, for `stat`.
+    pub(super) fn wall(&self, mono_ns: u64) -> std::time::SystemTime {
+        self.about.clock.wall(mono_ns).into()
+    }
+
+    /// What is in a folder, in order; `None` if there is no such folder.
+    pub(super) fn list(&self, path: &str) -> Option<Vec<(String, Kind)>> {
+        match Place::of(path)? {
+            Place::Root => Some(vec![(VFIO.to_owned(), Kind::Folder)]),
+            Place::Vfio => {
+                let present = self.devices.iter().filter(|(_, device)| device.present);
+                Some(present.map(|(name, _)| (name.to_string(), Kind::Folder)).collect())
+            },
+            Place::Device(name, inner) => {
+                self.existing(name)?;
+                let files = paths(&self.report(name));
+                let names = tree::children(&files, inner)?;
+                Some(names.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect())
+            },
+        }
+    }
+
+    /// A file's content; `None` if there is no such file.
+    pub(super) fn content(&mut self, path: &str) -> Option<Content> {
+        let Some(Place::Device(name, inner)) = Place::of(path) else { return None };
+        self.existing(name)?;
+        let report = self.report(name);
+        if inner == TIMELINE {
+            let device = self.devices.get_mut(name)?;
+            let driver = report.driver.as_deref();
+            return Some(device.timeline.document(&self.about, self.losses, name, driver).ok());
+        }
+        let file = file(&report, inner)?;
+        let look = Look {
+            device: &report,
+            drivers: &self.interpreter,
+            style: Style::ByName,
+            annotate: self.annotate,
+        };
+        let text = match file.text(&look) {
+            Ok(text) => Some(text),
+            // Reading it is no error: others of the same folder have something to tell.
+            Err(Unknown::Driver(why)) => Some(format!("# {why}\n")),
+            Err(_) => None,
+        };
+        Some(text.map(|text| text.into_bytes().into()))
+    }
+
+    /// What a path stands for; `None` if there is no such thing.
+    pub(super) fn node(&mut self, path: &str) -> Option<Node> {
+        let changed_ns = match Place::of(path)? {
+            Place::Root | Place::Vfio => self.changed_ns,
+            Place::Device(name, _) => self.existing(name)?.changed_ns,
+        };
+        if let Some(names) = self.list(path) {
+            let folders = names.iter().filter(|(_, kind)| *kind == Kind::Folder).count();
+            let links = u32::try_from(folders).unwrap_or(u32::MAX).saturating_add(2);
+            return Some(Node { kind: Kind::Folder, size: 0, links, changed_ns });
+        }
+        let size = self.content(path)?.map_or(0, |content| content.len() as u64);
+        Some(Node { kind: Kind::File, size, links: 1, changed_ns })
+    }
+}
+
+/// The paths of all files of a device, below its folder.
+fn paths(report: &DeviceReport) -> Vec<String> {
+    let views = view::files(report).map(|file| format!("{MIGRATION}/{}", file.path));
+    views.chain([TIMELINE.to_owned()]).collect()
+}
+
+fn file(report: &DeviceReport, inner: &str) -> Option<DeviceFile> {
+    let path = inner.strip_prefix(MIGRATION)?.strip_prefix('/')?;
+    view::files(report).find(|file| file.path == path)
+}
