@@ -6,6 +6,7 @@ mod compat;
 mod guest;
 mod harness;
 mod hisi;
+mod hisi_views;
 mod host;
 mod mount;
 mod oracle;
@@ -72,6 +73,7 @@ fn checks() -> Vec<Check> {
     checks.extend(compat::checks());
     checks.extend(oracle::checks());
     checks.extend(hisi::checks());
+    checks.extend(hisi_views::checks());
     checks.extend(mount::checks());
     checks
 }

@@ -8,7 +8,7 @@ use super::{
     guest::{Guest, Lab},
     traced::text,
 };
-use crate::lab;
+use crate::lab::{self, guest::Extras};
 
 const DEVICES: [&str; 3] = [
     "11111111-1111-1111-1111-111111111111",
@@ -226,7 +226,8 @@ fn timeline(guest: &Guest) -> Result<usize> {
 
 /// `diff -r` with the kernel's own tree.
 fn debugfs(series: &str) -> Result<Found> {
-    let lab = Lab::with_debugfs(lab::ready(series, false)?)?;
+    let extras = Extras { debugfs: true, driver: None };
+    let lab = Lab::with(lab::ready(series, false)?, extras)?;
     let script = r"
         modprobe -a quayside mtty || exit 1
         up

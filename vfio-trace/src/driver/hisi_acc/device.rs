@@ -91,6 +91,7 @@ impl HisiDevice {
                     return explain::saved(self);
                 }
             },
+            Data::Device(seen) => self.closed = seen.open_count.map(|count| count == 0).or(self.closed),
             Data::Open(open) if open.outcome.is_ok() => {
                 self.closed = Some(false);
                 self.paused = false;
