@@ -19,6 +19,7 @@ use crate::{
     cmd,
     progress::say,
     setup::{
+        backport,
         kernel::{Series, Unpacked},
         packages::only_file,
         toolchain::Toolchain,
@@ -56,6 +57,15 @@ struct Module {
 
 impl Module {
     fn new(name: String, paths: &[PathBuf], make: &'static [&'static str]) -> Result<Self> {
+        let mut files = Vec::new();
+        for path in paths {
+            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            files.push((path.file_name().unwrap_or_default().to_owned(), content));
+        }
+        Ok(Self::of(name, files, make))
+    }
+
+    fn of(name: String, files: Vec<(OsString, Vec<u8>)>, make: &'static [&'static str]) -> Self {
         let mut hasher = DefaultHasher::new();
         let mut add = |bytes: &[u8]| {
             hasher.write_usize(bytes.len());
@@ -65,16 +75,12 @@ impl Module {
         for argument in make {
             add(argument.as_bytes());
         }
-        let mut files = Vec::new();
-        for path in paths {
-            let name = path.file_name().unwrap_or_default();
-            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for (name, content) in &files {
             add(name.as_encoded_bytes());
-            add(&content);
-            files.push((name.to_owned(), content));
+            add(content);
         }
         let ident = format!("{name}-{:016x}", hasher.finish());
-        Ok(Self { name, files, make, ident })
+        Self { name, files, make, ident }
     }
 
     fn folder(&self, unpacked: &Unpacked) -> PathBuf {
@@ -151,6 +157,9 @@ pub(super) fn plan(unpacked: &Unpacked, series: &Series) -> Result<Plans> {
     for Sample { name, source } in series.samples {
         let file = unpacked.source().join(source);
         extra.push(Module::new((*name).to_owned(), &[file], &["modules"])?);
+    }
+    for backport in backport::of(series) {
+        extra.push(Module::of(backport.name.to_owned(), backport.files(unpacked)?, &["modules"]));
     }
     extra.extend(own(&workspace::root().join("lab/modules"))?);
     let vfio = series.debugfs.then(|| vfio(unpacked)).transpose()?;
