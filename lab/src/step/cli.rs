@@ -31,6 +31,7 @@ Steps, each as [N:]STEP[!ERRNO]: N is the device (1 if left out; created devices
   close-data                  close() of the data fd
   reopen                      close device, group and container, and open them again
   sleep=MS                    nothing for a while
+  pause=FILE                  create FILE.paused, then wait until FILE is there
   matrix                      for each pair of states: reset, set the first, set the second, report
 
 A file that is read into is emptied at its first use in a run and appended to later. A data fd outlives its session
