@@ -3,6 +3,7 @@
 pub mod errno;
 pub mod migrate;
 pub mod oracle;
+pub mod schema;
 pub mod states;
 pub mod step;
 
