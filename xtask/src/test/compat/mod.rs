@@ -1,194 +1,268 @@
-//! One binary on every kernel of the lab, with every driver of the lab: what works where, measured.
+//! One binary on every kernel of the lab, with every device type of the lab: what works where, measured.
 
-use std::fmt::Write as _;
+mod held;
+mod middle;
+mod moves;
+mod none;
+mod reload;
+mod settled;
+mod tables;
+
+use std::{fmt::Write as _, rc::Rc};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 
 use super::{
     Check, Found,
-    guest::{Guest, Lab},
+    boot::{Boot, Part},
+    guest::Left,
     report,
-    steps::compare,
-    traced::{Traced, text},
 };
-use crate::lab;
 
-/// A driver's device type on one kernel.
-struct Case {
-    series: &'static str,
-    driver: &'static str,
-    mdev_type: &'static str,
-    /// What `list` must say; empty for a device without migration.
-    flags: &'static [&'static str],
+/// A device type on one kernel.
+pub(super) struct Case {
+    pub(super) mdev_type: &'static str,
+    /// VFIO_MIGRATION flags that its devices announce there; 0 for a device without migration.
+    pub(super) flags: u32,
+    /// Its number among the kernel's cases, for the numbers of its devices.
+    pub(super) number: usize,
 }
 
-const FULL: &[&str] = &["stop-copy", "p2p", "pre-copy"];
-const P2P: &[&str] = &["stop-copy", "p2p"];
+impl Case {
+    /// STOP_COPY, RESUMING, and PRE_COPY if it has that: states to find a device in.
+    fn middle_states(&self) -> &'static [&'static str] {
+        let states = &["STOP_COPY", "RESUMING", "PRE_COPY"];
+        if self.flags & 4 == 0 { &states[..2] } else { states }
+    }
 
-/// 6.1 has no PRE_COPY, and its mtty no migration.
-const CASES: &[Case] = &[
-    Case { series: "6.1", driver: "quayside", mdev_type: "quayside-full", flags: P2P },
-    Case { series: "6.1", driver: "quayside", mdev_type: "quayside-none", flags: &[] },
-    Case { series: "6.12", driver: "mtty", mdev_type: "mtty-2", flags: FULL },
-    Case { series: "6.12", driver: "quayside", mdev_type: "quayside-full", flags: FULL },
-    Case { series: "6.12", driver: "quayside", mdev_type: "quayside-none", flags: &[] },
-    Case { series: "7.3", driver: "mtty", mdev_type: "mtty-2", flags: FULL },
-    Case { series: "7.3", driver: "quayside", mdev_type: "quayside-full", flags: FULL },
-    Case { series: "7.3", driver: "quayside", mdev_type: "quayside-none", flags: &[] },
+    /// The migration flags as `list` and `show` name them.
+    fn flag_names(&self) -> Vec<&'static str> {
+        let names = [(1, "stop-copy"), (2, "p2p"), (4, "pre-copy")];
+        names.into_iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| name).collect()
+    }
+
+    fn is_mtty(&self) -> bool {
+        self.mdev_type.starts_with("mtty")
+    }
+}
+
+const TYPES: [(&str, u32); 6] = [
+    ("mtty-2", 7),
+    ("quayside-full", 7),
+    ("quayside-p2p", 3),
+    ("quayside-precopy", 5),
+    ("quayside-stopcopy", 1),
+    ("quayside-none", 0),
 ];
 
-/// Devices as lab-step names them, in the order of creation.
-const DEVICES: [&str; 3] = [
-    "11111111-1111-1111-1111-111111111111",
-    "22222222-2222-2222-2222-222222222222",
-    "33333333-3333-3333-3333-333333333333",
+pub(super) const SERIES: [&str; 3] = ["6.1", "6.12", "7.3"];
+
+/// All device types, with the flags that they have on this kernel: 6.1 has no PRE_COPY.
+pub(super) fn cases(series: &str) -> Vec<Case> {
+    let has = if series == "6.1" { 3 } else { 7 };
+    let case = |(number, (mdev_type, flags)): (usize, &(&'static str, u32))| Case {
+        mdev_type,
+        flags: flags & has,
+        number,
+    };
+    TYPES.iter().enumerate().map(case).collect()
+}
+
+fn migrating(series: &str) -> Vec<Case> {
+    cases(series).into_iter().filter(|case| case.flags != 0).collect()
+}
+
+/// A device's name by its number, as the script's `device` makes it.
+pub(super) fn device(number: usize) -> String {
+    format!("{number:08}-0000-4000-8000-000000000000")
+}
+
+/// What was seen, for the matrix, and how many things were compared for it.
+struct Seen {
+    text: String,
+    tests: u64,
+}
+
+impl Seen {
+    fn new(text: impl Into<String>, tests: usize) -> Self {
+        Self { text: text.into(), tests: tests as u64 }
+    }
+}
+
+/// A column of the matrix.
+struct Feature {
+    name: &'static str,
+    /// The part of the script that shows it, and whether on a kernel with debugfs where there is one.
+    part: &'static str,
+    debugfs: bool,
+    applies: fn(&Case, &str) -> bool,
+    check: fn(&Left, &Case, &str) -> Result<Seen>,
+}
+
+const FEATURES: [Feature; 7] = [
+    Feature {
+        name: "a migration",
+        part: "moves",
+        debugfs: false,
+        applies: has_migration,
+        check: moves::check,
+    },
+    Feature {
+        name: "path cells",
+        part: "moves",
+        debugfs: false,
+        applies: has_migration,
+        check: tables::check,
+    },
+    Feature {
+        name: "attach in the middle",
+        part: "middle",
+        debugfs: false,
+        applies: has_migration,
+        check: middle::check,
+    },
+    Feature {
+        name: "driver reloaded",
+        part: "reload",
+        debugfs: false,
+        applies: reload::applies,
+        check: reload::check,
+    },
+    Feature {
+        name: "state after requests",
+        part: "settled",
+        debugfs: true,
+        applies: settled::applies,
+        check: settled::check,
+    },
+    Feature {
+        name: "state within arcs",
+        part: "held",
+        debugfs: true,
+        applies: held::applies,
+        check: held::check,
+    },
+    Feature {
+        name: "no migration",
+        part: "none",
+        debugfs: false,
+        applies: |case, _| case.flags == 0,
+        check: none::check,
+    },
 ];
 
+fn has_migration(case: &Case, _series: &str) -> bool {
+    case.flags != 0
+}
+
+/// The boots of a kernel: as Debian has it, and with the witness in debugfs. 6.1 has no such witness.
+struct Boots {
+    stock: Rc<Boot>,
+    debugfs: Rc<Boot>,
+}
+
+impl Boots {
+    fn new(series: &'static str) -> Self {
+        let mut stock = vec![
+            Part { name: "moves", script: moves::script },
+            Part { name: "middle", script: middle::script },
+            Part { name: "reload", script: reload::script },
+            Part { name: "none", script: none::script },
+        ];
+        let witnessed = vec![
+            Part { name: "settled", script: settled::script },
+            Part { name: "held", script: held::script },
+        ];
+        if has_debugfs(series) {
+            return Self {
+                stock: Boot::new(series, false, stock),
+                debugfs: Boot::new(series, true, witnessed),
+            };
+        }
+        stock.extend(witnessed);
+        let stock = Boot::new(series, false, stock);
+        Self { debugfs: Rc::clone(&stock), stock }
+    }
+
+    fn of(&self, feature: &Feature) -> &Rc<Boot> {
+        if feature.debugfs { &self.debugfs } else { &self.stock }
+    }
+}
+
+fn has_debugfs(series: &str) -> bool {
+    series != "6.1"
+}
+
+/// One check per kernel and feature, and one that prints them all as a table.
 pub(super) fn checks() -> Vec<Check> {
-    vec![Check::new("compatibility: all kernels", |_| matrix())]
+    let boots: Rc<Vec<Boots>> = Rc::new(SERIES.map(Boots::new).into());
+    let mut checks = Vec::new();
+    for (series, boot) in SERIES.into_iter().zip(boots.iter()) {
+        for feature in &FEATURES {
+            let boot = Rc::clone(boot.of(feature));
+            let wanted = Rc::clone(&boot);
+            let name = format!("compat {series}: {}", feature.name);
+            let check = Check::new(name, move |_| one(&boot, series, feature));
+            checks.push(check.wanting(move || wanted.want(feature.part)));
+        }
+    }
+    let wanted = Rc::clone(&boots);
+    let matrix = Check::new("compat: the matrix", move |_| matrix(&boots)).wanting(move || {
+        for boot in wanted.iter() {
+            FEATURES.iter().for_each(|feature| boot.of(feature).want(feature.part));
+        }
+    });
+    checks.push(matrix);
+    checks
 }
 
-/// Runs all cases and prints the matrix.
-fn matrix() -> Result<Found> {
-    let mut table = format!("{:<6} {:<14} {}\n", "kernel", "device type", "what was seen");
-    let mut tests = 0;
-    for series in ["6.1", "6.12", "7.3"] {
-        let lab = Lab::new(lab::ready(series, false)?)?;
-        for case in CASES.iter().filter(|case| case.series == series) {
-            let seen = run(&lab, case).with_context(|| format!("{} on {series}", case.mdev_type))?;
-            tests += seen.len() as u64;
-            writeln!(table, "{series:<6} {:<14} {}", case.mdev_type, seen.join(", "))?;
+/// A feature on a kernel, with all device types.
+fn one(boot: &Boot, series: &str, feature: &Feature) -> Result<Found> {
+    let left = boot.part(feature.part)?;
+    let (mut detail, mut tests) = (Vec::new(), 0);
+    for case in cases(series).iter().filter(|case| (feature.applies)(case, series)) {
+        let seen = (feature.check)(&left, case, series).with_context(|| case.mdev_type)?;
+        tests += seen.tests;
+        detail.push(format!("{} {}", case.mdev_type, seen.text));
+    }
+    ensure!(tests > 0, "nothing was compared");
+    Ok(Found { detail: detail.join("; "), tests })
+}
+
+/// All of it again as a table; what failed is told by its own check.
+fn matrix(boots: &[Boots]) -> Result<Found> {
+    let mut table = "| kernel | device type |".to_owned();
+    for feature in &FEATURES {
+        write!(table, " {} |", feature.name)?;
+    }
+    write!(table, "\n|{}\n", "---|".repeat(FEATURES.len() + 2))?;
+    let (mut rows, mut failed) = (0, Vec::new());
+    for (series, boots) in SERIES.into_iter().zip(boots) {
+        for case in cases(series) {
+            write!(table, "| {series} | {} |", case.mdev_type)?;
+            for feature in &FEATURES {
+                let cell = if (feature.applies)(&case, series) {
+                    let left = boots.of(feature).part(feature.part);
+                    let seen = left.and_then(|left| (feature.check)(&left, &case, series));
+                    seen.map_or_else(
+                        |_told_above| {
+                            failed.push(format!("{series} {} {}", case.mdev_type, feature.name));
+                            "FAILED".to_owned()
+                        },
+                        |seen| seen.text,
+                    )
+                } else {
+                    "-".to_owned()
+                };
+                write!(table, " {cell} |")?;
+            }
+            table.push('\n');
+            rows += 1;
         }
     }
     for line in table.lines() {
         report(&format!("      {line}"));
     }
-    Ok(Found { detail: format!("{} pairs of kernel and device type, {tests} features", CASES.len()), tests })
-}
-
-fn run(lab: &Lab, case: &Case) -> Result<Vec<String>> {
-    let Case { series, driver, mdev_type, flags } = case;
-    let name = format!("compat-{series}-{mdev_type}");
-    if flags.is_empty() {
-        let script = format!(
-            "modprobe {driver}; cd $LAB_RESULTS; lab-step --create {mdev_type} --json held.ndjson sleep=9000 >/dev/null & \
-             until [ -s held.ndjson ]; do sleep 0.2; done; vfio-trace list --json >list.json; \
-             vfio-trace show {} state 2>show.err; echo $? >show.code; wait",
-            DEVICES[0]
-        );
-        return no_migration(&lab.run(&name, &script)?);
-    }
-    let has_pre_copy = flags.contains(&"pre-copy");
-    let pre_copy =
-        if has_pre_copy { "set=PRE_COPY precopy-info read=8:/run/i set=STOP_COPY" } else { "set=STOP_COPY" };
-    let third = if has_pre_copy { format!("--create {mdev_type} 3:set=PRE_COPY") } else { String::new() };
-    let (held, lines) = if has_pre_copy { (3, 6) } else { (2, 4) };
-    // The first part moves a state from one device to the other; the second holds devices in mid-migration and only
-    // then starts looking.
-    let script = format!(
-        "modprobe {driver} && cd $LAB_RESULTS && vfio-trace tail --format ndjson -- lab-step --json steps.ndjson \
-           --create {mdev_type} --create {mdev_type} flags get {pre_copy} read-all=/run/i set=RUNNING \
-           2:set=RESUMING 2:write=/run/i 2:set=RUNNING 2:get reset >tail.ndjson || exit 1\n\
-         lab-step --json held.ndjson --create {mdev_type} --create {mdev_type} set=STOP_COPY 2:set=RESUMING {third} \
-           sleep=15000 >/dev/null & \n\
-         until [ \"$(cat held.ndjson 2>/dev/null | wc -l)\" -ge {lines} ]; do sleep 0.2; done\n\
-         vfio-trace list --json >list.json || exit 1\n\
-         for device in {}; do vfio-trace show $device state; done >states || exit 1\n\
-         vfio-trace show {} features >features || exit 1\n\
-         vfio-trace tail --format ndjson --duration 1s >middle.ndjson || exit 1\n\
-         wait",
-        DEVICES[..held].join(" "),
-        DEVICES[0]
-    );
-    let guest = lab.run(&name, &script)?;
-    let mut seen = traced(&guest)?;
-    seen.extend(in_the_middle(&guest, flags, held)?);
-    Ok(seen)
-}
-
-/// A whole migration, step by step.
-fn traced(guest: &Guest) -> Result<Vec<String>> {
-    let traced = Traced::parse(&guest.file("tail.ndjson")?).context("tail.ndjson")?;
-    let count = |name: &str| traced.summary.get(name).and_then(Value::as_u64);
-    for name in ["lost", "unmatched", "undecoded"] {
-        ensure!(count(name) == Some(0), "the summary counts {:?} {name}", count(name));
-    }
-    // Before 6.7 the kernel does not say how many calls its probes missed.
-    let missed = match count("missed") {
-        None => "missed calls not countable",
-        Some(0) => "no call missed",
-        Some(more) => anyhow::bail!("{more} calls were missed"),
-    };
-    let mut steps = 0;
-    for line in guest.file("steps.ndjson")?.lines() {
-        let step: Value = serde_json::from_str(line).context("steps.ndjson")?;
-        steps += compare(&traced, &step).with_context(|| line.to_owned())?;
-    }
-    let kinds = |kind: &str| traced.events.iter().filter(|event| text(event, "kind") == Some(kind)).count();
-    let (arcs, reads, writes) = (kinds("arc"), kinds("read"), kinds("write"));
-    ensure!(
-        steps > 5 && arcs > 5 && reads > 1 && writes > 0,
-        "{steps} steps, {arcs} arcs, {reads} reads, {writes} writes"
-    );
-    Ok(vec![
-        format!("{arcs} arcs"),
-        format!("{reads} reads"),
-        format!("{writes} writes"),
-        format!("{steps} steps"),
-        missed.to_owned(),
-    ])
-}
-
-/// Devices that were in mid-migration before anybody looked.
-fn in_the_middle(guest: &Guest, flags: &[&str], held: usize) -> Result<Vec<String>> {
-    let expected = &["STOP_COPY", "RESUMING", "PRE_COPY"][..held];
-    let states = guest.file("states")?;
-    ensure!(
-        states.lines().eq(expected.iter().copied()),
-        "`show state` says {states:?} instead of {expected:?}"
-    );
-    let features = guest.file("features")?;
-    let shown: Vec<&str> = features.lines().filter(|line| *line != "dirty-tracking").collect();
-    ensure!(shown == flags, "`show features` says {features:?} instead of {flags:?}");
-    let list: Value = serde_json::from_str(&guest.file("list.json")?).context("list.json")?;
-    ensure!(text(&list, "schema") == Some("vfio-trace.list/1"), "list.json has another schema");
-    for (device, state) in DEVICES.iter().zip(expected) {
-        let row = row(&list, device)?;
-        ensure!(text(row, "state") == Some(state), "`list` says {:?} of {device}", row.get("state"));
-        let holders = row.get("holders").and_then(Value::as_array).map_or(0, Vec::len);
-        ensure!(holders == 1, "`list` knows {holders} holders of {device}");
-    }
-    let middle = Traced::parse(&guest.file("middle.ndjson")?).context("middle.ndjson")?;
-    for (device, state) in DEVICES.iter().zip(expected) {
-        let event = middle.of("device", device).next().with_context(|| format!("tail shows no {device}"))?;
-        let at = event.get("data").and_then(|data| text(data, "state"));
-        ensure!(at == Some(state), "tail says {at:?} of {device} at attach");
-    }
-    Ok(vec![
-        format!("state at attach of {}", expected.join(", ")),
-        "holders".to_owned(),
-        "features".to_owned(),
-    ])
-}
-
-fn row<'list>(list: &'list Value, device: &str) -> Result<&'list Value> {
-    let rows = list.get("devices").and_then(Value::as_array).context("list.json has no devices")?;
-    rows.iter()
-        .find(|row| text(row, "device") == Some(device))
-        .with_context(|| format!("`list` has no {device}"))
-}
-
-/// A device whose driver has no migration.
-fn no_migration(guest: &Guest) -> Result<Vec<String>> {
-    let list: Value = serde_json::from_str(&guest.file("list.json")?).context("list.json")?;
-    let row = row(&list, DEVICES[0])?;
-    ensure!(
-        row.get("migration") == Some(&Value::Bool(false)),
-        "`list` says migration {:?}",
-        row.get("migration")
-    );
-    ensure!(guest.file("show.code")?.trim() == "4", "`show` exits with {}", guest.file("show.code")?.trim());
-    ensure!(guest.file("show.err")?.contains("no mig_ops"), "`show` does not say why");
-    Ok(vec!["listed without migration".to_owned(), "show says why".to_owned()])
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(Found::one(format!("{rows} pairs of kernel and device type, {} features", FEATURES.len())))
 }
