@@ -4,6 +4,7 @@ mod behaviour;
 mod boot;
 mod compare;
 mod compat;
+mod doctor;
 mod guest;
 mod harness;
 mod host;
@@ -75,6 +76,7 @@ fn checks() -> Vec<Check> {
     checks.extend(steps::checks());
     checks.extend(behaviour::checks());
     checks.extend(compat::checks());
+    checks.extend(doctor::checks());
     checks
 }
 

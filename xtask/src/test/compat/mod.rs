@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Check, Found,
     boot::{Boot, Part},
+    doctor,
     guest::Left,
     report,
 };
@@ -168,6 +169,7 @@ impl Boots {
             Part { name: "middle", script: middle::script },
             Part { name: "reload", script: reload::script },
             Part { name: "none", script: none::script },
+            Part { name: doctor::PART, script: doctor::script },
         ];
         let witnessed = vec![
             Part { name: "settled", script: settled::script },
@@ -205,6 +207,7 @@ pub(super) fn checks() -> Vec<Check> {
             let check = Check::new(name, move |_| one(&boot, series, feature));
             checks.push(check.wanting(move || wanted.want(feature.part)));
         }
+        checks.push(doctor::check(Rc::clone(&boot.stock)));
     }
     let wanted = Rc::clone(&boots);
     let matrix = Check::new("compat: the matrix", move |_| matrix(&boots)).wanting(move || {
