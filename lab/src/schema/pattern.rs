@@ -65,17 +65,18 @@ fn alternatives(rest: &mut &[u8]) -> Result<Vec<Vec<Piece>>, String> {
 fn class(rest: &mut &[u8]) -> Result<Atom, String> {
     let mut ranges = Vec::new();
     loop {
-        match **rest {
-            [b']', ref after @ ..] => {
+        let bytes = *rest;
+        match bytes {
+            [b']', after @ ..] => {
                 *rest = after;
                 return Ok(Atom::Class(ranges));
             },
-            [first, b'-', last, ref after @ ..] if last != b']' => {
-                ranges.push((first, last));
+            [first, b'-', last, after @ ..] if *last != b']' => {
+                ranges.push((*first, *last));
                 *rest = after;
             },
-            [one, ref after @ ..] => {
-                ranges.push((one, one));
+            [one, after @ ..] => {
+                ranges.push((*one, *one));
                 *rest = after;
             },
             [] => return Err("a class without an end".to_owned()),
@@ -84,10 +85,11 @@ fn class(rest: &mut &[u8]) -> Result<Atom, String> {
 }
 
 fn repeated(rest: &mut &[u8]) -> Result<(usize, usize), String> {
-    let (range, after) = match **rest {
-        [b'+', ref after @ ..] => ((1, usize::MAX), after),
-        [b'*', ref after @ ..] => ((0, usize::MAX), after),
-        [b'{', digit @ b'0'..=b'9', b'}', ref after @ ..] => {
+    let bytes = *rest;
+    let (range, after) = match bytes {
+        [b'+', after @ ..] => ((1, usize::MAX), after),
+        [b'*', after @ ..] => ((0, usize::MAX), after),
+        [b'{', digit @ b'0'..=b'9', b'}', after @ ..] => {
             let count = usize::from(digit - b'0');
             ((count, count), after)
         },

@@ -1,6 +1,6 @@
 //! `doctor`, in the lab and on this machine: its text, its JSON, its exit code and what `tail` does must be one story.
 
-use std::{collections::BTreeSet, process::Command, rc::Rc};
+use std::{collections::BTreeSet, fmt::Write as _, process::Command, rc::Rc};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::schema::Schema;
@@ -54,9 +54,10 @@ pub(super) fn script(series: &str) -> Result<String> {
         let caps =
             if list.is_empty() { String::new() } else { format!("--inh-caps {list} --ambient-caps {list}") };
         let unprivileged = format!("setpriv --reuid 1000 --regid 1000 --clear-groups {caps} vfio-trace");
-        script += &format!(
-            "keep {name}.json {unprivileged} doctor --json\nkeep {name}.tail {unprivileged} tail --duration 100ms\n"
-        );
+        writeln!(
+            script,
+            "keep {name}.json {unprivileged} doctor --json\nkeep {name}.tail {unprivileged} tail --duration 100ms"
+        )?;
     }
     Ok(script)
 }
@@ -103,7 +104,7 @@ fn in_the_lab(left: &Left, series: &str) -> Result<Found> {
     }
     let mut detail = format!("text, JSON and schema agree; {probes} probes as tail attached them");
     if !sets.is_empty() {
-        detail += &format!("; {} sets of capabilities", sets.len());
+        write!(detail, "; {} sets of capabilities", sets.len())?;
     }
     Ok(Found { detail, tests: (probes + sets.len() + 3) as u64 })
 }

@@ -115,7 +115,7 @@ mod tests {
                 let Cell::Arcs(path) = cell else { continue };
                 assert_eq!(*path.last().unwrap_or(&from), to, "flags {flags}, {from} to {to}");
                 assert_eq!(path.is_empty(), from == to, "flags {flags}, {from} to {to}");
-                for (before, after) in [from].iter().chain(path).zip(path) {
+                for (before, after) in std::iter::once(&from).chain(path).zip(path) {
                     assert!(
                         implemented(before, after, flags),
                         "flags {flags}, {from} to {to}: {before} to {after}"

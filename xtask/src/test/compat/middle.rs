@@ -40,9 +40,8 @@ pub(super) fn script(series: &str) -> Result<String> {
         )?;
         for (number, state) in devices(&case) {
             position += 1;
-            let at =
-                |steps: &str| steps.split(' ').map(|step| format!(" {position}:{step}")).collect::<String>();
-            names += &format!(" --device {}", device(number));
+            let at = |steps: &str| format!(" {steps}").replace(' ', &format!(" {position}:"));
+            write!(names, " --device {}", device(number))?;
             before += &at(&format!("set={state}"));
             match state {
                 "RESUMING" => {

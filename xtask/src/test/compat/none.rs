@@ -6,15 +6,12 @@ use serde_json::Value;
 use super::{Case, Seen, device, middle::row};
 use crate::test::guest::Left;
 
-pub(super) fn script(_series: &str) -> Result<String> {
-    Ok("modprobe quayside && mdevs quayside-none 1 1 && hold held --device $(device 1) pause=/run/part/go || return 1\n\
+pub(super) const SCRIPT: &str = "modprobe quayside && mdevs quayside-none 1 1 && hold held --device $(device 1) pause=/run/part/go || return 1\n\
      await pause [ -e /run/part/go.paused ] || return 1\n\
      vfio-trace list --json >list.json || return 1\n\
      vfio-trace show $(device 1) state 2>show.err; echo $? >show.code\n\
      vfio-trace doctor --json >doctor.json; echo $? >doctor.code\n\
-     touch /run/part/go; wait $held"
-        .to_owned())
-}
+     touch /run/part/go; wait $held";
 
 pub(super) fn check(left: &Left, _case: &Case, _series: &str) -> Result<Seen> {
     let list = left.json("list.json")?;

@@ -22,7 +22,7 @@ const STEPS: &str = "set=STOP_COPY read-all=IMAGE set=RUNNING 2:set=RESUMING 2:w
 const EARLY: u64 = 16;
 
 /// Before; in the gap, where the driver is used at once by a session that lasts beyond it; and after.
-pub(super) fn script(_series: &str) -> Result<String> {
+pub(super) fn script() -> String {
     let round = |name: &str| {
         ["mtty-2", "quayside-full"]
             .map(|mdev_type| {
@@ -34,7 +34,7 @@ pub(super) fn script(_series: &str) -> Result<String> {
     // Said twice: "no longer probing" and "probing". Bounded, so that a failure is no hang.
     let said = "said() { tries=0; until grep -q \"^$1.*$2\" tail.err; do \
                   tries=$((tries + 1)); [ $tries -lt 200 ] || exit 1; sleep 0.1; done; }";
-    Ok(format!(
+    format!(
         "modprobe mtty && modprobe quayside && vfio-trace tail -v --format ndjson >tail.ndjson 2>>tail.err -- sh -c '\n\
          {said}\n{}rmmod mtty quayside || exit 1\n\
          said \"no longer probing\" mtty_set_state; said \"no longer probing\" quay_shift; : >tail.err\n\
@@ -45,7 +45,7 @@ pub(super) fn script(_series: &str) -> Result<String> {
          touch /run/part/go; wait $gap || exit 1\n{}'",
         round("before"),
         round("after")
-    ))
+    )
 }
 
 pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {

@@ -46,7 +46,8 @@ fn rounds(case: &Case) -> Result<Vec<Vec<Pair>>> {
 
 /// Brings each device into its first state, asks it for the second, and looks at all of them.
 pub(super) fn script(series: &str) -> Result<String> {
-    let mut script = prelude() + "modprobe mtty && modprobe quayside || return 1\n";
+    let mut script = prelude();
+    script.push_str("modprobe mtty && modprobe quayside || return 1\n");
     for case in migrating(series).iter().filter(|case| applies(case, series)) {
         let mdev_type = case.mdev_type;
         let image = format!("/run/part/{mdev_type}");
@@ -80,7 +81,7 @@ pub(super) fn script(series: &str) -> Result<String> {
             if !case.is_mtty() {
                 writeln!(script, "ask $(seq 1 {last}) >driver.{name} || return 1")?;
             }
-            if let Some(files) = shown(&case, series).filter(|_| round == 0) {
+            if let Some(files) = shown(case, series).filter(|_| round == 0) {
                 let there = format!("/sys/kernel/debug/vfio/$(device {last})/migration");
                 writeln!(
                     script,
@@ -140,8 +141,10 @@ fn compare(list: &Value, witnesses: &[(&str, String)], index: usize, (from, to, 
 
 /// Shell functions of this part: `look` asks debugfs, `ask` quayside itself, which has numbers for states.
 pub(super) fn prelude() -> String {
-    let names: String =
-        (0..).zip(STATES).map(|(number, state): (u32, _)| format!("{number}) echo {state};; ")).collect();
+    let mut names = String::new();
+    for (number, state) in (0_u32..).zip(STATES) {
+        names.extend([&number.to_string(), ") echo ", state, ";; "]);
+    }
     format!(
         "look() {{ for number; do read -r state </sys/kernel/debug/vfio/$(device $number)/migration/state \
            && echo $state || return 1; done; }}\n\
