@@ -57,10 +57,15 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
             compared += compare(&traced, step).with_context(|| format!("{name}: {step}"))?;
         }
         let pid = steps.first().and_then(|step| step.get("pid")).context("no steps")?;
+        // quayside does not count in its files, so that more than one read says nothing.
+        let fine = |missed: Option<&Value>| match missed {
+            Some(Value::Null) => !case.is_mtty(),
+            other => other.and_then(Value::as_u64) == Some(0),
+        };
         let closed = traced.events.iter().filter(|event| {
             text(event, "kind") == Some("data_close")
                 && event.get("pid") == Some(pid)
-                && data(event).get("missed_bytes").and_then(Value::as_u64) == Some(0)
+                && fine(data(event).get("missed_bytes"))
                 && data(event).get("partial") == Some(&Value::Bool(false))
         });
         let closed = closed.count();
