@@ -61,9 +61,8 @@ impl Session {
         self.read_bytes.saturating_add(self.written_bytes)
     }
 
-    /// Whether the offset says how much went through: not every driver counts in its files (xe does
-    /// not). In a session that is older
-    /// than the trace only an offset that is not 0 shows that it does.
+    /// Whether the offset says how much went through: not every driver counts in its files (xe does not). In a session
+    /// that is older than the trace only an offset that is not 0 shows that it does.
     fn counts(&self, position: Option<u64>) -> bool {
         let partial = self.started_ns.is_none() && self.seen() > 0;
         self.moves || position.is_some_and(|position| position > 0) || !(self.stuck || partial)

@@ -236,15 +236,15 @@ fn one(boot: &Boot, series: &str, feature: &Feature) -> Result<Found> {
 
 /// All of it again as a table; what failed is told by its own check.
 fn matrix(boots: &[Boots]) -> Result<Found> {
-    let mut table = "| kernel | device type |".to_owned();
+    let mut table = "| kernel | device type | flags |".to_owned();
     for feature in &FEATURES {
         write!(table, " {} |", feature.name)?;
     }
-    write!(table, "\n|{}\n", "---|".repeat(FEATURES.len() + 2))?;
+    write!(table, "\n|{}\n", "---|".repeat(FEATURES.len() + 3))?;
     let (mut rows, mut failed) = (0, Vec::new());
     for (series, boots) in SERIES.into_iter().zip(boots) {
         for case in cases(series) {
-            write!(table, "| {series} | {} |", case.mdev_type)?;
+            write!(table, "| {series} | {} | {} |", case.mdev_type, case.flags)?;
             for feature in &FEATURES {
                 let cell = if (feature.applies)(&case, series) {
                     let left = boots.of(feature).part(feature.part);
