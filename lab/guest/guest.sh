@@ -13,8 +13,8 @@ mkdir -p /run/results
 mount -t 9p -o trans=virtio,version=9p2000.L,rw,cache=none,msize=262144 results /run/results
 mkdir -p /lib/modules
 mount --bind "$lab_modules" /lib/modules
-# Nothing but the one file differs: same exports, so Debian's other modules load on it.
-[ -z "$lab_vfio" ] || mount --bind "$lab_vfio" "$lab_vfio_stock"
+# Nothing but the one file differs: same exports, so other modules load on it.
+printf %s "$lab_replacements" | while read -r built && read -r place; do mount --bind "$built" "$place"; done
 busybox ip link set lo up
 hostname lab
 ln -sf /proc/self/fd /dev/fd
@@ -25,6 +25,10 @@ export PATH="$lab_bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 cd "$lab_cwd" 2>/dev/null || cd /
 
 end() { sync; echo b >/proc/sysrq-trigger; sleep 60; }
+
+# Its failure ends the VM: what comes next would test nothing.
+[ -z "$lab_driver" ] || . "/run/lab/$lab_driver.sh" 2>/run/driver ||
+    { echo "lab: $lab_driver.sh failed: $(tail -n 1 /run/driver)" >/dev/console; end; }
 
 if [ -n "$lab_shell" ]; then
     setsid -c sh -c "$lab_shell" </dev/hvc0 >/dev/hvc0 2>&1

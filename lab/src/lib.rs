@@ -1,6 +1,7 @@
 //! What the lab's scenario programs share, and the oracles their evidence is read with.
 
 pub mod errno;
+pub mod hisi;
 pub mod migrate;
 pub mod oracle;
 pub mod schema;

@@ -1,4 +1,4 @@
-//! Mediated devices and VFIO groups through sysfs: create, remove, who holds them.
+//! Devices and VFIO groups through sysfs: create and remove mediated ones, who holds them, their knobs.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -79,7 +79,7 @@ pub(crate) fn sysfs(uuid: &str) -> PathBuf {
 
 /// The IOMMU group of an mdev or a PCI device.
 pub(crate) fn group(name: &str) -> Result<u32> {
-    let link = [sysfs(name), Path::new("/sys/bus/pci/devices").join(name)]
+    let link = [sysfs(name), pci_sysfs(name)]
         .into_iter()
         .map(|device| device.join("iommu_group"))
         .find(|link| link.exists())
@@ -103,39 +103,60 @@ pub(crate) fn module(mdev_type: &str) -> &str {
     mdev_type.split_once('-').map_or(mdev_type, |(driver, _)| driver)
 }
 
-/// The driver that a mediated device is bound to.
-pub(crate) fn driver(uuid: &str) -> Option<String> {
-    let target = fs::read_link(sysfs(uuid).join("driver")).ok()?;
+/// The sysfs directory of a PCI device, whether it exists or not.
+pub(crate) fn pci_sysfs(address: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(address)
+}
+
+/// The driver that a device is bound to.
+pub(crate) fn driver(name: &str) -> Option<String> {
+    let target = [sysfs(name), pci_sysfs(name)]
+        .into_iter()
+        .find_map(|device| fs::read_link(device.join("driver")).ok())?;
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// Reads an attribute that the device's driver added to its sysfs folder.
-pub(crate) fn read_knob(uuid: &str, name: &str) -> Result<Result<String, Errno>> {
-    Ok(fs::read_to_string(knob(uuid, name)?).map_err(|error| os_error(&error)))
+/// Takes a PCI device from its driver and gives it back: all that the driver knew of it is gone.
+pub(crate) fn rebind(address: &str) -> Result<()> {
+    let driver = fs::canonicalize(pci_sysfs(address).join("driver"))
+        .with_context(|| format!("{address} is no PCI device with a driver"))?;
+    for verb in ["unbind", "bind"] {
+        write_attribute(&driver.join(verb), address)
+            .with_context(|| format!("cannot {verb} {address} in {}", driver.display()))?;
+    }
+    Ok(())
 }
 
-/// Writes such an attribute.
-pub(crate) fn write_knob(uuid: &str, name: &str, value: &str) -> Result<Result<(), Errno>> {
-    // Not fs::write: an attribute is there, and must not be created or truncated.
-    let mut file = match OpenOptions::new().write(true).open(knob(uuid, name)?) {
-        Ok(file) => file,
-        Err(error) => return Ok(Err(os_error(&error))),
-    };
-    Ok(file.write_all(value.as_bytes()).map_err(|error| os_error(&error)))
+/// Reads a file of sysfs or debugfs.
+pub(crate) fn read_attribute(path: &Path) -> Result<String, Errno> {
+    fs::read_to_string(path).map_err(|error| os_error(&error))
+}
+
+/// Writes such a file.
+pub(crate) fn write_attribute(path: &Path, value: &str) -> Result<(), Errno> {
+    // Not fs::write: it is there, and must not be created or truncated.
+    let mut file = OpenOptions::new().write(true).open(path).map_err(|error| os_error(&error))?;
+    file.write_all(value.as_bytes()).map_err(|error| os_error(&error))
 }
 
 fn os_error(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// Drivers put their attributes into a group of their own, whose name is theirs.
-fn knob(uuid: &str, name: &str) -> Result<PathBuf> {
-    let driver = driver(uuid).with_context(|| format!("{uuid} is no mdev with a driver; see {DEVICES}"))?;
-    let path = sysfs(uuid).join(&driver).join(name);
-    if name.contains('/') || !path.is_file() {
-        bail!("{driver} has no knob `{name}`; see {}", sysfs(uuid).join(&driver).display());
+/// A knob of a device, in one of `folders` or, as drivers put their attributes into a group of their own, whose name is
+/// theirs, in the driver's.
+pub(crate) fn knob(device: &str, folders: &[PathBuf], name: &str) -> Result<PathBuf> {
+    let mut folders = folders.to_vec();
+    if folders.is_empty() {
+        let driver = driver(device).with_context(|| format!("{device} has no driver; see {DEVICES}"))?;
+        folders.push(sysfs(device).join(driver));
     }
-    Ok(path)
+    let inside = !name.starts_with('/') && name.split('/').all(|part| part != "..");
+    let mut paths = folders.iter().map(|folder| folder.join(name));
+    paths.find(|path| inside && path.is_file()).with_context(|| {
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("{device} has no knob `{name}`; see {}", folders.join(" and "))
+    })
 }
 
 fn supported_type(mdev_type: &str) -> Result<PathBuf> {

@@ -72,6 +72,8 @@ pub enum Field {
     DeviceOps,
     /// `struct vfio_device_ops.open_device`.
     OpsOpenDevice,
+    /// `struct pci_dev.dev`.
+    PciDevDev,
 }
 
 impl Field {
@@ -109,11 +111,12 @@ impl Field {
         (Self::TaskComm, "task_struct", &["comm"]),
         (Self::DeviceOps, "vfio_device", &["ops"]),
         (Self::OpsOpenDevice, "vfio_device_ops", &["open_device"]),
+        (Self::PciDevDev, "pci_dev", &["dev"]),
     ];
 }
 
 /// Number of [`Field`]s.
-pub const FIELDS: usize = 32;
+pub const FIELDS: usize = 33;
 
 /// The table itself, in the `LAYOUT` map.
 #[repr(C)]
@@ -123,9 +126,11 @@ pub struct Layout {
     pub known: u64,
     /// Byte offsets, by [`Field`].
     pub offset: [u32; FIELDS],
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 8 + 4 * FIELDS);
+const _: () = assert!(size_of::<Layout>() == 8 + 4 * (FIELDS + 1));
 const _: () = assert!(FIELDS <= 64);
 
 /// Data files that a driver's private structure can point to: one to save, one to resume, and room.
@@ -167,13 +172,17 @@ const _: () = assert!(size_of::<DriverLayout>() == 16 + 16 * DRIVER_FILES);
 pub struct Search {
     /// Address of `vfio_device_fops_unl_ioctl()`: a file with this ioctl is a device fd. 0 if not known.
     pub device_ioctl: u64,
+    /// Which capture is made of every device.
+    pub capture: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Search>() == 8);
+const _: () = assert!(size_of::<Search>() == 16);
 
 impl Layout {
     /// A table that knows nothing.
-    pub const EMPTY: Self = Self { known: 0, offset: [0; FIELDS] };
+    pub const EMPTY: Self = Self { known: 0, offset: [0; FIELDS], reserved: 0 };
 
     /// Records where a member is.
     pub const fn set(&mut self, field: Field, offset: u32) {

@@ -4,6 +4,7 @@
 //! implicit padding and has its size asserted at compile time; all integers are in host byte order.
 #![no_std]
 
+pub mod capture;
 pub mod layout;
 pub mod role;
 pub mod stats;

@@ -32,11 +32,15 @@ pub enum Role {
     Unregister = 12,
     /// The inventory: an iterator over open files, attached to no function.
     Inventory = 13,
+    /// Functions of the PCI core that reset one function of a device.
+    PciReset = 14,
+    /// Functions that a driver plug-in asked for.
+    Step = 15,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::NextState,
         Self::SetState,
         Self::GetState,
@@ -51,6 +55,8 @@ impl Role {
         Self::Register,
         Self::Unregister,
         Self::Inventory,
+        Self::PciReset,
+        Self::Step,
     ];
 
     /// Short name, as users see it in the summary.
@@ -70,6 +76,8 @@ impl Role {
             Self::Register => "register",
             Self::Unregister => "unregister",
             Self::Inventory => "inventory",
+            Self::PciReset => "pci_reset",
+            Self::Step => "step",
         }
     }
 }
@@ -88,4 +96,6 @@ pub mod cookie {
     pub const TAKES_FILE: u64 = 2 << 16;
     /// The second argument is the `struct file *` of a device fd.
     pub const TAKES_INODE_FILE: u64 = 3 << 16;
+    /// The function makes a Function Level Reset.
+    pub const IS_FLR: u64 = 1 << 18;
 }

@@ -63,6 +63,18 @@ pub enum Kind {
     Register = 14,
     /// No body: a device is about to be taken from vfio.
     Unregister = 15,
+    /// [`LogRanges`]: what DMA_LOGGING_START asked for; right before the [`Ioctl`] it belongs to.
+    LogRanges = 16,
+    /// [`LogDirty`]: what DMA_LOGGING_REPORT found; right before the [`Ioctl`] it belongs to.
+    LogDirty = 17,
+    /// [`PciReset`]: the PCI core has reset the device's function.
+    PciReset = 18,
+    /// [`Step`]: a function that a driver plug-in asked for returned.
+    Step = 19,
+    /// [`Capture`]: a structure of the driver, as it was at a moment that a driver plug-in asked for.
+    Capture = 20,
+    /// JSON text of any length, made in user space: what a reader of records must know to understand them.
+    Note = 256,
 }
 
 impl Kind {
@@ -84,6 +96,12 @@ impl Kind {
             13 => Self::Holder,
             14 => Self::Register,
             15 => Self::Unregister,
+            16 => Self::LogRanges,
+            17 => Self::LogDirty,
+            18 => Self::PciReset,
+            19 => Self::Step,
+            20 => Self::Capture,
+            256 => Self::Note,
             _ => return None,
         })
     }
@@ -325,5 +343,81 @@ wire! {
         pub ret: i32,
         /// Zero.
         pub reserved: u32,
+    }
+}
+
+/// IOVA ranges that a [`LogRanges`] keeps; QEMU asks for three at most.
+pub const LOG_RANGES: usize = 16;
+
+wire! {
+    /// Body of [`Kind::LogRanges`] (`struct vfio_device_feature_dma_logging_control`, uapi/linux/vfio.h).
+    pub struct LogRanges = 264 {
+        /// `num_ranges`, as user space gave it.
+        pub asked: u32,
+        /// How many of `ranges` could be read.
+        pub kept: u32,
+        /// `iova` and `length` of each.
+        pub ranges: [[u64; 2]; LOG_RANGES],
+    }
+}
+
+wire! {
+    /// Body of [`Kind::LogDirty`].
+    pub struct LogDirty = 8 {
+        /// Bits set in the bitmap that user space got.
+        pub pages: u64,
+    }
+}
+
+/// Bit of [`PciReset::how`]: by a Function Level Reset.
+pub const RESET_BY_FLR: u32 = 1;
+
+wire! {
+    /// Body of [`Kind::PciReset`].
+    pub struct PciReset = 8 {
+        /// 0 or a negative errno.
+        pub ret: i32,
+        /// Bits `RESET_BY_*`.
+        pub how: u32,
+    }
+}
+
+/// Arguments of a function that a [`Step`] keeps.
+pub const STEP_ARGS: usize = 5;
+
+wire! {
+    /// Body of [`Kind::Step`]. `Header::probe` says which function it was.
+    pub struct Step = 56 {
+        /// What it returned, as the register has it; meaningless for a function that returns nothing.
+        pub ret: u64,
+        /// Its first arguments, as the registers had them at entry.
+        pub args: [u64; STEP_ARGS],
+        /// The [`crate::role::Role`] of the call that this thread was in, `u32::MAX` if in none that is known.
+        pub within: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+/// Bytes of a structure that a [`Capture`] can hold.
+pub const CAPTURE_LEN: usize = 384;
+
+wire! {
+    /// Body of [`Kind::Capture`]. `Header::file` is the data file that the structure belongs to, if it names one.
+    pub struct Capture = 416 {
+        /// Which capture of the driver: `capture::Spec::id`.
+        pub id: u32,
+        /// When: one of `capture::moment`.
+        pub moment: u32,
+        /// Address of the structure. An identity, never dereferenced in user space.
+        pub address: u64,
+        /// Bytes used of `data`.
+        pub len: u32,
+        /// Bit `n` set: piece `n` could not be read and is zero.
+        pub failed: u32,
+        /// The driver: its `migration_set_state`.
+        pub driver: u64,
+        /// The pieces, one behind the other.
+        pub data: [u8; CAPTURE_LEN],
     }
 }

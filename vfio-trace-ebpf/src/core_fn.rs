@@ -5,18 +5,19 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use vfio_trace_common::{
+    capture::moment,
     layout::Field,
     role::{Role, cookie},
     uapi::{VFIO_DEVICE_FEATURE, VFIO_DEVICE_RESET},
-    wire::{Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open, Registered},
+    wire::{Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open, PciReset, RESET_BY_FLR, Registered},
 };
 
 use crate::{
-    device,
+    capture, device, dirty,
     emit::emit,
     gate::{self, Probe},
     inflight::{self, Call},
-    maps::DEVICES,
+    maps::{DEVICES, IN_FLIGHT, PARENTS},
     read,
 };
 
@@ -47,6 +48,7 @@ pub fn next_state_exit(ctx: RetProbeContext) -> u32 {
     device::seen(probe, Role::NextState, &call);
     let body = NextState { current: call.a as u32, target: (call.a >> 32) as u32, next, ret };
     emit(probe, Kind::NextState, &call, inflight::now(), body);
+    capture::run(&ctx, moment::ARC, &call);
     0
 }
 
@@ -66,6 +68,9 @@ pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
         call.data = payload(user);
     }
     inflight::enter(&ctx, probe, Role::DeviceIoctl, &call);
+    if cmd == VFIO_DEVICE_RESET {
+        capture::run(&ctx, moment::RESET, &call);
+    }
     0
 }
 
@@ -89,6 +94,7 @@ pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
         body.argsz = read::user(call.b).unwrap_or(0);
         body.flags = read::user(call.b + 4).unwrap_or(0);
         body.data_out = payload(call.b);
+        dirty::explain(probe, &call, &body);
     }
     emit(probe, Kind::Ioctl, &call, inflight::now(), body);
     0
@@ -114,6 +120,7 @@ pub fn open_exit(ctx: RetProbeContext) -> u32 {
     }
     let body = Open { ret: ctx.ret(), open_count: open_count(call.device) };
     emit(probe, Kind::Open, &call, inflight::now(), body);
+    capture::run(&ctx, moment::SEEN, &call);
     0
 }
 
@@ -126,6 +133,7 @@ pub fn close_enter(ctx: ProbeContext) -> u32 {
     device::seen(probe, Role::Close, &call);
     let body = Close { open_count: open_count(call.device), reserved: 0 };
     emit(probe, Kind::Close, &call, call.start_ns, body);
+    capture::run(&ctx, moment::CLOSE, &call);
     0
 }
 
@@ -146,6 +154,7 @@ pub fn register_exit(ctx: RetProbeContext) -> u32 {
     device::describe(probe, Role::Register, &call);
     let body = Registered { ret: ctx.ret(), reserved: 0 };
     emit(probe, Kind::Register, &call, inflight::now(), body);
+    capture::run(&ctx, moment::SEEN, &call);
     0
 }
 
@@ -159,6 +168,55 @@ pub fn unregister_enter(ctx: ProbeContext) -> u32 {
     emit(probe, Kind::Unregister, &call, call.start_ns, ());
     // The address may belong to another device next time.
     let _: Result<(), i32> = DEVICES.remove(call.device);
+    if let Some(layout) = read::layout() {
+        let parent = read::pointer(layout, call.device, Field::DeviceDev);
+        let _: Result<(), i32> = PARENTS.remove(parent);
+    }
+    0
+}
+
+/// A reset that began longer ago than this was never seen to end. PCI gives a device one minute to come back.
+const RESET_NS: u64 = 120_000_000_000;
+
+/// `int __pci_reset_function_locked(struct pci_dev *)`, which tries all ways, or `int pcie_flr(struct pci_dev *)` begins.
+#[kprobe]
+pub fn pci_reset_enter(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(layout) = read::layout() else { return 0 };
+    let Some(dev) = layout.get(Field::PciDevDev) else { return 0 };
+    let pci_dev: u64 = ctx.arg(0).unwrap_or(0);
+    // SAFETY: values are written once per device.
+    let Some(&device) = (unsafe { PARENTS.get(pci_dev + u64::from(dev)) }) else { return 0 };
+    let how = if probe.is_flr() { u64::from(RESET_BY_FLR) } else { 0 };
+    let call = Call { device, a: how, ..Call::now() };
+    if let Some(outer) = IN_FLIGHT.get_ptr_mut(inflight::key(Role::PciReset)) {
+        // SAFETY: only this thread uses this key.
+        let outer = unsafe { &mut *outer };
+        if outer.device == device && call.start_ns - outer.start_ns < RESET_NS {
+            outer.a |= how;
+            outer.b += 1;
+            return 0;
+        }
+    }
+    inflight::enter(&ctx, probe, Role::PciReset, &call);
+    capture::run(&ctx, moment::RESET, &call);
+    0
+}
+
+/// … and returns. The outermost call tells.
+#[kretprobe]
+pub fn pci_reset_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(outer) = IN_FLIGHT.get_ptr_mut(inflight::key(Role::PciReset)) else { return 0 };
+    // SAFETY: only this thread uses this key.
+    let outer = unsafe { &mut *outer };
+    if outer.b > 0 {
+        outer.b -= 1;
+        return 0;
+    }
+    let Some(call) = inflight::leave(Role::PciReset) else { return 0 };
+    let body = PciReset { ret: ctx.ret(), how: call.a as u32 };
+    emit(probe, Kind::PciReset, &call, inflight::now(), body);
     0
 }
 

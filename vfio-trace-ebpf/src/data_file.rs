@@ -8,6 +8,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use vfio_trace_common::{
+    capture::moment,
     layout::Field,
     role::Role,
     uapi::VFIO_MIG_GET_PRECOPY_INFO,
@@ -15,7 +16,7 @@ use vfio_trace_common::{
 };
 
 use crate::{
-    device,
+    capture, device,
     emit::emit,
     gate::{self, Probe},
     inflight::{self, Call},
@@ -55,6 +56,8 @@ fn io_exit(ctx: &RetProbeContext, role: Role, kind: Kind) -> Option<()> {
     let body = DataIo { requested: call.a, ret: ctx.ret(), pos: call.b.cast_signed() };
     device::seen(probe, role, &call);
     emit(probe, kind, &call, inflight::now(), body);
+    let moment = if role as u32 == Role::Read as u32 { moment::READ } else { moment::WRITE };
+    capture::run(ctx, moment, &call);
     Some(())
 }
 
@@ -123,6 +126,7 @@ pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
         dirty_bytes: read::user(call.b + 16).unwrap_or(0),
     };
     emit(probe, Kind::PrecopyInfo, &call, inflight::now(), body);
+    capture::run(&ctx, moment::DATA_IOCTL, &call);
     0
 }
 

@@ -10,7 +10,7 @@ use crate::{
     emit::{Record, header},
     gate::Probe,
     inflight::Call,
-    maps::{DEVICES, DRIVERS, EVENTS, FILES},
+    maps::{DEVICES, DRIVERS, EVENTS, FILES, PARENTS},
     read,
 };
 
@@ -77,6 +77,7 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
         body.open_count = open_count;
         body.known |= device_known::OPEN_COUNT;
     }
+    let set_state = body.set_state;
     body.state = 0;
     if let Some(state) = private(device, body.set_state) {
         body.state = state;
@@ -85,7 +86,11 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
     entry.submit(0);
     probe.sent();
     // A full map only means that the device is described again.
-    let _: Result<(), i32> = DEVICES.insert(device, role as u32, 0);
+    let _: Result<(), i32> = DEVICES.insert(device, set_state, 0);
+    if dev != 0 {
+        // Without room its PCI resets are not told.
+        let _: Result<(), i32> = PARENTS.insert(dev, device, 0);
+    }
 }
 
 /// What the driver's private structure says: the current state, read without its lock, and the data files it has open,

@@ -18,6 +18,12 @@ impl Probe {
     /// What is attached to no function.
     pub const NONE: Self = Self { cookie: 0 };
 
+    /// Whether the function makes a Function Level Reset.
+    #[inline(always)]
+    pub fn is_flr(self) -> bool {
+        self.cookie & cookie::IS_FLR != 0
+    }
+
     /// Its slot in the statistics map.
     #[inline(always)]
     pub fn index(self) -> u16 {

@@ -50,30 +50,62 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// A role's call of this thread.
 #[inline(always)]
-fn key(role: Role) -> Key {
+pub fn key(role: Role) -> Key {
     Key { thread: bpf_get_current_pid_tgid(), role: role as u64 }
+}
+
+/// A step's call of this thread: steps nest, but no function calls itself.
+#[inline(always)]
+pub fn step_key(probe: Probe) -> Key {
+    Key { thread: bpf_get_current_pid_tgid(), role: Role::Step as u64 | u64::from(probe.index()) << 32 }
+}
+
+/// The device that this thread is at work on, and in which call; 0 and `u32::MAX` if in none.
+#[inline(always)]
+pub fn of_thread() -> (u64, u32) {
+    // What is inside comes first.
+    for role in [Role::Read, Role::Write, Role::DataIoctl, Role::SetState, Role::DeviceIoctl, Role::Open] {
+        // SAFETY: only this thread writes this key.
+        if let Some(call) = unsafe { IN_FLIGHT.get(key(role)) }
+            && call.device != 0
+        {
+            return (call.device, role as u32);
+        }
+    }
+    (0, u32::MAX)
 }
 
 /// Remembers a call.
 #[inline(always)]
 pub fn enter(ctx: &impl EbpfContext, probe: Probe, role: Role, call: &Call) {
+    enter_as(ctx, probe, key(role), call);
+}
+
+/// Remembers a call under a key.
+#[inline(always)]
+pub fn enter_as(ctx: &impl EbpfContext, probe: Probe, key: Key, call: &Call) {
     probe.hit();
-    let key = key(role);
     // A call of this thread that is still here never told us that it returned: its return probe was missed.
     if IN_FLIGHT.get_ptr(key).is_some() {
         probe.unmatched();
     }
     if IN_FLIGHT.insert(key, call, 0).is_err() {
         probe.unmatched();
-        warn!(ctx, "no room to remember a call of role {}", role as u32);
+        warn!(ctx, "no room to remember a call of role {}", key.role);
     }
 }
 
 /// Takes a call back at its return. `None` for calls that began before tracing did.
 #[inline(always)]
 pub fn leave(role: Role) -> Option<Call> {
-    let key = key(role);
+    leave_as(key(role))
+}
+
+/// Takes a call back by its key.
+#[inline(always)]
+pub fn leave_as(key: Key) -> Option<Call> {
     // SAFETY: only this thread writes this key, so the value cannot change while it is copied.
     let call = unsafe { IN_FLIGHT.get(key) }.copied()?;
     // It was there a moment ago, and only this thread removes it.

@@ -6,13 +6,14 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_smp_processor_id};
 use vfio_trace_common::{
+    capture::moment,
     layout::{Field, Layout},
     role::Role,
     wire::{COMM_LEN, Header, Holder, Kind},
 };
 
 use crate::{
-    core_fn, device,
+    capture, core_fn, device,
     emit::{Record, emit_as},
     gate::Probe,
     inflight::Call,
@@ -31,6 +32,33 @@ const FILE: u64 = 24;
 pub extern "C" fn inventory(ctx: *mut core::ffi::c_void) -> u32 {
     let _: Option<()> = visit(ctx as u64);
     0
+}
+
+/// The same for captures: one capture of every device, the one that user space asks for.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn copies(ctx: *mut core::ffi::c_void) -> u32 {
+    let _: Option<()> = visit_for_copy(ctx as u64);
+    0
+}
+
+#[inline(always)]
+fn visit_for_copy(ctx: u64) -> Option<()> {
+    let task: u64 = read::kernel(ctx + TASK)?;
+    let file: u64 = read::kernel(ctx + FILE)?;
+    if task == 0 || file == 0 {
+        return None;
+    }
+    let layout = read::layout()?;
+    let tgid: u32 = read::member(layout, task, Field::TaskTgid)?;
+    let fd: u32 = read::kernel(ctx + FD)?;
+    if tgid != (bpf_get_current_pid_tgid() >> 32) as u32 {
+        return None;
+    }
+    WATCHED.get_ptr(fd)?;
+    let device = sysfs_device(layout, file)?;
+    let call = Call { device, ..Call::now() };
+    capture::one(Probe::NONE, moment::SEEN, &call, SEARCH.get(0)?.capture)
 }
 
 #[inline(always)]

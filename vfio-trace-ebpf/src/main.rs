@@ -6,9 +6,11 @@
 #![no_std]
 #![no_main]
 
+mod capture;
 mod core_fn;
 mod data_file;
 mod device;
+mod dirty;
 mod emit;
 mod gate;
 mod inflight;
@@ -16,6 +18,7 @@ mod inventory;
 mod maps;
 mod migration_ops;
 mod read;
+mod step;
 
 /// GPL-compatible: kprobes and `bpf_probe_read_kernel` ask for it.
 #[unsafe(link_section = "license")]

@@ -2,14 +2,21 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use vfio_trace_common::{
+    capture::{Captures, StepSpec},
     layout::{DriverLayout, Layout, Search},
     stats::{MAX_PROBES, ProbeStats},
 };
 
-use crate::inflight::{Call, Key};
+use crate::{
+    capture::Job,
+    inflight::{Call, Key},
+};
+
+/// Longest bitmap that is counted: 32768 pages, 128 MiB of 4 KiB pages. The caller waits meanwhile.
+pub const BITMAP_WORDS: usize = 512;
 
 /// All records, in order. User space chooses the size when it loads the programs.
 #[map]
@@ -35,9 +42,9 @@ pub static IN_FLIGHT: HashMap<Key, Call> = HashMap::with_max_entries(8192, 0);
 #[map]
 pub static FILES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
 
-/// Devices that user space has been told about.
+/// Devices that user space has been told about, each with the address of its driver's `migration_set_state` or 0.
 #[map]
-pub static DEVICES: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);
+pub static DEVICES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
 
 /// How to get at what a driver keeps, by the address of its `migration_set_state`.
 #[map]
@@ -50,3 +57,31 @@ pub static SEARCH: Array<Search> = Array::with_max_entries(1, 0);
 /// Our own descriptors of folders below `/sys/class/vfio-dev`.
 #[map]
 pub static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+
+/// The device of each parent `struct device`.
+#[map]
+pub static PARENTS: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
+
+/// What to copy of a driver's memory, by the address of its `migration_set_state`.
+#[map]
+pub static CAPTURES: HashMap<u64, Captures> = HashMap::with_max_entries(64, 0);
+
+/// What to do for a driver plug-in's functions, by the probe's slot.
+#[map]
+pub static STEPS: Array<StepSpec> = Array::with_max_entries(MAX_PROBES, 0);
+
+/// Nothing, to be copied from.
+#[map]
+pub static ZEROS: Array<[u64; BITMAP_WORDS]> = Array::with_max_entries(1, 0);
+
+/// The capture that a program has asked for and hands over by tail call.
+#[map]
+pub static JOB: PerCpuArray<Job> = PerCpuArray::with_max_entries(1, 0);
+
+/// The program that makes captures, once there is a driver whose plug-in wants some.
+#[map]
+pub static JUMPS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Where a bitmap of dirty pages is copied to, to be counted.
+#[map]
+pub static BITMAP: PerCpuArray<[u64; BITMAP_WORDS]> = PerCpuArray::with_max_entries(1, 0);

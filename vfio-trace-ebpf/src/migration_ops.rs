@@ -5,13 +5,14 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use vfio_trace_common::{
+    capture::moment,
     layout::Field,
     role::Role,
     wire::{DataSize, GetState, Kind, SetState},
 };
 
 use crate::{
-    device,
+    capture, device,
     emit::emit,
     gate,
     inflight::{self, Call},
@@ -62,6 +63,7 @@ pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
         }
     }
     emit(probe, Kind::SetState, &call, inflight::now(), body);
+    capture::run(&ctx, moment::SET_STATE, &call);
     0
 }
 

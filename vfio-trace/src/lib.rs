@@ -3,6 +3,7 @@
 //! A room imports only from the floors below it; `docs/design.md` has the map.
 
 pub mod cli;
+pub mod driver;
 pub mod event;
 pub mod kernel;
 pub mod model;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::parse::Action;
-use super::record::Outcome;
+use super::record::{Outcome, in_line};
 use crate::mdev::{self, Mdev};
 use crate::states::MigState;
 use crate::uapi::{Device, DmaRange};
@@ -24,6 +24,8 @@ const FLAGS: [&str; 3] = ["STOP_COPY", "P2P", "PRE_COPY"];
 pub(crate) struct Bench {
     pub(crate) name: String,
     created: Option<Mdev>,
+    /// Where its knobs are; if nowhere, with its driver.
+    knobs: Vec<PathBuf>,
     device: Option<Device>,
     /// What the last successful step left it in, if that is known.
     known: Option<MigState>,
@@ -35,7 +37,18 @@ impl Bench {
     /// Takes a device that is closed.
     pub(crate) fn new(name: String, created: Option<Mdev>) -> Self {
         let known = created.is_some().then_some(MigState::RUNNING);
-        Self { name, created, device: None, known, untouched: true }
+        Self { name, created, knobs: Vec::new(), device: None, known, untouched: true }
+    }
+
+    /// Knobs in folders of their own instead of the driver's; `{}` stands for the device's name.
+    pub(crate) fn with_knobs(mut self, patterns: &[String]) -> Self {
+        self.knobs =
+            patterns.iter().map(|pattern| PathBuf::from(pattern.replace("{}", &self.name))).collect();
+        self
+    }
+
+    fn knob(&self, name: &str) -> Result<PathBuf> {
+        mdev::knob(&self.name, &self.knobs, name)
     }
 
     pub(crate) fn open(&mut self) -> Result<()> {
@@ -118,13 +131,25 @@ impl Bench {
                 (range_values(*range, "dirty_pages", pages), format!("{pages} dirty pages"))
             }),
             Action::LogStop => Outcome::plain(self.device()?.log_stop()),
+            Action::Patch { file, offset, bytes } => patch(file, *offset, bytes)?,
+            Action::Truncate { file, bytes } => truncate(file, *bytes)?,
             Action::Reset => self.reset()?,
+            Action::PciReset => {
+                let done = mdev::write_attribute(&mdev::pci_sysfs(&self.name).join("reset"), "1");
+                self.after_reset(done)
+            },
             Action::CloseData => {
                 let was_open = self.device()?.close_data();
                 Outcome::plain(if was_open { Ok(()) } else { Err(Errno::BADF) })
             },
             Action::Reopen => {
                 self.close();
+                self.open()?;
+                Outcome::plain(Ok(()))
+            },
+            Action::Rebind => {
+                self.close();
+                mdev::rebind(&self.name)?;
                 self.open()?;
                 Outcome::plain(Ok(()))
             },
@@ -137,12 +162,14 @@ impl Bench {
                 Outcome::plain(Ok(()))
             },
             Action::Knob { name, value: Some(value) } => {
-                Outcome::plain(mdev::write_knob(&self.name, name, value)?)
+                Outcome::plain(mdev::write_attribute(&self.knob(name)?, value))
             },
-            Action::Knob { name, value: None } => Outcome::of(mdev::read_knob(&self.name, name)?, |text| {
-                let text = text.trim_end();
-                (json!({"knob": name, "value": text}), text.replace('\n', ", "))
-            }),
+            Action::Knob { name, value: None } => {
+                Outcome::of(mdev::read_attribute(&self.knob(name)?), |text| {
+                    let text = text.trim_end();
+                    (json!({"knob": name, "value": text}), in_line(text))
+                })
+            },
             Action::CopyTo { .. } => bail!("a copy is made by two devices"),
             Action::Matrix => bail!("the matrix is made of many steps"),
         };
@@ -162,11 +189,15 @@ impl Bench {
 
     pub(crate) fn reset(&mut self) -> Result<Outcome> {
         let result = self.device()?.reset();
+        Ok(self.after_reset(result))
+    }
+
+    fn after_reset(&mut self, result: Result<(), Errno>) -> Outcome {
         if result.is_ok() {
             self.known = Some(MigState::RUNNING);
             self.untouched = false;
         }
-        Ok(Outcome::plain(result))
+        Outcome::plain(result)
     }
 
     fn read(&mut self, bytes: usize, file: Option<&Path>, files: &mut Files) -> Result<Outcome> {
@@ -272,6 +303,27 @@ fn pause(file: &Path) -> Result<()> {
         thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// Overwrites bytes of a file that an earlier step read into.
+fn patch(file: &Path, offset: usize, bytes: &[u8]) -> Result<Outcome> {
+    let mut content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let length = content.len();
+    let Some(place) = offset.checked_add(bytes.len()).and_then(|end| content.get_mut(offset..end)) else {
+        bail!("{} has {length} bytes, nothing to change at {offset}", file.display());
+    };
+    place.copy_from_slice(bytes);
+    fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(Outcome::plain(Ok(())))
+}
+
+fn truncate(file: &Path, bytes: usize) -> Result<Outcome> {
+    OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|file| file.set_len(bytes as u64))
+        .with_context(|| format!("cannot cut {}", file.display()))?;
+    Ok(Outcome::plain(Ok(())))
 }
 
 fn state_values(state: MigState) -> Value {

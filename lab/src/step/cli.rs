@@ -8,8 +8,9 @@ use clap::Parser;
 use super::parse::Step;
 
 const STEPS: &str = "\
-Steps, each as [N:]STEP[!ERRNO]: N is the device (1 if left out; created devices come before named ones), and with
-!ERRNO the step has to fail with that errno. States are names (PRE_COPY) or numbers; sizes know the suffixes K, M and G.
+Steps, each as [N:]STEP[!ERRNO][ -> VALUE]: N is the device (1 if left out; created devices come before named ones),
+with !ERRNO the step has to fail with that errno, and with -> VALUE what it saw (bytes, a state, a knob's text) has to
+be that. States are names (PRE_COPY) or numbers; sizes know the suffixes K, M and G.
 
   set=STATE                   MIG_DEVICE_STATE SET; a data fd that comes back replaces the last one
   get                         MIG_DEVICE_STATE GET
@@ -26,10 +27,14 @@ Steps, each as [N:]STEP[!ERRNO]: N is the device (1 if left out; created devices
   log-stop                    DMA_LOGGING_STOP
   copy-to=N[:CHUNK]           read() until 0 or ENOMSG, and write() each read's bytes to device N's data fd
   knob=NAME[:VALUE]           write VALUE to an attribute of the driver (/sys/bus/mdev/devices/UUID/DRIVER/NAME), or
-                              read it: knob=delay_us:'RUNNING STOP 3000000', knob=where
+                              read it: knob=delay_us:'RUNNING STOP 3000000', knob=where; see --knobs, too
+  patch=FILE:OFFSET:HEX       change bytes of a file, for a later write
+  truncate=FILE:BYTES         cut a file
   reset                       VFIO_DEVICE_RESET
+  pci-reset                   reset through the PCI device's sysfs folder, which does not ask VFIO
   close-data                  close() of the data fd
   reopen                      close device, group and container, and open them again
+  rebind                      the same, and meanwhile unbind the device from its driver and bind it again
   sleep=MS                    nothing for a while
   pause=FILE                  create FILE.paused, then wait until FILE is there
   matrix                      for each pair of states: reset, set the first, set the second, report
@@ -54,6 +59,9 @@ pub(crate) struct Args {
     /// A device that is there: an mdev's UUID or a PCI address
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Vec<String>,
+    /// Where knobs are that are not the driver's own, the first that has one; {} stands for the device's name
+    #[arg(long, value_name = "DIR")]
+    pub(crate) knobs: Vec<String>,
     /// Write one JSON object per step into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

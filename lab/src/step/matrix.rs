@@ -48,6 +48,7 @@ pub(crate) fn run(bench: &mut Bench, position: usize, recorder: &mut Recorder) -
                 end_ns,
                 implicit: false,
                 expected: Expected::Anything,
+                value: None,
                 outcome: &outcome,
             });
         }

@@ -1,11 +1,11 @@
 //! lab-step: drives VFIO devices through their migration states, one ioctl, read or write at a time.
 
 mod bench;
-mod cli;
+pub(crate) mod cli;
 mod matrix;
 mod parse;
-mod record;
-mod run;
+pub(crate) mod record;
+pub(crate) mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The grammar of a step: `[N:]STEP[=ARGUMENT][!ERRNO]`.
+//! The grammar of a step: `[N:]STEP[=ARGUMENT][!ERRNO][ -> VALUE]`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,13 +12,15 @@ use crate::uapi::{DmaRange, FeatureOp};
 /// One step as it was written, and what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Without the errno.
+    /// Without errno and value.
     pub(crate) text: String,
     /// Which device, counted from 0.
     pub(crate) device: usize,
     pub(crate) action: Action,
     /// The errno it has to fail with.
     pub(crate) expected: Option<i32>,
+    /// The value it has to see.
+    pub(crate) value: Option<String>,
 }
 
 impl Step {
@@ -45,12 +47,16 @@ pub(crate) enum Action {
     WriteZero { bytes: usize },
     CopyTo { device: usize, chunk: usize },
     Knob { name: String, value: Option<String> },
+    Patch { file: PathBuf, offset: usize, bytes: Vec<u8> },
+    Truncate { file: PathBuf, bytes: usize },
     LogStart(DmaRange),
     LogReport(DmaRange),
     LogStop,
     Reset,
+    PciReset,
     CloseData,
     Reopen,
+    Rebind,
     Sleep { ms: u64 },
     Pause { file: PathBuf },
     Matrix,
@@ -81,6 +87,10 @@ impl FromStr for Step {
     type Err = String;
 
     fn from_str(written: &str) -> Result<Self, String> {
+        let (written, value) = match written.split_once(" -> ") {
+            Some((step, value)) => (step, Some(value.to_owned())),
+            None => (written, None),
+        };
         let (text, expected) = split_errno(written)?;
         let (device, step) = match text.split_once(':') {
             Some((number, step))
@@ -93,7 +103,7 @@ impl FromStr for Step {
         let device = device.checked_sub(1).ok_or(COUNTED)?;
         let (name, argument) =
             step.split_once('=').map_or((step, None), |(name, argument)| (name, Some(argument)));
-        Ok(Self { text: text.to_owned(), device, action: action(name, argument)?, expected })
+        Ok(Self { text: text.to_owned(), device, action: action(name, argument)?, expected, value })
     }
 }
 
@@ -134,6 +144,13 @@ fn action(name: &str, argument: Option<&str>) -> Result<Action, String> {
             let (name, value) = split(needed()?);
             Action::Knob { name: name.to_owned(), value: value.map(str::to_owned) }
         },
+        "patch" => patch(needed()?)?,
+        "truncate" => match needed()?.rsplit_once(':') {
+            Some((file, bytes)) if !file.is_empty() => {
+                Action::Truncate { file: PathBuf::from(file), bytes: size(bytes)? }
+            },
+            _ => return Err("write truncate=FILE:BYTES".to_owned()),
+        },
         "sleep" => {
             let ms = needed()?;
             Action::Sleep { ms: ms.parse().map_err(|_nan| format!("`{ms}` is no number of milliseconds"))? }
@@ -154,8 +171,10 @@ fn without_argument(name: &str, argument: Option<&str>) -> Result<Action, String
         "precopy-info" => Action::PrecopyInfo,
         "log-stop" => Action::LogStop,
         "reset" => Action::Reset,
+        "pci-reset" => Action::PciReset,
         "close-data" => Action::CloseData,
         "reopen" => Action::Reopen,
+        "rebind" => Action::Rebind,
         "matrix" => Action::Matrix,
         _ => return Err(format!("there is no step `{name}`; see --help")),
     };
@@ -174,6 +193,25 @@ fn copy_to(argument: &str) -> Result<Action, String> {
         return Err("a chunk has at least one byte".to_owned());
     }
     Ok(Action::CopyTo { device: number.checked_sub(1).ok_or(COUNTED)?, chunk })
+}
+
+/// `FILE:OFFSET:HEX`, read from its end as file names may have colons.
+fn patch(argument: &str) -> Result<Action, String> {
+    let mut parts = argument.rsplitn(3, ':');
+    let (Some(hex), Some(offset), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("write patch=FILE:OFFSET:HEX".to_owned());
+    };
+    let bytes: Option<Vec<u8>> = hex
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    match bytes {
+        Some(bytes) if !bytes.is_empty() && hex.len() % 2 == 0 => {
+            Ok(Action::Patch { file: PathBuf::from(file), offset: size(offset)?, bytes })
+        },
+        _ => Err(format!("`{hex}` is no row of bytes in hexadecimal")),
+    }
 }
 
 fn probe(argument: &str) -> Result<Action, String> {
@@ -300,6 +338,24 @@ mod tests {
     }
 
     #[test]
+    fn values_patches_and_cuts() {
+        let step = parsed("2:write=/tmp/i!EFAULT -> 0");
+        assert_eq!(
+            (step.text.as_str(), step.expected, step.value.as_deref()),
+            ("2:write=/tmp/i", Some(14), Some("0"))
+        );
+        assert_eq!(
+            parsed("patch=/tmp/a:b:0x1c:02ff").action,
+            Action::Patch { file: PathBuf::from("/tmp/a:b"), offset: 28, bytes: vec![2, 255] }
+        );
+        assert_eq!(
+            parsed("truncate=/tmp/i:100").action,
+            Action::Truncate { file: PathBuf::from("/tmp/i"), bytes: 100 }
+        );
+        assert_eq!(parsed("pci-reset").action, Action::PciReset);
+    }
+
+    #[test]
     fn features_and_ranges() {
         assert_eq!(
             parsed("probe=DMA_LOGGING_START").action,
@@ -340,6 +396,9 @@ mod tests {
             ("copy-to=0", "counted from 1"),
             ("copy-to=2:0", "at least one byte"),
             ("knob", "needs an argument"),
+            ("patch=/tmp/i:8", "FILE:OFFSET:HEX"),
+            ("patch=/tmp/i:8:0", "hexadecimal"),
+            ("truncate=/tmp/i", "FILE:BYTES"),
         ] {
             let error = text.parse::<Step>().unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");

@@ -34,6 +34,14 @@ impl Outcome {
         }
     }
 
+    /// What a step is mostly about, as text.
+    pub(crate) fn value(&self) -> Option<String> {
+        let seen = ["bytes", "state", "value", "stop_copy_length", "initial_bytes", "flags"]
+            .into_iter()
+            .find_map(|name| self.values.get(name))?;
+        Some(seen.as_str().map_or_else(|| seen.to_string(), str::to_owned))
+    }
+
     /// A step whose success has nothing to tell.
     pub(crate) fn plain(result: Result<(), Errno>) -> Self {
         Self::of(result, |()| (Value::Object(serde_json::Map::new()), String::new()))
@@ -66,6 +74,8 @@ impl Expected {
 /// One object of the `--json` file.
 #[derive(Debug, Serialize)]
 struct Record<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scenario: Option<&'a str>,
     index: usize,
     step: &'a str,
     /// Which device, counted from 1, and its name.
@@ -81,6 +91,7 @@ struct Record<'a> {
     errno: Option<String>,
     errno_number: Option<i32>,
     expected_errno: Option<String>,
+    expected_value: Option<&'a str>,
     as_expected: bool,
     values: &'a Value,
 }
@@ -95,6 +106,7 @@ pub(crate) struct Done<'a> {
     pub(crate) end_ns: u64,
     pub(crate) implicit: bool,
     pub(crate) expected: Expected,
+    pub(crate) value: Option<&'a str>,
     pub(crate) outcome: &'a Outcome,
 }
 
@@ -103,19 +115,27 @@ pub(crate) struct Done<'a> {
 pub(crate) struct Recorder {
     lines: Option<Lines>,
     index: usize,
+    scenario: Option<String>,
 }
 
 impl Recorder {
     pub(crate) fn new(lines: Option<Lines>) -> Self {
-        Self { lines, index: 0 }
+        Self { lines, index: 0, scenario: None }
+    }
+
+    /// From now on each object names this scenario.
+    pub(crate) fn scenario(&mut self, name: &str) {
+        self.scenario = Some(name.to_owned());
     }
 
     /// Tells it, and says whether the step came out as expected.
     pub(crate) fn record(&mut self, done: &Done<'_>) -> bool {
         let number = done.outcome.errno.map(Errno::raw_os_error);
-        let as_expected = done.expected.holds(number);
+        let as_expected = done.expected.holds(number)
+            && done.value.is_none_or(|wanted| done.outcome.value().as_deref() == Some(wanted));
         let result = if number.is_some() { "error" } else { "ok" };
         let record = Record {
+            scenario: self.scenario.as_deref(),
             index: self.index,
             step: done.step,
             position: done.position,
@@ -128,6 +148,7 @@ impl Recorder {
             errno: number.map(errno::name),
             errno_number: number,
             expected_errno: done.expected.errno(),
+            expected_value: done.value,
             as_expected,
             values: &done.outcome.values,
         };
@@ -145,6 +166,11 @@ impl Recorder {
     }
 }
 
+/// Text of several lines in one.
+pub(crate) fn in_line(text: &str) -> String {
+    text.replace('\n', ", ")
+}
+
 /// `1  set=PRE_COPY              ok            0.12 ms  data fd 7`.
 fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
     let took = Duration::from_nanos(done.end_ns.saturating_sub(done.start_ns)).as_secs_f64() * 1e3;
@@ -153,8 +179,13 @@ fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
     let remark = match (as_expected, done.expected) {
         (true, Expected::Errno(_)) => "as expected".to_owned(),
         (true, Expected::Success | Expected::Anything) => done.outcome.told.clone(),
-        (false, Expected::Errno(wanted)) => format!("FAILED: expected {}", errno::name(wanted)),
-        (false, Expected::Success | Expected::Anything) => "FAILED".to_owned(),
+        (false, Expected::Errno(wanted)) if number != Some(wanted) => {
+            format!("FAILED: expected {}", errno::name(wanted))
+        },
+        (false, _) => done.value.map_or_else(
+            || "FAILED".to_owned(),
+            |wanted| format!("FAILED: expected {}, saw {}", in_line(wanted), done.outcome.told),
+        ),
     };
     let step = if done.implicit { format!("({})", done.step) } else { done.step.to_owned() };
     format!("{}  {step:<34} {result:<14} {took:9.3} ms  {remark}", done.position).trim_end().to_owned()
@@ -175,6 +206,7 @@ mod tests {
             end_ns: 124_000,
             implicit: false,
             expected,
+            value: None,
             outcome,
         }
     }
@@ -190,6 +222,9 @@ mod tests {
         assert!(recorder.record(&done("set=9", &bad, Expected::Errno(22))));
         assert!(!recorder.record(&done("set=9", &bad, Expected::Errno(5))));
         assert!(recorder.record(&done("matrix", &bad, Expected::Anything)));
+        let read = Outcome::of(Ok(40), |bytes| (json!({"bytes": bytes}), String::new()));
+        let read = done("read=64", &read, Expected::Success);
+        assert!(recorder.record(&Done { value: Some("40"), ..read }));
     }
 
     #[test]

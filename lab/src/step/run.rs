@@ -10,7 +10,7 @@ use super::bench::{Bench, Files};
 use super::cli::Args;
 use super::matrix;
 use super::parse::{Action, Step};
-use super::record::{Done, Expected, Outcome, Recorder};
+use super::record::{Done, Expected, Outcome, Recorder, in_line};
 use crate::clock::monotonic_ns;
 use crate::errno;
 use crate::evidence::Lines;
@@ -22,6 +22,16 @@ use crate::states::MigState;
 
 /// Does the steps; an error names the first one that was not as expected, after the devices are in order again.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let lines = args.json.as_deref().map(Lines::create).transpose()?;
+    let mut recorder = Recorder::new(lines);
+    let mut errors = FirstError::default();
+    errors.note(drive(args, &mut recorder));
+    errors.note(recorder.finish());
+    errors.into_result()
+}
+
+/// The same with a recorder that outlives it.
+pub(crate) fn drive(args: &Args, recorder: &mut Recorder) -> Result<()> {
     kernel::load_module("vfio_iommu_type1", args.timeout())?;
     for mdev_type in &args.create {
         for module in ["mdev", mdev::module(mdev_type)] {
@@ -29,9 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let log = args.dmesg.as_deref().map(|file| start_log(file, args)).transpose()?;
-    let lines = args.json.as_deref().map(Lines::create).transpose()?;
-    let mut session =
-        Session { benches: Vec::new(), recorder: Recorder::new(lines), files: Files::default() };
+    let mut session = Session { benches: Vec::new(), recorder, files: Files::default() };
     let mut errors = FirstError::default();
     errors.note(session.open(args).and_then(|()| session.steps(&args.steps)));
     session.finish(args.leave, &mut errors);
@@ -52,20 +60,21 @@ fn start_log(file: &Path, args: &Args) -> Result<(KernelLog, Vec<DynamicDebug>)>
 }
 
 #[derive(Debug)]
-struct Session {
+struct Session<'r> {
     benches: Vec<Bench>,
-    recorder: Recorder,
+    recorder: &'r mut Recorder,
     files: Files,
 }
 
-impl Session {
+impl Session<'_> {
     fn open(&mut self, args: &Args) -> Result<()> {
         for (index, mdev_type) in args.create.iter().enumerate() {
             let uuid = mdev::default_uuid(index)?;
             let mdev = Mdev::create(uuid, mdev_type, args.timeout())?;
-            self.benches.push(Bench::new(uuid.to_owned(), Some(mdev)));
+            self.benches.push(Bench::new(uuid.to_owned(), Some(mdev)).with_knobs(&args.knobs));
         }
-        self.benches.extend(args.device.iter().map(|name| Bench::new(name.clone(), None)));
+        let named = args.device.iter().map(|name| Bench::new(name.clone(), None));
+        self.benches.extend(named.map(|bench| bench.with_knobs(&args.knobs)));
         for index in 0..self.benches.len() {
             self.implicit(index, "open", |bench| {
                 bench.open()?;
@@ -83,7 +92,7 @@ impl Session {
         let position = step.device + 1;
         let bench = self.benches.get_mut(step.device).context(NO_DEVICE)?;
         if step.action == Action::Matrix {
-            return matrix::run(bench, position, &mut self.recorder);
+            return matrix::run(bench, position, self.recorder);
         }
         bench.guard(&step.action).with_context(|| format!("`{}` was not done", step.text))?;
         let start_ns = monotonic_ns();
@@ -102,6 +111,7 @@ impl Session {
             end_ns,
             implicit: false,
             expected: step.expected.map_or(Expected::Success, Expected::Errno),
+            value: step.value.as_deref(),
             outcome: &outcome,
         });
         if as_expected { Ok(()) } else { Err(unexpected(step, &outcome)) }
@@ -132,7 +142,6 @@ impl Session {
         for bench in self.benches {
             errors.note(bench.discard(leave));
         }
-        errors.note(self.recorder.finish());
     }
 
     fn tidy(&mut self, index: usize) -> Result<()> {
@@ -185,6 +194,7 @@ impl Session {
                 .errno
                 .filter(|errno| errnos.contains(errno))
                 .map_or(Expected::Success, |errno| Expected::Errno(errno.raw_os_error())),
+            value: None,
             outcome: &outcome,
         });
         if fine { Ok(()) } else { bail!("{step} of {device} failed: {}", failure(&outcome)) }
@@ -201,6 +211,11 @@ fn failure(outcome: &Outcome) -> String {
 }
 
 fn unexpected(step: &Step, outcome: &Outcome) -> anyhow::Error {
+    let number = outcome.errno.map(Errno::raw_os_error);
+    if let Some(wanted) = step.value.as_deref().filter(|_| number == step.expected) {
+        let seen = outcome.value().unwrap_or_else(|| "nothing".to_owned());
+        return anyhow!("`{}` should have seen {}: it saw {}", step.text, in_line(wanted), in_line(&seen));
+    }
     match step.expected {
         Some(wanted) => {
             anyhow!("`{}` should have failed with {}: {}", step.text, errno::name(wanted), failure(outcome))

@@ -3,6 +3,7 @@
 
 use super::error::CliError;
 use crate::{
+    driver::WANTED,
     kernel::{KernelFacts, KernelFiles, VfioDevice},
     source::{
         live::LiveError,
@@ -25,7 +26,7 @@ pub(super) struct Devices {
 impl Devices {
     /// Looks at the host once.
     pub(super) fn read(files: &KernelFiles) -> Self {
-        let facts = KernelFacts::read(files);
+        let facts = KernelFacts::read_for(files, &WANTED);
         let (snapshot, blind) = match Snapshot::take(files, &facts) {
             Ok(snapshot) => (snapshot, None),
             Err(error) => (Snapshot::default(), Some(error)),

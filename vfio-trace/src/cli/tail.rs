@@ -8,10 +8,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use rustix::{
-    process::Signal,
-    time::{ClockId, clock_gettime},
-};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -22,11 +19,15 @@ use super::{
     parse,
 };
 use crate::{
+    driver::Interpreter,
     event::{Assembler, ClockAnchor, Event, Filter, Kind, ProbeReport, Record, Start, Summary},
     model::Model,
     probe::{Changes, LoadOptions},
     sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, summary_text},
-    source::live::{Live, LogTo, RESCAN},
+    source::{
+        clock::{anchor, mono_ns},
+        live::{Live, LogTo, RESCAN},
+    },
 };
 
 /// Shape of the output.
@@ -92,6 +93,9 @@ pub(super) struct Args {
     /// Also print the eBPF programs' own messages, and which functions are probed.
     #[arg(long, short)]
     verbose: bool,
+    /// Show what is redacted otherwise: addresses of the guest's memory in images of a driver's structures.
+    #[arg(long)]
+    reveal: bool,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Start this once all probes are attached, and stop when it ends. Its standard output goes to standard error.
@@ -109,36 +113,6 @@ pub(super) fn main(args: Args) -> Result<u8, CliError> {
     runtime.block_on(run(args))
 }
 
-fn clock(id: ClockId) -> u64 {
-    let now = clock_gettime(id);
-    u64::try_from(now.tv_sec)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
-}
-
-fn mono_ns() -> u64 {
-    clock(ClockId::Monotonic)
-}
-
-/// The pair of clocks, with the smallest of several gaps between the two readings.
-fn anchor() -> ClockAnchor {
-    let sample = || {
-        let before = mono_ns();
-        let real_ns = clock(ClockId::Realtime);
-        let after = mono_ns();
-        (after - before, ClockAnchor { mono_ns: before.midpoint(after), real_ns })
-    };
-    let mut best = sample();
-    for _ in 0..4 {
-        let next = sample();
-        if next.0 < best.0 {
-            best = next;
-        }
-    }
-    best.1
-}
-
 /// Where events go.
 enum Sink {
     Text(Box<Text>),
@@ -151,6 +125,7 @@ struct Tail {
     sink: Sink,
     out: io::BufWriter<io::Stdout>,
     assembler: Assembler,
+    interpreter: Interpreter,
     model: Model,
     events: u64,
     shown: u64,
@@ -187,6 +162,7 @@ impl Tail {
             sink,
             out: io::BufWriter::with_capacity(1 << 16, io::stdout()),
             assembler: Assembler::new(),
+            interpreter: Interpreter::new(args.reveal),
             model: Model::new(),
             events: 0,
             shown: 0,
@@ -211,10 +187,12 @@ impl Tail {
     }
 
     fn show(&mut self, events: Vec<Event>) -> Result<(), CliError> {
-        for event in events {
+        for event in self.interpreter.apply(events) {
             self.events += 1;
             self.model.apply(&event);
-            if self.is_full() || !self.filter.matches(&event) {
+            // An image is for programs, and for those who ask for it.
+            let unasked = matches!(self.sink, Sink::Text(_)) && self.filter.kinds.is_empty();
+            if self.is_full() || !self.filter.matches(&event) || (unasked && event.kind() == Kind::Image) {
                 continue;
             }
             self.shown += 1;

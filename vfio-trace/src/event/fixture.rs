@@ -8,7 +8,8 @@ use vfio_trace_common::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::{Assembler, Body, Event, MigState, Record};
+use super::{Assembler, Body, CaptureNote, Event, FunctionNote, MigState, Note, Record};
+use crate::kernel::{FieldPlace, Returns};
 
 pub(crate) const UUID: &str = "11111111-1111-1111-1111-111111111111";
 pub(crate) const BDF: &str = "0000:75:00.1";
@@ -296,6 +297,37 @@ impl Script {
         self.call(Kind::DataRelease, 0, file, Body::DataRelease(wire::DataRelease { pos }))
     }
 
+    /// User space tells what it knows.
+    pub(crate) fn note(self, note: Note) -> Self {
+        let now = self.now;
+        self.add(Kind::Note, now, 0, Body::Note(note))
+    }
+
+    /// A function that a plug-in asked for; the note says which one probe 1 is.
+    pub(crate) fn step(self, ns: u64, ret: u64, args: [u64; wire::STEP_ARGS]) -> Self {
+        let within = Role::SetState as u32;
+        self.call(Kind::Step, ns, 0, Body::Step(wire::Step { ret, args, within, reserved: 0 }))
+    }
+
+    /// The PCI core resets the device.
+    pub(crate) fn pci_reset(self, ret: i32, how: u32) -> Self {
+        self.call(Kind::PciReset, 100_000_000, 0, Body::PciReset(wire::PciReset { ret, how }))
+    }
+
+    /// What the next ioctl asks to be logged.
+    pub(crate) fn log_ranges(self, asked: u32, kept: &[[u64; 2]]) -> Self {
+        let mut body = wire::LogRanges { asked, kept: kept.len() as u32, ranges: [[0; 2]; wire::LOG_RANGES] };
+        body.ranges[..kept.len()].copy_from_slice(kept);
+        let now = self.now;
+        self.add(Kind::LogRanges, now, 0, Body::LogRanges(Box::new(body)))
+    }
+
+    /// What the next ioctl found.
+    pub(crate) fn log_dirty(self, pages: u64) -> Self {
+        let now = self.now;
+        self.add(Kind::LogDirty, now, 0, Body::LogDirty(wire::LogDirty { pages }))
+    }
+
     /// All of it through a fresh assembler, to the end.
     pub(crate) fn events(&self) -> Vec<Event> {
         assemble(&self.records)
@@ -375,8 +407,8 @@ pub(crate) fn destination() -> Script {
         .set(&[RUNNING_P2P, RUNNING], 0, -1)
 }
 
-fn body_bytes(body: &Body) -> &[u8] {
-    match body {
+fn body_bytes(body: &Body) -> Vec<u8> {
+    let bytes = match body {
         Body::Device(body) => body.as_bytes(),
         Body::NextState(body) => body.as_bytes(),
         Body::SetState(body) => body.as_bytes(),
@@ -391,12 +423,19 @@ fn body_bytes(body: &Body) -> &[u8] {
         Body::Holder(body) => body.as_bytes(),
         Body::Register(body) => body.as_bytes(),
         Body::Unregister => &[],
-    }
+        Body::LogRanges(body) => body.as_bytes(),
+        Body::LogDirty(body) => body.as_bytes(),
+        Body::PciReset(body) => body.as_bytes(),
+        Body::Step(body) => body.as_bytes(),
+        Body::Capture(body) => body.as_bytes(),
+        Body::Note(note) => return serde_json::to_vec(note).unwrap(),
+    };
+    bytes.to_vec()
 }
 
 /// The record as it is on the wire.
 pub(crate) fn bytes(record: &Record) -> Vec<u8> {
-    [record.header.as_bytes(), body_bytes(&record.body)].concat()
+    [record.header.as_bytes(), &body_bytes(&record.body)].concat()
 }
 
 fn any_state() -> impl Strategy<Value = u32> {
@@ -439,7 +478,7 @@ fn any_body() -> impl Strategy<Value = (Kind, Body)> {
         1 => (any::<bool>(), any_ret(), any::<u64>(), any::<u64>()).prop_map(|(info, ret, a, b)| {
             let cmd = if info { uapi::VFIO_MIG_GET_PRECOPY_INFO } else { 7 };
             let script = Script::new(1).data_ioctl(1, cmd, ret, a, b);
-            (Kind::PrecopyInfo, script.records[0].body)
+            (Kind::PrecopyInfo, script.records[0].body.clone())
         }),
         1 => any::<i64>().prop_map(|pos| (Kind::DataRelease, Body::DataRelease(wire::DataRelease { pos }))),
         6 => (any::<bool>(), 0..14u32, 0..8u32, any_ret(), any_state(), any::<[u64; 3]>()).prop_map(
@@ -457,8 +496,54 @@ fn any_body() -> impl Strategy<Value = (Kind, Body)> {
         1 => any_ret()
             .prop_map(|ret| (Kind::Register, Body::Register(wire::Registered { ret, reserved: 0 }))),
         1 => Just((Kind::Unregister, Body::Unregister)),
+        1 => any_driver_body(),
         1 => (0..3u32).prop_map(|n| (Kind::Close, Body::Close(wire::Close { open_count: n, reserved: 0 }))),
     ]
+}
+
+fn any_driver_body() -> impl Strategy<Value = (Kind, Body)> {
+    prop_oneof![
+        any::<[u64; 7]>().prop_map(|words| {
+            let [ret, args @ .., _, within] = words;
+            let [a, b, c, d] = args;
+            let within = (within % 20) as u32;
+            (Kind::Step, Body::Step(wire::Step { ret, args: [a, b, c, d, 0], within, reserved: 0 }))
+        }),
+        (any::<u32>(), 0..3u32, any::<u8>()).prop_map(|(len, id, byte)| {
+            let (moment, data) = (1 << (len % 12), [byte; wire::CAPTURE_LEN]);
+            let body = wire::Capture { id, moment, address: 1, len, failed: len & 1, driver: 5, data };
+            (Kind::Capture, Body::Capture(Box::new(body)))
+        }),
+        (0..4u32, any::<u32>(), any::<[u64; 2]>()).prop_map(|(asked, kept, range)| {
+            let body = wire::LogRanges { asked, kept, ranges: [range; wire::LOG_RANGES] };
+            (Kind::LogRanges, Body::LogRanges(Box::new(body)))
+        }),
+        any::<u64>().prop_map(|pages| (Kind::LogDirty, Body::LogDirty(wire::LogDirty { pages }))),
+        (any_ret(), 0..2u32)
+            .prop_map(|(ret, how)| (Kind::PciReset, Body::PciReset(wire::PciReset { ret, how }))),
+        (0..3u32, 0..4u32).prop_map(|(id, size)| (Kind::Note, Body::Note(capture_note(5, id, size)))),
+        Just((Kind::Note, Body::Note(function_note(1, "hisi_qm_mb", Returns::Int)))),
+    ]
+}
+
+/// What the probe in this slot probes.
+pub(crate) fn function_note(probe: u16, function: &str, returns: Returns) -> Note {
+    let module = Some("hisi_qm".to_owned());
+    Note::Function(FunctionNote { probe, function: function.to_owned(), module, returns, params: 5 })
+}
+
+fn capture_note(driver: u64, id: u32, size: u32) -> Note {
+    let place = FieldPlace {
+        path: "a.b".to_owned(),
+        offset: size,
+        size,
+        count: size,
+        signed: size == 4,
+        secret: id == 1,
+    };
+    let module = "hisi_acc_vfio_pci".to_owned();
+    let structure = "s".to_owned();
+    Note::Capture(CaptureNote { driver, id, module, name: "n".to_owned(), structure, fields: vec![place] })
 }
 
 /// Any record at all, from few threads, devices and files, so that they meet.

@@ -44,11 +44,19 @@ pub enum Kind {
     Feature,
     /// VFIO_DEVICE_RESET.
     Reset,
+    /// The PCI core has reset the device.
+    PciReset,
+    /// A step of a driver.
+    Step,
+    /// A driver's structure as it was at a moment.
+    Image,
+    /// What a driver's plug-in makes of it.
+    Finding,
 }
 
 impl Kind {
     /// Every kind, in the order in which a migration meets them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Device,
         Self::Register,
         Self::Unregister,
@@ -67,6 +75,10 @@ impl Kind {
         Self::DataClose,
         Self::Feature,
         Self::Reset,
+        Self::PciReset,
+        Self::Step,
+        Self::Image,
+        Self::Finding,
     ];
 
     /// The name that users type and see.
@@ -90,6 +102,10 @@ impl Kind {
             Self::DataClose => "data_close",
             Self::Feature => "feature",
             Self::Reset => "reset",
+            Self::PciReset => "pci_reset",
+            Self::Step => "step",
+            Self::Image => "image",
+            Self::Finding => "finding",
         }
     }
 }

@@ -3,9 +3,11 @@
 mod assemble;
 mod clock;
 mod devices;
+mod driver;
 mod filter;
 mod json;
 mod kind;
+mod note;
 mod outcome;
 mod record;
 mod report;
@@ -18,19 +20,22 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::record::text as record_text;
 pub use self::{
     assemble::{Assembler, HOLD_NS},
     clock::ClockAnchor,
+    driver::{Finding, Image, Moment, PciReset, Severity, Step, Within},
     filter::Filter,
     json::{SCHEMA, SCHEMA_ID, event_line, start_line, summary_line},
     kind::{Kind, UnknownKind},
+    note::{CaptureNote, FunctionNote, Note},
     outcome::{Errno, Outcome},
     record::{Body, DecodeError, Record},
     report::{ProbeReport, Start, Summary},
     state::{Feature, MigFlags, MigState},
     types::{
         ArcStep, Cause, Close, Data, DataClose, DataIo, DataIoctl, DataSize, Desync, DeviceRef, DeviceSeen,
-        Direction, Dry, Event, FeatureCall, FeatureDetail, FeatureOp, GetState, Holder, Open, PrecopyInfo,
-        Process, Register, Reset, SetState, Via,
+        Direction, Dry, Event, FeatureCall, FeatureDetail, FeatureOp, GetState, Holder, IovaRange, Open,
+        PrecopyInfo, Process, Register, Reset, SetState, Via,
     },
 };

@@ -4,8 +4,10 @@ use thiserror::Error;
 use vfio_trace_common::{uapi, wire};
 use zerocopy::FromBytes;
 
+use super::Note;
+
 /// One wire record: what every record has, and what its kind adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Who, when, and on which device and file.
     pub header: wire::Header,
@@ -14,7 +16,7 @@ pub struct Record {
 }
 
 /// A record's body, by [`wire::Kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// A device seen for the first time, or opened.
     Device(wire::Device),
@@ -46,6 +48,18 @@ pub enum Body {
     Register(wire::Registered),
     /// A device is about to be taken from vfio.
     Unregister,
+    /// What DMA_LOGGING_START asked for.
+    LogRanges(Box<wire::LogRanges>),
+    /// What DMA_LOGGING_REPORT found.
+    LogDirty(wire::LogDirty),
+    /// The PCI core has reset the device.
+    PciReset(wire::PciReset),
+    /// A function that a driver plug-in asked for returned.
+    Step(wire::Step),
+    /// A driver's structure.
+    Capture(Box<wire::Capture>),
+    /// What user space adds.
+    Note(Note),
 }
 
 /// Why bytes are not a record. Callers count these and go on: records do not depend on each other.
@@ -81,6 +95,9 @@ pub enum DecodeError {
         /// Bytes the kind needs.
         need: usize,
     },
+    /// A note that is not one.
+    #[error("a note is not the JSON text that it should be")]
+    NotANote,
     /// An ioctl that the eBPF side should not have reported.
     #[error("unexpected ioctl {cmd:#x} on a device")]
     UnknownIoctl {
@@ -133,6 +150,12 @@ impl Body {
             Kind::Holder => Self::Holder(take(kind, body)?),
             Kind::Register => Self::Register(take(kind, body)?),
             Kind::Unregister => Self::Unregister,
+            Kind::LogRanges => Self::LogRanges(Box::new(take(kind, body)?)),
+            Kind::LogDirty => Self::LogDirty(take(kind, body)?),
+            Kind::PciReset => Self::PciReset(take(kind, body)?),
+            Kind::Step => Self::Step(take(kind, body)?),
+            Kind::Capture => Self::Capture(Box::new(take(kind, body)?)),
+            Kind::Note => Self::Note(serde_json::from_slice(body).map_err(|_| DecodeError::NotANote)?),
         })
     }
 }
@@ -169,7 +192,7 @@ mod tests {
 
         let mut longer = good.clone();
         longer.extend([0xff; 16]);
-        assert_eq!(Record::decode(&longer), Ok(record), "bytes behind len");
+        assert_eq!(Record::decode(&longer), Ok(record.clone()), "bytes behind len");
         longer[0] += 16;
         assert_eq!(Record::decode(&longer).unwrap().body, record.body, "a body that has grown");
 

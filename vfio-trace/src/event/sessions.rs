@@ -22,7 +22,7 @@ pub(super) struct Session {
     pub(super) device: Option<DeviceRef>,
     /// Its address, to recognise what ends the session; 0 if not known or no longer this device's.
     pointer: u64,
-    direction: Option<Direction>,
+    pub(super) direction: Option<Direction>,
     /// When it began; `None`: that was not seen.
     started_ns: Option<u64>,
     pub(super) ended: bool,
@@ -122,6 +122,11 @@ impl Sessions {
             session.pointer = pointer;
         }
         Some(session)
+    }
+
+    /// The session of a file, if it is open and this device's.
+    pub(super) fn peek(&self, file: u64, pointer: u64) -> Option<&Session> {
+        self.open.get(&file).filter(|session| session.pointer == pointer || session.pointer == 0)
     }
 
     /// Takes the session out at its last close.

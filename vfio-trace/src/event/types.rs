@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use vfio_trace_common::role::Role;
 
-use super::{Feature, Kind, MigFlags, MigState, Outcome};
+use super::{Feature, Finding, Image, Kind, MigFlags, MigState, Outcome, PciReset, Step};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,14 @@ pub enum Data {
     Feature(FeatureCall),
     /// See [`Reset`].
     Reset(Reset),
+    /// See [`PciReset`].
+    PciReset(PciReset),
+    /// See [`Step`].
+    Step(Step),
+    /// See [`Image`].
+    Image(Image),
+    /// See [`Finding`].
+    Finding(Finding),
 }
 
 impl Data {
@@ -131,6 +139,10 @@ impl Data {
             Self::DataClose(_) => Kind::DataClose,
             Self::Feature(_) => Kind::Feature,
             Self::Reset(_) => Kind::Reset,
+            Self::PciReset(_) => Kind::PciReset,
+            Self::Step(_) => Kind::Step,
+            Self::Image(_) => Kind::Image,
+            Self::Finding(_) => Kind::Finding,
         }
     }
 
@@ -142,7 +154,9 @@ impl Data {
             | Self::Held(_)
             | Self::Close(_)
             | Self::Desync(_)
-            | Self::DataClose(_) => return None,
+            | Self::DataClose(_)
+            | Self::Image(_)
+            | Self::Finding(_) => return None,
             Self::Register(data) => data.outcome,
             Self::Open(data) => data.outcome,
             Self::Arc(data) => data.outcome,
@@ -154,6 +168,8 @@ impl Data {
             Self::Read(data) | Self::Write(data) => data.outcome,
             Self::Feature(data) => data.outcome,
             Self::Reset(data) => data.outcome,
+            Self::PciReset(data) => data.outcome,
+            Self::Step(data) => data.outcome,
         })
     }
 }
@@ -502,6 +518,11 @@ pub enum FeatureDetail {
         granted_page_size_bytes: Option<u64>,
         /// Number of IOVA ranges to log.
         ranges: u32,
+        /// The first of them; `None` if they could not be read.
+        iova_ranges: Option<Vec<IovaRange>>,
+        /// From the lowest address of all ranges to the highest, what is in between included; drivers have a limit for
+        /// it. `None` if not all could be read.
+        span_bytes: Option<u64>,
     },
     /// GET DMA_LOGGING_REPORT.
     LogReport {
@@ -512,7 +533,19 @@ pub enum FeatureDetail {
         length_bytes: u64,
         /// Bytes per bit of the bitmap.
         page_size_bytes: u64,
+        /// Bits that were set; `None` if the call failed, or the bitmap was too big to be counted cheaply.
+        dirty_pages: Option<u64>,
     },
+}
+
+/// A range of addresses that a device may write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct IovaRange {
+    /// Its start, `0x…`.
+    #[serde(serialize_with = "hex")]
+    pub iova: u64,
+    /// Its length.
+    pub length_bytes: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -26,6 +26,10 @@ pub enum Takes {
     File,
     /// The second argument is a device's `struct file *`.
     InodeFile,
+    /// The first argument is the `struct pci_dev *` that the device stands for.
+    PciDev,
+    /// The same, of a function that makes a Function Level Reset.
+    PciDevFlr,
 }
 
 struct Known {
@@ -159,6 +163,23 @@ const KNOWN: [Known; 12] = [
 const REGISTER: Prototype =
     Prototype { text: "int (struct vfio_device *)", returns: Shape::Signed(4), params: &[DEVICE] };
 
+/// Functions of the PCI core (drivers/pci/pci.c), both exported: all ways to reset a function, and the usual one.
+const PCI: [Known; 2] = [
+    Known {
+        role: Role::PciReset,
+        name: "__pci_reset_function_locked",
+        takes: Takes::PciDev,
+        prototype: PCI_RESET,
+    },
+    Known { role: Role::PciReset, name: "pcie_flr", takes: Takes::PciDevFlr, prototype: PCI_RESET },
+];
+
+const PCI_RESET: Prototype = Prototype {
+    text: "int (struct pci_dev *)",
+    returns: Shape::Signed(4),
+    params: &[Shape::Ptr(&Shape::Struct("pci_dev"))],
+};
+
 /// Whether a core function can be probed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CoreStatus {
@@ -166,7 +187,7 @@ pub enum CoreStatus {
     #[error("found")]
     Ok,
     /// It has a symbol, but nothing tells its type.
-    #[error("its type cannot be checked: vfio has no BTF")]
+    #[error("its type cannot be checked: there is no BTF")]
     Unverified,
     /// It has another type here: its arguments must not be trusted.
     #[error("it is a function {found} here: this kernel is newer than vfio-trace, which will not guess")]
@@ -182,7 +203,7 @@ pub enum CoreStatus {
     },
 }
 
-/// A function of the vfio core that is wanted for a role.
+/// A function of the vfio or PCI core that is wanted for a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreFunction {
     /// What it is for.
@@ -205,7 +226,7 @@ pub struct CoreFunction {
 
 /// Names of all functions that [`core_functions`] looks for.
 pub fn core_names() -> Vec<&'static str> {
-    let mut names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
+    let mut names: Vec<_> = KNOWN.iter().chain(&PCI).map(|known| known.name).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -251,6 +272,16 @@ pub fn core_functions(
     best
 }
 
+/// The PCI core's functions. `btf` is the kernel's.
+pub fn pci_functions(btf: Option<&Btf>, kallsyms: Option<&Kallsyms>) -> Vec<CoreFunction> {
+    let listed: Option<Vec<(&str, TypeId)>> = btf.map(|btf| {
+        let wanted = |name: &str| PCI.iter().any(|known| known.name == name);
+        let functions = btf.functions().filter(|function| wanted(function.name));
+        functions.map(|function| (function.name, function.proto)).collect()
+    });
+    PCI.iter().map(|known| judge(known, btf.zip(listed.as_deref()), None, kallsyms)).collect()
+}
+
 const fn rank(status: &CoreStatus) -> u8 {
     match status {
         CoreStatus::Ok => 0,
@@ -293,8 +324,8 @@ fn judge(
         (_, Some((true, _))) => CoreStatus::Ok,
         (_, Some((false, found))) => CoreStatus::PrototypeDiffers { found },
         // pahole leaves functions out whose arguments the compiler changed, or that differ between files.
-        (Presence::There(_), None) if btf.is_some() => CoreStatus::Absent {
-            why: "vfio's BTF does not list it: the compiler changed its arguments".to_owned(),
+        (Presence::There(_), None) if btf.is_some() => {
+            CoreStatus::Absent { why: "BTF does not list it: the compiler changed its arguments".to_owned() }
         },
         (Presence::There(_), None) => CoreStatus::Unverified,
         (Presence::Unknown, None) => CoreStatus::Absent { why: "neither BTF nor symbols list it".to_owned() },

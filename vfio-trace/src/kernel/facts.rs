@@ -8,14 +8,16 @@ use super::{
     btf::Btf,
     caps::CapSet,
     collection::{BtfCollection, LoadError},
-    core_functions::{CoreFunction, CoreStatus, core_functions, core_names},
+    core_functions::{CoreFunction, CoreStatus, core_functions, core_names, pci_functions},
     discover::{DriverFunctions, driver_functions, typed_functions},
     kallsyms::{Kallsyms, KallsymsError, Want},
     layout::{MissingField, resolve_layout},
     modules::{ModuleState, Modules, ModulesError},
+    plugin::{PluginFacts, plugin_facts},
     private::{NoPrivate, Private, private_layout},
     security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
+    wanted::DriverWanted,
 };
 
 const VFIO: &str = "vfio";
@@ -59,6 +61,8 @@ pub struct KernelFacts {
     pub drivers: Vec<DriverFunctions>,
     /// Where each driver (by module) keeps state and data files, or why that is not known.
     pub private: BTreeMap<String, Result<Private, NoPrivate>>,
+    /// What driver plug-ins get, for drivers that are loaded.
+    pub plugins: Vec<PluginFacts>,
     /// The kernel's lockdown mode.
     pub lockdown: Lockdown,
     /// What this process may do.
@@ -67,6 +71,7 @@ pub struct KernelFacts {
     pub perf_wants_admin: bool,
     /// Why kernel addresses read as zero, if they do.
     pub addresses_hidden: Option<Hidden>,
+    wanted: &'static [&'static DriverWanted],
     stamps: Option<BTreeMap<String, Stamp>>,
     /// With a built-in vfio every module has to be looked at: those that turned out not to be drivers.
     no_drivers: BTreeMap<String, Stamp>,
@@ -84,6 +89,11 @@ pub struct Stamp {
 impl KernelFacts {
     /// Finds out everything. Costs one parse of the kernel's BTF and one pass over /proc/kallsyms.
     pub fn read(files: &KernelFiles) -> Self {
+        Self::read_for(files, &[])
+    }
+
+    /// As [`Self::read`], and what these driver plug-ins want.
+    pub fn read_for(files: &KernelFiles, wanted: &'static [&'static DriverWanted]) -> Self {
         let mut facts = Self {
             release: files.line("/proc/sys/kernel/osrelease"),
             btf: BtfCollection::open(files),
@@ -96,10 +106,12 @@ impl KernelFacts {
             core: Vec::new(),
             drivers: Vec::new(),
             private: BTreeMap::new(),
+            plugins: Vec::new(),
             lockdown: Lockdown::read(files),
             caps: CapSet::effective(files),
             perf_wants_admin: perf_wants_admin(files),
             addresses_hidden: None,
+            wanted,
             stamps: None,
             no_drivers: BTreeMap::new(),
         };
@@ -112,8 +124,9 @@ impl KernelFacts {
     /// a look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms.
     pub fn refresh(&mut self, files: &KernelFiles) -> bool {
         let modules = Modules::read(files);
-        let (users, stamps) =
-            modules.as_ref().map_or_else(|_| Default::default(), |modules| relevant(files, modules));
+        let (users, stamps) = modules
+            .as_ref()
+            .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
         let changed = self.stamps.as_ref() != Some(&stamps);
         self.modules = modules;
         if changed {
@@ -150,6 +163,10 @@ impl KernelFacts {
                     let functions =
                         btf.load(files, name).ok().and_then(|btf| typed_functions(btf, Some(name)));
                     typed.extend(functions.map(|functions| (Some(name.clone()), functions)));
+                }
+                for name in libraries(self.wanted, &self.users) {
+                    // Their steps say why they cannot be probed.
+                    let _library = btf.load(files, name);
                 }
             } else if may_be_built_in {
                 typed = drivers_of_built_in(files, btf, &mut self.users, stamps, &mut self.no_drivers);
@@ -188,6 +205,9 @@ impl KernelFacts {
         let mut names = core_names();
         names.extend(typed.iter().flat_map(|(_, functions)| functions).map(|(_, name)| name.as_str()));
         let mut modules: Vec<&str> = self.users.iter().map(String::as_str).collect();
+        modules.extend(libraries(self.wanted, &self.users));
+        let loaded = self.wanted.iter().filter(|wanted| self.users.iter().any(|user| user == wanted.module));
+        names.extend(loaded.flat_map(|wanted| wanted.steps).map(|step| step.name));
         if is_module {
             modules.push(VFIO);
         }
@@ -204,6 +224,8 @@ impl KernelFacts {
         };
         let module = (self.vfio != VfioCore::BuiltIn).then_some(VFIO);
         self.core = core_functions(core_btf, module, symbols);
+        let vmlinux = self.btf.as_ref().ok().map(|btf| btf.vmlinux().as_ref());
+        self.core.extend(pci_functions(vmlinux, symbols));
         if self.vfio == VfioCore::NotLoaded {
             for function in &mut self.core {
                 let why =
@@ -228,6 +250,18 @@ impl KernelFacts {
                 .collect(),
             Err(_) => BTreeMap::new(),
         };
+        self.plugins = match &self.btf {
+            Ok(btf) => self
+                .wanted
+                .iter()
+                .filter(|wanted| self.users.iter().any(|user| user == wanted.module))
+                .map(|wanted| {
+                    let private = self.private.get(wanted.module).and_then(|private| private.as_ref().ok());
+                    plugin_facts(wanted, btf, private, symbols)
+                })
+                .collect(),
+            Err(_) => Vec::new(),
+        };
         self.drivers = typed
             .into_iter()
             .map(|(module, typed)| driver_functions(module.as_deref(), typed, symbols))
@@ -235,14 +269,30 @@ impl KernelFacts {
     }
 }
 
+/// Modules that drivers which are loaded take steps from.
+fn libraries(wanted: &[&'static DriverWanted], users: &[String]) -> Vec<&'static str> {
+    let loaded = wanted.iter().filter(|wanted| users.iter().any(|user| user == wanted.module));
+    loaded.flat_map(|wanted| wanted.libraries.iter().copied()).collect()
+}
+
 /// The modules that use vfio, and stamps of those whose change matters.
-fn relevant(files: &KernelFiles, modules: &Modules) -> (Vec<String>, BTreeMap<String, Stamp>) {
+fn relevant(
+    files: &KernelFiles,
+    modules: &Modules,
+    wanted: &[&'static DriverWanted],
+) -> (Vec<String>, BTreeMap<String, Stamp>) {
     let is_module = modules.get(VFIO).is_some();
     let users: Vec<String> = modules.users_of(VFIO).iter().map(|module| module.name.clone()).collect();
+    let libraries = libraries(wanted, &users);
     let stamps = modules
         .list
         .iter()
-        .filter(|module| !is_module || module.name == VFIO || users.contains(&module.name))
+        .filter(|module| {
+            !is_module
+                || module.name == VFIO
+                || users.contains(&module.name)
+                || libraries.contains(&module.name.as_str())
+        })
         .map(|module| {
             let inode = files.inode(&format!("/sys/module/{}", module.name));
             (

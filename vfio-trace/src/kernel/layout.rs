@@ -81,7 +81,7 @@ const fn expected(field: Field) -> Expected {
         // pid_t
         Field::TaskTgid | Field::TaskPid => Expected::Integer(4),
         Field::TaskComm => Expected::Text(COMM_LEN as u64),
-        Field::DeviceDevice => Expected::Struct("device"),
+        Field::DeviceDevice | Field::PciDevDev => Expected::Struct("device"),
         Field::DevKobj => Expected::Struct("kobject"),
         _ => Expected::Pointer,
     }

@@ -15,11 +15,13 @@ pub mod inventory;
 pub mod kallsyms;
 pub mod layout;
 pub mod modules;
+pub mod plugin;
 mod presence;
 pub mod private;
 pub mod process;
 pub mod security;
 pub mod source;
+pub mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,8 @@ pub use self::{
     kallsyms::{Kallsyms, Symbol},
     layout::{MissingField, MissingReason},
     modules::Modules,
+    plugin::{CapturePlan, FieldPlace, PluginFacts, Returns, StepPlan, Unavailable},
     private::{NoPrivate, Private},
     source::KernelFiles,
+    wanted::{CaptureWanted, DriverWanted, Members, StepDevice, StepWanted},
 };

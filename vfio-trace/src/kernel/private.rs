@@ -19,6 +19,8 @@ const MAX_MEMBERS: u32 = 20_000;
 pub struct Private {
     /// The structure that embeds the device.
     pub container: String,
+    /// Bytes from its start to the device.
+    pub device: u64,
     /// The member with the current state.
     pub state: String,
     /// Members that point to migration files.
@@ -129,7 +131,7 @@ fn describe(btf: &Btf, container: &str, device: u64, state: &Spot, inside: &Insi
         }
     }
     layout.files_known = files.len() as u32;
-    Private { container: container.to_owned(), state: state.name.clone(), files, layout }
+    Private { container: container.to_owned(), device, state: state.name.clone(), files, layout }
 }
 
 /// The offset of the only `struct file *` in a structure of the driver's own; others have files for other reasons.

@@ -118,7 +118,18 @@ impl DeviceModel {
                     self.track.restart(reset.state, event.end_ns);
                 }
             },
-            Data::Open(_) | Data::DataSize(_) | Data::Feature(_) => {},
+            // Within VFIO_DEVICE_RESET or an open it is part of that: those say the same right afterwards.
+            Data::PciReset(reset) => {
+                if reset.outcome.is_ok() && reset.state.is_some() {
+                    self.track.restart(reset.state, event.end_ns);
+                }
+            },
+            Data::Open(_)
+            | Data::DataSize(_)
+            | Data::Feature(_)
+            | Data::Step(_)
+            | Data::Image(_)
+            | Data::Finding(_) => {},
         }
     }
 

@@ -15,7 +15,11 @@ use super::{
     plan::{Planned, Target},
     programs::{LoadError, Programs},
 };
-use crate::{event::ProbeReport, kernel::KernelFiles, sys};
+use crate::{
+    event::{FunctionNote, Note, ProbeReport},
+    kernel::KernelFiles,
+    sys,
+};
 
 /// The kprobe PMU: its `type`, and the bit of `config` that makes a kretprobe.
 #[derive(Clone, Copy, Debug)]
@@ -111,17 +115,30 @@ pub struct Manager {
     probes: Vec<Probe>,
     /// Pointers that were looked up, so that each is tried once per load of its module.
     pointers: HashSet<(Role, u64)>,
+    /// What readers of the records must know, and have not been told.
+    notes: Vec<Note>,
 }
 
 impl Manager {
     /// A manager without probes.
     pub fn new(programs: Programs, files: &KernelFiles) -> Self {
-        Self { programs, pmu: Pmu::read(files), probes: Vec::new(), pointers: HashSet::new() }
+        Self {
+            programs,
+            pmu: Pmu::read(files),
+            probes: Vec::new(),
+            pointers: HashSet::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// The programs.
     pub const fn programs_mut(&mut self) -> &mut Programs {
         &mut self.programs
+    }
+
+    /// What readers of the records must know of probes attached since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// Attaches what the plan has and is not attached; detaches functions that are in it no longer, because their
@@ -220,7 +237,7 @@ impl Manager {
             return;
         }
         let slot = probe.slot;
-        let result = self.links(target, slot);
+        let result = self.prepare_step(target, slot).and_then(|()| self.links(target, slot));
         // `entry` found it a moment ago.
         let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else { return };
         probe.address = target.address;
@@ -238,6 +255,22 @@ impl Manager {
                 probe.reason = Some(reason);
             },
         }
+    }
+
+    /// Tells the programs what a step is about, before its first call.
+    fn prepare_step(&mut self, target: &Target, slot: u16) -> Result<(), Refusal> {
+        let Some(step) = &target.step else { return Ok(()) };
+        self.programs
+            .set_step(slot, &step.spec)
+            .map_err(|error| Refusal { reason: error.to_string(), denied: false })?;
+        self.notes.push(Note::Function(FunctionNote {
+            probe: slot,
+            function: target.symbol.clone(),
+            module: target.module.clone(),
+            returns: step.returns,
+            params: step.params,
+        }));
+        Ok(())
     }
 
     /// Opens the links of one function. The return probe first: a call that begins between the two is then not

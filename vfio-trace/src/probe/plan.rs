@@ -3,7 +3,10 @@
 use vfio_trace_common::role::{Role, cookie};
 
 use crate::{
-    kernel::{Candidate, CoreFunction, CoreStatus, DriverFunctions, KernelFacts, Symbol, Takes},
+    kernel::{
+        Candidate, CoreFunction, CoreStatus, DriverFunctions, KernelFacts, PluginFacts, StepPlan, Symbol,
+        Takes,
+    },
     sys::Place,
 };
 
@@ -22,6 +25,8 @@ pub struct Target {
     pub unique: bool,
     /// `cookie::TAKES_*`.
     pub takes: u64,
+    /// For a step: what the programs and the readers of its records must know.
+    pub step: Option<StepPlan>,
 }
 
 /// A line of the plan.
@@ -52,6 +57,19 @@ impl Target {
             address: (symbol.addr != 0).then_some(symbol.addr),
             unique: false,
             takes: cookie::TAKES_DEVICE,
+            step: None,
+        }
+    }
+
+    fn from_step(step: &StepPlan) -> Self {
+        Self {
+            role: Role::Step,
+            symbol: step.symbol.clone(),
+            module: step.module.clone(),
+            address: step.address,
+            unique: step.unique,
+            takes: cookie::TAKES_DEVICE,
+            step: Some(step.clone()),
         }
     }
 
@@ -67,7 +85,10 @@ impl Target {
                 Takes::DeviceFile => cookie::TAKES_DEVICE_FILE,
                 Takes::File => cookie::TAKES_FILE,
                 Takes::InodeFile => cookie::TAKES_INODE_FILE,
+                Takes::PciDev => cookie::TAKES_DEVICE,
+                Takes::PciDevFlr => cookie::IS_FLR,
             },
+            step: None,
         }
     }
 
@@ -79,6 +100,7 @@ impl Target {
             address: candidate.address,
             unique: candidate.unique,
             takes: cookie::TAKES_DEVICE,
+            step: None,
         }
     }
 
@@ -103,7 +125,19 @@ impl Target {
 pub fn plan(facts: &KernelFacts) -> Vec<Planned> {
     let core = facts.core.iter().map(core_function);
     let drivers = facts.drivers.iter().flat_map(driver_functions);
-    core.chain(drivers).collect()
+    core.chain(drivers).chain(facts.plugins.iter().flat_map(steps)).collect()
+}
+
+fn steps(plugin: &PluginFacts) -> impl Iterator<Item = Planned> {
+    plugin.wanted.steps.iter().zip(&plugin.steps).map(|(wanted, step)| match step {
+        Ok(step) => Planned::Attach(Target::from_step(step)),
+        Err(why) => Planned::Without {
+            role: Role::Step,
+            symbol: wanted.name.to_owned(),
+            module: Some(wanted.module.to_owned()),
+            reason: why.to_string(),
+        },
+    })
 }
 
 fn core_function(function: &CoreFunction) -> Planned {
@@ -150,6 +184,7 @@ mod tests {
             address,
             unique,
             takes: cookie::TAKES_DEVICE,
+            step: None,
         }
     }
 

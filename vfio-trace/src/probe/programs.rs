@@ -7,12 +7,13 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
     programs::{Iter, KProbe, ProgramError},
 };
 use aya_log::EbpfLogger;
 use thiserror::Error;
 use vfio_trace_common::{
+    capture::{Captures, StepSpec},
     layout::{DriverLayout, Layout, Search},
     role::Role,
     stats::ProbeStats,
@@ -36,7 +37,7 @@ pub enum LoadError {
     #[error("the eBPF object cannot be loaded: {}", chain(.0))]
     Object(#[from] aya::EbpfError),
     /// One program.
-    #[error("eBPF program {name} cannot be loaded: {}", chain(.source))]
+    #[error("eBPF program {name} cannot be loaded: {}", last_words(.source))]
     Program {
         /// Which.
         name: &'static str,
@@ -73,6 +74,16 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Why the kernel did not take a program. The verifier writes megabytes: the end tells what it did not like.
+fn last_words(error: &ProgramError) -> String {
+    const LINES: usize = 4;
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    let log = verifier_log.to_string();
+    let mut lines: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(LINES).collect();
+    lines.reverse();
+    format!("{io_error}; the verifier: {}", lines.join("; "))
+}
+
 /// Names of a role's programs: at entry, and at return if it has one.
 const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
     match role {
@@ -90,6 +101,8 @@ const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
         Role::Register => ("register_enter", Some("register_exit")),
         Role::Unregister => ("unregister_enter", None),
         Role::Inventory => ("inventory", None),
+        Role::PciReset => ("pci_reset_enter", Some("pci_reset_exit")),
+        Role::Step => ("step_enter", Some("step_exit")),
     }
 }
 
@@ -149,9 +162,49 @@ impl Programs {
         drivers.insert(set_state, Plain(*layout), 0).map_err(wrong)
     }
 
+    /// Tells the programs what to copy of a driver's memory: the driver with this `migration_set_state`.
+    pub fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "CAPTURES", source };
+        let map = self.bpf.map_mut("CAPTURES").ok_or(LoadError::Lacks("map CAPTURES"))?;
+        let mut drivers: HashMap<_, u64, Plain<Captures>> = HashMap::try_from(map).map_err(wrong)?;
+        drivers.insert(set_state, Plain(*captures), 0).map_err(wrong)?;
+        self.load_captures()
+    }
+
+    /// Loads the program that makes captures, and tells the others where it is.
+    fn load_captures(&mut self) -> Result<(), LoadError> {
+        const NAME: &str = "capture";
+        let failed = |source| LoadError::Program { name: NAME, source };
+        let program = self.bpf.program_mut(NAME).ok_or(LoadError::Lacks(NAME))?;
+        let program: &mut KProbe = program.try_into().map_err(failed)?;
+        if program.fd().is_ok() {
+            return Ok(());
+        }
+        program.load().map_err(failed)?;
+        let fd = program.fd().map_err(failed)?.try_clone().map_err(|error| failed(error.into()))?;
+        let wrong = |source| LoadError::Map { name: "JUMPS", source };
+        let map = self.bpf.map_mut("JUMPS").ok_or(LoadError::Lacks("map JUMPS"))?;
+        ProgramArray::try_from(map).map_err(wrong)?.set(0, &fd, 0).map_err(wrong)
+    }
+
+    /// Tells the programs what to do for the step in this slot.
+    pub fn set_step(&mut self, slot: u16, step: &StepSpec) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "STEPS", source };
+        let map = self.bpf.map_mut("STEPS").ok_or(LoadError::Lacks("map STEPS"))?;
+        Array::<_, Plain<StepSpec>>::try_from(map)
+            .map_err(wrong)?
+            .set(slot.into(), Plain(*step), 0)
+            .map_err(wrong)
+    }
+
     /// Runs the inventory: its records go into the ring buffer like all others. `folders` are open folders below
-    /// `/sys/class/vfio-dev`, each of which stands for a device.
-    pub fn take_inventory(&mut self, search: Search, folders: &[BorrowedFd<'_>]) -> Result<(), LoadError> {
+    /// `/sys/class/vfio-dev`, each of which stands for a device. `captures`: how many captures drivers have at most.
+    pub fn take_inventory(
+        &mut self,
+        search: Search,
+        captures: u32,
+        folders: &[BorrowedFd<'_>],
+    ) -> Result<(), LoadError> {
         let wrong = |source| LoadError::Map { name: "SEARCH", source };
         let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
         Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)?;
@@ -161,7 +214,17 @@ impl Programs {
         for folder in folders {
             watched.insert(folder.as_raw_fd().cast_unsigned(), 1, 0).map_err(wrong)?;
         }
-        self.iterate()?;
+        self.iterate("inventory")?;
+        for capture in 0..captures {
+            let wrong = |source| LoadError::Map { name: "SEARCH", source };
+            let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
+            let search = Search { capture, ..search };
+            Array::<_, Plain<Search>>::try_from(map)
+                .map_err(wrong)?
+                .set(0, Plain(search), 0)
+                .map_err(wrong)?;
+            self.iterate("copies")?;
+        }
         let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
         let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
         for folder in folders {
@@ -172,10 +235,9 @@ impl Programs {
     }
 
     /// Loads the iterator if need be and runs it once over all open files.
-    fn iterate(&mut self) -> Result<(), LoadError> {
-        const NAME: &str = "inventory";
-        let failed = |source| LoadError::Program { name: NAME, source };
-        let program = self.bpf.program_mut(NAME).ok_or(LoadError::Lacks(NAME))?;
+    fn iterate(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let failed = |source| LoadError::Program { name, source };
+        let program = self.bpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
         let program: &mut Iter = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
             let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;

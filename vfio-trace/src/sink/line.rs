@@ -6,7 +6,7 @@ use super::{
 };
 use crate::event::{
     Data, DataClose, DataIo, Direction, Dry, Errno, Event, FeatureCall, FeatureDetail, MigState, Outcome,
-    SetState, Via,
+    SetState, Severity, Step, Via,
 };
 
 /// The parts of a line that depend on the kind.
@@ -106,6 +106,35 @@ impl Words {
                     state(&mut self.subject, led_to);
                 }
             },
+            Data::PciReset(reset) => {
+                self.subject.plain(reset.method.map_or("reset", |_| "FLR"));
+                if reset.state.is_some() {
+                    self.state("state ", reset.state);
+                }
+            },
+            Data::Step(step) => self.step(step),
+            Data::Image(image) => {
+                self.subject.plain(&image.layout.name);
+                self.more(&format!("at {}", image.moment.name()));
+                self.session(image.session);
+                if !image.complete {
+                    self.more("not all readable");
+                }
+            },
+            Data::Finding(finding) => {
+                let style = match finding.severity {
+                    Severity::Error => Style::Error,
+                    Severity::Warning => Style::Bold,
+                    Severity::Info => Style::Plain,
+                };
+                self.subject.add(style, &finding.code);
+                if let Some(step) = &finding.step {
+                    self.more(&format!("{step}:"));
+                    self.detail.plain(" ");
+                }
+                self.detail.plain(&human::clean(&finding.text)).plain(" Check: ").plain(&finding.check);
+                self.result.plain(finding.errno.as_deref().unwrap_or(finding.severity.name()));
+            },
             Data::Register(_) | Data::Unregister {} => {},
         }
     }
@@ -201,23 +230,62 @@ impl Words {
         match &call.detail {
             None => {},
             Some(FeatureDetail::Migration { migration_flags }) => self.more(&migration_flags.to_string()),
-            Some(FeatureDetail::LogStart { page_size_bytes, granted_page_size_bytes, ranges }) => {
+            Some(FeatureDetail::LogStart {
+                page_size_bytes,
+                granted_page_size_bytes,
+                ranges,
+                iova_ranges,
+                span_bytes,
+            }) => {
                 self.more(&human::count((*ranges).into(), "range"));
+                for range in iova_ranges.iter().flatten() {
+                    self.more(&format!("{} @ {:#x}", human::bytes(range.length_bytes), range.iova));
+                }
+                if let Some(span) = span_bytes.filter(|_| *ranges > 1) {
+                    self.more(&format!("span {}", human::bytes(span)));
+                }
                 self.more(&format!("page {}", human::bytes(*page_size_bytes)));
                 if let Some(granted) = granted_page_size_bytes.filter(|granted| granted != page_size_bytes) {
                     self.more(&format!("granted {}", human::bytes(granted)));
                 }
             },
-            Some(FeatureDetail::LogReport { iova, length_bytes, page_size_bytes }) => {
+            Some(FeatureDetail::LogReport { iova, length_bytes, page_size_bytes, dirty_pages }) => {
+                if let Some(dirty) = dirty_pages {
+                    self.more(&human::count(*dirty, "dirty page"));
+                }
                 self.more(&format!("{} @ {iova:#x}", human::bytes(*length_bytes)));
                 self.more(&format!("page {}", human::bytes(*page_size_bytes)));
             },
         }
     }
 
+    fn step(&mut self, step: &Step) {
+        let function = step.function.as_deref().unwrap_or("?");
+        match &step.step {
+            Some(name) => {
+                self.subject.plain(name);
+                self.more(&human::clean(function));
+            },
+            None => _ = self.subject.plain(&human::clean(function)),
+        }
+        if let Some(detail) = &step.detail {
+            self.more(&human::clean(detail));
+        }
+        if let Some(arc) = step.arc {
+            self.more("in ");
+            state(&mut self.detail, arc.from);
+            state(self.detail.plain(" → "), arc.to);
+        }
+        if let Some(returned) = step.returned {
+            self.more(&format!("returned {returned}"));
+        }
+    }
+
     fn result(&mut self, data: &Data, outcome: Outcome) {
         match outcome {
             Outcome::Ok => _ = self.result.plain("ok"),
+            // A function that tells nothing of how it ended.
+            Outcome::Unknown if matches!(data, Data::Step(_)) => {},
             Outcome::Unknown => _ = self.result.plain("unknown"),
             // Every PRE_COPY ends like this; red would cry wolf.
             Outcome::Failed(Errno::ENOMSG) if matches!(data, Data::Read(_)) => {

@@ -12,10 +12,14 @@ use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 use vfio_trace_common::role::Role;
 
-use super::snapshot::{hand_over, take_inventory};
+use super::{
+    clock::mono_ns,
+    snapshot::{hand_over, take_inventory},
+};
 
 use crate::{
-    event::{Body, ProbeReport, Record},
+    driver::WANTED,
+    event::{Body, Note, ProbeReport, Record},
     kernel::{
         Kallsyms, KernelFacts, KernelFiles, VfioCore,
         caps::{self, Cap, CapSet, Missing},
@@ -50,6 +54,19 @@ pub enum LiveError {
     Poll(io::Error),
 }
 
+/// What this process holds, if that is what the eBPF programs need.
+pub(super) fn capable(files: &KernelFiles) -> Result<CapSet, LiveError> {
+    let held = CapSet::effective(files);
+    let missing: Vec<Missing> =
+        held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
+    if missing.is_empty() { Ok(held) } else { Err(LiveError::NotPermitted(missing)) }
+}
+
+/// Whether lockdown leaves the kernel's memory readable.
+pub(super) fn allowed(facts: &KernelFacts) -> Result<(), LiveError> {
+    if facts.lockdown.forbids_tracing() { Err(LiveError::Lockdown) } else { Ok(()) }
+}
+
 /// Forwards the eBPF programs' own messages to a function.
 pub struct LogTo<F>(pub F);
 
@@ -75,25 +92,22 @@ pub struct Live {
     ring: AsyncFd<RingBuf<MapData>>,
     log: Option<EbpfLogger<BoxedLog>>,
     rescanned: Instant,
+    /// Records of our own that come before the next one of the kernel's.
+    notes: Vec<Note>,
 }
 
 impl Live {
-    /// Loads the programs and attaches all probes; nothing is counted before [`Self::enable`]. Needs a tokio runtime.
+    /// Loads the programs and attaches all probes, also those that driver plug-ins want; nothing is counted before
+    /// [`Self::enable`]. Needs a tokio runtime.
     pub fn open(
         files: KernelFiles,
         options: LoadOptions,
         log: Option<BoxedLog>,
     ) -> Result<(Self, Changes), LiveError> {
-        let held = CapSet::effective(&files);
-        let missing: Vec<Missing> =
-            held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
-        if !missing.is_empty() {
-            return Err(LiveError::NotPermitted(missing));
-        }
-        let facts = KernelFacts::read(&files);
-        if facts.lockdown.forbids_tracing() {
-            return Err(LiveError::Lockdown);
-        }
+        // Before the kernel is looked at: that takes a while.
+        let held = capable(&files)?;
+        let facts = KernelFacts::read_for(&files, &WANTED);
+        allowed(&facts)?;
         if files.line("/sys/bus/event_source/devices/kprobe/type").is_none() {
             return Err(LiveError::NotSupported(
                 "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)"
@@ -103,7 +117,7 @@ impl Live {
         let mut programs = Programs::load(options)?;
         let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
         let log = log.map(|log| programs.take_log(log)).transpose()?;
-        hand_over(&mut programs, &facts)?;
+        let notes = hand_over(&mut programs, &facts)?;
         let mut manager = Manager::new(programs, &files);
         let changes = manager.reconcile(&plan(&facts), |_| false);
         if manager.attached() == 0
@@ -118,7 +132,7 @@ impl Live {
                 "no function could be probed; {function}: {reason}"
             )));
         }
-        Ok((Self { files, facts, manager, ring, log, rescanned: Instant::now() }, changes))
+        Ok((Self { files, facts, manager, ring, log, rescanned: Instant::now(), notes }, changes))
     }
 
     /// What is known of the kernel.
@@ -164,8 +178,12 @@ impl Live {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        // The kernel's records rely on these: they were made before the first of those could be.
+        self.notes.extend(self.manager.take_notes());
+        let now_ns = mono_ns();
+        let notes = self.notes.drain(..).filter_map(|note| note.record(now_ns));
+        let mut records: Vec<Bytes> = notes.map(Bytes::from).collect();
         let ring = self.ring.get_mut();
-        let mut records = Vec::new();
         while records.len() < BATCH
             && let Some(item) = ring.next()
         {
@@ -185,7 +203,7 @@ impl Live {
             return Ok(Changes::default());
         }
         let after = self.facts.module_stamps();
-        hand_over(self.manager.programs_mut(), &self.facts)?;
+        self.notes.extend(hand_over(self.manager.programs_mut(), &self.facts)?);
         let replaced = |module: &str| {
             let [before, after] = [&before, &after].map(|stamps| stamps.get(module));
             before.is_some() && before != after

@@ -1,4 +1,5 @@
 //! Where records come from.
 
+pub mod clock;
 pub mod live;
 pub mod snapshot;

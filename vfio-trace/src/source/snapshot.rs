@@ -6,18 +6,19 @@ use std::{
 };
 
 use vfio_trace_common::{
+    capture::{CAPTURES, Captures},
     layout::Search,
     role::Role,
     wire::{self, device_known},
 };
 
-use super::live::LiveError;
+use super::{
+    clock::mono_ns,
+    live::{LiveError, allowed, capable},
+};
 use crate::{
-    event::{Body, MigFlags, MigState, Record},
-    kernel::{
-        KernelFacts, KernelFiles,
-        caps::{CapSet, Missing},
-    },
+    event::{Body, CaptureNote, MigFlags, MigState, Note, Record, record_text as text},
+    kernel::{KernelFacts, KernelFiles, PluginFacts},
     probe::{LoadError, LoadOptions, Programs},
 };
 
@@ -61,19 +62,47 @@ pub struct Snapshot {
     pub devices: Vec<DeviceFacts>,
     /// Whether device fds of other processes could be recognised: that takes the address of one function.
     pub holders_known: bool,
+    /// What all this was read from, for those who want more of it.
+    pub records: Vec<Record>,
 }
 
-/// Tells the programs where everything is: the kernel's structures, and each driver's own.
-pub(super) fn hand_over(programs: &mut Programs, facts: &KernelFacts) -> Result<(), LoadError> {
+/// Tells the programs where everything is: the kernel's structures, and each driver's own. Gives what readers of the
+/// records must know of these.
+pub(super) fn hand_over(programs: &mut Programs, facts: &KernelFacts) -> Result<Vec<Note>, LoadError> {
+    let mut notes = Vec::new();
     programs.set_layout(&facts.layout)?;
     for driver in &facts.drivers {
         let private = driver.module.as_ref().and_then(|module| facts.private.get(module));
         let Some(Ok(private)) = private else { continue };
         for address in driver.of(Role::SetState).filter_map(|candidate| candidate.address) {
             programs.set_driver(address, &private.layout)?;
+            let plugin =
+                facts.plugins.iter().find(|plugin| driver.module.as_deref() == Some(plugin.wanted.module));
+            if let Some(plugin) = plugin {
+                programs.set_captures(address, &captures(plugin, address, &mut notes))?;
+            }
         }
     }
-    Ok(())
+    Ok(notes)
+}
+
+/// What a plug-in wants copied of the driver with this `migration_set_state`.
+fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<Note>) -> Captures {
+    let mut captures = Captures::default();
+    let wanted = plugin.wanted.captures.iter().zip(&plugin.captures);
+    let there = wanted.filter_map(|(wanted, plan)| Some((wanted, plan.as_ref().ok()?)));
+    for (spec, (wanted, plan)) in captures.specs.iter_mut().zip(there) {
+        *spec = plan.spec;
+        notes.push(Note::Capture(CaptureNote {
+            driver,
+            id: plan.spec.id,
+            module: plugin.wanted.module.to_owned(),
+            name: wanted.name.to_owned(),
+            structure: wanted.structure.to_owned(),
+            fields: plan.fields.clone(),
+        }));
+    }
+    captures
 }
 
 /// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. Returns
@@ -87,7 +116,9 @@ pub(super) fn take_inventory(
     let borrowed: Vec<_> = folders.iter().map(File::as_fd).collect();
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
     let device_ioctl = ioctl.and_then(|function| function.address).unwrap_or(0);
-    programs.take_inventory(Search { device_ioctl }, &borrowed)?;
+    let captures = facts.plugins.iter().map(|plugin| plugin.captures.len()).max().unwrap_or(0);
+    let search = Search { device_ioctl, ..Search::default() };
+    programs.take_inventory(search, captures.min(CAPTURES) as u32, &borrowed)?;
     Ok(device_ioctl != 0)
 }
 
@@ -102,20 +133,15 @@ fn open_folders(files: &KernelFiles) -> Vec<File> {
 impl Snapshot {
     /// Takes a snapshot.
     pub fn take(files: &KernelFiles, facts: &KernelFacts) -> Result<Self, LiveError> {
-        let held = CapSet::effective(files);
-        let missing: Vec<Missing> =
-            held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
-        if !missing.is_empty() {
-            return Err(LiveError::NotPermitted(missing));
-        }
-        if facts.lockdown.forbids_tracing() {
-            return Err(LiveError::Lockdown);
-        }
+        capable(files)?;
+        allowed(facts)?;
         let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
-        hand_over(&mut programs, facts)?;
+        let notes = hand_over(&mut programs, facts)?;
         let mut ring = programs.take_events()?;
         let holders_known = take_inventory(&mut programs, facts, files)?;
-        let mut snapshot = Self { devices: Vec::new(), holders_known };
+        let now_ns = mono_ns();
+        let notes = notes.iter().filter_map(|note| Record::decode(&note.record(now_ns)?).ok());
+        let mut snapshot = Self { devices: Vec::new(), holders_known, records: notes.collect() };
         let mut pointers: Vec<u64> = Vec::new();
         let mut holders: Vec<(u64, Holder)> = Vec::new();
         while let Some(item) = ring.next() {
@@ -132,6 +158,7 @@ impl Snapshot {
                 },
                 _ => {},
             }
+            snapshot.records.push(record);
         }
         for (pointer, holder) in holders {
             let at = pointers.iter().position(|other| *other == pointer);
@@ -149,11 +176,6 @@ impl Snapshot {
     pub fn device(&self, name: &str) -> Option<&DeviceFacts> {
         self.devices.iter().find(|device| device.name == name)
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 impl DeviceFacts {

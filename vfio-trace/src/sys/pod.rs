@@ -1,6 +1,7 @@
 //! Leave for aya to copy our wire structures in and out of maps.
 
 use vfio_trace_common::{
+    capture::{Captures, StepSpec},
     layout::{DriverLayout, Layout, Search},
     stats::ProbeStats,
 };
@@ -18,3 +19,7 @@ unsafe impl aya::Pod for Plain<ProbeStats> {}
 unsafe impl aya::Pod for Plain<DriverLayout> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Search> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Captures> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<StepSpec> {}

@@ -4,18 +4,33 @@ use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use crate::{cmd::shell_quote, setup::kernel::Kernel, workspace};
+use crate::{
+    cmd::shell_quote,
+    setup::kernel::{Driver, Kernel, Replacement},
+    workspace,
+};
 
 /// The first stage, in the initramfs.
 pub(super) const INIT: &str = include_str!("../../../lab/guest/init.sh");
 /// The second stage, in the share.
 const GUEST: &str = include_str!("../../../lab/guest/guest.sh");
+/// Run by the second stage where hardware is simulated.
+const HISI: &str = include_str!("../../../lab/guest/hisi.sh");
 
-/// Writes the scripts into the share. Without a command the guest gives a shell; with `debugfs` its VFIO has debugfs.
+/// What a guest has besides a stock kernel's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras {
+    /// VFIO's core is the one rebuilt with debugfs.
+    pub(crate) debugfs: bool,
+    /// A driver is bound to simulated hardware.
+    pub(crate) driver: Option<Driver>,
+}
+
+/// Writes the scripts into the share. Without a command the guest gives a shell.
 pub(super) fn write(
     share: &Path,
     kernel: &Kernel,
-    debugfs: bool,
+    extras: Extras,
     command: Option<&[OsString]>,
 ) -> Result<()> {
     let bin = workspace::bin_dir()?;
@@ -28,11 +43,16 @@ pub(super) fn write(
         parameters.push('\n');
     };
     set("lab_modules", kernel.lib_modules().as_os_str());
-    if debugfs {
-        let vfio = kernel.debugfs_vfio()?;
-        set("lab_vfio", vfio.built.as_os_str());
-        set("lab_vfio_stock", vfio.stock.as_os_str());
+    // Two lines each: what, and where.
+    let mut replacements = OsString::new();
+    for Replacement { built, place } in kernel.replacements(extras.debugfs, extras.driver)? {
+        for path in [built, place] {
+            replacements.push(path);
+            replacements.push("\n");
+        }
     }
+    set("lab_replacements", &replacements);
+    set("lab_driver", if extras.driver.is_some() { "hisi" } else { "" }.as_ref());
     set("lab_bin", bin.as_os_str());
     set("lab_cwd", cwd.as_os_str());
     if command.is_none() {
@@ -42,6 +62,7 @@ pub(super) fn write(
     let words: Vec<String> = command.unwrap_or_default().iter().map(|word| shell_quote(word)).collect();
     for (name, text) in [
         ("guest.sh", GUEST.to_owned()),
+        ("hisi.sh", HISI.to_owned()),
         ("parameters", parameters),
         ("command", format!("exec {}\n", words.join(" "))),
     ] {

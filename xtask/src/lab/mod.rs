@@ -1,6 +1,6 @@
 //! `cargo xtask lab`: stock kernels in QEMU, with the release binaries and the host's programs inside.
 
-mod guest;
+pub(crate) mod guest;
 mod initramfs;
 pub(crate) mod vm;
 
@@ -34,12 +34,21 @@ pub(crate) struct VmArgs {
     /// Use vfio.ko rebuilt with CONFIG_VFIO_DEBUGFS: device states in /sys/kernel/debug/vfio (not on 6.1).
     #[arg(long)]
     debugfs: bool,
+    /// Load a migration driver of real devices and bind it to simulated ones before the command runs (6.12, 7.3).
+    #[arg(long)]
+    driver: Option<kernel::Driver>,
     /// Memory of the VM in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u32,
     /// Take the release binaries as they are instead of building them first.
     #[arg(long)]
     no_build: bool,
+}
+
+impl VmArgs {
+    const fn extras(&self) -> guest::Extras {
+        guest::Extras { debugfs: self.debugfs, driver: self.driver }
+    }
 }
 
 /// Arguments of `lab run`.
@@ -80,7 +89,7 @@ pub(crate) fn main(verb: Verb) -> Result<ExitCode> {
         Verb::Run(args) => run(args),
         Verb::Shell(ShellArgs { vm }) => {
             let kernel = ready(&vm.kernel, !vm.no_build)?;
-            vm::shell(&kernel, vm.debugfs, vm.memory)
+            vm::shell(&kernel, vm.extras(), vm.memory)
         },
     }
 }
@@ -90,7 +99,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
     let kernel = ready(&vm.kernel, !vm.no_build)?;
     let start = Instant::now();
     let request = vm::Request {
-        debugfs: vm.debugfs,
+        extras: vm.extras(),
         memory: vm.memory,
         timeout: Duration::from_secs(timeout),
         results,

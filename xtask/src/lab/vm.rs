@@ -12,11 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cmd,
-    lab::{guest, initramfs},
+    lab::{
+        guest::{self, Extras},
+        initramfs,
+    },
     progress::say,
     setup::kernel::Kernel,
     workspace,
@@ -41,6 +44,9 @@ const MACHINE: &[&str] = &[
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic mitigations=off nokaslr \
      no_timer_check tsc=reliable cryptomgr.notests rcupdate.rcu_expedited=1 audit=0 nowatchdog";
 
+/// Memory that the kernel leaves to `hisi_sim` for the registers of its devices.
+const SIMULATED_MEMORY: &str = " memmap=32M$0x30000000";
+
 /// What a guest kernel prints when it is beyond help.
 const FATAL: &[&str] = &["Kernel panic", "Oops:", "BUG: ", "general protection fault", "lab: "];
 
@@ -48,8 +54,8 @@ const FATAL: &[&str] = &["Kernel panic", "Oops:", "BUG: ", "general protection f
 pub(crate) struct Request<'kernel> {
     /// The kernel to boot.
     pub(crate) kernel: &'kernel Kernel,
-    /// Whether VFIO's core is the one rebuilt with debugfs.
-    pub(crate) debugfs: bool,
+    /// What the guest has besides.
+    pub(crate) extras: Extras,
     /// The command and its arguments.
     pub(crate) command: Vec<OsString>,
     /// Memory in MiB.
@@ -63,7 +69,8 @@ pub(crate) struct Request<'kernel> {
 impl<'kernel> Request<'kernel> {
     /// A request with the defaults.
     pub(crate) fn new(kernel: &'kernel Kernel, command: Vec<OsString>) -> Self {
-        Self { kernel, debugfs: false, command, memory: 2048, timeout: Duration::from_mins(5), results: None }
+        let extras = Extras::default();
+        Self { kernel, extras, command, memory: 2048, timeout: Duration::from_mins(5), results: None }
     }
 }
 
@@ -158,7 +165,12 @@ impl Drop for Qemu {
     }
 }
 
-fn qemu(kernel: &Kernel, memory: u32, scratch: &Scratch, results: &Path) -> Result<Command> {
+fn qemu(kernel: &Kernel, extras: Extras, memory: u32, scratch: &Scratch, results: &Path) -> Result<Command> {
+    let mut arguments = KERNEL_ARGUMENTS.to_owned();
+    if extras.driver.is_some() {
+        ensure!(memory >= 1024, "simulated hardware takes its registers from the VM's memory: --memory 1024");
+        arguments.push_str(SIMULATED_MEMORY);
+    }
     let share = scratch.path("share");
     fs::create_dir_all(&share).context("cannot create the share")?;
     let initrd = scratch.path("initramfs");
@@ -167,12 +179,7 @@ fn qemu(kernel: &Kernel, memory: u32, scratch: &Scratch, results: &Path) -> Resu
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(MACHINE);
     command.args(["-smp", "2", "-no-reboot", "-m", &memory.to_string()]);
-    command
-        .arg("-kernel")
-        .arg(kernel.vmlinux())
-        .arg("-initrd")
-        .arg(initrd)
-        .args(["-append", KERNEL_ARGUMENTS]);
+    command.arg("-kernel").arg(kernel.vmlinux()).arg("-initrd").arg(initrd).args(["-append", &arguments]);
     command.arg("-serial").arg(format!("file:{}", scratch.path("console").display()));
     command.args(["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"]);
     command.args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
@@ -281,8 +288,8 @@ where
         None => default_results,
     };
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
-    let mut command = qemu(request.kernel, request.memory, &scratch, &results)?;
-    guest::write(&scratch.path("share"), request.kernel, request.debugfs, Some(&request.command))?;
+    let mut command = qemu(request.kernel, request.extras, request.memory, &scratch, &results)?;
+    guest::write(&scratch.path("share"), request.kernel, request.extras, Some(&request.command))?;
     let messages = control(port(&mut command, &scratch, "control")?);
     let stdout_port = port(&mut command, &scratch, "stdout")?;
     let stderr_port = port(&mut command, &scratch, "stderr")?;
@@ -359,12 +366,12 @@ where
 }
 
 /// Boots and connects the terminal to a shell.
-pub(crate) fn shell(kernel: &Kernel, debugfs: bool, memory: u32) -> Result<ExitCode> {
+pub(crate) fn shell(kernel: &Kernel, extras: Extras, memory: u32) -> Result<ExitCode> {
     let scratch = Scratch::new()?;
     let results = workspace::target_dir()?.join("lab/shell");
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
-    let mut command = qemu(kernel, memory, &scratch, &results)?;
-    guest::write(&scratch.path("share"), kernel, debugfs, None)?;
+    let mut command = qemu(kernel, extras, memory, &scratch, &results)?;
+    guest::write(&scratch.path("share"), kernel, extras, None)?;
     command.args(["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]);
     say(&format!(
         "lab: {} is booting; $LAB_RESULTS is {}; the VM ends with the shell",

@@ -12,6 +12,7 @@ use crate::{
     progress::say,
     setup::{
         Archive, backport,
+        hisi::Manager,
         modules::{self, Sample},
         packages,
         toolchain::Toolchain,
@@ -34,19 +35,37 @@ pub(crate) struct Series {
     pub(super) samples: &'static [Sample],
     /// Whether its VFIO can show device states in debugfs (6.8 and newer).
     pub(super) debugfs: bool,
+    /// The driver that runs on simulated hardware, where its migration is worth testing.
+    pub(super) hisi: Option<HisiSource>,
+}
+
+/// How the simulated hardware's driver is built for a kernel.
+#[derive(Debug)]
+pub(super) struct HisiSource {
+    pub(super) manager: Manager,
+    /// Whether the driver has files in VFIO's debugfs (6.13 and newer).
+    pub(super) debugfs: bool,
 }
 
 const MTTY: Sample = Sample { name: "mtty", source: "samples/vfio-mdev/mtty.c" };
 
 const SERIES: &[Series] = &[
     // Its own mtty cannot migrate yet; it gets a newer one.
-    Series { name: "6.1", image: &["linux-image"], toolchain: Toolchain::Host, samples: &[], debugfs: false },
+    Series {
+        name: "6.1",
+        image: &["linux-image"],
+        toolchain: Toolchain::Host,
+        samples: &[],
+        debugfs: false,
+        hisi: None,
+    },
     Series {
         name: "6.12",
         image: &["linux-image"],
         toolchain: Toolchain::Host,
         samples: &[MTTY],
         debugfs: true,
+        hisi: Some(HisiSource { manager: Manager::Kernel, debugfs: false }),
     },
     Series {
         name: "7.3",
@@ -54,6 +73,7 @@ const SERIES: &[Series] = &[
         toolchain: Toolchain::Root,
         samples: &[MTTY],
         debugfs: true,
+        hisi: Some(HisiSource { manager: Manager::Own, debugfs: true }),
     },
 ];
 
@@ -107,6 +127,15 @@ impl Unpacked {
     }
 }
 
+/// A driver on simulated hardware, to be loaded and bound before the command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Driver {
+    /// The kernel's hisi_acc_vfio_pci, as its own flags compile it.
+    Hisi,
+    /// The same with every function kept, for probes on functions that are otherwise inlined.
+    HisiNoinline,
+}
+
 /// A prepared kernel, with the modules of this very checkout.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -114,16 +143,17 @@ pub(crate) struct Kernel {
     /// `uname -r`.
     pub(crate) release: String,
     lib_modules: PathBuf,
-    vfio: Option<DebugfsVfio>,
+    vfio: Option<Replacement>,
+    drivers: Vec<(Driver, bool, Option<Replacement>)>,
 }
 
-/// VFIO's core, rebuilt from the kernel's unmodified source with CONFIG_VFIO_DEBUGFS.
-#[derive(Debug)]
-pub(crate) struct DebugfsVfio {
-    /// The rebuilt module.
+/// A module that the guest finds in the place of another.
+#[derive(Clone, Debug)]
+pub(crate) struct Replacement {
+    /// The module.
     pub(crate) built: PathBuf,
-    /// Debian's, in whose place it goes.
-    pub(crate) stock: PathBuf,
+    /// The one that it takes the place of, as the guest sees it.
+    pub(crate) place: PathBuf,
 }
 
 impl Kernel {
@@ -137,13 +167,29 @@ impl Kernel {
         &self.lib_modules
     }
 
-    /// The variant of VFIO that shows device states in debugfs.
-    pub(crate) fn debugfs_vfio(&self) -> Result<&DebugfsVfio> {
-        self.vfio.as_ref().with_context(|| {
+    /// What is to be replaced in the guest, for VFIO to show device states in debugfs and for a driver's variant.
+    pub(crate) fn replacements(&self, debugfs: bool, driver: Option<Driver>) -> Result<Vec<Replacement>> {
+        let known = |has: fn(&Series) -> bool| {
             let known: Vec<&str> =
-                SERIES.iter().filter(|series| series.debugfs).map(|series| series.name).collect();
-            format!("VFIO of {} has no debugfs: choose kernel {}", self.release, known.join(" or "))
-        })
+                SERIES.iter().filter(|series| has(series)).map(|series| series.name).collect();
+            known.join(" or ")
+        };
+        let mut all = Vec::new();
+        if debugfs {
+            all.push(self.vfio.clone().with_context(|| {
+                let known = known(|series| series.debugfs);
+                format!("VFIO of {} has no debugfs: choose kernel {known}", self.release)
+            })?);
+        }
+        if let Some(driver) = driver {
+            let found = self.drivers.iter().find(|(name, shows, _)| (*name, *shows) == (driver, debugfs));
+            let (_, _, variant) = found.with_context(|| {
+                let known = known(|series| series.hisi.is_some());
+                format!("there is no simulated hardware for {}: choose kernel {known}", self.release)
+            })?;
+            all.extend(variant.clone());
+        }
+        Ok(all)
     }
 }
 
@@ -154,17 +200,18 @@ fn link(series: &Series) -> Result<PathBuf> {
 /// The prepared kernel of a series, if it is complete.
 pub(crate) fn prepared(series: &Series) -> Result<Option<Kernel>> {
     let Ok(dir) = fs::canonicalize(link(series)?) else { return Ok(None) };
+    if !packages::current(&dir) {
+        return Ok(None);
+    }
     let unpacked = Unpacked::open(dir)?;
     let plans = modules::plan(&unpacked, series)?;
     if !plans.done(&unpacked) {
         return Ok(None);
     }
-    let vfio = match plans.debugfs_vfio(&unpacked) {
-        Some(built) => Some(DebugfsVfio { built, stock: modules::stock_vfio(&unpacked)? }),
-        None => None,
-    };
+    let vfio = plans.debugfs_vfio(&unpacked)?;
+    let drivers = plans.drivers(&unpacked);
     let lib_modules = plans.lib_modules(&unpacked);
-    Ok(Some(Kernel { vmlinux: unpacked.vmlinux(), release: unpacked.release, lib_modules, vfio }))
+    Ok(Some(Kernel { vmlinux: unpacked.vmlinux(), release: unpacked.release, lib_modules, vfio, drivers }))
 }
 
 /// Whether nothing has to be done for a series.
@@ -180,7 +227,7 @@ pub(crate) fn prepare(archive: &Archive<'_>, series: &Series, upgrade: bool) -> 
     series.toolchain.check(series.name)?;
     let link = link(series)?;
     let dir = match fs::canonicalize(&link) {
-        Ok(dir) if !upgrade => dir,
+        Ok(dir) if !upgrade && packages::current(&dir) => dir,
         _ => {
             let dir = packages::unpack(archive, series)?;
             switch(&link, &dir)?;

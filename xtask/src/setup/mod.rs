@@ -2,8 +2,10 @@
 
 pub(crate) mod apt;
 mod backport;
+mod hisi;
 pub(crate) mod host;
 pub(crate) mod kernel;
+mod module;
 mod modules;
 mod packages;
 mod rust;

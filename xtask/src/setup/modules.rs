@@ -4,32 +4,26 @@
 //! with different sources share the cache without disturbing each other.
 
 use std::{
-    ffi::OsString,
     fs,
     hash::{DefaultHasher, Hasher as _},
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::{
     cache::Cache,
-    cmd,
-    progress::say,
     setup::{
         backport,
-        kernel::{Series, Unpacked},
+        hisi::{self, Hisi},
+        kernel::{Driver, Replacement, Series, Unpacked},
+        module::{Module, RECIPE},
         packages::only_file,
-        toolchain::Toolchain,
         tree::{self, files},
     },
     workspace,
 };
-
-/// Changes when modules are built or installed in another way.
-const RECIPE: u8 = 1;
 
 /// Results that no checkout asked for in this time are removed.
 const KEPT: Duration = Duration::from_hours(14 * 24);
@@ -43,100 +37,6 @@ pub(super) struct Sample {
     pub(super) source: &'static str,
 }
 
-/// A module to build.
-#[derive(Debug)]
-struct Module {
-    name: String,
-    /// All that it is built from, as it was hashed: names and contents.
-    files: Vec<(OsString, Vec<u8>)>,
-    /// Arguments of `make`.
-    make: &'static [&'static str],
-    /// Name and hash.
-    ident: String,
-}
-
-impl Module {
-    fn new(name: String, paths: &[PathBuf], make: &'static [&'static str]) -> Result<Self> {
-        let mut files = Vec::new();
-        for path in paths {
-            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            files.push((path.file_name().unwrap_or_default().to_owned(), content));
-        }
-        Ok(Self::of(name, files, make))
-    }
-
-    fn of(name: String, files: Vec<(OsString, Vec<u8>)>, make: &'static [&'static str]) -> Self {
-        let mut hasher = DefaultHasher::new();
-        let mut add = |bytes: &[u8]| {
-            hasher.write_usize(bytes.len());
-            hasher.write(bytes);
-        };
-        add(&[RECIPE]);
-        for argument in make {
-            add(argument.as_bytes());
-        }
-        for (name, content) in &files {
-            add(name.as_encoded_bytes());
-            add(content);
-        }
-        let ident = format!("{name}-{:016x}", hasher.finish());
-        Self { name, files, make, ident }
-    }
-
-    fn folder(&self, unpacked: &Unpacked) -> PathBuf {
-        unpacked.dir.join("built").join(&self.ident)
-    }
-
-    fn file(&self) -> String {
-        format!("{}.ko", self.name)
-    }
-
-    fn build(&self, cache: &Cache, unpacked: &Unpacked, series: &Series) -> Result<()> {
-        folder(cache, &self.folder(unpacked), |dir| {
-            say(&format!("kernel {}: building {}", series.name, self.name));
-            let work = Toolchain::work(&unpacked.build(), &self.ident);
-            drop(fs::remove_dir_all(&work));
-            fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
-            // A Kbuild or Makefile among the sources has its way.
-            fs::write(work.join("Makefile"), format!("obj-m := {}.o\n", self.name))
-                .context("cannot write a Makefile")?;
-            for (name, content) in &self.files {
-                let file = work.join(name);
-                fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
-            }
-            let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-            let mut make = series.toolchain.make(&unpacked.build(), &self.ident)?;
-            cmd::run(make.arg(format!("-j{jobs}")).args(self.make))
-                .with_context(|| format!("cannot build {} for {}", self.name, unpacked.release))?;
-            let built = work.join(self.file());
-            ensure_btf(&built, unpacked, &series.toolchain)?;
-            // Debug information only; BTF stays.
-            cmd::run(Command::new("strip").arg("-d").arg(&built))?;
-            fs::copy(&built, dir.join(self.file())).context("cannot copy the module")?;
-            fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
-        })
-    }
-}
-
-fn has_btf(module: &Path) -> Result<bool> {
-    Ok(cmd::stdout(Command::new("readelf").arg("-SW").arg(module))?.contains(" .BTF "))
-}
-
-/// kbuild makes BTF where Debian's headers carry the kernel's own; 6.1's do not, but the kernel itself does.
-fn ensure_btf(module: &Path, unpacked: &Unpacked, toolchain: &Toolchain) -> Result<()> {
-    if matches!(toolchain, Toolchain::Host) && !has_btf(module)? {
-        let mut pahole = Command::new("pahole");
-        pahole.args(["-J", "--btf_gen_floats", "--btf_base"]).arg(unpacked.vmlinux()).arg(module);
-        cmd::run(pahole.env("LLVM_OBJCOPY", "objcopy"))?;
-    }
-    ensure!(
-        has_btf(module)?,
-        "{} was built without BTF, which vfio-trace needs: is pahole (package dwarves) installed?",
-        module.display()
-    );
-    Ok(())
-}
-
 /// [`Cache::folder`] for a place that a kernel's own folder gave us.
 pub(super) fn folder(cache: &Cache, path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
@@ -145,10 +45,12 @@ pub(super) fn folder(cache: &Cache, path: &Path, fill: impl FnOnce(&Path) -> Res
 
 /// All modules of a kernel.
 pub(super) struct Plans {
-    /// Those that modprobe finds.
+    /// Those that modprobe finds, without the simulated hardware's.
     extra: Vec<Module>,
     /// VFIO's core with debugfs.
     vfio: Option<Module>,
+    /// Simulated hardware and its driver.
+    hisi: Option<Hisi>,
 }
 
 /// What is to be built for a kernel, by the sources as they are now.
@@ -156,18 +58,26 @@ pub(super) fn plan(unpacked: &Unpacked, series: &Series) -> Result<Plans> {
     let mut extra = Vec::new();
     for Sample { name, source } in series.samples {
         let file = unpacked.source().join(source);
-        extra.push(Module::new((*name).to_owned(), &[file], &["modules"])?);
+        extra.push(Module::new(name, &[file], &["modules"])?);
     }
     for backport in backport::of(series) {
-        extra.push(Module::of(backport.name.to_owned(), backport.files(unpacked)?, &["modules"]));
+        let (name, files) = (backport.name, backport.files(unpacked)?);
+        extra.push(Module::of(name, &format!("{name}.ko"), files, &["modules"], &[]));
     }
     extra.extend(own(&workspace::root().join("lab/modules"))?);
     let vfio = series.debugfs.then(|| vfio(unpacked)).transpose()?;
-    Ok(Plans { extra, vfio })
+    let hisi = series.hisi.as_ref();
+    let hisi = hisi.map(|hisi| Hisi::plan(unpacked, &hisi.manager, hisi.debugfs)).transpose()?;
+    Ok(Plans { extra, vfio, hisi })
 }
 
-fn is_c(path: &Path) -> bool {
+pub(super) fn is_c(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "c" || extension == "h")
+}
+
+/// All that a module of this checkout is built from.
+pub(super) fn own_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    files(folder, |path| is_c(path) || path.ends_with("Kbuild"))
 }
 
 /// The checkout's own modules: each folder that holds a C file of its name, or a Kbuild that makes the module from many.
@@ -179,8 +89,7 @@ fn own(dir: &Path) -> Result<Vec<Module>> {
     for folder in folders {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if folder.join(format!("{name}.c")).is_file() || folder.join("Kbuild").is_file() {
-            let files = files(&folder, |path| is_c(path) || path.ends_with("Kbuild"))?;
-            modules.push(Module::new(name, &files, &["modules"])?);
+            modules.push(Module::new(&name, &own_files(&folder)?, &["modules"])?);
         }
     }
     Ok(modules)
@@ -192,7 +101,7 @@ fn vfio(unpacked: &Unpacked) -> Result<Module> {
         files(&unpacked.source().join("drivers/vfio"), |path| is_c(path) || path.ends_with("Makefile"))?;
     // The first for the Makefile, the second for the code; other modules of that Makefile are not asked for.
     let make = &["CONFIG_VFIO_DEBUGFS=y", "KCFLAGS=-DCONFIG_VFIO_DEBUGFS=1", "vfio.ko"];
-    Module::new("vfio".to_owned(), &files, make)
+    Module::new("vfio", &files, make)
 }
 
 /// Debian's own vfio module.
@@ -201,9 +110,19 @@ pub(super) fn stock_vfio(unpacked: &Unpacked) -> Result<PathBuf> {
 }
 
 impl Plans {
+    /// Those that modprobe finds.
+    fn installed(&self) -> impl Iterator<Item = &Module> {
+        self.extra.iter().chain(self.hisi.iter().flat_map(|hisi| &hisi.installed))
+    }
+
+    /// All, in an order in which they can be built.
+    fn all(&self) -> impl Iterator<Item = &Module> {
+        self.extra.iter().chain(self.hisi.iter().flat_map(Hisi::modules)).chain(&self.vfio)
+    }
+
     fn tree(&self, unpacked: &Unpacked) -> PathBuf {
         let mut hasher = DefaultHasher::new();
-        for module in &self.extra {
+        for module in self.installed() {
             hasher.write(module.ident.as_bytes());
         }
         unpacked.dir.join("trees").join(format!("{RECIPE}-{:016x}", hasher.finish()))
@@ -214,33 +133,46 @@ impl Plans {
         self.tree(unpacked).join("lib/modules")
     }
 
-    /// The rebuilt vfio module.
-    pub(super) fn debugfs_vfio(&self, unpacked: &Unpacked) -> Option<PathBuf> {
-        self.vfio.as_ref().map(|module| module.folder(unpacked).join(module.file()))
+    /// VFIO's core with debugfs, in the place of Debian's.
+    pub(super) fn debugfs_vfio(&self, unpacked: &Unpacked) -> Result<Option<Replacement>> {
+        let Some(module) = &self.vfio else { return Ok(None) };
+        Ok(Some(Replacement { built: module.built(unpacked), place: stock_vfio(unpacked)? }))
+    }
+
+    /// All builds of the simulated hardware's driver but the installed one, and when each is to be used.
+    pub(super) fn drivers(&self, unpacked: &Unpacked) -> Vec<(Driver, bool, Option<Replacement>)> {
+        let Some(hisi) = &self.hisi else { return Vec::new() };
+        [(Driver::Hisi, false), (Driver::HisiNoinline, true)]
+            .into_iter()
+            .flat_map(|(driver, noinline)| [(driver, noinline, false), (driver, noinline, true)])
+            .map(|(driver, noinline, debugfs)| {
+                let place = hisi::installed(&unpacked.release);
+                let variant = hisi.variant(noinline, debugfs);
+                let replacement = variant.map(|module| Replacement { built: module.built(unpacked), place });
+                (driver, debugfs, replacement)
+            })
+            .collect()
     }
 
     /// Whether all is built.
     pub(super) fn done(&self, unpacked: &Unpacked) -> bool {
-        self.tree(unpacked).is_dir() && self.vfio.iter().all(|module| module.folder(unpacked).is_dir())
+        let mut rest = self.hisi.iter().flat_map(|hisi| &hisi.variants).map(|(_, _, module)| module);
+        self.tree(unpacked).is_dir()
+            && self.vfio.iter().all(|module| module.folder(unpacked).is_dir())
+            && rest.all(|module| module.folder(unpacked).is_dir())
     }
 
     /// Builds what is missing.
     pub(super) fn build(&self, cache: &Cache, unpacked: &Unpacked, series: &Series) -> Result<()> {
-        for module in self.extra.iter().chain(&self.vfio) {
+        for module in self.all() {
             module.build(cache, unpacked, series)?;
         }
         folder(cache, &self.tree(unpacked), |dir| {
-            let extra: Vec<PathBuf> =
-                self.extra.iter().map(|module| module.folder(unpacked).join(module.file())).collect();
+            let extra: Vec<PathBuf> = self.installed().map(|module| module.built(unpacked)).collect();
             tree::fill(cache, dir, unpacked, series, &extra)
         })?;
-        let used: Vec<PathBuf> = self
-            .extra
-            .iter()
-            .chain(&self.vfio)
-            .map(|module| module.folder(unpacked))
-            .chain([self.tree(unpacked)])
-            .collect();
+        let used: Vec<PathBuf> =
+            self.all().map(|module| module.folder(unpacked)).chain([self.tree(unpacked)]).collect();
         for folder in ["built", "trees", "indexes", "build/lab"] {
             prune(&unpacked.dir.join(folder), &used);
         }

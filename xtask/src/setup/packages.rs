@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// Changes when what is done to the packages changes: older results are then made anew.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
-/// What of the kernel source is kept: the samples we build, and VFIO itself, to rebuild and to read along.
-const SOURCE_PARTS: &[&str] = &["samples/vfio-mdev/*", "drivers/vfio/*", "include/uapi/linux/vfio.h"];
+/// What of the kernel source is kept: the drivers we build, and VFIO itself, to rebuild and to read along.
+const SOURCE_PARTS: &[&str] =
+    &["samples/vfio-mdev/*", "drivers/vfio/*", "drivers/crypto/hisilicon/*", "include/uapi/linux/vfio.h"];
 
 /// The packages of one kernel build.
 pub(super) struct Packages {
@@ -69,6 +70,11 @@ impl Packages {
             image: series.image.iter().map(|part| same(format!("{part}-{release}"))).collect(),
         })
     }
+}
+
+/// Whether a folder was unpacked as it is done now.
+pub(super) fn current(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&format!("-{RECIPE}")))
 }
 
 /// Whether a package is a kernel of the ordinary flavour, signed, of the series in `prefix`.

@@ -105,24 +105,32 @@ impl Toolchain {
         build.join(WORK).join(ident)
     }
 
+    /// [`Self::work`], as `make` sees it.
+    pub(super) fn inside(&self, build: &Path, ident: &str) -> PathBuf {
+        match self {
+            Self::Host => Self::work(build, ident),
+            Self::Root => Path::new("/").join(WORK).join(ident),
+        }
+    }
+
     /// `make` for the module in [`Self::work`].
     pub(super) fn make(&self, build: &Path, ident: &str) -> Result<Command> {
         let headers = headers_dir(build)?;
-        Ok(match self {
+        let mut make = match self {
             Self::Host => {
                 let mut command = Command::new("make");
                 command.arg("-C").arg(headers).env_remove("MAKEFLAGS");
-                command.arg(format!("M={}", Self::work(build, ident).display()));
                 command
             },
             Self::Root => {
                 let inside = Path::new("/").join(headers.strip_prefix(build).context("headers elsewhere")?);
                 let mut command = unshare();
                 command.args(["sh", "-c", ENTER, "sh"]).arg(build).arg("make").arg("-C").arg(inside);
-                command.arg(format!("M=/{WORK}/{ident}"));
                 command
             },
-        })
+        };
+        make.arg(format!("M={}", self.inside(build, ident).display()));
+        Ok(make)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, cell::RefCell, collections::BTreeSet, fmt::Write as _,
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::guest::{Guest, Lab, Left};
-use crate::lab;
+use crate::lab::{self, guest::Extras};
 
 /// What each part can use, in its own folder. Nothing it leaves running or there is in the next one's way.
 const PRELUDE: &str = r#"
@@ -85,7 +85,7 @@ impl Boot {
 
     fn run(&self) -> Result<Guest> {
         let kernel = lab::ready(self.series, false)?;
-        let lab = if self.debugfs { Lab::with_debugfs(kernel)? } else { Lab::new(kernel)? };
+        let lab = Lab::with(kernel, Extras { debugfs: self.debugfs, driver: None })?;
         let mut script = PRELUDE.to_owned();
         let wanted = self.wanted.borrow();
         for Part { name, script: body } in self.parts.iter().filter(|part| wanted.contains(part.name)) {

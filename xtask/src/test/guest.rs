@@ -13,7 +13,10 @@ use serde_json::Value;
 
 use super::traced::Traced;
 use crate::{
-    lab::vm::{self, Outcome},
+    lab::{
+        guest::Extras,
+        vm::{self, Outcome},
+    },
     setup::kernel::Kernel,
     workspace,
 };
@@ -21,7 +24,7 @@ use crate::{
 /// The lab, for checks.
 pub(crate) struct Lab {
     kernel: Kernel,
-    debugfs: bool,
+    extras: Extras,
     folder: PathBuf,
 }
 
@@ -44,12 +47,12 @@ impl Lab {
     pub(crate) fn new(kernel: Kernel) -> Result<Self> {
         let folder = workspace::target_dir()?.join("lab/test");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { kernel, debugfs: false, folder })
+        Ok(Self { kernel, extras: Extras::default(), folder })
     }
 
-    /// The same with a vfio.ko that has debugfs.
-    pub(crate) fn with_debugfs(kernel: Kernel) -> Result<Self> {
-        Ok(Self { debugfs: true, ..Self::new(kernel)? })
+    /// The same with more in the guest.
+    pub(crate) fn with(kernel: Kernel, extras: Extras) -> Result<Self> {
+        Ok(Self { extras, ..Self::new(kernel)? })
     }
 
     /// Where the checks leave their files.
@@ -65,7 +68,7 @@ impl Lab {
         }
         let command = ["sh", "-c", script].map(Into::into).to_vec();
         let request = vm::Request {
-            debugfs: self.debugfs,
+            extras: self.extras,
             timeout,
             results: Some(results.clone()),
             ..vm::Request::new(&self.kernel, command)

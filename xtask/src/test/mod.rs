@@ -7,6 +7,7 @@ mod compat;
 mod doctor;
 mod guest;
 mod harness;
+mod hisi;
 mod host;
 mod paths;
 mod scenarios;
@@ -77,6 +78,7 @@ fn checks() -> Vec<Check> {
     checks.extend(behaviour::checks());
     checks.extend(compat::checks());
     checks.extend(doctor::checks());
+    checks.extend(hisi::checks());
     checks
 }
 

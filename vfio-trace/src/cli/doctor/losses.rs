@@ -37,6 +37,11 @@ pub(super) const fn of_role(role: Role) -> &'static str {
             "no `close` events; that the last close ended a session is not seen, and the state after it is not certain"
         },
         Role::Register => "a device that is bound or made while tracing is shown from its first use on",
+        Role::PciReset => {
+            "no `pci_reset` events: a Function Level Reset through sysfs is not seen, and what it does to the state shows \
+             as a `desync`"
+        },
+        Role::Step => "this step of the driver: a failure is then told by what is around it",
         Role::Unregister => "that a device was taken away is not seen",
         Role::Inventory => {
             "`list` and `show` know what sysfs says and nothing of the kernel's memory (migration, flags, state, \
@@ -48,6 +53,7 @@ pub(super) const fn of_role(role: Role) -> &'static str {
 /// What is lost if a struct member's place is not known.
 pub(super) const fn of_field(field: Field) -> &'static str {
     match field {
+        Field::PciDevDev => "no `pci_reset` events",
         Field::DeviceDev => {
             "names and drivers of devices (`?`); before 6.6 also the device of ioctls, opens and closes"
         },

@@ -38,7 +38,7 @@ pub(super) struct Args {
 /// `vfio-trace doctor`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
-    let facts = KernelFacts::read(&files);
+    let facts = KernelFacts::read_for(&files, &crate::driver::WANTED);
     let attempt = Attempt::make(&files, &facts);
     let (devices, inventory) = memory::look(&files, &facts, &attempt);
     let report = examine(&files, &facts, &attempt, devices, Some(inventory));

@@ -29,6 +29,8 @@ pub(super) const fn id_of(role: Role) -> &'static str {
         Role::Register => "probe-register",
         Role::Unregister => "probe-unregister",
         Role::Inventory => "probe-inventory",
+        Role::PciReset => "probe-pci-reset",
+        Role::Step => "probe-step",
     }
 }
 

@@ -2,7 +2,8 @@
 
 use vfio_trace_common::{uapi, wire};
 
-use crate::event::{Feature, FeatureDetail, FeatureOp, MigFlags, MigState};
+use super::thread::Log;
+use crate::event::{Feature, FeatureDetail, FeatureOp, IovaRange, MigFlags, MigState};
 
 /// A device ioctl, by what the assembler does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,12 @@ pub(super) fn mig_state(ioctl: &wire::Ioctl) -> (MigState, Option<i32>) {
 }
 
 /// What a feature call carried. Addresses of user space are left out.
-pub(super) fn detail(feature: Feature, op: FeatureOp, ioctl: &wire::Ioctl) -> Option<FeatureDetail> {
+pub(super) fn detail(
+    feature: Feature,
+    op: FeatureOp,
+    ioctl: &wire::Ioctl,
+    log: Option<Log>,
+) -> Option<FeatureDetail> {
     let ok = ioctl.ret >= 0;
     match (feature.0, op.name()) {
         (uapi::FEATURE_MIGRATION, "get") if ok => {
@@ -52,14 +58,40 @@ pub(super) fn detail(feature: Feature, op: FeatureOp, ioctl: &wire::Ioctl) -> Op
             page_size_bytes: ioctl.data_in[0],
             granted_page_size_bytes: ok.then_some(ioctl.data_out[0]),
             ranges: halves(ioctl.data_in[1]).0,
+            iova_ranges: iova_ranges(log.as_ref()),
+            span_bytes: span(log.as_ref()),
         }),
         (uapi::FEATURE_DMA_LOGGING_REPORT, "get") => Some(FeatureDetail::LogReport {
             iova: ioctl.data_in[0],
             length_bytes: ioctl.data_in[1],
             page_size_bytes: ioctl.data_in[2],
+            dirty_pages: match log {
+                Some(Log::Dirty(pages)) if ok => Some(pages),
+                _ => None,
+            },
         }),
         _ => None,
     }
+}
+
+fn kept(log: Option<&Log>) -> Option<(&wire::LogRanges, &[[u64; 2]])> {
+    match log {
+        Some(Log::Ranges(log)) => Some((log, log.ranges.get(..usize::try_from(log.kept).ok()?)?)),
+        _ => None,
+    }
+}
+
+fn iova_ranges(log: Option<&Log>) -> Option<Vec<IovaRange>> {
+    let (_, ranges) = kept(log)?;
+    Some(ranges.iter().map(|&[iova, length_bytes]| IovaRange { iova, length_bytes }).collect())
+}
+
+fn span(log: Option<&Log>) -> Option<u64> {
+    let (log, ranges) = kept(log)?;
+    let start = ranges.iter().map(|&[iova, _]| iova).min()?;
+    // A range may end at the very end of the address space.
+    let end = ranges.iter().map(|&[iova, length]| iova.saturating_add(length)).max()?;
+    (log.kept == log.asked).then_some(end - start)
 }
 
 /// The two 32-bit members that share a payload word, in memory order.

@@ -4,7 +4,11 @@
 //! inside out: the arcs that begin, the driver's `set_state`, the ioctl around it, all on one thread. Any of them may
 //! be missing; then the event says less, but what it says is in the records that came.
 
+mod data_fd;
+mod driver;
 mod ioctl;
+mod lifecycle;
+mod requests;
 mod states;
 mod thread;
 
@@ -16,9 +20,10 @@ use vfio_trace_common::{
 };
 
 use self::{
+    driver::Notes,
     ioctl::Request,
     states::{Reading, States},
-    thread::{Held, OpenArc, Reported, Thread},
+    thread::{Held, Log, OpenArc, Reported, Thread},
 };
 use super::{
     ArcStep, Body, Cause, Close, Data, DataIo, DataIoctl, DataSize, Desync, DeviceRef, Direction, Dry, Errno,
@@ -37,6 +42,7 @@ pub struct Assembler {
     devices: Devices,
     sessions: Sessions,
     states: States,
+    notes: Notes,
     /// By thread id; ordered, so that what is left at the end comes out the same every time.
     threads: BTreeMap<u32, Thread>,
     /// Latest time seen.
@@ -57,7 +63,7 @@ impl Assembler {
         let header = &record.header;
         self.give_up(header.end_ns, &mut out);
         // A Holder's header names a thread that did not make it; an Open makes use of the reading itself.
-        if !matches!(record.body, Body::Holder(_) | Body::Open(_)) {
+        if !matches!(record.body, Body::Holder(_) | Body::Open(_) | Body::Capture(_) | Body::Note(_)) {
             for reading in self.states.take_readings(|reading| reading.header.tid == header.tid) {
                 self.conclude(&reading, &mut out);
             }
@@ -78,6 +84,12 @@ impl Assembler {
             Body::Holder(body) => self.holder(header, *body, &mut out),
             Body::Register(body) => self.register(header, *body, &mut out),
             Body::Unregister => self.unregister(header, &mut out),
+            Body::LogRanges(body) => self.thread(header.tid).log = Some(Log::Ranges(body.clone())),
+            Body::LogDirty(body) => self.thread(header.tid).log = Some(Log::Dirty(body.pages)),
+            Body::PciReset(body) => self.pci_reset(header, *body, &mut out),
+            Body::Step(body) => self.step(header, body, &mut out),
+            Body::Capture(body) => self.capture(header, body, &mut out),
+            Body::Note(note) => self.notes.take(note),
         }
         if self.threads.get(&header.tid).is_some_and(Thread::is_idle) {
             self.threads.remove(&header.tid);
@@ -203,245 +215,6 @@ impl Assembler {
         let data = DataSize { stop_copy_bytes, via: Via::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
         self.hold(header, device, Data::DataSize(data));
-    }
-
-    fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<Event>) {
-        let outcome = Outcome::from_ret(body.ret);
-        let (kind, request) = match Request::of(body) {
-            Request::SetState(target) => return self.set_state_ioctl(header, body, target, out),
-            Request::GetState => (Kind::GetState, Request::GetState),
-            Request::DataSize => (Kind::DataSize, Request::DataSize),
-            Request::Reset => return self.reset(header, outcome, out),
-            request @ Request::Feature(..) => (Kind::Feature, request),
-        };
-        let held = self.thread(header.tid).claim(kind, header, out);
-        let reported = self.thread(header.tid).has_reported(kind, header, outcome);
-        self.left_request(header, out);
-        if held.is_none() && reported {
-            return;
-        }
-        if request == Request::GetState && held.is_none() {
-            self.shown(header, outcome.is_ok().then(|| ioctl::mig_state(body).0), out);
-        }
-        let device = self.devices.get(header.device);
-        let (device, call) = match held {
-            Some(held) => (device.or(held.event.device), Some(held.event.data)),
-            None => (device, None),
-        };
-        let driver_call = call.as_ref().and_then(Data::outcome);
-        let ok = outcome.is_ok();
-        let via = Via::Ioctl;
-        let data = match (request, call) {
-            (Request::Feature(feature, op), _) => {
-                let detail = ioctl::detail(feature, op, body);
-                Data::Feature(FeatureCall { feature, op, detail, outcome })
-            },
-            (Request::DataSize, call) => {
-                let stop_copy_bytes = match call {
-                    _ if ok => Some(body.data_out[0]),
-                    Some(Data::DataSize(call)) => call.stop_copy_bytes,
-                    _ => None,
-                };
-                Data::DataSize(DataSize { stop_copy_bytes, via, outcome, driver_call })
-            },
-            (_, call) => {
-                let state = match call {
-                    _ if ok => Some(ioctl::mig_state(body).0),
-                    Some(Data::GetState(call)) => call.state,
-                    _ => None,
-                };
-                Data::GetState(GetState { state, via, outcome, driver_call })
-            },
-        };
-        out.push(event(header, device, Some(took(header)), data));
-    }
-
-    fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let busy = self.is_busy(header.device);
-        let state = if outcome.is_ok() {
-            self.sessions.end(header.device);
-            self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
-        } else {
-            None
-        };
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Reset(Reset { state, outcome })));
-    }
-
-    fn set_state_ioctl(
-        &mut self,
-        header: &Header,
-        body: &wire::Ioctl,
-        target: MigState,
-        out: &mut Vec<Event>,
-    ) {
-        let ret = Outcome::from_ret(body.ret);
-        let held = self.thread(header.tid).claim(Kind::SetState, header, out);
-        let reported = self.thread(header.tid).has_reported(Kind::SetState, header, ret);
-        // Without the driver's record an arc may still be open. An error that the core can add after the driver was
-        // through (no free fd, bad address) does not tell how the arc ended.
-        let arc_outcome = match ret.errno() {
-            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EFAULT) => Outcome::Unknown,
-            _ => ret,
-        };
-        self.end_request_arc(header, target, arc_outcome, out);
-        let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
-        if held.is_none() {
-            if reported {
-                return;
-            }
-            self.request_ended(header, target, arcs, arc_outcome);
-        }
-        let device = self.devices.get(header.device);
-        let (device, call) = match held {
-            Some(Held { event: Event { device: named, data: Data::SetState(call), .. }, .. }) => {
-                (device.or(named), Some(call))
-            },
-            _ => (device, None),
-        };
-        let driver_call = call.as_ref().map(|call| call.outcome);
-        let refused = driver_call.map_or(refused, |call| matches!(call, Outcome::Refused(_)));
-        let data = SetState {
-            target: call.as_ref().map_or(target, |call| call.target),
-            via: Via::Ioctl,
-            arcs: call.as_ref().map_or(arcs, |call| call.arcs),
-            data_fd: ret.is_ok().then(|| ioctl::mig_state(body).1).flatten(),
-            session: call.as_ref().and_then(|call| call.session),
-            outcome: if refused { as_refused(ret) } else { ret },
-            driver_call,
-        };
-        out.push(event(header, device, Some(took(header)), Data::SetState(data)));
-    }
-
-    fn data_io(&mut self, header: &Header, body: wire::DataIo, direction: Direction, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let outcome = Outcome::from_ret(body.ret);
-        let bytes = u64::try_from(body.ret).ok();
-        let offset_bytes = u64::try_from(body.pos).ok();
-        let device = self.devices.get(header.device);
-        let session = self.sessions.of(header.file, header.device, device.clone());
-        let dry = match (direction, body.ret) {
-            (Direction::Save, 0) if body.requested > 0 => Some(Dry::End),
-            (Direction::Save, _) if outcome.errno() == Some(Errno::ENOMSG) => Some(Dry::ForNow),
-            _ => None,
-        };
-        let mut data = DataIo {
-            session: None,
-            bytes,
-            requested_bytes: body.requested,
-            offset_bytes,
-            dry,
-            ended: false,
-            outcome,
-        };
-        let mut named = device;
-        if let Some(session) = session {
-            session.io(direction, outcome, bytes.unwrap_or(0), offset_bytes);
-            data.session = Some(session.nr);
-            data.ended = session.ended;
-            named = session.device.clone().or(named);
-        }
-        let data = match direction {
-            Direction::Save => Data::Read(data),
-            Direction::Resume => Data::Write(data),
-        };
-        out.push(event(header, named, Some(took(header)), data));
-    }
-
-    fn data_ioctl(&mut self, header: &Header, body: &wire::PrecopyInfo, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let outcome = Outcome::from_ret(body.ret);
-        let device = self.devices.get(header.device);
-        let of = self.sessions.of(header.file, header.device, device.clone());
-        let (session, device) = match of {
-            Some(session) => (Some(session.nr), session.device.clone().or(device)),
-            None => (None, device),
-        };
-        let data = if body.cmd == uapi::VFIO_MIG_GET_PRECOPY_INFO {
-            let ok = outcome.is_ok();
-            Data::PrecopyInfo(PrecopyInfo {
-                session,
-                initial_bytes: ok.then_some(body.initial_bytes),
-                dirty_bytes: ok.then_some(body.dirty_bytes),
-                flags: ok.then_some(body.flags),
-                outcome,
-            })
-        } else {
-            Data::DataIoctl(DataIoctl { session, cmd: body.cmd, outcome })
-        };
-        out.push(event(header, device, Some(took(header)), data));
-    }
-
-    fn data_release(&mut self, header: &Header, body: wire::DataRelease, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let device = self.devices.get(header.device);
-        let Some(session) = self.sessions.close(header.file, header.device, device.clone()) else { return };
-        let account = session.account(u64::try_from(body.pos).ok(), header.end_ns);
-        out.push(event(header, session.device.or(device), None, Data::DataClose(account)));
-    }
-
-    fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let (open_count, outcome) = (known_count(body.open_count), Outcome::from_ret(body.ret));
-        let reading = self.states.take_reading(header.device, header.tid);
-        let mut state = reading.as_ref().filter(|reading| !reading.busy).map(|reading| reading.found);
-        if outcome.is_ok() && open_count.is_none_or(|count| count <= 1) {
-            // Nobody else has it open, so nothing can be in progress; some drivers have just made it RUNNING.
-            state = reading.map(|reading| reading.found);
-            self.states.opened(header.device, state, header.end_ns);
-        } else if let Some(reading) = reading {
-            self.conclude(&reading, out);
-        }
-        let data = Open { open_count, state, outcome };
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Open(data)));
-    }
-
-    fn close(&mut self, header: &Header, body: wire::Close, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let open_count = known_count(body.open_count);
-        if open_count.is_none_or(|count| count <= 1) {
-            self.states.closed(header.device);
-        }
-        if open_count == Some(1) {
-            self.sessions.end(header.device);
-            self.overtake(header);
-        }
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, None, Data::Close(Close { open_count })));
-    }
-
-    fn holder(&mut self, header: &Header, body: wire::Holder, out: &mut Vec<Event>) {
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, None, Data::Held(Holder { fd: body.fd })));
-    }
-
-    fn register(&mut self, header: &Header, body: wire::Registered, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        let outcome = Outcome::from_ret(body.ret);
-        if !outcome.is_ok() {
-            self.devices.leave(header.device);
-        }
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Register(Register { outcome })));
-    }
-
-    fn unregister(&mut self, header: &Header, out: &mut Vec<Event>) {
-        self.release_held(header.tid, out);
-        self.left_request(header, out);
-        out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
-        self.states.forget(header.device);
-        self.devices.leave(header.device);
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, None, Data::Unregister {}));
     }
 
     fn thread(&mut self, tid: u32) -> &mut Thread {

@@ -1,6 +1,6 @@
 //! What one thread is in the middle of: an arc, and a driver's call that an ioctl may still claim.
 
-use vfio_trace_common::wire::Header;
+use vfio_trace_common::wire::{self, Header};
 
 use crate::event::{ArcStep, Data, DeviceRef, Event, Kind, MigState, Outcome, Process};
 
@@ -20,6 +20,15 @@ pub(super) struct Thread {
     begun: Vec<u64>,
     /// When the core refused an arc of the request in progress.
     refused_ns: Option<u64>,
+    /// What else is known of the dirty-tracking ioctl whose record comes next.
+    pub(super) log: Option<Log>,
+}
+
+/// What the record of a dirty-tracking ioctl has no room for.
+#[derive(Debug)]
+pub(super) enum Log {
+    Ranges(Box<wire::LogRanges>),
+    Dirty(u64),
 }
 
 /// An arc whose end is still to come.
@@ -57,8 +66,13 @@ pub(super) struct Reported {
 impl Thread {
     /// Nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
-        let Self { arc, held, reported, begun, refused_ns } = self;
-        arc.is_none() && held.is_none() && reported.is_none() && begun.is_empty() && refused_ns.is_none()
+        let Self { arc, held, reported, begun, refused_ns, log } = self;
+        arc.is_none()
+            && held.is_none()
+            && reported.is_none()
+            && begun.is_empty()
+            && refused_ns.is_none()
+            && log.is_none()
     }
 
     /// An arc has begun.

@@ -1,6 +1,7 @@
 //! The assembler's rules, one by one, and what must hold for any records.
 
 mod arcs;
+mod driver;
 mod props;
 mod requests;
 mod schema;

@@ -58,7 +58,7 @@ proptest! {
             .iter()
             .zip(lost.iter().cycle().enumerate())
             .filter(|(_, (at, lost))| !(**lost && at % 4 <= share))
-            .map(|(record, _)| *record)
+            .map(|(record, _)| record.clone())
             .collect();
         let whole = assemble(&all);
         let truth: BTreeMap<u64, &Event> = arcs(&whole).map(|(event, _)| (event.start_ns, event)).collect();

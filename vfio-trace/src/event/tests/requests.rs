@@ -4,7 +4,8 @@ use vfio_trace_common::uapi;
 
 use super::{brief, briefs};
 use crate::event::{
-    Assembler, Data, Errno, FeatureDetail, GetState, HOLD_NS, MigFlags, MigState, Outcome, Via, fixture::*,
+    Assembler, Data, Errno, FeatureDetail, GetState, HOLD_NS, IovaRange, MigFlags, MigState, Outcome, Via,
+    fixture::*,
 };
 
 #[test]
@@ -80,7 +81,7 @@ fn a_held_call_is_given_up_in_time_and_said_once() {
     assert_eq!(briefs(&late), ["set STOP via Driver 1 arcs 102µs ok driver ok"]);
     // Its ioctl returns after all: nothing new in it, except for an error.
     let after = script.now + HOLD_NS;
-    let ioctl = |ret| Script::new(0xd1).wait(after).set_ioctl(0, STOP, ret, -1).records()[0];
+    let ioctl = |ret| Script::new(0xd1).wait(after).set_ioctl(0, STOP, ret, -1).records()[0].clone();
     assert!(assembler.push(&ioctl(0)).is_empty());
     let mut assembler = Assembler::new();
     for record in script.records() {
@@ -168,9 +169,19 @@ fn features_are_decoded() {
             (call.feature.to_string(), call.op.name(), call.detail)
         })
         .collect();
-    let log_start =
-        FeatureDetail::LogStart { page_size_bytes: 4096, granted_page_size_bytes: None, ranges: words(3) };
-    let log_report = FeatureDetail::LogReport { iova: 1 << 40, length_bytes: 1 << 30, page_size_bytes: 4096 };
+    let log_start = FeatureDetail::LogStart {
+        page_size_bytes: 4096,
+        granted_page_size_bytes: None,
+        ranges: words(3),
+        iova_ranges: None,
+        span_bytes: None,
+    };
+    let log_report = FeatureDetail::LogReport {
+        iova: 1 << 40,
+        length_bytes: 1 << 30,
+        page_size_bytes: 4096,
+        dirty_pages: None,
+    };
     let is = |feature: &str, op, detail| (feature.to_owned(), op, detail);
     assert_eq!(
         said,
@@ -193,12 +204,42 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
     let at = script.now;
     let words =
         |page| [page, u64::from_ne_bytes([2u32.to_ne_bytes(), [0; 4]].concat().try_into().unwrap()), 1, 0];
-    let script = script.wait(70_000).feature(at, start | uapi::FEATURE_SET, 0, words(4096), words(1 << 21));
+    let low = [0x1000, 0xf000];
+    let high = [1 << 32, 1 << 20];
+    let script = script.wait(70_000).log_ranges(2, &[low, high]).feature(
+        at,
+        start | uapi::FEATURE_SET,
+        0,
+        words(4096),
+        words(1 << 21),
+    );
     let at = script.now;
-    let script =
-        script.wait(9_000).feature(at, report | uapi::FEATURE_GET, -14, [1 << 40, 1 << 30, 4096, 1], [0; 4]);
+    let script = script.wait(9_000).log_dirty(9).feature(
+        at,
+        report | uapi::FEATURE_GET,
+        -14,
+        [1 << 40, 1 << 30, 4096, 1],
+        [0; 4],
+    );
     let at = script.now;
     let script = script.wait(8_000).feature(at, stop | uapi::FEATURE_SET, -22, [0; 4], [0; 4]);
+    let at = script.now;
+    let script = script.wait(7_000).log_dirty(9).feature(
+        at,
+        report | uapi::FEATURE_GET,
+        0,
+        [1 << 40, 1 << 30, 4096, 1],
+        [0; 4],
+    );
+    let at = script.now;
+    // Not all of them could be read.
+    let script = script.wait(6_000).log_ranges(2, &[low]).feature(
+        at,
+        start | uapi::FEATURE_SET,
+        -95,
+        words(4096),
+        words(4096),
+    );
     let said: Vec<(Option<u64>, Option<Errno>, Option<FeatureDetail>)> = script
         .events()
         .into_iter()
@@ -207,15 +248,29 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
             (event.duration_ns, call.outcome.errno(), call.detail)
         })
         .collect();
-    let start =
-        FeatureDetail::LogStart { page_size_bytes: 4096, granted_page_size_bytes: Some(1 << 21), ranges: 2 };
-    let report = FeatureDetail::LogReport { iova: 1 << 40, length_bytes: 1 << 30, page_size_bytes: 4096 };
+    let start = |granted_page_size_bytes, iova_ranges, span_bytes| FeatureDetail::LogStart {
+        page_size_bytes: 4096,
+        granted_page_size_bytes,
+        ranges: 2,
+        iova_ranges: Some(iova_ranges),
+        span_bytes,
+    };
+    let report = |dirty_pages| FeatureDetail::LogReport {
+        iova: 1 << 40,
+        length_bytes: 1 << 30,
+        page_size_bytes: 4096,
+        dirty_pages,
+    };
+    let range = |[iova, length_bytes]: [u64; 2]| IovaRange { iova, length_bytes };
+    let span = (1 << 32) + (1 << 20) - 0x1000;
     assert_eq!(
         said,
         [
-            (Some(70_000), None, Some(start)),
-            (Some(9_000), Some(Errno::EFAULT), Some(report)),
+            (Some(70_000), None, Some(start(Some(1 << 21), vec![range(low), range(high)], Some(span)))),
+            (Some(9_000), Some(Errno::EFAULT), Some(report(None))),
             (Some(8_000), Some(Errno::EINVAL), None),
+            (Some(7_000), None, Some(report(Some(9)))),
+            (Some(6_000), Some(Errno(95)), Some(start(None, vec![range(low)], None))),
         ]
     );
 }

@@ -15,6 +15,8 @@ pub enum Shape {
     Void,
     /// `char`, signed or not: that depends on architecture and compiler flags.
     Char,
+    /// `bool`
+    Bool,
     /// An integer of this many bytes.
     Signed(u32),
     /// An unsigned integer of this many bytes.
@@ -54,6 +56,14 @@ impl Btf {
         })
     }
 
+    /// Whether a `FUNC_PROTO` has a parameter of this type at this position.
+    pub fn param_is(&self, proto: TypeId, index: usize, wanted: Shape) -> bool {
+        self.get(proto).is_ok_and(|found| {
+            found.kind() == Kind::FuncProto
+                && found.params().nth(index).is_some_and(|param| self.has_shape(param.type_id, wanted, false))
+        })
+    }
+
     /// `check_const`: behind a pointer `const` counts; on a parameter itself it changes nothing for the caller.
     fn has_shape(&self, id: TypeId, shape: Shape, check_const: bool) -> bool {
         let Ok((found, constant)) = self.resolve(id) else { return false };
@@ -63,6 +73,9 @@ impl Btf {
         match (shape, found.kind()) {
             (Shape::Void, Kind::Void) => true,
             (Shape::Char, Kind::Int) => found.size() == 1 && found.is_named("char"),
+            (Shape::Bool, Kind::Int) => {
+                found.size() == 1 && (found.is_named("_Bool") || found.is_named("bool"))
+            },
             (Shape::Signed(size), Kind::Int) => found.size() == size && found.is_signed(),
             (Shape::Unsigned(size), Kind::Int) => found.size() == size && !found.is_signed(),
             (Shape::Struct(name), Kind::Struct) => found.is_named(name),

@@ -31,6 +31,10 @@ pub(super) fn vmlinux(b: &mut Builder) -> Common {
     let kobject = b.structure("kobject", 64, &[("name", pointer, 0)]);
     let device = b.structure("device", 720, &[("kobj", kobject, 0), ("driver", pointer, 104 * 8)]);
     b.structure("device_driver", 144, &[("name", pointer, 0)]);
+    let pci_dev = b.structure("pci_dev", 3000, &[("dev", device, 200 * 8)]);
+    let pci_dev = b.ptr(pci_dev);
+    let reset = b.proto(int, &[pci_dev]);
+    b.func("pcie_flr", reset);
     let loff = b.typedef("loff_t", long);
     let file = b.structure(
         "file",

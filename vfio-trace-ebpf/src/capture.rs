@@ -1,0 +1,144 @@
+//! Copies of a driver's structures, as its plug-in asked for them. No lock is taken: a copy may be half of a change.
+
+use aya_ebpf::{
+    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::kprobe, programs::ProbeContext,
+};
+use vfio_trace_common::{
+    capture::{CAPTURES, Chain, HOPS, PIECE_LEN, PIECES, PIECES_LEN, Spec},
+    wire::{CAPTURE_LEN, Capture, Kind},
+};
+
+use crate::{
+    emit::{Record, header},
+    gate::{self, Probe},
+    inflight::{self, Call},
+    maps::{self, DEVICES, EVENTS, JOB, JUMPS, ZEROS},
+    read,
+};
+
+/// What captures are to be made of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Job {
+    call: Call,
+    moment: u32,
+    /// The capture that is next.
+    index: u32,
+}
+
+/// Makes the captures that are wanted at this moment of the device of `call`: the last thing that a program does. It
+/// does not return if there is something to do.
+///
+/// The loops would exhaust the verifier if each program had them, so they are in a program of their own.
+#[inline(always)]
+pub fn run(ctx: &impl EbpfContext, moment: u32, call: &Call) {
+    let Some(job) = JOB.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own slot; kprobe programs of one CPU do not interrupt each other.
+    unsafe { *job = Job { call: *call, moment, index: 0 } };
+    jump(ctx);
+}
+
+#[inline(always)]
+fn jump(ctx: &impl EbpfContext) {
+    // SAFETY: the program there is of this program's type. An empty slot is no error.
+    unsafe { JUMPS.tail_call(ctx, 0) };
+}
+
+/// One capture of the job, and then the next.
+#[kprobe]
+pub fn capture(ctx: ProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(job) = JOB.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `run`.
+    let job = unsafe { &mut *job };
+    let index = job.index;
+    if index as usize >= CAPTURES {
+        return 0;
+    }
+    job.index = index + 1;
+    if one(probe, job.moment, &job.call, index).is_none() {
+        // No plug-in, or no room: what comes next would fare the same.
+        return 0;
+    }
+    jump(&ctx);
+    0
+}
+
+/// One capture; `None` if there are none for this driver.
+#[inline(always)]
+pub fn one(probe: Probe, moment: u32, call: &Call, index: u32) -> Option<()> {
+    // SAFETY: entries are written once per device, with a value that user space reads nothing from.
+    let driver = *(unsafe { DEVICES.get(call.device) })?;
+    // SAFETY: user space writes an entry once, before the driver's first record.
+    let captures = unsafe { maps::CAPTURES.get(driver) }?;
+    let spec = captures.specs.get(index as usize)?;
+    if spec.when & moment != 0 {
+        let _: Option<()> = copy(probe, moment, call, driver, spec);
+    }
+    Some(())
+}
+
+/// Follows pointers; `None` where one is NULL or cannot be read.
+#[inline(always)]
+pub fn follow(start: u64, chain: &Chain) -> Option<u64> {
+    let mut at = start;
+    for hop in 0..HOPS {
+        if hop as u64 >= chain.hops {
+            return Some(at.wrapping_add_signed(chain.offset[hop]));
+        }
+        at = read::kernel(at.wrapping_add_signed(chain.offset[hop]))?;
+        if at == 0 {
+            return None;
+        }
+    }
+    Some(at.wrapping_add_signed(chain.offset[HOPS]))
+}
+
+#[inline(always)]
+fn copy(probe: Probe, moment: u32, call: &Call, driver: u64, spec: &Spec) -> Option<()> {
+    let address = follow(call.device, &spec.from_device)?;
+    let zeros = ZEROS.get_ptr(0)?;
+    let Some(mut entry) = EVENTS.reserve::<Record<Capture>>(0) else {
+        probe.lost();
+        return None;
+    };
+    // Too big for the stack of a BPF program.
+    // SAFETY: the reserved entry is ours until it is submitted, and every byte of the record is written first.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.header = header::<Capture>(probe, Kind::Capture, call, inflight::now());
+    record.header.file =
+        if spec.file < 0 { 0 } else { read::kernel(address.wrapping_add_signed(spec.file)).unwrap_or(0) };
+    let body = &mut record.body;
+    body.id = spec.id;
+    body.moment = moment;
+    body.address = address;
+    body.driver = driver;
+    // SAFETY: the map's value is as long as the buffer; a helper's copy costs the verifier nothing, a loop much.
+    unsafe {
+        bpf_probe_read_kernel(body.data.as_mut_ptr().cast(), CAPTURE_LEN as u32, zeros.cast());
+    }
+    let mut len: u32 = 0;
+    let mut failed: u32 = 0;
+    for index in 0..PIECES {
+        if index as u64 >= spec.pieces_used {
+            break;
+        }
+        let piece = spec.pieces[index];
+        // User space keeps to these limits; the verifier wants to see them.
+        let place = (len & PIECES_LEN) as usize;
+        let size = piece.len & PIECE_LEN;
+        // SAFETY: `place + size` is below CAPTURE_LEN (asserted in vfio-trace-common); the helper checks the source.
+        let result = unsafe {
+            let to = body.data.as_mut_ptr().add(place);
+            bpf_probe_read_kernel(to.cast(), size, (address + u64::from(piece.offset)) as *const _)
+        };
+        // Without a branch: the verifier would follow both sides of each.
+        failed |= (result.cast_unsigned() as u32 >> 31) << index;
+        len += size;
+    }
+    body.len = len;
+    body.failed = failed;
+    entry.submit(0);
+    probe.sent();
+    Some(())
+}

@@ -1,0 +1,256 @@
+//! What is known of one device: its driver's structures as last seen, and the migration that ran last.
+
+use super::{
+    data::{DATA_LEN, MATCH_LEN, Migf},
+    explain,
+    steps::{self, Mailbox},
+};
+use crate::{
+    driver::{NoView, Style},
+    event::{ArcStep, Data, Direction, Errno, Event, Finding, Image, MigState, Moment, Outcome, Step},
+};
+
+/// Steps of one arc or write that are remembered: more than any of the driver's functions makes.
+const MAX_STEPS: usize = 64;
+
+/// A migration file as it was when the driver was done with it.
+#[derive(Clone, Debug)]
+pub(super) struct Last {
+    pub(super) migf: Migf,
+}
+
+/// One device.
+#[derive(Debug, Default)]
+pub(super) struct HisiDevice {
+    /// Its name, for others to refer to.
+    pub(super) name: Option<String>,
+    /// Members of `struct hisi_acc_vf_core_device`.
+    pub(super) core: Option<Image>,
+    /// PCI device id.
+    pub(super) pci_id: Option<u64>,
+    /// The files in use.
+    pub(super) saving: Option<Migf>,
+    pub(super) resuming: Option<Migf>,
+    /// The last migration, whichever way it went.
+    pub(super) last: Option<Last>,
+    /// The last image that the driver filled from registers.
+    pub(super) saved: Option<Last>,
+    /// The last mailbox command, how it ended and when.
+    pub(super) mailbox: Option<(Mailbox, Outcome, u64)>,
+    /// Whether a mailbox command has paused the queues and nothing has started them since.
+    pub(super) paused: bool,
+    /// The driver refused what was written to the file in use.
+    pub(super) refused: bool,
+    /// The match was taken over from an earlier session.
+    pub(super) stale: bool,
+    /// How the last write ended, until its effect is seen.
+    written: Option<Outcome>,
+    /// What was written last is worth comparing with what was saved.
+    pub(super) doubtful: bool,
+    /// STOP_COPY was entered by the request in progress.
+    saved_now: bool,
+    /// Steps since the last arc or write.
+    pub(super) steps: Vec<Step>,
+    closed: Option<bool>,
+}
+
+impl HisiDevice {
+    pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if !matches!(event.data, Data::Image(_)) {
+            findings = self.judge_write();
+        }
+        findings.extend(self.take_in(event));
+        findings
+    }
+
+    fn take_in(&mut self, event: &mut Event) -> Vec<Finding> {
+        if self.name.is_none() {
+            self.name = event.device_name().map(str::to_owned);
+        }
+        let at_ns = event.end_ns;
+        match &mut event.data {
+            Data::Step(step) => self.step(step, at_ns),
+            Data::Image(image) => return self.image(image, at_ns),
+            Data::Arc(arc) => return self.arc(arc),
+            Data::Write(io) => {
+                // What the driver makes of it shows in its structures, which are copied next.
+                if io.outcome.is_ok() || io.outcome.errno() == Some(Errno::EFAULT) {
+                    self.written = Some(io.outcome);
+                    return Vec::new();
+                }
+                self.steps.clear();
+                let errno = io.outcome.errno();
+                return errno
+                    .map_or_else(Vec::new, |errno| explain::write(errno, io.ended, io.requested_bytes));
+            },
+            Data::SetState(_) => {
+                self.steps.clear();
+                // By now the structures were copied once more: as the last arc has left them.
+                if std::mem::take(&mut self.saved_now) {
+                    return explain::saved(self);
+                }
+            },
+            Data::Open(open) if open.outcome.is_ok() => {
+                self.closed = Some(false);
+                self.paused = false;
+            },
+            Data::Close(close) if close.open_count.is_none_or(|count| count <= 1) => {
+                self.closed = Some(true);
+                self.end_files();
+            },
+            Data::Reset(reset) if reset.outcome.is_ok() => self.was_reset(),
+            Data::PciReset(reset) if reset.outcome.is_ok() => self.was_reset(),
+            _ => {},
+        }
+        Vec::new()
+    }
+
+    pub(super) fn view(&self, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
+        super::views::view(self, file, style, annotate)
+    }
+
+    /// The file that a migration uses just now.
+    pub(super) fn open_file(&self) -> Option<&Migf> {
+        self.resuming.as_ref().or(self.saving.as_ref())
+    }
+
+    /// When its state was last seen being saved; 0: never.
+    pub(super) fn saved_ns(&self) -> u64 {
+        let saving = self.saving.as_ref().map(|migf| migf.at_ns);
+        saving.max(self.saved.as_ref().map(|last| last.migf.at_ns)).unwrap_or(0)
+    }
+
+    /// `vf_qm_state`.
+    pub(super) fn vf_qm_state(&self) -> Option<u64> {
+        self.core.as_ref()?.value("vf_qm_state")
+    }
+
+    /// Whether nobody has the device open, for all that is known.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.unwrap_or_else(|| {
+            self.core.as_ref().and_then(|core| core.value("dev_opened")).is_some_and(|opened| opened == 0)
+        })
+    }
+
+    fn step(&mut self, step: &mut Step, at_ns: u64) {
+        step.step = steps::name(step);
+        step.detail = steps::detail(step);
+        if let Some(mailbox) = steps::mailbox(step) {
+            self.mailbox = Some((mailbox, step.outcome, at_ns));
+            if mailbox == Mailbox::Stop && step.outcome.is_ok() {
+                self.paused = true;
+            }
+        }
+        if self.steps.len() < MAX_STEPS {
+            self.steps.push(step.clone());
+        }
+    }
+
+    fn image(&mut self, image: &Image, at_ns: u64) -> Vec<Finding> {
+        match image.layout.name.as_str() {
+            "device" => self.core = Some(image.clone()),
+            "pci" => self.pci_id = image.value("device"),
+            "saving_migf" => self.file(image, at_ns, Direction::Save),
+            "resuming_migf" => self.file(image, at_ns, Direction::Resume),
+            "debug_migf" => self.debug(image, at_ns),
+            _ => {},
+        }
+        let written = image.layout.name == "resuming_migf" && image.moment == Moment::Write;
+        if written { self.judge_write() } else { Vec::new() }
+    }
+
+    /// The write that returned last, with all that was seen of it.
+    fn judge_write(&mut self) -> Vec<Finding> {
+        let Some(outcome) = self.written.take() else { return Vec::new() };
+        let findings = if matches!(outcome, Outcome::Failed(_)) {
+            self.refused = true;
+            vec![explain::mismatch(self)]
+        } else if self.stale && self.resuming.as_ref().is_some_and(|migf| migf.total_length() >= MATCH_LEN) {
+            self.stale = false;
+            vec![explain::stale()]
+        } else {
+            Vec::new()
+        };
+        self.doubtful = !findings.is_empty();
+        self.steps.clear();
+        findings
+    }
+
+    fn file(&mut self, image: &Image, at_ns: u64, direction: Direction) {
+        let mut migf = Migf::new(image.clone(), at_ns);
+        migf.image.direction = Some(direction);
+        // Ended by the driver, and not yet let go: what it held was seen before.
+        if migf.disabled() && migf.total_length() == 0 {
+            return;
+        }
+        if direction == Direction::Save && migf.total_length() >= DATA_LEN {
+            self.saved = Some(Last { migf: migf.clone() });
+        }
+        let place = if direction == Direction::Save { &mut self.saving } else { &mut self.resuming };
+        *place = Some(migf);
+        if image.moment == Moment::Close {
+            self.end_files();
+        }
+    }
+
+    /// The driver's own copy of the last migration, where it keeps one, is what counts.
+    fn debug(&mut self, image: &Image, at_ns: u64) {
+        let mut migf = Migf::new(image.clone(), at_ns);
+        if migf.total_length() == 0 {
+            return;
+        }
+        if let Some(last) = &self.last {
+            if last.migf.dump() == migf.dump() && last.migf.total_length() == migf.total_length() {
+                return;
+            }
+            migf.image.session = last.migf.image.session;
+            migf.image.direction = last.migf.image.direction;
+        }
+        self.last = Some(Last { migf });
+    }
+
+    fn arc(&mut self, arc: &ArcStep) -> Vec<Finding> {
+        let Some(to) = arc.to else { return Vec::new() };
+        let begins = |state| arc.from == MigState::STOP && to == state;
+        if begins(MigState::RESUMING) && arc.outcome.is_ok() {
+            self.refused = false;
+            // Read before the first write of the new session.
+            self.stale = self.core.as_ref().and_then(|core| core.value("match_done")) == Some(1);
+        }
+        let findings = match arc.outcome {
+            Outcome::Failed(errno) => explain::arc(self, arc.from, to, errno),
+            Outcome::Ok if (arc.from, to) == (MigState::RESUMING, MigState::STOP) => explain::loaded(self),
+            Outcome::Ok | Outcome::Refused(_) | Outcome::Unknown => Vec::new(),
+        };
+        self.steps.clear();
+        self.saved_now = arc.outcome.is_ok() && to == MigState::STOP_COPY;
+        if arc.outcome.is_ok() {
+            let ends = matches!(
+                (arc.from, to),
+                (MigState::STOP_COPY | MigState::RESUMING, MigState::STOP)
+                    | (MigState::PRE_COPY, MigState::RUNNING)
+            );
+            if ends {
+                self.end_files();
+            }
+            if to == MigState::RUNNING {
+                self.paused = false;
+            }
+        }
+        findings
+    }
+
+    fn was_reset(&mut self) {
+        self.paused = false;
+        self.end_files();
+    }
+
+    /// As the driver's `hisi_acc_vf_disable_fds()`: the file that it ends last is the last migration.
+    fn end_files(&mut self) {
+        for migf in [self.resuming.take(), self.saving.take()].into_iter().flatten() {
+            self.last = Some(Last { migf });
+        }
+        self.refused = false;
+    }
+}

@@ -1,0 +1,143 @@
+//! HiSilicon accelerators (ZIP, SEC, HPRE): drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.c, read in 6.1, 6.12 and 7.3.
+
+mod data;
+mod device;
+mod explain;
+mod steps;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use vfio_trace_common::capture::moment;
+
+use self::device::HisiDevice;
+use super::{Devices, NoView, Plugin, Style};
+use crate::{
+    event::{Data, Event, Finding, MigState},
+    kernel::{CaptureWanted, DriverWanted, Members},
+};
+
+/// The plug-in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HisiAcc;
+
+impl Plugin for HisiAcc {
+    fn wanted(&self) -> &'static DriverWanted {
+        &WANTED
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &views::FILES
+    }
+
+    fn devices(&self) -> Box<dyn Devices> {
+        Box::new(HisiDevices::default())
+    }
+}
+
+/// All devices of the driver: source and destination of a migration may be among them.
+#[derive(Debug, Default)]
+struct HisiDevices(BTreeMap<u32, HisiDevice>);
+
+impl Devices for HisiDevices {
+    fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
+        let compares = match &event.data {
+            Data::Arc(arc) => arc.from == MigState::RESUMING && arc.to == Some(MigState::STOP),
+            _ => false,
+        };
+        // Before the device forgets what arrived.
+        let compared = if compares { self.compare(nr) } else { None };
+        let mut findings = self.0.entry(nr).or_default().apply(event);
+        findings.extend(compared);
+        let device = self.0.get_mut(&nr);
+        if device.is_some_and(|device| std::mem::take(&mut device.doubtful)) {
+            findings.extend(self.compare(nr));
+        }
+        findings
+    }
+
+    fn view(&self, nr: u32, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
+        let unknown = NoView::Unknown("nothing of the driver was seen");
+        self.0.get(&nr).ok_or(unknown)?.view(file, style, annotate)
+    }
+}
+
+impl HisiDevices {
+    /// What arrived at a device, with what the device that saved last has saved.
+    fn compare(&self, nr: u32) -> Option<Finding> {
+        let here = self.0.get(&nr)?;
+        let others = self.0.iter().filter(|(other, device)| **other != nr && device.saved_ns() > 0);
+        let (_, source) = others.max_by_key(|(_, device)| device.saved_ns())?;
+        explain::compare(source, here)
+    }
+}
+
+/// `struct acc_vf_data` members with addresses of the guest's memory (as its IOMMU maps it).
+const ADDRESSES: [&str; 4] = ["vf_data.eqe_dma", "vf_data.aeqe_dma", "vf_data.sqc_dma", "vf_data.cqc_dma"];
+
+/// Before anything can end the file, and after what changes it.
+const FILE: u32 = moment::ARC
+    | moment::SET_STATE
+    | moment::CLOSE
+    | moment::RESET
+    | moment::SEEN
+    | moment::STEP_ENTER
+    | moment::STEP_EXIT;
+
+const fn migration_file(name: &'static str, path: &'static [&'static str], when: u32) -> CaptureWanted {
+    CaptureWanted {
+        name,
+        path,
+        structure: "hisi_acc_vf_migration_file",
+        members: Members::All,
+        file: Some("filp"),
+        when,
+        secret: &ADDRESSES,
+    }
+}
+
+/// What is looked at.
+pub(super) static WANTED: DriverWanted = DriverWanted {
+    module: "hisi_acc_vfio_pci",
+    libraries: &["hisi_qm"],
+    device: "hisi_acc_vf_core_device",
+    captures: &[
+        CaptureWanted {
+            name: "device",
+            path: &[],
+            structure: "hisi_acc_vf_core_device",
+            // Kernels from 6.13 on have dev_opened, from 6.19 on drv_mode, from 7.0 on set_reset_flag.
+            members: Members::Some(&[
+                "mig_state",
+                "vf_qm_state",
+                "match_done",
+                "set_reset_flag",
+                "dev_opened",
+                "drv_mode",
+                "vf_id",
+                "vf_qm.qp_num",
+                "vf_qm.qp_base",
+            ]),
+            file: None,
+            when: FILE | moment::WRITE,
+            secret: &[],
+        },
+        migration_file("saving_migf", &["saving_migf"], FILE | moment::READ | moment::DATA_IOCTL),
+        migration_file("resuming_migf", &["resuming_migf"], FILE | moment::WRITE),
+        // Only with the driver's own debugfs (6.13 and later, CONFIG_VFIO_DEBUGFS). It has no file.
+        CaptureWanted { file: None, ..migration_file("debug_migf", &["debug_migf"], FILE) },
+        CaptureWanted {
+            name: "pci",
+            path: &["vf_dev"],
+            structure: "pci_dev",
+            members: Members::Some(&["vendor", "device", "revision"]),
+            file: None,
+            when: moment::SEEN,
+            secret: &[],
+        },
+    ],
+    steps: &steps::STEPS,
+};

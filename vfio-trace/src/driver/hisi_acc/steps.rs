@@ -1,0 +1,159 @@
+//! The driver's steps: its functions, those of hisi_qm that it calls, and the mailbox commands.
+
+use std::borrow::Cow;
+
+use vfio_trace_common::capture::moment;
+
+use crate::{
+    event::Step,
+    kernel::{StepDevice, StepWanted, btf::Shape},
+};
+
+const DRIVER: &str = "hisi_acc_vfio_pci";
+const QM: &str = "hisi_qm";
+
+const DEVICE: Shape = Shape::Ptr(&Shape::Struct("hisi_acc_vf_core_device"));
+const HISI_QM: Shape = Shape::Ptr(&Shape::Struct("hisi_qm"));
+const PCI_DEV: Shape = Shape::Ptr(&Shape::Struct("pci_dev"));
+
+const fn of_device(name: &'static str) -> StepWanted {
+    StepWanted { name, module: DRIVER, params: &[(0, DEVICE)], device: StepDevice::Device(0), captures: 0 }
+}
+
+const fn of_qm(name: &'static str, module: &'static str, params: &'static [(usize, Shape)]) -> StepWanted {
+    StepWanted { name, module, params, device: StepDevice::MemberOrThread(0, "vf_qm"), captures: 0 }
+}
+
+const fn of_pci(name: &'static str, captures: u32) -> StepWanted {
+    StepWanted { name, module: DRIVER, params: &[(0, PCI_DEV)], device: StepDevice::PciDev(0), captures }
+}
+
+/// All that can be had of these is taken. Most of the driver's own are inlined in normal builds; those of hisi_qm are
+/// exported.
+pub(super) static STEPS: [StepWanted; 21] = [
+    of_qm("hisi_qm_mb", QM, &[(0, HISI_QM), (1, Shape::Unsigned(1)), (4, Shape::Bool)]),
+    of_qm("hisi_qm_mb_read", QM, &[(0, HISI_QM), (2, Shape::Unsigned(1))]),
+    of_qm("hisi_qm_wait_mb_ready", QM, &[(0, HISI_QM)]),
+    of_device("hisi_acc_vf_stop_device"),
+    of_device("hisi_acc_check_int_state"),
+    of_device("hisi_acc_open_saving_migf"),
+    of_device("hisi_acc_vf_stop_copy"),
+    of_device("vf_qm_get_match_data"),
+    of_device("vf_qm_check_match"),
+    of_device("vf_qm_state_save"),
+    of_device("hisi_acc_vf_load_state"),
+    of_device("vf_qm_load_data"),
+    of_device("hisi_acc_vf_start_device"),
+    StepWanted { captures: moment::STEP_ENTER, ..of_device("hisi_acc_vf_disable_fds") },
+    of_device("hisi_acc_vf_reset"),
+    of_qm("qm_wait_dev_not_ready", DRIVER, &[(0, HISI_QM)]),
+    of_qm("vf_qm_func_stop", DRIVER, &[(0, HISI_QM)]),
+    of_qm("vf_qm_cache_wb", DRIVER, &[(0, HISI_QM)]),
+    of_qm("vf_qm_read_data", DRIVER, &[(0, HISI_QM)]),
+    of_pci("hisi_acc_vf_pci_reset_prepare", moment::STEP_ENTER),
+    of_pci("hisi_acc_vf_pci_aer_reset_done", moment::STEP_ENTER | moment::STEP_EXIT),
+];
+
+/// A mailbox command (`QM_MB_CMD_*`, include/linux/hisi_acc_qm.h) as the driver uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mailbox {
+    /// `QM_MB_CMD_PAUSE_QM`: the queues stop.
+    Stop,
+    /// `QM_MB_CMD_SQC_BT`, read.
+    ReadSqc,
+    /// `QM_MB_CMD_SQC_BT`, written.
+    WriteSqc,
+    /// `QM_MB_CMD_CQC_BT`, read.
+    ReadCqc,
+    /// `QM_MB_CMD_CQC_BT`, written.
+    WriteCqc,
+    /// `QM_MB_CMD_SQC_VFT_V2`, read: the queues that the VF has.
+    ReadVft,
+    /// Any other.
+    Other(u8),
+}
+
+impl Mailbox {
+    const fn of(command: u8, read: bool) -> Self {
+        match (command, read) {
+            (0xe, _) => Self::Stop,
+            (4, true) => Self::ReadSqc,
+            (4, false) => Self::WriteSqc,
+            (5, true) => Self::ReadCqc,
+            (5, false) => Self::WriteCqc,
+            (6, true) => Self::ReadVft,
+            (other, _) => Self::Other(other),
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop queues",
+            Self::ReadSqc => "save SQC address",
+            Self::WriteSqc => "load SQC address",
+            Self::ReadCqc => "save CQC address",
+            Self::WriteCqc => "load CQC address",
+            Self::ReadVft => "match: read queues of the VF",
+            Self::Other(_) => "mailbox command",
+        }
+    }
+
+    pub(super) const fn command(self) -> &'static str {
+        match self {
+            Self::Stop => "mailbox 0xe PAUSE_QM",
+            Self::ReadSqc => "mailbox 0x4 SQC_BT read",
+            Self::WriteSqc => "mailbox 0x4 SQC_BT write",
+            Self::ReadCqc => "mailbox 0x5 CQC_BT read",
+            Self::WriteCqc => "mailbox 0x5 CQC_BT write",
+            Self::ReadVft => "mailbox 0x6 SQC_VFT_V2 read",
+            Self::Other(_) => "mailbox",
+        }
+    }
+}
+
+/// Which mailbox command a step is.
+pub(super) fn mailbox(step: &Step) -> Option<Mailbox> {
+    let arg = |index: usize| step.args.get(index).copied();
+    match step.function.as_deref()? {
+        // int hisi_qm_mb(struct hisi_qm *, u8 cmd, dma_addr_t, u16 queue, bool op): op is set for a read
+        "hisi_qm_mb" => Some(Mailbox::of(arg(1)? as u8, arg(4)? as u8 != 0)),
+        // int hisi_qm_mb_read(struct hisi_qm *, u64 *msg, u8 cmd, u16 queue)
+        "hisi_qm_mb_read" => Some(Mailbox::of(arg(2)? as u8, true)),
+        _ => None,
+    }
+}
+
+/// What a step is called; `None` for functions that are named well enough.
+pub(super) fn name(step: &Step) -> Option<Cow<'static, str>> {
+    if let Some(mailbox) = mailbox(step) {
+        return Some(Cow::Borrowed(mailbox.name()));
+    }
+    Some(Cow::Borrowed(match step.function.as_deref()? {
+        "hisi_qm_wait_mb_ready" => "wait for the mailbox",
+        "hisi_acc_vf_stop_device" => "stop",
+        "hisi_acc_check_int_state" => "check interrupts",
+        "hisi_acc_open_saving_migf" => "open save file",
+        "hisi_acc_vf_stop_copy" | "vf_qm_state_save" => "save",
+        "vf_qm_get_match_data" => "collect match data",
+        "vf_qm_check_match" => "match",
+        "hisi_acc_vf_load_state" | "vf_qm_load_data" => "load",
+        "hisi_acc_vf_start_device" => "start",
+        "hisi_acc_vf_disable_fds" => "end data files",
+        "hisi_acc_vf_reset" => "reset state",
+        "qm_wait_dev_not_ready" => "is a guest driver loaded",
+        "vf_qm_func_stop" => "stop queues",
+        "vf_qm_cache_wb" => "write cache back",
+        "vf_qm_read_data" => "read registers",
+        "hisi_acc_vf_pci_reset_prepare" => "prepare reset",
+        "hisi_acc_vf_pci_aer_reset_done" => "reset done",
+        _ => return None,
+    }))
+}
+
+/// What its arguments say.
+pub(super) fn detail(step: &Step) -> Option<String> {
+    match mailbox(step)? {
+        Mailbox::Other(command) => Some(format!("mailbox {command:#x}")),
+        known => Some(known.command().to_owned()),
+    }
+}

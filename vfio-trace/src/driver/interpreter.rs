@@ -1,0 +1,93 @@
+//! Between assembler and sinks: lets each driver's plug-in name, complete and judge the events of its devices.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use super::{Devices, NoView, Style, plugin};
+use crate::event::{Data, Event, Image};
+
+/// All devices with a plug-in.
+#[derive(Debug, Default)]
+pub struct Interpreter {
+    /// By driver.
+    drivers: BTreeMap<&'static str, Box<dyn Devices>>,
+    /// By number; which driver's, and the name.
+    devices: BTreeMap<u32, (&'static str, Option<String>)>,
+    /// The last image of each device and capture: the same again is no news.
+    images: BTreeMap<(u32, u32), (Option<u32>, Vec<u8>)>,
+    /// Whether secret members are shown.
+    reveal: bool,
+}
+
+impl Interpreter {
+    /// Knows no device. `reveal`: show what images keep secret otherwise.
+    pub fn new(reveal: bool) -> Self {
+        Self { reveal, ..Self::default() }
+    }
+
+    /// Completes events, adds findings behind those that led to them, and leaves out images that say nothing new.
+    pub fn apply(&mut self, events: Vec<Event>) -> Vec<Event> {
+        let mut out = Vec::with_capacity(events.len());
+        for mut event in events {
+            let Some((nr, driver)) = self.driver_of(&event) else {
+                out.push(event);
+                continue;
+            };
+            // Unchanged or not, the plug-in is told: the moment may matter to it.
+            let news = self.is_news(nr, &event.data);
+            let Some(devices) = self.drivers.get_mut(driver) else { continue };
+            if let Data::Image(image) = &mut event.data {
+                image.reveal = self.reveal;
+            }
+            let findings = devices.apply(nr, &mut event);
+            let findings = findings.into_iter().map(|finding| Event {
+                start_ns: event.end_ns,
+                duration_ns: None,
+                data: Data::Finding(finding),
+                ..event.clone()
+            });
+            let findings: Vec<Event> = findings.collect();
+            if news {
+                out.push(event);
+            }
+            out.extend(findings);
+        }
+        out
+    }
+
+    /// A file of a device by its name; of several by this name the last.
+    ///
+    /// # Errors
+    ///
+    /// [`NoView`]: nothing is known that could be shown.
+    pub fn view(&self, device: &str, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
+        let named = |(_, name): &&(&str, Option<String>)| name.as_deref() == Some(device);
+        let found = self.devices.iter().rev().find(|(_, known)| named(known));
+        let (nr, (driver, _)) = found.ok_or(NoView::Unknown("nothing of the device was seen"))?;
+        let devices = self.drivers.get(driver).ok_or(NoView::Unknown("nothing of the driver was seen"))?;
+        devices.view(*nr, file, style, annotate)
+    }
+
+    /// The device of an event, and its driver if that has a plug-in.
+    fn driver_of(&mut self, event: &Event) -> Option<(u32, &'static str)> {
+        let device = event.device.as_ref()?;
+        let entry = match self.devices.entry(device.nr) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let plugin = plugin(device.driver.as_deref()?)?;
+                let driver = plugin.wanted().module;
+                self.drivers.entry(driver).or_insert_with(|| plugin.devices());
+                entry.insert((driver, None))
+            },
+        };
+        if entry.1.is_none() {
+            entry.1 = device.name.as_deref().map(str::to_owned);
+        }
+        Some((device.nr, entry.0))
+    }
+
+    fn is_news(&mut self, nr: u32, data: &Data) -> bool {
+        let Data::Image(Image { layout, session, bytes, .. }) = data else { return true };
+        let now = (*session, bytes.clone());
+        self.images.insert((nr, layout.id), now.clone()) != Some(now)
+    }
+}

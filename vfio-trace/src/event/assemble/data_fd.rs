@@ -1,0 +1,81 @@
+//! Calls on a data fd: read, write, ioctl, release.
+
+use super::*;
+
+impl Assembler {
+    pub(super) fn data_io(
+        &mut self,
+        header: &Header,
+        body: wire::DataIo,
+        direction: Direction,
+        out: &mut Vec<Event>,
+    ) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let outcome = Outcome::from_ret(body.ret);
+        let bytes = u64::try_from(body.ret).ok();
+        let offset_bytes = u64::try_from(body.pos).ok();
+        let device = self.devices.get(header.device);
+        let session = self.sessions.of(header.file, header.device, device.clone());
+        let dry = match (direction, body.ret) {
+            (Direction::Save, 0) if body.requested > 0 => Some(Dry::End),
+            (Direction::Save, _) if outcome.errno() == Some(Errno::ENOMSG) => Some(Dry::ForNow),
+            _ => None,
+        };
+        let mut data = DataIo {
+            session: None,
+            bytes,
+            requested_bytes: body.requested,
+            offset_bytes,
+            dry,
+            ended: false,
+            outcome,
+        };
+        let mut named = device;
+        if let Some(session) = session {
+            session.io(direction, outcome, bytes.unwrap_or(0), offset_bytes);
+            data.session = Some(session.nr);
+            data.ended = session.ended;
+            named = session.device.clone().or(named);
+        }
+        let data = match direction {
+            Direction::Save => Data::Read(data),
+            Direction::Resume => Data::Write(data),
+        };
+        out.push(event(header, named, Some(took(header)), data));
+    }
+
+    pub(super) fn data_ioctl(&mut self, header: &Header, body: &wire::PrecopyInfo, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let outcome = Outcome::from_ret(body.ret);
+        let device = self.devices.get(header.device);
+        let of = self.sessions.of(header.file, header.device, device.clone());
+        let (session, device) = match of {
+            Some(session) => (Some(session.nr), session.device.clone().or(device)),
+            None => (None, device),
+        };
+        let data = if body.cmd == uapi::VFIO_MIG_GET_PRECOPY_INFO {
+            let ok = outcome.is_ok();
+            Data::PrecopyInfo(PrecopyInfo {
+                session,
+                initial_bytes: ok.then_some(body.initial_bytes),
+                dirty_bytes: ok.then_some(body.dirty_bytes),
+                flags: ok.then_some(body.flags),
+                outcome,
+            })
+        } else {
+            Data::DataIoctl(DataIoctl { session, cmd: body.cmd, outcome })
+        };
+        out.push(event(header, device, Some(took(header)), data));
+    }
+
+    pub(super) fn data_release(&mut self, header: &Header, body: wire::DataRelease, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let device = self.devices.get(header.device);
+        let Some(session) = self.sessions.close(header.file, header.device, device.clone()) else { return };
+        let account = session.account(u64::try_from(body.pos).ok(), header.end_ns);
+        out.push(event(header, session.device.or(device), None, Data::DataClose(account)));
+    }
+}

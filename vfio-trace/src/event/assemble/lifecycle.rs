@@ -1,0 +1,64 @@
+//! A device comes and goes: register, open, hold, close, unregister.
+
+use super::*;
+
+impl Assembler {
+    pub(super) fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let (open_count, outcome) = (known_count(body.open_count), Outcome::from_ret(body.ret));
+        let reading = self.states.take_reading(header.device, header.tid);
+        let mut state = reading.as_ref().filter(|reading| !reading.busy).map(|reading| reading.found);
+        if outcome.is_ok() && open_count.is_none_or(|count| count <= 1) {
+            // Nobody else has it open, so nothing can be in progress; some drivers have just made it RUNNING.
+            state = reading.map(|reading| reading.found);
+            self.states.opened(header.device, state, header.end_ns);
+        } else if let Some(reading) = reading {
+            self.conclude(&reading, out);
+        }
+        let data = Open { open_count, state, outcome };
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, Some(took(header)), Data::Open(data)));
+    }
+
+    pub(super) fn close(&mut self, header: &Header, body: wire::Close, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let open_count = known_count(body.open_count);
+        if open_count.is_none_or(|count| count <= 1) {
+            self.states.closed(header.device);
+        }
+        if open_count == Some(1) {
+            self.sessions.end(header.device);
+            self.overtake(header);
+        }
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, None, Data::Close(Close { open_count })));
+    }
+
+    pub(super) fn holder(&mut self, header: &Header, body: wire::Holder, out: &mut Vec<Event>) {
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, None, Data::Held(Holder { fd: body.fd })));
+    }
+
+    pub(super) fn register(&mut self, header: &Header, body: wire::Registered, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let outcome = Outcome::from_ret(body.ret);
+        if !outcome.is_ok() {
+            self.devices.leave(header.device);
+        }
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, Some(took(header)), Data::Register(Register { outcome })));
+    }
+
+    pub(super) fn unregister(&mut self, header: &Header, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
+        self.states.forget(header.device);
+        self.devices.leave(header.device);
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, None, Data::Unregister {}));
+    }
+}

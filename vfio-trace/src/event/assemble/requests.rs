@@ -1,0 +1,116 @@
+//! Ioctls on a device fd, around what the driver did in them.
+
+use super::*;
+
+impl Assembler {
+    pub(super) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<Event>) {
+        let outcome = Outcome::from_ret(body.ret);
+        let (kind, request) = match Request::of(body) {
+            Request::SetState(target) => return self.set_state_ioctl(header, body, target, out),
+            Request::GetState => (Kind::GetState, Request::GetState),
+            Request::DataSize => (Kind::DataSize, Request::DataSize),
+            Request::Reset => return self.reset(header, outcome, out),
+            request @ Request::Feature(..) => (Kind::Feature, request),
+        };
+        let log = self.thread(header.tid).log.take();
+        let held = self.thread(header.tid).claim(kind, header, out);
+        let reported = self.thread(header.tid).has_reported(kind, header, outcome);
+        self.left_request(header, out);
+        if held.is_none() && reported {
+            return;
+        }
+        if request == Request::GetState && held.is_none() {
+            self.shown(header, outcome.is_ok().then(|| ioctl::mig_state(body).0), out);
+        }
+        let device = self.devices.get(header.device);
+        let (device, call) = match held {
+            Some(held) => (device.or(held.event.device), Some(held.event.data)),
+            None => (device, None),
+        };
+        let driver_call = call.as_ref().and_then(Data::outcome);
+        let ok = outcome.is_ok();
+        let via = Via::Ioctl;
+        let data = match (request, call) {
+            (Request::Feature(feature, op), _) => {
+                let detail = ioctl::detail(feature, op, body, log);
+                Data::Feature(FeatureCall { feature, op, detail, outcome })
+            },
+            (Request::DataSize, call) => {
+                let stop_copy_bytes = match call {
+                    _ if ok => Some(body.data_out[0]),
+                    Some(Data::DataSize(call)) => call.stop_copy_bytes,
+                    _ => None,
+                };
+                Data::DataSize(DataSize { stop_copy_bytes, via, outcome, driver_call })
+            },
+            (_, call) => {
+                let state = match call {
+                    _ if ok => Some(ioctl::mig_state(body).0),
+                    Some(Data::GetState(call)) => call.state,
+                    _ => None,
+                };
+                Data::GetState(GetState { state, via, outcome, driver_call })
+            },
+        };
+        out.push(event(header, device, Some(took(header)), data));
+    }
+
+    pub(super) fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
+        self.release_held(header.tid, out);
+        self.left_request(header, out);
+        let busy = self.is_busy(header.device);
+        let state = if outcome.is_ok() {
+            self.sessions.end(header.device);
+            self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
+        } else {
+            None
+        };
+        let device = self.devices.get(header.device);
+        out.push(event(header, device, Some(took(header)), Data::Reset(Reset { state, outcome })));
+    }
+
+    pub(super) fn set_state_ioctl(
+        &mut self,
+        header: &Header,
+        body: &wire::Ioctl,
+        target: MigState,
+        out: &mut Vec<Event>,
+    ) {
+        let ret = Outcome::from_ret(body.ret);
+        let held = self.thread(header.tid).claim(Kind::SetState, header, out);
+        let reported = self.thread(header.tid).has_reported(Kind::SetState, header, ret);
+        // Without the driver's record an arc may still be open. An error that the core can add after the driver was
+        // through (no free fd, bad address) does not tell how the arc ended.
+        let arc_outcome = match ret.errno() {
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EFAULT) => Outcome::Unknown,
+            _ => ret,
+        };
+        self.end_request_arc(header, target, arc_outcome, out);
+        let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
+        if held.is_none() {
+            if reported {
+                return;
+            }
+            self.request_ended(header, target, arcs, arc_outcome);
+        }
+        let device = self.devices.get(header.device);
+        let (device, call) = match held {
+            Some(Held { event: Event { device: named, data: Data::SetState(call), .. }, .. }) => {
+                (device.or(named), Some(call))
+            },
+            _ => (device, None),
+        };
+        let driver_call = call.as_ref().map(|call| call.outcome);
+        let refused = driver_call.map_or(refused, |call| matches!(call, Outcome::Refused(_)));
+        let data = SetState {
+            target: call.as_ref().map_or(target, |call| call.target),
+            via: Via::Ioctl,
+            arcs: call.as_ref().map_or(arcs, |call| call.arcs),
+            data_fd: ret.is_ok().then(|| ioctl::mig_state(body).1).flatten(),
+            session: call.as_ref().and_then(|call| call.session),
+            outcome: if refused { as_refused(ret) } else { ret },
+            driver_call,
+        };
+        out.push(event(header, device, Some(took(header)), Data::SetState(data)));
+    }
+}

@@ -1,0 +1,110 @@
+//! Records that user space makes: what a reader must know to understand the kernel's records, wherever it reads them.
+
+use serde::{Deserialize, Serialize};
+use vfio_trace_common::wire::{self, COMM_LEN, Header};
+use zerocopy::IntoBytes as _;
+
+use crate::kernel::{FieldPlace, Returns};
+
+/// What a note says. In a record: its JSON text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    /// A probed function: what `Header::probe` of a [`wire::Step`] means.
+    Function(FunctionNote),
+    /// A driver's structure: what the bytes of a [`wire::Capture`] mean.
+    Capture(CaptureNote),
+}
+
+/// A function that steps come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionNote {
+    /// Its slot: `Header::probe`.
+    pub probe: u16,
+    /// Its name.
+    pub function: String,
+    /// Its module, `None` for the kernel.
+    pub module: Option<String>,
+    /// What it returns.
+    pub returns: Returns,
+    /// How many arguments it takes.
+    pub params: u32,
+}
+
+/// A structure that is copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureNote {
+    /// `wire::Capture::driver`.
+    pub driver: u64,
+    /// `wire::Capture::id`.
+    pub id: u32,
+    /// The driver's module.
+    pub module: String,
+    /// What the plug-in calls it.
+    pub name: String,
+    /// Its type in the kernel.
+    pub structure: String,
+    /// What is where in the bytes.
+    pub fields: Vec<FieldPlace>,
+}
+
+impl Note {
+    /// The note as a record made at `now_ns` (CLOCK_MONOTONIC). `None` if it is too long for one.
+    pub fn record(&self, now_ns: u64) -> Option<Vec<u8>> {
+        let text = serde_json::to_vec(self).ok()?;
+        let len = u16::try_from(size_of::<Header>() + text.len()).ok()?;
+        let header = Header {
+            len,
+            kind: wire::Kind::Note as u16,
+            probe: 0,
+            cpu: 0,
+            tgid: 0,
+            tid: 0,
+            start_ns: now_ns,
+            end_ns: now_ns,
+            device: 0,
+            file: 0,
+            comm: [0; COMM_LEN],
+        };
+        let mut record = header.as_bytes().to_vec();
+        record.extend(text);
+        Some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Body, Record};
+
+    #[test]
+    fn a_note_is_a_record_like_any_other() {
+        let note = Note::Function(FunctionNote {
+            probe: 7,
+            function: "hisi_qm_mb".to_owned(),
+            module: Some("hisi_qm".to_owned()),
+            returns: Returns::Int,
+            params: 5,
+        });
+        let record = Record::decode(&note.record(5).unwrap()).unwrap();
+        assert_eq!(record.header.end_ns, 5);
+        assert_eq!(record.body, Body::Note(note));
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        let note = Note::Capture(CaptureNote {
+            driver: u64::MAX,
+            id: 0,
+            module: String::new(),
+            name: String::new(),
+            structure: String::new(),
+            fields: Vec::new(),
+        });
+        let mut bytes = note.record(5).unwrap();
+        assert_eq!(Record::decode(&bytes).unwrap().body, Body::Note(note));
+        let last = bytes.len() - 1;
+        bytes[last] = b'?';
+        Record::decode(&bytes).unwrap_err();
+    }
+}

@@ -1,0 +1,420 @@
+//! Finds in BTF and among the symbols what driver plug-ins want, and says of the rest why it is not to be had.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use vfio_trace_common::capture::{
+    Chain, HOPS, PIECE_LEN, PIECES, PIECES_LEN, Piece, Spec, StepSpec, step_device,
+};
+
+use super::{
+    btf::{Btf, Kind, MemberError, TypeId},
+    collection::BtfCollection,
+    kallsyms::Kallsyms,
+    presence::{Presence, presence},
+    private::Private,
+    wanted::{CaptureWanted, DriverWanted, Members, StepDevice, StepWanted},
+};
+
+/// Longest piece: a multiple of 8 below the limit.
+const PIECE: u32 = PIECE_LEN / 8 * 8;
+/// Bytes between two members that are copied along rather than starting another piece.
+const GAP: u32 = 16;
+/// How deep embedded structures are followed.
+const MAX_DEPTH: u32 = 4;
+/// Members of one capture: more is a file made to keep us busy.
+const MAX_FIELDS: usize = 512;
+
+/// A member within a capture's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldPlace {
+    /// Its dotted path.
+    pub path: String,
+    /// Where it is in the captured bytes.
+    pub offset: u32,
+    /// Bytes of one element.
+    pub size: u32,
+    /// Elements of an array; 1 for anything else.
+    pub count: u32,
+    /// Whether it is a signed integer.
+    pub signed: bool,
+    /// Whether its value is only shown if asked for.
+    pub secret: bool,
+}
+
+/// What a function returns, as far as it tells success from failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Returns {
+    /// Nothing.
+    Void,
+    /// A signed integer: an errno if negative.
+    Int,
+    /// A signed 64-bit integer: an errno if negative.
+    Long,
+    /// A pointer, or an error in its place.
+    Pointer,
+    /// Any other number.
+    Value,
+}
+
+/// Why something a plug-in wants is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unavailable {
+    /// The driver's device structure.
+    #[error("the BTF of {module} has no struct {structure} that embeds a vfio_device")]
+    NoDevice {
+        /// The driver.
+        module: String,
+        /// The structure.
+        structure: String,
+    },
+    /// A structure.
+    #[error("BTF has no struct {0}")]
+    NoStruct(String),
+    /// A member.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// A module.
+    #[error("module {0} is not loaded, or has no BTF")]
+    NoModule(String),
+    /// The function.
+    #[error("{0}")]
+    Gone(String),
+    /// The function is another one here.
+    #[error("it is a function {0} here: this kernel differs from what vfio-trace knows")]
+    OtherType(String),
+    /// It is too big for a record.
+    #[error("what is wanted of struct {0} is bigger than a record")]
+    TooBig(String),
+}
+
+/// A capture that can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturePlan {
+    /// For the eBPF programs.
+    pub spec: Spec,
+    /// For readers of its records.
+    pub fields: Vec<FieldPlace>,
+    /// Members that this kernel does not have.
+    pub missing: Vec<String>,
+}
+
+/// A function that can be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepPlan {
+    /// Its symbol.
+    pub symbol: String,
+    /// Its module, `None` for the kernel.
+    pub module: Option<String>,
+    /// Its address, if known.
+    pub address: Option<u64>,
+    /// No other function has this symbol.
+    pub unique: bool,
+    /// For the eBPF programs.
+    pub spec: StepSpec,
+    /// What it returns.
+    pub returns: Returns,
+    /// How many arguments it takes.
+    pub params: u32,
+}
+
+/// What a plug-in gets of its driver.
+#[derive(Debug)]
+pub struct PluginFacts {
+    /// What it wanted.
+    pub wanted: &'static DriverWanted,
+    /// By the order of `wanted.captures`.
+    pub captures: Vec<Result<CapturePlan, Unavailable>>,
+    /// By the order of `wanted.steps`.
+    pub steps: Vec<Result<StepPlan, Unavailable>>,
+}
+
+/// Looks everything up for one driver whose module is loaded.
+pub fn plugin_facts(
+    wanted: &'static DriverWanted,
+    btf: &BtfCollection,
+    private: Option<&Private>,
+    kallsyms: Option<&Kallsyms>,
+) -> PluginFacts {
+    let no_device =
+        || Unavailable::NoDevice { module: wanted.module.to_owned(), structure: wanted.device.to_owned() };
+    let driver = btf
+        .module(wanted.module)
+        .ok_or_else(|| Unavailable::NoModule(wanted.module.to_owned()))
+        .and_then(|btf| {
+            let private =
+                private.filter(|private| private.container == wanted.device).ok_or_else(no_device)?;
+            Ok(Driver { btf, wanted, device_offset: private.device.cast_signed() })
+        });
+    let captures = wanted.captures.iter().enumerate();
+    PluginFacts {
+        wanted,
+        captures: captures
+            .map(|(id, capture)| driver.as_ref().map_err(Clone::clone)?.capture(id as u32, capture))
+            .collect(),
+        steps: wanted
+            .steps
+            .iter()
+            .map(|step| driver.as_ref().map_err(Clone::clone)?.step(step, btf, kallsyms))
+            .collect(),
+    }
+}
+
+struct Driver<'a> {
+    btf: &'a Btf,
+    wanted: &'static DriverWanted,
+    /// Bytes from the start of the driver's device structure to the `struct vfio_device`.
+    device_offset: i64,
+}
+
+impl Driver<'_> {
+    fn find(&self, structure: &str) -> Result<TypeId, Unavailable> {
+        self.btf.find_struct(structure).ok_or_else(|| Unavailable::NoStruct(structure.to_owned()))
+    }
+
+    fn member(&self, structure: TypeId, path: &str) -> Result<super::btf::Place, Unavailable> {
+        let path: Vec<&str> = path.split('.').collect();
+        Ok(self.btf.member(structure, &path)?)
+    }
+
+    fn capture(&self, id: u32, wanted: &CaptureWanted) -> Result<CapturePlan, Unavailable> {
+        let mut spec = Spec { id, when: wanted.when, file: -1, ..Spec::default() };
+        let mut at = self.find(self.wanted.device)?;
+        // From the vfio_device back to the start of the structure around it.
+        let mut offset = -self.device_offset;
+        for (hop, path) in wanted.path.iter().enumerate().take(HOPS) {
+            let place = self.member(at, path)?;
+            spec.from_device.offset[hop] = offset + i64::from(place.offset);
+            spec.from_device.hops += 1;
+            offset = 0;
+            let (pointer, _) = self.btf.resolve(place.type_id).map_err(MemberError::from)?;
+            at = pointer.target();
+        }
+        spec.from_device.offset[wanted.path.len().min(HOPS)] = offset;
+        let structure = self.find(wanted.structure)?;
+        if let Some(file) = wanted.file {
+            spec.file = self.member(structure, file)?.offset.into();
+        }
+        let mut fields = Vec::new();
+        let mut missing = Vec::new();
+        match wanted.members {
+            Members::All => self.leaves(structure, 0, "", 0, &mut fields)?,
+            Members::Some(paths) => {
+                for path in paths {
+                    match self.member(structure, path) {
+                        Ok(place) => self.leaf(place.type_id, place.offset, path, &mut fields)?,
+                        Err(_) => missing.push((*path).to_owned()),
+                    }
+                }
+            },
+        }
+        fields.sort_by_key(|field| field.offset);
+        for field in &mut fields {
+            field.secret = wanted.secret.contains(&field.path.as_str());
+        }
+        let pieces = pieces(&mut fields).ok_or_else(|| Unavailable::TooBig(wanted.structure.to_owned()))?;
+        spec.pieces_used = pieces.len() as u64;
+        for (to, from) in spec.pieces.iter_mut().zip(pieces) {
+            *to = from;
+        }
+        Ok(CapturePlan { spec, fields, missing })
+    }
+
+    /// Members that are integers, also of the driver's own structures inside.
+    fn leaves(
+        &self,
+        structure: TypeId,
+        base: u32,
+        prefix: &str,
+        depth: u32,
+        fields: &mut Vec<FieldPlace>,
+    ) -> Result<(), Unavailable> {
+        let (found, _) = self.btf.resolve(structure).map_err(MemberError::from)?;
+        for member in found.members() {
+            if member.bitfield_size != 0 || member.bit_offset % 8 != 0 || fields.len() >= MAX_FIELDS {
+                continue;
+            }
+            let offset = base.saturating_add(member.bit_offset / 8);
+            let path = format!("{prefix}{}", String::from_utf8_lossy(member.name));
+            let (kind, _) = self.btf.resolve(member.type_id).map_err(MemberError::from)?;
+            if kind.kind() == Kind::Struct {
+                // The kernel's own structures (locks, lists) say nothing of the device.
+                if depth < MAX_DEPTH && self.is_own(member.type_id) {
+                    self.leaves(member.type_id, offset, &format!("{path}."), depth + 1, fields)?;
+                }
+            } else {
+                self.leaf(member.type_id, offset, &path, fields)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_own(&self, id: TypeId) -> bool {
+        let name = self.btf.resolve(id).map(|(found, _)| found.name().to_owned());
+        name.is_ok_and(|name| !self.btf.find_own_structs(&[&name]).into_iter().flatten().next().is_none())
+    }
+
+    fn leaf(
+        &self,
+        id: TypeId,
+        offset: u32,
+        path: &str,
+        fields: &mut Vec<FieldPlace>,
+    ) -> Result<(), Unavailable> {
+        let (found, _) = self.btf.resolve(id).map_err(MemberError::from)?;
+        let (element, count) = if found.kind() == Kind::Array {
+            let (element, _) = self.btf.resolve(found.target()).map_err(MemberError::from)?;
+            let count = found.elements();
+            (element, count)
+        } else {
+            (found, 1)
+        };
+        if matches!(element.kind(), Kind::Int | Kind::Enum | Kind::Enum64) && !element.is_partial_int() {
+            let signed = element.kind() == Kind::Int && element.is_signed();
+            let (path, size) = (path.to_owned(), element.size());
+            fields.push(FieldPlace { path, offset, size, count, signed, secret: false });
+        }
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        wanted: &StepWanted,
+        all: &BtfCollection,
+        kallsyms: Option<&Kallsyms>,
+    ) -> Result<StepPlan, Unavailable> {
+        let no_module = || Unavailable::NoModule(wanted.module.to_owned());
+        let (btf, module) = match all.module(wanted.module) {
+            Some(btf) => (btf.as_ref(), Some(wanted.module)),
+            None if kallsyms.is_some_and(|symbols| !symbols.lookup(wanted.name, None).is_empty()) => {
+                (all.vmlinux().as_ref(), None)
+            },
+            None => return Err(no_module()),
+        };
+        let spot = match presence(kallsyms, wanted.name, module) {
+            Presence::There(spot) => spot,
+            Presence::Gone(why) => return Err(Unavailable::Gone(why)),
+            Presence::Unknown => return Err(Unavailable::Gone("the kernel's symbols are hidden".to_owned())),
+        };
+        let proto = btf
+            .functions()
+            .find(|function| function.name == wanted.name)
+            .map(|function| function.proto)
+            .ok_or_else(|| {
+                Unavailable::Gone(
+                    "its module's BTF does not list it: the compiler changed its arguments".to_owned(),
+                )
+            })?;
+        if !wanted.params.iter().all(|(index, shape)| btf.param_is(proto, *index, *shape)) {
+            return Err(Unavailable::OtherType(btf.describe(proto)));
+        }
+        let (found, _) = btf.resolve(proto).map_err(MemberError::from)?;
+        let (returned, _) = btf.resolve(found.target()).map_err(MemberError::from)?;
+        let returns = match (returned.kind(), returned.size(), returned.is_signed()) {
+            (Kind::Void, ..) => Returns::Void,
+            (Kind::Ptr, ..) => Returns::Pointer,
+            (Kind::Int, 4, true) => Returns::Int,
+            (Kind::Int, 8, true) => Returns::Long,
+            _ => Returns::Value,
+        };
+        Ok(StepPlan {
+            symbol: spot.symbol,
+            module: module.map(str::to_owned),
+            address: spot.address,
+            unique: spot.unique,
+            spec: StepSpec { captures: wanted.captures, ..self.step_device(wanted.device)? },
+            returns,
+            params: found.len() as u32,
+        })
+    }
+
+    fn step_device(&self, device: StepDevice) -> Result<StepSpec, Unavailable> {
+        let mut spec = StepSpec::default();
+        let mut chain = Chain::default();
+        match device {
+            StepDevice::OfThread => {},
+            StepDevice::Device(argument) => {
+                (spec.device, spec.argument) = (step_device::BY_ARGUMENT, argument);
+                chain.offset[0] = self.device_offset;
+            },
+            StepDevice::MemberOrThread(argument, member) => {
+                (spec.device, spec.argument) = (step_device::BY_ARGUMENT_OR_THREAD, argument);
+                let member = self.member(self.find(self.wanted.device)?, member)?;
+                chain.offset[0] = self.device_offset - i64::from(member.offset);
+            },
+            StepDevice::PciDev(argument) => {
+                (spec.device, spec.argument) = (step_device::BY_ARGUMENT, argument);
+                let data = self.member(self.find("pci_dev")?, "dev.driver_data")?;
+                let vdev = self.member(self.find("vfio_pci_core_device")?, "vdev")?;
+                chain.hops = 1;
+                chain.offset[0] = data.offset.into();
+                chain.offset[1] = vdev.offset.into();
+            },
+        }
+        spec.chain = chain;
+        Ok(spec)
+    }
+}
+
+/// Cuts what is between the fields' offsets in the structure into pieces, and turns those offsets into places within
+/// the captured bytes. `None`: too much.
+fn pieces(fields: &mut [FieldPlace]) -> Option<Vec<Piece>> {
+    // Runs of members that lie close to each other.
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for field in fields.iter() {
+        let end = field.offset.checked_add(field.size.checked_mul(field.count)?)?;
+        match runs.last_mut() {
+            Some((_, last)) if field.offset <= last.saturating_add(GAP) => *last = (*last).max(end),
+            _ => runs.push((field.offset, end)),
+        }
+    }
+    let mut pieces = Vec::new();
+    let mut used: u32 = 0;
+    let mut starts = Vec::new();
+    for &(start, end) in &runs {
+        starts.push((start, end, used));
+        let mut at = start;
+        while at < end {
+            let len = (end - at).min(PIECE);
+            if used > PIECES_LEN || pieces.len() >= PIECES {
+                return None;
+            }
+            pieces.push(Piece { offset: at, len });
+            at += len;
+            used += len;
+        }
+    }
+    for field in fields.iter_mut() {
+        let (start, _, place) =
+            starts.iter().find(|(start, end, _)| (*start..*end).contains(&field.offset))?;
+        field.offset = field.offset - start + place;
+    }
+    Some(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(offset: u32, size: u32, count: u32) -> FieldPlace {
+        FieldPlace { path: offset.to_string(), offset, size, count, signed: false, secret: false }
+    }
+
+    #[test]
+    fn members_that_are_close_share_a_piece() {
+        let mut fields = [field(8, 4, 1), field(20, 1, 1), field(200, 4, 60), field(1000, 8, 1)];
+        let pieces = pieces(&mut fields).unwrap();
+        let piece = |offset, len| Piece { offset, len };
+        assert_eq!(pieces, [piece(8, 13), piece(200, 120), piece(320, 120), piece(1000, 8)]);
+        let places: Vec<u32> = fields.iter().map(|field| field.offset).collect();
+        assert_eq!(places, [0, 12, 13, 253]);
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        assert_eq!(pieces(&mut [field(0, 8, 100)]), None);
+        assert_eq!(pieces(&mut [field(0, u32::MAX, 2)]), None);
+        let mut many: Vec<_> = (0..17).map(|n| field(n * 100, 1, 1)).collect();
+        assert_eq!(pieces(&mut many), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! What a driver plug-in wants of the kernel: structures to copy, functions to probe. Said by name; BTF finds them.
+
+use super::btf::Shape;
+
+/// What is wanted for one driver.
+#[derive(Debug)]
+pub struct DriverWanted {
+    /// The driver's module.
+    pub module: &'static str,
+    /// Other modules whose functions are steps.
+    pub libraries: &'static [&'static str],
+    /// The driver's structure that embeds the `struct vfio_device`.
+    pub device: &'static str,
+    /// Structures to copy.
+    pub captures: &'static [CaptureWanted],
+    /// Functions to probe, if they exist.
+    pub steps: &'static [StepWanted],
+}
+
+/// Members to copy.
+#[derive(Clone, Copy, Debug)]
+pub enum Members {
+    /// All integers, enums and arrays of them, also those of structures of the driver's own that are embedded.
+    All,
+    /// These, as dotted paths; kernels that lack one do without it.
+    Some(&'static [&'static str]),
+}
+
+/// A structure to copy.
+#[derive(Debug)]
+pub struct CaptureWanted {
+    /// What it is called in events and views.
+    pub name: &'static str,
+    /// Pointers to follow from the driver's device structure, each a dotted path in the structure before.
+    pub path: &'static [&'static str],
+    /// The structure at the end of `path`; of the driver, or of the kernel.
+    pub structure: &'static str,
+    /// What to copy of it.
+    pub members: Members,
+    /// Its member of type `struct file *`: the data file that it belongs to.
+    pub file: Option<&'static str>,
+    /// Bits of `capture::moment`.
+    pub when: u32,
+    /// Members whose value is not shown unless asked for, although that they are zero or not is.
+    pub secret: &'static [&'static str],
+}
+
+/// How a step's arguments lead to the device.
+#[derive(Clone, Copy, Debug)]
+pub enum StepDevice {
+    /// The device of the call that the thread is in. Calls outside of one are not looked at.
+    OfThread,
+    /// This argument points to the driver's device structure.
+    Device(u32),
+    /// This argument points to this member of the driver's device structure, or to something else: then it is the
+    /// device of the call that the thread is in.
+    MemberOrThread(u32, &'static str),
+    /// This argument points to a `struct pci_dev` whose driver data is the `struct vfio_pci_core_device`.
+    PciDev(u32),
+}
+
+/// A function to probe.
+#[derive(Debug)]
+pub struct StepWanted {
+    /// Its name.
+    pub name: &'static str,
+    /// Its module; of several the first that is there, the kernel itself last.
+    pub module: &'static str,
+    /// Parameters that must be of these types, by position: else its arguments are not what is expected.
+    pub params: &'static [(usize, Shape)],
+    /// Which device it is about.
+    pub device: StepDevice,
+    /// Whether the driver's captures are made when it begins or ends: `moment::STEP_ENTER`, `moment::STEP_EXIT`.
+    pub captures: u32,
+}

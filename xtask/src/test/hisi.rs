@@ -1,0 +1,106 @@
+//! The kernel's hisi_acc_vfio_pci on simulated hardware: every fault gives the errno it has to, before anything traces it.
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    Check, Found,
+    guest::{Guest, Lab},
+    traced::text,
+};
+use crate::{
+    lab::{self, guest::Extras},
+    setup::kernel::Driver,
+};
+
+/// Functions that the compiler dissolves in their callers unless it is told to keep them.
+const KEPT: [&str; 4] = [
+    "hisi_acc_vf_set_device_state",
+    "hisi_acc_vf_load_state",
+    "hisi_acc_vf_start_device",
+    "vf_qm_check_match",
+];
+
+pub(super) fn checks() -> Vec<Check> {
+    let all = |series: &'static str| Check::new(format!("hisi: faults on {series}"), move |_| faults(series));
+    let kept =
+        |series: &'static str| Check::new(format!("hisi: kept on {series}"), move |_| noinline(series));
+    vec![all("6.12"), all("7.3"), kept("6.12"), kept("7.3"), Check::new("hisi: debugfs", |_| debugfs("7.3"))]
+}
+
+fn boot(series: &str, debugfs: bool, driver: Driver, name: &str, script: &str) -> Result<Guest> {
+    let extras = Extras { debugfs, driver: Some(driver) };
+    let lab = Lab::with(lab::ready(series, false)?, extras)?;
+    let guest =
+        lab.run(name, &format!("cd $LAB_RESULTS; {script}\ncode=$?; dmesg >dmesg.txt; exit $code"))?;
+    let log = guest.file("dmesg.txt")?;
+    let bad = ["WARNING: ", "BUG: ", "Oops", "Call Trace", "Broken toolchain"];
+    if let Some(line) = log.lines().find(|line| bad.iter().any(|word| line.contains(word))) {
+        anyhow::bail!("the guest kernel said: {line}");
+    }
+    Ok(guest)
+}
+
+/// Every scenario; lab-hisi knows what this kernel's driver has to answer.
+fn faults(series: &str) -> Result<Found> {
+    let script = "lab-hisi --list >list && lab-hisi --json steps.ndjson >steps";
+    let guest = boot(series, false, Driver::Hisi, &format!("hisi-{series}"), script)?;
+    let list = guest.file("list")?;
+    let wanted: BTreeSet<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let (mut seen, mut steps, mut errors) = (BTreeSet::new(), 0, 0);
+    for line in guest.file("steps.ndjson")?.lines() {
+        let step: Value = serde_json::from_str(line).context("a step is not JSON")?;
+        ensure!(step.get("as_expected") == Some(&Value::Bool(true)), "not as expected: {line}");
+        seen.extend(text(&step, "scenario").map(str::to_owned));
+        steps += 1;
+        errors += usize::from(text(&step, "errno").is_some());
+    }
+    ensure!(
+        seen.iter().map(String::as_str).eq(wanted.iter().copied()) && errors > wanted.len() / 2,
+        "{} of {} scenarios ran, with {errors} errors",
+        seen.len(),
+        wanted.len()
+    );
+    Ok(Found::one(format!("{} scenarios, {steps} steps, {errors} of them errors as expected", wanted.len())))
+}
+
+/// The driver's other build has the functions that it is for, and migrates.
+fn noinline(series: &str) -> Result<Found> {
+    let script =
+        "lab-hisi precopy there-and-back >steps && grep -w hisi_acc_vfio_pci /proc/kallsyms >symbols";
+    let guest = boot(series, false, Driver::HisiNoinline, &format!("hisi-noinline-{series}"), script)?;
+    let symbols = guest.file("symbols")?;
+    for function in KEPT {
+        ensure!(symbols.lines().any(|line| line.contains(&format!(" t {function}\t"))), "{function} is gone");
+    }
+    Ok(Found::one(format!("{} are there, and a VF migrates there and back", KEPT.join(", "))))
+}
+
+/// What the driver shows of the last migration is what was read from the data fd.
+fn debugfs(series: &str) -> Result<Found> {
+    let script = "\
+        set -- $LAB_ZIP; root=/sys/kernel/debug/vfio\n\
+        lab-hisi stop-copy >steps && cp /run/hisi stream &&\n\
+        cat $root/$1/migration/hisi_acc/migf_data >source && cat $root/$2/migration/hisi_acc/migf_data >destination &&\n\
+        lab-step --device $1 --knobs /sys/kernel/debug/hisi_sim/{} --knobs $root/{}/migration/hisi_acc \
+        'knob=dev_data!ETIMEDOUT' knob=guest:7 'knob=cmd_state -> mailbox cmd channel ready!' knob=dev_data >live";
+    let guest = boot(series, true, Driver::Hisi, "hisi-debugfs", script)?;
+    let stream = fs::read(guest.results.join("stream")).context("no stream was kept")?;
+    // Without the queues' addresses, which it does not show.
+    let shown = stream.get(..144).context("the stream is too short")?;
+    for name in ["source", "destination"] {
+        let text = guest.file(name)?;
+        let bytes: Vec<u8> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Mig Data:")?.split_once(": "))
+            .flat_map(|(_, row)| row.split_whitespace())
+            .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
+            .collect();
+        ensure!(bytes == shown, "migf_data of the {name} is not what the data fd gave:\n{text}");
+        ensure!(text.contains("migrate data length: 176"), "no length in migf_data of the {name}");
+    }
+    ensure!(guest.file("live")?.contains("Dev Data:00000080:"), "dev_data of an open device is empty");
+    Ok(Found::one("migf_data of both sides equals the stream; dev_data and cmd_state answer"))
+}
