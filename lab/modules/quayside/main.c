@@ -12,7 +12,7 @@
  *   dirty_rounds   this many times per session
  *   renew          1: dirty rounds are new initial data (VFIO_PRECOPY_INFO_REINIT) for a VMM
  *                  that asked for that (kernel 7.1 and later)
- *   delay_us       "FROM TO MICROSECONDS": a sleep inside that arc, berth_lock held
+ *   delay_us       "FROM TO MICROSECONDS": a sleep inside that arc, berth_lock held; SIGKILL ends it
  *   fail           "FROM TO ERRNO [COUNT]": that arc fails COUNT times, after its delay
  *   error_state    1: an arc that fails leaves the device in ERROR
  *   fail_read      "OFFSET ERRNO [COUNT]": a read() ends short at this byte of the stream,
@@ -37,8 +37,10 @@
  */
 
 #include <linux/delay.h>
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/pci_regs.h>
+#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -56,12 +58,18 @@ struct quay_kind {
 
 /*
  * Never shorter than asked for, so that tests can rely on it: msleep() counts jiffies, and those
- * jump where a VM was held up.
+ * jump where a VM was held up. In slices, so that whoever is killed does not have to wait.
  */
 void quay_tarry(u64 us)
 {
-	if (us)
-		usleep_range(us, us + 50);
+	ktime_t end = ktime_add_us(ktime_get(), us);
+	s64 left;
+
+	while ((left = ktime_us_delta(end, ktime_get())) > 0 && !fatal_signal_pending(current)) {
+		u64 slice = min_t(u64, left, QUAY_SLICE);
+
+		usleep_range(slice, slice + 50);
+	}
 }
 
 /* The VFIO device: a PCI function with a configuration space and nothing else. */

@@ -24,6 +24,7 @@
 #define QUAY_STATES	8
 /* Longer sleeps would only wake the hung task detector. */
 #define QUAY_MAX_DELAY	(100U * USEC_PER_SEC)
+#define QUAY_SLICE	(100U * USEC_PER_MSEC)
 #define QUAY_MAX_BYTES	(1ULL << 42)
 #define QUAY_CONFIG	256
 

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
@@ -157,6 +157,10 @@ impl Bench {
                 thread::sleep(Duration::from_millis(*ms));
                 Outcome::plain(Ok(()))
             },
+            Action::Pause { file } => {
+                pause(file)?;
+                Outcome::plain(Ok(()))
+            },
             Action::Knob { name, value: Some(value) } => {
                 Outcome::plain(mdev::write_attribute(&self.knob(name)?, value))
             },
@@ -283,6 +287,24 @@ impl Bench {
     }
 }
 
+/// Longer than any test looks at a device that waits, so that one which failed leaves nobody behind.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// Tells that it has come this far, and waits for somebody who lets it go on.
+fn pause(file: &Path) -> Result<()> {
+    let mut paused = file.as_os_str().to_owned();
+    paused.push(".paused");
+    File::create(&paused).with_context(|| format!("cannot create {}", Path::new(&paused).display()))?;
+    let end = Instant::now() + LONGEST_PAUSE;
+    while !file.exists() {
+        if Instant::now() > end {
+            bail!("nobody created {} in {} s", file.display(), LONGEST_PAUSE.as_secs());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Overwrites bytes of a file that an earlier step read into.
 fn patch(file: &Path, offset: usize, bytes: &[u8]) -> Result<Outcome> {
     let mut content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -358,6 +380,24 @@ mod tests {
         files.append(&path, b"b").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"ab");
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_pause_is_told_and_ends_when_it_may() {
+        let file = std::env::temp_dir().join(format!("lab-pause-{}", std::process::id()));
+        let told = file.with_extension("paused");
+        let other = (file.clone(), told.clone());
+        let waiting = thread::spawn(move || {
+            while !other.1.exists() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            fs::write(other.0, "").unwrap();
+        });
+        pause(&file).unwrap();
+        waiting.join().unwrap();
+        for file in [file, told] {
+            fs::remove_file(file).unwrap();
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ be that. States are names (PRE_COPY) or numbers; sizes know the suffixes K, M an
   reopen                      close device, group and container, and open them again
   rebind                      the same, and meanwhile unbind the device from its driver and bind it again
   sleep=MS                    nothing for a while
+  pause=FILE                  create FILE.paused, then wait until FILE is there
   matrix                      for each pair of states: reset, set the first, set the second, report
 
 A file that is read into is emptied at its first use in a run and appended to later. A data fd outlives its session

@@ -58,6 +58,7 @@ pub(crate) enum Action {
     Reopen,
     Rebind,
     Sleep { ms: u64 },
+    Pause { file: PathBuf },
     Matrix,
 }
 
@@ -154,6 +155,7 @@ fn action(name: &str, argument: Option<&str>) -> Result<Action, String> {
             let ms = needed()?;
             Action::Sleep { ms: ms.parse().map_err(|_nan| format!("`{ms}` is no number of milliseconds"))? }
         },
+        "pause" => Action::Pause { file: PathBuf::from(needed()?) },
         "log-start" => Action::LogStart(range(argument)?),
         "log-report" => Action::LogReport(range(argument)?),
         _ => return without_argument(name, argument),
@@ -327,6 +329,7 @@ mod tests {
         assert_eq!(parsed("copy-to=2").action, Action::CopyTo { device: 1, chunk: 1 << 20 });
         assert_eq!(parsed("2:copy-to=1:4K").last_device(), 1);
         assert_eq!(parsed("copy-to=3:4K").last_device(), 2);
+        assert_eq!(parsed("pause=/run/go").action, Action::Pause { file: PathBuf::from("/run/go") });
         assert_eq!(parsed("knob=where").action, Action::Knob { name: "where".to_owned(), value: None });
         let step = parsed("2:knob=fail:STOP STOP_COPY EIO 2!EINVAL");
         assert_eq!((step.device, step.expected), (1, Some(22)));
@@ -388,6 +391,7 @@ mod tests {
             ("log-start=1", "no range"),
             ("log-report=0:0xffffffffffffffff:1", "more than"),
             ("sleep=long", "milliseconds"),
+            ("pause", "needs an argument"),
             ("copy-to=next", "no device's number"),
             ("copy-to=0", "counted from 1"),
             ("copy-to=2:0", "at least one byte"),

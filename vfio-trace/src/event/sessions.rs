@@ -33,12 +33,18 @@ pub(super) struct Session {
     written_bytes: u64,
     /// Furthest offset seen.
     furthest: Option<u64>,
+    /// Whether the file's offset moved.
+    moves: bool,
+    /// Whether it was still 0 although bytes had gone through.
+    stuck: bool,
 }
 
 impl Session {
     /// Takes one call into account.
     pub(super) fn io(&mut self, direction: Direction, outcome: Outcome, bytes: u64, offset: Option<u64>) {
         self.direction.get_or_insert(direction);
+        self.moves |= offset.is_some_and(|offset| offset > 0);
+        self.stuck |= offset == Some(0) && self.seen() > 0 && !self.ended;
         let (calls, moved) = match direction {
             Direction::Save => (&mut self.reads, &mut self.read_bytes),
             Direction::Resume => (&mut self.writes, &mut self.written_bytes),
@@ -51,11 +57,22 @@ impl Session {
         self.furthest = self.furthest.max(offset.map(|offset| offset.saturating_add(bytes)));
     }
 
+    fn seen(&self) -> u64 {
+        self.read_bytes.saturating_add(self.written_bytes)
+    }
+
+    /// Whether the offset says how much went through: not every driver counts in its files (xe does not). In a session
+    /// that is older than the trace only an offset that is not 0 shows that it does.
+    fn counts(&self, position: Option<u64>) -> bool {
+        let partial = self.started_ns.is_none() && self.seen() > 0;
+        self.moves || position.is_some_and(|position| position > 0) || !(self.stuck || partial)
+    }
+
     /// The account at its last close.
     pub(super) fn account(&self, position: Option<u64>, now_ns: u64) -> DataClose {
         // Calls come in the order of their return, so only the sum tells what was not seen.
-        let seen = self.read_bytes.saturating_add(self.written_bytes);
-        let furthest = self.furthest.max(position);
+        let seen = self.seen();
+        let furthest = self.furthest.max(position).filter(|_| self.counts(position));
         DataClose {
             session: Some(self.nr),
             direction: self.direction,
@@ -161,6 +178,8 @@ impl Sessions {
             read_bytes: 0,
             written_bytes: 0,
             furthest: None,
+            moves: false,
+            stuck: false,
         };
         match self.open.entry(file) {
             Entry::Vacant(entry) => entry.insert(session),

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     progress::say,
     setup::{
-        Archive,
+        Archive, backport,
         hisi::Manager,
         modules::{self, Sample},
         packages,
@@ -50,7 +50,7 @@ pub(super) struct HisiSource {
 const MTTY: Sample = Sample { name: "mtty", source: "samples/vfio-mdev/mtty.c" };
 
 const SERIES: &[Series] = &[
-    // Its mtty cannot migrate yet.
+    // Its own mtty cannot migrate yet; it gets a newer one.
     Series {
         name: "6.1",
         image: &["linux-image"],
@@ -235,6 +235,9 @@ pub(crate) fn prepare(archive: &Archive<'_>, series: &Series, upgrade: bool) -> 
         },
     };
     let unpacked = Unpacked::open(dir)?;
+    for backport in backport::of(series) {
+        backport.fetch(archive, &unpacked)?;
+    }
     modules::plan(&unpacked, series)?.build(archive.cache, &unpacked, series)?;
     say(&format!("kernel {}: ready ({})", series.name, unpacked.release));
     Ok(())

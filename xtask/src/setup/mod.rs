@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: everything a fresh machine needs, each step skipped when its result is there.
 
 pub(crate) mod apt;
+mod backport;
 mod hisi;
 pub(crate) mod host;
 pub(crate) mod kernel;

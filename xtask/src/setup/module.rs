@@ -59,6 +59,22 @@ impl Module {
         make: &[&str],
         needs: &[&Self],
     ) -> Result<Self> {
+        let mut files = Vec::new();
+        for path in paths {
+            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            files.push((path.file_name().unwrap_or_default().to_owned(), content));
+        }
+        Ok(Self::of(name, file, files, make, needs))
+    }
+
+    /// From contents that need not be files.
+    pub(super) fn of(
+        name: &str,
+        file: &str,
+        files: Vec<(OsString, Vec<u8>)>,
+        make: &[&str],
+        needs: &[&Self],
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         let mut add = |bytes: &[u8]| {
             hasher.write_usize(bytes.len());
@@ -68,26 +84,22 @@ impl Module {
         for argument in make {
             add(argument.as_bytes());
         }
-        let mut files = Vec::new();
-        for path in paths {
-            let name = path.file_name().unwrap_or_default();
-            let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for (name, content) in &files {
             add(name.as_encoded_bytes());
-            add(&content);
-            files.push((name.to_owned(), content));
+            add(content);
         }
         let needs: Vec<String> = needs.iter().map(|module| module.ident.clone()).collect();
         for ident in &needs {
             add(ident.as_bytes());
         }
-        Ok(Self {
+        Self {
             name: name.to_owned(),
             file: file.to_owned(),
             files,
             make: make.iter().map(|&argument| argument.to_owned()).collect(),
             needs,
             ident: format!("{name}-{:016x}", hasher.finish()),
-        })
+        }
     }
 
     /// Where it is kept.

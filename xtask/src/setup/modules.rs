@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     cache::Cache,
     setup::{
+        backport,
         hisi::{self, Hisi},
         kernel::{Driver, Replacement, Series, Unpacked},
         module::{Module, RECIPE},
@@ -58,6 +59,10 @@ pub(super) fn plan(unpacked: &Unpacked, series: &Series) -> Result<Plans> {
     for Sample { name, source } in series.samples {
         let file = unpacked.source().join(source);
         extra.push(Module::new(name, &[file], &["modules"])?);
+    }
+    for backport in backport::of(series) {
+        let (name, files) = (backport.name, backport.files(unpacked)?);
+        extra.push(Module::of(name, &format!("{name}.ko"), files, &["modules"], &[]));
     }
     extra.extend(own(&workspace::root().join("lab/modules"))?);
     let vfio = series.debugfs.then(|| vfio(unpacked)).transpose()?;

@@ -129,7 +129,7 @@ pub(super) fn only_file(dir: &Path, prefix: &str) -> Result<PathBuf> {
 }
 
 /// Takes the parts that the lab needs out of the package's tarball.
-fn unpack_source(deb: &Path, dir: &Path) -> Result<()> {
+pub(super) fn unpack_source(deb: &Path, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let patterns: Vec<String> = SOURCE_PARTS.iter().map(|part| format!("'*/{part}'")).collect();
     let script = format!(

@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
+use super::traced::Traced;
 use crate::{
     lab::{
         guest::Extras,
@@ -100,8 +102,40 @@ impl Lab {
 impl Guest {
     /// A file that the guest left.
     pub(crate) fn file(&self, name: &str) -> Result<String> {
-        let path = self.results.join(name);
+        self.left("").file(name)
+    }
+
+    /// A folder that it left.
+    pub(crate) fn left(&self, folder: &str) -> Left {
+        Left(self.results.join(folder))
+    }
+}
+
+/// A folder with files of a guest.
+pub(crate) struct Left(PathBuf);
+
+impl Left {
+    /// A file in it.
+    pub(crate) fn file(&self, name: &str) -> Result<String> {
+        let path = self.0.join(name);
         fs::read_to_string(&path).with_context(|| format!("the guest left no readable {}", path.display()))
+    }
+
+    /// A file in it that is one JSON document.
+    pub(crate) fn json(&self, name: &str) -> Result<Value> {
+        serde_json::from_str(&self.file(name)?).with_context(|| format!("{name} is not JSON"))
+    }
+
+    /// A file in it that has one JSON object per line.
+    pub(crate) fn records(&self, name: &str) -> Result<Vec<Value>> {
+        let parse =
+            |line| serde_json::from_str(line).with_context(|| format!("{name} has a line that is not JSON"));
+        self.file(name)?.lines().map(parse).collect()
+    }
+
+    /// What `tail --format ndjson` wrote into a file.
+    pub(crate) fn traced(&self, name: &str) -> Result<Traced> {
+        Traced::parse(&self.file(name)?).with_context(|| name.to_owned())
     }
 }
 

@@ -48,15 +48,24 @@ fn run(lab: &Lab, name: &str, arguments: &str) -> Result<Found> {
 }
 
 /// Events that lie within a step's time and belong to its device and process.
-fn within<'t>(traced: &'t Traced, step: &'t Value, kind: &'t str) -> Vec<&'t Value> {
+pub(super) fn within<'t>(traced: &'t Traced, step: &Value, kind: &str) -> Vec<&'t Value> {
+    let device = text(step, "device");
+    let mut events = within_any_device(traced, step, kind);
+    events.retain(|event| text(event, "device") == device);
+    events
+}
+
+/// The same whatever their device is: data that moves through a session whose beginning was not seen may have none.
+pub(super) fn within_any_device<'t>(traced: &'t Traced, step: &Value, kind: &str) -> Vec<&'t Value> {
     let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let device = text(step, "device").unwrap_or_default();
-    let (start, end) = (number(step, "start_ns"), number(step, "end_ns"));
-    traced
-        .of(kind, device)
-        .filter(|event| number(event, "pid") == number(step, "pid"))
-        .filter(|event| number(event, "start_mono_ns") >= start && number(event, "mono_ns") <= end)
-        .collect()
+    let (pid, start, end) = (step.get("pid"), number(step, "start_ns"), number(step, "end_ns"));
+    let is = |event: &&Value| {
+        text(event, "kind") == Some(kind)
+            && event.get("pid") == pid
+            && number(event, "start_mono_ns") >= start
+            && number(event, "mono_ns") <= end
+    };
+    traced.events.iter().filter(is).collect()
 }
 
 /// Compares one step; 0 for a step that the kernel never saw.
@@ -95,7 +104,7 @@ pub(super) fn compare(traced: &Traced, step: &Value) -> Result<usize> {
 }
 
 /// A step of several calls: their number and their bytes.
-fn pieces(events: &[&Value], values: &Value) -> Result<usize> {
+pub(super) fn pieces(events: &[&Value], values: &Value) -> Result<usize> {
     let calls = values.get("calls").and_then(Value::as_u64);
     ensure!(Some(events.len() as u64) == calls, "the trace has {} calls", events.len());
     let bytes: u64 = events.iter().filter_map(|event| data(event).get("bytes")?.as_u64()).sum();

@@ -1,14 +1,17 @@
 //! What `vfio-trace tail --format ndjson` printed, read as a stranger would: as JSON, by its documented names.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use lab::schema::{Checked, Schema};
 use serde_json::Value;
 
-/// The schema this reader knows.
-const SCHEMA: &str = "vfio-trace.event/1";
+/// What every line must be like.
+const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 
 /// A whole stream.
 #[derive(Debug)]
 pub(crate) struct Traced {
+    /// `data` of the first line.
+    pub(crate) start: Value,
     /// Events, without the first and the last line.
     pub(crate) events: Vec<Value>,
     /// `data` of the last line.
@@ -21,13 +24,19 @@ pub(crate) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
 }
 
 impl Traced {
-    /// Parses a stream; it must begin with `start`, end with `summary`, and carry the schema on every line.
+    /// Parses a stream; it must begin with `start`, end with `summary`, and every line must be as the schema says.
     pub(crate) fn parse(ndjson: &str) -> Result<Self> {
+        let schema = Schema::parse(SCHEMA).map_err(anyhow::Error::msg)?;
+        Self::read(ndjson, |line| schema.check_value(line))
+    }
+
+    /// The same with another idea of what a line must be like.
+    pub(crate) fn read(ndjson: &str, check: impl Fn(&Value) -> Checked) -> Result<Self> {
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(ndjson.lines()) {
             let value: Value =
                 serde_json::from_str(line).with_context(|| format!("line {number} is not JSON"))?;
-            ensure!(text(&value, "schema") == Some(SCHEMA), "line {number} has another schema");
+            check(&value).map_err(|why| anyhow!("line {number}: {why}\n{line}"))?;
             lines.push(value);
         }
         let kind = |value: Option<&Value>| {
@@ -35,10 +44,10 @@ impl Traced {
         };
         let (first, last) = (kind(lines.first()), kind(lines.last()));
         ensure!(first == "start" && last == "summary", "the stream goes from {first} to {last}");
-        lines.remove(0);
+        let start = lines.remove(0).get("data").cloned().context("the start has no data")?;
         let summary =
             lines.pop().and_then(|last| last.get("data").cloned()).context("the summary has no data")?;
-        Ok(Self { events: lines, summary })
+        Ok(Self { start, events: lines, summary })
     }
 
     /// Nothing was lost, missed or misunderstood on the way.

@@ -119,6 +119,19 @@ fn what_was_not_seen_is_told_even_if_the_driver_sets_the_offset_back() {
 }
 
 #[test]
+fn an_offset_that_the_driver_does_not_keep_proves_nothing() {
+    let missed = |script: Script| closes(&script.events())[0].missed_bytes;
+    let whole = Script::new(0xd1).set(&[STOP, STOP_COPY], 0xf1, 31).read(0xf1, 64, 64, 0);
+    assert_eq!(missed(whole.clone().release(0xf1, 0)), Some(0), "one read of all");
+    let end = whole.clone().read(0xf1, 64, 64, 64).set(&[STOP_COPY, STOP], 0, -1);
+    assert_eq!(missed(end.read(0xf1, 64, -19, 0).release(0xf1, 0)), Some(0), "set back by the driver");
+    assert_eq!(missed(whole.read(0xf1, 64, 64, 0).release(0xf1, 0)), None, "it should be at 64 by then");
+    let late = Script::new(0xd1).device(BDF, "mtty", 7).on(0).read(0xf1, 64, 64, 0);
+    assert_eq!(missed(late.clone().release(0xf1, 0)), None, "who knows what was read before");
+    assert_eq!(missed(late.release(0xf1, 64)), Some(0));
+}
+
+#[test]
 fn the_order_of_parallel_reads_makes_no_gap() {
     let script = Script::new(0xd1)
         .set(&[STOP, STOP_COPY], 0xf1, 31)

@@ -1,0 +1,273 @@
+//! One binary on every kernel of the lab, with every device type of the lab: what works where, measured.
+
+mod held;
+mod middle;
+mod moves;
+mod none;
+mod reload;
+mod settled;
+mod tables;
+
+use std::{fmt::Write as _, rc::Rc};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Check, Found,
+    boot::{Boot, Part},
+    doctor,
+    guest::Left,
+    report,
+};
+
+/// A device type on one kernel.
+pub(super) struct Case {
+    pub(super) mdev_type: &'static str,
+    /// VFIO_MIGRATION flags that its devices announce there; 0 for a device without migration.
+    pub(super) flags: u32,
+    /// Its number among the kernel's cases, for the numbers of its devices.
+    pub(super) number: usize,
+}
+
+impl Case {
+    /// STOP_COPY, RESUMING, and PRE_COPY if it has that: states to find a device in.
+    fn middle_states(&self) -> &'static [&'static str] {
+        let states = &["STOP_COPY", "RESUMING", "PRE_COPY"];
+        if self.flags & 4 == 0 { &states[..2] } else { states }
+    }
+
+    /// The migration flags as `list` and `show` name them.
+    fn flag_names(&self) -> Vec<&'static str> {
+        let names = [(1, "stop-copy"), (2, "p2p"), (4, "pre-copy")];
+        names.into_iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| name).collect()
+    }
+
+    fn is_mtty(&self) -> bool {
+        self.mdev_type.starts_with("mtty")
+    }
+}
+
+const TYPES: [(&str, u32); 6] = [
+    ("mtty-2", 7),
+    ("quayside-full", 7),
+    ("quayside-p2p", 3),
+    ("quayside-precopy", 5),
+    ("quayside-stopcopy", 1),
+    ("quayside-none", 0),
+];
+
+pub(super) const SERIES: [&str; 3] = ["6.1", "6.12", "7.3"];
+
+/// All device types, with the flags that they have on this kernel: 6.1 has no PRE_COPY.
+pub(super) fn cases(series: &str) -> Vec<Case> {
+    let has = if series == "6.1" { 3 } else { 7 };
+    let case = |(number, (mdev_type, flags)): (usize, &(&'static str, u32))| Case {
+        mdev_type,
+        flags: flags & has,
+        number,
+    };
+    TYPES.iter().enumerate().map(case).collect()
+}
+
+fn migrating(series: &str) -> Vec<Case> {
+    cases(series).into_iter().filter(|case| case.flags != 0).collect()
+}
+
+/// A device's name by its number, as the script's `device` makes it.
+pub(super) fn device(number: usize) -> String {
+    format!("{number:08}-0000-4000-8000-000000000000")
+}
+
+/// What was seen, for the matrix, and how many things were compared for it.
+struct Seen {
+    text: String,
+    tests: u64,
+}
+
+impl Seen {
+    fn new(text: impl Into<String>, tests: usize) -> Self {
+        Self { text: text.into(), tests: tests as u64 }
+    }
+}
+
+/// A column of the matrix.
+struct Feature {
+    name: &'static str,
+    /// The part of the script that shows it, and whether on a kernel with debugfs where there is one.
+    part: &'static str,
+    debugfs: bool,
+    applies: fn(&Case, &str) -> bool,
+    check: fn(&Left, &Case, &str) -> Result<Seen>,
+}
+
+const FEATURES: [Feature; 7] = [
+    Feature {
+        name: "a migration",
+        part: "moves",
+        debugfs: false,
+        applies: has_migration,
+        check: moves::check,
+    },
+    Feature {
+        name: "path cells",
+        part: "moves",
+        debugfs: false,
+        applies: has_migration,
+        check: tables::check,
+    },
+    Feature {
+        name: "attach in the middle",
+        part: "middle",
+        debugfs: false,
+        applies: has_migration,
+        check: middle::check,
+    },
+    Feature {
+        name: "driver reloaded",
+        part: "reload",
+        debugfs: false,
+        applies: reload::applies,
+        check: reload::check,
+    },
+    Feature {
+        name: "state after requests",
+        part: "settled",
+        debugfs: true,
+        applies: settled::applies,
+        check: settled::check,
+    },
+    Feature {
+        name: "state within arcs",
+        part: "held",
+        debugfs: true,
+        applies: held::applies,
+        check: held::check,
+    },
+    Feature {
+        name: "no migration",
+        part: "none",
+        debugfs: false,
+        applies: |case, _| case.flags == 0,
+        check: none::check,
+    },
+];
+
+fn has_migration(case: &Case, _series: &str) -> bool {
+    case.flags != 0
+}
+
+/// The boots of a kernel: as Debian has it, and with the witness in debugfs. 6.1 has no such witness.
+struct Boots {
+    stock: Rc<Boot>,
+    debugfs: Rc<Boot>,
+}
+
+impl Boots {
+    fn new(series: &'static str) -> Self {
+        let mut stock = vec![
+            Part { name: "moves", script: moves::script },
+            Part { name: "middle", script: middle::script },
+            Part { name: "reload", script: |_| Ok(reload::script()) },
+            Part { name: "none", script: |_| Ok(none::SCRIPT.to_owned()) },
+            Part { name: doctor::PART, script: doctor::script },
+        ];
+        let witnessed = vec![
+            Part { name: "settled", script: settled::script },
+            Part { name: "held", script: held::script },
+        ];
+        if has_debugfs(series) {
+            return Self {
+                stock: Boot::new(series, false, stock),
+                debugfs: Boot::new(series, true, witnessed),
+            };
+        }
+        stock.extend(witnessed);
+        let stock = Boot::new(series, false, stock);
+        Self { debugfs: Rc::clone(&stock), stock }
+    }
+
+    fn of(&self, feature: &Feature) -> &Rc<Boot> {
+        if feature.debugfs { &self.debugfs } else { &self.stock }
+    }
+}
+
+fn has_debugfs(series: &str) -> bool {
+    series != "6.1"
+}
+
+/// One check per kernel and feature, and one that prints them all as a table.
+pub(super) fn checks() -> Vec<Check> {
+    let boots: Rc<Vec<Boots>> = Rc::new(SERIES.map(Boots::new).into());
+    let mut checks = Vec::new();
+    for (series, boot) in SERIES.into_iter().zip(boots.iter()) {
+        for feature in &FEATURES {
+            let boot = Rc::clone(boot.of(feature));
+            let wanted = Rc::clone(&boot);
+            let name = format!("compat {series}: {}", feature.name);
+            let check = Check::new(name, move |_| one(&boot, series, feature));
+            checks.push(check.wanting(move || wanted.want(feature.part)));
+        }
+        checks.push(doctor::check(Rc::clone(&boot.stock)));
+    }
+    let wanted = Rc::clone(&boots);
+    let matrix = Check::new("compat: the matrix", move |_| matrix(&boots)).wanting(move || {
+        for boot in wanted.iter() {
+            for feature in &FEATURES {
+                boot.of(feature).want(feature.part);
+            }
+        }
+    });
+    checks.push(matrix);
+    checks
+}
+
+/// A feature on a kernel, with all device types.
+fn one(boot: &Boot, series: &str, feature: &Feature) -> Result<Found> {
+    let left = boot.part(feature.part)?;
+    let (mut detail, mut tests) = (Vec::new(), 0);
+    for case in cases(series).iter().filter(|case| (feature.applies)(case, series)) {
+        let seen = (feature.check)(&left, case, series).with_context(|| case.mdev_type)?;
+        tests += seen.tests;
+        detail.push(format!("{} {}", case.mdev_type, seen.text));
+    }
+    ensure!(tests > 0, "nothing was compared");
+    Ok(Found { detail: detail.join("; "), tests })
+}
+
+/// All of it again as a table; what failed is told by its own check.
+fn matrix(boots: &[Boots]) -> Result<Found> {
+    let mut table = "| kernel | device type | flags |".to_owned();
+    for feature in &FEATURES {
+        write!(table, " {} |", feature.name)?;
+    }
+    write!(table, "\n|{}\n", "---|".repeat(FEATURES.len() + 3))?;
+    let (mut rows, mut failed) = (0, Vec::new());
+    for (series, boots) in SERIES.into_iter().zip(boots) {
+        for case in cases(series) {
+            write!(table, "| {series} | {} | {} |", case.mdev_type, case.flags)?;
+            for feature in &FEATURES {
+                let cell = if (feature.applies)(&case, series) {
+                    let left = boots.of(feature).part(feature.part);
+                    let seen = left.and_then(|left| (feature.check)(&left, &case, series));
+                    seen.map_or_else(
+                        |_told_above| {
+                            failed.push(format!("{series} {} {}", case.mdev_type, feature.name));
+                            "FAILED".to_owned()
+                        },
+                        |seen| seen.text,
+                    )
+                } else {
+                    "-".to_owned()
+                };
+                write!(table, " {cell} |")?;
+            }
+            table.push('\n');
+            rows += 1;
+        }
+    }
+    for line in table.lines() {
+        report(&format!("      {line}"));
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(Found::one(format!("{rows} pairs of kernel and device type, {} features", FEATURES.len())))
+}

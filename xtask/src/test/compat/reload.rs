@@ -1,0 +1,105 @@
+//! A driver that is unloaded and loaded again while `tail` runs.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Case, Seen};
+use crate::test::{
+    guest::Left,
+    steps::{compare, pieces, within, within_any_device},
+    traced::{Traced, data, text},
+};
+
+/// One type of each driver is enough: what is reloaded is the driver.
+pub(super) fn applies(case: &Case, _series: &str) -> bool {
+    ["mtty-2", "quayside-full"].contains(&case.mdev_type)
+}
+
+/// Two sessions of each driver, whole.
+const STEPS: &str = "set=STOP_COPY read-all=IMAGE set=RUNNING 2:set=RESUMING 2:write=IMAGE 2:set=RUNNING";
+
+/// What has moved of a session's bytes when the driver's functions may not be probed yet.
+const EARLY: u64 = 16;
+
+/// Before; in the gap, where the driver is used at once by a session that lasts beyond it; and after.
+pub(super) fn script() -> String {
+    let round = |name: &str| {
+        ["mtty-2", "quayside-full"]
+            .map(|mdev_type| {
+                let steps = STEPS.replace("IMAGE", &format!("/run/part/{name}.{mdev_type}"));
+                format!("lab-step --json {name}.{mdev_type} --create {mdev_type} --create {mdev_type} {steps} || exit 1\n")
+            })
+            .concat()
+    };
+    // Said twice: "no longer probing" and "probing". Bounded, so that a failure is no hang.
+    let said = "said() { tries=0; until grep -q \"^$1.*$2\" tail.err; do \
+                  tries=$((tries + 1)); [ $tries -lt 200 ] || exit 1; sleep 0.1; done; }";
+    format!(
+        "modprobe mtty && modprobe quayside && vfio-trace tail -v --format ndjson >tail.ndjson 2>>tail.err -- sh -c '\n\
+         {said}\n{}rmmod mtty quayside || exit 1\n\
+         said \"no longer probing\" mtty_set_state; said \"no longer probing\" quay_shift; : >tail.err\n\
+         modprobe mtty; modprobe quayside\n\
+         lab-step --json gap --create mtty-2 --create quayside-full set=STOP_COPY read={EARLY} 2:set=STOP_COPY \
+           2:read={EARLY} pause=/run/part/go read-all set=STOP close-data 2:read-all 2:set=STOP 2:close-data & gap=$!\n\
+         said probing mtty_save_read; said probing quay_unload\n\
+         touch /run/part/go; wait $gap || exit 1\n{}'",
+        round("before"),
+        round("after")
+    )
+}
+
+pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
+    let traced = left.traced("tail.ndjson")?;
+    let mut compared = 0;
+    for name in ["before", "after"] {
+        let steps = left.records(&format!("{name}.{}", case.mdev_type))?;
+        for step in &steps {
+            compared += compare(&traced, step).with_context(|| format!("{name}: {step}"))?;
+        }
+        let pid = steps.first().and_then(|step| step.get("pid")).context("no steps")?;
+        // quayside does not count in its files, so that more than one read says nothing.
+        let fine = |missed: Option<&Value>| match missed {
+            Some(Value::Null) => !case.is_mtty(),
+            other => other.and_then(Value::as_u64) == Some(0),
+        };
+        let closed = traced.events.iter().filter(|event| {
+            text(event, "kind") == Some("data_close")
+                && event.get("pid") == Some(pid)
+                && fine(data(event).get("missed_bytes"))
+                && data(event).get("partial") == Some(&Value::Bool(false))
+        });
+        let closed = closed.count();
+        ensure!(closed == 2, "{name}: {closed} of 2 sessions were seen whole");
+    }
+    let gap = gap(&traced, &left.records("gap")?, case)?;
+    Ok(Seen::new(format!("before, after; {}", gap.0), compared + gap.1))
+}
+
+/// What a driver does before its functions are probed again. The core is: requests and arcs are there at once. What was
+/// not seen is not made up: there is no `driver_call`, and no session.
+fn gap(traced: &Traced, steps: &[Value], case: &Case) -> Result<(&'static str, usize)> {
+    let position = if case.is_mtty() { 1 } else { 2 };
+    let mine = |step: &&Value| step.get("position").and_then(Value::as_u64) == Some(position);
+    let is = |step: &&Value, what: &str| text(step, "step").is_some_and(|name| name.contains(what));
+    let find = |what: &str| {
+        steps.iter().filter(mine).find(|step| is(step, what)).with_context(|| format!("no step {what}"))
+    };
+    let (early, late) = (find("set=STOP_COPY")?, find("read-all")?);
+    let compared = compare(traced, early).context("at once")?;
+    let path: Vec<&str> =
+        within(traced, early, "arc").iter().filter_map(|arc| text(data(arc), "to")).collect();
+    ensure!(path == ["RUNNING_P2P", "STOP", "STOP_COPY"], "the arcs in the gap are {path:?}");
+    let set = within(traced, early, "set_state").first().copied().map(data).context("no set_state")?;
+    let (call, session) = (set.get("driver_call"), set.get("session"));
+    let unseen = call == Some(&Value::Null);
+    ensure!(unseen == (session == Some(&Value::Null)), "driver_call {call:?} with session {session:?}");
+    let reads = within_any_device(traced, late, "read");
+    pieces(&reads, late.get("values").unwrap_or(&Value::Null)).context("reads that follow")?;
+    let offset = reads.first().and_then(|read| data(read).get("offset_bytes")).and_then(Value::as_u64);
+    // quayside does not count in its files.
+    ensure!(
+        !case.is_mtty() || offset == Some(EARLY),
+        "{EARLY} bytes were read before; the next read is said to be at {offset:?}"
+    );
+    Ok((if unseen { "at once: arcs only, and it says so" } else { "at once: all" }, compared + 1))
+}
