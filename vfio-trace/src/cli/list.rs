@@ -17,7 +17,7 @@ use crate::{
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// One JSON document instead of a table (schema vfio-trace.list/1, docs/events.md).
+    /// One JSON document instead of a table (schema vfio-trace.list/1, docs/schema/list-1.json).
     #[arg(long)]
     json: bool,
     /// Colours.

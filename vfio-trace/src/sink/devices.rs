@@ -174,5 +174,12 @@ mod tests {
         assert_eq!(value["devices"][0]["state"], "PRE_COPY");
         assert_eq!(value["devices"][0]["migration_flags"], serde_json::json!(["stop-copy", "pre-copy"]));
         assert_eq!(value["devices"][0]["holders"][0]["vm"], "web");
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../../docs/schema/list-1.json")).unwrap();
+        let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&schema["properties"]), names(&value));
+        assert_eq!(names(&schema["$defs"]["device"]["properties"]), names(&value["devices"][0]));
+        let holder = &value["devices"][0]["holders"][0];
+        assert_eq!(names(&schema["$defs"]["holder"]["properties"]), names(holder));
     }
 }

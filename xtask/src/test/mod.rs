@@ -4,6 +4,7 @@ mod behaviour;
 mod boot;
 mod compare;
 mod compat;
+mod dirty;
 mod doctor;
 mod guest;
 mod harness;
@@ -78,6 +79,7 @@ fn checks() -> Vec<Check> {
     checks.extend(scenarios::checks());
     checks.extend(steps::checks());
     checks.extend(behaviour::checks());
+    checks.extend(dirty::checks());
     checks.extend(compat::checks());
     checks.extend(doctor::checks());
     checks.extend(hisi::checks());
