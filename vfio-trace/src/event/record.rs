@@ -155,7 +155,7 @@ impl Body {
             Kind::PciReset => Self::PciReset(take(kind, body)?),
             Kind::Step => Self::Step(take(kind, body)?),
             Kind::Capture => Self::Capture(Box::new(take(kind, body)?)),
-            Kind::Note => Self::Note(serde_json::from_slice(body).map_err(|_| DecodeError::NotANote)?),
+            Kind::Note => Self::Note(serde_json::from_slice(body).map_err(|_why| DecodeError::NotANote)?),
         })
     }
 }

@@ -251,7 +251,7 @@ impl Driver<'_> {
 
     fn is_own(&self, id: TypeId) -> bool {
         let name = self.btf.resolve(id).map(|(found, _)| found.name().to_owned());
-        name.is_ok_and(|name| !self.btf.find_own_structs(&[&name]).into_iter().flatten().next().is_none())
+        name.is_ok_and(|name| self.btf.find_own_structs(&[&name]).iter().any(|ids| !ids.is_empty()))
     }
 
     fn leaf(

@@ -176,7 +176,8 @@ mod tests {
         assert_eq!(value["devices"][0]["holders"][0]["vm"], "web");
         let schema: serde_json::Value =
             serde_json::from_str(include_str!("../../../docs/schema/list-1.json")).unwrap();
-        let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let names =
+            |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&schema["properties"]), names(&value));
         assert_eq!(names(&schema["$defs"]["device"]["properties"]), names(&value["devices"][0]));
         let holder = &value["devices"][0]["holders"][0];

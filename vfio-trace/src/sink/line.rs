@@ -133,7 +133,7 @@ impl Words {
                     self.detail.plain(" ");
                 }
                 self.detail.plain(&human::clean(&finding.text)).plain(" Check: ").plain(&finding.check);
-                self.result.plain(finding.errno.as_deref().unwrap_or(finding.severity.name()));
+                self.result.plain(finding.errno.as_deref().unwrap_or_else(|| finding.severity.name()));
             },
             Data::Register(_) | Data::Unregister {} => {},
         }

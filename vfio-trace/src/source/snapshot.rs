@@ -164,7 +164,9 @@ impl Snapshot {
         while let Some(item) = ring.next() {
             let Ok(record) = Record::decode(&item) else { continue };
             let events = snapshot.drivers.apply(assembler.push(&record));
-            events.iter().for_each(|event| snapshot.model.apply(event));
+            for event in &events {
+                snapshot.model.apply(event);
+            }
             match &record.body {
                 Body::Device(body) => {
                     pointers.push(record.header.device);

@@ -20,13 +20,13 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-const UP: &str = r#"
+const UP: &str = "
 cd $LAB_RESULTS
 modprobe fuse && mkdir -p /run/m || exit 1
 vfio-trace mount /run/m 2>mount.err & mount=$!
 for i in $(seq 300); do [ -d /run/m/vfio ] && break; sleep 0.1; done
 set -- $LAB_ZIP
-"#;
+";
 
 const DOWN: &str = "\nkill -INT $mount; wait $mount\n";
 
@@ -39,7 +39,7 @@ fn run(series: &str, debugfs: bool, name: &str, script: &str) -> Result<Guest> {
 /// After every scenario, of source and destination: what the kernel's files say is what ours say. Where the kernel's file is an error,
 /// the driver wrote its reason and the kernel threw that away; ours keeps it.
 fn as_debugfs(series: &str) -> Result<Found> {
-    let script = r#"
+    let script = "
         for scenario in $(lab-hisi --list | cut -d' ' -f1); do
             # Whether it went as it should is another check's business: what is left behind counts here.
             lab-hisi $scenario >steps 2>&1
@@ -58,7 +58,7 @@ fn as_debugfs(series: &str) -> Result<Found> {
                 cat /sys/kernel/debug/vfio/$device/migration/$file >kernel 2>/dev/null || echo 'device not migrated!' >kernel
                 vfio-trace show $device $file >ours; cmp kernel ours && echo equal $device $file
             done
-        done >shown"#;
+        done >shown";
     let guest = run(series, true, "hisi-views", script)?;
     let table = guest.file("table")?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -82,7 +82,7 @@ fn as_debugfs(series: &str) -> Result<Found> {
 
 /// This kernel's driver shows nothing itself: the bytes that crossed the data fd are the witness.
 fn of_stream(series: &str) -> Result<Found> {
-    let script = r#"
+    let script = "
         lab-hisi stop-copy >steps && cp /run/hisi stream
         for device in $1 $2; do
             for file in attr data dev_data migf_data cmd_state image; do
@@ -93,7 +93,7 @@ fn of_stream(series: &str) -> Result<Found> {
         cat /run/m/vfio/$3/migration/hisi_acc/data >never
         grep -r '^Mig Data:00000000' /run/m >grepped
         lab-step --device $1 --knobs /sys/kernel/debug/hisi_sim/{} knob=guest:7 set=STOP_COPY >held 2>&1; echo $? >code
-        vfio-trace show $1 hisi_acc/attr >attr; vfio-trace show $1 hisi_acc/attr --style mainline >attr.mainline"#;
+        vfio-trace show $1 hisi_acc/attr >attr; vfio-trace show $1 hisi_acc/attr --style mainline >attr.mainline";
     let guest = run(series, false, "hisi-stream", script)?;
     let stream = fs::read(guest.results.join("stream")).context("no stream was kept")?;
     let shown = stream.get(..144).context("the stream is too short")?;

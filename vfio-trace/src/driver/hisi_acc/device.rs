@@ -56,10 +56,8 @@ pub(super) struct HisiDevice {
 
 impl HisiDevice {
     pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if !matches!(event.data, Data::Image(_)) {
-            findings = self.judge_write();
-        }
+        let is_image = matches!(event.data, Data::Image(_));
+        let mut findings = if is_image { Vec::new() } else { self.judge_write() };
         findings.extend(self.take_in(event));
         findings
     }

@@ -480,7 +480,7 @@ pub(super) fn stale() -> Finding {
 
 /// A stream on both sides: which members differ, and what that means.
 pub(super) fn compare(source: &HisiDevice, here: &HisiDevice) -> Option<Finding> {
-    let from = source.saving.as_ref().or(source.saved.as_ref().map(|last| &last.migf))?;
+    let from = source.saving.as_ref().or_else(|| source.saved.as_ref().map(|last| &last.migf))?;
     let to = here.resuming.as_ref()?;
     let name = source.name.as_deref().unwrap_or("the source");
     let lengths = (from.total_length(), to.total_length());

@@ -1,6 +1,12 @@
 //! Calls on a data fd: read, write, ioctl, release.
 
-use super::*;
+use vfio_trace_common::{
+    uapi,
+    wire::{self, Header},
+};
+
+use super::{Assembler, event, took};
+use crate::event::{Data, DataIo, DataIoctl, Direction, Dry, Errno, Event, Outcome, PrecopyInfo};
 
 impl Assembler {
     pub(super) fn data_io(

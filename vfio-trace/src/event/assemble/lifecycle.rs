@@ -1,6 +1,9 @@
 //! A device comes and goes: register, open, hold, close, unregister.
 
-use super::*;
+use vfio_trace_common::wire::{self, Header};
+
+use super::{Assembler, event, known_count, took};
+use crate::event::{Close, Data, Event, Holder, Open, Outcome, Register};
 
 impl Assembler {
     pub(super) fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<Event>) {

@@ -14,21 +14,16 @@ mod thread;
 
 use std::{collections::BTreeMap, mem};
 
-use vfio_trace_common::{
-    uapi,
-    wire::{self, Header, device_known},
-};
+use vfio_trace_common::wire::{self, Header, device_known};
 
 use self::{
     driver::Notes,
-    ioctl::Request,
     states::{Reading, States},
     thread::{Held, Log, OpenArc, Reported, Thread},
 };
 use super::{
-    ArcStep, Body, Cause, Close, Data, DataIo, DataIoctl, DataSize, Desync, DeviceRef, Direction, Dry, Errno,
-    Event, FeatureCall, GetState, Holder, Kind, MigState, Open, Outcome, PrecopyInfo, Process, Record,
-    Register, Reset, SetState, Via, devices::Devices, record, sessions::Sessions,
+    ArcStep, Body, Cause, Data, DataSize, Desync, DeviceRef, Direction, Errno, Event, GetState, MigState,
+    Outcome, Process, Record, SetState, Via, devices::Devices, record, sessions::Sessions,
 };
 
 /// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes

@@ -1,6 +1,16 @@
 //! Ioctls on a device fd, around what the driver did in them.
 
-use super::*;
+use vfio_trace_common::wire::{self, Header};
+
+use super::{
+    Assembler, as_refused, event,
+    ioctl::{self, Request},
+    thread::Held,
+    took,
+};
+use crate::event::{
+    Data, DataSize, Errno, Event, FeatureCall, GetState, Kind, MigState, Outcome, Reset, SetState, Via,
+};
 
 impl Assembler {
     pub(super) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<Event>) {
