@@ -1,10 +1,13 @@
-//! Reads the evidence back: what mtty's debug messages and QEMU's events say happened. Pure, for tests to compare with.
+//! Reads the evidence back: what mtty's debug messages and QEMU's events say happened, and whether our own lines are as
+//! they are documented. Pure, for tests to compare with.
 
 mod mtty;
 mod qmp;
+mod schema;
 
 pub use mtty::{At, MttyArc, MttyDevice, MttyEvent, MttyLog, MttyRead, MttyWrite};
 pub use qmp::{QmpEvent, QmpLog};
+pub use schema::Schema;
 
 #[cfg(test)]
 mod tests {
