@@ -6,6 +6,7 @@ mod compat;
 mod guest;
 mod harness;
 mod hisi;
+mod hisi_traced;
 mod host;
 mod oracle;
 mod scenarios;
@@ -71,6 +72,7 @@ fn checks() -> Vec<Check> {
     checks.extend(compat::checks());
     checks.extend(oracle::checks());
     checks.extend(hisi::checks());
+    checks.extend(hisi_traced::checks());
     checks
 }
 
