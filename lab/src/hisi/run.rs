@@ -1,16 +1,20 @@
 //! Runs scenarios one after the other, each on devices without faults and by what this kernel's driver has to do.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
+use serde_json::json;
 
 use super::scenarios::{SCENARIOS, Scenario};
 use super::{Args, Kind, print};
+use crate::clock::monotonic_ns;
 use crate::evidence::Lines;
 use crate::kernel;
 use crate::mdev;
-use crate::step::{cli, record::Recorder, run};
+use crate::step::record::{Done, Expected, Outcome, Recorder, in_line};
+use crate::step::{cli, run};
 
 const DRIVER: &str = "/sys/bus/pci/drivers/hisi_acc_vfio_pci";
 const KNOBS: &str = "/sys/kernel/debug/hisi_sim";
@@ -24,7 +28,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for scenario in chosen {
         print(&format!("{}: {}\n", scenario.name, scenario.what));
         recorder.scenario(scenario.name);
-        let done = one(scenario, newer, &mut recorder);
+        let mut devices = Vec::new();
+        let done = one(scenario, newer, &mut recorder, &mut devices);
+        for (index, device) in devices.iter().enumerate() {
+            witness(index, device, &mut recorder)?;
+        }
         // The next one begins without this one's faults, whatever became of it.
         clear_knobs()?;
         if let Err(error) = done {
@@ -59,11 +67,33 @@ fn is_newer(release: &str) -> bool {
     release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
 }
 
-fn one(scenario: &Scenario, newer: bool, recorder: &mut Recorder) -> Result<()> {
+/// Records which mailbox commands a device's hardware saw, as a step of its own: for tests to compare with.
+fn witness(index: usize, device: &str, recorder: &mut Recorder) -> Result<()> {
+    let knob = Path::new(KNOBS).join(device).join("commands");
+    let start_ns = monotonic_ns();
+    let text = mdev::read_attribute(&knob).with_context(|| format!("cannot read {}", knob.display()))?;
+    let text = text.trim_end();
+    let outcome =
+        Outcome { errno: None, values: json!({"knob": "commands", "value": text}), told: in_line(text) };
+    recorder.record(&Done {
+        step: "commands",
+        position: index + 1,
+        device,
+        start_ns,
+        end_ns: monotonic_ns(),
+        implicit: true,
+        expected: Expected::Anything,
+        value: None,
+        outcome: &outcome,
+    });
+    Ok(())
+}
+
+/// `taken`: the devices that were chosen, also if it fails.
+fn one(scenario: &Scenario, newer: bool, recorder: &mut Recorder, taken: &mut Vec<String>) -> Result<()> {
     let mut words = vec!["lab-step".to_owned(), "--knobs".to_owned(), format!("{KNOBS}/{{}}")];
-    let mut taken: Vec<String> = Vec::new();
     for kind in scenario.devices {
-        let name = find(*kind, &taken)?;
+        let name = find(*kind, taken)?;
         words.extend(["--device".to_owned(), name.clone()]);
         taken.push(name);
     }

@@ -1,4 +1,5 @@
-//! Reads the evidence back: what mtty's debug messages and QEMU's events say happened. Pure, for tests to compare with.
+//! Reads the evidence back: what mtty's debug messages and QEMU's events say happened, and whether our own lines are as
+//! they are documented. Pure, for tests to compare with.
 
 mod mtty;
 mod qmp;

@@ -20,6 +20,9 @@ use crate::uapi::{Device, DmaRange};
 /// The names of the MIGRATION feature's bits, from bit 0 on.
 const FLAGS: [&str; 3] = ["STOP_COPY", "P2P", "PRE_COPY"];
 
+/// How many bytes of a stream are kept in the record of a step.
+const SMALL: usize = 512;
+
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) name: String,
@@ -207,20 +210,25 @@ impl Bench {
             files.append(file, &buffer[..length])?;
         }
         Ok(Outcome::of(result, |length| {
-            (json!({"asked": bytes, "bytes": length}), format!("{length} of {bytes} bytes"))
+            let moved = hex(buffer.get(..length).unwrap_or_default());
+            let values = json!({"asked": bytes, "bytes": length, "moved": moved});
+            (values, format!("{length} of {bytes} bytes"))
         }))
     }
 
     fn read_all(&mut self, file: Option<&Path>, chunk: usize, files: &mut Files) -> Result<Outcome> {
         let device = self.device()?;
         let mut buffer = vec![0; chunk];
-        let (mut total, mut lengths) = (0, Vec::new());
+        let (mut total, mut lengths, mut moved) = (0, Vec::new(), Vec::new());
         let (ended_by, errno) = loop {
             match device.read(&mut buffer) {
                 Ok(0) => break ("EOF", None),
                 Ok(length) => {
                     total += length;
                     lengths.push(length);
+                    if moved.len() <= SMALL {
+                        moved.extend_from_slice(&buffer[..length.min(SMALL + 1)]);
+                    }
                     if let Some(file) = file {
                         files.append(file, &buffer[..length])?;
                     }
@@ -232,8 +240,10 @@ impl Bench {
         };
         // The call that found the end counts as well: a tracer sees it.
         let calls = lengths.len() + 1;
-        let values =
-            json!({"calls": calls, "bytes": total, "chunk": chunk, "ended_by": ended_by, "lengths": lengths});
+        let values = json!({
+            "calls": calls, "bytes": total, "chunk": chunk, "ended_by": ended_by, "lengths": lengths,
+            "moved": hex(&moved),
+        });
         Ok(Outcome { errno, values, told: format!("{total} bytes in {calls} calls, then {ended_by}") })
     }
 
@@ -272,17 +282,20 @@ impl Bench {
 
     fn write(&mut self, bytes: &[u8], chunk: usize) -> Result<Outcome> {
         let device = self.device()?;
-        let (mut written, mut calls, mut errno) = (0, 0, None);
+        let (mut written, mut tried, mut calls, mut errno) = (0, 0, 0, None);
         while written < bytes.len() && errno.is_none() {
             let end = bytes.len().min(written + chunk);
             calls += 1;
+            tried = end;
             match device.write(&bytes[written..end]) {
                 Ok(0) => errno = Some(Errno::IO),
                 Ok(length) => written += length,
                 Err(error) => errno = Some(error),
             }
         }
-        let values = json!({"calls": calls, "asked": bytes.len(), "bytes": written});
+        // A driver may have copied what it then refuses.
+        let moved = hex(bytes.get(..tried).unwrap_or_default());
+        let values = json!({"calls": calls, "asked": bytes.len(), "bytes": written, "moved": moved});
         Ok(Outcome { errno, values, told: format!("{written} of {} bytes in {calls} calls", bytes.len()) })
     }
 }
@@ -303,6 +316,12 @@ fn pause(file: &Path) -> Result<()> {
         thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// What a step has moved, for tests to compare with; nothing if it is more than [`SMALL`].
+fn hex(bytes: &[u8]) -> Option<String> {
+    let two = |byte: &u8| format!("{byte:02x}");
+    (bytes.len() <= SMALL).then(|| bytes.iter().map(two).collect())
 }
 
 /// Overwrites bytes of a file that an earlier step read into.
@@ -369,6 +388,13 @@ mod tests {
         assert_eq!(flags(7).1, "7: STOP_COPY|P2P|PRE_COPY");
         assert_eq!(flags(5).0["names"], json!(["STOP_COPY", "PRE_COPY"]));
         assert_eq!(flags(0).1, "0: ");
+    }
+
+    #[test]
+    fn little_is_kept_as_text() {
+        assert_eq!(hex(&[0, 0xab, 16]).unwrap(), "00ab10");
+        assert_eq!(hex(&[1; SMALL]).map(|text| text.len()), Some(2 * SMALL));
+        assert_eq!(hex(&[1; SMALL + 1]), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Everything generic comes from the vfio core and works for a driver that nobody here knows. A plug-in adds steps,
 //! copies of the driver's structures, explanations and files. It is data and pure functions: it sees events only.
 
+#[cfg(test)]
+mod fixture;
 mod hisi_acc;
 mod interpreter;
 

@@ -4,10 +4,16 @@ use super::{
     human,
     layout::{Cell, Column, Style, table},
 };
+use vfio_trace_common::role::Role;
+
 use crate::event::{ProbeReport, Summary};
 
-/// Table of the probes: function, module, what was counted; why one is not attached.
+/// Table of the probes: function, module, what was counted; why one is not attached. Steps of drivers that this kernel
+/// does not have are one line: most builds inline most of them.
 pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
+    let is_extra = |probe: &&ProbeReport| probe.role == Role::Step && !probe.attached;
+    let extra = probes.iter().filter(is_extra).count();
+    let probes: Vec<&ProbeReport> = probes.iter().filter(|probe| !is_extra(probe)).collect();
     let unmatched = probes.iter().any(|probe| probe.unmatched > 0);
     let noted = probes.iter().any(|probe| !probe.attached || probe.reason.is_some());
     let mut columns = vec![
@@ -22,7 +28,13 @@ pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
     columns.extend(unmatched.then_some(Column::right("unmatched")));
     columns.extend(noted.then_some(Column::left("note")));
     let rows: Vec<Vec<Cell>> = probes.iter().map(|probe| row(probe, unmatched, noted, color)).collect();
-    table(&columns, &rows, color)
+    let mut text = table(&columns, &rows, color);
+    if extra > 0 {
+        let steps = human::count(extra as u64, "optional step");
+        text.push_str(&steps);
+        text.push_str(" of the driver not probed: `vfio-trace doctor` says why\n");
+    }
+    text
 }
 
 fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Cell> {

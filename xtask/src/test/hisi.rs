@@ -30,7 +30,8 @@ pub(super) fn checks() -> Vec<Check> {
     vec![all("6.12"), all("7.3"), kept("6.12"), kept("7.3"), Check::new("hisi: debugfs", |_| debugfs("7.3"))]
 }
 
-fn boot(series: &str, debugfs: bool, driver: Driver, name: &str, script: &str) -> Result<Guest> {
+/// Runs a script in a guest with the driver, whose kernel must stay well.
+pub(super) fn boot(series: &str, debugfs: bool, driver: Driver, name: &str, script: &str) -> Result<Guest> {
     let extras = Extras { debugfs, driver: Some(driver) };
     let lab = Lab::with(lab::ready(series, false)?, extras)?;
     let guest =

@@ -9,6 +9,7 @@ mod doctor;
 mod guest;
 mod harness;
 mod hisi;
+mod hisi_traced;
 mod hisi_views;
 mod host;
 mod mount;
@@ -83,6 +84,7 @@ fn checks() -> Vec<Check> {
     checks.extend(compat::checks());
     checks.extend(doctor::checks());
     checks.extend(hisi::checks());
+    checks.extend(hisi_traced::checks());
     checks.extend(hisi_views::checks());
     checks.extend(mount::checks());
     checks

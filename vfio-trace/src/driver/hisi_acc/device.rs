@@ -56,8 +56,7 @@ pub(super) struct HisiDevice {
 
 impl HisiDevice {
     pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
-        let is_image = matches!(event.data, Data::Image(_));
-        let mut findings = if is_image { Vec::new() } else { self.judge_write() };
+        let mut findings = if matches!(event.data, Data::Image(_)) { Vec::new() } else { self.judge_write() };
         findings.extend(self.take_in(event));
         findings
     }
@@ -71,6 +70,7 @@ impl HisiDevice {
             Data::Step(step) => self.step(step, at_ns),
             Data::Image(image) => return self.image(image, at_ns),
             Data::Arc(arc) => return self.arc(arc),
+            Data::Read(io) => return explain::read(io),
             Data::Write(io) => {
                 // What the driver makes of it shows in its structures, which are copied next.
                 if io.outcome.is_ok() || io.outcome.errno() == Some(Errno::EFAULT) {
@@ -78,9 +78,7 @@ impl HisiDevice {
                     return Vec::new();
                 }
                 self.steps.clear();
-                let errno = io.outcome.errno();
-                return errno
-                    .map_or_else(Vec::new, |errno| explain::write(errno, io.ended, io.requested_bytes));
+                return explain::write(io);
             },
             Data::SetState(_) => {
                 self.steps.clear();
@@ -188,7 +186,8 @@ impl HisiDevice {
         }
         let place = if direction == Direction::Save { &mut self.saving } else { &mut self.resuming };
         *place = Some(migf);
-        if image.moment == Moment::Close {
+        // Copied after the last close was told of; of a close that is not the last, the driver knows nothing.
+        if image.moment == Moment::Close && self.closed == Some(true) {
             self.end_files();
         }
     }

@@ -8,7 +8,7 @@ use super::{
     steps::{self, Mailbox},
     views::accelerator,
 };
-use crate::event::{Errno, Finding, MigState, Outcome, Severity, Step};
+use crate::event::{DataIo, Errno, Finding, MigState, Outcome, Severity, Step};
 
 const EBUSY: Errno = Errno(16);
 const ENODEV: Errno = Errno(19);
@@ -238,23 +238,36 @@ fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding {
     .failed(errno)
 }
 
+/// The file was ended; `step` is what was tried on it.
+fn session_over(step: &'static str) -> Says {
+    Says {
+        code: "hisi_acc/session-over",
+        step,
+        text: "The driver had ended this file before: ENODEV means that the session is gone, not the device."
+            .to_owned(),
+        check: "what ended it: a reset or another change of state, earlier in the timeline",
+    }
+}
+
+/// A `read()` returned.
+pub(super) fn read(io: &DataIo) -> Vec<Finding> {
+    let over = io.outcome.errno().filter(|errno| *errno == ENODEV);
+    over.map(|errno| session_over("read").failed(errno)).into_iter().collect()
+}
+
 /// A `write()` failed, but not with EFAULT: see [`mismatch`].
-pub(super) fn write(errno: Errno, ended: bool, requested: u64) -> Vec<Finding> {
-    let says = if ended || errno == ENODEV {
-        Says {
-            code: "hisi_acc/session-over",
-            step: "write",
-            text: "The driver had ended this file before: ENODEV means that the session is gone, not the device."
-                .to_owned(),
-            check: "what ended it: a reset or another change of state, earlier in the timeline",
-        }
+pub(super) fn write(io: &DataIo) -> Vec<Finding> {
+    let Some(errno) = io.outcome.errno() else { return Vec::new() };
+    let says = if io.ended || errno == ENODEV {
+        session_over("write")
     } else if errno == Errno::ENOMEM {
         Says {
             code: "hisi_acc/stream-too-long",
             step: "write",
             text: format!(
-                "The stream is longer than the {DATA_LEN} bytes that this driver knows (the last write had {requested}): \
-                 the driver says ENOMEM, but memory is not what is short."
+                "The stream is longer than the {DATA_LEN} bytes that this driver knows (the last write had {}): \
+                 the driver says ENOMEM, but memory is not what is short.",
+                io.requested_bytes
             ),
             check: "the kernels of both hosts: is the source's driver newer, or another driver's stream being loaded?",
         }
@@ -322,7 +335,9 @@ pub(super) fn mismatch(device: &HisiDevice) -> Finding {
         }
         .failed(einval);
     }
-    if let Some((_, errno)) = first_failed(&device.steps) {
+    // Of the commands only: where it is not inlined, vf_qm_check_match() itself is a step that failed.
+    let mut asked = device.steps.iter().filter(|step| steps::mailbox(step).is_some());
+    if let Some(errno) = asked.find_map(|step| step.outcome.errno()) {
         return Says {
             code: "hisi_acc/match-vft",
             step: Mailbox::ReadVft.name(),
@@ -480,7 +495,7 @@ pub(super) fn stale() -> Finding {
 
 /// A stream on both sides: which members differ, and what that means.
 pub(super) fn compare(source: &HisiDevice, here: &HisiDevice) -> Option<Finding> {
-    let from = source.saving.as_ref().or_else(|| source.saved.as_ref().map(|last| &last.migf))?;
+    let from = source.saving.as_ref().or_else(|| Some(&source.saved.as_ref()?.migf))?;
     let to = here.resuming.as_ref()?;
     let name = source.name.as_deref().unwrap_or("the source");
     let lengths = (from.total_length(), to.total_length());

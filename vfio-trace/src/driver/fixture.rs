@@ -1,0 +1,189 @@
+//! Test data for plug-ins: events as the assembler makes them, and a plug-in that is fed with them.
+
+use std::sync::Arc;
+
+use super::{Devices, Plugin, Style};
+use crate::{
+    event::{
+        ArcStep, CaptureNote, Close, Data, DataIo, DeviceRef, Errno, Event, Image, MigState, Moment, Open,
+        Outcome, PciReset, Process, Reset, SetState, Step, Via,
+    },
+    kernel::FieldPlace,
+};
+
+/// How a call ended: 0, or an errno.
+pub(crate) fn outcome(errno: u32) -> Outcome {
+    if errno == 0 { Outcome::Ok } else { Outcome::Failed(Errno(errno)) }
+}
+
+/// Members, each with bytes of an element and elements, one behind the other as in the kernel's structures.
+pub(crate) fn layout(name: &str, members: &[(&str, u32, u32)], secret: &[&str]) -> Arc<CaptureNote> {
+    let mut offset = 0;
+    let field = |&(path, size, count): &(&str, u32, u32)| {
+        let place = FieldPlace {
+            path: path.to_owned(),
+            offset,
+            size,
+            count,
+            signed: false,
+            secret: secret.contains(&path),
+        };
+        offset += size * count;
+        place
+    };
+    Arc::new(CaptureNote {
+        driver: 1,
+        id: name.bytes().map(u32::from).sum(),
+        module: String::new(),
+        name: name.to_owned(),
+        structure: String::new(),
+        fields: members.iter().map(field).collect(),
+    })
+}
+
+/// An image with these values; a member with several elements has them all, and what is not named is zero.
+pub(crate) fn image(layout: &Arc<CaptureNote>, moment: Moment, values: &[(&str, u64)]) -> Image {
+    let mut bytes = Vec::new();
+    for field in &layout.fields {
+        let value = values.iter().find(|(path, _)| *path == field.path).map_or(0, |(_, value)| *value);
+        for _ in 0..field.count {
+            bytes.extend_from_slice(&value.to_le_bytes()[..field.size as usize]);
+        }
+    }
+    let layout = Arc::clone(layout);
+    Image { layout, moment, session: Some(1), direction: None, complete: true, bytes, reveal: false }
+}
+
+/// A function that returned an int.
+pub(crate) fn step(function: &str, errno: u32, args: &[u64]) -> Data {
+    Data::Step(Step {
+        function: Some(function.into()),
+        module: None,
+        step: None,
+        detail: None,
+        arc: None,
+        within: None,
+        returned: None,
+        outcome: outcome(errno),
+        args: args.to_vec(),
+    })
+}
+
+pub(crate) fn arc(from: MigState, to: MigState, errno: u32) -> Data {
+    Data::Arc(ArcStep { from, to: Some(to), target: to, outcome: outcome(errno) })
+}
+
+pub(crate) fn set_state(target: MigState, errno: u32) -> Data {
+    let outcome = outcome(errno);
+    Data::SetState(SetState {
+        target,
+        via: Via::Ioctl,
+        arcs: 1,
+        data_fd: None,
+        session: None,
+        outcome,
+        driver_call: None,
+    })
+}
+
+pub(crate) fn io(bytes: u64, errno: u32) -> DataIo {
+    DataIo {
+        session: Some(1),
+        bytes: (errno == 0).then_some(bytes),
+        requested_bytes: bytes,
+        offset_bytes: None,
+        dry: None,
+        ended: false,
+        outcome: outcome(errno),
+    }
+}
+
+pub(crate) fn open() -> Data {
+    Data::Open(Open { open_count: Some(1), state: None, outcome: Outcome::Ok })
+}
+
+pub(crate) const fn close(open_count: u32) -> Data {
+    Data::Close(Close { open_count: Some(open_count) })
+}
+
+pub(crate) const fn reset() -> Data {
+    Data::Reset(Reset { state: Some(MigState::RUNNING), outcome: Outcome::Ok })
+}
+
+pub(crate) const fn pci_reset() -> Data {
+    Data::PciReset(PciReset { method: Some("flr"), state: Some(MigState::RUNNING), outcome: Outcome::Ok })
+}
+
+/// Devices of a plug-in, and what was found since the last look.
+#[derive(Debug)]
+pub(crate) struct Fed {
+    devices: Box<dyn Devices>,
+    now_ns: u64,
+    nr: u32,
+    found: Vec<(String, String, String)>,
+}
+
+impl Fed {
+    pub(crate) fn new(plugin: &dyn Plugin) -> Self {
+        Self { devices: plugin.devices(), now_ns: 5_000_000_000, nr: 1, found: Vec::new() }
+    }
+
+    /// From now on another device.
+    pub(crate) const fn on(&mut self, nr: u32) -> &mut Self {
+        self.nr = nr;
+        self
+    }
+
+    /// Gives the event as the plug-in has completed it.
+    pub(crate) fn take(&mut self, data: Data) -> Event {
+        self.now_ns += 1_000_000;
+        let mut event = Event {
+            start_ns: self.now_ns,
+            end_ns: self.now_ns,
+            duration_ns: None,
+            device: Some(DeviceRef {
+                nr: self.nr,
+                name: Some(format!("0000:75:00.{}", self.nr).into()),
+                driver: None,
+            }),
+            process: Process::default(),
+            data,
+        };
+        for finding in self.devices.apply(self.nr, &mut event) {
+            let word = |word: Option<_>| {
+                word.map_or_else(|| "-".to_owned(), |word: std::borrow::Cow<'_, str>| word.into())
+            };
+            assert!(!finding.text.is_empty() && !finding.check.is_empty(), "{finding:?}");
+            assert!(finding.text.is_ascii() || finding.text.contains('→'), "{finding:?}");
+            self.found.push((finding.code.into(), word(finding.step), word(finding.errno)));
+        }
+        event
+    }
+
+    pub(crate) fn feed(&mut self, events: impl IntoIterator<Item = Data>) -> &mut Self {
+        for data in events {
+            self.take(data);
+        }
+        self
+    }
+
+    /// Code, step and errno of what was found since the last call.
+    pub(crate) fn found(&mut self) -> Vec<(String, String, String)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// The codes alone.
+    pub(crate) fn codes(&mut self) -> Vec<String> {
+        self.found().into_iter().map(|(code, ..)| code).collect()
+    }
+
+    /// A file's text, or why there is none.
+    pub(crate) fn view(&self, file: &str) -> String {
+        self.styled(file, Style::ByName, false)
+    }
+
+    pub(crate) fn styled(&self, file: &str, style: Style, annotate: bool) -> String {
+        let text = self.devices.view(self.nr, file, style, annotate);
+        text.unwrap_or_else(|error| format!("error: {error}"))
+    }
+}

@@ -1,0 +1,326 @@
+//! Which finding comes of what.
+
+use super::*;
+
+type Found<'a> = (&'a str, &'a str, &'a str);
+
+#[track_caller]
+fn expect(fed: &mut Fed, wanted: &[Found<'_>]) {
+    let found = fed.found();
+    let found: Vec<Found<'_>> =
+        found.iter().map(|(code, step, errno)| (code.as_str(), step.as_str(), errno.as_str())).collect();
+    assert_eq!(found, wanted);
+}
+
+/// Steps of an arc that failed with `errno`, and what has to come of it.
+#[track_caller]
+fn failing(from: S, to: S, errno: u32, steps: impl IntoIterator<Item = Data>, wanted: &[Found<'_>]) {
+    let mut fed = fed();
+    fed.feed(steps).feed([arc(from, to, errno)]);
+    expect(&mut fed, wanted);
+}
+
+const PAUSED: Found<'_> = ("hisi_acc/queues-paused", "stop queues", "-");
+
+#[test]
+fn stopping_fails() {
+    let stop = |errno, wanted| {
+        failing(
+            S::RUNNING,
+            S::STOP,
+            errno,
+            [mailbox(0xe, 0, errno)],
+            &[("hisi_acc/stop-mailbox", "stop queues", wanted)],
+        );
+    };
+    stop(EIO, "EIO");
+    stop(ETIMEDOUT, "ETIMEDOUT");
+    stop(EBUSY, "EBUSY");
+    stop(EINVAL, "EINVAL");
+    // The wait for the answer fails first, and says less than the command that waits.
+    failing(
+        S::PRE_COPY,
+        S::STOP_COPY,
+        EIO,
+        [step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[]), mailbox(0xe, 0, EIO)],
+        &[("hisi_acc/stop-mailbox", "stop queues", "EIO")],
+    );
+    let paused = || mailbox(0xe, 0, 0);
+    let interrupt = ("hisi_acc/interrupt-pending", "check interrupts", "EBUSY");
+    failing(S::RUNNING, S::STOP, EBUSY, [paused()], &[interrupt, PAUSED]);
+    failing(S::PRE_COPY, S::STOP_COPY, EBUSY, [paused()], &[interrupt, PAUSED]);
+    let cache = |errno| ("hisi_acc/cache-writeback", "write cache back", errno);
+    failing(S::RUNNING, S::STOP, EINVAL, [paused()], &[cache("EINVAL"), PAUSED]);
+    failing(S::RUNNING, S::STOP, ETIMEDOUT, [paused()], &[cache("ETIMEDOUT"), PAUSED]);
+}
+
+#[test]
+fn stopping_fails_where_functions_are_kept() {
+    let inner = |function, errno| {
+        [mailbox(0xe, 0, 0), step(function, errno, &[]), step("hisi_acc_vf_stop_device", errno, &[])]
+    };
+    let interrupt = ("hisi_acc/interrupt-pending", "check interrupts", "EBUSY");
+    failing(S::RUNNING, S::STOP, EBUSY, inner("hisi_acc_check_int_state", EBUSY), &[interrupt, PAUSED]);
+    let cache = ("hisi_acc/cache-writeback", "write cache back", "EINVAL");
+    failing(S::RUNNING, S::STOP, EINVAL, inner("vf_qm_cache_wb", EINVAL), &[cache, PAUSED]);
+}
+
+#[test]
+fn queues_are_paused_until_something_starts_them() {
+    let mut fed = fed();
+    fed.feed([mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, 0), arc(S::STOP, S::RUNNING, 0)]);
+    fed.feed([mailbox(0xe, 0, EIO), arc(S::RUNNING, S::STOP, EIO)]);
+    assert_eq!(fed.codes(), ["hisi_acc/stop-mailbox"]);
+    fed.feed([mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, EBUSY)]);
+    assert_eq!(fed.codes(), ["hisi_acc/interrupt-pending", "hisi_acc/queues-paused"]);
+    for starts in [reset(), pci_reset(), open()] {
+        fed.feed([mailbox(0xe, 0, 0), starts, arc(S::RUNNING, S::STOP, EBUSY)]);
+        assert_eq!(fed.codes(), ["hisi_acc/interrupt-pending"]);
+    }
+}
+
+#[test]
+fn saving_fails() {
+    let pre_copy =
+        |steps: Vec<Data>, wanted: &[Found<'_>]| failing(S::PRE_COPY, S::STOP_COPY, EINVAL, steps, wanted);
+    let sqc = ("hisi_acc/save-mailbox", "save SQC address", "EIO");
+    pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, EIO)], &[sqc, PAUSED]);
+    // Linux 7: struct hisi_qm *, u64 *, command, queue
+    let read = step("hisi_qm_mb_read", EIO, &[1, 2, 4, 0, 0]);
+    pre_copy(vec![mailbox(0xe, 0, 0), read], &[sqc, PAUSED]);
+    let cqc = ("hisi_acc/save-mailbox", "save CQC address", "EIO");
+    pre_copy(
+        vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0), mailbox(5, 1, EIO), step("vf_qm_state_save", EINVAL, &[])],
+        &[cqc, PAUSED],
+    );
+    // Nothing failed that is a step: how far it got tells.
+    let registers = ("hisi_acc/save-registers", "read registers", "EINVAL");
+    pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0)], &[registers, PAUSED]);
+    pre_copy(vec![mailbox(0xe, 0, 0), step("qm_wait_dev_not_ready", 0, &[])], &[registers, PAUSED]);
+    pre_copy(
+        vec![mailbox(0xe, 0, 0), step("vf_qm_read_data", EIO, &[])],
+        &[("hisi_acc/save-registers", "read registers", "EIO"), PAUSED],
+    );
+    pre_copy(
+        vec![step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])],
+        &[("hisi_acc/save-not-ready", "wait for the mailbox", "ETIMEDOUT")],
+    );
+}
+
+#[test]
+fn a_file_is_leaked() {
+    let stop_copy =
+        |steps: Vec<Data>, wanted: &[Found<'_>]| failing(S::STOP, S::STOP_COPY, EINVAL, steps, wanted);
+    let opened = |errno| step("hisi_acc_open_saving_migf", errno, &[]);
+    let cqc = ("hisi_acc/save-mailbox", "save CQC address", "EIO");
+    stop_copy(vec![opened(0), mailbox(5, 1, EIO)], &[cqc, ("hisi_acc/file-leaked", "save", "-")]);
+    // Not if there was none.
+    stop_copy(vec![mailbox(5, 1, EIO)], &[cqc]);
+    stop_copy(vec![opened(EINVAL)], &[("hisi_acc/match-data", "collect match data", "EINVAL")]);
+    let inner = [step("vf_qm_get_match_data", EIO, &[]), opened(EIO)];
+    stop_copy(inner.into(), &[("hisi_acc/match-data", "collect match data", "EIO")]);
+    failing(S::RUNNING, S::PRE_COPY, EINVAL, [], &[("hisi_acc/match-data", "collect match data", "EINVAL")]);
+}
+
+#[test]
+fn loading_fails() {
+    let load = |length: u64, errno: u32, steps: Vec<Data>, wanted: Found<'_>| {
+        let mut fed = fed();
+        fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, &[])]);
+        fed.feed(steps).feed([arc(S::RESUMING, S::STOP, errno)]);
+        expect(&mut fed, &[wanted]);
+    };
+    load(100, EINVAL, vec![], ("hisi_acc/stream-truncated", "load", "EINVAL"));
+    load(0, EINVAL, vec![], ("hisi_acc/stream-truncated", "load", "EINVAL"));
+    load(176, EIO, vec![mailbox(4, 0, EIO)], ("hisi_acc/load-mailbox", "load SQC address", "EIO"));
+    load(
+        176,
+        EIO,
+        vec![mailbox(4, 0, 0), mailbox(5, 0, EIO)],
+        ("hisi_acc/load-mailbox", "load CQC address", "EIO"),
+    );
+    let waits = step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[]);
+    load(176, EBUSY, vec![waits], ("hisi_acc/load-not-ready", "wait for the mailbox", "ETIMEDOUT"));
+    load(176, EINVAL, vec![], ("hisi_acc/load-registers", "load registers", "EINVAL"));
+    let inner = vec![step("vf_qm_load_data", EIO, &[]), step("hisi_acc_vf_load_state", EIO, &[])];
+    load(176, EIO, inner, ("hisi_acc/load-registers", "load registers", "EIO"));
+}
+
+/// A write of `length` bytes that are `other` than they should be, which the driver refuses.
+fn refused(length: u64, other: &[(&str, u64)], steps: Vec<Data>, after: Data) -> Fed {
+    let mut fed = fed();
+    fed.feed([arc(S::STOP, S::RESUMING, 0)]).feed(steps);
+    fed.feed([Data::Write(io(length, 14)), after, resuming(length, other)]);
+    fed
+}
+
+#[test]
+fn what_does_not_fit() {
+    let queues = |number| core(&[("mig_state", 4), ("vf_qm.qp_num", number)]);
+    let check = |other: &[(&str, u64)], number, wanted| {
+        expect(&mut refused(176, other, vec![], queues(number)), &[wanted]);
+        // Where it is not inlined, the function that refuses is a step: that is no other reason.
+        let kept = vec![mailbox(6, 1, 0), step("vf_qm_check_match", EINVAL, &[])];
+        expect(&mut refused(176, other, kept, queues(number)), &[wanted]);
+    };
+    check(&[("vf_data.acc_magic", 7)], 0, ("hisi_acc/match-magic", "match: magic", "EINVAL"));
+    check(&[("vf_data.major_ver", 2)], 0, ("hisi_acc/match-version", "match: version", "EINVAL"));
+    check(&[("vf_data.dev_id", 0xa256)], 0, ("hisi_acc/match-device", "match: device", "EINVAL"));
+    check(&[("vf_data.qp_num", 63)], 64, ("hisi_acc/match-queues", "match: queues", "EINVAL"));
+    check(&[("vf_data.que_iso_cfg", 1)], 64, ("hisi_acc/match-isolation", "match: isolation", "EINVAL"));
+    // Version 1 has no version numbers: these are bytes of another member.
+    let old = [("vf_data.acc_magic", MAGIC_V1), ("vf_data.major_ver", 9), ("vf_data.que_iso_cfg", 1)];
+    check(&old, 64, ("hisi_acc/match-isolation", "match: isolation", "EINVAL"));
+}
+
+#[test]
+fn the_queues_cannot_be_asked_for() {
+    let steps = vec![mailbox(6, 1, EIO), step("vf_qm_check_match", EIO, &[])];
+    let mut fed = refused(176, &[], steps, core(&[("vf_qm.qp_num", 0)]));
+    expect(&mut fed, &[("hisi_acc/match-vft", "match: read queues of the VF", "EIO")]);
+}
+
+#[test]
+fn a_refusal_without_what_was_refused() {
+    let unknown = [("hisi_acc/match", "match", "EFAULT")];
+    // Less than the match data: EFAULT is the VMM's memory.
+    expect(&mut refused(20, &[], vec![], core(&[])), &unknown);
+    // No image came: the next event ends the wait for it.
+    let mut fed = fed();
+    fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 14))]);
+    expect(&mut fed, &[]);
+    fed.feed([set_state(S::RUNNING, 0)]);
+    expect(&mut fed, &unknown);
+    fed.feed([set_state(S::RUNNING, 0)]);
+    expect(&mut fed, &[]);
+}
+
+#[test]
+fn a_write_is_judged_by_what_it_left() {
+    let mut fed = fed();
+    fed.feed([arc(S::STOP, S::RESUMING, 0), resuming(0, &[])]);
+    fed.feed([Data::Write(io(176, 14)), core(&[("mig_state", 4)])]);
+    // The image of before the write would say something else.
+    expect(&mut fed, &[]);
+    fed.feed([resuming(176, &[("vf_data.major_ver", 2)])]);
+    expect(&mut fed, &[("hisi_acc/match-version", "match: version", "EINVAL")]);
+}
+
+#[test]
+fn other_writes_and_reads_that_fail() {
+    let mut fed = fed();
+    fed.feed([Data::Write(io(1, 12))]);
+    expect(&mut fed, &[("hisi_acc/stream-too-long", "write", "ENOMEM")]);
+    fed.feed([Data::Write(io(1, ENODEV))]);
+    expect(&mut fed, &[("hisi_acc/session-over", "write", "ENODEV")]);
+    fed.feed([
+        Data::Read(io(1, ENODEV)),
+        Data::Read(io(40, 0)),
+        Data::Read(io(40, 42)),
+        Data::Write(io(1, 4)),
+    ]);
+    expect(&mut fed, &[("hisi_acc/session-over", "read", "ENODEV")]);
+}
+
+#[test]
+fn what_is_refused_is_loaded() {
+    let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], vec![], core(&[]));
+    fed.feed([arc(S::RESUMING, S::STOP, 0)]);
+    assert_eq!(fed.codes(), ["hisi_acc/match-isolation", "hisi_acc/mismatch-loaded"]);
+    // The next one is another file.
+    fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 0)), resuming(176, &[])]);
+    fed.feed([arc(S::RESUMING, S::STOP, 0)]);
+    expect(&mut fed, &[]);
+}
+
+#[test]
+fn nobody_looks_at_a_second_stream() {
+    let mut fed = fed();
+    let matched = || core(&[("match_done", 1)]);
+    fed.feed([matched(), arc(S::STOP, S::RESUMING, 0)]);
+    // Not before all of the match data is there, and once per file.
+    fed.feed([Data::Write(io(20, 0)), resuming(20, &[])]);
+    expect(&mut fed, &[]);
+    fed.feed([Data::Write(io(20, 0)), resuming(40, &[]), Data::Write(io(136, 0)), resuming(176, &[])]);
+    expect(&mut fed, &[("hisi_acc/stale-match", "match", "-")]);
+    fed.feed([arc(S::RESUMING, S::STOP, 0), core(&[]), arc(S::STOP, S::RESUMING, 0)]);
+    fed.feed([Data::Write(io(176, 0)), resuming(176, &[])]);
+    expect(&mut fed, &[]);
+}
+
+#[test]
+fn silent_failures() {
+    let mut fed = fed();
+    fed.feed(saved(&[]));
+    expect(&mut fed, &[]);
+    fed.feed(saved(&[("vf_data.sqc_dma", 0)]));
+    expect(&mut fed, &[("hisi_acc/null-address-saved", "save", "-")]);
+    fed.feed([arc(S::STOP, S::STOP_COPY, 0), core(&[("vf_qm_state", 1)]), set_state(S::STOP_COPY, 0)]);
+    expect(&mut fed, &[("hisi_acc/guest-not-loaded", "is a guest driver loaded", "-")]);
+    for (length, other, wanted) in [
+        (40, ("vf_data.padding", 0), "hisi_acc/nothing-loaded"),
+        (176, ("vf_data.eqe_dma", 0), "hisi_acc/null-address"),
+    ] {
+        fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, &[other])]);
+        fed.feed([arc(S::RESUMING, S::STOP, 0)]);
+        expect(&mut fed, &[(wanted, "load", "-")]);
+    }
+}
+
+#[test]
+fn both_sides_are_compared() {
+    let arrives = |length: u64, other: &[(&str, u64)]| {
+        let mut fed = fed();
+        fed.feed(saved(&[]));
+        fed.on(2).feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, other)]);
+        fed.feed([arc(S::RESUMING, S::STOP, 0)]);
+        fed.codes()
+    };
+    assert_eq!(arrives(176, &[]), ["hisi_acc/images-equal"]);
+    assert_eq!(arrives(176, &[("vf_data.cqc_dma", 3)]), ["hisi_acc/images-differ"]);
+    assert_eq!(arrives(100, &[]), ["hisi_acc/images-differ"]);
+}
+
+#[test]
+fn differences_keep_secrets() {
+    let mut from = super::super::device::HisiDevice::default();
+    let mut to = super::super::device::HisiDevice::default();
+    let at = |data| Fed::new(&HisiAcc).take(data);
+    from.apply(&mut at(saving(176, &[])));
+    to.apply(&mut at(resuming(
+        176,
+        &[("vf_data.cqc_dma", 3), ("vf_data.eqe_dma", 0), ("vf_data.qp_base", 65)],
+    )));
+    let finding = super::super::explain::compare(&from, &to).unwrap();
+    assert_eq!(
+        finding.text,
+        "What arrived is not what 0000:75:00.1 has saved: qp_base (0x40 there, 0x41 here), eqe_dma (redacted there, \
+         null here), cqc_dma (redacted there, redacted here)."
+    );
+}
+
+#[test]
+fn steps_have_names() {
+    let mut fed = fed();
+    for (function, args, name, detail) in [
+        ("hisi_qm_mb", &[1, 0xe, 0, 0, 0][..], Some("stop queues"), Some("mailbox 0xe PAUSE_QM")),
+        ("hisi_qm_mb", &[1, 4, 0, 0, 0], Some("load SQC address"), Some("mailbox 0x4 SQC_BT write")),
+        // What is above a u8 or a bool in a register is not its.
+        ("hisi_qm_mb", &[1, 0xff05, 0, 0, 0xff01], Some("save CQC address"), Some("mailbox 0x5 CQC_BT read")),
+        (
+            "hisi_qm_mb_read",
+            &[1, 0, 6, 0, 0],
+            Some("match: read queues of the VF"),
+            Some("mailbox 0x6 SQC_VFT_V2 read"),
+        ),
+        ("hisi_qm_mb", &[1, 7, 0, 0, 0], Some("mailbox command"), Some("mailbox 0x7")),
+        // A record without arguments says nothing of the command.
+        ("hisi_qm_mb", &[], None, None),
+        ("hisi_acc_vf_start_device", &[1], Some("start"), None),
+        ("something_else", &[1], None, None),
+    ] {
+        let event = fed.take(step(function, 0, args));
+        let Data::Step(step) = event.data else { panic!("{event:?}") };
+        assert_eq!((step.step.as_deref(), step.detail.as_deref()), (name, detail), "{function} {args:x?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The plug-in on events as the lab has them.
+
+mod explain;
+mod props;
+mod views;
+
+use std::sync::{Arc, LazyLock};
+
+use super::{
+    ADDRESSES, HisiAcc,
+    data::{MAGIC_V1, MAGIC_V2},
+};
+use crate::{
+    driver::fixture::*,
+    event::{CaptureNote, Data, Image, MigState as S, Moment},
+};
+
+const EIO: u32 = 5;
+const EBUSY: u32 = 16;
+const ENODEV: u32 = 19;
+const EINVAL: u32 = 22;
+const ETIMEDOUT: u32 = 110;
+
+/// As Linux 7.3 has it.
+static FILE: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| migf("saving_migf"));
+static TARGET: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| migf("resuming_migf"));
+static DEBUG: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| migf("debug_migf"));
+static CORE: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| {
+    let members = [
+        ("mig_state", 4, 1),
+        ("vf_qm_state", 4, 1),
+        ("match_done", 1, 1),
+        ("dev_opened", 1, 1),
+        ("vf_qm.qp_num", 4, 1),
+    ];
+    layout("device", &members, &[])
+});
+static PCI: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| layout("pci", &[("device", 2, 1)], &[]));
+
+fn migf(name: &str) -> Arc<CaptureNote> {
+    let members = [
+        ("disabled", 1, 1),
+        ("vf_data.acc_magic", 8, 1),
+        ("vf_data.qp_num", 4, 1),
+        ("vf_data.dev_id", 4, 1),
+        ("vf_data.que_iso_cfg", 4, 1),
+        ("vf_data.qp_base", 4, 1),
+        ("vf_data.vf_qm_state", 4, 1),
+        ("vf_data.major_ver", 2, 1),
+        ("vf_data.minor_ver", 2, 1),
+        ("vf_data.qm_rsv_state", 4, 2),
+        ("vf_data.aeq_int_mask", 4, 1),
+        ("vf_data.eq_int_mask", 4, 1),
+        ("vf_data.ifc_int_source", 4, 1),
+        ("vf_data.ifc_int_mask", 4, 1),
+        ("vf_data.ifc_int_set", 4, 1),
+        ("vf_data.page_size", 4, 1),
+        ("vf_data.qm_eqc_dw", 4, 7),
+        ("vf_data.qm_aeqc_dw", 4, 7),
+        ("vf_data.qm_rsv_regs", 4, 5),
+        ("vf_data.padding", 4, 1),
+        ("vf_data.eqe_dma", 8, 1),
+        ("vf_data.aeqe_dma", 8, 1),
+        ("vf_data.sqc_dma", 8, 1),
+        ("vf_data.cqc_dma", 8, 1),
+        ("total_length", 8, 1),
+    ];
+    layout(name, &members, &ADDRESSES)
+}
+
+/// A VF with 64 queues and a guest's driver, as the lab's scenarios have it.
+const GOOD: [(&str, u64); 10] = [
+    ("vf_data.acc_magic", MAGIC_V2),
+    ("vf_data.qp_num", 64),
+    ("vf_data.dev_id", 0xa251),
+    ("vf_data.qp_base", 64),
+    ("vf_data.major_ver", 1),
+    ("vf_data.qm_eqc_dw", 0x0102_0304),
+    ("vf_data.eqe_dma", 0x7_0001_0000),
+    ("vf_data.aeqe_dma", 0x7_0002_0000),
+    ("vf_data.sqc_dma", 0x7_0003_0000),
+    ("vf_data.cqc_dma", 0x7_0004_0000),
+];
+
+/// A good file with `length` bytes in it, but for `other`.
+fn file(layout: &Arc<CaptureNote>, moment: Moment, length: u64, other: &[(&str, u64)]) -> Image {
+    let mut values = other.to_vec();
+    values.push(("total_length", length));
+    values.extend(GOOD);
+    image(layout, moment, &values)
+}
+
+fn saving(length: u64, other: &[(&str, u64)]) -> Data {
+    Data::Image(file(&FILE, Moment::SetState, length, other))
+}
+
+/// After a write.
+fn resuming(length: u64, other: &[(&str, u64)]) -> Data {
+    Data::Image(file(&TARGET, Moment::Write, length, other))
+}
+
+fn core(other: &[(&str, u64)]) -> Data {
+    let mut values = other.to_vec();
+    values.push(("dev_opened", 1));
+    values.push(("vf_qm.qp_num", 64));
+    Data::Image(image(&CORE, Moment::Arc, &values))
+}
+
+fn pci(id: u64) -> Data {
+    Data::Image(image(&PCI, Moment::Seen, &[("device", id)]))
+}
+
+/// `hisi_qm_mb()`: address of the queue manager, command, address, queue, read.
+fn mailbox(command: u64, read: u64, errno: u32) -> Data {
+    step("hisi_qm_mb", errno, &[0xffff_8880_0000_1000, command, 0x7_0003_0000, 0, read])
+}
+
+/// A device that was opened and seen.
+fn fed() -> Fed {
+    let mut fed = Fed::new(&HisiAcc);
+    fed.feed([pci(0xa251), open(), core(&[("mig_state", 2)])]);
+    fed
+}
+
+/// Enters STOP_COPY with a complete image.
+fn saved(other: &[(&str, u64)]) -> [Data; 5] {
+    [
+        arc(S::RUNNING, S::STOP, 0),
+        arc(S::STOP, S::STOP_COPY, 0),
+        core(&[("mig_state", 3)]),
+        saving(176, other),
+        set_state(S::STOP_COPY, 0),
+    ]
+}

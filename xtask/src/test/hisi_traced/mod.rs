@@ -1,0 +1,106 @@
+//! The tracer on hisi_acc_vfio_pci: what it finds in every scenario, its mailbox steps and its images, against witnesses.
+
+mod golden;
+mod mailbox;
+mod run;
+mod shown;
+mod stream;
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::{
+    golden::Golden,
+    run::{Boot, Scenario},
+};
+use super::{Check, Found};
+use crate::setup::kernel::Driver;
+
+/// A kernel and a build of its driver.
+#[derive(Clone, Copy)]
+struct Variant {
+    series: &'static str,
+    /// Functions of the driver are not dissolved in their callers.
+    kept: bool,
+}
+
+impl Variant {
+    /// As in the table of findings.
+    fn name(self) -> String {
+        format!("{}{}", self.series, if self.kept { "-noinline" } else { "" })
+    }
+
+    const fn driver(self) -> Driver {
+        if self.kept { Driver::HisiNoinline } else { Driver::Hisi }
+    }
+}
+
+const VARIANTS: [Variant; 4] = [
+    Variant { series: "6.12", kept: false },
+    Variant { series: "7.3", kept: false },
+    Variant { series: "6.12", kept: true },
+    Variant { series: "7.3", kept: true },
+];
+
+pub(super) fn checks() -> Vec<Check> {
+    VARIANTS
+        .map(|variant| Check::new(format!("hisi: traced on {}", variant.name()), move |_| traced(variant)))
+        .into()
+}
+
+fn traced(variant: Variant) -> Result<Found> {
+    let golden = Golden::read()?;
+    let boot = Boot::of(variant, "", &[])?;
+    let mut scenarios = boot.scenarios;
+    // The driver waits 1 ms for some things, and the VM may get no time for longer than that: once more, and said.
+    let failed: Vec<String> =
+        scenarios.iter().filter(|scenario| !scenario.as_expected).map(|one| one.name.clone()).collect();
+    ensure!(
+        failed.len() <= 3,
+        "{} scenarios did not come out as they have to: {}",
+        failed.len(),
+        failed.join(", ")
+    );
+    let again = if failed.is_empty() {
+        String::new()
+    } else {
+        // Something before it: code that an emulator runs for the first time is slow.
+        let first = ["there-and-back", "reset"].map(str::to_owned);
+        let first = first.into_iter().filter(|name| !failed.contains(name));
+        let names: Vec<String> = first.chain(failed.iter().cloned()).collect();
+        let second = Boot::of(variant, "-again", &names)?;
+        for scenario in second.scenarios.into_iter().filter(|scenario| failed.contains(&scenario.name)) {
+            ensure!(scenario.as_expected, "{} failed twice, in two boots", scenario.name);
+            let place = scenarios.iter_mut().find(|first| first.name == scenario.name);
+            *place.context("another scenario ran")? = scenario;
+        }
+        format!("; run again in a fresh boot, since the first try failed: {}", failed.join(", "))
+    };
+    golden.has_all(&boot.list)?;
+    let mut wrong = Vec::new();
+    let (mut findings, mut commands, mut members, mut steps) = (0, 0, 0, 0);
+    for scenario in &scenarios {
+        let seen = scenario.findings();
+        findings += seen.len();
+        if let Err(error) = golden.compare(&variant.name(), &scenario.name, &seen) {
+            wrong.push(error.to_string());
+        }
+        let named = || format!("scenario {}", scenario.name);
+        commands += mailbox::compare(scenario).with_context(named)?;
+        members += stream::compare(scenario).with_context(named)?;
+        if variant.kept {
+            steps += shown::compare(scenario).with_context(named)?;
+        }
+    }
+    ensure!(wrong.is_empty(), "other findings than in the table:\n{}", wrong.join("\n"));
+    ensure!(
+        findings > 40 && commands > 60 && members > 500,
+        "{findings} findings, {commands} commands, {members} members"
+    );
+    ensure!(!variant.kept || steps > 60, "only {steps} steps of functions that are kept");
+    let kept =
+        if variant.kept { format!(", {steps} steps of functions that are kept") } else { String::new() };
+    Ok(Found::one(format!(
+        "{} scenarios: {findings} findings, {commands} mailbox commands, {members} members of images{kept}{again}",
+        scenarios.len()
+    )))
+}
