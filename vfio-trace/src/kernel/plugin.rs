@@ -251,7 +251,7 @@ impl Driver<'_> {
 
     fn is_own(&self, id: TypeId) -> bool {
         let name = self.btf.resolve(id).map(|(found, _)| found.name().to_owned());
-        name.is_ok_and(|name| !self.btf.find_own_structs(&[&name]).into_iter().flatten().next().is_none())
+        name.is_ok_and(|name| self.btf.find_own_structs(&[&name]).into_iter().flatten().next().is_some())
     }
 
     fn leaf(
@@ -341,6 +341,14 @@ impl Driver<'_> {
                 (spec.device, spec.argument) = (step_device::BY_ARGUMENT_OR_THREAD, argument);
                 let member = self.member(self.find(self.wanted.device)?, member)?;
                 chain.offset[0] = self.device_offset - i64::from(member.offset);
+            },
+            StepDevice::OfMember { argument, structure, member, device } => {
+                (spec.device, spec.argument) = (step_device::BY_ARGUMENT, argument);
+                let structure = self.find(structure)?;
+                let (from, to) = (self.member(structure, member)?, self.member(structure, device)?);
+                chain.hops = 1;
+                chain.offset[0] = i64::from(to.offset) - i64::from(from.offset);
+                chain.offset[1] = self.device_offset;
             },
             StepDevice::PciDev(argument) => {
                 (spec.device, spec.argument) = (step_device::BY_ARGUMENT, argument);
