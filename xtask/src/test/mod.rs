@@ -8,6 +8,7 @@ mod harness;
 mod hisi;
 mod hisi_traced;
 mod host;
+mod mlx5;
 mod oracle;
 mod scenarios;
 mod steps;
@@ -73,6 +74,7 @@ fn checks() -> Vec<Check> {
     checks.extend(oracle::checks());
     checks.extend(hisi::checks());
     checks.extend(hisi_traced::checks());
+    checks.extend(mlx5::checks());
     checks
 }
 
