@@ -7,6 +7,7 @@
 mod fixture;
 mod hisi_acc;
 mod interpreter;
+mod mlx5;
 
 use std::fmt::Debug;
 
@@ -19,10 +20,10 @@ use crate::{
 };
 
 /// All plug-ins. A new driver is a folder and a line here.
-static PLUGINS: [&dyn Plugin; 1] = [&hisi_acc::HisiAcc];
+static PLUGINS: [&dyn Plugin; 2] = [&hisi_acc::HisiAcc, &mlx5::Mlx5];
 
 /// What all of them want of the kernel.
-pub static WANTED: [&DriverWanted; 1] = [&hisi_acc::WANTED];
+pub static WANTED: [&DriverWanted; 2] = [&hisi_acc::WANTED, &mlx5::WANTED];
 
 /// A driver that is known more closely.
 pub trait Plugin: Sync {

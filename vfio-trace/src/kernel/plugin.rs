@@ -342,6 +342,14 @@ impl Driver<'_> {
                 let member = self.member(self.find(self.wanted.device)?, member)?;
                 chain.offset[0] = self.device_offset - i64::from(member.offset);
             },
+            StepDevice::OfMember { argument, structure, member, device } => {
+                (spec.device, spec.argument) = (step_device::BY_ARGUMENT, argument);
+                let structure = self.find(structure)?;
+                let (from, to) = (self.member(structure, member)?, self.member(structure, device)?);
+                chain.hops = 1;
+                chain.offset[0] = i64::from(to.offset) - i64::from(from.offset);
+                chain.offset[1] = self.device_offset;
+            },
             StepDevice::PciDev(argument) => {
                 (spec.device, spec.argument) = (step_device::BY_ARGUMENT, argument);
                 let data = self.member(self.find("pci_dev")?, "dev.driver_data")?;

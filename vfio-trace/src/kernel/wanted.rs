@@ -55,6 +55,17 @@ pub enum StepDevice {
     /// This argument points to this member of the driver's device structure, or to something else: then it is the
     /// device of the call that the thread is in.
     MemberOrThread(u32, &'static str),
+    /// This argument points to a member of one of the driver's structures, which has a pointer to its device structure.
+    OfMember {
+        /// Which argument.
+        argument: u32,
+        /// The structure.
+        structure: &'static str,
+        /// What the argument points to, a dotted path.
+        member: &'static str,
+        /// The pointer to the device structure, a dotted path.
+        device: &'static str,
+    },
     /// This argument points to a `struct pci_dev` whose driver data is the `struct vfio_pci_core_device`.
     PciDev(u32),
 }

@@ -37,6 +37,8 @@ pub(crate) struct Series {
     pub(super) debugfs: bool,
     /// The driver that runs on simulated hardware, where its migration is worth testing.
     pub(super) hisi: Option<HisiSource>,
+    /// Whether `mlx5_vfio_pci` is built, unmodified: there is no hardware for it, but it has types and functions to probe.
+    pub(super) mlx5: bool,
 }
 
 /// How the simulated hardware's driver is built for a kernel.
@@ -58,6 +60,7 @@ const SERIES: &[Series] = &[
         samples: &[],
         debugfs: false,
         hisi: None,
+        mlx5: true,
     },
     Series {
         name: "6.12",
@@ -66,6 +69,7 @@ const SERIES: &[Series] = &[
         samples: &[MTTY],
         debugfs: true,
         hisi: Some(HisiSource { manager: Manager::Kernel, debugfs: false }),
+        mlx5: true,
     },
     Series {
         name: "7.3",
@@ -74,6 +78,7 @@ const SERIES: &[Series] = &[
         samples: &[MTTY],
         debugfs: true,
         hisi: Some(HisiSource { manager: Manager::Own, debugfs: true }),
+        mlx5: true,
     },
 ];
 

@@ -64,6 +64,9 @@ pub(super) fn plan(unpacked: &Unpacked, series: &Series) -> Result<Plans> {
         let (name, files) = (backport.name, backport.files(unpacked)?);
         extra.push(Module::of(name, &format!("{name}.ko"), files, &["modules"], &[]));
     }
+    if series.mlx5 {
+        extra.push(mlx5(unpacked)?);
+    }
     extra.extend(own(&workspace::root().join("lab/modules"))?);
     let vfio = series.debugfs.then(|| vfio(unpacked)).transpose()?;
     let hisi = series.hisi.as_ref();
@@ -93,6 +96,13 @@ fn own(dir: &Path) -> Result<Vec<Module>> {
         }
     }
     Ok(modules)
+}
+
+/// NVIDIA's migration driver, which Debian does not build.
+fn mlx5(unpacked: &Unpacked) -> Result<Module> {
+    let kept = |path: &Path| is_c(path) || path.ends_with("Makefile");
+    let files = files(&unpacked.source().join("drivers/vfio/pci/mlx5"), kept)?;
+    Module::new("mlx5-vfio-pci", &files, &["CONFIG_MLX5_VFIO_PCI=m", "modules"])
 }
 
 /// VFIO's core as Debian builds it, from the same files and its own Makefile, but with debugfs.

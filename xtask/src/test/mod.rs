@@ -12,6 +12,7 @@ mod hisi;
 mod hisi_traced;
 mod hisi_views;
 mod host;
+mod mlx5;
 mod mount;
 mod paths;
 mod scenarios;
@@ -87,6 +88,7 @@ fn checks() -> Vec<Check> {
     checks.extend(hisi_traced::checks());
     checks.extend(hisi_views::checks());
     checks.extend(mount::checks());
+    checks.extend(mlx5::checks());
     checks
 }
 

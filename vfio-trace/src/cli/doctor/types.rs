@@ -138,6 +138,7 @@ pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
             );
         }
     }
+    findings.extend(images(facts));
     if findings.is_empty() {
         let none = |what: &str| finding("migration-driver", "-", what.to_owned());
         findings.push(if facts.vfio == VfioCore::NotLoaded {
@@ -154,4 +155,31 @@ pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Structures that plug-ins want to copy.
+fn images(facts: &KernelFacts) -> impl Iterator<Item = Finding> {
+    facts.plugins.iter().flat_map(|plugin| {
+        plugin.wanted.captures.iter().zip(&plugin.captures).map(|(wanted, plan)| {
+            let finding = |what| {
+                let subject = format!("{}:{}", plugin.wanted.module, wanted.name);
+                Finding::ok(Section::Drivers, "driver-image", &subject, what)
+            };
+            match plan {
+                // Other kernels have them.
+                Ok(plan) if plan.missing.is_empty() => {
+                    finding(format!("{} members of struct {}", plan.fields.len(), wanted.structure))
+                },
+                Ok(plan) => finding(format!(
+                    "{} members of struct {}; not in this kernel: {}",
+                    plan.fields.len(),
+                    wanted.structure,
+                    plan.missing.join(", ")
+                )),
+                Err(why) => finding(why.to_string())
+                    .but(Status::Missing)
+                    .costs("images of it, and what is concluded from them"),
+            }
+        })
+    })
 }

@@ -1,0 +1,120 @@
+//! What is known of one device: its driver's structures as last seen, and how far its PRE_COPY got.
+
+use super::{explain, steps};
+use crate::event::{ArcStep, Data, DataIo, Errno, Event, Finding, Image, MigState, Outcome, Step};
+
+const ENODEV: Errno = Errno(19);
+
+/// `enum mlx5_vf_migf_state`.
+pub(super) const ERROR: u64 = 1;
+pub(super) const PRE_COPY_ERROR: u64 = 2;
+
+/// One device.
+#[derive(Debug, Default)]
+pub(super) struct Mlx5Device {
+    /// Members of `struct mlx5vf_pci_core_device`.
+    core: Option<Image>,
+    /// Members of the files in use.
+    saving: Option<Image>,
+    resuming: Option<Image>,
+    /// What the last PRECOPY_INFO left to read of the initial bytes.
+    initial_left: Option<u64>,
+    /// A command failed in the session in use, and that was told.
+    told: bool,
+    /// A write failed: the driver takes no more, and loads nothing.
+    write_failed: bool,
+}
+
+impl Mlx5Device {
+    pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
+        match &mut event.data {
+            Data::Step(step) => self.step(step),
+            Data::Image(image) => self.image(image),
+            Data::Arc(arc) => self.arc(arc),
+            Data::PrecopyInfo(info) => {
+                if info.outcome.is_ok() {
+                    self.initial_left = info.initial_bytes;
+                }
+                Vec::new()
+            },
+            Data::Read(io) => {
+                if let (Some(left), Some(bytes)) = (&mut self.initial_left, io.bytes) {
+                    *left = left.saturating_sub(bytes);
+                }
+                self.session_over(io, "read")
+            },
+            Data::Write(io) => self.write(io),
+            Data::Reset(reset) if reset.outcome.is_ok() => self.end_files(),
+            Data::PciReset(reset) if reset.outcome.is_ok() => self.end_files(),
+            Data::Close(close) if close.open_count.is_none_or(|count| count <= 1) => self.end_files(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn step(&mut self, step: &mut Step) -> Vec<Finding> {
+        step.step = steps::name(step);
+        step.detail = steps::detail(step);
+        let found = explain::step(step, self.core.as_ref());
+        self.told |= found.is_some();
+        found.into_iter().collect()
+    }
+
+    fn image(&mut self, image: &Image) -> Vec<Finding> {
+        let (place, judge): (_, fn(&Image, &Image) -> Option<Finding>) = match image.layout.name.as_str() {
+            "device" => (&mut self.core, explain::tracker),
+            "saving_migf" => (&mut self.saving, explain::save_file),
+            "resuming_migf" => (&mut self.resuming, |_, _| None),
+            _ => return Vec::new(),
+        };
+        // What was so before is no news; without a before it may be long ago.
+        let found = place.as_ref().and_then(|before| judge(before, image));
+        *place = Some(image.clone());
+        found.into_iter().collect()
+    }
+
+    fn arc(&mut self, arc: &ArcStep) -> Vec<Finding> {
+        if arc.outcome != Outcome::Ok {
+            return Vec::new();
+        }
+        let mut findings = Vec::new();
+        match (arc.from, arc.to) {
+            (MigState::PRE_COPY | MigState::PRE_COPY_P2P, Some(MigState::STOP_COPY)) => {
+                findings.extend(self.initial_left.filter(|left| *left > 0).map(explain::initial_left));
+            },
+            (MigState::RESUMING, Some(MigState::STOP)) => {
+                findings
+                    .extend(self.resuming.as_ref().and_then(|file| explain::loaded(file, self.write_failed)));
+                self.end_files();
+            },
+            (MigState::STOP_COPY, Some(MigState::STOP))
+            | (MigState::PRE_COPY, Some(MigState::RUNNING))
+            | (MigState::PRE_COPY_P2P, Some(MigState::RUNNING_P2P)) => {
+                self.end_files();
+            },
+            _ => {},
+        }
+        findings
+    }
+
+    fn write(&mut self, io: &DataIo) -> Vec<Finding> {
+        let Outcome::Failed(errno) = io.outcome else { return Vec::new() };
+        if errno == ENODEV {
+            return self.session_over(io, "write");
+        }
+        self.write_failed = true;
+        // If the load failed in it, that was told.
+        if self.told { Vec::new() } else { explain::write(errno).into_iter().collect() }
+    }
+
+    fn session_over(&self, io: &DataIo, step: &'static str) -> Vec<Finding> {
+        let over = io.outcome == Outcome::Failed(ENODEV) && !self.told && !self.write_failed;
+        over.then(|| explain::session_over(step)).into_iter().collect()
+    }
+
+    /// As the driver's `mlx5vf_disable_fds()`.
+    fn end_files(&mut self) -> Vec<Finding> {
+        (self.saving, self.resuming, self.initial_left) = (None, None, None);
+        (self.told, self.write_failed) = (false, false);
+        Vec::new()
+    }
+}

@@ -1,0 +1,133 @@
+//! NVIDIA ConnectX: drivers/vfio/pci/mlx5, read in 6.1, 6.12 and 7.3. Never run on hardware: see docs/drivers.md.
+
+mod device;
+mod explain;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use vfio_trace_common::capture::moment;
+
+use self::device::Mlx5Device;
+use super::{Devices, NoView, Plugin, Style};
+use crate::{
+    event::{Event, Finding},
+    kernel::{CaptureWanted, DriverWanted, Members},
+};
+
+/// The plug-in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mlx5;
+
+impl Plugin for Mlx5 {
+    fn wanted(&self) -> &'static DriverWanted {
+        &WANTED
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn devices(&self) -> Box<dyn Devices> {
+        Box::new(Mlx5Devices::default())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Mlx5Devices(BTreeMap<u32, Mlx5Device>);
+
+impl Devices for Mlx5Devices {
+    fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
+        self.0.entry(nr).or_default().apply(event)
+    }
+
+    fn view(&self, _nr: u32, file: &str, _style: Style, _annotate: bool) -> Result<String, NoView> {
+        Err(NoView::NoFile(file.to_owned()))
+    }
+}
+
+/// Where states change, and where the driver says how far PRE_COPY got. Not at reads and writes, of which a migration has
+/// hundreds; what they leave shows at the next of these.
+const FILE: u32 = moment::ARC
+    | moment::SET_STATE
+    | moment::CLOSE
+    | moment::RESET
+    | moment::SEEN
+    | moment::DATA_IOCTL
+    | moment::STEP_ENTER;
+
+const fn migration_file(
+    name: &'static str,
+    path: &'static [&'static str],
+    members: &'static [&'static str],
+) -> CaptureWanted {
+    CaptureWanted {
+        name,
+        path,
+        structure: "mlx5_vf_migration_file",
+        members: Members::Some(members),
+        file: Some("filp"),
+        when: FILE,
+        secret: &[],
+    }
+}
+
+/// What is looked at.
+pub(super) static WANTED: DriverWanted = DriverWanted {
+    module: "mlx5_vfio_pci",
+    libraries: &[],
+    device: "mlx5vf_pci_core_device",
+    captures: &[
+        CaptureWanted {
+            name: "device",
+            path: &[],
+            structure: "mlx5vf_pci_core_device",
+            members: Members::Some(&[
+                "mig_state",
+                "vf_id",
+                "vhca_id",
+                "mdev_detach",
+                "log_active",
+                "deferred_reset",
+                "tracker.is_err",
+                "tracker.object_changed",
+                "tracker.status",
+            ]),
+            file: None,
+            when: FILE,
+            secret: &[],
+        },
+        // Before PRE_COPY came in 6.2 there was total_length, and a bit for errors.
+        migration_file(
+            "saving_migf",
+            &["saving_migf"],
+            &[
+                "state",
+                "max_pos",
+                "pre_copy_initial_bytes",
+                "pre_copy_initial_bytes_start",
+                "stop_copy_prep_size",
+                "num_ready_chunks",
+                "async_data.status",
+                "total_length",
+            ],
+        ),
+        migration_file(
+            "resuming_migf",
+            &["resuming_migf"],
+            &[
+                "state",
+                "load_state",
+                "max_pos",
+                "record_size",
+                "record_tag",
+                "stop_copy_prep_size",
+                "total_length",
+            ],
+        ),
+    ],
+    steps: &steps::STEPS,
+};
