@@ -4,10 +4,14 @@ mod child;
 mod devices;
 mod doctor;
 mod error;
+mod events;
 mod kernel_args;
 mod list;
 mod output;
 mod parse;
+mod record;
+mod replay;
+mod session;
 mod show;
 mod tail;
 
@@ -32,6 +36,10 @@ enum Verb {
     Doctor(doctor::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
+    /// Keep everything that is traced in a file.
+    Record(record::Args),
+    /// Show the events of a recording as `tail` would have shown them, on any machine.
+    Replay(replay::Args),
     /// Show one view of a device, as the kernel's debugfs would print it.
     Show(show::Args),
     /// Show migration events as they happen.
@@ -53,7 +61,9 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::List(args) => list::main(&args),
         Verb::Show(args) => show::main(&args),
-        Verb::Tail(args) => tail::main(args),
+        Verb::Record(args) => record::main(&args),
+        Verb::Replay(args) => replay::main(&args),
+        Verb::Tail(args) => tail::main(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
