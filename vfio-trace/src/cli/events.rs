@@ -12,7 +12,7 @@ use crate::{
     driver::Interpreter,
     event::{Assembler, ClockAnchor, DecodeError, Event, Filter, Kind, ProbeReport, Record, Start, Summary},
     model::Model,
-    sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, summary_text},
+    sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, human, summary_text},
 };
 
 /// Shape of the output.
@@ -176,16 +176,12 @@ impl<W: Write> Stream<W> {
 
     /// The next record, or why it is none.
     pub(super) fn push(&mut self, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
-        match record {
-            Ok(record) => {
-                let events = self.assembler.push(record);
-                self.show(events)
-            },
-            Err(_) => {
-                self.undecoded += 1;
-                Ok(())
-            },
-        }
+        let Ok(record) = record else {
+            self.undecoded += 1;
+            return Ok(());
+        };
+        let events = self.assembler.push(record);
+        self.show(events)
     }
 
     /// Tells the time when no record does.
@@ -221,17 +217,23 @@ impl<W: Write> Stream<W> {
         Ok(())
     }
 
+    /// Whether nobody reads our output any more.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     /// The account at the end: ndjson's last line, or tables on standard error. Without `ended` the end is not known:
-    /// then ndjson has no last line, which is how its readers know.
+    /// then ndjson has no last line, which is how its readers know. `probes`: what they have counted, as far as known.
     pub(super) fn account(
         &mut self,
         args: &EventArgs,
-        probes: Vec<ProbeReport>,
+        probes: Option<&[ProbeReport]>,
         began: u64,
         ended: Option<u64>,
     ) -> Result<(), CliError> {
         let duration_ns = ended.unwrap_or(began).saturating_sub(began);
-        let mut summary = Summary::new(probes, self.events, self.shown, self.undecoded, duration_ns);
+        let counted = probes.unwrap_or_default().to_vec();
+        let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
         if let Sink::Ndjson(ndjson) = &self.sink {
             if let Some(ended) = ended {
                 let line = ndjson.summary(&summary, ended).map_err(unwritable)?;
@@ -241,15 +243,28 @@ impl<W: Write> Stream<W> {
             return Ok(());
         }
         self.flush();
-        if !args.quiet {
-            let color = args.color.on(&io::stderr());
-            let report = self.model.report(ended);
-            if ended.is_none() {
-                summary.duration_ns = report.duration_ns;
-            }
-            let devices = closing_table(&report, color);
-            let gap = if devices.is_empty() { "" } else { "\n" };
-            note(&format!("\n{devices}{gap}{}", summary_text(&summary, color).trim_end()));
+        if args.quiet {
+            return Ok(());
+        }
+        let color = args.color.on(&io::stderr());
+        let report = self.model.report(ended);
+        if ended.is_none() {
+            summary.duration_ns = report.duration_ns;
+        }
+        let devices = closing_table(&report, color);
+        let gap = if devices.is_empty() { "" } else { "\n" };
+        let account = match (probes, ended) {
+            (None, None) => {
+                let events = human::count(self.events, "event");
+                format!("{events}; what the probes lost or missed is not known, because the end is missing")
+            },
+            _ => summary_text(&summary, color),
+        };
+        note(&format!("\n{devices}{gap}{}", account.trim_end()));
+        if probes.is_some() && ended.is_none() {
+            note(
+                "the probes' figures are older than the last events, by up to 10 s, because the end is missing",
+            );
         }
         Ok(())
     }

@@ -65,6 +65,6 @@ async fn run(args: &Args) -> Result<u8, CliError> {
         return Err(error);
     }
     stream.finish()?;
-    stream.account(&args.events, session.live.report(), began, Some(done.ended_ns))?;
+    stream.account(&args.events, Some(&session.live.report()), began, Some(done.ended_ns))?;
     Ok(done.code())
 }

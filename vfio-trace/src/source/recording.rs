@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -126,12 +126,13 @@ impl Recording {
     ///
     /// See [`RecordingError`].
     pub fn open(paths: &[PathBuf]) -> Result<Self, RecordingError> {
-        let mut inputs = Vec::new();
+        let mut inputs: Vec<Input> = Vec::new();
         let mut recording: Option<String> = None;
         let mut total = Some(0u64);
         for path in paths.iter().filter(|path| paths.len() > 1 || path.as_os_str() != "-") {
             let (name, file) = open_file(path)?;
-            let len = file.metadata().ok().filter(|file| file.is_file()).map(|file| file.len());
+            let stat = file.metadata().ok().filter(Metadata::is_file);
+            let len = stat.map(|stat| stat.len());
             total = total.zip(len).map(|(total, len)| total.saturating_add(len));
             // One file need not be one that can be read twice: it may be a pipe.
             if paths.len() == 1 {
@@ -226,10 +227,10 @@ impl Recording {
         })
     }
 
-    /// What the probes had counted when the recorder last looked, if there is no end.
-    pub fn last_probes(&self) -> Vec<ProbeReport> {
-        let probes = self.probes.as_ref().unwrap_or(&self.first.start.probes);
-        probes_since(&self.first.start.probes, probes.clone())
+    /// What the probes had counted when the recorder last looked, if there is no end. `None`: it never did.
+    pub fn last_probes(&self) -> Option<Vec<ProbeReport>> {
+        let probes = self.probes.clone()?;
+        Some(probes_since(&self.first.start.probes, probes))
     }
 
     /// What comes next; `None` at the end. Waits for no more of a stream than it takes.

@@ -1,9 +1,14 @@
 //! What is in a block: records, and what the recorder adds between them.
 
+use std::io;
+
 use bytes::{BufMut as _, Bytes};
 use serde::{Deserialize, Serialize};
 
-use super::{block::u32_at, header::ClockSample};
+use super::{
+    block::{MAX_LEN, TARGET_LEN, u32_at},
+    header::ClockSample,
+};
 use crate::event::ProbeReport;
 
 /// Kind and length.
@@ -70,27 +75,31 @@ enum Meta {
 }
 
 /// Adds an item to a block's payload.
-pub(super) fn put(item: &Item, payload: &mut Vec<u8>) -> serde_json::Result<()> {
-    let mut frame = |kind: u32, bytes: &[u8]| {
-        payload.put_u32_le(kind);
-        // A block has no room for more than MAX_LEN bytes, which the writer sees to.
-        payload.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        payload.put_slice(bytes);
-    };
+pub(super) fn put(item: &Item, payload: &mut Vec<u8>) -> io::Result<()> {
     let meta = match item {
-        Item::Record(bytes) => return Ok(frame(RECORD, bytes)),
-        Item::Again(bytes) => return Ok(frame(AGAIN, bytes)),
-        Item::Tick(ns) => return Ok(frame(TICK, &ns.to_le_bytes())),
+        Item::Record(bytes) => return frame(payload, RECORD, bytes),
+        Item::Again(bytes) => return frame(payload, AGAIN, bytes),
+        Item::Tick(ns) => return frame(payload, TICK, &ns.to_le_bytes()),
         Item::Clock(sample) => Meta::Clock(*sample),
         Item::Probes(probes) => Meta::Probes { probes: probes.clone() },
         Item::End(end) => Meta::End(end.clone()),
     };
-    frame(META, &serde_json::to_vec(&meta)?);
+    frame(payload, META, &serde_json::to_vec(&meta)?)
+}
+
+/// Fails for what no block can hold.
+fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
+    if framed_len(bytes.len()) > MAX_LEN - TARGET_LEN {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an item of more than 15 MiB"));
+    }
+    payload.put_u32_le(kind);
+    payload.put_u32_le(bytes.len() as u32);
+    payload.put_slice(bytes);
     Ok(())
 }
 
 /// How many bytes of payload an item of this many bytes takes.
-pub(super) const fn framed_len(bytes: usize) -> usize {
+const fn framed_len(bytes: usize) -> usize {
     bytes.saturating_add(HEAD_LEN)
 }
 

@@ -61,9 +61,10 @@ impl Output {
         let made = VecDeque::new();
         let mut output = Self { path: Some(path.to_owned()), rotate, keep, force, made, pending: None };
         let first = if rotate { numbered(path, 1) } else { path.to_owned() };
+        let in_the_way = |old: &PathBuf| fs::metadata(old).is_ok_and(|old| old.len() > 0);
         if rotate
             && !force
-            && let Some(old) = output.old_parts().into_iter().next()
+            && let Some(old) = output.old_parts().into_iter().find(in_the_way)
         {
             return Err(OutputError::Exists(old));
         }
@@ -170,7 +171,7 @@ impl Output {
         let Some(path) = &self.path else { return Vec::new() };
         let (stem, extension) = split(path);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let Ok(entries) = fs::read_dir(folder.unwrap_or(Path::new("."))) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(folder.unwrap_or_else(|| Path::new("."))) else { return Vec::new() };
         let is_part = |name: &OsStr| {
             let middle = name.as_encoded_bytes().strip_prefix(stem.as_encoded_bytes());
             let middle = middle.and_then(|rest| rest.strip_prefix(b"."));

@@ -169,6 +169,7 @@ impl<R: Read> Reader<R> {
     /// # Errors
     ///
     /// What reading the input gives. What was read before remains right.
+    #[expect(clippy::should_implement_trait, reason = "it can fail")]
     pub fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
             if let Some(entry) = self.queue.pop_front() {

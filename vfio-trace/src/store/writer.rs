@@ -17,7 +17,7 @@ use super::{
     block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL, MAX_LEN, TARGET_LEN},
     header::Header,
     index::{IndexEntry, payload, trailer},
-    item::{End, Item, framed_len, put},
+    item::{End, Item, put},
 };
 use crate::event::{Body, Note, Record};
 
@@ -63,17 +63,7 @@ impl<W: Write> Writer<W> {
 
     /// Adds an item. A full block is written.
     pub fn push(&mut self, item: &Item) -> io::Result<()> {
-        let before = self.buffer.len();
-        if let Item::Record(bytes) | Item::Again(bytes) = item
-            && framed_len(bytes.len()) > MAX_LEN - TARGET_LEN
-        {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record of more than 15 MiB"));
-        }
         put(item, &mut self.buffer)?;
-        if self.buffer.len() > MAX_LEN {
-            self.buffer.truncate(before);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than a block can hold"));
-        }
         self.since.get_or_insert_with(Instant::now);
         if let Item::Record(bytes) = item {
             self.records += 1;

@@ -50,7 +50,7 @@ fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
         }
     }
     stream.finish().unwrap();
-    stream.account(args, Vec::new(), header.began_ns, Some(9_000_000_000)).unwrap();
+    stream.account(args, Some(&[]), header.began_ns, Some(9_000_000_000)).unwrap();
     drop(stream);
     out
 }
@@ -138,6 +138,15 @@ fn a_missing_part_is_told() {
     assert!(String::from_utf8(out).unwrap().contains(UUID), "what is repeated tells the device's name");
 }
 
+#[test]
+fn a_limit_ends_it_with_a_summary() {
+    let args = EventArgs { count: Some(3), ..ndjson() };
+    let (out, code) = replayed(record(&migration(), 1000).concat(), &args);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!((code, out.lines().count()), (0, 5));
+    assert!(out.lines().last().unwrap().contains("\"kind\":\"summary\""));
+}
+
 /// A pipe that has one block at a time.
 struct Slow {
     blocks: Vec<Vec<u8>>,
@@ -185,7 +194,11 @@ fn events_come_out_as_blocks_come_in() {
 #[test]
 fn recordings_of_all_versions_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/replay/testdata");
-    for name in ["mtty-6.12-format-1"] {
+    let files =
+        std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = files.filter_map(|name| name.strip_suffix(".vft").map(str::to_owned)).collect();
+    assert!(names.contains(&"mtty-6.12-format-1".to_owned()));
+    for name in names {
         let mut recording = Vec::new();
         io::Read::read_to_end(&mut File::open(root.join(format!("{name}.vft"))).unwrap(), &mut recording)
             .unwrap();

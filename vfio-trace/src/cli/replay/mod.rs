@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     event::{Record, Start},
+    sink::human,
     source::recording::{Next, Recording, RecordingError},
     store::OpenError,
 };
@@ -54,10 +55,18 @@ fn replay<W: io::Write>(
     let mut progress = Progress::new();
     let mut damaged = false;
     let mut failed = None;
-    while !stream.is_full() {
+    let mut last_ns = began;
+    loop {
+        // What the probes have counted is at the end: a file is read to there, a stream may go on for days.
+        let full = stream.is_full();
+        if full && (stream.is_gone() || recording.progress().1.is_none()) {
+            break;
+        }
         match recording.next() {
+            Ok(Some(Next::Record(_) | Next::Tick(_))) if full => {},
             Ok(Some(Next::Record(bytes))) => {
                 let record = Record::decode(&bytes);
+                last_ns = record.as_ref().map_or(last_ns, |record| record.header.end_ns.max(last_ns));
                 stream.push(record.as_ref().map_err(|error| *error))?;
             },
             Ok(Some(Next::Tick(ns))) => stream.expire(ns)?,
@@ -88,8 +97,10 @@ fn replay<W: io::Write>(
     progress.clear();
     stream.finish()?;
     let ended = recording.ended();
-    let probes = ended.as_ref().map_or_else(|| recording.last_probes(), |ended| ended.probes.clone());
-    stream.account(args, probes, began, ended.as_ref().map(|ended| ended.mono_ns))?;
+    let stopped = (stream.is_full() && !damaged).then_some(last_ns);
+    let ended_ns = ended.as_ref().map(|ended| ended.mono_ns).or(stopped);
+    let probes = ended.as_ref().map_or_else(|| recording.last_probes(), |ended| Some(ended.probes.clone()));
+    stream.account(args, probes.as_deref(), began, ended_ns)?;
     if let Some(part) = ended.and_then(|ended| ended.continued) {
         note(&format!("the recording goes on in part {part}, which was not given"));
     }
@@ -157,29 +168,28 @@ impl Progress {
             return;
         }
         self.last = Instant::now() + Duration::from_millis(200);
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let text = match total.filter(|total| *total > 0) {
             Some(total) => {
                 let percent = done.saturating_mul(100) / total;
-                format!("{percent} %, {:.1} of {:.1} MiB", mib(done), mib(total))
+                format!("{percent} %, {} of {}", human::bytes(done), human::bytes(total))
             },
-            None => format!("{:.1} MiB", mib(done)),
+            None => human::bytes(done),
         };
-        self.put(&format!("\r\x1b[Kreplaying: {text}"));
+        put(&format!("\r\x1b[Kreplaying: {text}"));
         self.shown = true;
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            self.put("\r\x1b[K");
+            put("\r\x1b[K");
         }
     }
+}
 
-    fn put(&self, text: &str) {
-        let mut stderr = io::stderr();
-        // Nobody left to read it is no reason to stop.
-        let _gone = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_err();
-    }
+fn put(text: &str) {
+    let mut stderr = io::stderr();
+    // Nobody left to read it is no reason to stop.
+    let _gone = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_err();
 }
 
 #[cfg(test)]
