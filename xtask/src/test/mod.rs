@@ -8,6 +8,7 @@ mod harness;
 mod hisi;
 mod host;
 mod oracle;
+mod record;
 mod scenarios;
 mod steps;
 mod traced;
@@ -71,6 +72,7 @@ fn checks() -> Vec<Check> {
     checks.extend(compat::checks());
     checks.extend(oracle::checks());
     checks.extend(hisi::checks());
+    checks.extend(record::checks());
     checks
 }
 
