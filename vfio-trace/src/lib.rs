@@ -11,5 +11,6 @@ pub mod model;
 pub mod probe;
 pub mod sink;
 pub mod source;
+pub mod store;
 pub mod sys;
 pub mod view;

@@ -14,6 +14,8 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const NOT_PERMITTED: u8 = 3;
 /// Not supported here.
 pub(super) const NOT_SUPPORTED: u8 = 4;
+/// Input damaged, or not what it should be.
+pub(super) const INPUT: u8 = 5;
 
 /// An error at the edge.
 #[derive(Debug)]

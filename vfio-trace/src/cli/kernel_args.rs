@@ -2,11 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::error::CliError;
+use super::error::{CliError, INPUT};
 use crate::kernel::KernelFiles;
-
-/// Exit code: input damaged, or not what it should be.
-const INPUT: u8 = 5;
 
 /// Where facts about the kernel come from; to be flattened into a verb's arguments.
 #[derive(Debug, Default, clap::Args)]

@@ -4,11 +4,15 @@ mod child;
 mod devices;
 mod doctor;
 mod error;
+mod events;
 mod kernel_args;
 mod list;
 mod mount;
 mod output;
 mod parse;
+mod record;
+mod replay;
+mod session;
 mod show;
 mod tail;
 
@@ -38,6 +42,10 @@ enum Verb {
     /// Unmounts when the `mount` that has started it ends.
     #[command(name = mount::GUARD_VERB, hide = true)]
     MountGuard(mount::GuardArgs),
+    /// Keep everything that is traced in a file.
+    Record(record::Args),
+    /// Show the events of a recording as `tail` would have shown them, on any machine.
+    Replay(replay::Args),
     /// Show one view of a device, as the kernel's debugfs would print it.
     Show(show::Args),
     /// Show migration events as they happen.
@@ -61,7 +69,9 @@ pub fn main() -> ExitCode {
         Verb::Mount(args) => mount::main(args),
         Verb::MountGuard(args) => mount::guard_main(&args),
         Verb::Show(args) => show::main(&args),
-        Verb::Tail(args) => tail::main(args),
+        Verb::Record(args) => record::main(&args),
+        Verb::Replay(args) => replay::main(&args),
+        Verb::Tail(args) => tail::main(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -17,7 +17,8 @@ use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
     output::note,
-    parse, tail,
+    parse,
+    session::say_changes,
 };
 use crate::{
     event::Record,
@@ -140,7 +141,7 @@ impl Keeper {
         for bytes in &records {
             match Record::decode(bytes) {
                 Ok(record) => {
-                    tail::say_changes(&self.live.follow(&record), self.verbose);
+                    say_changes(&self.live.follow(&record), self.verbose);
                     self.world().push(&record);
                     latest = latest.max(Some(record.header.end_ns));
                 },
@@ -223,7 +224,7 @@ impl Keeper {
 
     /// What is due every now and then although nobody looks.
     fn tick(&mut self) -> Result<(), LiveError> {
-        tail::say_changes(&self.live.rescan()?, self.verbose);
+        say_changes(&self.live.rescan()?, self.verbose);
         self.pump();
         self.world().expire(mono_ns());
         Ok(())
@@ -257,7 +258,7 @@ async fn run(args: Args) -> Result<u8, CliError> {
     let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
     let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
     let (live, changes) = Live::open(files.clone(), options, log)?;
-    tail::say_changes(&changes, args.verbose);
+    say_changes(&changes, args.verbose);
     let no_guard = |why: GuardError| {
         CliError::failed(format!("cannot mount on {}", target.path.display()), why, "try again")
     };

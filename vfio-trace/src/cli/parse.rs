@@ -21,8 +21,45 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "not a time span such as 10s, 1.5m or 200ms".to_owned())
 }
 
+/// Some amount of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Amount {
+    /// Bytes.
+    Bytes(u64),
+    /// Time.
+    Time(Duration),
+    /// Records.
+    Records(u64),
+}
+
+/// `100M` is a size, `10m` a time, `5000` a number of records: K, M, G are capitals, ms, s, m, h are not.
+pub(super) fn amount(text: &str) -> Result<Amount, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = text.parse::<u64>().ok().filter(|number| *number > 0);
+    match (unit, unit.chars().next()) {
+        ("", _) => number.map(Amount::Records).ok_or_else(|| "not a number of records".to_owned()),
+        (_, Some('K' | 'M' | 'G' | 'B')) => size(text).map(Amount::Bytes),
+        _ => duration(text).map(Amount::Time).map_err(|why| format!("{why} (or K, M, G for a size)")),
+    }
+}
+
+/// As [`amount`], for a part: a number of records is none.
+pub(super) fn part(text: &str) -> Result<Amount, String> {
+    match amount(text)? {
+        Amount::Records(_) => Err("give a size (100M) or a time (1h)".to_owned()),
+        Amount::Bytes(bytes) if bytes < 64 << 10 => Err("a part has at least 64K".to_owned()),
+        other => Ok(other),
+    }
+}
+
 /// `4M`, `512K`, `65536`: bytes, with binary units.
 pub(super) fn bytes(text: &str) -> Result<u32, String> {
+    let size = size(text)?;
+    let size = Some(size).filter(|size| (4096..=1 << 30).contains(size));
+    size.and_then(|size| u32::try_from(size).ok()).ok_or_else(|| "not a size between 4K and 1G".to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
@@ -36,9 +73,8 @@ pub(super) fn bytes(text: &str) -> Result<u32, String> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(factor))
-        .filter(|size| (4096..=1 << 30).contains(size))
-        .and_then(|size| u32::try_from(size).ok())
-        .ok_or_else(|| "not a size between 4K and 1G".to_owned())
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "not a size such as 512K, 4M or 1G".to_owned())
 }
 
 #[cfg(test)]
@@ -52,6 +88,20 @@ mod tests {
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
         for wrong in ["", "0", "s", "-1", "1y", "1e9", "1.2.3", "99999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn amounts() {
+        assert_eq!(amount("5000"), Ok(Amount::Records(5000)));
+        assert_eq!(amount("10m"), Ok(Amount::Time(Duration::from_mins(10))));
+        assert_eq!(amount("10M"), Ok(Amount::Bytes(10 << 20)));
+        assert_eq!(part("64K"), Ok(Amount::Bytes(64 << 10)));
+        for wrong in ["", "0", "0M", "10x", "-1", "1.5M", "M"] {
+            assert!(amount(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["5000", "1K", "63K"] {
+            assert!(part(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -1,10 +1,10 @@
 //! From the kernel's monotonic clock to wall time: plain arithmetic on a pair taken by the caller.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The same moment on both clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockAnchor {
     /// CLOCK_MONOTONIC in ns.
     pub mono_ns: u64,

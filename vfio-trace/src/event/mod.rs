@@ -33,7 +33,7 @@ pub use self::{
     note::{CaptureNote, FunctionNote, Note},
     outcome::{Errno, Outcome},
     record::{Body, DecodeError, Record},
-    report::{ProbeReport, Start, Summary},
+    report::{ProbeReport, Start, Summary, probes_since},
     state::{Feature, MigFlags, MigState},
     types::{
         ArcStep, Cause, Close, Data, DataClose, DataIo, DataIoctl, DataSize, Desync, DeviceRef, DeviceSeen,

@@ -1,17 +1,17 @@
 //! What a run says about itself: its start, its probes, its end. Filled by the caller; the same in text and JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vfio_trace_common::role::Role;
 
 use super::ClockAnchor;
 
 /// One probe, and what it counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// The kernel function.
     pub name: String,
     /// What the function is for.
-    #[serde(serialize_with = "role_name")]
+    #[serde(serialize_with = "role_name", deserialize_with = "role_of")]
     pub role: Role,
     /// Module that has the function; `None` for the kernel image, or if not known.
     pub module: Option<String>,
@@ -36,11 +36,41 @@ fn role_name<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(role.name())
 }
 
+fn role_of<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let role = Role::ALL.into_iter().find(|role| role.name() == name);
+    role.ok_or_else(|| serde::de::Error::custom(format!("unknown role {name}")))
+}
+
+impl ProbeReport {
+    /// What was counted since `before`, an earlier report of all probes.
+    fn since(mut self, before: &[Self]) -> Self {
+        let same =
+            |other: &&Self| other.name == self.name && other.role == self.role && other.module == self.module;
+        if let Some(before) = before.iter().find(same) {
+            self.hits = self.hits.saturating_sub(before.hits);
+            self.records = self.records.saturating_sub(before.records);
+            self.lost = self.lost.saturating_sub(before.lost);
+            self.unmatched = self.unmatched.saturating_sub(before.unmatched);
+            self.missed = self.missed.map(|missed| missed.saturating_sub(before.missed.unwrap_or(0)));
+        }
+        self
+    }
+}
+
+/// What each probe counted from one report to a later one.
+pub fn probes_since(before: &[ProbeReport], after: Vec<ProbeReport>) -> Vec<ProbeReport> {
+    after.into_iter().map(|probe| probe.since(before)).collect()
+}
+
 /// First line of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// Version of vfio-trace.
+    /// Version of the vfio-trace that traced.
     pub version: String,
+    /// Version of the vfio-trace that replays a recording; `None`: the events are shown as they happen.
+    #[serde(default)]
+    pub replayed_by: Option<String>,
     /// Kernel release (`uname -r`).
     pub kernel: String,
     /// Machine (`uname -m`).

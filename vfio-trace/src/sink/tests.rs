@@ -140,6 +140,7 @@ fn ndjson_of_a_migration() {
     let ndjson = Ndjson::new(ANCHOR);
     let start = Start {
         version: "0.1.0".to_owned(),
+        replayed_by: None,
         kernel: "6.12.0-test".to_owned(),
         machine: "x86_64".to_owned(),
         host: None,

@@ -1,13 +1,16 @@
 //! The clocks of this machine.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 
-use crate::event::ClockAnchor;
+use crate::{event::ClockAnchor, store::ClockSample};
 
 /// A clock's time in ns.
 fn clock(id: ClockId) -> u64 {
-    let now = clock_gettime(id);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+    ns(clock_gettime(id))
+}
+
+fn ns(time: Timespec) -> u64 {
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 /// CLOCK_MONOTONIC in ns: the clock of the kernel's records.
@@ -17,18 +20,21 @@ pub fn mono_ns() -> u64 {
 
 /// The pair of clocks, with the smallest of several gaps between the two readings.
 pub fn anchor() -> ClockAnchor {
-    let sample = || {
+    let ClockSample { mono_ns, real_ns, .. } = sample();
+    ClockAnchor { mono_ns, real_ns }
+}
+
+/// All clocks, with the smallest of several gaps between the readings.
+pub fn sample() -> ClockSample {
+    let once = || {
         let before = mono_ns();
-        let real_ns = clock(ClockId::Realtime);
+        let [real_ns, boot_ns] = [ClockId::Realtime, ClockId::Boottime].map(clock);
+        let tai_ns = clock_gettime_dynamic(DynamicClockId::Tai).map_or(real_ns, ns);
         let after = mono_ns();
-        (after - before, ClockAnchor { mono_ns: before.midpoint(after), real_ns })
+        // Without the offset, CLOCK_TAI is CLOCK_REALTIME; with it, 37 s ahead since 2017.
+        let tai_ns = (tai_ns.abs_diff(real_ns) >= 1_000_000_000).then_some(tai_ns);
+        let error_ns = after.saturating_sub(before);
+        ClockSample { mono_ns: before.midpoint(after), boot_ns, real_ns, tai_ns, error_ns }
     };
-    let mut best = sample();
-    for _ in 0..4 {
-        let next = sample();
-        if next.0 < best.0 {
-            best = next;
-        }
-    }
-    best.1
+    (0..4).map(|_| once()).fold(once(), |best, next| if next.error_ns < best.error_ns { next } else { best })
 }

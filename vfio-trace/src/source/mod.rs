@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod live;
+pub mod recording;
 pub mod snapshot;

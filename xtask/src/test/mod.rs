@@ -15,6 +15,7 @@ mod host;
 mod mlx5;
 mod mount;
 mod paths;
+mod record;
 mod scenarios;
 mod steps;
 mod traced;
@@ -89,6 +90,7 @@ fn checks() -> Vec<Check> {
     checks.extend(hisi_views::checks());
     checks.extend(mount::checks());
     checks.extend(mlx5::checks());
+    checks.extend(record::checks());
     checks
 }
 

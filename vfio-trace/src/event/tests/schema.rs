@@ -63,6 +63,7 @@ fn the_stream_is_as_documented() {
     };
     let start = Start {
         version: "0.1.0".to_owned(),
+        replayed_by: Some("0.2.0".to_owned()),
         kernel: "6.12".to_owned(),
         machine: "x86_64".to_owned(),
         host: None,

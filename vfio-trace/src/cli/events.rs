@@ -1,0 +1,275 @@
+//! What `tail` and `replay` share: from records to lines on standard output, and the account at the end.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    error::CliError,
+    output::{Color, note},
+};
+use crate::{
+    driver::Interpreter,
+    event::{Assembler, ClockAnchor, DecodeError, Event, Filter, Kind, ProbeReport, Record, Start, Summary},
+    model::Model,
+    sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, human, summary_text},
+};
+
+/// Shape of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// One aligned line per event.
+    #[default]
+    Text,
+    /// One JSON object per line; docs/events.md describes it.
+    Ndjson,
+}
+
+/// First column of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Time {
+    /// Wall time of day.
+    #[default]
+    Clock,
+    /// Wall time with date and offset.
+    Date,
+    /// CLOCK_MONOTONIC, as in dmesg.
+    Monotonic,
+    /// Since the first event.
+    Relative,
+    /// Since the event before.
+    Delta,
+}
+
+/// Which events are shown, and how; to be flattened into a verb's arguments.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct EventArgs {
+    /// Shape of the output.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+    /// Show only this device: its name in /sys (mdev UUID or PCI address) or the beginning of it. Repeatable.
+    #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
+    pub(super) devices: Vec<String>,
+    /// Show only these kinds of events: device, open, close, arc, set_state, read, write, … (see docs/events.md).
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub(super) kinds: Vec<Kind>,
+    /// Show only what this process or thread did. Repeatable.
+    #[arg(long = "pid", value_name = "PID", value_delimiter = ',')]
+    pub(super) pids: Vec<u32>,
+    /// Stop after this many shown events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// What the first column of the text shows.
+    #[arg(long, value_enum, default_value = "clock")]
+    pub(super) time: Time,
+    /// Wall times in UTC instead of local time.
+    #[arg(long)]
+    pub(super) utc: bool,
+    /// Colours.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) color: Color,
+    /// No account at the end (text only; ndjson always ends with its summary line).
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+    /// Show what is redacted otherwise: addresses of the guest's memory in images of a driver's structures.
+    #[arg(long)]
+    pub(super) reveal: bool,
+}
+
+/// Where events go.
+enum Sink {
+    Text(Box<Text>),
+    Ndjson(Ndjson),
+}
+
+/// Records in, lines out.
+pub(super) struct Stream<W: Write> {
+    filter: Filter,
+    sink: Sink,
+    out: io::BufWriter<W>,
+    assembler: Assembler,
+    interpreter: Interpreter,
+    model: Model,
+    events: u64,
+    shown: u64,
+    undecoded: u64,
+    limit: Option<u64>,
+    /// Nobody reads our output any more.
+    gone: bool,
+}
+
+impl Stream<io::Stdout> {
+    /// To standard output.
+    pub(super) fn to_stdout(args: &EventArgs, anchor: ClockAnchor) -> Self {
+        Self::new(args, anchor, io::stdout())
+    }
+}
+
+impl<W: Write + io::IsTerminal> Stream<W> {
+    /// Wall times are computed from `anchor`.
+    pub(super) fn new(args: &EventArgs, anchor: ClockAnchor, out: W) -> Self {
+        let color = args.color.on(&out);
+        Self::with_color(args, anchor, out, color)
+    }
+}
+
+impl<W: Write> Stream<W> {
+    /// The same for any output.
+    pub(super) fn with_color(args: &EventArgs, anchor: ClockAnchor, out: W, color: bool) -> Self {
+        let filter =
+            Filter { devices: args.devices.clone(), kinds: args.kinds.clone(), pids: args.pids.clone() };
+        let sink = match args.format {
+            Format::Ndjson => Sink::Ndjson(Ndjson::new(anchor)),
+            Format::Text => Sink::Text(Box::new(Text::new(TextOptions {
+                anchor,
+                zone: if args.utc { TimeZone::UTC } else { TimeZone::system() },
+                time: match args.time {
+                    Time::Clock => TimeFormat::Clock,
+                    Time::Date => TimeFormat::Date,
+                    Time::Monotonic => TimeFormat::Monotonic,
+                    Time::Relative => TimeFormat::Relative,
+                    Time::Delta => TimeFormat::Delta,
+                },
+                color,
+            }))),
+        };
+        Self {
+            filter,
+            sink,
+            out: io::BufWriter::with_capacity(1 << 16, out),
+            assembler: Assembler::new(),
+            interpreter: Interpreter::new(args.reveal),
+            model: Model::new(),
+            events: 0,
+            shown: 0,
+            undecoded: 0,
+            limit: args.count,
+            gone: false,
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        // A reader that went away (`| head`) is a normal end.
+        self.gone |= self.out.write_all(line.as_bytes()).is_err();
+    }
+
+    /// Lets readers have what was made.
+    pub(super) fn flush(&mut self) {
+        self.gone |= self.out.flush().is_err();
+    }
+
+    /// Whether the run is over as far as its output goes.
+    pub(super) fn is_full(&self) -> bool {
+        self.gone || self.limit.is_some_and(|limit| self.shown >= limit)
+    }
+
+    /// The first line.
+    pub(super) fn start(&mut self, start: &Start, mono_ns: u64) -> Result<(), CliError> {
+        let line = match &self.sink {
+            Sink::Text(text) => text.header(),
+            Sink::Ndjson(ndjson) => ndjson.start(start, mono_ns).map_err(unwritable)?,
+        };
+        self.write(&line);
+        self.flush();
+        Ok(())
+    }
+
+    /// The next record, or why it is none.
+    pub(super) fn push(&mut self, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
+        let Ok(record) = record else {
+            self.undecoded += 1;
+            return Ok(());
+        };
+        let events = self.assembler.push(record);
+        self.show(events)
+    }
+
+    /// Tells the time when no record does.
+    pub(super) fn expire(&mut self, now_ns: u64) -> Result<(), CliError> {
+        let events = self.assembler.expire(now_ns);
+        self.show(events)
+    }
+
+    /// No more records: what is still in flight.
+    pub(super) fn finish(&mut self) -> Result<(), CliError> {
+        let rest = self.assembler.finish();
+        self.show(rest)?;
+        self.flush();
+        Ok(())
+    }
+
+    fn show(&mut self, events: Vec<Event>) -> Result<(), CliError> {
+        for event in self.interpreter.apply(events) {
+            self.events += 1;
+            self.model.apply(&event);
+            // An image is for programs, and for those who ask for it.
+            let unasked = matches!(self.sink, Sink::Text(_)) && self.filter.kinds.is_empty();
+            if self.is_full() || !self.filter.matches(&event) || (unasked && event.kind() == Kind::Image) {
+                continue;
+            }
+            self.shown += 1;
+            let line = match &mut self.sink {
+                Sink::Text(text) => text.line(&event),
+                Sink::Ndjson(ndjson) => ndjson.line(&event).map_err(unwritable)?,
+            };
+            self.write(&line);
+        }
+        Ok(())
+    }
+
+    /// Whether nobody reads our output any more.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The account at the end: ndjson's last line, or tables on standard error. Without `ended` the end is not known:
+    /// then ndjson has no last line, which is how its readers know. `probes`: what they have counted, as far as known.
+    pub(super) fn account(
+        &mut self,
+        args: &EventArgs,
+        probes: Option<&[ProbeReport]>,
+        began: u64,
+        ended: Option<u64>,
+    ) -> Result<(), CliError> {
+        let duration_ns = ended.unwrap_or(began).saturating_sub(began);
+        let counted = probes.unwrap_or_default().to_vec();
+        let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
+        if let Sink::Ndjson(ndjson) = &self.sink {
+            if let Some(ended) = ended {
+                let line = ndjson.summary(&summary, ended).map_err(unwritable)?;
+                self.write(&line);
+            }
+            self.flush();
+            return Ok(());
+        }
+        self.flush();
+        if args.quiet {
+            return Ok(());
+        }
+        let color = args.color.on(&io::stderr());
+        let report = self.model.report(ended);
+        if ended.is_none() {
+            summary.duration_ns = report.duration_ns;
+        }
+        let devices = closing_table(&report, color);
+        let gap = if devices.is_empty() { "" } else { "\n" };
+        let account = match (probes, ended) {
+            (None, None) => {
+                let events = human::count(self.events, "event");
+                format!("{events}; what the probes lost or missed is not known, because the end is missing")
+            },
+            _ => summary_text(&summary, color),
+        };
+        note(&format!("\n{devices}{gap}{}", account.trim_end()));
+        if probes.is_some() && ended.is_none() {
+            note(
+                "the probes' figures are older than the last events, by up to 10 s, because the end is missing",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> CliError {
+    CliError::failed("cannot write an event as JSON", error, "report this as a bug")
+}

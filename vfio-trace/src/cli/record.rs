@@ -1,0 +1,371 @@
+//! `vfio-trace record`: everything that is traced, kept in a file for `replay`.
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use vfio_trace_common::{
+    layout::{Field, Layout},
+    wire,
+};
+
+use super::{
+    error::{CliError, FAILED, USAGE},
+    output::note,
+    parse::{self, Amount},
+    session::{Consumer, LiveArgs, Session, Why, block_on},
+};
+use crate::{
+    event::{ClockAnchor, DecodeError, HOLD_NS, ProbeReport, Record, Start},
+    kernel::KernelFacts,
+    sink::{human, summary_text},
+    source::{
+        clock::{mono_ns, sample},
+        live::Live,
+    },
+    store::{
+        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Reason, SCHEMA,
+        Writer,
+    },
+};
+
+/// A block is written when something has waited for so long: what a killed recorder loses. Looked at twice a second.
+const FLUSH: Duration = Duration::from_millis(700);
+/// How often clocks and counters are noted.
+const SAMPLE: Duration = Duration::from_secs(10);
+
+/// Arguments of `record`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "A SIZE has K, M or G, a TIME ms, s, m or h: 10M is ten MiB, 10m is ten minutes.")]
+pub(super) struct Args {
+    /// The file to make, or - for standard output. An existing file is left alone.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Begin another part when one has this size or age: FILE.vft becomes FILE.0001.vft, FILE.0002.vft, …. Repeatable.
+    #[arg(long, value_name = "SIZE|TIME", value_parser = parse::part, value_delimiter = ',')]
+    rotate: Vec<Amount>,
+    /// Keep only the last N parts.
+    #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Stop after this many bytes, this time, or this many records. Repeatable.
+    #[arg(long, value_name = "SIZE|TIME|N", value_parser = parse::amount, value_delimiter = ',')]
+    stop_after: Vec<Amount>,
+    /// Replace FILE, or the parts of its name, if they exist.
+    #[arg(long)]
+    force: bool,
+    /// No account at the end.
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    live: LiveArgs,
+}
+
+/// `vfio-trace record`.
+pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    let output = if args.output.as_os_str() == "-" {
+        if !args.rotate.is_empty() {
+            let why = "parts are files, and standard output is one stream";
+            let todo = "give a file with -o, or leave --rotate out";
+            return Err(CliError::with_code(USAGE, "cannot rotate standard output", why, todo));
+        }
+        if io::stdout().is_terminal() {
+            let why = "a recording is binary, and standard output is a terminal";
+            let todo = "give a file with -o, or a pipe: vfio-trace record -o - | vfio-trace replay -";
+            return Err(CliError::with_code(USAGE, "cannot record to a terminal", why, todo));
+        }
+        Output::stdout()
+    } else {
+        let keep = args.keep.map(|keep| keep as usize);
+        Output::create(&args.output, !args.rotate.is_empty(), keep, args.force)?
+    };
+    block_on(run(args, output))
+}
+
+impl From<OutputError> for CliError {
+    fn from(error: OutputError) -> Self {
+        let todo = match &error {
+            OutputError::Exists(_) => "choose another name, or --force to replace it",
+            OutputError::Io { .. } => "choose another place with -o, or make room there",
+        };
+        Self::failed("cannot record", error, todo)
+    }
+}
+
+/// The state of one recording.
+struct Recorder {
+    output: Output,
+    name: String,
+    writer: Writer<Box<dyn Write>>,
+    header: Header,
+    known: Known,
+    /// When this part is full.
+    part: Limits,
+    part_began: Instant,
+    /// When all is enough.
+    all: Limits,
+    /// Bytes and records of the parts before.
+    bytes: u64,
+    records: u64,
+    undecoded: u64,
+    last_record: Instant,
+    sampled: Instant,
+    probes: Vec<ProbeReport>,
+    prompt: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Limits {
+    bytes: Option<u64>,
+    time: Option<Duration>,
+    records: Option<u64>,
+}
+
+impl Limits {
+    fn of(amounts: &[Amount]) -> Self {
+        let mut limits = Self::default();
+        for amount in amounts {
+            match *amount {
+                Amount::Bytes(bytes) => limits.bytes = Some(bytes),
+                Amount::Time(time) => limits.time = Some(time),
+                Amount::Records(records) => limits.records = Some(records),
+            }
+        }
+        limits
+    }
+}
+
+async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
+    let mut session = Session::open(&args.live)?;
+    // With all rights that there are: it may be a folder of somebody else.
+    let file = output.first()?;
+    session.drop_privileges()?;
+    if !args.rotate.is_empty() {
+        output.try_next().map_err(|why| {
+            let todo = "choose a folder that you own: after the start, vfio-trace gives up root's right to write \
+                        anywhere";
+            CliError::failed("cannot make further parts", why, todo)
+        })?;
+    }
+    let clock = sample();
+    let anchor = ClockAnchor { mono_ns: clock.mono_ns, real_ns: clock.real_ns };
+    let (start, began_ns) = session.begin(anchor)?;
+    let header = header(start, began_ns, clock, session.live.facts());
+    let prompt = output.parts().next().is_none();
+    let name = if prompt { "standard output".to_owned() } else { args.output.display().to_string() };
+    let writer = Writer::new(file, &header).map_err(|why| unwritable(&name, &why))?;
+    let now = Instant::now();
+    let mut recorder = Recorder {
+        prompt,
+        output,
+        name,
+        writer,
+        known: Known::default(),
+        part: Limits::of(&args.rotate),
+        part_began: now,
+        all: Limits::of(&args.stop_after),
+        bytes: 0,
+        records: 0,
+        undecoded: 0,
+        last_record: now,
+        sampled: now,
+        probes: header.start.probes.clone(),
+        header,
+    };
+    let done = session.run(&args.live, recorder.all.time, &mut recorder).await?;
+    let probes = session.live.report();
+    let reason = match done.why {
+        Why::Command => Reason::Command,
+        Why::Signal => Reason::Signal,
+        Why::Enough => Reason::Limit,
+    };
+    let code = done.code();
+    if let Some(error) = done.error {
+        return Err(error);
+    }
+    recorder.finish(args, done.ended_ns, reason, probes)?;
+    Ok(code)
+}
+
+impl Recorder {
+    fn put(&mut self, item: &Item) -> Result<(), CliError> {
+        self.writer.push(item).map_err(|why| unwritable(&self.name, &why))
+    }
+
+    fn flush(&mut self) -> Result<(), CliError> {
+        self.writer.flush().map_err(|why| unwritable(&self.name, &why))
+    }
+
+    /// Notes clocks and counters, the latter only if they have changed.
+    fn sample(&mut self, probes: Vec<ProbeReport>) -> Result<(), CliError> {
+        self.sampled = Instant::now();
+        self.put(&Item::Clock(sample()))?;
+        if probes != self.probes {
+            self.put(&Item::Probes(probes.clone()))?;
+            self.probes = probes;
+        }
+        Ok(())
+    }
+
+    fn is_part_full(&self) -> bool {
+        let Limits { bytes, time, .. } = self.part;
+        bytes.is_some_and(|bytes| self.writer.written() >= bytes)
+            || time.is_some_and(|time| self.part_began.elapsed() >= time)
+    }
+
+    /// Ends this part and begins the next, with what it takes to read that one alone.
+    fn rotate(&mut self, live: &mut Live) -> Result<(), CliError> {
+        let (now_ns, clock, probes) = (mono_ns(), sample(), live.report());
+        self.header = self.header.next_part(now_ns, clock, probes.clone());
+        let file = self.output.next(self.header.part)?;
+        let next = Writer::new(file, &self.header).map_err(|why| unwritable(&self.name, &why))?;
+        let mut last = std::mem::replace(&mut self.writer, next);
+        let end = End { mono_ns: now_ns, reason: Reason::Rotated, records: last.records(), probes };
+        self.records += last.records();
+        last.push(&Item::Clock(clock)).map_err(|why| unwritable(&self.name, &why))?;
+        last.flush().map_err(|why| unwritable(&self.name, &why))?;
+        self.bytes += last.written();
+        last.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        let known: Vec<Bytes> = self.known.records().cloned().collect();
+        for bytes in known {
+            self.put(&Item::Again(bytes))?;
+        }
+        self.part_began = Instant::now();
+        // The states and holders of this moment; what is known of them so far is in the parts before.
+        if let Err(error) = live.take_inventory() {
+            note(&format!("part {} does not tell who holds which device: {error}", self.header.part));
+        }
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        args: &Args,
+        ended_ns: u64,
+        reason: Reason,
+        probes: Vec<ProbeReport>,
+    ) -> Result<(), CliError> {
+        self.put(&Item::Clock(sample()))?;
+        self.flush()?;
+        let records = self.writer.records();
+        let end = End { mono_ns: ended_ns, reason, records, probes: probes.clone() };
+        let bytes = self.bytes + self.writer.written();
+        self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        if args.quiet {
+            return Ok(());
+        }
+        let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
+        let summary = crate::event::Summary::new(probes, 0, 0, self.undecoded, duration_ns);
+        let color = super::output::Color::Auto.on(&io::stderr());
+        // The last lines are of events, which are not counted here.
+        let table = summary_text(&summary, color);
+        let losses: Vec<&str> = table.lines().filter(|line| !line.starts_with("0 events, ")).collect();
+        let all = human::count(self.records + records, "record");
+        let parts = match self.output.parts().count() {
+            0 | 1 => String::new(),
+            _ if args.keep.is_some() => format!(", {} parts made", self.header.part),
+            parts => format!(", {parts} parts"),
+        };
+        let missed = summary
+            .missed
+            .map_or_else(|| "missed: not known".to_owned(), |missed| format!("{missed} missed"));
+        note(&format!(
+            "\n{}\n{all} in {}, {} in {}{parts}; {} lost, {missed}",
+            losses.join("\n").trim_end(),
+            human::duration(duration_ns),
+            human::bytes(bytes),
+            self.name,
+            summary.lost,
+        ));
+        Ok(())
+    }
+}
+
+impl Consumer for Recorder {
+    fn record(&mut self, bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
+        if self.is_full() {
+            return Ok(());
+        }
+        let repeated = self.header.part > 1;
+        self.last_record = Instant::now();
+        self.undecoded += u64::from(record.is_err());
+        let news = record.map_or(true, |record| self.known.keep(record, bytes, repeated));
+        self.put(&if news { Item::Record(bytes.clone()) } else { Item::Again(bytes.clone()) })
+    }
+
+    fn pause(&mut self) -> Result<(), CliError> {
+        if self.prompt { self.flush() } else { Ok(()) }
+    }
+
+    fn tick(&mut self, now_ns: u64, live: &mut Live) -> Result<(), CliError> {
+        // Nothing waits for longer: after that the time makes no difference to any reader.
+        if self.last_record.elapsed() < Duration::from_nanos(HOLD_NS) * 8 {
+            self.put(&Item::Tick(now_ns))?;
+        }
+        if self.sampled.elapsed() >= SAMPLE {
+            let probes = live.report();
+            self.sample(probes)?;
+        }
+        if self.writer.waiting().is_some_and(|waiting| self.prompt || waiting >= FLUSH) {
+            self.flush()?;
+        }
+        if self.is_part_full() && !self.is_full() { self.rotate(live) } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        let Limits { bytes, records, .. } = self.all;
+        bytes.is_some_and(|bytes| self.bytes + self.writer.written() >= bytes)
+            || records.is_some_and(|records| self.records + self.writer.records() >= records)
+    }
+}
+
+fn header(start: Start, began_ns: u64, clock: ClockSample, facts: &KernelFacts) -> Header {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
+    let boot = boot_id.as_deref().unwrap_or("unknown");
+    let drivers = facts.drivers.iter().map(|driver| DriverFacts {
+        module: driver.module.clone(),
+        functions: driver
+            .functions
+            .iter()
+            .map(|function| (function.role.name().to_owned(), function.name.clone()))
+            .collect(),
+    });
+    Header {
+        schema: SCHEMA.to_owned(),
+        wire_version: wire::VERSION,
+        byte_order: Header::byte_order().to_owned(),
+        recording: format!("{boot}/{}/{began_ns}", std::process::id()),
+        part: 1,
+        boot_id,
+        began_ns,
+        part_began_ns: began_ns,
+        start,
+        clock,
+        drivers: drivers.collect(),
+        layout: members(&facts.layout),
+    }
+}
+
+fn members(layout: &Layout) -> Vec<Member> {
+    let member = |(field, name, path): &(Field, &str, &[&str])| {
+        let slot = *field as u32;
+        let known = layout.known & 1 << slot != 0;
+        let offset = layout.offset.get(slot as usize).copied().filter(|_| known);
+        Member { path: format!("{name}.{}", path.join(".")), offset_bytes: offset }
+    };
+    Field::ALL.iter().map(member).collect()
+}
+
+fn unwritable(name: &str, why: &io::Error) -> CliError {
+    let todo = match why.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, or limit the recording with --rotate and --keep; what was recorded until now can be replayed"
+        },
+        io::ErrorKind::BrokenPipe => "let what reads the pipe live until the recording ends",
+        _ => "choose another place with -o; what was recorded until now can be replayed",
+    };
+    CliError::with_code(FAILED, format!("recording to {name} has stopped"), why, todo)
+}

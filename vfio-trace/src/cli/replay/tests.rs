@@ -1,0 +1,214 @@
+//! A recording gives what the records themselves give; and recordings of old versions stay readable.
+
+use std::{cell::RefCell, fs::File, rc::Rc};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    cli::events::Format,
+    event::fixture::*,
+    store::{End, Item, Reason, Writer, fixture::header},
+};
+
+/// What a live run hands over: a record, or the time.
+#[derive(Clone, Debug)]
+enum Given {
+    Record(Vec<u8>),
+    Time(u64),
+}
+
+fn any_given() -> impl Strategy<Value = Given> {
+    prop_oneof![
+        8 => any_record().prop_map(|record| Given::Record(bytes(&record))),
+        1 => proptest::collection::vec(any::<u8>(), 0..90).prop_map(Given::Record),
+        1 => any::<u32>().prop_map(|ns| Given::Time(ns.into())),
+    ]
+}
+
+fn ndjson() -> EventArgs {
+    EventArgs { format: Format::Ndjson, ..EventArgs::default() }
+}
+
+fn end(mono_ns: u64, reason: Reason) -> End {
+    End { mono_ns, reason, records: 0, probes: Vec::new() }
+}
+
+/// What `tail` shows.
+fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
+    let mut out = Vec::new();
+    let header = header();
+    let mut stream = Stream::with_color(args, header.start.clock, &mut out, false);
+    stream.start(&header.start, header.began_ns).unwrap();
+    for given in given {
+        match given {
+            Given::Record(bytes) => {
+                let record = Record::decode(bytes);
+                stream.push(record.as_ref().map_err(|error| *error)).unwrap();
+            },
+            Given::Time(ns) => stream.expire(*ns).unwrap(),
+        }
+    }
+    stream.finish().unwrap();
+    stream.account(args, Some(&[]), header.began_ns, Some(9_000_000_000)).unwrap();
+    drop(stream);
+    out
+}
+
+/// The same in files of so many records each.
+fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    let mut header = header();
+    let chunks: Vec<&[Given]> = if given.is_empty() { vec![&[]] } else { given.chunks(part_len).collect() };
+    for (at, chunk) in chunks.iter().enumerate() {
+        let mut writer = Writer::new(Vec::new(), &header).unwrap();
+        if at > 0 {
+            // Whoever has read the part before must not take these in again.
+            writer.push(&Item::Again(bytes(&source().records()[0]).into())).unwrap();
+        }
+        for given in *chunk {
+            let item = match given {
+                Given::Record(bytes) => Item::Record(bytes.clone().into()),
+                Given::Time(ns) => Item::Tick(*ns),
+            };
+            writer.push(&item).unwrap();
+        }
+        let last = at + 1 == chunks.len();
+        let reason = if last { Reason::Signal } else { Reason::Rotated };
+        parts.push(writer.finish(end(9_000_000_000, reason)).unwrap());
+        header = header.next_part(5, header.clock, Vec::new());
+    }
+    parts
+}
+
+fn replayed(stream: Vec<u8>, args: &EventArgs) -> (Vec<u8>, u8) {
+    let mut out = Vec::new();
+    let mut recording = Recording::from_stream("test", Box::new(io::Cursor::new(stream))).unwrap();
+    let mut stream = Stream::with_color(args, recording.header().start.clock, &mut out, false);
+    let code = replay(&mut recording, &mut stream, args, "test").unwrap();
+    drop(stream);
+    (out, code)
+}
+
+/// The one thing that tells a replay.
+fn without_mark(ndjson: Vec<u8>) -> String {
+    String::from_utf8(ndjson).unwrap().replacen("\"replayed_by\":\"test\"", "\"replayed_by\":null", 1)
+}
+
+proptest! {
+    #[test]
+    fn replay_gives_what_live_gave(
+        given in proptest::collection::vec(any_given(), 0..60),
+        part_len in 1..80usize,
+    ) {
+        let parts = record(&given, part_len);
+        let (out, code) = replayed(parts.concat(), &ndjson());
+        prop_assert_eq!(without_mark(out), String::from_utf8(live(&given, &ndjson())).unwrap());
+        prop_assert_eq!(code, 0);
+        let text = EventArgs { utc: true, quiet: true, ..EventArgs::default() };
+        prop_assert_eq!(replayed(parts.concat(), &text).0, live(&given, &text));
+    }
+}
+
+fn migration() -> Vec<Given> {
+    let mut records = [source().records(), destination().records()].concat();
+    records.sort_by_key(|record| record.header.end_ns);
+    records.iter().map(|record| Given::Record(bytes(record))).collect()
+}
+
+#[test]
+fn a_recording_without_its_end_has_no_summary() {
+    let whole = record(&migration(), 1000).concat();
+    let (out, code) = replayed(whole[..whole.len() - 200].to_vec(), &ndjson());
+    assert_eq!(code, INPUT);
+    let out = String::from_utf8(out).unwrap();
+    assert!(!out.contains("\"kind\":\"summary\""), "{out}");
+    assert!(out.starts_with("{\"schema\":\"vfio-trace.event/1\",\"kind\":\"start\""), "{out}");
+}
+
+#[test]
+fn a_missing_part_is_told() {
+    let parts = record(&migration(), 10);
+    assert!(parts.len() > 3);
+    let without = [&parts[0][..], &parts[2], &parts[3]].concat();
+    assert_eq!(replayed(without, &ndjson()).1, INPUT);
+    // The last ones alone are what --keep leaves.
+    let (out, code) = replayed(parts[parts.len() - 1].clone(), &ndjson());
+    assert_eq!(code, 0);
+    assert!(String::from_utf8(out).unwrap().contains(UUID), "what is repeated tells the device's name");
+}
+
+#[test]
+fn a_limit_ends_it_with_a_summary() {
+    let args = EventArgs { count: Some(3), ..ndjson() };
+    let (out, code) = replayed(record(&migration(), 1000).concat(), &args);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!((code, out.lines().count()), (0, 5));
+    assert!(out.lines().last().unwrap().contains("\"kind\":\"summary\""));
+}
+
+/// A pipe that has one block at a time.
+struct Slow {
+    blocks: Vec<Vec<u8>>,
+    log: Rc<RefCell<Vec<usize>>>,
+}
+
+impl io::Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.log.borrow_mut().push(self.blocks.len());
+        if self.blocks.is_empty() {
+            return Ok(0);
+        }
+        let block = self.blocks.remove(0);
+        buffer[..block.len()].copy_from_slice(&block);
+        Ok(block.len())
+    }
+}
+
+#[test]
+fn events_come_out_as_blocks_come_in() {
+    let mut blocks = Vec::new();
+    let mut written = 0;
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    for given in migration() {
+        let Given::Record(bytes) = given else { continue };
+        writer.push(&Item::Record(bytes.into())).unwrap();
+        writer.flush().unwrap();
+        blocks.push(usize::try_from(writer.written()).unwrap());
+    }
+    let all = writer.finish(end(9, Reason::Signal)).unwrap();
+    let cuts: Vec<Vec<u8>> =
+        blocks.iter().map(|to| all[std::mem::replace(&mut written, *to)..*to].to_vec()).collect();
+    let count = cuts.len();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let slow = Slow { blocks: cuts, log: Rc::clone(&log) };
+    let mut recording = Recording::from_stream("test", Box::new(slow)).unwrap();
+    for read in 1..=count {
+        assert!(matches!(recording.next(), Ok(Some(Next::Record(_)))));
+        assert!(recording.is_waiting());
+        assert_eq!(log.borrow().len(), read, "it has read ahead");
+    }
+}
+
+/// What a real run left (testdata/README.md says how): golden as ndjson.
+#[test]
+fn recordings_of_all_versions_stay_readable() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/replay/testdata");
+    let files =
+        std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = files.filter_map(|name| name.strip_suffix(".vft").map(str::to_owned)).collect();
+    assert!(names.contains(&"mtty-6.12-format-1".to_owned()));
+    for name in names {
+        let mut recording = Vec::new();
+        io::Read::read_to_end(&mut File::open(root.join(format!("{name}.vft"))).unwrap(), &mut recording)
+            .unwrap();
+        let (out, code) = replayed(recording, &ndjson());
+        assert_eq!(code, 0);
+        let golden = root.join(format!("{name}.ndjson"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &out).unwrap();
+        }
+        let want = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert!(String::from_utf8(out).unwrap() == want, "{name}: not what {} has", golden.display());
+    }
+}

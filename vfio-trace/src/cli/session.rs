@@ -1,0 +1,282 @@
+//! What `tail` and `record` share: probes on, a command behind `--`, records in, until something ends it.
+
+use std::{ffi::OsString, io, process::ExitStatus, time::Duration};
+
+use bytes::Bytes;
+use rustix::process::Signal;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+
+use super::{
+    child::Traced,
+    error::{CliError, FAILED},
+    kernel_args::KernelArgs,
+    output::note,
+    parse,
+};
+use crate::{
+    event::{ClockAnchor, DecodeError, Record, Start},
+    probe::{Changes, LoadOptions},
+    source::{
+        clock::mono_ns,
+        live::{Live, LogTo, RESCAN},
+    },
+};
+
+/// How a live run is made; to be flattened into a verb's arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct LiveArgs {
+    /// Size of the buffer between kernel and vfio-trace.
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse::bytes)]
+    buffer: u32,
+    /// Also print the eBPF programs' own messages, and which functions are probed.
+    #[arg(long, short)]
+    verbose: bool,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Start this once all probes are attached, and stop when it ends. Its standard output goes to standard error.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Takes what a live run gives.
+pub(super) trait Consumer {
+    /// The next record, as it came and decoded.
+    fn record(&mut self, bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError>;
+    /// No more records for the moment.
+    fn pause(&mut self) -> Result<(), CliError>;
+    /// Comes every [`RESCAN`].
+    fn tick(&mut self, now_ns: u64, live: &mut Live) -> Result<(), CliError>;
+    /// It wants no more.
+    fn is_full(&self) -> bool;
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The command behind `--` ended.
+    Command,
+    /// A signal asked for it.
+    Signal,
+    /// Enough time or records.
+    Enough,
+}
+
+/// A run that is over; all of its records were taken.
+pub(super) struct Done {
+    /// Why.
+    pub(super) why: Why,
+    /// When probes were off.
+    pub(super) ended_ns: u64,
+    /// What went wrong on the consumer's side.
+    pub(super) error: Option<CliError>,
+    traced: Option<Traced>,
+    status: Option<ExitStatus>,
+}
+
+impl Done {
+    /// Says how the command ended, if not well; gives the exit code.
+    pub(super) fn code(&self) -> u8 {
+        let Some(traced) = &self.traced else { return 0 };
+        let failed = self.status.is_some_and(|status| !status.success());
+        if failed || self.status.is_none() {
+            note(&traced.describe(self.status));
+        }
+        if failed { FAILED } else { 0 }
+    }
+}
+
+/// A run.
+pub(super) struct Session {
+    /// The source.
+    pub(super) live: Live,
+    verbose: bool,
+    interrupt: Signals,
+    terminate: Signals,
+}
+
+/// Runs `work` on this thread: it is the one whose capabilities are dropped.
+pub(super) fn block_on(work: impl Future<Output = Result<u8, CliError>>) -> Result<u8, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| CliError::failed("cannot start", why, "check the limit of open files (ulimit -n)"))?;
+    runtime.block_on(work)
+}
+
+impl Session {
+    /// Attaches all probes; nothing is counted yet.
+    pub(super) fn open(args: &LiveArgs) -> Result<Self, CliError> {
+        let cannot_signal =
+            |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
+        let interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
+        let terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
+        let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
+        let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
+        let (live, changes) = Live::open(args.kernel.files()?, options, log)?;
+        say_changes(&changes, args.verbose);
+        Ok(Self { live, verbose: args.verbose, interrupt, terminate })
+    }
+
+    /// Gives up what is needed no more.
+    pub(super) fn drop_privileges(&self) -> Result<(), CliError> {
+        self.live
+            .drop_privileges()
+            .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))
+    }
+
+    /// Switches all probes on; gives what the run says about itself, and when it began.
+    pub(super) fn begin(&mut self, anchor: ClockAnchor) -> Result<(Start, u64), CliError> {
+        if !self.live.has_vfio() {
+            note("vfio is not loaded yet; waiting for it");
+        }
+        let start = start_of(&self.live, anchor);
+        self.live.enable()?;
+        let began = mono_ns();
+        // After the switch: an arc that comes in between is seen by both, and never by neither.
+        if let Err(error) = self.live.take_inventory() {
+            note(&format!("devices, states and holders are not known until something happens: {error}"));
+        }
+        Ok((start, began))
+    }
+
+    /// Takes in what has arrived; true if there was something.
+    fn pump(&mut self, consumer: &mut impl Consumer) -> Result<bool, CliError> {
+        let records = self.live.take();
+        for bytes in &records {
+            match Record::decode(bytes) {
+                Ok(record) => {
+                    say_changes(&self.live.follow(&record), self.verbose);
+                    consumer.record(bytes, Ok(&record))?;
+                },
+                Err(error) => {
+                    if self.verbose {
+                        note(&format!("record not understood: {error}"));
+                    }
+                    consumer.record(bytes, Err(error))?;
+                },
+            }
+        }
+        if !records.is_empty() {
+            consumer.pause()?;
+        }
+        Ok(!records.is_empty())
+    }
+
+    fn tick(&mut self, consumer: &mut impl Consumer) -> Result<(), CliError> {
+        say_changes(&self.live.rescan()?, self.verbose);
+        // The ring's wake-up is the rule, this the exception: nothing that has arrived stays unseen for long.
+        self.pump(consumer)?;
+        consumer.tick(mono_ns(), &mut self.live)
+    }
+
+    /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough.
+    pub(super) async fn run(
+        &mut self,
+        args: &LiveArgs,
+        duration: Option<Duration>,
+        consumer: &mut impl Consumer,
+    ) -> Result<Done, CliError> {
+        let mut traced = Traced::start(&args.command)?;
+        let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
+        let (why, mut status, mut error) = match self.follow(consumer, &mut traced, deadline).await {
+            Ok((why, status)) => (why, status, None),
+            Err(error) => (Why::Enough, None, Some(error)),
+        };
+        if why == Why::Signal
+            && let Some(traced) = &mut traced
+        {
+            status = traced.grace().await;
+        }
+        self.live.disable()?;
+        let ended_ns = mono_ns();
+        while error.is_none() {
+            match self.pump(consumer) {
+                Ok(true) => {},
+                Ok(false) => break,
+                Err(failed) => error = Some(failed),
+            }
+        }
+        Ok(Done { why, ended_ns, error, traced, status })
+    }
+
+    async fn follow(
+        &mut self,
+        consumer: &mut impl Consumer,
+        traced: &mut Option<Traced>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<(Why, Option<ExitStatus>), CliError> {
+        let mut tick = tokio::time::interval(RESCAN);
+        let mut more = false;
+        loop {
+            if consumer.is_full() {
+                return Ok((Why::Enough, None));
+            }
+            let asked = tokio::select! {
+                // One batch, then round again: a flood must not starve the other branches.
+                ready = self.live.ready(), if !more => {
+                    ready?;
+                    more = self.pump(consumer)?;
+                    continue;
+                },
+                () = std::future::ready(()), if more => {
+                    more = self.pump(consumer)?;
+                    continue;
+                },
+                _ = tick.tick() => {
+                    self.tick(consumer)?;
+                    continue;
+                },
+                status = ended(traced) => return Ok((Why::Command, Some(status))),
+                () = until(deadline) => return Ok((Why::Enough, None)),
+                _ = self.interrupt.recv() => Signal::INT,
+                _ = self.terminate.recv() => Signal::TERM,
+            };
+            if let Some(traced) = traced {
+                traced.signal(asked);
+            }
+            return Ok((Why::Signal, None));
+        }
+    }
+}
+
+pub(super) fn say_changes(changes: &Changes, verbose: bool) {
+    let Changes { attached, detached, failed, denied: _ } = changes;
+    if verbose && !attached.is_empty() {
+        note(&format!("probing {}", attached.join(", ")));
+    }
+    for (function, reason) in detached {
+        note(&format!("no longer probing {function}: {reason}"));
+    }
+    for (function, reason) in failed {
+        note(&format!("cannot probe {function}: {reason}"));
+    }
+}
+
+fn start_of(live: &Live, clock: ClockAnchor) -> Start {
+    let uname = rustix::system::uname();
+    Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        replayed_by: None,
+        kernel: uname.release().to_string_lossy().into_owned(),
+        machine: uname.machine().to_string_lossy().into_owned(),
+        host: Some(uname.nodename().to_string_lossy().into_owned()),
+        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        clock,
+        probes: live.report(),
+    }
+}
+
+async fn ended(traced: &mut Option<Traced>) -> ExitStatus {
+    match traced {
+        // wait(2) on one's own child does not fail; if it does, there is nothing to wait for.
+        Some(traced) => traced.ended().await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,319 @@
+//! A recording as a source of records: several parts in their order, the same on any machine.
+
+use std::{
+    collections::VecDeque,
+    fs::{File, Metadata},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::{
+    event::{ProbeReport, Start, probes_since},
+    store::{Damage, End, Entry, Header, Item, OpenError, Reader, Reason},
+};
+
+/// Why nothing of a recording can be shown.
+#[derive(Debug, Error)]
+pub enum RecordingError {
+    /// A file cannot be opened.
+    #[error("cannot open {name}: {source}")]
+    File {
+        /// As the user gave it.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not one that can be read.
+    #[error("cannot read {name}: {source}")]
+    Open {
+        /// As the user gave it.
+        name: String,
+        /// Why not.
+        source: OpenError,
+    },
+    /// The files do not belong together.
+    #[error("{first} and {second} are parts of different recordings")]
+    Different {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The same part twice.
+    #[error("{first} and {second} are the same part of one recording")]
+    Twice {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Reading failed halfway.
+    #[error("cannot read on in {name}: {source}")]
+    Read {
+        /// As the user gave it.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// What the recording has next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A record.
+    Record(Bytes),
+    /// What the assembler is to be told of the time (`Assembler::expire`).
+    Tick(u64),
+    /// Something is missing; what follows is right.
+    Damage {
+        /// The file.
+        name: String,
+        /// What.
+        damage: Damage,
+    },
+    /// Another recording follows in the same stream, which is none of this one's.
+    Other {
+        /// The file.
+        name: String,
+    },
+}
+
+/// How a recording ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// CLOCK_MONOTONIC in ns.
+    pub mono_ns: u64,
+    /// What the probes have counted since what was read began.
+    pub probes: Vec<ProbeReport>,
+    /// The number of the part that follows and was not given.
+    pub continued: Option<u32>,
+}
+
+struct Input {
+    name: String,
+    path: Option<PathBuf>,
+    part: u32,
+}
+
+/// The recording.
+pub struct Recording {
+    /// Those that follow.
+    inputs: VecDeque<Input>,
+    name: String,
+    reader: Reader<Box<dyn Read>>,
+    /// The first part that was read.
+    first: Header,
+    /// Whether what a part repeats is needed: the part before it was not read to its end.
+    again: bool,
+    end: Option<End>,
+    /// The part that is being read.
+    part: u32,
+    /// Latest reading of the probes, if there is no end.
+    probes: Option<Vec<ProbeReport>>,
+    over: bool,
+    /// Bytes of inputs that are done with.
+    before: u64,
+    total: Option<u64>,
+}
+
+impl Recording {
+    /// Opens the parts of one recording, given in any order; `-` is standard input.
+    ///
+    /// # Errors
+    ///
+    /// See [`RecordingError`].
+    pub fn open(paths: &[PathBuf]) -> Result<Self, RecordingError> {
+        let mut inputs: Vec<Input> = Vec::new();
+        let mut recording: Option<String> = None;
+        let mut total = Some(0u64);
+        for path in paths.iter().filter(|path| paths.len() > 1 || path.as_os_str() != "-") {
+            let (name, file) = open_file(path)?;
+            let stat = file.metadata().ok().filter(Metadata::is_file);
+            let len = stat.map(|stat| stat.len());
+            total = total.zip(len).map(|(total, len)| total.saturating_add(len));
+            // One file need not be one that can be read twice: it may be a pipe.
+            if paths.len() == 1 {
+                return Self::begin(name, Box::new(file), VecDeque::new(), total);
+            }
+            let header = open_reader(&name, Box::new(file))?.header().clone();
+            let same = recording.get_or_insert_with(|| header.recording.clone());
+            if *same != header.recording {
+                let first = inputs.first().map_or_else(String::new, |input: &Input| input.name.clone());
+                return Err(RecordingError::Different { first, second: name });
+            }
+            inputs.push(Input { name, path: Some(path.clone()), part: header.part });
+        }
+        inputs.sort_by_key(|input| input.part);
+        for pair in inputs.windows(2) {
+            if let [one, two] = pair
+                && one.part == two.part
+            {
+                return Err(RecordingError::Twice { first: one.name.clone(), second: two.name.clone() });
+            }
+        }
+        let mut inputs = VecDeque::from(inputs);
+        match inputs.pop_front() {
+            Some(Input { path: Some(path), .. }) => {
+                let (name, file) = open_file(&path)?;
+                Self::begin(name, Box::new(file), inputs, total)
+            },
+            _ => Self::from_stream("standard input", Box::new(io::stdin())),
+        }
+    }
+
+    /// One stream, which may have several parts.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordingError::Open`].
+    pub fn from_stream(name: &str, stream: Box<dyn Read>) -> Result<Self, RecordingError> {
+        Self::begin(name.to_owned(), stream, VecDeque::new(), None)
+    }
+
+    fn begin(
+        name: String,
+        stream: Box<dyn Read>,
+        inputs: VecDeque<Input>,
+        total: Option<u64>,
+    ) -> Result<Self, RecordingError> {
+        let reader = open_reader(&name, stream)?;
+        let first = reader.header().clone();
+        let (end, probes, part) = (None, None, first.part);
+        Ok(Self {
+            inputs,
+            name,
+            reader,
+            first,
+            again: true,
+            end,
+            part,
+            probes,
+            over: false,
+            before: 0,
+            total,
+        })
+    }
+
+    /// What the run said about itself, at the start of the first part that is read.
+    pub fn start(&self) -> (Start, u64) {
+        (self.first.start.clone(), self.first.part_began_ns)
+    }
+
+    /// The header of the first part that is read.
+    pub const fn header(&self) -> &Header {
+        &self.first
+    }
+
+    /// Bytes read, and bytes there are if that is known.
+    pub fn progress(&self) -> (u64, Option<u64>) {
+        (self.before + self.reader.position(), self.total)
+    }
+
+    /// Whether what comes next has yet to be read: the caller may want to pass on first what it has.
+    pub fn is_waiting(&self) -> bool {
+        self.reader.is_waiting()
+    }
+
+    /// How it ended; `None` if its end is missing, or not reached yet.
+    pub fn ended(&self) -> Option<Ended> {
+        let end = self.end.as_ref()?;
+        Some(Ended {
+            mono_ns: end.mono_ns,
+            probes: probes_since(&self.first.start.probes, end.probes.clone()),
+            continued: (end.reason == Reason::Rotated).then(|| self.part.saturating_add(1)),
+        })
+    }
+
+    /// What the probes had counted when the recorder last looked, if there is no end. `None`: it never did.
+    pub fn last_probes(&self) -> Option<Vec<ProbeReport>> {
+        let probes = self.probes.clone()?;
+        Some(probes_since(&self.first.start.probes, probes))
+    }
+
+    /// What comes next; `None` at the end. Waits for no more of a stream than it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordingError`]; what was read before remains right.
+    #[expect(clippy::should_implement_trait, reason = "it can fail, and lends nothing")]
+    pub fn next(&mut self) -> Result<Option<Next>, RecordingError> {
+        loop {
+            if self.over {
+                return Ok(None);
+            }
+            let entry = self.reader.next();
+            let entry = entry.map_err(|source| RecordingError::Read { name: self.name.clone(), source })?;
+            let next = match entry {
+                Some(Entry::Item(item)) => self.item(item),
+                Some(Entry::Part(header)) => self.part(&header),
+                Some(Entry::Damage(damage)) => Some(Next::Damage { name: self.name.clone(), damage }),
+                None => self.next_input()?,
+            };
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+    }
+
+    fn item(&mut self, item: Item) -> Option<Next> {
+        match item {
+            Item::Record(bytes) => return Some(Next::Record(bytes)),
+            Item::Again(bytes) => return self.again.then_some(Next::Record(bytes)),
+            Item::Tick(ns) => return Some(Next::Tick(ns)),
+            Item::Clock(_) => {},
+            Item::Probes(probes) => self.probes = Some(probes),
+            Item::End(end) => {
+                self.probes = None;
+                self.end = Some(end);
+            },
+        }
+        None
+    }
+
+    fn next_input(&mut self) -> Result<Option<Next>, RecordingError> {
+        let Some(input) = self.inputs.pop_front() else {
+            self.over = true;
+            return Ok(None);
+        };
+        let Some(path) = &input.path else { return Ok(None) };
+        let (name, file) = open_file(path)?;
+        self.before += self.reader.position();
+        self.reader = open_reader(&name, Box::new(file))?;
+        self.name = name;
+        Ok(self.follow())
+    }
+
+    /// Another part in the same stream.
+    fn part(&mut self, header: &Header) -> Option<Next> {
+        if header.recording != self.first.recording {
+            self.over = true;
+            return Some(Next::Other { name: self.name.clone() });
+        }
+        self.follow()
+    }
+
+    /// Goes on with the reader's part.
+    fn follow(&mut self) -> Option<Next> {
+        let next = self.reader.header().part;
+        let before = std::mem::replace(&mut self.part, next);
+        let whole = self.end.take().is_some() && next == before.saturating_add(1);
+        self.again = !whole;
+        (next > before.saturating_add(1))
+            .then(|| Next::Damage { name: self.name.clone(), damage: Damage::Parts { after: before, next } })
+    }
+}
+
+fn open_file(path: &Path) -> Result<(String, File), RecordingError> {
+    let name = path.display().to_string();
+    match File::open(path) {
+        Ok(file) => Ok((name, file)),
+        Err(source) => Err(RecordingError::File { name, source }),
+    }
+}
+
+fn open_reader(name: &str, stream: Box<dyn Read>) -> Result<Reader<Box<dyn Read>>, RecordingError> {
+    Reader::open(stream).map_err(|source| RecordingError::Open { name: name.to_owned(), source })
+}

@@ -1,0 +1,141 @@
+//! One block: a header of 48 bytes with a checksum of its own, then the payload. All numbers are little-endian.
+
+/// What every block begins with.
+pub(super) const MAGIC: [u8; 4] = *b"VFTR";
+/// Version of the framing: of everything in this file, and of what items are made of.
+pub(super) const FORMAT: u8 = 1;
+/// Bytes of a block's header.
+pub(super) const HEADER_LEN: usize = 48;
+/// A block is closed once it has so many bytes: small enough to lose, large enough to compress well.
+pub(super) const TARGET_LEN: usize = 256 << 10;
+/// No payload is longer than this, compressed or not: what a reader has to hold in memory.
+pub(super) const MAX_LEN: usize = 16 << 20;
+/// zstd's level: beyond it a migration's records get hardly smaller, only slower.
+pub(super) const LEVEL: i32 = 3;
+
+/// What the payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The part's header as JSON.
+    Header,
+    /// Items.
+    Items,
+    /// Where the other blocks are.
+    Index,
+    /// Something that a later version of this format has added: to be passed over.
+    Other(u8),
+}
+
+impl Kind {
+    const fn raw(self) -> u8 {
+        match self {
+            Self::Header => 1,
+            Self::Items => 2,
+            Self::Index => 3,
+            Self::Other(raw) => raw,
+        }
+    }
+
+    const fn from_raw(raw: u8) -> Self {
+        match raw {
+            1 => Self::Header,
+            2 => Self::Items,
+            3 => Self::Index,
+            raw => Self::Other(raw),
+        }
+    }
+}
+
+/// A block's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockHeader {
+    /// Version of the framing.
+    pub(super) format: u8,
+    /// What the payload is.
+    pub(super) kind: Kind,
+    /// Number in its part, from 0.
+    pub(super) seq: u32,
+    /// Records in it.
+    pub(super) records: u32,
+    /// Bytes of the payload as it is in the file: one zstd frame.
+    pub(super) stored: u32,
+    /// Bytes of the payload when it is decompressed.
+    pub(super) raw: u32,
+    /// Earliest and latest end of its records (CLOCK_MONOTONIC), 0 if it has none.
+    pub(super) times: (u64, u64),
+    /// CRC-32 of the payload as it is in the file.
+    pub(super) payload_crc: u32,
+}
+
+impl BlockHeader {
+    /// As it is in the file.
+    pub(super) fn bytes(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        let mut at = 0;
+        let mut put = |field: &[u8]| {
+            for byte in field {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = *byte;
+                }
+                at += 1;
+            }
+        };
+        put(&MAGIC);
+        put(&[self.format, self.kind.raw(), 0, 0]);
+        for number in [self.seq, self.records, self.stored, self.raw] {
+            put(&number.to_le_bytes());
+        }
+        put(&self.times.0.to_le_bytes());
+        put(&self.times.1.to_le_bytes());
+        put(&self.payload_crc.to_le_bytes());
+        let (body, crc) = bytes.split_at_mut(HEADER_LEN - 4);
+        crc.copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+        bytes
+    }
+
+    /// Reads one; `None` if this is none, or a damaged one.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..HEADER_LEN)?;
+        let (body, crc) = bytes.split_at(HEADER_LEN - 4);
+        if !body.starts_with(&MAGIC) || crc32fast::hash(body).to_le_bytes() != crc {
+            return None;
+        }
+        let header = Self {
+            format: *body.get(4)?,
+            kind: Kind::from_raw(*body.get(5)?),
+            seq: u32_at(body, 8)?,
+            records: u32_at(body, 12)?,
+            stored: u32_at(body, 16)?,
+            raw: u32_at(body, 20)?,
+            times: (u64_at(body, 24)?, u64_at(body, 32)?),
+            payload_crc: u32_at(body, 40)?,
+        };
+        (header.stored_len() <= MAX_LEN && header.raw as usize <= MAX_LEN).then_some(header)
+    }
+
+    /// [`Self::stored`] as a length.
+    pub(super) const fn stored_len(&self) -> usize {
+        self.stored as usize
+    }
+
+    /// The payload, if `stored` is what was written.
+    pub(super) fn payload(&self, stored: &[u8]) -> Option<Vec<u8>> {
+        if crc32fast::hash(stored) != self.payload_crc {
+            return None;
+        }
+        let raw = zstd::bulk::decompress(stored, self.raw as usize).ok()?;
+        (raw.len() == self.raw as usize).then_some(raw)
+    }
+}
+
+/// The number at this place.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let field = bytes.get(at..at.checked_add(4)?)?;
+    field.try_into().ok().map(u32::from_le_bytes)
+}
+
+/// The number at this place.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let field = bytes.get(at..at.checked_add(8)?)?;
+    field.try_into().ok().map(u64::from_le_bytes)
+}

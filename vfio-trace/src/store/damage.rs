@@ -1,0 +1,94 @@
+//! What of a recording could not be read.
+
+use std::fmt;
+
+/// A part of a recording that is not there, or not as it was written. What is around it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A block is damaged.
+    Block {
+        /// Where it begins, in bytes from the start of the file or stream.
+        offset: u64,
+        /// Records in it.
+        records: u32,
+    },
+    /// Bytes that are no block, or blocks that are not there.
+    Gap {
+        /// Where.
+        offset: u64,
+        /// Bytes passed over.
+        bytes: u64,
+        /// Blocks that should have been there.
+        blocks: u32,
+    },
+    /// It ends before its end.
+    Cut {
+        /// Where.
+        offset: u64,
+        /// Records of the block that is cut, as far as is known.
+        records: u32,
+    },
+    /// The index is damaged. All records are there.
+    Index {
+        /// Where.
+        offset: u64,
+    },
+    /// Made by a later version; from here on nothing can be read.
+    Newer {
+        /// Where.
+        offset: u64,
+        /// Version of the framing.
+        format: u8,
+    },
+    /// Parts of the recording are not among those that were given.
+    Parts {
+        /// The last that was read.
+        after: u32,
+        /// The next that is there.
+        next: u32,
+    },
+}
+
+fn count(n: impl Into<u64>, what: &str) -> String {
+    let n = n.into();
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block { offset, records } => {
+                write!(f, "the block at byte {offset} is damaged: {} lost", count(*records, "record"))
+            },
+            Self::Gap { offset, bytes: 0, blocks } => {
+                write!(f, "at byte {offset}, {} missing", count(*blocks, "block"))
+            },
+            Self::Gap { offset, bytes, blocks } => {
+                write!(f, "from byte {offset} on, {} damaged", count(*bytes, "byte"))?;
+                if *blocks > 0 { write!(f, ": {} lost", count(*blocks, "block")) } else { Ok(()) }
+            },
+            Self::Cut { offset, records: 0 } => write!(
+                f,
+                "it ends at byte {offset} without an end mark: vfio-trace was killed, the disk was full, or the file \
+                 was cut; up to a second may be missing"
+            ),
+            Self::Cut { offset, records } => write!(
+                f,
+                "it is cut in the block at byte {offset}: {} lost, and the end mark is missing",
+                count(*records, "record")
+            ),
+            Self::Index { offset } => write!(f, "the index at byte {offset} is damaged; no record is lost"),
+            Self::Newer { offset, format } => write!(
+                f,
+                "from byte {offset} on it was made by a newer vfio-trace (format {format}); this one reads format 1"
+            ),
+            Self::Parts { after, next } => {
+                if next.saturating_sub(*after) > 2 {
+                    write!(f, "parts {} to {} are not given", after + 1, next - 1)
+                } else {
+                    write!(f, "part {} is not given", after.saturating_add(1))
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a part says before its records: where, when and with what they were made.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Start;
+
+/// Value of [`Header::schema`]. The number changes when a field goes away or changes its meaning.
+pub const SCHEMA: &str = "vfio-trace.recording/1";
+
+/// The same moment on all clocks of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockSample {
+    /// CLOCK_MONOTONIC in ns: the clock of the records. It stands still while the host sleeps.
+    pub mono_ns: u64,
+    /// CLOCK_BOOTTIME in ns: the same with the time asleep.
+    pub boot_ns: u64,
+    /// CLOCK_REALTIME in ns since 1970-01-01 UTC.
+    pub real_ns: u64,
+    /// CLOCK_TAI in ns; `None` if the kernel was not told how far it is from UTC.
+    pub tai_ns: Option<u64>,
+    /// The readings may be so far apart.
+    pub error_ns: u64,
+}
+
+/// A migration driver that was there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverFacts {
+    /// Its module; `None` if it is built in.
+    pub module: Option<String>,
+    /// Its functions that are known by their types: role, name.
+    pub functions: Vec<(String, String)>,
+}
+
+/// Where a member is in a structure of the kernel, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// In C: `vfio_device.mig_ops`.
+    pub path: String,
+    /// `None`: not known, so nothing that depends on it is in the records.
+    pub offset_bytes: Option<u32>,
+}
+
+/// The header of a part. Every part has it whole, so that it can be read alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Version of the kernel's records: `vfio_trace_common::wire::VERSION`.
+    pub wire_version: u16,
+    /// Byte order of the records: `little` or `big`.
+    pub byte_order: String,
+    /// What all parts of one recording have in common, and no other recording has.
+    pub recording: String,
+    /// Number of the part, from 1.
+    pub part: u32,
+    /// What `/proc/sys/kernel/random/boot_id` says.
+    pub boot_id: Option<String>,
+    /// CLOCK_MONOTONIC in ns when all probes of the recording were on.
+    pub began_ns: u64,
+    /// The same when this part began.
+    pub part_began_ns: u64,
+    /// Tool, kernel, host, command line, the anchor of all wall times, and the probes as they were at the start of
+    /// this part.
+    pub start: Start,
+    /// The clocks at the start of this part.
+    pub clock: ClockSample,
+    /// Migration drivers at the start of the recording.
+    pub drivers: Vec<DriverFacts>,
+    /// Where the eBPF programs found what is in the records.
+    pub layout: Vec<Member>,
+}
+
+/// The byte order of this machine's records.
+pub(super) const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+
+impl Header {
+    /// Its JSON.
+    pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+
+    /// For the next part.
+    #[must_use]
+    pub fn next_part(
+        &self,
+        began_ns: u64,
+        clock: ClockSample,
+        probes: Vec<crate::event::ProbeReport>,
+    ) -> Self {
+        let mut next = self.clone();
+        next.part = self.part.saturating_add(1);
+        next.part_began_ns = began_ns;
+        next.clock = clock;
+        next.start.probes = probes;
+        next
+    }
+
+    /// The byte order of records made on this machine.
+    pub const fn byte_order() -> &'static str {
+        BYTE_ORDER
+    }
+}

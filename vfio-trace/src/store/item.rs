@@ -1,0 +1,130 @@
+//! What is in a block: records, and what the recorder adds between them.
+
+use std::io;
+
+use bytes::{BufMut as _, Bytes};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    block::{MAX_LEN, TARGET_LEN, u32_at},
+    header::ClockSample,
+};
+use crate::event::ProbeReport;
+
+/// Kind and length.
+const HEAD_LEN: usize = 8;
+
+const RECORD: u32 = 1;
+const AGAIN: u32 = 2;
+const TICK: u32 = 3;
+const META: u32 = 4;
+
+/// One item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A raw record.
+    Record(Bytes),
+    /// A record that only who reads this part without the one before it needs: what was known when it began.
+    Again(Bytes),
+    /// The time (CLOCK_MONOTONIC, ns) that the live source told the assembler here (`Assembler::expire`).
+    Tick(u64),
+    /// The clocks.
+    Clock(ClockSample),
+    /// What the probes have counted since the recording began.
+    Probes(Vec<ProbeReport>),
+    /// The last item of a part.
+    End(End),
+}
+
+/// How a part ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// CLOCK_MONOTONIC in ns when probes were off, or when the next part began.
+    pub mono_ns: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Records in this part.
+    pub records: u64,
+    /// What the probes have counted since the recording began.
+    pub probes: Vec<ProbeReport>,
+}
+
+/// Why a part ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Another part follows.
+    Rotated,
+    /// The traced command has ended.
+    Command,
+    /// A signal asked for it.
+    Signal,
+    /// As much was recorded as was asked for.
+    Limit,
+    /// Another one, of a later version.
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "meta", rename_all = "snake_case")]
+enum Meta {
+    Clock(ClockSample),
+    Probes { probes: Vec<ProbeReport> },
+    End(End),
+}
+
+/// Adds an item to a block's payload.
+pub(super) fn put(item: &Item, payload: &mut Vec<u8>) -> io::Result<()> {
+    let meta = match item {
+        Item::Record(bytes) => return frame(payload, RECORD, bytes),
+        Item::Again(bytes) => return frame(payload, AGAIN, bytes),
+        Item::Tick(ns) => return frame(payload, TICK, &ns.to_le_bytes()),
+        Item::Clock(sample) => Meta::Clock(*sample),
+        Item::Probes(probes) => Meta::Probes { probes: probes.clone() },
+        Item::End(end) => Meta::End(end.clone()),
+    };
+    frame(payload, META, &serde_json::to_vec(&meta)?)
+}
+
+/// Fails for what no block can hold.
+fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
+    if framed_len(bytes.len()) > MAX_LEN - TARGET_LEN {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an item of more than 15 MiB"));
+    }
+    payload.put_u32_le(kind);
+    payload.put_u32_le(bytes.len() as u32);
+    payload.put_slice(bytes);
+    Ok(())
+}
+
+/// How many bytes of payload an item of this many bytes takes.
+const fn framed_len(bytes: usize) -> usize {
+    bytes.saturating_add(HEAD_LEN)
+}
+
+/// Takes a payload apart. What a later version has added is left out; `None` if it is no row of items.
+pub(super) fn take(payload: Vec<u8>) -> Option<Vec<Item>> {
+    let payload = Bytes::from(payload);
+    let mut items = Vec::new();
+    let mut at = 0;
+    while at < payload.len() {
+        let (kind, len) = (u32_at(&payload, at)?, u32_at(&payload, at + 4)? as usize);
+        let from = at + HEAD_LEN;
+        let to = from.checked_add(len).filter(|to| *to <= payload.len())?;
+        let bytes = payload.slice(from..to);
+        at = to;
+        items.extend(match kind {
+            RECORD => Some(Item::Record(bytes)),
+            AGAIN => Some(Item::Again(bytes)),
+            TICK => Some(Item::Tick(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))),
+            META => serde_json::from_slice(&bytes).ok().map(|meta| match meta {
+                Meta::Clock(sample) => Item::Clock(sample),
+                Meta::Probes { probes } => Item::Probes(probes),
+                Meta::End(end) => Item::End(end),
+            }),
+            _ => None,
+        });
+    }
+    Some(items)
+}

@@ -1,0 +1,28 @@
+//! The recording: raw records in the order in which they came, and what is needed to read them anywhere.
+//!
+//! docs/formats.md describes the file. A recording is a row of blocks; each carries its own checksum and number, so that
+//! what is damaged or cut off takes nothing else with it.
+
+mod block;
+mod damage;
+mod header;
+mod index;
+mod item;
+mod output;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    damage::Damage,
+    header::{ClockSample, DriverFacts, Header, Member, SCHEMA},
+    index::{IndexEntry, IndexError, read_index},
+    item::{End, Item, Reason},
+    output::{Output, OutputError},
+    reader::{Entry, OpenError, Reader},
+    writer::{Known, Writer},
+};

@@ -1,0 +1,435 @@
+//! Reads a recording from front to back, as it comes; goes on behind what is damaged.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    mem,
+};
+
+use thiserror::Error;
+
+use super::{
+    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, MAGIC},
+    damage::Damage,
+    header::{BYTE_ORDER, Header},
+    index::{TRAILER_LEN, parse_trailer},
+    item::{Item, take},
+};
+
+/// How much of a file that does not begin as a recording is searched for one.
+const SEARCH_LEN: u64 = 1 << 20;
+/// Bytes asked for at a time.
+const CHUNK: usize = 1 << 16;
+
+/// Why something is not read as a recording at all.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Nothing is there.
+    #[error("it is empty")]
+    Empty,
+    /// It is something else.
+    #[error("it is not a recording of vfio-trace")]
+    Foreign,
+    /// It ends within its header.
+    #[error("it is cut within its header, so nothing of it can be read")]
+    Cut,
+    /// Its header cannot be read.
+    #[error("its header is damaged in both copies, so nothing tells what the rest means")]
+    NoHeader,
+    /// A later version made it.
+    #[error("it was made by a newer vfio-trace (format {0}); this one reads format 1")]
+    Newer(u8),
+    /// The header says what this version does not understand.
+    #[error("its header is not understood, it may have been made by a newer vfio-trace: {0}")]
+    Header(serde_json::Error),
+    /// Made on a machine of the other byte order.
+    #[error("its records have {0}-endian numbers, which this machine does not read")]
+    ByteOrder(String),
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// An item.
+    Item(Item),
+    /// Another part begins: parts may follow each other in one stream.
+    Part(Box<Header>),
+    /// Something cannot be read.
+    Damage(Damage),
+}
+
+/// Reads one stream. Memory is bounded by the longest block that is allowed, whatever the input is.
+pub struct Reader<R> {
+    input: R,
+    /// What was read and not used yet.
+    buffer: Vec<u8>,
+    /// Where the buffer begins in the input.
+    offset: u64,
+    end_of_input: bool,
+    header: Header,
+    /// Number of the next block.
+    seq: u32,
+    /// The part's end was seen.
+    ended: bool,
+    /// Its index was seen, or is known to be damaged.
+    indexed: bool,
+    /// Nothing more can be read.
+    done: bool,
+    queue: VecDeque<Entry>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(input: R) -> Result<Self, OpenError> {
+        let mut reader = Self {
+            input,
+            buffer: Vec::new(),
+            offset: 0,
+            end_of_input: false,
+            header: nothing(),
+            seq: 0,
+            ended: false,
+            indexed: false,
+            done: false,
+            queue: VecDeque::new(),
+        };
+        loop {
+            let have = reader.fill(HEADER_LEN)?;
+            if have == 0 && reader.offset == 0 {
+                return Err(OpenError::Empty);
+            }
+            let begins = &reader.buffer[..have.min(MAGIC.len())];
+            if reader.offset == 0 && have < HEADER_LEN {
+                return Err(if MAGIC.starts_with(begins) { OpenError::Cut } else { OpenError::Foreign });
+            }
+            let Some(block) = BlockHeader::parse(&reader.buffer) else {
+                let ours = begins == MAGIC;
+                let offset = reader.offset;
+                let bytes = reader.resync(1, SEARCH_LEN)?;
+                let none = if ours { OpenError::NoHeader } else { OpenError::Foreign };
+                let found = BlockHeader::parse(&reader.buffer).ok_or(none)?;
+                if found.kind != Kind::Header {
+                    return Err(OpenError::NoHeader);
+                }
+                reader.queue.push_back(Entry::Damage(Damage::Gap { offset, bytes, blocks: found.seq }));
+                continue;
+            };
+            if block.format != FORMAT {
+                return Err(OpenError::Newer(block.format));
+            }
+            if block.kind != Kind::Header {
+                return Err(OpenError::NoHeader);
+            }
+            let whole = HEADER_LEN + block.stored_len();
+            if reader.fill(whole)? < whole {
+                return Err(OpenError::Cut);
+            }
+            let payload = reader.buffer.get(HEADER_LEN..whole).and_then(|stored| block.payload(stored));
+            let offset = reader.offset;
+            reader.consume(whole);
+            reader.seq = block.seq.wrapping_add(1);
+            if let Some(json) = payload {
+                reader.header = serde_json::from_slice(&json).map_err(OpenError::Header)?;
+                if reader.header.byte_order != BYTE_ORDER {
+                    return Err(OpenError::ByteOrder(reader.header.byte_order));
+                }
+                return Ok(reader);
+            }
+            reader.queue.push_back(Entry::Damage(Damage::Block { offset, records: 0 }));
+            if block.seq > 0 {
+                return Err(OpenError::NoHeader);
+            }
+        }
+    }
+
+    /// The header of the part that is being read.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes of the input that are done with.
+    pub const fn position(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether what comes next has yet to be read from the input.
+    pub fn is_waiting(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// What comes next; `None` at the end. Waits for as little of the input as it takes.
+    ///
+    /// # Errors
+    ///
+    /// What reading the input gives. What was read before remains right.
+    #[expect(clippy::should_implement_trait, reason = "it can fail")]
+    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.queue.pop_front() {
+                return Ok(Some(entry));
+            }
+            if self.done {
+                return Ok(None);
+            }
+            self.block()?;
+        }
+    }
+
+    /// Reads the next block, or finds out that there is none.
+    fn block(&mut self) -> io::Result<()> {
+        let have = self.fill(HEADER_LEN)?;
+        if have == 0 {
+            self.part_is_over(0);
+            self.done = true;
+            return Ok(());
+        }
+        let Some(block) = BlockHeader::parse(&self.buffer) else {
+            if have < HEADER_LEN && !self.indexed {
+                // The beginning of a block that was being written.
+                self.part_is_over(0);
+                self.consume(have);
+                self.done = true;
+                return Ok(());
+            }
+            return self.pass_over(1);
+        };
+        if block.format != FORMAT {
+            self.damage(Damage::Newer { offset: self.offset, format: block.format });
+            self.done = true;
+            return Ok(());
+        }
+        let whole = HEADER_LEN + block.stored_len();
+        let have = self.fill(whole)?;
+        if have < whole && !self.holds_another() {
+            self.part_is_over(block.records.max(u32::from(block.kind == Kind::Items)));
+            self.consume(have);
+            self.done = true;
+            return Ok(());
+        }
+        let Some(payload) = self.buffer.get(HEADER_LEN..whole).and_then(|stored| block.payload(stored))
+        else {
+            return self.damaged(block, whole);
+        };
+        if block.kind == Kind::Header {
+            self.new_header(&payload, block, whole);
+            return Ok(());
+        }
+        if block.seq != self.seq {
+            self.other_number(block, whole);
+            return Ok(());
+        }
+        let offset = self.offset;
+        self.consume(whole);
+        self.seq = block.seq.wrapping_add(1);
+        match block.kind {
+            Kind::Items => match take(payload) {
+                Some(items) => {
+                    self.ended |= items.iter().any(|item| matches!(item, Item::End(_)));
+                    self.queue.extend(items.into_iter().map(Entry::Item));
+                },
+                None => self.damage(Damage::Block { offset, records: block.records }),
+            },
+            Kind::Index => self.trailer(offset)?,
+            Kind::Header | Kind::Other(_) => {},
+        }
+        Ok(())
+    }
+
+    /// A block whose header is right and whose payload is not.
+    fn damaged(&mut self, block: BlockHeader, whole: usize) -> io::Result<()> {
+        let offset = self.offset;
+        self.indexed |= block.kind == Kind::Index;
+        self.damage(if block.kind == Kind::Index {
+            Damage::Index { offset }
+        } else {
+            Damage::Block { offset, records: block.records }
+        });
+        if block.seq >= self.seq {
+            self.seq = block.seq.wrapping_add(1);
+        }
+        // Either bytes were changed, and the next block is where it should be, or some are missing, and it is earlier.
+        let have = self.fill(whole + HEADER_LEN)?;
+        let next = self.buffer.get(whole..).unwrap_or_default();
+        if have == whole || BlockHeader::parse(next).is_some() || parse_trailer(next).is_some() {
+            self.consume(whole);
+            if block.kind == Kind::Index && self.fill(TRAILER_LEN)? >= TRAILER_LEN {
+                self.consume(if parse_trailer(&self.buffer).is_some() { TRAILER_LEN } else { 0 });
+            }
+        } else {
+            self.resync(HEADER_LEN, u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// A header within the stream: a copy of the present one, or another part's.
+    fn new_header(&mut self, json: &[u8], block: BlockHeader, whole: usize) {
+        let offset = self.offset;
+        self.consume(whole);
+        let Ok(header) = serde_json::from_slice::<Header>(json) else {
+            self.damage(Damage::Block { offset, records: 0 });
+            return;
+        };
+        let same = header.part == self.header.part && header.recording == self.header.recording;
+        if !same {
+            self.part_is_over(0);
+            self.header = header.clone();
+            (self.ended, self.indexed) = (false, false);
+            self.queue.push_back(Entry::Part(Box::new(header)));
+        }
+        self.seq = block.seq.wrapping_add(1);
+    }
+
+    /// A good block that is not the next one.
+    fn other_number(&mut self, block: BlockHeader, whole: usize) {
+        let offset = self.offset;
+        if block.seq > self.seq {
+            self.damage(Damage::Gap { offset, bytes: 0, blocks: block.seq - self.seq });
+            self.seq = block.seq;
+        } else {
+            // It was there before: what is in it must not come twice.
+            self.damage(Damage::Gap { offset, bytes: whole as u64, blocks: 0 });
+            self.consume(whole);
+        }
+    }
+
+    /// What comes behind the index.
+    fn trailer(&mut self, index: u64) -> io::Result<()> {
+        self.indexed = true;
+        if self.fill(TRAILER_LEN)? >= TRAILER_LEN && parse_trailer(&self.buffer).is_some() {
+            self.consume(TRAILER_LEN);
+            return Ok(());
+        }
+        self.damage(Damage::Index { offset: index });
+        // Nothing but the trailer is missing, unless another part follows.
+        self.resync(0, u64::MAX)?;
+        Ok(())
+    }
+
+    /// Goes on behind bytes that are no block; `from` is at least 1.
+    fn pass_over(&mut self, from: usize) -> io::Result<()> {
+        let offset = self.offset;
+        let bytes = self.resync(from, u64::MAX)?;
+        let mut blocks = 0;
+        if let Some(next) = BlockHeader::parse(&self.buffer)
+            && next.kind != Kind::Header
+            && next.seq > self.seq
+        {
+            blocks = next.seq - self.seq;
+            self.seq = next.seq;
+        }
+        self.damage(Damage::Gap { offset, bytes, blocks });
+        Ok(())
+    }
+
+    /// Whether what is in the buffer behind a block's header has another one.
+    fn holds_another(&self) -> bool {
+        find(&self.buffer, HEADER_LEN).is_some()
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        self.queue.push_back(Entry::Damage(damage));
+    }
+
+    /// The part's last byte is here; it should have had an end mark, and an index.
+    fn part_is_over(&mut self, records: u32) {
+        let offset = self.offset;
+        let indexed = mem::replace(&mut self.indexed, true);
+        if !mem::replace(&mut self.ended, true) {
+            self.damage(Damage::Cut { offset, records });
+        } else if !indexed {
+            self.damage(Damage::Index { offset });
+        }
+    }
+
+    /// Makes sure that there are so many bytes, if the input has them; gives how many of them there are.
+    fn fill(&mut self, want: usize) -> io::Result<usize> {
+        while self.buffer.len() < want && !self.end_of_input {
+            let have = self.buffer.len();
+            self.buffer.resize(have + CHUNK.max((want - have).min(CHUNK * 16)), 0);
+            let got = loop {
+                match self.input.read(self.buffer.get_mut(have..).unwrap_or_default()) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {},
+                    Err(error) => {
+                        self.buffer.truncate(have);
+                        return Err(error);
+                    },
+                    Ok(got) => break got,
+                }
+            };
+            self.buffer.truncate(have + got);
+            self.end_of_input = got == 0;
+        }
+        Ok(self.buffer.len().min(want))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.buffer.len());
+        self.buffer.drain(..bytes);
+        self.offset += bytes as u64;
+    }
+
+    /// Goes to the next block that begins at `from` or later, or to the end; gives how many bytes were passed over.
+    fn resync(&mut self, from: usize, limit: u64) -> io::Result<u64> {
+        let (start, mut from) = (self.offset, from);
+        loop {
+            if let Some(at) = find(&self.buffer, from) {
+                self.consume(at);
+                break;
+            }
+            // The last bytes may be the beginning of a header.
+            let keep = if self.end_of_input { 0 } else { HEADER_LEN - 1 };
+            let useless = self.buffer.len().saturating_sub(keep).max(from.min(self.buffer.len()));
+            self.consume(useless);
+            from = from.saturating_sub(useless);
+            if self.offset - start > limit || self.end_of_input {
+                break;
+            }
+            let want = self.buffer.len() + HEADER_LEN;
+            self.fill(want)?;
+        }
+        Ok(self.offset - start)
+    }
+}
+
+/// The first place at `from` or later where a block's header is.
+fn find(bytes: &[u8], from: usize) -> Option<usize> {
+    let searched = bytes.get(from..)?;
+    let begins = |(at, window): (usize, &[u8])| (window == MAGIC).then_some(from + at);
+    let mut places = searched.windows(MAGIC.len()).enumerate().filter_map(begins);
+    places.find(|at| bytes.get(*at..).is_some_and(|rest| BlockHeader::parse(rest).is_some()))
+}
+
+/// Stands for a header until it is read.
+fn nothing() -> Header {
+    use crate::event::{ClockAnchor, Start};
+    Header {
+        schema: String::new(),
+        wire_version: 0,
+        byte_order: String::new(),
+        recording: String::new(),
+        part: 0,
+        boot_id: None,
+        began_ns: 0,
+        part_began_ns: 0,
+        start: Start {
+            version: String::new(),
+            replayed_by: None,
+            kernel: String::new(),
+            machine: String::new(),
+            host: None,
+            command: Vec::new(),
+            clock: ClockAnchor::default(),
+            probes: Vec::new(),
+        },
+        clock: super::ClockSample::default(),
+        drivers: Vec::new(),
+        layout: Vec::new(),
+    }
+}

@@ -1,0 +1,279 @@
+//! What was written is read; what is damaged is told, and takes nothing else with it.
+
+use std::{
+    fs,
+    io::{Cursor, Write as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{fixture::header, *};
+use crate::event::fixture::{any_record, bytes};
+
+fn end(records: u64) -> End {
+    End { mono_ns: 9, reason: Reason::Signal, records, probes: Vec::new() }
+}
+
+/// Items, with a block after each for which `cut` says so.
+fn write(items: &[Item], cuts: &[bool]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    for (item, cut) in items.iter().zip(cuts.iter().cycle()) {
+        writer.push(item).unwrap();
+        if *cut {
+            writer.flush().unwrap();
+        }
+    }
+    writer.finish(end(items.len() as u64)).unwrap()
+}
+
+/// All that can be read, damage apart; `None` if it cannot be opened.
+fn read(stream: &[u8]) -> Option<(Vec<Item>, Vec<Damage>)> {
+    let mut reader = Reader::open(stream).ok()?;
+    let (mut items, mut damages) = (Vec::new(), Vec::new());
+    while let Some(entry) = reader.next().unwrap() {
+        match entry {
+            Entry::Item(item) => items.push(item),
+            Entry::Damage(damage) => damages.push(damage),
+            Entry::Part(_) => panic!("one part"),
+        }
+    }
+    assert_eq!(reader.position(), stream.len() as u64, "all of the input was used");
+    Some((items, damages))
+}
+
+fn any_items() -> impl Strategy<Value = Vec<Item>> {
+    let item = prop_oneof![
+        6 => any_record().prop_map(|record| Item::Record(bytes(&record).into())),
+        1 => any_record().prop_map(|record| Item::Again(bytes(&record).into())),
+        1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| Item::Record(bytes.into())),
+        1 => any::<u64>().prop_map(Item::Tick),
+        1 => any::<u64>().prop_map(|mono_ns| Item::Clock(ClockSample { mono_ns, ..ClockSample::default() })),
+    ];
+    proptest::collection::vec(item, 0..30)
+}
+
+/// Whether `some` is `all` with some left out.
+fn is_within(some: &[Item], all: &[Item]) -> bool {
+    let mut all = all.iter();
+    some.iter().all(|one| all.any(|other| other == one))
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read(items in any_items(), cuts in proptest::collection::vec(any::<bool>(), 1..9)) {
+        let stream = write(&items, &cuts);
+        let (mut got, damages) = read(&stream).unwrap();
+        prop_assert_eq!(damages, vec![]);
+        prop_assert_eq!(got.pop(), Some(Item::End(end(items.len() as u64))));
+        prop_assert_eq!(got, items);
+    }
+
+    #[test]
+    fn any_prefix_gives_a_prefix(
+        items in any_items(),
+        cuts in proptest::collection::vec(any::<bool>(), 1..9),
+        at in any::<proptest::sample::Index>(),
+    ) {
+        let stream = write(&items, &cuts);
+        let len = at.index(stream.len());
+        let Some((got, damages)) = read(&stream[..len]) else {
+            // Nothing can be said of one that ends in its header.
+            prop_assert!(len < 2000, "a prefix of {} bytes does not open", len);
+            return Ok(());
+        };
+        prop_assert!(!damages.is_empty(), "it is cut, and does not say so");
+        let all = [items, vec![Item::End(end(u64::MAX))]].concat();
+        let same = got.iter().zip(&all).filter(|(one, other)| one == other || matches!(one, Item::End(_)));
+        prop_assert_eq!(same.count(), got.len());
+    }
+
+    #[test]
+    fn a_changed_byte_is_told(
+        items in any_items(),
+        cuts in proptest::collection::vec(any::<bool>(), 1..9),
+        at in any::<proptest::sample::Index>(),
+        change in 1..=255u8,
+    ) {
+        let mut stream = write(&items, &cuts);
+        let at = at.index(stream.len());
+        stream[at] ^= change;
+        // The header has a copy: one changed byte never keeps a recording from being opened.
+        let (got, damages) = read(&stream).unwrap();
+        prop_assert!(!damages.is_empty(), "byte {} of {} was changed, and nobody noticed", at, stream.len());
+        let all = [items.clone(), vec![Item::End(end(items.len() as u64))]].concat();
+        prop_assert!(is_within(&got, &all), "a record that was not there");
+    }
+
+    #[test]
+    fn bytes_lost_or_added_are_told(
+        items in any_items(),
+        cuts in proptest::collection::vec(any::<bool>(), 1..9),
+        at in any::<proptest::sample::Index>(),
+        len in 1..300usize,
+        added in any::<Option<u8>>(),
+    ) {
+        let mut stream = write(&items, &cuts);
+        let at = at.index(stream.len());
+        let to = (at + len).min(stream.len());
+        match added {
+            Some(byte) => drop(stream.splice(at..at, std::iter::repeat_n(byte, len))),
+            None => drop(stream.drain(at..to)),
+        }
+        let Some((got, damages)) = read(&stream) else { return Ok(()) };
+        prop_assert!(!damages.is_empty());
+        let all = [items.clone(), vec![Item::End(end(items.len() as u64))]].concat();
+        prop_assert!(is_within(&got, &all), "a record that was not there");
+    }
+
+    #[test]
+    fn anything_is_read_or_refused(mut stream in proptest::collection::vec(any::<u8>(), 0..3000), ours: bool) {
+        if ours {
+            stream.splice(0..0, write(&[], &[true]));
+        }
+        if let Some((items, _)) = read(&stream) {
+            prop_assert!(items.iter().all(|item| matches!(item, Item::End(_))));
+        }
+    }
+}
+
+fn record(text: &str) -> Item {
+    Item::Record(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+#[test]
+fn a_damaged_block_takes_only_itself() {
+    let items = ["one", "two", "three", "four"].map(record);
+    let whole = write(&items, &[true]);
+    let index = read_index(&mut Cursor::new(&whole)).unwrap();
+    let at = usize::try_from(index[3].offset).unwrap();
+    assert_eq!(index[3].records, 1);
+    // In its payload, then in its header.
+    for (at, records) in [(at + 50, Some(1)), (at + 16, None)] {
+        let mut stream = whole.clone();
+        stream[at] ^= 1;
+        let (got, damages) = read(&stream).unwrap();
+        let left = [&items[..1], &items[2..], &[Item::End(end(4))]].concat();
+        assert_eq!(got, left);
+        match (&damages[..], records) {
+            ([Damage::Block { records, .. }], Some(expected)) => assert_eq!(*records, expected),
+            ([Damage::Gap { blocks: 1, .. }], None) => {},
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_killed_recorder_loses_what_was_not_written() {
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    writer.push(&record("written")).unwrap();
+    writer.flush().unwrap();
+    let written = usize::try_from(writer.written()).unwrap();
+    writer.push(&record("not yet")).unwrap();
+    let stream = &writer.finish(end(2)).unwrap()[..written];
+    let (items, damages) = read(stream).unwrap();
+    assert_eq!(items, [record("written")]);
+    assert_eq!(damages, [Damage::Cut { offset: written as u64, records: 0 }]);
+}
+
+#[test]
+fn the_index_is_where_the_blocks_are() {
+    let items: Vec<Item> = crate::event::fixture::source()
+        .records()
+        .iter()
+        .map(|record| Item::Record(bytes(record).into()))
+        .collect();
+    let stream = write(&items, &[false, false, true]);
+    let index = read_index(&mut Cursor::new(&stream)).unwrap();
+    assert_eq!(index.iter().map(|entry| entry.records as usize).sum::<usize>(), items.len());
+    for (number, entry) in index.iter().enumerate() {
+        assert_eq!(entry.seq as usize, number);
+        assert!(stream[usize::try_from(entry.offset).unwrap()..].starts_with(b"VFTR"));
+        assert!(entry.first_ns <= entry.last_ns);
+    }
+    let cut = &stream[..stream.len() - 1];
+    assert!(matches!(read_index(&mut Cursor::new(cut)), Err(IndexError::NoTrailer)));
+}
+
+#[test]
+fn what_is_no_recording_is_told_apart() {
+    let whole = write(&[], &[true]);
+    let open = |stream: &[u8]| Reader::open(stream).err().map(|error| error.to_string());
+    assert!(matches!(Reader::open(&b""[..]), Err(OpenError::Empty)));
+    assert!(matches!(Reader::open(&b"PK\x03\x04"[..]), Err(OpenError::Foreign)));
+    assert!(matches!(Reader::open(&[0; 5000][..]), Err(OpenError::Foreign)));
+    assert!(matches!(Reader::open(&whole[..3]), Err(OpenError::Cut)));
+    assert!(matches!(Reader::open(&whole[..60]), Err(OpenError::Cut)));
+    assert_eq!(open(&whole), None);
+    let mut other = header();
+    other.byte_order = "middle".to_owned();
+    let stream = Writer::new(Vec::new(), &other).unwrap().finish(end(0)).unwrap();
+    assert!(matches!(Reader::open(&stream[..]), Err(OpenError::ByteOrder(_))));
+}
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let folder = Folder::new("output");
+    let path = folder.0.join("a.vft");
+    fs::write(&path, "mine").unwrap();
+    assert!(matches!(Output::create(&path, false, None, false), Err(OutputError::Exists(_))));
+    // Asked for, and then nothing came of it.
+    drop(Output::create(&path, false, None, true).unwrap());
+    assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("mine", 1));
+    let mut output = Output::create(&path, false, None, true).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    output.first().unwrap().write_all(b"new").unwrap();
+    assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("new", 1));
+    // An empty file is somebody's mktemp; and what was not used leaves nothing.
+    let empty = folder.0.join("empty.vft");
+    drop(Output::create(&empty, false, None, false).unwrap());
+    assert_eq!(folder.names(), ["a.vft"]);
+    assert!(matches!(Output::create(&folder.0, false, None, true), Err(OutputError::Io { .. })));
+    let nowhere = folder.0.join("no/such/folder.vft");
+    assert!(matches!(Output::create(&nowhere, false, None, false), Err(OutputError::Io { .. })));
+    drop(Output::create(Path::new("/dev/null"), false, None, false).unwrap().first().unwrap());
+}
+
+#[test]
+fn parts_come_and_go() {
+    let folder = Folder::new("parts");
+    let path = folder.0.join("t.vft");
+    let mut output = Output::create(&path, true, Some(2), false).unwrap();
+    output.first().unwrap().write_all(b"1").unwrap();
+    output.try_next().unwrap();
+    for number in 2..=4 {
+        output.next(number).unwrap().write_all(b"x").unwrap();
+    }
+    assert_eq!(folder.names(), ["t.0003.vft", "t.0004.vft"]);
+    assert!(matches!(Output::create(&path, true, None, false), Err(OutputError::Exists(_))));
+    fs::write(folder.0.join("t.notes.vft"), "mine").unwrap();
+    let mut output = Output::create(&path, true, None, true).unwrap();
+    drop(output.first().unwrap());
+    assert_eq!(folder.names(), ["t.0001.vft", "t.notes.vft"]);
+}

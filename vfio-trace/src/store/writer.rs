@@ -1,0 +1,202 @@
+//! Writes one part of a recording, a block at a time.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use vfio_trace_common::{
+    role::Role,
+    wire::{self, device_known},
+};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::{
+    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL, MAX_LEN, TARGET_LEN},
+    header::Header,
+    index::{IndexEntry, payload, trailer},
+    item::{End, Item, put},
+};
+use crate::event::{Body, Note, Record};
+
+/// One part. What was not [`flush`](Self::flush)ed is lost if the process is killed.
+pub struct Writer<W> {
+    out: W,
+    buffer: Vec<u8>,
+    /// Records in the buffer, and their times.
+    records: u32,
+    times: Option<(u64, u64)>,
+    /// Since when the buffer is not empty.
+    since: Option<Instant>,
+    seq: u32,
+    offset: u64,
+    total: u64,
+    index: Vec<IndexEntry>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the header, twice: without it the rest has no time and no host.
+    ///
+    /// # Errors
+    ///
+    /// What writing to `out` gives; also for the other functions.
+    pub fn new(out: W, header: &Header) -> io::Result<Self> {
+        let mut writer = Self {
+            out,
+            buffer: Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2)),
+            records: 0,
+            times: None,
+            since: None,
+            seq: 0,
+            offset: 0,
+            total: 0,
+            index: Vec::new(),
+        };
+        let json = header.json()?;
+        writer.block(Kind::Header, &json)?;
+        writer.block(Kind::Header, &json)?;
+        writer.out.flush()?;
+        Ok(writer)
+    }
+
+    /// Adds an item. A full block is written.
+    pub fn push(&mut self, item: &Item) -> io::Result<()> {
+        put(item, &mut self.buffer)?;
+        self.since.get_or_insert_with(Instant::now);
+        if let Item::Record(bytes) = item {
+            self.records += 1;
+            self.total += 1;
+            if let Ok((header, _)) = wire::Header::read_from_prefix(bytes) {
+                let (first, last) = self.times.unwrap_or((u64::MAX, 0));
+                self.times = Some((first.min(header.end_ns), last.max(header.end_ns)));
+            }
+        }
+        if self.buffer.len() >= TARGET_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what has not been written yet as a block.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let done = self.block(Kind::Items, &buffer);
+        self.buffer = buffer;
+        self.buffer.clear();
+        (self.records, self.times, self.since) = (0, None, None);
+        done?;
+        self.out.flush()
+    }
+
+    /// Writes the last item, the index and the trailer.
+    pub fn finish(mut self, end: End) -> io::Result<W> {
+        self.push(&Item::End(end))?;
+        self.flush()?;
+        let offset = self.offset;
+        let index = payload(&self.index);
+        self.block(Kind::Index, &index)?;
+        self.out.write_all(&trailer(offset))?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    /// How long something has been waiting to be written.
+    pub fn waiting(&self) -> Option<Duration> {
+        self.since.map(|since| since.elapsed())
+    }
+
+    /// Bytes written.
+    pub const fn written(&self) -> u64 {
+        self.offset
+    }
+
+    /// Records taken, also those that still wait.
+    pub const fn records(&self) -> u64 {
+        self.total
+    }
+
+    fn block(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "more than a block can hold");
+        let stored = zstd::bulk::compress(payload, LEVEL)?;
+        let header = BlockHeader {
+            format: FORMAT,
+            kind,
+            seq: self.seq,
+            records: self.records,
+            stored: u32::try_from(stored.len()).map_err(too_long)?,
+            raw: u32::try_from(payload.len()).map_err(too_long)?,
+            times: self.times.unwrap_or((0, 0)),
+            payload_crc: crc32fast::hash(&stored),
+        };
+        if stored.len() > MAX_LEN || payload.len() > MAX_LEN {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than a block can hold"));
+        }
+        // One write: a reader of a pipe gets the block at once.
+        let mut bytes = Vec::with_capacity(HEADER_LEN + stored.len());
+        bytes.extend(header.bytes());
+        bytes.extend(&stored);
+        self.out.write_all(&bytes)?;
+        if kind != Kind::Index {
+            let (first_ns, last_ns) = header.times;
+            let offset = self.offset;
+            self.index.push(IndexEntry { offset, first_ns, last_ns, seq: self.seq, records: self.records });
+        }
+        self.seq = self.seq.wrapping_add(1);
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// What the next part has to begin with: the records that all others rely on.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// By what they are about.
+    notes: BTreeMap<(u64, u32), Bytes>,
+    /// By the device's address.
+    devices: BTreeMap<u64, Bytes>,
+}
+
+impl Known {
+    /// Keeps what is worth keeping of a record. Gives false for one that only repeats, for a part that begins, what
+    /// is known of a device: the record of an inventory that is not the first.
+    pub fn keep(&mut self, record: &Record, bytes: &Bytes, repeated: bool) -> bool {
+        let device = record.header.device;
+        match &record.body {
+            Body::Note(Note::Function(note)) => {
+                self.notes.insert((u64::MAX, note.probe.into()), bytes.clone());
+            },
+            Body::Note(Note::Capture(note)) => {
+                self.notes.insert((note.driver, note.id), bytes.clone());
+            },
+            Body::Device(body) => {
+                let again =
+                    repeated && body.seen_by == Role::Inventory as u32 && self.devices.contains_key(&device);
+                if let Some(bytes) = identity(record, body) {
+                    self.devices.insert(device, bytes);
+                }
+                return !again;
+            },
+            Body::Holder(_) => return !repeated,
+            Body::Unregister => {
+                self.devices.remove(&device);
+            },
+            _ => {},
+        }
+        true
+    }
+
+    /// The records, in an order in which they can be read.
+    pub fn records(&self) -> impl Iterator<Item = &Bytes> {
+        self.notes.values().chain(self.devices.values())
+    }
+}
+
+/// What stays true of a device: the state and the number of its users may be others by now.
+fn identity(record: &Record, body: &wire::Device) -> Option<Bytes> {
+    let known = body.known & !(device_known::STATE | device_known::OPEN_COUNT);
+    let body = wire::Device { known, state: 0, open_count: 0, ..*body };
+    let bytes = [record.header.as_bytes(), body.as_bytes()].concat();
+    (bytes.len() == usize::from(record.header.len)).then(|| Bytes::from(bytes))
+}

@@ -1,0 +1,215 @@
+//! `record` and `replay`: what a guest recorded, shown on this host; and recorders that meet a bad end.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    Check, Found,
+    guest::{Guest, Lab},
+    traced::{Traced, data, text},
+};
+use crate::workspace;
+
+/// Starts a recorder in the background and waits until it records.
+const BEGIN: &str = "begin() { file=$1; first=$2; shift 2; vfio-trace record -o $file \"$@\" >$file.out 2>$file.err & \
+                     rec=$!; while ! [ -s $first ]; do sleep 0.1; done; sleep 0.3; }\n";
+
+/// One save, of 17 events or more.
+const STEPS: &str = "lab-step --create mtty-2 set=STOP_COPY read-all set=RUNNING";
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![
+        Check::new("record: replayed on the host", migration),
+        Check::new("record: killed", killed),
+        Check::new("record: rotation", rotation),
+        Check::new("record: no room", no_room),
+        Check::new("record: through a pipe", piped),
+    ]
+}
+
+/// What `vfio-trace replay` on this host makes of a file: exit code, standard output, standard error.
+fn replay(files: &[&Path], arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let program = workspace::bin_dir()?.join("vfio-trace");
+    let output = Command::new(program)
+        .arg("replay")
+        .args(arguments)
+        .args(files)
+        .output()
+        .context("cannot start vfio-trace")?;
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok((output.status.code(), out, err))
+}
+
+fn replayed(files: &[&Path]) -> Result<Traced> {
+    let (code, out, err) = replay(files, &["--format", "ndjson"])?;
+    ensure!(code == Some(0), "replay exited with {code:?}: {}", err.trim());
+    let traced = Traced::parse(&out)?;
+    traced.is_complete()?;
+    Ok(traced)
+}
+
+/// What is the same for two tracers of the same device: everything but times and session numbers.
+fn essence(event: &Value) -> String {
+    let mut data = data(event).clone();
+    if let Some(fields) = data.as_object_mut() {
+        fields.remove("session");
+        fields.remove("lifetime_ns");
+    }
+    let field = |name| text(event, name).unwrap_or("?").to_owned();
+    format!("{} {} {} {data}", field("kind"), field("device"), field("comm"))
+}
+
+fn same(live: &Traced, replayed: &Traced) -> Result<usize> {
+    let kinds = ["arc", "read", "write", "set_state", "precopy_info", "data_size", "get_state", "data_close"];
+    let list = |traced: &Traced| -> Vec<String> {
+        let wanted = |event: &&Value| text(event, "kind").is_some_and(|kind| kinds.contains(&kind));
+        traced.events.iter().filter(wanted).map(essence).collect()
+    };
+    let (live, replayed) = (list(live), list(replayed));
+    for (number, (one, other)) in live.iter().zip(&replayed).enumerate() {
+        ensure!(one == other, "event {number} is {one} live and {other} replayed");
+    }
+    ensure!(live.len() == replayed.len(), "{} events live, {} replayed", live.len(), replayed.len());
+    ensure!(live.len() > 20, "only {} events were compared", live.len());
+    Ok(live.len())
+}
+
+fn exit_code(guest: &Guest, file: &str, expected: &str) -> Result<()> {
+    let code = guest.file(file)?;
+    ensure!(code.trim() == expected, "{file} is {} instead of {expected}", code.trim());
+    Ok(())
+}
+
+fn migration(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
+         vfio-trace tail --format ndjson -- lab-migrate --scenario ok >tail.ndjson 2>tail.err\n\
+         sleep 1; kill -INT $rec; wait $rec; echo $? >code\n\
+         vfio-trace replay --format ndjson rec.vft >guest.ndjson; ls -l rec.vft >mode; chmod a+r rec.vft"
+    );
+    let guest = lab.run("record-migration", &script)?;
+    exit_code(&guest, "code", "0")?;
+    ensure!(guest.file("mode")?.starts_with("-rw-------"), "others may read it: {}", guest.file("mode")?);
+    let file = guest.results.join("rec.vft");
+    let traced = replayed(&[&file])?;
+    let compared = same(&Traced::parse(&guest.file("tail.ndjson")?)?, &traced)?;
+    let (_, here, _) = replay(&[&file], &["--format", "ndjson"])?;
+    ensure!(here == guest.file("guest.ndjson")?, "this host replays it otherwise than the guest did");
+    let (_, text, account) = replay(&[&file], &["--utc"])?;
+    ensure!(text.contains("PRE_COPY_P2P → STOP_COPY"), "no arc in the text:\n{text}");
+    ensure!(account.contains("0 lost, 0 missed"), "no account:\n{account}");
+    let size = file.metadata()?.len();
+    let events = traced.events.len();
+    Ok(Found::one(format!(
+        "{compared} events as live, {events} in {size} bytes; the same bytes in the guest"
+    )))
+}
+
+fn killed(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
+         {STEPS}; sleep 1.6; {STEPS}; kill -9 $rec; wait $rec; chmod a+r rec.vft"
+    );
+    let guest = lab.run("record-killed", &script)?;
+    let (code, out, err) = replay(&[&guest.results.join("rec.vft")], &["--format", "ndjson"])?;
+    ensure!(code == Some(5), "replay exited with {code:?}: {err}");
+    ensure!(err.contains("without an end mark"), "it does not say what is missing: {err}");
+    ensure!(!out.contains("\"kind\":\"summary\""), "a stream that was cut has a summary");
+    let arcs = out.lines().filter(|line| line.contains("\"kind\":\"arc\"")).count();
+    ensure!((6..=12).contains(&arcs), "{arcs} of 12 arcs are there, 6 of them older than a second");
+    Ok(Found::one(format!("{arcs} of 12 arcs, exit code 5")))
+}
+
+fn rotation(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin all.vft all.0001.vft --rotate 1500ms\n\
+         all=$rec; begin few.vft few.0001.vft --rotate 1s --keep 2; few=$rec\n\
+         vfio-trace tail --format ndjson -- sh -c 'for i in 1 2 3 4; do {STEPS}; sleep 1; done' >tail.ndjson 2>tail.err\n\
+         sleep 1; kill -INT $all $few; wait $all; echo $? >all.code; wait $few; echo $? >few.code\n\
+         vfio-trace record -o few.vft --rotate 1s -- true 2>again.err; echo $? >again.code; chmod a+r *.vft; ls *.vft >names"
+    );
+    let guest = lab.run("record-rotation", &script)?;
+    exit_code(&guest, "all.code", "0")?;
+    exit_code(&guest, "few.code", "0")?;
+    exit_code(&guest, "again.code", "1")?;
+    ensure!(guest.file("again.err")?.contains("exists already"), "an old part would have been overwritten");
+    let names = guest.file("names")?;
+    let parts = |stem: &str| -> Vec<_> {
+        names.lines().filter(|name| name.starts_with(stem)).map(|name| guest.results.join(name)).collect()
+    };
+    let (all, few) = (parts("all."), parts("few."));
+    ensure!(all.len() >= 3, "it has not rotated: {names}");
+    ensure!(few.len() == 2, "--keep 2 kept {}", few.len());
+    // In any order: each says which part it is.
+    let backwards: Vec<&Path> = all.iter().rev().map(AsRef::as_ref).collect();
+    let whole = replayed(&backwards)?;
+    let compared = same(&Traced::parse(&guest.file("tail.ndjson")?)?, &whole)?;
+    for part in &all {
+        let (code, _, err) = replay(&[part], &[])?;
+        ensure!(code == Some(0), "{} alone: {err}", part.display());
+    }
+    let (code, _, err) = replay(&[&all[0], &all[2]], &[])?;
+    ensure!(
+        code == Some(5) && err.contains("part 2 is not given"),
+        "a missing part is not told: {code:?} {err}"
+    );
+    let kept: Vec<&Path> = few.iter().map(AsRef::as_ref).collect();
+    let kept = replayed(&kept)?;
+    Ok(Found::one(format!(
+        "{} parts, {compared} events as live; the last 2 of another alone: {} events",
+        all.len(),
+        kept.events.len()
+    )))
+}
+
+fn no_room(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "cd $LAB_RESULTS; modprobe mtty; mkdir /run/small; mount -t tmpfs -o size=64k none /run/small\n\
+         vfio-trace record -o /run/small/rec.vft -- sh -c '{STEPS}; sleep 1.6; \
+           dd if=/dev/zero of=/run/small/fill bs=1k; {STEPS}; sleep 3' 2>full.err; echo $? >full.code\n\
+         cp /run/small/rec.vft .; chmod a+r rec.vft; echo mine >mine.vft\n\
+         vfio-trace record -o mine.vft -- true 2>mine.err; echo $? >mine.code\n\
+         vfio-trace record -o /proc/no.vft -- true 2>proc.err; echo $? >proc.code\n\
+         vfio-trace record -o forced.vft --stop-after 1s; vfio-trace record -o forced.vft --force -- {STEPS}; \
+         chmod a+r forced.vft\n\
+         mkdir theirs; chown 65534 theirs; chmod 755 theirs\n\
+         vfio-trace record -o theirs/rec.vft --rotate 1s -- true 2>theirs.err; echo $? >theirs.code; ls theirs >left"
+    );
+    let guest = lab.run("record-no-room", &script)?;
+    exit_code(&guest, "full.code", "1")?;
+    ensure!(guest.file("full.err")?.contains("No space left"), "{}", guest.file("full.err")?);
+    let (code, out, err) = replay(&[&guest.results.join("rec.vft")], &["--format", "ndjson"])?;
+    ensure!(code == Some(5), "a recording that ran out of room: {code:?} {err}");
+    ensure!(out.matches("\"kind\":\"arc\"").count() >= 6, "what was written before is not there:\n{out}");
+    exit_code(&guest, "mine.code", "1")?;
+    ensure!(guest.file("mine.vft")? == "mine\n", "a file was overwritten");
+    ensure!(guest.file("mine.err")?.contains("exists already"), "{}", guest.file("mine.err")?);
+    exit_code(&guest, "proc.code", "1")?;
+    let forced = replayed(&[&guest.results.join("forced.vft")])?;
+    ensure!(
+        forced.events.iter().any(|event| text(event, "kind") == Some("arc")),
+        "--force has not replaced it"
+    );
+    // The first part is made before the right to write anywhere is given up, the others after.
+    exit_code(&guest, "theirs.code", "1")?;
+    ensure!(guest.file("theirs.err")?.contains("a folder that you own"), "{}", guest.file("theirs.err")?);
+    Ok(Found::one("disk full, foreign file, unwritable place, --force, a folder of somebody else"))
+}
+
+fn piped(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "cd $LAB_RESULTS; modprobe mtty\n\
+         vfio-trace record -o - -- {STEPS} 2>record.err | vfio-trace replay --format ndjson - >replay.ndjson\n\
+         vfio-trace record -o - 2>live.err | vfio-trace replay --kind arc - >live.txt 2>replay.err &\n\
+         while ! grep -q TIME live.txt; do sleep 0.1; done; {STEPS}; sleep 1.5; cp live.txt early.txt\n\
+         kill -INT $(pidof vfio-trace | tr ' ' '\\n' | sort -n | head -1); wait; cat replay.err"
+    );
+    let guest = lab.run("record-piped", &script)?;
+    let traced = Traced::parse(&guest.file("replay.ndjson")?)?;
+    traced.is_complete()?;
+    let early = guest.file("early.txt")?;
+    ensure!(early.contains("STOP → STOP_COPY"), "events do not come out while it records:\n{early}");
+    Ok(Found::one(format!("{} events, and while it goes on", traced.events.len())))
+}
