@@ -227,8 +227,8 @@ impl Recorder {
         self.records += last.records();
         last.push(&Item::Clock(clock)).map_err(|why| unwritable(&self.name, &why))?;
         last.flush().map_err(|why| unwritable(&self.name, &why))?;
-        self.bytes += last.written();
-        last.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        let (_file, bytes) = last.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        self.bytes += bytes;
         let known: Vec<Bytes> = self.known.records().cloned().collect();
         for bytes in known {
             self.put(&Item::Again(bytes))?;
@@ -252,8 +252,8 @@ impl Recorder {
         self.flush()?;
         let records = self.writer.records();
         let end = End { mono_ns: ended_ns, reason, records, probes: probes.clone() };
-        let bytes = self.bytes + self.writer.written();
-        self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        let (_file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        let bytes = self.bytes + bytes;
         if args.quiet {
             return Ok(());
         }

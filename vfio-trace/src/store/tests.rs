@@ -25,7 +25,7 @@ fn write(items: &[Item], cuts: &[bool]) -> Vec<u8> {
             writer.flush().unwrap();
         }
     }
-    writer.finish(end(items.len() as u64)).unwrap()
+    writer.finish(end(items.len() as u64)).unwrap().0
 }
 
 /// All that can be read, damage apart; `None` if it cannot be opened.
@@ -171,7 +171,7 @@ fn a_killed_recorder_loses_what_was_not_written() {
     writer.flush().unwrap();
     let written = usize::try_from(writer.written()).unwrap();
     writer.push(&record("not yet")).unwrap();
-    let stream = &writer.finish(end(2)).unwrap()[..written];
+    let stream = &writer.finish(end(2)).unwrap().0[..written];
     let (items, damages) = read(stream).unwrap();
     assert_eq!(items, [record("written")]);
     assert_eq!(damages, [Damage::Cut { offset: written as u64, records: 0 }]);
@@ -208,7 +208,7 @@ fn what_is_no_recording_is_told_apart() {
     assert_eq!(open(&whole), None);
     let mut other = header();
     other.byte_order = "middle".to_owned();
-    let stream = Writer::new(Vec::new(), &other).unwrap().finish(end(0)).unwrap();
+    let stream = Writer::new(Vec::new(), &other).unwrap().finish(end(0)).unwrap().0;
     assert!(matches!(Reader::open(&stream[..]), Err(OpenError::ByteOrder(_))));
 }
 

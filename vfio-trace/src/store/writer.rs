@@ -90,16 +90,17 @@ impl<W: Write> Writer<W> {
         self.out.flush()
     }
 
-    /// Writes the last item, the index and the trailer.
-    pub fn finish(mut self, end: End) -> io::Result<W> {
+    /// Writes the last item, the index and the trailer. Gives back what was written to, and how many bytes that were.
+    pub fn finish(mut self, end: End) -> io::Result<(W, u64)> {
         self.push(&Item::End(end))?;
         self.flush()?;
         let offset = self.offset;
         let index = payload(&self.index);
         self.block(Kind::Index, &index)?;
-        self.out.write_all(&trailer(offset))?;
+        let trailer = trailer(offset);
+        self.out.write_all(&trailer)?;
         self.out.flush()?;
-        Ok(self.out)
+        Ok((self.out, self.offset + trailer.len() as u64))
     }
 
     /// How long something has been waiting to be written.

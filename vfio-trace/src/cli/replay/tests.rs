@@ -75,7 +75,7 @@ fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
         }
         let last = at + 1 == chunks.len();
         let reason = if last { Reason::Signal } else { Reason::Rotated };
-        parts.push(writer.finish(end(9_000_000_000, reason)).unwrap());
+        parts.push(writer.finish(end(9_000_000_000, reason)).unwrap().0);
         header = header.next_part(5, header.clock, Vec::new());
     }
     parts
@@ -176,7 +176,7 @@ fn events_come_out_as_blocks_come_in() {
         writer.flush().unwrap();
         blocks.push(usize::try_from(writer.written()).unwrap());
     }
-    let all = writer.finish(end(9, Reason::Signal)).unwrap();
+    let all = writer.finish(end(9, Reason::Signal)).unwrap().0;
     let cuts: Vec<Vec<u8>> =
         blocks.iter().map(|to| all[std::mem::replace(&mut written, *to)..*to].to_vec()).collect();
     let count = cuts.len();
