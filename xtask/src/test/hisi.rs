@@ -46,25 +46,50 @@ pub(super) fn boot(series: &str, debugfs: bool, driver: Driver, name: &str, scri
 
 /// Every scenario; lab-hisi knows what this kernel's driver has to answer.
 fn faults(series: &str) -> Result<Found> {
-    let script = "lab-hisi --list >list && lab-hisi --json steps.ndjson >steps";
-    let guest = boot(series, false, Driver::Hisi, &format!("hisi-{series}"), script)?;
-    let list = guest.file("list")?;
-    let wanted: BTreeSet<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let (mut seen, mut steps, mut errors) = (BTreeSet::new(), 0, 0);
-    for line in guest.file("steps.ndjson")?.lines() {
-        let step: Value = serde_json::from_str(line).context("a step is not JSON")?;
-        ensure!(step.get("as_expected") == Some(&Value::Bool(true)), "not as expected: {line}");
-        seen.extend(text(&step, "scenario").map(str::to_owned));
-        steps += 1;
-        errors += usize::from(text(&step, "errno").is_some());
+    let (mut wanted, mut seen, mut steps, mut errors) = (BTreeSet::new(), BTreeSet::new(), 0, 0);
+    let (mut left, mut again) = (Vec::new(), Vec::new());
+    // The driver waits 1 ms for some things, and the VM may get no time for longer than that: again, and said.
+    for suffix in ["", "-again", "-last"] {
+        let script = format!(
+            "lab-hisi --list >list && {{ lab-hisi --json steps.ndjson {} >steps; :; }}",
+            left.join(" ")
+        );
+        let guest = boot(series, false, Driver::Hisi, &format!("hisi-{series}{suffix}"), &script)?;
+        let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        wanted.extend(guest.file("list")?.lines().filter_map(first));
+        let mut failed: Vec<String> = Vec::new();
+        for line in guest.file("steps.ndjson")?.lines() {
+            let step: Value = serde_json::from_str(line).context("a step is not JSON")?;
+            let name = text(&step, "scenario").context("a step of no scenario")?.to_owned();
+            if step.get("as_expected") != Some(&Value::Bool(true)) && failed.last() != Some(&name) {
+                ensure!(suffix != "-last", "not as expected, in three boots: {line}");
+                failed.push(name.clone());
+            }
+            seen.insert(name);
+            steps += 1;
+            errors += usize::from(text(&step, "errno").is_some());
+        }
+        ensure!(failed.len() <= 3, "not as expected: {}", failed.join(", "));
+        again.extend(failed.iter().cloned());
+        left = failed;
+        if left.is_empty() {
+            break;
+        }
     }
     ensure!(
-        seen.iter().map(String::as_str).eq(wanted.iter().copied()) && errors > wanted.len() / 2,
+        seen == wanted && errors > wanted.len() / 2,
         "{} of {} scenarios ran, with {errors} errors",
         seen.len(),
         wanted.len()
     );
-    Ok(Found::one(format!("{} scenarios, {steps} steps, {errors} of them errors as expected", wanted.len())))
+    let again = match again.join(", ") {
+        names if names.is_empty() => names,
+        names => format!("; run again in a fresh boot, since the first try failed: {names}"),
+    };
+    Ok(Found::one(format!(
+        "{} scenarios, {steps} steps, {errors} of them errors as expected{again}",
+        wanted.len()
+    )))
 }
 
 /// The driver's other build has the functions that it is for, and migrates.
