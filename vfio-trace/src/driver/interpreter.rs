@@ -34,7 +34,10 @@ impl Interpreter {
             };
             // Unchanged or not, the plug-in is told: the moment may matter to it.
             let news = self.is_news(nr, &event.data);
-            let Some(devices) = self.drivers.get_mut(driver) else { continue };
+            let Some(devices) = self.drivers.get_mut(driver) else {
+                out.push(event);
+                continue;
+            };
             if let Data::Image(image) = &mut event.data {
                 image.reveal = self.reveal;
             }

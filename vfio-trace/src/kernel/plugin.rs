@@ -239,7 +239,7 @@ impl Driver<'_> {
             let (kind, _) = self.btf.resolve(member.type_id).map_err(MemberError::from)?;
             if kind.kind() == Kind::Struct {
                 // The kernel's own structures (locks, lists) say nothing of the device.
-                if depth < MAX_DEPTH && self.is_own(member.type_id) {
+                if depth < MAX_DEPTH && self.btf.is_own(member.type_id) {
                     self.leaves(member.type_id, offset, &format!("{path}."), depth + 1, fields)?;
                 }
             } else {
@@ -247,11 +247,6 @@ impl Driver<'_> {
             }
         }
         Ok(())
-    }
-
-    fn is_own(&self, id: TypeId) -> bool {
-        let name = self.btf.resolve(id).map(|(found, _)| found.name().to_owned());
-        name.is_ok_and(|name| self.btf.find_own_structs(&[&name]).iter().any(|ids| !ids.is_empty()))
     }
 
     fn leaf(

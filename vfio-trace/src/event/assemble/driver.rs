@@ -120,13 +120,7 @@ impl Assembler {
 
     pub(super) fn pci_reset(&mut self, header: &Header, body: wire::PciReset, out: &mut Vec<Event>) {
         let outcome = Outcome::from_ret(body.ret);
-        let busy = self.is_busy(header.device);
-        let state = if outcome.is_ok() {
-            self.sessions.end(header.device);
-            self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
-        } else {
-            None
-        };
+        let state = self.reset_to(header, outcome);
         let device = self.devices.get(header.device);
         let method = (body.how & RESET_BY_FLR != 0).then_some("flr");
         let data = Data::PciReset(PciReset { method, state, outcome });

@@ -68,15 +68,19 @@ impl Assembler {
     pub(super) fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        let busy = self.is_busy(header.device);
-        let state = if outcome.is_ok() {
-            self.sessions.end(header.device);
-            self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
-        } else {
-            None
-        };
+        let state = self.reset_to(header, outcome);
         let device = self.devices.get(header.device);
         out.push(event(header, device, Some(took(header)), Data::Reset(Reset { state, outcome })));
+    }
+
+    /// The device was reset, or should have been. Gives the state that it is in now, if that is certain.
+    pub(super) fn reset_to(&mut self, header: &Header, outcome: Outcome) -> Option<MigState> {
+        if !outcome.is_ok() {
+            return None;
+        }
+        let busy = self.is_busy(header.device);
+        self.sessions.end(header.device);
+        self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
     }
 
     pub(super) fn set_state_ioctl(
