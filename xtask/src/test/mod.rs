@@ -12,6 +12,7 @@ mod hisi;
 mod hisi_traced;
 mod hisi_views;
 mod host;
+mod merge;
 mod mlx5;
 mod mount;
 mod paths;
@@ -91,6 +92,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mount::checks());
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
+    checks.extend(merge::checks());
     checks
 }
 
