@@ -11,6 +11,7 @@ mod mount;
 mod output;
 mod parse;
 mod record;
+mod recording;
 mod replay;
 mod session;
 mod show;

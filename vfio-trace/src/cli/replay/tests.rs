@@ -1,13 +1,14 @@
 //! A recording gives what the records themselves give; and recordings of old versions stay readable.
 
-use std::{cell::RefCell, fs::File, rc::Rc};
+use std::{cell::RefCell, fs::File, path::Path, rc::Rc};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::events::Format,
+    cli::{error::INPUT, events::Format},
     event::fixture::*,
+    source::recording::Next,
     store::{End, Item, Reason, Writer, fixture::header},
 };
 
