@@ -104,10 +104,17 @@ fn what_memory_says_counts_until_something_happens() {
     let mut world = fed(world, &later);
     assert_eq!(text(&mut world, STATE).unwrap(), "RUNNING_P2P\n");
     assert_eq!(world.node(STATE).unwrap().changed_ns, later.now, "that is news");
-    let then = Script::new(0xd1).wait(later.now).set(&[RUNNING_P2P, STOP], 0, -1).close(1);
+    let then = Script::new(0xd1).wait(later.now).set(&[RUNNING_P2P, STOP], 0, -1).close(2);
     let mut world = fed(world, &then);
-    assert_eq!(text(&mut world, STATE).unwrap(), "STOP\n");
+    assert_eq!(text(&mut world, STATE).unwrap(), "STOP\n", "somebody else still has it open");
+    let last = Script::new(0xd1).wait(then.now).close(1);
+    let mut world = fed(world, &last);
     assert!(world.take_stale(), "the driver may do something at the last close");
+    assert_eq!(text(&mut world, STATE), None, "and nobody has looked since");
+    let known = world.devices().next().unwrap().1;
+    assert_eq!((known.open_count, known.report.holders.len(), known.present), (Some(0), 0, true));
+    let looked = Script::new(0xd1).wait(last.now).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 0)));
+    assert_eq!(text(&mut fed(world, &looked), STATE).unwrap(), "STOP\n");
 }
 
 #[test]
