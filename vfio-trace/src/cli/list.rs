@@ -7,10 +7,12 @@ use super::{
     error::CliError,
     kernel_args::KernelArgs,
     output::{Color, note},
+    past::{FromArgs, Past},
 };
 use crate::{
-    kernel::{KernelFiles, VfioDevice, process::ProcessInfo},
-    sink::{DeviceRow, HolderRow, device_table, devices_json},
+    fs::Known,
+    kernel::{Bus, KernelFiles, VfioDevice, process::ProcessInfo},
+    sink::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json},
     source::snapshot::DeviceFacts,
 };
 
@@ -24,24 +26,22 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "auto")]
     color: Color,
     #[command(flatten)]
+    from: FromArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
 }
 
 /// `vfio-trace list`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    if args.from.is_given() {
+        return past(args);
+    }
     let files = args.kernel.files()?;
     let devices = Devices::read(&files);
     let rows: Vec<DeviceRow> =
         devices.all.iter().map(|(device, memory)| row(&files, &devices, device, memory.as_ref())).collect();
     let blind = devices.blind.as_ref().map(ToString::to_string);
-    let text = if args.json {
-        devices_json(&rows, blind.as_deref())
-            .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
-    } else {
-        device_table(&rows, args.color.on(&io::stdout()))
-    };
-    // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    print(args, &rows, blind.as_deref(), None)?;
     if !args.json {
         if let Some(why) = blind {
             note(&format!("flags, state and holders are not known: {why}"));
@@ -53,6 +53,70 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         }
     }
     Ok(0)
+}
+
+fn print(
+    args: &Args,
+    rows: &[DeviceRow],
+    blind: Option<&str>,
+    recording: Option<&RecordingFacts>,
+) -> Result<(), CliError> {
+    let text = if args.json {
+        devices_json(rows, blind, recording)
+            .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
+    } else {
+        device_table(rows, args.color.on(&io::stdout()))
+    };
+    // A reader that went away is a normal end.
+    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    Ok(())
+}
+
+/// The same from a recording.
+fn past(args: &Args) -> Result<u8, CliError> {
+    let past = args.from.read(1, false)?;
+    let rows = past_rows(&past);
+    print(args, &rows, None, Some(&past.facts))?;
+    if !args.json {
+        if rows.is_empty() {
+            note("no device was bound to a VFIO driver then");
+        }
+        for (name, known) in past.gone() {
+            note(&format!(
+                "{name} had gone at {}; --at shows an earlier moment",
+                past.time(known.changed_ns)
+            ));
+        }
+        note(&past.describe());
+    }
+    past.code()
+}
+
+pub(super) fn past_rows(past: &Past) -> Vec<DeviceRow> {
+    past.present().map(|(name, known)| past_row(name, known)).collect()
+}
+
+/// Of a device, what a recording has: nothing that only sysfs or /proc tell.
+fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
+    let holders = report.holders.into_iter();
+    let holders: Vec<HolderRow> = holders
+        .map(|holder| HolderRow { pid: holder.pid, comm: holder.comm, vm: None, process_started: None })
+        .collect();
+    DeviceRow {
+        device: name.to_owned(),
+        bus: Bus::of_name(name).name(),
+        vfio: None,
+        group: None,
+        cdev: None,
+        driver: report.driver,
+        migration: report.migration,
+        migration_flags: report.migration_flags,
+        dirty_tracking: report.dirty_tracking,
+        state: report.state.filter(|_| report.migration != Some(false)),
+        open_count,
+        // It is open, and nobody is known to have it: the kernel could not be asked.
+        holders: (open_count == Some(0) || !holders.is_empty()).then_some(holders),
+    }
 }
 
 fn row(
@@ -73,7 +137,7 @@ fn row(
         bus: device.bus.name(),
         vfio: device.vfio.clone(),
         group: device.group,
-        cdev: device.cdev,
+        cdev: Some(device.cdev),
         driver: device.driver.clone(),
         migration: memory.and_then(|memory| memory.migration),
         migration_flags: memory.and_then(|memory| memory.flags),

@@ -10,6 +10,7 @@ mod list;
 mod mount;
 mod output;
 mod parse;
+mod past;
 mod record;
 mod recording;
 mod replay;
