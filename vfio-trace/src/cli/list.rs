@@ -92,7 +92,7 @@ fn past(args: &Args) -> Result<u8, CliError> {
     past.code()
 }
 
-pub(super) fn past_rows(past: &Past) -> Vec<DeviceRow> {
+fn past_rows(past: &Past) -> Vec<DeviceRow> {
     past.present().map(|(name, known)| past_row(name, known)).collect()
 }
 
@@ -145,5 +145,46 @@ fn row(
         state: memory.and_then(|memory| memory.state),
         open_count: memory.and_then(|memory| memory.open_count),
         holders: (devices.holders_known && memory.is_some()).then_some(holders),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::past::tests::kept;
+
+    #[test]
+    fn a_recording_gives_what_it_knows() {
+        let past = kept(Some("6.9s")).unwrap();
+        let rows = past_rows(&past);
+        let table = "\
+device                                vfio  node  driver  migration               dirty tracking  state     held by
+11111111-1111-1111-1111-111111111111  ?     ?     mtty    STOP_COPY|P2P|PRE_COPY  yes             PRE_COPY  qemu-system-x86 201
+22222222-2222-2222-2222-222222222222  ?     ?     mtty    STOP_COPY|P2P|PRE_COPY  yes             RESUMING  qemu-system-x86 202
+";
+        assert_eq!(device_table(&rows, false), table);
+        let json = devices_json(&rows, None, Some(&past.facts)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let expected = serde_json::json!({
+            "host": "lab",
+            "kernel": "6.12.117+deb12-amd64",
+            "version": "0.1.0",
+            "began": "2026-11-22T20:44:33.357600576Z",
+            "at": "2026-11-22T20:44:40.257600576Z",
+            "at_mono_ns": 17_307_885_245_u64,
+            "complete": true,
+        });
+        assert_eq!(json["recording"], expected);
+        let one = &json["devices"][1];
+        assert_eq!((&one["bus"], &one["cdev"], &one["open_count"]), (&"mdev".into(), &().into(), &1.into()));
+
+        // The source has been closed, and nobody has looked since; the destination's QEMU goes on.
+        let rows = past_rows(&kept(Some("2026-11-22T20:44:40.8Z")).unwrap());
+        assert_eq!(
+            (rows[0].state, rows[0].open_count, rows[0].holders.as_deref()),
+            (None, Some(0), Some(&[][..]))
+        );
+        assert_eq!(rows[1].holders.as_ref().map(Vec::len), Some(1));
+        assert!(past_rows(&kept(None).unwrap()).is_empty());
     }
 }

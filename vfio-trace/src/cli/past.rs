@@ -109,7 +109,7 @@ impl Taker for Builder {
 }
 
 impl Past {
-    fn read(
+    pub(super) fn read(
         recording: &mut Recording,
         at: Option<Moment>,
         keep: usize,
@@ -269,4 +269,4 @@ impl Span {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -201,3 +201,45 @@ fn explain(devices: &Devices, device: &VfioDevice, why: &Unknown) -> CliError {
     };
     unknown(&device.name, why, "`vfio-trace tail` shows the state from the next arc on")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::past::tests::kept;
+
+    fn shown(device: &str, file: &str, at: Option<&str>) -> Result<String, String> {
+        let args = Args {
+            device: device.to_owned(),
+            file: file.to_owned(),
+            style: None,
+            annotate: false,
+            from: FromArgs::default(),
+            kernel: KernelArgs::default(),
+        };
+        past_text(&args, &kept(at).unwrap()).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn a_recording_gives_the_texts_of_debugfs() {
+        assert_eq!(shown("1", "state", Some("6.9s")).unwrap(), "PRE_COPY\n");
+        assert_eq!(
+            shown("22222222-2222-2222-2222-222222222222", "state", Some("6.9s")).unwrap(),
+            "RESUMING\n"
+        );
+        let features = shown("11", "features", Some("6.9s")).unwrap();
+        assert_eq!(features, "stop-copy\np2p\npre-copy\ndirty-tracking\n");
+    }
+
+    #[test]
+    fn what_a_recording_does_not_tell_is_said() {
+        let error = |device: &str, file: &str, at| shown(device, file, at).unwrap_err();
+        let all = error("0000:75:00.1", "state", Some("6.9s"));
+        assert!(all.contains("11111111-") && all.contains("22222222-") && all.contains("code: 1"), "{all}");
+        assert!(error("vfio0", "state", Some("6.9s")).contains("not by their numbers"));
+        assert!(error("1", "hisi_acc/attr", Some("6.9s")).contains("give one of state, features"));
+        let gone = error("1", "state", None);
+        assert!(gone.contains("taken from vfio at 2026-11-22T20:44:40.968240076Z"), "{gone}");
+        let closed = error("1", "state", Some("2026-11-22T20:44:40.8Z"));
+        assert!(closed.contains("after its last close") && closed.contains("code: 4"), "{closed}");
+    }
+}

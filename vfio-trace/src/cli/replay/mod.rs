@@ -89,4 +89,4 @@ fn replay<W: io::Write>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
