@@ -134,7 +134,6 @@ fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
     if let Some(found) = named(text, &present)? {
         return Ok(found);
     }
-    let names: Vec<&str> = present.iter().map(|(name, _)| *name).collect();
     let gone: Vec<(&str, Known)> = past.gone().collect();
     if let Some((name, known)) = named(text, &gone)? {
         let when = past.time(known.changed_ns);
@@ -151,7 +150,8 @@ fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
         _ => "no device that was recorded until then has this name",
     };
     let gone: Vec<String> = gone.iter().map(|(name, _)| format!("{name} (gone by then)")).collect();
-    let all: Vec<&str> = names.into_iter().chain(gone.iter().map(String::as_str)).collect();
+    let names = present.iter().map(|(name, _)| *name);
+    let all: Vec<&str> = names.chain(gone.iter().map(String::as_str)).collect();
     let todo = if all.is_empty() {
         "`vfio-trace replay` shows what was recorded".to_owned()
     } else {

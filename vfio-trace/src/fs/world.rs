@@ -300,7 +300,7 @@ impl World {
         let unseen = || DeviceReport { device: Some(name.to_owned()), ..DeviceReport::default() };
         let mut report = self.model.device_report(name).unwrap_or_else(unseen);
         if let Some(device) = self.devices.get(name) {
-            report.state = device.reading.or(report.state.filter(|_| !device.doubtful));
+            report.state = device.reading.or_else(|| report.state.filter(|_| !device.doubtful));
             // A look may have found that those who had it open are gone.
             if device.open_count == Some(0) {
                 report.holders.clear();

@@ -25,18 +25,13 @@ pub enum Bus {
 impl Bus {
     /// The bus that names its devices like this: PCI addresses, and mdev's UUIDs.
     pub fn of_name(name: &str) -> Self {
-        let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|c| c.is_ascii_hexdigit());
-        let parts: Vec<&str> = name.split(['-', ':', '.']).collect();
         let marks: String = name.chars().filter(|c| matches!(c, '-' | ':' | '.')).collect();
-        match (parts.as_slice(), marks.as_str()) {
-            ([domain, bus, slot, function], "::.")
-                if hex(bus, 2) && hex(slot, 2) && hex(function, 1) && hex(domain, domain.len().max(4)) =>
-            {
-                Self::Pci
-            },
-            ([a, b, c, d, e], "----") if hex(a, 8) && hex(b, 4) && hex(c, 4) && hex(d, 4) && hex(e, 12) => {
-                Self::Mdev
-            },
+        let parts: Vec<&str> = name.split(['-', ':', '.']).collect();
+        let hex = parts.iter().all(|part| part.bytes().all(|c| c.is_ascii_hexdigit()));
+        let lens: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+        match (marks.as_str(), lens.as_slice()) {
+            ("::.", [domain, 2, 2, 1]) if hex && *domain >= 4 => Self::Pci,
+            ("----", [8, 4, 4, 4, 12]) if hex => Self::Mdev,
             _ => Self::Other,
         }
     }

@@ -110,6 +110,8 @@ fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
         (Some(false), Some(group)) => format!("group {group}"),
         (Some(false), None) => "-".to_owned(),
     };
+    let none = if row.cdev.is_some() { "-" } else { "?" };
+    let vfio = row.vfio.as_deref().unwrap_or(none);
     let (migration, state) = match row.migration {
         Some(false) => ("none".to_owned(), "-".to_owned()),
         _ => (
@@ -124,7 +126,7 @@ fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
     });
     vec![
         plain(&row.device),
-        plain(row.vfio.as_deref().unwrap_or(if row.cdev.is_some() { "-" } else { "?" })),
+        plain(vfio),
         plain(&node),
         plain(row.driver.as_deref().unwrap_or("-")),
         plain(&migration),

@@ -14,6 +14,7 @@ mod hisi_views;
 mod host;
 mod mlx5;
 mod mount;
+mod past;
 mod paths;
 mod record;
 mod scenarios;
@@ -91,6 +92,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mount::checks());
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
+    checks.extend(past::checks());
     checks
 }
 

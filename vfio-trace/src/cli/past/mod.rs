@@ -247,7 +247,7 @@ impl Span {
     }
 
     fn outside(&self, at_ns: u64, from_ns: u64, to_ns: Option<u64>) -> CliError {
-        let seconds = |ns: u64| ns.saturating_sub(self.began_ns) as f64 / 1e9;
+        let seconds = |ns: u64| Duration::from_nanos(ns.saturating_sub(self.began_ns)).as_secs_f64();
         let (why, todo) = match to_ns {
             Some(to_ns) => (
                 format!("it ends {:.3} s after it began, at {}", seconds(to_ns), self.clock.rfc3339(to_ns)),
