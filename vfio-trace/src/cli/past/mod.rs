@@ -26,8 +26,8 @@ pub(super) struct FromArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "btf")]
     from: Vec<PathBuf>,
     /// With --from: how things were at this moment. 2.5s or 850ms: so long after the recording began;
-    /// 2026-11-22T15:40:20.5Z; without Z or an offset it is local time, as replay shows it; 15:40:20.5 is a time of
-    /// its first day.
+    /// 2026-11-22T15:40:20.5Z; without Z or an offset it is local time, as replay shows it; 15:40:20.5 is the first
+    /// such time after the recording began.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse::moment)]
     at: Option<Moment>,
 }
