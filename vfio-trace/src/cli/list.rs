@@ -12,9 +12,12 @@ use super::{
 use crate::{
     fs::Known,
     kernel::{Bus, KernelFiles, VfioDevice, process::ProcessInfo},
-    sink::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json},
+    sink::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json, human},
     source::snapshot::DeviceFacts,
 };
+
+/// Devices that a recording had and that were gone: so many are named.
+const SAID_GONE: usize = 8;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -81,11 +84,16 @@ fn past(args: &Args) -> Result<u8, CliError> {
         if rows.is_empty() {
             note("no device was bound to a VFIO driver then");
         }
-        for (name, known) in past.gone() {
+        let mut gone: Vec<(&str, Known)> = past.gone().collect();
+        gone.sort_by_key(|(_, known)| std::cmp::Reverse(known.changed_ns));
+        for (name, known) in gone.iter().take(SAID_GONE) {
             note(&format!(
                 "{name} had gone at {}; --at shows an earlier moment",
                 past.time(known.changed_ns)
             ));
+        }
+        if let Some(more) = gone.len().checked_sub(SAID_GONE).filter(|more| *more > 0) {
+            note(&format!("{} more had gone before", human::count(more as u64, "device")));
         }
         note(&past.describe());
     }
