@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 use super::{
-    error::{CliError, USAGE},
+    error::{CliError, INPUT, USAGE},
     output::note,
     parse,
     recording::{self, Progress, Taker, Through, Wants},
@@ -120,7 +120,7 @@ impl Past {
         let span = Span { clock: start.clock, began_ns: header.began_ns, zone: TimeZone::system() };
         let until_ns = at.map(|at| span.find(at)).transpose()?;
         if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns < part_began_ns) {
-            return Err(span.outside(until_ns, part_began_ns, None));
+            return Err(span.before(until_ns, part_began_ns));
         }
         let about = About {
             version: start.version.clone(),
@@ -137,7 +137,9 @@ impl Past {
         let end_ns = ended.as_ref().map_or(last_ns, |ended| ended.mono_ns.max(last_ns));
         let at_ns = match until_ns {
             Some(until_ns) if until_ns > end_ns => {
-                return Err(span.outside(until_ns, part_began_ns, Some(end_ns)));
+                // Reading may have failed halfway.
+                through.code()?;
+                return Err(span.after(until_ns, end_ns, ended.is_some()));
             },
             Some(until_ns) => {
                 world.expire(until_ns);
@@ -246,25 +248,33 @@ impl Span {
         times.find(|wall| *wall >= from)
     }
 
-    fn outside(&self, at_ns: u64, from_ns: u64, to_ns: Option<u64>) -> CliError {
-        let seconds = |ns: u64| Duration::from_nanos(ns.saturating_sub(self.began_ns)).as_secs_f64();
-        let (why, todo) = match to_ns {
-            Some(to_ns) => (
-                format!("it ends {:.3} s after it began, at {}", seconds(to_ns), self.clock.rfc3339(to_ns)),
-                "give an earlier --at, or none for its end",
-            ),
-            None if from_ns > self.began_ns => (
-                format!(
-                    "what is given begins {:.3} s later, at {}",
-                    seconds(from_ns),
-                    self.clock.rfc3339(from_ns)
-                ),
-                "give the parts before it too, or a later --at",
-            ),
-            None => (format!("it begins at {}", self.clock.rfc3339(from_ns)), "give a later --at"),
+    /// The moment is before what there is.
+    fn before(&self, at_ns: u64, from_ns: u64) -> CliError {
+        let from = self.clock.rfc3339(from_ns);
+        let (why, todo) = if from_ns > self.began_ns {
+            let after = self.seconds(from_ns);
+            let why = format!("what is given of it begins {after:.3} s after its beginning, at {from}");
+            (why, "give the parts before it too, or a later --at")
+        } else {
+            (format!("it begins at {from}"), "give a later --at")
         };
-        let what = format!("the recording does not tell how things were at {}", self.clock.rfc3339(at_ns));
-        CliError::with_code(USAGE, what, why, todo)
+        CliError::with_code(USAGE, self.refusal(at_ns), why, todo)
+    }
+
+    /// The moment is behind what there is. `whole`: it ends there; otherwise what can be read of it does.
+    fn after(&self, at_ns: u64, end_ns: u64, whole: bool) -> CliError {
+        let (code, what) = if whole { (USAGE, "it") } else { (INPUT, "what can be read of it") };
+        let (after, end) = (self.seconds(end_ns), self.clock.rfc3339(end_ns));
+        let why = format!("{what} ends {after:.3} s after its beginning, at {end}");
+        CliError::with_code(code, self.refusal(at_ns), why, "give an earlier --at, or none for its end")
+    }
+
+    fn seconds(&self, ns: u64) -> f64 {
+        Duration::from_nanos(ns.saturating_sub(self.began_ns)).as_secs_f64()
+    }
+
+    fn refusal(&self, at_ns: u64) -> String {
+        format!("the recording does not tell how things were at {}", self.clock.rfc3339(at_ns))
     }
 }
 

@@ -7,10 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    cli::{
-        error::INPUT,
-        replay::tests::{Given, any_given, migration, record},
-    },
+    cli::replay::tests::{Given, any_given, migration, record},
     event::{MigState, fixture::*},
     store::{Header, fixture::header},
 };
@@ -81,7 +78,7 @@ fn other_times_are_refused() {
         assert_eq!(error.code, USAGE);
         format!("{error:?}")
     };
-    assert!(error("100s").contains("it ends 10.415 s after it began, at 2026-11-22T20:44:43.77"));
+    assert!(error("100s").contains("it ends 10.415 s after its beginning, at 2026-11-22T20:44:43.77"));
     assert!(error("2020-01-01T00:00:00Z").contains("it begins at 2026-11-22T20:44:33.35"));
     assert!(error("2300-01-01T00:00:00Z").contains("it ends"));
 }
@@ -97,6 +94,11 @@ fn what_is_missing_costs_the_exit_code_and_no_more() {
     assert!(!cut.facts.complete);
     assert_eq!(cut.present().map(|(_, known)| known.report.state).collect::<Vec<_>>(), all);
     assert_eq!(cut.code().unwrap(), INPUT);
+    let late = Some(Moment::After(Duration::from_secs(3_600)));
+    let code = |bytes: &[u8]| of_stream(bytes.to_vec(), late).map(|_| ()).unwrap_err().code;
+    assert_eq!((code(&whole), code(&whole[..whole.len() - 60])), (USAGE, USAGE), "only the index is cut");
+    let error = of_stream(whole[..whole.len() / 2].to_vec(), late).map(|_| ()).unwrap_err();
+    assert!(error.code == INPUT && format!("{error:?}").contains("what can be read of it ends"), "{error:?}");
 }
 
 #[test]
