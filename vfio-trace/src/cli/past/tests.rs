@@ -94,7 +94,7 @@ fn what_is_missing_costs_the_exit_code_and_no_more() {
     assert!(!cut.facts.complete);
     assert_eq!(cut.present().map(|(_, known)| known.report.state).collect::<Vec<_>>(), all);
     assert_eq!(cut.code().unwrap(), INPUT);
-    let late = Some(Moment::After(Duration::from_secs(3_600)));
+    let late = Some(Moment::After(Duration::from_hours(1)));
     let code = |bytes: &[u8]| of_stream(bytes.to_vec(), late).map(|_| ()).unwrap_err().code;
     assert_eq!((code(&whole), code(&whole[..whole.len() - 60])), (USAGE, USAGE), "only the index is cut");
     let error = of_stream(whole[..whole.len() / 2].to_vec(), late).map(|_| ()).unwrap_err();
