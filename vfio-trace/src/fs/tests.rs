@@ -117,9 +117,13 @@ fn what_memory_says_counts_until_something_happens() {
     let mut world = fed(world, &last);
     assert!(world.take_stale(), "the driver may do something at the last close");
     assert_eq!(text(&mut world, STATE), None, "and nobody has looked since");
+    let reset = Script::new(0xd1).wait(last.now).pci_reset(0, 0);
+    let mut world = fed(world, &reset);
+    assert_eq!(text(&mut world, STATE), None, "its driver's reset_done has not run");
     let known = world.devices().next().unwrap().1;
     assert_eq!((known.open_count, known.report.holders.len(), known.present), (Some(0), 0, true));
-    let looked = Script::new(0xd1).wait(last.now).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 0)));
+    let looked =
+        Script::new(0xd1).wait(reset.now).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 0)));
     assert_eq!(text(&mut fed(world, &looked), STATE).unwrap(), "STOP\n");
 }
 

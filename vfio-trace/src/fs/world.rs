@@ -219,6 +219,8 @@ impl World {
             }
             device.doubtful = match (&event.data, bearing) {
                 (Data::Close(close), _) => close.open_count.is_none_or(|count| count <= 1),
+                // vfio-pci resets a function at its last close in a way that the driver is not told of.
+                (Data::PciReset(_), _) => device.doubtful || device.open_count == Some(0),
                 (_, Bearing::Told) => false,
                 (_, Bearing::None | Bearing::Open) => device.doubtful,
             };
