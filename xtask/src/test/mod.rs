@@ -15,6 +15,7 @@ mod host;
 mod merge;
 mod mlx5;
 mod mount;
+mod past;
 mod paths;
 mod record;
 mod scenarios;
@@ -93,6 +94,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
     checks.extend(merge::checks());
+    checks.extend(past::checks());
     checks
 }
 
