@@ -37,10 +37,10 @@ fn two_vms(lab: &Lab) -> Result<Found> {
     // QEMU waits for the end of what it has started: only a pipe that is there already can be left alone.
     let destination = format!(
         "{PORT}date -s @$(($(date +%s) - {BACK_S})) >date.out; mkfifo /run/stream\n\
-         ( exec 3<>$link 4>/run/stream; echo ready >&3; cat <&3 >&4 ) & relay=$!\n\
+         ( exec 3<>$link 4>/run/stream; echo ready >&3; exec cat <&3 >&4 ) & relay=$!\n\
          vfio-trace record -q -o dst.vft -- \
          lab-half destination file:/run/stream --evidence . >half.out || exit\n\
-         kill $relay; echo done >$link"
+         kill $relay; wait $relay; echo done >$link"
     );
     let boot = |name, script: &str, link| lab.boot_linked(name, script, Duration::from_mins(4), link);
     let (from, to) = thread::scope(|scope| {
