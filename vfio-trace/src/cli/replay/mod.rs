@@ -1,5 +1,7 @@
 //! `vfio-trace replay`: a recording's events as `tail` would have shown them, on any machine.
 
+mod hosts;
+
 use std::{io, path::PathBuf};
 
 use bytes::Bytes;
@@ -28,6 +30,9 @@ pub(super) struct Args {
 /// `vfio-trace replay`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut recording = recording::open(&args.files)?;
+    if recording.merge().is_some() {
+        return hosts::main(args);
+    }
     let mut stream = Stream::to_stdout(&args.events, recording.header().start.clock);
     replay(&mut recording, &mut stream, &args.events, env!("CARGO_PKG_VERSION"))
 }
