@@ -90,10 +90,28 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
         }
     }
     candidates.sort_by_key(|candidate| (candidate.key, candidate.source, candidate.destination));
+    // Bytes alone say nothing if another one at that time has as many.
+    let rivals: Vec<bool> = candidates
+        .iter()
+        .map(|one| {
+            let other = |other: &&Candidate| {
+                (other.source == one.source) != (other.destination == one.destination)
+                    && other.key.2 == 0
+                    && other
+                        .matched
+                        .iter()
+                        .any(|pair| matches!(pair.by, PairedBy::StreamBytes | PairedBy::Order))
+            };
+            candidates.iter().any(|candidate| other(&candidate))
+        })
+        .collect();
     let mut taken = vec![false; groups.len()];
     let mut wholes = Vec::new();
-    for Candidate { source, destination, matched, .. } in candidates {
+    for (Candidate { source, destination, mut matched, .. }, rivals) in candidates.into_iter().zip(rivals) {
         if !taken[source] && !taken[destination] {
+            for one in matched.iter_mut().filter(|one| rivals && one.by == PairedBy::StreamBytes) {
+                one.by = PairedBy::Order;
+            }
             (taken[source], taken[destination]) = (true, true);
             wholes.push(Whole { source: Some(source), destination: Some(destination), matched });
         }
@@ -169,6 +187,9 @@ fn devices(
     to.retain(|at| !said(&|pair| &pair.1, *at));
     let drivers_fit =
         |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
+    // How many have as many bytes, those included that are taken by then.
+    let (all_from, all_to) = (from.clone(), to.clone());
+    let as_many = |all: &[usize], bytes: u64| all.iter().filter(|at| sides[**at].bytes == bytes).count();
     for by_time in [false, true] {
         for source in from.clone() {
             let fits = |destination: usize| {
@@ -180,10 +201,9 @@ fn devices(
                         two.bytes == one.bytes && one.bytes > 0
                     }
             };
-            let candidates: Vec<usize> = to.iter().copied().filter(|at| fits(*at)).collect();
-            let Some(&destination) = candidates.first() else { continue };
-            let rivals = from.iter().filter(|at| sides[**at].bytes == sides[source].bytes).count();
-            let by = match (by_time, candidates.len(), rivals) {
+            let Some(destination) = to.iter().copied().find(|at| fits(*at)) else { continue };
+            let bytes = sides[source].bytes;
+            let by = match (by_time, as_many(&all_from, bytes), as_many(&all_to, bytes)) {
                 (true, ..) => PairedBy::Time,
                 (false, 1, 1) => PairedBy::StreamBytes,
                 (false, ..) => PairedBy::Order,
