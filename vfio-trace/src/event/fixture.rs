@@ -71,6 +71,14 @@ impl Script {
         self
     }
 
+    /// All files so far are others: two scripts that go together must not share any.
+    pub(crate) fn other_files(mut self) -> Self {
+        for record in self.records.iter_mut().filter(|record| record.header.file != 0) {
+            record.header.file += 0x1000;
+        }
+        self
+    }
+
     /// Takes out the last record: it was lost.
     pub(crate) fn lose(mut self) -> Self {
         self.records.pop();

@@ -250,9 +250,12 @@ fn order(splits: &[&Split]) -> Vec<StageOrder> {
         }
         let all = splits.iter().flat_map(|split| &split.spans).filter(|span| span.stage == stage);
         let union_ns = union_ns(all.map(|span| (span.start_ns, span.end_ns)));
-        let (sum_ns, longest_ns) = (times.iter().sum::<u64>(), times.iter().copied().max().unwrap_or(0));
+        let (sum_ns, longest_ns) = (
+            times.iter().fold(0u64, |sum, time| sum.saturating_add(*time)),
+            times.iter().copied().max().unwrap_or(0),
+        );
         // What could have been saved at most, and what was.
-        let (most, saved) = (sum_ns - longest_ns, sum_ns - union_ns);
+        let (most, saved) = (sum_ns - longest_ns, sum_ns.saturating_sub(union_ns));
         let order = if saved.saturating_mul(10) < most {
             Order::Series
         } else if saved.saturating_mul(10) > most.saturating_mul(9) {

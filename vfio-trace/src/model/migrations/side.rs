@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub(super) bytes: u64,
     /// The last call that moved its data failed.
     pub(super) data_failed: bool,
+    /// Not all of its data was seen.
+    pub(super) blind: bool,
     /// An arc began where the one before had not led to: one in between was not seen.
     pub(super) torn: bool,
 }
@@ -139,6 +141,7 @@ impl Walk<'_> {
             eof: false,
             bytes: 0,
             data_failed: false,
+            blind: false,
             torn: false,
         });
     }
@@ -249,6 +252,7 @@ impl Found {
     pub(super) fn judge(&mut self, data_suffers: bool) {
         let failed = !self.side.failures.is_empty();
         let blind = self.side.partial || data_suffers;
+        self.blind = blind;
         self.side.verdict = match self.role {
             Role::Source => {
                 if self.ran_ns.is_some() && self.side.recovery.is_none() {

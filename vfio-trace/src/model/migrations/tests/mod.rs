@@ -47,51 +47,81 @@ fn arriving(flags: u64) -> Script {
 
 /// The source up to and with STOP_COPY, which is reached at 110 ms.
 fn stopped_source() -> Script {
-    leaving(7)
-        .until(10 * MS)
-        .set(&[RUNNING, PRE_COPY], FROM, 31)
-        .until(20 * MS)
-        .read(FROM, 1 << 20, 24, 0)
-        .until(100 * MS)
-        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1)
-        .until(110 * MS)
-        .set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
+    stop(leaving(7), 0)
 }
 
 /// The source up to the end of what it has to give.
 fn read_source() -> Script {
-    stopped_source().until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(130 * MS).read(
-        FROM,
-        1 << 20,
-        0,
-        24 + MIB,
-    )
+    read_all(stopped_source(), 0, MIB)
 }
 
 /// The whole of the source, as QEMU drives it.
 fn whole_source() -> Script {
-    read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB)
+    leave(leaving(7), 0, MIB)
 }
 
 /// The destination up to the last write.
 fn written_destination() -> Script {
-    arriving(7)
-        .until(5 * MS)
-        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
-        .until(30 * MS)
-        .write(TO, 24, 0)
-        .until(125 * MS)
-        .write(TO, MIB, 24)
+    write_all(arriving(7), 0, MIB)
 }
 
 /// The whole of the destination.
 fn whole_destination() -> Script {
-    written_destination()
-        .until(140 * MS)
+    arrive(arriving(7), 0, MIB)
+}
+
+fn stop(script: Script, at: u64) -> Script {
+    script
+        .until(at + 10 * MS)
+        .set(&[RUNNING, PRE_COPY], FROM, 31)
+        .until(at + 20 * MS)
+        .read(FROM, 1 << 20, 24, 0)
+        .until(at + 100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1)
+        .until(at + 110 * MS)
+        .set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
+}
+
+fn read_all(script: Script, at: u64, bytes: i64) -> Script {
+    script.until(at + 120 * MS).read(FROM, 1 << 20, bytes, 24).until(at + 130 * MS).read(
+        FROM,
+        1 << 20,
+        0,
+        24 + bytes,
+    )
+}
+
+/// All of a source; its times are 100, 110, 120, 130 and 200 ms behind `at`.
+fn leave(script: Script, at: u64, bytes: i64) -> Script {
+    read_all(stop(script, at), at, bytes)
+        .until(at + 200 * MS)
+        .set(&[STOP_COPY, STOP], 0, -1)
+        .release(FROM, 24 + bytes)
+}
+
+fn write_all(script: Script, at: u64, bytes: i64) -> Script {
+    script
+        .until(at + 5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(at + 30 * MS)
+        .write(TO, 24, 0)
+        .until(at + 125 * MS)
+        .write(TO, bytes, 24)
+}
+
+/// All of a destination; its times are 5, 125, 140 and 150 ms behind `at`.
+fn arrive(script: Script, at: u64, bytes: i64) -> Script {
+    write_all(script, at, bytes)
+        .until(at + 140 * MS)
         .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
-        .release(TO, 24 + MIB)
-        .until(150 * MS)
+        .release(TO, 24 + bytes)
+        .until(at + 150 * MS)
         .set(&[RUNNING_P2P, RUNNING], 0, -1)
+}
+
+/// A VM's device before it leaves or arrives: address, name, process.
+fn device(address: u64, name: &str, pid: u32) -> Script {
+    Script::new(address).thread(pid, pid).device(name, "mtty", 7).open(1)
 }
 
 /// Records of several scripts in the order in which their calls return.
