@@ -16,6 +16,7 @@ mod mlx5;
 mod mount;
 mod paths;
 mod record;
+mod report;
 mod scenarios;
 mod steps;
 mod traced;
@@ -91,6 +92,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mount::checks());
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
+    checks.extend(report::checks());
     checks
 }
 
