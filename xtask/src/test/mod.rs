@@ -18,6 +18,7 @@ mod mount;
 mod past;
 mod paths;
 mod record;
+mod report;
 mod scenarios;
 mod steps;
 mod traced;
@@ -95,6 +96,7 @@ fn checks() -> Vec<Check> {
     checks.extend(record::checks());
     checks.extend(merge::checks());
     checks.extend(past::checks());
+    checks.extend(report::checks());
     checks
 }
 
