@@ -15,7 +15,7 @@ fn two_devices(later: u64) -> Document {
 }
 
 fn names(document: &Document) -> Vec<[Option<&str>; 2]> {
-    let name = |side: &Option<Side>| {
+    let name = |side: &Option<document::Side>| {
         side.as_ref().and_then(|side| document.devices[side.device as usize].name.as_deref())
     };
     let devices = document.migrations.iter().flat_map(|migration| &migration.devices);
