@@ -8,6 +8,7 @@ pub mod human;
 mod layout;
 mod line;
 mod ndjson;
+mod report;
 mod summary;
 mod table;
 mod text;
@@ -18,6 +19,7 @@ pub use self::{
         Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
     },
     ndjson::Ndjson,
+    report::report_text,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},
     text::{Text, TextOptions, TimeFormat},
