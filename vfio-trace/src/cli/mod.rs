@@ -5,10 +5,12 @@ mod devices;
 mod doctor;
 mod error;
 mod events;
+mod export;
 mod histories;
 mod kernel_args;
 mod list;
 mod mount;
+mod out_file;
 mod output;
 mod parse;
 mod progress;
@@ -38,6 +40,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the traced thing failed, 2 usage
 enum Verb {
     /// Tell what can be traced on this host, what not, why, and what to do about it.
     Doctor(doctor::Args),
+    /// Write recordings in formats that other programs read: JSON, Perfetto, Trace Event Format, CSV.
+    Export(export::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
     /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Doctor(args) => doctor::main(&args),
+        Verb::Export(args) => export::main(&args),
         Verb::List(args) => list::main(&args),
         Verb::Mount(args) => mount::main(args),
         Verb::MountGuard(args) => mount::guard_main(&args),

@@ -42,7 +42,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     replay(&mut recording, &mut stream, &args.events, env!("CARGO_PKG_VERSION"))
 }
 
-fn replay<W: io::Write>(
+/// Shows a recording's events up to its end; gives the exit code.
+pub(super) fn replay<W: io::Write>(
     recording: &mut Recording,
     stream: &mut Stream<W>,
     args: &EventArgs,
