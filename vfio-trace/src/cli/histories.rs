@@ -1,4 +1,4 @@
-//! Recordings read to their end into histories: what `report`, `export` and `merge` work on.
+//! Recordings read to their end into histories: what `report`, `export` and `merge` work on. A file may hold several.
 
 use std::path::{Path, PathBuf};
 
@@ -25,22 +25,28 @@ pub(super) struct Histories {
     pub(super) all: Vec<History>,
     /// Whether something is missing of one of them.
     pub(super) damaged: bool,
+    /// Devices that belong together, as was said when they were merged.
+    pub(super) pairs: Vec<(String, String)>,
 }
 
 /// Reads files: parts of one recording become one history.
 pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
-    let mut histories = Histories { all: Vec::new(), damaged: false };
+    let mut histories = Histories { all: Vec::new(), damaged: false, pairs: Vec::new() };
     for parts in recordings(files)? {
-        let mut recording = Recording::open(&parts)?;
-        let (history, damaged) = history(&mut recording, &parts)?;
-        histories.all.push(history);
-        histories.damaged |= damaged;
+        let mut next = Some(Recording::open(&parts)?);
+        while let Some(mut recording) = next {
+            histories.pairs.extend(recording.merge().into_iter().flat_map(|merge| merge.pairs.clone()));
+            let (history, damaged) = history(&mut recording, &parts)?;
+            histories.all.push(history);
+            histories.damaged |= damaged;
+            next = recording.other();
+        }
     }
     Ok(histories)
 }
 
 /// Files by recording, in the order in which each recording is met first.
-fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
+pub(super) fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
     if let [one] = files {
         return Ok(vec![vec![one.clone()]]);
     }
@@ -100,13 +106,7 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
                 note(&format!("{name}: {damage}"));
                 losses.damage.push(damage.to_string());
             },
-            Next::Other { name } => {
-                progress.clear();
-                note(&format!(
-                    "{name}: another recording follows, which is left out: give it as a file of its own"
-                ));
-                losses.damage.push("another recording follows in the same file".to_owned());
-            },
+            Next::Other { .. } => {},
         }
         if recording.is_waiting() {
             progress.show(recording.progress());

@@ -9,6 +9,7 @@ mod export;
 mod histories;
 mod kernel_args;
 mod list;
+mod merge;
 mod mount;
 mod out_file;
 mod output;
@@ -44,6 +45,8 @@ enum Verb {
     Export(export::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
+    /// Put recordings of both hosts of a migration into one file, on one clock.
+    Merge(merge::Args),
     /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
     Mount(mount::Args),
     /// Unmounts when the `mount` that has started it ends.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Export(args) => export::main(&args),
         Verb::List(args) => list::main(&args),
+        Verb::Merge(args) => merge::main(&args),
         Verb::Mount(args) => mount::main(args),
         Verb::MountGuard(args) => mount::guard_main(&args),
         Verb::Show(args) => show::main(&args),
