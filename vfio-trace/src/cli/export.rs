@@ -107,7 +107,7 @@ fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
 
 fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
     let histories = histories::read(&args.files)?;
-    let document = report::document(&histories.all, &args.pairs);
+    let document = report::document(&histories, &args.pairs);
     let written = match args.format {
         Format::Json => write_json(&document, args.pretty, &mut *out),
         Format::Chrome => write_chrome(&document, &mut *out),
