@@ -9,12 +9,9 @@ use super::{
     events::{self, EventArgs, Stream},
     histories,
     out_file::OutFile,
-    replay, report,
+    recording, replay, report,
 };
-use crate::{
-    sink::export::{Table, write_chrome, write_csv, write_json, write_perfetto},
-    source::recording::Recording,
-};
+use crate::sink::export::{Table, write_chrome, write_csv, write_json, write_perfetto};
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -91,15 +88,13 @@ fn check(args: &Args) -> Result<(), CliError> {
         (args.table.is_some() && args.format != Format::Csv, "--table", "csv"),
         (!args.pairs.is_empty() && args.format == Format::Ndjson, "--pair", "json, chrome, perfetto and csv"),
     ];
-    for (_, option, formats) in wrong.into_iter().filter(|(wrong, ..)| *wrong) {
-        let what = format!("cannot use {option} with this format");
-        return Err(CliError::with_code(USAGE, what, format!("it is for {formats}"), "leave it out"));
-    }
-    Ok(())
+    let Some((_, option, formats)) = wrong.into_iter().find(|(wrong, ..)| *wrong) else { return Ok(()) };
+    let what = format!("cannot use {option} with this format");
+    Err(CliError::with_code(USAGE, what, format!("it is for {formats}"), "leave it out"))
 }
 
 fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
-    let mut recording = Recording::open(&args.files)?;
+    let mut recording = recording::open(&args.files)?;
     let events = EventArgs { format: events::Format::Ndjson, ..EventArgs::default() };
     let mut stream = Stream::with_color(&events, recording.header().start.clock, out, false);
     replay::replay(&mut recording, &mut stream, &events, env!("CARGO_PKG_VERSION"))

@@ -2,21 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use vfio_trace_common::role::Role;
 
 use super::{
     error::{CliError, USAGE},
-    output::note,
-    progress::Progress,
+    recording::{self, Progress, Taker, Wants},
 };
 use crate::{
     driver::Interpreter,
-    event::{Assembler, ProbeReport, Record},
+    event::{Assembler, Event, ProbeReport, Record},
     model::{
         History,
         document::{Host, Losses},
     },
-    source::recording::{Next, Recording, RecordingError},
+    source::recording::Recording,
 };
 
 /// Recordings, each whole.
@@ -69,9 +69,53 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliErro
     Ok(recordings.into_iter().map(|(_, parts)| parts).collect())
 }
 
-fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, bool), RecordingError> {
+/// Turns records into a history.
+struct Reader {
+    history: History,
+    assembler: Assembler,
+    interpreter: Interpreter,
+    undecoded: u64,
+}
+
+impl Reader {
+    fn take(&mut self, events: Vec<Event>) {
+        for event in self.interpreter.apply(events) {
+            self.history.apply(&event);
+        }
+    }
+}
+
+impl Taker for Reader {
+    fn wants(&self) -> Wants {
+        Wants::All
+    }
+
+    fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
+        match Record::decode(bytes) {
+            Ok(record) => {
+                let events = self.assembler.push(&record);
+                self.take(events);
+            },
+            Err(_) => self.undecoded += 1,
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, ns: u64) -> Result<(), CliError> {
+        let events = self.assembler.expire(ns);
+        self.take(events);
+        Ok(())
+    }
+
+    fn reads_others(&self) -> bool {
+        true
+    }
+}
+
+/// One recording's history, and whether something is missing of it.
+fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, bool), CliError> {
     let header = recording.header();
-    let names: Vec<String> = parts.iter().map(|path: &PathBuf| name(path)).collect();
+    let names: Vec<String> = parts.iter().map(|path| name(path)).collect();
     let start = &header.start;
     let host = Host {
         name: start.host.clone(),
@@ -85,43 +129,32 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
         ended_ns: header.part_began_ns,
         ..Host::default()
     };
-    let mut history = History::new(host, start.clock, header.clock.utc_error_ns);
-    let (mut assembler, mut interpreter) = (Assembler::new(), Interpreter::new(false));
-    let mut progress = Progress::new("reading");
-    let mut losses = Losses::default();
-    let mut take = |history: &mut History, events| {
-        for event in interpreter.apply(events) {
-            history.apply(&event);
-        }
+    let mut reader = Reader {
+        history: History::new(host, start.clock, header.clock.utc_error_ns),
+        assembler: Assembler::new(),
+        interpreter: Interpreter::new(false),
+        undecoded: 0,
     };
-    while let Some(next) = recording.next()? {
-        match next {
-            Next::Record(bytes) => match Record::decode(&bytes) {
-                Ok(record) => take(&mut history, assembler.push(&record)),
-                Err(_) => losses.undecoded += 1,
-            },
-            Next::Tick(ns) => take(&mut history, assembler.expire(ns)),
-            Next::Damage { name, damage } => {
-                progress.clear();
-                note(&format!("{name}: {damage}"));
-                losses.damage.push(damage.to_string());
-            },
-            Next::Other { .. } => {},
-        }
-        if recording.is_waiting() {
-            progress.show(recording.progress());
-        }
+    let mut through = recording::read(recording, &mut reader, Progress::new("reading"))?;
+    if let Some(failed) = through.failed.take() {
+        return Err(failed.into());
     }
-    progress.clear();
-    take(&mut history, assembler.finish());
+    let rest = reader.assembler.finish();
+    reader.take(rest);
+    let damaged = through.damaged();
     let ended = recording.ended();
-    losses.complete = ended.is_some();
+    let mut losses = Losses {
+        complete: ended.is_some(),
+        undecoded: reader.undecoded,
+        damage: through.damage,
+        ..Losses::default()
+    };
     let counted = match &ended {
         Some(ended) => Some(ended.probes.clone()),
         None => recording.last_probes(),
     };
     count(&mut losses, counted.as_deref());
-    let damaged = !losses.damage.is_empty();
+    let mut history = reader.history;
     let host = history.host_mut();
     host.ended_ns = ended.map_or(host.ended_ns, |ended| ended.mono_ns);
     host.losses = losses;

@@ -181,7 +181,9 @@ fn destination() -> Device {
 fn session(nr: u32, direction: Option<Direction>, parts: &[(PartName, u64, u64)]) -> Session {
     let histogram = |values: &[u64]| {
         let mut made = Histogram::default();
-        values.iter().for_each(|value| made.add(*value));
+        for value in values {
+            made.add(*value);
+        }
         made
     };
     let part = |&(part, first_ns, last_ns): &(PartName, u64, u64)| Part {

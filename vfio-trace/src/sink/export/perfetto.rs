@@ -139,14 +139,14 @@ impl<W: Write> Packets<W> {
         let of = |r#type| TrackEvent { r#type: Some(r#type), track_uuid, ..TrackEvent::default() };
         match &track.content {
             Content::Slices(slices) => edges(slices, |edge, slice| match edge {
-                Edge::Begin => self.event(slice.start_ns, TrackEvent { ..begin(slice, of(SLICE_BEGIN)) }),
+                Edge::Begin => self.event(slice.start_ns, begin(slice, of(SLICE_BEGIN))),
                 Edge::End => self.event(slice.end_ns, of(SLICE_END)),
             }),
             Content::Instants(instants) => instants.iter().try_for_each(|instant| {
                 let name = Some(instant.name.clone());
                 let categories = vec![instant.category.to_owned()];
                 let debug_annotations = annotations(&instant.args);
-                self.event(instant.at_ns, TrackEvent { name, categories, debug_annotations, ..of(INSTANT) })
+                self.event(instant.at_ns, TrackEvent { debug_annotations, categories, name, ..of(INSTANT) })
             }),
             Content::Counter(_, points) => points.iter().try_for_each(|(at_ns, value)| {
                 let counter_value = Some(i64::try_from(*value).unwrap_or(i64::MAX));

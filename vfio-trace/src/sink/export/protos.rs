@@ -26,6 +26,7 @@ pub(super) const UNIT_SIZE_BYTES: u32 = 3;
 pub(super) const EXPLICIT: u32 = 3;
 
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "the definitions call them so")]
 pub(super) struct TracePacket {
     #[prost(message, optional, tag = "6")]
     pub(super) clock_snapshot: Option<ClockSnapshot>,
@@ -137,7 +138,7 @@ pub(super) struct DebugAnnotation {
     #[prost(string, optional, tag = "10")]
     pub(super) name: Option<String>,
     #[prost(message, repeated, tag = "11")]
-    pub(super) dict_entries: Vec<DebugAnnotation>,
+    pub(super) dict_entries: Vec<Self>,
     #[prost(message, repeated, tag = "12")]
-    pub(super) array_values: Vec<DebugAnnotation>,
+    pub(super) array_values: Vec<Self>,
 }

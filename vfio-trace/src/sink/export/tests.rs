@@ -22,7 +22,7 @@ fn the_document_is_as_its_schema_says() {
     let document = json();
     schema.check_value(&document).unwrap();
     let mut pretty = Vec::new();
-    write_json(&super::fixture::document(), true, &mut pretty).unwrap();
+    write_json(&fixture::document(), true, &mut pretty).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&pretty).unwrap(), document);
     // The checker sees each field of each thing: one that is gone is missed.
     let mut gone = 0;
@@ -38,7 +38,7 @@ fn the_document_is_as_its_schema_says() {
 fn each_object(value: &Value, path: &mut Vec<String>, tell: &mut impl FnMut(&str, &str)) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(fields) => {
-            let here: String = path.iter().map(|name| format!("/{name}")).collect();
+            let here = if path.is_empty() { String::new() } else { format!("/{}", path.join("/")) };
             fields.keys().for_each(|name| tell(&here, name));
             fields.iter().map(|(name, value)| (name.clone(), value)).collect()
         },

@@ -138,18 +138,15 @@ pub(super) fn each_track<E>(
     mut show: impl FnMut(Track) -> Result<(), E>,
 ) -> Result<(), E> {
     let arrows = arrows(document);
-    let mut tracks = of_all(document);
+    of_all(document).into_iter().try_for_each(&mut show)?;
     for (at, _) in document.hosts.iter().enumerate() {
-        tracks.extend(of_host(document, at));
-        tracks.drain(..).try_for_each(&mut show)?;
-        for (nr, device) in
-            document.devices.iter().enumerate().filter(|(_, device)| device.host as usize == at)
-        {
-            tracks.extend(of_device(document, nr, device, &arrows));
-            tracks.drain(..).try_for_each(&mut show)?;
+        of_host(document, at).try_for_each(&mut show)?;
+        let here = |(_, device): &(usize, &Device)| device.host as usize == at;
+        for (nr, device) in document.devices.iter().enumerate().filter(here) {
+            of_device(document, nr, device, &arrows).into_iter().try_for_each(&mut show)?;
         }
     }
-    tracks.drain(..).try_for_each(&mut show)
+    Ok(())
 }
 
 /// Slices as one track, or as several where they overlap.
@@ -202,7 +199,7 @@ fn of_warning(warning: &Warning, migration: Option<&Migration>) -> Instant {
     let mut args = args(warning);
     put(&mut args, "migration", migration.map(|migration| migration.nr));
     // Of no moment in particular: where what it is about begins.
-    let at_ns = warning.at_ns.or(migration.map(|migration| migration.start_ns)).unwrap_or(0);
+    let at_ns = warning.at_ns.or_else(|| migration.map(|migration| migration.start_ns)).unwrap_or(0);
     Instant { name: warning.code.to_owned(), category: "warning", at_ns, args }
 }
 
