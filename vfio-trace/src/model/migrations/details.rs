@@ -49,6 +49,8 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
         found.side.sessions.push(doc.nr);
         found.bytes = found.bytes.saturating_add(doc.bytes);
         found.eof |= stream.history.eof();
+        // Of one session: more than one has no one stream.
+        found.stream = stream.history.stream().filter(|_| found.side.sessions.len() == 1);
         found.side.partial |= doc.partial;
         if !found.left && found.cut.is_none() {
             found.side.end_ns = found.side.end_ns.max(doc.end_ns);

@@ -239,7 +239,7 @@ impl<'a> Assembly<'a> {
                     stream: document::Stream {
                         read_bytes: source.map(|found| found.bytes),
                         written_bytes: destination.map(|found| found.bytes),
-                        integrity: Integrity::NotKnown,
+                        integrity: integrity(source, destination),
                     },
                 }
             })
@@ -331,6 +331,16 @@ impl<'a> Assembly<'a> {
 fn wall(real_ns: i128) -> String {
     let real_ns = u64::try_from(real_ns.max(0)).unwrap_or(u64::MAX);
     ClockAnchor { mono_ns: 0, real_ns }.rfc3339(0)
+}
+
+/// Whether both sides had the same bytes, where their hashes are known.
+fn integrity(source: Option<&Found>, destination: Option<&Found>) -> Integrity {
+    let of = |found: Option<&Found>| found.and_then(|found| found.stream);
+    match of(source).zip(of(destination)) {
+        Some((one, two)) if one == two => Integrity::Equal,
+        Some(_) => Integrity::Differs,
+        None => Integrity::NotKnown,
+    }
 }
 
 /// How a device's migration ended, from what is known of its sides.

@@ -169,24 +169,21 @@ fn devices(
     to.retain(|at| !said(&|pair| &pair.1, *at));
     let drivers_fit =
         |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
-    for by_time in [false, true] {
+    for by in [PairedBy::StreamHash, PairedBy::StreamBytes, PairedBy::Time] {
         for source in from.clone() {
-            let fits = |destination: usize| {
-                let (one, two) = (&sides[source], &sides[destination]);
-                drivers_fit(source, destination)
-                    && if by_time {
-                        at_once && two.bytes <= one.bytes
-                    } else {
-                        two.bytes == one.bytes && one.bytes > 0
-                    }
+            let same = |one: &Found, two: &Found| match by {
+                PairedBy::StreamHash => one.stream.is_some() && one.stream == two.stream,
+                PairedBy::Time => at_once && two.bytes <= one.bytes,
+                _ => two.bytes == one.bytes && one.bytes > 0,
             };
-            let candidates: Vec<usize> = to.iter().copied().filter(|at| fits(*at)).collect();
+            let fits = |at: &usize| drivers_fit(source, *at) && same(&sides[source], &sides[*at]);
+            let candidates: Vec<usize> = to.iter().copied().filter(fits).collect();
             let Some(&destination) = candidates.first() else { continue };
-            let rivals = from.iter().filter(|at| sides[**at].bytes == sides[source].bytes).count();
-            let by = match (by_time, candidates.len(), rivals) {
-                (true, ..) => PairedBy::Time,
-                (false, 1, 1) => PairedBy::StreamBytes,
-                (false, ..) => PairedBy::Order,
+            let rivals = from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
+            let by = match by {
+                PairedBy::Time => by,
+                _ if candidates.len() > 1 || rivals > 1 => PairedBy::Order,
+                by => by,
             };
             take(&mut from, &mut to, source, destination, by);
         }

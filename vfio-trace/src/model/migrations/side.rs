@@ -1,7 +1,7 @@
 //! One side of one device's migration: found in the order of its arcs, resets and closes.
 
 use crate::{
-    event::MigState,
+    event::{MigState, StreamHash},
     model::{
         document::{Arc, Device, MarkKind, Recovery, Side, Verdict},
         history::is_pre_copy,
@@ -37,6 +37,8 @@ pub(super) struct Found {
     pub(super) cut: Option<MarkKind>,
     pub(super) eof: bool,
     pub(super) bytes: u64,
+    /// Hash of the stream, if it is known.
+    pub(super) stream: Option<StreamHash>,
 }
 
 /// What the walk meets, in order of time.
@@ -120,6 +122,7 @@ impl Walk<'_> {
             cut: None,
             eof: false,
             bytes: 0,
+            stream: None,
         });
     }
 

@@ -138,6 +138,15 @@ pub(super) fn of_side(found: &Found, device: &Device, streams: &[Stream<'_>], ou
 
 /// What source and destination together make one wonder about.
 pub(super) fn of_pair(from: &Found, to: &Found, data_suffers: bool, out: &mut Vec<Warning>) {
+    if from.stream.zip(to.stream).is_some_and(|(one, two)| one != two) {
+        out.push(Warning {
+            code: "stream-differs",
+            severity: Severity::Error,
+            device: Some(to.side.device),
+            at_ns: Some(to.side.end_ns),
+            text: "the destination was given other bytes than were read from the source".to_owned(),
+        });
+    }
     let done = to.side.verdict == Verdict::Completed && from.eof;
     if done && from.bytes != to.bytes && !data_suffers && !from.side.partial && !to.side.partial {
         out.push(Warning {
