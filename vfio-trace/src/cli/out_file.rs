@@ -136,3 +136,70 @@ fn hidden(path: &Path) -> PathBuf {
     name.push(".new");
     path.with_file_name(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this test's own.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let folder = folder("out-file");
+        let path = folder.join("a.json");
+        let mut out = OutFile::create(Some(&path), false).unwrap();
+        out.write_all(b"half").unwrap();
+        out.flush().unwrap();
+        assert_eq!(names(&folder), [".a.json.new"]);
+        drop(out);
+        assert!(names(&folder).is_empty(), "what was given up is gone");
+
+        let mut out = OutFile::create(Some(&path), false).unwrap();
+        out.write_all(b"whole").unwrap();
+        out.finish().unwrap();
+        assert_eq!(
+            (names(&folder), fs::read(&path).unwrap()),
+            (vec!["a.json".to_owned()], b"whole".to_vec())
+        );
+
+        assert!(OutFile::create(Some(&path), false).is_err(), "it would have been replaced");
+        let mut out = OutFile::create(Some(&path), true).unwrap();
+        out.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole", "the old one stays until the new one is whole");
+        out.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+
+        let link = folder.join("link.json");
+        std::os::unix::fs::symlink("a.json", &link).unwrap();
+        let mut out = OutFile::create(Some(&link), true).unwrap();
+        out.write_all(b"linked").unwrap();
+        out.finish().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"linked");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_at_the_end_too() {
+        assert!(OutFile::create(Some(Path::new("/proc/no/such")), false).is_err());
+        assert!(OutFile::create(Some(&std::env::temp_dir()), true).is_err());
+        // Always full, and no file that could be replaced.
+        let mut out = OutFile::create(Some(Path::new("/dev/full")), false).unwrap();
+        let _unheard = out.write_all(&vec![0; 1 << 17]).is_err();
+        assert!(out.has_failed());
+        assert!(out.finish().is_err());
+    }
+}

@@ -72,7 +72,7 @@ impl<W: Write> Events<W> {
         self.metadata(pid, 0, "process_sort_index", &json!({ "sort_index": pid }))
     }
 
-    fn track(&mut self, document: &Document, track: &Track) -> io::Result<()> {
+    fn track(&mut self, document: &Document, track: &Track<'_>) -> io::Result<()> {
         let (pid, prefix) = match track.owner {
             Owner::All => (1, String::new()),
             Owner::Host(host) => (pid(host), String::new()),
@@ -97,7 +97,7 @@ impl<W: Write> Events<W> {
                         cat: Some(slice.category),
                         ts: micros(slice.start_ns),
                         dur: micros(slice.end_ns - slice.start_ns),
-                        args: Some(&slice.args),
+                        args: Some(&(slice.args)()),
                         ..Self::of(pid, tid, "X", &slice.name)
                     })?;
                     let ends = [("s", slice.arrow_to, None), ("f", slice.arrow_from, Some("e"))];
@@ -113,7 +113,7 @@ impl<W: Write> Events<W> {
                         cat: Some(instant.category),
                         ts: micros(instant.at_ns),
                         s: Some("t"),
-                        args: Some(&instant.args),
+                        args: Some(&(instant.args)()),
                         ..Self::of(pid, tid, "i", &instant.name)
                     })?;
                 }

@@ -4,12 +4,12 @@ use super::tracks::Slice;
 
 /// Puts slices on as few lanes as it takes for each two on a lane to be apart, or one within the other. On a lane they are
 /// in order of their beginning, outer ones first.
-pub(super) fn lanes(mut slices: Vec<Slice>) -> Vec<Vec<Slice>> {
-    let order = |slice: &Slice| (slice.start_ns, std::cmp::Reverse(slice.end_ns));
+pub(super) fn lanes(mut slices: Vec<Slice<'_>>) -> Vec<Vec<Slice<'_>>> {
+    let order = |slice: &Slice<'_>| (slice.start_ns, std::cmp::Reverse(slice.end_ns));
     slices.sort_by_key(order);
-    let mut lanes: Vec<(Vec<u64>, Vec<Slice>)> = Vec::new();
+    let mut lanes: Vec<(Vec<u64>, Vec<Slice<'_>>)> = Vec::new();
     for slice in slices {
-        let fits = |(open, _): &mut (Vec<u64>, Vec<Slice>)| {
+        let fits = |(open, _): &mut (Vec<u64>, Vec<Slice<'_>>)| {
             while open.last().is_some_and(|end| *end <= slice.start_ns) {
                 open.pop();
             }
@@ -33,8 +33,11 @@ pub(super) enum Edge {
 }
 
 /// Beginnings and ends of a lane in the order of their times, inner ends before outer ones.
-pub(super) fn edges<E>(lane: &[Slice], mut tell: impl FnMut(Edge, &Slice) -> Result<(), E>) -> Result<(), E> {
-    let mut open: Vec<&Slice> = Vec::new();
+pub(super) fn edges<E>(
+    lane: &[Slice<'_>],
+    mut tell: impl FnMut(Edge, &Slice<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut open: Vec<&Slice<'_>> = Vec::new();
     for slice in lane {
         while let Some(over) = open.pop_if(|inner| inner.end_ns <= slice.start_ns) {
             tell(Edge::End, over)?;
@@ -54,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    fn slices(spans: &[(u64, u64)]) -> Vec<Slice> {
+    fn slices(spans: &[(u64, u64)]) -> Vec<Slice<'static>> {
         spans.iter().map(|&(start, end)| Slice::new("", "", start, end)).collect()
     }
 

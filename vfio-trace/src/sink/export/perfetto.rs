@@ -123,7 +123,7 @@ impl<W: Write> Packets<W> {
         })
     }
 
-    fn track(&mut self, document: &Document, track: &Track) -> io::Result<()> {
+    fn track(&mut self, document: &Document, track: &Track<'_>) -> io::Result<()> {
         let counter = match &track.content {
             Content::Counter(unit, _) => Some(counter(*unit)),
             Content::Slices(_) | Content::Instants(_) => None,
@@ -145,7 +145,7 @@ impl<W: Write> Packets<W> {
             Content::Instants(instants) => instants.iter().try_for_each(|instant| {
                 let name = Some(instant.name.clone());
                 let categories = vec![instant.category.to_owned()];
-                let debug_annotations = annotations(&instant.args);
+                let debug_annotations = annotations(&(instant.args)());
                 self.event(instant.at_ns, TrackEvent { debug_annotations, categories, name, ..of(INSTANT) })
             }),
             Content::Counter(_, points) => points.iter().try_for_each(|(at_ns, value)| {
@@ -156,11 +156,11 @@ impl<W: Write> Packets<W> {
     }
 }
 
-fn begin(slice: &Slice, event: TrackEvent) -> TrackEvent {
+fn begin(slice: &Slice<'_>, event: TrackEvent) -> TrackEvent {
     TrackEvent {
         name: Some(slice.name.clone()),
         categories: vec![slice.category.to_owned()],
-        debug_annotations: annotations(&slice.args),
+        debug_annotations: annotations(&(slice.args)()),
         flow_ids: slice.arrow_to.into_iter().collect(),
         terminating_flow_ids: slice.arrow_from.into_iter().collect(),
         ..event

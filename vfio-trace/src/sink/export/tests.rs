@@ -125,6 +125,18 @@ fn tables_are_quoted_where_it_is_needed() {
     assert_eq!(text, b"device,name,time,start_ns,end_ns,state\n");
 }
 
+#[test]
+fn columns_are_as_documented() {
+    let manual = include_str!("../../../../docs/exports.md");
+    for (table, name, _) in Table::ALL {
+        let text = csv(table);
+        let header: Vec<String> =
+            text.lines().next().unwrap().split(',').map(|name| format!("`{name}`")).collect();
+        let row = manual.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+        assert!(row.ends_with(&format!("| {} |", header.join(", "))), "{name}");
+    }
+}
+
 /// All formats of this document, for programs that read them.
 #[test]
 #[ignore = "writes files: cargo xtask test names the folder, and checks them"]

@@ -21,19 +21,17 @@ pub(super) enum Owner {
 }
 
 /// One row of the picture.
-#[derive(Debug)]
-pub(super) struct Track {
+pub(super) struct Track<'d> {
     pub(super) owner: Owner,
     pub(super) name: String,
-    pub(super) content: Content,
+    pub(super) content: Content<'d>,
 }
 
 /// What is on a track.
-#[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Content<'d> {
     /// In order of their beginning; no two overlap unless one is within the other.
-    Slices(Vec<Slice>),
-    Instants(Vec<Instant>),
+    Slices(Vec<Slice<'d>>),
+    Instants(Vec<Instant<'d>>),
     /// Values at times.
     Counter(Unit, Vec<(u64, u64)>),
 }
@@ -54,40 +52,40 @@ impl Unit {
     }
 }
 
+/// The document's fields of something, without its times and its lists. Made when they are written: there may be many.
+pub(super) type Args<'d> = Box<dyn Fn() -> Value + 'd>;
+
 /// Something that took time.
-#[derive(Debug)]
-pub(super) struct Slice {
+pub(super) struct Slice<'d> {
     pub(super) name: String,
     pub(super) category: &'static str,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
-    /// The document's fields, without its times and its lists.
-    pub(super) args: Value,
+    pub(super) args: Args<'d>,
     /// The arrow that begins here.
     pub(super) arrow_to: Option<u64>,
     /// The arrow that ends here.
     pub(super) arrow_from: Option<u64>,
 }
 
-impl Slice {
+impl<'d> Slice<'d> {
     pub(super) fn new(category: &'static str, name: impl Into<String>, start_ns: u64, end_ns: u64) -> Self {
         let end_ns = end_ns.max(start_ns);
-        let (name, args) = (name.into(), Value::Null);
+        let (name, args): (_, Args<'d>) = (name.into(), Box::new(|| Value::Null));
         Self { name, category, start_ns, end_ns, args, arrow_to: None, arrow_from: None }
     }
 
-    fn with(self, args: Value) -> Self {
+    fn with(self, args: Args<'d>) -> Self {
         Self { args, ..self }
     }
 }
 
 /// Something at a moment.
-#[derive(Debug)]
-pub(super) struct Instant {
+pub(super) struct Instant<'d> {
     pub(super) name: String,
     pub(super) category: &'static str,
     pub(super) at_ns: u64,
-    pub(super) args: Value,
+    pub(super) args: Args<'d>,
 }
 
 /// Fields that the place on the track tells, and those that would fill the screen.
@@ -108,7 +106,23 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// What the document says of something.
-fn args(of: &impl Serialize) -> Value {
+fn args(of: &impl Serialize) -> Args<'_> {
+    Box::new(move || trimmed(of))
+}
+
+/// The same with another field.
+fn args_and<'d>(of: &'d impl Serialize, name: &'static str, value: impl Into<Value>) -> Args<'d> {
+    let value = value.into();
+    Box::new(move || {
+        let mut args = trimmed(of);
+        if let Some(fields) = args.as_object_mut() {
+            fields.insert(name.to_owned(), value.clone());
+        }
+        args
+    })
+}
+
+fn trimmed(of: &impl Serialize) -> Value {
     // Nothing in the document fails to be JSON.
     let mut value = serde_json::to_value(of).unwrap_or_default();
     trim(&mut value);
@@ -126,16 +140,10 @@ fn trim(value: &mut Value) {
     }
 }
 
-fn put(args: &mut Value, name: &str, value: impl Into<Value>) {
-    if let Some(fields) = args.as_object_mut() {
-        fields.insert(name.to_owned(), value.into());
-    }
-}
-
 /// Shows each track of a document, those of one owner one after the other.
-pub(super) fn each_track<E>(
-    document: &Document,
-    mut show: impl FnMut(Track) -> Result<(), E>,
+pub(super) fn each_track<'d, E>(
+    document: &'d Document,
+    mut show: impl FnMut(Track<'d>) -> Result<(), E>,
 ) -> Result<(), E> {
     let arrows = arrows(document);
     of_all(document).into_iter().try_for_each(&mut show)?;
@@ -150,7 +158,7 @@ pub(super) fn each_track<E>(
 }
 
 /// Slices as one track, or as several where they overlap.
-fn rows(owner: Owner, name: &str, slices: Vec<Slice>) -> impl Iterator<Item = Track> {
+fn rows<'d>(owner: Owner, name: &str, slices: Vec<Slice<'d>>) -> impl Iterator<Item = Track<'d>> + use<'d> {
     let name = name.to_owned();
     lanes(slices).into_iter().enumerate().map(move |(lane, slices)| Track {
         owner,
@@ -160,20 +168,25 @@ fn rows(owner: Owner, name: &str, slices: Vec<Slice>) -> impl Iterator<Item = Tr
 }
 
 /// Instants in order of their times, if there are any.
-fn instants(owner: Owner, name: &str, mut instants: Vec<Instant>) -> Option<Track> {
+fn instants<'d>(owner: Owner, name: &str, mut instants: Vec<Instant<'d>>) -> Option<Track<'d>> {
     instants.sort_by_key(|instant| instant.at_ns);
     let name = name.to_owned();
     (!instants.is_empty()).then_some(Track { owner, name, content: Content::Instants(instants) })
 }
 
-fn counter(owner: Owner, name: &str, unit: Unit, points: impl Iterator<Item = (u64, u64)>) -> Option<Track> {
+fn counter(
+    owner: Owner,
+    name: &str,
+    unit: Unit,
+    points: impl Iterator<Item = (u64, u64)>,
+) -> Option<Track<'static>> {
     let mut points: Vec<(u64, u64)> = points.collect();
     points.sort_by_key(|(at_ns, _)| *at_ns);
     let name = name.to_owned();
     (!points.is_empty()).then_some(Track { owner, name, content: Content::Counter(unit, points) })
 }
 
-fn of_all(document: &Document) -> Vec<Track> {
+fn of_all(document: &Document) -> Vec<Track<'_>> {
     let mut slices = Vec::new();
     let mut warnings = Vec::new();
     for migration in &document.migrations {
@@ -182,8 +195,7 @@ fn of_all(document: &Document) -> Vec<Track> {
         slices
             .push(Slice::new("migration", name, migration.start_ns, migration.end_ns).with(args(migration)));
         if let Some(downtime) = &migration.downtime {
-            let mut args = args(downtime);
-            put(&mut args, "migration", nr);
+            let args = args_and(downtime, "migration", nr);
             slices.push(Slice::new("downtime", "downtime", downtime.start_ns, downtime.end_ns).with(args));
         }
         let of_none = migration.warnings.iter().filter(|warning| warning.device.is_none());
@@ -195,21 +207,20 @@ fn of_all(document: &Document) -> Vec<Track> {
     rows(Owner::All, "migrations", slices).chain(warnings).collect()
 }
 
-fn of_warning(warning: &Warning, migration: Option<&Migration>) -> Instant {
-    let mut args = args(warning);
-    put(&mut args, "migration", migration.map(|migration| migration.nr));
+fn of_warning<'d>(warning: &'d Warning, migration: Option<&Migration>) -> Instant<'d> {
+    let args = args_and(warning, "migration", migration.map(|migration| migration.nr));
     // Of no moment in particular: where what it is about begins.
     let at_ns = warning.at_ns.or_else(|| migration.map(|migration| migration.start_ns)).unwrap_or(0);
     Instant { name: warning.code.to_owned(), category: "warning", at_ns, args }
 }
 
-fn of_host(document: &Document, at: usize) -> impl Iterator<Item = Track> {
+fn of_host(document: &Document, at: usize) -> impl Iterator<Item = Track<'_>> {
     let host = &document.hosts[at];
     let traced = Slice::new("host", "traced", host.began_ns, host.ended_ns).with(args(host));
     rows(Owner::Host(at), "tracing", vec![traced])
 }
 
-fn of_device(document: &Document, nr: usize, device: &Device, arrows: &Arrows) -> Vec<Track> {
+fn of_device<'d>(document: &'d Document, nr: usize, device: &'d Device, arrows: &Arrows) -> Vec<Track<'d>> {
     let owner = Owner::Device(nr);
     let mut tracks = Vec::new();
     let states = device.states.iter().map(|span| {
@@ -231,7 +242,7 @@ fn of_device(document: &Document, nr: usize, device: &Device, arrows: &Arrows) -
     });
     tracks.extend(rows(owner, "requests", requests.collect()));
     // Steps of one thread are within each other; those of others have nothing to do with them.
-    let mut threads: BTreeMap<u32, Vec<Slice>> = BTreeMap::new();
+    let mut threads: BTreeMap<u32, Vec<Slice<'_>>> = BTreeMap::new();
     for step in &device.steps {
         let slice = Slice::new("step", step.name.clone(), step.start_ns, step.end_ns).with(args(step));
         threads.entry(step.tid).or_default().push(slice);
@@ -244,8 +255,7 @@ fn of_device(document: &Document, nr: usize, device: &Device, arrows: &Arrows) -
     let logs = device.dirty_logs.iter().map(|log| {
         // One that is still on is so until nobody looks any more.
         let end = document.hosts.get(device.host as usize).map_or(document.duration_ns, |host| host.ended_ns);
-        let mut args = args(log);
-        put(&mut args, "stopped", log.stop_ns.is_some());
+        let args = args_and(log, "stopped", log.stop_ns.is_some());
         Slice::new("dirty_log", "dirty tracking", log.start_ns, log.stop_ns.unwrap_or(end)).with(args)
     });
     tracks.extend(rows(owner, "dirty tracking", logs.collect()));
@@ -277,20 +287,19 @@ fn of_device(document: &Document, nr: usize, device: &Device, arrows: &Arrows) -
     tracks
 }
 
-fn of_session(session: &Session) -> impl Iterator<Item = Slice> {
+fn of_session(session: &Session) -> impl Iterator<Item = Slice<'_>> {
     let direction = session.direction.map_or("?", Direction::name);
     let name = format!("session {} ({direction})", session.session);
     let whole = Slice::new("session", name, session.start_ns, session.end_ns).with(args(session));
     let parts = session.parts.iter().map(|part| {
-        let mut args = args(part);
-        put(&mut args, "session", session.session);
+        let args = args_and(part, "session", session.session);
         Slice::new("part", part.part.name(), part.first_ns, part.last_ns).with(args)
     });
     std::iter::once(whole).chain(parts)
 }
 
 /// Of each device's migrations; shown where it left, or where it arrived if that is all that was seen.
-fn of_downtime(document: &Document, nr: usize) -> Vec<Slice> {
+fn of_downtime(document: &Document, nr: usize) -> Vec<Slice<'_>> {
     let mut slices = Vec::new();
     for migration in &document.migrations {
         for device in &migration.devices {
@@ -298,8 +307,7 @@ fn of_downtime(document: &Document, nr: usize) -> Vec<Slice> {
             if let (Some(side), Some(downtime)) = (side, &device.downtime)
                 && side.device as usize == nr
             {
-                let mut args = args(downtime);
-                put(&mut args, "migration", migration.nr);
+                let args = args_and(downtime, "migration", migration.nr);
                 slices
                     .push(Slice::new("downtime", "downtime", downtime.start_ns, downtime.end_ns).with(args));
             }
@@ -309,7 +317,7 @@ fn of_downtime(document: &Document, nr: usize) -> Vec<Slice> {
 }
 
 /// What failed, what plug-ins make of it, and what is worth a look.
-fn of_findings(document: &Document, nr: usize) -> Vec<Instant> {
+fn of_findings(document: &Document, nr: usize) -> Vec<Instant<'_>> {
     let mut found = Vec::new();
     let here = |warning: &&Warning| warning.device.is_some_and(|device| device as usize == nr);
     for migration in &document.migrations {
