@@ -6,10 +6,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::{
     error::{CliError, INPUT, USAGE},
-    events::{self, EventArgs, Stream},
+    events::{self, EventArgs},
     histories,
     out_file::OutFile,
-    recording, replay, report,
+    replay, report,
 };
 use crate::sink::export::{Table, write_chrome, write_csv, write_json, write_perfetto};
 
@@ -94,10 +94,8 @@ fn check(args: &Args) -> Result<(), CliError> {
 }
 
 fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
-    let mut recording = recording::open(&args.files)?;
-    let events = EventArgs { format: events::Format::Ndjson, ..EventArgs::default() };
-    let mut stream = Stream::with_color(&events, recording.header().start.clock, out, false);
-    replay::replay(&mut recording, &mut stream, &events, env!("CARGO_PKG_VERSION"))
+    let events = EventArgs { format: events::Format::Ndjson, quiet: true, ..EventArgs::default() };
+    replay::show(&args.files, &events, out, false)
 }
 
 fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {

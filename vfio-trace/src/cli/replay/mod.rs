@@ -1,5 +1,7 @@
 //! `vfio-trace replay`: a recording's events as `tail` would have shown them, on any machine.
 
+mod hosts;
+
 use std::{io, path::PathBuf};
 
 use bytes::Bytes;
@@ -27,9 +29,22 @@ pub(super) struct Args {
 
 /// `vfio-trace replay`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let mut recording = recording::open(&args.files)?;
-    let mut stream = Stream::to_stdout(&args.events, recording.header().start.clock);
-    replay(&mut recording, &mut stream, &args.events, env!("CARGO_PKG_VERSION"))
+    show(&args.files, &args.events, io::stdout(), args.events.color.on(&io::stdout()))
+}
+
+/// Shows the events of a recording, or of a merged one, on any output; gives the exit code.
+pub(super) fn show<W: io::Write>(
+    files: &[PathBuf],
+    events: &EventArgs,
+    out: W,
+    color: bool,
+) -> Result<u8, CliError> {
+    let mut recording = recording::open(files)?;
+    if recording.merge().is_some() {
+        return hosts::show(files, events, out, color);
+    }
+    let mut stream = Stream::with_color(events, recording.header().start.clock, out, color);
+    replay(&mut recording, &mut stream, events, env!("CARGO_PKG_VERSION"))
 }
 
 /// Shows events as they come.
@@ -64,8 +79,7 @@ impl<W: io::Write> Taker for Player<'_, W> {
     }
 }
 
-/// Shows a recording's events up to its end; gives the exit code.
-pub(super) fn replay<W: io::Write>(
+fn replay<W: io::Write>(
     recording: &mut Recording,
     stream: &mut Stream<W>,
     args: &EventArgs,

@@ -145,8 +145,8 @@ fn describe(
     let moved = chosen.by != 0;
     let how = match (moved, least.is_some() || most.is_some()) {
         (true, _) => format!(
-            "the wall clocks would have had data written before it was read: moved by {} µs, as far as causality demands",
-            chosen.by / 1000
+            "the wall clocks would have had data written before it was read: moved by {}, as far as causality demands",
+            ms(chosen.by)
         ),
         (false, true) => {
             "the wall clocks agree with causality: nothing was written before it was read".to_owned()
@@ -157,18 +157,18 @@ fn describe(
     };
     let sure = match (chosen.early, chosen.late) {
         (Some(early), Some(late)) => {
-            format!("times may be {} µs too early or {} µs too late", early / 1000, late / 1000)
+            format!("times may be {} too early or {} too late", ms(early), ms(late))
         },
         (None, Some(late)) => {
             format!(
-                "times may be {} µs too late; how much too early is not known, because a clock is not synchronised",
-                late / 1000
+                "times may be {} too late; how much too early is not known, because a clock is not synchronised",
+                ms(late)
             )
         },
         (Some(early), None) => {
             format!(
-                "times may be {} µs too early; how much too late is not known, because a clock is not synchronised",
-                early / 1000
+                "times may be {} too early; how much too late is not known, because a clock is not synchronised",
+                ms(early)
             )
         },
         (None, None) => "how far apart they are is not known, because a clock is not synchronised".to_owned(),
@@ -184,6 +184,12 @@ fn describe(
         clock_error_ns: error,
         text: format!("{how}; {sure}"),
     }
+}
+
+/// In milliseconds, for people.
+fn ms(ns: i128) -> String {
+    let us = ns / 1_000;
+    format!("{}{}.{:03} ms", if us < 0 { "-" } else { "" }, us.abs() / 1_000, us.abs() % 1_000)
 }
 
 fn narrow(ns: i128) -> i64 {

@@ -189,6 +189,7 @@ impl<'a> Assembly<'a> {
         let base = i128::from(history.anchor.real_ns) - i128::from(history.anchor.mono_ns);
         Host {
             nr: at as u32,
+            label: label(self.histories, at),
             began_ns: moved(history.host.began_ns.min(first), shift),
             ended_ns: moved(history.host.ended_ns.max(last), shift),
             mono_at_origin_ns: i64::try_from(-shift).unwrap_or(i64::MIN),
@@ -276,7 +277,8 @@ impl<'a> Assembly<'a> {
             order,
             warnings,
         };
-        migration.text = text::sentence(&migration, &self.devices, self.histories);
+        migration.text =
+            text::sentence(&migration, &self.devices, &|host| label(self.histories, host as usize));
         migration
     }
 
@@ -326,6 +328,14 @@ impl<'a> Assembly<'a> {
             comm: request.map_or_else(String::new, |request| request.comm.clone()),
         }
     }
+}
+
+/// What to call a host among the others.
+fn label(histories: &[History], at: usize) -> String {
+    let name = |history: &History| history.host.name.clone().unwrap_or_else(|| "host".to_owned());
+    let mine = histories.get(at).map(name).unwrap_or_default();
+    let alone = histories.iter().filter(|other| name(other) == mine).count() <= 1;
+    if alone { mine } else { format!("{mine}#{}", at + 1) }
 }
 
 fn wall(real_ns: i128) -> String {

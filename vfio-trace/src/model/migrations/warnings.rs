@@ -197,7 +197,7 @@ pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<Warning>) {
 pub(super) fn of_document(document: &mut Document) {
     let mut out = Vec::new();
     for host in &document.hosts {
-        let name = host.name.as_deref().unwrap_or(&host.source);
+        let name = &host.label;
         let mut add = |code, text| {
             out.push(Warning { code, severity: Severity::Warning, device: None, at_ns: None, text });
         };

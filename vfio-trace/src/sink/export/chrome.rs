@@ -141,11 +141,6 @@ pub(super) fn device_name(device: &Device) -> String {
     device.name.clone().unwrap_or_else(|| format!("device {}", device.nr))
 }
 
-/// What a host is called.
-pub(super) fn host_name(document: &Document, at: usize) -> String {
-    document.hosts[at].name.clone().unwrap_or_else(|| format!("host {at}"))
-}
-
 /// Writes the object form, with one event per line.
 ///
 /// # Errors
@@ -165,8 +160,8 @@ pub fn write_chrome(document: &Document, mut out: impl Write) -> io::Result<()> 
     out.write_all(b",\"traceEvents\":[")?;
     let mut events = Events { out, any: false, threads: 0 };
     events.process(1, "migrations")?;
-    for at in 0..document.hosts.len() {
-        events.process(pid(at), &host_name(document, at))?;
+    for (at, host) in document.hosts.iter().enumerate() {
+        events.process(pid(at), &host.label)?;
     }
     each_track(document, |track| events.track(document, &track))?;
     events.out.write_all(b"\n]}\n")

@@ -220,7 +220,7 @@ fn devices(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> 
         name: device.name,
         driver: device.driver,
         host: device.host,
-        host_name: document.hosts.get(device.host as usize).and_then(|host| host.name.as_ref()),
+        host_label: document.hosts.get(device.host as usize).map(|host| &host.label),
         migration_flags: device.migration_flags.map(|flags| flags.names().join("+")),
         dirty_tracking: device.dirty_tracking,
         last_state: device.states.last().and_then(|span| span.state),

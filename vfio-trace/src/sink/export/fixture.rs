@@ -19,6 +19,7 @@ fn host(nr: u32, name: Option<&str>, mono_at_origin_ns: i64) -> Host {
     Host {
         nr,
         name: name.map(str::to_owned),
+        label: name.map_or_else(|| format!("host{nr}.vft"), |name| format!("{name}#1")),
         kernel: "6.12.0".to_owned(),
         machine: "aarch64".to_owned(),
         boot_id: name.map(|name| format!("boot-of-{name}")),

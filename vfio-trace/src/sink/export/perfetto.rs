@@ -10,7 +10,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    chrome::{device_name, host_name},
+    chrome::device_name,
     lanes::{Edge, edges},
     protos::{
         COUNTER, Clock, ClockSnapshot, CounterDescriptor, DebugAnnotation, EXPLICIT, INSTANT, MONOTONIC,
@@ -224,8 +224,8 @@ pub fn write_perfetto(document: &Document, out: impl Write) -> io::Result<()> {
         first_packet_on_sequence: Some(true),
         ..TracePacket::default()
     })?;
-    for at in 0..document.hosts.len() {
-        packets.host(host_name(document, at), at)?;
+    for (at, host) in document.hosts.iter().enumerate() {
+        packets.host(host.label.clone(), at)?;
     }
     each_track(document, |track| packets.track(document, &track))
 }

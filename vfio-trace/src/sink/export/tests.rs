@@ -132,8 +132,8 @@ fn columns_are_as_documented() {
         let text = csv(table);
         let header: Vec<String> =
             text.lines().next().unwrap().split(',').map(|name| format!("`{name}`")).collect();
-        let row = manual.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
-        assert!(row.ends_with(&format!("| {} |", header.join(", "))), "{name}");
+        let (begin, end) = (format!("| `{name}` |"), format!("| {} |", header.join(", ")));
+        assert!(manual.lines().any(|line| line.starts_with(&begin) && line.ends_with(&end)), "{name}: {end}");
     }
 }
 

@@ -196,7 +196,7 @@ def device_name(device):
 
 
 def host_name(document, nr):
-    return document["hosts"][nr]["name"] or f"host {nr}"
+    return document["hosts"][nr]["label"]
 
 
 # Perfetto
@@ -448,7 +448,7 @@ def tables(document):
         last = device["states"][-1]["state"] if device["states"] else None
         flags = device["migration_flags"]
         return {
-            **device, "device": device["nr"], "host_name": document["hosts"][device["host"]]["name"],
+            **device, "device": device["nr"], "host_label": document["hosts"][device["host"]]["label"],
             "migration_flags": None if flags is None else "+".join(flags), "last_state": last,
             "arcs": len(device["arcs"]), "arcs_not_ok": sum(arc["result"] != "ok" for arc in device["arcs"]),
             "requests": len(device["requests"]), "steps": len(device["steps"]) + device["steps_left_out"],
