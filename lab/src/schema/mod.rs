@@ -43,9 +43,9 @@ impl Schema {
         let schema = schema.as_object().ok_or("a schema is an object")?;
         for (key, rule) in schema {
             let right = match key.as_str() {
-                "$schema" | "$id" | "title" | "description" | "$defs" | "additionalProperties" | "then" => {
-                    true
-                },
+                "$schema" | "$id" | "title" | "description" | "$defs" | "additionalProperties" | "then"
+                // For those who make types of it.
+                | "format" => true,
                 "$ref" => {
                     self.check(self.definition(rule)?, value)?;
                     true
@@ -76,6 +76,9 @@ impl Schema {
                         self.check(rule, item).map_err(|why| format!("item {index}: {why}"))?;
                     }
                     true
+                },
+                "oneOf" => {
+                    list(key, rule)?.iter().filter(|one| self.check(one, value).is_ok()).count() == 1
                 },
                 "anyOf" => list(key, rule)?.iter().any(|one| self.check(one, value).is_ok()),
                 "allOf" => {
@@ -120,6 +123,7 @@ fn is_type(name: &Value, value: &Value) -> bool {
         Some("null") => value.is_null(),
         Some("boolean") => value.is_boolean(),
         Some("integer") => value.is_u64() || value.is_i64(),
+        Some("number") => value.is_number(),
         Some("string") => value.is_string(),
         Some("array") => value.is_array(),
         Some("object") => value.is_object(),

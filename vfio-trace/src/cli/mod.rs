@@ -5,11 +5,13 @@ mod devices;
 mod doctor;
 mod error;
 mod events;
+mod export;
 mod histories;
 mod kernel_args;
 mod list;
 mod merge;
 mod mount;
+mod out_file;
 mod output;
 mod parse;
 mod past;
@@ -40,6 +42,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the traced thing failed, 2 usage
 enum Verb {
     /// Tell what can be traced on this host, what not, why, and what to do about it.
     Doctor(doctor::Args),
+    /// Write recordings in formats that other programs read: JSON, Perfetto, Trace Event Format, CSV.
+    Export(export::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
     /// Put recordings of both hosts of a migration into one file, on one clock.
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Doctor(args) => doctor::main(&args),
+        Verb::Export(args) => export::main(&args),
         Verb::List(args) => list::main(&args),
         Verb::Merge(args) => merge::main(&args),
         Verb::Mount(args) => mount::main(args),

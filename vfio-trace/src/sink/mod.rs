@@ -3,6 +3,7 @@
 
 mod devices;
 mod doctor;
+pub mod export;
 pub mod human;
 mod layout;
 mod line;

@@ -1,4 +1,5 @@
-//! The Debian packages that the lab uses on the host: QEMU, busybox for the initramfs, what builds kernel modules.
+//! The Debian packages that the lab uses on the host: QEMU, busybox for the initramfs, what builds kernel modules,
+//! Python for programs that read what vfio-trace writes.
 
 use std::process::Command;
 
@@ -20,6 +21,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("zstd", "zstd"),
     ("setpriv", "util-linux"),
     ("fusermount3", "fuse3"),
+    ("python3", "python3"),
+    ("pip3", "python3-pip"),
 ];
 
 /// QEMU 9.1 is the first with `migration-events`; older ones (before 8) speak the old VFIO protocol.

@@ -8,6 +8,7 @@ pub(crate) mod kernel;
 mod module;
 mod modules;
 mod packages;
+pub(crate) mod python;
 mod rust;
 mod sources;
 mod toolchain;
@@ -45,7 +46,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 /// waits for the processor, the other for the network.
 pub(crate) fn all(kernels: &[String], upgrade: bool) -> Result<()> {
     let series = kernels.iter().map(|name| kernel::find(name)).collect::<Result<Vec<_>>>()?;
-    if !upgrade && rust::ready()? && host::ready() && series.iter().all(|series| kernel::ready(series)) {
+    let kernels_ready = || series.iter().all(|series| kernel::ready(series));
+    if !upgrade && rust::ready()? && host::ready() && python::all_ready() && kernels_ready() {
         return Ok(());
     }
     let cache = Cache::lock()?;
@@ -55,6 +57,7 @@ pub(crate) fn all(kernels: &[String], upgrade: bool) -> Result<()> {
         let tools = scope.spawn(|| rust::linker(&cache));
         rust::source(archive)?;
         host::install(archive)?;
+        python::install(&cache)?;
         for series in series {
             kernel::prepare(archive, series, upgrade)?;
         }

@@ -6,6 +6,7 @@ mod compare;
 mod compat;
 mod dirty;
 mod doctor;
+mod export;
 mod guest;
 mod harness;
 mod hisi;
@@ -94,6 +95,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mount::checks());
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
+    checks.extend(export::checks());
     checks.extend(merge::checks());
     checks.extend(past::checks());
     checks.extend(report::checks());

@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
+    io,
     path::{Path, PathBuf},
 };
 
-use super::Args;
 use crate::{
     cli::{
         error::{CliError, INPUT, USAGE},
-        events::{HostLabel, Stream},
+        events::{EventArgs, HostLabel, Stream},
         histories,
         output::note,
         report::document,
@@ -36,8 +36,13 @@ struct Feed {
 }
 
 /// `vfio-trace replay` of a merged file.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let [file] = args.files.as_slice() else {
+pub(super) fn show<W: io::Write>(
+    files: &[PathBuf],
+    args: &EventArgs,
+    out: W,
+    color: bool,
+) -> Result<u8, CliError> {
+    let [file] = files else {
         return Err(CliError::with_code(
             USAGE,
             "cannot replay a merged recording among others",
@@ -64,7 +69,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         feeds.push(Feed {
             recording: nth(file, at)?,
             assembler: Assembler::new(),
-            interpreter: Interpreter::new(args.events.reveal),
+            interpreter: Interpreter::new(args.reveal),
             events: VecDeque::new(),
             over: false,
             shift: i128::from(first) - i128::from(host.mono_at_origin_ns),
@@ -72,7 +77,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         });
     }
     let Some(one) = feeds.first() else { return Ok(0) };
-    let mut stream = Stream::to_stdout(&args.events, one.recording.header().start.clock);
+    let mut stream = Stream::with_color(args, one.recording.header().start.clock, out, color);
     let starts: Vec<(Start, u64)> = feeds.iter().map(Feed::start).collect();
     stream.start_hosts(&starts, &HostLabel { name: TITLE.to_owned(), width })?;
     while !stream.is_full() {
@@ -87,7 +92,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         }
     }
     stream.flush();
-    if !args.events.quiet {
+    if !args.quiet {
         for merge in &document.merge {
             note(&format!("clock: {}", merge.text));
         }

@@ -29,12 +29,22 @@ pub(super) struct Args {
 
 /// `vfio-trace replay`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let mut recording = recording::open(&args.files)?;
+    show(&args.files, &args.events, io::stdout(), args.events.color.on(&io::stdout()))
+}
+
+/// Shows the events of a recording, or of a merged one, on any output; gives the exit code.
+pub(super) fn show<W: io::Write>(
+    files: &[PathBuf],
+    events: &EventArgs,
+    out: W,
+    color: bool,
+) -> Result<u8, CliError> {
+    let mut recording = recording::open(files)?;
     if recording.merge().is_some() {
-        return hosts::main(args);
+        return hosts::show(files, events, out, color);
     }
-    let mut stream = Stream::to_stdout(&args.events, recording.header().start.clock);
-    replay(&mut recording, &mut stream, &args.events, env!("CARGO_PKG_VERSION"))
+    let mut stream = Stream::with_color(events, recording.header().start.clock, out, color);
+    replay(&mut recording, &mut stream, events, env!("CARGO_PKG_VERSION"))
 }
 
 /// Shows events as they come.

@@ -5,7 +5,10 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use super::{DOCUMENT_SCHEMA, Document};
+use super::{DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Document};
+
+const DESCRIPTION: &str = "The migrations of one host, or of several on one clock; docs/exports.md says more. Readers \
+                           ignore fields that they do not know: version 1 may gain some.";
 
 /// How something ended.
 #[derive(JsonSchema)]
@@ -17,7 +20,7 @@ pub(super) struct OutcomeShape {
 }
 
 #[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
+#[schemars(rename = "Result", rename_all = "snake_case")]
 enum ResultShape {
     Ok,
     Failed,
@@ -63,9 +66,30 @@ pub fn json_schema() -> Value {
     if let Some(root) = schema.as_object_mut() {
         root.insert("$id".to_owned(), json!(DOCUMENT_SCHEMA));
         root.insert("title".to_owned(), json!("vfio-trace export --format json"));
-        if let Some(version) = root.get_mut("properties").and_then(|fields| fields.get_mut("schema")) {
-            *version = json!({"const": DOCUMENT_SCHEMA});
+        root.insert("description".to_owned(), json!(DESCRIPTION));
+        if let Some(fields) = root.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.insert("schema".to_owned(), json!({"const": DOCUMENT_SCHEMA}));
+            fields.insert("schema_version".to_owned(), json!({"const": DOCUMENT_SCHEMA_VERSION}));
         }
     }
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// `UPDATE_GOLDEN=1 cargo test` writes what is there now.
+    #[test]
+    fn the_file_is_what_the_types_say() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema/migration-1.json");
+        let mut made = serde_json::to_string_pretty(&json_schema()).unwrap();
+        made.push('\n');
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), made);
+    }
 }

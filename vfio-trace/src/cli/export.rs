@@ -1,0 +1,123 @@
+//! `vfio-trace export`: recordings in formats that other programs read (docs/exports.md).
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::{
+    error::{CliError, INPUT, USAGE},
+    events::{self, EventArgs},
+    histories,
+    out_file::OutFile,
+    replay, report,
+};
+use crate::sink::export::{Table, write_chrome, write_csv, write_json, write_perfetto};
+
+/// What to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One document: devices, sessions, migrations, where the downtime went (docs/schema/migration-1.json).
+    Json,
+    /// One line per event, as `replay --format ndjson` (docs/schema/event-1.json).
+    Ndjson,
+    /// Trace Event Format, for chrome://tracing, ui.perfetto.dev and others.
+    Chrome,
+    /// Perfetto's native format, for ui.perfetto.dev and trace_processor.
+    Perfetto,
+    /// A table; see --table.
+    Csv,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What to write.
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Where to; - is standard output. The file appears when all of it is written.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+    /// JSON on many lines.
+    #[arg(long)]
+    pretty: bool,
+    /// Which table, for csv [default: migrations].
+    #[arg(long, value_name = "TABLE", value_parser = tables())]
+    table: Option<Table>,
+    /// Say which devices belong together: the source's name and the destination's. Repeatable.
+    #[arg(long = "pair", value_name = "SRC=DST", value_parser = report::pair)]
+    pairs: Vec<(String, String)>,
+}
+
+fn tables() -> impl TypedValueParser<Value = Table> {
+    let values = Table::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help));
+    let find = |chosen: String| Table::ALL.into_iter().find(|(_, name, _)| *name == chosen);
+    PossibleValuesParser::new(values)
+        .map(move |name| find(name).map_or_else(Table::default, |(table, ..)| table))
+}
+
+/// `vfio-trace export`.
+pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    check(args)?;
+    let mut out = OutFile::create(Some(&args.output), args.force)?;
+    if args.format == Format::Perfetto && out.is_terminal() {
+        return Err(CliError::with_code(
+            USAGE,
+            "cannot show Perfetto's format on a terminal",
+            "it is binary",
+            "choose a file with -o, or pass it on through a pipe",
+        ));
+    }
+    let code = match args.format {
+        Format::Ndjson => events(args, &mut out)?,
+        Format::Json | Format::Chrome | Format::Perfetto | Format::Csv => document(args, &mut out)?,
+    };
+    out.finish()?;
+    Ok(code)
+}
+
+/// Options that the format has no use for are mistakes.
+fn check(args: &Args) -> Result<(), CliError> {
+    let wrong = [
+        (args.pretty && args.format != Format::Json, "--pretty", "json"),
+        (args.table.is_some() && args.format != Format::Csv, "--table", "csv"),
+        (!args.pairs.is_empty() && args.format == Format::Ndjson, "--pair", "json, chrome, perfetto and csv"),
+    ];
+    let Some((_, option, formats)) = wrong.into_iter().find(|(wrong, ..)| *wrong) else { return Ok(()) };
+    let what = format!("cannot use {option} with this format");
+    Err(CliError::with_code(USAGE, what, format!("it is for {formats}"), "leave it out"))
+}
+
+fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
+    let events = EventArgs { format: events::Format::Ndjson, quiet: true, ..EventArgs::default() };
+    replay::show(&args.files, &events, out, false)
+}
+
+fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
+    let histories = histories::read(&args.files)?;
+    let document = report::document(&histories, &args.pairs);
+    let written = match args.format {
+        Format::Json => write_json(&document, args.pretty, &mut *out),
+        Format::Chrome => write_chrome(&document, &mut *out),
+        Format::Perfetto => write_perfetto(&document, &mut *out),
+        Format::Csv => write_csv(&document, args.table.unwrap_or_default(), &mut *out),
+        Format::Ndjson => Ok(()),
+    };
+    match written {
+        Err(why) if !out.has_failed() => {
+            return Err(CliError::failed(
+                "cannot write the document in this format",
+                why,
+                "report this as a bug",
+            ));
+        },
+        // It tells when it is finished.
+        Err(_) | Ok(()) => {},
+    }
+    Ok(if histories.damaged { INPUT } else { 0 })
+}

@@ -1,0 +1,22 @@
+//! A document as other programs want it, written into any [`io::Write`](std::io::Write). docs/exports.md describes all of it.
+
+mod chrome;
+mod csv;
+mod json;
+mod lanes;
+mod perfetto;
+mod protos;
+mod tracks;
+mod words;
+
+pub use self::{
+    chrome::write_chrome,
+    csv::{Table, write_csv},
+    json::write_json,
+    perfetto::write_perfetto,
+};
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
