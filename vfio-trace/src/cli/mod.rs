@@ -5,6 +5,7 @@ mod devices;
 mod doctor;
 mod error;
 mod events;
+mod exercise;
 mod kernel_args;
 mod list;
 mod mount;
@@ -35,6 +36,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the traced thing failed, 2 usage
 enum Verb {
     /// Tell what can be traced on this host, what not, why, and what to do about it.
     Doctor(doctor::Args),
+    /// Drive an idle device through its migration states, step by step. Acts on the device: see docs/exercise.md.
+    Exercise(exercise::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
     /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Doctor(args) => doctor::main(&args),
+        Verb::Exercise(args) => exercise::main(&args),
         Verb::List(args) => list::main(&args),
         Verb::Mount(args) => mount::main(args),
         Verb::MountGuard(args) => mount::guard_main(&args),
