@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::event::{Errno, Finding, MigFlags, MigState, Outcome};
+use crate::event::{Errno, Finding, MigFlags, MigState, Outcome, Severity};
 
 /// How a stage ended, or the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -41,7 +41,7 @@ pub struct Subject {
     pub via: &'static str,
     /// What its migration can do.
     pub migration_flags: MigFlags,
-    /// Whether it has VFIO_DEVICE_RESET.
+    /// Whether it announces VFIO_DEVICE_RESET; some drivers have it and do not say so.
     pub reset: bool,
 }
 
@@ -260,6 +260,11 @@ impl Report {
             }
         });
     }
+}
+
+/// A finding of this program's own.
+pub(super) fn finding(code: &'static str, severity: Severity, text: String, check: &'static str) -> Finding {
+    Finding { code: code.into(), severity, step: None, errno: None, text, check: check.into() }
 }
 
 /// One JSON document, with a newline.

@@ -187,11 +187,12 @@ impl<'a> Run<'a> {
             }
             done = Err(lost);
         }
-        let worst = self.stage.all_findings().filter(|finding| finding.severity >= Severity::Warning);
-        if let Some(finding) = worst.max_by_key(|finding| finding.severity)
+        // An error explains why a step failed, which it may have had to; a warning is of what nobody was told.
+        let silent = |finding: &&Finding| finding.severity == Severity::Warning;
+        let found = self.stage.all_findings().find(silent);
+        if let Some(why) = found.map(|finding| format!("{}: {}", finding.code, finding.text))
             && self.stage.verdict == Verdict::Passed
         {
-            let why = format!("{}: {}", finding.code, finding.text);
             self.stage.verdict = Verdict::Warned;
             self.stage.why = Some(why);
         }

@@ -377,15 +377,16 @@ struct Show {
     text: Text,
     live: bool,
     /// Steps of a stage of a plan with many: shown if it fails.
-    held: Vec<String>,
+    held: Vec<Step>,
     plan: &'static str,
-    headed: bool,
+    verbose: bool,
 }
 
 impl Show {
     fn new(args: &Args) -> Self {
-        let text = Text { color: args.color.on(&io::stdout()), verbose: args.verbose };
-        Self { text, live: !args.json && !args.tap, held: Vec::new(), plan: "", headed: false }
+        let text = Text::new(args.color.on(&io::stdout()));
+        let (live, verbose) = (!args.json && !args.tap, args.verbose);
+        Self { text, live, verbose, held: Vec::new(), plan: "" }
     }
 
     fn print(&self, text: &str) {
@@ -399,7 +400,6 @@ impl Show {
 impl Observer for Show {
     fn open(&mut self, report: &Report) {
         self.print(&self.text.head(&report.devices, &report.tracing, &report.recovered));
-        self.headed = true;
     }
 
     fn begin(&mut self, plan: &'static str, _name: &str) {
@@ -410,20 +410,21 @@ impl Observer for Show {
     }
 
     fn step(&mut self, step: &Step) {
-        let line = self.text.step(step);
-        if self.plan == Plan::Matrix.name() && !self.text.verbose {
-            self.held.push(line);
+        if self.plan == Plan::Matrix.name() && !self.verbose {
+            self.held.push(step.clone());
         } else {
+            let line = self.text.step(step);
             self.print(&line);
         }
     }
 
     fn end(&mut self, stage: &Stage) {
-        let held = std::mem::take(&mut self.held);
-        if matches!(stage.verdict, Verdict::Failed | Verdict::Warned) {
-            self.print(&held.concat());
+        for step in std::mem::take(&mut self.held).iter().filter(|_| stage.verdict == Verdict::Failed) {
+            let line = self.text.step(step);
+            self.print(&line);
         }
-        self.print(&self.text.end(stage));
+        let line = self.text.end(stage);
+        self.print(&line);
     }
 }
 
@@ -434,7 +435,7 @@ fn tell(args: &Args, report: &Report) -> Result<(), CliError> {
     } else if args.tap {
         tap(report)
     } else {
-        Text { color: args.color.on(&io::stdout()), verbose: args.verbose }.summary(report)
+        Text::new(args.color.on(&io::stdout())).summary(report)
     };
     // A reader that went away is a normal end.
     let _gone = io::stdout().write_all(said.as_bytes()).is_err();

@@ -69,7 +69,7 @@ fn make(image: &[u8], identity: Option<&Identity>, wrong: Option<&[u8]>) -> Vec<
 }
 
 pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
-    if !run.bench(FIRST).can_reset {
+    if !run.can_reset(FIRST) {
         run.skip("faults", "faults", "the device has no VFIO_DEVICE_RESET to recover by");
         return Ok(());
     }

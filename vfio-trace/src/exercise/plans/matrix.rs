@@ -6,9 +6,8 @@ use crate::exercise::path;
 const FIRST: Which = Which::First;
 
 pub(super) fn matrix(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
-    let bench = run.bench(FIRST);
-    let (flags, can_reset) = (bench.flags, bench.can_reset);
-    if !can_reset {
+    let flags = run.bench(FIRST).flags;
+    if !run.can_reset(FIRST) {
         run.skip(
             "matrix",
             "matrix",

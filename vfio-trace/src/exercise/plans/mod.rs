@@ -8,11 +8,11 @@ mod moves;
 use std::{io::Write, rc::Rc};
 
 use super::{
-    report::{Expected, Verdict},
+    report::{Expected, Verdict, finding},
     requests::{CHUNK, Until},
     run::{Halt, Run, Which},
 };
-use crate::event::{Errno, Finding, MigFlags, MigState, Severity};
+use crate::event::{Errno, MigFlags, MigState, Severity};
 
 /// A plan, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +147,6 @@ fn load(run: &mut Run<'_>, which: Which, image: &[u8]) -> Result<(), Halt> {
     must(run, which, MigState::RESUMING)?;
     run.write(which, "write the image", image, Expected::Success).map(drop)?;
     must(run, which, MigState::RUNNING)
-}
-
-fn finding(code: &'static str, severity: Severity, text: String, check: &'static str) -> Finding {
-    Finding { code: code.into(), severity, step: None, errno: None, text, check: check.into() }
 }
 
 #[cfg(test)]

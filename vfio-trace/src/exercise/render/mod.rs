@@ -6,6 +6,8 @@ pub mod text;
 
 pub use self::{junit::junit, tap::tap};
 
+use std::collections::BTreeSet;
+
 use super::report::Stage;
 
 /// What there is to say of a stage besides its verdict, a line each.
@@ -14,7 +16,8 @@ fn remarks(stage: &Stage) -> Vec<String> {
     if let Some(step) = stage.first_bad() {
         lines.push(format!("step {}, {} ({})", step.nr, step.asked, step.device));
     }
-    for finding in stage.all_findings() {
+    let mut known = BTreeSet::new();
+    for finding in stage.all_findings().filter(|finding| known.insert(finding.code.as_ref())) {
         lines.push(format!("{}: {} Check: {}", finding.code, finding.text, finding.check));
     }
     lines.extend(stage.notes.iter().cloned());

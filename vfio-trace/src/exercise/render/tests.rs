@@ -156,7 +156,7 @@ fn a_test_case_per_stage() {
 #[test]
 fn text_tells_steps_verdicts_and_the_first_failure() {
     let report = report();
-    let text = Text::default();
+    let mut text = Text::default();
     let step = text.step(&report.stages[0].steps[0]);
     assert!(step.starts_with("    1  75:00.1   set STOP_COPY           1.20 ms  EIO\n"), "{step}");
     assert!(step.contains("RUNNING → STOP") && step.contains("stop queues 0xe"), "{step}");

@@ -1,6 +1,6 @@
 //! For people: a line per step as it happens, a verdict per stage, and what failed first.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::{
     event::{Finding, MigState, Outcome, Severity},
@@ -9,12 +9,11 @@ use crate::{
 };
 
 /// How it is written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Text {
-    /// With colours.
-    pub color: bool,
-    /// Steps of plans with many stages, too, and reads of the driver's own.
-    pub verbose: bool,
+    color: bool,
+    /// Findings that were told: of the same again, only the name.
+    told: BTreeSet<String>,
 }
 
 const RED: &str = "31";
@@ -27,11 +26,16 @@ const DIM: &str = "2";
 const MOST_STEPS: usize = 12;
 
 impl Text {
-    fn paint(self, code: &str, text: &str) -> String {
+    /// With colours or without.
+    pub fn new(color: bool) -> Self {
+        Self { color, told: BTreeSet::new() }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn verdict(self, verdict: Verdict) -> String {
+    fn verdict(&self, verdict: Verdict) -> String {
         let code = match verdict {
             Verdict::Passed => GREEN,
             Verdict::Warned | Verdict::Skipped => YELLOW,
@@ -41,17 +45,16 @@ impl Text {
     }
 
     /// Before the first step.
-    pub fn head(self, subjects: &[Subject], tracing: &Tracing, recovered: &[Recovered]) -> String {
+    pub fn head(&self, subjects: &[Subject], tracing: &Tracing, recovered: &[Recovered]) -> String {
         let mut out = String::new();
         for subject in subjects {
             let _infallible = writeln!(
                 out,
-                "{}  {}  {}  through {}{}",
+                "{}  {}  {}  through {}",
                 self.paint(BOLD, &subject.device),
                 subject.driver.as_deref().unwrap_or("?"),
                 subject.migration_flags,
-                subject.via,
-                if subject.reset { "" } else { "  without VFIO_DEVICE_RESET" }
+                subject.via
             );
         }
         if let Some(why) = &tracing.reason {
@@ -78,7 +81,7 @@ impl Text {
     }
 
     /// A step.
-    pub fn step(self, step: &Step) -> String {
+    pub fn step(&mut self, step: &Step) -> String {
         let mut out = String::new();
         let result = match (step.outcome, step.as_expected) {
             (Outcome::Ok | Outcome::Unknown, true) => "ok".to_owned(),
@@ -135,7 +138,7 @@ impl Text {
         out
     }
 
-    fn outcome(self, outcome: Outcome) -> String {
+    fn outcome(&self, outcome: Outcome) -> String {
         match outcome {
             Outcome::Ok => "ok".to_owned(),
             Outcome::Unknown => String::new(),
@@ -144,12 +147,15 @@ impl Text {
         }
     }
 
-    fn finding(self, finding: &Finding) -> String {
+    fn finding(&mut self, finding: &Finding) -> String {
         let code = match finding.severity {
             Severity::Error => RED,
             Severity::Warning => YELLOW,
             Severity::Info => DIM,
         };
+        if !self.told.insert(format!("{} {}", finding.code, finding.text)) {
+            return format!("       {}  as before\n", self.paint(code, &finding.code));
+        }
         let step = finding.step.as_ref().map_or_else(String::new, |step| format!("{step}: "));
         let errno = finding.errno.as_ref().map_or_else(String::new, |errno| format!("{errno}: "));
         let (name, text) = (self.paint(code, &finding.code), human::clean(&finding.text));
@@ -157,7 +163,7 @@ impl Text {
     }
 
     /// A stage that is over.
-    pub fn end(self, stage: &Stage) -> String {
+    pub fn end(&mut self, stage: &Stage) -> String {
         let mut out = format!("  {:<44} {}", stage.title(), self.verdict(stage.verdict));
         if stage.verdict != Verdict::Skipped {
             let _infallible = write!(out, "  {}", human::duration(stage.duration_ns));
@@ -175,8 +181,8 @@ impl Text {
         out
     }
 
-    /// A table of all verdicts, how the devices were left, and what failed first.
-    pub fn summary(self, report: &Report) -> String {
+    /// The verdicts by plan, how the devices were left, and what failed first.
+    pub fn summary(&mut self, report: &Report) -> String {
         let mut out = "\n".to_owned();
         let mut plans: Vec<&str> = Vec::new();
         for stage in &report.stages {
@@ -207,6 +213,8 @@ impl Text {
             let step = failure.step.map_or_else(String::new, |step| format!(", step {step}"));
             let _infallible =
                 writeln!(out, "first failure: {}{step}: {}", failure.stage, human::clean(&failure.why));
+            // In full, once more: this is what is read first.
+            self.told.clear();
             for finding in &failure.findings {
                 out.push_str(&self.finding(finding));
             }
