@@ -6,6 +6,7 @@ mod compare;
 mod compat;
 mod dirty;
 mod doctor;
+mod exercise;
 mod guest;
 mod harness;
 mod hisi;
@@ -91,6 +92,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mount::checks());
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
+    checks.extend(exercise::checks());
     checks
 }
 
