@@ -6,13 +6,18 @@ mod doctor;
 mod error;
 mod events;
 mod exercise;
+mod histories;
 mod kernel_args;
 mod list;
+mod merge;
 mod mount;
 mod output;
 mod parse;
+mod past;
 mod record;
+mod recording;
 mod replay;
+mod report;
 mod session;
 mod show;
 mod tail;
@@ -40,6 +45,8 @@ enum Verb {
     Exercise(exercise::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
+    /// Put recordings of both hosts of a migration into one file, on one clock.
+    Merge(merge::Args),
     /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
     Mount(mount::Args),
     /// Unmounts when the `mount` that has started it ends.
@@ -49,6 +56,8 @@ enum Verb {
     Record(record::Args),
     /// Show the events of a recording as `tail` would have shown them, on any machine.
     Replay(replay::Args),
+    /// Tell what happened in recordings: migrations, where the downtime went, what failed and why.
+    Report(report::Args),
     /// Show one view of a device, as the kernel's debugfs would print it.
     Show(show::Args),
     /// Show migration events as they happen.
@@ -70,11 +79,13 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Exercise(args) => exercise::main(&args),
         Verb::List(args) => list::main(&args),
+        Verb::Merge(args) => merge::main(&args),
         Verb::Mount(args) => mount::main(args),
         Verb::MountGuard(args) => mount::guard_main(&args),
         Verb::Show(args) => show::main(&args),
         Verb::Record(args) => record::main(&args),
         Verb::Replay(args) => replay::main(&args),
+        Verb::Report(args) => report::main(&args),
         Verb::Tail(args) => tail::main(&args),
     };
     match done {

@@ -1,12 +1,17 @@
 //! What events add up to, per device. Pure: no clock, no I/O; the same events give the same answer on any machine.
 
 mod device;
+pub mod document;
+mod history;
+mod migrations;
 mod path;
 mod report;
 
 use crate::event::{DeviceRef, Event};
 
+pub use self::history::History;
 pub use self::{
+    migrations::{Options, document},
     path::{Path, Step},
     report::{ArcCounts, DeviceReport, HolderReport, IoReport, Report, StateTime},
 };

@@ -7,16 +7,18 @@ pub mod human;
 mod layout;
 mod line;
 mod ndjson;
+mod report;
 mod summary;
 mod table;
 mod text;
 
 pub use self::{
-    devices::{DeviceRow, HolderRow, device_table, devices_json},
+    devices::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json},
     doctor::{
         Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
     },
     ndjson::Ndjson,
+    report::report_text,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},
     text::{Text, TextOptions, TimeFormat},

@@ -4,6 +4,7 @@
 //! told their size and ignores, or zero-fills, what one side does not know.
 #![expect(unsafe_code, reason = "perf_event_open(2), bpf(2) and VFIO's ioctls have no safe wrapper")]
 
+mod clock;
 mod pod;
 mod poll;
 pub mod vfio;
@@ -14,6 +15,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+pub use clock::utc_error_ns;
 pub use pod::Plain;
 pub use poll::readable;
 

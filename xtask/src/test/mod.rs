@@ -13,8 +13,10 @@ mod hisi;
 mod hisi_traced;
 mod hisi_views;
 mod host;
+mod merge;
 mod mlx5;
 mod mount;
+mod past;
 mod paths;
 mod record;
 mod scenarios;
@@ -93,6 +95,8 @@ fn checks() -> Vec<Check> {
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
     checks.extend(exercise::checks());
+    checks.extend(merge::checks());
+    checks.extend(past::checks());
     checks
 }
 

@@ -1,0 +1,71 @@
+//! The document's JSON Schema, made from its types.
+
+#![expect(dead_code, reason = "shapes of types from the room below, for the schema alone")]
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Value, json};
+
+use super::{DOCUMENT_SCHEMA, Document};
+
+/// How something ended.
+#[derive(JsonSchema)]
+pub(super) struct OutcomeShape {
+    /// `refused`: the core did not let the driver try. `unknown`: its end was not seen.
+    result: ResultShape,
+    /// Name of the error, or null.
+    errno: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum ResultShape {
+    Ok,
+    Failed,
+    Refused,
+    Unknown,
+}
+
+/// Out of the device (`save`) or into it (`resume`).
+#[derive(JsonSchema)]
+#[schemars(rename = "Direction", rename_all = "snake_case")]
+pub(super) enum DirectionShape {
+    Save,
+    Resume,
+}
+
+/// How bad it is.
+#[derive(JsonSchema)]
+#[schemars(rename = "Severity", rename_all = "snake_case")]
+pub(super) enum SeverityShape {
+    Info,
+    Warning,
+    Error,
+}
+
+/// A migration state; `Invalid(9)` for one that a newer kernel has.
+#[derive(JsonSchema)]
+#[schemars(rename = "State", transparent)]
+pub(super) struct State(
+    #[schemars(regex(
+        pattern = "^(ERROR|STOP|RUNNING|STOP_COPY|RESUMING|RUNNING_P2P|PRE_COPY|PRE_COPY_P2P|Invalid\\([0-9]+\\))$"
+    ))]
+    String,
+);
+
+/// The schema, as kept in `docs/schema`.
+pub fn json_schema() -> Value {
+    let mut schema = SchemaSettings::draft2020_12()
+        // What is made, not what is read: every field is there.
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Document>()
+        .to_value();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("$id".to_owned(), json!(DOCUMENT_SCHEMA));
+        root.insert("title".to_owned(), json!("vfio-trace export --format json"));
+        if let Some(version) = root.get_mut("properties").and_then(|fields| fields.get_mut("schema")) {
+            *version = json!({"const": DOCUMENT_SCHEMA});
+        }
+    }
+    schema
+}
