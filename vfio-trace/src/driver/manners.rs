@@ -13,6 +13,9 @@ pub struct Manners {
     pub identity: Option<Identity>,
     /// Plans that may do harm, by name, and which.
     pub dangers: &'static [(&'static str, &'static str)],
+    /// The file of a mounted tree that plans are written to, below the device's `migration` folder: where the debugfs
+    /// series of the driver wanted to have one.
+    pub debug: Option<&'static str>,
     /// A device that was closed in RESUMING must be reset before anything else; what happens otherwise.
     pub closed_in_resuming: Option<&'static str>,
 }
@@ -51,6 +54,7 @@ static OTHERS: [Manners; 2] = [
         channel: None,
         identity: Some(Identity { name: "nr_ports", offset: 16, length: 4 }),
         dangers: &[],
+        debug: None,
         closed_in_resuming: Some(
             "mtty drops its file and stays in RESUMING; the next change of state would make the kernel follow a NULL \
              pointer (mtty_load_state)",
@@ -62,6 +66,7 @@ static OTHERS: [Manners; 2] = [
         channel: None,
         identity: Some(Identity { name: "flags", offset: 12, length: 4 }),
         dangers: &[],
+        debug: None,
         closed_in_resuming: None,
     },
 ];

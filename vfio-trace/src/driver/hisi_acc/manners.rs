@@ -20,5 +20,6 @@ pub(super) static MANNERS: Manners = Manners {
          then asked to leave RESUMING, and it checks no image after it has once accepted one since the device was opened \
          (before Linux 7.0, since the module was loaded)",
     )],
+    debug: Some("hisi_acc/debug"),
     closed_in_resuming: None,
 };

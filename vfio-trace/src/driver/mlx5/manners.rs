@@ -12,5 +12,6 @@ pub(super) static MANNERS: Manners = Manners {
         "faults",
         "what the firmware makes of a damaged image is not known, and loading is its work: it may need the device's reset",
     )],
+    debug: None,
     closed_in_resuming: None,
 };

@@ -3,7 +3,55 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{EX, Found, Report, items, refused, text_of};
-use crate::{setup::kernel::Driver, test::hisi::boot};
+use crate::{
+    setup::kernel::Driver,
+    test::{guest::Left, hisi::boot},
+};
+
+/// The `debug` file of a mounted tree: 0 and 2, what is no plan, a device that is held; and all of it without
+/// --allow-exercise.
+const TREE: &str = r#"
+m=/run/mnt; mkdir -p $m; d=$m/vfio/$1/migration/hisi_acc/debug
+up() {
+    : >mount.err; vfio-trace mount "$@" $m 2>mount.err & pid=$!
+    until grep -q 'mounted on' mount.err; do kill -0 $pid || exit 1; sleep 0.1; done
+}
+put() { echo $2 | tee $d >$1.out 2>$1.err; echo $? >$1.code; cat $d >$1.text; }
+up; stat -c %a $d >mode.closed; cat /sys/kernel/debug/hisi_sim/$1/commands >before; put closed 0
+cat /sys/kernel/debug/hisi_sim/$1/commands >after; sh -c "echo 0 >$m/vfio/$1/migration/state" 2>state.err
+kill $pid; wait $pid
+up --allow-exercise; stat -c %a $d >mode.open; put save 0; put io 2; put wrong 3
+lab-step --device $1 get pause=/run/go >/dev/null & held=$!
+until [ -e /run/go.paused ]; do kill -0 $held || exit 1; sleep 0.1; done
+put held 1; : >/run/go; wait $held
+kill $pid; wait $pid
+"#;
+
+fn debug_file(left: &Left) -> Result<()> {
+    let said = |name: &str, file: &str| left.file(&format!("{name}.{file}"));
+    for (name, code, error, text) in [
+        ("closed", false, "Operation not permitted", "# nothing was run"),
+        ("save", true, "", "plan save: exit code 0\n"),
+        ("io", true, "", "plan io-test: exit code 0\n"),
+        ("wrong", false, "Invalid argument", "plan io-test: exit code 0\n"),
+        ("held", false, "busy", "plan resume: exit code 3\n"),
+    ] {
+        let (ended, errors, file) = (said(name, "code")?, said(name, "err")?, said(name, "text")?);
+        ensure!((ended.trim() == "0") == code && errors.contains(error), "debug, {name}: {ended}{errors}");
+        ensure!(file.starts_with(text), "debug, {name}: {file}");
+    }
+    ensure!(said("save", "text")?.contains("verdict: passed"), "debug: {}", said("save", "text")?);
+    ensure!(said("held", "text")?.contains("lab-step (process "), "debug: {}", said("held", "text")?);
+    ensure!(left.file("before")? == left.file("after")?, "something was done without --allow-exercise");
+    ensure!(
+        left.file("state.err")?.contains("Read-only"),
+        "state can be written: {}",
+        left.file("state.err")?
+    );
+    let modes = (left.file("mode.closed")?, left.file("mode.open")?);
+    ensure!(modes == ("444\n".to_owned(), "644\n".to_owned()), "modes are {modes:?}");
+    Ok(())
+}
 
 pub(super) fn check(series: &str) -> Result<Found> {
     // A whole image has to come from a VF whose guest has loaded a driver: opening one resets it.
@@ -18,6 +66,9 @@ pub(super) fn check(series: &str) -> Result<Found> {
          ex paused $1 --yes --plan save\n\
          echo clear >/sys/kernel/debug/hisi_sim/$1/fault\n"
     );
+    // 6.12 is the main target; nothing in the tree depends on the kernel.
+    let tree = series == "6.12";
+    let script = if tree { [&script, TREE].concat() } else { script };
     let guest = boot(series, false, Driver::Hisi, &format!("exercise-hisi-{series}"), &script)?;
     let left = guest.left("");
     // The driver does not check what it loads after the first time: on 7.3 since it was opened, on 6.12 since its module
@@ -54,6 +105,9 @@ pub(super) fn check(series: &str) -> Result<Found> {
             !short || (*verdict != "failed" && codes.contains(&"hisi_acc/stream-truncated")),
             "{name}: {codes:?}"
         );
+    }
+    if tree {
+        debug_file(&left)?;
     }
     let paused = Report::parse(&left, "paused", 1)?;
     let codes: Vec<&str> = paused.found("save")?.into_iter().flat_map(|(_, _, codes)| codes).collect();
