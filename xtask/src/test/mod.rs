@@ -7,6 +7,7 @@ mod compat;
 mod dirty;
 mod doctor;
 mod export;
+mod exercise;
 mod guest;
 mod harness;
 mod hisi;
@@ -96,6 +97,7 @@ fn checks() -> Vec<Check> {
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
     checks.extend(export::checks());
+    checks.extend(exercise::checks());
     checks.extend(merge::checks());
     checks.extend(past::checks());
     checks.extend(report::checks());
