@@ -17,15 +17,22 @@ struct Fault {
 const FAULTS: &[Fault] = &[
     Fault { scenario: "there-and-back", verdict: "completed", failure: None, finding: None },
     Fault {
-        scenario: "cache-wb",
+        scenario: "vft",
         verdict: "failed",
-        failure: Some(("RUNNING → STOP", "EINVAL")),
-        finding: Some(("hisi_acc/cache-writeback", "EINVAL")),
+        failure: Some(("RUNNING → PRE_COPY", "EINVAL")),
+        finding: Some(("hisi_acc/match-data", "EINVAL")),
+    },
+    Fault {
+        scenario: "sqc-read",
+        verdict: "failed",
+        failure: Some(("PRE_COPY → STOP_COPY", "EINVAL")),
+        // Not what user space got.
+        finding: Some(("hisi_acc/save-mailbox", "EIO")),
     },
     Fault {
         scenario: "ras",
         verdict: "failed",
-        failure: Some(("RUNNING → STOP", "EBUSY")),
+        failure: Some(("PRE_COPY → STOP_COPY", "EBUSY")),
         finding: Some(("hisi_acc/interrupt-pending", "EBUSY")),
     },
     Fault {
