@@ -3,7 +3,10 @@
 //! `long-recording FILE CALLS`: as many `read()`s as `write()`s of 32 KiB, a fifth of them in PRE_COPY, with times like
 //! those of a fast device: 10 to 80 µs a call, now and then 2 ms.
 
-use std::{fs::File, io::BufWriter, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+};
 
 use bytes::Bytes;
 use vfio_trace::{
@@ -207,20 +210,10 @@ fn write(file: &str, calls: u64) -> Result<u64, Failure> {
     Ok(recorder.calls)
 }
 
-fn main() -> ExitCode {
+fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, calls] = &arguments[..] else {
-        eprintln!("usage: long-recording FILE CALLS");
-        return ExitCode::from(2);
-    };
-    match calls.parse().map_err(Failure::from).and_then(|calls| write(file, calls)) {
-        Ok(calls) => {
-            println!("{calls}");
-            ExitCode::SUCCESS
-        },
-        Err(why) => {
-            eprintln!("error: {why}");
-            ExitCode::FAILURE
-        },
-    }
+    let [file, calls] = &arguments[..] else { return Err("usage: long-recording FILE CALLS".into()) };
+    let calls = write(file, calls.parse()?)?;
+    writeln!(io::stdout(), "{calls}")?;
+    Ok(())
 }
