@@ -11,13 +11,24 @@ use super::{
 };
 use crate::{
     event::MigState,
-    model::document::{Arc, Bound, Downtime, Losses, Order, PartName, Stage, StageOrder},
+    model::document::{Arc, Bound, Downtime, Losses, Order, PartName, Stage, StageOrder, StageTime},
 };
 
 /// A device's downtime with the intervals that it is made of.
 pub(super) struct Split {
     pub(super) downtime: Downtime,
     pub(super) spans: Vec<Span>,
+    /// Pauses that are taken for a stage's time, in ns.
+    blurred: Vec<(Stage, u64)>,
+}
+
+/// Tells how much of the stages' time may be pauses.
+fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
+    for (stage, ns) in blurred {
+        if let Some(time) = stages.iter_mut().find(|time| time.stage == stage) {
+            time.blurred_ns = time.blurred_ns.saturating_add(ns).min(time.share_ns);
+        }
+    }
 }
 
 /// How far the clocks of two sides may be apart.
@@ -58,7 +69,7 @@ pub(super) fn of_device(
     apart: Apart,
 ) -> Option<Split> {
     let mut doubts = Doubts::default();
-    let mut spans = Vec::new();
+    let (mut spans, mut blurred) = (Vec::new(), Vec::new());
     let from = source.map(|(found, _)| found);
     let to = destination.map(|(found, _)| found);
     let start_ns = match (from, to) {
@@ -96,13 +107,7 @@ pub(super) fn of_device(
                 spans.push(Span { stage: Stage::Read, start_ns: stream.at(*start), end_ns: stream.at(*end) });
                 end_ns = end_ns.max(stream.at(*end));
             }
-            if busy.filled_ns() > 0 {
-                doubts.add(
-                    Bound::About,
-                    Some(busy.filled_ns()),
-                    "there are more reads than are kept one by one",
-                );
-            }
+            blurred.push((Stage::Read, busy.filled_ns()));
         }
         if let Some(ran) = back {
             end_ns = ran.max(start_ns);
@@ -118,13 +123,7 @@ pub(super) fn of_device(
                     end_ns = end_ns.max(end);
                 }
             }
-            if busy.filled_ns() > 0 {
-                doubts.add(
-                    Bound::About,
-                    Some(busy.filled_ns()),
-                    "there are more writes than are kept one by one",
-                );
-            }
+            blurred.push((Stage::Write, busy.filled_ns()));
         }
         for arc in &to.arcs {
             if let Some(stage) = destination_stage(arc).filter(|_| arc.end_ns > start_ns) {
@@ -167,6 +166,8 @@ pub(super) fn of_device(
         }
     }
     doubts.why.dedup();
+    let mut stages = sweep(&spans, start_ns, end_ns);
+    blur(&mut stages, blurred.iter().copied());
     let downtime = Downtime {
         start_ns,
         end_ns,
@@ -174,9 +175,9 @@ pub(super) fn of_device(
         bound: doubts.bound.unwrap_or(Bound::Exact),
         uncertainty_ns: doubts.uncertainty_ns,
         why: (!doubts.why.is_empty()).then(|| doubts.why.join("; ")),
-        stages: sweep(&spans, start_ns, end_ns),
+        stages,
     };
-    Some(Split { downtime, spans })
+    Some(Split { downtime, spans, blurred })
 }
 
 fn busy<'a>(
@@ -217,6 +218,8 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
     };
     let end_ns = splits.iter().map(|split| split.downtime.end_ns).max().unwrap_or(start_ns);
     let spans: Vec<Span> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
+    let mut stages = sweep(&spans, start_ns, end_ns);
+    blur(&mut stages, splits.iter().flat_map(|split| split.blurred.iter().copied()));
     let mut why: Vec<&str> = splits.iter().filter_map(|split| split.downtime.why.as_deref()).collect();
     why.sort_unstable();
     why.dedup();
@@ -232,7 +235,7 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
             .reduce(|one, two| one.zip(two).map(|(one, two)| one.max(two)))
             .flatten(),
         why: (!why.is_empty()).then(|| why.join("; ")),
-        stages: sweep(&spans, start_ns, end_ns),
+        stages,
     };
     let order = if splits.len() < 2 { Vec::new() } else { order(splits) };
     (Some(downtime), order)

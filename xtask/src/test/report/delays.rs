@@ -1,5 +1,7 @@
 //! A driver that sleeps for a known time in each arc and call: each has to be in the stage where it belongs.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Found, busy, list, number, report, word};
@@ -26,7 +28,7 @@ pub(super) fn check(lab: &Lab) -> Result<Found> {
     let mut steps =
         format!("2:set=RESUMING knob=read_delay_us:{} 2:knob=write_delay_us:{}", READ * 1000, WRITE * 1000);
     for (device, from, to, ms, _) in ARCS {
-        steps += &format!(" {device}:knob=delay_us:'{from} {to} {}'", ms * 1000);
+        write!(steps, " {device}:knob=delay_us:'{from} {to} {}'", ms * 1000)?;
     }
     steps += " set=PRE_COPY set=PRE_COPY_P2P set=STOP_COPY read-all=/run/image 2:write=/run/image 2:set=RUNNING set=STOP";
     let script = format!(

@@ -17,15 +17,22 @@ struct Fault {
 const FAULTS: &[Fault] = &[
     Fault { scenario: "there-and-back", verdict: "completed", failure: None, finding: None },
     Fault {
-        scenario: "cache-wb",
+        scenario: "vft",
         verdict: "failed",
-        failure: Some(("RUNNING → STOP", "EINVAL")),
-        finding: Some(("hisi_acc/cache-writeback", "EINVAL")),
+        failure: Some(("RUNNING → PRE_COPY", "EINVAL")),
+        finding: Some(("hisi_acc/match-data", "EINVAL")),
+    },
+    Fault {
+        scenario: "sqc-read",
+        verdict: "failed",
+        failure: Some(("PRE_COPY → STOP_COPY", "EINVAL")),
+        // Not what user space got.
+        finding: Some(("hisi_acc/save-mailbox", "EIO")),
     },
     Fault {
         scenario: "ras",
         verdict: "failed",
-        failure: Some(("RUNNING → STOP", "EBUSY")),
+        failure: Some(("PRE_COPY → STOP_COPY", "EBUSY")),
         finding: Some(("hisi_acc/interrupt-pending", "EBUSY")),
     },
     Fault {
@@ -38,43 +45,52 @@ const FAULTS: &[Fault] = &[
 
 pub(super) fn check() -> Result<Found> {
     let names: Vec<&str> = FAULTS.iter().map(|fault| fault.scenario).collect();
-    let script: String = names
-        .iter()
-        .map(|name| {
-            format!("vfio-trace record -o {name}.vft -- lab-hisi {name} >{name}.out 2>{name}.err; chmod a+r {name}.vft\n")
-        })
-        .collect();
+    let script = format!(
+        "vfio-trace record -o rec.vft -- lab-hisi --json steps.ndjson {} >steps.out; chmod a+r rec.vft",
+        names.join(" ")
+    );
     let guest = hisi::boot("6.12", false, Driver::Hisi, "report-hisi", &script)?;
+    let (document, code) = report(&guest.results.join("rec.vft"))?;
+    ensure!(code == Some(1), "exit code {code:?}");
+    let mut steps = guest.left("").records("steps.ndjson")?;
+    steps.retain(|step| number(step, "start_ns").is_some());
+    let began = |name: &str| {
+        let first = steps.iter().find(|step| word(step, "scenario") == name);
+        first.and_then(|step| number(step, "start_ns")).with_context(|| format!("{name} did not run"))
+    };
     let mut told = Vec::new();
-    for fault in FAULTS {
-        let (document, code) = report(&guest.results.join(format!("{}.vft", fault.scenario)))?;
-        let named = || format!("scenario {}", fault.scenario);
-        let texts: Vec<&str> = document.migrations().iter().map(|one| word(one, "text")).collect();
-        let wanted: Vec<&Value> =
-            document.migrations().iter().filter(|one| word(one, "verdict") == fault.verdict).collect();
-        ensure!(!wanted.is_empty(), "{}: no migration has {}: {texts:?}", named(), fault.verdict);
-        ensure!(code == Some(i32::from(fault.verdict == "failed")), "{}: exit code {code:?}", named());
-        let sides = || {
-            let devices = wanted.iter().flat_map(|migration| list(migration, "devices"));
-            devices.flat_map(|device| ["source", "destination"].map(|role| device.get(role))).flatten()
-        };
-        let mut failures: Vec<&Value> = sides().flat_map(|side| list(side, "failures")).collect();
-        failures.sort_by_key(|failure| number(failure, "at_ns"));
-        let first = failures.first().map(|failure| (word(failure, "what"), word(failure, "errno")));
-        ensure!(first == fault.failure, "{}: failures {failures:?}; {texts:?}", named());
-        let mut errors: Vec<&Value> = sides()
-            .flat_map(|side| list(side, "findings"))
-            .filter(|one| word(one, "severity") == "error")
-            .collect();
-        errors.sort_by_key(|finding| number(finding, "at_ns"));
-        let first = errors.first().map(|finding| (word(finding, "code"), word(finding, "errno")));
-        ensure!(first == fault.finding, "{}: findings {errors:?}", named());
-        if let Some((what, errno)) = fault.failure {
-            let text = texts.iter().find(|text| text.contains("failed")).copied().unwrap_or_default();
-            ensure!(text.contains(what) && text.contains(errno), "{}: {text}", named());
-            told.push(format!("{}: {what} {errno}", fault.scenario));
-        }
+    for (at, fault) in FAULTS.iter().enumerate() {
+        let from = began(fault.scenario)?;
+        let to = FAULTS.get(at + 1).map(|next| began(next.scenario)).transpose()?.unwrap_or(u64::MAX);
+        let mine = document.started_within(from, to)?;
+        told.extend(compare(fault, &mine).with_context(|| format!("scenario {}", fault.scenario))?);
     }
-    told.first().context("nothing was compared")?;
-    Ok(Found::one(told.join("; ")))
+    ensure!(told.len() + 1 == FAULTS.len(), "only these were compared: {told:?}");
+    Ok(Found::one(format!("{} migrations; {}", document.migrations().len(), told.join("; "))))
+}
+
+/// What failed in a scenario, if it was to fail.
+fn compare(fault: &Fault, migrations: &[&Value]) -> Result<Option<String>> {
+    let texts: Vec<&str> = migrations.iter().map(|one| word(one, "text")).collect();
+    let wanted: Vec<&Value> =
+        migrations.iter().copied().filter(|one| word(one, "verdict") == fault.verdict).collect();
+    ensure!(!wanted.is_empty(), "no migration has {}: {texts:?}", fault.verdict);
+    let sides = || {
+        let devices = wanted.iter().flat_map(|migration| list(migration, "devices"));
+        devices.flat_map(|device| ["source", "destination"].map(|role| device.get(role))).flatten()
+    };
+    let first = |name: &str| {
+        let of = |side| list(side, name).iter();
+        sides()
+            .flat_map(of)
+            .filter(|one| name == "failures" || word(one, "severity") == "error")
+            .min_by_key(|one| number(one, "at_ns"))
+    };
+    let failure = first("failures").map(|one| (word(one, "what"), word(one, "errno")));
+    ensure!(failure == fault.failure, "it failed with {failure:?}: {texts:?}");
+    let finding = first("findings").map(|one| (word(one, "code"), word(one, "errno")));
+    ensure!(finding == fault.finding, "the first finding is {finding:?}: {texts:?}");
+    let Some((what, errno)) = failure else { return Ok(None) };
+    ensure!(texts.iter().any(|text| text.contains(&format!("failed: {what} {errno}"))), "{texts:?}");
+    Ok(Some(format!("{}: {what} {errno}", fault.scenario)))
 }

@@ -1,6 +1,6 @@
 //! Migrations by QEMU: verdicts, bytes, states and times as QEMU's own events, trace log and counters have them.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -47,10 +47,11 @@ const SCENARIOS: &[Scenario] = &[
 pub(super) fn check(lab: &Lab) -> Result<Found> {
     let mut script = "cd $LAB_RESULTS; modprobe mtty; ".to_owned();
     for Scenario { name, arguments, .. } in SCENARIOS {
-        script += &format!(
+        writeln!(
+            script,
             "vfio-trace record -o {name}.vft -- lab-migrate {arguments} --evidence {name} >{name}.out 2>{name}.err \
-             || exit 1\nchmod a+r {name}.vft\n"
-        );
+             || exit 1\nchmod a+r {name}.vft"
+        )?;
     }
     let guest = lab.run("report-qemu", &script)?;
     let (mut requests, mut migrations, mut times) = (0, 0, Vec::new());

@@ -112,7 +112,7 @@ fn there_and_back_bounds_both_ways() {
 
 #[test]
 fn one_boot_is_one_clock() {
-    let [a, b] = [&whole_source(), &whole_destination()].map(Script::records);
+    let [a, b] = [whole_source().records(), whole_destination().records()];
     // Two recordings on one machine, whose wall clock was set in between.
     let later = ClockAnchor { real_ns: ANCHOR.real_ns + 9_000 * MS, ..ANCHOR };
     let histories = [history_on(host("a"), ANCHOR, None, &a), history_on(host("a"), later, None, &b)];

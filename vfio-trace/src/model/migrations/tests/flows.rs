@@ -278,3 +278,31 @@ fn a_reset_after_it_changes_nothing() {
     };
     assert_eq!(facts(&before), facts(&after));
 }
+
+#[test]
+fn more_calls_than_are_kept() {
+    // 20 000 reads with 900 ns and, every tenth time, 5 µs between them.
+    let mut source = stopped_source().until(120 * MS);
+    let reads = 20_000;
+    for read in 0..reads {
+        source = source.read(FROM, 64, 64, 24 + read * 64);
+        if read % 10 == 9 {
+            source = source.wait(5_000);
+        }
+    }
+    let end = source.now;
+    let source =
+        source.read(FROM, 64, 0, 24 + reads * 64).until(end + 10 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[source]);
+    check(&document);
+    let downtime = downtime(&document);
+    // The whole is as it was; the stage has less than it says, and that is said.
+    assert_eq!(downtime.total_ns, end + READ - 100 * MS - LEAD);
+    let read = downtime.stage(Stage::Read).unwrap();
+    let real = (reads as u64 + 1) * READ;
+    assert!(
+        read.blurred_ns > 0 && read.share_ns - read.blurred_ns <= real && read.share_ns >= real,
+        "{read:?}"
+    );
+    assert!(downtime.why.as_ref().is_some_and(|why| !why.contains("kept")), "{:?}", downtime.why);
+}

@@ -207,6 +207,7 @@ fn check(document: &Document) {
             assert_eq!(downtime.end_ns - downtime.start_ns, downtime.total_ns);
             assert_eq!(downtime.stages.iter().map(|time| time.share_ns).sum::<u64>(), downtime.total_ns);
             assert!(downtime.stages.iter().all(|time| time.share_ns <= time.busy_ns));
+            assert!(downtime.stages.iter().all(|time| time.blurred_ns <= time.share_ns));
             assert_eq!(downtime.bound == Bound::Exact, downtime.why.is_none(), "{downtime:?}");
         }
         assert!(migration.start_ns <= migration.end_ns);

@@ -1,7 +1,7 @@
 //! Several devices, several VMs, there and back.
 
 use super::*;
-use crate::model::document::{Order, PairedBy, StageOrder};
+use crate::model::document::{Order, PairedBy, Side, StageOrder};
 
 /// Two devices of one VM; the second does everything `later`, by other threads.
 fn two_devices(later: u64) -> Document {
@@ -15,7 +15,7 @@ fn two_devices(later: u64) -> Document {
 }
 
 fn names(document: &Document) -> Vec<[Option<&str>; 2]> {
-    let name = |side: &Option<document::Side>| {
+    let name = |side: &Option<Side>| {
         side.as_ref().and_then(|side| document.devices[side.device as usize].name.as_deref())
     };
     let devices = document.migrations.iter().flat_map(|migration| &migration.devices);

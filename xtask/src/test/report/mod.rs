@@ -60,6 +60,17 @@ impl Document {
         list(&self.0, "devices")
     }
 
+    /// Migrations that began between two times of CLOCK_MONOTONIC.
+    fn started_within(&self, from: u64, to: u64) -> Result<Vec<&Value>> {
+        let host = list(&self.0, "hosts").first().context("no host")?;
+        let origin = host.get("mono_at_origin_ns").and_then(Value::as_i64).context("no origin")?;
+        let starts = |migration: &&Value| {
+            let start = number(migration, "start_ns").and_then(|start| start.checked_add_signed(origin));
+            start.is_some_and(|start| (from..to).contains(&start))
+        };
+        Ok(self.migrations().iter().filter(starts).collect())
+    }
+
     /// The name of a side's device.
     fn name(&self, side: &Value) -> &str {
         let device = number(side, "device").and_then(|nr| self.devices().get(usize::try_from(nr).ok()?));
