@@ -31,15 +31,18 @@ fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
     }
 }
 
-/// How far the clocks of two sides may be apart.
+/// What the clocks of two sides may do to the time between them, in ns; `None`: nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Apart {
-    /// They are one.
-    Not,
-    /// In ns.
-    By(u64),
-    /// Nobody knows.
-    Unknown,
+pub(super) struct Apart {
+    /// It may have been so much longer.
+    pub(super) longer: Option<u64>,
+    /// It may have been so much shorter.
+    pub(super) shorter: Option<u64>,
+}
+
+impl Apart {
+    /// One clock.
+    pub(super) const NOT: Self = Self { longer: Some(0), shorter: Some(0) };
 }
 
 /// What is wrong with the figures.
@@ -157,12 +160,17 @@ pub(super) fn of_device(
         }
     }
     if from.is_some() && arrived.is_some() {
-        match apart {
-            Apart::Not => {},
-            Apart::By(ns) => doubts.add(Bound::About, Some(ns), "the hosts' clocks may differ by that much"),
-            Apart::Unknown => {
-                doubts.add(Bound::About, None, "how far the hosts' clocks are apart is not known");
+        match (apart.longer, apart.shorter) {
+            (Some(0), Some(0)) => {},
+            (longer, Some(0)) => {
+                let why = "the destination's clock may be farther behind than causality shows";
+                doubts.add(Bound::AtLeast, longer, why);
             },
+            (Some(longer), Some(shorter)) => {
+                let why = "the hosts' clocks may differ by that much";
+                doubts.add(Bound::About, Some(longer.max(shorter)), why);
+            },
+            _ => doubts.add(Bound::About, None, "how far the hosts' clocks are apart is not known"),
         }
     }
     doubts.why.dedup();

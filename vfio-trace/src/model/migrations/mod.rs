@@ -203,16 +203,18 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// How far the clocks of two hosts may be apart.
-    fn apart(&self, one: u32, two: u32) -> Apart {
-        let merges =
-            self.merges.iter().filter(|merge| one != two && (merge.host == one || merge.host == two));
-        let error = |merge: &Merge| merge.early_ns.zip(merge.late_ns).map(|(early, late)| early.max(late));
-        match merges.map(error).try_fold(0u64, |sum, error| Some(sum.saturating_add(error?))) {
-            Some(0) => Apart::Not,
-            Some(ns) => Apart::By(ns),
-            None => Apart::Unknown,
+    /// What the hosts' clocks may do to the time from an event on one to an event on the other.
+    fn apart(&self, from: u32, to: u32) -> Apart {
+        let errors = |host: u32| {
+            let merge = self.merges.iter().find(|merge| merge.host == host);
+            merge.map_or((Some(0), Some(0)), |merge| (merge.early_ns, merge.late_ns))
+        };
+        if from == to {
+            return Apart::NOT;
         }
+        let ((from_early, from_late), (to_early, to_late)) = (errors(from), errors(to));
+        let sum = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| one.saturating_add(two));
+        Apart { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
     }
 
     fn migration(&self, nr: u32, whole: &Whole, streams: &[Stream<'_>]) -> Migration {
@@ -300,7 +302,7 @@ impl<'a> Assembly<'a> {
         streams: &[Stream<'_>],
     ) -> Option<downtime::Split> {
         let losses = |found: &Found| &self.histories[found.host as usize].host.losses;
-        let apart = source.zip(destination).map_or(Apart::Not, |(from, to)| self.apart(from.host, to.host));
+        let apart = source.zip(destination).map_or(Apart::NOT, |(from, to)| self.apart(from.host, to.host));
         downtime::of_device(
             source.map(|found| (found, losses(found))),
             destination.map(|found| (found, losses(found))),
