@@ -3,6 +3,7 @@
 
 mod devices;
 mod doctor;
+mod html;
 pub mod human;
 mod layout;
 mod line;
@@ -16,6 +17,7 @@ pub use self::{
     doctor::{
         Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
     },
+    html::html,
     ndjson::Ndjson,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},
