@@ -254,7 +254,7 @@ function drawCharts(view, devices) {
       svg("text", { class: "chart-name", x: 8, y: top + 8 }, chart.name),
       shown.map((one, at) => svg("g", {},
         svg("line", { class: `line series-${one.colour}${one.dashed ? " dashed" : ""}`, x1: 8, x2: 24, y1: top + 19 + at * 13, y2: top + 19 + at * 13 }),
-        svg("text", { class: "legend-name tick", x: 29, y: top + 23 + at * 13 }, svg("title", {}, one.name), short(one.name, 17)))),
+        svg("text", { class: "legend-name tick", x: 29, y: top + 23 + at * 13 }, svg("title", {}, one.name), short(one.name, 20)))),
       chart.lines.length > 4 && svg("text", { class: "legend-name dim tick", x: 29, y: top + 23 + 52 }, `and ${chart.lines.length - 4} more`),
       levels(most, chart.unit).map((level) => svg("g", {},
         svg("line", { class: "level", x1: scale.left, x2: scale.right, y1: y(level), y2: y(level) }),
