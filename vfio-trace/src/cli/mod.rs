@@ -5,13 +5,16 @@ mod devices;
 mod doctor;
 mod error;
 mod events;
+mod histories;
 mod kernel_args;
 mod list;
 mod mount;
 mod output;
 mod parse;
+mod progress;
 mod record;
 mod replay;
+mod report;
 mod session;
 mod show;
 mod tail;
@@ -46,6 +49,8 @@ enum Verb {
     Record(record::Args),
     /// Show the events of a recording as `tail` would have shown them, on any machine.
     Replay(replay::Args),
+    /// Tell what happened in recordings: migrations, where the downtime went, what failed and why.
+    Report(report::Args),
     /// Show one view of a device, as the kernel's debugfs would print it.
     Show(show::Args),
     /// Show migration events as they happen.
@@ -71,6 +76,7 @@ pub fn main() -> ExitCode {
         Verb::Show(args) => show::main(&args),
         Verb::Record(args) => record::main(&args),
         Verb::Replay(args) => replay::main(&args),
+        Verb::Report(args) => report::main(&args),
         Verb::Tail(args) => tail::main(&args),
     };
     match done {

@@ -3,6 +3,7 @@
 mod device;
 pub mod document;
 mod history;
+mod migrations;
 mod path;
 mod report;
 
@@ -10,6 +11,7 @@ use crate::event::{DeviceRef, Event};
 
 pub use self::history::History;
 pub use self::{
+    migrations::{Options, document},
     path::{Path, Step},
     report::{ArcCounts, DeviceReport, HolderReport, IoReport, Report, StateTime},
 };

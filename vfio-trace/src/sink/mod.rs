@@ -8,6 +8,7 @@ pub mod human;
 mod layout;
 mod line;
 mod ndjson;
+mod report;
 mod summary;
 mod table;
 mod text;
@@ -19,6 +20,7 @@ pub use self::{
     },
     html::html,
     ndjson::Ndjson,
+    report::report_text,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},
     text::{Text, TextOptions, TimeFormat},

@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 
-use crate::{event::ClockAnchor, store::ClockSample};
+use crate::{event::ClockAnchor, store::ClockSample, sys};
 
 /// A clock's time in ns.
 fn clock(id: ClockId) -> u64 {
@@ -34,7 +34,17 @@ pub fn sample() -> ClockSample {
         // Without the offset, CLOCK_TAI is CLOCK_REALTIME; with it, 37 s ahead since 2017.
         let tai_ns = (tai_ns.abs_diff(real_ns) >= 1_000_000_000).then_some(tai_ns);
         let error_ns = after.saturating_sub(before);
-        ClockSample { mono_ns: before.midpoint(after), boot_ns, real_ns, tai_ns, error_ns }
+        ClockSample {
+            mono_ns: before.midpoint(after),
+            boot_ns,
+            real_ns,
+            tai_ns,
+            error_ns,
+            utc_error_ns: None,
+        }
     };
-    (0..4).map(|_| once()).fold(once(), |best, next| if next.error_ns < best.error_ns { next } else { best })
+    let best = (0..4)
+        .map(|_| once())
+        .fold(once(), |best, next| if next.error_ns < best.error_ns { next } else { best });
+    ClockSample { utc_error_ns: sys::utc_error_ns(), ..best }
 }

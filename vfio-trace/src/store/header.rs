@@ -20,6 +20,10 @@ pub struct ClockSample {
     pub tai_ns: Option<u64>,
     /// The readings may be so far apart.
     pub error_ns: u64,
+    /// What the kernel promises CLOCK_REALTIME is off UTC at most (adjtimex(2), `maxerror`); `None` if it is not
+    /// synchronised.
+    #[serde(default)]
+    pub utc_error_ns: Option<u64>,
 }
 
 /// A migration driver that was there.

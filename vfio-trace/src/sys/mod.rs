@@ -4,6 +4,7 @@
 //! told their size and ignores, or zero-fills, what one side does not know.
 #![expect(unsafe_code, reason = "perf_event_open(2) and bpf(2) have no safe wrapper")]
 
+mod clock;
 mod pod;
 mod poll;
 
@@ -13,6 +14,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+pub use clock::utc_error_ns;
 pub use pod::Plain;
 pub use poll::readable;
 

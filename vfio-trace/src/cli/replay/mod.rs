@@ -1,19 +1,18 @@
 //! `vfio-trace replay`: a recording's events as `tail` would have shown them, on any machine.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use super::{
     error::{CliError, INPUT},
     events::{EventArgs, Stream},
     output::note,
+    progress::Progress,
 };
 use crate::{
     event::{Record, Start},
-    sink::human,
     source::recording::{Next, Recording, RecordingError},
     store::OpenError,
 };
@@ -52,7 +51,7 @@ fn replay<W: io::Write>(
     let (start, began) = recording.start();
     let start = Start { replayed_by: Some(version.to_owned()), ..start };
     stream.start(&start, began)?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("replaying");
     let mut damaged = false;
     let mut failed = None;
     let mut last_ns = began;
@@ -147,49 +146,6 @@ fn parts_of(name: &str) -> Option<String> {
     let first = crate::store::Output::part_name(path, 1);
     let parts = format!("{}.*", path.with_extension("").display());
     first.exists().then(|| format!("it has parts: vfio-trace replay {parts}"))
-}
-
-/// How far it is, for a person who waits.
-struct Progress {
-    shown: bool,
-    wanted: bool,
-    last: Instant,
-}
-
-impl Progress {
-    /// Nothing is shown in the first second, nor between events.
-    fn new() -> Self {
-        let wanted = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        Self { shown: false, wanted, last: Instant::now() + Duration::from_millis(800) }
-    }
-
-    fn show(&mut self, (done, total): (u64, Option<u64>)) {
-        if !self.wanted || self.last > Instant::now() {
-            return;
-        }
-        self.last = Instant::now() + Duration::from_millis(200);
-        let text = match total.filter(|total| *total > 0) {
-            Some(total) => {
-                let percent = done.saturating_mul(100) / total;
-                format!("{percent} %, {} of {}", human::bytes(done), human::bytes(total))
-            },
-            None => human::bytes(done),
-        };
-        put(&format!("\r\x1b[Kreplaying: {text}"));
-        self.shown = true;
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            put("\r\x1b[K");
-        }
-    }
-}
-
-fn put(text: &str) {
-    let mut stderr = io::stderr();
-    // Nobody left to read it is no reason to stop.
-    let _gone = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_err();
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod shift;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use self::shift::Times;
 pub use self::{
     device::{Arc, Device, DirtyLog, DirtyReport, Mark, MarkKind, Request, SizeSample, StateSpan, StepSpan},
     downtime::{Bound, Downtime, Order, Stage, StageOrder, StageTime},
@@ -31,7 +32,7 @@ pub const DOCUMENT_SCHEMA: &str = "vfio-trace.migration/1";
 pub const DOCUMENT_SCHEMA_VERSION: u32 = 1;
 
 /// The migrations of one host, or of several on one clock.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Document {
     /// `vfio-trace.migration/1`.
     pub schema: &'static str,
@@ -45,8 +46,8 @@ pub struct Document {
     pub duration_ns: u64,
     /// Where it was traced: one entry per recording.
     pub hosts: Vec<Host>,
-    /// How the clocks of the hosts were brought together; null for one recording.
-    pub merge: Option<Merge>,
+    /// How the clocks of the other hosts were brought to the first one's; empty for one recording.
+    pub merge: Vec<Merge>,
     /// All devices of all hosts.
     pub devices: Vec<Device>,
     /// All data sessions: what went over data fds.
@@ -123,19 +124,23 @@ impl Losses {
     }
 }
 
-/// How the clocks of several hosts were brought together. Times of the first host are taken as they are.
+/// How a host's clock was brought to that of the first host, whose times are taken as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Merge {
+    /// Place of the host in `hosts`.
+    pub host: u32,
     /// How.
     pub method: MergeMethod,
-    /// What was added to the second host's CLOCK_REALTIME to put it on the first one's. In ns, signed.
+    /// What was added to its CLOCK_REALTIME to put it on the first host's. In ns, signed.
     pub offset_ns: i64,
-    /// Times of the second host may be too early by this much; null: not known.
+    /// Its times may be too early by this much; null: not known.
     pub early_ns: Option<u64>,
-    /// Times of the second host may be too late by this much; null: not known.
+    /// Its times may be too late by this much; null: not known.
     pub late_ns: Option<u64>,
-    /// The least offset at which nothing is written before it was read; null: no streams to tell from.
-    pub causal_offset_ns: Option<i64>,
+    /// The least offset at which nothing is written before it was read; null: no stream from the first host tells.
+    pub causal_min_ns: Option<i64>,
+    /// The largest such offset; null: no stream to the first host tells.
+    pub causal_max_ns: Option<i64>,
     /// What the hosts' kernels promise their clocks are off UTC at most, together; null: one of them is not synchronised.
     pub clock_error_ns: Option<u64>,
     /// The same in one sentence.

@@ -7,7 +7,7 @@ use super::schema::DirectionShape;
 use crate::event::Direction;
 
 /// What went over one data fd.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Session {
     /// Its place in `sessions`.
     pub nr: u32,
@@ -97,7 +97,7 @@ impl PartName {
 }
 
 /// What went in one state of the device.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Part {
     /// The state.
     pub part: PartName,
@@ -119,8 +119,8 @@ pub struct Part {
     pub blocked_ns: u64,
     /// Time with at least one call in progress.
     pub busy_ns: u64,
-    /// `bytes` per second from `first_ns` to `last_ns`; null for no time.
-    pub bytes_per_s: Option<f64>,
+    /// `bytes` per second from `first_ns` to `last_ns`, rounded down; null for no time.
+    pub bytes_per_s: Option<u64>,
     /// Bytes per call that moved any.
     pub size_bytes: Histogram,
     /// Time per call.

@@ -11,7 +11,7 @@ pub(crate) struct Busy {
     /// Gaps that were filled to keep the number down, in ns.
     filled_ns: u64,
     /// Time covered, gaps that were filled not counted.
-    busy_ns: u64,
+    covered_ns: u64,
 }
 
 impl Busy {
@@ -29,7 +29,7 @@ impl Busy {
             end = end.max(to);
             first -= 1;
         }
-        self.busy_ns = self.busy_ns.saturating_add((end - start).saturating_sub(covered));
+        self.covered_ns = self.covered_ns.saturating_add((end - start).saturating_sub(covered));
         self.spans.splice(first..after, [(start, end)]);
         if self.spans.len() > 2 * KEEP {
             self.fill();
@@ -66,7 +66,7 @@ impl Busy {
 
     /// Time covered, in ns.
     pub(crate) const fn busy_ns(&self) -> u64 {
-        self.busy_ns
+        self.covered_ns
     }
 }
 

@@ -120,18 +120,16 @@ impl DeviceHistory {
                     self.observe(state, event.end_ns);
                 }
             },
-            Data::DataSize(size) => {
-                if self.doc.sizes.len() < MARKS {
-                    let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
-                    self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
-                }
+            Data::DataSize(size) if self.doc.sizes.len() < MARKS => {
+                let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
+                self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
             },
             Data::Feature(call) => match (&call.detail, call.feature.name()) {
                 (Some(FeatureDetail::Migration { migration_flags }), _) if call.outcome.is_ok() => {
                     self.doc.migration_flags = Some(*migration_flags);
                 },
                 (_, Some(name)) if !call.op.probe => {
-                    self.feature(event, name, call.op, call.detail.as_ref(), call.outcome)
+                    self.feature(event, name, call.op, call.detail.as_ref(), call.outcome);
                 },
                 _ => {},
             },

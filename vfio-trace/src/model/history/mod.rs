@@ -6,7 +6,7 @@ mod dirty;
 mod session;
 mod thinned;
 
-use crate::event::{Data, DeviceRef, Direction, Event, MigState};
+use crate::event::{ClockAnchor, Data, DeviceRef, Direction, Event, MigState};
 
 pub(crate) use self::{busy::Busy, device::DeviceHistory, session::SessionHistory};
 use super::document::{Finding, Host, SessionEnd};
@@ -15,6 +15,9 @@ use super::document::{Finding, Host, SessionEnd};
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub(crate) host: Host,
+    pub(crate) anchor: ClockAnchor,
+    /// What the host's kernel promises its wall clock is off UTC at most, in ns; `None`: it is not synchronised.
+    pub(crate) clock_error_ns: Option<u64>,
     pub(crate) devices: Vec<DeviceHistory>,
     pub(crate) sessions: Vec<SessionHistory>,
     pub(crate) findings: Vec<Finding>,
@@ -25,9 +28,11 @@ pub struct History {
 }
 
 impl History {
-    /// A history that has seen nothing. The caller fills in what is known of the host; times are CLOCK_MONOTONIC.
-    pub fn new(host: Host) -> Self {
-        Self { host, ..Self::default() }
+    /// A history that has seen nothing. The caller fills in what is known of the host; its times are CLOCK_MONOTONIC
+    /// until a document is made. `clock_error_ns`: what its kernel promises its wall clock is off UTC at most; `None`
+    /// if that is not synchronised, or not known.
+    pub fn new(host: Host, anchor: ClockAnchor, clock_error_ns: Option<u64>) -> Self {
+        Self { host, anchor, clock_error_ns, ..Self::default() }
     }
 
     /// What is known of the host.
@@ -89,16 +94,13 @@ impl History {
 
     fn of_device(&mut self, event: &Event) {
         let device = self.device(event.device.as_ref());
-        let mut opened = None;
-        if let Data::SetState(request) = &event.data
-            && let Some(number) = request.session
-        {
-            let at = self.sessions.len();
-            if let Some(session) = self.session(Some(number), device, event) {
-                session.begun(request.target, event.end_ns);
-            }
-            opened = self.place(number).or(Some(at));
-        }
+        let opened = match &event.data {
+            Data::SetState(request) => request.session.and_then(|number| {
+                self.session(Some(number), device, event)?.begun(request.target, event.end_ns);
+                self.place(number)
+            }),
+            _ => None,
+        };
         let end = self.devices[device].apply(event, opened.map(|at| at as u32));
         if let Some((end, at_ns)) = end {
             self.end_sessions(device, end, at_ns);
@@ -121,7 +123,7 @@ impl History {
             None => known.doc.name.is_none() && known.nr == nr,
         });
         let at = known.unwrap_or_else(|| {
-            self.devices.push(DeviceHistory::new(nr, name.map(|name| name.to_string())));
+            self.devices.push(DeviceHistory::new(nr, name.map(ToString::to_string)));
             self.devices.len() - 1
         });
         if let Some(driver) = device.and_then(|device| device.driver.as_deref())

@@ -38,7 +38,7 @@ pub(crate) struct SessionHistory {
     info: Thinned<InfoSample>,
     last_info: Option<(InfoSample, u64)>,
     recent: VecDeque<(u64, u64)>,
-    begun: bool,
+    first_failure: Option<(u64, u64)>,
     eof: bool,
     last_failed: bool,
     /// Whether the driver, or what ended the device, has ended it.
@@ -75,7 +75,7 @@ impl SessionHistory {
             info: Thinned::new(SERIES),
             last_info: None,
             recent: VecDeque::new(),
-            begun: false,
+            first_failure: None,
             eof: false,
             last_failed: false,
             over: false,
@@ -84,7 +84,6 @@ impl SessionHistory {
 
     /// A request for this state started it.
     pub(super) fn begun(&mut self, target: MigState, at_ns: u64) {
-        self.begun = true;
         self.doc.partial = false;
         self.doc.start_ns = at_ns;
         self.doc.end_ns = self.doc.end_ns.max(at_ns);
@@ -119,6 +118,9 @@ impl SessionHistory {
         let failed = !io.outcome.is_ok() && io.dry != Some(Dry::ForNow);
         if failed && doc.errno.is_none() {
             doc.errno = io.outcome.errno().map(Errno::name).map(Into::into);
+        }
+        if failed {
+            self.first_failure.get_or_insert((start_ns, end_ns));
         }
         self.last_failed = failed;
         let name = match (direction, state) {
@@ -241,9 +243,9 @@ impl SessionHistory {
         self.eof
     }
 
-    /// Whether the last call failed.
-    pub(crate) const fn last_failed(&self) -> bool {
-        self.last_failed
+    /// When the first call that failed began and ended.
+    pub(crate) const fn first_failure(&self) -> Option<(u64, u64)> {
+        self.first_failure
     }
 
     /// Puts together what the document has.
@@ -261,7 +263,8 @@ impl SessionHistory {
                 let mut part = part.clone();
                 part.busy_ns = busy.busy_ns();
                 let elapsed = part.last_ns.saturating_sub(part.first_ns);
-                part.bytes_per_s = (elapsed > 0).then(|| part.bytes as f64 * 1e9 / elapsed as f64);
+                let rate = u128::from(part.bytes).saturating_mul(1_000_000_000).checked_div(elapsed.into());
+                part.bytes_per_s = rate.map(|rate| u64::try_from(rate).unwrap_or(u64::MAX));
                 part
             })
             .collect();

@@ -42,11 +42,6 @@ impl<T: Clone> Thinned<T> {
     pub(crate) fn points(&self) -> impl Iterator<Item = &T> {
         self.kept.iter().chain(&self.last)
     }
-
-    /// The last point.
-    pub(crate) fn last(&self) -> Option<&T> {
-        self.last.as_ref().or_else(|| self.kept.last())
-    }
 }
 
 #[cfg(test)]
@@ -58,7 +53,7 @@ mod tests {
         let mut series = Thinned::new(4);
         for point in 0..20u32 {
             series.push(point);
-            assert_eq!(series.last(), Some(&point));
+            assert_eq!(series.points().last(), Some(&point));
         }
         let points: Vec<u32> = series.points().copied().collect();
         assert_eq!(points, [0, 8, 16, 19]);

@@ -1,0 +1,87 @@
+//! `vfio-trace report`: what happened in one recording or several, for people, for programs, or as a page.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    error::{CliError, FAILED, INPUT},
+    histories,
+    output::Color,
+};
+use crate::{
+    model::{
+        self,
+        document::{Document, Verdict},
+    },
+    sink::report_text,
+};
+
+/// Arguments of `report`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// One JSON document with everything (schema vfio-trace.migration/1, docs/schema/migration-1.json).
+    #[arg(long)]
+    json: bool,
+    /// Say which devices belong together: the source's name and the destination's. Repeatable.
+    #[arg(long = "pair", value_name = "SRC=DST", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+    /// Wall times in UTC instead of local time.
+    #[arg(long)]
+    utc: bool,
+    /// Colours.
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Color,
+}
+
+/// `SRC=DST`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((source, destination)) if !source.is_empty() && !destination.is_empty() => {
+            Ok((source.to_owned(), destination.to_owned()))
+        },
+        _ => Err("two names of devices with = between them, the source's first".to_owned()),
+    }
+}
+
+/// `vfio-trace report`.
+pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    let histories = histories::read(&args.files)?;
+    let document = document(&histories.all, &args.pairs);
+    let text = if args.json {
+        let mut text = serde_json::to_string(&document).map_err(|why| {
+            CliError::failed("cannot write the report as JSON", why, "report this as a bug")
+        })?;
+        text.push('\n');
+        text
+    } else {
+        let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
+        report_text(&document, &zone, args.color.on(&io::stdout()))
+    };
+    // A reader that went away is a normal end.
+    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    Ok(code(&document, histories.damaged))
+}
+
+/// The document of what was read.
+pub(super) fn document(histories: &[model::History], pairs: &[(String, String)]) -> Document {
+    let options = model::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs: pairs.to_vec() };
+    model::document(histories, &options)
+}
+
+/// Whether something is missing, or a migration failed.
+fn code(document: &Document, damaged: bool) -> u8 {
+    if damaged {
+        INPUT
+    } else if document.migrations.iter().any(|migration| migration.verdict == Verdict::Failed) {
+        FAILED
+    } else {
+        0
+    }
+}

@@ -1,0 +1,255 @@
+//! Several hosts on one clock: wall clocks first, then no farther apart than causality allows.
+
+use super::{details::Stream, pair::Matched, side::Found};
+use crate::model::{
+    document::{Merge, MergeMethod},
+    history::History,
+};
+
+/// From each host's CLOCK_MONOTONIC to the document's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Clocks {
+    /// What is added to each host's wall clock, in ns.
+    offsets: Vec<i128>,
+    /// Wall time of the origin on the first host's clock.
+    pub(super) origin_ns: i128,
+    /// What is added to each host's CLOCK_MONOTONIC, in ns.
+    pub(super) shifts: Vec<i128>,
+}
+
+fn wall_minus_mono(history: &History) -> i128 {
+    i128::from(history.anchor.real_ns) - i128::from(history.anchor.mono_ns)
+}
+
+/// Whether two recordings are of one boot, so that their clock is the same.
+fn same_clock(one: &History, two: &History) -> bool {
+    one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id
+}
+
+impl Clocks {
+    /// Wall clocks as they are, but one clock where it is one.
+    pub(super) fn of(histories: &[History]) -> Self {
+        let offset = |history: &History| match histories.first() {
+            Some(first) if same_clock(first, history) => wall_minus_mono(first) - wall_minus_mono(history),
+            _ => 0,
+        };
+        Self::with(histories, histories.iter().map(offset).collect())
+    }
+
+    fn with(histories: &[History], offsets: Vec<i128>) -> Self {
+        let bases: Vec<i128> =
+            histories.iter().zip(&offsets).map(|(one, by)| wall_minus_mono(one) + by).collect();
+        let began = histories.iter().zip(&bases).map(|(history, base)| {
+            let first =
+                history.span().map_or(history.host.began_ns, |(first, _)| first.min(history.host.began_ns));
+            i128::from(first) + base
+        });
+        let origin_ns = began.min().unwrap_or(0);
+        let shifts = bases.into_iter().map(|base| base - origin_ns).collect();
+        Self { offsets, origin_ns, shifts }
+    }
+
+    /// Moved as far as the streams of matched sides demand, and how sure that is.
+    pub(super) fn tightened(
+        &self,
+        histories: &[History],
+        sides: &[Found],
+        matched: &[Matched],
+        streams: &[Stream<'_>],
+    ) -> (Self, Vec<Merge>) {
+        let mut offsets = self.offsets.clone();
+        let mut merges = Vec::new();
+        for (at, history) in histories.iter().enumerate().skip(1) {
+            let host = u32::try_from(at).unwrap_or(u32::MAX);
+            // How much later the host's times have to be, and may be at most.
+            let (mut least, mut most) = (None::<i128>, None::<i128>);
+            for one in matched {
+                let (from, to) = (&sides[one.source], &sides[one.destination]);
+                let Some(slack) = slack(from, to, streams) else { continue };
+                match (from.host, to.host) {
+                    (0, there) if there == host => least = least.max(Some(-slack)),
+                    (there, 0) if there == host => most = Some(most.map_or(slack, |most| most.min(slack))),
+                    _ => {},
+                }
+            }
+            let merge = if same_clock(&histories[0], history) {
+                Merge {
+                    host,
+                    method: MergeMethod::SameClock,
+                    offset_ns: narrow(offsets[at]),
+                    early_ns: Some(0),
+                    late_ns: Some(0),
+                    causal_min_ns: least.map(|least| narrow(offsets[at] + least)),
+                    causal_max_ns: most.map(|most| narrow(offsets[at] + most)),
+                    clock_error_ns: Some(0),
+                    text: "one clock: both recordings are of one boot".to_owned(),
+                }
+            } else {
+                let error =
+                    histories[0].clock_error_ns.zip(history.clock_error_ns).map(|(one, two)| one + two);
+                let chosen = choose(least, most, error);
+                let merge = describe(host, offsets[at], chosen, (least, most), error);
+                offsets[at] += chosen.by;
+                merge
+            };
+            merges.push(merge);
+        }
+        (Self::with(histories, offsets), merges)
+    }
+}
+
+/// A change of an offset, and how wrong it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chosen {
+    by: i128,
+    /// The truth may be so much larger.
+    early: Option<i128>,
+    /// The truth may be so much smaller.
+    late: Option<i128>,
+}
+
+/// The change that is nearest to none within what causality allows; `error`: what the wall clocks may be off.
+fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> Chosen {
+    // Causality that contradicts itself is noise in a part that was not seen: the middle is as good as any.
+    if let (Some(least), Some(most)) = (least, most)
+        && least > most
+    {
+        let (by, off) = (i128::midpoint(least, most), least - most);
+        return Chosen { by, early: Some(off), late: Some(off) };
+    }
+    let by = least.map_or(0, |least| least.max(0));
+    let by = most.map_or(by, |most| by.min(most));
+    let error = error.map(i128::from);
+    // A promise that causality breaks is none.
+    let kept =
+        |error: i128| least.is_none_or(|least| least <= error) && most.is_none_or(|most| most >= -error);
+    let error = error.filter(|error| kept(*error));
+    let nearer = |one: Option<i128>, two: Option<i128>| match (one, two) {
+        (Some(one), Some(two)) => Some(one.min(two)),
+        (one, two) => one.or(two),
+    };
+    Chosen {
+        by,
+        early: nearer(most.map(|most| most - by), error.map(|error| error - by)),
+        late: nearer(least.map(|least| by - least), error.map(|error| error + by)),
+    }
+}
+
+fn describe(
+    host: u32,
+    before: i128,
+    chosen: Chosen,
+    (least, most): (Option<i128>, Option<i128>),
+    error: Option<u64>,
+) -> Merge {
+    let moved = chosen.by != 0;
+    let how = match (moved, least.is_some() || most.is_some()) {
+        (true, _) => format!(
+            "the wall clocks would have had data written before it was read: moved by {} µs, as far as causality demands",
+            chosen.by / 1000
+        ),
+        (false, true) => {
+            "the wall clocks agree with causality: nothing was written before it was read".to_owned()
+        },
+        (false, false) => {
+            "by the wall clocks; no stream between the hosts was seen that could tell".to_owned()
+        },
+    };
+    let sure = match (chosen.early, chosen.late) {
+        (Some(early), Some(late)) => {
+            format!("times may be {} µs too early or {} µs too late", early / 1000, late / 1000)
+        },
+        (None, Some(late)) => {
+            format!(
+                "times may be {} µs too late; how much too early is not known, because a clock is not synchronised",
+                late / 1000
+            )
+        },
+        (Some(early), None) => {
+            format!(
+                "times may be {} µs too early; how much too late is not known, because a clock is not synchronised",
+                early / 1000
+            )
+        },
+        (None, None) => "how far apart they are is not known, because a clock is not synchronised".to_owned(),
+    };
+    Merge {
+        host,
+        method: if moved { MergeMethod::Causality } else { MergeMethod::Realtime },
+        offset_ns: narrow(before + chosen.by),
+        early_ns: chosen.early.map(unsigned),
+        late_ns: chosen.late.map(unsigned),
+        causal_min_ns: least.map(|least| narrow(before + least)),
+        causal_max_ns: most.map(|most| narrow(before + most)),
+        clock_error_ns: error,
+        text: format!("{how}; {sure}"),
+    }
+}
+
+fn narrow(ns: i128) -> i64 {
+    i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn unsigned(ns: i128) -> u64 {
+    u64::try_from(ns.max(0)).unwrap_or(u64::MAX)
+}
+
+/// The least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
+/// if it was written before it was read. `None`: the streams do not tell.
+fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
+    let of = |found: &Found| {
+        let [nr] = found.side.sessions[..] else { return None };
+        streams.iter().find(|stream| stream.doc.nr == nr)
+    };
+    let (from, to) = (of(from)?, of(to)?);
+    let mut reads = from.history.calls().peekable();
+    let mut read = None;
+    let mut least: Option<i128> = None;
+    for write in to.history.calls() {
+        // The last read that only gave bytes which come no later than this write's first: where not all calls are
+        // kept, an earlier one than the one in question, so that the figure stays a bound.
+        while let Some(next) = reads.next_if(|next| next.before <= write.before) {
+            read = Some(next);
+        }
+        let Some(read) = read else { continue };
+        let passed = i128::from(to.at(write.start_ns)) - i128::from(from.at(read.end_ns));
+        least = Some(least.map_or(passed, |least| least.min(passed)));
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_that_causality_allows() {
+        let chosen = |by, early, late| Chosen { by, early, late };
+        assert_eq!(choose(None, None, None), chosen(0, None, None));
+        assert_eq!(choose(None, None, Some(5)), chosen(0, Some(5), Some(5)));
+        assert_eq!(choose(Some(-3), None, None), chosen(0, None, Some(3)));
+        assert_eq!(choose(Some(4), None, Some(9)), chosen(4, Some(5), Some(0)));
+        assert_eq!(choose(Some(-3), Some(8), Some(5)), chosen(0, Some(5), Some(3)));
+        assert_eq!(choose(None, Some(-8), None), chosen(-8, Some(0), None));
+        // A promise that is not kept.
+        assert_eq!(choose(Some(20), None, Some(5)), chosen(20, None, Some(0)));
+        // A contradiction.
+        assert_eq!(choose(Some(6), Some(2), None), chosen(4, Some(4), Some(4)));
+    }
+
+    proptest! {
+        #[test]
+        fn within_the_bounds(least in -100..100i128, room in 0..100i128, error in proptest::option::of(0..200u64)) {
+            let most = least + room;
+            let chosen = choose(Some(least), Some(most), error);
+            prop_assert!((least..=most).contains(&chosen.by));
+            prop_assert!(chosen.early.is_some_and(|early| early >= 0 && chosen.by + early <= most));
+            prop_assert!(chosen.late.is_some_and(|late| late >= 0 && chosen.by - late >= least));
+            // From the other host's point of view everything is the other way round.
+            let other = choose(Some(-most), Some(-least), error);
+            prop_assert_eq!((other.by, other.early, other.late), (-chosen.by, chosen.late, chosen.early));
+        }
+    }
+}

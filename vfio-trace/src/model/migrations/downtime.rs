@@ -1,0 +1,270 @@
+//! The downtime of a device, and of a VM: from the first arc that stops it to the end of the arc to RUNNING.
+//!
+//! What counts: the states' meaning in include/uapi/linux/vfio.h. A device stops with the arc that leaves RUNNING or
+//! PRE_COPY for a state in which it must not start DMA (RUNNING_P2P, PRE_COPY_P2P), or in which it must not do anything
+//! (STOP, STOP_COPY). STOP_COPY -> STOP on the source is none of it: VMMs do it when the other side runs already.
+
+use super::{
+    details::Stream,
+    side::Found,
+    sweep::{Span, sweep, union_ns},
+};
+use crate::{
+    event::MigState,
+    model::document::{Arc, Bound, Downtime, Losses, Order, PartName, Stage, StageOrder},
+};
+
+/// A device's downtime with the intervals that it is made of.
+pub(super) struct Split {
+    pub(super) downtime: Downtime,
+    pub(super) spans: Vec<Span>,
+}
+
+/// How far the clocks of two sides may be apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Apart {
+    /// They are one.
+    Not,
+    /// In ns.
+    By(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What is wrong with the figures.
+#[derive(Default)]
+struct Doubts {
+    bound: Option<Bound>,
+    uncertainty_ns: Option<u64>,
+    why: Vec<String>,
+}
+
+impl Doubts {
+    fn add(&mut self, bound: Bound, uncertainty_ns: Option<u64>, why: impl Into<String>) {
+        self.uncertainty_ns = match self.bound {
+            None => uncertainty_ns,
+            Some(_) => self.uncertainty_ns.zip(uncertainty_ns).map(|(one, two)| one.saturating_add(two)),
+        };
+        self.bound = self.bound.max(Some(bound));
+        self.why.push(why.into());
+    }
+}
+
+/// The split of one device; `None` if it did not stop. `apart`: how far the two sides' clocks may be apart.
+pub(super) fn of_device(
+    source: Option<(&Found, &Losses)>,
+    destination: Option<(&Found, &Losses)>,
+    streams: &[Stream<'_>],
+    apart: Apart,
+) -> Option<Split> {
+    let mut doubts = Doubts::default();
+    let mut spans = Vec::new();
+    let from = source.map(|(found, _)| found);
+    let to = destination.map(|(found, _)| found);
+    let start_ns = match (from, to) {
+        (Some(from), _) => match (from.stop_ns, from.side.partial) {
+            (Some(at), _) => at,
+            // It had stopped before it was looked at.
+            (None, true) if from.stop_copy_ns.is_some() || from.left || !from.pre_copy => {
+                doubts.add(Bound::AtLeast, None, "the source's beginning was not seen");
+                from.side.start_ns
+            },
+            _ => return None,
+        },
+        (None, Some(to)) => {
+            let first = to.arcs.iter().find(|arc| arc.from == MigState::RESUMING)?;
+            doubts.add(
+                Bound::AtLeast,
+                None,
+                "the source was not seen: its stop, its reads, and what was written until then are not in it",
+            );
+            first.start_ns
+        },
+        (None, None) => return None,
+    };
+    let mut end_ns = start_ns;
+    if let Some(from) = from {
+        let back = from.ran_ns.is_some();
+        for arc in from.arcs.iter().filter(|arc| arc.end_ns >= start_ns) {
+            let Some(stage) = source_stage(arc, back) else { continue };
+            spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
+            end_ns = end_ns.max(arc.end_ns);
+        }
+        for (stream, busy) in busy(from, streams, PartName::StopCopy) {
+            for (start, end) in busy.spans() {
+                spans.push(Span { stage: Stage::Read, start_ns: stream.at(*start), end_ns: stream.at(*end) });
+                end_ns = end_ns.max(stream.at(*end));
+            }
+            if busy.filled_ns() > 0 {
+                doubts.add(
+                    Bound::About,
+                    Some(busy.filled_ns()),
+                    "there are more reads than are kept one by one",
+                );
+            }
+        }
+        if let Some(ran) = from.ran_ns {
+            end_ns = ran;
+        }
+    }
+    let arrived = to.filter(|_| from.is_none_or(|from| from.ran_ns.is_none()));
+    if let Some(to) = arrived {
+        let clip = from.and_then(|from| from.stop_copy_ns).unwrap_or(start_ns);
+        for (stream, busy) in busy(to, streams, PartName::Resuming) {
+            for (start, end) in busy.spans() {
+                let (start_ns, end) = (stream.at(*start).max(clip), stream.at(*end));
+                if end > start_ns {
+                    spans.push(Span { stage: Stage::Write, start_ns, end_ns: end });
+                    end_ns = end_ns.max(end);
+                }
+            }
+            if busy.filled_ns() > 0 {
+                doubts.add(
+                    Bound::About,
+                    Some(busy.filled_ns()),
+                    "there are more writes than are kept one by one",
+                );
+            }
+        }
+        for arc in &to.arcs {
+            if let Some(stage) = destination_stage(arc).filter(|_| arc.end_ns > start_ns) {
+                spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
+                end_ns = end_ns.max(arc.end_ns);
+            }
+        }
+        if let Some(ran) = to.ran_ns {
+            end_ns = end_ns.max(ran);
+        }
+    }
+    let ran = from.is_some_and(|from| from.ran_ns.is_some()) || arrived.is_some_and(|to| to.ran_ns.is_some());
+    if !ran {
+        let why = match arrived {
+            None => "the destination was not seen: only the source's part is in it",
+            Some(_) => "the destination was not seen to run",
+        };
+        doubts.add(Bound::AtLeast, None, why);
+    }
+    for (found, losses) in source.iter().chain(&destination) {
+        if found.arcs.iter().any(|arc| arc.duration_ns.is_none() && arc.end_ns >= start_ns) {
+            doubts.add(Bound::About, None, "the end of an arc was not seen");
+        }
+        if losses.control_suffers() {
+            doubts.add(Bound::About, None, "state transitions may have been lost");
+        } else if losses.data_suffers() {
+            doubts.add(Bound::About, None, "reads or writes were lost: their time is in the gap");
+        }
+    }
+    if from.is_some() && arrived.is_some() {
+        match apart {
+            Apart::Not => {},
+            Apart::By(ns) => doubts.add(Bound::About, Some(ns), "the hosts' clocks may differ by that much"),
+            Apart::Unknown => {
+                doubts.add(Bound::About, None, "how far the hosts' clocks are apart is not known");
+            },
+        }
+    }
+    doubts.why.dedup();
+    let downtime = Downtime {
+        start_ns,
+        end_ns,
+        total_ns: end_ns - start_ns,
+        bound: doubts.bound.unwrap_or(Bound::Exact),
+        uncertainty_ns: doubts.uncertainty_ns,
+        why: (!doubts.why.is_empty()).then(|| doubts.why.join("; ")),
+        stages: sweep(&spans, start_ns, end_ns),
+    };
+    Some(Split { downtime, spans })
+}
+
+fn busy<'a>(
+    found: &'a Found,
+    streams: &'a [Stream<'a>],
+    part: PartName,
+) -> impl Iterator<Item = (&'a Stream<'a>, &'a crate::model::history::Busy)> {
+    streams
+        .iter()
+        .filter(|stream| found.side.sessions.contains(&stream.doc.nr))
+        .filter_map(move |stream| Some((stream, stream.history.busy(part)?)))
+}
+
+/// Which part of the source's downtime an arc is. `back`: it runs again.
+fn source_stage(arc: &Arc, back: bool) -> Option<Stage> {
+    let to = arc.to?;
+    match (arc.from, to) {
+        (_, MigState::STOP_COPY) => Some(Stage::Save),
+        (MigState::STOP_COPY, _) | (_, MigState::RUNNING) => back.then_some(Stage::Recover),
+        (MigState::STOP | MigState::PRE_COPY_P2P, MigState::RUNNING_P2P) => back.then_some(Stage::Recover),
+        (_, MigState::RUNNING_P2P | MigState::PRE_COPY_P2P | MigState::STOP) => Some(Stage::Stop),
+        _ => None,
+    }
+}
+
+fn destination_stage(arc: &Arc) -> Option<Stage> {
+    match (arc.from, arc.to?) {
+        (MigState::RESUMING, MigState::STOP) => Some(Stage::Load),
+        (MigState::STOP, MigState::RUNNING_P2P) | (_, MigState::RUNNING) => Some(Stage::Start),
+        _ => None,
+    }
+}
+
+/// The downtime of all devices together, and how they took their turns.
+pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
+    let Some(start_ns) = splits.iter().map(|split| split.downtime.start_ns).min() else {
+        return (None, Vec::new());
+    };
+    let end_ns = splits.iter().map(|split| split.downtime.end_ns).max().unwrap_or(start_ns);
+    let spans: Vec<Span> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
+    let mut why: Vec<&str> = splits.iter().filter_map(|split| split.downtime.why.as_deref()).collect();
+    why.sort_unstable();
+    why.dedup();
+    let bound = splits.iter().map(|split| split.downtime.bound).max().unwrap_or(Bound::Exact);
+    let doubtful = || splits.iter().filter(|split| split.downtime.bound != Bound::Exact);
+    let uncertainties = doubtful().map(|split| split.downtime.uncertainty_ns);
+    let downtime = Downtime {
+        start_ns,
+        end_ns,
+        total_ns: end_ns - start_ns,
+        bound,
+        uncertainty_ns: uncertainties
+            .reduce(|one, two| one.zip(two).map(|(one, two)| one.max(two)))
+            .flatten(),
+        why: (!why.is_empty()).then(|| why.join("; ")),
+        stages: sweep(&spans, start_ns, end_ns),
+    };
+    let order = if splits.len() < 2 { Vec::new() } else { order(splits) };
+    (Some(downtime), order)
+}
+
+fn order(splits: &[&Split]) -> Vec<StageOrder> {
+    let stage_order = |stage: Stage| {
+        let of = |split: &Split| {
+            let spans = split.spans.iter().filter(|span| span.stage == stage);
+            union_ns(spans.map(|span| (span.start_ns, span.end_ns)))
+        };
+        let times: Vec<u64> = splits.iter().map(|split| of(split)).filter(|time| *time > 0).collect();
+        if times.len() < 2 {
+            return None;
+        }
+        let all = splits.iter().flat_map(|split| &split.spans).filter(|span| span.stage == stage);
+        let union_ns = union_ns(all.map(|span| (span.start_ns, span.end_ns)));
+        let (sum_ns, longest_ns) = (times.iter().sum::<u64>(), times.iter().copied().max().unwrap_or(0));
+        // What could have been saved at most, and what was.
+        let (most, saved) = (sum_ns - longest_ns, sum_ns - union_ns);
+        let order = if saved.saturating_mul(10) < most {
+            Order::Series
+        } else if saved.saturating_mul(10) > most.saturating_mul(9) {
+            Order::Parallel
+        } else {
+            Order::Mixed
+        };
+        Some(StageOrder {
+            stage,
+            devices: u32::try_from(times.len()).unwrap_or(u32::MAX),
+            sum_ns,
+            union_ns,
+            longest_ns,
+            order,
+        })
+    };
+    Stage::ALL.into_iter().filter(|stage| *stage != Stage::Gap).filter_map(stage_order).collect()
+}

@@ -1,0 +1,345 @@
+//! Histories of hosts -> a document: which arcs make a migration, what belongs together, where the downtime went.
+
+mod clocks;
+mod details;
+mod downtime;
+mod pair;
+mod side;
+mod sweep;
+mod text;
+mod warnings;
+
+use self::{
+    clocks::Clocks,
+    details::{Stream, moved},
+    downtime::Apart,
+    pair::{Context, Group, Matched, Whole},
+    side::Found,
+};
+use super::{
+    document::{
+        self, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, Document, Finding, Host,
+        Integrity, Merge, Migration, Party, Session, Times as _, Verdict, Warning,
+    },
+    history::History,
+};
+use crate::event::ClockAnchor;
+
+/// What the caller may say.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Version of this program.
+    pub version: String,
+    /// Device of the source and of the destination that belong together, by name.
+    pub pairs: Vec<(String, String)>,
+}
+
+/// How far unsynchronised clocks are thought to be apart at most when looking for pairs, in ns.
+const APART_NS: u64 = 3600 * 1_000_000_000;
+
+/// The document of one or several recordings. Times are those of the first one's clock.
+pub fn document(histories: &[History], options: &Options) -> Document {
+    let clocks = Clocks::of(histories);
+    let first = Assembly::new(histories, clocks, options);
+    let assembly = if histories.len() > 1 {
+        let streams = first.streams();
+        let (clocks, merges) = first.clocks.tightened(histories, &first.sides, &first.matched(), &streams);
+        let mut second = Assembly::new(histories, clocks, options);
+        second.merges = merges;
+        second
+    } else {
+        first
+    };
+    assembly.document(options)
+}
+
+struct Assembly<'a> {
+    histories: &'a [History],
+    clocks: Clocks,
+    merges: Vec<Merge>,
+    devices: Vec<Device>,
+    sessions: Vec<Session>,
+    /// Host and place there of each session.
+    places: Vec<(usize, usize)>,
+    findings: Vec<Finding>,
+    sides: Vec<Found>,
+    groups: Vec<Group>,
+    wholes: Vec<Whole>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(histories: &'a [History], clocks: Clocks, options: &Options) -> Self {
+        let mut assembly = Self {
+            histories,
+            clocks,
+            merges: Vec::new(),
+            devices: Vec::new(),
+            sessions: Vec::new(),
+            places: Vec::new(),
+            findings: Vec::new(),
+            sides: Vec::new(),
+            groups: Vec::new(),
+            wholes: Vec::new(),
+        };
+        for (host, history) in histories.iter().enumerate() {
+            assembly.take_in(host, history);
+        }
+        assembly.find_sides();
+        assembly.groups = pair::groups(&assembly.sides);
+        let apart_ns = |one: u32, two: u32| {
+            let [one, two] = [one, two].map(|at| &histories[at as usize]);
+            let same = one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id;
+            if same || std::ptr::eq(one, two) { 0 } else { APART_NS }
+        };
+        let context = Context { devices: &assembly.devices, pairs: &options.pairs, apart_ns: &apart_ns };
+        assembly.wholes = pair::wholes(&assembly.sides, &assembly.groups, &context);
+        assembly
+    }
+
+    /// Devices, sessions and findings of a host, on the document's clock.
+    fn take_in(&mut self, host: usize, history: &History) {
+        let shift = self.clocks.shifts[host];
+        let mut change = |ns: &mut u64| *ns = moved(*ns, shift);
+        let first_device = self.devices.len() as u32;
+        let first_session = self.sessions.len() as u32;
+        let until = history.span().map_or(history.host.ended_ns, |(_, last)| last.max(history.host.ended_ns));
+        for device in &history.devices {
+            let mut doc = device.document(until);
+            doc.each_time(&mut change);
+            doc.nr = self.devices.len() as u32;
+            doc.host = host as u32;
+            for request in &mut doc.requests {
+                request.session = request.session.map(|session| session + first_session);
+            }
+            self.devices.push(doc);
+        }
+        for (at, session) in history.sessions.iter().enumerate() {
+            let mut doc = session.document();
+            doc.each_time(&mut change);
+            doc.nr = self.sessions.len() as u32;
+            doc.device += first_device;
+            self.sessions.push(doc);
+            self.places.push((host, at));
+        }
+        self.findings.extend(history.findings.iter().map(|finding| Finding {
+            at_ns: moved(finding.at_ns, shift),
+            device: finding.device + first_device,
+            ..finding.clone()
+        }));
+    }
+
+    fn streams(&self) -> Vec<Stream<'_>> {
+        let mut streams = Vec::with_capacity(self.sessions.len());
+        for (doc, &(host, at)) in self.sessions.iter().zip(&self.places) {
+            let history = &self.histories[host].sessions[at];
+            streams.push(Stream { doc, history, shift: self.clocks.shifts[host] });
+        }
+        streams
+    }
+
+    fn find_sides(&mut self) {
+        let mut sides: Vec<Found> = self.devices.iter().flat_map(side::find).collect();
+        {
+            let streams = self.streams();
+            details::attach(&mut sides, &streams);
+            for found in &mut sides {
+                let device = &self.devices[found.side.device as usize];
+                found.side.failures = details::failures(found, device, &streams);
+                found.side.findings = details::findings(found, &self.findings);
+                found.side.phases = details::phases(found, device, &streams);
+                found.judge(self.histories[found.host as usize].host.losses.data_suffers());
+            }
+        }
+        self.sides = sides;
+    }
+
+    fn matched(&self) -> Vec<Matched> {
+        self.wholes.iter().flat_map(|whole| whole.matched.iter().copied()).collect()
+    }
+
+    fn document(mut self, options: &Options) -> Document {
+        let migrations = {
+            let streams = self.streams();
+            let build = |(nr, whole): (usize, &Whole)| self.migration(nr as u32, whole, &streams);
+            self.wholes.iter().enumerate().map(build).collect()
+        };
+        let hosts: Vec<Host> =
+            self.histories.iter().enumerate().map(|(at, history)| self.host(at, history)).collect();
+        let origin = wall(self.clocks.origin_ns);
+        let mut document = Document {
+            schema: DOCUMENT_SCHEMA,
+            schema_version: DOCUMENT_SCHEMA_VERSION,
+            version: options.version.clone(),
+            origin,
+            duration_ns: hosts.iter().map(|host| host.ended_ns).max().unwrap_or(0),
+            hosts,
+            merge: std::mem::take(&mut self.merges),
+            devices: self.devices,
+            sessions: self.sessions,
+            migrations,
+            warnings: Vec::new(),
+        };
+        warnings::of_document(&mut document);
+        document
+    }
+
+    fn host(&self, at: usize, history: &History) -> Host {
+        let shift = self.clocks.shifts[at];
+        let (first, last) = history.span().unwrap_or((history.host.began_ns, history.host.ended_ns));
+        let base = i128::from(history.anchor.real_ns) - i128::from(history.anchor.mono_ns);
+        Host {
+            nr: at as u32,
+            began_ns: moved(history.host.began_ns.min(first), shift),
+            ended_ns: moved(history.host.ended_ns.max(last), shift),
+            mono_at_origin_ns: i64::try_from(-shift).unwrap_or(i64::MIN),
+            real_at_origin: wall(base - shift),
+            ..history.host.clone()
+        }
+    }
+
+    /// How far the clocks of two hosts may be apart.
+    fn apart(&self, one: u32, two: u32) -> Apart {
+        let merges =
+            self.merges.iter().filter(|merge| one != two && (merge.host == one || merge.host == two));
+        let error = |merge: &Merge| merge.early_ns.zip(merge.late_ns).map(|(early, late)| early.max(late));
+        match merges.map(error).try_fold(0u64, |sum, error| Some(sum.saturating_add(error?))) {
+            Some(0) => Apart::Not,
+            Some(ns) => Apart::By(ns),
+            None => Apart::Unknown,
+        }
+    }
+
+    fn migration(&self, nr: u32, whole: &Whole, streams: &[Stream<'_>]) -> Migration {
+        let group = |at: Option<usize>| at.map(|at| &self.groups[at]);
+        let (from, to) = (group(whole.source), group(whole.destination));
+        let members = |group: Option<&Group>| group.map_or_else(Vec::new, |group| group.sides.clone());
+        let alone = |at: &usize| !whole.matched.iter().any(|one| one.destination == *at);
+        let arrivals = members(to).into_iter().filter(alone).map(|at| (None, Some(at), None));
+        let rows = members(from).into_iter().map(|source| {
+            let one = whole.matched.iter().find(|one| one.source == source);
+            (Some(source), one.map(|one| one.destination), one.map(|one| one.by))
+        });
+        let rows = rows.chain(arrivals);
+
+        let mut warnings = Vec::new();
+        let mut splits = Vec::new();
+        let devices: Vec<DeviceMigration> = rows
+            .map(|(source, destination, paired_by)| {
+                let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
+                let split = self.split(source, destination, streams);
+                self.look(source, destination, streams, &mut warnings);
+                let downtime = split.as_ref().map(|split| split.downtime.clone());
+                splits.extend(split);
+                DeviceMigration {
+                    source: source.map(|found| found.side.clone()),
+                    destination: destination.map(|found| found.side.clone()),
+                    paired_by,
+                    verdict: verdict(source, destination),
+                    downtime,
+                    stream: document::Stream {
+                        read_bytes: source.map(|found| found.bytes),
+                        written_bytes: destination.map(|found| found.bytes),
+                        integrity: Integrity::NotKnown,
+                    },
+                }
+            })
+            .collect();
+        let (downtime, order) = downtime::of_vm(&splits.iter().collect::<Vec<_>>());
+        warnings::of_order(&order, &mut warnings);
+        let worst = |verdict: Verdict| devices.iter().any(|device| device.verdict == verdict);
+        let verdict = [Verdict::Failed, Verdict::Cancelled, Verdict::Unfinished]
+            .into_iter()
+            .find(|verdict| worst(*verdict))
+            .unwrap_or(Verdict::Completed);
+        let recovered = from.filter(|_| matches!(verdict, Verdict::Failed | Verdict::Cancelled));
+        let recovered = recovered.map(|group| {
+            group.sides.iter().all(|at| {
+                let found = &self.sides[*at];
+                // One that never left RUNNING need not come back.
+                found.ran_ns.is_some()
+                    || found.side.recovery.is_some()
+                    || found.arcs.iter().all(|arc| !arc.outcome.is_ok())
+            })
+        });
+        let span = [from, to];
+        let mut migration = Migration {
+            nr,
+            verdict,
+            recovered,
+            text: String::new(),
+            start_ns: span.iter().flatten().map(|group| group.start_ns).min().unwrap_or(0),
+            end_ns: span.iter().flatten().map(|group| group.end_ns).max().unwrap_or(0),
+            source: from.map(|group| self.party(group)),
+            destination: to.map(|group| self.party(group)),
+            devices,
+            downtime,
+            order,
+            warnings,
+        };
+        migration.text = text::sentence(&migration, &self.devices, self.histories);
+        migration
+    }
+
+    fn split(
+        &self,
+        source: Option<&Found>,
+        destination: Option<&Found>,
+        streams: &[Stream<'_>],
+    ) -> Option<downtime::Split> {
+        let losses = |found: &Found| &self.histories[found.host as usize].host.losses;
+        let apart = source.zip(destination).map_or(Apart::Not, |(from, to)| self.apart(from.host, to.host));
+        downtime::of_device(
+            source.map(|found| (found, losses(found))),
+            destination.map(|found| (found, losses(found))),
+            streams,
+            apart,
+        )
+    }
+
+    fn look(
+        &self,
+        source: Option<&Found>,
+        destination: Option<&Found>,
+        streams: &[Stream<'_>],
+        out: &mut Vec<Warning>,
+    ) {
+        let suffers = |found: &Found| self.histories[found.host as usize].host.losses.data_suffers();
+        let device = |found: &Found| &self.devices[found.side.device as usize];
+        if let Some(found) = source {
+            warnings::of_source(found, device(found), streams, suffers(found), out);
+        }
+        for found in source.iter().chain(&destination) {
+            warnings::of_side(found, device(found), streams, out);
+        }
+        if let (Some(from), Some(to)) = (source, destination) {
+            warnings::of_pair(from, to, suffers(from) || suffers(to), out);
+        }
+    }
+
+    fn party(&self, group: &Group) -> Party {
+        let found = &self.sides[group.sides[0]];
+        let device = &self.devices[found.side.device as usize];
+        let request = device.requests.iter().find(|request| request.pid == found.pid);
+        Party {
+            host: found.host,
+            pid: found.pid,
+            comm: request.map_or_else(String::new, |request| request.comm.clone()),
+        }
+    }
+}
+
+fn wall(real_ns: i128) -> String {
+    let real_ns = u64::try_from(real_ns.max(0)).unwrap_or(u64::MAX);
+    ClockAnchor { mono_ns: 0, real_ns }.rfc3339(0)
+}
+
+/// How a device's migration ended, from what is known of its sides.
+fn verdict(source: Option<&Found>, destination: Option<&Found>) -> Verdict {
+    let of = |found: Option<&Found>| found.map(|found| found.side.verdict);
+    match (of(source), of(destination)) {
+        (Some(Verdict::Failed), _) | (_, Some(Verdict::Failed)) => Verdict::Failed,
+        (Some(Verdict::Cancelled), _) | (_, Some(Verdict::Cancelled)) => Verdict::Cancelled,
+        (Some(Verdict::Unfinished), _) | (_, Some(Verdict::Unfinished)) => Verdict::Unfinished,
+        (Some(Verdict::Completed), _) | (_, Some(Verdict::Completed)) | (None, None) => Verdict::Completed,
+    }
+}

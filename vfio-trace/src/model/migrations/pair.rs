@@ -1,0 +1,195 @@
+//! Which sides belong to one VM, and which source to which destination.
+
+use super::side::{Found, Role};
+use crate::model::document::{Device, PairedBy, Verdict};
+
+/// How long after its source a destination may begin that does not overlap with it, in ns: a stream may be a file.
+const LATER_NS: u64 = 60_000_000_000;
+
+/// A source and its destination, as places in the row of sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Matched {
+    pub(super) source: usize,
+    pub(super) destination: usize,
+    pub(super) by: PairedBy,
+}
+
+/// Sides of one VM that go on at the same time.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) role: Role,
+    pub(super) sides: Vec<usize>,
+    pub(super) start_ns: u64,
+    pub(super) end_ns: u64,
+}
+
+/// A migration: groups by their place.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    pub(super) source: Option<usize>,
+    pub(super) destination: Option<usize>,
+    pub(super) matched: Vec<Matched>,
+}
+
+/// What is known of names and of clocks.
+pub(super) struct Context<'a> {
+    pub(super) devices: &'a [Device],
+    /// Device of the source, of the destination: as the user says.
+    pub(super) pairs: &'a [(String, String)],
+    /// How far two hosts' clocks may be apart, in ns.
+    pub(super) apart_ns: &'a dyn Fn(u32, u32) -> u64,
+}
+
+/// Puts sides of one process together that overlap in time.
+pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    order.sort_by_key(|at| (sides[*at].side.start_ns, *at));
+    let mut groups: Vec<Group> = Vec::new();
+    for at in order {
+        let found = &sides[at];
+        let same = |group: &&mut Group| {
+            let first = &sides[group.sides[0]];
+            group.role == found.role
+                && (first.host, first.pid) == (found.host, found.pid)
+                && found.side.start_ns <= group.end_ns
+                && !group.sides.iter().any(|other| sides[*other].side.device == found.side.device)
+        };
+        match groups.iter_mut().rev().find(same) {
+            Some(group) => {
+                group.sides.push(at);
+                group.end_ns = group.end_ns.max(found.side.end_ns);
+            },
+            None => groups.push(Group {
+                role: found.role,
+                sides: vec![at],
+                start_ns: found.side.start_ns,
+                end_ns: found.side.end_ns,
+            }),
+        }
+    }
+    groups
+}
+
+/// Puts groups together.
+pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -> Vec<Whole> {
+    struct Candidate {
+        key: (bool, usize, u64, u64),
+        source: usize,
+        destination: usize,
+        matched: Vec<Matched>,
+    }
+    let mut candidates = Vec::new();
+    let of = |role: Role| groups.iter().enumerate().filter(move |(_, group)| group.role == role);
+    for (source, from) in of(Role::Source) {
+        for (destination, to) in of(Role::Destination) {
+            let Some((matched, apart)) = fit(sides, from, to, context) else { continue };
+            let said = matched.iter().any(|one| one.by == PairedBy::Option);
+            let sure = matched.iter().filter(|one| one.by != PairedBy::Time).count();
+            let key = (!said, usize::MAX - sure, apart, from.start_ns.abs_diff(to.start_ns));
+            candidates.push(Candidate { key, source, destination, matched });
+        }
+    }
+    candidates.sort_by_key(|candidate| (candidate.key, candidate.source, candidate.destination));
+    let mut taken = vec![false; groups.len()];
+    let mut wholes = Vec::new();
+    for Candidate { source, destination, matched, .. } in candidates {
+        if !taken[source] && !taken[destination] {
+            (taken[source], taken[destination]) = (true, true);
+            wholes.push(Whole { source: Some(source), destination: Some(destination), matched });
+        }
+    }
+    for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {
+        let (source, destination) = match group.role {
+            Role::Source => (Some(at), None),
+            Role::Destination => (None, Some(at)),
+        };
+        wholes.push(Whole { source, destination, matched: Vec::new() });
+    }
+    let start = |whole: &Whole| {
+        [whole.source, whole.destination].iter().flatten().map(|at| groups[*at].start_ns).min()
+    };
+    wholes.sort_by_key(start);
+    wholes
+}
+
+/// Whether two groups can be of one migration: their devices, and the time between them.
+fn fit(sides: &[Found], from: &Group, to: &Group, context: &Context<'_>) -> Option<(Vec<Matched>, u64)> {
+    let hosts = (sides[from.sides[0]].host, sides[to.sides[0]].host);
+    let tolerance = (context.apart_ns)(hosts.0, hosts.1);
+    let after = to.start_ns.saturating_sub(from.end_ns);
+    let before = from.start_ns.saturating_sub(to.end_ns);
+    let apart = after.max(before).saturating_sub(tolerance);
+    let at_once = apart == 0;
+    let matched = devices(sides, &from.sides, &to.sides, context, at_once);
+    let said = matched.iter().any(|one| one.by == PairedBy::Option);
+    if matched.is_empty() || (!at_once && !said && !later(sides, &matched, after, tolerance)) {
+        return None;
+    }
+    Some((matched, apart))
+}
+
+/// Whether all that was read may have been written later, out of a file.
+fn later(sides: &[Found], matched: &[Matched], after: u64, tolerance: u64) -> bool {
+    after > 0
+        && after <= LATER_NS.saturating_add(tolerance)
+        && matched.iter().all(|one| {
+            let (from, to) = (&sides[one.source], &sides[one.destination]);
+            from.eof && from.bytes == to.bytes && from.side.verdict == Verdict::Completed
+        })
+}
+
+fn devices(
+    sides: &[Found],
+    from: &[usize],
+    to: &[usize],
+    context: &Context<'_>,
+    at_once: bool,
+) -> Vec<Matched> {
+    let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
+    let driver = |at: usize| context.devices[sides[at].side.device as usize].driver.as_deref();
+    let (mut from, mut to) = (from.to_vec(), to.to_vec());
+    let mut matched = Vec::new();
+    let mut take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source, destination, by| {
+        from.retain(|at| *at != source);
+        to.retain(|at| *at != destination);
+        matched.push(Matched { source, destination, by });
+    };
+    for (source_name, destination_name) in context.pairs {
+        let source = from.iter().copied().find(|at| name(*at) == Some(source_name));
+        let destination = to.iter().copied().find(|at| name(*at) == Some(destination_name));
+        if let (Some(source), Some(destination)) = (source, destination) {
+            take(&mut from, &mut to, source, destination, PairedBy::Option);
+        }
+    }
+    // What the user has paired otherwise is nobody else's.
+    let said = |names: &dyn Fn(&(String, String)) -> &String, at: usize| {
+        context.pairs.iter().any(|pair| name(at) == Some(names(pair).as_str()))
+    };
+    from.retain(|at| !said(&|pair| &pair.0, *at));
+    to.retain(|at| !said(&|pair| &pair.1, *at));
+    let drivers_fit =
+        |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
+    for by_time in [false, true] {
+        for source in from.clone() {
+            let fits = |destination: usize| {
+                let (one, two) = (&sides[source], &sides[destination]);
+                drivers_fit(source, destination)
+                    && if by_time {
+                        at_once && two.bytes <= one.bytes
+                    } else {
+                        two.bytes == one.bytes && one.bytes > 0
+                    }
+            };
+            let candidates: Vec<usize> = to.iter().copied().filter(|at| fits(*at)).collect();
+            let Some(&destination) = candidates.first() else { continue };
+            let rivals = from.iter().filter(|at| sides[**at].bytes == sides[source].bytes).count();
+            let by = match (by_time, candidates.len(), rivals) {
+                (true, ..) => PairedBy::Time,
+                (false, 1, 1) => PairedBy::StreamBytes,
+                (false, ..) => PairedBy::Order,
+            };
+            take(&mut from, &mut to, source, destination, by);
+        }
+    }
+    matched
+}

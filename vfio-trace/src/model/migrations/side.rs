@@ -1,0 +1,244 @@
+//! One side of one device's migration: found in the order of its arcs, resets and closes.
+
+use crate::{
+    event::MigState,
+    model::{
+        document::{Arc, Device, MarkKind, Recovery, Side, Verdict},
+        history::is_pre_copy,
+    },
+};
+
+/// Which side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Source,
+    Destination,
+}
+
+/// A side with what the document does not have of it.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) role: Role,
+    pub(super) host: u32,
+    pub(super) pid: u32,
+    pub(super) side: Side,
+    /// Its arcs, failed ones too, and those that stopped the device before.
+    pub(super) arcs: Vec<Arc>,
+    /// Start of the arc that stopped the device, if it did not go back.
+    pub(super) stop_ns: Option<u64>,
+    /// When STOP_COPY was reached.
+    pub(super) stop_copy_ns: Option<u64>,
+    /// When it ran again, or for the first time.
+    pub(super) ran_ns: Option<u64>,
+    pub(super) pre_copy: bool,
+    /// It has left STOP_COPY or RESUMING by an arc.
+    pub(super) left: bool,
+    /// What ended it before it was over: the device's close or reset.
+    pub(super) cut: Option<MarkKind>,
+    pub(super) eof: bool,
+    pub(super) bytes: u64,
+}
+
+/// What the walk meets, in order of time.
+enum Move<'a> {
+    Arc(&'a Arc),
+    Mark(MarkKind, u64),
+}
+
+impl Move<'_> {
+    const fn at_ns(&self) -> u64 {
+        match self {
+            Self::Arc(arc) => arc.start_ns,
+            Self::Mark(_, at) => *at,
+        }
+    }
+}
+
+/// All sides of a device, in order.
+pub(super) fn find(device: &Device) -> Vec<Found> {
+    let marks = device.marks.iter().filter(|mark| {
+        mark.outcome.is_ok()
+            && matches!(
+                mark.kind,
+                MarkKind::LastClose | MarkKind::Reset | MarkKind::PciReset | MarkKind::Unregister
+            )
+    });
+    let mut moves: Vec<Move<'_>> = device.arcs.iter().map(Move::Arc).collect();
+    moves.extend(marks.map(|mark| Move::Mark(mark.kind, mark.at_ns)));
+    moves.sort_by_key(Move::at_ns);
+    let mut walk = Walk { device, found: Vec::new(), now: None, stopping: Vec::new() };
+    for step in moves {
+        match step {
+            Move::Arc(arc) => walk.arc(arc),
+            Move::Mark(kind, at_ns) => walk.cut(kind, at_ns),
+        }
+    }
+    walk.end();
+    walk.found
+}
+
+struct Walk<'a> {
+    device: &'a Device,
+    found: Vec<Found>,
+    now: Option<Found>,
+    /// Arcs that have stopped the device, with nothing that tells yet what for.
+    stopping: Vec<Arc>,
+}
+
+impl Walk<'_> {
+    fn end(&mut self) {
+        self.found.extend(self.now.take());
+    }
+
+    fn begin(&mut self, role: Role, arc: &Arc, partial: bool) {
+        self.end();
+        let before = std::mem::take(&mut self.stopping);
+        let start_ns = before.first().map_or(arc.start_ns, |first| first.start_ns);
+        let stop_ns = (role == Role::Source && !before.is_empty()).then_some(start_ns);
+        self.now = Some(Found {
+            role,
+            host: self.device.host,
+            pid: arc.pid,
+            side: Side {
+                device: self.device.nr,
+                sessions: Vec::new(),
+                start_ns,
+                end_ns: arc.end_ns,
+                verdict: Verdict::Unfinished,
+                recovery: None,
+                partial,
+                phases: Vec::new(),
+                failures: Vec::new(),
+                findings: Vec::new(),
+            },
+            arcs: before,
+            stop_ns,
+            stop_copy_ns: None,
+            ran_ns: None,
+            pre_copy: false,
+            left: false,
+            cut: None,
+            eof: false,
+            bytes: 0,
+        });
+    }
+
+    fn arc(&mut self, arc: &Arc) {
+        let wanted = |states: &[MigState]| arc.to.is_some_and(|to| states.contains(&to));
+        let begins = match (arc.from, arc.to) {
+            (_, Some(MigState::RESUMING)) => Some((Role::Destination, false)),
+            (MigState::RUNNING, Some(MigState::PRE_COPY))
+            | (MigState::RUNNING_P2P, Some(MigState::PRE_COPY_P2P))
+            | (MigState::STOP, Some(MigState::STOP_COPY)) => Some((Role::Source, false)),
+            // Its beginning was not seen.
+            (MigState::RESUMING, _) if !self.is(Role::Destination) => Some((Role::Destination, true)),
+            (from, _) if (is_pre_copy(from) || from == MigState::STOP_COPY) && !self.is(Role::Source) => {
+                Some((Role::Source, true))
+            },
+            _ => None,
+        };
+        if let Some((role, partial)) = begins {
+            self.begin(role, arc, partial);
+        }
+        if self.now.as_ref().is_some_and(|now| now.ran_ns.is_some()) {
+            self.end();
+        }
+        let stops = matches!(arc.from, MigState::RUNNING | MigState::PRE_COPY)
+            && !wanted(&[MigState::RUNNING, MigState::PRE_COPY]);
+        let Some(now) = &mut self.now else {
+            // A device that stops may be about to migrate; once it runs again it was not.
+            if wanted(&[MigState::RUNNING]) || !arc.outcome.is_ok() {
+                self.stopping.clear();
+            } else {
+                self.stopping.push(*arc);
+            }
+            return;
+        };
+        now.arcs.push(*arc);
+        now.side.end_ns = now.side.end_ns.max(arc.end_ns);
+        if stops {
+            now.stop_ns.get_or_insert(arc.start_ns);
+        }
+        if !arc.outcome.is_ok() && arc.outcome != crate::event::Outcome::Unknown {
+            // A step back that works tells that it had not stopped after all; nothing else does.
+            return;
+        }
+        match (arc.from, arc.to) {
+            (_, Some(MigState::STOP_COPY)) => {
+                now.stop_copy_ns = Some(arc.end_ns);
+                now.stop_ns.get_or_insert(arc.start_ns);
+            },
+            (MigState::STOP_COPY | MigState::RESUMING, Some(MigState::STOP)) => now.left = true,
+            (_, Some(MigState::PRE_COPY)) => {
+                now.pre_copy = true;
+                now.stop_ns = None;
+            },
+            (_, Some(MigState::PRE_COPY_P2P)) => now.pre_copy = true,
+            (_, Some(MigState::RUNNING)) => now.ran_ns = Some(arc.end_ns),
+            _ => {},
+        }
+        if is_pre_copy(arc.from) {
+            now.pre_copy = true;
+        }
+        // A reset or a close after this is none of it.
+        if now.ran_ns.is_some() {
+            self.end();
+        }
+    }
+
+    fn is(&self, role: Role) -> bool {
+        self.now.as_ref().is_some_and(|now| now.role == role)
+    }
+
+    fn cut(&mut self, kind: MarkKind, at_ns: u64) {
+        self.stopping.clear();
+        let Some(now) = &mut self.now else { return };
+        if !now.left {
+            now.cut = Some(kind);
+            now.side.end_ns = now.side.end_ns.max(at_ns);
+            if now.role == Role::Source && matches!(kind, MarkKind::Reset | MarkKind::PciReset) {
+                now.side.recovery = Some(Recovery::Reset);
+                now.ran_ns = Some(at_ns);
+            }
+        } else if now.role == Role::Source && kind == MarkKind::Reset && !now.side.failures.is_empty() {
+            now.side.recovery = Some(Recovery::Reset);
+        }
+        self.end();
+    }
+}
+
+impl Found {
+    /// How it ended, once its failures and data are known.
+    pub(super) fn judge(&mut self, data_suffers: bool) {
+        let failed = !self.side.failures.is_empty();
+        let blind = self.side.partial || data_suffers;
+        self.side.verdict = match self.role {
+            Role::Source => {
+                if self.ran_ns.is_some() && self.side.recovery.is_none() {
+                    self.side.recovery = Some(Recovery::Arcs);
+                }
+                match (self.ran_ns.is_some(), self.left || self.cut.is_some()) {
+                    (false, true) if self.eof => Verdict::Completed,
+                    (_, true) | (true, _) if failed => Verdict::Failed,
+                    // What was not seen cannot be missed.
+                    (false, true) if self.left && blind => Verdict::Completed,
+                    (_, true) | (true, _) => Verdict::Cancelled,
+                    (false, false) => {
+                        if failed {
+                            Verdict::Failed
+                        } else {
+                            Verdict::Unfinished
+                        }
+                    },
+                }
+            },
+            Role::Destination => match (self.ran_ns.is_some(), self.left) {
+                (true, _) | (_, true) if self.bytes > 0 || blind => Verdict::Completed,
+                _ if failed => Verdict::Failed,
+                (true, _) => Verdict::Cancelled,
+                _ if self.left || self.cut.is_some() => Verdict::Cancelled,
+                _ => Verdict::Unfinished,
+            },
+        };
+    }
+}

@@ -1,0 +1,229 @@
+//! What is worth a look in a migration, whatever the driver.
+
+use super::{details::Stream, side::Found};
+use crate::{
+    event::{MigFlags, Severity},
+    model::document::{Device, Document, MarkKind, Order, PartName, StageOrder, Verdict, Warning},
+};
+
+/// What a source makes one wonder about.
+pub(super) fn of_source(
+    found: &Found,
+    device: &Device,
+    streams: &[Stream<'_>],
+    data_suffers: bool,
+    out: &mut Vec<Warning>,
+) {
+    let mut add = |code, severity, at_ns, text| {
+        out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
+    };
+    let mine = || streams.iter().filter(|stream| found.side.sessions.contains(&stream.doc.nr));
+    let blind = found.side.partial || data_suffers;
+    let moved = |name: PartName| {
+        let parts = mine().flat_map(|stream| &stream.doc.parts).filter(|part| part.part == name);
+        parts.map(|part| part.bytes).sum::<u64>()
+    };
+    if found.stop_copy_ns.is_some() {
+        for stream in mine() {
+            if let Some((info, before)) = stream.history.last_info()
+                && let Some(initial) = info.initial_bytes
+            {
+                let left = initial.saturating_sub(moved(PartName::PreCopy).saturating_sub(before));
+                if left > 0 {
+                    let text = format!(
+                        "STOP_COPY was entered with {left} initial bytes not read yet: the destination could not \
+                         prepare, which costs downtime (QEMU: switchover-ack)"
+                    );
+                    add("initial-bytes-left", Severity::Warning, found.stop_copy_ns, text);
+                }
+            }
+        }
+        let can = device
+            .migration_flags
+            .is_some_and(|MigFlags(flags)| flags & vfio_trace_common::uapi::migration_flags::PRE_COPY != 0);
+        if can && !found.pre_copy && !found.side.partial {
+            let text = "the device can do PRE_COPY, but all of it was moved while it was stopped".to_owned();
+            add("no-pre-copy", Severity::Warning, found.stop_copy_ns, text);
+        }
+        let announced = device
+            .sizes
+            .iter()
+            .rev()
+            .find(|size| {
+                size.at_ns >= found.side.start_ns.saturating_sub(LEAD_NS)
+                    && Some(size.at_ns) <= found.stop_copy_ns
+            })
+            .and_then(|size| size.stop_copy_bytes);
+        if let Some(announced) = announced.filter(|_| found.eof && !blind) {
+            let (stop_copy, all) = (moved(PartName::StopCopy), found.bytes);
+            if stop_copy > announced {
+                let text = format!(
+                    "{stop_copy} bytes were moved in STOP_COPY, {announced} were announced (MIG_DATA_SIZE)"
+                );
+                add("announced-too-little", Severity::Warning, found.stop_copy_ns, text);
+            } else if all < announced {
+                let text =
+                    format!("{announced} bytes were announced (MIG_DATA_SIZE), {all} were moved in all");
+                add("announced-too-much", Severity::Info, found.stop_copy_ns, text);
+            }
+        }
+    }
+    if found.left && found.stop_copy_ns.is_some() && !found.eof && !blind && found.ran_ns.is_none() {
+        let text = "STOP_COPY was left before read() gave 0 bytes: not all was read".to_owned();
+        add("not-read-to-the-end", Severity::Warning, Some(found.side.end_ns), text);
+    }
+    for log in device.dirty_logs.iter().filter(|log| {
+        log.start_ns >= found.side.start_ns.saturating_sub(LEAD_NS) && log.start_ns <= found.side.end_ns
+    }) {
+        if log.stop_ns.is_none() && found.side.verdict != Verdict::Unfinished {
+            let text = "dirty page tracking was left on (no DMA_LOGGING_STOP)".to_owned();
+            add("log-left-on", Severity::Warning, Some(log.start_ns), text);
+        }
+        if log.reports_failed > 0 {
+            let text = format!(
+                "{} of {} DMA_LOGGING_REPORT calls failed: what the device has written since is not known",
+                log.reports_failed, log.reports
+            );
+            add("log-report-failed", Severity::Error, Some(log.start_ns), text);
+        }
+    }
+}
+
+/// MIG_DATA_SIZE and DMA_LOGGING_START may come a little before the first arc.
+const LEAD_NS: u64 = 1_000_000_000;
+
+/// What either side makes one wonder about.
+pub(super) fn of_side(found: &Found, device: &Device, streams: &[Stream<'_>], out: &mut Vec<Warning>) {
+    let mut add = |code, severity, at_ns, text| {
+        out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
+    };
+    let within = |at_ns: u64| (found.side.start_ns..=found.side.end_ns).contains(&at_ns);
+    for mark in device.marks.iter().filter(|mark| mark.kind == MarkKind::Desync && within(mark.at_ns)) {
+        add(
+            "desync",
+            Severity::Warning,
+            Some(mark.at_ns),
+            format!("the device changed its state unseen: {}", mark.text),
+        );
+    }
+    if let Some(cut) = found.cut {
+        let what = match cut {
+            MarkKind::Reset => "VFIO_DEVICE_RESET",
+            MarkKind::PciReset => "a reset of the PCI core",
+            MarkKind::Unregister => "the device's removal",
+            _ => "the device's close",
+        };
+        let last = found.arcs.iter().rev().find_map(|arc| arc.to.filter(|_| arc.outcome.is_ok()));
+        let state = last.map_or_else(|| "a state that was not seen".to_owned(), |state| state.to_string());
+        add("cut-off", Severity::Warning, Some(found.side.end_ns), format!("{what} ended it in {state}"));
+    }
+    for stream in streams.iter().filter(|stream| found.side.sessions.contains(&stream.doc.nr)) {
+        if stream.doc.calls_after_end > 0 {
+            let text = format!(
+                "{} calls on the data fd after the driver had ended the session (ENODEV does not mean that the device is gone)",
+                stream.doc.calls_after_end
+            );
+            add("call-after-end", Severity::Warning, Some(stream.doc.end_ns), text);
+        }
+        if stream.doc.concurrent_calls > 1 {
+            let text = format!("up to {} calls at the same time on one data fd", stream.doc.concurrent_calls);
+            add("concurrent-calls", Severity::Warning, Some(stream.doc.start_ns), text);
+        }
+        if let Some(missed) = stream.doc.missed_bytes.filter(|missed| *missed > 0) {
+            let text = format!("{missed} bytes went over the data fd without a call that was seen");
+            add("missed-bytes", Severity::Info, Some(stream.doc.start_ns), text);
+        }
+    }
+}
+
+/// What source and destination together make one wonder about.
+pub(super) fn of_pair(from: &Found, to: &Found, data_suffers: bool, out: &mut Vec<Warning>) {
+    let done = to.side.verdict == Verdict::Completed && from.eof;
+    if done && from.bytes != to.bytes && !data_suffers && !from.side.partial && !to.side.partial {
+        out.push(Warning {
+            code: "bytes-differ",
+            severity: Severity::Error,
+            device: Some(to.side.device),
+            at_ns: Some(to.side.end_ns),
+            text: format!(
+                "{} bytes were read from the source, {} written to the destination",
+                from.bytes, to.bytes
+            ),
+        });
+    }
+    if from.ran_ns.is_some() && to.ran_ns.is_some_and(|ran| from.ran_ns.is_some_and(|back| back <= ran)) {
+        out.push(Warning {
+            code: "both-run",
+            severity: Severity::Error,
+            device: Some(to.side.device),
+            at_ns: to.ran_ns,
+            text: "source and destination both run".to_owned(),
+        });
+    }
+}
+
+/// What the devices of a VM together make one wonder about.
+pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<Warning>) {
+    for one in order.iter().filter(|one| one.order == Order::Series) {
+        // Microseconds are not worth a word.
+        let saved = one.union_ns.saturating_sub(one.longest_ns);
+        if saved >= 1_000_000 {
+            out.push(Warning {
+                code: "in-series",
+                severity: Severity::Info,
+                device: None,
+                at_ns: None,
+                text: format!(
+                    "{} devices did {} one after the other; at the same time it would have taken up to {} ms less",
+                    one.devices,
+                    one.stage.name(),
+                    saved / 1_000_000
+                ),
+            });
+        }
+    }
+}
+
+/// What concerns no migration in particular.
+pub(super) fn of_document(document: &mut Document) {
+    let mut out = Vec::new();
+    for host in &document.hosts {
+        let name = host.name.as_deref().unwrap_or(&host.source);
+        let mut add = |code, text| {
+            out.push(Warning { code, severity: Severity::Warning, device: None, at_ns: None, text });
+        };
+        for damage in &host.losses.damage {
+            add("recording-damaged", format!("{}: {damage}", host.source));
+        }
+        if !host.losses.complete {
+            add(
+                "no-end",
+                format!("{name}: the recording has no end: what was lost in its last seconds is not known"),
+            );
+        }
+        for lacking in &host.losses.control {
+            add("transitions-lacking", format!("{name}: state transitions may be missing: {lacking}"));
+        }
+        for lacking in &host.losses.data {
+            add("data-lacking", format!("{name}: reads or writes are missing: {lacking}"));
+        }
+        if host.losses.undecoded > 0 {
+            add("undecoded", format!("{name}: {} records could not be decoded", host.losses.undecoded));
+        }
+    }
+    for device in &document.devices {
+        if device.steps_left_out + device.marks_left_out > 0 {
+            out.push(Warning {
+                code: "left-out",
+                severity: Severity::Info,
+                device: Some(device.nr),
+                at_ns: None,
+                text: format!(
+                    "{} steps and {} moments were left out, because there are too many",
+                    device.steps_left_out, device.marks_left_out
+                ),
+            });
+        }
+    }
+    document.warnings = out;
+}

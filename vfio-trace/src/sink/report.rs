@@ -1,0 +1,336 @@
+//! A document as text for a terminal: what happened, where the downtime went, what failed and why.
+
+use std::fmt::{self, Write as _};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{
+    human::{bytes, clean, count, duration},
+    layout::{Cell, Column, Style, table},
+};
+use crate::{
+    event::Severity,
+    model::document::{
+        Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Migration, PartName, Session,
+        Side, Stage, Verdict, Warning,
+    },
+};
+
+/// The report.
+pub fn report_text(document: &Document, zone: &TimeZone, color: bool) -> String {
+    let page = Page { document, zone, color };
+    let mut text = page.hosts();
+    for migration in &document.migrations {
+        text.push('\n');
+        text.push_str(&page.migration(migration));
+    }
+    if document.migrations.is_empty() {
+        text.push_str("\nno migration: no device left RUNNING for PRE_COPY, STOP_COPY or RESUMING\n");
+    }
+    if !document.warnings.is_empty() {
+        text.push('\n');
+        for warning in &document.warnings {
+            page.warning(warning, &mut text);
+        }
+    }
+    text
+}
+
+struct Page<'a> {
+    document: &'a Document,
+    zone: &'a TimeZone,
+    color: bool,
+}
+
+impl Page<'_> {
+    fn styled(&self, style: Style, text: &str) -> String {
+        let mut line = String::new();
+        Cell::of(self.color, style, text).left(0, &mut line);
+        line
+    }
+
+    /// Wall time of a time of the document.
+    fn wall(&self, at_ns: u64) -> String {
+        let origin: Option<Timestamp> = self.document.origin.parse().ok();
+        let at = origin
+            .and_then(|origin| Timestamp::from_nanosecond(origin.as_nanosecond() + i128::from(at_ns)).ok());
+        at.map_or_else(String::new, |at| {
+            at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.6f%:z").to_string()
+        })
+    }
+
+    fn hosts(&self) -> String {
+        let mut text = String::new();
+        for host in &self.document.hosts {
+            let name = host.name.as_deref().unwrap_or("a host without a name");
+            let title = format!("{} ({}, {})", clean(name), clean(&host.kernel), clean(&host.machine));
+            let length = duration(host.ended_ns.saturating_sub(host.began_ns));
+            put(
+                &mut text,
+                format_args!(
+                    "{}: {} of {}, {length} from {}\n",
+                    self.styled(Style::Bold, &title),
+                    count(host.events, "event"),
+                    clean(&host.source),
+                    self.wall(host.began_ns)
+                ),
+            );
+        }
+        for merge in &self.document.merge {
+            let name = self.document.hosts.get(merge.host as usize).and_then(|host| host.name.as_deref());
+            put(
+                &mut text,
+                format_args!("clock of {}: {}\n", clean(name.unwrap_or("the other host")), merge.text),
+            );
+        }
+        text
+    }
+
+    fn device(&self, nr: u32) -> Option<&Device> {
+        self.document.devices.get(nr as usize)
+    }
+
+    fn name(&self, nr: u32) -> &str {
+        self.device(nr).and_then(|device| device.name.as_deref()).unwrap_or("?")
+    }
+
+    fn migration(&self, migration: &Migration) -> String {
+        let style = match migration.verdict {
+            Verdict::Failed => Style::Error,
+            _ => Style::Bold,
+        };
+        let mut text = self.styled(style, &format!("migration {}: {}", migration.nr, clean(&migration.text)));
+        text.push('\n');
+        put(
+            &mut text,
+            format_args!(
+                "  {}, {}\n",
+                self.wall(migration.start_ns),
+                duration(migration.end_ns.saturating_sub(migration.start_ns))
+            ),
+        );
+        for (role, party) in [("source", &migration.source), ("destination", &migration.destination)] {
+            let Some(party) = party else { continue };
+            let host = self.document.hosts.get(party.host as usize).and_then(|host| host.name.as_deref());
+            put(
+                &mut text,
+                format_args!(
+                    "  {role:<12} {} {} on {}\n",
+                    clean(&party.comm),
+                    party.pid,
+                    clean(host.unwrap_or("?"))
+                ),
+            );
+        }
+        text.push_str(&indent(&self.downtimes(migration)));
+        for device in &migration.devices {
+            for (role, side) in [("source", &device.source), ("destination", &device.destination)] {
+                if let Some(side) = side {
+                    self.side(role, side, &mut text);
+                }
+            }
+        }
+        for device in &migration.devices {
+            for side in device.source.iter().chain(&device.destination) {
+                for failure in &side.failures {
+                    self.failure(side, failure, &mut text);
+                }
+                for finding in &side.findings {
+                    self.finding(finding, &mut text);
+                }
+            }
+        }
+        for warning in &migration.warnings {
+            self.warning(warning, &mut text);
+        }
+        text
+    }
+
+    fn downtimes(&self, migration: &Migration) -> String {
+        let Some(all) = &migration.downtime else { return String::new() };
+        let stages: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| all.stage(*stage).is_some()).collect();
+        let mut columns = vec![Column::left("downtime"), Column::right("total")];
+        columns.extend(stages.iter().map(|stage| Column::right(stage.name())));
+        let row = |name: String, downtime: &Downtime| {
+            let mut row = vec![self.cell(&name), self.cell(&total(downtime))];
+            row.extend(stages.iter().map(|stage| {
+                let time = downtime.stage(*stage).map_or_else(String::new, |time| duration(time.share_ns));
+                self.cell(&time)
+            }));
+            row
+        };
+        let mut rows: Vec<Vec<Cell>> = migration
+            .devices
+            .iter()
+            .filter_map(|device| Some(row(self.both(device), device.downtime.as_ref()?)))
+            .collect();
+        if rows.len() > 1 {
+            rows.push(row("all devices".to_owned(), all));
+        }
+        let mut text = table(&columns, &rows, self.color);
+        if let Some(why) = &all.why {
+            put(&mut text, format_args!("not exact: {why}\n"));
+        }
+        if !migration.order.is_empty() {
+            let order: Vec<String> = migration
+                .order
+                .iter()
+                .map(|one| {
+                    let order = match one.order {
+                        crate::model::document::Order::Series => "in series",
+                        crate::model::document::Order::Parallel => "in parallel",
+                        crate::model::document::Order::Mixed => "partly in parallel",
+                    };
+                    format!(
+                        "{} {order} ({} of {})",
+                        one.stage.name(),
+                        duration(one.union_ns),
+                        duration(one.sum_ns)
+                    )
+                })
+                .collect();
+            put(&mut text, format_args!("{}\n", order.join(", ")));
+        }
+        text
+    }
+
+    fn cell(&self, text: &str) -> Cell {
+        Cell::of(self.color, Style::Plain, text)
+    }
+
+    fn both(&self, device: &DeviceMigration) -> String {
+        let name = |side: &Option<Side>| side.as_ref().map(|side| clean(self.name(side.device)).into_owned());
+        match (name(&device.source), name(&device.destination)) {
+            (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
+            (Some(name), _) | (None, Some(name)) => name,
+            (None, None) => String::new(),
+        }
+    }
+
+    fn side(&self, role: &str, side: &Side, text: &mut String) {
+        let driver = self.device(side.device).and_then(|device| device.driver.as_deref()).unwrap_or("?");
+        let states: Vec<String> = side
+            .phases
+            .iter()
+            .filter(|phase| !phase.arc)
+            .map(|phase| format!("{} {}", phase.name, duration(phase.end_ns - phase.start_ns)))
+            .collect();
+        put(
+            text,
+            format_args!(
+                "  {role:<12} {} ({}): {}{}\n",
+                clean(self.name(side.device)),
+                clean(driver),
+                side.verdict.name(),
+                if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) }
+            ),
+        );
+        for nr in &side.sessions {
+            if let Some(session) = self.document.sessions.get(*nr as usize) {
+                text.push_str(&session_lines(session));
+            }
+        }
+    }
+
+    fn failure(&self, side: &Side, failure: &Failure, text: &mut String) {
+        let step = match (&failure.step, &failure.step_errno) {
+            (Some(step), errno) => {
+                format!("; its first step that failed: {step} {}", errno.as_deref().unwrap_or(""))
+            },
+            (None, _) => String::new(),
+        };
+        put(
+            text,
+            format_args!(
+                "  {} {}: {} {}{}\n",
+                self.styled(Style::Error, "failed:"),
+                clean(self.name(side.device)),
+                failure.what,
+                failure.errno.as_deref().unwrap_or(""),
+                step.trim_end()
+            ),
+        );
+    }
+
+    fn finding(&self, finding: &Finding, text: &mut String) {
+        put(
+            text,
+            format_args!(
+                "  {} {}: {}\n    check: {}\n",
+                self.severity(finding.severity),
+                finding.code,
+                clean(&finding.text),
+                clean(&finding.check)
+            ),
+        );
+    }
+
+    fn warning(&self, warning: &Warning, text: &mut String) {
+        let device = warning.device.map_or_else(String::new, |nr| format!("{}: ", clean(self.name(nr))));
+        put(
+            text,
+            format_args!(
+                "  {} {}: {device}{}\n",
+                self.severity(warning.severity),
+                warning.code,
+                clean(&warning.text)
+            ),
+        );
+    }
+
+    fn severity(&self, severity: Severity) -> String {
+        let style = match severity {
+            Severity::Error => Style::Error,
+            Severity::Warning => Style::Bold,
+            Severity::Info => Style::Dim,
+        };
+        self.styled(style, &format!("{}:", severity.name()))
+    }
+}
+
+/// `12.3 ms`, `≥ 12.3 ms`, `12.3 ± 0.4 ms`.
+fn total(downtime: &Downtime) -> String {
+    let total = duration(downtime.total_ns);
+    match (downtime.bound, downtime.uncertainty_ns) {
+        (Bound::Exact, _) => total,
+        (Bound::AtLeast, _) => format!("≥ {total}"),
+        (Bound::About, Some(uncertainty)) => format!("{total} ± {}", duration(uncertainty)),
+        (Bound::About, None) => format!("≈ {total}"),
+    }
+}
+
+fn session_lines(session: &Session) -> String {
+    let mut text = String::new();
+    for part in &session.parts {
+        let name = match part.part {
+            PartName::PreCopy => "PRE_COPY",
+            PartName::StopCopy => "STOP_COPY",
+            PartName::Resuming => "RESUMING",
+            PartName::Unknown => "unknown",
+        };
+        let rate = part.bytes_per_s.filter(|_| part.calls > 1);
+        let rate = rate.map_or_else(String::new, |rate| format!(", {}/s", bytes(rate)));
+        let most =
+            part.latency_ns.max.map_or_else(String::new, |max| format!(", longest call {}", duration(max)));
+        put(
+            &mut text,
+            format_args!(
+                "    {name:<10} {} in {}, blocked {}{rate}{most}{}\n",
+                bytes(part.bytes),
+                count(part.calls, "call"),
+                duration(part.blocked_ns),
+                if part.failed > 0 { format!(", {} failed", part.failed) } else { String::new() }
+            ),
+        );
+    }
+    text
+}
+
+fn indent(text: &str) -> String {
+    text.lines().flat_map(|line| ["  ", line, "\n"]).collect()
+}
+
+fn put(text: &mut String, what: fmt::Arguments<'_>) {
+    // A String takes everything.
+    let _never = text.write_fmt(what).is_err();
+}

@@ -1,0 +1,14 @@
+//! What the kernel knows of its wall clock's quality: adjtimex(2), which no crate wraps that is here anyway.
+
+use std::mem::MaybeUninit;
+
+/// What the kernel promises CLOCK_REALTIME is off UTC at most, in ns; `None` if it is not synchronised, or will not say.
+pub fn utc_error_ns() -> Option<u64> {
+    let mut state = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: `struct timex` is integers only, so zeroes are one; with `modes` 0 the call only fills it in.
+    let (clock, state) = unsafe { (libc::adjtimex(state.as_mut_ptr()), state.assume_init()) };
+    let synchronised = clock >= 0 && clock != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0;
+    // In µs (include/uapi/linux/timex.h).
+    let error = u64::try_from(state.maxerror).ok().filter(|_| synchronised)?;
+    error.checked_mul(1_000)
+}
