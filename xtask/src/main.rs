@@ -1,5 +1,6 @@
 //! `cargo xtask VERB`: sets up, builds, shows and tests vfio-trace. One file per verb.
 
+mod browser;
 mod build;
 mod cache;
 mod cmd;

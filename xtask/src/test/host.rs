@@ -11,7 +11,8 @@ use super::{Check, Found, report};
 use crate::{cmd, workspace};
 
 /// Crates that are built for this machine; the eBPF crate is checked for its own target.
-const HOST_CRATES: [&str; 8] = ["-p", "vfio-trace", "-p", "vfio-trace-common", "-p", "lab", "-p", "xtask"];
+pub(super) const HOST_CRATES: [&str; 8] =
+    ["-p", "vfio-trace", "-p", "vfio-trace-common", "-p", "lab", "-p", "xtask"];
 
 pub(super) fn checks() -> Vec<Check> {
     vec![

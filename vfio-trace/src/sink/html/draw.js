@@ -170,7 +170,7 @@ function drawLanes(view) {
       nodes.push(svg("line", { class: "lane-end", x1: 0, x2: view.width, y1: y - 2, y2: y - 2 }));
     }
   }
-  return svg("svg", { class: "lanes", width: view.width, height: y, role: "group", tabindex: 0, "aria-label": "Swim lanes per device. Arrow keys pan, plus and minus zoom, zero fits; Enter goes to the items." },
+  return svg("svg", { class: "lanes", width: view.width, height: y, "data-from": view.from, "data-to": view.to, role: "group", tabindex: 0, "aria-label": "Swim lanes per device. Arrow keys pan, plus and minus zoom, zero fits; Enter goes to the items." },
     backdrop(view, scale, y), links(view, scale, dataRow), nodes);
 }
 

@@ -45,8 +45,7 @@ fn part(part: PartName, first: u64, last: u64, calls: u64, size: u64) -> Part {
         bytes,
         blocked_ns: blocked,
         busy_ns: blocked.min(last - first),
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        bytes_per_s: Some(bytes as f64 * 1e9 / (last - first) as f64),
+        bytes_per_s: Some(bytes * 1_000_000_000 / (last - first)),
         size_bytes: histogram((0..calls).map(|nr| size - nr % 7)),
         latency_ns: histogram((0..calls).map(latency)),
     }
@@ -135,7 +134,9 @@ fn steps(arcs: &[Arc]) -> Vec<StepSpan> {
                 function: Some(format!("vf_qm_{}", name.replace(' ', "_"))),
                 detail: (nr == 3).then(|| "vf 3, reg 0x304".to_owned()),
                 // The third lies within the second.
-                start_ns: arc.start_ns + took * (nr - u64::from(nr == 2)) / 5 + u64::from(nr == 2) * took / 20,
+                start_ns: arc.start_ns
+                    + took * (nr - u64::from(nr == 2)) / 5
+                    + u64::from(nr == 2) * took / 20,
                 end_ns: arc.start_ns + took * (nr + 1) / 5 + u64::from(nr == 1) * took / 5,
                 tid: arc.tid,
                 outcome: if nr == 3 { arc.outcome } else { Outcome::Ok },
@@ -284,7 +285,7 @@ fn document(hosts: Vec<Host>, duration_ns: u64) -> Document {
         origin: "2026-11-22T03:00:12.345678901Z".to_owned(),
         duration_ns,
         hosts,
-        merge: None,
+        merge: Vec::new(),
         devices: Vec::new(),
         sessions: Vec::new(),
         migrations: Vec::new(),
@@ -358,7 +359,8 @@ fn migration(nr: u32, start: u64, end: u64, devices: Vec<DeviceMigration>) -> Mi
         nr,
         verdict: Verdict::Completed,
         recovered: None,
-        text: "qemu-system-x86 went from alpha to beta with 2 devices; the VM stood still for about 259 ms".to_owned(),
+        text: "qemu-system-x86 went from alpha to beta with 2 devices; the VM stood still for about 259 ms"
+            .to_owned(),
         start_ns: start,
         end_ns: end,
         source: Some(Party { host: 0, pid: 4211, comm: "qemu-system-x86".to_owned() }),
@@ -374,16 +376,18 @@ fn migration(nr: u32, start: u64, end: u64, devices: Vec<DeviceMigration>) -> Mi
 pub(super) fn merged() -> Document {
     let end = 2_400 * MS;
     let mut document = document(vec![host(0, "alpha", end), host(1, "beta", end)], end);
-    document.merge = Some(Merge {
+    document.merge = vec![Merge {
+        host: 1,
         method: MergeMethod::Causality,
         offset_ns: -1_204_331,
         early_ns: Some(312_000),
         late_ns: Some(12_000),
-        causal_offset_ns: Some(-1_204_331),
+        causal_min_ns: Some(-1_204_331),
+        causal_max_ns: None,
         clock_error_ns: None,
         text: "beta's clock was moved back by 1.20 ms: it would have written bytes before alpha read them."
             .to_owned(),
-    });
+    }];
     let devices = vec![
         pair(&mut document, ["0000:75:00.1", "0000:bd:00.4"], [0, 1], 620 * MS, 1_520 * MS),
         pair(&mut document, ["0000:75:00.2", "0000:bd:00.5"], [0, 1], 640 * MS, 1_571 * MS),
@@ -409,8 +413,9 @@ pub(super) fn merged() -> Document {
         severity: Severity::Warning,
         device: Some(0),
         at_ns: Some(1_521 * MS),
-        text: "STOP_COPY was entered with 1.00 MiB of initial bytes left: they moved while the VM stood still."
-            .to_owned(),
+        text:
+            "STOP_COPY was entered with 1.00 MiB of initial bytes left: they moved while the VM stood still."
+                .to_owned(),
     }];
     document.migrations.push(one);
     document

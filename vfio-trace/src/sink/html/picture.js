@@ -31,8 +31,6 @@ function drawNow() {
   shown.charts = drawCharts(view, devicesShown());
   canvas.replaceChildren(...[shown.head, shown.lanes, shown.charts].filter((one) => one !== null), crosshair, selection);
   range.textContent = `${wall(Math.max(view.from, 0))} – ${wall(view.to)} UTC, ${duration(Math.round(view.to - view.from))}`;
-  canvas.dataset.from = view.from;
-  canvas.dataset.to = view.to;
   if (onLanes) shown.lanes.focus({ preventScroll: true });
   if (focused !== undefined) [...shown.lanes.querySelectorAll(".item")].find((one) => one.dataset.field === focused)?.focus({ preventScroll: true });
 }

@@ -65,17 +65,20 @@ function hostTable() {
   );
 }
 
+/** How the hosts' clocks were brought together, a line per host but the first. */
 function clocks() {
-  if (doc.merge === null) return null;
-  const part = (key, what) => [what, " ", num(`/merge/${key}`, "ns")];
-  return el(
-    "p",
-    { class: "clocks" },
-    el("strong", {}, "Clocks "), text("/merge/text"), " ",
-    el("span", { class: "dim" }, "(", word("/merge/method"), ": ",
-      part("offset_ns", "offset"), ", times of the second host may be ", num("/merge/early_ns", "ns"), " early or ", num("/merge/late_ns", "ns"), " late; ",
-      part("causal_offset_ns", "least offset that causality allows"), ", ", part("clock_error_ns", "what the kernels promise"), ")"),
-  );
+  return doc.merge.map((_, at) => {
+    const value = (key) => num(`/merge/${at}/${key}`, "ns");
+    return el(
+      "p",
+      { class: "clocks" },
+      el("strong", {}, "Clock of ", host(doc.merge[at].host), " "),
+      text(`/merge/${at}/text`),
+      " ",
+      el("span", { class: "dim" }, "By ", word(`/merge/${at}/method`), ": moved by ", value("offset_ns"), "; its times may be ", value("early_ns"), " early or ", value("late_ns"),
+        " late. Causality allows ", value("causal_min_ns"), " to ", value("causal_max_ns"), ", the kernels promise ", value("clock_error_ns"), "."),
+    );
+  });
 }
 
 /** The page's first line: the one migration's sentence, or how many ended how. */
@@ -103,7 +106,7 @@ function header() {
       el("button", { type: "button", id: "theme", title: "Light, dark, or as the system has it" }, "theme")),
     headline(),
     lossBanner(),
-    clocks(),
+    ...clocks(),
     hostTable(),
   ];
 }
