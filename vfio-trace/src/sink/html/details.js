@@ -39,8 +39,8 @@ function stageCell(field, downtime, name) {
 }
 
 function way(one) {
-  const ends = [one.source, one.destination].map((side) => side === null ? el("span", { class: "dim" }, "not seen") : [host(doc.devices[side.device].host), " ", device(side.device)]);
-  return el("span", { class: "way" }, ends[0], " → ", ends[1]);
+  const ends = [one.source, one.destination].map((side) => side === null ? el("span", { class: "dim" }, "not seen") : el("span", { class: "end" }, host(doc.devices[side.device].host), " ", device(side.device)));
+  return [ends[0], " → ", ends[1]];
 }
 
 function downtimeTable(nr) {
@@ -217,7 +217,7 @@ function migrationSection(nr) {
   return el(
     "section",
     { class: "migration", id: `migration-${nr}`, "data-migration": nr },
-    doc.migrations.length > 1 && el("h2", {}, "Migration ", num(`${base}/nr`, "nr"), " ", badge(`${base}/verdict`, VERDICTS), " ", text(`${base}/text`, "span", { class: "sentence" })),
+    doc.migrations.length > 1 && el("h2", {}, "Migration ", num(`${base}/nr`, "nr"), " ", sign(`${base}/verdict`, VERDICTS), " ", text(`${base}/text`, "span", { class: "sentence" })),
     el("p", { class: "parties" }, "source ", party(`${base}/source`), ", destination ", party(`${base}/destination`), ", from ", num(`${base}/start_ns`, "at"), " to ", num(`${base}/end_ns`, "at"),
       one.recovered !== null && [", source runs again: ", yesNo(`${base}/recovered`)]),
     el("div", { class: "print-picture" }),

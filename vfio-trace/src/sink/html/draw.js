@@ -4,6 +4,8 @@
 const HEAD = 38;
 const PAD = 14;
 const CHAR = 6.1;
+/** More devices than this have a row each, and no more. */
+const MANY = 16;
 
 /** Steps of 1, 2, 5 times a power of ten. */
 function niceStep(rough) {
@@ -69,7 +71,8 @@ function drawHead(view) {
     const label = svg("tspan", numberParts(`${field}/total_ns`, "ns")[0], duration(downtime.total_ns));
     const sign = { about: "≈ ", at_least: "≥ ", exact: "" }[downtime.bound];
     const words_ = `downtime ${sign}${duration(downtime.total_ns)}`;
-    const half = (words_.length * CHAR) / 2;
+    // Bold letters are wider.
+    const half = (words_.length * CHAR * 1.2) / 2;
     const middle = Math.min(Math.max((band[0] + band[1]) / 2, scale.left + half), scale.right - half);
     brackets.push(svg("path", { class: "bracket", d: `M${band[0]} ${y + 6}v-5H${band[1]}v5` }));
     if (middle - half > free) {
@@ -106,7 +109,7 @@ function visible(items, scale, view) {
     const x0 = mark ? scale.x(start) : Math.max(scale.x(start), scale.left);
     const x1 = mark ? x0 : Math.min(scale.x(end), scale.right);
     if (!item.keep && x1 < last + (mark ? 5 : 0.4)) continue;
-    kept.push([item, x0, Math.max(x1, x0 + 1)]);
+    kept.push([item, x0, Math.max(x1, x0 + (item.least ?? 1))]);
     if (!item.keep) last = Math.max(last, Math.max(x1, x0 + (mark ? 5 : 1)));
   }
   return kept;
@@ -148,8 +151,11 @@ function drawLanes(view) {
   const nodes = [];
   const dataRow = new Map();
   let y = 2;
-  for (const { heading, devices } of groups(view.migration)) {
-    nodes.push(svg("rect", { class: "group", x: 0, y, width: view.width, height: 18 }), svg("text", { class: "group-name", x: 8, y: y + 13 }, heading.map((part, at) => [at > 0 && " ", typeof part === "string" ? part : svg("tspan", { "data-field": part.field, "data-short": true, class: part.class }, short(String(find(part.field)), 60))])));
+  const all = groups(view.migration);
+  const compact = all.reduce((sum, group) => sum + group.devices.length, 0) > MANY;
+  const note = compact ? svg("tspan", { class: "group-note", dx: 12 }, "states and troubles only: choose a migration for the rest") : null;
+  for (const { heading, devices } of all) {
+    nodes.push(svg("rect", { class: "group", x: 0, y, width: view.width, height: 18 }), svg("text", { class: "group-name", x: 8, y: y + 13 }, heading.map((part, at) => [at > 0 && " ", typeof part === "string" ? part : svg("tspan", { "data-field": part.field, "data-short": true, class: part.class }, short(String(find(part.field)), 60))]), note?.cloneNode(true)));
     y += 20;
     for (const nr of devices) {
       const top = y;
@@ -157,8 +163,8 @@ function drawLanes(view) {
       nodes.push(one.name === null
         ? svg("text", { class: "lane-name tick", x: 8, y: y + 12 }, deviceName(nr))
         : svgName(`/devices/${nr}/name`, 18, { class: "lane-name", x: 8, y: y + 12 }));
-      if (one.driver !== null) nodes.push(svgName(`/devices/${nr}/driver`, 20, { class: "lane-driver", x: 8, y: y + 25 }));
-      const rows = rowsOf(nr);
+      if (one.driver !== null && !compact) nodes.push(svgName(`/devices/${nr}/driver`, 20, { class: "lane-driver", x: 8, y: y + 25 }));
+      const rows = rowsOf(nr).filter((row) => !compact || row.name === "state" || (row.name === "events" && row.items.some((item) => item.keep)));
       if (rows.length === 0) y += 20;
       for (const row of rows) {
         nodes.push(svg("text", { class: "row-name", x: GUTTER - 6, y: y + row.height / 2 + 3.5, "text-anchor": "end" }, row.height >= 8 ? row.name : ""));
@@ -166,7 +172,7 @@ function drawLanes(view) {
         nodes.push(svg("g", { class: "row", "data-row": row.name }, visible(row.items, scale, view).map(([item, x0, x1]) => drawItem(item, x0, x1, y, row.height))));
         y += row.height + 1;
       }
-      y = Math.max(y, top + 30) + 5;
+      y = compact ? Math.max(y, top + 16) + 2 : Math.max(y, top + 30) + 5;
       nodes.push(svg("line", { class: "lane-end", x1: 0, x2: view.width, y1: y - 2, y2: y - 2 }));
     }
   }

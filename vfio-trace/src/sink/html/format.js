@@ -168,6 +168,12 @@ function badge(field, kinds) {
   return el("span", { class: `badge ${kind}` }, el("span", { "aria-hidden": "true" }, sign), " ", text(field));
 }
 
+/** The same for a place whose text says the word too: the sign alone, and the word for who cannot see it. */
+function sign(field, kinds) {
+  const [shown, kind] = kinds[find(field)] ?? ["?", "warn"];
+  return el("span", { class: `badge ${kind}` }, el("span", { "aria-hidden": "true" }, shown), el("span", { class: "unseen" }, text(field)));
+}
+
 /** Words of the kernel and of the document, as people write them. */
 const words = (name) => String(name ?? NONE).replaceAll("_", " ");
 

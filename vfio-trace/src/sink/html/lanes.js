@@ -57,12 +57,12 @@ function deviceRows(nr) {
         : [])));
   add("state", spans("states", (span) => ({ kind: "state", class: `state ${stateClass(span.state)}`, label: span.state ?? "not certain" })));
   add("requests", spans("requests", (span) => ({ kind: "request", class: `request${resultClass(span)}`, keep: span.result !== "ok" })));
-  add("arcs", spans("arcs", (span) => ({ kind: "arc", class: `arc${resultClass(span)}`, keep: span.result !== "ok", label: `${span.from} → ${span.to ?? span.target}` })));
+  add("arcs", spans("arcs", (span) => ({ kind: "arc", least: 2, class: `arc${resultClass(span)}`, keep: span.result !== "ok", label: `${span.from} → ${span.to ?? span.target}` })));
   const steps = spans("steps", (span) => ({ kind: "step", class: `step${resultClass(span)}`, keep: span.result !== "ok", label: span.name }));
   steps.sort((a, b) => a.start - b.start || b.end - a.end);
   stacked(steps).forEach((items, level) => add(level === 0 ? "steps" : "", items, ROWS.steps));
   const parts = sessionsOf(nr).flatMap(([session, at]) =>
-    session.parts.map((part, place) => ({ kind: "part", field: `/sessions/${at}/parts/${place}`, start: part.first_ns, end: part.last_ns, class: `part part-${part.part}${part.failed > 0 ? " is-failed" : ""}`, keep: part.failed > 0, label: `${words(part.part)} ${bytes(part.bytes)}` })));
+    session.parts.map((part, place) => ({ kind: "part", least: 2, field: `/sessions/${at}/parts/${place}`, start: part.first_ns, end: part.last_ns, class: `part part-${part.part}${part.failed > 0 ? " is-failed" : ""}`, keep: part.failed > 0, label: `${words(part.part)} ${bytes(part.bytes)}` })));
   parts.sort((a, b) => a.start - b.start);
   stacked(parts).forEach((items, level) => add(level === 0 ? "data" : "", items, ROWS.data));
   one.dirty_logs.forEach((log, at) => {

@@ -37,7 +37,7 @@ function paper() {
       const [from, to] = rangeOf(nr);
       const still = { migration: nr, from, to, width: 1040 };
       const place = document.querySelector(`#migration-${nr} .print-picture`);
-      place.replaceChildren(...[drawHead(still), drawLanes(still), drawCharts(still, groups(nr).flatMap((group) => group.devices))].filter((one) => one !== null));
+      place.replaceChildren(...[legend(), drawHead(still), drawLanes(still), drawCharts(still, groups(nr).flatMap((group) => group.devices))].filter((one) => one !== null));
     });
   };
   const after = () => document.querySelectorAll(".print-picture").forEach((place) => place.replaceChildren());

@@ -47,7 +47,7 @@ function hostTable() {
       const field = `/hosts/${nr}`;
       return [
         [host(nr)],
-        [text(`${field}/kernel`), " ", text(`${field}/machine`, "span", { class: "dim" })],
+        [text(`${field}/kernel`, "span", { class: "n" }), " ", text(`${field}/machine`, "span", { class: "dim" })],
         [text(`${field}/source`)],
         [
           "vfio-trace ", text(`${field}/traced_by`),
@@ -85,7 +85,7 @@ function clocks() {
 function headline() {
   const count = doc.migrations.length;
   if (count === 0) return el("h1", {}, "No migration was seen");
-  if (count === 1) return el("h1", {}, badge("/migrations/0/verdict", VERDICTS), " ", text("/migrations/0/text"));
+  if (count === 1) return el("h1", {}, sign("/migrations/0/verdict", VERDICTS), " ", text("/migrations/0/text"));
   const some = Object.keys(VERDICTS).filter((verdict) => doc.migrations.some((one) => one.verdict === verdict));
   return el(
     "h1",
@@ -123,7 +123,7 @@ function bounded(field, downtime) {
 function party(field) {
   const one = find(field);
   if (one === null) return el("span", { class: "dim" }, "not seen");
-  return el("span", { class: "way" }, host(one.host), " ", text(`${field}/comm`, "span", { class: "name" }), " ", num(`${field}/pid`, "nr", { class: "n dim" }));
+  return el("span", { class: "end" }, host(one.host), " ", text(`${field}/comm`, "span", { class: "name" }), " ", num(`${field}/pid`, "nr", { class: "n dim" }));
 }
 
 function migrationTable(choose) {

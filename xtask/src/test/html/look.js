@@ -2,9 +2,11 @@
 
 (() => {
   const drawn = (node) => node.getClientRects().length > 0;
-  const attributes = (node) => ({ ...node.dataset, shown: node.textContent, drawn: drawn(node) });
+  // Without what is told on hovering.
+  const written = (node) => [...node.childNodes].filter((child) => child.nodeName !== "title").map((child) => child.textContent).join("");
+  const attributes = (node) => ({ ...node.dataset, shown: written(node) });
   // Digits in a text that no place in the document answers for. "P2P" is a word; ticks are checked by where they are.
-  const owner = "[data-field], [data-count], .tick, title, style, script, [data-axis]";
+  const owner = "[data-field], [data-count], .tick, #live, title, style, script, [data-axis]";
   const stray = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node !== null; node = walker.nextNode()) {
@@ -26,7 +28,7 @@
     for (const [other, b, svg_, mark_] of boxes.slice(nr + 1)) {
       if (b.left > a.right - 1) break;
       // Signs of two things at one moment may lie on each other.
-      if (owner_ === svg_ && !(mark && mark_) && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4) overlaps.push(`"${one.textContent}" and "${other.textContent}"`);
+      if (owner_ === svg_ && !(mark && mark_) && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4) overlaps.push(`"${written(one)}" and "${written(other)}"`);
     }
   });
   const ticks = [...(head?.querySelectorAll("g text.tick") ?? [])].map((node) => [node.textContent, Number(node.getAttribute("x"))]);

@@ -148,9 +148,9 @@ fn paper(started: &mut Started) -> Result<Found> {
         ensure!((1..=12).contains(&pages), "{name} takes {pages} pages");
         said.push(format!("{name} {pages} pages"));
         page.as_on_paper()?;
-        let figures = page.compare()?;
-        ensure!(figures > 300, "only {figures} figures on paper");
         page.picture(&format!("{name}-paper.png"))?;
+        let figures = page.compare().with_context(|| format!("{name} on paper"))?;
+        ensure!(figures > 300, "only {figures} figures on paper");
         page.quiet()?;
     }
     Ok(Found::one(format!("{}, light although the screen is dark, without controls", said.join(", "))))

@@ -179,12 +179,12 @@ fn keys(page: &mut Page<'_>) -> Result<()> {
     page.key("ArrowDown")?;
     page.key("ArrowRight")?;
     let focused = page.run("document.activeElement.dataset.field ?? ''")?;
-    ensure!(focused == json!("/devices/0/states/1"), "the keys lead to {focused}");
+    ensure!(focused == json!("/devices/0/states/3"), "the keys lead to {focused}");
     let look = page.look()?;
     let tip = figures::word(&look, "tip").context("no tip for who uses keys")?;
-    ensure!(tip.starts_with("PRE_COPY"), "the tip says {tip:?}");
+    ensure!(tip.starts_with("STOP_COPY"), "the tip says {tip:?}");
     let live = page.run("document.getElementById('live').textContent")?;
-    ensure!(live.as_str().is_some_and(|said| said.starts_with("PRE_COPY,")), "a screen reader hears {live}");
+    ensure!(live.as_str().is_some_and(|said| said.starts_with("STOP_COPY,")), "a screen reader hears {live}");
     page.key("Escape")?;
     Ok(())
 }
