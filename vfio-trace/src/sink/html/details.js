@@ -53,7 +53,7 @@ function downtimeTable(nr) {
   });
   if (rows.length === 0) return el("p", { class: "dim" }, "No device stopped: no downtime.");
   const used = STAGES.filter((name) => rows.some(([, one]) => one.stages.some((stage) => stage.stage === name)));
-  const columns = [[""], ["downtime", "num"], ["where it went", "bar"], ...used.map((name) => [[el("span", { class: `key stage-${name}`, "aria-hidden": "true" }), name], "num", STAGE_TITLES[name]]), ["from", "num"], ["to", "num"]];
+  const columns = [[""], ["downtime", "num"], ["where it went", "bar"], ...used.map((name) => [[el("span", { class: `key stage-${name}`, "aria-hidden": "true" }), name], "num", STAGE_TITLES[name]]), ["from, to", "num"]];
   const notes = rows.filter(([, one]) => one.why !== null).map(([field, one, who]) => el("li", {}, who(), ": ", { about: "≈ ", at_least: "≥ ", exact: "" }[one.bound], text(`${field}/why`)));
   return [
     table("Where the downtime went", columns, rows.map(([field, one, who], at) => ({
@@ -63,8 +63,7 @@ function downtimeTable(nr) {
         [bounded(field, one)],
         [stageBar(field, one)],
         ...used.map((name) => [stageCell(field, one, name)]),
-        [num(`${field}/start_ns`, "at")],
-        [num(`${field}/end_ns`, "at")],
+        [num(`${field}/start_ns`, "at"), el("div", {}, num(`${field}/end_ns`, "at"))],
       ],
     })), { class: "downtime" }),
     notes.length > 0 && el("ul", { class: "notes" }, notes),

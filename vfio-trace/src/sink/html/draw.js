@@ -145,6 +145,12 @@ function drawItem(item, x0, x1, y, height) {
     label !== null && height >= 12 && svg("text", { x: x0 + 4, y: y + height / 2 + 3.6 }, label)));
 }
 
+function headingPart(part) {
+  if (typeof part === "string") return part;
+  if (part.number) return svg("tspan", numberParts(part.field, "nr")[0], find(part.field));
+  return svg("tspan", { "data-field": part.field, "data-short": true, class: part.class }, short(find(part.field), 60));
+}
+
 /** All lanes. */
 function drawLanes(view) {
   const scale = scaleOf(view);
@@ -155,7 +161,7 @@ function drawLanes(view) {
   const compact = all.reduce((sum, group) => sum + group.devices.length, 0) > MANY;
   const note = compact ? svg("tspan", { class: "group-note", dx: 12 }, "states and troubles only: choose a migration for the rest") : null;
   for (const { heading, devices } of all) {
-    nodes.push(svg("rect", { class: "group", x: 0, y, width: view.width, height: 18 }), svg("text", { class: "group-name", x: 8, y: y + 13 }, heading.map((part, at) => [at > 0 && " ", typeof part === "string" ? part : svg("tspan", { "data-field": part.field, "data-short": true, class: part.class }, short(String(find(part.field)), 60))]), note?.cloneNode(true)));
+    nodes.push(svg("rect", { class: "group", x: 0, y, width: view.width, height: 18 }), svg("text", { class: "group-name", x: 8, y: y + 13 }, heading.map((part, at) => [at > 0 && " ", headingPart(part)]), note?.cloneNode(true)));
     y += 20;
     for (const nr of devices) {
       const top = y;

@@ -180,19 +180,15 @@ const words = (name) => String(name ?? NONE).replaceAll("_", " ");
 /** A word of the document with its underscores as spaces. */
 const word = (field) => el("span", { "data-field": field, "data-words": true }, words(find(field)));
 
-/** A device's name, or its place where that never became known. */
+/** A device's name, or its place where that never became known; as text, and as an element. */
 const deviceName = (nr) => doc.devices[nr]?.name ?? `device ${nr}`;
+const device = (nr) => named("device", `/devices/${nr}`);
 
-function device(nr) {
-  const field = `/devices/${nr}/name`;
-  return find(field) === null ? el("span", { "data-field": `/devices/${nr}/nr`, "data-value": nr, "data-unit": "nr", class: "name" }, `device ${nr}`)
-    : text(field, "span", { class: "name" });
-}
-
+/** The same for a host. */
 const hostName = (nr) => doc.hosts[nr]?.name ?? `host ${nr}`;
+const host = (nr) => named("host", `/hosts/${nr}`);
 
-function host(nr) {
-  const field = `/hosts/${nr}/name`;
-  return find(field) === null ? el("span", { "data-field": `/hosts/${nr}/nr`, "data-value": nr, "data-unit": "nr", class: "name" }, `host ${nr}`)
-    : text(field, "span", { class: "name" });
+function named(what, field) {
+  if (find(`${field}/name`) !== null) return text(`${field}/name`, "span", { class: "name" });
+  return el("span", { class: "name" }, `${what} `, num(`${field}/nr`, "nr"));
 }

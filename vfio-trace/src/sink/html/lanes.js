@@ -86,26 +86,26 @@ const rowsOf = (() => {
   };
 })();
 
-/** A host's name for a heading: where it is in the document. */
-const hostPart = (nr) => (doc.hosts[nr].name === null ? hostName(nr) : { field: `/hosts/${nr}/name` });
+/** A host's name for a heading: where it is in the document, or its place. */
+const hostPart = (nr) => (doc.hosts[nr].name === null ? ["host", { field: `/hosts/${nr}/nr`, number: true }] : [{ field: `/hosts/${nr}/name` }]);
 
 /** Lanes with headings, for one migration or (null) for all devices: [{ heading, devices }]. A heading has words, and names as { field, class }. */
 function groups(migration) {
   if (migration === null) {
     return doc.hosts
-      .map((_, nr) => ({ heading: [hostPart(nr), { field: `/hosts/${nr}/kernel`, class: "group-note" }], devices: doc.devices.filter((one) => one.host === nr).map((one) => one.nr) }))
+      .map((_, nr) => ({ heading: [...hostPart(nr), { field: `/hosts/${nr}/kernel`, class: "group-note" }], devices: doc.devices.filter((one) => one.host === nr).map((one) => one.nr) }))
       .filter((group) => group.devices.length > 0);
   }
   return ["source", "destination"].flatMap((role) => {
     const devices = [...new Set(sides(migration).filter(([, one]) => one === role).map(([device]) => device))];
     const at = doc.migrations[migration][role];
-    return devices.length === 0 ? [] : [{ heading: [role, hostPart(doc.devices[devices[0]].host), ...(at === null ? [] : [{ field: `/migrations/${migration}/${role}/comm`, class: "group-note" }])], devices }];
+    return devices.length === 0 ? [] : [{ heading: [role, ...hostPart(doc.devices[devices[0]].host), ...(at === null ? [] : [{ field: `/migrations/${migration}/${role}/comm`, class: "group-note" }])], devices }];
   });
 }
 
 /** The range that shows a migration with some margin, or the whole trace. */
 function rangeOf(migration) {
-  if (migration === null) return [0, Math.max(doc.duration_ns, 1)];
+  if (migration === null) return [0, Math.max(doc.duration_ns, 1000)];
   const { start_ns: start, end_ns: end } = doc.migrations[migration];
   const margin = Math.max((end - start) * 0.04, 1000);
   return [start - margin, end + margin];

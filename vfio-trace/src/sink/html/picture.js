@@ -9,7 +9,7 @@ const crosshair = el("div", { class: "crosshair", hidden: true });
 const selection = el("div", { class: "selection", hidden: true });
 const range = el("span", { class: "range tick" });
 
-const bounds = () => [Math.min(0, rangeOf(view.migration)[0]), Math.max(doc.duration_ns, rangeOf(view.migration)[1], 1)];
+const bounds = () => [Math.min(0, rangeOf(view.migration)[0]), Math.max(doc.duration_ns, rangeOf(view.migration)[1])];
 const devicesShown = () => groups(view.migration).flatMap((group) => group.devices);
 
 let due = false;

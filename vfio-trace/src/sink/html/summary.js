@@ -39,7 +39,7 @@ function lossBanner() {
 }
 
 function hostTable() {
-  const columns = [["host"], ["kernel"], ["recording"], ["traced by"], ["from", "num"], ["to", "num"], ["events", "num"], ["losses"], ["wall clock at the origin"], ["monotonic at the origin", "num"]];
+  const columns = [["host"], ["kernel"], ["recording"], ["traced by"], ["from", "num"], ["to", "num"], ["events", "num"], ["losses"], ["its clocks at the origin", null, "CLOCK_REALTIME and CLOCK_MONOTONIC"]];
   return table(
     null,
     columns,
@@ -57,8 +57,7 @@ function hostTable() {
         [num(`${field}/ended_ns`, "at")],
         [num(`${field}/events`, "count")],
         [lossCell(nr)],
-        [text(`${field}/real_at_origin`, "span", { class: "n" })],
-        [num(`${field}/mono_at_origin_ns`, "ns")],
+        [text(`${field}/real_at_origin`, "span", { class: "n" }), el("div", { class: "dim" }, "monotonic ", num(`${field}/mono_at_origin_ns`, "ns"))],
       ];
     }),
     { class: "hosts" },
