@@ -2,6 +2,7 @@
 
 mod cli;
 mod flow;
+mod half;
 mod run;
 mod summary;
 mod vm;
@@ -27,6 +28,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain("lab-migrate", &error);
+            ExitCode::FAILURE
+        },
+    }
+}
+
+/// lab-half. Exit code as above.
+pub fn half(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match half::Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    match half::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain("lab-half", &error);
             ExitCode::FAILURE
         },
     }

@@ -48,22 +48,35 @@ impl Devices {
 
     /// The one device that `text` means.
     pub(super) fn find(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
-        if let Some(found) = self.all.iter().find(|(device, _)| device.is_called(text)) {
-            return Ok(found);
-        }
-        let mut begin = self.all.iter().filter(|(device, _)| device.name.starts_with(text));
-        match (begin.next(), begin.next()) {
-            (Some(found), None) => Ok(found),
-            (Some(_), Some(_)) => Err(CliError::failed(
-                "which device?",
-                format!("several names begin with {text}"),
-                "give more of the name",
-            )),
-            (None, _) => Err(CliError::failed(
-                format!("there is no VFIO device {text}"),
-                "no device that is bound to a VFIO driver has this name",
-                "see `vfio-trace list`",
-            )),
-        }
+        one(&self.all, text, |(device, _)| device.is_called(text), |(device, _)| &device.name)?.ok_or_else(
+            || {
+                CliError::failed(
+                    format!("there is no VFIO device {text}"),
+                    "no device that is bound to a VFIO driver has this name",
+                    "see `vfio-trace list`",
+                )
+            },
+        )
+    }
+}
+
+/// The one device that `text` means: that is called so, or the only one whose name begins with it.
+pub(super) fn one<'a, T>(
+    all: &'a [T],
+    text: &str,
+    is_called: impl Fn(&T) -> bool,
+    name: impl Fn(&T) -> &str,
+) -> Result<Option<&'a T>, CliError> {
+    if let Some(found) = all.iter().find(|device| is_called(device)) {
+        return Ok(Some(found));
+    }
+    let mut begin = all.iter().filter(|device| name(device).starts_with(text));
+    match (begin.next(), begin.next()) {
+        (Some(_), Some(_)) => Err(CliError::failed(
+            "which device?",
+            format!("several names begin with {text}"),
+            "give more of the name",
+        )),
+        (found, _) => Ok(found),
     }
 }

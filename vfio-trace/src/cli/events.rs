@@ -76,6 +76,21 @@ pub(super) struct EventArgs {
     pub(super) reveal: bool,
 }
 
+/// Which host a line is of.
+pub(super) struct HostLabel {
+    /// Its name.
+    pub(super) name: String,
+    /// Columns that the longest name takes.
+    pub(super) width: usize,
+}
+
+impl HostLabel {
+    /// In the first column of a line.
+    fn before(&self, line: &str) -> String {
+        format!("{:<width$}  {line}", human::clean(&self.name), width = self.width)
+    }
+}
+
 /// Where events go.
 enum Sink {
     Text(Box<Text>),
@@ -200,20 +215,42 @@ impl<W: Write> Stream<W> {
 
     fn show(&mut self, events: Vec<Event>) -> Result<(), CliError> {
         for event in self.interpreter.apply(events) {
-            self.events += 1;
             self.model.apply(&event);
-            // An image is for programs, and for those who ask for it.
-            let unasked = matches!(self.sink, Sink::Text(_)) && self.filter.kinds.is_empty();
-            if self.is_full() || !self.filter.matches(&event) || (unasked && event.kind() == Kind::Image) {
-                continue;
-            }
-            self.shown += 1;
-            let line = match &mut self.sink {
-                Sink::Text(text) => text.line(&event),
-                Sink::Ndjson(ndjson) => ndjson.line(&event).map_err(unwritable)?,
-            };
-            self.write(&line);
+            self.show_event(&event, None)?;
         }
+        Ok(())
+    }
+
+    /// An event that was interpreted before. `host`: which of several it is of.
+    pub(super) fn show_event(&mut self, event: &Event, host: Option<&HostLabel>) -> Result<(), CliError> {
+        self.events += 1;
+        // An image is for programs, and for those who ask for it.
+        let unasked = matches!(self.sink, Sink::Text(_)) && self.filter.kinds.is_empty();
+        if self.is_full() || !self.filter.matches(event) || (unasked && event.kind() == Kind::Image) {
+            return Ok(());
+        }
+        self.shown += 1;
+        let line = match (&mut self.sink, host) {
+            (Sink::Text(text), None) => text.line(event),
+            (Sink::Text(text), Some(host)) => host.before(&text.line(event)),
+            (Sink::Ndjson(ndjson), host) => {
+                ndjson.host_line(event, host.map(|host| &*host.name)).map_err(unwritable)?
+            },
+        };
+        self.write(&line);
+        Ok(())
+    }
+
+    /// The first lines for several hosts. Times are those of the stream's clock.
+    pub(super) fn start_hosts(&mut self, starts: &[(Start, u64)], label: &HostLabel) -> Result<(), CliError> {
+        let line = match &self.sink {
+            Sink::Text(text) => label.before(&text.header()),
+            Sink::Ndjson(ndjson) => {
+                let lines = starts.iter().map(|(start, mono_ns)| ndjson.start(start, *mono_ns));
+                lines.collect::<Result<String, _>>().map_err(unwritable)?
+            },
+        };
+        self.write(&line);
         Ok(())
     }
 

@@ -1,22 +1,22 @@
-//! Recordings read to their end into histories: what `report`, `export` and `merge` work on.
+//! Recordings read to their end into histories: what `report`, `export` and `merge` work on. A file may hold several.
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use vfio_trace_common::role::Role;
 
 use super::{
     error::{CliError, USAGE},
-    output::note,
-    progress::Progress,
+    recording::{self, Progress, Taker, Wants},
 };
 use crate::{
     driver::Interpreter,
-    event::{Assembler, ProbeReport, Record},
+    event::{Assembler, Event, ProbeReport, Record},
     model::{
         History,
         document::{Host, Losses},
     },
-    source::recording::{Next, Recording, RecordingError},
+    source::recording::Recording,
 };
 
 /// Recordings, each whole.
@@ -25,22 +25,28 @@ pub(super) struct Histories {
     pub(super) all: Vec<History>,
     /// Whether something is missing of one of them.
     pub(super) damaged: bool,
+    /// Devices that belong together, as was said when they were merged.
+    pub(super) pairs: Vec<(String, String)>,
 }
 
 /// Reads files: parts of one recording become one history.
 pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
-    let mut histories = Histories { all: Vec::new(), damaged: false };
+    let mut histories = Histories { all: Vec::new(), damaged: false, pairs: Vec::new() };
     for parts in recordings(files)? {
-        let mut recording = Recording::open(&parts)?;
-        let (history, damaged) = history(&mut recording, &parts)?;
-        histories.all.push(history);
-        histories.damaged |= damaged;
+        let mut next = Some(Recording::open(&parts)?);
+        while let Some(mut recording) = next {
+            histories.pairs.extend(recording.merge().into_iter().flat_map(|merge| merge.pairs.clone()));
+            let (history, damaged) = history(&mut recording, &parts)?;
+            histories.all.push(history);
+            histories.damaged |= damaged;
+            next = recording.other();
+        }
     }
     Ok(histories)
 }
 
 /// Files by recording, in the order in which each recording is met first.
-fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
+pub(super) fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
     if let [one] = files {
         return Ok(vec![vec![one.clone()]]);
     }
@@ -63,9 +69,53 @@ fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
     Ok(recordings.into_iter().map(|(_, parts)| parts).collect())
 }
 
-fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, bool), RecordingError> {
+/// Turns records into a history.
+struct Reader {
+    history: History,
+    assembler: Assembler,
+    interpreter: Interpreter,
+    undecoded: u64,
+}
+
+impl Reader {
+    fn take(&mut self, events: Vec<Event>) {
+        for event in self.interpreter.apply(events) {
+            self.history.apply(&event);
+        }
+    }
+}
+
+impl Taker for Reader {
+    fn wants(&self) -> Wants {
+        Wants::All
+    }
+
+    fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
+        match Record::decode(bytes) {
+            Ok(record) => {
+                let events = self.assembler.push(&record);
+                self.take(events);
+            },
+            Err(_) => self.undecoded += 1,
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, ns: u64) -> Result<(), CliError> {
+        let events = self.assembler.expire(ns);
+        self.take(events);
+        Ok(())
+    }
+
+    fn reads_others(&self) -> bool {
+        true
+    }
+}
+
+/// One recording's history, and whether something is missing of it.
+fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, bool), CliError> {
     let header = recording.header();
-    let names: Vec<String> = parts.iter().map(|path: &PathBuf| name(path)).collect();
+    let names: Vec<String> = parts.iter().map(|path| name(path)).collect();
     let start = &header.start;
     let host = Host {
         name: start.host.clone(),
@@ -79,49 +129,32 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
         ended_ns: header.part_began_ns,
         ..Host::default()
     };
-    let mut history = History::new(host, start.clock, header.clock.utc_error_ns);
-    let (mut assembler, mut interpreter) = (Assembler::new(), Interpreter::new(false));
-    let mut progress = Progress::new("reading");
-    let mut losses = Losses::default();
-    let mut take = |history: &mut History, events| {
-        for event in interpreter.apply(events) {
-            history.apply(&event);
-        }
+    let mut reader = Reader {
+        history: History::new(host, start.clock, header.clock.utc_error_ns),
+        assembler: Assembler::new(),
+        interpreter: Interpreter::new(false),
+        undecoded: 0,
     };
-    while let Some(next) = recording.next()? {
-        match next {
-            Next::Record(bytes) => match Record::decode(&bytes) {
-                Ok(record) => take(&mut history, assembler.push(&record)),
-                Err(_) => losses.undecoded += 1,
-            },
-            Next::Tick(ns) => take(&mut history, assembler.expire(ns)),
-            Next::Damage { name, damage } => {
-                progress.clear();
-                note(&format!("{name}: {damage}"));
-                losses.damage.push(damage.to_string());
-            },
-            Next::Other { name } => {
-                progress.clear();
-                note(&format!(
-                    "{name}: another recording follows, which is left out: give it as a file of its own"
-                ));
-                losses.damage.push("another recording follows in the same file".to_owned());
-            },
-        }
-        if recording.is_waiting() {
-            progress.show(recording.progress());
-        }
+    let mut through = recording::read(recording, &mut reader, Progress::new("reading"))?;
+    if let Some(failed) = through.failed.take() {
+        return Err(failed.into());
     }
-    progress.clear();
-    take(&mut history, assembler.finish());
+    let rest = reader.assembler.finish();
+    reader.take(rest);
+    let damaged = through.damaged();
     let ended = recording.ended();
-    losses.complete = ended.is_some();
+    let mut losses = Losses {
+        complete: ended.is_some(),
+        undecoded: reader.undecoded,
+        damage: through.damage,
+        ..Losses::default()
+    };
     let counted = match &ended {
         Some(ended) => Some(ended.probes.clone()),
         None => recording.last_probes(),
     };
     count(&mut losses, counted.as_deref());
-    let damaged = !losses.damage.is_empty();
+    let mut history = reader.history;
     let host = history.host_mut();
     host.ended_ns = ended.map_or(host.ended_ns, |ended| ended.mono_ns);
     host.losses = losses;

@@ -7,12 +7,17 @@ use super::{
     error::CliError,
     kernel_args::KernelArgs,
     output::{Color, note},
+    past::{FromArgs, Past},
 };
 use crate::{
-    kernel::{KernelFiles, VfioDevice, process::ProcessInfo},
-    sink::{DeviceRow, HolderRow, device_table, devices_json},
+    fs::Known,
+    kernel::{Bus, KernelFiles, VfioDevice, process::ProcessInfo},
+    sink::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json, human},
     source::snapshot::DeviceFacts,
 };
+
+/// Devices that a recording had and that were gone: so many are named.
+const SAID_GONE: usize = 8;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -24,24 +29,22 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "auto")]
     color: Color,
     #[command(flatten)]
+    from: FromArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
 }
 
 /// `vfio-trace list`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    if args.from.is_given() {
+        return past(args);
+    }
     let files = args.kernel.files()?;
     let devices = Devices::read(&files);
     let rows: Vec<DeviceRow> =
         devices.all.iter().map(|(device, memory)| row(&files, &devices, device, memory.as_ref())).collect();
     let blind = devices.blind.as_ref().map(ToString::to_string);
-    let text = if args.json {
-        devices_json(&rows, blind.as_deref())
-            .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
-    } else {
-        device_table(&rows, args.color.on(&io::stdout()))
-    };
-    // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    print(args, &rows, blind.as_deref(), None)?;
     if !args.json {
         if let Some(why) = blind {
             note(&format!("flags, state and holders are not known: {why}"));
@@ -53,6 +56,75 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         }
     }
     Ok(0)
+}
+
+fn print(
+    args: &Args,
+    rows: &[DeviceRow],
+    blind: Option<&str>,
+    recording: Option<&RecordingFacts>,
+) -> Result<(), CliError> {
+    let text = if args.json {
+        devices_json(rows, blind, recording)
+            .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
+    } else {
+        device_table(rows, args.color.on(&io::stdout()))
+    };
+    // A reader that went away is a normal end.
+    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    Ok(())
+}
+
+/// The same from a recording.
+fn past(args: &Args) -> Result<u8, CliError> {
+    let past = args.from.read(1, false)?;
+    let rows = past_rows(&past);
+    print(args, &rows, None, Some(&past.facts))?;
+    if !args.json {
+        if rows.is_empty() {
+            note("no device was bound to a VFIO driver then");
+        }
+        let mut gone: Vec<(&str, Known)> = past.gone().collect();
+        gone.sort_by_key(|(_, known)| std::cmp::Reverse(known.changed_ns));
+        for (name, known) in gone.iter().take(SAID_GONE) {
+            note(&format!(
+                "{name} had gone at {}; --at shows an earlier moment",
+                past.time(known.changed_ns)
+            ));
+        }
+        if let Some(more) = gone.len().checked_sub(SAID_GONE).filter(|more| *more > 0) {
+            note(&format!("{} more had gone before", human::count(more as u64, "device")));
+        }
+        note(&past.describe());
+    }
+    past.code()
+}
+
+fn past_rows(past: &Past) -> Vec<DeviceRow> {
+    past.present().map(|(name, known)| past_row(name, known)).collect()
+}
+
+/// Of a device, what a recording has: nothing that only sysfs or /proc tell.
+fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
+    let holders = report.holders.into_iter();
+    let holders: Vec<HolderRow> = holders
+        .map(|holder| HolderRow { pid: holder.pid, comm: holder.comm, vm: None, process_started: None })
+        .collect();
+    DeviceRow {
+        device: name.to_owned(),
+        bus: Bus::of_name(name).name(),
+        vfio: None,
+        group: None,
+        cdev: None,
+        driver: report.driver,
+        migration: report.migration,
+        migration_flags: report.migration_flags,
+        dirty_tracking: report.dirty_tracking,
+        state: report.state.filter(|_| report.migration != Some(false)),
+        open_count,
+        // It is open, and nobody is known to have it: the kernel could not be asked.
+        holders: (open_count == Some(0) || !holders.is_empty()).then_some(holders),
+    }
 }
 
 fn row(
@@ -73,7 +145,7 @@ fn row(
         bus: device.bus.name(),
         vfio: device.vfio.clone(),
         group: device.group,
-        cdev: device.cdev,
+        cdev: Some(device.cdev),
         driver: device.driver.clone(),
         migration: memory.and_then(|memory| memory.migration),
         migration_flags: memory.and_then(|memory| memory.flags),
@@ -81,5 +153,46 @@ fn row(
         state: memory.and_then(|memory| memory.state),
         open_count: memory.and_then(|memory| memory.open_count),
         holders: (devices.holders_known && memory.is_some()).then_some(holders),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::past::tests::kept;
+
+    #[test]
+    fn a_recording_gives_what_it_knows() {
+        let past = kept(Some("6.9s")).unwrap();
+        let rows = past_rows(&past);
+        let table = "\
+device                                vfio  node  driver  migration               dirty tracking  state     held by
+11111111-1111-1111-1111-111111111111  ?     ?     mtty    STOP_COPY|P2P|PRE_COPY  yes             PRE_COPY  qemu-system-x86 201
+22222222-2222-2222-2222-222222222222  ?     ?     mtty    STOP_COPY|P2P|PRE_COPY  yes             RESUMING  qemu-system-x86 202
+";
+        assert_eq!(device_table(&rows, false), table);
+        let json = devices_json(&rows, None, Some(&past.facts)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let expected = serde_json::json!({
+            "host": "lab",
+            "kernel": "6.12.117+deb12-amd64",
+            "version": "0.1.0",
+            "began": "2026-11-22T20:44:33.357600576Z",
+            "at": "2026-11-22T20:44:40.257600576Z",
+            "at_mono_ns": 17_307_885_245_u64,
+            "complete": true,
+        });
+        assert_eq!(json["recording"], expected);
+        let one = &json["devices"][1];
+        assert_eq!((&one["bus"], &one["cdev"], &one["open_count"]), (&"mdev".into(), &().into(), &1.into()));
+
+        // The source has been closed, and nobody has looked since; the destination's QEMU goes on.
+        let rows = past_rows(&kept(Some("2026-11-22T20:44:40.8Z")).unwrap());
+        assert_eq!(
+            (rows[0].state, rows[0].open_count, rows[0].holders.as_deref()),
+            (None, Some(0), Some(&[][..]))
+        );
+        assert_eq!(rows[1].holders.as_ref().map(Vec::len), Some(1));
+        assert!(past_rows(&kept(None).unwrap()).is_empty());
     }
 }

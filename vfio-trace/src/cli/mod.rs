@@ -8,11 +8,13 @@ mod events;
 mod histories;
 mod kernel_args;
 mod list;
+mod merge;
 mod mount;
 mod output;
 mod parse;
-mod progress;
+mod past;
 mod record;
+mod recording;
 mod replay;
 mod report;
 mod session;
@@ -40,6 +42,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
+    /// Put recordings of both hosts of a migration into one file, on one clock.
+    Merge(merge::Args),
     /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
     Mount(mount::Args),
     /// Unmounts when the `mount` that has started it ends.
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::List(args) => list::main(&args),
+        Verb::Merge(args) => merge::main(&args),
         Verb::Mount(args) => mount::main(args),
         Verb::MountGuard(args) => mount::guard_main(&args),
         Verb::Show(args) => show::main(&args),

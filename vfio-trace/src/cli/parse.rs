@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+use super::past::Moment;
+
 /// `10`, `1.5s`, `200ms`, `5m`, `1h`: a time span, in seconds without a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -19,6 +23,22 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .and_then(|number| Duration::try_from_secs_f64(number * factor).ok())
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "not a time span such as 10s, 1.5m or 200ms".to_owned())
+}
+
+/// `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5`, `15:40:20`: a moment of a recording.
+pub(super) fn moment(text: &str) -> Result<Moment, String> {
+    if !text.contains([':', '-']) {
+        return duration(text).map(Moment::After);
+    }
+    if let Ok(time) = text.parse::<civil::Time>()
+        && !text.contains('-')
+    {
+        return Ok(Moment::Day(time));
+    }
+    let local = |time: civil::DateTime| TimeZone::system().to_timestamp(time).ok();
+    let wall = text.parse::<Timestamp>().ok().or_else(|| local(text.parse::<civil::DateTime>().ok()?));
+    let wrong = "not a moment such as 2.5s, 2026-11-22T15:40:20Z, 2026-11-22T15:40:20 (local) or 15:40:20";
+    wall.map(Moment::Wall).ok_or_else(|| wrong.to_owned())
 }
 
 /// Some amount of a recording.
@@ -88,6 +108,21 @@ mod tests {
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
         for wrong in ["", "0", "s", "-1", "1y", "1e9", "1.2.3", "99999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments() {
+        let wall = |text: &str| Ok(Moment::Wall(text.parse().unwrap()));
+        assert_eq!(moment("850ms"), Ok(Moment::After(Duration::from_millis(850))));
+        assert_eq!(moment("2026-11-22T15:40:20.5Z"), wall("2026-11-22T15:40:20.5Z"));
+        assert_eq!(moment("2026-11-22T15:40:20.5+01:00"), wall("2026-11-22T14:40:20.5Z"));
+        assert_eq!(moment("15:40:20.25"), Ok(Moment::Day(civil::time(15, 40, 20, 250_000_000))));
+        assert!(matches!(moment("2026-11-22 15:40:20"), Ok(Moment::Wall(_))));
+        for wrong in
+            ["", "2.5x", "-1s", "25:00:00", "2026-13-01T00:00:00Z", "yesterday", "15:40 today", "2026-11-22Z"]
+        {
+            assert!(moment(wrong).is_err(), "{wrong}");
         }
     }
 

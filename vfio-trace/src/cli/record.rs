@@ -115,6 +115,8 @@ struct Recorder {
     sampled: Instant,
     probes: Vec<ProbeReport>,
     prompt: bool,
+    /// The last look at all devices is news, not a repetition for a part that begins.
+    ending: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -160,6 +162,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let now = Instant::now();
     let mut recorder = Recorder {
         prompt,
+        ending: false,
         output,
         name,
         writer,
@@ -289,7 +292,7 @@ impl Consumer for Recorder {
         if self.is_full() {
             return Ok(());
         }
-        let repeated = self.header.part > 1;
+        let repeated = self.header.part > 1 && !self.ending;
         self.last_record = Instant::now();
         self.undecoded += u64::from(record.is_err());
         let news = record.map_or(true, |record| self.known.keep(record, bytes, repeated));
@@ -313,6 +316,14 @@ impl Consumer for Recorder {
             self.flush()?;
         }
         if self.is_part_full() && !self.is_full() { self.rotate(live) } else { Ok(()) }
+    }
+
+    /// What drivers do when nobody has a device open any more, no event tells.
+    fn ending(&mut self, live: &mut Live) {
+        self.ending = true;
+        if let Err(error) = live.look_again() {
+            note(&format!("the recording does not tell how devices were at its end: {error}"));
+        }
     }
 
     fn is_full(&self) -> bool {

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     error::{CliError, FAILED, INPUT},
-    histories,
+    histories::{self, Histories},
     output::Color,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 /// `vfio-trace report`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let histories = histories::read(&args.files)?;
-    let document = document(&histories.all, &args.pairs);
+    let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let text = if args.json {
         let mut text = serde_json::to_string(&document).map_err(failed)?;
@@ -73,10 +73,14 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     Ok(code(&document, histories.damaged))
 }
 
-/// The document of what was read.
-pub(super) fn document(histories: &[model::History], pairs: &[(String, String)]) -> Document {
-    let options = model::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs: pairs.to_vec() };
-    model::document(histories, &options)
+/// The document of what was read; `pairs`: what the user says now goes before what was said earlier.
+pub(super) fn document(histories: &Histories, pairs: &[(String, String)]) -> Document {
+    let mut pairs = pairs.to_vec();
+    let unsaid = |pair: &&(String, String)| !pairs.iter().any(|said| said.0 == pair.0 || said.1 == pair.1);
+    let before: Vec<(String, String)> = histories.pairs.iter().filter(unsaid).cloned().collect();
+    pairs.extend(before);
+    let options = model::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs };
+    model::document(&histories.all, &options)
 }
 
 /// Whether something is missing, or a migration failed.

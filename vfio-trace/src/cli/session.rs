@@ -48,6 +48,8 @@ pub(super) trait Consumer {
     fn tick(&mut self, now_ns: u64, live: &mut Live) -> Result<(), CliError>;
     /// It wants no more.
     fn is_full(&self) -> bool;
+    /// Probes are about to be switched off.
+    fn ending(&mut self, _live: &mut Live) {}
 }
 
 /// Why a run ended.
@@ -187,6 +189,7 @@ impl Session {
         {
             status = traced.grace().await;
         }
+        consumer.ending(&mut self.live);
         self.live.disable()?;
         let ended_ns = mono_ns();
         while error.is_none() {

@@ -3,13 +3,16 @@
 use std::io::{self, Write as _};
 
 use super::{
-    devices::Devices,
+    devices::{Devices, one},
     error::{CliError, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
+    past::{FromArgs, Past},
 };
 use crate::{
-    driver::Style,
-    kernel::VfioDevice,
+    driver::{Interpreter, Style},
+    fs::Known,
+    kernel::{VfioDevice, is_named},
+    model::DeviceReport,
     view::{self, Look, Unknown},
 };
 
@@ -30,6 +33,8 @@ pub(super) struct Args {
     #[arg(long)]
     annotate: bool,
     #[command(flatten)]
+    from: FromArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
 }
 
@@ -44,33 +49,67 @@ enum TextStyle {
 
 /// `vfio-trace show`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    if args.from.is_given() {
+        return past(args);
+    }
     let devices = Devices::read(&args.kernel.files()?);
     let (device, memory) = devices.find(&args.device)?;
     let report = memory.as_ref().and_then(|memory| devices.model.device_report(&memory.name));
     let Some(report) = report else {
         return Err(match devices.blind {
             Some(error) => error.into(),
-            None => {
-                unknown(device, "the kernel's memory has no such device", "look again: it may just have gone")
-            },
+            None => unknown(
+                &device.name,
+                "the kernel's memory has no such device",
+                "look again: it may just have gone",
+            ),
         });
     };
+    let text = text(args, &device.name, &report, &devices.drivers, |why| explain(&devices, device, &why))?;
+    print(&text);
+    Ok(0)
+}
+
+/// The same from a recording.
+fn past(args: &Args) -> Result<u8, CliError> {
+    let past = args.from.read(1, args.annotate)?;
+    print(&past_text(args, &past)?);
+    past.code()
+}
+
+fn past_text(args: &Args, past: &Past) -> Result<String, CliError> {
+    let (name, known) = find(past, &args.device)?;
+    text(args, &name, &known.report, past.world.drivers(), |why| explain_past(past, &name, &known, &why))
+}
+
+fn print(text: &str) {
+    // A reader that went away is a normal end.
+    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+}
+
+fn text(
+    args: &Args,
+    name: &str,
+    report: &DeviceReport,
+    drivers: &Interpreter,
+    explain: impl FnOnce(Unknown) -> CliError,
+) -> Result<String, CliError> {
     if report.migration == Some(false) {
         let todo = "see `vfio-trace list`; QEMU cannot migrate this device with its present driver";
-        return Err(unknown(device, "its driver has no migration (no mig_ops)", todo));
+        return Err(unknown(name, "its driver has no migration (no mig_ops)", todo));
     }
-    let Some(file) = view::files(&report).find(|file| file.path == args.file) else {
-        let paths: Vec<&str> = view::files(&report).map(|file| file.path).collect();
+    let Some(file) = view::files(report).find(|file| file.path == args.file) else {
+        let paths: Vec<&str> = view::files(report).map(|file| file.path).collect();
         return Err(CliError::with_code(
             USAGE,
-            format!("{} has no file {}", device.name, args.file),
+            format!("{name} has no file {}", args.file),
             "neither VFIO's core nor its driver has one of this name",
             format!("give one of {}", paths.join(", ")),
         ));
     };
     let look = Look {
-        device: &report,
-        drivers: &devices.drivers,
+        device: report,
+        drivers,
         style: match args.style {
             None => Style::ByName,
             Some(TextStyle::V9) => Style::V9,
@@ -78,23 +117,81 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         },
         annotate: args.annotate,
     };
-    let text = file.text(&look).map_err(|why| explain(&devices, device, &why))?;
-    // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
-    Ok(0)
+    file.text(&look).map_err(explain)
 }
 
-fn unknown(device: &VfioDevice, why: impl ToString, todo: &str) -> CliError {
-    CliError::with_code(NOT_SUPPORTED, format!("{}: cannot tell", device.name), why, todo)
+fn unknown(name: &str, why: impl ToString, todo: &str) -> CliError {
+    CliError::with_code(NOT_SUPPORTED, format!("{name}: cannot tell"), why, todo)
+}
+
+/// The one device of a recording that `text` means.
+fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
+    let named = |text: &str, devices: &[(&str, Known)]| -> Result<Option<(String, Known)>, CliError> {
+        let found = one(devices, text, |(name, _)| is_named(name, text), |(name, _)| name)?;
+        Ok(found.map(|(name, known)| ((*name).to_owned(), known.clone())))
+    };
+    let present: Vec<(&str, Known)> = past.present().collect();
+    if let Some(found) = named(text, &present)? {
+        return Ok(found);
+    }
+    let gone: Vec<(&str, Known)> = past.gone().collect();
+    if let Some((name, known)) = named(text, &gone)? {
+        let when = past.time(known.changed_ns);
+        return Err(CliError::failed(
+            format!("{name} was not there at {}", past.facts.at),
+            format!("it was taken from vfio at {when}"),
+            "give an earlier moment with --at",
+        ));
+    }
+    let why = match text.strip_prefix("vfio") {
+        Some(number) if number.parse::<u32>().is_ok() => {
+            "a recording knows devices by their names in /sys, not by their numbers"
+        },
+        _ => "no device that was recorded until then has this name",
+    };
+    let gone: Vec<String> = gone.iter().map(|(name, _)| format!("{name} (gone by then)")).collect();
+    let names = present.iter().map(|(name, _)| *name);
+    let all: Vec<&str> = names.chain(gone.iter().map(String::as_str)).collect();
+    let todo = if all.is_empty() {
+        "`vfio-trace replay` shows what was recorded".to_owned()
+    } else {
+        format!("give one of {}", all.join(", "))
+    };
+    Err(CliError::failed(format!("the recording has no device {text}"), why, todo))
+}
+
+/// Why a file of a recording has no content.
+fn explain_past(past: &Past, name: &str, known: &Known, why: &Unknown) -> CliError {
+    let when = past.time(known.changed_ns);
+    match why {
+        Unknown::State if known.open_count == Some(0) => unknown(
+            name,
+            format!(
+                "after its last close (about {when}) its driver may have changed its state, and nothing tells"
+            ),
+            "give an earlier moment with --at",
+        ),
+        Unknown::State => unknown(
+            name,
+            "what was recorded until then leaves its state open",
+            "`vfio-trace replay` shows what happened; --at shows other moments",
+        ),
+        Unknown::Features => unknown(name, why, "see `vfio-trace doctor` on the host that it was made on"),
+        Unknown::Driver(_) => unknown(
+            name,
+            why,
+            "give another moment with --at; what came before the recording began is not in it",
+        ),
+    }
 }
 
 /// Why a file has no content, and what to do about it.
 fn explain(devices: &Devices, device: &VfioDevice, why: &Unknown) -> CliError {
     if let Unknown::Driver(_) = why {
-        return unknown(device, why, "`vfio-trace mount` and `vfio-trace tail` see it while they run");
+        return unknown(&device.name, why, "`vfio-trace mount` and `vfio-trace tail` see it while they run");
     }
     if *why != Unknown::State {
-        return unknown(device, why, "see `vfio-trace doctor`");
+        return unknown(&device.name, why, "see `vfio-trace doctor`");
     }
     let module = device.module.as_deref().or(device.driver.as_deref()).unwrap_or("?");
     let why = match devices.facts.private.get(module) {
@@ -102,5 +199,47 @@ fn explain(devices: &Devices, device: &VfioDevice, why: &Unknown) -> CliError {
         Some(Ok(_)) => "the address of the driver's set_state is hidden (CAP_SYSLOG)".to_owned(),
         None => format!("the BTF of its driver's module ({module}) is not there"),
     };
-    unknown(device, why, "`vfio-trace tail` shows the state from the next arc on")
+    unknown(&device.name, why, "`vfio-trace tail` shows the state from the next arc on")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::past::tests::kept;
+
+    fn shown(device: &str, file: &str, at: Option<&str>) -> Result<String, String> {
+        let args = Args {
+            device: device.to_owned(),
+            file: file.to_owned(),
+            style: None,
+            annotate: false,
+            from: FromArgs::default(),
+            kernel: KernelArgs::default(),
+        };
+        past_text(&args, &kept(at).unwrap()).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn a_recording_gives_the_texts_of_debugfs() {
+        assert_eq!(shown("1", "state", Some("6.9s")).unwrap(), "PRE_COPY\n");
+        assert_eq!(
+            shown("22222222-2222-2222-2222-222222222222", "state", Some("6.9s")).unwrap(),
+            "RESUMING\n"
+        );
+        let features = shown("11", "features", Some("6.9s")).unwrap();
+        assert_eq!(features, "stop-copy\np2p\npre-copy\ndirty-tracking\n");
+    }
+
+    #[test]
+    fn what_a_recording_does_not_tell_is_said() {
+        let error = |device: &str, file: &str, at| shown(device, file, at).unwrap_err();
+        let all = error("0000:75:00.1", "state", Some("6.9s"));
+        assert!(all.contains("11111111-") && all.contains("22222222-") && all.contains("code: 1"), "{all}");
+        assert!(error("vfio0", "state", Some("6.9s")).contains("not by their numbers"));
+        assert!(error("1", "hisi_acc/attr", Some("6.9s")).contains("give one of state, features"));
+        let gone = error("1", "state", None);
+        assert!(gone.contains("taken from vfio at 2026-11-22T20:44:40.968240076Z"), "{gone}");
+        let closed = error("1", "state", Some("2026-11-22T20:44:40.8Z"));
+        assert!(closed.contains("after its last close") && closed.contains("code: 4"), "{closed}");
+    }
 }

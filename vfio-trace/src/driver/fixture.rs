@@ -51,7 +51,16 @@ pub(crate) fn image(layout: &Arc<CaptureNote>, moment: Moment, values: &[(&str, 
         }
     }
     let layout = Arc::clone(layout);
-    Image { layout, moment, session: Some(1), direction: None, complete: true, bytes, reveal: false }
+    Image {
+        layout,
+        moment,
+        session: Some(1),
+        direction: None,
+        complete: true,
+        bytes,
+        reveal: false,
+        stream: None,
+    }
 }
 
 /// A function that returned an int.

@@ -129,6 +129,25 @@ pub struct Image {
     pub bytes: Vec<u8>,
     /// Whether secret members are shown.
     pub reveal: bool,
+    /// What the plug-in says it shows of the session's stream, from its beginning. Not for output: a hash of so little
+    /// tells what it is of.
+    pub stream: Option<StreamHash>,
+}
+
+/// A hash of the first bytes of a data session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamHash {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Their CRC-32 (IEEE).
+    pub crc32: u32,
+}
+
+impl StreamHash {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, crc32: crc32fast::hash(bytes) }
+    }
 }
 
 impl Image {
@@ -325,6 +344,7 @@ mod tests {
             complete: true,
             bytes,
             reveal,
+            stream: None,
         }
     }
 

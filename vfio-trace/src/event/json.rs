@@ -15,6 +15,8 @@ pub const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 struct Line<'a, T> {
     schema: &'static str,
     kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     time: String,
     mono_ns: u64,
     start_mono_ns: u64,
@@ -33,6 +35,7 @@ impl<'a, T: Serialize> Line<'a, T> {
         Self {
             schema: SCHEMA_ID,
             kind,
+            host: None,
             time: anchor.rfc3339(mono_ns),
             mono_ns,
             start_mono_ns: mono_ns,
@@ -57,9 +60,23 @@ impl<'a, T: Serialize> Line<'a, T> {
 ///
 /// None that the types here can cause; serde's interface has them.
 pub fn event_line(event: &Event, anchor: &ClockAnchor) -> serde_json::Result<String> {
+    host_event_line(event, anchor, None)
+}
+
+/// The same for one of several hosts: the line names it.
+///
+/// # Errors
+///
+/// As [`event_line`].
+pub fn host_event_line(
+    event: &Event,
+    anchor: &ClockAnchor,
+    host: Option<&str>,
+) -> serde_json::Result<String> {
     let line = Line {
         schema: SCHEMA_ID,
         kind: event.kind().name(),
+        host,
         time: anchor.rfc3339(event.end_ns),
         mono_ns: event.end_ns,
         start_mono_ns: event.start_ns,

@@ -26,9 +26,9 @@ pub(crate) use self::record::text as record_text;
 pub use self::{
     assemble::{Assembler, HOLD_NS},
     clock::ClockAnchor,
-    driver::{Finding, Image, Moment, PciReset, Severity, Step, Within},
+    driver::{Finding, Image, Moment, PciReset, Severity, Step, StreamHash, Within},
     filter::Filter,
-    json::{SCHEMA, SCHEMA_ID, event_line, start_line, summary_line},
+    json::{SCHEMA, SCHEMA_ID, event_line, host_event_line, start_line, summary_line},
     kind::{Kind, UnknownKind},
     note::{CaptureNote, FunctionNote, Note},
     outcome::{Errno, Outcome},

@@ -16,7 +16,7 @@ pub use self::{
     mount::{MountError, Mounted, check_device, mount},
     serve::{Freshen, Serving, serve},
     timeline::{About, Losses, TIMELINE_SCHEMA},
-    world::World,
+    world::{Known, World},
 };
 
 #[cfg(test)]

@@ -12,6 +12,10 @@ pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
 /// Where the events come from: the same for all devices.
 #[derive(Clone, Debug)]
 pub struct About {
+    /// Version of the vfio-trace that traced.
+    pub version: String,
+    /// Version of the vfio-trace that reads a recording; `None`: this is live.
+    pub replayed_by: Option<String>,
     /// Kernel release (`uname -r`).
     pub kernel: String,
     /// Host name.
@@ -44,7 +48,8 @@ pub(super) struct Timeline {
 #[derive(Serialize)]
 struct Head<'a> {
     schema: &'static str,
-    version: &'static str,
+    version: &'a str,
+    replayed_by: Option<&'a str>,
     kernel: &'a str,
     host: Option<&'a str>,
     device: &'a str,
@@ -86,7 +91,8 @@ impl Timeline {
         }
         let head = Head {
             schema: TIMELINE_SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
+            version: &about.version,
+            replayed_by: about.replayed_by.as_deref(),
             kernel: &about.kernel,
             host: about.host.as_deref(),
             device,

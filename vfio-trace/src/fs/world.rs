@@ -65,8 +65,25 @@ struct Device {
     leaving: bool,
     /// Its state as read from the driver's memory, if nothing that concerns it has come since.
     reading: Option<MigState>,
+    /// Nobody is left who has it open, and no look at it came since: its driver may have done anything.
+    doubtful: bool,
+    /// How often it is open.
+    open_count: Option<u32>,
     changed_ns: u64,
     timeline: Timeline,
+}
+
+/// A device as it is known to be.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What views are made from.
+    pub report: DeviceReport,
+    /// It is bound to a driver of vfio.
+    pub present: bool,
+    /// How often it is open.
+    pub open_count: Option<u32>,
+    /// When something was heard of it last, CLOCK_MONOTONIC.
+    pub changed_ns: u64,
 }
 
 /// What an event does to what is known of the state.
@@ -200,6 +217,14 @@ impl World {
             if !matches!(bearing, Bearing::None) {
                 device.reading = None;
             }
+            device.doubtful = match (&event.data, bearing) {
+                (Data::Close(close), _) => close.open_count.is_none_or(|count| count <= 1),
+                // vfio-pci resets a function at its last close in a way that the driver is not told of.
+                (Data::PciReset(_), _) => device.doubtful || device.open_count == Some(0),
+                (_, Bearing::Told) => false,
+                (_, Bearing::None | Bearing::Open) => device.doubtful,
+            };
+            device.open_count = opened(&event.data, device.open_count);
             device.changed_ns = device.changed_ns.max(end_ns);
             let presence = match &event.data {
                 Data::Unregister {} => Some(false),
@@ -230,6 +255,10 @@ impl World {
         let reading = known(device_known::STATE).then_some(MigState(body.state));
         let device = self.device(&name, now_ns);
         device.reading = reading;
+        device.doubtful &= reading.is_none();
+        if known(device_known::OPEN_COUNT) {
+            device.open_count = Some(body.open_count);
+        }
         if reading.is_some_and(|state| Some(state) != before) {
             device.changed_ns = device.changed_ns.max(now_ns);
         }
@@ -240,7 +269,15 @@ impl World {
         self.devices.entry(name.into()).or_insert_with(|| {
             self.changed_ns = self.changed_ns.max(now_ns);
             let timeline = Timeline::new(self.keep, self.began_ns);
-            Device { present: true, leaving: false, reading: None, changed_ns: now_ns, timeline }
+            Device {
+                present: true,
+                leaving: false,
+                reading: None,
+                doubtful: false,
+                open_count: None,
+                changed_ns: now_ns,
+                timeline,
+            }
         })
     }
 
@@ -264,9 +301,27 @@ impl World {
     fn report(&self, name: &str) -> DeviceReport {
         let unseen = || DeviceReport { device: Some(name.to_owned()), ..DeviceReport::default() };
         let mut report = self.model.device_report(name).unwrap_or_else(unseen);
-        let reading = self.devices.get(name).and_then(|device| device.reading);
-        report.state = reading.or(report.state);
+        if let Some(device) = self.devices.get(name) {
+            report.state = device.reading.or_else(|| report.state.filter(|_| !device.doubtful));
+            // A look may have found that those who had it open are gone.
+            if device.open_count == Some(0) {
+                report.holders.clear();
+            }
+        }
         report
+    }
+
+    /// All devices, also those that are gone, by name.
+    pub fn devices(&self) -> impl Iterator<Item = (&str, Known)> {
+        self.devices.iter().map(|(name, device)| {
+            let &Device { present, open_count, changed_ns, .. } = device;
+            (&**name, Known { report: self.report(name), present, open_count, changed_ns })
+        })
+    }
+
+    /// What drivers' plug-ins know.
+    pub const fn drivers(&self) -> &Interpreter {
+        &self.interpreter
     }
 
     fn existing(&self, name: &str) -> Option<&Device> {
@@ -334,6 +389,22 @@ impl World {
         }
         let size = self.content(path)?.map_or(0, |content| content.len() as u64);
         Some(Node { kind: Kind::File, size, links: 1, changed_ns })
+    }
+}
+
+/// How often a device is open after an event.
+const fn opened(data: &Data, before: Option<u32>) -> Option<u32> {
+    match data {
+        Data::Device(seen) => match seen.open_count {
+            None => before,
+            told => told,
+        },
+        Data::Open(open) if open.outcome.is_ok() => open.open_count,
+        Data::Close(close) => match close.open_count {
+            Some(count) => Some(count.saturating_sub(1)),
+            None => None,
+        },
+        _ => before,
     }
 }
 

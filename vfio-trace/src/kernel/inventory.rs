@@ -23,6 +23,19 @@ pub enum Bus {
 }
 
 impl Bus {
+    /// The bus that names its devices like this: PCI addresses, and mdev's UUIDs.
+    pub fn of_name(name: &str) -> Self {
+        let marks: String = name.chars().filter(|c| matches!(c, '-' | ':' | '.')).collect();
+        let parts: Vec<&str> = name.split(['-', ':', '.']).collect();
+        let hex = parts.iter().all(|part| part.bytes().all(|c| c.is_ascii_hexdigit()));
+        let lens: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+        match (marks.as_str(), lens.as_slice()) {
+            ("::.", [domain, 2, 2, 1]) if hex && *domain >= 4 => Self::Pci,
+            ("----", [8, 4, 4, 4, 12]) if hex => Self::Mdev,
+            _ => Self::Other,
+        }
+    }
+
     /// `pci`, `mdev`, `other`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -96,10 +109,14 @@ impl VfioDevice {
 
     /// Whether `text` means this device: its name, a PCI address without the domain `0000:`, or `vfioN`.
     pub fn is_called(&self, text: &str) -> bool {
-        self.name.eq_ignore_ascii_case(text)
-            || self.vfio.as_deref() == Some(text)
-            || self.name.strip_prefix("0000:").is_some_and(|short| short.eq_ignore_ascii_case(text))
+        is_named(&self.name, text) || self.vfio.as_deref() == Some(text)
     }
+}
+
+/// Whether `text` means the device of this name: the name, or a PCI address without the domain `0000:`.
+pub fn is_named(name: &str, text: &str) -> bool {
+    name.eq_ignore_ascii_case(text)
+        || name.strip_prefix("0000:").is_some_and(|short| short.eq_ignore_ascii_case(text))
 }
 
 /// The device whose directory `parent` is, or leads to.
@@ -208,6 +225,21 @@ pub(crate) mod tests {
 
     fn class(root: &Root, vfio: &str, device: &str) {
         root.link(&format!("sys/class/vfio-dev/{vfio}/device"), &format!("../../../devices/{device}"));
+    }
+
+    #[test]
+    fn names_tell_the_bus() {
+        for (name, bus) in [
+            ("0000:75:00.1", Bus::Pci),
+            ("10000:e1:00.0", Bus::Pci),
+            ("83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", Bus::Mdev),
+            ("00.0016", Bus::Other),
+            ("75:00.1", Bus::Other),
+            ("83b8f4f2-509f-382f-3c1e", Bus::Other),
+            ("LNRO0005:00", Bus::Other),
+        ] {
+            assert_eq!(Bus::of_name(name), bus, "{name}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use self::{
     core_functions::{CoreFunction, CoreStatus, Takes},
     discover::{Candidate, DriverFunctions},
     facts::{KernelFacts, VfioCore},
-    inventory::{Bus, VfioDevice},
+    inventory::{Bus, VfioDevice, is_named},
     kallsyms::{Kallsyms, Symbol},
     layout::{MissingField, MissingReason},
     modules::Modules,

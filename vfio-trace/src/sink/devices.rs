@@ -29,8 +29,8 @@ pub struct DeviceRow {
     pub vfio: Option<String>,
     /// Its group in /dev/vfio.
     pub group: Option<u32>,
-    /// Whether it has a character device of its own.
-    pub cdev: bool,
+    /// Whether it has a character device of its own. A recording knows neither of these three.
+    pub cdev: Option<bool>,
     /// Its driver.
     pub driver: Option<String>,
     /// Whether it can migrate.
@@ -47,11 +47,32 @@ pub struct DeviceRow {
     pub holders: Option<Vec<HolderRow>>,
 }
 
+/// The recording that a list is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordingFacts {
+    /// Host that it was made on.
+    pub host: Option<String>,
+    /// Kernel release there.
+    pub kernel: String,
+    /// Version of the vfio-trace that made it.
+    pub version: String,
+    /// When it began, RFC 3339 in UTC.
+    pub began: String,
+    /// The moment that is shown, RFC 3339 in UTC.
+    pub at: String,
+    /// The same as CLOCK_MONOTONIC in ns.
+    pub at_mono_ns: u64,
+    /// Whether nothing was found to be missing of what was read.
+    pub complete: bool,
+}
+
 #[derive(Serialize)]
 struct Document<'rows> {
     schema: &'static str,
     /// Why what only the kernel's memory tells is missing.
     limited_by: Option<&'rows str>,
+    /// `None`: this is how things are now.
+    recording: Option<&'rows RecordingFacts>,
     devices: &'rows [DeviceRow],
 }
 
@@ -60,8 +81,12 @@ struct Document<'rows> {
 /// # Errors
 ///
 /// None that the types here can cause; serde's interface has them.
-pub fn devices_json(rows: &[DeviceRow], limited_by: Option<&str>) -> serde_json::Result<String> {
-    let document = Document { schema: "vfio-trace.list/1", limited_by, devices: rows };
+pub fn devices_json(
+    rows: &[DeviceRow],
+    limited_by: Option<&str>,
+    recording: Option<&RecordingFacts>,
+) -> serde_json::Result<String> {
+    let document = Document { schema: "vfio-trace.list/1", limited_by, recording, devices: rows };
     serde_json::to_string_pretty(&document).map(|text| format!("{text}\n"))
 }
 
@@ -80,10 +105,13 @@ fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
     let plain = |text: &str| Cell::of(color, Style::Plain, text);
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
     let node = match (row.cdev, row.group) {
-        (true, _) => "cdev".to_owned(),
-        (false, Some(group)) => format!("group {group}"),
-        (false, None) => "-".to_owned(),
+        (None, _) => "?".to_owned(),
+        (Some(true), _) => "cdev".to_owned(),
+        (Some(false), Some(group)) => format!("group {group}"),
+        (Some(false), None) => "-".to_owned(),
     };
+    let none = if row.cdev.is_some() { "-" } else { "?" };
+    let vfio = row.vfio.as_deref().unwrap_or(none);
     let (migration, state) = match row.migration {
         Some(false) => ("none".to_owned(), "-".to_owned()),
         _ => (
@@ -98,7 +126,7 @@ fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
     });
     vec![
         plain(&row.device),
-        plain(row.vfio.as_deref().unwrap_or("-")),
+        plain(vfio),
         plain(&node),
         plain(row.driver.as_deref().unwrap_or("-")),
         plain(&migration),
@@ -127,7 +155,7 @@ mod tests {
             bus: "pci",
             vfio: Some("vfio0".to_owned()),
             group: Some(12),
-            cdev: false,
+            cdev: Some(false),
             driver: Some("hisi_acc_vfio_pci".to_owned()),
             migration: Some(true),
             migration_flags: Some(MigFlags(5)),
@@ -147,6 +175,8 @@ mod tests {
     fn table_says_what_is_known() {
         let unknown = DeviceRow {
             device: "x".to_owned(),
+            vfio: None,
+            cdev: None,
             migration: None,
             migration_flags: None,
             dirty_tracking: None,
@@ -162,14 +192,24 @@ mod tests {
                 && lines[1].contains("PRE_COPY  qemu 7 (web) since 1970-"),
             "{text}"
         );
-        assert!(lines[2].ends_with('?'), "{text}");
+        assert!(lines[2].ends_with('?') && lines[2].split_whitespace().nth(2) == Some("?"), "{text}");
         assert!(lines[3].contains("none") && lines[3].ends_with('-'), "{text}");
         assert_eq!(device_table(&[], false), "");
     }
 
     #[test]
     fn json_has_schema_and_names() {
-        let value: serde_json::Value = serde_json::from_str(&devices_json(&[row()], None).unwrap()).unwrap();
+        let recording = RecordingFacts {
+            host: None,
+            kernel: "6.12".to_owned(),
+            version: "1".to_owned(),
+            began: "2026-11-22T15:40:20Z".to_owned(),
+            at: "2026-11-22T15:40:21Z".to_owned(),
+            at_mono_ns: 7,
+            complete: true,
+        };
+        let json = devices_json(&[row()], None, Some(&recording)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["schema"], "vfio-trace.list/1");
         assert_eq!(value["devices"][0]["state"], "PRE_COPY");
         assert_eq!(value["devices"][0]["migration_flags"], serde_json::json!(["stop-copy", "pre-copy"]));
@@ -180,6 +220,7 @@ mod tests {
             |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&schema["properties"]), names(&value));
         assert_eq!(names(&schema["$defs"]["device"]["properties"]), names(&value["devices"][0]));
+        assert_eq!(names(&schema["$defs"]["recording"]["properties"]), names(&value["recording"]));
         let holder = &value["devices"][0]["holders"][0];
         assert_eq!(names(&schema["$defs"]["holder"]["properties"]), names(holder));
     }

@@ -29,7 +29,16 @@ impl Ndjson {
     ///
     /// As [`Self::start`].
     pub fn line(&self, event: &Event) -> serde_json::Result<String> {
-        event::event_line(event, &self.anchor).map(ended)
+        self.host_line(event, None)
+    }
+
+    /// One event of one of several hosts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn host_line(&self, event: &Event, host: Option<&str>) -> serde_json::Result<String> {
+        event::host_event_line(event, &self.anchor, host).map(ended)
     }
 
     /// The last line. `mono_ns`: when tracing stopped.

@@ -62,8 +62,7 @@ impl Page<'_> {
     fn hosts(&self) -> String {
         let mut text = String::new();
         for host in &self.document.hosts {
-            let name = host.name.as_deref().unwrap_or("a host without a name");
-            let title = format!("{} ({}, {})", clean(name), clean(&host.kernel), clean(&host.machine));
+            let title = format!("{} ({}, {})", clean(&host.label), clean(&host.kernel), clean(&host.machine));
             let length = duration(host.ended_ns.saturating_sub(host.began_ns));
             put(
                 &mut text,
@@ -77,7 +76,7 @@ impl Page<'_> {
             );
         }
         for merge in &self.document.merge {
-            let name = self.document.hosts.get(merge.host as usize).and_then(|host| host.name.as_deref());
+            let name = self.document.hosts.get(merge.host as usize).map(|host| host.label.as_str());
             put(
                 &mut text,
                 format_args!("clock of {}: {}\n", clean(name.unwrap_or("the other host")), merge.text),
@@ -111,7 +110,7 @@ impl Page<'_> {
         );
         for (role, party) in [("source", &migration.source), ("destination", &migration.destination)] {
             let Some(party) = party else { continue };
-            let host = self.document.hosts.get(party.host as usize).and_then(|host| host.name.as_deref());
+            let host = self.document.hosts.get(party.host as usize).map(|host| host.label.as_str());
             put(
                 &mut text,
                 format_args!(

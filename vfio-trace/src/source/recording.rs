@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     event::{ProbeReport, Start, probes_since},
-    store::{Damage, End, Entry, Header, Item, OpenError, Reader, Reason},
+    store::{Damage, End, Entry, Header, Item, MergeNote, OpenError, Reader, Reason},
 };
 
 /// Why nothing of a recording can be shown.
@@ -114,6 +114,8 @@ pub struct Recording {
     /// Latest reading of the probes, if there is no end.
     probes: Option<Vec<ProbeReport>>,
     over: bool,
+    /// The reader has come to another recording.
+    other: bool,
     /// Bytes of inputs that are done with.
     before: u64,
     total: Option<u64>,
@@ -192,6 +194,7 @@ impl Recording {
             part,
             probes,
             over: false,
+            other: false,
             before: 0,
             total,
         })
@@ -205,6 +208,29 @@ impl Recording {
     /// The header of the first part that is read.
     pub const fn header(&self) -> &Header {
         &self.first
+    }
+
+    /// What was said when it was merged with others.
+    pub const fn merge(&self) -> Option<&MergeNote> {
+        self.reader.merge()
+    }
+
+    /// The recording that follows in the same stream, once [`Next::Other`] has told that there is one.
+    pub fn other(self) -> Option<Self> {
+        if !self.other {
+            return None;
+        }
+        let first = self.reader.header().clone();
+        Some(Self {
+            part: first.part,
+            first,
+            again: true,
+            end: None,
+            probes: None,
+            over: false,
+            other: false,
+            ..self
+        })
     }
 
     /// Bytes read, and bytes there are if that is known.
@@ -289,7 +315,7 @@ impl Recording {
     /// Another part in the same stream.
     fn part(&mut self, header: &Header) -> Option<Next> {
         if header.recording != self.first.recording {
-            self.over = true;
+            (self.over, self.other) = (true, true);
             return Some(Next::Other { name: self.name.clone() });
         }
         self.follow()

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Items,
     /// Where the other blocks are.
     Index,
+    /// Before recordings that were merged into one file.
+    Merge,
     /// Something that a later version of this format has added: to be passed over.
     Other(u8),
 }
@@ -32,6 +34,7 @@ impl Kind {
             Self::Header => 1,
             Self::Items => 2,
             Self::Index => 3,
+            Self::Merge => 4,
             Self::Other(raw) => raw,
         }
     }
@@ -41,6 +44,7 @@ impl Kind {
             1 => Self::Header,
             2 => Self::Items,
             3 => Self::Index,
+            4 => Self::Merge,
             raw => Self::Other(raw),
         }
     }

@@ -8,6 +8,7 @@ mod damage;
 mod header;
 mod index;
 mod item;
+mod merge;
 mod output;
 mod reader;
 mod writer;
@@ -22,6 +23,7 @@ pub use self::{
     header::{ClockSample, DriverFacts, Header, Member, SCHEMA},
     index::{IndexEntry, IndexError, read_index},
     item::{End, Item, Reason},
+    merge::{MERGE_SCHEMA, MergeNote},
     output::{Output, OutputError},
     reader::{Entry, OpenError, Reader},
     writer::{Known, Writer},

@@ -14,6 +14,7 @@ use super::{
     header::{BYTE_ORDER, Header},
     index::{TRAILER_LEN, parse_trailer},
     item::{Item, take},
+    merge::MergeNote,
 };
 
 /// How much of a file that does not begin as a recording is searched for one.
@@ -70,6 +71,8 @@ pub struct Reader<R> {
     offset: u64,
     end_of_input: bool,
     header: Header,
+    /// What was said before the first header.
+    merge: Option<MergeNote>,
     /// Number of the next block.
     seq: u32,
     /// The part's end was seen.
@@ -94,6 +97,7 @@ impl<R: Read> Reader<R> {
             offset: 0,
             end_of_input: false,
             header: nothing(),
+            merge: None,
             seq: 0,
             ended: false,
             indexed: false,
@@ -124,7 +128,7 @@ impl<R: Read> Reader<R> {
             if block.format != FORMAT {
                 return Err(OpenError::Newer(block.format));
             }
-            if block.kind != Kind::Header {
+            if !matches!(block.kind, Kind::Header | Kind::Merge) {
                 return Err(OpenError::NoHeader);
             }
             let whole = HEADER_LEN + block.stored_len();
@@ -134,6 +138,11 @@ impl<R: Read> Reader<R> {
             let payload = reader.buffer.get(HEADER_LEN..whole).and_then(|stored| block.payload(stored));
             let offset = reader.offset;
             reader.consume(whole);
+            if block.kind == Kind::Merge {
+                // Without it the recordings are still there.
+                reader.merge = payload.and_then(|json| serde_json::from_slice(&json).ok());
+                continue;
+            }
             reader.seq = block.seq.wrapping_add(1);
             if let Some(json) = payload {
                 reader.header = serde_json::from_slice(&json).map_err(OpenError::Header)?;
@@ -152,6 +161,11 @@ impl<R: Read> Reader<R> {
     /// The header of the part that is being read.
     pub const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// What was said when it was merged with others.
+    pub const fn merge(&self) -> Option<&MergeNote> {
+        self.merge.as_ref()
     }
 
     /// Bytes of the input that are done with.
@@ -221,6 +235,10 @@ impl<R: Read> Reader<R> {
             self.new_header(&payload, block, whole);
             return Ok(());
         }
+        if block.kind == Kind::Merge {
+            self.consume(whole);
+            return Ok(());
+        }
         if block.seq != self.seq {
             self.other_number(block, whole);
             return Ok(());
@@ -237,7 +255,7 @@ impl<R: Read> Reader<R> {
                 None => self.damage(Damage::Block { offset, records: block.records }),
             },
             Kind::Index => self.trailer(offset)?,
-            Kind::Header | Kind::Other(_) => {},
+            Kind::Header | Kind::Merge | Kind::Other(_) => {},
         }
         Ok(())
     }

@@ -64,13 +64,32 @@ pub(crate) struct Request<'kernel> {
     pub(crate) timeout: Duration,
     /// Host folder for `$LAB_RESULTS`.
     pub(crate) results: Option<PathBuf>,
+    /// The port `link` of the guest, which leads to that of another VM.
+    pub(crate) link: Option<Link>,
+}
+
+/// One end of a unix socket between two VMs.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// One of the two has to listen, and be there first.
+    pub(crate) listen: bool,
 }
 
 impl<'kernel> Request<'kernel> {
     /// A request with the defaults.
     pub(crate) fn new(kernel: &'kernel Kernel, command: Vec<OsString>) -> Self {
         let extras = Extras::default();
-        Self { kernel, extras, command, memory: 2048, timeout: Duration::from_mins(5), results: None }
+        Self {
+            kernel,
+            extras,
+            command,
+            memory: 2048,
+            timeout: Duration::from_mins(5),
+            results: None,
+            link: None,
+        }
     }
 }
 
@@ -290,6 +309,11 @@ where
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
     let mut command = qemu(request.kernel, request.extras, request.memory, &scratch, &results)?;
     guest::write(&scratch.path("share"), request.kernel, request.extras, Some(&request.command))?;
+    if let Some(Link { path, listen }) = &request.link {
+        let how = if *listen { "server=on,wait=off" } else { "reconnect-ms=200" };
+        command.arg("-chardev").arg(format!("socket,id=link,path={},{how}", path.display()));
+        command.args(["-device", "virtserialport,chardev=link,name=link"]);
+    }
     let messages = control(port(&mut command, &scratch, "control")?);
     let stdout_port = port(&mut command, &scratch, "stdout")?;
     let stderr_port = port(&mut command, &scratch, "stderr")?;

@@ -62,6 +62,17 @@ impl Lab {
 
     /// Boots, runs a shell script as root, and gives all that came of it, whatever that is.
     pub(crate) fn boot(&self, name: &str, script: &str, timeout: Duration) -> Result<Guest> {
+        self.boot_linked(name, script, timeout, None)
+    }
+
+    /// The same for one of two VMs with a link between them.
+    pub(crate) fn boot_linked(
+        &self,
+        name: &str,
+        script: &str,
+        timeout: Duration,
+        link: Option<vm::Link>,
+    ) -> Result<Guest> {
         let results = self.folder.join(name);
         if results.exists() {
             fs::remove_dir_all(&results).with_context(|| format!("cannot remove {}", results.display()))?;
@@ -71,6 +82,7 @@ impl Lab {
             extras: self.extras,
             timeout,
             results: Some(results.clone()),
+            link,
             ..vm::Request::new(&self.kernel, command)
         };
         let (stdout, stderr) = (Capture::default(), Capture::default());

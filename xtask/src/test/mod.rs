@@ -13,10 +13,13 @@ mod hisi_traced;
 mod hisi_views;
 mod host;
 mod html;
+mod merge;
 mod mlx5;
 mod mount;
+mod past;
 mod paths;
 mod record;
+mod report;
 mod scenarios;
 mod steps;
 mod traced;
@@ -110,6 +113,9 @@ fn checks() -> Vec<Check> {
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
     checks.extend(html::checks());
+    checks.extend(merge::checks());
+    checks.extend(past::checks());
+    checks.extend(report::checks());
     checks
 }
 

@@ -51,7 +51,7 @@ fn replayed(files: &[&Path]) -> Result<Traced> {
 }
 
 /// What is the same for two tracers of the same device: everything but times and session numbers.
-fn essence(event: &Value) -> String {
+pub(super) fn essence(event: &Value) -> String {
     let mut data = data(event).clone();
     if let Some(fields) = data.as_object_mut() {
         fields.remove("session");

@@ -1,24 +1,25 @@
 //! A recording gives what the records themselves give; and recordings of old versions stay readable.
 
-use std::{cell::RefCell, fs::File, rc::Rc};
+use std::{cell::RefCell, fs::File, path::Path, rc::Rc};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::events::Format,
+    cli::{error::INPUT, events::Format},
     event::fixture::*,
+    source::recording::Next,
     store::{End, Item, Reason, Writer, fixture::header},
 };
 
 /// What a live run hands over: a record, or the time.
 #[derive(Clone, Debug)]
-enum Given {
+pub(in crate::cli) enum Given {
     Record(Vec<u8>),
     Time(u64),
 }
 
-fn any_given() -> impl Strategy<Value = Given> {
+pub(in crate::cli) fn any_given() -> impl Strategy<Value = Given> {
     prop_oneof![
         8 => any_record().prop_map(|record| Given::Record(bytes(&record))),
         1 => proptest::collection::vec(any::<u8>(), 0..90).prop_map(Given::Record),
@@ -56,7 +57,7 @@ fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
 }
 
 /// The same in files of so many records each.
-fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
+pub(in crate::cli) fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     let mut header = header();
     let chunks: Vec<&[Given]> = if given.is_empty() { vec![&[]] } else { given.chunks(part_len).collect() };
@@ -110,7 +111,7 @@ proptest! {
     }
 }
 
-fn migration() -> Vec<Given> {
+pub(in crate::cli) fn migration() -> Vec<Given> {
     let mut records = [source().records(), destination().records()].concat();
     records.sort_by_key(|record| record.header.end_ns);
     records.iter().map(|record| Given::Record(bytes(record))).collect()

@@ -1,6 +1,6 @@
 //! `struct acc_vf_data`: what crosses the data fd (drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.h).
 
-use crate::event::Image;
+use crate::event::{Image, StreamHash};
 
 /// `ACC_DEV_MAGIC_V1`: no version numbers in the stream.
 pub(super) const MAGIC_V1: u64 = 0xcdcd_cdcd_feed_aacc;
@@ -50,6 +50,14 @@ impl Migf {
     /// The structure's bytes, as far as debugfs prints them.
     pub(super) fn dump(&self) -> Option<&[u8]> {
         self.image.bytes_from(FIRST, DUMP_LEN)
+    }
+
+    /// All that has crossed the data fd, once it is in the structure.
+    pub(super) fn stream(&self) -> Option<StreamHash> {
+        let length = self.total_length();
+        let whole = self.image.complete && !self.disabled() && (1..=DATA_LEN).contains(&length);
+        let length = usize::try_from(length).ok().filter(|_| whole)?;
+        self.image.bytes_from(FIRST, length).map(StreamHash::of)
     }
 
     /// Which of the four addresses are zero.

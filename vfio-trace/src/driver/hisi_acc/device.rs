@@ -68,7 +68,12 @@ impl HisiDevice {
         let at_ns = event.end_ns;
         match &mut event.data {
             Data::Step(step) => self.step(step, at_ns),
-            Data::Image(image) => return self.image(image, at_ns),
+            Data::Image(image) => {
+                if matches!(image.layout.name.as_str(), "saving_migf" | "resuming_migf") {
+                    image.stream = Migf::new(image.clone(), at_ns).stream();
+                }
+                return self.image(image, at_ns);
+            },
             Data::Arc(arc) => return self.arc(arc),
             Data::Read(io) => return explain::read(io),
             Data::Write(io) => {

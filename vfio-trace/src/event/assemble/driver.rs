@@ -114,6 +114,7 @@ impl Assembler {
             complete: body.failed == 0,
             bytes: body.data.get(..len).unwrap_or_default().to_vec(),
             reveal: false,
+            stream: None,
         };
         out.push(event(header, device, None, Data::Image(image)));
     }

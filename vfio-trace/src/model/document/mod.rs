@@ -65,6 +65,8 @@ pub struct Host {
     pub nr: u32,
     /// Host name.
     pub name: Option<String>,
+    /// What to call it among the others: its name, with its number if another has the same.
+    pub label: String,
     /// Kernel release.
     pub kernel: String,
     /// Machine (`uname -m`).

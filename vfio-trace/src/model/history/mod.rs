@@ -86,7 +86,15 @@ impl History {
                     check: finding.check.clone().into_owned(),
                 });
             },
-            Data::DataIoctl(_) | Data::Image(_) => {},
+            Data::Image(image) => {
+                if let Some((number, stream)) = image.session.zip(image.stream) {
+                    let device = self.device(event.device.as_ref());
+                    if let Some(session) = self.session(Some(number), device, event) {
+                        session.shown(stream);
+                    }
+                }
+            },
+            Data::DataIoctl(_) => {},
             _ if event.device.is_none() => {},
             _ => self.of_device(event),
         }

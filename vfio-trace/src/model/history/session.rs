@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Busy, is_pre_copy, thinned::Thinned};
 use crate::{
-    event::{DataClose, DataIo, Direction, Dry, Errno, Event, MigState, PrecopyInfo},
+    event::{DataClose, DataIo, Direction, Dry, Errno, Event, MigState, PrecopyInfo, StreamHash},
     model::document::{BytesSample, Histogram, InfoSample, Part, PartName, Session, SessionEnd},
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct SessionHistory {
     last_info: Option<(InfoSample, u64)>,
     recent: VecDeque<(u64, u64)>,
     first_failure: Option<(u64, u64)>,
+    stream: Option<StreamHash>,
     eof: bool,
     last_failed: bool,
     /// Whether the driver, or what ended the device, has ended it.
@@ -76,6 +77,7 @@ impl SessionHistory {
             last_info: None,
             recent: VecDeque::new(),
             first_failure: None,
+            stream: None,
             eof: false,
             last_failed: false,
             over: false,
@@ -241,6 +243,16 @@ impl SessionHistory {
     /// Whether a `read()` has given 0 bytes behind PRE_COPY.
     pub(crate) const fn eof(&self) -> bool {
         self.eof
+    }
+
+    /// A plug-in has seen the stream's beginning.
+    pub(super) const fn shown(&mut self, stream: StreamHash) {
+        self.stream = Some(stream);
+    }
+
+    /// The hash of all bytes that were moved, if it is known.
+    pub(crate) fn stream(&self) -> Option<StreamHash> {
+        self.stream.filter(|stream| stream.bytes == self.doc.bytes && !self.doc.partial)
     }
 
     /// When the first call that failed began and ended.

@@ -65,6 +65,11 @@ impl Clocks {
             let (mut least, mut most) = (None::<i128>, None::<i128>);
             for one in matched {
                 let (from, to) = (&sides[one.source], &sides[one.destination]);
+                // Where calls are lacking, nobody knows which bytes the others moved.
+                let lacking = |found: &Found| histories[found.host as usize].host.losses.data_suffers();
+                if lacking(from) || lacking(to) {
+                    continue;
+                }
                 let Some(slack) = slack(from, to, streams) else { continue };
                 match (from.host, to.host) {
                     (0, there) if there == host => least = least.max(Some(-slack)),
@@ -145,8 +150,8 @@ fn describe(
     let moved = chosen.by != 0;
     let how = match (moved, least.is_some() || most.is_some()) {
         (true, _) => format!(
-            "the wall clocks would have had data written before it was read: moved by {} µs, as far as causality demands",
-            chosen.by / 1000
+            "the wall clocks would have had data written before it was read: moved by {}, as far as causality demands",
+            ms(chosen.by)
         ),
         (false, true) => {
             "the wall clocks agree with causality: nothing was written before it was read".to_owned()
@@ -157,18 +162,18 @@ fn describe(
     };
     let sure = match (chosen.early, chosen.late) {
         (Some(early), Some(late)) => {
-            format!("times may be {} µs too early or {} µs too late", early / 1000, late / 1000)
+            format!("times may be {} too early or {} too late", ms(early), ms(late))
         },
         (None, Some(late)) => {
             format!(
-                "times may be {} µs too late; how much too early is not known, because a clock is not synchronised",
-                late / 1000
+                "times may be {} too late; how much too early is not known, because a clock is not synchronised",
+                ms(late)
             )
         },
         (Some(early), None) => {
             format!(
-                "times may be {} µs too early; how much too late is not known, because a clock is not synchronised",
-                early / 1000
+                "times may be {} too early; how much too late is not known, because a clock is not synchronised",
+                ms(early)
             )
         },
         (None, None) => "how far apart they are is not known, because a clock is not synchronised".to_owned(),
@@ -186,6 +191,12 @@ fn describe(
     }
 }
 
+/// In milliseconds, for people.
+fn ms(ns: i128) -> String {
+    let us = ns / 1_000;
+    format!("{}{}.{:03} ms", if us < 0 { "-" } else { "" }, us.abs() / 1_000, us.abs() % 1_000)
+}
+
 fn narrow(ns: i128) -> i64 {
     i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
 }
@@ -199,7 +210,9 @@ fn unsigned(ns: i128) -> u64 {
 fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
     let of = |found: &Found| {
         let [nr] = found.side.sessions[..] else { return None };
-        streams.iter().find(|stream| stream.doc.nr == nr)
+        streams
+            .iter()
+            .find(|stream| stream.doc.nr == nr && stream.doc.missed_bytes.is_none_or(|missed| missed == 0))
     };
     let (from, to) = (of(from)?, of(to)?);
     let mut reads = from.history.calls().peekable();

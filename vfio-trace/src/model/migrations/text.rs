@@ -1,17 +1,10 @@
 //! A migration in one sentence.
 
-use crate::model::{
-    document::{Bound, Device, DeviceMigration, Downtime, Failure, Migration, Verdict},
-    history::History,
-};
+use crate::model::document::{Bound, Device, DeviceMigration, Downtime, Failure, Migration, Verdict};
 
 /// What happened.
-pub(super) fn sentence(migration: &Migration, devices: &[Device], histories: &[History]) -> String {
+pub(super) fn sentence(migration: &Migration, devices: &[Device], host: &dyn Fn(u32) -> String) -> String {
     let name = |at: u32| devices[at as usize].name.as_deref().unwrap_or("an unnamed device");
-    let host = |at: u32| {
-        let host = &histories[at as usize].host;
-        host.name.clone().unwrap_or_else(|| host.source.clone())
-    };
     let who = |device: &DeviceMigration| match (&device.source, &device.destination) {
         (Some(from), Some(to)) if from.device != to.device => {
             format!("{} → {}", name(from.device), name(to.device))

@@ -147,7 +147,6 @@ function drawItem(item, x0, x1, y, height) {
 
 function headingPart(part) {
   if (typeof part === "string") return part;
-  if (part.number) return svg("tspan", numberParts(part.field, "nr")[0], find(part.field));
   return svg("tspan", { "data-field": part.field, "data-short": true, class: part.class }, short(find(part.field), 60));
 }
 

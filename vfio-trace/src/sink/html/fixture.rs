@@ -256,6 +256,7 @@ fn host(nr: u32, name: &str, end: u64) -> Host {
     Host {
         nr,
         name: Some(name.to_owned()),
+        label: name.to_owned(),
         kernel: "6.12.117+deb12-amd64".to_owned(),
         machine: "x86_64".to_owned(),
         boot_id: Some("2f6b1d0e-6f0c-4b0e-9f57-7f4f8c9f3a11".to_owned()),

@@ -184,9 +184,8 @@ const word = (field) => el("span", { "data-field": field, "data-words": true }, 
 const deviceName = (nr) => doc.devices[nr]?.name ?? `device ${nr}`;
 const device = (nr) => named("device", `/devices/${nr}`);
 
-/** The same for a host. */
-const hostName = (nr) => doc.hosts[nr]?.name ?? `host ${nr}`;
-const host = (nr) => named("host", `/hosts/${nr}`);
+/** What a host is called among the others; the recordings themselves may say the same name twice. */
+const host = (nr) => text(`/hosts/${nr}/label`, "span", { class: "name" });
 
 function named(what, field) {
   if (find(`${field}/name`) !== null) return text(`${field}/name`, "span", { class: "name" });

@@ -86,20 +86,17 @@ const rowsOf = (() => {
   };
 })();
 
-/** A host's name for a heading: where it is in the document, or its place. */
-const hostPart = (nr) => (doc.hosts[nr].name === null ? ["host", { field: `/hosts/${nr}/nr`, number: true }] : [{ field: `/hosts/${nr}/name` }]);
-
 /** Lanes with headings, for one migration or (null) for all devices: [{ heading, devices }]. A heading has words, and names as { field, class }. */
 function groups(migration) {
   if (migration === null) {
     return doc.hosts
-      .map((_, nr) => ({ heading: [...hostPart(nr), { field: `/hosts/${nr}/kernel`, class: "group-note" }], devices: doc.devices.filter((one) => one.host === nr).map((one) => one.nr) }))
+      .map((_, nr) => ({ heading: [{ field: `/hosts/${nr}/label` }, { field: `/hosts/${nr}/kernel`, class: "group-note" }], devices: doc.devices.filter((one) => one.host === nr).map((one) => one.nr) }))
       .filter((group) => group.devices.length > 0);
   }
   return ["source", "destination"].flatMap((role) => {
     const devices = [...new Set(sides(migration).filter(([, one]) => one === role).map(([device]) => device))];
     const at = doc.migrations[migration][role];
-    return devices.length === 0 ? [] : [{ heading: [role, ...hostPart(doc.devices[devices[0]].host), ...(at === null ? [] : [{ field: `/migrations/${migration}/${role}/comm`, class: "group-note" }])], devices }];
+    return devices.length === 0 ? [] : [{ heading: [role, { field: `/hosts/${doc.devices[devices[0]].host}/label` }, ...(at === null ? [] : [{ field: `/migrations/${migration}/${role}/comm`, class: "group-note" }])], devices }];
   });
 }
 

@@ -1,0 +1,107 @@
+//! `vfio-trace merge SRC DST -o FILE`: both hosts' recordings in one file, on one clock.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    error::{CliError, INPUT, USAGE},
+    histories,
+    output::Color,
+    report::{document, pair},
+};
+use crate::{sink::report_text, store::MergeNote};
+
+/// Arguments of `merge`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The source's recording and the destination's; parts of each if they have several. The first one's clock is that
+    /// of the result.
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The file to make: `report`, `export` and `replay` read it as they do any recording.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+    /// Say which devices belong together: the source's name and the destination's. Repeatable. Without it: by the bytes
+    /// that were read and written.
+    #[arg(long = "pair", value_name = "SRC=DST", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+    /// Wall times in UTC instead of local time.
+    #[arg(long)]
+    utc: bool,
+    /// Colours.
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Color,
+    /// Do not print the report.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// `vfio-trace merge`.
+pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    if !args.force && args.output.exists() {
+        return Err(CliError::with_code(
+            USAGE,
+            format!("cannot write {}", args.output.display()),
+            "it exists already",
+            "give another name, or --force to replace it",
+        ));
+    }
+    let recordings = histories::recordings(&args.files)?;
+    let read = histories::read(&args.files)?;
+    if read.all.len() < 2 {
+        return Err(CliError::with_code(
+            USAGE,
+            "cannot merge",
+            "all files are parts of one recording",
+            "give the source's recording and the destination's",
+        ));
+    }
+    let document = document(&read, &args.pairs);
+    let clocks = serde_json::to_value(&document.merge).unwrap_or_default();
+    let mut pairs = args.pairs.clone();
+    pairs.extend(read.pairs.iter().cloned());
+    let files: Vec<PathBuf> = recordings.into_iter().flatten().collect();
+    write(&args.output, &MergeNote::new(pairs, clocks), &files).map_err(|why| {
+        let todo = "check the folder, its free space and its permissions";
+        CliError::failed(format!("cannot write {}", args.output.display()), why, todo)
+    })?;
+    if !args.quiet {
+        let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
+        let text = report_text(&document, &zone, args.color.on(&io::stdout()));
+        // A reader that went away is a normal end.
+        let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    }
+    Ok(if read.damaged { INPUT } else { 0 })
+}
+
+/// Writes the file next to where it will be, and puts it there once it is whole.
+fn write(path: &Path, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let written = fill(&partial, note, files).and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        // It may not even be there.
+        let _gone = fs::remove_file(&partial).is_err();
+    }
+    written
+}
+
+fn fill(partial: &Path, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
+    // As private as the recordings themselves.
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial)?;
+    out.write_all(&note.block()?)?;
+    for file in files {
+        io::copy(&mut File::open(file)?, &mut out)?;
+    }
+    out.flush()
+}

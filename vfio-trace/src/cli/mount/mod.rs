@@ -1,0 +1,233 @@
+//! `vfio-trace mount DIR`: all views as files, with debugfs' layout, until it is told to stop.
+
+mod live;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
+    kernel_args::KernelArgs,
+    output::note,
+    parse,
+    past::{FromArgs, Past},
+};
+use crate::{
+    fs::{self, DirError, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
+    kernel::caps,
+};
+
+/// Name of the verb that the guard is started with.
+pub(super) const GUARD_VERB: &str = "mount-guard";
+
+/// Arguments of `mount`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Directory to mount on: what is /sys/kernel/debug for debugfs. It gets DIR/vfio/DEVICE/migration/state and so on,
+    /// and DIR/vfio/DEVICE/timeline.json.
+    dir: PathBuf,
+    /// Let other users look as well. Without it only the user who mounts can, not even root if that is another one.
+    #[arg(long)]
+    allow_other: bool,
+    /// Events that timeline.json keeps per device, the last ones.
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
+    events: u32,
+    /// Size of the buffer between kernel and vfio-trace.
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse::bytes, conflicts_with = "from")]
+    buffer: u32,
+    /// Also print the eBPF programs' own messages, and which functions are probed.
+    #[arg(long, short, conflicts_with = "from")]
+    verbose: bool,
+    /// Say in drivers' files where their data is from, on lines that begin with #.
+    #[arg(long)]
+    annotate: bool,
+    #[command(flatten)]
+    from: FromArgs,
+    #[command(flatten)]
+    kernel: KernelArgs,
+}
+
+/// Arguments of the guard; `mount` starts it.
+#[derive(Debug, clap::Args)]
+pub(super) struct GuardArgs {
+    /// Where its parent mounts.
+    dir: PathBuf,
+}
+
+/// `vfio-trace mount`.
+pub(super) fn main(args: Args) -> Result<u8, CliError> {
+    // One thread until all capabilities are dropped.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| CliError::failed("cannot start", why, "check the limit of open files (ulimit -n)"))?;
+    runtime.block_on(run(args))
+}
+
+/// The guard.
+pub(super) fn guard_main(args: &GuardArgs) -> Result<u8, CliError> {
+    match fs::guard(&args.dir) {
+        Ok(()) => Ok(0),
+        Err(why) => Err(still_mounted(&args.dir, &why)),
+    }
+}
+
+fn still_mounted(dir: &Path, why: &GuardError) -> CliError {
+    let dir = dir.display();
+    CliError::failed(format!("cannot unmount {dir}"), why, format!("unmount it yourself: umount -l {dir}"))
+}
+
+/// Why the loop ended.
+enum End {
+    /// A signal asked for it.
+    Signal,
+    /// There is no mount any more.
+    Unmounted(io::Result<()>),
+}
+
+/// A directory that is about to be mounted on.
+struct Site {
+    target: Target,
+    allow_other: bool,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Site {
+    /// Looks whether it can be.
+    fn look(args: &Args) -> Result<Target, CliError> {
+        let target = Target::look(&args.dir).map_err(|why| wrong_dir(&args.dir, &why))?;
+        fs::check_device().map_err(|why| not_mounted(&target.path, &why))?;
+        if target.recovered > 0 {
+            note("a dead mount that an earlier vfio-trace left there was taken away");
+        }
+        if target.hides {
+            note("the directory is not empty: what is in it is hidden until it is unmounted");
+        }
+        Ok(target)
+    }
+
+    /// From here on signals wait until they are asked for.
+    fn new(args: &Args, target: Target) -> Result<Self, CliError> {
+        let cannot_signal =
+            |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
+        let interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
+        let terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
+        Ok(Self { target, allow_other: args.allow_other, interrupt, terminate })
+    }
+
+    /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
+    fn mount(&self) -> Result<(Mounted, Guard), CliError> {
+        let no_guard = |why: GuardError| {
+            CliError::failed(format!("cannot mount on {}", self.target.path.display()), why, "try again")
+        };
+        let mut guard = Guard::start(GUARD_VERB, &self.target.path).map_err(no_guard)?;
+        let mounted = fs::mount(&self.target.path, self.allow_other)
+            .map_err(|why| not_mounted(&self.target.path, &why))?;
+        guard.watch(&mounted.device).map_err(no_guard)?;
+        Ok((mounted, guard))
+    }
+
+    fn serve(
+        &self,
+        mounted: Mounted,
+        world: Arc<Mutex<World>>,
+        fresh: Box<dyn Freshen>,
+    ) -> Result<fs::Serving, CliError> {
+        let serving = fs::serve(mounted.fuse, self.allow_other, world, fresh).map_err(|why| {
+            not_mounted(&self.target.path, &MountError::Failed { call: "the kernel's FUSE", why })
+        })?;
+        note(&format!("mounted on {}; Ctrl-C unmounts it", self.target.path.display()));
+        Ok(serving)
+    }
+
+    /// Waits for a signal, or for somebody else to unmount.
+    async fn ended(&mut self, serving: &mut fs::Serving) -> End {
+        tokio::select! {
+            ended = &mut serving.ended => {
+                End::Unmounted(ended.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))))
+            },
+            _ = self.interrupt.recv() => End::Signal,
+            _ = self.terminate.recv() => End::Signal,
+        }
+    }
+
+    /// Leaves nothing mounted.
+    fn end(&self, end: End, guard: Guard) -> Result<(), CliError> {
+        match end {
+            End::Signal => guard.unmount().map_err(|why| still_mounted(&self.target.path, &why)),
+            End::Unmounted(Ok(())) => {
+                note("somebody else has unmounted it");
+                Ok(())
+            },
+            End::Unmounted(Err(why)) => {
+                let todo = "mount it again; if this comes back, report it as a bug";
+                Err(CliError::failed("the file system has ended", why, todo))
+            },
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<u8, CliError> {
+    let target = Site::look(&args)?;
+    if args.from.is_given() {
+        // Before signals wait: a long recording can be interrupted.
+        let past = args.from.read(args.events as usize, args.annotate)?;
+        past_of(past, Site::new(&args, target)?).await
+    } else {
+        let site = Site::new(&args, target)?;
+        live::run(&args, site).await
+    }
+}
+
+/// A recording's world never changes.
+struct Still;
+
+impl Freshen for Still {
+    fn freshen(&self) {}
+}
+
+/// Shows a moment of a recording.
+async fn past_of(past: Past, mut site: Site) -> Result<u8, CliError> {
+    let (mounted, guard) = site.mount()?;
+    caps::keep_only(&[]).map_err(no_drop)?;
+    note(&past.describe());
+    let (world, through) = past.into_parts();
+    let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(Still))?;
+    let end = site.ended(&mut serving).await;
+    site.end(end, guard)?;
+    through.code()
+}
+
+fn no_drop(why: caps::DropError) -> CliError {
+    CliError::failed("cannot give up capabilities", why, "report this as a bug")
+}
+
+fn wrong_dir(dir: &Path, why: &DirError) -> CliError {
+    let code = match why {
+        DirError::Missing | DirError::NotDirectory => USAGE,
+        DirError::Busy | DirError::Dead { .. } | DirError::Other(_) => FAILED,
+    };
+    CliError::with_code(code, format!("cannot mount on {}", dir.display()), why, why.todo(dir))
+}
+
+fn not_mounted(dir: &Path, why: &MountError) -> CliError {
+    let (code, todo) = match why {
+        MountError::NoFuse(_) => {
+            (NOT_SUPPORTED, "load it: modprobe fuse; a container must be given the device /dev/fuse")
+        },
+        MountError::Device(_) => (NOT_PERMITTED, "run it as root, or get access to /dev/fuse"),
+        MountError::Root => (NOT_PERMITTED, "run it as root, or install fuse3"),
+        MountError::Helper(_) => (NOT_PERMITTED, "run it as root, or do what it says"),
+        MountError::Failed { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+            (NOT_PERMITTED, "run it as root; a security module may forbid it all the same")
+        },
+        MountError::Failed { .. } => (FAILED, "try another directory"),
+    };
+    CliError::with_code(code, format!("cannot mount on {}", dir.display()), why, todo)
+}

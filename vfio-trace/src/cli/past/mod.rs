@@ -1,0 +1,282 @@
+//! `--from FILE`: how things were at a moment of a recording, for the verbs that otherwise show how they are.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+
+use super::{
+    error::{CliError, INPUT, USAGE},
+    output::note,
+    parse,
+    recording::{self, Progress, Taker, Through, Wants},
+};
+use crate::{
+    event::{ClockAnchor, HOLD_NS, Record},
+    fs::{About, Known, Losses, World},
+    sink::RecordingFacts,
+    source::recording::Recording,
+};
+
+/// Which recording, and which moment of it; to be flattened into a verb's arguments, which have `--btf`.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct FromArgs {
+    /// Show what a recording has, on any machine, without root: how things were at its end. Give each part of one that
+    /// has several with a --from of its own, or all through a pipe: - is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "btf")]
+    from: Vec<PathBuf>,
+    /// With --from: how things were at this moment. 2.5s or 850ms: so long after the recording began;
+    /// 2026-11-22T15:40:20.5Z; without Z or an offset it is local time, as replay shows it; 15:40:20.5 is the first
+    /// such time after the recording began.
+    #[arg(long, value_name = "TIME", requires = "from", value_parser = parse::moment)]
+    at: Option<Moment>,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// So long after it began.
+    After(Duration),
+    /// This one.
+    Wall(Timestamp),
+    /// The first time that clocks showed this, in the local zone.
+    Day(civil::Time),
+}
+
+/// How things were.
+pub(super) struct Past {
+    /// All that is known.
+    pub(super) world: World,
+    /// Where it is from.
+    pub(super) facts: RecordingFacts,
+    clock: ClockAnchor,
+    /// Time from the beginning of the recording to the moment.
+    after: Duration,
+    through: Through,
+}
+
+impl FromArgs {
+    /// Whether there is a recording to read.
+    pub(super) const fn is_given(&self) -> bool {
+        !self.from.is_empty()
+    }
+
+    /// Reads it. `keep`: events per device; `annotate`: whether files say where their data is from.
+    pub(super) fn read(&self, keep: usize, annotate: bool) -> Result<Past, CliError> {
+        Past::read(&mut recording::open(&self.from)?, self.at, keep, annotate)
+    }
+}
+
+/// Follows a recording up to a moment.
+struct Builder {
+    world: World,
+    until_ns: Option<u64>,
+    /// The latest moment that was seen.
+    last_ns: u64,
+    undecoded: u64,
+    /// Nothing of what comes is of interest.
+    over: bool,
+}
+
+impl Taker for Builder {
+    fn wants(&self) -> Wants {
+        if self.over { Wants::Nothing } else { Wants::All }
+    }
+
+    fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
+        let Ok(record) = Record::decode(bytes) else {
+            self.undecoded += 1;
+            return Ok(());
+        };
+        let ns = record.header.end_ns;
+        self.last_ns = self.last_ns.max(ns);
+        match self.until_ns {
+            // Processors run side by side: an earlier record may come a little later.
+            Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
+            _ => self.world.push(&record),
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, ns: u64) -> Result<(), CliError> {
+        self.last_ns = self.last_ns.max(ns);
+        match self.until_ns {
+            Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
+            _ => self.world.expire(ns),
+        }
+        Ok(())
+    }
+}
+
+impl Past {
+    pub(super) fn read(
+        recording: &mut Recording,
+        at: Option<Moment>,
+        keep: usize,
+        annotate: bool,
+    ) -> Result<Self, CliError> {
+        let header = recording.header().clone();
+        let (start, part_began_ns) = recording.start();
+        let span = Span { clock: start.clock, began_ns: header.began_ns, zone: TimeZone::system() };
+        let until_ns = at.map(|at| span.find(at)).transpose()?;
+        if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns < part_began_ns) {
+            return Err(span.before(until_ns, part_began_ns));
+        }
+        let about = About {
+            version: start.version.clone(),
+            replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            kernel: start.kernel.clone(),
+            host: start.host.clone(),
+            clock: start.clock,
+        };
+        let world = World::new(about, keep, part_began_ns).annotated(annotate);
+        let mut builder = Builder { world, until_ns, last_ns: part_began_ns, undecoded: 0, over: false };
+        let through = recording::read(recording, &mut builder, Progress::new("reading"))?;
+        let Builder { mut world, last_ns, undecoded, .. } = builder;
+        let ended = recording.ended();
+        let end_ns = ended.as_ref().map_or(last_ns, |ended| ended.mono_ns.max(last_ns));
+        let at_ns = match until_ns {
+            Some(until_ns) if until_ns > end_ns => {
+                // Reading may have failed halfway.
+                through.code()?;
+                return Err(span.after(until_ns, end_ns, ended.is_some()));
+            },
+            Some(until_ns) => {
+                world.expire(until_ns);
+                until_ns
+            },
+            None => {
+                // What still waits for a record waits in vain.
+                world.expire(end_ns.saturating_add(HOLD_NS));
+                if let Some(part) = ended.as_ref().and_then(|ended| ended.continued) {
+                    note(&format!("the recording goes on in part {part}, which was not given"));
+                }
+                end_ns
+            },
+        };
+        let probes = ended.map_or_else(|| recording.last_probes(), |ended| Some(ended.probes));
+        let lost =
+            probes.unwrap_or_default().iter().fold(0, |sum: u64, probe| sum.saturating_add(probe.lost));
+        world.lose(Losses { lost, undecoded });
+        let facts = RecordingFacts {
+            host: start.host,
+            kernel: start.kernel,
+            version: start.version,
+            began: start.clock.rfc3339(header.began_ns),
+            at: start.clock.rfc3339(at_ns),
+            at_mono_ns: at_ns,
+            complete: !through.damaged() && through.failed.is_none(),
+        };
+        let after = Duration::from_nanos(at_ns.saturating_sub(header.began_ns));
+        Ok(Self { world, facts, clock: start.clock, after, through })
+    }
+
+    /// One line: which recording, which moment.
+    pub(super) fn describe(&self) -> String {
+        let RecordingFacts { host, kernel, at, .. } = &self.facts;
+        let host = host.as_deref().unwrap_or("a host without a name");
+        format!(
+            "recorded on {host}, kernel {kernel}; as of {at}, {:.3} s after the recording began",
+            self.after.as_secs_f64()
+        )
+    }
+
+    /// The wall time of a moment, RFC 3339 in UTC.
+    pub(super) fn time(&self, mono_ns: u64) -> String {
+        self.clock.rfc3339(mono_ns)
+    }
+
+    /// Devices that there were at the moment, by name.
+    pub(super) fn present(&self) -> impl Iterator<Item = (&str, Known)> {
+        self.world.devices().filter(|(_, known)| known.present)
+    }
+
+    /// Devices that had gone before.
+    pub(super) fn gone(&self) -> impl Iterator<Item = (&str, Known)> {
+        self.world.devices().filter(|(_, known)| !known.present)
+    }
+
+    /// The world, and how reading went, for who shows the one for long.
+    pub(super) fn into_parts(self) -> (World, Through) {
+        (self.world, self.through)
+    }
+
+    /// The exit code, once all there is was shown.
+    pub(super) fn code(self) -> Result<u8, CliError> {
+        self.through.code()
+    }
+}
+
+/// The time that a recording covers.
+struct Span {
+    clock: ClockAnchor,
+    began_ns: u64,
+    zone: TimeZone,
+}
+
+impl Span {
+    /// A moment as CLOCK_MONOTONIC in ns.
+    fn find(&self, at: Moment) -> Result<u64, CliError> {
+        let wall = match at {
+            Moment::After(after) => {
+                let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+                return Ok(self.began_ns.saturating_add(ns));
+            },
+            Moment::Wall(wall) => wall,
+            Moment::Day(time) => self.first(time).ok_or_else(|| {
+                let why = "the clocks of this time zone do not show it";
+                CliError::with_code(
+                    USAGE,
+                    format!("there is no {time}"),
+                    why,
+                    "give it in UTC, with date and Z",
+                )
+            })?,
+        };
+        let ns = i128::from(self.clock.mono_ns) + wall.as_nanosecond() - i128::from(self.clock.real_ns);
+        // Far away is outside, whatever the number.
+        Ok(u64::try_from(ns.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// The first time that clocks showed this, from the second on in which the recording began.
+    fn first(&self, time: civil::Time) -> Option<Timestamp> {
+        let began = self.clock.wall(self.began_ns);
+        let from = began.checked_sub(SignedDuration::from_secs(1)).ok()?;
+        let day = self.zone.to_datetime(began).date();
+        let days = [Some(day), day.tomorrow().ok()].into_iter().flatten();
+        let mut times = days.filter_map(|day| self.zone.to_timestamp(day.to_datetime(time)).ok());
+        times.find(|wall| *wall >= from)
+    }
+
+    /// The moment is before what there is.
+    fn before(&self, at_ns: u64, from_ns: u64) -> CliError {
+        let from = self.clock.rfc3339(from_ns);
+        let (why, todo) = if from_ns > self.began_ns {
+            let after = self.seconds(from_ns);
+            let why = format!("what is given of it begins {after:.3} s after its beginning, at {from}");
+            (why, "give the parts before it too, or a later --at")
+        } else {
+            (format!("it begins at {from}"), "give a later --at")
+        };
+        CliError::with_code(USAGE, self.refusal(at_ns), why, todo)
+    }
+
+    /// The moment is behind what there is. `whole`: it ends there; otherwise what can be read of it does.
+    fn after(&self, at_ns: u64, end_ns: u64, whole: bool) -> CliError {
+        let (code, what) = if whole { (USAGE, "it") } else { (INPUT, "what can be read of it") };
+        let (after, end) = (self.seconds(end_ns), self.clock.rfc3339(end_ns));
+        let why = format!("{what} ends {after:.3} s after its beginning, at {end}");
+        CliError::with_code(code, self.refusal(at_ns), why, "give an earlier --at, or none for its end")
+    }
+
+    fn seconds(&self, ns: u64) -> f64 {
+        Duration::from_nanos(ns.saturating_sub(self.began_ns)).as_secs_f64()
+    }
+
+    fn refusal(&self, at_ns: u64) -> String {
+        format!("the recording does not tell how things were at {}", self.clock.rfc3339(at_ns))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,156 @@
+//! A moment of a recording is what was there then; and what is asked for in vain is told.
+
+use std::{io, path::Path};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    cli::replay::tests::{Given, any_given, migration, record},
+    event::{MigState, fixture::*},
+    store::{Header, fixture::header},
+};
+
+const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";
+
+/// A moment of a real recording; `None`: its end.
+pub(in crate::cli) fn kept(at: Option<&str>) -> Result<Past, CliError> {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.vft"));
+    FromArgs { from: vec![from], at: at.map(|at| parse::moment(at).unwrap()) }.read(100, false)
+}
+
+fn of_stream(bytes: Vec<u8>, at: Option<Moment>) -> Result<Past, CliError> {
+    let mut recording = Recording::from_stream("test", Box::new(io::Cursor::new(bytes))).unwrap();
+    Past::read(&mut recording, at, 100, false)
+}
+
+fn state(past: &Past, device: &str) -> Option<MigState> {
+    past.world.devices().find(|(name, _)| *name == device)?.1.report.state
+}
+
+/// The events that replay gives are the witness.
+#[test]
+fn the_state_is_what_replays_events_say() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.ndjson"));
+    let golden = std::fs::read_to_string(golden).unwrap();
+    let mut compared = (0, 0);
+    for line in golden.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let (ns, expected) = match event["kind"].as_str().unwrap() {
+            "arc" => (&event["start_mono_ns"], &event["data"]["from"]),
+            "set_state" => (&event["mono_ns"], &event["data"]["target"]),
+            _ => continue,
+        };
+        let after = ns.as_u64().unwrap() - 10_407_885_245;
+        let past = kept(Some(&format!("{}.{:09}s", after / 1_000_000_000, after % 1_000_000_000))).unwrap();
+        let state = state(&past, event["device"].as_str().unwrap()).unwrap().name().to_string();
+        assert_eq!(*expected, state, "{line}");
+        *if event["kind"] == "arc" { &mut compared.0 } else { &mut compared.1 } += 1;
+    }
+    assert_eq!(compared, (14, 11));
+}
+
+#[test]
+fn moments_are_found_by_any_clock() {
+    let wall = kept(Some("2026-11-22T20:44:40.257600576Z")).unwrap();
+    let after = kept(Some("6.9s")).unwrap();
+    assert_eq!(wall.facts, after.facts);
+    assert_eq!(
+        after.describe(),
+        "recorded on lab, kernel 6.12.117+deb12-amd64; as of 2026-11-22T20:44:40.257600576Z, 6.900 s after the \
+         recording began"
+    );
+    let zone = TimeZone::fixed(jiff::tz::offset(5));
+    let clock = ClockAnchor { mono_ns: 0, real_ns: 0 };
+    // It begins at 1970-01-01 04:59:59.5 +05:00 and goes on after that midnight.
+    let span = Span { clock, began_ns: 86_399_500_000_000 - 5 * 3_600_000_000_000, zone };
+    let day = |hour, minute, second| span.find(Moment::Day(civil::time(hour, minute, second, 0))).unwrap();
+    assert_eq!(day(23, 59, 59), 86_399_000_000_000 - 5 * 3_600_000_000_000, "within its first second");
+    assert_eq!(day(0, 0, 1), 86_401_000_000_000 - 5 * 3_600_000_000_000, "the day after");
+    assert_eq!(span.find(Moment::After(Duration::MAX)).unwrap(), u64::MAX);
+}
+
+#[test]
+fn other_times_are_refused() {
+    let error = |at: &str| {
+        let Err(error) = kept(Some(at)) else { panic!("{at} is in the recording") };
+        assert_eq!(error.code, USAGE);
+        format!("{error:?}")
+    };
+    assert!(error("100s").contains("it ends 10.415 s after its beginning, at 2026-11-22T20:44:43.77"));
+    assert!(error("2020-01-01T00:00:00Z").contains("it begins at 2026-11-22T20:44:33.35"));
+    assert!(error("2300-01-01T00:00:00Z").contains("it ends"));
+}
+
+#[test]
+fn what_is_missing_costs_the_exit_code_and_no_more() {
+    let whole = record(&migration(), 10).concat();
+    let past = of_stream(whole.clone(), None).unwrap();
+    assert!(past.facts.complete && past.present().count() == 2);
+    let all: Vec<Option<MigState>> = past.present().map(|(_, known)| known.report.state).collect();
+    assert_eq!(past.code().unwrap(), 0);
+    let cut = of_stream(whole[..whole.len() - 60].to_vec(), None).unwrap();
+    assert!(!cut.facts.complete);
+    assert_eq!(cut.present().map(|(_, known)| known.report.state).collect::<Vec<_>>(), all);
+    assert_eq!(cut.code().unwrap(), INPUT);
+    let late = Some(Moment::After(Duration::from_hours(1)));
+    let code = |bytes: &[u8]| of_stream(bytes.to_vec(), late).map(|_| ()).unwrap_err().code;
+    assert_eq!((code(&whole), code(&whole[..whole.len() - 60])), (USAGE, USAGE), "only the index is cut");
+    let error = of_stream(whole[..whole.len() / 2].to_vec(), late).map(|_| ()).unwrap_err();
+    assert!(error.code == INPUT && format!("{error:?}").contains("what can be read of it ends"), "{error:?}");
+}
+
+#[test]
+fn nothing_is_read_behind_the_moment() {
+    let seconds = |n: u64| {
+        let script = Script::new(0xd1).wait(n * 1_000_000_000).device(BDF, "mtty", 7).driver_get_state(STOP);
+        script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
+    };
+    let mut parts = record(&(1..20).flat_map(seconds).collect::<Vec<_>>(), 10);
+    assert!(parts.len() > 3);
+    for part in &mut parts[2..] {
+        part.fill(0x55);
+    }
+    let early = of_stream(parts.concat(), Some(Moment::After(Duration::from_millis(2_500)))).unwrap();
+    assert_eq!((state(&early, BDF), early.facts.complete), (Some(MigState::STOP), true));
+    assert!(!of_stream(parts.concat(), None).unwrap().facts.complete);
+}
+
+proptest! {
+    #[test]
+    fn a_recording_gives_the_world_that_live_had(
+        given in proptest::collection::vec(any_given(), 0..60),
+        part_len in 1..80usize,
+    ) {
+        let Header { start, began_ns, .. } = header();
+        let about = About {
+            version: start.version,
+            replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            kernel: start.kernel,
+            host: start.host,
+            clock: start.clock,
+        };
+        let mut live = World::new(about, 100, began_ns);
+        let (mut undecoded, mut last_ns) = (0, 9_000_000_000u64);
+        for given in &given {
+            match given {
+                Given::Record(bytes) => match Record::decode(bytes) {
+                    Ok(record) => {
+                        last_ns = last_ns.max(record.header.end_ns);
+                        live.push(&record);
+                    },
+                    Err(_) => undecoded += 1,
+                },
+                Given::Time(ns) => {
+                    last_ns = last_ns.max(*ns);
+                    live.expire(*ns);
+                },
+            }
+        }
+        live.expire(last_ns.saturating_add(HOLD_NS));
+        live.lose(Losses { lost: 0, undecoded });
+        let past = of_stream(record(&given, part_len).concat(), None).unwrap();
+        prop_assert_eq!(format!("{:?}", past.world), format!("{live:?}"));
+    }
+}

@@ -1,0 +1,216 @@
+//! What all verbs that read a recording share: opening it, the way through it, and what is said on that way.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    error::{CliError, INPUT, USAGE},
+    output::note,
+};
+use crate::{
+    sink::human,
+    source::recording::{Next, Recording, RecordingError},
+    store::{OpenError, Output},
+};
+
+/// How much of a recording somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// All.
+    All,
+    /// No more records, only what is at the end, if there is one: a stream may go on for days.
+    End,
+    /// No more.
+    Nothing,
+}
+
+/// Takes what a recording has.
+pub(super) trait Taker {
+    /// What it wants; asked before each item.
+    fn wants(&self) -> Wants;
+    /// The next record.
+    fn record(&mut self, bytes: &Bytes) -> Result<(), CliError>;
+    /// The time, CLOCK_MONOTONIC.
+    fn tick(&mut self, ns: u64) -> Result<(), CliError>;
+    /// What comes next has yet to be read.
+    fn pause(&mut self) {}
+    /// Whether another recording in the same stream is the caller's business.
+    fn reads_others(&self) -> bool {
+        false
+    }
+}
+
+/// How reading ended.
+pub(super) struct Through {
+    /// What is missing, a sentence each; it was told.
+    pub(super) damage: Vec<String>,
+    /// Why reading ended before its time.
+    pub(super) failed: Option<RecordingError>,
+}
+
+impl Through {
+    /// Whether something is missing.
+    pub(super) const fn damaged(&self) -> bool {
+        !self.damage.is_empty()
+    }
+
+    /// The exit code, once all there is was shown.
+    pub(super) fn code(self) -> Result<u8, CliError> {
+        match self.failed {
+            Some(error) => Err(error.into()),
+            None => Ok(if self.damaged() { INPUT } else { 0 }),
+        }
+    }
+}
+
+/// Opens the parts of one recording.
+pub(super) fn open(files: &[PathBuf]) -> Result<Recording, CliError> {
+    if files.len() > 1 && files.iter().any(|file| file.as_os_str() == "-") {
+        return Err(CliError::with_code(
+            USAGE,
+            "cannot read standard input among other files",
+            "parts are put in order by looking into each before",
+            "give all parts as files, or all through the pipe, as with: cat trace.*.vft | vfio-trace replay -",
+        ));
+    }
+    Ok(Recording::open(files)?)
+}
+
+/// Reads on until the taker has what it wants; says what is missing as it is met.
+pub(super) fn read(
+    recording: &mut Recording,
+    taker: &mut impl Taker,
+    mut progress: Progress,
+) -> Result<Through, CliError> {
+    let mut through = Through { damage: Vec::new(), failed: None };
+    loop {
+        let wants = taker.wants();
+        if wants == Wants::Nothing || (wants == Wants::End && recording.progress().1.is_none()) {
+            break;
+        }
+        match recording.next() {
+            Ok(Some(Next::Record(_) | Next::Tick(_))) if wants == Wants::End => {},
+            Ok(Some(Next::Record(bytes))) => taker.record(&bytes)?,
+            Ok(Some(Next::Tick(ns))) => taker.tick(ns)?,
+            Ok(Some(Next::Damage { name, damage })) => {
+                progress.clear();
+                note(&format!("{name}: {damage}"));
+                through.damage.push(damage.to_string());
+            },
+            Ok(Some(Next::Other { .. })) if taker.reads_others() => {},
+            Ok(Some(Next::Other { name })) => {
+                progress.clear();
+                note(&format!("{name}: another recording follows, which is left out: give one at a time"));
+                through.damage.push("another recording follows".to_owned());
+            },
+            Ok(None) => break,
+            Err(error) => {
+                through.failed = Some(error);
+                break;
+            },
+        }
+        // Events come out of a pipe as blocks come in: what waits for input must not hold back output.
+        if recording.is_waiting() {
+            taker.pause();
+            progress.show(recording.progress());
+        }
+    }
+    progress.clear();
+    Ok(through)
+}
+
+impl From<RecordingError> for CliError {
+    fn from(error: RecordingError) -> Self {
+        let todo = match &error {
+            RecordingError::File { name, source } if source.kind() == io::ErrorKind::NotFound => {
+                parts_of(name)
+                    .unwrap_or_else(|| "check the name; `vfio-trace record -o FILE` makes one".to_owned())
+            },
+            RecordingError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "recordings are readable for who made them only: copy it, or change its owner or mode"
+                    .to_owned()
+            },
+            RecordingError::Open { source: OpenError::Newer(_) | OpenError::Header(_), .. } => {
+                "use the vfio-trace that made it, or a newer one".to_owned()
+            },
+            RecordingError::Open { source: OpenError::ByteOrder(_), .. } => {
+                "read it on a machine like the one that it was made on".to_owned()
+            },
+            RecordingError::Open { source: OpenError::Foreign | OpenError::Empty, .. } => {
+                "give a file that `vfio-trace record` made".to_owned()
+            },
+            RecordingError::Different { .. } | RecordingError::Twice { .. } => {
+                "give the parts of one recording, each once".to_owned()
+            },
+            RecordingError::Open { .. } | RecordingError::Read { .. } | RecordingError::File { .. } => {
+                "copy the file again from where it was made".to_owned()
+            },
+        };
+        Self::with_code(INPUT, "cannot read the recording", error, todo)
+    }
+}
+
+/// What to give instead of a name without a number.
+fn parts_of(name: &str) -> Option<String> {
+    let path = Path::new(name);
+    let first = Output::part_name(path, 1);
+    let parts = format!("{}.*", path.with_extension("").display());
+    first
+        .exists()
+        .then(|| format!("it has parts, give them instead: {parts}, or cat {parts} | vfio-trace … -"))
+}
+
+/// How far it is, for a person who waits.
+pub(super) struct Progress {
+    what: &'static str,
+    shown: bool,
+    wanted: bool,
+    last: Instant,
+}
+
+impl Progress {
+    /// Nothing is shown in the first second, nor without a terminal. `what`: what goes on.
+    pub(super) fn new(what: &'static str) -> Self {
+        let last = Instant::now() + Duration::from_millis(800);
+        Self { what, shown: false, wanted: io::stderr().is_terminal(), last }
+    }
+
+    /// Nor between lines of output.
+    #[must_use]
+    pub(super) fn beside_output(self) -> Self {
+        Self { wanted: self.wanted && !io::stdout().is_terminal(), ..self }
+    }
+
+    fn show(&mut self, (done, total): (u64, Option<u64>)) {
+        if !self.wanted || self.last > Instant::now() {
+            return;
+        }
+        self.last = Instant::now() + Duration::from_millis(200);
+        let text = match total.filter(|total| *total > 0) {
+            Some(total) => {
+                let percent = done.saturating_mul(100) / total;
+                format!("{percent} %, {} of {}", human::bytes(done), human::bytes(total))
+            },
+            None => human::bytes(done),
+        };
+        put(&format!("\r\x1b[K{}: {text}", self.what));
+        self.shown = true;
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            put("\r\x1b[K");
+        }
+    }
+}
+
+fn put(text: &str) {
+    let mut stderr = io::stderr();
+    // Nobody left to read it is no reason to stop.
+    let _gone = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_err();
+}

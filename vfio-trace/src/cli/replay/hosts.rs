@@ -1,0 +1,150 @@
+//! A merged recording: the events of several hosts in the order of one clock.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
+
+use super::Args;
+use crate::{
+    cli::{
+        error::{CliError, INPUT, USAGE},
+        events::{HostLabel, Stream},
+        histories,
+        output::note,
+        report::document,
+    },
+    driver::Interpreter,
+    event::{Assembler, Event, Record, Start},
+    sink::human,
+    source::recording::{Next, Recording},
+};
+
+/// Title of the column.
+const TITLE: &str = "HOST";
+
+/// One host's events, one after the other.
+struct Feed {
+    recording: Recording,
+    assembler: Assembler,
+    interpreter: Interpreter,
+    events: VecDeque<Event>,
+    over: bool,
+    /// From its CLOCK_MONOTONIC to the first host's, in ns.
+    shift: i128,
+    label: HostLabel,
+}
+
+/// `vfio-trace replay` of a merged file.
+pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    let [file] = args.files.as_slice() else {
+        return Err(CliError::with_code(
+            USAGE,
+            "cannot replay a merged recording among others",
+            "it has all hosts already",
+            "give it alone",
+        ));
+    };
+    if file.as_os_str() == "-" {
+        return Err(CliError::with_code(
+            USAGE,
+            "cannot replay a merged recording from a pipe",
+            "its hosts come one after the other, and their events are put in order",
+            "give it as a file; `vfio-trace report -` reads it from a pipe, too",
+        ));
+    }
+    // The clocks are found out from all of it; what is missing is told here.
+    let histories = histories::read(std::slice::from_ref(file))?;
+    let document = document(&histories, &[]);
+    let first = document.hosts.first().map_or(0, |host| host.mono_at_origin_ns);
+    let labels = document.hosts.iter().map(|host| human::clean(&host.label).chars().count());
+    let width = labels.max().unwrap_or(0).max(TITLE.len());
+    let mut feeds = Vec::new();
+    for (at, host) in document.hosts.iter().enumerate() {
+        feeds.push(Feed {
+            recording: nth(file, at)?,
+            assembler: Assembler::new(),
+            interpreter: Interpreter::new(args.events.reveal),
+            events: VecDeque::new(),
+            over: false,
+            shift: i128::from(first) - i128::from(host.mono_at_origin_ns),
+            label: HostLabel { name: host.label.clone(), width },
+        });
+    }
+    let Some(one) = feeds.first() else { return Ok(0) };
+    let mut stream = Stream::to_stdout(&args.events, one.recording.header().start.clock);
+    let starts: Vec<(Start, u64)> = feeds.iter().map(Feed::start).collect();
+    stream.start_hosts(&starts, &HostLabel { name: TITLE.to_owned(), width })?;
+    while !stream.is_full() {
+        let mut next: Option<(u64, usize)> = None;
+        for (at, feed) in feeds.iter_mut().enumerate() {
+            let end = feed.peek()?;
+            next = end.map(|end| (end, at)).into_iter().chain(next).min();
+        }
+        let Some(feed) = next.and_then(|(_, at)| feeds.get_mut(at)) else { break };
+        if let Some(event) = feed.events.pop_front() {
+            stream.show_event(&event, Some(&feed.label))?;
+        }
+    }
+    stream.flush();
+    if !args.events.quiet {
+        for merge in &document.merge {
+            note(&format!("clock: {}", merge.text));
+        }
+        note("`vfio-trace report` tells what it adds up to");
+    }
+    Ok(if histories.damaged { INPUT } else { 0 })
+}
+
+/// The recording with this number in a file of several.
+fn nth(file: &PathBuf, number: usize) -> Result<Recording, CliError> {
+    let mut recording = Recording::open(std::slice::from_ref(file))?;
+    for _ in 0..number {
+        while recording.next()?.is_some() {}
+        recording = recording.other().ok_or_else(|| changed(file))?;
+    }
+    Ok(recording)
+}
+
+fn changed(file: &Path) -> CliError {
+    let what = format!("cannot read {} again", file.display());
+    CliError::with_code(INPUT, what, "it has changed since it was read first", "try again")
+}
+
+impl Feed {
+    /// What it says of itself, and when it began on the first host's clock.
+    fn start(&self) -> (Start, u64) {
+        let (start, began) = self.recording.start();
+        let replayed_by = Some(env!("CARGO_PKG_VERSION").to_owned());
+        (Start { replayed_by, ..start }, self.moved(began))
+    }
+
+    fn moved(&self, ns: u64) -> u64 {
+        u64::try_from((i128::from(ns) + self.shift).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// When the next event ended, on the first host's clock; reads on until there is one.
+    fn peek(&mut self) -> Result<Option<u64>, CliError> {
+        while self.events.is_empty() && !self.over {
+            let events = match self.recording.next()? {
+                Some(Next::Record(bytes)) => match Record::decode(&bytes) {
+                    Ok(record) => self.assembler.push(&record),
+                    Err(_) => Vec::new(),
+                },
+                Some(Next::Tick(ns)) => self.assembler.expire(ns),
+                // Told when it was read for the first time.
+                Some(Next::Damage { .. }) => Vec::new(),
+                Some(Next::Other { .. }) | None => {
+                    self.over = true;
+                    self.assembler.finish()
+                },
+            };
+            for mut event in self.interpreter.apply(events) {
+                event.start_ns = self.moved(event.start_ns);
+                event.end_ns = self.moved(event.end_ns);
+                self.events.push_back(event);
+            }
+        }
+        Ok(self.events.front().map(|event| event.end_ns))
+    }
+}
