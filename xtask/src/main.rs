@@ -1,6 +1,7 @@
 //! `cargo xtask VERB`: sets up, builds, shows and tests vfio-trace. One file per verb.
 
 mod bench;
+mod browser;
 mod build;
 mod cache;
 mod cmd;

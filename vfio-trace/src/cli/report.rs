@@ -17,7 +17,7 @@ use crate::{
         self,
         document::{Document, Verdict},
     },
-    sink::report_text,
+    sink::{html, report_text},
 };
 
 /// Arguments of `report`.
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// One JSON document with everything (schema vfio-trace.migration/1, docs/schema/migration-1.json).
     #[arg(long)]
     json: bool,
+    /// One self-contained HTML page with the picture.
+    #[arg(long, conflicts_with = "json")]
+    html: bool,
     /// Say which devices belong together: the source's name and the destination's. Repeatable.
     #[arg(long = "pair", value_name = "SRC=DST", value_parser = pair)]
     pairs: Vec<(String, String)>,
@@ -54,12 +57,13 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let histories = histories::read(&args.files)?;
     let document = document(&histories, &args.pairs);
+    let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let text = if args.json {
-        let mut text = serde_json::to_string(&document).map_err(|why| {
-            CliError::failed("cannot write the report as JSON", why, "report this as a bug")
-        })?;
+        let mut text = serde_json::to_string(&document).map_err(failed)?;
         text.push('\n');
         text
+    } else if args.html {
+        html(&document).map_err(failed)?
     } else {
         let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
         report_text(&document, &zone, args.color.on(&io::stdout()))

@@ -4,6 +4,7 @@
 mod devices;
 mod doctor;
 pub mod export;
+mod html;
 pub mod human;
 mod layout;
 mod line;
@@ -18,6 +19,7 @@ pub use self::{
     doctor::{
         Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
     },
+    html::html,
     ndjson::Ndjson,
     report::report_text,
     summary::{probe_table, summary_text},

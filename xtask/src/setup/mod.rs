@@ -2,6 +2,7 @@
 
 pub(crate) mod apt;
 mod backport;
+pub(crate) mod browser;
 mod hisi;
 pub(crate) mod host;
 pub(crate) mod kernel;
@@ -33,11 +34,17 @@ pub(crate) struct Args {
     /// Look for newer packages than the ones already in the cache.
     #[arg(long)]
     upgrade: bool,
+    /// Also the browser that the checks of the HTML report use (`test` fetches it by itself).
+    #[arg(long)]
+    browser: bool,
 }
 
 /// `cargo xtask setup`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     all(&args.kernels, args.upgrade)?;
+    if args.browser {
+        browser::prepare()?;
+    }
     say(&format!("setup: ready (cache: {})", cache::root()?.display()));
     Ok(ExitCode::SUCCESS)
 }

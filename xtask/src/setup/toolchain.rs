@@ -36,7 +36,7 @@ const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /dev \"$1/
                      && exec chroot \"$root\" \"$@\"";
 
 /// A command with its own mounts, which anyone may have who may make user namespaces.
-fn unshare() -> Command {
+pub(super) fn unshare() -> Command {
     let mut command = Command::new("unshare");
     command.arg("--mount");
     if !rustix::process::geteuid().is_root() {

@@ -1,0 +1,292 @@
+//! A page that is open in the browser, and what can be asked of it.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{
+    figures::{self, word},
+    read,
+};
+use crate::{browser::Browser, setup::browser::SHARED};
+
+/// Run in the page; says what it shows.
+const LOOK: &str = include_str!("look.js");
+
+/// The picture's left part has names; the times begin here.
+const GUTTER: f64 = 196.0;
+
+/// What WCAG (AA) wants of text of this size.
+const CONTRAST: f64 = 4.5;
+
+/// A picture with nothing on it is smaller than this as PNG.
+const BLANK: usize = 12_000;
+
+/// An open page, and its document.
+pub(super) struct Page<'browser> {
+    browser: &'browser mut Browser,
+    folder: &'browser Path,
+    document: Value,
+}
+
+/// A number in what the page said.
+pub(super) fn number(of: &Value, name: &str) -> Result<f64> {
+    of.get(name).and_then(Value::as_f64).with_context(|| format!("no number {name} in {of}"))
+}
+
+fn list<'v>(of: &'v Value, name: &str) -> Result<&'v Vec<Value>> {
+    of.get(name).and_then(Value::as_array).with_context(|| format!("no list {name}"))
+}
+
+impl<'browser> Page<'browser> {
+    pub(super) fn open(
+        browser: &'browser mut Browser,
+        folder: &'browser Path,
+        name: &str,
+        width: u32,
+        height: u32,
+    ) -> Result<Self> {
+        let document = serde_json::from_slice(&read(folder, &format!("{name}.json"))?)?;
+        // A new page has the system's colours.
+        browser.ask("Emulation.setEmulatedMedia", json!({"media": "", "features": []}))?;
+        browser.open(&format!("file://{SHARED}/{name}.html"), width, height)?;
+        Ok(Self { browser, folder, document })
+    }
+
+    pub(super) fn browser(&mut self) -> &mut Browser {
+        self.browser
+    }
+
+    /// Runs a script in the page.
+    pub(super) fn run(&mut self, script: &str) -> Result<Value> {
+        self.browser.run(script)
+    }
+
+    /// How many elements a list of the document has.
+    pub(super) fn list(&self, pointer: &str) -> usize {
+        self.document.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len)
+    }
+
+    /// A number of the document.
+    pub(super) fn value(&self, pointer: &str) -> Result<f64> {
+        figures::place(&self.document, pointer)?.as_f64().with_context(|| format!("{pointer} is no number"))
+    }
+
+    /// What the page shows.
+    pub(super) fn look(&mut self) -> Result<Value> {
+        self.browser.settle()?;
+        self.browser.run(LOOK)
+    }
+
+    /// `light` or `dark`, as the system would have it.
+    pub(super) fn scheme(&mut self, scheme: &str) -> Result<()> {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.browser.ask("Emulation.setEmulatedMedia", json!({"media": "", "features": features}))?;
+        self.browser.settle()
+    }
+
+    /// What is on paper: the media, and the event that comes before printing.
+    pub(super) fn as_on_paper(&mut self) -> Result<()> {
+        let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+        self.browser.ask("Emulation.setEmulatedMedia", json!({"media": "print", "features": features}))?;
+        self.run("dispatchEvent(new Event('beforeprint')), 0")?;
+        let look = self.look()?;
+        ensure!(
+            list(&look, "colours")?.first() == Some(&json!("rgb(255, 255, 255)")),
+            "paper is not white: {look}"
+        );
+        let controls = self.run("[...document.querySelectorAll('button, .controls, #tip')].filter((node) => node.getClientRects().length && !node.matches('.choose')).length")?;
+        ensure!(controls == json!(0), "{controls} controls are on paper");
+        Ok(())
+    }
+
+    /// Compares all figures with the document, and looks at the layout. Gives how many figures.
+    pub(super) fn compare(&mut self) -> Result<usize> {
+        let look = self.look()?;
+        let (fields, counts) = (list(&look, "fields")?, list(&look, "counts")?);
+        for element in fields {
+            figures::field(&self.document, element)?;
+        }
+        for element in counts {
+            figures::count(&self.document, element)?;
+        }
+        let stray = list(&look, "stray")?;
+        ensure!(stray.is_empty(), "numbers that are from nowhere: {stray:?}");
+        self.lanes(&look)?;
+        self.stages(&look)?;
+        for (what, of) in [("overlaps", "texts overlap"), ("foreign", "the page has foreign elements")] {
+            let found = list(&look, what)?;
+            ensure!(found.is_empty(), "{of}: {} times, {:?}", found.len(), found.first());
+        }
+        ensure!(number(&look, "wide")? <= 0.0, "the page is wider than the window by {} px", look["wide"]);
+        ensure!(number(&look, "unnamed")? == 0.0, "controls or pictures without a name");
+        if let Some(worst) = look.get("contrast").filter(|worst| !worst.is_null()) {
+            let ratio = worst.get(0).and_then(Value::as_f64).context("no contrast")?;
+            ensure!(ratio >= CONTRAST, "hard to read, contrast {ratio:.2}: {worst}");
+        }
+        Ok(fields.len() + counts.len())
+    }
+
+    /// The places of spans and moments in the picture against their times.
+    fn lanes(&self, look: &Value) -> Result<()> {
+        if self.list("/devices") == 0 || look.get("from").is_none_or(Value::is_null) {
+            return Ok(());
+        }
+        let (from, to) = (number(look, "from")?, number(look, "to")?);
+        ensure!(to > from && number(look, "lanes")? >= 1.0, "no lanes, or from {from} to {to}");
+        for item in list(look, "items")? {
+            let name = word(item, "field").unwrap_or_default();
+            let one = figures::place(&self.document, name)?;
+            let time = |keys: &[&str]| keys.iter().find_map(|key| one.get(key)?.as_f64());
+            let (start, end) = (number(item, "start")?, number(item, "end")?);
+            let expected = time(&["start_ns", "first_ns", "at_ns"]);
+            ensure!(expected == Some(start), "{name} starts at {expected:?}, in the picture at {start}");
+            if let Some(expected) = time(&["end_ns", "last_ns", "stop_ns"]) {
+                ensure!(expected == end, "{name} ends at {expected}, in the picture at {end}");
+            }
+        }
+        axis(look, from, to)
+    }
+
+    /// The widths of the stages in the bars are their shares.
+    fn stages(&self, look: &Value) -> Result<()> {
+        for share in list(look, "shares")? {
+            let (Some(name), Some(width)) =
+                (share.get(0).and_then(Value::as_str), share.get(1).and_then(Value::as_f64))
+            else {
+                continue;
+            };
+            let value = figures::place(&self.document, name)?.as_f64().context("no share")?;
+            let downtime = name.split("/stages/").next().unwrap_or_default();
+            let total = figures::place(&self.document, &format!("{downtime}/total_ns"))?;
+            let expected = value / total.as_f64().context("no total")?.max(1.0) * 100.0;
+            ensure!((width - expected).abs() < 0.01, "{name} is {expected} %, its bar {width}");
+        }
+        Ok(())
+    }
+
+    /// Nothing was asked of the network, nothing went wrong, no policy was violated.
+    pub(super) fn quiet(&mut self) -> Result<()> {
+        self.browser.settle()?;
+        let requests = self.browser.told("Network.requestWillBeSent");
+        let urls: Vec<_> =
+            requests.iter().filter_map(|one| one.pointer("/request/url")).filter_map(Value::as_str).collect();
+        ensure!(urls.len() == 1 && urls.iter().all(|url| url.starts_with("file:")), "it asked for {urls:?}");
+        for event in ["Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"] {
+            let told = self.browser.told(event);
+            ensure!(told.is_empty(), "{event}: {told:?}");
+        }
+        Ok(())
+    }
+
+    /// Writes a picture of the whole page; it must have something on it.
+    pub(super) fn picture(&mut self, name: &str) -> Result<()> {
+        let height = number(
+            &self.run(
+                "({height: Math.min(document.documentElement.scrollHeight, 4000), width: innerWidth})",
+            )?,
+            "height",
+        )?;
+        let width = number(&self.run("({width: innerWidth})")?, "width")?;
+        let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
+        let shot = self.browser.ask(
+            "Page.captureScreenshot",
+            json!({"format": "png", "captureBeyondViewport": true, "clip": clip}),
+        )?;
+        let data = word(&shot, "data").context("no picture")?;
+        let bytes = base64(data).context("the picture is not base64")?;
+        ensure!(bytes.len() > BLANK, "{name} is as good as blank: {} bytes", bytes.len());
+        fs::write(self.folder.join(name), bytes).with_context(|| format!("cannot write {name}"))?;
+        Ok(())
+    }
+
+    /// Prints to a PDF and gives its pages.
+    pub(super) fn print(&mut self, name: &str) -> Result<usize> {
+        let printed = self
+            .browser
+            .ask("Page.printToPDF", json!({"preferCSSPageSize": true, "printBackground": false}))?;
+        let bytes = base64(word(&printed, "data").context("no PDF")?).context("the PDF is not base64")?;
+        let pages = bytes.windows(11).filter(|word| word == b"/Type /Page").count()
+            - bytes.windows(12).filter(|word| word == b"/Type /Pages").count();
+        fs::write(self.folder.join(name), bytes).with_context(|| format!("cannot write {name}"))?;
+        Ok(pages)
+    }
+}
+
+/// All places of items and ticks must lie on one straight line over their times.
+fn axis(look: &Value, from: f64, to: f64) -> Result<()> {
+    let width = number(look, "axis")?;
+    let x = |at: f64| GUTTER + (at.clamp(from, to) - from) / (to - from) * width;
+    let base = match word(look, "base").and_then(|base| base.strip_suffix(" +")) {
+        Some(base) => figures::read(base, "at")?.0,
+        None => 0.0,
+    };
+    let ticks = list(look, "ticks")?;
+    ensure!(ticks.len() >= 3, "the axis has {} ticks", ticks.len());
+    for tick in ticks {
+        let (label, place) = (tick.get(0).and_then(Value::as_str), tick.get(1).and_then(Value::as_f64));
+        let (label, place) = (label.context("no label")?, place.context("no place")?);
+        let (after, _) =
+            if label == "0" { (0.0, 0.0) } else { figures::read(label.trim_start_matches('+'), "ns")? };
+        // A base is shown to the microsecond.
+        let off = if base > 0.0 { 501.0 / (to - from) * width } else { 0.0 };
+        ensure!(
+            (place - x(base + after)).abs() < 1.0 + off,
+            "tick {label} is at {place}, not {}",
+            x(base + after)
+        );
+    }
+    for item in list(look, "items")? {
+        let name = word(item, "field").unwrap_or_default();
+        let (start, end) = (number(item, "start")?, number(item, "end")?);
+        let (left, wide) = (number(item, "x")?, number(item, "width")?);
+        if item.get("moment") == Some(&Value::Bool(true)) {
+            ensure!(
+                (left + wide / 2.0 - x(start)).abs() < 4.0,
+                "{name} is at {left} instead of {}",
+                x(start)
+            );
+            continue;
+        }
+        ensure!((left - x(start)).abs() < 1.0, "{name} begins at {left} instead of {}", x(start));
+        let expected = (x(end) - x(start)).max(1.0);
+        ensure!((wide - expected).abs() < 1.5, "{name} is {wide} wide instead of {expected}");
+    }
+    Ok(())
+}
+
+/// Decodes base64; `None` if it is none.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0);
+    for c in text.trim_end_matches('=').bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn base64_of_known_words() {
+        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")]
+        {
+            assert_eq!(super::base64(text).as_deref(), Some(bytes.as_bytes()));
+        }
+        assert_eq!(super::base64("Z?"), None);
+    }
+}
