@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod driver;
 pub mod event;
+pub mod exercise;
 pub mod fs;
 pub mod kernel;
 pub mod model;

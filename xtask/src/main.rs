@@ -1,5 +1,6 @@
 //! `cargo xtask VERB`: sets up, builds, shows and tests vfio-trace. One file per verb.
 
+mod bench;
 mod build;
 mod cache;
 mod cmd;
@@ -34,6 +35,9 @@ enum Verb {
     Demo(demo::Args),
     /// Format, lints, unit tests, and real migrations compared with independent witnesses.
     Test(test::Args),
+    /// Sizes, times and memory with many events.
+    #[command(subcommand)]
+    Bench(bench::Verb),
     /// Boot a stock kernel in QEMU and run something in it.
     #[command(subcommand)]
     Lab(lab::Verb),
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Build => build::main(),
         Verb::Demo(args) => demo::main(&args),
         Verb::Test(args) => test::main(&args),
+        Verb::Bench(verb) => bench::main(&verb),
         Verb::Lab(verb) => lab::main(verb),
     };
     done.unwrap_or_else(|error| {

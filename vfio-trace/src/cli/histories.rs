@@ -35,7 +35,12 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
     for parts in recordings(files)? {
         let mut next = Some(Recording::open(&parts)?);
         while let Some(mut recording) = next {
-            histories.pairs.extend(recording.merge().into_iter().flat_map(|merge| merge.pairs.clone()));
+            // Said once for all recordings of a file.
+            for pair in recording.merge().map_or(&[][..], |merge| &merge.pairs) {
+                if !histories.pairs.contains(pair) {
+                    histories.pairs.push(pair.clone());
+                }
+            }
             let (history, damaged) = history(&mut recording, &parts)?;
             histories.all.push(history);
             histories.damaged |= damaged;

@@ -105,3 +105,87 @@ fn fill(partial: &Path, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
     }
     out.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::document::{Document, MergeMethod};
+
+    fn testdata(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/testdata").join(name)
+    }
+
+    /// The document, without where it was read from.
+    fn document_of(files: &[PathBuf]) -> Document {
+        let read = histories::read(files).unwrap();
+        assert!(!read.damaged);
+        let mut document = document(&read, &[]);
+        for host in &mut document.hosts {
+            host.source = "a file".to_owned();
+        }
+        document
+    }
+
+    fn merged(name: &str, files: Vec<PathBuf>) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("vfio-trace-{name}-{}.vft", std::process::id()));
+        let args = Args {
+            files,
+            output: path.clone(),
+            force: false,
+            pairs: vec![("only-one".to_owned(), "of-these".to_owned())],
+            utc: true,
+            color: Color::Never,
+            quiet: true,
+        };
+        assert_eq!(main(&args).unwrap(), 0);
+        assert_eq!(main(&args).unwrap_err().code, USAGE, "never over what is there");
+        path
+    }
+
+    #[test]
+    fn a_merged_file_is_its_recordings_together() {
+        let both = vec![testdata("two-hosts-src.vft"), testdata("two-hosts-dst.vft")];
+        let path = merged("merge", both.clone());
+        let read = histories::read(std::slice::from_ref(&path)).unwrap();
+        assert_eq!(read.pairs, [("only-one".to_owned(), "of-these".to_owned())]);
+        let document = document_of(std::slice::from_ref(&path));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(document, document_of(&both));
+
+        let text = report_text(&document, &TimeZone::UTC, false);
+        let golden = testdata("two-hosts.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        assert_eq!(text, fs::read_to_string(golden).unwrap());
+    }
+
+    #[test]
+    fn the_order_of_the_hosts_changes_only_whose_clock_it_is() {
+        let [src, dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(testdata);
+        let one = document_of(&[src.clone(), dst.clone()]);
+        let two = document_of(&[dst.clone(), src]);
+        let downtime = |document: &Document| {
+            let downtime = document.migrations[0].downtime.clone().unwrap();
+            (downtime.total_ns, downtime.bound, downtime.uncertainty_ns, downtime.stages)
+        };
+        assert_eq!(downtime(&one), downtime(&two));
+        assert_eq!((one.migrations.len(), two.migrations.len()), (1, 1));
+        let (one, two) = (&one.merge[0], &two.merge[0]);
+        assert_eq!((one.method, two.method), (MergeMethod::Causality, MergeMethod::Causality));
+        assert_eq!((one.offset_ns, one.early_ns, one.late_ns), (-two.offset_ns, two.late_ns, two.early_ns));
+        assert!(one.offset_ns > 40_000_000_000, "{one:?}");
+        // Parts of one recording, or the same twice, are nothing to merge.
+        let twice = Args {
+            files: vec![dst.clone(), dst],
+            output: std::env::temp_dir().join("vfio-trace-never-made.vft"),
+            force: false,
+            pairs: Vec::new(),
+            utc: true,
+            color: Color::Never,
+            quiet: true,
+        };
+        main(&twice).unwrap_err();
+        assert!(!twice.output.exists());
+    }
+}

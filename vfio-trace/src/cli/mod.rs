@@ -5,6 +5,7 @@ mod devices;
 mod doctor;
 mod error;
 mod events;
+mod exercise;
 mod export;
 mod histories;
 mod kernel_args;
@@ -44,6 +45,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Write recordings in formats that other programs read: JSON, Perfetto, Trace Event Format, CSV.
     Export(export::Args),
+    /// Drive an idle device through its migration states, step by step. Acts on the device: see docs/exercise.md.
+    Exercise(exercise::Args),
     /// Show every VFIO device: driver, migration, state, who holds it.
     List(list::Args),
     /// Put recordings of both hosts of a migration into one file, on one clock.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Export(args) => export::main(&args),
+        Verb::Exercise(args) => exercise::main(&args),
         Verb::List(args) => list::main(&args),
         Verb::Merge(args) => merge::main(&args),
         Verb::Mount(args) => mount::main(args),

@@ -7,13 +7,17 @@
 mod fixture;
 mod hisi_acc;
 mod interpreter;
+mod manners;
 mod mlx5;
 
 use std::fmt::Debug;
 
 use thiserror::Error;
 
-pub use self::interpreter::Interpreter;
+pub use self::{
+    interpreter::Interpreter,
+    manners::{Channel, Identity, Manners, manners},
+};
 use crate::{
     event::{Event, Finding},
     kernel::DriverWanted,
@@ -35,6 +39,11 @@ pub trait Plugin: Sync {
 
     /// What it knows of its devices: nothing yet.
     fn devices(&self) -> Box<dyn Devices>;
+
+    /// What one must know who exercises its devices.
+    fn manners(&self) -> Option<&'static Manners> {
+        None
+    }
 }
 
 /// What a plug-in knows of its devices, each by its number within the run (`DeviceRef::nr`).

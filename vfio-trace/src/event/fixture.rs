@@ -52,6 +52,13 @@ impl Script {
         self
     }
 
+    /// Time passes until `ns`, which is not over yet.
+    pub(crate) fn until(mut self, ns: u64) -> Self {
+        assert!(self.now <= ns, "{} is over at {}", ns, self.now);
+        self.now = ns;
+        self
+    }
+
     /// From now on another thread.
     pub(crate) fn thread(mut self, tgid: u32, tid: u32) -> Self {
         (self.tgid, self.tid) = (tgid, tid);
@@ -61,6 +68,14 @@ impl Script {
     /// From now on another device.
     pub(crate) fn on(mut self, device: u64) -> Self {
         self.device = device;
+        self
+    }
+
+    /// All files so far are others: two scripts that go together must not share any.
+    pub(crate) fn other_files(mut self) -> Self {
+        for record in self.records.iter_mut().filter(|record| record.header.file != 0) {
+            record.header.file += 0x1000;
+        }
         self
     }
 
@@ -217,6 +232,18 @@ impl Script {
     pub(crate) fn set(self, path: &[u32], file: u64, fd: i32) -> Self {
         let start = self.now;
         self.wait(1_000).walk(path, 0, file).set_ioctl(start, *path.last().unwrap(), 0, fd)
+    }
+
+    /// A request that fails with its last arc.
+    pub(crate) fn set_fails(self, path: &[u32], ret: i32) -> Self {
+        let start = self.now;
+        self.wait(1_000).walk(path, ret, 0).set_ioctl(start, *path.last().unwrap(), ret, -1)
+    }
+
+    /// A request whose arcs work, but for the new session there is no fd left (EMFILE).
+    pub(crate) fn set_without_fd(self, path: &[u32], file: u64) -> Self {
+        let start = self.now;
+        self.wait(1_000).walk(path, 0, file).release(file, 0).set_ioctl(start, *path.last().unwrap(), -24, -1)
     }
 
     pub(crate) fn driver_get_state(self, state: u32) -> Self {

@@ -1,5 +1,6 @@
-//! The views as a read-only file system with debugfs' layout, and everything that mounting one takes.
+//! The views as a file system with debugfs' layout, and everything that mounting one takes.
 
+mod debug;
 mod dir;
 mod guard;
 mod inodes;
@@ -11,6 +12,7 @@ mod tree;
 mod world;
 
 pub use self::{
+    debug::{Command, Exercise, Exercised},
     dir::{DirError, Target},
     guard::{Guard, GuardError, guard},
     mount::{MountError, Mounted, check_device, mount},

@@ -79,15 +79,15 @@ fn open_device() -> Result<OwnedFd, MountError> {
     })
 }
 
-/// Mounts on a directory, read-only. Until somebody serves it, whoever looks into the directory waits.
+/// Mounts on a directory, read-only; or writable, for who answers requests to write. Until somebody serves it, whoever looks into the directory waits.
 ///
 /// # Errors
 ///
 /// [`MountError`]; then nothing is mounted.
-pub fn mount(dir: &Path, allow_other: bool) -> Result<Mounted, MountError> {
-    let fuse = match by_system_call(dir, allow_other) {
+pub fn mount(dir: &Path, allow_other: bool, writable: bool) -> Result<Mounted, MountError> {
+    let fuse = match by_system_call(dir, allow_other, writable) {
         Ok(fuse) => fuse,
-        Err(MountError::Root) => by_helper(dir, allow_other)?,
+        Err(MountError::Root) => by_helper(dir, allow_other, writable)?,
         Err(error) => return Err(error),
     };
     let failed = |why| MountError::Failed { call: "/proc/self/mountinfo", why };
@@ -98,21 +98,22 @@ pub fn mount(dir: &Path, allow_other: bool) -> Result<Mounted, MountError> {
     Ok(Mounted { fuse, device: entry.device })
 }
 
-fn by_system_call(dir: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+fn by_system_call(dir: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd, MountError> {
     let fuse = open_device()?;
     let other = if allow_other { ",allow_other" } else { "" };
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    // The kernel checks permissions itself: modes say that everybody may read and nobody write.
-    let options = format!(
-        "fd={},rootmode=40000,user_id={user},group_id={group},default_permissions{other}",
-        fuse.as_raw_fd()
-    );
+    // The kernel checks permissions itself: modes say that everybody may read and nobody write. Not where requests to write
+    // are answered one by one.
+    let checks = if writable { "" } else { ",default_permissions" };
+    let options =
+        format!("fd={},rootmode=40000,user_id={user},group_id={group}{checks}{other}", fuse.as_raw_fd());
     let options = CString::new(options).unwrap_or_default();
     let flags = MountFlags::RDONLY
         | MountFlags::NOSUID
         | MountFlags::NODEV
         | MountFlags::NOEXEC
         | MountFlags::NOATIME;
+    let flags = if writable { flags - MountFlags::RDONLY } else { flags };
     match rustix::mount::mount(SOURCE, dir, FS_TYPE, flags, options.as_c_str()) {
         Ok(()) => Ok(fuse),
         Err(Errno::PERM) => Err(MountError::Root),
@@ -122,13 +123,13 @@ fn by_system_call(dir: &Path, allow_other: bool) -> Result<OwnedFd, MountError> 
 }
 
 /// fusermount3 opens `/dev/fuse`, mounts, and sends the descriptor back through the socket named in `_FUSE_COMMFD`.
-fn by_helper(dir: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+fn by_helper(dir: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd, MountError> {
     let failed = |call| move |why: io::Error| MountError::Failed { call, why };
     let (ours, theirs) = UnixStream::pair().map_err(failed("socketpair"))?;
     // The only child started meanwhile is the one that is to have it.
     fcntl_setfd(&theirs, FdFlags::empty()).map_err(|errno| failed("fcntl")(errno.into()))?;
-    let mut options =
-        format!("ro,nosuid,nodev,noexec,noatime,fsname={SOURCE},subtype={SOURCE},default_permissions");
+    let mode = if writable { "rw" } else { "ro,default_permissions" };
+    let mut options = format!("{mode},nosuid,nodev,noexec,noatime,fsname={SOURCE},subtype={SOURCE}");
     if allow_other {
         options.push_str(",allow_other");
     }

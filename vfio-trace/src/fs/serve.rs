@@ -5,19 +5,22 @@ use std::{
     ffi::OsStr,
     fmt, io,
     os::fd::OwnedFd,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
-    Session, SessionACL,
+    AccessFlags, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, Session, SessionACL, TimeOrNow,
+    WriteFlags,
 };
 use tokio::sync::oneshot;
 
 use super::{
+    debug::{Bench, Exercise},
     inodes::Inodes,
     tree::{self, Kind},
     world::{Node, World},
@@ -37,6 +40,8 @@ pub trait Freshen: Send + Sync + 'static {
 enum Open {
     File(Arc<[u8]>, FileAttr),
     Folder(Arc<[(u64, FileType, String)]>),
+    /// A device's `debug` file, open for writing.
+    Debug(String),
 }
 
 #[derive(Default)]
@@ -50,6 +55,8 @@ struct Tree {
     fresh: Box<dyn Freshen>,
     inodes: Mutex<Inodes>,
     handles: Mutex<Handles>,
+    /// Where what is written to a `debug` file goes; `None`: nowhere.
+    bench: Option<Arc<Bench>>,
     uid: u32,
     gid: u32,
 }
@@ -66,7 +73,8 @@ impl fmt::Debug for Serving {
     }
 }
 
-/// Answers what comes from `device`, the `/dev/fuse` of a mount, in a thread of its own.
+/// Answers what comes from `device`, the `/dev/fuse` of a mount, in a thread of its own. Only with `exercise` can anything
+/// be written: to `debug` files.
 ///
 /// # Errors
 ///
@@ -76,12 +84,14 @@ pub fn serve(
     allow_other: bool,
     world: Arc<Mutex<World>>,
     fresh: Box<dyn Freshen>,
+    exercise: Option<Box<dyn Exercise>>,
 ) -> io::Result<Serving> {
     let tree = Tree {
         world,
         fresh,
         inodes: Mutex::new(Inodes::new()),
         handles: Mutex::default(),
+        bench: exercise.map(Bench::new),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
     };
@@ -122,7 +132,11 @@ impl Tree {
             ctime: changed,
             crtime: changed,
             kind: file_type(node.kind),
-            perm: if node.kind == Kind::Folder { 0o555 } else { 0o444 },
+            perm: match node.kind {
+                Kind::Folder => 0o555,
+                Kind::File if self.bench.is_some() && world.device_of_debug(path).is_some() => 0o644,
+                Kind::File => 0o444,
+            },
             nlink: node.links,
             uid: self.uid,
             gid: self.gid,
@@ -177,6 +191,20 @@ impl Tree {
         Ok(Open::File(content, attr))
     }
 
+    /// Whether what is asked for through a path may be done: an error unless it is a `debug` file, and may be written.
+    fn writable(&self, path: &str, request: &Request) -> Result<String, Errno> {
+        let device = lock(&self.world).device_of_debug(path).ok_or(Errno::EROFS)?;
+        if self.bench.is_none() {
+            return Err(Errno::EPERM);
+        }
+        // It would be done with the rights of who has mounted.
+        if request.uid() == 0 || request.uid() == self.uid { Ok(device) } else { Err(Errno::EACCES) }
+    }
+
+    fn writable_ino(&self, ino: INodeNo, request: &Request) -> Result<String, Errno> {
+        self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.writable(&path, request))
+    }
+
     fn open_folder(&self, path: &str) -> Result<Open, Errno> {
         self.fresh.freshen();
         let world = lock(&self.world);
@@ -215,10 +243,12 @@ impl Filesystem for Tree {
         }
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        // The mount is read-only already; somebody may have remounted it.
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            return reply.error(Errno::EROFS);
+            return match self.writable_ino(ino, req) {
+                Ok(device) => reply.opened(self.keep(Open::Debug(device)), FopenFlags::FOPEN_DIRECT_IO),
+                Err(errno) => reply.error(errno),
+            };
         }
         match self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_file(&path)) {
             // Past the page cache, which all openers of a file share.
@@ -242,6 +272,110 @@ impl Filesystem for Tree {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let end = start.saturating_add(size as usize).min(content.len());
         reply.data(content.get(start..end).unwrap_or_default());
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match (self.kept(fh), &self.bench) {
+            (Some(Open::Debug(device)), Some(bench)) => bench.write(&self.world, device, data, reply),
+            _ => reply.error(Errno::EBADF),
+        }
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        // `echo 0 >debug` empties it first, which means nothing here.
+        let empties = size == Some(0) && mode.is_none() && uid.is_none() && gid.is_none();
+        let allowed = if empties { self.writable_ino(ino, req).map(drop) } else { Err(Errno::EROFS) };
+        let attr =
+            allowed.and_then(|()| self.path(ino).and_then(|path| self.look(&path)).ok_or(Errno::ENOENT));
+        match attr {
+            Ok(attr) => reply.attr(&TTL, &attr),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let asks = mask.contains(AccessFlags::W_OK);
+        match if asks { self.writable_ino(ino, req).map(drop) } else { Ok(()) } {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mknod(&self, _req: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(&self, _req: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _req: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _req: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(&self, _req: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _req: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(&self, _req: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _req: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(&self, _req: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(Errno::EROFS);
     }
 
     fn release(

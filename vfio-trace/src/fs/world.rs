@@ -16,7 +16,7 @@ use super::{
     tree::{self, Kind, MIGRATION, Place, TIMELINE, VFIO},
 };
 use crate::{
-    driver::{Interpreter, Style},
+    driver::{Interpreter, Style, manners},
     event::{Assembler, Body, Data, Event, MigState, Record, text},
     model::{DeviceReport, Model},
     view::{self, DeviceFile, Look, Unknown},
@@ -24,6 +24,10 @@ use crate::{
 
 /// Devices that are gone and whose events are kept, in case that they come again.
 const KEPT_GONE: usize = 64;
+
+/// What a `debug` file says before anything was written to it.
+const UNUSED: &str =
+    "# nothing was run; write 0 (save), 1 (resume) or 2 (I/O test), if mounted with --allow-exercise\n";
 
 /// A file's content, or that there is nothing to tell.
 pub(super) type Content = Option<Arc<[u8]>>;
@@ -46,6 +50,8 @@ pub struct World {
     assembler: Assembler,
     interpreter: Interpreter,
     annotate: bool,
+    /// What the `debug` file of each device says; `None`: there are no such files.
+    debug: Option<BTreeMap<Arc<str>, Arc<[u8]>>>,
     model: Model,
     about: About,
     losses: Losses,
@@ -131,6 +137,7 @@ impl World {
             assembler: Assembler::new(),
             interpreter: Interpreter::new(false),
             annotate: false,
+            debug: None,
             model: Model::new(),
             about,
             losses: Losses::default(),
@@ -147,6 +154,33 @@ impl World {
     pub const fn annotated(mut self, annotate: bool) -> Self {
         self.annotate = annotate;
         self
+    }
+
+    /// Gives devices of drivers that had such a thing in debugfs a `debug` file.
+    #[must_use]
+    pub fn with_debug(mut self) -> Self {
+        self.debug = Some(BTreeMap::new());
+        self
+    }
+
+    /// From now on the `debug` file of a device says this.
+    pub(super) fn say_in_debug(&mut self, device: &str, text: &str) {
+        if let Some(debug) = &mut self.debug {
+            debug.insert(device.into(), text.as_bytes().into());
+        }
+    }
+
+    /// The device whose `debug` file this is.
+    pub(super) fn device_of_debug(&self, path: &str) -> Option<String> {
+        let Some(Place::Device(name, inner)) = Place::of(path) else { return None };
+        self.existing(name)?;
+        (self.debug_file(&self.report(name))? == inner).then(|| name.to_owned())
+    }
+
+    fn debug_file(&self, report: &DeviceReport) -> Option<String> {
+        self.debug.as_ref()?;
+        let file = manners(report.driver.as_deref()?)?.debug?;
+        Some(format!("{MIGRATION}/{file}"))
     }
 
     /// Takes in the next record.
@@ -343,7 +377,8 @@ impl World {
             },
             Place::Device(name, inner) => {
                 self.existing(name)?;
-                let files = paths(&self.report(name));
+                let report = self.report(name);
+                let files: Vec<String> = paths(&report).into_iter().chain(self.debug_file(&report)).collect();
                 let names = tree::children(&files, inner)?;
                 Some(names.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect())
             },
@@ -359,6 +394,10 @@ impl World {
             let device = self.devices.get_mut(name)?;
             let driver = report.driver.as_deref();
             return Some(device.timeline.document(&self.about, self.losses, name, driver).ok());
+        }
+        if self.debug_file(&report).as_deref() == Some(inner) {
+            let said = self.debug.as_ref().and_then(|debug| debug.get(name)).cloned();
+            return Some(Some(said.unwrap_or_else(|| UNUSED.as_bytes().into())));
         }
         let file = file(&report, inner)?;
         let look = Look {

@@ -170,6 +170,16 @@ impl Page<'_> {
         if let Some(why) = &all.why {
             put(&mut text, format_args!("not exact: {why}\n"));
         }
+        for time in all.stages.iter().filter(|time| time.blurred_ns > 0) {
+            put(
+                &mut text,
+                format_args!(
+                    "{}: up to {} of it are pauses between calls, which are too many to be kept one by one\n",
+                    time.stage.name(),
+                    duration(time.blurred_ns)
+                ),
+            );
+        }
         if !migration.order.is_empty() {
             let order: Vec<String> = migration
                 .order

@@ -1,12 +1,13 @@
-//! The raw system calls that aya does not offer: probes with a cookie or by address, and what the kernel counted.
+//! The raw system calls that aya does not offer: probes with a cookie or by address, what the kernel counted, VFIO.
 //!
 //! The only `unsafe` of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
 //! told their size and ignores, or zero-fills, what one side does not know.
-#![expect(unsafe_code, reason = "perf_event_open(2) and bpf(2) have no safe wrapper")]
+#![expect(unsafe_code, reason = "perf_event_open(2), bpf(2) and VFIO's ioctls have no safe wrapper")]
 
 mod clock;
 mod pod;
 mod poll;
+pub mod vfio;
 
 use std::{
     ffi::{CString, c_long, c_void},

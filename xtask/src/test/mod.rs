@@ -6,6 +6,7 @@ mod compare;
 mod compat;
 mod dirty;
 mod doctor;
+mod exercise;
 mod export;
 mod guest;
 mod harness;
@@ -19,6 +20,7 @@ mod mount;
 mod past;
 mod paths;
 mod record;
+mod report;
 mod scenarios;
 mod steps;
 mod traced;
@@ -95,8 +97,10 @@ fn checks() -> Vec<Check> {
     checks.extend(mlx5::checks());
     checks.extend(record::checks());
     checks.extend(export::checks());
+    checks.extend(exercise::checks());
     checks.extend(merge::checks());
     checks.extend(past::checks());
+    checks.extend(report::checks());
     checks
 }
 

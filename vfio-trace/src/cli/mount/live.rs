@@ -10,11 +10,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     super::{error::CliError, output::note, session::say_changes},
-    Args, End, Site, no_drop,
+    Args, End, Site,
+    debug::Child,
+    no_drop,
 };
 use crate::{
     event::Record,
-    fs::{self, About, Freshen, Losses, World},
+    fs::{self, About, Exercise, Freshen, Losses, World},
     kernel::{KernelFiles, VfioDevice},
     probe::LoadOptions,
     source::{
@@ -172,13 +174,13 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
     let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
     let (live, changes) = Live::open(files.clone(), options, log)?;
     say_changes(&changes, args.verbose);
-    let (mounted, guard) = site.mount()?;
+    let (mounted, guard) = site.mount(true)?;
     live.drop_privileges().map_err(no_drop)?;
     if !live.has_vfio() {
         note("vfio is not loaded yet; waiting for it");
     }
 
-    let world = World::new(about(), args.events as usize, mono_ns()).annotated(args.annotate);
+    let world = World::new(about(), args.events as usize, mono_ns()).annotated(args.annotate).with_debug();
     let (asker, mut asks) = unbounded_channel();
     let mut keeper = Keeper {
         live,
@@ -192,7 +194,8 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
     keeper.live.enable()?;
     // After the switch: an arc that comes in between is seen by both, and never by neither.
     keeper.first_look();
-    let mut serving = site.serve(mounted, Arc::clone(&keeper.world), Box::new(Asker(asker)))?;
+    let exercise = args.allow_exercise.then(|| Box::new(Child) as Box<dyn Exercise>);
+    let mut serving = site.serve(mounted, Arc::clone(&keeper.world), Box::new(Asker(asker)), exercise)?;
     let end = attend(&mut keeper, &mut asks, &mut serving, &mut site).await?;
     site.end(end, guard)?;
     Ok(0)

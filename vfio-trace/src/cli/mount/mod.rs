@@ -1,5 +1,6 @@
 //! `vfio-trace mount DIR`: all views as files, with debugfs' layout, until it is told to stop.
 
+mod debug;
 mod live;
 
 use std::{
@@ -18,7 +19,7 @@ use super::{
     past::{FromArgs, Past},
 };
 use crate::{
-    fs::{self, DirError, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
+    fs::{self, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
     kernel::caps,
 };
 
@@ -34,6 +35,10 @@ pub(super) struct Args {
     /// Let other users look as well. Without it only the user who mounts can, not even root if that is another one.
     #[arg(long)]
     allow_other: bool,
+    /// Let what is written to DIR/vfio/DEVICE/migration/hisi_acc/debug be done, if nobody uses the device: 0 save, 1 resume,
+    /// 2 I/O test, as `vfio-trace exercise` does it. Reading the file gives the last result.
+    #[arg(long, conflicts_with = "from")]
+    allow_exercise: bool,
     /// Events that timeline.json keeps per device, the last ones.
     #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
     events: u32,
@@ -122,12 +127,12 @@ impl Site {
     }
 
     /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
-    fn mount(&self) -> Result<(Mounted, Guard), CliError> {
+    fn mount(&self, writable: bool) -> Result<(Mounted, Guard), CliError> {
         let no_guard = |why: GuardError| {
             CliError::failed(format!("cannot mount on {}", self.target.path.display()), why, "try again")
         };
         let mut guard = Guard::start(GUARD_VERB, &self.target.path).map_err(no_guard)?;
-        let mounted = fs::mount(&self.target.path, self.allow_other)
+        let mounted = fs::mount(&self.target.path, self.allow_other, writable)
             .map_err(|why| not_mounted(&self.target.path, &why))?;
         guard.watch(&mounted.device).map_err(no_guard)?;
         Ok((mounted, guard))
@@ -138,8 +143,9 @@ impl Site {
         mounted: Mounted,
         world: Arc<Mutex<World>>,
         fresh: Box<dyn Freshen>,
+        exercise: Option<Box<dyn Exercise>>,
     ) -> Result<fs::Serving, CliError> {
-        let serving = fs::serve(mounted.fuse, self.allow_other, world, fresh).map_err(|why| {
+        let serving = fs::serve(mounted.fuse, self.allow_other, world, fresh, exercise).map_err(|why| {
             not_mounted(&self.target.path, &MountError::Failed { call: "the kernel's FUSE", why })
         })?;
         note(&format!("mounted on {}; Ctrl-C unmounts it", self.target.path.display()));
@@ -194,11 +200,11 @@ impl Freshen for Still {
 
 /// Shows a moment of a recording.
 async fn past_of(past: Past, mut site: Site) -> Result<u8, CliError> {
-    let (mounted, guard) = site.mount()?;
+    let (mounted, guard) = site.mount(false)?;
     caps::keep_only(&[]).map_err(no_drop)?;
     note(&past.describe());
     let (world, through) = past.into_parts();
-    let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(Still))?;
+    let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(Still), None)?;
     let end = site.ended(&mut serving).await;
     site.end(end, guard)?;
     through.code()

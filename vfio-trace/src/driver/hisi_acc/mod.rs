@@ -3,6 +3,7 @@
 mod data;
 mod device;
 mod explain;
+mod manners;
 mod steps;
 mod views;
 
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use vfio_trace_common::capture::moment;
 
 use self::device::HisiDevice;
-use super::{Devices, NoView, Plugin, Style};
+use super::{Devices, Manners, NoView, Plugin, Style};
 use crate::{
     event::{Data, Event, Finding, MigState},
     kernel::{CaptureWanted, DriverWanted, Members},
@@ -35,6 +36,10 @@ impl Plugin for HisiAcc {
 
     fn devices(&self) -> Box<dyn Devices> {
         Box::new(HisiDevices::default())
+    }
+
+    fn manners(&self) -> Option<&'static Manners> {
+        Some(&manners::MANNERS)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod device;
 mod explain;
+mod manners;
 mod steps;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use vfio_trace_common::capture::moment;
 
 use self::device::Mlx5Device;
-use super::{Devices, NoView, Plugin, Style};
+use super::{Devices, Manners, NoView, Plugin, Style};
 use crate::{
     event::{Event, Finding},
     kernel::{CaptureWanted, DriverWanted, Members},
@@ -33,6 +34,10 @@ impl Plugin for Mlx5 {
 
     fn devices(&self) -> Box<dyn Devices> {
         Box::new(Mlx5Devices::default())
+    }
+
+    fn manners(&self) -> Option<&'static Manners> {
+        Some(&manners::MANNERS)
     }
 }
 

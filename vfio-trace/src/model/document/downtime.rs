@@ -92,6 +92,9 @@ pub struct StageTime {
     pub share_ns: u64,
     /// Time in which it was in progress, whatever else was; for the gap, the same as its share.
     pub busy_ns: u64,
+    /// Of its share, at most so much are pauses between calls, which are the gap's or another stage's: there are more
+    /// calls than are kept one by one. 0 if all are.
+    pub blurred_ns: u64,
 }
 
 /// How several devices of one VM took their turns.

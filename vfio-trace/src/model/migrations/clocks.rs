@@ -65,6 +65,11 @@ impl Clocks {
             let (mut least, mut most) = (None::<i128>, None::<i128>);
             for one in matched {
                 let (from, to) = (&sides[one.source], &sides[one.destination]);
+                // Where calls are lacking, nobody knows which bytes the others moved.
+                let lacking = |found: &Found| histories[found.host as usize].host.losses.data_suffers();
+                if lacking(from) || lacking(to) {
+                    continue;
+                }
                 let Some(slack) = slack(from, to, streams) else { continue };
                 match (from.host, to.host) {
                     (0, there) if there == host => least = least.max(Some(-slack)),
@@ -205,7 +210,9 @@ fn unsigned(ns: i128) -> u64 {
 fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
     let of = |found: &Found| {
         let [nr] = found.side.sessions[..] else { return None };
-        streams.iter().find(|stream| stream.doc.nr == nr)
+        streams
+            .iter()
+            .find(|stream| stream.doc.nr == nr && stream.doc.missed_bytes.is_none_or(|missed| missed == 0))
     };
     let (from, to) = (of(from)?, of(to)?);
     let mut reads = from.history.calls().peekable();

@@ -1,10 +1,10 @@
 //! What a side is made of besides its arcs: sessions, failures, phases.
 
-use super::side::{Found, Role};
+use super::side::{Found, Role, failed};
 use crate::{
     event::{Direction, Errno, Outcome},
     model::{
-        document::{Device, Failure, Finding, Phase, Session, StepSpan},
+        document::{Device, DirtyLog, Failure, Finding, Phase, Session, SessionEnd, StepSpan},
         history::SessionHistory,
     },
 };
@@ -51,6 +51,10 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
         found.eof |= stream.history.eof();
         // Of one session: more than one has no one stream.
         found.stream = stream.history.stream().filter(|_| found.side.sessions.len() == 1);
+        found.data_failed |= doc.end == SessionEnd::Error;
+        if doc.partial && found.side.partial {
+            found.side.start_ns = found.side.start_ns.min(doc.start_ns);
+        }
         found.side.partial |= doc.partial;
         if !found.left && found.cut.is_none() {
             found.side.end_ns = found.side.end_ns.max(doc.end_ns);
@@ -71,16 +75,18 @@ pub(super) fn failures(found: &Found, device: &Device, streams: &[Stream<'_>]) -
             step_errno: step.and_then(|step| step.outcome.errno()).map(|errno| errno.name().into_owned()),
         }
     };
-    let failed = |outcome: Outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_));
     for arc in found.arcs.iter().filter(|arc| failed(arc.outcome)) {
         let to = arc.to.unwrap_or(arc.target);
         failures.push(failure(format!("{} → {to}", arc.from), arc.outcome.errno(), arc.start_ns, arc.end_ns));
     }
-    let within = |at_ns: u64| (found.side.start_ns..=found.side.end_ns).contains(&at_ns);
-    for request in
-        device.requests.iter().filter(|request| failed(request.outcome) && within(request.start_ns))
+    // A request begins before its first arc, and ends after its last.
+    let (start, end) = (found.side.start_ns, found.side.end_ns);
+    for request in device
+        .requests
+        .iter()
+        .filter(|request| failed(request.outcome) && request.end_ns >= start && request.start_ns <= end)
     {
-        let told = found.arcs.iter().any(|arc| {
+        let told = device.arcs.iter().any(|arc| {
             failed(arc.outcome) && arc.start_ns >= request.start_ns && arc.end_ns <= request.end_ns
         });
         if !told {
@@ -102,7 +108,8 @@ pub(super) fn failures(found: &Found, device: &Device, streams: &[Stream<'_>]) -
         }
     }
     if found.role == Role::Source {
-        for log in device.dirty_logs.iter().filter(|log| failed(log.outcome) && within(log.start_ns)) {
+        let within = |log: &&DirtyLog| (start..=end).contains(&log.start_ns);
+        for log in device.dirty_logs.iter().filter(within).filter(|log| failed(log.outcome)) {
             let end = log.start_ns.saturating_add(log.start_duration_ns);
             failures.push(failure("DMA_LOGGING_START".to_owned(), log.outcome.errno(), log.start_ns, end));
         }
@@ -122,8 +129,8 @@ fn first_failed(steps: &[StepSpan], start_ns: u64, end_ns: u64) -> Option<&StepS
         .min_by_key(|step| step.end_ns)
 }
 
-/// The findings on a device that fall into a side.
-pub(super) fn findings(found: &Found, all: &[Finding]) -> Vec<Finding> {
+/// The findings on a device that fall into a side. `until`: start of the next one.
+pub(super) fn findings(found: &Found, until: Option<u64>, all: &[Finding]) -> Vec<Finding> {
     let (start, end) = (found.side.start_ns, found.side.end_ns);
     // A finding may come with the close that follows.
     let slack = 1_000_000_000;
@@ -131,6 +138,7 @@ pub(super) fn findings(found: &Found, all: &[Finding]) -> Vec<Finding> {
         finding.device == found.side.device
             && finding.at_ns >= start
             && finding.at_ns <= end.saturating_add(slack)
+            && until.is_none_or(|until| finding.at_ns < until)
     };
     all.iter().filter(mine).cloned().collect()
 }
@@ -164,7 +172,7 @@ pub(super) fn phases(found: &Found, device: &Device, streams: &[Stream<'_>]) -> 
         for sample in &stream.doc.series {
             let here = phases.iter_mut().rev().find(|phase| phase.start_ns <= sample.at_ns);
             if let Some(phase) = here {
-                phase.bytes += sample.bytes.saturating_sub(before);
+                phase.bytes = phase.bytes.saturating_add(sample.bytes.saturating_sub(before));
             }
             before = sample.bytes;
         }

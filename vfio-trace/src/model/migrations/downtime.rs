@@ -11,13 +11,24 @@ use super::{
 };
 use crate::{
     event::MigState,
-    model::document::{Arc, Bound, Downtime, Losses, Order, PartName, Stage, StageOrder},
+    model::document::{Arc, Bound, Downtime, Losses, Order, PartName, Stage, StageOrder, StageTime},
 };
 
 /// A device's downtime with the intervals that it is made of.
 pub(super) struct Split {
     pub(super) downtime: Downtime,
     pub(super) spans: Vec<Span>,
+    /// Pauses that are taken for a stage's time, in ns.
+    blurred: Vec<(Stage, u64)>,
+}
+
+/// Tells how much of the stages' time may be pauses.
+fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
+    for (stage, ns) in blurred {
+        if let Some(time) = stages.iter_mut().find(|time| time.stage == stage) {
+            time.blurred_ns = time.blurred_ns.saturating_add(ns).min(time.share_ns);
+        }
+    }
 }
 
 /// How far the clocks of two sides may be apart.
@@ -58,18 +69,17 @@ pub(super) fn of_device(
     apart: Apart,
 ) -> Option<Split> {
     let mut doubts = Doubts::default();
-    let mut spans = Vec::new();
+    let (mut spans, mut blurred) = (Vec::new(), Vec::new());
     let from = source.map(|(found, _)| found);
     let to = destination.map(|(found, _)| found);
     let start_ns = match (from, to) {
-        (Some(from), _) => match (from.stop_ns, from.side.partial) {
-            (Some(at), _) => at,
-            // It had stopped before it was looked at.
-            (None, true) if from.stop_copy_ns.is_some() || from.left || !from.pre_copy => {
-                doubts.add(Bound::AtLeast, None, "the source's beginning was not seen");
-                from.side.start_ns
-            },
-            _ => return None,
+        (Some(from), _) if from.stop_seen => from.stop_ns?,
+        (Some(from), _) => {
+            let first = from.stop_ns?;
+            doubts.add(Bound::AtLeast, None, "the source stood still already when that was seen first");
+            let reads = busy(from, streams, PartName::StopCopy);
+            let reads = reads.filter_map(|(stream, busy)| Some(stream.at(busy.spans().first()?.0)));
+            reads.min().map_or(first, |read| read.min(first))
         },
         (None, Some(to)) => {
             let first = to.arcs.iter().find(|arc| arc.from == MigState::RESUMING)?;
@@ -83,10 +93,12 @@ pub(super) fn of_device(
         (None, None) => return None,
     };
     let mut end_ns = start_ns;
+    // What came after the destination ran is no part of it.
+    let arrived = to.filter(|to| from.is_none_or(|from| from.ran_ns.is_none() || from.went(to)));
+    let back = from.and_then(|from| from.ran_ns).filter(|_| arrived.is_none());
     if let Some(from) = from {
-        let back = from.ran_ns.is_some();
         for arc in from.arcs.iter().filter(|arc| arc.end_ns >= start_ns) {
-            let Some(stage) = source_stage(arc, back) else { continue };
+            let Some(stage) = source_stage(arc, back.is_some()) else { continue };
             spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
             end_ns = end_ns.max(arc.end_ns);
         }
@@ -95,19 +107,12 @@ pub(super) fn of_device(
                 spans.push(Span { stage: Stage::Read, start_ns: stream.at(*start), end_ns: stream.at(*end) });
                 end_ns = end_ns.max(stream.at(*end));
             }
-            if busy.filled_ns() > 0 {
-                doubts.add(
-                    Bound::About,
-                    Some(busy.filled_ns()),
-                    "there are more reads than are kept one by one",
-                );
-            }
+            blurred.push((Stage::Read, busy.filled_ns()));
         }
-        if let Some(ran) = from.ran_ns {
-            end_ns = ran;
+        if let Some(ran) = back {
+            end_ns = ran.max(start_ns);
         }
     }
-    let arrived = to.filter(|_| from.is_none_or(|from| from.ran_ns.is_none()));
     if let Some(to) = arrived {
         let clip = from.and_then(|from| from.stop_copy_ns).unwrap_or(start_ns);
         for (stream, busy) in busy(to, streams, PartName::Resuming) {
@@ -118,13 +123,7 @@ pub(super) fn of_device(
                     end_ns = end_ns.max(end);
                 }
             }
-            if busy.filled_ns() > 0 {
-                doubts.add(
-                    Bound::About,
-                    Some(busy.filled_ns()),
-                    "there are more writes than are kept one by one",
-                );
-            }
+            blurred.push((Stage::Write, busy.filled_ns()));
         }
         for arc in &to.arcs {
             if let Some(stage) = destination_stage(arc).filter(|_| arc.end_ns > start_ns) {
@@ -136,7 +135,7 @@ pub(super) fn of_device(
             end_ns = end_ns.max(ran);
         }
     }
-    let ran = from.is_some_and(|from| from.ran_ns.is_some()) || arrived.is_some_and(|to| to.ran_ns.is_some());
+    let ran = back.is_some() || arrived.is_some_and(|to| to.ran_ns.is_some());
     if !ran {
         let why = match arrived {
             None => "the destination was not seen: only the source's part is in it",
@@ -147,6 +146,9 @@ pub(super) fn of_device(
     for (found, losses) in source.iter().chain(&destination) {
         if found.arcs.iter().any(|arc| arc.duration_ns.is_none() && arc.end_ns >= start_ns) {
             doubts.add(Bound::About, None, "the end of an arc was not seen");
+        }
+        if found.torn {
+            doubts.add(Bound::About, None, "an arc was not seen");
         }
         if losses.control_suffers() {
             doubts.add(Bound::About, None, "state transitions may have been lost");
@@ -164,6 +166,8 @@ pub(super) fn of_device(
         }
     }
     doubts.why.dedup();
+    let mut stages = sweep(&spans, start_ns, end_ns);
+    blur(&mut stages, blurred.iter().copied());
     let downtime = Downtime {
         start_ns,
         end_ns,
@@ -171,9 +175,9 @@ pub(super) fn of_device(
         bound: doubts.bound.unwrap_or(Bound::Exact),
         uncertainty_ns: doubts.uncertainty_ns,
         why: (!doubts.why.is_empty()).then(|| doubts.why.join("; ")),
-        stages: sweep(&spans, start_ns, end_ns),
+        stages,
     };
-    Some(Split { downtime, spans })
+    Some(Split { downtime, spans, blurred })
 }
 
 fn busy<'a>(
@@ -214,6 +218,8 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
     };
     let end_ns = splits.iter().map(|split| split.downtime.end_ns).max().unwrap_or(start_ns);
     let spans: Vec<Span> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
+    let mut stages = sweep(&spans, start_ns, end_ns);
+    blur(&mut stages, splits.iter().flat_map(|split| split.blurred.iter().copied()));
     let mut why: Vec<&str> = splits.iter().filter_map(|split| split.downtime.why.as_deref()).collect();
     why.sort_unstable();
     why.dedup();
@@ -229,7 +235,7 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
             .reduce(|one, two| one.zip(two).map(|(one, two)| one.max(two)))
             .flatten(),
         why: (!why.is_empty()).then(|| why.join("; ")),
-        stages: sweep(&spans, start_ns, end_ns),
+        stages,
     };
     let order = if splits.len() < 2 { Vec::new() } else { order(splits) };
     (Some(downtime), order)
@@ -247,9 +253,12 @@ fn order(splits: &[&Split]) -> Vec<StageOrder> {
         }
         let all = splits.iter().flat_map(|split| &split.spans).filter(|span| span.stage == stage);
         let union_ns = union_ns(all.map(|span| (span.start_ns, span.end_ns)));
-        let (sum_ns, longest_ns) = (times.iter().sum::<u64>(), times.iter().copied().max().unwrap_or(0));
+        let (sum_ns, longest_ns) = (
+            times.iter().fold(0u64, |sum, time| sum.saturating_add(*time)),
+            times.iter().copied().max().unwrap_or(0),
+        );
         // What could have been saved at most, and what was.
-        let (most, saved) = (sum_ns - longest_ns, sum_ns - union_ns);
+        let (most, saved) = (sum_ns - longest_ns, sum_ns.saturating_sub(union_ns));
         let order = if saved.saturating_mul(10) < most {
             Order::Series
         } else if saved.saturating_mul(10) > most.saturating_mul(9) {

@@ -19,7 +19,7 @@ use self::{
 use super::{
     document::{
         self, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, Document, Finding, Host,
-        Integrity, Merge, Migration, Party, Session, Times as _, Verdict, Warning,
+        Integrity, Merge, Migration, Party, Session, Side, Times as _, Verdict, Warning,
     },
     history::History,
 };
@@ -142,10 +142,15 @@ impl<'a> Assembly<'a> {
         {
             let streams = self.streams();
             details::attach(&mut sides, &streams);
-            for found in &mut sides {
+            let starts: Vec<(u32, u64)> =
+                sides.iter().map(|one| (one.side.device, one.side.start_ns)).collect();
+            for (at, found) in sides.iter_mut().enumerate() {
+                // Sides are in order per device.
+                let next = starts.get(at + 1).filter(|(device, _)| *device == found.side.device);
+                let until = next.map(|(_, start_ns)| *start_ns);
                 let device = &self.devices[found.side.device as usize];
                 found.side.failures = details::failures(found, device, &streams);
-                found.side.findings = details::findings(found, &self.findings);
+                found.side.findings = details::findings(found, until, &self.findings);
                 found.side.phases = details::phases(found, device, &streams);
                 found.judge(self.histories[found.host as usize].host.losses.data_suffers());
             }
@@ -231,11 +236,17 @@ impl<'a> Assembly<'a> {
                 self.look(source, destination, streams, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
+                let mut leaving = source.map(|found| found.side.clone());
+                let went = source.zip(destination).is_some_and(|(from, to)| from.went(to));
+                if let Some(side) = leaving.as_mut().filter(|_| went) {
+                    (side.verdict, side.recovery) = (Verdict::Completed, None);
+                }
+                let verdict = verdict(leaving.as_ref(), destination.map(|found| &found.side));
                 DeviceMigration {
-                    source: source.map(|found| found.side.clone()),
+                    source: leaving,
                     destination: destination.map(|found| found.side.clone()),
                     paired_by,
-                    verdict: verdict(source, destination),
+                    verdict,
                     downtime,
                     stream: document::Stream {
                         read_bytes: source.map(|found| found.bytes),
@@ -314,7 +325,7 @@ impl<'a> Assembly<'a> {
             warnings::of_side(found, device(found), streams, out);
         }
         if let (Some(from), Some(to)) = (source, destination) {
-            warnings::of_pair(from, to, suffers(from) || suffers(to), out);
+            warnings::of_pair((from, device(from)), (to, device(to)), suffers(from) || suffers(to), out);
         }
     }
 
@@ -354,8 +365,8 @@ fn integrity(source: Option<&Found>, destination: Option<&Found>) -> Integrity {
 }
 
 /// How a device's migration ended, from what is known of its sides.
-fn verdict(source: Option<&Found>, destination: Option<&Found>) -> Verdict {
-    let of = |found: Option<&Found>| found.map(|found| found.side.verdict);
+fn verdict(source: Option<&Side>, destination: Option<&Side>) -> Verdict {
+    let of = |side: Option<&Side>| side.map(|side| side.verdict);
     match (of(source), of(destination)) {
         (Some(Verdict::Failed), _) | (_, Some(Verdict::Failed)) => Verdict::Failed,
         (Some(Verdict::Cancelled), _) | (_, Some(Verdict::Cancelled)) => Verdict::Cancelled,
@@ -363,3 +374,6 @@ fn verdict(source: Option<&Found>, destination: Option<&Found>) -> Verdict {
         (Some(Verdict::Completed), _) | (_, Some(Verdict::Completed)) | (None, None) => Verdict::Completed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,12 +91,46 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
     }
     candidates.sort_by_key(|candidate| (candidate.key, candidate.source, candidate.destination));
     let mut taken = vec![false; groups.len()];
-    let mut wholes = Vec::new();
-    for Candidate { source, destination, matched, .. } in candidates {
-        if !taken[source] && !taken[destination] {
-            (taken[source], taken[destination]) = (true, true);
-            wholes.push(Whole { source: Some(source), destination: Some(destination), matched });
+    let mut chosen: Vec<usize> = Vec::new();
+    for (at, one) in candidates.iter().enumerate() {
+        if !taken[one.source] && !taken[one.destination] {
+            (taken[one.source], taken[one.destination]) = (true, true);
+            chosen.push(at);
         }
+    }
+    uncross(&mut chosen, |[one, other]: [usize; 2]| {
+        let (one, other) = (&candidates[one], &candidates[other]);
+        let hosts = |one: &Candidate| [one.source, one.destination].map(|at| sides[groups[at].sides[0]].host);
+        let start = |at: usize| groups[at].start_ns;
+        let crossed = (start(one.source) < start(other.source)
+            && start(one.destination) > start(other.destination))
+            || (start(one.source) > start(other.source) && start(one.destination) < start(other.destination));
+        if !crossed || hosts(one) != hosts(other) {
+            return None;
+        }
+        let instead = |source: usize, destination: usize, like: &Candidate| {
+            candidates.iter().position(|new| {
+                (new.source, new.destination) == (source, destination)
+                    && (new.key.0, new.key.1, new.key.2) <= (like.key.0, like.key.1, like.key.2)
+            })
+        };
+        let first = instead(one.source, other.destination, one)?;
+        Some([first, instead(other.source, one.destination, other)?])
+    });
+    let mut wholes = Vec::new();
+    for at in chosen {
+        let one = &candidates[at];
+        // Bytes alone say nothing if another one at that time has as many.
+        let rivals = candidates.iter().any(|other| {
+            (other.source == one.source) != (other.destination == one.destination)
+                && other.key.2 == 0
+                && other.matched.iter().any(|pair| matches!(pair.by, PairedBy::StreamBytes | PairedBy::Order))
+        });
+        let mut matched = one.matched.clone();
+        for one in matched.iter_mut().filter(|one| rivals && one.by == PairedBy::StreamBytes) {
+            one.by = PairedBy::Order;
+        }
+        wholes.push(Whole { source: Some(one.source), destination: Some(one.destination), matched });
     }
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {
         let (source, destination) = match group.role {
@@ -110,6 +144,25 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
     };
     wholes.sort_by_key(start);
     wholes
+}
+
+/// Of two pairs the one that began first on one side began first on the other: pairs that cross are exchanged.
+fn uncross(chosen: &mut [usize], exchange: impl Fn([usize; 2]) -> Option<[usize; 2]>) {
+    // Each exchange leaves fewer that cross.
+    for _ in 0..chosen.len() {
+        let mut changed = false;
+        for one in 0..chosen.len() {
+            for other in one + 1..chosen.len() {
+                if let Some(new) = exchange([chosen[one], chosen[other]]) {
+                    [chosen[one], chosen[other]] = new;
+                    changed = true;
+                }
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
 }
 
 /// Whether two groups can be of one migration: their devices, and the time between them.
@@ -147,6 +200,7 @@ fn devices(
 ) -> Vec<Matched> {
     let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
     let driver = |at: usize| context.devices[sides[at].side.device as usize].driver.as_deref();
+    let (all_from, all_to) = (from, to);
     let (mut from, mut to) = (from.to_vec(), to.to_vec());
     let mut matched = Vec::new();
     let mut take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source, destination, by| {
@@ -169,20 +223,22 @@ fn devices(
     to.retain(|at| !said(&|pair| &pair.1, *at));
     let drivers_fit =
         |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
+    // How many are as good, those included that are taken by then.
     for by in [PairedBy::StreamHash, PairedBy::StreamBytes, PairedBy::Time] {
+        let same = |one: &Found, two: &Found| match by {
+            PairedBy::StreamHash => one.stream.is_some() && one.stream == two.stream,
+            // What was not seen to be read may have been written all the same.
+            PairedBy::Time => at_once && (two.bytes <= one.bytes || one.blind),
+            _ => two.bytes == one.bytes && one.bytes > 0,
+        };
         for source in from.clone() {
-            let same = |one: &Found, two: &Found| match by {
-                PairedBy::StreamHash => one.stream.is_some() && one.stream == two.stream,
-                PairedBy::Time => at_once && two.bytes <= one.bytes,
-                _ => two.bytes == one.bytes && one.bytes > 0,
-            };
             let fits = |at: &usize| drivers_fit(source, *at) && same(&sides[source], &sides[*at]);
-            let candidates: Vec<usize> = to.iter().copied().filter(fits).collect();
-            let Some(&destination) = candidates.first() else { continue };
-            let rivals = from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
+            let Some(destination) = to.iter().copied().find(fits) else { continue };
+            let rivals = all_from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
+            let choices = all_to.iter().filter(|at| same(&sides[source], &sides[**at])).count();
             let by = match by {
                 PairedBy::Time => by,
-                _ if candidates.len() > 1 || rivals > 1 => PairedBy::Order,
+                _ if choices > 1 || rivals > 1 => PairedBy::Order,
                 by => by,
             };
             take(&mut from, &mut to, source, destination, by);

@@ -1,7 +1,7 @@
 //! One side of one device's migration: found in the order of its arcs, resets and closes.
 
 use crate::{
-    event::{MigState, StreamHash},
+    event::{MigState, Outcome, StreamHash},
     model::{
         document::{Arc, Device, MarkKind, Recovery, Side, Verdict},
         history::is_pre_copy,
@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) arcs: Vec<Arc>,
     /// Start of the arc that stopped the device, if it did not go back.
     pub(super) stop_ns: Option<u64>,
+    /// Whether that arc is the one that stopped it, and not only the first that was seen of a device that stood still.
+    pub(super) stop_seen: bool,
     /// When STOP_COPY was reached.
     pub(super) stop_copy_ns: Option<u64>,
     /// When it ran again, or for the first time.
@@ -39,6 +41,22 @@ pub(super) struct Found {
     pub(super) bytes: u64,
     /// Hash of the stream, if it is known.
     pub(super) stream: Option<StreamHash>,
+    /// The last call that moved its data failed.
+    pub(super) data_failed: bool,
+    /// Not all of its data was seen.
+    pub(super) blind: bool,
+    /// An arc began where the one before had not led to: one in between was not seen.
+    pub(super) torn: bool,
+}
+
+/// Whether something was tried and did not work.
+pub(super) const fn failed(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_))
+}
+
+/// Whether a device may start DMA in this state.
+const fn runs(state: MigState) -> bool {
+    matches!(state, MigState::RUNNING | MigState::PRE_COPY)
 }
 
 /// What the walk meets, in order of time.
@@ -97,6 +115,7 @@ impl Walk<'_> {
         let before = std::mem::take(&mut self.stopping);
         let start_ns = before.first().map_or(arc.start_ns, |first| first.start_ns);
         let stop_ns = (role == Role::Source && !before.is_empty()).then_some(start_ns);
+        let stop_seen = before.first().is_some_and(|first| runs(first.from));
         self.now = Some(Found {
             role,
             host: self.device.host,
@@ -115,6 +134,7 @@ impl Walk<'_> {
             },
             arcs: before,
             stop_ns,
+            stop_seen,
             stop_copy_ns: None,
             ran_ns: None,
             pre_copy: false,
@@ -123,6 +143,9 @@ impl Walk<'_> {
             eof: false,
             bytes: 0,
             stream: None,
+            data_failed: false,
+            blind: false,
+            torn: false,
         });
     }
 
@@ -138,16 +161,20 @@ impl Walk<'_> {
             (from, _) if (is_pre_copy(from) || from == MigState::STOP_COPY) && !self.is(Role::Source) => {
                 Some((Role::Source, true))
             },
+            // It fails on its way there: nothing but the target tells what it was for.
+            _ if self.now.is_none() && matches!(arc.outcome, Outcome::Failed(_)) => match arc.target {
+                MigState::RESUMING => Some((Role::Destination, false)),
+                MigState::STOP_COPY | MigState::PRE_COPY | MigState::PRE_COPY_P2P => {
+                    Some((Role::Source, false))
+                },
+                _ => None,
+            },
             _ => None,
         };
         if let Some((role, partial)) = begins {
             self.begin(role, arc, partial);
         }
-        if self.now.as_ref().is_some_and(|now| now.ran_ns.is_some()) {
-            self.end();
-        }
-        let stops = matches!(arc.from, MigState::RUNNING | MigState::PRE_COPY)
-            && !wanted(&[MigState::RUNNING, MigState::PRE_COPY]);
+        let stops = runs(arc.from) && !wanted(&[MigState::RUNNING, MigState::PRE_COPY]);
         let Some(now) = &mut self.now else {
             // A device that stops may be about to migrate; once it runs again it was not.
             if wanted(&[MigState::RUNNING]) || !arc.outcome.is_ok() {
@@ -157,20 +184,26 @@ impl Walk<'_> {
             }
             return;
         };
+        let before = now.arcs.last().filter(|before| before.outcome.is_ok());
+        now.torn |= before.is_some_and(|before| before.to != Some(arc.from));
         now.arcs.push(*arc);
         now.side.end_ns = now.side.end_ns.max(arc.end_ns);
-        if stops {
-            now.stop_ns.get_or_insert(arc.start_ns);
+        if failed(arc.outcome) && arc.from == MigState::RUNNING {
+            // It goes on as if nothing had been: what follows is none of it.
+            self.end();
+            return;
         }
-        if !arc.outcome.is_ok() && arc.outcome != crate::event::Outcome::Unknown {
+        let still = !runs(arc.from) && arc.from != MigState::ERROR;
+        if now.role == Role::Source && now.stop_ns.is_none() && (stops || still) {
+            now.stop_ns = Some(arc.start_ns);
+            now.stop_seen = stops;
+        }
+        if failed(arc.outcome) {
             // A step back that works tells that it had not stopped after all; nothing else does.
             return;
         }
         match (arc.from, arc.to) {
-            (_, Some(MigState::STOP_COPY)) => {
-                now.stop_copy_ns = Some(arc.end_ns);
-                now.stop_ns.get_or_insert(arc.start_ns);
-            },
+            (_, Some(MigState::STOP_COPY)) => now.stop_copy_ns = Some(arc.end_ns),
             (MigState::STOP_COPY | MigState::RESUMING, Some(MigState::STOP)) => now.left = true,
             (_, Some(MigState::PRE_COPY)) => {
                 now.pre_copy = true;
@@ -196,25 +229,33 @@ impl Walk<'_> {
     fn cut(&mut self, kind: MarkKind, at_ns: u64) {
         self.stopping.clear();
         let Some(now) = &mut self.now else { return };
-        if !now.left {
+        let source = now.role == Role::Source;
+        // A source that has left STOP_COPY is done, unless its way back failed. A destination has yet to run.
+        let way_back = now.arcs.last().is_some_and(|last| failed(last.outcome));
+        if !now.left || !source || way_back {
             now.cut = Some(kind);
             now.side.end_ns = now.side.end_ns.max(at_ns);
-            if now.role == Role::Source && matches!(kind, MarkKind::Reset | MarkKind::PciReset) {
+            if source && matches!(kind, MarkKind::Reset | MarkKind::PciReset) {
                 now.side.recovery = Some(Recovery::Reset);
                 now.ran_ns = Some(at_ns);
             }
-        } else if now.role == Role::Source && kind == MarkKind::Reset && !now.side.failures.is_empty() {
-            now.side.recovery = Some(Recovery::Reset);
         }
         self.end();
     }
 }
 
 impl Found {
+    /// Whether it runs again although the destination had run before: that is no recovery.
+    pub(super) fn went(&self, to: &Self) -> bool {
+        let ran = self.ran_ns.zip(to.ran_ns);
+        self.eof && to.side.verdict == Verdict::Completed && ran.is_some_and(|(back, there)| there <= back)
+    }
+
     /// How it ended, once its failures and data are known.
     pub(super) fn judge(&mut self, data_suffers: bool) {
         let failed = !self.side.failures.is_empty();
         let blind = self.side.partial || data_suffers;
+        self.blind = blind;
         self.side.verdict = match self.role {
             Role::Source => {
                 if self.ran_ns.is_some() && self.side.recovery.is_none() {
@@ -235,12 +276,16 @@ impl Found {
                     },
                 }
             },
-            Role::Destination => match (self.ran_ns.is_some(), self.left) {
-                (true, _) | (_, true) if self.bytes > 0 || blind => Verdict::Completed,
-                _ if failed => Verdict::Failed,
-                (true, _) => Verdict::Cancelled,
-                _ if self.left || self.cut.is_some() => Verdict::Cancelled,
-                _ => Verdict::Unfinished,
+            Role::Destination => {
+                let loaded = self.bytes > 0 || blind;
+                match (self.ran_ns.is_some(), self.left) {
+                    (true, _) if loaded && !self.data_failed => Verdict::Completed,
+                    _ if failed => Verdict::Failed,
+                    (_, true) if loaded && self.cut.is_none() => Verdict::Completed,
+                    (true, _) => Verdict::Cancelled,
+                    _ if self.left || self.cut.is_some() => Verdict::Cancelled,
+                    _ => Verdict::Unfinished,
+                }
             },
         };
     }

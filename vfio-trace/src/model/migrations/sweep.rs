@@ -47,8 +47,8 @@ pub(super) fn sweep(spans: &[Span], start_ns: u64, end_ns: u64) -> Vec<StageTime
     }
     let time = |stage: Stage| {
         let time = match BUSY.iter().position(|other| *other == stage) {
-            Some(at) => StageTime { stage, share_ns: share[at], busy_ns: busy[at] },
-            None => StageTime { stage, share_ns: gap, busy_ns: gap },
+            Some(at) => StageTime { stage, share_ns: share[at], busy_ns: busy[at], blurred_ns: 0 },
+            None => StageTime { stage, share_ns: gap, busy_ns: gap, blurred_ns: 0 },
         };
         (time.busy_ns > 0 || stage == Stage::Gap).then_some(time)
     };

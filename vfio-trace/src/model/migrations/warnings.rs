@@ -2,7 +2,7 @@
 
 use super::{details::Stream, side::Found};
 use crate::{
-    event::{MigFlags, Severity},
+    event::{MigFlags, MigState, Severity},
     model::document::{Device, Document, MarkKind, Order, PartName, StageOrder, Verdict, Warning},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn of_source(
     let blind = found.side.partial || data_suffers;
     let moved = |name: PartName| {
         let parts = mine().flat_map(|stream| &stream.doc.parts).filter(|part| part.part == name);
-        parts.map(|part| part.bytes).sum::<u64>()
+        parts.fold(0u64, |sum, part| sum.saturating_add(part.bytes))
     };
     if found.stop_copy_ns.is_some() {
         for stream in mine() {
@@ -137,7 +137,12 @@ pub(super) fn of_side(found: &Found, device: &Device, streams: &[Stream<'_>], ou
 }
 
 /// What source and destination together make one wonder about.
-pub(super) fn of_pair(from: &Found, to: &Found, data_suffers: bool, out: &mut Vec<Warning>) {
+pub(super) fn of_pair(
+    (from, leaving): (&Found, &Device),
+    (to, arriving): (&Found, &Device),
+    data_suffers: bool,
+    out: &mut Vec<Warning>,
+) {
     if from.stream.zip(to.stream).is_some_and(|(one, two)| one != two) {
         out.push(Warning {
             code: "stream-differs",
@@ -160,15 +165,30 @@ pub(super) fn of_pair(from: &Found, to: &Found, data_suffers: bool, out: &mut Ve
             ),
         });
     }
-    if from.ran_ns.is_some() && to.ran_ns.is_some_and(|ran| from.ran_ns.is_some_and(|back| back <= ran)) {
+    if let Some((back, there)) = from.ran_ns.zip(to.ran_ns)
+        && if back <= there { still_runs(leaving, back, there) } else { still_runs(arriving, there, back) }
+    {
         out.push(Warning {
             code: "both-run",
             severity: Severity::Error,
             device: Some(to.side.device),
-            at_ns: to.ran_ns,
+            at_ns: Some(back.max(there)),
             text: "source and destination both run".to_owned(),
         });
     }
+}
+
+/// Whether a device that ran at one time was neither stopped nor closed until a later one.
+fn still_runs(device: &Device, since_ns: u64, at_ns: u64) -> bool {
+    let gone = device.marks.iter().any(|mark| {
+        matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister)
+            && (since_ns..=at_ns).contains(&mark.at_ns)
+    });
+    let last = device.states.iter().rev().find(|span| span.start_ns <= at_ns);
+    let stopped = last
+        .and_then(|span| span.state)
+        .is_some_and(|state| matches!(state, MigState::STOP | MigState::STOP_COPY));
+    !gone && !stopped
 }
 
 /// What the devices of a VM together make one wonder about.

@@ -239,7 +239,7 @@ fn session(nr: u32, direction: Option<Direction>, parts: &[(PartName, u64, u64)]
 }
 
 fn downtime(end_ns: u64) -> Downtime {
-    let time = |stage, ns| StageTime { stage, share_ns: ns, busy_ns: ns };
+    let time = |stage, ns| StageTime { stage, share_ns: ns, busy_ns: ns, blurred_ns: 0 };
     Downtime {
         start_ns: 2_000_000,
         end_ns,

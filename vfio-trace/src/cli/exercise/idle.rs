@@ -1,0 +1,87 @@
+//! Only what nobody uses may be exercised: who has a device, or another one of its group, open?
+
+use crate::{
+    cli::{
+        devices::Devices,
+        error::{CliError, NOT_PERMITTED},
+    },
+    kernel::{KernelFiles, VfioDevice, process::ProcessInfo},
+    sink::human,
+    source::snapshot::DeviceFacts,
+};
+
+/// Refuses a device that somebody holds. Where that cannot be told, opening it will: it is for one at a time.
+pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice) -> Result<(), CliError> {
+    let same_group = |other: &VfioDevice| device.group.is_some() && other.group == device.group;
+    let members = devices.all.iter().filter(|(other, _)| other.name == device.name || same_group(other));
+    for (member, memory) in members {
+        let Some(users) = memory.as_ref().and_then(|memory| users(files, memory)) else { continue };
+        let what = if member.name == device.name {
+            format!("{} is in use", device.name)
+        } else {
+            format!("{} is in the group of {}, which is in use", device.name, member.name)
+        };
+        let todo = "exercise takes idle devices only; detach it from its VM, or end that process, first";
+        return Err(CliError::with_code(NOT_PERMITTED, what, users, todo));
+    }
+    Ok(())
+}
+
+/// Who has it open, in a sentence; `None`: nobody.
+fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
+    let mut seen: Vec<u32> = Vec::new();
+    let mut names = Vec::new();
+    for holder in &memory.holders {
+        if seen.contains(&holder.pid) {
+            continue;
+        }
+        seen.push(holder.pid);
+        let vm = ProcessInfo::read(files, holder.pid).vm;
+        let vm = vm.map_or_else(String::new, |vm| format!(", VM {}", human::clean(&vm)));
+        names.push(format!("{} (process {}{vm})", human::clean(&holder.comm), holder.pid));
+    }
+    match (names.is_empty(), memory.open_count) {
+        (false, _) => Some(format!("{} has it open", names.join(", "))),
+        (true, Some(count)) if count > 0 => {
+            Some(format!("it is open {}, by whom cannot be told", human::count(count.into(), "time")))
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::snapshot::Holder;
+
+    fn facts(open_count: Option<u32>, holders: &[(u32, &str, u32)]) -> DeviceFacts {
+        let holder = |&(pid, comm, fd): &(u32, &str, u32)| Holder { pid, comm: comm.to_owned(), fd };
+        DeviceFacts {
+            name: "dev".to_owned(),
+            flags: None,
+            migration: None,
+            dirty_tracking: None,
+            state: None,
+            open_count,
+            holders: holders.iter().map(holder).collect(),
+        }
+    }
+
+    #[test]
+    fn users_are_named_once_each() {
+        // Of no process here.
+        let files = KernelFiles::default();
+        let far = u32::MAX;
+        assert_eq!(users(&files, &facts(Some(0), &[])), None);
+        assert_eq!(users(&files, &facts(None, &[])), None);
+        assert_eq!(
+            users(&files, &facts(Some(2), &[])).as_deref(),
+            Some("it is open 2 times, by whom cannot be told")
+        );
+        let held = facts(Some(1), &[(far, "qemu\n", 7), (far, "qemu\n", 9), (far - 1, "other", 3)]);
+        assert_eq!(
+            users(&files, &held),
+            Some(format!("qemu? (process {far}), other (process {}) has it open", far - 1))
+        );
+    }
+}

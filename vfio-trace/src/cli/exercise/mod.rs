@@ -1,0 +1,449 @@
+//! `vfio-trace exercise DEV`: drives an idle device through its migration states, and says what it and its driver did.
+
+mod idle;
+mod tracer;
+
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io::{self, IsTerminal as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::tracer::Tracer;
+use super::{
+    devices::Devices,
+    error::{CliError, FAILED, INPUT, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
+    kernel_args::KernelArgs,
+    output::{Color, note},
+    session::block_on,
+};
+use crate::{
+    driver::manners,
+    exercise::{
+        self, BeginError, Candidate, MOST_BYTES, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness,
+        junit, tap, text::Text,
+    },
+    kernel::{KernelFiles, VfioDevice},
+    source::snapshot::DeviceFacts,
+};
+
+/// A plan as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Asked {
+    /// Stop, save, read the image (into --out).
+    Save,
+    /// Save, load the image back (or that of --in), run.
+    Resume,
+    /// Does the command channel answer? Reads only, as far as the driver is known.
+    IoTest,
+    /// Save, beginning with PRE_COPY.
+    Precopy,
+    /// A whole migration, to the device of --to.
+    Full,
+    /// Every state from every state, those included that must be refused.
+    Matrix,
+    /// Save and resume, --count times.
+    Stress,
+    /// Damaged images, each of which must be refused.
+    Faults,
+    /// All of them; full only with --to, and without what is dangerous for the driver unless --force is given.
+    All,
+}
+
+impl Asked {
+    fn plans(self, to: bool) -> Vec<Plan> {
+        vec![match self {
+            Self::Save => Plan::Save,
+            Self::Resume => Plan::Resume,
+            Self::IoTest => Plan::IoTest,
+            Self::Precopy => Plan::Precopy,
+            Self::Full => Plan::Full,
+            Self::Matrix => Plan::Matrix,
+            Self::Stress => Plan::Stress,
+            Self::Faults => Plan::Faults,
+            Self::All => return Plan::ALL.into_iter().filter(|plan| to || *plan != Plan::Full).collect(),
+        }]
+    }
+}
+
+/// Arguments of `exercise`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The device: its name in /sys (mdev UUID or PCI address) or the beginning of it. Nobody may have it open, nor any
+    /// other device of its IOMMU group.
+    device: String,
+    /// What to do, in this order. Repeatable.
+    #[arg(
+        long = "plan",
+        value_enum,
+        value_name = "PLAN",
+        value_delimiter = ',',
+        default_value = "save,resume"
+    )]
+    plans: Vec<Asked>,
+    /// The destination of `full`; its own state is lost.
+    #[arg(long, value_name = "DEVICE")]
+    to: Option<String>,
+    /// Load this image instead of the device's own.
+    #[arg(long = "in", value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Keep the image that `save` reads in this file, readable by its owner only: it has the device's state in it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// An image of another kind of device, which `faults` must see refused.
+    #[arg(long, value_name = "FILE")]
+    wrong: Option<PathBuf>,
+    /// How often `stress` goes round.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Do it without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Also do what is known to be dangerous with this driver.
+    #[arg(long)]
+    force: bool,
+    /// Do not trace what the kernel and the driver do.
+    #[arg(long)]
+    no_trace: bool,
+    /// One JSON document (schema vfio-trace.exercise/1, docs/schema/exercise-1.json).
+    #[arg(long, conflicts_with = "tap")]
+    json: bool,
+    /// TAP version 14, a test point per stage.
+    #[arg(long)]
+    tap: bool,
+    /// Also write JUnit XML into this file.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Show the steps of all stages of `matrix`.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Colours.
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Color,
+    #[command(flatten)]
+    kernel: KernelArgs,
+}
+
+/// `vfio-trace exercise`.
+pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    block_on(async { run(args) })
+}
+
+/// A device with what the kernel's memory says of it.
+type Found = (VfioDevice, Option<DeviceFacts>);
+
+fn candidate((device, memory): &Found) -> Candidate {
+    Candidate { device: device.clone(), closed_in: memory.as_ref().and_then(|memory| memory.state) }
+}
+
+fn run(args: &Args) -> Result<u8, CliError> {
+    let files = args.kernel.files()?;
+    let devices = Devices::read(&files);
+    let first = devices.find(&args.device)?;
+    let second = args.to.as_ref().map(|to| devices.find(to)).transpose()?;
+    let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(second.is_some())).collect();
+    let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
+    for found in std::iter::once(first).chain(second) {
+        idle::check(&files, &devices, &found.0)?;
+    }
+    let image = args.image.as_deref().map(read).transpose()?;
+    let wrong = args.wrong.as_deref().map(read).transpose()?;
+    if !args.yes {
+        ask(args, &plans, &left_out, first, second)?;
+    }
+    // From here on a signal must not end the process: the devices are to be brought back first.
+    let stop = Arc::new(AtomicBool::new(false));
+    heed_signals(&stop)?;
+    let mut out = args.out.as_deref().map(create).transpose()?;
+    let (mut tracer, blind) = trace(args, files);
+    let mut show = Show::new(args);
+    let task = Task {
+        plans,
+        left_out,
+        count: args.count,
+        out: out.as_mut().map(|out| out as &mut dyn io::Write),
+        image,
+        wrong,
+        blind,
+    };
+    let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn Witness);
+    let (first, second) = (candidate(first), second.map(candidate));
+    let report = exercise::exercise(task, first, second, witness, &mut show, &stop).map_err(begin_error)?;
+    tell(args, &report)?;
+    Ok(match report.verdict {
+        Verdict::Failed => FAILED,
+        Verdict::Skipped => NOT_SUPPORTED,
+        Verdict::Passed | Verdict::Warned => 0,
+    })
+}
+
+/// What is asked for and cannot be, or must not; gives the plans that `all` leaves out, and why.
+fn check(
+    args: &Args,
+    plans: &[Plan],
+    first: &VfioDevice,
+    second: Option<&VfioDevice>,
+) -> Result<Vec<(Plan, String)>, CliError> {
+    let usage = |what: &str, why: String, todo: &str| Err(CliError::with_code(USAGE, what, why, todo));
+    if second.is_none() && plans.contains(&Plan::Full) {
+        return usage(
+            "plan full has no destination",
+            "--to is missing".to_owned(),
+            "give the second device: --to DEVICE",
+        );
+    }
+    if let Some(second) = second {
+        if second.name == first.name {
+            let why = format!("both are {}", first.name);
+            return usage("a device cannot migrate to itself", why, "give another device: --to DEVICE");
+        }
+        if second.driver != first.driver {
+            let name = |device: &VfioDevice| device.driver.clone().unwrap_or_else(|| "no driver".to_owned());
+            let why = format!("{} has {}, {} has {}", first.name, name(first), second.name, name(second));
+            return usage(
+                "these devices are of different drivers",
+                why,
+                "give one of the same driver: --to DEVICE",
+            );
+        }
+    }
+    if args.out.is_some() && !plans.contains(&Plan::Save) {
+        return usage(
+            "nothing would be written to --out",
+            "only plan save writes it".to_owned(),
+            "add --plan save",
+        );
+    }
+    let dangers = first.driver.as_deref().and_then(manners).map_or(&[][..], |manners| manners.dangers);
+    let mut left_out = Vec::new();
+    for plan in plans.iter().filter(|_| !args.force) {
+        let Some((_, danger)) = dangers.iter().find(|(name, _)| *name == plan.name()) else { continue };
+        if !args.plans.contains(&Asked::All) {
+            let what =
+                format!("plan {} is dangerous with {}", plan.name(), first.driver.as_deref().unwrap_or("?"));
+            return usage(
+                &what,
+                (*danger).to_owned(),
+                "leave it out, or add --force on a machine that may be lost",
+            );
+        }
+        left_out.push((*plan, format!("dangerous with this driver, and not asked for by --force: {danger}")));
+    }
+    Ok(left_out)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+    let what = || format!("cannot read {}", path.display());
+    let failed =
+        |why: io::Error| CliError::with_code(INPUT, what(), why, "give a file that `--out` has written");
+    let length = path.metadata().map_err(failed)?.len();
+    if length > MOST_BYTES as u64 || length == 0 {
+        let why = format!("it has {length} bytes");
+        return Err(CliError::with_code(
+            INPUT,
+            what(),
+            why,
+            "give an image of at least one byte and at most 1 GiB",
+        ));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+fn create(path: &Path) -> Result<File, CliError> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|file| {
+        // One that was there already keeps its mode otherwise.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        Ok(file)
+    })
+    .map_err(|why| cannot_write(path, &why))
+}
+
+fn cannot_write(path: &Path, why: &io::Error) -> CliError {
+    CliError::with_code(
+        USAGE,
+        format!("cannot write {}", path.display()),
+        why,
+        "give a file in a folder that you may write to",
+    )
+}
+
+/// Names what will be done, and waits for a yes.
+fn ask(
+    args: &Args,
+    plans: &[Plan],
+    left_out: &[(Plan, String)],
+    first: &Found,
+    second: Option<&Found>,
+) -> Result<(), CliError> {
+    let refused = |why: &str| {
+        let todo = "add --yes if the device may be stopped, loaded and reset";
+        Err(CliError::with_code(USAGE, format!("{} was not touched", first.0.name), why, todo))
+    };
+    if !io::stdin().is_terminal() {
+        return refused("nobody can be asked: standard input is no terminal");
+    }
+    let driver = |device: &VfioDevice| device.driver.clone().unwrap_or_else(|| "?".to_owned());
+    note(&format!("This will open {} ({}) and drive it:", first.0.name, driver(&first.0)));
+    for plan in plans.iter().filter(|plan| !left_out.iter().any(|(left_out, _)| left_out == *plan)) {
+        note(&format!("  {:<8} {}", plan.name(), plan.does()));
+    }
+    if let Some((second, _)) = second {
+        note(&format!("It will also open {} ({}).", second.name, driver(second)));
+    }
+    if let Some(path) = &args.image {
+        note(&format!("The image that is loaded is {}.", path.display()));
+    }
+    note("What the device does now is lost; it is reset if need be. Go on? [y/N]");
+    let mut answer = String::new();
+    match io::stdin().read_line(&mut answer) {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => refused("the answer was no"),
+    }
+}
+
+/// Notes the wish to stop, in a thread of its own: the one that drives the device is in the kernel.
+fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
+    let (tell, ready) = mpsc::channel();
+    let stop = Arc::clone(stop);
+    let heed = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(why) => return drop(tell.send(Err(why))),
+        };
+        runtime.block_on(async {
+            let signals =
+                [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
+                return drop(tell.send(Err(io::Error::last_os_error())));
+            };
+            drop(tell.send(Ok(())));
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {},
+                    _ = terminate.recv() => {},
+                    _ = hangup.recv() => {},
+                }
+                stop.store(true, Ordering::Relaxed);
+                note("stopping after this step; the device is brought back to RUNNING");
+            }
+        });
+    };
+    let failed = |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
+    thread::Builder::new().name("signals".to_owned()).spawn(heed).map_err(failed)?;
+    let gone = |_gone| failed(io::Error::from(io::ErrorKind::BrokenPipe));
+    ready.recv().map_err(gone)?.map_err(failed)
+}
+
+fn trace(args: &Args, files: KernelFiles) -> (Option<Tracer>, Option<String>) {
+    if args.no_trace {
+        return (None, Some("--no-trace".to_owned()));
+    }
+    match Tracer::start(files) {
+        Ok(tracer) => (Some(tracer), None),
+        Err(why) => (None, Some(why.to_string())),
+    }
+}
+
+fn begin_error(error: BeginError) -> CliError {
+    let what = "the device was not exercised";
+    let (code, todo) = match &error {
+        BeginError::Open(_, why) if why.is_busy() => (
+            NOT_PERMITTED,
+            "let whoever has it or a device of its group end: vfio-trace list; fuser -v /dev/vfio/*",
+        ),
+        BeginError::Open(_, why) if why.is_denied() => (NOT_PERMITTED, "run it as root"),
+        BeginError::Open(..) => (
+            NOT_SUPPORTED,
+            "modprobe vfio_iommu_type1 (or iommufd), and bind all devices of its group to VFIO drivers",
+        ),
+        BeginError::NoMigration(..) => (NOT_SUPPORTED, "exercise one that can: vfio-trace list"),
+        BeginError::Stuck(..) => (FAILED, "unbind its driver and bind it again, or remove the mdev"),
+    };
+    CliError::with_code(code, what, error, todo)
+}
+
+/// Shows what happens, as it happens.
+struct Show {
+    text: Text,
+    live: bool,
+    /// Steps of a stage of a plan with many: shown if it fails.
+    held: Vec<Step>,
+    plan: &'static str,
+    verbose: bool,
+}
+
+impl Show {
+    fn new(args: &Args) -> Self {
+        let text = Text::new(args.color.on(&io::stdout()));
+        let (live, verbose) = (!args.json && !args.tap, args.verbose);
+        Self { text, live, verbose, held: Vec::new(), plan: "" }
+    }
+
+    fn print(&self, text: &str) {
+        if self.live {
+            // The way back of the device matters more than a reader that went away.
+            let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+        }
+    }
+}
+
+impl Observer for Show {
+    fn open(&mut self, report: &Report) {
+        self.print(&self.text.head(&report.devices, &report.tracing, &report.recovered));
+    }
+
+    fn begin(&mut self, plan: &'static str, _name: &str) {
+        if std::mem::replace(&mut self.plan, plan) != plan {
+            self.print(&format!("\n{plan}\n"));
+        }
+        self.held.clear();
+    }
+
+    fn step(&mut self, step: &Step) {
+        if self.plan == Plan::Matrix.name() && !self.verbose {
+            self.held.push(step.clone());
+        } else {
+            let line = self.text.step(step);
+            self.print(&line);
+        }
+    }
+
+    fn end(&mut self, stage: &Stage) {
+        for step in std::mem::take(&mut self.held).iter().filter(|_| stage.verdict == Verdict::Failed) {
+            let line = self.text.step(step);
+            self.print(&line);
+        }
+        let line = self.text.end(stage);
+        self.print(&line);
+    }
+}
+
+fn tell(args: &Args, report: &Report) -> Result<(), CliError> {
+    let said = if args.json {
+        exercise::json(report)
+            .map_err(|why| CliError::failed("cannot write the report as JSON", why, "report this as a bug"))?
+    } else if args.tap {
+        tap(report)
+    } else {
+        Text::new(args.color.on(&io::stdout())).summary(report)
+    };
+    // A reader that went away is a normal end.
+    let _gone = io::stdout().write_all(said.as_bytes()).is_err();
+    match &args.junit {
+        Some(path) => std::fs::write(path, junit(report)).map_err(|why| cannot_write(path, &why)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

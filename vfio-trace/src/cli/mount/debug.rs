@@ -1,0 +1,46 @@
+//! What is written to a `debug` file, done by a process of its own: this one has given up the rights for it.
+
+use std::{
+    path::PathBuf,
+    process::{Command as Process, Stdio},
+};
+
+use crate::{
+    cli::error::{NOT_PERMITTED, NOT_SUPPORTED},
+    fs::{Command, Exercise, Exercised},
+};
+
+/// `vfio-trace exercise`, as the program of this process has it.
+#[derive(Debug)]
+pub(super) struct Child;
+
+impl Exercise for Child {
+    fn exercise(&self, device: &str, command: Command) -> (Exercised, String) {
+        let plan = match command {
+            Command::Save => "save",
+            Command::Resume => "resume",
+            Command::IoTest => "io-test",
+        };
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("vfio-trace"));
+        let output = Process::new(program)
+            .args(["exercise", device, "--plan", plan, "--yes", "--color", "never"])
+            .stdin(Stdio::null())
+            .output();
+        let output = match output {
+            Ok(output) => output,
+            Err(why) => {
+                return (Exercised::Unsupported, format!("plan {plan} could not be started: {why}\n"));
+            },
+        };
+        let code = output.status.code();
+        let how = match code {
+            Some(0) => Exercised::Well,
+            Some(code) if code == i32::from(NOT_PERMITTED) => Exercised::InUse,
+            Some(code) if code == i32::from(NOT_SUPPORTED) => Exercised::Unsupported,
+            _ => Exercised::Failed,
+        };
+        let ended = code.map_or_else(|| output.status.to_string(), |code| format!("exit code {code}"));
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        (how, format!("plan {plan}: {ended}\n{}", said.concat()))
+    }
+}

@@ -1,0 +1,103 @@
+//! Devices under test, and what an earlier user left behind.
+
+use super::{
+    device::{Called, Device, OpenError},
+    report::{Recovered, Subject},
+};
+use crate::{
+    driver::{Manners, manners},
+    event::{Errno, MigFlags, MigState},
+    kernel::VfioDevice,
+};
+
+const EIO: Errno = Errno(5);
+
+/// A device under test.
+pub(super) struct Bench {
+    pub(super) name: String,
+    pub(super) info: VfioDevice,
+    pub(super) device: Option<Device>,
+    pub(super) flags: MigFlags,
+    pub(super) can_reset: bool,
+    pub(super) manners: Option<&'static Manners>,
+    /// As last read.
+    pub(super) state: Option<MigState>,
+}
+
+/// A device that is to be exercised.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Which.
+    pub device: VfioDevice,
+    /// The state that its driver has in memory, if that could be read.
+    pub closed_in: Option<MigState>,
+}
+
+/// A run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// A device cannot be opened.
+    #[error("{0}: {1}")]
+    Open(String, OpenError),
+    /// It has no migration, or not in the way of Linux 5.18 and later.
+    #[error("{0} cannot migrate: VFIO_DEVICE_FEATURE_MIGRATION gives {name}", name = .1.name())]
+    NoMigration(String, Errno),
+    /// It was left in a state that it cannot be brought back from.
+    #[error("{0} is in {1}, and {2}")]
+    Stuck(String, String, String),
+}
+
+/// Opens a device. One that was left in another state than RUNNING is reset before anything else.
+pub(super) fn open(
+    candidate: Candidate,
+    others: &[&Bench],
+) -> Result<(Bench, Option<Recovered>), BeginError> {
+    let Candidate { device: info, closed_in } = candidate;
+    let name = info.name.clone();
+    let others: Vec<&Device> = others.iter().filter_map(|bench| bench.device.as_ref()).collect();
+    let mut device = Device::open(&info, &others).map_err(|why| BeginError::Open(name.clone(), why))?;
+    let flags = device.flags().map_err(|errno| BeginError::NoMigration(name.clone(), errno))?;
+    let manners = info.driver.as_deref().and_then(manners);
+    let can_reset = device.can_reset();
+    let opened_in = device.state().map_err(|errno| BeginError::NoMigration(name.clone(), errno))?;
+    if opened_in != MigState::RUNNING {
+        // Nothing but a reset: a change of state may crash the kernel where a driver has lost its file.
+        let stuck = |why: String| BeginError::Stuck(name.clone(), opened_in.to_string(), why);
+        device.reset().map_err(|errno| stuck(format!("VFIO_DEVICE_RESET fails with {errno}")))?;
+        match device.state() {
+            Ok(MigState::RUNNING) => {},
+            Ok(state) => return Err(stuck(format!("in {state} after VFIO_DEVICE_RESET"))),
+            Err(errno) => return Err(stuck(format!("its state cannot be read any more: {errno}"))),
+        }
+    }
+    let states = [Some(opened_in), closed_in];
+    let left = states.into_iter().flatten().any(|state| state != MigState::RUNNING);
+    let recovered = left.then(|| Recovered {
+        device: name.clone(),
+        closed_in,
+        opened_in,
+        by: if opened_in == MigState::RUNNING { "open" } else { "reset" },
+        danger: manners
+            .filter(|_| states.contains(&Some(MigState::RESUMING)))
+            .and_then(|manners| manners.closed_in_resuming),
+    });
+    let state = Some(MigState::RUNNING);
+    Ok((Bench { name, info, device: Some(device), flags, can_reset, manners, state }, recovered))
+}
+
+impl Bench {
+    pub(super) fn subject(&self) -> Subject {
+        Subject {
+            device: self.name.clone(),
+            driver: self.info.driver.clone(),
+            via: self.device.as_ref().map_or("group", Device::via),
+            migration_flags: self.flags,
+            reset: self.can_reset,
+        }
+    }
+
+    /// The device; EIO if it could not be opened again.
+    pub(super) fn device(&mut self) -> Called<&mut Device> {
+        self.device.as_mut().ok_or(EIO)
+    }
+}

@@ -1,0 +1,245 @@
+//! An open device and its data fd. However it is dropped, the device is brought back to RUNNING before it is closed.
+
+use std::{
+    ffi::CString,
+    fs::{File, OpenOptions},
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    rc::Rc,
+};
+
+use rustix::io::Errno as Raw;
+use thiserror::Error;
+
+use crate::{
+    event::{Errno, MigFlags, MigState},
+    kernel::VfioDevice,
+    sys::vfio,
+};
+
+/// What a call gives, or the errno it failed with.
+pub(super) type Called<T> = Result<T, Errno>;
+
+fn errno(raw: Raw) -> Errno {
+    Errno(raw.raw_os_error().unsigned_abs())
+}
+
+/// A device cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Neither a group nor a character device of its own.
+    #[error("it has no node in /dev/vfio: neither a group's nor its own")]
+    NoNode,
+    /// A node cannot be opened.
+    #[error("cannot open {path}: {why}")]
+    Node {
+        /// Which.
+        path: String,
+        /// Why.
+        why: io::Error,
+    },
+    /// Something of its group has no VFIO driver.
+    #[error("its group {0} is not viable: not all of its devices are bound to VFIO drivers")]
+    NotViable(u32),
+    /// This kernel speaks another VFIO.
+    #[error("VFIO's API version here is {0}, not 0")]
+    Version(i32),
+    /// A call failed.
+    #[error("{call} failed with {}", .errno.name())]
+    Call {
+        /// Which.
+        call: &'static str,
+        /// How.
+        errno: Errno,
+    },
+    /// Its name cannot be one.
+    #[error("its name has a zero byte")]
+    Name,
+}
+
+impl OpenError {
+    /// Whether the reason is that somebody else has it.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Node { why, .. } => why.raw_os_error() == Some(Raw::BUSY.raw_os_error()),
+            Self::Call { errno, .. } => errno.0 == Raw::BUSY.raw_os_error().unsigned_abs(),
+            _ => false,
+        }
+    }
+
+    /// Whether the reason is the user.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Node { why, .. } if why.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+fn call<T>(call: &'static str, done: vfio::Result<T>) -> Result<T, OpenError> {
+    done.map_err(|raw| OpenError::Call { call, errno: errno(raw) })
+}
+
+fn node(path: &str) -> Result<File, OpenError> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.map_err(|why| OpenError::Node { path: path.to_owned(), why })
+}
+
+/// A group in a container of its own: an IOMMU domain in which nothing is mapped.
+#[derive(Debug)]
+pub(super) struct Group {
+    number: u32,
+    file: File,
+    _container: File,
+}
+
+impl Group {
+    fn open(number: u32) -> Result<Rc<Self>, OpenError> {
+        let container = node("/dev/vfio/vfio")?;
+        let version = call("VFIO_GET_API_VERSION", vfio::api_version(&container))?;
+        if version != vfio::API_VERSION {
+            return Err(OpenError::Version(version));
+        }
+        let file = node(&format!("/dev/vfio/{number}"))?;
+        if !call("VFIO_GROUP_GET_STATUS", vfio::group_is_viable(&file))? {
+            return Err(OpenError::NotViable(number));
+        }
+        call("VFIO_GROUP_SET_CONTAINER", vfio::set_container(&file, &container))?;
+        call("VFIO_SET_IOMMU", vfio::set_type1(&container))?;
+        Ok(Rc::new(Self { number, file, _container: container }))
+    }
+}
+
+/// What keeps a device open besides its fd.
+#[derive(Debug)]
+enum Anchor {
+    Group(Rc<Group>),
+    Iommufd { _file: File },
+}
+
+/// An open device.
+#[derive(Debug)]
+pub(super) struct Device {
+    data: Option<OwnedFd>,
+    fd: OwnedFd,
+    anchor: Anchor,
+    /// It may be in another state than RUNNING.
+    stirred: bool,
+}
+
+impl Device {
+    /// Through a character device of its own and iommufd where there are such, else through its group, which may be the one
+    /// that one of `others` has open.
+    pub(super) fn open(device: &VfioDevice, others: &[&Self]) -> Result<Self, OpenError> {
+        const IOMMUFD: &str = "/dev/iommu";
+        if let Some(vfio) = device.vfio.as_ref().filter(|_| device.cdev && Path::new(IOMMUFD).exists()) {
+            let iommufd = node(IOMMUFD)?;
+            let fd = node(&format!("/dev/vfio/devices/{vfio}"))?;
+            call("VFIO_DEVICE_BIND_IOMMUFD", vfio::bind_iommufd(&fd, &iommufd))?;
+            return Ok(Self {
+                data: None,
+                fd: fd.into(),
+                anchor: Anchor::Iommufd { _file: iommufd },
+                stirred: false,
+            });
+        }
+        let number = device.group.ok_or(OpenError::NoNode)?;
+        let open = others.iter().find_map(|other| match &other.anchor {
+            Anchor::Group(group) if group.number == number => Some(Rc::clone(group)),
+            _ => None,
+        });
+        let group = open.map_or_else(|| Group::open(number), Ok)?;
+        let name = CString::new(device.name.as_str()).map_err(|_zero| OpenError::Name)?;
+        let fd = call("VFIO_GROUP_GET_DEVICE_FD", vfio::device_fd(&group.file, &name))?;
+        Ok(Self { data: None, fd, anchor: Anchor::Group(group), stirred: false })
+    }
+
+    /// `group` or `cdev`.
+    pub(super) const fn via(&self) -> &'static str {
+        match self.anchor {
+            Anchor::Group(_) => "group",
+            Anchor::Iommufd { .. } => "cdev",
+        }
+    }
+
+    pub(super) fn flags(&self) -> Called<MigFlags> {
+        vfio::migration_flags(&self.fd).map(MigFlags).map_err(errno)
+    }
+
+    pub(super) fn can_reset(&self) -> bool {
+        vfio::can_reset(&self.fd).unwrap_or(false)
+    }
+
+    /// Its state; remembers whether it has to be brought back from it.
+    pub(super) fn state(&mut self) -> Called<MigState> {
+        let state = vfio::state(&self.fd).map(MigState).map_err(errno);
+        self.stirred = state != Ok(MigState::RUNNING);
+        state
+    }
+
+    /// Asks for a state. A new data fd takes the place of the old one; returned is whether there is a new one.
+    pub(super) fn set_state(&mut self, state: MigState) -> Called<bool> {
+        self.stirred = true;
+        let data = vfio::set_state(&self.fd, state.0).map_err(errno)?;
+        let new = data.is_some();
+        if new {
+            self.data = data;
+        }
+        Ok(new)
+    }
+
+    pub(super) fn reset(&mut self) -> Called<()> {
+        self.data = None;
+        vfio::reset(&self.fd).map_err(errno)
+    }
+
+    pub(super) fn close_data(&mut self) {
+        self.data = None;
+    }
+
+    pub(super) fn data_size(&self) -> Called<u64> {
+        vfio::data_size(&self.fd).map_err(errno)
+    }
+
+    /// Initial and dirty bytes.
+    pub(super) fn precopy_info(&self) -> Called<(u64, u64)> {
+        vfio::precopy_info(self.data()?).map_err(errno)
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Called<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::read(self.data.as_ref().ok_or(Raw::BADF)?, &mut *buffer))
+            .map_err(errno)
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> Called<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::write(self.data.as_ref().ok_or(Raw::BADF)?, bytes))
+            .map_err(errno)
+    }
+
+    /// 32 bits of a region, little-endian as PCI has them.
+    pub(super) fn register(&self, region: u32, offset: u64) -> Called<u32> {
+        let place = vfio::region(&self.fd, region).map_err(errno)?;
+        let mut word = [0; 4];
+        if !place.readable || offset.saturating_add(4) > place.length {
+            return Err(Errno::EINVAL);
+        }
+        match rustix::io::pread(&self.fd, &mut word, place.offset.saturating_add(offset)) {
+            Ok(4) => Ok(u32::from_le_bytes(word)),
+            Ok(_) => Err(errno(Raw::IO)),
+            Err(raw) => Err(errno(raw)),
+        }
+    }
+
+    fn data(&self) -> Called<&OwnedFd> {
+        self.data.as_ref().ok_or_else(|| errno(Raw::BADF))
+    }
+}
+
+impl Drop for Device {
+    /// Where an orderly end was not reached: an error on the way, or a panic.
+    fn drop(&mut self) {
+        self.data = None;
+        if self.stirred {
+            // One that cannot be reset, or whose reset fails, is closed as it is: there is nobody left to tell.
+            let _closed_as_it_is = vfio::reset(&self.fd).is_err();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Drives an idle device through its migration states, one request at a time. The only room that acts on devices.
+
+mod bench;
+mod device;
+pub mod path;
+mod plans;
+mod render;
+mod report;
+mod requests;
+mod run;
+mod watch;
+
+use std::{io::Write, rc::Rc, sync::atomic::AtomicBool};
+
+pub use self::{
+    bench::{BeginError, Candidate},
+    device::OpenError,
+    plans::{MOST_BYTES, Plan},
+    render::{junit, tap, text},
+    report::{
+        Arc, DriverStep, End, Expected, Failure, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing,
+        Verdict, json,
+    },
+    run::Observer,
+    watch::Witness,
+};
+use self::{plans::Means, run::Halt};
+
+/// What is to be done.
+pub struct Task<'a> {
+    /// The plans, in order.
+    pub plans: Vec<Plan>,
+    /// Plans that are left out, and why.
+    pub left_out: Vec<(Plan, String)>,
+    /// How often `stress` goes round.
+    pub count: u32,
+    /// Where `save` puts the image.
+    pub out: Option<&'a mut dyn Write>,
+    /// The image to be loaded; saved from the device itself if there is none.
+    pub image: Option<Vec<u8>>,
+    /// An image of another kind of device, for `faults`.
+    pub wrong: Option<Vec<u8>>,
+    /// Why nothing is traced, where there is no witness.
+    pub blind: Option<String>,
+}
+
+/// Opens the device, and the one that it is moved to, does what is to be done, and leaves both RUNNING and closed. `stop`
+/// ends it after the step at hand.
+///
+/// # Errors
+///
+/// [`BeginError`]: nothing was done, or no more than a reset of what was left behind.
+pub fn exercise<'a>(
+    task: Task<'a>,
+    first: Candidate,
+    second: Option<Candidate>,
+    witness: Option<&'a mut dyn Witness>,
+    observer: &'a mut dyn Observer,
+    stop: &'a AtomicBool,
+) -> Result<Report, BeginError> {
+    let Task { plans, left_out, count, out, image, wrong, blind } = task;
+    let report = Report {
+        schema: SCHEMA_ID,
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        plans: plans.iter().map(|plan| plan.name()).collect(),
+        devices: Vec::new(),
+        tracing: Tracing { on: witness.is_some(), reason: blind, lost: 0 },
+        recovered: Vec::new(),
+        stages: Vec::new(),
+        end: Vec::new(),
+        stopped: None,
+        first_failure: None,
+        verdict: Verdict::Skipped,
+    };
+    let mut means = Means { count, out, image: image.map(Rc::from), wrong: wrong.map(Rc::from) };
+    let mut run = run::Run::begin(report, first, second, witness, observer, stop)?;
+    for plan in plans {
+        if let Some((_, why)) = left_out.iter().find(|(left_out, _)| *left_out == plan) {
+            run.skip(plan.name(), plan.name(), why.clone());
+            continue;
+        }
+        let why = match plans::run(&mut run, plan, &mut means) {
+            Ok(()) => continue,
+            Err(Halt::Stop) => "a signal asked for it".to_owned(),
+            Err(Halt::Stage(why) | Halt::Lost(why)) => why,
+        };
+        run.report.stopped = Some(why);
+        break;
+    }
+    Ok(run.finish())
+}

@@ -1,0 +1,146 @@
+//! Save, resume, the look at the command channel, and the same many times.
+
+use std::{rc::Rc, thread, time::Duration};
+
+use super::{
+    Errno, Expected, Halt, Means, MigState, Run, Until, Which, has_precopy, image, load, must, take_image,
+};
+use crate::driver::{Channel, Manners};
+
+const FIRST: Which = Which::First;
+const EIO: Errno = Errno(5);
+const EBUSY: Errno = Errno(16);
+const ENXIO: Errno = Errno(6);
+
+/// As the series' `debug` file did for 0: stop, save, read.
+pub(super) fn save(run: &mut Run<'_>, means: &mut Means<'_>) -> Result<(), Halt> {
+    run.stage("save", "save", |run| {
+        let size = run.size(FIRST)?;
+        must(run, FIRST, MigState::STOP_COPY)?;
+        let bytes = run.read(FIRST, Until::End, &mut |_, bytes| match &mut means.out {
+            Some(out) => {
+                out.write_all(bytes).map_err(|why| Errno(why.raw_os_error().map_or(EIO.0, i32::unsigned_abs)))
+            },
+            None => Ok(()),
+        })?;
+        if let Some(size) = size.filter(|size| *size < bytes) {
+            run.note(format!("the device gave {bytes} bytes, more than the {size} that it had announced"));
+        }
+        must(run, FIRST, MigState::RUNNING)
+    })
+}
+
+/// As it did for 1: save, load, run.
+pub(super) fn resume(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+    run.stage("resume", "resume", |run| {
+        let before = image(run, means)?;
+        load(run, FIRST, &before)?;
+        let after = take_image(run, FIRST)?;
+        run.note(if before == after {
+            "saved again, the image is the same, byte for byte".to_owned()
+        } else if before.len() == after.len() {
+            let differ = before.iter().zip(after.iter()).filter(|(before, after)| before != after).count();
+            format!("saved again, {differ} of {} bytes of the image are others", after.len())
+        } else {
+            format!("saved again, the image has {} bytes instead of {}", after.len(), before.len())
+        });
+        must(run, FIRST, MigState::RUNNING)
+    })
+}
+
+/// As it did for 2, but by reading only.
+pub(super) fn io_test(run: &mut Run<'_>) -> Result<(), Halt> {
+    let Some(channel) = run.bench(FIRST).manners.and_then(|manners: &Manners| manners.channel.as_ref())
+    else {
+        run.skip(
+            "io-test",
+            "io-test",
+            "not known for this driver: no register that tells whether it takes commands",
+        );
+        return Ok(());
+    };
+    run.stage("io-test", "io-test", |run| {
+        let asked = format!("read {}", channel.name);
+        run.plain(FIRST, &asked, Expected::Success, |run, step| {
+            let (word, reads) =
+                answer(|| run.bench(FIRST).device()?.register(channel.region, channel.offset), channel);
+            step.calls = Some(reads);
+            let shown =
+                word.map(|word| format!("region {} at {:#x}: {word:#010x}", channel.region, channel.offset));
+            step.note = shown.clone().ok();
+            match word? {
+                word if word == channel.absent => {
+                    step.note = shown.ok().map(|shown| format!("{shown}: no device answers"));
+                    Err(ENXIO)
+                },
+                word if word & channel.busy != 0 => {
+                    step.note =
+                        shown.ok().map(|shown| format!("{shown}: a command is under way and does not end"));
+                    Err(EBUSY)
+                },
+                _ => Ok(()),
+            }
+        })
+        .map(drop)
+    })
+}
+
+/// How often the register is looked at, and the pause in between: one second in all, as the driver waits.
+const LOOKS: u64 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The register once no command is under way, or as it was at last; and how often it was read.
+fn answer(mut read: impl FnMut() -> Result<u32, Errno>, channel: &Channel) -> (Result<u32, Errno>, u64) {
+    let mut reads = 0;
+    loop {
+        let word = read();
+        reads += 1;
+        let busy = word.is_ok_and(|word| word != channel.absent && word & channel.busy != 0);
+        if !busy || reads == LOOKS {
+            return (word, reads);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Save and load, again and again; each second time by way of PRE_COPY where there is one.
+pub(super) fn stress(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+    let precopy = has_precopy(run.bench(FIRST).flags);
+    run.stage("stress", "stress", |run| {
+        run.only_count();
+        let mut length = None;
+        for round in 0..means.count {
+            if precopy && round % 2 == 1 {
+                must(run, FIRST, MigState::PRE_COPY)?;
+                run.read(FIRST, Until::Dry, &mut |_, _| Ok(()))?;
+                must(run, FIRST, MigState::STOP_COPY)?;
+                run.read(FIRST, Until::End, &mut |_, _| Ok(()))?;
+                must(run, FIRST, MigState::RUNNING)?;
+                continue;
+            }
+            let image =
+                means.image.as_ref().map_or_else(|| take_image(run, FIRST), |image| Ok(Rc::clone(image)))?;
+            length.get_or_insert(image.len());
+            load(run, FIRST, &image)?;
+        }
+        let bytes = length.unwrap_or(0);
+        run.note(format!("{} rounds, images of {bytes} bytes", means.count));
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: Channel =
+        Channel { name: "mailbox", region: 2, offset: 0x300, busy: 1 << 13, absent: u32::MAX };
+
+    #[test]
+    fn a_channel_is_waited_for() {
+        let mut words = [Ok(1 << 13), Ok(1 << 13 | 4), Ok(4)].into_iter();
+        assert_eq!(answer(|| words.next().unwrap_or(Err(EIO)), &CHANNEL), (Ok(4), 3));
+        assert_eq!(answer(|| Ok(u32::MAX), &CHANNEL), (Ok(u32::MAX), 1));
+        assert_eq!(answer(|| Err(EIO), &CHANNEL), (Err(EIO), 1));
+    }
+}

@@ -1,0 +1,195 @@
+//! Images that a device must refuse, when they are written or at the latest when RESUMING is left; and a good one after it.
+
+use std::rc::Rc;
+
+use super::{Expected, Halt, Means, MigState, Run, Severity, Verdict, Which, finding, image, load, must};
+use crate::driver::Identity;
+
+const FIRST: Which = Which::First;
+
+/// What is wrong with an image, which says what it means if the device takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Not all of it.
+    Short,
+    /// A bit of its beginning, where formats have what they are known by.
+    Head,
+    /// A bit of the rest: without a checksum nobody can tell.
+    Body,
+    /// Another device's.
+    Foreign,
+    /// More than all of it.
+    Long,
+}
+
+struct Fault {
+    name: &'static str,
+    kind: Kind,
+    /// In pieces: a driver that has taken the first may refuse the second.
+    pieces: Vec<Vec<u8>>,
+}
+
+fn flipped(image: &[u8], at: usize, mask: u8) -> Vec<u8> {
+    let mut image = image.to_vec();
+    if let Some(byte) = image.get_mut(at) {
+        *byte ^= mask;
+    }
+    image
+}
+
+/// With the member that tells devices apart changed, if the image has it.
+fn foreign(image: &[u8], identity: &Identity) -> Option<Vec<u8>> {
+    let mut image = image.to_vec();
+    let end = identity.offset.checked_add(identity.length)?;
+    let member = image.get_mut(identity.offset..end)?;
+    // A few bits, as another device would have them: 0xa251 becomes 0xa256, one port becomes six.
+    *member.first_mut()? ^= 0x07;
+    Some(image)
+}
+
+fn make(image: &[u8], identity: Option<&Identity>, wrong: Option<&[u8]>) -> Vec<Fault> {
+    let half = image.len() / 2;
+    let fault = |name, kind, pieces| Fault { name, kind, pieces };
+    let cut = |length: usize| vec![image.get(..length).unwrap_or_default().to_vec()];
+    let mut faults = vec![
+        fault("nothing written", Kind::Short, Vec::new()),
+        fault("truncated to a half", Kind::Short, cut(half)),
+        fault("last byte missing", Kind::Short, cut(image.len().saturating_sub(1))),
+        fault("bit flipped in the first byte", Kind::Head, vec![flipped(image, 0, 1)]),
+        fault(
+            "bit flipped in the last byte",
+            Kind::Body,
+            vec![flipped(image, image.len().saturating_sub(1), 1)],
+        ),
+        fault("too long", Kind::Long, vec![image.to_vec(), vec![0; 64]]),
+    ];
+    let other = wrong.map(<[u8]>::to_vec).or_else(|| foreign(image, identity?));
+    faults.extend(other.map(|image| fault("wrong device", Kind::Foreign, vec![image])));
+    faults
+}
+
+pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+    if !run.can_reset(FIRST) {
+        run.skip("faults", "faults", "the device has no VFIO_DEVICE_RESET to recover by");
+        return Ok(());
+    }
+    let mut good = None;
+    run.stage("faults", "a good image to begin with", |run| {
+        good = Some(image(run, means)?);
+        Ok(())
+    })?;
+    let Some(good) = good.filter(|good: &Rc<[u8]>| good.len() > 1) else {
+        run.skip("faults", "faults", "there is no image that could be damaged");
+        return Ok(());
+    };
+    let identity = run.bench(FIRST).manners.and_then(|manners| manners.identity.as_ref());
+    for fault in make(&good, identity, means.wrong.as_deref()) {
+        run.stage("faults", fault.name, |run| {
+            // What the driver keeps from one image to the next is as fresh as it can be.
+            run.reopen(FIRST)?;
+            attempt(run, &fault)?;
+            run.reset(FIRST)?;
+            load(run, FIRST, &good)
+        })?;
+    }
+    if identity.is_none() && means.wrong.is_none() {
+        let why = "not known for this driver which bytes tell devices apart; give another device's image with --wrong";
+        run.skip("faults", "wrong device", why);
+    }
+    Ok(())
+}
+
+/// One bad image: is it refused, and where?
+fn attempt(run: &mut Run<'_>, fault: &Fault) -> Result<(), Halt> {
+    must(run, FIRST, MigState::RESUMING)?;
+    let mut refused = None;
+    for piece in &fault.pieces {
+        if let Err(errno) = run.write(FIRST, "write the bad image", piece, Expected::Either)? {
+            refused = Some(errno);
+            break;
+        }
+    }
+    if refused.is_some() && fault.kind == Kind::Long {
+        run.note("refused when it was written, what was too much only");
+        return Ok(());
+    }
+    let left = run.set(FIRST, MigState::STOP, Expected::Either)?;
+    match (refused, left) {
+        (Some(errno), Err(_)) => {
+            run.note(format!("refused when it was written ({errno}), and again when RESUMING was left"));
+        },
+        (None, Err(errno)) => run.note(format!("refused when RESUMING was left ({errno})")),
+        (Some(errno), Ok(())) => {
+            let text = format!(
+                "The driver refused the image ({errno} to write), and loaded it all the same when RESUMING was left: leaving \
+                 it must fail if what was written is invalid."
+            );
+            let check = "that the VMM resets the device after a failed write; a driver that remembers what it refused";
+            run.find(Verdict::Failed, finding("exercise/loaded-after-refusal", Severity::Error, text, check));
+        },
+        (None, Ok(())) => accepted(run, fault.kind),
+    }
+    Ok(())
+}
+
+/// The device runs on with an image that was wrong.
+fn accepted(run: &mut Run<'_>, kind: Kind) {
+    let (verdict, severity, code, text, check) = match kind {
+        Kind::Body => {
+            run.note("accepted: the driver cannot tell, as there is no checksum");
+            return;
+        },
+        Kind::Short => (
+            Verdict::Warned,
+            Severity::Warning,
+            "exercise/truncated-accepted",
+            "The driver took a truncated image for a whole one.",
+            "that the VMM's stream protects itself: what is cut off on the way is not noticed by the driver",
+        ),
+        Kind::Long => (
+            Verdict::Warned,
+            Severity::Warning,
+            "exercise/excess-accepted",
+            "The driver took more than an image has, without a complaint.",
+            "what it does with the rest",
+        ),
+        Kind::Head => (
+            Verdict::Warned,
+            Severity::Warning,
+            "exercise/damaged-head-accepted",
+            "The driver took an image whose first byte was changed: it does not check what it is given.",
+            "that only streams of the same driver and version are ever loaded",
+        ),
+        Kind::Foreign => (
+            Verdict::Failed,
+            Severity::Error,
+            "exercise/wrong-device-accepted",
+            "The driver took another device's image.",
+            "nothing else keeps a VM's device from running with another one's state: the driver must refuse it",
+        ),
+    };
+    run.find(verdict, finding(code, severity, text.to_owned(), check));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_images_are_bad_each_in_its_own_way() {
+        let image: Vec<u8> = (0..40).collect();
+        let identity = Identity { name: "dev_id", offset: 12, length: 4 };
+        let faults = make(&image, Some(&identity), None);
+        let whole = |at: usize| faults[at].pieces.concat();
+        assert_eq!(faults.len(), 7);
+        assert_eq!((whole(0).len(), whole(1).len(), whole(2).len()), (0, 20, 39));
+        assert_eq!((whole(3)[0], &whole(3)[1..]), (1, &image[1..]));
+        assert_eq!((whole(4)[39], &whole(4)[..39]), (38, &image[..39]));
+        assert_eq!(faults[5].pieces, [image.clone(), vec![0; 64]]);
+        assert_eq!((whole(6)[12], &whole(6)[13..]), (0x0c ^ 7, &image[13..]));
+        assert_eq!(make(&image, None, None).len(), 6);
+        assert_eq!(make(&image, None, Some(&[1, 2])).last().unwrap().pieces, [vec![1, 2]]);
+        // Too short to tell.
+        assert_eq!(make(&image[..14], Some(&identity), None).len(), 6);
+    }
+}

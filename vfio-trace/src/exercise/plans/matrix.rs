@@ -1,0 +1,41 @@
+//! Every state asked for in every state.
+
+use super::{Errno, Expected, Halt, Means, MigState, Run, Which, image, must};
+use crate::exercise::path;
+
+const FIRST: Which = Which::First;
+
+pub(super) fn matrix(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+    let flags = run.bench(FIRST).flags;
+    if !run.can_reset(FIRST) {
+        run.skip(
+            "matrix",
+            "matrix",
+            "the device has no VFIO_DEVICE_RESET to be brought back by after each of them",
+        );
+        return Ok(());
+    }
+    let mut whole = None;
+    run.stage("matrix", "an image to leave RESUMING with", |run| {
+        whole = Some(image(run, means)?);
+        Ok(())
+    })?;
+    // Without one, leaving RESUMING must fail, and would say nothing.
+    let Some(whole) = whole else { return Ok(()) };
+    for from in path::STATES.into_iter().filter(|state| path::has(flags, *state)) {
+        for to in path::STATES {
+            let expected = match path::path(flags, from, to) {
+                Some(_) => Expected::Success,
+                None => Expected::Refusal(Errno::EINVAL),
+            };
+            run.stage("matrix", &format!("{from} to {to}"), |run| {
+                must(run, FIRST, from)?;
+                if from == MigState::RESUMING {
+                    run.write(FIRST, "write the image", &whole, Expected::Success).map(drop)?;
+                }
+                run.set(FIRST, to, expected).map(drop)
+            })?;
+        }
+    }
+    Ok(())
+}

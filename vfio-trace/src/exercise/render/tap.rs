@@ -1,0 +1,49 @@
+//! TAP version 14: a test point per stage.
+
+use std::fmt::Write as _;
+
+use super::remarks;
+use crate::exercise::report::{Report, Verdict};
+
+/// `#` and `\` mean something in a description.
+fn description(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('#', "\\#").replace('\n', " ")
+}
+
+/// The report as a TAP stream.
+pub fn tap(report: &Report) -> String {
+    let mut out = format!("TAP version 14\n1..{}\n", report.stages.len());
+    for (number, stage) in (1..).zip(&report.stages) {
+        let ok = if stage.verdict == Verdict::Failed { "not ok" } else { "ok" };
+        let skip = match (stage.verdict, &stage.why) {
+            (Verdict::Skipped, why) => {
+                format!(" # SKIP {}", why.as_deref().unwrap_or("not tried").replace('\n', " "))
+            },
+            _ => String::new(),
+        };
+        // Writing into a string does not fail.
+        let _infallible = writeln!(out, "{ok} {number} - {}{skip}", description(&stage.title()));
+        if let (Verdict::Failed | Verdict::Warned, Some(why)) = (stage.verdict, &stage.why) {
+            let _infallible = writeln!(out, "  ---\n  severity: {}", severity(stage.verdict));
+            let _infallible = writeln!(out, "  message: {}", quoted(why));
+            let remarks: Vec<String> = remarks(stage).iter().map(|remark| quoted(remark)).collect();
+            if !remarks.is_empty() {
+                let _infallible = writeln!(out, "  remarks:\n    - {}", remarks.join("\n    - "));
+            }
+            out.push_str("  ...\n");
+        }
+    }
+    if let Some(why) = &report.stopped {
+        let _infallible = writeln!(out, "Bail out! {}", description(why));
+    }
+    out
+}
+
+const fn severity(verdict: Verdict) -> &'static str {
+    if matches!(verdict, Verdict::Warned) { "comment" } else { "fail" }
+}
+
+/// A JSON string is a YAML string, too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

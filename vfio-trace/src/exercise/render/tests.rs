@@ -1,0 +1,169 @@
+//! TAP, JUnit, text and JSON of one report.
+
+use lab::schema::Schema;
+
+use super::{junit, tap, text::Text};
+use crate::{
+    event::{Errno, Finding, MigFlags, MigState, Outcome, Severity},
+    exercise::report::{
+        Arc, DriverStep, End, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing, Verdict, json,
+    },
+};
+
+fn finding() -> Finding {
+    Finding {
+        code: "hisi_acc/stop-mailbox".into(),
+        severity: Severity::Error,
+        step: Some("stop queues".into()),
+        errno: Some("EIO".into()),
+        text: "The mailbox <answered> with an error.".to_owned(),
+        check: "dmesg".into(),
+    }
+}
+
+fn step() -> Step {
+    Step {
+        nr: 1,
+        device: "0000:75:00.1".to_owned(),
+        asked: "set STOP_COPY".to_owned(),
+        outcome: Outcome::Failed(Errno(5)),
+        as_expected: false,
+        duration_ns: 1_200_000,
+        bytes: None,
+        calls: None,
+        state: Some(MigState::RUNNING),
+        note: None,
+        arcs: vec![Arc {
+            from: MigState::RUNNING,
+            to: Some(MigState::STOP),
+            duration_ns: Some(900_000),
+            outcome: Outcome::Failed(Errno(5)),
+        }],
+        driver_steps: vec![DriverStep {
+            name: "stop queues".to_owned(),
+            detail: Some("0xe".to_owned()),
+            duration_ns: None,
+            outcome: Outcome::Failed(Errno(5)),
+        }],
+        findings: vec![finding()],
+    }
+}
+
+fn stage(plan: &'static str, name: &str, verdict: Verdict, why: Option<&str>) -> Stage {
+    let steps = if verdict == Verdict::Failed { vec![step()] } else { Vec::new() };
+    Stage {
+        plan,
+        name: name.to_owned(),
+        verdict,
+        why: why.map(str::to_owned),
+        findings: Vec::new(),
+        notes: Vec::new(),
+        steps,
+        duration_ns: 2_000_000,
+    }
+}
+
+fn report() -> Report {
+    let mut report = Report {
+        schema: SCHEMA_ID,
+        version: "0.1.0",
+        kernel: "6.12".to_owned(),
+        plans: vec!["save", "matrix", "io-test"],
+        devices: vec![Subject {
+            device: "0000:75:00.1".to_owned(),
+            driver: Some("hisi_acc_vfio_pci".to_owned()),
+            via: "group",
+            migration_flags: MigFlags(5),
+            reset: true,
+        }],
+        tracing: Tracing { on: true, reason: None, lost: 0 },
+        recovered: vec![Recovered {
+            device: "0000:75:00.1".to_owned(),
+            closed_in: None,
+            opened_in: MigState::RESUMING,
+            by: "reset",
+            danger: None,
+        }],
+        stages: vec![
+            stage("save", "save", Verdict::Failed, Some("set STOP_COPY failed with EIO")),
+            stage("matrix", "RUNNING to STOP # 1", Verdict::Passed, None),
+            stage("matrix", "STOP to RUNNING", Verdict::Warned, Some("odd & \"new\"")),
+            stage("io-test", "io-test", Verdict::Skipped, Some("not known for this driver")),
+        ],
+        end: vec![End { device: "0000:75:00.1".to_owned(), state: Some(MigState::RUNNING), reset: true }],
+        stopped: None,
+        first_failure: None,
+        verdict: Verdict::Skipped,
+    };
+    report.judge();
+    report
+}
+
+#[test]
+fn the_worst_stage_and_the_end_make_the_verdict() {
+    let mut report = report();
+    assert_eq!(report.verdict, Verdict::Failed);
+    let failure = report.first_failure.clone().unwrap();
+    assert_eq!((failure.stage.as_str(), failure.step, failure.findings.len()), ("save", Some(1), 1));
+    report.stages.remove(0);
+    report.judge();
+    assert_eq!((report.verdict, report.first_failure.is_none()), (Verdict::Warned, true));
+    report.end[0].state = Some(MigState::RESUMING);
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Failed);
+}
+
+#[test]
+fn json_is_as_its_schema_says() {
+    let schema = Schema::parse(include_str!("../../../../docs/schema/exercise-1.json")).unwrap();
+    let text = json(&report()).unwrap();
+    schema.check_text(&text).unwrap();
+    assert!(text.contains("\"schema\": \"vfio-trace.exercise/1\""));
+}
+
+#[test]
+fn a_test_point_per_stage() {
+    let text = tap(&report());
+    let points: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(
+        points,
+        [
+            "TAP version 14",
+            "1..4",
+            "not ok 1 - save",
+            "ok 2 - matrix: RUNNING to STOP \\# 1",
+            "ok 3 - matrix: STOP to RUNNING",
+            "ok 4 - io-test # SKIP not known for this driver",
+        ]
+    );
+    assert!(text.contains("  message: \"set STOP_COPY failed with EIO\"\n"), "{text}");
+}
+
+#[test]
+fn a_test_case_per_stage() {
+    let text = junit(&report());
+    assert_eq!(text.matches("<testcase ").count(), 4);
+    assert_eq!(text.matches("<testsuite ").count(), 3);
+    assert!(
+        text.contains("<failure message=\"set STOP_COPY failed with EIO\">step 1, set STOP_COPY"),
+        "{text}"
+    );
+    assert!(text.contains("The mailbox &lt;answered&gt; with"), "{text}");
+    assert!(text.contains("warning: odd &amp; &quot;new&quot;"), "{text}");
+    assert!(text.contains("tests=\"2\" failures=\"0\" errors=\"0\" skipped=\"0\""), "{text}");
+}
+
+#[test]
+fn text_tells_steps_verdicts_and_the_first_failure() {
+    let report = report();
+    let mut text = Text::default();
+    let step = text.step(&report.stages[0].steps[0]);
+    assert!(step.starts_with("    1  75:00.1   set STOP_COPY           1.20 ms  EIO\n"), "{step}");
+    assert!(step.contains("RUNNING → STOP") && step.contains("stop queues 0xe"), "{step}");
+    let summary = text.summary(&report);
+    assert!(summary.contains("first failure: save, step 1: set STOP_COPY failed with EIO"), "{summary}");
+    assert!(summary.contains("0000:75:00.1 is RUNNING and closed, after a reset"), "{summary}");
+    assert!(summary.contains("matrix    warned  1 of 2 passed, 1 of 2 warned"), "{summary}");
+    let head = text.head(&report.devices, &report.tracing, &report.recovered);
+    assert!(head.contains("left in RESUMING by an earlier user"), "{head}");
+}

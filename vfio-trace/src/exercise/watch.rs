@@ -1,0 +1,42 @@
+//! What the tracer saw of a step.
+
+use super::report::{Arc, DriverStep, Step};
+use crate::event::{Data, Event, Finding};
+
+/// Sees what the kernel does; the live tracer, if it may.
+pub trait Witness {
+    /// What has happened since the last call, of whatever device.
+    fn events(&mut self) -> Vec<Event>;
+    /// Records that were lost so far.
+    fn lost(&mut self) -> u64;
+}
+
+/// Adds what was seen of a step's device to it.
+pub(super) fn add(step: &mut Step, events: &[Event]) {
+    for event in events.iter().filter(|event| event.device_name() == Some(step.device.as_str())) {
+        match &event.data {
+            Data::Arc(arc) => {
+                let (from, to) = (arc.from, arc.to);
+                step.arcs.push(Arc { from, to, duration_ns: event.duration_ns, outcome: arc.outcome });
+            },
+            Data::Step(seen) => {
+                let function = seen.function.as_deref().unwrap_or("?");
+                step.driver_steps.push(DriverStep {
+                    name: seen.step.as_deref().unwrap_or(function).to_owned(),
+                    detail: seen.detail.clone(),
+                    duration_ns: event.duration_ns,
+                    outcome: seen.outcome,
+                });
+            },
+            Data::Finding(finding) => note(&mut step.findings, finding.clone()),
+            _ => {},
+        }
+    }
+}
+
+/// Each thing once.
+pub(super) fn note(findings: &mut Vec<Finding>, finding: Finding) {
+    if !findings.iter().any(|known| known.code == finding.code) {
+        findings.push(finding);
+    }
+}

@@ -1,0 +1,128 @@
+//! What is written to a device's `debug` file, as the debugfs series had it: 0 save, 1 resume, 2 I/O test.
+
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use fuser::{Errno, ReplyWrite};
+
+use super::world::World;
+
+/// What can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `0`
+    Save,
+    /// `1`
+    Resume,
+    /// `2`
+    IoTest,
+}
+
+impl Command {
+    fn parse(written: &[u8]) -> Option<Self> {
+        match written.trim_ascii() {
+            b"0" => Some(Self::Save),
+            b"1" => Some(Self::Resume),
+            b"2" => Some(Self::IoTest),
+            _ => None,
+        }
+    }
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exercised {
+    /// Well.
+    Well,
+    /// The device or its driver misbehaves.
+    Failed,
+    /// Somebody has the device.
+    InUse,
+    /// The device or its driver cannot do it.
+    Unsupported,
+}
+
+impl Exercised {
+    const fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Well => None,
+            Self::Failed => Some(Errno::EIO),
+            Self::InUse => Some(Errno::EBUSY),
+            Self::Unsupported => Some(Errno::EOPNOTSUPP),
+        }
+    }
+}
+
+/// Exercises a device, if nobody uses it.
+pub trait Exercise: Debug + Send + Sync + 'static {
+    /// Gives how it went, and all that there is to say of it. It may take its time.
+    fn exercise(&self, device: &str, command: Command) -> (Exercised, String);
+}
+
+/// Whoever exercises, one device after the other.
+#[derive(Debug)]
+pub(super) struct Bench {
+    exercise: Box<dyn Exercise>,
+    busy: AtomicBool,
+}
+
+impl Bench {
+    pub(super) fn new(exercise: Box<dyn Exercise>) -> Arc<Self> {
+        Arc::new(Self { exercise, busy: AtomicBool::new(false) })
+    }
+
+    /// Does what was written, and then answers. In a thread of its own: others look at files meanwhile.
+    pub(super) fn write(
+        self: &Arc<Self>,
+        world: &Arc<Mutex<World>>,
+        device: String,
+        written: &[u8],
+        reply: ReplyWrite,
+    ) {
+        let Some(command) = Command::parse(written) else { return reply.error(Errno::EINVAL) };
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return reply.error(Errno::EBUSY);
+        }
+        let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
+        let (bench, world) = (Arc::clone(self), Arc::clone(world));
+        let say = move |device: &str, text: &str| {
+            world.lock().unwrap_or_else(PoisonError::into_inner).say_in_debug(device, text);
+        };
+        let work = move || {
+            say(&device, "# it is under way\n");
+            let (how, text) = bench.exercise.exercise(&device, command);
+            say(&device, &text);
+            bench.busy.store(false, Ordering::Release);
+            match how.errno() {
+                None => reply.written(length),
+                Some(errno) => reply.error(errno),
+            }
+        };
+        // Without a thread the reply is dropped, which answers EIO.
+        if thread::Builder::new().name("exercise".to_owned()).spawn(work).is_err() {
+            self.busy.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_written() {
+        assert_eq!(Command::parse(b"0\n"), Some(Command::Save));
+        assert_eq!(Command::parse(b"1"), Some(Command::Resume));
+        assert_eq!(Command::parse(b" 2 \n"), Some(Command::IoTest));
+        for wrong in [&b""[..], b"3", b"00", b"0 1", b"save"] {
+            assert_eq!(Command::parse(wrong), None);
+        }
+        assert!(Exercised::Well.errno().is_none() && Exercised::InUse.errno().is_some());
+    }
+}

@@ -1,0 +1,188 @@
+//! Two hosts with clocks of their own.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::document::{Merge, MergeMethod};
+
+/// What B's clocks say when A's say 1 ms: CLOCK_MONOTONIC is older by this.
+const BOOTED: u64 = 77_000 * MS;
+/// Least time from a read to the write of what it gave, in a script.
+const SLACK: i64 = 5 * MS as i64 - READ as i64;
+/// When the way back begins.
+const BACK: u64 = 1_000 * MS;
+
+fn moved(records: Vec<Record>, by: u64) -> Vec<Record> {
+    let moved = |mut record: Record| {
+        record.header.start_ns += by;
+        record.header.end_ns += by;
+        record
+    };
+    records.into_iter().map(moved).collect()
+}
+
+/// Two hosts; B's wall clock is ahead of A's by `skew_ns`. There, or there and back.
+fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [History; 2] {
+    let mut a = leave(device(0xd1, "a", 100), 0, MIB);
+    let mut b = arrive(device(0xd2, "b", 200), 0, MIB);
+    if back {
+        a = arrive(a.close(1).thread(300, 300).open(1), BACK, 4096);
+        b = leave(b, BACK, 4096);
+    }
+    let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns.checked_add_signed(skew_ns).unwrap() };
+    [
+        history_on(host("a"), ANCHOR, errors[0], &a.records()),
+        history_on(host("b"), late, errors[1], &moved(b.records(), BOOTED)),
+    ]
+}
+
+fn merge(document: &Document) -> &Merge {
+    assert_eq!(document.merge.len(), 1);
+    &document.merge[0]
+}
+
+#[test]
+fn clocks_that_agree() {
+    let document = documented(&hosts(0, [Some(0), Some(0)], false));
+    check(&document);
+    let alone = traced(&[whole_source(), whole_destination()]);
+    // As on one host, to the nanosecond.
+    assert_eq!(downtime(&document).stages, downtime(&alone).stages);
+    assert_eq!(downtime(&document).bound, Bound::Exact);
+    assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
+    assert!(one(&document).text.contains("from a to b"), "{}", one(&document).text);
+}
+
+#[test]
+fn a_clock_that_is_seconds_behind() {
+    let skew = -5_000 * MS as i64;
+    let document = documented(&hosts(skew, [None, None], false));
+    check(&document);
+    let merge = merge(&document);
+    // So far that the write follows the read at once.
+    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, -skew - SLACK));
+    assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-skew - SLACK), None));
+    assert_eq!((merge.early_ns, merge.late_ns, merge.clock_error_ns), (None, Some(0), None));
+    let downtime = downtime(&document);
+    assert_eq!(downtime.total_ns as i64, (50 * MS + ARC) as i64 - SLACK);
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
+}
+
+#[test]
+fn a_clock_that_is_microseconds_off() {
+    let document = documented(&hosts(300_000, [Some(MS), Some(MS)], false));
+    check(&document);
+    let merge = merge(&document);
+    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Realtime, 0));
+    assert_eq!((merge.early_ns, merge.late_ns), (Some(2 * MS), Some(2 * MS)));
+    assert_eq!(merge.causal_min_ns, Some(-SLACK - 300_000));
+    let downtime = downtime(&document);
+    assert_eq!(downtime.total_ns, 50 * MS + ARC + 300_000);
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, Some(2 * MS)));
+}
+
+#[test]
+fn a_clock_that_is_ahead_goes_unnoticed_one_way() {
+    // Nothing is written before it was read; only the way back would tell.
+    let document = documented(&hosts(20 * MS as i64, [None, None], false));
+    assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
+    assert_eq!(downtime(&document).total_ns, 70 * MS + ARC);
+    assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (Bound::About, None));
+}
+
+#[test]
+fn there_and_back_bounds_both_ways() {
+    let skew = 20 * MS as i64;
+    let document = documented(&hosts(skew, [None, None], true));
+    check(&document);
+    let merge = merge(&document);
+    assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-SLACK - skew), Some(SLACK - skew)));
+    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, SLACK - skew));
+    assert_eq!((merge.early_ns, merge.late_ns), (Some(0), Some(2 * SLACK as u64)));
+    assert_eq!(document.migrations.len(), 2);
+    let totals: Vec<_> = document
+        .migrations
+        .iter()
+        .filter_map(|one| one.downtime.as_ref())
+        .map(|downtime| (downtime.total_ns as i64, downtime.uncertainty_ns))
+        .collect();
+    let (true_ns, uncertain) = ((50 * MS + ARC) as i64, Some(2 * SLACK as u64));
+    assert_eq!(totals, [(true_ns + SLACK, uncertain), (true_ns - SLACK, uncertain)]);
+}
+
+#[test]
+fn one_boot_is_one_clock() {
+    let [a, b] = [whole_source().records(), whole_destination().records()];
+    // Two recordings on one machine, whose wall clock was set in between.
+    let later = ClockAnchor { real_ns: ANCHOR.real_ns + 9_000 * MS, ..ANCHOR };
+    let histories = [history_on(host("a"), ANCHOR, None, &a), history_on(host("a"), later, None, &b)];
+    let document = documented(&histories);
+    check(&document);
+    assert_eq!(merge(&document).method, MergeMethod::SameClock);
+    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (50 * MS + ARC, Bound::Exact));
+}
+
+#[test]
+fn lost_reads_move_no_clock() {
+    // The first read was lost: what the second one gave seems to have been read too early in the stream.
+    let a = stop(leaving(7), 0).until(124 * MS).read(FROM, 1 << 20, MIB, 24 + 4096).read(
+        FROM,
+        1 << 20,
+        0,
+        24 + MIB,
+    );
+    let a = a.until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let b = write_all(arriving(7), 0, 4096).until(130 * MS).write(TO, MIB - 4096, 24 + 4096).until(140 * MS);
+    let b = b.set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let lacking = Host {
+        losses: Losses {
+            complete: true,
+            data: vec!["mtty_save_read: 1 lost".to_owned()],
+            ..Losses::default()
+        },
+        ..host("a")
+    };
+    let histories =
+        [history_on(lacking, ANCHOR, None, &a.records()), history_on(host("b"), ANCHOR, None, &b.records())];
+    let document = documented(&histories);
+    check(&document);
+    assert_eq!((merge(&document).method, merge(&document).causal_min_ns), (MergeMethod::Realtime, None));
+}
+
+proptest! {
+    #[test]
+    fn symmetric(
+        skew_ms in -10_000..10_000i64,
+        skew_ns in 0..MS as i64,
+        errors in proptest::array::uniform2(proptest::option::of(0..20_000 * MS)),
+        back in any::<bool>(),
+    ) {
+        let [a, b] = hosts(skew_ms * MS as i64 + skew_ns, errors, back);
+        let one = documented(&[a.clone(), b.clone()]);
+        let other = documented(&[b, a]);
+        check(&one);
+        check(&other);
+        let (here, there) = (merge(&one), merge(&other));
+        prop_assert_eq!(here.method, there.method);
+        prop_assert_eq!(here.offset_ns, -there.offset_ns);
+        prop_assert_eq!((here.early_ns, here.late_ns), (there.late_ns, there.early_ns));
+        prop_assert_eq!(here.causal_min_ns, there.causal_max_ns.map(|most| -most));
+        prop_assert_eq!(here.causal_max_ns, there.causal_min_ns.map(|least| -least));
+        prop_assert_eq!(one.migrations.len(), if back { 2 } else { 1 });
+        prop_assert_eq!(one.migrations.len(), other.migrations.len());
+        for (one, other) in one.migrations.iter().zip(&other.migrations) {
+            prop_assert_eq!(one.verdict, other.verdict);
+            let [mine, theirs] = [one, other].map(|migration| migration.downtime.as_ref().unwrap());
+            prop_assert_eq!(mine.total_ns, theirs.total_ns);
+            prop_assert_eq!(&mine.stages, &theirs.stages);
+            prop_assert_eq!((mine.bound, mine.uncertainty_ns), (theirs.bound, theirs.uncertainty_ns));
+        }
+        // What the document promises: the truth lies within, where the clocks keep their word.
+        let honest = errors.iter().all(|error| error.is_none_or(|error| error as i64 >= (skew_ms.abs() + 1) * MS as i64));
+        if honest {
+            let off = -(skew_ms * MS as i64 + skew_ns) - here.offset_ns;
+            prop_assert!(here.early_ns.is_none_or(|early| off <= early as i64), "{} {:?}", off, here);
+            prop_assert!(here.late_ns.is_none_or(|late| -off <= late as i64), "{} {:?}", off, here);
+        }
+    }
+}

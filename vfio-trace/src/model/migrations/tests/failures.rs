@@ -1,0 +1,337 @@
+//! Migrations that do not come about: what failed, whether the source runs again, what that cost.
+
+use super::*;
+use crate::model::document::{Failure, Recovery, Side};
+
+fn source(document: &Document) -> &Side {
+    one_device(document).source.as_ref().expect("a source")
+}
+
+fn destination(document: &Document) -> &Side {
+    one_device(document).destination.as_ref().expect("a destination")
+}
+
+fn told(failures: &[Failure]) -> Vec<(&str, Option<&str>)> {
+    failures.iter().map(|failure| (failure.what.as_str(), failure.errno.as_deref())).collect()
+}
+
+fn pre_copying() -> Script {
+    leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(20 * MS).read(FROM, 1 << 20, 24, 0)
+}
+
+#[test]
+fn save_fails_and_arcs_recover() {
+    let script = pre_copying()
+        .until(100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1)
+        .until(110 * MS)
+        .set_fails(&[PRE_COPY_P2P, STOP_COPY], -5)
+        .until(120 * MS)
+        .set(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[script]);
+    check(&document);
+    let migration = one(&document);
+    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(told(&source(&document).failures), [("PRE_COPY_P2P → STOP_COPY", Some("EIO"))]);
+    assert_eq!(source(&document).recovery, Some(Recovery::Arcs));
+    // It was still from 100 ms on.
+    let downtime = downtime(&document);
+    assert_eq!((downtime.total_ns, downtime.bound), (20 * MS + 2 * ARC + 500, Bound::Exact));
+    assert_eq!(shares(downtime), [(Stage::Stop, ARC), (Stage::Save, ARC), (Stage::Recover, 2 * ARC)]);
+    assert!(
+        migration.text.contains("failed: PRE_COPY_P2P → STOP_COPY EIO; the source runs again"),
+        "{}",
+        migration.text
+    );
+}
+
+#[test]
+fn save_fails_and_a_reset_recovers() {
+    let script = pre_copying()
+        .until(100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1)
+        .until(110 * MS)
+        .set_fails(&[PRE_COPY_P2P, STOP_COPY], -5)
+        .until(120 * MS)
+        .set_fails(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], -5)
+        .until(130 * MS)
+        .reset(0);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(source(&document).recovery, Some(Recovery::Reset));
+    assert_eq!(downtime(&document).total_ns, 30 * MS + 2 * MS - LEAD);
+}
+
+#[test]
+fn a_reset_recovers_what_has_left_stop_copy() {
+    // The way back fails behind STOP.
+    let script = read_source()
+        .until(200 * MS)
+        .set(&[STOP_COPY, STOP], 0, -1)
+        .set_fails(&[STOP, RUNNING_P2P], -5)
+        .until(300 * MS)
+        .reset(0);
+    let document = traced(&[script]);
+    check(&document);
+    let source = source(&document);
+    assert_eq!(source.recovery, Some(Recovery::Reset));
+    assert_eq!((source.verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(downtime(&document).total_ns, 200 * MS + 2 * MS - LEAD);
+}
+
+#[test]
+fn the_first_arc_fails() {
+    // PRE_COPY: the device never stops. The close long after is none of it.
+    let script = leaving(7).until(10 * MS).set_fails(&[RUNNING, PRE_COPY], -12).until(900 * MS).close(1);
+    let document = traced(&[script]);
+    check(&document);
+    let migration = one(&document);
+    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(told(&source(&document).failures), [("RUNNING → PRE_COPY", Some("ENOMEM"))]);
+    assert_eq!(migration.downtime, None);
+    assert!(migration.end_ns < 20 * MS, "{}", migration.end_ns);
+    assert_eq!(codes(migration), [""; 0]);
+}
+
+#[test]
+fn the_stop_fails_before_anything_is_saved() {
+    // Without PRE_COPY there is nothing but the request's target that tells what the stop was for.
+    let start = 10 * MS;
+    let script = leaving(1).until(start).wait(1_000).wait(1_000);
+    let entered = script.now;
+    let script = script
+        .next(RUNNING, STOP_COPY, STOP, 0)
+        .wait(100_000)
+        .set_state(entered, STOP_COPY, -16, 0)
+        .set_ioctl(start, STOP_COPY, -16, -1);
+    let document = traced(&[script]);
+    check(&document);
+    let migration = one(&document);
+    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(told(&source(&document).failures), [("RUNNING → STOP", Some("EBUSY"))]);
+    assert_eq!(migration.devices.len(), 1);
+}
+
+#[test]
+fn the_destination_cannot_get_ready() {
+    let script = arriving(3).until(10 * MS).wait(2_000);
+    let entered = script.now;
+    let script = script
+        .next(RUNNING, RESUMING, RUNNING_P2P, 0)
+        .wait(100_000)
+        .set_state(entered, RESUMING, -5, 0)
+        .set_ioctl(10 * MS, RESUMING, -5, -1);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Failed);
+    assert_eq!(told(&destination(&document).failures), [("RUNNING → RUNNING_P2P", Some("EIO"))]);
+}
+
+#[test]
+fn an_arc_fails_and_works_the_second_time() {
+    let script = leaving(7).until(5 * MS).set_fails(&[RUNNING, PRE_COPY], -12).until(10 * MS).set(
+        &[RUNNING, PRE_COPY],
+        FROM,
+        31,
+    );
+    let document = traced(&[script]);
+    check(&document);
+    let verdicts: Vec<Verdict> = document.migrations.iter().map(|migration| migration.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Failed, Verdict::Unfinished]);
+}
+
+#[test]
+fn no_fd_is_left() {
+    // The arcs work, and yet user space gets EMFILE.
+    let script = leaving(7).until(10 * MS).set_without_fd(&[RUNNING, PRE_COPY], FROM).until(20 * MS).set(
+        &[PRE_COPY, RUNNING],
+        0,
+        -1,
+    );
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(told(&source(&document).failures), [("request for PRE_COPY", Some("EMFILE"))]);
+    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(one(&document).downtime, None);
+}
+
+#[test]
+fn a_read_fails() {
+    let script = stopped_source().until(120 * MS).read(FROM, 1 << 20, -5, 24).until(130 * MS).set(
+        &[STOP_COPY, STOP, RUNNING_P2P, RUNNING],
+        0,
+        -1,
+    );
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(told(&source(&document).failures), [("read()", Some("EIO"))]);
+    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    let downtime = downtime(&document);
+    assert_eq!(downtime.total_ns, 30 * MS + 3 * ARC + 1_000);
+    assert_eq!(
+        shares(downtime),
+        [(Stage::Stop, ARC), (Stage::Save, ARC), (Stage::Read, READ), (Stage::Recover, 3 * ARC)]
+    );
+}
+
+#[test]
+fn a_write_fails_and_the_destination_is_closed() {
+    let script = arriving(7)
+        .until(5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(30 * MS)
+        .write(TO, 24, 0)
+        .write(TO, -14, 24)
+        .until(40 * MS)
+        .close(1);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Failed);
+    assert_eq!(told(&destination(&document).failures), [("write()", Some("EFAULT"))]);
+}
+
+#[test]
+fn a_write_fails_and_what_came_is_loaded() {
+    // Some drivers load what they refused. That is no migration that has worked.
+    let script = arriving(7)
+        .until(5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(30 * MS)
+        .write(TO, 24, 0)
+        .write(TO, -14, 24)
+        .until(40 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Failed);
+}
+
+#[test]
+fn a_write_is_interrupted_and_done_again() {
+    let script = arriving(7)
+        .until(5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(30 * MS)
+        .write(TO, -4, 0)
+        .write(TO, 24, 0)
+        .until(40 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Completed);
+}
+
+#[test]
+fn load_fails() {
+    let script =
+        written_destination().until(140 * MS).set_fails(&[RESUMING, STOP], -5).until(150 * MS).close(1);
+    let back = read_source().until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[back, script]);
+    check(&document);
+    let migration = one(&document);
+    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(told(&destination(&document).failures), [("RESUMING → STOP", Some("EIO"))]);
+    // The source's until it runs again; what the destination did has no part in it.
+    assert_eq!(downtime(&document).total_ns, 100 * MS + 3 * ARC + 1_000);
+    assert_eq!(downtime(&document).stage(Stage::Load), None);
+}
+
+#[test]
+fn loaded_and_never_run() {
+    // The source dies with its stream read; the destination loads, and is closed.
+    let script = written_destination()
+        .until(140 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
+        .release(TO, 24 + MIB)
+        .until(160 * MS)
+        .close(1);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Cancelled);
+    assert_eq!(codes(one(&document)), ["cut-off"]);
+}
+
+#[test]
+fn cancelled_in_pre_copy() {
+    let document = traced(&[pre_copying().until(90 * MS).set(&[PRE_COPY, RUNNING], 0, -1)]);
+    check(&document);
+    let migration = one(&document);
+    assert_eq!((migration.verdict, migration.recovered), (Verdict::Cancelled, Some(true)));
+    assert_eq!(migration.downtime, None);
+    assert_eq!(source(&document).recovery, Some(Recovery::Arcs));
+}
+
+#[test]
+fn cancelled_in_pre_copy_p2p() {
+    let stopped = pre_copying().until(100 * MS).set(&[PRE_COPY, PRE_COPY_P2P], 0, -1).until(110 * MS);
+    // By PRE_COPY, where it may do all that it did before: nothing stands still any more.
+    let by_pre_copy = stopped.clone().set(&[PRE_COPY_P2P, PRE_COPY], 0, -1).until(500 * MS);
+    let document = traced(&[by_pre_copy.set(&[PRE_COPY, RUNNING], 0, -1)]);
+    check(&document);
+    assert_eq!((one(&document).verdict, &one(&document).downtime), (Verdict::Cancelled, &None));
+    // By RUNNING_P2P: still until it runs.
+    let document = traced(&[stopped.set(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], 0, -1)]);
+    check(&document);
+    let downtime = downtime(&document);
+    assert_eq!(downtime.total_ns, 10 * MS + 2 * ARC + 500);
+    assert_eq!(shares(downtime), [(Stage::Stop, ARC), (Stage::Recover, 2 * ARC)]);
+    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Cancelled, Some(true)));
+}
+
+#[test]
+fn closed_in_pre_copy() {
+    let document = traced(&[pre_copying().until(90 * MS).close(1)]);
+    check(&document);
+    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Cancelled, Some(false)));
+    assert_eq!(codes(one(&document)), ["cut-off"]);
+    assert_eq!(one(&document).downtime, None);
+}
+
+#[test]
+fn closed_in_resuming() {
+    let document = traced(&[written_destination().until(139 * MS).close(1)]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Cancelled);
+    assert_eq!(codes(one(&document)), ["cut-off"]);
+}
+
+#[test]
+fn not_over_yet() {
+    for script in [pre_copying(), read_source(), written_destination()] {
+        let document = traced(&[script]);
+        check(&document);
+        assert_eq!(one(&document).verdict, Verdict::Unfinished);
+    }
+}
+
+#[test]
+fn the_source_runs_again_while_the_destination_runs() {
+    let source = whole_source().until(900 * MS).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    let migration = one(&document);
+    // It had come about; the downtime was over when the destination ran.
+    assert_eq!((migration.verdict, migration.recovered), (Verdict::Completed, None));
+    assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
+    assert_eq!(codes(migration), ["both-run"]);
+}
+
+#[test]
+fn the_destination_runs_although_the_source_does() {
+    // The source gives up at 145 ms, and nobody tells the destination.
+    let source = read_source().until(145 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    assert_eq!(codes(one(&document)), ["both-run"]);
+    assert_eq!(downtime(&document).total_ns, 45 * MS + 3 * ARC + 1_000);
+}
+
+#[test]
+fn the_source_runs_again_once_the_destination_is_gone() {
+    let source = whole_source().until(900 * MS).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[source, whole_destination().until(800 * MS).close(1)]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(codes(one(&document)), [""; 0]);
+}

@@ -1,0 +1,196 @@
+//! What was not seen: attached in the middle, lost records, a state that changed unseen.
+
+use vfio_trace_common::role::Role;
+
+use super::*;
+use crate::model::document::SessionEnd;
+
+/// A source that is found in a state.
+fn found_in(state: u32) -> Script {
+    Script::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((state, 1)))
+}
+
+/// The same with losses that the counters tell.
+fn lacking(losses: Losses, scripts: &[Script]) -> Document {
+    let host = Host { losses: Losses { complete: true, ..losses }, ..host("h") };
+    documented(&[history_on(host, ANCHOR, Some(0), &together(scripts))])
+}
+
+fn names(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[test]
+fn attached_in_pre_copy() {
+    let source = found_in(PRE_COPY)
+        .until(90 * MS)
+        .read(FROM, 1 << 20, 24, 0)
+        .until(100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1)
+        .until(110 * MS)
+        .set(&[PRE_COPY_P2P, STOP_COPY], 0, -1);
+    let source =
+        read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    let side = one_device(&document).source.as_ref().unwrap();
+    assert!(side.partial);
+    assert_eq!((side.verdict, side.start_ns), (Verdict::Completed, 90 * MS), "its first read");
+    assert_eq!(document.sessions[1].end, SessionEnd::Eof);
+    assert!(document.sessions[1].partial);
+    // All that matters was seen.
+    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (50 * MS + ARC, Bound::Exact));
+}
+
+#[test]
+fn attached_in_pre_copy_p2p() {
+    let source = found_in(PRE_COPY_P2P).until(110 * MS).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1);
+    let source = read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (40 * MS + ARC, Bound::AtLeast));
+}
+
+#[test]
+fn attached_in_pre_copy_p2p_and_taken_back() {
+    let script = found_in(PRE_COPY_P2P).until(110 * MS).set(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[script]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Cancelled);
+    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (2 * ARC + 500, Bound::AtLeast));
+}
+
+#[test]
+fn attached_in_stop_copy() {
+    let source = read_all(found_in(STOP_COPY), 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    assert_eq!(one(&document).verdict, Verdict::Completed);
+    // From the first read that was seen.
+    assert_eq!(
+        (downtime(&document).total_ns, downtime(&document).bound),
+        (30 * MS + LEAD + ARC, Bound::AtLeast)
+    );
+    assert_eq!(downtime(&document).stage(Stage::Read).unwrap().share_ns, 2 * READ);
+}
+
+#[test]
+fn attached_in_resuming() {
+    let destination = Script::new(0xd2)
+        .thread(DESTINATION, DESTINATION)
+        .device_in("b", "mtty", 7, Role::Inventory, Some((RESUMING, 1)))
+        .until(125 * MS)
+        .write(TO, MIB, 24)
+        .until(140 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
+        .until(150 * MS)
+        .set(&[RUNNING_P2P, RUNNING], 0, -1);
+    let document = traced(&[whole_source(), destination]);
+    check(&document);
+    let migration = one(&document);
+    assert_eq!(migration.verdict, Verdict::Completed);
+    assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
+    // That fewer bytes were seen written than read is nobody's fault.
+    assert_eq!(codes(migration), [""; 0]);
+}
+
+#[test]
+fn the_arc_that_stops_is_lost() {
+    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(110 * MS).set(
+        &[PRE_COPY_P2P, STOP_COPY],
+        0,
+        -1,
+    );
+    let source = read_all(source, 0, 24 + MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    let downtime = downtime(&document);
+    assert_eq!((downtime.total_ns, downtime.bound), (40 * MS + ARC, Bound::AtLeast));
+    assert!(downtime.why.as_ref().unwrap().contains("an arc was not seen"), "{:?}", downtime.why);
+}
+
+#[test]
+fn the_arc_that_saves_is_lost() {
+    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(100 * MS).set(
+        &[PRE_COPY, PRE_COPY_P2P],
+        0,
+        -1,
+    );
+    let source = read_all(source, 0, 24 + MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    let downtime = downtime(&document);
+    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, Bound::About));
+}
+
+#[test]
+fn both_arcs_are_lost() {
+    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31);
+    let source = source.until(120 * MS).read(FROM, 1 << 20, 24 + MIB, 0).until(145 * MS);
+    let source = source.set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[source, whole_destination()]);
+    check(&document);
+    // It stood still, since when is not known; but not since PRE_COPY.
+    let downtime = downtime(&document);
+    assert_eq!((downtime.total_ns, downtime.bound), (5 * MS + ARC, Bound::AtLeast));
+}
+
+#[test]
+fn counters_say_that_arcs_are_lost() {
+    let losses = Losses { control: names(&["vfio_mig_get_next_state: 3 lost"]), ..Losses::default() };
+    let document = lacking(losses, &[whole_source(), whole_destination()]);
+    check(&document);
+    let downtime = downtime(&document);
+    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, Bound::About));
+    assert_eq!(downtime.uncertainty_ns, None);
+    assert!(document.warnings.iter().any(|warning| warning.code == "transitions-lacking"));
+}
+
+#[test]
+fn counters_say_that_reads_are_lost() {
+    let losses = Losses { data: names(&["mtty_save_read: 1 lost"]), ..Losses::default() };
+    let source = stopped_source().until(130 * MS).read(FROM, 1 << 20, 0, 24 + MIB).until(200 * MS);
+    let source = source.set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB);
+    let document = lacking(losses, &[source, whole_destination()]);
+    check(&document);
+    let downtimes: Vec<_> = document.migrations.iter().filter_map(|one| one.downtime.as_ref()).collect();
+    assert!(!downtimes.is_empty() && downtimes.iter().all(|downtime| downtime.bound != Bound::Exact));
+    let session = document.sessions.iter().find(|session| session.missed_bytes == Some(1 << 20));
+    assert_eq!(session.map(|session| session.bytes), Some(24));
+    for migration in &document.migrations {
+        assert_eq!(migration.verdict, Verdict::Completed);
+        assert!(!codes(migration).contains(&"bytes-differ"));
+    }
+}
+
+#[test]
+fn the_state_changes_unseen() {
+    let script = leaving(7)
+        .until(10 * MS)
+        .set(&[RUNNING, PRE_COPY], FROM, 31)
+        .until(400 * MS)
+        .get_state(RUNNING)
+        .until(900 * MS)
+        .get_state(RUNNING);
+    let document = traced(&[script]);
+    check(&document);
+    let marks: Vec<_> = document.devices[0].marks.iter().map(|mark| mark.text.as_str()).collect();
+    assert!(marks.iter().any(|text| text.starts_with("found in RUNNING, not in PRE_COPY")), "{marks:?}");
+    assert_eq!(one(&document).verdict, Verdict::Unfinished);
+    assert_eq!(one(&document).downtime, None);
+}
+
+#[test]
+fn an_arc_is_in_progress_when_tracing_ends() {
+    let script = stop(leaving(7), 0).until(120 * MS).wait(1_000).next(STOP_COPY, STOP, STOP, 0).wait(5 * MS);
+    let document = traced(&[script]);
+    check(&document);
+    assert!(downtime(&document).bound != Bound::Exact);
+}
+
+#[test]
+fn a_recording_without_an_end() {
+    let host = Host { losses: Losses::default(), ..host("h") };
+    let document = documented(&[history_on(host, ANCHOR, None, &together(&[whole_source()]))]);
+    assert!(document.warnings.iter().any(|warning| warning.code == "no-end"));
+}

@@ -1,0 +1,255 @@
+//! VFIO's ioctls on container, group, device and data fd, each as one safe function.
+
+use std::{
+    ffi::{CStr, c_void},
+    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+    ptr::null_mut,
+};
+
+use rustix::{
+    io::Errno,
+    ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode},
+};
+use vfio_bindings::bindings::vfio as abi;
+
+/// `_IO(VFIO_TYPE, VFIO_BASE + nr)` numbers: macros, which the bindings do not have.
+mod nr {
+    pub(super) const GET_API_VERSION: u8 = 0;
+    pub(super) const SET_IOMMU: u8 = 2;
+    pub(super) const GROUP_GET_STATUS: u8 = 3;
+    pub(super) const GROUP_SET_CONTAINER: u8 = 4;
+    pub(super) const GROUP_GET_DEVICE_FD: u8 = 6;
+    pub(super) const DEVICE_GET_INFO: u8 = 7;
+    pub(super) const DEVICE_GET_REGION_INFO: u8 = 8;
+    pub(super) const DEVICE_RESET: u8 = 11;
+    pub(super) const DEVICE_FEATURE: u8 = 17;
+    pub(super) const DEVICE_BIND_IOMMUFD: u8 = 18;
+    pub(super) const MIG_GET_PRECOPY_INFO: u8 = 21;
+}
+
+/// What a call gives, or the errno it failed with.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// `VFIO_API_VERSION`: the only one there ever was.
+pub const API_VERSION: i32 = 0;
+
+/// One call: a request number and its argument, a pointer or an integer in a pointer's place.
+struct Call {
+    nr: u8,
+    argument: *mut c_void,
+}
+
+// SAFETY: all of VFIO's requests are `_IO` numbers, the kernel returns an int, and nothing is read through the pointer
+// here. What the pointer must be is the business of the functions below, the only ones that make a `Call`.
+unsafe impl Ioctl for Call {
+    type Output = i32;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        opcode::none(abi::VFIO_TYPE, abi::VFIO_BASE as u8 + self.nr)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        self.argument
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _argument: *mut c_void) -> Result<i32> {
+        Ok(out)
+    }
+}
+
+/// Requests whose argument is a plain integer, or none.
+fn with_number(fd: impl AsFd, nr: u8, argument: usize) -> Result<i32> {
+    debug_assert!(matches!(nr, nr::GET_API_VERSION | nr::SET_IOMMU | nr::DEVICE_RESET));
+    let argument = null_mut::<c_void>().wrapping_byte_add(argument);
+    // SAFETY: these requests take no pointer; the kernel dereferences nothing.
+    unsafe { ioctl(fd, Call { nr, argument }) }
+}
+
+/// Requests whose argument is a structure that the kernel reads and writes, no further than `T` goes.
+///
+/// # Safety
+///
+/// `T` must be the structure that the request expects, and pointers in it must be valid for what the request does.
+unsafe fn with_structure<T>(fd: impl AsFd, nr: u8, structure: &mut T) -> Result<i32> {
+    // SAFETY: the pointer is valid for reads and writes of `T` during the call; the rest is the caller's promise.
+    unsafe { ioctl(fd, Call { nr, argument: (&raw mut *structure).cast() }) }
+}
+
+/// `VFIO_GET_API_VERSION` on a container.
+pub fn api_version(container: impl AsFd) -> Result<i32> {
+    with_number(container, nr::GET_API_VERSION, 0)
+}
+
+/// `VFIO_SET_IOMMU` with type 1 version 2, as QEMU uses it. No memory is mapped by it.
+pub fn set_type1(container: impl AsFd) -> Result<()> {
+    with_number(container, nr::SET_IOMMU, abi::VFIO_TYPE1v2_IOMMU as usize).map(drop)
+}
+
+/// `VFIO_GROUP_GET_STATUS`: whether all devices of the group are in VFIO's hands.
+pub fn group_is_viable(group: impl AsFd) -> Result<bool> {
+    let mut status = abi::vfio_group_status { argsz: size_of::<abi::vfio_group_status>() as u32, flags: 0 };
+    // SAFETY: this request fills a `vfio_group_status`, which has no pointers.
+    unsafe { with_structure(group, nr::GROUP_GET_STATUS, &mut status) }?;
+    Ok(status.flags & abi::VFIO_GROUP_FLAGS_VIABLE != 0)
+}
+
+/// `VFIO_GROUP_SET_CONTAINER`.
+pub fn set_container(group: impl AsFd, container: impl AsFd) -> Result<()> {
+    let mut fd = container.as_fd().as_raw_fd();
+    // SAFETY: this request reads an int, the container's fd.
+    unsafe { with_structure(group, nr::GROUP_SET_CONTAINER, &mut fd) }.map(drop)
+}
+
+/// `VFIO_GROUP_GET_DEVICE_FD`: opens the device.
+pub fn device_fd(group: impl AsFd, name: &CStr) -> Result<OwnedFd> {
+    let argument = name.as_ptr().cast_mut().cast();
+    // SAFETY: this request reads a nul-terminated string, and writes nothing.
+    let fd = unsafe { ioctl(group, Call { nr: nr::GROUP_GET_DEVICE_FD, argument }) }?;
+    // SAFETY: on success the result is a new fd, which is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `VFIO_DEVICE_BIND_IOMMUFD` on a device's own character device: opens the device. No memory is mapped by it.
+pub fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> Result<()> {
+    // Without the token's pointer, which kernels before 6.18 do not know.
+    const ARGSZ: usize = std::mem::offset_of!(abi::vfio_device_bind_iommufd, token_uuid_ptr);
+    let iommufd = iommufd.as_fd().as_raw_fd();
+    let mut bind = abi::vfio_device_bind_iommufd {
+        argsz: ARGSZ as u32,
+        iommufd,
+        ..abi::vfio_device_bind_iommufd::default()
+    };
+    // SAFETY: this request reads and writes a `vfio_device_bind_iommufd`; its only pointer is left out by argsz and flags.
+    unsafe { with_structure(device, nr::DEVICE_BIND_IOMMUFD, &mut bind) }.map(drop)
+}
+
+/// `VFIO_DEVICE_RESET`.
+pub fn reset(device: impl AsFd) -> Result<()> {
+    with_number(device, nr::DEVICE_RESET, 0).map(drop)
+}
+
+/// `VFIO_DEVICE_GET_INFO`: whether `VFIO_DEVICE_RESET` is supported.
+pub fn can_reset(device: impl AsFd) -> Result<bool> {
+    let argsz = size_of::<abi::vfio_device_info>() as u32;
+    let mut info = abi::vfio_device_info { argsz, ..abi::vfio_device_info::default() };
+    // SAFETY: this request fills a `vfio_device_info`, which has no pointers, no further than argsz.
+    unsafe { with_structure(device, nr::DEVICE_GET_INFO, &mut info) }?;
+    Ok(info.flags & abi::VFIO_DEVICE_FLAGS_RESET != 0)
+}
+
+/// A region of a device, such as a BAR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where it lies in the device fd.
+    pub offset: u64,
+    /// Its length in bytes; 0 if the device has no such region.
+    pub length: u64,
+    /// Whether read(2) works on it.
+    pub readable: bool,
+}
+
+/// `VFIO_DEVICE_GET_REGION_INFO`.
+pub fn region(device: impl AsFd, index: u32) -> Result<Region> {
+    let argsz = size_of::<abi::vfio_region_info>() as u32;
+    let mut info = abi::vfio_region_info { argsz, index, ..abi::vfio_region_info::default() };
+    // SAFETY: this request fills a `vfio_region_info`, which has no pointers, no further than argsz.
+    unsafe { with_structure(device, nr::DEVICE_GET_REGION_INFO, &mut info) }?;
+    let readable = info.flags & abi::VFIO_REGION_INFO_FLAG_READ != 0;
+    Ok(Region { offset: info.offset, length: info.size, readable })
+}
+
+/// `struct vfio_device_feature` with its payload in the place of the flexible array.
+#[repr(C)]
+struct Feature<T> {
+    argsz: u32,
+    flags: u32,
+    payload: T,
+}
+
+/// # Safety
+///
+/// `T` must be the payload of this feature, and pointers in it must be valid for what the feature does.
+unsafe fn feature<T>(device: impl AsFd, flags: u32, payload: T) -> Result<T> {
+    let argsz = size_of::<Feature<T>>() as u32;
+    let mut feature = Feature { argsz, flags, payload };
+    // SAFETY: header and payload are what the request reads and writes, and argsz says how much that is; pointers in
+    // the payload are the caller's promise.
+    unsafe { with_structure(device, nr::DEVICE_FEATURE, &mut feature) }?;
+    Ok(feature.payload)
+}
+
+const GET: u32 = abi::VFIO_DEVICE_FEATURE_GET;
+const SET: u32 = abi::VFIO_DEVICE_FEATURE_SET;
+
+/// `VFIO_DEVICE_FEATURE_MIGRATION` GET: `VFIO_MIGRATION_*` bits.
+pub fn migration_flags(device: impl AsFd) -> Result<u64> {
+    let payload = abi::vfio_device_feature_migration { flags: 0 };
+    // SAFETY: this is the feature's payload, and it has no pointers.
+    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIGRATION | GET, payload) }?;
+    Ok(payload.flags)
+}
+
+const UNSET: abi::vfio_device_feature_mig_state =
+    abi::vfio_device_feature_mig_state { device_state: 0, data_fd: -1 };
+
+/// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` GET: a state's number.
+pub fn state(device: impl AsFd) -> Result<u32> {
+    // SAFETY: this is the feature's payload, and it has no pointers.
+    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | GET, UNSET) }?;
+    Ok(payload.device_state)
+}
+
+/// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` SET: the data fd, if the last arc opened one.
+pub fn set_state(device: impl AsFd, state: u32) -> Result<Option<OwnedFd>> {
+    let payload = abi::vfio_device_feature_mig_state { device_state: state, ..UNSET };
+    // SAFETY: this is the feature's payload, and it has no pointers.
+    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | SET, payload) }?;
+    if payload.data_fd < 0 {
+        return Ok(None);
+    }
+    // SAFETY: on success a data fd that is not negative is new, and nobody else's.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(payload.data_fd) }))
+}
+
+/// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE` GET: what STOP_COPY would move, in bytes.
+pub fn data_size(device: impl AsFd) -> Result<u64> {
+    let payload = abi::vfio_device_feature_mig_data_size { stop_copy_length: 0 };
+    // SAFETY: this is the feature's payload, and it has no pointers.
+    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | GET, payload) }?;
+    Ok(payload.stop_copy_length)
+}
+
+/// `VFIO_MIG_GET_PRECOPY_INFO` on a data fd: initial and dirty bytes.
+pub fn precopy_info(data: impl AsFd) -> Result<(u64, u64)> {
+    let argsz = size_of::<abi::vfio_precopy_info>() as u32;
+    let mut info = abi::vfio_precopy_info { argsz, flags: 0, initial_bytes: 0, dirty_bytes: 0 };
+    // SAFETY: this request fills a `vfio_precopy_info`, which has no pointers.
+    unsafe { with_structure(data, nr::MIG_GET_PRECOPY_INFO, &mut info) }?;
+    Ok((info.initial_bytes, info.dirty_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use vfio_trace_common::uapi;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_programs_in_the_kernel() {
+        let number = |nr: u8| u32::from(abi::VFIO_TYPE) << 8 | (abi::VFIO_BASE + u32::from(nr));
+        assert_eq!(number(nr::DEVICE_RESET), uapi::VFIO_DEVICE_RESET);
+        assert_eq!(number(nr::DEVICE_FEATURE), uapi::VFIO_DEVICE_FEATURE);
+        assert_eq!(number(nr::MIG_GET_PRECOPY_INFO), uapi::VFIO_MIG_GET_PRECOPY_INFO);
+    }
+
+    #[test]
+    fn what_is_no_vfio_device_says_so() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(state(&file), Err(Errno::NOTTY));
+        assert_eq!(set_state(&file, 2).map(|fd| fd.is_some()), Err(Errno::NOTTY));
+        assert_eq!(reset(&file), Err(Errno::NOTTY));
+        assert_eq!(region(&file, 2), Err(Errno::NOTTY));
+        assert_eq!(precopy_info(&file), Err(Errno::NOTTY));
+    }
+}
