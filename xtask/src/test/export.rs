@@ -46,14 +46,19 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-/// An empty folder for files.
-fn folder(lab: &Lab, name: &str) -> Result<PathBuf> {
-    let folder = lab.folder().join(name);
+/// Makes an empty folder for files.
+fn empty(folder: &Path) -> Result<()> {
     if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    Ok(folder)
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+}
+
+/// Exports recordings in all formats into a folder, and says what others make of that.
+pub(super) fn check(files: &[PathBuf], folder: &Path) -> Result<String> {
+    empty(folder)?;
+    export(files, folder)?;
+    Ok(format!("{}; {NOT_RUN}", read(folder)?))
 }
 
 /// What others make of the exports in a folder.
@@ -102,7 +107,8 @@ fn export(files: &[PathBuf], folder: &Path) -> Result<()> {
 
 /// The document of the unit tests, which has more than any recording: two hosts, slices that overlap, what is not known.
 fn fixture(lab: &Lab) -> Result<Found> {
-    let folder = folder(lab, "export-fixture")?;
+    let folder = lab.folder().join("export-fixture");
+    empty(&folder)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--release", "--quiet", "--lib"]).args(HOST_CRATES).current_dir(workspace::root());
     cargo.args(["--", "--ignored", "--exact", "sink::export::tests::files_for_others"]);
@@ -111,10 +117,8 @@ fn fixture(lab: &Lab) -> Result<Found> {
 }
 
 fn kept(lab: &Lab) -> Result<Found> {
-    let folder = folder(lab, "export-kept")?;
     let file = workspace::root().join("vfio-trace/src/cli/replay/testdata/mtty-6.12-format-1.vft");
-    export(&[file], &folder)?;
-    Ok(Found::one(format!("{}; {NOT_RUN}", read(&folder)?)))
+    Ok(Found::one(check(&[file], &lab.folder().join("export-kept"))?))
 }
 
 /// One boot: migrations of VMs, one of which fails, and of a driver's devices with steps and findings.
@@ -124,9 +128,8 @@ fn recorded(lab: &Lab) -> Result<Found> {
                     lab-migrate --scenario mismatch; lab-migrate --scenario cancel; true' >rec.out 2>rec.err; \
                   code=$?; chmod a+r rec.vft; ls -l >names; [ $code = 0 ]";
     let guest = hisi::boot("6.12", false, Driver::HisiNoinline, "export-recorded", script)?;
-    let folder = folder(lab, "export-lab")?;
-    export(&[guest.results.join("rec.vft")], &folder)?;
-    let said = read(&folder)?;
+    let folder = lab.folder().join("export-lab");
+    let said = check(&[guest.results.join("rec.vft")], &folder)?;
     let text = fs::read_to_string(folder.join("export.migrations.csv"))?;
     for verdict in ["completed", "failed", "cancelled"] {
         ensure!(text.contains(&format!(",{verdict},")), "no migration has {verdict}:\n{text}");
@@ -135,5 +138,5 @@ fn recorded(lab: &Lab) -> Result<Found> {
         let rows = fs::read_to_string(folder.join(format!("export.{table}.csv")))?.lines().count();
         ensure!(rows > 1, "the table {table} is empty");
     }
-    Ok(Found::one(format!("{said}; {NOT_RUN}")))
+    Ok(Found::one(said))
 }

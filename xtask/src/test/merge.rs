@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Check, Found,
+    Check, Found, export,
     guest::{Guest, Lab},
 };
 use crate::{cmd, lab::vm, workspace};
@@ -138,8 +138,9 @@ fn compare(from: &Guest, to: &Guest) -> Result<Found> {
         ensure!(one["downtime"]["bound"] == "at_least", "{part} alone: {}", one["downtime"]);
         ensure!(one["verdict"] == "completed", "{part} alone: {one}");
     }
+    let exported = export::check(&[merged], &from.results.join("export"))?;
     Ok(Found::one(format!(
-        "downtime {} ms, 7 stages; clock moved by {} ms, {} ms from what it was set back by; {}",
+        "downtime {} ms, 7 stages; clock moved by {} ms, {} ms from what it was set back by; {}; exported: {exported}",
         total / 1_000_000,
         offset / 1_000_000,
         off / 1_000_000,
