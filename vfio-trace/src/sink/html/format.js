@@ -7,7 +7,10 @@ const doc = JSON.parse(document.getElementById("document").textContent);
 
 /** The value that a JSON pointer leads to. */
 const find = (pointer) =>
-  pointer.split("/").slice(1).reduce((at, key) => (at === null || at === undefined ? at : at[key]), doc);
+  pointer
+    .split("/")
+    .slice(1)
+    .reduce((at, key) => (at === null || at === undefined ? at : at[key]), doc);
 
 /** `value` in units of `unit` with three significant digits, or null if that takes four. */
 function threeDigits(value, unit) {
@@ -36,7 +39,11 @@ function bytes(value) {
 function duration(value) {
   if (value < 0) return `−${duration(-value)}`;
   if (value < 1000) return `${value} ns`;
-  for (const [name, unit] of [["µs", 1e3], ["ms", 1e6], ["s", 1e9]]) {
+  for (const [name, unit] of [
+    ["µs", 1e3],
+    ["ms", 1e6],
+    ["s", 1e9],
+  ]) {
     const digits = threeDigits(value, unit);
     if (digits !== null) return `${digits} ${name}`;
   }
@@ -132,7 +139,11 @@ function num(field, unit, options = {}) {
 function tally(field, key, is) {
   const list = find(field) ?? [];
   const value = key === undefined ? list.length : list.filter((one) => one[key] === is).length;
-  return el("span", { "data-count": field, "data-key": key, "data-is": is, "data-value": String(value) }, grouped(value));
+  return el(
+    "span",
+    { "data-count": field, "data-key": key, "data-is": is, "data-value": String(value) },
+    grouped(value),
+  );
 }
 
 /** A text of the document. */
@@ -145,12 +156,22 @@ function text(field, tag = "span", attributes = {}) {
 function table(caption, columns, rows, attributes = {}) {
   const head = columns.map(([name, kind, title]) => el("th", { scope: "col", class: kind, title }, name));
   const body = rows.map((row) =>
-    el("tr", row.attributes ?? {}, (row.cells ?? row).map((cell, at) => el("td", { class: columns[at]?.[1] }, cell))),
+    el(
+      "tr",
+      row.attributes ?? {},
+      (row.cells ?? row).map((cell, at) => el("td", { class: columns[at]?.[1] }, cell)),
+    ),
   );
   return el(
     "div",
     { class: "scroll" },
-    el("table", attributes, caption && el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body)),
+    el(
+      "table",
+      attributes,
+      caption && el("caption", {}, caption),
+      el("thead", {}, el("tr", {}, head)),
+      el("tbody", {}, body),
+    ),
   );
 }
 
@@ -171,7 +192,12 @@ function badge(field, kinds) {
 /** The same for a place whose text says the word too: the sign alone, and the word for who cannot see it. */
 function sign(field, kinds) {
   const [shown, kind] = kinds[find(field)] ?? ["?", "warn"];
-  return el("span", { class: `badge ${kind}` }, el("span", { "aria-hidden": "true" }, shown), el("span", { class: "unseen" }, text(field)));
+  return el(
+    "span",
+    { class: `badge ${kind}` },
+    el("span", { "aria-hidden": "true" }, shown),
+    el("span", { class: "unseen" }, text(field)),
+  );
 }
 
 /** Words of the kernel and of the document, as people write them. */

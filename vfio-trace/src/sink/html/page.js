@@ -5,7 +5,9 @@ const byId = (id) => document.getElementById(id);
 /** Shows one migration, or (null) all of them. */
 function choose(nr) {
   view.migration = nr;
-  document.querySelectorAll("section.migration").forEach((section) => { section.classList.toggle("away", nr !== null && Number(section.dataset.migration) !== nr); });
+  document.querySelectorAll("section.migration").forEach((section) => {
+    section.classList.toggle("away", nr !== null && Number(section.dataset.migration) !== nr);
+  });
   document.querySelectorAll("table.migrations tbody tr").forEach((row) => {
     const chosen = Number(row.dataset.migration) === nr && nr !== null;
     row.classList.toggle("chosen", chosen);
@@ -26,7 +28,10 @@ function theme() {
     else document.documentElement.dataset.theme = THEMES[at];
     button.textContent = `theme: ${THEMES[at]}`;
   };
-  button.addEventListener("click", () => { at = (at + 1) % THEMES.length; set(); });
+  button.addEventListener("click", () => {
+    at = (at + 1) % THEMES.length;
+    set();
+  });
   set();
 }
 
@@ -37,7 +42,17 @@ function paper() {
       const [from, to] = rangeOf(nr);
       const still = { migration: nr, from, to, width: 1040 };
       const place = document.querySelector(`#migration-${nr} .print-picture`);
-      place.replaceChildren(...[legend(), drawHead(still), drawLanes(still), drawCharts(still, groups(nr).flatMap((group) => group.devices))].filter((one) => one !== null));
+      place.replaceChildren(
+        ...[
+          legend(),
+          drawHead(still),
+          drawLanes(still),
+          drawCharts(
+            still,
+            groups(nr).flatMap((group) => group.devices),
+          ),
+        ].filter((one) => one !== null),
+      );
     });
   };
   const after = () => document.querySelectorAll(".print-picture").forEach((place) => place.replaceChildren());
@@ -50,7 +65,12 @@ function rest() {
   const others = doc.sessions.map((one) => one.nr).filter((nr) => !used.has(nr));
   return [
     doc.warnings.length > 0 && el("h2", {}, "Warnings that belong to no migration"),
-    doc.warnings.length > 0 && el("ul", { class: "troubles" }, doc.warnings.map((_, at) => warningItem(`/warnings/${at}`))),
+    doc.warnings.length > 0 &&
+      el(
+        "ul",
+        { class: "troubles" },
+        doc.warnings.map((_, at) => warningItem(`/warnings/${at}`)),
+      ),
     sessionTable(doc.migrations.length > 0 ? "Data sessions in no migration" : "Data sessions", others),
     dirtyTable(),
     deviceTable(),
@@ -62,7 +82,10 @@ function page() {
   theme();
   const count = doc.migrations.length;
   if (count > 1) {
-    byId("migrations").append(migrationTable(choose), el("button", { type: "button", id: "all", click: () => choose(null) }, "all devices, all migrations"));
+    byId("migrations").append(
+      migrationTable(choose),
+      el("button", { type: "button", id: "all", click: () => choose(null) }, "all devices, all migrations"),
+    );
     byId("migrations").hidden = false;
   }
   byId("details").append(...doc.migrations.map((_, nr) => migrationSection(nr)));
@@ -73,7 +96,13 @@ function page() {
     // Paper has a picture in each migration's section.
     byId("picture").classList.toggle("screen-only", count > 0);
   }
-  byId("footer").append("vfio-trace ", text("/version"), ", ", text("/schema"), ". Times are on one clock, since the origin.");
+  byId("footer").append(
+    "vfio-trace ",
+    text("/version"),
+    ", ",
+    text("/schema"),
+    ". Times are on one clock, since the origin.",
+  );
   const failed = doc.migrations.findIndex((one) => one.verdict === "failed");
   choose(count === 0 ? null : Math.max(failed, 0));
   paper();

@@ -29,10 +29,17 @@ function drawNow() {
   shown.head = drawHead(view);
   shown.lanes = drawLanes(view);
   shown.charts = drawCharts(view, devicesShown());
-  canvas.replaceChildren(...[shown.head, shown.lanes, shown.charts].filter((one) => one !== null), crosshair, selection);
+  canvas.replaceChildren(
+    ...[shown.head, shown.lanes, shown.charts].filter((one) => one !== null),
+    crosshair,
+    selection,
+  );
   range.textContent = `${wall(Math.max(view.from, 0))} – ${wall(view.to)} UTC, ${duration(Math.round(view.to - view.from))}`;
   if (onLanes) shown.lanes.focus({ preventScroll: true });
-  if (focused !== undefined) [...shown.lanes.querySelectorAll(".item")].find((one) => one.dataset.field === focused)?.focus({ preventScroll: true });
+  if (focused !== undefined)
+    [...shown.lanes.querySelectorAll(".item")]
+      .find((one) => one.dataset.field === focused)
+      ?.focus({ preventScroll: true });
 }
 
 /** Shows a range, within what there is and not below 100 ns. */
@@ -75,13 +82,19 @@ function showTip(content, x, y) {
   tip.style.top = `${y + 18 + height > innerHeight ? Math.max(4, y - height - 10) : y + 18}px`;
 }
 
-const hideTip = () => { tip.hidden = true; };
+const hideTip = () => {
+  tip.hidden = true;
+};
 
 function itemTip(item) {
   const [title, lines] = explain(item);
   return [
     el("div", { class: "tip-title" }, title),
-    el("dl", {}, lines.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+    el(
+      "dl",
+      {},
+      lines.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+    ),
   ];
 }
 
@@ -98,7 +111,18 @@ function hover(event) {
   } else if (inside && event.target.closest?.(".charts, .head")) {
     const at = scale.at(x);
     const values = event.target.closest(".charts") ? chartValues(devicesShown(), at) : [];
-    showTip([el("div", { class: "tip-title tick" }, `${moment(at)}, ${wall(at)} UTC`), el("dl", {}, values.map(([name, value]) => [el("dt", { class: "tick" }, name), el("dd", {}, value)]))], event.clientX, event.clientY);
+    showTip(
+      [
+        el("div", { class: "tip-title tick" }, `${moment(at)}, ${wall(at)} UTC`),
+        el(
+          "dl",
+          {},
+          values.map(([name, value]) => [el("dt", { class: "tick" }, name), el("dd", {}, value)]),
+        ),
+      ],
+      event.clientX,
+      event.clientY,
+    );
   } else {
     hideTip();
   }
@@ -118,7 +142,14 @@ function pointerDown(event) {
   if (x < scale.left) return;
   const overview = event.clientY - box.top < 13;
   const touch = event.pointerType === "touch";
-  const kind = pointers.size === 2 ? "pinch" : overview ? "overview" : event.shiftKey || event.button === 1 || touch ? "pan" : "select";
+  const kind =
+    pointers.size === 2
+      ? "pinch"
+      : overview
+        ? "overview"
+        : event.shiftKey || event.button === 1 || touch
+          ? "pan"
+          : "select";
   drag = { kind, x, from: view.from, to: view.to, start: [...pointers.values()] };
   if (overview) moveWindow(x, scale);
   if (event.button === 1) event.preventDefault();
@@ -149,7 +180,9 @@ function pointerMove(event) {
     show(middle - (scale.at((a + b) / 2) - drag.from) * factor, middle + (drag.to - scale.at((a + b) / 2)) * factor);
   }
   if (drag.kind === "select") {
-    const [left, right] = [Math.min(x, drag.x), Math.max(x, drag.x)].map((one) => Math.min(Math.max(one, scale.left), scale.right));
+    const [left, right] = [Math.min(x, drag.x), Math.max(x, drag.x)].map((one) =>
+      Math.min(Math.max(one, scale.left), scale.right),
+    );
     selection.hidden = right - left < 4;
     selection.style.left = `${left}px`;
     selection.style.width = `${right - left}px`;
@@ -211,8 +244,13 @@ function walk(node, key) {
   if (key === "ArrowRight") return node.nextElementSibling;
   const other = rows[rows.indexOf(row) + (key === "ArrowUp" ? -1 : 1)];
   const at = Number(node.dataset.start);
-  return [...(other?.querySelectorAll(".item") ?? [])].reduce((best, one) =>
-    best === null || Math.abs(Number(one.dataset.start) - at) < Math.abs(Number(best.dataset.start) - at) ? one : best, null);
+  return [...(other?.querySelectorAll(".item") ?? [])].reduce(
+    (best, one) =>
+      best === null || Math.abs(Number(one.dataset.start) - at) < Math.abs(Number(best.dataset.start) - at)
+        ? one
+        : best,
+    null,
+  );
 }
 
 function keyDown(event) {
@@ -238,13 +276,23 @@ function focusIn(event) {
 
 function controls() {
   const button = (name, title, click) => el("button", { type: "button", title, click, "aria-label": title }, name);
-  return el("div", { class: "controls" },
-    button("−", "zoom out (−)", () => zoom(2)), button("+", "zoom in (+)", () => zoom(0.5)),
-    button("◀", "earlier (←)", () => pan(-0.3)), button("▶", "later (→)", () => pan(0.3)),
-    button("fit", "fit what is shown (0)", fit), button("downtime", "zoom to the downtime (d)", zoomToDowntime),
+  return el(
+    "div",
+    { class: "controls" },
+    button("−", "zoom out (−)", () => zoom(2)),
+    button("+", "zoom in (+)", () => zoom(0.5)),
+    button("◀", "earlier (←)", () => pan(-0.3)),
+    button("▶", "later (→)", () => pan(0.3)),
+    button("fit", "fit what is shown (0)", fit),
+    button("downtime", "zoom to the downtime (d)", zoomToDowntime),
     button("whole trace", "the whole trace", () => show(...bounds())),
     range,
-    el("span", { class: "dim hint" }, "drag: zoom · Shift+drag: pan · Ctrl+wheel or pinch: zoom · double click: zoom to it, or fit"));
+    el(
+      "span",
+      { class: "dim hint" },
+      "drag: zoom · Shift+drag: pan · Ctrl+wheel or pinch: zoom · double click: zoom to it, or fit",
+    ),
+  );
 }
 
 function picture() {
@@ -252,7 +300,10 @@ function picture() {
   canvas.addEventListener("pointermove", pointerMove);
   canvas.addEventListener("pointerup", pointerUp);
   canvas.addEventListener("pointercancel", pointerUp);
-  canvas.addEventListener("pointerleave", () => { crosshair.hidden = true; hideTip(); });
+  canvas.addEventListener("pointerleave", () => {
+    crosshair.hidden = true;
+    hideTip();
+  });
   canvas.addEventListener("wheel", wheel, { passive: false });
   canvas.addEventListener("keydown", keyDown);
   canvas.addEventListener("focusin", focusIn);
@@ -264,7 +315,10 @@ function picture() {
   });
   new ResizeObserver(([entry]) => {
     const width = Math.max(Math.floor(entry.contentRect.width), 480);
-    if (width !== view.width) { view.width = width; draw(); }
+    if (width !== view.width) {
+      view.width = width;
+      draw();
+    }
   }).observe(canvas);
   return [el("h2", {}, "Picture"), controls(), legend(), canvas];
 }

@@ -5,7 +5,8 @@ function losses(nr) {
   const field = `/hosts/${nr}/losses`;
   const lost = find(field);
   const said = [];
-  if (!lost.complete) said.push(["The recording has no end mark: it was cut, and the counters are those of up to ten seconds before."]);
+  if (!lost.complete)
+    said.push(["The recording has no end mark: it was cut, and the counters are those of up to ten seconds before."]);
   for (const [key, what] of [
     ["lost", "records lost in the ring buffer"],
     ["missed", "calls that the kernel could not probe"],
@@ -14,7 +15,11 @@ function losses(nr) {
   ]) {
     if (lost[key] > 0) said.push([num(`${field}/${key}`, "count"), ` ${what}`]);
   }
-  for (const [key, before] of [["damage", ""], ["control", "State transitions or requests are lacking: "], ["data", "Reads or writes are lacking: "]]) {
+  for (const [key, before] of [
+    ["damage", ""],
+    ["control", "State transitions or requests are lacking: "],
+    ["data", "Reads or writes are lacking: "],
+  ]) {
     lost[key].forEach((_, at) => said.push([before, text(`${field}/${key}/${at}`)]));
   }
   return said.length > 0 ? said : null;
@@ -24,7 +29,15 @@ function losses(nr) {
 function lossCell(nr) {
   const field = `/hosts/${nr}/losses`;
   const one = (key, what) => [num(`${field}/${key}`, "count"), ` ${what}`];
-  return [one("lost", "lost"), ", ", one("missed", "missed"), ", ", one("unmatched", "unmatched"), ", ", one("undecoded", "undecoded")];
+  return [
+    one("lost", "lost"),
+    ", ",
+    one("missed", "missed"),
+    ", ",
+    one("unmatched", "unmatched"),
+    ", ",
+    one("undecoded", "undecoded"),
+  ];
 }
 
 function lossBanner() {
@@ -34,12 +47,28 @@ function lossBanner() {
     "div",
     { class: "banner", role: "note" },
     el("strong", {}, "▲ Not everything was seen. Figures that this can touch are bounds, and marked ≥ or ≈."),
-    hosts.map(([nr, said]) => el("ul", {}, said.map((one) => el("li", {}, host(nr), ": ", one)))),
+    hosts.map(([nr, said]) =>
+      el(
+        "ul",
+        {},
+        said.map((one) => el("li", {}, host(nr), ": ", one)),
+      ),
+    ),
   );
 }
 
 function hostTable() {
-  const columns = [["host"], ["kernel"], ["recording"], ["traced by"], ["from", "num"], ["to", "num"], ["events", "num"], ["losses"], ["its clocks at the origin", null, "CLOCK_REALTIME and CLOCK_MONOTONIC"]];
+  const columns = [
+    ["host"],
+    ["kernel"],
+    ["recording"],
+    ["traced by"],
+    ["from", "num"],
+    ["to", "num"],
+    ["events", "num"],
+    ["losses"],
+    ["its clocks at the origin", null, "CLOCK_REALTIME and CLOCK_MONOTONIC"],
+  ];
   return table(
     null,
     columns,
@@ -50,14 +79,23 @@ function hostTable() {
         [text(`${field}/kernel`, "span", { class: "n" }), " ", text(`${field}/machine`, "span", { class: "dim" })],
         [text(`${field}/source`)],
         [
-          "vfio-trace ", text(`${field}/traced_by`),
-          one.command.length > 0 && el("div", { class: "dim command" }, one.command.map((_, at) => [at > 0 && " ", text(`${field}/command/${at}`)])),
+          "vfio-trace ",
+          text(`${field}/traced_by`),
+          one.command.length > 0 &&
+            el(
+              "div",
+              { class: "dim command", title: one.command.join(" ") },
+              one.command.map((_, at) => [at > 0 && " ", text(`${field}/command/${at}`)]),
+            ),
         ],
         [num(`${field}/began_ns`, "at")],
         [num(`${field}/ended_ns`, "at")],
         [num(`${field}/events`, "count")],
         [lossCell(nr)],
-        [text(`${field}/real_at_origin`, "span", { class: "n" }), el("div", { class: "dim" }, "monotonic ", num(`${field}/mono_at_origin_ns`, "ns"))],
+        [
+          text(`${field}/real_at_origin`, "span", { class: "n" }),
+          el("div", { class: "dim" }, "monotonic ", num(`${field}/mono_at_origin_ns`, "ns")),
+        ],
       ];
     }),
     { class: "hosts" },
@@ -74,8 +112,25 @@ function clocks() {
       el("strong", {}, "Clock of ", host(doc.merge[at].host), " "),
       text(`/merge/${at}/text`),
       " ",
-      el("span", { class: "dim" }, "By ", word(`/merge/${at}/method`), ": moved by ", value("offset_ns"), "; its times may be ", value("early_ns"), " early or ", value("late_ns"),
-        " late. Causality allows ", value("causal_min_ns"), " to ", value("causal_max_ns"), ", the kernels promise ", value("clock_error_ns"), "."),
+      el(
+        "span",
+        { class: "dim" },
+        "By ",
+        word(`/merge/${at}/method`),
+        ": moved by ",
+        value("offset_ns"),
+        "; its times may be ",
+        value("early_ns"),
+        " early or ",
+        value("late_ns"),
+        " late. Causality allows ",
+        value("causal_min_ns"),
+        " to ",
+        value("causal_max_ns"),
+        ", the kernels promise ",
+        value("clock_error_ns"),
+        ".",
+      ),
     );
   });
 }
@@ -89,20 +144,31 @@ function headline() {
   return el(
     "h1",
     {},
-    tally("/migrations"), " migrations: ",
+    tally("/migrations"),
+    " migrations: ",
     some.map((verdict, at) => [
       at > 0 && ", ",
-      el("span", { class: `badge ${VERDICTS[verdict][1]}` }, VERDICTS[verdict][0], " ", tally("/migrations", "verdict", verdict), ` ${verdict}`),
+      el(
+        "span",
+        { class: `badge ${VERDICTS[verdict][1]}` },
+        VERDICTS[verdict][0],
+        " ",
+        tally("/migrations", "verdict", verdict),
+        ` ${verdict}`,
+      ),
     ]),
   );
 }
 
 function header() {
   return [
-    el("div", { class: "top" },
+    el(
+      "div",
+      { class: "top" },
       el("span", { class: "tool" }, "vfio-trace report"),
       el("span", { class: "dim" }, "origin ", text("/origin"), ", ", num("/duration_ns", "ns"), " traced"),
-      el("button", { type: "button", id: "theme", title: "Light, dark, or as the system has it" }, "theme")),
+      el("button", { type: "button", id: "theme", title: "Light, dark, or as the system has it" }, "theme"),
+    ),
     headline(),
     lossBanner(),
     ...clocks(),
@@ -122,19 +188,52 @@ function bounded(field, downtime) {
 function party(field) {
   const one = find(field);
   if (one === null) return el("span", { class: "dim" }, "not seen");
-  return el("span", { class: "end" }, host(one.host), " ", text(`${field}/comm`, "span", { class: "name" }), " ", num(`${field}/pid`, "nr", { class: "n dim" }));
+  return el(
+    "span",
+    { class: "end" },
+    host(one.host),
+    " ",
+    text(`${field}/comm`, "span", { class: "name" }),
+    " ",
+    num(`${field}/pid`, "nr", { class: "n dim" }),
+  );
 }
 
 function migrationTable(choose) {
   return table(
     [tally("/migrations"), " migrations"],
-    [["", "num"], ["verdict"], ["source runs again"], ["began", "num"], ["took", "num"], ["source"], ["destination"], ["devices", "num"], ["downtime", "num"], ["what happened", "wide"]],
+    [
+      ["", "num"],
+      ["verdict"],
+      ["source runs again"],
+      ["began", "num"],
+      ["took", "num"],
+      ["source"],
+      ["destination"],
+      ["devices", "num"],
+      ["downtime", "num"],
+      ["what happened", "wide"],
+    ],
     doc.migrations.map((one, nr) => {
       const field = `/migrations/${nr}`;
       return {
         attributes: { "data-migration": nr, click: () => choose(nr) },
         cells: [
-          [el("button", { type: "button", class: "choose", "aria-label": `show migration ${nr}`, click: (event) => { event.stopPropagation(); choose(nr); } }, num(`${field}/nr`, "nr"))],
+          [
+            el(
+              "button",
+              {
+                type: "button",
+                class: "choose",
+                "aria-label": `show migration ${nr}`,
+                click: (event) => {
+                  event.stopPropagation();
+                  choose(nr);
+                },
+              },
+              num(`${field}/nr`, "nr"),
+            ),
+          ],
           [badge(`${field}/verdict`, VERDICTS)],
           [yesNo(`${field}/recovered`)],
           [num(`${field}/start_ns`, "at")],
@@ -160,7 +259,20 @@ function yesNo(field) {
 function deviceTable() {
   return table(
     "Devices",
-    [["host"], ["device"], ["driver"], ["migration"], ["dirty tracking"], ["arcs", "num"], ["failed", "num"], ["requests", "num"], ["steps", "num", "of the driver"], ["left out", "num", "steps and marks left out of this page, because there are too many"], ["STOP_COPY size", "num", "the driver's last estimate of what STOP_COPY moves"], ["asked", "num", "how often it was asked for"]],
+    [
+      ["host"],
+      ["device"],
+      ["driver"],
+      ["migration"],
+      ["dirty tracking"],
+      ["arcs", "num"],
+      ["failed", "num"],
+      ["requests", "num"],
+      ["steps", "num", "of the driver"],
+      ["left out", "num", "steps and marks left out of this page, because there are too many"],
+      ["STOP_COPY size", "num", "the driver's last estimate of what STOP_COPY moves"],
+      ["asked", "num", "how often it was asked for"],
+    ],
     doc.devices.map((one, nr) => {
       const field = `/devices/${nr}`;
       const flags = one.migration_flags;
@@ -168,7 +280,11 @@ function deviceTable() {
         [host(one.host)],
         [device(nr)],
         [text(`${field}/driver`)],
-        [flags === null ? el("span", { class: "dim" }, "not known") : flags.map((_, at) => [at > 0 && ", ", text(`${field}/migration_flags/${at}`)])],
+        [
+          flags === null
+            ? el("span", { class: "dim" }, "not known")
+            : flags.map((_, at) => [at > 0 && ", ", text(`${field}/migration_flags/${at}`)]),
+        ],
         [yesNo(`${field}/dirty_tracking`)],
         [tally(`${field}/arcs`)],
         [tally(`${field}/arcs`, "result", "failed")],
@@ -183,11 +299,28 @@ function deviceTable() {
 }
 
 function dirtyTable() {
-  const rows = doc.devices.flatMap((one, nr) => one.dirty_logs.map((log, at) => [nr, log, `/devices/${nr}/dirty_logs/${at}`]));
+  const rows = doc.devices.flatMap((one, nr) =>
+    one.dirty_logs.map((log, at) => [nr, log, `/devices/${nr}/dirty_logs/${at}`]),
+  );
   if (rows.length === 0) return null;
   return table(
     "Dirty logging by the device",
-    [["device"], ["from", "num"], ["to", "num"], ["start took", "num"], ["stop took", "num"], ["page size", "num", "asked for, and granted"], ["ranges", "num"], ["span", "num"], ["reports", "num"], ["failed", "num"], ["within them", "num"], ["dirty pages", "num"], ["not counted", "num", "reports that worked and whose bitmap was not counted"], ["start"]],
+    [
+      ["device"],
+      ["from", "num"],
+      ["to", "num"],
+      ["start took", "num"],
+      ["stop took", "num"],
+      ["page size", "num", "asked for, and granted"],
+      ["ranges", "num"],
+      ["span", "num"],
+      ["reports", "num"],
+      ["failed", "num"],
+      ["within them", "num"],
+      ["dirty pages", "num"],
+      ["not counted", "num", "reports that worked and whose bitmap was not counted"],
+      ["start"],
+    ],
     rows.map(([nr, log, field]) => [
       [host(doc.devices[nr].host), " ", device(nr)],
       [num(`${field}/start_ns`, "at")],
@@ -211,5 +344,8 @@ function dirtyTable() {
 function outcome(field) {
   const { result, errno } = find(field);
   const kind = { ok: "good", failed: "bad", refused: "bad", unknown: "warn" }[result];
-  return [el("span", { class: kind }, text(`${field}/result`)), errno !== null && [" ", text(`${field}/errno`, "span", { class: "name" })]];
+  return [
+    el("span", { class: kind }, text(`${field}/result`)),
+    errno !== null && [" ", text(`${field}/errno`, "span", { class: "name" })],
+  ];
 }

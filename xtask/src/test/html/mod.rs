@@ -128,13 +128,13 @@ fn recording(lab: &Lab) -> Result<Found> {
 
 fn hostile(started: &mut Started) -> Result<Found> {
     let mut page = started.open("hostile", 1400, 1000)?;
-    ensure!(page.run(ALERT)? == Value::from(0), "a name became an element");
-    ensure!(page.run("Boolean(globalThis.hacked)")? == Value::from(false), "a script of a name ran");
+    ensure!(page.run(ALERT)?.as_u64() == Some(0), "a name became an element");
+    ensure!(page.run("Boolean(globalThis.hacked)")?.as_bool() == Some(false), "a script of a name ran");
     page.quiet()?;
     // What a way in would try next; the policy must stop it.
     let tried = page.run(include_str!("attack.js"))?;
     let stopped = tried.get("stopped").and_then(Value::as_array).map_or(0, Vec::len);
-    ensure!(tried.get("ran") == Some(&Value::from(false)), "an injected script ran");
+    ensure!(tried.get("ran").and_then(Value::as_bool) == Some(false), "an injected script ran");
     ensure!(stopped >= 5, "the policy stopped {stopped} of 5 attempts: {tried}");
     Ok(Found::one(format!("no element, no script; the policy stopped {stopped} attempts")))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{browser::Browser, setup::browser::SHARED};
 
-/// Run in the page; says what it shows.
+/// Run in the page; says what it shows, with all its figures or without.
 const LOOK: &str = include_str!("look.js");
 
 /// The picture's left part has names; the times begin here.
@@ -33,6 +33,11 @@ pub(super) struct Page<'browser> {
 /// A number in what the page said.
 pub(super) fn number(of: &Value, name: &str) -> Result<f64> {
     of.get(name).and_then(Value::as_f64).with_context(|| format!("no number {name} in {of}"))
+}
+
+/// Whether two whole numbers are the same.
+pub(super) fn same(one: f64, other: f64) -> bool {
+    (one - other).abs() < 0.5
 }
 
 fn list<'v>(of: &'v Value, name: &str) -> Result<&'v Vec<Value>> {
@@ -73,10 +78,10 @@ impl<'browser> Page<'browser> {
         figures::place(&self.document, pointer)?.as_f64().with_context(|| format!("{pointer} is no number"))
     }
 
-    /// What the page shows.
+    /// How the page looks, without its figures.
     pub(super) fn look(&mut self) -> Result<Value> {
         self.browser.settle()?;
-        self.browser.run(LOOK)
+        self.browser.run(&format!("({LOOK})(false)"))
     }
 
     /// `light` or `dark`, as the system would have it.
@@ -103,7 +108,8 @@ impl<'browser> Page<'browser> {
 
     /// Compares all figures with the document, and looks at the layout. Gives how many figures.
     pub(super) fn compare(&mut self) -> Result<usize> {
-        let look = self.look()?;
+        self.browser.settle()?;
+        let look = self.browser.run(&format!("({LOOK})(true)"))?;
         let (fields, counts) = (list(&look, "fields")?, list(&look, "counts")?);
         for element in fields {
             figures::field(&self.document, element)?;
@@ -114,17 +120,8 @@ impl<'browser> Page<'browser> {
         let stray = list(&look, "stray")?;
         ensure!(stray.is_empty(), "numbers that are from nowhere: {stray:?}");
         self.lanes(&look)?;
+        layout(&look)?;
         self.stages(&look)?;
-        for (what, of) in [("overlaps", "texts overlap"), ("foreign", "the page has foreign elements")] {
-            let found = list(&look, what)?;
-            ensure!(found.is_empty(), "{of}: {} times, {:?}", found.len(), found.first());
-        }
-        ensure!(number(&look, "wide")? <= 0.0, "the page is wider than the window by {} px", look["wide"]);
-        ensure!(number(&look, "unnamed")? == 0.0, "controls or pictures without a name");
-        if let Some(worst) = look.get("contrast").filter(|worst| !worst.is_null()) {
-            let ratio = worst.get(0).and_then(Value::as_f64).context("no contrast")?;
-            ensure!(ratio >= CONTRAST, "hard to read, contrast {ratio:.2}: {worst}");
-        }
         Ok(fields.len() + counts.len())
     }
 
@@ -141,9 +138,12 @@ impl<'browser> Page<'browser> {
             let time = |keys: &[&str]| keys.iter().find_map(|key| one.get(key)?.as_f64());
             let (start, end) = (number(item, "start")?, number(item, "end")?);
             let expected = time(&["start_ns", "first_ns", "at_ns"]);
-            ensure!(expected == Some(start), "{name} starts at {expected:?}, in the picture at {start}");
+            ensure!(
+                expected.is_some_and(|expected| same(expected, start)),
+                "{name} starts at {expected:?}, in the picture at {start}"
+            );
             if let Some(expected) = time(&["end_ns", "last_ns", "stop_ns"]) {
-                ensure!(expected == end, "{name} ends at {expected}, in the picture at {end}");
+                ensure!(same(expected, end), "{name} ends at {expected}, in the picture at {end}");
             }
         }
         axis(look, from, to)
@@ -212,6 +212,21 @@ impl<'browser> Page<'browser> {
         fs::write(self.folder.join(name), bytes).with_context(|| format!("cannot write {name}"))?;
         Ok(pages)
     }
+}
+
+/// Nothing overlaps, sticks out, is hard to read, or is from elsewhere.
+pub(super) fn layout(look: &Value) -> Result<()> {
+    for (what, of) in [("overlaps", "texts overlap"), ("foreign", "the page has foreign elements")] {
+        let found = list(look, what)?;
+        ensure!(found.is_empty(), "{of}: {} times, {:?}", found.len(), found.first());
+    }
+    ensure!(number(look, "wide")? <= 0.0, "the page is wider than the window by {} px", look["wide"]);
+    ensure!(same(number(look, "unnamed")?, 0.0), "controls or pictures without a name");
+    if let Some(worst) = look.get("contrast").filter(|worst| !worst.is_null()) {
+        let ratio = worst.get(0).and_then(Value::as_f64).context("no contrast")?;
+        ensure!(ratio >= CONTRAST, "hard to read, contrast {ratio:.2}: {worst}");
+    }
+    Ok(())
 }
 
 /// All places of items and ticks must lie on one straight line over their times.

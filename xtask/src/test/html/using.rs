@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Found, Started, figures,
-    page::{Page, number},
+    page::{Page, layout, number, same},
 };
 
 /// The modifiers as the protocol counts them.
@@ -206,13 +206,16 @@ fn choose(page: &mut Page<'_>) -> Result<()> {
     ensure!(look.get("sections") == Some(&json!([7])), "{:?} is shown", look.get("sections"));
     let begin = page.value("/migrations/7/start_ns")?;
     let (from, to) = (number(&look, "from")?, number(&look, "to")?);
-    ensure!(from < begin && begin < to && number(&look, "lanes")? == 2.0, "the picture is of something else");
+    ensure!(
+        from < begin && begin < to && same(number(&look, "lanes")?, 2.0),
+        "the picture is of something else"
+    );
     page.press("#all")?;
     let look = page.look()?;
     ensure!(
-        number(&look, "lanes")? == 200.0 && number(&look, "to")? == page.value("/duration_ns")?,
+        same(number(&look, "lanes")?, 200.0) && same(number(&look, "to")?, page.value("/duration_ns")?),
         "not all"
     );
-    page.compare().context("all of many")?;
+    layout(&look).context("all of many")?;
     page.picture("many-all.png")
 }
