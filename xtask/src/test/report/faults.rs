@@ -43,13 +43,21 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
+/// The driver waits 1 ms for some things, and the VM may get no time for longer than that: once more, and said.
 pub(super) fn check() -> Result<Found> {
+    once("report-hisi").or_else(|first| {
+        let found = once("report-hisi-again").with_context(|| format!("and before that: {first:#}"))?;
+        Ok(Found::one(format!("{}; in a fresh boot, since the first try failed: {first:#}", found.detail)))
+    })
+}
+
+fn once(name: &str) -> Result<Found> {
     let names: Vec<&str> = FAULTS.iter().map(|fault| fault.scenario).collect();
     let script = format!(
         "vfio-trace record -o rec.vft -- lab-hisi --json steps.ndjson {} >steps.out; chmod a+r rec.vft",
         names.join(" ")
     );
-    let guest = hisi::boot("6.12", false, Driver::Hisi, "report-hisi", &script)?;
+    let guest = hisi::boot("6.12", false, Driver::Hisi, name, &script)?;
     let (document, code) = report(&guest.results.join("rec.vft"))?;
     ensure!(code == Some(1), "exit code {code:?}");
     let mut steps = guest.left("").records("steps.ndjson")?;
