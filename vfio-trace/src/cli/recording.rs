@@ -144,9 +144,11 @@ impl From<RecordingError> for CliError {
             RecordingError::Open { source: OpenError::Foreign | OpenError::Empty, .. } => {
                 "give a file that `vfio-trace record` made".to_owned()
             },
-            RecordingError::Different { .. } | RecordingError::Twice { .. } => {
-                "give the parts of one recording, each once".to_owned()
+            RecordingError::Different { .. } => {
+                "give the parts of one recording, or put those of several hosts together with `vfio-trace merge`"
+                    .to_owned()
             },
+            RecordingError::Twice { .. } => "give each part once".to_owned(),
             RecordingError::Open { .. } | RecordingError::Read { .. } | RecordingError::File { .. } => {
                 "copy the file again from where it was made".to_owned()
             },

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::{
     error::{CliError, FAILED, INPUT},
     histories::{self, Histories},
+    out_file::OutFile,
     output::Color,
 };
 use crate::{
@@ -32,6 +33,12 @@ pub(super) struct Args {
     /// One self-contained HTML page with the picture.
     #[arg(long, conflicts_with = "json")]
     html: bool,
+    /// Where to; - is standard output. The file appears when all of it is written.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
     /// Say which devices belong together: the source's name and the destination's. Repeatable.
     #[arg(long = "pair", value_name = "SRC=DST", value_parser = pair)]
     pairs: Vec<(String, String)>,
@@ -55,6 +62,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 
 /// `vfio-trace report`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+    let mut out = OutFile::create(Some(&args.output), args.force)?;
     let histories = histories::read(&args.files)?;
     let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
@@ -66,10 +74,13 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         html(&document).map_err(failed)?
     } else {
         let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
-        report_text(&document, &zone, args.color.on(&io::stdout()))
+        let here = args.output.as_os_str() == "-";
+        let color = if here { args.color.on(&io::stdout()) } else { args.color == Color::Always };
+        report_text(&document, &zone, color)
     };
-    // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    // What goes wrong here is told at the end.
+    let _noted = out.write_all(text.as_bytes()).is_err();
+    out.finish()?;
     Ok(code(&document, histories.damaged))
 }
 

@@ -236,10 +236,15 @@ fn downtime(start: u64, end: u64, shares: &[(Stage, u64)]) -> Downtime {
     let used: u64 = shares.iter().map(|(_, share)| share).sum();
     let mut stages: Vec<_> = shares
         .iter()
-        .map(|&(stage, share_ns)| StageTime { stage, share_ns, busy_ns: share_ns + share_ns / 9 })
+        .map(|&(stage, share_ns)| StageTime {
+            stage,
+            share_ns,
+            busy_ns: share_ns + share_ns / 9,
+            blurred_ns: 0,
+        })
         .collect();
     let gap = end - start - used;
-    stages.push(StageTime { stage: Stage::Gap, share_ns: gap, busy_ns: gap });
+    stages.push(StageTime { stage: Stage::Gap, share_ns: gap, busy_ns: gap, blurred_ns: 0 });
     stages.sort_by_key(|time| time.stage);
     Downtime {
         start_ns: start,
