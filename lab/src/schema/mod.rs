@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn what_it_does_not_know_stops_it() {
-        let said = Schema::parse(r#"{"oneOf":[]}"#).unwrap().check_text("1").unwrap_err();
-        assert!(said.contains("does not know oneOf"), "{said}");
+        let said = Schema::parse(r#"{"not":{}}"#).unwrap().check_text("1").unwrap_err();
+        assert!(said.contains("does not know not"), "{said}");
         Schema::parse(r##"{"$ref":"#/$defs/none"}"##).unwrap().check_text("1").unwrap_err();
         Schema::parse("{").unwrap_err();
     }
