@@ -66,7 +66,7 @@ ls /run/past/* 2>/dev/null && die still mounted
 vfio-trace mount --from rec.vft --at $(cat mid) /run/past 2>past.mid.err & past=$!
 until_mounted past.mid.err $past
 cp -r /run/past/vfio past.mid || die no tree; kill -KILL $past; wait $past
-diff -r -x timeline.json live past >diff; diff -r -x timeline.json live.mid past.mid >diff.mid
+diff -r -x timeline.json -x debug live past >diff; diff -r -x timeline.json -x debug live.mid past.mid >diff.mid
 vfio-trace list --from rec.vft --json >list.past.json
 setpriv --reuid 1000 --regid 1000 --clear-groups vfio-trace list --from rec.vft >list.user 2>list.said || die as a user: $?
 cat rot.*.vft | vfio-trace list --from - --json >list.rot.json || die in parts: $?
