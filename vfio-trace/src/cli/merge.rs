@@ -1,10 +1,9 @@
 //! `vfio-trace merge SRC DST -o FILE`: both hosts' recordings in one file, on one clock.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use jiff::tz::TimeZone;
@@ -12,7 +11,8 @@ use jiff::tz::TimeZone;
 use super::{
     error::{CliError, INPUT, USAGE},
     histories,
-    output::Color,
+    out_file::OutFile,
+    output::{Color, note},
     report::{document, pair},
 };
 use crate::{sink::report_text, store::MergeNote};
@@ -24,7 +24,8 @@ pub(super) struct Args {
     /// of the result.
     #[arg(required = true, num_args = 2.., value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The file to make: `report`, `export` and `replay` read it as they do any recording.
+    /// The file to make: `report`, `export` and `replay` read it as they do any recording. - is standard output; the
+    /// report is on standard error then.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Replace a file that is there.
@@ -47,12 +48,13 @@ pub(super) struct Args {
 
 /// `vfio-trace merge`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    if !args.force && args.output.exists() {
+    let mut out = OutFile::create_private(&args.output, args.force)?;
+    if out.is_terminal() {
         return Err(CliError::with_code(
             USAGE,
-            format!("cannot write {}", args.output.display()),
-            "it exists already",
-            "give another name, or --force to replace it",
+            "cannot show a recording on a terminal",
+            "it is binary",
+            "choose a file with -o, or pass it on through a pipe",
         ));
     }
     let recordings = histories::recordings(&args.files)?;
@@ -70,45 +72,40 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut pairs = args.pairs.clone();
     pairs.extend(read.pairs.iter().cloned());
     let files: Vec<PathBuf> = recordings.into_iter().flatten().collect();
-    write(&args.output, &MergeNote::new(pairs, clocks), &files).map_err(|why| {
-        let todo = "check the folder, its free space and its permissions";
+    fill(&mut out, &MergeNote::new(pairs, clocks), &files).map_err(|why| {
+        let todo = "check that its recordings can be read, and that there is room for both";
         CliError::failed(format!("cannot write {}", args.output.display()), why, todo)
     })?;
+    out.finish()?;
     if !args.quiet {
         let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
-        let text = report_text(&document, &zone, args.color.on(&io::stdout()));
-        // A reader that went away is a normal end.
-        let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+        if args.output.as_os_str() == "-" {
+            // Standard output has the recordings.
+            note(&report_text(&document, &zone, args.color.on(&io::stderr())));
+        } else {
+            let text = report_text(&document, &zone, args.color.on(&io::stdout()));
+            // A reader that went away is a normal end.
+            let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+        }
     }
     Ok(if read.damaged { INPUT } else { 0 })
 }
 
-/// Writes the file next to where it will be, and puts it there once it is whole.
-fn write(path: &Path, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let written = fill(&partial, note, files).and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        // It may not even be there.
-        let _gone = fs::remove_file(&partial).is_err();
-    }
-    written
-}
-
-fn fill(partial: &Path, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
-    // As private as the recordings themselves.
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial)?;
+/// The note, then the recordings as they are.
+fn fill(out: &mut OutFile, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
     out.write_all(&note.block()?)?;
     for file in files {
-        io::copy(&mut File::open(file)?, &mut out)?;
+        io::copy(&mut File::open(file)?, out)?;
     }
-    out.flush()
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
     use super::*;
+    use crate::cli::error::FAILED;
     use crate::model::document::{Document, MergeMethod};
 
     fn testdata(name: &str) -> PathBuf {
@@ -138,7 +135,8 @@ mod tests {
             quiet: true,
         };
         assert_eq!(main(&args).unwrap(), 0);
-        assert_eq!(main(&args).unwrap_err().code, USAGE, "never over what is there");
+        assert_eq!(main(&args).unwrap_err().code, FAILED, "never over what is there");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         path
     }
 

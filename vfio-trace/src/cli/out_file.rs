@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, BufWriter, IsTerminal as _, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,15 @@ impl OutFile {
     /// `None` and `-` are standard output. A file that is there is replaced with `force` only; a pipe or a device is written
     /// to as it is.
     pub(super) fn create(path: Option<&Path>, force: bool) -> Result<Self, CliError> {
+        Self::with_mode(path, force, 0o666)
+    }
+
+    /// The same, readable for its owner only: what a recording tells.
+    pub(super) fn create_private(path: &Path, force: bool) -> Result<Self, CliError> {
+        Self::with_mode(Some(path), force, 0o600)
+    }
+
+    fn with_mode(path: Option<&Path>, force: bool, mode: u32) -> Result<Self, CliError> {
         let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
             return Ok(Self::new("standard output", Box::new(io::stdout()), None));
         };
@@ -50,7 +60,7 @@ impl OutFile {
         let temporary = hidden(&target);
         // Left by one that was killed.
         let _none = fs::remove_file(&temporary).is_err();
-        let file = File::options().write(true).create_new(true).open(&temporary).map_err(wrong)?;
+        let file = File::options().write(true).create_new(true).mode(mode).open(&temporary).map_err(wrong)?;
         Ok(Self::new(&name, Box::new(file), Some((temporary, target))))
     }
 
