@@ -117,6 +117,10 @@ fn files(guest: &Guest, recording: &Path, tree: &str, at: &[&str]) -> Result<usi
         let migration = guest.results.join(tree).join(&device).join("migration");
         for path in below(&migration)? {
             let file = path.strip_prefix(&migration)?.display().to_string();
+            if path.ends_with("hisi_acc/debug") {
+                // No view: what may be written to in a live tree.
+                continue;
+            }
             let expected = fs::read_to_string(&path)?;
             let (code, out, err) = here(&[&["show", &device, &file], at].concat(), recording)?;
             if let Some(why) = expected.strip_prefix("# ") {
