@@ -25,8 +25,11 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "from", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// The same, as `show`, `list` and `mount` take them. Repeatable.
+    #[arg(long, value_name = "FILE")]
+    from: Vec<PathBuf>,
     /// One JSON document with everything (schema vfio-trace.migration/1, docs/schema/migration-1.json).
     #[arg(long)]
     json: bool,
@@ -63,7 +66,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 /// `vfio-trace report`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut out = OutFile::create(Some(&args.output), args.force)?;
-    let histories = histories::read(&args.files)?;
+    let histories = histories::read(&[&args.files[..], &args.from].concat())?;
     let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let text = if args.json {
