@@ -65,13 +65,8 @@ fn tables() -> impl TypedValueParser<Value = Table> {
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     check(args)?;
     let mut out = OutFile::create(Some(&args.output), args.force)?;
-    if args.format == Format::Perfetto && out.is_terminal() {
-        return Err(CliError::with_code(
-            USAGE,
-            "cannot show Perfetto's format on a terminal",
-            "it is binary",
-            "choose a file with -o, or pass it on through a pipe",
-        ));
+    if args.format == Format::Perfetto {
+        out.refuse_terminal("Perfetto's format")?;
     }
     let code = match args.format {
         Format::Ndjson => events(args, &mut out)?,

@@ -49,14 +49,7 @@ pub(super) struct Args {
 /// `vfio-trace merge`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut out = OutFile::create_private(&args.output, args.force)?;
-    if out.is_terminal() {
-        return Err(CliError::with_code(
-            USAGE,
-            "cannot show a recording on a terminal",
-            "it is binary",
-            "choose a file with -o, or pass it on through a pipe",
-        ));
-    }
+    out.refuse_terminal("a recording")?;
     let recordings = histories::recordings(&args.files)?;
     let read = histories::read(&args.files)?;
     if read.all.len() < 2 {

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::CliError;
+use super::error::{CliError, USAGE};
 
 /// An output. Bytes go to a file beside the wanted one until [`Self::finish`].
 pub(super) struct OutFile {
@@ -69,9 +69,17 @@ impl OutFile {
         Self { name: name.to_owned(), out, renamed, failed: None }
     }
 
-    /// Whether a person would look at the bytes.
-    pub(super) fn is_terminal(&self) -> bool {
-        self.renamed.is_none() && self.name == "standard output" && io::stdout().is_terminal()
+    /// An error if a person would look at the bytes. `what`: what they are.
+    pub(super) fn refuse_terminal(&self, what: &str) -> Result<(), CliError> {
+        if self.renamed.is_some() || self.name != "standard output" || !io::stdout().is_terminal() {
+            return Ok(());
+        }
+        Err(CliError::with_code(
+            USAGE,
+            format!("cannot show {what} on a terminal"),
+            "it is binary",
+            "choose a file with -o, or pass it on through a pipe",
+        ))
     }
 
     /// Whether bytes were lost.

@@ -22,7 +22,7 @@ fn wall_minus_mono(history: &History) -> i128 {
 }
 
 /// Whether two recordings are of one boot, so that their clock is the same.
-fn same_clock(one: &History, two: &History) -> bool {
+pub(super) fn same_clock(one: &History, two: &History) -> bool {
     one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id
 }
 

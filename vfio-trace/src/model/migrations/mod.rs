@@ -87,9 +87,8 @@ impl<'a> Assembly<'a> {
         assembly.find_sides();
         assembly.groups = pair::groups(&assembly.sides);
         let apart_ns = |one: u32, two: u32| {
-            let [one, two] = [one, two].map(|at| &histories[at as usize]);
-            let same = one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id;
-            if same || std::ptr::eq(one, two) { 0 } else { APART_NS }
+            let same = one == two || clocks::same_clock(&histories[one as usize], &histories[two as usize]);
+            if same { 0 } else { APART_NS }
         };
         let context = Context { devices: &assembly.devices, pairs: &options.pairs, apart_ns: &apart_ns };
         assembly.wholes = pair::wholes(&assembly.sides, &assembly.groups, &context);
