@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod capture;
+pub mod defects;
 pub mod layout;
 pub mod role;
 pub mod stats;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::known_loop;
 use super::parse::Action;
 use super::record::{Outcome, in_line};
 use crate::mdev::{self, Mdev};
@@ -82,9 +83,14 @@ impl Bench {
         self.device.as_mut().with_context(|| format!("{} is not open", self.name))
     }
 
-    /// Refuses what would crash the kernel: a close in RESUMING drops mtty's migration file, and the next arc then
+    /// Refuses what would hang or crash the kernel: a request that it loops on; and a close in RESUMING drops mtty's migration file, and the next arc then
     /// loads from a NULL pointer (`mtty_load_state`).
     pub(crate) fn guard(&mut self, action: &Action) -> Result<()> {
+        if let Action::Set(to) = action
+            && self.may_loop(*to)?
+        {
+            bail!("{}", known_loop::why());
+        }
         if !matches!(action, Action::Set(_)) || !self.untouched {
             return Ok(());
         }
@@ -103,6 +109,16 @@ impl Bench {
             );
         }
         Ok(())
+    }
+
+    /// Whether this kernel may loop for ever if the device is asked for this state where it is.
+    pub(crate) fn may_loop(&mut self, to: MigState) -> Result<bool> {
+        // No other request than those of the test itself where it makes no difference: tests count them.
+        if !known_loop::may_loop(u64::MAX, None, to) || known_loop::is_mended() {
+            return Ok(false);
+        }
+        let device = self.device()?;
+        Ok(known_loop::may_loop(device.migration_flags().unwrap_or(u64::MAX), device.state().ok(), to))
     }
 
     pub(crate) fn act(&mut self, action: &Action, files: &mut Files) -> Result<Outcome> {

@@ -39,6 +39,9 @@ be that. States are names (PRE_COPY) or numbers; sizes know the suffixes K, M an
   pause=FILE                  create FILE.paused, then wait until FILE is there
   matrix                      for each pair of states: reset, set the first, set the second, report
 
+STOP_COPY to PRE_COPY and to PRE_COPY_P2P, on which most kernels before 7.2 loop for ever, are not asked for unless the
+kernel is known to be mended: `matrix` tells them as avoided, `set` fails.
+
 A file that is read into is emptied at its first use in a run and appended to later. A data fd outlives its session
 until it is replaced or closed, so that the errors of an ended session can be seen. EBADF is what a step on the data fd
 gives when there is none.

@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use super::bench::Bench;
+use super::known_loop;
 use super::parse::Action;
 use super::record::{Done, Expected, Outcome, Recorder};
 use crate::clock::monotonic_ns;
@@ -13,7 +14,8 @@ use crate::states::MigState;
 /// More than any driver's state that one wants to move 56 times.
 const CHUNK: usize = 1 << 20;
 
-/// For each pair: reset, set the first, set the second. Only the second set is told; its failure is an answer.
+/// For each pair: reset, set the first, set the second. Only the second set is told; its failure is an answer. What the
+/// kernel may loop on is left out, and told to be.
 pub(crate) fn run(bench: &mut Bench, position: usize, recorder: &mut Recorder) -> Result<()> {
     bench.guard(&Action::Set(MigState::RUNNING))?;
     let image =
@@ -24,16 +26,26 @@ pub(crate) fn run(bench: &mut Bench, position: usize, recorder: &mut Recorder) -
             let step = format!("matrix {from} -> {to}");
             expect(bench.reset()?).with_context(|| format!("{step}: reset failed"))?;
             let reached = prepare(bench, from, &image).with_context(|| step.clone())?;
+            let avoided = reached && bench.may_loop(to)?;
             let start_ns = monotonic_ns();
-            let set = if reached { bench.set(to)? } else { Outcome::plain(Err(Errno::INVAL)) };
+            let set = match (reached, avoided) {
+                (true, false) => bench.set(to)?,
+                (true, true) => Outcome::plain(Ok(())),
+                (false, _) => Outcome::plain(Err(Errno::INVAL)),
+            };
             let end_ns = monotonic_ns();
             let after = bench.device()?.state().ok();
-            let told = after.map_or_else(|| "state unknown".to_owned(), |state| format!("now {state}"));
+            let told = match after {
+                _ if avoided => known_loop::why(),
+                Some(state) => format!("now {state}"),
+                None => "state unknown".to_owned(),
+            };
             let outcome = Outcome {
                 values: json!({
                     "from": from,
                     "to": to,
                     "from_reached": reached,
+                    "avoided": avoided,
                     "new_data_fd": set.values.get("data_fd").is_some_and(|fd| !fd.is_null()),
                     "state_after": after,
                 }),

@@ -2,6 +2,7 @@
 
 mod bench;
 pub(crate) mod cli;
+mod known_loop;
 mod matrix;
 mod parse;
 pub(crate) mod record;

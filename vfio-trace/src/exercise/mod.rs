@@ -2,6 +2,7 @@
 
 mod bench;
 mod device;
+mod known_loop;
 pub mod path;
 mod plans;
 mod render;
@@ -25,6 +26,7 @@ pub use self::{
     watch::Witness,
 };
 use self::{plans::Means, run::Halt};
+use crate::kernel::KernelWords;
 
 /// What is to be done.
 pub struct Task<'a> {
@@ -42,6 +44,10 @@ pub struct Task<'a> {
     pub wrong: Option<Vec<u8>>,
     /// Why nothing is traced, where there is no witness.
     pub blind: Option<String>,
+    /// What the kernel says of itself.
+    pub kernel: KernelWords,
+    /// Also what may hang the host is asked for.
+    pub force: bool,
 }
 
 /// Opens the device, and the one that it is moved to, does what is to be done, and leaves both RUNNING and closed. `stop`
@@ -58,11 +64,12 @@ pub fn exercise<'a>(
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
 ) -> Result<Report, BeginError> {
-    let Task { plans, left_out, count, out, image, wrong, blind } = task;
+    let Task { plans, left_out, count, out, image, wrong, blind, kernel, force } = task;
+    let avoided = known_loop::Avoided::of(&kernel, force);
     let report = Report {
         schema: SCHEMA_ID,
         version: env!("CARGO_PKG_VERSION"),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: kernel.release,
         plans: plans.iter().map(|plan| plan.name()).collect(),
         devices: Vec::new(),
         tracing: Tracing { on: witness.is_some(), reason: blind, lost: 0 },
@@ -74,7 +81,7 @@ pub fn exercise<'a>(
         verdict: Verdict::Skipped,
     };
     let mut means = Means { count, out, image: image.map(Rc::from), wrong: wrong.map(Rc::from) };
-    let mut run = run::Run::begin(report, first, second, witness, observer, stop)?;
+    let mut run = run::Run::begin(report, first, second, avoided, witness, observer, stop)?;
     for plan in plans {
         if let Some((_, why)) = left_out.iter().find(|(left_out, _)| *left_out == plan) {
             run.skip(plan.name(), plan.name(), why.clone());

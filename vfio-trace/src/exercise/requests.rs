@@ -32,6 +32,13 @@ impl Run<'_> {
     pub(super) fn set(&mut self, which: Which, to: MigState, expected: Expected) -> Result<Called<()>, Halt> {
         let from = self.bench(which).state;
         let flags = self.bench(which).flags;
+        if let Some(why) = self.avoids(which, None, to) {
+            // What it was left in does not count where a mistake would hang the host: it is asked once more.
+            let now = self.bench(which).device().and_then(Device::state).ok();
+            if self.avoids(which, from, to).or_else(|| self.avoids(which, now, to)).is_some() {
+                return Err(Halt::Stage(why));
+            }
+        }
         let act = |run: &mut Self, step: &mut Step| {
             let bench = run.bench(which);
             let device = bench.device()?;

@@ -9,6 +9,7 @@ use std::{
 use super::{
     bench::{BeginError, Bench, Candidate, open},
     device::{Called, Device},
+    known_loop::Avoided,
     report::{End, Expected, Report, Stage, Step, Verdict},
     watch::{self, Witness},
 };
@@ -54,6 +55,7 @@ pub(super) struct Run<'a> {
     witness: Option<&'a mut dyn Witness>,
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
+    avoided: Avoided,
     /// The way back is not stopped.
     ending: bool,
     nr: u32,
@@ -86,6 +88,7 @@ impl<'a> Run<'a> {
         mut report: Report,
         first: Candidate,
         second: Option<Candidate>,
+        avoided: Avoided,
         witness: Option<&'a mut dyn Witness>,
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
@@ -105,6 +108,7 @@ impl<'a> Run<'a> {
             witness,
             observer,
             stop,
+            avoided,
             ending: false,
             nr: 0,
             stage,
@@ -122,6 +126,12 @@ impl<'a> Run<'a> {
             (Which::Second, Some(second)) => second,
             _ => &mut self.first,
         }
+    }
+
+    /// Why a device that is in a state must not be asked for another, if that is so.
+    pub(super) fn avoids(&mut self, which: Which, from: Option<MigState>, to: MigState) -> Option<String> {
+        let flags = self.bench(which).flags;
+        self.avoided.request(flags, from, to).map(str::to_owned)
     }
 
     pub(super) const fn has_second(&self) -> bool {

@@ -8,6 +8,7 @@ mod btf_dir;
 pub mod caps;
 pub mod collection;
 pub mod core_functions;
+pub mod defects;
 pub mod discover;
 pub mod errno;
 pub mod facts;
@@ -30,6 +31,7 @@ pub use self::{
     btf::Btf,
     collection::BtfCollection,
     core_functions::{CoreFunction, CoreStatus, Takes},
+    defects::KernelWords,
     discover::{Candidate, DriverFunctions},
     facts::{KernelFacts, VfioCore},
     inventory::{Bus, VfioDevice, is_named},

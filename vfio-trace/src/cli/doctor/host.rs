@@ -1,9 +1,11 @@
 //! Privileges, and what the kernel lets anybody do.
 
+use vfio_trace_common::defects::{DEFECTS, Defect, Standing};
+
 use super::attempt::{Attempt, has_kprobes};
 use crate::{
     kernel::{
-        KernelFacts, KernelFiles,
+        KernelFacts, KernelFiles, KernelWords,
         caps::{Cap, CapSet, setcap_line},
         security::Lockdown,
     },
@@ -93,15 +95,37 @@ fn admin(held: CapSet, wanted: bool, attempt: &Attempt) -> Finding {
     }
 }
 
-/// Lockdown, BPF, kprobes, symbols.
+/// Lockdown, BPF, kprobes, symbols, known defects.
 pub(super) fn kernel(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt) -> Vec<Finding> {
-    vec![
+    let mut findings = vec![
         lockdown(files, facts.lockdown),
         bpf(files, attempt),
         kprobes(files),
         symbols(files, facts),
         addresses(facts),
-    ]
+    ];
+    let words = KernelWords::read(files);
+    findings.extend(DEFECTS.iter().map(|known| defect(&words, known)));
+    findings
+}
+
+/// Whether the kernel does harm where it is asked for something that is allowed.
+fn defect(words: &KernelWords, defect: &Defect) -> Finding {
+    let finding = |what: String| finding("kernel-defect", defect.id, what);
+    let Some(suspicion) = words.suspicion(defect) else {
+        return finding(match words.standing(defect) {
+            Standing::Older => format!("not there: it came with Linux {}", defect.since),
+            _ => "mended in this kernel".to_owned(),
+        });
+    };
+    let known = words.standing(defect) == Standing::Affected;
+    finding(suspicion)
+        .but(if known { Status::Degraded } else { Status::Unknown })
+        .costs(format!("if anything asks for {}: {}. Tracing itself is not concerned", defect.trigger, defect.harm))
+        .todo(format!(
+            "install a kernel that has the mend ({}, or your distribution's); until then exercise leaves this out by itself",
+            defect.mended()
+        ))
 }
 
 fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Finding {

@@ -32,7 +32,7 @@ use crate::{
         self, BeginError, Candidate, MOST_BYTES, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness,
         junit, tap, text::Text,
     },
-    kernel::{KernelFiles, VfioDevice},
+    kernel::{KernelFiles, KernelWords, VfioDevice},
     source::snapshot::DeviceFacts,
 };
 
@@ -108,7 +108,8 @@ pub(super) struct Args {
     /// Do it without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Also do what is known to be dangerous with this driver.
+    /// Also do what is known to be dangerous with this driver, and what hangs the host for good on kernels that are not known
+    /// to be mended (matrix: STOP_COPY to PRE_COPY and to PRE_COPY_P2P).
     #[arg(long)]
     force: bool,
     /// Do not trace what the kernel and the driver do.
@@ -164,6 +165,7 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     heed_signals(&stop)?;
     let mut out = args.out.as_deref().map(create).transpose()?;
+    let kernel = KernelWords::read(&files);
     let (mut tracer, blind) = trace(args, files);
     let mut show = Show::new(args);
     let task = Task {
@@ -174,6 +176,8 @@ fn run(args: &Args) -> Result<u8, CliError> {
         image,
         wrong,
         blind,
+        kernel,
+        force: args.force,
     };
     let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn Witness);
     let (first, second) = (candidate(first), second.map(candidate));

@@ -1,0 +1,52 @@
+//! Requests on which many kernels loop for ever: a step that would make one is refused.
+
+use std::fs;
+
+use vfio_trace_common::defects::{NEXT_STATE_LOOP, Standing};
+use vfio_trace_common::uapi::migration_flags::{P2P, PRE_COPY};
+
+use crate::states::MigState;
+
+/// Whether the running kernel is known to answer all requests.
+pub(super) fn is_mended() -> bool {
+    let line = |name: &str| fs::read_to_string(name).unwrap_or_default().trim().to_owned();
+    let (release, version) = (line("/proc/sys/kernel/osrelease"), line("/proc/sys/kernel/version"));
+    NEXT_STATE_LOOP.standing(&release, &version) == Standing::Mended
+}
+
+/// Whether a kernel that is not known to be mended may loop on this. `from` is `None` where it may be any.
+pub(super) fn may_loop(flags: u64, from: Option<MigState>, to: MigState) -> bool {
+    // A state that the device does not have is refused before the loop.
+    let needs = match to {
+        MigState::PRE_COPY => PRE_COPY,
+        MigState::PRE_COPY_P2P => PRE_COPY | P2P,
+        _ => return false,
+    };
+    flags & needs == needs && from.is_none_or(|from| from == MigState::STOP_COPY)
+}
+
+/// What is said of it.
+pub(super) fn why() -> String {
+    format!(
+        "avoided: {}; it is asked for on kernels only that are known to be mended ({})",
+        NEXT_STATE_LOOP.harm,
+        NEXT_STATE_LOOP.mended()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_loops_is_left_out() {
+        assert!(may_loop(7, Some(MigState::STOP_COPY), MigState::PRE_COPY));
+        assert!(may_loop(5, Some(MigState::STOP_COPY), MigState::PRE_COPY));
+        assert!(may_loop(7, None, MigState::PRE_COPY_P2P));
+        assert!(!may_loop(5, Some(MigState::STOP_COPY), MigState::PRE_COPY_P2P));
+        assert!(!may_loop(3, Some(MigState::STOP_COPY), MigState::PRE_COPY));
+        assert!(!may_loop(7, Some(MigState::STOP), MigState::PRE_COPY));
+        assert!(!may_loop(7, Some(MigState::STOP_COPY), MigState::RUNNING));
+        assert!(why().starts_with("avoided: "));
+    }
+}
