@@ -179,6 +179,7 @@ fn header() -> Header {
             probes: Vec::new(),
         },
         clock: ClockSample { real_ns: clock.real_ns, ..ClockSample::default() },
+        settled_ticks: true,
         drivers: Vec::new(),
         layout: Vec::new(),
     }

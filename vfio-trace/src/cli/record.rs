@@ -303,10 +303,10 @@ impl Consumer for Recorder {
         if self.prompt { self.flush() } else { Ok(()) }
     }
 
-    fn tick(&mut self, now_ns: u64, live: &mut Live) -> Result<(), CliError> {
+    fn tick(&mut self, settled_ns: u64, live: &mut Live) -> Result<(), CliError> {
         // Nothing waits for longer: after that the time makes no difference to any reader.
         if self.last_record.elapsed() < Duration::from_nanos(HOLD_NS) * 8 {
-            self.put(&Item::Tick(now_ns))?;
+            self.put(&Item::Tick(settled_ns))?;
         }
         if self.sampled.elapsed() >= SAMPLE {
             let probes = live.report();
@@ -355,6 +355,7 @@ fn header(start: Start, began_ns: u64, clock: ClockSample, facts: &KernelFacts) 
         part_began_ns: began_ns,
         start,
         clock,
+        settled_ticks: true,
         drivers: drivers.collect(),
         layout: members(&facts.layout),
     }

@@ -44,8 +44,8 @@ pub(super) trait Consumer {
     fn record(&mut self, bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError>;
     /// No more records for the moment.
     fn pause(&mut self) -> Result<(), CliError>;
-    /// Comes every [`RESCAN`].
-    fn tick(&mut self, now_ns: u64, live: &mut Live) -> Result<(), CliError>;
+    /// Comes every [`RESCAN`]. All records were given that there were at `settled_ns`.
+    fn tick(&mut self, settled_ns: u64, live: &mut Live) -> Result<(), CliError>;
     /// It wants no more.
     fn is_full(&self) -> bool;
     /// Probes are about to be switched off.
@@ -168,7 +168,7 @@ impl Session {
         say_changes(&self.live.rescan()?, self.verbose);
         // The ring's wake-up is the rule, this the exception: nothing that has arrived stays unseen for long.
         self.pump(consumer)?;
-        consumer.tick(mono_ns(), &mut self.live)
+        consumer.tick(self.live.settled_ns(), &mut self.live)
     }
 
     /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough.

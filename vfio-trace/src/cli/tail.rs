@@ -42,8 +42,8 @@ impl Consumer for Stream<io::Stdout> {
         Ok(())
     }
 
-    fn tick(&mut self, now_ns: u64, _live: &mut Live) -> Result<(), CliError> {
-        self.expire(now_ns)?;
+    fn tick(&mut self, settled_ns: u64, _live: &mut Live) -> Result<(), CliError> {
+        self.expire(settled_ns)?;
         self.flush();
         Ok(())
     }

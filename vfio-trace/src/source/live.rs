@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use vfio_trace_common::role::Role;
 
 use super::{
+    batches::Batches,
     clock::mono_ns,
     snapshot::{Holders, hand_over, take_inventory},
 };
@@ -27,9 +28,6 @@ use crate::{
     probe::{Changes, LoadError, LoadOptions, Manager, Programs, Target, plan},
     sys,
 };
-
-/// Records taken from the ring buffer at a time: a flood must not keep the caller from its other duties.
-const BATCH: usize = 4096;
 
 /// How often the list of modules is looked at for drivers that came or went.
 pub const RESCAN: Duration = Duration::from_millis(500);
@@ -94,6 +92,7 @@ pub struct Live {
     rescanned: Instant,
     /// Records of our own that come before the next one of the kernel's.
     notes: Vec<Note>,
+    batches: Batches,
 }
 
 impl Live {
@@ -132,7 +131,8 @@ impl Live {
                 "no function could be probed; {function}: {reason}"
             )));
         }
-        Ok((Self { files, facts, manager, ring, log, rescanned: Instant::now(), notes }, changes))
+        let (rescanned, batches) = (Instant::now(), Batches::new(mono_ns()));
+        Ok((Self { files, facts, manager, ring, log, rescanned, notes, batches }, changes))
     }
 
     /// What is known of the kernel.
@@ -186,16 +186,18 @@ impl Live {
         }
         // The kernel's records rely on these: they were made before the first of those could be.
         self.notes.extend(self.manager.take_notes());
-        let now_ns = mono_ns();
-        let notes = self.notes.drain(..).filter_map(|note| note.record(now_ns));
-        let mut records: Vec<Bytes> = notes.map(Bytes::from).collect();
+        let settled_ns = self.batches.settled_ns();
+        let notes = self.notes.drain(..).filter_map(|note| note.record(settled_ns));
+        let records = notes.map(Bytes::from).collect();
         let ring = self.ring.get_mut();
-        while records.len() < BATCH
-            && let Some(item) = ring.next()
-        {
-            records.push(Bytes::copy_from_slice(&item));
-        }
-        records
+        self.batches.take(mono_ns(), records, || ring.next().map(|item| Bytes::copy_from_slice(&item)))
+    }
+
+    /// The time (CLOCK_MONOTONIC, ns) up to which [`Self::take`] has given all records: when the ring was read before it
+    /// was found empty. This is what an assembler may be told of the time, and not what the clock shows: of a reader
+    /// that is behind, the rest of a call may still be in the ring.
+    pub const fn settled_ns(&self) -> u64 {
+        self.batches.settled_ns()
     }
 
     /// Looks for drivers that came or went since, if the last look is long enough ago.

@@ -1,5 +1,6 @@
 //! Where records come from.
 
+mod batches;
 pub mod clock;
 pub mod live;
 pub mod recording;

@@ -9,6 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use thiserror::Error;
+use vfio_trace_common::wire;
+use zerocopy::FromBytes as _;
 
 use crate::{
     event::{ProbeReport, Start, probes_since},
@@ -111,6 +113,10 @@ pub struct Recording {
     end: Option<End>,
     /// The part that is being read.
     part: u32,
+    /// A tick of which only what follows tells whether it was true.
+    doubtful_tick: Option<u64>,
+    /// What follows a tick that was doubtful.
+    held: Option<Bytes>,
     /// Latest reading of the probes, if there is no end.
     probes: Option<Vec<ProbeReport>>,
     over: bool,
@@ -192,6 +198,8 @@ impl Recording {
             again: true,
             end,
             part,
+            doubtful_tick: None,
+            held: None,
             probes,
             over: false,
             other: false,
@@ -226,6 +234,8 @@ impl Recording {
             first,
             again: true,
             end: None,
+            doubtful_tick: None,
+            held: None,
             probes: None,
             over: false,
             other: false,
@@ -240,7 +250,7 @@ impl Recording {
 
     /// Whether what comes next has yet to be read: the caller may want to pass on first what it has.
     pub fn is_waiting(&self) -> bool {
-        self.reader.is_waiting()
+        self.held.is_none() && self.reader.is_waiting()
     }
 
     /// How it ended; `None` if its end is missing, or not reached yet.
@@ -267,6 +277,9 @@ impl Recording {
     #[expect(clippy::should_implement_trait, reason = "it can fail, and lends nothing")]
     pub fn next(&mut self) -> Result<Option<Next>, RecordingError> {
         loop {
+            if let Some(bytes) = self.held.take() {
+                return Ok(Some(Next::Record(bytes)));
+            }
             if self.over {
                 return Ok(None);
             }
@@ -286,9 +299,10 @@ impl Recording {
 
     fn item(&mut self, item: Item) -> Option<Next> {
         match item {
-            Item::Record(bytes) => return Some(Next::Record(bytes)),
+            Item::Record(bytes) => return Some(self.record(bytes)),
             Item::Again(bytes) => return self.again.then_some(Next::Record(bytes)),
-            Item::Tick(ns) => return Some(Next::Tick(ns)),
+            Item::Tick(ns) if self.reader.header().settled_ticks => return Some(Next::Tick(ns)),
+            Item::Tick(ns) => return self.doubtful_tick.replace(ns).map(Next::Tick),
             Item::Clock(_) => {},
             Item::Probes(probes) => self.probes = Some(probes),
             Item::End(end) => {
@@ -297,6 +311,17 @@ impl Recording {
             },
         }
         None
+    }
+
+    /// A record. It was not there when a tick before it was made only if it is not older.
+    fn record(&mut self, bytes: Bytes) -> Next {
+        let header = wire::Header::read_from_prefix(&bytes).ok().map(|(header, _)| header);
+        // A note has the time of the recorder's clock, too.
+        let made = header.filter(|header| header.kind != wire::Kind::Note as u16).map(|header| header.end_ns);
+        let Some((tick, made)) = self.doubtful_tick.zip(made) else { return Next::Record(bytes) };
+        self.doubtful_tick = None;
+        self.held = Some(bytes);
+        Next::Tick(tick.min(made))
     }
 
     fn next_input(&mut self) -> Result<Option<Next>, RecordingError> {

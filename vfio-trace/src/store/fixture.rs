@@ -24,6 +24,7 @@ pub(crate) fn header() -> Header {
             probes: Vec::new(),
         },
         clock: ClockSample::default(),
+        settled_ticks: true,
         drivers: vec![DriverFacts {
             module: Some("mtty".to_owned()),
             functions: vec![("read".to_owned(), "mtty_save_read".to_owned())],

@@ -68,6 +68,10 @@ pub struct Header {
     pub start: Start,
     /// The clocks at the start of this part.
     pub clock: ClockSample,
+    /// Whether all records up to the time of a tick come before it. Recorders up to 0.1.0 that fell behind wrote what
+    /// their clock showed.
+    #[serde(default)]
+    pub settled_ticks: bool,
     /// Migration drivers at the start of the recording.
     pub drivers: Vec<DriverFacts>,
     /// Where the eBPF programs found what is in the records.

@@ -447,6 +447,7 @@ fn nothing() -> Header {
             probes: Vec::new(),
         },
         clock: super::ClockSample::default(),
+        settled_ticks: false,
         drivers: Vec::new(),
         layout: Vec::new(),
     }

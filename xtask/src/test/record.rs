@@ -26,6 +26,7 @@ pub(super) fn checks() -> Vec<Check> {
         Check::new("record: rotation", rotation),
         Check::new("record: no room", no_room),
         Check::new("record: through a pipe", piped),
+        Check::new("record: a backlog", backlog),
     ]
 }
 
@@ -212,4 +213,37 @@ fn piped(lab: &Lab) -> Result<Found> {
     let early = guest.file("early.txt")?;
     ensure!(early.contains("STOP → STOP_COPY"), "events do not come out while it records:\n{early}");
     Ok(Found::one(format!("{} events, and while it goes on", traced.events.len())))
+}
+
+/// Both readers stand still for 3 s while more happens than they take at a time; nothing is lost. Then every request is
+/// told with its ioctl, live and replayed.
+fn backlog(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin rec.vft rec.vft --buffer 16M\n\
+         vfio-trace tail --buffer 16M --format ndjson >tail.ndjson 2>tail.err & tail=$!\n\
+         while ! [ -s tail.ndjson ]; do sleep 0.1; done; sleep 0.5\n\
+         steps=; for i in $(seq 300); do steps=\"$steps get get get get get get set=STOP get get set=RUNNING\"; done\n\
+         kill -STOP $tail $rec; lab-step --create mtty-2 $steps >steps.out 2>&1; echo $? >steps.code; sleep 3\n\
+         kill -CONT $tail $rec; sleep 3; kill -INT $tail $rec; wait $tail; wait $rec; chmod a+r rec.vft"
+    );
+    let guest = lab.run("record-backlog", &script)?;
+    exit_code(&guest, "steps.code", "0")?;
+    let live = Traced::parse(&guest.file("tail.ndjson")?)?;
+    live.is_complete()?;
+    let replayed = replayed(&[&guest.results.join("rec.vft")])?;
+    let mut counts = Vec::new();
+    for (how, traced) in [("live", &live), ("replayed", &replayed)] {
+        let requests = traced
+            .events
+            .iter()
+            .filter(|event| matches!(text(event, "kind"), Some("get_state" | "set_state")));
+        let vias: Vec<Option<&str>> = requests.map(|event| data(event)["via"].as_str()).collect();
+        let split = vias.iter().filter(|via| **via != Some("ioctl")).count();
+        ensure!(split == 0, "{how}: {split} of {} requests are told without their ioctl", vias.len());
+        // Two records each, or three: more than a reader takes at a time.
+        ensure!(vias.len() >= 3000, "{how}: only {} requests", vias.len());
+        counts.push(vias.len());
+    }
+    ensure!(counts.first() == counts.last(), "{counts:?} requests live and replayed");
+    Ok(Found::one(format!("{counts:?} requests, each with its ioctl")))
 }

@@ -111,7 +111,7 @@ impl Keeper {
         if self.counted.elapsed() >= COUNT_EVERY {
             self.count();
         }
-        self.world().expire(mono_ns());
+        self.world().expire(self.live.settled_ns());
     }
 
     /// Reads the kernel's memory again: some things happen to devices without an event.
@@ -162,7 +162,7 @@ impl Keeper {
     fn tick(&mut self) -> Result<(), LiveError> {
         say_changes(&self.live.rescan()?, self.verbose);
         self.pump();
-        self.world().expire(mono_ns());
+        self.world().expire(self.live.settled_ns());
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::{
     recording::{self, Progress, Taker, Through, Wants},
 };
 use crate::{
-    event::{ClockAnchor, HOLD_NS, Record},
+    event::{Body, ClockAnchor, HOLD_NS, Record},
     fs::{About, Known, Losses, World},
     sink::RecordingFacts,
     source::recording::Recording,
@@ -88,6 +88,11 @@ impl Taker for Builder {
             self.undecoded += 1;
             return Ok(());
         };
+        // What other records mean, whenever it was said.
+        if matches!(record.body, Body::Note(_)) {
+            self.world.push(&record);
+            return Ok(());
+        }
         let ns = record.header.end_ns;
         self.last_ns = self.last_ns.max(ns);
         match self.until_ns {

@@ -9,7 +9,7 @@ use crate::{
     cli::{error::INPUT, events::Format},
     event::fixture::*,
     source::recording::Next,
-    store::{End, Item, Reason, Writer, fixture::header},
+    store::{End, Header, Item, Reason, Writer, fixture::header},
 };
 
 /// What a live run hands over: a record, or the time.
@@ -212,4 +212,37 @@ fn recordings_of_all_versions_stay_readable() {
         let want = std::fs::read_to_string(&golden).unwrap_or_default();
         assert!(String::from_utf8(out).unwrap() == want, "{name}: not what {} has", golden.display());
     }
+}
+
+/// Recorders up to 0.1.0 wrote the time of their clock although records were still to come.
+#[test]
+fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
+    let mut script = Script::new(0xd1);
+    let mut given = Vec::new();
+    for _ in 0..10 {
+        let from = script.records().len();
+        script = script.get_state(RUNNING);
+        given.extend(script.records()[from..].iter().map(|record| Given::Record(bytes(record))));
+    }
+    let late = script.now + 3_000_000_000;
+    // Between a driver's call and the ioctl around it.
+    given.insert(given.len() / 2, Given::Time(late));
+    given.insert(1, Given::Time(late));
+    let stream = |settled_ticks| {
+        let mut writer = Writer::new(Vec::new(), &Header { settled_ticks, ..header() }).unwrap();
+        for given in &given {
+            let item = match given {
+                Given::Record(bytes) => Item::Record(bytes.clone().into()),
+                Given::Time(ns) => Item::Tick(*ns),
+            };
+            writer.push(&item).unwrap();
+        }
+        writer.finish(end(late, Reason::Signal)).unwrap().0
+    };
+    let by_driver = |settled| {
+        let out = String::from_utf8(replayed(stream(settled), &ndjson()).0).unwrap();
+        assert_eq!(out.matches("\"kind\":\"get_state\"").count(), 10, "{out}");
+        out.matches("\"via\":\"driver\"").count()
+    };
+    assert_eq!((by_driver(false), by_driver(true)), (0, 10));
 }

@@ -56,7 +56,10 @@ impl Assembler {
     pub fn push(&mut self, record: &Record) -> Vec<Event> {
         let mut out = Vec::new();
         let header = &record.header;
-        self.give_up(header.end_ns, &mut out);
+        // Nothing happened when a note was made: it may tell of what comes later.
+        if !matches!(record.body, Body::Note(_)) {
+            self.give_up(header.end_ns, &mut out);
+        }
         // A Holder's header names a thread that did not make it; an Open makes use of the reading itself.
         if !matches!(record.body, Body::Holder(_) | Body::Open(_) | Body::Capture(_) | Body::Note(_)) {
             for reading in self.states.take_readings(|reading| reading.header.tid == header.tid) {
@@ -92,8 +95,9 @@ impl Assembler {
         out
     }
 
-    /// Tells the time (CLOCK_MONOTONIC, ns) when no record does: gives events that have waited for [`HOLD_NS`]. A live
-    /// source calls it when nothing comes; without it they come with the next record, or with [`Self::finish`].
+    /// Tells the time (CLOCK_MONOTONIC, ns) when no record does: gives events that have waited for [`HOLD_NS`]. All
+    /// records up to then must have been pushed: it is not the clock of a reader, who may be behind. A live source calls
+    /// it when nothing comes; without it they come with the next record, or with [`Self::finish`].
     pub fn expire(&mut self, now_ns: u64) -> Vec<Event> {
         let mut out = Vec::new();
         self.give_up(now_ns, &mut out);

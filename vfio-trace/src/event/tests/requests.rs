@@ -3,9 +3,12 @@
 use vfio_trace_common::uapi;
 
 use super::{brief, briefs};
-use crate::event::{
-    Assembler, Data, Errno, FeatureDetail, GetState, HOLD_NS, IovaRange, MigFlags, MigState, Outcome, Via,
-    fixture::*,
+use crate::{
+    event::{
+        Assembler, Data, Errno, FeatureDetail, GetState, HOLD_NS, IovaRange, MigFlags, MigState, Outcome,
+        Via, fixture::*,
+    },
+    kernel::Returns,
 };
 
 #[test]
@@ -279,4 +282,34 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
 fn words(word: u64) -> u32 {
     let bytes = word.to_ne_bytes();
     u32::from_ne_bytes(bytes[..4].try_into().unwrap())
+}
+
+#[test]
+fn a_record_that_is_out_of_order_between_processors_ends_no_waiting() {
+    // Another processor's record is sent first although it was made last, and the other way round.
+    for other_ns in [HOLD_NS - 10_000, 0] {
+        let script = Script::new(0xd1);
+        let start = script.now;
+        let script = script.walk(&[RUNNING, STOP], 0, 0).set_ioctl(start, STOP, 0, -1);
+        let other = Script::new(0xd2).thread(7, 7).wait(other_ns).driver_get_state(RUNNING);
+        let mut records = script.records();
+        let ioctl = records.len() - 1;
+        records.splice(ioctl..ioctl, other.records());
+        let told = briefs(&assemble(&records));
+        assert!(told.contains(&"set STOP via Ioctl 1 arcs 105µs ok driver ok".to_owned()), "{told:?}");
+    }
+}
+
+#[test]
+fn a_note_does_not_move_the_time() {
+    // It is made by the reader, which may be behind, and comes before what the kernel has sent long ago.
+    let script = Script::new(0xd1);
+    let start = script.now;
+    let script = script.walk(&[RUNNING, STOP], 0, 0).set_ioctl(start, STOP, 0, -1);
+    let note = Script::new(0).wait(HOLD_NS * 10).note(function_note(3, "some_function", Returns::Int));
+    let mut records = script.records();
+    let ioctl = records.len() - 1;
+    records.splice(ioctl..ioctl, note.records());
+    let told = briefs(&assemble(&records));
+    assert!(told.contains(&"set STOP via Ioctl 1 arcs 105µs ok driver ok".to_owned()), "{told:?}");
 }

@@ -1,0 +1,111 @@
+//! Records taken a limited number at a time, and the time up to which none is left.
+
+use bytes::Bytes;
+
+/// Records taken at a time: a flood must not keep the caller from its other duties.
+const BATCH: usize = 4096;
+
+/// What is known of the time from taking records.
+#[derive(Debug)]
+pub(super) struct Batches {
+    settled_ns: u64,
+}
+
+impl Batches {
+    /// Nothing was there before `now_ns`.
+    pub(super) const fn new(now_ns: u64) -> Self {
+        Self { settled_ns: now_ns }
+    }
+
+    /// All records that there were at this time have been taken.
+    pub(super) const fn settled_ns(&self) -> u64 {
+        self.settled_ns
+    }
+
+    /// Adds what there is to `records`, until they are a batch. `now_ns`: read before `next` is first called; what is
+    /// made later may be missed by it.
+    pub(super) fn take(
+        &mut self,
+        now_ns: u64,
+        mut records: Vec<Bytes>,
+        mut next: impl FnMut() -> Option<Bytes>,
+    ) -> Vec<Bytes> {
+        while records.len() < BATCH {
+            let Some(record) = next() else {
+                self.settled_ns = now_ns;
+                break;
+            };
+            records.push(record);
+        }
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Assembler, Data, Event, Record, Via, fixture::*};
+
+    /// What comes of a backlog whose reader looks at the clock, `late_ns` after the last record, behind each batch.
+    fn read_late(script: &Script, late_ns: u64) -> (Vec<Event>, usize) {
+        let mut ring = script.records().into_iter().map(|record| Bytes::from(bytes(&record)));
+        let (mut batches, mut assembler) = (Batches::new(0), Assembler::new());
+        let (mut events, mut taken) = (Vec::new(), 0);
+        loop {
+            let records = batches.take(script.now + late_ns, Vec::new(), || ring.next());
+            if records.is_empty() {
+                return (events, taken);
+            }
+            taken += 1;
+            for record in &records {
+                events.extend(assembler.push(&Record::decode(record).unwrap()));
+            }
+            events.extend(assembler.expire(batches.settled_ns()));
+        }
+    }
+
+    #[test]
+    fn a_backlog_is_joined_however_late_it_is_read() {
+        // An odd number of records per round: batches end between a driver's call and the ioctl around it.
+        let calls = 5000;
+        let mut script = Script::new(0xd1).device(BDF, "mtty", 7);
+        for _ in 0..calls {
+            script = script.get_state(RUNNING).set(&[RUNNING, STOP], 0, -1).set(&[STOP, RUNNING], 0, -1);
+        }
+        let (events, batches) = read_late(&script, 3_000_000_000);
+        assert!(batches > 5, "{batches}");
+        let (mut requests, mut of_drivers) = (0, 0);
+        for event in &events {
+            let via = match &event.data {
+                Data::SetState(call) => call.via,
+                Data::GetState(call) => call.via,
+                _ => continue,
+            };
+            requests += 1;
+            of_drivers += usize::from(via != Via::Ioctl);
+        }
+        assert_eq!((requests, of_drivers), (3 * calls, 0));
+        assert_eq!(events, script.events(), "when it was read makes no difference");
+    }
+
+    #[test]
+    fn what_nobody_claims_is_given_up_once_the_ring_is_empty() {
+        let script = Script::new(0xd1).driver_get_state(RUNNING);
+        let (events, _) = read_late(&script, 3_000_000_000);
+        assert!(matches!(&events[..], [Event { data: Data::GetState(call), .. }] if call.via == Via::Driver));
+    }
+
+    #[test]
+    fn a_full_batch_says_nothing_of_the_time() {
+        let mut batches = Batches::new(5);
+        let mut left = BATCH + 1;
+        let mut next = || {
+            left = left.checked_sub(1)?;
+            Some(Bytes::new())
+        };
+        assert_eq!(batches.take(10, Vec::new(), &mut next).len(), BATCH);
+        assert_eq!(batches.settled_ns(), 5);
+        assert_eq!(batches.take(20, Vec::new(), &mut next).len(), 1);
+        assert_eq!(batches.settled_ns(), 20);
+    }
+}
