@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     driver::Interpreter,
-    event::{Assembler, ClockAnchor, DecodeError, Event, Filter, Kind, ProbeReport, Record, Start, Summary},
+    event::{
+        Assembler, ClockAnchor, Data, DecodeError, Event, Filter, GapTotals, Kind, ProbeReport, Record,
+        Start, Summary,
+    },
     model::Model,
     sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, human, summary_text},
 };
@@ -108,6 +111,7 @@ pub(super) struct Stream<W: Write> {
     events: u64,
     shown: u64,
     undecoded: u64,
+    gaps: GapTotals,
     limit: Option<u64>,
     /// Nobody reads our output any more.
     gone: bool,
@@ -158,6 +162,7 @@ impl<W: Write> Stream<W> {
             events: 0,
             shown: 0,
             undecoded: 0,
+            gaps: GapTotals::default(),
             limit: args.count,
             gone: false,
         }
@@ -196,6 +201,11 @@ impl<W: Write> Stream<W> {
             return Ok(());
         };
         let events = self.assembler.push(record);
+        for event in &events {
+            if let Data::ProbeGap(gap) = &event.data {
+                self.gaps.add(gap, record.header.end_ns);
+            }
+        }
         self.show(events)
     }
 
@@ -271,6 +281,7 @@ impl<W: Write> Stream<W> {
         let duration_ns = ended.unwrap_or(began).saturating_sub(began);
         let counted = probes.unwrap_or_default().to_vec();
         let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
+        summary.gaps = self.gaps;
         if let Sink::Ndjson(ndjson) = &self.sink {
             if let Some(ended) = ended {
                 let line = ndjson.summary(&summary, ended).map_err(unwritable)?;

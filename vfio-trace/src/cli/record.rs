@@ -20,7 +20,7 @@ use super::{
     session::{Consumer, LiveArgs, Session, Why, block_on},
 };
 use crate::{
-    event::{ClockAnchor, DecodeError, HOLD_NS, ProbeReport, Record, Start},
+    event::{Body, ClockAnchor, DecodeError, GapTotals, HOLD_NS, Note, ProbeReport, Record, Start},
     kernel::KernelFacts,
     sink::{human, summary_text},
     source::{
@@ -111,6 +111,7 @@ struct Recorder {
     bytes: u64,
     records: u64,
     undecoded: u64,
+    gaps: GapTotals,
     last_record: Instant,
     sampled: Instant,
     probes: Vec<ProbeReport>,
@@ -173,6 +174,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         bytes: 0,
         records: 0,
         undecoded: 0,
+        gaps: GapTotals::default(),
         last_record: now,
         sampled: now,
         probes: header.start.probes.clone(),
@@ -261,7 +263,8 @@ impl Recorder {
             return Ok(());
         }
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
-        let summary = crate::event::Summary::new(probes, 0, 0, self.undecoded, duration_ns);
+        let mut summary = crate::event::Summary::new(probes, 0, 0, self.undecoded, duration_ns);
+        summary.gaps = self.gaps;
         let color = super::output::Color::Auto.on(&io::stderr());
         // The last lines are of events, which are not counted here.
         let table = summary_text(&summary, color);
@@ -295,6 +298,9 @@ impl Consumer for Recorder {
         let repeated = self.header.part > 1 && !self.ending;
         self.last_record = Instant::now();
         self.undecoded += u64::from(record.is_err());
+        if let Ok(Record { header, body: Body::Note(Note::ProbeGap(gap)) }) = record {
+            self.gaps.add(gap, header.end_ns);
+        }
         let news = record.map_or(true, |record| self.known.keep(record, bytes, repeated));
         self.put(&if news { Item::Record(bytes.clone()) } else { Item::Again(bytes.clone()) })
     }

@@ -8,7 +8,10 @@ use vfio_trace_common::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::{Assembler, Body, CaptureNote, Event, FunctionNote, MigState, Note, Record};
+use super::{
+    Assembler, Body, CaptureNote, Event, FunctionNote, GapCause, GapFunction, MigState, Note, ProbeGap,
+    Record,
+};
 use crate::kernel::{FieldPlace, Returns};
 
 pub(crate) const UUID: &str = "11111111-1111-1111-1111-111111111111";
@@ -550,10 +553,24 @@ fn any_driver_body() -> impl Strategy<Value = (Kind, Body)> {
             .prop_map(|(ret, how)| (Kind::PciReset, Body::PciReset(wire::PciReset { ret, how }))),
         (0..3u32, 0..4u32).prop_map(|(id, size)| (Kind::Note, Body::Note(capture_note(5, id, size)))),
         Just((Kind::Note, Body::Note(function_note(1, "hisi_qm_mb", Returns::Int)))),
+        (0..9u64, proptest::option::of(0..9u64))
+            .prop_map(|(from, until)| (Kind::Note, Body::Note(gap_note(from, until)))),
     ]
 }
 
 /// What the probe in this slot probes.
+/// A driver's function that was not probed for a time.
+pub(crate) fn gap_note(from_mono_ns: u64, until_mono_ns: Option<u64>) -> Note {
+    Note::ProbeGap(ProbeGap {
+        module: Some("mtty".to_owned()),
+        functions: vec![GapFunction { function: "mtty_set_state".to_owned(), role: Role::SetState }],
+        from_mono_ns,
+        from_exact: true,
+        until_mono_ns,
+        why: GapCause::ModuleLoaded,
+    })
+}
+
 pub(crate) fn function_note(probe: u16, function: &str, returns: Returns) -> Note {
     let module = Some("hisi_qm".to_owned());
     Note::Function(FunctionNote { probe, function: function.to_owned(), module, returns, params: 5 })

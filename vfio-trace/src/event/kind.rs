@@ -52,11 +52,13 @@ pub enum Kind {
     Image,
     /// What a driver's plug-in makes of it.
     Finding,
+    /// Functions were not probed for a time: what they did then was not seen.
+    ProbeGap,
 }
 
 impl Kind {
     /// Every kind, in the order in which a migration meets them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Device,
         Self::Register,
         Self::Unregister,
@@ -79,6 +81,7 @@ impl Kind {
         Self::Step,
         Self::Image,
         Self::Finding,
+        Self::ProbeGap,
     ];
 
     /// The name that users type and see.
@@ -106,6 +109,7 @@ impl Kind {
             Self::Step => "step",
             Self::Image => "image",
             Self::Finding => "finding",
+            Self::ProbeGap => "probe_gap",
         }
     }
 }

@@ -5,6 +5,7 @@ mod clock;
 mod devices;
 mod driver;
 mod filter;
+mod gap;
 mod json;
 mod kind;
 mod note;
@@ -28,6 +29,7 @@ pub use self::{
     clock::ClockAnchor,
     driver::{Finding, Image, Moment, PciReset, Severity, Step, StreamHash, Within},
     filter::Filter,
+    gap::{GapCause, GapFunction, GapTotals, ProbeGap},
     json::{SCHEMA, SCHEMA_ID, event_line, host_event_line, start_line, summary_line},
     kind::{Kind, UnknownKind},
     note::{CaptureNote, FunctionNote, Note},

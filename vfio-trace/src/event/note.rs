@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use vfio_trace_common::wire::{self, COMM_LEN, Header};
 use zerocopy::IntoBytes as _;
 
+use super::ProbeGap;
 use crate::kernel::{FieldPlace, Returns};
 
 /// What a note says. In a record: its JSON text.
@@ -14,6 +15,8 @@ pub enum Note {
     Function(FunctionNote),
     /// A driver's structure: what the bytes of a [`wire::Capture`] mean.
     Capture(CaptureNote),
+    /// Functions that were not probed for a time.
+    ProbeGap(ProbeGap),
 }
 
 /// A function that steps come from.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vfio_trace_common::role::Role;
 
-use super::ClockAnchor;
+use super::{ClockAnchor, GapTotals};
 
 /// One probe, and what it counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +32,11 @@ pub struct ProbeReport {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn role_name<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn role_name<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(role.name())
 }
 
-fn role_of<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
+pub(super) fn role_of<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
     let name = String::deserialize(deserializer)?;
     let role = Role::ALL.into_iter().find(|role| role.name() == name);
     role.ok_or_else(|| serde::de::Error::custom(format!("unknown role {name}")))
@@ -102,6 +102,9 @@ pub struct Summary {
     pub undecoded: u64,
     /// Time traced, in ns.
     pub duration_ns: u64,
+    /// Times in which functions were not probed: what they did is in none of the counts.
+    #[serde(flatten)]
+    pub gaps: GapTotals,
     /// Probes as they are at the end.
     pub probes: Vec<ProbeReport>,
 }
@@ -109,16 +112,52 @@ pub struct Summary {
 impl Summary {
     /// The sums over `probes`, with what only the caller has counted.
     pub fn new(probes: Vec<ProbeReport>, events: u64, shown: u64, undecoded: u64, duration_ns: u64) -> Self {
-        let attached = || probes.iter().filter(|probe| probe.attached);
+        // What was never attached has missed nothing that it promised; what was, goes on counting after it is gone.
+        let served =
+            || probes.iter().filter(|probe| probe.attached || probe.hits > 0 || probe.missed.is_some());
         Self {
             events,
             shown,
             lost: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.lost)),
-            missed: attached().try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?))),
+            missed: served().try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?))),
             unmatched: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.unmatched)),
             undecoded,
             duration_ns,
+            gaps: GapTotals::default(),
             probes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(attached: bool, missed: Option<u64>) -> ProbeReport {
+        ProbeReport {
+            name: "f".to_owned(),
+            role: Role::Read,
+            module: Some("mtty".to_owned()),
+            attached,
+            reason: None,
+            hits: 0,
+            records: 0,
+            lost: 0,
+            missed,
+            unmatched: 0,
+        }
+    }
+
+    fn missed(probes: Vec<ProbeReport>) -> Option<u64> {
+        Summary::new(probes, 0, 0, 0, 0).missed
+    }
+
+    #[test]
+    fn what_a_probe_has_missed_counts_after_it_is_gone() {
+        assert_eq!(missed(vec![probe(true, Some(2)), probe(true, Some(3))]), Some(5));
+        assert_eq!(missed(vec![probe(true, Some(2)), probe(false, Some(3))]), Some(5));
+        let gone = ProbeReport { hits: 1, ..probe(false, None) };
+        assert_eq!(missed(vec![gone, probe(true, Some(3))]), None, "this kernel does not tell");
+        assert_eq!(missed(vec![probe(false, None), probe(true, Some(3))]), Some(3), "it was never attached");
     }
 }

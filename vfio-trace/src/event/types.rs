@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use vfio_trace_common::role::Role;
 
-use super::{Feature, Finding, Image, Kind, MigFlags, MigState, Outcome, PciReset, Step};
+use super::{Feature, Finding, Image, Kind, MigFlags, MigState, Outcome, PciReset, ProbeGap, Step};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub enum Data {
     Image(Image),
     /// See [`Finding`].
     Finding(Finding),
+    /// See [`ProbeGap`].
+    ProbeGap(ProbeGap),
 }
 
 impl Data {
@@ -143,6 +145,7 @@ impl Data {
             Self::Step(_) => Kind::Step,
             Self::Image(_) => Kind::Image,
             Self::Finding(_) => Kind::Finding,
+            Self::ProbeGap(_) => Kind::ProbeGap,
         }
     }
 
@@ -156,7 +159,8 @@ impl Data {
             | Self::Desync(_)
             | Self::DataClose(_)
             | Self::Image(_)
-            | Self::Finding(_) => return None,
+            | Self::Finding(_)
+            | Self::ProbeGap(_) => return None,
             Self::Register(data) => data.outcome,
             Self::Open(data) => data.outcome,
             Self::Arc(data) => data.outcome,

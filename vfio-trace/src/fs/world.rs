@@ -124,7 +124,8 @@ impl Bearing {
             | Data::Feature(_)
             | Data::Step(_)
             | Data::Image(_)
-            | Data::Finding(_) => return Self::None,
+            | Data::Finding(_)
+            | Data::ProbeGap(_) => return Self::None,
         };
         if told { Self::Told } else { Self::Open }
     }

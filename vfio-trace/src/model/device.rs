@@ -132,7 +132,8 @@ impl DeviceModel {
             | Data::Feature(_)
             | Data::Step(_)
             | Data::Image(_)
-            | Data::Finding(_) => {},
+            | Data::Finding(_)
+            | Data::ProbeGap(_) => {},
         }
     }
 

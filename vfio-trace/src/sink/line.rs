@@ -135,6 +135,20 @@ impl Words {
                 self.detail.plain(&human::clean(&finding.text)).plain(" Check: ").plain(&finding.check);
                 self.result.plain(finding.errno.as_deref().unwrap_or_else(|| finding.severity.name()));
             },
+            Data::ProbeGap(gap) => {
+                let name = gap.module.as_deref().unwrap_or("kernel");
+                self.subject.add(Style::Error, "not probed ").plain(&human::clean(name));
+                let functions: Vec<&str> =
+                    gap.functions.iter().map(|function| function.function.as_str()).collect();
+                self.more(&human::clean(&functions.join(", ")));
+                self.more(gap.why.text());
+                if !gap.from_exact {
+                    self.more("at most this long");
+                }
+                if gap.until_mono_ns.is_none() {
+                    self.more("not probed yet");
+                }
+            },
             Data::Register(_) | Data::Unregister {} => {},
         }
     }

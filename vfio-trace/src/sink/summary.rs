@@ -81,7 +81,10 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
         totals.plain(&format!("{} shown, ", summary.shown));
     }
     totals.add(style(summary.lost > 0), &format!("{} lost", summary.lost)).plain(", ");
-    let known = || summary.probes.iter().filter(|probe| probe.attached).filter_map(|probe| probe.missed);
+    let known = || {
+        let probes = summary.probes.iter().filter(|probe| probe.attached || probe.hits > 0);
+        probes.filter_map(|probe| probe.missed)
+    };
     match summary.missed {
         Some(missed) => totals.add(style(missed > 0), &format!("{missed} missed")),
         None if known().next().is_none() => totals.plain("missed: not known on this kernel"),
@@ -89,6 +92,9 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
     };
     if summary.unmatched > 0 {
         totals.plain(", ").add(Style::Error, &format!("{} unmatched", summary.unmatched));
+    }
+    if summary.gaps.gaps > 0 {
+        totals.plain(", ").add(Style::Error, &human::count(summary.gaps.gaps, "probe gap"));
     }
     if summary.undecoded > 0 {
         totals
@@ -98,6 +104,21 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
     totals.plain(&format!(", in {}", human::duration(summary.duration_ns)));
     totals.left(0, &mut text);
     text.push('\n');
+    if summary.gaps.gaps > 0 {
+        let mut advice = Cell::new(color);
+        advice.add(Style::Error, "Not all was probed all the time");
+        advice.plain(&format!(
+            ": {} (the longest {}{}); `probe_gap` events say which functions, when and why",
+            human::count(summary.gaps.gaps, "gap"),
+            human::duration(summary.gaps.longest_ns),
+            match summary.gaps.open {
+                0 => String::new(),
+                open => format!(", {open} still open"),
+            },
+        ));
+        advice.left(0, &mut text);
+        text.push('\n');
+    }
     if summary.lost > 0 {
         let mut advice = Cell::new(color);
         advice.add(Style::Error, &format!("{} lost", human::count(summary.lost, "record")));

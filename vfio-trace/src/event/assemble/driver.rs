@@ -48,6 +48,8 @@ impl Notes {
             Note::Capture(note) => {
                 self.captures.insert((note.driver, note.id), Arc::new(note.clone()));
             },
+            // An event by itself: it explains no other record.
+            Note::ProbeGap(_) => {},
         }
     }
 }

@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     ArcStep, Body, Cause, Data, DataSize, Desync, DeviceRef, Direction, Errno, Event, GetState, MigState,
-    Outcome, Process, Record, SetState, Via, devices::Devices, record, sessions::Sessions,
+    Note, Outcome, Process, Record, SetState, Via, devices::Devices, record, sessions::Sessions,
 };
 
 /// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes
@@ -87,6 +87,13 @@ impl Assembler {
             Body::PciReset(body) => self.pci_reset(header, *body, &mut out),
             Body::Step(body) => self.step(header, body, &mut out),
             Body::Capture(body) => self.capture(header, body, &mut out),
+            Body::Note(Note::ProbeGap(gap)) => {
+                let (start_ns, end_ns) = (gap.from_mono_ns, gap.until_mono_ns.unwrap_or(header.end_ns));
+                let duration_ns = gap.until_mono_ns.map(|until| until.saturating_sub(start_ns));
+                let data = Data::ProbeGap(gap.clone());
+                let process = Process::default();
+                out.push(Event { start_ns, end_ns, duration_ns, device: None, process, data });
+            },
             Body::Note(note) => self.notes.take(note),
         }
         if self.threads.get(&header.tid).is_some_and(Thread::is_idle) {

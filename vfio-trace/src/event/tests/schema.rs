@@ -77,6 +77,18 @@ fn the_stream_is_as_documented() {
 }
 
 #[test]
+fn what_was_not_probed_is_an_event() {
+    for until in [Some(1_500), None] {
+        let script = Script::new(7).note(gap_note(1_000, until)).close(1);
+        let events = script.events();
+        let [gap, _close] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((gap.kind(), gap.start_ns, gap.device.as_ref()), (Kind::ProbeGap, 1_000, None));
+        assert_eq!(gap.duration_ns, until.map(|until| until - 1_000));
+        check_all(&events).unwrap();
+    }
+}
+
+#[test]
 fn schema_and_code_know_the_same_kinds() {
     let schema = checker().root().clone();
     let mut kinds: BTreeSet<&str> = names(&schema["properties"]["kind"]["enum"]).into_iter().collect();
