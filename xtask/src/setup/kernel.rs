@@ -90,6 +90,11 @@ pub(crate) fn find(name: &str) -> Result<&'static Series> {
     })
 }
 
+/// The names of all series.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    SERIES.iter().map(|series| series.name)
+}
+
 /// A kernel's packages, unpacked.
 #[derive(Debug)]
 pub(super) struct Unpacked {

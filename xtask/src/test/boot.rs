@@ -1,6 +1,12 @@
 //! One boot for many checks: a script in parts, each with a folder of its own, none of which can spoil another.
 
-use std::{cell::OnceCell, cell::RefCell, collections::BTreeSet, fmt::Write as _, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fmt::Write as _,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
@@ -53,19 +59,30 @@ pub(super) struct Boot {
     pub(super) series: &'static str,
     debugfs: bool,
     parts: Vec<Part>,
-    wanted: RefCell<BTreeSet<&'static str>>,
-    guest: OnceCell<Result<Guest, String>>,
+    wanted: Mutex<BTreeSet<&'static str>>,
+    guest: OnceLock<Result<Guest, String>>,
+}
+
+thread_local! {
+    /// Boots of which parts were wanted since this was last asked.
+    static WANTED: RefCell<BTreeSet<String>> = RefCell::default();
+}
+
+/// The boots of which parts were wanted since this was last asked: what a check shares with others.
+pub(super) fn take_wanted() -> BTreeSet<String> {
+    WANTED.take()
 }
 
 impl Boot {
-    pub(super) fn new(series: &'static str, debugfs: bool, parts: Vec<Part>) -> Rc<Self> {
-        let (wanted, guest) = (RefCell::default(), OnceCell::new());
-        Rc::new(Self { series, debugfs, parts, wanted, guest })
+    pub(super) fn new(series: &'static str, debugfs: bool, parts: Vec<Part>) -> Arc<Self> {
+        let (wanted, guest) = (Mutex::default(), OnceLock::new());
+        Arc::new(Self { series, debugfs, parts, wanted, guest })
     }
 
     /// Notes that a check will ask for this part; others are not run.
     pub(super) fn want(&self, part: &'static str) {
-        self.wanted.borrow_mut().insert(part);
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(part);
+        WANTED.with_borrow_mut(|wanted| wanted.insert(format!("boot {self:p}")));
     }
 
     /// What a part left, if it went well.
@@ -87,7 +104,7 @@ impl Boot {
         let kernel = lab::ready(self.series, false)?;
         let lab = Lab::with(kernel, Extras { debugfs: self.debugfs, driver: None })?;
         let mut script = PRELUDE.to_owned();
-        let wanted = self.wanted.borrow();
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         for Part { name, script: body } in self.parts.iter().filter(|part| wanted.contains(part.name)) {
             write!(script, "part_{name}() {{\n{}\n}}\npart {name}\n", body(self.series)?)?;
         }

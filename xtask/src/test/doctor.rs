@@ -1,6 +1,6 @@
 //! `doctor`, in the lab and on this machine: its text, its JSON, its exit code and what `tail` does must be one story.
 
-use std::{collections::BTreeSet, fmt::Write as _, process::Command, rc::Rc};
+use std::{collections::BTreeSet, fmt::Write as _, process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::schema::Schema;
@@ -63,8 +63,8 @@ pub(super) fn script(series: &str) -> Result<String> {
 }
 
 /// The check on a kernel of the lab.
-pub(super) fn check(boot: Rc<Boot>) -> Check {
-    let wanted = Rc::clone(&boot);
+pub(super) fn check(boot: Arc<Boot>) -> Check {
+    let wanted = Arc::clone(&boot);
     let run = move |_: &_| {
         let left = boot.part(PART)?;
         in_the_lab(&left, boot.series)

@@ -42,7 +42,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![
         Check::new("export: every kind of thing", fixture),
         Check::new("export: kept recording", kept),
-        Check::new("export: recorded in the lab", recorded),
+        Check::new("export: recorded in the lab", recorded).alone(),
     ]
 }
 

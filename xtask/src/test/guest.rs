@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::traced::Traced;
+use super::{notes, traced::Traced};
 use crate::{
     lab::{
         guest::Extras,
@@ -87,6 +87,10 @@ impl Lab {
         };
         let (stdout, stderr) = (Capture::default(), Capture::default());
         let run = vm::run(&request, stdout.clone(), stderr.clone())?;
+        if let Some(why) = run.tried_again {
+            notes::retry(format!("{name}, {why}"));
+        }
+        notes::cpu(run.cpu);
         let guest = Guest {
             outcome: run.outcome,
             stdout: stdout.text(),

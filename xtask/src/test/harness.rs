@@ -1,11 +1,11 @@
 //! Checks of the lab itself: what goes wrong in a VM is never reported as a pass.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use super::{Check, Found, guest::Lab};
-use crate::lab::vm::Outcome;
+use super::{Check, Found, guest::Lab, host::HOST_CRATES};
+use crate::{cmd, lab::vm::Outcome, workspace};
 
 pub(super) fn checks() -> Vec<Check> {
     vec![
@@ -20,7 +20,7 @@ pub(super) fn checks() -> Vec<Check> {
             Ok(Found::one("code 7, both streams, results folder"))
         }),
         Check::new("lab: a guest that hangs", |lab| {
-            let guest = lab.boot("lab-hang", "echo began; sleep 1000", Duration::from_secs(15))?;
+            let guest = lab.boot("lab-hang", "echo began; sleep 1000", Duration::from_secs(30))?;
             ensure!(
                 matches!(guest.outcome, Outcome::TimedOut { started: true, .. })
                     && guest.outcome.exit_code() == 124,
@@ -42,6 +42,7 @@ pub(super) fn checks() -> Vec<Check> {
             Ok(Found::one("reported as a kernel panic, exit code 125"))
         }),
         Check::new("lab: a QEMU that dies", died),
+        Check::new("lab: facts of a real kernel", facts),
     ]
 }
 
@@ -54,4 +55,27 @@ fn died(lab: &Lab) -> Result<Found> {
         guest.outcome
     );
     Ok(Found::one("reported as ended while the command ran, exit code 125"))
+}
+
+/// The unit test that wants BTF and symbols of a real kernel, with those of the lab's.
+fn facts(lab: &Lab) -> Result<Found> {
+    let guest = lab.run(
+        "lab-facts",
+        "cd $LAB_RESULTS && modprobe mtty && modprobe quayside && modprobe vfio_pci && mkdir btf && cd btf && \
+         for module in vmlinux vfio vfio_pci_core mtty quayside; do cat /sys/kernel/btf/$module >$module || exit 1; done && \
+         cat /proc/kallsyms >../kallsyms",
+    )?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--release", "--quiet"]).args(HOST_CRATES).args([
+        "--lib",
+        "real_kernel",
+        "--",
+        "--ignored",
+    ]);
+    cargo.env("VFIO_TRACE_TEST_BTF_DIR", guest.results.join("btf"));
+    cargo.env("VFIO_TRACE_TEST_KALLSYMS", guest.results.join("kallsyms"));
+    let output = cmd::run(cargo.current_dir(workspace::root()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.lines().filter(|line| line.contains(" 1 passed")).count() == 1, "it did not run: {said}");
+    Ok(Found::one("the unit test that needs a kernel's BTF and symbols has the lab's, and passes"))
 }

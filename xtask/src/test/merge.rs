@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Check, Found, export,
     guest::{Guest, Lab},
+    notes,
 };
 use crate::{cmd, lab::vm, workspace};
 
@@ -16,7 +17,7 @@ const BACK_S: u64 = 40;
 
 /// The checks of `merge`.
 pub(super) fn checks() -> Vec<Check> {
-    vec![Check::new("merge: from one VM to another", two_vms)]
+    vec![Check::new("merge: from one VM to another", two_vms).alone()]
 }
 
 /// In both VMs: the port to the other one.
@@ -44,7 +45,11 @@ fn two_vms(lab: &Lab) -> Result<Found> {
     );
     let boot = |name, script: &str, link| lab.boot_linked(name, script, Duration::from_mins(4), link);
     let (from, to) = thread::scope(|scope| {
-        let to = scope.spawn(|| boot("merge-destination", &destination, end(true)));
+        let notes = notes::Handle::current();
+        let to = scope.spawn(move || {
+            notes.enter();
+            boot("merge-destination", &destination, end(true))
+        });
         while !socket.exists() && !to.is_finished() {
             thread::sleep(Duration::from_millis(20));
         }

@@ -15,22 +15,33 @@ mod hisi_traced;
 mod hisi_views;
 mod host;
 mod html;
+mod may_skip;
 mod merge;
 mod mlx5;
 mod mount;
+mod notes;
 mod past;
 mod paths;
 mod record;
 mod report;
 mod scenarios;
+mod schedule;
 mod steps;
+mod summary;
 mod traced;
 
-use std::{io::Write as _, process::ExitCode, time::Instant};
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    sync::{Mutex, OnceLock, PoisonError},
+    thread,
+    time::Instant,
+};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
-use crate::{lab, progress::say, setup::kernel};
+use self::{schedule::Needs, summary::Account};
+use crate::{lab, progress::say, setup, setup::kernel};
 
 /// Arguments of `test`.
 #[derive(clap::Args)]
@@ -44,6 +55,23 @@ pub(crate) struct Args {
     /// List the checks and do nothing.
     #[arg(long)]
     list: bool,
+    /// Also the parts of the long matrices that are otherwise sampled.
+    #[arg(long)]
+    full: bool,
+    /// What cannot be checked here is a failure. The default where CI=true.
+    #[arg(long)]
+    strict: bool,
+    /// Checks to run side by side; those that race with a clock are never beside each other.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
+}
+
+/// Whether the long matrices are wanted whole (`--full`).
+static FULL: OnceLock<bool> = OnceLock::new();
+
+/// Whether nothing may be sampled.
+fn full() -> bool {
+    FULL.get().copied().unwrap_or(false)
 }
 
 /// What a check found, when all is well.
@@ -79,23 +107,41 @@ fn skip(why: impl Into<String>) -> anyhow::Error {
 }
 
 /// What a check does.
-type Run = dyn Fn(&guest::Lab) -> Result<Found>;
+type Run = dyn Fn(&guest::Lab) -> Result<Found> + Send + Sync;
 
 /// One check.
 struct Check {
     name: String,
-    /// Notes what it needs of a boot that it shares with others.
-    want: Box<dyn Fn()>,
+    /// Notes what it needs of boots that it shares with others.
+    want: Box<dyn Fn() + Send + Sync>,
     run: Box<Run>,
+    needs: Needs,
 }
 
 impl Check {
-    fn new(name: impl Into<String>, run: impl Fn(&guest::Lab) -> Result<Found> + 'static) -> Self {
-        Self { name: name.into(), want: Box::new(|| ()), run: Box::new(run) }
+    fn new(
+        name: impl Into<String>,
+        run: impl Fn(&guest::Lab) -> Result<Found> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), want: Box::new(|| ()), run: Box::new(run), needs: Needs::default() }
     }
 
-    fn wanting(self, want: impl Fn() + 'static) -> Self {
+    /// With what it notes of boots before any check runs.
+    fn wanting(self, want: impl Fn() + Send + Sync + 'static) -> Self {
         Self { want: Box::new(want), ..self }
+    }
+
+    /// For a check that races with a clock (a driver's timeout of a millisecond, a time that is compared): it runs beside
+    /// no other of them, and before the others.
+    fn alone(mut self) -> Self {
+        self.needs.alone = true;
+        self
+    }
+
+    /// One after the other with all that share this: a folder, a lock.
+    fn sharing(mut self, what: impl Into<String>) -> Self {
+        self.needs.shared.push(what.into());
+        self
     }
 }
 
@@ -129,50 +175,73 @@ fn report(line: &str) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
+/// Prepares, in the order in which they will be missed, what checks would otherwise wait for. They say themselves what is
+/// wrong with what they need.
+fn prepare_ahead() {
+    for series in kernel::names() {
+        drop(lab::ready(series, false));
+    }
+    drop(setup::browser::prepare());
+}
+
+/// Runs a check; a panic is its failure.
+fn tried(check: &Check, lab: &guest::Lab) -> Result<Found> {
+    let run = std::panic::AssertUnwindSafe(|| (check.run)(lab));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(anyhow!("the check itself panicked: {}", text.unwrap_or("without a word")))
+    })
+}
+
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
     let wanted =
         |check: &Check| args.filter.as_ref().is_none_or(|filter| check.name.contains(filter.as_str()));
-    let checks: Vec<Check> = checks().into_iter().filter(wanted).collect();
+    let mut checks: Vec<Check> = checks().into_iter().filter(wanted).collect();
     if args.list {
         for check in &checks {
             report(&check.name);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    for check in &checks {
-        (check.want)();
-    }
-    let lab = guest::Lab::new(lab::ready(&args.kernel, true)?)?;
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), Vec::new());
-    for check in &checks {
-        let start = Instant::now();
-        let result = (check.run)(&lab);
-        let took = start.elapsed().as_secs_f64();
-        match result {
-            Ok(Found { detail, tests }) => {
-                passed += tests;
-                report(&format!("ok    {:<28} {took:6.1} s  {detail}", check.name));
-            },
-            Err(error) if error.downcast_ref::<Skipped>().is_some() => {
-                report(&format!("SKIP  {:<28} {took:6.1} s  NOT CHECKED: {error:#}", check.name));
-                skipped.push(check.name.as_str());
-            },
-            Err(error) => {
-                report(&format!("FAIL  {:<28} {took:6.1} s  {error:#}", check.name));
-                failed.push(check.name.as_str());
-            },
-        }
-    }
-    if !failed.is_empty() {
-        report(&format!("failed: {} (what they left is in {})", failed.join(", "), lab.folder().display()));
-    }
-    if !skipped.is_empty() {
-        report(&format!("SKIPPED, so not known to work: {}", skipped.join(", ")));
-    }
-    report(&format!("{passed} passed, {} failed, {} skipped", failed.len(), skipped.len()));
     if checks.is_empty() {
         say("error: no check has that name; `cargo xtask test --list` shows them");
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(if failed.is_empty() && !checks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    FULL.get_or_init(|| args.full);
+    for check in &mut checks {
+        (check.want)();
+        check.needs.shared.extend(boot::take_wanted());
+    }
+    let lab = guest::Lab::new(lab::ready(&args.kernel, true)?)?;
+    let strict = args.strict || std::env::var_os("CI").is_some_and(|value| value == "true");
+    let account = Account::new(checks.iter().map(|check| check.name.as_str()).collect(), strict);
+    let account = Mutex::new(account);
+    let needs: Vec<Needs> = checks.iter().map(|check| check.needs.clone()).collect();
+    thread::scope(|scope| {
+        if args.filter.is_none() {
+            scope.spawn(prepare_ahead);
+        }
+        schedule::run(&needs, args.jobs.into(), |number| {
+            let Some(check) = checks.get(number) else { return };
+            let notes = notes::Handle::default();
+            notes.enter();
+            let start = Instant::now();
+            let result = tried(check, &lab);
+            let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
+            // Under the lock, so that what belongs together stays together.
+            for line in account.add(number, result, start.elapsed(), notes.take()) {
+                report(&line);
+            }
+        });
+    });
+    let account = account.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let folder = lab.folder().display().to_string();
+    let (lines, fine) = account.finish(start.elapsed(), &folder, args.filter.is_none());
+    for line in &lines {
+        report(line);
+    }
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -5,16 +5,21 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Case, Seen, device, has_debugfs, middle::row, migrating};
+use super::{Case, Seen, device, has_debugfs, is_sampled, middle::row, migrating};
 use crate::test::{
     guest::Left,
     paths::{Cell, STATES, Table},
     traced::text,
 };
 
+/// Those of which there is a witness, sampled.
+pub(super) fn applies(case: &Case, series: &str) -> bool {
+    is_sampled(case, series, has_witness)
+}
+
 /// Without debugfs only quayside can be asked (its attribute `where`), and types that are the same there as another are
 /// left out.
-pub(super) fn applies(case: &Case, series: &str) -> bool {
+fn has_witness(case: &Case, series: &str) -> bool {
     case.flags != 0 && (has_debugfs(series) || is_quayside_as_named(case))
 }
 

@@ -4,7 +4,7 @@ mod hisi;
 mod plans;
 mod users;
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::schema::Schema;
@@ -32,15 +32,14 @@ pub(super) fn checks() -> Vec<Check> {
             checks.push(check("users", &boot, users::check));
         }
     }
-    checks.extend(
-        ["6.12", "7.3"]
-            .map(|series| Check::new(format!("exercise: hisi on {series}"), move |_| hisi::check(series))),
-    );
+    checks.extend(["6.12", "7.3"].map(|series| {
+        Check::new(format!("exercise: hisi on {series}"), move |_| hisi::check(series)).alone()
+    }));
     checks
 }
 
-fn check(part: &'static str, boot: &Rc<Boot>, judge: fn(&Left, &str) -> Result<Found>) -> Check {
-    let (wanted, boot) = (Rc::clone(boot), Rc::clone(boot));
+fn check(part: &'static str, boot: &Arc<Boot>, judge: fn(&Left, &str) -> Result<Found>) -> Check {
+    let (wanted, boot) = (Arc::clone(boot), Arc::clone(boot));
     let name = format!("exercise: {part} on {}", boot.series);
     let run = move |_: &super::guest::Lab| judge(&boot.part(part)?, boot.series);
     Check::new(name, run).wanting(move || wanted.want(part))

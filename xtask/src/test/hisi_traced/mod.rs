@@ -12,7 +12,7 @@ use self::{
     golden::Golden,
     run::{Boot, Scenario},
 };
-use super::{Check, Found};
+use super::{Check, Found, hisi, notes};
 use crate::setup::kernel::Driver;
 
 /// A kernel and a build of its driver.
@@ -44,14 +44,25 @@ const VARIANTS: [Variant; 4] = [
 pub(super) fn checks() -> Vec<Check> {
     VARIANTS
         .map(|variant| Check::new(format!("hisi: traced on {}", variant.name()), move |_| traced(variant)))
+        .map(Check::alone)
         .into()
+}
+
+/// Notes which scenarios have to be tried again. Those for which nothing came too late may not be.
+fn note_lateness(scenarios: &[&Scenario], log: &str) -> Result<()> {
+    for scenario in scenarios.iter().filter(|scenario| !scenario.as_expected) {
+        let name = &scenario.name;
+        let why = hisi::was_late(log, &scenario.steps.iter().collect::<Vec<_>>())
+            .with_context(|| format!("{name} is not as it has to be, and no lateness explains it"))?;
+        notes::retry(format!("{name}, {why}"));
+    }
+    Ok(())
 }
 
 fn traced(variant: Variant) -> Result<Found> {
     let golden = Golden::read()?;
     let boot = Boot::of(variant, "", &[])?;
     let mut scenarios = boot.scenarios;
-    // The driver waits 1 ms for some things, and the VM may get no time for longer than that: once more, and said.
     let failed: Vec<String> =
         scenarios.iter().filter(|scenario| !scenario.as_expected).map(|one| one.name.clone()).collect();
     ensure!(
@@ -60,11 +71,7 @@ fn traced(variant: Variant) -> Result<Found> {
         failed.len(),
         failed.join(", ")
     );
-    let again = if failed.is_empty() {
-        String::new()
-    } else {
-        format!("; run again in a fresh boot, since the first try failed: {}", failed.join(", "))
-    };
+    note_lateness(&scenarios.iter().collect::<Vec<_>>(), &boot.log)?;
     let mut left = failed;
     for suffix in ["-again", "-last"] {
         if left.is_empty() {
@@ -74,8 +81,11 @@ fn traced(variant: Variant) -> Result<Found> {
         let first = ["there-and-back", "reset"].map(str::to_owned);
         let first = first.into_iter().filter(|name| !left.contains(name));
         let names: Vec<String> = first.chain(left.iter().cloned()).collect();
-        let next = Boot::of(variant, suffix, &names)?.scenarios.into_iter();
-        for scenario in next.filter(|scenario| scenario.as_expected) {
+        let next = Boot::of(variant, suffix, &names)?;
+        let (again, log) = (next.scenarios, next.log);
+        let tried: Vec<&Scenario> = again.iter().filter(|one| left.contains(&one.name)).collect();
+        note_lateness(&tried, &log)?;
+        for scenario in again.into_iter().filter(|scenario| scenario.as_expected) {
             let place = scenarios.iter_mut().find(|first| first.name == scenario.name);
             let place = place.context("another scenario ran")?;
             if left.contains(&scenario.name) {
@@ -110,7 +120,7 @@ fn traced(variant: Variant) -> Result<Found> {
     let kept =
         if variant.kept { format!(", {steps} steps of functions that are kept") } else { String::new() };
     Ok(Found::one(format!(
-        "{} scenarios: {findings} findings, {commands} mailbox commands, {members} members of images{kept}{again}",
+        "{} scenarios: {findings} findings, {commands} mailbox commands, {members} members of images{kept}",
         scenarios.len()
     )))
 }

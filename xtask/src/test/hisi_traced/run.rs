@@ -15,6 +15,8 @@ pub(super) struct Boot {
     pub(super) list: Vec<String>,
     /// What ran.
     pub(super) scenarios: Vec<Scenario>,
+    /// The guest kernel's log.
+    pub(super) log: String,
 }
 
 /// A scenario as lab-hisi did it, and as the tracer saw it.
@@ -64,7 +66,7 @@ impl Boot {
             code.trim(),
             said.lines().last().unwrap_or_default()
         );
-        Ok(Self { list, scenarios })
+        Ok(Self { list, scenarios, log: guest.file("dmesg.txt")? })
     }
 }
 

@@ -25,13 +25,16 @@ const RECORDING: &str = "vfio-trace/src/cli/replay/testdata/mtty-6.12-format-1.v
 const ALERT: &str = "document.querySelectorAll('img').length";
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![
+    [
         Check::new("html: figures of made-up documents", made_up),
         Check::new("html: figures of a recording", recording),
         Check::new("html: zoom, hover, keys, theme", |lab| started(lab, using::all)),
         Check::new("html: names that mean harm", |lab| started(lab, hostile)),
         Check::new("html: on paper", |lab| started(lab, paper)),
     ]
+    // One folder, and one browser in it.
+    .map(|check| check.sharing("browser"))
+    .into()
 }
 
 /// A folder with the made-up pages, and a browser that sees it.
