@@ -147,6 +147,24 @@ impl Device {
             _ => None,
         });
         let group = open.map_or_else(|| Group::open(number), Ok)?;
+        Self::of_group(device, group)
+    }
+
+    /// Closes it, gives what its driver has per open the chance to be fresh, and opens it again. Its group stays open: it is
+    /// for one at a time, and may be shared with another device of this run.
+    pub(super) fn reopen(self, device: &VfioDevice) -> Result<Self, OpenError> {
+        let group = match &self.anchor {
+            Anchor::Group(group) => Some(Rc::clone(group)),
+            Anchor::Iommufd { .. } => None,
+        };
+        drop(self);
+        match group {
+            Some(group) => Self::of_group(device, group),
+            None => Self::open(device, &[]),
+        }
+    }
+
+    fn of_group(device: &VfioDevice, group: Rc<Group>) -> Result<Self, OpenError> {
         let name = CString::new(device.name.as_str()).map_err(|_zero| OpenError::Name)?;
         let fd = call("VFIO_GROUP_GET_DEVICE_FD", vfio::device_fd(&group.file, &name))?;
         Ok(Self { data: None, fd, anchor: Anchor::Group(group), stirred: false })

@@ -72,7 +72,7 @@ pub fn exercise<'a>(
         kernel: kernel.release,
         plans: plans.iter().map(|plan| plan.name()).collect(),
         devices: Vec::new(),
-        tracing: Tracing { on: witness.is_some(), reason: blind, lost: 0 },
+        tracing: Tracing { on: witness.is_some(), reason: blind, ..Tracing::default() },
         recovered: Vec::new(),
         stages: Vec::new(),
         end: Vec::new(),

@@ -189,6 +189,24 @@ pub struct Tracing {
     pub reason: Option<String>,
     /// Records that were lost on the way: arcs may be missing.
     pub lost: u64,
+    /// Requests that must have taken arcs.
+    pub requests: u64,
+    /// Those of them whose arcs were not seen, and so not checked.
+    pub unseen: u64,
+}
+
+impl Tracing {
+    /// Why the verdict cannot stand: the tracer was there and has seen nothing of what was done.
+    pub fn is_blind(&self) -> Option<String> {
+        let blind = self.on && self.requests > 0 && self.unseen == self.requests;
+        blind.then(|| {
+            format!(
+                "could not be checked: none of {} requests was traced, as in a container that has a PID namespace of its own and \
+                 does not show who opens a device; run it on the host, or with --no-trace, which judges by results only",
+                self.requests
+            )
+        })
+    }
 }
 
 /// The first thing that failed, explained.
@@ -244,7 +262,7 @@ impl Report {
         let worst = self.stages.iter().map(|stage| stage.verdict).max();
         let left = self.end.iter().any(|end| end.state != Some(MigState::RUNNING));
         self.verdict = match worst {
-            _ if left || self.stopped.is_some() => Verdict::Failed,
+            _ if left || self.stopped.is_some() || self.tracing.is_blind().is_some() => Verdict::Failed,
             Some(worst) => worst,
             None => Verdict::Skipped,
         };

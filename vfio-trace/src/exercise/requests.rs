@@ -54,8 +54,11 @@ impl Run<'_> {
             done
         };
         let asked = format!("set {to}");
+        // Arcs that there must be, and those that were seen.
+        let mut arcs = None;
         let done = self.step(which, asked, expected, act, |run, step, done| match done {
             Ok(new_fd) => {
+                arcs = path::path(flags, from?, to).map(|path| (path.len(), step.arcs.len()));
                 if step.state != Some(to) {
                     return Some(format!("set {to} worked, but the device says {}", said(step.state)));
                 }
@@ -76,8 +79,18 @@ impl Run<'_> {
                 said(step.state)
             )),
             Err(_) => None,
-        })?;
-        Ok(done.map(drop))
+        });
+        self.count(arcs);
+        done.map(|done| done.map(drop))
+    }
+
+    /// Notes whether what a request must have done was seen.
+    fn count(&mut self, arcs: Option<(usize, usize)>) {
+        let tracing = &mut self.report.tracing;
+        if let (true, Some((1.., seen))) = (tracing.on, arcs) {
+            tracing.requests += 1;
+            tracing.unseen += u64::from(seen == 0);
+        }
     }
 
     /// What the kernel was seen to do instead of what it must do. Where nothing was seen there is nothing to complain of.

@@ -333,8 +333,8 @@ impl<'a> Run<'a> {
         let mut failed = None;
         let done = self.plain(which, "close, open", Expected::Success, |run, step| {
             let bench = run.bench(which);
-            bench.device = None;
-            match Device::open(&bench.info, &[]) {
+            let device = bench.device.take().ok_or(EIO)?;
+            match device.reopen(&bench.info) {
                 Ok(device) => bench.device = Some(device),
                 Err(why) => {
                     failed = Some(why);

@@ -11,9 +11,10 @@ pub trait Witness {
     fn lost(&mut self) -> u64;
 }
 
-/// Adds what was seen of a step's device to it.
+/// Adds what was seen of a step's device to it. Where modules have no BTF devices have no names: what this process did in a
+/// step is that step's then.
 pub(super) fn add(step: &mut Step, events: &[Event]) {
-    for event in events.iter().filter(|event| event.device_name() == Some(step.device.as_str())) {
+    for event in events.iter().filter(|event| event.device_name().is_none_or(|name| name == step.device)) {
         match &event.data {
             Data::Arc(arc) => {
                 let (from, to) = (arc.from, arc.to);

@@ -44,6 +44,8 @@ pub enum Exercised {
     Failed,
     /// Somebody has the device.
     InUse,
+    /// It must not be opened by who has mounted.
+    NotPermitted,
     /// The device or its driver cannot do it.
     Unsupported,
 }
@@ -54,6 +56,7 @@ impl Exercised {
             Self::Well => None,
             Self::Failed => Some(Errno::EIO),
             Self::InUse => Some(Errno::EBUSY),
+            Self::NotPermitted => Some(Errno::EPERM),
             Self::Unsupported => Some(Errno::EOPNOTSUPP),
         }
     }
@@ -86,28 +89,41 @@ impl Bench {
         reply: ReplyWrite,
     ) {
         let Some(command) = Command::parse(written) else { return reply.error(Errno::EINVAL) };
-        if self.busy.swap(true, Ordering::AcqRel) {
-            return reply.error(Errno::EBUSY);
-        }
+        let Some(turn) = Turn::take(self) else { return reply.error(Errno::EBUSY) };
         let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
-        let (bench, world) = (Arc::clone(self), Arc::clone(world));
+        let world = Arc::clone(world);
         let say = move |device: &str, text: &str| {
             world.lock().unwrap_or_else(PoisonError::into_inner).say_in_debug(device, text);
         };
         let work = move || {
             say(&device, "# it is under way\n");
-            let (how, text) = bench.exercise.exercise(&device, command);
+            // In a panic the reply is dropped, which answers EIO, and the next one has its turn.
+            let (how, text) = turn.0.exercise.exercise(&device, command);
             say(&device, &text);
-            bench.busy.store(false, Ordering::Release);
+            drop(turn);
             match how.errno() {
                 None => reply.written(length),
                 Some(errno) => reply.error(errno),
             }
         };
-        // Without a thread the reply is dropped, which answers EIO.
-        if thread::Builder::new().name("exercise".to_owned()).spawn(work).is_err() {
-            self.busy.store(false, Ordering::Release);
-        }
+        // Without a thread the reply is dropped, which answers EIO, and so is the turn.
+        let _answered = thread::Builder::new().name("exercise".to_owned()).spawn(work).is_ok();
+    }
+}
+
+/// The right to exercise, until it is dropped.
+struct Turn(Arc<Bench>);
+
+impl Turn {
+    /// `None`: another one is under way.
+    fn take(bench: &Arc<Bench>) -> Option<Self> {
+        (!bench.busy.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(bench)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
     }
 }
 
@@ -123,6 +139,28 @@ mod tests {
         for wrong in [&b""[..], b"3", b"00", b"0 1", b"save"] {
             assert_eq!(Command::parse(wrong), None);
         }
-        assert!(Exercised::Well.errno().is_none() && Exercised::InUse.errno().is_some());
+        assert!(Exercised::Well.errno().is_none());
+        let number = |how: Exercised| how.errno().map(|errno| errno.code());
+        assert_eq!(number(Exercised::InUse), Some(rustix::io::Errno::BUSY.raw_os_error()));
+        assert_eq!(number(Exercised::NotPermitted), Some(rustix::io::Errno::PERM.raw_os_error()));
+    }
+
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Exercise for Panics {
+        fn exercise(&self, _device: &str, _command: Command) -> (Exercised, String) {
+            panic!("as a bug would")
+        }
+    }
+
+    #[test]
+    fn a_panic_does_not_keep_the_turn() {
+        let bench = Bench::new(Box::new(Panics));
+        let turn = Turn::take(&bench).unwrap();
+        assert!(Turn::take(&bench).is_none(), "one at a time");
+        let worker = thread::spawn(move || turn.0.exercise.exercise("dev", Command::Save).0);
+        worker.join().unwrap_err();
+        assert!(Turn::take(&bench).is_some());
     }
 }

@@ -1,11 +1,12 @@
 //! The directory to mount on: is it one, and did an earlier mount die there?
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
-use rustix::io::Errno;
+use rustix::{fs::FlockOperation, io::Errno};
 use thiserror::Error;
 
 use super::{
@@ -79,6 +80,32 @@ impl Target {
     }
 }
 
+/// The only right to mount on a directory, until it is dropped: of two that have found it free, one is refused.
+#[derive(Debug)]
+pub struct Claim {
+    _under: File,
+}
+
+impl Target {
+    /// Claims the directory, which lies under whatever is mounted on it later.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Busy`] if another vfio-trace is mounted there by now, or about to be.
+    pub fn claim(&self) -> Result<Claim, DirError> {
+        let under = File::open(&self.path).map_err(DirError::Other)?;
+        match rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(DirError::Busy),
+            // Where directories cannot be locked, the look below has to do.
+            Ok(()) | Err(_) => {},
+        }
+        if mount_at(&self.path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
+            return Err(DirError::Busy);
+        }
+        Ok(Claim { _under: under })
+    }
+}
+
 fn mount_at(path: &Path) -> Result<Option<Entry>, DirError> {
     mounts::at(path).map_err(DirError::Other)
 }
@@ -128,6 +155,17 @@ impl DirError {
 mod tests {
     use super::*;
     use crate::kernel::source::testing::Root;
+
+    #[test]
+    fn of_two_that_found_it_free_one_is_refused() {
+        let root = Root::new();
+        root.write("dir/file", "x");
+        let [first, second] = [(); 2].map(|()| Target::look(&root.path().join("dir")).unwrap());
+        let claim = first.claim().unwrap();
+        assert!(matches!(second.claim(), Err(DirError::Busy)));
+        drop(claim);
+        second.claim().unwrap();
+    }
 
     #[test]
     fn only_a_directory_will_do() {

@@ -1,37 +1,105 @@
-//! Inode numbers: a path has one for as long as the mount lasts, also while what it names is away.
+//! Inode numbers: a path has one for as long as the mount lasts, also while what it names is away. Only those that the kernel
+//! remembers take room.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
-/// Numbers and paths, both ways.
+/// Number of the root, as FUSE wants it.
+const ROOT: u64 = 1;
+
+/// Numbers and paths, both ways. The kernel says when it has forgotten one that it was told of.
 #[derive(Debug)]
 pub(super) struct Inodes {
-    paths: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, u64>,
+    paths: HashMap<u64, Known>,
+    hasher: RandomState,
+}
+
+/// A path, and how often the kernel was told of its number.
+#[derive(Debug)]
+struct Known {
+    path: Arc<str>,
+    lookups: u64,
 }
 
 impl Inodes {
-    /// The root has number 1, as FUSE wants it.
     pub(super) fn new() -> Self {
-        let mut inodes = Self { paths: Vec::new(), numbers: HashMap::new() };
-        inodes.number("");
+        let mut inodes = Self { paths: HashMap::new(), hasher: RandomState::new() };
+        inodes.remember("");
         inodes
     }
 
-    /// The number of a path, a new one if it has none yet. Ask only for what exists: numbers are never given back.
-    pub(super) fn number(&mut self, path: &str) -> u64 {
-        if let Some(number) = self.numbers.get(path) {
-            return *number;
+    /// The number of a path, which is made from it.
+    pub(super) fn number(&self, path: &str) -> u64 {
+        if path.is_empty() {
+            return ROOT;
         }
-        let path: Arc<str> = path.into();
-        self.paths.push(Arc::clone(&path));
-        let number = self.paths.len() as u64;
-        self.numbers.insert(path, number);
+        let mut number = self.hasher.hash_one(path).max(ROOT + 1);
+        // Two paths of one number are next to impossible; then the later one has the next that is free.
+        while self.paths.get(&number).is_some_and(|known| &*known.path != path) {
+            number = number.wrapping_add(1).max(ROOT + 1);
+        }
         number
     }
 
-    /// The path of a number that was given out.
+    /// The number of a path that the kernel is told of, and will forget as often.
+    pub(super) fn remember(&mut self, path: &str) -> u64 {
+        let number = self.number(path);
+        let known = self.paths.entry(number).or_insert_with(|| Known { path: path.into(), lookups: 0 });
+        known.lookups = known.lookups.saturating_add(1);
+        number
+    }
+
+    /// The kernel has forgotten a number, so often as it was told of it or less.
+    pub(super) fn forget(&mut self, number: u64, lookups: u64) {
+        let Some(known) = self.paths.get_mut(&number).filter(|_| number != ROOT) else { return };
+        known.lookups = known.lookups.saturating_sub(lookups);
+        if known.lookups == 0 {
+            self.paths.remove(&number);
+        }
+    }
+
+    /// The path of a number that the kernel knows.
     pub(super) fn path(&self, number: u64) -> Option<Arc<str>> {
-        let at = usize::try_from(number.checked_sub(1)?).ok()?;
-        self.paths.get(at).cloned()
+        self.paths.get(&number).map(|known| Arc::clone(&known.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_has_forgotten_takes_no_room() {
+        let mut inodes = Inodes::new();
+        assert_eq!(inodes.path(ROOT).as_deref(), Some(""));
+        for round in 0..50_000 {
+            let path = format!("vfio/device-{round}");
+            let listed = inodes.number(&path);
+            let number = inodes.remember(&path);
+            assert_eq!(listed, number, "a folder's list and a look agree");
+            assert_eq!(inodes.remember(&path), number, "the same as long as it is known");
+            inodes.forget(number, 1);
+            assert_eq!(inodes.path(number).as_deref(), Some(path.as_str()), "once of twice");
+            inodes.forget(number, 1);
+            assert_eq!(inodes.path(number), None);
+        }
+        inodes.forget(ROOT, u64::MAX);
+        inodes.forget(12_345_678, 1);
+        assert_eq!(inodes.paths.len(), 1, "only the root is left");
+    }
+
+    #[test]
+    fn a_number_is_never_of_two_paths() {
+        let mut inodes = Inodes::new();
+        let first = inodes.remember("a");
+        assert_ne!(first, inodes.remember("b"));
+        // As if both had the same hash.
+        let number = inodes.number("c");
+        inodes.paths.insert(number, Known { path: "d".into(), lookups: 1 });
+        assert_ne!(inodes.remember("c"), number);
+        assert_eq!(inodes.path(number).as_deref(), Some("d"));
     }
 }

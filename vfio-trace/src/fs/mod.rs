@@ -13,7 +13,7 @@ mod world;
 
 pub use self::{
     debug::{Command, Exercise, Exercised},
-    dir::{DirError, Target},
+    dir::{Claim, DirError, Target},
     guard::{Guard, GuardError, guard},
     mount::{MountError, Mounted, check_device, mount},
     serve::{Freshen, Serving, serve},

@@ -209,7 +209,7 @@ impl Tree {
         self.fresh.freshen();
         let world = lock(&self.world);
         let names = world.list(path).ok_or(Errno::ENOENT)?;
-        let mut inodes = lock(&self.inodes);
+        let inodes = lock(&self.inodes);
         let dots = [(path, "."), (tree::parent(path), "..")];
         let mut entries: Vec<_> = dots
             .map(|(path, name)| (inodes.number(path), FileType::Directory, name.to_owned()))
@@ -226,10 +226,19 @@ impl Tree {
 impl Filesystem for Tree {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let path = self.path(parent).zip(name.to_str()).map(|(folder, name)| tree::join(&folder, name));
-        match path.and_then(|path| self.look(&path)) {
-            Some(attr) => reply.entry(&TTL, &attr, Generation(0)),
+        let Some(path) = path else { return reply.error(Errno::ENOENT) };
+        match self.look(&path) {
+            Some(attr) => {
+                // The kernel remembers this number until it says so: `forget`.
+                let attr = FileAttr { ino: INodeNo(lock(&self.inodes).remember(&path)), ..attr };
+                reply.entry(&TTL, &attr, Generation(0));
+            },
             None => reply.error(Errno::ENOENT),
         }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        lock(&self.inodes).forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {

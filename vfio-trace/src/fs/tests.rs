@@ -57,6 +57,18 @@ fn start() -> Script {
 }
 
 #[test]
+fn a_look_at_the_size_of_a_timeline_does_not_make_it() {
+    let mut world = fed(world(8), &start());
+    assert_eq!(world.node(TIMELINE).unwrap().size, 0, "it was never opened");
+    let length = text(&mut world, TIMELINE).unwrap().len() as u64;
+    assert_eq!(world.node(TIMELINE).unwrap().size, length);
+    for record in start().records() {
+        world.push(&record);
+    }
+    assert_eq!(world.node(TIMELINE).unwrap().size, length, "as it was when it was opened last");
+}
+
+#[test]
 fn the_layout_is_that_of_debugfs() {
     let script = start().on(0xd2).device(UUID, "quayside", 0);
     let mut world = fed(world(10), &script);

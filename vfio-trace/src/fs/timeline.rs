@@ -67,6 +67,11 @@ impl Timeline {
         Self { events: VecDeque::new(), keep, since_ns, dropped: 0, rendered: None }
     }
 
+    /// Bytes of the document when it was made last; 0 before. To make it for every `stat` would cost more than all else.
+    pub(super) fn size(&self) -> u64 {
+        self.rendered.as_ref().map_or(0, |(_, _, document)| document.len() as u64)
+    }
+
     pub(super) fn push(&mut self, event: Event) {
         while self.events.len() >= self.keep.max(1) {
             self.events.pop_front();

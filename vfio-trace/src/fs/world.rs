@@ -427,7 +427,10 @@ impl World {
             let links = u32::try_from(folders).unwrap_or(u32::MAX).saturating_add(2);
             return Some(Node { kind: Kind::Folder, size: 0, links, changed_ns });
         }
-        let size = self.content(path)?.map_or(0, |content| content.len() as u64);
+        let size = match Place::of(path)? {
+            Place::Device(name, TIMELINE) => self.existing(name)?.timeline.size(),
+            _ => self.content(path)?.map_or(0, |content| content.len() as u64),
+        };
         Some(Node { kind: Kind::File, size, links: 1, changed_ns })
     }
 }

@@ -1,10 +1,7 @@
 //! Only what nobody uses may be exercised: who has a device, or another one of its group, open?
 
 use crate::{
-    cli::{
-        devices::Devices,
-        error::{CliError, NOT_PERMITTED},
-    },
+    cli::{devices::Devices, error::CliError, exercise::IN_USE},
     kernel::{KernelFiles, VfioDevice, process::ProcessInfo},
     sink::human,
     source::snapshot::DeviceFacts,
@@ -22,7 +19,7 @@ pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice)
             format!("{} is in the group of {}, which is in use", device.name, member.name)
         };
         let todo = "exercise takes idle devices only; detach it from its VM, or end that process, first";
-        return Err(CliError::with_code(NOT_PERMITTED, what, users, todo));
+        return Err(CliError::with_code(IN_USE, what, users, todo));
     }
     Ok(())
 }

@@ -124,6 +124,9 @@ pub(super) struct Args {
     /// Also write JUnit XML into this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Exit with a code of its own where somebody has the device.
+    #[arg(long, hide = true)]
+    tell_in_use: bool,
     /// Show the steps of all stages of `matrix`.
     #[arg(long, short)]
     verbose: bool,
@@ -134,9 +137,20 @@ pub(super) struct Args {
     kernel: KernelArgs,
 }
 
+/// Exit code where somebody has the device, for `mount` only: others get that of what is not permitted.
+pub(super) const IN_USE: u8 = 16;
+
 /// `vfio-trace exercise`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    block_on(async { run(args) })
+    block_on(async { run(args) }).map_err(|mut error| {
+        error.code = told(error.code, args.tell_in_use);
+        error
+    })
+}
+
+/// The exit code that is told of an error.
+const fn told(code: u8, tell_in_use: bool) -> u8 {
+    if code == IN_USE && !tell_in_use { NOT_PERMITTED } else { code }
 }
 
 /// A device with what the kernel's memory says of it.
@@ -166,7 +180,7 @@ fn run(args: &Args) -> Result<u8, CliError> {
     heed_signals(&stop)?;
     let mut out = args.out.as_deref().map(create).transpose()?;
     let kernel = KernelWords::read(&files);
-    let (mut tracer, blind) = trace(args, files);
+    let (mut tracer, blind) = trace(args, files, first, second);
     let mut show = Show::new(args);
     let task = Task {
         plans,
@@ -348,11 +362,18 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
     ready.recv().map_err(gone)?.map_err(failed)
 }
 
-fn trace(args: &Args, files: KernelFiles) -> (Option<Tracer>, Option<String>) {
+fn trace(
+    args: &Args,
+    files: KernelFiles,
+    first: &Found,
+    second: Option<&Found>,
+) -> (Option<Tracer>, Option<String>) {
     if args.no_trace {
         return (None, Some("--no-trace".to_owned()));
     }
-    match Tracer::start(files) {
+    let devices: Vec<&str> =
+        std::iter::once(first).chain(second).map(|(device, _)| device.name.as_str()).collect();
+    match Tracer::start(files, &devices) {
         Ok(tracer) => (Some(tracer), None),
         Err(why) => (None, Some(why.to_string())),
     }
@@ -361,10 +382,9 @@ fn trace(args: &Args, files: KernelFiles) -> (Option<Tracer>, Option<String>) {
 fn begin_error(error: BeginError) -> CliError {
     let what = "the device was not exercised";
     let (code, todo) = match &error {
-        BeginError::Open(_, why) if why.is_busy() => (
-            NOT_PERMITTED,
-            "let whoever has it or a device of its group end: vfio-trace list; fuser -v /dev/vfio/*",
-        ),
+        BeginError::Open(_, why) if why.is_busy() => {
+            (IN_USE, "let whoever has it or a device of its group end: vfio-trace list; fuser -v /dev/vfio/*")
+        },
         BeginError::Open(_, why) if why.is_denied() => (NOT_PERMITTED, "run it as root"),
         BeginError::Open(..) => (
             NOT_SUPPORTED,

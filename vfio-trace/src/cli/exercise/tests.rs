@@ -68,3 +68,10 @@ fn what_is_dangerous_wants_force() {
     assert_eq!(left_out.iter().map(|(plan, _)| *plan).collect::<Vec<_>>(), [Plan::Faults]);
     assert_eq!(checked(&["dev", "--plan", "all", "--force"], hisi, None), Ok(vec![]));
 }
+
+#[test]
+fn only_mount_is_told_that_somebody_has_it() {
+    assert_eq!([told(IN_USE, false), told(IN_USE, true)], [NOT_PERMITTED, IN_USE]);
+    assert_eq!([told(NOT_PERMITTED, true), told(USAGE, false)], [NOT_PERMITTED, USAGE]);
+    assert!(args(&["dev", "--tell-in-use"]).tell_in_use);
+}

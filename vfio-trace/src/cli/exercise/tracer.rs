@@ -1,8 +1,10 @@
 //! The live tracer as a witness: it watches its own process drive a device.
 
+use std::fs;
+
 use crate::{
     driver::Interpreter,
-    event::{Assembler, Event, HOLD_NS, Record},
+    event::{Assembler, Data, Event, HOLD_NS, Record},
     exercise::Witness,
     kernel::KernelFiles,
     probe::LoadOptions,
@@ -20,19 +22,53 @@ pub(super) struct Tracer {
     live: Live,
     assembler: Assembler,
     interpreter: Interpreter,
-    pid: u32,
+    own: OwnPid,
+}
+
+/// This process's number in the records, which count in the first PID namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OwnPid {
+    known: Option<u32>,
+    /// It is not what getpid(2) says.
+    learns: bool,
+    devices: Vec<String>,
+}
+
+/// `/proc/self/ns/pid` in the first PID namespace (`PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+impl OwnPid {
+    /// In another namespace it shows when a device is opened, which is for one at a time.
+    fn new(files: &KernelFiles, devices: &[&str]) -> Self {
+        let namespace = fs::read_link(files.path("/proc/self/ns/pid"));
+        let first = namespace.is_ok_and(|namespace| namespace.as_os_str() == FIRST_PID_NAMESPACE);
+        let devices = devices.iter().map(|&device| device.to_owned()).collect();
+        Self { known: first.then(std::process::id), learns: !first, devices }
+    }
+
+    /// Whether this process did that.
+    fn is_ours(&mut self, event: &Event) -> bool {
+        let opened = matches!(&event.data, Data::Open(open) if open.outcome.is_ok());
+        let exercised =
+            || event.device_name().is_some_and(|name| self.devices.iter().any(|device| device == name));
+        if self.learns && opened && exercised() {
+            self.known = Some(event.process.pid);
+        }
+        self.known == Some(event.process.pid)
+    }
 }
 
 impl Tracer {
-    /// Attaches all probes. Needs a tokio runtime.
-    pub(super) fn start(files: KernelFiles) -> Result<Self, LiveError> {
+    /// Attaches all probes, to watch what is done with these devices. Needs a tokio runtime.
+    pub(super) fn start(files: KernelFiles, devices: &[&str]) -> Result<Self, LiveError> {
+        let own = OwnPid::new(&files, devices);
         let options = LoadOptions { buffer_bytes: BUFFER_BYTES, log: false };
         let (mut live, _changes) = Live::open(files, options, None)?;
         live.enable()?;
         // Devices get their names from it; without, from the first thing that happens to them.
         let _unnamed = live.take_inventory().is_err();
         let (assembler, interpreter) = (Assembler::new(), Interpreter::new(false));
-        Ok(Self { live, assembler, interpreter, pid: std::process::id() })
+        Ok(Self { live, assembler, interpreter, own })
     }
 
     fn take(&mut self) -> Vec<Event> {
@@ -55,11 +91,54 @@ impl Witness for Tracer {
         let mut events = self.take();
         // A step is over when its call has returned: nothing of it is still to come.
         events.extend(self.assembler.expire(mono_ns().saturating_add(HOLD_NS)));
-        let pid = self.pid;
-        self.interpreter.apply(events).into_iter().filter(|event| event.process.pid == pid).collect()
+        let events = self.interpreter.apply(events);
+        events.into_iter().filter(|event| self.own.is_ours(event)).collect()
     }
 
     fn lost(&mut self) -> u64 {
         self.live.report().iter().map(|probe| probe.lost).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{DeviceRef, Open, Outcome, Process},
+        kernel::source::testing::Root,
+    };
+
+    fn event(pid: u32, device: &str, data: Data) -> Event {
+        let device = DeviceRef { nr: 1, name: Some(device.into()), driver: None };
+        let process = Process { pid, tid: pid, comm: String::new() };
+        Event { start_ns: 1, end_ns: 2, duration_ns: Some(1), device: Some(device), process, data }
+    }
+
+    fn opened(pid: u32, device: &str) -> Event {
+        event(pid, device, Data::Open(Open { open_count: Some(1), state: None, outcome: Outcome::Ok }))
+    }
+
+    #[test]
+    fn in_the_first_namespace_a_process_knows_its_number() {
+        let root = Root::new();
+        root.write("proc/self/ns/x", "").link("proc/self/ns/pid", FIRST_PID_NAMESPACE);
+        let mut own = OwnPid::new(&root.files(), &["dev"]);
+        assert!(own.is_ours(&opened(std::process::id(), "dev")));
+        assert!(!own.is_ours(&opened(u32::MAX, "dev")), "somebody else's open changes nothing");
+    }
+
+    #[test]
+    fn in_another_one_who_opens_the_device_is_us() {
+        let root = Root::new();
+        root.write("proc/self/ns/x", "").link("proc/self/ns/pid", "pid:[4026532001]");
+        let mut own = OwnPid::new(&root.files(), &["dev"]);
+        assert!(!own.is_ours(&opened(std::process::id(), "other")), "the number means somebody else there");
+        assert!(own.is_ours(&opened(4711, "dev")) && own.is_ours(&opened(4711, "other")));
+        assert!(!own.is_ours(&opened(std::process::id(), "other")));
+        assert_eq!(
+            OwnPid::new(&Root::new().files(), &["dev"]).known,
+            None,
+            "without /proc nothing is taken for granted"
+        );
     }
 }

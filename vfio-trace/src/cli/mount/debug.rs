@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::{
-    cli::error::{NOT_PERMITTED, NOT_SUPPORTED},
+    cli::{
+        error::{NOT_PERMITTED, NOT_SUPPORTED},
+        exercise::IN_USE,
+    },
     fs::{Command, Exercise, Exercised},
 };
 
@@ -23,7 +26,7 @@ impl Exercise for Child {
         };
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("vfio-trace"));
         let output = Process::new(program)
-            .args(["exercise", device, "--plan", plan, "--yes", "--color", "never"])
+            .args(["exercise", device, "--plan", plan, "--yes", "--tell-in-use", "--color", "never"])
             .stdin(Stdio::null())
             .output();
         let output = match output {
@@ -35,7 +38,8 @@ impl Exercise for Child {
         let code = output.status.code();
         let how = match code {
             Some(0) => Exercised::Well,
-            Some(code) if code == i32::from(NOT_PERMITTED) => Exercised::InUse,
+            Some(code) if code == i32::from(IN_USE) => Exercised::InUse,
+            Some(code) if code == i32::from(NOT_PERMITTED) => Exercised::NotPermitted,
             Some(code) if code == i32::from(NOT_SUPPORTED) => Exercised::Unsupported,
             _ => Exercised::Failed,
         };

@@ -19,7 +19,7 @@ use super::{
     past::{FromArgs, Past},
 };
 use crate::{
-    fs::{self, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
+    fs::{self, Claim, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
     kernel::caps,
 };
 
@@ -98,6 +98,7 @@ enum End {
 /// A directory that is about to be mounted on.
 struct Site {
     target: Target,
+    claim: Option<Claim>,
     allow_other: bool,
     interrupt: Signal,
     terminate: Signal,
@@ -123,11 +124,13 @@ impl Site {
             |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
         let interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
         let terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
-        Ok(Self { target, allow_other: args.allow_other, interrupt, terminate })
+        Ok(Self { target, claim: None, allow_other: args.allow_other, interrupt, terminate })
     }
 
     /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
-    fn mount(&self, writable: bool) -> Result<(Mounted, Guard), CliError> {
+    fn mount(&mut self, writable: bool) -> Result<(Mounted, Guard), CliError> {
+        let claim = self.target.claim().map_err(|why| wrong_dir(&self.target.path, &why))?;
+        self.claim = Some(claim);
         let no_guard = |why: GuardError| {
             CliError::failed(format!("cannot mount on {}", self.target.path.display()), why, "try again")
         };

@@ -70,12 +70,13 @@ pub fn junit(report: &Report) -> String {
         }
         out.push_str("  </testsuite>\n");
     }
-    if let Some(why) = &report.stopped {
-        let why = escape(why);
+    let blind = report.tracing.is_blind();
+    let errors = [("to the end", &report.stopped), ("traced", &blind)];
+    for (name, why) in errors.into_iter().filter_map(|(name, why)| Some((name, escape(why.as_ref()?)))) {
         let _infallible = writeln!(
             out,
             "  <testsuite name=\"vfio-trace.{device}\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">\n    <testcase \
-             classname=\"vfio-trace.{device}\" name=\"to the end\"><error message=\"{why}\"/></testcase>\n  </testsuite>"
+             classname=\"vfio-trace.{device}\" name=\"{name}\"><error message=\"{why}\"/></testcase>\n  </testsuite>"
         );
     }
     out.push_str("</testsuites>\n");

@@ -12,7 +12,9 @@ fn description(text: &str) -> String {
 
 /// The report as a TAP stream.
 pub fn tap(report: &Report) -> String {
-    let mut out = format!("TAP version 14\n1..{}\n", report.stages.len());
+    let blind = report.tracing.is_blind();
+    let points = report.stages.len() + usize::from(blind.is_some());
+    let mut out = format!("TAP version 14\n1..{points}\n");
     for (number, stage) in (1..).zip(&report.stages) {
         let ok = if stage.verdict == Verdict::Failed { "not ok" } else { "ok" };
         let skip = match (stage.verdict, &stage.why) {
@@ -32,6 +34,14 @@ pub fn tap(report: &Report) -> String {
             }
             out.push_str("  ...\n");
         }
+    }
+    if let Some(why) = &blind {
+        // Writing into a string does not fail.
+        let _infallible = writeln!(
+            out,
+            "not ok {points} - traced\n  ---\n  severity: fail\n  message: {}\n  ...",
+            quoted(why)
+        );
     }
     if let Some(why) = &report.stopped {
         let _infallible = writeln!(out, "Bail out! {}", description(why));

@@ -76,7 +76,7 @@ fn report() -> Report {
             migration_flags: MigFlags(5),
             reset: true,
         }],
-        tracing: Tracing { on: true, reason: None, lost: 0 },
+        tracing: Tracing { on: true, reason: None, lost: 0, requests: 5, unseen: 1 },
         recovered: vec![Recovered {
             device: "0000:75:00.1".to_owned(),
             closed_in: None,
@@ -111,6 +111,29 @@ fn the_worst_stage_and_the_end_make_the_verdict() {
     report.end[0].state = Some(MigState::RESUMING);
     report.judge();
     assert_eq!(report.verdict, Verdict::Failed);
+}
+
+#[test]
+fn a_run_that_the_tracer_has_not_seen_does_not_pass() {
+    let mut report = report();
+    report.stages.retain(|stage| stage.verdict == Verdict::Passed);
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Passed, "one request of five is no reason");
+    assert!(Text::default().summary(&report).contains("of 1 of 5 requests no arc was seen"));
+    report.tracing.unseen = 5;
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Failed);
+    let said = "could not be checked: none of 5 requests was traced";
+    assert!(Text::default().summary(&report).contains(said));
+    assert!(
+        tap(&report).contains("1..2\n") && tap(&report).contains("not ok 2 - traced\n"),
+        "{}",
+        tap(&report)
+    );
+    assert!(junit(&report).contains(&format!("name=\"traced\"><error message=\"{said}")));
+    report.tracing = Tracing { on: false, ..report.tracing };
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Passed, "who did without a tracer knows it");
 }
 
 #[test]

@@ -229,6 +229,19 @@ impl Text {
             let _infallible =
                 writeln!(out, "the tracer lost {} records: arcs may be missing above", report.tracing.lost);
         }
+        match report.tracing.is_blind() {
+            Some(why) => {
+                let _infallible = writeln!(out, "{why}");
+            },
+            None if report.tracing.unseen > 0 => {
+                let Tracing { requests, unseen, .. } = report.tracing;
+                let _infallible = writeln!(
+                    out,
+                    "of {unseen} of {requests} requests no arc was seen: theirs were not checked"
+                );
+            },
+            None => {},
+        }
         let _infallible = writeln!(out, "verdict: {}", self.verdict(report.verdict));
         out
     }
