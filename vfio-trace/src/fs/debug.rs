@@ -96,7 +96,7 @@ impl Bench {
             world.lock().unwrap_or_else(PoisonError::into_inner).say_in_debug(device, text);
         };
         let work = move || {
-            say(&device, "# it is under way\n");
+            say(&device, "it is under way\n");
             // In a panic the reply is dropped, which answers EIO, and the next one has its turn.
             let (how, text) = turn.0.exercise.exercise(&device, command);
             say(&device, &text);
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(Command::parse(wrong), None);
         }
         assert!(Exercised::Well.errno().is_none());
-        let number = |how: Exercised| how.errno().map(|errno| errno.code());
+        let number = |how: Exercised| how.errno().map(Errno::code);
         assert_eq!(number(Exercised::InUse), Some(rustix::io::Errno::BUSY.raw_os_error()));
         assert_eq!(number(Exercised::NotPermitted), Some(rustix::io::Errno::PERM.raw_os_error()));
     }

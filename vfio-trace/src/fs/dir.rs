@@ -94,10 +94,10 @@ impl Target {
     /// [`DirError::Busy`] if another vfio-trace is mounted there by now, or about to be.
     pub fn claim(&self) -> Result<Claim, DirError> {
         let under = File::open(&self.path).map_err(DirError::Other)?;
-        match rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(DirError::Busy),
-            // Where directories cannot be locked, the look below has to do.
-            Ok(()) | Err(_) => {},
+        // Where directories cannot be locked, the look below has to do.
+        let locked = rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Err(DirError::Busy);
         }
         if mount_at(&self.path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
             return Err(DirError::Busy);

@@ -57,6 +57,18 @@ fn start() -> Script {
 }
 
 #[test]
+fn without_annotate_no_line_begins_with_a_hash() {
+    let script = || Script::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5);
+    let file = "vfio/0000:75:00.1/migration/hisi_acc/attr";
+    let mut plain = fed(world(8), &script());
+    let why = text(&mut plain, file).unwrap();
+    assert!(!why.is_empty() && !why.contains('#'), "{why}");
+    let mut annotated = fed(world(8).annotated(true), &script());
+    let said = text(&mut annotated, file).unwrap();
+    assert_eq!(said, format!("# {why}"));
+}
+
+#[test]
 fn a_look_at_the_size_of_a_timeline_does_not_make_it() {
     let mut world = fed(world(8), &start());
     assert_eq!(world.node(TIMELINE).unwrap().size, 0, "it was never opened");

@@ -27,7 +27,7 @@ const KEPT_GONE: usize = 64;
 
 /// What a `debug` file says before anything was written to it.
 const UNUSED: &str =
-    "# nothing was run; write 0 (save), 1 (resume) or 2 (I/O test), if mounted with --allow-exercise\n";
+    "nothing was run; write 0 (save), 1 (resume) or 2 (I/O test), if mounted with --allow-exercise\n";
 
 /// A file's content, or that there is nothing to tell.
 pub(super) type Content = Option<Arc<[u8]>>;
@@ -410,7 +410,8 @@ impl World {
         let text = match file.text(&look) {
             Ok(text) => Some(text),
             // Reading it is no error: others of the same folder have something to tell.
-            Err(Unknown::Driver(why)) => Some(format!("# {why}\n")),
+            Err(Unknown::Driver(why)) if self.annotate => Some(format!("# {why}\n")),
+            Err(Unknown::Driver(why)) => Some(format!("{why}\n")),
             Err(_) => None,
         };
         Some(text.map(|text| text.into_bytes().into()))

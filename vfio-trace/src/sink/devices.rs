@@ -47,6 +47,17 @@ pub struct DeviceRow {
     pub holders: Option<Vec<HolderRow>>,
 }
 
+/// What is said of the state of a device that may never have been opened.
+const NOT_OPEN: &str = "not open";
+
+impl DeviceRow {
+    /// Whether its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there before the first
+    /// open. Which of the two it is nobody can tell afterwards; opening it gives it a state in either case.
+    pub fn may_be_fresh(&self) -> bool {
+        self.state == Some(MigState::ERROR) && self.open_count == Some(0)
+    }
+}
+
 /// The recording that a list is from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordingFacts {
@@ -116,7 +127,11 @@ fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
         Some(false) => ("none".to_owned(), "-".to_owned()),
         _ => (
             or_unknown(row.migration_flags.map(|flags| flags.to_string())),
-            or_unknown(row.state.map(|state| state.to_string())),
+            if row.may_be_fresh() {
+                NOT_OPEN.to_owned()
+            } else {
+                or_unknown(row.state.map(|state| state.to_string()))
+            },
         ),
     };
     let dirty = row.dirty_tracking.map(|yes| if yes { "yes" } else { "no" }.to_owned());
@@ -195,6 +210,23 @@ mod tests {
         assert!(lines[2].ends_with('?') && lines[2].split_whitespace().nth(2) == Some("?"), "{text}");
         assert!(lines[3].contains("none") && lines[3].ends_with('-'), "{text}");
         assert_eq!(device_table(&[], false), "");
+    }
+
+    #[test]
+    fn a_device_that_may_never_have_been_opened_is_not_in_error() {
+        let fresh =
+            DeviceRow { state: Some(MigState::ERROR), open_count: Some(0), holders: Some(vec![]), ..row() };
+        let text = device_table(std::slice::from_ref(&fresh), false);
+        assert!(text.contains("not open") && !text.contains("ERROR"), "{text}");
+        assert!(!device_table(std::slice::from_ref(&fresh), true).contains("\x1b[31m"), "and not red");
+        assert!(
+            devices_json(std::slice::from_ref(&fresh), None, None).unwrap().contains("\"ERROR\""),
+            "the kernel's own number stays"
+        );
+        for open_count in [Some(1), None] {
+            let failed = DeviceRow { open_count, ..fresh.clone() };
+            assert!(device_table(&[failed], false).contains("ERROR"));
+        }
     }
 
     #[test]

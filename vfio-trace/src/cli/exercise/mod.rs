@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     driver::manners,
+    event::MigState,
     exercise::{
         self, BeginError, Candidate, MOST_BYTES, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness,
         junit, tap, text::Text,
@@ -157,7 +158,9 @@ const fn told(code: u8, tell_in_use: bool) -> u8 {
 type Found = (VfioDevice, Option<DeviceFacts>);
 
 fn candidate((device, memory): &Found) -> Candidate {
-    Candidate { device: device.clone(), closed_in: memory.as_ref().and_then(|memory| memory.state) }
+    // 0 is ERROR's number, and what a driver has in memory of a device that nobody ever opened: it tells of no earlier user.
+    let state = memory.as_ref().and_then(|memory| memory.state);
+    Candidate { device: device.clone(), closed_in: state.filter(|state| *state != MigState::ERROR) }
 }
 
 fn run(args: &Args) -> Result<u8, CliError> {

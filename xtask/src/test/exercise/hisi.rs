@@ -30,7 +30,7 @@ kill $pid; wait $pid
 fn debug_file(left: &Left) -> Result<()> {
     let said = |name: &str, file: &str| left.file(&format!("{name}.{file}"));
     for (name, code, error, text) in [
-        ("closed", false, "Operation not permitted", "# nothing was run"),
+        ("closed", false, "Operation not permitted", "nothing was run"),
         ("save", true, "", "plan save: exit code 0\n"),
         ("io", true, "", "plan io-test: exit code 0\n"),
         ("wrong", false, "Invalid argument", "plan io-test: exit code 0\n"),
