@@ -3,6 +3,7 @@
 use crate::{
     cli::output,
     kernel::caps::{Cap, setcap_line},
+    sink::human::clean,
     source::live::LiveError,
 };
 
@@ -45,7 +46,8 @@ impl CliError {
 
     /// Prints it on standard error.
     pub(super) fn print(&self) {
-        output::note(&format!("error: {}\n  why: {}\n  do:  {}", self.what, self.why, self.todo));
+        let [what, why, todo] = [&self.what, &self.why, &self.todo].map(|text| clean(text));
+        output::said(&format!("error: {what}\n  why: {why}\n  do:  {todo}"));
     }
 }
 

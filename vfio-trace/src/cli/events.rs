@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     error::CliError,
-    output::{Color, note},
+    output::{Color, note, said},
 };
 use crate::{
     driver::Interpreter,
@@ -308,7 +308,7 @@ impl<W: Write> Stream<W> {
             },
             _ => summary_text(&summary, color),
         };
-        note(&format!("\n{devices}{gap}{}", account.trim_end()));
+        said(&format!("\n{devices}{gap}{}", account.trim_end()));
         if probes.is_some() && ended.is_none() {
             note(
                 "the probes' figures are older than the last events, by up to 10 s, because the end is missing",

@@ -12,7 +12,7 @@ use super::{
     error::{CliError, INPUT, USAGE},
     histories,
     out_file::OutFile,
-    output::{Color, note},
+    output::{Color, said},
     report::{document, pair},
 };
 use crate::{sink::report_text, store::MergeNote};
@@ -74,7 +74,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
         if args.output.as_os_str() == "-" {
             // Standard output has the recordings.
-            note(&report_text(&document, &zone, args.color.on(&io::stderr())));
+            said(&report_text(&document, &zone, args.color.on(&io::stderr())));
         } else {
             let text = report_text(&document, &zone, args.color.on(&io::stdout()));
             // A reader that went away is a normal end.

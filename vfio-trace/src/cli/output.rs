@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write as _};
 
+use crate::sink::human::clean;
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Color {
@@ -28,8 +30,13 @@ impl Color {
     }
 }
 
-/// Prints a line for the person at the terminal, on standard error.
+/// Prints a line for the person at the terminal, on standard error. Names in it may be anybody's.
 pub(super) fn note(text: &str) {
+    said(&clean(text));
+}
+
+/// The same for lines that are finished: whose names are clean, and which may have colours.
+pub(super) fn said(text: &str) {
     // Nobody left to read it is no reason to stop.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -14,6 +14,7 @@ use super::{
     output::Color,
 };
 use crate::{
+    event::visible,
     model::{
         self,
         document::{Document, Verdict},
@@ -70,7 +71,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let text = if args.json {
-        let mut text = serde_json::to_string(&document).map_err(failed)?;
+        let mut text = visible::json(&document).map_err(failed)?;
         text.push('\n');
         text
     } else if args.html {

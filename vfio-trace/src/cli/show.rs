@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     driver::{Interpreter, Style},
+    event::visible::clean_lines,
     fs::Known,
     kernel::{VfioDevice, is_named},
     model::DeviceReport,
@@ -84,7 +85,7 @@ fn past_text(args: &Args, past: &Past) -> Result<String, CliError> {
 
 fn print(text: &str) {
     // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+    let _gone = io::stdout().write_all(clean_lines(text).as_bytes()).is_err();
 }
 
 fn text(

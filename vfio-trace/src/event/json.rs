@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ClockAnchor, Event, Start, Summary};
+use super::{ClockAnchor, Event, Start, Summary, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const SCHEMA_ID: &str = "vfio-trace.event/1";
@@ -50,7 +50,7 @@ impl<'a, T: Serialize> Line<'a, T> {
     }
 
     fn text(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        visible::json(self)
     }
 }
 

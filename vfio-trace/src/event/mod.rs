@@ -15,6 +15,7 @@ mod report;
 mod sessions;
 mod state;
 mod types;
+pub mod visible;
 
 pub(crate) use self::record::text;
 

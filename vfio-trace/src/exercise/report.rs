@@ -291,5 +291,5 @@ pub(super) fn finding(code: &'static str, severity: Severity, text: String, chec
 ///
 /// None that the types here can cause; serde's interface has them.
 pub fn json(report: &Report) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(report).map(|text| format!("{text}\n"))
+    crate::event::visible::json_pretty(report).map(|text| format!("{text}\n"))
 }

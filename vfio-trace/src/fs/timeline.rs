@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{ClockAnchor, Event, event_line};
+use crate::event::{ClockAnchor, Event, event_line, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
@@ -107,7 +107,7 @@ impl Timeline {
             dropped: self.dropped,
             losses,
         };
-        let mut text = serde_json::to_string(&head)?;
+        let mut text = visible::json(&head)?;
         // One event per line, so that grep shows whole ones.
         text.pop();
         text.push_str(",\"events\":[");

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::layout::{Cell, Column, Style, table};
-use crate::event::{MigFlags, MigState};
+use crate::event::{MigFlags, MigState, visible};
 
 /// A process that holds a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,7 +98,7 @@ pub fn devices_json(
     recording: Option<&RecordingFacts>,
 ) -> serde_json::Result<String> {
     let document = Document { schema: "vfio-trace.list/1", limited_by, recording, devices: rows };
-    serde_json::to_string_pretty(&document).map(|text| format!("{text}\n"))
+    visible::json_pretty(&document).map(|text| format!("{text}\n"))
 }
 
 /// A table; empty if there is no device.
@@ -157,7 +157,7 @@ fn holder(holder: &HolderRow) -> String {
         .process_started
         .and_then(|seconds| jiff::Timestamp::from_second(seconds.try_into().ok()?).ok())
         .map_or_else(String::new, |time| format!(" since {time}"));
-    format!("{} {}{vm}{since}", super::human::clean(&holder.comm), holder.pid)
+    format!("{} {}{vm}{since}", holder.comm, holder.pid)
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ pub struct DoctorReport {
 ///
 /// None that the types here can cause; serde's interface has them.
 pub fn doctor_json(report: &DoctorReport) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(report)?;
+    let mut text = crate::event::visible::json_pretty(report)?;
     text.push('\n');
     Ok(text)
 }
@@ -330,7 +330,7 @@ mod tests {
              \x20           do:    run it as root\n\
              \n\
              devices\n\
-             \x20 ok        a?[31m  can migrate\n\
+             \x20 ok        a\\x1b[31m  can migrate\n\
              \n\
              this process may not trace: 2 ok, 0 degraded, 1 missing, 0 unknown\n"
         );

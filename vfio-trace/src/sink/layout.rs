@@ -1,5 +1,7 @@
 //! Cells that know how wide they look, with or without colour, and tables of them.
 
+use super::human::clean;
+
 /// How a piece of text is emphasised when colours are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
@@ -49,7 +51,9 @@ impl Cell {
         self.add(Style::Plain, text)
     }
 
+    /// Adds text of anybody: what could steer a terminal is escaped here, for all lines and tables.
     pub(super) fn add(&mut self, style: Style, text: &str) -> &mut Self {
+        let text = &*clean(text);
         self.width += text.chars().count();
         match style.code().filter(|_| self.color && !text.is_empty()) {
             Some(code) => {

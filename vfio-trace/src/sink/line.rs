@@ -31,7 +31,7 @@ impl Words {
     fn say(&mut self, event: &Event) {
         match &event.data {
             Data::Device(device) => {
-                self.subject.plain(&event.driver().map_or_else(|| "?".into(), human::clean));
+                self.subject.plain(event.driver().unwrap_or("?"));
                 if device.migration != Some(false) {
                     self.state("state ", device.state);
                 }
@@ -132,7 +132,7 @@ impl Words {
                     self.more(&format!("{step}:"));
                     self.detail.plain(" ");
                 }
-                self.detail.plain(&human::clean(&finding.text)).plain(" Check: ").plain(&finding.check);
+                self.detail.plain(&finding.text).plain(" Check: ").plain(&finding.check);
                 self.result.plain(finding.errno.as_deref().unwrap_or_else(|| finding.severity.name()));
             },
             Data::ProbeGap(gap) => {
@@ -278,12 +278,12 @@ impl Words {
         match &step.step {
             Some(name) => {
                 self.subject.plain(name);
-                self.more(&human::clean(function));
+                self.more(function);
             },
-            None => _ = self.subject.plain(&human::clean(function)),
+            None => _ = self.subject.plain(function),
         }
         if let Some(detail) = &step.detail {
-            self.more(&human::clean(detail));
+            self.more(detail);
         }
         if let Some(arc) = step.arc {
             self.more("in ");

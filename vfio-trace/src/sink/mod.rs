@@ -28,4 +28,6 @@ pub use self::{
 };
 
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod tests;

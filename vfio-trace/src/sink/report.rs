@@ -79,7 +79,11 @@ impl Page<'_> {
             let name = self.document.hosts.get(merge.host as usize).map(|host| host.label.as_str());
             put(
                 &mut text,
-                format_args!("clock of {}: {}\n", clean(name.unwrap_or("the other host")), merge.text),
+                format_args!(
+                    "clock of {}: {}\n",
+                    clean(name.unwrap_or("the other host")),
+                    clean(&merge.text)
+                ),
             );
         }
         text
@@ -168,7 +172,7 @@ impl Page<'_> {
         }
         let mut text = table(&columns, &rows, self.color);
         if let Some(why) = &all.why {
-            put(&mut text, format_args!("not exact: {why}\n"));
+            put(&mut text, format_args!("not exact: {}\n", clean(why)));
         }
         for time in all.stages.iter().filter(|time| time.blurred_ns > 0) {
             put(
@@ -244,7 +248,8 @@ impl Page<'_> {
     fn failure(&self, side: &Side, failure: &Failure, text: &mut String) {
         let step = match (&failure.step, &failure.step_errno) {
             (Some(step), errno) => {
-                format!("; its first step that failed: {step} {}", errno.as_deref().unwrap_or(""))
+                let step = format!("; its first step that failed: {step} {}", errno.as_deref().unwrap_or(""));
+                clean(&step).into_owned()
             },
             (None, _) => String::new(),
         };
@@ -254,8 +259,8 @@ impl Page<'_> {
                 "  {} {}: {} {}{}\n",
                 self.styled(Style::Error, "failed:"),
                 clean(self.name(side.device)),
-                failure.what,
-                failure.errno.as_deref().unwrap_or(""),
+                clean(&failure.what),
+                clean(failure.errno.as_deref().unwrap_or("")),
                 step.trim_end()
             ),
         );
@@ -267,7 +272,7 @@ impl Page<'_> {
             format_args!(
                 "  {} {}: {}\n    check: {}\n",
                 self.severity(finding.severity),
-                finding.code,
+                clean(&finding.code),
                 clean(&finding.text),
                 clean(&finding.check)
             ),
@@ -281,7 +286,7 @@ impl Page<'_> {
             format_args!(
                 "  {} {}: {device}{}\n",
                 self.severity(warning.severity),
-                warning.code,
+                clean(&warning.code),
                 clean(&warning.text)
             ),
         );

@@ -47,7 +47,7 @@ fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Ce
         };
         Cell::of(color, style, &text)
     };
-    let name = |text: &str| Cell::of(color, Style::Plain, &human::clean(text));
+    let name = |text: &str| Cell::of(color, Style::Plain, text);
     let mut row = vec![
         name(&probe.name),
         name(probe.module.as_deref().unwrap_or("-")),
@@ -61,9 +61,9 @@ fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Ce
         row.push(number(Some(probe.unmatched), true));
     }
     if noted {
-        let reason = probe.reason.as_deref().map(human::clean);
+        let reason = probe.reason.as_deref();
         row.push(match (probe.attached, reason) {
-            (true, reason) => name(&reason.unwrap_or_default()),
+            (true, reason) => name(reason.unwrap_or_default()),
             (false, None) => Cell::of(color, Style::Error, "not attached"),
             (false, Some(reason)) => Cell::of(color, Style::Error, &format!("not attached: {reason}")),
         });

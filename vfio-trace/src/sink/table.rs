@@ -7,7 +7,7 @@ use super::{
     layout::{Cell, Column, Style, table},
 };
 use crate::{
-    event::MigState,
+    event::{MigState, visible},
     model::{DeviceReport, Report},
 };
 
@@ -28,7 +28,7 @@ pub fn closing_table(report: &Report, color: bool) -> String {
 ///
 /// None that the types here can cause; serde's interface has them.
 pub fn closing_json(report: &Report) -> serde_json::Result<String> {
-    serde_json::to_string(report)
+    visible::json(report)
 }
 
 fn devices(report: &Report, color: bool) -> String {
@@ -61,7 +61,7 @@ fn devices(report: &Report, color: bool) -> String {
         let arcs = device.arcs.ok + device.arcs.failed + device.arcs.unknown;
         let mut row = vec![
             name(device, color),
-            plain(&or_unknown(device.driver.as_deref())),
+            plain(or_unknown(device.driver.as_deref())),
             plain(&state),
             number(arcs),
         ];
@@ -106,9 +106,9 @@ fn times(report: &Report, color: bool) -> String {
 }
 
 fn name(device: &DeviceReport, color: bool) -> Cell {
-    Cell::of(color, Style::Plain, &or_unknown(device.device.as_deref()))
+    Cell::of(color, Style::Plain, or_unknown(device.device.as_deref()))
 }
 
-fn or_unknown(name: Option<&str>) -> String {
-    name.map_or_else(|| "?".to_owned(), |name| human::clean(name).into_owned())
+fn or_unknown(name: Option<&str>) -> &str {
+    name.unwrap_or("?")
 }

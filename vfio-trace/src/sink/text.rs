@@ -69,7 +69,7 @@ impl Text {
 
     /// Makes room for device names that are known before their first event.
     pub fn expect_devices(&mut self, names: &[&str]) {
-        let widest = names.iter().map(|name| name.chars().count()).max();
+        let widest = names.iter().map(|name| human::clean(name).chars().count()).max();
         self.device_width = self.device_width.max(widest.unwrap_or(0));
     }
 
@@ -102,8 +102,8 @@ impl Text {
     pub fn line(&mut self, event: &Event) -> String {
         let color = self.options.color;
         let cell = |style, text: &str| Cell::of(color, style, text);
-        let device = event.device_name().map_or_else(|| "?".into(), human::clean);
-        self.device_width = self.device_width.max(device.chars().count());
+        let device = cell(Style::Plain, event.device_name().unwrap_or("?"));
+        self.device_width = self.device_width.max(device.width());
         let process = &event.process;
         let pids = format!("{}/{}", process.pid, process.tid);
         let words = Words::of(event, color);
@@ -112,8 +112,8 @@ impl Text {
         let time = self.time(event.end_ns);
         cell(Style::Dim, &time).right(self.time_width(), &mut line);
         for (cell, width) in [
-            (cell(Style::Plain, &device), self.device_width),
-            (cell(Style::Plain, &human::clean(&process.comm)), COMM),
+            (device, self.device_width),
+            (cell(Style::Plain, &process.comm), COMM),
             (cell(Style::Dim, &pids), PIDS),
             (cell(if bad { Style::Plain } else { Style::Bold }, event.kind().name()), KIND),
             (words.subject, SUBJECT),

@@ -190,3 +190,44 @@ fn text_tells_steps_verdicts_and_the_first_failure() {
     let head = text.head(&report.devices, &report.tracing, &report.recovered);
     assert!(head.contains("left in RESUMING by an earlier user"), "{head}");
 }
+
+#[test]
+fn names_cannot_hurt_a_terminal() {
+    use crate::event::visible::tests::{HOSTILE, harms};
+    let name = || HOSTILE.to_owned();
+    let mut report = report();
+    report.devices[0].device = name();
+    report.devices[0].driver = Some(name());
+    report.tracing.reason = Some(name());
+    report.recovered[0].device = name();
+    report.recovered[0].danger = Some("avoided");
+    for stage in &mut report.stages {
+        (stage.name, stage.why, stage.notes) = (name(), Some(name()), vec![name()]);
+        for step in &mut stage.steps {
+            (step.device, step.asked, step.note) = (name(), name(), Some(name()));
+            step.driver_steps[0].name = name();
+            step.driver_steps[0].detail = Some(name());
+            step.findings[0] = Finding {
+                code: name().into(),
+                step: Some(name().into()),
+                errno: Some(name().into()),
+                text: name(),
+                check: name().into(),
+                ..finding()
+            };
+        }
+    }
+    report.end[0].device = name();
+    report.stopped = Some(name());
+    report.judge();
+    let mut text = Text::default();
+    let mut all = text.head(&report.devices, &report.tracing, &report.recovered);
+    for stage in &report.stages {
+        stage.steps.iter().for_each(|step| all.push_str(&text.step(step)));
+        all.push_str(&text.end(stage));
+    }
+    all.push_str(&text.summary(&report));
+    all.push_str(&json(&report).unwrap());
+    assert!(!all.chars().any(|c| harms(c) && c != '\n'), "{all:?}");
+    assert!(!all.lines().any(|line| line.trim_start().starts_with("FORGED")), "{all}");
+}

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use crate::{
     event::{Finding, MigState, Outcome, Severity},
     exercise::report::{End, Recovered, Report, Stage, Step, Subject, Tracing, Verdict},
-    sink::human,
+    sink::human::{self, clean},
 };
 
 /// How it is written.
@@ -32,7 +32,7 @@ impl Text {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color { format!("\x1b[{code}m{}\x1b[0m", clean(text)) } else { clean(text).into_owned() }
     }
 
     fn verdict(&self, verdict: Verdict) -> String {
@@ -52,13 +52,14 @@ impl Text {
                 out,
                 "{}  {}  {}  through {}",
                 self.paint(BOLD, &subject.device),
-                subject.driver.as_deref().unwrap_or("?"),
+                clean(subject.driver.as_deref().unwrap_or("?")),
                 subject.migration_flags,
                 subject.via
             );
         }
         if let Some(why) = &tracing.reason {
-            let _infallible = writeln!(out, "not traced, so that arcs and driver steps are not shown: {why}");
+            let _infallible =
+                writeln!(out, "not traced, so that arcs and driver steps are not shown: {}", clean(why));
         }
         for found in recovered {
             let Recovered { device, closed_in, opened_in, by, danger } = found;
@@ -71,10 +72,13 @@ impl Text {
             } else {
                 "VFIO_DEVICE_RESET, before anything else"
             };
-            let _infallible =
-                writeln!(out, "{device} was {was} by an earlier user; brought back to RUNNING: {how}");
+            let _infallible = writeln!(
+                out,
+                "{} was {was} by an earlier user; brought back to RUNNING: {how}",
+                clean(device)
+            );
             if let Some(danger) = danger {
-                let _infallible = writeln!(out, "  avoided: {danger}");
+                let _infallible = writeln!(out, "  avoided: {}", clean(danger));
             }
         }
         out
@@ -96,14 +100,14 @@ impl Text {
             details.push(format!("{}{calls}", human::bytes(bytes)));
         }
         if let Some(note) = &step.note {
-            details.push(human::clean(note).into_owned());
+            details.push(clean(note).into_owned());
         }
         let _infallible = writeln!(
             out,
             "{:>5}  {:<9} {:<22} {:>8}  {result}  {}",
             step.nr,
-            short(&step.device),
-            step.asked,
+            clean(short(&step.device)),
+            clean(&step.asked),
             human::duration(step.duration_ns),
             details.join("; ")
         );
@@ -125,7 +129,7 @@ impl Text {
             let _infallible = writeln!(
                 out,
                 "                   {:<28} {took:>8}  {}",
-                format!("{}{detail}", human::clean(&seen.name)),
+                clean(&format!("{}{detail}", seen.name)),
                 self.outcome(seen.outcome)
             );
         }
@@ -158,25 +162,29 @@ impl Text {
         }
         let step = finding.step.as_ref().map_or_else(String::new, |step| format!("{step}: "));
         let errno = finding.errno.as_ref().map_or_else(String::new, |errno| format!("{errno}: "));
-        let (name, text) = (self.paint(code, &finding.code), human::clean(&finding.text));
-        format!("       {name}  {errno}{step}{text}\n         check: {}\n", finding.check)
+        let (name, text) = (self.paint(code, &finding.code), clean(&finding.text));
+        format!(
+            "       {name}  {}{text}\n         check: {}\n",
+            clean(&format!("{errno}{step}")),
+            clean(&finding.check)
+        )
     }
 
     /// A stage that is over.
     pub fn end(&mut self, stage: &Stage) -> String {
-        let mut out = format!("  {:<44} {}", stage.title(), self.verdict(stage.verdict));
+        let mut out = format!("  {:<44} {}", clean(&stage.title()), self.verdict(stage.verdict));
         if stage.verdict != Verdict::Skipped {
             let _infallible = write!(out, "  {}", human::duration(stage.duration_ns));
         }
         if let Some(why) = &stage.why {
-            let _infallible = write!(out, "  {}", human::clean(why));
+            let _infallible = write!(out, "  {}", clean(why));
         }
         out.push('\n');
         for finding in &stage.findings {
             out.push_str(&self.finding(finding));
         }
         for note in &stage.notes {
-            let _infallible = writeln!(out, "       {note}");
+            let _infallible = writeln!(out, "       {}", clean(note));
         }
         out
     }
@@ -203,16 +211,16 @@ impl Text {
                     .collect::<Vec<_>>()
                     .join(", "),
             };
-            let line = format!("{plan:<9} {}  {}", self.verdict(worst), human::clean(&parts));
+            let line = format!("{plan:<9} {}  {}", self.verdict(worst), clean(&parts));
             let _infallible = writeln!(out, "{}", line.trim_end());
         }
         if let Some(why) = &report.stopped {
-            let _infallible = writeln!(out, "stopped before its end: {why}");
+            let _infallible = writeln!(out, "stopped before its end: {}", clean(why));
         }
         if let Some(failure) = &report.first_failure {
             let step = failure.step.map_or_else(String::new, |step| format!(", step {step}"));
             let _infallible =
-                writeln!(out, "first failure: {}{step}: {}", failure.stage, human::clean(&failure.why));
+                writeln!(out, "first failure: {}{step}: {}", clean(&failure.stage), clean(&failure.why));
             // In full, once more: this is what is read first.
             self.told.clear();
             for finding in &failure.findings {
@@ -223,7 +231,7 @@ impl Text {
             let state =
                 state.map_or_else(|| "in a state that cannot be read".to_owned(), |state| state.to_string());
             let how = if *reset { ", after a reset" } else { "" };
-            let _infallible = writeln!(out, "{device} is {state} and closed{how}");
+            let _infallible = writeln!(out, "{} is {state} and closed{how}", clean(device));
         }
         if report.tracing.lost > 0 {
             let _infallible =

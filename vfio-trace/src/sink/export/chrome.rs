@@ -9,7 +9,10 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::tracks::{Content, Owner, Track, Unit, each_track};
-use crate::model::document::{Device, Document};
+use crate::{
+    event::visible,
+    model::document::{Device, Document},
+};
 
 /// One event. Fields that a phase does not have are left out.
 #[derive(Serialize)]
@@ -54,7 +57,7 @@ impl<W: Write> Events<W> {
     fn put(&mut self, event: &Event<'_>) -> io::Result<()> {
         self.out.write_all(if self.any { b",\n" } else { b"\n" })?;
         self.any = true;
-        Ok(serde_json::to_writer(&mut self.out, event)?)
+        Ok(visible::write_json(event, false, &mut self.out)?)
     }
 
     fn of<'a>(pid: usize, tid: usize, ph: &'static str, name: &'a str) -> Event<'a> {
@@ -156,7 +159,7 @@ pub fn write_chrome(document: &Document, mut out: impl Write) -> io::Result<()> 
         ("merge", json!(document.merge)),
     ]);
     out.write_all(b"{\"displayTimeUnit\":\"ns\",\"otherData\":")?;
-    serde_json::to_writer(&mut out, &other)?;
+    visible::write_json(&other, false, &mut out)?;
     out.write_all(b",\"traceEvents\":[")?;
     let mut events = Events { out, any: false, threads: 0 };
     events.process(1, "migrations")?;

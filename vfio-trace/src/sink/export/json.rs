@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::model::document::Document;
+use crate::{event::visible, model::document::Document};
 
 /// Writes it on one line, or with `pretty` on many.
 ///
@@ -10,10 +10,6 @@ use crate::model::document::Document;
 ///
 /// Those of `out`.
 pub fn write_json(document: &Document, pretty: bool, mut out: impl Write) -> io::Result<()> {
-    if pretty {
-        serde_json::to_writer_pretty(&mut out, document)?;
-    } else {
-        serde_json::to_writer(&mut out, document)?;
-    }
+    visible::write_json(document, pretty, &mut out)?;
     out.write_all(b"\n")
 }

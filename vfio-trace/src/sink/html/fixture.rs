@@ -5,7 +5,7 @@ use crate::{
     model::document::*,
 };
 
-pub(super) const HOSTILE: &str = "</script><img src=x onerror=alert(1)>";
+pub(super) const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\u{1b}[2J\u{9b}31m\u{202e}\nFORGED";
 
 const MS: u64 = 1_000_000;
 
@@ -428,7 +428,7 @@ pub(super) fn merged() -> Document {
 }
 
 /// A destination that cannot load, with losses, where every text that may come from elsewhere means harm.
-pub(super) fn hostile() -> Document {
+pub(in crate::sink) fn hostile() -> Document {
     let end = 2_000 * MS;
     let mut document = document(vec![host(0, HOSTILE, end)], end);
     document.hosts[0].losses = Losses {

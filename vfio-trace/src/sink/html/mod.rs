@@ -1,12 +1,12 @@
 //! The report as one HTML page that needs nothing else: style, scripts and the document are in it.
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use crate::model::document::Document;
+use crate::{event::visible, model::document::Document};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -29,7 +29,7 @@ const SCRIPTS: [&str; 7] = [
 ///
 /// If the document cannot be written as JSON; with the document's own types that does not happen.
 pub fn html(document: &Document) -> serde_json::Result<String> {
-    Ok(page(&embedded(&serde_json::to_string(document)?)))
+    Ok(page(&embedded(&visible::json(document)?)))
 }
 
 /// Puts the parts in their places. The document comes last, so that nothing in it is taken for a place.
