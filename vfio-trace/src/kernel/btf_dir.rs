@@ -6,14 +6,14 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
-    os::unix::fs::FileExt as _,
+    io::{self, Read as _, Seek as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use super::{
     btf::elf::{ELF_MAGIC, btf_of_elf, build_id},
-    source::{FileError, KernelFiles, read},
+    source::{FileError, KernelFiles, MAX_LEN, read, read_open},
 };
 
 /// The file of a module, or of `vmlinux`, in DIR.
@@ -24,7 +24,7 @@ pub(super) fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     [name.to_owned(), format!("{name}.ko"), dashed.clone(), format!("{dashed}.ko")]
         .into_iter()
         .map(|file| dir.join(file))
-        .find(|path| path.is_file())
+        .find(|path| path.symlink_metadata().is_ok())
 }
 
 /// Raw BTF of a module, or of `vmlinux`, from DIR, if the file is not known to be of another kernel.
@@ -39,13 +39,17 @@ pub(super) fn load(files: &KernelFiles, dir: &Path, name: &str) -> Result<Vec<u8
         return Err(FileError { path: dir.join(name), cause });
     };
     let failed = |cause| FileError { path: path.clone(), cause };
-    let mut file = File::open(&path).map_err(failed)?;
+    let mut file = open(&path).map_err(failed)?;
     let mut start = Vec::new();
     file.by_ref().take(ELF_MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?;
     if start != ELF_MAGIC {
-        return read(&path);
+        file.rewind().map_err(failed)?;
+        return read_open(file, &path);
     }
     let found = btf_of_elf(|offset, len| {
+        if len as u64 > MAX_LEN {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a section has more than 256 MiB"));
+        }
         let mut bytes = Vec::new();
         // Grows with what is there, not with what the file claims.
         let mut source = At { file: &file, offset }.take(len as u64);
@@ -65,6 +69,20 @@ pub(super) fn load(files: &KernelFiles, dir: &Path, name: &str) -> Result<Vec<u8
         },
         _ => Ok(found.btf),
     }
+}
+
+/// Opens a regular file; whatever else may be there under its name, a FIFO or a device, is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let file =
+        File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    // That nothing but a file will do is the point.
+    #[expect(clippy::filetype_is_file, reason = "devices and FIFOs are refused")]
+    let regular = kind.is_file();
+    if regular { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")) }
 }
 
 /// Compares DIR with the running kernel as a whole.
@@ -140,6 +158,36 @@ mod tests {
         files.check_btf_dir().unwrap();
         let error = root.files().with_btf_dir("/nowhere/at/all").check_btf_dir().unwrap_err().to_string();
         assert!(error.contains("/nowhere/at/all"), "{error}");
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        use std::fs;
+
+        use rustix::fs::{FileType, Mode, mknodat};
+        let root = Root::new();
+        let files = root.files().with_btf_dir(root.path().join("d"));
+        let vmlinux = root.path().join("d/vmlinux");
+        let refusal = || {
+            let error = files.check_btf_dir().unwrap_err().to_string();
+            let btf = files.btf("vmlinux").unwrap_err().to_string();
+            assert!(btf.contains("d/vmlinux"), "{btf}");
+            error
+        };
+        fs::create_dir_all(&vmlinux).unwrap();
+        assert!(refusal().ends_with("d/vmlinux: it is a directory"), "{}", refusal());
+        fs::remove_dir(&vmlinux).unwrap();
+        root.link("d/vmlinux", "/dev/zero");
+        assert!(refusal().ends_with("it is no regular file"), "{}", refusal());
+        root.remove("d/vmlinux").link("d/vmlinux", "nowhere");
+        assert!(refusal().contains("No such file"), "{}", refusal());
+        root.remove("d/vmlinux");
+        // Without a writer: it would be waited for.
+        mknodat(rustix::fs::CWD, &vmlinux, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(refusal().ends_with("it is no regular file"), "{}", refusal());
+        root.remove("d/vmlinux");
+        fs::File::create(&vmlinux).unwrap().set_len(1 << 40).unwrap();
+        assert!(refusal().contains("more than 256 MiB"), "{}", refusal());
     }
 
     #[test]

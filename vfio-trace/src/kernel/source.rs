@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::btf_dir;
 
 /// Above this a file in /proc or /sys is not what it seems. The largest, vmlinux's BTF, has 5 MB.
-const MAX_LEN: u64 = 256 << 20;
+pub(super) const MAX_LEN: u64 = 256 << 20;
 
 /// A file that could not be read.
 #[derive(Debug, Error)]
@@ -153,8 +153,13 @@ impl KernelFiles {
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(|cause| FileError { path: path.to_owned(), cause })?;
+    read_open(file, path)
+}
+
+/// All of an open file.
+pub(super) fn read_open(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(failed)?;
     // sysfs tells the right size for BTF, procfs tells 0: then reading grows the buffer as it goes.
     let len = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_LEN);
     let mut bytes = Vec::with_capacity(len as usize + 1);
