@@ -196,9 +196,11 @@ impl Status {
 }
 
 impl Verdict {
-    const fn text(self) -> &'static str {
+    /// `whole`: nothing that was looked at is other than it should be.
+    const fn text(self, whole: bool) -> &'static str {
         match self {
-            Self::Ready => "everything that tracing needs is there",
+            Self::Ready if whole => "everything that tracing needs is there",
+            Self::Ready => "tracing works, without what is not ok above",
             Self::NoDeviceMigrates => "tracing works, but no device of this host can migrate",
             Self::NotPermitted => "this process may not trace",
             Self::NotSupported => "this kernel cannot be traced",
@@ -237,7 +239,8 @@ pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
     text.push('\n');
     let mut verdict = Cell::new(color);
     let style = if report.verdict == Verdict::Ready { Style::Bold } else { Style::Error };
-    verdict.add(style, report.verdict.text());
+    let whole = count(Status::Ok) == report.findings.len();
+    verdict.add(style, report.verdict.text(whole));
     let counts = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown]
         .map(|status| format!("{} {}", count(status), status.name()));
     verdict.plain(&format!(": {}", counts.join(", ")));
@@ -335,6 +338,28 @@ mod tests {
              this process may not trace: 2 ok, 0 degraded, 1 missing, 0 unknown\n"
         );
         assert!(doctor_text(&report(), true).contains("\u{1b}[31mmissing"));
+    }
+
+    /// All statuses and verdicts together: the last line says that all is there only where all is.
+    #[test]
+    fn the_last_line_does_not_contradict_the_list() {
+        const ALL: [Status; 4] = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown];
+        for verdict in
+            [Verdict::Ready, Verdict::NoDeviceMigrates, Verdict::NotPermitted, Verdict::NotSupported]
+        {
+            for (one, other) in ALL.iter().flat_map(|one| ALL.map(|other| (*one, other))) {
+                let finding = |status| Finding::ok(Section::Probes, "probe-read", "f", "what").but(status);
+                let report =
+                    DoctorReport { verdict, findings: vec![finding(one), finding(other)], ..report() };
+                let text = doctor_text(&report, false);
+                let last = text.lines().last().unwrap();
+                let whole = (one, other) == (Status::Ok, Status::Ok);
+                assert_eq!(last.contains("everything"), verdict == Verdict::Ready && whole, "{text}");
+                assert_eq!(last.contains("not ok above"), verdict == Verdict::Ready && !whole, "{text}");
+                let works = matches!(verdict, Verdict::Ready | Verdict::NoDeviceMigrates);
+                assert_eq!(last.contains("tracing works") || last.contains("everything"), works, "{text}");
+            }
+        }
     }
 
     #[test]
