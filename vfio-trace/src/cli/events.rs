@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use jiff::tz::TimeZone;
-
 use super::{
     error::CliError,
     output::{Color, note, said},
+    zone,
 };
 use crate::{
     driver::Interpreter,
@@ -141,7 +140,7 @@ impl<W: Write> Stream<W> {
             Format::Ndjson => Sink::Ndjson(Ndjson::new(anchor)),
             Format::Text => Sink::Text(Box::new(Text::new(TextOptions {
                 anchor,
-                zone: if args.utc { TimeZone::UTC } else { TimeZone::system() },
+                zone: zone::shown(args.utc),
                 time: match args.time {
                     Time::Clock => TimeFormat::Clock,
                     Time::Date => TimeFormat::Date,

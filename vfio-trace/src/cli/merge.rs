@@ -6,14 +6,13 @@ use std::{
     path::PathBuf,
 };
 
-use jiff::tz::TimeZone;
-
 use super::{
     error::{CliError, INPUT, USAGE},
     histories,
     out_file::OutFile,
     output::{Color, said},
     report::{document, pair},
+    zone,
 };
 use crate::{sink::report_text, store::MergeNote};
 
@@ -71,7 +70,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     })?;
     out.finish()?;
     if !args.quiet {
-        let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
+        let zone = zone::shown(args.utc);
         if args.output.as_os_str() == "-" {
             // Standard output has the recordings.
             said(&report_text(&document, &zone, args.color.on(&io::stderr())));
@@ -96,6 +95,8 @@ fn fill(out: &mut OutFile, note: &MergeNote, files: &[PathBuf]) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+    use jiff::tz::TimeZone;
 
     use super::*;
     use crate::cli::error::FAILED;

@@ -23,6 +23,7 @@ mod report;
 mod session;
 mod show;
 mod tail;
+mod zone;
 
 use std::process::ExitCode;
 

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, civil};
 
 use super::past::Moment;
 
 /// `10`, `1.5s`, `200ms`, `5m`, `1h`: a time span, in seconds without a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    span(text)?.filter(|span| !span.is_zero()).ok_or_else(|| NO_SPAN.to_owned())
+}
+
+const NO_SPAN: &str = "not a time span such as 10s, 1.5m or 200ms";
+
+/// The same, and also 0. `None`: it is none.
+fn span(text: &str) -> Result<Option<Duration>, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit.trim() {
@@ -17,28 +24,30 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("unknown unit \"{unit}\": use ms, s, m or h")),
     };
-    number
-        .parse::<f64>()
-        .ok()
-        .and_then(|number| Duration::try_from_secs_f64(number * factor).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "not a time span such as 10s, 1.5m or 200ms".to_owned())
+    let number = number.parse::<f64>().ok();
+    Ok(number.and_then(|number| Duration::try_from_secs_f64(number * factor).ok()))
 }
+
+/// No recording goes on for longer than this: 100 years.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5`, `15:40:20`: a moment of a recording.
 pub(super) fn moment(text: &str) -> Result<Moment, String> {
     if !text.contains([':', '-']) {
-        return duration(text).map(Moment::After);
+        let after = span(text)?.filter(|after| *after <= LONGEST);
+        return after
+            .map(Moment::After)
+            .ok_or_else(|| "not a time in a recording such as 0s, 2.5s or 850ms".to_owned());
     }
     if let Ok(time) = text.parse::<civil::Time>()
         && !text.contains('-')
     {
         return Ok(Moment::Day(time));
     }
-    let local = |time: civil::DateTime| TimeZone::system().to_timestamp(time).ok();
-    let wall = text.parse::<Timestamp>().ok().or_else(|| local(text.parse::<civil::DateTime>().ok()?));
+    let wall = text.parse::<Timestamp>().ok().map(Moment::Wall);
+    let wall = wall.or_else(|| text.parse::<civil::DateTime>().ok().map(Moment::Local));
     let wrong = "not a moment such as 2.5s, 2026-11-22T15:40:20Z, 2026-11-22T15:40:20 (local) or 15:40:20";
-    wall.map(Moment::Wall).ok_or_else(|| wrong.to_owned())
+    wall.ok_or_else(|| wrong.to_owned())
 }
 
 /// Some amount of a recording.
@@ -118,10 +127,26 @@ mod tests {
         assert_eq!(moment("2026-11-22T15:40:20.5Z"), wall("2026-11-22T15:40:20.5Z"));
         assert_eq!(moment("2026-11-22T15:40:20.5+01:00"), wall("2026-11-22T14:40:20.5Z"));
         assert_eq!(moment("15:40:20.25"), Ok(Moment::Day(civil::time(15, 40, 20, 250_000_000))));
-        assert!(matches!(moment("2026-11-22 15:40:20"), Ok(Moment::Wall(_))));
-        for wrong in
-            ["", "2.5x", "-1s", "25:00:00", "2026-13-01T00:00:00Z", "yesterday", "15:40 today", "2026-11-22Z"]
-        {
+        let local = civil::date(2026, 11, 22).at(15, 40, 20, 0);
+        assert_eq!(moment("2026-11-22 15:40:20"), Ok(Moment::Local(local)));
+        assert_eq!(moment("0s"), Ok(Moment::After(Duration::ZERO)));
+        assert_eq!(moment("0"), Ok(Moment::After(Duration::ZERO)));
+        for wrong in [
+            "",
+            ".",
+            "s",
+            "1e9",
+            "99999999999s",
+            "99999999999999999999h",
+            "-0s",
+            "2.5x",
+            "-1s",
+            "25:00:00",
+            "2026-13-01T00:00:00Z",
+            "yesterday",
+            "15:40 today",
+            "2026-11-22Z",
+        ] {
             assert!(moment(wrong).is_err(), "{wrong}");
         }
     }

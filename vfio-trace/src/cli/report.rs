@@ -5,13 +5,12 @@ use std::{
     path::PathBuf,
 };
 
-use jiff::tz::TimeZone;
-
 use super::{
     error::{CliError, FAILED, INPUT},
     histories::{self, Histories},
     out_file::OutFile,
     output::Color,
+    zone,
 };
 use crate::{
     event::visible,
@@ -77,7 +76,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     } else if args.html {
         html(&document).map_err(failed)?
     } else {
-        let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
+        let zone = zone::shown(args.utc);
         let here = args.output.as_os_str() == "-";
         let color = if here { args.color.on(&io::stdout()) } else { args.color == Color::Always };
         report_text(&document, &zone, color)

@@ -3,13 +3,17 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+use jiff::{
+    SignedDuration, Timestamp, civil,
+    tz::{AmbiguousOffset, TimeZone},
+};
 
 use super::{
     error::{CliError, INPUT, USAGE},
     output::note,
     parse,
     recording::{self, Progress, Taker, Through, Wants},
+    zone,
 };
 use crate::{
     event::{Body, ClockAnchor, HOLD_NS, Record},
@@ -25,7 +29,7 @@ pub(super) struct FromArgs {
     /// has several with a --from of its own, or all through a pipe: - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "btf")]
     from: Vec<PathBuf>,
-    /// With --from: how things were at this moment. 2.5s or 850ms: so long after the recording began;
+    /// With --from: how things were at this moment. 2.5s or 850ms: so long after the recording began, 0s its beginning;
     /// 2026-11-22T15:40:20.5Z; without Z or an offset it is local time, as replay shows it; 15:40:20.5 is the first
     /// such time after the recording began.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse::moment)]
@@ -39,6 +43,8 @@ pub(super) enum Moment {
     After(Duration),
     /// This one.
     Wall(Timestamp),
+    /// When clocks showed this, in the local zone.
+    Local(civil::DateTime),
     /// The first time that clocks showed this, in the local zone.
     Day(civil::Time),
 }
@@ -122,7 +128,12 @@ impl Past {
     ) -> Result<Self, CliError> {
         let header = recording.header().clone();
         let (start, part_began_ns) = recording.start();
-        let span = Span { clock: start.clock, began_ns: header.began_ns, zone: TimeZone::system() };
+        // Only a time without a zone is in the local one.
+        let zone = match at {
+            Some(Moment::Local(_) | Moment::Day(_)) => zone::asked()?,
+            _ => TimeZone::UTC,
+        };
+        let span = Span { clock: start.clock, began_ns: header.began_ns, zone };
         let until_ns = at.map(|at| span.find(at)).transpose()?;
         if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns < part_began_ns) {
             return Err(span.before(until_ns, part_began_ns));
@@ -212,6 +223,12 @@ impl Past {
     }
 }
 
+/// The refusal of a time that clocks do not show.
+fn never(time: &impl std::fmt::Display) -> CliError {
+    let why = "the clocks of this time zone do not show it";
+    CliError::with_code(USAGE, format!("there is no {time}"), why, "give it in UTC, with date and Z")
+}
+
 /// The time that a recording covers.
 struct Span {
     clock: ClockAnchor,
@@ -228,19 +245,28 @@ impl Span {
                 return Ok(self.began_ns.saturating_add(ns));
             },
             Moment::Wall(wall) => wall,
-            Moment::Day(time) => self.first(time).ok_or_else(|| {
-                let why = "the clocks of this time zone do not show it";
-                CliError::with_code(
-                    USAGE,
-                    format!("there is no {time}"),
-                    why,
-                    "give it in UTC, with date and Z",
-                )
-            })?,
+            Moment::Local(time) => self.local(time).ok_or_else(|| never(&time))?,
+            Moment::Day(time) => self.first(time).ok_or_else(|| never(&time))?,
         };
         let ns = i128::from(self.clock.mono_ns) + wall.as_nanosecond() - i128::from(self.clock.real_ns);
-        // Far away is outside, whatever the number.
-        Ok(u64::try_from(ns.max(0)).unwrap_or(u64::MAX))
+        u64::try_from(ns).map_err(|_outside| self.outside(wall))
+    }
+
+    /// When clocks showed this: the first time of two, and none where they were put forward.
+    fn local(&self, time: civil::DateTime) -> Option<Timestamp> {
+        let ambiguous = self.zone.to_ambiguous_timestamp(time);
+        let shown = !matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
+        shown.then(|| ambiguous.earlier().ok()).flatten()
+    }
+
+    /// The moment is on no clock of that host since it was booted, or will not be for centuries.
+    fn outside(&self, wall: Timestamp) -> CliError {
+        CliError::with_code(
+            USAGE,
+            format!("the recording does not tell how things were at {wall}"),
+            format!("it begins at {}", self.clock.rfc3339(self.began_ns)),
+            "give another --at, or none for its end",
+        )
     }
 
     /// The first time that clocks showed this, from the second on in which the recording began.
@@ -249,7 +275,7 @@ impl Span {
         let from = began.checked_sub(SignedDuration::from_secs(1)).ok()?;
         let day = self.zone.to_datetime(began).date();
         let days = [Some(day), day.tomorrow().ok()].into_iter().flatten();
-        let mut times = days.filter_map(|day| self.zone.to_timestamp(day.to_datetime(time)).ok());
+        let mut times = days.filter_map(|day| self.local(day.to_datetime(time)));
         times.find(|wall| *wall >= from)
     }
 

@@ -69,6 +69,22 @@ fn moments_are_found_by_any_clock() {
     assert_eq!(day(23, 59, 59), 86_399_000_000_000 - 5 * 3_600_000_000_000, "within its first second");
     assert_eq!(day(0, 0, 1), 86_401_000_000_000 - 5 * 3_600_000_000_000, "the day after");
     assert_eq!(span.find(Moment::After(Duration::MAX)).unwrap(), u64::MAX);
+    let local = Moment::Local(civil::date(1970, 1, 2).at(4, 59, 59, 500_000_000));
+    assert_eq!(span.find(local).unwrap(), 86_399_500_000_000);
+}
+
+#[test]
+fn clocks_that_are_put_forward_and_back() {
+    let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+    let real_ns = "2026-03-28T12:00:00Z".parse::<Timestamp>().unwrap().as_nanosecond() as u64;
+    let span = Span { clock: ClockAnchor { mono_ns: 0, real_ns }, began_ns: 0, zone };
+    let at = |text: &str| span.find(parse::moment(text).unwrap()).map(|ns| span.clock.rfc3339(ns));
+    assert_eq!(at("2026-03-29T03:30:00").unwrap(), "2026-03-29T01:30:00.000000000Z");
+    assert_eq!(at("03:30:00").unwrap(), "2026-03-29T01:30:00.000000000Z");
+    let error = at("2026-03-29T02:30:00").unwrap_err();
+    assert!(error.code == USAGE && format!("{error:?}").contains("do not show it"), "{error:?}");
+    assert_eq!(at("02:30:00").unwrap_err().code, USAGE, "that night they do not");
+    assert_eq!(at("2026-10-25T02:30:00").unwrap(), "2026-10-25T00:30:00.000000000Z", "the first of two");
 }
 
 #[test]
@@ -79,8 +95,22 @@ fn other_times_are_refused() {
         format!("{error:?}")
     };
     assert!(error("100s").contains("it ends 10.415 s after its beginning, at 2026-11-22T20:44:43.77"));
-    assert!(error("2020-01-01T00:00:00Z").contains("it begins at 2026-11-22T20:44:33.35"));
+    for early in ["2020-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2026-11-22T20:44:33.35Z"] {
+        let error = error(early);
+        assert!(error.contains("it begins at 2026-11-22T20:44:33.357600576Z"), "{error}");
+        assert!(
+            error.contains(&format!("at {}", early.trim_end_matches('Z'))),
+            "it says what was asked: {error}"
+        );
+    }
     assert!(error("2300-01-01T00:00:00Z").contains("it ends"));
+    assert!(error("9999-01-01T00:00:00Z").contains("at 9999-01-01T00:00:00Z"));
+}
+
+#[test]
+fn the_beginning_is_a_moment() {
+    let past = kept(Some("0s")).unwrap();
+    assert_eq!((past.facts.at.as_str(), past.after), ("2026-11-22T20:44:33.357600576Z", Duration::ZERO));
 }
 
 #[test]
