@@ -29,7 +29,7 @@ fn span(text: &str) -> Result<Option<Duration>, String> {
 }
 
 /// No recording goes on for longer than this: 100 years.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5`, `15:40:20`: a moment of a recording.
 pub(super) fn moment(text: &str) -> Result<Moment, String> {
