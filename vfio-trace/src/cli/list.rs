@@ -8,10 +8,14 @@ use super::{
     kernel_args::KernelArgs,
     output::{Color, note},
     past::{FromArgs, Past},
+    privileges::give_up,
 };
 use crate::{
     fs::Known,
-    kernel::{Bus, KernelFiles, VfioDevice, process::ProcessInfo},
+    kernel::{
+        Bus, VfioDevice,
+        process::{ProcessInfo, Processes},
+    },
     sink::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json, human},
     source::snapshot::DeviceFacts,
 };
@@ -41,8 +45,14 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     }
     let files = args.kernel.files()?;
     let devices = Devices::read(&files);
-    let rows: Vec<DeviceRow> =
-        devices.all.iter().map(|(device, memory)| row(&files, &devices, device, memory.as_ref())).collect();
+    let processes = Processes::of(&files);
+    let rows: Vec<DeviceRow> = devices
+        .all
+        .iter()
+        .map(|(device, memory)| row(processes, &devices, device, memory.as_ref()))
+        .collect();
+    // All is read; what others have named is only written now.
+    give_up()?;
     let blind = devices.blind.as_ref().map(ToString::to_string);
     print(args, &rows, blind.as_deref(), None)?;
     if !args.json {
@@ -50,6 +60,13 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
             note(&format!("flags, state and holders are not known: {why}"));
         } else if !devices.holders_known && !rows.is_empty() {
             note("holders are not known: the address of vfio_device_fops_unl_ioctl is hidden (CAP_SYSLOG)");
+        }
+        let held = |row: &DeviceRow| row.holders.as_ref().is_some_and(|holders| !holders.is_empty());
+        if !processes.are_known() && rows.iter().any(held) {
+            note(
+                "numbers of processes are the host's: /proc here is of another PID namespace, so which virtual machines they \
+                 run is not known",
+            );
         }
         if rows.is_empty() {
             note("no device is bound to a VFIO driver");
@@ -108,7 +125,13 @@ fn past_rows(past: &Past) -> Vec<DeviceRow> {
 fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
     let holders = report.holders.into_iter();
     let holders: Vec<HolderRow> = holders
-        .map(|holder| HolderRow { pid: holder.pid, comm: holder.comm, vm: None, process_started: None })
+        .map(|holder| HolderRow {
+            pid: holder.pid,
+            local_pid: None,
+            comm: holder.comm,
+            vm: None,
+            process_started: None,
+        })
         .collect();
     DeviceRow {
         device: name.to_owned(),
@@ -128,15 +151,23 @@ fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
 }
 
 fn row(
-    files: &KernelFiles,
+    processes: Processes<'_>,
     devices: &Devices,
     device: &VfioDevice,
     memory: Option<&DeviceFacts>,
 ) -> DeviceRow {
     let holders = memory.map_or_else(Vec::new, |memory| {
         let holder = |holder: &crate::source::snapshot::Holder| {
-            let ProcessInfo { vm, started } = ProcessInfo::read(files, holder.pid);
-            HolderRow { pid: holder.pid, comm: holder.comm.clone(), vm, process_started: started }
+            let info = processes.look_up(holder.pid, &holder.comm);
+            let ProcessInfo { vm, started } = info.unwrap_or_default();
+            let (pid, comm) = (holder.pid, holder.comm.clone());
+            HolderRow {
+                pid,
+                local_pid: processes.are_known().then_some(pid),
+                comm,
+                vm,
+                process_started: started,
+            }
         };
         memory.holders.iter().map(holder).collect()
     });

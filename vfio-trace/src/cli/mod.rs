@@ -16,6 +16,7 @@ mod out_file;
 mod output;
 mod parse;
 mod past;
+mod privileges;
 mod record;
 mod recording;
 mod replay;

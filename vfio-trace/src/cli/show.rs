@@ -7,6 +7,7 @@ use super::{
     error::{CliError, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
     past::{FromArgs, Past},
+    privileges::give_up,
 };
 use crate::{
     driver::{Interpreter, Style},
@@ -54,6 +55,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         return past(args);
     }
     let devices = Devices::read(&args.kernel.files()?);
+    give_up()?;
     let (device, memory) = devices.find(&args.device)?;
     let report = memory.as_ref().and_then(|memory| devices.model.device_report(&memory.name));
     let Some(report) = report else {

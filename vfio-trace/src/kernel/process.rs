@@ -1,4 +1,5 @@
-//! Who a process is: the virtual machine that it runs, and since when.
+//! Who a process is: the virtual machine that it runs, and since when; and whether /proc here knows it by the number that
+//! the kernel gives.
 
 use super::source::KernelFiles;
 
@@ -9,6 +10,59 @@ pub struct ProcessInfo {
     pub vm: Option<String>,
     /// When it was started, in seconds since 1970.
     pub started: Option<u64>,
+}
+
+/// Processes by the numbers that the kernel's records have: those of the first PID namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Processes<'a> {
+    files: &'a KernelFiles,
+    same: bool,
+}
+
+/// `PROC_PID_INIT_INO`: the first PID namespace (include/linux/proc_ns.h), the same on every kernel since 3.8.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+/// `PF_KTHREAD`: kernel threads are in the first PID namespace only.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+impl<'a> Processes<'a> {
+    /// Finds out of which namespace the /proc of `files` is.
+    pub fn of(files: &'a KernelFiles) -> Self {
+        Self { files, same: is_first(files) }
+    }
+
+    /// Whether /proc here counts as the kernel does. Not so in a container with a PID namespace of its own: there
+    /// the same number is another process, or none.
+    pub const fn are_known(self) -> bool {
+        self.same
+    }
+
+    /// Looks up the process that the kernel calls `pid` and `comm`. `None`: nothing here tells, or the number has gone to
+    /// another process since.
+    pub fn look_up(self, pid: u32, comm: &str) -> Option<ProcessInfo> {
+        if !self.same {
+            return None;
+        }
+        let info = ProcessInfo::read(self.files, pid);
+        // Asked last: whoever has that number now also had it when the rest was read, or ended before.
+        let now = self.files.text(&format!("/proc/{pid}/comm")).ok()?;
+        (now.strip_suffix('\n') == Some(comm)).then_some(info)
+    }
+}
+
+/// Whether the /proc of `files` is of the first PID namespace.
+fn is_first(files: &KernelFiles) -> bool {
+    // A kernel without PID namespaces has only one.
+    let own = files.link("/proc/self/ns/pid");
+    if own.as_deref() == Some(FIRST_NAMESPACE) || (own.is_none() && files.exists("/proc/self/ns/mnt")) {
+        return true;
+    }
+    // The host's /proc in a container, as with `-v /proc:/proc`.
+    files.link("/proc/1/ns/pid").as_deref() == Some(FIRST_NAMESPACE)
+        || files.text("/proc/2/stat").is_ok_and(|stat| {
+            let flags =
+                stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+            flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
+        })
 }
 
 /// `USER_HZ`: what /proc counts in. It is 100 on every architecture that the tracer runs on.
@@ -85,6 +139,41 @@ mod tests {
         assert_eq!(vm_of_cgroup(group), Some("web-1".to_owned()));
         assert_eq!(vm_of_cgroup("0::/user.slice/user-0.slice\n"), None);
         assert_eq!(unescape("a\\x2d\\xzz\\x2"), "a-\\xzz\\x2");
+    }
+
+    #[test]
+    fn only_the_first_namespaces_proc_has_the_kernels_numbers() {
+        let known = |root: &Root| Processes::of(&root.files()).are_known();
+        let root = Root::new();
+        assert!(!known(&root), "without /proc nothing is known");
+        root.link("proc/self/ns/pid", "pid:[4026532201]").link("proc/1/ns/pid", "pid:[4026532201]");
+        root.write("proc/2/stat", "2 (sh) S 0 2 2 0 -1 4194560 1 2 3\n");
+        assert!(!known(&root), "a container");
+        root.write("proc/2/stat", "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0\n");
+        assert!(known(&root), "with the host's /proc");
+        root.remove("proc/2/stat");
+        assert!(!known(&root));
+        root.remove("proc/1/ns/pid").link("proc/1/ns/pid", FIRST_NAMESPACE);
+        assert!(known(&root), "with the host's /proc");
+        let host = Root::new();
+        host.link("proc/self/ns/pid", FIRST_NAMESPACE);
+        assert!(known(&host));
+        let single = Root::new();
+        single.link("proc/self/ns/mnt", "mnt:[1]");
+        assert!(known(&single), "a kernel without PID namespaces");
+    }
+
+    #[test]
+    fn nothing_is_told_of_another_process() {
+        let root = Root::new();
+        root.write("proc/7/cmdline", "qemu\0-name\0web\0").write("proc/7/comm", "qemu\n");
+        let files = root.files();
+        let vm = |comm| Processes::of(&files).look_up(7, comm).map(|info| info.vm);
+        assert_eq!(vm("qemu"), None, "another namespace");
+        root.link("proc/self/ns/pid", FIRST_NAMESPACE);
+        assert_eq!(vm("qemu"), Some(Some("web".to_owned())));
+        assert_eq!(vm("other"), None, "the number was given again");
+        assert!(Processes::of(&files).look_up(8, "qemu").is_none());
     }
 
     #[test]

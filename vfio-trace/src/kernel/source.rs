@@ -146,6 +146,11 @@ impl KernelFiles {
         fs::canonicalize(self.path(name)).ok()
     }
 
+    /// What a link says, as `pid:[4026531836]` of a namespace, which leads to no path.
+    pub fn link(&self, name: &str) -> Option<String> {
+        fs::read_link(self.path(name)).ok()?.into_os_string().into_string().ok()
+    }
+
     /// A number that changes when a directory of sysfs is removed and made again, as when a module is reloaded.
     pub fn inode(&self, name: &str) -> Option<u64> {
         fs::metadata(self.path(name)).ok().map(|metadata| metadata.ino())

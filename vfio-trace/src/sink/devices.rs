@@ -8,8 +8,10 @@ use crate::event::{MigFlags, MigState, visible};
 /// A process that holds a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HolderRow {
-    /// The process.
+    /// The process, as the kernel counts: its number in the first PID namespace.
     pub pid: u32,
+    /// Its number in the /proc of who asks; `None` where that is another namespace's, and for a recording.
+    pub local_pid: Option<u32>,
     /// Its name.
     pub comm: String,
     /// The virtual machine it runs.
@@ -179,6 +181,7 @@ mod tests {
             open_count: Some(1),
             holders: Some(vec![HolderRow {
                 pid: 7,
+                local_pid: Some(7),
                 comm: "qemu".to_owned(),
                 vm: Some("web".to_owned()),
                 process_started: Some(0),

@@ -61,7 +61,8 @@ fn document_of(name: &str, events: &[Event]) -> Document {
 
 fn list_row(name: &str) -> DeviceRow {
     let text = || name.to_owned();
-    let holder = HolderRow { pid: 1, comm: text(), vm: Some(text()), process_started: Some(1) };
+    let holder =
+        HolderRow { pid: 1, local_pid: Some(1), comm: text(), vm: Some(text()), process_started: Some(1) };
     DeviceRow {
         device: text(),
         bus: "pci",

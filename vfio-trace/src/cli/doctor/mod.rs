@@ -16,6 +16,7 @@ use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED},
     kernel_args::KernelArgs,
     output::Color,
+    privileges::give_up,
 };
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioCore, VfioDevice},
@@ -41,6 +42,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let facts = KernelFacts::read_for(&files, &crate::driver::WANTED);
     let attempt = Attempt::make(&files, &facts);
     let (devices, inventory) = memory::look(&files, &facts, &attempt);
+    give_up()?;
     let report = examine(&files, &facts, &attempt, devices, Some(inventory));
     let text = if args.json {
         doctor_json(&report)
