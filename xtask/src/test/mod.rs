@@ -6,6 +6,8 @@ mod compare;
 mod compat;
 mod dirty;
 mod doctor;
+mod documents;
+mod edges;
 mod exercise;
 mod export;
 mod guest;
@@ -15,6 +17,7 @@ mod hisi_traced;
 mod hisi_views;
 mod host;
 mod html;
+mod licences;
 mod may_skip;
 mod merge;
 mod mlx5;
@@ -147,6 +150,8 @@ impl Check {
 
 fn checks() -> Vec<Check> {
     let mut checks = host::checks();
+    checks.extend(documents::checks());
+    checks.extend(licences::checks());
     checks.extend(harness::checks());
     checks.extend(scenarios::checks());
     checks.extend(steps::checks());
@@ -165,6 +170,7 @@ fn checks() -> Vec<Check> {
     checks.extend(html::checks());
     checks.extend(merge::checks());
     checks.extend(past::checks());
+    checks.extend(edges::checks());
     checks.extend(report::checks());
     checks
 }

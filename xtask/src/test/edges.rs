@@ -1,0 +1,118 @@
+//! Where the tool meets its surroundings: a container's PID namespace, and capabilities that are no longer needed.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    Check, Found,
+    guest::{Guest, Lab},
+};
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![
+        Check::new("list: PID namespaces", pid_namespaces),
+        Check::new("verbs: capabilities given up", capabilities),
+    ]
+}
+
+/// lab-step holds a device; within the namespace another process has its number, and the name of a virtual machine.
+const HELD: &str = r#"
+cd $LAB_RESULTS || exit 1
+die() { echo "$*" >&2; cat step inside.err >&2; exit 1; }
+modprobe -a vfio_iommu_type1 mtty || exit 1
+lab-step --json held --create mtty-2 set=PRE_COPY sleep=90000 >step 2>&1 & step=$!
+until [ "$(cat held 2>/dev/null | wc -l)" -ge 2 ]; do kill -0 $step 2>/dev/null || die lab-step ended; sleep 0.1; done
+echo $step >pid
+"#;
+
+fn pid_namespaces(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "{HELD}{}",
+        r#"
+        cat >inside.sh <<'END'
+number=$(cat pid)
+echo $((number - 1)) >/proc/sys/kernel/ns_last_pid || exit 1
+python3 -c 'import time; time.sleep(60)' -name guest=wrong & other=$!
+[ $other = $number ] || { echo "the other process has number $other, not $number" >&2; exit 1; }
+grep -q wrong /proc/$number/cmdline || exit 1
+vfio-trace list --json >inside.json && vfio-trace list >inside.txt 2>inside.note
+code=$?; kill $other; exit $code
+END
+        vfio-trace list --json >host.json || die on the host
+        unshare --pid --fork --mount-proc sh inside.sh 2>inside.err || die inside
+        unshare --pid --fork vfio-trace list --json >hostproc.json || die with the proc of the host
+        kill $step; wait $step; true
+        "#
+    );
+    let guest = lab.run("edge-pid", &script)?;
+    let pid: u64 = guest.file("pid")?.trim().parse().context("pid")?;
+    for (file, known) in [("host.json", true), ("inside.json", false), ("hostproc.json", true)] {
+        let holder = holder(&guest, file)?;
+        let field = |name: &str| holder.get(name).cloned().unwrap_or_default();
+        ensure!(field("pid") == pid && field("comm") == "lab-step", "{file}: {holder}");
+        ensure!(field("local_pid").is_null() != known, "{file}: {holder}");
+        ensure!(field("process_started").is_null() != known && field("vm").is_null(), "{file}: {holder}");
+    }
+    let (text, note) = (guest.file("inside.txt")?, guest.file("inside.note")?);
+    ensure!(!text.contains("wrong") && text.contains(&format!("lab-step {pid}")), "{text}");
+    ensure!(note.contains("numbers of processes are the host's"), "{note}");
+    Ok(Found::one(format!("lab-step {pid} named on the host and in a container, nobody else's name with it")))
+}
+
+/// The only holder in a list.
+fn holder(guest: &Guest, file: &str) -> Result<Value> {
+    let list: Value = serde_json::from_str(&guest.file(file)?).with_context(|| file.to_owned())?;
+    list.pointer("/devices/0/holders/0").cloned().with_context(|| format!("{file} has no holder: {list}"))
+}
+
+/// Runs a verb whose standard output is full, and looks at it while it waits in write(2).
+const WATCH: &str = "
+import fcntl, os, subprocess, sys, time
+read, write = os.pipe()
+fcntl.fcntl(write, 1031, 4096)
+os.set_blocking(write, False)
+try:
+    while True:
+        os.write(write, b' ' * 64)
+except BlockingIOError:
+    os.set_blocking(write, True)
+verb = subprocess.Popen(sys.argv[1:], stdout=write)
+os.close(write)
+def waits():
+    words = open(f'/proc/{verb.pid}/syscall').read().split()
+    return words[:2] == ['1', '0x1']
+for _ in range(1200):
+    if waits():
+        break
+    time.sleep(0.05)
+else:
+    sys.exit('it never wrote')
+status = open(f'/proc/{verb.pid}/status').read().splitlines()
+held = {line.split(':')[0]: line.split()[1] for line in status if line.startswith('Cap')}
+while os.read(read, 65536):
+    pass
+print(held['CapPrm'], held['CapEff'], held['CapInh'], held['CapAmb'], verb.wait())
+";
+
+fn capabilities(lab: &Lab) -> Result<Found> {
+    let script = format!(
+        "{HELD}cat >watch.py <<'END'\n{WATCH}\nEND\n{}",
+        r#"
+        grep CapEff /proc/self/status >before
+        for verb in list "list --json" "show 1" doctor "doctor --json"; do
+            echo "$verb: $(python3 watch.py vfio-trace $verb 2>>watch.err)" >>seen
+        done
+        kill $step; wait $step; true
+        "#
+    );
+    let guest = lab.run("edge-caps", &script)?;
+    let before = guest.file("before")?;
+    ensure!(!before.contains("\t0000000000000000"), "there was nothing to give up: {before}");
+    let seen = guest.file("seen")?;
+    let none = "0000000000000000 0000000000000000 0000000000000000 0000000000000000 0";
+    for line in seen.lines() {
+        ensure!(line.ends_with(&format!(": {none}")), "{line} ({})", guest.file("watch.err")?);
+    }
+    ensure!(seen.lines().count() == 5, "{seen}");
+    Ok(Found::one("list, show and doctor write without any capability"))
+}
