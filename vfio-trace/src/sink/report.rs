@@ -286,7 +286,7 @@ impl Page<'_> {
             format_args!(
                 "  {} {}: {device}{}\n",
                 self.severity(warning.severity),
-                clean(&warning.code),
+                clean(warning.code),
                 clean(&warning.text)
             ),
         );
