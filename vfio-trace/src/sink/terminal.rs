@@ -55,7 +55,9 @@ fn document_of(name: &str, events: &[Event]) -> Document {
         ..Host::default()
     };
     let mut history = History::new(host, ANCHOR, None);
-    events.iter().for_each(|event| history.apply(event));
+    for event in events {
+        history.apply(event);
+    }
     crate::model::document(&[history], &crate::model::Options::default())
 }
 

@@ -78,7 +78,7 @@ mod tests {
         let held = facts(Some(1), &[(far, "qemu\n", 7), (far, "qemu\n", 9), (far - 1, "other", 3)]);
         assert_eq!(
             users(&files, &held),
-            Some(format!("qemu? (process {far}), other (process {}) has it open", far - 1))
+            Some(format!("qemu\\n (process {far}), other (process {}) has it open", far - 1))
         );
     }
 }
