@@ -73,6 +73,8 @@ pub enum Kind {
     Step = 19,
     /// [`Capture`]: a structure of the driver, as it was at a moment that a driver plug-in asked for.
     Capture = 20,
+    /// [`Module`]: the kernel has loaded a module. For the tracer itself: it is in no recording.
+    Module = 32,
     /// JSON text of any length, made in user space: what a reader of records must know to understand them.
     Note = 256,
 }
@@ -101,6 +103,7 @@ impl Kind {
             18 => Self::PciReset,
             19 => Self::Step,
             20 => Self::Capture,
+            32 => Self::Module,
             256 => Self::Note,
             _ => return None,
         })
@@ -396,6 +399,17 @@ wire! {
         pub within: u32,
         /// Zero.
         pub reserved: u32,
+    }
+}
+
+/// Longest name of a module, NUL padded (`MODULE_NAME_LEN`: 64 less an unsigned long).
+pub const MODULE_LEN: usize = 64;
+
+wire! {
+    /// Body of [`Kind::Module`]. `Header::end_ns` is when its code could be called first.
+    pub struct Module = 64 {
+        /// Its name.
+        pub name: [u8; MODULE_LEN],
     }
 }
 

@@ -17,6 +17,7 @@ mod inflight;
 mod inventory;
 mod maps;
 mod migration_ops;
+mod module;
 mod read;
 mod step;
 

@@ -85,3 +85,7 @@ pub static JUMPS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Where a bitmap of dirty pages is copied to, to be counted.
 #[map]
 pub static BITMAP: PerCpuArray<[u64; BITMAP_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where `struct module` has its name; 0: not known.
+#[map]
+pub static MODULE_NAME: Array<u32> = Array::with_max_entries(1, 0);

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     event::{ClockAnchor, DecodeError, Record, Start},
     probe::{Changes, LoadOptions},
+    sink::human,
     source::{
         clock::mono_ns,
         live::{Live, LogTo, RESCAN},
@@ -116,6 +117,12 @@ impl Session {
         let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
         let (live, changes) = Live::open(args.kernel.files()?, options, log)?;
         say_changes(&changes, args.verbose);
+        if let Some(why) = live.unwatched() {
+            note(&format!(
+                "the kernel does not tell when a module is loaded ({why}): a driver that is loaded later is noticed up to \
+                 half a second late"
+            ));
+        }
         Ok(Self { live, verbose: args.verbose, interrupt, terminate })
     }
 
@@ -243,15 +250,35 @@ impl Session {
 }
 
 pub(super) fn say_changes(changes: &Changes, verbose: bool) {
-    let Changes { attached, detached, failed, denied: _ } = changes;
-    if verbose && !attached.is_empty() {
-        note(&format!("probing {}", attached.join(", ")));
+    let Changes { attached, detached, failed, denied: _, gaps } = changes;
+    let mut reasons: Vec<&String> = detached.iter().map(|(_, reason)| reason).collect();
+    reasons.dedup();
+    for reason in reasons {
+        let functions = detached.iter().filter(|(_, other)| other == reason);
+        let names: Vec<&str> = functions.map(|(function, _)| function.symbol.as_str()).collect();
+        note(&format!("no longer probing {}: {reason}", names.join(", ")));
     }
-    for (function, reason) in detached {
-        note(&format!("no longer probing {function}: {reason}"));
+    for gap in gaps {
+        let (Some(until), Some(module)) = (gap.until_mono_ns, &gap.module) else { continue };
+        let names: Vec<&str> = gap.functions.iter().map(|function| function.function.as_str()).collect();
+        let for_ns = human::duration(until.saturating_sub(gap.from_mono_ns));
+        let most = if gap.from_exact { "" } else { "up to " };
+        note(&format!(
+            "probing {} of module {module}: {}; not seen for {most}{for_ns}",
+            names.join(", "),
+            gap.why.text()
+        ));
+    }
+    let told = |symbol: &str| {
+        gaps.iter().any(|gap| gap.functions.iter().any(|function| function.function == symbol))
+    };
+    let quiet: Vec<&str> =
+        attached.iter().map(|function| function.symbol.as_str()).filter(|symbol| !told(symbol)).collect();
+    if verbose && !quiet.is_empty() {
+        note(&format!("probing {}", quiet.join(", ")));
     }
     for (function, reason) in failed {
-        note(&format!("cannot probe {function}: {reason}"));
+        note(&format!("cannot probe {}: {reason}", function.symbol));
     }
 }
 

@@ -456,6 +456,7 @@ fn body_bytes(body: &Body) -> Vec<u8> {
         Body::LogRanges(body) => body.as_bytes(),
         Body::LogDirty(body) => body.as_bytes(),
         Body::PciReset(body) => body.as_bytes(),
+        Body::Module(body) => body.as_bytes(),
         Body::Step(body) => body.as_bytes(),
         Body::Capture(body) => body.as_bytes(),
         Body::Note(note) => return serde_json::to_vec(note).unwrap(),

@@ -58,6 +58,8 @@ pub enum Body {
     Step(wire::Step),
     /// A driver's structure.
     Capture(Box<wire::Capture>),
+    /// The kernel has loaded a module.
+    Module(wire::Module),
     /// What user space adds.
     Note(Note),
 }
@@ -155,6 +157,7 @@ impl Body {
             Kind::PciReset => Self::PciReset(take(kind, body)?),
             Kind::Step => Self::Step(take(kind, body)?),
             Kind::Capture => Self::Capture(Box::new(take(kind, body)?)),
+            Kind::Module => Self::Module(take(kind, body)?),
             Kind::Note => Self::Note(serde_json::from_slice(body).map_err(|_why| DecodeError::NotANote)?),
         })
     }

@@ -12,7 +12,7 @@ use super::{
     discover::{DriverFunctions, driver_functions, typed_functions},
     kallsyms::{Kallsyms, KallsymsError, Want},
     layout::{MissingField, resolve_layout},
-    modules::{ModuleState, Modules, ModulesError},
+    modules::{Module, Modules, ModulesError},
     plugin::{PluginFacts, plugin_facts},
     private::{NoPrivate, Private, private_layout},
     security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
@@ -77,13 +77,43 @@ pub struct KernelFacts {
     no_drivers: BTreeMap<String, Stamp>,
 }
 
-/// Differs when a module was replaced by another of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tells one load of a module from the next of the same name.
+#[derive(Clone, Copy, Debug)]
 pub struct Stamp {
     size: u64,
     address: u64,
-    state: ModuleState,
     inode: Option<u64>,
+}
+
+impl Stamp {
+    fn of(files: &KernelFiles, module: &Module) -> Self {
+        let inode = files.inode(&format!("/sys/module/{}", module.name));
+        Self { size: module.size, address: module.address, inode }
+    }
+
+    /// A load of a module by number.
+    #[cfg(test)]
+    pub(crate) const fn of_load(number: u64) -> Self {
+        Self { size: 1, address: 0, inode: Some(number) }
+    }
+
+    /// Whether both are of one load. Neither the state nor the size tells: a module that has run its init function
+    /// gives back the memory of that.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.inode, other.inode) {
+            (Some(one), Some(other)) => one == other,
+            // sysfs does not have it yet, or there is none.
+            _ if self.address != 0 && other.address != 0 => self.address == other.address,
+            _ => self.size == other.size,
+        }
+    }
+}
+
+type Stamps = BTreeMap<String, Stamp>;
+
+fn same_loads(one: &Stamps, other: &Stamps) -> bool {
+    one.len() == other.len()
+        && one.iter().all(|(name, stamp)| other.get(name).is_some_and(|other| stamp.is_same(other)))
 }
 
 impl KernelFacts {
@@ -127,7 +157,7 @@ impl KernelFacts {
         let (users, stamps) = modules
             .as_ref()
             .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
-        let changed = self.stamps.as_ref() != Some(&stamps);
+        let changed = !self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps));
         self.modules = modules;
         if changed {
             self.look(files, users, &stamps);
@@ -136,9 +166,71 @@ impl KernelFacts {
         changed
     }
 
-    /// What tells a module from a later one of the same name, for the modules that matter.
-    pub fn module_stamps(&self) -> BTreeMap<String, Stamp> {
-        self.stamps.clone().unwrap_or_default()
+    /// Takes in modules that were loaded since, as far as their BTF tells: a pass over /proc/kallsyms takes much longer,
+    /// and functions can be probed by name before. Returns whether there are any; [`Self::refresh`] is due then.
+    pub fn add_modules(&mut self, files: &KernelFiles) -> bool {
+        let Ok(modules) = Modules::read(files) else { return false };
+        let (users, stamps) = relevant(files, &modules, self.wanted);
+        let known = self.stamps.clone().unwrap_or_default();
+        let is_new = |name: &str, stamp: &Stamp| known.get(name).is_none_or(|known| !known.is_same(stamp));
+        let new: Vec<&str> = stamps
+            .iter()
+            .filter(|(name, stamp)| is_new(name, stamp))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let is_module = modules.get(VFIO).is_some();
+        self.modules = Ok(modules);
+        let Ok(btf) = &mut self.btf else { return !new.is_empty() };
+        if new.is_empty() || !(is_module || self.vfio == VfioCore::BuiltIn) {
+            return false;
+        }
+        for name in &new {
+            let Ok(own) = btf.load(files, name) else { continue };
+            if is_module && !users.iter().any(|user| user == name) {
+                continue;
+            }
+            if let Some(typed) = typed_functions(own, Some(name)) {
+                self.private.insert((*name).to_owned(), private_layout(own));
+                self.drivers.retain(|driver| driver.module.as_deref() != Some(*name));
+                self.drivers.push(driver_functions(Some(name), typed, None));
+                if !self.users.iter().any(|user| user == name) {
+                    self.users.push((*name).to_owned());
+                }
+            }
+        }
+        if new.contains(&VFIO) {
+            self.vfio = VfioCore::Module;
+            let resets: Vec<_> =
+                self.core.drain(..).filter(|function| function.role == Role::PciReset).collect();
+            self.core = core_functions(btf.module(VFIO).map(AsRef::as_ref), Some(VFIO), None);
+            self.core.extend(resets);
+        }
+        if new.contains(&VFIO) || !self.missing.is_empty() {
+            let mut order = vec![VFIO];
+            order.extend(self.users.iter().map(String::as_str));
+            let core_known = self.vfio == VfioCore::BuiltIn || btf.module(VFIO).is_some();
+            (self.layout, self.missing) = resolve_layout(btf, &order, core_known);
+        }
+        for wanted in self.wanted.iter().filter(|wanted| {
+            self.users.iter().any(|user| user == wanted.module)
+                && (new.contains(&wanted.module) || wanted.libraries.iter().any(|name| new.contains(name)))
+        }) {
+            let private = self.private.get(wanted.module).and_then(|private| private.as_ref().ok());
+            self.plugins.retain(|plugin| plugin.wanted.module != wanted.module);
+            self.plugins.push(plugin_facts(wanted, btf, private, None));
+        }
+        true
+    }
+
+    /// Where `struct module` has its name.
+    pub fn module_name_offset(&self) -> Option<u32> {
+        let btf = self.btf.as_ref().ok()?.vmlinux();
+        Some(btf.member(btf.find_struct("module")?, &["name"]).ok()?.offset)
+    }
+
+    /// What tells this load of a module from a later one; `None` if it was not loaded at the last look.
+    pub fn load_of(&self, files: &KernelFiles, name: &str) -> Option<Stamp> {
+        self.modules.as_ref().ok()?.get(name).map(|module| Stamp::of(files, module))
     }
 
     /// Modules that matter but whose BTF cannot be used, and why: their functions are known through pointers only.
@@ -293,13 +385,7 @@ fn relevant(
                 || users.contains(&module.name)
                 || libraries.contains(&module.name.as_str())
         })
-        .map(|module| {
-            let inode = files.inode(&format!("/sys/module/{}", module.name));
-            (
-                module.name.clone(),
-                Stamp { size: module.size, address: module.address, state: module.state, inode },
-            )
-        })
+        .map(|module| (module.name.clone(), Stamp::of(files, module)))
         .collect();
     (users, stamps)
 }
@@ -318,7 +404,7 @@ fn drivers_of_built_in(
     users.clear();
     no_drivers.retain(|name, _| stamps.contains_key(name));
     for (name, stamp) in stamps {
-        if no_drivers.get(name) == Some(stamp) {
+        if no_drivers.get(name).is_some_and(|known| known.is_same(stamp)) {
             continue;
         }
         let loaded = btf.load(files, name);

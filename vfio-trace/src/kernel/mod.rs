@@ -33,7 +33,7 @@ pub use self::{
     core_functions::{CoreFunction, CoreStatus, Takes},
     defects::KernelWords,
     discover::{Candidate, DriverFunctions},
-    facts::{KernelFacts, VfioCore},
+    facts::{KernelFacts, Stamp, VfioCore},
     inventory::{Bus, VfioDevice, is_named},
     kallsyms::{Kallsyms, Symbol},
     layout::{MissingField, MissingReason},

@@ -10,7 +10,7 @@ use super::{
     btf::{Btf, Kind, MemberError, TypeId},
     collection::BtfCollection,
     kallsyms::Kallsyms,
-    presence::{Presence, presence},
+    presence::{Presence, Spot, presence},
     private::Private,
     wanted::{CaptureWanted, DriverWanted, Members, StepDevice, StepWanted},
 };
@@ -289,7 +289,10 @@ impl Driver<'_> {
         let spot = match presence(kallsyms, wanted.name, module) {
             Presence::There(spot) => spot,
             Presence::Gone(why) => return Err(Unavailable::Gone(why)),
-            Presence::Unknown => return Err(Unavailable::Gone("the kernel's symbols are hidden".to_owned())),
+            // Its module has it by BTF; whether the compiler left it shows when it is to be probed.
+            Presence::Unknown => {
+                Spot { symbol: wanted.name.to_owned(), copies: 0, unique: false, address: None }
+            },
         };
         let proto = btf
             .functions()

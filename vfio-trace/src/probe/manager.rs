@@ -1,45 +1,46 @@
 //! Keeps the attached probes in step with the kernel: attaches, detaches, and knows what became of each.
 
-use std::{
-    collections::HashSet,
-    os::fd::{AsFd as _, OwnedFd},
-};
+use std::collections::{BTreeMap, HashSet};
 
 use vfio_trace_common::{
+    capture::StepSpec,
     role::Role,
     stats::{MAX_PROBES, ProbeStats},
 };
 
 use super::{
-    diagnose::{explain, is_denied},
+    kprobes::Kprobes,
     plan::{Planned, Target},
     programs::{LoadError, Programs},
 };
 use crate::{
-    event::{FunctionNote, Note, ProbeReport},
-    kernel::KernelFiles,
-    sys,
+    event::{FunctionNote, GapFunction, Note, ProbeGap, ProbeReport},
+    kernel::{KernelFiles, Stamp},
 };
 
-/// The kprobe PMU: its `type`, and the bit of `config` that makes a kretprobe.
-#[derive(Clone, Copy, Debug)]
-struct Pmu {
-    kind: u32,
-    retprobe: u64,
-}
+/// What attaches probes: the kernel, or a test's idea of it.
+pub trait Backend {
+    /// An attached probe; it ends when it is dropped.
+    type Link;
 
-impl Pmu {
-    fn read(files: &KernelFiles) -> Option<Self> {
-        let kind = files.line("/sys/bus/event_source/devices/kprobe/type")?.trim().parse().ok()?;
-        let format = files.line("/sys/bus/event_source/devices/kprobe/format/retprobe")?;
-        let bit: u32 = format.trim().strip_prefix("config:")?.parse().ok()?;
-        Some(Self { kind, retprobe: 1u64.checked_shl(bit)? })
-    }
+    /// Tells the programs what a step is about, before its first call.
+    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal>;
+    /// Attaches one function.
+    fn attach(&mut self, target: &Target, slot: u16) -> Result<Vec<Self::Link>, Refusal>;
+    /// Calls that a link has missed; `None` where the kernel does not tell.
+    fn missed(&self, link: &Self::Link) -> Option<u64>;
+    /// Calls that a role's programs did not see because another program ran on that CPU; `None` where the kernel does
+    /// not tell.
+    fn recursion_misses(&self, role: Role) -> Option<u64>;
+    /// What a probe has counted.
+    fn stats(&self, slot: u16) -> ProbeStats;
+    /// Closes links that are of no use any more.
+    fn close(&mut self, links: Vec<Self::Link>);
 }
 
 /// One function of the plan.
 #[derive(Debug)]
-struct Probe {
+struct Probe<L> {
     role: Role,
     symbol: String,
     module: Option<String>,
@@ -47,28 +48,58 @@ struct Probe {
     /// Slot in the statistics map.
     slot: u16,
     /// Open links: entry, and return. Empty if not attached.
-    links: Vec<OwnedFd>,
-    /// Counts of links that are closed by now.
-    missed_before: u64,
+    links: Vec<L>,
+    /// Counts of links that are closed by now; `None` where the kernel does not tell.
+    missed_before: Option<u64>,
     reason: Option<String>,
+    /// It was met through a pointer: no plan has it.
+    by_pointer: bool,
+    /// The load of its module that it is attached in.
+    load: Option<Stamp>,
 }
 
-impl Probe {
+impl<L> Probe<L> {
     fn is(&self, role: Role, symbol: &str, module: Option<&str>) -> bool {
         self.role == role && self.symbol == symbol && self.module.as_deref() == module
     }
 
-    /// Calls missed by its links; `None` where the kernel does not tell.
-    fn missed(&self) -> Option<u64> {
-        self.links
-            .iter()
-            .try_fold(self.missed_before, |sum, link| Some(sum.saturating_add(sys::missed(link.as_fd())?)))
+    /// Calls missed by all links that it ever had; `None` where the kernel does not tell.
+    fn missed(&self, missed: impl Fn(&L) -> Option<u64>) -> Option<u64> {
+        self.links.iter().try_fold(self.missed_before?, |sum, link| Some(sum.saturating_add(missed(link)?)))
     }
 
-    fn detach(&mut self, reason: String) {
-        self.missed_before = self.missed().unwrap_or(self.missed_before);
-        self.links.clear();
-        self.reason = Some(reason);
+    /// Why it can never be called again, if that is so.
+    fn gone(&self, load: impl Fn(&str) -> Option<Stamp>) -> Option<String> {
+        let module = self.module.as_deref()?;
+        let same = load(module).zip(self.load).is_some_and(|(now, then)| now.is_same(&then));
+        (!same).then(|| format!("module {module} was unloaded"))
+    }
+
+    fn function(&self) -> Function {
+        Function { symbol: self.symbol.clone(), module: self.module.clone(), role: self.role }
+    }
+}
+
+/// A function that something was done about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its symbol.
+    pub symbol: String,
+    /// Its module; `None` for the kernel image.
+    pub module: Option<String>,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl From<&Function> for GapFunction {
+    fn from(function: &Function) -> Self {
+        Self { function: function.symbol.clone(), role: function.role }
+    }
+}
+
+impl From<&Target> for Function {
+    fn from(target: &Target) -> Self {
+        Self { symbol: target.symbol.clone(), module: target.module.clone(), role: target.role }
     }
 }
 
@@ -76,30 +107,36 @@ impl Probe {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Functions newly probed.
-    pub attached: Vec<String>,
+    pub attached: Vec<Function>,
     /// Functions no longer probed, with the reason.
-    pub detached: Vec<(String, String)>,
+    pub detached: Vec<(Function, String)>,
     /// Functions that could not be probed, with the reason.
-    pub failed: Vec<(String, String)>,
+    pub failed: Vec<(Function, String)>,
     /// The kernel refused one of them for want of a capability.
     pub denied: bool,
+    /// Functions that were there before they were probed.
+    pub gaps: Vec<ProbeGap>,
 }
 
 impl Changes {
     /// Adds what happened later.
     pub fn extend(&mut self, later: Self) {
-        let Self { attached, detached, failed, denied } = later;
+        let Self { attached, detached, failed, denied, gaps } = later;
         self.attached.extend(attached);
         self.detached.extend(detached);
         self.failed.extend(failed);
         self.denied |= denied;
+        self.gaps.extend(gaps);
     }
 }
 
 /// Why a function could not be attached.
-struct Refusal {
-    reason: String,
-    denied: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In words.
+    pub reason: String,
+    /// For want of a capability.
+    pub denied: bool,
 }
 
 impl From<&str> for Refusal {
@@ -109,31 +146,43 @@ impl From<&str> for Refusal {
 }
 
 /// All probes.
-pub struct Manager {
-    programs: Programs,
-    pmu: Option<Pmu>,
-    probes: Vec<Probe>,
+pub struct Manager<B: Backend = Kprobes> {
+    backend: B,
+    probes: Vec<Probe<B::Link>>,
     /// Pointers that were looked up, so that each is tried once per load of its module.
     pointers: HashSet<(Role, u64)>,
+    /// The slot that a role's recursion misses are told with: its first probe ever, whatever becomes of that.
+    first_of: BTreeMap<Role, u16>,
     /// What readers of the records must know, and have not been told.
     notes: Vec<Note>,
 }
 
 impl Manager {
-    /// A manager without probes.
+    /// A manager of the kernel's probes, without any yet.
     pub fn new(programs: Programs, files: &KernelFiles) -> Self {
-        Self {
-            programs,
-            pmu: Pmu::read(files),
-            probes: Vec::new(),
-            pointers: HashSet::new(),
-            notes: Vec::new(),
-        }
+        Self::over(Kprobes::new(programs, files))
     }
 
     /// The programs.
     pub const fn programs_mut(&mut self) -> &mut Programs {
-        &mut self.programs
+        &mut self.backend.programs
+    }
+
+    /// Lets all probes count and emit, or stops them.
+    pub fn enable(&mut self, on: bool) -> Result<(), LoadError> {
+        self.backend.programs.enable(on)
+    }
+}
+
+impl<B: Backend> Manager<B> {
+    fn over(backend: B) -> Self {
+        Self {
+            backend,
+            probes: Vec::new(),
+            pointers: HashSet::new(),
+            first_of: BTreeMap::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// What readers of the records must know of probes attached since the last call.
@@ -141,28 +190,25 @@ impl Manager {
         std::mem::take(&mut self.notes)
     }
 
-    /// Attaches what the plan has and is not attached; detaches functions that are in it no longer, because their
-    /// module is gone. `replaced` tells of a module that it was loaded anew: its old probes are dead.
-    pub fn reconcile(&mut self, plan: &[Planned], replaced: impl Fn(&str) -> bool) -> Changes {
+    /// Attaches what the plan has and is not attached. Detaches functions whose module is gone or was loaded anew, and
+    /// those that nobody wants any more: neither this plan nor a pointer. `load` tells the present load of a module,
+    /// `None` if it is not loaded.
+    pub fn reconcile(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
         let mut changes = Changes::default();
-        for probe in &mut self.probes {
-            let wanted = plan.iter().any(|planned| match planned {
-                Planned::Attach(target) => probe.is(target.role, &target.symbol, target.module.as_deref()),
-                Planned::Without { .. } => false,
-            });
-            let anew = probe.module.as_deref().is_some_and(&replaced);
-            if !probe.links.is_empty() && (!wanted || anew) {
-                let reason = format!("module {} was unloaded", probe.module.as_deref().unwrap_or("?"));
-                changes.detached.push((probe.symbol.clone(), reason.clone()));
-                probe.detach(reason);
-            }
-        }
-        if !changes.detached.is_empty() {
-            self.pointers.clear();
-        }
+        self.detach(&mut changes, |probe| {
+            let wanted = probe.by_pointer
+                || plan.iter().any(|planned| match planned {
+                    Planned::Attach(target) => {
+                        probe.is(target.role, &target.symbol, target.module.as_deref())
+                    },
+                    Planned::Without { .. } => false,
+                });
+            let idle = || (!wanted).then(|| "no driver that it serves is loaded".to_owned());
+            probe.gone(&load).or_else(idle)
+        });
         for planned in plan {
             match planned {
-                Planned::Attach(target) => self.attach(target, &mut changes),
+                Planned::Attach(target) => self.attach(target, &load, &mut changes),
                 Planned::Without { role, symbol, module, reason } => {
                     let probe = self.entry(*role, symbol, module.as_deref());
                     if let Some(probe) = probe
@@ -174,6 +220,41 @@ impl Manager {
             }
         }
         changes
+    }
+
+    /// Attaches what this plan has, detaches only what is dead, and says nothing of what the kernel refuses: a plan made in a
+    /// hurry has functions that are not there.
+    pub fn attach_at_once(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
+        let mut changes = Changes::default();
+        self.detach(&mut changes, |probe| probe.gone(&load));
+        for planned in plan {
+            let Planned::Attach(target) = planned else { continue };
+            self.attach(target, &load, &mut changes);
+            if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref())
+                && probe.links.is_empty()
+            {
+                probe.reason = None;
+            }
+        }
+        changes.failed.clear();
+        changes
+    }
+
+    /// Detaches what there is a reason to.
+    fn detach(&mut self, changes: &mut Changes, why: impl Fn(&Probe<B::Link>) -> Option<String>) {
+        let before = changes.detached.len();
+        for probe in self.probes.iter_mut().filter(|probe| !probe.links.is_empty()) {
+            let Some(reason) = why(probe) else { continue };
+            changes.detached.push((probe.function(), reason.clone()));
+            // Before they are closed: what they have missed goes on counting.
+            probe.missed_before = probe.missed(|link| self.backend.missed(link));
+            self.backend.close(std::mem::take(&mut probe.links));
+            probe.reason = Some(reason);
+            (probe.by_pointer, probe.address) = (false, None);
+        }
+        if changes.detached.len() > before {
+            self.pointers.clear();
+        }
     }
 
     /// Whether a pointer still has to be resolved and attached for a role.
@@ -196,17 +277,26 @@ impl Manager {
     }
 
     /// Attaches a function that was met through a pointer.
-    pub fn attach_pointer(&mut self, role: Role, address: u64, target: Option<Target>) -> Changes {
+    pub fn attach_pointer(
+        &mut self,
+        role: Role,
+        address: u64,
+        target: Option<Target>,
+        load: impl Fn(&str) -> Option<Stamp>,
+    ) -> Changes {
         let mut changes = Changes::default();
         self.pointers.insert((role, address));
         if let Some(target) = target {
-            self.attach(&target, &mut changes);
+            self.attach(&target, &load, &mut changes);
+            if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) {
+                probe.by_pointer = true;
+            }
         }
         changes
     }
 
     /// The probe of a function, made if it is new; `None` if there are too many.
-    fn entry(&mut self, role: Role, symbol: &str, module: Option<&str>) -> Option<&mut Probe> {
+    fn entry(&mut self, role: Role, symbol: &str, module: Option<&str>) -> Option<&mut Probe<B::Link>> {
         let known = self.probes.iter().position(|probe| probe.is(role, symbol, module));
         if known.is_none() {
             // Slot 0 is nobody's.
@@ -219,25 +309,30 @@ impl Manager {
                 address: None,
                 slot,
                 links: Vec::new(),
-                missed_before: 0,
+                missed_before: Some(0),
                 reason: None,
+                by_pointer: false,
+                load: None,
             });
         }
         let at = known.unwrap_or(self.probes.len() - 1);
         self.probes.get_mut(at)
     }
 
-    fn attach(&mut self, target: &Target, changes: &mut Changes) {
+    fn attach(&mut self, target: &Target, load: &impl Fn(&str) -> Option<Stamp>, changes: &mut Changes) {
         let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else {
             let reason = format!("more than {} functions to probe", MAX_PROBES - 1);
-            changes.failed.push((target.symbol.clone(), reason));
+            changes.failed.push((target.into(), reason));
             return;
         };
         if !probe.links.is_empty() {
+            probe.address = probe.address.or(target.address);
             return;
         }
         let slot = probe.slot;
-        let result = self.prepare_step(target, slot).and_then(|()| self.links(target, slot));
+        // Before the probe: a module that is loaded anew in between is then noticed.
+        let load = target.module.as_deref().and_then(load);
+        let result = self.prepare_step(target, slot).and_then(|()| self.backend.attach(target, slot));
         // `entry` found it a moment ago.
         let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else { return };
         probe.address = target.address;
@@ -245,12 +340,14 @@ impl Manager {
             Ok(links) => {
                 probe.links = links;
                 probe.reason = None;
-                changes.attached.push(target.symbol.clone());
+                probe.load = load;
+                self.first_of.entry(target.role).or_insert(slot);
+                changes.attached.push(target.into());
             },
             Err(Refusal { reason, denied }) => {
                 changes.denied |= denied;
                 if probe.reason.as_ref() != Some(&reason) {
-                    changes.failed.push((target.symbol.clone(), reason.clone()));
+                    changes.failed.push((target.into(), reason.clone()));
                 }
                 probe.reason = Some(reason);
             },
@@ -260,9 +357,7 @@ impl Manager {
     /// Tells the programs what a step is about, before its first call.
     fn prepare_step(&mut self, target: &Target, slot: u16) -> Result<(), Refusal> {
         let Some(step) = &target.step else { return Ok(()) };
-        self.programs
-            .set_step(slot, &step.spec)
-            .map_err(|error| Refusal { reason: error.to_string(), denied: false })?;
+        self.backend.set_step(slot, &step.spec)?;
         self.notes.push(Note::Function(FunctionNote {
             probe: slot,
             function: target.symbol.clone(),
@@ -273,44 +368,6 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the links of one function. The return probe first: a call that begins between the two is then not
-    /// remembered, instead of remembered for ever.
-    fn links(&mut self, target: &Target, slot: u16) -> Result<Vec<OwnedFd>, Refusal> {
-        let Some(pmu) = self.pmu else {
-            return Err("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)".into());
-        };
-        self.programs.prepare(target.role).map_err(|error| Refusal::from(error.to_string().as_str()))?;
-        let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
-        let cookie = u64::from(slot) | target.takes;
-        let mut first_error = None;
-        for place in target.places() {
-            let attach = |program, config| sys::attach_kprobe(program, (pmu.kind, config), &place, cookie);
-            let links = (|| {
-                let mut links = Vec::with_capacity(2);
-                if let Some(exit) = exit {
-                    links.push(attach(exit, pmu.retprobe)?);
-                }
-                links.push(attach(enter, 0)?);
-                Ok(links)
-            })();
-            match links {
-                Ok(links) => return Ok(links),
-                // What the best place said is what the user should read.
-                Err(error) => {
-                    first_error = first_error.or_else(|| {
-                        Some(Refusal { reason: explain(target, &error), denied: is_denied(&error) })
-                    });
-                },
-            }
-        }
-        Err(first_error.unwrap_or_else(|| "there is no name and no address to attach to".into()))
-    }
-
-    /// Lets all probes count and emit, or stops them.
-    pub fn enable(&mut self, on: bool) -> Result<(), LoadError> {
-        self.programs.enable(on)
-    }
-
     /// Number of functions that are probed now.
     pub fn attached(&self) -> usize {
         self.probes.iter().filter(|probe| !probe.links.is_empty()).count()
@@ -318,17 +375,16 @@ impl Manager {
 
     /// What became of each function, in the order of the plan.
     pub fn report(&self) -> Vec<ProbeReport> {
-        let mut counted = Vec::new();
         self.probes
             .iter()
             .map(|probe| {
-                let ProbeStats { hits, records, lost, unmatched } = self.programs.stats(probe.slot);
-                // A program serves all functions of its role; what it did not see is told with the first of them.
-                let recursion = if counted.contains(&probe.role) || probe.links.is_empty() {
-                    Some(0)
+                let ProbeStats { hits, records, lost, unmatched } = self.backend.stats(probe.slot);
+                // A program serves all functions of its role; what it did not see is told with one of them, always
+                // the same.
+                let recursion = if self.first_of.get(&probe.role) == Some(&probe.slot) {
+                    self.backend.recursion_misses(probe.role)
                 } else {
-                    counted.push(probe.role);
-                    self.programs.recursion_misses(probe.role)
+                    Some(0)
                 };
                 ProbeReport {
                     name: probe.symbol.clone(),
@@ -340,7 +396,7 @@ impl Manager {
                     records,
                     lost,
                     missed: probe
-                        .missed()
+                        .missed(|link| self.backend.missed(link))
                         .zip(recursion)
                         .map(|(missed, recursion)| missed.saturating_add(recursion)),
                     unmatched,
@@ -349,3 +405,6 @@ impl Manager {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
-    programs::{Iter, KProbe, ProgramError},
+    programs::{Iter, KProbe, ProgramError, RawTracePoint},
 };
 use aya_log::EbpfLogger;
 use thiserror::Error;
@@ -145,6 +145,20 @@ impl Programs {
         let wrong = |source| LoadError::Map { name: "ENABLED", source };
         let map = self.bpf.map_mut("ENABLED").ok_or(LoadError::Lacks("map ENABLED"))?;
         Array::<_, u32>::try_from(map).map_err(wrong)?.set(0, u32::from(on), 0).map_err(wrong)
+    }
+
+    /// Lets the kernel tell of each module that it loads; `name_offset`: of the name in `struct module`.
+    pub fn watch_modules(&mut self, name_offset: u32) -> Result<(), LoadError> {
+        const NAME: &str = "module_load";
+        let wrong = |source| LoadError::Map { name: "MODULE_NAME", source };
+        let map = self.bpf.map_mut("MODULE_NAME").ok_or(LoadError::Lacks("map MODULE_NAME"))?;
+        Array::<_, u32>::try_from(map).map_err(wrong)?.set(0, name_offset, 0).map_err(wrong)?;
+        let failed = |source| LoadError::Program { name: NAME, source };
+        let program = self.bpf.program_mut(NAME).ok_or(LoadError::Lacks(NAME))?;
+        let program: &mut RawTracePoint = program.try_into().map_err(failed)?;
+        program.load().map_err(failed)?;
+        program.attach(NAME).map_err(failed)?;
+        Ok(())
     }
 
     /// Hands over where struct members are.

@@ -15,12 +15,13 @@ use vfio_trace_common::role::Role;
 use super::{
     batches::Batches,
     clock::mono_ns,
+    loads::Loads,
     snapshot::{Holders, hand_over, take_inventory},
 };
 
 use crate::{
     driver::WANTED,
-    event::{Body, Note, ProbeReport, Record},
+    event::{Body, Note, ProbeReport, Record, record_text},
     kernel::{
         Kallsyms, KernelFacts, KernelFiles, VfioCore,
         caps::{self, Cap, CapSet, Missing},
@@ -92,6 +93,16 @@ pub struct Live {
     rescanned: Instant,
     /// Records of our own that come before the next one of the kernel's.
     notes: Vec<Note>,
+    /// When tracing was switched on, and which modules were loaded since.
+    loads: Loads,
+    /// What was done in between, and has not been told.
+    pending: Changes,
+    /// When the kernel told last of a module, if not all of it is known yet.
+    hurried: Option<Instant>,
+    /// Pointers that wait until symbols are known again.
+    deferred: Vec<(Role, u64)>,
+    /// Why the kernel does not tell of modules, if so.
+    unwatched: Option<String>,
     batches: Batches,
 }
 
@@ -117,8 +128,12 @@ impl Live {
         let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
         let log = log.map(|log| programs.take_log(log)).transpose()?;
         let notes = hand_over(&mut programs, &facts)?;
+        let unwatched = match facts.module_name_offset() {
+            None => Some("the kernel's BTF does not say where a module has its name".to_owned()),
+            Some(offset) => programs.watch_modules(offset).err().map(|error| error.to_string()),
+        };
         let mut manager = Manager::new(programs, &files);
-        let changes = manager.reconcile(&plan(&facts), |_| false);
+        let changes = manager.reconcile(&plan(&facts), |name| facts.load_of(&files, name));
         if manager.attached() == 0
             && let Some((function, reason)) = changes.failed.first()
         {
@@ -128,11 +143,27 @@ impl Live {
                 return Err(LiveError::NotPermitted(admin));
             }
             return Err(LiveError::NotSupported(format!(
-                "no function could be probed; {function}: {reason}"
+                "no function could be probed; {}: {reason}",
+                function.symbol
             )));
         }
         let (rescanned, batches) = (Instant::now(), Batches::new(mono_ns()));
-        Ok((Self { files, facts, manager, ring, log, rescanned, notes, batches }, changes))
+        let live = Self {
+            files,
+            facts,
+            manager,
+            ring,
+            log,
+            rescanned,
+            notes,
+            loads: Loads::new(mono_ns()),
+            pending: Changes::default(),
+            hurried: None,
+            deferred: Vec::new(),
+            unwatched,
+            batches,
+        };
+        Ok((live, changes))
     }
 
     /// What is known of the kernel.
@@ -152,7 +183,9 @@ impl Live {
 
     /// Starts all probes at the same moment.
     pub fn enable(&mut self) -> Result<(), LiveError> {
-        Ok(self.manager.enable(true)?)
+        self.manager.enable(true)?;
+        self.loads.begin(mono_ns());
+        Ok(())
     }
 
     /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
@@ -190,7 +223,49 @@ impl Live {
         let notes = self.notes.drain(..).filter_map(|note| note.record(settled_ns));
         let records = notes.map(Bytes::from).collect();
         let ring = self.ring.get_mut();
-        self.batches.take(mono_ns(), records, || ring.next().map(|item| Bytes::copy_from_slice(&item)))
+        let mut records =
+            self.batches.take(mono_ns(), records, || ring.next().map(|item| Bytes::copy_from_slice(&item)));
+        let before = records.len();
+        records.retain(|bytes| match Record::decode(bytes) {
+            Ok(Record { header, body: Body::Module(module) }) => {
+                self.loads.told(record_text(&module.name), header.end_ns);
+                false
+            },
+            _ => true,
+        });
+        if records.len() < before {
+            self.modules_came();
+            let notes = self.notes.drain(..).filter_map(|note| note.record(mono_ns()));
+            records.extend(notes.map(Bytes::from));
+        }
+        records
+    }
+
+    /// The kernel has loaded modules: probes their functions at once, by name. All else has time until the next look.
+    fn modules_came(&mut self) {
+        if !self.facts.add_modules(&self.files) {
+            return;
+        }
+        self.hurried = Some(Instant::now());
+        // Probes of a new vfio read nothing before they know where; the next look says why, if this fails.
+        let _told_later = self.manager.programs_mut().set_layout(&self.facts.layout);
+        let (facts, files) = (&self.facts, &self.files);
+        let mut changes = self.manager.attach_at_once(&plan(facts), |name| facts.load_of(files, name));
+        self.tell_gaps(&mut changes);
+        self.pending.extend(changes);
+    }
+
+    /// Puts into the stream which functions were there before they were probed.
+    fn tell_gaps(&mut self, changes: &mut Changes) {
+        self.notes.extend(self.manager.take_notes());
+        let gaps = self.loads.gaps(&changes.attached, &changes.failed, mono_ns());
+        self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
+        changes.gaps.extend(gaps);
+    }
+
+    /// Why drivers that are loaded later are not noticed at once, if so.
+    pub fn unwatched(&self) -> Option<&str> {
+        self.unwatched.as_deref()
     }
 
     /// The time (CLOCK_MONOTONIC, ns) up to which [`Self::take`] has given all records: when the ring was read before it
@@ -202,21 +277,28 @@ impl Live {
 
     /// Looks for drivers that came or went since, if the last look is long enough ago.
     pub fn rescan(&mut self) -> Result<Changes, LiveError> {
-        if self.rescanned.elapsed() < RESCAN {
-            return Ok(Changes::default());
+        let mut changes = std::mem::take(&mut self.pending);
+        // More may come: a driver's module follows those that it uses, and must not wait behind the long look.
+        let calm = self.hurried.is_none_or(|hurried| hurried.elapsed() >= RESCAN);
+        if self.rescanned.elapsed() < RESCAN || !calm {
+            return Ok(changes);
         }
         self.rescanned = Instant::now();
-        let before = self.facts.module_stamps();
-        if !self.facts.refresh(&self.files) {
-            return Ok(Changes::default());
+        self.hurried = None;
+        let now_ns = mono_ns();
+        if self.facts.refresh(&self.files) {
+            self.notes.extend(hand_over(self.manager.programs_mut(), &self.facts)?);
+            let (facts, files) = (&self.facts, &self.files);
+            let mut later = self.manager.reconcile(&plan(facts), |name| facts.load_of(files, name));
+            self.tell_gaps(&mut later);
+            let (facts, files) = (&self.facts, &self.files);
+            self.loads.keep(|name| facts.load_of(files, name).is_some());
+            changes.extend(later);
         }
-        let after = self.facts.module_stamps();
-        self.notes.extend(hand_over(self.manager.programs_mut(), &self.facts)?);
-        let replaced = |module: &str| {
-            let [before, after] = [&before, &after].map(|stamps| stamps.get(module));
-            before.is_some() && before != after
-        };
-        Ok(self.manager.reconcile(&plan(&self.facts), replaced))
+        self.loads.looked(now_ns);
+        let deferred = std::mem::take(&mut self.deferred);
+        changes.extend(self.resolve(&deferred));
+        Ok(changes)
     }
 
     /// Follows the pointers that a record shows: a driver whose functions could not be found by type is probed from
@@ -238,8 +320,26 @@ impl Live {
             ],
             _ => return Changes::default(),
         };
+        if self.hurried.is_some() {
+            // Addresses of what was probed by name are not known yet.
+            self.deferred.extend(
+                pointers
+                    .into_iter()
+                    .filter(|&(role, address)| {
+                        self.manager.is_new_pointer(role, address)
+                            && !self.deferred.contains(&(role, address))
+                    })
+                    .collect::<Vec<_>>(),
+            );
+            return Changes::default();
+        }
+        self.resolve(&pointers)
+    }
+
+    /// Probes the functions that pointers lead to.
+    fn resolve(&mut self, pointers: &[(Role, u64)]) -> Changes {
         let mut all = Changes::default();
-        for (role, address) in pointers {
+        for &(role, address) in pointers {
             if !self.manager.is_new_pointer(role, address) {
                 continue;
             }
@@ -250,7 +350,15 @@ impl Live {
                     .and_then(|found| found.into_iter().next().flatten())
             });
             let target = symbol.map(|symbol| Target::from_pointer(role, symbol));
-            all.extend(self.manager.attach_pointer(role, address, target));
+            let (facts, files) = (&self.facts, &self.files);
+            let load = |name: &str| facts.load_of(files, name);
+            all.extend(self.manager.attach_pointer(role, address, target, load));
+        }
+        if !all.attached.is_empty() || !all.failed.is_empty() {
+            self.notes.extend(self.manager.take_notes());
+            let gaps = self.loads.by_pointer(&all.attached, mono_ns());
+            self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
+            all.gaps.extend(gaps);
         }
         all
     }

@@ -3,5 +3,6 @@
 mod batches;
 pub mod clock;
 pub mod live;
+mod loads;
 pub mod recording;
 pub mod snapshot;

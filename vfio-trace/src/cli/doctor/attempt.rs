@@ -70,7 +70,7 @@ impl Attempt {
         let refused =
             kprobes.filter_map(|role| Some((role, programs.prepare(role).err()?.to_string()))).collect();
         let mut manager = Manager::new(programs, files);
-        let changes = manager.reconcile(&plan(facts), |_| false);
+        let changes = manager.reconcile(&plan(facts), |name| facts.load_of(files, name));
         Self::Done(Done { refused, probes: manager.report(), denied: changes.denied })
     }
 

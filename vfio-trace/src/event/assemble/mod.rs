@@ -61,7 +61,10 @@ impl Assembler {
             self.give_up(header.end_ns, &mut out);
         }
         // A Holder's header names a thread that did not make it; an Open makes use of the reading itself.
-        if !matches!(record.body, Body::Holder(_) | Body::Open(_) | Body::Capture(_) | Body::Note(_)) {
+        if !matches!(
+            record.body,
+            Body::Holder(_) | Body::Open(_) | Body::Capture(_) | Body::Note(_) | Body::Module(_)
+        ) {
             for reading in self.states.take_readings(|reading| reading.header.tid == header.tid) {
                 self.conclude(&reading, &mut out);
             }
@@ -95,6 +98,8 @@ impl Assembler {
                 out.push(Event { start_ns, end_ns, duration_ns, device: None, process, data });
             },
             Body::Note(note) => self.notes.take(note),
+            // The live source keeps these to itself.
+            Body::Module(_) => {},
         }
         if self.threads.get(&header.tid).is_some_and(Thread::is_idle) {
             self.threads.remove(&header.tid);

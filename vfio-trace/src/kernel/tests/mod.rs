@@ -183,6 +183,48 @@ fn refreshing_follows_modules_that_come_and_go() {
 }
 
 #[test]
+fn a_module_that_goes_from_loading_to_live_is_the_same_load() {
+    let root = machine();
+    let files = root.files();
+    root.write("sys/module/odd/initstate", "coming\n");
+    let loading = fixture::MODULES.replace("odd 28672 2 - Live", "odd 32768 2 - Loading");
+    root.write("proc/modules", &loading);
+    let mut facts = KernelFacts::read(&files);
+    let before = facts.load_of(&files, "odd").unwrap();
+    // Its init function has run: it is smaller now.
+    root.write("proc/modules", fixture::MODULES);
+    assert!(!facts.refresh(&files));
+    assert!(facts.load_of(&files, "odd").unwrap().is_same(&before));
+}
+
+#[test]
+fn a_driver_that_comes_is_known_by_its_btf_before_its_symbols_are() {
+    let root = machine();
+    let files = root.files();
+    let without: String = fixture::MODULES
+        .lines()
+        .filter(|line| !line.starts_with("odd "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    root.write("proc/modules", without.replace("odd,", ""));
+    let mut facts = KernelFacts::read(&files);
+    assert_eq!((facts.drivers.len(), facts.vfio), (0, VfioCore::Module));
+    assert!(!facts.add_modules(&files), "nothing has come");
+    root.write("proc/modules", fixture::MODULES);
+    // As slow as it likes.
+    root.remove("proc/kallsyms");
+    assert!(facts.add_modules(&files));
+    let [driver] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
+    assert_eq!(names(driver, Role::SetState), ["odd_change"]);
+    assert_eq!(names(driver, Role::Read), ["odd_out"]);
+    assert!(driver.functions.iter().all(|function| !function.unique && function.address.is_none()));
+    assert_eq!(facts.private["odd"].as_ref().unwrap().state, "now");
+    root.write("proc/kallsyms", fixture::SYMBOLS);
+    assert!(facts.refresh(&files), "the rest is still to be looked up");
+    assert!(facts.drivers[0].of(Role::Read).next().unwrap().unique);
+}
+
+#[test]
 fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
     let root = source::testing::Root::new();
     let mut b = Builder::new();

@@ -1,0 +1,167 @@
+//! The manager over a made-up kernel.
+
+use std::{cell::RefCell, rc::Rc};
+
+use super::*;
+use crate::kernel::Symbol;
+
+/// What the kernel would count; links are numbers.
+#[derive(Default)]
+struct Counts {
+    missed: BTreeMap<u32, Option<u64>>,
+    recursion: BTreeMap<Role, u64>,
+    next: u32,
+    closed: Vec<u32>,
+    refused: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Rc<RefCell<Counts>>);
+
+impl Backend for Fake {
+    type Link = u32;
+
+    fn set_step(&mut self, _slot: u16, _spec: &StepSpec) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn attach(&mut self, target: &Target, _slot: u16) -> Result<Vec<u32>, Refusal> {
+        let mut counts = self.0.borrow_mut();
+        if counts.refused.contains(&target.symbol) {
+            return Err("no such function".into());
+        }
+        counts.next += 1;
+        Ok(vec![counts.next])
+    }
+
+    fn missed(&self, link: &u32) -> Option<u64> {
+        let counts = self.0.borrow();
+        assert!(!counts.closed.contains(link), "read after it was closed");
+        counts.missed.get(link).copied().unwrap_or(Some(0))
+    }
+
+    fn recursion_misses(&self, role: Role) -> Option<u64> {
+        Some(self.0.borrow().recursion.get(&role).copied().unwrap_or(0))
+    }
+
+    fn stats(&self, _slot: u16) -> ProbeStats {
+        ProbeStats::default()
+    }
+
+    fn close(&mut self, links: Vec<u32>) {
+        self.0.borrow_mut().closed.extend(links);
+    }
+}
+
+fn symbol(name: &str, module: Option<&str>, addr: u64) -> Symbol {
+    Symbol { addr, name: name.to_owned(), module: module.map(str::to_owned), kind: 't' }
+}
+
+fn wanted(role: Role, name: &str, module: &str) -> Planned {
+    Planned::Attach(Target::from_pointer(role, symbol(name, Some(module), 0)))
+}
+
+/// Modules, each with the number of its load.
+fn loads<'a>(modules: &'a [(&'a str, u64)]) -> impl Fn(&str) -> Option<Stamp> + 'a {
+    |name| {
+        let (_, load) = modules.iter().find(|(module, _)| *module == name)?;
+        Some(Stamp::of_load(*load))
+    }
+}
+
+fn names(functions: &[Function]) -> Vec<&str> {
+    functions.iter().map(|function| function.symbol.as_str()).collect()
+}
+
+fn missed(manager: &Manager<Fake>) -> Option<u64> {
+    manager.report().iter().try_fold(0, |sum, probe| Some(sum + probe.missed?))
+}
+
+#[test]
+fn what_was_missed_never_goes_down() {
+    let fake = Fake::default();
+    let mut manager = Manager::over(fake.clone());
+    let plan = [wanted(Role::Read, "a_read", "a"), wanted(Role::Read, "b_read", "b")];
+    manager.reconcile(&plan, loads(&[("a", 1), ("b", 1)]));
+    fake.0.borrow_mut().missed.extend([(1, Some(5)), (2, Some(7))]);
+    fake.0.borrow_mut().recursion.insert(Role::Read, 11);
+    assert_eq!(missed(&manager), Some(23));
+    let by_probe = |manager: &Manager<Fake>| -> Vec<_> {
+        manager.report().iter().map(|probe| (probe.attached, probe.missed)).collect()
+    };
+    // The driver whose probe tells the role's own misses goes: they stay where they were.
+    let changes = manager.reconcile(&plan[1..], loads(&[("b", 1)]));
+    assert_eq!(changes.detached[0].1, "module a was unloaded");
+    assert_eq!(by_probe(&manager), [(false, Some(16)), (true, Some(7))]);
+    // It comes back, with a link that counts from 0.
+    manager.reconcile(&plan, loads(&[("a", 2), ("b", 1)]));
+    assert_eq!(by_probe(&manager), [(true, Some(16)), (true, Some(7))]);
+    fake.0.borrow_mut().missed.insert(3, Some(1));
+    assert_eq!(missed(&manager), Some(24));
+}
+
+#[test]
+fn where_the_kernel_does_not_tell_a_probe_that_is_gone_does_not_either() {
+    let fake = Fake::default();
+    let mut manager = Manager::over(fake.clone());
+    manager.reconcile(&[wanted(Role::Read, "a_read", "a")], loads(&[("a", 1)]));
+    fake.0.borrow_mut().missed.insert(1, None);
+    manager.reconcile(&[], loads(&[]));
+    assert_eq!(manager.report()[0].missed, None);
+}
+
+#[test]
+fn what_a_pointer_has_shown_stays_until_its_module_goes() {
+    let mut manager = Manager::over(Fake::default());
+    let here = [("odd", 1), ("other", 1)];
+    let plan = [wanted(Role::NextState, "next", "vfio")];
+    let target = Target::from_pointer(Role::Read, symbol("odd_read", Some("odd"), 0x1000));
+    manager.attach_pointer(Role::Read, 0x1000, Some(target), loads(&here));
+    // Of a driver in the kernel image: no module event concerns it.
+    let target = Target::from_pointer(Role::Write, symbol("core_write", None, 0x2000));
+    manager.attach_pointer(Role::Write, 0x2000, Some(target), loads(&here));
+    let changes = manager.reconcile(&plan, loads(&[("odd", 1), ("vfio", 1)]));
+    assert_eq!(
+        (changes.detached.len(), names(&changes.attached)),
+        (0, vec!["next"]),
+        "another module came and went"
+    );
+    assert!(!manager.is_new_pointer(Role::Read, 0x1000));
+    let changes = manager.reconcile(&plan, loads(&[("odd", 2), ("vfio", 1)]));
+    assert_eq!(changes.detached.len(), 1, "{changes:?}");
+    assert_eq!(changes.detached[0].0.symbol, "odd_read");
+    assert!(manager.is_new_pointer(Role::Read, 0x1000), "its address may be another function's now");
+    assert!(!manager.is_new_pointer(Role::Write, 0x2000));
+}
+
+#[test]
+fn a_reload_is_noticed_once_and_a_probe_that_is_back_stays() {
+    let mut manager = Manager::over(Fake::default());
+    let plan = [wanted(Role::Read, "a_read", "a"), wanted(Role::Write, "a_write", "a")];
+    manager.reconcile(&plan, loads(&[("a", 1)]));
+    // The kernel told of the load before anybody saw that the module had gone.
+    let changes = manager.attach_at_once(&plan, loads(&[("a", 2)]));
+    assert_eq!((changes.detached.len(), names(&changes.attached)), (2, vec!["a_read", "a_write"]));
+    let changes = manager.reconcile(&plan, loads(&[("a", 2)]));
+    assert_eq!(changes, Changes::default());
+}
+
+#[test]
+fn a_plan_made_in_a_hurry_is_not_held_against_the_kernel() {
+    let fake = Fake::default();
+    fake.0.borrow_mut().refused.push("gone".to_owned());
+    let mut manager = Manager::over(fake);
+    let plan = [wanted(Role::Read, "gone", "a"), wanted(Role::Write, "a_write", "a")];
+    let changes = manager.attach_at_once(&plan, loads(&[("a", 1)]));
+    assert_eq!((names(&changes.attached), changes.failed.len()), (vec!["a_write"], 0));
+    let changes = manager.reconcile(&plan, loads(&[("a", 1)]));
+    assert_eq!((changes.attached.len(), changes.failed.len()), (0, 1), "said by the one that knows");
+}
+
+#[test]
+fn steps_of_a_library_go_with_the_last_driver() {
+    let mut manager = Manager::over(Fake::default());
+    manager.reconcile(&[wanted(Role::Step, "qm_mb", "qm")], loads(&[("qm", 1)]));
+    let changes = manager.reconcile(&[], loads(&[("qm", 1)]));
+    assert_eq!(changes.detached[0].1, "no driver that it serves is loaded");
+}
