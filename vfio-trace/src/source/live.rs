@@ -322,15 +322,11 @@ impl Live {
         };
         if self.hurried.is_some() {
             // Addresses of what was probed by name are not known yet.
-            self.deferred.extend(
-                pointers
-                    .into_iter()
-                    .filter(|&(role, address)| {
-                        self.manager.is_new_pointer(role, address)
-                            && !self.deferred.contains(&(role, address))
-                    })
-                    .collect::<Vec<_>>(),
-            );
+            for (role, address) in pointers {
+                if self.manager.is_new_pointer(role, address) && !self.deferred.contains(&(role, address)) {
+                    self.deferred.push((role, address));
+                }
+            }
             return Changes::default();
         }
         self.resolve(&pointers)
