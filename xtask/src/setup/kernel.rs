@@ -90,6 +90,11 @@ pub(crate) fn find(name: &str) -> Result<&'static Series> {
     })
 }
 
+/// A series' name, for as long as the program runs.
+pub(crate) fn name(name: &str) -> Result<&'static str> {
+    Ok(find(name)?.name)
+}
+
 /// The names of all series.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     SERIES.iter().map(|series| series.name)

@@ -42,10 +42,13 @@ release() { [ -z "$all" ] || { kill -KILL $all; wait; } 2>/dev/null; all=; unmak
 now() { cut -d' ' -f1 /proc/uptime; }
 part() {
     mkdir -p $LAB_RESULTS/$1; cd $LAB_RESULTS/$1; rm -rf /run/part; mkdir /run/part; all=; began=$(now)
-    ( "part_$1"; code=$?; release || code=1; exit $code ) >stdout 2>stderr
+    ( "part_$(echo $1 | tr - _)"; code=$?; release || code=1; exit $code ) >stdout 2>stderr
     echo $? >code; echo "$(now) $began" >took
 }
 "#;
+
+/// For all parts together, beside another VM.
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// A part of the script.
 pub(super) struct Part {
@@ -106,10 +109,13 @@ impl Boot {
         let mut script = PRELUDE.to_owned();
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         for Part { name, script: body } in self.parts.iter().filter(|part| wanted.contains(part.name)) {
-            write!(script, "part_{name}() {{\n{}\n}}\npart {name}\n", body(self.series)?)?;
+            let function = name.replace('-', "_");
+            write!(script, "part_{function}() {{\n{}\n}}\npart {name}\n", body(self.series)?)?;
         }
         script.push_str("exit 0\n");
         let kind = if self.debugfs { "debugfs" } else { "stock" };
-        lab.boot(&format!("boot-{}-{kind}", self.series), &script, Duration::from_mins(6))
+        // Several boots may be of one kernel and kind, at the same time.
+        let first = self.parts.first().map_or("", |part| part.name);
+        lab.boot(&format!("boot-{}-{kind}-{first}", self.series), &script, PATIENCE)
     }
 }

@@ -106,7 +106,8 @@ impl Lab {
 
     /// The same for a script that must succeed on a kernel that stays well.
     pub(crate) fn run(&self, name: &str, script: &str) -> Result<Guest> {
-        let guest = self.boot(name, script, Duration::from_mins(5))?;
+        // Longer than any needs: beside another VM, on a busy machine.
+        let guest = self.boot(name, script, Duration::from_mins(8))?;
         let lines: Vec<&str> = guest.stderr.lines().collect();
         let last = &lines[lines.len().saturating_sub(6)..];
         ensure!(guest.outcome == Outcome::Exited(0), "{}; it said:\n{}", guest.outcome, last.join("\n"));

@@ -72,6 +72,14 @@ pub(crate) struct Args {
 /// Whether the long matrices are wanted whole (`--full`).
 static FULL: OnceLock<bool> = OnceLock::new();
 
+/// The kernel of checks that are not of one kernel (`--kernel`).
+static KERNEL: OnceLock<&'static str> = OnceLock::new();
+
+/// The kernel of checks that are not of one kernel.
+fn any_kernel() -> &'static str {
+    KERNEL.get().copied().unwrap_or(kernel::DEFAULT)
+}
+
 /// Whether nothing may be sampled.
 fn full() -> bool {
     FULL.get().copied().unwrap_or(false)
@@ -153,8 +161,9 @@ fn checks() -> Vec<Check> {
     checks.extend(documents::checks());
     checks.extend(licences::checks());
     checks.extend(harness::checks());
-    checks.extend(scenarios::checks());
-    checks.extend(steps::checks());
+    let migrations = scenarios::boot();
+    checks.extend(scenarios::checks(&migrations));
+    checks.extend(steps::checks(&migrations));
     checks.extend(behaviour::checks());
     checks.extend(dirty::checks());
     checks.extend(compat::checks());
@@ -203,6 +212,7 @@ fn tried(check: &Check, lab: &guest::Lab) -> Result<Found> {
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
+    KERNEL.get_or_init(|| kernel::name(&args.kernel).unwrap_or(kernel::DEFAULT));
     let wanted =
         |check: &Check| args.filter.as_ref().is_none_or(|filter| check.name.contains(filter.as_str()));
     let mut checks: Vec<Check> = checks().into_iter().filter(wanted).collect();

@@ -1,12 +1,16 @@
 //! Real QEMU migrations under `tail`, compared with mtty's messages, QEMU's events and the kernel's last answer.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
 use lab::oracle::{MttyLog, QmpLog};
 
 use super::{
-    Check, Found,
+    Check, Found, any_kernel,
+    boot::{Boot, Part},
     compare::{vm_pids, with_final_states, with_mtty, with_qmp},
-    guest::Lab,
+    guest::Left,
+    steps,
     traced::{Traced, data, text},
 };
 
@@ -33,21 +37,39 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "ping-pong-20", arguments: "--count 20 --ping-pong", also: many_sessions },
 ];
 
-pub(super) fn checks() -> Vec<Check> {
-    SCENARIOS
-        .iter()
-        .map(|scenario| Check::new(format!("migration: {}", scenario.name), move |lab| run(lab, scenario)))
-        .collect()
+/// The boot in which all of them run, and lab-step's after them.
+pub(super) fn boot() -> Arc<Boot> {
+    let mut parts = vec![
+        Part { name: "ok", script: |_| script("ok") },
+        Part { name: "cancel", script: |_| script("cancel") },
+        Part { name: "kill-destination", script: |_| script("kill-destination") },
+        Part { name: "mismatch", script: |_| script("mismatch") },
+        Part { name: "pause-cancel", script: |_| script("pause-cancel") },
+        Part { name: "ping-pong-20", script: |_| script("ping-pong-20") },
+    ];
+    parts.extend(steps::parts());
+    Boot::new(any_kernel(), false, parts)
 }
 
-fn run(lab: &Lab, scenario: &Scenario) -> Result<Found> {
+pub(super) fn checks(boot: &Arc<Boot>) -> Vec<Check> {
+    let check = |scenario: &'static Scenario| {
+        let (wanted, boot) = (Arc::clone(boot), Arc::clone(boot));
+        let run = move |_: &_| judge(&boot.part(scenario.name)?, scenario);
+        Check::new(format!("migration: {}", scenario.name), run).wanting(move || wanted.want(scenario.name))
+    };
+    SCENARIOS.iter().map(check).collect()
+}
+
+fn script(name: &str) -> Result<String> {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).context("no such scenario")?;
     // mtty is loaded first, as on a real host: probes then are there before the first migration.
-    let script = format!(
-        "modprobe mtty && vfio-trace tail --format ndjson -- \
-         lab-migrate {} --evidence $LAB_RESULTS >$LAB_RESULTS/tail.ndjson",
+    Ok(format!(
+        "modprobe mtty && vfio-trace tail --format ndjson -- lab-migrate {} --evidence . >tail.ndjson",
         scenario.arguments
-    );
-    let guest = lab.run(&format!("migration-{}", scenario.name), &script)?;
+    ))
+}
+
+fn judge(guest: &Left, scenario: &Scenario) -> Result<Found> {
     let traced = Traced::parse(&guest.file("tail.ndjson")?).context("tail.ndjson")?;
     traced.is_complete()?;
     let mut counts = with_mtty(&traced, &MttyLog::parse(&guest.file("dmesg.txt")?))?;

@@ -1,13 +1,16 @@
 //! The uAPI stepper under `tail`: every step's result and time, as user space saw it, against the trace.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
 use lab::oracle::MttyLog;
 use serde_json::Value;
 
 use super::{
     Check, Found,
+    boot::{Boot, Part},
     compare::with_mtty,
-    guest::Lab,
+    guest::Left,
     traced::{Traced, data, text},
 };
 
@@ -22,19 +25,30 @@ const SAVE_AND_LOAD: &str = "\
     2:set=RESUMING 2:write-zero=24!EFAULT 2:reset 2:get \
     set=PRE_COPY reset read=4096!ENODEV get reopen get";
 
-pub(super) fn checks() -> Vec<Check> {
-    vec![
-        Check::new("steps: save and load", |lab| run(lab, "steps", SAVE_AND_LOAD)),
-        Check::new("steps: every from x to", |lab| run(lab, "steps-matrix", "--create mtty-2 matrix")),
+/// The parts of a boot that they share with QEMU's migrations.
+pub(super) fn parts() -> [Part; 2] {
+    [
+        Part { name: "steps", script: |_| Ok(script(SAVE_AND_LOAD)) },
+        Part { name: "steps-matrix", script: |_| Ok(script("--create mtty-2 matrix")) },
     ]
 }
 
-fn run(lab: &Lab, name: &str, arguments: &str) -> Result<Found> {
-    let script = format!(
-        "modprobe mtty && vfio-trace tail --format ndjson -- lab-step --json $LAB_RESULTS/steps.ndjson \
-         --dmesg $LAB_RESULTS/dmesg.txt {arguments} >$LAB_RESULTS/tail.ndjson"
-    );
-    let guest = lab.run(name, &script)?;
+pub(super) fn checks(boot: &Arc<Boot>) -> Vec<Check> {
+    let check = |(name, part): (&str, &'static str)| {
+        let (wanted, boot) = (Arc::clone(boot), Arc::clone(boot));
+        Check::new(name, move |_| judge(&boot.part(part)?)).wanting(move || wanted.want(part))
+    };
+    [("steps: save and load", "steps"), ("steps: every from x to", "steps-matrix")].map(check).into()
+}
+
+fn script(arguments: &str) -> String {
+    format!(
+        "modprobe mtty && vfio-trace tail --format ndjson -- lab-step --json steps.ndjson --dmesg dmesg.txt \
+         {arguments} >tail.ndjson"
+    )
+}
+
+fn judge(guest: &Left) -> Result<Found> {
     let traced = Traced::parse(&guest.file("tail.ndjson")?).context("tail.ndjson")?;
     traced.is_complete()?;
     let counts = with_mtty(&traced, &MttyLog::parse(&guest.file("dmesg.txt")?))?;
