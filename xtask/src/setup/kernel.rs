@@ -96,7 +96,7 @@ pub(crate) fn name(name: &str) -> Result<&'static str> {
 }
 
 /// The names of all series.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl DoubleEndedIterator<Item = &'static str> {
     SERIES.iter().map(|series| series.name)
 }
 

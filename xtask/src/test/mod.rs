@@ -193,7 +193,8 @@ fn report(line: &str) {
 /// Prepares, in the order in which they will be missed, what checks would otherwise wait for. They say themselves what is
 /// wrong with what they need.
 fn prepare_ahead() {
-    for series in kernel::names() {
+    // The newest first: of it are the checks that run one at a time.
+    for series in kernel::names().rev() {
         drop(lab::ready(series, false));
     }
     drop(setup::browser::prepare());
