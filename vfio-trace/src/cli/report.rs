@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     event::visible,
-    model::{
-        self,
-        document::{Document, Verdict},
-    },
+    model::{self, document::Document},
     sink::{html, report_text},
 };
 
@@ -97,11 +94,11 @@ pub(super) fn document(histories: &Histories, pairs: &[(String, String)]) -> Doc
     model::document(&histories.all, &options)
 }
 
-/// Whether something is missing, or a migration failed.
+/// Whether something is missing, or something failed, of a migration or not.
 fn code(document: &Document, damaged: bool) -> u8 {
     if damaged {
         INPUT
-    } else if document.migrations.iter().any(|migration| migration.verdict == Verdict::Failed) {
+    } else if document.failed() {
         FAILED
     } else {
         0

@@ -10,7 +10,6 @@ use crate::event::{ArcStep, Data, DataIo, DeviceRef, Dry, Event, MigFlags, MigSt
 
 #[derive(Clone, Debug)]
 pub(super) struct DeviceModel {
-    pub(super) nr: u32,
     pub(super) name: Option<Arc<str>>,
     driver: Option<Arc<str>>,
     migration: Option<bool>,
@@ -33,7 +32,6 @@ pub(super) struct DeviceModel {
 impl DeviceModel {
     pub(super) fn new(device: &DeviceRef) -> Self {
         Self {
-            nr: device.nr,
             name: device.name.clone(),
             driver: None,
             migration: None,

@@ -6,6 +6,9 @@ mod history;
 mod migrations;
 mod path;
 mod report;
+pub(crate) mod windows;
+
+use std::collections::BTreeMap;
 
 use crate::event::{DeviceRef, Event};
 
@@ -22,6 +25,9 @@ use device::DeviceModel;
 pub struct Model {
     /// In order of first sight.
     devices: Vec<DeviceModel>,
+    /// Places of devices by name; of those without a name by number.
+    by_name: BTreeMap<std::sync::Arc<str>, usize>,
+    by_nr: BTreeMap<u32, usize>,
     first_ns: Option<u64>,
     last_ns: u64,
 }
@@ -53,19 +59,24 @@ impl Model {
 
     /// The account of one device up to the last event.
     pub fn device_report(&self, name: &str) -> Option<DeviceReport> {
-        let device = self.devices.iter().find(|device| device.name.as_deref() == Some(name))?;
-        Some(device.report(self.last_ns))
+        let at = *self.by_name.get(name)?;
+        Some(self.devices.get(at)?.report(self.last_ns))
     }
 
     /// A device by its name, which outlives the kernel's structure; one without a name by its number.
     fn device(&mut self, device: &DeviceRef) -> &mut DeviceModel {
-        let known = self.devices.iter().position(|model| match &device.name {
-            Some(name) => model.name.as_ref() == Some(name),
-            None => model.name.is_none() && model.nr == device.nr,
-        });
-        let at = known.unwrap_or_else(|| {
+        let known = match &device.name {
+            Some(name) => self.by_name.get(name),
+            None => self.by_nr.get(&device.nr),
+        };
+        let at = known.copied().unwrap_or_else(|| {
+            let at = self.devices.len();
+            match &device.name {
+                Some(name) => self.by_name.insert(std::sync::Arc::clone(name), at),
+                None => self.by_nr.insert(device.nr, at),
+            };
             self.devices.push(DeviceModel::new(device));
-            self.devices.len() - 1
+            at
         });
         &mut self.devices[at]
     }

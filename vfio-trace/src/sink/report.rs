@@ -11,8 +11,8 @@ use super::{
 use crate::{
     event::Severity,
     model::document::{
-        Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Migration, PartName, Session,
-        Side, Stage, Verdict, Warning,
+        Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Migration, Outside, PartName,
+        Session, Side, Stage, Verdict, Warning,
     },
 };
 
@@ -20,12 +20,20 @@ use crate::{
 pub fn report_text(document: &Document, zone: &TimeZone, color: bool) -> String {
     let page = Page { document, zone, color };
     let mut text = page.hosts();
+    if document.migrations.len() > FEW {
+        text.push('\n');
+        text.push_str(&page.overview());
+    }
     for migration in &document.migrations {
         text.push('\n');
         text.push_str(&page.migration(migration));
     }
     if document.migrations.is_empty() {
         text.push_str("\nno migration: no device left RUNNING for PRE_COPY, STOP_COPY or RESUMING\n");
+    }
+    if !document.outside.is_empty() {
+        text.push_str("\noutside of migrations:\n");
+        document.outside.iter().for_each(|outside| page.outside(outside, &mut text));
     }
     if !document.warnings.is_empty() {
         text.push('\n');
@@ -35,6 +43,9 @@ pub fn report_text(document: &Document, zone: &TimeZone, color: bool) -> String 
     }
     text
 }
+
+/// With more migrations than this, each has a line before all of them are told at length.
+const FEW: usize = 3;
 
 struct Page<'a> {
     document: &'a Document,
@@ -136,7 +147,7 @@ impl Page<'_> {
         for device in &migration.devices {
             for side in device.source.iter().chain(&device.destination) {
                 for failure in &side.failures {
-                    self.failure(side, failure, &mut text);
+                    self.failure(side.device, failure, &mut text);
                 }
                 for finding in &side.findings {
                     self.finding(finding, &mut text);
@@ -147,6 +158,62 @@ impl Page<'_> {
             self.warning(warning, &mut text);
         }
         text
+    }
+
+    /// A line per migration.
+    fn overview(&self) -> String {
+        let columns = [
+            Column::right("migration"),
+            Column::left("began"),
+            Column::right("took"),
+            Column::left("verdict"),
+            Column::right("downtime"),
+            Column::left("devices"),
+        ];
+        let row = |migration: &Migration| {
+            let style = if migration.verdict == Verdict::Failed { Style::Error } else { Style::Plain };
+            let devices: Vec<String> = migration.devices.iter().take(FEW).map(|one| self.both(one)).collect();
+            let more = migration.devices.len().saturating_sub(FEW);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let downtime = migration.downtime.as_ref().map_or_else(|| "-".to_owned(), total);
+            vec![
+                self.cell(&migration.nr.to_string()),
+                self.cell(&self.wall(migration.start_ns)),
+                self.cell(&duration(migration.end_ns.saturating_sub(migration.start_ns))),
+                Cell::of(self.color, style, migration.verdict.name()),
+                self.cell(&downtime),
+                self.cell(&format!("{}{more}", devices.join(", "))),
+            ]
+        };
+        let rows: Vec<Vec<Cell>> = self.document.migrations.iter().map(row).collect();
+        table(&columns, &rows, self.color)
+    }
+
+    /// What failed and was found on a device, and belongs to no migration: with times, which no heading gives.
+    fn outside(&self, outside: &Outside, text: &mut String) {
+        let driver = self.device(outside.device).and_then(|device| device.driver.as_deref()).unwrap_or("?");
+        put(text, format_args!("  {} ({})\n", clean(self.name(outside.device)), clean(driver)));
+        let mut lines: Vec<(u64, String)> = Vec::new();
+        for failure in &outside.failures {
+            let mut line = format!("    {}\n  ", self.wall(failure.at_ns));
+            self.failure(outside.device, failure, &mut line);
+            lines.push((failure.at_ns, line));
+        }
+        for finding in &outside.findings {
+            let mut line = format!("    {}\n", self.wall(finding.at_ns));
+            let mut told = String::new();
+            self.finding(finding, &mut told);
+            line.push_str(&indent(&told));
+            lines.push((finding.at_ns, line));
+        }
+        lines.sort_by_key(|(at, _)| *at);
+        let mut before = None;
+        for (at, line) in lines {
+            // What comes of one moment is told under one time.
+            let (_, rest) = line.split_once('\n').unwrap_or_default();
+            text.push_str(if before == Some(at) { rest } else { &line });
+            before = Some(at);
+        }
     }
 
     fn downtimes(&self, migration: &Migration) -> String {
@@ -245,7 +312,7 @@ impl Page<'_> {
         }
     }
 
-    fn failure(&self, side: &Side, failure: &Failure, text: &mut String) {
+    fn failure(&self, device: u32, failure: &Failure, text: &mut String) {
         let step = match (&failure.step, &failure.step_errno) {
             (Some(step), errno) => {
                 let step = format!("; its first step that failed: {step} {}", errno.as_deref().unwrap_or(""));
@@ -258,7 +325,7 @@ impl Page<'_> {
             format_args!(
                 "  {} {}: {} {}{}\n",
                 self.styled(Style::Error, "failed:"),
-                clean(self.name(side.device)),
+                clean(self.name(device)),
                 clean(&failure.what),
                 clean(failure.errno.as_deref().unwrap_or("")),
                 step.trim_end()

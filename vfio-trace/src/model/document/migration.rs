@@ -177,6 +177,8 @@ pub struct Finding {
     pub at_ns: u64,
     /// Place in `devices`.
     pub device: u32,
+    /// Place in `sessions` of the data session whose call led to it; null: no call on a data fd did.
+    pub session: Option<u32>,
     /// A stable name: `hisi_acc/mailbox-timeout`.
     pub code: String,
     /// How bad it is.

@@ -6,6 +6,7 @@
 mod device;
 mod downtime;
 mod migration;
+mod outside;
 mod schema;
 mod session;
 mod shift;
@@ -21,6 +22,7 @@ pub use self::{
         DeviceMigration, Failure, Finding, Integrity, Migration, PairedBy, Party, Phase, Recovery, Side,
         Stream, Verdict, Warning,
     },
+    outside::Outside,
     schema::json_schema,
     session::{BytesSample, Histogram, HistogramBucket, InfoSample, Part, PartName, Session, SessionEnd},
 };
@@ -54,6 +56,8 @@ pub struct Document {
     pub sessions: Vec<Session>,
     /// What the devices' state transitions add up to, in order of their beginning.
     pub migrations: Vec<Migration>,
+    /// What failed and what was found on devices outside of their migrations: one entry per device that has any.
+    pub outside: Vec<Outside>,
     /// What is worth a look and belongs to no migration.
     pub warnings: Vec<Warning>,
 }

@@ -14,7 +14,6 @@ const MARKS: usize = 10_000;
 /// What is known of a device.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceHistory {
-    pub(super) nr: u32,
     pub(crate) doc: Device,
     dirty: DirtyHistory,
     /// The span that is not over.
@@ -24,9 +23,8 @@ pub(crate) struct DeviceHistory {
 }
 
 impl DeviceHistory {
-    pub(super) fn new(nr: u32, name: Option<String>) -> Self {
+    pub(super) fn new(name: Option<String>) -> Self {
         Self {
-            nr,
             doc: Device { name, ..Device::default() },
             dirty: DirtyHistory::default(),
             state: None,

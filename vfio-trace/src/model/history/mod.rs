@@ -6,6 +6,8 @@ mod dirty;
 mod session;
 mod thinned;
 
+use std::collections::HashMap;
+
 use crate::event::{ClockAnchor, Data, DeviceRef, Direction, Event, MigState};
 
 pub(crate) use self::{busy::Busy, device::DeviceHistory, session::SessionHistory};
@@ -23,8 +25,24 @@ pub struct History {
     pub(crate) findings: Vec<Finding>,
     first_ns: Option<u64>,
     last_ns: u64,
-    /// Session that the last call was of: the next one is likely to be of it too.
-    recent: usize,
+    /// Places of devices by name; of those without a name by number.
+    by_name: HashMap<String, usize>,
+    by_nr: HashMap<u32, usize>,
+    /// Places of sessions by number.
+    by_session: HashMap<u32, usize>,
+    /// Places of each device's sessions that may not be over.
+    open: Vec<Vec<usize>>,
+    /// The call on a data fd, or the copy of its file, that came last: a finding may be of it.
+    call: Option<Call>,
+}
+
+/// By what a finding is known to come of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Call {
+    device: usize,
+    session: usize,
+    tid: u32,
+    end_ns: u64,
 }
 
 impl History {
@@ -59,6 +77,7 @@ impl History {
                 let state = self.devices[device].state_at(event.end_ns);
                 if let Some(session) = self.session(io.session, device, event) {
                     session.io(event, io, direction, state);
+                    self.called(io.session, device, event);
                 }
             },
             Data::PrecopyInfo(info) => {
@@ -75,9 +94,13 @@ impl History {
             },
             Data::Finding(finding) => {
                 let device = self.device(event.device.as_ref());
+                let session = self.call.filter(|call| {
+                    (call.device, call.tid, call.end_ns) == (device, event.process.tid, event.end_ns)
+                });
                 self.findings.push(Finding {
                     at_ns: event.end_ns,
                     device: device as u32,
+                    session: session.map(|call| call.session as u32),
                     code: finding.code.clone().into_owned(),
                     severity: finding.severity,
                     step: finding.step.clone().map(Into::into),
@@ -87,11 +110,14 @@ impl History {
                 });
             },
             Data::Image(image) => {
-                if let Some((number, stream)) = image.session.zip(image.stream) {
+                if let Some(number) = image.session {
                     let device = self.device(event.device.as_ref());
-                    if let Some(session) = self.session(Some(number), device, event) {
+                    if let Some(stream) = image.stream
+                        && let Some(session) = self.session(Some(number), device, event)
+                    {
                         session.shown(stream);
                     }
+                    self.called(Some(number), device, event);
                 }
             },
             Data::DataIoctl(_) => {},
@@ -116,23 +142,33 @@ impl History {
     }
 
     fn end_sessions(&mut self, device: usize, end: SessionEnd, at_ns: u64) {
-        for session in &mut self.sessions {
-            if session.doc.device as usize == device && session.doc.start_ns <= at_ns {
+        let Some(open) = self.open.get_mut(device) else { return };
+        open.retain(|at| {
+            let Some(session) = self.sessions.get_mut(*at) else { return false };
+            let begun = session.doc.start_ns <= at_ns;
+            if begun {
                 session.ended(end, at_ns);
             }
-        }
+            !begun
+        });
     }
 
     /// A device by its name, which outlives the kernel's structure; one without a name by its number.
     fn device(&mut self, device: Option<&DeviceRef>) -> usize {
-        let (nr, name) = device.map_or((u32::MAX, None), |device| (device.nr, device.name.as_ref()));
-        let known = self.devices.iter().position(|known| match name {
-            Some(name) => known.doc.name.as_deref() == Some(&**name),
-            None => known.doc.name.is_none() && known.nr == nr,
-        });
-        let at = known.unwrap_or_else(|| {
-            self.devices.push(DeviceHistory::new(nr, name.map(ToString::to_string)));
-            self.devices.len() - 1
+        let (nr, name) = device.map_or((u32::MAX, None), |device| (device.nr, device.name.as_deref()));
+        let known = match name {
+            Some(name) => self.by_name.get(name),
+            None => self.by_nr.get(&nr),
+        };
+        let at = known.copied().unwrap_or_else(|| {
+            let at = self.devices.len();
+            match name {
+                Some(name) => self.by_name.insert(name.to_owned(), at),
+                None => self.by_nr.insert(nr, at),
+            };
+            self.devices.push(DeviceHistory::new(name.map(ToOwned::to_owned)));
+            self.open.push(Vec::new());
+            at
         });
         if let Some(driver) = device.and_then(|device| device.driver.as_deref())
             && self.devices[at].doc.driver.as_deref() != Some(driver)
@@ -143,18 +179,28 @@ impl History {
     }
 
     fn place(&self, number: u32) -> Option<usize> {
-        self.sessions.iter().rposition(|session| session.doc.session == number)
+        self.by_session.get(&number).copied()
+    }
+
+    /// Notes which call came last, or which data fd's file was copied.
+    fn called(&mut self, number: Option<u32>, device: usize, event: &Event) {
+        let session = number.and_then(|number| self.place(number));
+        let (tid, end_ns) = (event.process.tid, event.end_ns);
+        self.call = session.map(|session| Call { device, session, tid, end_ns });
     }
 
     fn session(&mut self, number: Option<u32>, device: usize, event: &Event) -> Option<&mut SessionHistory> {
         let number = number?;
-        if self.sessions.get(self.recent).is_none_or(|recent| recent.doc.session != number) {
-            self.recent = self.place(number).unwrap_or_else(|| {
-                self.sessions.push(SessionHistory::new(number, device as u32, event.start_ns));
-                self.sessions.len() - 1
-            });
-        }
-        self.sessions.get_mut(self.recent)
+        let at = self.place(number).unwrap_or_else(|| {
+            let at = self.sessions.len();
+            self.by_session.insert(number, at);
+            self.sessions.push(SessionHistory::new(number, device as u32, event.start_ns));
+            if let Some(open) = self.open.get_mut(device) {
+                open.push(at);
+            }
+            at
+        });
+        self.sessions.get_mut(at)
     }
 }
 

@@ -210,9 +210,8 @@ fn unsigned(ns: i128) -> u64 {
 fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
     let of = |found: &Found| {
         let [nr] = found.side.sessions[..] else { return None };
-        streams
-            .iter()
-            .find(|stream| stream.doc.nr == nr && stream.doc.missed_bytes.is_none_or(|missed| missed == 0))
+        let stream = streams.get(nr as usize)?;
+        stream.doc.missed_bytes.is_none_or(|missed| missed == 0).then_some(stream)
     };
     let (from, to) = (of(from)?, of(to)?);
     let mut reads = from.history.calls().peekable();

@@ -1,11 +1,17 @@
 //! What a side is made of besides its arcs: sessions, failures, phases.
 
-use super::side::{Found, Role, failed};
+use std::collections::HashMap;
+
+use super::{
+    index::Timeline,
+    side::{Found, Role, failed},
+};
 use crate::{
-    event::{Direction, Errno, Outcome},
+    event::{Direction, Errno},
     model::{
-        document::{Device, DirtyLog, Failure, Finding, Phase, Session, SessionEnd, StepSpan},
+        document::{Arc, DirtyLog, Failure, Phase, Request, Session, SessionEnd},
         history::SessionHistory,
+        windows::Windows,
     },
 };
 
@@ -30,22 +36,29 @@ pub(super) fn moved(ns: u64, shift: i128) -> u64 {
 
 /// Gives each session of a device to one of its sides.
 pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
+    let span = |found: &Found| (found.side.start_ns, found.side.end_ns);
+    // Sides of one device and role, in order, to be looked up by time.
+    let mut places: HashMap<(u32, Role), Vec<usize>> = HashMap::new();
+    for (at, found) in sides.iter().enumerate() {
+        places.entry((found.side.device, found.role)).or_default().push(at);
+    }
+    let mut windows: HashMap<(u32, Role), Windows> = places
+        .iter()
+        .map(|(key, places)| (*key, Windows::new(places.iter().map(|at| span(&sides[*at])))))
+        .collect();
     for stream in streams {
         let doc = stream.doc;
         let role = match doc.direction {
             Some(Direction::Resume) => Role::Destination,
             _ => Role::Source,
         };
-        let fits = |found: &Found| {
-            found.side.device == doc.device
-                && found.role == role
-                && if doc.partial {
-                    found.side.start_ns <= doc.end_ns && doc.start_ns <= found.side.end_ns
-                } else {
-                    found.side.start_ns <= doc.start_ns
-                }
-        };
-        let Some(found) = sides.iter_mut().rev().find(|found| fits(found)) else { continue };
+        let key = (doc.device, role);
+        let (Some(places), Some(windows)) = (places.get(&key), windows.get_mut(&key)) else { continue };
+        // One whose start was seen belongs to the last side that had begun by then.
+        let (from, to) = if doc.partial { (doc.start_ns, doc.end_ns) } else { (0, doc.start_ns) };
+        let last = windows.backwards(from, to).next();
+        let Some(last) = last else { continue };
+        let found = &mut sides[places[last]];
         found.side.sessions.push(doc.nr);
         found.bytes = found.bytes.saturating_add(doc.bytes);
         found.eof |= stream.history.eof();
@@ -59,92 +72,67 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
         if !found.left && found.cut.is_none() {
             found.side.end_ns = found.side.end_ns.max(doc.end_ns);
         }
+        windows.set(last, span(found));
     }
 }
 
+/// A failure, with the step of the driver that it comes of.
+fn failure(line: &Timeline<'_>, what: &str, errno: Option<Errno>, start_ns: u64, end_ns: u64) -> Failure {
+    let (step, step_errno) = line.first_failed(start_ns, end_ns).unzip();
+    let errno = errno.map(|errno| errno.name().into_owned());
+    Failure { at_ns: end_ns, what: what.to_owned(), errno, step, step_errno: step_errno.flatten() }
+}
+
+/// That an arc failed.
+pub(super) fn of_arc(line: &Timeline<'_>, arc: &Arc) -> Failure {
+    let what = format!("{} → {}", arc.from, arc.to.unwrap_or(arc.target));
+    failure(line, &what, arc.outcome.errno(), arc.start_ns, arc.end_ns)
+}
+
+/// That a request failed.
+pub(super) fn of_request(line: &Timeline<'_>, request: &Request) -> Failure {
+    let what = format!("request for {}", request.target);
+    failure(line, &what, request.outcome.errno(), request.start_ns, request.end_ns)
+}
+
+/// That dirty tracking could not be started.
+pub(super) fn of_log(line: &Timeline<'_>, log: &DirtyLog) -> Failure {
+    let end = log.start_ns.saturating_add(log.start_duration_ns);
+    failure(line, "DMA_LOGGING_START", log.outcome.errno(), log.start_ns, end)
+}
+
+/// The first call on a data fd that failed, if one did.
+pub(super) fn of_stream(line: &Timeline<'_>, stream: &Stream<'_>, role: Role) -> Option<Failure> {
+    let (start, end) = stream.history.first_failure()?;
+    let what = if role == Role::Source { "read()" } else { "write()" };
+    // The driver's file is copied when the call returns, and that is what a finding may be about.
+    let (start, end) = (stream.at(start), stream.at(end));
+    let told = failure(line, what, None, start, end.saturating_add(COPIED_NS));
+    Some(Failure { at_ns: end, errno: stream.doc.errno.clone(), ..told })
+}
+
+/// How long after a call its file may have been copied.
+const COPIED_NS: u64 = 1_000_000;
+
 /// What failed on a side.
-pub(super) fn failures(found: &Found, device: &Device, streams: &[Stream<'_>]) -> Vec<Failure> {
-    let mut failures = Vec::new();
-    let failure = |what: String, errno: Option<Errno>, start_ns: u64, end_ns: u64| {
-        let step = first_failed(&device.steps, start_ns, end_ns);
-        Failure {
-            at_ns: end_ns,
-            what,
-            errno: errno.map(|errno| errno.name().into_owned()),
-            step: step.map(|step| step.name.clone()),
-            step_errno: step.and_then(|step| step.outcome.errno()).map(|errno| errno.name().into_owned()),
-        }
-    };
-    for arc in found.arcs.iter().filter(|arc| failed(arc.outcome)) {
-        let to = arc.to.unwrap_or(arc.target);
-        failures.push(failure(format!("{} → {to}", arc.from), arc.outcome.errno(), arc.start_ns, arc.end_ns));
-    }
+pub(super) fn failures(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]) -> Vec<Failure> {
+    let mut failures: Vec<Failure> =
+        found.arcs.iter().filter(|arc| failed(arc.outcome)).map(|arc| of_arc(line, arc)).collect();
     // A request begins before its first arc, and ends after its last.
     let (start, end) = (found.side.start_ns, found.side.end_ns);
-    for request in device
-        .requests
-        .iter()
-        .filter(|request| failed(request.outcome) && request.end_ns >= start && request.start_ns <= end)
-    {
-        let told = device.arcs.iter().any(|arc| {
-            failed(arc.outcome) && arc.start_ns >= request.start_ns && arc.end_ns <= request.end_ns
-        });
-        if !told {
-            let what = format!("request for {}", request.target);
-            failures.push(failure(what, request.outcome.errno(), request.start_ns, request.end_ns));
-        }
-    }
-    for stream in streams.iter().filter(|stream| found.side.sessions.contains(&stream.doc.nr)) {
-        if let Some((start, end)) = stream.history.first_failure() {
-            let what = if found.role == Role::Source { "read()" } else { "write()" };
-            let step = first_failed(&device.steps, stream.at(start), stream.at(end));
-            failures.push(Failure {
-                at_ns: stream.at(end),
-                what: what.to_owned(),
-                errno: stream.doc.errno.clone(),
-                step: step.map(|step| step.name.clone()),
-                step_errno: step.and_then(|step| step.outcome.errno()).map(|errno| errno.name().into_owned()),
-            });
-        }
-    }
+    let requests = line.requests(start, end).filter(|request| failed(request.outcome));
+    failures.extend(requests.filter(|request| !line.told(request)).map(|request| of_request(line, request)));
+    failures.extend(found.streams(streams).filter_map(|stream| of_stream(line, stream, found.role)));
     if found.role == Role::Source {
-        let within = |log: &&DirtyLog| (start..=end).contains(&log.start_ns);
-        for log in device.dirty_logs.iter().filter(within).filter(|log| failed(log.outcome)) {
-            let end = log.start_ns.saturating_add(log.start_duration_ns);
-            failures.push(failure("DMA_LOGGING_START".to_owned(), log.outcome.errno(), log.start_ns, end));
-        }
+        let logs = line.logs(start, end).filter(|log| failed(log.outcome));
+        failures.extend(logs.map(|log| of_log(line, log)));
     }
     failures.sort_by_key(|failure| failure.at_ns);
     failures
 }
 
-/// The step that failed first within a call.
-fn first_failed(steps: &[StepSpan], start_ns: u64, end_ns: u64) -> Option<&StepSpan> {
-    let within = |step: &&StepSpan| step.start_ns >= start_ns && step.end_ns <= end_ns;
-    // The innermost one returns first.
-    steps
-        .iter()
-        .filter(within)
-        .filter(|step| matches!(step.outcome, Outcome::Failed(_)))
-        .min_by_key(|step| step.end_ns)
-}
-
-/// The findings on a device that fall into a side. `until`: start of the next one.
-pub(super) fn findings(found: &Found, until: Option<u64>, all: &[Finding]) -> Vec<Finding> {
-    let (start, end) = (found.side.start_ns, found.side.end_ns);
-    // A finding may come with the close that follows.
-    let slack = 1_000_000_000;
-    let mine = |finding: &&Finding| {
-        finding.device == found.side.device
-            && finding.at_ns >= start
-            && finding.at_ns <= end.saturating_add(slack)
-            && until.is_none_or(|until| finding.at_ns < until)
-    };
-    all.iter().filter(mine).cloned().collect()
-}
-
 /// States and arcs of a side, in order, with the bytes that moved in each.
-pub(super) fn phases(found: &Found, device: &Device, streams: &[Stream<'_>]) -> Vec<Phase> {
+pub(super) fn phases(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]) -> Vec<Phase> {
     let (start, end) = (found.side.start_ns, found.side.end_ns);
     let mut phases: Vec<Phase> = found
         .arcs
@@ -157,7 +145,7 @@ pub(super) fn phases(found: &Found, device: &Device, streams: &[Stream<'_>]) -> 
             bytes: 0,
         })
         .collect();
-    let spans = device.states.iter().filter(|span| span.start_ns >= start && span.start_ns < end);
+    let spans = line.states(start, end).filter(|span| span.start_ns >= start && span.start_ns < end);
     phases.extend(spans.filter(|span| span.end_ns > span.start_ns).map(|span| Phase {
         name: span.state.map_or_else(|| "unknown".to_owned(), |state| state.to_string()),
         arc: false,
@@ -166,7 +154,7 @@ pub(super) fn phases(found: &Found, device: &Device, streams: &[Stream<'_>]) -> 
         bytes: 0,
     }));
     phases.sort_by_key(|phase| (phase.start_ns, phase.end_ns));
-    for stream in streams.iter().filter(|stream| found.side.sessions.contains(&stream.doc.nr)) {
+    for stream in found.streams(streams) {
         // From point to point of a series that may be thinned: what falls between two phases goes to the later one.
         let mut before = 0;
         for sample in &stream.doc.series {

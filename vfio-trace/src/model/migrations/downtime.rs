@@ -95,6 +95,11 @@ pub(super) fn of_device(
         },
         (None, None) => return None,
     };
+    if from.is_some_and(|from| from.stopped_before) {
+        let why =
+            "the source had been stopped before, or that failed: how long it stood still then is not known";
+        doubts.add(Bound::AtLeast, None, why);
+    }
     let mut end_ns = start_ns;
     // What came after the destination ran is no part of it.
     let arrived = to.filter(|to| from.is_none_or(|from| from.ran_ns.is_none() || from.went(to)));
@@ -193,10 +198,7 @@ fn busy<'a>(
     streams: &'a [Stream<'a>],
     part: PartName,
 ) -> impl Iterator<Item = (&'a Stream<'a>, &'a crate::model::history::Busy)> {
-    streams
-        .iter()
-        .filter(|stream| found.side.sessions.contains(&stream.doc.nr))
-        .filter_map(move |stream| Some((stream, stream.history.busy(part)?)))
+    found.streams(streams).filter_map(move |stream| Some((stream, stream.history.busy(part)?)))
 }
 
 /// Which part of the source's downtime an arc is. `back`: it runs again.

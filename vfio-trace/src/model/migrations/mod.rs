@@ -3,23 +3,28 @@
 mod clocks;
 mod details;
 mod downtime;
+mod index;
+mod outside;
 mod pair;
 mod side;
 mod sweep;
 mod text;
 mod warnings;
 
+use std::collections::HashMap;
+
 use self::{
     clocks::Clocks,
     details::{Stream, moved},
     downtime::Apart,
+    index::Timeline,
     pair::{Context, Group, Matched, Whole},
     side::Found,
 };
 use super::{
     document::{
         self, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, Document, Finding, Host,
-        Integrity, Merge, Migration, Party, Session, Side, Times as _, Verdict, Warning,
+        Integrity, Merge, Migration, Outside, Party, Session, Side, Times as _, Verdict, Warning,
     },
     history::History,
 };
@@ -62,6 +67,7 @@ struct Assembly<'a> {
     /// Host and place there of each session.
     places: Vec<(usize, usize)>,
     findings: Vec<Finding>,
+    outside: Vec<Outside>,
     sides: Vec<Found>,
     groups: Vec<Group>,
     wholes: Vec<Whole>,
@@ -77,6 +83,7 @@ impl<'a> Assembly<'a> {
             sessions: Vec::new(),
             places: Vec::new(),
             findings: Vec::new(),
+            outside: Vec::new(),
             sides: Vec::new(),
             groups: Vec::new(),
             wholes: Vec::new(),
@@ -123,6 +130,7 @@ impl<'a> Assembly<'a> {
         self.findings.extend(history.findings.iter().map(|finding| Finding {
             at_ns: moved(finding.at_ns, shift),
             device: finding.device + first_device,
+            session: finding.session.map(|session| session + first_session),
             ..finding.clone()
         }));
     }
@@ -138,22 +146,19 @@ impl<'a> Assembly<'a> {
 
     fn find_sides(&mut self) {
         let mut sides: Vec<Found> = self.devices.iter().flat_map(side::find).collect();
-        {
+        self.outside = {
             let streams = self.streams();
             details::attach(&mut sides, &streams);
-            let starts: Vec<(u32, u64)> =
-                sides.iter().map(|one| (one.side.device, one.side.start_ns)).collect();
-            for (at, found) in sides.iter_mut().enumerate() {
-                // Sides are in order per device.
-                let next = starts.get(at + 1).filter(|(device, _)| *device == found.side.device);
-                let until = next.map(|(_, start_ns)| *start_ns);
-                let device = &self.devices[found.side.device as usize];
-                found.side.failures = details::failures(found, device, &streams);
-                found.side.findings = details::findings(found, until, &self.findings);
-                found.side.phases = details::phases(found, device, &streams);
+            let lines = Timeline::all(&self.devices, &self.findings);
+            let outside = outside::give(&mut sides, &lines, &streams);
+            for found in &mut sides {
+                let line = &lines[found.side.device as usize];
+                found.side.failures = details::failures(found, line, &streams);
+                found.side.phases = details::phases(found, line, &streams);
                 found.judge(self.histories[found.host as usize].host.losses.data_suffers());
             }
-        }
+            outside
+        };
         self.sides = sides;
     }
 
@@ -163,8 +168,12 @@ impl<'a> Assembly<'a> {
 
     fn document(mut self, options: &Options) -> Document {
         let migrations = {
-            let streams = self.streams();
-            let build = |(nr, whole): (usize, &Whole)| self.migration(nr as u32, whole, &streams);
+            let facts = Facts {
+                streams: self.streams(),
+                lines: Timeline::all(&self.devices, &self.findings),
+                comms: self.comms(),
+            };
+            let build = |(nr, whole): (usize, &Whole)| self.migration(nr as u32, whole, &facts);
             self.wholes.iter().enumerate().map(build).collect()
         };
         let hosts: Vec<Host> =
@@ -181,6 +190,7 @@ impl<'a> Assembly<'a> {
             devices: self.devices,
             sessions: self.sessions,
             migrations,
+            outside: self.outside,
             warnings: Vec::new(),
         };
         warnings::of_document(&mut document);
@@ -216,7 +226,7 @@ impl<'a> Assembly<'a> {
         Apart { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
     }
 
-    fn migration(&self, nr: u32, whole: &Whole, streams: &[Stream<'_>]) -> Migration {
+    fn migration(&self, nr: u32, whole: &Whole, facts: &Facts<'_>) -> Migration {
         let group = |at: Option<usize>| at.map(|at| &self.groups[at]);
         let (from, to) = (group(whole.source), group(whole.destination));
         let members = |group: Option<&Group>| group.map_or_else(Vec::new, |group| group.sides.clone());
@@ -233,8 +243,8 @@ impl<'a> Assembly<'a> {
         let devices: Vec<DeviceMigration> = rows
             .map(|(source, destination, paired_by)| {
                 let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
-                let split = self.split(source, destination, streams);
-                self.look(source, destination, streams, &mut warnings);
+                let split = self.split(source, destination, &facts.streams);
+                self.look(source, destination, facts, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
                 let mut leaving = source.map(|found| found.side.clone());
@@ -282,8 +292,8 @@ impl<'a> Assembly<'a> {
             text: String::new(),
             start_ns: span.iter().flatten().map(|group| group.start_ns).min().unwrap_or(0),
             end_ns: span.iter().flatten().map(|group| group.end_ns).max().unwrap_or(0),
-            source: from.map(|group| self.party(group)),
-            destination: to.map(|group| self.party(group)),
+            source: from.map(|group| self.party(group, facts)),
+            destination: to.map(|group| self.party(group, facts)),
             devices,
             downtime,
             order,
@@ -314,32 +324,45 @@ impl<'a> Assembly<'a> {
         &self,
         source: Option<&Found>,
         destination: Option<&Found>,
-        streams: &[Stream<'_>],
+        facts: &Facts<'_>,
         out: &mut Vec<Warning>,
     ) {
         let suffers = |found: &Found| self.histories[found.host as usize].host.losses.data_suffers();
-        let device = |found: &Found| &self.devices[found.side.device as usize];
+        let line = |found: &Found| &facts.lines[found.side.device as usize];
         if let Some(found) = source {
-            warnings::of_source(found, device(found), streams, suffers(found), out);
+            warnings::of_source(found, line(found), &facts.streams, suffers(found), out);
         }
         for found in source.iter().chain(&destination) {
-            warnings::of_side(found, device(found), streams, out);
+            warnings::of_side(found, line(found), &facts.streams, out);
         }
         if let (Some(from), Some(to)) = (source, destination) {
-            warnings::of_pair((from, device(from)), (to, device(to)), suffers(from) || suffers(to), out);
+            warnings::of_pair((from, line(from)), (to, line(to)), suffers(from) || suffers(to), out);
         }
     }
 
-    fn party(&self, group: &Group) -> Party {
-        let found = &self.sides[group.sides[0]];
-        let device = &self.devices[found.side.device as usize];
-        let request = device.requests.iter().find(|request| request.pid == found.pid);
-        Party {
-            host: found.host,
-            pid: found.pid,
-            comm: request.map_or_else(String::new, |request| request.comm.clone()),
+    /// Names of the threads that asked each device first, by device and process.
+    fn comms(&self) -> HashMap<(u32, u32), &str> {
+        let mut comms = HashMap::new();
+        for device in &self.devices {
+            for request in &device.requests {
+                comms.entry((device.nr, request.pid)).or_insert(request.comm.as_str());
+            }
         }
+        comms
     }
+
+    fn party(&self, group: &Group, facts: &Facts<'_>) -> Party {
+        let found = &self.sides[group.sides[0]];
+        let comm = facts.comms.get(&(found.side.device, found.pid)).copied();
+        Party { host: found.host, pid: found.pid, comm: comm.unwrap_or_default().to_owned() }
+    }
+}
+
+/// What migrations are made from, to be looked up.
+struct Facts<'a> {
+    streams: Vec<Stream<'a>>,
+    lines: Vec<Timeline<'a>>,
+    comms: HashMap<(u32, u32), &'a str>,
 }
 
 /// What to call a host among the others.

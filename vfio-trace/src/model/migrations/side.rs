@@ -1,5 +1,6 @@
 //! One side of one device's migration: found in the order of its arcs, resets and closes.
 
+use super::details::Stream;
 use crate::{
     event::{MigState, Outcome, StreamHash},
     model::{
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// Which side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Source,
     Destination,
@@ -45,6 +46,10 @@ pub(super) struct Found {
     pub(super) data_failed: bool,
     /// Not all of its data was seen.
     pub(super) blind: bool,
+    /// Earlier tries to stop the device failed, or it ran again unseen: how long it stood still then is not known.
+    pub(super) stopped_before: bool,
+    /// When it was over, for all that comes of the device: what happens later is no part of it. `None`: not over.
+    pub(super) over_ns: Option<u64>,
     /// An arc began where the one before had not led to: one in between was not seen.
     pub(super) torn: bool,
 }
@@ -145,6 +150,8 @@ impl Walk<'_> {
             stream: None,
             data_failed: false,
             blind: false,
+            stopped_before: false,
+            over_ns: None,
             torn: false,
         });
     }
@@ -190,16 +197,25 @@ impl Walk<'_> {
         now.side.end_ns = now.side.end_ns.max(arc.end_ns);
         if failed(arc.outcome) && arc.from == MigState::RUNNING {
             // It goes on as if nothing had been: what follows is none of it.
+            now.over_ns = Some(arc.end_ns);
             self.end();
             return;
         }
         let still = !runs(arc.from) && arc.from != MigState::ERROR;
-        if now.role == Role::Source && now.stop_ns.is_none() && (stops || still) {
-            now.stop_ns = Some(arc.start_ns);
-            now.stop_seen = stops;
+        if runs(arc.from) && now.stop_ns.take().is_some() {
+            // It runs now, whatever was before.
+            now.stopped_before = true;
+        }
+        if now.role == Role::Source && now.stop_ns.is_none() {
+            if stops && failed(arc.outcome) {
+                // Drivers mostly stay where they were, but not all: the next that is seen tells.
+                now.stopped_before = true;
+            } else if stops || still {
+                now.stop_ns = Some(arc.start_ns);
+                now.stop_seen = stops;
+            }
         }
         if failed(arc.outcome) {
-            // A step back that works tells that it had not stopped after all; nothing else does.
             return;
         }
         match (arc.from, arc.to) {
@@ -218,6 +234,7 @@ impl Walk<'_> {
         }
         // A reset or a close after this is none of it.
         if now.ran_ns.is_some() {
+            now.over_ns = Some(arc.end_ns);
             self.end();
         }
     }
@@ -230,6 +247,7 @@ impl Walk<'_> {
         self.stopping.clear();
         let Some(now) = &mut self.now else { return };
         let source = now.role == Role::Source;
+        now.over_ns = Some(at_ns);
         // A source that has left STOP_COPY is done, unless its way back failed. A destination has yet to run.
         let way_back = now.arcs.last().is_some_and(|last| failed(last.outcome));
         if !now.left || !source || way_back {
@@ -245,6 +263,11 @@ impl Walk<'_> {
 }
 
 impl Found {
+    /// Its data sessions.
+    pub(super) fn streams<'a>(&'a self, all: &'a [Stream<'a>]) -> impl Iterator<Item = &'a Stream<'a>> {
+        self.side.sessions.iter().filter_map(|nr| all.get(*nr as usize))
+    }
+
     /// Whether it runs again although the destination had run before: that is no recovery.
     pub(super) fn went(&self, to: &Self) -> bool {
         let ran = self.ran_ns.zip(to.ran_ns);

@@ -1,23 +1,24 @@
 //! What is worth a look in a migration, whatever the driver.
 
-use super::{details::Stream, side::Found};
+use super::{details::Stream, index::Timeline, side::Found};
 use crate::{
     event::{MigFlags, MigState, Severity},
-    model::document::{Device, Document, MarkKind, Order, PartName, StageOrder, Verdict, Warning},
+    model::document::{Document, MarkKind, Order, PartName, StageOrder, Verdict, Warning},
 };
 
 /// What a source makes one wonder about.
 pub(super) fn of_source(
     found: &Found,
-    device: &Device,
+    line: &Timeline<'_>,
     streams: &[Stream<'_>],
     data_suffers: bool,
     out: &mut Vec<Warning>,
 ) {
+    let device = line.device;
     let mut add = |code, severity, at_ns, text| {
         out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
     };
-    let mine = || streams.iter().filter(|stream| found.side.sessions.contains(&stream.doc.nr));
+    let mine = || found.streams(streams);
     let blind = found.side.partial || data_suffers;
     let moved = |name: PartName| {
         let parts = mine().flat_map(|stream| &stream.doc.parts).filter(|part| part.part == name);
@@ -45,14 +46,9 @@ pub(super) fn of_source(
             let text = "the device can do PRE_COPY, but all of it was moved while it was stopped".to_owned();
             add("no-pre-copy", Severity::Warning, found.stop_copy_ns, text);
         }
-        let announced = device
-            .sizes
-            .iter()
-            .rev()
-            .find(|size| {
-                size.at_ns >= found.side.start_ns.saturating_sub(LEAD_NS)
-                    && Some(size.at_ns) <= found.stop_copy_ns
-            })
+        let until = found.stop_copy_ns.unwrap_or(0);
+        let announced = line
+            .size(found.side.start_ns.saturating_sub(LEAD_NS), until)
             .and_then(|size| size.stop_copy_bytes);
         if let Some(announced) = announced.filter(|_| found.eof && !blind) {
             let (stop_copy, all) = (moved(PartName::StopCopy), found.bytes);
@@ -72,9 +68,13 @@ pub(super) fn of_source(
         let text = "STOP_COPY was left before read() gave 0 bytes: not all was read".to_owned();
         add("not-read-to-the-end", Severity::Warning, Some(found.side.end_ns), text);
     }
-    for log in device.dirty_logs.iter().filter(|log| {
-        log.start_ns >= found.side.start_ns.saturating_sub(LEAD_NS) && log.start_ns <= found.side.end_ns
-    }) {
+    if found.stopped_before {
+        let text = "the device had been stopped before, or that failed: whether it stood still from then until its state \
+                    was seen again is not known, and none of it is in the downtime"
+            .to_owned();
+        add("stop-failed", Severity::Warning, Some(found.side.start_ns), text);
+    }
+    for log in line.logs(found.side.start_ns.saturating_sub(LEAD_NS), found.side.end_ns) {
         if log.stop_ns.is_none() && found.side.verdict != Verdict::Unfinished {
             let text = "dirty page tracking was left on (no DMA_LOGGING_STOP)".to_owned();
             add("log-left-on", Severity::Warning, Some(log.start_ns), text);
@@ -93,12 +93,13 @@ pub(super) fn of_source(
 const LEAD_NS: u64 = 1_000_000_000;
 
 /// What either side makes one wonder about.
-pub(super) fn of_side(found: &Found, device: &Device, streams: &[Stream<'_>], out: &mut Vec<Warning>) {
+pub(super) fn of_side(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>], out: &mut Vec<Warning>) {
+    let device = line.device;
     let mut add = |code, severity, at_ns, text| {
         out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
     };
-    let within = |at_ns: u64| (found.side.start_ns..=found.side.end_ns).contains(&at_ns);
-    for mark in device.marks.iter().filter(|mark| mark.kind == MarkKind::Desync && within(mark.at_ns)) {
+    let within = line.marks(found.side.start_ns, found.side.end_ns);
+    for mark in within.filter(|mark| mark.kind == MarkKind::Desync) {
         add(
             "desync",
             Severity::Warning,
@@ -117,7 +118,7 @@ pub(super) fn of_side(found: &Found, device: &Device, streams: &[Stream<'_>], ou
         let state = last.map_or_else(|| "a state that was not seen".to_owned(), |state| state.to_string());
         add("cut-off", Severity::Warning, Some(found.side.end_ns), format!("{what} ended it in {state}"));
     }
-    for stream in streams.iter().filter(|stream| found.side.sessions.contains(&stream.doc.nr)) {
+    for stream in found.streams(streams) {
         if stream.doc.calls_after_end > 0 {
             let text = format!(
                 "{} calls on the data fd after the driver had ended the session (ENODEV does not mean that the device is gone)",
@@ -138,8 +139,8 @@ pub(super) fn of_side(found: &Found, device: &Device, streams: &[Stream<'_>], ou
 
 /// What source and destination together make one wonder about.
 pub(super) fn of_pair(
-    (from, leaving): (&Found, &Device),
-    (to, arriving): (&Found, &Device),
+    (from, leaving): (&Found, &Timeline<'_>),
+    (to, arriving): (&Found, &Timeline<'_>),
     data_suffers: bool,
     out: &mut Vec<Warning>,
 ) {
@@ -179,13 +180,11 @@ pub(super) fn of_pair(
 }
 
 /// Whether a device that ran at one time was neither stopped nor closed until a later one.
-fn still_runs(device: &Device, since_ns: u64, at_ns: u64) -> bool {
-    let gone = device.marks.iter().any(|mark| {
-        matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister)
-            && (since_ns..=at_ns).contains(&mark.at_ns)
-    });
-    let last = device.states.iter().rev().find(|span| span.start_ns <= at_ns);
-    let stopped = last
+fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64) -> bool {
+    let mut within = line.marks(since_ns, at_ns);
+    let gone = within.any(|mark| matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister));
+    let stopped = line
+        .state_at(at_ns)
         .and_then(|span| span.state)
         .is_some_and(|state| matches!(state, MigState::STOP | MigState::STOP_COPY));
     !gone && !stopped

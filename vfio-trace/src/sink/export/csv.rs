@@ -215,6 +215,12 @@ fn downtime(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
 }
 
 fn devices(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+    let mut sessions = vec![0u64; document.devices.len()];
+    for session in &document.sessions {
+        if let Some(count) = sessions.get_mut(session.device as usize) {
+            *count += 1;
+        }
+    }
     table!(out, &document.devices, |device|
         device: device.nr,
         name: device.name,
@@ -228,7 +234,7 @@ fn devices(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> 
         arcs_not_ok: device.arcs.iter().filter(|arc| !arc.outcome.is_ok()).count(),
         requests: device.requests.len(),
         steps: device.steps.len() as u64 + device.steps_left_out,
-        sessions: document.sessions.iter().filter(|session| session.device == device.nr).count(),
+        sessions: sessions.get(device.nr as usize),
     );
     Ok(())
 }
@@ -432,9 +438,14 @@ fn sides(document: &Document) -> impl Iterator<Item = (u32, &Side)> {
 }
 
 fn failures(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+    let of_none = document
+        .outside
+        .iter()
+        .flat_map(|outside| outside.failures.iter().map(move |failure| (None, outside.device, failure)));
     let rows = sides(document).flat_map(|(migration, side)| {
-        side.failures.iter().map(move |failure| (migration, side.device, failure))
+        side.failures.iter().map(move |failure| (Some(migration), side.device, failure))
     });
+    let rows = rows.chain(of_none);
     table!(out, rows, |(migration, device, failure)|
         migration: migration,
         device: device,
@@ -450,8 +461,11 @@ fn failures(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
 }
 
 fn findings(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+    let of_none =
+        document.outside.iter().flat_map(|outside| outside.findings.iter().map(|finding| (None, finding)));
     let rows = sides(document)
-        .flat_map(|(migration, side)| side.findings.iter().map(move |finding| (migration, finding)));
+        .flat_map(|(migration, side)| side.findings.iter().map(move |finding| (Some(migration), finding)))
+        .chain(of_none);
     table!(out, rows, |(migration, finding)|
         migration: migration,
         device: finding.device,

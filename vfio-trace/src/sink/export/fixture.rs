@@ -5,9 +5,9 @@ use crate::{
     model::document::{
         Arc, Bound, BytesSample, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, DirtyLog,
         DirtyReport, Document, Downtime, Failure, Finding, Histogram, Host, InfoSample, Integrity, Losses,
-        Mark, MarkKind, Merge, MergeMethod, Migration, Order, PairedBy, Part, PartName, Party, Phase,
-        Recovery, Request, Session, SessionEnd, Side, SizeSample, Stage, StageOrder, StageTime, StateSpan,
-        StepSpan, Stream, Verdict, Warning,
+        Mark, MarkKind, Merge, MergeMethod, Migration, Order, Outside, PairedBy, Part, PartName, Party,
+        Phase, Recovery, Request, Session, SessionEnd, Side, SizeSample, Stage, StageOrder, StageTime,
+        StateSpan, StepSpan, Stream, Verdict, Warning,
     },
 };
 
@@ -326,6 +326,7 @@ pub(crate) fn document() -> Document {
     let finding = Finding {
         at_ns: 2_000_902,
         device: 0,
+        session: None,
         code: "hisi_acc/mailbox-timeout".to_owned(),
         severity: Severity::Error,
         step: Some("outer".to_owned()),
@@ -381,6 +382,27 @@ pub(crate) fn document() -> Document {
             migration(0, Verdict::Completed, vec![moved]),
             migration(1, Verdict::Failed, vec![failed]),
         ],
+        outside: vec![Outside {
+            device: 2,
+            failures: vec![Failure {
+                at_ns: 8_000_000,
+                what: "RUNNING → STOP".to_owned(),
+                errno: Some("EINVAL".to_owned()),
+                step: None,
+                step_errno: None,
+            }],
+            findings: vec![Finding {
+                at_ns: 8_000_000,
+                device: 2,
+                session: None,
+                code: "hisi_acc/cache-writeback".to_owned(),
+                severity: Severity::Error,
+                step: Some("write cache back".to_owned()),
+                errno: Some("EINVAL".to_owned()),
+                text: "The cache was not written back.".to_owned(),
+                check: "dmesg".to_owned(),
+            }],
+        }],
         warnings: vec![warning(None, Some(7)), warning(Some(2), None)],
     }
 }

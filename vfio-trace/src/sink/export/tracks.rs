@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{lanes::lanes, words::word};
 use crate::{
     event::{Direction, MigState},
-    model::document::{Arc, Device, Document, Migration, Session, Side, Warning},
+    model::{
+        document::{Arc, Device, Document, Failure, Finding, Migration, Session, Side, Warning},
+        windows::Windows,
+    },
 };
 
 /// Whose track it is. A number is a place in the document's list.
@@ -147,11 +150,12 @@ pub(super) fn each_track<'d, E>(
 ) -> Result<(), E> {
     let arrows = arrows(document);
     of_all(document).into_iter().try_for_each(&mut show)?;
+    let concerns = concerns(document);
     for (at, _) in document.hosts.iter().enumerate() {
         of_host(document, at).try_for_each(&mut show)?;
         let here = |(_, device): &(usize, &Device)| device.host as usize == at;
         for (nr, device) in document.devices.iter().enumerate().filter(here) {
-            of_device(document, nr, device, &arrows).into_iter().try_for_each(&mut show)?;
+            of_device(document, device, &concerns[nr], &arrows).into_iter().try_for_each(&mut show)?;
         }
     }
     Ok(())
@@ -220,7 +224,43 @@ fn of_host(document: &Document, at: usize) -> impl Iterator<Item = Track<'_>> {
     rows(Owner::Host(at), "tracing", vec![traced])
 }
 
-fn of_device<'d>(document: &'d Document, nr: usize, device: &'d Device, arrows: &Arrows) -> Vec<Track<'d>> {
+/// What concerns a device, of lists that are for all.
+#[derive(Clone, Default)]
+struct Concerns<'d> {
+    sessions: Vec<&'d Session>,
+    migrations: Vec<&'d Migration>,
+}
+
+/// By the devices' places.
+fn concerns(document: &Document) -> Vec<Concerns<'_>> {
+    let mut of = vec![Concerns::default(); document.devices.len()];
+    for session in &document.sessions {
+        if let Some(of) = of.get_mut(session.device as usize) {
+            of.sessions.push(session);
+        }
+    }
+    for migration in &document.migrations {
+        let sides = migration.devices.iter().flat_map(|device| [&device.source, &device.destination]);
+        let warned = migration.warnings.iter().filter_map(|warning| warning.device);
+        let mut devices: Vec<u32> = sides.flatten().map(|side| side.device).chain(warned).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        for nr in devices {
+            if let Some(of) = of.get_mut(nr as usize) {
+                of.migrations.push(migration);
+            }
+        }
+    }
+    of
+}
+
+fn of_device<'d>(
+    document: &'d Document,
+    device: &'d Device,
+    concerns: &Concerns<'d>,
+    arrows: &Arrows,
+) -> Vec<Track<'d>> {
+    let nr = device.nr as usize;
     let owner = Owner::Device(nr);
     let mut tracks = Vec::new();
     let states = device.states.iter().map(|span| {
@@ -250,7 +290,7 @@ fn of_device<'d>(document: &'d Document, nr: usize, device: &'d Device, arrows: 
     for (tid, steps) in threads {
         tracks.extend(rows(owner, &format!("steps of thread {tid}"), steps));
     }
-    let sessions = || document.sessions.iter().filter(|session| session.device as usize == nr);
+    let sessions = || concerns.sessions.iter().copied();
     tracks.extend(rows(owner, "data", sessions().flat_map(of_session).collect()));
     let logs = device.dirty_logs.iter().map(|log| {
         // One that is still on is so until nobody looks any more.
@@ -259,7 +299,7 @@ fn of_device<'d>(document: &'d Document, nr: usize, device: &'d Device, arrows: 
         Slice::new("dirty_log", "dirty tracking", log.start_ns, log.stop_ns.unwrap_or(end)).with(args)
     });
     tracks.extend(rows(owner, "dirty tracking", logs.collect()));
-    tracks.extend(rows(owner, "downtime", of_downtime(document, nr)));
+    tracks.extend(rows(owner, "downtime", of_downtime(&concerns.migrations, nr)));
     let marks = device.marks.iter().map(|mark| Instant {
         name: word(&mark.kind),
         category: "mark",
@@ -267,7 +307,7 @@ fn of_device<'d>(document: &'d Document, nr: usize, device: &'d Device, arrows: 
         args: args(mark),
     });
     tracks.extend(instants(owner, "marks", marks.collect()));
-    tracks.extend(instants(owner, "findings", of_findings(document, nr)));
+    tracks.extend(instants(owner, "findings", of_findings(document, &concerns.migrations, nr)));
     let bytes = |direction| {
         let of = move |session: &&Session| session.direction == Some(direction);
         sessions().filter(of).flat_map(|session| &session.series).map(|point| (point.at_ns, point.bytes))
@@ -299,9 +339,9 @@ fn of_session(session: &Session) -> impl Iterator<Item = Slice<'_>> {
 }
 
 /// Of each device's migrations; shown where it left, or where it arrived if that is all that was seen.
-fn of_downtime(document: &Document, nr: usize) -> Vec<Slice<'_>> {
+fn of_downtime<'d>(migrations: &[&'d Migration], nr: usize) -> Vec<Slice<'d>> {
     let mut slices = Vec::new();
-    for migration in &document.migrations {
+    for migration in migrations {
         for device in &migration.devices {
             let side = device.source.as_ref().or(device.destination.as_ref());
             if let (Some(side), Some(downtime)) = (side, &device.downtime)
@@ -316,25 +356,33 @@ fn of_downtime(document: &Document, nr: usize) -> Vec<Slice<'_>> {
     slices
 }
 
-/// What failed, what plug-ins make of it, and what is worth a look.
-fn of_findings(document: &Document, nr: usize) -> Vec<Instant<'_>> {
+fn of_failure(failure: &Failure) -> Instant<'_> {
+    let name = format!("failed: {}", failure.what);
+    Instant { name, category: "failure", at_ns: failure.at_ns, args: args(failure) }
+}
+
+fn of_finding(finding: &Finding) -> Instant<'_> {
+    let name = finding.code.clone();
+    Instant { name, category: "finding", at_ns: finding.at_ns, args: args(finding) }
+}
+
+/// What failed, what plug-ins make of it, and what is worth a look: of the device's migrations, and of none.
+fn of_findings<'d>(document: &'d Document, migrations: &[&'d Migration], nr: usize) -> Vec<Instant<'d>> {
     let mut found = Vec::new();
     let here = |warning: &&Warning| warning.device.is_some_and(|device| device as usize == nr);
-    for migration in &document.migrations {
+    for &migration in migrations {
         let sides = migration.devices.iter().flat_map(|device| [&device.source, &device.destination]);
         for side in sides.flatten().filter(|side| side.device as usize == nr) {
-            found.extend(side.failures.iter().map(|failure| {
-                let name = format!("failed: {}", failure.what);
-                Instant { name, category: "failure", at_ns: failure.at_ns, args: args(failure) }
-            }));
-            found.extend(side.findings.iter().map(|finding| {
-                let name = finding.code.clone();
-                Instant { name, category: "finding", at_ns: finding.at_ns, args: args(finding) }
-            }));
+            found.extend(side.failures.iter().map(of_failure));
+            found.extend(side.findings.iter().map(of_finding));
         }
         found.extend(
             migration.warnings.iter().filter(here).map(|warning| of_warning(warning, Some(migration))),
         );
+    }
+    for outside in document.outside.iter().filter(|outside| outside.device as usize == nr) {
+        found.extend(outside.failures.iter().map(of_failure));
+        found.extend(outside.findings.iter().map(of_finding));
     }
     found.extend(document.warnings.iter().filter(here).map(|warning| of_warning(warning, None)));
     found
@@ -349,12 +397,15 @@ struct Arrows {
 
 /// From a source's last arc to STOP_COPY to the destination's arc that loads what was saved.
 fn arrows(document: &Document) -> Arrows {
+    let spans = |device: &Device| Windows::new(device.arcs.iter().map(|arc| (arc.start_ns, arc.end_ns)));
+    let windows: Vec<Windows> = document.devices.iter().map(spans).collect();
     let last = |side: &Option<Side>, wanted: fn(&Arc) -> bool| {
         let side = side.as_ref()?;
         let device = side.device as usize;
         let arcs = &document.devices.get(device)?.arcs;
         let within = |arc: &Arc| side.start_ns <= arc.start_ns && arc.end_ns <= side.end_ns;
-        let at = arcs.iter().rposition(|arc| within(arc) && wanted(arc))?;
+        let mut near = windows.get(device)?.backwards(side.start_ns, side.end_ns);
+        let at = near.find(|at| within(&arcs[*at]) && wanted(&arcs[*at]))?;
         Some(((device, at), arcs[at].start_ns))
     };
     let mut arrows = Arrows::default();

@@ -167,62 +167,73 @@ function warningItem(field) {
   );
 }
 
-/** What failed and why. */
+/** Something that failed, on a device as `role` (null: in no migration). */
+function failureItem(field, device_nr, role) {
+  const one = find(field);
+  return el(
+    "li",
+    { class: "trouble" },
+    el("span", { class: "badge bad" }, "✕ failed"),
+    " ",
+    text(`${field}/what`, "strong"),
+    " ",
+    text(`${field}/errno`, "code"),
+    " ",
+    host(doc.devices[device_nr].host),
+    " ",
+    device(device_nr),
+    el("span", { class: "dim" }, role === null ? " at " : ` ${role}, at `, num(`${field}/at_ns`, "at")),
+    one.step !== null &&
+      el(
+        "div",
+        {},
+        "first step that failed within it: ",
+        text(`${field}/step`, "code"),
+        " ",
+        text(`${field}/step_errno`, "code"),
+      ),
+  );
+}
+
+function findingItem(field) {
+  const one = find(field);
+  return el(
+    "li",
+    { class: "trouble" },
+    badge(`${field}/severity`, SEVERITIES),
+    " ",
+    text(`${field}/code`, "code"),
+    " ",
+    device(one.device),
+    el("span", { class: "dim" }, " at ", num(`${field}/at_ns`, "at")),
+    el("div", {}, text(`${field}/text`)),
+    one.step !== null &&
+      el("div", { class: "dim" }, "step ", text(`${field}/step`, "code"), " ", text(`${field}/errno`, "code")),
+    el("div", { class: "check" }, "Look at: ", text(`${field}/check`)),
+  );
+}
+
+/** What failed and why, on one device. */
+const troubleItems = (field, one, device_nr, role) => [
+  ...one.failures.map((_, at) => failureItem(`${field}/failures/${at}`, device_nr, role)),
+  ...one.findings.map((_, at) => findingItem(`${field}/findings/${at}`)),
+];
+
+/** What failed and why, in one migration. */
 function trouble(nr) {
-  const items = [];
-  for (const [device_nr, role, side, field] of sides(nr)) {
-    side.failures.forEach((one, at) => {
-      const here = `${field}/failures/${at}`;
-      items.push(
-        el(
-          "li",
-          { class: "trouble" },
-          el("span", { class: "badge bad" }, "✕ failed"),
-          " ",
-          text(`${here}/what`, "strong"),
-          " ",
-          text(`${here}/errno`, "code"),
-          " ",
-          host(doc.devices[device_nr].host),
-          " ",
-          device(device_nr),
-          el("span", { class: "dim" }, ` ${role}, at `, num(`${here}/at_ns`, "at")),
-          one.step !== null &&
-            el(
-              "div",
-              {},
-              "first step that failed within it: ",
-              text(`${here}/step`, "code"),
-              " ",
-              text(`${here}/step_errno`, "code"),
-            ),
-        ),
-      );
-    });
-    side.findings.forEach((one, at) => {
-      const here = `${field}/findings/${at}`;
-      items.push(
-        el(
-          "li",
-          { class: "trouble" },
-          badge(`${here}/severity`, SEVERITIES),
-          " ",
-          text(`${here}/code`, "code"),
-          " ",
-          device(one.device),
-          el("span", { class: "dim" }, " at ", num(`${here}/at_ns`, "at")),
-          el("div", {}, text(`${here}/text`)),
-          one.step !== null &&
-            el("div", { class: "dim" }, "step ", text(`${here}/step`, "code"), " ", text(`${here}/errno`, "code")),
-          el("div", { class: "check" }, "Look at: ", text(`${here}/check`)),
-        ),
-      );
-    });
-  }
+  const items = sides(nr).flatMap(([device_nr, role, side, field]) => troubleItems(field, side, device_nr, role));
   doc.migrations[nr].warnings.forEach((_, at) => items.push(warningItem(`/migrations/${nr}/warnings/${at}`)));
   return items.length > 0
     ? [el("h3", {}, "What failed, what is worth a look"), el("ul", { class: "troubles" }, items)]
     : null;
+}
+
+/** The same of what belongs to no migration. */
+function outside() {
+  const items = doc.outside.flatMap((one, at) => troubleItems(`/outside/${at}`, one, one.device, null));
+  return items.length > 0
+    ? [el("h2", {}, "Outside of migrations"), el("ul", { class: "troubles", id: "outside" }, items)]
+    : [];
 }
 
 function phaseTables(nr) {

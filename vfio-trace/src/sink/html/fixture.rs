@@ -295,6 +295,7 @@ fn document(hosts: Vec<Host>, duration_ns: u64) -> Document {
         devices: Vec::new(),
         sessions: Vec::new(),
         migrations: Vec::new(),
+        outside: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -476,6 +477,7 @@ pub(in crate::sink) fn hostile() -> Document {
         destination.findings = vec![Finding {
             at_ns: failed_at,
             device: 1,
+            session: None,
             code: "hisi_acc/isolation-mismatch".to_owned(),
             severity: Severity::Error,
             step: Some("vf_qm_check_match".to_owned()),
@@ -495,6 +497,27 @@ pub(in crate::sink) fn hostile() -> Document {
     migration.text = format!("{HOSTILE} failed on the destination: RESUMING → STOP gave EINVAL");
     migration.destination = Some(Party { host: 0, pid: 977, comm: HOSTILE.to_owned() });
     document.migrations.push(migration);
+    document.outside = vec![Outside {
+        device: 0,
+        failures: vec![Failure {
+            at_ns: 1_800 * MS,
+            what: format!("RUNNING → STOP {HOSTILE}"),
+            errno: Some("EINVAL".to_owned()),
+            step: Some(HOSTILE.to_owned()),
+            step_errno: None,
+        }],
+        findings: vec![Finding {
+            at_ns: 1_800 * MS,
+            device: 0,
+            session: None,
+            code: "hisi_acc/cache-writeback".to_owned(),
+            severity: Severity::Warning,
+            step: Some(HOSTILE.to_owned()),
+            errno: None,
+            text: HOSTILE.to_owned(),
+            check: HOSTILE.to_owned(),
+        }],
+    }];
     document.warnings = vec![Warning {
         code: "no-pre-copy",
         severity: Severity::Info,

@@ -25,21 +25,23 @@ const sessionsOf = (nr) => doc.sessions.map((one, at) => [one, at]).filter(([one
 const troublesByDevice = (() => {
   const all = doc.devices.map(() => []);
   const add = (device, item) => all[device]?.push(item);
+  const troubles = (device, one, field) => {
+    one.failures.forEach((failure, at) =>
+      add(device, { kind: "failure", at: failure.at_ns, field: `${field}/failures/${at}`, class: "bad", sign: "✕" }),
+    );
+    one.findings.forEach((finding, at) =>
+      add(finding.device, {
+        kind: "finding",
+        at: finding.at_ns,
+        field: `${field}/findings/${at}`,
+        class: SEVERITIES[finding.severity]?.[1] ?? "warn",
+        sign: "◆",
+      }),
+    );
+  };
+  doc.outside.forEach((one, at) => troubles(one.device, one, `/outside/${at}`));
   doc.migrations.forEach((migration, nr) => {
-    for (const [device, , side, field] of sides(nr)) {
-      side.failures.forEach((one, at) =>
-        add(device, { kind: "failure", at: one.at_ns, field: `${field}/failures/${at}`, class: "bad", sign: "✕" }),
-      );
-      side.findings.forEach((one, at) =>
-        add(one.device, {
-          kind: "finding",
-          at: one.at_ns,
-          field: `${field}/findings/${at}`,
-          class: SEVERITIES[one.severity]?.[1] ?? "warn",
-          sign: "◆",
-        }),
-      );
-    }
+    for (const [device, , side, field] of sides(nr)) troubles(device, side, field);
     migration.warnings.forEach((one, at) => {
       if (one.device !== null && one.at_ns !== null)
         add(one.device, {

@@ -64,6 +64,7 @@ function rest() {
   const used = new Set(doc.migrations.flatMap((_, nr) => sides(nr).flatMap(([, , side]) => side.sessions)));
   const others = doc.sessions.map((one) => one.nr).filter((nr) => !used.has(nr));
   return [
+    ...outside(),
     doc.warnings.length > 0 && el("h2", {}, "Warnings that belong to no migration"),
     doc.warnings.length > 0 &&
       el(

@@ -1,0 +1,33 @@
+//! What happened to devices outside of their migrations, and whether all went well.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Document, Failure, Finding, Verdict};
+use crate::event::Severity;
+
+/// What failed and what was found on a device, and belongs to no migration: a device that cannot be stopped, say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Outside {
+    /// Place in `devices`.
+    pub device: u32,
+    /// What failed, in order.
+    pub failures: Vec<Failure>,
+    /// What the driver's plug-in makes of it.
+    pub findings: Vec<Finding>,
+}
+
+impl Outside {
+    /// Whether something failed, and not only caught an eye.
+    pub fn failed(&self) -> bool {
+        !self.failures.is_empty() || self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+impl Document {
+    /// Whether a migration failed, or something outside of all.
+    pub fn failed(&self) -> bool {
+        self.migrations.iter().any(|migration| migration.verdict == Verdict::Failed)
+            || self.outside.iter().any(Outside::failed)
+    }
+}
