@@ -4,17 +4,21 @@ use std::{
     ffi::OsString,
     io,
     os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{Access, access},
+    process::{Pid, Signal, kill_process},
+};
 use tokio::process::{Child, Command};
 
 use super::error::CliError;
 
 /// How long a command gets to end after a signal was passed on to it.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// A running command.
 #[derive(Debug)]
@@ -24,13 +28,31 @@ pub(super) struct Traced {
 }
 
 impl Traced {
+    /// Looks whether there is such a command: a misspelt one is told before anything is made or replaced.
+    pub(super) fn look(command: &[OsString]) -> Result<(), CliError> {
+        let Some(program) = command.first().map(Path::new) else { return Ok(()) };
+        let runs = |path: &Path| {
+            let path = path.join(program);
+            path.is_file() && access(path, Access::EXEC_OK).is_ok()
+        };
+        let folders = std::env::var_os("PATH");
+        let found = match &folders {
+            Some(folders) if program.components().count() == 1 => {
+                std::env::split_paths(folders).any(|folder| runs(&folder))
+            },
+            Some(_) => runs(Path::new("")),
+            // Then the C library knows where to look.
+            None => true,
+        };
+        let name = program.display().to_string();
+        if found { Ok(()) } else { Err(cannot_start(&name, &io::ErrorKind::NotFound.into())) }
+    }
+
     /// Starts it. Its standard output goes to our standard error: ours has events only.
     pub(super) fn start(command: &[OsString]) -> Result<Option<Self>, CliError> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
         let name = program.to_string_lossy().into_owned();
-        let cannot = |why: io::Error| {
-            CliError::failed(format!("cannot start {name}"), why, "check the command after `--` and PATH")
-        };
+        let cannot = |why: io::Error| cannot_start(&name, &why);
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
         let child =
             Command::new(program).args(arguments).stdout(Stdio::from(stdout)).spawn().map_err(cannot)?;
@@ -42,18 +64,13 @@ impl Traced {
         self.child.wait().await
     }
 
-    /// Passes a signal on. Its end is then to be waited for, but not for ever: see [`Self::grace`].
+    /// Passes a signal on. Its end is then to be waited for, but not for ever: see [`GRACE`].
     pub(super) fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
             // It may just have ended; then there is nobody to tell.
             let _gone = kill_process(pid, signal).is_err();
         }
-    }
-
-    /// Waits a while for its end; `None` if it goes on.
-    pub(super) async fn grace(&mut self) -> Option<ExitStatus> {
-        tokio::time::timeout(GRACE, self.child.wait()).await.ok()?.ok()
     }
 
     /// How it ended, in words.
@@ -68,4 +85,8 @@ impl Traced {
             },
         }
     }
+}
+
+fn cannot_start(name: &str, why: &io::Error) -> CliError {
+    CliError::failed(format!("cannot start {name}"), why, "check the command after `--` and PATH")
 }

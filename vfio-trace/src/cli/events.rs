@@ -112,28 +112,13 @@ pub(super) struct Stream<W: Write> {
     undecoded: u64,
     gaps: GapTotals,
     limit: Option<u64>,
-    /// Nobody reads our output any more.
+    /// Nothing gets through any more.
     gone: bool,
 }
 
-impl Stream<io::Stdout> {
-    /// To standard output.
-    pub(super) fn to_stdout(args: &EventArgs, anchor: ClockAnchor) -> Self {
-        Self::new(args, anchor, io::stdout())
-    }
-}
-
-impl<W: Write + io::IsTerminal> Stream<W> {
-    /// Wall times are computed from `anchor`.
-    pub(super) fn new(args: &EventArgs, anchor: ClockAnchor, out: W) -> Self {
-        let color = args.color.on(&out);
-        Self::with_color(args, anchor, out, color)
-    }
-}
-
 impl<W: Write> Stream<W> {
-    /// The same for any output.
-    pub(super) fn with_color(args: &EventArgs, anchor: ClockAnchor, out: W, color: bool) -> Self {
+    /// To any output, which knows itself what has gone wrong with it. Wall times are computed from `anchor`.
+    pub(super) fn new(args: &EventArgs, anchor: ClockAnchor, out: W, color: bool) -> Self {
         let filter =
             Filter { devices: args.devices.clone(), kinds: args.kinds.clone(), pids: args.pids.clone() };
         let sink = match args.format {
@@ -168,7 +153,7 @@ impl<W: Write> Stream<W> {
     }
 
     fn write(&mut self, line: &str) {
-        // A reader that went away (`| head`) is a normal end.
+        // Whether that is a normal end (`| head`) or a failure, the output tells when it is finished.
         self.gone |= self.out.write_all(line.as_bytes()).is_err();
     }
 
@@ -263,7 +248,7 @@ impl<W: Write> Stream<W> {
         Ok(())
     }
 
-    /// Whether nobody reads our output any more.
+    /// Whether nothing gets through any more: the reader went away, or there is no room.
     pub(super) const fn is_gone(&self) -> bool {
         self.gone
     }
@@ -290,7 +275,7 @@ impl<W: Write> Stream<W> {
             return Ok(());
         }
         self.flush();
-        if args.quiet {
+        if args.quiet || self.gone {
             return Ok(());
         }
         let color = args.color.on(&io::stderr());

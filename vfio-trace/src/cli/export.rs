@@ -64,7 +64,7 @@ fn tables() -> impl TypedValueParser<Value = Table> {
 /// `vfio-trace export`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     check(args)?;
-    let mut out = OutFile::create(Some(&args.output), args.force)?;
+    let mut out = OutFile::create(&args.output, args.force, &args.files)?;
     if args.format == Format::Perfetto {
         out.refuse_terminal("Perfetto's format")?;
     }

@@ -1,11 +1,12 @@
 //! `vfio-trace list`: every VFIO device of this host.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use super::{
     devices::Devices,
     error::CliError,
     kernel_args::KernelArgs,
+    out_file,
     output::{Color, note},
     past::{FromArgs, Past},
     privileges::give_up,
@@ -54,8 +55,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     // All is read; what others have named is only written now.
     give_up()?;
     let blind = devices.blind.as_ref().map(ToString::to_string);
-    print(args, &rows, blind.as_deref(), None)?;
-    if !args.json {
+    let read = print(args, &rows, blind.as_deref(), None)?;
+    if read && !args.json {
         if let Some(why) = blind {
             note(&format!("flags, state and holders are not known: {why}"));
         } else if !devices.holders_known && !rows.is_empty() {
@@ -75,29 +76,28 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     Ok(0)
 }
 
+/// Gives false if nobody reads on.
 fn print(
     args: &Args,
     rows: &[DeviceRow],
     blind: Option<&str>,
     recording: Option<&RecordingFacts>,
-) -> Result<(), CliError> {
+) -> Result<bool, CliError> {
     let text = if args.json {
         devices_json(rows, blind, recording)
             .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
     } else {
         device_table(rows, args.color.on(&io::stdout()))
     };
-    // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(text.as_bytes()).is_err();
-    Ok(())
+    out_file::print(&text)
 }
 
 /// The same from a recording.
 fn past(args: &Args) -> Result<u8, CliError> {
     let past = args.from.read(1, false)?;
     let rows = past_rows(&past);
-    print(args, &rows, None, Some(&past.facts))?;
-    if !args.json {
+    let read = print(args, &rows, None, Some(&past.facts))?;
+    if read && !args.json {
         if rows.is_empty() {
             note("no device was bound to a VFIO driver then");
         }

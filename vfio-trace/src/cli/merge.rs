@@ -9,7 +9,7 @@ use std::{
 use super::{
     error::{CliError, INPUT, USAGE},
     histories,
-    out_file::OutFile,
+    out_file::{OutFile, print},
     output::{Color, said},
     report::{document, pair},
     zone,
@@ -47,7 +47,7 @@ pub(super) struct Args {
 
 /// `vfio-trace merge`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let mut out = OutFile::create_private(&args.output, args.force)?;
+    let mut out = OutFile::create(&args.output, args.force, &args.files)?;
     out.refuse_terminal("a recording")?;
     let recordings = histories::recordings(&args.files)?;
     let read = histories::read(&args.files)?;
@@ -64,20 +64,22 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut pairs = args.pairs.clone();
     pairs.extend(read.pairs.iter().cloned());
     let files: Vec<PathBuf> = recordings.into_iter().flatten().collect();
-    fill(&mut out, &MergeNote::new(pairs, clocks), &files).map_err(|why| {
-        let todo = "check that its recordings can be read, and that there is room for both";
-        CliError::failed(format!("cannot write {}", args.output.display()), why, todo)
-    })?;
-    out.finish()?;
-    if !args.quiet {
+    match fill(&mut out, &MergeNote::new(pairs, clocks), &files) {
+        Err(why) if !out.has_failed() => {
+            let todo = "check that its recordings can be read";
+            return Err(CliError::failed(format!("cannot write {}", args.output.display()), why, todo));
+        },
+        // It tells when it is finished.
+        Err(_) | Ok(()) => {},
+    }
+    if out.finish()? && !args.quiet {
         let zone = zone::shown(args.utc);
         if args.output.as_os_str() == "-" {
             // Standard output has the recordings.
             said(&report_text(&document, &zone, args.color.on(&io::stderr())));
         } else {
             let text = report_text(&document, &zone, args.color.on(&io::stdout()));
-            // A reader that went away is a normal end.
-            let _gone = io::stdout().write_all(text.as_bytes()).is_err();
+            print(&text)?;
         }
     }
     Ok(if read.damaged { INPUT } else { 0 })

@@ -26,7 +26,7 @@ mod show;
 mod tail;
 mod zone;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -77,8 +77,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // clap says it well; its own exit code for usage is 2 as well, and 0 for --help and --version.
             let code = if error.use_stderr() { error::USAGE } else { 0 };
-            drop(error.print());
-            return ExitCode::from(code);
+            let lost = error.print().is_err_and(|why| why.kind() != io::ErrorKind::BrokenPipe);
+            return ExitCode::from(if lost && code == 0 { error::FAILED } else { code });
         },
     };
     let done = match cli.verb {

@@ -15,22 +15,20 @@ use vfio_trace_common::{
 
 use super::{
     error::{CliError, FAILED, USAGE},
+    out_file::TRY_AGAIN,
     output::note,
     parse::{self, Amount},
     session::{Consumer, LiveArgs, Session, Why, block_on},
 };
 use crate::{
-    event::{Body, ClockAnchor, DecodeError, GapTotals, HOLD_NS, Note, ProbeReport, Record, Start},
+    event::{Body, ClockAnchor, DecodeError, GapTotals, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
     kernel::KernelFacts,
     sink::{human, summary_text},
     source::{
         clock::{mono_ns, sample},
         live::Live,
     },
-    store::{
-        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Reason, SCHEMA,
-        Writer,
-    },
+    store::{ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, Reason, SCHEMA, Writer},
 };
 
 /// A block is written when something has waited for so long: what a killed recorder loses. Looked at twice a second.
@@ -85,16 +83,6 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     block_on(run(args, output))
 }
 
-impl From<OutputError> for CliError {
-    fn from(error: OutputError) -> Self {
-        let todo = match &error {
-            OutputError::Exists(_) => "choose another name, or --force to replace it",
-            OutputError::Io { .. } => "choose another place with -o, or make room there",
-        };
-        Self::failed("cannot record", error, todo)
-    }
-}
-
 /// The state of one recording.
 struct Recorder {
     output: Output,
@@ -116,6 +104,8 @@ struct Recorder {
     sampled: Instant,
     probes: Vec<ProbeReport>,
     prompt: bool,
+    /// Something is missing of the file, so it must not look whole.
+    broken: bool,
     /// The last look at all devices is news, not a repetition for a part that begins.
     ending: bool,
 }
@@ -144,6 +134,15 @@ impl Limits {
 async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let mut session = Session::open(&args.live)?;
     // With all rights that there are: it may be a folder of somebody else.
+    while !output.open()? {
+        tokio::select! {
+            () = tokio::time::sleep(TRY_AGAIN) => {},
+            _ = session.asked() => {
+                let why = "it was to end before anything read that pipe";
+                return Err(CliError::failed("nothing was recorded", why, "let something read it first"));
+            },
+        }
+    }
     let file = output.first()?;
     session.drop_privileges()?;
     if !args.rotate.is_empty() {
@@ -159,10 +158,14 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let header = header(start, began_ns, clock, session.live.facts());
     let prompt = output.parts().next().is_none();
     let name = if prompt { "standard output".to_owned() } else { args.output.display().to_string() };
+    // A command that is misspelt leaves nothing behind: the next try finds everything as this one did.
+    let traced = args.live.start()?;
     let writer = Writer::new(file, &header).map_err(|why| unwritable(&name, &why))?;
+    output.begun()?;
     let now = Instant::now();
     let mut recorder = Recorder {
         prompt,
+        broken: false,
         ending: false,
         output,
         name,
@@ -180,7 +183,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         probes: header.start.probes.clone(),
         header,
     };
-    let done = session.run(&args.live, recorder.all.time, &mut recorder).await?;
+    let done = session.run(traced, recorder.all.time, &mut recorder).await?;
     let probes = session.live.report();
     let reason = match done.why {
         Why::Command => Reason::Command,
@@ -189,19 +192,31 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     };
     let code = done.code();
     if let Some(error) = done.error {
+        // What was recorded is closed, if the file is whole up to here.
+        let _told = recorder.broken || recorder.close(done.ended_ns, Reason::Failed, probes).is_err();
         return Err(error);
     }
-    recorder.finish(args, done.ended_ns, reason, probes)?;
+    let closed = recorder.close(done.ended_ns, reason, probes)?;
+    if !args.quiet {
+        closed.tell(args.keep.is_some());
+    }
     Ok(code)
 }
 
 impl Recorder {
     fn put(&mut self, item: &Item) -> Result<(), CliError> {
-        self.writer.push(item).map_err(|why| unwritable(&self.name, &why))
+        let done = self.writer.push(item);
+        self.noting(done)
     }
 
     fn flush(&mut self) -> Result<(), CliError> {
-        self.writer.flush().map_err(|why| unwritable(&self.name, &why))
+        let done = self.writer.flush();
+        self.noting(done)
+    }
+
+    fn noting(&mut self, done: io::Result<()>) -> Result<(), CliError> {
+        self.broken |= done.is_err();
+        done.map_err(|why| unwritable(&self.name, &why))
     }
 
     /// Notes clocks and counters, the latter only if they have changed.
@@ -246,33 +261,51 @@ impl Recorder {
         Ok(())
     }
 
-    fn finish(
-        mut self,
-        args: &Args,
-        ended_ns: u64,
-        reason: Reason,
-        probes: Vec<ProbeReport>,
-    ) -> Result<(), CliError> {
+    /// Ends the last part; gives what says how it was.
+    fn close(mut self, ended_ns: u64, reason: Reason, probes: Vec<ProbeReport>) -> Result<Closed, CliError> {
         self.put(&Item::Clock(sample()))?;
         self.flush()?;
         let records = self.writer.records();
         let end = End { mono_ns: ended_ns, reason, records, probes: probes.clone() };
         let (_file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
-        let bytes = self.bytes + bytes;
-        if args.quiet {
-            return Ok(());
-        }
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
-        let mut summary = crate::event::Summary::new(probes, 0, 0, self.undecoded, duration_ns);
+        let mut summary = Summary::new(probes, 0, 0, self.undecoded, duration_ns);
         summary.gaps = self.gaps;
+        Ok(Closed {
+            summary,
+            duration_ns,
+            bytes: self.bytes + bytes,
+            records: self.records + records,
+            name: self.name,
+            parts: self.output.parts().count(),
+            last_part: self.header.part,
+        })
+    }
+}
+
+/// A recording that is over.
+struct Closed {
+    summary: Summary,
+    duration_ns: u64,
+    bytes: u64,
+    records: u64,
+    name: String,
+    /// Parts that are there, and the number of the last.
+    parts: usize,
+    last_part: u32,
+}
+
+impl Closed {
+    fn tell(&self, keep: bool) {
+        let Self { summary, .. } = self;
         let color = super::output::Color::Auto.on(&io::stderr());
         // The last lines are of events, which are not counted here.
-        let table = summary_text(&summary, color);
+        let table = summary_text(summary, color);
         let losses: Vec<&str> = table.lines().filter(|line| !line.starts_with("0 events, ")).collect();
-        let all = human::count(self.records + records, "record");
-        let parts = match self.output.parts().count() {
+        let all = human::count(self.records, "record");
+        let parts = match self.parts {
             0 | 1 => String::new(),
-            _ if args.keep.is_some() => format!(", {} parts made", self.header.part),
+            _ if keep => format!(", {} parts made", self.last_part),
             parts => format!(", {parts} parts"),
         };
         let missed = summary
@@ -281,20 +314,16 @@ impl Recorder {
         note(&format!(
             "\n{}\n{all} in {}, {} in {}{parts}; {} lost, {missed}",
             losses.join("\n").trim_end(),
-            human::duration(duration_ns),
-            human::bytes(bytes),
+            human::duration(self.duration_ns),
+            human::bytes(self.bytes),
             self.name,
             summary.lost,
         ));
-        Ok(())
     }
 }
 
 impl Consumer for Recorder {
     fn record(&mut self, bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
-        if self.is_full() {
-            return Ok(());
-        }
         let repeated = self.header.part > 1 && !self.ending;
         self.last_record = Instant::now();
         self.undecoded += u64::from(record.is_err());

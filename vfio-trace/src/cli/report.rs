@@ -62,8 +62,9 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 
 /// `vfio-trace report`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let mut out = OutFile::create(Some(&args.output), args.force)?;
-    let histories = histories::read(&[&args.files[..], &args.from].concat())?;
+    let files = [&args.files[..], &args.from].concat();
+    let mut out = OutFile::create(&args.output, args.force, &files)?;
+    let histories = histories::read(&files)?;
     let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let text = if args.json {

@@ -1,13 +1,13 @@
 //! What `tail` and `record` share: probes on, a command behind `--`, records in, until something ends it.
 
-use std::{ffi::OsString, io, process::ExitStatus, time::Duration};
+use std::{ffi::OsString, process::ExitStatus, time::Duration};
 
 use bytes::Bytes;
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::{
-    child::Traced,
+    child::{GRACE, Traced},
     error::{CliError, FAILED},
     kernel_args::KernelArgs,
     output::note,
@@ -79,12 +79,17 @@ pub(super) struct Done {
 impl Done {
     /// Says how the command ended, if not well; gives the exit code.
     pub(super) fn code(&self) -> u8 {
-        let Some(traced) = &self.traced else { return 0 };
-        let failed = self.status.is_some_and(|status| !status.success());
-        if failed || self.status.is_none() {
+        if let Some(traced) = &self.traced
+            && self.status.is_none_or(|status| !status.success())
+        {
             note(&traced.describe(self.status));
         }
-        if failed { FAILED } else { 0 }
+        self.quiet_code()
+    }
+
+    /// The exit code.
+    pub(super) fn quiet_code(&self) -> u8 {
+        if self.status.is_some_and(|status| !status.success()) { FAILED } else { 0 }
     }
 }
 
@@ -93,8 +98,7 @@ pub(super) struct Session {
     /// The source.
     pub(super) live: Live,
     verbose: bool,
-    interrupt: Signals,
-    terminate: Signals,
+    signals: Asked,
 }
 
 /// Runs `work` on this thread: it is the one whose capabilities are dropped.
@@ -106,16 +110,23 @@ pub(super) fn block_on(work: impl Future<Output = Result<u8, CliError>>) -> Resu
     runtime.block_on(work)
 }
 
+impl LiveArgs {
+    /// Starts the command, if there is one.
+    pub(super) fn start(&self) -> Result<Option<Traced>, CliError> {
+        Traced::start(&self.command)
+    }
+}
+
 impl Session {
     /// Attaches all probes; nothing is counted yet.
     pub(super) fn open(args: &LiveArgs) -> Result<Self, CliError> {
-        let cannot_signal =
-            |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
-        let interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
-        let terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
+        Traced::look(&args.command)?;
+        // Before signals are waited for: what is read here may be slow, and can be interrupted so far.
+        let files = args.kernel.files()?;
+        let signals = Asked::heed()?;
         let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
         let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
-        let (live, changes) = Live::open(args.kernel.files()?, options, log)?;
+        let (live, changes) = Live::open(files, options, log)?;
         say_changes(&changes, args.verbose);
         if let Some(why) = live.unwatched() {
             note(&format!(
@@ -123,7 +134,7 @@ impl Session {
                  half a second late"
             ));
         }
-        Ok(Self { live, verbose: args.verbose, interrupt, terminate })
+        Ok(Self { live, verbose: args.verbose, signals })
     }
 
     /// Gives up what is needed no more.
@@ -178,23 +189,28 @@ impl Session {
         consumer.tick(self.live.settled_ns(), &mut self.live)
     }
 
+    /// Waits for a signal that asks to end.
+    pub(super) async fn asked(&mut self) -> Signal {
+        self.signals.next().await
+    }
+
     /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough.
     pub(super) async fn run(
         &mut self,
-        args: &LiveArgs,
+        mut traced: Option<Traced>,
         duration: Option<Duration>,
         consumer: &mut impl Consumer,
     ) -> Result<Done, CliError> {
-        let mut traced = Traced::start(&args.command)?;
         let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
         let (why, mut status, mut error) = match self.follow(consumer, &mut traced, deadline).await {
             Ok((why, status)) => (why, status, None),
             Err(error) => (Why::Enough, None, Some(error)),
         };
-        if why == Why::Signal
-            && let Some(traced) = &mut traced
-        {
-            status = traced.grace().await;
+        if why == Why::Signal && traced.is_some() {
+            match self.grace(consumer, &mut traced).await {
+                Ok(ended) => status = ended,
+                Err(failed) => error = Some(failed),
+            }
         }
         consumer.ending(&mut self.live);
         self.live.disable()?;
@@ -207,6 +223,19 @@ impl Session {
             }
         }
         Ok(Done { why, ended_ns, error, traced, status })
+    }
+
+    /// Lets the command end, for a while or until the next signal; what it does meanwhile is taken in as before.
+    async fn grace(
+        &mut self,
+        consumer: &mut impl Consumer,
+        traced: &mut Option<Traced>,
+    ) -> Result<Option<ExitStatus>, CliError> {
+        let deadline = Some(tokio::time::Instant::now() + GRACE);
+        Ok(match self.follow(consumer, traced, deadline).await? {
+            (Why::Command, status) => status,
+            (Why::Signal | Why::Enough, _) => None,
+        })
     }
 
     async fn follow(
@@ -238,13 +267,42 @@ impl Session {
                 },
                 status = ended(traced) => return Ok((Why::Command, Some(status))),
                 () = until(deadline) => return Ok((Why::Enough, None)),
-                _ = self.interrupt.recv() => Signal::INT,
-                _ = self.terminate.recv() => Signal::TERM,
+                asked = self.signals.next() => asked,
             };
             if let Some(traced) = traced {
                 traced.signal(asked);
             }
             return Ok((Why::Signal, None));
+        }
+    }
+}
+
+/// Signals that ask to end.
+struct Asked {
+    interrupt: Signals,
+    terminate: Signals,
+    hangup: Signals,
+}
+
+impl Asked {
+    /// From here on they do not end the process.
+    fn heed() -> Result<Self, CliError> {
+        let heed = |kind| {
+            signal(kind)
+                .map_err(|why| CliError::failed("cannot wait for signals", why, "report this as a bug"))
+        };
+        Ok(Self {
+            interrupt: heed(SignalKind::interrupt())?,
+            terminate: heed(SignalKind::terminate())?,
+            hangup: heed(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hangup.recv() => Signal::HUP,
         }
     }
 }

@@ -1,11 +1,10 @@
 //! `vfio-trace show DEV FILE`: a view of a device, as the kernel's debugfs would print it.
 
-use std::io::{self, Write as _};
-
 use super::{
     devices::{Devices, one},
     error::{CliError, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
+    out_file,
     past::{FromArgs, Past},
     privileges::give_up,
 };
@@ -69,14 +68,14 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         });
     };
     let text = text(args, &device.name, &report, &devices.drivers, |why| explain(&devices, device, &why))?;
-    print(&text);
+    print(&text)?;
     Ok(0)
 }
 
 /// The same from a recording.
 fn past(args: &Args) -> Result<u8, CliError> {
     let past = args.from.read(1, args.annotate)?;
-    print(&past_text(args, &past)?);
+    print(&past_text(args, &past)?)?;
     past.code()
 }
 
@@ -85,9 +84,8 @@ fn past_text(args: &Args, past: &Past) -> Result<String, CliError> {
     text(args, &name, &known.report, past.world.drivers(), |why| explain_past(past, &name, &known, &why))
 }
 
-fn print(text: &str) {
-    // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(clean_lines(text).as_bytes()).is_err();
+fn print(text: &str) -> Result<(), CliError> {
+    out_file::print(&clean_lines(text)).map(drop)
 }
 
 fn text(

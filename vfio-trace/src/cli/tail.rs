@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     error::CliError,
     events::{EventArgs, Stream},
+    out_file::OutFile,
     parse,
     session::{Consumer, LiveArgs, Session, block_on},
 };
@@ -32,7 +33,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     block_on(run(args))
 }
 
-impl Consumer for Stream<io::Stdout> {
+impl Consumer for Stream<&mut OutFile> {
     fn record(&mut self, _bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
         self.push(record)
     }
@@ -57,14 +58,20 @@ async fn run(args: &Args) -> Result<u8, CliError> {
     let mut session = Session::open(&args.live)?;
     session.drop_privileges()?;
     let anchor = anchor();
-    let mut stream = Stream::to_stdout(&args.events, anchor);
+    let mut out = OutFile::stdout();
+    let color = args.events.color.on(&io::stdout());
+    let mut stream = Stream::new(&args.events, anchor, &mut out, color);
     let (start, began) = session.begin(anchor)?;
+    let traced = args.live.start()?;
     stream.start(&start, began)?;
-    let done = session.run(&args.live, args.duration, &mut stream).await?;
+    let done = session.run(traced, args.duration, &mut stream).await?;
     if let Some(error) = done.error {
         return Err(error);
     }
     stream.finish()?;
     stream.account(&args.events, Some(&session.live.report()), began, Some(done.ended_ns))?;
-    Ok(done.code())
+    let gone = stream.is_gone();
+    drop(stream);
+    out.finish()?;
+    Ok(if gone { done.quiet_code() } else { done.code() })
 }

@@ -61,6 +61,8 @@ pub enum Reason {
     Signal,
     /// As much was recorded as was asked for.
     Limit,
+    /// Recording could not go on.
+    Failed,
     /// Another one, of a later version.
     #[serde(other)]
     Other,

@@ -9,6 +9,7 @@ mod header;
 mod index;
 mod item;
 mod merge;
+mod new_file;
 mod output;
 mod reader;
 mod writer;
@@ -24,7 +25,8 @@ pub use self::{
     index::{IndexEntry, IndexError, read_index},
     item::{End, Item, Reason},
     merge::{MERGE_SCHEMA, MergeNote},
-    output::{Output, OutputError},
+    new_file::{NewFile, Opening, OutputError, Target},
+    output::Output,
     reader::{Entry, OpenError, Reader},
     writer::{Known, Writer},
 };

@@ -3,32 +3,20 @@
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use thiserror::Error;
+use super::{
+    header::Header,
+    new_file::{FileId, NewFile, Opening, OutputError, Target, folder_of, id_at},
+    reader::Reader,
+};
 
-/// A recording tells addresses of kernel memory, and what guests have given to devices: for its owner only.
-const MODE: u32 = 0o600;
-
-/// Why there is no output.
-#[derive(Debug, Error)]
-pub enum OutputError {
-    /// A file is in the way.
-    #[error("{} exists already", .0.display())]
-    Exists(PathBuf),
-    /// It cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
+/// A file with the name of a part and a number up to this is in the way; one with a longer number may be called by a date.
+const IN_THE_WAY: u32 = 9999;
 
 /// A file, several parts, or a stream.
 #[derive(Debug)]
@@ -38,39 +26,76 @@ pub struct Output {
     /// Several parts, and how many of them are kept.
     rotate: bool,
     keep: Option<usize>,
-    force: bool,
+    /// Parts of an older recording, which this one replaces.
+    old: Vec<PathBuf>,
+    /// Where the first part is going to be.
+    target: Option<Target>,
+    /// The part that is being written.
+    current: Option<NewFile>,
+    /// There is something in it.
+    begun: bool,
     /// Parts that are there.
-    made: VecDeque<PathBuf>,
-    /// The first part, until it is the recording: where it is, and where it will be.
-    pending: Option<(File, PathBuf, PathBuf)>,
+    made: VecDeque<(PathBuf, Option<FileId>)>,
 }
 
 impl Output {
     /// Standard output.
     pub const fn stdout() -> Self {
-        Self { path: None, rotate: false, keep: None, force: false, made: VecDeque::new(), pending: None }
+        Self {
+            path: None,
+            rotate: false,
+            keep: None,
+            old: Vec::new(),
+            target: None,
+            current: None,
+            begun: false,
+            made: VecDeque::new(),
+        }
     }
 
-    /// A file at `path`; with `rotate` several, with a number before the extension, of which `keep` are kept. Makes the
-    /// first at once, so that what is wrong with it shows; until [`Self::first`] all that was there is as it was.
+    /// A file at `path`; with `rotate` several, with a number before the extension, of which `keep` are kept. Looks at
+    /// what is there, and changes nothing.
     ///
     /// # Errors
     ///
-    /// See [`OutputError`]. With `force`, files that are in the way are replaced.
+    /// See [`OutputError`]. With `force`, files that are in the way will be replaced.
     pub fn create(path: &Path, rotate: bool, keep: Option<usize>, force: bool) -> Result<Self, OutputError> {
-        let made = VecDeque::new();
-        let mut output = Self { path: Some(path.to_owned()), rotate, keep, force, made, pending: None };
-        let first = if rotate { numbered(path, 1) } else { path.to_owned() };
-        let in_the_way = |old: &PathBuf| fs::metadata(old).is_ok_and(|old| old.len() > 0);
-        if rotate
-            && !force
-            && let Some(old) = output.old_parts().into_iter().find(in_the_way)
-        {
-            return Err(OutputError::Exists(old));
+        let old = if rotate { old_parts(path)? } else { Vec::new() };
+        if let Some(old) = old.first().filter(|_| !force) {
+            return Err(OutputError::Exists(old.clone()));
         }
-        let (file, temporary) = output.make(&first)?;
-        output.pending = Some((file, temporary, first));
-        Ok(output)
+        let first = if rotate { numbered(path, 1) } else { path.to_owned() };
+        let target = Some(Target::look(&first, force, &[])?);
+        Ok(Self {
+            path: Some(path.to_owned()),
+            rotate,
+            keep,
+            old,
+            target,
+            begun: false,
+            current: None,
+            made: VecDeque::new(),
+        })
+    }
+
+    /// Makes the first part's file, which has no name yet. Gives false for a FIFO that nobody reads so far: then it is
+    /// to be tried again.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputError`].
+    pub fn open(&mut self) -> Result<bool, OutputError> {
+        match self.target.take().map(Target::open).transpose()? {
+            None => Ok(true),
+            Some(Opening::Ready(file)) => {
+                self.current = Some(file);
+                Ok(true)
+            },
+            Some(Opening::NoReader(target)) => {
+                self.target = Some(target);
+                Ok(false)
+            },
+        }
     }
 
     /// The first part, now that there is something to record.
@@ -79,15 +104,8 @@ impl Output {
     ///
     /// See [`OutputError`].
     pub fn first(&mut self) -> Result<Box<dyn Write>, OutputError> {
-        let Some((file, temporary, path)) = self.pending.take() else { return Ok(Box::new(io::stdout())) };
-        if self.rotate {
-            // Parts of an older recording would be taken for this one's.
-            for old in self.old_parts().into_iter().filter(|old| *old != temporary) {
-                fs::remove_file(&old).map_err(|source| OutputError::Io { path: old, source })?;
-            }
-        }
-        self.place(&temporary, &path)?;
-        Ok(Box::new(file))
+        let Some(file) = self.current.take() else { return Ok(Box::new(io::stdout())) };
+        self.place(file)
     }
 
     /// The part with this number, from 2; and removes those that are not kept.
@@ -98,14 +116,16 @@ impl Output {
     pub fn next(&mut self, number: u32) -> Result<Box<dyn Write>, OutputError> {
         let Some(path) = &self.path else { return Ok(Box::new(io::stdout())) };
         let path = numbered(path, number);
-        let (file, temporary) = self.make(&path)?;
-        self.place(&temporary, &path)?;
+        let out = match Target::look(&path, false, &[])?.open()? {
+            Opening::Ready(file) => self.place(file)?,
+            Opening::NoReader(_) => return Err(OutputError::Exists(path)),
+        };
         while self.keep.is_some_and(|keep| self.made.len() > keep.max(1)) {
-            let Some(oldest) = self.made.pop_front() else { break };
-            // Somebody may have taken it away.
-            let _gone = fs::remove_file(oldest).is_err();
+            let Some((oldest, id)) = self.made.pop_front() else { break };
+            // Somebody may have taken it away, or put something else there.
+            let _gone = id_at(&oldest) == id && fs::remove_file(oldest).is_err();
         }
-        Ok(Box::new(file))
+        Ok(out)
     }
 
     /// Whether further parts can be made with the rights that are left.
@@ -115,10 +135,22 @@ impl Output {
     /// See [`OutputError`].
     pub fn try_next(&self) -> Result<(), OutputError> {
         let Some(path) = self.path.as_ref().filter(|_| self.rotate) else { return Ok(()) };
-        let path = hidden(&numbered(path, 2));
-        let wrong = |source| OutputError::Io { path: path.clone(), source };
-        create_new(&path).map_err(wrong)?;
-        fs::remove_file(&path).map_err(wrong)
+        Target::look(&numbered(path, 2), false, &[])?.open().map(drop)
+    }
+
+    /// Something is in the first part, so it stays; without this it is as if nothing had been made. Parts of an older
+    /// recording, which would be taken for this one's, go away.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputError`].
+    pub fn begun(&mut self) -> Result<(), OutputError> {
+        self.begun = true;
+        let first = self.made.front().map(|(path, _)| path);
+        for old in self.old.drain(..).filter(|old| Some(old) != first) {
+            fs::remove_file(&old).map_err(|source| OutputError::Io { path: old, source })?;
+        }
+        Ok(())
     }
 
     /// What a part is called: with a number before the extension, so that names sort as parts follow each other.
@@ -128,76 +160,73 @@ impl Output {
 
     /// The parts that are there, as a user would name them.
     pub fn parts(&self) -> impl Iterator<Item = &Path> {
-        self.made.iter().map(PathBuf::as_path)
+        self.made.iter().map(|(path, _)| path.as_path())
     }
 
-    fn place(&mut self, temporary: &Path, path: &Path) -> Result<(), OutputError> {
-        if temporary != path {
-            fs::rename(temporary, path)
-                .map_err(|source| OutputError::Io { path: path.to_owned(), source })?;
-        }
-        self.made.push_back(path.to_owned());
-        Ok(())
-    }
-
-    /// A new file that is to be at `path`, and where it is for the time being.
-    fn make(&self, path: &Path) -> Result<(File, PathBuf), OutputError> {
-        let wrong = |path: &Path| {
-            let path = path.to_owned();
-            move |source| OutputError::Io { path, source }
-        };
-        match fs::metadata(path) {
-            Ok(there) if there.is_dir() => {
-                Err(wrong(path)(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")))
-            },
-            // A pipe or a device is written to as it is; so is a file that somebody made empty for us (mktemp).
-            Ok(there) if !there.is_file() || there.len() == 0 => {
-                let file = OpenOptions::new().write(true).open(path).map_err(wrong(path))?;
-                Ok((file, path.to_owned()))
-            },
-            Ok(_) if !self.force => Err(OutputError::Exists(path.to_owned())),
-            Ok(_) => {
-                let temporary = hidden(path);
-                // Left by one that was killed.
-                let _none = fs::remove_file(&temporary).is_err();
-                Ok((create_new(&temporary).map_err(wrong(&temporary))?, temporary))
-            },
-            Err(_) => Ok((create_new(path).map_err(wrong(path))?, path.to_owned())),
-        }
-    }
-
-    /// Files that are named as parts of this recording.
-    fn old_parts(&self) -> Vec<PathBuf> {
-        let Some(path) = &self.path else { return Vec::new() };
-        let (stem, extension) = split(path);
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let Ok(entries) = fs::read_dir(folder.unwrap_or_else(|| Path::new("."))) else { return Vec::new() };
-        let is_part = |name: &OsStr| {
-            let middle = name.as_encoded_bytes().strip_prefix(stem.as_encoded_bytes());
-            let middle = middle.and_then(|rest| rest.strip_prefix(b"."));
-            let middle = middle.and_then(|rest| rest.strip_suffix(extension.as_encoded_bytes()));
-            middle.is_some_and(|digits| digits.len() >= 4 && digits.iter().all(u8::is_ascii_digit))
-        };
-        let names = entries.flatten().map(|entry| entry.file_name()).filter(|name| is_part(name));
-        let mut parts: Vec<PathBuf> = names.map(|name| path.with_file_name(name)).collect();
-        parts.sort();
-        parts
+    fn place(&mut self, mut file: NewFile) -> Result<Box<dyn Write>, OutputError> {
+        let path = file.path().to_owned();
+        file.place()?;
+        let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
+        self.made.push_back((path, file.id()));
+        self.current = Some(file);
+        Ok(Box::new(out))
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if let Some((file, temporary, path)) = self.pending.take() {
-            // Nothing was recorded: as if nothing had been. What was there before, empty, is not ours.
-            let ours =
-                temporary != path || file.metadata().is_ok_and(|file| file.is_file() && file.len() == 0);
-            let _gone = ours && fs::remove_file(temporary).is_err();
+        if let Some(file) = self.current.take().filter(|_| !self.begun) {
+            file.discard();
         }
     }
 }
 
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
+/// The parts of an older recording of this name.
+///
+/// A name alone proves nothing: a file is a part if it says so itself, was made with `--rotate`, is ours, and is of the
+/// same recording as the others. What only looks like a part is in the way, or left alone if its number is too long.
+fn old_parts(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
+    let (stem, extension) = split(path);
+    let Ok(entries) = fs::read_dir(folder_of(path)) else { return Ok(Vec::new()) };
+    let number = |name: &OsStr| {
+        let digits = name.as_encoded_bytes().strip_prefix(stem.as_encoded_bytes())?.strip_prefix(b".")?;
+        let digits = digits.strip_suffix(extension.as_encoded_bytes())?;
+        let number: u32 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        (number > 0 && path.with_file_name(name) == numbered(path, number)).then_some(number)
+    };
+    let mut numbers: Vec<u32> = entries.flatten().filter_map(|entry| number(&entry.file_name())).collect();
+    numbers.sort_unstable();
+    let (mut recording, mut old) = (None, Vec::new());
+    for number in numbers {
+        let part = numbered(path, number);
+        // Made empty for us, as by mktemp, or gone.
+        if fs::symlink_metadata(&part).map_or(true, |there| there.is_file() && there.len() == 0) {
+            continue;
+        }
+        match part_of(&part, number) {
+            Some(id) if recording.as_ref().is_none_or(|recording| *recording == id) => {
+                recording = Some(id);
+                old.push(part);
+            },
+            _ if number <= IN_THE_WAY => return Err(OutputError::NoPart(part)),
+            _ => {},
+        }
+    }
+    Ok(old)
+}
+
+/// Which recording this file is part `number` of, if it is ours and was made as a part.
+fn part_of(path: &Path, number: u32) -> Option<String> {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let file = File::options().read(true).custom_flags(flags.cast_signed()).open(path).ok()?;
+    let there = file.metadata().ok()?;
+    if !there.is_file() || there.uid() != rustix::process::geteuid().as_raw() {
+        return None;
+    }
+    let reader = Reader::open(file).ok()?;
+    let Header { part, recording, start, .. } = reader.header();
+    let rotated = |word: &String| word == "--rotate" || word.starts_with("--rotate=");
+    (*part == number && start.command.iter().any(rotated)).then(|| recording.clone())
 }
 
 /// Name without extension, and extension with its dot.
@@ -216,12 +245,5 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     let (mut name, extension) = split(path);
     name.push(format!(".{number:04}"));
     name.push(extension);
-    path.with_file_name(name)
-}
-
-fn hidden(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
     path.with_file_name(name)
 }

@@ -244,20 +244,49 @@ fn nothing_is_overwritten_unasked() {
     fs::write(&path, "mine").unwrap();
     assert!(matches!(Output::create(&path, false, None, false), Err(OutputError::Exists(_))));
     // Asked for, and then nothing came of it.
-    drop(Output::create(&path, false, None, true).unwrap());
+    let mut output = Output::create(&path, false, None, true).unwrap();
+    assert_eq!(folder.names(), ["a.vft"], "looking makes nothing");
+    assert!(output.open().unwrap());
+    drop(output);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("mine", 1));
     let mut output = Output::create(&path, false, None, true).unwrap();
+    assert!(output.open().unwrap());
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     output.first().unwrap().write_all(b"new").unwrap();
+    output.begun().unwrap();
+    drop(output);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("new", 1));
-    // An empty file is somebody's mktemp; and what was not used leaves nothing.
-    let empty = folder.0.join("empty.vft");
-    drop(Output::create(&empty, false, None, false).unwrap());
+    // What was begun and came to nothing leaves nothing that would be in the way of the next try.
+    let typo = folder.0.join("typo.vft");
+    let mut output = Output::create(&typo, false, None, false).unwrap();
+    assert!(output.open().unwrap());
+    output.first().unwrap().write_all(b"header").unwrap();
+    drop(output);
     assert_eq!(folder.names(), ["a.vft"]);
+    // An empty file is somebody's mktemp.
+    let empty = folder.0.join("empty.vft");
+    fs::write(&empty, "").unwrap();
+    drop(Output::create(&empty, false, None, false).unwrap());
+    assert_eq!(folder.names(), ["a.vft", "empty.vft"]);
     assert!(matches!(Output::create(&folder.0, false, None, true), Err(OutputError::Io { .. })));
     let nowhere = folder.0.join("no/such/folder.vft");
     assert!(matches!(Output::create(&nowhere, false, None, false), Err(OutputError::Io { .. })));
-    drop(Output::create(Path::new("/dev/null"), false, None, false).unwrap().first().unwrap());
+    let mut null = Output::create(Path::new("/dev/null"), false, None, false).unwrap();
+    assert!(null.open().unwrap());
+    null.first().unwrap().write_all(b"new").unwrap();
+    drop(null);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// A part as `record --rotate` writes it, or as `record` does.
+fn part(recording: &str, number: u32, rotated: bool) -> Vec<u8> {
+    let mut header = Header { recording: recording.to_owned(), part: number, ..header() };
+    if rotated {
+        header.start.command.extend(["--rotate".to_owned(), "1M".to_owned()]);
+    }
+    let mut bytes = Vec::new();
+    Writer::new(&mut bytes, &header).unwrap();
+    bytes
 }
 
 #[test]
@@ -265,15 +294,59 @@ fn parts_come_and_go() {
     let folder = Folder::new("parts");
     let path = folder.0.join("t.vft");
     let mut output = Output::create(&path, true, Some(2), false).unwrap();
-    output.first().unwrap().write_all(b"1").unwrap();
+    assert!(output.open().unwrap());
+    output.first().unwrap().write_all(&part("one", 1, true)).unwrap();
+    output.begun().unwrap();
     output.try_next().unwrap();
     for number in 2..=4 {
-        output.next(number).unwrap().write_all(b"x").unwrap();
+        output.next(number).unwrap().write_all(&part("one", number, true)).unwrap();
     }
     assert_eq!(folder.names(), ["t.0003.vft", "t.0004.vft"]);
     assert!(matches!(Output::create(&path, true, None, false), Err(OutputError::Exists(_))));
     fs::write(folder.0.join("t.notes.vft"), "mine").unwrap();
     let mut output = Output::create(&path, true, None, true).unwrap();
+    assert!(output.open().unwrap());
     drop(output.first().unwrap());
+    assert_eq!(folder.names().len(), 4, "older parts stay until there is something in this one");
+    output.begun().unwrap();
     assert_eq!(folder.names(), ["t.0001.vft", "t.notes.vft"]);
+    // Somebody puts another file where a part was.
+    let mut output = Output::create(&path, true, Some(1), true).unwrap();
+    assert!(output.open().unwrap());
+    drop(output.first().unwrap());
+    output.begun().unwrap();
+    fs::remove_file(folder.0.join("t.0001.vft")).unwrap();
+    fs::write(folder.0.join("t.0001.vft"), "mine").unwrap();
+    drop(output.next(2).unwrap());
+    assert_eq!(folder.names(), ["t.0001.vft", "t.0002.vft", "t.notes.vft"]);
+}
+
+#[test]
+fn a_name_does_not_make_a_part() {
+    let folder = Folder::new("no-parts");
+    let path = folder.0.join("night.vft");
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.0.join(name), bytes).unwrap();
+    put("night.0001.vft", &part("one", 1, true));
+    put("night.0002.vft", &part("one", 2, true));
+    // Of a day; of a day and by chance with that number, but not made in parts; not numbered as we do.
+    put("night.20261122.vft", &part("two", 1, false));
+    put("night.20261123.vft", &part("one", 20_261_123, false));
+    put("night.00003.vft", &part("one", 3, true));
+    let mut output = Output::create(&path, true, None, true).unwrap();
+    assert!(output.open().unwrap());
+    drop(output.first().unwrap());
+    output.begun().unwrap();
+    assert_eq!(
+        folder.names(),
+        ["night.00003.vft", "night.0001.vft", "night.20261122.vft", "night.20261123.vft"]
+    );
+    // Its turn would come, and it is none of ours: said before anything is recorded, forced or not.
+    for other in [part("three", 2, true), part("one", 2, false), part("one", 7, true), b"mine".to_vec()] {
+        put("night.0001.vft", &part("one", 1, true));
+        put("night.0002.vft", &other);
+        for force in [false, true] {
+            assert!(matches!(Output::create(&path, true, None, force), Err(OutputError::NoPart(_))));
+        }
+        assert_eq!(fs::read(folder.0.join("night.0002.vft")).unwrap(), other);
+    }
 }

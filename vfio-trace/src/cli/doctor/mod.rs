@@ -9,12 +9,13 @@ mod probes;
 mod types;
 mod variants;
 
-use std::io::{self, Write as _};
+use std::io;
 
 use self::{attempt::Attempt, devices::Memory};
 use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED},
     kernel_args::KernelArgs,
+    out_file,
     output::Color,
     privileges::give_up,
 };
@@ -50,8 +51,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     } else {
         doctor_text(&report, args.color.on(&io::stdout()))
     };
-    // A reader that went away has what it wanted.
-    drop(io::stdout().lock().write_all(text.as_bytes()));
+    out_file::print(&text)?;
     Ok(report.exit_code)
 }
 

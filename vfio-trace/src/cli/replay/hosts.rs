@@ -77,7 +77,7 @@ pub(super) fn show<W: io::Write>(
         });
     }
     let Some(one) = feeds.first() else { return Ok(0) };
-    let mut stream = Stream::with_color(args, one.recording.header().start.clock, out, color);
+    let mut stream = Stream::new(args, one.recording.header().start.clock, out, color);
     let starts: Vec<(Start, u64)> = feeds.iter().map(Feed::start).collect();
     stream.start_hosts(&starts, &HostLabel { name: TITLE.to_owned(), width })?;
     while !stream.is_full() {
@@ -92,7 +92,7 @@ pub(super) fn show<W: io::Write>(
         }
     }
     stream.flush();
-    if !args.quiet {
+    if !args.quiet && !stream.is_gone() {
         for merge in &document.merge {
             note(&format!("clock: {}", merge.text));
         }

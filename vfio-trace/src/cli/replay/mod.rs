@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{
     error::CliError,
     events::{EventArgs, Stream},
+    out_file::OutFile,
     output::note,
     recording::{self, Progress, Taker, Wants},
 };
@@ -29,7 +30,10 @@ pub(super) struct Args {
 
 /// `vfio-trace replay`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    show(&args.files, &args.events, io::stdout(), args.events.color.on(&io::stdout()))
+    let mut out = OutFile::stdout();
+    let code = show(&args.files, &args.events, &mut out, args.events.color.on(&io::stdout()))?;
+    out.finish()?;
+    Ok(code)
 }
 
 /// Shows the events of a recording, or of a merged one, on any output; gives the exit code.
@@ -43,7 +47,7 @@ pub(super) fn show<W: io::Write>(
     if recording.merge().is_some() {
         return hosts::show(files, events, out, color);
     }
-    let mut stream = Stream::with_color(events, recording.header().start.clock, out, color);
+    let mut stream = Stream::new(events, recording.header().start.clock, out, color);
     replay(&mut recording, &mut stream, events, env!("CARGO_PKG_VERSION"))
 }
 
@@ -97,6 +101,9 @@ fn replay<W: io::Write>(
     let ended_ns = ended.as_ref().map(|ended| ended.mono_ns).or(stopped);
     let probes = ended.as_ref().map_or_else(|| recording.last_probes(), |ended| Some(ended.probes.clone()));
     stream.account(args, probes.as_deref(), began, ended_ns)?;
+    if stream.is_gone() {
+        return through.code();
+    }
     if let Some(part) = ended.and_then(|ended| ended.continued) {
         note(&format!("the recording goes on in part {part}, which was not given"));
     }

@@ -39,7 +39,7 @@ fn end(mono_ns: u64, reason: Reason) -> End {
 fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
     let mut out = Vec::new();
     let header = header();
-    let mut stream = Stream::with_color(args, header.start.clock, &mut out, false);
+    let mut stream = Stream::new(args, header.start.clock, &mut out, false);
     stream.start(&header.start, header.began_ns).unwrap();
     for given in given {
         match given {
@@ -85,7 +85,7 @@ pub(in crate::cli) fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
 fn replayed(stream: Vec<u8>, args: &EventArgs) -> (Vec<u8>, u8) {
     let mut out = Vec::new();
     let mut recording = Recording::from_stream("test", Box::new(io::Cursor::new(stream))).unwrap();
-    let mut stream = Stream::with_color(args, recording.header().start.clock, &mut out, false);
+    let mut stream = Stream::new(args, recording.header().start.clock, &mut out, false);
     let code = replay(&mut recording, &mut stream, args, "test").unwrap();
     drop(stream);
     (out, code)

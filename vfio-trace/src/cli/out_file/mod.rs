@@ -1,0 +1,229 @@
+//! Where a verb's output goes: a file that appears whole or not at all, or standard output, whose loss is told.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::error::{CliError, USAGE};
+use crate::store::{NewFile, Opening, OutputError, Target};
+
+/// How often a FIFO is tried that nobody reads yet.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
+pub(super) struct OutFile {
+    name: String,
+    state: State,
+    /// What has gone wrong first: not everybody who writes here looks.
+    failed: Option<CliError>,
+    /// Nobody reads it any more.
+    gone: bool,
+    /// Set when waiting for a reader is to end.
+    stop: Option<Arc<AtomicBool>>,
+}
+
+enum State {
+    Stdout(BufWriter<File>),
+    Planned(Target),
+    Open(BufWriter<NewFile>),
+    /// No more bytes are wanted.
+    Over,
+}
+
+impl OutFile {
+    /// `-` is standard output. Looks whether `path` may be written to, and changes nothing: a file that is there will be
+    /// replaced with `force` only, one that is read (`inputs`) never; a FIFO or a device is written to as it is.
+    pub(super) fn create(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Self, CliError> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::stdout());
+        }
+        let target = Target::look(path, force, inputs)?;
+        Ok(Self::new(path.display().to_string(), State::Planned(target)))
+    }
+
+    /// Standard output.
+    pub(super) fn stdout() -> Self {
+        let name = "standard output".to_owned();
+        // Without a buffer of the library's, which would be written when the process ends, whatever happened before.
+        match io::stdout().as_fd().try_clone_to_owned() {
+            Ok(out) => Self::new(name, State::Stdout(BufWriter::with_capacity(1 << 16, File::from(out)))),
+            Err(why) => Self { failed: Some(lost(&name, &why)), ..Self::new(name, State::Over) },
+        }
+    }
+
+    fn new(name: String, state: State) -> Self {
+        Self { name, state, failed: None, gone: false, stop: None }
+    }
+
+    /// Lets a signal end the wait for a FIFO's reader, where signals do not end the process: `stop` is then set.
+    #[must_use]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for `exercise`, which has signals of its own"))]
+    pub(super) fn stopped_by(self, stop: &Arc<AtomicBool>) -> Self {
+        Self { stop: Some(Arc::clone(stop)), ..self }
+    }
+
+    /// An error if a person would look at the bytes. `what`: what they are.
+    pub(super) fn refuse_terminal(&self, what: &str) -> Result<(), CliError> {
+        if !matches!(self.state, State::Stdout(_)) || !io::stdout().is_terminal() {
+            return Ok(());
+        }
+        Err(CliError::with_code(
+            USAGE,
+            format!("cannot show {what} on a terminal"),
+            "it is binary",
+            "choose a file with -o, or pass it on through a pipe",
+        ))
+    }
+
+    /// Whether bytes were lost.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed.is_some() || self.gone
+    }
+
+    /// All is written: a file is put in its place. Gives false if who read standard output or a pipe went away, which is
+    /// a normal end: then nobody wants to be told anything more.
+    pub(super) fn finish(mut self) -> Result<bool, CliError> {
+        // Nothing was written: an empty file, then.
+        let _noted = self.flush().is_err();
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if let State::Open(out) = &mut self.state {
+            let file = out.get_mut();
+            let placed = file.sync().map_err(|why| lost(&self.name, &why)).and_then(|()| Ok(file.place()?));
+            placed?;
+        }
+        Ok(!self.gone)
+    }
+
+    fn open(&mut self) -> Result<(), CliError> {
+        let State::Planned(mut target) = std::mem::replace(&mut self.state, State::Over) else {
+            return Ok(());
+        };
+        loop {
+            match target.open()? {
+                Opening::Ready(file) => {
+                    self.state = State::Open(BufWriter::with_capacity(1 << 16, file));
+                    return Ok(());
+                },
+                Opening::NoReader(again) => {
+                    if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                        let why = "it was to stop, and nobody reads that pipe yet";
+                        return Err(CliError::failed(cannot(&self.name), why, "let something read it first"));
+                    }
+                    target = again;
+                    thread::sleep(TRY_AGAIN);
+                },
+            }
+        }
+    }
+
+    fn noting<T>(&mut self, act: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
+        if matches!(self.state, State::Planned(_))
+            && let Err(error) = self.open()
+        {
+            self.failed.get_or_insert(error);
+        }
+        let done = match &mut self.state {
+            State::Stdout(out) => act(out),
+            State::Open(out) => act(out),
+            State::Planned(_) | State::Over => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        done.inspect_err(|why| match why.kind() {
+            io::ErrorKind::Interrupted => {},
+            io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                self.close();
+            },
+            _ => {
+                self.failed.get_or_insert_with(|| lost(&self.name, why));
+                self.close();
+            },
+        })
+    }
+
+    /// Nothing more is written, not even what is buffered.
+    fn close(&mut self) {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Stdout(out) => drop(out.into_parts()),
+            State::Open(out) => drop(out.into_parts()),
+            State::Planned(_) | State::Over => {},
+        }
+    }
+}
+
+impl Write for OutFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.noting(|out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.noting(|out| out.flush())
+    }
+}
+
+/// Prints a text on standard output. Gives false if who read it went away: then nobody wants to be told anything more.
+pub(super) fn print(text: &str) -> Result<bool, CliError> {
+    let mut out = OutFile::stdout();
+    // What goes wrong here is told at the end.
+    let _noted = out.write_all(text.as_bytes()).is_err();
+    out.finish()
+}
+
+fn cannot(name: &str) -> String {
+    format!("cannot write {name}")
+}
+
+fn lost(name: &str, why: &io::Error) -> CliError {
+    let todo = match why.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, or choose another place; what came out is not whole"
+        },
+        _ => "choose another place; what came out is not whole",
+    };
+    CliError::failed(cannot(name), why, todo)
+}
+
+impl From<OutputError> for CliError {
+    fn from(error: OutputError) -> Self {
+        let (path, why, todo) = match &error {
+            OutputError::Exists(path) => {
+                (path, "it exists already".to_owned(), "choose another name, or --force to replace it")
+            },
+            OutputError::Foreign(path) => (
+                path,
+                "it exists already, and belongs to another user".to_owned(),
+                "choose another name, in a folder that others cannot write to",
+            ),
+            OutputError::Link(path) => (
+                path,
+                "it is a symbolic link, which is not followed".to_owned(),
+                "give the name of the file that is meant",
+            ),
+            OutputError::Input(path) => {
+                (path, "it is what is read".to_owned(), "choose another name; --force does not change that")
+            },
+            OutputError::NoPart(path) => (
+                path,
+                "it exists already, and is no part of an older recording of this name".to_owned(),
+                "choose another name, or move it away; --force does not change that",
+            ),
+            OutputError::Io { path, source } => {
+                (path, source.to_string(), "choose another place, or make room there")
+            },
+        };
+        Self::failed(cannot(&path.display().to_string()), why, todo)
+    }
+}
+
+#[cfg(test)]
+mod tests;

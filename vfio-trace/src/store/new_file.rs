@@ -1,0 +1,336 @@
+//! New files: private from the first moment, whole or not at all, through no link, never into what is somebody else's.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, accessat, fcntl_getfl, fcntl_setfl,
+        fstat, openat, renameat, renameat_with, stat, statat, unlinkat,
+    },
+    io::Errno,
+    process::geteuid,
+};
+use thiserror::Error;
+
+/// What is written tells of guests and of the kernel's memory: for its owner only.
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// Why there is no output.
+#[derive(Debug, Error)]
+pub enum OutputError {
+    /// A file is in the way.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// A file is in the way that is not ours to replace or to fill.
+    #[error("{} exists already, and belongs to another user", .0.display())]
+    Foreign(PathBuf),
+    /// A link is not followed: who made it may have another file in mind.
+    #[error("{} is a symbolic link", .0.display())]
+    Link(PathBuf),
+    /// It would replace what it is made from.
+    #[error("{} is what is read", .0.display())]
+    Input(PathBuf),
+    /// It has the name of a part, and is none of an older recording of this name.
+    #[error("{} exists already, and is no part of an older recording of this name", .0.display())]
+    NoPart(PathBuf),
+    /// It cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    const fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// What was found at a name.
+#[derive(Clone, Copy, Debug)]
+enum Found {
+    Nothing,
+    /// A file that may be replaced.
+    File(FileId),
+    /// A FIFO or a device; by a link of the system's, as /dev/stdout is one.
+    Special {
+        id: FileId,
+        fifo: bool,
+        linked: bool,
+    },
+}
+
+/// A name that may be written to. Nothing is made or opened yet.
+#[derive(Debug)]
+pub struct Target {
+    path: PathBuf,
+    /// Held, so that everything happens in one folder, whatever becomes of its name.
+    folder: OwnedFd,
+    name: OsString,
+    found: Found,
+    force: bool,
+}
+
+/// How opening went.
+#[derive(Debug)]
+pub enum Opening {
+    /// It can be written to.
+    Ready(NewFile),
+    /// A FIFO that nobody reads yet: to be tried again.
+    NoReader(Target),
+}
+
+impl Target {
+    /// Looks whether `path` may be written to; changes nothing. With `force` a file there will be replaced, without it an
+    /// empty one of ours only (mktemp). It may not be one of `inputs`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputError`].
+    pub fn look(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Self, OutputError> {
+        let wrong = |source: io::Error| OutputError::Io { path: path.to_owned(), source };
+        let directory = || wrong(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
+        let name = name.ok_or_else(directory)?;
+        let parent = folder_of(path);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(CWD, parent, flags, Mode::empty()).map_err(|why| wrong(why.into()))?;
+        let found = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Found::Nothing,
+            Err(why) => return Err(wrong(why.into())),
+            Ok(there) => match FileType::from_raw_mode(there.st_mode) {
+                FileType::Directory => return Err(directory()),
+                FileType::RegularFile => {
+                    let id = FileId::of(&there);
+                    if inputs.iter().any(|input| id_of(input) == Some(id)) {
+                        return Err(OutputError::Input(path.to_owned()));
+                    }
+                    if !force && there.st_size > 0 {
+                        return Err(OutputError::Exists(path.to_owned()));
+                    }
+                    if !force && there.st_uid != geteuid().as_raw() {
+                        return Err(OutputError::Foreign(path.to_owned()));
+                    }
+                    Found::File(id)
+                },
+                FileType::Symlink => {
+                    let there = statat(&folder, name, AtFlags::empty()).ok();
+                    let there = there.filter(|there| is_systems(parent) && !is_plain(there));
+                    special(&there.ok_or_else(|| OutputError::Link(path.to_owned()))?, true)
+                },
+                _ if is_planted(&folder, &there) => return Err(OutputError::Foreign(path.to_owned())),
+                _ => special(&there, false),
+            },
+        };
+        if !matches!(found, Found::Special { .. }) {
+            accessat(&folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+                .map_err(|why| wrong(why.into()))?;
+        }
+        Ok(Self { path: path.to_owned(), folder, name: name.to_owned(), found, force })
+    }
+
+    /// Makes the file beside its place, or opens what is there; does not wait.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputError`].
+    pub fn open(self) -> Result<Opening, OutputError> {
+        let Found::Special { id, fifo, linked } = self.found else {
+            let name = OsString::from(format!(".vfio-trace.{:016x}.new", random()));
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(&self.folder, &name, flags, MODE).map_err(|why| self.wrong(why.into()))?;
+            return Ok(Opening::Ready(NewFile { file: file.into(), temporary: Some(name), target: self }));
+        };
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = if linked { flags } else { flags | OFlags::NOFOLLOW };
+        let file = match openat(&self.folder, &self.name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NXIO) if fifo => return Ok(Opening::NoReader(self)),
+            Err(why) => return Err(self.wrong(why.into())),
+        };
+        let waits = |file: &OwnedFd| {
+            let there = fstat(file)?;
+            fcntl_setfl(file, fcntl_getfl(file)? - OFlags::NONBLOCK)?;
+            Ok(FileId::of(&there))
+        };
+        match waits(&file).map_err(|why: Errno| self.wrong(why.into()))? {
+            there if there == id => {
+                Ok(Opening::Ready(NewFile { file: file.into(), temporary: None, target: self }))
+            },
+            _ => Err(self.wrong(io::Error::other("it has become another file meanwhile"))),
+        }
+    }
+
+    /// Whether it is a FIFO or a device, which are written to as they are.
+    pub const fn is_special(&self) -> bool {
+        matches!(self.found, Found::Special { .. })
+    }
+
+    fn wrong(&self, source: io::Error) -> OutputError {
+        OutputError::Io { path: self.path.clone(), source }
+    }
+}
+
+/// A file that is being written. Dropped before [`place`](Self::place), it is as if it had never been.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    /// Its name until it is in its place; none if it is there.
+    temporary: Option<OsString>,
+    target: Target,
+}
+
+impl NewFile {
+    /// Puts it in its place. Never over what was not there before, unless that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputError`].
+    pub fn place(&mut self) -> Result<(), OutputError> {
+        let Some(temporary) = &self.temporary else { return Ok(()) };
+        let Target { path, folder, name, found, force } = &self.target;
+        let over = || renameat(folder, temporary, folder, name);
+        let placed = match found {
+            _ if *force => over(),
+            Found::Nothing | Found::Special { .. } => {
+                match renameat_with(folder, temporary, folder, name, RenameFlags::NOREPLACE) {
+                    // Some file systems cannot; where our own file is, nobody else's is.
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                        openat(folder, name, flags, MODE).and_then(|_ours| over())
+                    },
+                    placed => placed,
+                }
+            },
+            Found::File(id) => match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(there) if FileId::of(&there) == *id && there.st_size == 0 => over(),
+                _ => Err(Errno::EXIST),
+            },
+        };
+        match placed {
+            Ok(()) => {
+                self.temporary = None;
+                Ok(())
+            },
+            Err(Errno::EXIST) => Err(OutputError::Exists(path.clone())),
+            Err(why) => Err(self.target.wrong(why.into())),
+        }
+    }
+
+    /// Waits until the file system has it, which may find only now that there is no room.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.target.is_special() { Ok(()) } else { self.file.sync_all() }
+    }
+
+    /// Nothing came of it: takes it away again, or empties it where its folder may not be written to any more.
+    pub(super) fn discard(&self) {
+        let Target { folder, name, found, .. } = &self.target;
+        if matches!(found, Found::Special { .. }) || self.temporary.is_some() {
+            return;
+        }
+        let ours = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|there| fstat(&self.file).is_ok_and(|ours| FileId::of(&ours) == FileId::of(&there)));
+        if !ours || unlinkat(folder, name, AtFlags::empty()).is_err() {
+            let _left = self.file.set_len(0).is_err();
+        }
+    }
+
+    /// Which file it is.
+    pub(super) fn id(&self) -> Option<FileId> {
+        fstat(&self.file).ok().map(|stat| FileId::of(&stat))
+    }
+
+    /// The same file, for who writes it.
+    pub(super) fn writer(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Where it is, or will be.
+    pub(super) fn path(&self) -> &Path {
+        &self.target.path
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            let _gone = unlinkat(&self.target.folder, temporary, AtFlags::empty()).is_err();
+        }
+    }
+}
+
+/// The folder that a name is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Which file is at a name, not through a link.
+pub(super) fn id_at(path: &Path) -> Option<FileId> {
+    statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| FileId::of(&there))
+}
+
+/// Which file an input is.
+fn id_of(input: &Path) -> Option<FileId> {
+    let there = if input == OsStr::new("-") { fstat(io::stdin()) } else { stat(input) };
+    there.ok().map(|there| FileId::of(&there))
+}
+
+fn is_plain(there: &Stat) -> bool {
+    matches!(FileType::from_raw_mode(there.st_mode), FileType::RegularFile | FileType::Directory)
+}
+
+fn special(there: &Stat, linked: bool) -> Found {
+    let fifo = FileType::from_raw_mode(there.st_mode) == FileType::Fifo;
+    Found::Special { id: FileId::of(there), fifo, linked }
+}
+
+/// Whether links in a folder are the system's: /dev/stdout, /dev/fd/63.
+fn is_systems(folder: &Path) -> bool {
+    fs::canonicalize(folder).is_ok_and(|folder| folder == Path::new("/dev") || folder.starts_with("/proc"))
+}
+
+/// Whether another user may have put this FIFO here for us to find: the kernel's rule of fs.protected_fifos.
+fn is_planted(folder: &OwnedFd, there: &Stat) -> bool {
+    let shared = Mode::SVTX | Mode::WOTH;
+    FileType::from_raw_mode(there.st_mode) == FileType::Fifo
+        && there.st_uid != geteuid().as_raw()
+        && fstat(folder).is_ok_and(|folder| {
+            folder.st_uid != there.st_uid && Mode::from_raw_mode(folder.st_mode).contains(shared)
+        })
+}
+
+/// A number that nobody can foresee: the keys of a hash table are made for that.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
