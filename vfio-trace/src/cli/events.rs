@@ -266,12 +266,17 @@ impl<W: Write> Stream<W> {
         let counted = probes.unwrap_or_default().to_vec();
         let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
         summary.gaps = self.gaps;
+        let forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
+        let forgotten = too_many(forgotten).filter(|_| !args.quiet);
         if let Sink::Ndjson(ndjson) = &self.sink {
             if let Some(ended) = ended {
                 let line = ndjson.summary(&summary, ended).map_err(unwritable)?;
                 self.write(&line);
             }
             self.flush();
+            if let Some(text) = &forgotten {
+                note(text);
+            }
             return Ok(());
         }
         self.flush();
@@ -293,6 +298,9 @@ impl<W: Write> Stream<W> {
             _ => summary_text(&summary, color),
         };
         said(&format!("\n{devices}{gap}{}", account.trim_end()));
+        if let Some(text) = &forgotten {
+            note(text);
+        }
         if probes.is_some() && ended.is_none() {
             note(
                 "the probes' figures are older than the last events, by up to 10 s, because the end is missing",
@@ -300,6 +308,16 @@ impl<W: Write> Stream<W> {
         }
         Ok(())
     }
+}
+
+/// What to say if there was more than is kept at a time.
+pub(super) fn too_many(forgotten: u64) -> Option<String> {
+    (forgotten > 0).then(|| {
+        format!(
+            "there is more at a time than is kept: {forgotten} of the devices, sessions, threads and notes were \
+             forgotten, and what came of them later may be told apart"
+        )
+    })
 }
 
 fn unwritable(error: serde_json::Error) -> CliError {

@@ -7,6 +7,8 @@ use vfio_trace_common::role::Role;
 
 use super::{
     error::{CliError, USAGE},
+    events::too_many,
+    output::note,
     recording::{self, Progress, Taker, Wants},
 };
 use crate::{
@@ -148,6 +150,11 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
     reader.take(rest);
     let damaged = through.damaged();
     let ended = recording.ended();
+    let forgotten = reader.assembler.forgotten().saturating_add(reader.interpreter.forgotten());
+    if let Some(text) = too_many(forgotten) {
+        note(&text);
+        through.damage.push(text);
+    }
     let mut losses = Losses {
         complete: ended.is_some(),
         undecoded: reader.undecoded,
@@ -173,8 +180,9 @@ fn name(path: &Path) -> String {
 /// What the probes have lost, and of what.
 fn count(losses: &mut Losses, probes: Option<&[ProbeReport]>) {
     let Some(probes) = probes else { return };
-    losses.lost = Some(probes.iter().map(|probe| probe.lost).sum());
-    losses.unmatched = Some(probes.iter().map(|probe| probe.unmatched).sum());
+    let total = |count: fn(&ProbeReport) -> u64| probes.iter().map(count).fold(0, u64::saturating_add);
+    losses.lost = Some(total(|probe| probe.lost));
+    losses.unmatched = Some(total(|probe| probe.unmatched));
     losses.missed =
         probes.iter().filter(|probe| probe.attached).try_fold(0u64, |sum, probe| Some(sum + probe.missed?));
     for probe in probes {

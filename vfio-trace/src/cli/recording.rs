@@ -18,6 +18,9 @@ use crate::{
     store::{OpenError, Output},
 };
 
+/// So many places that are damaged are told one by one. More are many of a kind.
+const TOLD_DAMAGES: usize = 16;
+
 /// How much of a recording somebody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
@@ -88,6 +91,7 @@ pub(super) fn read(
     mut progress: Progress,
 ) -> Result<Through, CliError> {
     let mut through = Through { damage: Vec::new(), failed: None };
+    let (mut more, mut more_records) = (0u64, 0u64);
     loop {
         let wants = taker.wants();
         if wants == Wants::Nothing || (wants == Wants::End && recording.progress().1.is_none()) {
@@ -97,6 +101,10 @@ pub(super) fn read(
             Ok(Some(Next::Record(_) | Next::Tick(_))) if wants == Wants::End => {},
             Ok(Some(Next::Record(bytes))) => taker.record(&bytes)?,
             Ok(Some(Next::Tick(ns))) => taker.tick(ns)?,
+            Ok(Some(Next::Damage { damage, .. })) if through.damage.len() >= TOLD_DAMAGES => {
+                more += 1;
+                more_records = more_records.saturating_add(damage.records());
+            },
             Ok(Some(Next::Damage { name, damage })) => {
                 progress.clear();
                 note(&format!("{name}: {damage}"));
@@ -121,6 +129,14 @@ pub(super) fn read(
         }
     }
     progress.clear();
+    if more > 0 {
+        let places = human::count(more, "more place");
+        let records = human::count(more_records, "record");
+        let verb = if more == 1 { "is" } else { "are" };
+        let text = format!("{places} behind these {verb} damaged: at least {records} lost");
+        note(&text);
+        through.damage.push(text);
+    }
     Ok(through)
 }
 
@@ -135,7 +151,7 @@ impl From<RecordingError> for CliError {
                 "recordings are readable for who made them only: copy it, or change its owner or mode"
                     .to_owned()
             },
-            RecordingError::Open { source: OpenError::Newer(_) | OpenError::Header(_), .. } => {
+            RecordingError::Open { source: OpenError::Newer(_) | OpenError::NewerRecords(_) | OpenError::Header(_), .. } => {
                 "use the vfio-trace that made it, or a newer one".to_owned()
             },
             RecordingError::Open { source: OpenError::ByteOrder(_), .. } => {

@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{Devices, NoView, Style, plugin};
 use crate::event::{Data, Event, Image};
 
+/// More devices than any host has at once. Beyond it those of which nothing was heard for longest are forgotten: their
+/// next images are news, and findings that need an earlier event are not made.
+const MAX_DEVICES: usize = 4096;
+
 /// All devices with a plug-in.
 #[derive(Debug, Default)]
 pub struct Interpreter {
@@ -12,6 +16,12 @@ pub struct Interpreter {
     drivers: BTreeMap<&'static str, Box<dyn Devices>>,
     /// By number; which driver's, and the name.
     devices: BTreeMap<u32, (&'static str, Option<String>)>,
+    /// By number: which event of it was the last.
+    last: BTreeMap<u32, u64>,
+    /// Events so far.
+    events: u64,
+    /// How many devices were forgotten for want of room.
+    forgotten: u64,
     /// The last image of each device and capture: the same again is no news.
     images: BTreeMap<(u32, u32), (Option<u32>, Vec<u8>)>,
     /// Whether secret members are shown.
@@ -73,6 +83,9 @@ impl Interpreter {
     /// The device of an event, and its driver if that has a plug-in.
     fn driver_of(&mut self, event: &Event) -> Option<(u32, &'static str)> {
         let device = event.device.as_ref()?;
+        if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&device.nr) {
+            self.make_room();
+        }
         let entry = match self.devices.entry(device.nr) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -85,7 +98,33 @@ impl Interpreter {
         if entry.1.is_none() {
             entry.1 = device.name.as_deref().map(str::to_owned);
         }
+        self.events += 1;
+        self.last.insert(device.nr, self.events);
         Some((device.nr, entry.0))
+    }
+
+    /// How many devices were forgotten for want of room.
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    fn make_room(&mut self) {
+        let mut times: Vec<u64> = self.last.values().copied().collect();
+        if times.is_empty() {
+            return;
+        }
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let old: BTreeMap<u32, u64> = self.last.extract_if(.., |_, last| *last < *median).collect();
+        for nr in old.keys() {
+            if let Some((driver, _)) = self.devices.remove(nr)
+                && let Some(devices) = self.drivers.get_mut(driver)
+            {
+                devices.forget(*nr);
+            }
+        }
+        self.images.retain(|(nr, _), _| !old.contains_key(nr));
+        self.forgotten = self.forgotten.saturating_add(old.len() as u64);
     }
 
     fn is_news(&mut self, nr: u32, data: &Data) -> bool {

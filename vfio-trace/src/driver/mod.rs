@@ -48,6 +48,9 @@ pub trait Plugin: Sync {
 
 /// What a plug-in knows of its devices, each by its number within the run (`DeviceRef::nr`).
 pub trait Devices: Debug + Send {
+    /// Forgets a device: there are too many.
+    fn forget(&mut self, nr: u32);
+
     /// Takes in the next event of a device; may name a step and add details. Gives what it makes of it.
     fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding>;
 

@@ -9,11 +9,17 @@ use vfio_trace_common::{
 
 use super::{DeviceRef, DeviceSeen, MigFlags, MigState, record};
 
+/// More devices than any host has at once. Beyond it those that are gone are forgotten, then the ones met first: one that
+/// is heard of again gets another number.
+const MAX_DEVICES: usize = 16_384;
+
 /// The devices of a run, by the address of their `struct vfio_device`.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     bound: BTreeMap<u64, Bound>,
     next_nr: u32,
+    /// How many were forgotten for want of room.
+    forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -41,9 +47,10 @@ impl Devices {
         if pointer == 0 {
             return None;
         }
+        self.make_room(pointer);
         let next_nr = &mut self.next_nr;
         let bound = self.bound.entry(pointer).or_insert_with(|| {
-            *next_nr += 1;
+            *next_nr = next_nr.saturating_add(1);
             Bound { device: DeviceRef { nr: *next_nr, name: None, driver: None }, seen: None, gone: false }
         });
         Some(bound.device.clone())
@@ -85,7 +92,7 @@ impl Devices {
             old.filter(|old| old.device.name.as_deref() == name.as_deref() && !(old.gone && anew));
         let replaced = old.is_some_and(|old| old.device.name.is_some() || old.gone) && same_name.is_none();
         let gone = same_name.is_some_and(|old| old.gone);
-        let nr = same_name.map_or_else(|| self.next_nr + 1, |old| old.device.nr);
+        let nr = same_name.map_or_else(|| self.next_nr.saturating_add(1), |old| old.device.nr);
         let unchanged = same_name.is_some_and(|old| {
             let DeviceSeen { state, open_count, seen_by, .. } = seen;
             let same = |old: &DeviceSeen| DeviceSeen { state, open_count, seen_by, ..old.clone() } == seen;
@@ -94,8 +101,56 @@ impl Devices {
         self.next_nr = self.next_nr.max(nr);
         let device = DeviceRef { nr, name: name.map(Arc::from), driver: driver.map(Arc::from) };
         if pointer != 0 {
+            self.make_room(pointer);
             self.bound.insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone });
         }
         Binding { device, news: (!unchanged).then_some(seen), replaced }
+    }
+
+    /// How many were forgotten for want of room.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    fn make_room(&mut self, pointer: u64) {
+        if self.bound.len() < MAX_DEVICES || self.bound.contains_key(&pointer) {
+            return;
+        }
+        // Nothing comes of those that are gone.
+        self.bound.retain(|_, bound| !bound.gone);
+        let before = self.bound.len();
+        if self.bound.len() > MAX_DEVICES / 2 {
+            let mut numbers: Vec<u32> = self.bound.values().map(|bound| bound.device.nr).collect();
+            let (_, median, _) = numbers.select_nth_unstable(self.bound.len() / 2);
+            let median = *median;
+            self.bound.retain(|_, bound| bound.device.nr >= median);
+        }
+        self.forgotten = self.forgotten.saturating_add((before - self.bound.len()) as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_that_come_and_go_for_months_take_no_more_room() {
+        let mut devices = Devices::default();
+        let kept = devices.get(1).unwrap().nr;
+        for pointer in 2..100_000u64 {
+            devices.get(pointer);
+            devices.leave(pointer);
+        }
+        assert!(devices.bound.len() <= MAX_DEVICES, "{}", devices.bound.len());
+        assert_eq!(devices.get(1).unwrap().nr, kept, "one that stays is still the same");
+        assert_eq!(devices.forgotten(), 0, "nothing can come of one that is gone");
+    }
+
+    #[test]
+    fn more_than_there_can_be_are_forgotten_and_counted() {
+        let mut devices = Devices::default();
+        let told = (1..100_000u64).filter_map(|pointer| devices.get(pointer)).count();
+        assert_eq!(told as u64, devices.forgotten() + devices.bound.len() as u64);
+        assert!(devices.bound.len() <= MAX_DEVICES);
     }
 }

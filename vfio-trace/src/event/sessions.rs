@@ -12,6 +12,8 @@ const MAX_SESSIONS: usize = 4096;
 pub(super) struct Sessions {
     open: BTreeMap<u64, Session>,
     next_nr: u32,
+    /// How many were forgotten for want of room.
+    forgotten: u64,
 }
 
 /// One session.
@@ -150,6 +152,11 @@ impl Sessions {
         }
     }
 
+    /// How many were forgotten for want of room.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     fn insert(
         &mut self,
         file: u64,
@@ -163,8 +170,9 @@ impl Sessions {
                 self.open.iter().min_by_key(|(_, session)| session.nr).map(|(&file, _)| file)
         {
             self.open.remove(&oldest);
+            self.forgotten += 1;
         }
-        self.next_nr += 1;
+        self.next_nr = self.next_nr.saturating_add(1);
         let session = Session {
             nr: self.next_nr,
             device,

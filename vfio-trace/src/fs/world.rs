@@ -206,6 +206,11 @@ impl World {
         self.devices.get(text(&body.name).as_str()).is_some_and(|device| device.leaving)
     }
 
+    /// How much was forgotten because there was more of it at a time than is kept.
+    pub fn forgotten(&self) -> u64 {
+        self.assembler.forgotten().saturating_add(self.interpreter.forgotten())
+    }
+
     /// Tells the time when no record does: see [`Assembler::expire`].
     pub fn expire(&mut self, now_ns: u64) {
         let events = self.assembler.expire(now_ns);

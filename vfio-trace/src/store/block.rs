@@ -8,8 +8,12 @@ pub(super) const FORMAT: u8 = 1;
 pub(super) const HEADER_LEN: usize = 48;
 /// A block is closed once it has so many bytes: small enough to lose, large enough to compress well.
 pub(super) const TARGET_LEN: usize = 256 << 10;
-/// No payload is longer than this, compressed or not: what a reader has to hold in memory.
+/// No index is longer than this, compressed or not.
 pub(super) const MAX_LEN: usize = 16 << 20;
+/// The same for JSON: the header of a part, the note of a merged file, an item.
+pub(super) const MAX_JSON_LEN: usize = 1 << 20;
+/// The same for items: a block is closed behind the one that makes it full. It is what a reader has to hold in memory.
+pub(super) const MAX_ITEMS_LEN: usize = TARGET_LEN + MAX_JSON_LEN + 4096;
 /// zstd's level: beyond it a migration's records get hardly smaller, only slower.
 pub(super) const LEVEL: i32 = 3;
 
@@ -29,6 +33,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The longest payload, compressed or not.
+    pub(super) const fn max_len(self) -> usize {
+        match self {
+            Self::Header | Self::Merge => MAX_JSON_LEN,
+            Self::Items => MAX_ITEMS_LEN,
+            Self::Index | Self::Other(_) => MAX_LEN,
+        }
+    }
+
     const fn raw(self) -> u8 {
         match self {
             Self::Header => 1,
@@ -114,7 +127,8 @@ impl BlockHeader {
             times: (u64_at(body, 24)?, u64_at(body, 32)?),
             payload_crc: u32_at(body, 40)?,
         };
-        (header.stored_len() <= MAX_LEN && header.raw as usize <= MAX_LEN).then_some(header)
+        let max_len = header.kind.max_len();
+        (header.stored_len() <= max_len && header.raw as usize <= max_len).then_some(header)
     }
 
     /// [`Self::stored`] as a length.
@@ -122,11 +136,14 @@ impl BlockHeader {
         self.stored as usize
     }
 
-    /// The payload, if `stored` is what was written.
+    /// Whether `stored` is what was written.
+    pub(super) fn matches(&self, stored: &[u8]) -> bool {
+        crc32fast::hash(stored) == self.payload_crc
+    }
+
+    /// The payload of what [matches](Self::matches). One call, into memory of the length that the header names: zstd
+    /// keeps no window of its own for it, whatever its frame asks for.
     pub(super) fn payload(&self, stored: &[u8]) -> Option<Vec<u8>> {
-        if crc32fast::hash(stored) != self.payload_crc {
-            return None;
-        }
         let raw = zstd::bulk::decompress(stored, self.raw as usize).ok()?;
         (raw.len() == self.raw as usize).then_some(raw)
     }

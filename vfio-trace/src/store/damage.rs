@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use vfio_trace_common::wire;
+
 /// A part of a recording that is not there, or not as it was written. What is around it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -40,6 +42,13 @@ pub enum Damage {
         /// Version of the framing.
         format: u8,
     },
+    /// The part that begins here has records that cannot be read: of a later version, or of another byte order.
+    NewerRecords {
+        /// Where.
+        offset: u64,
+        /// Version of the records.
+        version: u16,
+    },
     /// Parts of the recording are not among those that were given.
     Parts {
         /// The last that was read.
@@ -47,6 +56,20 @@ pub enum Damage {
         /// The next that is there.
         next: u32,
     },
+}
+
+impl Damage {
+    /// Records that are known to be lost.
+    pub const fn records(&self) -> u64 {
+        match self {
+            Self::Block { records, .. } | Self::Cut { records, .. } => *records as u64,
+            Self::Gap { .. }
+            | Self::Index { .. }
+            | Self::Newer { .. }
+            | Self::NewerRecords { .. }
+            | Self::Parts { .. } => 0,
+        }
+    }
 }
 
 fn count(n: impl Into<u64>, what: &str) -> String {
@@ -81,6 +104,12 @@ impl fmt::Display for Damage {
             Self::Newer { offset, format } => write!(
                 f,
                 "from byte {offset} on it was made by a newer vfio-trace (format {format}); this one reads format 1"
+            ),
+            Self::NewerRecords { offset, version } => write!(
+                f,
+                "from byte {offset} on its records are of another vfio-trace (version {version}) or of a machine of \
+                 another byte order, and are left out; this one reads them up to version {}",
+                wire::VERSION
             ),
             Self::Parts { after, next } => {
                 if next.saturating_sub(*after) > 2 {

@@ -91,6 +91,9 @@ pub fn read_index(part: &mut (impl Read + Seek)) -> Result<Vec<IndexEntry>, Inde
     let header = header.ok_or(IndexError::Damaged)?;
     let mut stored = vec![0; header.stored_len()];
     part.read_exact(&mut stored)?;
+    if !header.matches(&stored) {
+        return Err(IndexError::Damaged);
+    }
     entries(&header.payload(&stored).ok_or(IndexError::Damaged)?).ok_or(IndexError::Damaged)
 }
 

@@ -1,12 +1,12 @@
 //! What is in a block: records, and what the recorder adds between them.
 
-use std::io;
+use std::{io, ops::Range};
 
 use bytes::{BufMut as _, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    block::{MAX_LEN, TARGET_LEN, u32_at},
+    block::{MAX_JSON_LEN, u32_at},
     header::ClockSample,
 };
 use crate::event::ProbeReport;
@@ -91,8 +91,8 @@ pub(super) fn put(item: &Item, payload: &mut Vec<u8>) -> io::Result<()> {
 
 /// Fails for what no block can hold.
 fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
-    if framed_len(bytes.len()) > MAX_LEN - TARGET_LEN {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an item of more than 15 MiB"));
+    if bytes.len() > MAX_JSON_LEN {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an item of more than 1 MiB"));
     }
     payload.put_u32_le(kind);
     payload.put_u32_le(bytes.len() as u32);
@@ -100,33 +100,69 @@ fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// How many bytes of payload an item of this many bytes takes.
-const fn framed_len(bytes: usize) -> usize {
-    bytes.saturating_add(HEAD_LEN)
+/// The items of a payload, one by one: there may be a hundred thousand of them in a few bytes of a file.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    payload: Bytes,
+    at: usize,
 }
 
-/// Takes a payload apart. What a later version has added is left out; `None` if it is no row of items.
-pub(super) fn take(payload: Vec<u8>) -> Option<Vec<Item>> {
-    let payload = Bytes::from(payload);
-    let mut items = Vec::new();
-    let mut at = 0;
-    while at < payload.len() {
-        let (kind, len) = (u32_at(&payload, at)?, u32_at(&payload, at + 4)? as usize);
-        let from = at + HEAD_LEN;
-        let to = from.checked_add(len).filter(|to| *to <= payload.len())?;
-        let bytes = payload.slice(from..to);
-        at = to;
-        items.extend(match kind {
-            RECORD => Some(Item::Record(bytes)),
-            AGAIN => Some(Item::Again(bytes)),
-            TICK => Some(Item::Tick(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))),
-            META => serde_json::from_slice(&bytes).ok().map(|meta| match meta {
-                Meta::Clock(sample) => Item::Clock(sample),
-                Meta::Probes { probes } => Item::Probes(probes),
-                Meta::End(end) => Item::End(end),
-            }),
-            _ => None,
-        });
+impl Items {
+    /// Takes a payload; `None` if it is no row of items.
+    pub(super) fn of(payload: Vec<u8>) -> Option<Self> {
+        let items = Self { payload: Bytes::from(payload), at: 0 };
+        let mut at = 0;
+        while at < items.payload.len() {
+            let (kind, bytes) = items.frame(at)?;
+            let fits = match kind {
+                TICK => bytes.len() == size_of::<u64>(),
+                _ => bytes.len() <= MAX_JSON_LEN,
+            };
+            if !fits {
+                return None;
+            }
+            at = bytes.end;
+        }
+        Some(items)
     }
-    Some(items)
+
+    /// Whether there is no more.
+    pub(super) const fn is_over(&self) -> bool {
+        self.at >= self.payload.len()
+    }
+
+    /// Kind, and place of the bytes.
+    fn frame(&self, at: usize) -> Option<(u32, Range<usize>)> {
+        let (kind, len) = (u32_at(&self.payload, at)?, u32_at(&self.payload, at + 4)? as usize);
+        let from = at + HEAD_LEN;
+        let to = from.checked_add(len).filter(|to| *to <= self.payload.len())?;
+        Some((kind, from..to))
+    }
+}
+
+impl Iterator for Items {
+    type Item = Item;
+
+    /// What a later version has added is left out.
+    fn next(&mut self) -> Option<Item> {
+        while let Some((kind, place)) = self.frame(self.at) {
+            self.at = place.end;
+            let bytes = self.payload.slice(place);
+            let item = match kind {
+                RECORD => Some(Item::Record(bytes)),
+                AGAIN => Some(Item::Again(bytes)),
+                TICK => bytes.as_ref().try_into().ok().map(|ns| Item::Tick(u64::from_le_bytes(ns))),
+                META => serde_json::from_slice(&bytes).ok().map(|meta| match meta {
+                    Meta::Clock(sample) => Item::Clock(sample),
+                    Meta::Probes { probes } => Item::Probes(probes),
+                    Meta::End(end) => Item::End(end),
+                }),
+                _ => None,
+            };
+            if item.is_some() {
+                return item;
+            }
+        }
+        None
+    }
 }

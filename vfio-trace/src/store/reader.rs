@@ -7,13 +7,14 @@ use std::{
 };
 
 use thiserror::Error;
+use vfio_trace_common::wire;
 
 use super::{
     block::{BlockHeader, FORMAT, HEADER_LEN, Kind, MAGIC},
     damage::Damage,
     header::{BYTE_ORDER, Header},
     index::{TRAILER_LEN, parse_trailer},
-    item::{Item, take},
+    item::{Item, Items},
     merge::MergeNote,
 };
 
@@ -21,6 +22,10 @@ use super::{
 const SEARCH_LEN: u64 = 1 << 20;
 /// Bytes asked for at a time.
 const CHUNK: usize = 1 << 16;
+/// Checksums of so many bytes may be computed in vain, and of [`VAIN_SHARE`] times what was passed. Blocks that are
+/// damaged stay far below; what goes beyond is made so that each claims all that follows it, and is not checked.
+const VAIN_LEN: u64 = 64 << 20;
+const VAIN_SHARE: u64 = 4;
 
 /// Why something is not read as a recording at all.
 #[derive(Debug, Error)]
@@ -43,6 +48,12 @@ pub enum OpenError {
     /// A later version made it.
     #[error("it was made by a newer vfio-trace (format {0}); this one reads format 1")]
     Newer(u8),
+    /// A later version made its records.
+    #[error(
+        "its records were made by a newer vfio-trace (records of version {0}); this one reads them up to version {known}",
+        known = wire::VERSION
+    )]
+    NewerRecords(u16),
     /// The header says what this version does not understand.
     #[error("its header is not understood, it may have been made by a newer vfio-trace: {0}")]
     Header(serde_json::Error),
@@ -65,10 +76,17 @@ pub enum Entry {
 /// Reads one stream. Memory is bounded by the longest block that is allowed, whatever the input is.
 pub struct Reader<R> {
     input: R,
-    /// What was read and not used yet.
+    /// What was read.
     buffer: Vec<u8>,
-    /// Where the buffer begins in the input.
+    /// What of the buffer was used.
+    used: usize,
+    /// Where the unused part of the buffer begins in the input.
     offset: u64,
+    /// Bytes that were moved within the buffer.
+    #[cfg(test)]
+    moved: u64,
+    /// Bytes whose checksum was computed and was wrong.
+    vain: u64,
     end_of_input: bool,
     header: Header,
     /// What was said before the first header.
@@ -82,6 +100,8 @@ pub struct Reader<R> {
     /// Nothing more can be read.
     done: bool,
     queue: VecDeque<Entry>,
+    /// What is left of the block that was read last; it comes behind the queue.
+    items: Items,
 }
 
 impl<R: Read> Reader<R> {
@@ -94,7 +114,11 @@ impl<R: Read> Reader<R> {
         let mut reader = Self {
             input,
             buffer: Vec::new(),
+            used: 0,
             offset: 0,
+            #[cfg(test)]
+            moved: 0,
+            vain: 0,
             end_of_input: false,
             header: nothing(),
             merge: None,
@@ -103,22 +127,23 @@ impl<R: Read> Reader<R> {
             indexed: false,
             done: false,
             queue: VecDeque::new(),
+            items: Items::default(),
         };
         loop {
             let have = reader.fill(HEADER_LEN)?;
             if have == 0 && reader.offset == 0 {
                 return Err(OpenError::Empty);
             }
-            let begins = &reader.buffer[..have.min(MAGIC.len())];
+            let begins = &reader.ahead()[..have.min(MAGIC.len())];
             if reader.offset == 0 && have < HEADER_LEN {
                 return Err(if MAGIC.starts_with(begins) { OpenError::Cut } else { OpenError::Foreign });
             }
-            let Some(block) = BlockHeader::parse(&reader.buffer) else {
+            let Some(block) = BlockHeader::parse(reader.ahead()) else {
                 let ours = begins == MAGIC;
                 let offset = reader.offset;
                 let bytes = reader.resync(1, SEARCH_LEN)?;
                 let none = if ours { OpenError::NoHeader } else { OpenError::Foreign };
-                let found = BlockHeader::parse(&reader.buffer).ok_or(none)?;
+                let found = BlockHeader::parse(reader.ahead()).ok_or(none)?;
                 if found.kind != Kind::Header {
                     return Err(OpenError::NoHeader);
                 }
@@ -135,7 +160,9 @@ impl<R: Read> Reader<R> {
             if reader.fill(whole)? < whole {
                 return Err(OpenError::Cut);
             }
-            let payload = reader.buffer.get(HEADER_LEN..whole).and_then(|stored| block.payload(stored));
+            let sound = reader.is_sound(block, whole);
+            let payload = reader.ahead().get(HEADER_LEN..whole).filter(|_| sound);
+            let payload = payload.and_then(|stored| block.payload(stored));
             let offset = reader.offset;
             reader.consume(whole);
             if block.kind == Kind::Merge {
@@ -148,6 +175,9 @@ impl<R: Read> Reader<R> {
                 reader.header = serde_json::from_slice(&json).map_err(OpenError::Header)?;
                 if reader.header.byte_order != BYTE_ORDER {
                     return Err(OpenError::ByteOrder(reader.header.byte_order));
+                }
+                if reader.header.wire_version > wire::VERSION {
+                    return Err(OpenError::NewerRecords(reader.header.wire_version));
                 }
                 return Ok(reader);
             }
@@ -175,7 +205,7 @@ impl<R: Read> Reader<R> {
 
     /// Whether what comes next has yet to be read from the input.
     pub fn is_waiting(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.items.is_over()
     }
 
     /// What comes next; `None` at the end. Waits for as little of the input as it takes.
@@ -188,6 +218,10 @@ impl<R: Read> Reader<R> {
         loop {
             if let Some(entry) = self.queue.pop_front() {
                 return Ok(Some(entry));
+            }
+            if let Some(item) = self.items.next() {
+                self.ended |= matches!(item, Item::End(_));
+                return Ok(Some(Entry::Item(item)));
             }
             if self.done {
                 return Ok(None);
@@ -204,7 +238,7 @@ impl<R: Read> Reader<R> {
             self.done = true;
             return Ok(());
         }
-        let Some(block) = BlockHeader::parse(&self.buffer) else {
+        let Some(block) = BlockHeader::parse(self.ahead()) else {
             if have < HEADER_LEN && !self.indexed {
                 // The beginning of a block that was being written.
                 self.part_is_over(0);
@@ -227,10 +261,17 @@ impl<R: Read> Reader<R> {
             self.done = true;
             return Ok(());
         }
-        let Some(payload) = self.buffer.get(HEADER_LEN..whole).and_then(|stored| block.payload(stored))
-        else {
+        if !self.is_sound(block, whole) {
             return self.damaged(block, whole);
+        }
+        // What is in an index, or in what is not known, nobody asks here.
+        let payload = match (block.kind, self.ahead().get(HEADER_LEN..whole)) {
+            (Kind::Index | Kind::Other(_), _) => Some(Vec::new()),
+            (Kind::Header | Kind::Merge | Kind::Items, stored) => {
+                stored.and_then(|stored| block.payload(stored))
+            },
         };
+        let Some(payload) = payload else { return self.damaged(block, whole) };
         if block.kind == Kind::Header {
             self.new_header(&payload, block, whole);
             return Ok(());
@@ -247,11 +288,8 @@ impl<R: Read> Reader<R> {
         self.consume(whole);
         self.seq = block.seq.wrapping_add(1);
         match block.kind {
-            Kind::Items => match take(payload) {
-                Some(items) => {
-                    self.ended |= items.iter().any(|item| matches!(item, Item::End(_)));
-                    self.queue.extend(items.into_iter().map(Entry::Item));
-                },
+            Kind::Items => match Items::of(payload) {
+                Some(items) => self.items = items,
                 None => self.damage(Damage::Block { offset, records: block.records }),
             },
             Kind::Index => self.trailer(offset)?,
@@ -274,11 +312,11 @@ impl<R: Read> Reader<R> {
         }
         // Either bytes were changed, and the next block is where it should be, or some are missing, and it is earlier.
         let have = self.fill(whole + HEADER_LEN)?;
-        let next = self.buffer.get(whole..).unwrap_or_default();
+        let next = self.ahead().get(whole..).unwrap_or_default();
         if have == whole || BlockHeader::parse(next).is_some() || parse_trailer(next).is_some() {
             self.consume(whole);
             if block.kind == Kind::Index && self.fill(TRAILER_LEN)? >= TRAILER_LEN {
-                self.consume(if parse_trailer(&self.buffer).is_some() { TRAILER_LEN } else { 0 });
+                self.consume(if parse_trailer(self.ahead()).is_some() { TRAILER_LEN } else { 0 });
             }
         } else {
             self.resync(HEADER_LEN, u64::MAX)?;
@@ -294,6 +332,12 @@ impl<R: Read> Reader<R> {
             self.damage(Damage::Block { offset, records: 0 });
             return;
         };
+        if header.wire_version > wire::VERSION || header.byte_order != BYTE_ORDER {
+            // What is in it would be taken for something else.
+            self.damage(Damage::NewerRecords { offset, version: header.wire_version });
+            self.done = true;
+            return;
+        }
         let same = header.part == self.header.part && header.recording == self.header.recording;
         if !same {
             self.part_is_over(0);
@@ -320,7 +364,7 @@ impl<R: Read> Reader<R> {
     /// What comes behind the index.
     fn trailer(&mut self, index: u64) -> io::Result<()> {
         self.indexed = true;
-        if self.fill(TRAILER_LEN)? >= TRAILER_LEN && parse_trailer(&self.buffer).is_some() {
+        if self.fill(TRAILER_LEN)? >= TRAILER_LEN && parse_trailer(self.ahead()).is_some() {
             self.consume(TRAILER_LEN);
             return Ok(());
         }
@@ -335,7 +379,7 @@ impl<R: Read> Reader<R> {
         let offset = self.offset;
         let bytes = self.resync(from, u64::MAX)?;
         let mut blocks = 0;
-        if let Some(next) = BlockHeader::parse(&self.buffer)
+        if let Some(next) = BlockHeader::parse(self.ahead())
             && next.kind != Kind::Header
             && next.seq > self.seq
         {
@@ -348,7 +392,7 @@ impl<R: Read> Reader<R> {
 
     /// Whether what is in the buffer behind a block's header has another one.
     fn holds_another(&self) -> bool {
-        find(&self.buffer, HEADER_LEN).is_some()
+        find(self.ahead(), HEADER_LEN).is_some()
     }
 
     fn damage(&mut self, damage: Damage) {
@@ -366,11 +410,38 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// What was read and not used yet.
+    fn ahead(&self) -> &[u8] {
+        self.buffer.get(self.used..).unwrap_or_default()
+    }
+
+    /// Whether the payload of a block that is `whole` bytes long is there, and what was written.
+    fn is_sound(&mut self, block: BlockHeader, whole: usize) -> bool {
+        let len = block.stored_len() as u64;
+        let allowed = VAIN_LEN.saturating_add(self.offset.saturating_mul(VAIN_SHARE));
+        if self.vain.saturating_add(len) > allowed {
+            return false;
+        }
+        let Some(stored) = self.ahead().get(HEADER_LEN..whole) else { return false };
+        let sound = block.matches(stored);
+        self.vain += if sound { 0 } else { len };
+        sound
+    }
+
     /// Makes sure that there are so many bytes, if the input has them; gives how many of them there are.
     fn fill(&mut self, want: usize) -> io::Result<usize> {
-        while self.buffer.len() < want && !self.end_of_input {
-            let have = self.buffer.len();
-            self.buffer.resize(have + CHUNK.max((want - have).min(CHUNK * 16)), 0);
+        while self.ahead().len() < want && !self.end_of_input {
+            // Moved once for as much as was used: what stays is not moved again and again.
+            if self.used >= self.buffer.len() - self.used {
+                #[cfg(test)]
+                {
+                    self.moved += (self.buffer.len() - self.used) as u64;
+                }
+                self.buffer.drain(..self.used);
+                self.used = 0;
+            }
+            let (have, missing) = (self.buffer.len(), want - self.ahead().len());
+            self.buffer.resize(have + missing.clamp(CHUNK, CHUNK * 16), 0);
             let got = loop {
                 match self.input.read(self.buffer.get_mut(have..).unwrap_or_default()) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {},
@@ -384,12 +455,12 @@ impl<R: Read> Reader<R> {
             self.buffer.truncate(have + got);
             self.end_of_input = got == 0;
         }
-        Ok(self.buffer.len().min(want))
+        Ok(self.ahead().len().min(want))
     }
 
     fn consume(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.buffer.len());
-        self.buffer.drain(..bytes);
+        let bytes = bytes.min(self.ahead().len());
+        self.used += bytes;
         self.offset += bytes as u64;
     }
 
@@ -397,22 +468,38 @@ impl<R: Read> Reader<R> {
     fn resync(&mut self, from: usize, limit: u64) -> io::Result<u64> {
         let (start, mut from) = (self.offset, from);
         loop {
-            if let Some(at) = find(&self.buffer, from) {
+            if let Some(at) = find(self.ahead(), from) {
                 self.consume(at);
                 break;
             }
             // The last bytes may be the beginning of a header.
             let keep = if self.end_of_input { 0 } else { HEADER_LEN - 1 };
-            let useless = self.buffer.len().saturating_sub(keep).max(from.min(self.buffer.len()));
+            let len = self.ahead().len();
+            let useless = len.saturating_sub(keep).max(from.min(len));
             self.consume(useless);
             from = from.saturating_sub(useless);
             if self.offset - start > limit || self.end_of_input {
                 break;
             }
-            let want = self.buffer.len() + HEADER_LEN;
+            let want = self.ahead().len() + HEADER_LEN;
             self.fill(want)?;
         }
         Ok(self.offset - start)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn vain(&self) -> u64 {
+        self.vain
+    }
+
+    #[cfg(test)]
+    pub(super) const fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_entries(&self) -> usize {
+        self.queue.len()
     }
 }
 

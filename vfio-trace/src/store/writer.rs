@@ -14,7 +14,7 @@ use vfio_trace_common::{
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
-    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL, MAX_LEN, TARGET_LEN},
+    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL, TARGET_LEN},
     header::Header,
     index::{IndexEntry, payload, trailer},
     item::{End, Item, put},
@@ -131,7 +131,7 @@ impl<W: Write> Writer<W> {
             times: self.times.unwrap_or((0, 0)),
             payload_crc: crc32fast::hash(&stored),
         };
-        if stored.len() > MAX_LEN || payload.len() > MAX_LEN {
+        if stored.len().max(payload.len()) > kind.max_len() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than a block can hold"));
         }
         // One write: a reader of a pipe gets the block at once.

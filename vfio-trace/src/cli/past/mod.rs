@@ -10,6 +10,7 @@ use jiff::{
 
 use super::{
     error::{CliError, INPUT, USAGE},
+    events::too_many,
     output::note,
     parse,
     recording::{self, Progress, Taker, Through, Wants},
@@ -174,6 +175,9 @@ impl Past {
         let lost =
             probes.unwrap_or_default().iter().fold(0, |sum: u64, probe| sum.saturating_add(probe.lost));
         world.lose(Losses { lost, undecoded });
+        if let Some(text) = too_many(world.forgotten()) {
+            note(&text);
+        }
         let facts = RecordingFacts {
             host: start.host,
             kernel: start.kernel,

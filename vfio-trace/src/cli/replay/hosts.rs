@@ -96,9 +96,19 @@ pub(super) fn show<W: io::Write>(
         for merge in &document.merge {
             note(&format!("clock: {}", merge.text));
         }
+        for host in &document.hosts {
+            if let Some(text) = undecoded(&host.label, host.losses.undecoded) {
+                note(&text);
+            }
+        }
         note("`vfio-trace report` tells what it adds up to");
     }
     Ok(if histories.damaged { INPUT } else { 0 })
+}
+
+/// What to say of a host some of whose records are not shown.
+fn undecoded(label: &str, number: u64) -> Option<String> {
+    (number > 0).then(|| format!("{label}: {} could not be decoded", human::count(number, "record")))
 }
 
 /// The recording with this number in a file of several.

@@ -48,6 +48,10 @@ impl Plugin for HisiAcc {
 struct HisiDevices(BTreeMap<u32, HisiDevice>);
 
 impl Devices for HisiDevices {
+    fn forget(&mut self, nr: u32) {
+        self.0.remove(&nr);
+    }
+
     fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
         let compares = match &event.data {
             Data::Arc(arc) => arc.from == MigState::RESUMING && arc.to == Some(MigState::STOP),

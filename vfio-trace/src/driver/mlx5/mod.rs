@@ -45,6 +45,10 @@ impl Plugin for Mlx5 {
 struct Mlx5Devices(BTreeMap<u32, Mlx5Device>);
 
 impl Devices for Mlx5Devices {
+    fn forget(&mut self, nr: u32) {
+        self.0.remove(&nr);
+    }
+
     fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
         self.0.entry(nr).or_default().apply(event)
     }

@@ -1,6 +1,9 @@
 //! What driver plug-ins asked for: steps and images; and resets by the PCI core.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use vfio_trace_common::{
     role::Role,
@@ -18,11 +21,20 @@ use crate::{
 /// `MAX_ERRNO` (include/linux/err.h): pointers above `-MAX_ERRNO` are errors.
 const MAX_ERRNO: u64 = 4095;
 
+/// More than a tracer has probes. What further ones mean stays unknown.
+const MAX_FUNCTIONS: usize = 4096;
+/// A few per driver, and each time that it is loaded. Beyond it the oldest are forgotten.
+const MAX_CAPTURES: usize = 512;
+
 /// What notes have said.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     functions: BTreeMap<u16, Function>,
     captures: BTreeMap<(u64, u32), Arc<CaptureNote>>,
+    /// In the order in which they were told.
+    order: VecDeque<(u64, u32)>,
+    /// How many were forgotten for want of room.
+    forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -43,14 +55,32 @@ impl Notes {
                     returns: *returns,
                     params: *params as usize,
                 };
-                self.functions.insert(*probe, function);
+                if self.functions.len() < MAX_FUNCTIONS || self.functions.contains_key(probe) {
+                    self.functions.insert(*probe, function);
+                } else {
+                    self.forgotten += 1;
+                }
             },
             Note::Capture(note) => {
-                self.captures.insert((note.driver, note.id), Arc::new(note.clone()));
+                let key = (note.driver, note.id);
+                if self.captures.insert(key, Arc::new(note.clone())).is_none() {
+                    self.order.push_back(key);
+                }
+                if self.order.len() > MAX_CAPTURES
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.captures.remove(&oldest);
+                    self.forgotten += 1;
+                }
             },
             // An event by itself: it explains no other record.
             Note::ProbeGap(_) => {},
         }
+    }
+
+    /// How many were forgotten for want of room.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 }
 
@@ -82,7 +112,7 @@ impl Assembler {
         let (outcome, returned) =
             function.map_or((Outcome::Unknown, None), |function| ended(function.returns, body.ret));
         let args = body.args.iter().take(function.map_or(0, |function| function.params)).copied();
-        let arc = self.threads.get(&header.tid).and_then(|thread| thread.arc.as_ref());
+        let arc = self.threads.get(header.tid).and_then(|thread| thread.arc.as_ref());
         // A step that began before the arc did, or is another device's, is not part of it.
         let arc = arc
             .filter(|arc| arc.pointer == header.device && arc.start_ns <= header.start_ns)

@@ -11,8 +11,7 @@ mod lifecycle;
 mod requests;
 mod states;
 mod thread;
-
-use std::{collections::BTreeMap, mem};
+mod threads;
 
 use vfio_trace_common::wire::{self, Header, device_known};
 
@@ -20,6 +19,7 @@ use self::{
     driver::Notes,
     states::{Reading, States},
     thread::{Held, Log, OpenArc, Reported, Thread},
+    threads::Threads,
 };
 use super::{
     ArcStep, Body, Cause, Data, DataSize, Desync, DeviceRef, Direction, Errno, Event, GetState, MigState,
@@ -31,6 +31,10 @@ use super::{
 /// the reset's own record.
 pub const HOLD_NS: u64 = 250_000_000;
 
+/// More threads than are in a request at once on any host. Beyond it all of them are given up: how their arcs ended is
+/// told as unknown.
+const MAX_THREADS: usize = 4096;
+
 /// Turns records into events.
 #[derive(Debug, Default)]
 pub struct Assembler {
@@ -38,12 +42,13 @@ pub struct Assembler {
     sessions: Sessions,
     states: States,
     notes: Notes,
-    /// By thread id; ordered, so that what is left at the end comes out the same every time.
-    threads: BTreeMap<u32, Thread>,
+    threads: Threads,
     /// Latest time seen.
     now_ns: u64,
     /// When something has to be given up waiting for; `None`: nothing waits.
     deadline_ns: Option<u64>,
+    /// Threads that were given up for want of room.
+    given_up: u64,
 }
 
 impl Assembler {
@@ -68,6 +73,9 @@ impl Assembler {
             for reading in self.states.take_readings(|reading| reading.header.tid == header.tid) {
                 self.conclude(&reading, &mut out);
             }
+        }
+        if self.threads.get(header.tid).is_none() {
+            self.limit_threads(&mut out);
         }
         match &record.body {
             Body::Device(body) => self.device(header, body, &mut out),
@@ -101,9 +109,7 @@ impl Assembler {
             // The live source keeps these to itself.
             Body::Module(_) => {},
         }
-        if self.threads.get(&header.tid).is_some_and(Thread::is_idle) {
-            self.threads.remove(&header.tid);
-        }
+        self.threads.leave_idle(header.tid);
         out
     }
 
@@ -119,12 +125,35 @@ impl Assembler {
     /// The end of the stream: what is still in flight. Arcs in progress have an unknown result.
     pub fn finish(&mut self) -> Vec<Event> {
         let mut out = self.states.take_doubts(|_, _| true);
-        for thread in mem::take(&mut self.threads).into_values() {
+        for thread in self.threads.take_all() {
             out.extend(thread.held.map(|held| held.event));
             out.extend(thread.arc.map(|arc| arc.into_event(Outcome::Unknown, None, self.now_ns)));
         }
         self.deadline_ns = None;
         out
+    }
+
+    /// Devices, sessions, states, notes and threads that were forgotten because there were more of them than any host
+    /// has: what came of them later is told with less, or apart from what came before.
+    pub fn forgotten(&self) -> u64 {
+        let Self { devices, sessions, states, notes, given_up, .. } = self;
+        [devices.forgotten(), sessions.forgotten(), states.forgotten(), notes.forgotten(), *given_up]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Gives up all threads if there are too many for another one.
+    fn limit_threads(&mut self, out: &mut Vec<Event>) {
+        if self.threads.len() < MAX_THREADS {
+            return;
+        }
+        self.given_up = self.given_up.saturating_add(self.threads.len() as u64);
+        for thread in self.threads.take_all() {
+            out.extend(thread.held.map(|held| held.event));
+            if let Some(arc) = thread.arc {
+                self.end_arc(arc, Outcome::Unknown, None, out);
+            }
+        }
     }
 
     fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<Event>) {
@@ -133,12 +162,8 @@ impl Assembler {
             self.sessions.forget_device(header.device);
             out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
             self.states.forget(header.device);
-            for thread in self.threads.values_mut() {
-                if thread.arc.as_ref().is_some_and(|arc| arc.pointer == header.device) {
-                    let arc = thread.arc.take();
-                    out.extend(arc.map(|arc| arc.into_event(Outcome::Unknown, None, header.end_ns)));
-                }
-            }
+            let arcs = self.threads.take_arcs_of(header.device).into_iter();
+            out.extend(arcs.map(|arc| arc.into_event(Outcome::Unknown, None, header.end_ns)));
         }
         if let Some(news) = binding.news {
             out.push(event(header, Some(binding.device), None, Data::Device(news)));
@@ -155,7 +180,7 @@ impl Assembler {
     fn next_state(&mut self, header: &Header, body: wire::NextState, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         let [from, to, target] = [body.current, body.next, body.target].map(MigState);
-        if let Some(arc) = self.thread(header.tid).arc.take() {
+        if let Some(arc) = self.threads.take_arc(header.tid) {
             // The driver's loop goes on only after a step that worked, and never changes the target; otherwise this is
             // another request, and how the arc ended was not seen.
             let goes_on = header.device != 0 && arc.is_of(0, target, header.device) && arc.to == from;
@@ -188,7 +213,7 @@ impl Assembler {
                 process: process(header),
                 overtaken_ns: None,
             };
-            self.thread(header.tid).begin(arc);
+            self.threads.begin(header.tid, arc);
         }
     }
 
@@ -229,7 +254,7 @@ impl Assembler {
     }
 
     fn thread(&mut self, tid: u32) -> &mut Thread {
-        self.threads.entry(tid).or_default()
+        self.threads.enter(tid)
     }
 
     /// Keeps a driver's call until it is clear whether an ioctl is around it.
@@ -241,7 +266,7 @@ impl Assembler {
 
     /// The thread does something else: no ioctl is around the call that is held.
     fn release_held(&mut self, tid: u32, out: &mut Vec<Event>) {
-        if let Some(thread) = self.threads.get_mut(&tid) {
+        if let Some(thread) = self.threads.get_mut(tid) {
             thread.reported = None;
             out.extend(thread.held.take().map(|held| held.event));
         }
@@ -249,17 +274,17 @@ impl Assembler {
 
     /// The thread does something that it cannot do within a request to change the state.
     fn left_request(&mut self, header: &Header, out: &mut Vec<Event>) {
-        if let Some(thread) = self.threads.get_mut(&header.tid) {
+        if let Some(thread) = self.threads.get_mut(header.tid) {
             thread.end_request(0);
-            if let Some(arc) = thread.arc.take() {
-                self.end_arc(arc, Outcome::Unknown, None, out);
-            }
+        }
+        if let Some(arc) = self.threads.take_arc(header.tid) {
+            self.end_arc(arc, Outcome::Unknown, None, out);
         }
     }
 
     /// The request has returned: so has the arc in progress, if it is one of this request's.
     fn end_request_arc(&mut self, header: &Header, target: MigState, outcome: Outcome, out: &mut Vec<Event>) {
-        let Some(arc) = self.thread(header.tid).arc.take() else { return };
+        let Some(arc) = self.threads.take_arc(header.tid) else { return };
         if !arc.is_of(header.start_ns, target, header.device) {
             return self.end_arc(arc, Outcome::Unknown, None, out);
         }
@@ -299,8 +324,7 @@ impl Assembler {
 
     /// Whether an arc of the device is in progress, for all that is known.
     fn is_busy(&self, pointer: u64) -> bool {
-        let mut arcs = self.threads.values().filter_map(|thread| thread.arc.as_ref());
-        arcs.any(|arc| arc.pointer == pointer && arc.overtaken_ns.is_none())
+        self.threads.is_busy(pointer)
     }
 
     fn request_ended(&mut self, header: &Header, target: MigState, arcs: u32, outcome: Outcome) {
@@ -341,7 +365,7 @@ impl Assembler {
         let event = event(header, device, None, Data::Desync(Desync { expected, found, cause }));
         if found == MigState::RUNNING {
             // Another thread's reset may be what did it, and not have returned yet.
-            self.states.doubt(header.device, event, self.now_ns);
+            out.extend(self.states.doubt(header.device, event, self.now_ns));
             self.wait_from(self.now_ns);
         } else {
             out.push(event);
@@ -350,17 +374,7 @@ impl Assembler {
 
     /// The device is seen to be past what other threads had begun with it.
     fn overtake(&mut self, header: &Header) {
-        if header.device == 0 {
-            return;
-        }
-        let others = self.threads.iter_mut().filter(|&(&tid, _)| tid != header.tid);
-        let mut waits = false;
-        for arc in others.filter_map(|(_, thread)| thread.arc.as_mut()) {
-            if arc.pointer == header.device && arc.overtaken_ns.is_none() {
-                arc.overtaken_ns = Some(header.end_ns);
-                waits = true;
-            }
-        }
+        let waits = header.device != 0 && self.threads.overtake(header.device, header.tid, header.end_ns);
         if waits {
             self.wait_from(header.end_ns);
         }
@@ -384,8 +398,8 @@ impl Assembler {
         }
         out.extend(self.states.take_doubts(|_, since| over(since)));
         let mut next: Option<u64> = self.states.waiting_since();
-        let mut arcs = Vec::new();
-        for thread in self.threads.values_mut() {
+        let mut late = Vec::new();
+        for (tid, thread) in self.threads.iter_mut() {
             thread.reported.take_if(|reported| over(reported.since_ns));
             if let Some(held) = thread.held.take_if(|held| over(held.event.end_ns)) {
                 let Event { start_ns, data, .. } = &held.event;
@@ -393,13 +407,15 @@ impl Assembler {
                 thread.reported = Some(Reported { kind, start_ns: *start_ns, outcome, since_ns: now_ns });
                 out.push(held.event);
             }
-            arcs.extend(thread.arc.take_if(|arc| arc.overtaken_ns.is_some_and(over)));
             let held = thread.held.as_ref().map(|held| held.event.end_ns);
             let reported = thread.reported.as_ref().map(|reported| reported.since_ns);
             let arc = thread.arc.as_ref().and_then(|arc| arc.overtaken_ns);
+            late.extend(arc.filter(|since| over(*since)).map(|_| tid));
+            let arc = arc.filter(|since| !over(*since));
             next = [next, held, reported, arc].into_iter().flatten().min();
         }
-        self.threads.retain(|_, thread| !thread.is_idle());
+        let arcs: Vec<OpenArc> = late.into_iter().filter_map(|tid| self.threads.take_arc(tid)).collect();
+        self.threads.leave_all_idle();
         for arc in arcs {
             self.end_arc(arc, Outcome::Unknown, None, out);
         }
@@ -435,6 +451,41 @@ mod tests {
     use crate::event::fixture::{RUNNING, STOP, Script};
 
     #[test]
+    fn threads_that_never_come_back_take_no_more_room() {
+        let mut assembler = Assembler::new();
+        let mut unknown = 0;
+        for n in 1..9_000u64 {
+            let tid = u32::try_from(n).unwrap();
+            let script = Script::new(n).thread(tid, tid).next(RUNNING, STOP, STOP, 0);
+            for event in script.records().iter().flat_map(|record| assembler.push(record)) {
+                unknown += usize::from(event.data.outcome() == Some(Outcome::Unknown));
+            }
+            assert!(assembler.threads.len() <= MAX_THREADS);
+        }
+        assert_eq!((unknown, assembler.given_up), (2 * MAX_THREADS, 2 * MAX_THREADS as u64));
+        assert_eq!(assembler.finish().len(), 8_999 - 2 * MAX_THREADS, "every arc is told");
+        assert_eq!(assembler.forgotten(), assembler.given_up);
+    }
+
+    #[test]
+    fn notes_without_end_are_forgotten_and_counted() {
+        let mut assembler = Assembler::new();
+        for driver in 0..10_000 {
+            let note = crate::event::CaptureNote {
+                driver,
+                id: 1,
+                module: String::new(),
+                name: String::new(),
+                structure: String::new(),
+                fields: Vec::new(),
+            };
+            let script = Script::new(0).note(Note::Capture(note));
+            script.records().iter().for_each(|record| drop(assembler.push(record)));
+        }
+        assert_eq!(assembler.forgotten(), 10_000 - 512);
+    }
+
+    #[test]
     fn threads_that_are_gone_are_forgotten() {
         // As a script that reads debugfs' state every second: a new thread each time, and no ioctl ever.
         let mut assembler = Assembler::new();
@@ -452,6 +503,6 @@ mod tests {
         for record in Script::new(1).set(&[RUNNING, STOP], 0, -1).records() {
             assembler.push(&record);
         }
-        assert!(assembler.threads.is_empty(), "nothing is left of a whole request");
+        assert!(assembler.threads.len() == 0, "nothing is left of a whole request");
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct States {
     known: BTreeMap<u64, Known>,
     readings: BTreeMap<u64, Reading>,
     doubts: Vec<Doubt>,
+    /// How many were forgotten for want of room.
+    forgotten: u64,
 }
 
 /// What is known of one device.
@@ -49,6 +51,12 @@ struct Doubt {
     event: Event,
     since_ns: u64,
 }
+
+/// More devices than any host has at once: beyond it the states of closed ones are forgotten, then those that have not
+/// changed for longest.
+const MAX_KNOWN: usize = 16_384;
+/// What waits for another record at once: beyond it, it waits no more.
+const MAX_WAITING: usize = 4096;
 
 /// The wire's stand-in for a state that could not be read.
 const UNREADABLE: MigState = MigState(u32::MAX);
@@ -156,7 +164,9 @@ impl States {
 
     /// A state was read without the driver's lock.
     pub(super) fn read(&mut self, reading: Reading) {
-        if reading.header.device != 0 && reading.found != UNREADABLE {
+        let room = self.readings.len() < MAX_WAITING || self.readings.contains_key(&reading.header.device);
+        self.forgotten += u64::from(!room);
+        if reading.header.device != 0 && reading.found != UNREADABLE && room {
             self.readings.insert(reading.header.device, reading);
         }
     }
@@ -174,9 +184,18 @@ impl States {
         self.readings.extract_if(.., |_, reading| over(reading)).map(|(_, reading)| reading).collect()
     }
 
-    /// Keeps a desync back.
-    pub(super) fn doubt(&mut self, pointer: u64, event: Event, since_ns: u64) {
+    /// Keeps a desync back; gives it back if there is no room for it.
+    pub(super) fn doubt(&mut self, pointer: u64, event: Event, since_ns: u64) -> Option<Event> {
+        if self.doubts.len() >= MAX_WAITING {
+            return Some(event);
+        }
         self.doubts.push(Doubt { pointer, event, since_ns });
+        None
+    }
+
+    /// How many were forgotten for want of room.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The desyncs kept back of a device, or since a time, of which `over` holds.
@@ -197,6 +216,22 @@ impl States {
     }
 
     fn of(&mut self, pointer: u64) -> Option<&mut Known> {
+        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&pointer) {
+            self.make_room();
+        }
         (pointer != 0).then(|| self.known.entry(pointer).or_default())
+    }
+
+    fn make_room(&mut self) {
+        let before = self.known.len();
+        self.known.retain(|_, known| !known.closed);
+        if self.known.len() > MAX_KNOWN / 2 {
+            let mut times: Vec<(u64, u64)> =
+                self.known.iter().map(|(&pointer, known)| (known.since_ns, pointer)).collect();
+            let (_, median, _) = times.select_nth_unstable(self.known.len() / 2);
+            let median = *median;
+            self.known.retain(|&pointer, known| (known.since_ns, pointer) >= median);
+        }
+        self.forgotten = self.forgotten.saturating_add((before - self.known.len()) as u64);
     }
 }

@@ -212,6 +212,34 @@ fn what_is_no_recording_is_told_apart() {
     assert!(matches!(Reader::open(&stream[..]), Err(OpenError::ByteOrder(_))));
 }
 
+#[test]
+fn records_of_a_later_version_are_refused() {
+    let made = |wire_version, part| {
+        let header = Header { wire_version, part, ..header() };
+        let mut writer = Writer::new(Vec::new(), &header).unwrap();
+        writer.push(&record("one")).unwrap();
+        writer.finish(end(1)).unwrap().0
+    };
+    let now = vfio_trace_common::wire::VERSION;
+    let stream = made(now + 1, 1);
+    let error = Reader::open(&stream[..]).err().unwrap();
+    assert!(matches!(error, OpenError::NewerRecords(version) if version == now + 1));
+    assert!(error.to_string().contains("newer vfio-trace"), "{error}");
+    // In a part that follows, nothing of it is taken for something else.
+    let parts = [made(now, 1), made(now + 1, 2)].concat();
+    let mut reader = Reader::open(&parts[..]).unwrap();
+    let (mut items, mut damages) = (0, Vec::new());
+    while let Some(entry) = reader.next().unwrap() {
+        match entry {
+            Entry::Item(Item::Record(_)) => items += 1,
+            Entry::Damage(damage) => damages.push(damage.to_string()),
+            _ => {},
+        }
+    }
+    assert_eq!((items, damages.len()), (1, 1), "{damages:?}");
+    assert!(damages[0].contains(&format!("version {}", now + 1)), "{damages:?}");
+}
+
 /// A folder that goes away with the test.
 struct Folder(PathBuf);
 
@@ -350,3 +378,5 @@ fn a_name_does_not_make_a_part() {
         assert_eq!(fs::read(folder.0.join("night.0002.vft")).unwrap(), other);
     }
 }
+
+mod hostile;

@@ -1,0 +1,92 @@
+//! Files that were made to cost more than they are worth, with checksums that are right.
+
+use super::*;
+use crate::store::block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL};
+
+/// A block's header as it should not be, and what is behind it.
+fn block(kind: Kind, seq: u32, raw: usize, stored: &[u8], claimed: usize) -> Vec<u8> {
+    let header = BlockHeader {
+        format: FORMAT,
+        kind,
+        seq,
+        records: 3,
+        stored: u32::try_from(claimed).unwrap(),
+        raw: u32::try_from(raw).unwrap(),
+        times: (0, u64::MAX),
+        payload_crc: crc32fast::hash(stored),
+    };
+    [&header.bytes()[..], stored].concat()
+}
+
+fn begun() -> Vec<u8> {
+    let writer = Writer::new(Vec::new(), &header()).unwrap();
+    let len = usize::try_from(writer.written()).unwrap();
+    writer.finish(end(0)).unwrap().0[..len].to_vec()
+}
+
+/// Counts what is read, and what is computed for it.
+#[test]
+fn headers_that_claim_all_that_follows_are_not_checked_again_and_again() {
+    let mut stream = begun();
+    let chain = block(Kind::Other(9), 2, 0, &[], 16 << 20);
+    let before = stream.len();
+    for _ in 0..20_000 {
+        stream.extend(&chain);
+    }
+    stream.resize(stream.len() + (17 << 20), 0);
+    let mut reader = Reader::open(&stream[..]).unwrap();
+    let mut damages = 0u64;
+    while let Some(entry) = reader.next().unwrap() {
+        damages += u64::from(matches!(entry, Entry::Damage(_)));
+    }
+    assert!(damages >= 20_000, "{damages}");
+    assert_eq!(reader.position(), stream.len() as u64);
+    let len = (stream.len() - before) as u64;
+    assert!(reader.vain() <= (64 << 20) + 4 * len, "{} bytes were checked in vain", reader.vain());
+    assert!(reader.moved() <= 2 * stream.len() as u64, "{} bytes were moved", reader.moved());
+}
+
+#[test]
+fn a_good_block_behind_a_bad_one_is_found_all_the_same() {
+    let mut stream = begun();
+    stream.extend(block(Kind::Items, 2, 100, b"not zstd", 8));
+    let payload = [&3u32.to_le_bytes()[..], &8u32.to_le_bytes(), &77u64.to_le_bytes()].concat();
+    let stored = zstd::bulk::compress(&payload, LEVEL).unwrap();
+    stream.extend(block(Kind::Items, 3, payload.len(), &stored, stored.len()));
+    let (items, damages) = read(&stream).unwrap();
+    assert_eq!(items, [Item::Tick(77)]);
+    assert!(matches!(damages[..], [Damage::Block { records: 3, .. }, Damage::Cut { .. }]), "{damages:?}");
+}
+
+#[test]
+fn no_block_claims_more_than_its_kind_may_have() {
+    for (kind, len) in [(Kind::Header, 1 << 20), (Kind::Merge, 1 << 20), (Kind::Items, 1_314_816)] {
+        for more in [0, 1] {
+            let bytes = block(kind, 0, len + more, &[], 0);
+            assert_eq!(BlockHeader::parse(&bytes[..HEADER_LEN]).is_some(), more == 0, "{kind:?}");
+        }
+    }
+    let long = Item::Record(vec![0; (1 << 20) + 1].into());
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    writer.push(&long).unwrap_err();
+    let mut wordy = header();
+    wordy.start.command = vec!["x".repeat(1 << 20)];
+    assert!(Writer::new(Vec::new(), &wordy).is_err());
+}
+
+#[test]
+fn items_are_taken_one_by_one() {
+    // 160 000 empty records in a few dozen bytes.
+    let payload = [1u32.to_le_bytes(), 0u32.to_le_bytes()].concat().repeat(160_000);
+    let stored = zstd::bulk::compress(&payload, LEVEL).unwrap();
+    assert!(stored.len() < 1000, "{}", stored.len());
+    let mut stream = begun();
+    stream.extend(block(Kind::Items, 2, payload.len(), &stored, stored.len()));
+    let mut reader = Reader::open(&stream[..]).unwrap();
+    let mut items = 0;
+    while let Some(entry) = reader.next().unwrap() {
+        items += u32::from(matches!(entry, Entry::Item(Item::Record(_))));
+        assert!(reader.waiting_entries() <= 2, "items are held in memory");
+    }
+    assert_eq!(items, 160_000);
+}
