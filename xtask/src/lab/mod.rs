@@ -2,6 +2,7 @@
 
 pub(crate) mod guest;
 mod initramfs;
+mod tsc;
 pub(crate) mod vm;
 
 use std::{

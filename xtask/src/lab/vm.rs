@@ -18,7 +18,7 @@ use crate::{
     cmd,
     lab::{
         guest::{self, Extras},
-        initramfs,
+        initramfs, tsc,
     },
     progress::say,
     setup::kernel::Kernel,
@@ -205,6 +205,7 @@ impl Drop for Qemu {
 
 fn qemu(kernel: &Kernel, extras: Extras, memory: u32, scratch: &Scratch, results: &Path) -> Result<Command> {
     let mut arguments = KERNEL_ARGUMENTS.to_owned();
+    arguments.push_str(&tsc::kernel_argument());
     if extras.driver.is_some() {
         ensure!(memory >= 1024, "simulated hardware takes its registers from the VM's memory: --memory 1024");
         arguments.push_str(SIMULATED_MEMORY);
