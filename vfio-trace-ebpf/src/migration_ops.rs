@@ -16,7 +16,6 @@ use crate::{
     emit::emit,
     gate,
     inflight::{self, Call},
-    maps::FILES,
     read,
 };
 
@@ -52,8 +51,7 @@ pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
         release: 0,
     };
     if call.file != 0 {
-        // Without room the file's reads and writes are shown without a device, which user space says.
-        let _: Result<(), i32> = FILES.insert(call.file, call.device, 0);
+        device::keep_file(probe, call.file, call.device);
         if let Some(layout) = read::layout() {
             body.f_op = read::pointer(layout, call.file, Field::FileOp);
             body.read = read::pointer(layout, body.f_op, Field::FopRead);
@@ -104,8 +102,9 @@ pub fn data_size_exit(ctx: RetProbeContext) -> u32 {
     let Some(call) = inflight::leave(Role::DataSize) else { return 0 };
     device::seen(probe, Role::DataSize, &call);
     let ret = ctx.ret::<i32>();
-    let stop_copy_length = if ret == 0 { read::kernel(call.a).unwrap_or(0) } else { 0 };
-    let body = DataSize { stop_copy_length, ret, reserved: 0 };
+    let stop_copy_length = if ret == 0 { read::kernel(call.a) } else { Some(0) };
+    let unread = u32::from(stop_copy_length.is_none());
+    let body = DataSize { stop_copy_length: stop_copy_length.unwrap_or(0), ret, unread };
     emit(probe, Kind::DataSize, &call, inflight::now(), body);
     0
 }
