@@ -44,6 +44,11 @@ impl CliError {
         Self { code, ..Self::failed(what, why, todo) }
     }
 
+    /// What and why, in one line.
+    pub(super) fn sentence(&self) -> String {
+        format!("{}: {}", self.what, self.why)
+    }
+
     /// Prints it on standard error.
     pub(super) fn print(&self) {
         let [what, why, todo] = [&self.what, &self.why, &self.todo].map(|text| clean(text));

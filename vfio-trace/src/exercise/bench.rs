@@ -45,6 +45,9 @@ pub enum BeginError {
     /// It was left in a state that it cannot be brought back from.
     #[error("{0} is in {1}, and {2}")]
     Stuck(String, String, String),
+    /// The image that is asked for cannot be kept.
+    #[error("its image cannot be kept: {0}")]
+    Keep(String),
 }
 
 /// Opens a device. One that was left in another state than RUNNING is reset before anything else.

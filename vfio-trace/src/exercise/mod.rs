@@ -11,7 +11,7 @@ mod requests;
 mod run;
 mod watch;
 
-use std::{io::Write, rc::Rc, sync::atomic::AtomicBool};
+use std::{rc::Rc, sync::atomic::AtomicBool};
 
 pub use self::{
     bench::{BeginError, Candidate},
@@ -28,6 +28,24 @@ pub use self::{
 use self::{plans::Means, run::Halt};
 use crate::kernel::KernelWords;
 
+/// What keeps an image. What goes wrong with that is no matter of the device's: its steps go on.
+pub trait Keep {
+    /// The devices are open, and nothing was asked of them yet.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing can be kept.
+    fn begin(&mut self) -> Result<(), String>;
+    /// The next bytes.
+    fn put(&mut self, bytes: &[u8]);
+    /// That was all of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not kept.
+    fn whole(&mut self) -> Result<(), String>;
+}
+
 /// What is to be done.
 pub struct Task<'a> {
     /// The plans, in order.
@@ -36,8 +54,8 @@ pub struct Task<'a> {
     pub left_out: Vec<(Plan, String)>,
     /// How often `stress` goes round.
     pub count: u32,
-    /// Where `save` puts the image.
-    pub out: Option<&'a mut dyn Write>,
+    /// What keeps the image that the first `save` reads.
+    pub keeper: Option<&'a mut dyn Keep>,
     /// The image to be loaded; saved from the device itself if there is none.
     pub image: Option<Vec<u8>>,
     /// An image of another kind of device, for `faults`.
@@ -64,7 +82,7 @@ pub fn exercise<'a>(
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
 ) -> Result<Report, BeginError> {
-    let Task { plans, left_out, count, out, image, wrong, blind, kernel, force } = task;
+    let Task { plans, left_out, count, mut keeper, image, wrong, blind, kernel, force } = task;
     let avoided = known_loop::Avoided::of(&kernel, force);
     let report = Report {
         schema: SCHEMA_ID,
@@ -80,8 +98,11 @@ pub fn exercise<'a>(
         first_failure: None,
         verdict: Verdict::Skipped,
     };
-    let mut means = Means { count, out, image: image.map(Rc::from), wrong: wrong.map(Rc::from) };
     let mut run = run::Run::begin(report, first, second, avoided, witness, observer, stop)?;
+    if let Some(keeper) = &mut keeper {
+        keeper.begin().map_err(BeginError::Keep)?;
+    }
+    let mut means = Means { count, keeper, image: image.map(Rc::from), wrong: wrong.map(Rc::from) };
     for plan in plans {
         if let Some((_, why)) = left_out.iter().find(|(left_out, _)| *left_out == plan) {
             run.skip(plan.name(), plan.name(), why.clone());

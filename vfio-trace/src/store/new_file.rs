@@ -5,7 +5,10 @@ use std::{
     fs::{self, File},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, Write},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -234,6 +237,11 @@ impl NewFile {
         }
     }
 
+    /// Whether it is a FIFO or a device, whose reader may take its time.
+    pub const fn is_special(&self) -> bool {
+        self.target.is_special()
+    }
+
     /// Waits until the file system has it, which may find only now that there is no room.
     ///
     /// # Errors
@@ -269,6 +277,12 @@ impl NewFile {
     /// Where it is, or will be.
     pub(super) fn path(&self) -> &Path {
         &self.target.path
+    }
+}
+
+impl AsFd for NewFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{devices::Devices, error::CliError, exercise::IN_USE},
-    kernel::{KernelFiles, VfioDevice, process::ProcessInfo},
+    kernel::{KernelFiles, VfioDevice, process::Processes},
     sink::human,
     source::snapshot::DeviceFacts,
 };
@@ -26,6 +26,9 @@ pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice)
 
 /// Who has it open, in a sentence; `None`: nobody.
 fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
+    let processes = Processes::of(files);
+    // The number is the kernel's, which is no process's here, or another's.
+    let whose = if processes.are_known() { "" } else { " of the first PID namespace" };
     let mut seen: Vec<u32> = Vec::new();
     let mut names = Vec::new();
     for holder in &memory.holders {
@@ -33,9 +36,9 @@ fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
             continue;
         }
         seen.push(holder.pid);
-        let vm = ProcessInfo::read(files, holder.pid).vm;
+        let vm = processes.look_up(holder.pid, &holder.comm).and_then(|info| info.vm);
         let vm = vm.map_or_else(String::new, |vm| format!(", VM {}", human::clean(&vm)));
-        names.push(format!("{} (process {}{vm})", human::clean(&holder.comm), holder.pid));
+        names.push(format!("{} (process {}{whose}{vm})", human::clean(&holder.comm), holder.pid));
     }
     match (names.is_empty(), memory.open_count) {
         (false, _) => Some(format!("{} has it open", names.join(", "))),
@@ -49,7 +52,7 @@ fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::snapshot::Holder;
+    use crate::{kernel::source::testing::Root, source::snapshot::Holder};
 
     fn facts(open_count: Option<u32>, holders: &[(u32, &str, u32)]) -> DeviceFacts {
         let holder = |&(pid, comm, fd): &(u32, &str, u32)| Holder { pid, comm: comm.to_owned(), fd };
@@ -69,6 +72,7 @@ mod tests {
         // Of no process here.
         let files = KernelFiles::default();
         let far = u32::MAX;
+        let elsewhere = if Processes::of(&files).are_known() { "" } else { " of the first PID namespace" };
         assert_eq!(users(&files, &facts(Some(0), &[])), None);
         assert_eq!(users(&files, &facts(None, &[])), None);
         assert_eq!(
@@ -78,7 +82,27 @@ mod tests {
         let held = facts(Some(1), &[(far, "qemu\n", 7), (far, "qemu\n", 9), (far - 1, "other", 3)]);
         assert_eq!(
             users(&files, &held),
-            Some(format!("qemu\\n (process {far}), other (process {}) has it open", far - 1))
+            Some(format!(
+                "qemu\\n (process {far}{elsewhere}), other (process {}{elsewhere}) has it open",
+                far - 1
+            ))
+        );
+    }
+
+    #[test]
+    fn no_vm_is_named_that_is_another_process() {
+        let root = Root::new();
+        root.write("proc/7/cmdline", "qemu\0-name\0web\0").write("proc/7/comm", "qemu\n");
+        let files = root.files();
+        let said = |comm| users(&files, &facts(Some(1), &[(7, comm, 3)]));
+        let there = "qemu (process 7 of the first PID namespace) has it open";
+        assert_eq!(said("qemu").as_deref(), Some(there), "another namespace");
+        root.link("proc/self/ns/pid", "pid:[4026531836]");
+        assert_eq!(said("qemu").as_deref(), Some("qemu (process 7, VM web) has it open"));
+        assert_eq!(
+            said("other").as_deref(),
+            Some("other (process 7) has it open"),
+            "the number was given again"
         );
     }
 }

@@ -1,13 +1,13 @@
 //! `vfio-trace exercise DEV`: drives an idle device through its migration states, and says what it and its driver did.
 
 mod idle;
+mod inputs;
+mod outputs;
 mod tracer;
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
     io::{self, IsTerminal as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,11 +18,12 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::tracer::Tracer;
+use self::{inputs::Input, outputs::Outputs, tracer::Tracer};
 use super::{
     devices::Devices,
-    error::{CliError, FAILED, INPUT, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
+    error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
+    out_file::print,
     output::{Color, note},
     session::block_on,
 };
@@ -30,8 +31,8 @@ use crate::{
     driver::manners,
     event::MigState,
     exercise::{
-        self, BeginError, Candidate, MOST_BYTES, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness,
-        junit, tap, text::Text,
+        self, BeginError, Candidate, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness, junit, tap,
+        text::Text,
     },
     kernel::{KernelFiles, KernelWords, VfioDevice},
     source::snapshot::DeviceFacts,
@@ -94,10 +95,12 @@ pub(super) struct Args {
     /// The destination of `full`; its own state is lost.
     #[arg(long, value_name = "DEVICE")]
     to: Option<String>,
-    /// Load this image instead of the device's own.
+    /// Load this image instead of the device's own. May be a pipe.
     #[arg(long = "in", value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Keep the image that `save` reads in this file, readable by its owner only: it has the device's state in it.
+    /// Keep the image that the first `save` reads in this file, readable by its owner only: it has the device's state in it.
+    /// It appears once it is whole. A file that is there is never replaced (not with --force either), unless it is empty
+    /// and ours; a link is not followed; a pipe or a device is written to as it is.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// An image of another kind of device, which `faults` must see refused.
@@ -122,7 +125,7 @@ pub(super) struct Args {
     /// TAP version 14, a test point per stage.
     #[arg(long)]
     tap: bool,
-    /// Also write JUnit XML into this file.
+    /// Also write JUnit XML into this file, which is made as that of --out is.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Exit with a code of its own where somebody has the device.
@@ -170,18 +173,20 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let second = args.to.as_ref().map(|to| devices.find(to)).transpose()?;
     let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(second.is_some())).collect();
     let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut outputs = Outputs::look(args, &stop)?;
     for found in std::iter::once(first).chain(second) {
         idle::check(&files, &devices, &found.0)?;
     }
-    let image = args.image.as_deref().map(read).transpose()?;
-    let wrong = args.wrong.as_deref().map(read).transpose()?;
+    let image = args.image.as_deref().map(Input::open).transpose()?;
+    let wrong = args.wrong.as_deref().map(Input::open).transpose()?;
     if !args.yes {
         ask(args, &plans, &left_out, first, second)?;
     }
     // From here on a signal must not end the process: the devices are to be brought back first.
-    let stop = Arc::new(AtomicBool::new(false));
     heed_signals(&stop)?;
-    let mut out = args.out.as_deref().map(create).transpose()?;
+    let image = image.map(|image| image.read(&stop)).transpose()?;
+    let wrong = wrong.map(|wrong| wrong.read(&stop)).transpose()?;
     let kernel = KernelWords::read(&files);
     let (mut tracer, blind) = trace(args, files, first, second);
     let mut show = Show::new(args);
@@ -189,7 +194,7 @@ fn run(args: &Args) -> Result<u8, CliError> {
         plans,
         left_out,
         count: args.count,
-        out: out.as_mut().map(|out| out as &mut dyn io::Write),
+        keeper: outputs.keeper(),
         image,
         wrong,
         blind,
@@ -198,8 +203,9 @@ fn run(args: &Args) -> Result<u8, CliError> {
     };
     let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn Witness);
     let (first, second) = (candidate(first), second.map(candidate));
-    let report = exercise::exercise(task, first, second, witness, &mut show, &stop).map_err(begin_error)?;
-    tell(args, &report)?;
+    let report = exercise::exercise(task, first, second, witness, &mut show, &stop)
+        .map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why)))?;
+    tell(args, &report, outputs)?;
     Ok(match report.verdict {
         Verdict::Failed => FAILED,
         Verdict::Skipped => NOT_SUPPORTED,
@@ -262,42 +268,6 @@ fn check(
     Ok(left_out)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
-    let what = || format!("cannot read {}", path.display());
-    let failed =
-        |why: io::Error| CliError::with_code(INPUT, what(), why, "give a file that `--out` has written");
-    let length = path.metadata().map_err(failed)?.len();
-    if length > MOST_BYTES as u64 || length == 0 {
-        let why = format!("it has {length} bytes");
-        return Err(CliError::with_code(
-            INPUT,
-            what(),
-            why,
-            "give an image of at least one byte and at most 1 GiB",
-        ));
-    }
-    std::fs::read(path).map_err(failed)
-}
-
-fn create(path: &Path) -> Result<File, CliError> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|file| {
-        // One that was there already keeps its mode otherwise.
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        Ok(file)
-    })
-    .map_err(|why| cannot_write(path, &why))
-}
-
-fn cannot_write(path: &Path, why: &io::Error) -> CliError {
-    CliError::with_code(
-        USAGE,
-        format!("cannot write {}", path.display()),
-        why,
-        "give a file in a folder that you may write to",
-    )
-}
-
 /// Names what will be done, and waits for a yes.
 fn ask(
     args: &Args,
@@ -355,7 +325,7 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
                     _ = hangup.recv() => {},
                 }
                 stop.store(true, Ordering::Relaxed);
-                note("stopping after this step; the device is brought back to RUNNING");
+                note("stopping after this step; a device that is open is brought back to RUNNING");
             }
         });
     };
@@ -394,6 +364,7 @@ fn begin_error(error: BeginError) -> CliError {
             "modprobe vfio_iommu_type1 (or iommufd), and bind all devices of its group to VFIO drivers",
         ),
         BeginError::NoMigration(..) => (NOT_SUPPORTED, "exercise one that can: vfio-trace list"),
+        BeginError::Keep(_) => (FAILED, "choose another place for it: --out FILE"),
         BeginError::Stuck(..) => (FAILED, "unbind its driver and bind it again, or remove the mdev"),
     };
     CliError::with_code(code, what, error, todo)
@@ -455,7 +426,8 @@ impl Observer for Show {
     }
 }
 
-fn tell(args: &Args, report: &Report) -> Result<(), CliError> {
+/// Gives the report to everybody who is to have it, and then the first that did not get it.
+fn tell(args: &Args, report: &Report, outputs: Outputs) -> Result<(), CliError> {
     let said = if args.json {
         exercise::json(report)
             .map_err(|why| CliError::failed("cannot write the report as JSON", why, "report this as a bug"))?
@@ -465,11 +437,9 @@ fn tell(args: &Args, report: &Report) -> Result<(), CliError> {
         Text::new(args.color.on(&io::stdout())).summary(report)
     };
     // A reader that went away is a normal end.
-    let _gone = io::stdout().write_all(said.as_bytes()).is_err();
-    match &args.junit {
-        Some(path) => std::fs::write(path, junit(report)).map_err(|why| cannot_write(path, &why)),
-        None => Ok(()),
-    }
+    let _gone = io::stdout().flush().is_err();
+    let printed = print(&said).map(drop);
+    outputs.finish(|| junit(report)).and(printed)
 }
 
 #[cfg(test)]

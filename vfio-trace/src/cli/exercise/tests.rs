@@ -11,7 +11,7 @@ struct Line {
     args: Args,
 }
 
-fn args(words: &[&str]) -> Args {
+pub(super) fn args(words: &[&str]) -> Args {
     Line::try_parse_from([&["exercise"], words].concat()).unwrap().args
 }
 

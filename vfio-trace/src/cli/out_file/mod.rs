@@ -1,5 +1,7 @@
 //! Where a verb's output goes: a file that appears whole or not at all, or standard output, whose loss is told.
 
+mod patient;
+
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
@@ -13,8 +15,10 @@ use std::{
     time::Duration,
 };
 
+use self::patient::Patient;
+pub(super) use self::patient::ready;
 use super::error::{CliError, USAGE};
-use crate::store::{NewFile, Opening, OutputError, Target};
+use crate::store::{Opening, OutputError, Target};
 
 /// How often a FIFO is tried that nobody reads yet.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(50);
@@ -29,12 +33,14 @@ pub(super) struct OutFile {
     gone: bool,
     /// Set when waiting for a reader is to end.
     stop: Option<Arc<AtomicBool>>,
+    /// The verb has a --force that replaces files.
+    forcible: bool,
 }
 
 enum State {
     Stdout(BufWriter<File>),
     Planned(Target),
-    Open(BufWriter<NewFile>),
+    Open(BufWriter<Patient>),
     /// No more bytes are wanted.
     Over,
 }
@@ -50,6 +56,13 @@ impl OutFile {
         Ok(Self::new(path.display().to_string(), State::Planned(target)))
     }
 
+    /// The same for a verb that replaces nothing: a file must be new, or empty and ours.
+    pub(super) fn create_new(path: &Path) -> Result<Self, CliError> {
+        let target = Target::look(path, false, &[]).map_err(|why| told(&why, false))?;
+        let name = path.display().to_string();
+        Ok(Self { forcible: false, ..Self::new(name, State::Planned(target)) })
+    }
+
     /// Standard output.
     pub(super) fn stdout() -> Self {
         let name = "standard output".to_owned();
@@ -61,12 +74,11 @@ impl OutFile {
     }
 
     fn new(name: String, state: State) -> Self {
-        Self { name, state, failed: None, gone: false, stop: None }
+        Self { name, state, failed: None, gone: false, stop: None, forcible: true }
     }
 
-    /// Lets a signal end the wait for a FIFO's reader, where signals do not end the process: `stop` is then set.
+    /// Lets a signal end the wait for the reader of a FIFO or a device, where signals do not end the process: `stop` is then set.
     #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `exercise`, which has signals of its own"))]
     pub(super) fn stopped_by(self, stop: &Arc<AtomicBool>) -> Self {
         Self { stop: Some(Arc::clone(stop)), ..self }
     }
@@ -98,9 +110,9 @@ impl OutFile {
             return Err(error);
         }
         if let State::Open(out) = &mut self.state {
-            let file = out.get_mut();
-            let placed = file.sync().map_err(|why| lost(&self.name, &why)).and_then(|()| Ok(file.place()?));
-            placed?;
+            let file = &mut out.get_mut().file;
+            file.sync().map_err(|why| lost(&self.name, &why))?;
+            file.place().map_err(|why| told(&why, self.forcible))?;
         }
         Ok(!self.gone)
     }
@@ -110,8 +122,9 @@ impl OutFile {
             return Ok(());
         };
         loop {
-            match target.open()? {
+            match target.open().map_err(|why| told(&why, self.forcible))? {
                 Opening::Ready(file) => {
+                    let file = Patient { file, stop: self.stop.clone() };
                     self.state = State::Open(BufWriter::with_capacity(1 << 16, file));
                     return Ok(());
                 },
@@ -195,34 +208,41 @@ fn lost(name: &str, why: &io::Error) -> CliError {
 
 impl From<OutputError> for CliError {
     fn from(error: OutputError) -> Self {
-        let (path, why, todo) = match &error {
-            OutputError::Exists(path) => {
-                (path, "it exists already".to_owned(), "choose another name, or --force to replace it")
-            },
-            OutputError::Foreign(path) => (
-                path,
-                "it exists already, and belongs to another user".to_owned(),
-                "choose another name, in a folder that others cannot write to",
-            ),
-            OutputError::Link(path) => (
-                path,
-                "it is a symbolic link, which is not followed".to_owned(),
-                "give the name of the file that is meant",
-            ),
-            OutputError::Input(path) => {
-                (path, "it is what is read".to_owned(), "choose another name; --force does not change that")
-            },
-            OutputError::NoPart(path) => (
-                path,
-                "it exists already, and is no part of an older recording of this name".to_owned(),
-                "choose another name, or move it away; --force does not change that",
-            ),
-            OutputError::Io { path, source } => {
-                (path, source.to_string(), "choose another place, or make room there")
-            },
-        };
-        Self::failed(cannot(&path.display().to_string()), why, todo)
+        told(&error, true)
     }
+}
+
+/// An error as users see it. `forcible`: the verb has a --force that replaces files.
+fn told(error: &OutputError, forcible: bool) -> CliError {
+    let exists = || "it exists already".to_owned();
+    let (path, why, todo) = match error {
+        OutputError::Exists(path) if forcible => {
+            (path, exists(), "choose another name, or --force to replace it")
+        },
+        OutputError::Exists(path) => (path, exists(), "choose another name, or move it away"),
+        OutputError::Foreign(path) => (
+            path,
+            "it exists already, and belongs to another user".to_owned(),
+            "choose another name, in a folder that others cannot write to",
+        ),
+        OutputError::Link(path) => (
+            path,
+            "it is a symbolic link, which is not followed".to_owned(),
+            "give the name of the file that is meant",
+        ),
+        OutputError::Input(path) => {
+            (path, "it is what is read".to_owned(), "choose another name; --force does not change that")
+        },
+        OutputError::NoPart(path) => (
+            path,
+            "it exists already, and is no part of an older recording of this name".to_owned(),
+            "choose another name, or move it away; --force does not change that",
+        ),
+        OutputError::Io { path, source } => {
+            (path, source.to_string(), "choose another place, or make room there")
+        },
+    };
+    CliError::failed(cannot(&path.display().to_string()), why, todo)
 }
 
 #[cfg(test)]

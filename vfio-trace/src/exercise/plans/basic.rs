@@ -3,12 +3,12 @@
 use std::{rc::Rc, thread, time::Duration};
 
 use super::{
-    Errno, Expected, Halt, Means, MigState, Run, Until, Which, has_precopy, image, load, must, take_image,
+    Errno, Expected, Halt, Keep, Means, MigState, Run, Until, Which, has_precopy, image, load, must,
+    take_image,
 };
 use crate::driver::{Channel, Manners};
 
 const FIRST: Which = Which::First;
-const EIO: Errno = Errno(5);
 const EBUSY: Errno = Errno(16);
 const ENXIO: Errno = Errno(6);
 
@@ -17,16 +17,21 @@ pub(super) fn save(run: &mut Run<'_>, means: &mut Means<'_>) -> Result<(), Halt>
     run.stage("save", "save", |run| {
         let size = run.size(FIRST)?;
         must(run, FIRST, MigState::STOP_COPY)?;
-        let bytes = run.read(FIRST, Until::End, &mut |_, bytes| match &mut means.out {
-            Some(out) => {
-                out.write_all(bytes).map_err(|why| Errno(why.raw_os_error().map_or(EIO.0, i32::unsigned_abs)))
-            },
-            None => Ok(()),
+        let mut keeper = means.keeper.take();
+        let bytes = run.read(FIRST, Until::End, &mut |_, bytes| {
+            if let Some(keeper) = &mut keeper {
+                keeper.put(bytes);
+            }
+            Ok(())
         })?;
         if let Some(size) = size.filter(|size| *size < bytes) {
             run.note(format!("the device gave {bytes} bytes, more than the {size} that it had announced"));
         }
-        must(run, FIRST, MigState::RUNNING)
+        let running = must(run, FIRST, MigState::RUNNING);
+        if let Some(Err(why)) = keeper.map(Keep::whole) {
+            run.note(format!("the image was not kept: {why}"));
+        }
+        running
     })
 }
 
@@ -139,8 +144,8 @@ mod tests {
     #[test]
     fn a_channel_is_waited_for() {
         let mut words = [Ok(1 << 13), Ok(1 << 13 | 4), Ok(4)].into_iter();
-        assert_eq!(answer(|| words.next().unwrap_or(Err(EIO)), &CHANNEL), (Ok(4), 3));
+        assert_eq!(answer(|| words.next().unwrap_or(Err(Errno(5))), &CHANNEL), (Ok(4), 3));
         assert_eq!(answer(|| Ok(u32::MAX), &CHANNEL), (Ok(u32::MAX), 1));
-        assert_eq!(answer(|| Err(EIO), &CHANNEL), (Err(EIO), 1));
+        assert_eq!(answer(|| Err(ENXIO), &CHANNEL), (Err(ENXIO), 1));
     }
 }

@@ -5,9 +5,10 @@ mod faults;
 mod matrix;
 mod moves;
 
-use std::{io::Write, rc::Rc};
+use std::rc::Rc;
 
 use super::{
+    Keep,
     report::{Expected, Verdict, finding},
     requests::{CHUNK, Until},
     run::{Halt, Run, Which},
@@ -83,8 +84,8 @@ impl Plan {
 pub(super) struct Means<'a> {
     /// `--count`.
     pub(super) count: u32,
-    /// Where `save` puts the image.
-    pub(super) out: Option<&'a mut dyn Write>,
+    /// What keeps the image that the first `save` reads.
+    pub(super) keeper: Option<&'a mut dyn Keep>,
     /// The image to be loaded; saved from the device itself if there is none.
     pub(super) image: Option<Rc<[u8]>>,
     /// An image of another kind of device.

@@ -1,0 +1,96 @@
+//! Images that are read: files, or pipes, which are waited for until a signal comes.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::{
+    event::PollFlags,
+    fs::{CWD, Mode, OFlags, openat},
+};
+
+use crate::{
+    cli::{
+        error::{CliError, INPUT},
+        out_file::ready,
+    },
+    exercise::MOST_BYTES,
+};
+
+/// An image that can be read.
+#[derive(Debug)]
+pub(super) struct Input {
+    path: PathBuf,
+    file: File,
+}
+
+impl Input {
+    /// Opens it, and looks at its length where it has one already; does not wait.
+    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file =
+            openat(CWD, path, flags, Mode::empty()).map_err(|why| failed(path, &io::Error::from(why)))?;
+        let input = Self { path: path.to_owned(), file: file.into() };
+        let there = input.file.metadata().map_err(|why| failed(path, &why))?;
+        if there.is_dir() {
+            return Err(failed(path, &io::ErrorKind::IsADirectory.into()));
+        }
+        if there.is_file() {
+            input.check(there.len())?;
+        }
+        Ok(input)
+    }
+
+    /// Reads it to the end, or until it is to stop.
+    pub(super) fn read(mut self, stop: &AtomicBool) -> Result<Vec<u8>, CliError> {
+        let mut image = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                let why = "it was to stop, and this has not come to its end";
+                return Err(CliError::failed(
+                    cannot(&self.path),
+                    why,
+                    "let something write the image into it",
+                ));
+            }
+            // A pipe that nobody writes to yet is not ready; one that was closed again is.
+            if !ready(&self.file, PollFlags::IN).map_err(|why| failed(&self.path, &why))? {
+                continue;
+            }
+            match self.file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => image.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                },
+                Err(why) => return Err(failed(&self.path, &why)),
+            }
+            if image.len() > MOST_BYTES {
+                break;
+            }
+        }
+        self.check(image.len() as u64)?;
+        Ok(image)
+    }
+
+    fn check(&self, length: u64) -> Result<(), CliError> {
+        let why = match length {
+            0 => "it is empty",
+            _ if length > MOST_BYTES as u64 => "it is longer than 1 GiB",
+            _ => return Ok(()),
+        };
+        let todo = "give an image of at least one byte and at most 1 GiB";
+        Err(CliError::with_code(INPUT, cannot(&self.path), why, todo))
+    }
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot read {}", path.display())
+}
+
+fn failed(path: &Path, why: &io::Error) -> CliError {
+    CliError::with_code(INPUT, cannot(path), why, "give a file that `--out` has written")
+}
