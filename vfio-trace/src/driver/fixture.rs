@@ -129,17 +129,32 @@ pub(crate) struct Fed {
     devices: Box<dyn Devices>,
     now_ns: u64,
     nr: u32,
+    pid: u32,
     found: Vec<(String, String, String)>,
+    texts: Vec<String>,
 }
 
 impl Fed {
     pub(crate) fn new(plugin: &dyn Plugin) -> Self {
-        Self { devices: plugin.devices(), now_ns: 5_000_000_000, nr: 1, found: Vec::new() }
+        Self {
+            devices: plugin.devices(),
+            now_ns: 5_000_000_000,
+            nr: 1,
+            pid: 7,
+            found: Vec::new(),
+            texts: Vec::new(),
+        }
     }
 
     /// From now on another device.
     pub(crate) const fn on(&mut self, nr: u32) -> &mut Self {
         self.nr = nr;
+        self
+    }
+
+    /// From now on another process.
+    pub(crate) const fn by(&mut self, pid: u32) -> &mut Self {
+        self.pid = pid;
         self
     }
 
@@ -155,7 +170,7 @@ impl Fed {
                 name: Some(format!("0000:75:00.{}", self.nr).into()),
                 driver: None,
             }),
-            process: Process::default(),
+            process: Process { pid: self.pid, ..Process::default() },
             data,
         };
         for finding in self.devices.apply(self.nr, &mut event) {
@@ -164,6 +179,7 @@ impl Fed {
             };
             assert!(!finding.text.is_empty() && !finding.check.is_empty(), "{finding:?}");
             assert!(finding.text.is_ascii() || finding.text.contains('→'), "{finding:?}");
+            self.texts.push(finding.text.clone());
             self.found.push((finding.code.into(), word(finding.step), word(finding.errno)));
         }
         event
@@ -178,7 +194,14 @@ impl Fed {
 
     /// Code, step and errno of what was found since the last call.
     pub(crate) fn found(&mut self) -> Vec<(String, String, String)> {
+        self.texts.clear();
         std::mem::take(&mut self.found)
+    }
+
+    /// The sentences said since the last call.
+    pub(crate) fn texts(&mut self) -> Vec<String> {
+        self.found.clear();
+        std::mem::take(&mut self.texts)
     }
 
     /// The codes alone.

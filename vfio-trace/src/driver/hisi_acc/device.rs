@@ -49,6 +49,11 @@ pub(super) struct HisiDevice {
     pub(super) doubtful: bool,
     /// STOP_COPY was entered by the request in progress.
     saved_now: bool,
+    /// Who has read the file that was saved last, and written the one that is loaded; never after the device was closed.
+    pub(super) reader: Option<u32>,
+    pub(super) writer: Option<u32>,
+    /// How many files were begun, so that one is told from the next.
+    pub(super) files: u32,
     /// Steps since the last arc or write.
     pub(super) steps: Vec<Step>,
     closed: Option<bool>,
@@ -66,6 +71,7 @@ impl HisiDevice {
             self.name = event.device_name().map(str::to_owned);
         }
         let at_ns = event.end_ns;
+        let pid = Some(event.process.pid).filter(|pid| *pid != 0);
         match &mut event.data {
             Data::Step(step) => self.step(step, at_ns),
             Data::Image(image) => {
@@ -75,8 +81,14 @@ impl HisiDevice {
                 return self.image(image, at_ns);
             },
             Data::Arc(arc) => return self.arc(arc),
-            Data::Read(io) => return explain::read(io),
+            Data::Read(io) => {
+                if io.outcome.is_ok() {
+                    self.reader = pid;
+                }
+                return explain::read(io);
+            },
             Data::Write(io) => {
+                self.writer = pid;
                 // What the driver makes of it shows in its structures, which are copied next.
                 if io.outcome.is_ok() || io.outcome.errno() == Some(Errno::EFAULT) {
                     self.written = Some(io.outcome);
@@ -99,6 +111,8 @@ impl HisiDevice {
             },
             Data::Close(close) if close.open_count.is_none_or(|count| count <= 1) => {
                 self.closed = Some(true);
+                // A process that has ended has closed all: nobody else is taken for it who has its number next.
+                (self.reader, self.writer) = (None, None);
                 self.end_files();
             },
             Data::Reset(reset) if reset.outcome.is_ok() => self.was_reset(),
@@ -117,10 +131,9 @@ impl HisiDevice {
         self.resuming.as_ref().or(self.saving.as_ref())
     }
 
-    /// When its state was last seen being saved; 0: never.
-    pub(super) fn saved_ns(&self) -> u64 {
-        let saving = self.saving.as_ref().map(|migf| migf.at_ns);
-        saving.max(self.saved.as_ref().map(|last| last.migf.at_ns)).unwrap_or(0)
+    /// Its last image that was saved.
+    pub(super) fn sent(&self) -> Option<&Migf> {
+        self.saving.as_ref().or_else(|| Some(&self.saved.as_ref()?.migf))
     }
 
     /// `vf_qm_state`.
@@ -216,6 +229,14 @@ impl HisiDevice {
     fn arc(&mut self, arc: &ArcStep) -> Vec<Finding> {
         let Some(to) = arc.to else { return Vec::new() };
         let begins = |state| arc.from == MigState::STOP && to == state;
+        if arc.outcome.is_ok() {
+            let saves =
+                begins(MigState::STOP_COPY) || (arc.from, to) == (MigState::RUNNING, MigState::PRE_COPY);
+            if saves || begins(MigState::RESUMING) {
+                self.files = self.files.wrapping_add(1);
+                (self.reader, self.writer) = (None, None);
+            }
+        }
         if begins(MigState::RESUMING) && arc.outcome.is_ok() {
             self.refused = false;
             // Read before the first write of the new session.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use vfio_trace_common::capture::moment;
 
-use self::device::HisiDevice;
+use self::{data::Migf, device::HisiDevice, explain::Ends};
 use super::{Devices, Manners, NoView, Plugin, Style};
 use crate::{
     event::{Data, Event, Finding, MigState},
@@ -45,7 +45,11 @@ impl Plugin for HisiAcc {
 
 /// All devices of the driver: source and destination of a migration may be among them.
 #[derive(Debug, Default)]
-struct HisiDevices(BTreeMap<u32, HisiDevice>);
+struct HisiDevices {
+    devices: BTreeMap<u32, HisiDevice>,
+    /// Of a device and its file: to which device's file its image was found to belong.
+    given: BTreeMap<u32, (u32, (u32, u32))>,
+}
 
 impl Devices for HisiDevices {
     fn forget(&mut self, nr: u32) {
@@ -58,29 +62,56 @@ impl Devices for HisiDevices {
             _ => false,
         };
         // Before the device forgets what arrived.
-        let compared = if compares { self.compare(nr) } else { None };
-        let mut findings = self.0.entry(nr).or_default().apply(event);
+        let compared = if compares { self.compare(nr, true) } else { None };
+        let mut findings = self.devices.entry(nr).or_default().apply(event);
         findings.extend(compared);
-        let device = self.0.get_mut(&nr);
+        let device = self.devices.get_mut(&nr);
         if device.is_some_and(|device| std::mem::take(&mut device.doubtful)) {
-            findings.extend(self.compare(nr));
+            findings.extend(self.compare(nr, false));
         }
         findings
     }
 
     fn view(&self, nr: u32, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
         let unknown = NoView::Unknown("nothing of the driver was seen");
-        self.0.get(&nr).ok_or(unknown)?.view(file, style, annotate)
+        self.devices.get(&nr).ok_or(unknown)?.view(file, style, annotate)
     }
 }
 
 impl HisiDevices {
-    /// What arrived at a device, with what the device that saved last has saved.
-    fn compare(&self, nr: u32) -> Option<Finding> {
-        let here = self.0.get(&nr)?;
-        let others = self.0.iter().filter(|(other, device)| **other != nr && device.saved_ns() > 0);
-        let (_, source) = others.max_by_key(|(_, device)| device.saved_ns())?;
-        explain::compare(source, here)
+    /// What arrived at a device, with what others have saved: with any that is equal, else with the one that it must be.
+    fn compare(&mut self, nr: u32, whole: bool) -> Option<Finding> {
+        let here = self.devices.get(&nr)?;
+        let (to, file) = (here.resuming.as_ref()?, (nr, here.files));
+        let mut found: Option<(u32, u32, Finding)> = None;
+        let mut others: Vec<(bool, &u32, &HisiDevice, &Migf)> = self
+            .devices
+            .iter()
+            .filter(|(other, _)| **other != nr)
+            .filter_map(|(other, device)| {
+                let free =
+                    self.given.get(other).is_none_or(|(saved, to)| *saved != device.files || *to == file);
+                let related = free && here.writer.is_some() && device.reader == here.writer;
+                Some((related, other, device, device.sent()?))
+            })
+            .collect();
+        others.sort_by_key(|(related, _, _, from)| (!related, std::cmp::Reverse(from.at_ns)));
+        // Who has read from several may have written any of them.
+        let sources = others.iter().filter(|(related, ..)| *related).count();
+        for (related, other, device, from) in others {
+            let name = device.name.as_deref().unwrap_or("another device");
+            let Some(finding) = explain::compare(Ends { name, from, to, related, whole }) else { continue };
+            let equal = finding.code == "hisi_acc/images-equal";
+            if equal || (found.is_none() && sources == 1) {
+                found = Some((*other, device.files, finding));
+            }
+            if equal {
+                break;
+            }
+        }
+        let (other, saved, finding) = found?;
+        self.given.insert(other, (saved, file));
+        Some(finding)
     }
 }
 

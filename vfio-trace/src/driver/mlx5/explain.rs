@@ -47,6 +47,8 @@ pub(super) fn step(step: &Step, core: Option<&Image>) -> Option<Finding> {
         _ => return None,
     };
     let detached = core.and_then(|core| core.value("mdev_detach")) == Some(1);
+    // Only these wait for a save that was begun before, and look how it ended.
+    let waits = matches!(code, "mlx5/query" | "mlx5/save");
     let (why, check) = match errno.0 {
         ENOTCONN => (
             "the PF's driver is gone from under it (mdev_detach)",
@@ -60,18 +62,18 @@ pub(super) fn step(step: &Step, core: Option<&Image>) -> Option<Finding> {
             "the firmware did not answer",
             "dmesg of mlx5_core: the device's health, and whether it recovers",
         ),
-        ERESTARTSYS | EINTR => (
+        ERESTARTSYS | EINTR if waits => (
             "a signal came while it waited for a save in progress",
             "what signalled the VMM's thread; it may be done again",
         ),
-        ENODEV => (
+        ENODEV if waits => (
             "a save had failed before, so that there is nothing to add to",
             "the first finding of this session; the migration has to begin anew",
         ),
         _ if detached => ("the PF's driver is gone from under it", "the PF and its driver"),
         _ => (
-            "the command could not be sent, or memory for it not be had",
-            "dmesg of mlx5_core, and free memory",
+            "it could not be asked, memory for it not be had, or the firmware refused",
+            "dmesg of mlx5_core (status and syndrome, where the firmware refused), and free memory",
         ),
     };
     let text = format!("The driver asked the firmware to {doing}: {why}.");

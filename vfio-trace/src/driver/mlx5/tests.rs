@@ -61,6 +61,26 @@ fn expect(fed: &mut Fed, wanted: &[Found<'_>]) {
 }
 
 #[test]
+fn only_what_waits_for_a_save_fails_of_one() {
+    let said = |function, errno| {
+        let mut fed = fed();
+        fed.feed([step(function, errno, &[1, 0])]);
+        fed.texts().concat()
+    };
+    for (errno, of_a_save) in [(ENODEV, "a save had failed before"), (512, "a save in progress")] {
+        for function in ["mlx5vf_cmd_query_vhca_migration_state", "mlx5vf_cmd_save_vhca_state"] {
+            assert!(said(function, errno).contains(of_a_save), "{function}");
+        }
+        for function in ["mlx5vf_cmd_suspend_vhca", "mlx5vf_cmd_resume_vhca", "mlx5vf_cmd_load_vhca_state"] {
+            let text = said(function, errno);
+            assert!(!text.is_empty() && !text.contains("a save"), "{text}");
+        }
+    }
+    // The firmware's status becomes an errno like any other: that it was not asked is not known.
+    assert!(said("mlx5vf_cmd_suspend_vhca", 22).contains("or the firmware refused"));
+}
+
+#[test]
 fn steps_have_names() {
     let mut fed = fed();
     for (function, args, name, detail) in [

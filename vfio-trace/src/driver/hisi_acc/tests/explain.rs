@@ -66,6 +66,61 @@ fn stopping_fails_where_functions_are_kept() {
 }
 
 #[test]
+fn a_cause_is_not_told_by_the_errno_alone() {
+    // The command to stop may have failed with any of these: it was not seen.
+    for (errno, name) in [(EBUSY, "EBUSY"), (EINVAL, "EINVAL"), (ETIMEDOUT, "ETIMEDOUT")] {
+        failing(S::RUNNING, S::STOP, errno, [], &[("hisi_acc/step-unknown", "stop", name)]);
+        let kept = [step("hisi_acc_vf_stop_device", errno, &[])];
+        failing(S::RUNNING, S::STOP, errno, kept, &[("hisi_acc/step-unknown", "stop", name)]);
+    }
+    failing(
+        S::RUNNING,
+        S::STOP,
+        EIO,
+        [mailbox(0xe, 0, 0)],
+        &[("hisi_acc/step-unknown", "stop", "EIO"), PAUSED],
+    );
+}
+
+#[test]
+fn a_command_that_was_not_sent_was_not_answered_either() {
+    let said = |errno, waits: &[u32]| {
+        let mut fed = fed();
+        fed.feed(waits.iter().map(|errno| step("hisi_qm_wait_mb_ready", *errno, &[])));
+        fed.feed([mailbox(0xe, 0, errno), arc(S::RUNNING, S::STOP, errno)]);
+        let texts = fed.texts();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        texts[0].trim_end_matches(" when the driver asked the VF to pause its queues.").to_owned()
+    };
+    let busy = "The mailbox was still busy, so that no command was sent,";
+    // Linux 7, both tries of a mailbox that is stuck; Linux 6, the same.
+    assert_eq!(said(ETIMEDOUT, &[0]), "The mailbox did not answer in time");
+    assert_eq!(said(ETIMEDOUT, &[ETIMEDOUT]), busy);
+    assert_eq!(said(ETIMEDOUT, &[0, ETIMEDOUT]), "The mailbox did not answer in time");
+    assert_eq!(said(EBUSY, &[ETIMEDOUT]), busy);
+    assert_eq!(said(EBUSY, &[]), busy);
+    // Without the wait both may be.
+    assert_eq!(said(ETIMEDOUT, &[]), "The mailbox was not free, or did not answer in time,");
+    assert_eq!(said(EIO, &[0, 0]), "The mailbox answered with an error status");
+    assert!(said(EIO, &[]).contains(", or the device's errors kept it"));
+}
+
+#[test]
+fn another_try_may_stop_what_could_not_be() {
+    let mut fed = fed();
+    fed.feed([mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, EINVAL)]);
+    assert_eq!(fed.texts().len(), 2);
+    let errno = crate::event::Errno(EINVAL);
+    let mut device = super::super::device::HisiDevice::default();
+    device.apply(&mut Fed::new(&HisiAcc).take(mailbox(0xe, 0, 0)));
+    for finding in super::super::explain::arc(&device, S::RUNNING, S::STOP, errno) {
+        assert!(!finding.check.contains("until a reset"), "{finding:?}");
+    }
+    fed.feed([mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, 0), arc(S::STOP, S::RUNNING, 0)]);
+    assert_eq!(fed.texts(), [""; 0]);
+}
+
+#[test]
 fn queues_are_paused_until_something_starts_them() {
     let mut fed = fed();
     fed.feed([mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, 0), arc(S::STOP, S::RUNNING, 0)]);
@@ -93,17 +148,24 @@ fn saving_fails() {
         vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0), mailbox(5, 1, EIO), step("vf_qm_state_save", EINVAL, &[])],
         &[cqc, PAUSED],
     );
-    // Nothing failed that is a step: how far it got tells.
+    // Nothing failed that is a step: how far it got tells. Once addresses are asked for, it is no register any more.
     let registers = ("hisi_acc/save-registers", "read registers", "EINVAL");
-    pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0)], &[registers, PAUSED]);
+    let unknown = |step| ("hisi_acc/step-unknown", step, "EINVAL");
+    pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0)], &[unknown("save"), PAUSED]);
+    pre_copy(vec![mailbox(0xe, 0, 0)], &[unknown("stop"), PAUSED]);
     pre_copy(vec![mailbox(0xe, 0, 0), step("qm_wait_dev_not_ready", 0, &[])], &[registers, PAUSED]);
     pre_copy(
         vec![mailbox(0xe, 0, 0), step("vf_qm_read_data", EIO, &[])],
         &[("hisi_acc/save-registers", "read registers", "EIO"), PAUSED],
     );
     pre_copy(
+        vec![mailbox(0xe, 0, 0), step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])],
+        &[("hisi_acc/save-not-ready", "wait for the mailbox", "ETIMEDOUT"), PAUSED],
+    );
+    // It may as well be the wait of a command that was not seen.
+    pre_copy(
         vec![step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])],
-        &[("hisi_acc/save-not-ready", "wait for the mailbox", "ETIMEDOUT")],
+        &[("hisi_acc/step-unknown", "stop", "ETIMEDOUT")],
     );
 }
 
@@ -119,19 +181,28 @@ fn a_file_is_leaked() {
     stop_copy(vec![opened(EINVAL)], &[("hisi_acc/match-data", "collect match data", "EINVAL")]);
     let inner = [step("vf_qm_get_match_data", EIO, &[]), opened(EIO)];
     stop_copy(inner.into(), &[("hisi_acc/match-data", "collect match data", "EIO")]);
+    // The same where the function around it is inlined; and where neither is seen, it is not the registers' fault.
+    let alone = vec![step("vf_qm_get_match_data", EIO, &[])];
+    stop_copy(alone, &[("hisi_acc/match-data", "collect match data", "EIO")]);
+    stop_copy(vec![], &[("hisi_acc/step-unknown", "save", "EINVAL")]);
     failing(S::RUNNING, S::PRE_COPY, EINVAL, [], &[("hisi_acc/match-data", "collect match data", "EINVAL")]);
+    // No memory, no file: nobody asked the PF.
+    failing(S::RUNNING, S::PRE_COPY, 12, [], &[("hisi_acc/no-file", "open save file", "ENOMEM")]);
 }
 
 #[test]
 fn loading_fails() {
     let load = |length: u64, errno: u32, steps: Vec<Data>, wanted: Found<'_>| {
         let mut fed = fed();
-        fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, &[])]);
+        fed.feed([arc(S::STOP, S::RESUMING, 0), mailbox(6, 1, 0)]);
+        fed.feed([Data::Write(io(length, 0)), resuming(length, &[])]);
         fed.feed(steps).feed([arc(S::RESUMING, S::STOP, errno)]);
         expect(&mut fed, &[wanted]);
     };
     load(100, EINVAL, vec![], ("hisi_acc/stream-truncated", "load", "EINVAL"));
     load(0, EINVAL, vec![], ("hisi_acc/stream-truncated", "load", "EINVAL"));
+    // Its length is no reason for another errno.
+    load(100, EIO, vec![mailbox(4, 0, EIO)], ("hisi_acc/load-mailbox", "load SQC address", "EIO"));
     load(176, EIO, vec![mailbox(4, 0, EIO)], ("hisi_acc/load-mailbox", "load SQC address", "EIO"));
     load(
         176,
@@ -142,6 +213,8 @@ fn loading_fails() {
     let waits = step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[]);
     load(176, EBUSY, vec![waits], ("hisi_acc/load-not-ready", "wait for the mailbox", "ETIMEDOUT"));
     load(176, EINVAL, vec![], ("hisi_acc/load-registers", "load registers", "EINVAL"));
+    // Registers were written before.
+    load(176, EINVAL, vec![mailbox(4, 0, 0)], ("hisi_acc/step-unknown", "load", "EINVAL"));
     let inner = vec![step("vf_qm_load_data", EIO, &[]), step("hisi_acc_vf_load_state", EIO, &[])];
     load(176, EIO, inner, ("hisi_acc/load-registers", "load registers", "EIO"));
 }
@@ -265,38 +338,6 @@ fn silent_failures() {
         fed.feed([arc(S::RESUMING, S::STOP, 0)]);
         expect(&mut fed, &[(wanted, "load", "-")]);
     }
-}
-
-#[test]
-fn both_sides_are_compared() {
-    let arrives = |length: u64, other: &[(&str, u64)]| {
-        let mut fed = fed();
-        fed.feed(saved(&[]));
-        fed.on(2).feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, other)]);
-        fed.feed([arc(S::RESUMING, S::STOP, 0)]);
-        fed.codes()
-    };
-    assert_eq!(arrives(176, &[]), ["hisi_acc/images-equal"]);
-    assert_eq!(arrives(176, &[("vf_data.cqc_dma", 3)]), ["hisi_acc/images-differ"]);
-    assert_eq!(arrives(100, &[]), ["hisi_acc/images-differ"]);
-}
-
-#[test]
-fn differences_keep_secrets() {
-    let mut from = super::super::device::HisiDevice::default();
-    let mut to = super::super::device::HisiDevice::default();
-    let at = |data| Fed::new(&HisiAcc).take(data);
-    from.apply(&mut at(saving(176, &[])));
-    to.apply(&mut at(resuming(
-        176,
-        &[("vf_data.cqc_dma", 3), ("vf_data.eqe_dma", 0), ("vf_data.qp_base", 65)],
-    )));
-    let finding = super::super::explain::compare(&from, &to).unwrap();
-    assert_eq!(
-        finding.text,
-        "What arrived is not what 0000:75:00.1 has saved: qp_base (0x40 there, 0x41 here), eqe_dma (redacted there, \
-         null here), cqc_dma (redacted there, redacted here)."
-    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The plug-in on events as the lab has them.
 
+mod compare;
 mod explain;
 mod props;
 mod views;

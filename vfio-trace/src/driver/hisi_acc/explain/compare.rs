@@ -1,0 +1,88 @@
+//! What one device has saved and another was given.
+
+use super::Says;
+use crate::{
+    driver::hisi_acc::data::{MATCH_LEN, Migf},
+    event::{Finding, Severity},
+};
+
+/// What is known of a stream's two ends.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::driver::hisi_acc) struct Ends<'a> {
+    /// Name of the device that saved.
+    pub(in crate::driver::hisi_acc) name: &'a str,
+    pub(in crate::driver::hisi_acc) from: &'a Migf,
+    pub(in crate::driver::hisi_acc) to: &'a Migf,
+    /// Whoever wrote it had read it from there, and given it to no other.
+    pub(in crate::driver::hisi_acc) related: bool,
+    /// No more will arrive.
+    pub(in crate::driver::hisi_acc) whole: bool,
+}
+
+/// A stream on both sides: that they are equal, or, if they are known to belong together, which members differ.
+pub(in crate::driver::hisi_acc) fn compare(ends: Ends<'_>) -> Option<Finding> {
+    let Ends { name, from, to, related, whole } = ends;
+    let lengths = (from.total_length(), to.total_length());
+    // Of a VF without a guest's driver, or in the middle of PRE_COPY, there is less: that is no fault of the stream.
+    let less = (lengths.0 == MATCH_LEN) != (lengths.1 == MATCH_LEN);
+    if less || !from.image.complete || !to.image.complete || lengths.1 == 0 {
+        return None;
+    }
+    let mut different = different(from, to)?;
+    if lengths.0 == lengths.1 && different.is_empty() {
+        // Two VFs without guests' drivers easily have the same match data.
+        return (related || lengths.1 > MATCH_LEN).then(|| {
+            Says {
+                code: "hisi_acc/images-equal",
+                step: "compare",
+                text: format!("What arrived is what {name} has saved, all {} bytes.", lengths.1),
+                check: "nothing",
+            }
+            .silent(Severity::Info)
+        });
+    }
+    if lengths.0 != lengths.1 && whole {
+        different.push(format!("length ({} there, {} here)", lengths.0, lengths.1));
+    }
+    (related && !different.is_empty()).then(|| {
+        Says {
+            code: "hisi_acc/images-differ",
+            step: "compare",
+            text: format!(
+                "What arrived is not what {name} has saved, from which the same process had read: {}.",
+                different.join(", ")
+            ),
+            check: "what is between the two: the stream was changed or cut, or comes from elsewhere",
+        }
+        .silent(Severity::Warning)
+    })
+}
+
+/// Members that were moved and differ; `None` if it cannot be told.
+fn different(from: &Migf, to: &Migf) -> Option<Vec<String>> {
+    let lengths = (from.total_length(), to.total_length());
+    let begins = from.image.place("vf_data.acc_magic")?.offset;
+    let mut different = Vec::new();
+    for field in from.image.layout.fields.iter().filter(|field| field.path.starts_with("vf_data.")) {
+        // What was not moved is not compared. And the driver learns that the guest has no driver after PRE_COPY has sent
+        // the match data, so that only its own copy says so.
+        let end = u64::from(field.offset - begins) + u64::from(field.size) * u64::from(field.count);
+        let late = lengths.0 == MATCH_LEN && field.path == "vf_data.vf_qm_state";
+        if end > lengths.0.min(lengths.1) || late {
+            continue;
+        }
+        let (was, is) = (from.image.elements(&field.path), to.image.elements(&field.path));
+        if was != is {
+            let member = field.path.trim_start_matches("vf_data.");
+            let show = |values: &[u64]| match (field.secret, values) {
+                (true, [0]) => "null".to_owned(),
+                (true, _) => "redacted".to_owned(),
+                (false, values) => {
+                    values.iter().map(|value| format!("{value:#x}")).collect::<Vec<_>>().join(" ")
+                },
+            };
+            different.push(format!("{member} ({} there, {} here)", show(&was), show(&is)));
+        }
+    }
+    Some(different)
+}

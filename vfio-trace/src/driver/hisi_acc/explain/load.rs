@@ -1,0 +1,120 @@
+//! The destination: loading what arrived.
+
+use super::{Says, first_failed, mailbox_said, saw, stop::not_seen, waited};
+use crate::{
+    driver::hisi_acc::{
+        data::{DATA_LEN, MATCH_LEN, Migf},
+        device::HisiDevice,
+        steps::{self, Mailbox},
+    },
+    event::{Errno, Finding, Severity, Step},
+};
+
+/// `vf_qm_load_data()`.
+pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding {
+    let length = device.resuming.as_ref().map(Migf::total_length);
+    let failed = first_failed(steps);
+    // The match data alone is no error, and the driver looks at the length before it does anything.
+    let short = |length: &u64| *length < DATA_LEN && *length != MATCH_LEN;
+    if let Some(length) =
+        length.filter(short).filter(|_| errno == Errno::EINVAL && !saw(steps, Mailbox::WriteSqc))
+    {
+        return Says {
+            code: "hisi_acc/stream-truncated",
+            step: "load",
+            text: format!("Only {length} of {DATA_LEN} bytes had arrived when the destination was asked to load them: fewer it does not load."),
+            check: "the stream: did the source fail in STOP_COPY, was the connection cut, do both hosts' drivers agree on \
+                    the size?",
+        }
+        .failed(errno);
+    }
+    let errno = failed.map_or(errno, |(_, errno)| errno);
+    let says = match failed.and_then(|(step, _)| Some((step, steps::mailbox(step)?))) {
+        Some((step, mailbox @ (Mailbox::WriteSqc | Mailbox::WriteCqc))) => Says {
+            code: "hisi_acc/load-mailbox",
+            step: mailbox.name(),
+            text: format!(
+                "{} when the driver gave the VF the address of its queue contexts.",
+                mailbox_said(steps, step, errno)
+            ),
+            check: "the VF's and PF's health in dmesg (\"set sqc failed\", \"set cqc failed\"); the VF must be reset before \
+                    another try",
+        },
+        None if waited(failed) && device.mailbox.is_some() => Says {
+            code: "hisi_acc/load-not-ready",
+            step: "wait for the mailbox",
+            text: "The VF's mailbox did not become free before its registers could be written.".to_owned(),
+            check: "the VF's health in dmesg (\"QM device is not ready to write\"): another command hangs; reset the VF",
+        },
+        // Registers come before commands; that none failed counts only where this device's commands were ever seen.
+        None if device.mailbox.is_some() && !saw(steps, Mailbox::WriteSqc) => Says {
+            code: "hisi_acc/load-registers",
+            step: "load registers",
+            text: "A register of the VF could not be written while its state was loaded.".to_owned(),
+            check: "the VF's health in dmesg (\"set VF regs failed\", \"failed to write …\" names the register)",
+        },
+        _ => not_seen("load"),
+    };
+    says.failed(errno)
+}
+
+/// RESUMING → STOP worked: was anything loaded?
+pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(migf) = &device.resuming else { return findings };
+    if migf.total_length() == MATCH_LEN {
+        findings.push(
+            Says {
+                code: "hisi_acc/nothing-loaded",
+                step: "load",
+                text: "Only match data had arrived, so nothing was restored: right if no guest driver used the source's VF."
+                    .to_owned(),
+                check: "whether the source said hisi_acc/guest-not-loaded",
+            }
+            .silent(Severity::Info),
+        );
+        return findings;
+    }
+    let null = migf.null_addresses();
+    if migf.total_length() >= DATA_LEN && !null.is_empty() {
+        findings.push(
+            Says {
+                code: "hisi_acc/null-address",
+                step: "load",
+                text: format!(
+                    "The load \"succeeded\" but {} is null: the driver leaves the VF stopped.",
+                    null.join(", ")
+                ),
+                check: "the source: what it saved, and its kernel; the guest's driver must be loaded anew",
+            }
+            .silent(Severity::Warning),
+        );
+    }
+    if device.refused {
+        findings.push(
+            Says {
+                code: "hisi_acc/mismatch-loaded",
+                step: "load",
+                text: "The driver had refused the stream (EFAULT to write), and loaded it all the same: the VF has another \
+                       device's state."
+                    .to_owned(),
+                check: "that the VMM resets the device after a failed write; reset it now",
+            }
+            .silent(Severity::Warning),
+        );
+    }
+    findings
+}
+
+/// A stream arrived, and the driver had no reason to look at it.
+pub(in crate::driver::hisi_acc) fn stale() -> Finding {
+    Says {
+        code: "hisi_acc/stale-match",
+        step: "match",
+        text: "match_done was left from an earlier session, so that the driver does not check this stream at all: a wrong \
+               one would be loaded."
+            .to_owned(),
+        check: "a kernel with the fix (7.0 and later clear it at open); before, load the module anew between migrations",
+    }
+    .silent(Severity::Warning)
+}

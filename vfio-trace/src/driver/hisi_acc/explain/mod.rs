@@ -1,0 +1,167 @@
+//! Which step failed and why; and what went wrong although everything said that it worked.
+//!
+//! Each sentence is said only where it is proven: which step it was by steps that were seen, never by an errno alone.
+
+mod compare;
+mod load;
+mod stop;
+mod stream;
+
+use std::borrow::Cow;
+
+pub(super) use self::{
+    compare::{Ends, compare},
+    load::{loaded, stale},
+    stop::saved,
+    stream::{mismatch, write},
+};
+use super::{
+    device::HisiDevice,
+    steps::{self, Mailbox},
+};
+use crate::event::{DataIo, Errno, Finding, MigState, Outcome, Severity, Step};
+
+const EIO: Errno = Errno(5);
+const EBUSY: Errno = Errno(16);
+const ENODEV: Errno = Errno(19);
+const ETIMEDOUT: Errno = Errno(110);
+
+/// What a finding says, before it is known which error it was.
+struct Says {
+    code: &'static str,
+    step: &'static str,
+    text: String,
+    check: &'static str,
+}
+
+impl Says {
+    fn failed(self, errno: Errno) -> Finding {
+        let errno = Some(Cow::Owned(errno.name().into_owned()));
+        let Self { code, step, text, check } = self;
+        Finding {
+            code: code.into(),
+            severity: Severity::Error,
+            step: Some(step.into()),
+            errno,
+            text,
+            check: check.into(),
+        }
+    }
+
+    fn silent(self, severity: Severity) -> Finding {
+        let Self { code, step, text, check } = self;
+        Finding {
+            code: code.into(),
+            severity,
+            step: Some(step.into()),
+            errno: None,
+            text,
+            check: check.into(),
+        }
+    }
+}
+
+/// The first step that failed: of a mailbox command, the command and not the wait for its answer.
+fn first_failed(steps: &[Step]) -> Option<(&Step, Errno)> {
+    let failed = |step: &&Step| matches!(step.outcome, Outcome::Failed(_));
+    let first = steps.iter().find(failed)?;
+    let command = steps.iter().filter(failed).find(|step| steps::mailbox(step).is_some());
+    let step = command.unwrap_or(first);
+    Some((step, step.outcome.errno()?))
+}
+
+fn is_wait(step: &Step) -> bool {
+    step.function.as_deref() == Some("hisi_qm_wait_mb_ready")
+}
+
+/// The step that failed is the wait for a free mailbox, before registers are touched.
+fn waited(failed: Option<(&Step, Errno)>) -> bool {
+    failed.is_some_and(|(step, _)| is_wait(step))
+}
+
+fn saw(steps: &[Step], mailbox: Mailbox) -> bool {
+    steps.iter().any(|step| steps::mailbox(step) == Some(mailbox))
+}
+
+fn saw_function(steps: &[Step], name: &str) -> bool {
+    steps.iter().any(|step| step.function.as_deref() == Some(name))
+}
+
+/// Whether a command that failed had been sent: a mailbox that is not free before it takes none. `None`: not seen.
+fn sent(steps: &[Step], command: &Step) -> Option<bool> {
+    let at = steps.iter().position(|step| std::ptr::eq(step, command))?;
+    // Those within it end before it does.
+    let first = steps[..at].iter().rev().take_while(|step| is_wait(step)).last()?;
+    match first.outcome {
+        Outcome::Failed(_) => Some(false),
+        // The wait before registers are written precedes the command's own, and is told apart from it by nothing.
+        Outcome::Ok if steps::mailbox(command) != Some(Mailbox::WriteSqc) => Some(true),
+        _ => None,
+    }
+}
+
+/// What a mailbox command failed of. Linux 6 says EBUSY where the command could not be sent and ETIMEDOUT where no answer
+/// came, Linux 7 says ETIMEDOUT of both, and EIO also of a device whose errors keep the command from being sent.
+fn mailbox_said(steps: &[Step], command: &Step, errno: Errno) -> &'static str {
+    match (errno, sent(steps, command)) {
+        (EBUSY, _) | (_, Some(false)) => "The mailbox was still busy, so that no command was sent,",
+        (ETIMEDOUT, Some(true)) => "The mailbox did not answer in time",
+        (ETIMEDOUT, None) => "The mailbox was not free, or did not answer in time,",
+        (EIO, Some(true)) => "The mailbox answered with an error status",
+        (EIO, None) => {
+            "The mailbox answered with an error status, or the device's errors kept it from being used,"
+        },
+        _ => "The mailbox command failed",
+    }
+}
+
+/// An arc failed with `errno`, which is the one that the driver returned.
+pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errno) -> Vec<Finding> {
+    let steps = device.steps.as_slice();
+    let mut findings = Vec::new();
+    match (from, to) {
+        (MigState::RUNNING, MigState::PRE_COPY) => findings.push(stop::match_data(steps, errno)),
+        (MigState::STOP, MigState::STOP_COPY) => {
+            let opened =
+                steps.iter().find(|step| step.function.as_deref() == Some("hisi_acc_open_saving_migf"));
+            let failed = |step: &Step| matches!(step.outcome, Outcome::Failed(_));
+            let no_match = steps
+                .iter()
+                .any(|step| step.function.as_deref() == Some("vf_qm_get_match_data") && failed(step));
+            if no_match || opened.is_some_and(failed) {
+                findings.push(stop::match_data(steps, errno));
+            } else {
+                findings.push(stop::save_opened(steps, errno));
+                if opened.is_some() {
+                    findings.push(stop::leaked());
+                }
+            }
+        },
+        (MigState::RUNNING, MigState::STOP) | (MigState::PRE_COPY, MigState::STOP_COPY) => {
+            findings.push(stop::stop_or_save(steps, to, errno));
+            if device.paused {
+                findings.push(stop::paused(from));
+            }
+        },
+        (MigState::RESUMING, MigState::STOP) => findings.push(load::load(device, steps, errno)),
+        _ => {},
+    }
+    findings
+}
+
+/// The file was ended; `step` is what was tried on it.
+fn session_over(step: &'static str) -> Says {
+    Says {
+        code: "hisi_acc/session-over",
+        step,
+        text: "The driver had ended this file before: ENODEV means that the session is gone, not the device."
+            .to_owned(),
+        check: "what ended it: a reset or another change of state, earlier in the timeline",
+    }
+}
+
+/// A `read()` returned.
+pub(super) fn read(io: &DataIo) -> Vec<Finding> {
+    let over = io.outcome.errno().filter(|errno| *errno == ENODEV);
+    over.map(|errno| session_over("read").failed(errno)).into_iter().collect()
+}
