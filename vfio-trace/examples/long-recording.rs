@@ -182,6 +182,7 @@ fn header() -> Header {
         },
         clock: ClockSample { real_ns: clock.real_ns, ..ClockSample::default() },
         settled_ticks: true,
+        gaps_told: true,
         drivers: Vec::new(),
         layout: Vec::new(),
     }

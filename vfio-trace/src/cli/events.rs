@@ -110,7 +110,8 @@ pub(super) struct Stream<W: Write> {
     events: u64,
     shown: u64,
     undecoded: u64,
-    gaps: GapTotals,
+    /// `None`: they are not told.
+    gaps: Option<GapTotals>,
     limit: Option<u64>,
     /// Nothing gets through any more.
     gone: bool,
@@ -146,7 +147,7 @@ impl<W: Write> Stream<W> {
             events: 0,
             shown: 0,
             undecoded: 0,
-            gaps: GapTotals::default(),
+            gaps: Some(GapTotals::default()),
             limit: args.count,
             gone: false,
         }
@@ -187,7 +188,7 @@ impl<W: Write> Stream<W> {
         let events = self.assembler.push(record);
         for event in &events {
             if let Data::ProbeGap(gap) = &event.data {
-                self.gaps.add(gap, record.header.end_ns);
+                self.gaps.get_or_insert_default().add(gap, record.header.end_ns);
             }
         }
         self.show(events)
@@ -246,6 +247,11 @@ impl<W: Write> Stream<W> {
         };
         self.write(&line);
         Ok(())
+    }
+
+    /// Gaps are not among the records: whether there were any is not known.
+    pub(super) const fn without_gaps(&mut self) {
+        self.gaps = None;
     }
 
     /// Whether nothing gets through any more: the reader went away, or there is no room.

@@ -270,7 +270,7 @@ impl Recorder {
         let (_file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
         let mut summary = Summary::new(probes, 0, 0, self.undecoded, duration_ns);
-        summary.gaps = self.gaps;
+        summary.gaps = Some(self.gaps);
         Ok(Closed {
             summary,
             duration_ns,
@@ -391,6 +391,7 @@ fn header(start: Start, began_ns: u64, clock: ClockSample, facts: &KernelFacts) 
         start,
         clock,
         settled_ticks: true,
+        gaps_told: true,
         drivers: drivers.collect(),
         layout: members(&facts.layout),
     }

@@ -114,15 +114,16 @@ pub struct Summary {
     pub undecoded: u64,
     /// Time traced, in ns.
     pub duration_ns: u64,
-    /// Times in which functions were not probed: what they did is in none of the counts.
+    /// Times in which functions were not probed: what they did is in none of the counts. `None`: whoever traced did
+    /// not tell them.
     #[serde(flatten)]
-    pub gaps: GapTotals,
+    pub gaps: Option<GapTotals>,
     /// Probes as they are at the end.
     pub probes: Vec<ProbeReport>,
 }
 
 impl Summary {
-    /// The sums over `probes`, with what only the caller has counted.
+    /// The sums over `probes`, with what only the caller has counted; it knows of gaps, too.
     pub fn new(probes: Vec<ProbeReport>, events: u64, shown: u64, undecoded: u64, duration_ns: u64) -> Self {
         // What was never attached has missed nothing that it promised; what was, goes on counting after it is gone.
         let served =
@@ -136,7 +137,7 @@ impl Summary {
             no_room: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.no_room)),
             undecoded,
             duration_ns,
-            gaps: GapTotals::default(),
+            gaps: None,
             probes,
         }
     }

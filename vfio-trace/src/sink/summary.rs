@@ -6,7 +6,7 @@ use super::{
 };
 use vfio_trace_common::role::Role;
 
-use crate::event::{ProbeReport, Summary};
+use crate::event::{GapTotals, ProbeReport, Summary};
 
 /// Table of the probes: function, module, what was counted; why one is not attached. Steps of drivers that this kernel
 /// does not have are one line: most builds inline most of them.
@@ -93,8 +93,14 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
     if summary.unmatched > 0 {
         totals.plain(", ").add(Style::Error, &format!("{} unmatched", summary.unmatched));
     }
-    if summary.gaps.gaps > 0 {
-        totals.plain(", ").add(Style::Error, &human::count(summary.gaps.gaps, "probe gap"));
+    match summary.gaps {
+        Some(GapTotals { gaps: 0, .. }) => {},
+        Some(told) => {
+            totals.plain(", ").add(Style::Error, &human::count(told.gaps, "probe gap"));
+        },
+        None => {
+            totals.plain(", probe gaps: not known");
+        },
     }
     if summary.no_room > 0 {
         totals.plain(", ").add(Style::Error, &format!("{} not remembered", summary.no_room));
@@ -107,14 +113,14 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
     totals.plain(&format!(", in {}", human::duration(summary.duration_ns)));
     totals.left(0, &mut text);
     text.push('\n');
-    if summary.gaps.gaps > 0 {
+    if let Some(told) = summary.gaps.filter(|told| told.gaps > 0) {
         let mut advice = Cell::new(color);
         advice.add(Style::Error, "Not all was probed all the time");
         advice.plain(&format!(
             ": {} (the longest {}{}); `probe_gap` events say which functions, when and why",
-            human::count(summary.gaps.gaps, "gap"),
-            human::duration(summary.gaps.longest_ns),
-            match summary.gaps.open {
+            human::count(told.gaps, "gap"),
+            human::duration(told.longest_ns),
+            match told.open {
                 0 => String::new(),
                 open => format!(", {open} still open"),
             },

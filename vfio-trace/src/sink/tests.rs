@@ -5,7 +5,7 @@ use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::{
-    event::{Event, ProbeReport, Start, Summary, fixture::*},
+    event::{Event, GapTotals, ProbeReport, Start, Summary, fixture::*},
     model::Model,
 };
 
@@ -151,7 +151,9 @@ fn ndjson_of_a_migration() {
     };
     let mut all = ndjson.start(&start, 900_000).unwrap();
     all.extend(events().iter().map(|event| ndjson.line(event).unwrap()));
-    all.push_str(&ndjson.summary(&Summary::new(probes(), 42, 42, 0, 1_000_000_000), 1_000_900_000).unwrap());
+    let mut summary = Summary::new(probes(), 42, 42, 0, 1_000_000_000);
+    summary.gaps = Some(GapTotals::default());
+    all.push_str(&ndjson.summary(&summary, 1_000_900_000).unwrap());
     golden("migration.ndjson", &all);
 }
 
@@ -169,12 +171,14 @@ fn closing_tables() {
 
 #[test]
 fn summaries() {
-    let quiet = Summary::new(probes(), 1245, 1245, 0, 12_300_000_000);
+    let mut quiet = Summary::new(probes(), 1245, 1245, 0, 12_300_000_000);
+    quiet.gaps = Some(GapTotals::default());
     let mut lossy = probes();
     lossy[1].lost = 17;
     lossy[1].unmatched = 2;
     lossy[0].missed = None;
-    let lossy = Summary::new(lossy, 1245, 40, 1, 12_300_000_000);
+    let mut lossy = Summary::new(lossy, 1245, 40, 1, 12_300_000_000);
+    lossy.gaps = Some(GapTotals { gaps: 2, longest_ns: 40_000_000, open: 1 });
     let mut unknown = probes();
     for probe in &mut unknown {
         probe.missed = None;

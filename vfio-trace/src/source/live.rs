@@ -272,7 +272,10 @@ impl Live {
 
     /// The kernel has loaded modules: probes their functions at once, by name. All else has time until the next look.
     fn modules_came(&mut self) {
-        if !self.facts.add_modules(&self.files) {
+        let changed = self.facts.add_modules(&self.files);
+        let (facts, files) = (&self.facts, &self.files);
+        self.loads.keep(|name| facts.load_of(files, name));
+        if !changed {
             return;
         }
         self.hurried = Some(Instant::now());
@@ -318,10 +321,9 @@ impl Live {
         if self.facts.refresh(&self.files) {
             self.notes.extend(hand_over(self.manager.programs_mut(), &self.facts)?);
             let (facts, files) = (&self.facts, &self.files);
+            self.loads.keep(|name| facts.load_of(files, name));
             let mut later = self.manager.reconcile(&plan(facts), |name| facts.load_of(files, name));
             self.tell_gaps(&mut later);
-            let (facts, files) = (&self.facts, &self.files);
-            self.loads.keep(|name| facts.load_of(files, name).is_some());
             changes.extend(later);
         }
         self.loads.looked(now_ns);

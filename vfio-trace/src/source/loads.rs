@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     event::{GapCause, ProbeGap},
+    kernel::Stamp,
     probe::Function,
 };
 use vfio_trace_common::role::Role;
@@ -16,8 +17,8 @@ pub(super) struct Loads {
     began_ns: Option<u64>,
     /// When the list of modules was looked at last.
     looked_ns: u64,
-    /// When the kernel told of each.
-    told: BTreeMap<String, u64>,
+    /// When the kernel told of each, and which load that was, once it is known.
+    told: BTreeMap<String, (u64, Option<Stamp>)>,
 }
 
 impl Loads {
@@ -31,7 +32,7 @@ impl Loads {
 
     /// The kernel has told of a module.
     pub(super) fn told(&mut self, module: String, at_ns: u64) {
-        self.told.insert(module, at_ns);
+        self.told.insert(module, (at_ns, None));
     }
 
     /// The list of modules was looked at.
@@ -39,9 +40,16 @@ impl Loads {
         self.looked_ns = at_ns;
     }
 
-    /// Forgets modules that are gone.
-    pub(super) fn keep(&mut self, is_loaded: impl Fn(&str) -> bool) {
-        self.told.retain(|module, _| is_loaded(module));
+    /// Forgets modules that are gone, or that were loaded again without a word: `load` tells what is there now.
+    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<Stamp>) {
+        self.told.retain(|module, (_, told)| match (load(module), *told) {
+            (None, _) => false,
+            (Some(now), Some(told)) => told.is_same(&now),
+            (now, None) => {
+                *told = now;
+                true
+            },
+        });
     }
 
     /// What was not seen of functions that were probed at `now_ns`, and of those that the kernel refused, one gap per
@@ -76,7 +84,7 @@ impl Loads {
             modules.entry(function.module.as_deref()).or_default().push(function);
         }
         let gap = |(module, functions): (Option<&str>, Vec<&Function>)| {
-            let told = module.and_then(|module| self.told.get(module)).copied();
+            let told = module.and_then(|module| self.told.get(module)).map(|(at_ns, _)| *at_ns);
             // What only a pointer shows may have been there from the beginning.
             let (from, from_exact) = match (told, why) {
                 (Some(told), _) => (told, true),
@@ -119,8 +127,27 @@ mod tests {
         assert_eq!(from(&loads), (300, false, Some(500)));
         loads.told("mtty".to_owned(), 400);
         assert_eq!(from(&loads), (400, true, Some(500)));
-        loads.keep(|_| false);
+        loads.keep(|_| None);
         assert_eq!(from(&loads), (300, false, Some(500)));
+    }
+
+    #[test]
+    fn a_load_that_the_kernel_told_is_not_taken_for_a_later_one() {
+        let stamp = |load| Some(Stamp::of_load(load));
+        let mut loads = Loads::new(10);
+        loads.begin(100);
+        let read = [function("mtty_read", "mtty", Role::Read)];
+        let from = |loads: &Loads| {
+            let gaps = loads.gaps(&read, &[], 900);
+            (gaps[0].from_mono_ns, gaps[0].from_exact)
+        };
+        loads.told("mtty".to_owned(), 200);
+        loads.keep(|_| stamp(1));
+        loads.keep(|_| stamp(1));
+        assert_eq!(from(&loads), (200, true));
+        loads.looked(600);
+        loads.keep(|_| stamp(2));
+        assert_eq!(from(&loads), (600, false), "its notice was lost");
     }
 
     #[test]

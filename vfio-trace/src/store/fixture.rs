@@ -25,6 +25,7 @@ pub(crate) fn header() -> Header {
         },
         clock: ClockSample::default(),
         settled_ticks: true,
+        gaps_told: true,
         drivers: vec![DriverFacts {
             module: Some("mtty".to_owned()),
             functions: vec![("read".to_owned(), "mtty_save_read".to_owned())],

@@ -72,6 +72,9 @@ pub struct Header {
     /// their clock showed.
     #[serde(default)]
     pub settled_ticks: bool,
+    /// Whether times in which functions were not probed are among the records. Recorders up to 0.1.0 did not tell them.
+    #[serde(default)]
+    pub gaps_told: bool,
     /// Migration drivers at the start of the recording.
     pub drivers: Vec<DriverFacts>,
     /// Where the eBPF programs found what is in the records.

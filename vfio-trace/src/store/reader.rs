@@ -535,6 +535,7 @@ fn nothing() -> Header {
         },
         clock: super::ClockSample::default(),
         settled_ticks: false,
+        gaps_told: false,
         drivers: Vec::new(),
         layout: Vec::new(),
     }

@@ -91,6 +91,9 @@ fn replay<W: io::Write>(
 ) -> Result<u8, CliError> {
     let (start, began) = recording.start();
     let start = Start { replayed_by: Some(version.to_owned()), ..start };
+    if !recording.header().gaps_told {
+        stream.without_gaps();
+    }
     stream.start(&start, began)?;
     let mut player = Player { stream, last_ns: began };
     let through = recording::read(recording, &mut player, Progress::new("replaying").beside_output())?;

@@ -214,6 +214,19 @@ fn recordings_of_all_versions_stay_readable() {
     }
 }
 
+/// Whoever recorded it did not tell gaps, so that none among the records is no word that there was none.
+#[test]
+fn gaps_of_a_recording_that_does_not_tell_them_are_not_known() {
+    let last = |gaps_told| {
+        let writer = Writer::new(Vec::new(), &Header { gaps_told, ..header() }).unwrap();
+        let stream = writer.finish(end(9, Reason::Signal)).unwrap().0;
+        let out = String::from_utf8(replayed(stream, &ndjson()).0).unwrap();
+        out.lines().last().unwrap().to_owned()
+    };
+    assert!(last(true).contains(r#""probe_gaps":0,"#), "{}", last(true));
+    assert!(!last(false).contains("probe_gaps"), "{}", last(false));
+}
+
 /// Recorders up to 0.1.0 wrote the time of their clock although records were still to come.
 #[test]
 fn old_ticks_that_came_too_early_do_not_take_requests_apart() {

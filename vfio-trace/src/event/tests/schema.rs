@@ -6,8 +6,8 @@ use lab::schema::{Checked, Schema, names};
 use proptest::prelude::*;
 
 use crate::event::{
-    Event, Kind, ProbeReport, SCHEMA, SCHEMA_ID, Start, Summary, event_line, fixture::*, start_line,
-    summary_line,
+    Event, GapTotals, Kind, ProbeReport, SCHEMA, SCHEMA_ID, Start, Summary, event_line, fixture::*,
+    start_line, summary_line,
 };
 
 fn checker() -> Schema {
@@ -74,7 +74,13 @@ fn the_stream_is_as_documented() {
     };
     checker.check_text(&start_line(&start, 1).unwrap()).unwrap();
     let summary = Summary::new(vec![probe], 1, 1, 0, 5);
-    checker.check_text(&summary_line(&summary, &ANCHOR, 9).unwrap()).unwrap();
+    let line = summary_line(&summary, &ANCHOR, 9).unwrap();
+    checker.check_text(&line).unwrap();
+    assert!(!line.contains("probe_gaps"), "not known is not 0: {line}");
+    let told = Summary { gaps: Some(GapTotals::default()), ..summary };
+    let line = summary_line(&told, &ANCHOR, 9).unwrap();
+    checker.check_text(&line).unwrap();
+    assert!(line.contains(r#""probe_gaps":0,"#), "{line}");
 }
 
 #[test]

@@ -8,10 +8,13 @@ mod thinned;
 
 use std::collections::HashMap;
 
-use crate::event::{ClockAnchor, Data, DeviceRef, Direction, Event, MigState};
+use crate::event::{ClockAnchor, Data, DeviceRef, Direction, Event, MigState, ProbeGap};
 
 pub(crate) use self::{busy::Busy, device::DeviceHistory, session::SessionHistory};
 use super::document::{Finding, Host, SessionEnd};
+
+/// Each device is looked at for each gap of its driver.
+const MOST_GAPS: usize = 1_000;
 
 /// The history of one host. Pure; the same events give the same history.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,10 @@ pub struct History {
     pub(crate) devices: Vec<DeviceHistory>,
     pub(crate) sessions: Vec<SessionHistory>,
     pub(crate) findings: Vec<Finding>,
+    /// Times in which functions were not probed, CLOCK_MONOTONIC.
+    pub(crate) gaps: Vec<ProbeGap>,
+    /// How many more of them there were.
+    pub(crate) gaps_left_out: u64,
     first_ns: Option<u64>,
     last_ns: u64,
     /// Places of devices by name; of those without a name by number.
@@ -121,6 +128,8 @@ impl History {
                 }
             },
             Data::DataIoctl(_) => {},
+            Data::ProbeGap(_) if self.gaps.len() >= MOST_GAPS => self.gaps_left_out += 1,
+            Data::ProbeGap(gap) => self.gaps.push(gap.clone()),
             _ if event.device.is_none() => {},
             _ => self.of_device(event),
         }

@@ -158,6 +158,10 @@ pub(super) fn of_device(
         if found.torn {
             doubts.add(Bound::About, None, "an arc was not seen");
         }
+        if found.unprobed {
+            let why = "functions that it goes through were not probed for some of the time";
+            doubts.add(Bound::AtLeast, None, why);
+        }
         if losses.control_suffers() {
             doubts.add(Bound::About, None, "state transitions may have been lost");
         } else if losses.data_suffers() {

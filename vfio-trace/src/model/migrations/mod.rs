@@ -3,6 +3,7 @@
 mod clocks;
 mod details;
 mod downtime;
+mod gaps;
 mod index;
 mod outside;
 mod pair;
@@ -17,6 +18,7 @@ use self::{
     clocks::Clocks,
     details::{Stream, moved},
     downtime::Apart,
+    gaps::Gap,
     index::Timeline,
     pair::{Context, Group, Matched, Whole},
     side::Found,
@@ -67,6 +69,8 @@ struct Assembly<'a> {
     /// Host and place there of each session.
     places: Vec<(usize, usize)>,
     findings: Vec<Finding>,
+    /// By host.
+    gaps: Vec<Vec<Gap<'a>>>,
     outside: Vec<Outside>,
     sides: Vec<Found>,
     groups: Vec<Group>,
@@ -83,6 +87,7 @@ impl<'a> Assembly<'a> {
             sessions: Vec::new(),
             places: Vec::new(),
             findings: Vec::new(),
+            gaps: Vec::new(),
             outside: Vec::new(),
             sides: Vec::new(),
             groups: Vec::new(),
@@ -103,8 +108,9 @@ impl<'a> Assembly<'a> {
     }
 
     /// Devices, sessions and findings of a host, on the document's clock.
-    fn take_in(&mut self, host: usize, history: &History) {
+    fn take_in(&mut self, host: usize, history: &'a History) {
         let shift = self.clocks.shifts[host];
+        self.gaps.push(gaps::of_host(history, shift));
         let mut change = |ns: &mut u64| *ns = moved(*ns, shift);
         let first_device = self.devices.len() as u32;
         let first_session = self.sessions.len() as u32;
@@ -153,13 +159,20 @@ impl<'a> Assembly<'a> {
             let outside = outside::give(&mut sides, &lines, &streams);
             for found in &mut sides {
                 let line = &lines[found.side.device as usize];
+                let mut gaps = self.gaps[found.host as usize].iter();
+                found.unprobed = gaps.any(|gap| gap.hides(found, line.device));
                 found.side.failures = details::failures(found, line, &streams);
                 found.side.phases = details::phases(found, line, &streams);
-                found.judge(self.histories[found.host as usize].host.losses.data_suffers());
+                found.judge(self.data_suffers(found));
             }
             outside
         };
         self.sides = sides;
+    }
+
+    /// Whether reads or writes of a side may be lacking.
+    fn data_suffers(&self, found: &Found) -> bool {
+        found.unprobed || self.histories[found.host as usize].host.losses.data_suffers()
     }
 
     fn matched(&self) -> Vec<Matched> {
@@ -167,15 +180,29 @@ impl<'a> Assembly<'a> {
     }
 
     fn document(mut self, options: &Options) -> Document {
+        let mut unprobed = Vec::new();
         let migrations = {
             let facts = Facts {
                 streams: self.streams(),
                 lines: Timeline::all(&self.devices, &self.findings),
                 comms: self.comms(),
             };
+            gaps::warn(&self.gaps, &facts.lines, &facts.streams, &mut unprobed);
             let build = |(nr, whole): (usize, &Whole)| self.migration(nr as u32, whole, &facts);
             self.wholes.iter().enumerate().map(build).collect()
         };
+        for history in self.histories.iter().filter(|history| history.gaps_left_out > 0) {
+            unprobed.push(Warning {
+                code: "left-out",
+                severity: crate::event::Severity::Warning,
+                device: None,
+                at_ns: None,
+                text: format!(
+                    "{} more times in which functions were not probed were not looked at, because there are too many",
+                    history.gaps_left_out
+                ),
+            });
+        }
         let hosts: Vec<Host> =
             self.histories.iter().enumerate().map(|(at, history)| self.host(at, history)).collect();
         let origin = wall(self.clocks.origin_ns);
@@ -194,6 +221,7 @@ impl<'a> Assembly<'a> {
             warnings: Vec::new(),
         };
         warnings::of_document(&mut document);
+        document.warnings.extend(unprobed);
         document
     }
 
@@ -327,7 +355,7 @@ impl<'a> Assembly<'a> {
         facts: &Facts<'_>,
         out: &mut Vec<Warning>,
     ) {
-        let suffers = |found: &Found| self.histories[found.host as usize].host.losses.data_suffers();
+        let suffers = |found: &Found| self.data_suffers(found);
         let line = |found: &Found| &facts.lines[found.side.device as usize];
         if let Some(found) = source {
             warnings::of_source(found, line(found), &facts.streams, suffers(found), out);

@@ -52,6 +52,8 @@ pub(super) struct Found {
     pub(super) over_ns: Option<u64>,
     /// An arc began where the one before had not led to: one in between was not seen.
     pub(super) torn: bool,
+    /// Functions that it goes through were not probed for some of its time.
+    pub(super) unprobed: bool,
 }
 
 /// Whether something was tried and did not work.
@@ -153,6 +155,7 @@ impl Walk<'_> {
             stopped_before: false,
             over_ns: None,
             torn: false,
+            unprobed: false,
         });
     }
 

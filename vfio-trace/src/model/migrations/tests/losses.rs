@@ -3,7 +3,10 @@
 use vfio_trace_common::role::Role;
 
 use super::*;
-use crate::model::document::SessionEnd;
+use crate::{
+    event::{Note, ProbeGap},
+    model::document::SessionEnd,
+};
 
 /// A source that is found in a state.
 fn found_in(state: u32) -> Script {
@@ -193,4 +196,58 @@ fn a_recording_without_an_end() {
     let host = Host { losses: Losses::default(), ..host("h") };
     let document = documented(&[history_on(host, ANCHOR, None, &together(&[whole_source()]))]);
     assert!(document.warnings.iter().any(|warning| warning.code == "no-end"));
+}
+
+/// What is said of functions of `module` that were not probed from one time to another.
+fn unprobed(module: Option<&str>, from: u64, until: Option<u64>) -> Document {
+    let Note::ProbeGap(gap) = gap_note(from, until) else { panic!() };
+    let gap = Note::ProbeGap(ProbeGap { module: module.map(str::to_owned), ..gap });
+    traced(&[Script::new(7).until(until.unwrap_or(from)).note(gap), whole_source(), whole_destination()])
+}
+
+fn not_probed(document: &Document) -> Vec<&str> {
+    let told = document.warnings.iter().filter(|warning| warning.code == "not-probed");
+    told.map(|warning| warning.text.as_str()).collect()
+}
+
+#[test]
+fn a_device_that_was_used_while_its_driver_was_not_probed() {
+    let document = unprobed(Some("mtty"), 90 * MS, Some(115 * MS));
+    let told = not_probed(&document);
+    let [source, _destination] = told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        source,
+        "the device was used while not all was probed, for 25.000 ms: mtty_set_state of module mtty (loaded while \
+         tracing); calls may be missing"
+    );
+    assert_eq!(downtime(&document).bound, Bound::AtLeast, "{:?}", downtime(&document).why);
+    assert!(downtime(&document).why.as_ref().unwrap().contains("not probed"));
+
+    let open = unprobed(Some("mtty"), 90 * MS, None);
+    assert_eq!((not_probed(&open).len(), downtime(&open).bound), (2, Bound::AtLeast));
+    let of_vfio = unprobed(Some("vfio"), 90 * MS, Some(115 * MS));
+    assert_eq!((not_probed(&of_vfio).len(), downtime(&of_vfio).bound), (2, Bound::AtLeast));
+}
+
+#[test]
+fn a_device_that_was_used_soon_after_its_driver_was_probed() {
+    let document = unprobed(Some("mtty"), MS, Some(2 * MS));
+    let told = not_probed(&document);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains(" after the first probe of mtty_set_state of module mtty"), "{told:?}");
+    assert_eq!(downtime(&document).bound, Bound::Exact);
+}
+
+#[test]
+fn nothing_is_said_of_a_gap_that_no_device_was_near() {
+    // Of another driver; before any use by far; after all.
+    for (module, from, until) in [
+        ("quayside", 90 * MS, Some(115 * MS)),
+        ("mtty", 5_000 * MS, Some(5_100 * MS)),
+        ("mtty", 5_000 * MS, None),
+    ] {
+        let document = unprobed(Some(module), from, until);
+        assert_eq!(not_probed(&document), [""; 0], "{module} {from}");
+        assert_eq!(downtime(&document).bound, Bound::Exact);
+    }
 }
