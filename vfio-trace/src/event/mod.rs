@@ -27,7 +27,7 @@ mod tests;
 pub(crate) use self::record::text as record_text;
 pub use self::{
     assemble::{Assembler, HOLD_NS},
-    clock::ClockAnchor,
+    clock::{ClockAnchor, WallClock},
     driver::{Finding, Image, Moment, PciReset, Severity, Step, StreamHash, Within},
     filter::Filter,
     gap::{GapCause, GapFunction, GapTotals, ProbeGap},
