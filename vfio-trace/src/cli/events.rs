@@ -11,7 +11,7 @@ use crate::{
     driver::Interpreter,
     event::{
         Assembler, ClockAnchor, Data, DecodeError, Event, Filter, GapTotals, Kind, ProbeReport, Record,
-        Start, Summary,
+        Start, Summary, WallClock,
     },
     model::Model,
     sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, human, summary_text},
@@ -166,6 +166,14 @@ impl<W: Write> Stream<W> {
     /// Whether the run is over as far as its output goes.
     pub(super) fn is_full(&self) -> bool {
         self.gone || self.limit.is_some_and(|limit| self.shown >= limit)
+    }
+
+    /// Wall times are computed from another clock from now on, which knows of steps.
+    pub(super) fn set_clock(&mut self, clock: &WallClock) {
+        match &mut self.sink {
+            Sink::Text(text) => text.set_clock(clock),
+            Sink::Ndjson(ndjson) => ndjson.set_clock(clock),
+        }
     }
 
     /// The first line.

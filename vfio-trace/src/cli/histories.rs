@@ -19,6 +19,7 @@ use crate::{
         document::{Host, Losses},
     },
     source::recording::Recording,
+    store::ClockSample,
 };
 
 /// Recordings, each whole.
@@ -112,6 +113,10 @@ impl Taker for Reader {
         let events = self.assembler.expire(ns);
         self.take(events);
         Ok(())
+    }
+
+    fn clock(&mut self, sample: ClockSample) {
+        self.history.sample(sample.anchor(), sample.error_ns, sample.utc_error_ns);
     }
 
     fn reads_others(&self) -> bool {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     sink::human,
     source::recording::{Next, Recording, RecordingError},
-    store::{OpenError, Output},
+    store::{ClockSample, OpenError, Output},
 };
 
 /// So many places that are damaged are told one by one. More are many of a kind.
@@ -40,6 +40,8 @@ pub(super) trait Taker {
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError>;
     /// The time, CLOCK_MONOTONIC.
     fn tick(&mut self, ns: u64) -> Result<(), CliError>;
+    /// What the host's clocks showed.
+    fn clock(&mut self, sample: ClockSample);
     /// What comes next has yet to be read.
     fn pause(&mut self) {}
     /// Whether another recording in the same stream is the caller's business.
@@ -101,6 +103,7 @@ pub(super) fn read(
             Ok(Some(Next::Record(_) | Next::Tick(_))) if wants == Wants::End => {},
             Ok(Some(Next::Record(bytes))) => taker.record(&bytes)?,
             Ok(Some(Next::Tick(ns))) => taker.tick(ns)?,
+            Ok(Some(Next::Clock(sample))) => taker.clock(sample),
             Ok(Some(Next::Damage { damage, .. })) if through.damage.len() >= TOLD_DAMAGES => {
                 more += 1;
                 more_records = more_records.saturating_add(damage.records());

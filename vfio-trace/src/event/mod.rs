@@ -26,7 +26,7 @@ mod tests;
 
 pub use self::{
     assemble::{Assembler, HOLD_NS},
-    clock::ClockAnchor,
+    clock::{ClockAnchor, WallClock},
     driver::{Finding, Image, Moment, PciReset, Severity, Step, StreamHash, Within},
     filter::Filter,
     gap::{GapCause, GapFunction, GapTotals, ProbeGap},

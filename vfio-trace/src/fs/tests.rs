@@ -21,7 +21,7 @@ fn world(keep: usize) -> World {
         replayed_by: None,
         kernel: "6.12.0".to_owned(),
         host: Some("here".to_owned()),
-        clock: ANCHOR,
+        clock: ANCHOR.into(),
     };
     World::new(about, keep, 500)
 }

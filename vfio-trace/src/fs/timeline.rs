@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{ClockAnchor, Event, event_line, visible};
+use crate::event::{Event, WallClock, event_line, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
@@ -21,7 +21,7 @@ pub struct About {
     /// Host name.
     pub host: Option<String>,
     /// What wall times are computed from.
-    pub clock: ClockAnchor,
+    pub clock: WallClock,
 }
 
 /// What got lost on the way here, of any device.
@@ -113,7 +113,7 @@ impl Timeline {
         text.push_str(",\"events\":[");
         for (number, event) in self.events.iter().enumerate() {
             text.push_str(if number == 0 { "\n" } else { ",\n" });
-            text.push_str(&event_line(event, &about.clock)?);
+            text.push_str(&event_line(event, &about.clock.at(event.end_ns))?);
         }
         text.push_str("\n]}\n");
         let document: Arc<[u8]> = text.into_bytes().into();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     driver::{Interpreter, Style, manners},
-    event::{Assembler, Body, Data, Event, MigState, Record, text},
+    event::{Assembler, Body, Data, Event, MigState, Record, WallClock, text},
     model::{DeviceReport, Model},
     view::{self, DeviceFile, Look, Unknown},
 };
@@ -215,6 +215,11 @@ impl World {
     pub fn expire(&mut self, now_ns: u64) {
         let events = self.assembler.expire(now_ns);
         self.apply(events);
+    }
+
+    /// Tells of another wall clock, which knows of steps.
+    pub fn set_clock(&mut self, clock: &WallClock) {
+        self.about.clock = clock.clone();
     }
 
     /// Tells what got lost so far.

@@ -1,17 +1,22 @@
 //! One JSON object per line: the stream's start, its events, its summary (docs/events.md).
 
-use crate::event::{self, ClockAnchor, Event, Start, Summary};
+use crate::event::{self, ClockAnchor, Event, Start, Summary, WallClock};
 
 /// Makes the lines of one stream, each with its newline.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ndjson {
-    anchor: ClockAnchor,
+    clock: WallClock,
 }
 
 impl Ndjson {
     /// Wall times are computed from `anchor`.
-    pub const fn new(anchor: ClockAnchor) -> Self {
-        Self { anchor }
+    pub fn new(anchor: ClockAnchor) -> Self {
+        Self { clock: anchor.into() }
+    }
+
+    /// Another wall clock from now on, which knows of steps.
+    pub fn set_clock(&mut self, clock: &WallClock) {
+        self.clock = clock.clone();
     }
 
     /// The first line. `mono_ns`: when all probes were attached.
@@ -38,7 +43,7 @@ impl Ndjson {
     ///
     /// As [`Self::start`].
     pub fn host_line(&self, event: &Event, host: Option<&str>) -> serde_json::Result<String> {
-        event::host_event_line(event, &self.anchor, host).map(ended)
+        event::host_event_line(event, &self.clock.at(event.end_ns), host).map(ended)
     }
 
     /// The last line. `mono_ns`: when tracing stopped.
@@ -47,7 +52,7 @@ impl Ndjson {
     ///
     /// As [`Self::start`].
     pub fn summary(&self, summary: &Summary, mono_ns: u64) -> serde_json::Result<String> {
-        event::summary_line(summary, &self.anchor, mono_ns).map(ended)
+        event::summary_line(summary, &self.clock.at(mono_ns), mono_ns).map(ended)
     }
 }
 

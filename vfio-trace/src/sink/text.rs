@@ -7,7 +7,7 @@ use super::{
     layout::{Cell, Style},
     line::Words,
 };
-use crate::event::{ClockAnchor, Event, Outcome};
+use crate::event::{ClockAnchor, Event, Outcome, WallClock};
 
 /// How the first column tells the time. Always the event's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub struct TextOptions {
 #[derive(Clone, Debug)]
 pub struct Text {
     options: TextOptions,
+    clock: WallClock,
     device_width: usize,
     first_ns: Option<u64>,
     last_ns: Option<u64>,
@@ -64,7 +65,13 @@ const DEVICE: usize = 12;
 impl Text {
     /// Lines from the first event on.
     pub fn new(options: TextOptions) -> Self {
-        Self { options, device_width: DEVICE, first_ns: None, last_ns: None }
+        let clock = options.anchor.into();
+        Self { options, clock, device_width: DEVICE, first_ns: None, last_ns: None }
+    }
+
+    /// Another wall clock from now on, which knows of steps.
+    pub fn set_clock(&mut self, clock: &WallClock) {
+        self.clock = clock.clone();
     }
 
     /// Makes room for device names that are known before their first event.
@@ -143,7 +150,7 @@ impl Text {
     fn time(&mut self, now_ns: u64) -> String {
         let first = *self.first_ns.get_or_insert(now_ns);
         let last = self.last_ns.replace(now_ns).unwrap_or(now_ns);
-        let wall = || self.options.anchor.wall(now_ns).to_zoned(self.options.zone.clone());
+        let wall = || self.clock.wall(now_ns).to_zoned(self.options.zone.clone());
         match self.options.time {
             TimeFormat::Clock => wall().strftime("%H:%M:%S.%6f").to_string(),
             TimeFormat::Date => wall().strftime("%Y-%m-%dT%H:%M:%S.%6f%:z").to_string(),

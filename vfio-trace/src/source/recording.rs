@@ -14,7 +14,7 @@ use zerocopy::FromBytes as _;
 
 use crate::{
     event::{ProbeReport, Start, probes_since},
-    store::{Damage, End, Entry, Header, Item, MergeNote, OpenError, Reader, Reason},
+    store::{ClockSample, Damage, End, Entry, Header, Item, MergeNote, OpenError, Reader, Reason},
 };
 
 /// Why nothing of a recording can be shown.
@@ -69,6 +69,8 @@ pub enum Next {
     Record(Bytes),
     /// What the assembler is to be told of the time (`Assembler::expire`).
     Tick(u64),
+    /// What the host's clocks showed.
+    Clock(ClockSample),
     /// Something is missing; what follows is right.
     Damage {
         /// The file.
@@ -117,6 +119,8 @@ pub struct Recording {
     doubtful_tick: Option<u64>,
     /// What follows a tick that was doubtful.
     held: Option<Bytes>,
+    /// What the clocks showed when the part began, until it is told.
+    began: Option<ClockSample>,
     /// Latest reading of the probes, if there is no end.
     probes: Option<Vec<ProbeReport>>,
     over: bool,
@@ -189,7 +193,7 @@ impl Recording {
     ) -> Result<Self, RecordingError> {
         let reader = open_reader(&name, stream)?;
         let first = reader.header().clone();
-        let (end, probes, part) = (None, None, first.part);
+        let (end, probes, part, began) = (None, None, first.part, Some(first.clock));
         Ok(Self {
             inputs,
             name,
@@ -200,6 +204,7 @@ impl Recording {
             part,
             doubtful_tick: None,
             held: None,
+            began,
             probes,
             over: false,
             other: false,
@@ -231,6 +236,7 @@ impl Recording {
         let first = self.reader.header().clone();
         Some(Self {
             part: first.part,
+            began: Some(first.clock),
             first,
             again: true,
             end: None,
@@ -283,6 +289,9 @@ impl Recording {
             if self.over {
                 return Ok(None);
             }
+            if let Some(sample) = self.began.take() {
+                return Ok(Some(Next::Clock(sample)));
+            }
             let entry = self.reader.next();
             let entry = entry.map_err(|source| RecordingError::Read { name: self.name.clone(), source })?;
             let next = match entry {
@@ -303,7 +312,7 @@ impl Recording {
             Item::Again(bytes) => return self.again.then_some(Next::Record(bytes)),
             Item::Tick(ns) if self.reader.header().settled_ticks => return Some(Next::Tick(ns)),
             Item::Tick(ns) => return self.doubtful_tick.replace(ns).map(Next::Tick),
-            Item::Clock(_) => {},
+            Item::Clock(sample) => return Some(Next::Clock(sample)),
             Item::Probes(probes) => self.probes = Some(probes),
             Item::End(end) => {
                 self.probes = None;
@@ -349,6 +358,7 @@ impl Recording {
     /// Goes on with the reader's part.
     fn follow(&mut self) -> Option<Next> {
         let next = self.reader.header().part;
+        self.began = Some(self.reader.header().clock);
         let before = std::mem::replace(&mut self.part, next);
         let whole = self.end.take().is_some() && next == before.saturating_add(1);
         self.again = !whole;

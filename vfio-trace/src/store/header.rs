@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Start;
+use crate::event::{ClockAnchor, Start};
 
 /// Value of [`Header::schema`]. The number changes when a field goes away or changes its meaning.
 pub const SCHEMA: &str = "vfio-trace.recording/1";
@@ -24,6 +24,13 @@ pub struct ClockSample {
     /// synchronised.
     #[serde(default)]
     pub utc_error_ns: Option<u64>,
+}
+
+impl ClockSample {
+    /// The pair that wall times are computed from.
+    pub const fn anchor(&self) -> ClockAnchor {
+        ClockAnchor { mono_ns: self.mono_ns, real_ns: self.real_ns }
+    }
 }
 
 /// A migration driver that was there.

@@ -236,6 +236,6 @@ fn about() -> About {
         replayed_by: None,
         kernel: uname.release().to_string_lossy().into_owned(),
         host: Some(uname.nodename().to_string_lossy().into_owned()),
-        clock: anchor(),
+        clock: anchor().into(),
     }
 }

@@ -17,10 +17,11 @@ use super::{
     zone,
 };
 use crate::{
-    event::{Body, ClockAnchor, HOLD_NS, Record},
+    event::{Body, HOLD_NS, Record, WallClock},
     fs::{About, Known, Losses, World},
     sink::RecordingFacts,
     source::recording::Recording,
+    store::ClockSample,
 };
 
 /// Which recording, and which moment of it; to be flattened into a verb's arguments, which have `--btf`.
@@ -56,7 +57,7 @@ pub(super) struct Past {
     pub(super) world: World,
     /// Where it is from.
     pub(super) facts: RecordingFacts,
-    clock: ClockAnchor,
+    clock: WallClock,
     /// Time from the beginning of the recording to the moment.
     after: Duration,
     through: Through,
@@ -77,7 +78,10 @@ impl FromArgs {
 /// Follows a recording up to a moment.
 struct Builder {
     world: World,
+    /// What was asked for, as wall time and as the moment that it is by all samples until now.
+    wall: Option<Timestamp>,
     until_ns: Option<u64>,
+    clock: WallClock,
     /// The latest moment that was seen.
     last_ns: u64,
     undecoded: u64,
@@ -118,6 +122,21 @@ impl Taker for Builder {
         }
         Ok(())
     }
+
+    fn clock(&mut self, sample: ClockSample) {
+        let found = sample.anchor();
+        // A moment that has passed is the first that the clock showed this, whatever it was set to later.
+        let passed = self.until_ns.is_some_and(|until_ns| until_ns < found.mono_ns);
+        if passed || !self.clock.sample(found, sample.error_ns) {
+            return;
+        }
+        self.world.set_clock(&self.clock);
+        if let Some(wall) = self.wall {
+            // What the clock has left out came to pass when it did so.
+            let ns = wall.as_nanosecond() - found.distance_ns();
+            self.until_ns = Some(u64::try_from(ns.max(found.mono_ns.into())).unwrap_or(u64::MAX));
+        }
+    }
 }
 
 impl Past {
@@ -134,7 +153,10 @@ impl Past {
             Some(Moment::Local(_) | Moment::Day(_)) => zone::asked()?,
             _ => TimeZone::UTC,
         };
-        let span = Span { clock: start.clock, began_ns: header.began_ns, zone };
+        let mut clock = WallClock::from(start.clock);
+        clock.sample(header.clock.anchor(), header.clock.error_ns);
+        let mut span = Span { clock: clock.clone(), began_ns: header.began_ns, zone };
+        let wall = at.map(|at| span.wall(at)).transpose()?.flatten();
         let until_ns = at.map(|at| span.find(at)).transpose()?;
         if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns < part_began_ns) {
             return Err(span.before(until_ns, part_began_ns));
@@ -144,12 +166,14 @@ impl Past {
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
             kernel: start.kernel.clone(),
             host: start.host.clone(),
-            clock: start.clock,
+            clock: clock.clone(),
         };
         let world = World::new(about, keep, part_began_ns).annotated(annotate);
-        let mut builder = Builder { world, until_ns, last_ns: part_began_ns, undecoded: 0, over: false };
+        let last_ns = part_began_ns;
+        let mut builder = Builder { world, wall, until_ns, clock, last_ns, undecoded: 0, over: false };
         let through = recording::read(recording, &mut builder, Progress::new("reading"))?;
-        let Builder { mut world, last_ns, undecoded, .. } = builder;
+        let Builder { mut world, last_ns, undecoded, until_ns, clock, .. } = builder;
+        span.clock = clock;
         let ended = recording.ended();
         let end_ns = ended.as_ref().map_or(last_ns, |ended| ended.mono_ns.max(last_ns));
         let at_ns = match until_ns {
@@ -182,13 +206,13 @@ impl Past {
             host: start.host,
             kernel: start.kernel,
             version: start.version,
-            began: start.clock.rfc3339(header.began_ns),
-            at: start.clock.rfc3339(at_ns),
+            began: span.clock.rfc3339(header.began_ns),
+            at: span.clock.rfc3339(at_ns),
             at_mono_ns: at_ns,
             complete: !through.damaged() && through.failed.is_none(),
         };
         let after = Duration::from_nanos(at_ns.saturating_sub(header.began_ns));
-        Ok(Self { world, facts, clock: start.clock, after, through })
+        Ok(Self { world, facts, clock: span.clock, after, through })
     }
 
     /// One line: which recording, which moment.
@@ -235,7 +259,7 @@ fn never(time: &impl std::fmt::Display) -> CliError {
 
 /// The time that a recording covers.
 struct Span {
-    clock: ClockAnchor,
+    clock: WallClock,
     began_ns: u64,
     zone: TimeZone,
 }
@@ -243,17 +267,23 @@ struct Span {
 impl Span {
     /// A moment as CLOCK_MONOTONIC in ns.
     fn find(&self, at: Moment) -> Result<u64, CliError> {
-        let wall = match at {
-            Moment::After(after) => {
-                let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-                return Ok(self.began_ns.saturating_add(ns));
-            },
-            Moment::Wall(wall) => wall,
-            Moment::Local(time) => self.local(time).ok_or_else(|| never(&time))?,
-            Moment::Day(time) => self.first(time).ok_or_else(|| never(&time))?,
-        };
-        let ns = i128::from(self.clock.mono_ns) + wall.as_nanosecond() - i128::from(self.clock.real_ns);
+        if let Moment::After(after) = at {
+            let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+            return Ok(self.began_ns.saturating_add(ns));
+        }
+        let Some(wall) = self.wall(at)? else { return Ok(self.began_ns) };
+        let ns = wall.as_nanosecond() - self.clock.last().distance_ns();
         u64::try_from(ns).map_err(|_outside| self.outside(wall))
+    }
+
+    /// The wall time that was asked for; `None`: it was not asked for by wall time.
+    fn wall(&self, at: Moment) -> Result<Option<Timestamp>, CliError> {
+        Ok(match at {
+            Moment::After(_) => None,
+            Moment::Wall(wall) => Some(wall),
+            Moment::Local(time) => Some(self.local(time).ok_or_else(|| never(&time))?),
+            Moment::Day(time) => Some(self.first(time).ok_or_else(|| never(&time))?),
+        })
     }
 
     /// When clocks showed this: the first time of two, and none where they were put forward.

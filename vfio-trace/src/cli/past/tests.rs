@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     cli::replay::tests::{Given, any_given, migration, record},
-    event::{MigState, fixture::*},
+    event::{ClockAnchor, MigState, fixture::*},
     store::{Header, fixture::header},
 };
 
@@ -64,7 +64,7 @@ fn moments_are_found_by_any_clock() {
     let zone = TimeZone::fixed(jiff::tz::offset(5));
     let clock = ClockAnchor { mono_ns: 0, real_ns: 0 };
     // It begins at 1970-01-01 04:59:59.5 +05:00 and goes on after that midnight.
-    let span = Span { clock, began_ns: 86_399_500_000_000 - 5 * 3_600_000_000_000, zone };
+    let span = Span { clock: clock.into(), began_ns: 86_399_500_000_000 - 5 * 3_600_000_000_000, zone };
     let day = |hour, minute, second| span.find(Moment::Day(civil::time(hour, minute, second, 0))).unwrap();
     assert_eq!(day(23, 59, 59), 86_399_000_000_000 - 5 * 3_600_000_000_000, "within its first second");
     assert_eq!(day(0, 0, 1), 86_401_000_000_000 - 5 * 3_600_000_000_000, "the day after");
@@ -77,7 +77,7 @@ fn moments_are_found_by_any_clock() {
 fn clocks_that_are_put_forward_and_back() {
     let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
     let real_ns = "2026-03-28T12:00:00Z".parse::<Timestamp>().unwrap().as_nanosecond() as u64;
-    let span = Span { clock: ClockAnchor { mono_ns: 0, real_ns }, began_ns: 0, zone };
+    let span = Span { clock: ClockAnchor { mono_ns: 0, real_ns }.into(), began_ns: 0, zone };
     let at = |text: &str| span.find(parse::moment(text).unwrap()).map(|ns| span.clock.rfc3339(ns));
     assert_eq!(at("2026-03-29T03:30:00").unwrap(), "2026-03-29T01:30:00.000000000Z");
     assert_eq!(at("03:30:00").unwrap(), "2026-03-29T01:30:00.000000000Z");
@@ -159,7 +159,7 @@ proptest! {
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
             kernel: start.kernel,
             host: start.host,
-            clock: start.clock,
+            clock: start.clock.into(),
         };
         let mut live = World::new(about, 100, began_ns);
         let (mut undecoded, mut last_ns) = (0, 9_000_000_000u64);

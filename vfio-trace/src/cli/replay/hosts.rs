@@ -78,6 +78,9 @@ pub(super) fn show<W: io::Write>(
     }
     let Some(one) = feeds.first() else { return Ok(0) };
     let mut stream = Stream::new(args, one.recording.header().start.clock, out, color);
+    if let Some(history) = histories.all.first() {
+        stream.set_clock(history.clock());
+    }
     let starts: Vec<(Start, u64)> = feeds.iter().map(Feed::start).collect();
     stream.start_hosts(&starts, &HostLabel { name: TITLE.to_owned(), width })?;
     while !stream.is_full() {
@@ -147,6 +150,8 @@ impl Feed {
                     Err(_) => Vec::new(),
                 },
                 Some(Next::Tick(ns)) => self.assembler.expire(ns),
+                // Taken in with the history.
+                Some(Next::Clock(_)) => Vec::new(),
                 // Told when it was read for the first time.
                 Some(Next::Damage { .. }) => Vec::new(),
                 Some(Next::Other { .. }) | None => {

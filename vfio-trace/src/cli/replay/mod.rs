@@ -14,8 +14,9 @@ use super::{
     recording::{self, Progress, Taker, Wants},
 };
 use crate::{
-    event::{Record, Start},
+    event::{Record, Start, WallClock},
     source::recording::Recording,
+    store::ClockSample,
 };
 
 /// Arguments of `replay`.
@@ -56,6 +57,7 @@ struct Player<'a, W: io::Write> {
     stream: &'a mut Stream<W>,
     /// The latest moment that was shown.
     last_ns: u64,
+    clock: WallClock,
 }
 
 impl<W: io::Write> Taker for Player<'_, W> {
@@ -78,6 +80,12 @@ impl<W: io::Write> Taker for Player<'_, W> {
         self.stream.expire(ns)
     }
 
+    fn clock(&mut self, sample: ClockSample) {
+        if self.clock.sample(sample.anchor(), sample.error_ns) {
+            self.stream.set_clock(&self.clock);
+        }
+    }
+
     fn pause(&mut self) {
         self.stream.flush();
     }
@@ -94,10 +102,11 @@ fn replay<W: io::Write>(
     if !recording.header().gaps_told {
         stream.without_gaps();
     }
+    let clock = start.clock.into();
     stream.start(&start, began)?;
-    let mut player = Player { stream, last_ns: began };
+    let mut player = Player { stream, last_ns: began, clock };
     let through = recording::read(recording, &mut player, Progress::new("replaying").beside_output())?;
-    let Player { stream, last_ns } = player;
+    let Player { stream, last_ns, clock: _ } = player;
     stream.finish()?;
     let ended = recording.ended();
     let stopped = (stream.is_full() && !through.damaged()).then_some(last_ns);

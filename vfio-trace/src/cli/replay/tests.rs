@@ -259,3 +259,38 @@ fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
     };
     assert_eq!((by_driver(false), by_driver(true)), (0, 10));
 }
+
+/// A recording of two opens, and what the clocks showed between them, with boot time `slept_ns` ahead.
+fn stepped(by_ns: u64, slept_ns: u64) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let records = Script::new(1_000_000_000).open(1).wait(9_000_000_000).close(0).records();
+    let [one, two] = [0, records.len() - 1].map(|at| Item::Record(bytes(&records[at]).into()));
+    let mono_ns = 5_000_000_000;
+    let sample = ClockSample {
+        mono_ns,
+        boot_ns: mono_ns + slept_ns,
+        real_ns: ANCHOR.real_ns + mono_ns + by_ns,
+        ..ClockSample::default()
+    };
+    for item in [one, Item::Clock(sample), two] {
+        writer.push(&item).unwrap();
+    }
+    writer.finish(end(20_000_000_000, Reason::Signal)).unwrap().0
+}
+
+/// Hour, minute and second of each line's wall time.
+fn hours(stream: Vec<u8>) -> Vec<String> {
+    let out = String::from_utf8(replayed(stream, &ndjson()).0).unwrap();
+    let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.map(|line| line["time"].as_str().unwrap()[11..19].to_owned()).collect()
+}
+
+#[test]
+fn times_stay_right_after_a_step_and_after_a_sleep() {
+    let hour = 3_600_000_000_000;
+    assert_eq!(hours(stepped(0, 0)), ["15:40:20", "15:40:21", "15:40:30", "15:40:40"]);
+    assert_eq!(hours(stepped(900_000, 0)), hours(stepped(0, 0)), "that is no step");
+    let after = ["15:40:20", "15:40:21", "16:40:30", "16:40:40"];
+    assert_eq!(hours(stepped(hour, 0)), after, "the clock was put forward");
+    assert_eq!(hours(stepped(hour, hour)), after, "the host slept");
+}

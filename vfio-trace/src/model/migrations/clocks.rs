@@ -18,7 +18,7 @@ pub(super) struct Clocks {
 }
 
 fn wall_minus_mono(history: &History) -> i128 {
-    i128::from(history.anchor.real_ns) - i128::from(history.anchor.mono_ns)
+    history.anchor().distance_ns()
 }
 
 /// Whether two recordings are of one boot, so that their clock is the same.
@@ -91,7 +91,7 @@ impl Clocks {
                 }
             } else {
                 let error =
-                    histories[0].clock_error_ns.zip(history.clock_error_ns).map(|(one, two)| one + two);
+                    histories[0].clock_error_ns().zip(history.clock_error_ns()).map(|(one, two)| one + two);
                 let chosen = choose(least, most, error);
                 let merge = describe(host, offsets[at], chosen, (least, most), error);
                 offsets[at] += chosen.by;

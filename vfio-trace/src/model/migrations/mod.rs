@@ -228,7 +228,7 @@ impl<'a> Assembly<'a> {
     fn host(&self, at: usize, history: &History) -> Host {
         let shift = self.clocks.shifts[at];
         let (first, last) = history.span().unwrap_or((history.host.began_ns, history.host.ended_ns));
-        let base = i128::from(history.anchor.real_ns) - i128::from(history.anchor.mono_ns);
+        let base = history.anchor().distance_ns();
         Host {
             nr: at as u32,
             label: label(self.histories, at),
