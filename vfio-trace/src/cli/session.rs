@@ -183,9 +183,10 @@ impl Session {
     }
 
     fn tick(&mut self, consumer: &mut impl Consumer) -> Result<(), CliError> {
-        say_changes(&self.live.rescan()?, self.verbose);
-        // The ring's wake-up is the rule, this the exception: nothing that has arrived stays unseen for long.
+        // The ring's wake-up is the rule, this the exception: nothing that has arrived stays unseen for long. Before the
+        // look for drivers, which takes long: the kernel's own notice of one may have arrived.
         self.pump(consumer)?;
+        say_changes(&self.live.rescan()?, self.verbose);
         consumer.tick(self.live.settled_ns(), &mut self.live)
     }
 

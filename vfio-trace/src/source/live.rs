@@ -316,6 +316,14 @@ impl Live {
             return Ok(changes);
         }
         self.rescanned = Instant::now();
+        if self.hurried.is_none() {
+            // By name first, here too: symbols take seconds on a slow machine, and the kernel may not have told.
+            self.modules_came();
+            if self.hurried.is_some() {
+                changes.extend(std::mem::take(&mut self.pending));
+                return Ok(changes);
+            }
+        }
         self.hurried = None;
         let now_ns = mono_ns();
         if self.facts.refresh(&self.files) {

@@ -160,8 +160,8 @@ impl Keeper {
 
     /// What is due every now and then although nobody looks.
     fn tick(&mut self) -> Result<(), LiveError> {
-        say_changes(&self.live.rescan()?, self.verbose);
         self.pump();
+        say_changes(&self.live.rescan()?, self.verbose);
         self.world().expire(self.live.settled_ns());
         Ok(())
     }

@@ -53,7 +53,8 @@ struct HisiDevices {
 
 impl Devices for HisiDevices {
     fn forget(&mut self, nr: u32) {
-        self.0.remove(&nr);
+        self.devices.remove(&nr);
+        self.given.retain(|saved, (loaded, _)| *saved != nr && *loaded != nr);
     }
 
     fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {

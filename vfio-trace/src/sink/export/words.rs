@@ -20,15 +20,21 @@ pub(super) trait Cell {
     fn text(&self) -> Cow<'_, str>;
 }
 
+/// Words come from outside. A spreadsheet takes those that begin like this for formulas, which may call programs; an
+/// apostrophe before them makes them text.
 impl Cell for str {
     fn text(&self) -> Cow<'_, str> {
-        Cow::Borrowed(self)
+        if self.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+            Cow::Owned(format!("'{self}"))
+        } else {
+            Cow::Borrowed(self)
+        }
     }
 }
 
 impl Cell for String {
     fn text(&self) -> Cow<'_, str> {
-        Cow::Borrowed(self)
+        self.as_str().text()
     }
 }
 
@@ -55,5 +61,22 @@ impl<T: Cell> Cell for Option<T> {
 impl<T: Cell + ?Sized> Cell for &T {
     fn text(&self) -> Cow<'_, str> {
         (**self).text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_is_a_formula_for_a_spreadsheet() {
+        for word in ["=cmd|' /C calc'!A0", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "\n=1"] {
+            assert_eq!(word.text(), format!("'{word}"));
+            assert_eq!(Some(word.to_owned()).text(), format!("'{word}"));
+        }
+        for word in ["qemu", "0000:75:00.1", "a=b", "'=1", ""] {
+            assert_eq!(word.text(), word);
+        }
+        assert_eq!((-1.5f64).text(), "-1.5", "a number stays one");
     }
 }

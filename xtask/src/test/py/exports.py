@@ -389,7 +389,7 @@ def text(value):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") else str(value)
 
 
 def tables(document):
