@@ -241,12 +241,12 @@ wire! {
 wire! {
     /// Body of [`Kind::DataSize`].
     pub struct DataSize = 16 {
-        /// `stop_copy_length` in bytes; meaningless unless `ret` is 0.
+        /// `stop_copy_length` in bytes; meaningless unless `ret` and `unread` are 0.
         pub stop_copy_length: u64,
         /// 0 or a negative errno.
         pub ret: i32,
-        /// Zero.
-        pub reserved: u32,
+        /// 1: `stop_copy_length` could not be read.
+        pub unread: u32,
     }
 }
 
@@ -264,7 +264,9 @@ wire! {
 
 wire! {
     /// Body of [`Kind::PrecopyInfo`]: an ioctl on a data fd (`struct vfio_precopy_info`, uapi/linux/vfio.h).
-    pub struct PrecopyInfo = 32 {
+    ///
+    /// Up to `dirty_bytes` it has always been so; the rest is 0 in older recordings: all was taken for read.
+    pub struct PrecopyInfo = 40 {
         /// The ioctl's number; `VFIO_MIG_GET_PRECOPY_INFO` for all that is defined today.
         pub cmd: u32,
         /// 0 or a negative errno.
@@ -277,8 +279,27 @@ wire! {
         pub initial_bytes: u64,
         /// `dirty_bytes`; meaningless unless `ret` is 0.
         pub dirty_bytes: u64,
+        /// Bits of [`precopy_unread`]: what could not be read, and is 0.
+        pub unread: u32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
+
+/// Bits of [`PrecopyInfo::unread`].
+pub mod precopy_unread {
+    /// `argsz`.
+    pub const ARGSZ: u32 = 1 << 0;
+    /// `flags`.
+    pub const FLAGS: u32 = 1 << 1;
+    /// `initial_bytes`.
+    pub const INITIAL: u32 = 1 << 2;
+    /// `dirty_bytes`.
+    pub const DIRTY: u32 = 1 << 3;
+}
+
+/// Bytes of a [`PrecopyInfo`] in recordings that do not have `unread`.
+pub const PRECOPY_INFO_BEFORE: usize = 32;
 
 wire! {
     /// Body of [`Kind::DataRelease`].
@@ -288,12 +309,27 @@ wire! {
     }
 }
 
+/// Bits of [`Ioctl::unread`].
+pub mod ioctl_unread {
+    /// Bit `n` from here on: `data_in[n]`.
+    pub const DATA_IN: u32 = 0;
+    /// Bit `n` from here on: `data_out[n]`.
+    pub const DATA_OUT: u32 = 4;
+    /// `argsz` and `flags`.
+    pub const HEADER: u32 = 1 << 8;
+}
+
+/// Bytes of an [`Ioctl`] in recordings that do not have `unread` and `late`.
+pub const IOCTL_BEFORE: usize = 80;
+
 /// Payload bytes of `struct vfio_device_feature` that an [`Ioctl`] keeps: enough for every migration feature.
 pub const FEATURE_WORDS: usize = 4;
 
 wire! {
     /// Body of [`Kind::Ioctl`]: VFIO_DEVICE_FEATURE or VFIO_DEVICE_RESET on a device fd.
-    pub struct Ioctl = 80 {
+    ///
+    /// Up to `data_out` it has always been so; the rest is 0 in older recordings: all was taken for read.
+    pub struct Ioctl = 88 {
         /// `VFIO_DEVICE_FEATURE` or `VFIO_DEVICE_RESET`.
         pub cmd: u32,
         /// What the ioctl returned: 0 or more, or a negative errno.
@@ -306,6 +342,10 @@ wire! {
         pub data_in: [u64; FEATURE_WORDS],
         /// The same at return.
         pub data_out: [u64; FEATURE_WORDS],
+        /// Bits of [`ioctl_unread`]: what could not be read, and is 0.
+        pub unread: u32,
+        /// Bit `n` set: `data_in[n]` could only be read at return; the kernel may have written to it.
+        pub late: u32,
     }
 }
 

@@ -9,7 +9,9 @@ use vfio_trace_common::{
     layout::Field,
     role::{Role, cookie},
     uapi::{VFIO_DEVICE_FEATURE, VFIO_DEVICE_RESET},
-    wire::{Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open, PciReset, RESET_BY_FLR, Registered},
+    wire::{
+        Close, FEATURE_WORDS, Ioctl, Kind, NextState, Open, PciReset, RESET_BY_FLR, Registered, ioctl_unread,
+    },
 };
 
 use crate::{
@@ -65,7 +67,9 @@ pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
     let mut call =
         Call { device: device_of(ctx.arg(0).unwrap_or(0)), a: u64::from(cmd), b: user, ..Call::now() };
     if cmd == VFIO_DEVICE_FEATURE {
-        call.data = payload(user);
+        let unread;
+        (call.data, unread) = payload(user);
+        call.a |= u64::from(unread) << 32;
     }
     inflight::enter(&ctx, probe, Role::DeviceIoctl, &call);
     if cmd == VFIO_DEVICE_RESET {
@@ -88,12 +92,27 @@ pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
         flags: 0,
         data_in: call.data,
         data_out: [0; FEATURE_WORDS],
+        unread: 0,
+        late: 0,
     };
     if cmd == VFIO_DEVICE_FEATURE {
         // Read now, not at entry: by now the kernel has copied the header, so its page is there.
-        body.argsz = read::user(call.b).unwrap_or(0);
-        body.flags = read::user(call.b + 4).unwrap_or(0);
-        body.data_out = payload(call.b);
+        match read::user::<[u32; 2]>(call.b) {
+            Some([argsz, flags]) => (body.argsz, body.flags) = (argsz, flags),
+            None => body.unread |= ioctl_unread::HEADER,
+        }
+        let unread_in = (call.a >> 32) as u32;
+        let (data_out, unread_out) = payload(call.b);
+        body.data_out = data_out;
+        // What was not resident at entry is by now, if the kernel has made use of it.
+        body.late = unread_in & !unread_out;
+        for word in 0..FEATURE_WORDS {
+            if body.late & 1 << word != 0 {
+                body.data_in[word] = data_out[word];
+            }
+        }
+        body.unread |=
+            (unread_in & unread_out) << ioctl_unread::DATA_IN | unread_out << ioctl_unread::DATA_OUT;
         dirty::explain(probe, &call, &body);
     }
     emit(probe, Kind::Ioctl, &call, inflight::now(), body);
@@ -261,14 +280,17 @@ fn open_count(device: u64) -> u32 {
     read::member(layout, device, Field::DeviceOpenCount).unwrap_or(u32::MAX)
 }
 
-/// The first words of `vfio_device_feature.data`. A short structure may end at the end of a page, so word by word.
+/// The first words of `vfio_device_feature.data`, and a bit for each that could not be read. A short structure may end
+/// at the end of a page, so word by word.
 #[inline(always)]
-fn payload(user: u64) -> [u64; FEATURE_WORDS] {
+fn payload(user: u64) -> ([u64; FEATURE_WORDS], u32) {
     let at = user + FEATURE_HEADER;
-    [
-        read::user(at).unwrap_or(0),
-        read::user(at + 8).unwrap_or(0),
-        read::user(at + 16).unwrap_or(0),
-        read::user(at + 24).unwrap_or(0),
-    ]
+    let (mut words, mut unread) = ([0; FEATURE_WORDS], 0);
+    for word in 0..FEATURE_WORDS {
+        match read::user(at + 8 * word as u64) {
+            Some(value) => words[word] = value,
+            None => unread |= 1 << word,
+        }
+    }
+    (words, unread)
 }

@@ -12,7 +12,7 @@ use vfio_trace_common::{
     layout::Field,
     role::Role,
     uapi::VFIO_MIG_GET_PRECOPY_INFO,
-    wire::{DataIo, DataRelease, Kind, PrecopyInfo},
+    wire::{DataIo, DataRelease, Kind, PrecopyInfo, precopy_unread},
 };
 
 use crate::{
@@ -117,13 +117,23 @@ pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
     let Some(call) = inflight::leave(Role::DataIoctl) else { return 0 };
     device::seen(probe, Role::DataIoctl, &call);
     // struct vfio_precopy_info: argsz, flags, initial_bytes, dirty_bytes
+    let argsz = read::user(call.b);
+    let flags = read::user(call.b + 4);
+    let initial_bytes = read::user(call.b + 8);
+    let dirty_bytes = read::user(call.b + 16);
+    let unread = |absent: bool, bit: u32| if absent { bit } else { 0 };
     let body = PrecopyInfo {
         cmd: call.a as u32,
         ret: ctx.ret::<i64>() as i32,
-        argsz: read::user(call.b).unwrap_or(0),
-        flags: read::user(call.b + 4).unwrap_or(0),
-        initial_bytes: read::user(call.b + 8).unwrap_or(0),
-        dirty_bytes: read::user(call.b + 16).unwrap_or(0),
+        argsz: argsz.unwrap_or(0),
+        flags: flags.unwrap_or(0),
+        initial_bytes: initial_bytes.unwrap_or(0),
+        dirty_bytes: dirty_bytes.unwrap_or(0),
+        unread: unread(argsz.is_none(), precopy_unread::ARGSZ)
+            | unread(flags.is_none(), precopy_unread::FLAGS)
+            | unread(initial_bytes.is_none(), precopy_unread::INITIAL)
+            | unread(dirty_bytes.is_none(), precopy_unread::DIRTY),
+        reserved: 0,
     };
     emit(probe, Kind::PrecopyInfo, &call, inflight::now(), body);
     capture::run(&ctx, moment::DATA_IOCTL, &call);

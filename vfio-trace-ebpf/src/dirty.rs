@@ -6,7 +6,7 @@ use vfio_trace_common::{
         FEATURE_DMA_LOGGING_REPORT, FEATURE_DMA_LOGGING_START, FEATURE_GET, FEATURE_MASK, FEATURE_PROBE,
         FEATURE_SET,
     },
-    wire::{FEATURE_WORDS, Ioctl, Kind, LOG_RANGES, LogDirty, LogRanges},
+    wire::{FEATURE_WORDS, Ioctl, Kind, LOG_RANGES, LogDirty, LogRanges, ioctl_unread},
 };
 
 use crate::{
@@ -19,12 +19,16 @@ use crate::{
 /// Says more of a VFIO_DEVICE_FEATURE call that returned, if it was about dirty tracking.
 #[inline(always)]
 pub fn explain(probe: Probe, call: &Call, ioctl: &Ioctl) {
-    if ioctl.flags & FEATURE_PROBE != 0 {
+    if ioctl.flags & FEATURE_PROBE != 0 || ioctl.unread & ioctl_unread::HEADER != 0 {
         return;
     }
+    // Of a log's ranges, words 1 and 2 count, of a report's bitmap all.
+    let unread = ioctl.unread >> ioctl_unread::DATA_IN & 0xf;
     match ioctl.flags & FEATURE_MASK {
-        FEATURE_DMA_LOGGING_START if ioctl.flags & FEATURE_SET != 0 => ranges(probe, call, &ioctl.data_in),
-        FEATURE_DMA_LOGGING_REPORT if ioctl.flags & FEATURE_GET != 0 && ioctl.ret >= 0 => {
+        FEATURE_DMA_LOGGING_START if ioctl.flags & FEATURE_SET != 0 && unread & 0b110 == 0 => {
+            ranges(probe, call, &ioctl.data_in);
+        },
+        FEATURE_DMA_LOGGING_REPORT if ioctl.flags & FEATURE_GET != 0 && ioctl.ret >= 0 && unread == 0 => {
             if let Some(pages) = count(&ioctl.data_in) {
                 emit(probe, Kind::LogDirty, call, inflight::now(), LogDirty { pages });
             }

@@ -104,8 +104,9 @@ pub fn data_size_exit(ctx: RetProbeContext) -> u32 {
     let Some(call) = inflight::leave(Role::DataSize) else { return 0 };
     device::seen(probe, Role::DataSize, &call);
     let ret = ctx.ret::<i32>();
-    let stop_copy_length = if ret == 0 { read::kernel(call.a).unwrap_or(0) } else { 0 };
-    let body = DataSize { stop_copy_length, ret, reserved: 0 };
+    let stop_copy_length = if ret == 0 { read::kernel(call.a) } else { Some(0) };
+    let unread = u32::from(stop_copy_length.is_none());
+    let body = DataSize { stop_copy_length: stop_copy_length.unwrap_or(0), ret, unread };
     emit(probe, Kind::DataSize, &call, inflight::now(), body);
     0
 }

@@ -131,6 +131,8 @@ impl Recorder {
             flags: uapi::FEATURE_MIG_DEVICE_STATE | uapi::FEATURE_SET,
             data_in: words(0),
             data_out: words(fd),
+            unread: 0,
+            late: 0,
         };
         self.record(Kind::Ioctl, side, 0, (start, now + 3_000), &body)?;
         Ok(now + 5_000)

@@ -205,8 +205,32 @@ impl Script {
         data_in: [u64; 4],
         data_out: [u64; 4],
     ) -> Self {
-        let body = wire::Ioctl { cmd: uapi::VFIO_DEVICE_FEATURE, ret, argsz: 16, flags, data_in, data_out };
+        let body = wire::Ioctl {
+            cmd: uapi::VFIO_DEVICE_FEATURE,
+            ret,
+            argsz: 16,
+            flags,
+            data_in,
+            data_out,
+            unread: 0,
+            late: 0,
+        };
         self.add(Kind::Ioctl, start, 0, Body::Ioctl(body)).wait(2_000)
+    }
+
+    /// What the last ioctl's program could not read (`Ioctl::unread`), or only at return (`Ioctl::late`).
+    pub(crate) fn unread(mut self, unread: u32, late: u32) -> Self {
+        let Some(Record { body: Body::Ioctl(body), .. }) = self.records.last_mut() else {
+            panic!("no ioctl")
+        };
+        (body.unread, body.late) = (unread, late);
+        for word in (0..4).filter(|word| unread & 1 << word != 0) {
+            body.data_in[word] = 0;
+        }
+        for word in (0..4).filter(|word| unread & 0x10 << word != 0) {
+            body.data_out[word] = 0;
+        }
+        self
     }
 
     /// The ioctl around a request to change the state.
@@ -270,7 +294,7 @@ impl Script {
 
     pub(crate) fn data_size(self, bytes: u64) -> Self {
         let start = self.now;
-        let body = wire::DataSize { stop_copy_length: bytes, ret: 0, reserved: 0 };
+        let body = wire::DataSize { stop_copy_length: bytes, ret: 0, unread: 0 };
         self.wait(900).call(Kind::DataSize, 5_000, 0, Body::DataSize(body)).feature(
             start,
             uapi::FEATURE_MIG_DATA_SIZE | uapi::FEATURE_GET,
@@ -294,6 +318,8 @@ impl Script {
             flags: 0,
             data_in: [0; 4],
             data_out: [0; 4],
+            unread: 0,
+            late: 0,
         };
         self.add(Kind::Ioctl, start, 0, Body::Ioctl(body)).wait(1_000)
     }
@@ -315,7 +341,16 @@ impl Script {
         initial_bytes: u64,
         dirty_bytes: u64,
     ) -> Self {
-        let body = wire::PrecopyInfo { cmd, ret, argsz: 24, flags: 0, initial_bytes, dirty_bytes };
+        let body = wire::PrecopyInfo {
+            cmd,
+            ret,
+            argsz: 24,
+            flags: 0,
+            initial_bytes,
+            dirty_bytes,
+            unread: 0,
+            reserved: 0,
+        };
         self.call(Kind::PrecopyInfo, 2_300, file, Body::PrecopyInfo(body))
     }
 
@@ -344,18 +379,16 @@ impl Script {
         self.call(Kind::PciReset, 100_000_000, 0, Body::PciReset(wire::PciReset { ret, how }))
     }
 
-    /// What the next ioctl asks to be logged.
-    pub(crate) fn log_ranges(self, asked: u32, kept: &[[u64; 2]]) -> Self {
+    /// What the ioctl entered at `start` asks to be logged.
+    pub(crate) fn log_ranges(self, start: u64, asked: u32, kept: &[[u64; 2]]) -> Self {
         let mut body = wire::LogRanges { asked, kept: kept.len() as u32, ranges: [[0; 2]; wire::LOG_RANGES] };
         body.ranges[..kept.len()].copy_from_slice(kept);
-        let now = self.now;
-        self.add(Kind::LogRanges, now, 0, Body::LogRanges(Box::new(body)))
+        self.add(Kind::LogRanges, start, 0, Body::LogRanges(Box::new(body)))
     }
 
-    /// What the next ioctl found.
-    pub(crate) fn log_dirty(self, pages: u64) -> Self {
-        let now = self.now;
-        self.add(Kind::LogDirty, now, 0, Body::LogDirty(wire::LogDirty { pages }))
+    /// What the ioctl entered at `start` found.
+    pub(crate) fn log_dirty(self, start: u64, pages: u64) -> Self {
+        self.add(Kind::LogDirty, start, 0, Body::LogDirty(wire::LogDirty { pages }))
     }
 
     /// All of it through a fresh assembler, to the end.
@@ -502,7 +535,7 @@ fn any_body() -> impl Strategy<Value = (Kind, Body)> {
         1 => (any_state(), any_ret())
             .prop_map(|(state, ret)| (Kind::GetState, Body::GetState(wire::GetState { state, ret }))),
         1 => (any::<u64>(), any_ret()).prop_map(|(stop_copy_length, ret)| {
-            (Kind::DataSize, Body::DataSize(wire::DataSize { stop_copy_length, ret, reserved: 0 }))
+            (Kind::DataSize, Body::DataSize(wire::DataSize { stop_copy_length, ret, unread: 0 }))
         }),
         2 => io.clone().prop_map(|io| (Kind::Read, Body::Read(io))),
         2 => io.prop_map(|io| (Kind::Write, Body::Write(io))),
@@ -517,7 +550,7 @@ fn any_body() -> impl Strategy<Value = (Kind, Body)> {
                 let cmd = if reset { uapi::VFIO_DEVICE_RESET } else { uapi::VFIO_DEVICE_FEATURE };
                 let data_in = [u64::from(state), rest[0], rest[1], rest[2]];
                 let body =
-                    wire::Ioctl { cmd, ret, argsz: 24, flags: number | op << 16, data_in, data_out: data_in };
+                    wire::Ioctl { cmd, ret, argsz: 24, flags: number | op << 16, data_in, data_out: data_in, unread: 0, late: 0 };
                 (Kind::Ioctl, Body::Ioctl(body))
             }
         ),

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 use vfio_trace_common::{uapi, wire};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::Note;
 
@@ -139,9 +139,9 @@ impl Body {
             Kind::DataSize => Self::DataSize(take(kind, body)?),
             Kind::Read => Self::Read(take(kind, body)?),
             Kind::Write => Self::Write(take(kind, body)?),
-            Kind::PrecopyInfo => Self::PrecopyInfo(take(kind, body)?),
+            Kind::PrecopyInfo => Self::PrecopyInfo(take_grown(kind, body, wire::PRECOPY_INFO_BEFORE)?),
             Kind::DataRelease => Self::DataRelease(take(kind, body)?),
-            Kind::Ioctl => match take::<wire::Ioctl>(kind, body)? {
+            Kind::Ioctl => match take_grown::<wire::Ioctl>(kind, body, wire::IOCTL_BEFORE)? {
                 ioctl if matches!(ioctl.cmd, uapi::VFIO_DEVICE_FEATURE | uapi::VFIO_DEVICE_RESET) => {
                     Self::Ioctl(ioctl)
                 },
@@ -168,6 +168,22 @@ fn take<T: FromBytes>(kind: wire::Kind, body: &[u8]) -> Result<T, DecodeError> {
         Ok((value, _)) => Ok(value),
         Err(_) => Err(DecodeError::ShortBody { kind, have: body.len(), need: size_of::<T>() }),
     }
+}
+
+/// A body that was once no longer than `before`: what it has gained since is zero in older recordings.
+fn take_grown<T: FromBytes + IntoBytes>(
+    kind: wire::Kind,
+    body: &[u8],
+    before: usize,
+) -> Result<T, DecodeError> {
+    if body.len() < before {
+        return Err(DecodeError::ShortBody { kind, have: body.len(), need: before });
+    }
+    let mut value = T::new_zeroed();
+    for (to, from) in value.as_mut_bytes().iter_mut().zip(body) {
+        *to = *from;
+    }
+    Ok(value)
 }
 
 /// Text of a NUL padded field. Bytes that are not UTF-8 (a `comm` is cut at 15 bytes) become U+FFFD.
@@ -211,6 +227,23 @@ mod tests {
         let mut unknown = good;
         unknown[2] = 99;
         assert_eq!(Record::decode(&unknown), Err(DecodeError::UnknownKind { kind: 99 }));
+    }
+
+    #[test]
+    fn bodies_from_before_they_grew_are_still_read() {
+        let cut = |record: &Record, before: usize| {
+            let mut bytes = fixture::bytes(record);
+            bytes.truncate(size_of::<wire::Header>() + before);
+            let len = u16::try_from(bytes.len()).unwrap();
+            bytes[..2].copy_from_slice(&len.to_ne_bytes());
+            Record::decode(&bytes)
+        };
+        let script = fixture::Script::new(7).set_ioctl(1, 2, 0, -1).precopy_info(9, 5, 6);
+        let [ioctl, info] = &script.records()[..] else { panic!() };
+        assert_eq!(cut(ioctl, wire::IOCTL_BEFORE).unwrap().body, ioctl.body);
+        assert_eq!(cut(info, wire::PRECOPY_INFO_BEFORE).unwrap().body, info.body);
+        let error = DecodeError::ShortBody { kind: wire::Kind::Ioctl, have: 79, need: 80 };
+        assert_eq!(cut(ioctl, wire::IOCTL_BEFORE - 1), Err(error));
     }
 
     #[test]

@@ -486,9 +486,9 @@ impl Serialize for FeatureOp {
 pub struct FeatureCall {
     /// Which feature; in JSON `feature` (name or null) and `number`.
     #[serde(flatten, serialize_with = "feature_fields")]
-    pub feature: Feature,
-    /// What was asked of it.
-    pub op: FeatureOp,
+    pub feature: Option<Feature>,
+    /// What was asked of it. Both are `None` if they could not be read.
+    pub op: Option<FeatureOp>,
     /// What the call said, for features that are decoded and calls that worked or carried arguments.
     pub detail: Option<FeatureDetail>,
     /// How it ended.
@@ -497,11 +497,11 @@ pub struct FeatureCall {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn feature_fields<S: Serializer>(feature: &Feature, serializer: S) -> Result<S::Ok, S::Error> {
+fn feature_fields<S: Serializer>(feature: &Option<Feature>, serializer: S) -> Result<S::Ok, S::Error> {
     use serde::ser::SerializeStruct as _;
     let mut map = serializer.serialize_struct("Feature", 2)?;
-    map.serialize_field("feature", &feature.name())?;
-    map.serialize_field("number", &feature.0)?;
+    map.serialize_field("feature", &feature.and_then(Feature::name))?;
+    map.serialize_field("number", &feature.map(|feature| feature.0))?;
     map.end()
 }
 
@@ -516,12 +516,12 @@ pub enum FeatureDetail {
     },
     /// SET DMA_LOGGING_START.
     LogStart {
-        /// Granularity asked for.
-        page_size_bytes: u64,
+        /// Granularity asked for; `None` if it could not be read.
+        page_size_bytes: Option<u64>,
         /// Granularity that the driver chose; `None` if the call failed.
         granted_page_size_bytes: Option<u64>,
-        /// Number of IOVA ranges to log.
-        ranges: u32,
+        /// Number of IOVA ranges to log; `None` if it could not be read.
+        ranges: Option<u32>,
         /// The first of them; `None` if they could not be read.
         iova_ranges: Option<Vec<IovaRange>>,
         /// From the lowest address of all ranges to the highest, what is in between included; drivers have a limit for
@@ -530,13 +530,14 @@ pub enum FeatureDetail {
     },
     /// GET DMA_LOGGING_REPORT.
     LogReport {
-        /// Start of the range, `0x…`: a JSON number would lose bits in readers that use doubles.
-        #[serde(serialize_with = "hex")]
-        iova: u64,
+        /// Start of the range, `0x…`: a JSON number would lose bits in readers that use doubles. What could not be read
+        /// is `None`, here and in the following.
+        #[serde(serialize_with = "hex_if_known")]
+        iova: Option<u64>,
         /// Length of the range.
-        length_bytes: u64,
+        length_bytes: Option<u64>,
         /// Bytes per bit of the bitmap.
-        page_size_bytes: u64,
+        page_size_bytes: Option<u64>,
         /// Bits that were set; `None` if the call failed, or the bitmap was too big to be counted cheaply.
         dirty_pages: Option<u64>,
     },
@@ -555,6 +556,14 @@ pub struct IovaRange {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn hex<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{number:#x}"))
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn hex_if_known<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) => hex(number, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// VFIO_DEVICE_RESET.

@@ -240,7 +240,10 @@ impl Words {
     }
 
     fn feature(&mut self, call: &FeatureCall) {
-        self.subject.plain(&format!("{} {}", call.op.name(), call.feature));
+        match (call.op, call.feature) {
+            (Some(op), Some(feature)) => self.subject.plain(&format!("{} {feature}", op.name())),
+            _ => self.subject.plain("?"),
+        };
         match &call.detail {
             None => {},
             Some(FeatureDetail::Migration { migration_flags }) => self.more(&migration_flags.to_string()),
@@ -251,15 +254,17 @@ impl Words {
                 iova_ranges,
                 span_bytes,
             }) => {
-                self.more(&human::count((*ranges).into(), "range"));
+                self.more(&ranges.map_or_else(|| "? ranges".to_owned(), |n| human::count(n.into(), "range")));
                 for range in iova_ranges.iter().flatten() {
                     self.more(&format!("{} @ {:#x}", human::bytes(range.length_bytes), range.iova));
                 }
-                if let Some(span) = span_bytes.filter(|_| *ranges > 1) {
+                if let Some(span) = span_bytes.filter(|_| ranges.is_some_and(|ranges| ranges > 1)) {
                     self.more(&format!("span {}", human::bytes(span)));
                 }
-                self.more(&format!("page {}", human::bytes(*page_size_bytes)));
-                if let Some(granted) = granted_page_size_bytes.filter(|granted| granted != page_size_bytes) {
+                self.more(&format!("page {}", known(page_size_bytes.map(human::bytes))));
+                if let Some(granted) =
+                    granted_page_size_bytes.filter(|granted| Some(*granted) != *page_size_bytes)
+                {
                     self.more(&format!("granted {}", human::bytes(granted)));
                 }
             },
@@ -267,8 +272,9 @@ impl Words {
                 if let Some(dirty) = dirty_pages {
                     self.more(&human::count(*dirty, "dirty page"));
                 }
-                self.more(&format!("{} @ {iova:#x}", human::bytes(*length_bytes)));
-                self.more(&format!("page {}", human::bytes(*page_size_bytes)));
+                let iova = known(iova.map(|iova| format!("{iova:#x}")));
+                self.more(&format!("{} @ {iova}", known(length_bytes.map(human::bytes))));
+                self.more(&format!("page {}", known(page_size_bytes.map(human::bytes))));
             },
         }
     }

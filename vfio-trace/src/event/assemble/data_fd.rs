@@ -2,7 +2,7 @@
 
 use vfio_trace_common::{
     uapi,
-    wire::{self, Header},
+    wire::{self, Header, precopy_unread},
 };
 
 use super::{Assembler, event, took};
@@ -62,12 +62,12 @@ impl Assembler {
             None => (None, device),
         };
         let data = if body.cmd == uapi::VFIO_MIG_GET_PRECOPY_INFO {
-            let ok = outcome.is_ok();
+            let known = |bit: u32| outcome.is_ok() && body.unread & bit == 0;
             Data::PrecopyInfo(PrecopyInfo {
                 session,
-                initial_bytes: ok.then_some(body.initial_bytes),
-                dirty_bytes: ok.then_some(body.dirty_bytes),
-                flags: ok.then_some(body.flags),
+                initial_bytes: known(precopy_unread::INITIAL).then_some(body.initial_bytes),
+                dirty_bytes: known(precopy_unread::DIRTY).then_some(body.dirty_bytes),
+                flags: known(precopy_unread::FLAGS).then_some(body.flags),
                 outcome,
             })
         } else {

@@ -1,24 +1,32 @@
 //! What a VFIO_DEVICE_FEATURE call says: the request it makes, and the words of its payload.
 
-use vfio_trace_common::{uapi, wire};
+use vfio_trace_common::{
+    uapi,
+    wire::{self, ioctl_unread},
+};
 
-use super::thread::Log;
+use super::thread::{Log, LogOf};
 use crate::event::{Feature, FeatureDetail, FeatureOp, IovaRange, MigFlags, MigState};
 
 /// A device ioctl, by what the assembler does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Reset,
-    SetState(MigState),
+    /// `None`: the state could not be read.
+    SetState(Option<MigState>),
     GetState,
     DataSize,
-    Feature(Feature, FeatureOp),
+    /// `None`: neither could be read.
+    Feature(Option<(Feature, FeatureOp)>),
 }
 
 impl Request {
     pub(super) fn of(ioctl: &wire::Ioctl) -> Self {
         if ioctl.cmd == uapi::VFIO_DEVICE_RESET {
             return Self::Reset;
+        }
+        if ioctl.unread & ioctl_unread::HEADER != 0 {
+            return Self::Feature(None);
         }
         let bit = |bit: u32| ioctl.flags & bit != 0;
         let op = FeatureOp {
@@ -28,18 +36,38 @@ impl Request {
         };
         // A probe asks whether the call exists, and both at once is refused: neither does anything to the device.
         match (ioctl.flags & uapi::FEATURE_MASK, op.name()) {
-            (uapi::FEATURE_MIG_DEVICE_STATE, "set") => Self::SetState(MigState(halves(ioctl.data_in[0]).0)),
+            (uapi::FEATURE_MIG_DEVICE_STATE, "set") => {
+                Self::SetState(input(ioctl, 0).map(|word| MigState(halves(word).0)))
+            },
             (uapi::FEATURE_MIG_DEVICE_STATE, "get") => Self::GetState,
             (uapi::FEATURE_MIG_DATA_SIZE, "get") => Self::DataSize,
-            (number, _) => Self::Feature(Feature(number), op),
+            (number, _) => Self::Feature(Some((Feature(number), op))),
         }
     }
 }
 
+/// A word of the payload at entry; `None` if it could not be read.
+fn input(ioctl: &wire::Ioctl, word: usize) -> Option<u64> {
+    ioctl
+        .data_in
+        .get(word)
+        .copied()
+        .filter(|_| ioctl.unread & 1 << (ioctl_unread::DATA_IN as usize + word) == 0)
+}
+
+/// A word of the payload at return; `None` if it could not be read.
+pub(super) fn output(ioctl: &wire::Ioctl, word: usize) -> Option<u64> {
+    ioctl
+        .data_out
+        .get(word)
+        .copied()
+        .filter(|_| ioctl.unread & 1 << (ioctl_unread::DATA_OUT as usize + word) == 0)
+}
+
 /// `vfio_device_feature_mig_state` at return: the state, and the data fd if there is one.
-pub(super) fn mig_state(ioctl: &wire::Ioctl) -> (MigState, Option<i32>) {
-    let (state, fd) = halves(ioctl.data_out[0]);
-    (MigState(state), i32::try_from(fd).ok())
+pub(super) fn mig_state(ioctl: &wire::Ioctl) -> (Option<MigState>, Option<i32>) {
+    let Some((state, fd)) = output(ioctl, 0).map(halves) else { return (None, None) };
+    (Some(MigState(state)), i32::try_from(fd).ok())
 }
 
 /// What a feature call carried. Addresses of user space are left out.
@@ -47,24 +75,26 @@ pub(super) fn detail(
     feature: Feature,
     op: FeatureOp,
     ioctl: &wire::Ioctl,
-    log: Option<Log>,
+    log: Option<LogOf>,
 ) -> Option<FeatureDetail> {
     let ok = ioctl.ret >= 0;
+    let log = log.map(|log| log.log);
     match (feature.0, op.name()) {
         (uapi::FEATURE_MIGRATION, "get") if ok => {
-            Some(FeatureDetail::Migration { migration_flags: MigFlags(ioctl.data_out[0]) })
+            output(ioctl, 0).map(|flags| FeatureDetail::Migration { migration_flags: MigFlags(flags) })
         },
         (uapi::FEATURE_DMA_LOGGING_START, "set") => Some(FeatureDetail::LogStart {
-            page_size_bytes: ioctl.data_in[0],
-            granted_page_size_bytes: ok.then_some(ioctl.data_out[0]),
-            ranges: halves(ioctl.data_in[1]).0,
+            // The kernel puts what it grants where it was asked for something.
+            page_size_bytes: input(ioctl, 0).filter(|_| ioctl.late & 1 == 0 || !ok),
+            granted_page_size_bytes: output(ioctl, 0).filter(|_| ok),
+            ranges: input(ioctl, 1).map(|word| halves(word).0),
             iova_ranges: iova_ranges(log.as_ref()),
             span_bytes: span(log.as_ref()),
         }),
         (uapi::FEATURE_DMA_LOGGING_REPORT, "get") => Some(FeatureDetail::LogReport {
-            iova: ioctl.data_in[0],
-            length_bytes: ioctl.data_in[1],
-            page_size_bytes: ioctl.data_in[2],
+            iova: input(ioctl, 0),
+            length_bytes: input(ioctl, 1),
+            page_size_bytes: input(ioctl, 2),
             dirty_pages: match log {
                 Some(Log::Dirty(pages)) if ok => Some(pages),
                 _ => None,

@@ -18,7 +18,7 @@ use vfio_trace_common::wire::{self, Header, device_known};
 use self::{
     driver::Notes,
     states::{Reading, States},
-    thread::{Held, Log, OpenArc, Reported, Thread},
+    thread::{Held, Log, LogOf, OpenArc, Reported, Thread},
     threads::Threads,
 };
 use super::{
@@ -93,8 +93,8 @@ impl Assembler {
             Body::Holder(body) => self.holder(header, *body, &mut out),
             Body::Register(body) => self.register(header, *body, &mut out),
             Body::Unregister => self.unregister(header, &mut out),
-            Body::LogRanges(body) => self.thread(header.tid).log = Some(Log::Ranges(body.clone())),
-            Body::LogDirty(body) => self.thread(header.tid).log = Some(Log::Dirty(body.pages)),
+            Body::LogRanges(body) => self.log(header, Log::Ranges(body.clone())),
+            Body::LogDirty(body) => self.log(header, Log::Dirty(body.pages)),
             Body::PciReset(body) => self.pci_reset(header, *body, &mut out),
             Body::Step(body) => self.step(header, body, &mut out),
             Body::Capture(body) => self.capture(header, body, &mut out),
@@ -202,6 +202,11 @@ impl Assembler {
             self.thread(header.tid).refuse(header.end_ns);
             let step = ArcStep { from, to: None, target, outcome: Outcome::Refused(errno) };
             out.push(event(header, device, None, Data::Arc(step)));
+        } else if to == states::UNREADABLE {
+            // Something has begun, and where it leads is not known.
+            self.states.set(header.device, None, header.end_ns);
+            let step = ArcStep { from, to: None, target, outcome: Outcome::Unknown };
+            out.push(event(header, device, None, Data::Arc(step)));
         } else if from != to {
             let arc = OpenArc {
                 from,
@@ -234,10 +239,18 @@ impl Assembler {
         self.hold(header, device, Data::SetState(data));
     }
 
+    /// Keeps what belongs to the ioctl whose record should come next.
+    fn log(&mut self, header: &Header, log: Log) {
+        let (start_ns, since_ns) = (header.start_ns, header.end_ns);
+        self.wait_from(since_ns);
+        self.thread(header.tid).log = Some(LogOf { start_ns, since_ns, log });
+    }
+
     fn get_state(&mut self, header: &Header, body: wire::GetState, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         let outcome = Outcome::from_ret(body.ret);
-        let state = outcome.is_ok().then_some(MigState(body.state));
+        let state =
+            outcome.is_ok().then_some(MigState(body.state)).filter(|&state| state != states::UNREADABLE);
         self.shown(header, state, out);
         let data = GetState { state, via: Via::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
@@ -247,7 +260,7 @@ impl Assembler {
     fn data_size(&mut self, header: &Header, body: wire::DataSize, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         let outcome = Outcome::from_ret(body.ret);
-        let stop_copy_bytes = outcome.is_ok().then_some(body.stop_copy_length);
+        let stop_copy_bytes = (outcome.is_ok() && body.unread == 0).then_some(body.stop_copy_length);
         let data = DataSize { stop_copy_bytes, via: Via::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
         self.hold(header, device, Data::DataSize(data));
@@ -401,6 +414,7 @@ impl Assembler {
         let mut late = Vec::new();
         for (tid, thread) in self.threads.iter_mut() {
             thread.reported.take_if(|reported| over(reported.since_ns));
+            thread.log.take_if(|log| over(log.since_ns));
             if let Some(held) = thread.held.take_if(|held| over(held.event.end_ns)) {
                 let Event { start_ns, data, .. } = &held.event;
                 let (kind, outcome) = (data.kind(), data.outcome());
@@ -412,7 +426,8 @@ impl Assembler {
             let arc = thread.arc.as_ref().and_then(|arc| arc.overtaken_ns);
             late.extend(arc.filter(|since| over(*since)).map(|_| tid));
             let arc = arc.filter(|since| !over(*since));
-            next = [next, held, reported, arc].into_iter().flatten().min();
+            let log = thread.log.as_ref().map(|log| log.since_ns);
+            next = [next, held, reported, arc, log].into_iter().flatten().min();
         }
         let arcs: Vec<OpenArc> = late.into_iter().filter_map(|tid| self.threads.take_arc(tid)).collect();
         self.threads.leave_all_idle();

@@ -1,6 +1,9 @@
 //! Ioctls on a device fd, around what the driver did in them.
 
-use vfio_trace_common::wire::{self, Header};
+use vfio_trace_common::{
+    uapi,
+    wire::{self, Header},
+};
 
 use super::{
     Assembler, as_refused, event,
@@ -9,7 +12,8 @@ use super::{
     took,
 };
 use crate::event::{
-    Data, DataSize, Errno, Event, FeatureCall, GetState, Kind, MigState, Outcome, Reset, SetState, Via,
+    Data, DataSize, Errno, Event, Feature, FeatureCall, FeatureOp, GetState, Kind, MigState, Outcome, Reset,
+    SetState, Via,
 };
 
 impl Assembler {
@@ -20,9 +24,9 @@ impl Assembler {
             Request::GetState => (Kind::GetState, Request::GetState),
             Request::DataSize => (Kind::DataSize, Request::DataSize),
             Request::Reset => return self.reset(header, outcome, out),
-            request @ Request::Feature(..) => (Kind::Feature, request),
+            request @ Request::Feature(_) => (Kind::Feature, request),
         };
-        let log = self.thread(header.tid).log.take();
+        let log = self.thread(header.tid).log.take().filter(|log| log.start_ns == header.start_ns);
         let held = self.thread(header.tid).claim(kind, header, out);
         let reported = self.thread(header.tid).has_reported(kind, header, outcome);
         self.left_request(header, out);
@@ -30,7 +34,7 @@ impl Assembler {
             return;
         }
         if request == Request::GetState && held.is_none() {
-            self.shown(header, outcome.is_ok().then(|| ioctl::mig_state(body).0), out);
+            self.shown(header, ioctl::mig_state(body).0.filter(|_| outcome.is_ok()), out);
         }
         let device = self.devices.get(header.device);
         let (device, call) = match held {
@@ -41,24 +45,23 @@ impl Assembler {
         let ok = outcome.is_ok();
         let via = Via::Ioctl;
         let data = match (request, call) {
-            (Request::Feature(feature, op), _) => {
-                let detail = ioctl::detail(feature, op, body, log);
+            (Request::Feature(called), _) => {
+                let detail = called.and_then(|(feature, op)| ioctl::detail(feature, op, body, log));
+                let (feature, op) = called.unzip();
                 Data::Feature(FeatureCall { feature, op, detail, outcome })
             },
             (Request::DataSize, call) => {
-                let stop_copy_bytes = match call {
-                    _ if ok => Some(body.data_out[0]),
+                let stop_copy_bytes = ioctl::output(body, 0).filter(|_| ok).or(match call {
                     Some(Data::DataSize(call)) => call.stop_copy_bytes,
                     _ => None,
-                };
+                });
                 Data::DataSize(DataSize { stop_copy_bytes, via, outcome, driver_call })
             },
             (_, call) => {
-                let state = match call {
-                    _ if ok => Some(ioctl::mig_state(body).0),
+                let state = ioctl::mig_state(body).0.filter(|_| ok).or(match call {
                     Some(Data::GetState(call)) => call.state,
                     _ => None,
-                };
+                });
                 Data::GetState(GetState { state, via, outcome, driver_call })
             },
         };
@@ -68,6 +71,7 @@ impl Assembler {
     pub(super) fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
+        self.thread(header.tid).log = None;
         let state = self.reset_to(header, outcome);
         let device = self.devices.get(header.device);
         out.push(event(header, device, Some(took(header)), Data::Reset(Reset { state, outcome })));
@@ -87,12 +91,27 @@ impl Assembler {
         &mut self,
         header: &Header,
         body: &wire::Ioctl,
-        target: MigState,
+        target: Option<MigState>,
         out: &mut Vec<Event>,
     ) {
         let ret = Outcome::from_ret(body.ret);
+        self.thread(header.tid).log = None;
         let held = self.thread(header.tid).claim(Kind::SetState, header, out);
         let reported = self.thread(header.tid).has_reported(Kind::SetState, header, ret);
+        let asked = held.as_ref().and_then(|held| match &held.event.data {
+            Data::SetState(call) => Some(call.target),
+            _ => None,
+        });
+        let Some(target) = asked.or(target) else {
+            // What was asked for could not be read, and the driver was not seen to be asked.
+            self.left_request(header, out);
+            let device = self.devices.get(header.device);
+            let (feature, op) =
+                (Feature(uapi::FEATURE_MIG_DEVICE_STATE), FeatureOp { set: true, ..FeatureOp::default() });
+            let data = FeatureCall { feature: Some(feature), op: Some(op), detail: None, outcome: ret };
+            out.push(event(header, device, Some(took(header)), Data::Feature(data)));
+            return;
+        };
         // Without the driver's record an arc may still be open. An error that the core can add after the driver was
         // through (no free fd, bad address) does not tell how the arc ended.
         let arc_outcome = match ret.errno() {
@@ -117,7 +136,7 @@ impl Assembler {
         let driver_call = call.as_ref().map(|call| call.outcome);
         let refused = driver_call.map_or(refused, |call| matches!(call, Outcome::Refused(_)));
         let data = SetState {
-            target: call.as_ref().map_or(target, |call| call.target),
+            target,
             via: Via::Ioctl,
             arcs: call.as_ref().map_or(arcs, |call| call.arcs),
             data_fd: ret.is_ok().then(|| ioctl::mig_state(body).1).flatten(),

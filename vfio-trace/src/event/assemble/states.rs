@@ -59,7 +59,7 @@ const MAX_KNOWN: usize = 16_384;
 const MAX_WAITING: usize = 4096;
 
 /// The wire's stand-in for a state that could not be read.
-const UNREADABLE: MigState = MigState(u32::MAX);
+pub(super) const UNREADABLE: MigState = MigState(u32::MAX);
 
 impl States {
     /// A driver began an arc here, with its lock held: this is the state. Gives the one that was expected, if another.

@@ -20,8 +20,18 @@ pub(super) struct Thread {
     begun: Vec<u64>,
     /// When the core refused an arc of the request in progress.
     refused_ns: Option<u64>,
-    /// What else is known of the dirty-tracking ioctl whose record comes next.
-    pub(super) log: Option<Log>,
+    /// What else is known of the dirty-tracking ioctl whose record should come next.
+    pub(super) log: Option<LogOf>,
+}
+
+/// More about one dirty-tracking ioctl.
+#[derive(Debug)]
+pub(super) struct LogOf {
+    /// When that ioctl was entered: which one it is.
+    pub(super) start_ns: u64,
+    /// When this was read. The ioctl's own record may have been lost.
+    pub(super) since_ns: u64,
+    pub(super) log: Log,
 }
 
 /// What the record of a dirty-tracking ioctl has no room for.

@@ -5,8 +5,8 @@ use vfio_trace_common::uapi;
 use super::{brief, briefs};
 use crate::{
     event::{
-        Assembler, Data, Errno, FeatureDetail, GetState, HOLD_NS, IovaRange, MigFlags, MigState, Outcome,
-        Via, fixture::*,
+        Assembler, Data, Errno, Feature, FeatureDetail, FeatureOp, GetState, HOLD_NS, IovaRange, MigFlags,
+        MigState, Outcome, Via, fixture::*,
     },
     kernel::Returns,
 };
@@ -169,20 +169,20 @@ fn features_are_decoded() {
         .into_iter()
         .map(|event| {
             let Data::Feature(call) = event.data else { panic!("{event:?}") };
-            (call.feature.to_string(), call.op.name(), call.detail)
+            (call.feature.unwrap().to_string(), call.op.unwrap().name(), call.detail)
         })
         .collect();
     let log_start = FeatureDetail::LogStart {
-        page_size_bytes: 4096,
+        page_size_bytes: Some(4096),
         granted_page_size_bytes: None,
-        ranges: words(3),
+        ranges: Some(words(3)),
         iova_ranges: None,
         span_bytes: None,
     };
     let log_report = FeatureDetail::LogReport {
-        iova: 1 << 40,
-        length_bytes: 1 << 30,
-        page_size_bytes: 4096,
+        iova: Some(1 << 40),
+        length_bytes: Some(1 << 30),
+        page_size_bytes: Some(4096),
         dirty_pages: None,
     };
     let is = |feature: &str, op, detail| (feature.to_owned(), op, detail);
@@ -209,7 +209,7 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
         |page| [page, u64::from_ne_bytes([2u32.to_ne_bytes(), [0; 4]].concat().try_into().unwrap()), 1, 0];
     let low = [0x1000, 0xf000];
     let high = [1 << 32, 1 << 20];
-    let script = script.wait(70_000).log_ranges(2, &[low, high]).feature(
+    let script = script.wait(70_000).log_ranges(at, 2, &[low, high]).feature(
         at,
         start | uapi::FEATURE_SET,
         0,
@@ -217,7 +217,7 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
         words(1 << 21),
     );
     let at = script.now;
-    let script = script.wait(9_000).log_dirty(9).feature(
+    let script = script.wait(9_000).log_dirty(at, 9).feature(
         at,
         report | uapi::FEATURE_GET,
         -14,
@@ -227,7 +227,7 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
     let at = script.now;
     let script = script.wait(8_000).feature(at, stop | uapi::FEATURE_SET, -22, [0; 4], [0; 4]);
     let at = script.now;
-    let script = script.wait(7_000).log_dirty(9).feature(
+    let script = script.wait(7_000).log_dirty(at, 9).feature(
         at,
         report | uapi::FEATURE_GET,
         0,
@@ -236,7 +236,7 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
     );
     let at = script.now;
     // Not all of them could be read.
-    let script = script.wait(6_000).log_ranges(2, &[low]).feature(
+    let script = script.wait(6_000).log_ranges(at, 2, &[low]).feature(
         at,
         start | uapi::FEATURE_SET,
         -95,
@@ -252,16 +252,16 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
         })
         .collect();
     let start = |granted_page_size_bytes, iova_ranges, span_bytes| FeatureDetail::LogStart {
-        page_size_bytes: 4096,
+        page_size_bytes: Some(4096),
         granted_page_size_bytes,
-        ranges: 2,
+        ranges: Some(2),
         iova_ranges: Some(iova_ranges),
         span_bytes,
     };
     let report = |dirty_pages| FeatureDetail::LogReport {
-        iova: 1 << 40,
-        length_bytes: 1 << 30,
-        page_size_bytes: 4096,
+        iova: Some(1 << 40),
+        length_bytes: Some(1 << 30),
+        page_size_bytes: Some(4096),
         dirty_pages,
     };
     let range = |[iova, length_bytes]: [u64; 2]| IovaRange { iova, length_bytes };
@@ -276,6 +276,65 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
             (Some(6_000), Some(Errno(95)), Some(start(None, vec![range(low)], None))),
         ]
     );
+}
+
+#[test]
+fn what_could_not_be_read_is_unknown() {
+    let said = |script: Script| -> Data { script.events().pop().unwrap().data };
+    let now = Script::new(0xd1).now;
+    let set = |ret| Script::new(0xd1).wait(9).set_ioctl(now, STOP, ret, 7);
+    // A bad pointer: the kernel could not read what was asked for either. No request for ERROR (0).
+    let Data::Feature(call) = said(set(-14).unread(0xff, 0)) else { panic!() };
+    assert_eq!((call.feature, call.op.map(FeatureOp::name)), (Some(Feature(2)), Some("set")));
+    // Not even the header: no PCI_VF_TOKEN (0).
+    let Data::Feature(call) = said(set(-14).unread(0x1ff, 0)) else { panic!() };
+    assert_eq!((call.feature, call.op), (None, None));
+    // Read at return, when it was there.
+    let Data::SetState(call) = said(set(0).unread(0, 1)) else { panic!() };
+    assert_eq!((call.target, call.data_fd), (MigState::STOP, Some(7)));
+    // The driver's call says it, and no fd is known. It is not fd 0.
+    let script = Script::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x11, 0);
+    let Data::SetState(call) = said(script) else { panic!() };
+    assert_eq!((call.target, call.data_fd, call.arcs), (MigState::STOP, None, 1));
+
+    let Data::GetState(call) = said(Script::new(0xd1).get_state(STOP).unread(0x10, 0)) else { panic!() };
+    assert_eq!(call.state, Some(MigState::STOP), "the driver's call says it");
+    let Data::DataSize(call) = said(Script::new(0xd1).data_size(77).unread(0x10, 0)) else { panic!() };
+    assert_eq!(call.stop_copy_bytes, Some(77));
+
+    let log = |late| {
+        let flags = uapi::FEATURE_DMA_LOGGING_START | uapi::FEATURE_SET;
+        let script = Script::new(0xd1).wait(9).feature(now, flags, 0, [4096, 0, 0, 0], [8192, 0, 0, 0]);
+        let Data::Feature(call) = said(script.unread(0b10, late)) else { panic!() };
+        let Some(FeatureDetail::LogStart { page_size_bytes, granted_page_size_bytes, ranges, .. }) =
+            call.detail
+        else {
+            panic!()
+        };
+        (page_size_bytes, granted_page_size_bytes, ranges)
+    };
+    assert_eq!(log(0), (Some(4096), Some(8192), None));
+    // The kernel has written there by then.
+    assert_eq!(log(1), (None, Some(8192), None));
+}
+
+#[test]
+fn a_log_belongs_to_its_own_ioctl() {
+    let flags = uapi::FEATURE_DMA_LOGGING_REPORT | uapi::FEATURE_GET;
+    let report = |script: Script, at| script.feature(at, flags, 0, [0, 4096, 4096, 1], [0; 4]);
+    let first = Script::new(0xd1).now;
+    // The first report's own record is lost.
+    let script = report(Script::new(0xd1).wait(9_000).log_dirty(first, 9), first).lose();
+    let second = script.now;
+    let script = report(script.wait(9_000), second);
+    let pages = |script: &Script| {
+        let Data::Feature(call) = script.events().pop().unwrap().data else { panic!() };
+        let Some(FeatureDetail::LogReport { dirty_pages, .. }) = call.detail else { panic!() };
+        dirty_pages
+    };
+    assert_eq!(pages(&script), None, "nine pages were the first one's");
+    let third = script.now;
+    assert_eq!(pages(&report(script.wait(9_000).log_dirty(third, 3), third)), Some(3));
 }
 
 /// The first half of a payload word, wherever this machine has it.

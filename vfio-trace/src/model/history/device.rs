@@ -2,7 +2,7 @@
 
 use super::dirty::DirtyHistory;
 use crate::{
-    event::{ArcStep, Data, Event, FeatureDetail, FeatureOp, MigState, Outcome, Step},
+    event::{ArcStep, Data, Event, Feature, FeatureDetail, FeatureOp, MigState, Outcome, Step},
     model::document::{Arc, Device, Mark, MarkKind, Request, SessionEnd, SizeSample, StateSpan, StepSpan},
 };
 
@@ -122,12 +122,12 @@ impl DeviceHistory {
                 let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
                 self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
             },
-            Data::Feature(call) => match (&call.detail, call.feature.name()) {
+            Data::Feature(call) => match (&call.detail, call.feature.and_then(Feature::name).zip(call.op)) {
                 (Some(FeatureDetail::Migration { migration_flags }), _) if call.outcome.is_ok() => {
                     self.doc.migration_flags = Some(*migration_flags);
                 },
-                (_, Some(name)) if !call.op.probe => {
-                    self.feature(event, name, call.op, call.detail.as_ref(), call.outcome);
+                (_, Some((name, op))) if !op.probe => {
+                    self.feature(event, name, op, call.detail.as_ref(), call.outcome);
                 },
                 _ => {},
             },

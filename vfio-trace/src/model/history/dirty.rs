@@ -43,9 +43,9 @@ impl DirtyHistory {
             ..
         }) = detail
         {
-            log.page_size_bytes = Some(*page_size_bytes);
+            log.page_size_bytes = *page_size_bytes;
             log.granted_page_size_bytes = *granted_page_size_bytes;
-            log.ranges = Some(*ranges);
+            log.ranges = *ranges;
             log.span_bytes = *span_bytes;
         }
         self.logs.push((log, Thinned::new(SERIES)));
