@@ -1,7 +1,11 @@
 //! What the eBPF programs count, per probe.
 
-/// Slots of the statistics map: more attached functions than any host has drivers for. Slot 0 is for what has none.
+/// Slots of the statistics map: more attached functions than any host has drivers for. Slot 0 is the inventory's,
+/// which is attached to none.
 pub const MAX_PROBES: u32 = 256;
+
+/// The inventory's slot.
+pub const INVENTORY_SLOT: u16 = 0;
 
 /// Counters of one probe on one CPU, in the `STATS` map.
 #[repr(C)]
@@ -15,6 +19,8 @@ pub struct ProbeStats {
     pub lost: u64,
     /// Calls whose return could not be matched, or that found no room to remember their arguments.
     pub unmatched: u64,
+    /// What found no room in the programs' maps: a device or a file that is not remembered.
+    pub no_room: u64,
 }
 
-const _: () = assert!(size_of::<ProbeStats>() == 32);
+const _: () = assert!(size_of::<ProbeStats>() == 40);

@@ -9,10 +9,11 @@ use vfio_trace_common::{
 };
 
 use crate::{
+    device,
     emit::{Record, header},
     gate::{self, Probe},
     inflight::{self, Call},
-    maps::{self, DEVICES, EVENTS, JOB, JUMPS, ZEROS},
+    maps::{self, EVENTS, JOB, JUMPS, ZEROS},
     read,
 };
 
@@ -21,6 +22,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Job {
     call: Call,
+    /// The driver: its `migration_set_state`.
+    driver: u64,
     moment: u32,
     /// The capture that is next.
     index: u32,
@@ -32,9 +35,18 @@ pub struct Job {
 /// The loops would exhaust the verifier if each program had them, so they are in a program of their own.
 #[inline(always)]
 pub fn run(ctx: &impl EbpfContext, moment: u32, call: &Call) {
+    // A device that is gone is not known: what was its memory is left alone.
+    if let Some(known) = device::known(call.device) {
+        run_for(ctx, moment, call, known.set_state);
+    }
+}
+
+/// The same for a driver, whether its device is known or not.
+#[inline(always)]
+pub fn run_for(ctx: &impl EbpfContext, moment: u32, call: &Call, driver: u64) {
     let Some(job) = JOB.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own slot; kprobe programs of one CPU do not interrupt each other.
-    unsafe { *job = Job { call: *call, moment, index: 0 } };
+    unsafe { *job = Job { call: *call, driver, moment, index: 0 } };
     jump(ctx);
 }
 
@@ -56,7 +68,7 @@ pub fn capture(ctx: ProbeContext) -> u32 {
         return 0;
     }
     job.index = index + 1;
-    if one(probe, job.moment, &job.call, index).is_none() {
+    if one(probe, job.moment, &job.call, job.driver, index).is_none() {
         // No plug-in, or no room: what comes next would fare the same.
         return 0;
     }
@@ -66,9 +78,7 @@ pub fn capture(ctx: ProbeContext) -> u32 {
 
 /// One capture; `None` if there are none for this driver.
 #[inline(always)]
-pub fn one(probe: Probe, moment: u32, call: &Call, index: u32) -> Option<()> {
-    // SAFETY: entries are written once per device, with a value that user space reads nothing from.
-    let driver = *(unsafe { DEVICES.get(call.device) })?;
+pub fn one(probe: Probe, moment: u32, call: &Call, driver: u64, index: u32) -> Option<()> {
     // SAFETY: user space writes an entry once, before the driver's first record.
     let captures = unsafe { maps::CAPTURES.get(driver) }?;
     let spec = captures.specs.get(index as usize)?;

@@ -19,7 +19,7 @@ use crate::{
     emit::emit,
     gate::{self, Probe},
     inflight::{self, Call},
-    maps::{DEVICES, IN_FLIGHT, PARENTS},
+    maps::{IN_FLIGHT, PARENTS},
     read,
 };
 
@@ -97,19 +97,17 @@ pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
     };
     if cmd == VFIO_DEVICE_FEATURE {
         // Read now, not at entry: by now the kernel has copied the header, so its page is there.
-        match read::user::<[u32; 2]>(call.b) {
-            Some([argsz, flags]) => (body.argsz, body.flags) = (argsz, flags),
-            None => body.unread |= ioctl_unread::HEADER,
-        }
+        let mut words = [0u32; 2];
+        body.unread = read::user_into(call.b, &mut words) * ioctl_unread::HEADER;
+        [body.argsz, body.flags] = words;
         let unread_in = (call.a >> 32) as u32;
         let (data_out, unread_out) = payload(call.b);
         body.data_out = data_out;
         // What was not resident at entry is by now, if the kernel has made use of it.
         body.late = unread_in & !unread_out;
         for word in 0..FEATURE_WORDS {
-            if body.late & 1 << word != 0 {
-                body.data_in[word] = data_out[word];
-            }
+            // Zero until now.
+            body.data_in[word] |= data_out[word] & 0u64.wrapping_sub(u64::from(body.late >> word & 1));
         }
         body.unread |=
             (unread_in & unread_out) << ioctl_unread::DATA_IN | unread_out << ioctl_unread::DATA_OUT;
@@ -152,7 +150,13 @@ pub fn close_enter(ctx: ProbeContext) -> u32 {
     device::seen(probe, Role::Close, &call);
     let body = Close { open_count: open_count(call.device), reserved: 0 };
     emit(probe, Kind::Close, &call, call.start_ns, body);
-    capture::run(&ctx, moment::CLOSE, &call);
+    if let Some(known) = device::known(call.device) {
+        if known.leaving != 0 && body.open_count <= 1 {
+            // Nobody is left. Its memory is there until this function returns.
+            device::forget(probe, call.device);
+        }
+        capture::run_for(&ctx, moment::CLOSE, &call, known.set_state);
+    }
     0
 }
 
@@ -185,12 +189,7 @@ pub fn unregister_enter(ctx: ProbeContext) -> u32 {
     let call = Call { device: ctx.arg(0).unwrap_or(0), ..Call::now() };
     device::seen(probe, Role::Unregister, &call);
     emit(probe, Kind::Unregister, &call, call.start_ns, ());
-    // The address may belong to another device next time.
-    let _: Result<(), i32> = DEVICES.remove(call.device);
-    if let Some(layout) = read::layout() {
-        let parent = read::pointer(layout, call.device, Field::DeviceDev);
-        let _: Result<(), i32> = PARENTS.remove(parent);
-    }
+    device::leaves(probe, call.device, open_count(call.device));
     0
 }
 
@@ -287,10 +286,7 @@ fn payload(user: u64) -> ([u64; FEATURE_WORDS], u32) {
     let at = user + FEATURE_HEADER;
     let (mut words, mut unread) = ([0; FEATURE_WORDS], 0);
     for word in 0..FEATURE_WORDS {
-        match read::user(at + 8 * word as u64) {
-            Some(value) => words[word] = value,
-            None => unread |= 1 << word,
-        }
+        unread |= read::user_into(at + 8 * word as u64, &mut words[word]) << word;
     }
     (words, unread)
 }

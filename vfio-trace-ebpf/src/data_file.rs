@@ -30,19 +30,12 @@ fn position(file: u64) -> i64 {
     read::layout().and_then(|layout| read::member(layout, file, Field::FilePos)).unwrap_or(-1)
 }
 
-/// The device that a data fd belongs to; `None` for a file that set_state did not return while we looked.
-#[inline(always)]
-fn device_of(file: u64) -> Option<u64> {
-    // SAFETY: values are written once per file, before user space has its descriptor.
-    unsafe { FILES.get(file) }.copied()
-}
-
 #[inline(always)]
 fn io_enter(ctx: &ProbeContext, role: Role) -> Option<()> {
     let probe = gate::probe(ctx)?;
     let file = ctx.arg(0)?;
     // An unknown file was opened before tracing began: its bytes count, its device is not known.
-    let device = device_of(file).unwrap_or(0);
+    let device = device::of_file(file).unwrap_or(0);
     let call =
         Call { device, file, a: ctx.arg(2).unwrap_or(0), b: position(file).cast_unsigned(), ..Call::now() };
     inflight::enter(ctx, probe, role, &call);
@@ -95,7 +88,7 @@ pub fn data_ioctl_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let file = ctx.arg(0).unwrap_or(0);
     let cmd = ctx.arg::<u32>(1).unwrap_or(0);
-    let device = device_of(file);
+    let device = device::of_file(file);
     if device.is_none() && cmd != VFIO_MIG_GET_PRECOPY_INFO {
         return 0;
     }
@@ -117,24 +110,20 @@ pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
     let Some(call) = inflight::leave(Role::DataIoctl) else { return 0 };
     device::seen(probe, Role::DataIoctl, &call);
     // struct vfio_precopy_info: argsz, flags, initial_bytes, dirty_bytes
-    let argsz = read::user(call.b);
-    let flags = read::user(call.b + 4);
-    let initial_bytes = read::user(call.b + 8);
-    let dirty_bytes = read::user(call.b + 16);
-    let unread = |absent: bool, bit: u32| if absent { bit } else { 0 };
-    let body = PrecopyInfo {
+    let mut body = PrecopyInfo {
         cmd: call.a as u32,
         ret: ctx.ret::<i64>() as i32,
-        argsz: argsz.unwrap_or(0),
-        flags: flags.unwrap_or(0),
-        initial_bytes: initial_bytes.unwrap_or(0),
-        dirty_bytes: dirty_bytes.unwrap_or(0),
-        unread: unread(argsz.is_none(), precopy_unread::ARGSZ)
-            | unread(flags.is_none(), precopy_unread::FLAGS)
-            | unread(initial_bytes.is_none(), precopy_unread::INITIAL)
-            | unread(dirty_bytes.is_none(), precopy_unread::DIRTY),
+        argsz: 0,
+        flags: 0,
+        initial_bytes: 0,
+        dirty_bytes: 0,
+        unread: 0,
         reserved: 0,
     };
+    body.unread = read::user_into(call.b, &mut body.argsz) * precopy_unread::ARGSZ
+        | read::user_into(call.b + 4, &mut body.flags) * precopy_unread::FLAGS
+        | read::user_into(call.b + 8, &mut body.initial_bytes) * precopy_unread::INITIAL
+        | read::user_into(call.b + 16, &mut body.dirty_bytes) * precopy_unread::DIRTY;
     emit(probe, Kind::PrecopyInfo, &call, inflight::now(), body);
     capture::run(&ctx, moment::DATA_IOCTL, &call);
     0
@@ -146,7 +135,7 @@ pub fn release_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let file = ctx.arg(1).unwrap_or(0);
     // Functions of this type are common; only what set_state returned is a data fd.
-    let Some(device) = device_of(file) else { return 0 };
+    let Some(device) = device::of_file(file) else { return 0 };
     probe.hit();
     let _: Result<(), i32> = FILES.remove(file);
     let call = Call { device, file, ..Call::now() };

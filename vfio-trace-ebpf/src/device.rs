@@ -10,15 +10,70 @@ use crate::{
     emit::{Record, header},
     gate::Probe,
     inflight::Call,
-    maps::{DEVICES, DRIVERS, EVENTS, FILES, PARENTS},
+    maps::{DEVICES, DRIVERS, EVENTS, FILES, FileOwner, GONE, KnownDevice, PARENTS},
     read,
 };
 
-/// Describes the device of `call` if user space has not heard of it.
+/// Describes the device of `call` if user space has not heard of it. One that is gone is not described again: its memory
+/// may be anybody's.
 #[inline(always)]
 pub fn seen(probe: Probe, role: Role, call: &Call) {
-    if call.device != 0 && DEVICES.get_ptr(call.device).is_none() {
+    if call.device != 0 && DEVICES.get_ptr(call.device).is_none() && GONE.get_ptr(call.device).is_none() {
         describe(probe, role, call);
+    }
+}
+
+/// What is known of a device.
+#[inline(always)]
+pub fn known(device: u64) -> Option<KnownDevice> {
+    // SAFETY: an entry is replaced as a whole; half of an old one would only be a wrong time.
+    unsafe { DEVICES.get(device) }.copied()
+}
+
+/// The device that a data fd belongs to, 0 if that is gone and its address stands for another one, or for none that is
+/// known. `None` for a file that set_state did not return while we looked.
+#[inline(always)]
+pub fn of_file(file: u64) -> Option<u64> {
+    // SAFETY: written before user space has the file's descriptor, and then only when the file is another one.
+    let owner = unsafe { FILES.get(file) }.copied()?;
+    let same = match known(owner.device) {
+        Some(known) => known.born_ns == owner.born_ns,
+        None => GONE.get_ptr(owner.device).is_some(),
+    };
+    Some(if same { owner.device } else { 0 })
+}
+
+/// Remembers a device's data fd.
+#[inline(always)]
+pub fn keep_file(probe: Probe, file: u64, device: u64) {
+    let born_ns = known(device).map_or(0, |known| known.born_ns);
+    if FILES.insert(file, FileOwner { device, born_ns }, 0).is_err() {
+        // Its reads and writes have no device; user space says so.
+        probe.no_room();
+    }
+}
+
+/// The device is being taken from vfio. Those that have it open may still be heard of.
+#[inline(always)]
+pub fn leaves(probe: Probe, device: u64, open_count: u32) {
+    if open_count == 0 {
+        return forget(probe, device);
+    }
+    let known = known(device).unwrap_or(KnownDevice { set_state: 0, born_ns: 0, leaving: 0 });
+    if DEVICES.insert(device, KnownDevice { leaving: 1, ..known }, 0).is_err() {
+        probe.no_room();
+    }
+}
+
+/// The device is gone, and its memory about to be freed.
+#[inline(always)]
+pub fn forget(probe: Probe, device: u64) {
+    let _: Result<(), i32> = DEVICES.remove(device);
+    if GONE.insert(device, 1, 0).is_err() {
+        probe.no_room();
+    }
+    if let Some(layout) = read::layout() {
+        let _: Result<(), i32> = PARENTS.remove(read::pointer(layout, device, Field::DeviceDev));
     }
 }
 
@@ -78,25 +133,33 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
         body.known |= device_known::OPEN_COUNT;
     }
     let set_state = body.set_state;
+    // Registered anew, it is another device; so it is if it is opened after it left, which takes a registration that was
+    // not seen.
+    let registers = role as u32 == Role::Register as u32;
+    let same = known(device).filter(|known| known.leaving == 0 && !registers);
+    let born_ns = same.map_or(call.start_ns, |known| known.born_ns);
+    // A full map only means that the device is described again.
+    if DEVICES.insert(device, KnownDevice { set_state, born_ns, leaving: 0 }, 0).is_err() {
+        probe.no_room();
+    }
+    let _: Result<(), i32> = GONE.remove(device);
     body.state = 0;
-    if let Some(state) = private(device, body.set_state) {
+    if let Some(state) = private(probe, device, set_state) {
         body.state = state;
         body.known |= device_known::STATE;
     }
     entry.submit(0);
     probe.sent();
-    // A full map only means that the device is described again.
-    let _: Result<(), i32> = DEVICES.insert(device, set_state, 0);
-    if dev != 0 {
-        // Without room its PCI resets are not told.
-        let _: Result<(), i32> = PARENTS.insert(dev, device, 0);
+    // Without room its PCI resets are not told.
+    if dev != 0 && PARENTS.insert(dev, device, 0).is_err() {
+        probe.no_room();
     }
 }
 
 /// What the driver's private structure says: the current state, read without its lock, and the data files it has open,
 /// which are remembered as the device's.
 #[inline(always)]
-fn private(device: u64, set_state: u64) -> Option<u32> {
+fn private(probe: Probe, device: u64, set_state: u64) -> Option<u32> {
     // SAFETY: user space writes an entry once, before the driver's first record.
     let driver = unsafe { DRIVERS.get(set_state) }?;
     for index in 0..DRIVER_FILES {
@@ -109,9 +172,8 @@ fn private(device: u64, set_state: u64) -> Option<u32> {
             continue;
         }
         let file: u64 = read::kernel(migration_file + place.file).unwrap_or(0);
-        if file != 0 && FILES.get_ptr(file).is_none() {
-            // Without room its reads and writes have no device; user space says so.
-            let _: Result<(), i32> = FILES.insert(file, device, 0);
+        if file != 0 && of_file(file) != Some(device) {
+            keep_file(probe, file, device);
         }
     }
     if driver.state_known == 0 {

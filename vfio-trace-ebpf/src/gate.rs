@@ -15,7 +15,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// What is attached to no function.
+    /// The inventory and the notice of modules, which are attached to no function by a link that has a cookie.
     pub const NONE: Self = Self { cookie: 0 };
 
     /// Whether the function makes a Function Level Reset.
@@ -65,6 +65,14 @@ impl Probe {
     pub fn lost(self) {
         if let Some(stats) = self.stats() {
             stats.lost += 1;
+        }
+    }
+
+    /// Counts something that a full map could not take.
+    #[inline(always)]
+    pub fn no_room(self) {
+        if let Some(stats) = self.stats() {
+            stats.no_room += 1;
         }
     }
 

@@ -58,7 +58,8 @@ fn visit_for_copy(ctx: u64) -> Option<()> {
     WATCHED.get_ptr(fd)?;
     let device = sysfs_device(layout, file)?;
     let call = Call { device, ..Call::now() };
-    capture::one(Probe::NONE, moment::SEEN, &call, SEARCH.get(0)?.capture)
+    let driver = device::known(device)?.set_state;
+    capture::one(Probe::NONE, moment::SEEN, &call, driver, SEARCH.get(0)?.capture)
 }
 
 #[inline(always)]
@@ -72,13 +73,16 @@ fn visit(ctx: u64) -> Option<()> {
     let layout = read::layout()?;
     let search = SEARCH.get(0)?;
     let tgid: u32 = read::member(layout, task, Field::TaskTgid)?;
-    // An iterator has no cookie: it counts in the slot that is nobody's.
     let probe = Probe::NONE;
     let fd: u32 = read::kernel(ctx + FD)?;
     // The iterator runs within the read() of the process that asks.
     if tgid == (bpf_get_current_pid_tgid() >> 32) as u32 {
         WATCHED.get_ptr(fd)?;
         let device = sysfs_device(layout, file)?;
+        // One that is being taken away has had its last description.
+        if device::known(device).is_some_and(|known| known.leaving != 0) {
+            return None;
+        }
         // Also if it is known: whoever looks again wants to know how it is now.
         device::describe(probe, Role::Inventory, &Call { device, ..Call::now() });
         return Some(());
@@ -98,7 +102,7 @@ fn visit(ctx: u64) -> Option<()> {
         // SAFETY: takes nothing, touches nothing.
         cpu: unsafe { bpf_get_smp_processor_id() } as u16,
         tgid,
-        tid: read::member(layout, task, Field::TaskPid)?,
+        tid: read::member(layout, task, Field::TaskPid).unwrap_or(tgid),
         start_ns: call.start_ns,
         end_ns: call.start_ns,
         device: call.device,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use vfio_trace_common::{
     capture::{Captures, StepSpec},
@@ -38,13 +38,40 @@ pub static STATS: PerCpuArray<ProbeStats> = PerCpuArray::with_max_entries(MAX_PR
 #[map]
 pub static IN_FLIGHT: HashMap<Key, Call> = HashMap::with_max_entries(8192, 0);
 
+/// A device that user space has been told about.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownDevice {
+    /// The address of its driver's `migration_set_state`, or 0.
+    pub set_state: u64,
+    /// When it was first seen: tells it from others that had this address before.
+    pub born_ns: u64,
+    /// 1: it is being taken from vfio, as soon as all that have it open have closed it.
+    pub leaving: u64,
+}
+
+/// The device of a data fd.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FileOwner {
+    /// Its address.
+    pub device: u64,
+    /// Its [`KnownDevice::born_ns`].
+    pub born_ns: u64,
+}
+
 /// The device of each data fd's `struct file`.
 #[map]
-pub static FILES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
+pub static FILES: HashMap<u64, FileOwner> = HashMap::with_max_entries(16384, 0);
 
-/// Devices that user space has been told about, each with the address of its driver's `migration_set_state` or 0.
+/// Devices that are gone, by address, until another one is seen there: what is still heard of them is not described
+/// again, because that memory is no longer theirs.
 #[map]
-pub static DEVICES: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
+pub static GONE: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Devices that user space has been told about.
+#[map]
+pub static DEVICES: HashMap<u64, KnownDevice> = HashMap::with_max_entries(16384, 0);
 
 /// How to get at what a driver keeps, by the address of its `migration_set_state`.
 #[map]
@@ -60,7 +87,7 @@ pub static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
 /// The device of each parent `struct device`.
 #[map]
-pub static PARENTS: HashMap<u64, u64> = HashMap::with_max_entries(8192, 0);
+pub static PARENTS: HashMap<u64, u64> = HashMap::with_max_entries(16384, 0);
 
 /// What to copy of a driver's memory, by the address of its `migration_set_state`.
 #[map]

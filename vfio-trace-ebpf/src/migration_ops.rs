@@ -16,7 +16,6 @@ use crate::{
     emit::emit,
     gate,
     inflight::{self, Call},
-    maps::FILES,
     read,
 };
 
@@ -52,8 +51,7 @@ pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
         release: 0,
     };
     if call.file != 0 {
-        // Without room the file's reads and writes are shown without a device, which user space says.
-        let _: Result<(), i32> = FILES.insert(call.file, call.device, 0);
+        device::keep_file(probe, call.file, call.device);
         if let Some(layout) = read::layout() {
             body.f_op = read::pointer(layout, call.file, Field::FileOp);
             body.read = read::pointer(layout, body.f_op, Field::FopRead);

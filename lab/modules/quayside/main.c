@@ -320,7 +320,7 @@ static struct mdev_type *quay_types[ARRAY_SIZE(quay_kinds)];
 
 static struct mdev_driver quay_driver = {
 	.device_api = VFIO_DEVICE_API_PCI_STRING,
-	.max_instances = 64,
+	.max_instances = 4096,
 	.driver = {
 		.name = "quayside",
 		.owner = THIS_MODULE,

@@ -1,14 +1,16 @@
 //! What `list` and `show` share: every device of the host, with what sysfs says and, if permitted, what the kernel has
 //! in memory.
 
-use super::error::CliError;
+use std::collections::HashMap;
+
+use super::{error::CliError, output::note};
 use crate::{
     driver::{Interpreter, WANTED},
     kernel::{KernelFacts, KernelFiles, VfioDevice},
     model::Model,
     source::{
         live::LiveError,
-        snapshot::{DeviceFacts, Snapshot},
+        snapshot::{DeviceFacts, Snapshot, SnapshotLosses},
     },
 };
 
@@ -22,6 +24,8 @@ pub(super) struct Devices {
     pub(super) drivers: Interpreter,
     /// Whether holders could be told.
     pub(super) holders_known: bool,
+    /// What was lost on the way.
+    pub(super) losses: SnapshotLosses,
     /// Why the kernel's memory could not be read.
     pub(super) blind: Option<LiveError>,
     /// The kernel.
@@ -37,13 +41,22 @@ impl Devices {
             Err(error) => (Snapshot::default(), Some(error)),
         };
         let all = VfioDevice::all(files);
+        let by_name: HashMap<&str, &DeviceFacts> =
+            snapshot.devices.iter().map(|facts| (facts.name.as_str(), facts)).collect();
         let memory = |device: VfioDevice| {
-            let memory = snapshot.device(&device.name).cloned();
+            let memory = by_name.get(device.name.as_str()).map(|&facts| facts.clone());
             (device, memory)
         };
         let all = all.into_iter().map(memory).collect();
-        let Snapshot { model, drivers, holders_known, .. } = snapshot;
-        Self { all, model, drivers, holders_known, blind, facts }
+        let Snapshot { model, drivers, holders_known, losses, .. } = snapshot;
+        Self { all, model, drivers, holders_known, losses, blind, facts }
+    }
+
+    /// Says what is missing, if anything is.
+    pub(super) fn say_losses(&self) {
+        if let Some(losses) = self.losses.describe() {
+            note(&format!("not all that there is is shown: {losses}"));
+        }
     }
 
     /// The one device that `text` means.

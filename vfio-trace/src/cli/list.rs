@@ -17,8 +17,8 @@ use crate::{
         Bus, VfioDevice,
         process::{ProcessInfo, Processes},
     },
-    sink::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json, human},
-    source::snapshot::DeviceFacts,
+    sink::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json, human},
+    source::snapshot::{DeviceFacts, SnapshotLosses},
 };
 
 /// Devices that a recording had and that were gone: so many are named.
@@ -55,7 +55,11 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     // All is read; what others have named is only written now.
     give_up()?;
     let blind = devices.blind.as_ref().map(ToString::to_string);
-    let read = print(args, &rows, blind.as_deref(), None)?;
+    let losses = devices.blind.is_none().then_some(devices.losses);
+    let read = print(args, &rows, blind.as_deref(), losses, None)?;
+    if read {
+        devices.say_losses();
+    }
     if read && !args.json {
         if let Some(why) = blind {
             note(&format!("flags, state and holders are not known: {why}"));
@@ -81,10 +85,11 @@ fn print(
     args: &Args,
     rows: &[DeviceRow],
     blind: Option<&str>,
+    losses: Option<SnapshotLosses>,
     recording: Option<&RecordingFacts>,
 ) -> Result<bool, CliError> {
     let text = if args.json {
-        devices_json(rows, blind, recording)
+        devices_json(rows, blind, losses.map(ListLosses::from), recording)
             .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
     } else {
         device_table(rows, args.color.on(&io::stdout()))
@@ -96,7 +101,7 @@ fn print(
 fn past(args: &Args) -> Result<u8, CliError> {
     let past = args.from.read(1, false)?;
     let rows = past_rows(&past);
-    let read = print(args, &rows, None, Some(&past.facts))?;
+    let read = print(args, &rows, None, None, Some(&past.facts))?;
     if read && !args.json {
         if rows.is_empty() {
             note("no device was bound to a VFIO driver then");
@@ -187,6 +192,12 @@ fn row(
     }
 }
 
+impl From<SnapshotLosses> for ListLosses {
+    fn from(SnapshotLosses { lost, undecoded, no_room, unopened }: SnapshotLosses) -> Self {
+        Self { lost, undecoded, no_room, unopened }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,7 +213,7 @@ device                                vfio  node  driver  migration             
 22222222-2222-2222-2222-222222222222  ?     ?     mtty    STOP_COPY|P2P|PRE_COPY  yes             RESUMING  qemu-system-x86 202
 ";
         assert_eq!(device_table(&rows, false), table);
-        let json = devices_json(&rows, None, Some(&past.facts)).unwrap();
+        let json = devices_json(&rows, None, None, Some(&past.facts)).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         let expected = serde_json::json!({
             "host": "lab",

@@ -55,6 +55,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     }
     let devices = Devices::read(&args.kernel.files()?);
     give_up()?;
+    devices.say_losses();
     let (device, memory) = devices.find(&args.device)?;
     let report = memory.as_ref().and_then(|memory| devices.model.device_report(&memory.name));
     let Some(report) = report else {

@@ -30,6 +30,14 @@ struct Bound {
     gone: bool,
 }
 
+/// Whether a Device record can be of a device that has come to an address whose last one is gone. Nobody can find or open
+/// a device that is being taken away, only go on with it.
+pub(crate) const fn shows_new(record: &wire::Device) -> bool {
+    record.seen_by == Role::Register as u32
+        || record.seen_by == Role::Open as u32
+        || record.seen_by == Role::Inventory as u32
+}
+
 /// What a Device record changed.
 #[derive(Debug)]
 pub(super) struct Binding {
@@ -70,8 +78,9 @@ impl Devices {
     }
 
     /// Takes in a Device record. A device that changes its name, or comes again after it was gone, has been replaced:
-    /// kernel memory is used again.
-    pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Binding {
+    /// kernel memory is used again. `None` for one that is not to be believed: it was read where a device that is gone
+    /// had been.
+    pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Option<Binding> {
         let known = |bit: u32| record.known & bit != 0;
         let name =
             known(device_known::NAME).then(|| record::text(&record.name)).filter(|name| !name.is_empty());
@@ -86,12 +95,11 @@ impl Devices {
             seen_by: Role::ALL.into_iter().find(|&role| role as u32 == record.seen_by),
         };
         let old = self.bound.get(&pointer).filter(|_| pointer != 0);
-        // Nobody can find or open a device that is being taken away, only go on with it.
-        let anew = matches!(seen.seen_by, Some(Role::Register | Role::Open | Role::Inventory));
-        let same_name =
-            old.filter(|old| old.device.name.as_deref() == name.as_deref() && !(old.gone && anew));
+        if old.is_some_and(|old| old.gone) && !shows_new(record) {
+            return None;
+        }
+        let same_name = old.filter(|old| old.device.name.as_deref() == name.as_deref() && !old.gone);
         let replaced = old.is_some_and(|old| old.device.name.is_some() || old.gone) && same_name.is_none();
-        let gone = same_name.is_some_and(|old| old.gone);
         let nr = same_name.map_or_else(|| self.next_nr.saturating_add(1), |old| old.device.nr);
         let unchanged = same_name.is_some_and(|old| {
             let DeviceSeen { state, open_count, seen_by, .. } = seen;
@@ -102,9 +110,10 @@ impl Devices {
         let device = DeviceRef { nr, name: name.map(Arc::from), driver: driver.map(Arc::from) };
         if pointer != 0 {
             self.make_room(pointer);
-            self.bound.insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone });
+            self.bound
+                .insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone: false });
         }
-        Binding { device, news: (!unchanged).then_some(seen), replaced }
+        Some(Binding { device, news: (!unchanged).then_some(seen), replaced })
     }
 
     /// How many were forgotten for want of room.

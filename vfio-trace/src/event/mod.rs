@@ -24,7 +24,6 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::record::text as record_text;
 pub use self::{
     assemble::{Assembler, HOLD_NS},
     clock::ClockAnchor,
@@ -44,3 +43,4 @@ pub use self::{
         PrecopyInfo, Process, Register, Reset, SetState, Via,
     },
 };
+pub(crate) use self::{devices::shows_new, record::text as record_text};

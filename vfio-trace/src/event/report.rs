@@ -29,6 +29,14 @@ pub struct ProbeReport {
     pub missed: Option<u64>,
     /// Calls whose return could not be matched.
     pub unmatched: u64,
+    /// Devices and files that the programs could not remember, because a map was full. Left out of JSON if 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub no_room: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -52,6 +60,7 @@ impl ProbeReport {
             self.records = self.records.saturating_sub(before.records);
             self.lost = self.lost.saturating_sub(before.lost);
             self.unmatched = self.unmatched.saturating_sub(before.unmatched);
+            self.no_room = self.no_room.saturating_sub(before.no_room);
             self.missed = self.missed.map(|missed| missed.saturating_sub(before.missed.unwrap_or(0)));
         }
         self
@@ -98,6 +107,9 @@ pub struct Summary {
     pub missed: Option<u64>,
     /// Calls whose return could not be matched, all probes together.
     pub unmatched: u64,
+    /// Devices and files that the programs could not remember, all probes together. Left out of JSON if 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub no_room: u64,
     /// Records that could not be decoded.
     pub undecoded: u64,
     /// Time traced, in ns.
@@ -121,6 +133,7 @@ impl Summary {
             lost: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.lost)),
             missed: served().try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?))),
             unmatched: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.unmatched)),
+            no_room: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.no_room)),
             undecoded,
             duration_ns,
             gaps: GapTotals::default(),
@@ -145,6 +158,7 @@ mod tests {
             lost: 0,
             missed,
             unmatched: 0,
+            no_room: 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The eBPF object: loaded into the kernel, its programs by role, its maps.
 
 use std::{
-    io,
+    io::{self, Read},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
@@ -61,6 +61,21 @@ pub enum LoadError {
     /// Log lines cannot be received.
     #[error("the eBPF programs' log cannot be read: {0}")]
     Log(#[from] aya_log::Error),
+}
+
+/// Reads to the end. After a million files without output the kernel says EAGAIN, and goes on when asked again
+/// (`MAX_ITER_OBJECTS`, kernel/bpf/bpf_iter.c).
+fn run_out(file: &mut impl Read) -> io::Result<()> {
+    let mut nothing = [0; 64];
+    loop {
+        match file.read(&mut nothing) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {},
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            },
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The causes of an error on one line: aya keeps the interesting part below the top.
@@ -211,41 +226,50 @@ impl Programs {
             .map_err(wrong)
     }
 
-    /// Runs the inventory: its records go into the ring buffer like all others. `folders` are open folders below
-    /// `/sys/class/vfio-dev`, each of which stands for a device. `captures`: how many captures drivers have at most.
-    pub fn take_inventory(
-        &mut self,
-        search: Search,
-        captures: u32,
-        folders: &[BorrowedFd<'_>],
-    ) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "SEARCH", source };
-        let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
-        Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)?;
+    /// Tells of devices: those of `folders`, open folders below `/sys/class/vfio-dev`. The records go into the ring
+    /// buffer like all others; there must be room for one per folder and capture. `captures`: how many captures drivers
+    /// have at most.
+    pub fn tell_devices(&mut self, captures: u32, folders: &[BorrowedFd<'_>]) -> Result<(), LoadError> {
+        self.watch(folders, true)?;
+        let told = (|| {
+            self.search(Search::default())?;
+            self.iterate("inventory")?;
+            for capture in 0..captures {
+                self.search(Search { capture, ..Search::default() })?;
+                self.iterate("copies")?;
+            }
+            Ok(())
+        })();
+        // Whatever happened: these descriptors will mean other files soon.
+        self.watch(folders, false)?;
+        told
+    }
+
+    /// Tells of processes that have a device open: a file with this ioctl.
+    pub fn tell_holders(&mut self, device_ioctl: u64) -> Result<(), LoadError> {
+        self.search(Search { device_ioctl, ..Search::default() })?;
+        self.iterate("inventory")
+    }
+
+    fn watch(&mut self, folders: &[BorrowedFd<'_>], on: bool) -> Result<(), LoadError> {
         let wrong = |source| LoadError::Map { name: "WATCHED", source };
         let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
         let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
         for folder in folders {
-            watched.insert(folder.as_raw_fd().cast_unsigned(), 1, 0).map_err(wrong)?;
-        }
-        self.iterate("inventory")?;
-        for capture in 0..captures {
-            let wrong = |source| LoadError::Map { name: "SEARCH", source };
-            let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
-            let search = Search { capture, ..search };
-            Array::<_, Plain<Search>>::try_from(map)
-                .map_err(wrong)?
-                .set(0, Plain(search), 0)
-                .map_err(wrong)?;
-            self.iterate("copies")?;
-        }
-        let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
-        let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
-        for folder in folders {
-            // These descriptors will mean other files soon.
-            watched.remove(&folder.as_raw_fd().cast_unsigned()).map_err(wrong)?;
+            let fd = folder.as_raw_fd().cast_unsigned();
+            match on {
+                true => watched.insert(fd, 1, 0).map_err(wrong)?,
+                // Not there if the one before it found no room.
+                false => _ = watched.remove(&fd).is_err(),
+            }
         }
         Ok(())
+    }
+
+    fn search(&mut self, search: Search) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name: "SEARCH", source };
+        let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
+        Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)
     }
 
     /// Loads the iterator if need be and runs it once over all open files.
@@ -261,8 +285,7 @@ impl Programs {
         let link = program.take_link(link).map_err(failed)?;
         let mut file = link.into_file().map_err(|error| LoadError::Iterate(io::Error::other(error)))?;
         // It prints nothing; reading is what makes it run, until the end of all files.
-        io::copy(&mut file, &mut io::sink()).map_err(LoadError::Iterate)?;
-        Ok(())
+        run_out(&mut file).map_err(LoadError::Iterate)
     }
 
     /// Loads a role's programs unless they are loaded.
@@ -301,12 +324,36 @@ impl Programs {
     pub fn stats(&self, slot: u16) -> ProbeStats {
         let mut sum = ProbeStats::default();
         let Ok(values) = self.stats.get(&u32::from(slot), 0) else { return sum };
-        for Plain(ProbeStats { hits, records, lost, unmatched }) in values.iter().copied() {
+        for Plain(ProbeStats { hits, records, lost, unmatched, no_room }) in values.iter().copied() {
             sum.hits = sum.hits.saturating_add(hits);
             sum.records = sum.records.saturating_add(records);
             sum.lost = sum.lost.saturating_add(lost);
             sum.unmatched = sum.unmatched.saturating_add(unmatched);
+            sum.no_room = sum.no_room.saturating_add(no_room);
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives what the kernel gives: EAGAIN after every million of files.
+    struct Files(Vec<io::Result<usize>>);
+
+    impl Read for Files {
+        fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.pop().unwrap_or(Ok(0))
+        }
+    }
+
+    #[test]
+    fn a_host_with_millions_of_open_files_is_looked_through() {
+        let again = || Err(io::Error::from_raw_os_error(11));
+        let mut files = Files(vec![again(), again()]);
+        run_out(&mut files).unwrap();
+        assert!(files.0.is_empty());
+        run_out(&mut Files(vec![Err(io::Error::from_raw_os_error(12))])).unwrap_err();
     }
 }

@@ -79,11 +79,26 @@ pub struct RecordingFacts {
     pub complete: bool,
 }
 
+/// What a look at the kernel's memory did not bring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ListLosses {
+    /// Records that found no room in the buffer.
+    pub lost: u64,
+    /// Records that were not understood.
+    pub undecoded: u64,
+    /// Devices and files that the eBPF programs could not remember.
+    pub no_room: u64,
+    /// Devices that could not be looked at.
+    pub unopened: u64,
+}
+
 #[derive(Serialize)]
 struct Document<'rows> {
     schema: &'static str,
     /// Why what only the kernel's memory tells is missing.
     limited_by: Option<&'rows str>,
+    /// What was lost on the way; `None`: nothing was looked at.
+    losses: Option<ListLosses>,
     /// `None`: this is how things are now.
     recording: Option<&'rows RecordingFacts>,
     devices: &'rows [DeviceRow],
@@ -97,9 +112,10 @@ struct Document<'rows> {
 pub fn devices_json(
     rows: &[DeviceRow],
     limited_by: Option<&str>,
+    losses: Option<ListLosses>,
     recording: Option<&RecordingFacts>,
 ) -> serde_json::Result<String> {
-    let document = Document { schema: "vfio-trace.list/1", limited_by, recording, devices: rows };
+    let document = Document { schema: "vfio-trace.list/1", limited_by, losses, recording, devices: rows };
     visible::json_pretty(&document).map(|text| format!("{text}\n"))
 }
 
@@ -223,7 +239,7 @@ mod tests {
         assert!(text.contains("not open") && !text.contains("ERROR"), "{text}");
         assert!(!device_table(std::slice::from_ref(&fresh), true).contains("\x1b[31m"), "and not red");
         assert!(
-            devices_json(std::slice::from_ref(&fresh), None, None).unwrap().contains("\"ERROR\""),
+            devices_json(std::slice::from_ref(&fresh), None, None, None).unwrap().contains("\"ERROR\""),
             "the kernel's own number stays"
         );
         for open_count in [Some(1), None] {
@@ -243,7 +259,13 @@ mod tests {
             at_mono_ns: 7,
             complete: true,
         };
-        let json = devices_json(&[row()], None, Some(&recording)).unwrap();
+        let json = devices_json(
+            &[row()],
+            None,
+            Some(ListLosses { lost: 2, ..ListLosses::default() }),
+            Some(&recording),
+        )
+        .unwrap();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["schema"], "vfio-trace.list/1");
         assert_eq!(value["devices"][0]["state"], "PRE_COPY");
@@ -256,6 +278,8 @@ mod tests {
         assert_eq!(names(&schema["properties"]), names(&value));
         assert_eq!(names(&schema["$defs"]["device"]["properties"]), names(&value["devices"][0]));
         assert_eq!(names(&schema["$defs"]["recording"]["properties"]), names(&value["recording"]));
+        assert_eq!(value["losses"]["lost"], 2);
+        assert_eq!(names(&schema["$defs"]["losses"]["properties"]), names(&value["losses"]));
         let holder = &value["devices"][0]["holders"][0];
         assert_eq!(names(&schema["$defs"]["holder"]["properties"]), names(holder));
     }

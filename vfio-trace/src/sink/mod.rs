@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 pub use self::{
-    devices::{DeviceRow, HolderRow, RecordingFacts, device_table, devices_json},
+    devices::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
     doctor::{
         Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
     },

@@ -96,6 +96,9 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
     if summary.gaps.gaps > 0 {
         totals.plain(", ").add(Style::Error, &human::count(summary.gaps.gaps, "probe gap"));
     }
+    if summary.no_room > 0 {
+        totals.plain(", ").add(Style::Error, &format!("{} not remembered", summary.no_room));
+    }
     if summary.undecoded > 0 {
         totals
             .plain(", ")
@@ -118,6 +121,9 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
         ));
         advice.left(0, &mut text);
         text.push('\n');
+    }
+    if summary.no_room > 0 {
+        text.push_str("not remembered: devices or data fds beyond 16384; what happens to them is shown without a device\n");
     }
     if summary.lost > 0 {
         let mut advice = Cell::new(color);

@@ -93,6 +93,7 @@ fn summary(name: &str) -> Summary {
         lost: 0,
         missed: None,
         unmatched: 0,
+        no_room: 0,
     };
     Summary::new(
         vec![probe(true, Role::Read), probe(false, Role::Write), probe(false, Role::Step)],
@@ -133,7 +134,7 @@ fn check_all(name: &str) {
     check("the closing table as JSON", &closing_json(&report).unwrap());
     check("the summary", &summary_text(&summary(name), false));
     check("the list", &device_table(&[list_row(name)], false));
-    check("the list as JSON", &devices_json(&[list_row(name)], Some(name), None).unwrap());
+    check("the list as JSON", &devices_json(&[list_row(name)], Some(name), None, None).unwrap());
     check("doctor", &doctor_text(&doctor(name), false));
     check("doctor as JSON", &doctor_json(&doctor(name)).unwrap());
     let document = document_of(name, &events);

@@ -32,6 +32,7 @@ fn probes() -> Vec<ProbeReport> {
         lost: 0,
         missed,
         unmatched: 0,
+        no_room: 0,
     };
     vec![
         probe("vfio_mig_get_next_state", Role::NextState, Some("vfio"), None, 11, Some(0)),

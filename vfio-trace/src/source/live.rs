@@ -1,6 +1,7 @@
 //! The live source: the ring buffer of this machine's kernel, with the probes that fill it.
 
 use std::{
+    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
@@ -48,6 +49,9 @@ pub enum LiveError {
     /// The programs could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The inventory does not tell of all.
+    #[error("{0} devices could not be looked at: their folders in /sys/class/vfio-dev cannot be opened")]
+    Unopened(u64),
     /// The ring buffer cannot be waited for.
     #[error("the ring buffer cannot be polled: {0}")]
     Poll(io::Error),
@@ -104,6 +108,9 @@ pub struct Live {
     /// Why the kernel does not tell of modules, if so.
     unwatched: Option<String>,
     batches: Batches,
+    /// Records that were taken while the inventory went on: before those that the ring buffer has.
+    taken: VecDeque<Bytes>,
+    buffer_bytes: u32,
 }
 
 impl Live {
@@ -124,6 +131,7 @@ impl Live {
                     .to_owned(),
             ));
         }
+        let buffer_bytes = options.buffer_bytes;
         let mut programs = Programs::load(options)?;
         let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
         let log = log.map(|log| programs.take_log(log)).transpose()?;
@@ -162,6 +170,8 @@ impl Live {
             deferred: Vec::new(),
             unwatched,
             batches,
+            taken: VecDeque::new(),
+            buffer_bytes,
         };
         Ok((live, changes))
     }
@@ -190,14 +200,28 @@ impl Live {
 
     /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
     pub fn take_inventory(&mut self) -> Result<(), LiveError> {
-        take_inventory(self.manager.programs_mut(), &self.facts, &self.files, Holders::Told)?;
-        Ok(())
+        self.inventory(Holders::Told)
     }
 
     /// Lets the kernel tell again how its devices are: a record for every device, none for those who hold them.
     pub fn look_again(&mut self) -> Result<(), LiveError> {
-        take_inventory(self.manager.programs_mut(), &self.facts, &self.files, Holders::LeftOut)?;
-        Ok(())
+        self.inventory(Holders::LeftOut)
+    }
+
+    /// The ring buffer is emptied meanwhile: thousands of devices do not fit into it.
+    fn inventory(&mut self, holders: Holders) -> Result<(), LiveError> {
+        let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
+        let ring = ring.get_mut();
+        let drain = || {
+            while let Some(item) = ring.next() {
+                taken.push_back(Bytes::copy_from_slice(&item));
+            }
+        };
+        let done = take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)?;
+        match done.unopened {
+            0 => Ok(()),
+            unopened => Err(LiveError::Unopened(unopened)),
+        }
     }
 
     /// Stops all probes; what they sent before is still to be taken.
@@ -207,6 +231,9 @@ impl Live {
 
     /// Waits until there are records.
     pub async fn ready(&self) -> Result<(), LiveError> {
+        if !self.taken.is_empty() {
+            return Ok(());
+        }
         // The readiness is cleared before the ring is read: what arrives in between wakes the next wait.
         self.ring.readable().await.map_err(LiveError::Poll)?.clear_ready();
         Ok(())
@@ -222,9 +249,11 @@ impl Live {
         let settled_ns = self.batches.settled_ns();
         let notes = self.notes.drain(..).filter_map(|note| note.record(settled_ns));
         let records = notes.map(Bytes::from).collect();
-        let ring = self.ring.get_mut();
-        let mut records =
-            self.batches.take(mono_ns(), records, || ring.next().map(|item| Bytes::copy_from_slice(&item)));
+        let Self { ring, taken, batches, .. } = &mut *self;
+        let ring = ring.get_mut();
+        let mut records = batches.take(mono_ns(), records, || {
+            taken.pop_front().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)))
+        });
         let before = records.len();
         records.retain(|bytes| match Record::decode(bytes) {
             Ok(Record { header, body: Body::Module(module) }) => {

@@ -1,14 +1,18 @@
 //! What is there right now: one run of the inventory, without a single probe.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
+    io,
     os::fd::AsFd as _,
+    path::PathBuf,
 };
 
+use bytes::Bytes;
 use vfio_trace_common::{
     capture::{CAPTURES, Captures},
-    layout::Search,
     role::Role,
+    stats::{INVENTORY_SLOT, ProbeStats},
     wire::{self, device_known},
 };
 
@@ -24,7 +28,7 @@ use crate::{
     probe::{LoadError, LoadOptions, Programs},
 };
 
-/// Room for a few thousand devices and holders.
+/// Room for a batch of devices with all that is copied of them, and for more than ten thousand holders.
 const BUFFER_BYTES: u32 = 1 << 20;
 
 /// A process that has a device open.
@@ -68,6 +72,8 @@ pub struct Snapshot {
     pub holders_known: bool,
     /// What drivers' plug-ins make of it.
     pub drivers: Interpreter,
+    /// What is missing.
+    pub losses: SnapshotLosses,
 }
 
 /// Tells the programs where everything is: the kernel's structures, and each driver's own. Gives what readers of the
@@ -116,32 +122,105 @@ pub(super) enum Holders {
     LeftOut,
 }
 
-/// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. Returns
-/// whether holders can be told at all.
+/// Most folders that are open at once: as many descriptors as any process may have, and some for the rest.
+const BATCH: usize = 256;
+
+/// How many devices are told of at a time, so that their records fit into half of a buffer of this size.
+fn batch(buffer_bytes: u32, captures: u32) -> usize {
+    /// What the ring buffer puts in front of a record.
+    const RING_HEADER: usize = 8;
+    let record = |body: usize| RING_HEADER + size_of::<wire::Header>() + body;
+    let each = record(size_of::<wire::Device>()) + captures as usize * record(size_of::<wire::Capture>());
+    (buffer_bytes as usize / 2 / each).clamp(1, BATCH)
+}
+
+/// What an inventory told besides its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inventory {
+    /// Whether holders can be told at all.
+    pub(super) holders: bool,
+    /// Devices that it could not look at: their folders in sysfs could not be opened.
+    pub(super) unopened: u64,
+}
+
+/// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. A few devices
+/// at a time; `drain` empties the ring buffer in between, which is of `buffer_bytes`.
 pub(super) fn take_inventory(
     programs: &mut Programs,
     facts: &KernelFacts,
     files: &KernelFiles,
     holders: Holders,
-) -> Result<bool, LoadError> {
-    let folders = open_folders(files);
-    let borrowed: Vec<_> = folders.iter().map(File::as_fd).collect();
+    buffer_bytes: u32,
+    mut drain: impl FnMut(),
+) -> Result<Inventory, LoadError> {
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
     let address = ioctl.and_then(|function| function.address);
     let device_ioctl = address.filter(|_| holders == Holders::Told).unwrap_or(0);
     // Copies of drivers' structures are made at the first look; later ones come with what happens to them.
     let captures = facts.plugins.iter().map(|plugin| plugin.captures.len().min(CAPTURES)).max();
     let captures = captures.filter(|_| holders == Holders::Told).unwrap_or(0) as u32;
-    programs.take_inventory(Search { device_ioctl, ..Search::default() }, captures, &borrowed)?;
-    Ok(device_ioctl != 0)
+    let mut unopened = 0;
+    for paths in folders(files).chunks(batch(buffer_bytes, captures)) {
+        drain();
+        let open: Vec<File> = paths
+            .iter()
+            .filter_map(|path| match File::open(path) {
+                Ok(file) => Some(file),
+                Err(error) => {
+                    // It may just have been removed; anything else is a device that is not told of.
+                    unopened += u64::from(error.kind() != io::ErrorKind::NotFound);
+                    None
+                },
+            })
+            .collect();
+        let borrowed: Vec<_> = open.iter().map(File::as_fd).collect();
+        programs.tell_devices(captures, &borrowed)?;
+    }
+    drain();
+    if device_ioctl != 0 {
+        programs.tell_holders(device_ioctl)?;
+        drain();
+    }
+    Ok(Inventory { holders: device_ioctl != 0, unopened })
 }
 
-/// The folders of all vfio devices in sysfs. One that cannot be opened was just removed.
-fn open_folders(files: &KernelFiles) -> Vec<File> {
+/// The folders of all vfio devices in sysfs.
+fn folders(files: &KernelFiles) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(files.path("/sys/class/vfio-dev")) else { return Vec::new() };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    paths.into_iter().filter_map(|path| File::open(path).ok()).collect()
+    paths
+}
+
+/// What a snapshot does not tell although it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotLosses {
+    /// Records that found no room in the buffer.
+    pub lost: u64,
+    /// Records that could not be decoded.
+    pub undecoded: u64,
+    /// Devices and files that the programs could not remember.
+    pub no_room: u64,
+    /// Devices whose folders in sysfs could not be opened.
+    pub unopened: u64,
+}
+
+impl SnapshotLosses {
+    /// What is missing, in words; `None` if nothing is.
+    pub fn describe(&self) -> Option<String> {
+        let Self { lost, undecoded, no_room, unopened } = *self;
+        let said: Vec<String> = [
+            (lost, "records were lost because the buffer was full"),
+            (undecoded, "records were not understood"),
+            (no_room, "devices or files were not remembered because a map was full"),
+            (unopened, "devices could not be looked at because their folders in /sys could not be opened"),
+        ]
+        .into_iter()
+        .filter(|&(count, _)| count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+        (!said.is_empty()).then(|| said.join(", "))
+    }
 }
 
 impl Snapshot {
@@ -152,24 +231,35 @@ impl Snapshot {
         let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
         let notes = hand_over(&mut programs, facts)?;
         let mut ring = programs.take_events()?;
-        let holders_known = take_inventory(&mut programs, facts, files, Holders::Told)?;
-        let mut snapshot = Self { holders_known, ..Self::default() };
+        let mut records: Vec<Bytes> = Vec::new();
+        let drain = || {
+            while let Some(item) = ring.next() {
+                records.push(Bytes::copy_from_slice(&item));
+            }
+        };
+        let inventory = take_inventory(&mut programs, facts, files, Holders::Told, BUFFER_BYTES, drain)?;
+        let ProbeStats { lost, no_room, .. } = programs.stats(INVENTORY_SLOT);
+        let losses = SnapshotLosses { lost, no_room, unopened: inventory.unopened, undecoded: 0 };
+        let mut snapshot = Self { holders_known: inventory.holders, losses, ..Self::default() };
         let mut assembler = Assembler::new();
         let now_ns = mono_ns();
         for note in notes.iter().filter_map(|note| Record::decode(&note.record(now_ns)?).ok()) {
             assembler.push(&note);
         }
-        let mut pointers: Vec<u64> = Vec::new();
+        let mut pointers: HashMap<u64, usize> = HashMap::new();
         let mut holders: Vec<(u64, Holder)> = Vec::new();
-        while let Some(item) = ring.next() {
-            let Ok(record) = Record::decode(&item) else { continue };
+        for bytes in records {
+            let Ok(record) = Record::decode(&bytes) else {
+                snapshot.losses.undecoded += 1;
+                continue;
+            };
             let events = snapshot.drivers.apply(assembler.push(&record));
             for event in &events {
                 snapshot.model.apply(event);
             }
             match &record.body {
                 Body::Device(body) => {
-                    pointers.push(record.header.device);
+                    pointers.insert(record.header.device, snapshot.devices.len());
                     snapshot.devices.push(DeviceFacts::of(body));
                 },
                 Body::Holder(body) => {
@@ -181,8 +271,7 @@ impl Snapshot {
             }
         }
         for (pointer, holder) in holders {
-            let at = pointers.iter().position(|other| *other == pointer);
-            if let Some(device) = at.and_then(|at| snapshot.devices.get_mut(at)) {
+            if let Some(device) = pointers.get(&pointer).and_then(|at| snapshot.devices.get_mut(*at)) {
                 // Threads that share their files are seen once each.
                 if !device.holders.contains(&holder) {
                     device.holders.push(holder);
@@ -210,5 +299,32 @@ impl DeviceFacts {
             open_count: known(device_known::OPEN_COUNT).then_some(record.open_count),
             holders: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_fit_into_the_buffer() {
+        // A device takes 264 bytes in the ring buffer, a capture 488.
+        assert_eq!(batch(1 << 20, 0), BATCH);
+        assert_eq!(batch(1 << 20, 4), 236);
+        assert_eq!(batch(4096, 0), 7);
+        assert_eq!(batch(4096, 8), 1, "there is no smaller one");
+        for captures in 0..=CAPTURES as u32 {
+            let bytes = batch(BUFFER_BYTES, captures) * (264 + captures as usize * 488);
+            assert!(bytes <= BUFFER_BYTES as usize / 2 || batch(BUFFER_BYTES, captures) == 1, "{captures}");
+        }
+    }
+
+    #[test]
+    fn losses_are_said_and_nothing_else() {
+        assert_eq!(SnapshotLosses::default().describe(), None);
+        let some = SnapshotLosses { lost: 3, unopened: 1, ..SnapshotLosses::default() };
+        let said = some.describe().unwrap();
+        assert!(said.starts_with("3 records were lost") && said.contains(", 1 devices could not"), "{said}");
+        assert!(!said.contains("understood"), "{said}");
     }
 }

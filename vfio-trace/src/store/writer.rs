@@ -1,7 +1,7 @@
 //! Writes one part of a recording, a block at a time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use super::{
     index::{IndexEntry, payload, trailer},
     item::{End, Item, put},
 };
-use crate::event::{Body, Note, Record};
+use crate::event::{Body, Note, Record, shows_new};
 
 /// One part. What was not [`flush`](Self::flush)ed is lost if the process is killed.
 pub struct Writer<W> {
@@ -150,6 +150,9 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// Addresses of gone devices that are remembered.
+const MAX_GONE: usize = 65536;
+
 /// What the next part has to begin with: the records that all others rely on.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -157,6 +160,8 @@ pub struct Known {
     notes: BTreeMap<(u64, u32), Bytes>,
     /// By the device's address.
     devices: BTreeMap<u64, Bytes>,
+    /// Addresses of devices that were taken from vfio, until others are seen there.
+    gone: BTreeSet<u64>,
 }
 
 impl Known {
@@ -171,7 +176,10 @@ impl Known {
             Body::Note(Note::Capture(note)) => {
                 self.notes.insert((note.driver, note.id), bytes.clone());
             },
+            // Read where a device that is gone had been.
+            Body::Device(body) if self.gone.contains(&device) && !shows_new(body) => {},
             Body::Device(body) => {
+                self.gone.remove(&device);
                 let again =
                     repeated && body.seen_by == Role::Inventory as u32 && self.devices.contains_key(&device);
                 if let Some(bytes) = identity(record, body) {
@@ -182,6 +190,10 @@ impl Known {
             Body::Holder(_) => return !repeated,
             Body::Unregister => {
                 self.devices.remove(&device);
+                // A host has not as many addresses for them as would matter here; what has no limit gets one.
+                if self.gone.len() < MAX_GONE {
+                    self.gone.insert(device);
+                }
             },
             _ => {},
         }
@@ -200,4 +212,31 @@ fn identity(record: &Record, body: &wire::Device) -> Option<Bytes> {
     let body = wire::Device { known, state: 0, open_count: 0, ..*body };
     let bytes = [record.header.as_bytes(), body.as_bytes()].concat();
     (bytes.len() == usize::from(record.header.len)).then(|| Bytes::from(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::fixture::{Script, UUID, bytes};
+
+    fn known(script: &Script) -> usize {
+        let mut known = Known::default();
+        for record in script.records() {
+            known.keep(&record, &Bytes::from(bytes(&record)), false);
+        }
+        known.records().count()
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_not_in_the_next_part() {
+        let there = Script::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(0).open(1);
+        assert_eq!(known(&there), 1);
+        // Unbound while somebody has it open; its last close reads the memory once more.
+        let gone = there.unregister().device_in(UUID, "mtty", 7, Role::Close, None).close(1);
+        assert_eq!(known(&gone), 0);
+        // Another one at the same address.
+        let another = gone.device_in("other", "mtty", 7, Role::Register, None).register(0);
+        assert_eq!(known(&another), 1);
+        assert_eq!(known(&another.device_in("other", "mtty", 7, Role::Close, None)), 1);
+    }
 }

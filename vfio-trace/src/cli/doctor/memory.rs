@@ -45,6 +45,10 @@ pub(super) fn look(
                     "ran, and found {}",
                     human::count(snapshot.devices.len() as u64, "device")
                 ));
+                let finding = match snapshot.losses.describe() {
+                    None => finding,
+                    Some(losses) => finding.but(Status::Degraded).costs(losses),
+                };
                 let finding = if snapshot.holders_known {
                     finding
                 } else {

@@ -23,6 +23,7 @@ pub(super) struct Tracer {
     assembler: Assembler,
     interpreter: Interpreter,
     own: OwnPid,
+    undecoded: u64,
 }
 
 /// This process's number in the records, which count in the first PID namespace.
@@ -68,7 +69,7 @@ impl Tracer {
         // Devices get their names from it; without, from the first thing that happens to them.
         let _unnamed = live.take_inventory().is_err();
         let (assembler, interpreter) = (Assembler::new(), Interpreter::new(false));
-        Ok(Self { live, assembler, interpreter, own })
+        Ok(Self { live, assembler, interpreter, own, undecoded: 0 })
     }
 
     fn take(&mut self) -> Vec<Event> {
@@ -78,7 +79,11 @@ impl Tracer {
             if records.is_empty() {
                 return events;
             }
-            for record in records.iter().filter_map(|bytes| Record::decode(bytes).ok()) {
+            for bytes in &records {
+                let Ok(record) = Record::decode(bytes) else {
+                    self.undecoded += 1;
+                    continue;
+                };
                 let _changes = self.live.follow(&record);
                 events.extend(self.assembler.push(&record));
             }
@@ -96,7 +101,8 @@ impl Witness for Tracer {
     }
 
     fn lost(&mut self) -> u64 {
-        self.live.report().iter().map(|probe| probe.lost).sum()
+        // What was not understood is as good as lost.
+        self.live.report().iter().map(|probe| probe.lost).sum::<u64>().saturating_add(self.undecoded)
     }
 }
 

@@ -157,7 +157,7 @@ impl Assembler {
     }
 
     fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<Event>) {
-        let binding = self.devices.bind(header.device, body);
+        let Some(binding) = self.devices.bind(header.device, body) else { return };
         if binding.replaced {
             self.sessions.forget_device(header.device);
             out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));

@@ -60,6 +60,7 @@ fn the_stream_is_as_documented() {
         lost: 0,
         missed: None,
         unmatched: 0,
+        no_room: 3,
     };
     let start = Start {
         version: "0.1.0".to_owned(),

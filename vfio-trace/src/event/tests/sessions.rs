@@ -1,5 +1,7 @@
 //! Data sessions: from the request that starts one to the last close of its fd.
 
+use vfio_trace_common::role::Role;
+
 use crate::event::{Data, DataClose, DataIo, Direction, Dry, Event, fixture::*};
 
 fn closes(events: &[Event]) -> Vec<DataClose> {
@@ -154,4 +156,28 @@ fn precopy_info_and_other_ioctls_of_a_data_fd() {
     };
     assert_eq!((info.session, info.initial_bytes, info.dirty_bytes), (Some(1), Some(24), Some(7)));
     assert_eq!((other.session, other.cmd, other.outcome.is_ok()), (Some(1), 0x1234, false));
+}
+
+#[test]
+fn what_outlives_its_device_is_not_another_ones() {
+    const FILE: u64 = 0xf1;
+    let script = Script::new(0xd1).device_in(UUID, "quayside", 7, Role::Register, None).register(0).open(1);
+    let script = script.set(&[RUNNING, PRE_COPY], FILE, 31).read(FILE, 64, 24, 0).unregister();
+    // As tracers did that described it from memory which was not its own any more.
+    let script = script.device_in("junk", "", 0, Role::Read, None).close(1);
+    // The data fd is still open, and another device has the address.
+    let script = script.device_in("other", "quayside", 7, Role::Register, None).register(0);
+    let script = script.on(0).read(FILE, 64, -19, 24).release(FILE, 24);
+    let events = script.events();
+    let names: Vec<Option<&str>> = events.iter().map(Event::device_name).collect();
+    assert!(!names.contains(&Some("junk")), "{names:?}");
+    let of = |kind: &str| -> Vec<Option<&str>> {
+        let of_kind = events.iter().filter(|event| event.kind().name() == kind);
+        of_kind.map(Event::device_name).collect()
+    };
+    assert_eq!(of("close"), [Some(UUID)]);
+    assert_eq!(of("read"), [Some(UUID), Some(UUID)]);
+    assert_eq!(of("data_close"), [Some(UUID)]);
+    assert_eq!(of("register"), [Some(UUID), Some("other")]);
+    assert!(closes(&events)[0].ended, "the last close has ended it");
 }

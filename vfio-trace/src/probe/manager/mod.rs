@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use vfio_trace_common::{
     capture::StepSpec,
     role::Role,
-    stats::{MAX_PROBES, ProbeStats},
+    stats::{INVENTORY_SLOT, MAX_PROBES, ProbeStats},
 };
 
 use super::{
@@ -373,12 +373,30 @@ impl<B: Backend> Manager<B> {
         self.probes.iter().filter(|probe| !probe.links.is_empty()).count()
     }
 
+    /// What the inventory could not tell; `None` if it could tell all.
+    fn inventory(&self) -> Option<ProbeReport> {
+        let ProbeStats { hits, records, lost, unmatched, no_room } = self.backend.stats(INVENTORY_SLOT);
+        (lost > 0 || no_room > 0).then(|| ProbeReport {
+            name: "inventory and module notices".to_owned(),
+            role: Role::Inventory,
+            module: None,
+            attached: true,
+            reason: None,
+            hits,
+            records,
+            lost,
+            missed: Some(0),
+            unmatched,
+            no_room,
+        })
+    }
+
     /// What became of each function, in the order of the plan.
     pub fn report(&self) -> Vec<ProbeReport> {
         self.probes
             .iter()
             .map(|probe| {
-                let ProbeStats { hits, records, lost, unmatched } = self.backend.stats(probe.slot);
+                let ProbeStats { hits, records, lost, unmatched, no_room } = self.backend.stats(probe.slot);
                 // A program serves all functions of its role; what it did not see is told with one of them, always
                 // the same.
                 let recursion = if self.first_of.get(&probe.role) == Some(&probe.slot) {
@@ -400,8 +418,10 @@ impl<B: Backend> Manager<B> {
                         .zip(recursion)
                         .map(|(missed, recursion)| missed.saturating_add(recursion)),
                     unmatched,
+                    no_room,
                 }
             })
+            .chain(self.inventory())
             .collect()
     }
 }
