@@ -496,7 +496,7 @@ pub struct FeatureCall {
     pub outcome: Outcome,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn feature_fields<S: Serializer>(feature: &Option<Feature>, serializer: S) -> Result<S::Ok, S::Error> {
     use serde::ser::SerializeStruct as _;
     let mut map = serializer.serialize_struct("Feature", 2)?;

@@ -257,10 +257,11 @@ impl Programs {
         let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
         for folder in folders {
             let fd = folder.as_raw_fd().cast_unsigned();
-            match on {
-                true => watched.insert(fd, 1, 0).map_err(wrong)?,
+            if on {
+                watched.insert(fd, 1, 0).map_err(wrong)?;
+            } else {
                 // Not there if the one before it found no room.
-                false => _ = watched.remove(&fd).is_err(),
+                let _absent = watched.remove(&fd).is_err();
             }
         }
         Ok(())
