@@ -184,6 +184,7 @@ fn events_come_out_as_blocks_come_in() {
     let log = Rc::new(RefCell::new(Vec::new()));
     let slow = Slow { blocks: cuts, log: Rc::clone(&log) };
     let mut recording = Recording::from_stream("test", Box::new(slow)).unwrap();
+    assert!(matches!(recording.next(), Ok(Some(Next::Clock(_)))), "the clocks of the part's beginning");
     for read in 1..=count {
         assert!(matches!(recording.next(), Ok(Some(Next::Record(_)))));
         assert!(recording.is_waiting());
@@ -263,7 +264,7 @@ fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
 /// A recording of two opens, and what the clocks showed between them, with boot time `slept_ns` ahead.
 fn stepped(by_ns: u64, slept_ns: u64) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), &header()).unwrap();
-    let records = Script::new(1_000_000_000).open(1).wait(9_000_000_000).close(0).records();
+    let records = Script::new(0xd1).open(1).wait(9_000_000_000).close(0).records();
     let [one, two] = [0, records.len() - 1].map(|at| Item::Record(bytes(&records[at]).into()));
     let mono_ns = 5_000_000_000;
     let sample = ClockSample {
@@ -288,9 +289,9 @@ fn hours(stream: Vec<u8>) -> Vec<String> {
 #[test]
 fn times_stay_right_after_a_step_and_after_a_sleep() {
     let hour = 3_600_000_000_000;
-    assert_eq!(hours(stepped(0, 0)), ["15:40:20", "15:40:21", "15:40:30", "15:40:40"]);
+    assert_eq!(hours(stepped(0, 0)), ["15:40:20", "15:40:20", "15:40:29", "15:40:40"]);
     assert_eq!(hours(stepped(900_000, 0)), hours(stepped(0, 0)), "that is no step");
-    let after = ["15:40:20", "15:40:21", "16:40:30", "16:40:40"];
+    let after = ["15:40:20", "15:40:20", "16:40:29", "16:40:40"];
     assert_eq!(hours(stepped(hour, 0)), after, "the clock was put forward");
     assert_eq!(hours(stepped(hour, hour)), after, "the host slept");
 }
