@@ -105,6 +105,10 @@ pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
         body.data_out = data_out;
         // What was not resident at entry is by now, if the kernel has made use of it.
         body.late = unread_in & !unread_out;
+        #[expect(
+            clippy::needless_range_loop,
+            reason = "the index also counts bits; a constant bound for the verifier"
+        )]
         for word in 0..FEATURE_WORDS {
             // Zero until now.
             body.data_in[word] |= data_out[word] & 0u64.wrapping_sub(u64::from(body.late >> word & 1));
@@ -285,6 +289,10 @@ fn open_count(device: u64) -> u32 {
 fn payload(user: u64) -> ([u64; FEATURE_WORDS], u32) {
     let at = user + FEATURE_HEADER;
     let (mut words, mut unread) = ([0; FEATURE_WORDS], 0);
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "the index also counts bits; a constant bound for the verifier"
+    )]
     for word in 0..FEATURE_WORDS {
         unread |= read::user_into(at + 8 * word as u64, &mut words[word]) << word;
     }

@@ -120,10 +120,10 @@ pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
         unread: 0,
         reserved: 0,
     };
-    body.unread = read::user_into(call.b, &mut body.argsz) * precopy_unread::ARGSZ
-        | read::user_into(call.b + 4, &mut body.flags) * precopy_unread::FLAGS
-        | read::user_into(call.b + 8, &mut body.initial_bytes) * precopy_unread::INITIAL
-        | read::user_into(call.b + 16, &mut body.dirty_bytes) * precopy_unread::DIRTY;
+    body.unread = (read::user_into(call.b, &mut body.argsz) * precopy_unread::ARGSZ)
+        | (read::user_into(call.b + 4, &mut body.flags) * precopy_unread::FLAGS)
+        | (read::user_into(call.b + 8, &mut body.initial_bytes) * precopy_unread::INITIAL)
+        | (read::user_into(call.b + 16, &mut body.dirty_bytes) * precopy_unread::DIRTY);
     emit(probe, Kind::PrecopyInfo, &call, inflight::now(), body);
     capture::run(&ctx, moment::DATA_IOCTL, &call);
     0

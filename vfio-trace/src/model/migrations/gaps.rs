@@ -18,7 +18,7 @@ const NEAR_NS: u64 = 1_000_000_000;
 
 /// A gap on the document's clock.
 pub(super) struct Gap<'a> {
-    gap: &'a ProbeGap,
+    told: &'a ProbeGap,
     from_ns: u64,
     /// `None`: not over.
     until_ns: Option<u64>,
@@ -29,7 +29,7 @@ pub(super) fn of_host(history: &History, shift: i128) -> Vec<Gap<'_>> {
     let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
     let hiding = history.gaps.iter().filter(|gap| !steps(gap));
     let moved = hiding.map(|gap| Gap {
-        gap,
+        told: gap,
         from_ns: moved(gap.from_mono_ns, shift),
         until_ns: gap.until_mono_ns.map(|until| moved(until, shift)),
     });
@@ -39,7 +39,7 @@ pub(super) fn of_host(history: &History, shift: i128) -> Vec<Gap<'_>> {
 impl Gap<'_> {
     /// Whether the device goes through these functions, or may do so.
     fn concerns(&self, device: &Device) -> bool {
-        match (self.gap.module.as_deref(), device.driver.as_deref()) {
+        match (self.told.module.as_deref(), device.driver.as_deref()) {
             (None | Some("vfio"), _) => true,
             (Some(module), Some(driver)) => plain(module) == plain(driver),
             (Some(_), None) => false,
@@ -57,19 +57,20 @@ impl Gap<'_> {
     }
 
     fn sentence(&self, first_use_ns: u64) -> String {
-        let names: Vec<&str> = self.gap.functions.iter().map(|function| function.function.as_str()).collect();
-        let whose = match &self.gap.module {
+        let names: Vec<&str> =
+            self.told.functions.iter().map(|function| function.function.as_str()).collect();
+        let whose = match &self.told.module {
             Some(module) => format!(" of module {module}"),
             None => " of the kernel".to_owned(),
         };
-        let what = format!("{}{whose} ({})", names.join(", "), self.gap.why.text());
+        let what = format!("{}{whose} ({})", names.join(", "), self.told.why.text());
         match self.until_ns {
             Some(until) if first_use_ns >= until => format!(
                 "the device was used {} after the first probe of {what}: whether it was used before is not known",
                 millis(first_use_ns - until)
             ),
             Some(until) => {
-                let most = if self.gap.from_exact { "" } else { "up to " };
+                let most = if self.told.from_exact { "" } else { "up to " };
                 let length = millis(until.saturating_sub(self.from_ns));
                 format!(
                     "the device was used while not all was probed, for {most}{length}: {what}; calls may be missing"
