@@ -80,20 +80,22 @@ impl Devices for HisiDevices {
 }
 
 impl HisiDevices {
-    /// What arrived at a device, with what others have saved: with any that is equal, else with the one that it must be.
+    /// What arrived at a device, with what others have saved: with what the process that wrote it had read, if it had read
+    /// anything here; else with any that is equal.
     fn compare(&mut self, nr: u32, whole: bool) -> Option<Finding> {
         let here = self.devices.get(&nr)?;
         let (to, file) = (here.resuming.as_ref()?, (nr, here.files));
         let mut found: Option<(u32, u32, Finding)> = None;
-        let mut others: Vec<(bool, &u32, &HisiDevice, &Migf)> = self
-            .devices
-            .iter()
-            .filter(|(other, _)| **other != nr)
+        let read_by_writer = |device: &HisiDevice| here.writer.is_some() && device.reader == here.writer;
+        let others = || self.devices.iter().filter(|(other, _)| **other != nr);
+        // What it has not read is not what it wrote, however equal: VFs that are set up alike differ in little.
+        let has_read = others().any(|(_, device)| read_by_writer(device));
+        let mut others: Vec<(bool, &u32, &HisiDevice, &Migf)> = others()
+            .filter(|(_, device)| !has_read || read_by_writer(device))
             .filter_map(|(other, device)| {
                 let free =
                     self.given.get(other).is_none_or(|(saved, to)| *saved != device.files || *to == file);
-                let related = free && here.writer.is_some() && device.reader == here.writer;
-                Some((related, other, device, device.sent()?))
+                Some((free && read_by_writer(device), other, device, device.sent()?))
             })
             .collect();
         others.sort_by_key(|(related, _, _, from)| (!related, std::cmp::Reverse(from.at_ns)));
