@@ -112,9 +112,9 @@ fn gap(traced: &Traced, steps: &[Value], case: &Case) -> Result<(String, usize)>
     Ok((format!("{at_once}; probed {all} ms after the load"), compared + 3))
 }
 
-/// From the kernel's word that the driver is loaded until its functions are probed: the aim in this VM is 300 ms, and
-/// this is what a busy host may make of it.
-const LATE_NS: u64 = 1_500_000_000;
+/// From the kernel's word that the driver is loaded until its functions are probed: the aim in this VM is 300 ms, which
+/// the check prints. This is no more than what a starved host may make of it: a time is no test's verdict.
+const LATE_NS: u64 = 20_000_000_000;
 
 /// When a driver's functions were not probed.
 #[derive(Debug)]
