@@ -73,6 +73,14 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
                  run is not known",
             );
         }
+        let unseen =
+            |row: &DeviceRow| row.holders.as_ref().is_some_and(Vec::is_empty) && row.open_count > Some(0);
+        if rows.iter().any(unseen) {
+            note(
+                "a device is open, but not in a process that the kernel tells of here: it is one of another PID namespace (run \
+                 vfio-trace on the host to see it), or the fd is on its way through a socket",
+            );
+        }
         if rows.is_empty() {
             note("no device is bound to a VFIO driver");
         }

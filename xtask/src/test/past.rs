@@ -235,6 +235,7 @@ fn row(row: &Value) -> Value {
         if let Some(fields) = holder.as_object_mut() {
             fields.remove("vm");
             fields.remove("process_started");
+            fields.remove("local_pid");
         }
     }
     row

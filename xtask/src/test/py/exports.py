@@ -137,6 +137,7 @@ def timeline(document):
             for name in ("initial_bytes", "dirty_bytes"):
                 if point[name] is not None:
                     counters.append((owner, name, "bytes", point["at_ns"], point[name]))
+    found = [*document["outside"]]
     for migration in document["migrations"]:
         name = f"migration {migration['nr']}: {migration['verdict']}"
         slice_("all", "migration", name, migration["start_ns"], migration["end_ns"], migration)
@@ -144,17 +145,17 @@ def timeline(document):
         for device in migration["devices"]:
             sides = [side for side in (device["source"], device["destination"]) if side]
             spans += [(("device", sides[0]["device"]), device["downtime"])] if sides else []
-            for side in sides:
-                owner = ("device", side["device"])
-                for failure in side["failures"]:
-                    instant(owner, "failure", f"failed: {failure['what']}", failure["at_ns"], failure)
-                for finding in side["findings"]:
-                    instant(owner, "finding", finding["code"], finding["at_ns"], finding)
+            found += sides
         for owner, span in spans:
             if span:
                 more = {"migration": migration["nr"]}
                 slice_(owner, "downtime", "downtime", span["start_ns"], span["end_ns"], span, **more)
         warnings(migration, migration)
+    for owner, side in ((("device", side["device"]), side) for side in found):
+        for failure in side["failures"]:
+            instant(owner, "failure", f"failed: {failure['what']}", failure["at_ns"], failure)
+        for finding in side["findings"]:
+            instant(owner, "finding", finding["code"], finding["at_ns"], finding)
     warnings(document, None)
     return slices, instants, counters
 
@@ -480,12 +481,11 @@ def tables(document):
                     yield device["nr"], None, "dirty_pages", report["at_ns"], report["dirty_pages"]
 
     def of_sides(key):
-        for one in migrations:
-            for device in one["devices"]:
-                for side in (device["source"], device["destination"]):
-                    for item in side[key] if side else []:
-                        more = {"device": side["device"], "name": name(side["device"]), "migration": one["nr"]}
-                        yield row(item, item["at_ns"], **more)
+        devices = [(one["nr"], device) for one in migrations for device in one["devices"]]
+        sides = [(nr, side) for nr, device in devices for side in (device["source"], device["destination"]) if side]
+        for nr, side in [*sides, *((None, outside) for outside in document["outside"])]:
+            for item in side[key]:
+                yield row(item, item["at_ns"], device=side["device"], name=name(side["device"]), migration=nr)
 
     def of_warnings():
         for nr, of in [*((one["nr"], one) for one in migrations), (None, document)]:
