@@ -1,4 +1,4 @@
-//! Where the tool meets its surroundings: a container's PID namespace, and capabilities that are no longer needed.
+//! Where the tool meets its surroundings: a container's PID namespace.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -9,10 +9,7 @@ use super::{
 };
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![
-        Check::new("list: PID namespaces", pid_namespaces),
-        Check::new("verbs: capabilities given up", capabilities),
-    ]
+    vec![Check::new("list: PID namespaces", pid_namespaces)]
 }
 
 /// lab-step holds a device; within the namespace another process has its number, and the name of a virtual machine.
@@ -67,56 +64,4 @@ fn holders(guest: &Guest, file: &str) -> Result<Vec<Value>> {
     let list: Value = serde_json::from_str(&guest.file(file)?).with_context(|| file.to_owned())?;
     let holders = list.pointer("/devices/0/holders").and_then(Value::as_array);
     holders.cloned().with_context(|| format!("{file} does not tell holders: {list}"))
-}
-
-/// Runs a verb whose standard output is full, and looks at it while it waits in write(2).
-const WATCH: &str = "
-import fcntl, os, subprocess, sys, time
-read, write = os.pipe()
-fcntl.fcntl(write, 1031, 4096)
-os.set_blocking(write, False)
-try:
-    while True:
-        os.write(write, b' ' * 64)
-except BlockingIOError:
-    os.set_blocking(write, True)
-verb = subprocess.Popen(sys.argv[1:], stdout=write)
-os.close(write)
-def waits():
-    words = open(f'/proc/{verb.pid}/syscall').read().split()
-    return words[:2] == ['1', '0x1']
-for _ in range(1200):
-    if waits():
-        break
-    time.sleep(0.05)
-else:
-    sys.exit('it never wrote')
-status = open(f'/proc/{verb.pid}/status').read().splitlines()
-held = {line.split(':')[0]: line.split()[1] for line in status if line.startswith('Cap')}
-while os.read(read, 65536):
-    pass
-print(held['CapPrm'], held['CapEff'], held['CapInh'], held['CapAmb'], verb.wait())
-";
-
-fn capabilities(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "{HELD}cat >watch.py <<'END'\n{WATCH}\nEND\n{}",
-        r#"
-        grep CapEff /proc/self/status >before
-        for verb in list "list --json" "show 1" doctor "doctor --json"; do
-            echo "$verb: $(python3 watch.py vfio-trace $verb 2>>watch.err)" >>seen
-        done
-        kill $step; wait $step; true
-        "#
-    );
-    let guest = lab.run("edge-caps", &script)?;
-    let before = guest.file("before")?;
-    ensure!(!before.contains("\t0000000000000000"), "there was nothing to give up: {before}");
-    let seen = guest.file("seen")?;
-    let none = "0000000000000000 0000000000000000 0000000000000000 0000000000000000 0";
-    for line in seen.lines() {
-        ensure!(line.ends_with(&format!(": {none}")), "{line} ({})", guest.file("watch.err")?);
-    }
-    ensure!(seen.lines().count() == 5, "{seen}");
-    Ok(Found::one("list, show and doctor write without any capability"))
 }
