@@ -82,8 +82,8 @@ impl From<LiveError> for CliError {
             },
             LiveError::Load(_) | LiveError::Poll(_) => (
                 NOT_SUPPORTED,
-                "check that the kernel is 5.15 or newer and that nothing (a container, a security module) \
-                 keeps bpf(2) from this process"
+                "check that the kernel is 6.1 or newer (docs/requirements.md) and that nothing (a container, a security \
+                 module) keeps bpf(2) from this process"
                     .to_owned(),
             ),
         };

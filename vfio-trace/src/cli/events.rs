@@ -280,8 +280,8 @@ impl<W: Write> Stream<W> {
         let counted = probes.unwrap_or_default().to_vec();
         let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
         summary.gaps = self.gaps;
-        let forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
-        let forgotten = too_many(forgotten).filter(|_| !args.quiet);
+        summary.forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
+        let forgotten = too_many(summary.forgotten).filter(|_| !args.quiet);
         if let Sink::Ndjson(ndjson) = &self.sink {
             if let Some(ended) = ended {
                 let line = ndjson.summary(&summary, ended).map_err(unwritable)?;

@@ -8,6 +8,7 @@ use super::{
     error::{CliError, INPUT, USAGE},
     events::{self, EventArgs},
     histories,
+    host::HostArgs,
     out_file::OutFile,
     replay, report,
 };
@@ -34,6 +35,8 @@ pub(super) struct Args {
     /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    host: HostArgs,
     /// What to write.
     #[arg(long, value_enum)]
     format: Format,
@@ -90,11 +93,11 @@ fn check(args: &Args) -> Result<(), CliError> {
 
 fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
     let events = EventArgs { format: events::Format::Ndjson, quiet: true, ..EventArgs::default() };
-    replay::show(&args.files, &events, out, false)
+    replay::show(&args.files, &args.host, &events, out, false)
 }
 
 fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
-    let histories = histories::read(&args.files)?;
+    let histories = histories::read_of(&args.files, &args.host)?;
     let document = report::document(&histories, &args.pairs);
     let written = match args.format {
         Format::Json => write_json(&document, args.pretty, &mut *out),

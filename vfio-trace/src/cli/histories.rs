@@ -8,6 +8,7 @@ use vfio_trace_common::role::Role;
 use super::{
     error::{CliError, USAGE},
     events::too_many,
+    host::{self, HostArgs},
     output::note,
     recording::{self, Progress, Taker, Wants},
 };
@@ -49,6 +50,18 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
             histories.damaged |= damaged;
             next = recording.other();
         }
+    }
+    Ok(histories)
+}
+
+/// The same, of one host only if that is asked for.
+pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<Histories, CliError> {
+    let mut histories = read(files)?;
+    if let Some(wanted) = &host.host {
+        let names: Vec<Option<String>> =
+            histories.all.iter_mut().map(|history| history.host_mut().name.clone()).collect();
+        let at = host::find(wanted, &names)?;
+        histories.all = vec![histories.all.swap_remove(at)];
     }
     Ok(histories)
 }
@@ -188,8 +201,10 @@ fn count(losses: &mut Losses, probes: Option<&[ProbeReport]>) {
     let total = |count: fn(&ProbeReport) -> u64| probes.iter().map(count).fold(0, u64::saturating_add);
     losses.lost = Some(total(|probe| probe.lost));
     losses.unmatched = Some(total(|probe| probe.unmatched));
-    losses.missed =
-        probes.iter().filter(|probe| probe.attached).try_fold(0u64, |sum, probe| Some(sum + probe.missed?));
+    losses.missed = probes
+        .iter()
+        .filter(|probe| probe.attached)
+        .try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?)));
     for probe in probes {
         let mut lacking = Vec::new();
         for (count, what) in

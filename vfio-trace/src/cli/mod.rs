@@ -8,6 +8,7 @@ mod events;
 mod exercise;
 mod export;
 mod histories;
+mod host;
 mod kernel_args;
 mod list;
 mod merge;

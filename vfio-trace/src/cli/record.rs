@@ -16,7 +16,7 @@ use vfio_trace_common::{
 use super::{
     error::{CliError, FAILED, USAGE},
     out_file::TRY_AGAIN,
-    output::note,
+    output::{note, said},
     parse::{self, Amount},
     session::{Consumer, LiveArgs, Session, Why, block_on},
 };
@@ -311,12 +311,12 @@ impl Closed {
         let missed = summary
             .missed
             .map_or_else(|| "missed: not known".to_owned(), |missed| format!("{missed} missed"));
-        note(&format!(
+        said(&format!(
             "\n{}\n{all} in {}, {} in {}{parts}; {} lost, {missed}",
             losses.join("\n").trim_end(),
             human::duration(self.duration_ns),
             human::bytes(self.bytes),
-            self.name,
+            human::clean(&self.name),
             summary.lost,
         ));
     }

@@ -86,6 +86,12 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Recording, CliError> {
     Ok(Recording::open(files)?)
 }
 
+/// A file that is read a second time is not what it was.
+pub(super) fn changed(file: &Path) -> CliError {
+    let what = format!("cannot read {} again", file.display());
+    CliError::with_code(INPUT, what, "it has changed since it was read first", "try again")
+}
+
 /// Reads on until the taker has what it wants; says what is missing as it is met.
 pub(super) fn read(
     recording: &mut Recording,
@@ -114,9 +120,12 @@ pub(super) fn read(
                 through.damage.push(damage.to_string());
             },
             Ok(Some(Next::Other { .. })) if taker.reads_others() => {},
-            Ok(Some(Next::Other { name })) => {
+            Ok(Some(Next::Other { name, host })) => {
                 progress.clear();
-                note(&format!("{name}: another recording follows, which is left out: give one at a time"));
+                let of = host.map_or_else(String::new, |host| format!(" of host {host}"));
+                note(&format!(
+                    "{name}: another recording{of} follows, which is left out: --host chooses one"
+                ));
                 through.damage.push("another recording follows".to_owned());
             },
             Ok(None) => break,

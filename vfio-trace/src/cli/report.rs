@@ -8,6 +8,7 @@ use std::{
 use super::{
     error::{CliError, FAILED, INPUT},
     histories::{self, Histories},
+    host::HostArgs,
     out_file::OutFile,
     output::Color,
     zone,
@@ -27,6 +28,8 @@ pub(super) struct Args {
     /// The same, as `show`, `list` and `mount` take them. Repeatable.
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
+    #[command(flatten)]
+    host: HostArgs,
     /// One JSON document with everything (schema vfio-trace.migration/1, docs/schema/migration-1.json).
     #[arg(long)]
     json: bool,
@@ -64,7 +67,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let files = [&args.files[..], &args.from].concat();
     let mut out = OutFile::create(&args.output, args.force, &files)?;
-    let histories = histories::read(&files)?;
+    let histories = histories::read_of(&files, &args.host)?;
     let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let text = if args.json {

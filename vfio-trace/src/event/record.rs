@@ -126,6 +126,12 @@ impl Record {
         let kind = wire::Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
         Ok(Self { header, body: Body::decode(kind, body)? })
     }
+
+    /// The kind that a record says it is of, without a look at the rest; `None` for one that is not known.
+    pub fn kind(bytes: &[u8]) -> Option<wire::Kind> {
+        let (header, _) = wire::Header::read_from_prefix(bytes).ok()?;
+        wire::Kind::from_raw(header.kind)
+    }
 }
 
 impl Body {
@@ -258,6 +264,7 @@ mod tests {
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(record) = Record::decode(&bytes) {
                 prop_assert!(usize::from(record.header.len) <= bytes.len());
+                prop_assert_eq!(Record::kind(&bytes).map(|kind| kind as u16), Some(record.header.kind));
             }
         }
 

@@ -112,6 +112,10 @@ pub struct Summary {
     pub no_room: u64,
     /// Records that could not be decoded.
     pub undecoded: u64,
+    /// Devices, sessions, threads and notes that the reader of the records has forgotten, because there were more at a
+    /// time than are kept. Left out of JSON if 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
     /// Time traced, in ns.
     pub duration_ns: u64,
     /// Times in which functions were not probed: what they did is in none of the counts. `None`: whoever traced did
@@ -136,6 +140,7 @@ impl Summary {
             unmatched: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.unmatched)),
             no_room: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.no_room)),
             undecoded,
+            forgotten: 0,
             duration_ns,
             gaps: None,
             probes,

@@ -105,9 +105,6 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
     if summary.no_room > 0 {
         totals.plain(", ").add(Style::Error, &format!("{} not remembered", summary.no_room));
     }
-    if summary.no_room > 0 {
-        totals.plain(", ").add(Style::Error, &format!("{} not remembered", summary.no_room));
-    }
     if summary.undecoded > 0 {
         totals
             .plain(", ")

@@ -145,6 +145,18 @@ fn check_all(name: &str) {
     }
     export::write_chrome(&document, &mut json).unwrap();
     check("exports", &String::from_utf8(json).unwrap());
+    for (table, ..) in export::Table::ALL {
+        let mut csv = Vec::new();
+        export::write_csv(&document, table, &mut csv).unwrap();
+        check("a table", &String::from_utf8(csv).unwrap());
+    }
+    let mut perfetto = Vec::new();
+    export::write_perfetto(&document, &mut perfetto).unwrap();
+    let strings = export::perfetto_strings(&perfetto);
+    assert!(strings.len() > 10, "{strings:?}");
+    for text in strings {
+        assert!(!text.chars().any(harms), "Perfetto has {text:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use aya_log::EbpfLogger;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
-use vfio_trace_common::role::Role;
+use vfio_trace_common::{role::Role, wire};
 
 use super::{
     batches::Batches,
@@ -255,12 +255,16 @@ impl Live {
             taken.pop_front().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)))
         });
         let before = records.len();
-        records.retain(|bytes| match Record::decode(bytes) {
-            Ok(Record { header, body: Body::Module(module) }) => {
-                self.loads.told(record_text(&module.name), header.end_ns);
-                false
-            },
-            _ => true,
+        records.retain(|bytes| {
+            // All others are decoded where they are needed.
+            let decoded = Record::kind(bytes).filter(|kind| *kind == wire::Kind::Module);
+            match decoded.map(|_module| Record::decode(bytes)) {
+                Some(Ok(Record { header, body: Body::Module(module) })) => {
+                    self.loads.told(record_text(&module.name), header.end_ns);
+                    false
+                },
+                _ => true,
+            }
         });
         if records.len() < before {
             self.modules_came();

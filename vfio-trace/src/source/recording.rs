@@ -82,6 +82,8 @@ pub enum Next {
     Other {
         /// The file.
         name: String,
+        /// The host that it is of, if it has a name.
+        host: Option<String>,
     },
 }
 
@@ -124,6 +126,8 @@ pub struct Recording {
     /// Latest reading of the probes, if there is no end.
     probes: Option<Vec<ProbeReport>>,
     over: bool,
+    /// What else is in the stream was left out on purpose.
+    alone: bool,
     /// The reader has come to another recording.
     other: bool,
     /// Bytes of inputs that are done with.
@@ -207,6 +211,7 @@ impl Recording {
             began,
             probes,
             over: false,
+            alone: false,
             other: false,
             before: 0,
             total,
@@ -247,6 +252,12 @@ impl Recording {
             other: false,
             ..self
         })
+    }
+
+    /// The same, with no word of other recordings that follow in the stream: this one was chosen among them.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// Bytes read, and bytes there are if that is known.
@@ -350,7 +361,8 @@ impl Recording {
     fn part(&mut self, header: &Header) -> Option<Next> {
         if header.recording != self.first.recording {
             (self.over, self.other) = (true, true);
-            return Some(Next::Other { name: self.name.clone() });
+            let host = header.start.host.clone();
+            return (!self.alone).then(|| Next::Other { name: self.name.clone(), host });
         }
         self.follow()
     }

@@ -157,8 +157,8 @@ fn bpf(files: &KernelFiles, attempt: &Attempt) -> Finding {
             .but(Status::Missing)
             .costs("no tracing")
             .todo(
-                "check that the kernel is 5.15 or newer and has CONFIG_BPF_SYSCALL, and that nothing (a container, a \
-                 security module) keeps bpf(2) from this process",
+                "check that the kernel is 6.1 or newer (docs/requirements.md) and has CONFIG_BPF_SYSCALL, and that nothing (a \
+                 container, a security module) keeps bpf(2) from this process",
             )
             .blocks(Blocks::Support),
         Attempt::Done(done) if !done.refused.is_empty() => {

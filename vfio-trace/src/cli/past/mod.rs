@@ -11,6 +11,7 @@ use jiff::{
 use super::{
     error::{CliError, INPUT, USAGE},
     events::too_many,
+    host::HostArgs,
     output::note,
     parse,
     recording::{self, Progress, Taker, Through, Wants},
@@ -36,6 +37,9 @@ pub(super) struct FromArgs {
     /// such time after the recording began.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse::moment)]
     at: Option<Moment>,
+    /// With --from: of a merged recording, this host, by its name or its number from 1. Without it, the first.
+    #[arg(long, value_name = "NAME|N", requires = "from")]
+    host: Option<String>,
 }
 
 /// A moment of a recording.
@@ -71,7 +75,8 @@ impl FromArgs {
 
     /// Reads it. `keep`: events per device; `annotate`: whether files say where their data is from.
     pub(super) fn read(&self, keep: usize, annotate: bool) -> Result<Past, CliError> {
-        Past::read(&mut recording::open(&self.from)?, self.at, keep, annotate)
+        let host = HostArgs { host: self.host.clone() };
+        Past::read(&mut host.open(&self.from)?, self.at, keep, annotate)
     }
 }
 

@@ -17,7 +17,8 @@ const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";
 /// A moment of a real recording; `None`: its end.
 pub(in crate::cli) fn kept(at: Option<&str>) -> Result<Past, CliError> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.vft"));
-    FromArgs { from: vec![from], at: at.map(|at| parse::moment(at).unwrap()) }.read(100, false)
+    FromArgs { from: vec![from], at: at.map(|at| parse::moment(at).unwrap()), ..FromArgs::default() }
+        .read(100, false)
 }
 
 fn of_stream(bytes: Vec<u8>, at: Option<Moment>) -> Result<Past, CliError> {

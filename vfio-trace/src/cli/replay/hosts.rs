@@ -1,16 +1,13 @@
 //! A merged recording: the events of several hosts in the order of one clock.
 
-use std::{
-    collections::VecDeque,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::VecDeque, io, path::PathBuf};
 
 use crate::{
     cli::{
         error::{CliError, INPUT, USAGE},
         events::{EventArgs, HostLabel, Stream},
         histories,
+        host::nth,
         output::note,
         report::document,
     },
@@ -112,21 +109,6 @@ pub(super) fn show<W: io::Write>(
 /// What to say of a host some of whose records are not shown.
 fn undecoded(label: &str, number: u64) -> Option<String> {
     (number > 0).then(|| format!("{label}: {} could not be decoded", human::count(number, "record")))
-}
-
-/// The recording with this number in a file of several.
-fn nth(file: &PathBuf, number: usize) -> Result<Recording, CliError> {
-    let mut recording = Recording::open(std::slice::from_ref(file))?;
-    for _ in 0..number {
-        while recording.next()?.is_some() {}
-        recording = recording.other().ok_or_else(|| changed(file))?;
-    }
-    Ok(recording)
-}
-
-fn changed(file: &Path) -> CliError {
-    let what = format!("cannot read {} again", file.display());
-    CliError::with_code(INPUT, what, "it has changed since it was read first", "try again")
 }
 
 impl Feed {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{
     error::CliError,
     events::{EventArgs, Stream},
+    host::HostArgs,
     out_file::OutFile,
     output::note,
     recording::{self, Progress, Taker, Wants},
@@ -26,26 +27,30 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
     events: EventArgs,
 }
 
 /// `vfio-trace replay`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut out = OutFile::stdout();
-    let code = show(&args.files, &args.events, &mut out, args.events.color.on(&io::stdout()))?;
+    let color = args.events.color.on(&io::stdout());
+    let code = show(&args.files, &args.host, &args.events, &mut out, color)?;
     out.finish()?;
     Ok(code)
 }
 
-/// Shows the events of a recording, or of a merged one, on any output; gives the exit code.
+/// Shows the events of a recording, or of a merged one, or of a host of that, on any output; gives the exit code.
 pub(super) fn show<W: io::Write>(
     files: &[PathBuf],
+    host: &HostArgs,
     events: &EventArgs,
     out: W,
     color: bool,
 ) -> Result<u8, CliError> {
-    let mut recording = recording::open(files)?;
-    if recording.merge().is_some() {
+    let mut recording = host.open(files)?;
+    if host.host.is_none() && recording.merge().is_some() {
         return hosts::show(files, events, out, color);
     }
     let mut stream = Stream::new(events, recording.header().start.clock, out, color);

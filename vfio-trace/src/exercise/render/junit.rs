@@ -3,19 +3,21 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::remarks;
-use crate::exercise::report::{Report, Stage, Verdict};
+use crate::{
+    event::visible::clean_lines,
+    exercise::report::{Report, Stage, Verdict},
+};
 
-/// For attributes and text. Control characters are not allowed in XML at all.
+/// For attributes and text, which have line breaks of ours only. Control characters are not allowed in XML at all.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in clean_lines(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\n' => out.push_str("&#10;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('?'),
             c => out.push(c),
         }
     }

@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 
 use super::remarks;
-use crate::exercise::report::{Report, Verdict};
+use crate::{
+    event::visible,
+    exercise::report::{Report, Verdict},
+    sink::human::clean,
+};
 
-/// `#` and `\` mean something in a description.
+/// `#` and `\` mean something in a description; a line break would end it.
 fn description(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('#', "\\#").replace('\n', " ")
+    clean(&text.replace('\n', " ")).replace('\\', "\\\\").replace('#', "\\#")
 }
 
 /// The report as a TAP stream.
@@ -19,7 +23,7 @@ pub fn tap(report: &Report) -> String {
         let ok = if stage.verdict == Verdict::Failed { "not ok" } else { "ok" };
         let skip = match (stage.verdict, &stage.why) {
             (Verdict::Skipped, why) => {
-                format!(" # SKIP {}", why.as_deref().unwrap_or("not tried").replace('\n', " "))
+                format!(" # SKIP {}", clean(&why.as_deref().unwrap_or("not tried").replace('\n', " ")))
             },
             _ => String::new(),
         };
@@ -55,5 +59,6 @@ const fn severity(verdict: Verdict) -> &'static str {
 
 /// A JSON string is a YAML string, too.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // A string can always be written.
+    visible::json(&text).unwrap_or_default()
 }

@@ -228,6 +228,17 @@ fn names_cannot_hurt_a_terminal() {
     }
     all.push_str(&text.summary(&report));
     all.push_str(&json(&report).unwrap());
+    let (tap, junit) = (tap(&report), junit(&report));
+    assert_eq!(tap.matches("\nFORGED").count() + junit.matches("\nFORGED").count(), 0, "{tap}{junit}");
+    // Points, their YAML, the plan and a bail-out: no line is anything else.
+    let known = |line: &str| {
+        ["TAP version 14", "1..", "ok ", "not ok ", "  ", "Bail out! "]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+    };
+    assert!(tap.lines().all(known), "{tap}");
+    all.push_str(&tap);
+    all.push_str(&junit);
     assert!(!all.chars().any(|c| harms(c) && c != '\n'), "{all:?}");
     assert!(!all.lines().any(|line| line.trim_start().starts_with("FORGED")), "{all}");
 }

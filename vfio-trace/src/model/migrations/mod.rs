@@ -395,10 +395,16 @@ struct Facts<'a> {
 
 /// What to call a host among the others.
 fn label(histories: &[History], at: usize) -> String {
-    let name = |history: &History| history.host.name.clone().unwrap_or_else(|| "host".to_owned());
-    let mine = histories.get(at).map(name).unwrap_or_default();
-    let alone = histories.iter().filter(|other| name(other) == mine).count() <= 1;
-    if alone { mine } else { format!("{mine}#{}", at + 1) }
+    let names: Vec<Option<&str>> = histories.iter().map(|history| history.host.name.as_deref()).collect();
+    host_label(&names, at)
+}
+
+/// What to call a host among others, of their names: its own, with its number if another has the same.
+pub fn host_label(names: &[Option<&str>], at: usize) -> String {
+    let name = |at: usize| names.get(at).copied().flatten().unwrap_or("host");
+    let mine = name(at);
+    let alone = (0..names.len()).filter(|other| name(*other) == mine).count() <= 1;
+    if alone { mine.to_owned() } else { format!("{mine}#{}", at + 1) }
 }
 
 fn wall(real_ns: i128) -> String {

@@ -19,4 +19,6 @@ pub use self::{
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+pub(crate) use self::perfetto::perfetto_strings;
+#[cfg(test)]
 mod tests;

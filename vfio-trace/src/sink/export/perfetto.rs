@@ -20,7 +20,7 @@ use super::{
     },
     tracks::{Content, Owner, Slice, Track, Unit, each_track},
 };
-use crate::model::document::Document;
+use crate::{model::document::Document, sink::human::clean};
 
 /// All packets are of one sequence.
 const SEQUENCE: u32 = 1;
@@ -48,6 +48,11 @@ impl TraceClock {
         let snapshot = ClockSnapshot { clocks: clocks.collect(), primary_trace_clock: Some(id) };
         Self { id, at_origin, snapshot }
     }
+}
+
+/// A name as it is shown: whoever prints it, it does nothing to a terminal.
+fn shown(name: &str) -> String {
+    clean(name).into_owned()
 }
 
 /// What packets are written to.
@@ -80,8 +85,8 @@ impl<W: Write> Packets<W> {
         Ok(self.tracks)
     }
 
-    fn host(&mut self, name: String, at: usize) -> io::Result<()> {
-        let process = ProcessDescriptor { pid: i32::try_from(at + 1).ok(), process_name: Some(name) };
+    fn host(&mut self, name: &str, at: usize) -> io::Result<()> {
+        let process = ProcessDescriptor { pid: i32::try_from(at + 1).ok(), process_name: Some(shown(name)) };
         let child_ordering = Some(EXPLICIT);
         let track = self.describe(TrackDescriptor {
             process: Some(process),
@@ -105,7 +110,7 @@ impl<W: Write> Packets<W> {
         let device = &document.devices[nr];
         let driver = device.driver.as_ref().map_or_else(String::new, |driver| format!(" ({driver})"));
         let track = self.describe(TrackDescriptor {
-            name: Some(format!("{}{driver}", device_name(device))),
+            name: Some(shown(&format!("{}{driver}", device_name(device)))),
             parent_uuid: self.hosts.get(device.host as usize).copied(),
             child_ordering: Some(EXPLICIT),
             ..TrackDescriptor::default()
@@ -129,7 +134,7 @@ impl<W: Write> Packets<W> {
             Content::Slices(_) | Content::Instants(_) => None,
         };
         let parent_uuid = self.parent(document, track.owner)?;
-        let name = Some(track.name.clone());
+        let name = Some(shown(&track.name));
         let track_uuid = Some(self.describe(TrackDescriptor {
             name,
             parent_uuid,
@@ -143,7 +148,7 @@ impl<W: Write> Packets<W> {
                 Edge::End => self.event(slice.end_ns, of(SLICE_END)),
             }),
             Content::Instants(instants) => instants.iter().try_for_each(|instant| {
-                let name = Some(instant.name.clone());
+                let name = Some(shown(&instant.name));
                 let categories = vec![instant.category.to_owned()];
                 let debug_annotations = annotations(&(instant.args)());
                 self.event(instant.at_ns, TrackEvent { debug_annotations, categories, name, ..of(INSTANT) })
@@ -158,7 +163,7 @@ impl<W: Write> Packets<W> {
 
 fn begin(slice: &Slice<'_>, event: TrackEvent) -> TrackEvent {
     TrackEvent {
-        name: Some(slice.name.clone()),
+        name: Some(shown(&slice.name)),
         categories: vec![slice.category.to_owned()],
         debug_annotations: annotations(&(slice.args)()),
         flow_ids: slice.arrow_to.into_iter().collect(),
@@ -179,7 +184,7 @@ fn annotations(args: &Value) -> Vec<DebugAnnotation> {
     let fields = args.as_object().into_iter().flatten();
     fields
         .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| DebugAnnotation { name: Some(name.clone()), ..annotation(value) })
+        .map(|(name, value)| DebugAnnotation { name: Some(shown(name)), ..annotation(value) })
         .collect()
 }
 
@@ -193,7 +198,7 @@ fn annotation(value: &Value) -> DebugAnnotation {
             (None, Some(value)) => made.int_value = Some(value),
             (None, None) => made.double_value = number.as_f64(),
         },
-        Value::String(text) => made.string_value = Some(text.clone()),
+        Value::String(text) => made.string_value = Some(shown(text)),
         Value::Array(items) => {
             made.array_values = items.iter().filter(|item| !item.is_null()).map(annotation).collect();
         },
@@ -225,7 +230,35 @@ pub fn write_perfetto(document: &Document, out: impl Write) -> io::Result<()> {
         ..TracePacket::default()
     })?;
     for (at, host) in document.hosts.iter().enumerate() {
-        packets.host(host.label.clone(), at)?;
+        packets.host(&host.label, at)?;
     }
     each_track(document, |track| packets.track(document, &track))
+}
+
+/// All names and values of a trace that are text.
+#[cfg(test)]
+pub(crate) fn perfetto_strings(trace: &[u8]) -> Vec<String> {
+    fn of(annotations: &[DebugAnnotation], strings: &mut Vec<String>) {
+        for one in annotations {
+            strings.extend(one.name.iter().chain(&one.string_value).cloned());
+            of(&one.dict_entries, strings);
+            of(&one.array_values, strings);
+        }
+    }
+    let mut strings = Vec::new();
+    let mut rest = trace;
+    while let [PACKET, packet @ ..] = rest {
+        rest = packet;
+        let packet = TracePacket::decode_length_delimited(&mut rest).unwrap();
+        if let Some(track) = packet.track_descriptor {
+            strings
+                .extend(track.name.into_iter().chain(track.process.and_then(|process| process.process_name)));
+        }
+        if let Some(event) = packet.track_event {
+            strings.extend(event.name);
+            of(&event.debug_annotations, &mut strings);
+        }
+    }
+    assert!(rest.is_empty(), "not all of it are packets");
+    strings
 }

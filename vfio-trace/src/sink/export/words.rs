@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::event::MigState;
+use crate::{event::MigState, sink::human::clean};
 
 /// What the document's JSON calls one of several values.
 pub(super) fn word(of: &impl Serialize) -> String {
@@ -20,15 +20,12 @@ pub(super) trait Cell {
     fn text(&self) -> Cow<'_, str>;
 }
 
-/// Words come from outside. A spreadsheet takes those that begin like this for formulas, which may call programs; an
-/// apostrophe before them makes them text.
+/// Words come from outside, and a table may be shown on a terminal. A spreadsheet takes those that begin like this for
+/// formulas, which may call programs; an apostrophe before them makes them text.
 impl Cell for str {
     fn text(&self) -> Cow<'_, str> {
-        if self.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-            Cow::Owned(format!("'{self}"))
-        } else {
-            Cow::Borrowed(self)
-        }
+        let clean = clean(self);
+        if clean.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{clean}")) } else { clean }
     }
 }
 
@@ -70,9 +67,14 @@ mod tests {
 
     #[test]
     fn no_word_is_a_formula_for_a_spreadsheet() {
-        for word in ["=cmd|' /C calc'!A0", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "\n=1"] {
+        for word in ["=cmd|' /C calc'!A0", "+1", "-1+2", "@SUM(A1)"] {
             assert_eq!(word.text(), format!("'{word}"));
             assert_eq!(Some(word.to_owned()).text(), format!("'{word}"));
+        }
+        for (word, safe) in
+            [("\t=1", "\\t=1"), ("\r=1", "\\r=1"), ("\n=1", "\\n=1"), ("\u{feff}=1", "\\u{feff}=1")]
+        {
+            assert_eq!(word.text(), safe, "what a spreadsheet would pass over");
         }
         for word in ["qemu", "0000:75:00.1", "a=b", "'=1", ""] {
             assert_eq!(word.text(), word);

@@ -1,0 +1,99 @@
+//! `--host`: one host of a merged recording, as if its recording had been given alone.
+
+use std::{path::PathBuf, slice};
+
+use super::{
+    error::{CliError, USAGE},
+    recording,
+};
+use crate::{model::host_label, source::recording::Recording};
+
+/// Which host; to be flattened into the arguments of a verb that reads recordings.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct HostArgs {
+    /// Of a merged recording, only this host, as if its own recording had been given: its name, or its number from 1.
+    #[arg(long, value_name = "NAME|N")]
+    pub(super) host: Option<String>,
+}
+
+impl HostArgs {
+    /// Opens the recording that is asked for: without --host the first.
+    pub(super) fn open(&self, files: &[PathBuf]) -> Result<Recording, CliError> {
+        let first = recording::open(files)?;
+        let Some(wanted) = &self.host else { return Ok(first) };
+        let [file] = files else {
+            // Parts of one recording, which has one host.
+            find(wanted, &[name(&first)])?;
+            return Ok(first);
+        };
+        if file.as_os_str() == "-" {
+            return in_stream(wanted, first);
+        }
+        let mut names = Vec::new();
+        let mut next = Some(first);
+        while let Some(recording) = next {
+            names.push(name(&recording));
+            next = after(recording)?;
+        }
+        Ok(nth(file, find(wanted, &names)?)?.alone())
+    }
+}
+
+/// The recording with this number, from 0, in a file of several.
+pub(super) fn nth(file: &PathBuf, number: usize) -> Result<Recording, CliError> {
+    let mut recording = Recording::open(slice::from_ref(file))?;
+    for _ in 0..number {
+        recording = after(recording)?.ok_or_else(|| recording::changed(file))?;
+    }
+    Ok(recording)
+}
+
+/// Which of the hosts is meant: by what `replay` and `report` call it, by its name, by its number.
+pub(super) fn find(wanted: &str, names: &[Option<String>]) -> Result<usize, CliError> {
+    let plain: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
+    let labels: Vec<String> = (0..names.len()).map(|at| host_label(&plain, at)).collect();
+    let called = labels.iter().position(|label| label == wanted);
+    let number = || wanted.parse::<usize>().ok()?.checked_sub(1).filter(|at| *at < names.len());
+    if let Some(at) = called.or_else(number) {
+        return Ok(at);
+    }
+    Err(unknown(wanted, &plain, &labels))
+}
+
+fn unknown(wanted: &str, names: &[Option<&str>], labels: &[String]) -> CliError {
+    let same = names.iter().filter(|name| **name == Some(wanted)).count();
+    let (what, why) = if same > 1 {
+        (format!("which host {wanted}?"), format!("{same} have this name"))
+    } else {
+        (format!("the recording has no host {wanted}"), "none that it has is called so".to_owned())
+    };
+    let all: Vec<String> = (1..).zip(labels).map(|(nr, label)| format!("{nr} ({label})")).collect();
+    CliError::with_code(USAGE, what, why, format!("give the number or the name of one: {}", all.join(", ")))
+}
+
+/// In a stream, which can be read once: the first that has this name or number.
+fn in_stream(wanted: &str, first: Recording) -> Result<Recording, CliError> {
+    let mut names = Vec::new();
+    let mut next = Some(first);
+    while let Some(recording) = next {
+        names.push(name(&recording));
+        // Those that follow are not known yet: it is the first that has the name.
+        if names.len() == find(wanted, &names).map_or(0, |at| at + 1) {
+            return Ok(recording.alone());
+        }
+        next = after(recording)?;
+    }
+    let plain: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
+    let labels: Vec<String> = (0..names.len()).map(|at| host_label(&plain, at)).collect();
+    Err(unknown(wanted, &plain, &labels))
+}
+
+fn name(recording: &Recording) -> Option<String> {
+    recording.header().start.host.clone()
+}
+
+/// What follows a recording in its stream, once that was passed over.
+fn after(mut recording: Recording) -> Result<Option<Recording>, CliError> {
+    while recording.next()?.is_some() {}
+    Ok(recording.other())
+}

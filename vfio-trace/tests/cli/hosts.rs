@@ -1,0 +1,155 @@
+//! `--host`: a host of a merged recording is what its own recording is.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use crate::{
+    made,
+    tool::{Folder, Ran, run, run_with, testdata},
+};
+
+fn words(words: &[&str], files: &[&Path]) -> Vec<OsString> {
+    words.iter().map(OsString::from).chain(files.iter().map(Into::into)).collect()
+}
+
+/// Both hosts' recordings and what `merge` makes of them.
+fn merged(folder: &Folder, one: PathBuf, other: PathBuf) -> [PathBuf; 3] {
+    let both = folder.path("both.vft");
+    let Ran { code, err, .. } = run(&words(&["merge", "--quiet", "-o"], &[&both, &one, &other]));
+    assert!(code == 0, "{code} {err}");
+    [one, other, both]
+}
+
+fn named(folder: &Folder, name: Option<&str>, file: &str) -> PathBuf {
+    let recording = format!("{file}/1/2");
+    folder.file(file, &made::recording(&made::header(&recording, name), &made::real("two-hosts-dst.vft")))
+}
+
+#[test]
+fn a_host_is_what_its_own_recording_is() {
+    let folder = Folder::new("hosts");
+    let [one, other, both] = merged(&folder, testdata("two-hosts-src.vft"), testdata("two-hosts-dst.vft"));
+    for (host, own) in [("1", &one), ("2", &other)] {
+        for arguments in
+            [&["replay"][..], &["replay", "--format", "ndjson"], &["export", "--format", "ndjson"]]
+        {
+            let alone = run(&words(arguments, &[own]));
+            let of_both = run(&words(&[arguments, &["--host", host]].concat(), &[&both]));
+            assert_eq!(
+                (of_both.code, of_both.text(), &of_both.err),
+                (0, alone.text(), &alone.err),
+                "{arguments:?}"
+            );
+            let pipe = File::open(&both).unwrap();
+            let piped =
+                run_with(&words(&[arguments, &["--host", host, "-"]].concat(), &[]), pipe.into(), None);
+            assert_eq!((piped.code, piped.text()), (0, alone.text()), "through a pipe");
+        }
+        for arguments in
+            [&["list", "--json", "--from"][..], &["list", "--from"], &["list", "--at", "1s", "--from"]]
+        {
+            let alone = run(&words(arguments, &[own]));
+            let of_both = run(&words(arguments, &[&both, "--host".as_ref(), host.as_ref()]));
+            assert_eq!(
+                (of_both.code, of_both.text(), &of_both.err),
+                (0, alone.text(), &alone.err),
+                "{arguments:?}"
+            );
+        }
+        let list: Value =
+            serde_json::from_slice(&run(&words(&["list", "--json", "--at", "1s", "--from"], &[own])).out)
+                .unwrap();
+        let device = list["devices"][0]["device"].as_str().unwrap();
+        let show = ["show", device, "features", "--at", "1s", "--from"];
+        let [alone, of_both] =
+            [words(&show, &[own]), words(&show, &[&both, "--host".as_ref(), host.as_ref()])]
+                .map(|arguments| run(&arguments));
+        assert!(!alone.out.is_empty());
+        assert_eq!((of_both.code, of_both.text(), &of_both.err), (alone.code, alone.text(), &alone.err));
+        let report = |arguments: &[OsString]| {
+            let Ran { code, out, .. } = run(arguments);
+            let mut document: Value = serde_json::from_slice(&out).unwrap();
+            document["hosts"][0]["source"] = Value::Null;
+            (code, document)
+        };
+        assert_eq!(
+            report(&words(&["report", "--json", "--host", host], &[&both])),
+            report(&words(&["report", "--json"], &[own]))
+        );
+    }
+}
+
+#[test]
+fn hosts_have_names() {
+    let folder = Folder::new("names");
+    let [one, other] =
+        [("src", "one.vft"), ("dst", "other.vft")].map(|(name, file)| named(&folder, Some(name), file));
+    let [one, other, both] = merged(&folder, one, other);
+    for (host, own) in [("src", &one), ("dst", &other)] {
+        let of_both = run(&words(&["replay", "--format", "ndjson", "--host", host], &[&both]));
+        assert_eq!(
+            (of_both.code, of_both.text()),
+            (0, run(&words(&["replay", "--format", "ndjson"], &[own])).text())
+        );
+        // It has one host only.
+        assert_eq!(run(&words(&["replay", "--host", host], &[own])).code, 0);
+    }
+    for arguments in [
+        words(&["replay", "--host", "elsewhere"], &[&both]),
+        words(&["report", "--host", "elsewhere"], &[&both]),
+        words(&["export", "--format", "json", "--host", "elsewhere"], &[&both]),
+        words(&["list", "--host", "elsewhere", "--from"], &[&both]),
+        words(&["show", "x", "--host", "elsewhere", "--from"], &[&both]),
+        words(&["report", "--host", "0"], &[&both]),
+        words(&["report", "--host", "3"], &[&both]),
+    ] {
+        let Ran { code, err, out } = run(&arguments);
+        assert!(code == 2 && out.is_empty(), "{arguments:?}: {code} {err}");
+        assert!(
+            err.contains("the recording has no host") && err.contains("1 (src), 2 (dst)"),
+            "{arguments:?}: {err}"
+        );
+    }
+    let piped = run_with(
+        &words(&["replay", "--host", "elsewhere", "-"], &[]),
+        File::open(&both).unwrap().into(),
+        None,
+    );
+    assert!(piped.code == 2 && piped.err.contains("1 (src), 2 (dst)"), "{}", piped.err);
+    // Without --from it is about this host.
+    assert_eq!(run(&words(&["list", "--host", "src"], &[])).code, 2);
+    // The first is shown, and how to see the other is said.
+    let Ran { code, err, .. } = run(&words(&["list", "--from"], &[&both]));
+    assert!(
+        code == 5 && err.contains("another recording of host dst follows") && err.contains("--host"),
+        "{code} {err}"
+    );
+}
+
+#[test]
+fn hosts_of_one_name_go_by_their_number() {
+    let folder = Folder::new("same");
+    let [one, other] = ["one.vft", "other.vft"].map(|file| named(&folder, Some("lab"), file));
+    let [_, other, both] = merged(&folder, one, other);
+    let Ran { code, err, .. } = run(&words(&["replay", "--host", "lab"], &[&both]));
+    assert!(
+        code == 2 && err.contains("2 have this name") && err.contains("1 (lab#1), 2 (lab#2)"),
+        "{code} {err}"
+    );
+    let want = run(&words(&["replay"], &[&other]));
+    for host in ["2", "lab#2"] {
+        let Ran { code, out, .. } = run(&words(&["replay", "--host", host], &[&both]));
+        assert_eq!((code, out), (0, want.out.clone()));
+    }
+    let [one, other] = [("a.vft"), ("b.vft")].map(|file| named(&folder, None, file));
+    std::fs::remove_file(&both).unwrap();
+    let [_, _, both] = merged(&folder, one, other);
+    let Ran { err, .. } = run_with(&words(&["replay", "--host", "x"], &[&both]), Stdio::null(), None);
+    assert!(err.contains("1 (host#1), 2 (host#2)"), "{err}");
+}

@@ -1,0 +1,119 @@
+//! Every verb that writes to standard output: a full disk is told, a reader that went away is not.
+
+use std::{
+    fs::{self, File},
+    io,
+    process::Stdio,
+};
+
+use crate::tool::{Folder, Ran, run, run_with, testdata};
+
+/// Each with what it is given; they have in common that something comes out on standard output.
+fn all() -> Vec<Vec<String>> {
+    let [mtty, hisi] =
+        ["mtty-6.12-format-1.vft", "hisi-cache-wb.vft"].map(|name| testdata(name).display().to_string());
+    let [src, dst] =
+        ["two-hosts-src.vft", "two-hosts-dst.vft"].map(|name| testdata(name).display().to_string());
+    let mut all: Vec<Vec<String>> = [
+        "replay MTTY",
+        "replay MTTY --format ndjson",
+        "replay MTTY --count 3",
+        "list --from MTTY --at 6.9s",
+        "list --from MTTY --at 6.9s --json",
+        "show --from MTTY --at 6.9s 11111111-1111-1111-1111-111111111111",
+        "show --from MTTY --at 6.9s 11111111-1111-1111-1111-111111111111 features",
+        "report MTTY",
+        "report MTTY --json",
+        "report MTTY --html",
+        "report MTTY -o /dev/stdout",
+        "report HISI",
+        "export MTTY --format json",
+        "export MTTY --format json --pretty",
+        "export MTTY --format ndjson",
+        "export MTTY --format chrome",
+        "export MTTY --format perfetto",
+        "export MTTY --format csv",
+        "export MTTY --format ndjson -o /dev/stdout",
+        "export MTTY --format csv -o /dev/stdout",
+        "merge SRC DST -o -",
+        "merge SRC DST -o /dev/stdout",
+        "doctor",
+        "doctor --json",
+        "list --json",
+        "--help",
+        "--version",
+        "replay --help",
+    ]
+    .iter()
+    .map(|line| line.split(' ').map(str::to_owned).collect())
+    .collect();
+    for word in all.iter_mut().flatten() {
+        match word.as_str() {
+            "MTTY" => word.clone_from(&mtty),
+            "HISI" => word.clone_from(&hisi),
+            "SRC" => word.clone_from(&src),
+            "DST" => word.clone_from(&dst),
+            _ => {},
+        }
+    }
+    all
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    for arguments in all() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let Ran { code, err, .. } = run_with(&arguments, Stdio::null(), Some(full.into()));
+        assert_eq!(code, 1, "{arguments:?}: {err}");
+        // clap prints these by itself.
+        if arguments.iter().any(|word| word == "--help" || word == "--version") {
+            continue;
+        }
+        let error = err.find("error: cannot write ").unwrap_or_else(|| panic!("{arguments:?} says: {err}"));
+        let lines: Vec<&str> = err[error..].lines().collect();
+        assert!(
+            lines[0].contains("standard output") || lines[0].contains("/dev/stdout"),
+            "{arguments:?}: {err}"
+        );
+        assert!(lines[1].starts_with("  why: No space left on device"), "{arguments:?}: {err}");
+        assert!(lines[2].starts_with("  do:  make room"), "{arguments:?}: {err}");
+        assert!(!err.contains("account") && !err.contains(" events, "), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_a_normal_end() {
+    for arguments in all() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let Ran { code, err, .. } = run_with(&arguments, Stdio::null(), Some(writer.into()));
+        // What the verb judges it judges all the same: doctor this host, and a report what failed.
+        let judged = ["doctor", "report"].contains(&arguments[0].as_str())
+            && !arguments.iter().any(|word| word == "-o");
+        let whole = if judged { run(&arguments).code } else { 0 };
+        assert_eq!(code, whole, "{arguments:?}: {err}");
+        assert_eq!(err, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn files_of_merge_and_its_report() {
+    let folder = Folder::new("full");
+    let [src, dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(|name| testdata(name).into_os_string());
+    let both = folder.path("both.vft").into_os_string();
+    let arguments = ["merge".into(), src, dst, "-o".into(), both.clone()];
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let Ran { code, err, .. } = run_with(&arguments, Stdio::null(), Some(full.into()));
+    assert!(code == 1 && err.contains("cannot write standard output"), "{code} {err}");
+    fs::metadata(&both).expect("the file itself was written");
+    let (code, err) = {
+        let mut again = arguments.to_vec();
+        again[4] = "/dev/full".into();
+        let Ran { code, err, .. } = run(&again);
+        (code, err)
+    };
+    assert!(
+        code == 1 && err.contains("error: cannot write /dev/full") && err.contains("make room"),
+        "{code} {err}"
+    );
+}

@@ -1,0 +1,102 @@
+//! Starts the program, in folders of a test's own.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// No run takes longer, also on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A folder that goes away with the test.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            std::env::temp_dir().join(format!("vfio-trace-cli-{name}-{}-{number}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A recording that is kept for tests.
+pub(crate) fn testdata(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["tests/cli/testdata", "src/cli/testdata", "src/cli/replay/testdata"];
+    folders.iter().map(|folder| root.join(folder).join(name)).find(|path| path.exists()).unwrap()
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.out).unwrap()
+    }
+}
+
+/// Runs it with arguments, without input.
+pub(crate) fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
+    run_with(arguments, Stdio::null(), None)
+}
+
+/// Runs it with another standard input, and another standard output if one is given.
+pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: Stdio, output: Option<Stdio>) -> Ran {
+    let folder = Folder::new("run");
+    let [out, err] = ["out", "err"].map(|name| folder.path(name));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vfio-trace"))
+        .args(arguments)
+        .env("TZ", "UTC")
+        .stdin(input)
+        .stdout(output.unwrap_or_else(|| File::create(&out).unwrap().into()))
+        .stderr(File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{:?} does not end", arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    Ran {
+        code: status.code().unwrap_or_else(|| panic!("it ended by {status}")),
+        out: fs::read(&out).unwrap_or_default(),
+        err: String::from_utf8(fs::read(&err).unwrap()).unwrap(),
+    }
+}
