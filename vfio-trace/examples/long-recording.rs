@@ -1,9 +1,13 @@
-//! Writes a recording of one long migration through the real writer, for `cargo xtask bench report`.
+//! Writes a recording through the real writer, for `cargo xtask bench`: of one long migration, or of many short ones.
 //!
 //! `long-recording FILE CALLS`: as many `read()`s as `write()`s of 32 KiB, a fifth of them in PRE_COPY, with times like
 //! those of a fast device: 10 to 80 µs a call, now and then 2 ms.
+//!
+//! `long-recording FILE MIGRATIONS APART_NS PAIRS`: a migration of some 30 ms begins each `APART_NS`, on the next of
+//! `PAIRS` sources and destinations, between two new processes.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Write as _},
 };
@@ -28,6 +32,7 @@ const PIECE: u32 = 32 << 10;
 const WAY_NS: u64 = 150_000;
 
 /// One side: its device, its data fd, its process.
+#[derive(Clone, Copy)]
 struct Side {
     device: u64,
     file: u64,
@@ -45,6 +50,9 @@ struct Recorder {
     /// State of a small generator of numbers that look like chance.
     seed: u64,
     calls: u64,
+    /// Records that wait for those that end before them, where several things go on at once.
+    held: Option<BTreeMap<(u64, u64), Bytes>>,
+    held_before: u64,
 }
 
 impl Recorder {
@@ -78,8 +86,61 @@ impl Recorder {
             file,
             comm,
         };
-        self.writer.push(&Item::Record(Bytes::from([header.as_bytes(), body].concat())))?;
+        let record = Bytes::from([header.as_bytes(), body].concat());
+        match &mut self.held {
+            Some(held) => {
+                held.insert((times.1, self.held_before), record);
+                self.held_before += 1;
+            },
+            None => self.writer.push(&Item::Record(record))?,
+        }
         Ok(())
+    }
+
+    /// Writes what has ended by then.
+    fn flush(&mut self, until: u64) -> Result<(), Failure> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let later = held.split_off(&(until, 0));
+        for record in std::mem::replace(held, later).into_values() {
+            self.writer.push(&Item::Record(record))?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, side: &Side, now: u64) -> Result<(), Failure> {
+        self.record(Kind::Open, side, 0, (now - 50_000, now), &wire::Open { ret: 0, open_count: 1 })
+    }
+
+    fn close(&mut self, side: &Side, pos: i64, now: u64) -> Result<(), Failure> {
+        self.record(
+            Kind::DataRelease,
+            side,
+            side.file,
+            (now - 1_000, now - 1_000),
+            &wire::DataRelease { pos },
+        )?;
+        self.record(Kind::Close, side, 0, (now, now), &wire::Close { open_count: 1, reserved: 0 })
+    }
+
+    /// All of a migration from one device to another.
+    fn migration(&mut self, from: &Side, to: &Side, bytes: u32, start: u64) -> Result<(), Failure> {
+        use MigState as S;
+        let (before, pos) = (4_096, i64::from(4_096 + bytes));
+        self.open(to, start)?;
+        self.open(from, start)?;
+        let ready = self.set(to, &[S::RUNNING, S::RUNNING_P2P, S::STOP, S::RESUMING], to.file, start + MS)?;
+        let now = self.set(from, &[S::RUNNING, S::PRE_COPY], from.file, start + 2 * MS)?;
+        let now = self.io(Kind::Read, from, now, 4_096, 0)?;
+        self.io(Kind::Write, to, now.max(ready) + WAY_NS, 4_096, 0)?;
+        let now = self.set(from, &[S::PRE_COPY, S::PRE_COPY_P2P], 0, start + 10 * MS)?;
+        let now = self.set(from, &[S::PRE_COPY_P2P, S::STOP_COPY], 0, now)?;
+        let now = self.io(Kind::Read, from, now, bytes, before)?;
+        let over = self.io(Kind::Read, from, now + 2_000, 0, pos)?;
+        let now = self.io(Kind::Write, to, now + WAY_NS, bytes, before)?;
+        let now = self.set(to, &[S::RESUMING, S::STOP, S::RUNNING_P2P, S::RUNNING], 0, now)?;
+        let left = self.set(from, &[S::STOP_COPY, S::STOP], 0, over)?;
+        self.close(from, pos, left + MS)?;
+        self.close(to, pos, now + MS)
     }
 
     fn device(&mut self, side: &Side, name: &str, now: u64) -> Result<(), Failure> {
@@ -191,7 +252,7 @@ fn header() -> Header {
 fn write(file: &str, calls: u64) -> Result<u64, Failure> {
     use MigState as S;
     let writer = Writer::new(BufWriter::new(File::create(file)?), &header())?;
-    let mut recorder = Recorder { writer, seed: 1, calls: 0 };
+    let mut recorder = Recorder { writer, seed: 1, calls: 0, held: None, held_before: 0 };
     recorder.device(&SOURCE, "0000:81:00.1", 2 * MS)?;
     recorder.device(&DESTINATION, "0000:c1:00.1", 2 * MS)?;
     let now = recorder.set(
@@ -214,10 +275,51 @@ fn write(file: &str, calls: u64) -> Result<u64, Failure> {
     Ok(recorder.calls)
 }
 
+/// Sides of a pair: the source if `other` is 0.
+fn side(pair: u64, other: u64, migration: u64) -> Result<Side, Failure> {
+    let nr = 2 * migration + other;
+    let tgid = u32::try_from(10_000 + nr)?;
+    Ok(Side {
+        device: 0xffff_8881_0000_0000 + ((2 * pair + other) << 12),
+        file: 0xffff_8882_0000_0000 + (nr << 8),
+        tgid,
+        tid: tgid,
+    })
+}
+
+fn write_many(file: &str, migrations: u64, apart: u64, pairs: u64) -> Result<u64, Failure> {
+    let writer = Writer::new(BufWriter::new(File::create(file)?), &header())?;
+    let held = Some(BTreeMap::new());
+    let mut recorder = Recorder { writer, seed: 1, calls: 0, held, held_before: 0 };
+    for pair in 0..pairs {
+        for other in [0, 1] {
+            let name = format!("0000:{:02x}:{:02x}.{other}", pair >> 8 & 0xff, pair & 0xff);
+            recorder.device(&side(pair, other, 0)?, &name, 2 * MS)?;
+        }
+    }
+    for nr in 0..migrations {
+        let start = 5 * MS + nr * apart;
+        recorder.flush(start - MS)?;
+        let [from, to] = [side(nr % pairs, 0, nr)?, side(nr % pairs, 1, nr)?];
+        // Not many have as many bytes.
+        let bytes = 8_192 + 8 * u32::try_from(nr % 1_000)?;
+        recorder.migration(&from, &to, bytes, start)?;
+    }
+    recorder.flush(u64::MAX)?;
+    let (now, records) = (5 * MS + migrations * apart + 100 * MS, recorder.writer.records());
+    recorder.writer.finish(End { mono_ns: now, reason: Reason::Command, records, probes: Vec::new() })?;
+    Ok(recorder.calls)
+}
+
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, calls] = &arguments[..] else { return Err("usage: long-recording FILE CALLS".into()) };
-    let calls = write(file, calls.parse()?)?;
+    let calls = match &arguments[..] {
+        [file, calls] => write(file, calls.parse()?)?,
+        [file, migrations, apart, pairs] => {
+            write_many(file, migrations.parse()?, apart.parse()?, pairs.parse()?)?
+        },
+        _ => return Err("usage: long-recording FILE CALLS | FILE MIGRATIONS APART_NS PAIRS".into()),
+    };
     writeln!(io::stdout(), "{calls}")?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Spans of time that are looked up by time: what overlaps a span, without looking at all of them.
 
+use std::ops::Range;
+
 /// Spans in the order in which they were put in. Where that is about the order of time, a look-up takes as long as its
 /// answer, and the logarithm of all.
 #[derive(Clone, Debug, Default)]
@@ -46,20 +48,40 @@ impl Windows {
 
     /// Places of those that have at least a moment in common with a span, its ends included, in order.
     pub(crate) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = usize> {
-        self.walk(start, end, false)
+        self.walk(0..self.count, start, end, false)
     }
 
     /// The same, the last one first.
     pub(crate) fn backwards(&self, start: u64, end: u64) -> impl Iterator<Item = usize> {
-        self.walk(start, end, true)
+        self.walk(0..self.count, start, end, true)
     }
 
-    fn walk(&self, start: u64, end: u64, backwards: bool) -> impl Iterator<Item = usize> {
+    /// Those from a place on, in order.
+    pub(crate) fn from(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
+        self.walk(at..self.count, start, end, false)
+    }
+
+    /// Those before a place, the last one first.
+    pub(crate) fn before(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
+        self.walk(0..at, start, end, true)
+    }
+
+    fn walk(
+        &self,
+        places: Range<usize>,
+        start: u64,
+        end: u64,
+        backwards: bool,
+    ) -> impl Iterator<Item = usize> {
         let mut open = if self.count == 0 { Vec::new() } else { vec![1] };
         std::iter::from_fn(move || {
             while let Some(node) = open.pop() {
                 let (earliest, latest) = self.nodes[node];
-                if earliest > end || latest < start || (earliest, latest) == NOTHING {
+                // Of a node's leaves the first, and the one behind the last.
+                let height = self.leaves.ilog2() - node.ilog2();
+                let first = (node << height) - self.leaves;
+                let outside = first >= places.end || first + (1 << height) <= places.start;
+                if outside || earliest > end || latest < start || (earliest, latest) == NOTHING {
                     continue;
                 }
                 if node >= self.leaves {
@@ -95,6 +117,7 @@ mod tests {
             changes in proptest::collection::vec((0..40usize, 0..60u64, 0..20u64), 0..5),
             start in 0..70u64,
             length in 0..30u64,
+            place in 0..45usize,
         ) {
             let mut spans: Vec<(u64, u64)> = spans.into_iter().map(|(at, len)| (at, at + len)).collect();
             let mut windows = Windows::new(spans.iter().copied());
@@ -107,6 +130,9 @@ mod tests {
             let end = start + length;
             let all: Vec<usize> = (0..spans.len()).filter(|at| spans[*at].0 <= end && spans[*at].1 >= start).collect();
             let back: Vec<usize> = all.iter().rev().copied().collect();
+            let (before, from): (Vec<usize>, Vec<usize>) = all.iter().partition(|at| **at < place);
+            prop_assert_eq!(windows.from(place, start, end).collect::<Vec<_>>(), from);
+            prop_assert_eq!(windows.before(place, start, end).collect::<Vec<_>>(), before.into_iter().rev().collect::<Vec<_>>());
             prop_assert_eq!(windows.overlapping(start, end).collect::<Vec<_>>(), all);
             prop_assert_eq!(windows.backwards(start, end).collect::<Vec<_>>(), back);
         }
