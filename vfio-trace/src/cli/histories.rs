@@ -129,7 +129,7 @@ impl Taker for Reader {
     }
 
     fn clock(&mut self, sample: ClockSample) {
-        self.history.sample(sample.anchor(), sample.error_ns, sample.utc_error_ns);
+        self.history.sample(sample.anchor(), sample.boot_ns, sample.error_ns, sample.utc_error_ns);
     }
 
     fn reads_others(&self) -> bool {

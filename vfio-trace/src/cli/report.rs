@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::visible,
-    model::{self, document::Document},
+    model::{self, Shift, document::Document},
     sink::{html, report_text},
 };
 
@@ -90,12 +90,20 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
 
 /// The document of what was read; `pairs`: what the user says now goes before what was said earlier.
 pub(super) fn document(histories: &Histories, pairs: &[(String, String)]) -> Document {
+    document_and_shifts(histories, pairs).0
+}
+
+/// The same with what leads from each host's clock to the document's.
+pub(super) fn document_and_shifts(
+    histories: &Histories,
+    pairs: &[(String, String)],
+) -> (Document, Vec<Shift>) {
     let mut pairs = pairs.to_vec();
     let unsaid = |pair: &&(String, String)| !pairs.iter().any(|said| said.0 == pair.0 || said.1 == pair.1);
     let before: Vec<(String, String)> = histories.pairs.iter().filter(unsaid).cloned().collect();
     pairs.extend(before);
     let options = model::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs };
-    model::document(&histories.all, &options)
+    model::document_and_shifts(&histories.all, &options)
 }
 
 /// Whether something is missing, or something failed, of a migration or not.

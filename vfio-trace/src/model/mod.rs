@@ -14,7 +14,7 @@ use crate::event::{DeviceRef, Event};
 
 pub use self::history::History;
 pub use self::{
-    migrations::{Options, document, host_label},
+    migrations::{Options, Shift, document, document_and_shifts, host_label},
     path::{Path, Step},
     report::{ArcCounts, DeviceReport, HolderReport, IoReport, Report, StateTime},
 };

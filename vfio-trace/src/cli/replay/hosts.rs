@@ -9,10 +9,11 @@ use crate::{
         histories,
         host::nth,
         output::note,
-        report::document,
+        report::document_and_shifts,
     },
     driver::Interpreter,
     event::{Assembler, Event, Record, Start},
+    model::Shift,
     sink::human,
     source::recording::{Next, Recording},
 };
@@ -27,8 +28,10 @@ struct Feed {
     interpreter: Interpreter,
     events: VecDeque<Event>,
     over: bool,
-    /// From its CLOCK_MONOTONIC to the first host's, in ns.
-    shift: i128,
+    /// From its CLOCK_MONOTONIC to the document's clock.
+    shift: Shift,
+    /// From the first host's CLOCK_MONOTONIC to the document's clock, in ns.
+    origin: i128,
     label: HostLabel,
 }
 
@@ -57,19 +60,20 @@ pub(super) fn show<W: io::Write>(
     }
     // The clocks are found out from all of it; what is missing is told here.
     let histories = histories::read(std::slice::from_ref(file))?;
-    let document = document(&histories, &[]);
-    let first = document.hosts.first().map_or(0, |host| host.mono_at_origin_ns);
+    let (document, shifts) = document_and_shifts(&histories, &[]);
+    let origin = shifts.first().map_or(0, Shift::first);
     let labels = document.hosts.iter().map(|host| human::clean(&host.label).chars().count());
     let width = labels.max().unwrap_or(0).max(TITLE.len());
     let mut feeds = Vec::new();
-    for (at, host) in document.hosts.iter().enumerate() {
+    for ((at, host), shift) in document.hosts.iter().enumerate().zip(shifts) {
         feeds.push(Feed {
             recording: nth(file, at)?,
             assembler: Assembler::new(),
             interpreter: Interpreter::new(args.reveal),
             events: VecDeque::new(),
             over: false,
-            shift: i128::from(first) - i128::from(host.mono_at_origin_ns),
+            shift,
+            origin,
             label: HostLabel { name: host.label.clone(), width },
         });
     }
@@ -120,7 +124,7 @@ impl Feed {
     }
 
     fn moved(&self, ns: u64) -> u64 {
-        u64::try_from((i128::from(ns) + self.shift).max(0)).unwrap_or(u64::MAX)
+        u64::try_from((self.shift.moved(ns) - self.origin).max(0)).unwrap_or(u64::MAX)
     }
 
     /// When the next event ended, on the first host's clock; reads on until there is one.

@@ -3,6 +3,7 @@
 mod busy;
 mod device;
 mod dirty;
+mod host_clock;
 mod session;
 mod thinned;
 
@@ -10,22 +11,18 @@ use std::collections::HashMap;
 
 use crate::event::{ClockAnchor, Data, DeviceRef, Direction, Event, MigState, ProbeGap, WallClock};
 
-pub(crate) use self::{busy::Busy, device::DeviceHistory, session::SessionHistory};
+pub(crate) use self::{busy::Busy, device::DeviceHistory, host_clock::HostClock, session::SessionHistory};
 use super::document::{Finding, Host, SessionEnd};
 
 /// Each device is looked at for each gap of its driver.
 const MOST_GAPS: usize = 1_000;
-/// So many steps of the wall clock are remembered.
-const MAX_STEPS: usize = 1024;
 
 /// The history of one host. Pure; the same events give the same history.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub(crate) host: Host,
     clock: WallClock,
-    /// What the host's kernel promises its wall clock is off UTC at most, in ns, and since when; `None`: it is not
-    /// synchronised.
-    clock_errors: Vec<(u64, Option<u64>)>,
+    pub(crate) clocks: HostClock,
     pub(crate) devices: Vec<DeviceHistory>,
     pub(crate) sessions: Vec<SessionHistory>,
     pub(crate) findings: Vec<Finding>,
@@ -60,17 +57,15 @@ impl History {
     /// until a document is made. `clock_error_ns`: what its kernel promises its wall clock is off UTC at most; `None`
     /// if that is not synchronised, or not known.
     pub fn new(host: Host, anchor: ClockAnchor, clock_error_ns: Option<u64>) -> Self {
-        Self { host, clock: anchor.into(), clock_errors: vec![(0, clock_error_ns)], ..Self::default() }
+        let clocks = HostClock::new(anchor, clock_error_ns);
+        Self { host, clock: anchor.into(), clocks, ..Self::default() }
     }
 
-    /// Takes in what the clocks showed later, read at most `error_ns` apart, and what the kernel promised then.
-    pub fn sample(&mut self, found: ClockAnchor, error_ns: u64, clock_error_ns: Option<u64>) {
-        if self.clock.sample(found, error_ns) {
-            if self.clock_errors.len() >= MAX_STEPS {
-                self.clock_errors.remove(0);
-            }
-            self.clock_errors.push((found.mono_ns, clock_error_ns));
-        }
+    /// Takes in what the clocks showed later, CLOCK_BOOTTIME among them, read at most `error_ns` apart, and what the kernel
+    /// promised then.
+    pub fn sample(&mut self, found: ClockAnchor, boot_ns: u64, error_ns: u64, clock_error_ns: Option<u64>) {
+        self.clock.sample(found, error_ns);
+        self.clocks.sample(found, boot_ns, error_ns, clock_error_ns);
     }
 
     /// The wall clock, with its steps.
@@ -78,15 +73,25 @@ impl History {
         &self.clock
     }
 
-    /// The pair that a document's wall times are computed from: that of the last event. Of a step before it nothing is
-    /// told: what is nearest to the end is most likely right.
-    pub(crate) fn anchor(&self) -> ClockAnchor {
-        self.clock.at(self.last_ns)
+    /// The moment whose clocks a document's wall times are computed from: the beginning of the last data session, which is
+    /// what has to be put beside another host's; without one the last event. Of other steps of the wall clock nothing is told.
+    fn converted_ns(&self) -> u64 {
+        self.sessions.iter().map(|session| session.doc.start_ns).max().unwrap_or(self.last_ns)
+    }
+
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME, by the reading that is nearest to that moment.
+    pub(crate) fn ahead_ns(&self) -> i128 {
+        self.clocks.ahead_at(self.converted_ns())
+    }
+
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, by the reading that is nearest to that moment.
+    pub(crate) fn distance_ns(&self) -> i128 {
+        self.ahead_ns() + self.clocks.asleep_at(self.converted_ns())
     }
 
     /// What the kernel promised then.
     pub(crate) fn clock_error_ns(&self) -> Option<u64> {
-        self.clock_errors.iter().rev().find(|(since, _)| *since <= self.last_ns)?.1
+        self.clocks.error_at(self.converted_ns())
     }
 
     /// What is known of the host.

@@ -1,6 +1,6 @@
 //! Several hosts on one clock: wall clocks first, then no farther apart than causality allows.
 
-use super::{details::Stream, pair::Matched, side::Found};
+use super::{details::Stream, pair::Matched, shift::Shift, side::Found};
 use crate::model::{
     document::{Merge, MergeMethod},
     history::History,
@@ -13,12 +13,8 @@ pub(super) struct Clocks {
     offsets: Vec<i128>,
     /// Wall time of the origin on the first host's clock.
     pub(super) origin_ns: i128,
-    /// What is added to each host's CLOCK_MONOTONIC, in ns.
-    pub(super) shifts: Vec<i128>,
-}
-
-fn wall_minus_mono(history: &History) -> i128 {
-    history.anchor().distance_ns()
+    /// From each host's CLOCK_MONOTONIC to the document's clock.
+    pub(super) shifts: Vec<Shift>,
 }
 
 /// Whether two recordings are of one boot, so that their clock is the same.
@@ -30,23 +26,35 @@ impl Clocks {
     /// Wall clocks as they are, but one clock where it is one.
     pub(super) fn of(histories: &[History]) -> Self {
         let offset = |history: &History| match histories.first() {
-            Some(first) if same_clock(first, history) => wall_minus_mono(first) - wall_minus_mono(history),
+            Some(first) if same_clock(first, history) => first.distance_ns() - history.distance_ns(),
             _ => 0,
         };
         Self::with(histories, histories.iter().map(offset).collect())
     }
 
     fn with(histories: &[History], offsets: Vec<i128>) -> Self {
-        let bases: Vec<i128> =
-            histories.iter().zip(&offsets).map(|(one, by)| wall_minus_mono(one) + by).collect();
-        let began = histories.iter().zip(&bases).map(|(history, base)| {
+        let Some(first) = histories.first() else {
+            return Self { offsets, origin_ns: 0, shifts: Vec::new() };
+        };
+        // Onto the first host's CLOCK_MONOTONIC, of which `origin` will be 0.
+        let shifts = |origin: i128| -> Vec<Shift> {
+            let of = |(history, by): (&History, &i128)| {
+                if same_clock(first, history) || std::ptr::eq(first, history) {
+                    return Shift::always(-origin);
+                }
+                let boot_by = history.ahead_ns() + by - first.ahead_ns();
+                Shift::between(&history.clocks, &first.clocks, boot_by, origin)
+            };
+            histories.iter().zip(&offsets).map(of).collect()
+        };
+        let began = histories.iter().zip(shifts(0)).map(|(history, shift)| {
             let first =
                 history.span().map_or(history.host.began_ns, |(first, _)| first.min(history.host.began_ns));
-            i128::from(first) + base
+            shift.moved(first)
         });
-        let origin_ns = began.min().unwrap_or(0);
-        let shifts = bases.into_iter().map(|base| base - origin_ns).collect();
-        Self { offsets, origin_ns, shifts }
+        let origin = began.min().unwrap_or(0);
+        let shifts = shifts(origin);
+        Self { offsets, origin_ns: origin + first.distance_ns(), shifts }
     }
 
     /// Moved as far as the streams of matched sides demand, and how sure that is.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     index::Timeline,
+    shift::Shift,
     side::{Found, Role, failed},
 };
 use crate::{
@@ -19,19 +20,14 @@ use crate::{
 pub(super) struct Stream<'a> {
     pub(super) doc: &'a Session,
     pub(super) history: &'a SessionHistory,
-    /// What to add to the host's times, in ns.
-    pub(super) shift: i128,
+    /// From the host's times to the document's.
+    pub(super) shift: &'a Shift,
 }
 
 impl Stream<'_> {
     pub(super) fn at(&self, mono_ns: u64) -> u64 {
-        moved(mono_ns, self.shift)
+        self.shift.of(mono_ns)
     }
-}
-
-/// A time on another clock.
-pub(super) fn moved(ns: u64, shift: i128) -> u64 {
-    u64::try_from((i128::from(ns) + shift).max(0)).unwrap_or(u64::MAX)
 }
 
 /// Gives each session of a device to one of its sides.

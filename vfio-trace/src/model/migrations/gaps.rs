@@ -2,8 +2,7 @@
 
 use vfio_trace_common::role::Role;
 
-use super::details::{Stream, moved};
-use super::{index::Timeline, side::Found};
+use super::{details::Stream, index::Timeline, shift::Shift, side::Found};
 use crate::{
     event::{ProbeGap, Severity},
     model::{
@@ -25,13 +24,13 @@ pub(super) struct Gap<'a> {
 }
 
 /// The gaps of a host; those of steps alone hide no call on a device.
-pub(super) fn of_host(history: &History, shift: i128) -> Vec<Gap<'_>> {
+pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
     let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
     let hiding = history.gaps.iter().filter(|gap| !steps(gap));
     let moved = hiding.map(|gap| Gap {
         told: gap,
-        from_ns: moved(gap.from_mono_ns, shift),
-        until_ns: gap.until_mono_ns.map(|until| moved(until, shift)),
+        from_ns: shift.of(gap.from_mono_ns),
+        until_ns: gap.until_mono_ns.map(|until| shift.of(until)),
     });
     moved.collect()
 }

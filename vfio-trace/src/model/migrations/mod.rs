@@ -7,6 +7,7 @@ mod gaps;
 mod index;
 mod outside;
 mod pair;
+mod shift;
 mod side;
 mod sweep;
 mod text;
@@ -14,9 +15,10 @@ mod warnings;
 
 use std::collections::HashMap;
 
+pub use self::shift::Shift;
 use self::{
     clocks::Clocks,
-    details::{Stream, moved},
+    details::Stream,
     downtime::Apart,
     gaps::Gap,
     index::Timeline,
@@ -46,6 +48,11 @@ const APART_NS: u64 = 3600 * 1_000_000_000;
 
 /// The document of one or several recordings. Times are those of the first one's clock.
 pub fn document(histories: &[History], options: &Options) -> Document {
+    document_and_shifts(histories, options).0
+}
+
+/// The same with what leads from each host's CLOCK_MONOTONIC to the document's clock.
+pub fn document_and_shifts(histories: &[History], options: &Options) -> (Document, Vec<Shift>) {
     let clocks = Clocks::of(histories);
     let first = Assembly::new(histories, clocks, options);
     let assembly = if histories.len() > 1 {
@@ -57,7 +64,8 @@ pub fn document(histories: &[History], options: &Options) -> Document {
     } else {
         first
     };
-    assembly.document(options)
+    let shifts = assembly.clocks.shifts.clone();
+    (assembly.document(options), shifts)
 }
 
 struct Assembly<'a> {
@@ -109,9 +117,9 @@ impl<'a> Assembly<'a> {
 
     /// Devices, sessions and findings of a host, on the document's clock.
     fn take_in(&mut self, host: usize, history: &'a History) {
-        let shift = self.clocks.shifts[host];
+        let shift = &self.clocks.shifts[host];
         self.gaps.push(gaps::of_host(history, shift));
-        let mut change = |ns: &mut u64| *ns = moved(*ns, shift);
+        let mut change = |ns: &mut u64| *ns = shift.of(*ns);
         let first_device = self.devices.len() as u32;
         let first_session = self.sessions.len() as u32;
         let until = history.span().map_or(history.host.ended_ns, |(_, last)| last.max(history.host.ended_ns));
@@ -134,7 +142,7 @@ impl<'a> Assembly<'a> {
             self.places.push((host, at));
         }
         self.findings.extend(history.findings.iter().map(|finding| Finding {
-            at_ns: moved(finding.at_ns, shift),
+            at_ns: shift.of(finding.at_ns),
             device: finding.device + first_device,
             session: finding.session.map(|session| session + first_session),
             ..finding.clone()
@@ -145,7 +153,7 @@ impl<'a> Assembly<'a> {
         let mut streams = Vec::with_capacity(self.sessions.len());
         for (doc, &(host, at)) in self.sessions.iter().zip(&self.places) {
             let history = &self.histories[host].sessions[at];
-            streams.push(Stream { doc, history, shift: self.clocks.shifts[host] });
+            streams.push(Stream { doc, history, shift: &self.clocks.shifts[host] });
         }
         streams
     }
@@ -226,16 +234,16 @@ impl<'a> Assembly<'a> {
     }
 
     fn host(&self, at: usize, history: &History) -> Host {
-        let shift = self.clocks.shifts[at];
+        let shift = &self.clocks.shifts[at];
         let (first, last) = history.span().unwrap_or((history.host.began_ns, history.host.ended_ns));
-        let base = history.anchor().distance_ns();
+        let real = history.distance_ns() - shift.first();
         Host {
             nr: at as u32,
             label: label(self.histories, at),
-            began_ns: moved(history.host.began_ns.min(first), shift),
-            ended_ns: moved(history.host.ended_ns.max(last), shift),
-            mono_at_origin_ns: i64::try_from(-shift).unwrap_or(i64::MIN),
-            real_at_origin: wall(base - shift),
+            began_ns: shift.of(history.host.began_ns.min(first)),
+            ended_ns: shift.of(history.host.ended_ns.max(last)),
+            mono_at_origin_ns: i64::try_from(-shift.first()).unwrap_or(i64::MIN),
+            real_at_origin: wall(real),
             ..history.host.clone()
         }
     }

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::document::{Merge, MergeMethod};
+use crate::model::{
+    document::{Merge, MergeMethod},
+    migrations::Shift,
+};
 
 /// What B's clocks say when A's say 1 ms: CLOCK_MONOTONIC is older by this.
 const BOOTED: u64 = 77_000 * MS;
@@ -122,6 +125,99 @@ fn one_boot_is_one_clock() {
     assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (50 * MS + ARC, Bound::Exact));
 }
 
+const HOUR: u64 = 3_600_000 * MS;
+
+/// What a host's clocks showed: CLOCK_REALTIME `ahead_ns` of what it should be, after so long asleep.
+fn sampled(mut history: History, samples: &[(u64, i64, u64)]) -> History {
+    let distance = history.distance_ns();
+    for (mono_ns, ahead_ns, asleep_ns) in samples {
+        let boot_ns = mono_ns + asleep_ns;
+        let real_ns = u64::try_from(i128::from(boot_ns) + distance + i128::from(*ahead_ns)).unwrap();
+        history.sample(ClockAnchor { mono_ns: *mono_ns, real_ns }, boot_ns, 0, None);
+    }
+    history
+}
+
+#[test]
+fn a_clock_that_is_set_after_the_migration_moves_nothing() {
+    let [a, b] = hosts(0, [Some(0), Some(0)], false);
+    let plain = documented(&[a.clone(), b.clone()]);
+    for (ahead, moved) in [(HOUR as i64, 0), (-(HOUR as i64), 1), (40_000 * MS as i64, 0)] {
+        let samples =
+            |began: u64| [(began, 0, 0), (began + 10_000 * MS, ahead, 0), (began + 20_000 * MS, ahead, 0)];
+        let mut both = [a.clone(), b.clone()];
+        both[moved] = sampled(both[moved].clone(), &samples(if moved == 1 { BOOTED } else { 0 }));
+        // Something comes long after it.
+        let last = Script::new(0xd9).until(25_000 * MS).device("late", "mtty", 7).open(1);
+        let records = if moved == 1 { self::moved(last.records(), BOOTED) } else { last.records() };
+        let mut assembler = Assembler::new();
+        for record in &records {
+            assembler.push(record).iter().for_each(|event| both[moved].apply(event));
+        }
+        let document = documented(&both);
+        check(&document);
+        assert_eq!(
+            (merge(&document).method, merge(&document).offset_ns),
+            (MergeMethod::Realtime, 0),
+            "{ahead}"
+        );
+        assert_eq!(downtime(&document), downtime(&plain), "{ahead}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_wrong_before_the_migration_is_taken_when_it_is_right() {
+    // Set right by NTP some seconds before, after it had been 2 hours ahead: too far to find a pair by.
+    let [a, b] = hosts(0, [None, None], false);
+    let plain = documented(&[a.clone(), b]);
+    let late = ClockAnchor { mono_ns: 0, real_ns: ANCHOR.real_ns - BOOTED + 2 * HOUR };
+    let mut wrong = History::new(host("b"), late, None);
+    for (mono_ns, ahead) in [(1_000 * MS, 2 * HOUR), (60_000 * MS, 0), (BOOTED + 10_000 * MS, 0)] {
+        let real_ns = ANCHOR.real_ns - BOOTED + mono_ns + ahead;
+        wrong.sample(ClockAnchor { mono_ns, real_ns }, mono_ns, 0, None);
+    }
+    let records = moved(arrive(device(0xd2, "b", 200), 0, MIB).records(), BOOTED);
+    let mut assembler = Assembler::new();
+    for record in &records {
+        assembler.push(record).iter().for_each(|event| wrong.apply(event));
+    }
+    let document = documented(&[a, wrong]);
+    assert_eq!(downtime(&document).total_ns, downtime(&plain).total_ns);
+}
+
+/// There and back, while one of the hosts sleeps for an hour in between.
+fn slept(first_sleeps: bool) -> [History; 2] {
+    let [there, back] = [(BACK + HOUR), BACK];
+    let (mine, other) = if first_sleeps { (back, there) } else { (there, back) };
+    let a = arrive(leave(device(0xd1, "a", 100), 0, MIB).close(1).thread(300, 300).open(1), mine, 4096);
+    let b = leave(arrive(device(0xd2, "b", 200), 0, MIB), other, 4096);
+    let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns };
+    let a = history_on(host("a"), ANCHOR, None, &a.records());
+    let b = history_on(host("b"), late, None, &moved(b.records(), BOOTED));
+    let samples = |began: u64| [(began + MS, 0, 0), (began + 400 * MS, 0, 0), (began + 800 * MS, 0, HOUR)];
+    if first_sleeps { [sampled(a, &samples(0)), b] } else { [a, sampled(b, &samples(BOOTED))] }
+}
+
+#[test]
+fn time_asleep_is_counted() {
+    let awake = documented(&hosts(0, [None, None], true));
+    let stages = |document: &Document| -> Vec<_> {
+        let downtimes = document.migrations.iter().filter_map(|one| one.downtime.as_ref());
+        downtimes
+            .map(|downtime| (downtime.total_ns, downtime.stages.clone(), downtime.uncertainty_ns))
+            .collect()
+    };
+    for first_sleeps in [false, true] {
+        let [a, b] = slept(first_sleeps);
+        for both in [[a.clone(), b.clone()], [b, a]] {
+            let document = documented(&both);
+            check(&document);
+            assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
+            assert_eq!(stages(&document), stages(&awake), "{first_sleeps}");
+        }
+    }
+}
+
 #[test]
 fn lost_reads_move_no_clock() {
     // The first read was lost: what the second one gave seems to have been read too early in the stream.
@@ -150,6 +246,34 @@ fn lost_reads_move_no_clock() {
 }
 
 proptest! {
+    #[test]
+    fn no_sleep_turns_times_around(
+        sleeps in proptest::array::uniform2(proptest::collection::vec((1..50u64, 0..20u64), 0..5)),
+        boot_by in -100..100i128,
+        mut times in proptest::collection::vec(0..400u64, 2..40),
+    ) {
+        let [host, first] = sleeps.map(|sleeps| {
+            let (mut mono, mut asleep) = (1, 0);
+            let samples: Vec<(u64, i64, u64)> = std::iter::once((0, 0)).chain(sleeps).map(|(awake, slept)| {
+                (mono, asleep) = (mono + awake, asleep + slept);
+                (mono * 1_000 * MS, 0, asleep * 1_000 * MS)
+            }).collect();
+            sampled(History::new(host("h"), ANCHOR, None), &samples)
+        });
+        let shift = Shift::between(&host.clocks, &first.clocks, boot_by * 1_000_000_000, 7);
+        times.sort_unstable();
+        let moved: Vec<i128> = times.iter().map(|time| shift.moved(time * 500 * MS)).collect();
+        prop_assert!(moved.is_sorted(), "{:?} {:?}", moved, shift);
+        // While both are awake, a time is the same on both hosts' CLOCK_BOOTTIME.
+        for (time, moved) in times.iter().zip(moved) {
+            let time = time * 500 * MS;
+            let boot = i128::from(time) + host.clocks.asleep_at(time) + boot_by * 1_000_000_000;
+            let there = u64::try_from(moved + 7).unwrap_or(0);
+            let [early, late] = [there.saturating_sub(1), there].map(|at| i128::from(there) + first.clocks.asleep_at(at));
+            prop_assert!(moved + 7 < 0 || (early..=late).contains(&boot), "{} {} {} {:?}", boot, early, late, shift);
+        }
+    }
+
     #[test]
     fn symmetric(
         skew_ms in -10_000..10_000i64,

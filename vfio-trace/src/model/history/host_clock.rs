@@ -1,0 +1,120 @@
+//! What a host's clocks showed over a recording: how long it had slept, and what its wall clock was set to.
+
+use crate::event::ClockAnchor;
+
+/// Less than this is no step, see [`crate::event::WallClock`].
+const MIN_STEP_NS: i128 = 1_000_000;
+/// So many steps are remembered; beyond it, times before the oldest are as before the next.
+const MAX_STEPS: usize = 1024;
+
+/// What something was from a moment of CLOCK_MONOTONIC on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Since<T> {
+    from_ns: u64,
+    value: T,
+}
+
+/// The wall clock at a time between two steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Set {
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME.
+    ahead_ns: i128,
+    /// What the kernel promised that it was off UTC at most; `None`: it was not synchronised.
+    error_ns: Option<u64>,
+}
+
+/// The clocks. CLOCK_MONOTONIC, that of the records, stands still while the host sleeps; CLOCK_BOOTTIME does not, and both
+/// run alike otherwise. CLOCK_REALTIME runs like CLOCK_BOOTTIME until it is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostClock {
+    /// CLOCK_BOOTTIME less CLOCK_MONOTONIC; never empty.
+    asleep: Vec<Since<i128>>,
+    /// Never empty.
+    set: Vec<Since<Set>>,
+    /// When the clocks were read last; `None`: only CLOCK_BOOTTIME is not known yet.
+    sampled_ns: Option<u64>,
+}
+
+impl Default for HostClock {
+    fn default() -> Self {
+        Self::new(ClockAnchor::default(), None)
+    }
+}
+
+impl HostClock {
+    pub(super) fn new(anchor: ClockAnchor, error_ns: Option<u64>) -> Self {
+        let set = Set { ahead_ns: anchor.distance_ns(), error_ns };
+        Self {
+            asleep: vec![Since { from_ns: 0, value: 0 }],
+            set: vec![Since { from_ns: 0, value: set }],
+            sampled_ns: None,
+        }
+    }
+
+    /// Takes in what the clocks showed later, read at most `read_ns` apart. Between two readings that differ, the nearer one
+    /// counts.
+    pub(super) fn sample(&mut self, found: ClockAnchor, boot_ns: u64, read_ns: u64, error_ns: Option<u64>) {
+        // 0: nobody read the clocks.
+        if found.real_ns == 0 || boot_ns == 0 || self.sampled_ns.is_some_and(|last| found.mono_ns < last) {
+            return;
+        }
+        let asleep = i128::from(boot_ns) - i128::from(found.mono_ns);
+        let ahead_ns = i128::from(found.real_ns) - i128::from(boot_ns);
+        let Some(last_ns) = self.sampled_ns.replace(found.mono_ns) else {
+            // What was slept before is nobody's business, but part of what the wall clock is ahead.
+            self.asleep = vec![Since { from_ns: 0, value: asleep }];
+            for set in &mut self.set {
+                set.value.ahead_ns -= asleep;
+            }
+            self.set_to(found.mono_ns, ahead_ns, read_ns, error_ns);
+            return;
+        };
+        let from_ns = last_ns.midpoint(found.mono_ns);
+        // Nobody wakes up earlier.
+        if asleep - self.asleep_at(u64::MAX) > MIN_STEP_NS + i128::from(read_ns) {
+            push(&mut self.asleep, Since { from_ns, value: asleep });
+        }
+        self.set_to(from_ns, ahead_ns, read_ns, error_ns);
+    }
+
+    fn set_to(&mut self, from_ns: u64, ahead_ns: i128, read_ns: u64, error_ns: Option<u64>) {
+        let step = ahead_ns - at(&self.set, u64::MAX).ahead_ns;
+        if step.abs() > MIN_STEP_NS + i128::from(read_ns) {
+            push(&mut self.set, Since { from_ns, value: Set { ahead_ns, error_ns } });
+        }
+    }
+
+    /// CLOCK_BOOTTIME less CLOCK_MONOTONIC at a moment of the latter.
+    pub(crate) fn asleep_at(&self, mono_ns: u64) -> i128 {
+        at(&self.asleep, mono_ns)
+    }
+
+    /// When the host slept: the moment of CLOCK_MONOTONIC, and CLOCK_BOOTTIME less CLOCK_MONOTONIC before and after.
+    pub(crate) fn sleeps(&self) -> impl Iterator<Item = (u64, i128, i128)> {
+        let pairs = self.asleep.iter().zip(self.asleep.iter().skip(1));
+        pairs.map(|(before, after)| (after.from_ns, before.value, after.value))
+    }
+
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME at a moment of CLOCK_MONOTONIC.
+    pub(crate) fn ahead_at(&self, mono_ns: u64) -> i128 {
+        at(&self.set, mono_ns).ahead_ns
+    }
+
+    /// What the kernel promised then.
+    pub(crate) fn error_at(&self, mono_ns: u64) -> Option<u64> {
+        at(&self.set, mono_ns).error_ns
+    }
+}
+
+fn push<T>(all: &mut Vec<Since<T>>, next: Since<T>) {
+    if all.len() >= MAX_STEPS {
+        all.remove(0);
+    }
+    all.push(next);
+}
+
+/// What it was then.
+fn at<T: Copy + Default>(all: &[Since<T>], mono_ns: u64) -> T {
+    let later = all.partition_point(|since| since.from_ns <= mono_ns);
+    all.get(later.saturating_sub(1)).map(|since| since.value).unwrap_or_default()
+}
