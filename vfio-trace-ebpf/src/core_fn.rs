@@ -179,9 +179,13 @@ pub fn register_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let Some(call) = inflight::leave(Role::Register) else { return 0 };
     device::describe(probe, Role::Register, &call);
-    let body = Registered { ret: ctx.ret(), reserved: 0 };
-    emit(probe, Kind::Register, &call, inflight::now(), body);
+    let ret = ctx.ret();
+    emit(probe, Kind::Register, &call, inflight::now(), Registered { ret, reserved: 0 });
     capture::run(&ctx, moment::SEEN, &call);
+    if ret != 0 {
+        // Its name was told, and that is all there will be of it: the driver frees it now.
+        device::forget(probe, call.device);
+    }
     0
 }
 

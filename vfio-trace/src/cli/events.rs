@@ -10,8 +10,8 @@ use super::{
 use crate::{
     driver::Interpreter,
     event::{
-        Assembler, ClockAnchor, Data, DecodeError, Event, Filter, GapTotals, Kind, ProbeReport, Record,
-        Start, Summary, WallClock,
+        Assembler, ClockAnchor, Data, DecodeError, Event, Filter, Gaps, Kind, ProbeReport, Record, Start,
+        Summary, WallClock,
     },
     model::Model,
     sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, human, summary_text},
@@ -111,7 +111,7 @@ pub(super) struct Stream<W: Write> {
     shown: u64,
     undecoded: u64,
     /// `None`: they are not told.
-    gaps: Option<GapTotals>,
+    gaps: Option<Gaps>,
     limit: Option<u64>,
     /// Nothing gets through any more.
     gone: bool,
@@ -147,7 +147,7 @@ impl<W: Write> Stream<W> {
             events: 0,
             shown: 0,
             undecoded: 0,
-            gaps: Some(GapTotals::default()),
+            gaps: Some(Gaps::default()),
             limit: args.count,
             gone: false,
         }
@@ -196,7 +196,7 @@ impl<W: Write> Stream<W> {
         let events = self.assembler.push(record);
         for event in &events {
             if let Data::ProbeGap(gap) = &event.data {
-                self.gaps.get_or_insert_default().add(gap, record.header.end_ns);
+                self.gaps.get_or_insert_default().add(gap);
             }
         }
         self.show(events)
@@ -258,7 +258,7 @@ impl<W: Write> Stream<W> {
     }
 
     /// Gaps are not among the records: whether there were any is not known.
-    pub(super) const fn without_gaps(&mut self) {
+    pub(super) fn without_gaps(&mut self) {
         self.gaps = None;
     }
 
@@ -279,7 +279,8 @@ impl<W: Write> Stream<W> {
         let duration_ns = ended.unwrap_or(began).saturating_sub(began);
         let counted = probes.unwrap_or_default().to_vec();
         let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
-        summary.gaps = self.gaps;
+        let end_ns = ended.unwrap_or_else(|| began.saturating_add(self.model.report(None).duration_ns));
+        summary.gaps = self.gaps.as_ref().map(|gaps| gaps.totals(end_ns));
         summary.forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
         let forgotten = too_many(summary.forgotten).filter(|_| !args.quiet);
         if let Sink::Ndjson(ndjson) = &self.sink {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     driver::Interpreter,
-    event::{Assembler, Event, ProbeReport, Record},
+    event::{Assembler, Event, LossTotals, ProbeReport, Record},
     model::{
         History,
         document::{Host, Losses},
@@ -198,32 +198,94 @@ fn name(path: &Path) -> String {
 /// What the probes have lost, and of what.
 fn count(losses: &mut Losses, probes: Option<&[ProbeReport]>) {
     let Some(probes) = probes else { return };
-    let total = |count: fn(&ProbeReport) -> u64| probes.iter().map(count).fold(0, u64::saturating_add);
-    losses.lost = Some(total(|probe| probe.lost));
-    losses.unmatched = Some(total(|probe| probe.unmatched));
-    losses.missed = probes
-        .iter()
-        .filter(|probe| probe.attached)
-        .try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?)));
+    let LossTotals { lost, missed, unmatched, no_room } = LossTotals::of(probes);
+    losses.lost = Some(lost);
+    losses.missed = missed;
+    losses.unmatched = Some(unmatched);
+    losses.no_room = Some(no_room);
     for probe in probes {
-        let mut lacking = Vec::new();
-        for (count, what) in
-            [(probe.lost, "lost"), (probe.missed.unwrap_or(0), "missed"), (probe.unmatched, "unmatched")]
-        {
-            if count > 0 {
-                lacking.push(format!("{count} {what}"));
-            }
+        let counts =
+            [(probe.lost, "lost"), (probe.missed.unwrap_or(0), "missed"), (probe.unmatched, "unmatched")];
+        let told = |counts: &[(u64, &str)]| {
+            let lacking = counts.iter().filter(|(count, _)| *count > 0);
+            let lacking: Vec<String> = lacking.map(|(count, what)| format!("{count} {what}")).collect();
+            (!lacking.is_empty()).then(|| format!("{}: {}", probe.name, lacking.join(", ")))
+        };
+        let place = match probe.role {
+            Role::Read | Role::Write => &mut losses.data,
+            Role::NextState
+            | Role::SetState
+            | Role::DeviceIoctl
+            | Role::PciReset
+            | Role::Open
+            | Role::Close
+            | Role::Unregister => &mut losses.control,
+            _ => &mut losses.other,
+        };
+        place.extend(told(&counts));
+        // Its reads, writes and resets, whatever function met it first, are those of no device.
+        let forgotten = told(&[(probe.no_room, "not remembered")]);
+        losses.control.extend(forgotten.clone());
+        losses.data.extend(forgotten);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(name: &str, role: Role) -> ProbeReport {
+        ProbeReport {
+            name: name.to_owned(),
+            role,
+            module: None,
+            attached: true,
+            reason: None,
+            hits: 9,
+            records: 9,
+            lost: 0,
+            missed: Some(0),
+            unmatched: 0,
+            no_room: 0,
         }
-        if lacking.is_empty() {
-            continue;
+    }
+
+    fn counted(probes: &[ProbeReport]) -> Losses {
+        let mut losses = Losses::default();
+        count(&mut losses, Some(probes));
+        losses
+    }
+
+    #[test]
+    fn what_a_driver_that_is_unloaded_has_missed_is_not_forgotten() {
+        let read = ProbeReport { missed: Some(3), ..probe("mtty_save_read", Role::Read) };
+        let gone = ProbeReport { attached: false, ..read.clone() };
+        assert_eq!(counted(&[read]).missed, Some(3));
+        let losses = counted(&[gone, probe("f", Role::Write)]);
+        assert_eq!(
+            (losses.missed, &losses.data[..]),
+            (Some(3), &["mtty_save_read: 3 missed".to_owned()][..])
+        );
+        let cannot_tell = ProbeReport { attached: false, missed: None, ..probe("g", Role::Read) };
+        assert_eq!(counted(&[cannot_tell, probe("f", Role::Write)]).missed, None);
+    }
+
+    #[test]
+    fn what_found_no_room_touches_states_and_bytes() {
+        let losses = counted(&[ProbeReport { no_room: 2, ..probe("quay_shift", Role::SetState) }]);
+        assert_eq!(losses.no_room, Some(2));
+        assert!(losses.control_suffers() && losses.data_suffers(), "{losses:?}");
+        assert_eq!(losses.data, ["quay_shift: 2 not remembered"]);
+        assert_eq!(counted(&[probe("f", Role::SetState)]).no_room, Some(0));
+    }
+
+    #[test]
+    fn a_loss_of_any_function_is_told() {
+        for role in Role::ALL {
+            let losses = counted(&[ProbeReport { lost: 1, ..probe("f", role) }]);
+            let told = [&losses.control, &losses.data, &losses.other];
+            assert_eq!(told.iter().map(|texts| texts.len()).sum::<usize>(), 1, "{role:?}: {losses:?}");
         }
-        let text = format!("{}: {}", probe.name, lacking.join(", "));
-        match probe.role {
-            Role::Read | Role::Write => losses.data.push(text),
-            Role::NextState | Role::SetState | Role::DeviceIoctl | Role::PciReset | Role::Close => {
-                losses.control.push(text);
-            },
-            _ => {},
-        }
+        assert!(counted(&[ProbeReport { lost: 1, ..probe("f", Role::Open) }]).control_suffers());
     }
 }

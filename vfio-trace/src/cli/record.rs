@@ -21,7 +21,7 @@ use super::{
     session::{Consumer, LiveArgs, Session, Why, block_on},
 };
 use crate::{
-    event::{Body, ClockAnchor, DecodeError, GapTotals, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
+    event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
     kernel::KernelFacts,
     sink::{human, summary_text},
     source::{
@@ -99,7 +99,7 @@ struct Recorder {
     bytes: u64,
     records: u64,
     undecoded: u64,
-    gaps: GapTotals,
+    gaps: Gaps,
     last_record: Instant,
     sampled: Instant,
     probes: Vec<ProbeReport>,
@@ -177,7 +177,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         bytes: 0,
         records: 0,
         undecoded: 0,
-        gaps: GapTotals::default(),
+        gaps: Gaps::default(),
         last_record: now,
         sampled: now,
         probes: header.start.probes.clone(),
@@ -270,7 +270,7 @@ impl Recorder {
         let (_file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
         let mut summary = Summary::new(probes, 0, 0, self.undecoded, duration_ns);
-        summary.gaps = Some(self.gaps);
+        summary.gaps = Some(self.gaps.totals(ended_ns));
         Ok(Closed {
             summary,
             duration_ns,
@@ -311,8 +311,14 @@ impl Closed {
         let missed = summary
             .missed
             .map_or_else(|| "missed: not known".to_owned(), |missed| format!("{missed} missed"));
+        let mut more = String::new();
+        for (count, what) in [(summary.unmatched, "unmatched"), (summary.no_room, "not remembered")] {
+            if count > 0 {
+                more = format!("{more}, {count} {what}");
+            }
+        }
         said(&format!(
-            "\n{}\n{all} in {}, {} in {}{parts}; {} lost, {missed}",
+            "\n{}\n{all} in {}, {} in {}{parts}; {} lost, {missed}{more}",
             losses.join("\n").trim_end(),
             human::duration(self.duration_ns),
             human::bytes(self.bytes),
@@ -327,8 +333,8 @@ impl Consumer for Recorder {
         let repeated = self.header.part > 1 && !self.ending;
         self.last_record = Instant::now();
         self.undecoded += u64::from(record.is_err());
-        if let Ok(Record { header, body: Body::Note(Note::ProbeGap(gap)) }) = record {
-            self.gaps.add(gap, header.end_ns);
+        if let Ok(Record { body: Body::Note(Note::ProbeGap(gap)), .. }) = record {
+            self.gaps.add(gap);
         }
         let news = record.map_or(true, |record| self.known.keep(record, bytes, repeated));
         self.put(&if news { Item::Record(bytes.clone()) } else { Item::Again(bytes.clone()) })

@@ -318,12 +318,15 @@ pub(super) fn say_changes(changes: &Changes, verbose: bool) {
         note(&format!("no longer probing {}: {reason}", names.join(", ")));
     }
     for gap in gaps {
-        let (Some(until), Some(module)) = (gap.until_mono_ns, &gap.module) else { continue };
+        // Of those that are not over, "cannot probe" tells.
+        let Some(until) = gap.until_mono_ns else { continue };
+        let whose =
+            gap.module.as_ref().map_or_else(|| "the kernel".to_owned(), |module| format!("module {module}"));
         let names: Vec<&str> = gap.functions.iter().map(|function| function.function.as_str()).collect();
         let for_ns = human::duration(until.saturating_sub(gap.from_mono_ns));
         let most = if gap.from_exact { "" } else { "up to " };
         note(&format!(
-            "probing {} of module {module}: {}; not seen for {most}{for_ns}",
+            "probing {} of {whose}: {}; not seen for {most}{for_ns}",
             names.join(", "),
             gap.why.text()
         ));

@@ -126,19 +126,46 @@ pub struct Summary {
     pub probes: Vec<ProbeReport>,
 }
 
+/// What all probes together have not told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossTotals {
+    /// Records lost because the ring buffer was full.
+    pub lost: u64,
+    /// Calls that the kernel could not probe; `None` if one of the probes cannot tell.
+    pub missed: Option<u64>,
+    /// Calls whose return could not be matched.
+    pub unmatched: u64,
+    /// Devices and files that the programs could not remember.
+    pub no_room: u64,
+}
+
+impl LossTotals {
+    /// The sums over `probes`: of all that ever were, so that no figure goes down.
+    pub fn of(probes: &[ProbeReport]) -> Self {
+        // What was never attached has missed nothing that it promised; what was, goes on counting after it is gone.
+        let mut served =
+            probes.iter().filter(|probe| probe.attached || probe.hits > 0 || probe.missed.is_some());
+        let sum = |count: fn(&ProbeReport) -> u64| probes.iter().map(count).fold(0, u64::saturating_add);
+        Self {
+            lost: sum(|probe| probe.lost),
+            missed: served.try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?))),
+            unmatched: sum(|probe| probe.unmatched),
+            no_room: sum(|probe| probe.no_room),
+        }
+    }
+}
+
 impl Summary {
     /// The sums over `probes`, with what only the caller has counted; it knows of gaps, too.
     pub fn new(probes: Vec<ProbeReport>, events: u64, shown: u64, undecoded: u64, duration_ns: u64) -> Self {
-        // What was never attached has missed nothing that it promised; what was, goes on counting after it is gone.
-        let served =
-            || probes.iter().filter(|probe| probe.attached || probe.hits > 0 || probe.missed.is_some());
+        let LossTotals { lost, missed, unmatched, no_room } = LossTotals::of(&probes);
         Self {
             events,
             shown,
-            lost: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.lost)),
-            missed: served().try_fold(0u64, |sum, probe| Some(sum.saturating_add(probe.missed?))),
-            unmatched: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.unmatched)),
-            no_room: probes.iter().fold(0, |sum, probe| sum.saturating_add(probe.no_room)),
+            lost,
+            missed,
+            unmatched,
+            no_room,
             undecoded,
             forgotten: 0,
             duration_ns,

@@ -203,11 +203,13 @@ fn timelines_keep_the_last_events_and_say_so() {
     assert!(kinds(&all).iter().filter(|kind| **kind == "arc").count() == 4);
 
     let mut few = fed(world(3), &source());
-    few.lose(Losses { lost: 7, undecoded: 1 });
+    few.lose(Losses { lost: 7, missed: None, unmatched: 2, no_room: 3, undecoded: 1 });
     let last: Value = serde_json::from_str(&text(&mut few, &path).unwrap()).unwrap();
     assert_eq!(last["events"].as_array().unwrap()[..], events[events.len() - 3..]);
     assert_eq!(last["dropped"], events.len() - 3);
-    assert_eq!((&last["lost"], &last["undecoded"]), (&7.into(), &1.into()));
+    let count = |name: &str| last[name].as_u64();
+    assert_eq!(["lost", "unmatched", "no_room", "undecoded"].map(count), [7, 2, 3, 1].map(Some));
+    assert!(last["missed"].is_null(), "not known is not 0");
     assert_eq!(text(&mut few, &path).unwrap().lines().count(), 3 + 2, "one line per event");
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{Event, WallClock, event_line, visible};
+use crate::event::{Event, LossTotals, ProbeReport, WallClock, event_line, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
@@ -29,8 +29,23 @@ pub struct About {
 pub struct Losses {
     /// Records lost because the ring buffer was full.
     pub lost: u64,
+    /// Calls that the kernel could not probe; `None`: not known.
+    pub missed: Option<u64>,
+    /// Calls whose return could not be matched.
+    pub unmatched: u64,
+    /// Devices and data fds that the programs could not remember.
+    pub no_room: u64,
     /// Records that could not be decoded.
     pub undecoded: u64,
+}
+
+impl Losses {
+    /// Of what the probes say, `None` where that is not known, and of records that were not understood.
+    pub fn new(probes: Option<&[ProbeReport]>, undecoded: u64) -> Self {
+        let LossTotals { lost, missed, unmatched, no_room } =
+            probes.map_or_else(LossTotals::default, LossTotals::of);
+        Self { lost, missed, unmatched, no_room, undecoded }
+    }
 }
 
 /// The events of one device, up to a number.

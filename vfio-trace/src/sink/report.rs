@@ -11,8 +11,8 @@ use super::{
 use crate::{
     event::Severity,
     model::document::{
-        Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Migration, Outside, PartName,
-        Session, Side, Stage, Verdict, Warning,
+        Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Host, Migration, Outside,
+        PartName, Session, Side, Stage, Verdict, Warning,
     },
 };
 
@@ -29,7 +29,7 @@ pub fn report_text(document: &Document, zone: &TimeZone, color: bool) -> String 
         text.push_str(&page.migration(migration));
     }
     if document.migrations.is_empty() {
-        text.push_str("\nno migration: no device left RUNNING for PRE_COPY, STOP_COPY or RESUMING\n");
+        text.push_str(page.no_migration());
     }
     if !document.outside.is_empty() {
         text.push_str("\noutside of migrations:\n");
@@ -54,6 +54,16 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    /// What is not known is not denied.
+    fn no_migration(&self) -> &'static str {
+        let lacking = |host: &Host| host.losses.control_suffers() || !host.losses.complete;
+        if self.document.hosts.iter().any(lacking) {
+            "\nno migration was seen; but not all that happened was recorded, see below\n"
+        } else {
+            "\nno migration: no device left RUNNING for PRE_COPY, STOP_COPY or RESUMING\n"
+        }
+    }
+
     fn styled(&self, style: Style, text: &str) -> String {
         let mut line = String::new();
         Cell::of(self.color, style, text).left(0, &mut line);

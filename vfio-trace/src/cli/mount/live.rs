@@ -154,8 +154,7 @@ impl Keeper {
 
     fn count(&mut self) {
         self.counted = Instant::now();
-        let lost = self.live.report().iter().fold(0, |sum: u64, probe| sum.saturating_add(probe.lost));
-        self.world().lose(Losses { lost, undecoded: self.undecoded });
+        self.world().lose(Losses::new(Some(&self.live.report()), self.undecoded));
     }
 
     /// What is due every now and then although nobody looks.

@@ -201,9 +201,7 @@ impl Past {
             },
         };
         let probes = ended.map_or_else(|| recording.last_probes(), |ended| Some(ended.probes));
-        let lost =
-            probes.unwrap_or_default().iter().fold(0, |sum: u64, probe| sum.saturating_add(probe.lost));
-        world.lose(Losses { lost, undecoded });
+        world.lose(Losses::new(probes.as_deref(), undecoded));
         if let Some(text) = too_many(world.forgotten()) {
             note(&text);
         }

@@ -182,7 +182,7 @@ proptest! {
             }
         }
         live.expire(last_ns.saturating_add(HOLD_NS));
-        live.lose(Losses { lost: 0, undecoded });
+        live.lose(Losses::new(Some(&[]), undecoded));
         let past = of_stream(record(&given, part_len).concat(), None).unwrap();
         prop_assert_eq!(format!("{:?}", past.world), format!("{live:?}"));
     }

@@ -108,6 +108,9 @@ pub struct Losses {
     pub missed: Option<u64>,
     /// Calls whose return could not be matched; null: not known.
     pub unmatched: Option<u64>,
+    /// Devices and data fds that the eBPF programs could not remember, because a map was full: what happens to them has no
+    /// device; null: not known.
+    pub no_room: Option<u64>,
     /// Records that could not be decoded.
     pub undecoded: u64,
     /// Damage to the recording, a sentence each.
@@ -116,6 +119,8 @@ pub struct Losses {
     pub control: Vec<String>,
     /// Functions whose reads or writes of data fds are lacking.
     pub data: Vec<String>,
+    /// Functions of which other events are lacking, from which no time and no byte is made.
+    pub other: Vec<String>,
 }
 
 impl Losses {

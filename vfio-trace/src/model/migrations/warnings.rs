@@ -235,6 +235,9 @@ pub(super) fn of_document(document: &mut Document) {
         for lacking in &host.losses.data {
             add("data-lacking", format!("{name}: reads or writes are missing: {lacking}"));
         }
+        for lacking in &host.losses.other {
+            add("events-lacking", format!("{name}: other events are missing: {lacking}"));
+        }
         if host.losses.undecoded > 0 {
             add("undecoded", format!("{name}: {} records could not be decoded", host.losses.undecoded));
         }

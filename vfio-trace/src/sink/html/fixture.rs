@@ -278,6 +278,7 @@ fn host(nr: u32, name: &str, end: u64) -> Host {
             lost: Some(0),
             missed: Some(0),
             unmatched: Some(0),
+            no_room: Some(0),
             ..Losses::default()
         },
     }
@@ -437,10 +438,12 @@ pub(in crate::sink) fn hostile() -> Document {
         lost: Some(17),
         missed: None,
         unmatched: Some(2),
+        no_room: Some(1),
         undecoded: 1,
         damage: vec![format!("block 12 is damaged: {HOSTILE}")],
         control: vec!["vfio_mig_get_next_state: 3 lost".to_owned()],
         data: Vec::new(),
+        other: vec!["quay_where: 1 lost".to_owned()],
     };
     document.hosts[0].command.push(HOSTILE.to_owned());
     let mut one = pair(&mut document, [HOSTILE, "javascript:alert(1)"], [0, 0], 300 * MS, 900 * MS);

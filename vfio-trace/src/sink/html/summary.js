@@ -11,6 +11,7 @@ function losses(nr) {
     ["lost", "records lost in the ring buffer"],
     ["missed", "calls that the kernel could not probe"],
     ["unmatched", "calls whose return could not be matched"],
+    ["no_room", "devices or data fds that could not be remembered"],
     ["undecoded", "records that could not be decoded"],
   ]) {
     if (lost[key] > 0) said.push([num(`${field}/${key}`, "count"), ` ${what}`]);
@@ -19,6 +20,7 @@ function losses(nr) {
     ["damage", ""],
     ["control", "State transitions or requests are lacking: "],
     ["data", "Reads or writes are lacking: "],
+    ["other", "Other events are lacking: "],
   ]) {
     lost[key].forEach((_, at) => said.push([before, text(`${field}/${key}/${at}`)]));
   }
@@ -35,6 +37,8 @@ function lossCell(nr) {
     one("missed", "missed"),
     ", ",
     one("unmatched", "unmatched"),
+    ", ",
+    one("no_room", "not remembered"),
     ", ",
     one("undecoded", "undecoded"),
   ];

@@ -149,6 +149,23 @@ fn counters_say_that_arcs_are_lost() {
     assert!(document.warnings.iter().any(|warning| warning.code == "transitions-lacking"));
 }
 
+/// What may just not have been seen is not denied.
+#[test]
+fn a_migration_that_may_have_been_lost_is_not_denied() {
+    let said = |losses: Losses| {
+        let document = lacking(losses, &[]);
+        crate::sink::report_text(&document, &jiff::tz::TimeZone::UTC, false)
+    };
+    assert!(said(Losses::default()).contains("no migration: no device left RUNNING"));
+    let text = said(Losses { control: names(&["quay_shift: 3 lost"]), ..Losses::default() });
+    assert!(text.contains("no migration was seen; but not all") && !text.contains("no migration:"), "{text}");
+    let text = said(Losses { other: names(&["quay_where: 3 lost"]), ..Losses::default() });
+    assert!(
+        text.contains("no migration:") && text.contains("other events are missing: quay_where"),
+        "{text}"
+    );
+}
+
 #[test]
 fn counters_say_that_reads_are_lost() {
     let losses = Losses { data: names(&["mtty_save_read: 1 lost"]), ..Losses::default() };
