@@ -91,6 +91,7 @@ QUAY_DIAL(initial_bytes, QUAY_MAX_BYTES);
 QUAY_DIAL(dirty_bytes, QUAY_MAX_BYTES);
 QUAY_DIAL(dirty_rounds, U64_MAX);
 QUAY_DIAL(renew, 1);
+QUAY_DIAL(nested, 1);
 QUAY_DIAL(error_state, 1);
 QUAY_DIAL(read_delay_us, QUAY_MAX_DELAY);
 QUAY_DIAL(write_delay_us, QUAY_MAX_DELAY);
@@ -316,6 +317,7 @@ static ssize_t where_show(struct device *dev, struct device_attribute *attr, cha
 	QUAY_COUNT(tonnages);
 	QUAY_COUNT(manifests);
 	QUAY_COUNT(refits);
+	QUAY_COUNT(nests);
 	QUAY_COUNT(unloads);
 	QUAY_COUNT(unload_errors);
 	QUAY_COUNT(unload_bytes);
@@ -342,6 +344,7 @@ static struct attribute *quay_attrs[] = {
 	&quay_dial_dirty_bytes.attr.attr,
 	&quay_dial_dirty_rounds.attr.attr,
 	&quay_dial_renew.attr.attr,
+	&quay_dial_nested.attr.attr,
 	&quay_dial_error_state.attr.attr,
 	&quay_dial_read_delay_us.attr.attr,
 	&quay_dial_write_delay_us.attr.attr,

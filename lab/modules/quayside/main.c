@@ -19,6 +19,7 @@
  *                  and COUNT more fail there
  *   fail_write     the same for write()
  *   read_delay_us, write_delay_us   a sleep in each read() or write()
+ *   nested         1: each read() of a data fd calls itself, once
  *   log_fail       "ERRNO [COUNT]": the next COUNT starts of the DMA log fail
  *   dirty_pattern  N: each Nth page is dirty in the DMA log; 0: none
  *   where          state and counters, waiting for nothing, so that it answers during a delay;
@@ -272,6 +273,11 @@ static const struct vfio_device_ops quay_ops = {
 #endif
 };
 
+/* So many of the next devices are registered as if they had an IOMMU, which VFIO refuses. */
+static unsigned int refuse;
+module_param(refuse, uint, 0644);
+MODULE_PARM_DESC(refuse, "How many of the next devices VFIO refuses to register");
+
 static int quay_moor(struct mdev_device *mdev)
 {
 	struct quay *q = vfio_alloc_device(quay, vdev, &mdev->dev, &quay_ops);
@@ -280,7 +286,12 @@ static int quay_moor(struct mdev_device *mdev)
 	if (IS_ERR(q))
 		return PTR_ERR(q);
 	dev_set_drvdata(&mdev->dev, q);
-	ret = vfio_register_emulated_iommu_dev(&q->vdev);
+	if (READ_ONCE(refuse)) {
+		WRITE_ONCE(refuse, READ_ONCE(refuse) - 1);
+		ret = vfio_register_group_dev(&q->vdev);
+	} else {
+		ret = vfio_register_emulated_iommu_dev(&q->vdev);
+	}
 	if (ret)
 		vfio_put_device(&q->vdev);
 	return ret;

@@ -59,6 +59,7 @@ struct quay {
 	u64 read_delay_us;
 	u64 write_delay_us;
 	u64 dirty_pattern;
+	u64 nested;
 
 	/* Guards what follows. */
 	struct mutex knob_lock;
@@ -72,7 +73,7 @@ struct quay {
 	/* For "where". */
 	atomic64_t arcs[QUAY_STATES][QUAY_STATES];
 	atomic64_t shifts, shift_errors, arc_errors, refits, glances, tonnages, manifests;
-	atomic64_t unloads, unload_errors, unload_bytes, loads, load_errors, load_bytes;
+	atomic64_t nests, unloads, unload_errors, unload_bytes, loads, load_errors, load_bytes;
 	atomic64_t holds, log_watches, log_rests, log_tallies;
 };
 

@@ -86,7 +86,7 @@ impl Bench {
     /// Refuses what would hang or crash the kernel: a request that it loops on; and a close in RESUMING drops mtty's migration file, and the next arc then
     /// loads from a NULL pointer (`mtty_load_state`).
     pub(crate) fn guard(&mut self, action: &Action) -> Result<()> {
-        if let Action::Set(to) = action
+        if let Action::Set(to) | Action::Crowd { state: to, .. } = action
             && self.may_loop(*to)?
         {
             bail!("{}", known_loop::why());
@@ -124,6 +124,20 @@ impl Bench {
     pub(crate) fn act(&mut self, action: &Action, files: &mut Files) -> Result<Outcome> {
         let outcome = match action {
             Action::Set(state) => self.set(*state)?,
+            Action::Crowd { state, threads } => {
+                self.untouched = false;
+                self.known = None;
+                let crowd = self.device()?.set_state_crowded(*state, *threads);
+                let (fine, calls) = crowd.context("there are not so many threads to be had")?;
+                let told = format!("{fine} of {calls} calls succeeded");
+                Outcome::of(Ok(fine), |fine| (json!({"calls": calls, "succeeded": fine}), told))
+            },
+            Action::Hoard { files } => {
+                self.untouched = false;
+                Outcome::of(self.device()?.hoard(*files), |kept| {
+                    (json!({"files": kept}), format!("{kept} files are kept"))
+                })
+            },
             Action::Get => {
                 Outcome::of(self.device()?.state(), |state| (state_values(state), state.to_string()))
             },

@@ -13,6 +13,9 @@ with !ERRNO the step has to fail with that errno, and with -> VALUE what it saw 
 be that. States are names (PRE_COPY) or numbers; sizes know the suffixes K, M and G.
 
   set=STATE                   MIG_DEVICE_STATE SET; a data fd that comes back replaces the last one
+  crowd=STATE:N               the same from N threads at the same time, and then once more from each, one after the other;
+                              data fds are dropped, and errnos
+  hoard=N                     N times PRE_COPY and RUNNING; all data fds are kept, until close-data
   get                         MIG_DEVICE_STATE GET
   flags                       MIGRATION GET
   size                        MIG_DATA_SIZE GET

@@ -36,6 +36,8 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Set(MigState),
+    Crowd { state: MigState, threads: usize },
+    Hoard { files: usize },
     Get,
     Flags,
     Size,
@@ -125,6 +127,8 @@ fn action(name: &str, argument: Option<&str>) -> Result<Action, String> {
     let needed = || argument.ok_or_else(|| format!("`{name}` needs an argument: {name}=…"));
     let action = match name {
         "set" => Action::Set(needed()?.parse().map_err(|error| format!("{error}"))?),
+        "crowd" => crowd(needed()?)?,
+        "hoard" => Action::Hoard { files: many(needed()?)? },
         "probe" => probe(needed()?)?,
         "read" => {
             let (bytes, file) = split(needed()?);
@@ -179,6 +183,19 @@ fn without_argument(name: &str, argument: Option<&str>) -> Result<Action, String
         _ => return Err(format!("there is no step `{name}`; see --help")),
     };
     argument.map_or(Ok(action), |argument| Err(format!("`{name}` takes no argument, not even `{argument}`")))
+}
+
+/// `STATE:N`.
+fn crowd(argument: &str) -> Result<Action, String> {
+    let (state, threads) = argument.split_once(':').ok_or("write crowd=STATE:N")?;
+    let state = state.parse().map_err(|error| format!("{error}"))?;
+    Ok(Action::Crowd { state, threads: many(threads)? })
+}
+
+/// Of threads or files: no more than a VM can have.
+fn many(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=100_000).contains(number));
+    number.ok_or_else(|| format!("`{text}` is no number from 1 to 100000"))
 }
 
 fn split(argument: &str) -> (&str, Option<&str>) {

@@ -3,6 +3,10 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
@@ -13,10 +17,14 @@ use crate::states::MigState;
 
 type Raw<T> = std::result::Result<T, Errno>;
 
+/// Enough for one ioctl.
+const STACK: usize = 64 << 10;
+
 /// An open device. The order of the fields is the order of closing: as QEMU does it, from the inside out.
 #[derive(Debug)]
 pub(crate) struct Device {
     data: Option<OwnedFd>,
+    hoard: Vec<OwnedFd>,
     fd: OwnedFd,
     _group: File,
     _container: File,
@@ -42,7 +50,7 @@ impl Device {
         sys::set_type1(&container).context("VFIO_SET_IOMMU failed; modprobe vfio_iommu_type1")?;
         let fd = sys::device_fd(&group, &CString::new(name)?)
             .with_context(|| format!("VFIO_GROUP_GET_DEVICE_FD failed for {name}"))?;
-        Ok(Self { data: None, fd, _group: group, _container: container })
+        Ok(Self { data: None, hoard: Vec::new(), fd, _group: group, _container: container })
     }
 
     pub(crate) fn migration_flags(&self) -> Raw<u64> {
@@ -61,6 +69,46 @@ impl Device {
             self.data = data;
         }
         Ok(number)
+    }
+
+    /// Sets the state from so many threads at the same time and, when all are through, once more by each of them, one after
+    /// the other. They drop what they get. Gives how many calls succeeded, and how many there were.
+    pub(crate) fn set_state_crowded(
+        &self,
+        state: MigState,
+        threads: usize,
+    ) -> std::io::Result<(usize, usize)> {
+        let (fd, turn) = (&self.fd, Mutex::new(()));
+        // How many are through, and how many there are: not known before all have started.
+        let (through, all) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let call = || usize::from(sys::set_state(fd, state.0).is_ok());
+        let twice = || {
+            let first = call();
+            through.fetch_add(1, Ordering::SeqCst);
+            while through.load(Ordering::SeqCst) < all.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            let _mine = turn.lock();
+            first + call()
+        };
+        thread::scope(|scope| {
+            let builder = || thread::Builder::new().stack_size(STACK);
+            let started: std::io::Result<Vec<_>> =
+                (0..threads).map(|_number| builder().spawn_scoped(scope, twice)).collect();
+            all.store(started.as_ref().map_or(0, Vec::len), Ordering::SeqCst);
+            let fine = started?.into_iter().filter_map(|thread| thread.join().ok()).sum();
+            Ok((fine, 2 * threads))
+        })
+    }
+
+    /// Lets so many data sessions begin and end, and keeps their files until the data fd is closed.
+    pub(crate) fn hoard(&mut self, files: usize) -> Raw<usize> {
+        for _file in 0..files {
+            let data = sys::set_state(&self.fd, MigState::PRE_COPY.0)?;
+            self.hoard.extend(data);
+            sys::set_state(&self.fd, MigState::RUNNING.0)?;
+        }
+        Ok(self.hoard.len())
     }
 
     pub(crate) fn data_size(&self) -> Raw<u64> {
@@ -103,7 +151,8 @@ impl Device {
 
     /// Closes the data fd; says whether there was one.
     pub(crate) fn close_data(&mut self) -> bool {
-        self.data.take().is_some()
+        let hoarded = !std::mem::take(&mut self.hoard).is_empty();
+        self.data.take().is_some() || hoarded
     }
 
     /// Without a data fd the answer is the one that the kernel gives for a closed fd.
