@@ -147,6 +147,11 @@ impl Guest {
 pub(crate) struct Left(PathBuf);
 
 impl Left {
+    /// Where a file in it is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// A file in it.
     pub(crate) fn file(&self, name: &str) -> Result<String> {
         let path = self.0.join(name);

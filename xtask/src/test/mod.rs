@@ -18,6 +18,7 @@ mod hisi_views;
 mod host;
 mod html;
 mod licences;
+mod losses;
 mod may_skip;
 mod merge;
 mod mlx5;

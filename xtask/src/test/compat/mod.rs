@@ -17,7 +17,7 @@ use super::{
     boot::{Boot, Part},
     doctor, full,
     guest::Left,
-    notes,
+    losses, notes,
 };
 
 /// A device type on one kernel.
@@ -188,6 +188,7 @@ impl Boots {
             Part { name: "none", script: |_| Ok(none::SCRIPT.to_owned()) },
             Part { name: doctor::PART, script: doctor::script },
         ];
+        stock.extend(losses::parts());
         let witnessed = vec![
             Part { name: "settled", script: settled::script },
             Part { name: "held", script: held::script },
@@ -225,6 +226,7 @@ pub(super) fn checks() -> Vec<Check> {
             checks.push(check.wanting(move || wanted.want(feature.part)));
         }
         checks.push(doctor::check(Arc::clone(&boot.stock)));
+        checks.extend(losses::checks(&boot.stock));
     }
     let wanted = Arc::clone(&boots);
     let matrix = Check::new("compat: the matrix", move |_| matrix(&boots)).wanting(move || {
