@@ -21,10 +21,13 @@ use super::{
 /// `vfio-pci-core.ko` belongs to the module that the kernel calls `vfio_pci_core`.
 pub(super) fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     let dashed = name.replace('_', "-");
-    [name.to_owned(), format!("{name}.ko"), dashed.clone(), format!("{dashed}.ko")]
-        .into_iter()
+    let mut there = [name.to_owned(), format!("{name}.ko"), dashed.clone(), format!("{dashed}.ko")]
         .map(|file| dir.join(file))
-        .find(|path| path.symlink_metadata().is_ok())
+        .into_iter()
+        .filter(|path| path.symlink_metadata().is_ok());
+    let first = there.next()?;
+    // A build tree has directories of the modules' names. If there is nothing else, the user is told.
+    if first.is_dir() { there.find(|path| !path.is_dir()).or(Some(first)) } else { Some(first) }
 }
 
 /// Raw BTF of a module, or of `vmlinux`, from DIR, if the file is not known to be of another kernel.
@@ -158,6 +161,16 @@ mod tests {
         files.check_btf_dir().unwrap();
         let error = root.files().with_btf_dir("/nowhere/at/all").check_btf_dir().unwrap_err().to_string();
         assert!(error.contains("/nowhere/at/all"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_does_not_hide_a_file() {
+        let root = Root::new();
+        root.write("d/mdev/Makefile", "").write("d/mdev.ko", elf(&[(".BTF", 0, b"types")]));
+        let files = root.files().with_btf_dir(root.path().join("d"));
+        assert_eq!(files.btf("mdev").unwrap(), b"types");
+        root.remove("d/mdev.ko");
+        assert!(files.btf("mdev").unwrap_err().to_string().ends_with("d/mdev: it is a directory"));
     }
 
     #[test]

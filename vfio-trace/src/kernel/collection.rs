@@ -84,6 +84,21 @@ impl BtfCollection {
         entry.as_ref()
     }
 
+    /// The same for a module that has not been loaded anew since: what is known of it stays if it cannot be read now.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], if nothing was known either.
+    pub fn load_again(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &LoadError> {
+        let known = self.module(name).cloned();
+        let failed = self.load(files, name).is_err();
+        if let Some(known) = known.filter(|_| failed) {
+            self.modules.insert(name.to_owned(), Ok(known));
+        }
+        // `load` has just put it there.
+        self.modules[name].as_ref()
+    }
+
     /// Forgets modules that are not loaded any more.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.modules.retain(|name, _| keep(name));

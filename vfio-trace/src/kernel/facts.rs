@@ -1,6 +1,6 @@
 //! All facts about a kernel in one place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vfio_trace_common::{layout::Layout, role::Role};
 
@@ -12,7 +12,7 @@ use super::{
     discover::{DriverFunctions, driver_functions, typed_functions},
     kallsyms::{Kallsyms, KallsymsError, Want},
     layout::{MissingField, resolve_layout},
-    modules::{Module, Modules, ModulesError},
+    modules::{Module, ModuleState, Modules, ModulesError},
     plugin::{PluginFacts, plugin_facts},
     private::{NoPrivate, Private, private_layout},
     security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
@@ -75,6 +75,8 @@ pub struct KernelFacts {
     stamps: Option<BTreeMap<String, Stamp>>,
     /// With a built-in vfio every module has to be looked at: those that turned out not to be drivers.
     no_drivers: BTreeMap<String, Stamp>,
+    /// Modules whose BTF could not be read while their init function ran, or before: it may only have been too early.
+    early: BTreeSet<String>,
 }
 
 /// Tells one load of a module from the next of the same name.
@@ -116,6 +118,20 @@ fn same_loads(one: &Stamps, other: &Stamps) -> bool {
         && one.iter().all(|(name, stamp)| other.get(name).is_some_and(|other| stamp.is_same(other)))
 }
 
+fn is_loaded_in(stamps: &Stamps, name: &str, stamp: &Stamp) -> bool {
+    stamps.get(name).is_some_and(|known| known.is_same(stamp))
+}
+
+/// Whether a module's init function is still to run, or runs.
+fn is_loading(modules: &Modules, name: &str) -> bool {
+    modules.get(name).is_some_and(|module| module.state == ModuleState::Loading)
+}
+
+/// Whether a module whose BTF could not be read at first is to be looked at again: it has one now, or will never have.
+fn is_due(files: &KernelFiles, modules: &Modules, name: &str) -> bool {
+    files.exists(&format!("/sys/kernel/btf/{name}")) || !is_loading(modules, name)
+}
+
 impl KernelFacts {
     /// Finds out everything. Costs one parse of the kernel's BTF and one pass over /proc/kallsyms.
     pub fn read(files: &KernelFiles) -> Self {
@@ -144,6 +160,7 @@ impl KernelFacts {
             wanted,
             stamps: None,
             no_drivers: BTreeMap::new(),
+            early: BTreeSet::new(),
         };
         facts.addresses_hidden = addresses_hidden(files, facts.caps);
         facts.refresh(files);
@@ -151,18 +168,26 @@ impl KernelFacts {
     }
 
     /// Looks at the loaded modules again and returns whether those that matter changed. If they did not, it has cost
-    /// a look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms.
+    /// a look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms. A list that could be read before
+    /// and cannot be now says nothing.
     pub fn refresh(&mut self, files: &KernelFiles) -> bool {
         let modules = Modules::read(files);
+        if modules.is_err() && self.modules.is_ok() && self.stamps.is_some() {
+            return false;
+        }
         let (users, stamps) = modules
             .as_ref()
             .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
-        let changed = !self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps));
+        let changed = !self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps))
+            || modules
+                .as_ref()
+                .is_ok_and(|modules| self.early.iter().any(|name| is_due(files, modules, name)));
         self.modules = modules;
         if changed {
             self.look(files, users, &stamps);
-            self.stamps = Some(stamps);
         }
+        // Also if they are the same: of a module that was loading sysfs tells more by now.
+        self.stamps = Some(stamps);
         changed
     }
 
@@ -172,7 +197,10 @@ impl KernelFacts {
         let Ok(modules) = Modules::read(files) else { return false };
         let (users, stamps) = relevant(files, &modules, self.wanted);
         let known = self.stamps.clone().unwrap_or_default();
-        let is_new = |name: &str, stamp: &Stamp| known.get(name).is_none_or(|known| !known.is_same(stamp));
+        let early = |name: &str| self.early.contains(name) && is_due(files, &modules, name);
+        let is_new = |name: &str, stamp: &Stamp| {
+            known.get(name).is_none_or(|known| !known.is_same(stamp)) || early(name)
+        };
         let new: Vec<&str> = stamps
             .iter()
             .filter(|(name, stamp)| is_new(name, stamp))
@@ -184,6 +212,8 @@ impl KernelFacts {
         if new.is_empty() || !(is_module || self.vfio == VfioCore::BuiltIn) {
             return false;
         }
+        // Whatever was known of these names was of another load.
+        self.drivers.retain(|driver| driver.module.as_deref().is_none_or(|name| !new.contains(&name)));
         for name in &new {
             let Ok(own) = btf.load(files, name) else { continue };
             if is_module && !users.iter().any(|user| user == name) {
@@ -191,7 +221,6 @@ impl KernelFacts {
             }
             if let Some(typed) = typed_functions(own, Some(name)) {
                 self.private.insert((*name).to_owned(), private_layout(own));
-                self.drivers.retain(|driver| driver.module.as_deref() != Some(*name));
                 self.drivers.push(driver_functions(Some(name), typed, None));
                 if !self.users.iter().any(|user| user == name) {
                     self.users.push((*name).to_owned());
@@ -246,24 +275,34 @@ impl KernelFacts {
             && self.btf.as_ref().map_or(true, |btf| btf.vmlinux().find_struct("vfio_device").is_some());
         self.users = users;
         let mut typed = Vec::new();
+        let before = self.stamps.take().unwrap_or_default();
         if let Ok(btf) = &mut self.btf {
-            btf.retain(|name| stamps.contains_key(name));
+            btf.retain(|name| stamps.get(name).is_some_and(|stamp| is_loaded_in(&before, name, stamp)));
             if is_module {
                 // A failure is kept there, for `without_btf`.
-                let _vfio = btf.load(files, VFIO);
+                let _vfio = btf.load_again(files, VFIO);
                 for name in &self.users {
                     let functions =
-                        btf.load(files, name).ok().and_then(|btf| typed_functions(btf, Some(name)));
+                        btf.load_again(files, name).ok().and_then(|btf| typed_functions(btf, Some(name)));
                     typed.extend(functions.map(|functions| (Some(name.clone()), functions)));
                 }
                 for name in libraries(self.wanted, &self.users) {
                     // Their steps say why they cannot be probed.
-                    let _library = btf.load(files, name);
+                    let _library = btf.load_again(files, name);
                 }
             } else if may_be_built_in {
                 typed = drivers_of_built_in(files, btf, &mut self.users, stamps, &mut self.no_drivers);
             } else {
                 self.users.clear();
+            }
+            let modules = self.modules.as_ref().ok();
+            let early = |name: &str| {
+                let unread = matches!(btf.failure(name), Some(LoadError::File { .. }));
+                unread && modules.is_some_and(|modules| is_loading(modules, name))
+            };
+            self.early = stamps.keys().filter(|name| early(name)).cloned().collect();
+            if !is_module {
+                btf.retain(|name| self.users.iter().any(|user| user == name));
             }
         }
         self.kallsyms = if is_module || may_be_built_in {
@@ -407,17 +446,14 @@ fn drivers_of_built_in(
         if no_drivers.get(name).is_some_and(|known| known.is_same(stamp)) {
             continue;
         }
-        let loaded = btf.load(files, name);
-        match loaded.ok().and_then(|btf| typed_functions(btf, Some(name))) {
-            Some(functions) => {
-                users.push(name.clone());
-                typed.push((Some(name.clone()), functions));
-            },
-            None => {
-                no_drivers.insert(name.clone(), *stamp);
-            },
+        // What cannot be read now may be a driver all the same.
+        let Ok(own) = btf.load_again(files, name) else { continue };
+        if let Some(functions) = typed_functions(own, Some(name)) {
+            users.push(name.clone());
+            typed.push((Some(name.clone()), functions));
+        } else {
+            no_drivers.insert(name.clone(), *stamp);
         }
     }
-    btf.retain(|name| users.iter().any(|user| user == name));
     typed
 }

@@ -1,6 +1,7 @@
 //! Tests of the facts as a whole, on a small made-up kernel and, when asked to, on real ones.
 
 mod fixture;
+mod loading;
 mod real;
 
 use std::sync::Arc;
