@@ -9,7 +9,9 @@ mod thinned;
 
 use std::collections::HashMap;
 
-use crate::event::{ClockAnchor, Data, DeviceRef, Direction, Event, MigState, ProbeGap, WallClock};
+use crate::event::{
+    ClockAnchor, Data, DeviceRef, Direction, Event, GapFunction, MigState, ProbeGap, WallClock,
+};
 
 pub(crate) use self::{busy::Busy, device::DeviceHistory, host_clock::HostClock, session::SessionHistory};
 use super::document::{Finding, Host, SessionEnd};
@@ -162,10 +164,34 @@ impl History {
                 }
             },
             Data::DataIoctl(_) => {},
-            Data::ProbeGap(_) if self.gaps.len() >= MOST_GAPS => self.gaps_left_out += 1,
-            Data::ProbeGap(gap) => self.gaps.push(gap.clone()),
+            Data::ProbeGap(gap) => self.gap(gap),
             _ if event.device.is_none() => {},
             _ => self.of_device(event),
+        }
+    }
+
+    /// Keeps a gap; one that has an end is also that of earlier ones, of the same functions, that had none.
+    fn gap(&mut self, gap: &ProbeGap) {
+        let mut ended = Vec::new();
+        for open in self.gaps.iter_mut().filter(|open| {
+            gap.until_mono_ns.is_some() && open.until_mono_ns.is_none() && open.module == gap.module
+        }) {
+            let is_over = |function: &GapFunction| gap.functions.contains(function);
+            if open.functions.iter().all(is_over) {
+                open.until_mono_ns = gap.until_mono_ns;
+            } else if open.functions.iter().any(is_over) {
+                let functions = open.functions.iter().filter(|function| is_over(function)).cloned().collect();
+                ended.push(ProbeGap { functions, until_mono_ns: gap.until_mono_ns, ..open.clone() });
+                open.functions.retain(|function| !is_over(function));
+            }
+        }
+        ended.push(gap.clone());
+        for gap in ended {
+            if self.gaps.len() >= MOST_GAPS {
+                self.gaps_left_out += 1;
+            } else if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
+            }
         }
     }
 

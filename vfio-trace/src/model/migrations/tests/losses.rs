@@ -268,3 +268,18 @@ fn nothing_is_said_of_a_gap_that_no_device_was_near() {
         assert_eq!(downtime(&document).bound, Bound::Exact);
     }
 }
+
+#[test]
+fn a_device_that_is_used_after_a_refused_function_was_probed_after_all() {
+    let Note::ProbeGap(first) = gap_note(MS, None) else { panic!() };
+    let gap = |until| {
+        let (module, until_mono_ns) = (Some("mtty".to_owned()), until);
+        Note::ProbeGap(ProbeGap { module, until_mono_ns, ..first.clone() })
+    };
+    let script = || Script::new(7).until(2 * MS).note(gap(None));
+    let document = traced(&[script(), whole_source(), whole_destination()]);
+    assert_eq!(downtime(&document).bound, Bound::AtLeast);
+    let ended = script().until(3 * MS).note(gap(Some(3 * MS)));
+    let document = traced(&[ended, whole_source(), whole_destination()]);
+    assert_eq!(downtime(&document).bound, Bound::Exact, "{:?}", downtime(&document).why);
+}
