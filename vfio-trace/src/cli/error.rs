@@ -77,9 +77,7 @@ impl From<LiveError> for CliError {
                 NOT_SUPPORTED,
                 "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned(),
             ),
-            LiveError::Unopened(_) => {
-                (FAILED, "raise the limit of open files (ulimit -n), or run it as root".to_owned())
-            },
+            LiveError::Unlisted(_) => (FAILED, "run it as root".to_owned()),
             LiveError::Load(_) | LiveError::Poll(_) => (
                 NOT_SUPPORTED,
                 "check that the kernel is 6.1 or newer (docs/requirements.md) and that nothing (a container, a security \

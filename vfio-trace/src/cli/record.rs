@@ -18,7 +18,7 @@ use super::{
     out_file::TRY_AGAIN,
     output::{note, said},
     parse::{self, Amount},
-    session::{Consumer, LiveArgs, Session, Why, block_on},
+    session::{Consumer, LiveArgs, Session, Why, block_on, say_lacks},
 };
 use crate::{
     event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
@@ -255,8 +255,12 @@ impl Recorder {
         }
         self.part_began = Instant::now();
         // The states and holders of this moment; what is known of them so far is in the parts before.
-        if let Err(error) = live.take_inventory() {
-            note(&format!("part {} does not tell who holds which device: {error}", self.header.part));
+        match live.take_inventory() {
+            Ok(looked) => say_lacks(looked),
+            Err(error) => note(&format!(
+                "part {} does not tell how devices are as it begins, nor who holds them: {error}",
+                self.header.part
+            )),
         }
         Ok(())
     }
@@ -362,8 +366,11 @@ impl Consumer for Recorder {
     /// What drivers do when nobody has a device open any more, no event tells.
     fn ending(&mut self, live: &mut Live) {
         self.ending = true;
-        if let Err(error) = live.look_again() {
-            note(&format!("the recording does not tell how devices were at its end: {error}"));
+        match live.look_again() {
+            Ok(looked) => say_lacks(looked),
+            Err(error) => {
+                note(&format!("the recording does not tell how devices were at its end: {error}"));
+            },
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
     source::{
         clock::mono_ns,
         live::{Live, LogTo, RESCAN},
+        snapshot::Looked,
     },
 };
 
@@ -153,8 +154,11 @@ impl Session {
         self.live.enable()?;
         let began = mono_ns();
         // After the switch: an arc that comes in between is seen by both, and never by neither.
-        if let Err(error) = self.live.take_inventory() {
-            note(&format!("devices, states and holders are not known until something happens: {error}"));
+        match self.live.take_inventory() {
+            Ok(looked) => say_lacks(looked),
+            Err(error) => {
+                note(&format!("devices, states and holders are not known until something happens: {error}"));
+            },
         }
         Ok((start, began))
     }
@@ -308,8 +312,15 @@ impl Asked {
     }
 }
 
+/// What an inventory could not tell.
+pub(super) fn say_lacks(looked: Looked) {
+    if let Some(lacks) = looked.lacks() {
+        note(&lacks);
+    }
+}
+
 pub(super) fn say_changes(changes: &Changes, verbose: bool) {
-    let Changes { attached, detached, failed, denied: _, gaps } = changes;
+    let Changes { attached, detached, failed, denied: _, gaps, unread } = changes;
     let mut reasons: Vec<&String> = detached.iter().map(|(_, reason)| reason).collect();
     reasons.dedup();
     for reason in reasons {
@@ -341,6 +352,9 @@ pub(super) fn say_changes(changes: &Changes, verbose: bool) {
     }
     for (function, reason) in failed {
         note(&format!("cannot probe {}: {reason}", function.symbol));
+    }
+    for (module, reason) in unread {
+        note(&format!("states that driver {module} keeps are not read: {reason}"));
     }
 }
 

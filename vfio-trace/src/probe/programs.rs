@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
     programs::{Iter, KProbe, ProgramError, RawTracePoint},
 };
@@ -198,6 +198,43 @@ impl Programs {
         let mut drivers: HashMap<_, u64, Plain<Captures>> = HashMap::try_from(map).map_err(wrong)?;
         drivers.insert(set_state, Plain(*captures), 0).map_err(wrong)?;
         self.load_captures()
+    }
+
+    /// Forgets a driver: its address may be another one's.
+    pub fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError> {
+        self.remove::<Plain<DriverLayout>>("DRIVERS", set_state)?;
+        self.remove::<Plain<Captures>>("CAPTURES", set_state)
+    }
+
+    /// Forgets all devices and files: they were of a vfio that is gone.
+    pub fn forget_devices(&mut self) -> Result<(), LoadError> {
+        self.clear::<[u64; 3]>("DEVICES")?;
+        self.clear::<[u64; 2]>("FILES")?;
+        self.clear::<u64>("GONE")?;
+        self.clear::<u64>("PARENTS")
+    }
+
+    fn remove<V: Pod>(&mut self, name: &'static str, key: u64) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name, source };
+        let map = self.bpf.map_mut(name).ok_or(LoadError::Lacks(name))?;
+        let mut map: HashMap<_, u64, V> = HashMap::try_from(map).map_err(wrong)?;
+        match map.remove(&key) {
+            // It was not there.
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(wrong),
+        }
+    }
+
+    fn clear<V: Pod>(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let wrong = |source| LoadError::Map { name, source };
+        let map = self.bpf.map_mut(name).ok_or(LoadError::Lacks(name))?;
+        let map: HashMap<_, u64, V> = HashMap::try_from(map).map_err(wrong)?;
+        let mut keys = Vec::new();
+        keys.extend(map.keys().filter_map(Result::ok));
+        for key in keys {
+            self.remove::<V>(name, key)?;
+        }
+        Ok(())
     }
 
     /// Loads the program that makes captures, and tells the others where it is.

@@ -16,15 +16,16 @@ use vfio_trace_common::{role::Role, wire};
 use super::{
     batches::Batches,
     clock::mono_ns,
+    handed::{Handed, News},
     loads::Loads,
-    snapshot::{Holders, hand_over, take_inventory},
+    snapshot::{Holders, Looked, take_inventory},
 };
 
 use crate::{
     driver::WANTED,
     event::{Body, Note, ProbeReport, Record, record_text},
     kernel::{
-        Kallsyms, KernelFacts, KernelFiles, VfioCore,
+        Kallsyms, KernelFacts, KernelFiles, Stamp, VfioCore,
         caps::{self, Cap, CapSet, Missing},
     },
     probe::{Changes, LoadError, LoadOptions, Manager, Programs, Target, plan},
@@ -49,9 +50,9 @@ pub enum LiveError {
     /// The programs could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The inventory does not tell of all.
-    #[error("{0} devices could not be looked at: their folders in /sys/class/vfio-dev cannot be opened")]
-    Unopened(u64),
+    /// It cannot be known which devices there are.
+    #[error("/sys/class/vfio-dev cannot be listed: {0}")]
+    Unlisted(io::Error),
     /// The ring buffer cannot be waited for.
     #[error("the ring buffer cannot be polled: {0}")]
     Poll(io::Error),
@@ -101,8 +102,12 @@ pub struct Live {
     loads: Loads,
     /// What was done in between, and has not been told.
     pending: Changes,
-    /// When the kernel told last of a module, if not all of it is known yet.
-    hurried: Option<Instant>,
+    /// Modules that have come, if not all of them is known yet.
+    hurried: Option<Hurry>,
+    /// The vfio that devices are of.
+    vfio: Option<Stamp>,
+    /// What the programs know of drivers.
+    handed: Handed,
     /// Pointers that wait until symbols are known again.
     deferred: Vec<(Role, u64)>,
     /// Why the kernel does not tell of modules, if so.
@@ -111,6 +116,28 @@ pub struct Live {
     /// Records that were taken while the inventory went on: before those that the ring buffer has.
     taken: VecDeque<Bytes>,
     buffer_bytes: u32,
+}
+
+/// When modules were noticed that nothing but names is known of.
+#[derive(Clone, Copy, Debug)]
+struct Hurry {
+    first: Instant,
+    last: Instant,
+}
+
+/// A look at all of it waits no longer than this, however many modules still come.
+const HURRY: Duration = Duration::from_secs(2);
+
+impl Hurry {
+    /// One more has come.
+    fn goes_on(before: Option<Self>, now: Instant) -> Self {
+        Self { first: before.map_or(now, |before| before.first), last: now }
+    }
+
+    /// Whether all is to be looked at.
+    fn is_over(self, now: Instant) -> bool {
+        now.duration_since(self.last) >= RESCAN || now.duration_since(self.first) >= HURRY
+    }
 }
 
 impl Live {
@@ -135,13 +162,15 @@ impl Live {
         let mut programs = Programs::load(options)?;
         let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
         let log = log.map(|log| programs.take_log(log)).transpose()?;
-        let notes = hand_over(&mut programs, &facts)?;
+        let mut handed = Handed::default();
+        let News { notes, unread } = handed.hand_over(&mut programs, &facts)?;
         let unwatched = match facts.module_name_offset() {
             None => Some("the kernel's BTF does not say where a module has its name".to_owned()),
             Some(offset) => programs.watch_modules(offset).err().map(|error| error.to_string()),
         };
         let mut manager = Manager::new(programs, &files);
-        let changes = manager.reconcile(&plan(&facts), |name| facts.load_of(&files, name));
+        let mut changes = manager.reconcile(&plan(&facts), |name| facts.load_of(&files, name));
+        changes.unread = unread;
         if manager.attached() == 0
             && let Some((function, reason)) = changes.failed.first()
         {
@@ -156,6 +185,7 @@ impl Live {
             )));
         }
         let (rescanned, batches) = (Instant::now(), Batches::new(mono_ns()));
+        let vfio = facts.load_of(&files, "vfio");
         let live = Self {
             files,
             facts,
@@ -167,6 +197,8 @@ impl Live {
             loads: Loads::new(mono_ns()),
             pending: Changes::default(),
             hurried: None,
+            vfio,
+            handed,
             deferred: Vec::new(),
             unwatched,
             batches,
@@ -199,17 +231,17 @@ impl Live {
     }
 
     /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
-    pub fn take_inventory(&mut self) -> Result<(), LiveError> {
+    pub fn take_inventory(&mut self) -> Result<Looked, LiveError> {
         self.inventory(Holders::Told)
     }
 
     /// Lets the kernel tell again how its devices are: a record for every device, none for those who hold them.
-    pub fn look_again(&mut self) -> Result<(), LiveError> {
+    pub fn look_again(&mut self) -> Result<Looked, LiveError> {
         self.inventory(Holders::LeftOut)
     }
 
     /// The ring buffer is emptied meanwhile: thousands of devices do not fit into it.
-    fn inventory(&mut self, holders: Holders) -> Result<(), LiveError> {
+    fn inventory(&mut self, holders: Holders) -> Result<Looked, LiveError> {
         let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
         let ring = ring.get_mut();
         let drain = || {
@@ -217,11 +249,7 @@ impl Live {
                 taken.push_back(Bytes::copy_from_slice(&item));
             }
         };
-        let done = take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)?;
-        match done.unopened {
-            0 => Ok(()),
-            unopened => Err(LiveError::Unopened(unopened)),
-        }
+        take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)
     }
 
     /// Stops all probes; what they sent before is still to be taken.
@@ -278,17 +306,33 @@ impl Live {
     fn modules_came(&mut self) {
         let changed = self.facts.add_modules(&self.files);
         let (facts, files) = (&self.facts, &self.files);
-        self.loads.keep(|name| facts.load_of(files, name));
+        self.loads.keep(|name| facts.load_of(files, name), mono_ns());
         if !changed {
             return;
         }
-        self.hurried = Some(Instant::now());
-        // Probes of a new vfio read nothing before they know where; the next look says why, if this fails.
-        let _told_later = self.manager.programs_mut().set_layout(&self.facts.layout);
+        self.hurried = Some(Hurry::goes_on(self.hurried, Instant::now()));
+        self.forget_old_vfio();
+        // Probes of a new vfio read nothing before they know where, and nothing may be known of a driver that is gone; the
+        // next look says why, if this fails.
+        if let Ok(News { notes, unread }) = self.handed.hand_over(self.manager.programs_mut(), &self.facts) {
+            self.notes.extend(notes);
+            self.pending.unread.extend(unread);
+        }
         let (facts, files) = (&self.facts, &self.files);
         let mut changes = self.manager.attach_at_once(&plan(facts), |name| facts.load_of(files, name));
         self.tell_gaps(&mut changes);
         self.pending.extend(changes);
+    }
+
+    /// Devices of a vfio that was unloaded are gone, whether that was seen or not: their addresses are others' by now.
+    fn forget_old_vfio(&mut self) {
+        let now = self.facts.load_of(&self.files, "vfio");
+        let is_new = now.is_some_and(|now| self.vfio.is_some_and(|before| !before.is_same(&now)));
+        if is_new {
+            // At worst one of them is taken for one that comes to its address, until that is opened.
+            let _kept = self.manager.programs_mut().forget_devices().is_err();
+        }
+        self.vfio = now.or(self.vfio);
     }
 
     /// Puts into the stream which functions were there before they were probed.
@@ -315,7 +359,7 @@ impl Live {
     pub fn rescan(&mut self) -> Result<Changes, LiveError> {
         let mut changes = std::mem::take(&mut self.pending);
         // More may come: a driver's module follows those that it uses, and must not wait behind the long look.
-        let calm = self.hurried.is_none_or(|hurried| hurried.elapsed() >= RESCAN);
+        let calm = self.hurried.is_none_or(|hurry| hurry.is_over(Instant::now()));
         if self.rescanned.elapsed() < RESCAN || !calm {
             return Ok(changes);
         }
@@ -331,9 +375,11 @@ impl Live {
         self.hurried = None;
         let now_ns = mono_ns();
         if self.facts.refresh(&self.files) {
-            self.notes.extend(hand_over(self.manager.programs_mut(), &self.facts)?);
+            let News { notes, unread } = self.handed.hand_over(self.manager.programs_mut(), &self.facts)?;
+            self.notes.extend(notes);
+            changes.unread.extend(unread);
             let (facts, files) = (&self.facts, &self.files);
-            self.loads.keep(|name| facts.load_of(files, name));
+            self.loads.keep(|name| facts.load_of(files, name), mono_ns());
             let mut later = self.manager.reconcile(&plan(facts), |name| facts.load_of(files, name));
             self.tell_gaps(&mut later);
             changes.extend(later);
@@ -363,16 +409,19 @@ impl Live {
             ],
             _ => return Changes::default(),
         };
-        if self.hurried.is_some() {
-            // Addresses of what was probed by name are not known yet.
-            for (role, address) in pointers {
-                if self.manager.is_new_pointer(role, address) && !self.deferred.contains(&(role, address)) {
-                    self.deferred.push((role, address));
-                }
+        let mut now = Vec::new();
+        for (role, address) in pointers {
+            if !self.manager.is_new_pointer(role, address) {
+                continue;
             }
-            return Changes::default();
+            // Addresses of what was probed by name may not be known yet.
+            if self.hurried.is_none() || !self.manager.has_unplaced(role) {
+                now.push((role, address));
+            } else if !self.deferred.contains(&(role, address)) {
+                self.deferred.push((role, address));
+            }
         }
-        self.resolve(&pointers)
+        self.resolve(&now)
     }
 
     /// Probes the functions that pointers lead to.
@@ -395,7 +444,7 @@ impl Live {
         }
         if !all.attached.is_empty() || !all.failed.is_empty() {
             self.notes.extend(self.manager.take_notes());
-            let gaps = self.loads.by_pointer(&all.attached, mono_ns());
+            let gaps = self.loads.by_pointer(&all.attached, &all.failed, mono_ns());
             self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
             all.gaps.extend(gaps);
         }
@@ -405,5 +454,28 @@ impl Live {
     /// What became of each probe.
     pub fn report(&self) -> Vec<ProbeReport> {
         self.manager.report()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_that_keep_coming_do_not_put_off_the_look_for_ever() {
+        let start = Instant::now();
+        let mut hurry = Hurry::goes_on(None, start);
+        let mut waited = Duration::ZERO;
+        while !hurry.is_over(start + waited) {
+            assert!(waited < Duration::from_mins(1), "starved");
+            waited += Duration::from_millis(100);
+            hurry = Hurry::goes_on(Some(hurry), start + waited);
+        }
+        assert_eq!(waited, HURRY);
+        let one = Hurry::goes_on(None, start);
+        assert!(
+            !one.is_over(start) && one.is_over(start + RESCAN),
+            "a single one waits for those that follow it"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Which modules were loaded while tracing, and when: what their functions did before they were probed was not seen.
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::{GapCause, ProbeGap},
@@ -10,6 +10,16 @@ use crate::{
 };
 use vfio_trace_common::role::Role;
 
+/// One load of a module.
+#[derive(Debug)]
+struct Told {
+    at_ns: u64,
+    /// Which load that was, once it is known.
+    load: Option<Stamp>,
+    /// What was not seen of it has been told.
+    covered: bool,
+}
+
 /// Loads of modules since tracing was switched on.
 #[derive(Debug)]
 pub(super) struct Loads {
@@ -17,13 +27,26 @@ pub(super) struct Loads {
     began_ns: Option<u64>,
     /// When the list of modules was looked at last.
     looked_ns: u64,
-    /// When the kernel told of each, and which load that was, once it is known.
-    told: BTreeMap<String, (u64, Option<Stamp>)>,
+    /// What the kernel told of each.
+    told: BTreeMap<String, Told>,
+    /// Functions that were ever probed, by module: those that its next load has.
+    known: BTreeMap<String, BTreeSet<Function>>,
+    /// Functions that the kernel refused, and since when they are not seen.
+    open: BTreeMap<Function, (u64, bool)>,
+    /// Gaps that nobody has asked for yet.
+    due: Vec<ProbeGap>,
 }
 
 impl Loads {
     pub(super) const fn new(now_ns: u64) -> Self {
-        Self { began_ns: None, looked_ns: now_ns, told: BTreeMap::new() }
+        Self {
+            began_ns: None,
+            looked_ns: now_ns,
+            told: BTreeMap::new(),
+            known: BTreeMap::new(),
+            open: BTreeMap::new(),
+            due: Vec::new(),
+        }
     }
 
     pub(super) const fn begin(&mut self, now_ns: u64) {
@@ -32,7 +55,10 @@ impl Loads {
 
     /// The kernel has told of a module.
     pub(super) fn told(&mut self, module: String, at_ns: u64) {
-        self.told.insert(module, (at_ns, None));
+        let before = self.told.insert(module.clone(), Told { at_ns, load: None, covered: false });
+        if let Some(before) = before {
+            self.passed(&module, &before, at_ns);
+        }
     }
 
     /// The list of modules was looked at.
@@ -40,41 +66,125 @@ impl Loads {
         self.looked_ns = at_ns;
     }
 
-    /// Forgets modules that are gone, or that were loaded again without a word: `load` tells what is there now.
-    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<Stamp>) {
-        self.told.retain(|module, (_, told)| match (load(module), *told) {
-            (None, _) => false,
-            (Some(now), Some(told)) => told.is_same(&now),
-            (now, None) => {
-                *told = now;
-                true
-            },
-        });
+    /// Forgets modules that are gone at `now_ns`, or that were loaded again without a word: `load` tells what is there now.
+    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<Stamp>, now_ns: u64) {
+        for (module, mut told) in std::mem::take(&mut self.told) {
+            let stays = match (load(&module), told.load) {
+                (None, _) => false,
+                (Some(now), Some(told)) => told.is_same(&now),
+                (now, None) => {
+                    told.load = now;
+                    true
+                },
+            };
+            if stays {
+                self.told.insert(module, told);
+            } else {
+                self.passed(&module, &told, now_ns);
+            }
+        }
+        let is_gone =
+            |function: &Function| function.module.as_deref().is_some_and(|name| load(name).is_none());
+        let gone: Vec<Function> = self.open.keys().filter(|function| is_gone(function)).cloned().collect();
+        let closed = self.close(&gone.iter().collect::<Vec<_>>(), now_ns);
+        self.due.extend(closed);
+    }
+
+    /// A load that is over by `until_ns`. If it came and went unprobed, all that is known is what such a module has had
+    /// before.
+    fn passed(&mut self, module: &str, told: &Told, until_ns: u64) {
+        let (Some(began_ns), Some(known)) = (self.began_ns, self.known.get(module)) else { return };
+        if !told.covered {
+            self.due.push(ProbeGap {
+                module: Some(module.to_owned()),
+                functions: known.iter().map(Into::into).collect(),
+                from_mono_ns: told.at_ns.max(began_ns),
+                from_exact: true,
+                until_mono_ns: Some(until_ns),
+                why: GapCause::ModuleLoaded,
+            });
+        }
     }
 
     /// What was not seen of functions that were probed at `now_ns`, and of those that the kernel refused, one gap per
-    /// module. Steps that it refused are no gap: most builds inline most of them.
+    /// module; and of modules that came and went. Steps that it refused are no gap: most builds inline most of them.
     pub(super) fn gaps(
-        &self,
+        &mut self,
         attached: &[Function],
         failed: &[(Function, String)],
         now_ns: u64,
     ) -> Vec<ProbeGap> {
-        let failed: Vec<&Function> = failed
-            .iter()
-            .map(|(function, _)| function)
-            .filter(|function| function.role != Role::Step)
-            .collect();
-        let attached: Vec<&Function> = attached.iter().collect();
-        let mut gaps = self.of(&attached, Some(now_ns), GapCause::ModuleLoaded);
-        gaps.extend(self.of(&failed, None, GapCause::Refused));
-        gaps
+        self.tell(attached, failed, now_ns, GapCause::ModuleLoaded)
     }
 
     /// The same of functions that were met through pointers.
-    pub(super) fn by_pointer(&self, attached: &[Function], now_ns: u64) -> Vec<ProbeGap> {
+    pub(super) fn by_pointer(
+        &mut self,
+        attached: &[Function],
+        failed: &[(Function, String)],
+        now_ns: u64,
+    ) -> Vec<ProbeGap> {
+        self.tell(attached, failed, now_ns, GapCause::FoundByPointer)
+    }
+
+    fn tell(
+        &mut self,
+        attached: &[Function],
+        failed: &[(Function, String)],
+        now_ns: u64,
+        why: GapCause,
+    ) -> Vec<ProbeGap> {
+        let failed: Vec<&Function> = failed
+            .iter()
+            .map(|(function, _)| function)
+            // What is not seen since long has been told.
+            .filter(|function| function.role != Role::Step && !self.open.contains_key(function))
+            .collect();
         let attached: Vec<&Function> = attached.iter().collect();
-        self.of(&attached, Some(now_ns), GapCause::FoundByPointer)
+        let late: Vec<&Function> =
+            attached.iter().copied().filter(|function| !self.open.contains_key(function)).collect();
+        let mut gaps = std::mem::take(&mut self.due);
+        gaps.extend(self.close(&attached, now_ns));
+        gaps.extend(self.of(&late, Some(now_ns), why));
+        let refused = self.of(&failed, None, GapCause::Refused);
+        for gap in &refused {
+            let of_gap = failed.iter().filter(|function| function.module == gap.module);
+            self.open.extend(of_gap.map(|&function| (function.clone(), (gap.from_mono_ns, gap.from_exact))));
+        }
+        gaps.extend(refused);
+        for &function in &attached {
+            let Some(module) = &function.module else { continue };
+            self.known.entry(module.clone()).or_default().insert(function.clone());
+        }
+        for function in attached.iter().chain(&failed) {
+            if let Some(told) = function.module.as_ref().and_then(|module| self.told.get_mut(module)) {
+                told.covered = true;
+            }
+        }
+        gaps
+    }
+
+    /// The end of those of these functions' gaps that have none yet.
+    fn close(&mut self, functions: &[&Function], until_ns: u64) -> Vec<ProbeGap> {
+        let mut gaps: Vec<ProbeGap> = Vec::new();
+        for &function in functions {
+            let Some((from_mono_ns, from_exact)) = self.open.remove(function) else { continue };
+            let same =
+                |gap: &&mut ProbeGap| gap.module == function.module && gap.from_mono_ns == from_mono_ns;
+            if let Some(gap) = gaps.iter_mut().find(same) {
+                gap.functions.push(function.into());
+                continue;
+            }
+            gaps.push(ProbeGap {
+                module: function.module.clone(),
+                functions: vec![function.into()],
+                from_mono_ns,
+                from_exact,
+                until_mono_ns: Some(until_ns),
+                why: GapCause::Refused,
+            });
+        }
+        gaps
     }
 
     fn of(&self, functions: &[&Function], until_mono_ns: Option<u64>, why: GapCause) -> Vec<ProbeGap> {
@@ -84,12 +194,12 @@ impl Loads {
             modules.entry(function.module.as_deref()).or_default().push(function);
         }
         let gap = |(module, functions): (Option<&str>, Vec<&Function>)| {
-            let told = module.and_then(|module| self.told.get(module)).map(|(at_ns, _)| *at_ns);
-            // What only a pointer shows may have been there from the beginning.
+            let told = module.and_then(|module| self.told.get(module)).map(|told| told.at_ns);
             let (from, from_exact) = match (told, why) {
                 (Some(told), _) => (told, true),
-                (None, GapCause::FoundByPointer) => (began_ns, false),
-                (None, _) => (self.looked_ns, false),
+                // What only a pointer shows may have been there from the beginning; so may what was never probed.
+                (None, GapCause::FoundByPointer | GapCause::Refused) => (began_ns, false),
+                (None, GapCause::ModuleLoaded) => (self.looked_ns, false),
             };
             ProbeGap {
                 module: module.map(str::to_owned),
@@ -118,17 +228,17 @@ mod tests {
         let read = [function("mtty_read", "mtty", Role::Read)];
         assert_eq!(loads.gaps(&read, &[], 50), [], "nothing is traced yet");
         loads.begin(100);
-        let from = |loads: &Loads| {
+        let from = |loads: &mut Loads| {
             let [gap] = &loads.gaps(&read, &[], 500)[..] else { panic!() };
             (gap.from_mono_ns, gap.from_exact, gap.until_mono_ns)
         };
-        assert_eq!(from(&loads), (100, false, Some(500)), "not before tracing began");
+        assert_eq!(from(&mut loads), (100, false, Some(500)), "not before tracing began");
         loads.looked(300);
-        assert_eq!(from(&loads), (300, false, Some(500)));
+        assert_eq!(from(&mut loads), (300, false, Some(500)));
         loads.told("mtty".to_owned(), 400);
-        assert_eq!(from(&loads), (400, true, Some(500)));
-        loads.keep(|_| None);
-        assert_eq!(from(&loads), (300, false, Some(500)));
+        assert_eq!(from(&mut loads), (400, true, Some(500)));
+        loads.keep(|_| None, 450);
+        assert_eq!(from(&mut loads), (300, false, Some(500)));
     }
 
     #[test]
@@ -137,17 +247,17 @@ mod tests {
         let mut loads = Loads::new(10);
         loads.begin(100);
         let read = [function("mtty_read", "mtty", Role::Read)];
-        let from = |loads: &Loads| {
+        let from = |loads: &mut Loads| {
             let gaps = loads.gaps(&read, &[], 900);
             (gaps[0].from_mono_ns, gaps[0].from_exact)
         };
         loads.told("mtty".to_owned(), 200);
-        loads.keep(|_| stamp(1));
-        loads.keep(|_| stamp(1));
-        assert_eq!(from(&loads), (200, true));
+        loads.keep(|_| stamp(1), 300);
+        loads.keep(|_| stamp(1), 300);
+        assert_eq!(from(&mut loads), (200, true));
         loads.looked(600);
-        loads.keep(|_| stamp(2));
-        assert_eq!(from(&loads), (600, false), "its notice was lost");
+        loads.keep(|_| stamp(2), 700);
+        assert_eq!(from(&mut loads), (600, false), "its notice was lost");
     }
 
     #[test]
@@ -168,5 +278,51 @@ mod tests {
                 ("c", None, GapCause::Refused)
             ]
         );
+    }
+
+    #[test]
+    fn a_gap_ends_when_the_function_is_probed_or_gone() {
+        let mut loads = Loads::new(0);
+        loads.begin(100);
+        let refused = |symbol: &str| (function(symbol, "m", Role::Read), "no such function".to_owned());
+        let span = |gaps: &[ProbeGap]| -> Vec<_> {
+            let of = |gap: &ProbeGap| (gap.functions.len(), gap.from_mono_ns, gap.until_mono_ns, gap.why);
+            gaps.iter().map(of).collect()
+        };
+        loads.looked(500);
+        let gaps = loads.gaps(&[], &[refused("a"), refused("b")], 600);
+        assert_eq!(
+            span(&gaps),
+            [(2, 100, None, GapCause::Refused)],
+            "it was never probed, since tracing began"
+        );
+        assert_eq!(loads.gaps(&[], &[refused("a")], 700), [], "it has been told");
+        let gaps = loads.gaps(&[function("a", "m", Role::Read)], &[], 800);
+        assert_eq!(span(&gaps), [(1, 100, Some(800), GapCause::Refused)]);
+        loads.keep(|_| None, 900);
+        assert_eq!(span(&loads.gaps(&[], &[], 950)), [(1, 100, Some(900), GapCause::Refused)]);
+        assert_eq!(span(&loads.by_pointer(&[], &[refused("c")], 960)), [(1, 100, None, GapCause::Refused)]);
+    }
+
+    #[test]
+    fn a_driver_that_came_and_went_while_nobody_looked_is_told() {
+        let stamp = |load| Some(Stamp::of_load(load));
+        let mut loads = Loads::new(0);
+        loads.begin(100);
+        let read = [function("mtty_read", "mtty", Role::Read)];
+        loads.told("mtty".to_owned(), 200);
+        loads.keep(|_| stamp(1), 210);
+        assert_eq!(loads.gaps(&read, &[], 220).len(), 1);
+        loads.keep(|_| None, 300);
+        assert_eq!(loads.gaps(&[], &[], 300), [], "it was probed while it was there");
+        // Twice within a pass over the symbols, the second time to be gone before anybody looked.
+        loads.told("mtty".to_owned(), 400);
+        loads.told("mtty".to_owned(), 500);
+        loads.told("unrelated".to_owned(), 510);
+        loads.keep(|_| None, 600);
+        let gaps = loads.gaps(&[], &[], 600);
+        let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
+        assert_eq!(spans, [(400, Some(500)), (500, Some(600))]);
+        assert!(gaps.iter().all(|gap| gap.from_exact && gap.functions[0].function == "mtty_read"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod batches;
 pub mod clock;
+mod handed;
 pub mod live;
 mod loads;
 pub mod recording;

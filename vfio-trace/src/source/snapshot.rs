@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use vfio_trace_common::{
-    capture::{CAPTURES, Captures},
+    capture::CAPTURES,
     role::Role,
     stats::{INVENTORY_SLOT, ProbeStats},
     wire::{self, device_known},
@@ -18,14 +18,15 @@ use vfio_trace_common::{
 
 use super::{
     clock::mono_ns,
+    handed::Handed,
     live::{LiveError, allowed, capable},
 };
 use crate::{
     driver::Interpreter,
-    event::{Assembler, Body, CaptureNote, MigFlags, MigState, Note, Record, record_text as text},
-    kernel::{KernelFacts, KernelFiles, PluginFacts},
+    event::{Assembler, Body, MigFlags, MigState, Record, record_text as text},
+    kernel::{KernelFacts, KernelFiles},
     model::Model,
-    probe::{LoadError, LoadOptions, Programs},
+    probe::{LoadOptions, Programs},
 };
 
 /// Room for a batch of devices with all that is copied of them, and for more than ten thousand holders.
@@ -76,45 +77,6 @@ pub struct Snapshot {
     pub losses: SnapshotLosses,
 }
 
-/// Tells the programs where everything is: the kernel's structures, and each driver's own. Gives what readers of the
-/// records must know of these.
-pub(super) fn hand_over(programs: &mut Programs, facts: &KernelFacts) -> Result<Vec<Note>, LoadError> {
-    let mut notes = Vec::new();
-    programs.set_layout(&facts.layout)?;
-    for driver in &facts.drivers {
-        let private = driver.module.as_ref().and_then(|module| facts.private.get(module));
-        let Some(Ok(private)) = private else { continue };
-        for address in driver.of(Role::SetState).filter_map(|candidate| candidate.address) {
-            programs.set_driver(address, &private.layout)?;
-            let plugin =
-                facts.plugins.iter().find(|plugin| driver.module.as_deref() == Some(plugin.wanted.module));
-            if let Some(plugin) = plugin {
-                programs.set_captures(address, &captures(plugin, address, &mut notes))?;
-            }
-        }
-    }
-    Ok(notes)
-}
-
-/// What a plug-in wants copied of the driver with this `migration_set_state`.
-fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<Note>) -> Captures {
-    let mut captures = Captures::default();
-    let wanted = plugin.wanted.captures.iter().zip(&plugin.captures);
-    let there = wanted.filter_map(|(wanted, plan)| Some((wanted, plan.as_ref().ok()?)));
-    for (spec, (wanted, plan)) in captures.specs.iter_mut().zip(there) {
-        *spec = plan.spec;
-        notes.push(Note::Capture(CaptureNote {
-            driver,
-            id: plan.spec.id,
-            module: plugin.wanted.module.to_owned(),
-            name: wanted.name.to_owned(),
-            structure: wanted.structure.to_owned(),
-            fields: plan.fields.clone(),
-        }));
-    }
-    captures
-}
-
 /// Whether an inventory tells who holds the devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holders {
@@ -134,13 +96,33 @@ fn batch(buffer_bytes: u32, captures: u32) -> usize {
     (buffer_bytes as usize / 2 / each).clamp(1, BATCH)
 }
 
-/// What an inventory told besides its records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Inventory {
-    /// Whether holders can be told at all.
-    pub(super) holders: bool,
+/// What an inventory did not tell. Of all else there are records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
     /// Devices that it could not look at: their folders in sysfs could not be opened.
-    pub(super) unopened: u64,
+    pub unopened: u64,
+    /// There are devices, and who holds them could not be asked: that takes the address of one function.
+    pub without_holders: bool,
+}
+
+impl Looked {
+    /// What is missing, and what to do about it, in words; `None` if nothing is.
+    pub fn lacks(self) -> Option<String> {
+        let unopened = (self.unopened > 0).then(|| {
+            format!(
+                "{} devices were not looked at, their folders in /sys/class/vfio-dev cannot be opened: raise the limit of \
+                 open files (ulimit -n), or run it as root",
+                self.unopened
+            )
+        });
+        let holders = self.without_holders.then(|| {
+            "who holds the devices is not told, the kernel hides its addresses: run it with CAP_SYSLOG, and with \
+             kernel.kptr_restrict below 2"
+                .to_owned()
+        });
+        let said: Vec<String> = unopened.into_iter().chain(holders).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
 }
 
 /// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. A few devices
@@ -152,7 +134,7 @@ pub(super) fn take_inventory(
     holders: Holders,
     buffer_bytes: u32,
     mut drain: impl FnMut(),
-) -> Result<Inventory, LoadError> {
+) -> Result<Looked, LiveError> {
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
     let address = ioctl.and_then(|function| function.address);
     let device_ioctl = address.filter(|_| holders == Holders::Told).unwrap_or(0);
@@ -160,7 +142,8 @@ pub(super) fn take_inventory(
     let captures = facts.plugins.iter().map(|plugin| plugin.captures.len().min(CAPTURES)).max();
     let captures = captures.filter(|_| holders == Holders::Told).unwrap_or(0) as u32;
     let mut unopened = 0;
-    for paths in folders(files).chunks(batch(buffer_bytes, captures)) {
+    let folders = folders(files)?;
+    for paths in folders.chunks(batch(buffer_bytes, captures)) {
         drain();
         let open: Vec<File> = paths
             .iter()
@@ -181,15 +164,24 @@ pub(super) fn take_inventory(
         programs.tell_holders(device_ioctl)?;
         drain();
     }
-    Ok(Inventory { holders: device_ioctl != 0, unopened })
+    let asked = holders == Holders::LeftOut || device_ioctl != 0;
+    Ok(Looked { unopened, without_holders: !asked && !folders.is_empty() })
 }
 
 /// The folders of all vfio devices in sysfs.
-fn folders(files: &KernelFiles) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(files.path("/sys/class/vfio-dev")) else { return Vec::new() };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
+fn folders(files: &KernelFiles) -> Result<Vec<PathBuf>, LiveError> {
+    let paths = fs::read_dir(files.path("/sys/class/vfio-dev"))
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    match paths {
+        Ok(paths) => {
+            let mut paths: Vec<PathBuf> = paths;
+            paths.sort();
+            Ok(paths)
+        },
+        // vfio is not loaded.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(LiveError::Unlisted(error)),
+    }
 }
 
 /// What a snapshot does not tell although it is there.
@@ -229,7 +221,7 @@ impl Snapshot {
         capable(files)?;
         allowed(facts)?;
         let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
-        let notes = hand_over(&mut programs, facts)?;
+        let notes = Handed::default().hand_over(&mut programs, facts)?.notes;
         let mut ring = programs.take_events()?;
         let mut records: Vec<Bytes> = Vec::new();
         let drain = || {
@@ -240,7 +232,7 @@ impl Snapshot {
         let inventory = take_inventory(&mut programs, facts, files, Holders::Told, BUFFER_BYTES, drain)?;
         let ProbeStats { lost, no_room, .. } = programs.stats(INVENTORY_SLOT);
         let losses = SnapshotLosses { lost, no_room, unopened: inventory.unopened, undecoded: 0 };
-        let mut snapshot = Self { holders_known: inventory.holders, losses, ..Self::default() };
+        let mut snapshot = Self { holders_known: !inventory.without_holders, losses, ..Self::default() };
         let mut assembler = Assembler::new();
         let now_ns = mono_ns();
         for note in notes.iter().filter_map(|note| Record::decode(&note.record(now_ns)?).ok()) {
@@ -305,6 +297,7 @@ impl DeviceFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::source::testing::Root;
 
     #[test]
     fn batches_fit_into_the_buffer() {
@@ -317,6 +310,24 @@ mod tests {
             let bytes = batch(BUFFER_BYTES, captures) * (264 + captures as usize * 488);
             assert!(bytes <= BUFFER_BYTES as usize / 2 || batch(BUFFER_BYTES, captures) == 1, "{captures}");
         }
+    }
+
+    #[test]
+    fn no_folder_and_one_that_cannot_be_listed_are_not_the_same() {
+        let root = Root::new();
+        assert!(folders(&root.files()).unwrap().is_empty());
+        root.write("sys/class/vfio-dev", "no folder");
+        let error = folders(&root.files()).unwrap_err().to_string();
+        assert!(error.contains("/sys/class/vfio-dev cannot be listed"), "{error}");
+    }
+
+    #[test]
+    fn what_an_inventory_lacks_is_said_with_its_number() {
+        assert_eq!(Looked::default().lacks(), None);
+        let said = Looked { unopened: 3, without_holders: false }.lacks().unwrap();
+        assert!(said.starts_with("3 devices were not looked at") && !said.contains("holds"), "{said}");
+        let said = Looked { unopened: 0, without_holders: true }.lacks().unwrap();
+        assert!(said.starts_with("who holds the devices is not told"), "{said}");
     }
 
     #[test]

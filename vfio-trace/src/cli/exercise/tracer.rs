@@ -94,6 +94,8 @@ impl Tracer {
 impl Witness for Tracer {
     fn events(&mut self) -> Vec<Event> {
         let mut events = self.take();
+        // Pointers of a driver that came meanwhile wait for it. What it cannot do, a step misses, and says so.
+        let _unlooked = self.live.rescan().is_err();
         // A step is over when its call has returned: nothing of it is still to come.
         events.extend(self.assembler.expire(mono_ns().saturating_add(HOLD_NS)));
         let events = self.interpreter.apply(events);

@@ -9,7 +9,11 @@ use std::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    super::{error::CliError, output::note, session::say_changes},
+    super::{
+        error::CliError,
+        output::note,
+        session::{say_changes, say_lacks},
+    },
     Args, End, Site,
     debug::Child,
     no_drop,
@@ -22,6 +26,7 @@ use crate::{
     source::{
         clock::{anchor, mono_ns},
         live::{Live, LiveError, LogTo, RESCAN},
+        snapshot::Looked,
     },
 };
 
@@ -62,6 +67,8 @@ struct Keeper {
     undecoded: u64,
     /// When the kernel's memory was looked at last, and how long that took; `None` if it cannot be.
     looked: Option<(Instant, Duration)>,
+    /// What looks could not tell, as it was said last.
+    lacks: Looked,
     counted: Instant,
 }
 
@@ -117,10 +124,9 @@ impl Keeper {
     /// Reads the kernel's memory again: some things happen to devices without an event.
     fn look(&mut self) {
         let start = Instant::now();
-        if let Err(error) = self.live.look_again() {
-            self.blind(&error);
-        } else {
-            self.looked = Some((start, start.elapsed()));
+        match self.live.look_again() {
+            Ok(looked) => self.seen(start, Looked { without_holders: self.lacks.without_holders, ..looked }),
+            Err(error) => self.blind(&error),
         }
         self.catch_up();
         self.exist();
@@ -131,13 +137,21 @@ impl Keeper {
     /// The first look, which also tells who holds the devices.
     fn first_look(&mut self) {
         let start = Instant::now();
-        if let Err(error) = self.live.take_inventory() {
-            self.blind(&error);
-        } else {
-            self.looked = Some((start, start.elapsed()));
+        match self.live.take_inventory() {
+            Ok(looked) => self.seen(start, looked),
+            Err(error) => self.blind(&error),
         }
         self.catch_up();
         self.exist();
+    }
+
+    /// A look has told what it can; what it cannot is said when that changes.
+    fn seen(&mut self, start: Instant, looked: Looked) {
+        self.looked = Some((start, start.elapsed()));
+        if looked != self.lacks {
+            say_lacks(looked);
+        }
+        self.lacks = looked;
     }
 
     fn blind(&mut self, error: &LiveError) {
@@ -188,6 +202,7 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
         verbose: args.verbose,
         undecoded: 0,
         looked: None,
+        lacks: Looked::default(),
         counted: Instant::now(),
     };
     keeper.live.enable()?;

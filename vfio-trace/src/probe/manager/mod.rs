@@ -71,7 +71,8 @@ impl<L> Probe<L> {
     /// Why it can never be called again, if that is so.
     fn gone(&self, load: impl Fn(&str) -> Option<Stamp>) -> Option<String> {
         let module = self.module.as_deref()?;
-        let same = load(module).zip(self.load).is_some_and(|(now, then)| now.is_same(&then));
+        // Without a load of its own it was attached before anybody knew of the module: see `adopt`.
+        let same = load(module).is_some_and(|now| self.load.is_none_or(|then| now.is_same(&then)));
         (!same).then(|| format!("module {module} was unloaded"))
     }
 
@@ -81,7 +82,7 @@ impl<L> Probe<L> {
 }
 
 /// A function that something was done about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Function {
     /// Its symbol.
     pub symbol: String,
@@ -116,17 +117,20 @@ pub struct Changes {
     pub denied: bool,
     /// Functions that were there before they were probed.
     pub gaps: Vec<ProbeGap>,
+    /// Drivers whose own memory is not read, by module, with the reason.
+    pub unread: Vec<(String, String)>,
 }
 
 impl Changes {
     /// Adds what happened later.
     pub fn extend(&mut self, later: Self) {
-        let Self { attached, detached, failed, denied, gaps } = later;
+        let Self { attached, detached, failed, denied, gaps, unread } = later;
         self.attached.extend(attached);
         self.detached.extend(detached);
         self.failed.extend(failed);
         self.denied |= denied;
         self.gaps.extend(gaps);
+        self.unread.extend(unread);
     }
 }
 
@@ -151,6 +155,8 @@ pub struct Manager<B: Backend = Kprobes> {
     probes: Vec<Probe<B::Link>>,
     /// Pointers that were looked up, so that each is tried once per load of its module.
     pointers: HashSet<(Role, u64)>,
+    /// Those of them that came to nothing: each is tried again when modules have come or gone.
+    unresolved: Vec<(Role, u64)>,
     /// The slot that a role's recursion misses are told with: its first probe ever, whatever becomes of that.
     first_of: BTreeMap<Role, u16>,
     /// What readers of the records must know, and have not been told.
@@ -180,6 +186,7 @@ impl<B: Backend> Manager<B> {
             backend,
             probes: Vec::new(),
             pointers: HashSet::new(),
+            unresolved: Vec::new(),
             first_of: BTreeMap::new(),
             notes: Vec::new(),
         }
@@ -195,6 +202,10 @@ impl<B: Backend> Manager<B> {
     /// `None` if it is not loaded.
     pub fn reconcile(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
         let mut changes = Changes::default();
+        for pointer in std::mem::take(&mut self.unresolved) {
+            // Symbols are known anew.
+            self.pointers.remove(&pointer);
+        }
         self.detach(&mut changes, |probe| {
             let wanted = probe.by_pointer
                 || plan.iter().any(|planned| match planned {
@@ -206,6 +217,7 @@ impl<B: Backend> Manager<B> {
             let idle = || (!wanted).then(|| "no driver that it serves is loaded".to_owned());
             probe.gone(&load).or_else(idle)
         });
+        self.adopt(&load);
         for planned in plan {
             match planned {
                 Planned::Attach(target) => self.attach(target, &load, &mut changes),
@@ -223,21 +235,44 @@ impl<B: Backend> Manager<B> {
     }
 
     /// Attaches what this plan has, detaches only what is dead, and says nothing of what the kernel refuses: a plan made in a
-    /// hurry has functions that are not there.
+    /// hurry has functions that are not there, and addresses that may be others' by now.
     pub fn attach_at_once(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
         let mut changes = Changes::default();
         self.detach(&mut changes, |probe| probe.gone(&load));
+        self.adopt(&load);
         for planned in plan {
             let Planned::Attach(target) = planned else { continue };
-            self.attach(target, &load, &mut changes);
+            let mut target = target.clone();
+            if let Some(module) = &target.module {
+                if load(module).is_none() {
+                    continue;
+                }
+                // Within the module, by name: another one may have the same, and be at the address by now.
+                (target.address, target.unique) = (None, false);
+            }
+            let before = self.reason_of(&target);
+            self.attach(&target, &load, &mut changes);
             if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref())
                 && probe.links.is_empty()
             {
-                probe.reason = None;
+                probe.reason = before;
             }
         }
         changes.failed.clear();
         changes
+    }
+
+    /// Why a function is not probed, if that is known.
+    fn reason_of(&self, target: &Target) -> Option<String> {
+        let is = |probe: &&Probe<_>| probe.is(target.role, &target.symbol, target.module.as_deref());
+        self.probes.iter().find(is)?.reason.clone()
+    }
+
+    /// Takes probes whose module was not in the list when they were attached for those of the load that is there now.
+    fn adopt(&mut self, load: impl Fn(&str) -> Option<Stamp>) {
+        for probe in self.probes.iter_mut().filter(|probe| !probe.links.is_empty() && probe.load.is_none()) {
+            probe.load = probe.module.as_deref().and_then(&load);
+        }
     }
 
     /// Detaches what there is a reason to.
@@ -267,6 +302,13 @@ impl<B: Backend> Manager<B> {
                 .any(|probe| probe.role == role && probe.address == Some(address) && !probe.links.is_empty())
     }
 
+    /// Whether a function is probed for a role whose address is not known: a pointer may lead to it.
+    pub fn has_unplaced(&self, role: Role) -> bool {
+        self.probes
+            .iter()
+            .any(|probe| probe.role == role && !probe.links.is_empty() && probe.address.is_none())
+    }
+
     /// Whether a function of the vfio core is probed for a role.
     pub fn has(&self, role: Role) -> bool {
         self.probes.iter().any(|probe| {
@@ -286,10 +328,22 @@ impl<B: Backend> Manager<B> {
     ) -> Changes {
         let mut changes = Changes::default();
         self.pointers.insert((role, address));
-        if let Some(target) = target {
-            self.attach(&target, &load, &mut changes);
-            if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) {
-                probe.by_pointer = true;
+        let Some(target) = target else {
+            self.unresolved.push((role, address));
+            // It may be a function that is probed by its name.
+            if !self.has_unplaced(role) {
+                let function = Function { symbol: format!("? ({})", role.name()), module: None, role };
+                let why = "a driver has it, and no symbol tells which it is: the kernel hides its addresses \
+                           (kernel.kptr_restrict), or the module is gone";
+                changes.failed.push((function, why.to_owned()));
+            }
+            return changes;
+        };
+        self.attach(&target, &load, &mut changes);
+        if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) {
+            probe.by_pointer = true;
+            if probe.links.is_empty() {
+                self.unresolved.push((role, address));
             }
         }
         changes

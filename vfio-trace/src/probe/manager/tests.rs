@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::*;
-use crate::kernel::Symbol;
+use crate::{kernel::Symbol, sys::Place};
 
 /// What the kernel would count; links are numbers.
 #[derive(Default)]
@@ -13,6 +13,7 @@ struct Counts {
     next: u32,
     closed: Vec<u32>,
     refused: Vec<String>,
+    places: Vec<Place>,
 }
 
 #[derive(Clone, Default)]
@@ -31,6 +32,7 @@ impl Backend for Fake {
             return Err("no such function".into());
         }
         counts.next += 1;
+        counts.places = target.places();
         Ok(vec![counts.next])
     }
 
@@ -164,4 +166,54 @@ fn steps_of_a_library_go_with_the_last_driver() {
     manager.reconcile(&[wanted(Role::Step, "qm_mb", "qm")], loads(&[("qm", 1)]));
     let changes = manager.reconcile(&[], loads(&[("qm", 1)]));
     assert_eq!(changes.detached[0].1, "no driver that it serves is loaded");
+}
+
+#[test]
+fn in_a_hurry_nothing_is_attached_of_what_is_gone_nor_by_an_old_address() {
+    let fake = Fake::default();
+    let mut manager = Manager::over(fake.clone());
+    let placed = |module: &str| {
+        let target = Target::from_pointer(Role::Read, symbol("save_read", Some(module), 0x1000));
+        Planned::Attach(Target { unique: true, ..target })
+    };
+    // The last whole look knew both; one has gone since, and something else may be where it was.
+    let changes = manager.attach_at_once(&[placed("gone"), placed("here")], loads(&[("here", 1)]));
+    let modules: Vec<_> = changes.attached.iter().map(|function| function.module.as_deref()).collect();
+    assert_eq!(modules, [Some("here")]);
+    assert_eq!(fake.0.borrow().places, [Place::Name("here:save_read".to_owned())]);
+}
+
+#[test]
+fn a_probe_attached_before_its_module_was_in_the_list_stays() {
+    let mut manager = Manager::over(Fake::default());
+    let target = Target::from_pointer(Role::Read, symbol("odd_read", Some("odd"), 0x1000));
+    manager.attach_pointer(Role::Read, 0x1000, Some(target), loads(&[]));
+    assert_eq!(manager.reconcile(&[], loads(&[("odd", 1)])), Changes::default());
+    let changes = manager.reconcile(&[], loads(&[("odd", 2)]));
+    assert_eq!(changes.detached[0].1, "module odd was unloaded");
+}
+
+#[test]
+fn what_the_kernel_refused_is_said_once_however_many_hurries_come() {
+    let fake = Fake::default();
+    fake.0.borrow_mut().refused.push("gone".to_owned());
+    let mut manager = Manager::over(fake);
+    let plan = [wanted(Role::Read, "gone", "a")];
+    assert_eq!(manager.reconcile(&plan, loads(&[("a", 1)])).failed.len(), 1);
+    manager.attach_at_once(&plan, loads(&[("a", 1)]));
+    assert_eq!(manager.report()[0].reason.as_deref(), Some("no such function"));
+    assert_eq!(manager.reconcile(&plan, loads(&[("a", 1)])).failed, []);
+}
+
+#[test]
+fn a_pointer_that_no_symbol_names_is_told_and_tried_again() {
+    let mut manager = Manager::over(Fake::default());
+    let changes = manager.attach_pointer(Role::Read, 0x1000, None, loads(&[]));
+    assert!(matches!(&changes.failed[..], [(function, _)] if function.symbol == "? (read)"), "{changes:?}");
+    assert!(!manager.is_new_pointer(Role::Read, 0x1000), "each look costs a pass over all symbols");
+    manager.reconcile(&[], loads(&[("odd", 1)]));
+    assert!(manager.is_new_pointer(Role::Read, 0x1000));
+    // Where addresses are hidden, that may be what a pointer leads to.
+    manager.reconcile(&[wanted(Role::Read, "odd_read", "odd")], loads(&[("odd", 1)]));
+    assert_eq!(manager.attach_pointer(Role::Read, 0x1000, None, loads(&[])), Changes::default());
 }

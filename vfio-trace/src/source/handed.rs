@@ -1,0 +1,237 @@
+//! What the eBPF programs know of drivers, kept in step with the drivers that are loaded. An address that is free again may
+//! become another driver's, so nothing may stay there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vfio_trace_common::{capture::Captures, layout::DriverLayout, role::Role};
+
+use crate::{
+    event::{CaptureNote, Note},
+    kernel::{KernelFacts, PluginFacts},
+    probe::{LoadError, Programs},
+};
+
+/// Where the programs look drivers up, by the address of their `migration_set_state`: the kernel's maps, or a test's.
+pub(super) trait Tables {
+    fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError>;
+    fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError>;
+    fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError>;
+}
+
+impl Tables for Programs {
+    fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError> {
+        self.set_driver(set_state, layout)
+    }
+
+    fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError> {
+        self.set_captures(set_state, captures)
+    }
+
+    fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError> {
+        self.forget_driver(set_state)
+    }
+}
+
+/// One driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Driver {
+    module: Option<String>,
+    layout: DriverLayout,
+    captures: Option<Captures>,
+}
+
+/// What was handed over, by address.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    drivers: BTreeMap<u64, Driver>,
+    /// Those that there was no room for.
+    refused: BTreeSet<u64>,
+}
+
+/// What handing over has to tell.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// What readers of the records must know.
+    pub(super) notes: Vec<Note>,
+    /// Drivers whose memory is not read, and why.
+    pub(super) unread: Vec<(String, String)>,
+}
+
+impl Handed {
+    /// Tells the programs where everything is: the kernel's structures, and each driver's own.
+    pub(super) fn hand_over(
+        &mut self,
+        programs: &mut Programs,
+        facts: &KernelFacts,
+    ) -> Result<News, LoadError> {
+        programs.set_layout(&facts.layout)?;
+        let mut notes = Vec::new();
+        let wanted = wanted(facts, &mut notes);
+        Ok(self.update(programs, wanted, notes))
+    }
+
+    /// Hands over what is not there, and takes back what should not be. What is there already is not written again: the
+    /// programs may be reading it.
+    fn update(
+        &mut self,
+        tables: &mut impl Tables,
+        wanted: BTreeMap<u64, Driver>,
+        notes: Vec<(u64, Note)>,
+    ) -> News {
+        let mut news = News::default();
+        self.drivers.retain(|address, driver| {
+            let stays = wanted.get(address) == Some(driver);
+            if !stays {
+                // Whatever is put there next must find nothing of this one.
+                let _absent = tables.forget_driver(*address).is_err();
+            }
+            stays
+        });
+        self.refused.retain(|address| wanted.contains_key(address));
+        let mut told = BTreeSet::new();
+        for (address, driver) in wanted {
+            if self.drivers.contains_key(&address) {
+                continue;
+            }
+            let captures = driver.captures.as_ref();
+            let done = tables
+                .set_driver(address, &driver.layout)
+                .and_then(|()| captures.map_or(Ok(()), |captures| tables.set_captures(address, captures)));
+            match done {
+                Ok(()) => {
+                    told.insert(address);
+                    self.refused.remove(&address);
+                    self.drivers.insert(address, driver);
+                },
+                Err(error) => {
+                    // Half of it would be worse than nothing.
+                    let _absent = tables.forget_driver(address).is_err();
+                    if self.refused.insert(address) {
+                        let module = driver.module.unwrap_or_else(|| "in the kernel".to_owned());
+                        news.unread.push((module, error.to_string()));
+                    }
+                },
+            }
+        }
+        let notes = notes.into_iter().filter(|(address, _)| told.contains(address));
+        news.notes = notes.map(|(_, note)| note).collect();
+        news
+    }
+}
+
+/// All drivers that are loaded, and what readers of their records must know.
+fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, Note)>) -> BTreeMap<u64, Driver> {
+    let mut wanted = BTreeMap::new();
+    for driver in &facts.drivers {
+        // The last whole look may be older than the list of modules.
+        let loaded = |module: &String| facts.modules.as_ref().is_ok_and(|list| list.get(module).is_some());
+        let private = driver.module.as_ref().filter(|module| loaded(module));
+        let Some(Ok(private)) = private.and_then(|module| facts.private.get(module)) else { continue };
+        let plugin =
+            facts.plugins.iter().find(|plugin| driver.module.as_deref() == Some(plugin.wanted.module));
+        for address in driver.of(Role::SetState).filter_map(|candidate| candidate.address) {
+            let captures = plugin.map(|plugin| captures(plugin, address, notes));
+            let (module, layout) = (driver.module.clone(), private.layout);
+            wanted.insert(address, Driver { module, layout, captures });
+        }
+    }
+    wanted
+}
+
+/// What a plug-in wants copied of the driver with this `migration_set_state`.
+fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<(u64, Note)>) -> Captures {
+    let mut captures = Captures::default();
+    let wanted = plugin.wanted.captures.iter().zip(&plugin.captures);
+    let there = wanted.filter_map(|(wanted, plan)| Some((wanted, plan.as_ref().ok()?)));
+    for (spec, (wanted, plan)) in captures.specs.iter_mut().zip(there) {
+        *spec = plan.spec;
+        let note = CaptureNote {
+            driver,
+            id: plan.spec.id,
+            module: plugin.wanted.module.to_owned(),
+            name: wanted.name.to_owned(),
+            structure: wanted.structure.to_owned(),
+            fields: plan.fields.clone(),
+        };
+        notes.push((driver, Note::Capture(note)));
+    }
+    captures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Room for two drivers.
+    #[derive(Default)]
+    struct Two {
+        drivers: BTreeMap<u64, DriverLayout>,
+        captures: BTreeSet<u64>,
+        writes: u32,
+    }
+
+    impl Tables for Two {
+        fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError> {
+            if self.drivers.len() == 2 && !self.drivers.contains_key(&set_state) {
+                return Err(LoadError::Lacks("room"));
+            }
+            self.drivers.insert(set_state, *layout);
+            self.writes += 1;
+            Ok(())
+        }
+
+        fn set_captures(&mut self, set_state: u64, _captures: &Captures) -> Result<(), LoadError> {
+            self.captures.insert(set_state);
+            Ok(())
+        }
+
+        fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError> {
+            self.drivers.remove(&set_state);
+            self.captures.remove(&set_state);
+            Ok(())
+        }
+    }
+
+    fn driver(module: &str, state: i64, captures: bool) -> Driver {
+        let layout = DriverLayout { state_known: 1, state, ..DriverLayout::default() };
+        Driver { module: Some(module.to_owned()), layout, captures: captures.then(Captures::default) }
+    }
+
+    #[test]
+    fn a_driver_that_is_loaded_again_and_again_takes_no_more_room() {
+        let (mut handed, mut two) = (Handed::default(), Two::default());
+        for load in 0..100 {
+            let news = handed.update(&mut two, [(0x1000 * load, driver("a", 8, true))].into(), Vec::new());
+            assert!(news.unread.is_empty(), "load {load}: {news:?}");
+        }
+        assert_eq!((two.drivers.len(), two.captures.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_at_the_address_of_another_one_is_its_own() {
+        let (mut handed, mut two) = (Handed::default(), Two::default());
+        handed.update(&mut two, [(0x1000, driver("a", 8, true))].into(), Vec::new());
+        let rebuilt = [(0x1000, driver("a", 16, false))];
+        handed.update(&mut two, rebuilt.clone().into(), Vec::new());
+        assert_eq!((two.drivers[&0x1000].state, two.captures.len()), (16, 0));
+        let writes = two.writes;
+        handed.update(&mut two, rebuilt.into(), Vec::new());
+        assert_eq!(two.writes, writes, "the programs may be reading it");
+        // Its layout cannot be told, or it has gone.
+        handed.update(&mut two, BTreeMap::new(), Vec::new());
+        assert!(two.drivers.is_empty());
+    }
+
+    #[test]
+    fn a_full_map_is_told_once_and_the_rest_goes_on() {
+        let (mut handed, mut two) = (Handed::default(), Two::default());
+        let three: BTreeMap<u64, Driver> =
+            [(1, driver("a", 8, true)), (2, driver("b", 8, true)), (3, driver("c", 8, true))].into();
+        let news = handed.update(&mut two, three.clone(), Vec::new());
+        assert!(matches!(&news.unread[..], [(module, _)] if module == "c"), "{news:?}");
+        assert_eq!(handed.update(&mut two, three.clone(), Vec::new()).unread, []);
+        let left: BTreeMap<u64, Driver> = three.into_iter().skip(1).collect();
+        assert_eq!(handed.update(&mut two, left, Vec::new()).unread, []);
+        assert!(two.drivers.contains_key(&3), "there is room by now");
+    }
+}
