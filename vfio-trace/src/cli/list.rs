@@ -209,7 +209,63 @@ impl From<SnapshotLosses> for ListLosses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::past::tests::kept;
+    use crate::{
+        cli::past::tests::kept,
+        driver::Interpreter,
+        event::visible::tests::{HOSTILE, harms},
+        kernel::{KernelFacts, source::testing::Root},
+        model::Model,
+        source::snapshot::Holder,
+    };
+
+    /// The name of a virtual machine is a word of its command line: whoever starts it chooses it.
+    #[test]
+    fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
+        for name in [HOSTILE, "\u{1b}]0;x\u{7}", "\u{202e}gnp", "a\nFORGED"] {
+            let root = Root::new();
+            root.write("proc/7/cmdline", format!("qemu\0-name\0guest={name}\0"))
+                .write("proc/7/comm", format!("{name}\n"))
+                .write("proc/8/cgroup", format!("0::/machine-qemu\\x2d3\\x2d{name}.scope"))
+                .write("proc/8/comm", "qemu\n")
+                .link("proc/self/ns/pid", "pid:[4026531836]")
+                .link(&format!("sys/devices/{name}/driver"), &format!("../../bus/drivers/{name}"))
+                .write(&format!("sys/bus/drivers/{name}/x"), "")
+                .link("sys/class/vfio-dev/vfio0/device", &format!("../../../devices/{name}"));
+            let files = root.files();
+            let holder = |pid, comm: &str| Holder { pid, comm: comm.to_owned(), fd: 3 };
+            let memory = DeviceFacts {
+                name: name.to_owned(),
+                flags: None,
+                migration: Some(true),
+                dirty_tracking: None,
+                state: None,
+                open_count: Some(2),
+                holders: vec![holder(7, name), holder(8, "qemu")],
+            };
+            let devices = Devices {
+                all: VfioDevice::all(&files)
+                    .into_iter()
+                    .map(|device| (device, Some(memory.clone())))
+                    .collect(),
+                model: Model::new(),
+                drivers: Interpreter::new(false),
+                holders_known: true,
+                losses: SnapshotLosses::default(),
+                blind: None,
+                facts: KernelFacts::read(&files),
+            };
+            let processes = Processes::of(&files);
+            let all = devices.all.iter();
+            let rows: Vec<DeviceRow> =
+                all.map(|(device, memory)| row(processes, &devices, device, memory.as_ref())).collect();
+            let vms: Vec<_> = rows[0].holders.iter().flatten().map(|holder| holder.vm.is_some()).collect();
+            assert_eq!(vms, [true, !name.contains(['\n', '/'])], "{name:?}");
+            for text in [device_table(&rows, false), devices_json(&rows, None, None, None).unwrap()] {
+                assert!(!text.chars().any(|c| harms(c) && c != '\n'), "{text:?}");
+                assert!(!text.lines().any(|line| line.trim_start().starts_with("FORGED")), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn a_recording_gives_what_it_knows() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
 use serde_json::Value;
 use vfio_trace_common::role::Role;
 
@@ -9,7 +10,11 @@ use super::{
     About, Losses, TIMELINE_SCHEMA, World,
     tree::{self, Kind, Place},
 };
-use crate::event::fixture::*;
+use crate::event::{
+    Body,
+    fixture::*,
+    visible::tests::{HOSTILE, harms},
+};
 
 const STATE: &str = "vfio/0000:75:00.1/migration/state";
 const FEATURES: &str = "vfio/0000:75:00.1/migration/features";
@@ -240,4 +245,54 @@ fn paths_are_taken_apart() {
     assert_eq!(list("m").unwrap(), [("acc", Kind::Folder), ("state", Kind::File)]);
     assert_eq!(list("m/acc").unwrap(), [("attr", Kind::File), ("data", Kind::File)]);
     assert_eq!((list("t"), list("m/a"), list("m/state")), (None, None, None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever a recording says: each name can be one of a folder, and each file can be shown on a terminal.
+    #[test]
+    fn any_records_make_a_tree(
+        records in proptest::collection::vec(any_record(), 0..60),
+        names in proptest::collection::vec(any_name(), 1..4),
+    ) {
+        let mut world = world(8).annotated(true);
+        for (record, name) in records.iter().zip(names.iter().cycle()) {
+            let mut record = record.clone();
+            if let Body::Device(device) = &mut record.body {
+                for field in [&mut device.name[..], &mut device.driver] {
+                    let len = name.len().min(field.len());
+                    field[..len].copy_from_slice(&name.as_bytes()[..len]);
+                }
+                device.known = u32::MAX;
+                device.mig_ops = 1;
+            }
+            world.push(&record);
+        }
+        world.expire(u64::MAX);
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for (name, kind) in world.list(&folder).unwrap() {
+                prop_assert!(!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']), "{:?}", name);
+                prop_assert!(name.len() <= 255);
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                if kind == Kind::Folder {
+                    folders.push(path);
+                } else if let Some(text) = text(&mut world, &path) {
+                    prop_assert!(!text.chars().any(|c| harms(c) && c != '\n'), "{} has {:?}", path, text);
+                }
+            }
+        }
+    }
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(HOSTILE.to_owned()),
+        Just("../..".to_owned()),
+        Just(".".to_owned()),
+        Just("..".to_owned()),
+        Just("vfio/../../x".to_owned()),
+        Just("hisi_acc_vfio_pci".to_owned()),
+        "[\\PC\\p{C}/.]{1,40}",
+    ]
 }

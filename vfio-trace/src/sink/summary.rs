@@ -28,7 +28,7 @@ pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
     columns.extend(unmatched.then_some(Column::right("unmatched")));
     columns.extend(noted.then_some(Column::left("note")));
     let rows: Vec<Vec<Cell>> = probes.iter().map(|probe| row(probe, unmatched, noted, color)).collect();
-    let mut text = table(&columns, &rows, color);
+    let mut text = if rows.is_empty() { String::new() } else { table(&columns, &rows, color) };
     if extra > 0 {
         let steps = human::count(extra as u64, "optional step");
         text.push_str(&steps);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    event::visible::tests::{HOSTILE, harms},
     kernel::source::testing::Root,
     sink::{Section, Status},
 };
@@ -147,5 +148,39 @@ fn the_document_is_as_its_schema_says() {
         let name = serde_json::to_value(verdict).unwrap();
         assert!(is_in(&name, &schema["properties"]["verdict"]));
         assert!(DOC.contains(&format!("`{}`", name.as_str().unwrap())));
+    }
+}
+
+/// Names of devices, drivers and modules are folders, links and lines that anybody's driver makes.
+#[test]
+fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
+    let line = HOSTILE.replace(['\n', '\r'], "");
+    for name in [HOSTILE, "\u{1b}]0;x\u{7}", "\u{202e}gnp", "a\n FORGED"] {
+        let root = host();
+        let device = format!("sys/devices/pci0/{name}");
+        root.write(&format!("{device}/vendor"), name)
+            .write(&format!("sys/bus/{name}/drivers/{name}/x"), "")
+            .link(&format!("{device}/subsystem"), &format!("../../../bus/{name}"))
+            .link(&format!("{device}/driver"), &format!("../../../bus/{name}/drivers/{name}"))
+            .link(&format!("{device}/iommu_group"), &format!("../../../kernel/iommu_groups/{name}"))
+            .link("sys/class/vfio-dev/vfio0/device", &format!("../../../devices/pci0/{name}"))
+            .write("proc/modules", format!("{line} 16384 1 vfio, Live 0x0\nvfio 16384 1 {line}, Live 0x0\n"))
+            .write(
+                "proc/kallsyms",
+                format!("ffffffff81000000 T _text\nffffffffc0000000 t {line}\t[{line}]\n"),
+            )
+            .write("proc/sys/kernel/osrelease", name)
+            .write("proc/sys/kernel/perf_event_paranoid", name)
+            .write("sys/kernel/security/lockdown", format!("none [{name}]"))
+            .write(&format!("sys/module/{line}/version"), name);
+        for attempt in [works(), Attempt::NotTried(name.to_owned()), Attempt::NoMaps(name.to_owned())] {
+            let report = report(&root, attempt);
+            let devices = report.findings.iter().filter(|finding| finding.section == Section::Devices);
+            assert!(devices.count() > 0);
+            for text in [doctor_text(&report, false), doctor_json(&report).unwrap()] {
+                assert!(!text.chars().any(|c| harms(c) && c != '\n'), "{text:?}");
+                assert!(!text.lines().any(|line| line.trim_start().starts_with("FORGED")), "{text}");
+            }
+        }
     }
 }
