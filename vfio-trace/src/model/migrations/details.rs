@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    index::Timeline,
+    index::{Call, Timeline},
     shift::Shift,
     side::{Found, Role, failed},
 };
@@ -73,28 +73,32 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
 }
 
 /// A failure, with the step of the driver that it comes of.
-fn failure(line: &Timeline<'_>, what: &str, errno: Option<Errno>, start_ns: u64, end_ns: u64) -> Failure {
-    let (step, step_errno) = line.first_failed(start_ns, end_ns).unzip();
+fn failure(line: &Timeline<'_>, what: &str, errno: Option<Errno>, call: &Call) -> Failure {
+    let (step, step_errno) = line.first_failed(call).unzip();
     let errno = errno.map(|errno| errno.name().into_owned());
-    Failure { at_ns: end_ns, what: what.to_owned(), errno, step, step_errno: step_errno.flatten() }
+    Failure { at_ns: call.end_ns, what: what.to_owned(), errno, step, step_errno: step_errno.flatten() }
 }
 
 /// That an arc failed.
 pub(super) fn of_arc(line: &Timeline<'_>, arc: &Arc) -> Failure {
     let what = format!("{} → {}", arc.from, arc.to.unwrap_or(arc.target));
-    failure(line, &what, arc.outcome.errno(), arc.start_ns, arc.end_ns)
+    let call = Call { start_ns: arc.start_ns, end_ns: arc.end_ns, tid: Some(arc.tid), ..Call::default() };
+    failure(line, &what, arc.outcome.errno(), &call)
 }
 
 /// That a request failed.
 pub(super) fn of_request(line: &Timeline<'_>, request: &Request) -> Failure {
     let what = format!("request for {}", request.target);
-    failure(line, &what, request.outcome.errno(), request.start_ns, request.end_ns)
+    let (start_ns, end_ns) = (request.start_ns, request.end_ns);
+    let call = Call { start_ns, end_ns, tid: Some(request.tid), ..Call::default() };
+    failure(line, &what, request.outcome.errno(), &call)
 }
 
 /// That dirty tracking could not be started.
 pub(super) fn of_log(line: &Timeline<'_>, log: &DirtyLog) -> Failure {
-    let end = log.start_ns.saturating_add(log.start_duration_ns);
-    failure(line, "DMA_LOGGING_START", log.outcome.errno(), log.start_ns, end)
+    let end_ns = log.start_ns.saturating_add(log.start_duration_ns);
+    let call = Call { start_ns: log.start_ns, end_ns, ..Call::default() };
+    failure(line, "DMA_LOGGING_START", log.outcome.errno(), &call)
 }
 
 /// The first call on a data fd that failed, if one did.
@@ -102,9 +106,10 @@ pub(super) fn of_stream(line: &Timeline<'_>, stream: &Stream<'_>, role: Role) ->
     let (start, end) = stream.history.first_failure()?;
     let what = if role == Role::Source { "read()" } else { "write()" };
     // The driver's file is copied when the call returns, and that is what a finding may be about.
-    let (start, end) = (stream.at(start), stream.at(end));
-    let told = failure(line, what, None, start, end.saturating_add(COPIED_NS));
-    Some(Failure { at_ns: end, errno: stream.doc.errno.clone(), ..told })
+    let (start_ns, end_ns) = (stream.at(start), stream.at(end));
+    let session = Some(stream.doc.nr);
+    let call = Call { start_ns, end_ns, session, copied_ns: COPIED_NS, ..Call::default() };
+    Some(Failure { errno: stream.doc.errno.clone(), ..failure(line, what, None, &call) })
 }
 
 /// How long after a call its file may have been copied.
@@ -154,8 +159,8 @@ pub(super) fn phases(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>])
         // From point to point of a series that may be thinned: what falls between two phases goes to the later one.
         let mut before = 0;
         for sample in &stream.doc.series {
-            let here = phases.iter_mut().rev().find(|phase| phase.start_ns <= sample.at_ns);
-            if let Some(phase) = here {
+            let begun = phases.partition_point(|phase| phase.start_ns <= sample.at_ns);
+            if let Some(phase) = begun.checked_sub(1).and_then(|at| phases.get_mut(at)) {
                 phase.bytes = phase.bytes.saturating_add(sample.bytes.saturating_sub(before));
             }
             before = sample.bytes;

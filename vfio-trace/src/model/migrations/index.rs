@@ -108,18 +108,138 @@ impl<'a> Timeline<'a> {
 
     /// What failed first within a call, and how: the step that the plug-in has found to be the reason, or else the
     /// innermost one.
-    pub(super) fn first_failed(&self, start: u64, end: u64) -> Option<(String, Option<String>)> {
-        let told = |finding: &&Finding| finding.severity == Severity::Error && finding.errno.is_some();
-        let named = self.found.overlapping(start, end).map(|at| self.findings[at]).find(told);
-        if let Some(finding) = named
-            && let Some(step) = &finding.step
-        {
-            return Some((step.clone(), finding.errno.clone()));
+    pub(super) fn first_failed(&self, call: &Call) -> Option<(String, Option<String>)> {
+        let (start, end) = (call.start_ns, call.end_ns);
+        // What is found is found at the end of something: at this call's beginning, of the one before it. Behind its
+        // end, only what is known to come of it.
+        let of_call = |finding: &&Finding| match (finding.session, call.session) {
+            (Some(one), Some(other)) => one == other,
+            (Some(_), None) => false,
+            (None, _) => (finding.at_ns > start || start == end) && finding.at_ns <= end,
+        };
+        let names = |finding: &Finding| {
+            let told = finding.severity == Severity::Error && finding.errno.is_some();
+            Some((finding.step.clone().filter(|_| told)?, finding.errno.clone()))
+        };
+        let found = self.found.overlapping(start, end.saturating_add(call.copied_ns));
+        let named = found.map(|at| self.findings[at]).filter(of_call).find_map(names);
+        if named.is_some() {
+            return named;
         }
         let within = self.steps.overlapping(start, end).map(|at| self.failed_steps[at]);
-        let within = within.filter(|step| step.start_ns >= start && step.end_ns <= end);
+        // What another thread did meanwhile is nothing of this call's.
+        let within = within.filter(|step| {
+            step.start_ns >= start && step.end_ns <= end && call.tid.is_none_or(|tid| tid == step.tid)
+        });
         // The innermost one returns first.
         let step = within.min_by_key(|step| step.end_ns)?;
         Some((step.name.clone(), step.outcome.errno().map(|errno| errno.name().into_owned())))
+    }
+}
+
+/// A call that failed, of which it is looked up why.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Call {
+    pub(super) start_ns: u64,
+    pub(super) end_ns: u64,
+    /// Its thread, if that is known.
+    pub(super) tid: Option<u32>,
+    /// The data session that it was on.
+    pub(super) session: Option<u32>,
+    /// How long after its end its file may have been copied, which is when something is found.
+    pub(super) copied_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Errno;
+
+    /// A step of thread 1 that failed with EIO.
+    fn step(name: &str, start_ns: u64, end_ns: u64) -> StepSpan {
+        StepSpan {
+            name: name.to_owned(),
+            function: None,
+            detail: None,
+            start_ns,
+            end_ns,
+            tid: 1,
+            outcome: Outcome::Failed(Errno(5)),
+        }
+    }
+
+    fn found(step: Option<&str>, at_ns: u64) -> Finding {
+        Finding {
+            at_ns,
+            device: 0,
+            session: None,
+            code: "x/y".to_owned(),
+            severity: Severity::Error,
+            step: step.map(ToOwned::to_owned),
+            errno: Some("EBUSY".to_owned()),
+            text: String::new(),
+            check: String::new(),
+        }
+    }
+
+    /// The name of the first failed step of a call from 100 to 200 by thread 1.
+    fn first(steps: &[StepSpan], findings: &[Finding], call: Call) -> Option<String> {
+        let device = Device { steps: steps.to_vec(), ..Device::default() };
+        let devices = [device];
+        let lines = Timeline::all(&devices, findings);
+        let call = Call { start_ns: 100, end_ns: 200, tid: Some(1), ..call };
+        Some(lines[0].first_failed(&call)?.0)
+    }
+
+    fn of_call(steps: &[StepSpan], findings: &[Finding]) -> Option<String> {
+        first(steps, findings, Call::default())
+    }
+
+    #[test]
+    fn what_a_finding_names_goes_before_a_helper() {
+        let steps =
+            [step("wait for the mailbox", 110, 120), step("read SQC", 105, 150), step("stop", 101, 199)];
+        assert_eq!(of_call(&steps, &[]).as_deref(), Some("wait for the mailbox"));
+        assert_eq!(of_call(&steps, &[found(Some("read SQC"), 200)]).as_deref(), Some("read SQC"));
+        // One that names no step hides none that does, and one that is no error none.
+        let info = Finding { severity: Severity::Info, ..found(Some("something"), 130) };
+        let silent = Finding { errno: None, ..found(Some("something"), 130) };
+        let findings =
+            [found(None, 120), info, silent, found(Some("read SQC"), 200), found(Some("late"), 200)];
+        assert_eq!(of_call(&steps, &findings).as_deref(), Some("read SQC"));
+        assert_eq!(of_call(&steps, &findings[..3]).as_deref(), Some("wait for the mailbox"));
+        assert_eq!(of_call(&[], &findings[..3]), None);
+    }
+
+    #[test]
+    fn what_was_found_of_another_call_names_nothing() {
+        let steps = [step("stop", 101, 199)];
+        let stop = |findings: &[Finding]| of_call(&steps, findings).as_deref() == Some("stop");
+        // At the moment in which this call began, the one before it had ended; behind the end comes the next.
+        assert!(stop(&[found(Some("before"), 100)]));
+        assert!(stop(&[found(Some("later"), 201)]));
+        // A read() on another thread, meanwhile.
+        assert!(stop(&[Finding { session: Some(3), ..found(Some("read"), 150) }]));
+        let read = Call { session: Some(3), copied_ns: 50, ..Call::default() };
+        let of_read = |finding: Finding| first(&[], &[finding], read);
+        assert_eq!(
+            of_read(Finding { session: Some(3), ..found(Some("read"), 240) }).as_deref(),
+            Some("read")
+        );
+        assert_eq!(of_read(Finding { session: Some(4), ..found(Some("read"), 150) }), None);
+        // Of no session: within the call it may be of it, behind it is of something else.
+        assert_eq!(of_read(found(Some("match"), 150)).as_deref(), Some("match"));
+        assert_eq!(of_read(found(Some("reset"), 240)), None);
+    }
+
+    #[test]
+    fn steps_of_others_are_none_of_its_own() {
+        let other = StepSpan { tid: 2, ..step("another thread's", 110, 120) };
+        assert_eq!(of_call(&[other.clone(), step("own", 130, 140)], &[]).as_deref(), Some("own"));
+        assert_eq!(of_call(&[other], &[]), None);
+        // The next call's, so soon that a copy could be of this one.
+        let soon = Call { copied_ns: 50, ..Call::default() };
+        assert_eq!(first(&[step("the next one's", 205, 220)], &[], soon), None);
+        assert_eq!(first(&[step("begun before", 90, 150)], &[], soon), None);
     }
 }
