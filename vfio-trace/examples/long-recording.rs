@@ -220,13 +220,14 @@ impl Recorder {
     }
 }
 
-fn header() -> Header {
+/// `recording`: what to call it, so that two can be merged.
+fn header(recording: &str) -> Header {
     let clock = ClockAnchor { mono_ns: 0, real_ns: 1_795_000_000_000_000_000 };
     Header {
         schema: SCHEMA.to_owned(),
         wire_version: wire::VERSION,
         byte_order: Header::byte_order().to_owned(),
-        recording: "bench".to_owned(),
+        recording: recording.to_owned(),
         part: 1,
         boot_id: None,
         began_ns: MS,
@@ -251,7 +252,7 @@ fn header() -> Header {
 
 fn write(file: &str, calls: u64) -> Result<u64, Failure> {
     use MigState as S;
-    let writer = Writer::new(BufWriter::new(File::create(file)?), &header())?;
+    let writer = Writer::new(BufWriter::new(File::create(file)?), &header(file))?;
     let mut recorder = Recorder { writer, seed: 1, calls: 0, held: None, held_before: 0 };
     recorder.device(&SOURCE, "0000:81:00.1", 2 * MS)?;
     recorder.device(&DESTINATION, "0000:c1:00.1", 2 * MS)?;
@@ -288,7 +289,7 @@ fn side(pair: u64, other: u64, migration: u64) -> Result<Side, Failure> {
 }
 
 fn write_many(file: &str, migrations: u64, apart: u64, pairs: u64) -> Result<u64, Failure> {
-    let writer = Writer::new(BufWriter::new(File::create(file)?), &header())?;
+    let writer = Writer::new(BufWriter::new(File::create(file)?), &header(file))?;
     let held = Some(BTreeMap::new());
     let mut recorder = Recorder { writer, seed: 1, calls: 0, held, held_before: 0 };
     for pair in 0..pairs {

@@ -99,6 +99,9 @@ fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
 fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
     let histories = histories::read_of(&args.files, &args.host)?;
     let document = report::document(&histories, &args.pairs);
+    let damaged = histories.damaged;
+    // A document can be large: what it was made from is not needed any more.
+    drop(histories);
     let written = match args.format {
         Format::Json => write_json(&document, args.pretty, &mut *out),
         Format::Chrome => write_chrome(&document, &mut *out),
@@ -117,5 +120,5 @@ fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
         // It tells when it is finished.
         Err(_) | Ok(()) => {},
     }
-    Ok(if histories.damaged { INPUT } else { 0 })
+    Ok(if damaged { INPUT } else { 0 })
 }

@@ -14,9 +14,8 @@ use super::{
     zone,
 };
 use crate::{
-    event::visible,
     model::{self, Shift, document::Document},
-    sink::{html, report_text},
+    sink::{export::write_json, html, report_text},
 };
 
 /// Arguments of `report`.
@@ -70,10 +69,15 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let histories = histories::read_of(&files, &args.host)?;
     let document = document(&histories, &args.pairs);
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
+    let code = code(&document, histories.damaged);
+    // A document can be large: what it was made from is not needed any more.
+    drop(histories);
     let text = if args.json {
-        let mut text = visible::json(&document).map_err(failed)?;
-        text.push('\n');
-        text
+        let written = write_json(&document, false, &mut out);
+        if let Some(why) = written.err().filter(|_| !out.has_failed()) {
+            return Err(failed(serde_json::Error::io(why)));
+        }
+        String::new()
     } else if args.html {
         html(&document).map_err(failed)?
     } else {
@@ -85,7 +89,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     // What goes wrong here is told at the end.
     let _noted = out.write_all(text.as_bytes()).is_err();
     out.finish()?;
-    Ok(code(&document, histories.damaged))
+    Ok(code)
 }
 
 /// The document of what was read; `pairs`: what the user says now goes before what was said earlier.

@@ -24,7 +24,7 @@ pub(super) struct DeviceModel {
     resets: u64,
     desyncs: u64,
     opens: u64,
-    sessions: BTreeSet<u32>,
+    sessions: Sessions,
     read: IoReport,
     written: IoReport,
 }
@@ -46,7 +46,7 @@ impl DeviceModel {
             resets: 0,
             desyncs: 0,
             opens: 0,
-            sessions: BTreeSet::new(),
+            sessions: Sessions::default(),
             read: IoReport::default(),
             written: IoReport::default(),
         }
@@ -204,9 +204,33 @@ impl DeviceModel {
             resets: self.resets,
             desyncs: self.desyncs,
             opens: self.opens,
-            sessions: self.sessions.len() as u64,
+            sessions: self.sessions.count,
             read: self.read,
             written: self.written,
+        }
+    }
+}
+
+/// How many sessions there were; those that came last are known by their numbers, which only grow.
+#[derive(Clone, Debug, Default)]
+struct Sessions {
+    recent: BTreeSet<u32>,
+    /// The last one that is not among the recent ones any more.
+    before: Option<u32>,
+    count: u64,
+}
+
+impl Sessions {
+    /// Many more than a device has open at once.
+    const RECENT: usize = 1024;
+
+    fn extend(&mut self, number: Option<u32>) {
+        let new = number.filter(|number| self.before.is_none_or(|before| *number > before));
+        if new.is_some_and(|number| self.recent.insert(number)) {
+            self.count += 1;
+        }
+        if self.recent.len() > Self::RECENT {
+            self.before = self.recent.pop_first();
         }
     }
 }

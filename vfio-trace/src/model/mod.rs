@@ -3,6 +3,7 @@
 mod device;
 pub mod document;
 mod history;
+mod limits;
 mod migrations;
 mod path;
 mod report;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::event::{DeviceRef, Event};
 
-pub use self::history::History;
+pub use self::{history::History, limits::Limits};
 pub use self::{
     migrations::{Options, Shift, document, document_and_shifts, host_label},
     path::{Path, Step},
@@ -30,6 +31,8 @@ pub struct Model {
     by_nr: BTreeMap<u32, usize>,
     first_ns: Option<u64>,
     last_ns: u64,
+    limits: Limits,
+    device_events_left_out: u64,
 }
 
 impl Model {
@@ -38,12 +41,22 @@ impl Model {
         Self::default()
     }
 
+    /// The same with other limits.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Takes in the next event. Events without any device are left out.
     pub fn apply(&mut self, event: &Event) {
         self.first_ns = Some(self.first_ns.map_or(event.start_ns, |first| first.min(event.start_ns)));
         self.last_ns = self.last_ns.max(event.end_ns);
         if let Some(device) = &event.device {
-            self.device(device).apply(event);
+            match self.device(device) {
+                Some(device) => device.apply(event),
+                None => self.device_events_left_out += 1,
+            }
         }
     }
 
@@ -54,6 +67,7 @@ impl Model {
         Report {
             duration_ns: until_ns.saturating_sub(self.first_ns.unwrap_or(until_ns)),
             devices: self.devices.iter().map(|device| device.report(until_ns)).collect(),
+            device_events_left_out: self.device_events_left_out,
         }
     }
 
@@ -63,12 +77,16 @@ impl Model {
         Some(self.devices.get(at)?.report(self.last_ns))
     }
 
-    /// A device by its name, which outlives the kernel's structure; one without a name by its number.
-    fn device(&mut self, device: &DeviceRef) -> &mut DeviceModel {
+    /// A device by its name, which outlives the kernel's structure; one without a name by its number. `None`: there is no
+    /// room for another one.
+    fn device(&mut self, device: &DeviceRef) -> Option<&mut DeviceModel> {
         let known = match &device.name {
             Some(name) => self.by_name.get(name),
             None => self.by_nr.get(&device.nr),
         };
+        if known.is_none() && self.devices.len() >= self.limits.devices {
+            return None;
+        }
         let at = known.copied().unwrap_or_else(|| {
             let at = self.devices.len();
             match &device.name {
@@ -78,7 +96,7 @@ impl Model {
             self.devices.push(DeviceModel::new(device));
             at
         });
-        &mut self.devices[at]
+        self.devices.get_mut(at)
     }
 }
 

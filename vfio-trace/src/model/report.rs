@@ -12,6 +12,8 @@ pub struct Report {
     pub duration_ns: u64,
     /// One entry per device, in order of first sight.
     pub devices: Vec<DeviceReport>,
+    /// Events of devices for which there was no room.
+    pub device_events_left_out: u64,
 }
 
 /// What was seen of one device.

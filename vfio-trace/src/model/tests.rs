@@ -37,6 +37,33 @@ fn a_source() {
 }
 
 #[test]
+fn there_is_room_for_so_many_devices_and_sessions() {
+    let limits = super::Limits { devices: 2, ..super::Limits::default() };
+    let mut model = Model::new().with_limits(limits);
+    let scripts: Vec<Script> =
+        (0..5).map(|nr| Script::new(0xd1 + nr).device(&format!("dev{nr}"), "mtty", 7).open(1)).collect();
+    let events: Vec<_> = scripts.iter().flat_map(Script::events).collect();
+    for event in &events {
+        model.apply(event);
+    }
+    let report = model.report(None);
+    assert_eq!((report.devices.len(), report.device_events_left_out), (2, 6));
+    assert!(crate::sink::closing_table(&report, false).contains("6 events of other devices"));
+
+    let session = |nr: u32| start().release(u64::from(nr), 0).events().pop().unwrap();
+    let mut model = Model::new();
+    for nr in 0..3_000u32 {
+        let mut event = session(1);
+        if let crate::event::Data::DataClose(close) = &mut event.data {
+            close.session = Some(nr);
+        }
+        model.apply(&event);
+        model.apply(&event);
+    }
+    assert_eq!(model.report(None).devices[0].sessions, 3_000);
+}
+
+#[test]
 fn lost_records_leave_a_gap() {
     let jump = start().set(&[RUNNING, PRE_COPY], 0, -1).wait(1_000).set(&[STOP_COPY, STOP], 0, -1);
     assert_eq!(path(&jump), "RUNNING → PRE_COPY → ? → STOP_COPY → STOP");

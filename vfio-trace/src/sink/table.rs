@@ -19,7 +19,12 @@ pub fn closing_table(report: &Report, color: bool) -> String {
     if report.devices.is_empty() {
         return String::new();
     }
-    format!("{}\n{}", devices(report, color), times(report, color))
+    let mut text = format!("{}\n{}", devices(report, color), times(report, color));
+    if report.device_events_left_out > 0 {
+        text.push_str(&human::count(report.device_events_left_out, "event"));
+        text.push_str(" of other devices are in no table: there are too many devices\n");
+    }
+    text
 }
 
 /// The same as one JSON object, without newline: [`Report`] as it is (docs/events.md).

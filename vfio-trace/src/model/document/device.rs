@@ -34,10 +34,12 @@ pub struct Device {
     pub steps_left_out: u64,
     /// Single moments: open, close, reset, …
     pub marks: Vec<Mark>,
-    /// Marks that were left out.
+    /// Marks that were left out. Those that end what a device was doing (last close, reset, removal) are not.
     pub marks_left_out: u64,
     /// What the driver said STOP_COPY would move.
     pub sizes: Vec<SizeSample>,
+    /// Answers about that which were left out.
+    pub sizes_left_out: u64,
     /// Dirty page tracking by the device.
     pub dirty_logs: Vec<DirtyLog>,
 }
@@ -166,6 +168,13 @@ pub enum MarkKind {
     Unregister,
     /// Not in the state that it was last known to be in.
     Desync,
+}
+
+impl MarkKind {
+    /// Whether it ends what the device was doing.
+    pub(crate) const fn cuts(self) -> bool {
+        matches!(self, Self::LastClose | Self::Reset | Self::PciReset | Self::Unregister)
+    }
 }
 
 /// An answer to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE.

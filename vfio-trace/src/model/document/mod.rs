@@ -60,6 +60,23 @@ pub struct Document {
     pub outside: Vec<Outside>,
     /// What is worth a look and belongs to no migration.
     pub warnings: Vec<Warning>,
+    /// What a page has no room for.
+    pub omitted: Omitted,
+}
+
+/// What is not in a page, because it would be too large. Zero everywhere else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Omitted {
+    /// Migrations: those that failed go before others, earlier ones before later ones.
+    pub migrations: u64,
+    /// Devices that no migration of the page has.
+    pub devices: u64,
+    /// Sessions that no migration of the page has.
+    pub sessions: u64,
+    /// Entries of `outside`.
+    pub outside: u64,
+    /// Entries of the devices' lists at times of no migration of the page, and of those that are too long.
+    pub entries: u64,
 }
 
 /// One recording.
@@ -95,6 +112,27 @@ pub struct Host {
     pub events: u64,
     /// What is missing.
     pub losses: Losses,
+    /// What is left out, because there is too much of it.
+    pub left_out: LeftOut,
+}
+
+/// What a document has no room for. Zero and null of nearly all recordings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LeftOut {
+    /// From when on nothing is in the document; null: all of the time is.
+    pub from_ns: Option<u64>,
+    /// Of what there were too many then: `arcs`, `sessions`, …
+    pub full: Option<String>,
+    /// Events from then on.
+    pub events: u64,
+    /// Those of them that tell of a failure.
+    pub failed: u64,
+    /// Events of devices for which there was no room.
+    pub device_events: u64,
+    /// Findings for which there was no room.
+    pub findings: u64,
+    /// Those of them that are errors.
+    pub errors: u64,
 }
 
 /// What is missing of a recording.

@@ -25,9 +25,10 @@ impl Outside {
 }
 
 impl Document {
-    /// Whether a migration failed, or something outside of all.
+    /// Whether a migration failed, or something outside of all, or among what there was no room for.
     pub fn failed(&self) -> bool {
         self.migrations.iter().any(|migration| migration.verdict == Verdict::Failed)
             || self.outside.iter().any(Outside::failed)
+            || self.hosts.iter().any(|host| host.left_out.failed + host.left_out.errors > 0)
     }
 }

@@ -3,13 +3,11 @@
 use super::dirty::DirtyHistory;
 use crate::{
     event::{ArcStep, Data, Event, Feature, FeatureDetail, FeatureOp, MigState, Outcome, Step},
-    model::document::{Arc, Device, Mark, MarkKind, Request, SessionEnd, SizeSample, StateSpan, StepSpan},
+    model::{
+        Limits,
+        document::{Arc, Device, Mark, MarkKind, Request, SessionEnd, SizeSample, StateSpan, StepSpan},
+    },
 };
-
-/// Steps per device in a document.
-const STEPS: usize = 100_000;
-/// Marks, answers about the size: the same.
-const MARKS: usize = 10_000;
 
 /// What is known of a device.
 #[derive(Clone, Debug)]
@@ -20,16 +18,52 @@ pub(crate) struct DeviceHistory {
     state: Option<MigState>,
     since_ns: u64,
     seen: bool,
+    limits: Limits,
+}
+
+/// How many of each a device has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) arcs: usize,
+    pub(super) requests: usize,
+    pub(super) states: usize,
+    pub(super) marks: usize,
+    pub(super) dirty_logs: usize,
+    pub(super) steps: usize,
+}
+
+impl Kept {
+    /// One device has more than before.
+    pub(super) const fn grow(&mut self, before: Self, now: Self) {
+        self.arcs += now.arcs - before.arcs;
+        self.requests += now.requests - before.requests;
+        self.states += now.states - before.states;
+        self.marks += now.marks - before.marks;
+        self.dirty_logs += now.dirty_logs - before.dirty_logs;
+        self.steps += now.steps - before.steps;
+    }
 }
 
 impl DeviceHistory {
-    pub(super) fn new(name: Option<String>) -> Self {
+    pub(super) fn new(name: Option<String>, limits: Limits) -> Self {
         Self {
+            limits,
             doc: Device { name, ..Device::default() },
             dirty: DirtyHistory::default(),
             state: None,
             since_ns: 0,
             seen: false,
+        }
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            arcs: self.doc.arcs.len(),
+            requests: self.doc.requests.len(),
+            states: self.doc.states.len(),
+            marks: self.doc.marks.len(),
+            dirty_logs: self.dirty.len(),
+            steps: self.doc.steps.len(),
         }
     }
 
@@ -118,7 +152,8 @@ impl DeviceHistory {
                     self.observe(state, event.end_ns);
                 }
             },
-            Data::DataSize(size) if self.doc.sizes.len() < MARKS => {
+            Data::DataSize(_) if self.doc.sizes.len() >= self.limits.sizes => self.doc.sizes_left_out += 1,
+            Data::DataSize(size) => {
                 let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
                 self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
             },
@@ -182,7 +217,7 @@ impl DeviceHistory {
     }
 
     fn step(&mut self, event: &Event, step: &Step) {
-        if self.doc.steps.len() >= STEPS {
+        if self.doc.steps.len() >= self.limits.steps {
             self.doc.steps_left_out += 1;
             return;
         }
@@ -200,7 +235,9 @@ impl DeviceHistory {
     }
 
     fn mark(&mut self, event: &Event, kind: MarkKind, text: String, outcome: Outcome) {
-        if self.doc.marks.len() >= MARKS {
+        // What ends a migration decides how that ended, whatever came before.
+        let cuts = outcome.is_ok() && kind.cuts();
+        if self.doc.marks.len() >= self.limits.marks && !cuts {
             self.doc.marks_left_out += 1;
             return;
         }

@@ -16,6 +16,10 @@ pub(super) struct DirtyHistory {
 }
 
 impl DirtyHistory {
+    pub(super) const fn len(&self) -> usize {
+        self.logs.len()
+    }
+
     pub(super) fn started(&mut self, event: &Event, detail: Option<&FeatureDetail>, outcome: Outcome) {
         let mut log = DirtyLog {
             start_ns: event.start_ns,

@@ -10,11 +10,16 @@ mod thinned;
 use std::collections::HashMap;
 
 use crate::event::{
-    ClockAnchor, Data, DeviceRef, Direction, Event, GapFunction, MigState, ProbeGap, WallClock,
+    ClockAnchor, Data, DeviceRef, Direction, Event, GapFunction, MigState, Outcome, ProbeGap, Severity,
+    WallClock,
 };
 
+use self::device::Kept;
 pub(crate) use self::{busy::Busy, device::DeviceHistory, host_clock::HostClock, session::SessionHistory};
-use super::document::{Finding, Host, SessionEnd};
+use super::{
+    Limits,
+    document::{Finding, Host, LeftOut, SessionEnd},
+};
 
 /// Each device is looked at for each gap of its driver.
 const MOST_GAPS: usize = 1_000;
@@ -43,6 +48,11 @@ pub struct History {
     open: Vec<Vec<usize>>,
     /// The call on a data fd, or the copy of its file, that came last: a finding may be of it.
     call: Option<Call>,
+    limits: Limits,
+    /// What all devices have together.
+    kept: Kept,
+    /// What there was no room for; its time is CLOCK_MONOTONIC.
+    pub(crate) left_out: LeftOut,
 }
 
 /// By what a finding is known to come of a call.
@@ -61,6 +71,13 @@ impl History {
     pub fn new(host: Host, anchor: ClockAnchor, clock_error_ns: Option<u64>) -> Self {
         let clocks = HostClock::new(anchor, clock_error_ns);
         Self { host, clock: anchor.into(), clocks, ..Self::default() }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Takes in what the clocks showed later, CLOCK_BOOTTIME among them, read at most `error_ns` apart, and what the kernel
@@ -109,14 +126,44 @@ impl History {
     /// Takes in the next event.
     pub fn apply(&mut self, event: &Event) {
         self.host.events += 1;
+        if self.left_out.from_ns.is_some() {
+            self.left_out.events += 1;
+            let failed = matches!(event.data.outcome(), Some(Outcome::Failed(_) | Outcome::Refused(_)));
+            let found = matches!(&event.data, Data::Finding(finding) if finding.severity == Severity::Error);
+            self.left_out.failed += u64::from(found || (failed && is_of_migration(&event.data)));
+            return;
+        }
         // What the inventory finds began long ago; that is not when tracing began.
         self.first_ns = Some(self.first_ns.map_or(event.end_ns, |first| first.min(event.end_ns)));
         self.last_ns = self.last_ns.max(event.end_ns);
+        self.take(event);
+        self.check_room();
+    }
+
+    /// Nothing is taken in any more once one of what verdicts are made from is full: a part of a migration would be told
+    /// as if it were all of it.
+    fn check_room(&mut self) {
+        let (kept, limits) = (&self.kept, &self.limits);
+        let full = [
+            ("arcs", kept.arcs, limits.arcs),
+            ("requests", kept.requests, limits.requests),
+            ("states", kept.states, limits.states),
+            ("marks", kept.marks, limits.all_marks),
+            ("dirty logs", kept.dirty_logs, limits.dirty_logs),
+            ("sessions", self.sessions.len(), limits.sessions),
+        ];
+        if let Some((what, ..)) = full.into_iter().find(|(_, count, most)| count >= most) {
+            self.left_out.from_ns = Some(self.last_ns);
+            self.left_out.full = Some(what.to_owned());
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
         match &event.data {
             Data::Read(io) | Data::Write(io) => {
                 let direction =
                     if matches!(event.data, Data::Read(_)) { Direction::Save } else { Direction::Resume };
-                let device = self.device(event.device.as_ref());
+                let Some(device) = self.device(event.device.as_ref()) else { return };
                 let state = self.devices[device].state_at(event.end_ns);
                 if let Some(session) = self.session(io.session, device, event) {
                     session.io(event, io, direction, state);
@@ -124,19 +171,23 @@ impl History {
                 }
             },
             Data::PrecopyInfo(info) => {
-                let device = self.device(event.device.as_ref());
+                let Some(device) = self.device(event.device.as_ref()) else { return };
                 if let Some(session) = self.session(info.session, device, event) {
                     session.info(event, info);
                 }
             },
             Data::DataClose(close) => {
-                let device = self.device(event.device.as_ref());
+                let Some(device) = self.device(event.device.as_ref()) else { return };
                 if let Some(session) = self.session(close.session, device, event) {
                     session.closed(event, close);
                 }
             },
+            Data::Finding(finding) if self.findings.len() >= self.limits.findings => {
+                self.left_out.findings += 1;
+                self.left_out.errors += u64::from(finding.severity == Severity::Error);
+            },
             Data::Finding(finding) => {
-                let device = self.device(event.device.as_ref());
+                let Some(device) = self.device(event.device.as_ref()) else { return };
                 let session = self.call.filter(|call| {
                     (call.device, call.tid, call.end_ns) == (device, event.process.tid, event.end_ns)
                 });
@@ -154,7 +205,7 @@ impl History {
             },
             Data::Image(image) => {
                 if let Some(number) = image.session {
-                    let device = self.device(event.device.as_ref());
+                    let Some(device) = self.device(event.device.as_ref()) else { return };
                     if let Some(stream) = image.stream
                         && let Some(session) = self.session(Some(number), device, event)
                     {
@@ -196,7 +247,11 @@ impl History {
     }
 
     fn of_device(&mut self, event: &Event) {
-        let device = self.device(event.device.as_ref());
+        let Some(device) = self.device(event.device.as_ref()) else { return };
+        if matches!(event.data, Data::Step(_)) && self.kept.steps >= self.limits.all_steps {
+            self.devices[device].doc.steps_left_out += 1;
+            return;
+        }
         let opened = match &event.data {
             Data::SetState(request) => request.session.and_then(|number| {
                 self.session(Some(number), device, event)?.begun(request.target, event.end_ns);
@@ -204,7 +259,9 @@ impl History {
             }),
             _ => None,
         };
+        let before = self.devices[device].kept();
         let end = self.devices[device].apply(event, opened.map(|at| at as u32));
+        self.kept.grow(before, self.devices[device].kept());
         if let Some((end, at_ns)) = end {
             self.end_sessions(device, end, at_ns);
         }
@@ -222,20 +279,25 @@ impl History {
         });
     }
 
-    /// A device by its name, which outlives the kernel's structure; one without a name by its number.
-    fn device(&mut self, device: Option<&DeviceRef>) -> usize {
+    /// A device by its name, which outlives the kernel's structure; one without a name by its number. `None`: there is no
+    /// room for another one.
+    fn device(&mut self, device: Option<&DeviceRef>) -> Option<usize> {
         let (nr, name) = device.map_or((u32::MAX, None), |device| (device.nr, device.name.as_deref()));
         let known = match name {
             Some(name) => self.by_name.get(name),
             None => self.by_nr.get(&nr),
         };
+        if known.is_none() && self.devices.len() >= self.limits.devices {
+            self.left_out.device_events += 1;
+            return None;
+        }
         let at = known.copied().unwrap_or_else(|| {
             let at = self.devices.len();
             match name {
                 Some(name) => self.by_name.insert(name.to_owned(), at),
                 None => self.by_nr.insert(nr, at),
             };
-            self.devices.push(DeviceHistory::new(name.map(ToOwned::to_owned)));
+            self.devices.push(DeviceHistory::new(name.map(ToOwned::to_owned), self.limits));
             self.open.push(Vec::new());
             at
         });
@@ -244,7 +306,7 @@ impl History {
         {
             self.devices[at].doc.driver = Some(driver.to_owned());
         }
-        at
+        Some(at)
     }
 
     fn place(&self, number: u32) -> Option<usize> {
@@ -270,6 +332,16 @@ impl History {
             at
         });
         self.sessions.get_mut(at)
+    }
+}
+
+/// Whether a failure of it fails a migration.
+const fn is_of_migration(data: &Data) -> bool {
+    match data {
+        Data::Arc(_) | Data::SetState(_) => true,
+        // Nothing to read for now is no failure.
+        Data::Read(io) | Data::Write(io) => io.dry.is_none(),
+        _ => false,
     }
 }
 

@@ -28,7 +28,8 @@ use self::{
 use super::{
     document::{
         self, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, Document, Finding, Host,
-        Integrity, Merge, Migration, Outside, Party, Session, Side, Times as _, Verdict, Warning,
+        Integrity, LeftOut, Merge, Migration, Omitted, Outside, Party, Session, Side, Times as _, Verdict,
+        Warning,
     },
     history::History,
 };
@@ -55,17 +56,19 @@ pub fn document(histories: &[History], options: &Options) -> Document {
 pub fn document_and_shifts(histories: &[History], options: &Options) -> (Document, Vec<Shift>) {
     let clocks = Clocks::of(histories);
     let first = Assembly::new(histories, clocks, options);
-    let assembly = if histories.len() > 1 {
+    if histories.len() < 2 {
+        let shifts = first.clocks.shifts.clone();
+        return (first.document(options), shifts);
+    }
+    let (clocks, merges) = {
         let streams = first.streams();
-        let (clocks, merges) = first.clocks.tightened(histories, &first.sides, &first.matched(), &streams);
-        let mut second = Assembly::new(histories, clocks, options);
-        second.merges = merges;
-        second
-    } else {
-        first
+        first.clocks.tightened(histories, &first.sides, &first.matched(), &streams)
     };
-    let shifts = assembly.clocks.shifts.clone();
-    (assembly.document(options), shifts)
+    drop(first);
+    let shifts = clocks.shifts.clone();
+    let mut second = Assembly::new(histories, clocks, options);
+    second.merges = merges;
+    (second.document(options), shifts)
 }
 
 struct Assembly<'a> {
@@ -123,6 +126,7 @@ impl<'a> Assembly<'a> {
         let first_device = self.devices.len() as u32;
         let first_session = self.sessions.len() as u32;
         let until = history.span().map_or(history.host.ended_ns, |(_, last)| last.max(history.host.ended_ns));
+        let until = history.left_out.from_ns.unwrap_or(until);
         for device in &history.devices {
             let mut doc = device.document(until);
             doc.each_time(&mut change);
@@ -189,7 +193,7 @@ impl<'a> Assembly<'a> {
 
     fn document(mut self, options: &Options) -> Document {
         let mut unprobed = Vec::new();
-        let migrations = {
+        let (mut migrations, rows): (Vec<Migration>, Vec<Vec<Row>>) = {
             let facts = Facts {
                 streams: self.streams(),
                 lines: Timeline::all(&self.devices, &self.findings),
@@ -197,8 +201,19 @@ impl<'a> Assembly<'a> {
             };
             gaps::warn(&self.gaps, &facts.lines, &facts.streams, &mut unprobed);
             let build = |(nr, whole): (usize, &Whole)| self.migration(nr as u32, whole, &facts);
-            self.wholes.iter().enumerate().map(build).collect()
+            self.wholes.iter().enumerate().map(build).unzip()
         };
+        // Each side is of one migration: what is large of it is moved there.
+        for (migration, rows) in migrations.iter_mut().zip(rows) {
+            for (device, (source, destination, _)) in migration.devices.iter_mut().zip(rows) {
+                for (side, at) in [(&mut device.source, source), (&mut device.destination, destination)] {
+                    if let Some((side, at)) = side.as_mut().zip(at) {
+                        side.phases = std::mem::take(&mut self.sides[at].side.phases);
+                    }
+                }
+            }
+        }
+        drop(std::mem::take(&mut self.sides));
         for history in self.histories.iter().filter(|history| history.gaps_left_out > 0) {
             unprobed.push(Warning {
                 code: "left-out",
@@ -227,6 +242,7 @@ impl<'a> Assembly<'a> {
             migrations,
             outside: self.outside,
             warnings: Vec::new(),
+            omitted: Omitted::default(),
         };
         warnings::of_document(&mut document);
         document.warnings.extend(unprobed);
@@ -244,6 +260,10 @@ impl<'a> Assembly<'a> {
             ended_ns: shift.of(history.host.ended_ns.max(last)),
             mono_at_origin_ns: i64::try_from(-shift.first()).unwrap_or(i64::MIN),
             real_at_origin: wall(real),
+            left_out: LeftOut {
+                from_ns: history.left_out.from_ns.map(|from| shift.of(from)),
+                ..history.left_out.clone()
+            },
             ..history.host.clone()
         }
     }
@@ -262,7 +282,8 @@ impl<'a> Assembly<'a> {
         Apart { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
     }
 
-    fn migration(&self, nr: u32, whole: &Whole, facts: &Facts<'_>) -> Migration {
+    /// A migration without its sides' phases, and which sides its devices are made of.
+    fn migration(&self, nr: u32, whole: &Whole, facts: &Facts<'_>) -> (Migration, Vec<Row>) {
         let group = |at: Option<usize>| at.map(|at| &self.groups[at]);
         let (from, to) = (group(whole.source), group(whole.destination));
         let members = |group: Option<&Group>| group.map_or_else(Vec::new, |group| group.sides.clone());
@@ -272,18 +293,19 @@ impl<'a> Assembly<'a> {
             let one = whole.matched.iter().find(|one| one.source == source);
             (Some(source), one.map(|one| one.destination), one.map(|one| one.by))
         });
-        let rows = rows.chain(arrivals);
+        let rows: Vec<Row> = rows.chain(arrivals).collect();
 
         let mut warnings = Vec::new();
         let mut splits = Vec::new();
         let devices: Vec<DeviceMigration> = rows
-            .map(|(source, destination, paired_by)| {
+            .iter()
+            .map(|&(source, destination, paired_by)| {
                 let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
                 let split = self.split(source, destination, &facts.streams);
                 self.look(source, destination, facts, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
-                let mut leaving = source.map(|found| found.side.clone());
+                let mut leaving = source.map(lean);
                 let went = source.zip(destination).is_some_and(|(from, to)| from.went(to));
                 if let Some(side) = leaving.as_mut().filter(|_| went) {
                     (side.verdict, side.recovery) = (Verdict::Completed, None);
@@ -291,7 +313,7 @@ impl<'a> Assembly<'a> {
                 let verdict = verdict(leaving.as_ref(), destination.map(|found| &found.side));
                 DeviceMigration {
                     source: leaving,
-                    destination: destination.map(|found| found.side.clone()),
+                    destination: destination.map(lean),
                     paired_by,
                     verdict,
                     downtime,
@@ -335,9 +357,13 @@ impl<'a> Assembly<'a> {
             order,
             warnings,
         };
+        let full = span.iter().flatten().any(|group| {
+            let host = self.sides[group.sides[0]].host;
+            self.histories[host as usize].left_out.from_ns.is_some()
+        });
         migration.text =
-            text::sentence(&migration, &self.devices, &|host| label(self.histories, host as usize));
-        migration
+            text::sentence(&migration, &self.devices, full, &|host| label(self.histories, host as usize));
+        (migration, rows)
     }
 
     fn split(
@@ -399,6 +425,21 @@ struct Facts<'a> {
     streams: Vec<Stream<'a>>,
     lines: Vec<Timeline<'a>>,
     comms: HashMap<(u32, u32), &'a str>,
+}
+
+/// Source and destination of one device of a migration, by their places, and why they belong together.
+type Row = (Option<usize>, Option<usize>, Option<document::PairedBy>);
+
+/// A side without its phases, which are most of it.
+fn lean(found: &Found) -> Side {
+    let side = &found.side;
+    Side {
+        phases: Vec::new(),
+        sessions: side.sessions.clone(),
+        failures: side.failures.clone(),
+        findings: side.findings.clone(),
+        ..*side
+    }
 }
 
 /// What to call a host among the others.

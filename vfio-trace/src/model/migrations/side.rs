@@ -83,13 +83,7 @@ impl Move<'_> {
 
 /// All sides of a device, in order.
 pub(super) fn find(device: &Device) -> Vec<Found> {
-    let marks = device.marks.iter().filter(|mark| {
-        mark.outcome.is_ok()
-            && matches!(
-                mark.kind,
-                MarkKind::LastClose | MarkKind::Reset | MarkKind::PciReset | MarkKind::Unregister
-            )
-    });
+    let marks = device.marks.iter().filter(|mark| mark.outcome.is_ok() && mark.kind.cuts());
     let mut moves: Vec<Move<'_>> = device.arcs.iter().map(Move::Arc).collect();
     moves.extend(marks.map(|mark| Move::Mark(mark.kind, mark.at_ns)));
     moves.sort_by_key(Move::at_ns);

@@ -2,8 +2,13 @@
 
 use crate::model::document::{Bound, Device, DeviceMigration, Downtime, Failure, Migration, Verdict};
 
-/// What happened.
-pub(super) fn sentence(migration: &Migration, devices: &[Device], host: &dyn Fn(u32) -> String) -> String {
+/// What happened. `full`: the document ends before tracing did.
+pub(super) fn sentence(
+    migration: &Migration,
+    devices: &[Device],
+    full: bool,
+    host: &dyn Fn(u32) -> String,
+) -> String {
     let name = |at: u32| devices[at as usize].name.as_deref().unwrap_or("an unnamed device");
     let who = |device: &DeviceMigration| match (&device.source, &device.destination) {
         (Some(from), Some(to)) if from.device != to.device => {
@@ -39,6 +44,9 @@ pub(super) fn sentence(migration: &Migration, devices: &[Device], host: &dyn Fn(
                 "given up, and nothing in VFIO had failed: cancelled, or a failure outside VFIO{}",
                 after(migration)
             )
+        },
+        Verdict::Unfinished if full => {
+            "not over where the document ends, which has no room for more".to_owned()
         },
         Verdict::Unfinished => "not over when tracing ended".to_owned(),
     };

@@ -242,18 +242,41 @@ pub(super) fn of_document(document: &mut Document) {
             add("undecoded", format!("{name}: {} records could not be decoded", host.losses.undecoded));
         }
     }
+    let mut left_out = |severity, device, at_ns, text| {
+        out.push(Warning { code: "left-out", severity, device, at_ns, text });
+    };
+    for host in &document.hosts {
+        let (name, left) = (&host.label, &host.left_out);
+        if let (Some(from), Some(full)) = (left.from_ns, &left.full) {
+            let text = format!(
+                "{name}: the document has no room for more {full}: {} events from then on are not in it ({} of them failures); \
+                 `replay` shows them",
+                left.events, left.failed
+            );
+            left_out(Severity::Warning, None, Some(from), text);
+        }
+        if left.device_events > 0 {
+            let text = format!(
+                "{name}: {} events of devices are not in the document, because there are too many devices",
+                left.device_events
+            );
+            left_out(Severity::Warning, None, None, text);
+        }
+        if left.findings > 0 {
+            let text = format!(
+                "{name}: {} findings are not in the document ({} of them errors), because there are too many",
+                left.findings, left.errors
+            );
+            left_out(Severity::Warning, None, None, text);
+        }
+    }
     for device in &document.devices {
-        if device.steps_left_out + device.marks_left_out > 0 {
-            out.push(Warning {
-                code: "left-out",
-                severity: Severity::Info,
-                device: Some(device.nr),
-                at_ns: None,
-                text: format!(
-                    "{} steps and {} moments were left out, because there are too many",
-                    device.steps_left_out, device.marks_left_out
-                ),
-            });
+        let (steps, marks, sizes) = (device.steps_left_out, device.marks_left_out, device.sizes_left_out);
+        if steps > 0 || marks > 0 || sizes > 0 {
+            let text = format!(
+                "{steps} steps, {marks} moments and {sizes} answers about the size were left out, because there are too many"
+            );
+            left_out(Severity::Info, Some(device.nr), None, text);
         }
     }
     document.warnings = out;

@@ -37,6 +37,7 @@ fn host(nr: u32, name: Option<&str>, mono_at_origin_ns: i64) -> Host {
             damage: vec!["a block is \"gone\"".to_owned()],
             ..Losses::default()
         },
+        ..Host::default()
     }
 }
 
@@ -162,6 +163,7 @@ fn source() -> Device {
             SizeSample { at_ns: 9_500, stop_copy_bytes: Some(u64::MAX) },
             SizeSample { at_ns: 9_600, stop_copy_bytes: None },
         ],
+        sizes_left_out: 3,
         dirty_logs: vec![
             log.clone(),
             DirtyLog { start_ns: 7_000, stop_ns: Some(7_100), outcome: FAILED, series: Vec::new(), ..log },
@@ -404,5 +406,6 @@ pub(crate) fn document() -> Document {
             }],
         }],
         warnings: vec![warning(None, Some(7)), warning(Some(2), None)],
+        omitted: crate::model::document::Omitted::default(),
     }
 }

@@ -113,7 +113,7 @@ fn csv(table: Table) -> String {
 fn tables_are_quoted_where_it_is_needed() {
     let requests = csv(Table::Requests);
     assert!(requests.starts_with("device,name,time,start_ns,end_ns,target,"), "{requests}");
-    assert!(requests.ends_with(",ok,,40,41,\"CPU 0,\"\"KVM\"\"\n\"\n"), "{requests}");
+    assert!(requests.ends_with(",ok,,40,41,\"CPU 0,\"\"KVM\"\"\\n\"\n"), "{requests}");
     assert!(
         csv(Table::Arcs)
             .contains("\n0,0000:75:00.1,2026-11-22T20:44:33.000010001Z,10000,11001,1001,RUNNING,,")

@@ -310,7 +310,7 @@ function links(view, scale, rows) {
   };
   const clamp = (x) => Math.min(Math.max(x, scale.left - 2), scale.right + 2);
   const drawn = doc.migrations
-    .filter((one) => view.migration === null || one.nr === view.migration)
+    .filter((_, nr) => view.migration === null || nr === view.migration)
     .flatMap((one) => one.devices)
     .map((pair) => {
       if (pair.source === null || pair.destination === null) return null;

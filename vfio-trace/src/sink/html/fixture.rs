@@ -281,6 +281,7 @@ fn host(nr: u32, name: &str, end: u64) -> Host {
             no_room: Some(0),
             ..Losses::default()
         },
+        ..Host::default()
     }
 }
 
@@ -298,6 +299,7 @@ fn document(hosts: Vec<Host>, duration_ns: u64) -> Document {
         migrations: Vec::new(),
         outside: Vec::new(),
         warnings: Vec::new(),
+        omitted: Omitted::default(),
     }
 }
 

@@ -2,11 +2,12 @@
 
 #[cfg(test)]
 pub(super) mod fixture;
+mod part;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use crate::{event::visible, model::document::Document};
+use crate::model::document::Document;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -23,13 +24,14 @@ const SCRIPTS: [&str; 7] = [
 ];
 
 /// The page for a document. It runs its own script only and asks no network: its content security policy forbids the
-/// browser anything else. Names in the document cannot leave the block that they are in.
+/// browser anything else. Names in the document cannot leave the block that they are in. What would make it too large for
+/// a browser is left out, and said.
 ///
 /// # Errors
 ///
 /// If the document cannot be written as JSON; with the document's own types that does not happen.
 pub fn html(document: &Document) -> serde_json::Result<String> {
-    Ok(page(&embedded(&visible::json(document)?)))
+    Ok(page(&embedded(&part::json(document, part::BYTES)?)))
 }
 
 /// Puts the parts in their places. The document comes last, so that nothing in it is taken for a place.

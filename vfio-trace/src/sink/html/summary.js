@@ -61,6 +61,29 @@ function lossBanner() {
   );
 }
 
+/** What the page has no room for. */
+function omittedBanner() {
+  const some = [
+    ["migrations", "migrations"],
+    ["devices", "devices"],
+    ["sessions", "data sessions"],
+    ["outside", "devices with trouble outside of migrations"],
+    ["entries", "entries of lists (states, arcs, steps, marks, …)"],
+  ].filter(([key]) => doc.omitted[key] > 0);
+  if (some.length === 0) return null;
+  return el(
+    "div",
+    { class: "banner", role: "note" },
+    el("strong", {}, "▲ This page would be too large with all that was seen. Not in it, nor in its counts:"),
+    el(
+      "ul",
+      {},
+      some.map(([key, what]) => el("li", {}, num(`/omitted/${key}`, "count"), ` ${what}`)),
+    ),
+    "Migrations that failed are here before others. `vfio-trace report --json` has all.",
+  );
+}
+
 function hostTable() {
   const columns = [
     ["host"],
@@ -142,6 +165,7 @@ function clocks() {
 /** The page's first line: the one migration's sentence, or how many ended how. */
 function headline() {
   const count = doc.migrations.length;
+  if (count === 0 && doc.omitted.migrations > 0) return el("h1", {}, "This page has no room for any migration");
   if (count === 0) return el("h1", {}, "No migration was seen");
   if (count === 1) return el("h1", {}, sign("/migrations/0/verdict", VERDICTS), " ", text("/migrations/0/text"));
   const some = Object.keys(VERDICTS).filter((verdict) => doc.migrations.some((one) => one.verdict === verdict));
@@ -175,6 +199,7 @@ function header() {
     ),
     headline(),
     lossBanner(),
+    omittedBanner(),
     ...clocks(),
     hostTable(),
   ];
@@ -273,7 +298,7 @@ function deviceTable() {
       ["failed", "num"],
       ["requests", "num"],
       ["steps", "num", "of the driver"],
-      ["left out", "num", "steps and marks left out of this page, because there are too many"],
+      ["left out", "num", "steps, marks and answers about the size that were left out, because there are too many"],
       ["STOP_COPY size", "num", "the driver's last estimate of what STOP_COPY moves"],
       ["asked", "num", "how often it was asked for"],
     ],
@@ -294,7 +319,13 @@ function deviceTable() {
         [tally(`${field}/arcs`, "result", "failed")],
         [tally(`${field}/requests`)],
         [tally(`${field}/steps`)],
-        [num(`${field}/steps_left_out`, "count"), " + ", num(`${field}/marks_left_out`, "count")],
+        [
+          num(`${field}/steps_left_out`, "count"),
+          " + ",
+          num(`${field}/marks_left_out`, "count"),
+          " + ",
+          num(`${field}/sizes_left_out`, "count"),
+        ],
         [one.sizes.length > 0 ? num(`${field}/sizes/${one.sizes.length - 1}/stop_copy_bytes`, "bytes") : NONE],
         [tally(`${field}/sizes`)],
       ];

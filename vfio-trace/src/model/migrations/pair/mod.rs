@@ -61,19 +61,17 @@ pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
         let open = open.entry((found.role, found.host, found.pid)).or_default();
         open.retain(|group| groups[*group].end_ns >= found.side.start_ns);
         let device = found.side.device;
-        let group = match open.iter().rev().find(|group| !members.contains(&(**group, device))) {
-            Some(group) => *group,
-            None => {
-                open.push(groups.len());
-                groups.push(Group {
-                    role: found.role,
-                    sides: Vec::new(),
-                    start_ns: found.side.start_ns,
-                    end_ns: found.side.end_ns,
-                });
-                groups.len() - 1
-            },
-        };
+        let known = open.iter().rev().find(|group| !members.contains(&(**group, device))).copied();
+        let group = known.unwrap_or_else(|| {
+            open.push(groups.len());
+            groups.push(Group {
+                role: found.role,
+                sides: Vec::new(),
+                start_ns: found.side.start_ns,
+                end_ns: found.side.end_ns,
+            });
+            groups.len() - 1
+        });
         members.insert((group, device));
         groups[group].sides.push(at);
         groups[group].end_ns = groups[group].end_ns.max(found.side.end_ns);

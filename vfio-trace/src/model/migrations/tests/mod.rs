@@ -4,6 +4,7 @@ mod clocks;
 mod failures;
 mod flows;
 mod losses;
+mod many;
 mod outside;
 mod pairs;
 mod props;

@@ -24,7 +24,7 @@ fn found(script: &Script, findings: &[(&str, u64, &'static str)]) -> Document {
     documented(&[history])
 }
 
-fn finding(device: &str, at_ns: u64, code: &'static str) -> Event {
+pub(super) fn finding(device: &str, at_ns: u64, code: &'static str) -> Event {
     let finding = Finding {
         code: code.into(),
         severity: Severity::Error,
