@@ -6,6 +6,8 @@ use crate::event::ClockAnchor;
 const MIN_STEP_NS: i128 = 1_000_000;
 /// So many steps are remembered; beyond it, times before the oldest are as before the next.
 const MAX_STEPS: usize = 1024;
+/// So many promises are remembered; beyond it, the worse one of each two.
+const MAX_PROMISES: usize = 4096;
 
 /// What something was from a moment of CLOCK_MONOTONIC on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,23 +16,17 @@ struct Since<T> {
     value: T,
 }
 
-/// The wall clock at a time between two steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Set {
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME.
-    ahead_ns: i128,
-    /// What the kernel promised that it was off UTC at most; `None`: it was not synchronised.
-    error_ns: Option<u64>,
-}
-
 /// The clocks. CLOCK_MONOTONIC, that of the records, stands still while the host sleeps; CLOCK_BOOTTIME does not, and both
 /// run alike otherwise. CLOCK_REALTIME runs like CLOCK_BOOTTIME until it is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostClock {
     /// CLOCK_BOOTTIME less CLOCK_MONOTONIC; never empty.
     asleep: Vec<Since<i128>>,
-    /// Never empty.
-    set: Vec<Since<Set>>,
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME; never empty.
+    set: Vec<Since<i128>>,
+    /// What the kernel promised that the wall clock was off UTC at most, in ns; `None`: it was not synchronised. Never
+    /// empty.
+    promised: Vec<Since<Option<u64>>>,
     /// When the clocks were read last; `None`: only CLOCK_BOOTTIME is not known yet.
     sampled_ns: Option<u64>,
 }
@@ -43,10 +39,10 @@ impl Default for HostClock {
 
 impl HostClock {
     pub(super) fn new(anchor: ClockAnchor, error_ns: Option<u64>) -> Self {
-        let set = Set { ahead_ns: anchor.distance_ns(), error_ns };
         Self {
             asleep: vec![Since { from_ns: 0, value: 0 }],
-            set: vec![Since { from_ns: 0, value: set }],
+            set: vec![Since { from_ns: 0, value: anchor.distance_ns() }],
+            promised: vec![Since { from_ns: 0, value: error_ns }],
             sampled_ns: None,
         }
     }
@@ -64,9 +60,10 @@ impl HostClock {
             // What was slept before is nobody's business, but part of what the wall clock is ahead.
             self.asleep = vec![Since { from_ns: 0, value: asleep }];
             for set in &mut self.set {
-                set.value.ahead_ns -= asleep;
+                set.value -= asleep;
             }
-            self.set_to(found.mono_ns, ahead_ns, read_ns, error_ns);
+            self.set_to(found.mono_ns, ahead_ns, read_ns);
+            self.promise(found.mono_ns, error_ns);
             return;
         };
         let from_ns = last_ns.midpoint(found.mono_ns);
@@ -74,14 +71,36 @@ impl HostClock {
         if asleep - self.asleep_at(u64::MAX) > MIN_STEP_NS + i128::from(read_ns) {
             push(&mut self.asleep, Since { from_ns, value: asleep });
         }
-        self.set_to(from_ns, ahead_ns, read_ns, error_ns);
+        self.set_to(from_ns, ahead_ns, read_ns);
+        self.promise(from_ns, error_ns);
     }
 
-    fn set_to(&mut self, from_ns: u64, ahead_ns: i128, read_ns: u64, error_ns: Option<u64>) {
-        let step = ahead_ns - at(&self.set, u64::MAX).ahead_ns;
+    fn set_to(&mut self, from_ns: u64, ahead_ns: i128, read_ns: u64) {
+        let step = ahead_ns - at(&self.set, u64::MAX);
         if step.abs() > MIN_STEP_NS + i128::from(read_ns) {
-            push(&mut self.set, Since { from_ns, value: Set { ahead_ns, error_ns } });
+            push(&mut self.set, Since { from_ns, value: ahead_ns });
         }
+    }
+
+    /// Takes in what the kernel promised from then on. A promise that is a little better changes nothing: that before stays
+    /// true.
+    fn promise(&mut self, from_ns: u64, error_ns: Option<u64>) {
+        let stays = match (at(&self.promised, u64::MAX), error_ns) {
+            (Some(before), Some(now)) => (before / 2..=before).contains(&now),
+            (before, now) => before == now,
+        };
+        if stays {
+            return;
+        }
+        if self.promised.len() >= MAX_PROMISES {
+            let worse = |pair: &[Since<Option<u64>>]| {
+                let worst =
+                    pair.iter().map(|one| one.value).try_fold(0, |most, value| Some(most.max(value?)));
+                pair.first().map(|first| Since { from_ns: first.from_ns, value: worst })
+            };
+            self.promised = self.promised.chunks(2).filter_map(worse).collect();
+        }
+        self.promised.push(Since { from_ns, value: error_ns });
     }
 
     /// CLOCK_BOOTTIME less CLOCK_MONOTONIC at a moment of the latter.
@@ -97,12 +116,12 @@ impl HostClock {
 
     /// CLOCK_REALTIME less CLOCK_BOOTTIME at a moment of CLOCK_MONOTONIC.
     pub(crate) fn ahead_at(&self, mono_ns: u64) -> i128 {
-        at(&self.set, mono_ns).ahead_ns
+        at(&self.set, mono_ns)
     }
 
     /// What the kernel promised then.
     pub(crate) fn error_at(&self, mono_ns: u64) -> Option<u64> {
-        at(&self.set, mono_ns).error_ns
+        at(&self.promised, mono_ns)
     }
 }
 
@@ -117,4 +136,43 @@ fn push<T>(all: &mut Vec<Since<T>>, next: Since<T>) {
 fn at<T: Copy + Default>(all: &[Since<T>], mono_ns: u64) -> T {
     let later = all.partition_point(|since| since.from_ns <= mono_ns);
     all.get(later.saturating_sub(1)).map(|since| since.value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn promised(all: impl IntoIterator<Item = Option<u64>>) -> HostClock {
+        let mut clocks = HostClock::new(ClockAnchor { mono_ns: 0, real_ns: SECOND }, Some(1_000_000));
+        for (number, error_ns) in (1..).zip(all) {
+            let mono_ns = number * 10 * SECOND;
+            let found = ClockAnchor { mono_ns, real_ns: mono_ns + SECOND };
+            clocks.sample(found, mono_ns, 0, error_ns);
+        }
+        clocks
+    }
+
+    #[test]
+    fn a_promise_counts_until_the_kernel_takes_it_back() {
+        let clocks = promised([Some(900_000), None, Some(40_000_000), Some(45_000_000), Some(3)]);
+        let at = |second: u64| clocks.error_at(second * SECOND);
+        assert_eq!([at(0), at(9), at(14)], [Some(1_000_000); 3], "no step, and a little better");
+        assert_eq!(at(20), None, "the source of time was lost");
+        assert_eq!([at(30), at(40), at(50)], [Some(40_000_000), Some(45_000_000), Some(3)]);
+    }
+
+    #[test]
+    fn of_very_many_promises_the_worse_ones_are_kept() {
+        let errors: Vec<Option<u64>> =
+            (1..20_000).map(|number| (number != 700).then_some(number * SECOND)).collect();
+        let clocks = promised(errors.iter().copied());
+        assert!(clocks.promised.len() <= MAX_PROMISES);
+        for (number, error_ns) in (1..).zip(errors) {
+            let known = clocks.error_at(number * 10 * SECOND);
+            assert!(known.is_none_or(|known| error_ns.is_some_and(|error_ns| known >= error_ns)), "{number}");
+        }
+        assert!(clocks.error_at(u64::MAX).is_some());
+    }
 }

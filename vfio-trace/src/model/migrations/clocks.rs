@@ -98,8 +98,10 @@ impl Clocks {
                     text: "one clock: both recordings are of one boot".to_owned(),
                 }
             } else {
-                let error =
-                    histories[0].clock_error_ns().zip(history.clock_error_ns()).map(|(one, two)| one + two);
+                let error = histories[0]
+                    .clock_error_ns()
+                    .zip(history.clock_error_ns())
+                    .map(|(one, two)| one.saturating_add(two));
                 let chosen = choose(least, most, error);
                 let merge = describe(host, offsets[at], chosen, (least, most), error);
                 offsets[at] += chosen.by;

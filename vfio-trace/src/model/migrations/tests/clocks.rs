@@ -129,11 +129,11 @@ const HOUR: u64 = 3_600_000 * MS;
 
 /// What a host's clocks showed: CLOCK_REALTIME `ahead_ns` of what it should be, after so long asleep.
 fn sampled(mut history: History, samples: &[(u64, i64, u64)]) -> History {
-    let distance = history.distance_ns();
+    let (distance, promise) = (history.distance_ns(), history.clock_error_ns());
     for (mono_ns, ahead_ns, asleep_ns) in samples {
         let boot_ns = mono_ns + asleep_ns;
         let real_ns = u64::try_from(i128::from(boot_ns) + distance + i128::from(*ahead_ns)).unwrap();
-        history.sample(ClockAnchor { mono_ns: *mono_ns, real_ns }, boot_ns, 0, None);
+        history.sample(ClockAnchor { mono_ns: *mono_ns, real_ns }, boot_ns, 0, promise);
     }
     history
 }
