@@ -112,7 +112,9 @@ fn kept(log: Option<&Log>) -> Option<(&wire::LogRanges, &[[u64; 2]])> {
 }
 
 fn iova_ranges(log: Option<&Log>) -> Option<Vec<IovaRange>> {
-    let (_, ranges) = kept(log)?;
+    let (log, ranges) = kept(log)?;
+    // None could be read: that is not the same as none being there.
+    (log.kept > 0 || log.asked == 0).then_some(())?;
     Some(ranges.iter().map(|&[iova, length_bytes]| IovaRange { iova, length_bytes }).collect())
 }
 
@@ -121,7 +123,7 @@ fn span(log: Option<&Log>) -> Option<u64> {
     let start = ranges.iter().map(|&[iova, _]| iova).min()?;
     // A range may end at the very end of the address space.
     let end = ranges.iter().map(|&[iova, length]| iova.saturating_add(length)).max()?;
-    (log.kept == log.asked).then_some(end - start)
+    (log.kept == log.asked).then_some(end.saturating_sub(start))
 }
 
 /// The two 32-bit members that share a payload word, in memory order.

@@ -19,7 +19,12 @@ use crate::event::{
 impl Assembler {
     pub(super) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<Event>) {
         let outcome = Outcome::from_ret(body.ret);
-        let (kind, request) = match Request::of(body) {
+        let request = match Request::of(body) {
+            // What the driver was asked within it, it has asked for.
+            Request::Feature(None) => self.thread(header.tid).within(header),
+            request => request,
+        };
+        let (kind, request) = match request {
             Request::SetState(target) => return self.set_state_ioctl(header, body, target, out),
             Request::GetState => (Kind::GetState, Request::GetState),
             Request::DataSize => (Kind::DataSize, Request::DataSize),

@@ -2,6 +2,7 @@
 
 use vfio_trace_common::wire::{self, Header};
 
+use super::ioctl::Request;
 use crate::event::{ArcStep, Data, DeviceRef, Event, Kind, MigState, Outcome, Process};
 
 /// Arcs of one request that are remembered: the longest path of the state machine has 5.
@@ -105,13 +106,21 @@ impl Thread {
         (u32::try_from(arcs).unwrap_or(u32::MAX), self.refused_ns.take().is_some_and(|at| at >= start_ns))
     }
 
+    /// What an ioctl was of whose header could not be read: the held call that happened within it tells.
+    pub(super) fn within(&self, ioctl: &Header) -> Request {
+        let held = self.held.as_ref().filter(|held| held.is_within(ioctl));
+        match held.map(|held| held.event.kind()) {
+            Some(Kind::SetState) => Request::SetState(None),
+            Some(Kind::GetState) => Request::GetState,
+            Some(Kind::DataSize) => Request::DataSize,
+            _ => Request::Feature(None),
+        }
+    }
+
     /// Takes the held call if it happened within the ioctl; another one becomes an event of its own.
     pub(super) fn claim(&mut self, kind: Kind, ioctl: &Header, out: &mut Vec<Event>) -> Option<Held> {
         let held = self.held.take()?;
-        let within = held.event.kind() == kind
-            && held.event.start_ns >= ioctl.start_ns
-            && same_device(held.pointer, ioctl.device);
-        if within {
+        if held.event.kind() == kind && held.is_within(ioctl) {
             return Some(held);
         }
         out.push(held.event);
@@ -125,6 +134,12 @@ impl Thread {
                 && reported.start_ns >= ioctl.start_ns
                 && reported.outcome.is_some_and(|before| before.errno() == outcome.errno())
         })
+    }
+}
+
+impl Held {
+    fn is_within(&self, ioctl: &Header) -> bool {
+        self.event.start_ns >= ioctl.start_ns && same_device(self.pointer, ioctl.device)
     }
 }
 

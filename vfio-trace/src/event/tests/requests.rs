@@ -5,8 +5,8 @@ use vfio_trace_common::uapi;
 use super::{brief, briefs};
 use crate::{
     event::{
-        Assembler, Data, Errno, Feature, FeatureDetail, FeatureOp, GetState, HOLD_NS, IovaRange, MigFlags,
-        MigState, Outcome, Via, fixture::*,
+        Assembler, Data, Errno, Feature, FeatureDetail, FeatureOp, GetState, HOLD_NS, IovaRange, Kind,
+        MigFlags, MigState, Outcome, Via, fixture::*,
     },
     kernel::Returns,
 };
@@ -243,6 +243,15 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
         words(4096),
         words(4096),
     );
+    let at = script.now;
+    // None of them.
+    let script = script.wait(5_000).log_ranges(at, 2, &[]).feature(
+        at,
+        start | uapi::FEATURE_SET,
+        -14,
+        words(4096),
+        words(4096),
+    );
     let said: Vec<(Option<u64>, Option<Errno>, Option<FeatureDetail>)> = script
         .events()
         .into_iter()
@@ -251,11 +260,11 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
             (event.duration_ns, call.outcome.errno(), call.detail)
         })
         .collect();
-    let start = |granted_page_size_bytes, iova_ranges, span_bytes| FeatureDetail::LogStart {
+    let start = |granted_page_size_bytes, iova_ranges: Option<_>, span_bytes| FeatureDetail::LogStart {
         page_size_bytes: Some(4096),
         granted_page_size_bytes,
         ranges: Some(2),
-        iova_ranges: Some(iova_ranges),
+        iova_ranges,
         span_bytes,
     };
     let report = |dirty_pages| FeatureDetail::LogReport {
@@ -269,11 +278,12 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
     assert_eq!(
         said,
         [
-            (Some(70_000), None, Some(start(Some(1 << 21), vec![range(low), range(high)], Some(span)))),
+            (Some(70_000), None, Some(start(Some(1 << 21), Some(vec![range(low), range(high)]), Some(span)))),
             (Some(9_000), Some(Errno::EFAULT), Some(report(None))),
             (Some(8_000), Some(Errno::EINVAL), None),
             (Some(7_000), None, Some(report(Some(9)))),
-            (Some(6_000), Some(Errno(95)), Some(start(None, vec![range(low)], None))),
+            (Some(6_000), Some(Errno(95)), Some(start(None, Some(vec![range(low)]), None))),
+            (Some(5_000), Some(Errno::EFAULT), Some(start(None, None, None))),
         ]
     );
 }
@@ -289,6 +299,16 @@ fn what_could_not_be_read_is_unknown() {
     // Not even the header: no PCI_VF_TOKEN (0).
     let Data::Feature(call) = said(set(-14).unread(0x1ff, 0)) else { panic!() };
     assert_eq!((call.feature, call.op), (None, None));
+    // The driver's call within it says what it was, and is not told as one of its own.
+    let script = Script::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x1ff, 0);
+    let events = script.events();
+    assert_eq!(events.iter().filter(|event| event.kind() == Kind::SetState).count(), 1, "{events:?}");
+    let Data::SetState(call) = said(script) else { panic!() };
+    assert_eq!((call.target, call.via, call.data_fd, call.arcs), (MigState::STOP, Via::Ioctl, None, 1));
+    let Data::GetState(call) = said(Script::new(0xd1).get_state(STOP).unread(0x1ff, 0)) else { panic!() };
+    assert_eq!((call.state, call.via), (Some(MigState::STOP), Via::Ioctl));
+    let Data::DataSize(call) = said(Script::new(0xd1).data_size(77).unread(0x1ff, 0)) else { panic!() };
+    assert_eq!((call.stop_copy_bytes, call.via), (Some(77), Via::Ioctl));
     // Read at return, when it was there.
     let Data::SetState(call) = said(set(0).unread(0, 1)) else { panic!() };
     assert_eq!((call.target, call.data_fd), (MigState::STOP, Some(7)));
