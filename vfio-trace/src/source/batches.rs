@@ -5,6 +5,20 @@ use bytes::Bytes;
 /// Records taken at a time: a flood must not keep the caller from its other duties.
 const BATCH: usize = 4096;
 
+/// So often a ring is looked at again whose next record is still being written, or came just now.
+const LOOKS: u32 = 8;
+
+/// What is found in a ring buffer.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The next record.
+    Record(Bytes),
+    /// There is one that cannot be read yet. It may have been begun long ago, and there may be others behind it.
+    Unfinished,
+    /// There is none.
+    Nothing,
+}
+
 /// What is known of the time from taking records.
 #[derive(Debug)]
 pub(super) struct Batches {
@@ -28,14 +42,18 @@ impl Batches {
         &mut self,
         now_ns: u64,
         mut records: Vec<Bytes>,
-        mut next: impl FnMut() -> Option<Bytes>,
+        mut next: impl FnMut() -> Found,
     ) -> Vec<Bytes> {
-        while records.len() < BATCH {
-            let Some(record) = next() else {
-                self.settled_ns = now_ns;
-                break;
-            };
-            records.push(record);
+        let mut looks = 0;
+        while records.len() < BATCH && looks < LOOKS {
+            match next() {
+                Found::Record(record) => records.push(record),
+                Found::Unfinished => looks += 1,
+                Found::Nothing => {
+                    self.settled_ns = now_ns;
+                    break;
+                },
+            }
         }
         records
     }
@@ -46,13 +64,17 @@ mod tests {
     use super::*;
     use crate::event::{Assembler, Data, Event, Record, Via, fixture::*};
 
+    fn found(record: Option<Bytes>) -> Found {
+        record.map_or(Found::Nothing, Found::Record)
+    }
+
     /// What comes of a backlog whose reader looks at the clock, `late_ns` after the last record, behind each batch.
     fn read_late(script: &Script, late_ns: u64) -> (Vec<Event>, usize) {
         let mut ring = script.records().into_iter().map(|record| Bytes::from(bytes(&record)));
         let (mut batches, mut assembler) = (Batches::new(0), Assembler::new());
         let (mut events, mut taken) = (Vec::new(), 0);
         loop {
-            let records = batches.take(script.now + late_ns, Vec::new(), || ring.next());
+            let records = batches.take(script.now + late_ns, Vec::new(), || found(ring.next()));
             if records.is_empty() {
                 return (events, taken);
             }
@@ -100,12 +122,28 @@ mod tests {
         let mut batches = Batches::new(5);
         let mut left = BATCH + 1;
         let mut next = || {
-            left = left.checked_sub(1)?;
-            Some(Bytes::new())
+            let Some(less) = left.checked_sub(1) else { return Found::Nothing };
+            left = less;
+            Found::Record(Bytes::new())
         };
         assert_eq!(batches.take(10, Vec::new(), &mut next).len(), BATCH);
         assert_eq!(batches.settled_ns(), 5);
         assert_eq!(batches.take(20, Vec::new(), &mut next).len(), 1);
+        assert_eq!(batches.settled_ns(), 20);
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_holds_the_time_back() {
+        let mut batches = Batches::new(5);
+        let mut looks = 0;
+        let taken = batches.take(10, Vec::new(), || {
+            looks += 1;
+            Found::Unfinished
+        });
+        assert_eq!((taken.len(), batches.settled_ns(), looks), (0, 5, LOOKS));
+        // It is finished at the second look.
+        let mut ring = [Found::Unfinished, Found::Record(Bytes::new()), Found::Nothing].into_iter();
+        assert_eq!(batches.take(20, Vec::new(), || ring.next().unwrap()).len(), 1);
         assert_eq!(batches.settled_ns(), 20);
     }
 }

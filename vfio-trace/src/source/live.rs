@@ -3,18 +3,20 @@
 use std::{
     collections::VecDeque,
     io,
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 use vfio_trace_common::{role::Role, wire};
 
 use super::{
-    batches::Batches,
+    batches::{Batches, Found},
     clock::mono_ns,
     handed::{Handed, News},
     loads::Loads,
@@ -280,7 +282,13 @@ impl Live {
         let Self { ring, taken, batches, .. } = &mut *self;
         let ring = ring.get_mut();
         let mut records = batches.take(mono_ns(), records, || {
-            taken.pop_front().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)))
+            let next = taken.pop_front().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
+            match next {
+                Some(record) => Found::Record(record),
+                // Ready to be read is also what a program has only begun to write.
+                None if is_ready(&*ring) => Found::Unfinished,
+                None => Found::Nothing,
+            }
         });
         let before = records.len();
         records.retain(|bytes| {
@@ -455,6 +463,11 @@ impl Live {
     pub fn report(&self) -> Vec<ProbeReport> {
         self.manager.report()
     }
+}
+
+/// Whether anything is in a ring buffer, finished or not; does not wait. If it cannot be told, nothing is.
+fn is_ready(ring: impl AsFd) -> bool {
+    poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
