@@ -18,9 +18,15 @@ use crate::{
 /// may be anybody's.
 #[inline(always)]
 pub fn seen(probe: Probe, role: Role, call: &Call) {
-    if call.device != 0 && DEVICES.get_ptr(call.device).is_none() && GONE.get_ptr(call.device).is_none() {
+    if call.device != 0 && DEVICES.get_ptr(call.device).is_none() && !is_gone(call.device) {
         describe(probe, role, call);
     }
+}
+
+/// Whether a device has gone, and none was registered at its address since.
+#[inline(always)]
+pub fn is_gone(device: u64) -> bool {
+    GONE.get_ptr(device).is_some()
 }
 
 /// What is known of a device.
@@ -38,7 +44,7 @@ pub fn of_file(file: u64) -> Option<u64> {
     let owner = unsafe { FILES.get(file) }.copied()?;
     let same = match known(owner.device) {
         Some(known) => known.born_ns == owner.born_ns,
-        None => GONE.get_ptr(owner.device).is_some(),
+        None => is_gone(owner.device),
     };
     Some(if same { owner.device } else { 0 })
 }

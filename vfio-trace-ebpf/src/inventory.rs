@@ -83,6 +83,11 @@ fn visit(ctx: u64) -> Option<()> {
         if device::known(device).is_some_and(|known| known.leaving != 0) {
             return None;
         }
+        // One that is gone, too: its folder is still open here, and leads to memory that may be anybody's. Whatever is
+        // registered at its address is described then.
+        if device::is_gone(device) {
+            return None;
+        }
         // Also if it is known: whoever looks again wants to know how it is now.
         device::describe(probe, Role::Inventory, &Call { device, ..Call::now() });
         return Some(());
