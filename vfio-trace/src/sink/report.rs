@@ -303,7 +303,7 @@ impl Page<'_> {
             .phases
             .iter()
             .filter(|phase| !phase.arc)
-            .map(|phase| format!("{} {}", phase.name, duration(phase.end_ns - phase.start_ns)))
+            .map(|phase| format!("{} {}", phase.name, duration(phase.end_ns.saturating_sub(phase.start_ns))))
             .collect();
         put(
             text,

@@ -17,9 +17,16 @@ pub(super) struct Clocks {
     pub(super) shifts: Vec<Shift>,
 }
 
-/// Whether two recordings are of one boot, so that their clock is the same.
+/// Wall clocks of one boot are no farther apart than this where nothing is known of their errors, in ns.
+const SAME_CLOCK: u64 = 10_000_000;
+
+/// Whether two recordings are of one boot, so that their clock is the same. Machines that were resumed from one snapshot
+/// share its id, but neither their names nor, once one clock is set, how far it is from CLOCK_BOOTTIME.
 pub(super) fn same_clock(one: &History, two: &History) -> bool {
-    one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id
+    let boot = one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id;
+    let errors = one.clock_error_ns().zip(two.clock_error_ns());
+    let error = errors.map_or(SAME_CLOCK, |(one, two)| one.saturating_add(two).max(SAME_CLOCK));
+    boot && one.host.name == two.host.name && one.ahead_ns().abs_diff(two.ahead_ns()) <= error.into()
 }
 
 impl Clocks {

@@ -188,7 +188,7 @@ pub(super) fn of_device(
     let downtime = Downtime {
         start_ns,
         end_ns,
-        total_ns: end_ns - start_ns,
+        total_ns: end_ns.saturating_sub(start_ns),
         bound: doubts.bound.unwrap_or(Bound::Exact),
         uncertainty_ns: doubts.uncertainty_ns,
         why: (!doubts.why.is_empty()).then(|| doubts.why.join("; ")),
@@ -243,7 +243,7 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
     let downtime = Downtime {
         start_ns,
         end_ns,
-        total_ns: end_ns - start_ns,
+        total_ns: end_ns.saturating_sub(start_ns),
         bound,
         uncertainty_ns: uncertainties
             .reduce(|one, two| one.zip(two).map(|(one, two)| one.max(two)))
@@ -272,7 +272,7 @@ fn order(splits: &[&Split]) -> Vec<StageOrder> {
             times.iter().copied().max().unwrap_or(0),
         );
         // What could have been saved at most, and what was.
-        let (most, saved) = (sum_ns - longest_ns, sum_ns.saturating_sub(union_ns));
+        let (most, saved) = (sum_ns.saturating_sub(longest_ns), sum_ns.saturating_sub(union_ns));
         let order = if saved.saturating_mul(10) < most {
             Order::Series
         } else if saved.saturating_mul(10) > most.saturating_mul(9) {

@@ -99,7 +99,7 @@ impl<W: Write> Events<W> {
                     self.put(&Event {
                         cat: Some(slice.category),
                         ts: micros(slice.start_ns),
-                        dur: micros(slice.end_ns - slice.start_ns),
+                        dur: micros(slice.end_ns.saturating_sub(slice.start_ns)),
                         args: Some(&(slice.args)()),
                         ..Self::of(pid, tid, "X", &slice.name)
                     })?;

@@ -66,7 +66,9 @@ fn different(from: &Migf, to: &Migf) -> Option<Vec<String>> {
     for field in from.image.layout.fields.iter().filter(|field| field.path.starts_with("vf_data.")) {
         // What was not moved is not compared. And the driver learns that the guest has no driver after PRE_COPY has sent
         // the match data, so that only its own copy says so.
-        let end = u64::from(field.offset - begins) + u64::from(field.size) * u64::from(field.count);
+        // A layout comes out of the recording: it need not make sense.
+        let Some(offset) = field.offset.checked_sub(begins) else { continue };
+        let end = u64::from(offset).saturating_add(u64::from(field.size).saturating_mul(field.count.into()));
         let late = lengths.0 == MATCH_LEN && field.path == "vf_data.vf_qm_state";
         if end > lengths.0.min(lengths.1) || late {
             continue;

@@ -116,13 +116,24 @@ fn there_and_back_bounds_both_ways() {
 #[test]
 fn one_boot_is_one_clock() {
     let [a, b] = [whole_source().records(), whole_destination().records()];
-    // Two recordings on one machine, whose wall clock was set in between.
-    let later = ClockAnchor { real_ns: ANCHOR.real_ns + 9_000 * MS, ..ANCHOR };
-    let histories = [history_on(host("a"), ANCHOR, None, &a), history_on(host("a"), later, None, &b)];
-    let document = documented(&histories);
-    check(&document);
+    let of = |other: Host, ahead_ms: u64, error| {
+        let later = ClockAnchor { real_ns: ANCHOR.real_ns + ahead_ms * MS, ..ANCHOR };
+        let document =
+            documented(&[history_on(host("a"), ANCHOR, error, &a), history_on(other, later, error, &b)]);
+        check(&document);
+        document
+    };
+    // Two recordings on one machine.
+    let document = of(host("a"), 0, None);
     assert_eq!(merge(&document).method, MergeMethod::SameClock);
     assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (50 * MS + ARC, Bound::Exact));
+    assert_eq!(merge(&of(host("a"), 30, Some(20 * MS))).method, MergeMethod::SameClock, "within the error");
+    // Two machines that were resumed from one snapshot: nothing is promised.
+    let document = of(host("a"), 9_000, None);
+    assert_eq!(merge(&document).method, MergeMethod::Realtime);
+    assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (Bound::About, None));
+    let named = Host { boot_id: host("a").boot_id, ..host("b") };
+    assert_eq!(merge(&of(named, 0, None)).method, MergeMethod::Realtime);
 }
 
 const HOUR: u64 = 3_600_000 * MS;
