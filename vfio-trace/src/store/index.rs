@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use thiserror::Error;
 
-use super::block::{BlockHeader, HEADER_LEN, Kind, u32_at, u64_at};
+use super::block::{BlockHeader, HEADER_LEN, Kind, MAX_LEN, u32_at, u64_at};
 
 /// What a part ends with.
 const TRAILER_MAGIC: [u8; 4] = *b"VFTE";
@@ -13,7 +13,7 @@ pub(super) const TRAILER_LEN: usize = 16;
 /// Offset, times, sequence number, records.
 const ENTRY_LEN: usize = 32;
 
-/// One block.
+/// One block, or several in a row: a part of many days has more than fit into the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
     /// Where it begins, in bytes from the start of the part.
@@ -42,17 +42,75 @@ pub enum IndexError {
     Damaged,
 }
 
-/// As it is in the file, before compression.
-pub(super) fn payload(entries: &[IndexEntry]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(entries.len() * ENTRY_LEN);
-    for entry in entries {
-        for number in [entry.offset, entry.first_ns, entry.last_ns] {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.extend(entry.seq.to_le_bytes());
-        bytes.extend(entry.records.to_le_bytes());
+/// The index of a part that is being written. Once it is full, an entry stands for twice as many blocks in a row.
+#[derive(Debug)]
+pub(super) struct Index {
+    entries: Vec<IndexEntry>,
+    /// So many entries fit into a block, an even number.
+    room: usize,
+    /// Blocks that an entry stands for, and that the last one stands for so far.
+    blocks: u32,
+    last: u32,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::of(MAX_LEN / ENTRY_LEN)
     }
-    bytes
+}
+
+impl Index {
+    const fn of(room: usize) -> Self {
+        Self { entries: Vec::new(), room, blocks: 1, last: 1 }
+    }
+
+    /// Adds the block that follows.
+    pub(super) fn push(&mut self, entry: IndexEntry) {
+        if self.last < self.blocks
+            && let Some(last) = self.entries.last_mut()
+        {
+            last.join(&entry);
+            self.last += 1;
+            return;
+        }
+        if self.entries.len() >= self.room {
+            let halves = self.entries.chunks(2).filter_map(|pair| {
+                let mut one = *pair.first()?;
+                pair.iter().skip(1).for_each(|other| one.join(other));
+                Some(one)
+            });
+            self.entries = halves.collect();
+            self.blocks = self.blocks.saturating_mul(2);
+        }
+        self.entries.push(entry);
+        self.last = 1;
+    }
+
+    /// As it is in the file, before compression.
+    pub(super) fn payload(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_LEN);
+        for entry in &self.entries {
+            for number in [entry.offset, entry.first_ns, entry.last_ns] {
+                bytes.extend(number.to_le_bytes());
+            }
+            bytes.extend(entry.seq.to_le_bytes());
+            bytes.extend(entry.records.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+impl IndexEntry {
+    /// Stands for the block behind, too.
+    fn join(&mut self, next: &Self) {
+        if self.records == 0 {
+            (self.first_ns, self.last_ns) = (next.first_ns, next.last_ns);
+        } else if next.records > 0 {
+            self.first_ns = self.first_ns.min(next.first_ns);
+            self.last_ns = self.last_ns.max(next.last_ns);
+        }
+        self.records = self.records.saturating_add(next.records);
+    }
 }
 
 /// The last bytes of a part whose index is at `offset`.
@@ -108,4 +166,40 @@ fn entries(payload: &[u8]) -> Option<Vec<IndexEntry>> {
         })
     };
     payload.chunks(ENTRY_LEN).map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_is_full_stands_for_all_blocks_all_the_same() {
+        for blocks in [7, 8, 9, 100, 1000] {
+            let mut index = Index::of(8);
+            for seq in 0..blocks {
+                // The first blocks have no records, as headers.
+                let (ns, records) = if seq < 2 { (0, 0) } else { (100 + u64::from(seq), 3) };
+                index.push(IndexEntry {
+                    offset: u64::from(seq) * 10,
+                    first_ns: ns,
+                    last_ns: ns,
+                    seq,
+                    records,
+                });
+            }
+            let found = entries(&index.payload()).unwrap();
+            assert!(
+                found.len() <= 8 && (blocks > 8 || found.len() == blocks as usize),
+                "{blocks}: {found:?}"
+            );
+            assert_eq!(found.iter().map(|entry| entry.records).sum::<u32>(), (blocks - 2) * 3);
+            assert_eq!(found.last().unwrap().last_ns, 100 + u64::from(blocks - 1));
+            for (at, entry) in found.iter().enumerate() {
+                assert_eq!(entry.offset, u64::from(entry.seq) * 10);
+                let next = found.get(at + 1).map_or(blocks, |next| next.seq);
+                let records = (entry.seq.max(2)..next).count() as u32 * 3;
+                assert_eq!(entry.records, records, "{blocks}: {entry:?}");
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::{
     block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL, TARGET_LEN},
     header::Header,
-    index::{IndexEntry, payload, trailer},
+    index::{Index, IndexEntry, trailer},
     item::{End, Item, put},
 };
 use crate::event::{Body, Note, Record, shows_new};
@@ -33,7 +33,7 @@ pub struct Writer<W> {
     seq: u32,
     offset: u64,
     total: u64,
-    index: Vec<IndexEntry>,
+    index: Index,
 }
 
 impl<W: Write> Writer<W> {
@@ -52,7 +52,7 @@ impl<W: Write> Writer<W> {
             seq: 0,
             offset: 0,
             total: 0,
-            index: Vec::new(),
+            index: Index::default(),
         };
         let json = header.json()?;
         writer.block(Kind::Header, &json)?;
@@ -95,7 +95,7 @@ impl<W: Write> Writer<W> {
         self.push(&Item::End(end))?;
         self.flush()?;
         let offset = self.offset;
-        let index = payload(&self.index);
+        let index = self.index.payload();
         self.block(Kind::Index, &index)?;
         let trailer = trailer(offset);
         self.out.write_all(&trailer)?;
@@ -152,12 +152,16 @@ impl<W: Write> Writer<W> {
 
 /// Addresses of gone devices that are remembered.
 const MAX_GONE: usize = 65536;
+/// Times without probes that are remembered: a host has not as many drivers.
+const MAX_GAPS: usize = 1024;
 
 /// What the next part has to begin with: the records that all others rely on.
 #[derive(Debug, Default)]
 pub struct Known {
     /// By what they are about.
     notes: BTreeMap<(u64, u32), Bytes>,
+    /// Times without probes that are not over, by what is not probed and since when.
+    gaps: BTreeMap<(Option<String>, u64), Bytes>,
     /// By the device's address.
     devices: BTreeMap<u64, Bytes>,
     /// Addresses of devices that were taken from vfio, until others are seen there.
@@ -176,6 +180,14 @@ impl Known {
             Body::Note(Note::Capture(note)) => {
                 self.notes.insert((note.driver, note.id), bytes.clone());
             },
+            Body::Note(Note::ProbeGap(gap)) => {
+                let key = (gap.module.clone(), gap.from_mono_ns);
+                if gap.until_mono_ns.is_some() {
+                    self.gaps.remove(&key);
+                } else if self.gaps.len() < MAX_GAPS {
+                    self.gaps.insert(key, bytes.clone());
+                }
+            },
             // Read where a device that is gone had been.
             Body::Device(body) if self.gone.contains(&device) && !shows_new(body) => {},
             Body::Device(body) => {
@@ -188,7 +200,9 @@ impl Known {
                 return !again;
             },
             Body::Holder(_) => return !repeated,
-            Body::Unregister => {
+            // One whose registration failed is freed as one that is gone.
+            Body::Register(register) if register.ret >= 0 => {},
+            Body::Register(_) | Body::Unregister => {
                 self.devices.remove(&device);
                 // A host has not as many addresses for them as would matter here; what has no limit gets one.
                 if self.gone.len() < MAX_GONE {
@@ -202,7 +216,7 @@ impl Known {
 
     /// The records, in an order in which they can be read.
     pub fn records(&self) -> impl Iterator<Item = &Bytes> {
-        self.notes.values().chain(self.devices.values())
+        self.notes.values().chain(self.gaps.values()).chain(self.devices.values())
     }
 }
 
@@ -217,7 +231,10 @@ fn identity(record: &Record, body: &wire::Device) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::fixture::{Script, UUID, bytes};
+    use crate::event::{
+        GapCause, ProbeGap,
+        fixture::{Script, UUID, bytes},
+    };
 
     fn known(script: &Script) -> usize {
         let mut known = Known::default();
@@ -238,5 +255,25 @@ mod tests {
         let another = gone.device_in("other", "mtty", 7, Role::Register, None).register(0);
         assert_eq!(known(&another), 1);
         assert_eq!(known(&another.device_in("other", "mtty", 7, Role::Close, None)), 1);
+        // One that could not be registered was never there.
+        let failed = Script::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(-12);
+        assert_eq!(known(&failed), 0);
+    }
+
+    #[test]
+    fn what_is_not_probed_is_in_the_next_part_too() {
+        let gap = |from_mono_ns, until_mono_ns| {
+            Note::ProbeGap(ProbeGap {
+                module: Some("mtty".to_owned()),
+                functions: Vec::new(),
+                from_mono_ns,
+                from_exact: true,
+                until_mono_ns,
+                why: GapCause::Refused,
+            })
+        };
+        let open = Script::new(0xd1).note(gap(5, None)).note(gap(5, None)).note(gap(7, Some(8)));
+        assert_eq!(known(&open), 1);
+        assert_eq!(known(&open.note(gap(5, Some(9)))), 0, "it is over");
     }
 }
