@@ -1,6 +1,6 @@
 //! `--host`: one host of a merged recording, as if its recording had been given alone.
 
-use std::{path::PathBuf, slice};
+use std::{fs, path::PathBuf, slice};
 
 use super::{
     error::{CliError, USAGE},
@@ -26,7 +26,7 @@ impl HostArgs {
             find(wanted, &[name(&first)])?;
             return Ok(first);
         };
-        if file.as_os_str() == "-" {
+        if file.as_os_str() == "-" || fs::metadata(file).is_ok_and(|there| !there.is_file()) {
             return in_stream(wanted, first);
         }
         let mut names = Vec::new();

@@ -49,7 +49,7 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut out = OutFile::create(&args.output, args.force, &args.files)?;
     out.refuse_terminal("a recording")?;
-    let recordings = histories::recordings(&args.files)?;
+    let recordings = histories::recordings(&args.files)?.recordings;
     let read = histories::read(&args.files)?;
     if read.all.len() < 2 {
         return Err(CliError::with_code(

@@ -177,12 +177,32 @@ impl From<RecordingError> for CliError {
                     .to_owned()
             },
             RecordingError::Twice { .. } => "give each part once".to_owned(),
+            RecordingError::Mixed { name, .. } => {
+                format!("give {name} alone, or the parts of one recording as they were recorded")
+            },
+            RecordingError::Pipe { .. } => {
+                "store what comes out of it in a file first, or give all parts through one pipe: cat PARTS | vfio-trace … -"
+                    .to_owned()
+            },
             RecordingError::Open { .. } | RecordingError::Read { .. } | RecordingError::File { .. } => {
                 "copy the file again from where it was made".to_owned()
             },
         };
         Self::with_code(INPUT, "cannot read the recording", error, todo)
     }
+}
+
+/// What is known to be of the recording and was not given, a sentence each.
+pub(super) fn not_given(recording: &Recording) -> Vec<String> {
+    let mut texts = Vec::new();
+    let part = recording.header().part;
+    if part > 1 {
+        texts.push(format!("what was given begins with part {part} of the recording"));
+    }
+    if let Some(part) = recording.ended().and_then(|ended| ended.continued) {
+        texts.push(format!("the recording goes on in part {part}, which was not given"));
+    }
+    texts
 }
 
 /// What to give instead of a name without a number.

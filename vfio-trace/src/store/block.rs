@@ -160,3 +160,11 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(8)?)?;
     field.try_into().ok().map(u64::from_le_bytes)
 }
+
+/// The first place at `from` or later where a block's header is.
+pub(super) fn find(bytes: &[u8], from: usize) -> Option<usize> {
+    let searched = bytes.get(from..)?;
+    let begins = |(at, window): (usize, &[u8])| (window == MAGIC).then_some(from + at);
+    let mut places = searched.windows(MAGIC.len()).enumerate().filter_map(begins);
+    places.find(|at| bytes.get(*at..).is_some_and(|rest| BlockHeader::parse(rest).is_some()))
+}

@@ -30,6 +30,51 @@ pub enum Damage {
         /// Records of the block that is cut, as far as is known.
         records: u32,
     },
+    /// The end mark is not there or not understood, though what is behind it is.
+    NoEnd {
+        /// Where the part is over.
+        offset: u64,
+    },
+    /// An item of the recorder's own is not understood.
+    Item {
+        /// Where its block begins.
+        offset: u64,
+    },
+    /// Blocks behind the end of a part, without a header that tells whose they are.
+    NoHeader {
+        /// Where the first of them is.
+        offset: u64,
+        /// How many.
+        blocks: u32,
+        /// Records in them.
+        records: u64,
+    },
+    /// What was said when recordings were merged. All records are there.
+    Note {
+        /// Where.
+        offset: u64,
+    },
+    /// A part that was there before.
+    Again {
+        /// Where it begins.
+        offset: u64,
+        /// Its number.
+        part: u32,
+    },
+    /// A part comes behind one that it should be before.
+    Order {
+        /// The last that was read.
+        after: u32,
+        /// The one that comes now.
+        part: u32,
+    },
+    /// The recorder itself has given up.
+    Failed,
+    /// One file of several cannot be read.
+    Unread {
+        /// Why.
+        why: String,
+    },
     /// The index is damaged. All records are there.
     Index {
         /// Where.
@@ -63,12 +108,25 @@ impl Damage {
     pub const fn records(&self) -> u64 {
         match self {
             Self::Block { records, .. } | Self::Cut { records, .. } => *records as u64,
+            Self::NoHeader { records, .. } => *records,
             Self::Gap { .. }
+            | Self::NoEnd { .. }
+            | Self::Item { .. }
             | Self::Index { .. }
+            | Self::Note { .. }
+            | Self::Again { .. }
+            | Self::Order { .. }
             | Self::Newer { .. }
             | Self::NewerRecords { .. }
+            | Self::Failed
+            | Self::Unread { .. }
             | Self::Parts { .. } => 0,
         }
+    }
+
+    /// Whether records may be lacking, so that what the next part repeats is needed.
+    pub const fn lacks_records(&self) -> bool {
+        !matches!(self, Self::Index { .. } | Self::Note { .. } | Self::Again { .. } | Self::Order { .. })
     }
 }
 
@@ -92,15 +150,55 @@ impl fmt::Display for Damage {
             },
             Self::Cut { offset, records: 0 } => write!(
                 f,
-                "it ends at byte {offset} without an end mark: vfio-trace was killed, the disk was full, or the file \
-                 was cut; up to a second may be missing"
+                "it ends at byte {offset} without an end mark: it is still being recorded, vfio-trace was killed, the \
+                 disk was full, or the file was cut; how much is missing is not known"
             ),
             Self::Cut { offset, records } => write!(
                 f,
-                "it is cut in the block at byte {offset}: {} lost, and the end mark is missing",
+                "it is cut in the block at byte {offset}: at least {} lost; how much came behind is not known, and the \
+                 end mark is missing",
                 count(*records, "record")
             ),
-            Self::Index { offset } => write!(f, "the index at byte {offset} is damaged; no record is lost"),
+            Self::NoEnd { offset } => write!(
+                f,
+                "the part that is over at byte {offset} has no end mark that can be read, though what comes behind it \
+                 is there: how it ended, and what was counted until then, is not known"
+            ),
+            Self::Item { offset } => write!(
+                f,
+                "in the block at byte {offset}, what the recorder says is not understood: it may be of a newer \
+                 vfio-trace"
+            ),
+            Self::NoHeader { offset, blocks, records } => write!(
+                f,
+                "from byte {offset} on, {} with {} left out: no header tells which recording they are of",
+                count(*blocks, "block"),
+                count(*records, "record")
+            ),
+            Self::Note { offset } => write!(
+                f,
+                "the note of the merge at byte {offset} cannot be read; no record is lost, but not known is which \
+                 devices were said to belong together"
+            ),
+            Self::Again { offset, part } => {
+                write!(f, "at byte {offset}, part {part} comes once more, and is left out")
+            },
+            Self::Order { after, part } => {
+                write!(
+                    f,
+                    "part {part} comes behind part {after}, and is left out: give the parts in their order"
+                )
+            },
+            Self::Failed => {
+                write!(
+                    f,
+                    "recording could not go on: vfio-trace gave up here, and what came then is not recorded"
+                )
+            },
+            Self::Unread { why } => write!(f, "it cannot be read, and is left out: {why}"),
+            Self::Index { offset } => {
+                write!(f, "the index at byte {offset} is missing or damaged; no record is lost")
+            },
             Self::Newer { offset, format } => write!(
                 f,
                 "from byte {offset} on it was made by a newer vfio-trace (format {format}); this one reads format 1"

@@ -1,7 +1,10 @@
 //! What a part says before its records: where, when and with what they were made.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
+use super::block::MAX_JSON_LEN;
 use crate::event::{ClockAnchor, Start};
 
 /// Value of [`Header::schema`]. The number changes when a field goes away or changes its meaning.
@@ -111,6 +114,47 @@ impl Header {
         next.clock = clock;
         next.start.probes = probes;
         next
+    }
+
+    /// Whether a block can hold it: the command line may be long.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check(&self) -> io::Result<()> {
+        if self.json()?.len() <= MAX_JSON_LEN {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "its header is longer than 1 MiB"))
+    }
+
+    /// Stands for a header until it is read.
+    pub(super) fn nothing() -> Self {
+        Self {
+            schema: String::new(),
+            wire_version: 0,
+            byte_order: String::new(),
+            recording: String::new(),
+            part: 0,
+            boot_id: None,
+            began_ns: 0,
+            part_began_ns: 0,
+            start: Start {
+                version: String::new(),
+                replayed_by: None,
+                kernel: String::new(),
+                machine: String::new(),
+                host: None,
+                command: Vec::new(),
+                clock: ClockAnchor::default(),
+                probes: Vec::new(),
+            },
+            clock: ClockSample::default(),
+            settled_ticks: false,
+            gaps_told: false,
+            drivers: Vec::new(),
+            layout: Vec::new(),
+        }
     }
 
     /// The byte order of records made on this machine.

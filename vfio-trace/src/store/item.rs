@@ -140,22 +140,27 @@ impl Items {
     }
 }
 
-impl Iterator for Items {
-    type Item = Item;
+/// What the recorder says, in words that are not known.
+#[derive(Debug)]
+pub(super) struct NotUnderstood;
 
-    /// What a later version has added is left out.
-    fn next(&mut self) -> Option<Item> {
+impl Iterator for Items {
+    type Item = Result<Item, NotUnderstood>;
+
+    /// A kind of items that a later version has added is left out.
+    fn next(&mut self) -> Option<Self::Item> {
         while let Some((kind, place)) = self.frame(self.at) {
             self.at = place.end;
             let bytes = self.payload.slice(place);
             let item = match kind {
-                RECORD => Some(Item::Record(bytes)),
-                AGAIN => Some(Item::Again(bytes)),
-                TICK => bytes.as_ref().try_into().ok().map(|ns| Item::Tick(u64::from_le_bytes(ns))),
-                META => serde_json::from_slice(&bytes).ok().map(|meta| match meta {
-                    Meta::Clock(sample) => Item::Clock(sample),
-                    Meta::Probes { probes } => Item::Probes(probes),
-                    Meta::End(end) => Item::End(end),
+                RECORD => Some(Ok(Item::Record(bytes))),
+                AGAIN => Some(Ok(Item::Again(bytes))),
+                TICK => bytes.as_ref().try_into().ok().map(|ns| Ok(Item::Tick(u64::from_le_bytes(ns)))),
+                META => Some(match serde_json::from_slice(&bytes) {
+                    Ok(Meta::Clock(sample)) => Ok(Item::Clock(sample)),
+                    Ok(Meta::Probes { probes }) => Ok(Item::Probes(probes)),
+                    Ok(Meta::End(end)) => Ok(Item::End(end)),
+                    Err(_) => Err(NotUnderstood),
                 }),
                 _ => None,
             };

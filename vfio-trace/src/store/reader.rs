@@ -10,7 +10,7 @@ use thiserror::Error;
 use vfio_trace_common::wire;
 
 use super::{
-    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, MAGIC},
+    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, MAGIC, find},
     damage::Damage,
     header::{BYTE_ORDER, Header},
     index::{TRAILER_LEN, parse_trailer},
@@ -20,6 +20,8 @@ use super::{
 
 /// How much of a file that does not begin as a recording is searched for one.
 const SEARCH_LEN: u64 = 1 << 20;
+/// A part begins with its header and a copy of it.
+const HEADERS: u32 = 2;
 /// Bytes asked for at a time.
 const CHUNK: usize = 1 << 16;
 /// Checksums of so many bytes may be computed in vain, and of [`VAIN_SHARE`] times what was passed. Blocks that are
@@ -95,13 +97,19 @@ pub struct Reader<R> {
     seq: u32,
     /// The part's end was seen.
     ended: bool,
-    /// Its index was seen, or is known to be damaged.
+    /// Its index was seen, or is known to be damaged: nothing of it can follow.
     indexed: bool,
+    /// It comes once more.
+    repeated: bool,
+    /// Blocks that were left out since, because no header says whose they are.
+    nobodys: Option<Damage>,
     /// Nothing more can be read.
     done: bool,
     queue: VecDeque<Entry>,
     /// What is left of the block that was read last; it comes behind the queue.
     items: Items,
+    /// Where that block begins.
+    items_at: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -120,14 +128,17 @@ impl<R: Read> Reader<R> {
             moved: 0,
             vain: 0,
             end_of_input: false,
-            header: nothing(),
+            header: Header::nothing(),
             merge: None,
             seq: 0,
             ended: false,
             indexed: false,
+            repeated: false,
+            nobodys: None,
             done: false,
             queue: VecDeque::new(),
             items: Items::default(),
+            items_at: 0,
         };
         loop {
             let have = reader.fill(HEADER_LEN)?;
@@ -166,8 +177,7 @@ impl<R: Read> Reader<R> {
             let offset = reader.offset;
             reader.consume(whole);
             if block.kind == Kind::Merge {
-                // Without it the recordings are still there.
-                reader.merge = payload.and_then(|json| serde_json::from_slice(&json).ok());
+                reader.note(payload.as_deref(), offset);
                 continue;
             }
             reader.seq = block.seq.wrapping_add(1);
@@ -219,12 +229,16 @@ impl<R: Read> Reader<R> {
             if let Some(entry) = self.queue.pop_front() {
                 return Ok(Some(entry));
             }
-            if let Some(item) = self.items.next() {
-                self.ended |= matches!(item, Item::End(_));
-                return Ok(Some(Entry::Item(item)));
+            match self.items.next() {
+                Some(Ok(item)) => {
+                    self.ended |= matches!(item, Item::End(_));
+                    return Ok(Some(Entry::Item(item)));
+                },
+                Some(Err(_)) => return Ok(Some(Entry::Damage(Damage::Item { offset: self.items_at }))),
+                None => {},
             }
             if self.done {
-                return Ok(None);
+                return Ok(self.nobodys.take().map(Entry::Damage));
             }
             self.block()?;
         }
@@ -256,6 +270,13 @@ impl<R: Read> Reader<R> {
         let whole = HEADER_LEN + block.stored_len();
         let have = self.fill(whole)?;
         if have < whole && !self.holds_another() {
+            match block.kind {
+                Kind::Header | Kind::Merge if self.indexed => {
+                    self.damage(Damage::Block { offset: self.offset, records: 0 });
+                },
+                _ if self.indexed => self.nobodys_block(block),
+                _ => {},
+            }
             self.part_is_over(block.records.max(u32::from(block.kind == Kind::Items)));
             self.consume(have);
             self.done = true;
@@ -277,7 +298,17 @@ impl<R: Read> Reader<R> {
             return Ok(());
         }
         if block.kind == Kind::Merge {
+            self.part_is_over(0);
+            self.note(Some(&payload), self.offset);
             self.consume(whole);
+            return Ok(());
+        }
+        if self.indexed {
+            self.nobodys_block(block);
+            self.consume(whole);
+            if block.kind == Kind::Index {
+                self.pass_trailer()?;
+            }
             return Ok(());
         }
         if block.seq != self.seq {
@@ -289,7 +320,7 @@ impl<R: Read> Reader<R> {
         self.seq = block.seq.wrapping_add(1);
         match block.kind {
             Kind::Items => match Items::of(payload) {
-                Some(items) => self.items = items,
+                Some(items) => (self.items, self.items_at) = (items, offset),
                 None => self.damage(Damage::Block { offset, records: block.records }),
             },
             Kind::Index => self.trailer(offset)?,
@@ -301,13 +332,25 @@ impl<R: Read> Reader<R> {
     /// A block whose header is right and whose payload is not.
     fn damaged(&mut self, block: BlockHeader, whole: usize) -> io::Result<()> {
         let offset = self.offset;
-        self.indexed |= block.kind == Kind::Index;
-        self.damage(if block.kind == Kind::Index {
-            Damage::Index { offset }
-        } else {
-            Damage::Block { offset, records: block.records }
-        });
-        if block.seq >= self.seq {
+        match block.kind {
+            Kind::Index if !self.indexed => {
+                self.indexed = true;
+                self.damage(Damage::Index { offset });
+            },
+            Kind::Items | Kind::Index | Kind::Other(_) if self.indexed => self.nobodys_block(block),
+            Kind::Merge => {
+                self.part_is_over(0);
+                self.damage(Damage::Note { offset });
+            },
+            kind => {
+                // Another part's: what follows is not the present one's, whatever its numbers are.
+                if kind == Kind::Header && block.seq != self.seq {
+                    self.part_is_over(0);
+                }
+                self.damage(Damage::Block { offset, records: block.records });
+            },
+        }
+        if block.seq >= self.seq && !self.indexed {
             self.seq = block.seq.wrapping_add(1);
         }
         // Either bytes were changed, and the next block is where it should be, or some are missing, and it is earlier.
@@ -315,8 +358,8 @@ impl<R: Read> Reader<R> {
         let next = self.ahead().get(whole..).unwrap_or_default();
         if have == whole || BlockHeader::parse(next).is_some() || parse_trailer(next).is_some() {
             self.consume(whole);
-            if block.kind == Kind::Index && self.fill(TRAILER_LEN)? >= TRAILER_LEN {
-                self.consume(if parse_trailer(self.ahead()).is_some() { TRAILER_LEN } else { 0 });
+            if block.kind == Kind::Index {
+                self.pass_trailer()?;
             }
         } else {
             self.resync(HEADER_LEN, u64::MAX)?;
@@ -329,6 +372,7 @@ impl<R: Read> Reader<R> {
         let offset = self.offset;
         self.consume(whole);
         let Ok(header) = serde_json::from_slice::<Header>(json) else {
+            self.part_is_over(0);
             self.damage(Damage::Block { offset, records: 0 });
             return;
         };
@@ -339,13 +383,54 @@ impl<R: Read> Reader<R> {
             return;
         }
         let same = header.part == self.header.part && header.recording == self.header.recording;
-        if !same {
-            self.part_is_over(0);
-            self.header = header.clone();
-            (self.ended, self.indexed) = (false, false);
-            self.queue.push_back(Entry::Part(Box::new(header)));
+        if same && !self.indexed && self.seq <= HEADERS {
+            if block.seq == self.seq {
+                self.seq = block.seq.wrapping_add(1);
+            } else {
+                self.damage(Damage::Gap { offset, bytes: whole as u64, blocks: 0 });
+            }
+            return;
         }
-        self.seq = block.seq.wrapping_add(1);
+        self.part_is_over(0);
+        self.queue.extend(self.nobodys.take().map(Entry::Damage));
+        if !same {
+            self.header = header.clone();
+            (self.ended, self.indexed, self.repeated) = (false, false, false);
+            self.queue.push_back(Entry::Part(Box::new(header)));
+            self.seq = block.seq.wrapping_add(1);
+        } else if !mem::replace(&mut self.repeated, true) {
+            // Its records must not come twice.
+            self.damage(Damage::Again { offset, part: header.part });
+        }
+    }
+
+    /// What was said when recordings were merged. The first note is of who merged last, and has what the others say.
+    fn note(&mut self, json: Option<&[u8]>, offset: u64) {
+        match json.and_then(|json| serde_json::from_slice(json).ok()) {
+            Some(note) => self.merge = self.merge.take().or(Some(note)),
+            // Without it the recordings are still there.
+            None => self.damage(Damage::Note { offset }),
+        }
+    }
+
+    /// A block behind the end of the part, and no header before it: it may be of another host.
+    fn nobodys_block(&mut self, block: BlockHeader) {
+        if self.repeated || matches!(block.kind, Kind::Header | Kind::Merge | Kind::Other(_)) {
+            return;
+        }
+        let found = Damage::NoHeader { offset: self.offset, blocks: 0, records: 0 };
+        if let Damage::NoHeader { blocks, records, .. } = self.nobodys.get_or_insert(found) {
+            *blocks = blocks.saturating_add(1);
+            *records = records.saturating_add(block.records.into());
+        }
+    }
+
+    /// Passes over a trailer, if there is one.
+    fn pass_trailer(&mut self) -> io::Result<()> {
+        if self.fill(TRAILER_LEN)? >= TRAILER_LEN && parse_trailer(self.ahead()).is_some() {
+            self.consume(TRAILER_LEN);
+        }
+        Ok(())
     }
 
     /// A good block that is not the next one.
@@ -382,6 +467,7 @@ impl<R: Read> Reader<R> {
         if let Some(next) = BlockHeader::parse(self.ahead())
             && next.kind != Kind::Header
             && next.seq > self.seq
+            && !self.indexed
         {
             blocks = next.seq - self.seq;
             self.seq = next.seq;
@@ -404,7 +490,7 @@ impl<R: Read> Reader<R> {
         let offset = self.offset;
         let indexed = mem::replace(&mut self.indexed, true);
         if !mem::replace(&mut self.ended, true) {
-            self.damage(Damage::Cut { offset, records });
+            self.damage(if indexed { Damage::NoEnd { offset } } else { Damage::Cut { offset, records } });
         } else if !indexed {
             self.damage(Damage::Index { offset });
         }
@@ -500,43 +586,5 @@ impl<R: Read> Reader<R> {
     #[cfg(test)]
     pub(super) fn waiting_entries(&self) -> usize {
         self.queue.len()
-    }
-}
-
-/// The first place at `from` or later where a block's header is.
-fn find(bytes: &[u8], from: usize) -> Option<usize> {
-    let searched = bytes.get(from..)?;
-    let begins = |(at, window): (usize, &[u8])| (window == MAGIC).then_some(from + at);
-    let mut places = searched.windows(MAGIC.len()).enumerate().filter_map(begins);
-    places.find(|at| bytes.get(*at..).is_some_and(|rest| BlockHeader::parse(rest).is_some()))
-}
-
-/// Stands for a header until it is read.
-fn nothing() -> Header {
-    use crate::event::{ClockAnchor, Start};
-    Header {
-        schema: String::new(),
-        wire_version: 0,
-        byte_order: String::new(),
-        recording: String::new(),
-        part: 0,
-        boot_id: None,
-        began_ns: 0,
-        part_began_ns: 0,
-        start: Start {
-            version: String::new(),
-            replayed_by: None,
-            kernel: String::new(),
-            machine: String::new(),
-            host: None,
-            command: Vec::new(),
-            clock: ClockAnchor::default(),
-            probes: Vec::new(),
-        },
-        clock: super::ClockSample::default(),
-        settled_ticks: false,
-        gaps_told: false,
-        drivers: Vec::new(),
-        layout: Vec::new(),
     }
 }

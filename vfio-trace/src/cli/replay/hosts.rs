@@ -1,6 +1,6 @@
 //! A merged recording: the events of several hosts in the order of one clock.
 
-use std::{collections::VecDeque, io, path::PathBuf};
+use std::{collections::VecDeque, fs, io, path::PathBuf};
 
 use crate::{
     cli::{
@@ -50,7 +50,7 @@ pub(super) fn show<W: io::Write>(
             "give it alone",
         ));
     };
-    if file.as_os_str() == "-" {
+    if file.as_os_str() == "-" || fs::metadata(file).is_ok_and(|there| !there.is_file()) {
         return Err(CliError::with_code(
             USAGE,
             "cannot replay a merged recording from a pipe",

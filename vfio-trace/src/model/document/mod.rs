@@ -138,7 +138,7 @@ pub struct LeftOut {
 /// What is missing of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Losses {
-    /// Whether the recording's end is there. Without it the counters are those of up to 10 s before.
+    /// Whether the recording's end is there, not only that of a part. Without it the counters are those of up to 10 s before.
     pub complete: bool,
     /// Records lost because the ring buffer was full; null: not known.
     pub lost: Option<u64>,

@@ -226,7 +226,10 @@ pub(super) fn of_document(document: &mut Document) {
         if !host.losses.complete {
             add(
                 "no-end",
-                format!("{name}: the recording has no end: what was lost in its last seconds is not known"),
+                format!(
+                    "{name}: the recording has no end, or goes on in a part that was not given: what was lost in the \
+                     last seconds is not known"
+                ),
             );
         }
         for lacking in &host.losses.control {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -51,6 +51,20 @@ pub enum RecordingError {
         first: String,
         /// The other.
         second: String,
+    },
+    /// One file has several recordings, and others are parts of one of them.
+    #[error("{name} has several recordings, and {other} is a part of one of them")]
+    Mixed {
+        /// The one.
+        name: String,
+        /// The other.
+        other: String,
+    },
+    /// One of several files can be read only once, and they are looked into first.
+    #[error("{name} is a pipe or a device, which can be read only once")]
+    Pipe {
+        /// As the user gave it.
+        name: String,
     },
     /// Reading failed halfway.
     #[error("cannot read on in {name}: {source}")]
@@ -112,8 +126,14 @@ pub struct Recording {
     reader: Reader<Box<dyn Read>>,
     /// The first part that was read.
     first: Header,
-    /// Whether what a part repeats is needed: the part before it was not read to its end.
+    /// Whether what a part repeats is needed: the part before it was not read to its end, or not whole.
     again: bool,
+    /// Records of the part may be lacking.
+    hurt: bool,
+    /// The reader's part is not where it should be: nothing of it is shown.
+    left_out: bool,
+    /// Files that cannot be read, and why.
+    unread: VecDeque<(String, OpenError)>,
     end: Option<End>,
     /// The part that is being read.
     part: u32,
@@ -142,7 +162,8 @@ impl Recording {
     ///
     /// See [`RecordingError`].
     pub fn open(paths: &[PathBuf]) -> Result<Self, RecordingError> {
-        let mut inputs: Vec<Input> = Vec::new();
+        refuse_pipes(paths)?;
+        let (mut inputs, mut unread) = (Vec::<Input>::new(), VecDeque::new());
         let mut recording: Option<String> = None;
         let mut total = Some(0u64);
         for path in paths.iter().filter(|path| paths.len() > 1 || path.as_os_str() != "-") {
@@ -154,7 +175,14 @@ impl Recording {
             if paths.len() == 1 {
                 return Self::begin(name, Box::new(file), VecDeque::new(), total);
             }
-            let header = open_reader(&name, Box::new(file))?.header().clone();
+            let header = match Reader::open(file) {
+                Ok(reader) => reader.header().clone(),
+                // The newest may have nothing in it yet; the others are as good as without it.
+                Err(source) => {
+                    unread.push_back((name, source));
+                    continue;
+                },
+            };
             let same = recording.get_or_insert_with(|| header.recording.clone());
             if *same != header.recording {
                 let first = inputs.first().map_or_else(String::new, |input: &Input| input.name.clone());
@@ -171,12 +199,14 @@ impl Recording {
             }
         }
         let mut inputs = VecDeque::from(inputs);
-        match inputs.pop_front() {
-            Some(Input { path: Some(path), .. }) => {
+        match (inputs.pop_front(), unread.pop_front()) {
+            (Some(Input { path: Some(path), .. }), first) => {
                 let (name, file) = open_file(&path)?;
-                Self::begin(name, Box::new(file), inputs, total)
+                unread.extend(first);
+                Ok(Self { unread, ..Self::begin(name, Box::new(file), inputs, total)? })
             },
-            _ => Self::from_stream("standard input", Box::new(io::stdin())),
+            (_, Some((name, source))) => Err(RecordingError::Open { name, source }),
+            (_, None) => Self::from_stream("standard input", Box::new(io::stdin())),
         }
     }
 
@@ -204,6 +234,9 @@ impl Recording {
             reader,
             first,
             again: true,
+            hurt: false,
+            left_out: false,
+            unread: VecDeque::new(),
             end,
             part,
             doubtful_tick: None,
@@ -244,6 +277,8 @@ impl Recording {
             began: Some(first.clock),
             first,
             again: true,
+            hurt: false,
+            left_out: false,
             end: None,
             doubtful_tick: None,
             held: None,
@@ -294,6 +329,9 @@ impl Recording {
     #[expect(clippy::should_implement_trait, reason = "it can fail, and lends nothing")]
     pub fn next(&mut self) -> Result<Option<Next>, RecordingError> {
         loop {
+            if let Some((name, why)) = self.unread.pop_front() {
+                return Ok(Some(unread(name, &why)));
+            }
             if let Some(bytes) = self.held.take() {
                 return Ok(Some(Next::Record(bytes)));
             }
@@ -307,8 +345,11 @@ impl Recording {
             let entry = entry.map_err(|source| RecordingError::Read { name: self.name.clone(), source })?;
             let next = match entry {
                 Some(Entry::Item(item)) => self.item(item),
-                Some(Entry::Part(header)) => self.part(&header),
-                Some(Entry::Damage(damage)) => Some(Next::Damage { name: self.name.clone(), damage }),
+                Some(Entry::Part(header)) => self.part(&header)?,
+                Some(Entry::Damage(damage)) => {
+                    self.hurt |= damage.lacks_records();
+                    Some(self.damage(damage))
+                },
                 None => self.next_input()?,
             };
             if next.is_some() {
@@ -317,7 +358,14 @@ impl Recording {
         }
     }
 
+    fn damage(&self, damage: Damage) -> Next {
+        Next::Damage { name: self.name.clone(), damage }
+    }
+
     fn item(&mut self, item: Item) -> Option<Next> {
+        if self.left_out {
+            return None;
+        }
         match item {
             Item::Record(bytes) => return Some(self.record(bytes)),
             Item::Again(bytes) => return self.again.then_some(Next::Record(bytes)),
@@ -327,7 +375,9 @@ impl Recording {
             Item::Probes(probes) => self.probes = Some(probes),
             Item::End(end) => {
                 self.probes = None;
+                let failed = end.reason == Reason::Failed;
                 self.end = Some(end);
+                return failed.then(|| self.damage(Damage::Failed));
             },
         }
         None
@@ -351,31 +401,63 @@ impl Recording {
         };
         let Some(path) = &input.path else { return Ok(None) };
         let (name, file) = open_file(path)?;
-        self.before += self.reader.position();
-        self.reader = open_reader(&name, Box::new(file))?;
+        // It could be read a moment ago.
+        let reader = match Reader::open(Box::new(file) as Box<dyn Read>) {
+            Ok(reader) => reader,
+            Err(why) => return Ok(Some(unread(name, &why))),
+        };
+        if reader.header().recording != self.first.recording {
+            return Err(RecordingError::Different { first: self.name.clone(), second: name });
+        }
+        self.before = self.before.saturating_add(self.reader.position());
+        self.reader = reader;
         self.name = name;
         Ok(self.follow())
     }
 
     /// Another part in the same stream.
-    fn part(&mut self, header: &Header) -> Option<Next> {
-        if header.recording != self.first.recording {
-            (self.over, self.other) = (true, true);
-            let host = header.start.host.clone();
-            return (!self.alone).then(|| Next::Other { name: self.name.clone(), host });
+    fn part(&mut self, header: &Header) -> Result<Option<Next>, RecordingError> {
+        if header.recording == self.first.recording {
+            return Ok(self.follow());
         }
-        self.follow()
+        if let Some(input) = self.inputs.front() {
+            return Err(RecordingError::Mixed { name: self.name.clone(), other: input.name.clone() });
+        }
+        (self.over, self.other) = (true, true);
+        let host = header.start.host.clone();
+        Ok((!self.alone).then(|| Next::Other { name: self.name.clone(), host }))
     }
 
     /// Goes on with the reader's part.
     fn follow(&mut self) -> Option<Next> {
         let next = self.reader.header().part;
+        self.left_out = next <= self.part;
+        if self.left_out {
+            return Some(self.damage(Damage::Order { after: self.part, part: next }));
+        }
         self.began = Some(self.reader.header().clock);
         let before = std::mem::replace(&mut self.part, next);
         let whole = self.end.take().is_some() && next == before.saturating_add(1);
-        self.again = !whole;
-        (next > before.saturating_add(1))
-            .then(|| Next::Damage { name: self.name.clone(), damage: Damage::Parts { after: before, next } })
+        self.again = !whole || std::mem::take(&mut self.hurt);
+        (next > before.saturating_add(1)).then(|| self.damage(Damage::Parts { after: before, next }))
+    }
+}
+
+fn unread(name: String, why: &OpenError) -> Next {
+    Next::Damage { name, damage: Damage::Unread { why: why.to_string() } }
+}
+
+/// Refuses what can be read only once where several files are looked into first.
+///
+/// # Errors
+///
+/// [`RecordingError::Pipe`].
+pub fn refuse_pipes(paths: &[PathBuf]) -> Result<(), RecordingError> {
+    let once =
+        |path: &&PathBuf| fs::metadata(path.as_path()).is_ok_and(|there| !there.is_file() && !there.is_dir());
+    match paths.iter().filter(|_| paths.len() > 1).find(once) {
+        Some(path) => Err(RecordingError::Pipe { name: path.display().to_string() }),
+        None => Ok(()),
     }
 }
 
@@ -390,3 +472,6 @@ fn open_file(path: &Path) -> Result<(String, File), RecordingError> {
 fn open_reader(name: &str, stream: Box<dyn Read>) -> Result<Reader<Box<dyn Read>>, RecordingError> {
     Reader::open(stream).map_err(|source| RecordingError::Open { name: name.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,8 @@ use crate::{
         History,
         document::{Host, Losses},
     },
-    source::recording::Recording,
-    store::ClockSample,
+    source::recording::{Recording, RecordingError, refuse_pipes},
+    store::{ClockSample, Damage},
 };
 
 /// Recordings, each whole.
@@ -36,7 +36,12 @@ pub(super) struct Histories {
 /// Reads files: parts of one recording become one history.
 pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
     let mut histories = Histories { all: Vec::new(), damaged: false, pairs: Vec::new() };
-    for parts in recordings(files)? {
+    let Files { recordings, unread } = recordings(files)?;
+    for text in &unread {
+        note(text);
+    }
+    histories.damaged = !unread.is_empty();
+    for parts in recordings {
         let mut next = Some(Recording::open(&parts)?);
         while let Some(mut recording) = next {
             // Said once for all recordings of a file.
@@ -45,7 +50,9 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
                     histories.pairs.push(pair.clone());
                 }
             }
-            let (history, damaged) = history(&mut recording, &parts)?;
+            let (mut history, damaged) = history(&mut recording, &parts)?;
+            // Whose it is nobody knows: it may be of each.
+            history.host_mut().losses.damage.extend(unread.iter().cloned());
             histories.all.push(history);
             histories.damaged |= damaged;
             next = recording.other();
@@ -66,10 +73,18 @@ pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<Histories, C
     Ok(histories)
 }
 
-/// Files by recording, in the order in which each recording is met first.
-pub(super) fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
+/// Files by recording.
+pub(super) struct Files {
+    /// In the order in which each recording is met first; its parts in theirs.
+    pub(super) recordings: Vec<Vec<PathBuf>>,
+    /// Those that cannot be read, a sentence each.
+    unread: Vec<String>,
+}
+
+/// Looks into each file to see which recording it is of.
+pub(super) fn recordings(files: &[PathBuf]) -> Result<Files, CliError> {
     if let [one] = files {
-        return Ok(vec![vec![one.clone()]]);
+        return Ok(Files { recordings: vec![vec![one.clone()]], unread: Vec::new() });
     }
     if files.iter().any(|file| file.as_os_str() == "-") {
         return Err(CliError::with_code(
@@ -79,15 +94,34 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliErro
             "pass all as files",
         ));
     }
-    let mut recordings: Vec<(String, Vec<PathBuf>)> = Vec::new();
+    refuse_pipes(files)?;
+    let mut recordings: Vec<(String, Vec<(u32, PathBuf)>)> = Vec::new();
+    let (mut unread, mut first) = (Vec::new(), None);
     for file in files {
-        let id = Recording::open(std::slice::from_ref(file))?.header().recording.clone();
+        let (id, part) = match Recording::open(std::slice::from_ref(file)) {
+            Ok(recording) => (recording.header().recording.clone(), recording.header().part),
+            // The newest part may have nothing in it yet; the others are as good as without it.
+            Err(RecordingError::Open { name, source }) => {
+                let damage = Damage::Unread { why: source.to_string() };
+                unread.push(format!("{name}: {damage}"));
+                first.get_or_insert(RecordingError::Open { name, source });
+                continue;
+            },
+            Err(error) => return Err(error.into()),
+        };
         match recordings.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, parts)) => parts.push(file.clone()),
-            None => recordings.push((id, vec![file.clone()])),
+            Some((_, parts)) => parts.push((part, file.clone())),
+            None => recordings.push((id, vec![(part, file.clone())])),
         }
     }
-    Ok(recordings.into_iter().map(|(_, parts)| parts).collect())
+    if let Some(first) = first.filter(|_| recordings.is_empty()) {
+        return Err(first.into());
+    }
+    let in_order = |(_, mut parts): (String, Vec<(u32, PathBuf)>)| {
+        parts.sort_by_key(|(part, _)| *part);
+        parts.into_iter().map(|(_, file)| file).collect()
+    };
+    Ok(Files { recordings: recordings.into_iter().map(in_order).collect(), unread })
 }
 
 /// Turns records into a history.
@@ -173,8 +207,11 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
         note(&text);
         through.damage.push(text);
     }
+    for text in recording::not_given(recording) {
+        note(&format!("{}: {text}", names.join(" ")));
+    }
     let mut losses = Losses {
-        complete: ended.is_some(),
+        complete: ended.as_ref().is_some_and(|ended| ended.continued.is_none()),
         undecoded: reader.undecoded,
         damage: through.damage,
         ..Losses::default()
@@ -231,61 +268,4 @@ fn count(losses: &mut Losses, probes: Option<&[ProbeReport]>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn probe(name: &str, role: Role) -> ProbeReport {
-        ProbeReport {
-            name: name.to_owned(),
-            role,
-            module: None,
-            attached: true,
-            reason: None,
-            hits: 9,
-            records: 9,
-            lost: 0,
-            missed: Some(0),
-            unmatched: 0,
-            no_room: 0,
-        }
-    }
-
-    fn counted(probes: &[ProbeReport]) -> Losses {
-        let mut losses = Losses::default();
-        count(&mut losses, Some(probes));
-        losses
-    }
-
-    #[test]
-    fn what_a_driver_that_is_unloaded_has_missed_is_not_forgotten() {
-        let read = ProbeReport { missed: Some(3), ..probe("mtty_save_read", Role::Read) };
-        let gone = ProbeReport { attached: false, ..read.clone() };
-        assert_eq!(counted(&[read]).missed, Some(3));
-        let losses = counted(&[gone, probe("f", Role::Write)]);
-        assert_eq!(
-            (losses.missed, &losses.data[..]),
-            (Some(3), &["mtty_save_read: 3 missed".to_owned()][..])
-        );
-        let cannot_tell = ProbeReport { attached: false, missed: None, ..probe("g", Role::Read) };
-        assert_eq!(counted(&[cannot_tell, probe("f", Role::Write)]).missed, None);
-    }
-
-    #[test]
-    fn what_found_no_room_touches_states_and_bytes() {
-        let losses = counted(&[ProbeReport { no_room: 2, ..probe("quay_shift", Role::SetState) }]);
-        assert_eq!(losses.no_room, Some(2));
-        assert!(losses.control_suffers() && losses.data_suffers(), "{losses:?}");
-        assert_eq!(losses.data, ["quay_shift: 2 not remembered"]);
-        assert_eq!(counted(&[probe("f", Role::SetState)]).no_room, Some(0));
-    }
-
-    #[test]
-    fn a_loss_of_any_function_is_told() {
-        for role in Role::ALL {
-            let losses = counted(&[ProbeReport { lost: 1, ..probe("f", role) }]);
-            let told = [&losses.control, &losses.data, &losses.other];
-            assert_eq!(told.iter().map(|texts| texts.len()).sum::<usize>(), 1, "{role:?}: {losses:?}");
-        }
-        assert!(counted(&[ProbeReport { lost: 1, ..probe("f", Role::Open) }]).control_suffers());
-    }
-}
+mod tests;

@@ -1,0 +1,112 @@
+//! Files become recordings in their order; what is lost of them is in their account.
+
+use std::fs;
+
+use super::*;
+use crate::cli::replay::tests::{migration, record};
+
+fn probe(name: &str, role: Role) -> ProbeReport {
+    ProbeReport {
+        name: name.to_owned(),
+        role,
+        module: None,
+        attached: true,
+        reason: None,
+        hits: 9,
+        records: 9,
+        lost: 0,
+        missed: Some(0),
+        unmatched: 0,
+        no_room: 0,
+    }
+}
+
+fn counted(probes: &[ProbeReport]) -> Losses {
+    let mut losses = Losses::default();
+    count(&mut losses, Some(probes));
+    losses
+}
+
+#[test]
+fn what_a_driver_that_is_unloaded_has_missed_is_not_forgotten() {
+    let read = ProbeReport { missed: Some(3), ..probe("mtty_save_read", Role::Read) };
+    let gone = ProbeReport { attached: false, ..read.clone() };
+    assert_eq!(counted(&[read]).missed, Some(3));
+    let losses = counted(&[gone, probe("f", Role::Write)]);
+    assert_eq!((losses.missed, &losses.data[..]), (Some(3), &["mtty_save_read: 3 missed".to_owned()][..]));
+    let cannot_tell = ProbeReport { attached: false, missed: None, ..probe("g", Role::Read) };
+    assert_eq!(counted(&[cannot_tell, probe("f", Role::Write)]).missed, None);
+}
+
+#[test]
+fn what_found_no_room_touches_states_and_bytes() {
+    let losses = counted(&[ProbeReport { no_room: 2, ..probe("quay_shift", Role::SetState) }]);
+    assert_eq!(losses.no_room, Some(2));
+    assert!(losses.control_suffers() && losses.data_suffers(), "{losses:?}");
+    assert_eq!(losses.data, ["quay_shift: 2 not remembered"]);
+    assert_eq!(counted(&[probe("f", Role::SetState)]).no_room, Some(0));
+}
+
+#[test]
+fn a_loss_of_any_function_is_told() {
+    for role in Role::ALL {
+        let losses = counted(&[ProbeReport { lost: 1, ..probe("f", role) }]);
+        let told = [&losses.control, &losses.data, &losses.other];
+        assert_eq!(told.iter().map(|texts| texts.len()).sum::<usize>(), 1, "{role:?}: {losses:?}");
+    }
+    assert!(counted(&[ProbeReport { lost: 1, ..probe("f", Role::Open) }]).control_suffers());
+}
+
+/// The parts of a recording as files, in a folder that goes away.
+struct Parts(PathBuf, Vec<PathBuf>);
+
+impl Parts {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).unwrap();
+        let parts = record(&migration(), 10).into_iter().enumerate();
+        let file = |(at, part): (usize, Vec<u8>)| {
+            let path = folder.join(format!("{at}.vft"));
+            fs::write(&path, part).unwrap();
+            path
+        };
+        let files = parts.map(file).collect();
+        Self(folder, files)
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn parts_are_put_in_their_order() {
+    let Parts(folder, files) = &Parts::new("order");
+    let other = folder.join("other.vft");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/testdata/two-hosts-dst.vft"), &other).unwrap();
+    let given = [files[2].clone(), other.clone(), files[0].clone(), files[1].clone()];
+    let found = recordings(&given).unwrap().recordings;
+    assert_eq!(found, [files[..3].to_vec(), vec![other]]);
+}
+
+#[test]
+fn a_recording_that_goes_on_is_not_complete() {
+    let Parts(_, files) = &Parts::new("goes-on");
+    let complete = |files: &[PathBuf]| read(files).unwrap().all[0].host.losses.complete;
+    assert!(complete(files) && complete(&files[1..]), "its end is there");
+    assert!(!complete(&files[..1]) && !complete(&files[..2]));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_of_each_host() {
+    let Parts(folder, files) = &Parts::new("unread-host");
+    let empty = folder.join("empty.vft");
+    fs::write(&empty, "").unwrap();
+    let read = read(&[&files[..], std::slice::from_ref(&empty)].concat()).unwrap();
+    let damage = &read.all[0].host.losses.damage;
+    assert!(read.damaged && matches!(&damage[..], [one] if one.contains("empty.vft")), "{damage:?}");
+    assert!(super::read(&[empty.clone(), empty]).is_err());
+}
