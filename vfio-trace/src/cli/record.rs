@@ -28,7 +28,10 @@ use crate::{
         clock::{mono_ns, sample},
         live::Live,
     },
-    store::{ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, Reason, SCHEMA, Writer},
+    store::{
+        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Reason, SCHEMA,
+        Writer,
+    },
 };
 
 /// A block is written when something has waited for so long: what a killed recorder loses. Looked at twice a second.
@@ -147,6 +150,10 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     session.drop_privileges()?;
     if !args.rotate.is_empty() {
         output.try_next().map_err(|why| {
+            let denied = |source: &io::Error| source.kind() == io::ErrorKind::PermissionDenied;
+            if !matches!(&why, OutputError::Io { source, .. } if denied(source)) {
+                return why.into();
+            }
             let todo = "choose a folder that you own: after the start, vfio-trace gives up root's right to write \
                         anywhere";
             CliError::failed("cannot make further parts", why, todo)
@@ -158,10 +165,25 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let header = header(start, began_ns, clock, session.live.facts());
     let prompt = output.parts().next().is_none();
     let name = if prompt { "standard output".to_owned() } else { args.output.display().to_string() };
-    // A command that is misspelt leaves nothing behind: the next try finds everything as this one did.
-    let traced = args.live.start()?;
-    let writer = Writer::new(file, &header).map_err(|why| unwritable(&name, &why))?;
-    output.begun()?;
+    header.check().map_err(|why| {
+        CliError::failed(
+            "cannot record",
+            why,
+            "give vfio-trace, or the command that it starts, fewer arguments",
+        )
+    })?;
+    let write = |file| Writer::new(file, &header).map_err(|why| unwritable(&name, &why));
+    // A command that is misspelt leaves nothing behind: the next try finds everything as this one did. And where there
+    // is no room for a file, no command is started.
+    let (writer, traced) = if output.is_file() {
+        (write(file)?, args.live.start()?)
+    } else {
+        let traced = args.live.start()?;
+        (write(file)?, traced)
+    };
+    for (path, why) in output.begun() {
+        note(&format!("{}, which this recording replaces, could not be removed: {why}", path.display()));
+    }
     let now = Instant::now();
     let mut recorder = Recorder {
         prompt,

@@ -25,7 +25,7 @@ pub use self::{
     index::{IndexEntry, IndexError, read_index},
     item::{End, Item, Reason},
     merge::{MERGE_SCHEMA, MergeNote},
-    new_file::{NewFile, Opening, OutputError, Target},
+    new_file::{NewFile, Opening, OutputError, Target, refuse_input},
     output::Output,
     reader::{Entry, OpenError, Reader},
     writer::{Known, Writer},

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
@@ -15,10 +15,10 @@ use std::{
 use rustix::{
     fs::{
         Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, accessat, fcntl_getfl, fcntl_setfl,
-        fstat, openat, renameat, renameat_with, stat, statat, unlinkat,
+        fstat, linkat, openat, renameat, renameat_with, stat, statat, unlinkat,
     },
     io::Errno,
-    process::geteuid,
+    process::{getegid, geteuid},
 };
 use thiserror::Error;
 
@@ -63,6 +63,11 @@ pub(super) struct FileId {
 impl FileId {
     const fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+
+    /// The one that is open.
+    pub(super) fn open(file: impl AsFd) -> Option<Self> {
+        fstat(file).ok().map(|there| Self::of(&there))
     }
 }
 
@@ -156,10 +161,12 @@ impl Target {
     /// See [`OutputError`].
     pub fn open(self) -> Result<Opening, OutputError> {
         let Found::Special { id, fifo, linked } = self.found else {
-            let name = OsString::from(format!(".vfio-trace.{:016x}.new", random()));
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = openat(&self.folder, &name, flags, MODE).map_err(|why| self.wrong(why.into()))?;
-            return Ok(Opening::Ready(NewFile { file: file.into(), temporary: Some(name), target: self }));
+            // Who is killed leaves nothing behind, where the file system has files without a name.
+            let file = match nameless(&self.folder) {
+                Some(file) => NewFile { file, name: Name::None, old: None, target: self },
+                None => self.named()?,
+            };
+            return Ok(Opening::Ready(file));
         };
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let flags = if linked { flags } else { flags | OFlags::NOFOLLOW };
@@ -175,10 +182,19 @@ impl Target {
         };
         match waits(&file).map_err(|why: Errno| self.wrong(why.into()))? {
             there if there == id => {
-                Ok(Opening::Ready(NewFile { file: file.into(), temporary: None, target: self }))
+                let name = Name::There;
+                Ok(Opening::Ready(NewFile { file: file.into(), name, old: None, target: self }))
             },
             _ => Err(self.wrong(io::Error::other("it has become another file meanwhile"))),
         }
+    }
+
+    /// Makes the file beside its place, under a name of its own.
+    pub(super) fn named(self) -> Result<NewFile, OutputError> {
+        let name = hidden("new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.folder, &name, flags, MODE).map_err(|why| self.wrong(why.into()))?;
+        Ok(NewFile { file: file.into(), name: Name::Temporary(name), old: None, target: self })
     }
 
     /// Whether it is a FIFO or a device, which are written to as they are.
@@ -195,27 +211,94 @@ impl Target {
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
-    /// Its name until it is in its place; none if it is there.
-    temporary: Option<OsString>,
+    name: Name,
+    /// What was in its place, for as long as it may be put back.
+    old: Option<OsString>,
     target: Target,
 }
 
+/// What a new file is called.
+#[derive(Debug)]
+enum Name {
+    /// Nothing so far: it is gone with its last descriptor.
+    None,
+    /// Something else, beside its place.
+    Temporary(OsString),
+    /// What it is to be called.
+    There,
+}
+
 impl NewFile {
+    /// Puts it in its place as [`place`](Self::place) does; what it replaces can be put back until
+    /// [`settle`](Self::settle), where the folder will still be ours to write to then, whatever rights are given up.
+    pub(super) fn place_for_now(&mut self) -> Result<(), OutputError> {
+        let Target { folder, name, force, .. } = &self.target;
+        let old = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let old = old.filter(|_| *force && !self.target.is_special());
+        if !old.is_some_and(|old| is_file(&old) && stays_writable(folder, &old)) {
+            return self.place();
+        }
+        let temporary = self.make_named()?;
+        let Target { folder, name, .. } = &self.target;
+        match renameat_with(folder, &temporary, folder, name, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                (self.name, self.old) = (Name::There, Some(temporary));
+                return Ok(());
+            },
+            // It has gone meanwhile.
+            Err(Errno::NOENT) => return self.place(),
+            Err(why) if !cannot(why) => return Err(self.target.wrong(why.into())),
+            Err(_) => {},
+        }
+        let aside = hidden("old");
+        renameat(folder, name, folder, &aside).map_err(|why| self.target.wrong(why.into()))?;
+        if let Err(error) = self.place() {
+            let Target { folder, name, .. } = &self.target;
+            let _left = renameat(folder, &aside, folder, name).is_err();
+            return Err(error);
+        }
+        self.old = Some(aside);
+        Ok(())
+    }
+
+    /// It stays: what it has replaced goes away.
+    pub(super) fn settle(&mut self) -> Result<(), (PathBuf, io::Error)> {
+        let Some(old) = self.old.take() else { return Ok(()) };
+        let path = self.target.path.with_file_name(&old);
+        unlinkat(&self.target.folder, &old, AtFlags::empty()).map_err(|why| (path, why.into()))
+    }
+
+    /// Gives it the name of its own that it has not yet.
+    fn make_named(&mut self) -> Result<OsString, OutputError> {
+        match &self.name {
+            Name::Temporary(name) => Ok(name.clone()),
+            Name::None | Name::There => {
+                let name = hidden("new");
+                link(&self.file, &self.target.folder, &name).map_err(|why| self.target.wrong(why.into()))?;
+                self.name = Name::Temporary(name.clone());
+                Ok(name)
+            },
+        }
+    }
+
     /// Puts it in its place. Never over what was not there before, unless that was asked for.
     ///
     /// # Errors
     ///
     /// See [`OutputError`].
     pub fn place(&mut self) -> Result<(), OutputError> {
-        let Some(temporary) = &self.temporary else { return Ok(()) };
+        if matches!(self.name, Name::There) {
+            return Ok(());
+        }
+        let temporary = self.make_named()?;
         let Target { path, folder, name, found, force } = &self.target;
-        let over = || renameat(folder, temporary, folder, name);
+        let over = || renameat(folder, &temporary, folder, name);
         let placed = match found {
             _ if *force => over(),
             Found::Nothing | Found::Special { .. } => {
-                match renameat_with(folder, temporary, folder, name, RenameFlags::NOREPLACE) {
+                match renameat_with(folder, &temporary, folder, name, RenameFlags::NOREPLACE) {
                     // Some file systems cannot; where our own file is, nobody else's is.
-                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    Err(why) if cannot(why) => {
                         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                         openat(folder, name, flags, MODE).and_then(|_ours| over())
                     },
@@ -229,7 +312,7 @@ impl NewFile {
         };
         match placed {
             Ok(()) => {
-                self.temporary = None;
+                self.name = Name::There;
                 Ok(())
             },
             Err(Errno::EXIST) => Err(OutputError::Exists(path.clone())),
@@ -251,22 +334,27 @@ impl NewFile {
         if self.target.is_special() { Ok(()) } else { self.file.sync_all() }
     }
 
-    /// Nothing came of it: takes it away again, or empties it where its folder may not be written to any more.
-    pub(super) fn discard(&self) {
+    /// Nothing came of it: puts back what was there before, or takes it away again, or empties it where its folder may
+    /// not be written to any more.
+    pub(super) fn discard(&mut self) {
         let Target { folder, name, found, .. } = &self.target;
-        if matches!(found, Found::Special { .. }) || self.temporary.is_some() {
+        if matches!(found, Found::Special { .. }) || !matches!(self.name, Name::There) {
             return;
         }
-        let ours = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|there| fstat(&self.file).is_ok_and(|ours| FileId::of(&ours) == FileId::of(&there)));
-        if !ours || unlinkat(folder, name, AtFlags::empty()).is_err() {
+        let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| FileId::of(&there));
+        let ours = there.is_some() && there == self.id();
+        let gone = match self.old.take() {
+            Some(old) if ours => renameat(folder, old, folder, name).is_ok(),
+            _ => ours && unlinkat(folder, name, AtFlags::empty()).is_ok(),
+        };
+        if !gone {
             let _left = self.file.set_len(0).is_err();
         }
     }
 
     /// Which file it is.
     pub(super) fn id(&self) -> Option<FileId> {
-        fstat(&self.file).ok().map(|stat| FileId::of(&stat))
+        FileId::open(&self.file)
     }
 
     /// The same file, for who writes it.
@@ -298,10 +386,69 @@ impl Write for NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if let Some(temporary) = self.temporary.take() {
+        if let Name::Temporary(temporary) = &self.name {
             let _gone = unlinkat(&self.target.folder, temporary, AtFlags::empty()).is_err();
         }
     }
+}
+
+/// A file in a folder that has no name, and can be given one.
+fn nameless(folder: &OwnedFd) -> Option<File> {
+    let file = openat(folder, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, MODE).ok()?;
+    let found = stat(by_descriptor(&file)).ok().map(|there| FileId::of(&there));
+    (found.is_some() && found == FileId::open(&file)).then(|| file.into())
+}
+
+/// Gives a file without a name one that is not taken.
+fn link(file: &File, folder: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    linkat(CWD, by_descriptor(file), folder, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// The name of an open file for which no right is needed.
+fn by_descriptor(file: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+}
+
+/// Whether the file system does not know how.
+const fn cannot(why: Errno) -> bool {
+    matches!(why, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+/// Whether what is in a folder can be renamed and removed without root's right to write anywhere.
+fn stays_writable(folder: &OwnedFd, there: &Stat) -> bool {
+    let Ok(folder) = fstat(folder) else { return false };
+    let (me, mode) = (geteuid().as_raw(), Mode::from_raw_mode(folder.st_mode));
+    let needed = if folder.st_uid == me {
+        Mode::WUSR | Mode::XUSR
+    } else if folder.st_gid == getegid().as_raw() {
+        Mode::WGRP | Mode::XGRP
+    } else {
+        Mode::WOTH | Mode::XOTH
+    };
+    let not_kept = !mode.contains(Mode::SVTX) || folder.st_uid == me || there.st_uid == me;
+    mode.contains(needed) && not_kept
+}
+
+fn is_file(there: &Stat) -> bool {
+    FileType::from_raw_mode(there.st_mode) == FileType::RegularFile
+}
+
+/// A name that nobody else has.
+fn hidden(what: &str) -> OsString {
+    OsString::from(format!(".vfio-trace.{:016x}.{what}", random()))
+}
+
+/// Refuses an open output that is one of `inputs`: what is written would be read again, and go on for ever.
+///
+/// # Errors
+///
+/// [`OutputError::Input`] with `name`.
+pub fn refuse_input(output: impl AsFd, name: &str, inputs: &[PathBuf]) -> Result<(), OutputError> {
+    let id = fstat(output).ok().filter(is_file).map(|there| FileId::of(&there));
+    if id.is_some() && inputs.iter().any(|input| id_of(input) == id) {
+        return Err(OutputError::Input(PathBuf::from(name)));
+    }
+    Ok(())
 }
 
 /// The folder that a name is in.

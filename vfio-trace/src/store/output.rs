@@ -27,7 +27,7 @@ pub struct Output {
     rotate: bool,
     keep: Option<usize>,
     /// Parts of an older recording, which this one replaces.
-    old: Vec<PathBuf>,
+    old: Vec<(PathBuf, FileId)>,
     /// Where the first part is going to be.
     target: Option<Target>,
     /// The part that is being written.
@@ -61,7 +61,7 @@ impl Output {
     /// See [`OutputError`]. With `force`, files that are in the way will be replaced.
     pub fn create(path: &Path, rotate: bool, keep: Option<usize>, force: bool) -> Result<Self, OutputError> {
         let old = if rotate { old_parts(path)? } else { Vec::new() };
-        if let Some(old) = old.first().filter(|_| !force) {
+        if let Some((old, _)) = old.first().filter(|_| !force) {
             return Err(OutputError::Exists(old.clone()));
         }
         let first = if rotate { numbered(path, 1) } else { path.to_owned() };
@@ -104,8 +104,14 @@ impl Output {
     ///
     /// See [`OutputError`].
     pub fn first(&mut self) -> Result<Box<dyn Write>, OutputError> {
-        let Some(file) = self.current.take() else { return Ok(Box::new(io::stdout())) };
-        self.place(file)
+        let Some(mut file) = self.current.take() else { return Ok(Box::new(io::stdout())) };
+        file.place_for_now()?;
+        self.placed(file)
+    }
+
+    /// Whether the first part is a file, and no pipe, device or stream that somebody reads already.
+    pub fn is_file(&self) -> bool {
+        self.current.as_ref().is_some_and(|file| !file.is_special())
     }
 
     /// The part with this number, from 2; and removes those that are not kept.
@@ -117,7 +123,10 @@ impl Output {
         let Some(path) = &self.path else { return Ok(Box::new(io::stdout())) };
         let path = numbered(path, number);
         let out = match Target::look(&path, false, &[])?.open()? {
-            Opening::Ready(file) => self.place(file)?,
+            Opening::Ready(mut file) => {
+                file.place()?;
+                self.placed(file)?
+            },
             Opening::NoReader(_) => return Err(OutputError::Exists(path)),
         };
         while self.keep.is_some_and(|keep| self.made.len() > keep.max(1)) {
@@ -135,22 +144,30 @@ impl Output {
     /// See [`OutputError`].
     pub fn try_next(&self) -> Result<(), OutputError> {
         let Some(path) = self.path.as_ref().filter(|_| self.rotate) else { return Ok(()) };
-        Target::look(&numbered(path, 2), false, &[])?.open().map(drop)
+        let second = numbered(path, 2);
+        // An older one will have gone by then.
+        let force = self.old.iter().any(|(old, _)| *old == second);
+        Target::look(&second, force, &[])?.open().map(drop)
     }
 
-    /// Something is in the first part, so it stays; without this it is as if nothing had been made. Parts of an older
-    /// recording, which would be taken for this one's, go away.
-    ///
-    /// # Errors
-    ///
-    /// See [`OutputError`].
-    pub fn begun(&mut self) -> Result<(), OutputError> {
+    /// Something is in the first part, so it stays; without this it is as if nothing had been made. What it replaces goes
+    /// away, and so do parts of an older recording, which would be taken for this one's. Gives what could not be
+    /// removed, and why: it is no reason not to record.
+    #[must_use]
+    pub fn begun(&mut self) -> Vec<(PathBuf, io::Error)> {
         self.begun = true;
-        let first = self.made.front().map(|(path, _)| path);
-        for old in self.old.drain(..).filter(|old| Some(old) != first) {
-            fs::remove_file(&old).map_err(|source| OutputError::Io { path: old, source })?;
+        let mut left = Vec::new();
+        left.extend(self.current.as_mut().and_then(|file| file.settle().err()));
+        for (old, id) in self.old.drain(..) {
+            // Somebody may have taken it away, or put something else there, as we have.
+            if id_at(&old) == Some(id)
+                && let Err(why) = fs::remove_file(&old)
+                && why.kind() != io::ErrorKind::NotFound
+            {
+                left.push((old, why));
+            }
         }
-        Ok(())
+        left
     }
 
     /// What a part is called: with a number before the extension, so that names sort as parts follow each other.
@@ -163,9 +180,8 @@ impl Output {
         self.made.iter().map(|(path, _)| path.as_path())
     }
 
-    fn place(&mut self, mut file: NewFile) -> Result<Box<dyn Write>, OutputError> {
+    fn placed(&mut self, file: NewFile) -> Result<Box<dyn Write>, OutputError> {
         let path = file.path().to_owned();
-        file.place()?;
         let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
         self.made.push_back((path, file.id()));
         self.current = Some(file);
@@ -175,7 +191,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if let Some(file) = self.current.take().filter(|_| !self.begun) {
+        if let Some(mut file) = self.current.take().filter(|_| !self.begun) {
             file.discard();
         }
     }
@@ -185,7 +201,7 @@ impl Drop for Output {
 ///
 /// A name alone proves nothing: a file is a part if it says so itself, was made with `--rotate`, is ours, and is of the
 /// same recording as the others. What only looks like a part is in the way, or left alone if its number is too long.
-fn old_parts(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
+fn old_parts(path: &Path) -> Result<Vec<(PathBuf, FileId)>, OutputError> {
     let (stem, extension) = split(path);
     let Ok(entries) = fs::read_dir(folder_of(path)) else { return Ok(Vec::new()) };
     let number = |name: &OsStr| {
@@ -204,9 +220,9 @@ fn old_parts(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
             continue;
         }
         match part_of(&part, number) {
-            Some(id) if recording.as_ref().is_none_or(|recording| *recording == id) => {
-                recording = Some(id);
-                old.push(part);
+            Some((of, id)) if recording.as_ref().is_none_or(|recording| *recording == of) => {
+                recording = Some(of);
+                old.push((part, id));
             },
             _ if number <= IN_THE_WAY => return Err(OutputError::NoPart(part)),
             _ => {},
@@ -215,18 +231,19 @@ fn old_parts(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
     Ok(old)
 }
 
-/// Which recording this file is part `number` of, if it is ours and was made as a part.
-fn part_of(path: &Path, number: u32) -> Option<String> {
+/// Which recording this file is part `number` of, if it is ours and was made as a part, and which file it is.
+fn part_of(path: &Path, number: u32) -> Option<(String, FileId)> {
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
     let file = File::options().read(true).custom_flags(flags.cast_signed()).open(path).ok()?;
     let there = file.metadata().ok()?;
     if !there.is_file() || there.uid() != rustix::process::geteuid().as_raw() {
         return None;
     }
+    let id = FileId::open(&file)?;
     let reader = Reader::open(file).ok()?;
     let Header { part, recording, start, .. } = reader.header();
     let rotated = |word: &String| word == "--rotate" || word.starts_with("--rotate=");
-    (*part == number && start.command.iter().any(rotated)).then(|| recording.clone())
+    (*part == number && start.command.iter().any(rotated)).then(|| (recording.clone(), id))
 }
 
 /// Name without extension, and extension with its dot.

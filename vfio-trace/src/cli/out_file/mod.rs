@@ -18,7 +18,7 @@ use std::{
 use self::patient::Patient;
 pub(super) use self::patient::ready;
 use super::error::{CliError, USAGE};
-use crate::store::{Opening, OutputError, Target};
+use crate::store::{Opening, OutputError, Target, refuse_input};
 
 /// How often a FIFO is tried that nobody reads yet.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ impl OutFile {
     /// replaced with `force` only, one that is read (`inputs`) never; a FIFO or a device is written to as it is.
     pub(super) fn create(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Self, CliError> {
         if path.as_os_str() == "-" {
-            return Ok(Self::stdout());
+            return Self::stdout_beside(inputs);
         }
         let target = Target::look(path, force, inputs)?;
         Ok(Self::new(path.display().to_string(), State::Planned(target)))
@@ -61,6 +61,12 @@ impl OutFile {
         let target = Target::look(path, false, &[]).map_err(|why| told(&why, false))?;
         let name = path.display().to_string();
         Ok(Self { forcible: false, ..Self::new(name, State::Planned(target)) })
+    }
+
+    /// Standard output, which may not be one of `inputs` (`>> a.vft`).
+    pub(super) fn stdout_beside(inputs: &[PathBuf]) -> Result<Self, CliError> {
+        refuse_input(io::stdout(), "standard output", inputs)?;
+        Ok(Self::stdout())
     }
 
     /// Standard output.

@@ -34,7 +34,7 @@ pub(super) struct Args {
 
 /// `vfio-trace replay`.
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
-    let mut out = OutFile::stdout();
+    let mut out = OutFile::stdout_beside(&args.files)?;
     let color = args.events.color.on(&io::stdout());
     let code = show(&args.files, &args.host, &args.events, &mut out, color)?;
     out.finish()?;
@@ -121,8 +121,8 @@ fn replay<W: io::Write>(
     if stream.is_gone() {
         return through.code();
     }
-    if let Some(part) = ended.and_then(|ended| ended.continued) {
-        note(&format!("the recording goes on in part {part}, which was not given"));
+    for text in recording::not_given(recording) {
+        note(&text);
     }
     through.code()
 }
