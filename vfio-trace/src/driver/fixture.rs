@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use vfio_trace_common::role::Role;
+
 use super::{Devices, Plugin, Style};
 use crate::{
     event::{
         ArcStep, CaptureNote, Close, Data, DataIo, DeviceRef, Errno, Event, Image, MigState, Moment, Open,
-        Outcome, PciReset, Process, Reset, SetState, Step, Via,
+        Outcome, PciReset, Process, Reset, SetState, Step, Via, Within,
     },
     kernel::FieldPlace,
 };
@@ -63,15 +65,28 @@ pub(crate) fn image(layout: &Arc<CaptureNote>, moment: Moment, values: &[(&str, 
     }
 }
 
-/// A function that returned an int.
+/// A function that returned an int, within an arc.
 pub(crate) fn step(function: &str, errno: u32, args: &[u64]) -> Data {
+    let arc = Some(Within { from: MigState::RUNNING, to: MigState::STOP });
+    step_of(arc, Some(Role::SetState), function, errno, args)
+}
+
+/// The same function within `write()`, or within no call of a migration.
+pub(crate) fn moved_to(within: Option<Role>, step: Data) -> Data {
+    match step {
+        Data::Step(step) => Data::Step(Step { arc: None, within, ..step }),
+        other => other,
+    }
+}
+
+fn step_of(arc: Option<Within>, within: Option<Role>, function: &str, errno: u32, args: &[u64]) -> Data {
     Data::Step(Step {
         function: Some(function.into()),
         module: None,
         step: None,
         detail: None,
-        arc: None,
-        within: None,
+        arc,
+        within,
         returned: None,
         outcome: outcome(errno),
         args: args.to_vec(),

@@ -1,6 +1,6 @@
 //! Between assembler and sinks: lets each driver's plug-in name, complete and judge the events of its devices.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use super::{Devices, NoView, Style, plugin};
 use crate::event::{Data, Event, Image};
@@ -8,6 +8,8 @@ use crate::event::{Data, Event, Image};
 /// More devices than any host has at once. Beyond it those of which nothing was heard for longest are forgotten: their
 /// next images are news, and findings that need an earlier event are not made.
 const MAX_DEVICES: usize = 4096;
+/// How many devices that are gone are kept, for what still comes of them and for a look at their files.
+const MAX_GONE: usize = 64;
 
 /// All devices with a plug-in.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub struct Interpreter {
     events: u64,
     /// How many devices were forgotten for want of room.
     forgotten: u64,
+    /// Devices that are gone, in that order.
+    gone: VecDeque<u32>,
     /// The last image of each device and capture: the same again is no news.
     images: BTreeMap<(u32, u32), (Option<u32>, Vec<u8>)>,
     /// Whether secret members are shown.
@@ -52,6 +56,9 @@ impl Interpreter {
                 image.reveal = self.reveal;
             }
             let findings = devices.apply(nr, &mut event);
+            if matches!(event.data, Data::Unregister {}) {
+                self.went(nr);
+            }
             let findings = findings.into_iter().map(|finding| Event {
                 start_ns: event.end_ns,
                 duration_ns: None,
@@ -108,6 +115,27 @@ impl Interpreter {
         self.forgotten
     }
 
+    /// A device that is bound again has another number: what is known of this one is of no more use soon, and that it is
+    /// forgotten is no loss.
+    fn went(&mut self, nr: u32) {
+        self.gone.push_back(nr);
+        if self.gone.len() > MAX_GONE
+            && let Some(nr) = self.gone.pop_front()
+        {
+            self.last.remove(&nr);
+            self.forget(nr);
+            self.images.retain(|(of, _), _| *of != nr);
+        }
+    }
+
+    fn forget(&mut self, nr: u32) {
+        if let Some((driver, _)) = self.devices.remove(&nr)
+            && let Some(devices) = self.drivers.get_mut(driver)
+        {
+            devices.forget(nr);
+        }
+    }
+
     fn make_room(&mut self) {
         let mut times: Vec<u64> = self.last.values().copied().collect();
         if times.is_empty() {
@@ -117,12 +145,9 @@ impl Interpreter {
         let (_, median, _) = times.select_nth_unstable(middle);
         let old: BTreeMap<u32, u64> = self.last.extract_if(.., |_, last| *last < *median).collect();
         for nr in old.keys() {
-            if let Some((driver, _)) = self.devices.remove(nr)
-                && let Some(devices) = self.drivers.get_mut(driver)
-            {
-                devices.forget(*nr);
-            }
+            self.forget(*nr);
         }
+        self.gone.retain(|nr| !old.contains_key(nr));
         self.images.retain(|(nr, _), _| !old.contains_key(nr));
         self.forgotten = self.forgotten.saturating_add(old.len() as u64);
     }
@@ -131,5 +156,37 @@ impl Interpreter {
         let Data::Image(Image { layout, session, bytes, .. }) = data else { return true };
         let now = (*session, bytes.clone());
         self.images.insert((nr, layout.id), now.clone()) != Some(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{DeviceRef, Process};
+
+    #[test]
+    fn devices_that_are_gone_make_room() {
+        let mut interpreter = Interpreter::new(false);
+        let event = |nr: u32, data| Event {
+            start_ns: 1,
+            end_ns: 1,
+            duration_ns: None,
+            device: Some(DeviceRef {
+                nr,
+                name: Some("0000:75:00.1".into()),
+                driver: Some("hisi_acc_vfio_pci".into()),
+            }),
+            process: Process::default(),
+            data,
+        };
+        // One that is there all the time and does nothing; another is bound and unbound.
+        let binds = MAX_DEVICES as u32 + 100;
+        interpreter.apply(vec![event(0, crate::driver::fixture::open())]);
+        for nr in 1..binds {
+            interpreter
+                .apply(vec![event(nr, crate::driver::fixture::open()), event(nr, Data::Unregister {})]);
+        }
+        assert_eq!((interpreter.forgotten(), interpreter.devices.len()), (0, MAX_GONE + 1));
+        assert!(interpreter.devices.contains_key(&0) && interpreter.last.len() == MAX_GONE + 1);
     }
 }

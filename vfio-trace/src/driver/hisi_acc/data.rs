@@ -52,8 +52,18 @@ impl Migf {
         self.image.bytes_from(FIRST, DUMP_LEN)
     }
 
-    /// All that has crossed the data fd, once it is in the structure.
+    /// Whether the driver writes into its copy of what arrived: of version 1 `vf_qm_version_check()` makes two addresses anew.
+    pub(super) fn rewritten(&self) -> bool {
+        self.image.layout.name == "resuming_migf"
+            && self.total_length() > MATCH_LEN
+            && self.data("acc_magic") == Some(MAGIC_V1)
+    }
+
+    /// All that has crossed the data fd, once it is in the structure; not of a copy that may not be what crossed it.
     pub(super) fn stream(&self) -> Option<StreamHash> {
+        if self.rewritten() {
+            return None;
+        }
         let length = self.total_length();
         let whole = self.image.complete && !self.disabled() && (1..=DATA_LEN).contains(&length);
         let length = usize::try_from(length).ok().filter(|_| whole)?;

@@ -1,5 +1,7 @@
 //! What is known of one device: its driver's structures as last seen, and the migration that ran last.
 
+use vfio_trace_common::role::Role;
+
 use super::{
     data::{DATA_LEN, MATCH_LEN, Migf},
     explain,
@@ -19,6 +21,13 @@ pub(super) struct Last {
     pub(super) migf: Migf,
 }
 
+/// What was saved, and into which of the device's files.
+#[derive(Clone, Debug)]
+pub(super) struct Saved {
+    pub(super) migf: Migf,
+    pub(super) file: u32,
+}
+
 /// One device.
 #[derive(Debug, Default)]
 pub(super) struct HisiDevice {
@@ -34,12 +43,14 @@ pub(super) struct HisiDevice {
     /// The last migration, whichever way it went.
     pub(super) last: Option<Last>,
     /// The last image that the driver filled from registers.
-    pub(super) saved: Option<Last>,
+    pub(super) saved: Option<Saved>,
     /// The last mailbox command, how it ended and when.
     pub(super) mailbox: Option<(Mailbox, Outcome, u64)>,
     /// Whether a mailbox command has paused the queues and nothing has started them since.
     pub(super) paused: bool,
-    /// The driver refused what was written to the file in use.
+    /// It was stopped since, by what its state says.
+    stood: bool,
+    /// The driver refused what was written to the file in use: that is proven, and it has not taken it since.
     pub(super) refused: bool,
     /// The match was taken over from an earlier session.
     pub(super) stale: bool,
@@ -54,14 +65,20 @@ pub(super) struct HisiDevice {
     pub(super) writer: Option<u32>,
     /// How many files were begun, so that one is told from the next.
     pub(super) files: u32,
-    /// Steps since the last arc or write.
-    pub(super) steps: Vec<Step>,
+    /// Steps of the arc and of the write in progress: those of neither, as of a look at the driver's debugfs, are none's.
+    pub(super) in_arc: Vec<Step>,
+    pub(super) in_write: Vec<Step>,
+    /// Writes to the file that is loaded.
+    writes: u32,
+    /// The device's image is of after the last write.
+    pub(super) core_written: bool,
     closed: Option<bool>,
 }
 
 impl HisiDevice {
     pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
-        let mut findings = if matches!(event.data, Data::Image(_)) { Vec::new() } else { self.judge_write() };
+        let mut findings =
+            if matches!(event.data, Data::Image(_)) { Vec::new() } else { self.judge_write(false) };
         findings.extend(self.take_in(event));
         findings
     }
@@ -75,8 +92,10 @@ impl HisiDevice {
         match &mut event.data {
             Data::Step(step) => self.step(step, at_ns),
             Data::Image(image) => {
-                if matches!(image.layout.name.as_str(), "saving_migf" | "resuming_migf") {
-                    image.stream = Migf::new(image.clone(), at_ns).stream();
+                let written = image.layout.name == "resuming_migf";
+                if written || image.layout.name == "saving_migf" {
+                    let whole = !written || self.overwritten() != Some(true);
+                    image.stream = Migf::new(image.clone(), at_ns).stream().filter(|_| whole);
                 }
                 return self.image(image, at_ns);
             },
@@ -89,16 +108,18 @@ impl HisiDevice {
             },
             Data::Write(io) => {
                 self.writer = pid;
+                self.writes = self.writes.saturating_add(1);
+                self.core_written = false;
                 // What the driver makes of it shows in its structures, which are copied next.
                 if io.outcome.is_ok() || io.outcome.errno() == Some(Errno::EFAULT) {
                     self.written = Some(io.outcome);
                     return Vec::new();
                 }
-                self.steps.clear();
+                self.in_write.clear();
                 return explain::write(io);
             },
             Data::SetState(_) => {
-                self.steps.clear();
+                self.in_arc.clear();
                 // By now the structures were copied once more: as the last arc has left them.
                 if std::mem::take(&mut self.saved_now) {
                     return explain::saved(self);
@@ -131,9 +152,13 @@ impl HisiDevice {
         self.resuming.as_ref().or(self.saving.as_ref())
     }
 
-    /// Its last image that was saved.
-    pub(super) fn sent(&self) -> Option<&Migf> {
-        self.saving.as_ref().or_else(|| Some(&self.saved.as_ref()?.migf))
+    /// Its last image that was saved, and whether it is of the file that its reader has read.
+    pub(super) fn sent(&self) -> Option<(&Migf, bool)> {
+        if let Some(saving) = &self.saving {
+            return Some((saving, true));
+        }
+        let saved = self.saved.as_ref()?;
+        Some((&saved.migf, saved.file == self.files))
     }
 
     /// `vf_qm_state`.
@@ -154,17 +179,30 @@ impl HisiDevice {
         if let Some(mailbox) = steps::mailbox(step) {
             self.mailbox = Some((mailbox, step.outcome, at_ns));
             if mailbox == Mailbox::Stop && step.outcome.is_ok() {
-                self.paused = true;
+                (self.paused, self.stood) = (true, false);
             }
         }
-        if self.steps.len() < MAX_STEPS {
-            self.steps.push(step.clone());
+        let of = match (step.arc, step.within) {
+            (Some(_), _) => &mut self.in_arc,
+            (None, Some(Role::Write)) => &mut self.in_write,
+            _ => return,
+        };
+        if of.len() < MAX_STEPS {
+            of.push(step.clone());
         }
     }
 
     fn image(&mut self, image: &Image, at_ns: u64) -> Vec<Finding> {
         match image.layout.name.as_str() {
-            "device" => self.core = Some(image.clone()),
+            "device" => {
+                self.core = Some(image.clone());
+                self.core_written |= image.moment == Moment::Write;
+                // It has found that the stream fits, whatever it had said before.
+                self.refused &= image.value("match_done") != Some(1);
+                if let Some(state) = image.value("mig_state") {
+                    self.was_in(MigState(state as u32));
+                }
+            },
             "pci" => self.pci_id = image.value("device"),
             "saving_migf" => self.file(image, at_ns, Direction::Save),
             "resuming_migf" => self.file(image, at_ns, Direction::Resume),
@@ -172,15 +210,16 @@ impl HisiDevice {
             _ => {},
         }
         let written = image.layout.name == "resuming_migf" && image.moment == Moment::Write;
-        if written { self.judge_write() } else { Vec::new() }
+        if written { self.judge_write(true) } else { Vec::new() }
     }
 
-    /// The write that returned last, with all that was seen of it.
-    fn judge_write(&mut self) -> Vec<Finding> {
+    /// The write that returned last, with all that was seen of it; `seen`: of the file, too.
+    fn judge_write(&mut self, seen: bool) -> Vec<Finding> {
         let Some(outcome) = self.written.take() else { return Vec::new() };
         let findings = if matches!(outcome, Outcome::Failed(_)) {
-            self.refused = true;
-            vec![explain::mismatch(self)]
+            let (finding, refused) = explain::mismatch(self, seen);
+            self.refused |= refused;
+            vec![finding]
         } else if self.stale && self.resuming.as_ref().is_some_and(|migf| migf.total_length() >= MATCH_LEN) {
             self.stale = false;
             vec![explain::stale()]
@@ -188,7 +227,7 @@ impl HisiDevice {
             Vec::new()
         };
         self.doubtful = !findings.is_empty();
-        self.steps.clear();
+        self.in_write.clear();
         findings
     }
 
@@ -200,7 +239,7 @@ impl HisiDevice {
             return;
         }
         if direction == Direction::Save && migf.total_length() >= DATA_LEN {
-            self.saved = Some(Last { migf: migf.clone() });
+            self.saved = Some(Saved { migf: migf.clone(), file: self.files });
         }
         let place = if direction == Direction::Save { &mut self.saving } else { &mut self.resuming };
         *place = Some(migf);
@@ -227,6 +266,7 @@ impl HisiDevice {
     }
 
     fn arc(&mut self, arc: &ArcStep) -> Vec<Finding> {
+        self.was_in(arc.from);
         let Some(to) = arc.to else { return Vec::new() };
         let begins = |state| arc.from == MigState::STOP && to == state;
         if arc.outcome.is_ok() {
@@ -238,7 +278,7 @@ impl HisiDevice {
             }
         }
         if begins(MigState::RESUMING) && arc.outcome.is_ok() {
-            self.refused = false;
+            (self.refused, self.writes) = (false, 0);
             // Read before the first write of the new session.
             self.stale = self.core.as_ref().and_then(|core| core.value("match_done")) == Some(1);
         }
@@ -247,7 +287,7 @@ impl HisiDevice {
             Outcome::Ok if (arc.from, to) == (MigState::RESUMING, MigState::STOP) => explain::loaded(self),
             Outcome::Ok | Outcome::Refused(_) | Outcome::Unknown => Vec::new(),
         };
-        self.steps.clear();
+        self.in_arc.clear();
         self.saved_now = arc.outcome.is_ok() && to == MigState::STOP_COPY;
         if arc.outcome.is_ok() {
             let ends = matches!(
@@ -261,8 +301,28 @@ impl HisiDevice {
             if to == MigState::RUNNING {
                 self.paused = false;
             }
+            self.was_in(to);
         }
         findings
+    }
+
+    /// It was seen in a state. One that runs in which it was stopped before was started since, even if that was not seen;
+    /// after a stop that failed the state says nothing.
+    const fn was_in(&mut self, state: MigState) {
+        match state {
+            MigState::STOP | MigState::STOP_COPY | MigState::RESUMING => self.stood = true,
+            MigState::RUNNING | MigState::PRE_COPY if self.stood => {
+                (self.paused, self.stood) = (false, false)
+            },
+            _ => {},
+        }
+    }
+
+    /// Whether each write has overwritten the one before, so that the driver's copy is not what arrived: drivers that do not
+    /// know yet whether they have matched a stream do so (Linux 6.1). `None`: not known.
+    pub(super) fn overwritten(&self) -> Option<bool> {
+        let old = self.core.as_ref()?.value("match_done").is_none();
+        Some(old && self.writes > 1)
     }
 
     fn was_reset(&mut self) {

@@ -95,7 +95,8 @@ impl HisiDevices {
             .filter_map(|(other, device)| {
                 let free =
                     self.given.get(other).is_none_or(|(saved, to)| *saved != device.files || *to == file);
-                Some((free && read_by_writer(device), other, device, device.sent()?))
+                let (sent, of_reader) = device.sent()?;
+                Some((free && of_reader && read_by_writer(device), other, device, sent))
             })
             .collect();
         others.sort_by_key(|(related, _, _, from)| (!related, std::cmp::Reverse(from.at_ns)));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     data::{DATA_LEN, DUMP_LEN, MAGIC_V1, MAGIC_V2, MATCH_LEN, Migf},
-    device::{HisiDevice, Last},
+    device::HisiDevice,
 };
 use crate::{
     driver::{NoView, Style},
@@ -46,15 +46,15 @@ fn hex_dump(prefix: &str, bytes: &[u8]) -> String {
     text
 }
 
-fn provenance(last: &Last) -> String {
-    let direction = match last.migf.image.direction {
+fn provenance(migf: &Migf) -> String {
+    let direction = match migf.image.direction {
         Some(Direction::Save) => "saved by",
         Some(Direction::Resume) => "loaded by",
         None => "of",
     };
     let session =
-        last.migf.image.session.map_or_else(|| "an earlier session".to_owned(), |nr| format!("session {nr}"));
-    let ns = last.migf.at_ns;
+        migf.image.session.map_or_else(|| "an earlier session".to_owned(), |nr| format!("session {nr}"));
+    let ns = migf.at_ns;
     format!(
         "# {direction} {session}, at {}.{:06} s (CLOCK_MONOTONIC)\n",
         ns / 1_000_000_000,
@@ -103,7 +103,7 @@ fn migf_data(device: &HisiDevice, v9: bool, annotate: bool) -> String {
     let Some((last, bytes)) = last.and_then(|last| Some((last, last.migf.dump()?))) else {
         return "device not migrated!\n".to_owned();
     };
-    let mut text = if annotate { provenance(last) } else { String::new() };
+    let mut text = if annotate { provenance(&last.migf) } else { String::new() };
     text.push_str(&hex_dump("Mig Data:", bytes));
     if !v9 {
         let _ok = writeln!(text, "migrate data length: {}", last.migf.total_length());
@@ -131,7 +131,7 @@ fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
     let mut text = String::new();
     if annotate {
         text.push_str("# registers as the driver read them at STOP_COPY, not as they are now\n");
-        text.push_str(&provenance(saved));
+        text.push_str(&provenance(&saved.migf));
     }
     text.push_str(&hex_dump("Dev Data:", bytes.get(..DUMP_LEN).unwrap_or_default()));
     let _ok = write!(text, "guest driver load: {ready}\ndata size: {DATA_LEN}\n");

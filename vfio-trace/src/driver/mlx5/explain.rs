@@ -47,8 +47,9 @@ pub(super) fn step(step: &Step, core: Option<&Image>) -> Option<Finding> {
         _ => return None,
     };
     let detached = core.and_then(|core| core.value("mdev_detach")) == Some(1);
-    // Only these wait for a save that was begun before, and look how it ended.
-    let waits = matches!(code, "mlx5/query" | "mlx5/save");
+    // These wait for a save that was begun before, and all but one look how it ended. Suspending waits since Linux 6.2.
+    let looks = matches!(code, "mlx5/query" | "mlx5/save");
+    let waits = looks || code == "mlx5/suspend";
     let (why, check) = match errno.0 {
         ENOTCONN => (
             "the PF's driver is gone from under it (mdev_detach)",
@@ -66,7 +67,7 @@ pub(super) fn step(step: &Step, core: Option<&Image>) -> Option<Finding> {
             "a signal came while it waited for a save in progress",
             "what signalled the VMM's thread; it may be done again",
         ),
-        ENODEV if waits => (
+        ENODEV if looks => (
             "a save had failed before, so that there is nothing to add to",
             "the first finding of this session; the migration has to begin anew",
         ),
@@ -151,8 +152,8 @@ pub(super) fn initial_left(left: u64) -> Finding {
         "mlx5/initial-bytes-left",
         "final save",
         format!(
-            "STOP_COPY began with {left} initial bytes not read: the destination cannot have made its resources ready, \
-             and does so while the VM stands."
+            "STOP_COPY began, and {left} initial bytes were not seen to be read: without them the destination cannot make \
+             its resources ready, and does so while the VM stands."
         ),
         "switchover-ack in the VMM, on both sides; the time of `load` in the destination's first writes after the switch",
     )

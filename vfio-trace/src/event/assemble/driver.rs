@@ -65,6 +65,7 @@ impl Notes {
                 let key = (note.driver, note.id);
                 if self.captures.insert(key, Arc::new(note.clone())).is_none() {
                     self.order.push_back(key);
+                    self.replace(&note.module);
                 }
                 if self.order.len() > MAX_CAPTURES
                     && let Some(oldest) = self.order.pop_front()
@@ -76,6 +77,22 @@ impl Notes {
             // An event by itself: it explains no other record.
             Note::ProbeGap(_) => {},
         }
+    }
+
+    /// Forgets what was said of a module before it was loaded anew, but for the last time: no image will come of that.
+    fn replace(&mut self, module: &str) {
+        let of = |key: &(u64, u32)| self.captures.get(key).is_some_and(|note| note.module == module);
+        let mut loaded: Vec<u64> = Vec::new();
+        for (driver, _) in self.order.iter().filter(|key| of(key)) {
+            if !loaded.contains(driver) {
+                loaded.push(*driver);
+            }
+        }
+        let Some(older) = loaded.len().checked_sub(2).and_then(|older| loaded.get(..older)) else { return };
+        let old: Vec<(u64, u32)> =
+            self.order.iter().filter(|key| of(key) && older.contains(&key.0)).copied().collect();
+        self.order.retain(|key| !old.contains(key));
+        self.captures.retain(|key, _| !old.contains(key));
     }
 
     /// How many were forgotten for want of room.
@@ -158,5 +175,29 @@ impl Assembler {
         let method = (body.how & RESET_BY_FLR != 0).then_some("flr");
         let data = Data::PciReset(PciReset { method, state, outcome });
         out.push(event(header, device, Some(took(header)), data));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_loaded_again_and_again_makes_room() {
+        let mut notes = Notes::default();
+        let mut tell = |module: &str, driver: u64, ids: u32| {
+            for id in 0..ids {
+                let (module, name, structure) = (module.to_owned(), String::new(), String::new());
+                let fields = Vec::new();
+                notes.take(&Note::Capture(CaptureNote { driver, id, module, name, structure, fields }));
+            }
+        };
+        tell("mlx5_vfio_pci", 1, 3);
+        (1_000..1_200).for_each(|driver| tell("hisi_acc_vfio_pci", driver, 5));
+        assert_eq!((notes.forgotten(), notes.captures.len(), notes.order.len()), (0, 13, 13));
+        // Also what the last load but one has left to say.
+        for key in [(1, 0), (1_198, 4), (1_199, 0)] {
+            assert!(notes.captures.contains_key(&key), "{key:?}");
+        }
     }
 }

@@ -489,7 +489,7 @@ mod tests {
             let note = crate::event::CaptureNote {
                 driver,
                 id: 1,
-                module: String::new(),
+                module: driver.to_string(),
                 name: String::new(),
                 structure: String::new(),
                 fields: Vec::new(),

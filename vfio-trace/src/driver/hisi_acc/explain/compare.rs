@@ -70,7 +70,8 @@ fn different(from: &Migf, to: &Migf) -> Option<Vec<String>> {
         let Some(offset) = field.offset.checked_sub(begins) else { continue };
         let end = u64::from(offset).saturating_add(u64::from(field.size).saturating_mul(field.count.into()));
         let late = lengths.0 == MATCH_LEN && field.path == "vf_data.vf_qm_state";
-        if end > lengths.0.min(lengths.1) || late {
+        let anew = to.rewritten() && matches!(field.path.as_str(), "vf_data.eqe_dma" | "vf_data.aeqe_dma");
+        if end > lengths.0.min(lengths.1) || late || anew {
             continue;
         }
         let (was, is) = (from.image.elements(&field.path), to.image.elements(&field.path));

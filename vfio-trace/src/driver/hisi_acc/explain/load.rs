@@ -1,6 +1,6 @@
 //! The destination: loading what arrived.
 
-use super::{Says, first_failed, mailbox_said, saw, stop::not_seen, waited};
+use super::{Says, first_failed, mailbox_said, saw, stop::not_seen, stream::mismatch_at_load, waited};
 use crate::{
     driver::hisi_acc::{
         data::{DATA_LEN, MATCH_LEN, Migf},
@@ -28,6 +28,10 @@ pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding
         }
         .failed(errno);
     }
+    // Linux 6.1 looks only now whether the stream fits.
+    if let Some(finding) = mismatch_at_load(device, errno) {
+        return finding;
+    }
     let errno = failed.map_or(errno, |(_, errno)| errno);
     let says = match failed.and_then(|(step, _)| Some((step, steps::mailbox(step)?))) {
         Some((step, mailbox @ (Mailbox::WriteSqc | Mailbox::WriteCqc))) => Says {
@@ -45,13 +49,6 @@ pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding
             step: "wait for the mailbox",
             text: "The VF's mailbox did not become free before its registers could be written.".to_owned(),
             check: "the VF's health in dmesg (\"QM device is not ready to write\"): another command hangs; reset the VF",
-        },
-        // Registers come before commands; that none failed counts only where this device's commands were ever seen.
-        None if device.mailbox.is_some() && !saw(steps, Mailbox::WriteSqc) => Says {
-            code: "hisi_acc/load-registers",
-            step: "load registers",
-            text: "A register of the VF could not be written while its state was loaded.".to_owned(),
-            check: "the VF's health in dmesg (\"set VF regs failed\", \"failed to write …\" names the register)",
         },
         _ => not_seen("load"),
     };
@@ -95,8 +92,8 @@ pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<Finding> {
             Says {
                 code: "hisi_acc/mismatch-loaded",
                 step: "load",
-                text: "The driver had refused the stream (EFAULT to write), and loaded it all the same: the VF has another \
-                       device's state."
+                text: "The driver had refused the stream (EFAULT to write), and loaded it all the same: the VF has the state of a \
+                       device that was not found to fit."
                     .to_owned(),
                 check: "that the VMM resets the device after a failed write; reset it now",
             }

@@ -117,7 +117,7 @@ fn mailbox_said(steps: &[Step], command: &Step, errno: Errno) -> &'static str {
 
 /// An arc failed with `errno`, which is the one that the driver returned.
 pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errno) -> Vec<Finding> {
-    let steps = device.steps.as_slice();
+    let steps = device.in_arc.as_slice();
     let mut findings = Vec::new();
     match (from, to) {
         (MigState::RUNNING, MigState::PRE_COPY) => findings.push(stop::match_data(steps, errno)),

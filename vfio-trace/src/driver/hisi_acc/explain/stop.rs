@@ -1,6 +1,6 @@
 //! The source: stopping the VF and saving its state.
 
-use super::{EBUSY, ETIMEDOUT, Says, first_failed, mailbox_said, saw, saw_function, waited};
+use super::{EBUSY, ETIMEDOUT, Says, first_failed, mailbox_said, saw, saw_function};
 use crate::{
     driver::hisi_acc::{
         data::{DATA_LEN, MATCH_LEN, Migf},
@@ -27,8 +27,8 @@ pub(super) fn match_data(steps: &[Step], errno: Errno) -> Finding {
     Says {
         code: "hisi_acc/match-data",
         step: "collect match data",
-        text: "The queues of the VF could not be read from the PF (its VFT is empty, or the PF does not answer), or the \
-               PF's queue isolation register could not be read: without these no match data can be sent."
+        text: "The queues of the VF could not be read from the PF (its VFT is empty, or the PF does not answer): without \
+               these no match data can be sent."
             .to_owned(),
         check: "the PF: is its driver healthy, does the VF have queues (vfs_num, sriov_numvfs), did the PF reset?",
     }
@@ -46,8 +46,7 @@ pub(super) fn stop_or_save(steps: &[Step], to: MigState, errno: Errno) -> Findin
             (None, Some("vf_qm_cache_wb")) => return cache().failed(failed),
             (None, Some("hisi_acc_check_int_state")) if failed == EBUSY => return interrupt().failed(failed),
             (None, Some("hisi_acc_vf_stop_device")) => return inlined(stopped, MigState::STOP, failed),
-            (None, Some("vf_qm_read_data")) => return save(steps, errno),
-            (None, _) if waited(Some((step, failed))) && stopped => return save(steps, errno),
+            (None, Some("vf_qm_read_data" | "vf_qm_state_save")) => return save(steps, errno),
             _ => return not_seen("stop").failed(failed),
         }
     }
@@ -62,7 +61,6 @@ fn inlined(stopped: bool, to: MigState, errno: Errno) -> Finding {
     let says = match errno {
         EBUSY if stopped => interrupt(),
         ETIMEDOUT if stopped => cache(),
-        // Up to Linux 6 also what registers say that cannot be read.
         Errno::EINVAL if stopped && to == MigState::STOP => cache(),
         _ => not_seen("stop"),
     };
@@ -122,7 +120,10 @@ pub(super) fn save_opened(steps: &[Step], errno: Errno) -> Finding {
 fn save(steps: &[Step], errno: Errno) -> Finding {
     let failed = first_failed(steps);
     let errno = failed.map_or(errno, |(_, errno)| errno);
+    let function = failed.and_then(|(step, _)| step.function.as_deref());
     let says = match failed.and_then(|(step, _)| Some((step, steps::mailbox(step)?))) {
+        // Linux 6.1 does it here.
+        None if function == Some("vf_qm_cache_wb") => cache(),
         Some((step, mailbox @ (Mailbox::ReadSqc | Mailbox::ReadCqc))) => Says {
             code: "hisi_acc/save-mailbox",
             step: mailbox.name(),
@@ -131,19 +132,6 @@ fn save(steps: &[Step], errno: Errno) -> Finding {
                 mailbox_said(steps, step, errno)
             ),
             check: "the VF's health in dmesg (\"failed to read SQC addr\", \"CQC addr\"); source side, the VF must be reset",
-        },
-        _ if waited(failed) => Says {
-            code: "hisi_acc/save-not-ready",
-            step: "wait for the mailbox",
-            text: "The VF's mailbox did not become free before its registers could be read.".to_owned(),
-            check: "the VF's health in dmesg (\"QM device is not ready to read\"): another command hangs; reset the VF",
-        },
-        // Addresses are asked for after all registers were read.
-        None if !saw(steps, Mailbox::ReadSqc) => Says {
-            code: "hisi_acc/save-registers",
-            step: "read registers",
-            text: "A register of the VF could not be read while its state was saved.".to_owned(),
-            check: "the VF's health in dmesg (\"failed to read …\" names the register)",
         },
         _ => not_seen("save"),
     };
@@ -167,7 +155,7 @@ pub(super) fn leaked() -> Finding {
     Says {
         code: "hisi_acc/file-leaked",
         step: "save",
-        text: "The driver had made a data file and, as all that are known (Linux 6.1 to 7.3), forgets it: file, memory and a reference to the module are leaked.".to_owned(),
+        text: "The driver had made a data file and, as all that are known with PRE_COPY (Linux 6.2 to 7.3), forgets it: file, memory and a reference to the module are leaked.".to_owned(),
         check: "nothing can be done short of a reboot: the module cannot be unloaded any more; a fixed driver",
     }
     .silent(Severity::Warning)
@@ -175,7 +163,9 @@ pub(super) fn leaked() -> Finding {
 
 /// STOP_COPY was entered: is there anything to save?
 pub(in crate::driver::hisi_acc) fn saved(device: &HisiDevice) -> Vec<Finding> {
-    if device.vf_qm_state() == Some(1) {
+    // The state alone may be left from before: the file must say so, too.
+    let match_only = device.saving.as_ref().is_some_and(|migf| migf.total_length() == MATCH_LEN);
+    if device.vf_qm_state() == Some(1) && match_only {
         return vec![not_ready()];
     }
     let saving = device.saving.as_ref().filter(|migf| migf.total_length() >= DATA_LEN);

@@ -1,14 +1,14 @@
 //! What is written to the data fd, and what the driver has against it.
 
-use super::{ENODEV, Says, mailbox_said, session_over};
+use super::{ENODEV, Says, mailbox_said, saw, session_over};
 use crate::{
     driver::hisi_acc::{
-        data::{DATA_LEN, MAGIC_V1, MAGIC_V2, MAJOR, MATCH_LEN},
+        data::{DATA_LEN, MAGIC_V1, MAGIC_V2, MAJOR, MATCH_LEN, Migf},
         device::HisiDevice,
         steps::{self, Mailbox},
         views::accelerator,
     },
-    event::{DataIo, Errno, Finding},
+    event::{DataIo, Errno, Finding, Image, Outcome, Step},
 };
 
 /// A `write()` failed, but not with EFAULT: see [`mismatch`].
@@ -33,37 +33,77 @@ pub(in crate::driver::hisi_acc) fn write(io: &DataIo) -> Vec<Finding> {
     vec![says.failed(errno)]
 }
 
-/// A `write()` failed with EFAULT, which is what everything is that `vf_qm_check_match()` finds wrong. These are its
-/// checks, in its order.
-pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice) -> Finding {
-    let einval = Errno::EINVAL;
-    let unknown = || {
-        Says {
-        code: "hisi_acc/match",
-        step: "match",
-        text: "The destination refused what was written, or could not read it from the VMM's memory; the driver's copy of \
-               it was not seen."
-            .to_owned(),
-        check: "dmesg of the destination (\"failed to match …\")",
+/// A `write()` failed with EFAULT, which is what everything is that `vf_qm_check_match()` finds wrong, and what a buffer is
+/// that cannot be read. Gives also whether it is proven that the driver has refused the stream. `seen`: the file was copied
+/// after this write.
+pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> (Finding, bool) {
+    let steps = device.in_write.as_slice();
+    let refused = refuses(steps);
+    let efault = Errno::EFAULT;
+    let Some(migf) = device.resuming.as_ref().filter(|_| seen) else {
+        return (unknown(None).failed(efault), refused);
+    };
+    let core = device.core.as_ref().filter(|_| device.core_written);
+    let done = core.map(|core| core.value("match_done"));
+    // The driver looks at nothing before it has all of the match data, or after it has matched it; Linux 6.1 never here.
+    let looked = migf.total_length() >= MATCH_LEN && done.is_none_or(|done| done == Some(0));
+    if !looked && !refused {
+        return (unreadable().failed(efault), false);
     }
-    };
-    let Some(migf) = device.resuming.as_ref().filter(|migf| migf.total_length() >= MATCH_LEN) else {
-        return unknown().failed(Errno::EFAULT);
-    };
+    if migf.total_length() < MATCH_LEN {
+        return (unknown(None).failed(efault), refused);
+    }
+    match wrong(device, migf, steps, core.filter(|_| done == Some(Some(0)))) {
+        Some((says, errno)) => (says.failed(errno), true),
+        None => (unknown(Some(migf)).failed(efault), refused),
+    }
+}
+
+/// RESUMING → STOP failed with `errno`: whether that was `vf_qm_check_match()`, which Linux 6.1 calls there.
+pub(super) fn mismatch_at_load(device: &HisiDevice, errno: Errno) -> Option<Finding> {
+    let steps = device.in_arc.as_slice();
+    let refused = refuses(steps);
+    let old = device.core.as_ref().is_some_and(|core| core.value("match_done").is_none());
+    if !(refused || old && errno == Errno::EINVAL) || saw(steps, Mailbox::WriteSqc) {
+        return None;
+    }
+    if device.overwritten() == Some(true) {
+        return refused.then(|| overwritten().failed(errno));
+    }
+    let migf = device.resuming.as_ref().filter(|migf| migf.total_length() >= MATCH_LEN);
+    if let Some((says, errno)) = migf.and_then(|migf| wrong(device, migf, steps, None)) {
+        return Some(says.failed(errno));
+    }
+    // It asks after format and device were found right, and nothing but the rest of the match fails so behind it.
+    if saw(steps, Mailbox::ReadVft) {
+        return Some(queues_or_isolation().failed(errno));
+    }
+    refused.then(|| unknown(migf).failed(errno))
+}
+
+fn refuses(steps: &[Step]) -> bool {
+    let refuses = |step: &Step| step.function.as_deref() == Some("vf_qm_check_match");
+    steps.iter().any(|step| refuses(step) && matches!(step.outcome, Outcome::Failed(_)))
+}
+
+/// What the checks of `vf_qm_check_match()` find wrong, in its order. `after`: the device as the check has left it, which is
+/// known not to have found all right.
+fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>) -> Option<(Says, Errno)> {
+    let einval = Errno::EINVAL;
     let data = |member| migf.data(member).unwrap_or(0);
     let magic = data("acc_magic");
     if magic != MAGIC_V1 && magic != MAGIC_V2 {
-        return Says {
+        let says = Says {
             code: "hisi_acc/match-magic",
             step: "match: magic",
             text: format!("The stream begins with {magic:#x}, which no hisi_acc driver writes."),
             check: "whether the source device is of another kind, and whether both kernels know the same format (V2 since \
                     6.16 and in stable kernels)",
-        }
-        .failed(einval);
+        };
+        return Some((says, einval));
     }
     if magic == MAGIC_V2 && data("major_ver") != MAJOR {
-        return Says {
+        let says = Says {
             code: "hisi_acc/match-version",
             step: "match: version",
             text: format!(
@@ -72,13 +112,11 @@ pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice) -> Finding {
                 data("minor_ver")
             ),
             check: "the kernels of both hosts",
-        }
-        .failed(einval);
+        };
+        return Some((says, einval));
     }
-    let here = device.pci_id;
-    if here.is_some_and(|here| here != data("dev_id")) {
-        let here = here.unwrap_or(0);
-        return Says {
+    if let Some(here) = device.pci_id.filter(|here| *here != data("dev_id")) {
+        let says = Says {
             code: "hisi_acc/match-device",
             step: "match: device",
             text: format!(
@@ -88,37 +126,29 @@ pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice) -> Finding {
                 accelerator(here)
             ),
             check: "that the destination VM has the same kind of accelerator VF",
-        }
-        .failed(einval);
+        };
+        return Some((says, einval));
     }
     // Of the commands only: where it is not inlined, vf_qm_check_match() itself is a step that failed.
-    let mut asked = device.steps.iter().filter(|step| steps::mailbox(step).is_some());
-    if let Some((step, errno)) = asked.find_map(|step| Some((step, step.outcome.errno()?))) {
-        return Says {
+    let asked = steps.iter().rfind(|step| steps::mailbox(step) == Some(Mailbox::ReadVft))?;
+    if let Some(errno) = asked.outcome.errno() {
+        let says = Says {
             code: "hisi_acc/match-vft",
             step: Mailbox::ReadVft.name(),
             text: format!(
                 "{} when the driver asked which queues the VF has.",
-                mailbox_said(&device.steps, step, errno)
+                mailbox_said(steps, asked, errno)
             ),
             check: "the destination's VF and PF in dmesg (\"failed to get vft qp nums\")",
-        }
-        .failed(errno);
+        };
+        return Some((says, errno));
     }
+    // It knows the format and the device, or would not have asked; what is left is what it was asked for.
+    let after = after.filter(|_| asked.outcome.is_ok())?;
     // The driver notes the number of queues only when it is the same.
-    let queues = device.core.as_ref().and_then(|core| core.value("vf_qm.qp_num"));
-    let fits = queues == Some(data("qp_num"));
-    if here.is_some() && queues.is_some() && !fits {
-        return Says {
-            code: "hisi_acc/match-queues",
-            step: "match: queues",
-            text: format!("The source's VF has {} queue pairs, this one has another number.", data("qp_num")),
-            check: "the PFs of both hosts: the VFs must get the same number of queues (pf_q_num, vfs_num, number of VFs)",
-        }
-        .failed(einval);
-    }
-    if here.is_some() && fits {
-        return Says {
+    let queues = after.value("vf_qm.qp_num")?;
+    let says = if queues == data("qp_num") {
+        Says {
             code: "hisi_acc/match-isolation",
             step: "match: isolation",
             text: format!(
@@ -127,7 +157,67 @@ pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice) -> Finding {
             ),
             check: "the PFs' queue isolation on both hosts (uacce and isolation settings must be the same)",
         }
-        .failed(einval);
+    } else {
+        Says {
+            code: "hisi_acc/match-queues",
+            step: "match: queues",
+            text: format!("The source's VF has {} queue pairs, this one has another number.", data("qp_num")),
+            check: "the PFs of both hosts: the VFs must get the same number of queues (pf_q_num, vfs_num, number of VFs)",
+        }
+    };
+    Some((says, einval))
+}
+
+/// Refused, or not read, and nothing tells which; `migf`: what had arrived.
+fn unknown(migf: Option<&Migf>) -> Says {
+    let text = match migf.and_then(|migf| migf.data("acc_magic")) {
+        Some(magic) => {
+            let format = if magic == MAGIC_V2 { "V2" } else { "V1" };
+            format!(
+                "The destination refused what was written, or could not read it from the VMM's memory; which was not seen. \
+                 The stream has format {format}; a kernel that does not know V2 refuses it."
+            )
+        },
+        None => "The destination refused what was written, or could not read it from the VMM's memory; the driver's copy of \
+                 it was not seen."
+            .to_owned(),
+    };
+    Says {
+        code: "hisi_acc/match",
+        step: "match",
+        text,
+        check: "dmesg of the destination (\"failed to match …\"), and the kernels of both hosts (format V2: since 6.16 and in \
+                stable kernels)",
     }
-    unknown().failed(Errno::EFAULT)
+}
+
+fn queues_or_isolation() -> Says {
+    Says {
+        code: "hisi_acc/match",
+        step: "match",
+        text: "The driver had asked how many queues the VF has, and then found that the stream does not fit: their number, or \
+               the PF's queue isolation, is another than the source's."
+            .to_owned(),
+        check: "dmesg of the destination (\"failed to match …\"); queues of the VFs and queue isolation of the PFs on both hosts",
+    }
+}
+
+fn unreadable() -> Says {
+    Says {
+        code: "hisi_acc/write-buffer",
+        step: "write",
+        text: "What was to be written could not be read from the VMM's memory: the driver had no reason to refuse it.".to_owned(),
+        check: "the VMM: which buffer it gave to write(), and whether that was still mapped",
+    }
+}
+
+fn overwritten() -> Says {
+    Says {
+        code: "hisi_acc/match",
+        step: "match",
+        text: "The driver found that its copy of the stream does not fit. It puts each write where the first one was (Linux 6.1 \
+               does), and there were several: its copy is not what arrived."
+            .to_owned(),
+        check: "that the VMM gives the stream to the device in one write, or a newer kernel on the destination",
+    }
 }

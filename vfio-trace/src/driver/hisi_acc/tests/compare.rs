@@ -113,3 +113,35 @@ fn what_the_writer_has_not_read_is_not_what_it_wrote() {
     // Not even after what it has read was given away.
     assert_eq!(arrives(&mut fed, 176, &CHANGED), [""; 0]);
 }
+
+#[test]
+fn what_a_reader_has_of_another_file_is_not_the_image() {
+    // The second image was lost, and what was read is of it.
+    let mut fed = source(&[]);
+    fed.feed([arc(S::STOP_COPY, S::STOP, 0), arc(S::STOP, S::STOP_COPY, 0), Data::Read(io(176, 0))]);
+    fed.codes();
+    assert_eq!(arrives(fed.on(2), 176, &CHANGED), [""; 0]);
+}
+
+#[test]
+fn a_copy_that_the_driver_changes_is_not_what_arrived() {
+    let v1 = ("vf_data.acc_magic", MAGIC_V1);
+    let hashed = |fed: &mut Fed, data: Data| {
+        let Data::Image(image) = fed.take(data).data else { unreachable!() };
+        image.stream.map(|stream| stream.bytes)
+    };
+    let mut fed = source(&[v1]);
+    assert_eq!(hashed(&mut fed, saving(176, &[v1])), Some(176));
+    fed.on(2).feed([core(&[]), arc(S::STOP, S::RESUMING, 0)]);
+    assert_eq!(hashed(&mut fed, resuming(176, &[])), Some(176));
+    assert_eq!(hashed(&mut fed, resuming(40, &[v1])), Some(40));
+    // Of version 1 it makes two addresses anew.
+    let anew = [v1, ("vf_data.eqe_dma", 5), ("vf_data.aeqe_dma", 6)];
+    assert_eq!(hashed(&mut fed, resuming(176, &anew)), None);
+    assert_eq!(arrives(&mut fed, 176, &anew), ["hisi_acc/images-equal"]);
+    // Linux 6.1 has the second write where the first was.
+    fed.on(3).feed([old_core(0), arc(S::STOP, S::RESUMING, 0), Data::Write(io(40, 0)), old_core(0)]);
+    assert_eq!(hashed(&mut fed, resuming(40, &[])), Some(40));
+    fed.feed([Data::Write(io(136, 0)), old_core(0)]);
+    assert_eq!(hashed(&mut fed, resuming(176, &[])), None);
+}

@@ -148,19 +148,18 @@ fn saving_fails() {
         vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0), mailbox(5, 1, EIO), step("vf_qm_state_save", EINVAL, &[])],
         &[cqc, PAUSED],
     );
-    // Nothing failed that is a step: how far it got tells. Once addresses are asked for, it is no register any more.
-    let registers = ("hisi_acc/save-registers", "read registers", "EINVAL");
+    // Nothing failed that is a step, and registers cannot: what it was is not known.
     let unknown = |step| ("hisi_acc/step-unknown", step, "EINVAL");
     pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0)], &[unknown("save"), PAUSED]);
     pre_copy(vec![mailbox(0xe, 0, 0)], &[unknown("stop"), PAUSED]);
-    pre_copy(vec![mailbox(0xe, 0, 0), step("qm_wait_dev_not_ready", 0, &[])], &[registers, PAUSED]);
+    pre_copy(vec![mailbox(0xe, 0, 0), step("qm_wait_dev_not_ready", 0, &[])], &[unknown("save"), PAUSED]);
     pre_copy(
         vec![mailbox(0xe, 0, 0), step("vf_qm_read_data", EIO, &[])],
-        &[("hisi_acc/save-registers", "read registers", "EIO"), PAUSED],
+        &[("hisi_acc/step-unknown", "save", "EIO"), PAUSED],
     );
     pre_copy(
         vec![mailbox(0xe, 0, 0), step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])],
-        &[("hisi_acc/save-not-ready", "wait for the mailbox", "ETIMEDOUT"), PAUSED],
+        &[("hisi_acc/step-unknown", "stop", "ETIMEDOUT"), PAUSED],
     );
     // It may as well be the wait of a command that was not seen.
     pre_copy(
@@ -194,7 +193,7 @@ fn a_file_is_leaked() {
 fn loading_fails() {
     let load = |length: u64, errno: u32, steps: Vec<Data>, wanted: Found<'_>| {
         let mut fed = fed();
-        fed.feed([arc(S::STOP, S::RESUMING, 0), mailbox(6, 1, 0)]);
+        fed.feed([arc(S::STOP, S::RESUMING, 0), in_write(mailbox(6, 1, 0))]);
         fed.feed([Data::Write(io(length, 0)), resuming(length, &[])]);
         fed.feed(steps).feed([arc(S::RESUMING, S::STOP, errno)]);
         expect(&mut fed, &[wanted]);
@@ -212,26 +211,26 @@ fn loading_fails() {
     );
     let waits = step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[]);
     load(176, EBUSY, vec![waits], ("hisi_acc/load-not-ready", "wait for the mailbox", "ETIMEDOUT"));
-    load(176, EINVAL, vec![], ("hisi_acc/load-registers", "load registers", "EINVAL"));
-    // Registers were written before.
+    // Registers are written without a look at them.
+    load(176, EINVAL, vec![], ("hisi_acc/step-unknown", "load", "EINVAL"));
     load(176, EINVAL, vec![mailbox(4, 0, 0)], ("hisi_acc/step-unknown", "load", "EINVAL"));
     let inner = vec![step("vf_qm_load_data", EIO, &[]), step("hisi_acc_vf_load_state", EIO, &[])];
-    load(176, EIO, inner, ("hisi_acc/load-registers", "load registers", "EIO"));
+    load(176, EIO, inner, ("hisi_acc/step-unknown", "load", "EIO"));
 }
 
 /// A write of `length` bytes that are `other` than they should be, which the driver refuses.
 fn refused(length: u64, other: &[(&str, u64)], steps: Vec<Data>, after: Data) -> Fed {
     let mut fed = fed();
-    fed.feed([arc(S::STOP, S::RESUMING, 0)]).feed(steps);
+    fed.feed([arc(S::STOP, S::RESUMING, 0)]).feed(steps.into_iter().map(in_write));
     fed.feed([Data::Write(io(length, 14)), after, resuming(length, other)]);
     fed
 }
 
 #[test]
 fn what_does_not_fit() {
-    let queues = |number| core(&[("mig_state", 4), ("vf_qm.qp_num", number)]);
+    let queues = |number| after(&[("mig_state", 4), ("vf_qm.qp_num", number)]);
     let check = |other: &[(&str, u64)], number, wanted| {
-        expect(&mut refused(176, other, vec![], queues(number)), &[wanted]);
+        expect(&mut refused(176, other, vec![mailbox(6, 1, 0)], queues(number)), &[wanted]);
         // Where it is not inlined, the function that refuses is a step: that is no other reason.
         let kept = vec![mailbox(6, 1, 0), step("vf_qm_check_match", EINVAL, &[])];
         expect(&mut refused(176, other, kept, queues(number)), &[wanted]);
@@ -249,15 +248,13 @@ fn what_does_not_fit() {
 #[test]
 fn the_queues_cannot_be_asked_for() {
     let steps = vec![mailbox(6, 1, EIO), step("vf_qm_check_match", EIO, &[])];
-    let mut fed = refused(176, &[], steps, core(&[("vf_qm.qp_num", 0)]));
+    let mut fed = refused(176, &[], steps, after(&[("vf_qm.qp_num", 0)]));
     expect(&mut fed, &[("hisi_acc/match-vft", "match: read queues of the VF", "EIO")]);
 }
 
 #[test]
 fn a_refusal_without_what_was_refused() {
     let unknown = [("hisi_acc/match", "match", "EFAULT")];
-    // Less than the match data: EFAULT is the VMM's memory.
-    expect(&mut refused(20, &[], vec![], core(&[])), &unknown);
     // No image came: the next event ends the wait for it.
     let mut fed = fed();
     fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 14))]);
@@ -297,13 +294,110 @@ fn other_writes_and_reads_that_fail() {
 
 #[test]
 fn what_is_refused_is_loaded() {
-    let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], vec![], core(&[]));
+    let asked = || vec![mailbox(6, 1, 0)];
+    let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], asked(), after(&[]));
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     assert_eq!(fed.codes(), ["hisi_acc/match-isolation", "hisi_acc/mismatch-loaded"]);
     // The next one is another file.
     fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 0)), resuming(176, &[])]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     expect(&mut fed, &[]);
+    // What could not be read was not refused.
+    let mut fed = refused(176, &[], vec![], after(&[("match_done", 1)]));
+    fed.feed([arc(S::RESUMING, S::STOP, 0)]);
+    expect(&mut fed, &[("hisi_acc/write-buffer", "write", "EFAULT")]);
+    // Nor is that refused which fits in the end.
+    let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], asked(), after(&[]));
+    fed.feed([Data::Write(io(0, 0)), after(&[("match_done", 1)]), resuming(176, &[])]);
+    fed.feed([arc(S::RESUMING, S::STOP, 0)]);
+    assert_eq!(fed.codes(), ["hisi_acc/match-isolation"]);
+}
+
+#[test]
+fn a_mismatch_is_not_what_is_left_over() {
+    let buffer = [("hisi_acc/write-buffer", "write", "EFAULT")];
+    let unknown = [("hisi_acc/match", "match", "EFAULT")];
+    // Less than the match data, which the driver does not look at; or after it had matched; or Linux 6.1, which does not
+    // look here.
+    expect(&mut refused(20, &[], vec![], after(&[])), &buffer);
+    expect(&mut refused(40, &[], vec![], after(&[("match_done", 1)])), &buffer);
+    expect(&mut refused(176, &[("vf_data.qp_num", 63)], vec![], old_core(0)), &buffer);
+    // A driver that does not know V2 asks for no queues.
+    for number in [0, 64] {
+        let mut fed = refused(176, &[], vec![], after(&[("vf_qm.qp_num", number)]));
+        assert!(fed.texts().concat().contains("format V2"), "{number}");
+        expect(&mut refused(176, &[], vec![], after(&[("vf_qm.qp_num", number)])), &unknown);
+    }
+    // The device was not seen after the write.
+    expect(&mut refused(176, &[], vec![mailbox(6, 1, 0)], core(&[("vf_qm.qp_num", 0)])), &unknown);
+}
+
+#[test]
+fn an_old_driver_matches_when_it_loads() {
+    let load = |writes: usize, other: &[(&str, u64)], steps: Vec<Data>, errno: u32| {
+        let mut fed = fed();
+        fed.feed([old_core(0), arc(S::STOP, S::RESUMING, 0)]);
+        for _ in 0..writes {
+            fed.feed([Data::Write(io(176, 0)), old_core(0), resuming(176, other)]);
+        }
+        fed.feed(steps).feed([arc(S::RESUMING, S::STOP, errno)]);
+        fed
+    };
+    let device = [("vf_data.dev_id", 0xa256)];
+    expect(&mut load(1, &device, vec![], EINVAL), &[("hisi_acc/match-device", "match: device", "EINVAL")]);
+    let vft = vec![mailbox(6, 1, EIO)];
+    expect(&mut load(1, &[], vft, EINVAL), &[("hisi_acc/match-vft", "match: read queues of the VF", "EIO")]);
+    // Which of the two it was does not show.
+    let mut fed = load(1, &[("vf_data.qp_num", 63)], vec![mailbox(6, 1, 0)], EINVAL);
+    assert!(fed.texts().concat().contains("their number, or"));
+    let waits = vec![mailbox(6, 1, 0), step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])];
+    let busy = ("hisi_acc/load-not-ready", "wait for the mailbox", "ETIMEDOUT");
+    expect(&mut load(1, &[], waits, EBUSY), &[busy]);
+    // Of several writes its copy has the last where the first was.
+    let kept = || vec![step("vf_qm_check_match", EINVAL, &[])];
+    assert!(load(2, &device, kept(), EINVAL).texts().concat().contains("its copy is not what arrived"));
+    expect(&mut load(2, &device, vec![], EINVAL), &[("hisi_acc/step-unknown", "load", "EINVAL")]);
+    expect(&mut load(1, &[], kept(), EINVAL), &[("hisi_acc/match", "match", "EINVAL")]);
+}
+
+#[test]
+fn an_old_driver_writes_its_cache_back_when_it_saves() {
+    let steps = [step("vf_qm_cache_wb", EINVAL, &[]), step("vf_qm_state_save", EINVAL, &[])];
+    failing(
+        S::STOP,
+        S::STOP_COPY,
+        EINVAL,
+        steps,
+        &[("hisi_acc/cache-writeback", "write cache back", "EINVAL")],
+    );
+}
+
+#[test]
+fn what_others_do_meanwhile_is_not_to_blame() {
+    // Whoever reads the driver's own debugfs has it read registers.
+    let looks = || moved_to(None, mailbox(4, 1, EIO));
+    let mut fed = fed();
+    fed.feed(std::iter::repeat_with(looks).take(100));
+    fed.feed([mailbox(0xe, 0, 0), looks(), arc(S::RUNNING, S::STOP, EBUSY)]);
+    expect(&mut fed, &[("hisi_acc/interrupt-pending", "check interrupts", "EBUSY"), PAUSED]);
+    // The last write's steps are not the arc's.
+    fed.feed([in_write(mailbox(6, 1, EIO)), arc(S::RESUMING, S::STOP, EIO)]);
+    expect(&mut fed, &[("hisi_acc/step-unknown", "load", "EIO")]);
+}
+
+#[test]
+fn what_was_started_unseen_is_not_paused() {
+    let state = |state| core(&[("mig_state", state)]);
+    let mut fed = fed();
+    fed.feed([mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, 0), state(1)]);
+    // The arc back was lost.
+    fed.feed([state(2), mailbox(0xe, 0, EIO), arc(S::RUNNING, S::STOP, EIO)]);
+    assert_eq!(fed.codes(), ["hisi_acc/stop-mailbox"]);
+    // A stop that fails behind the pause leaves the same state, and says nothing of the queues.
+    fed.feed([state(2), mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, EBUSY), state(2)]);
+    fed.feed([mailbox(0xe, 0, EIO), arc(S::RUNNING, S::STOP, EIO)]);
+    let codes = fed.codes();
+    assert_eq!(codes.last().map(String::as_str), Some("hisi_acc/queues-paused"), "{codes:?}");
 }
 
 #[test]
@@ -328,7 +422,12 @@ fn silent_failures() {
     expect(&mut fed, &[]);
     fed.feed(saved(&[("vf_data.sqc_dma", 0)]));
     expect(&mut fed, &[("hisi_acc/null-address-saved", "save", "-")]);
-    fed.feed([arc(S::STOP, S::STOP_COPY, 0), core(&[("vf_qm_state", 1)]), set_state(S::STOP_COPY, 0)]);
+    // The file's image is missing: what the device says may be left from before.
+    fed.feed([arc(S::STOP_COPY, S::STOP, 0), arc(S::STOP, S::STOP_COPY, 0), core(&[("vf_qm_state", 1)])]);
+    fed.feed([set_state(S::STOP_COPY, 0)]);
+    expect(&mut fed, &[]);
+    fed.feed([arc(S::STOP, S::STOP_COPY, 0), core(&[("vf_qm_state", 1)]), saving(40, &[])]);
+    fed.feed([set_state(S::STOP_COPY, 0)]);
     expect(&mut fed, &[("hisi_acc/guest-not-loaded", "is a guest driver loaded", "-")]);
     for (length, other, wanted) in [
         (40, ("vf_data.padding", 0), "hisi_acc/nothing-loaded"),

@@ -7,6 +7,8 @@ mod views;
 
 use std::sync::{Arc, LazyLock};
 
+use vfio_trace_common::role::Role;
+
 use super::{
     ADDRESSES, HisiAcc,
     data::{MAGIC_V1, MAGIC_V2},
@@ -105,6 +107,23 @@ fn core(other: &[(&str, u64)]) -> Data {
     values.push(("dev_opened", 1));
     values.push(("vf_qm.qp_num", 64));
     Data::Image(image(&CORE, Moment::Arc, &values))
+}
+
+/// As the last write has left it.
+fn after(other: &[(&str, u64)]) -> Data {
+    let Data::Image(image) = core(other) else { unreachable!() };
+    Data::Image(Image { moment: Moment::Write, ..image })
+}
+
+/// As Linux 6.1 has it, which looks whether a stream fits when it loads it.
+fn old_core(queues: u64) -> Data {
+    let layout = layout("device", &[("mig_state", 4, 1), ("vf_qm_state", 4, 1), ("vf_qm.qp_num", 4, 1)], &[]);
+    Data::Image(image(&layout, Moment::Write, &[("mig_state", 4), ("vf_qm.qp_num", queues)]))
+}
+
+/// A step within `write()`.
+fn in_write(step: Data) -> Data {
+    moved_to(Some(Role::Write), step)
 }
 
 fn pci(id: u64) -> Data {
