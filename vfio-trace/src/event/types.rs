@@ -196,6 +196,19 @@ pub struct DeviceSeen {
     pub seen_by: Option<Role>,
 }
 
+impl DeviceSeen {
+    /// Whether its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there before the first
+    /// open.
+    pub fn may_be_fresh(&self) -> bool {
+        self.state == Some(MigState::ERROR) && self.open_count == Some(0)
+    }
+
+    /// The state it was in, if that is known: see [`Self::may_be_fresh`].
+    pub fn known_state(&self) -> Option<MigState> {
+        self.state.filter(|_| !self.may_be_fresh())
+    }
+}
+
 #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn role_name<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok, S::Error> {
     role.map(Role::name).serialize(serializer)

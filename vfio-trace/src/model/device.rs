@@ -62,7 +62,7 @@ impl DeviceModel {
                 self.migration = seen.migration.or(self.migration);
                 self.flags = seen.migration_flags.or(self.flags);
                 self.dirty_tracking = seen.dirty_tracking.or(self.dirty_tracking);
-                match seen.state {
+                match seen.known_state() {
                     state if self.gone => self.track.restart(state, event.end_ns),
                     Some(state) => self.track.begin(state),
                     None => {},

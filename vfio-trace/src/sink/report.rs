@@ -60,7 +60,7 @@ impl Page<'_> {
         if self.document.hosts.iter().any(lacking) {
             "\nno migration was seen; but not all that happened was recorded, see below\n"
         } else {
-            "\nno migration: no device left RUNNING for PRE_COPY, STOP_COPY or RESUMING\n"
+            "\nno migration was seen: no device was seen to leave RUNNING for PRE_COPY, STOP_COPY or RESUMING\n"
         }
     }
 

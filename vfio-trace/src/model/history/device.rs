@@ -85,7 +85,7 @@ impl DeviceHistory {
                 self.doc.migration_flags = seen.migration_flags.or(self.doc.migration_flags);
                 self.doc.dirty_tracking = seen.dirty_tracking.or(self.doc.dirty_tracking);
                 // Read without a lock: good for a first state only.
-                if let Some(state) = seen.state.filter(|_| !self.seen) {
+                if let Some(state) = seen.known_state().filter(|_| !self.seen) {
                     self.enter(Some(state), event.end_ns);
                 }
             },

@@ -39,8 +39,8 @@ pub struct History {
     pub(crate) gaps_left_out: u64,
     first_ns: Option<u64>,
     last_ns: u64,
-    /// Places of devices by name; of those without a name by number.
-    by_name: HashMap<String, usize>,
+    /// Places of devices by name, one per driver that they had; of those without a name by number.
+    by_name: HashMap<String, Vec<usize>>,
     by_nr: HashMap<u32, usize>,
     /// Places of sessions by number.
     by_session: HashMap<u32, usize>,
@@ -279,12 +279,18 @@ impl History {
         });
     }
 
-    /// A device by its name, which outlives the kernel's structure; one without a name by its number. `None`: there is no
-    /// room for another one.
+    /// A device by its name, which outlives the kernel's structure; one without a name by its number. Under another driver
+    /// it is another device: what it has done is that driver's. `None`: there is no room for another one.
     fn device(&mut self, device: Option<&DeviceRef>) -> Option<usize> {
         let (nr, name) = device.map_or((u32::MAX, None), |device| (device.nr, device.name.as_deref()));
+        let driver = device.and_then(|device| device.driver.as_deref());
         let known = match name {
-            Some(name) => self.by_name.get(name),
+            Some(name) => self.by_name.get(name).and_then(|places| {
+                let fits = |at: &&usize| {
+                    driver.zip(self.devices[**at].doc.driver.as_deref()).is_none_or(|(one, two)| one == two)
+                };
+                places.iter().rev().find(fits)
+            }),
             None => self.by_nr.get(&nr),
         };
         if known.is_none() && self.devices.len() >= self.limits.devices {
@@ -294,14 +300,14 @@ impl History {
         let at = known.copied().unwrap_or_else(|| {
             let at = self.devices.len();
             match name {
-                Some(name) => self.by_name.insert(name.to_owned(), at),
-                None => self.by_nr.insert(nr, at),
-            };
+                Some(name) => self.by_name.entry(name.to_owned()).or_default().push(at),
+                None => _ = self.by_nr.insert(nr, at),
+            }
             self.devices.push(DeviceHistory::new(name.map(ToOwned::to_owned), self.limits));
             self.open.push(Vec::new());
             at
         });
-        if let Some(driver) = device.and_then(|device| device.driver.as_deref())
+        if let Some(driver) = driver
             && self.devices[at].doc.driver.as_deref() != Some(driver)
         {
             self.devices[at].doc.driver = Some(driver.to_owned());

@@ -81,7 +81,9 @@ impl Clocks {
             for one in matched {
                 let (from, to) = (&sides[one.source], &sides[one.destination]);
                 // Where calls are lacking, nobody knows which bytes the others moved.
-                let lacking = |found: &Found| histories[found.host as usize].host.losses.data_suffers();
+                let lacking = |found: &Found| {
+                    found.unprobed || histories[found.host as usize].host.losses.data_suffers()
+                };
                 if lacking(from) || lacking(to) {
                     continue;
                 }

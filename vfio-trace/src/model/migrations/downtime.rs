@@ -166,6 +166,8 @@ pub(super) fn of_device(
             doubts.add(Bound::About, None, "state transitions may have been lost");
         } else if losses.data_suffers() {
             doubts.add(Bound::About, None, "reads or writes were lost: their time is in the gap");
+        } else if !losses.complete {
+            doubts.add(Bound::About, None, "the recording has no end: what was lost at last is not known");
         }
     }
     if from.is_some() && arrived.is_some() {

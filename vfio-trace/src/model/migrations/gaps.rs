@@ -1,10 +1,17 @@
 //! Times in which functions of a device's driver were not probed: what they did then is in no figure.
 
+use std::collections::HashSet;
+
 use vfio_trace_common::role::Role;
 
-use super::{details::Stream, index::Timeline, shift::Shift, side::Found};
+use super::{
+    details::Stream,
+    index::Timeline,
+    shift::Shift,
+    side::{Found, Role as Side},
+};
 use crate::{
-    event::{ProbeGap, Severity},
+    event::{GapFunction, ProbeGap, Severity},
     model::{
         document::{Device, Warning},
         history::History,
@@ -21,14 +28,21 @@ pub(super) struct Gap<'a> {
     from_ns: u64,
     /// `None`: not over.
     until_ns: Option<u64>,
+    /// Whose functions these are is not known: its module has the name of no device's driver.
+    of_any: bool,
 }
 
 /// The gaps of a host; those of steps alone hide no call on a device.
 pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
     let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
     let hiding = history.gaps.iter().filter(|gap| !steps(gap));
+    let drivers: HashSet<String> =
+        history.devices.iter().filter_map(|device| device.doc.driver.as_deref()).map(plain).collect();
+    let of_any =
+        |gap: &ProbeGap| gap.module.as_deref().is_some_and(|module| !drivers.contains(&plain(module)));
     let moved = hiding.map(|gap| Gap {
         told: gap,
+        of_any: of_any(gap),
         from_ns: shift.of(gap.from_mono_ns),
         until_ns: gap.until_mono_ns.map(|until| shift.of(until)),
     });
@@ -39,9 +53,8 @@ impl Gap<'_> {
     /// Whether the device goes through these functions, or may do so.
     fn concerns(&self, device: &Device) -> bool {
         match (self.told.module.as_deref(), device.driver.as_deref()) {
-            (None | Some("vfio"), _) => true,
-            (Some(module), Some(driver)) => plain(module) == plain(driver),
-            (Some(_), None) => false,
+            (None | Some("vfio"), _) | (Some(_), None) => true,
+            (Some(module), Some(driver)) => self.of_any || plain(module) == plain(driver),
         }
     }
 
@@ -52,7 +65,16 @@ impl Gap<'_> {
     /// Whether something of the device went through these functions while they were not probed, as far as can be known.
     pub(super) fn hides(&self, found: &Found, device: &Device) -> bool {
         let side = &found.side;
-        self.concerns(device) && side.start_ns < self.until_ns() && self.from_ns < side.end_ns
+        let goes_through = |function: &GapFunction| match function.role {
+            Role::Read | Role::DataIoctl => found.role == Side::Source,
+            Role::Write => found.role == Side::Destination,
+            Role::Step => false,
+            _ => true,
+        };
+        self.told.functions.iter().any(goes_through)
+            && self.concerns(device)
+            && side.start_ns < self.until_ns()
+            && self.from_ns < side.end_ns
     }
 
     fn sentence(&self, first_use_ns: u64) -> String {

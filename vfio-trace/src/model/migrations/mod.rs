@@ -176,6 +176,10 @@ impl<'a> Assembly<'a> {
                 found.side.failures = details::failures(found, line, &streams);
                 found.side.phases = details::phases(found, line, &streams);
                 found.judge(self.data_suffers(found));
+                if found.blind {
+                    // A plug-in does not know what was lost; of what was read unseen, nothing is left.
+                    found.side.findings.retain(|finding| !finding.code.ends_with("/initial-bytes-left"));
+                }
             }
             outside
         };
@@ -332,16 +336,8 @@ impl<'a> Assembly<'a> {
             .into_iter()
             .find(|verdict| worst(*verdict))
             .unwrap_or(Verdict::Completed);
-        let recovered = from.filter(|_| matches!(verdict, Verdict::Failed | Verdict::Cancelled));
-        let recovered = recovered.map(|group| {
-            group.sides.iter().all(|at| {
-                let found = &self.sides[*at];
-                // One that never left RUNNING need not come back.
-                found.ran_ns.is_some()
-                    || found.side.recovery.is_some()
-                    || found.arcs.iter().all(|arc| !arc.outcome.is_ok())
-            })
-        });
+        let gone = from.filter(|_| matches!(verdict, Verdict::Failed | Verdict::Cancelled));
+        let recovered = gone.and_then(|group| run_again(&group.sides, &self.sides));
         let span = [from, to];
         let mut migration = Migration {
             nr,
@@ -392,7 +388,7 @@ impl<'a> Assembly<'a> {
         let suffers = |found: &Found| self.data_suffers(found);
         let line = |found: &Found| &facts.lines[found.side.device as usize];
         if let Some(found) = source {
-            warnings::of_source(found, line(found), &facts.streams, suffers(found), out);
+            warnings::of_source(found, line(found), &facts.streams, self.view(found), out);
         }
         for found in source.iter().chain(&destination) {
             warnings::of_side(found, line(found), &facts.streams, out);
@@ -400,6 +396,16 @@ impl<'a> Assembly<'a> {
         if let (Some(from), Some(to)) = (source, destination) {
             warnings::of_pair((from, line(from)), (to, line(to)), suffers(from) || suffers(to), out);
         }
+    }
+
+    /// How well a side was seen.
+    fn view(&self, found: &Found) -> warnings::View {
+        let history = &self.histories[found.host as usize];
+        let losses = &history.host.losses;
+        let (_, last) = history.span().unwrap_or((0, history.host.ended_ns));
+        let ended_ns = self.clocks.shifts[found.host as usize].of(history.host.ended_ns.max(last));
+        let calls = losses.complete && !losses.control_suffers() && !found.unprobed;
+        warnings::View { data_suffers: self.data_suffers(found), calls_until_ns: calls.then_some(ended_ns) }
     }
 
     /// Names of the threads that asked each device first, by device and process.
@@ -469,6 +475,24 @@ fn integrity(source: Option<&Found>, destination: Option<&Found>) -> Integrity {
         Some(_) => Integrity::Differs,
         None => Integrity::NotKnown,
     }
+}
+
+/// Whether all sources run again; `None`: of one that is not known, and the others do.
+fn run_again(sources: &[usize], all: &[Found]) -> Option<bool> {
+    let mut again = Some(true);
+    for found in sources.iter().filter_map(|at| all.get(*at)) {
+        // One that never left RUNNING need not come back.
+        let back = found.ran_ns.is_some()
+            || found.side.recovery.is_some()
+            || found.arcs.iter().all(|arc| !arc.outcome.is_ok());
+        if !back {
+            return Some(false);
+        }
+        if found.in_doubt {
+            again = None;
+        }
+    }
+    again
 }
 
 /// How a device's migration ended, from what is known of its sides.

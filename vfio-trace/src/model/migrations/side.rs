@@ -48,6 +48,8 @@ pub(super) struct Found {
     pub(super) blind: bool,
     /// Earlier tries to stop the device failed, or it ran again unseen: how long it stood still then is not known.
     pub(super) stopped_before: bool,
+    /// When it ended, nothing had started the device since a try to stop it failed: whether it runs is not known.
+    pub(super) in_doubt: bool,
     /// When it was over, for all that comes of the device: what happens later is no part of it. `None`: not over.
     pub(super) over_ns: Option<u64>,
     /// An arc began where the one before had not led to: one in between was not seen.
@@ -87,7 +89,7 @@ pub(super) fn find(device: &Device) -> Vec<Found> {
     let mut moves: Vec<Move<'_>> = device.arcs.iter().map(Move::Arc).collect();
     moves.extend(marks.map(|mark| Move::Mark(mark.kind, mark.at_ns)));
     moves.sort_by_key(Move::at_ns);
-    let mut walk = Walk { device, found: Vec::new(), now: None, stopping: Vec::new() };
+    let mut walk = Walk { device, found: Vec::new(), now: None, stopping: Vec::new(), stop_failed: false };
     for step in moves {
         match step {
             Move::Arc(arc) => walk.arc(arc),
@@ -104,10 +106,15 @@ struct Walk<'a> {
     now: Option<Found>,
     /// Arcs that have stopped the device, with nothing that tells yet what for.
     stopping: Vec<Arc>,
+    /// A try to stop the device failed, and nothing was seen since that starts it. Some drivers leave it standing then.
+    stop_failed: bool,
 }
 
 impl Walk<'_> {
     fn end(&mut self) {
+        if let Some(now) = &mut self.now {
+            now.in_doubt = self.stop_failed;
+        }
         self.found.extend(self.now.take());
     }
 
@@ -146,7 +153,8 @@ impl Walk<'_> {
             stream: None,
             data_failed: false,
             blind: false,
-            stopped_before: false,
+            stopped_before: role == Role::Source && self.stop_failed,
+            in_doubt: false,
             over_ns: None,
             torn: false,
             unprobed: false,
@@ -179,6 +187,13 @@ impl Walk<'_> {
             self.begin(role, arc, partial);
         }
         let stops = runs(arc.from) && !wanted(&[MigState::RUNNING, MigState::PRE_COPY]);
+        // What the core refuses does not reach the driver.
+        let stop_fails = stops && matches!(arc.outcome, Outcome::Failed(_));
+        if stop_fails {
+            self.stop_failed = true;
+        } else if !runs(arc.from) && wanted(&[MigState::RUNNING]) && arc.outcome.is_ok() {
+            self.stop_failed = false;
+        }
         let Some(now) = &mut self.now else {
             // A device that stops may be about to migrate; once it runs again it was not.
             if wanted(&[MigState::RUNNING]) || !arc.outcome.is_ok() {
@@ -204,10 +219,10 @@ impl Walk<'_> {
             now.stopped_before = true;
         }
         if now.role == Role::Source && now.stop_ns.is_none() {
-            if stops && failed(arc.outcome) {
+            if stop_fails {
                 // Drivers mostly stay where they were, but not all: the next that is seen tells.
                 now.stopped_before = true;
-            } else if stops || still {
+            } else if still || stops && !failed(arc.outcome) {
                 now.stop_ns = Some(arc.start_ns);
                 now.stop_seen = stops;
             }
@@ -242,6 +257,7 @@ impl Walk<'_> {
 
     fn cut(&mut self, kind: MarkKind, at_ns: u64) {
         self.stopping.clear();
+        self.stop_failed = false;
         let Some(now) = &mut self.now else { return };
         let source = now.role == Role::Source;
         now.over_ns = Some(at_ns);

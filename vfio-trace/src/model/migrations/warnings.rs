@@ -6,12 +6,24 @@ use crate::{
     model::document::{Document, MarkKind, Order, PartName, StageOrder, Verdict, Warning},
 };
 
+/// How well a side was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// Reads or writes may be lacking.
+    pub(super) data_suffers: bool,
+    /// Until when all calls on the device were seen; `None`: some may be lacking.
+    pub(super) calls_until_ns: Option<u64>,
+}
+
+/// How long after a migration VMMs stop the log of dirty pages: QEMU does so with the last of its clean-up.
+const LOG_STOP_NS: u64 = 1_000_000_000;
+
 /// What a source makes one wonder about.
 pub(super) fn of_source(
     found: &Found,
     line: &Timeline<'_>,
     streams: &[Stream<'_>],
-    data_suffers: bool,
+    view: View,
     out: &mut Vec<Warning>,
 ) {
     let device = line.device;
@@ -19,13 +31,14 @@ pub(super) fn of_source(
         out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
     };
     let mine = || found.streams(streams);
-    let blind = found.side.partial || data_suffers;
+    let blind = found.side.partial || view.data_suffers;
     let moved = |name: PartName| {
         let parts = mine().flat_map(|stream| &stream.doc.parts).filter(|part| part.part == name);
         parts.fold(0u64, |sum, part| sum.saturating_add(part.bytes))
     };
     if found.stop_copy_ns.is_some() {
-        for stream in mine() {
+        // Of what was read unseen, nobody knows what is left.
+        for stream in mine().filter(|_| !blind) {
             if let Some((info, before)) = stream.history.last_info()
                 && let Some(initial) = info.initial_bytes
             {
@@ -75,8 +88,10 @@ pub(super) fn of_source(
         add("stop-failed", Severity::Warning, Some(found.side.start_ns), text);
     }
     for log in line.logs(found.side.start_ns.saturating_sub(LEAD_NS), found.side.end_ns) {
-        if log.stop_ns.is_none() && found.side.verdict != Verdict::Unfinished {
-            let text = "dirty page tracking was left on (no DMA_LOGGING_STOP)".to_owned();
+        let until = found.side.end_ns.saturating_add(LOG_STOP_NS);
+        let watched = view.calls_until_ns.is_some_and(|seen| seen >= until);
+        if log.stop_ns.is_none() && found.side.verdict != Verdict::Unfinished && watched {
+            let text = "dirty page tracking was not seen to be stopped (no DMA_LOGGING_STOP)".to_owned();
             add("log-left-on", Severity::Warning, Some(log.start_ns), text);
         }
         if log.reports_failed > 0 {

@@ -1,10 +1,10 @@
 //! What was not seen: attached in the middle, lost records, a state that changed unseen.
 
-use vfio_trace_common::role::Role;
+use vfio_trace_common::{role::Role, uapi};
 
 use super::*;
 use crate::{
-    event::{Note, ProbeGap},
+    event::{GapFunction, Note, ProbeGap},
     model::document::SessionEnd,
 };
 
@@ -156,12 +156,15 @@ fn a_migration_that_may_have_been_lost_is_not_denied() {
         let document = lacking(losses, &[]);
         crate::sink::report_text(&document, &jiff::tz::TimeZone::UTC, false)
     };
-    assert!(said(Losses::default()).contains("no migration: no device left RUNNING"));
+    assert!(said(Losses::default()).contains("no migration was seen: no device was seen to leave"));
     let text = said(Losses { control: names(&["quay_shift: 3 lost"]), ..Losses::default() });
-    assert!(text.contains("no migration was seen; but not all") && !text.contains("no migration:"), "{text}");
+    assert!(
+        text.contains("no migration was seen; but not all") && !text.contains("no migration was seen:"),
+        "{text}"
+    );
     let text = said(Losses { other: names(&["quay_where: 3 lost"]), ..Losses::default() });
     assert!(
-        text.contains("no migration:") && text.contains("other events are missing: quay_where"),
+        text.contains("no migration was seen:") && text.contains("other events are missing: quay_where"),
         "{text}"
     );
 }
@@ -215,11 +218,116 @@ fn a_recording_without_an_end() {
     assert!(document.warnings.iter().any(|warning| warning.code == "no-end"));
 }
 
+#[test]
+fn what_a_recording_without_an_end_may_lack_is_marked() {
+    let whole = |complete| {
+        let traced = host("h");
+        let traced = Host { losses: Losses { complete, ..traced.losses }, ..traced };
+        let records = together(&[whole_source(), whole_destination()]);
+        downtime(&documented(&[history_on(traced, ANCHOR, Some(0), &records)])).bound
+    };
+    assert_eq!((whole(false), whole(true)), (Bound::About, Bound::Exact));
+}
+
 /// What is said of functions of `module` that were not probed from one time to another.
 fn unprobed(module: Option<&str>, from: u64, until: Option<u64>) -> Document {
+    let other = Script::new(0xd9).device("q", "quayside", 7);
+    let gap =
+        Script::new(7).until(until.unwrap_or(from)).note(gap_of(module, &[Role::SetState], from, until));
+    traced(&[gap, other, whole_source(), whole_destination()])
+}
+
+fn gap_of(module: Option<&str>, roles: &[Role], from: u64, until: Option<u64>) -> Note {
     let Note::ProbeGap(gap) = gap_note(from, until) else { panic!() };
-    let gap = Note::ProbeGap(ProbeGap { module: module.map(str::to_owned), ..gap });
-    traced(&[Script::new(7).until(until.unwrap_or(from)).note(gap), whole_source(), whole_destination()])
+    let function = |role: &Role| GapFunction { function: format!("mtty_{}", role.name()), role: *role };
+    let functions = roles.iter().map(function).collect();
+    Note::ProbeGap(ProbeGap { module: module.map(str::to_owned), functions, ..gap })
+}
+
+#[test]
+fn a_module_may_have_another_name_than_its_driver() {
+    // Of the driver nvidia all is in nvidia_vgpu_vfio.
+    let gap = gap_of(Some("nvidia_vgpu_vfio"), &[Role::SetState], 90 * MS, Some(115 * MS));
+    let document = traced(&[Script::new(7).until(115 * MS).note(gap), whole_source(), whole_destination()]);
+    assert_eq!((not_probed(&document).len(), downtime(&document).bound), (2, Bound::AtLeast));
+}
+
+#[test]
+fn a_gap_hides_what_goes_through_its_functions() {
+    let of = |scripts: &[Script], role| {
+        let gap = gap_of(Some("mtty"), &[role], MS, Some(300 * MS));
+        let mut all = vec![Script::new(7).until(300 * MS).note(gap)];
+        all.extend(scripts.iter().cloned());
+        let document = traced(&all);
+        downtime(&document).why.as_ref().is_some_and(|why| why.contains("not probed"))
+    };
+    let back = || stopped_source().until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    for (role, hidden) in
+        [(Role::Read, true), (Role::DataIoctl, true), (Role::Write, false), (Role::SetState, true)]
+    {
+        assert_eq!(of(&[back()], role), hidden, "{role:?}");
+    }
+    for (role, hidden) in [(Role::Read, false), (Role::DataIoctl, false), (Role::Write, true)] {
+        assert_eq!(of(&[whole_destination()], role), hidden, "{role:?}");
+    }
+}
+
+#[test]
+fn a_probe_that_was_refused_may_be_had_later() {
+    let refused = gap_of(Some("mtty"), &[Role::SetState, Role::Read], 2 * MS, None);
+    let had = gap_of(Some("mtty"), &[Role::Read, Role::SetState], 2 * MS, Some(3 * MS));
+    let part = gap_of(Some("mtty"), &[Role::Read], 2 * MS, Some(3 * MS));
+    let bound = |later: Option<Note>| {
+        let script = Script::new(7).until(2 * MS).note(refused.clone()).until(3 * MS);
+        let script = later.into_iter().fold(script, Script::note);
+        downtime(&traced(&[script, whole_source(), whole_destination()])).bound
+    };
+    assert_eq!(bound(None), Bound::AtLeast);
+    assert_eq!(bound(Some(part)), Bound::AtLeast);
+    assert_eq!(bound(Some(had)), Bound::Exact);
+}
+
+#[test]
+fn what_was_read_unseen_is_not_left() {
+    let script = |read: bool| {
+        let script = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).precopy_info(FROM, 24, 0);
+        let script = if read { script.read(FROM, 1 << 20, 24, 0) } else { script };
+        script.until(100 * MS).set(&[PRE_COPY, PRE_COPY_P2P], 0, -1).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
+    };
+    let left = |losses, read| codes(one(&lacking(losses, &[script(read)]))).contains(&"initial-bytes-left");
+    assert!(left(Losses::default(), false));
+    assert!(!left(Losses::default(), true));
+    assert!(!left(Losses { data: names(&["mtty_save_read: 1 lost"]), ..Losses::default() }, false));
+}
+
+#[test]
+fn a_log_that_is_left_on_is_one_that_would_have_been_seen_to_stop() {
+    let script = |after: u64| {
+        let start = leaving(7).until(5 * MS);
+        let at = start.now;
+        let flags = uapi::FEATURE_DMA_LOGGING_START | uapi::FEATURE_SET;
+        let script = start.feature(at, flags, 0, [4096, 0, 0, 0], [4096, 0, 0, 0]);
+        let script = leave(script, 0, MIB);
+        script.until(after).get_state(STOP)
+    };
+    let left = |losses, after| codes(one(&lacking(losses, &[script(after)]))).contains(&"log-left-on");
+    assert!(left(Losses::default(), 5_000 * MS));
+    assert!(!left(Losses::default(), 300 * MS));
+    assert!(!left(
+        Losses { control: names(&["vfio_device_fops_unl_ioctl: 1 lost"]), ..Losses::default() },
+        5_000 * MS
+    ));
+}
+
+#[test]
+fn a_device_that_changes_its_driver_keeps_what_it_did_under_the_first() {
+    let script = whole_source().until(400 * MS).close(1).unregister();
+    let later = Script::new(0xd7).until(500 * MS).device("a", "vfio-pci", 0).open(1);
+    let document = traced(&[script, later]);
+    let drivers: Vec<_> = document.devices.iter().map(|device| device.driver.as_deref()).collect();
+    assert_eq!(drivers, [Some("mtty"), Some("vfio-pci")]);
+    let side = one_device(&document).source.as_ref().unwrap();
+    assert_eq!(document.devices[side.device as usize].driver.as_deref(), Some("mtty"));
 }
 
 fn not_probed(document: &Document) -> Vec<&str> {

@@ -44,6 +44,7 @@ fn side(role: Role, device: u32, pid: u32, start_ns: u64, end_ns: u64) -> Found 
         data_failed: false,
         blind: false,
         stopped_before: false,
+        in_doubt: false,
         over_ns: None,
         torn: false,
         unprobed: false,
