@@ -50,7 +50,7 @@ pub struct DeviceRow {
 }
 
 /// What is said of the state of a device that may never have been opened.
-const NOT_OPEN: &str = "not open";
+pub(super) const NOT_OPEN: &str = "not open";
 
 impl DeviceRow {
     /// Whether its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there before the first

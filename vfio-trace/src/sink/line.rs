@@ -1,6 +1,7 @@
 //! What a line of text says about an event, by kind: its subject, its details, its result.
 
 use super::{
+    devices::NOT_OPEN,
     human,
     layout::{Cell, Style},
 };
@@ -32,7 +33,9 @@ impl Words {
         match &event.data {
             Data::Device(device) => {
                 self.subject.plain(event.driver().unwrap_or("?"));
-                if device.migration != Some(false) {
+                if device.may_be_fresh() {
+                    self.more(NOT_OPEN);
+                } else if device.migration != Some(false) {
                     self.state("state ", device.state);
                 }
                 if let Some(count) = device.open_count.filter(|&count| count > 0) {

@@ -11,7 +11,7 @@ use crate::event::{GapTotals, ProbeReport, Summary};
 /// Table of the probes: function, module, what was counted; why one is not attached. Steps of drivers that this kernel
 /// does not have are one line: most builds inline most of them.
 pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
-    let is_extra = |probe: &&ProbeReport| probe.role == Role::Step && !probe.attached;
+    let is_extra = |probe: &&ProbeReport| probe.role == Role::Step && never_attached(probe);
     let extra = probes.iter().filter(is_extra).count();
     let probes: Vec<&ProbeReport> = probes.iter().filter(|probe| !is_extra(probe)).collect();
     let unmatched = probes.iter().any(|probe| probe.unmatched > 0);
@@ -37,11 +37,17 @@ pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
     text
 }
 
+/// Whether it has nothing to count: what was attached once counts, though its module is gone by now.
+fn never_attached(probe: &ProbeReport) -> bool {
+    let counted = [probe.hits, probe.records, probe.lost, probe.unmatched, probe.missed.unwrap_or(0)];
+    !probe.attached && counted == [0; 5]
+}
+
 fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Cell> {
     let number = |value: Option<u64>, bad: bool| {
         let style = if bad && value.is_some_and(|value| value > 0) { Style::Error } else { Style::Plain };
         let text = match value {
-            _ if !probe.attached => "-".to_owned(),
+            _ if never_attached(probe) => "-".to_owned(),
             Some(value) => value.to_string(),
             None => "?".to_owned(),
         };
@@ -139,4 +145,40 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_attached_once_counts_though_its_module_is_gone() {
+        let step = ProbeReport {
+            name: "hisi_qm_mb".to_owned(),
+            role: Role::Step,
+            module: Some("hisi_qm".to_owned()),
+            attached: false,
+            reason: Some("its module was unloaded".to_owned()),
+            hits: 12,
+            records: 9,
+            lost: 3,
+            missed: Some(0),
+            unmatched: 0,
+            no_room: 0,
+        };
+        let gone = probe_table(std::slice::from_ref(&step), false);
+        let row = gone.lines().find(|line| line.contains("hisi_qm_mb")).unwrap();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        assert!(words.windows(4).any(|four| four == ["12", "9", "3", "0"]), "{row}");
+        assert!(!gone.contains("optional step"), "{gone}");
+        let never = ProbeReport { hits: 0, records: 0, lost: 0, missed: None, ..step };
+        assert!(probe_table(&[never], false).contains("1 optional step"));
+    }
+
+    #[test]
+    fn what_is_not_remembered_is_told_once() {
+        let mut summary = Summary::new(Vec::new(), 1, 1, 0, 1);
+        summary.no_room = 7;
+        assert_eq!(summary_text(&summary, false).matches("7 not remembered").count(), 1);
+    }
 }

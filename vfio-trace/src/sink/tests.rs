@@ -211,3 +211,27 @@ fn names_are_made_harmless() {
     assert!(!text(TimeFormat::Clock, false).line(&event).contains('\x1b'));
     assert!(!Ndjson::new(ANCHOR).line(&event).unwrap().contains('\x1b'));
 }
+
+#[test]
+fn a_device_that_was_never_opened_is_in_no_state() {
+    let events = |state| {
+        let role = Role::Inventory;
+        Script::new(7).device_in("0000:75:00.1", "hisi_acc_vfio_pci", 7, role, state).events()
+    };
+    let options = TextOptions { anchor: ANCHOR, zone: TimeZone::UTC, time: TimeFormat::Date, color: false };
+    let lines = |state| -> String {
+        events(state).iter().map(|event| Text::new(options.clone()).line(event)).collect()
+    };
+    let fresh = lines(Some((0, 0)));
+    assert!(fresh.contains("not open") && !fresh.contains("ERROR"), "{fresh}");
+    assert!(lines(Some((0, 1))).contains("ERROR"));
+    let mut model = Model::new();
+    let mut history = crate::model::History::default();
+    for event in events(Some((0, 0))) {
+        model.apply(&event);
+        history.apply(&event);
+    }
+    assert_eq!(model.report(None).devices[0].state, None);
+    let document = crate::model::document(&[history], &crate::model::Options::default());
+    assert!(document.devices[0].states.iter().all(|span| span.state.is_none()));
+}

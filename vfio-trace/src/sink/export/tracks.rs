@@ -9,7 +9,7 @@ use super::{lanes::lanes, words::word};
 use crate::{
     event::{Direction, MigState},
     model::{
-        document::{Arc, Device, Document, Failure, Finding, Migration, Session, Side, Warning},
+        document::{Arc, Device, Document, Failure, Finding, Migration, Outside, Session, Side, Warning},
         windows::Windows,
     },
 };
@@ -229,6 +229,9 @@ fn of_host(document: &Document, at: usize) -> impl Iterator<Item = Track<'_>> {
 struct Concerns<'d> {
     sessions: Vec<&'d Session>,
     migrations: Vec<&'d Migration>,
+    /// Of no migration.
+    outside: Vec<&'d Outside>,
+    warnings: Vec<&'d Warning>,
 }
 
 /// By the devices' places.
@@ -237,6 +240,16 @@ fn concerns(document: &Document) -> Vec<Concerns<'_>> {
     for session in &document.sessions {
         if let Some(of) = of.get_mut(session.device as usize) {
             of.sessions.push(session);
+        }
+    }
+    for outside in &document.outside {
+        if let Some(of) = of.get_mut(outside.device as usize) {
+            of.outside.push(outside);
+        }
+    }
+    for warning in &document.warnings {
+        if let Some(of) = warning.device.and_then(|device| of.get_mut(device as usize)) {
+            of.warnings.push(warning);
         }
     }
     for migration in &document.migrations {
@@ -307,7 +320,7 @@ fn of_device<'d>(
         args: args(mark),
     });
     tracks.extend(instants(owner, "marks", marks.collect()));
-    tracks.extend(instants(owner, "findings", of_findings(document, &concerns.migrations, nr)));
+    tracks.extend(instants(owner, "findings", of_findings(concerns, nr)));
     let bytes = |direction| {
         let of = move |session: &&Session| session.direction == Some(direction);
         sessions().filter(of).flat_map(|session| &session.series).map(|point| (point.at_ns, point.bytes))
@@ -367,10 +380,10 @@ fn of_finding(finding: &Finding) -> Instant<'_> {
 }
 
 /// What failed, what plug-ins make of it, and what is worth a look: of the device's migrations, and of none.
-fn of_findings<'d>(document: &'d Document, migrations: &[&'d Migration], nr: usize) -> Vec<Instant<'d>> {
+fn of_findings<'d>(concerns: &Concerns<'d>, nr: usize) -> Vec<Instant<'d>> {
     let mut found = Vec::new();
     let here = |warning: &&Warning| warning.device.is_some_and(|device| device as usize == nr);
-    for &migration in migrations {
+    for &migration in &concerns.migrations {
         let sides = migration.devices.iter().flat_map(|device| [&device.source, &device.destination]);
         for side in sides.flatten().filter(|side| side.device as usize == nr) {
             found.extend(side.failures.iter().map(of_failure));
@@ -380,11 +393,11 @@ fn of_findings<'d>(document: &'d Document, migrations: &[&'d Migration], nr: usi
             migration.warnings.iter().filter(here).map(|warning| of_warning(warning, Some(migration))),
         );
     }
-    for outside in document.outside.iter().filter(|outside| outside.device as usize == nr) {
+    for outside in &concerns.outside {
         found.extend(outside.failures.iter().map(of_failure));
         found.extend(outside.findings.iter().map(of_finding));
     }
-    found.extend(document.warnings.iter().filter(here).map(|warning| of_warning(warning, None)));
+    found.extend(concerns.warnings.iter().map(|warning| of_warning(warning, None)));
     found
 }
 

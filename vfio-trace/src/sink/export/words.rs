@@ -21,11 +21,12 @@ pub(super) trait Cell {
 }
 
 /// Words come from outside, and a table may be shown on a terminal. A spreadsheet takes those that begin like this for
-/// formulas, which may call programs; an apostrophe before them makes them text.
+/// formulas, which may call programs; an apostrophe before them makes them text. Some take the wide ones for the same.
 impl Cell for str {
     fn text(&self) -> Cow<'_, str> {
         let clean = clean(self);
-        if clean.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{clean}")) } else { clean }
+        let formula = clean.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+        if formula { Cow::Owned(format!("'{clean}")) } else { clean }
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn no_word_is_a_formula_for_a_spreadsheet() {
-        for word in ["=cmd|' /C calc'!A0", "+1", "-1+2", "@SUM(A1)"] {
+        for word in ["=cmd|' /C calc'!A0", "+1", "-1+2", "@SUM(A1)", "＝1", "＋1", "－1", "＠A1"] {
             assert_eq!(word.text(), format!("'{word}"));
             assert_eq!(Some(word.to_owned()).text(), format!("'{word}"));
         }
@@ -78,6 +79,10 @@ mod tests {
         }
         for word in ["qemu", "0000:75:00.1", "a=b", "'=1", ""] {
             assert_eq!(word.text(), word);
+        }
+        for word in ["\t=1", "\r=1", "\n=1", "\u{1b}[2J", "\u{202e}a"] {
+            assert_eq!(word.text(), clean(word));
+            assert!(!word.text().starts_with(['=', '\t', '\r', '\n', '\u{1b}', '\u{202e}']), "{word:?}");
         }
         assert_eq!((-1.5f64).text(), "-1.5", "a number stays one");
     }

@@ -40,19 +40,22 @@ const troublesByDevice = (() => {
     );
   };
   doc.outside.forEach((one, at) => troubles(one.device, one, `/outside/${at}`));
-  doc.migrations.forEach((migration, nr) => {
-    for (const [device, , side, field] of sides(nr)) troubles(device, side, field);
-    migration.warnings.forEach((one, at) => {
+  const warnings = (list, field) =>
+    list.forEach((one, at) => {
       if (one.device !== null && one.at_ns !== null)
         add(one.device, {
           kind: "warning",
           at: one.at_ns,
-          field: `/migrations/${nr}/warnings/${at}`,
+          field: `${field}/warnings/${at}`,
           class: SEVERITIES[one.severity]?.[1] ?? "warn",
           sign: "▲",
         });
     });
+  doc.migrations.forEach((migration, nr) => {
+    for (const [device, , side, field] of sides(nr)) troubles(device, side, field);
+    warnings(migration.warnings, `/migrations/${nr}`);
   });
+  warnings(doc.warnings, "");
   return all;
 })();
 
