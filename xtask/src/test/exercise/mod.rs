@@ -1,6 +1,7 @@
 //! `exercise`: all plans on all drivers, and devices that are held, killed and left behind.
 
 mod hisi;
+mod outputs;
 mod plans;
 mod users;
 
@@ -25,11 +26,13 @@ pub(super) fn checks() -> Vec<Check> {
         let mut parts = vec![Part { name: "plans", script: |_| Ok(plans::script()) }];
         if series == "6.12" {
             parts.push(Part { name: "users", script: |_| Ok(users::script()) });
+            parts.push(Part { name: "outputs", script: |_| Ok(outputs::script()) });
         }
         let boot = Boot::new(series, false, parts);
         checks.push(check("plans", &boot, plans::check));
         if series == "6.12" {
             checks.push(check("users", &boot, users::check));
+            checks.push(check("outputs", &boot, outputs::check));
         }
     }
     checks.extend(["6.12", "7.3"].map(|series| {
