@@ -19,7 +19,7 @@ use super::{
     index::{Index, IndexEntry, trailer},
     item::{End, Item, put},
 };
-use crate::event::{Body, Note, Record, shows_new};
+use crate::event::{Body, Note, ProbeGap, Record, shows_new};
 
 /// One part. What was not [`flush`](Self::flush)ed is lost if the process is killed.
 pub struct Writer<W> {
@@ -160,8 +160,8 @@ const MAX_GAPS: usize = 1024;
 pub struct Known {
     /// By what they are about.
     notes: BTreeMap<(u64, u32), Bytes>,
-    /// Times without probes that are not over, by what is not probed and since when.
-    gaps: BTreeMap<(Option<String>, u64), Bytes>,
+    /// Times without probes that are not over, each as a record.
+    gaps: Vec<(ProbeGap, Bytes)>,
     /// By the device's address.
     devices: BTreeMap<u64, Bytes>,
     /// Addresses of devices that were taken from vfio, until others are seen there.
@@ -181,11 +181,10 @@ impl Known {
                 self.notes.insert((note.driver, note.id), bytes.clone());
             },
             Body::Note(Note::ProbeGap(gap)) => {
-                let key = (gap.module.clone(), gap.from_mono_ns);
                 if gap.until_mono_ns.is_some() {
-                    self.gaps.remove(&key);
-                } else if self.gaps.len() < MAX_GAPS {
-                    self.gaps.insert(key, bytes.clone());
+                    self.gap_is_over(gap, record.header.end_ns);
+                } else if self.gaps.len() < MAX_GAPS && self.gaps.iter().all(|(open, _)| open != gap) {
+                    self.gaps.push((gap.clone(), bytes.clone()));
                 }
             },
             // Read where a device that is gone had been.
@@ -214,9 +213,25 @@ impl Known {
         true
     }
 
+    /// These functions are probed now; others of the same gap may not be.
+    fn gap_is_over(&mut self, gap: &ProbeGap, now_ns: u64) {
+        self.gaps.retain_mut(|(open, bytes)| {
+            let before = open.functions.len();
+            if open.module == gap.module {
+                open.functions.retain(|function| !gap.functions.contains(function));
+            }
+            if open.functions.len() < before
+                && let Some(record) = Note::ProbeGap(open.clone()).record(now_ns)
+            {
+                *bytes = record.into();
+            }
+            !open.functions.is_empty()
+        });
+    }
+
     /// The records, in an order in which they can be read.
     pub fn records(&self) -> impl Iterator<Item = &Bytes> {
-        self.notes.values().chain(self.gaps.values()).chain(self.devices.values())
+        self.notes.values().chain(self.gaps.iter().map(|(_, bytes)| bytes)).chain(self.devices.values())
     }
 }
 
@@ -232,7 +247,7 @@ fn identity(record: &Record, body: &wire::Device) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::event::{
-        GapCause, ProbeGap,
+        GapCause, GapFunction,
         fixture::{Script, UUID, bytes},
     };
 
@@ -262,18 +277,23 @@ mod tests {
 
     #[test]
     fn what_is_not_probed_is_in_the_next_part_too() {
-        let gap = |from_mono_ns, until_mono_ns| {
+        let gap = |names: &[&str], from_mono_ns, until_mono_ns| {
+            let function = |name: &&str| GapFunction { function: (*name).to_owned(), role: Role::Read };
             Note::ProbeGap(ProbeGap {
                 module: Some("mtty".to_owned()),
-                functions: Vec::new(),
+                functions: names.iter().map(function).collect(),
                 from_mono_ns,
                 from_exact: true,
                 until_mono_ns,
                 why: GapCause::Refused,
             })
         };
-        let open = Script::new(0xd1).note(gap(5, None)).note(gap(5, None)).note(gap(7, Some(8)));
+        let open = Script::new(0xd1).note(gap(&["a", "b"], 5, None)).note(gap(&["a", "b"], 5, None));
+        let open = open.note(gap(&["c"], 7, Some(8)));
         assert_eq!(known(&open), 1);
-        assert_eq!(known(&open.note(gap(5, Some(9)))), 0, "it is over");
+        // Told of some of them, with another beginning: the others are still not probed.
+        let less = open.note(gap(&["a"], 6, Some(9)));
+        assert_eq!(known(&less), 1);
+        assert_eq!(known(&less.note(gap(&["b"], 5, Some(9)))), 0, "it is over");
     }
 }
