@@ -196,7 +196,7 @@ fn explain(devices: &Devices, device: &VfioDevice, why: &Unknown) -> CliError {
         return unknown(&device.name, why, "see `vfio-trace doctor`");
     }
     let module = device.module.as_deref().or(device.driver.as_deref()).unwrap_or("?");
-    let why = match devices.facts.private.get(module) {
+    let why = match devices.facts.private_named(module) {
         Some(Err(why)) => why.to_string(),
         Some(Ok(_)) => "the address of the driver's set_state is hidden (CAP_SYSLOG)".to_owned(),
         None => format!("the BTF of its driver's module ({module}) is not there"),

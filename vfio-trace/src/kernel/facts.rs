@@ -14,7 +14,7 @@ use super::{
     layout::{MissingField, resolve_layout},
     modules::{Module, ModuleState, Modules, ModulesError},
     plugin::{PluginFacts, plugin_facts},
-    private::{NoPrivate, Private, private_layout},
+    private::{NoPrivate, Private, private_layout, private_layouts},
     security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
     wanted::DriverWanted,
@@ -61,6 +61,8 @@ pub struct KernelFacts {
     pub drivers: Vec<DriverFunctions>,
     /// Where each driver (by module) keeps state and data files, or why that is not known.
     pub private: BTreeMap<String, Result<Private, NoPrivate>>,
+    /// The same of drivers that are built into the kernel, by their `migration_set_state`.
+    pub built_in: BTreeMap<String, Result<Private, NoPrivate>>,
     /// What driver plug-ins get, for drivers that are loaded.
     pub plugins: Vec<PluginFacts>,
     /// The kernel's lockdown mode.
@@ -77,6 +79,10 @@ pub struct KernelFacts {
     no_drivers: BTreeMap<String, Stamp>,
     /// Modules whose BTF could not be read while their init function ran, or before: it may only have been too early.
     early: BTreeSet<String>,
+    /// Modules that [`Self::add_modules`] took in since the last whole look.
+    added: BTreeMap<String, Stamp>,
+    /// Those of them of which plug-ins have not been told.
+    new: Vec<String>,
 }
 
 /// Tells one load of a module from the next of the same name.
@@ -152,6 +158,7 @@ impl KernelFacts {
             core: Vec::new(),
             drivers: Vec::new(),
             private: BTreeMap::new(),
+            built_in: BTreeMap::new(),
             plugins: Vec::new(),
             lockdown: Lockdown::read(files),
             caps: CapSet::effective(files),
@@ -161,6 +168,8 @@ impl KernelFacts {
             stamps: None,
             no_drivers: BTreeMap::new(),
             early: BTreeSet::new(),
+            added: BTreeMap::new(),
+            new: Vec::new(),
         };
         facts.addresses_hidden = addresses_hidden(files, facts.caps);
         facts.refresh(files);
@@ -178,13 +187,16 @@ impl KernelFacts {
         let (users, stamps) = modules
             .as_ref()
             .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
-        let changed = !self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps))
-            || modules
-                .as_ref()
-                .is_ok_and(|modules| self.early.iter().any(|name| is_due(files, modules, name)));
+        let same = self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps));
+        let early = modules
+            .as_ref()
+            .is_ok_and(|modules| self.early.iter().any(|name| is_due(files, modules, name)));
+        // What came by its BTF alone may even have gone again since.
+        let changed = !same || early || !self.added.is_empty();
         self.modules = modules;
         if changed {
             self.look(files, users, &stamps);
+            self.added.clear();
         }
         // Also if they are the same: of a module that was loading sysfs tells more by now.
         self.stamps = Some(stamps);
@@ -196,10 +208,11 @@ impl KernelFacts {
     pub fn add_modules(&mut self, files: &KernelFiles) -> bool {
         let Ok(modules) = Modules::read(files) else { return false };
         let (users, stamps) = relevant(files, &modules, self.wanted);
-        let known = self.stamps.clone().unwrap_or_default();
+        let (known, added) = (self.stamps.as_ref(), &self.added);
         let early = |name: &str| self.early.contains(name) && is_due(files, &modules, name);
         let is_new = |name: &str, stamp: &Stamp| {
-            known.get(name).is_none_or(|known| !known.is_same(stamp)) || early(name)
+            let known = added.get(name).or_else(|| known?.get(name));
+            known.is_none_or(|known| !known.is_same(stamp)) || early(name)
         };
         let new: Vec<&str> = stamps
             .iter()
@@ -214,6 +227,7 @@ impl KernelFacts {
         }
         // Whatever was known of these names was of another load.
         self.drivers.retain(|driver| driver.module.as_deref().is_none_or(|name| !new.contains(&name)));
+        self.added.extend(new.iter().filter_map(|name| Some(((*name).to_owned(), *stamps.get(*name)?))));
         for name in &new {
             let Ok(own) = btf.load(files, name) else { continue };
             if is_module && !users.iter().any(|user| user == name) {
@@ -240,15 +254,68 @@ impl KernelFacts {
             let core_known = self.vfio == VfioCore::BuiltIn || btf.module(VFIO).is_some();
             (self.layout, self.missing) = resolve_layout(btf, &order, core_known);
         }
+        self.new.extend(new.into_iter().map(str::to_owned));
+        true
+    }
+
+    /// What plug-ins want of modules that [`Self::add_modules`] found: steps and copies, which takes longer than to find the
+    /// functions of the driver. Returns whether there is anything.
+    pub fn add_plugins(&mut self) -> bool {
+        let new = std::mem::take(&mut self.new);
+        let Ok(btf) = &self.btf else { return false };
+        let is_new = |name: &str| new.iter().any(|new| new == name);
+        let mut any = false;
         for wanted in self.wanted.iter().filter(|wanted| {
             self.users.iter().any(|user| user == wanted.module)
-                && (new.contains(&wanted.module) || wanted.libraries.iter().any(|name| new.contains(name)))
+                && (is_new(wanted.module) || wanted.libraries.iter().any(|name| is_new(name)))
         }) {
             let private = self.private.get(wanted.module).and_then(|private| private.as_ref().ok());
             self.plugins.retain(|plugin| plugin.wanted.module != wanted.module);
-            self.plugins.push(plugin_facts(wanted, btf, private, None));
+            self.plugins.push(plugin_facts(wanted, btf, private, None, false));
+            any = true;
         }
-        true
+        any
+    }
+
+    /// Takes in where functions are, of those that are not known to be anywhere yet: who has probed them can tell.
+    pub fn learn(&mut self, address: impl Fn(Role, &str, Option<&str>) -> Option<u64>) {
+        for driver in &mut self.drivers {
+            let module = driver.module.as_deref();
+            for function in driver.functions.iter_mut().filter(|function| function.address.is_none()) {
+                function.address = address(function.role, &function.symbol, module);
+            }
+        }
+    }
+
+    /// Where the driver with this `migration_set_state` keeps state and data files.
+    pub fn private_of(
+        &self,
+        driver: &DriverFunctions,
+        set_state: &str,
+    ) -> Option<&Result<Private, NoPrivate>> {
+        match &driver.module {
+            Some(module) => self.private.get(module),
+            None => self.built_in.get(set_state),
+        }
+    }
+
+    /// The same of a driver by its module's name, which one that is built in has, too. Of these it is known where a plug-in
+    /// knows the driver, or where there is one only.
+    pub fn private_named(&self, module: &str) -> Option<&Result<Private, NoPrivate>> {
+        let known = || {
+            let plugin = self.plugins.iter().find(|plugin| plugin.wanted.module == module)?;
+            self.built_in.get(plugin.wanted.set_state)
+        };
+        let only = || self.built_in.values().next().filter(|_| self.built_in.len() == 1);
+        self.private.get(module).or_else(known).or_else(only)
+    }
+
+    /// What a plug-in gets of the driver with this `migration_set_state`.
+    pub fn plugin_of(&self, driver: &DriverFunctions, set_state: &str) -> Option<&PluginFacts> {
+        self.plugins.iter().find(|plugin| match &driver.module {
+            Some(module) => module == plugin.wanted.module,
+            None => set_state == plugin.wanted.set_state,
+        })
     }
 
     /// Where `struct module` has its name.
@@ -337,8 +404,10 @@ impl KernelFacts {
         names.extend(typed.iter().flat_map(|(_, functions)| functions).map(|(_, name)| name.as_str()));
         let mut modules: Vec<&str> = self.users.iter().map(String::as_str).collect();
         modules.extend(libraries(self.wanted, &self.users));
-        let loaded = self.wanted.iter().filter(|wanted| self.users.iter().any(|user| user == wanted.module));
-        names.extend(loaded.flat_map(|wanted| wanted.steps).map(|step| step.name));
+        let there = self.wanted.iter().filter(|wanted| {
+            self.users.iter().any(|user| user == wanted.module) || is_built_in(wanted, typed)
+        });
+        names.extend(there.flat_map(|wanted| wanted.steps).map(|step| step.name));
         if is_module {
             modules.push(VFIO);
         }
@@ -381,14 +450,24 @@ impl KernelFacts {
                 .collect(),
             Err(_) => BTreeMap::new(),
         };
+        self.built_in = match &self.btf {
+            Ok(btf) => built_in_layouts(btf.vmlinux(), &typed, self.wanted),
+            Err(_) => BTreeMap::new(),
+        };
         self.plugins = match &self.btf {
             Ok(btf) => self
                 .wanted
                 .iter()
-                .filter(|wanted| self.users.iter().any(|user| user == wanted.module))
-                .map(|wanted| {
-                    let private = self.private.get(wanted.module).and_then(|private| private.as_ref().ok());
-                    plugin_facts(wanted, btf, private, symbols)
+                .filter_map(|wanted| {
+                    let built_in = is_built_in(wanted, &typed);
+                    let private = if built_in {
+                        self.built_in.get(wanted.set_state)
+                    } else {
+                        self.users.iter().find(|user| *user == wanted.module)?;
+                        self.private.get(wanted.module)
+                    };
+                    let private = private.and_then(|private| private.as_ref().ok());
+                    Some(plugin_facts(wanted, btf, private, symbols, built_in))
                 })
                 .collect(),
             Err(_) => Vec::new(),
@@ -398,6 +477,34 @@ impl KernelFacts {
             .map(|(module, typed)| driver_functions(module.as_deref(), typed, symbols))
             .collect();
     }
+}
+
+/// Those of the functions by type that set the state in drivers which are built into the kernel.
+fn set_states_of_built_in(typed: &[Typed]) -> impl Iterator<Item = &str> {
+    let built_in = typed.iter().filter(|(module, _)| module.is_none());
+    let functions = built_in.flat_map(|(_, functions)| functions);
+    functions.filter(|(role, _)| *role == Role::SetState).map(|(_, name)| name.as_str())
+}
+
+fn is_built_in(wanted: &DriverWanted, typed: &[Typed]) -> bool {
+    set_states_of_built_in(typed).any(|name| name == wanted.set_state)
+}
+
+fn built_in_layouts(
+    vmlinux: &Btf,
+    typed: &[Typed],
+    wanted: &[&'static DriverWanted],
+) -> BTreeMap<String, Result<Private, NoPrivate>> {
+    let set_states: Vec<&str> = set_states_of_built_in(typed).collect();
+    if set_states.is_empty() {
+        return BTreeMap::new();
+    }
+    let known: Vec<_> = wanted
+        .iter()
+        .filter(|wanted| is_built_in(wanted, typed))
+        .map(|wanted| (wanted.set_state, wanted.device))
+        .collect();
+    private_layouts(vmlinux, &set_states, &known)
 }
 
 /// Modules that drivers which are loaded take steps from.

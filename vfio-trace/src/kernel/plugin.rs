@@ -129,23 +129,21 @@ pub struct PluginFacts {
     pub steps: Vec<Result<StepPlan, Unavailable>>,
 }
 
-/// Looks everything up for one driver whose module is loaded.
+/// Looks everything up for one driver that is there: its module is loaded, or it is built into the kernel.
 pub fn plugin_facts(
     wanted: &'static DriverWanted,
     btf: &BtfCollection,
     private: Option<&Private>,
     kallsyms: Option<&Kallsyms>,
+    built_in: bool,
 ) -> PluginFacts {
     let no_device =
         || Unavailable::NoDevice { module: wanted.module.to_owned(), structure: wanted.device.to_owned() };
-    let driver = btf
-        .module(wanted.module)
-        .ok_or_else(|| Unavailable::NoModule(wanted.module.to_owned()))
-        .and_then(|btf| {
-            let private =
-                private.filter(|private| private.container == wanted.device).ok_or_else(no_device)?;
-            Ok(Driver { btf, wanted, device_offset: private.device.cast_signed() })
-        });
+    let own = if built_in { Some(btf.vmlinux()) } else { btf.module(wanted.module) };
+    let driver = own.ok_or_else(|| Unavailable::NoModule(wanted.module.to_owned())).and_then(|btf| {
+        let private = private.filter(|private| private.container == wanted.device).ok_or_else(no_device)?;
+        Ok(Driver { btf, wanted, device_offset: private.device.cast_signed() })
+    });
     let captures = wanted.captures.iter().enumerate();
     PluginFacts {
         wanted,
@@ -198,7 +196,7 @@ impl Driver<'_> {
         let mut fields = Vec::new();
         let mut missing = Vec::new();
         match wanted.members {
-            Members::All => self.leaves(structure, 0, "", 0, &mut fields)?,
+            Members::All(own) => self.leaves(structure, own, 0, "", 0, &mut fields)?,
             Members::Some(paths) => {
                 for path in paths {
                     match self.member(structure, path) {
@@ -220,10 +218,11 @@ impl Driver<'_> {
         Ok(CapturePlan { spec, fields, missing })
     }
 
-    /// Members that are integers, also of the driver's own structures inside.
+    /// Members that are integers, also of the driver's own structures inside; `own`: their names, where BTF does not tell.
     fn leaves(
         &self,
         structure: TypeId,
+        own: &[&str],
         base: u32,
         prefix: &str,
         depth: u32,
@@ -239,8 +238,13 @@ impl Driver<'_> {
             let (kind, _) = self.btf.resolve(member.type_id).map_err(MemberError::from)?;
             if kind.kind() == Kind::Struct {
                 // The kernel's own structures (locks, lists) say nothing of the device.
-                if depth < MAX_DEPTH && self.btf.is_own(member.type_id) {
-                    self.leaves(member.type_id, offset, &format!("{path}."), depth + 1, fields)?;
+                let is_own = if self.btf.is_split() {
+                    self.btf.is_own(member.type_id)
+                } else {
+                    own.iter().any(|name| kind.is_named(name))
+                };
+                if depth < MAX_DEPTH && is_own {
+                    self.leaves(member.type_id, own, offset, &format!("{path}."), depth + 1, fields)?;
                 }
             } else {
                 self.leaf(member.type_id, offset, &path, fields)?;

@@ -4,6 +4,8 @@
 //! member of type `enum vfio_device_mig_state` and points to structures that hold a data fd's `struct file *`. If that
 //! is not unambiguous, nothing is said: a wrong place would be a wrong state.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 use vfio_trace_common::layout::{DRIVER_FILES, DriverFile, DriverLayout};
 
@@ -40,6 +42,9 @@ pub enum NoPrivate {
     /// More than one answer.
     #[error("several places could be its state: {}", .0.join(", "))]
     Ambiguous(Vec<String>),
+    /// Several drivers are built into the kernel.
+    #[error("it is built into the kernel with others, and nothing tells which of these is its state: {}", .0.join(", "))]
+    Shared(Vec<String>),
 }
 
 /// A member of interest within a structure.
@@ -61,6 +66,38 @@ struct Inside {
 
 /// Looks through all structures of a driver's BTF.
 pub fn private_layout(btf: &Btf) -> Result<Private, NoPrivate> {
+    only(&places(btf).iter().collect::<Vec<_>>())
+}
+
+/// The same for drivers that are built into the kernel, all of whose structures are in one BTF: by `migration_set_state`,
+/// of which there are these. `known`: what the structure of some of them is called. The others get one where there is one
+/// function and one structure left.
+pub fn private_layouts(
+    btf: &Btf,
+    set_states: &[&str],
+    known: &[(&str, &str)],
+) -> BTreeMap<String, Result<Private, NoPrivate>> {
+    let found = places(btf);
+    let is_known = |private: &&Private| known.iter().any(|(_, container)| *container == private.container);
+    let (named, left): (Vec<&Private>, Vec<&Private>) = found.iter().partition(is_known);
+    let others = set_states.iter().filter(|name| !known.iter().any(|(known, _)| known == *name)).count();
+    let place = |set_state: &&str| match known.iter().find(|(known, _)| known == set_state) {
+        Some((_, container)) => {
+            let own = named.iter().copied().filter(|private| private.container == *container);
+            only(&own.collect::<Vec<_>>())
+        },
+        None if others > 1 && !left.is_empty() => Err(NoPrivate::Shared(names(&left))),
+        None => only(&left),
+    };
+    set_states.iter().map(|set_state| ((*set_state).to_owned(), place(set_state))).collect()
+}
+
+fn names(found: &[&Private]) -> Vec<String> {
+    found.iter().map(|private| format!("{}.{}", private.container, private.state)).collect()
+}
+
+/// All structures that could be a driver's, with each state in them.
+fn places(btf: &Btf) -> Vec<Private> {
     let mut found: Vec<Private> = Vec::new();
     for id in btf.own_ids() {
         let Ok(container) = btf.get(id) else { continue };
@@ -74,10 +111,15 @@ pub fn private_layout(btf: &Btf) -> Result<Private, NoPrivate> {
             inside.states.iter().map(|state| describe(btf, container.name(), device, state, &inside)),
         );
     }
+    found
+}
+
+/// What all of these say, if that is one thing.
+fn only(found: &[&Private]) -> Result<Private, NoPrivate> {
     // The same structure may be there twice, or be embedded in another: only a different answer is a contradiction.
     let same = |a: &Private, b: &Private| a.layout.state == b.layout.state;
     let mut different: Vec<&Private> = Vec::new();
-    for private in &found {
+    for &private in found {
         if !different.iter().any(|other| same(other, private)) {
             different.push(private);
         }
@@ -85,9 +127,7 @@ pub fn private_layout(btf: &Btf) -> Result<Private, NoPrivate> {
     match different[..] {
         [] => Err(NoPrivate::None),
         [only] => Ok(only.clone()),
-        _ => Err(NoPrivate::Ambiguous(
-            different.iter().map(|private| format!("{}.{}", private.container, private.state)).collect(),
-        )),
+        _ => Err(NoPrivate::Ambiguous(names(&different))),
     }
 }
 

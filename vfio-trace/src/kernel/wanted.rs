@@ -7,6 +7,8 @@ use super::btf::Shape;
 pub struct DriverWanted {
     /// The driver's module.
     pub module: &'static str,
+    /// Its `migration_set_state`: tells it from others where it is no module, but built into the kernel.
+    pub set_state: &'static str,
     /// Other modules whose functions are steps.
     pub libraries: &'static [&'static str],
     /// The driver's structure that embeds the `struct vfio_device`.
@@ -20,8 +22,9 @@ pub struct DriverWanted {
 /// Members to copy.
 #[derive(Clone, Copy, Debug)]
 pub enum Members {
-    /// All integers, enums and arrays of them, also those of structures of the driver's own that are embedded.
-    All,
+    /// All integers, enums and arrays of them, also those of structures of the driver's own that are embedded. Which these
+    /// are only a module's BTF tells; of a driver that is built into the kernel, those of these names.
+    All(&'static [&'static str]),
     /// These, as dotted paths; kernels that lack one do without it.
     Some(&'static [&'static str]),
 }

@@ -125,11 +125,13 @@ fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, Note)>) -> BTreeMap<u64, Dr
     for driver in &facts.drivers {
         // The last whole look may be older than the list of modules.
         let loaded = |module: &String| facts.modules.as_ref().is_ok_and(|list| list.get(module).is_some());
-        let private = driver.module.as_ref().filter(|module| loaded(module));
-        let Some(Ok(private)) = private.and_then(|module| facts.private.get(module)) else { continue };
-        let plugin =
-            facts.plugins.iter().find(|plugin| driver.module.as_deref() == Some(plugin.wanted.module));
-        for address in driver.of(Role::SetState).filter_map(|candidate| candidate.address) {
+        if driver.module.as_ref().is_some_and(|module| !loaded(module)) {
+            continue;
+        }
+        for candidate in driver.of(Role::SetState) {
+            let private = facts.private_of(driver, &candidate.name);
+            let (Some(Ok(private)), Some(address)) = (private, candidate.address) else { continue };
+            let plugin = facts.plugin_of(driver, &candidate.name);
             let captures = plugin.map(|plugin| captures(plugin, address, notes));
             let (module, layout) = (driver.module.clone(), private.layout);
             wanted.insert(address, Driver { module, layout, captures });

@@ -129,10 +129,13 @@ pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
                 driver.excluded.len()
             ),
         ));
-        let private = driver.module.as_ref().and_then(|module| facts.private.get(module));
-        if let Some(Err(why)) = private {
+        // A module has one place for all; of those that are built in each has its own.
+        let own = set_state.iter().take(if driver.module.is_some() { 1 } else { usize::MAX });
+        for function in own {
+            let Some(Err(why)) = facts.private_of(driver, function) else { continue };
+            let subject = if driver.module.is_some() { name } else { function };
             findings.push(
-                finding("driver-state", name, why.to_string())
+                finding("driver-state", subject, why.to_string())
                     .but(Status::Degraded)
                     .costs("the state of its devices is not known before their first arc; sessions that are open already have no device"),
             );

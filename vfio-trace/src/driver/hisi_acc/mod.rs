@@ -136,7 +136,7 @@ const fn migration_file(name: &'static str, path: &'static [&'static str], when:
         name,
         path,
         structure: "hisi_acc_vf_migration_file",
-        members: Members::All,
+        members: Members::All(&["acc_vf_data"]),
         file: Some("filp"),
         when,
         secret: &ADDRESSES,
@@ -146,6 +146,7 @@ const fn migration_file(name: &'static str, path: &'static [&'static str], when:
 /// What is looked at.
 pub(super) static WANTED: DriverWanted = DriverWanted {
     module: "hisi_acc_vfio_pci",
+    set_state: "hisi_acc_vfio_pci_set_device_state",
     libraries: &["hisi_qm"],
     device: "hisi_acc_vf_core_device",
     captures: &[

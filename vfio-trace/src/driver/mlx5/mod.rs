@@ -87,6 +87,7 @@ const fn migration_file(
 /// What is looked at.
 pub(super) static WANTED: DriverWanted = DriverWanted {
     module: "mlx5_vfio_pci",
+    set_state: "mlx5vf_pci_set_device_state",
     libraries: &[],
     device: "mlx5vf_pci_core_device",
     captures: &[

@@ -118,6 +118,11 @@ impl Btf {
         self.offsets.len()
     }
 
+    /// Whether this is a module's, on top of the kernel's.
+    pub const fn is_split(&self) -> bool {
+        self.base.is_some()
+    }
+
     /// Whether a type is this file's own, not its base's.
     pub const fn is_own(&self, id: TypeId) -> bool {
         id.0 >= self.first_id

@@ -13,7 +13,7 @@ pub(super) struct Common {
     pub(super) uint: u32,
     pub(super) pointer: u32,
     device: u32,
-    file: u32,
+    pub(super) file: u32,
     inode: u32,
     buffer: u32,
     source: u32,
@@ -75,7 +75,7 @@ pub(super) fn vmlinux(b: &mut Builder) -> Common {
 }
 
 /// What vfio and its drivers share: vfio_device, the state enum, operations. Returns device, pointer to it, enum.
-fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, u32, u32) {
+pub(super) fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, u32, u32) {
     let p = c.pointer;
     let device = b.structure(
         "vfio_device",

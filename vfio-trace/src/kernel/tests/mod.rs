@@ -1,5 +1,6 @@
 //! Tests of the facts as a whole, on a small made-up kernel and, when asked to, on real ones.
 
+mod built_in;
 mod fixture;
 mod loading;
 mod real;
@@ -219,33 +220,4 @@ fn a_driver_that_comes_is_known_by_its_btf_before_its_symbols_are() {
     root.write("proc/kallsyms", fixture::SYMBOLS);
     assert!(facts.refresh(&files), "the rest is still to be looked up");
     assert!(facts.drivers[0].of(Role::Read).next().unwrap().unique);
-}
-
-#[test]
-fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
-    let root = source::testing::Root::new();
-    let mut b = Builder::new();
-    let common = fixture::vmlinux(&mut b);
-    fixture::vfio(&mut b, &common, common.uint, true);
-    fixture::driver(&mut b, &common);
-    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut odd = Builder::split(&base);
-    fixture::driver(&mut odd, &common);
-    let mut other = Builder::split(&base);
-    other.forward("nothing");
-    let symbols = [&fixture::SYMBOLS.replace("\t[vfio]", ""), "ffffffff81000200 t odd_change\n"].concat();
-    root.write("sys/kernel/btf/vmlinux", b.finish())
-        .write("sys/kernel/btf/odd", odd.finish())
-        .write("sys/kernel/btf/unrelated", other.finish())
-        .write("proc/modules", "odd 1 0 - Live 0x0\nunrelated 1 0 - Live 0x0\n")
-        .write("proc/kallsyms", symbols);
-    let mut facts = KernelFacts::read(&root.files());
-    assert_eq!((facts.vfio, facts.users.as_slice()), (VfioCore::BuiltIn, ["odd".to_owned()].as_slice()));
-    let [kernel, odd] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
-    assert_eq!((kernel.module.as_deref(), names(kernel, Role::SetState)), (None, vec!["odd_change"]));
-    assert_eq!(names(kernel, Role::Write), [""; 0], "too many functions of the kernel have this type");
-    assert_eq!(names(odd, Role::Write), ["odd_in"]);
-    assert_eq!(status(&facts, Role::NextState), ("vfio_mig_get_next_state", CoreStatus::Ok));
-    assert_eq!(facts.missing, []);
-    assert!(!facts.refresh(&root.files()));
 }

@@ -1,0 +1,146 @@
+//! A vfio that is built into the kernel, and drivers that are.
+
+use std::sync::Arc;
+
+use vfio_trace_common::{capture::step_device, role::Role};
+
+use super::{fixture, names, status};
+use crate::kernel::{btf::build::Builder, source::testing::Root, *};
+
+#[test]
+fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
+    let root = Root::new();
+    let mut b = Builder::new();
+    let common = fixture::vmlinux(&mut b);
+    fixture::vfio(&mut b, &common, common.uint, true);
+    fixture::driver(&mut b, &common);
+    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
+    let mut odd = Builder::split(&base);
+    fixture::driver(&mut odd, &common);
+    let mut other = Builder::split(&base);
+    other.forward("nothing");
+    let symbols = [&fixture::SYMBOLS.replace("\t[vfio]", ""), "ffffffff81000200 t odd_change\n"].concat();
+    root.write("sys/kernel/btf/vmlinux", b.finish())
+        .write("sys/kernel/btf/odd", odd.finish())
+        .write("sys/kernel/btf/unrelated", other.finish())
+        .write("proc/modules", "odd 1 0 - Live 0x0\nunrelated 1 0 - Live 0x0\n")
+        .write("proc/kallsyms", symbols);
+    let mut facts = KernelFacts::read(&root.files());
+    assert_eq!((facts.vfio, facts.users.as_slice()), (VfioCore::BuiltIn, ["odd".to_owned()].as_slice()));
+    let [kernel, odd] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
+    assert_eq!((kernel.module.as_deref(), names(kernel, Role::SetState)), (None, vec!["odd_change"]));
+    assert_eq!(names(kernel, Role::Write), [""; 0], "too many functions of the kernel have this type");
+    assert_eq!(names(odd, Role::Write), ["odd_in"]);
+    assert_eq!(status(&facts, Role::NextState), ("vfio_mig_get_next_state", CoreStatus::Ok));
+    assert_eq!(facts.missing, []);
+    // Each has its own place: the module in its own BTF, the other in the kernel's.
+    for driver in [kernel, odd] {
+        let private = facts.private_of(driver, "odd_change").unwrap().as_ref().unwrap();
+        assert_eq!(
+            (private.state.as_str(), private.layout.state, private.files[0].as_str()),
+            ("now", 1076, "out")
+        );
+    }
+    assert!(!facts.refresh(&root.files()));
+}
+
+/// A driver that a plug-in knows.
+static KNOWN: DriverWanted = DriverWanted {
+    module: "known_vfio_pci",
+    set_state: "known_change",
+    libraries: &["known_library"],
+    device: "known_device",
+    captures: &[CaptureWanted {
+        name: "file",
+        path: &["saving"],
+        structure: "known_file",
+        members: Members::All(&["known_data"]),
+        file: Some("filp"),
+        when: 0,
+        secret: &[],
+    }],
+    steps: &[StepWanted {
+        name: "known_step",
+        module: "known_library",
+        params: &[],
+        device: StepDevice::Device(0),
+        captures: 0,
+    }],
+};
+static WANTED: [&DriverWanted; 1] = [&KNOWN];
+
+/// A kernel with vfio, `odd` and, by the names that are given, more drivers built in.
+fn kernel(drivers: &[&str]) -> Root {
+    let root = Root::new();
+    let mut b = Builder::new();
+    let common = fixture::vmlinux(&mut b);
+    fixture::vfio(&mut b, &common, common.uint, true);
+    fixture::driver(&mut b, &common);
+    let mut symbols = fixture::SYMBOLS.replace("\t[vfio]", "").replace("\t[odd]", "");
+    for (number, name) in drivers.iter().enumerate() {
+        let lock = b.structure("mutex", 32, &[("owner", common.uint, 0)]);
+        let data = b.structure("known_data", 8, &[("number", common.uint, 0), ("lock", lock, 32)]);
+        let (embedded, device, state) = fixture::vfio_types(&mut b, &common, common.uint);
+        let file = b.structure(
+            &format!("{name}_file"),
+            64,
+            &[("filp", common.file, 0), ("lock", lock, 64), ("data", data, 128), ("done", common.uint, 256)],
+        );
+        let file = b.ptr(file);
+        let own = b.structure(
+            &format!("{name}_device"),
+            1200,
+            &[("vdev", embedded, 0), ("mig_state", state, 8000 + 32 * number as u32), ("saving", file, 9000)],
+        );
+        let own = b.ptr(own);
+        let proto = b.proto(common.file, &[device, state]);
+        b.func(&format!("{name}_change"), proto);
+        let proto = b.proto(common.int, &[own]);
+        b.func(&format!("{name}_step"), proto);
+        symbols.push_str(&format!("ffffffff8200{number}000 t {name}_change\n"));
+        symbols.push_str(&format!("ffffffff8200{number}100 t {name}_step\n"));
+    }
+    root.write("sys/kernel/btf/vmlinux", b.finish())
+        .write("proc/modules", "")
+        .write("proc/kallsyms", symbols);
+    root
+}
+
+#[test]
+fn a_driver_in_the_kernel_has_its_state_and_its_plug_in() {
+    let mut facts = KernelFacts::read_for(&kernel(&["known"]).files(), &WANTED);
+    assert_eq!(facts.vfio, VfioCore::BuiltIn);
+    let [driver] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
+    assert_eq!(names(driver, Role::SetState), ["odd_change", "known_change"]);
+    let state = |name| facts.private_of(driver, name).unwrap().as_ref().unwrap().layout.state;
+    assert_eq!(
+        (state("odd_change"), state("known_change")),
+        (1076, 1000),
+        "each its own, and not the other's"
+    );
+    let plugin = facts.plugin_of(driver, "known_change").unwrap();
+    assert!(facts.plugin_of(driver, "odd_change").is_none());
+    let fields: Vec<_> =
+        plugin.captures[0].as_ref().unwrap().fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(fields, ["data.number", "done"], "of the driver's own structures, not of its locks");
+    let step = plugin.steps[0].as_ref().unwrap();
+    assert_eq!((step.module.as_deref(), step.address), (None, Some(0xffff_ffff_8200_0100)));
+    assert_eq!(step.spec.device, step_device::BY_ARGUMENT);
+    assert_eq!(facts.private_named("known_vfio_pci").unwrap().as_ref().unwrap().container, "known_device");
+    // Whose this is, nothing tells.
+    assert!(facts.private_named("odd").is_none());
+    facts.built_in.remove("known_change");
+    assert!(facts.private_named("odd").is_some());
+}
+
+#[test]
+fn of_several_drivers_in_the_kernel_that_nobody_knows_none_is_guessed() {
+    let facts = KernelFacts::read_for(&kernel(&["known", "third"]).files(), &WANTED);
+    let driver = &facts.drivers[0];
+    let why = |name| facts.private_of(driver, name).unwrap().as_ref().unwrap_err().to_string();
+    for name in ["odd_change", "third_change"] {
+        let why = why(name);
+        assert!(why.contains("odd_device.now, third_device.mig_state") && !why.contains("known"), "{why}");
+    }
+    assert!(facts.private_of(driver, "known_change").unwrap().is_ok());
+}
