@@ -138,6 +138,16 @@ impl Session {
         Ok(Self { live, verbose: args.verbose, signals })
     }
 
+    /// Says whose numbers `--pid` takes, where that is not plain.
+    pub(super) fn explain_pids(&self, pids: &[u32]) {
+        if !pids.is_empty() && !self.live.numbers_processes_alike() {
+            note(
+                "--pid takes the numbers of the host's PID namespace, and this is another: what is told in /proc here is not meant; \
+                 --device shows what a device does without them",
+            );
+        }
+    }
+
     /// Gives up what is needed no more.
     pub(super) fn drop_privileges(&self) -> Result<(), CliError> {
         self.live
@@ -217,6 +227,10 @@ impl Session {
                 Err(failed) => error = Some(failed),
             }
         }
+        // A driver may just have come: what of it was not probed is told even now.
+        if error.is_none() {
+            error = self.settle(consumer).err();
+        }
         consumer.ending(&mut self.live);
         self.live.disable()?;
         let ended_ns = mono_ns();
@@ -228,6 +242,12 @@ impl Session {
             }
         }
         Ok(Done { why, ended_ns, error, traced, status })
+    }
+
+    fn settle(&mut self, consumer: &mut impl Consumer) -> Result<(), CliError> {
+        self.pump(consumer)?;
+        say_changes(&self.live.settle()?, self.verbose);
+        Ok(())
     }
 
     /// Lets the command end, for a while or until the next signal; what it does meanwhile is taken in as before.

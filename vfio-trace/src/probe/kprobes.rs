@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
 };
 
@@ -31,15 +32,35 @@ impl Pmu {
     }
 }
 
+/// Keeps links from being closed while others are attached: the kernel does one at a time, and closing waits for all CPUs.
+#[derive(Default)]
+struct Gate {
+    attaching: Mutex<bool>,
+    open: Condvar,
+}
+
+impl Gate {
+    fn attaching(&self, on: bool) {
+        *self.attaching.lock().unwrap_or_else(PoisonError::into_inner) = on;
+        self.open.notify_all();
+    }
+
+    fn wait(&self) {
+        let attaching = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.open.wait_while(attaching, |attaching| *attaching));
+    }
+}
+
 /// Programs, and the PMU that puts them at functions.
 pub struct Kprobes {
     pub(super) programs: Programs,
     pmu: Option<Pmu>,
+    gate: Arc<Gate>,
 }
 
 impl Kprobes {
     pub(super) fn new(programs: Programs, files: &KernelFiles) -> Self {
-        Self { programs, pmu: Pmu::read(files) }
+        Self { programs, pmu: Pmu::read(files), gate: Arc::default() }
     }
 }
 
@@ -50,6 +71,10 @@ impl Backend for Kprobes {
         self.programs
             .set_step(slot, spec)
             .map_err(|error| Refusal { reason: error.to_string(), denied: false })
+    }
+
+    fn attaching(&mut self, on: bool) {
+        self.gate.attaching(on);
     }
 
     /// The return probe first: a call that begins between the two is then not remembered, instead of remembered for
@@ -85,6 +110,10 @@ impl Backend for Kprobes {
         Err(first_error.unwrap_or_else(|| "there is no name and no address to attach to".into()))
     }
 
+    fn address(&self, link: &OwnedFd) -> Option<u64> {
+        sys::address(link.as_fd())
+    }
+
     fn missed(&self, link: &OwnedFd) -> Option<u64> {
         sys::missed(link.as_fd())
     }
@@ -100,7 +129,13 @@ impl Backend for Kprobes {
     /// On a thread of its own: the kernel waits for all CPUs at each, several times, and probes of what was loaded anew
     /// must not wait behind that. Should there be no thread to be had, they are closed here.
     fn close(&mut self, links: Vec<OwnedFd>) {
-        let _closed_meanwhile =
-            thread::Builder::new().name("close-probes".to_owned()).spawn(move || drop(links));
+        let gate = Arc::clone(&self.gate);
+        let close = move || {
+            for link in links {
+                gate.wait();
+                drop(link);
+            }
+        };
+        let _closed_meanwhile = thread::Builder::new().name("close-probes".to_owned()).spawn(close);
     }
 }

@@ -47,6 +47,24 @@ pub enum Planned {
     },
 }
 
+impl Planned {
+    /// Which come first where all are late: what begins a session, then what moves its data; steps come last.
+    pub const fn urgency(&self) -> u8 {
+        let role = match self {
+            Self::Attach(target) => target.role,
+            Self::Without { role, .. } => *role,
+        };
+        match role {
+            Role::SetState => 0,
+            Role::Read | Role::Write => 1,
+            Role::NextState | Role::DeviceIoctl | Role::DataIoctl => 2,
+            Role::Open | Role::Register | Role::Release | Role::Close => 3,
+            Role::GetState | Role::DataSize | Role::Unregister | Role::PciReset | Role::Inventory => 4,
+            Role::Step => 5,
+        }
+    }
+}
+
 impl Target {
     /// A function that was met through a pointer.
     pub fn from_pointer(role: Role, symbol: Symbol) -> Self {

@@ -340,6 +340,13 @@ impl Programs {
         Ok(())
     }
 
+    /// Loads the programs of all roles. What the kernel does not like is told when it is needed.
+    pub fn prepare_all(&mut self) {
+        for role in Role::ALL.into_iter().filter(|role| *role != Role::Inventory) {
+            let _told_later = self.prepare(role).is_err();
+        }
+    }
+
     /// The descriptors of a prepared role's programs: at entry, and at return if it has one.
     pub fn fds(&self, role: Role) -> Option<(BorrowedFd<'_>, Option<BorrowedFd<'_>>)> {
         let (enter, exit) = program_names(role);

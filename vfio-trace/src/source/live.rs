@@ -29,8 +29,9 @@ use crate::{
     kernel::{
         Kallsyms, KernelFacts, KernelFiles, Stamp, VfioCore,
         caps::{self, Cap, CapSet, Missing},
+        process::Processes,
     },
-    probe::{Changes, LoadError, LoadOptions, Manager, Programs, Target, plan},
+    probe::{Changes, LoadError, LoadOptions, Manager, Planned, Programs, Target, plan},
     sys,
 };
 
@@ -186,6 +187,8 @@ impl Live {
                 function.symbol
             )));
         }
+        // Those of a driver that comes later, too: the verifier's time would be a gap then.
+        manager.programs_mut().prepare_all();
         let (rescanned, batches) = (Instant::now(), Batches::new(mono_ns()));
         let vfio = facts.load_of(&files, "vfio");
         let live = Self {
@@ -217,7 +220,17 @@ impl Live {
 
     /// Gives up all capabilities but those that probes attached later need.
     pub fn drop_privileges(&self) -> Result<(), caps::DropError> {
-        caps::keep_only(&self.facts.caps.tracing_part(self.facts.perf_wants_admin))
+        caps::keep_only(&self.needs())
+    }
+
+    /// The capabilities that probes attached later need.
+    pub fn needs(&self) -> Vec<Cap> {
+        self.facts.caps.tracing_part(self.facts.perf_wants_admin)
+    }
+
+    /// Whether processes have the numbers here that they have in records.
+    pub fn numbers_processes_alike(&self) -> bool {
+        Processes::of(&self.files).are_known()
     }
 
     /// Whether there is a vfio to trace.
@@ -322,12 +335,31 @@ impl Live {
         self.forget_old_vfio();
         // Probes of a new vfio read nothing before they know where, and nothing may be known of a driver that is gone; the
         // next look says why, if this fails.
+        self.hand_over();
+        self.attach_at_once();
+        // The driver itself first: what plug-ins want of it takes longer to find.
+        if self.facts.add_plugins() {
+            self.attach_at_once();
+        }
+        let manager = &self.manager;
+        self.facts.learn(|role, symbol, module| manager.address(role, symbol, module));
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
         if let Ok(News { notes, unread }) = self.handed.hand_over(self.manager.programs_mut(), &self.facts) {
             self.notes.extend(notes);
             self.pending.unread.extend(unread);
         }
+    }
+
+    /// Attaches what is known of new modules, and tells from when to when it was not.
+    fn attach_at_once(&mut self) {
         let (facts, files) = (&self.facts, &self.files);
-        let mut changes = self.manager.attach_at_once(&plan(facts), |name| facts.load_of(files, name));
+        let mut plan = plan(facts);
+        // Each takes the kernel its time, and what the first requests do is worth the most.
+        plan.sort_by_key(Planned::urgency);
+        let mut changes = self.manager.attach_at_once(&plan, |name| facts.load_of(files, name));
         self.tell_gaps(&mut changes);
         self.pending.extend(changes);
     }
@@ -371,16 +403,32 @@ impl Live {
         if self.rescanned.elapsed() < RESCAN || !calm {
             return Ok(changes);
         }
-        self.rescanned = Instant::now();
         if self.hurried.is_none() {
             // By name first, here too: symbols take seconds on a slow machine, and the kernel may not have told.
             self.modules_came();
             if self.hurried.is_some() {
+                self.rescanned = Instant::now();
                 changes.extend(std::mem::take(&mut self.pending));
                 return Ok(changes);
             }
         }
-        self.hurried = None;
+        changes.extend(self.look()?);
+        Ok(changes)
+    }
+
+    /// Looks at what has come in a hurry as a whole: before the end, so that it is told what the kernel refused.
+    pub fn settle(&mut self) -> Result<Changes, LiveError> {
+        let mut changes = std::mem::take(&mut self.pending);
+        if self.hurried.is_some() {
+            changes.extend(self.look()?);
+        }
+        Ok(changes)
+    }
+
+    /// Takes in what is loaded now, with all that takes long.
+    fn look(&mut self) -> Result<Changes, LiveError> {
+        let mut changes = Changes::default();
+        (self.rescanned, self.hurried) = (Instant::now(), None);
         let now_ns = mono_ns();
         if self.facts.refresh(&self.files) {
             let News { notes, unread } = self.handed.hand_over(self.manager.programs_mut(), &self.facts)?;

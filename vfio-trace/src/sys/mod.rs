@@ -209,6 +209,22 @@ pub fn missed(link: BorrowedFd<'_>) -> Option<u64> {
     told.then_some(info.missed)
 }
 
+/// Where the probe of a link is (`bpf_link_info.perf_event.kprobe.addr`, Linux 6.6); `None` where the kernel does not tell.
+pub fn address(link: BorrowedFd<'_>) -> Option<u64> {
+    let (info, len) = info::<LinkInfo>(link).ok()?;
+    let told = info.kind == BPF_LINK_TYPE_PERF_EVENT
+        && [BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE].contains(&info.event_kind)
+        && len >= std::mem::offset_of!(LinkInfo, missed)
+        && info.offset == 0;
+    Some(info.addr).filter(|addr| told && *addr != 0).map(entry)
+}
+
+/// Where a function begins: on x86, with CONFIG_X86_KERNEL_IBT, its probe comes after an `endbr64` of 4 bytes
+/// (`arch_adjust_kprobe_addr()`), and functions begin at multiples of 16.
+const fn entry(probed: u64) -> u64 {
+    if cfg!(target_arch = "x86_64") && probed % 16 == 4 { probed - 4 } else { probed }
+}
+
 /// `bpf_prog_info` up to `recursion_misses`.
 #[repr(C)]
 #[derive(Default)]

@@ -25,8 +25,12 @@ pub trait Backend {
 
     /// Tells the programs what a step is about, before its first call.
     fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal>;
+    /// Comes before a number of functions are attached, and after: nothing else may keep the kernel from that.
+    fn attaching(&mut self, on: bool);
     /// Attaches one function.
     fn attach(&mut self, target: &Target, slot: u16) -> Result<Vec<Self::Link>, Refusal>;
+    /// Where the function of a link is; `None` where the kernel does not tell.
+    fn address(&self, link: &Self::Link) -> Option<u64>;
     /// Calls that a link has missed; `None` where the kernel does not tell.
     fn missed(&self, link: &Self::Link) -> Option<u64>;
     /// Calls that a role's programs did not see because another program ran on that CPU; `None` where the kernel does
@@ -206,6 +210,7 @@ impl<B: Backend> Manager<B> {
             // Symbols are known anew.
             self.pointers.remove(&pointer);
         }
+        self.backend.attaching(true);
         self.detach(&mut changes, |probe| {
             let wanted = probe.by_pointer
                 || plan.iter().any(|planned| match planned {
@@ -231,6 +236,7 @@ impl<B: Backend> Manager<B> {
                 },
             }
         }
+        self.backend.attaching(false);
         changes
     }
 
@@ -238,6 +244,7 @@ impl<B: Backend> Manager<B> {
     /// hurry has functions that are not there, and addresses that may be others' by now.
     pub fn attach_at_once(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
         let mut changes = Changes::default();
+        self.backend.attaching(true);
         self.detach(&mut changes, |probe| probe.gone(&load));
         self.adopt(&load);
         for planned in plan {
@@ -258,6 +265,7 @@ impl<B: Backend> Manager<B> {
                 probe.reason = before;
             }
         }
+        self.backend.attaching(false);
         changes.failed.clear();
         changes
     }
@@ -316,6 +324,14 @@ impl<B: Backend> Manager<B> {
                 && !probe.links.is_empty()
                 && probe.module.as_deref().is_none_or(|name| name == "vfio")
         })
+    }
+
+    /// Where a function is that is probed.
+    pub fn address(&self, role: Role, symbol: &str, module: Option<&str>) -> Option<u64> {
+        self.probes
+            .iter()
+            .find(|probe| !probe.links.is_empty() && probe.is(role, symbol, module))
+            .and_then(|probe| probe.address)
     }
 
     /// Attaches a function that was met through a pointer.
@@ -380,16 +396,18 @@ impl<B: Backend> Manager<B> {
             return;
         };
         if !probe.links.is_empty() {
-            probe.address = probe.address.or(target.address);
+            probe.address = target.address.or(probe.address);
             return;
         }
         let slot = probe.slot;
         // Before the probe: a module that is loaded anew in between is then noticed.
         let load = target.module.as_deref().and_then(load);
         let result = self.prepare_step(target, slot).and_then(|()| self.backend.attach(target, slot));
+        let found = |links: &Vec<B::Link>| links.first().and_then(|link| self.backend.address(link));
+        let address = target.address.or_else(|| result.as_ref().ok().and_then(found));
         // `entry` found it a moment ago.
         let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else { return };
-        probe.address = target.address;
+        probe.address = address;
         match result {
             Ok(links) => {
                 probe.links = links;

@@ -14,6 +14,7 @@ struct Counts {
     closed: Vec<u32>,
     refused: Vec<String>,
     places: Vec<Place>,
+    attaching: bool,
 }
 
 #[derive(Clone, Default)]
@@ -26,14 +27,23 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn attaching(&mut self, on: bool) {
+        self.0.borrow_mut().attaching = on;
+    }
+
     fn attach(&mut self, target: &Target, _slot: u16) -> Result<Vec<u32>, Refusal> {
         let mut counts = self.0.borrow_mut();
+        assert!(counts.attaching || target.address.is_some(), "something may be in its way");
         if counts.refused.contains(&target.symbol) {
             return Err("no such function".into());
         }
         counts.next += 1;
         counts.places = target.places();
         Ok(vec![counts.next])
+    }
+
+    fn address(&self, link: &u32) -> Option<u64> {
+        Some(u64::from(*link) << 12)
     }
 
     fn missed(&self, link: &u32) -> Option<u64> {
@@ -138,7 +148,8 @@ fn what_a_pointer_has_shown_stays_until_its_module_goes() {
 
 #[test]
 fn a_reload_is_noticed_once_and_a_probe_that_is_back_stays() {
-    let mut manager = Manager::over(Fake::default());
+    let fake = Fake::default();
+    let mut manager = Manager::over(fake.clone());
     let plan = [wanted(Role::Read, "a_read", "a"), wanted(Role::Write, "a_write", "a")];
     manager.reconcile(&plan, loads(&[("a", 1)]));
     // The kernel told of the load before anybody saw that the module had gone.
@@ -146,6 +157,10 @@ fn a_reload_is_noticed_once_and_a_probe_that_is_back_stays() {
     assert_eq!((changes.detached.len(), names(&changes.attached)), (2, vec!["a_read", "a_write"]));
     let changes = manager.reconcile(&plan, loads(&[("a", 2)]));
     assert_eq!(changes, Changes::default());
+    assert!(!fake.0.borrow().attaching, "links may be closed again");
+    // Where they are the kernel tells, long before symbols do: no pointer to them is new.
+    assert_eq!(manager.address(Role::Write, "a_write", Some("a")), Some(0x4000));
+    assert!(!manager.is_new_pointer(Role::Write, 0x4000));
 }
 
 #[test]
