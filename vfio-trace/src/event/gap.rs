@@ -55,6 +55,22 @@ impl GapCause {
     }
 }
 
+impl ProbeGap {
+    /// Whether a device of this driver goes through these functions, or may do so.
+    pub fn concerns(&self, driver: Option<&str>) -> bool {
+        // A module has underscores, where its driver may have dashes.
+        let same = |module: &str, driver: &str| module.bytes().map(plain).eq(driver.bytes().map(plain));
+        match (self.module.as_deref(), driver) {
+            (None | Some("vfio"), _) | (Some(_), None) => true,
+            (Some(module), Some(driver)) => same(module, driver),
+        }
+    }
+}
+
+const fn plain(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
+}
+
 /// What all gaps come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GapTotals {

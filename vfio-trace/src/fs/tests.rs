@@ -11,7 +11,7 @@ use super::{
     tree::{self, Kind, Place},
 };
 use crate::event::{
-    Body,
+    Body, GapCause, GapFunction, Note, ProbeGap, Record,
     fixture::*,
     visible::tests::{HOSTILE, harms},
 };
@@ -216,6 +216,35 @@ fn timelines_keep_the_last_events_and_say_so() {
     assert_eq!(["lost", "unmatched", "no_room", "undecoded"].map(count), [7, 2, 3, 1].map(Some));
     assert!(last["missed"].is_null(), "not known is not 0");
     assert_eq!(text(&mut few, &path).unwrap().lines().count(), 3 + 2, "one line per event");
+}
+
+#[test]
+fn a_timeline_tells_when_its_driver_was_not_probed() {
+    let gap = |module: &str, from| {
+        let gap = ProbeGap {
+            module: Some(module.to_owned()),
+            functions: vec![GapFunction { function: "set".to_owned(), role: Role::SetState }],
+            from_mono_ns: from,
+            from_exact: true,
+            until_mono_ns: Some(from + 5),
+            why: GapCause::ModuleLoaded,
+        };
+        Record::decode(&Note::ProbeGap(gap).record(from + 5).unwrap()).unwrap()
+    };
+    let mut world = world(10);
+    world.push(&gap("mtty", 600));
+    world = fed(world, &start());
+    let gaps = |world: &mut World| -> Vec<u64> {
+        let document = timeline(world);
+        let gaps = document["probe_gaps"].as_array().unwrap();
+        gaps.iter().map(|gap| gap["from_mono_ns"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(gaps(&mut world), [600], "told before the device came");
+    world.push(&gap("other", 700));
+    world.push(&gap("vfio", 800));
+    assert_eq!(gaps(&mut world), [600, 800], "and no other driver's; the document is made anew");
+    (0..300).for_each(|n| world.push(&gap("mtty", 1000 + n)));
+    assert_eq!((gaps(&mut world).len(), &timeline(&mut world)["probe_gaps_dropped"]), (256, &47.into()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{Event, LossTotals, ProbeReport, WallClock, event_line, visible};
+use crate::event::{Event, LossTotals, ProbeGap, ProbeReport, WallClock, event_line, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
@@ -56,7 +56,31 @@ pub(super) struct Timeline {
     since_ns: u64,
     dropped: u64,
     /// What was rendered last, and from what.
-    rendered: Option<(u64, Losses, Arc<[u8]>)>,
+    rendered: Option<(u64, Losses, u64, Arc<[u8]>)>,
+}
+
+/// Gaps that are kept.
+const MOST_GAPS: usize = 256;
+
+/// Times in which functions of drivers were not probed: what devices did then may be missing in their timelines.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    last: VecDeque<ProbeGap>,
+    dropped: u64,
+}
+
+impl Gaps {
+    pub(super) fn push(&mut self, gap: ProbeGap) {
+        if self.last.len() >= MOST_GAPS {
+            self.last.pop_front();
+            self.dropped += 1;
+        }
+        self.last.push_back(gap);
+    }
+
+    fn count(&self) -> u64 {
+        self.dropped + self.last.len() as u64
+    }
 }
 
 /// What comes before the events.
@@ -74,6 +98,8 @@ struct Head<'a> {
     dropped: u64,
     #[serde(flatten)]
     losses: Losses,
+    probe_gaps: Vec<&'a ProbeGap>,
+    probe_gaps_dropped: u64,
 }
 
 impl Timeline {
@@ -84,7 +110,7 @@ impl Timeline {
 
     /// Bytes of the document when it was made last; 0 before. To make it for every `stat` would cost more than all else.
     pub(super) fn size(&self) -> u64 {
-        self.rendered.as_ref().map_or(0, |(_, _, document)| document.len() as u64)
+        self.rendered.as_ref().map_or(0, |(_, _, _, document)| document.len() as u64)
     }
 
     pub(super) fn push(&mut self, event: Event) {
@@ -99,13 +125,13 @@ impl Timeline {
     pub(super) fn document(
         &mut self,
         about: &About,
-        losses: Losses,
+        (losses, gaps): (Losses, &Gaps),
         device: &str,
         driver: Option<&str>,
     ) -> serde_json::Result<Arc<[u8]>> {
         let pushed = self.dropped + self.events.len() as u64;
-        if let Some((at, with, document)) = &self.rendered
-            && (*at, *with) == (pushed, losses)
+        if let Some((at, with, told, document)) = &self.rendered
+            && (*at, *with, *told) == (pushed, losses, gaps.count())
         {
             return Ok(Arc::clone(document));
         }
@@ -121,6 +147,8 @@ impl Timeline {
             since_mono_ns: self.since_ns,
             dropped: self.dropped,
             losses,
+            probe_gaps: gaps.last.iter().filter(|gap| gap.concerns(driver)).collect(),
+            probe_gaps_dropped: gaps.dropped,
         };
         let mut text = visible::json(&head)?;
         // One event per line, so that grep shows whole ones.
@@ -132,7 +160,7 @@ impl Timeline {
         }
         text.push_str("\n]}\n");
         let document: Arc<[u8]> = text.into_bytes().into();
-        self.rendered = Some((pushed, losses, Arc::clone(&document)));
+        self.rendered = Some((pushed, losses, gaps.count(), Arc::clone(&document)));
         Ok(document)
     }
 }

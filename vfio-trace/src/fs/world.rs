@@ -12,7 +12,7 @@ use vfio_trace_common::{
 };
 
 use super::{
-    timeline::{About, Losses, Timeline},
+    timeline::{About, Gaps, Losses, Timeline},
     tree::{self, Kind, MIGRATION, Place, TIMELINE, VFIO},
 };
 use crate::{
@@ -55,6 +55,7 @@ pub struct World {
     model: Model,
     about: About,
     losses: Losses,
+    gaps: Gaps,
     keep: usize,
     began_ns: u64,
     devices: BTreeMap<Arc<str>, Device>,
@@ -142,6 +143,7 @@ impl World {
             model: Model::new(),
             about,
             losses: Losses::default(),
+            gaps: Gaps::default(),
             keep,
             began_ns: now_ns,
             devices: BTreeMap::new(),
@@ -254,6 +256,9 @@ impl World {
     fn apply(&mut self, events: Vec<Event>) {
         for event in self.interpreter.apply(events) {
             self.model.apply(&event);
+            if let Data::ProbeGap(gap) = &event.data {
+                self.gaps.push(gap.clone());
+            }
             let Some(name) = event.device_name().filter(|name| tree::is_name(name)) else { continue };
             let bearing = Bearing::of(&event.data);
             self.stale |= matches!(bearing, Bearing::Open);
@@ -404,7 +409,7 @@ impl World {
         if inner == TIMELINE {
             let device = self.devices.get_mut(name)?;
             let driver = report.driver.as_deref();
-            return Some(device.timeline.document(&self.about, self.losses, name, driver).ok());
+            return Some(device.timeline.document(&self.about, (self.losses, &self.gaps), name, driver).ok());
         }
         if self.debug_file(&report).as_deref() == Some(inner) {
             let said = self.debug.as_ref().and_then(|debug| debug.get(name)).cloned();

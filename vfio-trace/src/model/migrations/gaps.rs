@@ -52,10 +52,7 @@ pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
 impl Gap<'_> {
     /// Whether the device goes through these functions, or may do so.
     fn concerns(&self, device: &Device) -> bool {
-        match (self.told.module.as_deref(), device.driver.as_deref()) {
-            (None | Some("vfio"), _) | (Some(_), None) => true,
-            (Some(module), Some(driver)) => self.of_any || plain(module) == plain(driver),
-        }
+        self.of_any || self.told.concerns(device.driver.as_deref())
     }
 
     fn until_ns(&self) -> u64 {
