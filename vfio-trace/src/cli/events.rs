@@ -55,7 +55,7 @@ pub(super) struct EventArgs {
     /// Show only these kinds of events: device, open, close, arc, set_state, read, write, … (see docs/events.md).
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
     pub(super) kinds: Vec<Kind>,
-    /// Show only what this process or thread did. Repeatable.
+    /// Show only what this process or thread did, by its number in the host's PID namespace. Repeatable.
     #[arg(long = "pid", value_name = "PID", value_delimiter = ',')]
     pub(super) pids: Vec<u32>,
     /// Stop after this many shown events.

@@ -1,10 +1,15 @@
 //! Giving up what is no longer needed, once a verb has looked at the kernel.
 
 use super::error::CliError;
-use crate::kernel::caps;
+use crate::kernel::caps::{self, Cap};
 
 /// Gives up all capabilities of this thread.
 pub(super) fn give_up() -> Result<(), CliError> {
-    caps::keep_only(&[])
+    keep_only(&[])
+}
+
+/// Gives up all capabilities of this thread but these.
+pub(super) fn keep_only(keep: &[Cap]) -> Result<(), CliError> {
+    caps::keep_only(keep)
         .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))
 }

@@ -56,6 +56,7 @@ impl Consumer for Stream<&mut OutFile> {
 
 async fn run(args: &Args) -> Result<u8, CliError> {
     let mut session = Session::open(&args.live)?;
+    session.explain_pids(&args.events.pids);
     session.drop_privileges()?;
     let anchor = anchor();
     let mut out = OutFile::stdout();

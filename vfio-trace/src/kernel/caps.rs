@@ -16,10 +16,12 @@ pub enum Cap {
     Perfmon,
     /// CAP_BPF: load programs and maps.
     Bpf,
+    /// CAP_DAC_OVERRIDE: open files of others. Not for tracing.
+    DacOverride,
 }
 
 impl Cap {
-    const ALL: [Self; 4] = [Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
+    const TRACING: [Self; 4] = [Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
 
     /// Name as capabilities(7) has it.
     pub const fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Cap {
             Self::Syslog => "CAP_SYSLOG",
             Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
         }
     }
 
@@ -37,6 +40,7 @@ impl Cap {
             Self::Syslog => Capability::CAP_SYSLOG,
             Self::Perfmon => Capability::CAP_PERFMON,
             Self::Bpf => Capability::CAP_BPF,
+            Self::DacOverride => Capability::CAP_DAC_OVERRIDE,
         }
     }
 
@@ -47,6 +51,7 @@ impl Cap {
             Self::Syslog => 34,
             Self::Perfmon => 38,
             Self::Bpf => 39,
+            Self::DacOverride => 1,
         }
     }
 }
@@ -138,7 +143,7 @@ impl CapSet {
     pub fn tracing_part(self, perf_wants_admin: bool) -> Vec<Cap> {
         let own = |cap: Cap| self.0 & 1 << cap.bit() != 0;
         let without_admin = own(Cap::Bpf) && own(Cap::Perfmon) && !perf_wants_admin;
-        Cap::ALL.into_iter().filter(|&cap| own(cap) && (cap != Cap::SysAdmin || !without_admin)).collect()
+        Cap::TRACING.into_iter().filter(|&cap| own(cap) && (cap != Cap::SysAdmin || !without_admin)).collect()
     }
 }
 
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_crate() {
-        for cap in Cap::ALL {
+        for cap in Cap::TRACING.into_iter().chain([Cap::DacOverride]) {
             assert_eq!(u32::from(cap.capability().index()), cap.bit());
             assert_eq!(cap.capability().to_string(), cap.name());
         }

@@ -25,6 +25,7 @@ use super::{
     kernel_args::KernelArgs,
     out_file::print,
     output::{Color, note},
+    privileges,
     session::block_on,
 };
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
         self, BeginError, Candidate, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness, junit, tap,
         text::Text,
     },
-    kernel::{KernelFiles, KernelWords, VfioDevice},
+    kernel::{KernelFiles, KernelWords, VfioDevice, caps::Cap},
     source::snapshot::DeviceFacts,
 };
 
@@ -189,6 +190,9 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let wrong = wrong.map(|wrong| wrong.read(&stop)).transpose()?;
     let kernel = KernelWords::read(&files);
     let (mut tracer, blind) = trace(args, files, first, second);
+    // Devices are opened again by some plans, and outputs are made when there is something to put into them.
+    let keep = tracer.as_ref().map(Tracer::needs).into_iter().flatten().chain([Cap::DacOverride]);
+    privileges::keep_only(&keep.collect::<Vec<_>>())?;
     let mut show = Show::new(args);
     let task = Task {
         plans,
@@ -307,6 +311,10 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
     let (tell, ready) = mpsc::channel();
     let stop = Arc::clone(stop);
     let heed = move || {
+        // It was started before those were given up, and takes none.
+        if let Err(why) = privileges::give_up() {
+            note(&why.sentence());
+        }
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(why) => return drop(tell.send(Err(why))),

@@ -6,7 +6,7 @@ use crate::{
     driver::Interpreter,
     event::{Assembler, Data, Event, HOLD_NS, Record},
     exercise::Witness,
-    kernel::KernelFiles,
+    kernel::{KernelFiles, caps::Cap},
     probe::LoadOptions,
     source::{
         clock::mono_ns,
@@ -70,6 +70,11 @@ impl Tracer {
         let _unnamed = live.take_inventory().is_err();
         let (assembler, interpreter) = (Assembler::new(), Interpreter::new(false));
         Ok(Self { live, assembler, interpreter, own, undecoded: 0 })
+    }
+
+    /// The capabilities that tracing goes on needing.
+    pub(super) fn needs(&self) -> Vec<Cap> {
+        self.live.needs()
     }
 
     fn take(&mut self) -> Vec<Event> {
