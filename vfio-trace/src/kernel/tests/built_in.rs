@@ -1,6 +1,6 @@
 //! A vfio that is built into the kernel, and drivers that are.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use vfio_trace_common::{capture::step_device, role::Role};
 
@@ -97,8 +97,8 @@ fn kernel(drivers: &[&str]) -> Root {
         b.func(&format!("{name}_change"), proto);
         let proto = b.proto(common.int, &[own]);
         b.func(&format!("{name}_step"), proto);
-        symbols.push_str(&format!("ffffffff8200{number}000 t {name}_change\n"));
-        symbols.push_str(&format!("ffffffff8200{number}100 t {name}_step\n"));
+        writeln!(symbols, "ffffffff8200{number}000 t {name}_change").unwrap();
+        writeln!(symbols, "ffffffff8200{number}100 t {name}_step").unwrap();
     }
     root.write("sys/kernel/btf/vmlinux", b.finish())
         .write("proc/modules", "")
