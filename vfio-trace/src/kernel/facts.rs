@@ -188,9 +188,8 @@ impl KernelFacts {
             .as_ref()
             .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
         let same = self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps));
-        let early = modules
-            .as_ref()
-            .is_ok_and(|modules| self.early.iter().any(|name| is_due(files, modules, name)));
+        let early =
+            modules.as_ref().is_ok_and(|modules| self.early.iter().any(|name| is_due(files, modules, name)));
         // What came by its BTF alone may even have gone again since.
         let changed = !same || early || !self.added.is_empty();
         self.modules = modules;

@@ -15,6 +15,8 @@ struct Counts {
     refused: Vec<String>,
     places: Vec<Place>,
     attaching: bool,
+    /// It says where its links are.
+    tells_places: bool,
 }
 
 #[derive(Clone, Default)]
@@ -43,7 +45,7 @@ impl Backend for Fake {
     }
 
     fn address(&self, link: &u32) -> Option<u64> {
-        Some(u64::from(*link) << 12)
+        self.0.borrow().tells_places.then_some(u64::from(*link) << 12)
     }
 
     fn missed(&self, link: &u32) -> Option<u64> {
@@ -149,6 +151,7 @@ fn what_a_pointer_has_shown_stays_until_its_module_goes() {
 #[test]
 fn a_reload_is_noticed_once_and_a_probe_that_is_back_stays() {
     let fake = Fake::default();
+    fake.0.borrow_mut().tells_places = true;
     let mut manager = Manager::over(fake.clone());
     let plan = [wanted(Role::Read, "a_read", "a"), wanted(Role::Write, "a_write", "a")];
     manager.reconcile(&plan, loads(&[("a", 1)]));
