@@ -64,6 +64,11 @@ impl Traced {
         self.child.wait().await
     }
 
+    /// How it ended, if it has; does not wait.
+    pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Passes a signal on. Its end is then to be waited for, but not for ever: see [`GRACE`].
     pub(super) fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
@@ -89,4 +94,60 @@ impl Traced {
 
 fn cannot_start(name: &str, why: &io::Error) -> CliError {
     CliError::failed(format!("cannot start {name}"), why, "check the command after `--` and PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, chown},
+        thread,
+    };
+
+    use super::*;
+    use crate::kernel::{caps, source::testing::Root};
+
+    fn in_runtime<T>(act: impl FnOnce() -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        act()
+    }
+
+    /// As `sudo` in somebody's home of mode 0700.
+    #[test]
+    fn a_command_in_a_closed_folder_is_found_after_rights_were_put_aside() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can be let into a closed folder by a capability");
+            return;
+        }
+        let root = Root::new();
+        root.write("home/run", "#!/bin/sh\nexit 7\n");
+        let home = root.path().join("home");
+        fs::set_permissions(home.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+        chown(home.join("run"), Some(4711), Some(4711)).unwrap();
+        chown(&home, Some(4711), Some(4711)).unwrap();
+        let command = [home.join("run").into_os_string()];
+        // Capabilities are per thread: the other tests keep theirs.
+        let started = thread::spawn(move || {
+            Traced::look(&command).unwrap();
+            caps::put_aside(&[]).unwrap();
+            in_runtime(|| {
+                let closed = fs::read_dir(&home).is_err();
+                let started = caps::start_with(|| Traced::start(&command)).unwrap();
+                let again = caps::start_with(|| Traced::start(&command)).unwrap();
+                (closed, started.unwrap().unwrap(), again.is_err())
+            })
+        });
+        let (closed, mut traced, given_up) = started.join().unwrap();
+        assert!(closed, "what is put aside is not in force");
+        assert!(given_up, "and is gone with the start");
+        let status = loop {
+            match traced.has_ended() {
+                Some(status) => break status,
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        assert_eq!(traced.describe(Some(status)), format!("{} exited with 7", traced.name));
+    }
 }

@@ -1,5 +1,9 @@
 //! Errors as users see them: one line what, one line why, one line what to do; and exit codes.
 
+use std::io;
+
+use rustix::io::Errno;
+
 use crate::{
     cli::output,
     kernel::caps::{Cap, setcap_line},
@@ -78,6 +82,9 @@ impl From<LiveError> for CliError {
                 "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned(),
             ),
             LiveError::Unlisted(_) => (FAILED, "run it as root".to_owned()),
+            LiveError::Load(_) | LiveError::Poll(_) if let Some(todo) = scarce(&error) => {
+                (FAILED, todo.to_owned())
+            },
             LiveError::Load(_) | LiveError::Poll(_) => (
                 NOT_SUPPORTED,
                 "check that the kernel is 6.1 or newer (docs/requirements.md) and that nothing (a container, a security \
@@ -86,5 +93,33 @@ impl From<LiveError> for CliError {
             ),
         };
         Self { what: "cannot trace".to_owned(), why: error.to_string(), todo, code }
+    }
+}
+
+/// What to do where something has run out, which says nothing of the kernel.
+fn scarce(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let io = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    match io.map(Errno::from_raw_os_error) {
+        Some(Errno::NOMEM) => {
+            Some("give a smaller --buffer, or let it have more memory (a container may have a limit)")
+        },
+        Some(Errno::MFILE | Errno::NFILE) => Some("raise the limit of open files (ulimit -n)"),
+        _ => error.source().and_then(scarce),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::LoadError;
+
+    #[test]
+    fn what_has_run_out_says_nothing_of_the_kernel() {
+        let error = |errno: Errno| CliError::from(LiveError::Load(LoadError::Iterate(errno.into())));
+        let memory = error(Errno::NOMEM);
+        assert!(memory.code == FAILED && memory.todo.contains("more memory"), "{memory:?}");
+        let files = CliError::from(LiveError::Poll(Errno::MFILE.into()));
+        assert!(files.code == FAILED && files.todo.contains("ulimit -n"), "{files:?}");
+        assert_eq!(error(Errno::INVAL).code, NOT_SUPPORTED);
     }
 }

@@ -70,7 +70,7 @@ pub(super) struct EventArgs {
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) color: Color,
-    /// No account at the end (text only; ndjson always ends with its summary line).
+    /// No account at the end (text only; ndjson ends with its summary line all the same).
     #[arg(long, short)]
     pub(super) quiet: bool,
     /// Show what is redacted otherwise: addresses of the guest's memory in images of a driver's structures.
@@ -91,6 +91,17 @@ impl HostLabel {
     fn before(&self, line: &str) -> String {
         format!("{:<width$}  {line}", human::clean(&self.name), width = self.width)
     }
+}
+
+/// What is known of what the probes have counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counted<'a> {
+    /// All.
+    Told(&'a [ProbeReport]),
+    /// What it was some time before the end.
+    Older(&'a [ProbeReport]),
+    /// Nothing.
+    Unknown,
 }
 
 /// Where events go.
@@ -268,29 +279,32 @@ impl<W: Write> Stream<W> {
     }
 
     /// The account at the end: ndjson's last line, or tables on standard error. Without `ended` the end is not known:
-    /// then ndjson has no last line, which is how its readers know. `probes`: what they have counted, as far as known.
+    /// then ndjson has no last line, which is how its readers know; nor if it is not known what the probes have counted.
     pub(super) fn account(
         &mut self,
         args: &EventArgs,
-        probes: Option<&[ProbeReport]>,
+        counted: Counted<'_>,
         began: u64,
         ended: Option<u64>,
     ) -> Result<(), CliError> {
         let duration_ns = ended.unwrap_or(began).saturating_sub(began);
-        let counted = probes.unwrap_or_default().to_vec();
-        let mut summary = Summary::new(counted, self.events, self.shown, self.undecoded, duration_ns);
+        let probes = match counted {
+            Counted::Told(probes) | Counted::Older(probes) => probes.to_vec(),
+            Counted::Unknown => Vec::new(),
+        };
+        let mut summary = Summary::new(probes, self.events, self.shown, self.undecoded, duration_ns);
         let end_ns = ended.unwrap_or_else(|| began.saturating_add(self.model.report(None).duration_ns));
         summary.gaps = self.gaps.as_ref().map(|gaps| gaps.totals(end_ns));
         summary.forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
         let forgotten = too_many(summary.forgotten).filter(|_| !args.quiet);
         if let Sink::Ndjson(ndjson) = &self.sink {
-            if let Some(ended) = ended {
+            if let (Counted::Told(_), Some(ended)) = (counted, ended) {
                 let line = ndjson.summary(&summary, ended).map_err(unwritable)?;
                 self.write(&line);
             }
             self.flush();
-            if let Some(text) = &forgotten {
-                note(text);
+            if let Some(text) = forgotten.filter(|_| !self.gone) {
+                note(&text);
             }
             return Ok(());
         }
@@ -305,21 +319,22 @@ impl<W: Write> Stream<W> {
         }
         let devices = closing_table(&report, color);
         let gap = if devices.is_empty() { "" } else { "\n" };
-        let account = match (probes, ended) {
-            (None, None) => {
+        let missing = if ended.is_some() { "was not read" } else { "is missing" };
+        let account = match counted {
+            Counted::Unknown => {
                 let events = human::count(self.events, "event");
-                format!("{events}; what the probes lost or missed is not known, because the end is missing")
+                format!("{events}; what the probes lost or missed is not known, because the end {missing}")
             },
-            _ => summary_text(&summary, color),
+            Counted::Told(_) | Counted::Older(_) => summary_text(&summary, color),
         };
         said(&format!("\n{devices}{gap}{}", account.trim_end()));
         if let Some(text) = &forgotten {
             note(text);
         }
-        if probes.is_some() && ended.is_none() {
-            note(
-                "the probes' figures are older than the last events, by up to 10 s, because the end is missing",
-            );
+        if matches!(counted, Counted::Older(_)) {
+            note(&format!(
+                "the probes' figures are older than the last events, by up to 10 s, because the end {missing}"
+            ));
         }
         Ok(())
     }

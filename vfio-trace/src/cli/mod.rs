@@ -24,6 +24,7 @@ mod replay;
 mod report;
 mod session;
 mod show;
+mod signals;
 mod tail;
 mod zone;
 

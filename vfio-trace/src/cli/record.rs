@@ -15,22 +15,21 @@ use vfio_trace_common::{
 
 use super::{
     error::{CliError, FAILED, USAGE},
-    out_file::TRY_AGAIN,
-    output::{note, said},
+    output::{Color, note, said},
     parse::{self, Amount},
     session::{Consumer, LiveArgs, Session, Why, block_on, say_lacks},
 };
 use crate::{
     event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
     kernel::KernelFacts,
-    sink::{human, summary_text},
+    sink::{human, human::clean, summary_text},
     source::{
         clock::{mono_ns, sample},
         live::Live,
     },
     store::{
         ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Reason, SCHEMA,
-        Writer,
+        TRY_AGAIN, Writer,
     },
 };
 
@@ -136,6 +135,7 @@ impl Limits {
 
 async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let mut session = Session::open(&args.live)?;
+    output = output.stopped_by(session.stop());
     // With all rights that there are: it may be a folder of somebody else.
     while !output.open()? {
         tokio::select! {
@@ -220,7 +220,8 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     }
     let closed = recorder.close(done.ended_ns, reason, probes)?;
     if !args.quiet {
-        closed.tell(args.keep.is_some());
+        let color = Color::Auto.on(&io::stderr());
+        said(&closed.account(args.keep.is_some(), color));
     }
     Ok(code)
 }
@@ -322,9 +323,9 @@ struct Closed {
 }
 
 impl Closed {
-    fn tell(&self, keep: bool) {
+    /// The account at the end; `keep`: not all parts are.
+    fn account(&self, keep: bool, color: bool) -> String {
         let Self { summary, .. } = self;
-        let color = super::output::Color::Auto.on(&io::stderr());
         // The last lines are of events, which are not counted here.
         let table = summary_text(summary, color);
         let losses: Vec<&str> = table.lines().filter(|line| !line.starts_with("0 events, ")).collect();
@@ -343,14 +344,14 @@ impl Closed {
                 more = format!("{more}, {count} {what}");
             }
         }
-        said(&format!(
+        format!(
             "\n{}\n{all} in {}, {} in {}{parts}; {} lost, {missed}{more}",
             losses.join("\n").trim_end(),
             human::duration(self.duration_ns),
             human::bytes(self.bytes),
-            human::clean(&self.name),
+            clean(&self.name),
             summary.lost,
-        ));
+        )
     }
 }
 
@@ -451,4 +452,42 @@ fn unwritable(name: &str, why: &io::Error) -> CliError {
         _ => "choose another place with -o; what was recorded until now can be replayed",
     };
     CliError::with_code(FAILED, format!("recording to {name} has stopped"), why, todo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_has_a_line_for_each_probe_and_names_the_file_as_it_may_be_shown() {
+        let probes = vec![ProbeReport {
+            name: "vfio_pci_open".to_owned(),
+            role: vfio_trace_common::role::Role::Open,
+            module: None,
+            attached: true,
+            reason: None,
+            hits: 3,
+            records: 3,
+            lost: 2,
+            missed: Some(0),
+            unmatched: 0,
+            no_room: 0,
+        }];
+        let closed = Closed {
+            summary: Summary::new(probes, 0, 0, 0, 5),
+            duration_ns: 5,
+            bytes: 4096,
+            records: 17,
+            name: "a\x1b[31m.vft".to_owned(),
+            parts: 1,
+            last_part: 1,
+        };
+        let account = closed.account(false, true);
+        let lines: Vec<&str> = account.lines().collect();
+        assert!(lines.len() > 2, "{account}");
+        assert!(lines.iter().any(|line| line.contains("vfio_pci_open")), "{account}");
+        let last = lines.last().unwrap();
+        assert!(last.starts_with("17 records in 5 ns") && last.contains("; 2 lost, 0 missed"), "{account}");
+        assert!(last.contains("a\\x1b[31m.vft"), "{account}");
+    }
 }

@@ -1,10 +1,14 @@
 //! What `tail` and `record` share: probes on, a command behind `--`, records in, until something ends it.
 
-use std::{ffi::OsString, process::ExitStatus, time::Duration};
+use std::{
+    ffi::OsString,
+    process::ExitStatus,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rustix::process::Signal;
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::{
     child::{GRACE, Traced},
@@ -12,14 +16,16 @@ use super::{
     kernel_args::KernelArgs,
     output::note,
     parse,
+    signals::{Asked, Patience, end_heeding},
 };
 use crate::{
     event::{ClockAnchor, DecodeError, Record, Start},
+    kernel::caps::{self, DropError},
     probe::{Changes, LoadOptions},
     sink::human,
     source::{
         clock::mono_ns,
-        live::{Live, LogTo, RESCAN},
+        live::{Live, LiveError, LogTo, RESCAN},
         snapshot::Looked,
     },
 };
@@ -112,10 +118,29 @@ pub(super) fn block_on(work: impl Future<Output = Result<u8, CliError>>) -> Resu
 }
 
 impl LiveArgs {
-    /// Starts the command, if there is one.
+    /// Starts the command, if there is one, with what [`Session::drop_privileges`] has put aside for it.
     pub(super) fn start(&self) -> Result<Option<Traced>, CliError> {
-        Traced::start(&self.command)
+        caps::start_with(|| Traced::start(&self.command)).map_err(no_drop)?
     }
+}
+
+fn no_drop(why: DropError) -> CliError {
+    CliError::failed("cannot give up capabilities", why, "report this as a bug")
+}
+
+/// Says so where the kernel does not tell of modules.
+pub(super) fn say_unwatched(live: &Live) {
+    if let Some(why) = live.unwatched() {
+        note(&format!(
+            "the kernel does not tell when a module is loaded ({why}): a driver that is loaded later is noticed half a second \
+             later, or more"
+        ));
+    }
+}
+
+/// Says what an inventory that has failed leaves open.
+pub(super) fn say_uninformed(error: &LiveError) {
+    note(&format!("devices, states and holders are not known until something happens: {error}"));
 }
 
 impl Session {
@@ -124,17 +149,14 @@ impl Session {
         Traced::look(&args.command)?;
         // Before signals are waited for: what is read here may be slow, and can be interrupted so far.
         let files = args.kernel.files()?;
-        let signals = Asked::heed()?;
+        // The second one means the command, which need not be waited for any longer.
+        let patience = Patience::Heed(if args.command.is_empty() { 1 } else { 2 });
+        let signals = Asked::heed(&Arc::new(AtomicBool::new(false)), patience)?;
         let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
         let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
         let (live, changes) = Live::open(files, options, log)?;
         say_changes(&changes, args.verbose);
-        if let Some(why) = live.unwatched() {
-            note(&format!(
-                "the kernel does not tell when a module is loaded ({why}): a driver that is loaded later is noticed up to \
-                 half a second late"
-            ));
-        }
+        say_unwatched(&live);
         Ok(Self { live, verbose: args.verbose, signals })
     }
 
@@ -148,11 +170,14 @@ impl Session {
         }
     }
 
-    /// Gives up what is needed no more.
+    /// Gives up what is needed no more, but for what finds the command; that goes with [`LiveArgs::start`].
     pub(super) fn drop_privileges(&self) -> Result<(), CliError> {
-        self.live
-            .drop_privileges()
-            .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))
+        self.live.put_privileges_aside().map_err(no_drop)
+    }
+
+    /// Set when a signal asks to end, also while output waits for its reader.
+    pub(super) const fn stop(&self) -> &Arc<AtomicBool> {
+        self.signals.stop()
     }
 
     /// Switches all probes on; gives what the run says about itself, and when it began.
@@ -166,9 +191,7 @@ impl Session {
         // After the switch: an arc that comes in between is seen by both, and never by neither.
         match self.live.take_inventory() {
             Ok(looked) => say_lacks(looked),
-            Err(error) => {
-                note(&format!("devices, states and holders are not known until something happens: {error}"));
-            },
+            Err(error) => say_uninformed(&error),
         }
         Ok((start, began))
     }
@@ -221,6 +244,10 @@ impl Session {
             Ok((why, status)) => (why, status, None),
             Err(error) => (Why::Enough, None, Some(error)),
         };
+        if let Some(traced) = traced.as_ref().filter(|_| error.is_some() && self.signals.has_come()) {
+            // Output that has not ended before the signal came: the command has not been told of it.
+            traced.signal(self.signals.next().await);
+        }
         if why == Why::Signal && traced.is_some() {
             match self.grace(consumer, &mut traced).await {
                 Ok(ended) => status = ended,
@@ -241,6 +268,11 @@ impl Session {
                 Err(failed) => error = Some(failed),
             }
         }
+        if status.is_none() {
+            // It may have ended all the same, meanwhile or before there was enough.
+            status = traced.as_mut().and_then(Traced::has_ended);
+        }
+        end_heeding();
         Ok(Done { why, ended_ns, error, traced, status })
     }
 
@@ -272,7 +304,8 @@ impl Session {
         let mut tick = tokio::time::interval(RESCAN);
         let mut more = false;
         loop {
-            if consumer.is_full() {
+            // Output that was waited for is given up once a signal has come; then that is why all ends.
+            if consumer.is_full() && !self.signals.has_come() {
                 return Ok((Why::Enough, None));
             }
             let asked = tokio::select! {
@@ -302,36 +335,6 @@ impl Session {
     }
 }
 
-/// Signals that ask to end.
-struct Asked {
-    interrupt: Signals,
-    terminate: Signals,
-    hangup: Signals,
-}
-
-impl Asked {
-    /// From here on they do not end the process.
-    fn heed() -> Result<Self, CliError> {
-        let heed = |kind| {
-            signal(kind)
-                .map_err(|why| CliError::failed("cannot wait for signals", why, "report this as a bug"))
-        };
-        Ok(Self {
-            interrupt: heed(SignalKind::interrupt())?,
-            terminate: heed(SignalKind::terminate())?,
-            hangup: heed(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hangup.recv() => Signal::HUP,
-        }
-    }
-}
-
 /// What an inventory could not tell.
 pub(super) fn say_lacks(looked: Looked) {
     if let Some(lacks) = looked.lacks() {
@@ -341,9 +344,7 @@ pub(super) fn say_lacks(looked: Looked) {
 
 pub(super) fn say_changes(changes: &Changes, verbose: bool) {
     let Changes { attached, detached, failed, denied: _, gaps, unread } = changes;
-    let mut reasons: Vec<&String> = detached.iter().map(|(_, reason)| reason).collect();
-    reasons.dedup();
-    for reason in reasons {
+    for reason in distinct(detached.iter().map(|(_, reason)| reason.as_str())) {
         let functions = detached.iter().filter(|(_, other)| other == reason);
         let names: Vec<&str> = functions.map(|(function, _)| function.symbol.as_str()).collect();
         note(&format!("no longer probing {}: {reason}", names.join(", ")));
@@ -378,6 +379,17 @@ pub(super) fn say_changes(changes: &Changes, verbose: bool) {
     }
 }
 
+/// Each once, in the order of their first.
+fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for one in all {
+        if !found.contains(&one) {
+            found.push(one);
+        }
+    }
+    found
+}
+
 fn start_of(live: &Live, clock: ClockAnchor) -> Start {
     let uname = rustix::system::uname();
     Start {
@@ -404,5 +416,15 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_once() {
+        assert_eq!(distinct(["gone", "replaced", "gone"].into_iter()), ["gone", "replaced"]);
     }
 }

@@ -6,14 +6,18 @@ use bytes::Bytes;
 
 use super::{
     error::CliError,
-    events::{EventArgs, Stream},
+    events::{Counted, EventArgs, Stream},
     out_file::OutFile,
     parse,
-    session::{Consumer, LiveArgs, Session, block_on},
+    session::{Consumer, Done, LiveArgs, Session, block_on},
 };
 use crate::{
-    event::{DecodeError, Record},
-    source::{clock::anchor, live::Live},
+    event::{ClockAnchor, DecodeError, Record, WallClock},
+    source::{
+        clock::{anchor, sample},
+        live::Live,
+    },
+    store::ClockSample,
 };
 
 /// Arguments of `tail`.
@@ -33,24 +37,40 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     block_on(run(args))
 }
 
-impl Consumer for Stream<&mut OutFile> {
+/// Events to standard output, with the wall clock as it is set and goes on.
+struct Tail<'a> {
+    stream: Stream<&'a mut OutFile>,
+    clock: WallClock,
+}
+
+impl Tail<'_> {
+    /// Looks whether the wall clock was set, or the host asleep: what happened since has other wall times.
+    fn sample(&mut self, found: &ClockSample) {
+        if self.clock.sample(found.anchor(), found.error_ns) {
+            self.stream.set_clock(&self.clock);
+        }
+    }
+}
+
+impl Consumer for Tail<'_> {
     fn record(&mut self, _bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
-        self.push(record)
+        self.stream.push(record)
     }
 
     fn pause(&mut self) -> Result<(), CliError> {
-        self.flush();
+        self.stream.flush();
         Ok(())
     }
 
     fn tick(&mut self, settled_ns: u64, _live: &mut Live) -> Result<(), CliError> {
-        self.expire(settled_ns)?;
-        self.flush();
+        self.sample(&sample());
+        self.stream.expire(settled_ns)?;
+        self.stream.flush();
         Ok(())
     }
 
     fn is_full(&self) -> bool {
-        Self::is_full(self)
+        self.stream.is_full()
     }
 }
 
@@ -59,20 +79,54 @@ async fn run(args: &Args) -> Result<u8, CliError> {
     session.explain_pids(&args.events.pids);
     session.drop_privileges()?;
     let anchor = anchor();
-    let mut out = OutFile::stdout();
+    let mut out = OutFile::stdout().stopped_by(session.stop());
+    let (done, written) = show(args, &mut session, anchor, &mut out).await?;
+    let told = out.finish();
+    // Who reads no further wants to hear nothing more. All others are told of the command, whatever else went wrong.
+    let code = if matches!(told, Ok(false)) { done.quiet_code() } else { done.code() };
+    written?;
+    told?;
+    Ok(code)
+}
+
+/// The run, and whether all of it was shown.
+async fn show(
+    args: &Args,
+    session: &mut Session,
+    anchor: ClockAnchor,
+    out: &mut OutFile,
+) -> Result<(Done, Result<(), CliError>), CliError> {
     let color = args.events.color.on(&io::stdout());
-    let mut stream = Stream::new(&args.events, anchor, &mut out, color);
+    let mut stream = Stream::new(&args.events, anchor, out, color);
     let (start, began) = session.begin(anchor)?;
     let traced = args.live.start()?;
     stream.start(&start, began)?;
-    let done = session.run(traced, args.duration, &mut stream).await?;
-    if let Some(error) = done.error {
-        return Err(error);
+    let mut tail = Tail { stream, clock: anchor.into() };
+    let mut done = session.run(traced, args.duration, &mut tail).await?;
+    if let Some(error) = done.error.take() {
+        return Ok((done, Err(error)));
     }
-    stream.finish()?;
-    stream.account(&args.events, Some(&session.live.report()), began, Some(done.ended_ns))?;
-    let gone = stream.is_gone();
-    drop(stream);
-    out.finish()?;
-    Ok(if gone { done.quiet_code() } else { done.code() })
+    let stream = &mut tail.stream;
+    let written = stream.finish().and_then(|()| {
+        stream.account(&args.events, Counted::Told(&session.live.report()), began, Some(done.ended_ns))
+    });
+    Ok((done, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_counts_from_then_on() {
+        const S: u64 = 1_000_000_000;
+        let anchor = ClockAnchor { mono_ns: 10 * S, real_ns: 1_795_362_020 * S };
+        let mut out = OutFile::stdout();
+        let stream = Stream::new(&EventArgs::default(), anchor, &mut out, false);
+        let mut tail = Tail { stream, clock: anchor.into() };
+        let later = ClockSample { mono_ns: 20 * S, real_ns: anchor.real_ns + 3_610 * S, ..sample() };
+        tail.sample(&ClockSample { error_ns: 0, ..later });
+        assert_eq!(tail.clock.rfc3339(21 * S), "2026-11-22T16:40:31.000000000Z");
+        assert_eq!(tail.clock.rfc3339(11 * S), "2026-11-22T15:40:21.000000000Z");
+    }
 }

@@ -170,6 +170,40 @@ pub fn keep_only(keep: &[Cap]) -> Result<(), DropError> {
     Ok(())
 }
 
+/// What root finds a program with in a folder that is closed to root: a home of mode 0700.
+const TO_FIND: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
+
+/// As [`keep_only`], but what it takes to find a program in a closed folder is put aside for [`start_with`], and not in force
+/// until then.
+///
+/// # Errors
+///
+/// See [`keep_only`].
+pub fn put_aside(keep: &[Cap]) -> Result<(), DropError> {
+    let permitted = caps::read(None, Set::Permitted)?;
+    let kept: CapsHashSet = keep.iter().map(|cap| cap.capability()).collect();
+    caps::set(None, Set::Effective, &kept.intersection(&permitted).copied().collect())?;
+    let aside = kept.into_iter().chain(TO_FIND).filter(|cap| permitted.contains(cap)).collect();
+    caps::set(None, Set::Permitted, &aside)?;
+    Ok(())
+}
+
+/// Starts a program with what was put aside, and gives that up.
+///
+/// # Errors
+///
+/// See [`keep_only`].
+pub fn start_with<T>(start: impl FnOnce() -> T) -> Result<T, DropError> {
+    let before = caps::read(None, Set::Effective)?;
+    let permitted = caps::read(None, Set::Permitted)?;
+    let found = TO_FIND.into_iter().filter(|cap| permitted.contains(cap));
+    caps::set(None, Set::Effective, &before.iter().copied().chain(found).collect())?;
+    let started = start();
+    caps::set(None, Set::Effective, &before)?;
+    caps::set(None, Set::Permitted, &before)?;
+    Ok(started)
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;

@@ -57,7 +57,7 @@ pub enum LoadError {
     Lacks(&'static str),
     /// The inventory did not run to its end.
     #[error("the inventory of open files stopped: {0}")]
-    Iterate(io::Error),
+    Iterate(#[source] io::Error),
     /// Log lines cannot be received.
     #[error("the eBPF programs' log cannot be read: {0}")]
     Log(#[from] aya_log::Error),

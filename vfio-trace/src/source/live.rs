@@ -58,7 +58,7 @@ pub enum LiveError {
     Unlisted(io::Error),
     /// The ring buffer cannot be waited for.
     #[error("the ring buffer cannot be polled: {0}")]
-    Poll(io::Error),
+    Poll(#[source] io::Error),
 }
 
 /// What this process holds, if that is what the eBPF programs need.
@@ -231,6 +231,11 @@ impl Live {
     /// Whether processes have the numbers here that they have in records.
     pub fn numbers_processes_alike(&self) -> bool {
         Processes::of(&self.files).are_known()
+    }
+
+    /// The same, with what it takes to start a program put aside: see [`caps::start_with`].
+    pub fn put_privileges_aside(&self) -> Result<(), caps::DropError> {
+        caps::put_aside(&self.facts.caps.tracing_part(self.facts.perf_wants_admin))
     }
 
     /// Whether there is a vfio to trace.

@@ -11,6 +11,7 @@ mod item;
 mod merge;
 mod new_file;
 mod output;
+mod patient;
 mod reader;
 mod writer;
 
@@ -27,6 +28,7 @@ pub use self::{
     merge::{MERGE_SCHEMA, MergeNote},
     new_file::{NewFile, Opening, OutputError, Target, refuse_input},
     output::Output,
+    patient::{AT_ONCE, Patient, TRY_AGAIN, ready, stdout},
     reader::{Entry, OpenError, Reader},
     writer::{Known, Writer},
 };

@@ -7,11 +7,13 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use super::{
     header::Header,
     new_file::{FileId, NewFile, Opening, OutputError, Target, folder_of, id_at},
+    patient::{Patient, stdout},
     reader::Reader,
 };
 
@@ -34,6 +36,8 @@ pub struct Output {
     current: Option<NewFile>,
     /// There is something in it.
     begun: bool,
+    /// Set when the reader of a pipe is to be waited for no longer.
+    stop: Option<Arc<AtomicBool>>,
     /// Parts that are there.
     made: VecDeque<(PathBuf, Option<FileId>)>,
 }
@@ -49,8 +53,16 @@ impl Output {
             target: None,
             current: None,
             begun: false,
+            stop: None,
             made: VecDeque::new(),
         }
+    }
+
+    /// Lets a signal end the wait for the reader of a pipe or a device: `stop` is then set.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: &Arc<AtomicBool>) -> Self {
+        self.stop = Some(Arc::clone(stop));
+        self
     }
 
     /// A file at `path`; with `rotate` several, with a number before the extension, of which `keep` are kept. Looks at
@@ -74,6 +86,7 @@ impl Output {
             target,
             begun: false,
             current: None,
+            stop: None,
             made: VecDeque::new(),
         })
     }
@@ -104,7 +117,7 @@ impl Output {
     ///
     /// See [`OutputError`].
     pub fn first(&mut self) -> Result<Box<dyn Write>, OutputError> {
-        let Some(mut file) = self.current.take() else { return Ok(Box::new(io::stdout())) };
+        let Some(mut file) = self.current.take() else { return self.standard() };
         file.place_for_now()?;
         self.placed(file)
     }
@@ -120,7 +133,7 @@ impl Output {
     ///
     /// See [`OutputError`].
     pub fn next(&mut self, number: u32) -> Result<Box<dyn Write>, OutputError> {
-        let Some(path) = &self.path else { return Ok(Box::new(io::stdout())) };
+        let Some(path) = &self.path else { return self.standard() };
         let path = numbered(path, number);
         let out = match Target::look(&path, false, &[])?.open()? {
             Opening::Ready(mut file) => {
@@ -185,7 +198,12 @@ impl Output {
         let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
         self.made.push_back((path, file.id()));
         self.current = Some(file);
-        Ok(Box::new(out))
+        Ok(Box::new(Patient::new(out, self.stop.clone())))
+    }
+
+    fn standard(&self) -> Result<Box<dyn Write>, OutputError> {
+        let out = stdout().map_err(|source| OutputError::Io { path: "standard output".into(), source })?;
+        Ok(Box::new(Patient::new(out, self.stop.clone())))
     }
 }
 

@@ -1,12 +1,16 @@
-//! The raw system calls that aya does not offer: probes with a cookie or by address, what the kernel counted, VFIO.
+//! The raw system calls that aya does not offer: probes with a cookie or by address, what the kernel counted, VFIO; and signals.
 //!
 //! The only `unsafe` of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
 //! told their size and ignores, or zero-fills, what one side does not know.
-#![expect(unsafe_code, reason = "perf_event_open(2), bpf(2) and VFIO's ioctls have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "perf_event_open(2), bpf(2), VFIO's ioctls and what signals do have no safe wrapper"
+)]
 
 mod clock;
 mod pod;
 mod poll;
+pub mod signals;
 pub mod vfio;
 
 use std::{

@@ -13,11 +13,9 @@ use rustix::{
 };
 
 use crate::{
-    cli::{
-        error::{CliError, INPUT},
-        out_file::ready,
-    },
+    cli::error::{CliError, INPUT},
     exercise::MOST_BYTES,
+    store::{TRY_AGAIN, ready},
 };
 
 /// An image that can be read.
@@ -38,7 +36,9 @@ impl Input {
         if there.is_dir() {
             return Err(failed(path, &io::ErrorKind::IsADirectory.into()));
         }
-        if there.is_file() {
+        // Files of /proc and the like have no length, and yet something in them.
+        let has_some = || rustix::io::pread(&input.file, &mut [0], 0).is_ok_and(|length| length > 0);
+        if there.is_file() && (there.len() > 0 || !has_some()) {
             input.check(there.len())?;
         }
         Ok(input)
@@ -58,7 +58,7 @@ impl Input {
                 ));
             }
             // A pipe that nobody writes to yet is not ready; one that was closed again is.
-            if !ready(&self.file, PollFlags::IN).map_err(|why| failed(&self.path, &why))? {
+            if !ready(&self.file, PollFlags::IN, TRY_AGAIN).map_err(|why| failed(&self.path, &why))? {
                 continue;
             }
             match self.file.read(&mut buffer) {
@@ -93,4 +93,17 @@ fn cannot(path: &Path) -> String {
 
 fn failed(path: &Path, why: &io::Error) -> CliError {
     CliError::with_code(INPUT, cannot(path), why, "give a file that `--out` has written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_length_is_read() {
+        let never = AtomicBool::new(false);
+        let read = |path: &str| Input::open(Path::new(path)).unwrap().read(&never);
+        assert!(read("/proc/version").unwrap().starts_with(b"Linux"));
+        assert!(read("/dev/null").unwrap_err().sentence().ends_with("it is empty"));
+    }
 }

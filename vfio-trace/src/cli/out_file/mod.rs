@@ -1,27 +1,18 @@
 //! Where a verb's output goes: a file that appears whole or not at all, or standard output, whose loss is told.
 
-mod patient;
-
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
-    os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
-use self::patient::Patient;
-pub(super) use self::patient::ready;
 use super::error::{CliError, USAGE};
-use crate::store::{Opening, OutputError, Target, refuse_input};
-
-/// How often a FIFO is tried that nobody reads yet.
-pub(super) const TRY_AGAIN: Duration = Duration::from_millis(50);
+use crate::store::{self, NewFile, Opening, OutputError, Patient, TRY_AGAIN, Target, refuse_input};
 
 /// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
 pub(super) struct OutFile {
@@ -38,9 +29,9 @@ pub(super) struct OutFile {
 }
 
 enum State {
-    Stdout(BufWriter<File>),
+    Stdout(BufWriter<Patient<File>>),
     Planned(Target),
-    Open(BufWriter<Patient>),
+    Open(BufWriter<Patient<NewFile>>),
     /// No more bytes are wanted.
     Over,
 }
@@ -72,9 +63,10 @@ impl OutFile {
     /// Standard output.
     pub(super) fn stdout() -> Self {
         let name = "standard output".to_owned();
-        // Without a buffer of the library's, which would be written when the process ends, whatever happened before.
-        match io::stdout().as_fd().try_clone_to_owned() {
-            Ok(out) => Self::new(name, State::Stdout(BufWriter::with_capacity(1 << 16, File::from(out)))),
+        match store::stdout() {
+            Ok(out) => {
+                Self::new(name, State::Stdout(BufWriter::with_capacity(1 << 16, Patient::new(out, None))))
+            },
             Err(why) => Self { failed: Some(lost(&name, &why)), ..Self::new(name, State::Over) },
         }
     }
@@ -83,10 +75,22 @@ impl OutFile {
         Self { name, state, failed: None, gone: false, stop: None, forcible: true }
     }
 
-    /// Lets a signal end the wait for the reader of a FIFO or a device, where signals do not end the process: `stop` is then set.
+    /// Lets a signal end the wait for the reader of a pipe or a device, where signals do not end the process: `stop` is then set.
     #[must_use]
-    pub(super) fn stopped_by(self, stop: &Arc<AtomicBool>) -> Self {
+    pub(super) fn stopped_by(mut self, stop: &Arc<AtomicBool>) -> Self {
+        if let State::Stdout(out) = &mut self.state {
+            out.get_mut().stopped_by(stop);
+        }
         Self { stop: Some(Arc::clone(stop)), ..self }
+    }
+
+    /// Whether it is a FIFO or a device, which have whatever was written.
+    pub(super) fn is_special(&mut self) -> bool {
+        match &mut self.state {
+            State::Planned(target) => target.is_special(),
+            State::Open(out) => out.get_mut().file().is_special(),
+            State::Stdout(_) | State::Over => true,
+        }
     }
 
     /// An error if a person would look at the bytes. `what`: what they are.
@@ -116,7 +120,7 @@ impl OutFile {
             return Err(error);
         }
         if let State::Open(out) = &mut self.state {
-            let file = &mut out.get_mut().file;
+            let file = out.get_mut().file();
             file.sync().map_err(|why| lost(&self.name, &why))?;
             file.place().map_err(|why| told(&why, self.forcible))?;
         }
@@ -130,7 +134,7 @@ impl OutFile {
         loop {
             match target.open().map_err(|why| told(&why, self.forcible))? {
                 Opening::Ready(file) => {
-                    let file = Patient { file, stop: self.stop.clone() };
+                    let file = Patient::new(file, self.stop.clone());
                     self.state = State::Open(BufWriter::with_capacity(1 << 16, file));
                     return Ok(());
                 },
@@ -202,7 +206,7 @@ fn cannot(name: &str) -> String {
     format!("cannot write {name}")
 }
 
-fn lost(name: &str, why: &io::Error) -> CliError {
+pub(super) fn lost(name: &str, why: &io::Error) -> CliError {
     let todo = match why.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "make room, or choose another place; what came out is not whole"

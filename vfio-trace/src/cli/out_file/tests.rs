@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown, symlink},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};

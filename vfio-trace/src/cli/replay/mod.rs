@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     error::CliError,
-    events::{EventArgs, Stream},
+    events::{Counted, EventArgs, Stream},
     host::HostArgs,
     out_file::OutFile,
     output::note,
@@ -116,8 +116,13 @@ fn replay<W: io::Write>(
     let ended = recording.ended();
     let stopped = (stream.is_full() && !through.damaged()).then_some(last_ns);
     let ended_ns = ended.as_ref().map(|ended| ended.mono_ns).or(stopped);
-    let probes = ended.as_ref().map_or_else(|| recording.last_probes(), |ended| Some(ended.probes.clone()));
-    stream.account(args, probes.as_deref(), began, ended_ns)?;
+    let last = recording.last_probes();
+    let counted = match (&ended, &last) {
+        (Some(ended), _) => Counted::Told(&ended.probes),
+        (None, Some(last)) => Counted::Older(last),
+        (None, None) => Counted::Unknown,
+    };
+    stream.account(args, counted, began, ended_ns)?;
     if stream.is_gone() {
         return through.code();
     }

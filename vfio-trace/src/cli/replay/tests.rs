@@ -51,7 +51,7 @@ fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
         }
     }
     stream.finish().unwrap();
-    stream.account(args, Some(&[]), header.began_ns, Some(9_000_000_000)).unwrap();
+    stream.account(args, Counted::Told(&[]), header.began_ns, Some(9_000_000_000)).unwrap();
     drop(stream);
     out
 }
@@ -128,6 +128,16 @@ fn a_recording_without_its_end_has_no_summary() {
 }
 
 #[test]
+fn a_stream_that_is_not_read_to_its_end_has_no_summary_made_up() {
+    let whole = record(&migration(), 1000).concat();
+    let some = EventArgs { count: Some(2), ..ndjson() };
+    let (out, code) = replayed(whole, &some);
+    assert_eq!(code, 0);
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.lines().count() == 3 && !out.contains("\"kind\":\"summary\""), "{out}");
+}
+
+#[test]
 fn a_missing_part_is_told() {
     let parts = record(&migration(), 10);
     assert!(parts.len() > 3);
@@ -140,9 +150,13 @@ fn a_missing_part_is_told() {
 }
 
 #[test]
-fn a_limit_ends_it_with_a_summary() {
+fn a_limit_ends_a_file_with_its_summary() {
     let args = EventArgs { count: Some(3), ..ndjson() };
-    let (out, code) = replayed(record(&migration(), 1000).concat(), &args);
+    let path = std::env::temp_dir().join(format!("vfio-trace-limit-{}.vft", std::process::id()));
+    std::fs::write(&path, record(&migration(), 1000).concat()).unwrap();
+    let mut out = Vec::new();
+    let code = show(std::slice::from_ref(&path), &args, &mut out, false).unwrap();
+    std::fs::remove_file(path).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert_eq!((code, out.lines().count()), (0, 5));
     assert!(out.lines().last().unwrap().contains("\"kind\":\"summary\""));

@@ -1,0 +1,133 @@
+//! Signals that ask to end: heeded by verbs that have something to bring to an end first.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use rustix::process::Signal;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+
+use super::error::CliError;
+use crate::sys::signals::{act_by_default, is_ignored, set_flag};
+
+/// How many are heeded before the next ends the process at once: what waits in a system call hears of none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// So many.
+    Heed(u32),
+    /// All.
+    Endless,
+}
+
+/// Signals that ask to end.
+#[derive(Debug)]
+pub(super) struct Asked {
+    interrupt: Signals,
+    terminate: Signals,
+    /// `None`: it is ignored, as nohup has it, and stays so. SIGINT is heeded all the same: shells ignore it for what they
+    /// start in the background, and scripts end that with it.
+    hangup: Option<Signals>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Asked {
+    /// From here on they do not end the process; the first sets `stop` at once, whatever this thread waits for.
+    pub(super) fn heed(stop: &Arc<AtomicBool>, patience: Patience) -> Result<Self, CliError> {
+        let asked = || -> io::Result<Self> {
+            let more = match patience {
+                Patience::Heed(more) => Some(Arc::new(AtomicU32::new(more))),
+                Patience::Endless => None,
+            };
+            let heed = |kind: SignalKind, more: Option<Arc<AtomicU32>>| {
+                let signals = signal(kind)?;
+                set_flag(kind.as_raw_value(), Arc::clone(stop), more).map(|()| signals)
+            };
+            let hangup = SignalKind::hangup();
+            let ignored = is_ignored(hangup.as_raw_value());
+            Ok(Self {
+                interrupt: heed(SignalKind::interrupt(), more.clone())?,
+                terminate: heed(SignalKind::terminate(), more)?,
+                // A terminal that goes away may say so twice.
+                hangup: if ignored { None } else { Some(heed(hangup, None)?) },
+                stop: Arc::clone(stop),
+            })
+        };
+        asked().map_err(|why| CliError::failed("cannot wait for signals", why, "report this as a bug"))
+    }
+
+    /// Waits for the next.
+    pub(super) async fn next(&mut self) -> Signal {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = hangup => Signal::HUP,
+        }
+    }
+
+    /// Set with the first one.
+    pub(super) const fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Whether one has come.
+    pub(super) fn has_come(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// All that was to be brought to an end has been: from here on signals end the process, whatever it waits for.
+pub(super) fn end_heeding() {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let signal = kind.as_raw_value();
+        if !is_ignored(signal) {
+            act_by_default(signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process::Command, time::Duration};
+
+    use super::*;
+
+    /// Set for a process that is this test alone.
+    const CHILD: &str = "VFIO_TRACE_TEST_SIGNALS";
+
+    #[test]
+    fn a_hangup_that_was_ignored_is_none() {
+        if env::var_os(CHILD).is_some() {
+            return child();
+        }
+        let test = env::current_exe().unwrap();
+        let name = "cli::signals::tests::a_hangup_that_was_ignored_is_none";
+        for (before, said) in [("trap '' HUP; ", "nothing came"), ("", "hangup")] {
+            let line = format!("{before}exec \"$0\" --exact {name} --nocapture");
+            let ran = Command::new("sh").args(["-c", &line]).arg(&test).env(CHILD, "1").output().unwrap();
+            let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+            assert!(out.contains(&format!("child: {said}")), "{before}: {out}");
+        }
+    }
+
+    fn child() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stop = Arc::new(AtomicBool::new(false));
+            let mut asked = Asked::heed(&stop, Patience::Heed(1)).unwrap();
+            rustix::process::kill_process(rustix::process::getpid(), Signal::HUP).unwrap();
+            let next = tokio::time::timeout(Duration::from_millis(300), asked.next()).await;
+            assert_eq!(next.is_ok(), asked.has_come());
+            println!("child: {}", if next == Ok(Signal::HUP) { "hangup" } else { "nothing came" });
+        });
+    }
+}

@@ -1,0 +1,78 @@
+//! Signals at the lowest level: whether one is ignored, a flag that one sets at once, and what one does by default.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    ptr::null,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+/// Whether a signal is ignored, as whoever has started this process may have wished (nohup).
+pub fn is_ignored(signal: i32) -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a `struct sigaction` of zeroes is one; without a new action the call only fills it in.
+    let (told, now) = unsafe { (libc::sigaction(signal, null(), now.as_mut_ptr()), now.assume_init()) };
+    told == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
+/// From here on a signal does what it does to any process.
+pub fn act_by_default(signal: i32) {
+    // SAFETY: no code of ours is named by it.
+    let _no_such_signal = unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR;
+}
+
+/// Sets `flag` when a signal comes, whatever its thread waits for. Once `more` such signals were counted down, the next does
+/// what it does by default; `None`: however many there are.
+pub fn set_flag(signal: i32, flag: Arc<AtomicBool>, more: Option<Arc<AtomicU32>>) -> io::Result<()> {
+    let note = move || {
+        flag.store(true, Ordering::Relaxed);
+        let Some(more) = &more else { return };
+        if more.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |more| more.checked_sub(1)).is_err() {
+            act_by_default(signal);
+            // SAFETY: raise(3) may be called from a handler; the signal is delivered when that has returned.
+            let _always_there = unsafe { libc::raise(signal) };
+        }
+    };
+    // SAFETY: what is done in the handler are operations on atomics, signal(2) and raise(3), all of which may be done there.
+    unsafe { signal_hook_registry::register(signal, note) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_told() {
+        // SIGURG is of no use to anybody here, and ignored by default.
+        assert!(!is_ignored(libc::SIGURG), "by default is not by wish");
+        // SAFETY: no code is named by it.
+        unsafe {
+            libc::signal(libc::SIGURG, libc::SIG_IGN);
+        }
+        assert!(is_ignored(libc::SIGURG));
+        act_by_default(libc::SIGURG);
+        assert!(!is_ignored(libc::SIGURG));
+        assert!(!is_ignored(-1));
+    }
+
+    #[test]
+    fn a_signal_sets_its_flag_and_later_ones_act_by_default() {
+        let (flag, more) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(1)));
+        // What SIGWINCH does by default is nothing.
+        set_flag(libc::SIGWINCH, Arc::clone(&flag), Some(Arc::clone(&more))).unwrap();
+        let raise = || {
+            flag.store(false, Ordering::Relaxed);
+            // SAFETY: it ends nothing.
+            unsafe {
+                libc::raise(libc::SIGWINCH);
+            }
+            flag.load(Ordering::Relaxed)
+        };
+        assert!(raise() && more.load(Ordering::Relaxed) == 0);
+        assert!(raise(), "this one has ended the heeding");
+        assert!(!raise(), "nobody heeds it any more");
+    }
+}
