@@ -115,6 +115,9 @@ struct Base {
     release: Release,
     /// It contains that and nothing newer, as far as anybody can tell.
     exact: bool,
+    /// It is from before that release's first candidate, as Fedora's `7.2.0-0.rc0.20260615git…` is: what has come by then, the
+    /// name does not tell.
+    early: bool,
 }
 
 impl Base {
@@ -127,20 +130,26 @@ impl Base {
             .and_then(|(_, package)| Release::parse(package))
             .filter(|(package, rest)| package.series() == told.series() && rest.starts_with(['-', '~', '+']));
         if let Some((package, _)) = debian {
-            return Some(Self { release: package, exact: true });
+            return Some(Self { release: package, exact: true, early: false });
         }
         let candidate =
             rest.strip_prefix("-rc").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        Some(Self { release: told, exact: rest.is_empty() || candidate })
+        let early = rest
+            .split_once("rc0")
+            .is_some_and(|(_, behind)| !behind.starts_with(|c: char| c.is_ascii_digit()));
+        Some(Self { release: told, exact: (rest.is_empty() || candidate) && !early, early })
     }
 }
 
 impl Defect {
     /// How the kernel that says `release` (`uname -r`) and `version` (`uname -v`) of itself stands to it.
     pub fn standing(&self, release: &str, version: &str) -> Standing {
-        let Some(Base { release, exact }) = Base::of(release, version) else { return Standing::Unknown };
+        let Some(Base { release, exact, early }) = Base::of(release, version) else {
+            return Standing::Unknown;
+        };
         if release >= self.mainline {
-            return Standing::Mended;
+            let unsure = early && release == self.mainline;
+            return if unsure { Standing::Unknown } else { Standing::Mended };
         }
         let stable = self.stable.iter().find(|mended| mended.release.series() == release.series());
         match stable.filter(|mended| release >= mended.release) {
@@ -233,6 +242,11 @@ mod tests {
             ("6.6.0-28.0.0.34.oe2403.aarch64", "#1 SMP", Standing::Unknown),
             ("6.8.0-45-generic", "#45-Ubuntu SMP", Standing::Unknown),
             ("7.1.0-next-20261101", "#1", Standing::Unknown),
+            // From before the first candidate.
+            ("7.2.0-0.rc0.20260615gitabcdef012345.3.fc45.x86_64", "#1 SMP", Standing::Unknown),
+            ("7.2.0-rc0", "#1 SMP", Standing::Unknown),
+            ("7.2.0-0.rc1.20260701git0123456789ab.5.fc45.x86_64", "#1 SMP", Standing::Mended),
+            ("7.3.0-0.rc0.20260815gitabcdef012345.3.fc45.x86_64", "#1 SMP", Standing::Mended),
             // Enterprise kernels have taken PRE_COPY into older ones.
             ("5.14.0-570.el9.x86_64", "#1 SMP", Standing::Unknown),
         ] {

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::{error::CliError, output::note};
+use super::{
+    error::{CliError, USAGE},
+    output::note,
+};
 use crate::{
     driver::{Interpreter, WANTED},
     kernel::{KernelFacts, KernelFiles, VfioDevice},
@@ -61,16 +64,22 @@ impl Devices {
 
     /// The one device that `text` means.
     pub(super) fn find(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
-        one(&self.all, text, |(device, _)| device.is_called(text), |(device, _)| &device.name)?.ok_or_else(
-            || {
-                CliError::failed(
-                    format!("there is no VFIO device {text}"),
-                    "no device that is bound to a VFIO driver has this name",
-                    "see `vfio-trace list`",
-                )
-            },
-        )
+        one(&self.all, text, |(device, _)| device.is_called(text), |(device, _)| &device.name)?
+            .ok_or_else(|| none(text))
     }
+
+    /// The device whose whole name is `text`.
+    pub(super) fn find_whole(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
+        self.all.iter().find(|(device, _)| device.is_called(text)).ok_or_else(|| none(text))
+    }
+}
+
+fn none(text: &str) -> CliError {
+    CliError::failed(
+        format!("there is no VFIO device {text}"),
+        "no device that is bound to a VFIO driver has this name",
+        "see `vfio-trace list`",
+    )
 }
 
 /// The one device that `text` means: that is called so, or the only one whose name begins with it.
@@ -80,6 +89,10 @@ pub(super) fn one<'a, T>(
     is_called: impl Fn(&T) -> bool,
     name: impl Fn(&T) -> &str,
 ) -> Result<Option<&'a T>, CliError> {
+    if text.is_empty() {
+        let todo = "give a name: see `vfio-trace list`";
+        return Err(CliError::with_code(USAGE, "which device?", "its name is empty", todo));
+    }
     if let Some(found) = all.iter().find(|device| is_called(device)) {
         return Ok(Some(found));
     }
@@ -91,5 +104,25 @@ pub(super) fn one<'a, T>(
             "give more of the name",
         )),
         (found, _) => Ok(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_or_the_beginning_of_one_but_not_of_all() {
+        let find = |all: &[&'static str], text: &str| {
+            one(all, text, |name| *name == text, |name| name)
+                .map(Option::<&&str>::copied)
+                .map_err(|error| error.code)
+        };
+        let all = ["0000:75:00.1", "0000:75:00.10", "11111111-1111-1111-1111-111111111111"];
+        assert_eq!(find(&all, "11"), Ok(Some(all[2])));
+        assert_eq!(find(&all, "0000:75:00.1"), Ok(Some(all[0])), "whole before begun");
+        assert_eq!(find(&all, "0000"), Err(1));
+        assert_eq!(find(&all, "x"), Ok(None));
+        assert_eq!(find(&all[..1], ""), Err(USAGE), "the only one begins with nothing, too");
     }
 }

@@ -58,12 +58,18 @@ pub enum OpenError {
     Name,
 }
 
+const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
+
 impl OpenError {
     /// Whether the reason is that somebody else has it.
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Node { why, .. } => why.raw_os_error() == Some(Raw::BUSY.raw_os_error()),
-            Self::Call { errno, .. } => errno.0 == Raw::BUSY.raw_os_error().unsigned_abs(),
+            Self::Call { call, errno: is } => {
+                // A device that is open through its character device, and one whose group another iommufd has.
+                let bind: &[Raw] = if *call == BIND { &[Raw::INVAL, Raw::PERM] } else { &[] };
+                *is == errno(Raw::BUSY) || bind.iter().any(|raw| *is == errno(*raw))
+            },
             _ => false,
         }
     }
@@ -112,8 +118,11 @@ impl Group {
 #[derive(Debug)]
 enum Anchor {
     Group(Rc<Group>),
-    Iommufd { _file: File },
+    /// For all devices of this run: to a group there is one way at a time.
+    Iommufd(Rc<File>),
 }
+
+const IOMMUFD: &str = "/dev/iommu";
 
 /// An open device.
 #[derive(Debug)]
@@ -129,17 +138,22 @@ impl Device {
     /// Through a character device of its own and iommufd where there are such, else through its group, which may be the one
     /// that one of `others` has open.
     pub(super) fn open(device: &VfioDevice, others: &[&Self]) -> Result<Self, OpenError> {
-        const IOMMUFD: &str = "/dev/iommu";
         if let Some(vfio) = device.vfio.as_ref().filter(|_| device.cdev && Path::new(IOMMUFD).exists()) {
-            let iommufd = node(IOMMUFD)?;
-            let fd = node(&format!("/dev/vfio/devices/{vfio}"))?;
-            call("VFIO_DEVICE_BIND_IOMMUFD", vfio::bind_iommufd(&fd, &iommufd))?;
-            return Ok(Self {
-                data: None,
-                fd: fd.into(),
-                anchor: Anchor::Iommufd { _file: iommufd },
-                stirred: false,
-            });
+            let path = format!("/dev/vfio/devices/{vfio}");
+            match node(&path) {
+                Ok(fd) => {
+                    let open = others.iter().find_map(|other| match &other.anchor {
+                        Anchor::Iommufd(file) => Some(Rc::clone(file)),
+                        Anchor::Group(_) => None,
+                    });
+                    let iommufd = open.map_or_else(|| node(IOMMUFD).map(Rc::new), Ok)?;
+                    return Self::bound(fd, iommufd);
+                },
+                // A container may have been given the group's node only.
+                Err(OpenError::Node { why, .. })
+                    if why.kind() == io::ErrorKind::NotFound && device.group.is_some() => {},
+                Err(why) => return Err(why),
+            }
         }
         let number = device.group.ok_or(OpenError::NoNode)?;
         let open = others.iter().find_map(|other| match &other.anchor {
@@ -153,15 +167,22 @@ impl Device {
     /// Closes it, gives what its driver has per open the chance to be fresh, and opens it again. Its group stays open: it is
     /// for one at a time, and may be shared with another device of this run.
     pub(super) fn reopen(self, device: &VfioDevice) -> Result<Self, OpenError> {
-        let group = match &self.anchor {
-            Anchor::Group(group) => Some(Rc::clone(group)),
-            Anchor::Iommufd { .. } => None,
+        let iommufd = match &self.anchor {
+            Anchor::Group(group) => {
+                let group = Rc::clone(group);
+                drop(self);
+                return Self::of_group(device, group);
+            },
+            Anchor::Iommufd(iommufd) => Rc::clone(iommufd),
         };
         drop(self);
-        match group {
-            Some(group) => Self::of_group(device, group),
-            None => Self::open(device, &[]),
-        }
+        let vfio = device.vfio.as_ref().ok_or(OpenError::NoNode)?;
+        Self::bound(node(&format!("/dev/vfio/devices/{vfio}"))?, iommufd)
+    }
+
+    fn bound(device: File, iommufd: Rc<File>) -> Result<Self, OpenError> {
+        call(BIND, vfio::bind_iommufd(&device, &*iommufd))?;
+        Ok(Self { data: None, fd: device.into(), anchor: Anchor::Iommufd(iommufd), stirred: false })
     }
 
     fn of_group(device: &VfioDevice, group: Rc<Group>) -> Result<Self, OpenError> {
@@ -174,7 +195,7 @@ impl Device {
     pub(super) const fn via(&self) -> &'static str {
         match self.anchor {
             Anchor::Group(_) => "group",
-            Anchor::Iommufd { .. } => "cdev",
+            Anchor::Iommufd(_) => "cdev",
         }
     }
 
@@ -259,5 +280,20 @@ impl Drop for Device {
             // One that cannot be reset, or whose reset fails, is closed as it is: there is nobody left to tell.
             let _closed_as_it_is = vfio::reset(&self.fd).is_err();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_because_somebody_else_has_it() {
+        let failed = |call, errno| OpenError::Call { call, errno: Errno(errno) };
+        for errno in [16, 22, 1] {
+            assert!(failed(BIND, errno).is_busy(), "{errno}");
+        }
+        assert!(!failed(BIND, 12).is_busy() && !failed("VFIO_SET_IOMMU", 22).is_busy());
+        assert!(failed("VFIO_GROUP_GET_DEVICE_FD", 16).is_busy());
     }
 }

@@ -23,7 +23,7 @@ pub use self::{
         Verdict, json,
     },
     run::Observer,
-    watch::Witness,
+    watch::{Blindness, Witness},
 };
 use self::{plans::Means, run::Halt};
 use crate::kernel::KernelWords;

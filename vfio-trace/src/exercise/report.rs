@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::watch::Blindness;
 use crate::event::{Errno, Finding, MigFlags, MigState, Outcome, Severity};
 
 /// How a stage ended, or the whole.
@@ -187,25 +188,46 @@ pub struct Tracing {
     pub on: bool,
     /// Why not.
     pub reason: Option<String>,
-    /// Records that were lost on the way: arcs may be missing.
+    /// Records that were lost on the way, and calls that were not seen: arcs may be missing.
     pub lost: u64,
     /// Requests that must have taken arcs.
     pub requests: u64,
     /// Those of them whose arcs were not seen, and so not checked.
     pub unseen: u64,
+    /// Why nothing was seen, where that is so.
+    #[serde(skip)]
+    pub blindness: Blindness,
 }
 
 impl Tracing {
-    /// Why the verdict cannot stand: the tracer was there and has seen nothing of what was done.
-    pub fn is_blind(&self) -> Option<String> {
-        let blind = self.on && self.requests > 0 && self.unseen == self.requests;
-        blind.then(|| {
-            format!(
-                "could not be checked: none of {} requests was traced, as in a container that has a PID namespace of its own and \
-                 does not show who opens a device; run it on the host, or with --no-trace, which judges by results only",
-                self.requests
-            )
-        })
+    /// What to say, and what it makes of the verdict, where the tracer was there and has seen nothing of what was done.
+    pub fn is_blind(&self) -> Option<(Verdict, String)> {
+        if !self.on || self.requests == 0 || self.unseen < self.requests {
+            return None;
+        }
+        let without = "--no-trace judges by results only";
+        // Where tracing itself does not work, results are judged as without it. A stranger has been asked to check, and
+        // could from elsewhere.
+        let (verdict, why) = match &self.blindness {
+            _ if self.lost > 0 => (
+                Verdict::Warned,
+                format!(": {} records were lost, or calls not seen; try it again, or {without}", self.lost),
+            ),
+            Blindness::Stranger => (
+                Verdict::Failed,
+                ", as in a container that has a PID namespace of its own and does not show who opens a device; run it on the \
+                 host, or with --no-trace, which judges by results only"
+                    .to_owned(),
+            ),
+            Blindness::Known(why) => {
+                (Verdict::Warned, format!(": {why}; see `vfio-trace doctor`; {without}"))
+            },
+            Blindness::Unknown => (
+                Verdict::Warned,
+                format!(", and it is not known why; see `vfio-trace doctor`; {without}"),
+            ),
+        };
+        Some((verdict, format!("could not be checked: none of {} requests was traced{why}", self.requests)))
     }
 }
 
@@ -261,9 +283,10 @@ impl Report {
     pub(super) fn judge(&mut self) {
         let worst = self.stages.iter().map(|stage| stage.verdict).max();
         let left = self.end.iter().any(|end| end.state != Some(MigState::RUNNING));
+        let blind = self.tracing.is_blind().map(|(verdict, _)| verdict);
         self.verdict = match worst {
-            _ if left || self.stopped.is_some() || self.tracing.is_blind().is_some() => Verdict::Failed,
-            Some(worst) => worst,
+            _ if left || self.stopped.is_some() => Verdict::Failed,
+            Some(worst) => blind.map_or(worst, |blind| blind.max(worst)),
             None => Verdict::Skipped,
         };
         let failed = self.stages.iter().find(|stage| stage.verdict == Verdict::Failed);

@@ -54,8 +54,9 @@ impl Run<'_> {
             done
         };
         let asked = format!("set {to}");
-        // Arcs that there must be, and those that were seen.
+        // Arcs that there must be, and those that were seen; and that those are others, while records were lost.
         let mut arcs = None;
+        let mut unjudged = false;
         let done = self.step(which, asked, expected, act, |run, step, done| match done {
             Ok(new_fd) => {
                 arcs = path::path(flags, from?, to).map(|path| (path.len(), step.arcs.len()));
@@ -71,7 +72,9 @@ impl Run<'_> {
                     let got = if *new_fd { "a data fd, where there is none to get" } else { "no data fd" };
                     return Some(format!("set {to} gave {got}"));
                 }
-                run.off_path(step, &path)
+                let (judged, other) = run.off_path(step, &path);
+                unjudged = other.is_some() && !judged;
+                other.filter(|_| judged)
             },
             Err(errno) if matches!(expected, Expected::Refusal(_)) && step.state != from => Some(format!(
                 "set {to} was refused ({errno}), but the state changed from {} to {}",
@@ -81,6 +84,9 @@ impl Run<'_> {
             Err(_) => None,
         });
         self.count(arcs);
+        if unjudged {
+            self.note(format!("the arcs of set {to} were not judged: records were lost"));
+        }
         done.map(|done| done.map(drop))
     }
 
@@ -93,14 +99,11 @@ impl Run<'_> {
         }
     }
 
-    /// What the kernel was seen to do instead of what it must do. Where nothing was seen there is nothing to complain of.
-    fn off_path(&self, step: &Step, path: &[MigState]) -> Option<String> {
+    /// What the kernel was seen to do instead of what it must do, and whether that can be held against it. Where nothing was
+    /// seen there is nothing to complain of.
+    fn off_path(&self, step: &Step, path: &[MigState]) -> (bool, Option<String>) {
         let seen: Vec<MigState> = step.arcs.iter().filter_map(|arc| arc.to).collect();
-        if seen.is_empty() || self.report.tracing.lost > 0 || seen == path {
-            return None;
-        }
-        let names = |path: &[MigState]| path.iter().map(|state| state.name()).collect::<Vec<_>>().join(", ");
-        Some(format!("it went through {}, and must go through {}", names(&seen), names(path)))
+        (self.report.tracing.lost == 0, other_path(&seen, path))
     }
 
     /// Reads to the end, or as far as PRE_COPY gives; gives the number of bytes.
@@ -251,6 +254,14 @@ impl Run<'_> {
         )?;
         Ok(done.ok())
     }
+}
+
+fn other_path(seen: &[MigState], path: &[MigState]) -> Option<String> {
+    if seen.is_empty() || seen == path {
+        return None;
+    }
+    let names = |path: &[MigState]| path.iter().map(|state| state.name()).collect::<Vec<_>>().join(", ");
+    Some(format!("it went through {}, and must go through {}", names(seen), names(path)))
 }
 
 fn said(state: Option<MigState>) -> String {

@@ -142,6 +142,13 @@ impl<'a> Run<'a> {
         self.witness.as_mut().map_or_else(Vec::new, |witness| witness.events())
     }
 
+    /// Before anything is judged by what was seen, or was not.
+    fn count_losses(&mut self) {
+        if let Some(witness) = &mut self.witness {
+            self.report.tracing.lost = witness.lost();
+        }
+    }
+
     pub(super) fn wants_stop(&self) -> bool {
         !self.ending && self.stop.load(Ordering::Relaxed)
     }
@@ -290,6 +297,7 @@ impl<'a> Run<'a> {
         }
         let events = self.watch();
         watch::add(&mut step, &events);
+        self.count_losses();
         if let Err(errno) = &done {
             step.outcome = Outcome::Failed(*errno);
         }
@@ -391,8 +399,9 @@ impl<'a> Run<'a> {
             self.report.end.push(end);
         }
         self.watch();
+        self.count_losses();
         if let Some(witness) = &mut self.witness {
-            self.report.tracing.lost = witness.lost();
+            self.report.tracing.blindness = witness.blindness();
         }
         self.report.end.reverse();
         self.report.judge();

@@ -7,8 +7,22 @@ use crate::event::{Data, Event, Finding};
 pub trait Witness {
     /// What has happened since the last call, of whatever device.
     fn events(&mut self) -> Vec<Event>;
-    /// Records that were lost so far.
+    /// Records that were lost so far, and calls that were not seen.
     fn lost(&mut self) -> u64;
+    /// Why it sees nothing, if it does not.
+    fn blindness(&mut self) -> Blindness;
+}
+
+/// Why a witness has seen nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Blindness {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// It cannot tell this process's doings from those of others.
+    Stranger,
+    /// This.
+    Known(String),
 }
 
 /// Adds what was seen of a step's device to it. Where modules have no BTF devices have no names: what this process did in a

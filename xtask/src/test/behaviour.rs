@@ -17,6 +17,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![
         Check::new("tail: filters and limits", filters),
         Check::new("tail: signals and readers", signals),
+        Check::new("tail: readers that stall, hangups, closed folders", stalled),
         Check::new("tail: privileges", privileges),
         Check::new("tail: drivers come and go", late),
     ]
@@ -149,6 +150,73 @@ fn signals(lab: &Lab) -> Result<Found> {
     ensure!(guest.file("reader.out")?.lines().count() == 2, "`head -2` got something else than two lines");
     ensure!(!guest.file("reader.err")?.contains("panicked"), "a closed pipe made it panic");
     Ok(Found::one("SIGINT, SIGTERM, a signal passed on, a reader that leaves"))
+}
+
+/// A pipe that is full, and whose reader takes nothing, is written to: one signal ends it, and the device is back before.
+fn stalled(lab: &Lab) -> Result<Found> {
+    const DEVICE: &str = "11111111-1111-1111-1111-111111111111";
+    let script = format!(
+        "{}{}",
+        r#"
+        modprobe -a mtty vfio_iommu_type1 || modprobe mtty
+        full() { mkfifo $1; sleep 1000 <$1 & sleepers="$sleepers $!"; head -c 65536 /dev/zero >$1; }
+        lives() { grep -q '^State:[[:space:]]*[A-Y]' /proc/$1/status 2>/dev/null; }
+        gone() { for i in $(seq 100); do lives $1 || return 0; sleep 0.1; done; return 1; }
+        stop() { kill -TERM $1; gone $1; echo $? >$2.stayed; kill -KILL $1 2>/dev/null; wait $1; echo $? >$2.code; }
+        full tail.fifo
+        vfio-trace tail --format ndjson >tail.fifo 2>tail.err & pid=$!; sleep 3; stop $pid tail
+        full record.fifo
+        vfio-trace record -o record.fifo 2>record.err & pid=$!; sleep 3; stop $pid record
+        vfio-trace tail >twice.out 2>twice.err & pid=$!
+        while ! grep -q TIME twice.out; do sleep 0.1; done
+        (trap '' HUP; exec vfio-trace tail >hup.out 2>hup.err) & pid2=$!
+        while ! grep -q TIME hup.out; do sleep 0.1; done
+        kill -HUP $pid $pid2; wait $pid; echo $? >twice.code
+        sleep 1; lives $pid2; echo $? >hup.alive; kill -TERM $pid2; wait $pid2; echo $? >hup.code
+        mkdir home; printf '#!/bin/sh\nexit 0\n' >home/run; chmod 700 home/run home; chown -R 4711 home
+        cd home; code ../home vfio-trace tail -- ./run; cd ..
+        "#,
+        format_args!(
+            r#"
+        echo {DEVICE} >"$(echo /sys/class/mdev_bus/*/mdev_supported_types/mtty-2/create)" || exit 1
+        group=$(readlink /sys/bus/mdev/devices/{DEVICE}/iommu_group)
+        until [ -e /dev/vfio/${{group##*/}} ]; do sleep 0.05; done
+        full exercise.fifo
+        vfio-trace exercise {DEVICE} --yes --plan save,matrix --verbose >exercise.fifo 2>exercise.err & pid=$!
+        for i in $(seq 300); do
+            if ls -l /proc/$pid/fd | grep -q '/dev/vfio/'; then seen=yes; elif [ -n "$seen" ]; then break; fi
+            sleep 0.1
+        done
+        echo $seen >exercise.opened; ls -l /proc/$pid/fd >exercise.fds
+        stop $pid exercise
+        kill $sleepers; true
+        "#
+        )
+    );
+    let guest = run(lab, "tail-stalled", &script)?;
+    for name in ["tail", "record", "exercise"] {
+        let stayed = guest.file(&format!("{name}.stayed"))?;
+        ensure!(
+            stayed.trim() == "0",
+            "{name} was not ended by a signal: {}",
+            guest.file(&format!("{name}.err"))?
+        );
+    }
+    for name in ["tail", "record"] {
+        code(&guest, name, 1)?;
+        let said = guest.file(&format!("{name}.err"))?;
+        ensure!(said.contains("its reader takes nothing more"), "{name}: {said}");
+    }
+    ensure!(guest.file("exercise.opened")?.trim() == "yes", "it never had the device open");
+    let fds = guest.file("exercise.fds")?;
+    ensure!(!fds.contains("/dev/vfio/") && fds.contains("exercise.fifo"), "it still has the device:\n{fds}");
+    // 128 + SIGTERM: the device is back, and nothing else to be brought to an end.
+    code(&guest, "exercise", 143)?;
+    code(&guest, "twice", 0)?;
+    ensure!(guest.file("hup.alive")?.trim() == "0", "a hangup that is ignored has ended it");
+    code(&guest, "hup", 0)?;
+    code(&guest, "home", 0)?;
+    Ok(Found::one("tail, record and exercise into a full pipe; nohup; a command in a home of mode 0700"))
 }
 
 fn privileges(lab: &Lab) -> Result<Found> {

@@ -3,38 +3,32 @@
 mod idle;
 mod inputs;
 mod outputs;
+mod show;
 mod tracer;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use vfio_trace_common::defects::{Defect, NEXT_STATE_LOOP};
 
-use self::{inputs::Input, outputs::Outputs, tracer::Tracer};
+use self::{inputs::Input, outputs::Outputs, show::Show, tracer::Tracer};
 use super::{
     devices::Devices,
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
-    out_file::print,
     output::{Color, note},
     privileges,
     session::block_on,
+    signals::{Asked as Signals, Patience, end_heeding},
 };
 use crate::{
     driver::manners,
     event::MigState,
-    exercise::{
-        self, BeginError, Candidate, Observer, Plan, Report, Stage, Step, Task, Verdict, Witness, junit, tap,
-        text::Text,
-    },
+    exercise::{self, BeginError, Candidate, Plan, Report, Task, Verdict, Witness, junit, tap, text::Text},
     kernel::{KernelFiles, KernelWords, VfioDevice, caps::Cap},
     source::snapshot::DeviceFacts,
 };
@@ -81,7 +75,7 @@ impl Asked {
 /// Arguments of `exercise`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The device: its name in /sys (mdev UUID or PCI address) or the beginning of it. Nobody may have it open, nor any
+    /// The device: its name in /sys (mdev UUID or PCI address) or, without --yes, the beginning of it. Nobody may have it open, nor any
     /// other device of its IOMMU group.
     device: String,
     /// What to do, in this order. Repeatable.
@@ -170,8 +164,10 @@ fn candidate((device, memory): &Found) -> Candidate {
 fn run(args: &Args) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
     let devices = Devices::read(&files);
-    let first = devices.find(&args.device)?;
-    let second = args.to.as_ref().map(|to| devices.find(to)).transpose()?;
+    // Nobody is asked with --yes: then a name that is short by mistake must not mean another device.
+    let find = |name: &str| if args.yes { devices.find_whole(name) } else { devices.find(name) };
+    let first = find(&args.device)?;
+    let second = args.to.as_ref().map(|to| find(to)).transpose()?;
     let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(second.is_some())).collect();
     let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -182,7 +178,7 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let image = args.image.as_deref().map(Input::open).transpose()?;
     let wrong = args.wrong.as_deref().map(Input::open).transpose()?;
     if !args.yes {
-        ask(args, &plans, &left_out, first, second)?;
+        ask(args, &files, &plans, &left_out, first, second)?;
     }
     // From here on a signal must not end the process: the devices are to be brought back first.
     heed_signals(&stop)?;
@@ -207,9 +203,11 @@ fn run(args: &Args) -> Result<u8, CliError> {
     };
     let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn Witness);
     let (first, second) = (candidate(first), second.map(candidate));
-    let report = exercise::exercise(task, first, second, witness, &mut show, &stop)
-        .map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why)))?;
-    tell(args, &report, outputs)?;
+    let done = exercise::exercise(task, first, second, witness, &mut show, &stop);
+    // The devices are back.
+    end_heeding();
+    let report = done.map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why)))?;
+    tell(args, &report, outputs, show)?;
     Ok(match report.verdict {
         Verdict::Failed => FAILED,
         Verdict::Skipped => NOT_SUPPORTED,
@@ -272,9 +270,29 @@ fn check(
     Ok(left_out)
 }
 
+/// What may come of these plans, for who is asked.
+fn dangers(args: &Args, plans: &[Plan], kernel: &KernelWords) -> Vec<String> {
+    let mut said = Vec::new();
+    let reads_only = plans.iter().all(|plan| *plan == Plan::IoTest);
+    said.push(if reads_only {
+        "It is opened, read and closed; if it was left in another state than RUNNING, it is reset first."
+            .to_owned()
+    } else {
+        "What the device does now is lost; it is reset if need be.".to_owned()
+    });
+    let suspicion =
+        kernel.suspicion(&NEXT_STATE_LOOP).filter(|_| args.force && plans.contains(&Plan::Matrix));
+    if let Some(suspicion) = suspicion {
+        let Defect { trigger, harm, .. } = NEXT_STATE_LOOP;
+        said.push(format!("--force asks for {trigger}, too. {suspicion}: {harm}."));
+    }
+    said
+}
+
 /// Names what will be done, and waits for a yes.
 fn ask(
     args: &Args,
+    files: &KernelFiles,
     plans: &[Plan],
     left_out: &[(Plan, String)],
     first: &Found,
@@ -298,7 +316,10 @@ fn ask(
     if let Some(path) = &args.image {
         note(&format!("The image that is loaded is {}.", path.display()));
     }
-    note("What the device does now is lost; it is reset if need be. Go on? [y/N]");
+    for line in dangers(args, plans, &KernelWords::read(files)) {
+        note(&line);
+    }
+    note("Go on? [y/N]");
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
         Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
@@ -310,6 +331,7 @@ fn ask(
 fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
     let (tell, ready) = mpsc::channel();
     let stop = Arc::clone(stop);
+    let failed = |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
     let heed = move || {
         // It was started before those were given up, and takes none.
         if let Err(why) = privileges::give_up() {
@@ -317,30 +339,23 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
         }
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(why) => return drop(tell.send(Err(why))),
+            Err(why) => return drop(tell.send(Err(failed(why)))),
         };
         runtime.block_on(async {
-            let signals =
-                [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
-                return drop(tell.send(Err(io::Error::last_os_error())));
+            let mut signals = match Signals::heed(&stop, Patience::Endless) {
+                Ok(signals) => signals,
+                Err(why) => return drop(tell.send(Err(why))),
             };
             drop(tell.send(Ok(())));
             loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {},
-                    _ = terminate.recv() => {},
-                    _ = hangup.recv() => {},
-                }
-                stop.store(true, Ordering::Relaxed);
+                let _any = signals.next().await;
                 note("stopping after this step; a device that is open is brought back to RUNNING");
             }
         });
     };
-    let failed = |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
     thread::Builder::new().name("signals".to_owned()).spawn(heed).map_err(failed)?;
     let gone = |_gone| failed(io::Error::from(io::ErrorKind::BrokenPipe));
-    ready.recv().map_err(gone)?.map_err(failed)
+    ready.recv().map_err(gone)?
 }
 
 fn trace(
@@ -378,64 +393,8 @@ fn begin_error(error: BeginError) -> CliError {
     CliError::with_code(code, what, error, todo)
 }
 
-/// Shows what happens, as it happens.
-struct Show {
-    text: Text,
-    live: bool,
-    /// Steps of a stage of a plan with many: shown if it fails.
-    held: Vec<Step>,
-    plan: &'static str,
-    verbose: bool,
-}
-
-impl Show {
-    fn new(args: &Args) -> Self {
-        let text = Text::new(args.color.on(&io::stdout()));
-        let (live, verbose) = (!args.json && !args.tap, args.verbose);
-        Self { text, live, verbose, held: Vec::new(), plan: "" }
-    }
-
-    fn print(&self, text: &str) {
-        if self.live {
-            // The way back of the device matters more than a reader that went away.
-            let _gone = io::stdout().write_all(text.as_bytes()).is_err();
-        }
-    }
-}
-
-impl Observer for Show {
-    fn open(&mut self, report: &Report) {
-        self.print(&self.text.head(&report.devices, &report.tracing, &report.recovered));
-    }
-
-    fn begin(&mut self, plan: &'static str, _name: &str) {
-        if std::mem::replace(&mut self.plan, plan) != plan {
-            self.print(&format!("\n{plan}\n"));
-        }
-        self.held.clear();
-    }
-
-    fn step(&mut self, step: &Step) {
-        if self.plan == Plan::Matrix.name() && !self.verbose {
-            self.held.push(step.clone());
-        } else {
-            let line = self.text.step(step);
-            self.print(&line);
-        }
-    }
-
-    fn end(&mut self, stage: &Stage) {
-        for step in std::mem::take(&mut self.held).iter().filter(|_| stage.verdict == Verdict::Failed) {
-            let line = self.text.step(step);
-            self.print(&line);
-        }
-        let line = self.text.end(stage);
-        self.print(&line);
-    }
-}
-
 /// Gives the report to everybody who is to have it, and then the first that did not get it.
-fn tell(args: &Args, report: &Report, outputs: Outputs) -> Result<(), CliError> {
+fn tell(args: &Args, report: &Report, outputs: Outputs, show: Show) -> Result<(), CliError> {
     let said = if args.json {
         exercise::json(report)
             .map_err(|why| CliError::failed("cannot write the report as JSON", why, "report this as a bug"))?
@@ -445,8 +404,7 @@ fn tell(args: &Args, report: &Report, outputs: Outputs) -> Result<(), CliError> 
         Text::new(args.color.on(&io::stdout())).summary(report)
     };
     // A reader that went away is a normal end.
-    let _gone = io::stdout().flush().is_err();
-    let printed = print(&said).map(drop);
+    let printed = show.finish(&said);
     outputs.finish(|| junit(report)).and(printed)
 }
 

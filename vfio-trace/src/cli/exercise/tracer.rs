@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use vfio_trace_common::role::Role;
+
 use crate::{
     driver::Interpreter,
-    event::{Assembler, Data, Event, HOLD_NS, Record},
-    exercise::Witness,
+    event::{Assembler, Data, Event, HOLD_NS, ProbeReport, Record},
+    exercise::{Blindness, Witness},
     kernel::{KernelFiles, caps::Cap},
     probe::LoadOptions,
     source::{
@@ -20,6 +22,7 @@ const BUFFER_BYTES: u32 = 4 << 20;
 /// Probes, and what they have seen of this process.
 pub(super) struct Tracer {
     live: Live,
+    files: KernelFiles,
     assembler: Assembler,
     interpreter: Interpreter,
     own: OwnPid,
@@ -59,17 +62,23 @@ impl OwnPid {
     }
 }
 
+/// What a probe has not told.
+fn missing(probe: &ProbeReport) -> u64 {
+    let all = [probe.lost, probe.missed.unwrap_or(0), probe.unmatched, probe.no_room];
+    all.into_iter().fold(0, u64::saturating_add)
+}
+
 impl Tracer {
     /// Attaches all probes, to watch what is done with these devices. Needs a tokio runtime.
     pub(super) fn start(files: KernelFiles, devices: &[&str]) -> Result<Self, LiveError> {
         let own = OwnPid::new(&files, devices);
         let options = LoadOptions { buffer_bytes: BUFFER_BYTES, log: false };
-        let (mut live, _changes) = Live::open(files, options, None)?;
+        let (mut live, _changes) = Live::open(files.clone(), options, None)?;
         live.enable()?;
         // Devices get their names from it; without, from the first thing that happens to them.
         let _unnamed = live.take_inventory().is_err();
         let (assembler, interpreter) = (Assembler::new(), Interpreter::new(false));
-        Ok(Self { live, assembler, interpreter, own, undecoded: 0 })
+        Ok(Self { live, files, assembler, interpreter, own, undecoded: 0 })
     }
 
     /// The capabilities that tracing goes on needing.
@@ -77,22 +86,27 @@ impl Tracer {
         self.live.needs()
     }
 
+    /// What has happened until now: in a flood there is always more.
     fn take(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        loop {
+        let now_ns = mono_ns();
+        let mut latest_ns = 0;
+        while latest_ns < now_ns {
             let records = self.live.take();
             if records.is_empty() {
-                return events;
+                break;
             }
             for bytes in &records {
                 let Ok(record) = Record::decode(bytes) else {
                     self.undecoded += 1;
                     continue;
                 };
+                latest_ns = latest_ns.max(record.header.end_ns);
                 let _changes = self.live.follow(&record);
                 events.extend(self.assembler.push(&record));
             }
         }
+        events
     }
 }
 
@@ -109,7 +123,25 @@ impl Witness for Tracer {
 
     fn lost(&mut self) -> u64 {
         // What was not understood is as good as lost.
-        self.live.report().iter().map(|probe| probe.lost).sum::<u64>().saturating_add(self.undecoded)
+        self.live.report().iter().map(missing).fold(self.undecoded, u64::saturating_add)
+    }
+
+    fn blindness(&mut self) -> Blindness {
+        if self.files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0") {
+            return Blindness::Known("kprobes are switched off in debugfs".to_owned());
+        }
+        if self.own.known.is_none() {
+            return Blindness::Stranger;
+        }
+        let probes = self.live.report();
+        let mut arcs = probes.iter().filter(|probe| probe.role == Role::NextState);
+        match arcs.next() {
+            Some(probe) if !probe.attached => {
+                let why = probe.reason.as_deref().unwrap_or("nobody knows why");
+                Blindness::Known(format!("{} cannot be probed: {why}", probe.name))
+            },
+            _ => Blindness::Unknown,
+        }
     }
 }
 

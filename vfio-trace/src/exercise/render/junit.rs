@@ -72,7 +72,9 @@ pub fn junit(report: &Report) -> String {
         }
         out.push_str("  </testsuite>\n");
     }
-    let blind = report.tracing.is_blind();
+    // What is only worth knowing, as a stage that has passed with a warning, JUnit has no place for.
+    let blind =
+        report.tracing.is_blind().filter(|(verdict, _)| *verdict == Verdict::Failed).map(|(_, why)| why);
     let errors = [("to the end", &report.stopped), ("traced", &blind)];
     for (name, why) in errors.into_iter().filter_map(|(name, why)| Some((name, escape(why.as_ref()?)))) {
         let _infallible = writeln!(

@@ -39,11 +39,12 @@ pub fn tap(report: &Report) -> String {
             out.push_str("  ...\n");
         }
     }
-    if let Some(why) = &blind {
+    if let Some((verdict, why)) = &blind {
+        let (ok, severity) = if *verdict == Verdict::Failed { ("not ok", "fail") } else { ("ok", "comment") };
         // Writing into a string does not fail.
         let _infallible = writeln!(
             out,
-            "not ok {points} - traced\n  ---\n  severity: fail\n  message: {}\n  ...",
+            "{ok} {points} - traced\n  ---\n  severity: {severity}\n  message: {}\n  ...",
             quoted(why)
         );
     }

@@ -5,6 +5,7 @@ use lab::schema::Schema;
 use super::{junit, tap, text::Text};
 use crate::{
     event::{Errno, Finding, MigFlags, MigState, Outcome, Severity},
+    exercise::Blindness,
     exercise::report::{
         Arc, DriverStep, End, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing, Verdict, json,
     },
@@ -76,7 +77,7 @@ fn report() -> Report {
             migration_flags: MigFlags(5),
             reset: true,
         }],
-        tracing: Tracing { on: true, reason: None, lost: 0, requests: 5, unseen: 1 },
+        tracing: Tracing { on: true, requests: 5, unseen: 1, ..Tracing::default() },
         recovered: vec![Recovered {
             device: "0000:75:00.1".to_owned(),
             closed_in: None,
@@ -121,6 +122,19 @@ fn a_run_that_the_tracer_has_not_seen_does_not_pass() {
     assert_eq!(report.verdict, Verdict::Passed, "one request of five is no reason");
     assert!(Text::default().summary(&report).contains("of 1 of 5 requests no arc was seen"));
     report.tracing.unseen = 5;
+    report.tracing.blindness = Blindness::Known("kprobes are switched off".to_owned());
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Warned, "results were judged, as without a tracer");
+    let summary = Text::default().summary(&report);
+    assert!(summary.contains("none of 5 requests was traced: kprobes are switched off"), "{summary}");
+    assert!(!summary.contains("container") && !junit(&report).contains("<error"), "{summary}");
+    assert!(tap(&report).contains("\nok 2 - traced\n"), "{}", tap(&report));
+    report.tracing.blindness = Blindness::Stranger;
+    report.tracing.lost = 7;
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Warned);
+    assert!(Text::default().summary(&report).contains("was traced: 7 records were lost"), "whoever it was");
+    report.tracing.lost = 0;
     report.judge();
     assert_eq!(report.verdict, Verdict::Failed);
     let said = "could not be checked: none of 5 requests was traced";

@@ -234,11 +234,14 @@ impl Text {
             let _infallible = writeln!(out, "{} is {state} and closed{how}", clean(device));
         }
         if report.tracing.lost > 0 {
-            let _infallible =
-                writeln!(out, "the tracer lost {} records: arcs may be missing above", report.tracing.lost);
+            let _infallible = writeln!(
+                out,
+                "the tracer lost {} records, or did not see calls: arcs may be missing above, and are not judged",
+                report.tracing.lost
+            );
         }
         match report.tracing.is_blind() {
-            Some(why) => {
+            Some((_, why)) => {
                 let _infallible = writeln!(out, "{why}");
             },
             None if report.tracing.unseen > 0 => {

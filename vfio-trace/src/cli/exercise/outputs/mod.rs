@@ -69,8 +69,10 @@ impl Outputs {
     /// The run is over: writes what is left to write; gives what has failed first.
     pub(super) fn finish(mut self, junit: impl FnOnce() -> String) -> Result<(), CliError> {
         let image = self.take_error().map_or(Ok(()), Err);
-        if let Some(ImageFile { name, file: Some(_), .. }) = &self.image {
-            note(&format!("{name} was not written: no image was read to its end"));
+        if let Some(ImageFile { name, file: Some(file), .. }) = &mut self.image {
+            // What was given to a pipe or a device is there.
+            let what = if file.is_special() { "did not get a whole image" } else { "was not written" };
+            note(&format!("{name} {what}: none was read to its end"));
         }
         let junit = self.junit.map_or(Ok(()), |mut file| {
             // What goes wrong here is told at the end; who reads no further has what it wanted.
