@@ -26,6 +26,9 @@ pub enum DirError {
     /// Another vfio-trace has its mount there.
     #[error("another vfio-trace is mounted there")]
     Busy,
+    /// Somebody has locked it.
+    #[error("another program has locked it, perhaps a vfio-trace that is about to mount there")]
+    Locked,
     /// A dead mount is there, and is not ours, or could not be taken away.
     #[error("a dead mount is there ({kind}), whose server is gone: {why}")]
     Dead {
@@ -91,13 +94,13 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`DirError::Busy`] if another vfio-trace is mounted there by now, or about to be.
+    /// [`DirError::Busy`] if another vfio-trace is mounted there by now, [`DirError::Locked`] if it may be about to be.
     pub fn claim(&self) -> Result<Claim, DirError> {
         let under = File::open(&self.path).map_err(DirError::Other)?;
         // Where directories cannot be locked, the look below has to do.
         let locked = rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive);
         if locked == Err(Errno::WOULDBLOCK) {
-            return Err(DirError::Busy);
+            return Err(DirError::Locked);
         }
         if mount_at(&self.path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
             return Err(DirError::Busy);
@@ -145,6 +148,9 @@ impl DirError {
             Self::Missing => format!("make it first: mkdir -p {dir}"),
             Self::NotDirectory => "give an empty directory".to_owned(),
             Self::Busy => format!("use that one, or unmount it first: umount {dir}"),
+            Self::Locked => {
+                format!("try again, or give another directory; `fuser {dir}` tells who has it open")
+            },
             Self::Dead { .. } => format!("take it away first: umount -l {dir}"),
             Self::Other(_) => "give a directory that can be looked into".to_owned(),
         }
@@ -162,7 +168,8 @@ mod tests {
         root.write("dir/file", "x");
         let [first, second] = [(); 2].map(|()| Target::look(&root.path().join("dir")).unwrap());
         let claim = first.claim().unwrap();
-        assert!(matches!(second.claim(), Err(DirError::Busy)));
+        let refused = second.claim().unwrap_err();
+        assert!(matches!(refused, DirError::Locked) && !refused.todo(&second.path).contains("umount"));
         drop(claim);
         second.claim().unwrap();
     }

@@ -11,7 +11,7 @@ use super::{
     tree::{self, Kind, Place},
 };
 use crate::event::{
-    Body, GapCause, GapFunction, Note, ProbeGap, Record,
+    Body, ClockAnchor, GapCause, GapFunction, Note, ProbeGap, Record, WallClock,
     fixture::*,
     visible::tests::{HOSTILE, harms},
 };
@@ -324,4 +324,37 @@ fn any_name() -> impl Strategy<Value = String> {
         Just("hisi_acc_vfio_pci".to_owned()),
         "[\\PC\\p{C}/.]{1,40}",
     ]
+}
+
+#[test]
+fn a_clock_that_is_set_changes_what_was_rendered() {
+    let mut world = fed(world(100), &start());
+    let last = |now: &Value| now["events"].as_array().unwrap().last().unwrap().clone();
+    let before = last(&timeline(&mut world));
+    let mut clock = WallClock::from(ANCHOR);
+    let hour = 3_600_000_000_000;
+    assert!(clock.sample(ClockAnchor { mono_ns: ANCHOR.mono_ns, real_ns: ANCHOR.real_ns + hour }, 0));
+    world.set_clock(&clock);
+    let after = last(&timeline(&mut world));
+    assert_eq!(before["mono_ns"], after["mono_ns"]);
+    assert_ne!(before["time"], after["time"], "{after}");
+}
+
+#[test]
+fn of_many_devices_the_last_timelines_are_kept_rendered() {
+    let mut world = world(100);
+    let names: BTreeSet<String> = (0..100).map(|nr| format!("0000:75:00.{nr}")).collect();
+    world.exist(&names, 5);
+    for name in &names {
+        let path = format!("vfio/{name}/timeline.json");
+        let length = text(&mut world, &path).unwrap().len() as u64;
+        assert_eq!(world.node(&path).unwrap().size, length);
+    }
+    assert!(format!("{world:?}").matches("Rendered {").count() <= 16);
+    for name in &names {
+        assert!(
+            world.node(&format!("vfio/{name}/timeline.json")).unwrap().size > 0,
+            "as when it was made last"
+        );
+    }
 }

@@ -55,8 +55,19 @@ pub(super) struct Timeline {
     keep: usize,
     since_ns: u64,
     dropped: u64,
-    /// What was rendered last, and from what.
-    rendered: Option<(u64, Losses, u64, Arc<[u8]>)>,
+    /// Bytes of what was rendered last.
+    size: u64,
+    rendered: Option<Rendered>,
+}
+
+/// What was rendered last, and from what.
+#[derive(Debug)]
+struct Rendered {
+    pushed: u64,
+    losses: Losses,
+    gaps: u64,
+    clock: WallClock,
+    document: Arc<[u8]>,
 }
 
 /// Gaps that are kept.
@@ -105,12 +116,17 @@ struct Head<'a> {
 impl Timeline {
     /// Keeps the last `keep` events since `since_ns` (CLOCK_MONOTONIC).
     pub(super) const fn new(keep: usize, since_ns: u64) -> Self {
-        Self { events: VecDeque::new(), keep, since_ns, dropped: 0, rendered: None }
+        Self { events: VecDeque::new(), keep, since_ns, dropped: 0, size: 0, rendered: None }
     }
 
     /// Bytes of the document when it was made last; 0 before. To make it for every `stat` would cost more than all else.
-    pub(super) fn size(&self) -> u64 {
-        self.rendered.as_ref().map_or(0, |(_, _, _, document)| document.len() as u64)
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Lets go of what was rendered: it is made again if somebody looks.
+    pub(super) fn let_go(&mut self) {
+        self.rendered = None;
     }
 
     pub(super) fn push(&mut self, event: Event) {
@@ -130,10 +146,11 @@ impl Timeline {
         driver: Option<&str>,
     ) -> serde_json::Result<Arc<[u8]>> {
         let pushed = self.dropped + self.events.len() as u64;
-        if let Some((at, with, told, document)) = &self.rendered
-            && (*at, *with, *told) == (pushed, losses, gaps.count())
+        if let Some(last) = &self.rendered
+            && (last.pushed, last.losses, last.gaps, &last.clock)
+                == (pushed, losses, gaps.count(), &about.clock)
         {
-            return Ok(Arc::clone(document));
+            return Ok(Arc::clone(&last.document));
         }
         let head = Head {
             schema: TIMELINE_SCHEMA,
@@ -160,7 +177,9 @@ impl Timeline {
         }
         text.push_str("\n]}\n");
         let document: Arc<[u8]> = text.into_bytes().into();
-        self.rendered = Some((pushed, losses, gaps.count(), Arc::clone(&document)));
+        self.size = document.len() as u64;
+        let (gaps, clock) = (gaps.count(), about.clock.clone());
+        self.rendered = Some(Rendered { pushed, losses, gaps, clock, document: Arc::clone(&document) });
         Ok(document)
     }
 }

@@ -2,7 +2,7 @@
 //! records may as well come out of a recording.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -24,6 +24,9 @@ use crate::{
 
 /// Devices that are gone and whose events are kept, in case that they come again.
 const KEPT_GONE: usize = 64;
+
+/// So many rendered timelines are kept for who reads them in pieces: of thousands of devices they would be gigabytes.
+const KEPT_RENDERED: usize = 16;
 
 /// What a `debug` file says before anything was written to it.
 const UNUSED: &str =
@@ -59,6 +62,8 @@ pub struct World {
     keep: usize,
     began_ns: u64,
     devices: BTreeMap<Arc<str>, Device>,
+    /// Devices whose timelines were rendered last.
+    rendered: VecDeque<Arc<str>>,
     /// When a device came or went last.
     changed_ns: u64,
     stale: bool,
@@ -147,6 +152,7 @@ impl World {
             keep,
             began_ns: now_ns,
             devices: BTreeMap::new(),
+            rendered: VecDeque::new(),
             changed_ns: now_ns,
             stale: false,
         }
@@ -401,12 +407,25 @@ impl World {
         }
     }
 
+    /// Makes room for one more rendered timeline.
+    fn keep_rendered(&mut self, name: &str) {
+        self.rendered.retain(|other| **other != *name);
+        self.rendered.push_back(name.into());
+        while self.rendered.len() > KEPT_RENDERED {
+            let oldest = self.rendered.pop_front().and_then(|oldest| self.devices.get_mut(&oldest));
+            if let Some(oldest) = oldest {
+                oldest.timeline.let_go();
+            }
+        }
+    }
+
     /// A file's content; `None` if there is no such file.
     pub(super) fn content(&mut self, path: &str) -> Option<Content> {
         let Some(Place::Device(name, inner)) = Place::of(path) else { return None };
         self.existing(name)?;
         let report = self.report(name);
         if inner == TIMELINE {
+            self.keep_rendered(name);
             let device = self.devices.get_mut(name)?;
             let driver = report.driver.as_deref();
             return Some(device.timeline.document(&self.about, (self.losses, &self.gaps), name, driver).ok());

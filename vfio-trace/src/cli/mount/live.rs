@@ -12,19 +12,20 @@ use super::{
     super::{
         error::CliError,
         output::note,
-        session::{say_changes, say_lacks},
+        session::{say_changes, say_lacks, say_uninformed, say_unwatched},
     },
     Args, End, Site,
     debug::Child,
+    looks::Looks,
     no_drop,
 };
 use crate::{
-    event::Record,
+    event::{Record, WallClock},
     fs::{self, About, Exercise, Freshen, Losses, World},
     kernel::{KernelFiles, VfioDevice},
     probe::LoadOptions,
     source::{
-        clock::{anchor, mono_ns},
+        clock::{anchor, mono_ns, sample},
         live::{Live, LiveError, LogTo, RESCAN},
         snapshot::Looked,
     },
@@ -35,12 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long records are taken in for one who waits.
 const CATCH_UP: Duration = Duration::from_millis(100);
-
-/// What changes without an event is looked for no more often than this, however often files are read.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A look goes over all open files of all processes: it may take this part of the time, one in so many.
-const LOOK_SHARE: u32 = 10;
 
 /// How often losses are counted, if somebody looks.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -65,8 +60,8 @@ struct Keeper {
     world: Arc<Mutex<World>>,
     verbose: bool,
     undecoded: u64,
-    /// When the kernel's memory was looked at last, and how long that took; `None` if it cannot be.
-    looked: Option<(Instant, Duration)>,
+    looks: Looks,
+    clock: WallClock,
     /// What looks could not tell, as it was said last.
     lacks: Looked,
     counted: Instant,
@@ -110,10 +105,8 @@ impl Keeper {
     fn freshen(&mut self) {
         self.catch_up();
         let stale = self.world().take_stale();
-        match self.looked {
-            Some((at, took)) if stale || at.elapsed() >= LOOK_EVERY.max(took * LOOK_SHARE) => self.look(),
-            Some(_) => {},
-            None => self.exist(),
+        if self.looks.is_due(stale, Instant::now()) {
+            self.look();
         }
         if self.counted.elapsed() >= COUNT_EVERY {
             self.count();
@@ -121,42 +114,34 @@ impl Keeper {
         self.world().expire(self.live.settled_ns());
     }
 
-    /// Reads the kernel's memory again: some things happen to devices without an event.
+    /// Reads the kernel's memory, and sysfs: some things happen to devices without an event. The first look that goes well
+    /// also tells who holds the devices.
     fn look(&mut self) {
-        let start = Instant::now();
-        match self.live.look_again() {
-            Ok(looked) => self.seen(start, Looked { without_holders: self.lacks.without_holders, ..looked }),
-            Err(error) => self.blind(&error),
-        }
+        let (began, informed) = (Instant::now(), self.looks.is_informed());
+        let looked = if informed { self.live.look_again() } else { self.live.take_inventory() };
         self.catch_up();
         self.exist();
+        let failed = looked.as_ref().err().map(ToString::to_string);
+        let tell = self.looks.done(began, Instant::now(), failed.as_deref());
+        match looked {
+            // Only the first one asks for the holders.
+            Ok(looked) if informed => {
+                self.seen(Looked { without_holders: self.lacks.without_holders, ..looked });
+            },
+            Ok(looked) => self.seen(looked),
+            Err(error) if tell => say_uninformed(&error),
+            Err(_) => {},
+        }
         // What this look has shown needs no other one.
         self.world().take_stale();
     }
 
-    /// The first look, which also tells who holds the devices.
-    fn first_look(&mut self) {
-        let start = Instant::now();
-        match self.live.take_inventory() {
-            Ok(looked) => self.seen(start, looked),
-            Err(error) => self.blind(&error),
-        }
-        self.catch_up();
-        self.exist();
-    }
-
     /// A look has told what it can; what it cannot is said when that changes.
-    fn seen(&mut self, start: Instant, looked: Looked) {
-        self.looked = Some((start, start.elapsed()));
+    fn seen(&mut self, looked: Looked) {
         if looked != self.lacks {
             say_lacks(looked);
         }
         self.lacks = looked;
-    }
-
-    fn blind(&mut self, error: &LiveError) {
-        self.looked = None;
-        note(&format!("devices, states and holders are not known until something happens: {error}"));
     }
 
     /// Tells the world which devices there are.
@@ -174,6 +159,11 @@ impl Keeper {
     /// What is due every now and then although nobody looks.
     fn tick(&mut self) -> Result<(), LiveError> {
         self.pump();
+        // It may have been set, or the host asleep: what happens from now on has other wall times.
+        let found = sample();
+        if self.clock.sample(found.anchor(), found.error_ns) {
+            self.world().set_clock(&self.clock);
+        }
         say_changes(&self.live.rescan()?, self.verbose);
         self.world().expire(self.live.settled_ns());
         Ok(())
@@ -187,13 +177,17 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
     let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
     let (live, changes) = Live::open(files.clone(), options, log)?;
     say_changes(&changes, args.verbose);
+    say_unwatched(&live);
     let (mounted, guard) = site.mount(true)?;
     live.drop_privileges().map_err(no_drop)?;
     if !live.has_vfio() {
         note("vfio is not loaded yet; waiting for it");
     }
 
-    let world = World::new(about(), args.events as usize, mono_ns()).annotated(args.annotate).with_debug();
+    let clock = WallClock::from(anchor());
+    let world = World::new(about(clock.clone()), args.events as usize, mono_ns())
+        .annotated(args.annotate)
+        .with_debug();
     let (asker, mut asks) = unbounded_channel();
     let mut keeper = Keeper {
         live,
@@ -201,13 +195,14 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
         world: Arc::new(Mutex::new(world)),
         verbose: args.verbose,
         undecoded: 0,
-        looked: None,
+        looks: Looks::default(),
+        clock,
         lacks: Looked::default(),
         counted: Instant::now(),
     };
     keeper.live.enable()?;
     // After the switch: an arc that comes in between is seen by both, and never by neither.
-    keeper.first_look();
+    keeper.look();
     let exercise = args.allow_exercise.then(|| Box::new(Child) as Box<dyn Exercise>);
     let mut serving = site.serve(mounted, Arc::clone(&keeper.world), Box::new(Asker(asker)), exercise)?;
     let end = attend(&mut keeper, &mut asks, &mut serving, &mut site).await?;
@@ -243,13 +238,13 @@ async fn attend(
     }
 }
 
-fn about() -> About {
+fn about(clock: WallClock) -> About {
     let uname = rustix::system::uname();
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         replayed_by: None,
         kernel: uname.release().to_string_lossy().into_owned(),
         host: Some(uname.nodename().to_string_lossy().into_owned()),
-        clock: anchor().into(),
+        clock,
     }
 }

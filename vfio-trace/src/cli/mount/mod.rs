@@ -2,6 +2,7 @@
 
 mod debug;
 mod live;
+mod looks;
 
 use std::{
     io,
@@ -220,7 +221,7 @@ fn no_drop(why: caps::DropError) -> CliError {
 fn wrong_dir(dir: &Path, why: &DirError) -> CliError {
     let code = match why {
         DirError::Missing | DirError::NotDirectory => USAGE,
-        DirError::Busy | DirError::Dead { .. } | DirError::Other(_) => FAILED,
+        DirError::Busy | DirError::Locked | DirError::Dead { .. } | DirError::Other(_) => FAILED,
     };
     CliError::with_code(code, format!("cannot mount on {}", dir.display()), why, why.todo(dir))
 }
