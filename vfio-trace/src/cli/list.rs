@@ -73,19 +73,30 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
                  run is not known",
             );
         }
-        let unseen =
-            |row: &DeviceRow| row.holders.as_ref().is_some_and(Vec::is_empty) && row.open_count > Some(0);
-        if rows.iter().any(unseen) {
-            note(
-                "a device is open, but not in a process that the kernel tells of here: it is one of another PID namespace (run \
-                 vfio-trace on the host to see it), or the fd is on its way through a socket",
-            );
+        if devices.holders_known && rows.iter().any(|row| row.holders.is_none() && row.open_count > Some(0)) {
+            note(unseen(processes));
         }
         if rows.is_empty() {
             note("no device is bound to a VFIO driver");
         }
     }
     Ok(0)
+}
+
+/// Why nobody is named who has a device open.
+const fn unseen(processes: Processes<'_>) -> &'static str {
+    if processes.are_all() {
+        "a device is open, but no process has a file of it: a region of it may still be mapped, KVM or io_uring may keep it, the \
+         fd may be on its way through a socket, or it came and went just now"
+    } else {
+        "a device is open, but not in a process that the kernel tells of here: it may be one of another PID namespace (run \
+         vfio-trace on the host to see it)"
+    }
+}
+
+/// Who has it open; `None` also where somebody has, and nobody is known to: the kernel could not be asked, or does not tell.
+fn known(holders: Vec<HolderRow>, open_count: Option<u32>) -> Option<Vec<HolderRow>> {
+    (!holders.is_empty() || open_count.is_none_or(|count| count == 0)).then_some(holders)
 }
 
 /// Gives false if nobody reads on.
@@ -196,7 +207,9 @@ fn row(
         dirty_tracking: memory.and_then(|memory| memory.dirty_tracking),
         state: memory.and_then(|memory| memory.state),
         open_count: memory.and_then(|memory| memory.open_count),
-        holders: (devices.holders_known && memory.is_some()).then_some(holders),
+        holders: memory
+            .filter(|_| devices.holders_known)
+            .and_then(|memory| known(holders, memory.open_count)),
     }
 }
 
@@ -265,6 +278,28 @@ mod tests {
                 assert!(!text.lines().any(|line| line.trim_start().starts_with("FORGED")), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn nobody_is_said_to_have_it_only_where_it_is_closed() {
+        let holder =
+            HolderRow { pid: 7, local_pid: None, comm: "qemu".to_owned(), vm: None, process_started: None };
+        assert_eq!(known(vec![], Some(0)).map(|holders| holders.len()), Some(0));
+        assert_eq!(known(vec![], None).map(|holders| holders.len()), Some(0));
+        assert!(known(vec![], Some(1)).is_none());
+        assert_eq!(known(vec![holder], Some(1)).map(|holders| holders.len()), Some(1));
+        let root = Root::new();
+        root.write("proc/self/ns/x", "").link("proc/self/ns/pid", "pid:[4026531836]");
+        let files = root.files();
+        assert!(!unseen(Processes::of(&files)).contains("namespace"), "there is none above the first");
+        root.remove("proc/self/ns/pid").link("proc/self/ns/pid", "pid:[4026532001]");
+        root.write("proc/1/ns/x", "").link("proc/1/ns/pid", "pid:[4026531836]");
+        let files = root.files();
+        let processes = Processes::of(&files);
+        assert!(
+            processes.are_known() && unseen(processes).contains("another PID namespace"),
+            "the /proc is the host's"
+        );
     }
 
     #[test]

@@ -198,7 +198,10 @@ fn explain(devices: &Devices, device: &VfioDevice, why: &Unknown) -> CliError {
     let module = device.module.as_deref().or(device.driver.as_deref()).unwrap_or("?");
     let why = match devices.facts.private_named(module) {
         Some(Err(why)) => why.to_string(),
-        Some(Ok(_)) => "the address of the driver's set_state is hidden (CAP_SYSLOG)".to_owned(),
+        Some(Ok(_)) if devices.facts.addresses_hidden.is_some() => {
+            "the address of the driver's set_state is hidden (CAP_SYSLOG)".to_owned()
+        },
+        Some(Ok(_)) => "it could not be read in the driver's memory".to_owned(),
         None => format!("the BTF of its driver's module ({module}) is not there"),
     };
     unknown(&device.name, why, "`vfio-trace tail` shows the state from the next arc on")

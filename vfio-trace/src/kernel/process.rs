@@ -17,6 +17,7 @@ pub struct ProcessInfo {
 pub struct Processes<'a> {
     files: &'a KernelFiles,
     same: bool,
+    all: bool,
 }
 
 /// `PROC_PID_INIT_INO`: the first PID namespace (include/linux/proc_ns.h), the same on every kernel since 3.8.
@@ -27,7 +28,12 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 impl<'a> Processes<'a> {
     /// Finds out of which namespace the /proc of `files` is.
     pub fn of(files: &'a KernelFiles) -> Self {
-        Self { files, same: is_first(files) }
+        Self { files, same: is_first(files), all: is_in_first(files) }
+    }
+
+    /// Whether the kernel tells this process of all others: it is in the first PID namespace itself.
+    pub const fn are_all(self) -> bool {
+        self.all
     }
 
     /// Whether /proc here counts as the kernel does. Not so in a container with a PID namespace of its own: there
@@ -49,11 +55,16 @@ impl<'a> Processes<'a> {
     }
 }
 
-/// Whether the /proc of `files` is of the first PID namespace.
-fn is_first(files: &KernelFiles) -> bool {
+/// Whether this process is in the first PID namespace.
+fn is_in_first(files: &KernelFiles) -> bool {
     // A kernel without PID namespaces has only one.
     let own = files.link("/proc/self/ns/pid");
-    if own.as_deref() == Some(FIRST_NAMESPACE) || (own.is_none() && files.exists("/proc/self/ns/mnt")) {
+    own.as_deref() == Some(FIRST_NAMESPACE) || (own.is_none() && files.exists("/proc/self/ns/mnt"))
+}
+
+/// Whether the /proc of `files` is of the first PID namespace.
+fn is_first(files: &KernelFiles) -> bool {
+    if is_in_first(files) {
         return true;
     }
     // The host's /proc in a container, as with `-v /proc:/proc`.

@@ -196,9 +196,12 @@ impl Status {
 }
 
 impl Verdict {
-    /// `whole`: nothing that was looked at is other than it should be.
-    const fn text(self, whole: bool) -> &'static str {
+    /// `whole`: nothing that was looked at is other than it should be; `open`: whether the kernel permits it is not known.
+    const fn text(self, whole: bool, open: bool) -> &'static str {
         match self {
+            Self::Ready | Self::NoDeviceMigrates if open => {
+                "whether tracing is permitted here is not known: it shows when a probe is attached"
+            },
             Self::Ready if whole => "everything that tracing needs is there",
             Self::Ready => "tracing works, without what is not ok above",
             Self::NoDeviceMigrates => "tracing works, but no device of this host can migrate",
@@ -240,7 +243,8 @@ pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
     let mut verdict = Cell::new(color);
     let style = if report.verdict == Verdict::Ready { Style::Bold } else { Style::Error };
     let whole = count(Status::Ok) == report.findings.len();
-    verdict.add(style, report.verdict.text(whole));
+    let is_open = |finding: &Finding| finding.id == "cap-sys-admin" && finding.status == Status::Unknown;
+    verdict.add(style, report.verdict.text(whole, report.findings.iter().any(is_open)));
     let counts = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown]
         .map(|status| format!("{} {}", count(status), status.name()));
     verdict.plain(&format!(": {}", counts.join(", ")));

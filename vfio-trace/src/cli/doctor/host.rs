@@ -197,9 +197,10 @@ fn kprobes(files: &KernelFiles) -> Finding {
     // Readable for root only; then all probes can be attached and none ever fires.
     if files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0") {
         return finding("switched off in debugfs")
-            .but(Status::Degraded)
-            .costs("probes can be attached, but none ever fires: no events")
-            .todo("sudo sh -c 'echo 1 >/sys/kernel/debug/kprobes/enabled'");
+            .but(Status::Missing)
+            .costs("probes can be attached, but none ever fires: no tracing")
+            .todo("sudo sh -c 'echo 1 >/sys/kernel/debug/kprobes/enabled'")
+            .blocks(Blocks::Support);
     }
     finding("there")
 }

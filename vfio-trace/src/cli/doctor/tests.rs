@@ -99,7 +99,21 @@ fn a_probe_refused_for_want_of_cap_sys_admin_is_told_once() {
 fn kprobes_that_are_switched_off_are_noticed() {
     let root = host();
     root.write("sys/kernel/debug/kprobes/enabled", "0\n");
-    assert_eq!(status(&report(&root, works()), "kprobes"), Status::Degraded);
+    let report = report(&root, works());
+    assert_eq!((report.exit_code, status(&report, "kprobes")), (4, Status::Missing), "nothing is traced");
+}
+
+#[test]
+fn where_a_capability_may_be_missing_it_is_not_said_that_tracing_works() {
+    let root = host();
+    root.write("proc/sys/kernel/perf_event_paranoid", "3\n");
+    // CAP_PERFMON and CAP_BPF
+    root.write("proc/self/status", "CapEff:\t000000c000000000\n");
+    let report = report(&root, works());
+    assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (0, Status::Unknown));
+    let text = doctor_text(&report, false);
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("whether tracing is permitted here is not known"), "{last}");
 }
 
 #[test]

@@ -291,9 +291,18 @@ impl Span {
 
     /// When clocks showed this: the first time of two, and none where they were put forward.
     fn local(&self, time: civil::DateTime) -> Option<Timestamp> {
+        self.shown(time).next()
+    }
+
+    /// All times at which clocks showed this, in order.
+    fn shown(&self, time: civil::DateTime) -> impl Iterator<Item = Timestamp> + use<> {
         let ambiguous = self.zone.to_ambiguous_timestamp(time);
-        let shown = !matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
-        shown.then(|| ambiguous.earlier().ok()).flatten()
+        let (earlier, later) = match ambiguous.offset() {
+            AmbiguousOffset::Gap { .. } => (None, None),
+            AmbiguousOffset::Unambiguous { .. } => (ambiguous.earlier().ok(), None),
+            AmbiguousOffset::Fold { .. } => (ambiguous.earlier().ok(), ambiguous.later().ok()),
+        };
+        earlier.into_iter().chain(later)
     }
 
     /// The moment is on no clock of that host since it was booted, or will not be for centuries.
@@ -312,7 +321,7 @@ impl Span {
         let from = began.checked_sub(SignedDuration::from_secs(1)).ok()?;
         let day = self.zone.to_datetime(began).date();
         let days = [Some(day), day.tomorrow().ok()].into_iter().flatten();
-        let mut times = days.filter_map(|day| self.local(day.to_datetime(time)));
+        let mut times = days.flat_map(|day| self.shown(day.to_datetime(time)));
         times.find(|wall| *wall >= from)
     }
 

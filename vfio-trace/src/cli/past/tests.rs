@@ -86,6 +86,11 @@ fn clocks_that_are_put_forward_and_back() {
     assert!(error.code == USAGE && format!("{error:?}").contains("do not show it"), "{error:?}");
     assert_eq!(at("02:30:00").unwrap_err().code, USAGE, "that night they do not");
     assert_eq!(at("2026-10-25T02:30:00").unwrap(), "2026-10-25T00:30:00.000000000Z", "the first of two");
+    let began_ns = "2026-10-25T00:50:00Z".parse::<Timestamp>().unwrap().as_nanosecond() as u64 - real_ns;
+    let span = Span { began_ns, ..span };
+    let at = |text: &str| span.find(parse::moment(text).unwrap()).map(|ns| span.clock.rfc3339(ns));
+    assert_eq!(at("02:45:00").unwrap(), "2026-10-25T01:45:00.000000000Z", "the hour that comes twice");
+    assert_eq!(at("02:55:00").unwrap(), "2026-10-25T00:55:00.000000000Z");
 }
 
 #[test]
