@@ -155,7 +155,7 @@ fn a_limit_ends_a_file_with_its_summary() {
     let path = std::env::temp_dir().join(format!("vfio-trace-limit-{}.vft", std::process::id()));
     std::fs::write(&path, record(&migration(), 1000).concat()).unwrap();
     let mut out = Vec::new();
-    let code = show(std::slice::from_ref(&path), &args, &mut out, false).unwrap();
+    let code = show(std::slice::from_ref(&path), &HostArgs::default(), &args, &mut out, false).unwrap();
     std::fs::remove_file(path).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert_eq!((code, out.lines().count()), (0, 5));
