@@ -153,3 +153,23 @@ fn hosts_of_one_name_go_by_their_number() {
     let Ran { err, .. } = run_with(&words(&["replay", "--host", "x"], &[&both]), Stdio::null(), None);
     assert!(err.contains("1 (host#1), 2 (host#2)"), "{err}");
 }
+
+#[test]
+fn a_clock_that_is_set_later_does_not_move_the_migration() {
+    let folder = Folder::new("later");
+    let migration = |one: &Path, other: &Path| {
+        let ran = run(&words(&["report", "--json"], &[one, other]));
+        let document: Value = serde_json::from_slice(&ran.out).unwrap();
+        let migrations = document["migrations"].as_array().unwrap();
+        assert_eq!(migrations.len(), 1, "{}", ran.err);
+        (migrations[0]["downtime"]["total_ns"].clone(), document["merge"][0]["offset_ns"].clone())
+    };
+    let [src, dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(testdata);
+    let plain = migration(&src, &dst);
+    let hour = 3_600_000_000_000;
+    let [later_src, later_dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"]
+        .map(|name| folder.file(name, &made::set_afterwards(name, hour)));
+    assert_eq!(migration(&later_src, &dst), plain);
+    assert_eq!(migration(&src, &later_dst), plain);
+    assert_eq!(migration(&later_src, &later_dst), plain);
+}

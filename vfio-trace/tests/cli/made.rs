@@ -73,6 +73,37 @@ pub(crate) fn real(name: &str) -> Vec<Item> {
     items
 }
 
+/// A real recording, to which its host has added that its wall clock was set `ahead_ns` forward after all of that, and that
+/// a device was opened.
+pub(crate) fn set_afterwards(name: &str, ahead_ns: u64) -> Vec<u8> {
+    const LATER: u64 = 20_000_000_000;
+    let header = Reader::open(File::open(testdata(name)).unwrap()).unwrap().header().clone();
+    let mut items = real(name);
+    let kind = |item: &Item| {
+        if let Item::Record(bytes) = item { vfio_trace::event::Record::kind(bytes) } else { None }
+    };
+    let open = items.iter().rfind(|item| kind(item) == Some(Kind::Open)).unwrap().clone();
+    let last = items.iter().rfind(|item| matches!(item, Item::Clock(_))).unwrap().clone();
+    let (Item::Record(bytes), Item::Clock(clock)) = (open, last) else { panic!("as found") };
+    for later in [LATER, 2 * LATER] {
+        items.push(Item::Clock(ClockSample {
+            mono_ns: clock.mono_ns + later,
+            boot_ns: clock.boot_ns + later,
+            real_ns: clock.real_ns + later + ahead_ns,
+            ..clock
+        }));
+    }
+    let (mut head, _) = wire::Header::read_from_prefix(&bytes).unwrap();
+    (head.start_ns, head.end_ns) = (clock.mono_ns + 3 * LATER, clock.mono_ns + 3 * LATER);
+    let mut bytes = bytes.to_vec();
+    bytes[..HEADER].copy_from_slice(head.as_bytes());
+    items.push(Item::Record(bytes.into()));
+    let end =
+        End { mono_ns: clock.mono_ns + 4 * LATER, reason: Reason::Signal, records: 0, probes: Vec::new() };
+    items.push(Item::End(end));
+    recording(&header, &items)
+}
+
 /// Numbers that look like any and are the same each time.
 pub(crate) struct Dice(u64);
 
