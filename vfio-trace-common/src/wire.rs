@@ -192,6 +192,8 @@ pub mod device_known {
     pub const STATE: u32 = 1 << 5;
     /// `open_count` was read.
     pub const OPEN_COUNT: u32 = 1 << 6;
+    /// The device is being taken from vfio, and was opened since: it is no new one.
+    pub const LEAVING: u32 = 1 << 7;
 }
 
 wire! {

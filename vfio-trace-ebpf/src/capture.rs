@@ -79,7 +79,9 @@ pub fn capture(ctx: ProbeContext) -> u32 {
 /// One capture; `None` if there are none for this driver.
 #[inline(always)]
 pub fn one(probe: Probe, moment: u32, call: &Call, driver: u64, index: u32) -> Option<()> {
-    // SAFETY: user space writes an entry once, before the driver's first record.
+    // SAFETY: user space writes an entry when the driver is loaded and removes it when it has gone; removed at this moment, it
+    // may be another driver's by then. Numbers, of which any is valid: `copy` keeps to its bounds, and helpers check what
+    // they read.
     let captures = unsafe { maps::CAPTURES.get(driver) }?;
     let spec = captures.specs.get(index as usize)?;
     if spec.when & moment != 0 {

@@ -154,13 +154,7 @@ pub fn close_enter(ctx: ProbeContext) -> u32 {
     device::seen(probe, Role::Close, &call);
     let body = Close { open_count: open_count(call.device), reserved: 0 };
     emit(probe, Kind::Close, &call, call.start_ns, body);
-    if let Some(known) = device::known(call.device) {
-        if known.leaving != 0 && body.open_count <= 1 {
-            // Nobody is left. Its memory is there until this function returns.
-            device::forget(probe, call.device);
-        }
-        capture::run_for(&ctx, moment::CLOSE, &call, known.set_state);
-    }
+    capture::run(&ctx, moment::CLOSE, &call);
     0
 }
 
@@ -181,23 +175,34 @@ pub fn register_exit(ctx: RetProbeContext) -> u32 {
     device::describe(probe, Role::Register, &call);
     let ret = ctx.ret();
     emit(probe, Kind::Register, &call, inflight::now(), Registered { ret, reserved: 0 });
-    capture::run(&ctx, moment::SEEN, &call);
     if ret != 0 {
         // Its name was told, and that is all there will be of it: the driver frees it now.
         device::forget(probe, call.device);
+        return 0;
     }
+    capture::run(&ctx, moment::SEEN, &call);
     0
 }
 
-/// `void vfio_unregister_group_dev(struct vfio_device *)`.
+/// `void vfio_unregister_group_dev(struct vfio_device *)` begins. It waits for all who have the device open, or may still open
+/// it.
 #[kprobe]
 pub fn unregister_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
-    probe.hit();
     let call = Call { device: ctx.arg(0).unwrap_or(0), ..Call::now() };
     device::seen(probe, Role::Unregister, &call);
     emit(probe, Kind::Unregister, &call, call.start_ns, ());
-    device::leaves(probe, call.device, open_count(call.device));
+    device::leaves(probe, call.device);
+    inflight::enter(&ctx, probe, Role::Unregister, &call);
+    0
+}
+
+/// … and returns: nobody is left.
+#[kretprobe]
+pub fn unregister_exit(ctx: RetProbeContext) -> u32 {
+    let Some(probe) = gate::probe(&ctx) else { return 0 };
+    let Some(call) = inflight::leave(Role::Unregister) else { return 0 };
+    device::forget(probe, call.device);
     0
 }
 

@@ -18,7 +18,14 @@ use crate::{
 /// may be anybody's.
 #[inline(always)]
 pub fn seen(probe: Probe, role: Role, call: &Call) {
-    if call.device != 0 && DEVICES.get_ptr(call.device).is_none() && !is_gone(call.device) {
+    if call.device == 0 {
+        return;
+    }
+    let told = match known(call.device) {
+        Some(known) => known.untold == 0,
+        None => is_gone(call.device),
+    };
+    if !told {
         describe(probe, role, call);
     }
 }
@@ -32,7 +39,8 @@ pub fn is_gone(device: u64) -> bool {
 /// What is known of a device.
 #[inline(always)]
 pub fn known(device: u64) -> Option<KnownDevice> {
-    // SAFETY: an entry is replaced as a whole; half of an old one would only be a wrong time.
+    // SAFETY: the entry may change while it is copied, and, removed at that moment, be another device's by then. All of it
+    // are numbers, of which any is valid: at worst this one call is told of a wrong device.
     unsafe { DEVICES.get(device) }.copied()
 }
 
@@ -40,10 +48,11 @@ pub fn known(device: u64) -> Option<KnownDevice> {
 /// known. `None` for a file that set_state did not return while we looked.
 #[inline(always)]
 pub fn of_file(file: u64) -> Option<u64> {
-    // SAFETY: written before user space has the file's descriptor, and then only when the file is another one.
+    // SAFETY: who uses the file keeps it from being released, which is when the entry is removed. Numbers, as above.
     let owner = unsafe { FILES.get(file) }.copied()?;
     let same = match known(owner.device) {
-        Some(known) => known.born_ns == owner.born_ns,
+        // 0: the file was met before its device could be remembered.
+        Some(known) => known.born_ns == owner.born_ns || owner.born_ns == 0,
         None => is_gone(owner.device),
     };
     Some(if same { owner.device } else { 0 })
@@ -59,19 +68,17 @@ pub fn keep_file(probe: Probe, file: u64, device: u64) {
     }
 }
 
-/// The device is being taken from vfio. Those that have it open may still be heard of.
+/// The device is being taken from vfio. That it is not open says nothing: who has opened `/dev/vfio/devices/vfioN` can still
+/// bind it, and open it so. vfio waits for all of them, see [`forget`].
 #[inline(always)]
-pub fn leaves(probe: Probe, device: u64, open_count: u32) {
-    if open_count == 0 {
-        return forget(probe, device);
-    }
-    let known = known(device).unwrap_or(KnownDevice { set_state: 0, born_ns: 0, leaving: 0 });
+pub fn leaves(probe: Probe, device: u64) {
+    let known = known(device).unwrap_or(KnownDevice { set_state: 0, born_ns: 0, leaving: 0, untold: 0 });
     if DEVICES.insert(device, KnownDevice { leaving: 1, ..known }, 0).is_err() {
         probe.no_room();
     }
 }
 
-/// The device is gone, and its memory about to be freed.
+/// The device is gone: vfio has waited until nobody is left, and its memory is about to be freed.
 #[inline(always)]
 pub fn forget(probe: Probe, device: u64) {
     let _: Result<(), i32> = DEVICES.remove(device);
@@ -83,12 +90,38 @@ pub fn forget(probe: Probe, device: u64) {
     }
 }
 
-/// Describes the device of `call`. It counts as known only when the record got through: else the next one tries again.
+/// Remembers the device of `call` as what is at its address now; `told`: user space is. Gives what is remembered.
+#[inline(always)]
+fn remember(probe: Probe, role: Role, call: &Call, set_state: u64, told: bool) -> KnownDevice {
+    let device = call.device;
+    // Registered anew, it is another device, unless it was met since that began: udev and others open it as soon as they
+    // can, which is before vfio_register_group_dev() returns.
+    let registers = role as u32 == Role::Register as u32;
+    let same = known(device).filter(|known| !registers || known.born_ns >= call.start_ns);
+    let mut now = KnownDevice { set_state, born_ns: call.start_ns, leaving: 0, untold: u32::from(!told) };
+    if let Some(same) = same {
+        now.born_ns = same.born_ns;
+        // An open does not bring it back.
+        now.leaving = same.leaving;
+        if !told {
+            (now.set_state, now.untold) = (same.set_state, same.untold);
+        }
+    }
+    // A full map only means that the device is described again.
+    if DEVICES.insert(device, now, 0).is_err() {
+        probe.no_room();
+    }
+    let _: Result<(), i32> = GONE.remove(device);
+    now
+}
+
+/// Describes the device of `call`. If the record finds no room, the next call that meets the device tries again.
 #[inline(always)]
 pub fn describe(probe: Probe, role: Role, call: &Call) {
     let Some(layout) = read::layout() else { return };
     let Some(mut entry) = EVENTS.reserve::<Record<Device>>(0) else {
         probe.lost();
+        remember(probe, role, call, 0, false);
         return;
     };
     let device = call.device;
@@ -139,16 +172,9 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
         body.known |= device_known::OPEN_COUNT;
     }
     let set_state = body.set_state;
-    // Registered anew, it is another device; so it is if it is opened after it left, which takes a registration that was
-    // not seen.
-    let registers = role as u32 == Role::Register as u32;
-    let same = known(device).filter(|known| known.leaving == 0 && !registers);
-    let born_ns = same.map_or(call.start_ns, |known| known.born_ns);
-    // A full map only means that the device is described again.
-    if DEVICES.insert(device, KnownDevice { set_state, born_ns, leaving: 0 }, 0).is_err() {
-        probe.no_room();
+    if remember(probe, role, call, set_state, true).leaving != 0 {
+        body.known |= device_known::LEAVING;
     }
-    let _: Result<(), i32> = GONE.remove(device);
     body.state = 0;
     if let Some(state) = private(probe, device, set_state) {
         body.state = state;
@@ -166,7 +192,8 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
 /// which are remembered as the device's.
 #[inline(always)]
 fn private(probe: Probe, device: u64, set_state: u64) -> Option<u32> {
-    // SAFETY: user space writes an entry once, before the driver's first record.
+    // SAFETY: user space writes an entry when the driver is loaded and removes it when it has gone; removed at this moment, it
+    // may be another driver's by then. Numbers, of which any is valid: what they lead to is read by helpers that check.
     let driver = unsafe { DRIVERS.get(set_state) }?;
     for index in 0..DRIVER_FILES {
         if index >= driver.files_known as usize {

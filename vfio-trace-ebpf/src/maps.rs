@@ -38,7 +38,7 @@ pub static STATS: PerCpuArray<ProbeStats> = PerCpuArray::with_max_entries(MAX_PR
 #[map]
 pub static IN_FLIGHT: HashMap<Key, Call> = HashMap::with_max_entries(8192, 0);
 
-/// A device that user space has been told about.
+/// A device that user space has been told about, or was to be.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct KnownDevice {
@@ -46,8 +46,10 @@ pub struct KnownDevice {
     pub set_state: u64,
     /// When it was first seen: tells it from others that had this address before.
     pub born_ns: u64,
-    /// 1: it is being taken from vfio, as soon as all that have it open have closed it.
-    pub leaving: u64,
+    /// 1: it is being taken from vfio, which waits until nobody has anything to do with it.
+    pub leaving: u32,
+    /// 1: the record that was to tell of it found no room.
+    pub untold: u32,
 }
 
 /// The device of a data fd.
@@ -56,7 +58,7 @@ pub struct KnownDevice {
 pub struct FileOwner {
     /// Its address.
     pub device: u64,
-    /// Its [`KnownDevice::born_ns`].
+    /// Its [`KnownDevice::born_ns`]; 0 if it was not known then.
     pub born_ns: u64,
 }
 

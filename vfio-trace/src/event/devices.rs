@@ -30,12 +30,14 @@ struct Bound {
     gone: bool,
 }
 
-/// Whether a Device record can be of a device that has come to an address whose last one is gone. Nobody can find or open
-/// a device that is being taken away, only go on with it.
+/// Whether a Device record can be of a device that has come to an address whose last one is gone. One that is being taken
+/// away can still be opened by who has opened `/dev/vfio/devices/vfioN` before, but it cannot be found any more; such a
+/// record says so.
 pub(crate) const fn shows_new(record: &wire::Device) -> bool {
-    record.seen_by == Role::Register as u32
-        || record.seen_by == Role::Open as u32
-        || record.seen_by == Role::Inventory as u32
+    record.known & device_known::LEAVING == 0
+        && (record.seen_by == Role::Register as u32
+            || record.seen_by == Role::Open as u32
+            || record.seen_by == Role::Inventory as u32)
 }
 
 /// What a Device record changed.
@@ -95,10 +97,12 @@ impl Devices {
             seen_by: Role::ALL.into_iter().find(|&role| role as u32 == record.seen_by),
         };
         let old = self.bound.get(&pointer).filter(|_| pointer != 0);
-        if old.is_some_and(|old| old.gone) && !shows_new(record) {
+        let leaving = known(device_known::LEAVING);
+        if old.is_some_and(|old| old.gone) && !shows_new(record) && !leaving {
             return None;
         }
-        let same_name = old.filter(|old| old.device.name.as_deref() == name.as_deref() && !old.gone);
+        let same_name =
+            old.filter(|old| old.device.name.as_deref() == name.as_deref() && (!old.gone || leaving));
         let replaced = old.is_some_and(|old| old.device.name.is_some() || old.gone) && same_name.is_none();
         let nr = same_name.map_or_else(|| self.next_nr.saturating_add(1), |old| old.device.nr);
         let unchanged = same_name.is_some_and(|old| {
@@ -111,7 +115,7 @@ impl Devices {
         if pointer != 0 {
             self.make_room(pointer);
             self.bound
-                .insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone: false });
+                .insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone: leaving });
         }
         Some(Binding { device, news: (!unchanged).then_some(seen), replaced })
     }
@@ -141,6 +145,26 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Body, Record, fixture::Script};
+
+    #[test]
+    fn who_opens_a_device_that_is_being_taken_away_brings_no_new_one() {
+        let script = Script::new(7).device("0000:01:00.0", "mtty", 1);
+        let record = |known: u32| {
+            let Some(Record { body: Body::Device(mut body), .. }) = script.clone().records().pop() else {
+                panic!("no device")
+            };
+            body.known |= known;
+            body
+        };
+        let mut devices = Devices::default();
+        let first = devices.bind(7, &record(0)).unwrap();
+        devices.leave(7);
+        let again = devices.bind(7, &record(device_known::LEAVING)).unwrap();
+        assert!(again.device == first.device && !again.replaced && again.news.is_none(), "{again:?}");
+        let next = devices.bind(7, &record(0)).unwrap();
+        assert!(next.device.nr != first.device.nr && next.replaced, "it had gone: {next:?}");
+    }
 
     #[test]
     fn devices_that_come_and_go_for_months_take_no_more_room() {

@@ -114,7 +114,7 @@ const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
         Role::Open => ("open_enter", Some("open_exit")),
         Role::Close => ("close_enter", None),
         Role::Register => ("register_enter", Some("register_exit")),
-        Role::Unregister => ("unregister_enter", None),
+        Role::Unregister => ("unregister_enter", Some("unregister_exit")),
         Role::Inventory => ("inventory", None),
         Role::PciReset => ("pci_reset_enter", Some("pci_reset_exit")),
         Role::Step => ("step_enter", Some("step_exit")),
