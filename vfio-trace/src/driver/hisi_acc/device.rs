@@ -312,7 +312,7 @@ impl HisiDevice {
         match state {
             MigState::STOP | MigState::STOP_COPY | MigState::RESUMING => self.stood = true,
             MigState::RUNNING | MigState::PRE_COPY if self.stood => {
-                (self.paused, self.stood) = (false, false)
+                (self.paused, self.stood) = (false, false);
             },
             _ => {},
         }

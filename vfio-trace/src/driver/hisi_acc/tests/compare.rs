@@ -127,7 +127,7 @@ fn what_a_reader_has_of_another_file_is_not_the_image() {
 fn a_copy_that_the_driver_changes_is_not_what_arrived() {
     let v1 = ("vf_data.acc_magic", MAGIC_V1);
     let hashed = |fed: &mut Fed, data: Data| {
-        let Data::Image(image) = fed.take(data).data else { unreachable!() };
+        let Data::Image(image) = fed.take(data).data else { panic!() };
         image.stream.map(|stream| stream.bytes)
     };
     let mut fed = source(&[v1]);

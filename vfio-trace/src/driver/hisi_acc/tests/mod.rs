@@ -111,7 +111,7 @@ fn core(other: &[(&str, u64)]) -> Data {
 
 /// As the last write has left it.
 fn after(other: &[(&str, u64)]) -> Data {
-    let Data::Image(image) = core(other) else { unreachable!() };
+    let Data::Image(image) = core(other) else { panic!() };
     Data::Image(Image { moment: Moment::Write, ..image })
 }
 
