@@ -1,0 +1,159 @@
+//! A driver that is loaded and used at once: each call is seen, or lies in a time that is told.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::test::{
+    Found,
+    guest::Left,
+    steps::within_any_device,
+    traced::{Traced, data, text},
+};
+
+/// A migration between two devices of quayside, with all kinds of calls.
+const STEPS: &str = "flags get size set=PRE_COPY precopy-info read-all=/run/part/image set=STOP_COPY read-all=/run/part/image \
+                     set=STOP close-data 2:set=RESUMING 2:write=/run/part/image:4096 2:set=RUNNING get knob=where 2:knob=where";
+
+/// `waits`: a recorder that was started without any vfio; else a `tail` that knew vfio, and not the driver.
+pub(super) fn script(waits: bool) -> String {
+    let use_it = format!(
+        "modprobe -a vfio_iommu_type1 quayside && lab-step --json steps --create quayside-full --create quayside-full {STEPS} \
+         || return 1"
+    );
+    if waits {
+        return format!(
+            r#"
+            ! grep -q '^vfio ' /proc/modules || {{ echo "vfio is loaded already" >&2; return 1; }}
+            vfio-trace record -o rec.vft 2>rec.err & rec=$!; all="$rec"
+            await rec [ -s rec.vft ] || return 1
+            {use_it}
+            kill -INT $rec; wait $rec || return 1
+            vfio-trace replay --format ndjson rec.vft >tail.ndjson
+            "#
+        );
+    }
+    format!(
+        r#"
+        rmmod quayside 2>/dev/null; modprobe vfio_iommu_type1 || return 1
+        vfio-trace tail --format ndjson >tail.ndjson 2>rec.err & tail=$!; all="$tail"
+        await tail [ -s tail.ndjson ] || return 1
+        {use_it}
+        kill -INT $tail; wait $tail
+        "#
+    )
+}
+
+/// A kind of event, the driver's function for it, quayside's counter, and lab-step's steps that make such calls.
+const CALLS: [(&str, &str, &str, &[&str]); 6] = [
+    ("set_state", "quay_shift", "shifts", &["set"]),
+    ("get_state", "quay_where", "glances", &["get"]),
+    ("data_size", "quay_tonnage", "tonnages", &["size"]),
+    ("precopy_info", "quay_manifest", "manifests", &["precopy-info"]),
+    ("read", "quay_unload", "unloads", &["read", "read-all"]),
+    ("write", "quay_load", "loads", &["write"]),
+];
+
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Of a step, as `2:read-all=FILE`.
+fn verb(step: &Value) -> &str {
+    let name = text(step, "step").unwrap_or_default();
+    name.split(['=', '!', ':']).find(|word| word.parse::<u64>().is_err()).unwrap_or_default()
+}
+
+/// Whether the driver itself was seen to be called.
+fn is_of_driver(event: &Value) -> bool {
+    let kind = text(event, "kind").unwrap_or_default();
+    !["set_state", "get_state", "data_size"].contains(&kind) || !data(event)["driver_call"].is_null()
+}
+
+/// From when to when a function was told not to be probed.
+fn told(traced: &Traced, function: &str) -> Option<(u64, u64)> {
+    let gaps = traced.events.iter().filter(|event| text(event, "kind") == Some("probe_gap")).map(data);
+    let mut mine = gaps.filter(|gap| {
+        let functions = gap.get("functions").and_then(Value::as_array);
+        functions.is_some_and(|all| all.iter().any(|one| text(one, "function") == Some(function)))
+    });
+    let gap = mine.next()?;
+    Some((number(gap, "from_mono_ns"), gap.get("until_mono_ns").and_then(Value::as_u64).unwrap_or(u64::MAX)))
+}
+
+/// Quayside's own counters, of both devices together, calls that failed included.
+fn counted(steps: &[Value], counter: &str) -> Result<u64> {
+    let errors = format!("{}_errors", counter.trim_end_matches('s'));
+    let count = |said: &str, name: &str| -> Option<u64> {
+        said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    };
+    let said = steps.iter().filter(|step| verb(step) == "knob").filter_map(|step| {
+        let said = step.pointer("/values/value")?.as_str()?;
+        Some(count(said, counter)? + count(said, &errors).unwrap_or(0))
+    });
+    let all: Vec<u64> = said.collect();
+    ensure!(all.len() == 2, "quayside's {counter}: {all:?} in {steps:?}");
+    Ok(all.iter().sum())
+}
+
+pub(super) fn at_once(left: &Left) -> Result<Found> {
+    judge(left)
+}
+
+pub(super) fn waits(left: &Left) -> Result<Found> {
+    let said = left.file("rec.err")?;
+    ensure!(said.contains("vfio is not loaded yet"), "it does not say that it waits:\n{said}");
+    judge(left)
+}
+
+fn judge(left: &Left) -> Result<Found> {
+    let traced = left.traced("tail.ndjson")?;
+    let all = left.records("steps")?;
+    // What lab-step does by itself, at its end, comes after it has read the counters.
+    let steps = &all[..=all.iter().rposition(|step| verb(step) == "knob").context("no counters")?];
+    for name in ["lost", "undecoded"] {
+        ensure!(number(&traced.summary, name) == 0, "{name}: {}", traced.summary);
+    }
+    let (mut seen, mut unseen, mut longest) = (0, 0, 0);
+    for (kind, function, counter, verbs) in CALLS {
+        let gap = told(&traced, function);
+        let (mut own, mut calls) = (0, 0);
+        for step in steps.iter().filter(|step| verbs.contains(&verb(step))) {
+            let made = step.pointer("/values/calls").and_then(Value::as_u64).unwrap_or(1);
+            let events = within_any_device(&traced, step, kind);
+            let events = events.iter().filter(|event| is_of_driver(event)).count() as u64;
+            ensure!(events <= made, "{step}: {events} {kind} events");
+            if events < made {
+                let (from, until) =
+                    gap.with_context(|| format!("{step} was not seen, and no gap is told"))?;
+                let (start, end) = (number(step, "start_ns"), number(step, "end_ns"));
+                ensure!(
+                    start <= until && end >= from,
+                    "{step}: {events} of {made} {kind} seen, and the gap told is {from} to {until}"
+                );
+            }
+            (own, calls) = (own + events, calls + made);
+        }
+        ensure!(calls > 0, "no {kind} was asked for");
+        // What lab-step asked for is what the driver counted, but that this also looks at the state by itself.
+        let counted = counted(steps, counter)?;
+        ensure!(counted >= own, "{counter} is {counted}; the trace has {own} {kind}");
+        ensure!(
+            ["set_state", "get_state"].contains(&kind) || counted == calls,
+            "{counter}: {counted}, asked {calls}"
+        );
+        (seen, unseen) = (seen + own, unseen + calls - own);
+        longest = longest.max(gap.map_or(0, |(from, until)| until.saturating_sub(from)));
+    }
+    ensure!(
+        number(&traced.summary, "probe_gaps") > 0 || unseen == 0,
+        "{unseen} calls were not seen, and the account has no gap: {}",
+        traced.summary
+    );
+    Ok(Found {
+        detail: format!(
+            "{seen} calls seen, {unseen} in a gap that is told; the longest of {} ms",
+            longest / 1_000_000
+        ),
+        tests: seen + unseen,
+    })
+}

@@ -1,0 +1,51 @@
+//! Where the tool meets its surroundings: signals, FIFOs, full disks, capabilities, PID namespaces, drivers that come late.
+
+mod caps;
+mod loads;
+mod namespaces;
+mod signals;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{
+    Check, Found,
+    boot::{Boot, Part},
+    guest::Left,
+};
+
+/// A check, its part of the boot, and what judges that.
+type Edge = (&'static str, &'static str, fn(&Left) -> Result<Found>);
+
+const EDGES: [Edge; 8] = [
+    ("edges: SIGHUP ends tail and record", "hangup", signals::hangup),
+    ("edges: the time that a command gets to end", "grace", signals::grace),
+    ("edges: a full disk", "full", signals::full),
+    ("edges: FIFOs", "fifos", signals::fifos),
+    ("edges: capabilities given up", "caps", caps::check),
+    ("edges: PID namespaces", "namespaces", namespaces::check),
+    ("edges: a recorder that waits for vfio", "waits", loads::waits),
+    ("edges: a driver that is used at once", "at-once", loads::at_once),
+];
+
+pub(super) fn checks() -> Vec<Check> {
+    let part = |name, script| Part { name, script };
+    let parts = vec![
+        // First, while nothing is loaded.
+        part("waits", |_| Ok(loads::script(true))),
+        part("at-once", |_| Ok(loads::script(false))),
+        part("hangup", |_| Ok(signals::HANGUP.to_owned())),
+        part("grace", |_| Ok(signals::grace_script())),
+        part("full", |_| Ok(signals::FULL.to_owned())),
+        part("fifos", |_| Ok(signals::fifos_script())),
+        part("caps", |_| Ok(caps::script())),
+        part("namespaces", |_| Ok(namespaces::script())),
+    ];
+    let boot = Boot::new("6.12", false, parts);
+    let check = |(name, part, judge): Edge| {
+        let (wanted, boot) = (Arc::clone(&boot), Arc::clone(&boot));
+        Check::new(name, move |_| judge(&boot.part(part)?)).wanting(move || wanted.want(part))
+    };
+    EDGES.map(check).into()
+}

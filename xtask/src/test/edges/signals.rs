@@ -1,0 +1,197 @@
+//! Signals that end a run, FIFOs that nobody writes to or reads, a disk that is full.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::test::{
+    Found,
+    compat::device,
+    guest::Left,
+    steps::compare,
+    traced::{Traced, text},
+};
+
+const LOAD: &str = "modprobe -a vfio_iommu_type1 mtty quayside || return 1\n";
+
+pub(super) const HANGUP: &str = r#"
+    modprobe -a vfio_iommu_type1 mtty || return 1
+    vfio-trace tail --format ndjson >tail.ndjson 2>tail.err & tail=$!
+    vfio-trace record -o rec.vft 2>rec.err & rec=$!
+    all="$tail $rec"
+    await tail [ -s tail.ndjson ] && await rec [ -s rec.vft ] || return 1
+    lab-step --json steps --create mtty-2 set=STOP_COPY read-all set=RUNNING get || return 1
+    kill -HUP $tail $rec; wait $tail; echo $? >tail.code; wait $rec; echo $? >rec.code
+    vfio-trace replay --format ndjson rec.vft >rec.ndjson 2>replay.err; echo $? >replay.code
+"#;
+
+fn code(left: &Left, name: &str, expected: i32) -> Result<()> {
+    let (code, said) =
+        (left.file(&format!("{name}.code"))?, left.file(&format!("{name}.err")).unwrap_or_default());
+    ensure!(
+        code.trim() == expected.to_string(),
+        "{name} ended with {}, not {expected}:\n{said}",
+        code.trim()
+    );
+    ensure!(!said.contains("panicked"), "{name}:\n{said}");
+    Ok(())
+}
+
+/// All steps are in the trace, which has an end and no loss.
+fn whole(left: &Left, name: &str) -> Result<usize> {
+    let traced = left.traced(name)?;
+    traced.is_complete()?;
+    let mut compared = 0;
+    for step in &left.records("steps")? {
+        compared += compare(&traced, step).with_context(|| format!("{name}: {step}"))?;
+    }
+    Ok(compared)
+}
+
+pub(super) fn hangup(left: &Left) -> Result<Found> {
+    for name in ["tail", "rec", "replay"] {
+        code(left, name, 0)?;
+    }
+    let steps = whole(left, "tail.ndjson")?;
+    ensure!(whole(left, "rec.ndjson")? == steps && steps > 3, "{steps} steps");
+    Ok(Found::one(format!("both end with code 0, an end mark and the account in it; {steps} steps in both")))
+}
+
+/// How many requests a command makes that goes on after the signal: far more than a buffer of 16 KiB takes.
+const REQUESTS: usize = 900;
+
+/// A command that does not heed the signal, and one that does not and has to be signalled twice.
+pub(super) fn grace_script() -> String {
+    let gets = "get get get get get get get get get sleep=10 ".repeat(REQUESTS / 9);
+    format!(
+        r#"{LOAD}
+        vfio-trace tail --buffer 16K --format ndjson >tail.ndjson 2>tail.err -- sh -c 'trap "" TERM
+            lab-step --json steps --create quayside-full pause=/run/part/go {gets} >steps.out 2>&1; echo $? >steps.code' & tail=$!
+        all="$tail"
+        await paused [ -e /run/part/go.paused ] || return 1
+        now >signalled; kill -TERM $tail; : >/run/part/go; wait $tail; echo $? >tail.code
+        await command [ -e steps.code ] || return 1
+        vfio-trace tail --format ndjson >twice.ndjson 2>twice.err -- sh -c 'trap "" TERM; echo $$ >child; exec sleep 60' & tail=$!
+        all="$all $tail"
+        await child [ -s child ] || return 1
+        sleep 0.3; kill -TERM $tail; sleep 0.5; now >twice.signalled; kill -TERM $tail; wait $tail; echo $? >twice.code
+        kill $(cat child) 2>/dev/null; kill -KILL $(cat child) || return 1
+        "#
+    )
+}
+
+/// CLOCK_MONOTONIC of a moment that `now` wrote down. The VM is never suspended: both clocks are the same.
+fn moment(left: &Left, name: &str) -> Result<u64> {
+    let seconds: f64 = left.file(name)?.trim().parse().context("no time")?;
+    Ok((seconds * 1e9) as u64)
+}
+
+fn number(value: &Value, name: &str) -> Result<u64> {
+    value.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {value}"))
+}
+
+/// When the probes were off.
+fn ended(traced: &Traced) -> Result<u64> {
+    let began = traced.start.pointer("/clock/mono_ns").and_then(Value::as_u64).context("no clock")?;
+    Ok(began + number(&traced.summary, "duration_ns")?)
+}
+
+pub(super) fn grace(left: &Left) -> Result<Found> {
+    let traced = left.traced("tail.ndjson")?;
+    traced.is_complete()?;
+    let (signalled, ended_ns) = (moment(left, "signalled")?, ended(&traced)?);
+    let steps = left.records("steps")?;
+    let mut seen = 0;
+    for step in steps.iter().filter(|step| text(step, "step") == Some("get")) {
+        ensure!(number(step, "start_ns")? >= signalled, "{step} was before the signal");
+        // Its end within that of the run, which is rounded to nothing less than the clock's steps of the start.
+        if number(step, "end_ns")? + 50_000_000 < ended_ns {
+            seen += compare(&traced, step).with_context(|| step.to_string())?;
+        }
+    }
+    ensure!(
+        seen > 300,
+        "only {seen} requests were made while the command was waited for: too few to fill the buffer"
+    );
+    let said = left.file("tail.err")?;
+    let code = left.file("tail.code")?;
+    ensure!(code.trim() == "0", "tail ended with {}:\n{said}", code.trim());
+    let twice = left.traced("twice.ndjson")?;
+    let (second, ended) = (moment(left, "twice.signalled")?, ended(&twice)?);
+    let said = left.file("twice.err")?;
+    ensure!(said.contains("sh goes on without being traced"), "{said}");
+    let later = ended.saturating_sub(second) / 1_000_000;
+    ensure!(later < 4_000, "after the second signal it went on for {later} ms");
+    Ok(Found::one(format!(
+        "{seen} requests after the signal, all seen with a buffer of 16 KiB; a second signal ends it after {later} ms"
+    )))
+}
+
+pub(super) const FULL: &str = r#"
+    modprobe -a vfio_iommu_type1 mtty || return 1
+    steps="set=STOP_COPY read-all set=RUNNING"
+    free() { ! pgrep -x lab-step >/dev/null; }
+    for format in text ndjson; do
+        vfio-trace tail --format $format >/dev/full 2>$format.err -- lab-step --create mtty-2 $steps; echo $? >$format.code
+        await free free || return 1
+    done
+    vfio-trace tail >/dev/full 2>alone.err & tail=$!; all="$tail"
+    lab-step --create mtty-2 $steps >steps.out 2>&1 || return 1
+    kill $tail 2>/dev/null; wait $tail; echo $? >alone.code
+"#;
+
+pub(super) fn full(left: &Left) -> Result<Found> {
+    for name in ["text", "ndjson", "alone"] {
+        code(left, name, 1)?;
+        let said = left.file(&format!("{name}.err"))?;
+        ensure!(
+            said.contains("error: cannot write standard output") && said.contains("No space left"),
+            "{name}:\n{said}"
+        );
+        ensure!(
+            !said.contains("0 lost, 0 missed"),
+            "{name} gives an account of what nobody has got:\n{said}"
+        );
+    }
+    Ok(Found::one("an error, code 1, and no account that all is well"))
+}
+
+/// Nobody writes to what is read, nobody reads what is written.
+pub(super) fn fifos_script() -> String {
+    let own = device(1);
+    format!(
+        r#"{LOAD}
+        mdevs quayside-full 1 1 || return 1
+        where=/sys/bus/mdev/devices/{own}/quayside/where
+        mkdir btf && mkfifo btf/vmlinux image out || return 1
+        timeout -s KILL 60 vfio-trace doctor --btf btf >btf.out 2>btf.err; echo $? >btf.code
+        reads() {{ ls -l /proc/$run/fd 2>/dev/null | grep -q "$1"; }}
+        vfio-trace exercise {own} --yes --plan resume --in image >in.out 2>in.err & run=$!; all="$run"
+        await in reads "$PWD/image" || return 1
+        sleep 0.5; kill -INT $run; wait $run; echo $? >in.code; cat $where >in.where
+        vfio-trace exercise {own} --yes --plan save --out out >out.out 2>out.err & run=$!; all="$all $run"
+        await out [ -s out.out ] || return 1
+        sleep 2; kill -INT $run; wait $run; echo $? >out.code; cat $where >out.where
+        "#
+    )
+}
+
+pub(super) fn fifos(left: &Left) -> Result<Found> {
+    let (btf, said) = (left.file("btf.code")?, left.file("btf.err")?);
+    ensure!(btf.trim() != "137" && btf.trim() != "0", "doctor --btf ended with {}:\n{said}", btf.trim());
+    ensure!(said.contains("it is no regular file"), "{said}");
+    for (name, words) in [("in", "was to stop"), ("out", "was to stop")] {
+        code(left, name, 1)?;
+        let said = left.file(&format!("{name}.err"))?;
+        ensure!(said.contains(words), "{name}:\n{said}");
+        // RUNNING.
+        let state = left.file(&format!("{name}.where"))?;
+        ensure!(state.starts_with("state 2\n"), "after {name}: {state}");
+    }
+    ensure!(
+        left.file("in.where")?.contains("\nshifts 0\n"),
+        "the device was driven before its image was there"
+    );
+    Ok(Found::one(
+        "--btf refuses one; --in and --out end with a signal, the device untouched or RUNNING again",
+    ))
+}
