@@ -24,17 +24,17 @@ pub struct About {
     pub clock: WallClock,
 }
 
-/// What got lost on the way here, of any device.
+/// What got lost on the way here, of any device; `None`: not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Losses {
     /// Records lost because the ring buffer was full.
-    pub lost: u64,
-    /// Calls that the kernel could not probe; `None`: not known.
+    pub lost: Option<u64>,
+    /// Calls that the kernel could not probe.
     pub missed: Option<u64>,
     /// Calls whose return could not be matched.
-    pub unmatched: u64,
+    pub unmatched: Option<u64>,
     /// Devices and data fds that the programs could not remember.
-    pub no_room: u64,
+    pub no_room: Option<u64>,
     /// Records that could not be decoded.
     pub undecoded: u64,
 }
@@ -42,9 +42,14 @@ pub struct Losses {
 impl Losses {
     /// Of what the probes say, `None` where that is not known, and of records that were not understood.
     pub fn new(probes: Option<&[ProbeReport]>, undecoded: u64) -> Self {
-        let LossTotals { lost, missed, unmatched, no_room } =
-            probes.map_or_else(LossTotals::default, LossTotals::of);
-        Self { lost, missed, unmatched, no_room, undecoded }
+        let counted = probes.map(LossTotals::of);
+        Self {
+            lost: counted.map(|counted| counted.lost),
+            missed: counted.and_then(|counted| counted.missed),
+            unmatched: counted.map(|counted| counted.unmatched),
+            no_room: counted.map(|counted| counted.no_room),
+            undecoded,
+        }
     }
 }
 
