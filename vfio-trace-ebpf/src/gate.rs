@@ -18,6 +18,12 @@ impl Probe {
     /// The inventory and the notice of modules, which are attached to no function by a link that has a cookie.
     pub const NONE: Self = Self { cookie: 0 };
 
+    /// The probe of a slot, to count for it.
+    #[inline(always)]
+    pub fn at(slot: u16) -> Self {
+        Self { cookie: u64::from(slot) & cookie::PROBE_MASK }
+    }
+
     /// Whether the function makes a Function Level Reset.
     #[inline(always)]
     pub fn is_flr(self) -> bool {

@@ -3,11 +3,22 @@
 //! The key has the thread and the role: the functions nest (ioctl, set_state, get_next_state) but none of them
 //! calls itself.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, helpers::generated::bpf_ktime_get_ns};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_for_each_map_elem, bpf_ktime_get_ns},
+    },
+};
 use aya_log_ebpf::warn;
 use vfio_trace_common::role::Role;
 
-use crate::{gate::Probe, maps::IN_FLIGHT};
+use crate::{
+    gate::Probe,
+    maps::{IN_FLIGHT, SWEPT},
+};
 
 /// Which call.
 #[repr(C)]
@@ -33,13 +44,15 @@ pub struct Call {
     pub b: u64,
     /// User data read at entry.
     pub data: [u64; 4],
+    /// The probe's slot; filled in when it is remembered.
+    pub slot: u64,
 }
 
 impl Call {
     /// A call that begins now.
     #[inline(always)]
     pub fn now() -> Self {
-        Self { start_ns: now(), device: 0, file: 0, a: 0, b: 0, data: [0; 4] }
+        Self { start_ns: now(), device: 0, file: 0, a: 0, b: 0, data: [0; 4], slot: 0 }
     }
 }
 
@@ -91,10 +104,66 @@ pub fn enter_as(ctx: &impl EbpfContext, probe: Probe, key: Key, call: &Call) {
     if IN_FLIGHT.get_ptr(key).is_some() {
         probe.unmatched();
     }
-    if IN_FLIGHT.insert(key, call, 0).is_err() {
-        probe.unmatched();
-        warn!(ctx, "no room to remember a call of role {}", key.role);
+    let call = Call { slot: u64::from(probe.index()), ..*call };
+    if put(key, &call) || sweep(call.start_ns) && put(key, &call) {
+        return;
     }
+    probe.unmatched();
+    warn!(ctx, "no room to remember a call of role {}", key.role);
+}
+
+#[inline(always)]
+fn put(key: Key, call: &Call) -> bool {
+    IN_FLIGHT.insert(key, call, 0).is_ok()
+}
+
+/// Calls that began so long before are given up when there is no room. Some that go on do take longer; they are as rare
+/// as full maps, and the other calls are worth more.
+const STALE_NS: u64 = 10_000_000_000;
+
+/// Time from one sweep to the next: it looks at all entries, and a thread waits for it.
+const SWEEP_NS: u64 = 1_000_000_000;
+
+/// Makes room: gives up all calls that began long ago. Most of them have returned, but the kernel had no return probe for
+/// them and their threads are gone, so that nobody takes them back. Not an LRU map: on hosts with many processors
+/// that gives up calls which have just begun, long before it is full, and nobody could count them.
+#[inline(always)]
+fn sweep(now_ns: u64) -> bool {
+    let Some(swept) = SWEPT.get_ptr_mut(0) else { return false };
+    // SAFETY: one word of the map. Two processors that read it at the same time both sweep, which does no harm.
+    let swept = unsafe { &mut *swept };
+    if now_ns.saturating_sub(*swept) < SWEEP_NS {
+        return false;
+    }
+    *swept = now_ns;
+    let mut before_ns = now_ns.saturating_sub(STALE_NS);
+    // SAFETY: the map is a hash map with the types that `give_up` takes, and it gets the address of `before_ns`, which lives
+    // as long as the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const IN_FLIGHT).cast_mut().cast(),
+            give_up as *mut c_void,
+            (&raw mut before_ns).cast(),
+            0,
+        );
+    }
+    true
+}
+
+/// Gives up one call if it began before `before_ns`: its return cannot be matched any more.
+unsafe extern "C" fn give_up(
+    _map: *mut c_void,
+    key: *const Key,
+    call: *const Call,
+    before_ns: *const u64,
+) -> i64 {
+    // SAFETY: the kernel passes an entry of the map, and what `sweep` has passed on. An entry that its thread replaces
+    // meanwhile is at worst given up, and counted.
+    let (key, began_ns, slot, before_ns) = unsafe { (&*key, (*call).start_ns, (*call).slot, *before_ns) };
+    if began_ns < before_ns && IN_FLIGHT.remove(key).is_ok() {
+        Probe::at(slot as u16).unmatched();
+    }
+    0
 }
 
 /// Takes a call back at its return. `None` for calls that began before tracing did.

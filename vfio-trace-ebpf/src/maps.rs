@@ -38,6 +38,10 @@ pub static STATS: PerCpuArray<ProbeStats> = PerCpuArray::with_max_entries(MAX_PR
 #[map]
 pub static IN_FLIGHT: HashMap<Key, Call> = HashMap::with_max_entries(8192, 0);
 
+/// One word: when [`IN_FLIGHT`] was full and was looked through.
+#[map]
+pub static SWEPT: Array<u64> = Array::with_max_entries(1, 0);
+
 /// A device that user space has been told about, or was to be.
 #[repr(C)]
 #[derive(Clone, Copy)]
