@@ -168,6 +168,7 @@ fn checks() -> Vec<Check> {
     checks.extend(behaviour::checks());
     checks.extend(dirty::checks());
     checks.extend(compat::checks());
+    checks.extend(losses::own_checks());
     checks.extend(doctor::checks());
     checks.extend(hisi::checks());
     checks.extend(hisi_traced::checks());
@@ -214,6 +215,7 @@ fn tried(check: &Check, lab: &guest::Lab) -> Result<Found> {
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
+    FULL.get_or_init(|| args.full);
     KERNEL.get_or_init(|| kernel::name(&args.kernel).unwrap_or(kernel::DEFAULT));
     let wanted =
         |check: &Check| args.filter.as_ref().is_none_or(|filter| check.name.contains(filter.as_str()));
@@ -228,7 +230,6 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         say("error: no check has that name; `cargo xtask test --list` shows them");
         return Ok(ExitCode::FAILURE);
     }
-    FULL.get_or_init(|| args.full);
     for check in &mut checks {
         (check.want)();
         check.needs.shared.extend(boot::take_wanted());

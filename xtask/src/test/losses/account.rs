@@ -77,6 +77,7 @@ pub(super) struct OfRole {
     pub(super) lost: u64,
     pub(super) missed: Option<u64>,
     pub(super) unmatched: u64,
+    pub(super) no_room: u64,
 }
 
 /// A tracer's account.
@@ -101,6 +102,7 @@ impl Account {
             let one = roles.entry(role.to_owned()).or_insert(none);
             one.lost += number(probe, "lost").context("lost")?;
             one.unmatched += number(probe, "unmatched").context("unmatched")?;
+            one.no_room += number(probe, "no_room").unwrap_or(0);
             if attached {
                 one.missed = one.missed.zip(number(probe, "missed")).map(|(sum, missed)| sum + missed);
             }

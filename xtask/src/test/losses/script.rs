@@ -18,18 +18,40 @@ modprobe quayside && mdevs quayside-full 91 91 || return 1
 dev=$(device 91)
 "#;
 
-/// Reads of 64 bytes and requests: against a small buffer, and against readers that stand still, with a larger one.
-pub(super) fn flood() -> String {
-    let save = "set=STOP_COPY read-all=/run/part/image:64 size set=STOP set=RUNNING";
+/// Reads of 64 bytes, in a session. 6.1 has no MIG_DATA_SIZE.
+fn save(series: &str) -> String {
+    let size = if series == "6.1" { "" } else { "size" };
+    format!("set=STOP_COPY read-all=/run/part/image:64 {size} set=STOP set=RUNNING")
+}
+
+/// `$steps`: sessions and requests.
+fn steps(series: &str) -> String {
+    let save = save(series);
     format!(
-        "{BEGIN}\
-         gets=$(yes get | head -300 | tr '\\n' ' ')\n\
-         steps=\"knob=state_bytes:96K {save} $gets {save} $gets\"\n\
-         trace flood --buffer 4K && lab-step --device $dev $steps >flood.steps && traced || return 1\n\
+        "gets=$(yes get | head -300 | tr '\\n' ' ')\n\
+         steps=\"knob=state_bytes:96K {save} $gets {save} $gets\"\n"
+    )
+}
+
+/// Against a small buffer.
+pub(super) fn flood(series: &str) -> String {
+    format!(
+        "{BEGIN}{}\
+         trace flood --buffer 4K && lab-step --device $dev $steps >flood.steps && traced\n",
+        steps(series)
+    )
+}
+
+/// Against readers that stand still, with a larger one.
+pub(super) fn stopped(series: &str) -> String {
+    format!(
+        "{BEGIN}{}\
          trace stopped --buffer 16K && kill -STOP $rec $tail || return 1\n\
          lab-step --device $dev $steps >stopped.steps; code=$?\n\
          kill -CONT $rec $tail; [ $code = 0 ] && sleep 1 || return 1\n\
-         lab-step --device $dev {save} >>stopped.steps && traced\n"
+         lab-step --device $dev {} >>stopped.steps && traced\n",
+        steps(series),
+        save(series)
     )
 }
 
