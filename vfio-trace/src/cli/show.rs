@@ -58,7 +58,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     devices.say_losses();
     let (device, memory) = devices.find(&args.device)?;
     let report = memory.as_ref().and_then(|memory| devices.model.device_report(&memory.name));
-    let Some(report) = report else {
+    let Some(mut report) = report else {
         return Err(match devices.blind {
             Some(error) => error.into(),
             None => unknown(
@@ -68,6 +68,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
             ),
         });
     };
+    // What the driver has in memory, as the kernel's own file: also the ERROR of a device that was never opened.
+    report.state = report.state.or_else(|| memory.as_ref().and_then(|memory| memory.state));
     let text = text(args, &device.name, &report, &devices.drivers, |why| explain(&devices, device, &why))?;
     print(&text)?;
     Ok(0)

@@ -182,10 +182,9 @@ fn stalled(lab: &Lab) -> Result<Found> {
         group=$(readlink /sys/bus/mdev/devices/{DEVICE}/iommu_group)
         until [ -e /dev/vfio/${{group##*/}} ]; do sleep 0.05; done
         full exercise.fifo
-        vfio-trace exercise {DEVICE} --yes --plan save,matrix --verbose >exercise.fifo 2>exercise.err & pid=$!
-        for i in $(seq 300); do
+        vfio-trace exercise {DEVICE} --yes --plan all --verbose >exercise.fifo 2>exercise.err & pid=$!
+        for i in $(seq 3000); do
             if ls -l /proc/$pid/fd | grep -q '/dev/vfio/'; then seen=yes; elif [ -n "$seen" ]; then break; fi
-            sleep 0.1
         done
         echo $seen >exercise.opened; ls -l /proc/$pid/fd >exercise.fds
         stop $pid exercise

@@ -573,14 +573,14 @@ def compare_schemas(document, folder, schemas):
 
 
 def main(schemas, folder):
-    schemas, folder = Path(schemas), Path(folder)
-    what = "export.json"
+    schemas, folder, what = Path(schemas), Path(folder), "export.json"
     try:
         document = json.loads((folder / what).read_text())
         refused, lines = compare_schemas(document, folder, schemas)
         what = "export.perfetto"
-        made = perfetto(document, folder / what)
-        tracks, counts = compare_timeline(document, made, LIMIT)
+        # Perfetto's file has names as a terminal may be shown them: the end of a line is an escape.
+        shown = json.loads(json.dumps(document).replace("\\n", "\\\\n"))
+        tracks, counts = compare_timeline(shown, perfetto(shown, folder / what), LIMIT)
         what = "export.chrome.json"
         made = chrome(document, folder / what)
         threads, others = compare_timeline(document, made)
