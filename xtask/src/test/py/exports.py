@@ -578,14 +578,14 @@ def main(schemas, folder):
         document = json.loads((folder / what).read_text())
         refused, lines = compare_schemas(document, folder, schemas)
         what = "export.perfetto"
-        # Perfetto's file has names as a terminal may be shown them: the end of a line is an escape.
+        # Perfetto and tables have names as a terminal may be shown them: the end of a line is an escape.
         shown = json.loads(json.dumps(document).replace("\\n", "\\\\n"))
         tracks, counts = compare_timeline(shown, perfetto(shown, folder / what), LIMIT)
         what = "export.chrome.json"
         made = chrome(document, folder / what)
         threads, others = compare_timeline(document, made)
         what = "tables"
-        rows = compare_tables(document, folder)
+        rows = compare_tables(shown, folder)
     except Wrong as wrong:
         sys.exit(f"{what}: {wrong}")
     ensure(counts == others, "two numbers of the same things")
