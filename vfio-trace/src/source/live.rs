@@ -235,7 +235,7 @@ impl Live {
 
     /// The same, with what it takes to start a program put aside: see [`caps::start_with`].
     pub fn put_privileges_aside(&self) -> Result<(), caps::DropError> {
-        caps::put_aside(&self.facts.caps.tracing_part(self.facts.perf_wants_admin))
+        caps::put_aside(&self.needs())
     }
 
     /// Whether there is a vfio to trace.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
+use vfio_trace::sink::export::Table;
 
 use crate::{
     made::{Dice, real, recording},
@@ -101,23 +102,7 @@ impl Trial {
         let page = self.run(&[0, 1, 5], "report FILE --html", &[]);
         assert!(!page.text().chars().any(|c| harms(c) && c != '\t'), "{}: the page", self.name);
         assert!(!self.run(&[0, 5], "export FILE --format perfetto", &[]).out.is_empty());
-        for table in [
-            "migrations",
-            "downtime",
-            "devices",
-            "states",
-            "arcs",
-            "requests",
-            "steps",
-            "marks",
-            "sessions",
-            "parts",
-            "samples",
-            "dirty_logs",
-            "failures",
-            "findings",
-            "warnings",
-        ] {
+        for (_, table, _) in Table::ALL {
             let csv = self.run(&[0, 5], "export FILE --format csv --table", &[table.as_ref()]).out;
             let mut rows = csv::Reader::from_reader(&csv[..]);
             let columns = rows.headers().unwrap().len();

@@ -28,7 +28,7 @@ pub(super) fn script() -> String {
         there junit-null /dev/null; save junit-null --junit /dev/null; same junit-null /dev/null
         there full /dev/full; save full --out /dev/full; same full /dev/full
         save whole --out $at/image; facts $at/image | head -1 >whole.facts
-        mktemp $at/mine.XXX >mine; save mine --out $(cat mine); facts $(cat mine) | head -1 >mine.facts
+        mktemp -p $at >mine; save mine --out $(cat mine); facts $(cat mine) | head -1 >mine.facts
 
         echo precious >$at/precious; ln -s precious $at/link; there link $at/precious
         never link --junit $at/link; never link-out --out $at/link --force; same link $at/precious
