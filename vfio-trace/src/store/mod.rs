@@ -28,7 +28,7 @@ pub use self::{
     merge::{MERGE_SCHEMA, MergeNote},
     new_file::{NewFile, Opening, OutputError, Target, refuse_input},
     output::Output,
-    patient::{AT_ONCE, Patient, TRY_AGAIN, ready, stdout},
+    patient::{AT_ONCE, Patient, TRY_AGAIN, may_wait, ready, stdout},
     reader::{Entry, OpenError, Reader},
     writer::{Known, Writer},
 };

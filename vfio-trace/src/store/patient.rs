@@ -36,8 +36,7 @@ pub struct Patient<F> {
 impl<F: Write + AsFd> Patient<F> {
     /// Without `stop` it is waited for as ever.
     pub fn new(file: F, stop: Option<Arc<AtomicBool>>) -> Self {
-        let plain = |there: rustix::fs::Stat| FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
-        let waits = !fstat(&file).is_ok_and(plain);
+        let waits = may_wait(&file);
         Self { file, waits, stop }
     }
 
@@ -78,6 +77,11 @@ impl<F: Write + AsFd> Write for Patient<F> {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Whether writing to a file may have to wait for somebody: it is not a regular one.
+pub fn may_wait(file: impl AsFd) -> bool {
+    !fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::RegularFile)
 }
 
 /// Waits a while until a file can be read or written, or has an error to tell.

@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    event::PollFlags,
-    fs::{FileType, fstat},
-};
+use rustix::event::PollFlags;
 
 use super::Args;
 use crate::{
     cli::{error::CliError, out_file::lost},
     exercise::{Observer, Plan, Report, Stage, Step, Verdict, text::Text},
-    store::{AT_ONCE, ready, stdout},
+    store::{AT_ONCE, may_wait, ready, stdout},
 };
 
 /// A terminal is ready when it has room for something: more than this may have to wait.
@@ -42,10 +39,7 @@ impl<W: Write + AsFd> Unhurried<W> {
             Err(why) => (None, Some(why)),
         };
         let terminal = out.as_ref().is_some_and(|out| out.as_fd().is_terminal());
-        let plain = |out: &W| {
-            fstat(out).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::RegularFile)
-        };
-        let waits = !out.as_ref().is_some_and(plain);
+        let waits = out.as_ref().is_none_or(may_wait);
         let at_once = if terminal { AT_ONCE_TERMINAL } else { AT_ONCE };
         Self { out, at_once, waits, kept: Vec::new(), failed }
     }
