@@ -3,12 +3,15 @@
  * hisi_sim: what the queue manager does on its own.
  *
  * Registers are plain memory, so nothing happens when a driver writes one. But whenever a driver
- * waits for the hardware, it polls and sleeps, and that sleep has a probe: there all that was
- * asked for is done, so that the next look finds it. A thread that polls from the other side
- * would be late under emulation, where the driver's patience (1 ms) is a few context switches.
+ * waits for the hardware, it asks for the time first, to know when its patience (1 ms) ends, and
+ * that question has a probe: there all that was asked for is done, so that its first look finds
+ * it, however long this processor gets no time afterwards. At the sleep between two looks it would
+ * be too late for a driver that is not run between the question and its first look; a thread that
+ * polls from the other side would be late by context switches.
  */
 
 #include <linux/kprobes.h>
+#include <linux/pgtable.h>
 
 #include "hisi_sim.h"
 
@@ -168,11 +171,21 @@ static void sim_window_op(struct sim_func *pf)
 	sim_set(pf, SIM_VFT_READY, 1);
 }
 
-static int sim_slept(struct kprobe *probe, struct pt_regs *regs)
+/* Of all that ask for the time, drivers: where the caller returns to is on top of the stack. */
+static bool sim_asked_by_module(struct pt_regs *regs)
+{
+	unsigned long caller = *(unsigned long *)regs->sp;
+
+	return caller >= MODULES_VADDR && caller < MODULES_END;
+}
+
+static int sim_asked(struct kprobe *probe, struct pt_regs *regs)
 {
 	unsigned long flags;
 	unsigned int i, j;
 
+	if (!sim_asked_by_module(regs))
+		return 0;
 	raw_spin_lock_irqsave(&sim_lock, flags);
 	for (i = 0; i < SIM_PFS; i++) {
 		for (j = 0; j < SIM_FUNCS; j++) {
@@ -186,8 +199,8 @@ static int sim_slept(struct kprobe *probe, struct pt_regs *regs)
 }
 
 static struct kprobe sim_probe = {
-	.symbol_name = "usleep_range_state",
-	.pre_handler = sim_slept,
+	.symbol_name = "ktime_get",
+	.pre_handler = sim_asked,
 };
 
 int sim_engine_start(void)
