@@ -15,9 +15,9 @@ const STEPS: &str = "lab-step --create mtty-2 --create mtty-2 set=STOP_COPY read
 
 pub(super) fn checks() -> Vec<Check> {
     vec![
-        Check::new("tail: filters and limits", filters),
-        Check::new("tail: signals and readers", signals),
-        Check::new("tail: readers that stall, hangups, closed folders", stalled),
+        Check::new("tail: filters and limits", filters).lasting(60),
+        Check::new("tail: signals and readers", signals).lasting(35),
+        Check::new("tail: readers that stall, hangups, closed folders", stalled).lasting(150),
         Check::new("tail: privileges", privileges),
         Check::new("tail: drivers come and go", late),
     ]

@@ -29,7 +29,8 @@ pub(super) fn checks() -> Vec<Check> {
             );
             ensure!(guest.stdout == "began\n", "stdout was {:?}", guest.stdout);
             Ok(Found::one("reported as timed out, exit code 124"))
-        }),
+        })
+        .lasting(30),
         Check::new("lab: a kernel that dies", |lab| {
             let guest =
                 lab.boot("lab-panic", "echo c >/proc/sysrq-trigger; sleep 60", Duration::from_mins(1))?;

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn checks() -> Vec<Check> {
     vec![
-        Check::new("hisi: views as debugfs on 7.3", |_| as_debugfs("7.3")),
+        Check::new("hisi: views as debugfs on 7.3", |_| as_debugfs("7.3")).lasting(85),
         Check::new("hisi: views of the stream on 6.12", |_| of_stream("6.12")).alone(),
     ]
 }

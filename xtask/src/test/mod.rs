@@ -143,6 +143,12 @@ impl Check {
         Self { want: Box::new(want), ..self }
     }
 
+    /// For a check that takes much longer than others: it runs before them, so that at the end nothing waits for it.
+    fn lasting(mut self, seconds: u32) -> Self {
+        self.needs.seconds = seconds;
+        self
+    }
+
     /// For a check that races with a clock (a driver's timeout of a millisecond, a time that is compared): it runs beside
     /// no other of them, and before the others.
     fn alone(mut self) -> Self {

@@ -36,11 +36,11 @@ gone() { for i in $(seq 50); do grep -q " $m " /proc/mounts || return 0; sleep 0
 
 pub(super) fn checks() -> Vec<Check> {
     vec![
-        Check::new("mount: files", files),
+        Check::new("mount: files", files).lasting(90),
         Check::new("mount: as debugfs on 7.3", |_| debugfs("7.3")),
-        Check::new("mount: live", live),
-        Check::new("mount: ends", ends),
-        Check::new("mount: users", users),
+        Check::new("mount: live", live).lasting(50),
+        Check::new("mount: ends", ends).lasting(115),
+        Check::new("mount: users", users).lasting(90),
         Check::new("mount: on 6.1", |_| old("6.1")),
     ]
 }

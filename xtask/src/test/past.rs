@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![Check::new("record: views of a recording", |_| views("6.12"))]
+    vec![Check::new("record: views of a recording", |_| views("6.12")).lasting(90)]
 }
 
 /// Tracers of the same boot side by side: a live tree, a recording, and one in parts.

@@ -8,18 +8,28 @@ use std::{
 };
 
 /// What of a check decides when it may run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Needs {
+    /// About how long it takes, on two cores.
+    pub(super) seconds: u32,
     /// It races with a clock: never beside another that does, and with the first right to the processor.
     pub(super) alone: bool,
     /// What it shares with others (a boot, a folder, cargo's lock): they run one after the other.
     pub(super) shared: Vec<String>,
 }
 
+impl Default for Needs {
+    /// As most checks: a boot, and a look.
+    fn default() -> Self {
+        Self { seconds: 20, alone: false, shared: Vec::new() }
+    }
+}
+
 /// Checks that run one after the other, by their position.
 #[derive(Debug, PartialEq, Eq)]
 struct Job {
     checks: Vec<usize>,
+    seconds: u32,
     alone: bool,
     /// It uses what several others leave.
     last: bool,
@@ -36,18 +46,20 @@ fn jobs(needs: &[Needs]) -> Vec<Job> {
         };
         if let Some(job) = place.and_then(|place| jobs.get_mut(place)) {
             job.checks.push(check);
+            job.seconds += need.seconds;
             job.alone |= need.alone;
             continue;
         }
         if let [one] = need.shared.as_slice() {
             places.insert(one, jobs.len());
         }
-        jobs.push(Job { checks: vec![check], alone: need.alone, last: need.shared.len() > 1 });
+        let (seconds, alone, last) = (need.seconds, need.alone, need.shared.len() > 1);
+        jobs.push(Job { checks: vec![check], seconds, alone, last });
     }
-    // What is first in the list (format, lints, unit tests) fails soonest. Then the most that has to run in a row, so that
-    // at the end no lane waits for another.
+    // What is first in the list (format, lints, unit tests) fails soonest. Then what takes longest, so that at the
+    // end no lane waits for another.
     let is_first = |job: &Job| job.checks.first() == Some(&0);
-    jobs.sort_by_key(|job| (job.last, !is_first(job), !job.alone, std::cmp::Reverse(job.checks.len())));
+    jobs.sort_by_key(|job| (job.last, !is_first(job), !job.alone, std::cmp::Reverse(job.seconds)));
     jobs
 }
 
@@ -134,11 +146,11 @@ mod tests {
     use super::*;
 
     fn need(alone: bool, shared: &[&str]) -> Needs {
-        Needs { alone, shared: shared.iter().map(|&name| name.to_owned()).collect() }
+        Needs { seconds: 1, alone, shared: shared.iter().map(|&name| name.to_owned()).collect() }
     }
 
     fn job(checks: &[usize], alone: bool, last: bool) -> Job {
-        Job { checks: checks.to_vec(), alone, last }
+        Job { checks: checks.to_vec(), seconds: checks.len().try_into().unwrap(), alone, last }
     }
 
     #[test]
@@ -159,6 +171,14 @@ mod tests {
                 job(&[2], false, true)
             ]
         );
+    }
+
+    #[test]
+    fn what_takes_longest_runs_before_the_others_and_after_races() {
+        let lasting = |seconds, alone| Needs { seconds, ..need(alone, &[]) };
+        let needs = [lasting(1, false), lasting(2, false), lasting(90, false), lasting(1, true)];
+        let order: Vec<usize> = jobs(&needs).iter().flat_map(|job| job.checks.clone()).collect();
+        assert_eq!(order, [0, 3, 2, 1]);
     }
 
     #[test]

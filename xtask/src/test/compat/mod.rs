@@ -223,6 +223,7 @@ pub(super) fn checks() -> Vec<Check> {
             let wanted = Arc::clone(&boot);
             let name = format!("compat {series}: {}", feature.name);
             let check = Check::new(name, move |_| one(&boot, series, feature));
+            let check = if feature.debugfs { check.lasting(45) } else { check };
             checks.push(check.wanting(move || wanted.want(feature.part)));
         }
         checks.push(doctor::check(Arc::clone(&boot.stock)));

@@ -18,10 +18,10 @@ use super::{
 
 pub(super) fn checks() -> Vec<Check> {
     vec![
-        Check::new("maps: more data fds than are remembered", hoard),
-        Check::new("maps: thousands of devices", thousands),
-        Check::new("maps: devices that are gone", gone),
-        Check::new("maps: calls of threads that are gone", killed),
+        Check::new("maps: more data fds than are remembered", hoard).lasting(40),
+        Check::new("maps: thousands of devices", thousands).lasting(40),
+        Check::new("maps: devices that are gone", gone).lasting(40),
+        Check::new("maps: calls of threads that are gone", killed).lasting(40),
     ]
 }
 
