@@ -1,13 +1,14 @@
 //! `record` and `replay`: what a guest recorded, shown on this host; and recorders that meet a bad end.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Check, Found,
-    guest::{Guest, Lab},
+    Check, Found, any_kernel,
+    boot::{Boot, Part},
+    guest::Left,
     traced::{Traced, data, text},
 };
 use crate::workspace;
@@ -19,15 +20,34 @@ const BEGIN: &str = "begin() { file=$1; first=$2; shift 2; vfio-trace record -o 
 /// One save, of 17 events or more.
 const STEPS: &str = "lab-step --create mtty-2 set=STOP_COPY read-all set=RUNNING";
 
+/// A check, its part of the boot, and what judges what that left.
+type Recorded = (&'static str, &'static str, fn(&Left) -> Result<Found>);
+
+const ALL: [Recorded; 6] = [
+    ("record: replayed on the host", "migration", migration),
+    ("record: killed", "killed", killed),
+    ("record: rotation", "rotation", rotation),
+    ("record: no room", "no-room", no_room),
+    ("record: through a pipe", "piped", piped),
+    ("record: a backlog", "backlog", backlog),
+];
+
 pub(super) fn checks() -> Vec<Check> {
-    vec![
-        Check::new("record: replayed on the host", migration),
-        Check::new("record: killed", killed),
-        Check::new("record: rotation", rotation),
-        Check::new("record: no room", no_room),
-        Check::new("record: through a pipe", piped),
-        Check::new("record: a backlog", backlog),
-    ]
+    let part = |name, script: fn(&str) -> Result<String>| Part { name, script };
+    let parts = vec![
+        part("migration", |_| Ok(migration_script())),
+        part("killed", |_| Ok(killed_script())),
+        part("rotation", |_| Ok(rotation_script())),
+        part("no-room", |_| Ok(no_room_script())),
+        part("piped", |_| Ok(piped_script())),
+        part("backlog", |_| Ok(backlog_script())),
+    ];
+    let boot = Boot::new(any_kernel(), false, parts);
+    let check = |(name, part, judge): Recorded| {
+        let (wanted, boot) = (Arc::clone(&boot), Arc::clone(&boot));
+        Check::new(name, move |_| judge(&boot.part(part)?)).wanting(move || wanted.want(part))
+    };
+    ALL.map(check).into()
 }
 
 /// What `vfio-trace replay` on this host makes of a file: exit code, standard output, standard error.
@@ -77,27 +97,29 @@ fn same(live: &Traced, replayed: &Traced) -> Result<usize> {
     Ok(live.len())
 }
 
-fn exit_code(guest: &Guest, file: &str, expected: &str) -> Result<()> {
-    let code = guest.file(file)?;
+fn exit_code(left: &Left, file: &str, expected: &str) -> Result<()> {
+    let code = left.file(file)?;
     ensure!(code.trim() == expected, "{file} is {} instead of {expected}", code.trim());
     Ok(())
 }
 
-fn migration(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
+fn migration_script() -> String {
+    format!(
+        "modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
          vfio-trace tail --format ndjson -- lab-migrate --scenario ok >tail.ndjson 2>tail.err\n\
          sleep 1; kill -INT $rec; wait $rec; echo $? >code\n\
          vfio-trace replay --format ndjson rec.vft >guest.ndjson; ls -l rec.vft >mode; chmod a+r rec.vft"
-    );
-    let guest = lab.run("record-migration", &script)?;
-    exit_code(&guest, "code", "0")?;
-    ensure!(guest.file("mode")?.starts_with("-rw-------"), "others may read it: {}", guest.file("mode")?);
-    let file = guest.results.join("rec.vft");
+    )
+}
+
+fn migration(left: &Left) -> Result<Found> {
+    exit_code(left, "code", "0")?;
+    ensure!(left.file("mode")?.starts_with("-rw-------"), "others may read it: {}", left.file("mode")?);
+    let file = left.path("rec.vft");
     let traced = replayed(&[&file])?;
-    let compared = same(&Traced::parse(&guest.file("tail.ndjson")?)?, &traced)?;
+    let compared = same(&Traced::parse(&left.file("tail.ndjson")?)?, &traced)?;
     let (_, here, _) = replay(&[&file], &["--format", "ndjson"])?;
-    ensure!(here == guest.file("guest.ndjson")?, "this host replays it otherwise than the guest did");
+    ensure!(here == left.file("guest.ndjson")?, "this host replays it otherwise than the guest did");
     let (_, text, account) = replay(&[&file], &["--utc"])?;
     ensure!(text.contains("PRE_COPY_P2P → STOP_COPY"), "no arc in the text:\n{text}");
     ensure!(account.contains("0 lost, 0 missed"), "no account:\n{account}");
@@ -108,13 +130,15 @@ fn migration(lab: &Lab) -> Result<Found> {
     )))
 }
 
-fn killed(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
+fn killed_script() -> String {
+    format!(
+        "modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
          {STEPS}; sleep 1.6; {STEPS}; kill -9 $rec; wait $rec; chmod a+r rec.vft"
-    );
-    let guest = lab.run("record-killed", &script)?;
-    let (code, out, err) = replay(&[&guest.results.join("rec.vft")], &["--format", "ndjson"])?;
+    )
+}
+
+fn killed(left: &Left) -> Result<Found> {
+    let (code, out, err) = replay(&[&left.path("rec.vft")], &["--format", "ndjson"])?;
     ensure!(code == Some(5), "replay exited with {code:?}: {err}");
     ensure!(err.contains("without an end mark"), "it does not say what is missing: {err}");
     ensure!(!out.contains("\"kind\":\"summary\""), "a stream that was cut has a summary");
@@ -123,22 +147,24 @@ fn killed(lab: &Lab) -> Result<Found> {
     Ok(Found::one(format!("{arcs} of 12 arcs, exit code 5")))
 }
 
-fn rotation(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin all.vft all.0001.vft --rotate 1500ms\n\
-         all=$rec; begin few.vft few.0001.vft --rotate 1s --keep 2; few=$rec\n\
+fn rotation_script() -> String {
+    format!(
+        "modprobe mtty; {BEGIN}begin all.vft all.0001.vft --rotate 1500ms\n\
+         whole=$rec; begin few.vft few.0001.vft --rotate 1s --keep 2; few=$rec\n\
          vfio-trace tail --format ndjson -- sh -c 'for i in 1 2 3 4; do {STEPS}; sleep 1; done' >tail.ndjson 2>tail.err\n\
-         sleep 1; kill -INT $all $few; wait $all; echo $? >all.code; wait $few; echo $? >few.code\n\
+         sleep 1; kill -INT $whole $few; wait $whole; echo $? >all.code; wait $few; echo $? >few.code\n\
          vfio-trace record -o few.vft --rotate 1s -- true 2>again.err; echo $? >again.code; chmod a+r *.vft; ls *.vft >names"
-    );
-    let guest = lab.run("record-rotation", &script)?;
-    exit_code(&guest, "all.code", "0")?;
-    exit_code(&guest, "few.code", "0")?;
-    exit_code(&guest, "again.code", "1")?;
-    ensure!(guest.file("again.err")?.contains("exists already"), "an old part would have been overwritten");
-    let names = guest.file("names")?;
+    )
+}
+
+fn rotation(left: &Left) -> Result<Found> {
+    exit_code(left, "all.code", "0")?;
+    exit_code(left, "few.code", "0")?;
+    exit_code(left, "again.code", "1")?;
+    ensure!(left.file("again.err")?.contains("exists already"), "an old part would have been overwritten");
+    let names = left.file("names")?;
     let parts = |stem: &str| -> Vec<_> {
-        names.lines().filter(|name| name.starts_with(stem)).map(|name| guest.results.join(name)).collect()
+        names.lines().filter(|name| name.starts_with(stem)).map(|name| left.path(name)).collect()
     };
     let (all, few) = (parts("all."), parts("few."));
     ensure!(all.len() >= 3, "it has not rotated: {names}");
@@ -146,7 +172,7 @@ fn rotation(lab: &Lab) -> Result<Found> {
     // In any order: each says which part it is.
     let backwards: Vec<&Path> = all.iter().rev().map(AsRef::as_ref).collect();
     let whole = replayed(&backwards)?;
-    let compared = same(&Traced::parse(&guest.file("tail.ndjson")?)?, &whole)?;
+    let compared = same(&Traced::parse(&left.file("tail.ndjson")?)?, &whole)?;
     for part in &all {
         let (code, _, err) = replay(&[part], &[])?;
         ensure!(code == Some(0), "{} alone: {err}", part.display());
@@ -165,9 +191,9 @@ fn rotation(lab: &Lab) -> Result<Found> {
     )))
 }
 
-fn no_room(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe mtty; mkdir /run/small; mount -t tmpfs -o size=64k none /run/small\n\
+fn no_room_script() -> String {
+    format!(
+        "modprobe mtty; mkdir /run/small; mount -t tmpfs -o size=64k none /run/small\n\
          vfio-trace record -o /run/small/rec.vft -- sh -c '{STEPS}; sleep 1.6; \
            dd if=/dev/zero of=/run/small/fill bs=1k; {STEPS}; sleep 3' 2>full.err; echo $? >full.code\n\
          cp /run/small/rec.vft .; chmod a+r rec.vft; echo mine >mine.vft\n\
@@ -177,60 +203,66 @@ fn no_room(lab: &Lab) -> Result<Found> {
          chmod a+r forced.vft\n\
          mkdir theirs; chown 65534 theirs; chmod 755 theirs\n\
          vfio-trace record -o theirs/rec.vft --rotate 1s -- true 2>theirs.err; echo $? >theirs.code; ls theirs >left"
-    );
-    let guest = lab.run("record-no-room", &script)?;
-    exit_code(&guest, "full.code", "1")?;
-    ensure!(guest.file("full.err")?.contains("No space left"), "{}", guest.file("full.err")?);
-    let (code, out, err) = replay(&[&guest.results.join("rec.vft")], &["--format", "ndjson"])?;
+    )
+}
+
+fn no_room(left: &Left) -> Result<Found> {
+    exit_code(left, "full.code", "1")?;
+    ensure!(left.file("full.err")?.contains("No space left"), "{}", left.file("full.err")?);
+    let (code, out, err) = replay(&[&left.path("rec.vft")], &["--format", "ndjson"])?;
     ensure!(code == Some(5), "a recording that ran out of room: {code:?} {err}");
     ensure!(out.matches("\"kind\":\"arc\"").count() >= 6, "what was written before is not there:\n{out}");
-    exit_code(&guest, "mine.code", "1")?;
-    ensure!(guest.file("mine.vft")? == "mine\n", "a file was overwritten");
-    ensure!(guest.file("mine.err")?.contains("exists already"), "{}", guest.file("mine.err")?);
-    exit_code(&guest, "proc.code", "1")?;
-    let forced = replayed(&[&guest.results.join("forced.vft")])?;
+    exit_code(left, "mine.code", "1")?;
+    ensure!(left.file("mine.vft")? == "mine\n", "a file was overwritten");
+    ensure!(left.file("mine.err")?.contains("exists already"), "{}", left.file("mine.err")?);
+    exit_code(left, "proc.code", "1")?;
+    let forced = replayed(&[&left.path("forced.vft")])?;
     ensure!(
         forced.events.iter().any(|event| text(event, "kind") == Some("arc")),
         "--force has not replaced it"
     );
     // The first part is made before the right to write anywhere is given up, the others after.
-    exit_code(&guest, "theirs.code", "1")?;
-    ensure!(guest.file("theirs.err")?.contains("a folder that you own"), "{}", guest.file("theirs.err")?);
+    exit_code(left, "theirs.code", "1")?;
+    ensure!(left.file("theirs.err")?.contains("a folder that you own"), "{}", left.file("theirs.err")?);
     Ok(Found::one("disk full, foreign file, unwritable place, --force, a folder of somebody else"))
 }
 
-fn piped(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe mtty\n\
+fn piped_script() -> String {
+    format!(
+        "modprobe mtty\n\
          vfio-trace record -o - -- {STEPS} 2>record.err | vfio-trace replay --format ndjson - >replay.ndjson\n\
          vfio-trace record -o - 2>live.err | vfio-trace replay --kind arc - >live.txt 2>replay.err &\n\
          while ! grep -q TIME live.txt; do sleep 0.1; done; {STEPS}; sleep 1.5; cp live.txt early.txt\n\
          kill -INT $(pidof vfio-trace | tr ' ' '\\n' | sort -n | head -1); wait; cat replay.err"
-    );
-    let guest = lab.run("record-piped", &script)?;
-    let traced = Traced::parse(&guest.file("replay.ndjson")?)?;
+    )
+}
+
+fn piped(left: &Left) -> Result<Found> {
+    let traced = Traced::parse(&left.file("replay.ndjson")?)?;
     traced.is_complete()?;
-    let early = guest.file("early.txt")?;
+    let early = left.file("early.txt")?;
     ensure!(early.contains("STOP → STOP_COPY"), "events do not come out while it records:\n{early}");
     Ok(Found::one(format!("{} events, and while it goes on", traced.events.len())))
 }
 
 /// Both readers stand still for 3 s while more happens than they take at a time; nothing is lost. Then every request is
 /// told with its ioctl, live and replayed.
-fn backlog(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe mtty; {BEGIN}begin rec.vft rec.vft --buffer 16M\n\
+fn backlog_script() -> String {
+    format!(
+        "modprobe mtty; {BEGIN}begin rec.vft rec.vft --buffer 16M\n\
          vfio-trace tail --buffer 16M --format ndjson >tail.ndjson 2>tail.err & tail=$!\n\
          while ! [ -s tail.ndjson ]; do sleep 0.1; done; sleep 0.5\n\
          steps=; for i in $(seq 300); do steps=\"$steps get get get get get get set=STOP get get set=RUNNING\"; done\n\
          kill -STOP $tail $rec; lab-step --create mtty-2 $steps >steps.out 2>&1; echo $? >steps.code; sleep 3\n\
          kill -CONT $tail $rec; sleep 3; kill -INT $tail $rec; wait $tail; wait $rec; chmod a+r rec.vft"
-    );
-    let guest = lab.run("record-backlog", &script)?;
-    exit_code(&guest, "steps.code", "0")?;
-    let live = Traced::parse(&guest.file("tail.ndjson")?)?;
+    )
+}
+
+fn backlog(left: &Left) -> Result<Found> {
+    exit_code(left, "steps.code", "0")?;
+    let live = Traced::parse(&left.file("tail.ndjson")?)?;
     live.is_complete()?;
-    let replayed = replayed(&[&guest.results.join("rec.vft")])?;
+    let replayed = replayed(&[&left.path("rec.vft")])?;
     let mut counts = Vec::new();
     for (how, traced) in [("live", &live), ("replayed", &replayed)] {
         let requests = traced
