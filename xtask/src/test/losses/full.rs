@@ -191,8 +191,9 @@ fn killed(lab: &Lab) -> Result<Found> {
             );
             continue;
         }
-        // Of the calls that had a return probe: one that found no room, or on a slow machine took so long that it was given up.
-        let late = calls.checked_sub(one.seen + lacks).filter(|late| *late <= RETURN_PROBES);
+        // Of the last crowd's calls that had a return probe: those that found no room, and on a slow machine all that were in
+        // it for so long that they were given up.
+        let late = calls.checked_sub(one.seen + lacks).filter(|late| *late <= 2 * RETURN_PROBES);
         let late =
             late.with_context(|| format!("{role}: {calls} calls by the driver's count, and {one:?}"))?;
         (missed, given_up, unknown) = (missed + lacks, given_up + one.unmatched, unknown + late);
