@@ -17,7 +17,7 @@ use super::{
     error::{CliError, FAILED, USAGE},
     output::{Color, note, said},
     parse::{self, Amount},
-    session::{Consumer, LiveArgs, Session, Why, block_on, say_lacks},
+    session::{Consumer, LiveArgs, Session, Why, block_on, let_go, say_lacks},
 };
 use crate::{
     event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
@@ -179,7 +179,13 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         (write(file)?, args.live.start()?)
     } else {
         let traced = args.live.start()?;
-        (write(file)?, traced)
+        match write(file) {
+            Ok(writer) => (writer, traced),
+            Err(error) => {
+                let_go(traced);
+                return Err(error);
+            },
+        }
     };
     for (path, why) in output.begun() {
         note(&format!("{}, which this recording replaces, could not be removed: {why}", path.display()));
@@ -205,7 +211,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         probes: header.start.probes.clone(),
         header,
     };
-    let done = session.run(traced, recorder.all.time, &mut recorder).await?;
+    let mut done = session.run(traced, recorder.all.time, &mut recorder).await?;
     let probes = session.live.report();
     let reason = match done.why {
         Why::Command => Reason::Command,

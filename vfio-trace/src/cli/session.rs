@@ -84,20 +84,31 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Says how the command ended, if not well; gives the exit code.
-    pub(super) fn code(&self) -> u8 {
-        if let Some(traced) = &self.traced
-            && self.status.is_none_or(|status| !status.success())
-        {
-            note(&traced.describe(self.status));
+    /// Says how the command ended, if not well, or that it goes on; gives the exit code.
+    pub(super) fn code(&mut self) -> u8 {
+        if let Some(said) = self.of_command() {
+            note(&said);
         }
         self.quiet_code()
+    }
+
+    /// What there is to say of the command, at this moment: it may have ended while output waited for its reader.
+    fn of_command(&mut self) -> Option<String> {
+        let traced = self.traced.as_mut()?;
+        self.status = self.status.or_else(|| traced.has_ended());
+        let well = self.status.is_some_and(|status| status.success());
+        (!well).then(|| traced.describe(self.status))
     }
 
     /// The exit code.
     pub(super) fn quiet_code(&self) -> u8 {
         if self.status.is_some_and(|status| !status.success()) { FAILED } else { 0 }
     }
+}
+
+/// Says what becomes of a command that was started, where an error ends the run.
+pub(super) fn let_go(traced: Option<Traced>) {
+    let _of_the_error = Done { why: Why::Enough, ended_ns: 0, error: None, traced, status: None }.code();
 }
 
 /// A run.
@@ -259,7 +270,10 @@ impl Session {
             error = self.settle(consumer).err();
         }
         consumer.ending(&mut self.live);
-        self.live.disable()?;
+        if let Err(why) = self.live.disable() {
+            let_go(traced);
+            return Err(why.into());
+        }
         let ended_ns = mono_ns();
         while error.is_none() {
             match self.pump(consumer) {
@@ -422,6 +436,32 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_command_that_ended_meanwhile_nobody_says_that_it_goes_on() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let done = |script: &str| {
+            let command = ["sh", "-c", script].map(OsString::from);
+            let traced = Traced::start(&command).unwrap();
+            Done { why: Why::Enough, ended_ns: 0, error: None, traced, status: None }
+        };
+        // With nothing left for it to wait for, its end is a matter of moments.
+        let said_in_the_end = |mut done: Done| loop {
+            match done.of_command() {
+                Some(said) if said.contains("goes on") => std::thread::sleep(Duration::from_millis(5)),
+                said => break (said, done.code()),
+            }
+        };
+        assert_eq!(said_in_the_end(done("exit 0")), (None, 0), "nothing is left to say of it");
+        assert_eq!(said_in_the_end(done("exit 7")), (Some("sh exited with 7".to_owned()), FAILED));
+        let mut alone = Done { why: Why::Enough, ended_ns: 0, error: None, traced: None, status: None };
+        assert_eq!((alone.of_command(), alone.code()), (None, 0), "there is no command");
+        let mut lasts = done("exec sleep 60");
+        let (said, code) = (lasts.of_command(), lasts.code());
+        lasts.traced.unwrap().signal(Signal::KILL);
+        assert_eq!((said.as_deref(), code), (Some("sh goes on without being traced"), 0));
+    }
 
     #[test]
     fn each_reason_is_said_once() {

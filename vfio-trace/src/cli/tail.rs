@@ -80,7 +80,7 @@ async fn run(args: &Args) -> Result<u8, CliError> {
     session.drop_privileges()?;
     let anchor = anchor();
     let mut out = OutFile::stdout().stopped_by(session.stop());
-    let (done, written) = show(args, &mut session, anchor, &mut out).await?;
+    let (mut done, written) = show(args, &mut session, anchor, &mut out).await?;
     let told = out.finish();
     // Who reads no further wants to hear nothing more. All others are told of the command, whatever else went wrong.
     let code = if matches!(told, Ok(false)) { done.quiet_code() } else { done.code() };

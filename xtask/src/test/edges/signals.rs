@@ -75,6 +75,12 @@ pub(super) fn grace_script() -> String {
         await child [ -s child ] || return 1
         sleep 0.3; kill -TERM $tail; sleep 0.5; now >twice.signalled; kill -TERM $tail; wait $tail; echo $? >twice.code
         kill $(cat child) 2>/dev/null; kill -KILL $(cat child) || return 1
+        vfio-trace record -o outlived.vft --stop-after 300ms 2>outlived.err -- sh -c 'echo $$ >outlives; exec sleep 60'
+        echo $? >outlived.code; kill $(cat outlives) || return 1
+        vfio-trace record -o /dev/full 2>unwritten.err -- sh -c 'echo $$ >unwritten; exec sleep 60'; echo $? >unwritten.code
+        await unwritten [ -s unwritten ] && kill $(cat unwritten) || return 1
+        vfio-trace record -o short.vft 2>short.err -- true; echo $? >short.code
+        vfio-trace record -o failed.vft 2>failed.err -- sh -c 'exit 7'; echo $? >failed.code
         "#
     )
 }
@@ -95,6 +101,17 @@ fn ended(traced: &Traced) -> Result<u64> {
     Ok(began + number(&traced.summary, "duration_ns")?)
 }
 
+/// Of a command that is still there when tracing has ended.
+const GOES_ON: &str = "sh goes on without being traced";
+
+/// What is said of the command, and nothing else.
+fn of_command(said: &str, words: Option<&str>) -> Result<()> {
+    let all = ["goes on", "exited with", "was ended by"];
+    let found: Vec<&str> = said.lines().filter(|line| all.iter().any(|one| line.contains(one))).collect();
+    ensure!(found == words.as_slice(), "of the command is said {found:?}, not {words:?}:\n{said}");
+    Ok(())
+}
+
 pub(super) fn grace(left: &Left) -> Result<Found> {
     let traced = left.traced("tail.ndjson")?;
     traced.is_complete()?;
@@ -112,17 +129,24 @@ pub(super) fn grace(left: &Left) -> Result<Found> {
         seen > 300,
         "only {seen} requests were made while the command was waited for: too few to fill the buffer"
     );
-    let said = left.file("tail.err")?;
-    let code = left.file("tail.code")?;
-    ensure!(code.trim() == "0", "tail ended with {}:\n{said}", code.trim());
     let twice = left.traced("twice.ndjson")?;
     let (second, ended) = (moment(left, "twice.signalled")?, ended(&twice)?);
-    let said = left.file("twice.err")?;
-    ensure!(said.contains("sh goes on without being traced"), "{said}");
+    for (name, code, words) in [
+        ("tail", 0, None),
+        ("twice", 0, Some(GOES_ON)),
+        ("outlived", 0, Some(GOES_ON)),
+        ("unwritten", 1, Some(GOES_ON)),
+        ("short", 0, None),
+        ("failed", 1, Some("sh exited with 7")),
+    ] {
+        self::code(left, name, code)?;
+        of_command(&left.file(&format!("{name}.err"))?, words).context(name)?;
+    }
     let later = ended.saturating_sub(second) / 1_000_000;
     ensure!(later < 4_000, "after the second signal it went on for {later} ms");
     Ok(Found::one(format!(
-        "{seen} requests after the signal, all seen with a buffer of 16 KiB; a second signal ends it after {later} ms"
+        "{seen} requests after the signal, all seen with a buffer of 16 KiB; a second signal ends it after {later} ms; a \
+         command is said to go on where it does, and only there"
     )))
 }
 
