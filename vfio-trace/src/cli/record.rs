@@ -345,7 +345,12 @@ impl Closed {
             .missed
             .map_or_else(|| "missed: not known".to_owned(), |missed| format!("{missed} missed"));
         let mut more = String::new();
-        for (count, what) in [(summary.unmatched, "unmatched"), (summary.no_room, "not remembered")] {
+        for (count, what) in [
+            (summary.unmatched, "unmatched"),
+            (summary.no_room, "not remembered"),
+            (summary.undecoded, "not understood"),
+            (summary.gaps.map_or(0, |told| told.gaps), "gaps in probing"),
+        ] {
             if count > 0 {
                 more = format!("{more}, {count} {what}");
             }
@@ -463,10 +468,23 @@ fn unwritable(name: &str, why: &io::Error) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::GapTotals;
 
-    #[test]
-    fn the_account_has_a_line_for_each_probe_and_names_the_file_as_it_may_be_shown() {
-        let probes = vec![ProbeReport {
+    fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> Closed {
+        let summary = Summary { gaps, ..Summary::new(vec![probe], 0, 0, undecoded, 5) };
+        Closed {
+            summary,
+            duration_ns: 5,
+            bytes: 4096,
+            records: 17,
+            name: "a\x1b[31m.vft".to_owned(),
+            parts: 1,
+            last_part: 1,
+        }
+    }
+
+    fn probe(lost: u64, missed: Option<u64>) -> ProbeReport {
+        ProbeReport {
             name: "vfio_pci_open".to_owned(),
             role: vfio_trace_common::role::Role::Open,
             module: None,
@@ -474,26 +492,39 @@ mod tests {
             reason: None,
             hits: 3,
             records: 3,
-            lost: 2,
-            missed: Some(0),
+            lost,
+            missed,
             unmatched: 0,
             no_room: 0,
-        }];
-        let closed = Closed {
-            summary: Summary::new(probes, 0, 0, 0, 5),
-            duration_ns: 5,
-            bytes: 4096,
-            records: 17,
-            name: "a\x1b[31m.vft".to_owned(),
-            parts: 1,
-            last_part: 1,
-        };
-        let account = closed.account(false, true);
+        }
+    }
+
+    #[test]
+    fn the_account_has_a_line_for_each_probe_and_names_the_file_as_it_may_be_shown() {
+        let account = closed(probe(2, Some(0)), 0, None).account(false, true);
         let lines: Vec<&str> = account.lines().collect();
         assert!(lines.len() > 2, "{account}");
         assert!(lines.iter().any(|line| line.contains("vfio_pci_open")), "{account}");
         let last = lines.last().unwrap();
         assert!(last.starts_with("17 records in 5 ns") && last.contains("; 2 lost, 0 missed"), "{account}");
         assert!(last.contains("a\\x1b[31m.vft"), "{account}");
+    }
+
+    #[test]
+    fn the_last_line_says_that_all_is_there_only_where_it_is() {
+        let last = |closed: Closed| closed.account(false, false).lines().last().unwrap().to_owned();
+        let none = Some(GapTotals::default());
+        assert!(last(closed(probe(0, Some(0)), 0, none)).ends_with("; 0 lost, 0 missed"));
+        let more = |probe: ProbeReport| last(closed(probe, 0, none));
+        assert!(more(probe(0, None)).ends_with("; 0 lost, missed: not known"), "not 0");
+        assert!(more(ProbeReport { unmatched: 2, ..probe(0, Some(0)) }).ends_with(", 2 unmatched"));
+        assert!(more(ProbeReport { no_room: 2, ..probe(0, Some(0)) }).ends_with(", 2 not remembered"));
+        assert!(last(closed(probe(0, Some(0)), 2, none)).ends_with(", 2 not understood"));
+        let gap = GapTotals { gaps: 2, longest_ns: 7, open: 0 };
+        let account = closed(probe(0, Some(0)), 0, Some(gap)).account(false, false);
+        assert!(
+            account.ends_with(", 2 gaps in probing") && account.contains("Not all was probed"),
+            "{account}"
+        );
     }
 }
