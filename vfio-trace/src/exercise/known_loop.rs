@@ -1,6 +1,6 @@
 //! Requests on which many kernels loop for ever: never made, unless the kernel is known to be mended or the user insists.
 
-use vfio_trace_common::defects::{NEXT_STATE_LOOP, Standing};
+use vfio_trace_common::defects::{Defect, NEXT_STATE_LOOP, Standing};
 
 use super::path;
 use crate::{
@@ -12,19 +12,35 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Avoided(Option<String>);
 
+/// Why a device with PRE_COPY may make this kernel loop; `None`: it is known not to.
+fn suspicion(kernel: &KernelWords) -> Option<String> {
+    match kernel.standing(&NEXT_STATE_LOOP) {
+        Standing::Mended => None,
+        // A kernel that says it is older than PRE_COPY, and has a device with it, is not what it says.
+        Standing::Older => {
+            Some(format!("{} is not what it says: it should not have PRE_COPY", kernel.release))
+        },
+        Standing::Affected | Standing::Unknown => kernel.suspicion(&NEXT_STATE_LOOP),
+    }
+}
+
+/// What `matrix` asks a device for where the user insists, in a sentence; `None`: nothing that could loop. `flags`: the
+/// device's, if they are known before it is opened.
+pub fn insisted(kernel: &KernelWords, flags: Option<MigFlags>) -> Option<String> {
+    let Defect { trigger, harm, .. } = NEXT_STATE_LOOP;
+    let asks = match flags {
+        Some(flags) => path::has(flags, MigState::PRE_COPY),
+        None => kernel.standing(&NEXT_STATE_LOOP) != Standing::Older,
+    };
+    let why = suspicion(kernel).filter(|_| asks)?;
+    Some(format!("--force asks for {trigger}, too. {why}: {harm}."))
+}
+
 impl Avoided {
     pub(super) fn of(kernel: &KernelWords, force: bool) -> Self {
-        let defect = &NEXT_STATE_LOOP;
-        // A kernel that says it is older than PRE_COPY, and has a device with it, is not what it says.
-        let why = match kernel.standing(defect) {
-            Standing::Mended => None,
-            Standing::Older => {
-                Some(format!("{} is not what it says: it should not have PRE_COPY", kernel.release))
-            },
-            Standing::Affected | Standing::Unknown => kernel.suspicion(defect),
-        };
-        let text = |why| format!("avoided: {}; {why}; --force asks for it all the same", defect.harm);
-        Self(why.filter(|_| !force).map(text))
+        let text =
+            |why| format!("avoided: {}; {why}; --force asks for it all the same", NEXT_STATE_LOOP.harm);
+        Self(suspicion(kernel).filter(|_| !force).map(text))
     }
 
     /// Why a request must not be made, if that is so. `from`: where the device is; `None`: it may be anywhere.
@@ -40,8 +56,12 @@ mod tests {
     use super::*;
     use crate::exercise::path::{STATES, path};
 
+    fn words(release: &str) -> KernelWords {
+        KernelWords { release: release.to_owned(), version: String::new() }
+    }
+
     fn avoided(release: &str, force: bool) -> Avoided {
-        Avoided::of(&KernelWords { release: release.to_owned(), version: String::new() }, force)
+        Avoided::of(&words(release), force)
     }
 
     #[test]
@@ -77,6 +97,30 @@ mod tests {
                 && why.contains("6.12.50 has this defect")
                 && why.contains("--force"),
             "{why}"
+        );
+    }
+
+    #[test]
+    fn who_insists_is_warned_of_what_would_be_asked_and_of_nothing_else() {
+        let said = |release: &str, flags: Option<u64>| insisted(&words(release), flags.map(MigFlags));
+        for mended in ["6.12.117", "7.3.4"] {
+            assert_eq!([said(mended, None), said(mended, Some(7))], [None, None], "{mended}");
+        }
+        for release in ["6.1.9", "6.12.50", "6.8.0-45-generic", ""] {
+            for flags in 0..16 {
+                // Exactly where something would be avoided without --force, there is something to insist on.
+                let would = STATES.into_iter().any(|to| {
+                    avoided(release, false).request(MigFlags(flags), Some(MigState::STOP_COPY), to).is_some()
+                });
+                assert_eq!(said(release, Some(flags)).is_some(), would, "{release:?} {flags}");
+            }
+        }
+        assert_eq!(said("6.1.9", None), None, "what is really from before has no device with PRE_COPY");
+        let said = said("6.12.50", None).unwrap();
+        assert!(
+            said.starts_with("--force asks for STOP_COPY to PRE_COPY or PRE_COPY_P2P, on a device with PRE_COPY, too. 6.12.50 has")
+                && said.contains(NEXT_STATE_LOOP.harm),
+            "{said}"
         );
     }
 }

@@ -13,8 +13,6 @@ use std::{
     thread,
 };
 
-use vfio_trace_common::defects::{Defect, NEXT_STATE_LOOP};
-
 use self::{inputs::Input, outputs::Outputs, show::Show, tracer::Tracer};
 use super::{
     devices::Devices,
@@ -27,7 +25,7 @@ use super::{
 };
 use crate::{
     driver::manners,
-    event::MigState,
+    event::{MigFlags, MigState},
     exercise::{self, BeginError, Candidate, Plan, Report, Task, Verdict, Witness, junit, tap, text::Text},
     kernel::{KernelFiles, KernelWords, VfioDevice, caps::Cap},
     source::snapshot::DeviceFacts,
@@ -270,8 +268,8 @@ fn check(
     Ok(left_out)
 }
 
-/// What may come of these plans, for who is asked.
-fn dangers(args: &Args, plans: &[Plan], kernel: &KernelWords) -> Vec<String> {
+/// What may come of these plans, for who is asked. `flags`: what the device's migration can do, if that is known.
+fn dangers(args: &Args, plans: &[Plan], kernel: &KernelWords, flags: Option<MigFlags>) -> Vec<String> {
     let mut said = Vec::new();
     let reads_only = plans.iter().all(|plan| *plan == Plan::IoTest);
     said.push(if reads_only {
@@ -280,11 +278,8 @@ fn dangers(args: &Args, plans: &[Plan], kernel: &KernelWords) -> Vec<String> {
     } else {
         "What the device does now is lost; it is reset if need be.".to_owned()
     });
-    let suspicion =
-        kernel.suspicion(&NEXT_STATE_LOOP).filter(|_| args.force && plans.contains(&Plan::Matrix));
-    if let Some(suspicion) = suspicion {
-        let Defect { trigger, harm, .. } = NEXT_STATE_LOOP;
-        said.push(format!("--force asks for {trigger}, too. {suspicion}: {harm}."));
+    if args.force && plans.contains(&Plan::Matrix) {
+        said.extend(exercise::insisted(kernel, flags));
     }
     said
 }
@@ -316,7 +311,8 @@ fn ask(
     if let Some(path) = &args.image {
         note(&format!("The image that is loaded is {}.", path.display()));
     }
-    for line in dangers(args, plans, &KernelWords::read(files)) {
+    let flags = first.1.as_ref().and_then(|memory| memory.flags);
+    for line in dangers(args, plans, &KernelWords::read(files), flags) {
         note(&line);
     }
     note("Go on? [y/N]");

@@ -75,3 +75,28 @@ fn only_mount_is_told_that_somebody_has_it() {
     assert_eq!([told(NOT_PERMITTED, true), told(USAGE, false)], [NOT_PERMITTED, USAGE]);
     assert!(args(&["dev", "--tell-in-use"]).tell_in_use);
 }
+
+#[test]
+fn who_is_asked_hears_only_what_may_come_of_it() {
+    let said = |words: &[&str], release: &str, flags: Option<u64>| {
+        let args = args(&[&["dev"], words].concat());
+        let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(false)).collect();
+        let kernel = KernelWords { release: release.to_owned(), version: String::new() };
+        dangers(&args, &plans, &kernel, flags.map(MigFlags)).join("\n")
+    };
+    let hangs = |words: &[&str], release, flags| said(words, release, flags).contains("loops for ever");
+    let (matrix, all) = (["--plan", "matrix", "--force"], ["--plan", "all", "--force"]);
+    for flags in [Some(5), Some(7), None] {
+        assert!(hangs(&matrix, "6.12.50", flags) && hangs(&all, "6.8.0-45-generic", flags), "{flags:?}");
+        assert!(!hangs(&matrix, "6.12.117", flags), "a kernel that is known to be mended");
+        assert!(!hangs(&matrix[..2], "6.12.50", flags), "without --force it is not asked for");
+        assert!(!hangs(&["--plan", "save,stress,precopy,faults", "--force"], "6.12.50", flags));
+    }
+    assert!(!hangs(&matrix, "6.12.50", Some(3)), "a device without PRE_COPY");
+    assert!(hangs(&matrix, "6.1.9", Some(7)) && !hangs(&matrix, "6.1.9", None), "older than PRE_COPY");
+    let (lost, read) = ("does now is lost", "opened, read and closed");
+    let (reads, loads) =
+        (said(&["--plan", "io-test"], "7.3.4", None), said(&["--plan", "io-test,save"], "7.3.4", None));
+    assert!(reads.contains(read) && !reads.contains(lost), "{reads}");
+    assert!(!loads.contains(read) && loads.contains(lost), "{loads}");
+}
