@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     device::{Called, Device},
     path,
-    report::{Expected, Step, Verdict, finding},
+    report::{Arc, Expected, Step, Verdict, finding},
     run::{Halt, Run, Which, nanoseconds},
     watch,
 };
@@ -54,9 +54,9 @@ impl Run<'_> {
             done
         };
         let asked = format!("set {to}");
-        // Arcs that there must be, and those that were seen; and that those are others, while records were lost.
+        // Arcs that there must be, and those that were seen.
         let mut arcs = None;
-        let mut unjudged = false;
+        let mut unjudged = None;
         let done = self.step(which, asked, expected, act, |run, step, done| match done {
             Ok(new_fd) => {
                 arcs = path::path(flags, from?, to).map(|path| (path.len(), step.arcs.len()));
@@ -72,9 +72,14 @@ impl Run<'_> {
                     let got = if *new_fd { "a data fd, where there is none to get" } else { "no data fd" };
                     return Some(format!("set {to} gave {got}"));
                 }
-                let (judged, other) = run.off_path(step, &path);
-                unjudged = other.is_some() && !judged;
-                other.filter(|_| judged)
+                match off_path(&step.arcs, &path, to, run.report.tracing.lost) {
+                    None => None,
+                    Some(OffPath::Wrong(why)) => Some(why),
+                    Some(OffPath::Unjudged(why)) => {
+                        unjudged = Some(why);
+                        None
+                    },
+                }
             },
             Err(errno) if matches!(expected, Expected::Refusal(_)) && step.state != from => Some(format!(
                 "set {to} was refused ({errno}), but the state changed from {} to {}",
@@ -84,8 +89,8 @@ impl Run<'_> {
             Err(_) => None,
         });
         self.count(arcs);
-        if unjudged {
-            self.note(format!("the arcs of set {to} were not judged: records were lost"));
+        if let Some(why) = unjudged {
+            self.note(why);
         }
         done.map(|done| done.map(drop))
     }
@@ -97,13 +102,6 @@ impl Run<'_> {
             tracing.requests += 1;
             tracing.unseen += u64::from(seen == 0);
         }
-    }
-
-    /// What the kernel was seen to do instead of what it must do, and whether that can be held against it. Where nothing was
-    /// seen there is nothing to complain of.
-    fn off_path(&self, step: &Step, path: &[MigState]) -> (bool, Option<String>) {
-        let seen: Vec<MigState> = step.arcs.iter().filter_map(|arc| arc.to).collect();
-        (self.report.tracing.lost == 0, other_path(&seen, path))
     }
 
     /// Reads to the end, or as far as PRE_COPY gives; gives the number of bytes.
@@ -256,12 +254,27 @@ impl Run<'_> {
     }
 }
 
-fn other_path(seen: &[MigState], path: &[MigState]) -> Option<String> {
+/// What there is to say of arcs that are not those that there must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum OffPath {
+    /// The device or the core did what it must not do.
+    Wrong(String),
+    /// Who knows: the tracer has not seen everything until now.
+    Unjudged(String),
+}
+
+/// Compares the arcs that were seen with those that there must be. Where nothing was seen there is nothing to complain of.
+fn off_path(seen: &[Arc], path: &[MigState], asked: MigState, lost: u64) -> Option<OffPath> {
+    let seen: Vec<MigState> = seen.iter().filter_map(|arc| arc.to).collect();
     if seen.is_empty() || seen == path {
         return None;
     }
+    if lost > 0 {
+        let why = format!("the arcs of set {asked} were not judged: records were lost, or calls not seen");
+        return Some(OffPath::Unjudged(why));
+    }
     let names = |path: &[MigState]| path.iter().map(|state| state.name()).collect::<Vec<_>>().join(", ");
-    Some(format!("it went through {}, and must go through {}", names(seen), names(path)))
+    Some(OffPath::Wrong(format!("it went through {}, and must go through {}", names(&seen), names(path))))
 }
 
 fn said(state: Option<MigState>) -> String {
@@ -286,6 +299,7 @@ fn opens_file(from: Option<MigState>, to: MigState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Outcome;
 
     #[test]
     fn arcs_that_give_a_data_fd() {
@@ -296,5 +310,29 @@ mod tests {
         assert!(!gives(MigState::PRE_COPY_P2P, MigState::PRE_COPY));
         assert!(!opens_file(None, MigState::STOP_COPY));
         assert!(has_session(MigState::RESUMING) && !has_session(MigState::STOP));
+    }
+    #[test]
+    fn other_arcs_are_held_against_the_device_only_where_nothing_was_lost() {
+        use MigState as S;
+        let arcs = |states: &[MigState]| -> Vec<Arc> {
+            let arc = |to: &MigState| Arc {
+                from: S::RUNNING,
+                to: Some(*to),
+                duration_ns: None,
+                outcome: Outcome::Ok,
+            };
+            states.iter().map(arc).collect()
+        };
+        let path = [S::RUNNING_P2P, S::STOP, S::STOP_COPY];
+        let said = |seen: &[MigState], lost| off_path(&arcs(seen), &path, S::STOP_COPY, lost);
+        for lost in [0, 7] {
+            assert_eq!(said(&path, lost), None, "those that there must be, {lost} lost");
+            assert_eq!(said(&[], lost), None, "none was seen, {lost} lost");
+        }
+        let wrong =
+            "it went through RUNNING_P2P, STOP_COPY, and must go through RUNNING_P2P, STOP, STOP_COPY";
+        assert_eq!(said(&[S::RUNNING_P2P, S::STOP_COPY], 0), Some(OffPath::Wrong(wrong.to_owned())));
+        let unjudged = "the arcs of set STOP_COPY were not judged: records were lost, or calls not seen";
+        assert_eq!(said(&[S::RUNNING_P2P, S::STOP_COPY], 7), Some(OffPath::Unjudged(unjudged.to_owned())));
     }
 }

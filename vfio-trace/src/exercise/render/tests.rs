@@ -134,7 +134,9 @@ fn a_run_that_the_tracer_has_not_seen_does_not_pass() {
     report.judge();
     assert_eq!(report.verdict, Verdict::Warned);
     assert!(Text::default().summary(&report).contains("was traced: 7 records were lost"), "whoever it was");
+    assert!(Text::default().summary(&report).contains("the tracer lost 7 records"));
     report.tracing.lost = 0;
+    assert!(!Text::default().summary(&report).contains("lost"));
     report.judge();
     assert_eq!(report.verdict, Verdict::Failed);
     let said = "could not be checked: none of 5 requests was traced";

@@ -236,7 +236,8 @@ impl Text {
         if report.tracing.lost > 0 {
             let _infallible = writeln!(
                 out,
-                "the tracer lost {} records, or did not see calls: arcs may be missing above, and are not judged",
+                "the tracer lost {} records, or did not see calls: arcs may be missing above; since then other ones than \
+                 there must be are not held against the device",
                 report.tracing.lost
             );
         }
