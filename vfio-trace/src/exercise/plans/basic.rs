@@ -6,7 +6,10 @@ use super::{
     Errno, Expected, Halt, Keep, Means, MigState, Run, Until, Which, has_precopy, image, load, must,
     take_image,
 };
-use crate::driver::{Channel, Manners};
+use crate::{
+    driver::{Channel, Manners},
+    sink::human,
+};
 
 const FIRST: Which = Which::First;
 const EBUSY: Errno = Errno(16);
@@ -41,16 +44,21 @@ pub(super) fn resume(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
         let before = image(run, means)?;
         load(run, FIRST, &before)?;
         let after = take_image(run, FIRST)?;
-        run.note(if before == after {
-            "saved again, the image is the same, byte for byte".to_owned()
-        } else if before.len() == after.len() {
-            let differ = before.iter().zip(after.iter()).filter(|(before, after)| before != after).count();
-            format!("saved again, {differ} of {} bytes of the image are others", after.len())
-        } else {
-            format!("saved again, the image has {} bytes instead of {}", after.len(), before.len())
-        });
+        run.note(compared(&before, &after));
         must(run, FIRST, MigState::RUNNING)
     })
+}
+
+/// What is said of the image that was loaded, and the one that was saved after it.
+fn compared(before: &[u8], after: &[u8]) -> String {
+    if before == after {
+        "saved after it was loaded, the image is the same, byte for byte".to_owned()
+    } else if before.len() == after.len() {
+        let differ = before.iter().zip(after).filter(|(before, after)| before != after).count();
+        format!("saved after it was loaded, {differ} of {} bytes of the image are others", after.len())
+    } else {
+        format!("saved after it was loaded, the image has {} bytes instead of {}", after.len(), before.len())
+    }
 }
 
 /// As it did for 2, but by reading only.
@@ -113,7 +121,7 @@ pub(super) fn stress(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
     let precopy = has_precopy(run.bench(FIRST).flags);
     run.stage("stress", "stress", |run| {
         run.only_count();
-        let mut length = None;
+        let mut lengths: Option<[usize; 2]> = None;
         for round in 0..means.count {
             if precopy && round % 2 == 1 {
                 must(run, FIRST, MigState::PRE_COPY)?;
@@ -125,13 +133,20 @@ pub(super) fn stress(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
             }
             let image =
                 means.image.as_ref().map_or_else(|| take_image(run, FIRST), |image| Ok(Rc::clone(image)))?;
-            length.get_or_insert(image.len());
+            let [least, most] = lengths.unwrap_or([image.len(); 2]);
+            lengths = Some([least.min(image.len()), most.max(image.len())]);
             load(run, FIRST, &image)?;
         }
-        let bytes = length.unwrap_or(0);
-        run.note(format!("{} rounds, images of {bytes} bytes", means.count));
+        run.note(rounds(means.count, lengths.unwrap_or_default()));
         Ok(())
     })
+}
+
+/// What is said of rounds that went well: how long the images were that were loaded, the shortest and the longest.
+fn rounds(count: u32, [least, most]: [usize; 2]) -> String {
+    let rounds = human::count(count.into(), "round");
+    let lengths = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    format!("{rounds}, images of {lengths} bytes")
 }
 
 #[cfg(test)]
@@ -140,6 +155,17 @@ mod tests {
 
     const CHANNEL: Channel =
         Channel { name: "mailbox", region: 2, offset: 0x300, busy: 1 << 13, absent: u32::MAX };
+
+    #[test]
+    fn the_same_is_said_only_of_what_is_the_same() {
+        let same = "the image is the same, byte for byte";
+        assert!(compared(&[1, 2, 3], &[1, 2, 3]).contains(same));
+        assert!(compared(&[1, 2, 3], &[1, 2, 4]).ends_with(", 1 of 3 bytes of the image are others"));
+        assert!(compared(&[1, 2, 3], &[1, 2]).ends_with(", the image has 2 bytes instead of 3"));
+        assert_eq!(rounds(3, [40, 40]), "3 rounds, images of 40 bytes");
+        assert_eq!(rounds(1, [40, 40]), "1 round, images of 40 bytes");
+        assert_eq!(rounds(5, [40, 50]), "5 rounds, images of 40 to 50 bytes");
+    }
 
     #[test]
     fn a_channel_is_waited_for() {

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{Expected, Halt, Means, MigState, Run, Severity, Verdict, Which, finding, image, load, must};
+use super::{
+    Errno, Expected, Halt, Means, MigState, Run, Severity, Verdict, Which, finding, image, load, must,
+};
 use crate::driver::Identity;
 
 const FIRST: Which = Which::First;
@@ -70,7 +72,7 @@ fn make(image: &[u8], identity: Option<&Identity>, wrong: Option<&[u8]>) -> Vec<
 
 pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
     if !run.can_reset(FIRST) {
-        run.skip("faults", "faults", "the device has no VFIO_DEVICE_RESET to recover by");
+        run.skip("faults", "faults", "the device has no VFIO_DEVICE_RESET that works, to recover by");
         return Ok(());
     }
     let mut good = None;
@@ -79,7 +81,7 @@ pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
         Ok(())
     })?;
     let Some(good) = good.filter(|good: &Rc<[u8]>| good.len() > 1) else {
-        run.skip("faults", "faults", "there is no image that could be damaged");
+        run.skip("faults", "faults", "there is no image of two bytes or more that could be damaged");
         return Ok(());
     };
     let identity = run.bench(FIRST).manners.and_then(|manners| manners.identity.as_ref());
@@ -103,16 +105,16 @@ pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
 fn attempt(run: &mut Run<'_>, fault: &Fault) -> Result<(), Halt> {
     must(run, FIRST, MigState::RESUMING)?;
     let mut refused = None;
-    for piece in &fault.pieces {
+    for (at, piece) in fault.pieces.iter().enumerate() {
         if let Err(errno) = run.write(FIRST, "write the bad image", piece, Expected::Either)? {
-            refused = Some(errno);
+            refused = Some((at, errno));
             break;
         }
     }
-    if refused.is_some() && fault.kind == Kind::Long {
-        run.note("refused when it was written, what was too much only");
-        return Ok(());
+    if let Some((at, errno)) = refused.filter(|_| fault.kind == Kind::Long) {
+        return excess(at, errno).map(|note| run.note(note)).map_err(Halt::Stage);
     }
+    let refused = refused.map(|(_, errno)| errno);
     let left = run.set(FIRST, MigState::STOP, Expected::Either)?;
     match (refused, left) {
         (Some(errno), Err(_)) => {
@@ -132,11 +134,21 @@ fn attempt(run: &mut Run<'_>, fault: &Fault) -> Result<(), Halt> {
     Ok(())
 }
 
+/// What is said where the piece at `at` of one that is too long was refused: the first piece is the good image.
+fn excess(at: usize, errno: Errno) -> Result<String, String> {
+    match at {
+        0 => Err(format!(
+            "the good image, to which too much was to be added, was refused when it was written ({errno})"
+        )),
+        _ => Ok(format!("refused when it was written ({errno}), what was too much only")),
+    }
+}
+
 /// The device runs on with an image that was wrong.
 fn accepted(run: &mut Run<'_>, kind: Kind) {
     let (verdict, severity, code, text, check) = match kind {
         Kind::Body => {
-            run.note("accepted: the driver cannot tell, as there is no checksum");
+            run.note("accepted: the driver does not notice it, as without a checksum of this byte");
             return;
         },
         Kind::Short => (
@@ -174,6 +186,17 @@ fn accepted(run: &mut Run<'_>, kind: Kind) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_too_much_is_said_to_be_refused() {
+        let image: Vec<u8> = (0..40).collect();
+        let faults = make(&image, None, None);
+        let long = faults.iter().find(|fault| fault.kind == Kind::Long).unwrap();
+        assert_eq!(long.pieces[0], image, "what the good one is");
+        let said = |at| excess(at, Errno(5));
+        assert_eq!(said(1), Ok("refused when it was written (EIO), what was too much only".to_owned()));
+        assert!(said(0).unwrap_err().starts_with("the good image, "));
+    }
 
     #[test]
     fn bad_images_are_bad_each_in_its_own_way() {

@@ -11,7 +11,7 @@ pub(super) fn matrix(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
         run.skip(
             "matrix",
             "matrix",
-            "the device has no VFIO_DEVICE_RESET to be brought back by after each of them",
+            "the device has no VFIO_DEVICE_RESET that works, to be brought back by after each of them",
         );
         return Ok(());
     }
