@@ -14,7 +14,7 @@ use super::{
 use crate::{
     fs::Known,
     kernel::{
-        Bus, VfioDevice,
+        Bus, KernelFiles, VfioDevice,
         process::{ProcessInfo, Processes},
     },
     sink::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json, human},
@@ -61,26 +61,42 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         devices.say_losses();
     }
     if read && !args.json {
-        if let Some(why) = blind {
-            note(&format!("flags, state and holders are not known: {why}"));
-        } else if !devices.holders_known && !rows.is_empty() {
-            note("holders are not known: the address of vfio_device_fops_unl_ioctl is hidden (CAP_SYSLOG)");
-        }
-        let held = |row: &DeviceRow| row.holders.as_ref().is_some_and(|holders| !holders.is_empty());
-        if !processes.are_known() && rows.iter().any(held) {
-            note(
-                "numbers of processes are the host's: /proc here is of another PID namespace, so which virtual machines they \
-                 run is not known",
-            );
-        }
-        if devices.holders_known && rows.iter().any(|row| row.holders.is_none() && row.open_count > Some(0)) {
-            note(unseen(processes));
-        }
-        if rows.is_empty() {
-            note("no device is bound to a VFIO driver");
+        for text in notes(&files, &devices, &rows) {
+            note(&text);
         }
     }
     Ok(0)
+}
+
+/// What is to be known of the table.
+fn notes(files: &KernelFiles, devices: &Devices, rows: &[DeviceRow]) -> Vec<String> {
+    let processes = Processes::of(files);
+    let mut said = Vec::new();
+    if let Some(why) = &devices.blind {
+        said.push(format!("flags, state and holders are not known: {why}"));
+    } else if !devices.holders_known && !rows.is_empty() {
+        said.push(
+            "holders are not known: the address of vfio_device_fops_unl_ioctl is hidden (CAP_SYSLOG)"
+                .to_owned(),
+        );
+    }
+    let held = |row: &DeviceRow| row.holders.as_ref().is_some_and(|holders| !holders.is_empty());
+    if !processes.are_known() && rows.iter().any(held) {
+        said.push(
+            "numbers of processes are the host's: /proc here is of another PID namespace, so which virtual machines they run is \
+             not known"
+                .to_owned(),
+        );
+    }
+    // Where holders may be among what was lost, that is told already.
+    let all_told = devices.holders_known && devices.losses.holders_told();
+    if all_told && rows.iter().any(|row| row.holders.is_none() && row.open_count > Some(0)) {
+        said.push(unseen(processes).to_owned());
+    }
+    if rows.is_empty() && VfioDevice::can_look(files) {
+        said.push("no device is bound to a VFIO driver".to_owned());
+    }
+    said
 }
 
 /// Why nobody is named who has a device open.
@@ -94,9 +110,10 @@ const fn unseen(processes: Processes<'_>) -> &'static str {
     }
 }
 
-/// Who has it open; `None` also where somebody has, and nobody is known to: the kernel could not be asked, or does not tell.
-fn known(holders: Vec<HolderRow>, open_count: Option<u32>) -> Option<Vec<HolderRow>> {
-    (!holders.is_empty() || open_count.is_none_or(|count| count == 0)).then_some(holders)
+/// Who has it open; `None` also where somebody has or may have, and nobody is known to: the kernel could not be asked, or
+/// does not tell. `all`: it has told of all processes.
+fn known(holders: Vec<HolderRow>, open_count: Option<u32>, all: bool) -> Option<Vec<HolderRow>> {
+    (!holders.is_empty() || open_count.map_or(all, |count| count == 0)).then_some(holders)
 }
 
 /// Gives false if nobody reads on.
@@ -123,7 +140,7 @@ fn past(args: &Args) -> Result<u8, CliError> {
     let read = print(args, &rows, None, None, Some(&past.facts))?;
     if read && !args.json {
         if rows.is_empty() {
-            note("no device was bound to a VFIO driver then");
+            note("the recording knows of no device that was bound to a VFIO driver then");
         }
         let mut gone: Vec<(&str, Known)> = past.gone().collect();
         gone.sort_by_key(|(_, known)| std::cmp::Reverse(known.changed_ns));
@@ -195,6 +212,7 @@ fn row(
         };
         memory.holders.iter().map(holder).collect()
     });
+    let all_told = processes.are_all() && devices.losses.holders_told();
     DeviceRow {
         device: device.name.clone(),
         bus: device.bus.name(),
@@ -209,7 +227,7 @@ fn row(
         open_count: memory.and_then(|memory| memory.open_count),
         holders: memory
             .filter(|_| devices.holders_known)
-            .and_then(|memory| known(holders, memory.open_count)),
+            .and_then(|memory| known(holders, memory.open_count, all_told)),
     }
 }
 
@@ -231,6 +249,37 @@ mod tests {
         source::snapshot::Holder,
     };
 
+    /// All devices of a host, each of them open so often, in these processes.
+    fn devices(files: &KernelFiles, open_count: Option<u32>, holders: &[(u32, &str)]) -> Devices {
+        let holder = |&(pid, comm): &(u32, &str)| Holder { pid, comm: comm.to_owned(), fd: 3 };
+        let memory = |device: VfioDevice| {
+            let memory = DeviceFacts {
+                name: device.name.clone(),
+                flags: None,
+                migration: Some(true),
+                dirty_tracking: None,
+                state: None,
+                open_count,
+                holders: holders.iter().map(holder).collect(),
+            };
+            (device, Some(memory))
+        };
+        Devices {
+            all: VfioDevice::all(files).into_iter().map(memory).collect(),
+            model: Model::new(),
+            drivers: Interpreter::new(false),
+            holders_known: true,
+            losses: SnapshotLosses::default(),
+            blind: None,
+            facts: KernelFacts::read(files),
+        }
+    }
+
+    fn rows(files: &KernelFiles, devices: &Devices) -> Vec<DeviceRow> {
+        let all = devices.all.iter();
+        all.map(|(device, memory)| row(Processes::of(files), devices, device, memory.as_ref())).collect()
+    }
+
     /// The name of a virtual machine is a word of its command line: whoever starts it chooses it.
     #[test]
     fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
@@ -245,32 +294,8 @@ mod tests {
                 .write(&format!("sys/bus/drivers/{name}/x"), "")
                 .link("sys/class/vfio-dev/vfio0/device", &format!("../../../devices/{name}"));
             let files = root.files();
-            let holder = |pid, comm: &str| Holder { pid, comm: comm.to_owned(), fd: 3 };
-            let memory = DeviceFacts {
-                name: name.to_owned(),
-                flags: None,
-                migration: Some(true),
-                dirty_tracking: None,
-                state: None,
-                open_count: Some(2),
-                holders: vec![holder(7, name), holder(8, "qemu")],
-            };
-            let devices = Devices {
-                all: VfioDevice::all(&files)
-                    .into_iter()
-                    .map(|device| (device, Some(memory.clone())))
-                    .collect(),
-                model: Model::new(),
-                drivers: Interpreter::new(false),
-                holders_known: true,
-                losses: SnapshotLosses::default(),
-                blind: None,
-                facts: KernelFacts::read(&files),
-            };
-            let processes = Processes::of(&files);
-            let all = devices.all.iter();
-            let rows: Vec<DeviceRow> =
-                all.map(|(device, memory)| row(processes, &devices, device, memory.as_ref())).collect();
+            let devices = devices(&files, Some(2), &[(7, name), (8, "qemu")]);
+            let rows = rows(&files, &devices);
             let vms: Vec<_> = rows[0].holders.iter().flatten().map(|holder| holder.vm.is_some()).collect();
             assert_eq!(vms, [true, !name.contains(['\n', '/'])], "{name:?}");
             for text in [device_table(&rows, false), devices_json(&rows, None, None, None).unwrap()] {
@@ -284,10 +309,14 @@ mod tests {
     fn nobody_is_said_to_have_it_only_where_it_is_closed() {
         let holder =
             HolderRow { pid: 7, local_pid: None, comm: "qemu".to_owned(), vm: None, process_started: None };
-        assert_eq!(known(vec![], Some(0)).map(|holders| holders.len()), Some(0));
-        assert_eq!(known(vec![], None).map(|holders| holders.len()), Some(0));
-        assert!(known(vec![], Some(1)).is_none());
-        assert_eq!(known(vec![holder], Some(1)).map(|holders| holders.len()), Some(1));
+        for all in [true, false] {
+            assert_eq!(known(vec![], Some(0), all).map(|holders| holders.len()), Some(0));
+            assert!(known(vec![], Some(1), all).is_none());
+            let one = known(vec![holder.clone()], Some(1), all);
+            assert_eq!(one.map(|holders| holders.len()), Some(1));
+        }
+        assert_eq!(known(vec![], None, true).map(|holders| holders.len()), Some(0));
+        assert!(known(vec![], None, false).is_none(), "a process that is not told of may have it");
         let root = Root::new();
         root.write("proc/self/ns/x", "").link("proc/self/ns/pid", "pid:[4026531836]");
         let files = root.files();
@@ -300,6 +329,59 @@ mod tests {
             processes.are_known() && unseen(processes).contains("another PID namespace"),
             "the /proc is the host's"
         );
+    }
+
+    #[test]
+    fn a_note_is_printed_only_where_it_is_true() {
+        let root = Root::new();
+        root.link("sys/devices/dev/driver", "../../bus/drivers/mtty").write("sys/bus/drivers/mtty/x", "");
+        root.link("sys/class/vfio-dev/vfio0/device", "../../../devices/dev");
+        root.write("proc/self/ns/x", "").write("proc/1/ns/x", "");
+        let place = |own: &str, first: &str| {
+            for (name, namespace) in [("proc/self/ns/pid", own), ("proc/1/ns/pid", first)] {
+                drop(std::fs::remove_file(root.path().join(name)));
+                root.link(name, &format!("pid:[{namespace}]"));
+            }
+            root.files()
+        };
+        let said = |files: &KernelFiles, devices: &Devices| notes(files, devices, &rows(files, devices));
+        let (host, other) = ("4026531836", "4026532001");
+        let (numbers, elsewhere, nobody) = (
+            "numbers of processes are the host's",
+            "not in a process that the kernel tells of here",
+            "no process has a file",
+        );
+        for (own, first, known, all) in
+            [(host, host, true, true), (other, other, false, false), (other, host, true, false)]
+        {
+            let files = place(own, first);
+            let open = said(&files, &devices(&files, Some(1), &[])).join("\n");
+            assert_eq!(
+                [open.contains(elsewhere), open.contains(nobody)],
+                [!all, all],
+                "{own} {first}: {open}"
+            );
+            let held = said(&files, &devices(&files, Some(1), &[(7, "qemu")])).join("\n");
+            assert_eq!(held.contains(numbers), !known, "{own} {first}: {held}");
+            assert!(known == held.is_empty(), "{own} {first}: {held}");
+            for quiet in [Some(0), None] {
+                let closed = said(&files, &devices(&files, quiet, &[]));
+                assert!(closed.is_empty(), "{own} {first}: {closed:?}");
+            }
+            // Who has it may be in what was lost, which is told.
+            let mut lost = devices(&files, Some(1), &[]);
+            lost.losses.lost = 1;
+            assert_eq!(said(&files, &lost), [""; 0]);
+            lost.holders_known = false;
+            assert_eq!(said(&files, &lost).len(), 1, "only that holders are not known");
+        }
+        let files = place(host, host);
+        let none = devices(&Root::new().files(), None, &[]);
+        assert_eq!(notes(&Root::new().files(), &none, &[]), [""; 0], "without /sys nothing is known");
+        let empty = Root::new();
+        empty.write("sys/bus/x", "");
+        assert_eq!(notes(&empty.files(), &none, &[]), ["no device is bound to a VFIO driver"]);
+        assert!(said(&files, &devices(&files, Some(0), &[])).is_empty());
     }
 
     #[test]

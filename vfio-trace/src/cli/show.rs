@@ -171,7 +171,7 @@ fn explain_past(past: &Past, name: &str, known: &Known, why: &Unknown) -> CliErr
         Unknown::State if known.open_count == Some(0) => unknown(
             name,
             format!(
-                "after its last close (about {when}) its driver may have changed its state, and nothing tells"
+                "nobody had it open (as of {when}): meanwhile its driver may have changed its state, and nothing tells"
             ),
             "give an earlier moment with --at",
         ),
@@ -247,6 +247,6 @@ mod tests {
         let gone = error("1", "state", None);
         assert!(gone.contains("taken from vfio at 2026-11-22T20:44:40.968240076Z"), "{gone}");
         let closed = error("1", "state", Some("2026-11-22T20:44:40.8Z"));
-        assert!(closed.contains("after its last close") && closed.contains("code: 4"), "{closed}");
+        assert!(closed.contains("nobody had it open") && closed.contains("code: 4"), "{closed}");
     }
 }

@@ -1,6 +1,9 @@
 //! Every VFIO device of this host, from sysfs: its names, driver and group. Nothing is opened.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{modules::Modules, source::KernelFiles};
 
@@ -91,6 +94,11 @@ impl VfioDevice {
             .collect();
         found.sort_by_cached_key(Self::number);
         found
+    }
+
+    /// Whether sysfs can be asked: that there is none is not known otherwise.
+    pub fn can_look(files: &KernelFiles) -> bool {
+        if files.exists(CLASS) { fs::read_dir(files.path(CLASS)).is_ok() } else { files.exists("/sys/bus") }
     }
 
     /// N of `vfioN`.
@@ -275,7 +283,7 @@ pub(crate) mod tests {
     #[test]
     fn kernels_before_the_class_are_searched_by_group() {
         let root = machine();
-        std::fs::remove_dir_all(root.path().join("sys/class")).unwrap();
+        fs::remove_dir_all(root.path().join("sys/class")).unwrap();
         root.write(
             "proc/modules",
             "mlx5_vfio_pci 1 0 - Live 0x0\nvfio_pci 1 0 - Live 0x0\nvfio 1 2 mlx5_vfio_pci,vfio_pci, Live 0x0\n",

@@ -198,6 +198,11 @@ pub struct SnapshotLosses {
 }
 
 impl SnapshotLosses {
+    /// Whether all holders that the kernel told of are known: none of them can be among what was lost.
+    pub const fn holders_told(self) -> bool {
+        self.lost == 0 && self.undecoded == 0 && self.no_room == 0
+    }
+
     /// What is missing, in words; `None` if nothing is.
     pub fn describe(&self) -> Option<String> {
         let Self { lost, undecoded, no_room, unopened } = *self;

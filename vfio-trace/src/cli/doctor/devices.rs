@@ -46,7 +46,11 @@ pub(super) fn devices(
     all: Vec<(VfioDevice, Memory)>,
 ) -> (Vec<Finding>, bool) {
     if all.is_empty() {
-        let none = finding("device", "-", "no device is bound to a VFIO driver");
+        let none = if VfioDevice::can_look(files) {
+            finding("device", "-", "no device is bound to a VFIO driver")
+        } else {
+            finding("device", "-", "not known: sysfs cannot be read").but(Status::Unknown)
+        };
         return (vec![none], false);
     }
     let all: Vec<_> =
@@ -222,7 +226,7 @@ fn dirty_tracking(device: &VfioDevice, memory: &Memory) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::inventory;
+    use crate::kernel::{inventory, source::testing::Root};
 
     fn memory(migration: bool, flags: u64, dirty: bool, holders: &[u32]) -> Memory {
         Memory {
@@ -294,6 +298,13 @@ mod tests {
         let root = inventory::tests::machine();
         let files = root.files();
         assert!(!devices(&files, &KernelFacts::read(&files), Vec::new()).1, "no device is no failure");
+        let said = |root: &Root| {
+            devices(&root.files(), &KernelFacts::read(&root.files()), Vec::new()).0.remove(0).what
+        };
+        let empty = Root::new();
+        assert!(said(&empty).starts_with("not known"), "without sysfs");
+        empty.write("sys/bus/x", "");
+        assert_eq!(said(&empty), "no device is bound to a VFIO driver");
     }
 
     #[test]

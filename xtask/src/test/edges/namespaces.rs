@@ -31,7 +31,7 @@ grep -q wrong /proc/$number/cmdline || exit 1
 vfio-trace list --json >inside.json && vfio-trace list >inside.txt 2>inside.note
 code=$?; kill $other; exit $code
 END
-        vfio-trace list --json >host.json || return 1
+        vfio-trace list --json >host.json && vfio-trace list >host.txt 2>host.note || return 1
         unshare --pid --fork --mount-proc sh inside.sh || return 1
         unshare --pid --fork vfio-trace list --json >hostproc.json
         "#
@@ -55,6 +55,9 @@ pub(super) fn check(left: &Left) -> Result<Found> {
     let (text, note) = (left.file("inside.txt")?, left.file("inside.note")?);
     ensure!(!text.contains("wrong") && !text.contains("lab-step"), "{text}");
     ensure!(note.contains("not in a process that the kernel tells of here"), "{note}");
+    // On the host all processes are told of: there is nothing to explain.
+    let (text, note) = (left.file("host.txt")?, left.file("host.note")?);
+    ensure!(text.contains("lab-step") && note.is_empty(), "on the host: {text}{note}");
     let (inside, host) = (left.file("pid.note")?, left.file("pid.host")?);
     ensure!(inside.contains("--pid takes the numbers of the host's PID namespace"), "{inside}");
     ensure!(!host.contains("PID namespace"), "{host}");
