@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Case, Seen, device, has_debugfs,
+    Case, Seen, device, has_debugfs, is_sampled,
     middle::row,
     migrating,
     settled::{is_quayside_as_named, prelude},
@@ -18,8 +18,8 @@ use crate::test::{
 };
 
 /// Only quayside can be made to stay in an arc.
-pub(super) fn applies(case: &Case, _series: &str) -> bool {
-    is_quayside_as_named(case)
+pub(super) fn applies(case: &Case, series: &str) -> bool {
+    is_sampled(case, series, |case, _| is_quayside_as_named(case))
 }
 
 /// A request that is held in an arc which is not its first.
