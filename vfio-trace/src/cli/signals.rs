@@ -67,11 +67,14 @@ impl Asked {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let came = tokio::select! {
             _ = self.interrupt.recv() => Signal::INT,
             _ = self.terminate.recv() => Signal::TERM,
             _ = hangup => Signal::HUP,
-        }
+        };
+        // Another thread may be in the handler still, between telling this one and setting the flag.
+        self.stop.store(true, Ordering::Relaxed);
+        came
     }
 
     /// Set with the first one.
