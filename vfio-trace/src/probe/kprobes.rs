@@ -1,8 +1,14 @@
 //! The kernel's kprobes: what the manager attaches with.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    iter,
+    num::NonZero,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    panic,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -62,30 +68,29 @@ impl Kprobes {
     pub(super) fn new(programs: Programs, files: &KernelFiles) -> Self {
         Self { programs, pmu: Pmu::read(files), gate: Arc::default() }
     }
+
+    /// What is to be attached to a function whose programs are loaded.
+    fn work<'a>(&'a self, target: &'a Target, slot: u16) -> Result<Work<'a>, Refusal> {
+        let pmu = self.pmu.ok_or("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)")?;
+        let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
+        Ok(Work { target, cookie: u64::from(slot) | target.takes, pmu, enter, exit })
+    }
 }
 
-impl Backend for Kprobes {
-    type Link = OwnedFd;
+/// One function, and what is to be attached to it.
+struct Work<'a> {
+    target: &'a Target,
+    cookie: u64,
+    pmu: Pmu,
+    enter: BorrowedFd<'a>,
+    exit: Option<BorrowedFd<'a>>,
+}
 
-    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal> {
-        self.programs
-            .set_step(slot, spec)
-            .map_err(|error| Refusal { reason: error.to_string(), denied: false })
-    }
-
-    fn attaching(&mut self, on: bool) {
-        self.gate.attaching(on);
-    }
-
+impl Work<'_> {
     /// The return probe first: a call that begins between the two is then not remembered, instead of remembered for
     /// ever.
-    fn attach(&mut self, target: &Target, slot: u16) -> Result<Vec<OwnedFd>, Refusal> {
-        let Some(pmu) = self.pmu else {
-            return Err("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)".into());
-        };
-        self.programs.prepare(target.role).map_err(|error| Refusal::from(error.to_string().as_str()))?;
-        let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
-        let cookie = u64::from(slot) | target.takes;
+    fn attach(&self) -> Result<Vec<OwnedFd>, Refusal> {
+        let Self { target, cookie, pmu, enter, exit } = *self;
         let mut first_error = None;
         for place in target.places() {
             let attach = |program, config| sys::attach_kprobe(program, (pmu.kind, config), &place, cookie);
@@ -108,6 +113,63 @@ impl Backend for Kprobes {
             }
         }
         Err(first_error.unwrap_or_else(|| "there is no name and no address to attach to".into()))
+    }
+}
+
+/// Threads that attach: for each probe the kernel looks through all its jump labels under one lock, and then arms it under
+/// others. One thread can do the first while another does the second; more would wait for each other.
+const LANES: usize = 2;
+
+/// Does a number of things on as many threads as are of use, beginning with the first; gives what came of each, in order.
+fn side_by_side<T: Send>(count: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let lane = || {
+        let mine = iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|at| *at < count);
+        mine.map(|at| (at, run(at))).collect::<Vec<_>>()
+    };
+    let lanes = thread::available_parallelism().map_or(1, NonZero::get).min(LANES).min(count);
+    let mut all = thread::scope(|scope| {
+        let other = |_| thread::Builder::new().name("attach".to_owned()).spawn_scoped(scope, lane).ok();
+        let others: Vec<_> = (1..lanes).filter_map(other).collect();
+        let mut all = lane();
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        }
+        all
+    });
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, done)| done).collect()
+}
+
+impl Backend for Kprobes {
+    type Link = OwnedFd;
+
+    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal> {
+        self.programs
+            .set_step(slot, spec)
+            .map_err(|error| Refusal { reason: error.to_string(), denied: false })
+    }
+
+    fn attaching(&mut self, on: bool) {
+        self.gate.attaching(on);
+    }
+
+    fn attach(&mut self, functions: &[(&Target, u16)]) -> Vec<Result<Vec<OwnedFd>, Refusal>> {
+        let prepare = |(target, _slot): &(&Target, u16)| {
+            self.programs.prepare(target.role).map_err(|error| Refusal::from(error.to_string().as_str()))
+        };
+        let prepared: Vec<Result<(), Refusal>> = functions.iter().map(prepare).collect();
+        let this = &*self;
+        let works: Vec<Result<Work<'_>, Refusal>> = functions
+            .iter()
+            .zip(prepared)
+            .map(|(&(target, slot), prepared)| prepared.and_then(|()| this.work(target, slot)))
+            .collect();
+        side_by_side(works.len(), |at| match works.get(at) {
+            Some(Ok(work)) => work.attach(),
+            Some(Err(refusal)) => Err(refusal.clone()),
+            None => Err("it was never tried".into()),
+        })
     }
 
     fn address(&self, link: &OwnedFd) -> Option<u64> {
@@ -137,5 +199,28 @@ impl Backend for Kprobes {
             }
         };
         let _closed_meanwhile = thread::Builder::new().name("close-probes".to_owned()).spawn(close);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn what_is_done_side_by_side_keeps_its_order() {
+        let threads = Mutex::new(HashSet::new());
+        let run = |at: usize| {
+            // The later, the sooner it is done.
+            thread::sleep(Duration::from_millis(20u64.saturating_sub(at as u64)));
+            threads.lock().unwrap().insert(thread::current().id());
+            at * 2
+        };
+        let done = side_by_side(20, run);
+        assert_eq!(done, (0..20).map(|at| at * 2).collect::<Vec<_>>());
+        assert!((1..=LANES).contains(&threads.lock().unwrap().len()));
+        assert_eq!(side_by_side(0, |at| at), Vec::<usize>::new());
+        assert_eq!(side_by_side(1, |at| at), [0]);
     }
 }

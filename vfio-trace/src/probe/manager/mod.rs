@@ -27,8 +27,8 @@ pub trait Backend {
     fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal>;
     /// Comes before a number of functions are attached, and after: nothing else may keep the kernel from that.
     fn attaching(&mut self, on: bool);
-    /// Attaches one function.
-    fn attach(&mut self, target: &Target, slot: u16) -> Result<Vec<Self::Link>, Refusal>;
+    /// Attaches functions, each with its slot; what is urgent comes first. Gives what became of each, in this order.
+    fn attach(&mut self, functions: &[(&Target, u16)]) -> Vec<Result<Vec<Self::Link>, Refusal>>;
     /// Where the function of a link is; `None` where the kernel does not tell.
     fn address(&self, link: &Self::Link) -> Option<u64>;
     /// Calls that a link has missed; `None` where the kernel does not tell.
@@ -223,9 +223,14 @@ impl<B: Backend> Manager<B> {
             probe.gone(&load).or_else(idle)
         });
         self.adopt(&load);
+        let mut targets = Vec::new();
         for planned in plan {
             match planned {
-                Planned::Attach(target) => self.attach(target, &load, &mut changes),
+                Planned::Attach(target) => {
+                    // Here, too: a report has them in the order of the plan.
+                    self.entry(target.role, &target.symbol, target.module.as_deref());
+                    targets.push(target);
+                },
                 Planned::Without { role, symbol, module, reason } => {
                     let probe = self.entry(*role, symbol, module.as_deref());
                     if let Some(probe) = probe
@@ -236,6 +241,7 @@ impl<B: Backend> Manager<B> {
                 },
             }
         }
+        self.attach(&targets, &load, &mut changes);
         self.backend.attaching(false);
         changes
     }
@@ -247,6 +253,7 @@ impl<B: Backend> Manager<B> {
         self.backend.attaching(true);
         self.detach(&mut changes, |probe| probe.gone(&load));
         self.adopt(&load);
+        let mut targets = Vec::new();
         for planned in plan {
             let Planned::Attach(target) = planned else { continue };
             let mut target = target.clone();
@@ -257,15 +264,17 @@ impl<B: Backend> Manager<B> {
                 // Within the module, by name: another one may have the same, and be at the address by now.
                 (target.address, target.unique) = (None, false);
             }
-            let before = self.reason_of(&target);
-            self.attach(&target, &load, &mut changes);
+            targets.push((self.reason_of(&target), target));
+        }
+        self.attach(&targets.iter().map(|(_, target)| target).collect::<Vec<_>>(), &load, &mut changes);
+        self.backend.attaching(false);
+        for (before, target) in targets {
             if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref())
                 && probe.links.is_empty()
             {
                 probe.reason = before;
             }
         }
-        self.backend.attaching(false);
         changes.failed.clear();
         changes
     }
@@ -355,7 +364,7 @@ impl<B: Backend> Manager<B> {
             }
             return changes;
         };
-        self.attach(&target, &load, &mut changes);
+        self.attach(&[&target], &load, &mut changes);
         if let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) {
             probe.by_pointer = true;
             if probe.links.is_empty() {
@@ -389,24 +398,46 @@ impl<B: Backend> Manager<B> {
         self.probes.get_mut(at)
     }
 
-    fn attach(&mut self, target: &Target, load: &impl Fn(&str) -> Option<Stamp>, changes: &mut Changes) {
-        let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else {
-            let reason = format!("more than {} functions to probe", MAX_PROBES - 1);
-            changes.failed.push((target.into(), reason));
-            return;
-        };
-        if !probe.links.is_empty() {
-            probe.address = target.address.or(probe.address);
-            return;
+    fn attach(&mut self, targets: &[&Target], load: &impl Fn(&str) -> Option<Stamp>, changes: &mut Changes) {
+        let (mut functions, mut loads): (Vec<(&Target, u16)>, Vec<Option<Stamp>>) = Default::default();
+        for &target in targets {
+            let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else {
+                let reason = format!("more than {} functions to probe", MAX_PROBES - 1);
+                changes.failed.push((target.into(), reason));
+                continue;
+            };
+            let slot = probe.slot;
+            if !probe.links.is_empty() {
+                probe.address = target.address.or(probe.address);
+            } else if functions.iter().all(|(_, other)| *other != slot) {
+                match self.prepare_step(target, slot) {
+                    Ok(()) => {
+                        functions.push((target, slot));
+                        // Before the probe: a module that is loaded anew in between is then noticed.
+                        loads.push(target.module.as_deref().and_then(load));
+                    },
+                    Err(refusal) => self.keep(target, slot, None, Err(refusal), changes),
+                }
+            }
         }
-        let slot = probe.slot;
-        // Before the probe: a module that is loaded anew in between is then noticed.
-        let load = target.module.as_deref().and_then(load);
-        let result = self.prepare_step(target, slot).and_then(|()| self.backend.attach(target, slot));
+        let results = self.backend.attach(&functions);
+        for (((target, slot), load), result) in functions.into_iter().zip(loads).zip(results) {
+            self.keep(target, slot, load, result, changes);
+        }
+    }
+
+    /// Keeps what became of a function, in the load of its module that it was attached in.
+    fn keep(
+        &mut self,
+        target: &Target,
+        slot: u16,
+        load: Option<Stamp>,
+        result: Result<Vec<B::Link>, Refusal>,
+        changes: &mut Changes,
+    ) {
         let found = |links: &Vec<B::Link>| links.first().and_then(|link| self.backend.address(link));
         let address = target.address.or_else(|| result.as_ref().ok().and_then(found));
-        // `entry` found it a moment ago.
-        let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else { return };
+        let Some(probe) = self.probes.iter_mut().find(|probe| probe.slot == slot) else { return };
         probe.address = address;
         match result {
             Ok(links) => {

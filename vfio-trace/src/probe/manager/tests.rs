@@ -33,15 +33,18 @@ impl Backend for Fake {
         self.0.borrow_mut().attaching = on;
     }
 
-    fn attach(&mut self, target: &Target, _slot: u16) -> Result<Vec<u32>, Refusal> {
+    fn attach(&mut self, functions: &[(&Target, u16)]) -> Vec<Result<Vec<u32>, Refusal>> {
         let mut counts = self.0.borrow_mut();
-        assert!(counts.attaching || target.address.is_some(), "something may be in its way");
-        if counts.refused.contains(&target.symbol) {
-            return Err("no such function".into());
-        }
-        counts.next += 1;
-        counts.places = target.places();
-        Ok(vec![counts.next])
+        let attach = |(target, _slot): &(&Target, u16)| {
+            assert!(counts.attaching || target.address.is_some(), "something may be in its way");
+            if counts.refused.contains(&target.symbol) {
+                return Err("no such function".into());
+            }
+            counts.next += 1;
+            counts.places = target.places();
+            Ok(vec![counts.next])
+        };
+        functions.iter().map(attach).collect()
     }
 
     fn address(&self, link: &u32) -> Option<u64> {
