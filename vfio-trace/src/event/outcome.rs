@@ -24,6 +24,12 @@ impl Errno {
     /// `ENOMSG`: from `read()` on a data fd in PRE_COPY: nothing more for now.
     pub const ENOMSG: Self = Self(42);
 
+    /// Whether a call that ends with it has done nothing, and may be made again: EAGAIN, or a signal interrupted it (EINTR,
+    /// and the kernel's own that lead to it: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK).
+    pub const fn is_again(self) -> bool {
+        matches!(self.0, 4 | 11 | 512..=514 | 516)
+    }
+
     /// The errno in a kernel function's return value; `None` if that is not negative.
     pub fn from_ret(ret: i64) -> Option<Self> {
         (ret < 0).then(|| Self(u32::try_from(ret.unsigned_abs()).unwrap_or(u32::MAX)))
@@ -79,6 +85,11 @@ impl Outcome {
             Self::Failed(errno) | Self::Refused(errno) => Some(errno),
             Self::Ok | Self::Unknown => None,
         }
+    }
+
+    /// Whether it is known not to have done what was asked.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Refused(_))
     }
 
     /// Whether it is known to have done what was asked.

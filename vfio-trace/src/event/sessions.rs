@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::{DataClose, DeviceRef, Direction, Errno, MigState, Outcome};
+use super::{DataClose, DeviceRef, Direction, MigState};
 
 /// More sessions than any host has open at once. Beyond it the oldest is forgotten: its release was not seen.
 const MAX_SESSIONS: usize = 4096;
@@ -43,7 +43,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Takes one call into account.
-    pub(super) fn io(&mut self, direction: Direction, outcome: Outcome, bytes: u64, offset: Option<u64>) {
+    pub(super) fn io(&mut self, direction: Direction, failed: bool, bytes: u64, offset: Option<u64>) {
         self.direction.get_or_insert(direction);
         self.moves |= offset.is_some_and(|offset| offset > 0);
         self.stuck |= offset == Some(0) && self.seen() > 0 && !self.ended;
@@ -53,9 +53,7 @@ impl Session {
         };
         *calls += 1;
         *moved = moved.saturating_add(bytes);
-        if outcome.errno().is_some_and(|errno| errno != Errno::ENOMSG) {
-            self.failed += 1;
-        }
+        self.failed += u64::from(failed);
         self.furthest = self.furthest.max(offset.map(|offset| offset.saturating_add(bytes)));
     }
 

@@ -382,13 +382,14 @@ pub struct DataIoctl {
     pub outcome: Outcome,
 }
 
-/// Why a `read()` gave nothing.
+/// Why a `read()` gave nothing, or a `write()` took nothing, although nothing is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dry {
     /// 0 bytes: all of it has been read.
     End,
-    /// ENOMSG: nothing more for now, in PRE_COPY. Normal, not a failure of the migration.
+    /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, and whatever says that the
+    /// call is to be made again ([`Errno::is_again`]).
     ForNow,
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{ArcCounts, DeviceReport, HolderReport, IoReport, Path, StateTime, Step};
-use crate::event::{ArcStep, Data, DataIo, DeviceRef, Dry, Event, MigFlags, MigState, Outcome, Process};
+use crate::event::{ArcStep, Data, DataIo, DeviceRef, Event, MigFlags, MigState, Outcome, Process};
 
 #[derive(Clone, Debug)]
 pub(super) struct DeviceModel {
@@ -237,7 +237,7 @@ impl Sessions {
 
 fn count(sum: &mut IoReport, event: &Event, io: &DataIo) {
     sum.calls += 1;
-    sum.failed += u64::from(!io.outcome.is_ok() && io.dry != Some(Dry::ForNow));
+    sum.failed += u64::from(!io.outcome.is_ok() && io.dry.is_none());
     sum.bytes = sum.bytes.saturating_add(io.bytes.unwrap_or(0));
     sum.time_ns = sum.time_ns.saturating_add(event.duration_ns.unwrap_or(0));
 }

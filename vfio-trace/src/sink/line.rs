@@ -204,7 +204,10 @@ impl Words {
     fn io(&mut self, io: &DataIo) {
         self.subject.plain(&match (io.dry, io.bytes) {
             (Some(Dry::End), _) => "end of data".to_owned(),
-            (Some(Dry::ForNow), _) => "no data for now".to_owned(),
+            (Some(Dry::ForNow), _) if io.outcome.errno() == Some(Errno::ENOMSG) => {
+                "no data for now".to_owned()
+            },
+            (Some(Dry::ForNow), _) => "nothing for now".to_owned(),
             (None, Some(bytes)) => human::bytes(bytes),
             (None, None) => "nothing".to_owned(),
         });
@@ -311,8 +314,9 @@ impl Words {
             Outcome::Unknown if matches!(data, Data::Step(_)) => {},
             Outcome::Unknown => _ = self.result.plain("unknown"),
             // Every PRE_COPY ends like this; red would cry wolf.
-            Outcome::Failed(Errno::ENOMSG) if matches!(data, Data::Read(_)) => {
-                self.result.add(Style::Dim, "ENOMSG");
+            Outcome::Failed(errno) if matches!(data, Data::Read(io) | Data::Write(io) if io.dry.is_some()) =>
+            {
+                self.result.add(Style::Dim, &errno.name());
             },
             Outcome::Failed(errno) => _ = self.result.add(Style::Error, &errno.name()),
             Outcome::Refused(errno) => _ = self.result.add(Style::Error, &format!("refused {errno}")),

@@ -26,6 +26,7 @@ impl Assembler {
         let dry = match (direction, body.ret) {
             (Direction::Save, 0) if body.requested > 0 => Some(Dry::End),
             (Direction::Save, _) if outcome.errno() == Some(Errno::ENOMSG) => Some(Dry::ForNow),
+            _ if outcome.errno().is_some_and(Errno::is_again) => Some(Dry::ForNow),
             _ => None,
         };
         let mut data = DataIo {
@@ -39,7 +40,8 @@ impl Assembler {
         };
         let mut named = device;
         if let Some(session) = session {
-            session.io(direction, outcome, bytes.unwrap_or(0), offset_bytes);
+            let failed = outcome.errno().is_some() && dry.is_none();
+            session.io(direction, failed, bytes.unwrap_or(0), offset_bytes);
             data.session = Some(session.nr);
             data.ended = session.ended;
             named = session.device.clone().or(named);

@@ -33,6 +33,31 @@ fn the_source_of_a_migration() {
 }
 
 #[test]
+fn what_is_to_be_called_again_has_not_failed() {
+    let started = |state, file| Script::new(0xd1).device(BDF, "mtty", 7).set(&[STOP, state], file, 31);
+    // EINTR, EAGAIN, the kernel's own; and ENOIOCTLCMD, which has its number between those.
+    for (ret, dry, failed) in [
+        (-4, Some(Dry::ForNow), 0),
+        (-11, Some(Dry::ForNow), 0),
+        (-512, Some(Dry::ForNow), 0),
+        (-514, Some(Dry::ForNow), 0),
+        (-516, Some(Dry::ForNow), 0),
+        (-515, None, 1),
+        (-5, None, 1),
+    ] {
+        for events in [
+            started(STOP_COPY, 0xf1).read(0xf1, 64, ret, 0).release(0xf1, 0).events(),
+            started(RESUMING, 0xf1).write(0xf1, ret, 0).release(0xf1, 0).events(),
+        ] {
+            assert_eq!((ios(&events)[0].dry, closes(&events)[0].failed), (dry, failed), "{ret}");
+        }
+    }
+    // Of writes nothing is normal in PRE_COPY.
+    let events = started(RESUMING, 0xf1).write(0xf1, -42, 0).release(0xf1, 0).events();
+    assert_eq!((ios(&events)[0].dry, closes(&events)[0].failed), (None, 1));
+}
+
+#[test]
 fn the_destination_of_a_migration() {
     let events = destination().events();
     let [close] = &closes(&events)[..] else { panic!("{events:#?}") };
