@@ -29,6 +29,7 @@ pub(crate) fn layout(name: &str, members: &[(&str, u32, u32)], secret: &[&str]) 
             count,
             signed: false,
             secret: secret.contains(&path),
+            values: Vec::new(),
         };
         offset += size * count;
         place

@@ -311,6 +311,7 @@ mod tests {
             count,
             signed: false,
             secret: path.ends_with("dma"),
+            values: Vec::new(),
         }
     }
 

@@ -51,6 +51,14 @@ pub struct CaptureNote {
     pub fields: Vec<FieldPlace>,
 }
 
+impl CaptureNote {
+    /// The number of an enum's value in the traced kernel; `None`: not known.
+    pub fn number(&self, member: &str, name: &str) -> Option<u64> {
+        let field = self.fields.iter().find(|field| field.path == member)?;
+        field.values.iter().find(|(other, _)| other == name).map(|(_, number)| *number)
+    }
+}
+
 impl Note {
     /// The note as a record made at `now_ns` (CLOCK_MONOTONIC). `None` if it is too long for one.
     pub fn record(&self, now_ns: u64) -> Option<Vec<u8>> {

@@ -39,6 +39,9 @@ pub struct FieldPlace {
     pub signed: bool,
     /// Whether its value is only shown if asked for.
     pub secret: bool,
+    /// Of an enum: names that the plug-in knows, and their numbers in this kernel. Recordings of old have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(String, u64)>,
 }
 
 /// What a function returns, as far as it tells success from failure.
@@ -210,6 +213,14 @@ impl Driver<'_> {
         for field in &mut fields {
             field.secret = wanted.secret.contains(&field.path.as_str());
         }
+        for (path, name) in wanted.values {
+            if let Some(field) = fields.iter_mut().find(|field| field.path == *path) {
+                let place = self.member(structure, path)?;
+                let (found, _) = self.btf.resolve(place.type_id).map_err(MemberError::from)?;
+                let value = found.values().find(|(other, _)| *other == name.as_bytes());
+                field.values.extend(value.map(|(_, number)| ((*name).to_owned(), number)));
+            }
+        }
         let pieces = pieces(&mut fields).ok_or_else(|| Unavailable::TooBig(wanted.structure.to_owned()))?;
         spec.pieces_used = pieces.len() as u64;
         for (to, from) in spec.pieces.iter_mut().zip(pieces) {
@@ -271,7 +282,7 @@ impl Driver<'_> {
         if matches!(element.kind(), Kind::Int | Kind::Enum | Kind::Enum64) && !element.is_partial_int() {
             let signed = element.kind() == Kind::Int && element.is_signed();
             let (path, size) = (path.to_owned(), element.size());
-            fields.push(FieldPlace { path, offset, size, count, signed, secret: false });
+            fields.push(FieldPlace { path, offset, size, count, signed, secret: false, values: Vec::new() });
         }
         Ok(())
     }
@@ -407,7 +418,15 @@ mod tests {
     use super::*;
 
     fn field(offset: u32, size: u32, count: u32) -> FieldPlace {
-        FieldPlace { path: offset.to_string(), offset, size, count, signed: false, secret: false }
+        FieldPlace {
+            path: offset.to_string(),
+            offset,
+            size,
+            count,
+            signed: false,
+            secret: false,
+            values: Vec::new(),
+        }
     }
 
     #[test]

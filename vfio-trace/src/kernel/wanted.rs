@@ -44,6 +44,8 @@ pub struct CaptureWanted {
     pub file: Option<&'static str>,
     /// Bits of `capture::moment`.
     pub when: u32,
+    /// Values of enums whose number in this kernel is asked for: a member of `members` that is one, and a value's name.
+    pub values: &'static [(&'static str, &'static str)],
     /// Members whose value is not shown unless asked for, although that they are zero or not is.
     pub secret: &'static [&'static str],
 }

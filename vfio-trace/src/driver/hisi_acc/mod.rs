@@ -139,6 +139,7 @@ const fn migration_file(name: &'static str, path: &'static [&'static str], when:
         members: Members::All(&["acc_vf_data"]),
         file: Some("filp"),
         when,
+        values: &[],
         secret: &ADDRESSES,
     }
 }
@@ -168,6 +169,7 @@ pub(super) static WANTED: DriverWanted = DriverWanted {
             ]),
             file: None,
             when: FILE | moment::WRITE,
+            values: &[],
             secret: &[],
         },
         migration_file("saving_migf", &["saving_migf"], FILE | moment::READ | moment::DATA_IOCTL),
@@ -181,6 +183,7 @@ pub(super) static WANTED: DriverWanted = DriverWanted {
             members: Members::Some(&["vendor", "device", "revision"]),
             file: None,
             when: moment::SEEN,
+            values: &[],
             secret: &[],
         },
     ],

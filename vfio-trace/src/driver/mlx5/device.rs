@@ -98,6 +98,9 @@ impl Mlx5Device {
 
     fn write(&mut self, io: &DataIo) -> Vec<Finding> {
         let Outcome::Failed(errno) = io.outcome else { return Vec::new() };
+        if io.dry.is_some() {
+            return Vec::new();
+        }
         if errno == ENODEV {
             return self.session_over(io, "write");
         }

@@ -5,6 +5,11 @@ use std::borrow::Cow;
 use super::device::{ERROR, PRE_COPY_ERROR};
 use crate::event::{Errno, Finding, Image, Outcome, Severity, Step};
 
+/// `enum mlx5_vf_load_state`: between two records of the stream.
+pub(super) const READ_HEADER: &str = "MLX5_VF_LOAD_STATE_READ_HEADER";
+/// The stream has no records, and is loaded as a whole when RESUMING is left; until Linux 6.8.
+pub(super) const NO_HEADER: &str = "MLX5_VF_LOAD_STATE_READ_IMAGE_NO_HEADER";
+
 const ENOTCONN: u32 = 107;
 const EREMOTEIO: u32 = 121;
 const EOPNOTSUPP: u32 = 95;
@@ -164,11 +169,15 @@ pub(super) fn loaded(file: &Image, write_failed: bool) -> Option<Finding> {
     // Linux 6.1 has no such member, loads in this arc, and tells if that fails.
     let load_state = file.value("load_state")?;
     let max_pos = file.value("max_pos").unwrap_or(0);
+    // What its numbers mean differs from kernel to kernel: only with its BTF is it known.
+    let number = |name| file.layout.number("load_state", name);
+    let within = number(READ_HEADER).is_some_and(|header| load_state != header)
+        && number(NO_HEADER) != Some(load_state);
     let what = if write_failed || file.value("state") == Some(ERROR) {
         "A write() had failed"
     } else if max_pos == 0 {
         "Nothing had arrived"
-    } else if load_state != 0 {
+    } else if within {
         "The stream ended in the middle of a record"
     } else {
         return None;

@@ -72,6 +72,7 @@ const fn migration_file(
     name: &'static str,
     path: &'static [&'static str],
     members: &'static [&'static str],
+    values: &'static [(&'static str, &'static str)],
 ) -> CaptureWanted {
     CaptureWanted {
         name,
@@ -80,6 +81,7 @@ const fn migration_file(
         members: Members::Some(members),
         file: Some("filp"),
         when: FILE,
+        values,
         secret: &[],
     }
 }
@@ -108,6 +110,7 @@ pub(super) static WANTED: DriverWanted = DriverWanted {
             ]),
             file: None,
             when: FILE,
+            values: &[],
             secret: &[],
         },
         // Before PRE_COPY came in 6.2 there was total_length, and a bit for errors.
@@ -124,6 +127,7 @@ pub(super) static WANTED: DriverWanted = DriverWanted {
                 "async_data.status",
                 "total_length",
             ],
+            &[],
         ),
         migration_file(
             "resuming_migf",
@@ -137,6 +141,8 @@ pub(super) static WANTED: DriverWanted = DriverWanted {
                 "stop_copy_prep_size",
                 "total_length",
             ],
+            // Their numbers have changed in 6.9.
+            &[("load_state", explain::READ_HEADER), ("load_state", explain::NO_HEADER)],
         ),
     ],
     steps: &steps::STEPS,

@@ -4,10 +4,13 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::{prelude::*, sample::select};
 
-use super::Mlx5;
+use super::{
+    Mlx5,
+    explain::{NO_HEADER, READ_HEADER},
+};
 use crate::{
     driver::{Plugin as _, fixture::*},
-    event::{CaptureNote, Data, MigState as S, Moment, PrecopyInfo},
+    event::{CaptureNote, Data, DataIo, Dry, MigState as S, Moment, PrecopyInfo},
 };
 
 const ENODEV: u32 = 19;
@@ -28,6 +31,13 @@ static SAVING: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| {
 static RESUMING: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| {
     layout("resuming_migf", &[("state", 4, 1), ("load_state", 4, 1), ("max_pos", 8, 1)], &[])
 });
+/// The same with what BTF says of `enum mlx5_vf_load_state`.
+fn resuming(values: &[(&str, u64)]) -> Arc<CaptureNote> {
+    let mut layout = CaptureNote::clone(&RESUMING);
+    layout.fields[1].values = values.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+    Arc::new(layout)
+}
+
 /// As Linux 6.1 has it.
 static OLD: LazyLock<Arc<CaptureNote>> =
     LazyLock::new(|| layout("resuming_migf", &[("total_length", 8, 1)], &[]));
@@ -229,19 +239,42 @@ fn a_load_that_was_none() {
         fed.feed(events).feed([arc(S::RESUMING, S::STOP, 0)]);
         fed.codes()
     };
-    let file = |state, load_state, max_pos| {
-        copied(&RESUMING, &[("state", state), ("load_state", load_state), ("max_pos", max_pos)])
-    };
-    assert!(loads(vec![file(0, 0, 4096)]).is_empty());
     assert!(loads(vec![]).is_empty());
     // Linux 6.1 loads in this arc, which fails if that does.
     assert!(loads(vec![copied(&OLD, &[("total_length", 3)])]).is_empty());
-    for bad in [file(0, 0, 0), file(0, 4, 4096), file(1, 0, 4096)] {
-        assert_eq!(loads(vec![bad]), ["mlx5/load-incomplete"]);
+    let older = resuming(&[(NO_HEADER, 0), (READ_HEADER, 1)]);
+    let newer = resuming(&[(READ_HEADER, 0)]);
+    for (layout, whole, within) in
+        [(&older, &[0, 1][..], &[2, 5][..]), (&newer, &[0], &[1, 4]), (&RESUMING, &[0, 1, 5], &[])]
+    {
+        let file = |state, load_state, max_pos| {
+            copied(layout, &[("state", state), ("load_state", load_state), ("max_pos", max_pos)])
+        };
+        for load_state in whole {
+            assert!(loads(vec![file(0, *load_state, 4096)]).is_empty(), "{load_state} {layout:?}");
+            for bad in [file(0, *load_state, 0), file(1, *load_state, 4096)] {
+                assert_eq!(loads(vec![bad]), ["mlx5/load-incomplete"]);
+            }
+        }
+        for load_state in within {
+            assert_eq!(loads(vec![file(0, *load_state, 4096)]), ["mlx5/load-incomplete"], "{layout:?}");
+        }
+        let failed = [
+            step("mlx5vf_cmd_load_vhca_state", EREMOTEIO, &[1]),
+            Data::Write(io(9, EREMOTEIO)),
+            file(0, 5, 9),
+        ];
+        assert_eq!(loads(failed.into()), ["mlx5/load", "mlx5/load-incomplete"]);
     }
-    let failed =
-        [step("mlx5vf_cmd_load_vhca_state", EREMOTEIO, &[1]), Data::Write(io(9, EREMOTEIO)), file(0, 5, 9)];
-    assert_eq!(loads(failed.into()), ["mlx5/load", "mlx5/load-incomplete"]);
+}
+
+#[test]
+fn an_interrupted_write_has_failed_nothing() {
+    let again = |errno| Data::Write(DataIo { dry: Some(Dry::ForNow), ..io(9, errno) });
+    let file = copied(&RESUMING, &[("max_pos", 4096)]);
+    let mut fed = fed();
+    fed.feed([again(512), again(4), Data::Write(io(9, 0)), file, arc(S::RESUMING, S::STOP, 0)]);
+    expect(&mut fed, &[]);
 }
 
 #[test]

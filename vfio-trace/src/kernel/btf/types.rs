@@ -231,6 +231,20 @@ impl<'a> Type<'a> {
         })
     }
 
+    /// Names and numbers of an enum, negative ones as their bits; nothing for other kinds.
+    pub fn values(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
+        let Self { owner, extra, .. } = *self;
+        let (len, words) = match self.kind() {
+            Kind::Enum => (self.len(), 2),
+            Kind::Enum64 => (self.len(), 3),
+            _ => (0, 2),
+        };
+        extra.chunks_exact(4 * words).take(len).map(move |bytes| {
+            let high = if words == 3 { word(bytes, 2) } else { 0 };
+            (owner.string(word(bytes, 0)), u64::from(word(bytes, 1)) | u64::from(high) << 32)
+        })
+    }
+
     /// Parameters of a `FUNC_PROTO`; nothing for other kinds.
     pub fn params(&self) -> impl Iterator<Item = Param> + use<'a> {
         let len = if self.kind() == Kind::FuncProto { self.len() } else { 0 };

@@ -57,6 +57,7 @@ static KNOWN: DriverWanted = DriverWanted {
         members: Members::All(&["known_data"]),
         file: Some("filp"),
         when: 0,
+        values: &[("phase", "KNOWN_READ"), ("phase", "KNOWN_GONE"), ("none", "KNOWN_READ")],
         secret: &[],
     }],
     steps: &[StepWanted {
@@ -81,10 +82,17 @@ fn kernel(drivers: &[&str]) -> Root {
         let lock = b.structure("mutex", 32, &[("owner", common.uint, 0)]);
         let data = b.structure("known_data", 8, &[("number", common.uint, 0), ("lock", lock, 32)]);
         let (embedded, device, state) = fixture::vfio_types(&mut b, &common, common.uint);
+        let phase = b.enumeration("known_phase", &[("KNOWN_WAIT", 0), ("KNOWN_READ", 7)]);
         let file = b.structure(
             &format!("{name}_file"),
             64,
-            &[("filp", common.file, 0), ("lock", lock, 64), ("data", data, 128), ("done", common.uint, 256)],
+            &[
+                ("filp", common.file, 0),
+                ("lock", lock, 64),
+                ("data", data, 128),
+                ("done", common.uint, 256),
+                ("phase", phase, 288),
+            ],
         );
         let file = b.ptr(file);
         let own = b.structure(
@@ -120,9 +128,11 @@ fn a_driver_in_the_kernel_has_its_state_and_its_plug_in() {
     );
     let plugin = facts.plugin_of(driver, "known_change").unwrap();
     assert!(facts.plugin_of(driver, "odd_change").is_none());
-    let fields: Vec<_> =
-        plugin.captures[0].as_ref().unwrap().fields.iter().map(|field| field.path.as_str()).collect();
-    assert_eq!(fields, ["data.number", "done"], "of the driver's own structures, not of its locks");
+    let fields = &plugin.captures[0].as_ref().unwrap().fields;
+    let paths: Vec<_> = fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["data.number", "done", "phase"], "of the driver's own structures, not of its locks");
+    let values: Vec<_> = fields.iter().flat_map(|field| &field.values).collect();
+    assert_eq!(values, [&("KNOWN_READ".to_owned(), 7)], "what is not there is left out");
     let step = plugin.steps[0].as_ref().unwrap();
     assert_eq!((step.module.as_deref(), step.address), (None, Some(0xffff_ffff_8200_0100)));
     assert_eq!(step.spec.device, step_device::BY_ARGUMENT);
