@@ -1,6 +1,6 @@
 //! One device, event by event.
 
-use super::dirty::DirtyHistory;
+use super::{dirty::DirtyHistory, starts_log};
 use crate::{
     event::{ArcStep, Data, Event, Feature, FeatureDetail, FeatureOp, MigState, Outcome, Step},
     model::{
@@ -54,6 +54,11 @@ impl DeviceHistory {
             since_ns: 0,
             seen: false,
         }
+    }
+
+    /// Since when it has been in its present state.
+    pub(super) const fn since_ns(&self) -> u64 {
+        self.since_ns
     }
 
     pub(super) fn kept(&self) -> Kept {
@@ -157,6 +162,9 @@ impl DeviceHistory {
                 let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
                 self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
             },
+            Data::Feature(call) if starts_log(call) => {
+                self.dirty.started(event, call.detail.as_ref(), call.outcome);
+            },
             Data::Feature(call) => match (&call.detail, call.feature.and_then(Feature::name).zip(call.op)) {
                 (Some(FeatureDetail::Migration { migration_flags }), _) if call.outcome.is_ok() => {
                     self.doc.migration_flags = Some(*migration_flags);
@@ -190,7 +198,6 @@ impl DeviceHistory {
         outcome: Outcome,
     ) {
         match name {
-            "DMA_LOGGING_START" if op.set => self.dirty.started(event, detail, outcome),
             "DMA_LOGGING_STOP" if op.set && outcome.is_ok() => {
                 self.dirty.stopped(event.end_ns, event.duration_ns);
             },

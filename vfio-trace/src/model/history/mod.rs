@@ -10,8 +10,8 @@ mod thinned;
 use std::collections::HashMap;
 
 use crate::event::{
-    ClockAnchor, Data, DeviceRef, Direction, Event, GapFunction, MigState, Outcome, ProbeGap, Severity,
-    WallClock,
+    ClockAnchor, Data, DataIo, DeviceRef, Direction, Event, Feature, FeatureCall, GapFunction, MigState,
+    ProbeGap, Severity, WallClock,
 };
 
 use self::device::Kept;
@@ -46,6 +46,8 @@ pub struct History {
     by_session: HashMap<u32, usize>,
     /// Places of each device's sessions that may not be over.
     open: Vec<Vec<usize>>,
+    /// Places of each device's sessions that have moved something since its state changed last.
+    moving: Vec<Vec<usize>>,
     /// The call on a data fd, or the copy of its file, that came last: a finding may be of it.
     call: Option<Call>,
     limits: Limits,
@@ -128,9 +130,7 @@ impl History {
         self.host.events += 1;
         if self.left_out.from_ns.is_some() {
             self.left_out.events += 1;
-            let failed = matches!(event.data.outcome(), Some(Outcome::Failed(_) | Outcome::Refused(_)));
-            let found = matches!(&event.data, Data::Finding(finding) if finding.severity == Severity::Error);
-            self.left_out.failed += u64::from(found || (failed && is_of_migration(&event.data)));
+            self.left_out.failed += u64::from(fails(&event.data));
             return;
         }
         // What the inventory finds began long ago; that is not when tracing began.
@@ -168,6 +168,7 @@ impl History {
                 if let Some(session) = self.session(io.session, device, event) {
                     session.io(event, io, direction, state);
                     self.called(io.session, device, event);
+                    self.moves(io.session, device);
                 }
             },
             Data::PrecopyInfo(info) => {
@@ -259,11 +260,39 @@ impl History {
             }),
             _ => None,
         };
-        let before = self.devices[device].kept();
+        let (before, since_ns) = (self.devices[device].kept(), self.devices[device].since_ns());
         let end = self.devices[device].apply(event, opened.map(|at| at as u32));
         self.kept.grow(before, self.devices[device].kept());
+        let now_ns = self.devices[device].since_ns();
+        match event.data {
+            Data::Arc(_) => self.changed(device, &[event.start_ns, event.end_ns]),
+            _ if now_ns != since_ns => self.changed(device, &[now_ns]),
+            _ => {},
+        }
         if let Some((end, at_ns)) = end {
             self.end_sessions(device, end, at_ns);
+        }
+    }
+
+    /// Notes that a session has moved something.
+    fn moves(&mut self, number: Option<u32>, device: usize) {
+        let place = number.and_then(|number| self.place(number));
+        if let (Some(at), Some(moving)) = (place, self.moving.get_mut(device))
+            && self.sessions[at].moves()
+        {
+            moving.push(at);
+        }
+    }
+
+    /// Tells the sessions that have moved something that their device's state changed at these times.
+    fn changed(&mut self, device: usize, times: &[u64]) {
+        let Some(moving) = self.moving.get_mut(device) else { return };
+        for at in moving.drain(..) {
+            if let Some(session) = self.sessions.get_mut(at) {
+                for at_ns in times {
+                    session.changed(*at_ns);
+                }
+            }
         }
     }
 
@@ -305,6 +334,7 @@ impl History {
             }
             self.devices.push(DeviceHistory::new(name.map(ToOwned::to_owned), self.limits));
             self.open.push(Vec::new());
+            self.moving.push(Vec::new());
             at
         });
         if let Some(driver) = driver
@@ -341,14 +371,27 @@ impl History {
     }
 }
 
-/// Whether a failure of it fails a migration.
-const fn is_of_migration(data: &Data) -> bool {
+/// Whether it is a failure that a document tells of: of a migration, or outside of all.
+fn fails(data: &Data) -> bool {
     match data {
-        Data::Arc(_) | Data::SetState(_) => true,
-        // Nothing to read for now is no failure.
-        Data::Read(io) | Data::Write(io) => io.dry.is_none(),
+        Data::Arc(arc) => arc.outcome.is_failure(),
+        Data::SetState(request) => request.outcome.is_failure(),
+        Data::Read(io) | Data::Write(io) => call_fails(io),
+        Data::Feature(call) => starts_log(call) && call.outcome.is_failure(),
+        Data::Finding(finding) => finding.severity == Severity::Error,
         _ => false,
     }
+}
+
+/// Whether a call on a data fd is a failure: to move nothing for now is none, nor is a call behind the session's end.
+const fn call_fails(io: &DataIo) -> bool {
+    io.dry.is_none() && !io.ended && io.outcome.is_failure()
+}
+
+/// Whether it starts a log of dirty pages, or is to.
+fn starts_log(call: &FeatureCall) -> bool {
+    let name = call.feature.and_then(Feature::name);
+    name == Some("DMA_LOGGING_START") && call.op.is_some_and(|op| op.set && !op.probe)
 }
 
 /// The state in which data is saved.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Busy, is_pre_copy, thinned::Thinned};
+use super::{Busy, call_fails, is_pre_copy, thinned::Thinned};
 use crate::{
     event::{DataClose, DataIo, Direction, Dry, Errno, Event, MigState, PrecopyInfo, StreamHash},
     model::document::{BytesSample, Histogram, InfoSample, Part, PartName, Session, SessionEnd},
@@ -12,6 +12,8 @@ use crate::{
 const SERIES: usize = 1024;
 /// Calls that are kept to bring clocks together by.
 const CALLS: usize = 4096;
+/// Moments at which the device's state changed, with what had been moved by then.
+const CHANGES: usize = 1024;
 /// Calls in which others in progress are looked for.
 const RECENT: usize = 64;
 /// Threads that are told.
@@ -35,9 +37,14 @@ pub(crate) struct SessionHistory {
     parts: Vec<(Part, Busy)>,
     calls: Thinned<Call>,
     series: Thinned<BytesSample>,
+    /// What had been moved before the device's state changed: exact, if that happened less than [`CHANGES`] times.
+    changes: Thinned<BytesSample>,
+    /// Bytes moved when the device's state changed last; all there can be, once more is known to have been moved.
+    noted: u64,
     info: Thinned<InfoSample>,
     last_info: Option<(InfoSample, u64)>,
-    recent: VecDeque<(u64, u64)>,
+    /// When the last calls began and ended, and what had been moved before.
+    recent: VecDeque<(u64, u64, u64)>,
     first_failure: Option<(u64, u64)>,
     stream: Option<StreamHash>,
     eof: bool,
@@ -73,8 +80,10 @@ impl SessionHistory {
             parts: Vec::new(),
             calls: Thinned::new(CALLS),
             series: Thinned::new(SERIES),
+            changes: Thinned::new(CHANGES),
             info: Thinned::new(SERIES),
             last_info: None,
+            noted: 0,
             recent: VecDeque::new(),
             first_failure: None,
             stream: None,
@@ -117,7 +126,7 @@ impl SessionHistory {
             self.calls.push(Call { before, after: before.saturating_add(bytes), start_ns, end_ns });
             self.series.push(BytesSample { at_ns: end_ns, bytes: doc.bytes });
         }
-        let failed = !io.outcome.is_ok() && io.dry != Some(Dry::ForNow);
+        let failed = call_fails(io);
         if failed && doc.errno.is_none() {
             doc.errno = io.outcome.errno().map(Errno::name).map(Into::into);
         }
@@ -132,7 +141,7 @@ impl SessionHistory {
             (Direction::Save, _) => PartName::Unknown,
         };
         self.eof |= io.dry == Some(Dry::End) && name != PartName::PreCopy;
-        self.concurrency(start_ns, end_ns);
+        self.concurrency(start_ns, end_ns, bytes);
         let (part, busy) = self.part(name, start_ns);
         busy.add(start_ns, end_ns);
         part.first_ns = part.first_ns.min(start_ns);
@@ -174,11 +183,12 @@ impl SessionHistory {
     }
 
     /// Events come in order of their ends, so those that overlap with this call are among the last ones.
-    fn concurrency(&mut self, start_ns: u64, end_ns: u64) {
-        let most = if self.recent.back().is_none_or(|(_, end)| *end <= start_ns) {
+    fn concurrency(&mut self, start_ns: u64, end_ns: u64, bytes: u64) {
+        let most = if self.recent.back().is_none_or(|(_, end, _)| *end <= start_ns) {
             1
         } else {
-            let calls = || self.recent.iter().copied().chain([(start_ns, end_ns)]);
+            let calls =
+                || self.recent.iter().map(|(start, end, _)| (*start, *end)).chain([(start_ns, end_ns)]);
             let at = |now: u64| calls().filter(|(start, end)| *start <= now && now < *end).count();
             calls().filter(|(start, _)| *start >= start_ns).map(|(start, _)| at(start)).max().unwrap_or(1)
         };
@@ -186,7 +196,33 @@ impl SessionHistory {
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((start_ns, end_ns));
+        self.recent.push_back((start_ns, end_ns, self.doc.bytes.saturating_sub(bytes)));
+    }
+
+    /// Whether it has moved something of which that is not noted yet; notes it.
+    pub(super) const fn moves(&mut self) -> bool {
+        let news = self.noted < self.doc.bytes;
+        self.noted = if news { u64::MAX } else { self.noted };
+        news
+    }
+
+    /// The device's state changed: what calls have moved that ended before is of the state that it was in.
+    pub(super) fn changed(&mut self, at_ns: u64) {
+        let later = self.recent.partition_point(|(_, end, _)| *end < at_ns);
+        let bytes = self.recent.get(later).map_or(self.doc.bytes, |(_, _, before)| *before);
+        self.changes.push(BytesSample { at_ns, bytes });
+        self.noted = self.doc.bytes;
+    }
+
+    /// What had been moved when the device's state changed, and in all.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = BytesSample> {
+        let last = self
+            .series
+            .points()
+            .last()
+            .map(|last| BytesSample { at_ns: last.at_ns.saturating_add(1), ..*last });
+        let last = last.filter(|last| self.changes.points().last().is_none_or(|one| one.bytes < last.bytes));
+        self.changes.points().copied().chain(last)
     }
 
     pub(super) fn info(&mut self, event: &Event, info: &PrecopyInfo) {

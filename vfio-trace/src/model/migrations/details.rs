@@ -156,14 +156,15 @@ pub(super) fn phases(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>])
     }));
     phases.sort_by_key(|phase| (phase.start_ns, phase.end_ns));
     for stream in found.streams(streams) {
-        // From point to point of a series that may be thinned: what falls between two phases goes to the later one.
+        // What went up to a change went in the phase that this one ended.
         let mut before = 0;
-        for sample in &stream.doc.series {
-            let begun = phases.partition_point(|phase| phase.start_ns <= sample.at_ns);
+        for change in stream.history.changes() {
+            let at_ns = stream.at(change.at_ns);
+            let begun = phases.partition_point(|phase| phase.start_ns < at_ns);
             if let Some(phase) = begun.checked_sub(1).and_then(|at| phases.get_mut(at)) {
-                phase.bytes = phase.bytes.saturating_add(sample.bytes.saturating_sub(before));
+                phase.bytes = phase.bytes.saturating_add(change.bytes.saturating_sub(before));
             }
-            before = sample.bytes;
+            before = before.max(change.bytes);
         }
     }
     phases

@@ -60,7 +60,7 @@ pub(super) struct Found {
 
 /// Whether something was tried and did not work.
 pub(super) const fn failed(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_))
+    outcome.is_failure()
 }
 
 /// Whether a device may start DMA in this state.

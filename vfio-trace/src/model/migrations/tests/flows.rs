@@ -306,3 +306,29 @@ fn more_calls_than_are_kept() {
     );
     assert!(downtime.why.as_ref().is_some_and(|why| !why.contains("kept")), "{:?}", downtime.why);
 }
+
+#[test]
+fn phases_have_what_their_states_parts_have_however_many_calls_there_are() {
+    let mut script = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(20 * MS);
+    for nr in 0..5_000 {
+        script = script.read(FROM, 4096, 4096, nr * 4096);
+    }
+    let (at, mut pos) = (script.now.next_multiple_of(MS), 5_000 * 4096);
+    let mut script =
+        script.until(at).set(&[PRE_COPY, PRE_COPY_P2P], 0, -1).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1);
+    for bytes in [1 << 20, 1 << 19, 77] {
+        script = script.read(FROM, 1 << 20, bytes, pos);
+        pos += bytes;
+    }
+    let script = script.read(FROM, 1 << 20, 0, pos).wait(MS).set(&[STOP_COPY, STOP], 0, -1);
+    let document = traced(&[script]);
+    check(&document);
+    let phases = &one_device(&document).source.as_ref().unwrap().phases;
+    let bytes =
+        |name: &str| phases.iter().filter(|phase| phase.name == name).map(|phase| phase.bytes).sum::<u64>();
+    let part =
+        |name| document.sessions[0].parts.iter().find(|part| part.part == name).map_or(0, |part| part.bytes);
+    assert_eq!((bytes("PRE_COPY"), part(PartName::PreCopy)), (5_000 * 4096, 5_000 * 4096));
+    assert_eq!((bytes("STOP_COPY"), part(PartName::StopCopy)), ((3 << 19) + 77, (3 << 19) + 77));
+    assert_eq!(phases.iter().map(|phase| phase.bytes).sum::<u64>(), document.sessions[0].bytes);
+}

@@ -108,6 +108,36 @@ fn a_failure_without_room_is_one() {
 }
 
 #[test]
+fn what_has_no_room_is_counted_as_what_has() {
+    let flags = uapi::FEATURE_DMA_LOGGING_START | uapi::FEATURE_SET;
+    let script = sources(2).until(3_000 * MS);
+    let (at, words) = (script.now, [4096, 0, 0, 0]);
+    let log = |ret| script.clone().wait(1_000).feature(at, flags, ret, words, words);
+    let probe = script.clone().wait(1_000).feature(at, flags | uapi::FEATURE_PROBE, -22, words, words);
+    let ended = read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let late = sources(1).until(2_000 * MS).set(&[STOP, STOP_COPY], FROM + 1, 33);
+    for (what, script, limits, failed) in [
+        ("a log", log(-5), Limits { arcs: 5, ..Limits::default() }, 1),
+        ("no log", log(0), Limits { arcs: 5, ..Limits::default() }, 0),
+        ("a question", probe, Limits { arcs: 5, ..Limits::default() }, 0),
+        // The document is full with the arc that ends the session.
+        ("a late read", ended.read(FROM, 64, -19, 0), Limits { arcs: 4, ..Limits::default() }, 0),
+        (
+            "no read for now",
+            late.clone().read(FROM + 1, 64, -4, 0),
+            Limits { arcs: 4, ..Limits::default() },
+            0,
+        ),
+        ("a read", late.read(FROM + 1, 64, -5, 0), Limits { arcs: 4, ..Limits::default() }, 1),
+    ] {
+        let left = &limited(&script, limits).hosts[0].left_out;
+        assert!(left.events > 0 && left.failed == failed, "{what}: {left:?}");
+        // As if there were room.
+        assert_eq!(limited(&script, Limits::default()).failed(), failed > 0, "{what}");
+    }
+}
+
+#[test]
 fn what_ends_a_migration_is_kept_among_many_marks() {
     let mut script = leaving(7);
     for _ in 0..20 {
