@@ -12,7 +12,7 @@ use crate::{
     event::Severity,
     model::document::{
         Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Host, Migration, Outside,
-        PartName, Session, Side, Stage, Verdict, Warning,
+        PairedBy, PartName, Session, Side, Stage, Verdict, Warning,
     },
 };
 
@@ -152,6 +152,10 @@ impl Page<'_> {
                 if let Some(side) = side {
                     self.side(role, side, &mut text);
                 }
+            }
+            if let Some(guess) = device.paired_by.and_then(guess) {
+                let what = "together";
+                put(&mut text, format_args!("  {what:<12} {}: {guess}\n", self.both(device)));
             }
         }
         for device in &migration.devices {
@@ -376,6 +380,17 @@ impl Page<'_> {
             Severity::Info => Style::Dim,
         };
         self.styled(style, &format!("{}:", severity.name()))
+    }
+}
+
+/// Why two sides are taken to belong together, where something else may be true.
+const fn guess(by: PairedBy) -> Option<&'static str> {
+    match by {
+        PairedBy::Time => Some("nothing but the time tells that they belong together; `--pair` says it"),
+        PairedBy::Order => {
+            Some("several had as many bytes: by the order in which they began; `--pair` says it")
+        },
+        PairedBy::StreamBytes | PairedBy::StreamHash | PairedBy::Option => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{details::Stream, pair::Matched, shift::Shift, side::Found};
 use crate::model::{
-    document::{Merge, MergeMethod},
+    document::{Merge, MergeMethod, PairedBy},
     history::History,
 };
 
@@ -64,6 +64,58 @@ impl Clocks {
         Self { offsets, origin_ns: origin + first.distance_ns(), shifts }
     }
 
+    /// Pairs of the first host's with others that are a guess and demand more of the clocks than the kernels promise: they
+    /// are none.
+    pub(super) fn refused(
+        &self,
+        histories: &[History],
+        sides: &[Found],
+        matched: &[Matched],
+        streams: &[Stream<'_>],
+    ) -> Vec<(usize, usize)> {
+        let mut refused = Vec::new();
+        for (at, history) in histories.iter().enumerate().skip(1) {
+            if same_clock(&histories[0], history) {
+                continue;
+            }
+            let demands = self.demands(at, histories, sides, matched, streams);
+            let allowed = Allowed::of(&demands, promised(&histories[0], history));
+            let wrong = demands.iter().filter(|demand| !demand.is_sure() && !allowed.has(demand));
+            refused.extend(wrong.map(|demand| (demand.pair.source, demand.pair.destination)));
+        }
+        refused
+    }
+
+    /// What the streams between the first host and another one demand of that one's clock.
+    fn demands(
+        &self,
+        at: usize,
+        histories: &[History],
+        sides: &[Found],
+        matched: &[Matched],
+        streams: &[Stream<'_>],
+    ) -> Vec<Demand> {
+        let host = u32::try_from(at).unwrap_or(u32::MAX);
+        // Where calls are lacking, nobody knows which bytes the others moved.
+        let lacking =
+            |found: &Found| found.unprobed || histories[found.host as usize].host.losses.data_suffers();
+        let of_pair = |pair: &Matched| {
+            let (from, to) = (&sides[pair.source], &sides[pair.destination]);
+            let least = match (from.host, to.host) {
+                (0, there) if there == host => true,
+                (there, 0) if there == host => false,
+                _ => return None,
+            };
+            if lacking(from) || lacking(to) {
+                return None;
+            }
+            let slack = slack(from, to, streams)?;
+            let offset = self.offsets[at];
+            Some(Demand { pair: *pair, least, offset: if least { offset - slack } else { offset + slack } })
+        };
+        matched.iter().filter_map(of_pair).collect()
+    }
+
     /// Moved as far as the streams of matched sides demand, and how sure that is.
     pub(super) fn tightened(
         &self,
@@ -76,24 +128,10 @@ impl Clocks {
         let mut merges = Vec::new();
         for (at, history) in histories.iter().enumerate().skip(1) {
             let host = u32::try_from(at).unwrap_or(u32::MAX);
+            let demands = self.demands(at, histories, sides, matched, streams);
             // How much later the host's times have to be, and may be at most.
-            let (mut least, mut most) = (None::<i128>, None::<i128>);
-            for one in matched {
-                let (from, to) = (&sides[one.source], &sides[one.destination]);
-                // Where calls are lacking, nobody knows which bytes the others moved.
-                let lacking = |found: &Found| {
-                    found.unprobed || histories[found.host as usize].host.losses.data_suffers()
-                };
-                if lacking(from) || lacking(to) {
-                    continue;
-                }
-                let Some(slack) = slack(from, to, streams) else { continue };
-                match (from.host, to.host) {
-                    (0, there) if there == host => least = least.max(Some(-slack)),
-                    (there, 0) if there == host => most = Some(most.map_or(slack, |most| most.min(slack))),
-                    _ => {},
-                }
-            }
+            let (least, most) = Demand::bounds(&demands, true);
+            let [least, most] = [least, most].map(|bound| bound.map(|bound| bound - offsets[at]));
             let merge = if same_clock(&histories[0], history) {
                 Merge {
                     host,
@@ -107,10 +145,7 @@ impl Clocks {
                     text: "one clock: both recordings are of one boot".to_owned(),
                 }
             } else {
-                let error = histories[0]
-                    .clock_error_ns()
-                    .zip(history.clock_error_ns())
-                    .map(|(one, two)| one.saturating_add(two));
+                let error = promised(&histories[0], history);
                 let chosen = choose(least, most, error);
                 let merge = describe(host, offsets[at], chosen, (least, most), error);
                 offsets[at] += chosen.by;
@@ -119,6 +154,58 @@ impl Clocks {
             merges.push(merge);
         }
         (Self::with(histories, offsets), merges)
+    }
+}
+
+/// How far two hosts' wall clocks are apart at most, if both kernels keep what they promise; `None`: they promise nothing.
+pub(super) fn promised(one: &History, two: &History) -> Option<u64> {
+    one.clock_error_ns().zip(two.clock_error_ns()).map(|(one, two)| one.saturating_add(two))
+}
+
+/// What one stream demands of a host's offset from the first host's wall clock.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    pair: Matched,
+    /// At least so much; or at most.
+    least: bool,
+    offset: i128,
+}
+
+impl Demand {
+    /// Whether the two are known to belong together, whatever the clocks say.
+    const fn is_sure(&self) -> bool {
+        matches!(self.pair.by, PairedBy::Option | PairedBy::StreamHash)
+    }
+
+    /// The most that is demanded, both ways; `all`: not only by what is sure.
+    fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
+        let (mut least, mut most) = (None::<i128>, None::<i128>);
+        for demand in demands.iter().filter(|demand| all || demand.is_sure()) {
+            if demand.least {
+                least = least.max(Some(demand.offset));
+            } else {
+                most = Some(most.map_or(demand.offset, |most| most.min(demand.offset)));
+            }
+        }
+        (least, most)
+    }
+}
+
+/// What a guess may demand: from, to.
+#[derive(Clone, Copy, Debug)]
+struct Allowed(i128, i128);
+
+impl Allowed {
+    /// As the kernels promise; or if that is not so, as far as what is sure demands and as much beyond it.
+    fn of(demands: &[Demand], promised: Option<u64>) -> Self {
+        let Some(error) = promised.map(i128::from) else { return Self(i128::MIN, i128::MAX) };
+        let (least, most) = Demand::bounds(demands, false);
+        let Chosen { by, .. } = choose(least, most, promised);
+        if by.abs() > error { Self(by - error, by + error) } else { Self(-error, error) }
+    }
+
+    const fn has(self, demand: &Demand) -> bool {
+        if demand.least { demand.offset <= self.1 } else { demand.offset >= self.0 }
     }
 }
 
@@ -167,9 +254,13 @@ fn describe(
     error: Option<u64>,
 ) -> Merge {
     let moved = chosen.by != 0;
+    let broken = error.filter(|error| chosen.by.unsigned_abs() > u128::from(*error));
+    let broken = broken.map_or_else(String::new, |error| {
+        format!(", although the kernels promise that they are no farther apart than {}", ms(error.into()))
+    });
     let how = match (moved, least.is_some() || most.is_some()) {
         (true, _) => format!(
-            "the wall clocks would have had data written before it was read: moved by {}, as far as causality demands",
+            "the wall clocks would have had data written before it was read: moved by {}, as far as causality demands{broken}",
             ms(chosen.by)
         ),
         (false, true) => {

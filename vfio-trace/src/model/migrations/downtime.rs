@@ -11,13 +11,17 @@ use super::{
 };
 use crate::{
     event::MigState,
-    model::document::{Arc, Bound, Downtime, Losses, Order, PartName, Stage, StageOrder, StageTime},
+    model::document::{
+        Arc, Bound, Downtime, Losses, Order, PairedBy, PartName, Stage, StageOrder, StageTime,
+    },
 };
 
 /// A device's downtime with the intervals that it is made of.
 pub(super) struct Split {
     pub(super) downtime: Downtime,
     pub(super) spans: Vec<Span>,
+    /// How far its total may be off.
+    off: Apart,
     /// Pauses that are taken for a stage's time, in ns.
     blurred: Vec<(Stage, u64)>,
 }
@@ -31,7 +35,7 @@ fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
     }
 }
 
-/// What the clocks of two sides may do to the time between them, in ns; `None`: nobody knows.
+/// How far a time may be from the truth, in ns; `None`: nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Apart {
     /// It may have been so much longer.
@@ -43,35 +47,57 @@ pub(super) struct Apart {
 impl Apart {
     /// One clock.
     pub(super) const NOT: Self = Self { longer: Some(0), shorter: Some(0) };
+
+    /// Both together; `sum`: of two that are known.
+    fn and(self, other: Self, sum: fn(u64, u64) -> u64) -> Self {
+        let both = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| sum(one, two));
+        Self { longer: both(self.longer, other.longer), shorter: both(self.shorter, other.shorter) }
+    }
+
+    /// How a figure is to be read.
+    const fn bound(self) -> Bound {
+        match (self.longer, self.shorter) {
+            (Some(0), Some(0)) => Bound::Exact,
+            (_, Some(0)) => Bound::AtLeast,
+            _ => Bound::About,
+        }
+    }
+
+    /// How far off it may be.
+    fn off_ns(self) -> Option<u64> {
+        let off = self.longer.zip(self.shorter).map(|(longer, shorter)| longer.max(shorter));
+        off.filter(|_| self != Self::NOT)
+    }
 }
 
+/// It may have been longer, nobody knows by how much, but no shorter.
+const LONGER: Apart = Apart { longer: None, shorter: Some(0) };
+/// It may have been longer or shorter.
+const EITHER: Apart = Apart { longer: None, shorter: None };
+
 /// What is wrong with the figures.
-#[derive(Default)]
 struct Doubts {
-    bound: Option<Bound>,
-    uncertainty_ns: Option<u64>,
+    by: Apart,
     why: Vec<String>,
 }
 
 impl Doubts {
-    fn add(&mut self, bound: Bound, uncertainty_ns: Option<u64>, why: impl Into<String>) {
-        self.uncertainty_ns = match self.bound {
-            None => uncertainty_ns,
-            Some(_) => self.uncertainty_ns.zip(uncertainty_ns).map(|(one, two)| one.saturating_add(two)),
-        };
-        self.bound = self.bound.max(Some(bound));
+    fn add(&mut self, by: Apart, why: impl Into<String>) {
+        self.by = self.by.and(by, u64::saturating_add);
         self.why.push(why.into());
     }
 }
 
-/// The split of one device; `None` if it did not stop. `apart`: how far the two sides' clocks may be apart.
+/// The split of one device; `None` if it did not stop. `apart`: what the two sides' clocks may do to the time between them;
+/// `by`: why they are taken to belong together.
 pub(super) fn of_device(
     source: Option<(&Found, &Losses)>,
     destination: Option<(&Found, &Losses)>,
     streams: &[Stream<'_>],
     apart: Apart,
+    by: Option<PairedBy>,
 ) -> Option<Split> {
-    let mut doubts = Doubts::default();
+    let mut doubts = Doubts { by: Apart::NOT, why: Vec::new() };
     let (mut spans, mut blurred) = (Vec::new(), Vec::new());
     let from = source.map(|(found, _)| found);
     let to = destination.map(|(found, _)| found);
@@ -79,7 +105,7 @@ pub(super) fn of_device(
         (Some(from), _) if from.stop_seen => from.stop_ns?,
         (Some(from), _) => {
             let first = from.stop_ns?;
-            doubts.add(Bound::AtLeast, None, "the source stood still already when that was seen first");
+            doubts.add(LONGER, "the source stood still already when that was seen first");
             let reads = busy(from, streams, PartName::StopCopy);
             let reads = reads.filter_map(|(stream, busy)| Some(stream.at(busy.spans().first()?.0)));
             reads.min().map_or(first, |read| read.min(first))
@@ -87,8 +113,7 @@ pub(super) fn of_device(
         (None, Some(to)) => {
             let first = to.arcs.iter().find(|arc| arc.from == MigState::RESUMING)?;
             doubts.add(
-                Bound::AtLeast,
-                None,
+                LONGER,
                 "the source was not seen: its stop, its reads, and what was written until then are not in it",
             );
             first.start_ns
@@ -98,7 +123,7 @@ pub(super) fn of_device(
     if from.is_some_and(|from| from.stopped_before) {
         let why =
             "the source had been stopped before, or that failed: how long it stood still then is not known";
-        doubts.add(Bound::AtLeast, None, why);
+        doubts.add(LONGER, why);
     }
     let mut end_ns = start_ns;
     // What came after the destination ran is no part of it.
@@ -149,39 +174,38 @@ pub(super) fn of_device(
             None => "the destination was not seen: only the source's part is in it",
             Some(_) => "the destination was not seen to run",
         };
-        doubts.add(Bound::AtLeast, None, why);
+        doubts.add(LONGER, why);
     }
     for (found, losses) in source.iter().chain(&destination) {
         if found.arcs.iter().any(|arc| arc.duration_ns.is_none() && arc.end_ns >= start_ns) {
-            doubts.add(Bound::About, None, "the end of an arc was not seen");
+            doubts.add(EITHER, "the end of an arc was not seen");
         }
         if found.torn {
-            doubts.add(Bound::About, None, "an arc was not seen");
+            doubts.add(EITHER, "an arc was not seen");
         }
         if found.unprobed {
             let why = "functions that it goes through were not probed for some of the time";
-            doubts.add(Bound::AtLeast, None, why);
+            doubts.add(LONGER, why);
         }
         if losses.control_suffers() {
-            doubts.add(Bound::About, None, "state transitions may have been lost");
+            doubts.add(EITHER, "state transitions may have been lost");
         } else if losses.data_suffers() {
-            doubts.add(Bound::About, None, "reads or writes were lost: their time is in the gap");
+            doubts.add(EITHER, "reads or writes were lost: their time is in the gap");
         } else if !losses.complete {
-            doubts.add(Bound::About, None, "the recording has no end: what was lost at last is not known");
+            doubts.add(EITHER, "the recording has no end: what was lost at last is not known");
         }
     }
     if from.is_some() && arrived.is_some() {
         match (apart.longer, apart.shorter) {
             (Some(0), Some(0)) => {},
-            (longer, Some(0)) => {
-                let why = "the destination's clock may be farther behind than causality shows";
-                doubts.add(Bound::AtLeast, longer, why);
+            (_, Some(0)) => {
+                doubts.add(apart, "the destination's clock may be farther behind than causality shows");
             },
-            (Some(longer), Some(shorter)) => {
-                let why = "the hosts' clocks may differ by that much";
-                doubts.add(Bound::About, Some(longer.max(shorter)), why);
-            },
-            _ => doubts.add(Bound::About, None, "how far the hosts' clocks are apart is not known"),
+            (Some(_), Some(_)) => doubts.add(apart, "the hosts' clocks may differ by that much"),
+            _ => doubts.add(apart, "how far the hosts' clocks are apart is not known"),
+        }
+        if by == Some(PairedBy::Time) {
+            doubts.add(EITHER, "nothing but the time tells that these two belong together");
         }
     }
     doubts.why.dedup();
@@ -191,12 +215,12 @@ pub(super) fn of_device(
         start_ns,
         end_ns,
         total_ns: end_ns.saturating_sub(start_ns),
-        bound: doubts.bound.unwrap_or(Bound::Exact),
-        uncertainty_ns: doubts.uncertainty_ns,
+        bound: doubts.by.bound(),
+        uncertainty_ns: doubts.by.off_ns(),
         why: (!doubts.why.is_empty()).then(|| doubts.why.join("; ")),
         stages,
     };
-    Some(Split { downtime, spans, blurred })
+    Some(Split { downtime, spans, off: doubts.by, blurred })
 }
 
 fn busy<'a>(
@@ -239,17 +263,14 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
     let mut why: Vec<&str> = splits.iter().filter_map(|split| split.downtime.why.as_deref()).collect();
     why.sort_unstable();
     why.dedup();
-    let bound = splits.iter().map(|split| split.downtime.bound).max().unwrap_or(Bound::Exact);
-    let doubtful = || splits.iter().filter(|split| split.downtime.bound != Bound::Exact);
-    let uncertainties = doubtful().map(|split| split.downtime.uncertainty_ns);
+    // What is known of all of them is what the same clocks do.
+    let off = splits.iter().fold(Apart::NOT, |off, split| off.and(split.off, u64::max));
     let downtime = Downtime {
         start_ns,
         end_ns,
         total_ns: end_ns.saturating_sub(start_ns),
-        bound,
-        uncertainty_ns: uncertainties
-            .reduce(|one, two| one.zip(two).map(|(one, two)| one.max(two)))
-            .flatten(),
+        bound: off.bound(),
+        uncertainty_ns: off.off_ns(),
         why: (!why.is_empty()).then(|| why.join("; ")),
         stages,
     };

@@ -13,7 +13,7 @@ mod sweep;
 mod text;
 mod warnings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use self::shift::Shift;
 use self::{
@@ -22,14 +22,14 @@ use self::{
     downtime::Apart,
     gaps::Gap,
     index::Timeline,
-    pair::{Context, Group, Matched, Whole},
+    pair::{Context, Group, Matched, Tolerance, Whole},
     side::Found,
 };
 use super::{
     document::{
         self, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, Document, Finding, Host,
-        Integrity, LeftOut, Merge, Migration, Omitted, Outside, Party, Session, Side, Times as _, Verdict,
-        Warning,
+        Integrity, LeftOut, MarkKind, Merge, Migration, Omitted, Outside, PairedBy, Party, Session, Side,
+        Times as _, Verdict, Warning,
     },
     history::History,
 };
@@ -44,8 +44,13 @@ pub struct Options {
     pub pairs: Vec<(String, String)>,
 }
 
-/// How far unsynchronised clocks are thought to be apart at most when looking for pairs, in ns.
+/// How far clocks are thought to be apart at most when looking for pairs, in ns: where nothing is promised, and of what is
+/// known to belong together.
 const APART_NS: u64 = 3600 * 1_000_000_000;
+/// How much farther apart than the kernels promise two that may belong together are looked for, in ns.
+const SPARE_NS: u64 = 1_000_000_000;
+/// How often pairs are looked for again after some were found to be none.
+const ROUNDS: usize = 8;
 
 /// The document of one or several recordings. Times are those of the first one's clock.
 pub fn document(histories: &[History], options: &Options) -> Document {
@@ -55,7 +60,9 @@ pub fn document(histories: &[History], options: &Options) -> Document {
 /// The same with what leads from each host's CLOCK_MONOTONIC to the document's clock.
 pub fn document_and_shifts(histories: &[History], options: &Options) -> (Document, Vec<Shift>) {
     let clocks = Clocks::of(histories);
-    let first = Assembly::new(histories, clocks, options);
+    let mut refused = HashSet::new();
+    let mut first = Assembly::new(histories, clocks);
+    first.pair(options, &mut refused);
     if histories.len() < 2 {
         let shifts = first.clocks.shifts.clone();
         return (first.document(options), shifts);
@@ -66,7 +73,8 @@ pub fn document_and_shifts(histories: &[History], options: &Options) -> (Documen
     };
     drop(first);
     let shifts = clocks.shifts.clone();
-    let mut second = Assembly::new(histories, clocks, options);
+    let mut second = Assembly::new(histories, clocks);
+    second.pair(options, &mut refused);
     second.merges = merges;
     (second.document(options), shifts)
 }
@@ -89,7 +97,7 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(histories: &'a [History], clocks: Clocks, options: &Options) -> Self {
+    fn new(histories: &'a [History], clocks: Clocks) -> Self {
         let mut assembly = Self {
             histories,
             clocks,
@@ -109,13 +117,34 @@ impl<'a> Assembly<'a> {
         }
         assembly.find_sides();
         assembly.groups = pair::groups(&assembly.sides);
-        let apart_ns = |one: u32, two: u32| {
-            let same = one == two || clocks::same_clock(&histories[one as usize], &histories[two as usize]);
-            if same { 0 } else { APART_NS }
-        };
-        let context = Context { devices: &assembly.devices, pairs: &options.pairs, apart_ns: &apart_ns };
-        assembly.wholes = pair::wholes(&assembly.sides, &assembly.groups, &context);
         assembly
+    }
+
+    /// Finds what belongs together. `refused`: sources and destinations that do not, whatever it looks like.
+    fn pair(&mut self, options: &Options, refused: &mut HashSet<(usize, usize)>) {
+        for _ in 0..ROUNDS {
+            let (histories, devices) = (self.histories, &self.devices);
+            let apart_ns = |one: u32, two: u32| {
+                let (one, two) = (&histories[one as usize], &histories[two as usize]);
+                if std::ptr::eq(one, two) || clocks::same_clock(one, two) {
+                    return Tolerance { guess: 0, sure: 0 };
+                }
+                let promised = clocks::promised(one, two);
+                let guess = promised.map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS).min(APART_NS));
+                Tolerance { guess, sure: APART_NS }
+            };
+            let context = Context { devices, pairs: &options.pairs, apart_ns: &apart_ns, refused };
+            self.wholes = pair::wholes(&self.sides, &self.groups, &context);
+            let wrong = self.clocks.refused(self.histories, &self.sides, &self.matched(), &self.streams());
+            if wrong.is_empty() {
+                return;
+            }
+            refused.extend(wrong);
+        }
+        // Those that came last are none either.
+        for whole in &mut self.wholes {
+            whole.matched.retain(|one| !refused.contains(&(one.source, one.destination)));
+        }
     }
 
     /// Devices, sessions and findings of a host, on the document's clock.
@@ -291,10 +320,12 @@ impl<'a> Assembly<'a> {
         let group = |at: Option<usize>| at.map(|at| &self.groups[at]);
         let (from, to) = (group(whole.source), group(whole.destination));
         let members = |group: Option<&Group>| group.map_or_else(Vec::new, |group| group.sides.clone());
-        let alone = |at: &usize| !whole.matched.iter().any(|one| one.destination == *at);
+        let by_source: HashMap<usize, Matched> = whole.matched.iter().map(|one| (one.source, *one)).collect();
+        let taken: HashSet<usize> = whole.matched.iter().map(|one| one.destination).collect();
+        let alone = |at: &usize| !taken.contains(at);
         let arrivals = members(to).into_iter().filter(alone).map(|at| (None, Some(at), None));
         let rows = members(from).into_iter().map(|source| {
-            let one = whole.matched.iter().find(|one| one.source == source);
+            let one = by_source.get(&source);
             (Some(source), one.map(|one| one.destination), one.map(|one| one.by))
         });
         let rows: Vec<Row> = rows.chain(arrivals).collect();
@@ -305,8 +336,8 @@ impl<'a> Assembly<'a> {
             .iter()
             .map(|&(source, destination, paired_by)| {
                 let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
-                let split = self.split(source, destination, &facts.streams);
-                self.look(source, destination, facts, &mut warnings);
+                let split = self.split(source, destination, paired_by, &facts.streams);
+                self.look(source, destination, paired_by, facts, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
                 let mut leaving = source.map(lean);
@@ -366,6 +397,7 @@ impl<'a> Assembly<'a> {
         &self,
         source: Option<&Found>,
         destination: Option<&Found>,
+        by: Option<PairedBy>,
         streams: &[Stream<'_>],
     ) -> Option<downtime::Split> {
         let losses = |found: &Found| &self.histories[found.host as usize].host.losses;
@@ -375,6 +407,7 @@ impl<'a> Assembly<'a> {
             destination.map(|found| (found, losses(found))),
             streams,
             apart,
+            by,
         )
     }
 
@@ -382,6 +415,7 @@ impl<'a> Assembly<'a> {
         &self,
         source: Option<&Found>,
         destination: Option<&Found>,
+        by: Option<PairedBy>,
         facts: &Facts<'_>,
         out: &mut Vec<Warning>,
     ) {
@@ -394,7 +428,9 @@ impl<'a> Assembly<'a> {
             warnings::of_side(found, line(found), &facts.streams, out);
         }
         if let (Some(from), Some(to)) = (source, destination) {
-            warnings::of_pair((from, line(from)), (to, line(to)), suffers(from) || suffers(to), out);
+            let data_suffers = suffers(from) || suffers(to);
+            let pair = warnings::Pair { by, data_suffers, apart: self.apart(from.host, to.host) };
+            warnings::of_pair((from, line(from)), (to, line(to)), pair, out);
         }
     }
 
@@ -434,7 +470,7 @@ struct Facts<'a> {
 }
 
 /// Source and destination of one device of a migration, by their places, and why they belong together.
-type Row = (Option<usize>, Option<usize>, Option<document::PairedBy>);
+type Row = (Option<usize>, Option<usize>, Option<PairedBy>);
 
 /// A side without its phases, which are most of it.
 fn lean(found: &Found) -> Side {
@@ -481,11 +517,12 @@ fn integrity(source: Option<&Found>, destination: Option<&Found>) -> Integrity {
 fn run_again(sources: &[usize], all: &[Found]) -> Option<bool> {
     let mut again = Some(true);
     for found in sources.iter().filter_map(|at| all.get(*at)) {
-        // One that never left RUNNING need not come back.
+        // One that never left RUNNING need not come back; one that nobody has open any more does not run.
+        let gone = matches!(found.cut, Some(MarkKind::Close | MarkKind::LastClose | MarkKind::Unregister));
         let back = found.ran_ns.is_some()
             || found.side.recovery.is_some()
-            || found.arcs.iter().all(|arc| !arc.outcome.is_ok());
-        if !back {
+            || found.arcs.iter().all(|arc| side::failed(arc.outcome));
+        if gone || !back {
             return Some(false);
         }
         if found.in_doubt {

@@ -1,9 +1,9 @@
 //! What is worth a look in a migration, whatever the driver.
 
-use super::{details::Stream, index::Timeline, side::Found};
+use super::{details::Stream, downtime::Apart, index::Timeline, side::Found};
 use crate::{
     event::{MigFlags, MigState, Severity},
-    model::document::{Document, MarkKind, Order, PartName, StageOrder, Verdict, Warning},
+    model::document::{Document, MarkKind, Order, PairedBy, PartName, StageOrder, Verdict, Warning},
 };
 
 /// How well a side was seen.
@@ -42,7 +42,11 @@ pub(super) fn of_source(
             if let Some((info, before)) = stream.history.last_info()
                 && let Some(initial) = info.initial_bytes
             {
-                let left = initial.saturating_sub(moved(PartName::PreCopy).saturating_sub(before));
+                // Of this stream alone, and in whatever state it was read before.
+                let late = stream.doc.parts.iter().filter(|part| part.part == PartName::StopCopy);
+                let late = late.fold(0u64, |sum, part| sum.saturating_add(part.bytes));
+                let read = stream.doc.bytes.saturating_sub(late).saturating_sub(before);
+                let left = initial.saturating_sub(read);
                 if left > 0 {
                     let text = format!(
                         "STOP_COPY was entered with {left} initial bytes not read yet: the destination could not \
@@ -152,37 +156,59 @@ pub(super) fn of_side(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]
     }
 }
 
+/// What is known of a source and a destination together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    /// Why they are taken to belong together.
+    pub(super) by: Option<PairedBy>,
+    /// Reads or writes may be lacking.
+    pub(super) data_suffers: bool,
+    /// What their clocks may do to the time from the one to the other.
+    pub(super) apart: Apart,
+}
+
 /// What source and destination together make one wonder about.
 pub(super) fn of_pair(
     (from, leaving): (&Found, &Timeline<'_>),
     (to, arriving): (&Found, &Timeline<'_>),
-    data_suffers: bool,
+    pair: Pair,
     out: &mut Vec<Warning>,
 ) {
-    if from.stream.zip(to.stream).is_some_and(|(one, two)| one != two) {
-        out.push(Warning {
-            code: "stream-differs",
-            severity: Severity::Error,
-            device: Some(to.side.device),
-            at_ns: Some(to.side.end_ns),
-            text: "the destination was given other bytes than were read from the source".to_owned(),
-        });
-    }
+    let known = matches!(pair.by, Some(PairedBy::Option | PairedBy::StreamHash));
+    let mut differs = |code, text: String| {
+        let (severity, text) = if known {
+            (Severity::Error, text)
+        } else {
+            (Severity::Warning, format!("{text}; or these two do not belong together: `--pair` says so"))
+        };
+        out.push(Warning { code, severity, device: Some(to.side.device), at_ns: Some(to.side.end_ns), text });
+    };
     let done = to.side.verdict == Verdict::Completed && from.eof;
-    if done && from.bytes != to.bytes && !data_suffers && !from.side.partial && !to.side.partial {
-        out.push(Warning {
-            code: "bytes-differ",
-            severity: Severity::Error,
-            device: Some(to.side.device),
-            at_ns: Some(to.side.end_ns),
-            text: format!(
+    // Of a stream that was cut off, not all had to arrive.
+    if let Some((read, written)) = from.stream.zip(to.stream)
+        && read != written
+        && (done || read.bytes == written.bytes)
+    {
+        differs(
+            "stream-differs",
+            "the destination was given other bytes than were read from the source".to_owned(),
+        );
+    }
+    if done && from.bytes != to.bytes && !pair.data_suffers && !from.side.partial && !to.side.partial {
+        differs(
+            "bytes-differ",
+            format!(
                 "{} bytes were read from the source, {} written to the destination",
                 from.bytes, to.bytes
             ),
-        });
+        );
     }
     if let Some((back, there)) = from.ran_ns.zip(to.ran_ns)
-        && if back <= there { still_runs(leaving, back, there) } else { still_runs(arriving, there, back) }
+        && if back <= there {
+            still_runs(leaving, back, there, pair.apart.shorter)
+        } else {
+            still_runs(arriving, there, back, pair.apart.longer)
+        }
     {
         out.push(Warning {
             code: "both-run",
@@ -194,15 +220,24 @@ pub(super) fn of_pair(
     }
 }
 
-/// Whether a device that ran at one time was neither stopped nor closed until a later one.
-fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64) -> bool {
-    let mut within = line.marks(since_ns, at_ns);
-    let gone = within.any(|mark| matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister));
-    let stopped = line
-        .state_at(at_ns)
-        .and_then(|span| span.state)
-        .is_some_and(|state| matches!(state, MigState::STOP | MigState::STOP_COPY));
-    !gone && !stopped
+/// Whether a device that ran at one time ran still at a later one, of the other device, and was not closed until then.
+/// `off_ns`: that one may have been so much earlier, or this one later; `None`: nobody knows, and so it is not known.
+fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: Option<u64>) -> bool {
+    let Some(off_ns) = off_ns.filter(|off| *off == 0 || at_ns.saturating_sub(since_ns) > *off) else {
+        return false;
+    };
+    let at_ns = at_ns.saturating_add(off_ns);
+    let gone = line
+        .marks(since_ns, at_ns)
+        .any(|mark| matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister));
+    let state = line.state_at(at_ns).filter(|span| span.end_ns >= at_ns).and_then(|span| span.state);
+    let runs = state.is_some_and(|state| {
+        matches!(
+            state,
+            MigState::RUNNING | MigState::RUNNING_P2P | MigState::PRE_COPY | MigState::PRE_COPY_P2P
+        )
+    });
+    runs && !gone
 }
 
 /// What the devices of a VM together make one wonder about.

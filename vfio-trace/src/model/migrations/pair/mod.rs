@@ -1,5 +1,6 @@
 //! Which sides belong to one VM, and which source to which destination.
 
+mod devices;
 mod fit;
 mod near;
 
@@ -44,8 +45,19 @@ pub(super) struct Context<'a> {
     pub(super) devices: &'a [Device],
     /// Device of the source, of the destination: as the user says.
     pub(super) pairs: &'a [(String, String)],
-    /// How far two hosts' clocks may be apart, in ns.
-    pub(super) apart_ns: &'a dyn Fn(u32, u32) -> u64,
+    /// How far two hosts' clocks may be apart.
+    pub(super) apart_ns: &'a dyn Fn(u32, u32) -> Tolerance,
+    /// Sides that do not belong together, unless the user says so.
+    pub(super) refused: &'a HashSet<(usize, usize)>,
+}
+
+/// How far apart two hosts' clocks may have what belongs together, in ns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tolerance {
+    /// What is guessed to belong together.
+    pub(super) guess: u64,
+    /// What is known to.
+    pub(super) sure: u64,
 }
 
 /// Puts sides of one process together that overlap in time.

@@ -152,10 +152,14 @@ impl<'a> View<'a> {
                 let mut tell = |other| tell(*at, other);
                 match key.0 {
                     Trait::Said(_) => self.nearest(group, row, u64::MAX, &mut tell),
-                    Trait::Any => self.nearest(group, row, tolerance, &mut tell),
-                    Trait::Hash(..) | Trait::Bytes(_) => {
-                        self.nearest(group, row, tolerance, &mut tell);
-                        self.later(group, row, tolerance, &mut tell);
+                    Trait::Any => self.nearest(group, row, tolerance.guess, &mut tell),
+                    Trait::Hash(..) => {
+                        self.nearest(group, row, tolerance.sure, &mut tell);
+                        self.later(group, row, tolerance.sure, &mut tell);
+                    },
+                    Trait::Bytes(_) => {
+                        self.nearest(group, row, tolerance.guess, &mut tell);
+                        self.later(group, row, tolerance.guess, &mut tell);
                     },
                 }
             }

@@ -1,6 +1,9 @@
 //! Two hosts with clocks of their own.
 
+use std::slice::from_ref;
+
 use proptest::prelude::*;
+use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::model::{
@@ -37,6 +40,18 @@ fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [History; 2] {
         history_on(host("a"), ANCHOR, errors[0], &a.records()),
         history_on(host("b"), late, errors[1], &moved(b.records(), BOOTED)),
     ]
+}
+
+/// Whether what is said of a downtime is true.
+fn holds(downtime: &Downtime, truth_ns: u64) -> bool {
+    match (downtime.bound, downtime.uncertainty_ns) {
+        (Bound::Exact, _) => downtime.total_ns == truth_ns,
+        (Bound::AtLeast, most) => {
+            downtime.total_ns <= truth_ns && most.is_none_or(|most| truth_ns - downtime.total_ns <= most)
+        },
+        (Bound::About, Some(off)) => downtime.total_ns.abs_diff(truth_ns) <= off,
+        (Bound::About, None) => true,
+    }
 }
 
 fn merge(document: &Document) -> &Merge {
@@ -134,6 +149,61 @@ fn one_boot_is_one_clock() {
     assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (Bound::About, None));
     let named = Host { boot_id: host("a").boot_id, ..host("b") };
     assert_eq!(merge(&of(named, 0, None)).method, MergeMethod::Realtime);
+}
+
+/// Scripts of two hosts whose wall clocks agree.
+fn on_two_hosts(a: &[Script], b: &[Script], error: Option<u64>) -> [History; 2] {
+    let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
+    [
+        history_on(host("a"), ANCHOR, error, &together(a)),
+        history_on(host("b"), late, error, &moved(together(b), BOOTED)),
+    ]
+}
+
+#[test]
+fn strangers_move_no_clock() {
+    let at = 700_000 * MS;
+    let leaves = leave(device(0xd1, "a", 100), at, MIB);
+    let arrives = arrive(device(0xd2, "b", 200), at, MIB);
+    // Ten minutes apart: one migrates to a host that was not traced, the other comes from one.
+    let away = leave(device(0xd3, "c", 300), at + 1_000 * MS, 8192).other_files();
+    let strange = arrive(device(0xd4, "d", 400), at - 600_000 * MS, 8192).other_files();
+    let document = documented(&on_two_hosts(&[leaves, away.clone()], &[strange.clone(), arrives], Some(MS)));
+    check(&document);
+    assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
+    assert!(!merge(&document).text.contains("promise"), "{}", merge(&document).text);
+    let paired: Vec<_> =
+        document.migrations.iter().filter(|one| one.devices[0].paired_by.is_some()).collect();
+    assert_eq!((document.migrations.len(), paired.len()), (3, 1));
+    let downtime = paired[0].downtime.as_ref().unwrap();
+    assert_eq!((downtime.total_ns, downtime.uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
+    // The wrong pair alone is none either; where nothing is promised, it may be one.
+    let alone = |error| documented(&on_two_hosts(from_ref(&away), from_ref(&strange), error));
+    let document = alone(Some(MS));
+    check(&document);
+    assert_eq!((document.migrations.len(), merge(&document).offset_ns), (2, 0));
+    assert_eq!(alone(None).migrations.len(), 1);
+}
+
+#[test]
+fn a_guess_breaks_no_promise() {
+    // Half a second: too near not to be looked at.
+    let both = hosts(-500 * MS as i64, [Some(MS), Some(MS)], false);
+    let guessed = documented(&both);
+    check(&guessed);
+    assert_eq!((guessed.migrations.len(), merge(&guessed).offset_ns), (2, 0));
+    // Unless somebody knows.
+    let pairs = vec![("a".to_owned(), "b".to_owned())];
+    let said = document(&both, &Options { pairs, ..Options::default() });
+    check(&said);
+    let (merge, migration) = (merge(&said), one(&said));
+    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 500 * MS as i64 - SLACK));
+    assert!(
+        merge.text.contains("although the kernels promise that they are no farther apart than 2.000 ms"),
+        "{}",
+        merge.text
+    );
+    assert_eq!(migration.verdict, Verdict::Completed);
 }
 
 const HOUR: u64 = 3_600_000 * MS;
@@ -303,7 +373,11 @@ proptest! {
         prop_assert_eq!((here.early_ns, here.late_ns), (there.late_ns, there.early_ns));
         prop_assert_eq!(here.causal_min_ns, there.causal_max_ns.map(|most| -most));
         prop_assert_eq!(here.causal_max_ns, there.causal_min_ns.map(|least| -least));
-        prop_assert_eq!(one.migrations.len(), if back { 2 } else { 1 });
+        // A guess that breaks a promise is none.
+        let skew = skew_ms * MS as i64 + skew_ns;
+        let broken = errors[0].zip(errors[1]).is_some_and(|(one, two)| skew.abs() - SLACK > (one + two) as i64);
+        let unpaired = broken && (skew < 0 || back);
+        prop_assert_eq!(one.migrations.len(), 1 + usize::from(back) + usize::from(unpaired));
         prop_assert_eq!(one.migrations.len(), other.migrations.len());
         for (one, other) in one.migrations.iter().zip(&other.migrations) {
             prop_assert_eq!(one.verdict, other.verdict);
@@ -318,6 +392,49 @@ proptest! {
             let off = -(skew_ms * MS as i64 + skew_ns) - here.offset_ns;
             prop_assert!(here.early_ns.is_none_or(|early| off <= early as i64), "{} {:?}", off, here);
             prop_assert!(here.late_ns.is_none_or(|late| -off <= late as i64), "{} {:?}", off, here);
+            for migration in &one.migrations {
+                let downtime = migration.downtime.as_ref().unwrap();
+                prop_assert!(holds(downtime, 50 * MS + ARC), "{:?}", downtime);
+            }
+        }
+    }
+
+    #[test]
+    fn at_least_is_no_more_than_the_truth(
+        skew in -60 * MS as i64..60 * MS as i64,
+        more in proptest::array::uniform2(proptest::option::of(0..20 * MS)),
+        runs in any::<bool>(),
+        stop_seen in any::<bool>(),
+        swapped in any::<bool>(),
+    ) {
+        let a = leave(device(0xd1, "a", 100), 0, MIB);
+        let a = if stop_seen { a } else {
+            let source = Script::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((PRE_COPY_P2P, 1)));
+            let source = source.until(110 * MS).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1);
+            read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1)
+        };
+        let b = device(0xd2, "b", 200);
+        let b = if runs { arrive(b, 0, MIB) } else {
+            write_all(b, 0, MIB).until(140 * MS).set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
+        };
+        // The device stood still at least from 100 ms to 150.
+        let truth = 50 * MS + ARC;
+        let late = ClockAnchor { mono_ns: 0, real_ns: ANCHOR.real_ns.checked_add_signed(skew).unwrap() };
+        // Either is wrong by no more than is promised.
+        let errors = more.map(|more| more.map(|more| more + skew.unsigned_abs()));
+        let mut both = [
+            history_on(host("a"), ANCHOR, errors[0], &a.records()),
+            history_on(host("b"), late, errors[1], &b.records()),
+        ];
+        if swapped {
+            both.reverse();
+        }
+        let document = documented(&both);
+        check(&document);
+        for migration in &document.migrations {
+            for downtime in migration.devices.iter().filter_map(|device| device.downtime.as_ref()).chain(&migration.downtime) {
+                prop_assert!(holds(downtime, truth), "{:?}", downtime);
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Migrations that do not come about: what failed, whether the source runs again, what that cost.
 
 use super::*;
-use crate::model::document::{Failure, Recovery, Side};
+use crate::{
+    event::Severity,
+    model::document::{Failure, PairedBy, PartName, Recovery, SessionEnd, Side},
+};
 
 fn source(document: &Document) -> &Side {
     one_device(document).source.as_ref().expect("a source")
@@ -17,6 +20,20 @@ fn told(failures: &[Failure]) -> Vec<(&str, Option<&str>)> {
 
 fn pre_copying() -> Script {
     leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(20 * MS).read(FROM, 1 << 20, 24, 0)
+}
+
+#[test]
+fn what_is_to_be_called_again_fails_nothing() {
+    for ret in [-4, -11, -512, -513] {
+        let script = pre_copying().until(90 * MS).read(FROM, 1 << 20, ret, 24);
+        let script = script.until(100 * MS).set(&[PRE_COPY, RUNNING], 0, -1).release(FROM, 24);
+        let document = traced(&[script]);
+        check(&document);
+        assert_eq!((one(&document).verdict, source(&document).failures.len()), (Verdict::Cancelled, 0));
+        let session = &document.sessions[0];
+        assert_eq!((session.end, &session.errno), (SessionEnd::Arc, &None));
+        assert_eq!((session.parts[0].empty, session.parts[0].failed), (1, 0));
+    }
 }
 
 #[test]
@@ -379,10 +396,89 @@ fn the_destination_runs_although_the_source_does() {
 }
 
 #[test]
+fn whether_both_run_is_said_if_it_is_known() {
+    // ERROR, or a state that was not seen, is not running.
+    let back_at = |at| read_source().until(at).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let back = || back_at(141 * MS);
+    let lost = back().until(147 * MS).set_fails(&[RUNNING, RUNNING_P2P], -5);
+    let error = back().until(147 * MS).get_state(0);
+    let stopped = back().until(147 * MS).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1);
+    let still =
+        back().until(147 * MS).set(&[RUNNING, RUNNING_P2P], 0, -1).until(300 * MS).get_state(RUNNING_P2P);
+    for (script, run) in [(lost, false), (error, false), (stopped, false), (still, true)] {
+        let document = traced(&[script, whole_destination()]);
+        check(&document);
+        let codes = codes(&document.migrations[0]);
+        assert_eq!(codes.contains(&"both-run"), run, "{codes:?}");
+    }
+    // On two hosts the order has to be beyond what the clocks may be off.
+    let both = |error: u64| {
+        let source = back_at(147 * MS).until(400 * MS).get_state(RUNNING);
+        let of = |name, records: &[Record]| history_on(host(name), ANCHOR, Some(error), records);
+        let pairs = vec![("a".to_owned(), "b".to_owned())];
+        let histories = [of("a", &source.records()), of("b", &whole_destination().records())];
+        let document = document(&histories, &Options { pairs, ..Options::default() });
+        check(&document);
+        codes(&document.migrations[0]).contains(&"both-run")
+    };
+    assert!(both(MS));
+    assert!(!both(10 * MS));
+}
+
+#[test]
+fn a_guess_may_be_wrong() {
+    // All was read, and fewer bytes written; and then the source goes on.
+    let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let scripts = [source, arrive(arriving(7), 0, MIB - 1)];
+    let guessed = traced(&scripts);
+    check(&guessed);
+    assert_eq!(one_device(&guessed).paired_by, Some(PairedBy::Time));
+    let differs = |document: &Document| {
+        let warnings = &document.migrations[0].warnings;
+        let found = warnings.iter().find(|warning| warning.code == "bytes-differ").unwrap();
+        (found.severity, found.text.contains("or these two do not belong together"))
+    };
+    assert_eq!(differs(&guessed), (Severity::Warning, true));
+    let downtime = downtime(&guessed);
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
+    let text = |document: &Document| crate::sink::report_text(document, &jiff::tz::TimeZone::UTC, false);
+    assert!(text(&guessed).contains("a → b: nothing but the time tells"), "{}", text(&guessed));
+    let pairs = vec![("a".to_owned(), "b".to_owned())];
+    let said = document(&[history(&scripts)], &Options { pairs, ..Options::default() });
+    check(&said);
+    assert_eq!(differs(&said), (Severity::Error, false));
+    assert!(!text(&said).contains("nothing but the time"));
+    // Two that came about, and do not have the same, are two.
+    let strangers = traced(&[whole_source(), arrive(arriving(7), 0, MIB - 1)]);
+    check(&strangers);
+    assert_eq!(strangers.migrations.len(), 2);
+}
+
+#[test]
 fn the_source_runs_again_once_the_destination_is_gone() {
     let source = whole_source().until(900 * MS).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[source, whole_destination().until(800 * MS).close(1)]);
     check(&document);
     assert_eq!(one(&document).verdict, Verdict::Completed);
     assert_eq!(codes(one(&document)), [""; 0]);
+}
+
+#[test]
+fn initial_bytes_are_counted_by_stream_whatever_the_state() {
+    // Attached in a state that is not known: what was read in it was read before STOP_COPY all the same.
+    let script = |read: i64| {
+        let script =
+            Script::new(0xd1).device("a", "mtty", 7).until(10 * MS).next(RUNNING, PRE_COPY, PRE_COPY, 0);
+        let script =
+            script.until(20 * MS).set_state(10 * MS, PRE_COPY, 0, FROM).set_ioctl(10 * MS, PRE_COPY, 0, 31);
+        let script = script.until(30 * MS).set_fails(&[PRE_COPY, PRE_COPY_P2P], -5).precopy_info(FROM, 24, 0);
+        let script = script.until(40 * MS).read(FROM, 64, read, 0);
+        script.until(100 * MS).set(&[PRE_COPY, PRE_COPY_P2P], 0, -1).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
+    };
+    for (read, left) in [(24, false), (23, true)] {
+        let document = traced(&[script(read)]);
+        check(&document);
+        assert_eq!(document.sessions[0].parts[0].part, PartName::Unknown);
+        assert_eq!(codes(one(&document)).contains(&"initial-bytes-left"), left, "{read}");
+    }
 }

@@ -51,7 +51,8 @@ fn attached_in_pre_copy_p2p() {
     let source = read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
-    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (40 * MS + ARC, Bound::AtLeast));
+    // Longer for sure; but not all was read, and that the destination is its own is a guess.
+    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (40 * MS + ARC, Bound::About));
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn attached_in_stop_copy() {
     // From the first read that was seen.
     assert_eq!(
         (downtime(&document).total_ns, downtime(&document).bound),
-        (30 * MS + LEAD + ARC, Bound::AtLeast)
+        (30 * MS + LEAD + ARC, Bound::About)
     );
     assert_eq!(downtime(&document).stage(Stage::Read).unwrap().share_ns, 2 * READ);
 }
@@ -108,7 +109,7 @@ fn the_arc_that_stops_is_lost() {
     let document = traced(&[source, whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (40 * MS + ARC, Bound::AtLeast));
+    assert_eq!((downtime.total_ns, downtime.bound), (40 * MS + ARC, Bound::About));
     assert!(downtime.why.as_ref().unwrap().contains("an arc was not seen"), "{:?}", downtime.why);
 }
 
@@ -135,7 +136,7 @@ fn both_arcs_are_lost() {
     check(&document);
     // It stood still, since when is not known; but not since PRE_COPY.
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (5 * MS + ARC, Bound::AtLeast));
+    assert_eq!((downtime.total_ns, downtime.bound), (5 * MS + ARC, Bound::About));
 }
 
 #[test]
@@ -390,4 +391,28 @@ fn a_device_that_is_used_after_a_refused_function_was_probed_after_all() {
     let ended = script().until(3 * MS).note(gap(Some(3 * MS)));
     let document = traced(&[ended, whole_source(), whole_destination()]);
     assert_eq!(downtime(&document).bound, Bound::Exact, "{:?}", downtime(&document).why);
+}
+
+#[test]
+fn what_is_closed_does_not_run_again() {
+    // How the arc ended was not seen.
+    let begun = || leaving(7).until(10 * MS).next(RUNNING, PRE_COPY, PRE_COPY, 0).wait(MS);
+    for (script, how) in [
+        (begun().close(1), "closed"),
+        (begun().close(1).unregister(), "removed"),
+        (
+            leaving(7).until(10 * MS).set_fails(&[RUNNING, RUNNING_P2P, STOP, STOP_COPY], -5).close(1),
+            "failed",
+        ),
+        (stop(leaving(7), 0).until(120 * MS).set_fails(&[STOP_COPY, STOP], -5).close(1), "failed later"),
+    ] {
+        let document = traced(&[script]);
+        check(&document);
+        for migration in &document.migrations {
+            assert!(!migration.text.contains("the source runs again"), "{how}: {}", migration.text);
+            assert!(migration.recovered != Some(true), "{how}");
+        }
+    }
+    let document = traced(&[begun()]);
+    assert!(document.migrations.iter().all(|one| one.recovered != Some(true)));
 }

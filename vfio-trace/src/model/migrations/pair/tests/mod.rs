@@ -55,14 +55,18 @@ fn device(nr: u32, driver: Option<&str>) -> Device {
     Device { nr, name: Some(format!("dev{nr}")), driver: driver.map(ToOwned::to_owned), ..Device::default() }
 }
 
+const fn tolerance(one: u32, two: u32) -> Tolerance {
+    if one == two { Tolerance { guess: 0, sure: 0 } } else { Tolerance { guess: 20, sure: 40 } }
+}
+
 /// What was put together, and how often two groups were compared.
 fn paired(sides: &[Found], devices: &[Device], pairs: &[(String, String)]) -> (Vec<Whole>, u64) {
     let compared = Cell::new(0);
     let apart_ns = |one: u32, two: u32| {
         compared.set(compared.get() + 1);
-        if one == two { 0 } else { 40 }
+        tolerance(one, two)
     };
-    let context = Context { devices, pairs, apart_ns: &apart_ns };
+    let context = Context { devices, pairs, apart_ns: &apart_ns, refused: &HashSet::new() };
     let wholes = wholes(sides, &groups(sides), &context);
     (wholes, compared.get())
 }
@@ -130,14 +134,15 @@ proptest! {
         sides in proptest::collection::vec(any_side(), 0..=12),
         drivers in proptest::collection::vec(proptest::option::of(0..2u8), 6),
         pairs in proptest::collection::vec((0..7u32, 0..7u32), 0..3),
+        refused in proptest::collection::vec((0..12usize, 0..12usize), 0..8),
     ) {
         let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
         let devices: Vec<Device> =
             (0..).zip(&drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
         let pairs: Vec<(String, String)> =
             pairs.into_iter().map(|(from, to)| (format!("dev{from}"), format!("dev{to}"))).collect();
-        let apart_ns = |one: u32, two: u32| if one == two { 0 } else { 40 };
-        let context = Context { devices: &devices, pairs: &pairs, apart_ns: &apart_ns };
+        let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
+        let context = Context { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
         let was = oracle::groups(&sides);
         let is = groups(&sides);
         let members = |groups: &[Group]| groups.iter().map(|group| (group.sides.clone(), group.start_ns, group.end_ns)).collect::<Vec<_>>();
@@ -148,4 +153,82 @@ proptest! {
         };
         prop_assert_eq!(shown(oracle::wholes(&sides, &was, &context)), shown(wholes(&sides, &is, &context)));
     }
+
+    #[test]
+    fn devices_as_if_all_were_compared(
+        sides in proptest::collection::vec(any_side(), 0..=24),
+        drivers in proptest::collection::vec(proptest::option::of(0..2u8), 6),
+        pairs in proptest::collection::vec((0..7u32, 0..7u32), 0..3),
+        refused in proptest::collection::vec((0..24usize, 0..24usize), 0..40),
+        at_once in any::<bool>(),
+    ) {
+        let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
+        let devices: Vec<Device> =
+            (0..).zip(&drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
+        let pairs: Vec<(String, String)> =
+            pairs.into_iter().map(|(from, to)| (format!("dev{from}"), format!("dev{to}"))).collect();
+        let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
+        let context = Context { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
+        let of = |role| (0..sides.len()).filter(|at| sides[*at].role == role).collect::<Vec<_>>();
+        let (from, to) = (of(Role::Source), of(Role::Destination));
+        let (is, _) = devices::devices(&sides, &from, &to, &context, at_once);
+        prop_assert_eq!(oracle::devices(&sides, &from, &to, &context, at_once), is);
+    }
+}
+
+#[test]
+fn twenty_thousand_devices_of_one_process_are_not_compared_each_with_each() {
+    let count = 20_000u32;
+    let sides = |source: &dyn Fn(u32, Found) -> Found, destination: &dyn Fn(u32, Found) -> Found| {
+        let sources = (0..count).map(|nr| source(nr, side(Role::Source, 2 * nr, 1, 0, 100)));
+        let destinations =
+            (0..count).map(|nr| destination(nr, side(Role::Destination, 2 * nr + 1, 2, 0, 100)));
+        sources.chain(destinations).collect::<Vec<Found>>()
+    };
+    let devices: Vec<Device> = (0..2 * count).map(|nr| device(nr, Some("mtty"))).collect();
+    let (from, to): (Vec<usize>, Vec<usize>) = ((0..20_000).collect(), (20_000..40_000).collect());
+    let context = Context { devices: &devices, pairs: &[], apart_ns: &tolerance, refused: &HashSet::new() };
+    let hash = |nr, one| Found { stream: Some(StreamHash { bytes: 4096, crc32: nr }), ..one };
+    let bytes = |nr: u32, one| Found { bytes: 4096 + u64::from(count - nr), ..one };
+    let fewer = |nr: u32, one| Found {
+        bytes: 4096 + 2 * u64::from(nr),
+        eof: false,
+        blind: nr.is_multiple_of(2),
+        ..one
+    };
+    let less = |nr: u32, one| Found { bytes: 1 + 2 * u64::from(nr), ..one };
+    for (sides, by) in [
+        (sides(&hash, &hash), PairedBy::StreamHash),
+        (sides(&bytes, &bytes), PairedBy::StreamBytes),
+        (sides(&|_, one| one, &|_, one| one), PairedBy::Order),
+        (sides(&fewer, &less), PairedBy::Time),
+    ] {
+        let (matched, looked) = devices::devices(&sides, &from, &to, &context, true);
+        let told = matched.iter().filter(|one| one.by == by).count();
+        assert!(told > 15_000, "{told} {by:?}");
+        assert!(looked < u64::from(count) * 200, "{looked} {by:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_of_one_stream_is_no_pair() {
+    let whole = |from: Found, to: Found| {
+        let devices = [device(0, Some("mtty")), device(1, Some("mtty"))];
+        let (wholes, _) = paired(&[from, to], &devices, &[]);
+        wholes.iter().find_map(|whole| whole.matched.first().map(|one| one.by))
+    };
+    let from = |bytes| Found { bytes, ..side(Role::Source, 0, 1, 0, 10) };
+    let to = |bytes| Found { bytes, ..side(Role::Destination, 1, 2, 0, 10) };
+    let hash = |crc32, one: Found| Found { stream: Some(StreamHash { bytes: one.bytes, crc32 }), ..one };
+    assert_eq!(whole(from(50), to(50)), Some(PairedBy::StreamBytes));
+    // All was seen on both sides, and it is not the same.
+    assert_eq!(whole(from(50), to(8)), None);
+    let cut = Found { eof: false, ..from(50) };
+    assert_eq!(whole(cut.clone(), to(8)), Some(PairedBy::Time));
+    assert_eq!(whole(Found { blind: true, ..from(8) }, to(50)), Some(PairedBy::Time));
+    assert_eq!(whole(hash(1, from(50)), hash(1, to(50))), Some(PairedBy::StreamHash));
+    assert_eq!(whole(hash(1, from(50)), hash(2, to(50))), None);
+    assert_eq!(whole(hash(1, cut.clone()), hash(2, to(50))), None);
+    // Of a stream that was cut off the hash is another one.
+    assert_eq!(whole(hash(1, cut), hash(2, to(8))), Some(PairedBy::Time));
 }

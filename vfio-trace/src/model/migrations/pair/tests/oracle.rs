@@ -1,6 +1,6 @@
 //! What pairs were before only near ones were looked at: all sources with all destinations. Slow, and plain to see.
 
-use super::super::{Context, Group, Matched, Whole, fit::fit};
+use super::super::{Context, Group, Matched, Whole, devices::whole, fit::fit};
 use crate::model::{
     document::PairedBy,
     migrations::side::{Found, Role},
@@ -129,4 +129,69 @@ fn uncross(chosen: &mut [usize], exchange: impl Fn([usize; 2]) -> Option<[usize;
             break;
         }
     }
+}
+
+/// Which devices belong together: each source is compared with all destinations.
+pub(super) fn devices(
+    sides: &[Found],
+    from: &[usize],
+    to: &[usize],
+    context: &Context<'_>,
+    at_once: bool,
+) -> Vec<Matched> {
+    let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
+    let driver = |at: usize| context.devices[sides[at].side.device as usize].driver.as_deref();
+    let (all_from, all_to) = (from, to);
+    let (mut from, mut to) = (from.to_vec(), to.to_vec());
+    let mut matched = Vec::new();
+    let mut take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source, destination, by| {
+        from.retain(|at| *at != source);
+        to.retain(|at| *at != destination);
+        matched.push(Matched { source, destination, by });
+    };
+    for (source_name, destination_name) in context.pairs {
+        let source = from.iter().copied().find(|at| name(*at) == Some(source_name));
+        let destination = to.iter().copied().find(|at| name(*at) == Some(destination_name));
+        if let (Some(source), Some(destination)) = (source, destination) {
+            take(&mut from, &mut to, source, destination, PairedBy::Option);
+        }
+    }
+    let said = |names: &dyn Fn(&(String, String)) -> &String, at: usize| {
+        context.pairs.iter().any(|pair| name(at) == Some(names(pair).as_str()))
+    };
+    from.retain(|at| !said(&|pair| &pair.0, *at));
+    to.retain(|at| !said(&|pair| &pair.1, *at));
+    let drivers_fit =
+        |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
+    for by in [PairedBy::StreamHash, PairedBy::StreamBytes, PairedBy::Time] {
+        let same = |one: &Found, two: &Found| {
+            let known = one.stream.is_some() && two.stream.is_some();
+            match by {
+                PairedBy::StreamHash => known && one.stream == two.stream,
+                PairedBy::Time => {
+                    at_once
+                        && (two.bytes < one.bytes || !known && (two.bytes == one.bytes || one.blind))
+                        && !(whole(one) && whole(two))
+                },
+                _ => two.bytes == one.bytes && one.bytes > 0 && !known,
+            }
+        };
+        for source in from.clone() {
+            let fits = |at: &usize| {
+                drivers_fit(source, *at)
+                    && same(&sides[source], &sides[*at])
+                    && !context.refused.contains(&(source, *at))
+            };
+            let Some(destination) = to.iter().copied().find(fits) else { continue };
+            let rivals = all_from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
+            let choices = all_to.iter().filter(|at| same(&sides[source], &sides[**at])).count();
+            let by = match by {
+                PairedBy::Time => by,
+                _ if choices > 1 || rivals > 1 => PairedBy::Order,
+                by => by,
+            };
+            take(&mut from, &mut to, source, destination, by);
+        }
+    }
+    matched
 }
