@@ -216,10 +216,13 @@ impl States {
     }
 
     fn of(&mut self, pointer: u64) -> Option<&mut Known> {
+        if pointer == 0 {
+            return None;
+        }
         if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&pointer) {
             self.make_room();
         }
-        (pointer != 0).then(|| self.known.entry(pointer).or_default())
+        Some(self.known.entry(pointer).or_default())
     }
 
     fn make_room(&mut self) {
@@ -233,5 +236,22 @@ impl States {
             self.known.retain(|&pointer, known| (known.since_ns, pointer) >= median);
         }
         self.forgotten = self.forgotten.saturating_add((before - self.known.len()) as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_no_device_takes_no_room() {
+        let mut states = States::default();
+        for pointer in 1..=MAX_KNOWN as u64 {
+            states.arc_began(pointer, MigState::RUNNING, pointer);
+        }
+        states.arc_began(0, MigState::RUNNING, 5);
+        assert_eq!((states.known.len(), states.forgotten()), (MAX_KNOWN, 0));
+        states.arc_began(u64::MAX, MigState::RUNNING, 5);
+        assert!(states.known.len() < MAX_KNOWN && states.forgotten() > 0);
     }
 }
