@@ -153,7 +153,7 @@ impl StreamHash {
 impl Image {
     /// A member's elements, as unsigned numbers; empty if there is no such member.
     pub fn elements(&self, path: &str) -> Vec<u64> {
-        self.place(path).map_or_else(Vec::new, |place| values(place, &self.bytes))
+        self.place(path).map_or_else(Vec::new, |place| elements(place, &self.bytes).collect())
     }
 
     /// Where a member is.
@@ -163,7 +163,7 @@ impl Image {
 
     /// A member as an unsigned number.
     pub fn value(&self, path: &str) -> Option<u64> {
-        self.elements(path).first().copied()
+        elements(self.place(path)?, &self.bytes).next()
     }
 
     /// `len` bytes from the member on: a structure that is embedded at it.
@@ -174,14 +174,15 @@ impl Image {
     }
 }
 
-fn values(place: &FieldPlace, bytes: &[u8]) -> Vec<u64> {
-    let element = |index: u32| {
+/// A member's elements. A count that the bytes do not bear out ends with them; an element that is no number, at once.
+fn elements(place: &FieldPlace, bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let element = move |index: u32| {
+        if !place.is_number() {
+            return None;
+        }
         let start = place.offset.checked_add(index.checked_mul(place.size)?)?;
         let end = start.checked_add(place.size)?;
         let bytes = bytes.get(start as usize..end as usize)?;
-        if bytes.len() > size_of::<u64>() {
-            return None;
-        }
         let mut word = [0; size_of::<u64>()];
         if cfg!(target_endian = "little") {
             word.get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -190,8 +191,7 @@ fn values(place: &FieldPlace, bytes: &[u8]) -> Vec<u64> {
         }
         Some(u64::from_ne_bytes(word))
     };
-    // A count that the bytes do not bear out ends with them.
-    (0..place.count).map_while(element).collect()
+    (0..place.count).map_while(element)
 }
 
 /// A member's value in output: bigger ones as text, because JSON readers lose bits above 2^53.
@@ -223,7 +223,7 @@ impl Serialize for Fields<'_> {
         let mut map = serializer.serialize_map(Some(layout.fields.len()))?;
         for place in &layout.fields {
             let mut values: Vec<Shown> =
-                values(place, bytes).into_iter().map(|value| Shown::of(place, value, *reveal)).collect();
+                elements(place, bytes).map(|value| Shown::of(place, value, *reveal)).collect();
             match (place.count, values.len()) {
                 (1, 1) => map.serialize_entry(&place.path, &values.remove(0))?,
                 _ => map.serialize_entry(&place.path, &Shown::List(values))?,
@@ -302,6 +302,7 @@ pub struct PciReset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Note, Record};
 
     fn place(path: &str, offset: u32, size: u32, count: u32) -> FieldPlace {
         FieldPlace {
@@ -365,5 +366,26 @@ mod tests {
         assert_eq!(image.value("nothing"), None);
         assert_eq!(image.bytes_from("dw", 4), Some(&image.bytes[8..12]));
         assert_eq!(image.bytes_from("cqc_dma", 9), None);
+    }
+
+    #[test]
+    fn elements_that_are_no_numbers_end_a_member() {
+        let bytes = [1; 32];
+        for size in [0, 9, 16, u32::MAX] {
+            assert_eq!(elements(&place("x", 0, size, u32::MAX), &bytes).count(), 0, "{size}");
+        }
+        assert_eq!(elements(&place("x", 0, 1, u32::MAX), &bytes).count(), 32);
+        assert_eq!(elements(&place("x", u32::MAX, 8, u32::MAX), &bytes).count(), 0);
+    }
+
+    #[test]
+    fn a_layout_with_elements_that_are_no_numbers_is_refused() {
+        for (size, good) in [(0, false), (1, true), (8, true), (9, false), (u32::MAX, false)] {
+            let CaptureNote { driver, id, module, name, structure, .. } =
+                image(false).layout.as_ref().clone();
+            let fields = vec![place("x", 0, size, u32::MAX)];
+            let note = Note::Capture(CaptureNote { driver, id, module, name, structure, fields });
+            assert_eq!(Record::decode(&note.record(5).unwrap()).is_ok(), good, "{size}");
+        }
     }
 }

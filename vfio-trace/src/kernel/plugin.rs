@@ -32,6 +32,7 @@ pub struct FieldPlace {
     /// Where it is in the captured bytes.
     pub offset: u32,
     /// Bytes of one element.
+    #[serde(deserialize_with = "number_size")]
     pub size: u32,
     /// Elements of an array; 1 for anything else.
     pub count: u32,
@@ -42,6 +43,24 @@ pub struct FieldPlace {
     /// Of an enum: names that the plug-in knows, and their numbers in this kernel. Recordings of old have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<(String, u64)>,
+}
+
+impl FieldPlace {
+    /// Whether its elements are numbers that can be shown: of a byte at least, and no more than eight.
+    pub const fn is_number(&self) -> bool {
+        is_number_size(self.size)
+    }
+}
+
+const fn is_number_size(size: u32) -> bool {
+    size > 0 && size as usize <= size_of::<u64>()
+}
+
+/// Refuses a layout whose elements are no numbers: a count alone would say how many there are.
+fn number_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let size = u32::deserialize(deserializer)?;
+    let refusal = || serde::de::Error::custom(format_args!("a number of {size} bytes"));
+    Some(size).filter(|&size| is_number_size(size)).ok_or_else(refusal)
 }
 
 /// What a function returns, as far as it tells success from failure.
@@ -282,7 +301,8 @@ impl Driver<'_> {
         if matches!(element.kind(), Kind::Int | Kind::Enum | Kind::Enum64) && !element.is_partial_int() {
             let signed = element.kind() == Kind::Int && element.is_signed();
             let (path, size) = (path.to_owned(), element.size());
-            fields.push(FieldPlace { path, offset, size, count, signed, secret: false, values: Vec::new() });
+            let place = FieldPlace { path, offset, size, count, signed, secret: false, values: Vec::new() };
+            fields.extend(Some(place).filter(FieldPlace::is_number));
         }
         Ok(())
     }

@@ -144,6 +144,7 @@ fn trials(folder: &Folder) -> Vec<Trial> {
     add("devices".to_owned(), &mut |dice| recording(&dice.header(), &dice.devices(3000)), 8);
     add("nothing".to_owned(), &mut |dice| recording(&dice.header(), &[]), 9);
     add("counters".to_owned(), &mut |dice| recording(&dice.header(), &[dice.counters()]), 10);
+    add("images".to_owned(), &mut |dice| recording(&dice.header(), &dice.images()), 11);
     for name in ["evil.vft", "mismatch.vft", "ok.vft", "hisi-cache-wb.vft"] {
         trials.push(Trial { name: name.to_owned(), file: testdata(name) });
     }

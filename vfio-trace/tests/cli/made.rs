@@ -326,6 +326,25 @@ impl Dice {
         self.with_header(Kind::Note as u16, note.to_string().as_bytes())
     }
 
+    /// Images of structures whose members claim to have as many elements as there are numbers, of a size that is none.
+    pub(crate) fn images(&mut self) -> Vec<Item> {
+        let mut items = Vec::new();
+        for (id, size) in [0, 1, 8, 9, u32::MAX].into_iter().enumerate() {
+            let fields = [json!({"path": "x", "offset": 0, "size": size, "count": u32::MAX,
+                                 "signed": false, "secret": id % 2 == 0})];
+            let note = json!({"note": "capture", "driver": 5, "id": id, "module": "m", "name": "n",
+                              "structure": "s", "fields": fields});
+            let mut body = [0; 32 + wire::CAPTURE_LEN];
+            let words = [id as u32, 1, 0, 0, wire::CAPTURE_LEN as u32].map(u32::to_ne_bytes).concat();
+            body[..20].copy_from_slice(&words);
+            body[24..32].copy_from_slice(&5u64.to_ne_bytes());
+            for (kind, body) in [(Kind::Note, note.to_string().as_bytes()), (Kind::Capture, &body)] {
+                items.push(Item::Record(self.with_header(kind as u16, body).into()));
+            }
+        }
+        items
+    }
+
     /// Records of all kinds with anything in them.
     pub(crate) fn anything(&mut self, count: usize) -> Vec<Item> {
         (0..count)
