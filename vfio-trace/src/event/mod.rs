@@ -8,6 +8,7 @@ mod filter;
 mod gap;
 mod json;
 mod kind;
+mod layouts;
 mod note;
 mod outcome;
 mod record;
@@ -43,4 +44,4 @@ pub use self::{
         PrecopyInfo, Process, Register, Reset, SetState, Via,
     },
 };
-pub(crate) use self::{devices::shows_new, record::text as record_text};
+pub(crate) use self::{devices::shows_new, layouts::Layouts, record::text as record_text};

@@ -19,7 +19,7 @@ use super::{
     index::{Index, IndexEntry, trailer},
     item::{End, Item, put},
 };
-use crate::event::{Body, Note, ProbeGap, Record, shows_new};
+use crate::event::{Body, Layouts, Note, ProbeGap, Record, shows_new};
 
 /// One part. What was not [`flush`](Self::flush)ed is lost if the process is killed.
 pub struct Writer<W> {
@@ -158,8 +158,10 @@ const MAX_GAPS: usize = 1024;
 /// What the next part has to begin with: the records that all others rely on.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// By what they are about.
-    notes: BTreeMap<(u64, u32), Bytes>,
+    /// What steps come from, by slot.
+    functions: BTreeMap<u16, Bytes>,
+    /// What images are of.
+    layouts: Layouts<Bytes>,
     /// Times without probes that are not over, each as a record.
     gaps: Vec<(ProbeGap, Bytes)>,
     /// By the device's address.
@@ -175,10 +177,10 @@ impl Known {
         let device = record.header.device;
         match &record.body {
             Body::Note(Note::Function(note)) => {
-                self.notes.insert((u64::MAX, note.probe.into()), bytes.clone());
+                self.functions.insert(note.probe, bytes.clone());
             },
             Body::Note(Note::Capture(note)) => {
-                self.notes.insert((note.driver, note.id), bytes.clone());
+                self.layouts.insert(note, bytes.clone());
             },
             Body::Note(Note::ProbeGap(gap)) => {
                 if gap.until_mono_ns.is_some() {
@@ -231,7 +233,8 @@ impl Known {
 
     /// The records, in an order in which they can be read.
     pub fn records(&self) -> impl Iterator<Item = &Bytes> {
-        self.notes.values().chain(self.gaps.iter().map(|(_, bytes)| bytes)).chain(self.devices.values())
+        let notes = self.functions.values().chain(self.layouts.iter());
+        notes.chain(self.gaps.iter().map(|(_, bytes)| bytes)).chain(self.devices.values())
     }
 }
 
@@ -247,7 +250,7 @@ fn identity(record: &Record, body: &wire::Device) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::event::{
-        GapCause, GapFunction,
+        CaptureNote, GapCause, GapFunction,
         fixture::{Script, UUID, bytes},
     };
 
@@ -273,6 +276,28 @@ mod tests {
         // One that could not be registered was never there.
         let failed = Script::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(-12);
         assert_eq!(known(&failed), 0);
+    }
+
+    #[test]
+    fn the_next_part_tells_of_the_last_loads_of_a_module() {
+        let layout = |driver| {
+            let (module, name, structure) = ("hisi_acc_vfio_pci".to_owned(), String::new(), String::new());
+            Note::Capture(CaptureNote { driver, id: 0, module, name, structure, fields: Vec::new() })
+        };
+        // Each at a lower address than the one before.
+        let script = [0x3000, 0x2000, 0x1000].map(layout).into_iter().fold(Script::new(0xd1), Script::note);
+        let mut known = Known::default();
+        for record in script.records() {
+            known.keep(&record, &Bytes::from(bytes(&record)), false);
+        }
+        let told: Vec<u64> = known
+            .records()
+            .filter_map(|bytes| match Record::decode(bytes).unwrap().body {
+                Body::Note(Note::Capture(note)) => Some(note.driver),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [0x2000, 0x1000], "what is loaded now is told last");
     }
 
     #[test]

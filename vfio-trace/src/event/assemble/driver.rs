@@ -1,9 +1,6 @@
 //! What driver plug-ins asked for: steps and images; and resets by the PCI core.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use vfio_trace_common::{
     role::Role,
@@ -14,6 +11,7 @@ use super::{Assembler, event, took};
 use crate::{
     event::{
         CaptureNote, Data, Errno, Event, FunctionNote, Image, Moment, Note, Outcome, PciReset, Step, Within,
+        layouts::Layouts,
     },
     kernel::Returns,
 };
@@ -23,17 +21,13 @@ const MAX_ERRNO: u64 = 4095;
 
 /// More than a tracer has probes. What further ones mean stays unknown.
 const MAX_FUNCTIONS: usize = 4096;
-/// A few per driver, and each time that it is loaded. Beyond it the oldest are forgotten.
-const MAX_CAPTURES: usize = 512;
 
 /// What notes have said.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     functions: BTreeMap<u16, Function>,
-    captures: BTreeMap<(u64, u32), Arc<CaptureNote>>,
-    /// In the order in which they were told.
-    order: VecDeque<(u64, u32)>,
-    /// How many were forgotten for want of room.
+    captures: Layouts<Arc<CaptureNote>>,
+    /// How many functions were forgotten for want of room.
     forgotten: u64,
 }
 
@@ -61,43 +55,15 @@ impl Notes {
                     self.forgotten += 1;
                 }
             },
-            Note::Capture(note) => {
-                let key = (note.driver, note.id);
-                if self.captures.insert(key, Arc::new(note.clone())).is_none() {
-                    self.order.push_back(key);
-                    self.replace(&note.module);
-                }
-                if self.order.len() > MAX_CAPTURES
-                    && let Some(oldest) = self.order.pop_front()
-                {
-                    self.captures.remove(&oldest);
-                    self.forgotten += 1;
-                }
-            },
+            Note::Capture(note) => self.captures.insert(note, Arc::new(note.clone())),
             // An event by itself: it explains no other record.
             Note::ProbeGap(_) => {},
         }
     }
 
-    /// Forgets what was said of a module before it was loaded anew, but for the last time: no image will come of that.
-    fn replace(&mut self, module: &str) {
-        let of = |key: &(u64, u32)| self.captures.get(key).is_some_and(|note| note.module == module);
-        let mut loaded: Vec<u64> = Vec::new();
-        for (driver, _) in self.order.iter().filter(|key| of(key)) {
-            if !loaded.contains(driver) {
-                loaded.push(*driver);
-            }
-        }
-        let Some(older) = loaded.len().checked_sub(2).and_then(|older| loaded.get(..older)) else { return };
-        let old: Vec<(u64, u32)> =
-            self.order.iter().filter(|key| of(key) && older.contains(&key.0)).copied().collect();
-        self.order.retain(|key| !old.contains(key));
-        self.captures.retain(|key, _| !old.contains(key));
-    }
-
     /// How many were forgotten for want of room.
     pub(super) const fn forgotten(&self) -> u64 {
-        self.forgotten
+        self.forgotten.saturating_add(self.captures.forgotten())
     }
 }
 
@@ -150,7 +116,7 @@ impl Assembler {
 
     pub(super) fn capture(&mut self, header: &Header, body: &wire::Capture, out: &mut Vec<Event>) {
         // Without its note nothing can be said of the bytes.
-        let Some(layout) = self.notes.captures.get(&(body.driver, body.id)) else { return };
+        let Some(layout) = self.notes.captures.get(body.driver, body.id) else { return };
         let layout = Arc::clone(layout);
         let len = (body.len as usize).min(body.data.len());
         let device = self.devices.get(header.device);
@@ -175,29 +141,5 @@ impl Assembler {
         let method = (body.how & RESET_BY_FLR != 0).then_some("flr");
         let data = Data::PciReset(PciReset { method, state, outcome });
         out.push(event(header, device, Some(took(header)), data));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_module_that_is_loaded_again_and_again_makes_room() {
-        let mut notes = Notes::default();
-        let mut tell = |module: &str, driver: u64, ids: u32| {
-            for id in 0..ids {
-                let (module, name, structure) = (module.to_owned(), String::new(), String::new());
-                let fields = Vec::new();
-                notes.take(&Note::Capture(CaptureNote { driver, id, module, name, structure, fields }));
-            }
-        };
-        tell("mlx5_vfio_pci", 1, 3);
-        (1_000..1_200).for_each(|driver| tell("hisi_acc_vfio_pci", driver, 5));
-        assert_eq!((notes.forgotten(), notes.captures.len(), notes.order.len()), (0, 13, 13));
-        // Also what the last load but one has left to say.
-        for key in [(1, 0), (1_198, 4), (1_199, 0)] {
-            assert!(notes.captures.contains_key(&key), "{key:?}");
-        }
     }
 }
