@@ -1,5 +1,10 @@
 //! Times in which functions were there and not probed: what happened in them was not seen.
 
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+};
+
 use serde::{Deserialize, Serialize};
 use vfio_trace_common::role::Role;
 
@@ -23,7 +28,7 @@ pub struct ProbeGap {
 }
 
 /// A function that was not probed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GapFunction {
     /// Its symbol.
     pub function: String,
@@ -56,19 +61,53 @@ impl GapCause {
 }
 
 impl ProbeGap {
-    /// Whether a device of this driver goes through these functions, or may do so.
-    pub fn concerns(&self, driver: Option<&str>) -> bool {
-        // A module has underscores, where its driver may have dashes.
-        let same = |module: &str, driver: &str| module.bytes().map(plain).eq(driver.bytes().map(plain));
-        match (self.module.as_deref(), driver) {
-            (None | Some("vfio"), _) | (Some(_), None) => true,
-            (Some(module), Some(driver)) => same(module, driver),
+    /// Which devices go through these functions, or may do so; `drivers`: those of all devices.
+    pub fn reach(&self, drivers: &Drivers) -> Reach<'_> {
+        match self.module.as_deref() {
+            None | Some("vfio") => Reach(None),
+            Some(module) => Reach(Some(plain(module)).filter(|module| drivers.0.contains(&**module))),
         }
     }
 }
 
-const fn plain(byte: u8) -> u8 {
-    if byte == b'-' { b'_' } else { byte }
+/// Which devices a gap concerns: those of a driver, or any, where whose functions those are is not known, because their
+/// module has the name of no device's driver.
+#[derive(Clone, Debug)]
+pub struct Reach<'a>(Option<Cow<'a, str>>);
+
+impl Reach<'_> {
+    /// Whether a device of this driver is one of them.
+    pub fn has(&self, driver: Option<&str>) -> bool {
+        let Some((module, driver)) = self.0.as_ref().zip(driver) else { return true };
+        *module == plain(driver)
+    }
+}
+
+/// The drivers of all devices, as their modules are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drivers(BTreeSet<String>);
+
+impl<'a> FromIterator<&'a str> for Drivers {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(drivers: I) -> Self {
+        let mut all = BTreeSet::new();
+        for driver in drivers {
+            let name = plain(driver);
+            if !all.contains(&*name) {
+                all.insert(name.into_owned());
+            }
+        }
+        Self(all)
+    }
+}
+
+/// A module has underscores, where its driver may have dashes.
+fn plain(name: &str) -> Cow<'_, str> {
+    if name.contains('-') { name.replace('-', "_").into() } else { name.into() }
+}
+
+/// The functions of a gap, to be looked up.
+pub(crate) fn functions_of(gap: &ProbeGap) -> HashSet<&GapFunction> {
+    gap.functions.iter().collect()
 }
 
 /// What all gaps come to.
@@ -85,15 +124,21 @@ pub struct GapTotals {
     pub open: u64,
 }
 
-/// Open gaps whose functions are kept; there are never more than functions to probe, except in a recording that means harm.
-const MOST_OPEN: usize = 256;
+/// So much of open gaps is kept: there are never as many functions to probe, except in a recording that means harm.
+const MOST_BYTES: usize = 1 << 20;
+/// What a function costs besides its name.
+const FUNCTION_BYTES: usize = 128;
 
 /// Gaps, as they are told one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
     told: u64,
     longest_ns: u64,
-    open: Vec<ProbeGap>,
+    /// Open ones by number: since when, and how many of its functions are not probed.
+    open: BTreeMap<u64, (u64, usize)>,
+    /// By module: functions that are not probed, each with the open gaps that wait for it.
+    waiting: HashMap<Option<String>, HashMap<GapFunction, Vec<u64>>>,
+    bytes: usize,
     /// Open ones that are not kept: how many, and since when the first.
     rest: u64,
     rest_from_ns: Option<u64>,
@@ -103,33 +148,51 @@ impl Gaps {
     /// Takes in one. It may be what ends an open one: its functions are probed now.
     pub fn add(&mut self, gap: &ProbeGap) {
         self.told += 1;
-        let Some(until_ns) = gap.until_mono_ns else {
-            if self.open.len() < MOST_OPEN {
-                self.open.push(gap.clone());
-            } else {
-                self.rest += 1;
-                let from_ns = self.rest_from_ns.unwrap_or(gap.from_mono_ns);
-                self.rest_from_ns = Some(from_ns.min(gap.from_mono_ns));
-            }
-            return;
-        };
+        let Some(until_ns) = gap.until_mono_ns else { return self.begin(gap) };
         let mut longest_ns = until_ns.saturating_sub(gap.from_mono_ns);
-        self.open.retain_mut(|open| {
-            if open.module != gap.module {
-                return true;
+        if let Some(waiting) = self.waiting.get_mut(&gap.module) {
+            for function in &gap.functions {
+                let Some(gaps) = waiting.remove(function) else { continue };
+                self.bytes = self.bytes.saturating_sub(gaps.len() * cost(gap, function));
+                for nr in gaps {
+                    let Some((from_ns, left)) = self.open.get_mut(&nr) else { continue };
+                    *left -= 1;
+                    if *left == 0 {
+                        longest_ns = longest_ns.max(until_ns.saturating_sub(*from_ns));
+                        self.open.remove(&nr);
+                    }
+                }
             }
-            open.functions.retain(|function| !gap.functions.contains(function));
-            if open.functions.is_empty() {
-                longest_ns = longest_ns.max(until_ns.saturating_sub(open.from_mono_ns));
+            if waiting.is_empty() {
+                self.waiting.remove(&gap.module);
             }
-            !open.functions.is_empty()
-        });
+        }
         self.longest_ns = self.longest_ns.max(longest_ns);
+    }
+
+    fn begin(&mut self, gap: &ProbeGap) {
+        let functions = functions_of(gap);
+        let bytes: usize = functions.iter().map(|function| cost(gap, function)).sum();
+        if functions.is_empty() || self.bytes + bytes > MOST_BYTES {
+            self.rest += 1;
+            let from_ns = self.rest_from_ns.unwrap_or(gap.from_mono_ns);
+            self.rest_from_ns = Some(from_ns.min(gap.from_mono_ns));
+            return;
+        }
+        self.bytes += bytes;
+        self.open.insert(self.told, (gap.from_mono_ns, functions.len()));
+        let waiting = self.waiting.entry(gap.module.clone()).or_default();
+        for function in functions {
+            match waiting.get_mut(function) {
+                Some(gaps) => gaps.push(self.told),
+                None => _ = waiting.insert(function.clone(), vec![self.told]),
+            }
+        }
     }
 
     /// What they come to if the run ends at `end_ns`.
     pub fn totals(&self, end_ns: u64) -> GapTotals {
-        let open = self.open.iter().map(|gap| gap.from_mono_ns).chain(self.rest_from_ns);
+        let open = self.open.values().map(|(from_ns, _)| *from_ns).chain(self.rest_from_ns);
         let open = open.map(|from_ns| end_ns.saturating_sub(from_ns));
         GapTotals {
             gaps: self.told,
@@ -137,6 +200,12 @@ impl Gaps {
             open: self.rest + self.open.len() as u64,
         }
     }
+}
+
+/// What keeping a function of an open gap takes.
+fn cost(gap: &ProbeGap, function: &GapFunction) -> usize {
+    let module = gap.module.as_ref().map_or(0, String::len);
+    FUNCTION_BYTES + module + function.function.len()
 }
 
 #[cfg(test)]
@@ -184,10 +253,33 @@ mod tests {
     #[test]
     fn open_gaps_without_end_are_counted_and_not_kept() {
         let mut gaps = Gaps::default();
-        for n in 0..1_000 {
-            gaps.add(&gap(&["f"], 1_000 - n, None));
+        for n in 0..100_000 {
+            gaps.add(&gap(&["f"], 100_000 - n, None));
         }
-        assert_eq!(gaps.totals(1_000), GapTotals { gaps: 1_000, longest_ns: 999, open: 1_000 });
-        assert_eq!(gaps.open.len(), MOST_OPEN);
+        assert_eq!(gaps.totals(100_000), GapTotals { gaps: 100_000, longest_ns: 99_999, open: 100_000 });
+        assert!(gaps.open.len() * FUNCTION_BYTES <= MOST_BYTES, "{}", gaps.open.len());
+        let long = "f".repeat(1 << 16);
+        (0..1_000).for_each(|n| gaps.add(&gap(&[&format!("{long}{n}")], 5, None)));
+        assert!(gaps.bytes <= MOST_BYTES);
+        gaps.add(&gap(&["f"], 5, Some(100_000)));
+        assert_eq!(
+            (gaps.open.len(), gaps.bytes, gaps.waiting.len()),
+            (0, 0, 0),
+            "what is over takes no room"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_gap_is_no_look_at_all_that_is_open() {
+        let names: Vec<String> = (0..2_000).map(|n| format!("f{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut gaps = Gaps::default();
+        (0..256).for_each(|_| gaps.add(&gap(&names, 5, None)));
+        let kept: usize = gaps.waiting.values().flat_map(HashMap::values).map(Vec::len).sum();
+        assert!(kept * FUNCTION_BYTES <= MOST_BYTES, "{kept}");
+        let twice = [&names[..], &names[..]].concat();
+        gaps.add(&gap(&twice, 5, Some(9)));
+        let GapTotals { longest_ns, open, .. } = gaps.totals(9);
+        assert_eq!((longest_ns, open), (4, 256 - (kept / 2_000) as u64));
     }
 }

@@ -30,7 +30,7 @@ pub use self::{
     clock::{ClockAnchor, WallClock},
     driver::{Finding, Image, Moment, PciReset, Severity, Step, StreamHash, Within},
     filter::Filter,
-    gap::{GapCause, GapFunction, GapTotals, Gaps, ProbeGap},
+    gap::{Drivers, GapCause, GapFunction, GapTotals, Gaps, ProbeGap, Reach},
     json::{SCHEMA, SCHEMA_ID, event_line, host_event_line, start_line, summary_line},
     kind::{Kind, UnknownKind},
     note::{CaptureNote, FunctionNote, Note},
@@ -44,4 +44,4 @@ pub use self::{
         PrecopyInfo, Process, Register, Reset, SetState, Via,
     },
 };
-pub(crate) use self::{devices::shows_new, layouts::Layouts, record::text as record_text};
+pub(crate) use self::{devices::shows_new, gap::functions_of, layouts::Layouts, record::text as record_text};

@@ -190,6 +190,66 @@ fn devices_come_and_go() {
 }
 
 #[test]
+fn a_device_that_was_away_for_a_while_is_a_new_one() {
+    let mut world = fed(world(100), &start().register(0).wait(1_000_000).unregister());
+    let exist = |world: &mut World, names: &[&str], now| {
+        world.exist(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
+    };
+    // Bound to another driver, and nobody has told of that: the module is not probed, or the record got lost.
+    exist(&mut world, &[], 20_000_000);
+    exist(&mut world, &[BDF], 30_000_000);
+    let looked = Script::new(0xd2).wait(40_000_000);
+    let looked = looked.device_in(BDF, "hisi_acc_vfio_pci", 7, Role::Inventory, Some((STOP, 0)));
+    let mut world = fed(world, &looked);
+    assert_eq!(text(&mut world, STATE).unwrap(), "STOP\n");
+    assert_eq!(names(&world, "vfio/0000:75:00.1/migration"), ["features", "hisi_acc", "state"]);
+}
+
+#[test]
+fn more_devices_than_there_is_room_for_are_counted() {
+    let mut world = world(10).limited(100, 50);
+    for n in 1..=150u64 {
+        let script = Script::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7).open(1);
+        world = fed(world, &script);
+    }
+    assert_eq!((names(&world, "vfio").len(), world.devices().count()), (100, 100));
+    assert_eq!(world.forgotten(), 2 * 50, "each event of those that came too late");
+    let known: BTreeSet<String> = (0..200).map(|n| format!("0000:76:00.{n}")).collect();
+    world.exist(&known, 1_000_000);
+    assert!(world.devices().count() <= 100);
+}
+
+#[test]
+fn timelines_have_a_limit_together() {
+    let script = |n: u64| Script::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7);
+    let mut world = world(10).limited(100, 50);
+    for n in 1..=30 {
+        world = fed(world, &script(n).open(1).open(2));
+    }
+    let document = |world: &mut World, n: u64| -> Value {
+        let path = format!("vfio/0000:75:00.{n}/timeline.json");
+        serde_json::from_str(&text(world, &path).unwrap()).unwrap()
+    };
+    let sums = |world: &mut World| {
+        let documents: Vec<Value> = (1..=30).map(|n| document(world, n)).collect();
+        let kept: usize = documents.iter().map(|document| document["events"].as_array().unwrap().len()).sum();
+        let dropped: u64 = documents.iter().map(|document| document["dropped"].as_u64().unwrap()).sum();
+        (kept, dropped)
+    };
+    assert_eq!(sums(&mut world), (50, 40));
+    let [first, last] = [document(&mut world, 1), document(&mut world, 30)];
+    assert_eq!((kinds(&first).len(), &first["dropped"]), (0, &3.into()), "the oldest of all went first");
+    assert_eq!((kinds(&last), &last["dropped"]), (vec!["device", "open", "open"], &0.into()));
+    // Those of a device's own limit count as well.
+    for _ in 0..20 {
+        world = fed(world, &Script::new(30).wait(40_000).open(3));
+    }
+    let (kept, dropped) = sums(&mut world);
+    assert_eq!((kept, kept as u64 + dropped), (50, 90 + 20));
+    assert_eq!(kinds(&document(&mut world, 30)).len(), 10);
+}
+
+#[test]
 fn timelines_keep_the_last_events_and_say_so() {
     let mut some = fed(world(1000), &source());
     let path = format!("vfio/{UUID}/timeline.json");
@@ -245,7 +305,9 @@ fn a_timeline_tells_when_its_driver_was_not_probed() {
     assert_eq!(gaps(&mut world), [600], "told before the device came");
     world.push(&gap("other", 700));
     world.push(&gap("vfio", 800));
-    assert_eq!(gaps(&mut world), [600, 800], "and no other driver's; the document is made anew");
+    assert_eq!(gaps(&mut world), [600, 700, 800], "whose functions those of other are is not known");
+    world = fed(world, &Script::new(0xd2).device(UUID, "other", 7));
+    assert_eq!(gaps(&mut world), [600, 800], "and now it is; the document is made anew");
     (0..300).for_each(|n| world.push(&gap("mtty", 1000 + n)));
     assert_eq!((gaps(&mut world).len(), &timeline(&mut world)["probe_gaps_dropped"]), (256, &47.into()));
 }

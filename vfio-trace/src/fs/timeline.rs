@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{Event, LossTotals, ProbeGap, ProbeReport, WallClock, event_line, visible};
+use crate::event::{Drivers, Event, LossTotals, ProbeGap, ProbeReport, WallClock, event_line, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
@@ -56,7 +56,8 @@ impl Losses {
 /// The events of one device, up to a number.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    events: VecDeque<Event>,
+    /// Each with its number among those of all devices.
+    events: VecDeque<(u64, Event)>,
     keep: usize,
     since_ns: u64,
     dropped: u64,
@@ -71,6 +72,7 @@ struct Rendered {
     pushed: u64,
     losses: Losses,
     gaps: u64,
+    drivers: Drivers,
     clock: WallClock,
     document: Arc<[u8]>,
 }
@@ -92,6 +94,10 @@ impl Gaps {
             self.dropped += 1;
         }
         self.last.push_back(gap);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.last.is_empty()
     }
 
     fn count(&self) -> u64 {
@@ -134,26 +140,43 @@ impl Timeline {
         self.rendered = None;
     }
 
-    pub(super) fn push(&mut self, event: Event) {
-        while self.events.len() >= self.keep.max(1) {
-            self.events.pop_front();
-            self.dropped += 1;
+    /// Takes in event `number` of all devices'. Gives false if another had to go for it.
+    pub(super) fn push(&mut self, event: Event, number: u64) -> bool {
+        let full = self.events.len() >= self.keep.max(1);
+        if full {
+            self.drop_first();
         }
-        self.events.push_back(event);
+        self.events.push_back((number, event));
+        !full
+    }
+
+    /// The number of the oldest event.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.events.front().map(|(number, _)| *number)
+    }
+
+    /// How many events are kept.
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Lets the oldest event go.
+    pub(super) fn drop_first(&mut self) {
+        self.dropped += u64::from(self.events.pop_front().is_some());
     }
 
     /// The document. Made anew only if something has changed since the last time.
     pub(super) fn document(
         &mut self,
         about: &About,
-        (losses, gaps): (Losses, &Gaps),
+        (losses, gaps, drivers): (Losses, &Gaps, &Drivers),
         device: &str,
         driver: Option<&str>,
     ) -> serde_json::Result<Arc<[u8]>> {
         let pushed = self.dropped + self.events.len() as u64;
         if let Some(last) = &self.rendered
-            && (last.pushed, last.losses, last.gaps, &last.clock)
-                == (pushed, losses, gaps.count(), &about.clock)
+            && (last.pushed, last.losses, last.gaps, &last.drivers, &last.clock)
+                == (pushed, losses, gaps.count(), drivers, &about.clock)
         {
             return Ok(Arc::clone(&last.document));
         }
@@ -169,22 +192,23 @@ impl Timeline {
             since_mono_ns: self.since_ns,
             dropped: self.dropped,
             losses,
-            probe_gaps: gaps.last.iter().filter(|gap| gap.concerns(driver)).collect(),
+            probe_gaps: gaps.last.iter().filter(|gap| gap.reach(drivers).has(driver)).collect(),
             probe_gaps_dropped: gaps.dropped,
         };
         let mut text = visible::json(&head)?;
         // One event per line, so that grep shows whole ones.
         text.pop();
         text.push_str(",\"events\":[");
-        for (number, event) in self.events.iter().enumerate() {
+        for (number, (_, event)) in self.events.iter().enumerate() {
             text.push_str(if number == 0 { "\n" } else { ",\n" });
             text.push_str(&event_line(event, &about.clock.at(event.end_ns))?);
         }
         text.push_str("\n]}\n");
         let document: Arc<[u8]> = text.into_bytes().into();
         self.size = document.len() as u64;
-        let (gaps, clock) = (gaps.count(), about.clock.clone());
-        self.rendered = Some(Rendered { pushed, losses, gaps, clock, document: Arc::clone(&document) });
+        let (gaps, drivers, clock) = (gaps.count(), drivers.clone(), about.clock.clone());
+        self.rendered =
+            Some(Rendered { pushed, losses, gaps, drivers, clock, document: Arc::clone(&document) });
         Ok(document)
     }
 }

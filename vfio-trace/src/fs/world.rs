@@ -17,13 +17,16 @@ use super::{
 };
 use crate::{
     driver::{Interpreter, Style, manners},
-    event::{Assembler, Body, Data, Event, MigState, Record, WallClock, text},
-    model::{DeviceReport, Model},
+    event::{Assembler, Body, Data, Drivers, Event, MigState, Record, WallClock, text},
+    model::{DeviceReport, Limits, Model},
     view::{self, DeviceFile, Look, Unknown},
 };
 
 /// Devices that are gone and whose events are kept, in case that they come again.
 const KEPT_GONE: usize = 64;
+
+/// Events that the timelines of all devices have together, unless one of them is to have more.
+const MOST_EVENTS: usize = 1 << 20;
 
 /// So many rendered timelines are kept for who reads them in pieces: of thousands of devices they would be gigabytes.
 const KEPT_RENDERED: usize = 16;
@@ -62,6 +65,17 @@ pub struct World {
     keep: usize,
     began_ns: u64,
     devices: BTreeMap<Arc<str>, Device>,
+    /// How many devices there may be. What happens on others is forgotten.
+    most_devices: usize,
+    forgotten: u64,
+    /// Those that are gone, in the order in which they went.
+    gone: BTreeSet<(u64, Arc<str>)>,
+    /// Devices by the number of the oldest event in their timelines.
+    oldest: BTreeMap<u64, Arc<str>>,
+    /// Events that all timelines have, and may have; and the number of the last.
+    kept_events: usize,
+    most_events: usize,
+    last_event: u64,
     /// Devices whose timelines were rendered last.
     rendered: VecDeque<Arc<str>>,
     /// When a device came or went last.
@@ -73,6 +87,8 @@ pub struct World {
 #[derive(Debug)]
 struct Device {
     present: bool,
+    /// Since when it is not; 0 while it is.
+    gone_ns: u64,
     /// It was about to be taken from vfio, and has not come again since.
     leaving: bool,
     /// Its state as read from the driver's memory, if nothing that concerns it has come since.
@@ -152,6 +168,13 @@ impl World {
             keep,
             began_ns: now_ns,
             devices: BTreeMap::new(),
+            most_devices: Limits::default().devices,
+            forgotten: 0,
+            gone: BTreeSet::new(),
+            oldest: BTreeMap::new(),
+            kept_events: 0,
+            most_events: MOST_EVENTS.max(keep),
+            last_event: 0,
             rendered: VecDeque::new(),
             changed_ns: now_ns,
             stale: false,
@@ -162,6 +185,13 @@ impl World {
     #[must_use]
     pub const fn annotated(mut self, annotate: bool) -> Self {
         self.annotate = annotate;
+        self
+    }
+
+    /// Keeps fewer devices, and fewer events of all of them.
+    #[cfg(test)]
+    pub(super) const fn limited(mut self, devices: usize, events: usize) -> Self {
+        (self.most_devices, self.most_events) = (devices, events);
         self
     }
 
@@ -216,7 +246,8 @@ impl World {
 
     /// How much was forgotten because there was more of it at a time than is kept.
     pub fn forgotten(&self) -> u64 {
-        self.assembler.forgotten().saturating_add(self.interpreter.forgotten())
+        let forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
+        forgotten.saturating_add(self.forgotten)
     }
 
     /// Tells the time when no record does: see [`Assembler::expire`].
@@ -244,18 +275,34 @@ impl World {
     /// Tells which devices exist. Without it, records alone say that.
     pub fn exist(&mut self, names: &BTreeSet<String>, now_ns: u64) {
         for name in names.iter().filter(|name| tree::is_name(name)) {
-            let device = self.device(name, now_ns);
-            if !device.present {
-                (device.present, device.changed_ns) = (true, now_ns);
-                self.changed_ns = now_ns;
+            if self.device(name, now_ns).is_some_and(|device| !device.present) {
+                self.is_now(name, true, now_ns);
             }
         }
-        let gone =
-            self.devices.iter_mut().filter(|(name, device)| device.present && !names.contains(&***name));
-        for (_, device) in gone {
-            device.present = false;
-            (device.changed_ns, self.changed_ns) = (now_ns, now_ns);
+        let mut gone = Vec::new();
+        for (name, device) in self.devices.iter_mut().filter(|(name, _)| !names.contains(&***name)) {
+            // Whoever had it open has let go of it: what comes next by this name is a new one.
+            device.leaving = false;
+            gone.extend(device.present.then(|| Arc::clone(name)));
         }
+        for name in gone {
+            self.is_now(&name, false, now_ns);
+        }
+    }
+
+    /// A device has come or gone.
+    fn is_now(&mut self, name: &str, present: bool, now_ns: u64) {
+        let Some((name, device)) = self.devices.get_key_value(name) else { return };
+        let name = Arc::clone(name);
+        self.gone.remove(&(device.gone_ns, Arc::clone(&name)));
+        if !present {
+            self.gone.insert((now_ns, Arc::clone(&name)));
+        }
+        if let Some(device) = self.devices.get_mut(&name) {
+            (device.present, device.gone_ns) = (present, if present { 0 } else { now_ns });
+            device.changed_ns = device.changed_ns.max(now_ns);
+        }
+        self.changed_ns = self.changed_ns.max(now_ns);
         self.forget();
     }
 
@@ -269,7 +316,7 @@ impl World {
             let bearing = Bearing::of(&event.data);
             self.stale |= matches!(bearing, Bearing::Open);
             let (name, end_ns) = (name.to_owned(), event.end_ns);
-            let device = self.device(&name, end_ns);
+            let Some(device) = self.device(&name, end_ns) else { continue };
             if !matches!(bearing, Bearing::None) {
                 device.reading = None;
             }
@@ -291,13 +338,41 @@ impl World {
             if let Some(present) = presence {
                 device.leaving = !present;
             }
-            device.timeline.push(event);
-            if let Some(present) = presence.filter(|present| *present != device.present) {
-                device.present = present;
-                self.changed_ns = self.changed_ns.max(end_ns);
-                self.forget();
+            let changed = presence.filter(|present| *present != device.present);
+            self.keep_event(&name, event);
+            if let Some(present) = changed {
+                self.is_now(&name, present, end_ns);
             }
         }
+    }
+
+    /// Puts an event into its device's timeline. For one too many, the oldest of all goes.
+    fn keep_event(&mut self, name: &str, event: Event) {
+        self.last_event += 1;
+        let number = self.last_event;
+        if let Some(more) = self.with_timeline(name, |timeline| timeline.push(event, number)) {
+            self.kept_events += usize::from(more);
+        }
+        while self.kept_events > self.most_events {
+            let Some(oldest) = self.oldest.values().next().cloned() else { return };
+            self.with_timeline(&oldest, Timeline::drop_first);
+            self.kept_events -= 1;
+        }
+    }
+
+    /// Changes a device's timeline, and notes what its oldest event is then.
+    fn with_timeline<T>(&mut self, name: &str, change: impl FnOnce(&mut Timeline) -> T) -> Option<T> {
+        let timeline = &mut self.devices.get_mut(name)?.timeline;
+        let before = timeline.first();
+        let done = change(timeline);
+        let first = timeline.first();
+        if before != first {
+            let known = before.and_then(|before| self.oldest.remove(&before));
+            if let Some(first) = first {
+                self.oldest.insert(first, known.unwrap_or_else(|| name.into()));
+            }
+        }
+        Some(done)
     }
 
     /// The inventory has read a device's state from the driver's memory: this is what `show` would say, too.
@@ -309,7 +384,7 @@ impl World {
         }
         let before = self.report(&name).state;
         let reading = known(device_known::STATE).then_some(MigState(body.state));
-        let device = self.device(&name, now_ns);
+        let Some(device) = self.device(&name, now_ns) else { return };
         device.reading = reading;
         device.doubtful &= reading.is_none();
         if known(device_known::OPEN_COUNT) {
@@ -320,36 +395,42 @@ impl World {
         }
     }
 
-    /// What there is of a device; made if need be.
-    fn device(&mut self, name: &str, now_ns: u64) -> &mut Device {
-        self.devices.entry(name.into()).or_insert_with(|| {
+    /// What there is of a device; made if need be, and if there is room for it.
+    fn device(&mut self, name: &str, now_ns: u64) -> Option<&mut Device> {
+        if !self.devices.contains_key(name) {
+            if self.devices.len() >= self.most_devices {
+                self.forgotten += 1;
+                return None;
+            }
             self.changed_ns = self.changed_ns.max(now_ns);
             let timeline = Timeline::new(self.keep, self.began_ns);
-            Device {
+            let device = Device {
                 present: true,
+                gone_ns: 0,
                 leaving: false,
                 reading: None,
                 doubtful: false,
                 open_count: None,
                 changed_ns: now_ns,
                 timeline,
-            }
-        })
+            };
+            self.devices.insert(name.into(), device);
+        }
+        self.devices.get_mut(name)
     }
 
     /// Devices that come under a new name each time must not fill the memory.
     fn forget(&mut self) {
-        let gone = |devices: &BTreeMap<Arc<str>, Device>| {
-            let gone = devices.iter().filter(|(_, device)| !device.present);
-            let oldest = gone.clone().min_by_key(|(_, device)| device.changed_ns);
-            oldest
-                .filter(|_| gone.count() > KEPT_GONE)
-                .map(|(name, device)| (Arc::clone(name), device.changed_ns))
-        };
-        while let Some((name, since_ns)) = gone(&self.devices) {
-            self.devices.remove(&name);
+        while self.gone.len() > KEPT_GONE
+            && let Some((_, name)) = self.gone.pop_first()
+            && let Some(device) = self.devices.remove(&name)
+        {
+            self.kept_events -= device.timeline.len();
+            if let Some(first) = device.timeline.first() {
+                self.oldest.remove(&first);
+            }
             // Should it come again, its timeline is not from the beginning.
-            self.began_ns = self.began_ns.max(since_ns);
+            self.began_ns = self.began_ns.max(device.changed_ns);
         }
     }
 
@@ -426,9 +507,12 @@ impl World {
         let report = self.report(name);
         if inner == TIMELINE {
             self.keep_rendered(name);
+            // Whose functions were not probed is only asked if some were not.
+            let drivers = if self.gaps.is_empty() { Drivers::default() } else { self.model.drivers() };
             let device = self.devices.get_mut(name)?;
             let driver = report.driver.as_deref();
-            return Some(device.timeline.document(&self.about, (self.losses, &self.gaps), name, driver).ok());
+            let besides = (self.losses, &self.gaps, &drivers);
+            return Some(device.timeline.document(&self.about, besides, name, driver).ok());
         }
         if self.debug_file(&report).as_deref() == Some(inner) {
             let said = self.debug.as_ref().and_then(|debug| debug.get(name)).cloned();

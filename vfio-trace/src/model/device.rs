@@ -52,6 +52,10 @@ impl DeviceModel {
         }
     }
 
+    pub(super) fn driver(&self) -> Option<&str> {
+        self.driver.as_deref()
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         if let Some(driver) = event.device.as_ref().and_then(|device| device.driver.as_ref()) {
             self.driver = Some(Arc::clone(driver));

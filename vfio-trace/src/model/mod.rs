@@ -11,7 +11,7 @@ pub(crate) mod windows;
 
 use std::collections::BTreeMap;
 
-use crate::event::{DeviceRef, Event};
+use crate::event::{DeviceRef, Drivers, Event};
 
 pub use self::{history::History, limits::Limits};
 pub use self::{
@@ -75,6 +75,11 @@ impl Model {
     pub fn device_report(&self, name: &str) -> Option<DeviceReport> {
         let at = *self.by_name.get(name)?;
         Some(self.devices.get(at)?.report(self.last_ns))
+    }
+
+    /// The drivers of all devices.
+    pub fn drivers(&self) -> Drivers {
+        self.devices.iter().filter_map(DeviceModel::driver).collect()
     }
 
     /// A device by its name, which outlives the kernel's structure; one without a name by its number. `None`: there is no

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use crate::event::{
     ClockAnchor, Data, DataIo, DeviceRef, Direction, Event, Feature, FeatureCall, GapFunction, MigState,
-    ProbeGap, Severity, WallClock,
+    ProbeGap, Severity, WallClock, functions_of,
 };
 
 use self::device::Kept;
@@ -23,6 +23,8 @@ use super::{
 
 /// Each device is looked at for each gap of its driver.
 const MOST_GAPS: usize = 1_000;
+/// All of them are looked at when one is over; a host has not as many to probe.
+const MOST_GAP_FUNCTIONS: usize = 1 << 14;
 
 /// The history of one host. Pure; the same events give the same history.
 #[derive(Clone, Debug, Default)]
@@ -224,11 +226,11 @@ impl History {
 
     /// Keeps a gap; one that has an end is also that of earlier ones, of the same functions, that had none.
     fn gap(&mut self, gap: &ProbeGap) {
-        let mut ended = Vec::new();
+        let (mut ended, over) = (Vec::new(), functions_of(gap));
         for open in self.gaps.iter_mut().filter(|open| {
             gap.until_mono_ns.is_some() && open.until_mono_ns.is_none() && open.module == gap.module
         }) {
-            let is_over = |function: &GapFunction| gap.functions.contains(function);
+            let is_over = |function: &GapFunction| over.contains(function);
             if open.functions.iter().all(is_over) {
                 open.until_mono_ns = gap.until_mono_ns;
             } else if open.functions.iter().any(is_over) {
@@ -239,7 +241,8 @@ impl History {
         }
         ended.push(gap.clone());
         for gap in ended {
-            if self.gaps.len() >= MOST_GAPS {
+            let functions: usize = self.gaps.iter().map(|gap| gap.functions.len()).sum();
+            if self.gaps.len() >= MOST_GAPS || functions + gap.functions.len() > MOST_GAP_FUNCTIONS {
                 self.gaps_left_out += 1;
             } else if !self.gaps.contains(&gap) {
                 self.gaps.push(gap);

@@ -1,7 +1,5 @@
 //! Times in which functions of a device's driver were not probed: what they did then is in no figure.
 
-use std::collections::HashSet;
-
 use vfio_trace_common::role::Role;
 
 use super::{
@@ -11,7 +9,7 @@ use super::{
     side::{Found, Role as Side},
 };
 use crate::{
-    event::{GapFunction, ProbeGap, Severity},
+    event::{Drivers, GapFunction, ProbeGap, Reach, Severity},
     model::{
         document::{Device, Warning},
         history::History,
@@ -28,21 +26,17 @@ pub(super) struct Gap<'a> {
     from_ns: u64,
     /// `None`: not over.
     until_ns: Option<u64>,
-    /// Whose functions these are is not known: its module has the name of no device's driver.
-    of_any: bool,
+    reach: Reach<'a>,
 }
 
 /// The gaps of a host; those of steps alone hide no call on a device.
 pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
     let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
     let hiding = history.gaps.iter().filter(|gap| !steps(gap));
-    let drivers: HashSet<String> =
-        history.devices.iter().filter_map(|device| device.doc.driver.as_deref()).map(plain).collect();
-    let of_any =
-        |gap: &ProbeGap| gap.module.as_deref().is_some_and(|module| !drivers.contains(&plain(module)));
+    let drivers: Drivers = history.devices.iter().filter_map(|device| device.doc.driver.as_deref()).collect();
     let moved = hiding.map(|gap| Gap {
         told: gap,
-        of_any: of_any(gap),
+        reach: gap.reach(&drivers),
         from_ns: shift.of(gap.from_mono_ns),
         until_ns: gap.until_mono_ns.map(|until| shift.of(until)),
     });
@@ -52,7 +46,7 @@ pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
 impl Gap<'_> {
     /// Whether the device goes through these functions, or may do so.
     fn concerns(&self, device: &Device) -> bool {
-        self.of_any || self.told.concerns(device.driver.as_deref())
+        self.reach.has(device.driver.as_deref())
     }
 
     fn until_ns(&self) -> u64 {
@@ -97,11 +91,6 @@ impl Gap<'_> {
             None => format!("the device was used and not all was probed: {what}; calls may be missing"),
         }
     }
-}
-
-/// A module's name with the dashes that its driver may have.
-fn plain(name: &str) -> String {
-    name.replace('-', "_")
 }
 
 fn millis(ns: u64) -> String {
