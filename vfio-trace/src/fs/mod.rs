@@ -3,6 +3,7 @@
 mod debug;
 mod dir;
 mod guard;
+mod handles;
 mod inodes;
 mod mount;
 mod mounts;

@@ -1,7 +1,6 @@
 //! Answers the kernel's FUSE requests from the world. Nothing is cached by the kernel: every look is at the present.
 
 use std::{
-    collections::HashMap,
     ffi::OsStr,
     fmt, io,
     os::fd::OwnedFd,
@@ -21,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     debug::{Bench, Exercise},
+    handles::{Handles, Open},
     inodes::Inodes,
     tree::{self, Kind},
     world::{Node, World},
@@ -33,21 +33,6 @@ const TTL: Duration = Duration::ZERO;
 pub trait Freshen: Send + Sync + 'static {
     /// Returns when it is done, or cannot be done in a moment.
     fn freshen(&self);
-}
-
-/// What an open file or folder keeps: it stays as it was when it was opened.
-#[derive(Clone)]
-enum Open {
-    File(Arc<[u8]>, FileAttr),
-    Folder(Arc<[(u64, FileType, String)]>),
-    /// A device's `debug` file, open for writing.
-    Debug(String),
-}
-
-#[derive(Default)]
-struct Handles {
-    open: HashMap<u64, Open>,
-    next: u64,
 }
 
 struct Tree {
@@ -154,30 +139,16 @@ impl Tree {
         Some(self.attr(&world, path, node))
     }
 
-    fn keep(&self, open: Open) -> FileHandle {
-        let mut handles = lock(&self.handles);
-        handles.next += 1;
-        let number = handles.next;
-        handles.open.insert(number, open);
-        FileHandle(number)
+    fn keep(&self, open: Open) -> Result<FileHandle, Errno> {
+        lock(&self.handles).keep(open)
     }
 
     fn kept(&self, handle: FileHandle) -> Option<Open> {
-        lock(&self.handles).open.get(&handle.0).cloned()
-    }
-
-    /// A file that is gone but open, as after unlink(2): fstat(2) does not say through which descriptor it asks.
-    fn last_seen(&self, ino: INodeNo) -> Option<FileAttr> {
-        let handles = lock(&self.handles);
-        let attrs = handles.open.iter().filter_map(|(number, open)| match open {
-            Open::File(_, attr) if attr.ino == ino => Some((number, attr)),
-            _ => None,
-        });
-        attrs.max_by_key(|(number, _)| *number).map(|(_, attr)| FileAttr { nlink: 0, ..*attr })
+        lock(&self.handles).kept(handle)
     }
 
     fn drop_handle(&self, handle: FileHandle) {
-        lock(&self.handles).open.remove(&handle.0);
+        lock(&self.handles).release(handle);
     }
 
     fn open_file(&self, path: &str) -> Result<Open, Errno> {
@@ -246,7 +217,7 @@ impl Filesystem for Tree {
             return reply.attr(&TTL, &attr);
         }
         let attr = self.path(ino).and_then(|path| self.look(&path));
-        match attr.or_else(|| self.last_seen(ino)) {
+        match attr.or_else(|| lock(&self.handles).last_seen(ino)) {
             Some(attr) => reply.attr(&TTL, &attr),
             None => reply.error(Errno::ENOENT),
         }
@@ -254,14 +225,15 @@ impl Filesystem for Tree {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            return match self.writable_ino(ino, req) {
-                Ok(device) => reply.opened(self.keep(Open::Debug(device)), FopenFlags::FOPEN_DIRECT_IO),
+            return match self.writable_ino(ino, req).and_then(|device| self.keep(Open::Debug(device))) {
+                Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
                 Err(errno) => reply.error(errno),
             };
         }
-        match self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_file(&path)) {
+        let open = self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_file(&path));
+        match open.and_then(|open| self.keep(open)) {
             // Past the page cache, which all openers of a file share.
-            Ok(open) => reply.opened(self.keep(open), FopenFlags::FOPEN_DIRECT_IO),
+            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
             Err(errno) => reply.error(errno),
         }
     }
@@ -402,8 +374,9 @@ impl Filesystem for Tree {
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_folder(&path)) {
-            Ok(open) => reply.opened(self.keep(open), FopenFlags::empty()),
+        let open = self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_folder(&path));
+        match open.and_then(|open| self.keep(open)) {
+            Ok(handle) => reply.opened(handle, FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         }
     }
