@@ -163,7 +163,14 @@ impl From<RecordingError> for CliError {
                 "recordings are readable for who made them only: copy it, or change its owner or mode"
                     .to_owned()
             },
-            RecordingError::Open { source: OpenError::Newer(_) | OpenError::NewerRecords(_) | OpenError::Header(_), .. } => {
+            RecordingError::Open {
+                source:
+                    OpenError::Newer(_)
+                    | OpenError::NewerRecords(_)
+                    | OpenError::OtherHeader
+                    | OpenError::Header(_),
+                ..
+            } => {
                 "use the vfio-trace that made it, or a newer one".to_owned()
             },
             RecordingError::Open { source: OpenError::ByteOrder(_), .. } => {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use vfio_trace_common::wire;
 
+use super::header::SCHEMA;
+
 /// A part of a recording that is not there, or not as it was written. What is around it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -53,6 +55,8 @@ pub enum Damage {
     Note {
         /// Where.
         offset: u64,
+        /// How many such notes in a row.
+        notes: u32,
     },
     /// A part that was there before.
     Again {
@@ -94,6 +98,11 @@ pub enum Damage {
         /// Version of the records.
         version: u16,
     },
+    /// The part that begins here has a header of another version.
+    OtherHeader {
+        /// Where.
+        offset: u64,
+    },
     /// Parts of the recording are not among those that were given.
     Parts {
         /// The last that was read.
@@ -118,6 +127,7 @@ impl Damage {
             | Self::Order { .. }
             | Self::Newer { .. }
             | Self::NewerRecords { .. }
+            | Self::OtherHeader { .. }
             | Self::Failed
             | Self::Unread { .. }
             | Self::Parts { .. } => 0,
@@ -175,9 +185,14 @@ impl fmt::Display for Damage {
                 count(*blocks, "block"),
                 count(*records, "record")
             ),
-            Self::Note { offset } => write!(
+            Self::Note { offset, notes: 0 | 1 } => write!(
                 f,
                 "the note of the merge at byte {offset} cannot be read; no record is lost, but not known is which \
+                 devices were said to belong together"
+            ),
+            Self::Note { offset, notes } => write!(
+                f,
+                "{notes} notes of merges from byte {offset} on cannot be read; no record is lost, but not known is which \
                  devices were said to belong together"
             ),
             Self::Again { offset, part } => {
@@ -208,6 +223,11 @@ impl fmt::Display for Damage {
                 "from byte {offset} on its records are of another vfio-trace (version {version}) or of a machine of \
                  another byte order, and are left out; this one reads them up to version {}",
                 wire::VERSION
+            ),
+            Self::OtherHeader { offset } => write!(
+                f,
+                "from byte {offset} on its header is not one that this vfio-trace reads ({SCHEMA}), so the rest is left \
+                 out: a newer one may have made it"
             ),
             Self::Parts { after, next } => {
                 if next.saturating_sub(*after) > 2 {

@@ -3,8 +3,9 @@
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use vfio_trace_common::wire;
 
-use super::block::MAX_JSON_LEN;
+use super::{block::MAX_JSON_LEN, open_error::OpenError};
 use crate::event::{ClockAnchor, Start};
 
 /// Value of [`Header::schema`]. The number changes when a field goes away or changes its meaning.
@@ -92,7 +93,7 @@ pub struct Header {
 }
 
 /// The byte order of this machine's records.
-pub(super) const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
 impl Header {
     /// Its JSON.
@@ -126,6 +127,17 @@ impl Header {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::InvalidInput, "its header is longer than 1 MiB"))
+    }
+
+    /// Why the part cannot be read by this version, on this machine.
+    pub(super) fn refusal(&self) -> Option<OpenError> {
+        if self.schema != SCHEMA {
+            return Some(OpenError::OtherHeader);
+        }
+        if self.byte_order != BYTE_ORDER {
+            return Some(OpenError::ByteOrder(self.byte_order.clone()));
+        }
+        (self.wire_version > wire::VERSION).then_some(OpenError::NewerRecords(self.wire_version))
     }
 
     /// Stands for a header until it is read.

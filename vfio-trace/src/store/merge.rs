@@ -31,6 +31,11 @@ impl MergeNote {
         Self { schema: MERGE_SCHEMA.to_owned(), version, pairs, clocks }
     }
 
+    /// One from the payload of its block; `None` if it is not understood, or one of a later version.
+    pub(super) fn of(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok().filter(|note: &Self| note.schema == MERGE_SCHEMA)
+    }
+
     /// The block.
     ///
     /// # Errors

@@ -7,9 +7,11 @@ mod block;
 mod damage;
 mod header;
 mod index;
+mod input;
 mod item;
 mod merge;
 mod new_file;
+mod open_error;
 mod output;
 mod patient;
 mod reader;
@@ -27,8 +29,9 @@ pub use self::{
     item::{End, Item, Reason},
     merge::{MERGE_SCHEMA, MergeNote},
     new_file::{NewFile, Opening, OutputError, Target, refuse_input},
-    output::Output,
+    open_error::OpenError,
+    output::{Output, Part},
     patient::{AT_ONCE, Patient, TRY_AGAIN, may_wait, ready, stdout},
-    reader::{Entry, OpenError, Reader},
+    reader::{Entry, Reader},
     writer::{Known, Writer},
 };

@@ -47,6 +47,43 @@ fn headers_that_claim_all_that_follows_are_not_checked_again_and_again() {
 }
 
 #[test]
+fn right_checksums_of_what_is_not_packed_count_as_well() {
+    const LEN: usize = 1_314_816;
+    let (many, head) = (2_000, HEADER_LEN);
+    let mut body = vec![0; many * head + LEN];
+    // From the back, so that each one's checksum is that of all that follows.
+    for at in (0..many).rev() {
+        let seq = 2 + u32::try_from(at).unwrap();
+        let behind = (at + 1) * head;
+        let claims = block(Kind::Items, seq, LEN, &body[behind..behind + LEN], LEN);
+        body[at * head..behind].copy_from_slice(&claims[..head]);
+    }
+    let stream = [begun(), body].concat();
+    let mut reader = Reader::open(&stream[..]).unwrap();
+    while reader.next().unwrap().is_some() {}
+    let most = (64 << 20) + 4 * stream.len() as u64 + 2 * LEN as u64;
+    assert!((64 << 20..=most).contains(&reader.vain()), "{} bytes were checked in vain", reader.vain());
+}
+
+#[test]
+fn what_comes_before_the_first_header_is_not_kept() {
+    let bad = block(Kind::Merge, 0, 0, b"not zstd", 8);
+    let stream = [bad.repeat(10_000), begun()].concat();
+    let mut reader = Reader::open(&stream[..]).unwrap();
+    assert_eq!(reader.waiting_entries(), 1);
+    let told = Damage::Note { offset: 0, notes: 10_000 };
+    assert_eq!(reader.next().unwrap(), Some(Entry::Damage(told)));
+    let bad = [&b"x"[..], &block(Kind::Header, 0, 0, b"not zstd", 8)].concat();
+    let stream = [bad.repeat(10_000), begun()].concat();
+    assert!(matches!(Reader::open(&stream[..]), Err(OpenError::NoHeader)));
+    // Bad ones between good ones.
+    let note = MergeNote::new(Vec::new(), serde_json::Value::Null).block().unwrap();
+    let pair = [block(Kind::Merge, 0, 0, b"not zstd", 8), note].concat();
+    let stream = [pair.repeat(1_000), begun()].concat();
+    assert_eq!(Reader::open(&stream[..]).unwrap().waiting_entries(), 1);
+}
+
+#[test]
 fn a_good_block_behind_a_bad_one_is_found_all_the_same() {
     let mut stream = begun();
     stream.extend(block(Kind::Items, 2, 100, b"not zstd", 8));

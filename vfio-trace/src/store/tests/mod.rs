@@ -240,6 +240,32 @@ fn records_of_a_later_version_are_refused() {
     assert!(damages[0].contains(&format!("version {}", now + 1)), "{damages:?}");
 }
 
+#[test]
+fn a_header_of_another_version_is_refused() {
+    let made = |schema: &str, part| {
+        let header = Header { schema: schema.to_owned(), part, ..header() };
+        let mut writer = Writer::new(Vec::new(), &header).unwrap();
+        writer.push(&record("one")).unwrap();
+        writer.finish(end(1)).unwrap().0
+    };
+    let later = "vfio-trace.recording/2";
+    let error = Reader::open(&made(later, 1)[..]).err().unwrap();
+    assert!(matches!(error, OpenError::OtherHeader) && error.to_string().contains(SCHEMA), "{error}");
+    let parts = [made(SCHEMA, 1), made(later, 2)].concat();
+    let mut reader = Reader::open(&parts[..]).unwrap();
+    let (mut items, mut damages) = (0, Vec::new());
+    while let Some(entry) = reader.next().unwrap() {
+        match entry {
+            Entry::Item(Item::Record(_)) => items += 1,
+            Entry::Damage(damage) => damages.push(damage),
+            _ => {},
+        }
+    }
+    let begins = made(SCHEMA, 1).len() as u64;
+    assert!(damages.iter().all(Damage::lacks_records));
+    assert_eq!((items, damages), (1, vec![Damage::OtherHeader { offset: begins }]));
+}
+
 /// A folder that goes away with the test.
 struct Folder(PathBuf);
 
@@ -373,7 +399,7 @@ fn a_name_does_not_make_a_part() {
         put("night.0001.vft", &part("one", 1, true));
         put("night.0002.vft", &other);
         for force in [false, true] {
-            assert!(matches!(Output::create(&path, true, None, force), Err(OutputError::NoPart(_))));
+            assert!(matches!(Output::create(&path, true, None, force), Err(OutputError::NoPart { .. })));
         }
         assert_eq!(fs::read(folder.0.join("night.0002.vft")).unwrap(), other);
     }

@@ -128,5 +128,11 @@ fn the_first_note_of_a_merge_counts_and_a_bad_one_is_told() {
     let mut bad = both;
     bad[HEAD + 1] ^= 1;
     assert_eq!(Reader::open(&bad[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
-    assert_eq!(told(&bad).1, [Damage::Note { offset: 0 }]);
+    // One of a later version is one that is not understood.
+    let mut later = MergeNote::new(Vec::new(), serde_json::Value::Null);
+    later.schema = "vfio-trace.merge/2".to_owned();
+    let both = [later.block().unwrap(), note("inner"), part("a", 1, &["one"])].concat();
+    assert_eq!(Reader::open(&both[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
+    assert_eq!(told(&both).1, [Damage::Note { offset: 0, notes: 1 }]);
+    assert_eq!(told(&bad).1, [Damage::Note { offset: 0, notes: 1 }]);
 }
