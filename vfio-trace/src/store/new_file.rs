@@ -15,7 +15,7 @@ use std::{
 use rustix::{
     fs::{
         Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, accessat, fcntl_getfl, fcntl_setfl,
-        fstat, linkat, openat, renameat, renameat_with, stat, statat, unlinkat,
+        fstat, linkat, openat, renameat_with, stat, statat, unlinkat,
     },
     io::Errno,
     process::{getegid, geteuid},
@@ -40,9 +40,14 @@ pub enum OutputError {
     /// It would replace what it is made from.
     #[error("{} is what is read", .0.display())]
     Input(PathBuf),
-    /// It has the name of a part, and is none of an older recording of this name.
-    #[error("{} exists already, and is no part of an older recording of this name", .0.display())]
-    NoPart(PathBuf),
+    /// It has the name of a part, and does not show that it is one of an older recording of this name.
+    #[error("{} exists already, and is not taken for a part of an older recording of this name: {why}", path.display())]
+    NoPart {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// It cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Io {
@@ -85,6 +90,14 @@ enum Found {
     },
 }
 
+/// What a file system does not know how to do. It says so itself; tests have one that knows nothing of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lacks {
+    pub(super) exchange: bool,
+    pub(super) no_replace: bool,
+    pub(super) link: bool,
+}
+
 /// A name that may be written to. Nothing is made or opened yet.
 #[derive(Debug)]
 pub struct Target {
@@ -94,6 +107,7 @@ pub struct Target {
     name: OsString,
     found: Found,
     force: bool,
+    lacks: Lacks,
 }
 
 /// How opening went.
@@ -151,7 +165,8 @@ impl Target {
             accessat(&folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
                 .map_err(|why| wrong(why.into()))?;
         }
-        Ok(Self { path: path.to_owned(), folder, name: name.to_owned(), found, force })
+        let (path, name, lacks) = (path.to_owned(), name.to_owned(), Lacks::default());
+        Ok(Self { path, folder, name, found, force, lacks })
     }
 
     /// Makes the file beside its place, or opens what is there; does not wait.
@@ -162,7 +177,7 @@ impl Target {
     pub fn open(self) -> Result<Opening, OutputError> {
         let Found::Special { id, fifo, linked } = self.found else {
             // Who is killed leaves nothing behind, where the file system has files without a name.
-            let file = match nameless(&self.folder) {
+            let file = match self.nameless() {
                 Some(file) => NewFile { file, name: Name::None, old: None, target: self },
                 None => self.named()?,
             };
@@ -202,6 +217,69 @@ impl Target {
         matches!(self.found, Found::Special { .. })
     }
 
+    /// The same on a file system that knows less.
+    #[cfg(test)]
+    pub(super) const fn lacking(mut self, lacks: Lacks) -> Self {
+        self.lacks = lacks;
+        self
+    }
+
+    /// A file in the folder that has no name. Some file systems have these, and no way to give them one: that is found
+    /// out before anything is written.
+    fn nameless(&self) -> Option<File> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let make = || openat(&self.folder, ".", flags, MODE).ok().map(File::from);
+        let (tried, name) = (make()?, hidden("try"));
+        self.link(&tried, &name).ok()?;
+        unlinkat(&self.folder, &name, AtFlags::empty()).ok()?;
+        make()
+    }
+
+    /// Gives a file without a name one that is not taken.
+    fn link(&self, file: &File, name: &OsStr) -> Result<(), Errno> {
+        if self.lacks.link {
+            return Err(Errno::OPNOTSUPP);
+        }
+        linkat(CWD, by_descriptor(file), &self.folder, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr, flags: RenameFlags) -> Result<(), Errno> {
+        let lacking = (self.lacks.exchange && flags == RenameFlags::EXCHANGE)
+            || (self.lacks.no_replace && flags == RenameFlags::NOREPLACE);
+        if lacking { Err(Errno::INVAL) } else { renameat_with(&self.folder, from, &self.folder, to, flags) }
+    }
+
+    /// Gives a file in the folder the name, if nothing else has it.
+    fn rename_to_free(&self, from: &OsStr) -> Result<(), Errno> {
+        match self.rename(from, &self.name, RenameFlags::NOREPLACE) {
+            // Some file systems cannot; where our own file is, nobody else's is.
+            Err(why) if cannot(why) => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                openat(&self.folder, &self.name, flags, MODE)?;
+                let done = self.rename(from, &self.name, RenameFlags::empty());
+                if done.is_err() {
+                    let _left = unlinkat(&self.folder, &self.name, AtFlags::empty()).is_err();
+                }
+                done
+            },
+            done => done,
+        }
+    }
+
+    fn there(&self, name: &OsStr) -> Result<Stat, Errno> {
+        statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Whether this may be replaced: any file if that was asked for, else only the empty one that was found.
+    fn replaces(&self, there: &Stat) -> bool {
+        match self.found {
+            Found::Special { .. } => false,
+            _ if self.force => is_file(there),
+            Found::File(id) => FileId::of(there) == id && is_file(there) && there.st_size == 0,
+            Found::Nothing => false,
+        }
+    }
+
     fn wrong(&self, source: io::Error) -> OutputError {
         OutputError::Io { path: self.path.clone(), source }
     }
@@ -232,32 +310,37 @@ impl NewFile {
     /// Puts it in its place as [`place`](Self::place) does; what it replaces can be put back until
     /// [`settle`](Self::settle), where the folder will still be ours to write to then, whatever rights are given up.
     pub(super) fn place_for_now(&mut self) -> Result<(), OutputError> {
-        let Target { folder, name, force, .. } = &self.target;
-        let old = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok();
-        let old = old.filter(|_| *force && !self.target.is_special());
-        if !old.is_some_and(|old| is_file(&old) && stays_writable(folder, &old)) {
+        let old = self.target.there(&self.target.name).ok().filter(|old| self.target.replaces(old));
+        if !old.is_some_and(|old| stays_writable(&self.target.folder, &old)) {
             return self.place();
         }
-        let temporary = self.make_named()?;
-        let Target { folder, name, .. } = &self.target;
-        match renameat_with(folder, &temporary, folder, name, RenameFlags::EXCHANGE) {
+        let new = self.make_named()?;
+        let target = &self.target;
+        let old = match target.rename(&new, &target.name, RenameFlags::EXCHANGE) {
             Ok(()) => {
-                (self.name, self.old) = (Name::There, Some(temporary));
-                return Ok(());
+                self.name = Name::There;
+                new.clone()
             },
             // It has gone meanwhile.
             Err(Errno::NOENT) => return self.place(),
-            Err(why) if !cannot(why) => return Err(self.target.wrong(why.into())),
-            Err(_) => {},
+            Err(why) if !cannot(why) => return Err(target.wrong(why.into())),
+            Err(_) => {
+                let aside = hidden("old");
+                let moved = target.rename(&target.name, &aside, RenameFlags::empty());
+                moved.map_err(|why| target.wrong(why.into()))?;
+                aside
+            },
+        };
+        // Somebody may have been faster, and it is theirs.
+        let right = target.there(&old).is_ok_and(|old| target.replaces(&old));
+        self.old = Some(old);
+        if !right {
+            return Err(OutputError::Exists(target.path.clone()));
         }
-        let aside = hidden("old");
-        renameat(folder, name, folder, &aside).map_err(|why| self.target.wrong(why.into()))?;
-        if let Err(error) = self.place() {
-            let Target { folder, name, .. } = &self.target;
-            let _left = renameat(folder, &aside, folder, name).is_err();
-            return Err(error);
+        if !matches!(self.name, Name::There) {
+            let placed = target.rename_to_free(&new);
+            self.placed(placed)?;
         }
-        self.old = Some(aside);
         Ok(())
     }
 
@@ -274,7 +357,7 @@ impl NewFile {
             Name::Temporary(name) => Ok(name.clone()),
             Name::None | Name::There => {
                 let name = hidden("new");
-                link(&self.file, &self.target.folder, &name).map_err(|why| self.target.wrong(why.into()))?;
+                self.target.link(&self.file, &name).map_err(|why| self.target.wrong(why.into()))?;
                 self.name = Name::Temporary(name.clone());
                 Ok(name)
             },
@@ -291,31 +374,29 @@ impl NewFile {
             return Ok(());
         }
         let temporary = self.make_named()?;
-        let Target { path, folder, name, found, force } = &self.target;
-        let over = || renameat(folder, &temporary, folder, name);
-        let placed = match found {
-            _ if *force => over(),
-            Found::Nothing | Found::Special { .. } => {
-                match renameat_with(folder, &temporary, folder, name, RenameFlags::NOREPLACE) {
-                    // Some file systems cannot; where our own file is, nobody else's is.
-                    Err(why) if cannot(why) => {
-                        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                        openat(folder, name, flags, MODE).and_then(|_ours| over())
-                    },
-                    placed => placed,
-                }
-            },
-            Found::File(id) => match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(there) if FileId::of(&there) == *id && there.st_size == 0 => over(),
-                _ => Err(Errno::EXIST),
+        let target = &self.target;
+        let over = || target.rename(&temporary, &target.name, RenameFlags::empty());
+        let placed = match target.found {
+            _ if target.force => over(),
+            Found::Nothing | Found::Special { .. } => target.rename_to_free(&temporary),
+            Found::File(_) => match target.there(&target.name) {
+                Ok(there) if target.replaces(&there) => over(),
+                Err(Errno::NOENT) => target.rename_to_free(&temporary),
+                Ok(_) => Err(Errno::EXIST),
+                Err(why) => Err(why),
             },
         };
+        self.placed(placed)
+    }
+
+    /// Notes how it went.
+    fn placed(&mut self, placed: Result<(), Errno>) -> Result<(), OutputError> {
         match placed {
             Ok(()) => {
                 self.name = Name::There;
                 Ok(())
             },
-            Err(Errno::EXIST) => Err(OutputError::Exists(path.clone())),
+            Err(Errno::EXIST) => Err(OutputError::Exists(self.target.path.clone())),
             Err(why) => Err(self.target.wrong(why.into())),
         }
     }
@@ -335,21 +416,27 @@ impl NewFile {
     }
 
     /// Nothing came of it: puts back what was there before, or takes it away again, or empties it where its folder may
-    /// not be written to any more.
-    pub(super) fn discard(&mut self) {
-        let Target { folder, name, found, .. } = &self.target;
-        if matches!(found, Found::Special { .. }) || !matches!(self.name, Name::There) {
-            return;
+    /// not be written to any more. Gives where that is which was there before, if it could not be put back.
+    pub(super) fn discard(&mut self) -> Option<PathBuf> {
+        let target = &self.target;
+        if target.is_special() {
+            return None;
         }
-        let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| FileId::of(&there));
-        let ours = there.is_some() && there == self.id();
-        let gone = match self.old.take() {
-            Some(old) if ours => renameat(folder, old, folder, name).is_ok(),
-            _ => ours && unlinkat(folder, name, AtFlags::empty()).is_ok(),
+        let placed = matches!(self.name, Name::There);
+        let there = target.there(&target.name).ok().map(|there| FileId::of(&there));
+        let ours = placed && there.is_some() && there == self.id();
+        let old = self.old.take();
+        let done = match &old {
+            Some(old) if ours => target.rename(old, &target.name, RenameFlags::empty()),
+            // Nothing is there, or what somebody else has put there.
+            Some(old) => target.rename_to_free(old),
+            None if ours => unlinkat(&target.folder, &target.name, AtFlags::empty()),
+            None => Ok(()),
         };
-        if !gone {
+        if placed && (!ours || done.is_err()) {
             let _left = self.file.set_len(0).is_err();
         }
+        old.filter(|_| done.is_err()).map(|old| target.path.with_file_name(old))
     }
 
     /// Which file it is.
@@ -390,18 +477,6 @@ impl Drop for NewFile {
             let _gone = unlinkat(&self.target.folder, temporary, AtFlags::empty()).is_err();
         }
     }
-}
-
-/// A file in a folder that has no name, and can be given one.
-fn nameless(folder: &OwnedFd) -> Option<File> {
-    let file = openat(folder, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, MODE).ok()?;
-    let found = stat(by_descriptor(&file)).ok().map(|there| FileId::of(&there));
-    (found.is_some() && found == FileId::open(&file)).then(|| file.into())
-}
-
-/// Gives a file without a name one that is not taken.
-fn link(file: &File, folder: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    linkat(CWD, by_descriptor(file), folder, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 /// The name of an open file for which no right is needed.

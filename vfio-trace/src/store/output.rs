@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
+    fmt,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -13,9 +14,25 @@ use std::{
 use super::{
     header::Header,
     new_file::{FileId, NewFile, Opening, OutputError, Target, folder_of, id_at},
-    patient::{Patient, stdout},
+    patient::{Patient, may_wait, stdout},
     reader::Reader,
 };
+
+/// What a part is written to.
+pub trait Part: Write + Send {
+    /// Waits until the file system has all of it: some find only then that there is no room.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Part for Patient<File> {
+    fn sync(&mut self) -> io::Result<()> {
+        if may_wait(&*self.file()) { Ok(()) } else { self.file().sync_all() }
+    }
+}
 
 /// A file with the name of a part and a number up to this is in the way; one with a longer number may be called by a date.
 const IN_THE_WAY: u32 = 9999;
@@ -40,6 +57,8 @@ pub struct Output {
     stop: Option<Arc<AtomicBool>>,
     /// Parts that are there.
     made: VecDeque<(PathBuf, Option<FileId>)>,
+    /// Told when nothing came of it and what was there before could not be put back: its name, and what it is called now.
+    lost: fn(&Path, &Path),
 }
 
 impl Output {
@@ -55,6 +74,7 @@ impl Output {
             begun: false,
             stop: None,
             made: VecDeque::new(),
+            lost: |_, _| {},
         }
     }
 
@@ -88,7 +108,22 @@ impl Output {
             current: None,
             stop: None,
             made: VecDeque::new(),
+            lost: |_, _| {},
         })
+    }
+
+    /// Lets `lost` hear of what was to be replaced, was not, and could not be put back: its name, and what it is called now.
+    #[must_use]
+    pub fn telling(mut self, lost: fn(&Path, &Path)) -> Self {
+        self.lost = lost;
+        self
+    }
+
+    /// The same on a file system that knows less.
+    #[cfg(test)]
+    pub(super) fn lacking(mut self, lacks: super::new_file::Lacks) -> Self {
+        self.target = self.target.take().map(|target| target.lacking(lacks));
+        self
     }
 
     /// Makes the first part's file, which has no name yet. Gives false for a FIFO that nobody reads so far: then it is
@@ -116,9 +151,13 @@ impl Output {
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn first(&mut self) -> Result<Box<dyn Write>, OutputError> {
+    pub fn first(&mut self) -> Result<Box<dyn Part>, OutputError> {
         let Some(mut file) = self.current.take() else { return self.standard() };
-        file.place_for_now()?;
+        if let Err(why) = file.place_for_now() {
+            // What was there is put back.
+            self.current = Some(file);
+            return Err(why);
+        }
         self.placed(file)
     }
 
@@ -132,7 +171,7 @@ impl Output {
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn next(&mut self, number: u32) -> Result<Box<dyn Write>, OutputError> {
+    pub fn next(&mut self, number: u32) -> Result<Box<dyn Part>, OutputError> {
         let Some(path) = &self.path else { return self.standard() };
         let path = numbered(path, number);
         let out = match Target::look(&path, false, &[])?.open()? {
@@ -193,7 +232,7 @@ impl Output {
         self.made.iter().map(|(path, _)| path.as_path())
     }
 
-    fn placed(&mut self, file: NewFile) -> Result<Box<dyn Write>, OutputError> {
+    fn placed(&mut self, file: NewFile) -> Result<Box<dyn Part>, OutputError> {
         let path = file.path().to_owned();
         let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
         self.made.push_back((path, file.id()));
@@ -201,7 +240,7 @@ impl Output {
         Ok(Box::new(Patient::new(out, self.stop.clone())))
     }
 
-    fn standard(&self) -> Result<Box<dyn Write>, OutputError> {
+    fn standard(&self) -> Result<Box<dyn Part>, OutputError> {
         let out = stdout().map_err(|source| OutputError::Io { path: "standard output".into(), source })?;
         Ok(Box::new(Patient::new(out, self.stop.clone())))
     }
@@ -210,7 +249,9 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(mut file) = self.current.take().filter(|_| !self.begun) {
-            file.discard();
+            if let Some(now) = file.discard() {
+                (self.lost)(file.path(), &now);
+            }
         }
     }
 }
@@ -237,31 +278,47 @@ fn old_parts(path: &Path) -> Result<Vec<(PathBuf, FileId)>, OutputError> {
         if fs::symlink_metadata(&part).map_or(true, |there| there.is_file() && there.len() == 0) {
             continue;
         }
-        match part_of(&part, number) {
-            Some((of, id)) if recording.as_ref().is_none_or(|recording| *recording == of) => {
+        let why = match part_of(&part, number) {
+            Ok((of, id)) if recording.as_ref().is_none_or(|recording| *recording == of) => {
                 recording = Some(of);
                 old.push((part, id));
+                continue;
             },
-            _ if number <= IN_THE_WAY => return Err(OutputError::NoPart(part)),
-            _ => {},
+            Ok(_) => "it is of another recording than the parts before it".to_owned(),
+            Err(why) => why,
+        };
+        if number <= IN_THE_WAY {
+            return Err(OutputError::NoPart { path: part, why });
         }
     }
     Ok(old)
 }
 
-/// Which recording this file is part `number` of, if it is ours and was made as a part, and which file it is.
-fn part_of(path: &Path, number: u32) -> Option<(String, FileId)> {
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-    let file = File::options().read(true).custom_flags(flags.cast_signed()).open(path).ok()?;
-    let there = file.metadata().ok()?;
-    if !there.is_file() || there.uid() != rustix::process::geteuid().as_raw() {
-        return None;
+/// Which recording this file is part `number` of, if it is ours and was made as a part, and which file it is; else why that
+/// is not so, or not known.
+fn part_of(path: &Path, number: u32) -> Result<(String, FileId), String> {
+    let unread = |why: &dyn fmt::Display| format!("it cannot be read: {why}");
+    if !fs::symlink_metadata(path).map_err(|why| unread(&why))?.is_file() {
+        return Err("it is not a file".to_owned());
     }
-    let id = FileId::open(&file)?;
-    let reader = Reader::open(file).ok()?;
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let file = File::options().read(true).custom_flags(flags.cast_signed()).open(path);
+    let file = file.map_err(|why| unread(&why))?;
+    let there = file.metadata().map_err(|why| unread(&why))?;
+    if there.uid() != rustix::process::geteuid().as_raw() {
+        return Err("it belongs to another user".to_owned());
+    }
+    let id = FileId::open(&file).filter(|_| there.is_file()).ok_or("it is not a file")?;
+    let reader = Reader::open(file).map_err(|why| why.to_string())?;
     let Header { part, recording, start, .. } = reader.header();
     let rotated = |word: &String| word == "--rotate" || word.starts_with("--rotate=");
-    (*part == number && start.command.iter().any(rotated)).then(|| (recording.clone(), id))
+    if *part != number {
+        return Err(format!("it is part {part} of a recording"));
+    }
+    if !start.command.iter().any(rotated) {
+        return Err("it was recorded without --rotate".to_owned());
+    }
+    Ok((recording.clone(), id))
 }
 
 /// Name without extension, and extension with its dot.

@@ -243,9 +243,11 @@ fn told(error: &OutputError, forcible: bool) -> CliError {
         OutputError::Input(path) => {
             (path, "it is what is read".to_owned(), "choose another name; --force does not change that")
         },
-        OutputError::NoPart(path) => (
+        OutputError::NoPart { path, why } => (
             path,
-            "it exists already, and is no part of an older recording of this name".to_owned(),
+            format!(
+                "it exists already, and is not taken for a part of an older recording of this name: {why}"
+            ),
             "choose another name, or move it away; --force does not change that",
         ),
         OutputError::Io { path, source } => {
