@@ -25,6 +25,7 @@ mod report;
 mod session;
 mod show;
 mod signals;
+mod storing;
 mod tail;
 mod zone;
 

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{self, IsTerminal as _, Write},
-    path::PathBuf,
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use super::{
     output::{Color, note, said},
     parse::{self, Amount},
     session::{Consumer, LiveArgs, Session, Why, block_on, let_go, say_lacks},
+    storing::Storing,
 };
 use crate::{
     event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
@@ -28,8 +29,8 @@ use crate::{
         live::Live,
     },
     store::{
-        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Reason, SCHEMA,
-        TRY_AGAIN, Writer,
+        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Part, Reason,
+        SCHEMA, TRY_AGAIN, Writer,
     },
 };
 
@@ -80,7 +81,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         Output::stdout()
     } else {
         let keep = args.keep.map(|keep| keep as usize);
-        Output::create(&args.output, !args.rotate.is_empty(), keep, args.force)?
+        let output = Output::create(&args.output, !args.rotate.is_empty(), keep, args.force)?;
+        output.telling(|path, now| note(&not_put_back(path, now)))
     };
     block_on(run(args, output))
 }
@@ -89,7 +91,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
 struct Recorder {
     output: Output,
     name: String,
-    writer: Writer<Box<dyn Write>>,
+    writer: Writer<Box<dyn Part>>,
+    storing: Storing,
     header: Header,
     known: Known,
     /// When this part is full.
@@ -198,6 +201,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         output,
         name,
         writer,
+        storing: Storing::default(),
         known: Known::default(),
         part: Limits::of(&args.rotate),
         part_began: now,
@@ -276,8 +280,9 @@ impl Recorder {
         self.records += last.records();
         last.push(&Item::Clock(clock)).map_err(|why| unwritable(&self.name, &why))?;
         last.flush().map_err(|why| unwritable(&self.name, &why))?;
-        let (_file, bytes) = last.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        let (file, bytes) = last.finish(end).map_err(|why| unwritable(&self.name, &why))?;
         self.bytes += bytes;
+        self.storing.begin(file).map_err(|why| unwritable(&self.name, &why))?;
         let known: Vec<Bytes> = self.known.records().cloned().collect();
         for bytes in known {
             self.put(&Item::Again(bytes))?;
@@ -300,7 +305,11 @@ impl Recorder {
         self.flush()?;
         let records = self.writer.records();
         let end = End { mono_ns: ended_ns, reason, records, probes: probes.clone() };
-        let (_file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        let stored = self.storing.finish();
+        let (mut file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
+        // Only now some file systems say that there was no room.
+        file.sync().map_err(|why| unwritable(&self.name, &why))?;
+        stored.map_err(|why| unwritable(&self.name, &why))?;
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
         let mut summary = Summary::new(probes, 0, 0, self.undecoded, duration_ns);
         summary.gaps = Some(self.gaps.totals(ended_ns));
@@ -394,6 +403,7 @@ impl Consumer for Recorder {
         if self.writer.waiting().is_some_and(|waiting| self.prompt || waiting >= FLUSH) {
             self.flush()?;
         }
+        self.storing.look().map_err(|why| unwritable(&self.name, &why))?;
         if self.is_part_full() && !self.is_full() { self.rotate(live) } else { Ok(()) }
     }
 
@@ -454,6 +464,14 @@ fn members(layout: &Layout) -> Vec<Member> {
     Field::ALL.iter().map(member).collect()
 }
 
+/// What was to be replaced is neither gone nor where it was.
+fn not_put_back(path: &Path, now: &Path) -> String {
+    let (path, now) = (path.display(), now.display());
+    format!(
+        "nothing was recorded, and what was in {path} before could not be put back there: it is now in {now}"
+    )
+}
+
 fn unwritable(name: &str, why: &io::Error) -> CliError {
     let todo = match why.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
@@ -468,7 +486,44 @@ fn unwritable(name: &str, why: &io::Error) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::GapTotals;
+    use crate::{cli::storing::tests::Later, event::GapTotals, store::fixture::header};
+
+    fn recorder(full: bool) -> Recorder {
+        let part: Box<dyn Part> = Box::new(Later { full });
+        let now = Instant::now();
+        Recorder {
+            output: Output::stdout(),
+            name: "a.vft".to_owned(),
+            writer: Writer::new(part, &header()).unwrap(),
+            storing: Storing::default(),
+            header: header(),
+            known: Known::default(),
+            part: Limits::default(),
+            part_began: now,
+            all: Limits::default(),
+            bytes: 0,
+            records: 0,
+            undecoded: 0,
+            gaps: Gaps::default(),
+            last_record: now,
+            sampled: now,
+            probes: Vec::new(),
+            prompt: false,
+            broken: false,
+            ending: false,
+        }
+    }
+
+    #[test]
+    fn a_disk_that_tells_late_that_it_is_full_is_heard() {
+        let close = |recorder: Recorder| recorder.close(5, Reason::Signal, Vec::new()).err();
+        assert!(close(recorder(false)).is_none());
+        let told = format!("{:?}", close(recorder(true)).unwrap());
+        assert!(told.contains("recording to a.vft has stopped"), "{told}");
+        let mut earlier = recorder(false);
+        let known = earlier.storing.begin(Box::new(Later { full: true }));
+        assert!(known.is_err() || close(earlier).is_some(), "a part before the last");
+    }
 
     fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> Closed {
         let summary = Summary { gaps, ..Summary::new(vec![probe], 0, 0, undecoded, 5) };
