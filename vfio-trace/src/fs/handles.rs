@@ -147,7 +147,9 @@ mod tests {
         let mut handles = Handles::default();
         let content = Arc::from(vec![0; MOST_BYTES - (1 << 20)]);
         let open: Vec<_> = (0..100).map(|_| handles.keep(file(&content)).unwrap()).collect();
-        open.into_iter().for_each(|handle| handles.release(handle));
+        for handle in open {
+            handles.release(handle);
+        }
         assert_eq!((handles.bytes, handles.contents.len()), (0, 0));
         // Even nothing takes a place.
         let nothing = Arc::from(Vec::new());

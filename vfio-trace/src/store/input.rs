@@ -16,7 +16,7 @@ const VAIN_SHARE: u64 = 4;
 
 /// The input, as far as it was read.
 pub(super) struct Input<R> {
-    input: R,
+    from: R,
     /// What was read.
     buffer: Vec<u8>,
     /// What of the buffer was used.
@@ -28,20 +28,20 @@ pub(super) struct Input<R> {
     moved: u64,
     /// Bytes that were checked or unpacked, and were wrong.
     vain: u64,
-    end_of_input: bool,
+    at_end: bool,
 }
 
 impl<R: Read> Input<R> {
     pub(super) const fn new(input: R) -> Self {
         Self {
-            input,
+            from: input,
             buffer: Vec::new(),
             used: 0,
             offset: 0,
             #[cfg(test)]
             moved: 0,
             vain: 0,
-            end_of_input: false,
+            at_end: false,
         }
     }
 
@@ -87,7 +87,7 @@ impl<R: Read> Input<R> {
 
     /// Makes sure that there are so many bytes, if the input has them; gives how many of them there are.
     pub(super) fn fill(&mut self, want: usize) -> io::Result<usize> {
-        while self.ahead().len() < want && !self.end_of_input {
+        while self.ahead().len() < want && !self.at_end {
             // Moved once for as much as was used: what stays is not moved again and again.
             if self.used >= self.buffer.len() - self.used {
                 #[cfg(test)]
@@ -100,7 +100,7 @@ impl<R: Read> Input<R> {
             let (have, missing) = (self.buffer.len(), want - self.ahead().len());
             self.buffer.resize(have + missing.clamp(CHUNK, CHUNK * 16), 0);
             let got = loop {
-                match self.input.read(self.buffer.get_mut(have..).unwrap_or_default()) {
+                match self.from.read(self.buffer.get_mut(have..).unwrap_or_default()) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {},
                     Err(error) => {
                         self.buffer.truncate(have);
@@ -110,7 +110,7 @@ impl<R: Read> Input<R> {
                 }
             };
             self.buffer.truncate(have + got);
-            self.end_of_input = got == 0;
+            self.at_end = got == 0;
         }
         Ok(self.ahead().len().min(want))
     }
@@ -130,12 +130,12 @@ impl<R: Read> Input<R> {
                 break;
             }
             // The last bytes may be the beginning of a header.
-            let keep = if self.end_of_input { 0 } else { HEADER_LEN - 1 };
+            let keep = if self.at_end { 0 } else { HEADER_LEN - 1 };
             let len = self.ahead().len();
             let useless = len.saturating_sub(keep).max(from.min(len));
             self.consume(useless);
             from = from.saturating_sub(useless);
-            if self.offset - start > limit || self.end_of_input {
+            if self.offset - start > limit || self.at_end {
                 break;
             }
             let want = self.ahead().len() + HEADER_LEN;

@@ -248,10 +248,10 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if let Some(mut file) = self.current.take().filter(|_| !self.begun) {
-            if let Some(now) = file.discard() {
-                (self.lost)(file.path(), &now);
-            }
+        if let Some(mut file) = self.current.take().filter(|_| !self.begun)
+            && let Some(now) = file.discard()
+        {
+            (self.lost)(file.path(), &now);
         }
     }
 }
