@@ -12,18 +12,17 @@ use super::{
     discover::{DriverFunctions, driver_functions, typed_functions},
     kallsyms::{Kallsyms, KallsymsError, Want},
     layout::{MissingField, resolve_layout},
-    modules::{Module, ModuleState, Modules, ModulesError},
+    modules::{ModuleState, Modules, ModulesError},
     plugin::{PluginFacts, plugin_facts},
-    private::{NoPrivate, Private, private_layout, private_layouts},
+    present::{
+        Typed, VFIO, built_in_layouts, drivers_of_built_in, is_built_in, is_user, libraries, relevant,
+    },
+    private::{NoPrivate, Private, private_layout},
     security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
+    stamp::{Stamp, Stamps, is_loaded_in, same_loads},
     wanted::DriverWanted,
 };
-
-const VFIO: &str = "vfio";
-
-/// A driver's module (`None`: built in) and its functions by type.
-type Typed = (Option<String>, Vec<(Role, String)>);
 
 /// Where the vfio core is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,49 +82,6 @@ pub struct KernelFacts {
     added: BTreeMap<String, Stamp>,
     /// Those of them of which plug-ins have not been told.
     new: Vec<String>,
-}
-
-/// Tells one load of a module from the next of the same name.
-#[derive(Clone, Copy, Debug)]
-pub struct Stamp {
-    size: u64,
-    address: u64,
-    inode: Option<u64>,
-}
-
-impl Stamp {
-    fn of(files: &KernelFiles, module: &Module) -> Self {
-        let inode = files.inode(&format!("/sys/module/{}", module.name));
-        Self { size: module.size, address: module.address, inode }
-    }
-
-    /// A load of a module by number.
-    #[cfg(test)]
-    pub(crate) const fn of_load(number: u64) -> Self {
-        Self { size: 1, address: 0, inode: Some(number) }
-    }
-
-    /// Whether both are of one load. Neither the state nor the size tells: a module that has run its init function
-    /// gives back the memory of that.
-    pub fn is_same(&self, other: &Self) -> bool {
-        match (self.inode, other.inode) {
-            (Some(one), Some(other)) => one == other,
-            // sysfs does not have it yet, or there is none.
-            _ if self.address != 0 && other.address != 0 => self.address == other.address,
-            _ => self.size == other.size,
-        }
-    }
-}
-
-type Stamps = BTreeMap<String, Stamp>;
-
-fn same_loads(one: &Stamps, other: &Stamps) -> bool {
-    one.len() == other.len()
-        && one.iter().all(|(name, stamp)| other.get(name).is_some_and(|other| stamp.is_same(other)))
-}
-
-fn is_loaded_in(stamps: &Stamps, name: &str, stamp: &Stamp) -> bool {
-    stamps.get(name).is_some_and(|known| known.is_same(stamp))
 }
 
 /// Whether a module's init function is still to run, or runs.
@@ -240,6 +196,16 @@ impl KernelFacts {
                 }
             }
         }
+        // One that has been there for long matters once its driver comes.
+        let there = |wanted: &DriverWanted| {
+            is_user(&self.users, wanted) || self.built_in.contains_key(wanted.set_state)
+        };
+        for name in libraries(self.wanted, there) {
+            if btf.module(name).is_none() && stamps.contains_key(name) {
+                // Its steps say why they cannot be probed.
+                let _library = btf.load(files, name);
+            }
+        }
         if new.contains(&VFIO) {
             self.vfio = VfioCore::Module;
             let resets: Vec<_> =
@@ -264,13 +230,17 @@ impl KernelFacts {
         let Ok(btf) = &self.btf else { return false };
         let is_new = |name: &str| new.iter().any(|new| new == name);
         let mut any = false;
-        for wanted in self.wanted.iter().filter(|wanted| {
-            self.users.iter().any(|user| user == wanted.module)
-                && (is_new(wanted.module) || wanted.libraries.iter().any(|name| is_new(name)))
-        }) {
-            let private = self.private.get(wanted.module).and_then(|private| private.as_ref().ok());
+        for wanted in self.wanted {
+            let built_in = self.built_in.get(wanted.set_state);
+            let there = built_in.is_some() || is_user(&self.users, wanted);
+            let anew = is_new(wanted.module) || wanted.libraries.iter().any(|name| is_new(name));
+            if !(there && anew) {
+                continue;
+            }
+            let private = built_in.or_else(|| self.private.get(wanted.module));
+            let private = private.and_then(|private| private.as_ref().ok());
             self.plugins.retain(|plugin| plugin.wanted.module != wanted.module);
-            self.plugins.push(plugin_facts(wanted, btf, private, None, false));
+            self.plugins.push(plugin_facts(wanted, btf, private, None, built_in.is_some()));
             any = true;
         }
         any
@@ -334,13 +304,13 @@ impl KernelFacts {
         names.filter_map(|name| Some((name, self.btf.as_ref().ok()?.failure(name)?)))
     }
 
-    fn look(&mut self, files: &KernelFiles, users: Vec<String>, stamps: &BTreeMap<String, Stamp>) {
+    fn look(&mut self, files: &KernelFiles, users: Vec<String>, stamps: &Stamps) {
         let is_module = self.modules.as_ref().is_ok_and(|modules| modules.get(VFIO).is_some());
         // A kernel without BTF still has symbols: only those tell then.
         let may_be_built_in = !is_module
             && self.btf.as_ref().map_or(true, |btf| btf.vmlinux().find_struct("vfio_device").is_some());
         self.users = users;
-        let mut typed = Vec::new();
+        let (mut typed, mut libraries_there) = (Vec::new(), Vec::new());
         let before = self.stamps.take().unwrap_or_default();
         if let Ok(btf) = &mut self.btf {
             btf.retain(|name| stamps.get(name).is_some_and(|stamp| is_loaded_in(&before, name, stamp)));
@@ -352,14 +322,17 @@ impl KernelFacts {
                         btf.load_again(files, name).ok().and_then(|btf| typed_functions(btf, Some(name)));
                     typed.extend(functions.map(|functions| (Some(name.clone()), functions)));
                 }
-                for name in libraries(self.wanted, &self.users) {
-                    // Their steps say why they cannot be probed.
-                    let _library = btf.load_again(files, name);
-                }
             } else if may_be_built_in {
                 typed = drivers_of_built_in(files, btf, &mut self.users, stamps, &mut self.no_drivers);
             } else {
                 self.users.clear();
+            }
+            libraries_there =
+                libraries(self.wanted, |wanted| is_user(&self.users, wanted) || is_built_in(wanted, &typed));
+            // BTF from a folder is there whether they are loaded or not.
+            for name in libraries_there.iter().filter(|name| stamps.contains_key(**name)) {
+                // Their steps say why they cannot be probed.
+                let _library = btf.load_again(files, name);
             }
             let modules = self.modules.as_ref().ok();
             let early = |name: &str| {
@@ -368,11 +341,13 @@ impl KernelFacts {
             };
             self.early = stamps.keys().filter(|name| early(name)).cloned().collect();
             if !is_module {
-                btf.retain(|name| self.users.iter().any(|user| user == name));
+                btf.retain(|name| {
+                    self.users.iter().any(|user| user == name) || libraries_there.contains(&name)
+                });
             }
         }
         self.kallsyms = if is_module || may_be_built_in {
-            self.read_symbols(files, is_module, &typed)
+            self.read_symbols(files, is_module, &typed, &libraries_there)
         } else {
             Ok(Kallsyms::default())
         };
@@ -398,14 +373,14 @@ impl KernelFacts {
         files: &KernelFiles,
         is_module: bool,
         typed: &[Typed],
+        libraries: &[&str],
     ) -> Result<Kallsyms, KallsymsError> {
         let mut names = core_names();
         names.extend(typed.iter().flat_map(|(_, functions)| functions).map(|(_, name)| name.as_str()));
         let mut modules: Vec<&str> = self.users.iter().map(String::as_str).collect();
-        modules.extend(libraries(self.wanted, &self.users));
-        let there = self.wanted.iter().filter(|wanted| {
-            self.users.iter().any(|user| user == wanted.module) || is_built_in(wanted, typed)
-        });
+        modules.extend(libraries);
+        let there =
+            self.wanted.iter().filter(|wanted| is_user(&self.users, wanted) || is_built_in(wanted, typed));
         names.extend(there.flat_map(|wanted| wanted.steps).map(|step| step.name));
         if is_module {
             modules.push(VFIO);
@@ -462,7 +437,7 @@ impl KernelFacts {
                     let private = if built_in {
                         self.built_in.get(wanted.set_state)
                     } else {
-                        self.users.iter().find(|user| *user == wanted.module)?;
+                        is_user(&self.users, wanted).then_some(())?;
                         self.private.get(wanted.module)
                     };
                     let private = private.and_then(|private| private.as_ref().ok());
@@ -476,90 +451,4 @@ impl KernelFacts {
             .map(|(module, typed)| driver_functions(module.as_deref(), typed, symbols))
             .collect();
     }
-}
-
-/// Those of the functions by type that set the state in drivers which are built into the kernel.
-fn set_states_of_built_in(typed: &[Typed]) -> impl Iterator<Item = &str> {
-    let built_in = typed.iter().filter(|(module, _)| module.is_none());
-    let functions = built_in.flat_map(|(_, functions)| functions);
-    functions.filter(|(role, _)| *role == Role::SetState).map(|(_, name)| name.as_str())
-}
-
-fn is_built_in(wanted: &DriverWanted, typed: &[Typed]) -> bool {
-    set_states_of_built_in(typed).any(|name| name == wanted.set_state)
-}
-
-fn built_in_layouts(
-    vmlinux: &Btf,
-    typed: &[Typed],
-    wanted: &[&'static DriverWanted],
-) -> BTreeMap<String, Result<Private, NoPrivate>> {
-    let set_states: Vec<&str> = set_states_of_built_in(typed).collect();
-    if set_states.is_empty() {
-        return BTreeMap::new();
-    }
-    let known: Vec<_> = wanted
-        .iter()
-        .filter(|wanted| is_built_in(wanted, typed))
-        .map(|wanted| (wanted.set_state, wanted.device))
-        .collect();
-    private_layouts(vmlinux, &set_states, &known)
-}
-
-/// Modules that drivers which are loaded take steps from.
-fn libraries(wanted: &[&'static DriverWanted], users: &[String]) -> Vec<&'static str> {
-    let loaded = wanted.iter().filter(|wanted| users.iter().any(|user| user == wanted.module));
-    loaded.flat_map(|wanted| wanted.libraries.iter().copied()).collect()
-}
-
-/// The modules that use vfio, and stamps of those whose change matters.
-fn relevant(
-    files: &KernelFiles,
-    modules: &Modules,
-    wanted: &[&'static DriverWanted],
-) -> (Vec<String>, BTreeMap<String, Stamp>) {
-    let is_module = modules.get(VFIO).is_some();
-    let users: Vec<String> = modules.users_of(VFIO).iter().map(|module| module.name.clone()).collect();
-    let libraries = libraries(wanted, &users);
-    let stamps = modules
-        .list
-        .iter()
-        .filter(|module| {
-            !is_module
-                || module.name == VFIO
-                || users.contains(&module.name)
-                || libraries.contains(&module.name.as_str())
-        })
-        .map(|module| (module.name.clone(), Stamp::of(files, module)))
-        .collect();
-    (users, stamps)
-}
-
-/// With vfio built in, no module shows that it uses it: all modules' functions have to be looked at. Their BTF cannot
-/// be searched for the name, because split BTF takes it from the kernel's.
-fn drivers_of_built_in(
-    files: &KernelFiles,
-    btf: &mut BtfCollection,
-    users: &mut Vec<String>,
-    stamps: &BTreeMap<String, Stamp>,
-    no_drivers: &mut BTreeMap<String, Stamp>,
-) -> Vec<Typed> {
-    let mut typed: Vec<_> =
-        typed_functions(btf.vmlinux(), None).map(|functions| (None, functions)).into_iter().collect();
-    users.clear();
-    no_drivers.retain(|name, _| stamps.contains_key(name));
-    for (name, stamp) in stamps {
-        if no_drivers.get(name).is_some_and(|known| known.is_same(stamp)) {
-            continue;
-        }
-        // What cannot be read now may be a driver all the same.
-        let Ok(own) = btf.load_again(files, name) else { continue };
-        if let Some(functions) = typed_functions(own, Some(name)) {
-            users.push(name.clone());
-            typed.push((Some(name.clone()), functions));
-        } else {
-            no_drivers.insert(name.clone(), *stamp);
-        }
-    }
-    typed
 }

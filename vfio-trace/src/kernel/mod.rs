@@ -18,10 +18,12 @@ pub mod layout;
 pub mod modules;
 pub mod plugin;
 mod presence;
+mod present;
 pub mod private;
 pub mod process;
 pub mod security;
 pub mod source;
+pub mod stamp;
 pub mod wanted;
 
 #[cfg(test)]
@@ -33,7 +35,7 @@ pub use self::{
     core_functions::{CoreFunction, CoreStatus, Takes},
     defects::KernelWords,
     discover::{Candidate, DriverFunctions},
-    facts::{KernelFacts, Stamp, VfioCore},
+    facts::{KernelFacts, VfioCore},
     inventory::{Bus, VfioDevice, is_named},
     kallsyms::{Kallsyms, Symbol},
     layout::{MissingField, MissingReason},
@@ -41,5 +43,6 @@ pub use self::{
     plugin::{CapturePlan, FieldPlace, PluginFacts, Returns, StepPlan, Unavailable},
     private::{NoPrivate, Private},
     source::KernelFiles,
+    stamp::Stamp,
     wanted::{CaptureWanted, DriverWanted, Members, StepDevice, StepWanted},
 };

@@ -316,7 +316,7 @@ impl Driver<'_> {
         let no_module = || Unavailable::NoModule(wanted.module.to_owned());
         let (btf, module) = match all.module(wanted.module) {
             Some(btf) => (btf.as_ref(), Some(wanted.module)),
-            None if kallsyms.is_some_and(|symbols| !symbols.lookup(wanted.name, None).is_empty()) => {
+            None if kallsyms.is_some_and(|symbols| symbols.is_in_kernel(wanted.name)) => {
                 (all.vmlinux().as_ref(), None)
             },
             None => return Err(no_module()),

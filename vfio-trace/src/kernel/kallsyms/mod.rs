@@ -145,6 +145,11 @@ impl Kallsyms {
             .collect()
     }
 
+    /// Whether the kernel's image has a symbol of this name, and not only a module.
+    pub fn is_in_kernel(&self, name: &str) -> bool {
+        self.lookup(name, None).iter().any(|symbol| symbol.module.is_none())
+    }
+
     /// Symbols that the compiler made of a function: `name.isra.0`, `name.cold`, … and the name itself.
     pub fn variants(&self, name: &str, module: Option<&str>) -> Vec<(Symbol, Variant)> {
         let start = self.by_name.partition_point(|&index| self.name_at(index) < name);

@@ -1,6 +1,6 @@
 //! A vfio that is built into the kernel, and drivers that are.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, fs, sync::Arc};
 
 use vfio_trace_common::{capture::step_device, role::Role};
 
@@ -70,6 +70,14 @@ static KNOWN: DriverWanted = DriverWanted {
 };
 static WANTED: [&DriverWanted; 1] = [&KNOWN];
 
+/// The BTF of the library that it takes a step from.
+fn library(base: &Arc<Btf>, common: &fixture::Common) -> Vec<u8> {
+    let mut library = Builder::split(base);
+    let proto = library.proto(common.int, &[common.int]);
+    library.func("known_step", proto);
+    library.finish()
+}
+
 /// A kernel with vfio, `odd` and, by the names that are given, more drivers built in.
 fn kernel(drivers: &[&str]) -> Root {
     let root = Root::new();
@@ -108,7 +116,10 @@ fn kernel(drivers: &[&str]) -> Root {
         writeln!(symbols, "ffffffff8200{number}000 t {name}_change").unwrap();
         writeln!(symbols, "ffffffff8200{number}100 t {name}_step").unwrap();
     }
+    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
     root.write("sys/kernel/btf/vmlinux", b.finish())
+        // Of a module that is not loaded.
+        .write("sys/kernel/btf/known_library", library(&base, &common))
         .write("proc/modules", "")
         .write("proc/kallsyms", symbols);
     root
@@ -153,4 +164,93 @@ fn of_several_drivers_in_the_kernel_that_nobody_knows_none_is_guessed() {
         assert!(why.contains("odd_device.now, third_device.mig_state") && !why.contains("known"), "{why}");
     }
     assert!(facts.private_of(driver, "known_change").unwrap().is_ok());
+}
+
+/// A kernel with vfio built in; `known_vfio_pci` and the library that it takes a step from are modules.
+fn driver_and_library_are_modules() -> Root {
+    let root = Root::new();
+    let mut b = Builder::new();
+    let common = fixture::vmlinux(&mut b);
+    fixture::vfio(&mut b, &common, common.uint, true);
+    let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
+    let mut own = Builder::split(&base);
+    let (embedded, device, state) = fixture::vfio_types(&mut own, &common, common.uint);
+    let known = own.structure("known_device", 1200, &[("vdev", embedded, 0), ("mig_state", state, 8000)]);
+    own.ptr(known);
+    let proto = own.proto(common.file, &[device, state]);
+    own.func("known_change", proto);
+    let mut symbols = fixture::SYMBOLS.replace("\t[vfio]", "").replace("\t[odd]", "");
+    symbols.push_str("ffffffffc2000000 t known_change\t[known_vfio_pci]\n");
+    symbols.push_str("ffffffffc3000000 T known_step\t[known_library]\n");
+    root.write("sys/kernel/btf/vmlinux", b.finish())
+        .write("sys/kernel/btf/known_vfio_pci", own.finish())
+        .write("sys/kernel/btf/known_library", library(&base, &common))
+        .write("proc/modules", BOTH)
+        .write("proc/kallsyms", symbols);
+    root
+}
+
+const LIBRARY: &str = "known_library 1 0 - Live 0xffffffffc3000000\n";
+const BOTH: &str = "known_library 1 1 known_vfio_pci, Live 0xffffffffc3000000\n\
+                    known_vfio_pci 1 0 - Live 0xffffffffc2000000\n";
+
+/// Module and address of the one step.
+fn step(facts: &KernelFacts) -> Result<(Option<&str>, Option<u64>), String> {
+    let step = facts.plugins[0].steps[0].as_ref().map_err(ToString::to_string)?;
+    Ok((step.module.as_deref(), step.address))
+}
+
+#[test]
+fn a_library_that_is_a_module_is_known_where_vfio_is_built_in() {
+    let root = driver_and_library_are_modules();
+    let files = root.files();
+    let mut facts = KernelFacts::read_for(&files, &WANTED);
+    assert_eq!(
+        (facts.vfio, facts.users.as_slice()),
+        (VfioCore::BuiltIn, ["known_vfio_pci".to_owned()].as_slice())
+    );
+    let found = Ok((Some("known_library"), Some(0xffff_ffff_c300_0000)));
+    assert_eq!(step(&facts), found);
+    // Another module's coming has all looked at again.
+    root.write("proc/modules", format!("{BOTH}unrelated 1 0 - Live 0xffffffffc4000000\n"));
+    assert!(facts.refresh(&files));
+    assert_eq!(step(&facts), found);
+}
+
+#[test]
+fn a_library_that_was_there_before_its_driver_is_known_as_soon_as_that_comes() {
+    let root = driver_and_library_are_modules();
+    let files = root.files();
+    root.write("proc/modules", LIBRARY);
+    let mut facts = KernelFacts::read_for(&files, &WANTED);
+    assert_eq!(facts.plugins.len(), 0);
+    root.write("proc/modules", BOTH);
+    assert!(facts.add_modules(&files) && facts.add_plugins());
+    assert_eq!(step(&facts), Ok((Some("known_library"), None)));
+}
+
+#[test]
+fn a_step_of_a_module_is_not_looked_for_in_the_kernel() {
+    let root = driver_and_library_are_modules();
+    root.remove("sys/kernel/btf/known_library");
+    let why = "module known_library is not loaded, or has no BTF".to_owned();
+    assert_eq!(step(&KernelFacts::read_for(&root.files(), &WANTED)), Err(why));
+}
+
+#[test]
+fn a_driver_in_the_kernel_has_steps_in_a_module_once_that_comes() {
+    let root = kernel(&["known"]);
+    let symbols = fs::read_to_string(root.path().join("proc/kallsyms")).unwrap();
+    let symbols = symbols.lines().filter(|line| !line.contains("known_step")).collect::<Vec<_>>().join("\n");
+    root.write("proc/kallsyms", &symbols);
+    let files = root.files();
+    let mut facts = KernelFacts::read_for(&files, &WANTED);
+    assert_eq!(step(&facts), Err("module known_library is not loaded, or has no BTF".to_owned()));
+    root.write("proc/modules", LIBRARY);
+    root.write("proc/kallsyms", format!("{symbols}\nffffffffc3000000 T known_step\t[known_library]\n"));
+    assert!(facts.add_modules(&files) && facts.add_plugins());
+    assert_eq!(step(&facts), Ok((Some("known_library"), None)));
+    assert!(facts.plugins[0].captures[0].is_ok(), "of the driver in the kernel");
+    assert!(facts.refresh(&files));
+    assert_eq!(step(&facts), Ok((Some("known_library"), Some(0xffff_ffff_c300_0000))));
 }

@@ -1,0 +1,118 @@
+//! Which drivers are there, as modules or in the kernel, and which modules matter to them.
+
+use std::collections::BTreeMap;
+
+use vfio_trace_common::role::Role;
+
+use super::{
+    btf::Btf,
+    collection::BtfCollection,
+    discover::typed_functions,
+    modules::Modules,
+    private::{NoPrivate, Private, private_layouts},
+    source::KernelFiles,
+    stamp::{Stamp, Stamps},
+    wanted::DriverWanted,
+};
+
+pub(super) const VFIO: &str = "vfio";
+
+/// A driver's module (`None`: built in) and its functions by type.
+pub(super) type Typed = (Option<String>, Vec<(Role, String)>);
+
+/// Those of the functions by type that set the state in drivers which are built into the kernel.
+fn set_states_of_built_in(typed: &[Typed]) -> impl Iterator<Item = &str> {
+    let built_in = typed.iter().filter(|(module, _)| module.is_none());
+    let functions = built_in.flat_map(|(_, functions)| functions);
+    functions.filter(|(role, _)| *role == Role::SetState).map(|(_, name)| name.as_str())
+}
+
+/// Whether a driver is built into the kernel.
+pub(super) fn is_built_in(wanted: &DriverWanted, typed: &[Typed]) -> bool {
+    set_states_of_built_in(typed).any(|name| name == wanted.set_state)
+}
+
+/// Where each of them keeps state and data files, by its `migration_set_state`.
+pub(super) fn built_in_layouts(
+    vmlinux: &Btf,
+    typed: &[Typed],
+    wanted: &[&'static DriverWanted],
+) -> BTreeMap<String, Result<Private, NoPrivate>> {
+    let set_states: Vec<&str> = set_states_of_built_in(typed).collect();
+    if set_states.is_empty() {
+        return BTreeMap::new();
+    }
+    let known: Vec<_> = wanted
+        .iter()
+        .filter(|wanted| is_built_in(wanted, typed))
+        .map(|wanted| (wanted.set_state, wanted.device))
+        .collect();
+    private_layouts(vmlinux, &set_states, &known)
+}
+
+/// Whether a driver's module is among these.
+pub(super) fn is_user(users: &[String], wanted: &DriverWanted) -> bool {
+    users.iter().any(|user| user == wanted.module)
+}
+
+/// Modules that drivers which are there take steps from.
+pub(super) fn libraries(
+    wanted: &[&'static DriverWanted],
+    is_there: impl Fn(&DriverWanted) -> bool,
+) -> Vec<&'static str> {
+    let there = wanted.iter().filter(|wanted| is_there(wanted));
+    there.flat_map(|wanted| wanted.libraries.iter().copied()).collect()
+}
+
+/// The modules that use vfio, and stamps of those whose change matters.
+pub(super) fn relevant(
+    files: &KernelFiles,
+    modules: &Modules,
+    wanted: &[&'static DriverWanted],
+) -> (Vec<String>, Stamps) {
+    let is_module = modules.get(VFIO).is_some();
+    let users: Vec<String> = modules.users_of(VFIO).iter().map(|module| module.name.clone()).collect();
+    // With vfio built in every module matters.
+    let libraries = libraries(wanted, |wanted| is_user(&users, wanted));
+    let stamps = modules
+        .list
+        .iter()
+        .filter(|module| {
+            !is_module
+                || module.name == VFIO
+                || users.contains(&module.name)
+                || libraries.contains(&module.name.as_str())
+        })
+        .map(|module| (module.name.clone(), Stamp::of(files, module)))
+        .collect();
+    (users, stamps)
+}
+
+/// With vfio built in, no module shows that it uses it: all modules' functions have to be looked at. Their BTF cannot
+/// be searched for the name, because split BTF takes it from the kernel's.
+pub(super) fn drivers_of_built_in(
+    files: &KernelFiles,
+    btf: &mut BtfCollection,
+    users: &mut Vec<String>,
+    stamps: &Stamps,
+    no_drivers: &mut Stamps,
+) -> Vec<Typed> {
+    let mut typed: Vec<_> =
+        typed_functions(btf.vmlinux(), None).map(|functions| (None, functions)).into_iter().collect();
+    users.clear();
+    no_drivers.retain(|name, _| stamps.contains_key(name));
+    for (name, stamp) in stamps {
+        if no_drivers.get(name).is_some_and(|known| known.is_same(stamp)) {
+            continue;
+        }
+        // What cannot be read now may be a driver all the same.
+        let Ok(own) = btf.load_again(files, name) else { continue };
+        if let Some(functions) = typed_functions(own, Some(name)) {
+            users.push(name.clone());
+            typed.push((Some(name.clone()), functions));
+        } else {
+            no_drivers.insert(name.clone(), *stamp);
+        }
+    }
+    typed
+}
