@@ -383,7 +383,9 @@ impl Live {
     /// Puts into the stream which functions were there before they were probed.
     fn tell_gaps(&mut self, changes: &mut Changes) {
         self.notes.extend(self.manager.take_notes());
-        let gaps = self.loads.gaps(&changes.attached, &changes.failed, mono_ns());
+        let (facts, files) = (&self.facts, &self.files);
+        let load = |name: &str| facts.load_of(files, name);
+        let gaps = self.loads.gaps(&changes.attached, &changes.failed, load, mono_ns());
         self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
         changes.gaps.extend(gaps);
     }
@@ -505,7 +507,9 @@ impl Live {
         }
         if !all.attached.is_empty() || !all.failed.is_empty() {
             self.notes.extend(self.manager.take_notes());
-            let gaps = self.loads.by_pointer(&all.attached, &all.failed, mono_ns());
+            let (facts, files) = (&self.facts, &self.files);
+            let load = |name: &str| facts.load_of(files, name);
+            let gaps = self.loads.by_pointer(&all.attached, &all.failed, load, mono_ns());
             self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
             all.gaps.extend(gaps);
         }

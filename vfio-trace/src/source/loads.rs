@@ -16,8 +16,26 @@ struct Told {
     at_ns: u64,
     /// Which load that was, once it is known.
     load: Option<Stamp>,
-    /// What was not seen of it has been told.
-    covered: bool,
+}
+
+/// What was not seen of a load has been told.
+#[derive(Clone, Copy, Debug)]
+struct Covered {
+    /// Which load, if that is known.
+    load: Option<Stamp>,
+    /// When.
+    at_ns: u64,
+}
+
+impl Covered {
+    /// Whether that was the load that the kernel told of, and which was over by `until_ns`. Its notice may be read later than
+    /// the list of modules: what is told then was of what was loaded then.
+    fn is_of(&self, told: &Told, until_ns: u64) -> bool {
+        match (self.load, told.load) {
+            (Some(one), Some(other)) => one.is_same(&other),
+            _ => (told.at_ns..=until_ns).contains(&self.at_ns),
+        }
+    }
 }
 
 /// Loads of modules since tracing was switched on.
@@ -29,6 +47,8 @@ pub(super) struct Loads {
     looked_ns: u64,
     /// What the kernel told of each.
     told: BTreeMap<String, Told>,
+    /// The last load of each that was looked into.
+    covered: BTreeMap<String, Covered>,
     /// Functions that were ever probed, by module: those that its next load has.
     known: BTreeMap<String, BTreeSet<Function>>,
     /// Functions that the kernel refused, and since when they are not seen.
@@ -43,6 +63,7 @@ impl Loads {
             began_ns: None,
             looked_ns: now_ns,
             told: BTreeMap::new(),
+            covered: BTreeMap::new(),
             known: BTreeMap::new(),
             open: BTreeMap::new(),
             due: Vec::new(),
@@ -55,7 +76,7 @@ impl Loads {
 
     /// The kernel has told of a module.
     pub(super) fn told(&mut self, module: String, at_ns: u64) {
-        let before = self.told.insert(module.clone(), Told { at_ns, load: None, covered: false });
+        let before = self.told.insert(module.clone(), Told { at_ns, load: None });
         if let Some(before) = before {
             self.passed(&module, &before, at_ns);
         }
@@ -94,7 +115,7 @@ impl Loads {
     /// before.
     fn passed(&mut self, module: &str, told: &Told, until_ns: u64) {
         let (Some(began_ns), Some(known)) = (self.began_ns, self.known.get(module)) else { return };
-        if !told.covered {
+        if !self.covered.get(module).is_some_and(|covered| covered.is_of(told, until_ns)) {
             self.due.push(ProbeGap {
                 module: Some(module.to_owned()),
                 functions: known.iter().map(Into::into).collect(),
@@ -107,14 +128,16 @@ impl Loads {
     }
 
     /// What was not seen of functions that were probed at `now_ns`, and of those that the kernel refused, one gap per
-    /// module; and of modules that came and went. Steps that it refused are no gap: most builds inline most of them.
+    /// module; and of modules that came and went. Steps that it refused are no gap: most builds inline most of them. `load`
+    /// tells the present load of a module.
     pub(super) fn gaps(
         &mut self,
         attached: &[Function],
         failed: &[(Function, String)],
+        load: impl Fn(&str) -> Option<Stamp>,
         now_ns: u64,
     ) -> Vec<ProbeGap> {
-        self.tell(attached, failed, now_ns, GapCause::ModuleLoaded)
+        self.tell(attached, failed, load, now_ns, GapCause::ModuleLoaded)
     }
 
     /// The same of functions that were met through pointers.
@@ -122,15 +145,17 @@ impl Loads {
         &mut self,
         attached: &[Function],
         failed: &[(Function, String)],
+        load: impl Fn(&str) -> Option<Stamp>,
         now_ns: u64,
     ) -> Vec<ProbeGap> {
-        self.tell(attached, failed, now_ns, GapCause::FoundByPointer)
+        self.tell(attached, failed, load, now_ns, GapCause::FoundByPointer)
     }
 
     fn tell(
         &mut self,
         attached: &[Function],
         failed: &[(Function, String)],
+        load: impl Fn(&str) -> Option<Stamp>,
         now_ns: u64,
         why: GapCause,
     ) -> Vec<ProbeGap> {
@@ -157,8 +182,8 @@ impl Loads {
             self.known.entry(module.clone()).or_default().insert(function.clone());
         }
         for function in attached.iter().chain(&failed) {
-            if let Some(told) = function.module.as_ref().and_then(|module| self.told.get_mut(module)) {
-                told.covered = true;
+            if let Some(module) = &function.module {
+                self.covered.insert(module.clone(), Covered { load: load(module), at_ns: now_ns });
             }
         }
         gaps
@@ -226,10 +251,10 @@ mod tests {
     fn a_gap_begins_when_the_kernel_says_so_else_at_the_last_look() {
         let mut loads = Loads::new(10);
         let read = [function("mtty_read", "mtty", Role::Read)];
-        assert_eq!(loads.gaps(&read, &[], 50), [], "nothing is traced yet");
+        assert_eq!(loads.gaps(&read, &[], |_| None, 50), [], "nothing is traced yet");
         loads.begin(100);
         let from = |loads: &mut Loads| {
-            let [gap] = &loads.gaps(&read, &[], 500)[..] else { panic!() };
+            let [gap] = &loads.gaps(&read, &[], |_| None, 500)[..] else { panic!() };
             (gap.from_mono_ns, gap.from_exact, gap.until_mono_ns)
         };
         assert_eq!(from(&mut loads), (100, false, Some(500)), "not before tracing began");
@@ -237,7 +262,7 @@ mod tests {
         assert_eq!(from(&mut loads), (300, false, Some(500)));
         loads.told("mtty".to_owned(), 400);
         assert_eq!(from(&mut loads), (400, true, Some(500)));
-        loads.keep(|_| None, 450);
+        loads.keep(|_| None, 550);
         assert_eq!(from(&mut loads), (300, false, Some(500)));
     }
 
@@ -248,7 +273,7 @@ mod tests {
         loads.begin(100);
         let read = [function("mtty_read", "mtty", Role::Read)];
         let from = |loads: &mut Loads| {
-            let gaps = loads.gaps(&read, &[], 900);
+            let gaps = loads.gaps(&read, &[], |_| None, 900);
             (gaps[0].from_mono_ns, gaps[0].from_exact)
         };
         loads.told("mtty".to_owned(), 200);
@@ -256,7 +281,7 @@ mod tests {
         loads.keep(|_| stamp(1), 300);
         assert_eq!(from(&mut loads), (200, true));
         loads.looked(600);
-        loads.keep(|_| stamp(2), 700);
+        loads.keep(|_| stamp(2), 950);
         assert_eq!(from(&mut loads), (600, false), "its notice was lost");
     }
 
@@ -267,7 +292,7 @@ mod tests {
         let attached = [function("a", "m", Role::Read), function("b", "n", Role::Write)];
         let why = "no such function".to_owned();
         let failed = [(function("c", "m", Role::Write), why.clone()), (function("s", "m", Role::Step), why)];
-        let gaps = loads.gaps(&attached, &failed, 9);
+        let gaps = loads.gaps(&attached, &failed, |_| None, 9);
         let said: Vec<_> =
             gaps.iter().map(|gap| (gap.functions[0].function.as_str(), gap.until_mono_ns, gap.why)).collect();
         assert_eq!(
@@ -290,18 +315,21 @@ mod tests {
             gaps.iter().map(of).collect()
         };
         loads.looked(500);
-        let gaps = loads.gaps(&[], &[refused("a"), refused("b")], 600);
+        let gaps = loads.gaps(&[], &[refused("a"), refused("b")], |_| None, 600);
         assert_eq!(
             span(&gaps),
             [(2, 100, None, GapCause::Refused)],
             "it was never probed, since tracing began"
         );
-        assert_eq!(loads.gaps(&[], &[refused("a")], 700), [], "it has been told");
-        let gaps = loads.gaps(&[function("a", "m", Role::Read)], &[], 800);
+        assert_eq!(loads.gaps(&[], &[refused("a")], |_| None, 700), [], "it has been told");
+        let gaps = loads.gaps(&[function("a", "m", Role::Read)], &[], |_| None, 800);
         assert_eq!(span(&gaps), [(1, 100, Some(800), GapCause::Refused)]);
         loads.keep(|_| None, 900);
-        assert_eq!(span(&loads.gaps(&[], &[], 950)), [(1, 100, Some(900), GapCause::Refused)]);
-        assert_eq!(span(&loads.by_pointer(&[], &[refused("c")], 960)), [(1, 100, None, GapCause::Refused)]);
+        assert_eq!(span(&loads.gaps(&[], &[], |_| None, 950)), [(1, 100, Some(900), GapCause::Refused)]);
+        assert_eq!(
+            span(&loads.by_pointer(&[], &[refused("c")], |_| None, 960)),
+            [(1, 100, None, GapCause::Refused)]
+        );
     }
 
     #[test]
@@ -312,17 +340,53 @@ mod tests {
         let read = [function("mtty_read", "mtty", Role::Read)];
         loads.told("mtty".to_owned(), 200);
         loads.keep(|_| stamp(1), 210);
-        assert_eq!(loads.gaps(&read, &[], 220).len(), 1);
+        assert_eq!(loads.gaps(&read, &[], |_| None, 220).len(), 1);
         loads.keep(|_| None, 300);
-        assert_eq!(loads.gaps(&[], &[], 300), [], "it was probed while it was there");
+        assert_eq!(loads.gaps(&[], &[], |_| None, 300), [], "it was probed while it was there");
         // Twice within a pass over the symbols, the second time to be gone before anybody looked.
         loads.told("mtty".to_owned(), 400);
         loads.told("mtty".to_owned(), 500);
         loads.told("unrelated".to_owned(), 510);
         loads.keep(|_| None, 600);
-        let gaps = loads.gaps(&[], &[], 600);
+        let gaps = loads.gaps(&[], &[], |_| None, 600);
         let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
         assert_eq!(spans, [(400, Some(500)), (500, Some(600))]);
         assert!(gaps.iter().all(|gap| gap.from_exact && gap.functions[0].function == "mtty_read"));
+    }
+
+    #[test]
+    fn what_was_probed_is_no_gap_however_late_the_kernels_notice_is_read() {
+        let stamp = |load| move |_: &str| Some(Stamp::of_load(load));
+        let read = [function("mtty_read", "mtty", Role::Read)];
+        let end = |loads: &mut Loads| {
+            loads.keep(|_| None, 9_000);
+            loads.gaps(&[], &[], |_| None, 9_000)
+        };
+        // Loaded, unloaded and loaded again before the first notice is read: what is probed is the second load.
+        let mut loads = Loads::new(0);
+        loads.begin(100);
+        loads.told("mtty".to_owned(), 200);
+        loads.keep(stamp(2), 220);
+        assert_eq!(loads.gaps(&read, &[], stamp(2), 220).len(), 1);
+        loads.told("mtty".to_owned(), 205);
+        loads.keep(stamp(2), 230);
+        assert_eq!(end(&mut loads), []);
+        // The list of modules showed it, and its notices were read behind that.
+        let mut loads = Loads::new(0);
+        loads.begin(100);
+        assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
+        loads.told("mtty".to_owned(), 205);
+        loads.told("mtty".to_owned(), 300);
+        loads.keep(stamp(2), 310);
+        let gaps = end(&mut loads);
+        let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
+        assert_eq!(spans, [(300, Some(9_000))], "the next one it did not probe");
+        // Even when it is gone.
+        let mut loads = Loads::new(0);
+        loads.begin(100);
+        assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
+        loads.keep(|_| None, 300);
+        loads.told("mtty".to_owned(), 205);
+        assert_eq!(end(&mut loads), []);
     }
 }
