@@ -1,7 +1,6 @@
 //! The live source: the ring buffer of this machine's kernel, with the probes that fill it.
 
 use std::{
-    collections::VecDeque,
     io,
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -21,6 +20,7 @@ use super::{
     handed::{Handed, News},
     loads::Loads,
     snapshot::{Holders, Looked, take_inventory},
+    taken::Taken,
 };
 
 use crate::{
@@ -117,7 +117,7 @@ pub struct Live {
     unwatched: Option<String>,
     batches: Batches,
     /// Records that were taken while the inventory went on: before those that the ring buffer has.
-    taken: VecDeque<Bytes>,
+    taken: Taken,
     buffer_bytes: u32,
 }
 
@@ -207,7 +207,7 @@ impl Live {
             deferred: Vec::new(),
             unwatched,
             batches,
-            taken: VecDeque::new(),
+            taken: Taken::new(buffer_bytes),
             buffer_bytes,
         };
         Ok((live, changes))
@@ -264,11 +264,7 @@ impl Live {
     fn inventory(&mut self, holders: Holders) -> Result<Looked, LiveError> {
         let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
         let ring = ring.get_mut();
-        let drain = || {
-            while let Some(item) = ring.next() {
-                taken.push_back(Bytes::copy_from_slice(&item));
-            }
-        };
+        let drain = || taken.fill(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
         take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)
     }
 
@@ -300,7 +296,7 @@ impl Live {
         let Self { ring, taken, batches, .. } = &mut *self;
         let ring = ring.get_mut();
         let mut records = batches.take(mono_ns(), records, || {
-            let next = taken.pop_front().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
+            let next = taken.pop().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
             match next {
                 Some(record) => Found::Record(record),
                 // Ready to be read is also what a program has only begun to write.

@@ -7,3 +7,4 @@ pub mod live;
 mod loads;
 pub mod recording;
 pub mod snapshot;
+mod taken;
