@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::{FunctionNote, GapFunction, Note, ProbeGap, ProbeReport},
-    kernel::{KernelFiles, Stamp},
+    kernel::{KernelFiles, Returns, Stamp},
 };
 
 /// What attaches probes: the kernel, or a test's idea of it.
@@ -60,7 +60,12 @@ struct Probe<L> {
     by_pointer: bool,
     /// The load of its module that it is attached in.
     load: Option<Stamp>,
+    /// What the programs and the readers of its records were told of a step.
+    step: Option<StepTold>,
 }
+
+/// What depends on a step's driver, which may be built anew while the function stays.
+type StepTold = (StepSpec, Returns, u32);
 
 impl<L> Probe<L> {
     fn is(&self, role: Role, symbol: &str, module: Option<&str>) -> bool {
@@ -392,6 +397,7 @@ impl<B: Backend> Manager<B> {
                 reason: None,
                 by_pointer: false,
                 load: None,
+                step: None,
             });
         }
         let at = known.unwrap_or(self.probes.len() - 1);
@@ -400,6 +406,7 @@ impl<B: Backend> Manager<B> {
 
     fn attach(&mut self, targets: &[&Target], load: &impl Fn(&str) -> Option<Stamp>, changes: &mut Changes) {
         let (mut functions, mut loads): (Vec<(&Target, u16)>, Vec<Option<Stamp>>) = Default::default();
+        let mut met = HashSet::new();
         for &target in targets {
             let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else {
                 let reason = format!("more than {} functions to probe", MAX_PROBES - 1);
@@ -409,6 +416,13 @@ impl<B: Backend> Manager<B> {
             let slot = probe.slot;
             if !probe.links.is_empty() {
                 probe.address = target.address.or(probe.address);
+                // Of two drivers that want the same step the first has it.
+                if met.insert(slot)
+                    && let Err(Refusal { reason, .. }) = self.prepare_step(target, slot)
+                {
+                    // Its records would be read with what is not so any more.
+                    self.detach(changes, |probe| (probe.slot == slot).then(|| reason.clone()));
+                }
             } else if functions.iter().all(|(_, other)| *other != slot) {
                 match self.prepare_step(target, slot) {
                     Ok(()) => {
@@ -457,10 +471,16 @@ impl<B: Backend> Manager<B> {
         }
     }
 
-    /// Tells the programs what a step is about, before its first call.
+    /// Tells the programs what a step is about, before its first call, and again if that has become something else.
     fn prepare_step(&mut self, target: &Target, slot: u16) -> Result<(), Refusal> {
         let Some(step) = &target.step else { return Ok(()) };
+        let told = (step.spec, step.returns, step.params);
+        let Some(probe) = self.probes.iter_mut().find(|probe| probe.slot == slot) else { return Ok(()) };
+        if !probe.links.is_empty() && probe.step == Some(told) {
+            return Ok(());
+        }
         self.backend.set_step(slot, &step.spec)?;
+        probe.step = Some(told);
         self.notes.push(Note::Function(FunctionNote {
             probe: slot,
             function: target.symbol.clone(),

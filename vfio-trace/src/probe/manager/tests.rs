@@ -3,7 +3,10 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::*;
-use crate::{kernel::Symbol, sys::Place};
+use crate::{
+    kernel::{StepPlan, Symbol},
+    sys::Place,
+};
 
 /// What the kernel would count; links are numbers.
 #[derive(Default)]
@@ -17,6 +20,8 @@ struct Counts {
     attaching: bool,
     /// It says where its links are.
     tells_places: bool,
+    /// What the programs were told of steps.
+    steps: Vec<StepSpec>,
 }
 
 #[derive(Clone, Default)]
@@ -25,7 +30,8 @@ struct Fake(Rc<RefCell<Counts>>);
 impl Backend for Fake {
     type Link = u32;
 
-    fn set_step(&mut self, _slot: u16, _spec: &StepSpec) -> Result<(), Refusal> {
+    fn set_step(&mut self, _slot: u16, spec: &StepSpec) -> Result<(), Refusal> {
+        self.0.borrow_mut().steps.push(*spec);
         Ok(())
     }
 
@@ -237,4 +243,37 @@ fn a_pointer_that_no_symbol_names_is_told_and_tried_again() {
     // Where addresses are hidden, that may be what a pointer leads to.
     manager.reconcile(&[wanted(Role::Read, "odd_read", "odd")], loads(&[("odd", 1)]));
     assert_eq!(manager.attach_pointer(Role::Read, 0x1000, None, loads(&[])), Changes::default());
+}
+
+#[test]
+fn a_step_follows_its_driver_that_is_built_anew_while_its_library_stays() {
+    let fake = Fake::default();
+    let mut manager = Manager::over(fake.clone());
+    let step = |offset: i64| {
+        let mut spec = StepSpec::default();
+        spec.chain.offset[0] = offset;
+        let mut target = Target::from_pointer(Role::Step, symbol("lib_step", Some("lib"), 0x1000));
+        target.step = Some(StepPlan {
+            symbol: "lib_step".to_owned(),
+            module: Some("lib".to_owned()),
+            address: None,
+            unique: true,
+            spec,
+            returns: Returns::Int,
+            params: 5,
+        });
+        [Planned::Attach(target)]
+    };
+    let told = || -> Vec<i64> { fake.0.borrow().steps.iter().map(|spec| spec.chain.offset[0]).collect() };
+    manager.reconcile(&step(8), loads(&[("lib", 1), ("driver", 1)]));
+    manager.reconcile(&step(8), loads(&[("lib", 1), ("driver", 1)]));
+    assert_eq!((told(), manager.take_notes().len()), (vec![8], 1), "nothing new");
+    let changes = manager.attach_at_once(&step(16), loads(&[("lib", 1), ("driver", 2)]));
+    assert_eq!((changes, told(), manager.take_notes().len()), (Changes::default(), vec![8, 16], 1));
+    manager.reconcile(&step(24), loads(&[("lib", 1), ("driver", 3)]));
+    assert_eq!((told(), manager.take_notes().len()), (vec![8, 16, 24], 1));
+    // Attached again, it is told again: its slot was nobody's meanwhile.
+    manager.reconcile(&[], loads(&[("lib", 1)]));
+    manager.reconcile(&step(24), loads(&[("lib", 1), ("driver", 3)]));
+    assert_eq!((told(), manager.take_notes().len()), (vec![8, 16, 24, 24], 1));
 }
