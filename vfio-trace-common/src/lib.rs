@@ -4,6 +4,7 @@
 //! implicit padding and has its size asserted at compile time; all integers are in host byte order.
 #![no_std]
 
+pub mod call;
 pub mod capture;
 pub mod defects;
 pub mod layout;

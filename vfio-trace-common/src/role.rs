@@ -98,4 +98,6 @@ pub mod cookie {
     pub const TAKES_INODE_FILE: u64 = 3 << 16;
     /// The function makes a Function Level Reset.
     pub const IS_FLR: u64 = 1 << 18;
+    /// The function returns a `struct file *` or an error in its place, and not a number.
+    pub const RETURNS_FILE: u64 = 1 << 19;
 }

@@ -5,6 +5,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use vfio_trace_common::{
+    call::pointer_or_errno,
     capture::moment,
     layout::Field,
     role::{Role, cookie},
@@ -139,7 +140,10 @@ pub fn open_exit(ctx: RetProbeContext) -> u32 {
         // Always: the address may have belonged to a device that is gone by now.
         device::describe(probe, Role::Open, &call);
     }
-    let body = Open { ret: ctx.ret(), open_count: open_count(call.device) };
+    // Before 6.2 it gives the file that it opens.
+    let returned = ctx.ret::<u64>();
+    let ret = if probe.returns_file() { pointer_or_errno(returned).1 } else { returned as i32 };
+    let body = Open { ret, open_count: open_count(call.device) };
     emit(probe, Kind::Open, &call, inflight::now(), body);
     capture::run(&ctx, moment::SEEN, &call);
     0

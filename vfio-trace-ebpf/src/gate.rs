@@ -30,6 +30,12 @@ impl Probe {
         self.cookie & cookie::IS_FLR != 0
     }
 
+    /// Whether the function returns a `struct file *`.
+    #[inline(always)]
+    pub fn returns_file(self) -> bool {
+        self.cookie & cookie::RETURNS_FILE != 0
+    }
+
     /// Its slot in the statistics map.
     #[inline(always)]
     pub fn index(self) -> u16 {

@@ -5,6 +5,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use vfio_trace_common::{
+    call::pointer_or_errno,
     capture::moment,
     layout::Field,
     role::Role,
@@ -18,9 +19,6 @@ use crate::{
     inflight::{self, Call},
     read,
 };
-
-/// `MAX_ERRNO` (include/linux/err.h): pointers above `-MAX_ERRNO` are errors.
-const MAX_ERRNO: u64 = 4095;
 
 /// `struct file *migration_set_state(struct vfio_device *, enum vfio_device_mig_state)` begins.
 #[kprobe]
@@ -38,18 +36,10 @@ pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let Some(mut call) = inflight::leave(Role::SetState) else { return 0 };
     device::seen(probe, Role::SetState, &call);
-    let returned = ctx.ret::<u64>();
-    let failed = returned > u64::MAX - MAX_ERRNO;
-    call.file = if failed { 0 } else { returned };
-    let mut body = SetState {
-        target: call.a as u32,
-        ret: if failed { returned as i32 } else { 0 },
-        f_op: 0,
-        read: 0,
-        write: 0,
-        unlocked_ioctl: 0,
-        release: 0,
-    };
+    let ret;
+    (call.file, ret) = pointer_or_errno(ctx.ret());
+    let mut body =
+        SetState { target: call.a as u32, ret, f_op: 0, read: 0, write: 0, unlocked_ioctl: 0, release: 0 };
     if call.file != 0 {
         device::keep_file(probe, call.file, call.device);
         if let Some(layout) = read::layout() {

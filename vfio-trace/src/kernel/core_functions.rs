@@ -20,6 +20,8 @@ const FILE: Shape = Shape::Ptr(&Shape::Struct("file"));
 pub enum Takes {
     /// The first argument is a `struct vfio_device *`.
     Device,
+    /// The same, of a function that returns a `struct file *` or an error in its place.
+    DeviceToFile,
     /// The first argument is a `struct vfio_device_file *`.
     DeviceFile,
     /// The first argument is a device's `struct file *`.
@@ -99,7 +101,7 @@ const KNOWN: [Known; 12] = [
     Known {
         role: Role::Open,
         name: "vfio_device_open",
-        takes: Takes::Device,
+        takes: Takes::DeviceToFile,
         prototype: Prototype {
             text: "struct file *(struct vfio_device *)",
             returns: FILE,

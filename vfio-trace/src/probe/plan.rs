@@ -23,7 +23,7 @@ pub struct Target {
     pub address: Option<u64>,
     /// No other function has this symbol.
     pub unique: bool,
-    /// `cookie::TAKES_*`.
+    /// `cookie::TAKES_*`, and what else its programs must know of the function.
     pub takes: u64,
     /// For a step: what the programs and the readers of its records must know.
     pub step: Option<StepPlan>,
@@ -100,6 +100,7 @@ impl Target {
             unique: function.unique,
             takes: match function.takes {
                 Takes::Device => cookie::TAKES_DEVICE,
+                Takes::DeviceToFile => cookie::TAKES_DEVICE | cookie::RETURNS_FILE,
                 Takes::DeviceFile => cookie::TAKES_DEVICE_FILE,
                 Takes::File => cookie::TAKES_FILE,
                 Takes::InodeFile => cookie::TAKES_INODE_FILE,
@@ -204,6 +205,24 @@ mod tests {
             takes: cookie::TAKES_DEVICE,
             step: None,
         }
+    }
+
+    #[test]
+    fn an_open_that_returns_a_file_is_read_as_such() {
+        let open = |takes| CoreFunction {
+            role: Role::Open,
+            name: "vfio_device_open",
+            prototype: "",
+            takes,
+            module: None,
+            status: CoreStatus::Ok,
+            unique: true,
+            address: None,
+        };
+        assert_eq!(Target::from_core(&open(Takes::Device)).takes, cookie::TAKES_DEVICE);
+        let takes = Target::from_core(&open(Takes::DeviceToFile)).takes;
+        assert_eq!(takes & cookie::TAKES_MASK, cookie::TAKES_DEVICE);
+        assert_ne!(takes & cookie::RETURNS_FILE, 0);
     }
 
     #[test]
