@@ -9,11 +9,14 @@ use aya_ebpf::{
     EbpfContext,
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{bpf_for_each_map_elem, bpf_ktime_get_ns},
+        generated::{bpf_for_each_map_elem, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     },
 };
 use aya_log_ebpf::warn;
-use vfio_trace_common::role::Role;
+use vfio_trace_common::{
+    call::{Within, thread_key},
+    role::Role,
+};
 
 use crate::{
     gate::Probe,
@@ -63,31 +66,37 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// What stands for this thread in keys.
+#[inline(always)]
+fn thread() -> u64 {
+    // SAFETY: takes nothing, touches nothing.
+    thread_key(bpf_get_current_pid_tgid(), unsafe { bpf_get_smp_processor_id() })
+}
+
 /// A role's call of this thread.
 #[inline(always)]
 pub fn key(role: Role) -> Key {
-    Key { thread: bpf_get_current_pid_tgid(), role: role as u64 }
+    Key { thread: thread(), role: role as u64 }
 }
 
 /// A step's call of this thread: steps nest, but no function calls itself.
 #[inline(always)]
 pub fn step_key(probe: Probe) -> Key {
-    Key { thread: bpf_get_current_pid_tgid(), role: Role::Step as u64 | u64::from(probe.index()) << 32 }
+    Key { thread: thread(), role: Role::Step as u64 | u64::from(probe.index()) << 32 }
 }
 
 /// The device that this thread is at work on, and in which call; 0 and `u32::MAX` if in none.
 #[inline(always)]
 pub fn of_thread() -> (u64, u32) {
+    let mut within = Within::NONE;
     // What is inside comes first.
     for role in [Role::Read, Role::Write, Role::DataIoctl, Role::SetState, Role::DeviceIoctl, Role::Open] {
         // SAFETY: only this thread writes this key.
-        if let Some(call) = unsafe { IN_FLIGHT.get(key(role)) }
-            && call.device != 0
-        {
-            return (call.device, role as u32);
+        if let Some(call) = unsafe { IN_FLIGHT.get(key(role)) } {
+            within = within.inner(Within { start_ns: call.start_ns, device: call.device, role: role as u32 });
         }
     }
-    (0, u32::MAX)
+    if within.device == 0 { (0, u32::MAX) } else { (within.device, within.role) }
 }
 
 /// Remembers a call.
@@ -101,15 +110,24 @@ pub fn enter(ctx: &impl EbpfContext, probe: Probe, role: Role, call: &Call) {
 pub fn enter_as(ctx: &impl EbpfContext, probe: Probe, key: Key, call: &Call) {
     probe.hit();
     // A call of this thread that is still here never told us that it returned: its return probe was missed.
-    if IN_FLIGHT.get_ptr(key).is_some() {
-        probe.unmatched();
+    if let Some(stale) = IN_FLIGHT.get_ptr(key) {
+        // Of another function, maybe: it has its role's key.
+        // SAFETY: only this thread writes this key.
+        Probe::at(unsafe { (*stale).slot } as u16).unmatched();
     }
     let call = Call { slot: u64::from(probe.index()), ..*call };
-    if put(key, &call) || sweep(call.start_ns) && put(key, &call) {
+    if put(key, &call) {
+        return;
+    }
+    let swept = sweep(call.start_ns);
+    if swept && put(key, &call) {
         return;
     }
     probe.unmatched();
-    warn!(ctx, "no room to remember a call of role {}", key.role);
+    // Once per sweep: who prints these messages must come to an end.
+    if swept {
+        warn!(ctx, "no room to remember a call of role {}", key.role);
+    }
 }
 
 #[inline(always)]
