@@ -63,6 +63,16 @@ pub enum LoadError {
     Log(#[from] aya_log::Error),
 }
 
+/// Which open files an iterator goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    /// Those of this process, if the kernel can choose (6.1): it keeps a file from being closed while it looks at it, and
+    /// other processes are to feel no more of that than they must. The programs ask whose a file is all the same.
+    Own,
+    /// Those of all processes.
+    All,
+}
+
 /// Reads to the end. After a million files without output the kernel says EAGAIN, and goes on when asked again
 /// (`MAX_ITER_OBJECTS`, kernel/bpf/bpf_iter.c).
 fn run_out(file: &mut impl Read) -> io::Result<()> {
@@ -270,10 +280,10 @@ impl Programs {
         self.watch(folders, true)?;
         let told = (|| {
             self.search(Search::default())?;
-            self.iterate("inventory")?;
+            self.iterate("inventory", Files::Own)?;
             for capture in 0..captures {
                 self.search(Search { capture, ..Search::default() })?;
-                self.iterate("copies")?;
+                self.iterate("copies", Files::Own)?;
             }
             Ok(())
         })();
@@ -285,7 +295,7 @@ impl Programs {
     /// Tells of processes that have a device open: a file with this ioctl.
     pub fn tell_holders(&mut self, device_ioctl: u64) -> Result<(), LoadError> {
         self.search(Search { device_ioctl, ..Search::default() })?;
-        self.iterate("inventory")
+        self.iterate("inventory", Files::All)
     }
 
     fn watch(&mut self, folders: &[BorrowedFd<'_>], on: bool) -> Result<(), LoadError> {
@@ -310,14 +320,19 @@ impl Programs {
         Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)
     }
 
-    /// Loads the iterator if need be and runs it once over all open files.
-    fn iterate(&mut self, name: &'static str) -> Result<(), LoadError> {
+    /// Loads the iterator if need be and runs it once over these files.
+    fn iterate(&mut self, name: &'static str, files: Files) -> Result<(), LoadError> {
         let failed = |source| LoadError::Program { name, source };
         let program = self.bpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
         let program: &mut Iter = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
             let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
             program.load("task_file", &btf).map_err(failed)?;
+        }
+        if files == Files::Own
+            && let Ok(mut own) = sys::own_files(program.fd().map_err(failed)?.as_fd())
+        {
+            return run_out(&mut own).map_err(LoadError::Iterate);
         }
         let link = program.attach().map_err(failed)?;
         let link = program.take_link(link).map_err(failed)?;
@@ -385,9 +400,9 @@ mod tests {
     use super::*;
 
     /// Gives what the kernel gives: EAGAIN after every million of files.
-    struct Files(Vec<io::Result<usize>>);
+    struct Given(Vec<io::Result<usize>>);
 
-    impl Read for Files {
+    impl Read for Given {
         fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
             self.0.pop().unwrap_or(Ok(0))
         }
@@ -396,9 +411,9 @@ mod tests {
     #[test]
     fn a_host_with_millions_of_open_files_is_looked_through() {
         let again = || Err(io::Error::from_raw_os_error(11));
-        let mut files = Files(vec![again(), again()]);
+        let mut files = Given(vec![again(), again()]);
         run_out(&mut files).unwrap();
         assert!(files.0.is_empty());
-        run_out(&mut Files(vec![Err(io::Error::from_raw_os_error(12))])).unwrap_err();
+        run_out(&mut Given(vec![Err(io::Error::from_raw_os_error(12))])).unwrap_err();
     }
 }

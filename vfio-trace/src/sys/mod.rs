@@ -8,6 +8,7 @@
 )]
 
 mod clock;
+mod iter;
 mod pod;
 mod poll;
 pub mod signals;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use clock::utc_error_ns;
+pub use iter::own_files;
 pub use pod::Plain;
 pub use poll::readable;
 
