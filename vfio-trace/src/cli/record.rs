@@ -30,7 +30,7 @@ use crate::{
     },
     store::{
         ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Part, Reason,
-        SCHEMA, TRY_AGAIN, Writer,
+        SCHEMA, Stop, TRY_AGAIN, Writer,
     },
 };
 
@@ -138,7 +138,7 @@ impl Limits {
 
 async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let mut session = Session::open(&args.live)?;
-    output = output.stopped_by(session.stop());
+    output = output.stopped_by(Stop::new(session.stop()));
     // With all rights that there are: it may be a folder of somebody else.
     while !output.open()? {
         tokio::select! {

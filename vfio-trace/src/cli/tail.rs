@@ -17,7 +17,7 @@ use crate::{
         clock::{anchor, sample},
         live::Live,
     },
-    store::ClockSample,
+    store::{ClockSample, Stop},
 };
 
 /// Arguments of `tail`.
@@ -79,8 +79,8 @@ async fn run(args: &Args) -> Result<u8, CliError> {
     session.explain_pids(&args.events.pids);
     session.drop_privileges()?;
     let anchor = anchor();
-    let mut out = OutFile::stdout().stopped_by(session.stop());
     let (mut done, written) = show(args, &mut session, anchor, &mut out).await?;
+    let mut out = OutFile::stdout().stopped_by(Stop::new(session.stop()));
     let told = out.finish();
     // Who reads no further wants to hear nothing more. All others are told of the command, whatever else went wrong.
     let code = if matches!(told, Ok(false)) { done.quiet_code() } else { done.code() };

@@ -31,7 +31,7 @@ pub use self::{
     new_file::{NewFile, Opening, OutputError, Target, refuse_input},
     open_error::OpenError,
     output::{Output, Part},
-    patient::{AT_ONCE, Patient, TRY_AGAIN, may_wait, ready, stdout},
+    patient::{AT_ONCE, Patient, Stop, TRY_AGAIN, may_wait, ready, stdout},
     reader::{Entry, Reader},
     writer::{Known, Writer},
 };

@@ -8,13 +8,12 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
 };
 
 use super::{
     header::Header,
     new_file::{FileId, NewFile, Opening, OutputError, Target, folder_of, id_at},
-    patient::{Patient, may_wait, stdout},
+    patient::{Patient, Stop, may_wait, stdout},
     reader::Reader,
 };
 
@@ -54,7 +53,7 @@ pub struct Output {
     /// There is something in it.
     begun: bool,
     /// Set when the reader of a pipe is to be waited for no longer.
-    stop: Option<Arc<AtomicBool>>,
+    stop: Option<Stop>,
     /// Parts that are there.
     made: VecDeque<(PathBuf, Option<FileId>)>,
     /// Told when nothing came of it and what was there before could not be put back: its name, and what it is called now.
@@ -78,10 +77,10 @@ impl Output {
         }
     }
 
-    /// Lets a signal end the wait for the reader of a pipe or a device: `stop` is then set.
+    /// Lets a signal end the wait for the reader of a pipe or a device.
     #[must_use]
-    pub fn stopped_by(mut self, stop: &Arc<AtomicBool>) -> Self {
-        self.stop = Some(Arc::clone(stop));
+    pub fn stopped_by(mut self, stop: Stop) -> Self {
+        self.stop = Some(stop);
         self
     }
 

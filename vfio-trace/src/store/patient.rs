@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -23,26 +23,53 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// `PIPE_BUF`: a pipe that is ready takes as much without waiting (pipe(7)).
 pub const AT_ONCE: usize = 4096;
 
-/// A file that is written to; once a flag is set, its reader is waited for no longer. It stays as others have it open too:
-/// O_NONBLOCK would be theirs as well.
+/// How long a reader may take nothing once the flag is set: one that compresses, or is far away, takes some only now and then.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What ends the wait for a reader.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    grace: Duration,
+}
+
+impl Stop {
+    /// Once `flag` is set, a reader that takes nothing for [`GRACE`] is given up.
+    pub fn new(flag: &Arc<AtomicBool>) -> Self {
+        Self { flag: Arc::clone(flag), grace: GRACE }
+    }
+
+    /// Once `flag` is set, nobody is waited for: something else, a device, must not wait.
+    pub fn at_once(flag: &Arc<AtomicBool>) -> Self {
+        Self { grace: TRY_AGAIN, ..Self::new(flag) }
+    }
+
+    /// Whether it is to stop.
+    pub fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
+/// A file that is written to; once a flag is set, its reader is given up where it takes nothing more. It stays as others have
+/// it open too: O_NONBLOCK would be theirs as well.
 #[derive(Debug)]
 pub struct Patient<F> {
     file: F,
     /// Writing to it may have to wait for somebody.
     waits: bool,
-    stop: Option<Arc<AtomicBool>>,
+    stop: Option<Stop>,
 }
 
 impl<F: Write + AsFd> Patient<F> {
     /// Without `stop` it is waited for as ever.
-    pub fn new(file: F, stop: Option<Arc<AtomicBool>>) -> Self {
+    pub fn new(file: F, stop: Option<Stop>) -> Self {
         let waits = may_wait(&file);
         Self { file, waits, stop }
     }
 
-    /// From here on this flag ends the waiting.
-    pub fn stopped_by(&mut self, stop: &Arc<AtomicBool>) {
-        self.stop = Some(Arc::clone(stop));
+    /// From here on this ends the waiting.
+    pub fn stopped_by(&mut self, stop: Stop) {
+        self.stop = Some(stop);
     }
 
     /// What is written to.
@@ -66,9 +93,14 @@ impl<F: Write + AsFd> Write for Patient<F> {
         let Some(stop) = self.stop.as_ref().filter(|_| self.waits) else {
             return self.file.write(bytes);
         };
+        // Every write that succeeds begins it anew.
+        let mut since = None;
         while !ready(&self.file, PollFlags::OUT, TRY_AGAIN)? {
-            if stop.load(Ordering::Relaxed) {
-                return Err(io::Error::other("it was to stop, and its reader takes nothing more"));
+            if stop.is_set() && since.get_or_insert_with(Instant::now).elapsed() >= stop.grace {
+                let grace = stop.grace.as_secs_f64();
+                return Err(io::Error::other(format!(
+                    "it was to stop, and its reader has taken nothing for {grace} s"
+                )));
             }
         }
         self.file.write(bytes.get(..AT_ONCE).unwrap_or(bytes))
@@ -105,12 +137,16 @@ mod tests {
 
     use super::*;
 
+    fn set() -> Arc<AtomicBool> {
+        Arc::new(AtomicBool::new(true))
+    }
+
     #[test]
     fn a_reader_that_stalls_is_waited_for_until_the_flag_is_set() {
         let (reader, writer) = io::pipe().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let mut patient = Patient::new(writer, None);
-        patient.stopped_by(&stop);
+        patient.stopped_by(Stop::at_once(&stop));
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             let done = patient.write_all(&vec![0; 1 << 20]).unwrap_err().to_string();
@@ -119,22 +155,43 @@ mod tests {
         told.recv_timeout(Duration::from_millis(300)).unwrap_err();
         stop.store(true, Ordering::Relaxed);
         let why = told.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert!(why.contains("its reader takes nothing more"), "{why}");
+        assert!(why.contains("its reader has taken nothing for 0.05 s"), "{why}");
         drop(reader);
     }
 
     #[test]
-    fn who_reads_gets_all_though_it_is_to_stop() {
+    fn one_that_takes_nothing_is_given_up_after_the_grace() {
+        let (reader, writer) = io::pipe().unwrap();
+        let grace = Duration::from_millis(700);
+        let mut patient = Patient::new(writer, Some(Stop { grace, ..Stop::new(&set()) }));
+        let began = Instant::now();
+        let why = patient.write_all(&vec![0; 1 << 20]).unwrap_err().to_string();
+        assert!(why.contains("has taken nothing for 0.7 s"), "{why}");
+        assert!(began.elapsed() >= grace);
+        drop(reader);
+    }
+
+    /// `zstd`, or a connection: long after the flag is set, and longer between two takes than it is looked for.
+    #[test]
+    fn who_reads_slowly_gets_all_though_it_is_to_stop() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let all: Vec<u8> = (0..1_u32 << 18).map(|at| (at % 251) as u8).collect();
-        let mut patient = Patient::new(writer, Some(Arc::new(AtomicBool::new(true))));
+        let all: Vec<u8> = (0..1_u32 << 17).map(|at| (at % 251) as u8).collect();
+        let mut patient = Patient::new(writer, Some(Stop::new(&set())));
         let expected = all.clone();
         let reading = thread::spawn(move || {
-            let mut read = Vec::new();
-            io::Read::read_to_end(&mut reader, &mut read).map(|_| read)
+            let (mut read, mut page) = (Vec::new(), [0; AT_ONCE]);
+            loop {
+                match io::Read::read(&mut reader, &mut page).unwrap() {
+                    0 => return read,
+                    length => read.extend_from_slice(&page[..length]),
+                }
+                // What a pipe has room for takes no time; the rest does.
+                let full = read.len() <= AT_ONCE * 8;
+                thread::sleep(if full { TRY_AGAIN * 4 } else { Duration::ZERO });
+            }
         });
         patient.write_all(&all).unwrap();
         drop(patient);
-        assert!(reading.join().unwrap().unwrap() == expected);
+        assert!(reading.join().unwrap() == expected);
     }
 }

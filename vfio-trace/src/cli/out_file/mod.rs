@@ -4,15 +4,11 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
 };
 
 use super::error::{CliError, USAGE};
-use crate::store::{self, NewFile, Opening, OutputError, Patient, TRY_AGAIN, Target, refuse_input};
+use crate::store::{self, NewFile, Opening, OutputError, Patient, Stop, TRY_AGAIN, Target, refuse_input};
 
 /// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
 pub(super) struct OutFile {
@@ -23,7 +19,7 @@ pub(super) struct OutFile {
     /// Nobody reads it any more.
     gone: bool,
     /// Set when waiting for a reader is to end.
-    stop: Option<Arc<AtomicBool>>,
+    stop: Option<Stop>,
     /// The verb has a --force that replaces files.
     forcible: bool,
 }
@@ -75,13 +71,13 @@ impl OutFile {
         Self { name, state, failed: None, gone: false, stop: None, forcible: true }
     }
 
-    /// Lets a signal end the wait for the reader of a pipe or a device, where signals do not end the process: `stop` is then set.
+    /// Lets a signal end the wait for the reader of a pipe or a device, where signals do not end the process.
     #[must_use]
-    pub(super) fn stopped_by(mut self, stop: &Arc<AtomicBool>) -> Self {
+    pub(super) fn stopped_by(mut self, stop: Stop) -> Self {
         if let State::Stdout(out) = &mut self.state {
-            out.get_mut().stopped_by(stop);
+            out.get_mut().stopped_by(stop.clone());
         }
-        Self { stop: Some(Arc::clone(stop)), ..self }
+        Self { stop: Some(stop), ..self }
     }
 
     /// Whether it is a FIFO or a device, which have whatever was written.
@@ -139,7 +135,7 @@ impl OutFile {
                     return Ok(());
                 },
                 Opening::NoReader(again) => {
-                    if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                    if self.stop.as_ref().is_some_and(Stop::is_set) {
                         let why = "it was to stop, and nobody reads that pipe yet";
                         return Err(CliError::failed(cannot(&self.name), why, "let something read it first"));
                     }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     io::Write as _,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -16,6 +16,7 @@ use crate::{
         output::note,
     },
     exercise::Keep,
+    store::Stop,
 };
 
 /// What a run writes besides its report.
@@ -48,11 +49,22 @@ impl Outputs {
                 }
             }
         }
+        let inputs: Vec<PathBuf> = [&args.image, &args.wrong].into_iter().flatten().cloned().collect();
+        // The report's place.
+        OutFile::stdout_beside(&inputs).map_err(|mut error| {
+            error.code = USAGE;
+            error
+        })?;
+        // An image is written while its device stands still; JUnit's comes when all is over.
         let image = args.out.as_deref().map(|path| {
             let name = path.display().to_string();
-            plan("--out", path, stop).map(|file| ImageFile { name, file: Some(file), failed: None })
+            plan("--out", path, Stop::at_once(stop)).map(|file| ImageFile {
+                name,
+                file: Some(file),
+                failed: None,
+            })
         });
-        let junit = args.junit.as_deref().map(|path| plan("--junit", path, stop));
+        let junit = args.junit.as_deref().map(|path| plan("--junit", path, Stop::new(stop)));
         Ok(Self { image: image.transpose()?, junit: junit.transpose()? })
     }
 
@@ -83,7 +95,7 @@ impl Outputs {
     }
 }
 
-fn plan(option: &str, path: &Path, stop: &Arc<AtomicBool>) -> Result<OutFile, CliError> {
+fn plan(option: &str, path: &Path, stop: Stop) -> Result<OutFile, CliError> {
     if path.as_os_str() == "-" {
         let todo = "give a file; one of this name is ./-";
         let what = format!("cannot write {option} to standard output");

@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown, symlink},
-    path::PathBuf,
     sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
@@ -213,7 +212,7 @@ fn waiting_for_a_reader_ends() {
     stop_soon(&stop);
     outputs.keeper().unwrap().put(&vec![0; 1 << 20]);
     let said = outputs.keeper().unwrap().whole().unwrap_err();
-    assert!(said.contains("takes nothing more"), "{said}");
+    assert!(said.contains("has taken nothing"), "{said}");
     drop(reader);
     assert!(began.elapsed() < Duration::from_secs(20));
 }
