@@ -18,6 +18,7 @@ use super::{
     output::{Color, note, said},
     parse::{self, Amount},
     session::{Consumer, LiveArgs, Session, Why, block_on, let_go, say_lacks},
+    signals::end_heeding,
     storing::Storing,
 };
 use crate::{
@@ -217,18 +218,21 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     };
     let mut done = session.run(traced, recorder.all.time, &mut recorder).await?;
     let probes = session.live.report();
-    let reason = match done.why {
-        Why::Command => Reason::Command,
-        Why::Signal => Reason::Signal,
-        Why::Enough => Reason::Limit,
+    let reason = match (&done.error, done.why) {
+        (Some(_), _) => Reason::Failed,
+        (None, Why::Command) => Reason::Command,
+        (None, Why::Signal) => Reason::Signal,
+        (None, Why::Enough) => Reason::Limit,
     };
+    // What was recorded is closed, if the file is whole up to here.
+    let closed =
+        if recorder.broken { Ok(None) } else { recorder.close(done.ended_ns, reason, probes).map(Some) };
+    end_heeding();
     let code = done.code();
     if let Some(error) = done.error {
-        // What was recorded is closed, if the file is whole up to here.
-        let _told = recorder.broken || recorder.close(done.ended_ns, Reason::Failed, probes).is_err();
         return Err(error);
     }
-    let closed = recorder.close(done.ended_ns, reason, probes)?;
+    let Some(closed) = closed? else { return Ok(code) };
     if !args.quiet {
         let color = Color::Auto.on(&io::stderr());
         said(&closed.account(args.keep.is_some(), color));

@@ -243,7 +243,8 @@ impl Session {
         self.signals.next().await
     }
 
-    /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough.
+    /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough. Signals are heeded still: of
+    /// what was taken, the end is to be written.
     pub(super) async fn run(
         &mut self,
         mut traced: Option<Traced>,
@@ -286,7 +287,6 @@ impl Session {
             // It may have ended all the same, meanwhile or before there was enough.
             status = traced.as_mut().and_then(Traced::has_ended);
         }
-        end_heeding();
         Ok(Done { why, ended_ns, error, traced, status })
     }
 

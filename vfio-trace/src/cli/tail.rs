@@ -10,6 +10,7 @@ use super::{
     out_file::OutFile,
     parse,
     session::{Consumer, Done, LiveArgs, Session, block_on},
+    signals::end_heeding,
 };
 use crate::{
     event::{ClockAnchor, DecodeError, Record, WallClock},
@@ -79,9 +80,10 @@ async fn run(args: &Args) -> Result<u8, CliError> {
     session.explain_pids(&args.events.pids);
     session.drop_privileges()?;
     let anchor = anchor();
-    let (mut done, written) = show(args, &mut session, anchor, &mut out).await?;
     let mut out = OutFile::stdout().stopped_by(Stop::new(session.stop()));
+    let (mut done, written) = show(args, &mut session, anchor, &mut out).await?;
     let told = out.finish();
+    end_heeding();
     // Who reads no further wants to hear nothing more. All others are told of the command, whatever else went wrong.
     let code = if matches!(told, Ok(false)) { done.quiet_code() } else { done.code() };
     written?;
