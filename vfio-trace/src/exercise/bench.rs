@@ -42,6 +42,12 @@ pub enum BeginError {
     /// It has no migration, or not in the way of Linux 5.18 and later.
     #[error("{0} cannot migrate: VFIO_DEVICE_FEATURE_MIGRATION gives {name}", name = .1.name())]
     NoMigration(String, Errno),
+    /// It has migration, and does not tell its state.
+    #[error("{0}: its state cannot be read: VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE gives {name}", name = .1.name())]
+    State(String, Errno),
+    /// A signal has come before.
+    #[error("a signal asked for the end before it began")]
+    Stopped,
     /// It was left in a state that it cannot be brought back from.
     #[error("{0} is in {1}, and {2}")]
     Stuck(String, String, String),
@@ -62,7 +68,7 @@ pub(super) fn open(
     let flags = device.flags().map_err(|errno| BeginError::NoMigration(name.clone(), errno))?;
     let manners = info.driver.as_deref().and_then(manners);
     let can_reset = device.can_reset();
-    let opened_in = device.state().map_err(|errno| BeginError::NoMigration(name.clone(), errno))?;
+    let opened_in = device.state().map_err(|errno| BeginError::State(name.clone(), errno))?;
     if opened_in != MigState::RUNNING {
         // Nothing but a reset: a change of state may crash the kernel where a driver has lost its file.
         let stuck = |why: String| BeginError::Stuck(name.clone(), opened_in.to_string(), why);

@@ -207,10 +207,13 @@ impl Device {
         vfio::can_reset(&self.fd).unwrap_or(false)
     }
 
-    /// Its state; remembers whether it has to be brought back from it.
+    /// Its state; remembers whether it has to be brought back from it. One that cannot be read tells nothing: what is known of
+    /// the device stays.
     pub(super) fn state(&mut self) -> Called<MigState> {
         let state = vfio::state(&self.fd).map(MigState).map_err(errno);
-        self.stirred = state != Ok(MigState::RUNNING);
+        if let Ok(state) = state {
+            self.stirred = state != MigState::RUNNING;
+        }
         state
     }
 

@@ -93,6 +93,10 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self, BeginError> {
+        // Opening one may reset it.
+        let open = |candidate, others: &[&Bench]| {
+            if stop.load(Ordering::Relaxed) { Err(BeginError::Stopped) } else { open(candidate, others) }
+        };
         let (first, found) = open(first, &[])?;
         let second = second.map(|second| open(second, &[&first])).transpose()?;
         report.recovered.extend(found);

@@ -398,6 +398,8 @@ fn tell(args: &Args, report: &Report, outputs: Outputs, show: Show) -> Result<()
         tap(report)
     } else {
         Text::new(args.color.on(&io::stdout())).summary(report)
+        BeginError::Stopped => (FAILED, "start it again"),
+        BeginError::State(..) => (FAILED, "look for its driver's words in the kernel's log"),
     };
     // A reader that went away is a normal end.
     let printed = show.finish(&said);
