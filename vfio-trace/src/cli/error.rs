@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::{
-    cli::output,
+    cli::{output, privileges::is_root},
     kernel::caps::{Cap, setcap_line},
     sink::human::clean,
     source::live::LiveError,
@@ -65,6 +65,10 @@ impl From<LiveError> for CliError {
         let binary = std::env::current_exe()
             .map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
         let (code, todo) = match &error {
+            LiveError::NotPermitted(missing) if is_root() => {
+                let names: Vec<&str> = missing.iter().map(|need| need.cap.name()).collect();
+                (NOT_PERMITTED, format!("let this container have {}, or run it on the host", names.join(" and ")))
+            },
             LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == Cap::SysAdmin) => (
                 NOT_PERMITTED,
                 "run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2".to_owned(),
@@ -81,6 +85,9 @@ impl From<LiveError> for CliError {
                 NOT_SUPPORTED,
                 "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned(),
             ),
+            LiveError::Unlisted(_) if is_root() => {
+                (FAILED, "let it read /sys: a container, or a security module, keeps it from that".to_owned())
+            },
             LiveError::Unlisted(_) => (FAILED, "run it as root".to_owned()),
             LiveError::Load(_) | LiveError::Poll(_) if let Some(todo) = scarce(&error) => {
                 (FAILED, todo.to_owned())

@@ -13,3 +13,8 @@ pub(super) fn keep_only(keep: &[Cap]) -> Result<(), CliError> {
     caps::keep_only(keep)
         .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))
 }
+
+/// Whether root runs it: who is denied all the same is denied by something else, mostly a container.
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

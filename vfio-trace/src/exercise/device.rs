@@ -59,25 +59,49 @@ pub enum OpenError {
 }
 
 const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
+const SET_IOMMU: &str = "VFIO_SET_IOMMU";
 
 impl OpenError {
     /// Whether the reason is that somebody else has it.
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Node { why, .. } => why.raw_os_error() == Some(Raw::BUSY.raw_os_error()),
-            Self::Call { call, errno: is } => {
-                // A device that is open through its character device, and one whose group another iommufd has.
-                let bind: &[Raw] = if *call == BIND { &[Raw::INVAL, Raw::PERM] } else { &[] };
-                *is == errno(Raw::BUSY) || bind.iter().any(|raw| *is == errno(*raw))
-            },
+            Self::Call { errno: is, .. } => *is == errno(Raw::BUSY),
             _ => false,
         }
     }
 
-    /// Whether the reason is the user.
-    pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Node { why, .. } if why.kind() == io::ErrorKind::PermissionDenied)
+    /// What an errno may mean besides that somebody has it. Binding a device gives EINVAL where it is open already, and whatever its
+    /// driver gives that does not open it; EPERM where its group is another's, and where interrupts are not isolated.
+    pub fn doubt(&self) -> Option<Doubt> {
+        let Self::Call { call, errno: is } = self else { return None };
+        match *call {
+            BIND if *is == errno(Raw::PERM) => Some(Doubt::Interrupts { may_be_busy: true }),
+            BIND if *is == errno(Raw::INVAL) => Some(Doubt::Driver),
+            SET_IOMMU if *is == errno(Raw::PERM) => Some(Doubt::Interrupts { may_be_busy: false }),
+            _ => None,
+        }
     }
+
+    /// The node that must not be opened, if that is the reason.
+    pub fn denied(&self) -> Option<&str> {
+        match self {
+            Self::Node { path, why } if why.kind() == io::ErrorKind::PermissionDenied => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Why a device may not be opened by anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// A device could raise interrupts that are not its own.
+    Interrupts {
+        /// The same is said where somebody else has it.
+        may_be_busy: bool,
+    },
+    /// Its driver may refuse. The same is said where somebody else has it.
+    Driver,
 }
 
 fn call<T>(call: &'static str, done: vfio::Result<T>) -> Result<T, OpenError> {
@@ -109,7 +133,7 @@ impl Group {
             return Err(OpenError::NotViable(number));
         }
         call("VFIO_GROUP_SET_CONTAINER", vfio::set_container(&file, &container))?;
-        call("VFIO_SET_IOMMU", vfio::set_type1(&container))?;
+        call(SET_IOMMU, vfio::set_type1(&container))?;
         Ok(Rc::new(Self { number, file, _container: container }))
     }
 }
@@ -293,10 +317,26 @@ mod tests {
     #[test]
     fn who_is_refused_because_somebody_else_has_it() {
         let failed = |call, errno| OpenError::Call { call, errno: Errno(errno) };
-        for errno in [16, 22, 1] {
-            assert!(failed(BIND, errno).is_busy(), "{errno}");
+        for call in [BIND, "VFIO_GROUP_GET_DEVICE_FD"] {
+            assert!(failed(call, 16).is_busy() && failed(call, 16).doubt().is_none(), "{call}");
+            assert!(!failed(call, 12).is_busy() && failed(call, 12).doubt().is_none(), "{call}");
         }
-        assert!(!failed(BIND, 12).is_busy() && !failed("VFIO_SET_IOMMU", 22).is_busy());
-        assert!(failed("VFIO_GROUP_GET_DEVICE_FD", 16).is_busy());
+        for errno in [22, 1] {
+            assert!(!failed(BIND, errno).is_busy() && failed(BIND, errno).doubt().is_some(), "{errno}");
+        }
+        assert_eq!(failed(SET_IOMMU, 1).doubt(), Some(Doubt::Interrupts { may_be_busy: false }));
+        assert_eq!(failed(SET_IOMMU, 22).doubt(), None);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_tells_nothing() {
+        let file = || File::open("/dev/null").unwrap();
+        let anchor = Anchor::Iommufd(Rc::new(file()));
+        let mut device = Device { data: None, fd: file().into(), anchor, stirred: false };
+        device.state().unwrap_err();
+        assert!(!device.stirred, "nothing was asked of it: it is closed as it was found");
+        device.set_state(MigState::STOP).unwrap_err();
+        device.state().unwrap_err();
+        assert!(device.stirred, "it may be anywhere: it is reset before it is closed");
     }
 }

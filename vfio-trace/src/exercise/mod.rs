@@ -15,7 +15,7 @@ use std::{rc::Rc, sync::atomic::AtomicBool};
 
 pub use self::{
     bench::{BeginError, Candidate},
-    device::OpenError,
+    device::{Doubt, OpenError},
     known_loop::insisted,
     plans::{MOST_BYTES, Plan},
     render::{junit, tap, text},

@@ -7,12 +7,17 @@ use crate::{
     source::snapshot::DeviceFacts,
 };
 
-/// Refuses a device that somebody holds. Where that cannot be told, opening it will: it is for one at a time.
-pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice) -> Result<(), CliError> {
+/// Refuses a device that somebody holds. Gives whether nobody does; where that cannot be told, opening it will: it is for one at
+/// a time.
+pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice) -> Result<bool, CliError> {
     let same_group = |other: &VfioDevice| device.group.is_some() && other.group == device.group;
+    let mut known = true;
     let members = devices.all.iter().filter(|(other, _)| other.name == device.name || same_group(other));
     for (member, memory) in members {
-        let Some(users) = memory.as_ref().and_then(|memory| users(files, memory)) else { continue };
+        let Some(users) = memory.as_ref().and_then(|memory| users(files, memory)) else {
+            known &= memory.as_ref().is_some_and(|memory| memory.open_count.is_some());
+            continue;
+        };
         let what = if member.name == device.name {
             format!("{} is in use", device.name)
         } else {
@@ -21,7 +26,7 @@ pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice)
         let todo = "exercise takes idle devices only; detach it from its VM, or end that process, first";
         return Err(CliError::with_code(IN_USE, what, users, todo));
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Who has it open, in a sentence; `None`: nobody.

@@ -19,14 +19,16 @@ use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
     output::{Color, note},
-    privileges,
+    privileges::{self, is_root},
     session::block_on,
     signals::{Asked as Signals, Patience, end_heeding},
 };
 use crate::{
     driver::manners,
     event::{MigFlags, MigState},
-    exercise::{self, BeginError, Candidate, Plan, Report, Task, Verdict, Witness, junit, tap, text::Text},
+    exercise::{
+        self, BeginError, Candidate, Doubt, Plan, Report, Task, Verdict, Witness, junit, tap, text::Text,
+    },
     kernel::{KernelFiles, KernelWords, VfioDevice, caps::Cap},
     source::snapshot::DeviceFacts,
 };
@@ -170,8 +172,9 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut outputs = Outputs::look(args, &stop)?;
+    let mut idle = true;
     for found in std::iter::once(first).chain(second) {
-        idle::check(&files, &devices, &found.0)?;
+        idle &= idle::check(&files, &devices, &found.0)?;
     }
     let image = args.image.as_deref().map(Input::open).transpose()?;
     let wrong = args.wrong.as_deref().map(Input::open).transpose()?;
@@ -204,7 +207,8 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let done = exercise::exercise(task, first, second, witness, &mut show, &stop);
     // The devices are back.
     end_heeding();
-    let report = done.map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why)))?;
+    let report =
+        done.map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why, idle, is_root())))?;
     tell(args, &report, outputs, show)?;
     Ok(match report.verdict {
         Verdict::Failed => FAILED,
@@ -371,22 +375,59 @@ fn trace(
     }
 }
 
-fn begin_error(error: BeginError) -> CliError {
+/// `idle`: nobody had it, or a device of its group, open before; false: that is not known.
+fn begin_error(error: BeginError, idle: bool, root: bool) -> CliError {
     let what = "the device was not exercised";
     let (code, todo) = match &error {
         BeginError::Open(_, why) if why.is_busy() => {
             (IN_USE, "let whoever has it or a device of its group end: vfio-trace list; fuser -v /dev/vfio/*")
         },
-        BeginError::Open(_, why) if why.is_denied() => (NOT_PERMITTED, "run it as root"),
+        BeginError::Open(_, why) if let Some(node) = why.denied() => {
+            let todo = if root {
+                format!("let this container have {node}, to read and to write")
+            } else {
+                "run it as root".to_owned()
+            };
+            return CliError::with_code(NOT_PERMITTED, what, error, todo);
+        },
+        BeginError::Open(_, why) if let Some(doubt) = why.doubt() => {
+            let (code, todo) = refused(doubt, idle);
+            return CliError::with_code(code, what, error, todo);
+        },
         BeginError::Open(..) => (
             NOT_SUPPORTED,
             "modprobe vfio_iommu_type1 (or iommufd), and bind all devices of its group to VFIO drivers",
         ),
+        BeginError::Stopped => (FAILED, "start it again"),
+        BeginError::State(..) => (FAILED, "look for its driver's words in the kernel's log"),
         BeginError::NoMigration(..) => (NOT_SUPPORTED, "exercise one that can: vfio-trace list"),
         BeginError::Keep(_) => (FAILED, "choose another place for it: --out FILE"),
         BeginError::Stuck(..) => (FAILED, "unbind its driver and bind it again, or remove the mdev"),
     };
     CliError::with_code(code, what, error, todo)
+}
+
+/// What to do about a device that the kernel refuses, maybe to everybody.
+fn refused(doubt: Doubt, idle: bool) -> (u8, String) {
+    let (may_be_busy, lacks) = match doubt {
+        Doubt::Interrupts { may_be_busy } => (
+            may_be_busy,
+            "this host does not isolate interrupts: switch interrupt remapping on (firmware, intremap=), or, where all guests \
+             are trusted, set allow_unsafe_interrupts=1 for iommufd or vfio_iommu_type1",
+        ),
+        Doubt::Driver => (true, "its driver refuses to open it: look for its words in the kernel's log"),
+    };
+    match (may_be_busy, idle) {
+        (false, _) => (NOT_SUPPORTED, lacks.to_owned()),
+        (true, true) => (NOT_SUPPORTED, format!("if nobody has opened it meanwhile, {lacks}")),
+        (true, false) => (
+            NOT_PERMITTED,
+            format!(
+                "let whoever has it or a device of its group end, which cannot be told here (fuser -v /dev/vfio/*); if nobody \
+                 has, {lacks}"
+            ),
+        ),
+    }
 }
 
 /// Gives the report to everybody who is to have it, and then the first that did not get it.
@@ -398,8 +439,6 @@ fn tell(args: &Args, report: &Report, outputs: Outputs, show: Show) -> Result<()
         tap(report)
     } else {
         Text::new(args.color.on(&io::stdout())).summary(report)
-        BeginError::Stopped => (FAILED, "start it again"),
-        BeginError::State(..) => (FAILED, "look for its driver's words in the kernel's log"),
     };
     // A reader that went away is a normal end.
     let printed = show.finish(&said);
