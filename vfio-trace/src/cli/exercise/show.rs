@@ -3,11 +3,14 @@
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd as _},
     time::Duration,
 };
 
-use rustix::event::PollFlags;
+use rustix::{
+    event::PollFlags,
+    fs::{CWD, Mode, OFlags, openat},
+};
 
 use super::Args;
 use crate::{
@@ -16,20 +19,58 @@ use crate::{
     store::{AT_ONCE, may_wait, ready, stdout},
 };
 
-/// A terminal is ready when it has room for something: more than this may have to wait.
-const AT_ONCE_TERMINAL: usize = 256;
-
 /// An output that gets what its reader takes at once; the rest is kept.
 #[derive(Debug)]
 struct Unhurried<W> {
     /// `None`: it could not be had, or nothing more is wanted there.
     out: Option<W>,
-    at_once: usize,
-    /// Writing to it may have to wait for somebody.
-    waits: bool,
+    way: Way,
     kept: Vec<u8>,
     /// What has gone wrong first; who went away has what it wanted.
     failed: Option<io::Error>,
+}
+
+/// How to write without waiting.
+#[derive(Debug)]
+enum Way {
+    /// Nobody is ever waited for.
+    Any,
+    /// What is ready takes so much at once.
+    Ready,
+    /// What is ready may take nothing (Ctrl-S): the terminal, opened once more for this alone, so that nobody else is told that
+    /// there is no room. Where it could not be, all is kept.
+    Terminal(Option<File>),
+}
+
+impl Way {
+    fn of(out: impl AsFd) -> Self {
+        if out.as_fd().is_terminal() {
+            let path = format!("/proc/self/fd/{}", out.as_fd().as_raw_fd());
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            Self::Terminal(openat(CWD, path, flags, Mode::empty()).ok().map(File::from))
+        } else if may_wait(out) {
+            Self::Ready
+        } else {
+            Self::Any
+        }
+    }
+
+    /// Writes what is taken at once; `None`: nothing.
+    fn write(&mut self, out: &mut (impl Write + AsFd), bytes: &[u8]) -> io::Result<Option<usize>> {
+        let written = match self {
+            Self::Any => out.write(bytes),
+            Self::Ready if !ready(&*out, PollFlags::OUT, Duration::ZERO)? => return Ok(None),
+            Self::Ready => out.write(bytes.get(..AT_ONCE).unwrap_or(bytes)),
+            Self::Terminal(None) => return Ok(None),
+            Self::Terminal(Some(terminal)) => terminal.write(bytes),
+        };
+        match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+            written => written.map(Some),
+        }
+    }
 }
 
 impl<W: Write + AsFd> Unhurried<W> {
@@ -38,10 +79,8 @@ impl<W: Write + AsFd> Unhurried<W> {
             Ok(out) => (Some(out), None),
             Err(why) => (None, Some(why)),
         };
-        let terminal = out.as_ref().is_some_and(|out| out.as_fd().is_terminal());
-        let waits = out.as_ref().is_none_or(may_wait);
-        let at_once = if terminal { AT_ONCE_TERMINAL } else { AT_ONCE };
-        Self { out, at_once, waits, kept: Vec::new(), failed }
+        let way = out.as_ref().map_or(Way::Any, Way::of);
+        Self { out, way, kept: Vec::new(), failed }
     }
 
     /// Never waits.
@@ -51,19 +90,12 @@ impl<W: Write + AsFd> Unhurried<W> {
         let mut done = 0;
         let ended = loop {
             let rest = self.kept.get(done..).unwrap_or_default();
-            let piece = rest.get(..self.at_once).unwrap_or(rest);
-            if piece.is_empty() {
+            if rest.is_empty() {
                 break None;
             }
-            match ready(&*out, PollFlags::OUT, Duration::ZERO) {
-                Ok(false) if self.waits => break None,
-                Ok(_) => {},
-                Err(why) => break Some(why),
-            }
-            match out.write(piece) {
-                Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
-                Ok(written) => done += written,
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {},
+            match self.way.write(out, rest) {
+                Ok(Some(written)) => done += written,
+                Ok(None) => break None,
                 Err(why) => break Some(why),
             }
         };
@@ -179,6 +211,40 @@ mod tests {
         });
         out.finish("verdict\n").unwrap();
         assert!(reading.join().unwrap().unwrap() == format!("{}verdict\n", lines.concat()));
+    }
+
+    /// As of a connection that has frozen: it says that it is ready, and takes nothing.
+    #[test]
+    fn a_terminal_that_nobody_reads_is_not_waited_for() {
+        use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+        let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        unlockpt(&reader).unwrap();
+        let terminal = ioctl_tiocgptpeer(&reader, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let mut out = Unhurried::new(Ok(File::from(terminal.try_clone().unwrap())));
+        assert!(matches!(out.way, Way::Terminal(Some(_))), "{:?}", out.way);
+        let lines: Vec<String> = (0..5_000).map(|nr| format!("step {nr}\n")).collect();
+        let (tell, told) = std::sync::mpsc::channel();
+        let printing = thread::spawn(move || {
+            for line in &lines {
+                out.print(line);
+            }
+            tell.send(out.kept.len()).unwrap();
+            (out.finish("verdict\n").map_err(|why| why.to_string()), lines.concat())
+        });
+        let kept = told.recv_timeout(Duration::from_secs(20)).expect("it waits");
+        assert!(kept > 10_000, "{kept} bytes are kept");
+        let flags = rustix::fs::fcntl_getfl(&terminal).unwrap();
+        assert!(!flags.contains(OFlags::NONBLOCK), "others have it as it was");
+        let mut read = Vec::new();
+        let mut page = [0; 4096];
+        while !read.ends_with(b"verdict\r\n") {
+            let length = rustix::io::read(&reader, &mut page).unwrap();
+            read.extend_from_slice(&page[..length]);
+        }
+        let (finished, all) = printing.join().unwrap();
+        finished.unwrap();
+        let read = String::from_utf8(read).unwrap().replace('\r', "");
+        assert!(read == format!("{all}verdict\n"));
     }
 
     #[test]
