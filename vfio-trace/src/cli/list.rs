@@ -130,7 +130,7 @@ fn print(
     } else {
         device_table(rows, args.color.on(&io::stdout()))
     };
-    out_file::print(&text)
+    out_file::print(&text, args.from.files())
 }
 
 /// The same from a recording.

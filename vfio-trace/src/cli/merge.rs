@@ -49,6 +49,10 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut out = OutFile::create(&args.output, args.force, &args.files)?;
     out.refuse_terminal("a recording")?;
+    if !args.quiet {
+        // The report's place, before anything is made.
+        drop(OutFile::stdout_beside(&args.files)?);
+    }
     let recordings = histories::recordings(&args.files)?.recordings;
     let read = histories::read(&args.files)?;
     if read.all.len() < 2 {
@@ -79,7 +83,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
             said(&report_text(&document, &zone, args.color.on(&io::stderr())));
         } else {
             let text = report_text(&document, &zone, args.color.on(&io::stdout()));
-            print(&text)?;
+            print(&text, &args.files)?;
         }
     }
     Ok(if read.damaged { INPUT } else { 0 })

@@ -1,5 +1,7 @@
 //! `vfio-trace show DEV FILE`: a view of a device, as the kernel's debugfs would print it.
 
+use std::path::PathBuf;
+
 use super::{
     devices::{Devices, one},
     error::{CliError, NOT_SUPPORTED, USAGE},
@@ -71,14 +73,14 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     // What the driver has in memory, as the kernel's own file: also the ERROR of a device that was never opened.
     report.state = report.state.or_else(|| memory.as_ref().and_then(|memory| memory.state));
     let text = text(args, &device.name, &report, &devices.drivers, |why| explain(&devices, device, &why))?;
-    print(&text)?;
+    print(&text, &[])?;
     Ok(0)
 }
 
 /// The same from a recording.
 fn past(args: &Args) -> Result<u8, CliError> {
     let past = args.from.read(1, args.annotate)?;
-    print(&past_text(args, &past)?)?;
+    print(&past_text(args, &past)?, args.from.files())?;
     past.code()
 }
 
@@ -87,8 +89,8 @@ fn past_text(args: &Args, past: &Past) -> Result<String, CliError> {
     text(args, &name, &known.report, past.world.drivers(), |why| explain_past(past, &name, &known, &why))
 }
 
-fn print(text: &str) -> Result<(), CliError> {
-    out_file::print(&clean_lines(text)).map(drop)
+fn print(text: &str, inputs: &[PathBuf]) -> Result<(), CliError> {
+    out_file::print(&clean_lines(text), inputs).map(drop)
 }
 
 fn text(

@@ -1,8 +1,10 @@
 //! Every verb that writes to standard output: a full disk is told, a reader that went away is not.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
+    path::Path,
     process::Stdio,
 };
 
@@ -93,6 +95,37 @@ fn a_reader_that_went_away_is_a_normal_end() {
         let whole = if judged { run(&arguments).code } else { 0 };
         assert_eq!(code, whole, "{arguments:?}: {err}");
         assert_eq!(err, "", "{arguments:?}");
+    }
+}
+
+/// `>> a.vft`, with each of the files that a verb reads.
+#[test]
+fn what_is_read_is_not_added_to() {
+    let folder = Folder::new("appended");
+    let outside = ["-o", "doctor", "--help", "--version"];
+    let reads = |line: &Vec<String>| !line.iter().any(|word| outside.contains(&word.as_str()));
+    let mut lines: Vec<Vec<String>> = all().into_iter().filter(reads).collect();
+    let is_recording = |word: &str| Path::new(word).extension().is_some_and(|kind| kind == "vft");
+    lines.retain(|line| line.iter().any(|word| is_recording(word)));
+    let both = folder.path("both.vft");
+    let [src, dst] =
+        ["two-hosts-src.vft", "two-hosts-dst.vft"].map(|name| testdata(name).display().to_string());
+    let merge = |out: &str| ["merge", &src, &dst, "-o", out].map(str::to_owned).to_vec();
+    lines.extend([merge("-"), merge(&both.display().to_string())]);
+    for line in lines {
+        for read in line.iter().filter(|word| is_recording(word) && **word != both.display().to_string()) {
+            let copy = folder.path("copy.vft");
+            fs::copy(read, &copy).unwrap();
+            let length = fs::metadata(&copy).unwrap().len();
+            let named =
+                |word: &String| if word == read { copy.clone().into_os_string() } else { word.into() };
+            let words: Vec<OsString> = line.iter().map(named).collect();
+            let appended = File::options().append(true).open(&copy).unwrap();
+            let Ran { code, err, .. } = run_with(&words, Stdio::null(), Some(appended.into()));
+            assert_eq!(fs::metadata(&copy).unwrap().len(), length, "{line:?} added to {read}");
+            assert!(code == 1 && err.contains("it is what is read"), "{line:?}: {code} {err}");
+            assert!(!both.exists(), "{line:?} has made something");
+        }
     }
 }
 

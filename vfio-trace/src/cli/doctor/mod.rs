@@ -51,7 +51,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     } else {
         doctor_text(&report, args.color.on(&io::stdout()))
     };
-    out_file::print(&text)?;
+    out_file::print(&text, &[])?;
     Ok(report.exit_code)
 }
 

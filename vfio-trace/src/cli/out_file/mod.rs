@@ -190,9 +190,9 @@ impl Write for OutFile {
     }
 }
 
-/// Prints a text on standard output. Gives false if who read it went away: then nobody wants to be told anything more.
-pub(super) fn print(text: &str) -> Result<bool, CliError> {
-    let mut out = OutFile::stdout();
+/// Prints a text on standard output, which may not be one of `inputs` (`>> a.vft`). Gives false if who read it went away: then nobody wants to be told anything more.
+pub(super) fn print(text: &str, inputs: &[PathBuf]) -> Result<bool, CliError> {
+    let mut out = OutFile::stdout_beside(inputs)?;
     // What goes wrong here is told at the end.
     let _noted = out.write_all(text.as_bytes()).is_err();
     out.finish()

@@ -73,6 +73,11 @@ impl FromArgs {
         !self.from.is_empty()
     }
 
+    /// What is read.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.from
+    }
+
     /// Reads it. `keep`: events per device; `annotate`: whether files say where their data is from.
     pub(super) fn read(&self, keep: usize, annotate: bool) -> Result<Past, CliError> {
         let host = HostArgs { host: self.host.clone() };
