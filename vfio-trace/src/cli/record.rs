@@ -176,7 +176,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
             "give vfio-trace, or the command that it starts, fewer arguments",
         )
     })?;
-    let write = |file| Writer::new(file, &header).map_err(|why| unwritable(&name, &why));
+    let write = |file| Writer::new(file, &header).map_err(|why| unbegun(&name, &why));
     // A command that is misspelt leaves nothing behind: the next try finds everything as this one did. And where there
     // is no room for a file, no command is started.
     let (writer, traced) = if output.is_file() {
@@ -474,6 +474,15 @@ fn not_put_back(path: &Path, now: &Path) -> String {
     format!(
         "nothing was recorded, and what was in {path} before could not be put back there: it is now in {now}"
     )
+}
+
+/// Of the header: nothing is in the recording yet, and a file that was made for it goes away.
+fn unbegun(name: &str, why: &io::Error) -> CliError {
+    let todo = match why.kind() {
+        io::ErrorKind::BrokenPipe => "let what reads the pipe live until the recording ends",
+        _ => "choose another place with -o, or make room there",
+    };
+    CliError::failed(format!("cannot record to {name}"), why, todo)
 }
 
 fn unwritable(name: &str, why: &io::Error) -> CliError {
