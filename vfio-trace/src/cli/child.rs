@@ -1,9 +1,12 @@
 //! The command behind `--`: started when all probes are attached, told when we are asked to stop.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
-    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
+    },
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -30,22 +33,9 @@ pub(super) struct Traced {
 impl Traced {
     /// Looks whether there is such a command: a misspelt one is told before anything is made or replaced.
     pub(super) fn look(command: &[OsString]) -> Result<(), CliError> {
-        let Some(program) = command.first().map(Path::new) else { return Ok(()) };
-        let runs = |path: &Path| {
-            let path = path.join(program);
-            path.is_file() && access(path, Access::EXEC_OK).is_ok()
-        };
-        let folders = std::env::var_os("PATH");
-        let found = match &folders {
-            Some(folders) if program.components().count() == 1 => {
-                std::env::split_paths(folders).any(|folder| runs(&folder))
-            },
-            Some(_) => runs(Path::new("")),
-            // Then the C library knows where to look.
-            None => true,
-        };
+        let Some(program) = command.first() else { return Ok(()) };
         let name = program.display().to_string();
-        if found { Ok(()) } else { Err(cannot_start(&name, &io::ErrorKind::NotFound.into())) }
+        find(program, std::env::var_os("PATH").as_deref()).map_err(|why| cannot_start(&name, &why))
     }
 
     /// Starts it. Its standard output goes to our standard error: ours has events only.
@@ -93,7 +83,39 @@ impl Traced {
 }
 
 fn cannot_start(name: &str, why: &io::Error) -> CliError {
-    CliError::failed(format!("cannot start {name}"), why, "check the command after `--` and PATH")
+    let todo = match why.kind() {
+        io::ErrorKind::IsADirectory => "it is a folder: give a program after `--`",
+        io::ErrorKind::PermissionDenied => {
+            "let it be executed, and its folder be entered (chmod +x), or give what runs it: -- sh FILE"
+        },
+        _ => "check the command after `--` and PATH",
+    };
+    CliError::failed(format!("cannot start {name}"), why, todo)
+}
+
+/// Looks for a program as execvp(3) does, and says what is in the way.
+fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<()> {
+    let runs = |path: &Path| {
+        if path.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        access(path, Access::EXEC_OK).map_err(io::Error::from)
+    };
+    if program.as_bytes().contains(&b'/') {
+        return runs(Path::new(program));
+    }
+    // Without PATH the C library knows where to look.
+    let Some(path) = path else { return Ok(()) };
+    let mut found = io::Error::from(Errno::NOENT);
+    for folder in std::env::split_paths(path) {
+        match runs(&folder.join(program)) {
+            Ok(()) => return Ok(()),
+            // One that is there, and may not be run, tells more than that there is none.
+            Err(why) if why.kind() == io::ErrorKind::PermissionDenied => found = why,
+            Err(_) => {},
+        }
+    }
+    Err(found)
 }
 
 #[cfg(test)]
@@ -117,6 +139,53 @@ mod tests {
     #[test]
     fn a_command_in_a_closed_folder_is_found_after_rights_were_put_aside() {
         if !rustix::process::geteuid().is_root() {
+    #[test]
+    fn what_is_there_is_not_said_to_be_missing() {
+        let root = Root::new();
+        root.write("bin/plain", "#!/bin/sh\n").write("bin/run", "#!/bin/sh\n").write("more/plain", "");
+        root.write("bin/folder/x", "");
+        let bin = root.path().join("bin");
+        for (name, mode) in [("plain", 0o644), ("run", 0o755)] {
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let path = std::env::join_paths([root.path().join("none"), bin.clone(), root.path().join("more")]);
+        let path = path.unwrap();
+        let kind = |program: &Path| {
+            let found = find(program.as_os_str(), Some(&path));
+            found.err().map(|why| why.kind())
+        };
+        let [missing, denied, folder] =
+            [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::IsADirectory];
+        assert_eq!(kind(&bin.join("run")), None);
+        assert_eq!(kind(&bin.join("plain")), Some(denied));
+        assert_eq!(kind(&bin.join("folder")), Some(folder));
+        assert_eq!(kind(&bin.join("none")), Some(missing));
+        assert_eq!(kind(Path::new("run")), None);
+        assert_eq!(kind(Path::new("plain")), Some(denied));
+        assert_eq!(kind(Path::new("folder")), Some(missing), "PATH has no such program");
+        assert_eq!(kind(Path::new("none")), Some(missing));
+        assert_eq!(find(OsStr::new("none"), None).ok(), Some(()));
+        let said = |name: &str| {
+            let command = [bin.join(name).into_os_string()];
+            format!("{:?}", Traced::look(&command).unwrap_err())
+        };
+        assert!(said("plain").contains("Permission denied") && said("plain").contains("chmod"));
+        assert!(said("folder").contains("folder: give a program"), "{}", said("folder"));
+        assert!(said("none").contains("No such file"), "{}", said("none"));
+    }
+
+    /// Another test's child may have the file open for writing still, from between its fork and its exec.
+    fn start(command: &[OsString]) -> Result<Option<Traced>, CliError> {
+        loop {
+            match Traced::start(command) {
+                Err(why) if why.sentence().contains("Text file busy") => {
+                    thread::sleep(Duration::from_millis(10));
+                },
+                other => return other,
+            }
+        }
+    }
+
             eprintln!("SKIPPED: only root can be let into a closed folder by a capability");
             return;
         }
@@ -134,7 +203,7 @@ mod tests {
             caps::put_aside(&[]).unwrap();
             in_runtime(|| {
                 let closed = fs::read_dir(&home).is_err();
-                let started = caps::start_with(|| Traced::start(&command)).unwrap();
+                let started = caps::start_with(|| start(&command)).unwrap();
                 let again = caps::start_with(|| Traced::start(&command)).unwrap();
                 (closed, started.unwrap().unwrap(), again.is_err())
             })
