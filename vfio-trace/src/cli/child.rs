@@ -14,11 +14,12 @@ use std::{
 
 use rustix::{
     fs::{Access, access},
-    process::{Pid, Signal, kill_process},
+    io::Errno,
+    process::{Pid, getpgid, getpgrp, kill_process},
 };
 use tokio::process::{Child, Command};
 
-use super::error::CliError;
+use super::{error::CliError, signals::Heard};
 
 /// How long a command gets to end after a signal was passed on to it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -59,12 +60,15 @@ impl Traced {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Passes a signal on. Its end is then to be waited for, but not for ever: see [`GRACE`].
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Passes a signal on, unless it has it from the terminal already: programs take a second one for impatience. Its end is
+    /// then to be waited for, but not for ever: see [`GRACE`].
+    pub(super) fn signal(&self, heard: Heard) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(pid) = pid {
+        // One that has made itself a process group is not in the foreground with us.
+        let has_it = |pid| heard.by_terminal && getpgid(Some(pid)) == Ok(getpgrp());
+        if let Some(pid) = pid.filter(|pid| !has_it(*pid)) {
             // It may just have ended; then there is nobody to tell.
-            let _gone = kill_process(pid, signal).is_err();
+            let _gone = kill_process(pid, heard.signal).is_err();
         }
     }
 
@@ -80,17 +84,6 @@ impl Traced {
             },
         }
     }
-}
-
-fn cannot_start(name: &str, why: &io::Error) -> CliError {
-    let todo = match why.kind() {
-        io::ErrorKind::IsADirectory => "it is a folder: give a program after `--`",
-        io::ErrorKind::PermissionDenied => {
-            "let it be executed, and its folder be entered (chmod +x), or give what runs it: -- sh FILE"
-        },
-        _ => "check the command after `--` and PATH",
-    };
-    CliError::failed(format!("cannot start {name}"), why, todo)
 }
 
 /// Looks for a program as execvp(3) does, and says what is in the way.
@@ -118,6 +111,17 @@ fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<()> {
     Err(found)
 }
 
+fn cannot_start(name: &str, why: &io::Error) -> CliError {
+    let todo = match why.kind() {
+        io::ErrorKind::IsADirectory => "it is a folder: give a program after `--`",
+        io::ErrorKind::PermissionDenied => {
+            "let it be executed, and its folder be entered (chmod +x), or give what runs it: -- sh FILE"
+        },
+        _ => "check the command after `--` and PATH",
+    };
+    CliError::failed(format!("cannot start {name}"), why, todo)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -135,10 +139,6 @@ mod tests {
         act()
     }
 
-    /// As `sudo` in somebody's home of mode 0700.
-    #[test]
-    fn a_command_in_a_closed_folder_is_found_after_rights_were_put_aside() {
-        if !rustix::process::geteuid().is_root() {
     #[test]
     fn what_is_there_is_not_said_to_be_missing() {
         let root = Root::new();
@@ -186,6 +186,10 @@ mod tests {
         }
     }
 
+    /// As `sudo` in somebody's home of mode 0700.
+    #[test]
+    fn a_command_in_a_closed_folder_is_found_after_rights_were_put_aside() {
+        if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: only root can be let into a closed folder by a capability");
             return;
         }

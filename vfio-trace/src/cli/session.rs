@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::process::Signal;
 
 use super::{
     child::{GRACE, Traced},
@@ -16,7 +15,7 @@ use super::{
     kernel_args::KernelArgs,
     output::note,
     parse,
-    signals::{Asked, Patience, end_heeding},
+    signals::{Asked, Heard, Patience},
 };
 use crate::{
     event::{ClockAnchor, DecodeError, Record, Start},
@@ -239,7 +238,7 @@ impl Session {
     }
 
     /// Waits for a signal that asks to end.
-    pub(super) async fn asked(&mut self) -> Signal {
+    pub(super) async fn asked(&mut self) -> Heard {
         self.signals.next().await
     }
 
@@ -435,6 +434,8 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::Signal;
+
     use super::*;
 
     #[test]
@@ -459,7 +460,7 @@ mod tests {
         assert_eq!((alone.of_command(), alone.code()), (None, 0), "there is no command");
         let mut lasts = done("exec sleep 60");
         let (said, code) = (lasts.of_command(), lasts.code());
-        lasts.traced.unwrap().signal(Signal::KILL);
+        lasts.traced.unwrap().signal(Heard { signal: Signal::KILL, by_terminal: false });
         assert_eq!((said.as_deref(), code), (Some("sh goes on without being traced"), 0));
     }
 

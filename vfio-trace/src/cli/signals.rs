@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
 };
 
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::error::CliError;
-use crate::sys::signals::{act_by_default, is_ignored, set_flag};
+use crate::sys::signals::{BY_KERNEL, act_by_default, is_ignored, set_flag, set_sender};
 
 /// How many are heeded before the next ends the process at once: what waits in a system call hears of none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,15 @@ pub(super) enum Patience {
     Endless,
 }
 
+/// A signal that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Which.
+    pub(super) signal: Signal,
+    /// It is the terminal's, typed (Ctrl-C) or that it has hung up: all of its foreground process group has it.
+    pub(super) by_terminal: bool,
+}
+
 /// Signals that ask to end.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -31,6 +40,8 @@ pub(super) struct Asked {
     /// `None`: it is ignored, as nohup has it, and stays so. SIGINT is heeded all the same: shells ignore it for what they
     /// start in the background, and scripts end that with it.
     hangup: Option<Signals>,
+    /// Whom SIGINT, and SIGHUP, came from.
+    from: [Arc<AtomicU8>; 2],
     stop: Arc<AtomicBool>,
 }
 
@@ -46,35 +57,50 @@ impl Asked {
                 let signals = signal(kind)?;
                 set_flag(kind.as_raw_value(), Arc::clone(stop), more).map(|()| signals)
             };
-            let hangup = SignalKind::hangup();
+            let (interrupt, hangup) = (SignalKind::interrupt(), SignalKind::hangup());
             let ignored = is_ignored(hangup.as_raw_value());
-            Ok(Self {
-                interrupt: heed(SignalKind::interrupt(), more.clone())?,
+            let asked = Self {
+                interrupt: heed(interrupt, more.clone())?,
                 terminate: heed(SignalKind::terminate(), more)?,
                 // A terminal that goes away may say so twice.
                 hangup: if ignored { None } else { Some(heed(hangup, None)?) },
+                from: Default::default(),
                 stop: Arc::clone(stop),
-            })
+            };
+            // Last: none is lost meanwhile, and nobody asks whose one is before there is a command.
+            let [interrupted, hung_up] = &asked.from;
+            set_sender(interrupt.as_raw_value(), Arc::clone(interrupted))?;
+            if !ignored {
+                set_sender(hangup.as_raw_value(), Arc::clone(hung_up))?;
+            }
+            Ok(asked)
         };
         asked().map_err(|why| CliError::failed("cannot wait for signals", why, "report this as a bug"))
     }
 
     /// Waits for the next.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> Heard {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
                 None => std::future::pending().await,
             }
         };
-        let came = tokio::select! {
+        let signal = tokio::select! {
             _ = self.interrupt.recv() => Signal::INT,
             _ = self.terminate.recv() => Signal::TERM,
             _ = hangup => Signal::HUP,
         };
         // Another thread may be in the handler still, between telling this one and setting the flag.
         self.stop.store(true, Ordering::Relaxed);
-        came
+        let [interrupt, hangup] = &self.from;
+        // Where that is not known yet, or others have sent it too, the command gets it.
+        let by_terminal = match signal {
+            Signal::INT => interrupt.swap(0, Ordering::Relaxed) == BY_KERNEL,
+            Signal::HUP => hangup.swap(0, Ordering::Relaxed) == BY_KERNEL,
+            _ => false,
+        };
+        Heard { signal, by_terminal }
     }
 
     /// Set with the first one.
@@ -130,7 +156,8 @@ mod tests {
             rustix::process::kill_process(rustix::process::getpid(), Signal::HUP).unwrap();
             let next = tokio::time::timeout(Duration::from_millis(300), asked.next()).await;
             assert_eq!(next.is_ok(), asked.has_come());
-            println!("child: {}", if next == Ok(Signal::HUP) { "hangup" } else { "nothing came" });
+            let sent = Heard { signal: Signal::HUP, by_terminal: false };
+            println!("child: {}", if next == Ok(sent) { "hangup" } else { "nothing came" });
         });
     }
 }

@@ -6,7 +6,7 @@ use std::{
     ptr::null,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
 };
 
@@ -40,6 +40,21 @@ pub fn set_flag(signal: i32, flag: Arc<AtomicBool>, more: Option<Arc<AtomicU32>>
     unsafe { signal_hook_registry::register(signal, note) }.map(drop)
 }
 
+/// From the kernel, which sends what is typed at a terminal, and that it has hung up, to all of its foreground process group.
+pub const BY_KERNEL: u8 = 1;
+/// From somebody.
+pub const BY_SOMEBODY: u8 = 2;
+
+/// Adds to `from` whom a signal is from, when one comes: [`BY_KERNEL`] or [`BY_SOMEBODY`].
+pub fn set_sender(signal: i32, from: Arc<AtomicU8>) -> io::Result<()> {
+    let note = move |info: &libc::siginfo_t| {
+        let by = if info.si_code == libc::SI_KERNEL { BY_KERNEL } else { BY_SOMEBODY };
+        from.fetch_or(by, Ordering::Relaxed);
+    };
+    // SAFETY: what is done in the handler is an operation on an atomic.
+    unsafe { signal_hook_registry::register_sigaction(signal, note) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +71,26 @@ mod tests {
         act_by_default(libc::SIGURG);
         assert!(!is_ignored(libc::SIGURG));
         assert!(!is_ignored(-1));
+    }
+
+    #[test]
+    fn what_the_kernel_sends_is_told_apart() {
+        let (came, from) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
+        set_sender(libc::SIGALRM, Arc::clone(&from)).unwrap();
+        set_flag(libc::SIGALRM, Arc::clone(&came), None).unwrap();
+        // SAFETY: it is heeded.
+        unsafe {
+            libc::alarm(1);
+        }
+        while !came.swap(false, Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(from.swap(0, Ordering::Relaxed), BY_KERNEL, "a timer is the kernel's");
+        // SAFETY: it is heeded.
+        unsafe {
+            libc::raise(libc::SIGALRM);
+        }
+        assert!(came.load(Ordering::Relaxed) && from.load(Ordering::Relaxed) == BY_SOMEBODY);
     }
 
     #[test]
