@@ -180,9 +180,9 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     // A command that is misspelt leaves nothing behind: the next try finds everything as this one did. And where there
     // is no room for a file, no command is started.
     let (writer, traced) = if output.is_file() {
-        (write(file)?, args.live.start()?)
+        (write(file)?, session.start(&args.live)?)
     } else {
-        let traced = args.live.start()?;
+        let traced = session.start(&args.live)?;
         match write(file) {
             Ok(writer) => (writer, traced),
             Err(error) => {

@@ -127,13 +127,6 @@ pub(super) fn block_on(work: impl Future<Output = Result<u8, CliError>>) -> Resu
     runtime.block_on(work)
 }
 
-impl LiveArgs {
-    /// Starts the command, if there is one, with what [`Session::drop_privileges`] has put aside for it.
-    pub(super) fn start(&self) -> Result<Option<Traced>, CliError> {
-        caps::start_with(|| Traced::start(&self.command)).map_err(no_drop)?
-    }
-}
-
 fn no_drop(why: DropError) -> CliError {
     CliError::failed("cannot give up capabilities", why, "report this as a bug")
 }
@@ -180,9 +173,19 @@ impl Session {
         }
     }
 
-    /// Gives up what is needed no more, but for what finds the command; that goes with [`LiveArgs::start`].
+    /// Gives up what is needed no more, but for what finds the command; that goes with [`Self::start`].
     pub(super) fn drop_privileges(&self) -> Result<(), CliError> {
         self.live.put_privileges_aside().map_err(no_drop)
+    }
+
+    /// Starts the command, if there is one, with what [`Self::drop_privileges`] has put aside for it. Not where a signal came
+    /// while probes were attached: nobody waits for it any more.
+    pub(super) fn start(&self, args: &LiveArgs) -> Result<Option<Traced>, CliError> {
+        if let Some(program) = args.command.first().filter(|_| self.signals.has_come()) {
+            let what = format!("{} was not started", program.display());
+            return Err(CliError::failed(what, "a signal asked for the end before that", "start it again"));
+        }
+        caps::start_with(|| Traced::start(&args.command)).map_err(no_drop)?
     }
 
     /// Set when a signal asks to end, also while output waits for its reader.

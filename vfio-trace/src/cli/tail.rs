@@ -101,7 +101,7 @@ async fn show(
     let color = args.events.color.on(&io::stdout());
     let mut stream = Stream::new(&args.events, anchor, out, color);
     let (start, began) = session.begin(anchor)?;
-    let traced = args.live.start()?;
+    let traced = session.start(&args.live)?;
     stream.start(&start, began)?;
     let mut tail = Tail { stream, clock: anchor.into() };
     let mut done = session.run(traced, args.duration, &mut tail).await?;
