@@ -51,6 +51,11 @@ pub(super) fn has_kprobes(files: &KernelFiles) -> bool {
     files.line("/sys/bus/event_source/devices/kprobe/type").is_some()
 }
 
+/// Whether kprobes are switched off: then all can be attached and none ever fires. Readable for root only.
+pub(super) fn are_off(files: &KernelFiles) -> bool {
+    files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0")
+}
+
 impl Attempt {
     /// Tries.
     pub(super) fn make(files: &KernelFiles, facts: &KernelFacts) -> Self {

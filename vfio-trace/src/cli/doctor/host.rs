@@ -2,7 +2,7 @@
 
 use vfio_trace_common::defects::{DEFECTS, Defect, Standing};
 
-use super::attempt::{Attempt, has_kprobes};
+use super::attempt::{Attempt, are_off, has_kprobes};
 use crate::{
     kernel::{
         KernelFacts, KernelFiles, KernelWords,
@@ -194,8 +194,7 @@ fn kprobes(files: &KernelFiles) -> Finding {
             .todo("use a kernel with CONFIG_KPROBE_EVENTS, as distributions' have")
             .blocks(Blocks::Support);
     }
-    // Readable for root only; then all probes can be attached and none ever fires.
-    if files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0") {
+    if are_off(files) {
         return finding("switched off in debugfs")
             .but(Status::Missing)
             .costs("probes can be attached, but none ever fires: no tracing")

@@ -3,7 +3,7 @@
 use vfio_trace_common::role::Role;
 
 use super::{
-    attempt::{Attempt, has_kprobes},
+    attempt::{Attempt, are_off, has_kprobes},
     losses,
 };
 use crate::{
@@ -39,9 +39,12 @@ pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt
     if facts.vfio == VfioCore::NotLoaded {
         let what =
             "vfio is not loaded, or not in this kernel: which of its functions can be probed shows only then";
+        let finding = Finding::ok(Section::Probes, "vfio-core", "vfio", what).but(Status::Unknown);
+        if !can_probe(files, facts) {
+            return vec![finding];
+        }
         return vec![
-            Finding::ok(Section::Probes, "vfio-core", "vfio", what)
-                .but(Status::Unknown)
+            finding
                 .costs("nothing: tail waits for it and probes it then")
                 .todo("load your device's driver (modprobe vfio-pci, for instance) and run doctor again"),
         ];
@@ -60,6 +63,11 @@ pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt
         findings.push(none.costs("no tracing").blocks(Blocks::Support));
     }
     findings
+}
+
+/// Whether functions of this kernel can be probed at all, by whomever: other findings say why not.
+fn can_probe(files: &KernelFiles, facts: &KernelFacts) -> bool {
+    has_kprobes(files) && !are_off(files) && !facts.lockdown.forbids_tracing()
 }
 
 fn judge(planned: &Planned, files: &KernelFiles, attempt: &Attempt, blacklist: &str) -> Finding {

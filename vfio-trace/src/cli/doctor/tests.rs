@@ -104,6 +104,22 @@ fn kprobes_that_are_switched_off_are_noticed() {
 }
 
 #[test]
+fn where_nothing_can_be_probed_nobody_is_told_to_wait() {
+    let without = host();
+    without.remove("sys/bus/event_source/devices/kprobe/type");
+    let off = host();
+    off.write("sys/kernel/debug/kprobes/enabled", "0\n");
+    let locked = host();
+    locked.write("sys/kernel/security/lockdown", "none integrity [confidentiality]\n");
+    for (root, waits) in [(host(), true), (without, false), (off, false), (locked, false)] {
+        let report = report(&root, works());
+        let text = doctor_text(&report, false);
+        assert_eq!(text.contains("tail waits for it"), waits, "{text}");
+        assert_eq!(text.contains("no tracing"), !waits, "{text}");
+    }
+}
+
+#[test]
 fn where_a_capability_may_be_missing_it_is_not_said_that_tracing_works() {
     let root = host();
     root.write("proc/sys/kernel/perf_event_paranoid", "3\n");
