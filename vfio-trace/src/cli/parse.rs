@@ -74,6 +74,9 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
 
 /// As [`amount`], for a part: a number of records is none.
 pub(super) fn part(text: &str) -> Result<Amount, String> {
+    if text.chars().all(|c| c.is_ascii_digit()) {
+        return Err("give a size (100M) or a time (1h)".to_owned());
+    }
     match amount(text)? {
         Amount::Records(_) => Err("give a size (100M) or a time (1h)".to_owned()),
         Amount::Bytes(bytes) if bytes < 64 << 10 => Err("a part has at least 64K".to_owned()),
@@ -160,8 +163,9 @@ mod tests {
         for wrong in ["", "0", "0M", "10x", "-1", "1.5M", "M"] {
             assert!(amount(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["5000", "1K", "63K"] {
-            assert!(part(wrong).is_err(), "{wrong}");
+        for wrong in ["5000", "1K", "63K", "0", ""] {
+            let why = part(wrong).unwrap_err();
+            assert!(!why.contains("records"), "{wrong}: {why}");
         }
     }
 
