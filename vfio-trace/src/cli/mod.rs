@@ -80,8 +80,15 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // clap says it well; its own exit code for usage is 2 as well, and 0 for --help and --version.
             let code = if error.use_stderr() { error::USAGE } else { 0 };
-            let lost = error.print().is_err_and(|why| why.kind() != io::ErrorKind::BrokenPipe);
-            return ExitCode::from(if lost && code == 0 { error::FAILED } else { code });
+            let told = error.print();
+            return match told.err().filter(|why| code == 0 && why.kind() != io::ErrorKind::BrokenPipe) {
+                Some(why) => {
+                    let lost = out_file::lost("standard output", &why);
+                    lost.print();
+                    ExitCode::from(lost.code)
+                },
+                None => ExitCode::from(code),
+            };
         },
     };
     let done = match cli.verb {
