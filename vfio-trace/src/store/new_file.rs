@@ -556,13 +556,13 @@ fn is_systems(folder: &Path) -> bool {
     fs::canonicalize(folder).is_ok_and(|folder| folder == Path::new("/dev") || folder.starts_with("/proc"))
 }
 
-/// Whether another user may have put this FIFO here for us to find: the kernel's rule of fs.protected_fifos.
+/// Whether another user may have put this FIFO here for us to find: the kernel's rule of fs.protected_fifos, which holds for
+/// sticky folders only. In one that is not sticky it is easier still.
 fn is_planted(folder: &OwnedFd, there: &Stat) -> bool {
-    let shared = Mode::SVTX | Mode::WOTH;
     FileType::from_raw_mode(there.st_mode) == FileType::Fifo
         && there.st_uid != geteuid().as_raw()
         && fstat(folder).is_ok_and(|folder| {
-            folder.st_uid != there.st_uid && Mode::from_raw_mode(folder.st_mode).contains(shared)
+            folder.st_uid != there.st_uid && Mode::from_raw_mode(folder.st_mode).contains(Mode::WOTH)
         })
 }
 

@@ -185,6 +185,29 @@ fn devices_and_pipes_are_written_as_they_are() {
 }
 
 #[test]
+fn a_pipe_that_somebody_may_have_laid_out_for_us_is_refused() {
+    let folder = Folder::new("out-planted");
+    let fifo = folder.fifo("pipe");
+    if chown(&fifo, Some(65534), None).is_err() {
+        return; // Only root can make one of another user.
+    }
+    let above = fifo.parent().unwrap();
+    for mode in [0o777, 0o1777, 0o707] {
+        fs::set_permissions(above, fs::Permissions::from_mode(mode)).unwrap();
+        for force in [false, true] {
+            let error = create(&fifo, force).err().unwrap_or_else(|| panic!("{mode:o}"));
+            assert!(format!("{error:?}").contains("belongs to another user"), "{error:?}");
+        }
+    }
+    // Where only we could have put it, and where who owns the folder has, it is meant.
+    fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(create(&fifo, false).is_ok());
+    fs::set_permissions(above, fs::Permissions::from_mode(0o777)).unwrap();
+    chown(above, Some(65534), None).unwrap();
+    assert!(create(&fifo, false).is_ok());
+}
+
+#[test]
 fn what_cannot_be_written_is_told() {
     assert!(create(Path::new("/proc/no/such"), false).is_err());
     assert!(create(&std::env::temp_dir(), true).is_err());
