@@ -11,7 +11,7 @@ use super::{
     histories,
     out_file::{OutFile, print},
     output::{Color, said},
-    report::{document, pair},
+    report::{check_pairs, document, pair},
     zone,
 };
 use crate::{sink::report_text, store::MergeNote};
@@ -64,6 +64,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         ));
     }
     let document = document(&read, &args.pairs);
+    check_pairs(&document, &args.pairs)?;
     let clocks = serde_json::to_value(&document.merge).unwrap_or_default();
     let mut pairs = args.pairs.clone();
     pairs.extend(read.pairs.iter().cloned());
@@ -123,17 +124,24 @@ mod tests {
         document
     }
 
+    fn args(files: Vec<PathBuf>, output: PathBuf, pair: [&str; 2]) -> Args {
+        let [source, destination] = pair.map(str::to_owned);
+        let pairs = vec![(source, destination)];
+        Args { files, output, force: false, pairs, utc: true, color: Color::Never, quiet: true }
+    }
+
+    /// Devices of both hosts, the wrong way round: no migration is theirs.
+    const OTHERS: [&str; 2] =
+        ["22222222-2222-2222-2222-222222222222", "11111111-1111-1111-1111-111111111111"];
+
     fn merged(name: &str, files: Vec<PathBuf>) -> PathBuf {
         let path = std::env::temp_dir().join(format!("vfio-trace-{name}-{}.vft", std::process::id()));
-        let args = Args {
-            files,
-            output: path.clone(),
-            force: false,
-            pairs: vec![("only-one".to_owned(), "of-these".to_owned())],
-            utc: true,
-            color: Color::Never,
-            quiet: true,
-        };
+        for pair in [["only-one", OTHERS[1]], [OTHERS[0], "of-these"]] {
+            let refused = main(&args(files.clone(), path.clone(), pair)).unwrap_err();
+            assert_eq!(refused.code, USAGE, "{pair:?}: no device has such a name");
+            assert!(!path.exists());
+        }
+        let args = args(files, path.clone(), OTHERS);
         assert_eq!(main(&args).unwrap(), 0);
         assert_eq!(main(&args).unwrap_err().code, FAILED, "never over what is there");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -145,7 +153,7 @@ mod tests {
         let both = vec![testdata("two-hosts-src.vft"), testdata("two-hosts-dst.vft")];
         let path = merged("merge", both.clone());
         let read = histories::read(std::slice::from_ref(&path)).unwrap();
-        assert_eq!(read.pairs, [("only-one".to_owned(), "of-these".to_owned())]);
+        assert_eq!(read.pairs, [(OTHERS[0].to_owned(), OTHERS[1].to_owned())]);
         let document = document_of(std::slice::from_ref(&path));
         fs::remove_file(&path).unwrap();
         assert_eq!(document, document_of(&both));

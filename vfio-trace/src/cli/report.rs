@@ -1,12 +1,13 @@
 //! `vfio-trace report`: what happened in one recording or several, for people, for programs, or as a page.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write as _},
     path::PathBuf,
 };
 
 use super::{
-    error::{CliError, FAILED, INPUT},
+    error::{CliError, FAILED, INPUT, USAGE},
     histories::{self, Histories},
     host::HostArgs,
     out_file::OutFile,
@@ -17,6 +18,9 @@ use crate::{
     model::{self, Shift, document::Document},
     sink::{export::write_json, html, report_text},
 };
+
+/// So many devices are named where one was to be given.
+const NAMED: usize = 8;
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +72,7 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let mut out = OutFile::create(&args.output, args.force, &files)?;
     let histories = histories::read_of(&files, &args.host)?;
     let document = document(&histories, &args.pairs);
+    check_pairs(&document, &args.pairs)?;
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let code = code(&document, histories.damaged);
     // A document can be large: what it was made from is not needed any more.
@@ -90,6 +95,26 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let _noted = out.write_all(text.as_bytes()).is_err();
     out.finish()?;
     Ok(code)
+}
+
+/// Refuses a pair of which one name is that of no device. `pairs`: what the user says.
+pub(super) fn check_pairs(document: &Document, pairs: &[(String, String)]) -> Result<(), CliError> {
+    let is_known = |name: &str| document.devices.iter().any(|device| device.name.as_deref() == Some(name));
+    for (source, destination) in pairs {
+        if let Some(unknown) = [source, destination].into_iter().find(|name| !is_known(name)) {
+            let names: BTreeSet<&str> =
+                document.devices.iter().filter_map(|device| device.name.as_deref()).collect();
+            let some: Vec<&str> = names.iter().copied().take(NAMED).collect();
+            let more = if names.len() > NAMED { ", …" } else { "" };
+            let todo = match &some[..] {
+                [] => "leave --pair out".to_owned(),
+                _ => format!("give the whole name of a device: {}{more}", some.join(", ")),
+            };
+            let why = format!("no device that was recorded has the name {unknown}");
+            return Err(CliError::with_code(USAGE, format!("cannot pair {source}={destination}"), why, todo));
+        }
+    }
+    Ok(())
 }
 
 /// The document of what was read; `pairs`: what the user says now goes before what was said earlier.
