@@ -42,6 +42,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![
         Check::new("export: every kind of thing", fixture),
         Check::new("export: kept recording", kept),
+        Check::new("export: schemas", schemas),
         Check::new("export: recorded in the lab", recorded).alone(),
     ]
 }
@@ -114,6 +115,19 @@ fn fixture(lab: &Lab) -> Result<Found> {
     cargo.args(["--", "--ignored", "--exact", "sink::export::tests::files_for_others"]);
     cmd::run(cargo.env("VFIO_TRACE_EXPORT_DIR", &folder))?;
     Ok(Found::one(format!("{}; {NOT_RUN}", read(&folder)?)))
+}
+
+/// The schemas refer to each other by names that validators find.
+fn schemas(_lab: &Lab) -> Result<Found> {
+    let python = python::ready(&python::EXPORT)?;
+    let root = workspace::root();
+    let mut command = Command::new(python);
+    command
+        .arg("-I")
+        .arg(root.join("xtask/src/test/py/schemas.py"))
+        .arg(root.join("docs/schema"))
+        .arg(root.join("vfio-trace/src/cli/replay/testdata/mtty-6.12-format-1.ndjson"));
+    Ok(Found::one(cmd::stdout(&mut command)?.trim().to_owned()))
 }
 
 fn kept(lab: &Lab) -> Result<Found> {

@@ -64,7 +64,7 @@ pub fn json_schema() -> Value {
         .into_root_schema_for::<Document>()
         .to_value();
     if let Some(root) = schema.as_object_mut() {
-        root.insert("$id".to_owned(), json!(DOCUMENT_SCHEMA));
+        root.insert("$id".to_owned(), json!("urn:vfio-trace:migration:1"));
         root.insert("title".to_owned(), json!("vfio-trace export --format json"));
         root.insert("description".to_owned(), json!(DESCRIPTION));
         if let Some(fields) = root.get_mut("properties").and_then(Value::as_object_mut) {
