@@ -295,7 +295,7 @@ impl<W: Write> Stream<W> {
         let mut summary = Summary::new(probes, self.events, self.shown, self.undecoded, duration_ns);
         let end_ns = ended.unwrap_or_else(|| began.saturating_add(self.model.report(None).duration_ns));
         summary.gaps = self.gaps.as_ref().map(|gaps| gaps.totals(end_ns));
-        summary.forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
+        summary.forgotten = self.assembler.forgotten(self.interpreter.forgotten());
         let forgotten = too_many(summary.forgotten).filter(|_| !args.quiet);
         if let Sink::Ndjson(ndjson) = &self.sink {
             if let (Counted::Told(_), Some(ended)) = (counted, ended) {

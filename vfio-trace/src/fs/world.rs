@@ -246,8 +246,7 @@ impl World {
 
     /// How much was forgotten because there was more of it at a time than is kept.
     pub fn forgotten(&self) -> u64 {
-        let forgotten = self.assembler.forgotten().saturating_add(self.interpreter.forgotten());
-        forgotten.saturating_add(self.forgotten)
+        self.assembler.forgotten(self.interpreter.forgotten().max(self.forgotten))
     }
 
     /// Tells the time when no record does: see [`Assembler::expire`].

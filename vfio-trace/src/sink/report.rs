@@ -57,8 +57,11 @@ impl Page<'_> {
     /// What is not known is not denied.
     fn no_migration(&self) -> &'static str {
         let lacking = |host: &Host| host.losses.control_suffers() || !host.losses.complete;
+        let unsure = |host: &Host| host.losses.misses_unknown();
         if self.document.hosts.iter().any(lacking) {
             "\nno migration was seen; but not all that happened was recorded, see below\n"
+        } else if self.document.hosts.iter().any(unsure) {
+            "\nno migration was seen; whether all that happened was recorded is not known, see below\n"
         } else {
             "\nno migration was seen: no device was seen to leave RUNNING for PRE_COPY, STOP_COPY or RESUMING\n"
         }

@@ -7,7 +7,6 @@ use vfio_trace_common::role::Role;
 
 use super::{
     error::{CliError, USAGE},
-    events::too_many,
     host::{self, HostArgs},
     output::note,
     recording::{self, Progress, Taker, Wants},
@@ -22,6 +21,9 @@ use crate::{
     source::recording::{Recording, RecordingError, refuse_pipes},
     store::{ClockSample, Damage},
 };
+
+/// So many parts are named one by one.
+const NAMED: usize = 4;
 
 /// Recordings, each whole.
 pub(super) struct Histories {
@@ -174,14 +176,14 @@ impl Taker for Reader {
 /// One recording's history, and whether something is missing of it.
 fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, bool), CliError> {
     let header = recording.header();
-    let names: Vec<String> = parts.iter().map(|path| name(path)).collect();
+    let source = source(parts);
     let start = &header.start;
     let host = Host {
         name: start.host.clone(),
         kernel: start.kernel.clone(),
         machine: start.machine.clone(),
         boot_id: header.boot_id.clone(),
-        source: names.join(" "),
+        source: source.clone(),
         traced_by: start.version.clone(),
         command: start.command.clone(),
         began_ns: header.part_began_ns,
@@ -202,13 +204,9 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
     reader.take(rest);
     let damaged = through.damaged();
     let ended = recording.ended();
-    let forgotten = reader.assembler.forgotten().saturating_add(reader.interpreter.forgotten());
-    if let Some(text) = too_many(forgotten) {
-        note(&text);
-        through.damage.push(text);
-    }
+    let forgotten = reader.assembler.forgotten(reader.interpreter.forgotten());
     for text in recording::not_given(recording) {
-        note(&format!("{}: {text}", names.join(" ")));
+        note(&format!("{source}: {text}"));
     }
     let mut losses = Losses {
         complete: ended.as_ref().is_some_and(|ended| ended.continued.is_none()),
@@ -225,7 +223,18 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
     let host = history.host_mut();
     host.ended_ns = ended.map_or(host.ended_ns, |ended| ended.mono_ns);
     host.losses = losses;
+    history.left_out.forgotten = forgotten;
     Ok((history, damaged))
+}
+
+/// The files of a recording; of many parts the first and the last.
+fn source(parts: &[PathBuf]) -> String {
+    match parts {
+        [first, .., last] if parts.len() > NAMED => {
+            format!("{} … {} ({} parts)", name(first), name(last), parts.len())
+        },
+        _ => parts.iter().map(|path| name(path)).collect::<Vec<_>>().join(" "),
+    }
 }
 
 fn name(path: &Path) -> String {

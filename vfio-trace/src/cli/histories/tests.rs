@@ -83,6 +83,46 @@ impl Drop for Parts {
 }
 
 #[test]
+fn of_many_parts_the_first_and_the_last_are_named() {
+    let parts: Vec<PathBuf> = (1..=3000).map(|part| PathBuf::from(format!("x.{part:04}.vft"))).collect();
+    assert_eq!(source(&parts), "x.0001.vft … x.3000.vft (3000 parts)");
+    assert_eq!(source(&parts[..2]), "x.0001.vft x.0002.vft");
+}
+
+/// More devices at a time than are kept: a limit, no damage; and each device counts once.
+#[test]
+fn what_is_forgotten_is_left_out_and_not_damaged() {
+    use crate::{
+        event::fixture::*,
+        store::{End, Item, Reason, Writer, fixture::header},
+    };
+    const DEVICES: u64 = 20_000;
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    for nr in 1..=DEVICES {
+        let script = Script::new(nr * 64)
+            .wait(nr)
+            .device(&format!("device-{nr}"), "mtty", 7)
+            .driver_get_state(RUNNING);
+        for record in script.records() {
+            writer.push(&Item::Record(bytes(&record).into())).unwrap();
+        }
+    }
+    let end = End { mono_ns: 9_000_000_000, reason: Reason::Signal, records: 0, probes: Vec::new() };
+    let Parts(folder, _) = &Parts::new("forgotten");
+    let file = folder.join("many.vft");
+    fs::write(&file, writer.finish(end).unwrap().0).unwrap();
+    let read = read(&[file]).unwrap();
+    let host = &read.all[0].host;
+    assert!(!read.damaged && host.losses.damage.is_empty(), "{:?}", host.losses);
+    let forgotten = read.all[0].left_out.forgotten;
+    assert!((1..=DEVICES).contains(&forgotten), "{forgotten}");
+    let document = crate::model::document(&read.all, &crate::model::Options::default());
+    let told: Vec<_> = document.warnings.iter().map(|warning| warning.code).collect();
+    assert_eq!(told.iter().filter(|code| **code == "left-out").count(), 1, "{told:?}");
+    assert!(!told.contains(&"recording-damaged"), "{told:?}");
+}
+
+#[test]
 fn parts_are_put_in_their_order() {
     let Parts(folder, files) = &Parts::new("order");
     let other = folder.join("other.vft");

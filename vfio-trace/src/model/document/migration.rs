@@ -14,7 +14,8 @@ pub enum Verdict {
     Completed,
     /// Something in VFIO failed.
     Failed,
-    /// It was given up, and nothing in VFIO had failed: on request, or because of something outside VFIO.
+    /// It was given up, and nothing in VFIO was seen to fail: on request, or because of something outside VFIO, or of what
+    /// was not seen, the other side for instance.
     Cancelled,
     /// It was not over when tracing ended.
     Unfinished,

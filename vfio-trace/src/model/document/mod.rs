@@ -94,7 +94,8 @@ pub struct Host {
     pub machine: String,
     /// Boot id of its kernel.
     pub boot_id: Option<String>,
-    /// Where this was read from: the file as the user gave it.
+    /// Where this was read from: the file as the user gave it; of more than four parts the first, `…`, the last, and their
+    /// number.
     pub source: String,
     /// Version of the vfio-trace that traced.
     pub traced_by: String,
@@ -129,6 +130,9 @@ pub struct LeftOut {
     pub failed: u64,
     /// Events of devices for which there was no room.
     pub device_events: u64,
+    /// Devices, sessions, threads and notes of which there were more at a time than are kept, so that what came of them later
+    /// may be told apart.
+    pub forgotten: u64,
     /// Findings for which there was no room.
     pub findings: u64,
     /// Those of them that are errors.
@@ -165,6 +169,11 @@ impl Losses {
     /// Whether state transitions, and so downtimes, may be lacking.
     pub const fn control_suffers(&self) -> bool {
         !self.control.is_empty() || !self.damage.is_empty() || self.undecoded > 0
+    }
+
+    /// Whether calls may have come and gone without a word: the kernel did not count those that its probes missed.
+    pub const fn misses_unknown(&self) -> bool {
+        self.missed.is_none()
     }
 
     /// Whether reads or writes, and so bytes, may be lacking.

@@ -204,6 +204,8 @@ impl<'a> Assembly<'a> {
                 found.unprobed = gaps.any(|gap| gap.hides(found, line.device));
                 found.side.failures = details::failures(found, line, &streams);
                 found.side.phases = details::phases(found, line, &streams);
+                found.unsure = self.histories[found.host as usize].host.losses.misses_unknown();
+                found.unseen = self.unseen(found);
                 found.judge(self.data_suffers(found));
                 if found.blind {
                     // A plug-in does not know what was lost; of what was read unseen, nothing is left.
@@ -217,7 +219,23 @@ impl<'a> Assembly<'a> {
 
     /// Whether reads or writes of a side may be lacking.
     fn data_suffers(&self, found: &Found) -> bool {
-        found.unprobed || self.histories[found.host as usize].host.losses.data_suffers()
+        found.unprobed || found.unseen || self.histories[found.host as usize].host.losses.data_suffers()
+    }
+
+    /// Whether bytes of a side went by unseen. Where nobody counts the calls that were missed, only the offset of the data fd
+    /// tells that none did.
+    fn unseen(&self, found: &Found) -> bool {
+        let mut missed = found.side.sessions.iter().map(|nr| self.sessions[*nr as usize].missed_bytes);
+        (found.unsure && found.side.sessions.is_empty())
+            || missed.any(|missed| missed.map_or(found.unsure, |missed| missed > 0))
+    }
+
+    /// Whether something of a side may be lacking: what was not seen of it may have happened all the same.
+    fn lacks(&self, found: &Found) -> bool {
+        let History { host: Host { losses, .. }, left_out, .. } = &self.histories[found.host as usize];
+        let counted =
+            losses.complete && !losses.control_suffers() && !found.unsure && left_out.forgotten == 0;
+        found.side.partial || found.torn || !counted || self.data_suffers(found)
     }
 
     fn matched(&self) -> Vec<Matched> {
@@ -388,8 +406,10 @@ impl<'a> Assembly<'a> {
             let host = self.sides[group.sides[0]].host;
             self.histories[host as usize].left_out.from_ns.is_some()
         });
+        let mut sides = rows.iter().flat_map(|(source, destination, _)| source.iter().chain(destination));
+        let view = text::View { full, lacking: sides.any(|at| self.lacks(&self.sides[*at])) };
         migration.text =
-            text::sentence(&migration, &self.devices, full, &|host| label(self.histories, host as usize));
+            text::sentence(&migration, &self.devices, view, &|host| label(self.histories, host as usize));
         (migration, rows)
     }
 
@@ -440,7 +460,7 @@ impl<'a> Assembly<'a> {
         let losses = &history.host.losses;
         let (_, last) = history.span().unwrap_or((0, history.host.ended_ns));
         let ended_ns = self.clocks.shifts[found.host as usize].of(history.host.ended_ns.max(last));
-        let calls = losses.complete && !losses.control_suffers() && !found.unprobed;
+        let calls = losses.complete && !losses.control_suffers() && !found.unprobed && !found.unsure;
         warnings::View { data_suffers: self.data_suffers(found), calls_until_ns: calls.then_some(ended_ns) }
     }
 

@@ -46,6 +46,10 @@ pub(super) struct Found {
     pub(super) data_failed: bool,
     /// Not all of its data was seen.
     pub(super) blind: bool,
+    /// Bytes went by unseen, or nothing tells that none did.
+    pub(super) unseen: bool,
+    /// Calls may have been missed that moved nothing: a `read()` at the end, say. The kernel did not count them.
+    pub(super) unsure: bool,
     /// Earlier tries to stop the device failed, or it ran again unseen: how long it stood still then is not known.
     pub(super) stopped_before: bool,
     /// When it ended, nothing had started the device since a try to stop it failed: whether it runs is not known.
@@ -153,6 +157,8 @@ impl Walk<'_> {
             stream: None,
             data_failed: false,
             blind: false,
+            unseen: false,
+            unsure: false,
             stopped_before: role == Role::Source && self.stop_failed,
             in_doubt: false,
             over_ns: None,
@@ -301,7 +307,7 @@ impl Found {
                     (false, true) if self.eof => Verdict::Completed,
                     (_, true) | (true, _) if failed => Verdict::Failed,
                     // What was not seen cannot be missed.
-                    (false, true) if self.left && blind => Verdict::Completed,
+                    (false, true) if self.left && (blind || self.unsure) => Verdict::Completed,
                     (_, true) | (true, _) => Verdict::Cancelled,
                     (false, false) => {
                         if failed {

@@ -2,11 +2,20 @@
 
 use crate::model::document::{Bound, Device, DeviceMigration, Downtime, Failure, Migration, Verdict};
 
-/// What happened. `full`: the document ends before tracing did.
+/// How much of a migration the document has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// The document ends before tracing did.
+    pub(super) full: bool,
+    /// Something of a side may be lacking.
+    pub(super) lacking: bool,
+}
+
+/// What happened.
 pub(super) fn sentence(
     migration: &Migration,
     devices: &[Device],
-    full: bool,
+    view: View,
     host: &dyn Fn(u32) -> String,
 ) -> String {
     let name = |at: u32| devices[at as usize].name.as_deref().unwrap_or("an unnamed device");
@@ -40,17 +49,28 @@ pub(super) fn sentence(
             format!("failed{why}{}", after(migration))
         },
         Verdict::Cancelled => {
-            format!(
-                "given up, and nothing in VFIO had failed: cancelled, or a failure outside VFIO{}",
-                after(migration)
-            )
+            format!("given up, {}{}", given_up(migration, view.lacking), after(migration))
         },
-        Verdict::Unfinished if full => {
+        Verdict::Unfinished if view.full => {
             "not over where the document ends, which has no room for more".to_owned()
         },
         Verdict::Unfinished => "not over when tracing ended".to_owned(),
     };
     format!("{what}{where_to}: {how}")
+}
+
+/// What can be said of why: a failure that was not seen is not denied.
+fn given_up(migration: &Migration, lacking: bool) -> &'static str {
+    let halved = |device: &DeviceMigration| device.source.is_none() || device.destination.is_none();
+    if lacking {
+        "and no failure was seen, but something may be missing: cancelled, or a failure"
+    } else if migration.source.is_none() || migration.destination.is_none() {
+        "and nothing seen on this side had failed; the other side was not seen: cancelled, or a failure there or outside VFIO"
+    } else if migration.devices.iter().any(halved) {
+        "and nothing that was seen had failed; of one device only one side was: cancelled, or a failure there or outside VFIO"
+    } else {
+        "and nothing in VFIO had failed: cancelled, or a failure outside VFIO"
+    }
 }
 
 fn first_failure(migration: &Migration) -> Option<&Failure> {

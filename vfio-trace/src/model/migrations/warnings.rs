@@ -81,7 +81,8 @@ pub(super) fn of_source(
             }
         }
     }
-    if found.left && found.stop_copy_ns.is_some() && !found.eof && !blind && found.ran_ns.is_none() {
+    let unread = found.left && found.stop_copy_ns.is_some() && !found.eof && found.ran_ns.is_none();
+    if unread && !blind && !found.unsure {
         let text = "STOP_COPY was left before read() gave 0 bytes: not all was read".to_owned();
         add("not-read-to-the-end", Severity::Warning, Some(found.side.end_ns), text);
     }
@@ -282,6 +283,22 @@ pub(super) fn of_document(document: &mut Document) {
                 ),
             );
         }
+        if host.losses.misses_unknown() && host.losses.lost.is_some() {
+            let text = format!(
+                "{name}: this kernel does not count the calls that its probes miss (Linux 6.7 and later do): what was not \
+                 seen may have happened all the same"
+            );
+            out.push(Warning {
+                code: "misses-not-known",
+                severity: Severity::Info,
+                device: None,
+                at_ns: None,
+                text,
+            });
+        }
+        let mut add = |code, text| {
+            out.push(Warning { code, severity: Severity::Warning, device: None, at_ns: None, text });
+        };
         for lacking in &host.losses.control {
             add("transitions-lacking", format!("{name}: state transitions may be missing: {lacking}"));
         }
@@ -312,6 +329,14 @@ pub(super) fn of_document(document: &mut Document) {
             let text = format!(
                 "{name}: {} events of devices are not in the document, because there are too many devices",
                 left.device_events
+            );
+            left_out(Severity::Warning, None, None, text);
+        }
+        if left.forgotten > 0 {
+            let text = format!(
+                "{name}: there is more at a time than is kept: {} of the devices, sessions, threads and notes were forgotten, \
+                 and what came of them later may be told apart",
+                left.forgotten
             );
             left_out(Severity::Warning, None, None, text);
         }

@@ -15,7 +15,8 @@ fn found_in(state: u32) -> Script {
 
 /// The same with losses that the counters tell.
 fn lacking(losses: Losses, scripts: &[Script]) -> Document {
-    let host = Host { losses: Losses { complete: true, ..losses }, ..host("h") };
+    let losses = Losses { complete: true, missed: Some(0), ..losses };
+    let host = Host { losses, ..host("h") };
     documented(&[history_on(host, ANCHOR, Some(0), &together(scripts))])
 }
 

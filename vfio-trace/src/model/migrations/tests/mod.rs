@@ -9,6 +9,7 @@ mod outside;
 mod pairs;
 mod props;
 mod several;
+mod unseen;
 
 use super::{Options, document};
 use crate::{
