@@ -139,9 +139,14 @@ fn past(args: &Args) -> Result<u8, CliError> {
     let rows = past_rows(&past);
     let read = print(args, &rows, None, None, Some(&past.facts))?;
     if read && !args.json {
-        if rows.is_empty() {
-            note("the recording knows of no device that was bound to a VFIO driver then");
+        match past.unknown() {
+            Some(why) => note(why),
+            None if rows.is_empty() => {
+                note("the recording knows of no device that was bound to a VFIO driver then");
+            },
+            None => {},
         }
+        past.say_unnamed();
         let mut gone: Vec<(&str, Known)> = past.gone().collect();
         gone.sort_by_key(|(_, known)| std::cmp::Reverse(known.changed_ns));
         for (name, known) in gone.iter().take(SAID_GONE) {

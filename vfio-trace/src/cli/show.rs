@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     driver::{Interpreter, Style},
-    event::visible::clean_lines,
+    event::visible::{clean, clean_lines},
     fs::Known,
     kernel::{VfioDevice, is_named},
     model::DeviceReport,
@@ -133,7 +133,8 @@ fn unknown(name: &str, why: impl ToString, todo: &str) -> CliError {
 /// The one device of a recording that `text` means.
 fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
     let named = |text: &str, devices: &[(&str, Known)]| -> Result<Option<(String, Known)>, CliError> {
-        let found = one(devices, text, |(name, _)| is_named(name, text), |(name, _)| name)?;
+        let found =
+            one(devices, text, |(name, _)| is_named(name, text) || clean(name) == text, |(name, _)| name)?;
         Ok(found.map(|(name, known)| ((*name).to_owned(), known.clone())))
     };
     let present: Vec<(&str, Known)> = past.present().collect();
@@ -153,7 +154,7 @@ fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
         Some(number) if number.parse::<u32>().is_ok() => {
             "a recording knows devices by their names in /sys, not by their numbers"
         },
-        _ => "no device that was recorded until then has this name",
+        _ => past.unknown().unwrap_or("no device that was recorded until then has this name"),
     };
     let gone: Vec<String> = gone.iter().map(|(name, _)| format!("{name} (gone by then)")).collect();
     let names = present.iter().map(|(name, _)| *name);

@@ -1,7 +1,9 @@
 //! The views as a file system with debugfs' layout, and everything that mounting one takes.
 
+mod bearing;
 mod debug;
 mod dir;
+mod folders;
 mod guard;
 mod handles;
 mod inodes;

@@ -13,7 +13,10 @@ use super::{
 use crate::event::{
     Body, ClockAnchor, GapCause, GapFunction, Note, ProbeGap, Record, WallClock,
     fixture::*,
-    visible::tests::{HOSTILE, harms},
+    visible::{
+        clean,
+        tests::{HOSTILE, harms},
+    },
 };
 
 const STATE: &str = "vfio/0000:75:00.1/migration/state";
@@ -325,6 +328,34 @@ fn new_names_without_end_do_not_fill_the_memory() {
 }
 
 #[test]
+fn folders_have_names_that_hurt_no_terminal_and_no_other() {
+    let named = |names: &[&str]| {
+        let mut world = world(10);
+        for (name, address) in names.iter().zip(0xd1..) {
+            world = fed(world, &Script::new(address).device(name, "mtty", 7));
+        }
+        world
+    };
+    let raw = ["a\nb", "a\u{1b}]0;x\u{7}", "\u{202e}gnp", "a\\nb", "a/b", ".", "..", "plain"];
+    let mut world = named(&raw);
+    let folders = names(&world, "vfio");
+    assert_eq!(folders, ["\\u{202e}gnp", "a\\nb", "a\\nb~3", "a\\x1b]0;x\\x07", "plain"]);
+    assert_eq!(world.without_folder(), (3, 0));
+    let all: Vec<&str> = world.devices().map(|(name, _)| name).collect();
+    assert!(raw.iter().all(|name| all.contains(name)), "{all:?}");
+    for folder in folders {
+        let path = format!("vfio/{folder}/timeline.json");
+        let document: Value = serde_json::from_str(&text(&mut world, &path).unwrap()).unwrap();
+        let name = document["device"].as_str().unwrap();
+        assert!(folder.starts_with(&*clean(name)), "{folder} is of {name:?}");
+        assert_eq!(document["events"][0]["device"], name);
+    }
+    // The other way round, the one that has the name already keeps it.
+    assert_eq!(names(&named(&["a\\nb", "a\nb"]), "vfio"), ["a\\nb", "a\\nb~1"]);
+    assert!(named(&["a\nb"]).node("vfio/a\nb").is_none());
+}
+
+#[test]
 fn paths_are_taken_apart() {
     assert_eq!(Place::of(""), Some(Place::Root));
     assert_eq!(Place::of("vfio"), Some(Place::Vfio));
@@ -367,7 +398,7 @@ proptest! {
         while let Some(folder) = folders.pop() {
             for (name, kind) in world.list(&folder).unwrap() {
                 prop_assert!(!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']), "{:?}", name);
-                prop_assert!(name.len() <= 255);
+                prop_assert!(name.len() <= 255 && !name.chars().any(harms), "{:?}", name);
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                 if kind == Kind::Folder {
                     folders.push(path);

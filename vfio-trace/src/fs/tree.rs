@@ -1,6 +1,8 @@
 //! Paths: what is in which folder. Everything follows from the list of a device's files.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
+
+use crate::event::visible::clean;
 
 /// Folder of all devices, as in debugfs.
 pub(super) const VFIO: &str = "vfio";
@@ -48,9 +50,11 @@ pub(super) fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// Whether the name of a device can be the name of a folder. The kernel's always can.
-pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
+/// The name of a device's folder: its own, with what would steer a terminal as an escape. `None`: there can be no folder of
+/// that name; the kernel has no such devices.
+pub(super) fn folder(device: &str) -> Option<Cow<'_, str>> {
+    let is_name = !device.is_empty() && device != "." && device != ".." && !device.contains('/');
+    is_name.then(|| clean(device))
 }
 
 /// The names in the folder `inner` of a tree of files; `None` if there is no such folder. The top folder is always there.

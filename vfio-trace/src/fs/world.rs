@@ -12,6 +12,8 @@ use vfio_trace_common::{
 };
 
 use super::{
+    bearing::{Bearing, opened},
+    folders::Folders,
     timeline::{About, Gaps, Losses, Timeline},
     tree::{self, Kind, MIGRATION, Place, TIMELINE, VFIO},
 };
@@ -27,6 +29,9 @@ const KEPT_GONE: usize = 64;
 
 /// Events that the timelines of all devices have together, unless one of them is to have more.
 const MOST_EVENTS: usize = 1 << 20;
+
+/// So many devices without a name are told apart; more are no more news.
+const MOST_UNNAMED: usize = 1 << 16;
 
 /// So many rendered timelines are kept for who reads them in pieces: of thousands of devices they would be gigabytes.
 const KEPT_RENDERED: usize = 16;
@@ -76,6 +81,9 @@ pub struct World {
     kept_events: usize,
     most_events: usize,
     last_event: u64,
+    folders: Folders,
+    /// Numbers of devices whose names never became known.
+    unnamed: BTreeSet<u32>,
     /// Devices whose timelines were rendered last.
     rendered: VecDeque<Arc<str>>,
     /// When a device came or went last.
@@ -86,6 +94,8 @@ pub struct World {
 /// What there is of a device besides the model.
 #[derive(Debug)]
 struct Device {
+    /// The name of its folder; `None`: it can have none.
+    folder: Option<Arc<str>>,
     present: bool,
     /// Since when it is not; 0 while it is.
     gone_ns: u64,
@@ -114,45 +124,6 @@ pub struct Known {
     pub changed_ns: u64,
 }
 
-/// What an event does to what is known of the state.
-enum Bearing {
-    /// Nothing.
-    None,
-    /// The model knows from now on.
-    Told,
-    /// It may be any: only another look tells.
-    Open,
-}
-
-impl Bearing {
-    fn of(data: &Data) -> Self {
-        let told = match data {
-            Data::Arc(arc) => arc.outcome.is_ok(),
-            Data::SetState(request) => request.outcome.is_ok(),
-            Data::GetState(request) => request.state.is_some(),
-            Data::Reset(reset) => reset.state.is_some(),
-            Data::PciReset(reset) => reset.state.is_some(),
-            Data::Open(open) => open.state.is_some(),
-            Data::Desync(_) => true,
-            // Drivers do with the state what they like once nobody is left; and whether there is a device is open too.
-            Data::Close(_) | Data::Device(_) | Data::Register(_) | Data::Unregister {} => false,
-            Data::Held(_)
-            | Data::DataSize(_)
-            | Data::PrecopyInfo(_)
-            | Data::DataIoctl(_)
-            | Data::Read(_)
-            | Data::Write(_)
-            | Data::DataClose(_)
-            | Data::Feature(_)
-            | Data::Step(_)
-            | Data::Image(_)
-            | Data::Finding(_)
-            | Data::ProbeGap(_) => return Self::None,
-        };
-        if told { Self::Told } else { Self::Open }
-    }
-}
-
 impl World {
     /// A world that has seen nothing. `keep`: events per device; `now_ns`: CLOCK_MONOTONIC, as of the records.
     pub fn new(about: About, keep: usize, now_ns: u64) -> Self {
@@ -175,6 +146,8 @@ impl World {
             kept_events: 0,
             most_events: MOST_EVENTS.max(keep),
             last_event: 0,
+            folders: Folders::default(),
+            unnamed: BTreeSet::new(),
             rendered: VecDeque::new(),
             changed_ns: now_ns,
             stale: false,
@@ -211,9 +184,9 @@ impl World {
 
     /// The device whose `debug` file this is.
     pub(super) fn device_of_debug(&self, path: &str) -> Option<String> {
-        let Some(Place::Device(name, inner)) = Place::of(path) else { return None };
-        self.existing(name)?;
-        (self.debug_file(&self.report(name))? == inner).then(|| name.to_owned())
+        let Some(Place::Device(folder, inner)) = Place::of(path) else { return None };
+        let (name, _) = self.existing(folder)?;
+        (self.debug_file(&self.report(name))? == inner).then(|| name.to_string())
     }
 
     fn debug_file(&self, report: &DeviceReport) -> Option<String> {
@@ -273,7 +246,7 @@ impl World {
 
     /// Tells which devices exist. Without it, records alone say that.
     pub fn exist(&mut self, names: &BTreeSet<String>, now_ns: u64) {
-        for name in names.iter().filter(|name| tree::is_name(name)) {
+        for name in names {
             if self.device(name, now_ns).is_some_and(|device| !device.present) {
                 self.is_now(name, true, now_ns);
             }
@@ -311,7 +284,11 @@ impl World {
             if let Data::ProbeGap(gap) = &event.data {
                 self.gaps.push(gap.clone());
             }
-            let Some(name) = event.device_name().filter(|name| tree::is_name(name)) else { continue };
+            let Some(name) = event.device_name() else {
+                let nr = event.device.as_ref().map(|device| device.nr);
+                self.unnamed.extend(nr.filter(|_| self.unnamed.len() < MOST_UNNAMED));
+                continue;
+            };
             let bearing = Bearing::of(&event.data);
             self.stale |= matches!(bearing, Bearing::Open);
             let (name, end_ns) = (name.to_owned(), event.end_ns);
@@ -378,7 +355,7 @@ impl World {
     fn read(&mut self, body: &wire::Device, now_ns: u64) {
         let known = |bit: u32| body.known & bit != 0;
         let name = text(&body.name);
-        if !known(device_known::NAME) || !tree::is_name(&name) {
+        if !known(device_known::NAME) || name.is_empty() {
             return;
         }
         let before = self.report(&name).state;
@@ -402,8 +379,11 @@ impl World {
                 return None;
             }
             self.changed_ns = self.changed_ns.max(now_ns);
+            let name: Arc<str> = name.into();
+            let folder = self.folders.add(&name);
             let timeline = Timeline::new(self.keep, self.began_ns);
             let device = Device {
+                folder,
                 present: true,
                 gone_ns: 0,
                 leaving: false,
@@ -413,9 +393,15 @@ impl World {
                 changed_ns: now_ns,
                 timeline,
             };
-            self.devices.insert(name.into(), device);
+            self.devices.insert(name, device);
         }
         self.devices.get_mut(name)
+    }
+
+    /// Devices that can have no folder, and those whose names are not known.
+    pub fn without_folder(&self) -> (usize, usize) {
+        let present = self.devices.values().filter(|device| device.present && device.folder.is_none());
+        (present.count(), self.unnamed.len())
     }
 
     /// Devices that come under a new name each time must not fill the memory.
@@ -424,6 +410,9 @@ impl World {
             && let Some((_, name)) = self.gone.pop_first()
             && let Some(device) = self.devices.remove(&name)
         {
+            if let Some(folder) = &device.folder {
+                self.folders.remove(folder);
+            }
             self.kept_events -= device.timeline.len();
             if let Some(first) = device.timeline.first() {
                 self.oldest.remove(&first);
@@ -460,8 +449,10 @@ impl World {
         &self.interpreter
     }
 
-    fn existing(&self, name: &str) -> Option<&Device> {
-        self.devices.get(name).filter(|device| device.present)
+    /// The device that a folder is of, with its name.
+    fn existing(&self, folder: &str) -> Option<(&Arc<str>, &Device)> {
+        let found = self.devices.get_key_value(self.folders.device(folder)?);
+        found.filter(|(_, device)| device.present)
     }
 
     /// The time of a moment, for `stat`.
@@ -475,10 +466,13 @@ impl World {
             Place::Root => Some(vec![(VFIO.to_owned(), Kind::Folder)]),
             Place::Vfio => {
                 let present = self.devices.iter().filter(|(_, device)| device.present);
-                Some(present.map(|(name, _)| (name.to_string(), Kind::Folder)).collect())
+                let folders = present.filter_map(|(_, device)| device.folder.as_deref());
+                let mut folders: Vec<_> = folders.map(|folder| (folder.to_owned(), Kind::Folder)).collect();
+                folders.sort_unstable_by(|one, two| one.0.cmp(&two.0));
+                Some(folders)
             },
-            Place::Device(name, inner) => {
-                self.existing(name)?;
+            Place::Device(folder, inner) => {
+                let (name, _) = self.existing(folder)?;
                 let report = self.report(name);
                 let files: Vec<String> = paths(&report).into_iter().chain(self.debug_file(&report)).collect();
                 let names = tree::children(&files, inner)?;
@@ -501,8 +495,8 @@ impl World {
 
     /// A file's content; `None` if there is no such file.
     pub(super) fn content(&mut self, path: &str) -> Option<Content> {
-        let Some(Place::Device(name, inner)) = Place::of(path) else { return None };
-        self.existing(name)?;
+        let Some(Place::Device(folder, inner)) = Place::of(path) else { return None };
+        let name = &*Arc::clone(self.existing(folder)?.0);
         let report = self.report(name);
         if inner == TIMELINE {
             self.keep_rendered(name);
@@ -538,7 +532,7 @@ impl World {
     pub(super) fn node(&mut self, path: &str) -> Option<Node> {
         let changed_ns = match Place::of(path)? {
             Place::Root | Place::Vfio => self.changed_ns,
-            Place::Device(name, _) => self.existing(name)?.changed_ns,
+            Place::Device(folder, _) => self.existing(folder)?.1.changed_ns,
         };
         if let Some(names) = self.list(path) {
             let folders = names.iter().filter(|(_, kind)| *kind == Kind::Folder).count();
@@ -546,26 +540,10 @@ impl World {
             return Some(Node { kind: Kind::Folder, size: 0, links, changed_ns });
         }
         let size = match Place::of(path)? {
-            Place::Device(name, TIMELINE) => self.existing(name)?.timeline.size(),
+            Place::Device(folder, TIMELINE) => self.existing(folder)?.1.timeline.size(),
             _ => self.content(path)?.map_or(0, |content| content.len() as u64),
         };
         Some(Node { kind: Kind::File, size, links: 1, changed_ns })
-    }
-}
-
-/// How often a device is open after an event.
-const fn opened(data: &Data, before: Option<u32>) -> Option<u32> {
-    match data {
-        Data::Device(seen) => match seen.open_count {
-            None => before,
-            told => told,
-        },
-        Data::Open(open) if open.outcome.is_ok() => open.open_count,
-        Data::Close(close) => match close.open_count {
-            Some(count) => Some(count.saturating_sub(1)),
-            None => None,
-        },
-        _ => before,
     }
 }
 

@@ -9,4 +9,6 @@ mod made;
 #[cfg(test)]
 mod outputs;
 #[cfg(test)]
+mod past;
+#[cfg(test)]
 mod tool;

@@ -17,11 +17,12 @@ use super::{
     kernel_args::KernelArgs,
     output::note,
     parse,
-    past::{FromArgs, Past},
+    past::{FromArgs, Past, say_unnamed},
 };
 use crate::{
     fs::{self, Claim, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
     kernel::caps,
+    sink::human,
 };
 
 /// Name of the verb that the guard is started with.
@@ -207,7 +208,16 @@ async fn past_of(past: Past, mut site: Site) -> Result<u8, CliError> {
     let (mounted, guard) = site.mount(false)?;
     caps::keep_only(&[]).map_err(no_drop)?;
     note(&past.describe());
+    past.unknown().into_iter().for_each(note);
     let (world, through) = past.into_parts();
+    let (odd, unnamed) = world.without_folder();
+    if odd > 0 {
+        let devices = human::count(odd as u64, "device");
+        note(&format!(
+            "{devices} cannot have a folder: the name has a /, or is . or ..; `vfio-trace list` shows all"
+        ));
+    }
+    say_unnamed(unnamed);
     let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(Still), None)?;
     let end = site.ended(&mut serving).await;
     site.end(end, guard)?;

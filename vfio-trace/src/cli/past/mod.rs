@@ -1,5 +1,8 @@
 //! `--from FILE`: how things were at a moment of a recording, for the verbs that otherwise show how they are.
 
+mod aim;
+mod inventory;
+
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
@@ -7,7 +10,12 @@ use jiff::{
     SignedDuration, Timestamp, civil,
     tz::{AmbiguousOffset, TimeZone},
 };
+use vfio_trace_common::role::Role;
 
+use self::{
+    aim::{Aim, soonest},
+    inventory::{Inventory, Read},
+};
 use super::{
     error::{CliError, INPUT, USAGE},
     events::too_many,
@@ -18,9 +26,9 @@ use super::{
     zone,
 };
 use crate::{
-    event::{Body, HOLD_NS, Record, WallClock},
+    event::{Body, HOLD_NS, ProbeReport, Record, WallClock},
     fs::{About, Known, Losses, World},
-    sink::RecordingFacts,
+    sink::{RecordingFacts, human},
     source::recording::Recording,
     store::ClockSample,
 };
@@ -65,6 +73,8 @@ pub(super) struct Past {
     /// Time from the beginning of the recording to the moment.
     after: Duration,
     through: Through,
+    /// Why devices may have been there that are not known.
+    unknown: Option<String>,
 }
 
 impl FromArgs {
@@ -88,9 +98,10 @@ impl FromArgs {
 /// Follows a recording up to a moment.
 struct Builder {
     world: World,
-    /// What was asked for, as wall time and as the moment that it is by all samples until now.
-    wall: Option<Timestamp>,
+    /// The wall times that were asked for, and the moment that it is by all samples until now.
+    aims: Vec<Aim>,
     until_ns: Option<u64>,
+    inventory: Inventory,
     clock: WallClock,
     /// The latest moment that was seen.
     last_ns: u64,
@@ -116,9 +127,12 @@ impl Taker for Builder {
         }
         let ns = record.header.end_ns;
         self.last_ns = self.last_ns.max(ns);
+        self.inventory.record(&record);
         match self.until_ns {
             // Processors run side by side: an earlier record may come a little later.
-            Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
+            Some(until_ns) if ns > until_ns => {
+                self.over |= ns - until_ns > HOLD_NS && !Inventory::has(&record);
+            },
             _ => self.world.push(&record),
         }
         Ok(())
@@ -126,6 +140,7 @@ impl Taker for Builder {
 
     fn tick(&mut self, ns: u64) -> Result<(), CliError> {
         self.last_ns = self.last_ns.max(ns);
+        self.inventory.tick();
         match self.until_ns {
             Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
             _ => self.world.expire(ns),
@@ -141,10 +156,9 @@ impl Taker for Builder {
             return;
         }
         self.world.set_clock(&self.clock);
-        if let Some(wall) = self.wall {
-            // What the clock has left out came to pass when it did so.
-            let ns = wall.as_nanosecond() - found.distance_ns();
-            self.until_ns = Some(u64::try_from(ns.max(found.mono_ns.into())).unwrap_or(u64::MAX));
+        if !self.aims.is_empty() {
+            self.aims.iter_mut().for_each(|aim| aim.step(found));
+            self.until_ns = Some(soonest(&self.aims));
         }
     }
 }
@@ -166,11 +180,21 @@ impl Past {
         let mut clock = WallClock::from(start.clock);
         clock.sample(header.clock.anchor(), header.clock.error_ns);
         let mut span = Span { clock: clock.clone(), began_ns: header.began_ns, zone };
-        let wall = at.map(|at| span.wall(at)).transpose()?.flatten();
-        let until_ns = at.map(|at| span.find(at)).transpose()?;
-        if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns < part_began_ns) {
-            return Err(span.before(until_ns, part_began_ns));
-        }
+        let walls = at.map(|at| span.walls(at)).transpose()?.unwrap_or_default();
+        let aims: Vec<Aim> =
+            walls.into_iter().map(|wall| Aim::new(wall, clock.last(), part_began_ns)).collect();
+        let until_ns = match at {
+            Some(at) if aims.is_empty() => {
+                let until_ns = span.find(at)?;
+                if until_ns < part_began_ns {
+                    return Err(span.before(until_ns, part_began_ns));
+                }
+                Some(until_ns)
+            },
+            Some(_) => Some(soonest(&aims)),
+            None => None,
+        };
+        let began = span.clock.clone();
         let about = About {
             version: start.version.clone(),
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -180,9 +204,11 @@ impl Past {
         };
         let world = World::new(about, keep, part_began_ns).annotated(annotate);
         let last_ns = part_began_ns;
-        let mut builder = Builder { world, wall, until_ns, clock, last_ns, undecoded: 0, over: false };
+        let inventory = Inventory::of_part(header.part);
+        let mut builder =
+            Builder { world, aims, until_ns, inventory, clock, last_ns, undecoded: 0, over: false };
         let through = recording::read(recording, &mut builder, Progress::new("reading"))?;
-        let Builder { mut world, last_ns, undecoded, until_ns, clock, .. } = builder;
+        let Builder { mut world, aims, inventory, last_ns, undecoded, until_ns, clock, .. } = builder;
         span.clock = clock;
         let ended = recording.ended();
         let end_ns = ended.as_ref().map_or(last_ns, |ended| ended.mono_ns.max(last_ns));
@@ -190,6 +216,14 @@ impl Past {
             Some(until_ns) if until_ns > end_ns => {
                 // Reading may have failed halfway.
                 through.code()?;
+                if let Some(at) = at.filter(|_| !aims.is_empty()) {
+                    // No clock has shown it: it is before, or after, what the first one did.
+                    let span = Span { clock: began, began_ns: span.began_ns, zone: span.zone.clone() };
+                    let asked_ns = span.find(at)?;
+                    if asked_ns < part_began_ns {
+                        return Err(span.before(asked_ns, part_began_ns));
+                    }
+                }
                 return Err(span.after(until_ns, end_ns, ended.is_some()));
             },
             Some(until_ns) => {
@@ -205,8 +239,22 @@ impl Past {
                 end_ns
             },
         };
+        let whole = !through.damaged() && through.failed.is_none();
+        let is_over = ended.is_some();
         let probes = ended.map_or_else(|| recording.last_probes(), |ended| Some(ended.probes));
         world.lose(Losses::new(probes.as_deref(), undecoded));
+        // Of what was lost, only this may have told of a device that nothing else told of.
+        let tells =
+            |probe: &&ProbeReport| matches!(probe.role, Role::Inventory | Role::Register | Role::Unregister);
+        let mut telling = probes.iter().flatten().filter(tells);
+        let read = if !whole || undecoded > 0 {
+            Read::Part
+        } else if telling.any(|probe| probe.lost > 0 || probe.no_room > 0) {
+            Read::Lost
+        } else {
+            Read::All
+        };
+        let unknown = inventory.unknown(at_ns, header.began_ns, is_over, read);
         if let Some(text) = too_many(world.forgotten()) {
             note(&text);
         }
@@ -217,10 +265,10 @@ impl Past {
             began: span.clock.rfc3339(header.began_ns),
             at: span.clock.rfc3339(at_ns),
             at_mono_ns: at_ns,
-            complete: !through.damaged() && through.failed.is_none(),
+            complete: whole && unknown.is_none(),
         };
         let after = Duration::from_nanos(at_ns.saturating_sub(header.began_ns));
-        Ok(Self { world, facts, clock: span.clock, after, through })
+        Ok(Self { world, facts, clock: span.clock, after, through, unknown })
     }
 
     /// One line: which recording, which moment.
@@ -238,6 +286,11 @@ impl Past {
         self.clock.rfc3339(mono_ns)
     }
 
+    /// Why devices may have been there that are not known; `None`: all are.
+    pub(super) fn unknown(&self) -> Option<&str> {
+        self.unknown.as_deref()
+    }
+
     /// Devices that there were at the moment, by name.
     pub(super) fn present(&self) -> impl Iterator<Item = (&str, Known)> {
         self.world.devices().filter(|(_, known)| known.present)
@@ -248,6 +301,11 @@ impl Past {
         self.world.devices().filter(|(_, known)| !known.present)
     }
 
+    /// Says how many devices cannot be shown, because nothing tells their names.
+    pub(super) fn say_unnamed(&self) {
+        say_unnamed(self.world.without_folder().1);
+    }
+
     /// The world, and how reading went, for who shows the one for long.
     pub(super) fn into_parts(self) -> (World, Through) {
         (self.world, self.through)
@@ -256,6 +314,16 @@ impl Past {
     /// The exit code, once all there is was shown.
     pub(super) fn code(self) -> Result<u8, CliError> {
         self.through.code()
+    }
+}
+
+/// See [`Past::say_unnamed`].
+pub(super) fn say_unnamed(count: usize) {
+    if count > 0 {
+        let devices = human::count(count as u64, "device");
+        note(&format!(
+            "{devices} whose name was not recorded: not shown here; `vfio-trace replay` shows what happened"
+        ));
     }
 }
 
@@ -282,6 +350,20 @@ impl Span {
         let Some(wall) = self.wall(at)? else { return Ok(self.began_ns) };
         let ns = wall.as_nanosecond() - self.clock.last().distance_ns();
         u64::try_from(ns).map_err(|_outside| self.outside(wall))
+    }
+
+    /// All wall times that may be meant: clocks that are put back show the same again, and may come to an earlier day.
+    fn walls(&self, at: Moment) -> Result<Vec<Timestamp>, CliError> {
+        let Some(wall) = self.wall(at)? else { return Ok(Vec::new()) };
+        Ok(match at {
+            Moment::After(_) | Moment::Wall(_) => vec![wall],
+            Moment::Local(time) => self.shown(time).collect(),
+            Moment::Day(time) => {
+                let day = self.zone.to_datetime(self.clock.wall(self.began_ns)).date();
+                let days = [day.yesterday().ok(), Some(day), day.tomorrow().ok()].into_iter().flatten();
+                days.flat_map(|day| self.shown(day.to_datetime(time))).collect()
+            },
+        })
     }
 
     /// The wall time that was asked for; `None`: it was not asked for by wall time.

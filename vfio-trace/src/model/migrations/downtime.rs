@@ -192,10 +192,8 @@ pub(super) fn of_device(
         } else if losses.data_suffers() {
             doubts.add(EITHER, "reads or writes were lost: their time is in the gap");
         } else if found.unseen {
-            doubts.add(
-                EITHER,
-                "reads or writes were not seen, or may not have been: their time is in the gap",
-            );
+            doubts
+                .add(EITHER, "reads or writes were not seen, or may not have been: their time is in the gap");
         } else if !losses.complete {
             doubts.add(EITHER, "the recording has no end: what was lost at last is not known");
         }

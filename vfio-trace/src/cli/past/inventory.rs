@@ -1,0 +1,77 @@
+//! Whether a recording tells at a moment which devices there were: it begins with an inventory, which takes its time.
+
+use std::time::Duration;
+
+use vfio_trace_common::role::Role;
+
+use crate::event::{Body, Record};
+
+/// How much of a recording was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// All that concerns devices.
+    All,
+    /// A part.
+    Part,
+    /// All that was recorded; records that concern devices got lost before.
+    Lost,
+}
+
+/// How far the inventory with which a recording begins has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inventory {
+    /// When its last record was made.
+    last_ns: Option<u64>,
+    /// Time goes on: it is over.
+    over: bool,
+}
+
+impl Inventory {
+    /// That of the first part that is read. Later ones begin with what those before them have told of all devices.
+    pub(super) const fn of_part(part: u32) -> Self {
+        Self { last_ns: None, over: part > 1 }
+    }
+
+    /// Whether this is a record of an inventory.
+    pub(super) fn has(record: &Record) -> bool {
+        match &record.body {
+            Body::Device(body) => body.seen_by == Role::Inventory as u32,
+            Body::Holder(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Takes in the next record.
+    pub(super) fn record(&mut self, record: &Record) {
+        if !self.over && Self::has(record) {
+            let ns = record.header.end_ns;
+            self.last_ns = Some(self.last_ns.map_or(ns, |last| last.max(ns)));
+        }
+    }
+
+    /// The recorder has told the time, which it does once the inventory is over.
+    pub(super) const fn tick(&mut self) {
+        self.over = true;
+    }
+
+    /// Why devices may have been there at a moment that are not known. `is_over`: the recording's end was read.
+    pub(super) fn unknown(&self, at_ns: u64, began_ns: u64, is_over: bool, read: Read) -> Option<String> {
+        if let Some(last_ns) = self.last_ns.filter(|last_ns| at_ns < *last_ns) {
+            let after = Duration::from_nanos(last_ns.saturating_sub(began_ns)).as_nanos().div_ceil(1_000_000);
+            return Some(format!(
+                "which devices there were is not known before all had been looked at, {}.{:03} s after the recording began",
+                after / 1_000,
+                after % 1_000
+            ));
+        }
+        let why = match read {
+            Read::Part => "not all of the recording could be read: devices may be missing",
+            Read::Lost => "records of devices were lost when the recording was made: devices may be missing",
+            Read::All if self.last_ns.is_none() && !self.over && !is_over => {
+                "the recording ends before all devices had been looked at: devices may be missing"
+            },
+            Read::All => return None,
+        };
+        Some(why.to_owned())
+    }
+}
