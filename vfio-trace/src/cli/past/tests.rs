@@ -144,7 +144,7 @@ fn nothing_is_read_behind_the_moment() {
         script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
     };
     // The recorder tells the time once it has looked at all devices.
-    let begun = [Given::Time(1)].into_iter();
+    let begun = std::iter::once(Given::Time(1));
     let mut parts = record(&begun.chain((1..20).flat_map(seconds)).collect::<Vec<_>>(), 10);
     assert!(parts.len() > 3);
     for part in &mut parts[2..] {
