@@ -309,11 +309,8 @@ impl Recorder {
         self.flush()?;
         let records = self.writer.records();
         let end = End { mono_ns: ended_ns, reason, records, probes: probes.clone() };
-        let stored = self.storing.finish();
-        let (mut file, bytes) = self.writer.finish(end).map_err(|why| unwritable(&self.name, &why))?;
-        // Only now some file systems say that there was no room.
-        file.sync().map_err(|why| unwritable(&self.name, &why))?;
-        stored.map_err(|why| unwritable(&self.name, &why))?;
+        let ended = self.storing.end(self.writer, end);
+        let bytes = ended.map_err(|why| unwritable(&self.name, &why))?;
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
         let mut summary = Summary::new(probes, 0, 0, self.undecoded, duration_ns);
         summary.gaps = Some(self.gaps.totals(ended_ns));

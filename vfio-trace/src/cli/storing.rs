@@ -3,13 +3,17 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
-use crate::store::Part;
+use crate::store::{End, Part, Writer};
 
 /// Parts that are stored at once: beyond it recording waits.
 const MOST: usize = 8;
+
+/// What a thread does for one part.
+type Store = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// Parts that the file system may not have whole yet.
 #[derive(Debug, Default)]
@@ -17,8 +21,23 @@ pub(super) struct Storing(VecDeque<JoinHandle<io::Result<()>>>);
 
 impl Storing {
     /// Begins with one more. Gives an error if an earlier one could not be stored.
-    pub(super) fn begin(&mut self, mut part: Box<dyn Part>) -> io::Result<()> {
-        self.0.push_back(thread::Builder::new().name("store".to_owned()).spawn(move || part.sync())?);
+    pub(super) fn begin(&mut self, part: Box<dyn Part>) -> io::Result<()> {
+        self.begin_on(part, |store| thread::Builder::new().name("store".to_owned()).spawn(store))
+    }
+
+    fn begin_on(
+        &mut self,
+        part: Box<dyn Part>,
+        spawn: impl FnOnce(Store) -> io::Result<JoinHandle<io::Result<()>>>,
+    ) -> io::Result<()> {
+        let part = Arc::new(Mutex::new(part));
+        let sync = |part: &Mutex<Box<dyn Part>>| part.lock().unwrap_or_else(PoisonError::into_inner).sync();
+        let its = Arc::clone(&part);
+        match spawn(Box::new(move || sync(&its))) {
+            Ok(thread) => self.0.push_back(thread),
+            // There may be no more threads (a cgroup's limit): recording waits here instead.
+            Err(_) => sync(&part)?,
+        }
         self.look()
     }
 
@@ -27,8 +46,20 @@ impl Storing {
         self.wait(MOST)
     }
 
+    /// Ends the last part, and only then waits for the file system: who reads along sees the end as soon as it is there,
+    /// and who kills us meanwhile leaves a whole recording. Gives the last part's bytes, if all could be stored.
+    pub(super) fn end(self, last: Writer<Box<dyn Part>>, end: End) -> io::Result<u64> {
+        let ended = last.finish(end);
+        let stored = self.finish();
+        let (mut last, bytes) = ended?;
+        // Only now some file systems say that there was no room.
+        last.sync()?;
+        stored?;
+        Ok(bytes)
+    }
+
     /// Whether all could be stored.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    fn finish(mut self) -> io::Result<()> {
         self.wait(0)
     }
 
@@ -43,9 +74,13 @@ impl Storing {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::{io::Write, time::Duration};
+    use std::{
+        io::Write,
+        time::{Duration, Instant},
+    };
 
     use super::*;
+    use crate::store::{Entry, Item, Reader, Reason, fixture::header};
 
     /// A file on a file system that takes everything, and may find later that it has no room for it: NFS, FUSE.
     pub(in crate::cli) struct Later {
@@ -87,5 +122,61 @@ pub(super) mod tests {
             assert!(many.0.len() <= MOST);
         }
         many.finish().unwrap();
+    }
+
+    #[test]
+    fn where_no_thread_can_be_had_a_part_is_stored_all_the_same() {
+        let stored = |full| {
+            let mut storing = Storing::default();
+            let begun = storing
+                .begin_on(Box::new(Later { full }), |_| Err(io::Error::from(io::ErrorKind::WouldBlock)));
+            begun.and_then(|()| storing.finish()).map_err(|why| why.kind())
+        };
+        assert_eq!(stored(false), Ok(()));
+        assert_eq!(stored(true), Err(io::ErrorKind::StorageFull), "not that there was no thread");
+    }
+
+    /// A file that others read along.
+    struct Seen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Seen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Part for Seen {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn is_ended(bytes: &[u8]) -> bool {
+        let mut reader = Reader::open(bytes).unwrap();
+        std::iter::from_fn(|| reader.next().unwrap()).any(|entry| matches!(entry, Entry::Item(Item::End(_))))
+    }
+
+    #[test]
+    fn the_end_mark_waits_for_no_part() {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let last: Box<dyn Part> = Box::new(Seen(Arc::clone(&bytes)));
+        let last = Writer::new(last, &header()).unwrap();
+        let mut storing = Storing::default();
+        storing.0.push_back(thread::spawn(move || {
+            let began = Instant::now();
+            while !is_ended(&bytes.lock().unwrap()) {
+                if began.elapsed() > Duration::from_secs(10) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        }));
+        let end = End { mono_ns: 9, reason: Reason::Signal, records: 0, probes: Vec::new() };
+        assert!(storing.end(last, end).unwrap() > 0);
     }
 }
