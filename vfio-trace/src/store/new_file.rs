@@ -96,6 +96,8 @@ pub(super) struct Lacks {
     pub(super) exchange: bool,
     pub(super) no_replace: bool,
     pub(super) link: bool,
+    /// Another descriptor of the same file: there may be too many.
+    pub(super) copy: bool,
 }
 
 /// A name that may be written to. Nothing is made or opened yet.
@@ -446,7 +448,7 @@ impl NewFile {
 
     /// The same file, for who writes it.
     pub(super) fn writer(&self) -> io::Result<File> {
-        self.file.try_clone()
+        if self.target.lacks.copy { Err(Errno::MFILE.into()) } else { self.file.try_clone() }
     }
 
     /// Where it is, or will be.

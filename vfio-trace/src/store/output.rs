@@ -232,10 +232,11 @@ impl Output {
     }
 
     fn placed(&mut self, file: NewFile) -> Result<Box<dyn Part>, OutputError> {
+        // Kept first: should nothing come of it, what was there before is put back.
+        let file = self.current.insert(file);
         let path = file.path().to_owned();
         let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
         self.made.push_back((path, file.id()));
-        self.current = Some(file);
         Ok(Box::new(Patient::new(out, self.stop.clone())))
     }
 

@@ -65,10 +65,10 @@ fn told(path: &Path) -> PathBuf {
 
 /// What file systems do not know: nothing, exchanging, that and more.
 const LACKS: [Lacks; 4] = [
-    Lacks { exchange: false, no_replace: false, link: false },
-    Lacks { exchange: true, no_replace: false, link: false },
-    Lacks { exchange: true, no_replace: true, link: false },
-    Lacks { exchange: true, no_replace: true, link: true },
+    Lacks { exchange: false, no_replace: false, link: false, copy: false },
+    Lacks { exchange: true, no_replace: false, link: false, copy: false },
+    Lacks { exchange: true, no_replace: true, link: false, copy: false },
+    Lacks { exchange: true, no_replace: true, link: true, copy: false },
 ];
 
 #[test]
@@ -104,6 +104,23 @@ fn what_was_there_survives_on_any_file_system() {
         assert!(matches!(file.place(), Err(OutputError::Exists(_))));
         drop(file);
         assert_eq!((read(&path).as_str(), folder.names().len()), ("theirs", 1), "{lacks:?}");
+    }
+}
+
+#[test]
+fn what_was_there_survives_that_there_are_too_many_files() {
+    for (number, lacks) in LACKS.into_iter().enumerate() {
+        let folder = Folder::new(&format!("many-{number}"));
+        let path = folder.0.join("a.vft");
+        fs::write(&path, "old").unwrap();
+        let id = id_at(&path);
+        let lacks = Lacks { copy: true, ..lacks };
+        let mut output = Output::create(&path, false, None, true).unwrap().lacking(lacks).telling(tell);
+        assert!(output.open().unwrap());
+        assert!(output.first().is_err());
+        drop(output);
+        assert_eq!((read(&path).as_str(), folder.names().len()), ("old", 1), "{lacks:?}");
+        assert_eq!(id_at(&path), id, "it is the very same file: {lacks:?}");
     }
 }
 
