@@ -23,7 +23,7 @@ use super::{
 
 /// Each device is looked at for each gap of its driver.
 const MOST_GAPS: usize = 1_000;
-/// All of them are looked at when one is over; a host has not as many to probe.
+/// Functions of those that are not over, which are looked at when one is; a host has not as many to probe.
 const MOST_GAP_FUNCTIONS: usize = 1 << 14;
 
 /// The history of one host. Pure; the same events give the same history.
@@ -241,8 +241,10 @@ impl History {
         }
         ended.push(gap.clone());
         for gap in ended {
-            let functions: usize = self.gaps.iter().map(|gap| gap.functions.len()).sum();
-            if self.gaps.len() >= MOST_GAPS || functions + gap.functions.len() > MOST_GAP_FUNCTIONS {
+            let open = |gap: &&ProbeGap| gap.until_mono_ns.is_none();
+            let functions: usize = self.gaps.iter().filter(open).map(|gap| gap.functions.len()).sum();
+            let too_many = open(&&gap) && functions + gap.functions.len() > MOST_GAP_FUNCTIONS;
+            if self.gaps.len() >= MOST_GAPS || too_many {
                 self.gaps_left_out += 1;
             } else if !self.gaps.contains(&gap) {
                 self.gaps.push(gap);

@@ -290,6 +290,21 @@ fn a_probe_that_was_refused_may_be_had_later() {
 }
 
 #[test]
+fn gaps_that_are_over_take_no_room_of_those_that_are_not() {
+    let left_out = |ended: bool| {
+        let gaps = (0..40u64).map(|n| {
+            let until = ended.then_some(n + 2);
+            gap_of(Some(&format!("m{n}")), &[Role::SetState; 500], n + 1, until)
+        });
+        let script = gaps.fold(Script::new(7).until(10 * MS), Script::note);
+        let document = traced(&[script, whole_source(), whole_destination()]);
+        document.warnings.iter().any(|warning| warning.code == "left-out")
+    };
+    assert!(!left_out(true), "no function of them is looked at again");
+    assert!(left_out(false));
+}
+
+#[test]
 fn what_was_read_unseen_is_not_left() {
     let script = |read: bool| {
         let script = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).precopy_info(FROM, 24, 0);
