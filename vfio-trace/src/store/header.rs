@@ -101,6 +101,24 @@ impl Header {
         serde_json::to_vec(self)
     }
 
+    /// Reads one. What it must have is known only for its own schema: one that lacks something is of another, if it says so.
+    ///
+    /// # Errors
+    ///
+    /// What it is not.
+    pub(super) fn read(json: &[u8]) -> Result<Self, OpenError> {
+        /// What a header of any schema has.
+        #[derive(Deserialize)]
+        struct Any {
+            schema: String,
+        }
+        let Any { schema } = serde_json::from_slice(json).map_err(OpenError::Header)?;
+        if schema != SCHEMA {
+            return Err(OpenError::OtherHeader);
+        }
+        serde_json::from_slice(json).map_err(OpenError::Header)
+    }
+
     /// For the next part.
     #[must_use]
     pub fn next_part(
@@ -131,9 +149,6 @@ impl Header {
 
     /// Why the part cannot be read by this version, on this machine.
     pub(super) fn refusal(&self) -> Option<OpenError> {
-        if self.schema != SCHEMA {
-            return Some(OpenError::OtherHeader);
-        }
         if self.byte_order != BYTE_ORDER {
             return Some(OpenError::ByteOrder(self.byte_order.clone()));
         }

@@ -124,7 +124,7 @@ impl<R: Read> Reader<R> {
             }
             self.seq = block.seq.wrapping_add(1);
             if let Some(json) = payload {
-                self.header = serde_json::from_slice(&json).map_err(OpenError::Header)?;
+                self.header = Header::read(&json)?;
                 return match self.header.refusal() {
                     Some(why) => Err(why),
                     None => Ok(()),
@@ -230,6 +230,7 @@ impl<R: Read> Reader<R> {
         let Some(payload) = payload else { return self.damaged(block, whole) };
         if block.kind == Kind::Header {
             self.new_header(&payload, block, whole);
+            self.input.consume(whole);
             return Ok(());
         }
         if block.kind == Kind::Merge {
@@ -305,18 +306,23 @@ impl<R: Read> Reader<R> {
     /// A header within the stream: a copy of the present one, or another part's.
     fn new_header(&mut self, json: &[u8], block: BlockHeader, whole: usize) {
         let offset = self.input.offset();
-        self.input.consume(whole);
-        let Ok(header) = serde_json::from_slice::<Header>(json) else {
-            self.part_is_over(0);
-            self.damage(Damage::Block { offset, records: 0 });
-            return;
+        let header = match Header::read(json) {
+            Ok(header) => header,
+            Err(why) => {
+                self.part_is_over(0);
+                self.done = matches!(why, OpenError::OtherHeader);
+                self.damage(if self.done {
+                    Damage::OtherHeader { offset }
+                } else {
+                    Damage::Block { offset, records: 0 }
+                });
+                return;
+            },
         };
-        if let Some(why) = header.refusal() {
+        if header.refusal().is_some() {
             // What is in it would be taken for something else.
-            self.damage(match why {
-                OpenError::OtherHeader => Damage::OtherHeader { offset },
-                _ => Damage::NewerRecords { offset, version: header.wire_version },
-            });
+            self.part_is_over(0);
+            self.damage(Damage::NewerRecords { offset, version: header.wire_version });
             self.done = true;
             return;
         }

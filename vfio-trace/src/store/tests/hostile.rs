@@ -127,3 +127,17 @@ fn items_are_taken_one_by_one() {
     }
     assert_eq!(items, 160_000);
 }
+
+#[test]
+fn a_later_header_that_lacks_what_ours_has_is_not_damaged() {
+    let json = br#"{"schema":"vfio-trace.recording/2","where":"elsewhere"}"#;
+    let packed = zstd::bulk::compress(json, 1).unwrap();
+    let later = block(Kind::Header, 0, json.len(), &packed, packed.len());
+    let error = Reader::open(&later[..]).err().unwrap();
+    assert!(matches!(error, OpenError::OtherHeader), "{error}");
+    // Behind a part that was not ended, that is told as well.
+    let first = begun();
+    let offset = first.len() as u64;
+    let (_, damages) = read(&[first, later].concat()).unwrap();
+    assert_eq!(damages, [Damage::Cut { offset, records: 0 }, Damage::OtherHeader { offset }]);
+}
