@@ -16,6 +16,13 @@ pub enum Damage {
         /// Records in it.
         records: u32,
     },
+    /// A block was not looked at: too much before it was wrong.
+    Unchecked {
+        /// Where it begins.
+        offset: u64,
+        /// Records in it.
+        records: u32,
+    },
     /// Bytes that are no block, or blocks that are not there.
     Gap {
         /// Where.
@@ -116,7 +123,9 @@ impl Damage {
     /// Records that are known to be lost.
     pub const fn records(&self) -> u64 {
         match self {
-            Self::Block { records, .. } | Self::Cut { records, .. } => *records as u64,
+            Self::Block { records, .. } | Self::Unchecked { records, .. } | Self::Cut { records, .. } => {
+                *records as u64
+            },
             Self::NoHeader { records, .. } => *records,
             Self::Gap { .. }
             | Self::NoEnd { .. }
@@ -151,6 +160,11 @@ impl fmt::Display for Damage {
             Self::Block { offset, records } => {
                 write!(f, "the block at byte {offset} is damaged: {} lost", count(*records, "record"))
             },
+            Self::Unchecked { offset, records } => write!(
+                f,
+                "the block at byte {offset} was not looked at, because too much before it was wrong: {} lost",
+                count(*records, "record")
+            ),
             Self::Gap { offset, bytes: 0, blocks } => {
                 write!(f, "at byte {offset}, {} missing", count(*blocks, "block"))
             },

@@ -14,6 +14,15 @@ const CHUNK: usize = 1 << 16;
 const VAIN_LEN: u64 = 64 << 20;
 const VAIN_SHARE: u64 = 4;
 
+/// Why a payload is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Useless {
+    /// It is not what was written, or not there.
+    Damaged,
+    /// It may be right: it was not looked at, because too much before it was wrong.
+    Unchecked,
+}
+
 /// The input, as far as it was read.
 pub(super) struct Input<R> {
     from: R,
@@ -61,28 +70,28 @@ impl<R: Read> Input<R> {
     }
 
     /// The payload of a block that is `whole` bytes long, if that is there, and what was written.
-    pub(super) fn payload(&mut self, block: BlockHeader, whole: usize) -> Option<Vec<u8>> {
-        if !self.is_sound(block, whole) {
-            return None;
-        }
-        let payload = block.payload(self.ahead().get(HEADER_LEN..whole)?);
+    pub(super) fn payload(&mut self, block: BlockHeader, whole: usize) -> Result<Vec<u8>, Useless> {
+        self.check(block, whole)?;
+        let payload = self.ahead().get(HEADER_LEN..whole).and_then(|stored| block.payload(stored));
         if payload.is_none() {
             self.vain = self.vain.saturating_add(u64::from(block.stored) + u64::from(block.raw));
         }
-        payload
+        payload.ok_or(Useless::Damaged)
     }
 
     /// Whether the payload of a block that is `whole` bytes long is there, and what was written.
-    pub(super) fn is_sound(&mut self, block: BlockHeader, whole: usize) -> bool {
+    pub(super) fn check(&mut self, block: BlockHeader, whole: usize) -> Result<(), Useless> {
         let len = block.stored_len() as u64;
         let allowed = VAIN_LEN.saturating_add(self.offset.saturating_mul(VAIN_SHARE));
         if self.vain.saturating_add(len) > allowed {
-            return false;
+            return Err(Useless::Unchecked);
         }
-        let Some(stored) = self.ahead().get(HEADER_LEN..whole) else { return false };
-        let sound = block.matches(stored);
-        self.vain += if sound { 0 } else { len };
-        sound
+        let Some(stored) = self.ahead().get(HEADER_LEN..whole) else { return Err(Useless::Damaged) };
+        if block.matches(stored) {
+            return Ok(());
+        }
+        self.vain += len;
+        Err(Useless::Damaged)
     }
 
     /// Makes sure that there are so many bytes, if the input has them; gives how many of them there are.

@@ -11,7 +11,7 @@ use super::{
     damage::Damage,
     header::Header,
     index::{TRAILER_LEN, parse_trailer},
-    input::Input,
+    input::{Input, Useless},
     item::{Item, Items},
     merge::MergeNote,
     open_error::OpenError,
@@ -116,7 +116,7 @@ impl<R: Read> Reader<R> {
             if self.input.fill(whole)? < whole {
                 return Err(OpenError::Cut);
             }
-            let payload = self.input.payload(block, whole);
+            let payload = self.input.payload(block, whole).ok();
             self.input.consume(whole);
             if block.kind == Kind::Merge {
                 self.note(payload.as_deref(), offset);
@@ -224,10 +224,13 @@ impl<R: Read> Reader<R> {
         }
         // What is in an index, or in what is not known, nobody asks here.
         let payload = match block.kind {
-            Kind::Index | Kind::Other(_) => self.input.is_sound(block, whole).then(Vec::new),
+            Kind::Index | Kind::Other(_) => self.input.check(block, whole).map(|()| Vec::new()),
             Kind::Header | Kind::Merge | Kind::Items => self.input.payload(block, whole),
         };
-        let Some(payload) = payload else { return self.damaged(block, whole) };
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(why) => return self.damaged(block, whole, why),
+        };
         if block.kind == Kind::Header {
             self.new_header(&payload, block, whole);
             self.input.consume(whole);
@@ -265,8 +268,8 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// A block whose header is right and whose payload is not.
-    fn damaged(&mut self, block: BlockHeader, whole: usize) -> io::Result<()> {
+    /// A block whose header is right and whose payload is not, as far as is known.
+    fn damaged(&mut self, block: BlockHeader, whole: usize, why: Useless) -> io::Result<()> {
         let offset = self.input.offset();
         match block.kind {
             Kind::Index if !self.indexed => {
@@ -283,7 +286,11 @@ impl<R: Read> Reader<R> {
                 if kind == Kind::Header && block.seq != self.seq {
                     self.part_is_over(0);
                 }
-                self.damage(Damage::Block { offset, records: block.records });
+                let records = block.records;
+                self.damage(match why {
+                    Useless::Damaged => Damage::Block { offset, records },
+                    Useless::Unchecked => Damage::Unchecked { offset, records },
+                });
             },
         }
         if block.seq >= self.seq && !self.indexed {
