@@ -350,6 +350,14 @@ pub(super) fn too_many(forgotten: u64) -> Option<String> {
     })
 }
 
+/// The same while it goes on: said first when there is any, and again each time that it has doubled.
+pub(super) fn too_many_more(forgotten: u64, told: &mut u64) -> Option<String> {
+    let more = forgotten >= told.saturating_mul(2);
+    let text = too_many(forgotten).filter(|_| more)?;
+    *told = forgotten;
+    Some(text)
+}
+
 fn unwritable(error: serde_json::Error) -> CliError {
     CliError::failed("cannot write an event as JSON", error, "report this as a bug")
 }

@@ -27,6 +27,9 @@ use crate::{
 /// Devices that are gone and whose events are kept, in case that they come again.
 const KEPT_GONE: usize = 64;
 
+/// Devices that there was no room for and that are counted: there are so many only if names are made up.
+const MOST_FORGOTTEN: usize = 1 << 16;
+
 /// Events that the timelines of all devices have together, unless one of them is to have more.
 const MOST_EVENTS: usize = 1 << 20;
 
@@ -72,7 +75,9 @@ pub struct World {
     devices: BTreeMap<Arc<str>, Device>,
     /// How many devices there may be. What happens on others is forgotten.
     most_devices: usize,
-    forgotten: u64,
+    /// These are they, and those that the model had no room for, by name or else by number; no more than
+    /// [`MOST_FORGOTTEN`].
+    forgotten: BTreeSet<(Arc<str>, u32)>,
     /// Those that are gone, in the order in which they went.
     gone: BTreeSet<(u64, Arc<str>)>,
     /// Devices by the number of the oldest event in their timelines.
@@ -140,7 +145,7 @@ impl World {
             began_ns: now_ns,
             devices: BTreeMap::new(),
             most_devices: Limits::default().devices,
-            forgotten: 0,
+            forgotten: BTreeSet::new(),
             gone: BTreeSet::new(),
             oldest: BTreeMap::new(),
             kept_events: 0,
@@ -219,7 +224,7 @@ impl World {
 
     /// How much was forgotten because there was more of it at a time than is kept.
     pub fn forgotten(&self) -> u64 {
-        self.assembler.forgotten(self.interpreter.forgotten().max(self.forgotten))
+        self.assembler.forgotten(self.interpreter.forgotten().max(self.forgotten.len() as u64))
     }
 
     /// Tells the time when no record does: see [`Assembler::expire`].
@@ -280,7 +285,16 @@ impl World {
 
     fn apply(&mut self, events: Vec<Event>) {
         for event in self.interpreter.apply(events) {
+            let left_out = self.model.device_events_left_out();
             self.model.apply(&event);
+            if let Some(device) = &event.device
+                && self.model.device_events_left_out() > left_out
+            {
+                match &device.name {
+                    Some(name) => self.leave_out(name, 0),
+                    None => self.leave_out("", device.nr),
+                }
+            }
             if let Data::ProbeGap(gap) = &event.data {
                 self.gaps.push(gap.clone());
             }
@@ -371,11 +385,18 @@ impl World {
         }
     }
 
+    /// Notes that there was no room for a device, once for each.
+    fn leave_out(&mut self, name: &str, nr: u32) {
+        if self.forgotten.len() < MOST_FORGOTTEN {
+            self.forgotten.insert((name.into(), nr));
+        }
+    }
+
     /// What there is of a device; made if need be, and if there is room for it.
     fn device(&mut self, name: &str, now_ns: u64) -> Option<&mut Device> {
         if !self.devices.contains_key(name) {
             if self.devices.len() >= self.most_devices {
-                self.forgotten += 1;
+                self.leave_out(name, 0);
                 return None;
             }
             self.changed_ns = self.changed_ns.max(now_ns);

@@ -77,6 +77,11 @@ impl Model {
         Some(self.devices.get(at)?.report(self.last_ns))
     }
 
+    /// Events of devices for which there was no room, so far.
+    pub const fn device_events_left_out(&self) -> u64 {
+        self.device_events_left_out
+    }
+
     /// The drivers of all devices.
     pub fn drivers(&self) -> Drivers {
         self.devices.iter().filter_map(DeviceModel::driver).collect()

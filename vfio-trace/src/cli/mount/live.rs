@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     super::{
         error::CliError,
+        events::too_many_more,
         output::note,
         session::{say_changes, say_lacks, say_uninformed, say_unwatched},
     },
@@ -65,6 +66,8 @@ struct Keeper {
     /// What looks could not tell, as it was said last.
     lacks: Looked,
     counted: Instant,
+    /// How much was forgotten when that was said last.
+    forgotten: u64,
 }
 
 impl Keeper {
@@ -166,6 +169,10 @@ impl Keeper {
         }
         say_changes(&self.live.rescan()?, self.verbose);
         self.world().expire(self.live.settled_ns());
+        let forgotten = self.world().forgotten();
+        if let Some(text) = too_many_more(forgotten, &mut self.forgotten) {
+            note(&text);
+        }
         Ok(())
     }
 }
@@ -199,6 +206,7 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
         clock,
         lacks: Looked::default(),
         counted: Instant::now(),
+        forgotten: 0,
     };
     keeper.live.enable()?;
     // After the switch: an arc that comes in between is seen by both, and never by neither.
