@@ -18,11 +18,12 @@ use super::{
 /// A check, its part of the boot, and what judges that.
 type Edge = (&'static str, &'static str, fn(&Left) -> Result<Found>);
 
-const EDGES: [Edge; 8] = [
+const EDGES: [Edge; 9] = [
     ("edges: SIGHUP ends tail and record", "hangup", signals::hangup),
     ("edges: the time that a command gets to end", "grace", signals::grace),
     ("edges: a full disk", "full", signals::full),
     ("edges: FIFOs", "fifos", signals::fifos),
+    ("edges: signals before the start, and Ctrl-C", "early", signals::early),
     ("edges: capabilities given up", "caps", caps::check),
     ("edges: PID namespaces", "namespaces", namespaces::check),
     ("edges: a recorder that waits for vfio", "waits", loads::waits),
@@ -37,8 +38,9 @@ pub(super) fn checks() -> Vec<Check> {
         part("at-once", |_| Ok(loads::script(false))),
         part("hangup", |_| Ok(signals::HANGUP.to_owned())),
         part("grace", |_| Ok(signals::grace_script())),
-        part("full", |_| Ok(signals::FULL.to_owned())),
+        part("full", |_| Ok(signals::full_script())),
         part("fifos", |_| Ok(signals::fifos_script())),
+        part("early", |_| Ok(signals::early_script())),
         part("caps", |_| Ok(caps::script())),
         part("namespaces", |_| Ok(namespaces::script())),
     ];

@@ -13,6 +13,16 @@ use crate::test::{
 
 const LOAD: &str = "modprobe -a vfio_iommu_type1 mtty quayside || return 1\n";
 
+/// `heeds PID`: whether it catches SIGINT by now, or has ended. `over PID`: waits for its end, not for ever.
+const TOOLS: &str = r#"
+    ended() { [ ! -e /proc/$1/status ] || grep -q '^State:.Z' /proc/$1/status; }
+    heeds() {
+        caught=$(sed -n 's/^SigCgt:.//p' /proc/$1/status 2>/dev/null)
+        ended $1 || [ -z "$caught" ] || [ $((0x$caught & 2)) -ne 0 ]
+    }
+    over() { await "end of $1" ended $1 || kill -KILL $1; wait $1; }
+"#;
+
 pub(super) const HANGUP: &str = r#"
     modprobe -a vfio_iommu_type1 mtty || return 1
     vfio-trace tail --format ndjson >tail.ndjson 2>tail.err & tail=$!
@@ -22,6 +32,13 @@ pub(super) const HANGUP: &str = r#"
     lab-step --json steps --create mtty-2 set=STOP_COPY read-all set=RUNNING get || return 1
     kill -HUP $tail $rec; wait $tail; echo $? >tail.code; wait $rec; echo $? >rec.code
     vfio-trace replay --format ndjson rec.vft >rec.ndjson 2>replay.err; echo $? >replay.code
+    # A terminal that goes away says so twice: while the end is written, too.
+    for nr in 0 1 2 3 4 5; do
+        vfio-trace record -o twice-$nr.vft 2>twice-$nr.err & rec=$!; all="$all $rec"
+        await rec [ -s twice-$nr.vft ] || return 1
+        kill -HUP $rec; sleep 0.0$nr; kill -HUP $rec 2>/dev/null; wait $rec
+        vfio-trace replay twice-$nr.vft >/dev/null 2>again-$nr.err; echo $? >again-$nr.code
+    done
 "#;
 
 fn code(left: &Left, name: &str, expected: i32) -> Result<()> {
@@ -53,7 +70,12 @@ pub(super) fn hangup(left: &Left) -> Result<Found> {
     }
     let steps = whole(left, "tail.ndjson")?;
     ensure!(whole(left, "rec.ndjson")? == steps && steps > 3, "{steps} steps");
-    Ok(Found::one(format!("both end with code 0, an end mark and the account in it; {steps} steps in both")))
+    for nr in 0..6 {
+        code(left, &format!("again-{nr}"), 0)?;
+    }
+    Ok(Found::one(format!(
+        "both end with code 0, an end mark and the account in it; {steps} steps in both; a second one does no harm"
+    )))
 }
 
 /// How many requests a command makes that goes on after the signal: far more than a buffer of 16 KiB takes.
@@ -70,10 +92,11 @@ pub(super) fn grace_script() -> String {
         await paused [ -e /run/part/go.paused ] || return 1
         now >signalled; kill -TERM $tail; : >/run/part/go; wait $tail; echo $? >tail.code
         await command [ -e steps.code ] || return 1
-        vfio-trace tail --format ndjson >twice.ndjson 2>twice.err -- sh -c 'trap "" TERM; echo $$ >child; exec sleep 60' & tail=$!
+        vfio-trace tail --format ndjson >twice.ndjson 2>twice.err -- sh -c 'trap ": >told" TERM; echo $$ >child; while :; do sleep 0.1; done' & tail=$!
         all="$all $tail"
         await child [ -s child ] || return 1
-        sleep 0.3; kill -TERM $tail; sleep 0.5; now >twice.signalled; kill -TERM $tail; wait $tail; echo $? >twice.code
+        kill -TERM $tail; await told [ -e told ] || return 1
+        now >twice.signalled; kill -TERM $tail; wait $tail; echo $? >twice.code
         kill $(cat child) 2>/dev/null; kill -KILL $(cat child) || return 1
         vfio-trace record -o outlived.vft --stop-after 300ms 2>outlived.err -- sh -c 'echo $$ >outlives; exec sleep 60'
         echo $? >outlived.code; kill $(cat outlives) || return 1
@@ -150,7 +173,7 @@ pub(super) fn grace(left: &Left) -> Result<Found> {
     )))
 }
 
-pub(super) const FULL: &str = r#"
+const FULL: &str = r#"
     modprobe -a vfio_iommu_type1 mtty || return 1
     steps="set=STOP_COPY read-all set=RUNNING"
     free() { ! pgrep -x lab-step >/dev/null; }
@@ -159,9 +182,16 @@ pub(super) const FULL: &str = r#"
         await free free || return 1
     done
     vfio-trace tail >/dev/full 2>alone.err & tail=$!; all="$tail"
+    await alone heeds $tail || return 1
     lab-step --create mtty-2 $steps >steps.out 2>&1 || return 1
     kill $tail 2>/dev/null; wait $tail; echo $? >alone.code
+    vfio-trace record -o /dev/full -- sh -c 'sleep 1; : >went-on' 2>begin.err; echo $? >begin.code
+    await went-on [ -e went-on ]
 "#;
+
+pub(super) fn full_script() -> String {
+    format!("{TOOLS}{FULL}")
+}
 
 pub(super) fn full(left: &Left) -> Result<Found> {
     for name in ["text", "ndjson", "alone"] {
@@ -176,25 +206,32 @@ pub(super) fn full(left: &Left) -> Result<Found> {
             "{name} gives an account of what nobody has got:\n{said}"
         );
     }
-    Ok(Found::one("an error, code 1, and no account that all is well"))
+    code(left, "begin", 1)?;
+    let said = left.file("begin.err")?;
+    for words in ["error: cannot record to /dev/full", "No space left", "sh goes on without being traced"] {
+        ensure!(said.contains(words), "begin:\n{said}");
+    }
+    ensure!(!said.contains("replay"), "there is nothing that could be replayed:\n{said}");
+    Ok(Found::one(
+        "an error, code 1, and no account that all is well; nothing is said to be recorded that is not",
+    ))
 }
 
 /// Nobody writes to what is read, nobody reads what is written.
 pub(super) fn fifos_script() -> String {
     let own = device(1);
     format!(
-        r#"{LOAD}
+        r#"{LOAD}{TOOLS}
         mdevs quayside-full 1 1 || return 1
         where=/sys/bus/mdev/devices/{own}/quayside/where
         mkdir btf && mkfifo btf/vmlinux image out || return 1
         timeout -s KILL 60 vfio-trace doctor --btf btf >btf.out 2>btf.err; echo $? >btf.code
-        reads() {{ ls -l /proc/$run/fd 2>/dev/null | grep -q "$1"; }}
         vfio-trace exercise {own} --yes --plan resume --in image >in.out 2>in.err & run=$!; all="$run"
-        await in reads "$PWD/image" || return 1
-        sleep 0.5; kill -INT $run; wait $run; echo $? >in.code; cat $where >in.where
+        await in heeds $run || return 1
+        kill -INT $run; over $run; echo $? >in.code; cat $where >in.where
         vfio-trace exercise {own} --yes --plan save --out out >out.out 2>out.err & run=$!; all="$all $run"
         await out [ -s out.out ] || return 1
-        sleep 2; kill -INT $run; wait $run; echo $? >out.code; cat $where >out.where
+        sleep 2; kill -INT $run; over $run; echo $? >out.code; cat $where >out.where
         "#
     )
 }
@@ -217,5 +254,95 @@ pub(super) fn fifos(left: &Left) -> Result<Found> {
     );
     Ok(Found::one(
         "--btf refuses one; --in and --out end with a signal, the device untouched or RUNNING again",
+    ))
+}
+
+/// Ctrl-C on a terminal of its own, and a signal from elsewhere: NAME, `typed` or not.
+const TERMINAL: &str = r#"
+import os, pty, signal, sys, time
+name, how = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp("vfio-trace", ["vfio-trace", "tail", "--", "python3", "counter.py", name])
+limit = time.monotonic() + 60
+while not os.path.exists(name + ".ready") and time.monotonic() < limit:
+    time.sleep(0.05)
+if how == "typed":
+    os.write(terminal, b"\x03")
+else:
+    os.kill(pid, signal.SIGINT)
+try:
+    while os.read(terminal, 4096):
+        pass
+except OSError:
+    pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+/// Notes each SIGINT, for a while after the first.
+const COUNTER: &str = r#"
+import signal, sys, time
+name, end = sys.argv[1], None
+def note(*_):
+    global end
+    end = end or time.monotonic() + 1.5
+    with open(name, "a") as file:
+        file.write("INT\n")
+signal.signal(signal.SIGINT, note)
+open(name + ".ready", "w").close()
+while end is None or time.monotonic() < end:
+    time.sleep(0.02)
+"#;
+
+/// Signals that come before anything is begun, and who gets those that come later.
+pub(super) fn early_script() -> String {
+    let own = device(1);
+    format!(
+        r#"{LOAD}{TOOLS}
+        mdevs quayside-full 1 1 || return 1
+        where=/sys/bus/mdev/devices/{own}/quayside/where
+        cat >terminal.py <<'END'
+{TERMINAL}
+END
+        cat >counter.py <<'END'
+{COUNTER}
+END
+        early() {{
+            name=$1; shift
+            vfio-trace "$@" >$name.out 2>$name.err & run=$!; all="$all $run"
+            until heeds $run; do :; done
+            kill -INT $run; over $run; echo $? >$name.code
+        }}
+        early tail tail -- touch started
+        early record record -o early.vft -- touch started
+        cat $where >before
+        early exercise exercise {own} --yes --plan save
+        cat $where >after
+        ls started early.vft >made 2>&1
+        for how in typed sent; do timeout -s KILL 120 python3 terminal.py $how $how; echo $? >$how.code; done
+        "#
+    )
+}
+
+pub(super) fn early(left: &Left) -> Result<Found> {
+    for name in ["tail", "record"] {
+        code(left, name, 1)?;
+        let said = left.file(&format!("{name}.err"))?;
+        ensure!(said.contains("touch was not started"), "{name}:\n{said}");
+    }
+    let made = left.file("made")?;
+    ensure!(made.lines().filter(|line| line.contains("No such file")).count() == 2, "made: {made}");
+    code(left, "exercise", 1)?;
+    let said = left.file("exercise.err")?;
+    ensure!(said.contains("a signal asked for the end before it began"), "{said}");
+    let (before, after) = (left.file("before")?, left.file("after")?);
+    ensure!(before == after && before.contains("shifts 0"), "before\n{before}after\n{after}");
+    for name in ["typed", "sent"] {
+        let (code, count) = (left.file(&format!("{name}.code"))?, left.file(name)?);
+        ensure!(code.trim() == "0", "{name}: tail ended with {code}");
+        ensure!(count == "INT\n", "{name}: the command had {} signals", count.lines().count());
+    }
+    Ok(Found::one(
+        "before the start: no command, no recording, no device opened; Ctrl-C comes to the command once, and so does kill -INT",
     ))
 }
