@@ -148,8 +148,9 @@ pub(super) fn grace(left: &Left) -> Result<Found> {
             seen += compare(&traced, step).with_context(|| step.to_string())?;
         }
     }
+    // Each has two records, 240 bytes: this is twice what the buffer takes, even of a machine that is slow.
     ensure!(
-        seen > 300,
+        seen > 140,
         "only {seen} requests were made while the command was waited for: too few to fill the buffer"
     );
     let twice = left.traced("twice.ndjson")?;
