@@ -24,10 +24,13 @@ impl Errno {
     /// `ENOMSG`: from `read()` on a data fd in PRE_COPY: nothing more for now.
     pub const ENOMSG: Self = Self(42);
 
-    /// Whether a call that ends with it has done nothing, and may be made again: EAGAIN, or a signal interrupted it (EINTR,
-    /// and the kernel's own that lead to it: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK).
-    pub const fn is_again(self) -> bool {
-        matches!(self.0, 4 | 11 | 512..=514 | 516)
+    /// `EAGAIN`: nothing for now, from `read()`. From `write()` it may be what a load ended with that went wrong.
+    pub const EAGAIN: Self = Self(11);
+
+    /// Whether a signal interrupted the call, which may be made again: EINTR, and the kernel's own that lead to it
+    /// (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK).
+    pub const fn is_interrupted(self) -> bool {
+        matches!(self.0, 4 | 512..=514 | 516)
     }
 
     /// The errno in a kernel function's return value; `None` if that is not negative.

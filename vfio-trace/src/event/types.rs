@@ -388,8 +388,8 @@ pub struct DataIoctl {
 pub enum Dry {
     /// 0 bytes: all of it has been read.
     End,
-    /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, and whatever says that the
-    /// call is to be made again ([`Errno::is_again`]).
+    /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, EAGAIN from any `read()`, and
+    /// whatever says that a signal interrupted the call ([`Errno::is_interrupted`]).
     ForNow,
 }
 

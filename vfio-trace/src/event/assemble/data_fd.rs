@@ -25,8 +25,10 @@ impl Assembler {
         let session = self.sessions.of(header.file, header.device, device.clone());
         let dry = match (direction, body.ret) {
             (Direction::Save, 0) if body.requested > 0 => Some(Dry::End),
-            (Direction::Save, _) if outcome.errno() == Some(Errno::ENOMSG) => Some(Dry::ForNow),
-            _ if outcome.errno().is_some_and(Errno::is_again) => Some(Dry::ForNow),
+            (Direction::Save, _) if matches!(outcome.errno(), Some(Errno::ENOMSG | Errno::EAGAIN)) => {
+                Some(Dry::ForNow)
+            },
+            _ if outcome.errno().is_some_and(Errno::is_interrupted) => Some(Dry::ForNow),
             _ => None,
         };
         let mut data = DataIo {

@@ -107,7 +107,7 @@ pub struct Part {
     pub last_ns: u64,
     /// Calls.
     pub calls: u64,
-    /// Calls that moved nothing for now: ENOMSG, EAGAIN, or a signal interrupted them.
+    /// Calls that moved nothing for now: reads that gave ENOMSG or EAGAIN, or a signal interrupted them.
     pub empty: u64,
     /// Calls that gave nothing because all was read.
     pub eof: u64,

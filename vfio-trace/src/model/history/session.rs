@@ -133,7 +133,10 @@ impl SessionHistory {
         if failed {
             self.first_failure.get_or_insert((start_ns, end_ns));
         }
-        self.last_failed = failed;
+        // What a signal interrupted has not made good what failed before.
+        if io.dry != Some(Dry::ForNow) {
+            self.last_failed = failed;
+        }
         let name = match (direction, state) {
             (Direction::Resume, _) => PartName::Resuming,
             (Direction::Save, Some(MigState::STOP_COPY)) => PartName::StopCopy,

@@ -1,5 +1,7 @@
 //! Several hosts on one clock: wall clocks first, then no farther apart than causality allows.
 
+use std::collections::HashSet;
+
 use super::{details::Stream, pair::Matched, shift::Shift, side::Found};
 use crate::model::{
     document::{Merge, MergeMethod, PairedBy},
@@ -64,23 +66,54 @@ impl Clocks {
         Self { offsets, origin_ns: origin + first.distance_ns(), shifts }
     }
 
-    /// Pairs of the first host's with others that are a guess and demand more of the clocks than the kernels promise: they
-    /// are none.
+    /// Pairs that are a guess and are none: on one clock data was written before it was read, or the first host and another
+    /// one had to be farther apart than the kernels promise. One that has nobody else to belong to, as far as is known from
+    /// `before`, may break a promise by a little, if all that is demanded can be so.
     pub(super) fn refused(
         &self,
         histories: &[History],
         sides: &[Found],
         matched: &[Matched],
         streams: &[Stream<'_>],
+        before: &HashSet<(usize, usize)>,
     ) -> Vec<(usize, usize)> {
-        let mut refused = Vec::new();
+        let (sources, destinations): (HashSet<usize>, HashSet<usize>) = before.iter().copied().unzip();
+        let alone = |pair: &Matched| {
+            pair.by == PairedBy::StreamBytes
+                && !sources.contains(&pair.source)
+                && !destinations.contains(&pair.destination)
+        };
+        let first_clock = |host: u32| same_clock(&histories[0], &histories[host as usize]);
+        let backwards = |pair: &&Matched| {
+            let (from, to) = (&sides[pair.source], &sides[pair.destination]);
+            let one_clock = from.host == to.host || first_clock(from.host) && first_clock(to.host);
+            let by_bytes = matches!(pair.by, PairedBy::StreamBytes | PairedBy::Order);
+            let partial = from.side.partial || to.side.partial;
+            by_bytes
+                && one_clock
+                && !partial
+                && !lacking(from, histories)
+                && !lacking(to, histories)
+                && slack(from, to, streams).is_some_and(|slack| slack < 0)
+        };
+        let mut refused: Vec<(usize, usize)> =
+            matched.iter().filter(backwards).map(|pair| (pair.source, pair.destination)).collect();
         for (at, history) in histories.iter().enumerate().skip(1) {
             if same_clock(&histories[0], history) {
                 continue;
             }
             let demands = self.demands(at, histories, sides, matched, streams);
-            let allowed = Allowed::of(&demands, promised(&histories[0], history));
-            let wrong = demands.iter().filter(|demand| !demand.is_sure() && !allowed.has(demand));
+            let (least, most) = Demand::bounds(&demands, false);
+            let Chosen { by, .. } = choose(least, most, None);
+            let keeps = |demand: &Demand| demand.pair.is_sure() || demand.keeps(by, 0);
+            let nearly = |demand: &Demand| alone(&demand.pair) && demand.keeps(by, super::SPARE_NS.into());
+            let all: Vec<Demand> =
+                demands.iter().filter(|demand| keeps(demand) || nearly(demand)).copied().collect();
+            let agree = match Demand::bounds(&all, true) {
+                (Some(least), Some(most)) => least <= most,
+                _ => true,
+            };
+            let wrong = demands.iter().filter(|demand| !(keeps(demand) || agree && nearly(demand)));
             refused.extend(wrong.map(|demand| (demand.pair.source, demand.pair.destination)));
         }
         refused
@@ -96,9 +129,6 @@ impl Clocks {
         streams: &[Stream<'_>],
     ) -> Vec<Demand> {
         let host = u32::try_from(at).unwrap_or(u32::MAX);
-        // Where calls are lacking, nobody knows which bytes the others moved.
-        let lacking =
-            |found: &Found| found.unprobed || histories[found.host as usize].host.losses.data_suffers();
         let of_pair = |pair: &Matched| {
             let (from, to) = (&sides[pair.source], &sides[pair.destination]);
             let least = match (from.host, to.host) {
@@ -106,12 +136,19 @@ impl Clocks {
                 (there, 0) if there == host => false,
                 _ => return None,
             };
-            if lacking(from) || lacking(to) {
+            if lacking(from, histories) || lacking(to, histories) {
                 return None;
             }
             let slack = slack(from, to, streams)?;
             let offset = self.offsets[at];
-            Some(Demand { pair: *pair, least, offset: if least { offset - slack } else { offset + slack } })
+            let promised = promised_of(from, histories, streams).zip(promised_of(to, histories, streams));
+            let promised = promised.map(|(one, two)| one.saturating_add(two));
+            Some(Demand {
+                pair: *pair,
+                promised,
+                least,
+                offset: if least { offset - slack } else { offset + slack },
+            })
         };
         matched.iter().filter_map(of_pair).collect()
     }
@@ -145,7 +182,7 @@ impl Clocks {
                     text: "one clock: both recordings are of one boot".to_owned(),
                 }
             } else {
-                let error = promised(&histories[0], history);
+                let error = promised_for(at, histories, sides, matched, streams);
                 let chosen = choose(least, most, error);
                 let merge = describe(host, offsets[at], chosen, (least, most), error);
                 offsets[at] += chosen.by;
@@ -157,30 +194,72 @@ impl Clocks {
     }
 }
 
-/// How far two hosts' wall clocks are apart at most, if both kernels keep what they promise; `None`: they promise nothing.
-pub(super) fn promised(one: &History, two: &History) -> Option<u64> {
-    one.clock_error_ns().zip(two.clock_error_ns()).map(|(one, two)| one.saturating_add(two))
+/// How far two hosts' wall clocks are apart at most, if both kernels keep what they promised whenever data was moved; `None`:
+/// they promise nothing now.
+pub(super) fn promised_at_worst(one: &History, two: &History) -> Option<u64> {
+    let worst = |history: &History| {
+        let starts = history.sessions.iter().map(|session| session.doc.start_ns);
+        let then = starts.filter_map(|start| history.clocks.error_at(start)).max();
+        history.clock_error_ns().map(|now| now.max(then.unwrap_or(0)))
+    };
+    worst(one).zip(worst(two)).map(|(one, two)| one.saturating_add(two))
+}
+
+/// What a side's kernel promised: while its data was moved, and when the clocks are taken from.
+fn promised_of(found: &Found, histories: &[History], streams: &[Stream<'_>]) -> Option<u64> {
+    let history = &histories[found.host as usize];
+    let then = found.streams(streams).map(|stream| history.clocks.error_at(stream.history.doc.start_ns));
+    then.chain([history.clock_error_ns()]).try_fold(0, |worst, error| Some(error?.max(worst)))
+}
+
+/// How far the wall clocks of the first host and another one are apart at most, if both kernels keep what they promise for all
+/// that went from host to host.
+fn promised_for(
+    at: usize,
+    histories: &[History],
+    sides: &[Found],
+    matched: &[Matched],
+    streams: &[Stream<'_>],
+) -> Option<u64> {
+    let across = matched.iter().filter(|pair| sides[pair.source].host != sides[pair.destination].host);
+    let all: Vec<&Found> = across.flat_map(|pair| [&sides[pair.source], &sides[pair.destination]]).collect();
+    let of = |host: usize| {
+        let mine = all.iter().filter(|found| found.host as usize == host);
+        let then = mine.map(|found| promised_of(found, histories, streams));
+        then.chain([histories[host].clock_error_ns()]).try_fold(0, |worst, error| Some(error?.max(worst)))
+    };
+    of(0).zip(of(at)).map(|(one, two): (u64, u64)| one.saturating_add(two))
+}
+
+/// Whether calls of a side are lacking: nobody knows then which bytes the others moved.
+fn lacking(found: &Found, histories: &[History]) -> bool {
+    found.unprobed || histories[found.host as usize].host.losses.data_suffers()
 }
 
 /// What one stream demands of a host's offset from the first host's wall clock.
 #[derive(Clone, Copy, Debug)]
 struct Demand {
     pair: Matched,
+    /// What the kernels promised of both sides together.
+    promised: Option<u64>,
     /// At least so much; or at most.
     least: bool,
     offset: i128,
 }
 
 impl Demand {
-    /// Whether the two are known to belong together, whatever the clocks say.
-    const fn is_sure(&self) -> bool {
-        matches!(self.pair.by, PairedBy::Option | PairedBy::StreamHash)
+    /// Whether it demands no more than the kernels promise, and `spare` beyond; or if that is not so by what is sure, which
+    /// demands `by`, no more beyond that.
+    fn keeps(&self, by: i128, spare: i128) -> bool {
+        let Some(error) = self.promised.map(i128::from) else { return true };
+        let by = if by.abs() > error { by } else { 0 };
+        if self.least { self.offset <= by + error + spare } else { self.offset >= by - error - spare }
     }
 
     /// The most that is demanded, both ways; `all`: not only by what is sure.
     fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
         let (mut least, mut most) = (None::<i128>, None::<i128>);
-        for demand in demands.iter().filter(|demand| all || demand.is_sure()) {
+        for demand in demands.iter().filter(|demand| all || demand.pair.is_sure()) {
             if demand.least {
                 least = least.max(Some(demand.offset));
             } else {
@@ -188,24 +267,6 @@ impl Demand {
             }
         }
         (least, most)
-    }
-}
-
-/// What a guess may demand: from, to.
-#[derive(Clone, Copy, Debug)]
-struct Allowed(i128, i128);
-
-impl Allowed {
-    /// As the kernels promise; or if that is not so, as far as what is sure demands and as much beyond it.
-    fn of(demands: &[Demand], promised: Option<u64>) -> Self {
-        let Some(error) = promised.map(i128::from) else { return Self(i128::MIN, i128::MAX) };
-        let (least, most) = Demand::bounds(demands, false);
-        let Chosen { by, .. } = choose(least, most, promised);
-        if by.abs() > error { Self(by - error, by + error) } else { Self(-error, error) }
-    }
-
-    const fn has(self, demand: &Demand) -> bool {
-        if demand.least { demand.offset <= self.1 } else { demand.offset >= self.0 }
     }
 }
 
@@ -321,7 +382,10 @@ fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
     let of = |found: &Found| {
         let [nr] = found.side.sessions[..] else { return None };
         let stream = streams.get(nr as usize)?;
-        stream.doc.missed_bytes.is_none_or(|missed| missed == 0).then_some(stream)
+        // Of calls at the same time, nobody knows which was first.
+        let known =
+            stream.doc.missed_bytes.is_none_or(|missed| missed == 0) && stream.doc.concurrent_calls <= 1;
+        known.then_some(stream)
     };
     let (from, to) = (of(from)?, of(to)?);
     let mut reads = from.history.calls().peekable();

@@ -60,6 +60,7 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
         found.eof |= stream.history.eof();
         // Of one session: more than one has no one stream.
         found.stream = stream.history.stream().filter(|_| found.side.sessions.len() == 1);
+        found.missed |= doc.missed_bytes.is_some_and(|missed| missed > 0);
         found.data_failed |= doc.end == SessionEnd::Error;
         if doc.partial && found.side.partial {
             found.side.start_ns = found.side.start_ns.min(doc.start_ns);

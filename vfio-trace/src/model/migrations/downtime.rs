@@ -89,13 +89,14 @@ impl Doubts {
 }
 
 /// The split of one device; `None` if it did not stop. `apart`: what the two sides' clocks may do to the time between them;
-/// `by`: why they are taken to belong together.
+/// `by`: why they are taken to belong together; `rivals`: others fit as well.
 pub(super) fn of_device(
     source: Option<(&Found, &Losses)>,
     destination: Option<(&Found, &Losses)>,
     streams: &[Stream<'_>],
     apart: Apart,
     by: Option<PairedBy>,
+    rivals: bool,
 ) -> Option<Split> {
     let mut doubts = Doubts { by: Apart::NOT, why: Vec::new() };
     let (mut spans, mut blurred) = (Vec::new(), Vec::new());
@@ -209,6 +210,12 @@ pub(super) fn of_device(
         }
         if by == Some(PairedBy::Time) {
             doubts.add(EITHER, "nothing but the time tells that these two belong together");
+        }
+        if by == Some(PairedBy::Order) && rivals {
+            doubts.add(
+                EITHER,
+                "another one fits as well: nothing but their order tells that these two belong together",
+            );
         }
     }
     doubts.why.dedup();

@@ -47,10 +47,11 @@ pub struct Options {
 /// How far clocks are thought to be apart at most when looking for pairs, in ns: where nothing is promised, and of what is
 /// known to belong together.
 const APART_NS: u64 = 3600 * 1_000_000_000;
-/// How much farther apart than the kernels promise two that may belong together are looked for, in ns.
+/// How much farther apart than the kernels promise two may be that have nobody else to belong to, in ns: after each answer a
+/// daemon may promise nearly nothing while it still slews as much as 0.4 s.
 const SPARE_NS: u64 = 1_000_000_000;
 /// How often pairs are looked for again after some were found to be none.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 24;
 
 /// The document of one or several recordings. Times are those of the first one's clock.
 pub fn document(histories: &[History], options: &Options) -> Document {
@@ -129,13 +130,14 @@ impl<'a> Assembly<'a> {
                 if std::ptr::eq(one, two) || clocks::same_clock(one, two) {
                     return Tolerance { guess: 0, sure: 0 };
                 }
-                let promised = clocks::promised(one, two);
+                let promised = clocks::promised_at_worst(one, two);
                 let guess = promised.map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS).min(APART_NS));
                 Tolerance { guess, sure: APART_NS }
             };
             let context = Context { devices, pairs: &options.pairs, apart_ns: &apart_ns, refused };
             self.wholes = pair::wholes(&self.sides, &self.groups, &context);
-            let wrong = self.clocks.refused(self.histories, &self.sides, &self.matched(), &self.streams());
+            let matched = self.matched();
+            let wrong = self.clocks.refused(self.histories, &self.sides, &matched, &self.streams(), refused);
             if wrong.is_empty() {
                 return;
             }
@@ -145,6 +147,7 @@ impl<'a> Assembly<'a> {
         for whole in &mut self.wholes {
             whole.matched.retain(|one| !refused.contains(&(one.source, one.destination)));
         }
+        pair::split(&mut self.wholes, &self.groups);
     }
 
     /// Devices, sessions and findings of a host, on the document's clock.
@@ -354,7 +357,7 @@ impl<'a> Assembly<'a> {
             .iter()
             .map(|&(source, destination, paired_by)| {
                 let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
-                let split = self.split(source, destination, paired_by, &facts.streams);
+                let split = self.split(source, destination, (paired_by, whole.rivals), &facts.streams);
                 self.look(source, destination, paired_by, facts, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
@@ -417,7 +420,7 @@ impl<'a> Assembly<'a> {
         &self,
         source: Option<&Found>,
         destination: Option<&Found>,
-        by: Option<PairedBy>,
+        (by, rivals): (Option<PairedBy>, bool),
         streams: &[Stream<'_>],
     ) -> Option<downtime::Split> {
         let losses = |found: &Found| &self.histories[found.host as usize].host.losses;
@@ -428,6 +431,7 @@ impl<'a> Assembly<'a> {
             streams,
             apart,
             by,
+            rivals,
         )
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Found {
     pub(super) data_failed: bool,
     /// Not all of its data was seen.
     pub(super) blind: bool,
+    /// Bytes went over its data fd without a call that was seen.
+    pub(super) missed: bool,
     /// Bytes went by unseen, or nothing tells that none did.
     pub(super) unseen: bool,
     /// Calls may have been missed that moved nothing: a `read()` at the end, say. The kernel did not count them.
@@ -157,6 +159,7 @@ impl Walk<'_> {
             stream: None,
             data_failed: false,
             blind: false,
+            missed: false,
             unseen: false,
             unsure: false,
             stopped_before: role == Role::Source && self.stop_failed,

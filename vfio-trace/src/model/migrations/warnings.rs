@@ -206,9 +206,9 @@ pub(super) fn of_pair(
     }
     if let Some((back, there)) = from.ran_ns.zip(to.ran_ns)
         && if back <= there {
-            still_runs(leaving, back, there, pair.apart.shorter)
+            still_runs(leaving, back, there, [pair.apart.shorter, pair.apart.longer])
         } else {
-            still_runs(arriving, there, back, pair.apart.longer)
+            still_runs(arriving, there, back, [pair.apart.longer, pair.apart.shorter])
         }
     {
         out.push(Warning {
@@ -222,23 +222,26 @@ pub(super) fn of_pair(
 }
 
 /// Whether a device that ran at one time ran still at a later one, of the other device, and was not closed until then.
-/// `off_ns`: that one may have been so much earlier, or this one later; `None`: nobody knows, and so it is not known.
-fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: Option<u64>) -> bool {
-    let Some(off_ns) = off_ns.filter(|off| *off == 0 || at_ns.saturating_sub(since_ns) > *off) else {
+/// `off_ns`: that one may have been so much earlier, or so much later; `None`: nobody knows, and so it is not known.
+fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u64>; 2]) -> bool {
+    let [Some(earlier_ns), Some(later_ns)] = off_ns else { return false };
+    if earlier_ns > 0 && at_ns.saturating_sub(since_ns) <= earlier_ns {
         return false;
-    };
-    let at_ns = at_ns.saturating_add(off_ns);
+    }
+    let (first_ns, last_ns) = (at_ns.saturating_sub(earlier_ns), at_ns.saturating_add(later_ns));
     let gone = line
-        .marks(since_ns, at_ns)
+        .marks(since_ns, last_ns)
         .any(|mark| matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister));
-    let state = line.state_at(at_ns).filter(|span| span.end_ns >= at_ns).and_then(|span| span.state);
-    let runs = state.is_some_and(|state| {
-        matches!(
-            state,
-            MigState::RUNNING | MigState::RUNNING_P2P | MigState::PRE_COPY | MigState::PRE_COPY_P2P
-        )
-    });
-    runs && !gone
+    let runs = |at_ns: u64| {
+        let state = line.state_at(at_ns).filter(|span| span.end_ns >= at_ns).and_then(|span| span.state);
+        state.is_some_and(|state| {
+            matches!(
+                state,
+                MigState::RUNNING | MigState::RUNNING_P2P | MigState::PRE_COPY | MigState::PRE_COPY_P2P
+            )
+        })
+    };
+    !gone && runs(first_ns) && runs(last_ns)
 }
 
 /// What the devices of a VM together make one wonder about.

@@ -18,7 +18,7 @@ enum Driver<'a> {
 /// Whether all of a side was seen, and it came about.
 pub(super) fn whole(found: &Found) -> bool {
     let all = found.role == Role::Destination || found.eof;
-    found.side.verdict == Verdict::Completed && all && !found.blind
+    found.side.verdict == Verdict::Completed && all && !found.blind && !found.missed
 }
 
 /// Devices that belong together; and how many were looked at to find them. `at_once`: both may have gone on at one time.
@@ -234,7 +234,7 @@ impl<'a> Match<'a> {
                     if all && other_all {
                         continue;
                     }
-                    let most = match (known && other_known, found.blind) {
+                    let most = match (known && other_known, found.blind || found.missed) {
                         // As many bytes with another hash are others.
                         (true, _) => found.bytes.checked_sub(1),
                         // What was not seen to be read may have been written all the same.

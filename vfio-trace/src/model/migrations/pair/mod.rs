@@ -23,6 +23,13 @@ pub(super) struct Matched {
     pub(super) by: PairedBy,
 }
 
+impl Matched {
+    /// Whether the two are known to belong together, whatever the clocks say.
+    pub(super) const fn is_sure(&self) -> bool {
+        matches!(self.by, PairedBy::Option | PairedBy::StreamHash)
+    }
+}
+
 /// Sides of one VM that go on at the same time.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -38,6 +45,19 @@ pub(super) struct Whole {
     pub(super) source: Option<usize>,
     pub(super) destination: Option<usize>,
     pub(super) matched: Vec<Matched>,
+    /// Another source or destination fits as well, and nothing tells that it is this one but the order.
+    pub(super) rivals: bool,
+}
+
+impl Whole {
+    /// One that has nothing in common with another.
+    fn alone(at: usize, role: Role) -> Self {
+        let (source, destination) = match role {
+            Role::Source => (Some(at), None),
+            Role::Destination => (None, Some(at)),
+        };
+        Self { source, destination, matched: Vec::new(), rivals: false }
+    }
 }
 
 /// What is known of names and of clocks.
@@ -162,26 +182,43 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
         let (mut matched, _) = fit(sides, from, to, context).unwrap_or_default();
         // Bytes alone say nothing if another one at that time has as many.
-        if find(&pool, [source, destination]).is_some_and(|one| rivals.has(one)) {
+        let rivals = find(&pool, [source, destination]).is_some_and(|one| rivals.has(one));
+        if rivals {
             for one in matched.iter_mut().filter(|one| one.by == PairedBy::StreamBytes) {
                 one.by = PairedBy::Order;
             }
         }
         let (source, destination) = (Some(source as usize), Some(destination as usize));
-        wholes.push(Whole { source, destination, matched });
+        let rivals = rivals && !matched.iter().any(Matched::is_sure);
+        wholes.push(Whole { source, destination, matched, rivals });
     }
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {
-        let (source, destination) = match group.role {
-            Role::Source => (Some(at), None),
-            Role::Destination => (None, Some(at)),
-        };
-        wholes.push(Whole { source, destination, matched: Vec::new() });
+        wholes.push(Whole::alone(at, group.role));
     }
+    in_order(&mut wholes, groups);
+    wholes
+}
+
+/// Takes apart what has nothing left that belongs together.
+pub(super) fn split(wholes: &mut Vec<Whole>, groups: &[Group]) {
+    let all = std::mem::take(wholes);
+    for whole in all {
+        match (whole.source, whole.destination) {
+            (Some(source), Some(destination)) if whole.matched.is_empty() => {
+                wholes.push(Whole::alone(source, Role::Source));
+                wholes.push(Whole::alone(destination, Role::Destination));
+            },
+            _ => wholes.push(whole),
+        }
+    }
+    in_order(wholes, groups);
+}
+
+fn in_order(wholes: &mut [Whole], groups: &[Group]) {
     let start = |whole: &Whole| {
         [whole.source, whole.destination].iter().flatten().map(|at| groups[*at].start_ns).min()
     };
     wholes.sort_by_key(start);
-    wholes
 }
 
 /// A candidate of a row that is ordered by its ends.

@@ -151,14 +151,15 @@ impl<'a> View<'a> {
                 let tolerance = (self.context.apart_ns)(host, key.1);
                 let mut tell = |other| tell(*at, other);
                 match key.0 {
-                    Trait::Said(_) => self.nearest(group, row, u64::MAX, &mut tell),
-                    Trait::Any => self.nearest(group, row, tolerance.guess, &mut tell),
+                    // What the user says is not asked whether it was refused.
+                    Trait::Said(_) => self.nearest(group, row, u64::MAX, false, &mut tell),
+                    Trait::Any => self.nearest(group, row, tolerance.guess, true, &mut tell),
                     Trait::Hash(..) => {
-                        self.nearest(group, row, tolerance.sure, &mut tell);
+                        self.nearest(group, row, tolerance.sure, true, &mut tell);
                         self.later(group, row, tolerance.sure, &mut tell);
                     },
                     Trait::Bytes(_) => {
-                        self.nearest(group, row, tolerance.guess, &mut tell);
+                        self.nearest(group, row, tolerance.guess, true, &mut tell);
                         self.later(group, row, tolerance.guess, &mut tell);
                     },
                 }
@@ -166,20 +167,35 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Those that go on at the same time, or are no farther away than `tolerance`, by the times of their beginnings.
-    fn nearest(&self, group: &Group, row: &Row, tolerance: u64, tell: &mut impl FnMut(u32)) {
+    /// Whether it is known that nothing of two groups belongs together.
+    fn refused(&self, one: &Group, other: u32) -> bool {
+        let refused = self.context.refused;
+        let other = self.group(other);
+        let (from, to) = if one.role == Role::Source { (one, other) } else { (other, one) };
+        !refused.is_empty()
+            && from.sides.iter().all(|from| to.sides.iter().all(|to| refused.contains(&(*from, *to))))
+    }
+
+    /// Those that go on at the same time, or are no farther away than `tolerance`, by the times of their beginnings; `ask`:
+    /// without those that were refused.
+    fn nearest(&self, group: &Group, row: &Row, tolerance: u64, ask: bool, tell: &mut impl FnMut(u32)) {
         let (start, end) = (group.start_ns.saturating_sub(tolerance), group.end_ns.saturating_add(tolerance));
         let begun = |place: &usize| self.group(row.groups[*place]).start_ns.abs_diff(group.start_ns);
         let at = row.groups.partition_point(|other| self.group(*other).start_ns < group.start_ns);
         let (mut before, mut after) =
             (row.windows.before(at, start, end).peekable(), row.windows.from(at, start, end).peekable());
-        for _ in 0..NEAREST {
+        let mut left = NEAREST;
+        while left > 0 {
             let earlier = match (before.peek(), after.peek()) {
                 (Some(one), Some(two)) => begun(one) <= begun(two),
                 (one, _) => one.is_some(),
             };
             let Some(place) = (if earlier { before.next() } else { after.next() }) else { break };
-            tell(row.groups[place]);
+            let other = row.groups[place];
+            if !(ask && self.refused(group, other)) {
+                tell(other);
+                left -= 1;
+            }
         }
     }
 
@@ -191,13 +207,13 @@ impl<'a> View<'a> {
                 let begins = |at: &&u32| self.group(**at).start_ns;
                 let first = row.groups.partition_point(|at| begins(&at) <= group.end_ns);
                 let near = row.groups[first..].iter().take_while(|at| begins(at) - group.end_ns <= most);
-                near.take(NEAREST).for_each(|at| tell(*at));
+                near.filter(|at| !self.refused(group, **at)).take(NEAREST).for_each(|at| tell(*at));
             },
             Role::Destination => {
                 let ends = |at: &&u32| self.group(**at).end_ns;
                 let over = row.by_end.partition_point(|at| ends(&at) < group.start_ns);
                 let near = row.by_end[..over].iter().rev().take_while(|at| group.start_ns - ends(at) <= most);
-                near.take(NEAREST).for_each(|at| tell(*at));
+                near.filter(|at| !self.refused(group, **at)).take(NEAREST).for_each(|at| tell(*at));
             },
         }
     }

@@ -7,7 +7,7 @@ use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::model::{
-    document::{Merge, MergeMethod},
+    document::{Merge, MergeMethod, PairedBy},
     migrations::Shift,
 };
 
@@ -185,25 +185,94 @@ fn strangers_move_no_clock() {
     assert_eq!(alone(None).migrations.len(), 1);
 }
 
+const BROKEN: &str = "although the kernels promise that they are no farther apart than 2.000 ms";
+
 #[test]
-fn a_guess_breaks_no_promise() {
-    // Half a second: too near not to be looked at.
-    let both = hosts(-500 * MS as i64, [Some(MS), Some(MS)], false);
+fn a_guess_without_another_breaks_a_promise_by_a_little() {
+    // What a daemon slews yet is not in what the kernel promises.
+    let document = documented(&hosts(-400 * MS as i64, [Some(MS), Some(MS)], false));
+    check(&document);
+    let (merge, migration) = (merge(&document), one(&document));
+    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 400 * MS as i64 - SLACK));
+    assert!(merge.text.contains(BROKEN), "{}", merge.text);
+    // The promise is no bound then.
+    assert_eq!((merge.early_ns, merge.late_ns), (None, Some(0)));
+    assert_eq!(migration.devices[0].paired_by, Some(PairedBy::StreamBytes));
+    // Two of them that cannot both be so break none.
+    let there = leave(device(0xd1, "a", 100), 0, MIB);
+    let back = arrive(device(0xd5, "e", 500), 400 * MS, 8192).other_files();
+    let arrives = arrive(device(0xd2, "b", 200), 0, MIB);
+    let leaves = leave(device(0xd6, "f", 600), 0, 8192).other_files();
+    let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns - 200 * MS };
+    let both = [
+        history_on(host("a"), ANCHOR, Some(MS), &together(&[there, back])),
+        history_on(host("b"), late, Some(MS), &moved(together(&[arrives, leaves]), BOOTED)),
+    ];
+    assert_eq!(documented(&both).migrations.len(), 2, "both ways agree");
+    let arrives = arrive(device(0xd2, "b", 200), 0, MIB);
+    let leaves = leave(device(0xd6, "f", 600), 1_000 * MS, 8192).other_files();
+    let both = [
+        both[0].clone(),
+        history_on(host("b"), late, Some(MS), &moved(together(&[arrives, leaves]), BOOTED)),
+    ];
+    let document = documented(&both);
+    check(&document);
+    assert_eq!((document.migrations.len(), document.merge[0].offset_ns), (4, 0));
+}
+
+#[test]
+fn a_guess_breaks_no_promise_by_much() {
+    // With another that fits: not even by a little.
+    let rival = || leave(device(0xd3, "c", 300), 2 * MS, MIB).other_files();
+    let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns - 400 * MS };
+    let a = together(&[leave(device(0xd1, "a", 100), 0, MIB), rival()]);
+    let b = moved(arrive(device(0xd2, "b", 200), 0, MIB).records(), BOOTED);
+    let document =
+        documented(&[history_on(host("a"), ANCHOR, Some(MS), &a), history_on(host("b"), late, Some(MS), &b)]);
+    check(&document);
+    assert_eq!((document.migrations.len(), merge(&document).offset_ns), (3, 0));
+    let both = hosts(-1_010 * MS as i64, [Some(MS), Some(MS)], false);
     let guessed = documented(&both);
     check(&guessed);
     assert_eq!((guessed.migrations.len(), merge(&guessed).offset_ns), (2, 0));
     // Unless somebody knows.
     let pairs = vec![("a".to_owned(), "b".to_owned())];
-    let said = document(&both, &Options { pairs, ..Options::default() });
+    let said = document_of(&both, &pairs);
     check(&said);
     let (merge, migration) = (merge(&said), one(&said));
-    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 500 * MS as i64 - SLACK));
-    assert!(
-        merge.text.contains("although the kernels promise that they are no farther apart than 2.000 ms"),
-        "{}",
-        merge.text
-    );
+    assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 1_010 * MS as i64 - SLACK));
+    assert!(merge.text.contains(BROKEN), "{}", merge.text);
     assert_eq!(migration.verdict, Verdict::Completed);
+}
+
+fn document_of(both: &[History], pairs: &[(String, String)]) -> Document {
+    document(both, &Options { pairs: pairs.to_vec(), ..Options::default() })
+}
+
+#[test]
+fn each_pair_has_the_promise_of_its_time() {
+    // When the first migration came, 5 s were promised; when the clocks are taken from, 1 ms.
+    let of = |first: u64, error: Option<u64>| {
+        let mut both = hosts(-2_500 * MS as i64, [Some(MS), Some(first)], true);
+        let mono_ns = BOOTED + 100 * MS;
+        let real_ns = both[1].distance_ns() + i128::from(mono_ns);
+        let read =
+            |mono_ns: u64, real_ns: i128| ClockAnchor { mono_ns, real_ns: u64::try_from(real_ns).unwrap() };
+        both[1].sample(read(mono_ns, real_ns), mono_ns, 0, Some(first));
+        let later = 800 * MS;
+        both[1].sample(read(mono_ns + later, real_ns + i128::from(later)), mono_ns + later, 0, error);
+        let document = documented(&both);
+        check(&document);
+        document
+    };
+    let document = of(5_000 * MS, Some(MS));
+    let there = document.migrations.iter().find(|one| one.source.as_ref().is_some_and(|from| from.host == 0));
+    assert!(there.unwrap().devices[0].destination.is_some(), "{:#?}", document.merge);
+    assert_eq!(merge(&document).clock_error_ns, Some(5_001 * MS));
+    let document = of(MS, Some(MS));
+    assert!(document.migrations.iter().all(|one| one.source.is_none()
+        || one.destination.is_none()
+        || one.source.as_ref().unwrap().host == 1));
 }
 
 const HOUR: u64 = 3_600_000 * MS;
@@ -373,9 +442,9 @@ proptest! {
         prop_assert_eq!((here.early_ns, here.late_ns), (there.late_ns, there.early_ns));
         prop_assert_eq!(here.causal_min_ns, there.causal_max_ns.map(|most| -most));
         prop_assert_eq!(here.causal_max_ns, there.causal_min_ns.map(|least| -least));
-        // A guess that breaks a promise is none.
+        // A guess that breaks a promise by more than a second is none.
         let skew = skew_ms * MS as i64 + skew_ns;
-        let broken = errors[0].zip(errors[1]).is_some_and(|(one, two)| skew.abs() - SLACK > (one + two) as i64);
+        let broken = errors[0].zip(errors[1]).is_some_and(|(one, two)| skew.abs() - SLACK > (one + two + 1_000 * MS) as i64);
         let unpaired = broken && (skew < 0 || back);
         prop_assert_eq!(one.migrations.len(), 1 + usize::from(back) + usize::from(unpaired));
         prop_assert_eq!(one.migrations.len(), other.migrations.len());

@@ -426,6 +426,28 @@ fn whether_both_run_is_said_if_it_is_known() {
 }
 
 #[test]
+fn who_stops_again_may_have_stopped_before_the_other_ran() {
+    // The clocks are off by no more than causality shows one way, and by what the kernels promise the other.
+    let both = |error: Option<u64>, stops_at: u64| {
+        let source = read_source().until(131 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+        let source = source.until(stops_at).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1);
+        let of = |name, records: &[Record]| history_on(host(name), ANCHOR, error, records);
+        let pairs = vec![("a".to_owned(), "b".to_owned())];
+        let histories = [of("a", &source.records()), of("b", &whole_destination().records())];
+        let document = document(&histories, &Options { pairs, ..Options::default() });
+        check(&document);
+        let merge = &document.merge[0];
+        ((merge.early_ns, merge.late_ns), codes(&document.migrations[0]).contains(&"both-run"))
+    };
+    let late = Some(5 * MS - READ);
+    assert_eq!(both(Some(20 * MS), 250 * MS), ((Some(40 * MS), late), true));
+    // The destination may have begun 40 ms later, when the source stood still.
+    assert_eq!(both(Some(20 * MS), 170 * MS), ((Some(40 * MS), late), false));
+    // Nobody knows how much later.
+    assert_eq!(both(None, 250 * MS), ((None, late), false));
+}
+
+#[test]
 fn a_guess_may_be_wrong() {
     // All was read, and fewer bytes written; and then the source goes on.
     let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);

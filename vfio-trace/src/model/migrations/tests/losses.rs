@@ -101,12 +101,14 @@ fn attached_in_resuming() {
 
 #[test]
 fn the_arc_that_stops_is_lost() {
-    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(110 * MS).set(
-        &[PRE_COPY_P2P, STOP_COPY],
-        0,
-        -1,
-    );
-    let source = read_all(source, 0, 24 + MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let source = leaving(7)
+        .until(10 * MS)
+        .set(&[RUNNING, PRE_COPY], FROM, 31)
+        .until(20 * MS)
+        .read(FROM, 1 << 20, 24, 0)
+        .until(110 * MS)
+        .set(&[PRE_COPY_P2P, STOP_COPY], 0, -1);
+    let source = read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
@@ -116,12 +118,14 @@ fn the_arc_that_stops_is_lost() {
 
 #[test]
 fn the_arc_that_saves_is_lost() {
-    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(100 * MS).set(
-        &[PRE_COPY, PRE_COPY_P2P],
-        0,
-        -1,
-    );
-    let source = read_all(source, 0, 24 + MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
+    let source = leaving(7)
+        .until(10 * MS)
+        .set(&[RUNNING, PRE_COPY], FROM, 31)
+        .until(20 * MS)
+        .read(FROM, 1 << 20, 24, 0)
+        .until(100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1);
+    let source = read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
@@ -130,8 +134,13 @@ fn the_arc_that_saves_is_lost() {
 
 #[test]
 fn both_arcs_are_lost() {
-    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31);
-    let source = source.until(120 * MS).read(FROM, 1 << 20, 24 + MIB, 0).until(145 * MS);
+    let source = leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(20 * MS).read(
+        FROM,
+        1 << 20,
+        24,
+        0,
+    );
+    let source = source.until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(145 * MS);
     let source = source.set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);

@@ -86,3 +86,65 @@ fn a_later_one_has_to_be_whole() {
     let document = traced(&[whole_source(), arrive(arriving(7), 20 * late, MIB)]);
     assert_eq!(document.migrations.len(), 2);
 }
+
+/// One that wrote all of it before it was read.
+fn stranger(nr: u32, at: u64) -> Script {
+    let script = device(0x1000 + u64::from(nr), &format!("s{nr}"), 5_000 + nr);
+    let file = 0x2000 + u64::from(nr);
+    script
+        .until(at)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], file, 40)
+        .until(at + 3 * MS)
+        .write(file, 24, 0)
+        .until(at + 4 * MS)
+        .write(file, MIB, 24)
+        .until(140 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1)
+}
+
+#[test]
+fn nothing_is_written_before_it_is_read() {
+    // Many of them: none is left over as half of a migration.
+    let strangers: Vec<Script> = (0..30).map(|nr| stranger(nr, 9 * MS + u64::from(nr) * MS / 100)).collect();
+    let mut scripts = vec![whole_source()];
+    scripts.extend(strangers.iter().take(30).cloned());
+    let document = traced(&scripts);
+    check(&document);
+    assert_eq!(document.migrations.len(), 31);
+    assert!(document.migrations.iter().all(|one| one.source.is_none() || one.destination.is_none()));
+    // Those that are none take nobody's place.
+    let mut scripts = vec![whole_source(), whole_destination()];
+    scripts.extend(strangers.into_iter().take(20));
+    let document = traced(&scripts);
+    check(&document);
+    assert_eq!(document.migrations.len(), 21);
+    let whole = document.migrations.iter().find(|one| one.source.is_some() && one.destination.is_some());
+    assert_eq!(whole.unwrap().destination.as_ref().unwrap().pid, DESTINATION);
+}
+
+#[test]
+fn one_of_several_that_fit_is_no_exact_one() {
+    let document = traced(&[
+        leave(device(0xd1, "a", SOURCE), 0, MIB),
+        leave(device(0xd3, "c", 500), 2 * MS, MIB).other_files(),
+        arrive(device(0xd2, "b", DESTINATION), 0, MIB),
+        arrive(device(0xd4, "d", 900), 2 * MS, MIB).other_files(),
+    ]);
+    check(&document);
+    assert_eq!(document.migrations.len(), 2);
+    for migration in &document.migrations {
+        assert_eq!(migration.devices[0].paired_by, Some(PairedBy::Order));
+        let downtime = migration.downtime.as_ref().unwrap();
+        assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
+        assert!(downtime.why.as_ref().unwrap().contains("another one fits as well"));
+    }
+}
+
+#[test]
+fn a_stream_with_bytes_unseen_is_not_whole() {
+    // 100 bytes went over each fd unseen: another number of bytes tells nothing.
+    let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB + 100);
+    let document = traced(&[source, arrive(arriving(7), 0, MIB + 100)]);
+    check(&document);
+    assert_eq!(one_device(&document).paired_by, Some(PairedBy::Time));
+}

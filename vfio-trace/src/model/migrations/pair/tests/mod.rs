@@ -43,6 +43,7 @@ fn side(role: Role, device: u32, pid: u32, start_ns: u64, end_ns: u64) -> Found 
         stream: None,
         data_failed: false,
         blind: false,
+        missed: false,
         unseen: false,
         unsure: false,
         stopped_before: false,

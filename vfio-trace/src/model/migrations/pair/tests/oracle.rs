@@ -96,14 +96,15 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
         for one in matched.iter_mut().filter(|one| rivals && one.by == PairedBy::StreamBytes) {
             one.by = PairedBy::Order;
         }
-        wholes.push(Whole { source: Some(one.source), destination: Some(one.destination), matched });
+        let rivals = rivals && !matched.iter().any(Matched::is_sure);
+        wholes.push(Whole { source: Some(one.source), destination: Some(one.destination), matched, rivals });
     }
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {
         let (source, destination) = match group.role {
             Role::Source => (Some(at), None),
             Role::Destination => (None, Some(at)),
         };
-        wholes.push(Whole { source, destination, matched: Vec::new() });
+        wholes.push(Whole { source, destination, matched: Vec::new(), rivals: false });
     }
     let start = |whole: &Whole| {
         [whole.source, whole.destination].iter().flatten().map(|at| groups[*at].start_ns).min()
