@@ -13,9 +13,11 @@ use super::{
 };
 use crate::workspace;
 
-/// Starts a recorder in the background and waits until it records.
-const BEGIN: &str = "begin() { file=$1; first=$2; shift 2; vfio-trace record -o $file \"$@\" >$file.out 2>$file.err & \
-                     rec=$!; while ! [ -s $first ]; do sleep 0.1; done; sleep 0.3; }\n";
+/// Starts a recorder in the background and waits until it records, or does no more.
+const BEGIN: &str = "is_begun() { [ -s $first ] || ! kill -0 $rec 2>/dev/null; }\n\
+                     begin() { file=$1; first=$2; shift 2; vfio-trace record -o $file \"$@\" >$file.out 2>$file.err & \
+                     rec=$!; all=\"$all $rec\"; await $first is_begun || return 1; \
+                     [ -s $first ] || { cat $file.err >&2; return 1; }; sleep 0.3; }\n";
 
 /// One save, of 17 events or more.
 const STEPS: &str = "lab-step --create mtty-2 set=STOP_COPY read-all set=RUNNING";
@@ -105,7 +107,7 @@ fn exit_code(left: &Left, file: &str, expected: &str) -> Result<()> {
 
 fn migration_script() -> String {
     format!(
-        "modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
+        "modprobe mtty; {BEGIN}begin rec.vft rec.vft || return 1\n\
          vfio-trace tail --format ndjson -- lab-migrate --scenario ok >tail.ndjson 2>tail.err\n\
          sleep 1; kill -INT $rec; wait $rec; echo $? >code\n\
          vfio-trace replay --format ndjson rec.vft >guest.ndjson; ls -l rec.vft >mode; chmod a+r rec.vft"
@@ -132,7 +134,7 @@ fn migration(left: &Left) -> Result<Found> {
 
 fn killed_script() -> String {
     format!(
-        "modprobe mtty; {BEGIN}begin rec.vft rec.vft\n\
+        "modprobe mtty; {BEGIN}begin rec.vft rec.vft || return 1\n\
          {STEPS}; sleep 1.6; {STEPS}; kill -9 $rec; wait $rec; chmod a+r rec.vft"
     )
 }
@@ -149,8 +151,8 @@ fn killed(left: &Left) -> Result<Found> {
 
 fn rotation_script() -> String {
     format!(
-        "modprobe mtty; {BEGIN}begin all.vft all.0001.vft --rotate 1500ms\n\
-         whole=$rec; begin few.vft few.0001.vft --rotate 1s --keep 2; few=$rec\n\
+        "modprobe mtty; {BEGIN}begin all.vft all.0001.vft --rotate 1500ms || return 1\n\
+         whole=$rec; begin few.vft few.0001.vft --rotate 1s --keep 2 || return 1; few=$rec\n\
          vfio-trace tail --format ndjson -- sh -c 'for i in 1 2 3 4; do {STEPS}; sleep 1; done' >tail.ndjson 2>tail.err\n\
          sleep 1; kill -INT $whole $few; wait $whole; echo $? >all.code; wait $few; echo $? >few.code\n\
          vfio-trace record -o few.vft --rotate 1s -- true 2>again.err; echo $? >again.code; chmod a+r *.vft; ls *.vft >names"
@@ -231,9 +233,11 @@ fn piped_script() -> String {
     format!(
         "modprobe mtty\n\
          vfio-trace record -o - -- {STEPS} 2>record.err | vfio-trace replay --format ndjson - >replay.ndjson\n\
-         vfio-trace record -o - 2>live.err | vfio-trace replay --kind arc - >live.txt 2>replay.err &\n\
-         while ! grep -q TIME live.txt; do sleep 0.1; done; {STEPS}; sleep 1.5; cp live.txt early.txt\n\
-         kill -INT $(pidof vfio-trace | tr ' ' '\\n' | sort -n | head -1); wait; cat replay.err"
+         sh -c 'echo $$ >rec.pid; exec vfio-trace record -o -' 2>live.err | \
+           vfio-trace replay --kind arc - >live.txt 2>replay.err &\n\
+         all=\"$all $!\"; await rec.pid [ -s rec.pid ] || return 1; rec=$(cat rec.pid); all=\"$all $rec\"\n\
+         await live.txt grep -q TIME live.txt || return 1; {STEPS}; sleep 1.5; cp live.txt early.txt\n\
+         kill -INT $rec; wait; cat replay.err"
     )
 }
 
@@ -249,9 +253,9 @@ fn piped(left: &Left) -> Result<Found> {
 /// told with its ioctl, live and replayed.
 fn backlog_script() -> String {
     format!(
-        "modprobe mtty; {BEGIN}begin rec.vft rec.vft --buffer 16M\n\
+        "modprobe mtty; {BEGIN}begin rec.vft rec.vft --buffer 16M || return 1\n\
          vfio-trace tail --buffer 16M --format ndjson >tail.ndjson 2>tail.err & tail=$!\n\
-         while ! [ -s tail.ndjson ]; do sleep 0.1; done; sleep 0.5\n\
+         all=\"$all $tail\"; await tail.ndjson [ -s tail.ndjson ] || return 1; sleep 0.5\n\
          steps=; for i in $(seq 300); do steps=\"$steps get get get get get get set=STOP get get set=RUNNING\"; done\n\
          kill -STOP $tail $rec; lab-step --create mtty-2 $steps >steps.out 2>&1; echo $? >steps.code; sleep 3\n\
          kill -CONT $tail $rec; sleep 3; kill -INT $tail $rec; wait $tail; wait $rec; chmod a+r rec.vft"
