@@ -210,16 +210,23 @@ mod tests {
 
     #[test]
     fn what_is_done_side_by_side_keeps_its_order() {
-        let threads = Mutex::new(HashSet::new());
+        let lanes = thread::available_parallelism().map_or(1, NonZero::get).min(LANES);
+        let (threads, came) = (Mutex::new(HashSet::new()), Mutex::new([0; 10]));
+        let another = Condvar::new();
         let run = |at: usize| {
-            // The later, the sooner it is done.
-            thread::sleep(Duration::from_millis(20u64.saturating_sub(at as u64)));
             threads.lock().unwrap().insert(thread::current().id());
+            // Each two meet, so that no thread does several that follow each other.
+            let mut came = came.lock().unwrap();
+            came[at / 2] += 1;
+            another.notify_all();
+            let alone = |came: &mut [usize; 10]| lanes > 1 && came[at / 2] < 2;
+            let (_came, waited) = another.wait_timeout_while(came, Duration::from_secs(10), alone).unwrap();
+            assert!(!waited.timed_out(), "{at} has met nobody");
             at * 2
         };
         let done = side_by_side(20, run);
         assert_eq!(done, (0..20).map(|at| at * 2).collect::<Vec<_>>());
-        assert!((1..=LANES).contains(&threads.lock().unwrap().len()));
+        assert_eq!(threads.lock().unwrap().len(), lanes);
         assert_eq!(side_by_side(0, |at| at), Vec::<usize>::new());
         assert_eq!(side_by_side(1, |at| at), [0]);
     }
