@@ -361,3 +361,18 @@ pub(super) fn too_many_more(forgotten: u64, told: &mut u64) -> Option<String> {
 fn unwritable(error: serde_json::Error) -> CliError {
     CliError::failed("cannot write an event as JSON", error, "report this as a bug")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_while_it_goes_on_is_said_again_when_it_has_doubled() {
+        let mut told = 0;
+        let said =
+            [0, 1, 1, 2, 3, 3, 4, 9, 17].map(|forgotten| too_many_more(forgotten, &mut told).is_some());
+        assert_eq!(said, [false, true, false, true, false, false, true, true, false]);
+        let text = too_many_more(18, &mut told).unwrap();
+        assert!(text.contains("18 of the devices"), "{text}");
+    }
+}

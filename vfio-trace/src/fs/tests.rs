@@ -10,13 +10,16 @@ use super::{
     About, Losses, TIMELINE_SCHEMA, World,
     tree::{self, Kind, Place},
 };
-use crate::event::{
-    Body, ClockAnchor, GapCause, GapFunction, Note, ProbeGap, Record, WallClock,
-    fixture::*,
-    visible::{
-        clean,
-        tests::{HOSTILE, harms},
+use crate::{
+    event::{
+        Body, ClockAnchor, GapCause, GapFunction, Note, ProbeGap, Record, WallClock,
+        fixture::*,
+        visible::{
+            clean,
+            tests::{HOSTILE, harms},
+        },
     },
+    model::{Limits, Model},
 };
 
 const STATE: &str = "vfio/0000:75:00.1/migration/state";
@@ -220,6 +223,18 @@ fn more_devices_than_there_is_room_for_are_counted() {
     let known: BTreeSet<String> = (0..200).map(|n| format!("0000:76:00.{n}")).collect();
     world.exist(&known, 1_000_000);
     assert!(world.devices().count() <= 100);
+}
+
+#[test]
+fn devices_that_the_model_has_no_room_for_are_counted() {
+    let limits = Limits { devices: 2, ..Limits::default() };
+    let mut world = world(10).with_model(Model::new().with_limits(limits));
+    for n in 1..=5u64 {
+        let script =
+            Script::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7).open(1).open(2);
+        world = fed(world, &script);
+    }
+    assert_eq!((world.devices().count(), world.forgotten()), (5, 3), "each once");
 }
 
 #[test]

@@ -173,6 +173,13 @@ impl World {
         self
     }
 
+    /// Has a model with limits of its own.
+    #[cfg(test)]
+    pub(super) fn with_model(mut self, model: Model) -> Self {
+        self.model = model;
+        self
+    }
+
     /// Gives devices of drivers that had such a thing in debugfs a `debug` file.
     #[must_use]
     pub fn with_debug(mut self) -> Self {
