@@ -49,9 +49,9 @@ END
         kill -KILL $run; wait $run
         echo clear >$knobs/delay_us || return 1
         ex again {quay} --yes --plan full --to {quay2}
-        # mtty takes its image at once: on a busy host the kill may come too late.
-        for try in 1 2 3 4 5 6; do
-            python3 kill.py vfio-trace exercise {mtty} --yes --plan full --to {other} --no-trace || return 1
+        # mtty takes its image at once: on a busy host the kill may come too late, for the device or for all of the run.
+        for try in $(seq 20); do
+            python3 kill.py vfio-trace exercise {mtty} --yes --plan full --to {other} --no-trace
             vfio-trace list --json >left.json
             grep -q '"state": "RESUMING"' left.json && break
         done
