@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, getsid};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::error::CliError;
@@ -28,7 +28,7 @@ pub(super) enum Patience {
 pub(super) struct Heard {
     /// Which.
     pub(super) signal: Signal,
-    /// It is the terminal's, typed (Ctrl-C) or that it has hung up: all of its foreground process group has it.
+    /// It is the terminal's, typed (Ctrl-C) or that it has hung up, and all of its foreground process group has it.
     pub(super) by_terminal: bool,
 }
 
@@ -97,7 +97,7 @@ impl Asked {
         // Where that is not known yet, or others have sent it too, the command gets it.
         let by_terminal = match signal {
             Signal::INT => interrupt.swap(0, Ordering::Relaxed) == BY_KERNEL,
-            Signal::HUP => hangup.swap(0, Ordering::Relaxed) == BY_KERNEL,
+            Signal::HUP => hangup.swap(0, Ordering::Relaxed) == BY_KERNEL && !leads_session(),
             _ => false,
         };
         Heard { signal, by_terminal }
@@ -114,6 +114,12 @@ impl Asked {
     }
 }
 
+/// Whether it is this process that a terminal tells first when it hangs up, and alone (`ssh -t HOST vfio-trace …`). Others
+/// are told when that one has ended, all of the foreground process group at once.
+fn leads_session() -> bool {
+    getsid(None) == Ok(getpid())
+}
+
 /// All that was to be brought to an end has been: from here on signals end the process, whatever it waits for.
 pub(super) fn end_heeding() {
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -126,7 +132,14 @@ pub(super) fn end_heeding() {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, process::Command, time::Duration};
+    use std::{
+        env,
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+        time::Duration,
+    };
+
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
     use super::*;
 
@@ -160,6 +173,44 @@ mod tests {
             assert_eq!(next.is_ok(), asked.has_come());
             let sent = Heard { signal: Signal::HUP, by_terminal: false };
             println!("child: {}", if next == Ok(sent) { "hangup" } else { "nothing came" });
+        });
+    }
+
+    #[test]
+    fn who_leads_the_session_is_told_alone_that_the_terminal_has_hung_up() {
+        if env::var_os(CHILD).is_some() {
+            return on_terminal();
+        }
+        let test = env::current_exe().unwrap();
+        let name = "cli::signals::tests::who_leads_the_session_is_told_alone_that_the_terminal_has_hung_up";
+        for (line, by_terminal) in [("exec \"$0\" \"$@\"", false), ("\"$0\" \"$@\"; exit", true)] {
+            // Open nowhere else: it is its last close that hangs up.
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let ours = openpt(flags).unwrap();
+            unlockpt(&ours).unwrap();
+            let terminal = ioctl_tiocgptpeer(&ours, flags).unwrap();
+            let mut leader = Command::new("setsid");
+            leader.args(["-c", "env", "--default-signal=HUP", "sh", "-c", line]).arg(&test);
+            leader.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+            let mut leader = leader.stdin(terminal).stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(leader.stdout.take().unwrap()).lines().map(Result::unwrap);
+            assert!(lines.any(|line| line.contains("child: waits")), "{line}");
+            drop(ours);
+            let said: Vec<String> = lines.filter(|line| line.contains("child: ")).collect();
+            assert_eq!(said, [format!("child: by_terminal {by_terminal}")], "{line}");
+            leader.wait().unwrap();
+        }
+    }
+
+    fn on_terminal() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stop = Arc::new(AtomicBool::new(false));
+            let mut asked = Asked::heed(&stop, Patience::Heed(1)).unwrap();
+            println!("child: waits");
+            let heard = tokio::time::timeout(Duration::from_secs(20), asked.next()).await.unwrap();
+            assert_eq!(heard.signal, Signal::HUP);
+            println!("child: by_terminal {}", heard.by_terminal);
         });
     }
 }

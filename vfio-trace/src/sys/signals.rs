@@ -40,7 +40,8 @@ pub fn set_flag(signal: i32, flag: Arc<AtomicBool>, more: Option<Arc<AtomicU32>>
     unsafe { signal_hook_registry::register(signal, note) }.map(drop)
 }
 
-/// From the kernel, which sends what is typed at a terminal, and that it has hung up, to all of its foreground process group.
+/// From the kernel, which sends what is typed at a terminal to all of its foreground process group. That it has hung up it
+/// tells the leader of its session, and, when that has ended, that group.
 pub const BY_KERNEL: u8 = 1;
 /// From somebody.
 pub const BY_SOMEBODY: u8 = 2;
