@@ -29,6 +29,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Traced {
     name: String,
     child: Child,
+    /// A signal came that it may not have got, from whomever it was.
+    untold: bool,
 }
 
 impl Traced {
@@ -47,7 +49,7 @@ impl Traced {
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
         let child =
             Command::new(program).args(arguments).stdout(Stdio::from(stdout)).spawn().map_err(cannot)?;
-        Ok(Some(Self { name, child }))
+        Ok(Some(Self { name, child, untold: false }))
     }
 
     /// Waits for its end.
@@ -60,12 +62,18 @@ impl Traced {
         self.child.try_wait().ok().flatten()
     }
 
+    /// A signal came while it was being started: it may not have been there yet.
+    pub(super) const fn may_have_missed_one(&mut self) {
+        self.untold = true;
+    }
+
     /// Passes a signal on, unless it has it from the terminal already: programs take a second one for impatience. Its end is
     /// then to be waited for, but not for ever: see [`GRACE`].
-    pub(super) fn signal(&self, heard: Heard) {
+    pub(super) fn signal(&mut self, heard: Heard) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         // One that has made itself a process group is not in the foreground with us.
-        let has_it = |pid| heard.by_terminal && getpgid(Some(pid)) == Ok(getpgrp());
+        let from_terminal = heard.by_terminal && !std::mem::take(&mut self.untold);
+        let has_it = |pid| from_terminal && getpgid(Some(pid)) == Ok(getpgrp());
         if let Some(pid) = pid.filter(|pid| !has_it(*pid)) {
             // It may just have ended; then there is nobody to tell.
             let _gone = kill_process(pid, heard.signal).is_err();
@@ -129,6 +137,8 @@ mod tests {
         os::unix::fs::{PermissionsExt as _, chown},
         thread,
     };
+
+    use rustix::process::Signal;
 
     use super::*;
     use crate::kernel::{caps, source::testing::Root};
@@ -222,5 +232,26 @@ mod tests {
             }
         };
         assert_eq!(traced.describe(Some(status)), format!("{} exited with 7", traced.name));
+    }
+
+    #[test]
+    fn a_signal_that_came_while_it_was_started_is_passed_on() {
+        let command = ["sleep", "60"].map(OsString::from);
+        let mut traced = in_runtime(|| start(&command)).unwrap().unwrap();
+        let typed = |signal| Heard { signal, by_terminal: true };
+        traced.may_have_missed_one();
+        traced.signal(typed(Signal::CONT));
+        traced.signal(typed(Signal::TERM));
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(traced.has_ended(), None, "of later ones it has its own");
+        traced.may_have_missed_one();
+        traced.signal(typed(Signal::TERM));
+        let status = loop {
+            match traced.has_ended() {
+                Some(status) => break status,
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        assert_eq!(traced.describe(Some(status)), "sleep was ended by signal 15");
     }
 }

@@ -185,7 +185,12 @@ impl Session {
             let what = format!("{} was not started", program.display());
             return Err(CliError::failed(what, "a signal asked for the end before that", "start it again"));
         }
-        caps::start_with(|| Traced::start(&args.command)).map_err(no_drop)?
+        let mut traced = caps::start_with(|| Traced::start(&args.command)).map_err(no_drop)??;
+        // Typed before it was there, or just then: rather twice than never.
+        if let Some(traced) = traced.as_mut().filter(|_| self.signals.has_come()) {
+            traced.may_have_missed_one();
+        }
+        Ok(traced)
     }
 
     /// Set when a signal asks to end, also while output waits for its reader.
@@ -258,7 +263,7 @@ impl Session {
             Ok((why, status)) => (why, status, None),
             Err(error) => (Why::Enough, None, Some(error)),
         };
-        if let Some(traced) = traced.as_ref().filter(|_| error.is_some() && self.signals.has_come()) {
+        if let Some(traced) = traced.as_mut().filter(|_| error.is_some() && self.signals.has_come()) {
             // Output that has not ended before the signal came: the command has not been told of it.
             traced.signal(self.signals.next().await);
         }
