@@ -109,10 +109,14 @@ fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<()> {
     let Some(path) = path else { return Ok(()) };
     let mut found = io::Error::from(Errno::NOENT);
     for folder in std::env::split_paths(path) {
-        match runs(&folder.join(program)) {
+        let path = folder.join(program);
+        match runs(&path) {
             Ok(()) => return Ok(()),
-            // One that is there, and may not be run, tells more than that there is none.
-            Err(why) if why.kind() == io::ErrorKind::PermissionDenied => found = why,
+            // One that is there, and may not be run, tells more than that there is none. A folder that may not be entered
+            // tells nothing.
+            Err(why) if why.kind() == io::ErrorKind::PermissionDenied && path.metadata().is_ok() => {
+                found = why;
+            },
             Err(_) => {},
         }
     }
@@ -217,6 +221,8 @@ mod tests {
             caps::put_aside(&[]).unwrap();
             in_runtime(|| {
                 let closed = fs::read_dir(&home).is_err();
+                let misspelt = find(OsStr::new("rnu"), Some(home.as_os_str())).unwrap_err();
+                assert_eq!(misspelt.kind(), io::ErrorKind::NotFound, "nobody has seen it there");
                 let started = caps::start_with(|| start(&command)).unwrap();
                 let again = caps::start_with(|| Traced::start(&command)).unwrap();
                 (closed, started.unwrap().unwrap(), again.is_err())
