@@ -1,7 +1,5 @@
 //! Whether a recording tells at a moment which devices there were: it begins with an inventory, which takes its time.
 
-use std::time::Duration;
-
 use vfio_trace_common::role::Role;
 
 use crate::event::{Body, Record};
@@ -20,6 +18,8 @@ pub(super) enum Read {
 /// How far the inventory with which a recording begins has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Inventory {
+    /// When the recording began.
+    began_ns: u64,
     /// When its last record was made.
     last_ns: Option<u64>,
     /// Time goes on: it is over.
@@ -28,8 +28,8 @@ pub(super) struct Inventory {
 
 impl Inventory {
     /// That of the first part that is read. Later ones begin with what those before them have told of all devices.
-    pub(super) const fn of_part(part: u32) -> Self {
-        Self { last_ns: None, over: part > 1 }
+    pub(super) const fn of_part(part: u32, began_ns: u64) -> Self {
+        Self { began_ns, last_ns: None, over: part > 1 }
     }
 
     /// Whether this is a record of an inventory.
@@ -49,15 +49,16 @@ impl Inventory {
         }
     }
 
-    /// The recorder has told the time, which it does once the inventory is over.
-    pub(super) const fn tick(&mut self) {
-        self.over = true;
+    /// The recorder has told a time up to which it has taken all records. Where there are many, that may be one before the
+    /// inventory, of which it has not taken all.
+    pub(super) fn tick(&mut self, ns: u64) {
+        self.over |= ns > self.began_ns && self.last_ns.is_none_or(|last_ns| ns >= last_ns);
     }
 
     /// Why devices may have been there at a moment that are not known. `is_over`: the recording's end was read.
-    pub(super) fn unknown(&self, at_ns: u64, began_ns: u64, is_over: bool, read: Read) -> Option<String> {
+    pub(super) fn unknown(&self, at_ns: u64, is_over: bool, read: Read) -> Option<String> {
         if let Some(last_ns) = self.last_ns.filter(|last_ns| at_ns < *last_ns) {
-            let after = Duration::from_nanos(last_ns.saturating_sub(began_ns)).as_nanos().div_ceil(1_000_000);
+            let after = last_ns.saturating_sub(self.began_ns).div_ceil(1_000_000);
             return Some(format!(
                 "which devices there were is not known before all had been looked at, {}.{:03} s after the recording began",
                 after / 1_000,

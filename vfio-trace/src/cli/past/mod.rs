@@ -140,7 +140,7 @@ impl Taker for Builder {
 
     fn tick(&mut self, ns: u64) -> Result<(), CliError> {
         self.last_ns = self.last_ns.max(ns);
-        self.inventory.tick();
+        self.inventory.tick(ns);
         match self.until_ns {
             Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
             _ => self.world.expire(ns),
@@ -204,7 +204,7 @@ impl Past {
         };
         let world = World::new(about, keep, part_began_ns).annotated(annotate);
         let last_ns = part_began_ns;
-        let inventory = Inventory::of_part(header.part);
+        let inventory = Inventory::of_part(header.part, header.began_ns);
         let mut builder =
             Builder { world, aims, until_ns, inventory, clock, last_ns, undecoded: 0, over: false };
         let through = recording::read(recording, &mut builder, Progress::new("reading"))?;
@@ -254,7 +254,7 @@ impl Past {
         } else {
             Read::All
         };
-        let unknown = inventory.unknown(at_ns, header.began_ns, is_over, read);
+        let unknown = inventory.unknown(at_ns, is_over, read);
         if let Some(text) = too_many(world.forgotten()) {
             note(&text);
         }

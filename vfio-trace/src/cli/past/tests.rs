@@ -144,7 +144,7 @@ fn nothing_is_read_behind_the_moment() {
         script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
     };
     // The recorder tells the time once it has looked at all devices.
-    let begun = std::iter::once(Given::Time(1));
+    let begun = std::iter::once(Given::Time(3));
     let mut parts = record(&begun.chain((1..20).flat_map(seconds)).collect::<Vec<_>>(), 10);
     assert!(parts.len() > 3);
     for part in &mut parts[2..] {
@@ -153,6 +153,30 @@ fn nothing_is_read_behind_the_moment() {
     let early = of_stream(parts.concat(), Some(Moment::After(Duration::from_millis(2_500)))).unwrap();
     assert_eq!((state(&early, BDF), early.facts.complete), (Some(MigState::STOP), true));
     assert!(!of_stream(parts.concat(), None).unwrap().facts.complete);
+}
+
+#[test]
+fn an_inventory_is_not_over_before_its_last_record() {
+    let device = |nr: u64, ms: u64| {
+        let script = Script::new(nr).wait(ms * 1_000_000);
+        let script = script.device_in(&format!("0000:75:00.{nr}"), "mtty", 7, Role::Inventory, None);
+        script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
+    };
+    let given = |told_ns| {
+        device(1, 0).into_iter().chain([Given::Time(told_ns)]).chain(device(2, 5)).collect::<Vec<_>>()
+    };
+    let complete = |told_ns, ms| {
+        let at = Moment::After(Duration::from_millis(ms));
+        let past = of_stream(record(&given(told_ns), 100).concat(), Some(at)).unwrap();
+        assert_eq!(past.facts.complete, past.unknown().is_none());
+        past.facts.complete
+    };
+    // A backlog: all that is known to have been taken was there before it began, or its first device.
+    for told_ns in [1, 2, 500_000] {
+        assert!(!complete(told_ns, 3), "{told_ns}: a device was yet to be looked at");
+        assert!(complete(told_ns, 10));
+    }
+    assert!(complete(2_500_000, 3), "another device comes later");
 }
 
 proptest! {
