@@ -98,8 +98,8 @@ fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
 
 fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
     let histories = histories::read_of(&args.files, &args.host)?;
+    report::check_pairs(&histories, &args.pairs)?;
     let document = report::document(&histories, &args.pairs);
-    report::check_pairs(&document, &args.pairs)?;
     let damaged = histories.damaged;
     // A document can be large: what it was made from is not needed any more.
     drop(histories);

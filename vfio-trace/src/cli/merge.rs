@@ -63,8 +63,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
             "give the source's recording and the destination's",
         ));
     }
+    check_pairs(&read, &args.pairs)?;
     let document = document(&read, &args.pairs);
-    check_pairs(&document, &args.pairs)?;
     let clocks = serde_json::to_value(&document.merge).unwrap_or_default();
     let mut pairs = args.pairs.clone();
     pairs.extend(read.pairs.iter().cloned());
@@ -106,7 +106,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::cli::error::FAILED;
+    use crate::cli::{error::FAILED, host::HostArgs};
     use crate::model::document::{Document, MergeMethod};
 
     fn testdata(name: &str) -> PathBuf {
@@ -146,6 +146,22 @@ mod tests {
         assert_eq!(main(&args).unwrap_err().code, FAILED, "never over what is there");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         path
+    }
+
+    #[test]
+    fn a_pair_is_refused_only_where_all_devices_are_known() {
+        let pairs = |name: &str| [(OTHERS[0].to_owned(), name.to_owned())];
+        let [source, destination] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(testdata);
+        let one = HostArgs { host: Some("1".to_owned()) };
+        let read = histories::read_of(&[source.clone(), destination.clone()], &one).unwrap();
+        check_pairs(&read, &pairs(OTHERS[1])).expect("one is the other host's");
+        assert_eq!(check_pairs(&read, &pairs("none")).unwrap_err().code, USAGE);
+        let cut = std::env::temp_dir().join(format!("vfio-trace-pairs-{}.vft", std::process::id()));
+        let bytes = fs::read(destination).unwrap();
+        fs::write(&cut, &bytes[..bytes.len() * 3 / 4]).unwrap();
+        let read = histories::read(&[source, cut.clone()]);
+        fs::remove_file(&cut).unwrap();
+        check_pairs(&read.unwrap(), &pairs("none")).expect("it may have been in what is missing");
     }
 
     #[test]

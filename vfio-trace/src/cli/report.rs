@@ -1,7 +1,6 @@
 //! `vfio-trace report`: what happened in one recording or several, for people, for programs, or as a page.
 
 use std::{
-    collections::BTreeSet,
     io::{self, Write as _},
     path::PathBuf,
 };
@@ -11,7 +10,7 @@ use super::{
     histories::{self, Histories},
     host::HostArgs,
     out_file::OutFile,
-    output::Color,
+    output::{Color, note},
     zone,
 };
 use crate::{
@@ -71,8 +70,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     let files = [&args.files[..], &args.from].concat();
     let mut out = OutFile::create(&args.output, args.force, &files)?;
     let histories = histories::read_of(&files, &args.host)?;
+    check_pairs(&histories, &args.pairs)?;
     let document = document(&histories, &args.pairs);
-    check_pairs(&document, &args.pairs)?;
     let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
     let code = code(&document, histories.damaged);
     // A document can be large: what it was made from is not needed any more.
@@ -97,22 +96,28 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     Ok(code)
 }
 
-/// Refuses a pair of which one name is that of no device. `pairs`: what the user says.
-pub(super) fn check_pairs(document: &Document, pairs: &[(String, String)]) -> Result<(), CliError> {
-    let is_known = |name: &str| document.devices.iter().any(|device| device.name.as_deref() == Some(name));
+/// Refuses a pair of which one name is that of no device; where some may be missing, it is only said. `pairs`: what the user
+/// says.
+pub(super) fn check_pairs(histories: &Histories, pairs: &[(String, String)]) -> Result<(), CliError> {
+    let Histories { names, lacking, .. } = histories;
     for (source, destination) in pairs {
-        if let Some(unknown) = [source, destination].into_iter().find(|name| !is_known(name)) {
-            let names: BTreeSet<&str> =
-                document.devices.iter().filter_map(|device| device.name.as_deref()).collect();
-            let some: Vec<&str> = names.iter().copied().take(NAMED).collect();
-            let more = if names.len() > NAMED { ", …" } else { "" };
-            let todo = match &some[..] {
-                [] => "leave --pair out".to_owned(),
-                _ => format!("give the whole name of a device: {}{more}", some.join(", ")),
-            };
-            let why = format!("no device that was recorded has the name {unknown}");
-            return Err(CliError::with_code(USAGE, format!("cannot pair {source}={destination}"), why, todo));
+        let Some(unknown) = [source, destination].into_iter().find(|name| !names.contains(*name)) else {
+            continue;
+        };
+        if *lacking {
+            note(&format!(
+                "--pair {source}={destination}: nothing that was read is of a device {unknown}, but something may be missing"
+            ));
+            continue;
         }
+        let some: Vec<&str> = names.iter().map(String::as_str).take(NAMED).collect();
+        let more = if names.len() > NAMED { ", …" } else { "" };
+        let todo = match &some[..] {
+            [] => "leave --pair out".to_owned(),
+            _ => format!("give the whole name of a device: {}{more}", some.join(", ")),
+        };
+        let why = format!("no device that was recorded has the name {unknown}");
+        return Err(CliError::with_code(USAGE, format!("cannot pair {source}={destination}"), why, todo));
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Recordings read to their end into histories: what `report`, `export` and `merge` work on. A file may hold several.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use vfio_trace_common::role::Role;
@@ -33,16 +36,25 @@ pub(super) struct Histories {
     pub(super) damaged: bool,
     /// Devices that belong together, as was said when they were merged.
     pub(super) pairs: Vec<(String, String)>,
+    /// Names of all devices that were met, also of hosts that were not asked for.
+    pub(super) names: BTreeSet<String>,
+    /// Whether there may have been others.
+    pub(super) lacking: bool,
 }
 
 /// Reads files: parts of one recording become one history.
 pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
-    let mut histories = Histories { all: Vec::new(), damaged: false, pairs: Vec::new() };
     let Files { recordings, unread } = recordings(files)?;
+    let mut histories = Histories {
+        all: Vec::new(),
+        damaged: !unread.is_empty(),
+        pairs: Vec::new(),
+        names: BTreeSet::new(),
+        lacking: !unread.is_empty(),
+    };
     for text in &unread {
         note(text);
     }
-    histories.damaged = !unread.is_empty();
     for parts in recordings {
         let mut next = Some(Recording::open(&parts)?);
         while let Some(mut recording) = next {
@@ -55,12 +67,27 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
             let (mut history, damaged) = history(&mut recording, &parts)?;
             // Whose it is nobody knows: it may be of each.
             history.host_mut().losses.damage.extend(unread.iter().cloned());
+            histories.names.extend(history.devices.iter().filter_map(|device| device.doc.name.clone()));
+            histories.lacking |= lacks(&history) || !recording::not_given(&recording).is_empty();
             histories.all.push(history);
             histories.damaged |= damaged;
             next = recording.other();
         }
     }
     Ok(histories)
+}
+
+/// Whether there may have been devices of which nothing is in a history.
+const fn lacks(history: &History) -> bool {
+    let History { host: Host { losses, .. }, left_out, .. } = history;
+    let whole = losses.complete
+        && !losses.control_suffers()
+        && !losses.data_suffers()
+        && losses.other.is_empty()
+        && left_out.forgotten == 0
+        && left_out.device_events == 0
+        && left_out.from_ns.is_none();
+    !whole
 }
 
 /// The same, of one host only if that is asked for.
