@@ -362,7 +362,9 @@ impl<'a> Assembly<'a> {
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
                 let mut leaving = source.map(lean);
-                let went = source.zip(destination).is_some_and(|(from, to)| from.went(to));
+                let came = |to: &Found| to.side.verdict == Verdict::Completed;
+                let went = |(from, to): (&Found, &Found)| from.went(to) || (from.may_be_read() && came(to));
+                let went = source.zip(destination).is_some_and(went);
                 if let Some(side) = leaving.as_mut().filter(|_| went) {
                     (side.verdict, side.recovery) = (Verdict::Completed, None);
                 }
@@ -410,7 +412,11 @@ impl<'a> Assembly<'a> {
             self.histories[host as usize].left_out.from_ns.is_some()
         });
         let mut sides = rows.iter().flat_map(|(source, destination, _)| source.iter().chain(destination));
-        let view = text::View { full, lacking: sides.any(|at| self.lacks(&self.sides[*at])) };
+        let lacking = sides.any(|at| self.lacks(&self.sides[*at]));
+        let unread = rows.iter().zip(&migration.devices).any(|((source, ..), device)| {
+            device.verdict == Verdict::Cancelled && source.is_some_and(|at| self.sides[at].may_be_read())
+        });
+        let view = text::View { full, lacking, unread };
         migration.text =
             text::sentence(&migration, &self.devices, view, &|host| label(self.histories, host as usize));
         (migration, rows)

@@ -296,6 +296,13 @@ impl Found {
         self.eof && to.side.verdict == Verdict::Completed && ran.is_some_and(|(back, there)| there <= back)
     }
 
+    /// Whether it was given up for all that was seen, but may have been read to its end: nobody counts the calls that were
+    /// missed.
+    pub(super) fn may_be_read(&self) -> bool {
+        let given_up = self.role == Role::Source && self.side.verdict == Verdict::Cancelled;
+        given_up && self.unsure && self.left && self.ran_ns.is_none()
+    }
+
     /// How it ended, once its failures and data are known.
     pub(super) fn judge(&mut self, data_suffers: bool) {
         let failed = !self.side.failures.is_empty();
@@ -310,7 +317,7 @@ impl Found {
                     (false, true) if self.eof => Verdict::Completed,
                     (_, true) | (true, _) if failed => Verdict::Failed,
                     // What was not seen cannot be missed.
-                    (false, true) if self.left && (blind || self.unsure) => Verdict::Completed,
+                    (false, true) if self.left && blind => Verdict::Completed,
                     (_, true) | (true, _) => Verdict::Cancelled,
                     (false, false) => {
                         if failed {

@@ -9,6 +9,8 @@ pub(super) struct View {
     pub(super) full: bool,
     /// Something of a side may be lacking.
     pub(super) lacking: bool,
+    /// Of what looks given up, all may have been read unseen.
+    pub(super) unread: bool,
 }
 
 /// What happened.
@@ -49,7 +51,7 @@ pub(super) fn sentence(
             format!("failed{why}{}", after(migration))
         },
         Verdict::Cancelled => {
-            format!("given up, {}{}", given_up(migration, view.lacking), after(migration))
+            format!("given up, {}{}", given_up(migration, view), after(migration))
         },
         Verdict::Unfinished if view.full => {
             "not over where the document ends, which has no room for more".to_owned()
@@ -60,9 +62,11 @@ pub(super) fn sentence(
 }
 
 /// What can be said of why: a failure that was not seen is not denied.
-fn given_up(migration: &Migration, lacking: bool) -> &'static str {
+fn given_up(migration: &Migration, view: View) -> &'static str {
     let halved = |device: &DeviceMigration| device.source.is_none() || device.destination.is_none();
-    if lacking {
+    if view.unread {
+        "and no failure was seen, but something may be missing: cancelled, a failure, or all was read unseen"
+    } else if view.lacking {
         "and no failure was seen, but something may be missing: cancelled, or a failure"
     } else if migration.source.is_none() || migration.destination.is_none() {
         "and nothing seen on this side had failed; the other side was not seen: cancelled, or a failure there or outside VFIO"

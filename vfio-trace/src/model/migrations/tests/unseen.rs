@@ -74,6 +74,13 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
         (one(&given_up).verdict, &codes(one(&given_up))[..]),
         (Verdict::Cancelled, &["not-read-to-the-end"][..])
     );
+    // A guest that is paused is asked for STOP when its migration is cancelled.
+    for sides in [std::slice::from_ref(&no_eof), &[no_eof.clone(), unloaded()]] {
+        let document = uncounted(sides);
+        let said = text(&document);
+        assert!(said.contains("something may be missing") && said.contains("read unseen"), "{said}");
+        assert!(!codes(one(&document)).contains(&"not-read-to-the-end"));
+    }
     let document = uncounted(&[no_eof, whole_destination()]);
     assert_eq!((one(&document).verdict, &codes(one(&document))[..]), (Verdict::Completed, &[""; 0][..]));
     // Offsets tell that all bytes were seen.
