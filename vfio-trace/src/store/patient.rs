@@ -23,7 +23,8 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// `PIPE_BUF`: a pipe that is ready takes as much without waiting (pipe(7)).
 pub const AT_ONCE: usize = 4096;
 
-/// How long a reader may take nothing once the flag is set: one that compresses, or is far away, takes some only now and then.
+/// How long there may be no room once the flag is set: a reader that compresses, or is far away, takes some only now and then.
+/// A pipe has room again when a whole page was taken.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What ends the wait for a reader.
@@ -34,7 +35,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Once `flag` is set, a reader that takes nothing for [`GRACE`] is given up.
+    /// Once `flag` is set, a reader that makes no room for [`GRACE`] is given up.
     pub fn new(flag: &Arc<AtomicBool>) -> Self {
         Self { flag: Arc::clone(flag), grace: GRACE }
     }
@@ -50,7 +51,7 @@ impl Stop {
     }
 }
 
-/// A file that is written to; once a flag is set, its reader is given up where it takes nothing more. It stays as others have
+/// A file that is written to; once a flag is set, its reader is given up where it makes no more room. It stays as others have
 /// it open too: O_NONBLOCK would be theirs as well.
 #[derive(Debug)]
 pub struct Patient<F> {
@@ -99,7 +100,7 @@ impl<F: Write + AsFd> Write for Patient<F> {
             if stop.is_set() && since.get_or_insert_with(Instant::now).elapsed() >= stop.grace {
                 let grace = stop.grace.as_secs_f64();
                 return Err(io::Error::other(format!(
-                    "it was to stop, and its reader has taken nothing for {grace} s"
+                    "it was to stop, and its reader has made no room for {grace} s"
                 )));
             }
         }
@@ -155,7 +156,7 @@ mod tests {
         told.recv_timeout(Duration::from_millis(300)).unwrap_err();
         stop.store(true, Ordering::Relaxed);
         let why = told.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert!(why.contains("its reader has taken nothing for 0.05 s"), "{why}");
+        assert!(why.contains("its reader has made no room for 0.05 s"), "{why}");
         drop(reader);
     }
 
@@ -166,7 +167,7 @@ mod tests {
         let mut patient = Patient::new(writer, Some(Stop { grace, ..Stop::new(&set()) }));
         let began = Instant::now();
         let why = patient.write_all(&vec![0; 1 << 20]).unwrap_err().to_string();
-        assert!(why.contains("has taken nothing for 0.7 s"), "{why}");
+        assert!(why.contains("has made no room for 0.7 s"), "{why}");
         assert!(began.elapsed() >= grace);
         drop(reader);
     }
