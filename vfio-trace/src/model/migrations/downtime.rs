@@ -20,8 +20,10 @@ use crate::{
 pub(super) struct Split {
     pub(super) downtime: Downtime,
     pub(super) spans: Vec<Span>,
-    /// How far its total may be off.
+    /// How far the VM's total may be off by what this device adds to it, and why. Which of its devices belong together does
+    /// not matter for that.
     off: Apart,
+    vm_why: Option<String>,
     /// Pauses that are taken for a stage's time, in ns.
     blurred: Vec<(Stage, u64)>,
 }
@@ -86,10 +88,14 @@ impl Doubts {
         self.by = self.by.and(by, u64::saturating_add);
         self.why.push(why.into());
     }
+
+    fn why(&self) -> Option<String> {
+        (!self.why.is_empty()).then(|| self.why.join("; "))
+    }
 }
 
 /// The split of one device; `None` if it did not stop. `apart`: what the two sides' clocks may do to the time between them;
-/// `by`: why they are taken to belong together; `rivals`: others fit as well.
+/// `by`: why they are taken to belong together; `rivals`: devices of others fit as well.
 pub(super) fn of_device(
     source: Option<(&Found, &Losses)>,
     destination: Option<(&Found, &Losses)>,
@@ -219,6 +225,13 @@ pub(super) fn of_device(
         }
     }
     doubts.why.dedup();
+    let (off, vm_why) = (doubts.by, doubts.why());
+    if from.is_some() && arrived.is_some() && by == Some(PairedBy::Order) && !rivals {
+        doubts.add(
+            EITHER,
+            "another device fits as well: nothing but their order tells that these two belong together",
+        );
+    }
     let mut stages = sweep(&spans, start_ns, end_ns);
     blur(&mut stages, blurred.iter().copied());
     let downtime = Downtime {
@@ -227,10 +240,10 @@ pub(super) fn of_device(
         total_ns: end_ns.saturating_sub(start_ns),
         bound: doubts.by.bound(),
         uncertainty_ns: doubts.by.off_ns(),
-        why: (!doubts.why.is_empty()).then(|| doubts.why.join("; ")),
+        why: doubts.why(),
         stages,
     };
-    Some(Split { downtime, spans, off: doubts.by, blurred })
+    Some(Split { downtime, spans, off, vm_why, blurred })
 }
 
 fn busy<'a>(
@@ -270,7 +283,7 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
     let spans: Vec<Span> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
     let mut stages = sweep(&spans, start_ns, end_ns);
     blur(&mut stages, splits.iter().flat_map(|split| split.blurred.iter().copied()));
-    let mut why: Vec<&str> = splits.iter().filter_map(|split| split.downtime.why.as_deref()).collect();
+    let mut why: Vec<&str> = splits.iter().filter_map(|split| split.vm_why.as_deref()).collect();
     why.sort_unstable();
     why.dedup();
     // What is known of all of them is what the same clocks do.

@@ -141,6 +141,21 @@ fn one_of_several_that_fit_is_no_exact_one() {
 }
 
 #[test]
+fn a_device_by_order_has_no_exact_downtime_and_its_vm_has() {
+    let document = documented(&[two_alike()]);
+    check(&document);
+    for device in &one(&document).devices {
+        assert_eq!(device.paired_by, Some(PairedBy::Order));
+        let downtime = device.downtime.as_ref().unwrap();
+        assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
+        assert!(downtime.why.as_ref().unwrap().contains("another device fits as well"), "{downtime:?}");
+    }
+    // From the first that stops to the last that runs, whichever belong together.
+    let downtime = downtime(&document);
+    assert_eq!((downtime.total_ns, downtime.bound), (52 * MS + ARC, Bound::Exact));
+}
+
+#[test]
 fn a_stream_with_bytes_unseen_is_not_whole() {
     // 100 bytes went over each fd unseen: another number of bytes tells nothing.
     let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB + 100);
