@@ -3,7 +3,9 @@
 use super::{details::Stream, downtime::Apart, index::Timeline, side::Found};
 use crate::{
     event::{MigFlags, MigState, Severity},
-    model::document::{Document, MarkKind, Order, PairedBy, PartName, StageOrder, Verdict, Warning},
+    model::document::{
+        Document, MarkKind, Order, PairedBy, PartName, StageOrder, StateSpan, Verdict, Warning,
+    },
 };
 
 /// How well a side was seen.
@@ -176,13 +178,13 @@ pub(super) fn of_pair(
     out: &mut Vec<Warning>,
 ) {
     let known = matches!(pair.by, Some(PairedBy::Option | PairedBy::StreamHash));
-    let mut differs = |code, text: String| {
+    let mut differs = |code, at_ns, text: String| {
         let (severity, text) = if known {
             (Severity::Error, text)
         } else {
             (Severity::Warning, format!("{text}; or these two do not belong together: `--pair` says so"))
         };
-        out.push(Warning { code, severity, device: Some(to.side.device), at_ns: Some(to.side.end_ns), text });
+        out.push(Warning { code, severity, device: Some(to.side.device), at_ns: Some(at_ns), text });
     };
     let done = to.side.verdict == Verdict::Completed && from.eof;
     // Of a stream that was cut off, not all had to arrive.
@@ -192,12 +194,14 @@ pub(super) fn of_pair(
     {
         differs(
             "stream-differs",
+            to.side.end_ns,
             "the destination was given other bytes than were read from the source".to_owned(),
         );
     }
     if done && from.bytes != to.bytes && !pair.data_suffers && !from.side.partial && !to.side.partial {
         differs(
             "bytes-differ",
+            to.side.end_ns,
             format!(
                 "{} bytes were read from the source, {} written to the destination",
                 from.bytes, to.bytes
@@ -211,17 +215,12 @@ pub(super) fn of_pair(
             still_runs(arriving, there, back, [pair.apart.longer, pair.apart.shorter])
         }
     {
-        out.push(Warning {
-            code: "both-run",
-            severity: Severity::Error,
-            device: Some(to.side.device),
-            at_ns: Some(back.max(there)),
-            text: "source and destination both run".to_owned(),
-        });
+        differs("both-run", back.max(there), "source and destination both run".to_owned());
     }
 }
 
-/// Whether a device that ran at one time ran still at a later one, of the other device, and was not closed until then.
+/// Whether a device that ran at one time ran still at a later one, of the other device, whenever that was, and was not closed
+/// until then.
 /// `off_ns`: that one may have been so much earlier, or so much later; `None`: nobody knows, and so it is not known.
 fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u64>; 2]) -> bool {
     let [Some(earlier_ns), Some(later_ns)] = off_ns else { return false };
@@ -232,16 +231,16 @@ fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u6
     let gone = line
         .marks(since_ns, last_ns)
         .any(|mark| matches!(mark.kind, MarkKind::LastClose | MarkKind::Unregister));
-    let runs = |at_ns: u64| {
-        let state = line.state_at(at_ns).filter(|span| span.end_ns >= at_ns).and_then(|span| span.state);
-        state.is_some_and(|state| {
-            matches!(
-                state,
-                MigState::RUNNING | MigState::RUNNING_P2P | MigState::PRE_COPY | MigState::PRE_COPY_P2P
-            )
-        })
+    let running = |span: &StateSpan| {
+        matches!(
+            span.state,
+            Some(MigState::RUNNING | MigState::RUNNING_P2P | MigState::PRE_COPY | MigState::PRE_COPY_P2P)
+        )
     };
-    !gone && runs(first_ns) && runs(last_ns)
+    let runs = |at_ns: u64| line.state_at(at_ns).filter(|span| span.end_ns >= at_ns).is_some_and(running);
+    // It may have stopped and gone on meanwhile. What ends with the first moment is over by then.
+    let mut all = line.states(first_ns, last_ns).filter(|span| span.end_ns > first_ns);
+    !gone && runs(first_ns) && runs(last_ns) && all.all(running)
 }
 
 /// What the devices of a VM together make one wonder about.

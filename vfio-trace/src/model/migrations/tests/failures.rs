@@ -426,6 +426,43 @@ fn whether_both_run_is_said_if_it_is_known() {
 }
 
 #[test]
+fn of_guesses_it_is_no_error_that_both_run() {
+    let source = whole_source().until(900 * MS).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1);
+    let histories = [history(&[source, whole_destination()])];
+    let told = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        let document = document(&histories, &Options { pairs, ..Options::default() });
+        let [warning] = &one(&document).warnings[..] else { panic!("{:?}", codes(one(&document))) };
+        (warning.severity, warning.text.contains("or these two do not belong together"))
+    };
+    assert_eq!(told(&[]), (Severity::Warning, true));
+    assert_eq!(told(&[("a", "b")]), (Severity::Error, false));
+}
+
+#[test]
+fn who_stopped_meanwhile_may_have_stood_still_when_the_other_ran() {
+    // The destination ran at 150 ms, 5 ms earlier or 40 ms later; the source stood still from 160 to 170.
+    let both = |stops: bool| {
+        let source = read_source().until(131 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
+        let source = if stops {
+            let stopped = source.until(160 * MS).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1);
+            stopped.until(170 * MS).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1)
+        } else {
+            source
+        };
+        let source = source.until(300 * MS).get_state(RUNNING);
+        let of = |name, records: &[Record]| history_on(host(name), ANCHOR, Some(20 * MS), records);
+        let pairs = vec![("a".to_owned(), "b".to_owned())];
+        let histories = [of("a", &source.records()), of("b", &whole_destination().records())];
+        let document = document(&histories, &Options { pairs, ..Options::default() });
+        check(&document);
+        codes(&document.migrations[0]).contains(&"both-run")
+    };
+    assert!(both(false));
+    assert!(!both(true));
+}
+
+#[test]
 fn who_stops_again_may_have_stopped_before_the_other_ran() {
     // The clocks are off by no more than causality shows one way, and by what the kernels promise the other.
     let both = |error: Option<u64>, stops_at: u64| {
