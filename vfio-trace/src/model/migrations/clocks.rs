@@ -331,23 +331,22 @@ fn describe(
             "by the wall clocks; no stream between the hosts was seen that could tell".to_owned()
         },
     };
+    // What causality demands breaks a promise, or nothing was promised.
+    let unknown = match error {
+        Some(_) => "because a kernel's promise is broken",
+        None => "because a clock is not synchronised",
+    };
     let sure = match (chosen.early, chosen.late) {
         (Some(early), Some(late)) => {
             format!("times may be {} too early or {} too late", ms(early), ms(late))
         },
         (None, Some(late)) => {
-            format!(
-                "times may be {} too late; how much too early is not known, because a clock is not synchronised",
-                ms(late)
-            )
+            format!("times may be {} too late; how much too early is not known, {unknown}", ms(late))
         },
         (Some(early), None) => {
-            format!(
-                "times may be {} too early; how much too late is not known, because a clock is not synchronised",
-                ms(early)
-            )
+            format!("times may be {} too early; how much too late is not known, {unknown}", ms(early))
         },
-        (None, None) => "how far apart they are is not known, because a clock is not synchronised".to_owned(),
+        (None, None) => format!("how far apart they are is not known, {unknown}"),
     };
     Merge {
         host,

@@ -195,8 +195,13 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
     let (merge, migration) = (merge(&document), one(&document));
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 400 * MS as i64 - SLACK));
     assert!(merge.text.contains(BROKEN), "{}", merge.text);
-    // The promise is no bound then.
+    // The promise is no bound then, and no clock is said not to be synchronised.
     assert_eq!((merge.early_ns, merge.late_ns), (None, Some(0)));
+    let unknown = "how much too early is not known, because a";
+    assert!(merge.text.ends_with(&format!("{unknown} kernel's promise is broken")), "{}", merge.text);
+    let unsynchronised = documented(&hosts(-400 * MS as i64, [None, Some(MS)], false));
+    let text = &unsynchronised.merge[0].text;
+    assert!(text.ends_with(&format!("{unknown} clock is not synchronised")), "{text}");
     assert_eq!(migration.devices[0].paired_by, Some(PairedBy::StreamBytes));
     // Two of them that cannot both be so break none.
     let there = leave(device(0xd1, "a", 100), 0, MIB);
