@@ -195,12 +195,11 @@ impl Clocks {
 }
 
 /// How far two hosts' wall clocks are apart at most, if both kernels keep what they promised whenever data was moved; `None`:
-/// they promise nothing now.
+/// they promise nothing now, or promised nothing once.
 pub(super) fn promised_at_worst(one: &History, two: &History) -> Option<u64> {
     let worst = |history: &History| {
-        let starts = history.sessions.iter().map(|session| session.doc.start_ns);
-        let then = starts.filter_map(|start| history.clocks.error_at(start)).max();
-        history.clock_error_ns().map(|now| now.max(then.unwrap_or(0)))
+        let then = history.sessions.iter().map(|session| history.clocks.error_at(session.doc.start_ns));
+        then.chain([history.clock_error_ns()]).try_fold(0, |worst, error| Some(error?.max(worst)))
     };
     worst(one).zip(worst(two)).map(|(one, two)| one.saturating_add(two))
 }

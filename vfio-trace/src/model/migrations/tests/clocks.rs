@@ -280,6 +280,22 @@ fn each_pair_has_the_promise_of_its_time() {
         || one.source.as_ref().unwrap().host == 1));
 }
 
+#[test]
+fn what_was_not_promised_at_first_is_far_apart_at_most() {
+    // 5 s off when the first migration came; nothing was promised before the second one.
+    let mut both = hosts(-5_000 * MS as i64, [Some(MS), None], true);
+    let distance = both[1].distance_ns();
+    for (at, error) in [(100 * MS, None), (900 * MS, Some(MS))] {
+        let mono_ns = BOOTED + at;
+        let real_ns = u64::try_from(i128::from(mono_ns) + distance).unwrap();
+        both[1].sample(ClockAnchor { mono_ns, real_ns }, mono_ns, 0, error);
+    }
+    let document = documented(&both);
+    check(&document);
+    assert_eq!(document.migrations.len(), 2, "{:#?}", document.merge);
+    assert_eq!(merge(&document).clock_error_ns, None);
+}
+
 const HOUR: u64 = 3_600_000 * MS;
 
 /// What a host's clocks showed: CLOCK_REALTIME `ahead_ns` of what it should be, after so long asleep.
