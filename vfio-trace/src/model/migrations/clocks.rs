@@ -86,7 +86,10 @@ impl Clocks {
         let first_clock = |host: u32| same_clock(&histories[0], &histories[host as usize]);
         let backwards = |pair: &&Matched| {
             let (from, to) = (&sides[pair.source], &sides[pair.destination]);
-            let one_clock = from.host == to.host || first_clock(from.host) && first_clock(to.host);
+            let [one, two] = [from, to].map(|found| &histories[found.host as usize]);
+            let one_clock = from.host == to.host
+                || first_clock(from.host) && first_clock(to.host)
+                || same_clock(one, two);
             let by_bytes = matches!(pair.by, PairedBy::StreamBytes | PairedBy::Order);
             let partial = from.side.partial || to.side.partial;
             by_bytes
@@ -94,7 +97,8 @@ impl Clocks {
                 && !partial
                 && !lacking(from, histories)
                 && !lacking(to, histories)
-                && slack(from, to, streams).is_some_and(|slack| slack < 0)
+                // By that clock itself: where it is not the first host's, each recording of it was moved by itself.
+                && slack(from, to, streams, |_, ns| ns).is_some_and(|slack| slack < 0)
         };
         let mut refused: Vec<(usize, usize)> =
             matched.iter().filter(backwards).map(|pair| (pair.source, pair.destination)).collect();
@@ -139,7 +143,7 @@ impl Clocks {
             if lacking(from, histories) || lacking(to, histories) {
                 return None;
             }
-            let slack = slack(from, to, streams)?;
+            let slack = slack(from, to, streams, Stream::at)?;
             let offset = self.offsets[at];
             let promised = promised_of(from, histories, streams).zip(promised_of(to, histories, streams));
             let promised = promised.map(|(one, two)| one.saturating_add(two));
@@ -375,8 +379,13 @@ fn unsigned(ns: i128) -> u64 {
 }
 
 /// The least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
-/// if it was written before it was read. `None`: the streams do not tell.
-fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
+/// if it was written before it was read. `None`: the streams do not tell. `time`: of a stream's call, from its host's.
+fn slack<'a>(
+    from: &Found,
+    to: &Found,
+    streams: &[Stream<'a>],
+    time: fn(&Stream<'a>, u64) -> u64,
+) -> Option<i128> {
     let of = |found: &Found| {
         let [nr] = found.side.sessions[..] else { return None };
         let stream = streams.get(nr as usize)?;
@@ -396,7 +405,7 @@ fn slack(from: &Found, to: &Found, streams: &[Stream<'_>]) -> Option<i128> {
             read = Some(next);
         }
         let Some(read) = read else { continue };
-        let passed = i128::from(to.at(write.start_ns)) - i128::from(from.at(read.end_ns));
+        let passed = i128::from(time(to, write.start_ns)) - i128::from(time(from, read.end_ns));
         least = Some(least.map_or(passed, |least| least.min(passed)));
     }
     least

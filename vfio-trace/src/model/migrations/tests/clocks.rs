@@ -226,6 +226,30 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
 }
 
 #[test]
+fn recordings_of_one_boot_that_is_not_the_first_hosts_have_one_clock() {
+    // The wall clock was set by `ahead_ms` between the two recordings of B.
+    let paired = |written_at: u64, ahead_ms: u64| {
+        let other = Script::new(0xd9).device("other", "mtty", 7).open(1);
+        let a = leave(device(0xd1, "a", 100), 20 * MS, MIB);
+        let b = arrive(device(0xd2, "b", 200), written_at, MIB);
+        let first = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
+        let second = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns - ahead_ms * MS };
+        let document = documented(&[
+            history_on(host("a"), ANCHOR, Some(MS), &other.records()),
+            history_on(host("b"), first, Some(MS), &moved(a.records(), BOOTED)),
+            history_on(host("b"), second, Some(MS), &moved(b.records(), BOOTED)),
+        ]);
+        check(&document);
+        document.migrations.len() == 1
+    };
+    assert!(paired(20 * MS, 0));
+    // Written before it was read.
+    assert!(!paired(12 * MS, 0));
+    // What the wall clock does is no matter.
+    assert!(paired(20 * MS, 8));
+}
+
+#[test]
 fn a_guess_breaks_no_promise_by_much() {
     // With another that fits: not even by a little.
     let rival = || leave(device(0xd3, "c", 300), 2 * MS, MIB).other_files();
