@@ -67,8 +67,9 @@ impl Clocks {
     }
 
     /// Pairs that are a guess and are none: on one clock data was written before it was read, or the first host and another
-    /// one had to be farther apart than the kernels promise. One that has nobody else to belong to, as far as is known from
-    /// `before`, may break a promise by a little, if all that is demanded can be so.
+    /// one had to be farther apart than the kernels promise. One whose VM has none else to belong to, as far as is known from
+    /// `before` and `rivals`, the sources of which others fit as well, may break a promise by a little, if all that is demanded
+    /// can be so.
     pub(super) fn refused(
         &self,
         histories: &[History],
@@ -76,12 +77,17 @@ impl Clocks {
         matched: &[Matched],
         streams: &[Stream<'_>],
         before: &HashSet<(usize, usize)>,
+        rivals: &HashSet<usize>,
     ) -> Vec<(usize, usize)> {
         let (sources, destinations): (HashSet<usize>, HashSet<usize>) = before.iter().copied().unzip();
         let alone = |pair: &Matched| {
-            pair.by == PairedBy::StreamBytes
-                && !sources.contains(&pair.source)
-                && !destinations.contains(&pair.destination)
+            let by_bytes = match pair.by {
+                PairedBy::StreamBytes => true,
+                // Only another device of the same VM has as many.
+                PairedBy::Order => !rivals.contains(&pair.source),
+                _ => false,
+            };
+            by_bytes && !sources.contains(&pair.source) && !destinations.contains(&pair.destination)
         };
         let first_clock = |host: u32| same_clock(&histories[0], &histories[host as usize]);
         let backwards = |pair: &&Matched| {

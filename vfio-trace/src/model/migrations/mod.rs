@@ -137,7 +137,15 @@ impl<'a> Assembly<'a> {
             let context = Context { devices, pairs: &options.pairs, apart_ns: &apart_ns, refused };
             self.wholes = pair::wholes(&self.sides, &self.groups, &context);
             let matched = self.matched();
-            let wrong = self.clocks.refused(self.histories, &self.sides, &matched, &self.streams(), refused);
+            let rivals: HashSet<usize> = self
+                .wholes
+                .iter()
+                .filter(|whole| whole.rivals)
+                .flat_map(|whole| whole.matched.iter().map(|one| one.source))
+                .collect();
+            let streams = self.streams();
+            let wrong =
+                self.clocks.refused(self.histories, &self.sides, &matched, &streams, refused, &rivals);
             if wrong.is_empty() {
                 return;
             }

@@ -226,6 +226,28 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
 }
 
 #[test]
+fn two_devices_of_one_vm_with_as_many_bytes_break_a_promise_by_a_little() {
+    let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns - 400 * MS };
+    let a = together(&[
+        leave(device(0xd1, "a", SOURCE), 0, MIB),
+        leave(device(0xd3, "c", SOURCE).thread(SOURCE, 450), 2 * MS, MIB).other_files(),
+    ]);
+    let b = together(&[
+        arrive(device(0xd2, "b", DESTINATION), 0, MIB),
+        arrive(device(0xd4, "d", DESTINATION).thread(DESTINATION, 850), 2 * MS, MIB).other_files(),
+    ]);
+    let document = documented(&[
+        history_on(host("a"), ANCHOR, Some(MS), &a),
+        history_on(host("b"), late, Some(MS), &moved(b, BOOTED)),
+    ]);
+    check(&document);
+    let devices = &one(&document).devices;
+    let by: Vec<_> = devices.iter().map(|device| device.paired_by).collect();
+    assert_eq!(by, [Some(PairedBy::Order), Some(PairedBy::Order)]);
+    assert_eq!(merge(&document).offset_ns, 400 * MS as i64 - SLACK);
+}
+
+#[test]
 fn recordings_of_one_boot_that_is_not_the_first_hosts_have_one_clock() {
     // The wall clock was set by `ahead_ms` between the two recordings of B.
     let paired = |written_at: u64, ahead_ms: u64| {
