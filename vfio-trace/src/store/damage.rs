@@ -65,6 +65,11 @@ pub enum Damage {
         /// How many such notes in a row.
         notes: u32,
     },
+    /// The same of one that was not looked at: too much before it was wrong.
+    UncheckedNote {
+        /// Where.
+        offset: u64,
+    },
     /// A part that was there before.
     Again {
         /// Where it begins.
@@ -88,6 +93,11 @@ pub enum Damage {
     },
     /// The index is damaged. All records are there.
     Index {
+        /// Where.
+        offset: u64,
+    },
+    /// The index was not looked at: too much before it was wrong. All records are there.
+    UncheckedIndex {
         /// Where.
         offset: u64,
     },
@@ -131,7 +141,9 @@ impl Damage {
             | Self::NoEnd { .. }
             | Self::Item { .. }
             | Self::Index { .. }
+            | Self::UncheckedIndex { .. }
             | Self::Note { .. }
+            | Self::UncheckedNote { .. }
             | Self::Again { .. }
             | Self::Order { .. }
             | Self::Newer { .. }
@@ -145,7 +157,15 @@ impl Damage {
 
     /// Whether records may be lacking, so that what the next part repeats is needed.
     pub const fn lacks_records(&self) -> bool {
-        !matches!(self, Self::Index { .. } | Self::Note { .. } | Self::Again { .. } | Self::Order { .. })
+        !matches!(
+            self,
+            Self::Index { .. }
+                | Self::UncheckedIndex { .. }
+                | Self::Note { .. }
+                | Self::UncheckedNote { .. }
+                | Self::Again { .. }
+                | Self::Order { .. }
+        )
     }
 }
 
@@ -209,6 +229,11 @@ impl fmt::Display for Damage {
                 "{notes} notes of merges from byte {offset} on cannot be read; no record is lost, but not known is which \
                  devices were said to belong together"
             ),
+            Self::UncheckedNote { offset } => write!(
+                f,
+                "the note of the merge at byte {offset} was not looked at, because too much before it was wrong; no record \
+                 is lost, but not known is which devices were said to belong together"
+            ),
             Self::Again { offset, part } => {
                 write!(f, "at byte {offset}, part {part} comes once more, and is left out")
             },
@@ -228,6 +253,10 @@ impl fmt::Display for Damage {
             Self::Index { offset } => {
                 write!(f, "the index at byte {offset} is missing or damaged; no record is lost")
             },
+            Self::UncheckedIndex { offset } => write!(
+                f,
+                "the index at byte {offset} was not looked at, because too much before it was wrong; no record is lost"
+            ),
             Self::Newer { offset, format } => write!(
                 f,
                 "from byte {offset} on it was made by a newer vfio-trace (format {format}); this one reads format 1"

@@ -274,12 +274,18 @@ impl<R: Read> Reader<R> {
         match block.kind {
             Kind::Index if !self.indexed => {
                 self.indexed = true;
-                self.damage(Damage::Index { offset });
+                self.damage(match why {
+                    Useless::Damaged => Damage::Index { offset },
+                    Useless::Unchecked => Damage::UncheckedIndex { offset },
+                });
             },
             Kind::Items | Kind::Index | Kind::Other(_) if self.indexed => self.nobodys_block(block),
             Kind::Merge => {
                 self.part_is_over(0);
-                self.damage(Damage::Note { offset, notes: 1 });
+                self.damage(match why {
+                    Useless::Damaged => Damage::Note { offset, notes: 1 },
+                    Useless::Unchecked => Damage::UncheckedNote { offset },
+                });
             },
             kind => {
                 // Another part's: what follows is not the present one's, whatever its numbers are.

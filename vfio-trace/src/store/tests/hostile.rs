@@ -147,3 +147,23 @@ fn a_later_header_that_lacks_what_ours_has_is_not_damaged() {
     let (_, damages) = read(&[first, later].concat()).unwrap();
     assert_eq!(damages, [Damage::Cut { offset, records: 0 }, Damage::OtherHeader { offset }]);
 }
+
+#[test]
+fn an_index_or_a_note_that_was_not_looked_at_is_not_said_to_be_damaged() {
+    let mut stream = begun();
+    for _ in 0..8 {
+        stream.extend(block(Kind::Other(9), 2, 0, &[], 16 << 20));
+    }
+    stream.extend(block(Kind::Index, 2, 0, &[], 1 << 20));
+    stream.extend(block(Kind::Merge, 0, 0, &[], 1 << 20));
+    stream.resize(stream.len() + (17 << 20), 0);
+    let (_, damages) = read(&stream).unwrap();
+    let said: Vec<String> = damages.iter().map(ToString::to_string).collect();
+    for what in ["the index at byte", "the note of the merge at byte"] {
+        let of: Vec<_> = said.iter().filter(|text| text.contains(what)).collect();
+        assert!(matches!(of[..], [text] if text.contains("was not looked at")), "{said:?}");
+    }
+    let unchecked =
+        |damage: &&Damage| matches!(damage, Damage::UncheckedIndex { .. } | Damage::UncheckedNote { .. });
+    assert_eq!(damages.iter().filter(unchecked).filter(|damage| !damage.lacks_records()).count(), 2);
+}
