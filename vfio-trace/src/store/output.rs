@@ -58,6 +58,8 @@ pub struct Output {
     made: VecDeque<(PathBuf, Option<FileId>)>,
     /// Told when nothing came of it and what was there before could not be put back: its name, and what it is called now.
     lost: fn(&Path, &Path),
+    #[cfg(test)]
+    lacks: Option<super::new_file::Lacks>,
 }
 
 impl Output {
@@ -74,6 +76,8 @@ impl Output {
             stop: None,
             made: VecDeque::new(),
             lost: |_, _| {},
+            #[cfg(test)]
+            lacks: None,
         }
     }
 
@@ -108,6 +112,8 @@ impl Output {
             stop: None,
             made: VecDeque::new(),
             lost: |_, _| {},
+            #[cfg(test)]
+            lacks: None,
         })
     }
 
@@ -122,6 +128,7 @@ impl Output {
     #[cfg(test)]
     pub(super) fn lacking(mut self, lacks: super::new_file::Lacks) -> Self {
         self.target = self.target.take().map(|target| target.lacking(lacks));
+        self.lacks = Some(lacks);
         self
     }
 
@@ -173,10 +180,13 @@ impl Output {
     pub fn next(&mut self, number: u32) -> Result<Box<dyn Part>, OutputError> {
         let Some(path) = &self.path else { return self.standard() };
         let path = numbered(path, number);
-        let out = match Target::look(&path, false, &[])?.open()? {
+        let target = Target::look(&path, false, &[])?;
+        #[cfg(test)]
+        let target = if let Some(lacks) = self.lacks { target.lacking(lacks) } else { target };
+        let out = match target.open()? {
             Opening::Ready(mut file) => {
                 file.place()?;
-                self.placed(file)?
+                self.placed(file).inspect_err(|_| self.take_away())?
             },
             Opening::NoReader(_) => return Err(OutputError::Exists(path)),
         };
@@ -240,6 +250,15 @@ impl Output {
         Ok(Box::new(Patient::new(out, self.stop.clone())))
     }
 
+    /// Nothing came of a part that is there already.
+    fn take_away(&mut self) {
+        if let Some(mut file) = self.current.take()
+            && let Some(now) = file.discard()
+        {
+            (self.lost)(file.path(), &now);
+        }
+    }
+
     fn standard(&self) -> Result<Box<dyn Part>, OutputError> {
         let out = stdout().map_err(|source| OutputError::Io { path: "standard output".into(), source })?;
         Ok(Box::new(Patient::new(out, self.stop.clone())))
@@ -248,10 +267,8 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if let Some(mut file) = self.current.take().filter(|_| !self.begun)
-            && let Some(now) = file.discard()
-        {
-            (self.lost)(file.path(), &now);
+        if !self.begun {
+            self.take_away();
         }
     }
 }

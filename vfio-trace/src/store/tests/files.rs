@@ -244,3 +244,17 @@ fn older_parts_may_vanish_or_become_others() {
     fs::write(name(2), "theirs").unwrap();
     assert!(matches!(output.try_next(), Err(OutputError::Exists(_))));
 }
+
+#[test]
+fn a_part_that_cannot_be_written_to_does_not_stay() {
+    let folder = Folder::new("no-part");
+    let path = folder.0.join("n.vft");
+    let mut output = forced(&path, true);
+    output.first().unwrap().write_all(&part("one", 1, true)).unwrap();
+    assert!(output.begun().is_empty());
+    let mut output = output.lacking(Lacks { copy: true, ..Lacks::default() });
+    assert!(matches!(output.next(2), Err(OutputError::Io { .. })));
+    assert_eq!(folder.names(), ["n.0001.vft"]);
+    drop(output);
+    assert_eq!(folder.names(), ["n.0001.vft"], "what was recorded before stays");
+}
