@@ -28,6 +28,11 @@ struct Covered {
 }
 
 impl Covered {
+    /// Whether both are known to be of one load.
+    fn is_same(&self, other: &Self) -> bool {
+        self.load.zip(other.load).is_some_and(|(one, other)| one.is_same(&other))
+    }
+
     /// Whether that was the load that the kernel told of, and which was over by `until_ns`. Its notice may be read later than
     /// the list of modules: what is told then was of what was loaded then.
     fn is_of(&self, told: &Told, until_ns: u64) -> bool {
@@ -47,8 +52,8 @@ pub(super) struct Loads {
     looked_ns: u64,
     /// What the kernel told of each.
     told: BTreeMap<String, Told>,
-    /// The last load of each that was looked into.
-    covered: BTreeMap<String, Covered>,
+    /// The last two loads of each that were looked into: the notice of the one before the last may be read behind both.
+    covered: BTreeMap<String, [Option<Covered>; 2]>,
     /// Functions that were ever probed, by module: those that its next load has.
     known: BTreeMap<String, BTreeSet<Function>>,
     /// Functions that the kernel refused, and since when they are not seen.
@@ -115,7 +120,8 @@ impl Loads {
     /// before.
     fn passed(&mut self, module: &str, told: &Told, until_ns: u64) {
         let (Some(began_ns), Some(known)) = (self.began_ns, self.known.get(module)) else { return };
-        if !self.covered.get(module).is_some_and(|covered| covered.is_of(told, until_ns)) {
+        let mut covered = self.covered.get(module).into_iter().flatten().flatten();
+        if !covered.any(|covered| covered.is_of(told, until_ns)) {
             self.due.push(ProbeGap {
                 module: Some(module.to_owned()),
                 functions: known.iter().map(Into::into).collect(),
@@ -181,10 +187,16 @@ impl Loads {
             let Some(module) = &function.module else { continue };
             self.known.entry(module.clone()).or_default().insert(function.clone());
         }
-        for function in attached.iter().chain(&failed) {
-            if let Some(module) = &function.module {
-                self.covered.insert(module.clone(), Covered { load: load(module), at_ns: now_ns });
+        let modules: BTreeSet<&String> =
+            attached.iter().chain(&failed).filter_map(|function| function.module.as_ref()).collect();
+        for module in modules {
+            let now = Covered { load: load(module), at_ns: now_ns };
+            let [last, before] = self.covered.entry(module.clone()).or_default();
+            // Once more into the same one.
+            if !last.is_some_and(|last| last.is_same(&now)) {
+                *before = *last;
             }
+            *last = Some(now);
         }
         gaps
     }
@@ -381,6 +393,15 @@ mod tests {
         let gaps = end(&mut loads);
         let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
         assert_eq!(spans, [(300, Some(9_000))], "the next one it did not probe");
+        // Two loads were probed before the first notice is read.
+        let mut loads = Loads::new(0);
+        loads.begin(100);
+        assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
+        assert_eq!(loads.gaps(&read, &[], stamp(2), 240).len(), 1);
+        assert_eq!(loads.by_pointer(&read, &[], stamp(2), 245).len(), 1);
+        loads.told("mtty".to_owned(), 200);
+        loads.told("mtty".to_owned(), 230);
+        assert_eq!(end(&mut loads), []);
         // Even when it is gone.
         let mut loads = Loads::new(0);
         loads.begin(100);
