@@ -168,7 +168,7 @@ mod tests {
         runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
             let mut asked = Asked::heed(&stop, Patience::Heed(1)).unwrap();
-            rustix::process::kill_process(rustix::process::getpid(), Signal::HUP).unwrap();
+            rustix::process::kill_process(getpid(), Signal::HUP).unwrap();
             let next = tokio::time::timeout(Duration::from_millis(300), asked.next()).await;
             assert_eq!(next.is_ok(), asked.has_come());
             let sent = Heard { signal: Signal::HUP, by_terminal: false };
