@@ -1,0 +1,96 @@
+//! Tests of what is said of a recording, and of how its parts end.
+
+use super::*;
+use crate::{cli::storing::tests::Later, event::GapTotals, store::fixture::header};
+
+fn recorder(full: bool) -> Recorder {
+    let part: Box<dyn Part> = Box::new(Later { full });
+    let now = Instant::now();
+    Recorder {
+        output: Output::stdout(),
+        name: "a.vft".to_owned(),
+        writer: Writer::new(part, &header()).unwrap(),
+        storing: Storing::default(),
+        header: header(),
+        known: Known::default(),
+        part: Limits::default(),
+        part_began: now,
+        all: Limits::default(),
+        bytes: 0,
+        records: 0,
+        undecoded: 0,
+        gaps: Gaps::default(),
+        last_record: now,
+        sampled: now,
+        probes: Vec::new(),
+        prompt: false,
+        broken: false,
+        ending: false,
+    }
+}
+
+#[test]
+fn a_disk_that_tells_late_that_it_is_full_is_heard() {
+    let close = |recorder: Recorder| recorder.close(5, Reason::Signal, Vec::new()).err();
+    assert!(close(recorder(false)).is_none());
+    let told = format!("{:?}", close(recorder(true)).unwrap());
+    assert!(told.contains("recording to a.vft has stopped"), "{told}");
+    let mut earlier = recorder(false);
+    let known = earlier.storing.begin(Box::new(Later { full: true }));
+    assert!(known.is_err() || close(earlier).is_some(), "a part before the last");
+}
+
+fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> Closed {
+    let summary = Summary { gaps, ..Summary::new(vec![probe], 0, 0, undecoded, 5) };
+    Closed {
+        summary,
+        duration_ns: 5,
+        bytes: 4096,
+        records: 17,
+        name: "a\x1b[31m.vft".to_owned(),
+        parts: 1,
+        last_part: 1,
+    }
+}
+
+fn probe(lost: u64, missed: Option<u64>) -> ProbeReport {
+    ProbeReport {
+        name: "vfio_pci_open".to_owned(),
+        role: vfio_trace_common::role::Role::Open,
+        module: None,
+        attached: true,
+        reason: None,
+        hits: 3,
+        records: 3,
+        lost,
+        missed,
+        unmatched: 0,
+        no_room: 0,
+    }
+}
+
+#[test]
+fn the_account_has_a_line_for_each_probe_and_names_the_file_as_it_may_be_shown() {
+    let account = closed(probe(2, Some(0)), 0, None).account(false, true);
+    let lines: Vec<&str> = account.lines().collect();
+    assert!(lines.len() > 2, "{account}");
+    assert!(lines.iter().any(|line| line.contains("vfio_pci_open")), "{account}");
+    let last = lines.last().unwrap();
+    assert!(last.starts_with("17 records in 5 ns") && last.contains("; 2 lost, 0 missed"), "{account}");
+    assert!(last.contains("a\\x1b[31m.vft"), "{account}");
+}
+
+#[test]
+fn the_last_line_says_that_all_is_there_only_where_it_is() {
+    let last = |closed: Closed| closed.account(false, false).lines().last().unwrap().to_owned();
+    let none = Some(GapTotals::default());
+    assert!(last(closed(probe(0, Some(0)), 0, none)).ends_with("; 0 lost, 0 missed"));
+    let more = |probe: ProbeReport| last(closed(probe, 0, none));
+    assert!(more(probe(0, None)).ends_with("; 0 lost, missed: not known"), "not 0");
+    assert!(more(ProbeReport { unmatched: 2, ..probe(0, Some(0)) }).ends_with(", 2 unmatched"));
+    assert!(more(ProbeReport { no_room: 2, ..probe(0, Some(0)) }).ends_with(", 2 not remembered"));
+    assert!(last(closed(probe(0, Some(0)), 2, none)).ends_with(", 2 not understood"));
+    let gap = GapTotals { gaps: 2, longest_ns: 7, open: 0 };
+    let account = closed(probe(0, Some(0)), 0, Some(gap)).account(false, false);
+    assert!(account.ends_with(", 2 gaps in probing") && account.contains("Not all was probed"), "{account}");
+}
