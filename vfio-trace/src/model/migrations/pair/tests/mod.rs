@@ -129,6 +129,14 @@ fn any_side() -> impl Strategy<Value = Found> {
     })
 }
 
+/// Devices with drivers, and the user's pairs of them.
+fn named(drivers: &[Option<u8>], pairs: &[(u32, u32)]) -> (Vec<Device>, Vec<(String, String)>) {
+    let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
+    let devices = (0..).zip(drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
+    let pairs = pairs.iter().map(|(from, to)| (format!("dev{from}"), format!("dev{to}"))).collect();
+    (devices, pairs)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
@@ -139,11 +147,7 @@ proptest! {
         pairs in proptest::collection::vec((0..7u32, 0..7u32), 0..3),
         refused in proptest::collection::vec((0..12usize, 0..12usize), 0..8),
     ) {
-        let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
-        let devices: Vec<Device> =
-            (0..).zip(&drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
-        let pairs: Vec<(String, String)> =
-            pairs.into_iter().map(|(from, to)| (format!("dev{from}"), format!("dev{to}"))).collect();
+        let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
         let context = Context { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
         let was = oracle::groups(&sides);
@@ -165,11 +169,7 @@ proptest! {
         refused in proptest::collection::vec((0..24usize, 0..24usize), 0..40),
         at_once in any::<bool>(),
     ) {
-        let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
-        let devices: Vec<Device> =
-            (0..).zip(&drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
-        let pairs: Vec<(String, String)> =
-            pairs.into_iter().map(|(from, to)| (format!("dev{from}"), format!("dev{to}"))).collect();
+        let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
         let context = Context { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
         let of = |role| (0..sides.len()).filter(|at| sides[*at].role == role).collect::<Vec<_>>();
