@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use vfio_trace::{
     event::{ClockAnchor, MigState, Start},
-    store::{ClockSample, End, Header, Item, Reason, SCHEMA, Writer},
+    recording::{ClockSample, End, Header, Item, Reason, SCHEMA, Writer},
 };
 use vfio_trace_common::{
     role::Role,

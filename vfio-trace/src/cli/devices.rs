@@ -10,11 +10,11 @@ use super::{
 use crate::{
     driver::{Interpreter, WANTED},
     kernel::{KernelFacts, KernelFiles, VfioDevice},
-    model::Model,
     source::{
         live::LiveError,
         snapshot::{DeviceFacts, Snapshot, SnapshotLosses},
     },
+    state::Model,
 };
 
 /// All devices.

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use crate::{
     cli::{output, privileges::is_root},
     kernel::caps::{Cap, setcap_line},
-    sink::human::clean,
     source::live::LiveError,
+    units::human::clean,
 };
 
 /// The traced thing failed, where the verb judges it.

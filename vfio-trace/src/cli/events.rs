@@ -13,8 +13,9 @@ use crate::{
         Assembler, ClockAnchor, Data, DecodeError, Event, Filter, Gaps, Kind, ProbeReport, Record, Start,
         Summary, WallClock,
     },
-    model::Model,
-    sink::{Ndjson, Text, TextOptions, TimeFormat, closing_table, human, summary_text},
+    output::{Ndjson, Text, TextOptions, TimeFormat, closing_table, summary_text},
+    state::Model,
+    units::human,
 };
 
 /// Shape of the output.

@@ -12,7 +12,7 @@ use super::{
     out_file::OutFile,
     replay, report,
 };
-use crate::sink::export::{Table, write_chrome, write_csv, write_json, write_perfetto};
+use crate::output::export::{Table, write_chrome, write_csv, write_json, write_perfetto};
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

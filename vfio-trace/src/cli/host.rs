@@ -6,7 +6,7 @@ use super::{
     error::{CliError, USAGE},
     recording,
 };
-use crate::{model::host_label, source::recording::Recording};
+use crate::{report::host_label, source::recording::Recording};
 
 /// Which host; to be flattened into the arguments of a verb that reads recordings.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -12,13 +12,14 @@ use super::{
     privileges::give_up,
 };
 use crate::{
-    fs::Known,
     kernel::{
         Bus, KernelFiles, VfioDevice,
         process::{ProcessInfo, Processes},
     },
-    sink::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json, human},
+    mount::Known,
+    output::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
     source::snapshot::{DeviceFacts, SnapshotLosses},
+    units::human,
 };
 
 /// Devices that a recording had and that were gone: so many are named.
@@ -250,8 +251,8 @@ mod tests {
         driver::Interpreter,
         event::visible::tests::{HOSTILE, harms},
         kernel::{KernelFacts, source::testing::Root},
-        model::Model,
         source::snapshot::Holder,
+        state::Model,
     };
 
     /// All devices of a host, each of them open so often, in these processes.

@@ -14,7 +14,7 @@ use super::{
     report::{check_pairs, document, pair},
     zone,
 };
-use crate::{sink::report_text, store::MergeNote};
+use crate::{output::report_text, recording::MergeNote};
 
 /// Arguments of `merge`.
 #[derive(Debug, clap::Args)]
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{error::FAILED, host::HostArgs};
-    use crate::model::document::{Document, MergeMethod};
+    use crate::report::document::{Document, MergeMethod};
 
     fn testdata(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/testdata").join(name)

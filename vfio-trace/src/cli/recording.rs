@@ -13,9 +13,9 @@ use super::{
     output::note,
 };
 use crate::{
-    sink::human,
+    recording::{ClockSample, OpenError, Output},
     source::recording::{Next, Recording, RecordingError},
-    store::{ClockSample, OpenError, Output},
+    units::human,
 };
 
 /// So many places that are damaged are told one by one. More are many of a kind.

@@ -14,8 +14,8 @@ use super::{
     zone,
 };
 use crate::{
-    model::{self, Shift, document::Document},
-    sink::{export::write_json, html, report_text},
+    output::{export::write_json, html, report_text},
+    report::{self, Shift, document::Document},
 };
 
 /// So many devices are named where one was to be given.
@@ -136,8 +136,8 @@ pub(super) fn document_and_shifts(
     let unsaid = |pair: &&(String, String)| !pairs.iter().any(|said| said.0 == pair.0 || said.1 == pair.1);
     let before: Vec<(String, String)> = histories.pairs.iter().filter(unsaid).cloned().collect();
     pairs.extend(before);
-    let options = model::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs };
-    model::document_and_shifts(&histories.all, &options)
+    let options = report::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs };
+    report::document_and_shifts(&histories.all, &options)
 }
 
 /// Whether something is missing, or something failed, of a migration or not.

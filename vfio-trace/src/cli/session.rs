@@ -21,12 +21,12 @@ use crate::{
     event::{ClockAnchor, DecodeError, Record, Start},
     kernel::caps::{self, DropError},
     probe::{Changes, LoadOptions},
-    sink::human,
     source::{
         clock::mono_ns,
         live::{Live, LiveError, LogTo, RESCAN},
         snapshot::Looked,
     },
+    units::human,
 };
 
 /// How a live run is made; to be flattened into a verb's arguments.

@@ -13,10 +13,9 @@ use super::{
 use crate::{
     driver::{Interpreter, Style},
     event::visible::{clean, clean_lines},
-    fs::Known,
     kernel::{VfioDevice, is_named},
-    model::DeviceReport,
-    view::{self, Look, Unknown},
+    mount::Known,
+    state::{self, DeviceReport, Look, Unknown},
 };
 
 /// Arguments of `show`.
@@ -104,8 +103,8 @@ fn text(
         let todo = "see `vfio-trace list`; QEMU cannot migrate this device with its present driver";
         return Err(unknown(name, "its driver has no migration (no mig_ops)", todo));
     }
-    let Some(file) = view::files(report).find(|file| file.path == args.file) else {
-        let paths: Vec<&str> = view::files(report).map(|file| file.path).collect();
+    let Some(file) = state::files(report).find(|file| file.path == args.file) else {
+        let paths: Vec<&str> = state::files(report).map(|file| file.path).collect();
         return Err(CliError::with_code(
             USAGE,
             format!("{name} has no file {}", args.file),

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::store::{End, Part, Writer};
+use crate::recording::{End, Part, Writer};
 
 /// Parts that are stored at once: beyond it recording waits.
 const MOST: usize = 8;
@@ -80,7 +80,7 @@ pub(super) mod tests {
     };
 
     use super::*;
-    use crate::store::{Entry, Item, Reader, Reason, fixture::header};
+    use crate::recording::{Entry, Item, Reader, Reason, fixture::header};
 
     /// A file on a file system that takes everything, and may find later that it has no room for it: NFS, FUSE.
     pub(in crate::cli) struct Later {

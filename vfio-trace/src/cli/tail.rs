@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     event::{ClockAnchor, DecodeError, Record, WallClock},
+    recording::{ClockSample, Stop},
     source::{
         clock::{anchor, sample},
         live::Live,
     },
-    store::{ClockSample, Stop},
 };
 
 /// Arguments of `tail`.

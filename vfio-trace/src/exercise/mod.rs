@@ -5,7 +5,6 @@ mod device;
 mod known_loop;
 pub mod path;
 mod plans;
-mod render;
 mod report;
 mod requests;
 mod run;
@@ -18,7 +17,6 @@ pub use self::{
     device::{Doubt, OpenError},
     known_loop::insisted,
     plans::{MOST_BYTES, Plan},
-    render::{junit, tap, text},
     report::{
         Arc, DriverStep, End, Expected, Failure, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing,
         Verdict, json,

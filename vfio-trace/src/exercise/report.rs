@@ -280,7 +280,7 @@ pub const SCHEMA_ID: &str = "vfio-trace.exercise/1";
 
 impl Report {
     /// Draws the conclusion.
-    pub(super) fn judge(&mut self) {
+    pub(crate) fn judge(&mut self) {
         let worst = self.stages.iter().map(|stage| stage.verdict).max();
         let left = self.end.iter().any(|end| end.state != Some(MigState::RUNNING));
         let blind = self.tracing.is_blind().map(|(verdict, _)| verdict);

@@ -253,8 +253,8 @@ impl<'a> Run<'a> {
             step.note = Some(format!(
                 "median of {}, from {} to {}",
                 times.len(),
-                crate::sink::human::duration(min),
-                crate::sink::human::duration(max)
+                crate::units::human::duration(min),
+                crate::units::human::duration(max)
             ));
             self.observer.step(&step);
             self.stage.steps.push(step);

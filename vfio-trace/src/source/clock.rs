@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 
-use crate::{event::ClockAnchor, store::ClockSample, sys};
+use crate::{event::ClockAnchor, recording::ClockSample, sys};
 
 /// A clock's time in ns.
 fn clock(id: ClockId) -> u64 {

@@ -25,8 +25,8 @@ use crate::{
     driver::Interpreter,
     event::{Assembler, Body, MigFlags, MigState, Record, record_text as text},
     kernel::{KernelFacts, KernelFiles},
-    model::Model,
     probe::{LoadOptions, Programs},
+    state::Model,
 };
 
 /// Room for a batch of devices with all that is copied of them, and for more than ten thousand holders.

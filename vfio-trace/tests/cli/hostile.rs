@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use vfio_trace::sink::export::Table;
+use vfio_trace::output::export::Table;
 
 use crate::{
     made::{Dice, real, recording},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use vfio_trace::{
     event::{ClockAnchor, ProbeReport, Start},
-    store::{ClockSample, DriverFacts, End, Entry, Header, Item, Member, Reader, Reason, SCHEMA, Writer},
+    recording::{ClockSample, DriverFacts, End, Entry, Header, Item, Member, Reader, Reason, SCHEMA, Writer},
 };
 use vfio_trace_common::{
     role::Role,

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::Path};
 
 use serde_json::Value;
-use vfio_trace::store::{ClockSample, Item};
+use vfio_trace::recording::{ClockSample, Item};
 
 use crate::{
     made,
@@ -34,7 +34,7 @@ fn set(folder: &Folder, seconds: i64) -> std::path::PathBuf {
         ClockSample { mono_ns, boot_ns: mono_ns, real_ns: real_ns.unwrap(), ..ClockSample::default() };
     items.insert(at + 1, Item::Clock(found));
     let header =
-        vfio_trace::store::Header { began_ns: 13_639_585_596, part_began_ns: 13_639_585_596, ..header };
+        vfio_trace::recording::Header { began_ns: 13_639_585_596, part_began_ns: 13_639_585_596, ..header };
     folder.file("set.vft", &made::recording(&header, &items))
 }
 

@@ -11,7 +11,7 @@ use super::variants::variant_for;
 use crate::{
     event::MigFlags,
     kernel::{Bus, KernelFacts, KernelFiles, VfioDevice},
-    sink::{Finding, Section, Status},
+    output::{Finding, Section, Status},
 };
 
 /// What the kernel has in memory about a device; `None` where that could not be read.

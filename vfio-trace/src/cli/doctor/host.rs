@@ -9,7 +9,7 @@ use crate::{
         caps::{Cap, CapSet, setcap_line},
         security::Lockdown,
     },
-    sink::{Blocks, Finding, Section, Status},
+    output::{Blocks, Finding, Section, Status},
 };
 
 /// Capabilities, and whether they count.

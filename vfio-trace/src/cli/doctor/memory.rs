@@ -5,8 +5,9 @@ use vfio_trace_common::role::Role;
 use super::{attempt::Attempt, devices::Memory, losses, probes::id_of};
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioDevice},
-    sink::{Finding, Section, Status, human},
+    output::{Finding, Section, Status},
     source::snapshot::{DeviceFacts, Snapshot},
+    units::human,
 };
 
 impl From<&DeviceFacts> for Memory {

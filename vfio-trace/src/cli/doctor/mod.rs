@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioCore, VfioDevice},
-    sink::{Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Verdict, doctor_json, doctor_text},
+    output::{Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Verdict, doctor_json, doctor_text},
 };
 
 /// Arguments of `doctor`.

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioCore},
+    output::{Blocks, Finding, Section, Status},
     probe::{Planned, plan},
-    sink::{Blocks, Finding, Section, Status},
 };
 
 /// The stable name of a role's finding.

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     event::visible::tests::{HOSTILE, harms},
     kernel::source::testing::Root,
-    sink::{Section, Status},
+    output::{Section, Status},
 };
 
 const SCHEMA: &str = include_str!("../../../../docs/schema/doctor-1.json");

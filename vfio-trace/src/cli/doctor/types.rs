@@ -8,7 +8,7 @@ use crate::{
         KernelFacts, KernelFiles, MissingField, MissingReason, VfioCore, btf::MemberError,
         collection::LoadError,
     },
-    sink::{Finding, Section, Status},
+    output::{Finding, Section, Status},
 };
 
 const BUILD_WITH_BTF: &str = "give its BTF with --btf DIR, or build the module with pahole installed and vmlinux in the \

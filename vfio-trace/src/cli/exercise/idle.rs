@@ -3,8 +3,8 @@
 use crate::{
     cli::{devices::Devices, error::CliError, exercise::IN_USE},
     kernel::{KernelFiles, VfioDevice, process::Processes},
-    sink::human,
     source::snapshot::DeviceFacts,
+    units::human,
 };
 
 /// Refuses a device that somebody holds. Gives whether nobody does; where that cannot be told, opening it will: it is for one at

@@ -15,7 +15,7 @@ use rustix::{
 use crate::{
     cli::error::{CliError, INPUT},
     exercise::MOST_BYTES,
-    store::{TRY_AGAIN, ready},
+    recording::{TRY_AGAIN, ready},
 };
 
 /// An image that can be read.

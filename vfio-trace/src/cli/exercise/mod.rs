@@ -26,10 +26,9 @@ use super::{
 use crate::{
     driver::manners,
     event::{MigFlags, MigState},
-    exercise::{
-        self, BeginError, Candidate, Doubt, Plan, Report, Task, Verdict, Witness, junit, tap, text::Text,
-    },
+    exercise::{self, BeginError, Candidate, Doubt, Plan, Report, Task, Verdict, Witness},
     kernel::{KernelFiles, KernelWords, VfioDevice, caps::Cap},
+    output::exercise::{junit, tap, text::Text},
     source::snapshot::DeviceFacts,
 };
 

@@ -15,8 +15,9 @@ use rustix::{
 use super::Args;
 use crate::{
     cli::{error::CliError, out_file::lost},
-    exercise::{Observer, Plan, Report, Stage, Step, Verdict, text::Text},
-    store::{AT_ONCE, may_wait, ready, stdout},
+    exercise::{Observer, Plan, Report, Stage, Step, Verdict},
+    output::exercise::text::Text,
+    recording::{AT_ONCE, may_wait, ready, stdout},
 };
 
 /// An output that gets what its reader takes at once; the rest is kept.

@@ -17,12 +17,12 @@ use super::{
 use crate::{
     driver::Interpreter,
     event::{Assembler, Event, LossTotals, ProbeReport, Record},
-    model::{
+    recording::{ClockSample, Damage},
+    report::{
         History,
         document::{Host, Losses},
     },
     source::recording::{Recording, RecordingError, refuse_pipes},
-    store::{ClockSample, Damage},
 };
 
 /// So many parts are named one by one.

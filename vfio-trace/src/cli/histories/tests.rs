@@ -94,7 +94,7 @@ fn of_many_parts_the_first_and_the_last_are_named() {
 fn what_is_forgotten_is_left_out_and_not_damaged() {
     use crate::{
         event::fixture::*,
-        store::{End, Item, Reason, Writer, fixture::header},
+        recording::{End, Item, Reason, Writer, fixture::header},
     };
     const DEVICES: u64 = 20_000;
     let mut writer = Writer::new(Vec::new(), &header()).unwrap();
@@ -116,7 +116,7 @@ fn what_is_forgotten_is_left_out_and_not_damaged() {
     assert!(!read.damaged && host.losses.damage.is_empty(), "{:?}", host.losses);
     let forgotten = read.all[0].left_out.forgotten;
     assert!((1..=DEVICES).contains(&forgotten), "{forgotten}");
-    let document = crate::model::document(&read.all, &crate::model::Options::default());
+    let document = crate::report::document(&read.all, &crate::report::Options::default());
     let told: Vec<_> = document.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(told.iter().filter(|code| **code == "left-out").count(), 1, "{told:?}");
     assert!(!told.contains(&"recording-damaged"), "{told:?}");

@@ -10,7 +10,7 @@ use crate::{
         error::{NOT_PERMITTED, NOT_SUPPORTED},
         exercise::IN_USE,
     },
-    fs::{Command, Exercise, Exercised},
+    mount::{Command, Exercise, Exercised},
 };
 
 /// `vfio-trace exercise`, as the program of this process has it.

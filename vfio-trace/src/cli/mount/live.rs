@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     event::{Record, WallClock},
-    fs::{self, About, Exercise, Freshen, Losses, World},
     kernel::{KernelFiles, VfioDevice},
+    mount::{self, About, Exercise, Freshen, Losses, World},
     probe::LoadOptions,
     source::{
         clock::{anchor, mono_ns, sample},
@@ -222,7 +222,7 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
 async fn attend(
     keeper: &mut Keeper,
     asks: &mut UnboundedReceiver<mpsc::SyncSender<()>>,
-    serving: &mut fs::Serving,
+    serving: &mut mount::Serving,
     site: &mut Site,
 ) -> Result<End, CliError> {
     let mut tick = tokio::time::interval(RESCAN);

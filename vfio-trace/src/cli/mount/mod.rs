@@ -20,9 +20,11 @@ use super::{
     past::{FromArgs, Past, say_unnamed},
 };
 use crate::{
-    fs::{self, Claim, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World},
     kernel::caps,
-    sink::human,
+    mount::{
+        self, Claim, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World,
+    },
+    units::human,
 };
 
 /// Name of the verb that the guard is started with.
@@ -78,7 +80,7 @@ pub(super) fn main(args: Args) -> Result<u8, CliError> {
 
 /// The guard.
 pub(super) fn guard_main(args: &GuardArgs) -> Result<u8, CliError> {
-    match fs::guard(&args.dir) {
+    match mount::guard(&args.dir) {
         Ok(()) => Ok(0),
         Err(why) => Err(still_mounted(&args.dir, &why)),
     }
@@ -110,7 +112,7 @@ impl Site {
     /// Looks whether it can be.
     fn look(args: &Args) -> Result<Target, CliError> {
         let target = Target::look(&args.dir).map_err(|why| wrong_dir(&args.dir, &why))?;
-        fs::check_device().map_err(|why| not_mounted(&target.path, &why))?;
+        mount::check_device().map_err(|why| not_mounted(&target.path, &why))?;
         if target.recovered > 0 {
             note("a dead mount that an earlier vfio-trace left there was taken away");
         }
@@ -137,7 +139,7 @@ impl Site {
             CliError::failed(format!("cannot mount on {}", self.target.path.display()), why, "try again")
         };
         let mut guard = Guard::start(GUARD_VERB, &self.target.path).map_err(no_guard)?;
-        let mounted = fs::mount(&self.target.path, self.allow_other, writable)
+        let mounted = mount::mount(&self.target.path, self.allow_other, writable)
             .map_err(|why| not_mounted(&self.target.path, &why))?;
         guard.watch(&mounted.device).map_err(no_guard)?;
         Ok((mounted, guard))
@@ -149,16 +151,17 @@ impl Site {
         world: Arc<Mutex<World>>,
         fresh: Box<dyn Freshen>,
         exercise: Option<Box<dyn Exercise>>,
-    ) -> Result<fs::Serving, CliError> {
-        let serving = fs::serve(mounted.fuse, self.allow_other, world, fresh, exercise).map_err(|why| {
-            not_mounted(&self.target.path, &MountError::Failed { call: "the kernel's FUSE", why })
-        })?;
+    ) -> Result<mount::Serving, CliError> {
+        let serving =
+            mount::serve(mounted.fuse, self.allow_other, world, fresh, exercise).map_err(|why| {
+                not_mounted(&self.target.path, &MountError::Failed { call: "the kernel's FUSE", why })
+            })?;
         note(&format!("mounted on {}; Ctrl-C unmounts it", self.target.path.display()));
         Ok(serving)
     }
 
     /// Waits for a signal, or for somebody else to unmount.
-    async fn ended(&mut self, serving: &mut fs::Serving) -> End {
+    async fn ended(&mut self, serving: &mut mount::Serving) -> End {
         tokio::select! {
             ended = &mut serving.ended => {
                 End::Unmounted(ended.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))))

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::error::{CliError, USAGE};
-use crate::store::{self, NewFile, Opening, OutputError, Patient, Stop, TRY_AGAIN, Target, refuse_input};
+use crate::recording::{self, NewFile, Opening, OutputError, Patient, Stop, TRY_AGAIN, Target, refuse_input};
 
 /// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
 pub(super) struct OutFile {
@@ -59,7 +59,7 @@ impl OutFile {
     /// Standard output.
     pub(super) fn stdout() -> Self {
         let name = "standard output".to_owned();
-        match store::stdout() {
+        match recording::stdout() {
             Ok(out) => {
                 Self::new(name, State::Stdout(BufWriter::with_capacity(1 << 16, Patient::new(out, None))))
             },

@@ -27,10 +27,11 @@ use super::{
 };
 use crate::{
     event::{Body, HOLD_NS, ProbeReport, Record, WallClock},
-    fs::{About, Known, Losses, World},
-    sink::{RecordingFacts, human},
+    mount::{About, Known, Losses, World},
+    output::RecordingFacts,
+    recording::ClockSample,
     source::recording::Recording,
-    store::ClockSample,
+    units::human,
 };
 
 /// Which recording, and which moment of it; to be flattened into a verb's arguments, which have `--btf`.

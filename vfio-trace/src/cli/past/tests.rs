@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     cli::replay::tests::{Given, any_given, migration, record},
     event::{ClockAnchor, MigState, fixture::*},
-    store::{Header, fixture::header},
+    recording::{Header, fixture::header},
 };
 
 const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";

@@ -24,15 +24,16 @@ use super::{
 use crate::{
     event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
     kernel::KernelFacts,
-    sink::{human, human::clean, summary_text},
+    output::summary_text,
+    recording::{
+        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Part, Reason,
+        SCHEMA, Stop, TRY_AGAIN, Writer,
+    },
     source::{
         clock::{mono_ns, sample},
         live::Live,
     },
-    store::{
-        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Part, Reason,
-        SCHEMA, Stop, TRY_AGAIN, Writer,
-    },
+    units::{human, human::clean},
 };
 
 /// A block is written when something has waited for so long: what a killed recorder loses. Looked at twice a second.

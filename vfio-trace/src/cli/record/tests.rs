@@ -1,7 +1,7 @@
 //! Tests of what is said of a recording, and of how its parts end.
 
 use super::*;
-use crate::{cli::storing::tests::Later, event::GapTotals, store::fixture::header};
+use crate::{cli::storing::tests::Later, event::GapTotals, recording::fixture::header};
 
 fn recorder(full: bool) -> Recorder {
     let part: Box<dyn Part> = Box::new(Later { full });

@@ -13,9 +13,9 @@ use crate::{
     },
     driver::Interpreter,
     event::{Assembler, Event, Record, Start},
-    model::Shift,
-    sink::human,
+    report::Shift,
     source::recording::{Next, Recording},
+    units::human,
 };
 
 /// Title of the column.

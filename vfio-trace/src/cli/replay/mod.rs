@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     event::{Record, Start, WallClock},
+    recording::ClockSample,
     source::recording::Recording,
-    store::ClockSample,
 };
 
 /// Arguments of `replay`.

@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     cli::{error::INPUT, events::Format},
     event::fixture::*,
+    recording::{End, Header, Item, Reason, Writer, fixture::header},
     source::recording::Next,
-    store::{End, Header, Item, Reason, Writer, fixture::header},
 };
 
 /// What a live run hands over: a record, or the time.

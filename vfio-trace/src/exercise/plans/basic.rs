@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     driver::{Channel, Manners},
-    sink::human,
+    units::human,
 };
 
 const FIRST: Which = Which::First;

@@ -14,7 +14,7 @@ use zerocopy::FromBytes as _;
 
 use crate::{
     event::{ProbeReport, Start, probes_since},
-    store::{ClockSample, Damage, End, Entry, Header, Item, MergeNote, OpenError, Reader, Reason},
+    recording::{ClockSample, Damage, End, Entry, Header, Item, MergeNote, OpenError, Reader, Reason},
 };
 
 /// Why nothing of a recording can be shown.

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use super::*;
-use crate::store::{Writer, fixture::header, read_index};
+use crate::recording::{Writer, fixture::header, read_index};
 
 /// A part with what it repeats, and a record of its own.
 fn part(recording: &str, number: u32, reason: Reason) -> Vec<u8> {

@@ -16,7 +16,7 @@ use crate::{
         output::note,
     },
     exercise::Keep,
-    store::Stop,
+    recording::Stop,
 };
 
 /// What a run writes besides its report.

@@ -1,0 +1,192 @@
+//! The directory to mount on: is it one, and did an earlier mount die there?
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{fs::FlockOperation, io::Errno};
+use thiserror::Error;
+
+use super::mounts::{self, Entry, shown};
+use crate::mount::attach::{FS_TYPE, unmount};
+
+/// A directory that cannot be mounted on.
+#[derive(Debug, Error)]
+pub enum DirError {
+    /// There is nothing of that name.
+    #[error("there is no such directory")]
+    Missing,
+    /// It is something else.
+    #[error("it is not a directory")]
+    NotDirectory,
+    /// Another vfio-trace has its mount there.
+    #[error("another vfio-trace is mounted there")]
+    Busy,
+    /// Somebody has locked it.
+    #[error("another program has locked it, perhaps a vfio-trace that is about to mount there")]
+    Locked,
+    /// A dead mount is there, and is not ours, or could not be taken away.
+    #[error("a dead mount is there ({kind}), whose server is gone: {why}")]
+    Dead {
+        /// File system type.
+        kind: String,
+        /// Why it is still there.
+        why: String,
+    },
+    /// It cannot be looked at.
+    #[error("{0}")]
+    Other(io::Error),
+}
+
+/// A directory to mount on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Absolute, links followed.
+    pub path: PathBuf,
+    /// Dead mounts of earlier runs that were there, and were taken away.
+    pub recovered: usize,
+    /// Whether the mount will hide something.
+    pub hides: bool,
+}
+
+impl Target {
+    /// Looks at a directory. A mount that an earlier vfio-trace left dead there is taken away.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`] if it cannot be mounted on.
+    pub fn look(dir: &Path) -> Result<Self, DirError> {
+        let mut recovered = 0;
+        // A dead one may hide another.
+        while let Err(error) = fs::metadata(dir) {
+            match Errno::from_io_error(&error) {
+                Some(Errno::NOTCONN) => recover(dir)?,
+                Some(Errno::NOENT) => return Err(DirError::Missing),
+                Some(Errno::NOTDIR) => return Err(DirError::NotDirectory),
+                _ => return Err(DirError::Other(error)),
+            }
+            recovered += 1;
+        }
+        if !fs::metadata(dir).map_err(DirError::Other)?.is_dir() {
+            return Err(DirError::NotDirectory);
+        }
+        let path = fs::canonicalize(dir).map_err(DirError::Other)?;
+        if mount_at(&path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
+            return Err(DirError::Busy);
+        }
+        let hides = fs::read_dir(&path).is_ok_and(|mut names| names.next().is_some());
+        Ok(Self { path, recovered, hides })
+    }
+}
+
+/// The only right to mount on a directory, until it is dropped: of two that have found it free, one is refused.
+#[derive(Debug)]
+pub struct Claim {
+    _under: File,
+}
+
+impl Target {
+    /// Claims the directory, which lies under whatever is mounted on it later.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Busy`] if another vfio-trace is mounted there by now, [`DirError::Locked`] if it may be about to be.
+    pub fn claim(&self) -> Result<Claim, DirError> {
+        let under = File::open(&self.path).map_err(DirError::Other)?;
+        // Where directories cannot be locked, the look below has to do.
+        let locked = rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Err(DirError::Locked);
+        }
+        if mount_at(&self.path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
+            return Err(DirError::Busy);
+        }
+        Ok(Claim { _under: under })
+    }
+}
+
+fn mount_at(path: &Path) -> Result<Option<Entry>, DirError> {
+    mounts::at(path).map_err(DirError::Other)
+}
+
+/// Takes away the dead mount at `dir`, if it was a vfio-trace's.
+fn recover(dir: &Path) -> Result<(), DirError> {
+    let path = dead_path(dir).map_err(DirError::Other)?;
+    let Some(entry) = mount_at(&path)? else {
+        // A dead mount further up, or one of another namespace.
+        return Err(DirError::Other(Errno::NOTCONN.into()));
+    };
+    let dead = |why: String| DirError::Dead { kind: entry.kind.clone(), why };
+    if entry.kind != FS_TYPE {
+        return Err(dead("it is not vfio-trace's to take away".to_owned()));
+    }
+    unmount(&path).map_err(|why| dead(why.to_string()))
+}
+
+/// The absolute path of a dead mount, which itself cannot be asked anything.
+fn dead_path(dir: &Path) -> io::Result<PathBuf> {
+    if let Ok(target) = fs::read_link(dir) {
+        let base = dir.parent().unwrap_or_else(|| Path::new("/"));
+        return dead_path(&base.join(target));
+    }
+    let absolute = std::path::absolute(dir)?;
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => Ok(fs::canonicalize(parent)?.join(name)),
+        _ => Ok(absolute),
+    }
+}
+
+impl DirError {
+    /// What the user can do about it.
+    pub fn todo(&self, dir: &Path) -> String {
+        let dir = shown(dir);
+        match self {
+            Self::Missing => format!("make it first: mkdir -p {dir}"),
+            Self::NotDirectory => "give an empty directory".to_owned(),
+            Self::Busy => format!("use that one, or unmount it first: umount {dir}"),
+            Self::Locked => {
+                format!("try again, or give another directory; `fuser {dir}` tells who has it open")
+            },
+            Self::Dead { .. } => format!("take it away first: umount -l {dir}"),
+            Self::Other(_) => "give a directory that can be looked into".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::source::testing::Root;
+
+    #[test]
+    fn of_two_that_found_it_free_one_is_refused() {
+        let root = Root::new();
+        root.write("dir/file", "x");
+        let [first, second] = [(); 2].map(|()| Target::look(&root.path().join("dir")).unwrap());
+        let claim = first.claim().unwrap();
+        let refused = second.claim().unwrap_err();
+        assert!(matches!(refused, DirError::Locked) && !refused.todo(&second.path).contains("umount"));
+        drop(claim);
+        second.claim().unwrap();
+    }
+
+    #[test]
+    fn only_a_directory_will_do() {
+        let root = Root::new();
+        root.write("full/file", "x").write("empty/x", "");
+        fs::remove_file(root.path().join("empty/x")).unwrap();
+        root.link("link", "empty");
+        let look = |name: &str| Target::look(&root.path().join(name));
+        let empty = fs::canonicalize(root.path().join("empty")).unwrap();
+        for name in ["empty", "link", "full/../empty/."] {
+            assert_eq!(look(name).unwrap(), Target { path: empty.clone(), recovered: 0, hides: false });
+        }
+        assert!(look("full").unwrap().hides);
+        assert!(matches!(look("full/file"), Err(DirError::NotDirectory)));
+        assert!(matches!(look("full/file/below"), Err(DirError::NotDirectory)));
+        assert!(matches!(look("nothing"), Err(DirError::Missing)));
+        assert_eq!(dead_path(&root.path().join("link")).unwrap(), empty);
+    }
+}

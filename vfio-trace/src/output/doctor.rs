@@ -1,0 +1,376 @@
+//! What `doctor` found: grouped text for people, one JSON document for programs (docs/schema/doctor-1.json).
+
+use serde::Serialize;
+
+use super::layout::{Cell, Style};
+use crate::units::human;
+
+/// Names the shape of the document; changes when a field goes away or changes its meaning.
+pub const DOCTOR_SCHEMA: &str = "vfio-trace.doctor/1";
+
+/// What a finding is about, in the order of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Section {
+    /// What this process may do.
+    Privileges,
+    /// What the kernel lets anybody do.
+    Kernel,
+    /// Type information and struct members.
+    Types,
+    /// Migration drivers.
+    Drivers,
+    /// Each function to be probed.
+    Probes,
+    /// Each VFIO device.
+    Devices,
+}
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Something is lost without it.
+    Degraded,
+    /// It is not there.
+    Missing,
+    /// It cannot be told from here.
+    Unknown,
+}
+
+/// Why `tail` cannot run at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocks {
+    /// This process may not.
+    Permission,
+    /// Nobody can, here.
+    Support,
+}
+
+/// The whole in one word, and the exit code that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everything that `tail` needs works.
+    Ready,
+    /// Tracing works, but none of the devices can migrate.
+    NoDeviceMigrates,
+    /// A capability is missing.
+    NotPermitted,
+    /// The kernel cannot do it.
+    NotSupported,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind of thing, for programs; does not change between versions.
+    pub id: &'static str,
+    /// Where it belongs.
+    pub section: Section,
+    /// Which one of its kind: a capability, a module, a function, a device.
+    pub subject: String,
+    /// How it stands.
+    pub status: Status,
+    /// What was found.
+    pub what: String,
+    /// What is lost, if something is.
+    pub costs: Option<String>,
+    /// What can be done about it.
+    #[serde(rename = "do")]
+    pub todo: Option<String>,
+    /// Whether `tail` cannot run because of it.
+    pub blocks: Option<Blocks>,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn ok(
+        section: Section,
+        id: &'static str,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+    ) -> Self {
+        Self {
+            id,
+            section,
+            subject: subject.into(),
+            status: Status::Ok,
+            what: what.into(),
+            costs: None,
+            todo: None,
+            blocks: None,
+        }
+    }
+
+    /// The same in another state.
+    #[must_use]
+    pub fn but(self, status: Status) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Says what is lost.
+    #[must_use]
+    pub fn costs(self, costs: impl Into<String>) -> Self {
+        Self { costs: Some(costs.into()), ..self }
+    }
+
+    /// Says what can be done.
+    #[must_use]
+    pub fn todo(self, todo: impl Into<String>) -> Self {
+        Self { todo: Some(todo.into()), ..self }
+    }
+
+    /// Says that `tail` cannot run.
+    #[must_use]
+    pub fn blocks(self, blocks: Blocks) -> Self {
+        Self { blocks: Some(blocks), ..self }
+    }
+}
+
+/// All findings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DoctorReport {
+    /// [`DOCTOR_SCHEMA`].
+    pub schema: &'static str,
+    /// Version of vfio-trace.
+    pub version: &'static str,
+    /// Kernel release.
+    pub kernel: Option<String>,
+    /// Machine, as `uname -m`.
+    pub machine: String,
+    /// The whole in one word.
+    pub verdict: Verdict,
+    /// The exit code of `doctor`.
+    pub exit_code: u8,
+    /// By section.
+    pub findings: Vec<Finding>,
+}
+
+/// One JSON document, with a newline.
+///
+/// # Errors
+///
+/// None that the types here can cause; serde's interface has them.
+pub fn doctor_json(report: &DoctorReport) -> serde_json::Result<String> {
+    let mut text = crate::event::visible::json_pretty(report)?;
+    text.push('\n');
+    Ok(text)
+}
+
+impl Section {
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Privileges => "privileges",
+            Self::Kernel => "kernel",
+            Self::Types => "types (BTF)",
+            Self::Drivers => "migration drivers",
+            Self::Probes => "probes",
+            Self::Devices => "devices",
+        }
+    }
+}
+
+impl Status {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    const fn style(self) -> Style {
+        match self {
+            Self::Ok => Style::Dim,
+            Self::Degraded | Self::Unknown => Style::State,
+            Self::Missing => Style::Error,
+        }
+    }
+}
+
+impl Verdict {
+    /// `whole`: nothing that was looked at is other than it should be; `open`: whether the kernel permits it is not known.
+    const fn text(self, whole: bool, open: bool) -> &'static str {
+        match self {
+            Self::Ready | Self::NoDeviceMigrates if open => {
+                "whether tracing is permitted here is not known: it shows when a probe is attached"
+            },
+            Self::Ready if whole => "everything that tracing needs is there",
+            Self::Ready => "tracing works, without what is not ok above",
+            Self::NoDeviceMigrates => "tracing works, but no device of this host can migrate",
+            Self::NotPermitted => "this process may not trace",
+            Self::NotSupported => "this kernel cannot be traced",
+        }
+    }
+}
+
+/// Widest column of subjects. A longer one pushes its line to the right.
+const MAX_SUBJECT: usize = 40;
+/// Explanations are broken here; commands never are.
+const WIDTH: usize = 110;
+const STATUS_WIDTH: usize = 8;
+/// Where the continuation lines start: below the subject.
+const INDENT: &str = "            ";
+
+/// The report for people: sections with aligned lines, below each what it costs and what to do; the verdict last.
+pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
+    let mut text = format!(
+        "vfio-trace {} on Linux {} {}\n",
+        report.version,
+        human::clean(report.kernel.as_deref().unwrap_or("?")),
+        human::clean(&report.machine)
+    );
+    let mut section = None;
+    for finding in &report.findings {
+        if section != Some(finding.section) {
+            section = Some(finding.section);
+            text.push('\n');
+            push(&mut text, &Cell::of(color, Style::Bold, finding.section.title()));
+        }
+        let same = report.findings.iter().filter(|other| other.section == finding.section);
+        let widest = same.map(|other| other.subject.chars().count()).filter(|width| *width <= MAX_SUBJECT);
+        line(&mut text, finding, widest.max().unwrap_or(0), color);
+    }
+    let count = |status| report.findings.iter().filter(|finding| finding.status == status).count();
+    text.push('\n');
+    let mut verdict = Cell::new(color);
+    let style = if report.verdict == Verdict::Ready { Style::Bold } else { Style::Error };
+    let whole = count(Status::Ok) == report.findings.len();
+    let is_open = |finding: &Finding| finding.id == "cap-sys-admin" && finding.status == Status::Unknown;
+    verdict.add(style, report.verdict.text(whole, report.findings.iter().any(is_open)));
+    let counts = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown]
+        .map(|status| format!("{} {}", count(status), status.name()));
+    verdict.plain(&format!(": {}", counts.join(", ")));
+    push(&mut text, &verdict);
+    text
+}
+
+fn push(text: &mut String, cell: &Cell) {
+    cell.left(0, text);
+    text.push('\n');
+}
+
+fn line(text: &mut String, finding: &Finding, subject_width: usize, color: bool) {
+    text.push_str("  ");
+    Cell::of(color, finding.status.style(), finding.status.name()).left(STATUS_WIDTH, text);
+    text.push_str("  ");
+    Cell::of(color, Style::Plain, &human::clean(&finding.subject)).left(subject_width, text);
+    text.push_str("  ");
+    wrapped(text, &finding.what, INDENT.len() + subject_width + 2);
+    for (name, more, breaks) in [("costs: ", &finding.costs, true), ("do:    ", &finding.todo, false)] {
+        if let Some(more) = more {
+            text.push_str(INDENT);
+            Cell::of(color, Style::Dim, name).left(0, text);
+            if breaks {
+                wrapped(text, more, INDENT.len() + name.len());
+            } else {
+                text.push_str(&human::clean(more));
+                text.push('\n');
+            }
+        }
+    }
+}
+
+/// Words up to the width, the following lines below the first.
+fn wrapped(text: &mut String, words: &str, indent: usize) {
+    let mut at = indent;
+    for word in human::clean(words).split(' ') {
+        let width = word.chars().count();
+        if at > indent {
+            if at + 1 + width > WIDTH {
+                text.push('\n');
+                text.extend(std::iter::repeat_n(' ', indent));
+                at = indent;
+            } else {
+                text.push(' ');
+                at += 1;
+            }
+        }
+        text.push_str(word);
+        at += width;
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> DoctorReport {
+        DoctorReport {
+            schema: DOCTOR_SCHEMA,
+            version: "0.1.0",
+            kernel: Some("6.12.0".to_owned()),
+            machine: "x86_64".to_owned(),
+            verdict: Verdict::NotPermitted,
+            exit_code: 3,
+            findings: vec![
+                Finding::ok(Section::Privileges, "capability", "CAP_BPF", "held"),
+                Finding::ok(Section::Privileges, "capability", "CAP_PERFMON", "not held")
+                    .but(Status::Missing)
+                    .costs("no kprobes")
+                    .todo("run it as root")
+                    .blocks(Blocks::Permission),
+                Finding::ok(Section::Devices, "device", "a\u{1b}[31m", "can migrate"),
+            ],
+        }
+    }
+
+    #[test]
+    fn text_is_aligned_and_cannot_hurt_a_terminal() {
+        let text = doctor_text(&report(), false);
+        assert_eq!(
+            text,
+            "vfio-trace 0.1.0 on Linux 6.12.0 x86_64\n\
+             \n\
+             privileges\n\
+             \x20 ok        CAP_BPF      held\n\
+             \x20 missing   CAP_PERFMON  not held\n\
+             \x20           costs: no kprobes\n\
+             \x20           do:    run it as root\n\
+             \n\
+             devices\n\
+             \x20 ok        a\\x1b[31m  can migrate\n\
+             \n\
+             this process may not trace: 2 ok, 0 degraded, 1 missing, 0 unknown\n"
+        );
+        assert!(doctor_text(&report(), true).contains("\u{1b}[31mmissing"));
+    }
+
+    /// All statuses and verdicts together: the last line says that all is there only where all is.
+    #[test]
+    fn the_last_line_does_not_contradict_the_list() {
+        const ALL: [Status; 4] = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown];
+        for verdict in
+            [Verdict::Ready, Verdict::NoDeviceMigrates, Verdict::NotPermitted, Verdict::NotSupported]
+        {
+            for (one, other) in ALL.iter().flat_map(|one| ALL.map(|other| (*one, other))) {
+                let finding = |status| Finding::ok(Section::Probes, "probe-read", "f", "what").but(status);
+                let report =
+                    DoctorReport { verdict, findings: vec![finding(one), finding(other)], ..report() };
+                let text = doctor_text(&report, false);
+                let last = text.lines().last().unwrap();
+                let whole = (one, other) == (Status::Ok, Status::Ok);
+                assert_eq!(last.contains("everything"), verdict == Verdict::Ready && whole, "{text}");
+                assert_eq!(last.contains("not ok above"), verdict == Verdict::Ready && !whole, "{text}");
+                let works = matches!(verdict, Verdict::Ready | Verdict::NoDeviceMigrates);
+                assert_eq!(last.contains("tracing works") || last.contains("everything"), works, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_has_all_fields_always() {
+        let document: serde_json::Value = serde_json::from_str(&doctor_json(&report()).unwrap()).unwrap();
+        assert_eq!(document["schema"], "vfio-trace.doctor/1");
+        assert_eq!(document["verdict"], "not_permitted");
+        assert_eq!(document["findings"][0]["do"], serde_json::Value::Null);
+        assert_eq!(document["findings"][1]["blocks"], "permission");
+        assert_eq!(document["findings"][1]["section"], "privileges");
+    }
+}

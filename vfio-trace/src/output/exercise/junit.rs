@@ -1,0 +1,88 @@
+//! JUnit XML, as CI systems read it: a test case per stage, a suite per plan.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::remarks;
+use crate::{
+    event::visible::clean_lines,
+    exercise::{Report, Stage, Verdict},
+};
+
+/// For attributes and text, which have line breaks of ours only. Control characters are not allowed in XML at all.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in clean_lines(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' => out.push_str("&#10;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn seconds(ns: u64) -> f64 {
+    Duration::from_nanos(ns).as_secs_f64()
+}
+
+fn case(out: &mut String, device: &str, stage: &Stage) {
+    let (name, plan, time) = (escape(&stage.name), stage.plan, seconds(stage.duration_ns));
+    // Writing into a string does not fail.
+    let _infallible = write!(
+        out,
+        "    <testcase classname=\"vfio-trace.{device}.{plan}\" name=\"{name}\" time=\"{time:.6}\""
+    );
+    let why = escape(stage.why.as_deref().unwrap_or_default());
+    let remarks = escape(&remarks(stage).join("\n"));
+    let _infallible = match stage.verdict {
+        Verdict::Passed => writeln!(out, "/>"),
+        Verdict::Skipped => writeln!(out, "><skipped message=\"{why}\"/></testcase>"),
+        Verdict::Warned => writeln!(out, "><system-out>warning: {why}&#10;{remarks}</system-out></testcase>"),
+        Verdict::Failed => writeln!(out, "><failure message=\"{why}\">{remarks}</failure></testcase>"),
+    };
+}
+
+/// The report as a document.
+pub fn junit(report: &Report) -> String {
+    let device = escape(report.devices.first().map_or("", |subject| subject.device.as_str()));
+    let mut plans: Vec<&str> = Vec::new();
+    for stage in &report.stages {
+        if plans.last() != Some(&stage.plan) {
+            plans.push(stage.plan);
+        }
+    }
+    let mut out = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
+    for plan in plans {
+        let stages = || report.stages.iter().filter(move |stage| stage.plan == plan);
+        let count = |verdict| stages().filter(|stage| stage.verdict == verdict).count();
+        let time: f64 = stages().map(|stage| seconds(stage.duration_ns)).sum();
+        let _infallible = writeln!(
+            out,
+            "  <testsuite name=\"vfio-trace.{device}.{plan}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\" \
+             time=\"{time:.6}\">",
+            stages().count(),
+            count(Verdict::Failed),
+            count(Verdict::Skipped)
+        );
+        for stage in stages() {
+            case(&mut out, &device, stage);
+        }
+        out.push_str("  </testsuite>\n");
+    }
+    // What is only worth knowing, as a stage that has passed with a warning, JUnit has no place for.
+    let blind =
+        report.tracing.is_blind().filter(|(verdict, _)| *verdict == Verdict::Failed).map(|(_, why)| why);
+    let errors = [("to the end", &report.stopped), ("traced", &blind)];
+    for (name, why) in errors.into_iter().filter_map(|(name, why)| Some((name, escape(why.as_ref()?)))) {
+        let _infallible = writeln!(
+            out,
+            "  <testsuite name=\"vfio-trace.{device}\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">\n    <testcase \
+             classname=\"vfio-trace.{device}\" name=\"{name}\"><error message=\"{why}\"/></testcase>\n  </testsuite>"
+        );
+    }
+    out.push_str("</testsuites>\n");
+    out
+}

@@ -1,0 +1,65 @@
+//! TAP version 14: a test point per stage.
+
+use std::fmt::Write as _;
+
+use super::remarks;
+use crate::{
+    event::visible,
+    exercise::{Report, Verdict},
+    units::human::clean,
+};
+
+/// `#` and `\` mean something in a description; a line break would end it.
+fn description(text: &str) -> String {
+    clean(&text.replace('\n', " ")).replace('\\', "\\\\").replace('#', "\\#")
+}
+
+/// The report as a TAP stream.
+pub fn tap(report: &Report) -> String {
+    let blind = report.tracing.is_blind();
+    let points = report.stages.len() + usize::from(blind.is_some());
+    let mut out = format!("TAP version 14\n1..{points}\n");
+    for (number, stage) in (1..).zip(&report.stages) {
+        let ok = if stage.verdict == Verdict::Failed { "not ok" } else { "ok" };
+        let skip = match (stage.verdict, &stage.why) {
+            (Verdict::Skipped, why) => {
+                format!(" # SKIP {}", clean(&why.as_deref().unwrap_or("not tried").replace('\n', " ")))
+            },
+            _ => String::new(),
+        };
+        // Writing into a string does not fail.
+        let _infallible = writeln!(out, "{ok} {number} - {}{skip}", description(&stage.title()));
+        if let (Verdict::Failed | Verdict::Warned, Some(why)) = (stage.verdict, &stage.why) {
+            let _infallible = writeln!(out, "  ---\n  severity: {}", severity(stage.verdict));
+            let _infallible = writeln!(out, "  message: {}", quoted(why));
+            let remarks: Vec<String> = remarks(stage).iter().map(|remark| quoted(remark)).collect();
+            if !remarks.is_empty() {
+                let _infallible = writeln!(out, "  remarks:\n    - {}", remarks.join("\n    - "));
+            }
+            out.push_str("  ...\n");
+        }
+    }
+    if let Some((verdict, why)) = &blind {
+        let (ok, severity) = if *verdict == Verdict::Failed { ("not ok", "fail") } else { ("ok", "comment") };
+        // Writing into a string does not fail.
+        let _infallible = writeln!(
+            out,
+            "{ok} {points} - traced\n  ---\n  severity: {severity}\n  message: {}\n  ...",
+            quoted(why)
+        );
+    }
+    if let Some(why) = &report.stopped {
+        let _infallible = writeln!(out, "Bail out! {}", description(why));
+    }
+    out
+}
+
+const fn severity(verdict: Verdict) -> &'static str {
+    if matches!(verdict, Verdict::Warned) { "comment" } else { "fail" }
+}
+
+/// A JSON string is a YAML string, too.
+fn quoted(text: &str) -> String {
+    // A string can always be written.
+    visible::json(&text).unwrap_or_default()
+}

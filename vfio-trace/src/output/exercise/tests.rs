@@ -1,0 +1,260 @@
+//! TAP, JUnit, text and JSON of one report.
+
+use lab::schema::Schema;
+
+use super::{junit, tap, text::Text};
+use crate::{
+    event::{Errno, Finding, MigFlags, MigState, Outcome, Severity},
+    exercise::Blindness,
+    exercise::{
+        Arc, DriverStep, End, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing, Verdict, json,
+    },
+};
+
+fn finding() -> Finding {
+    Finding {
+        code: "hisi_acc/stop-mailbox".into(),
+        severity: Severity::Error,
+        step: Some("stop queues".into()),
+        errno: Some("EIO".into()),
+        text: "The mailbox <answered> with an error.".to_owned(),
+        check: "dmesg".into(),
+    }
+}
+
+fn step() -> Step {
+    Step {
+        nr: 1,
+        device: "0000:75:00.1".to_owned(),
+        asked: "set STOP_COPY".to_owned(),
+        outcome: Outcome::Failed(Errno(5)),
+        as_expected: false,
+        duration_ns: 1_200_000,
+        bytes: None,
+        calls: None,
+        state: Some(MigState::RUNNING),
+        note: None,
+        arcs: vec![Arc {
+            from: MigState::RUNNING,
+            to: Some(MigState::STOP),
+            duration_ns: Some(900_000),
+            outcome: Outcome::Failed(Errno(5)),
+        }],
+        driver_steps: vec![DriverStep {
+            name: "stop queues".to_owned(),
+            detail: Some("0xe".to_owned()),
+            duration_ns: None,
+            outcome: Outcome::Failed(Errno(5)),
+        }],
+        findings: vec![finding()],
+    }
+}
+
+fn stage(plan: &'static str, name: &str, verdict: Verdict, why: Option<&str>) -> Stage {
+    let steps = if verdict == Verdict::Failed { vec![step()] } else { Vec::new() };
+    Stage {
+        plan,
+        name: name.to_owned(),
+        verdict,
+        why: why.map(str::to_owned),
+        findings: Vec::new(),
+        notes: Vec::new(),
+        steps,
+        duration_ns: 2_000_000,
+    }
+}
+
+fn report() -> Report {
+    let mut report = Report {
+        schema: SCHEMA_ID,
+        version: "0.1.0",
+        kernel: "6.12".to_owned(),
+        plans: vec!["save", "matrix", "io-test"],
+        devices: vec![Subject {
+            device: "0000:75:00.1".to_owned(),
+            driver: Some("hisi_acc_vfio_pci".to_owned()),
+            via: "group",
+            migration_flags: MigFlags(5),
+            reset: true,
+        }],
+        tracing: Tracing { on: true, requests: 5, unseen: 1, ..Tracing::default() },
+        recovered: vec![Recovered {
+            device: "0000:75:00.1".to_owned(),
+            closed_in: None,
+            opened_in: MigState::RESUMING,
+            by: "reset",
+            danger: None,
+        }],
+        stages: vec![
+            stage("save", "save", Verdict::Failed, Some("set STOP_COPY failed with EIO")),
+            stage("matrix", "RUNNING to STOP # 1", Verdict::Passed, None),
+            stage("matrix", "STOP to RUNNING", Verdict::Warned, Some("odd & \"new\"")),
+            stage("io-test", "io-test", Verdict::Skipped, Some("not known for this driver")),
+        ],
+        end: vec![End { device: "0000:75:00.1".to_owned(), state: Some(MigState::RUNNING), reset: true }],
+        stopped: None,
+        first_failure: None,
+        verdict: Verdict::Skipped,
+    };
+    report.judge();
+    report
+}
+
+#[test]
+fn the_worst_stage_and_the_end_make_the_verdict() {
+    let mut report = report();
+    assert_eq!(report.verdict, Verdict::Failed);
+    let failure = report.first_failure.clone().unwrap();
+    assert_eq!((failure.stage.as_str(), failure.step, failure.findings.len()), ("save", Some(1), 1));
+    report.stages.remove(0);
+    report.judge();
+    assert_eq!((report.verdict, report.first_failure.is_none()), (Verdict::Warned, true));
+    report.end[0].state = Some(MigState::RESUMING);
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Failed);
+}
+
+#[test]
+fn a_run_that_the_tracer_has_not_seen_does_not_pass() {
+    let mut report = report();
+    report.stages.retain(|stage| stage.verdict == Verdict::Passed);
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Passed, "one request of five is no reason");
+    assert!(Text::default().summary(&report).contains("of 1 of 5 requests no arc was seen"));
+    report.tracing.unseen = 5;
+    report.tracing.blindness = Blindness::Known("kprobes are switched off".to_owned());
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Warned, "results were judged, as without a tracer");
+    let summary = Text::default().summary(&report);
+    assert!(summary.contains("none of 5 requests was traced: kprobes are switched off"), "{summary}");
+    assert!(!summary.contains("container") && !junit(&report).contains("<error"), "{summary}");
+    assert!(tap(&report).contains("\nok 2 - traced\n"), "{}", tap(&report));
+    report.tracing.blindness = Blindness::Stranger;
+    report.tracing.lost = 7;
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Warned);
+    assert!(Text::default().summary(&report).contains("was traced: 7 records were lost"), "whoever it was");
+    assert!(Text::default().summary(&report).contains("the tracer lost 7 records"));
+    report.tracing.lost = 0;
+    assert!(!Text::default().summary(&report).contains("lost"));
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Failed);
+    let said = "could not be checked: none of 5 requests was traced";
+    assert!(Text::default().summary(&report).contains(said));
+    assert!(
+        tap(&report).contains("1..2\n") && tap(&report).contains("not ok 2 - traced\n"),
+        "{}",
+        tap(&report)
+    );
+    assert!(junit(&report).contains(&format!("name=\"traced\"><error message=\"{said}")));
+    report.tracing = Tracing { on: false, ..report.tracing };
+    report.judge();
+    assert_eq!(report.verdict, Verdict::Passed, "who did without a tracer knows it");
+}
+
+#[test]
+fn json_is_as_its_schema_says() {
+    let schema = Schema::parse(include_str!("../../../../docs/schema/exercise-1.json")).unwrap();
+    let text = json(&report()).unwrap();
+    schema.check_text(&text).unwrap();
+    assert!(text.contains("\"schema\": \"vfio-trace.exercise/1\""));
+}
+
+#[test]
+fn a_test_point_per_stage() {
+    let text = tap(&report());
+    let points: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(
+        points,
+        [
+            "TAP version 14",
+            "1..4",
+            "not ok 1 - save",
+            "ok 2 - matrix: RUNNING to STOP \\# 1",
+            "ok 3 - matrix: STOP to RUNNING",
+            "ok 4 - io-test # SKIP not known for this driver",
+        ]
+    );
+    assert!(text.contains("  message: \"set STOP_COPY failed with EIO\"\n"), "{text}");
+}
+
+#[test]
+fn a_test_case_per_stage() {
+    let text = junit(&report());
+    assert_eq!(text.matches("<testcase ").count(), 4);
+    assert_eq!(text.matches("<testsuite ").count(), 3);
+    assert!(
+        text.contains("<failure message=\"set STOP_COPY failed with EIO\">step 1, set STOP_COPY"),
+        "{text}"
+    );
+    assert!(text.contains("The mailbox &lt;answered&gt; with"), "{text}");
+    assert!(text.contains("warning: odd &amp; &quot;new&quot;"), "{text}");
+    assert!(text.contains("tests=\"2\" failures=\"0\" errors=\"0\" skipped=\"0\""), "{text}");
+}
+
+#[test]
+fn text_tells_steps_verdicts_and_the_first_failure() {
+    let report = report();
+    let mut text = Text::default();
+    let step = text.step(&report.stages[0].steps[0]);
+    assert!(step.starts_with("    1  75:00.1   set STOP_COPY           1.20 ms  EIO\n"), "{step}");
+    assert!(step.contains("RUNNING → STOP") && step.contains("stop queues 0xe"), "{step}");
+    let summary = text.summary(&report);
+    assert!(summary.contains("first failure: save, step 1: set STOP_COPY failed with EIO"), "{summary}");
+    assert!(summary.contains("0000:75:00.1 is RUNNING and closed, after a reset"), "{summary}");
+    assert!(summary.contains("matrix    warned  1 of 2 passed, 1 of 2 warned"), "{summary}");
+    let head = text.head(&report.devices, &report.tracing, &report.recovered);
+    assert!(head.contains("left in RESUMING by an earlier user"), "{head}");
+}
+
+#[test]
+fn names_cannot_hurt_a_terminal() {
+    use crate::event::visible::tests::{HOSTILE, harms};
+    let name = || HOSTILE.to_owned();
+    let mut report = report();
+    report.devices[0].device = name();
+    report.devices[0].driver = Some(name());
+    report.tracing.reason = Some(name());
+    report.recovered[0].device = name();
+    report.recovered[0].danger = Some("avoided");
+    for stage in &mut report.stages {
+        (stage.name, stage.why, stage.notes) = (name(), Some(name()), vec![name()]);
+        for step in &mut stage.steps {
+            (step.device, step.asked, step.note) = (name(), name(), Some(name()));
+            step.driver_steps[0].name = name();
+            step.driver_steps[0].detail = Some(name());
+            step.findings[0] = Finding {
+                code: name().into(),
+                step: Some(name().into()),
+                errno: Some(name().into()),
+                text: name(),
+                check: name().into(),
+                ..finding()
+            };
+        }
+    }
+    report.end[0].device = name();
+    report.stopped = Some(name());
+    report.judge();
+    let mut text = Text::default();
+    let mut all = text.head(&report.devices, &report.tracing, &report.recovered);
+    for stage in &report.stages {
+        stage.steps.iter().for_each(|step| all.push_str(&text.step(step)));
+        all.push_str(&text.end(stage));
+    }
+    all.push_str(&text.summary(&report));
+    all.push_str(&json(&report).unwrap());
+    let (tap, junit) = (tap(&report), junit(&report));
+    assert_eq!(tap.matches("\nFORGED").count() + junit.matches("\nFORGED").count(), 0, "{tap}{junit}");
+    // Points, their YAML, the plan and a bail-out: no line is anything else.
+    let known = |line: &str| {
+        ["TAP version 14", "1..", "ok ", "not ok ", "  ", "Bail out! "]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+    };
+    assert!(tap.lines().all(known), "{tap}");
+    all.push_str(&tap);
+    all.push_str(&junit);
+    assert!(!all.chars().any(|c| harms(c) && c != '\n'), "{all:?}");
+    assert!(!all.lines().any(|line| line.trim_start().starts_with("FORGED")), "{all}");
+}

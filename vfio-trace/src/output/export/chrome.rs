@@ -1,0 +1,171 @@
+//! Trace Event Format: JSON that chrome://tracing, Perfetto and others show.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::tracks::{Content, Owner, Track, Unit, each_track};
+use crate::{
+    event::visible,
+    report::document::{Device, Document},
+};
+
+/// One event. Fields that a phase does not have are left out.
+#[derive(Serialize)]
+struct Event<'a> {
+    ph: &'static str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cat: Option<&'static str>,
+    pid: usize,
+    tid: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ts: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dur: Option<Box<RawValue>>,
+    /// Of an arrow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
+    /// Where an arrow ends: at the slice around it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bp: Option<&'static str>,
+    /// How far an instant reaches: its thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<&'a Value>,
+}
+
+/// Microseconds with all digits that a number of nanoseconds has; a double would lose some.
+fn micros(ns: u64) -> Option<Box<RawValue>> {
+    RawValue::from_string(format!("{}.{:03}", ns / 1000, ns % 1000)).ok()
+}
+
+/// What events are written to, one per line.
+struct Events<W> {
+    out: W,
+    any: bool,
+    /// Threads, which stand for tracks; their numbers differ even between processes.
+    threads: usize,
+}
+
+impl<W: Write> Events<W> {
+    fn put(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.out.write_all(if self.any { b",\n" } else { b"\n" })?;
+        self.any = true;
+        Ok(visible::write_json(event, false, &mut self.out)?)
+    }
+
+    fn of<'a>(pid: usize, tid: usize, ph: &'static str, name: &'a str) -> Event<'a> {
+        let (cat, ts, dur, id, bp, s, args) = (None, None, None, None, None, None, None);
+        Event { ph, name, cat, pid, tid, ts, dur, id, bp, s, args }
+    }
+
+    /// An event about a process or thread.
+    fn metadata(&mut self, pid: usize, tid: usize, name: &str, args: &Value) -> io::Result<()> {
+        self.put(&Event { args: Some(args), ..Self::of(pid, tid, "M", name) })
+    }
+
+    fn process(&mut self, pid: usize, name: &str) -> io::Result<()> {
+        self.metadata(pid, 0, "process_name", &json!({ "name": name }))?;
+        self.metadata(pid, 0, "process_sort_index", &json!({ "sort_index": pid }))
+    }
+
+    fn track(&mut self, document: &Document, track: &Track<'_>) -> io::Result<()> {
+        let (pid, prefix) = match track.owner {
+            Owner::All => (1, String::new()),
+            Owner::Host(host) => (pid(host), String::new()),
+            Owner::Device(nr) => {
+                let device = &document.devices[nr];
+                (pid(device.host as usize), format!("{} ", device_name(device)))
+            },
+        };
+        let name = format!("{prefix}{}", track.name);
+        if let Content::Counter(unit, points) = &track.content {
+            return self.counter(pid, &name, *unit, points);
+        }
+        self.threads += 1;
+        let tid = self.threads;
+        self.metadata(pid, tid, "thread_name", &json!({ "name": name }))?;
+        self.metadata(pid, tid, "thread_sort_index", &json!({ "sort_index": tid }))?;
+        match &track.content {
+            Content::Counter(..) => {},
+            Content::Slices(slices) => {
+                for slice in slices {
+                    self.put(&Event {
+                        cat: Some(slice.category),
+                        ts: micros(slice.start_ns),
+                        dur: micros(slice.end_ns.saturating_sub(slice.start_ns)),
+                        args: Some(&(slice.args)()),
+                        ..Self::of(pid, tid, "X", &slice.name)
+                    })?;
+                    let ends = [("s", slice.arrow_to, None), ("f", slice.arrow_from, Some("e"))];
+                    for (ph, id, bp) in ends.into_iter().filter(|(_, id, _)| id.is_some()) {
+                        let (cat, ts) = (Some("arrow"), micros(slice.start_ns));
+                        self.put(&Event { cat, ts, id, bp, ..Self::of(pid, tid, ph, "save to load") })?;
+                    }
+                }
+            },
+            Content::Instants(instants) => {
+                for instant in instants {
+                    self.put(&Event {
+                        cat: Some(instant.category),
+                        ts: micros(instant.at_ns),
+                        s: Some("t"),
+                        args: Some(&(instant.args)()),
+                        ..Self::of(pid, tid, "i", &instant.name)
+                    })?;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, pid: usize, name: &str, unit: Unit, points: &[(u64, u64)]) -> io::Result<()> {
+        for (at_ns, value) in points {
+            let args = json!({ unit.name(): value });
+            self.put(&Event { ts: micros(*at_ns), args: Some(&args), ..Self::of(pid, 0, "C", name) })?;
+        }
+        Ok(())
+    }
+}
+
+/// The process that stands for a host; 1 is for what is nobody's.
+const fn pid(host: usize) -> usize {
+    host + 2
+}
+
+/// What a device is called where it is one of several.
+pub(super) fn device_name(device: &Device) -> String {
+    device.name.clone().unwrap_or_else(|| format!("device {}", device.nr))
+}
+
+/// Writes the object form, with one event per line.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_chrome(document: &Document, mut out: impl Write) -> io::Result<()> {
+    // What else a reader wants to know of the times: all are since the origin.
+    let other = BTreeMap::from([
+        ("schema", json!(document.schema)),
+        ("version", json!(document.version)),
+        ("origin", json!(document.origin)),
+        ("duration_ns", json!(document.duration_ns)),
+        ("merge", json!(document.merge)),
+    ]);
+    out.write_all(b"{\"displayTimeUnit\":\"ns\",\"otherData\":")?;
+    visible::write_json(&other, false, &mut out)?;
+    out.write_all(b",\"traceEvents\":[")?;
+    let mut events = Events { out, any: false, threads: 0 };
+    events.process(1, "migrations")?;
+    for (at, host) in document.hosts.iter().enumerate() {
+        events.process(pid(at), &host.label)?;
+    }
+    each_track(document, |track| events.track(document, &track))?;
+    events.out.write_all(b"\n]}\n")
+}

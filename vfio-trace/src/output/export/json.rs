@@ -1,0 +1,15 @@
+//! The document itself; docs/schema/migration-1.json describes every field.
+
+use std::io::{self, Write};
+
+use crate::{event::visible, report::document::Document};
+
+/// Writes it on one line, or with `pretty` on many.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_json(document: &Document, pretty: bool, mut out: impl Write) -> io::Result<()> {
+    visible::write_json(document, pretty, &mut out)?;
+    out.write_all(b"\n")
+}

@@ -1,0 +1,125 @@
+//! Cells that know how wide they look, with or without colour, and tables of them.
+
+use crate::units::human::clean;
+
+/// How a piece of text is emphasised when colours are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    Plain,
+    State,
+    Error,
+    Dim,
+    Bold,
+}
+
+impl Style {
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::State => Some("36"),
+            Self::Error => Some("31"),
+            Self::Dim => Some("2"),
+            Self::Bold => Some("1"),
+        }
+    }
+}
+
+/// Text under construction, with its width on a terminal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cell {
+    text: String,
+    width: usize,
+    color: bool,
+}
+
+impl Cell {
+    pub(super) fn new(color: bool) -> Self {
+        Self { text: String::new(), width: 0, color }
+    }
+
+    pub(super) fn of(color: bool, style: Style, text: &str) -> Self {
+        let mut cell = Self::new(color);
+        cell.add(style, text);
+        cell
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(super) fn plain(&mut self, text: &str) -> &mut Self {
+        self.add(Style::Plain, text)
+    }
+
+    /// Adds text of anybody: what could steer a terminal is escaped here, for all lines and tables.
+    pub(super) fn add(&mut self, style: Style, text: &str) -> &mut Self {
+        let text = &*clean(text);
+        self.width += text.chars().count();
+        match style.code().filter(|_| self.color && !text.is_empty()) {
+            Some(code) => {
+                for part in ["\x1b[", code, "m", text, "\x1b[0m"] {
+                    self.text.push_str(part);
+                }
+            },
+            None => self.text.push_str(text),
+        }
+        self
+    }
+
+    /// Appends to a line, filled up to `width` on the right.
+    pub(super) fn left(&self, width: usize, line: &mut String) {
+        line.push_str(&self.text);
+        fill(width.saturating_sub(self.width), line);
+    }
+
+    /// Appends to a line, filled up to `width` on the left.
+    pub(super) fn right(&self, width: usize, line: &mut String) {
+        fill(width.saturating_sub(self.width), line);
+        line.push_str(&self.text);
+    }
+}
+
+fn fill(count: usize, line: &mut String) {
+    line.extend(std::iter::repeat_n(' ', count));
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    pub(super) title: &'static str,
+    /// Numbers go to the right.
+    pub(super) right: bool,
+}
+
+impl Column {
+    pub(super) const fn left(title: &'static str) -> Self {
+        Self { title, right: false }
+    }
+
+    pub(super) const fn right(title: &'static str) -> Self {
+        Self { title, right: true }
+    }
+}
+
+/// Aligned rows below a title row, two spaces apart, each line with a newline.
+pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], color: bool) -> String {
+    let width = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at).map(Cell::width));
+        cells.chain(columns.get(at).map(|column| column.title.chars().count())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let titles: Vec<Cell> = columns.iter().map(|column| Cell::of(color, Style::Bold, column.title)).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&titles).chain(rows) {
+        let mut line = String::new();
+        for ((cell, column), &width) in row.iter().zip(columns).zip(&widths) {
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            if column.right { cell.right(width, &mut line) } else { cell.left(width, &mut line) }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

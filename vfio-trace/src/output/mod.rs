@@ -1,0 +1,33 @@
+//! Events to people and programs: text, ndjson, the tables at the end. Everything here makes strings; writing them is
+//! the caller's.
+
+mod devices;
+mod doctor;
+pub mod exercise;
+pub mod export;
+mod html;
+mod layout;
+mod line;
+mod ndjson;
+mod report;
+mod summary;
+mod table;
+mod text;
+
+pub use self::{
+    devices::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
+    doctor::{
+        Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
+    },
+    html::html,
+    ndjson::Ndjson,
+    report::report_text,
+    summary::{probe_table, summary_text},
+    table::{closing_json, closing_table},
+    text::{Text, TextOptions, TimeFormat},
+};
+
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The closing table: per device its path of states, what moved, and where the time went.
+
+use std::collections::BTreeSet;
+
+use super::layout::{Cell, Column, Style, table};
+use crate::units::human;
+use crate::{
+    event::{MigState, visible},
+    state::{DeviceReport, Report},
+};
+
+/// States of a path that the table shows: a migration and its way back.
+const PATH: usize = 16;
+
+/// Two tables, for people: one line per device, then the time per state. Empty if there was no device.
+pub fn closing_table(report: &Report, color: bool) -> String {
+    if report.devices.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("{}\n{}", devices(report, color), times(report, color));
+    if report.device_events_left_out > 0 {
+        text.push_str(&human::count(report.device_events_left_out, "event"));
+        text.push_str(" of other devices are in no table: there are too many devices\n");
+    }
+    text
+}
+
+/// The same as one JSON object, without newline: [`Report`] as it is (docs/events.md).
+///
+/// # Errors
+///
+/// None that the types here can cause; serde's interface has them.
+pub fn closing_json(report: &Report) -> serde_json::Result<String> {
+    visible::json(report)
+}
+
+fn devices(report: &Report, color: bool) -> String {
+    let failures = report.devices.iter().any(|device| device.arcs.failed + device.arcs.refused > 0);
+    let resets = report.devices.iter().any(|device| device.resets > 0);
+    let desyncs = report.devices.iter().any(|device| device.desyncs > 0);
+    let mut columns =
+        vec![Column::left("device"), Column::left("driver"), Column::left("state"), Column::right("arcs")];
+    if failures {
+        columns.extend([Column::right("failed"), Column::right("refused")]);
+    }
+    columns.extend(resets.then_some(Column::right("resets")));
+    columns.extend(desyncs.then_some(Column::right("desyncs")));
+    columns.extend([
+        Column::right("sessions"),
+        Column::right("read"),
+        Column::right("written"),
+        Column::left("path of states"),
+    ]);
+    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let number = |value: u64| plain(&value.to_string());
+    let bad =
+        |value: u64| Cell::of(color, if value > 0 { Style::Error } else { Style::Plain }, &value.to_string());
+    let row = |device: &DeviceReport| {
+        let state = match device.state {
+            _ if device.gone => "gone".to_owned(),
+            Some(state) => state.to_string(),
+            None => "?".to_owned(),
+        };
+        let arcs = device.arcs.ok + device.arcs.failed + device.arcs.unknown;
+        let mut row = vec![
+            name(device, color),
+            plain(or_unknown(device.driver.as_deref())),
+            plain(&state),
+            number(arcs),
+        ];
+        if failures {
+            row.extend([bad(device.arcs.failed), bad(device.arcs.refused)]);
+        }
+        row.extend(resets.then(|| number(device.resets)));
+        row.extend(desyncs.then(|| bad(device.desyncs)));
+        row.extend([
+            number(device.sessions),
+            plain(&human::bytes(device.read.bytes)),
+            plain(&human::bytes(device.written.bytes)),
+            plain(&device.path.text(PATH)),
+        ]);
+        row
+    };
+    let rows: Vec<Vec<Cell>> = report.devices.iter().map(row).collect();
+    table(&columns, &rows, color)
+}
+
+fn times(report: &Report, color: bool) -> String {
+    let states: BTreeSet<MigState> =
+        report.devices.iter().flat_map(|device| device.states.iter().map(|time| time.state)).collect();
+    let uncertain = report.devices.iter().any(|device| device.uncertain_ns > 0);
+    let mut columns = vec![Column::left("time in state")];
+    columns.extend(states.iter().map(|state| Column::right(state.name())));
+    columns.push(Column::right("in arcs"));
+    columns.extend(uncertain.then_some(Column::right("uncertain")));
+    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let row = |device: &DeviceReport| {
+        let mut row = vec![name(device, color)];
+        row.extend(states.iter().map(|state| {
+            let time = device.states.iter().find(|time| time.state == *state);
+            plain(&time.map_or_else(|| "-".to_owned(), |time| human::duration(time.time_ns)))
+        }));
+        row.push(plain(&human::duration(device.arcs_ns)));
+        row.extend(uncertain.then(|| plain(&human::duration(device.uncertain_ns))));
+        row
+    };
+    let rows: Vec<Vec<Cell>> = report.devices.iter().map(row).collect();
+    table(&columns, &rows, color)
+}
+
+fn name(device: &DeviceReport, color: bool) -> Cell {
+    Cell::of(color, Style::Plain, or_unknown(device.device.as_deref()))
+}
+
+fn or_unknown(name: Option<&str>) -> &str {
+    name.unwrap_or("?")
+}

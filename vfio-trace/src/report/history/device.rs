@@ -1,0 +1,328 @@
+//! One device, event by event.
+
+use super::{dirty::DirtyHistory, starts_log};
+use crate::{
+    event::{ArcStep, Data, Event, Feature, FeatureDetail, FeatureOp, MigState, Outcome, Step},
+    report::{
+        Limits,
+        document::{Arc, Device, Mark, MarkKind, Request, SessionEnd, SizeSample, StateSpan, StepSpan},
+    },
+};
+
+/// What is known of a device.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceHistory {
+    pub(crate) doc: Device,
+    dirty: DirtyHistory,
+    /// The span that is not over.
+    state: Option<MigState>,
+    since_ns: u64,
+    seen: bool,
+    limits: Limits,
+}
+
+/// How many of each a device has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) arcs: usize,
+    pub(super) requests: usize,
+    pub(super) states: usize,
+    pub(super) marks: usize,
+    pub(super) dirty_logs: usize,
+    pub(super) steps: usize,
+}
+
+impl Kept {
+    /// One device has more than before.
+    pub(super) const fn grow(&mut self, before: Self, now: Self) {
+        self.arcs += now.arcs - before.arcs;
+        self.requests += now.requests - before.requests;
+        self.states += now.states - before.states;
+        self.marks += now.marks - before.marks;
+        self.dirty_logs += now.dirty_logs - before.dirty_logs;
+        self.steps += now.steps - before.steps;
+    }
+}
+
+impl DeviceHistory {
+    pub(super) fn new(name: Option<String>, limits: Limits) -> Self {
+        Self {
+            limits,
+            doc: Device { name, ..Device::default() },
+            dirty: DirtyHistory::default(),
+            state: None,
+            since_ns: 0,
+            seen: false,
+        }
+    }
+
+    /// Since when it has been in its present state.
+    pub(super) const fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            arcs: self.doc.arcs.len(),
+            requests: self.doc.requests.len(),
+            states: self.doc.states.len(),
+            marks: self.doc.marks.len(),
+            dirty_logs: self.dirty.len(),
+            steps: self.doc.steps.len(),
+        }
+    }
+
+    /// The state at a time not long ago.
+    pub(super) fn state_at(&self, at_ns: u64) -> Option<MigState> {
+        if at_ns >= self.since_ns {
+            return self.state;
+        }
+        // A call that ends within an arc belongs to the state before.
+        let span = self.doc.states.iter().rev().find(|span| span.start_ns <= at_ns)?;
+        span.state
+    }
+
+    /// Takes in an event; tells if it ends the device's data sessions, and when.
+    pub(super) fn apply(&mut self, event: &Event, session: Option<u32>) -> Option<(SessionEnd, u64)> {
+        let process = &event.process;
+        match &event.data {
+            Data::Device(seen) => {
+                self.doc.migration_flags = seen.migration_flags.or(self.doc.migration_flags);
+                self.doc.dirty_tracking = seen.dirty_tracking.or(self.doc.dirty_tracking);
+                // Read without a lock: good for a first state only.
+                if let Some(state) = seen.known_state().filter(|_| !self.seen) {
+                    self.enter(Some(state), event.end_ns);
+                }
+            },
+            Data::Register(data) => self.mark(event, MarkKind::Register, String::new(), data.outcome),
+            Data::Unregister {} => {
+                self.mark(event, MarkKind::Unregister, String::new(), Outcome::Ok);
+                self.lose(event.end_ns);
+            },
+            Data::Open(open) => {
+                self.mark(
+                    event,
+                    MarkKind::Open,
+                    format!("by {} {}", process.comm, process.pid),
+                    open.outcome,
+                );
+                if open.outcome.is_ok() && open.open_count.is_none_or(|count| count <= 1) {
+                    match open.state {
+                        Some(state) => self.observe(state, event.end_ns),
+                        None => self.lose(event.end_ns),
+                    }
+                }
+            },
+            Data::Close(close) => {
+                let last = close.open_count == Some(1);
+                let kind = if last { MarkKind::LastClose } else { MarkKind::Close };
+                self.mark(event, kind, format!("by {} {}", process.comm, process.pid), Outcome::Ok);
+                if last {
+                    self.dirty.stopped(event.end_ns, None);
+                    return Some((SessionEnd::DeviceClose, event.end_ns));
+                }
+            },
+            Data::Arc(arc) => return self.arc(event, arc),
+            Data::Desync(desync) => {
+                let text = format!(
+                    "found in {}, not in {}, by {}",
+                    desync.found,
+                    desync.expected,
+                    desync.cause.name()
+                );
+                self.mark(event, MarkKind::Desync, text, Outcome::Ok);
+                // When it changed is not known.
+                self.leave(self.since_ns);
+                self.state = None;
+                self.observe(desync.found, event.end_ns);
+            },
+            Data::SetState(request) => {
+                self.doc.requests.push(Request {
+                    target: request.target,
+                    start_ns: event.start_ns,
+                    end_ns: event.end_ns,
+                    arcs: request.arcs,
+                    session,
+                    pid: process.pid,
+                    tid: process.tid,
+                    comm: process.comm.clone(),
+                    outcome: request.outcome,
+                });
+                if request.outcome.is_ok() {
+                    self.observe(request.target, event.end_ns);
+                }
+            },
+            Data::GetState(request) => {
+                if let Some(state) = request.state {
+                    self.observe(state, event.end_ns);
+                }
+            },
+            Data::DataSize(_) if self.doc.sizes.len() >= self.limits.sizes => self.doc.sizes_left_out += 1,
+            Data::DataSize(size) => {
+                let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
+                self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
+            },
+            Data::Feature(call) if starts_log(call) => {
+                self.dirty.started(event, call.detail.as_ref(), call.outcome);
+            },
+            Data::Feature(call) => match (&call.detail, call.feature.and_then(Feature::name).zip(call.op)) {
+                (Some(FeatureDetail::Migration { migration_flags }), _) if call.outcome.is_ok() => {
+                    self.doc.migration_flags = Some(*migration_flags);
+                },
+                (_, Some((name, op))) if !op.probe => {
+                    self.feature(event, name, op, call.detail.as_ref(), call.outcome);
+                },
+                _ => {},
+            },
+            Data::Reset(reset) => {
+                self.mark(event, MarkKind::Reset, "VFIO_DEVICE_RESET".to_owned(), reset.outcome);
+                return self.reset(event, reset.state, reset.outcome);
+            },
+            Data::PciReset(reset) => {
+                let text = reset.method.map_or_else(|| "reset".to_owned(), str::to_uppercase);
+                self.mark(event, MarkKind::PciReset, text, reset.outcome);
+                return self.reset(event, reset.state, reset.outcome);
+            },
+            Data::Step(step) => self.step(event, step),
+            _ => {},
+        }
+        None
+    }
+
+    fn feature(
+        &mut self,
+        event: &Event,
+        name: &str,
+        op: FeatureOp,
+        detail: Option<&FeatureDetail>,
+        outcome: Outcome,
+    ) {
+        match name {
+            "DMA_LOGGING_STOP" if op.set && outcome.is_ok() => {
+                self.dirty.stopped(event.end_ns, event.duration_ns);
+            },
+            "DMA_LOGGING_REPORT" if op.get => self.dirty.reported(event, detail, outcome),
+            _ => {},
+        }
+    }
+
+    fn reset(
+        &mut self,
+        event: &Event,
+        state: Option<MigState>,
+        outcome: Outcome,
+    ) -> Option<(SessionEnd, u64)> {
+        if !outcome.is_ok() {
+            return None;
+        }
+        match state {
+            Some(state) => self.observe(state, event.end_ns),
+            None => self.lose(event.end_ns),
+        }
+        self.dirty.stopped(event.end_ns, None);
+        Some((SessionEnd::Reset, event.end_ns))
+    }
+
+    fn step(&mut self, event: &Event, step: &Step) {
+        if self.doc.steps.len() >= self.limits.steps {
+            self.doc.steps_left_out += 1;
+            return;
+        }
+        let function = step.function.as_deref().map(str::to_owned);
+        let name = step.step.clone().map(Into::into).or_else(|| function.clone());
+        self.doc.steps.push(StepSpan {
+            name: name.unwrap_or_else(|| "a step".to_owned()),
+            function,
+            detail: step.detail.clone(),
+            start_ns: event.start_ns,
+            end_ns: event.end_ns,
+            tid: event.process.tid,
+            outcome: step.outcome,
+        });
+    }
+
+    fn mark(&mut self, event: &Event, kind: MarkKind, text: String, outcome: Outcome) {
+        // What ends a migration decides how that ended, whatever came before.
+        let cuts = outcome.is_ok() && kind.cuts();
+        if self.doc.marks.len() >= self.limits.marks && !cuts {
+            self.doc.marks_left_out += 1;
+            return;
+        }
+        self.doc.marks.push(Mark { kind, at_ns: event.end_ns, text, pid: event.process.pid, outcome });
+    }
+
+    fn arc(&mut self, event: &Event, arc: &ArcStep) -> Option<(SessionEnd, u64)> {
+        self.doc.arcs.push(Arc {
+            from: arc.from,
+            to: arc.to,
+            target: arc.target,
+            start_ns: event.start_ns,
+            end_ns: event.end_ns,
+            duration_ns: event.duration_ns,
+            pid: event.process.pid,
+            tid: event.process.tid,
+            outcome: arc.outcome,
+        });
+        // Some wait for a record that may not come; where the device is, is known better by then.
+        if self.seen && event.start_ns < self.since_ns {
+            return None;
+        }
+        self.observe(arc.from, event.start_ns);
+        let to = arc.to?;
+        self.leave(event.start_ns);
+        if !arc.outcome.is_ok() {
+            // Drivers mostly stay where they were, but not all.
+            self.enter(None, event.end_ns);
+            return None;
+        }
+        self.enter(Some(to), event.end_ns);
+        let ends = matches!(
+            (arc.from, to),
+            (MigState::STOP_COPY | MigState::RESUMING, MigState::STOP)
+                | (MigState::PRE_COPY, MigState::RUNNING)
+                | (MigState::PRE_COPY_P2P, MigState::RUNNING_P2P)
+        );
+        ends.then_some((SessionEnd::Arc, event.end_ns))
+    }
+
+    /// Something shows that it is in this state now.
+    fn observe(&mut self, state: MigState, at_ns: u64) {
+        if self.seen && (self.state == Some(state) || at_ns < self.since_ns) {
+            return;
+        }
+        self.leave(at_ns);
+        self.enter(Some(state), at_ns);
+    }
+
+    /// It may be in another state from now on.
+    fn lose(&mut self, at_ns: u64) {
+        if self.seen && self.state.is_some() && at_ns >= self.since_ns {
+            self.leave(at_ns);
+            self.enter(None, at_ns);
+        }
+    }
+
+    /// The present span ends; the next one begins with `enter`.
+    fn leave(&mut self, at_ns: u64) {
+        if self.seen && at_ns >= self.since_ns {
+            self.doc.states.push(StateSpan { state: self.state, start_ns: self.since_ns, end_ns: at_ns });
+        }
+    }
+
+    const fn enter(&mut self, state: Option<MigState>, at_ns: u64) {
+        self.state = state;
+        self.since_ns = at_ns;
+        self.seen = true;
+    }
+
+    /// What the document has, up to a time.
+    pub(crate) fn document(&self, until_ns: u64) -> Device {
+        let mut doc = self.doc.clone();
+        if self.seen {
+            let end_ns = until_ns.max(self.since_ns);
+            doc.states.push(StateSpan { state: self.state, start_ns: self.since_ns, end_ns });
+        }
+        doc.dirty_logs = self.dirty.document();
+        doc
+    }
+}

@@ -1,0 +1,88 @@
+//! Dirty page tracking of one device, call by call.
+
+use super::thinned::Thinned;
+use crate::{
+    event::{Event, FeatureDetail, Outcome},
+    report::document::{DirtyLog, DirtyReport},
+};
+
+/// Reports of a log in a document.
+const SERIES: usize = 1024;
+
+/// All logs of a device.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DirtyHistory {
+    logs: Vec<(DirtyLog, Thinned<DirtyReport>)>,
+}
+
+impl DirtyHistory {
+    pub(super) const fn len(&self) -> usize {
+        self.logs.len()
+    }
+
+    pub(super) fn started(&mut self, event: &Event, detail: Option<&FeatureDetail>, outcome: Outcome) {
+        let mut log = DirtyLog {
+            start_ns: event.start_ns,
+            start_duration_ns: event.duration_ns.unwrap_or(0),
+            // What did not start need not be stopped.
+            stop_ns: (!outcome.is_ok()).then_some(event.end_ns),
+            stop_duration_ns: None,
+            page_size_bytes: None,
+            granted_page_size_bytes: None,
+            ranges: None,
+            span_bytes: None,
+            reports: 0,
+            reports_failed: 0,
+            reports_ns: 0,
+            dirty_pages: 0,
+            reports_uncounted: 0,
+            series: Vec::new(),
+            outcome,
+        };
+        if let Some(FeatureDetail::LogStart {
+            page_size_bytes,
+            granted_page_size_bytes,
+            ranges,
+            span_bytes,
+            ..
+        }) = detail
+        {
+            log.page_size_bytes = *page_size_bytes;
+            log.granted_page_size_bytes = *granted_page_size_bytes;
+            log.ranges = *ranges;
+            log.span_bytes = *span_bytes;
+        }
+        self.logs.push((log, Thinned::new(SERIES)));
+    }
+
+    pub(super) fn stopped(&mut self, at_ns: u64, took_ns: Option<u64>) {
+        if let Some((log, _)) = self.logs.last_mut().filter(|(log, _)| log.stop_ns.is_none()) {
+            log.stop_ns = Some(at_ns);
+            log.stop_duration_ns = took_ns;
+        }
+    }
+
+    pub(super) fn reported(&mut self, event: &Event, detail: Option<&FeatureDetail>, outcome: Outcome) {
+        // Without a start that was seen there is nothing that it could be a report of.
+        let Some((log, series)) = self.logs.last_mut() else { return };
+        let duration_ns = event.duration_ns.unwrap_or(0);
+        let dirty_pages = match detail {
+            Some(FeatureDetail::LogReport { dirty_pages, .. }) => *dirty_pages,
+            _ => None,
+        };
+        log.reports += 1;
+        log.reports_failed += u64::from(!outcome.is_ok());
+        log.reports_ns = log.reports_ns.saturating_add(duration_ns);
+        log.dirty_pages = log.dirty_pages.saturating_add(dirty_pages.unwrap_or(0));
+        log.reports_uncounted += u64::from(outcome.is_ok() && dirty_pages.is_none());
+        series.push(DirtyReport { at_ns: event.end_ns, duration_ns, dirty_pages });
+    }
+
+    pub(super) fn document(&self) -> Vec<DirtyLog> {
+        let document = |(log, series): &(DirtyLog, Thinned<DirtyReport>)| DirtyLog {
+            series: series.points().copied().collect(),
+            ..log.clone()
+        };
+        self.logs.iter().map(document).collect()
+    }
+}

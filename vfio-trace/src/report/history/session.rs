@@ -1,0 +1,327 @@
+//! One data session, call by call.
+
+use std::collections::VecDeque;
+
+use super::{Busy, call_fails, is_pre_copy, thinned::Thinned};
+use crate::{
+    event::{DataClose, DataIo, Direction, Dry, Errno, Event, MigState, PrecopyInfo, StreamHash},
+    report::document::{BytesSample, Histogram, InfoSample, Part, PartName, Session, SessionEnd},
+};
+
+/// Points of bytes over time in a document.
+const SERIES: usize = 1024;
+/// Calls that are kept to bring clocks together by.
+const CALLS: usize = 4096;
+/// Moments at which the device's state changed, with what had been moved by then.
+const CHANGES: usize = 1024;
+/// Calls in which others in progress are looked for.
+const RECENT: usize = 64;
+/// Threads that are told.
+const THREADS: usize = 64;
+
+/// A call that moved bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Bytes moved before it.
+    pub(crate) before: u64,
+    /// Bytes moved with it.
+    pub(crate) after: u64,
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+}
+
+/// What is known of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionHistory {
+    pub(crate) doc: Session,
+    parts: Vec<(Part, Busy)>,
+    calls: Thinned<Call>,
+    series: Thinned<BytesSample>,
+    /// What had been moved before the device's state changed: exact, if that happened less than [`CHANGES`] times.
+    changes: Thinned<BytesSample>,
+    /// Bytes moved when the device's state changed last; all there can be, once more is known to have been moved.
+    noted: u64,
+    info: Thinned<InfoSample>,
+    last_info: Option<(InfoSample, u64)>,
+    /// When the last calls began and ended, and what had been moved before.
+    recent: VecDeque<(u64, u64, u64)>,
+    first_failure: Option<(u64, u64)>,
+    stream: Option<StreamHash>,
+    eof: bool,
+    last_failed: bool,
+    /// Whether the driver, or what ended the device, has ended it.
+    over: bool,
+}
+
+impl SessionHistory {
+    pub(super) const fn new(session: u32, device: u32, start_ns: u64) -> Self {
+        Self {
+            doc: Session {
+                nr: 0,
+                device,
+                session,
+                direction: None,
+                start_ns,
+                end_ns: start_ns,
+                partial: true,
+                end: SessionEnd::Open,
+                errno: None,
+                bytes: 0,
+                missed_bytes: None,
+                parts: Vec::new(),
+                threads: Vec::new(),
+                concurrent_calls: 0,
+                series: Vec::new(),
+                precopy_info: Vec::new(),
+                precopy_info_calls: 0,
+                precopy_info_ns: 0,
+                calls_after_end: 0,
+            },
+            parts: Vec::new(),
+            calls: Thinned::new(CALLS),
+            series: Thinned::new(SERIES),
+            changes: Thinned::new(CHANGES),
+            info: Thinned::new(SERIES),
+            last_info: None,
+            noted: 0,
+            recent: VecDeque::new(),
+            first_failure: None,
+            stream: None,
+            eof: false,
+            last_failed: false,
+            over: false,
+        }
+    }
+
+    /// A request for this state started it.
+    pub(super) fn begun(&mut self, target: MigState, at_ns: u64) {
+        self.doc.partial = false;
+        self.doc.start_ns = at_ns;
+        self.doc.end_ns = self.doc.end_ns.max(at_ns);
+        let save = target != MigState::RESUMING;
+        self.doc.direction = Some(if save { Direction::Save } else { Direction::Resume });
+        self.series.push(BytesSample { at_ns, bytes: 0 });
+    }
+
+    pub(super) fn io(&mut self, event: &Event, io: &DataIo, direction: Direction, state: Option<MigState>) {
+        if io.ended {
+            self.doc.calls_after_end += 1;
+            return;
+        }
+        let doc = &mut self.doc;
+        doc.direction.get_or_insert(direction);
+        if !self.over {
+            doc.end_ns = doc.end_ns.max(event.end_ns);
+        }
+        let tid = event.process.tid;
+        if !doc.threads.contains(&tid) && doc.threads.len() < THREADS {
+            doc.threads.push(tid);
+        }
+        let bytes = io.bytes.unwrap_or(0);
+        // What was moved unseen before has its place in the stream, if not in the sum.
+        let before = if doc.partial { io.offset_bytes.unwrap_or(doc.bytes) } else { doc.bytes };
+        doc.bytes = doc.bytes.saturating_add(bytes);
+        let (start_ns, end_ns) = (event.start_ns, event.end_ns);
+        if bytes > 0 {
+            self.calls.push(Call { before, after: before.saturating_add(bytes), start_ns, end_ns });
+            self.series.push(BytesSample { at_ns: end_ns, bytes: doc.bytes });
+        }
+        let failed = call_fails(io);
+        if failed && doc.errno.is_none() {
+            doc.errno = io.outcome.errno().map(Errno::name).map(Into::into);
+        }
+        if failed {
+            self.first_failure.get_or_insert((start_ns, end_ns));
+        }
+        // What a signal interrupted has not made good what failed before.
+        if io.dry != Some(Dry::ForNow) {
+            self.last_failed = failed;
+        }
+        let name = match (direction, state) {
+            (Direction::Resume, _) => PartName::Resuming,
+            (Direction::Save, Some(MigState::STOP_COPY)) => PartName::StopCopy,
+            (Direction::Save, Some(state)) if is_pre_copy(state) => PartName::PreCopy,
+            (Direction::Save, _) => PartName::Unknown,
+        };
+        self.eof |= io.dry == Some(Dry::End) && name != PartName::PreCopy;
+        self.concurrency(start_ns, end_ns, bytes);
+        let (part, busy) = self.part(name, start_ns);
+        busy.add(start_ns, end_ns);
+        part.first_ns = part.first_ns.min(start_ns);
+        part.last_ns = part.last_ns.max(end_ns);
+        part.calls += 1;
+        part.failed += u64::from(failed);
+        part.empty += u64::from(io.dry == Some(Dry::ForNow));
+        part.eof += u64::from(io.dry == Some(Dry::End));
+        part.bytes = part.bytes.saturating_add(bytes);
+        let took = event.duration_ns.unwrap_or(0);
+        part.blocked_ns = part.blocked_ns.saturating_add(took);
+        part.latency_ns.add(took);
+        if bytes > 0 {
+            part.size_bytes.add(bytes);
+        }
+    }
+
+    fn part(&mut self, name: PartName, start_ns: u64) -> &mut (Part, Busy) {
+        let at = self.parts.iter().position(|(part, _)| part.part == name).unwrap_or_else(|| {
+            let part = Part {
+                part: name,
+                first_ns: start_ns,
+                last_ns: start_ns,
+                calls: 0,
+                empty: 0,
+                eof: 0,
+                failed: 0,
+                bytes: 0,
+                blocked_ns: 0,
+                busy_ns: 0,
+                bytes_per_s: None,
+                size_bytes: Histogram::default(),
+                latency_ns: Histogram::default(),
+            };
+            self.parts.push((part, Busy::default()));
+            self.parts.len() - 1
+        });
+        &mut self.parts[at]
+    }
+
+    /// Events come in order of their ends, so those that overlap with this call are among the last ones.
+    fn concurrency(&mut self, start_ns: u64, end_ns: u64, bytes: u64) {
+        let most = if self.recent.back().is_none_or(|(_, end, _)| *end <= start_ns) {
+            1
+        } else {
+            let calls =
+                || self.recent.iter().map(|(start, end, _)| (*start, *end)).chain([(start_ns, end_ns)]);
+            let at = |now: u64| calls().filter(|(start, end)| *start <= now && now < *end).count();
+            calls().filter(|(start, _)| *start >= start_ns).map(|(start, _)| at(start)).max().unwrap_or(1)
+        };
+        self.doc.concurrent_calls = self.doc.concurrent_calls.max(u32::try_from(most).unwrap_or(u32::MAX));
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((start_ns, end_ns, self.doc.bytes.saturating_sub(bytes)));
+    }
+
+    /// Whether it has moved something of which that is not noted yet; notes it.
+    pub(super) const fn moves(&mut self) -> bool {
+        let news = self.noted < self.doc.bytes;
+        self.noted = if news { u64::MAX } else { self.noted };
+        news
+    }
+
+    /// The device's state changed: what calls have moved that ended before is of the state that it was in.
+    pub(super) fn changed(&mut self, at_ns: u64) {
+        let later = self.recent.partition_point(|(_, end, _)| *end < at_ns);
+        let bytes = self.recent.get(later).map_or(self.doc.bytes, |(_, _, before)| *before);
+        self.changes.push(BytesSample { at_ns, bytes });
+        self.noted = self.doc.bytes;
+    }
+
+    /// What had been moved when the device's state changed, and in all.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = BytesSample> {
+        let last = self
+            .series
+            .points()
+            .last()
+            .map(|last| BytesSample { at_ns: last.at_ns.saturating_add(1), ..*last });
+        let last = last.filter(|last| self.changes.points().last().is_none_or(|one| one.bytes < last.bytes));
+        self.changes.points().copied().chain(last)
+    }
+
+    pub(super) fn info(&mut self, event: &Event, info: &PrecopyInfo) {
+        self.doc.direction.get_or_insert(Direction::Save);
+        self.doc.precopy_info_calls += 1;
+        self.doc.precopy_info_ns =
+            self.doc.precopy_info_ns.saturating_add(event.duration_ns.unwrap_or_default());
+        if info.outcome.is_ok() {
+            let sample = InfoSample {
+                at_ns: event.end_ns,
+                initial_bytes: info.initial_bytes,
+                dirty_bytes: info.dirty_bytes,
+            };
+            self.info.push(sample);
+            self.last_info = Some((sample, self.doc.bytes));
+        }
+    }
+
+    pub(super) fn closed(&mut self, event: &Event, close: &DataClose) {
+        self.doc.missed_bytes = close.missed_bytes;
+        self.doc.partial |= close.partial;
+        if let Some(direction) = close.direction {
+            self.doc.direction.get_or_insert(direction);
+        }
+        if !self.over {
+            self.ended(SessionEnd::Close, event.end_ns);
+        }
+    }
+
+    /// Something ended it.
+    pub(super) fn ended(&mut self, end: SessionEnd, at_ns: u64) {
+        if !self.over {
+            self.over = true;
+            self.doc.end = end;
+            self.doc.end_ns = self.doc.end_ns.max(at_ns);
+        }
+    }
+
+    /// The last answer to VFIO_MIG_GET_PRECOPY_INFO, and bytes moved before it.
+    pub(crate) const fn last_info(&self) -> Option<(InfoSample, u64)> {
+        self.last_info
+    }
+
+    /// Calls that moved bytes; not all if there were many.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.points()
+    }
+
+    /// When calls of a part were in progress.
+    pub(crate) fn busy(&self, name: PartName) -> Option<&Busy> {
+        self.parts.iter().find(|(part, _)| part.part == name).map(|(_, busy)| busy)
+    }
+
+    /// Whether a `read()` has given 0 bytes behind PRE_COPY.
+    pub(crate) const fn eof(&self) -> bool {
+        self.eof
+    }
+
+    /// A plug-in has seen the stream's beginning.
+    pub(super) const fn shown(&mut self, stream: StreamHash) {
+        self.stream = Some(stream);
+    }
+
+    /// The hash of all bytes that were moved, if it is known.
+    pub(crate) fn stream(&self) -> Option<StreamHash> {
+        self.stream.filter(|stream| stream.bytes == self.doc.bytes && !self.doc.partial)
+    }
+
+    /// When the first call that failed began and ended.
+    pub(crate) const fn first_failure(&self) -> Option<(u64, u64)> {
+        self.first_failure
+    }
+
+    /// Puts together what the document has.
+    pub(crate) fn document(&self) -> Session {
+        let mut doc = self.doc.clone();
+        doc.end = match doc.end {
+            _ if self.last_failed => SessionEnd::Error,
+            _ if self.eof => SessionEnd::Eof,
+            end => end,
+        };
+        doc.parts = self
+            .parts
+            .iter()
+            .map(|(part, busy)| {
+                let mut part = part.clone();
+                part.busy_ns = busy.busy_ns();
+                let elapsed = part.last_ns.saturating_sub(part.first_ns);
+                let rate = u128::from(part.bytes).saturating_mul(1_000_000_000).checked_div(elapsed.into());
+                part.bytes_per_s = rate.map(|rate| u64::try_from(rate).unwrap_or(u64::MAX));
+                part
+            })
+            .collect();
+        doc.parts.sort_by_key(|part| part.part);
+        doc.series = self.series.points().copied().collect();
+        doc.precopy_info = self.info.points().copied().collect();
+        doc
+    }
+}

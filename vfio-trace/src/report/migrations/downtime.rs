@@ -1,0 +1,339 @@
+//! The downtime of a device, and of a VM: from the first arc that stops it to the end of the arc to RUNNING.
+//!
+//! What counts: the states' meaning in include/uapi/linux/vfio.h. A device stops with the arc that leaves RUNNING or
+//! PRE_COPY for a state in which it must not start DMA (RUNNING_P2P, PRE_COPY_P2P), or in which it must not do anything
+//! (STOP, STOP_COPY). STOP_COPY -> STOP on the source is none of it: VMMs do it when the other side runs already.
+
+use super::{
+    details::Stream,
+    side::Found,
+    sweep::{Span, sweep, union_ns},
+};
+use crate::{
+    event::MigState,
+    report::document::{
+        Arc, Bound, Downtime, Losses, Order, PairedBy, PartName, Stage, StageOrder, StageTime,
+    },
+};
+
+/// A device's downtime with the intervals that it is made of.
+pub(super) struct Split {
+    pub(super) downtime: Downtime,
+    pub(super) spans: Vec<Span>,
+    /// How far the VM's total may be off by what this device adds to it, and why. Which of its devices belong together does
+    /// not matter for that.
+    off: Apart,
+    vm_why: Option<String>,
+    /// Pauses that are taken for a stage's time, in ns.
+    blurred: Vec<(Stage, u64)>,
+}
+
+/// Tells how much of the stages' time may be pauses.
+fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
+    for (stage, ns) in blurred {
+        if let Some(time) = stages.iter_mut().find(|time| time.stage == stage) {
+            time.blurred_ns = time.blurred_ns.saturating_add(ns).min(time.share_ns);
+        }
+    }
+}
+
+/// How far a time may be from the truth, in ns; `None`: nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Apart {
+    /// It may have been so much longer.
+    pub(super) longer: Option<u64>,
+    /// It may have been so much shorter.
+    pub(super) shorter: Option<u64>,
+}
+
+impl Apart {
+    /// One clock.
+    pub(super) const NOT: Self = Self { longer: Some(0), shorter: Some(0) };
+
+    /// Both together; `sum`: of two that are known.
+    fn and(self, other: Self, sum: fn(u64, u64) -> u64) -> Self {
+        let both = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| sum(one, two));
+        Self { longer: both(self.longer, other.longer), shorter: both(self.shorter, other.shorter) }
+    }
+
+    /// How a figure is to be read.
+    const fn bound(self) -> Bound {
+        match (self.longer, self.shorter) {
+            (Some(0), Some(0)) => Bound::Exact,
+            (_, Some(0)) => Bound::AtLeast,
+            _ => Bound::About,
+        }
+    }
+
+    /// How far off it may be.
+    fn off_ns(self) -> Option<u64> {
+        let off = self.longer.zip(self.shorter).map(|(longer, shorter)| longer.max(shorter));
+        off.filter(|_| self != Self::NOT)
+    }
+}
+
+/// It may have been longer, nobody knows by how much, but no shorter.
+const LONGER: Apart = Apart { longer: None, shorter: Some(0) };
+/// It may have been longer or shorter.
+const EITHER: Apart = Apart { longer: None, shorter: None };
+
+/// What is wrong with the figures.
+struct Doubts {
+    by: Apart,
+    why: Vec<String>,
+}
+
+impl Doubts {
+    fn add(&mut self, by: Apart, why: impl Into<String>) {
+        self.by = self.by.and(by, u64::saturating_add);
+        self.why.push(why.into());
+    }
+
+    fn why(&self) -> Option<String> {
+        (!self.why.is_empty()).then(|| self.why.join("; "))
+    }
+}
+
+/// The split of one device; `None` if it did not stop. `apart`: what the two sides' clocks may do to the time between them;
+/// `by`: why they are taken to belong together; `rivals`: devices of others fit as well.
+pub(super) fn of_device(
+    source: Option<(&Found, &Losses)>,
+    destination: Option<(&Found, &Losses)>,
+    streams: &[Stream<'_>],
+    apart: Apart,
+    by: Option<PairedBy>,
+    rivals: bool,
+) -> Option<Split> {
+    let mut doubts = Doubts { by: Apart::NOT, why: Vec::new() };
+    let (mut spans, mut blurred) = (Vec::new(), Vec::new());
+    let from = source.map(|(found, _)| found);
+    let to = destination.map(|(found, _)| found);
+    let start_ns = match (from, to) {
+        (Some(from), _) if from.stop_seen => from.stop_ns?,
+        (Some(from), _) => {
+            let first = from.stop_ns?;
+            doubts.add(LONGER, "the source stood still already when that was seen first");
+            let reads = busy(from, streams, PartName::StopCopy);
+            let reads = reads.filter_map(|(stream, busy)| Some(stream.at(busy.spans().first()?.0)));
+            reads.min().map_or(first, |read| read.min(first))
+        },
+        (None, Some(to)) => {
+            let first = to.arcs.iter().find(|arc| arc.from == MigState::RESUMING)?;
+            doubts.add(
+                LONGER,
+                "the source was not seen: its stop, its reads, and what was written until then are not in it",
+            );
+            first.start_ns
+        },
+        (None, None) => return None,
+    };
+    if from.is_some_and(|from| from.stopped_before) {
+        let why =
+            "the source had been stopped before, or that failed: how long it stood still then is not known";
+        doubts.add(LONGER, why);
+    }
+    let mut end_ns = start_ns;
+    // What came after the destination ran is no part of it.
+    let arrived = to.filter(|to| from.is_none_or(|from| from.ran_ns.is_none() || from.went(to)));
+    let back = from.and_then(|from| from.ran_ns).filter(|_| arrived.is_none());
+    if let Some(from) = from {
+        for arc in from.arcs.iter().filter(|arc| arc.end_ns >= start_ns) {
+            let Some(stage) = source_stage(arc, back.is_some()) else { continue };
+            spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
+            end_ns = end_ns.max(arc.end_ns);
+        }
+        for (stream, busy) in busy(from, streams, PartName::StopCopy) {
+            for (start, end) in busy.spans() {
+                spans.push(Span { stage: Stage::Read, start_ns: stream.at(*start), end_ns: stream.at(*end) });
+                end_ns = end_ns.max(stream.at(*end));
+            }
+            blurred.push((Stage::Read, busy.filled_ns()));
+        }
+        if let Some(ran) = back {
+            end_ns = ran.max(start_ns);
+        }
+    }
+    if let Some(to) = arrived {
+        let clip = from.and_then(|from| from.stop_copy_ns).unwrap_or(start_ns);
+        for (stream, busy) in busy(to, streams, PartName::Resuming) {
+            for (start, end) in busy.spans() {
+                let (start_ns, end) = (stream.at(*start).max(clip), stream.at(*end));
+                if end > start_ns {
+                    spans.push(Span { stage: Stage::Write, start_ns, end_ns: end });
+                    end_ns = end_ns.max(end);
+                }
+            }
+            blurred.push((Stage::Write, busy.filled_ns()));
+        }
+        for arc in &to.arcs {
+            if let Some(stage) = destination_stage(arc).filter(|_| arc.end_ns > start_ns) {
+                spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
+                end_ns = end_ns.max(arc.end_ns);
+            }
+        }
+        if let Some(ran) = to.ran_ns {
+            end_ns = end_ns.max(ran);
+        }
+    }
+    let ran = back.is_some() || arrived.is_some_and(|to| to.ran_ns.is_some());
+    if !ran {
+        let why = match arrived {
+            None => "the destination was not seen: only the source's part is in it",
+            Some(_) => "the destination was not seen to run",
+        };
+        doubts.add(LONGER, why);
+    }
+    for (found, losses) in source.iter().chain(&destination) {
+        if found.arcs.iter().any(|arc| arc.duration_ns.is_none() && arc.end_ns >= start_ns) {
+            doubts.add(EITHER, "the end of an arc was not seen");
+        }
+        if found.torn {
+            doubts.add(EITHER, "an arc was not seen");
+        }
+        if found.unprobed {
+            let why = "functions that it goes through were not probed for some of the time";
+            doubts.add(LONGER, why);
+        }
+        if losses.control_suffers() {
+            doubts.add(EITHER, "state transitions may have been lost");
+        } else if losses.data_suffers() {
+            doubts.add(EITHER, "reads or writes were lost: their time is in the gap");
+        } else if found.unseen {
+            doubts
+                .add(EITHER, "reads or writes were not seen, or may not have been: their time is in the gap");
+        } else if !losses.complete {
+            doubts.add(EITHER, "the recording has no end: what was lost at last is not known");
+        }
+    }
+    if from.is_some() && arrived.is_some() {
+        match (apart.longer, apart.shorter) {
+            (Some(0), Some(0)) => {},
+            (_, Some(0)) => {
+                doubts.add(apart, "the destination's clock may be farther behind than causality shows");
+            },
+            (Some(_), Some(_)) => doubts.add(apart, "the hosts' clocks may differ by that much"),
+            _ => doubts.add(apart, "how far the hosts' clocks are apart is not known"),
+        }
+        if by == Some(PairedBy::Time) {
+            doubts.add(EITHER, "nothing but the time tells that these two belong together");
+        }
+        if by == Some(PairedBy::Order) && rivals {
+            doubts.add(
+                EITHER,
+                "another one fits as well: nothing but their order tells that these two belong together",
+            );
+        }
+    }
+    doubts.why.dedup();
+    let (off, vm_why) = (doubts.by, doubts.why());
+    if from.is_some() && arrived.is_some() && by == Some(PairedBy::Order) && !rivals {
+        doubts.add(
+            EITHER,
+            "another device fits as well: nothing but their order tells that these two belong together",
+        );
+    }
+    let mut stages = sweep(&spans, start_ns, end_ns);
+    blur(&mut stages, blurred.iter().copied());
+    let downtime = Downtime {
+        start_ns,
+        end_ns,
+        total_ns: end_ns.saturating_sub(start_ns),
+        bound: doubts.by.bound(),
+        uncertainty_ns: doubts.by.off_ns(),
+        why: doubts.why(),
+        stages,
+    };
+    Some(Split { downtime, spans, off, vm_why, blurred })
+}
+
+fn busy<'a>(
+    found: &'a Found,
+    streams: &'a [Stream<'a>],
+    part: PartName,
+) -> impl Iterator<Item = (&'a Stream<'a>, &'a crate::report::history::Busy)> {
+    found.streams(streams).filter_map(move |stream| Some((stream, stream.history.busy(part)?)))
+}
+
+/// Which part of the source's downtime an arc is. `back`: it runs again.
+fn source_stage(arc: &Arc, back: bool) -> Option<Stage> {
+    let to = arc.to?;
+    match (arc.from, to) {
+        (_, MigState::STOP_COPY) => Some(Stage::Save),
+        (MigState::STOP_COPY, _) | (_, MigState::RUNNING) => back.then_some(Stage::Recover),
+        (MigState::STOP | MigState::PRE_COPY_P2P, MigState::RUNNING_P2P) => back.then_some(Stage::Recover),
+        (_, MigState::RUNNING_P2P | MigState::PRE_COPY_P2P | MigState::STOP) => Some(Stage::Stop),
+        _ => None,
+    }
+}
+
+fn destination_stage(arc: &Arc) -> Option<Stage> {
+    match (arc.from, arc.to?) {
+        (MigState::RESUMING, MigState::STOP) => Some(Stage::Load),
+        (MigState::STOP, MigState::RUNNING_P2P) | (_, MigState::RUNNING) => Some(Stage::Start),
+        _ => None,
+    }
+}
+
+/// The downtime of all devices together, and how they took their turns.
+pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
+    let Some(start_ns) = splits.iter().map(|split| split.downtime.start_ns).min() else {
+        return (None, Vec::new());
+    };
+    let end_ns = splits.iter().map(|split| split.downtime.end_ns).max().unwrap_or(start_ns);
+    let spans: Vec<Span> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
+    let mut stages = sweep(&spans, start_ns, end_ns);
+    blur(&mut stages, splits.iter().flat_map(|split| split.blurred.iter().copied()));
+    let mut why: Vec<&str> = splits.iter().filter_map(|split| split.vm_why.as_deref()).collect();
+    why.sort_unstable();
+    why.dedup();
+    // What is known of all of them is what the same clocks do.
+    let off = splits.iter().fold(Apart::NOT, |off, split| off.and(split.off, u64::max));
+    let downtime = Downtime {
+        start_ns,
+        end_ns,
+        total_ns: end_ns.saturating_sub(start_ns),
+        bound: off.bound(),
+        uncertainty_ns: off.off_ns(),
+        why: (!why.is_empty()).then(|| why.join("; ")),
+        stages,
+    };
+    let order = if splits.len() < 2 { Vec::new() } else { order(splits) };
+    (Some(downtime), order)
+}
+
+fn order(splits: &[&Split]) -> Vec<StageOrder> {
+    let stage_order = |stage: Stage| {
+        let of = |split: &Split| {
+            let spans = split.spans.iter().filter(|span| span.stage == stage);
+            union_ns(spans.map(|span| (span.start_ns, span.end_ns)))
+        };
+        let times: Vec<u64> = splits.iter().map(|split| of(split)).filter(|time| *time > 0).collect();
+        if times.len() < 2 {
+            return None;
+        }
+        let all = splits.iter().flat_map(|split| &split.spans).filter(|span| span.stage == stage);
+        let union_ns = union_ns(all.map(|span| (span.start_ns, span.end_ns)));
+        let (sum_ns, longest_ns) = (
+            times.iter().fold(0u64, |sum, time| sum.saturating_add(*time)),
+            times.iter().copied().max().unwrap_or(0),
+        );
+        // What could have been saved at most, and what was.
+        let (most, saved) = (sum_ns.saturating_sub(longest_ns), sum_ns.saturating_sub(union_ns));
+        let order = if saved.saturating_mul(10) < most {
+            Order::Series
+        } else if saved.saturating_mul(10) > most.saturating_mul(9) {
+            Order::Parallel
+        } else {
+            Order::Mixed
+        };
+        Some(StageOrder {
+            stage,
+            devices: u32::try_from(times.len()).unwrap_or(u32::MAX),
+            sum_ns,
+            union_ns,
+            longest_ns,
+            order,
+        })
+    };
+    Stage::ALL.into_iter().filter(|stage| *stage != Stage::Gap).filter_map(stage_order).collect()
+}

@@ -1,0 +1,138 @@
+//! Times in which functions of a device's driver were not probed: what they did then is in no figure.
+
+use vfio_trace_common::role::Role;
+
+use super::{
+    details::Stream,
+    index::Timeline,
+    shift::Shift,
+    side::{Found, Role as Side},
+};
+use crate::{
+    event::{Drivers, GapFunction, ProbeGap, Reach, Severity},
+    report::{
+        document::{Device, Warning},
+        history::History,
+        windows::Windows,
+    },
+};
+
+/// What comes so soon after a gap may have begun within it.
+const NEAR_NS: u64 = 1_000_000_000;
+
+/// A gap on the document's clock.
+pub(super) struct Gap<'a> {
+    told: &'a ProbeGap,
+    from_ns: u64,
+    /// `None`: not over.
+    until_ns: Option<u64>,
+    reach: Reach<'a>,
+}
+
+/// The gaps of a host; those of steps alone hide no call on a device.
+pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
+    let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
+    let hiding = history.gaps.iter().filter(|gap| !steps(gap));
+    let drivers: Drivers = history.devices.iter().filter_map(|device| device.doc.driver.as_deref()).collect();
+    let moved = hiding.map(|gap| Gap {
+        told: gap,
+        reach: gap.reach(&drivers),
+        from_ns: shift.of(gap.from_mono_ns),
+        until_ns: gap.until_mono_ns.map(|until| shift.of(until)),
+    });
+    moved.collect()
+}
+
+impl Gap<'_> {
+    /// Whether the device goes through these functions, or may do so.
+    fn concerns(&self, device: &Device) -> bool {
+        self.reach.has(device.driver.as_deref())
+    }
+
+    fn until_ns(&self) -> u64 {
+        self.until_ns.unwrap_or(u64::MAX)
+    }
+
+    /// Whether something of the device went through these functions while they were not probed, as far as can be known.
+    pub(super) fn hides(&self, found: &Found, device: &Device) -> bool {
+        let side = &found.side;
+        let goes_through = |function: &GapFunction| match function.role {
+            Role::Read | Role::DataIoctl => found.role == Side::Source,
+            Role::Write => found.role == Side::Destination,
+            Role::Step => false,
+            _ => true,
+        };
+        self.told.functions.iter().any(goes_through)
+            && self.concerns(device)
+            && side.start_ns < self.until_ns()
+            && self.from_ns < side.end_ns
+    }
+
+    fn sentence(&self, first_use_ns: u64) -> String {
+        let names: Vec<&str> =
+            self.told.functions.iter().map(|function| function.function.as_str()).collect();
+        let whose = match &self.told.module {
+            Some(module) => format!(" of module {module}"),
+            None => " of the kernel".to_owned(),
+        };
+        let what = format!("{}{whose} ({})", names.join(", "), self.told.why.text());
+        match self.until_ns {
+            Some(until) if first_use_ns >= until => format!(
+                "the device was used {} after the first probe of {what}: whether it was used before is not known",
+                millis(first_use_ns - until)
+            ),
+            Some(until) => {
+                let most = if self.told.from_exact { "" } else { "up to " };
+                let length = millis(until.saturating_sub(self.from_ns));
+                format!(
+                    "the device was used while not all was probed, for {most}{length}: {what}; calls may be missing"
+                )
+            },
+            None => format!("the device was used and not all was probed: {what}; calls may be missing"),
+        }
+    }
+}
+
+fn millis(ns: u64) -> String {
+    format!("{}.{:03} ms", ns / 1_000_000, ns / 1_000 % 1_000)
+}
+
+/// Devices that were used in a gap or soon after: the first gap of each is told.
+pub(super) fn warn(
+    gaps: &[Vec<Gap<'_>>],
+    lines: &[Timeline<'_>],
+    streams: &[Stream<'_>],
+    out: &mut Vec<Warning>,
+) {
+    if gaps.iter().all(Vec::is_empty) {
+        return;
+    }
+    let mut sessions = vec![Vec::new(); lines.len()];
+    for stream in streams {
+        if let Some(of) = sessions.get_mut(stream.doc.device as usize) {
+            of.push((stream.doc.start_ns, stream.doc.end_ns));
+        }
+    }
+    for (line, sessions) in lines.iter().zip(sessions) {
+        let device = line.device;
+        let windows = Windows::new(sessions.iter().copied());
+        let first_use = |gap: &Gap<'_>| {
+            let until = gap.until_ns().saturating_add(NEAR_NS);
+            let requests = line.requests(gap.from_ns, until).map(|request| request.start_ns);
+            let sessions = windows.overlapping(gap.from_ns, until).filter_map(|at| Some(sessions.get(at)?.0));
+            requests.chain(sessions).min()
+        };
+        let host = gaps.get(device.host as usize).map_or(&[][..], Vec::as_slice);
+        let mine = host.iter().filter(|gap| gap.concerns(device));
+        let told = mine.filter_map(|gap| Some((gap, first_use(gap)?))).min_by_key(|(gap, _)| gap.from_ns);
+        if let Some((gap, first_use_ns)) = told {
+            out.push(Warning {
+                code: "not-probed",
+                severity: Severity::Warning,
+                device: Some(device.nr),
+                at_ns: Some(gap.from_ns),
+                text: gap.sentence(first_use_ns),
+            });
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What of findings and failures belongs to which side, and what to none.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    details::{self, Stream},
+    index::Timeline,
+    side::{Found, Role, failed},
+};
+use crate::report::{
+    document::{Finding, Outside},
+    windows::Windows,
+};
+
+/// Until when findings on a side's device are of the side. What comes after a side that is over is of something else,
+/// however soon.
+fn until(found: &Found, line: &Timeline<'_>) -> u64 {
+    let Some(over) = found.over_ns else { return u64::MAX };
+    // The request that ended it returns a little later than its last arc, and something may be found only then.
+    let last = line.requests(over, over).map(|request| request.end_ns).max();
+    over.max(found.side.end_ns).max(last.unwrap_or(over))
+}
+
+/// Gives each side its findings: those of its data fds, and those of its time. What is left is given back, with what
+/// failed outside of all sides.
+pub(super) fn give(sides: &mut [Found], lines: &[Timeline<'_>], streams: &[Stream<'_>]) -> Vec<Outside> {
+    let mut by_session: HashMap<u32, usize> = HashMap::new();
+    let mut by_device: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (at, found) in sides.iter().enumerate() {
+        by_session.extend(found.side.sessions.iter().map(|nr| (*nr, at)));
+        by_device.entry(found.side.device).or_default().push(at);
+    }
+    let mut lost: HashMap<u32, Vec<&Stream<'_>>> = HashMap::new();
+    for stream in streams.iter().filter(|stream| !by_session.contains_key(&stream.doc.nr)) {
+        lost.entry(stream.doc.device).or_default().push(stream);
+    }
+    let mut all = Vec::new();
+    for line in lines {
+        let device = line.device.nr;
+        let mine = by_device.get(&device).map_or(&[][..], Vec::as_slice);
+        let lost = lost.get(&device).map_or(&[][..], Vec::as_slice);
+        let findings = left(sides, mine, &by_session, line);
+        let failures = failures(sides, mine, lost, line);
+        if !findings.is_empty() || !failures.is_empty() {
+            all.push(Outside { device, failures, findings });
+        }
+    }
+    all
+}
+
+/// Gives a device's sides their findings; what is of none is given back.
+fn left(
+    sides: &mut [Found],
+    mine: &[usize],
+    by_session: &HashMap<u32, usize>,
+    line: &Timeline<'_>,
+) -> Vec<Finding> {
+    let spans = mine.iter().enumerate().map(|(place, at)| {
+        // Sides are in order; where the next one begins, this one is over.
+        let next = mine.get(place + 1).map_or(u64::MAX, |next| sides[*next].side.start_ns.saturating_sub(1));
+        (sides[*at].side.start_ns, until(&sides[*at], line).min(next))
+    });
+    let windows = Windows::new(spans);
+    let mut left = Vec::new();
+    for finding in line.findings() {
+        let of_call = finding.session.and_then(|nr| by_session.get(&nr).copied());
+        let side = of_call.or_else(|| Some(mine[windows.backwards(finding.at_ns, finding.at_ns).next()?]));
+        match side {
+            Some(at) => sides[at].side.findings.push(finding.clone()),
+            None => left.push(finding.clone()),
+        }
+    }
+    left
+}
+
+/// What failed on a device, but on none of its sides. `lost`: data sessions of no side.
+fn failures(
+    sides: &[Found],
+    mine: &[usize],
+    lost: &[&Stream<'_>],
+    line: &Timeline<'_>,
+) -> Vec<crate::report::document::Failure> {
+    let sides = || mine.iter().map(|at| &sides[*at]);
+    let arcs: HashSet<(u64, u64, u32)> =
+        sides().flat_map(|found| &found.arcs).map(|arc| (arc.start_ns, arc.end_ns, arc.tid)).collect();
+    let windows = Windows::new(sides().map(|found| (found.side.start_ns, found.side.end_ns)));
+    let leaves = sides().filter(|found| found.role == Role::Source);
+    let leaving = Windows::new(leaves.map(|found| (found.side.start_ns, found.side.end_ns)));
+    let device = line.device;
+    let arcs = device
+        .arcs
+        .iter()
+        .filter(|arc| failed(arc.outcome) && !arcs.contains(&(arc.start_ns, arc.end_ns, arc.tid)));
+    let requests = device.requests.iter().filter(|request| {
+        failed(request.outcome)
+            && !line.told(request)
+            && windows.overlapping(request.start_ns, request.end_ns).next().is_none()
+    });
+    let logs = device.dirty_logs.iter().filter(|log| {
+        failed(log.outcome) && leaving.overlapping(log.start_ns, log.start_ns).next().is_none()
+    });
+    let streams = lost.iter().filter_map(|stream| {
+        let resumes = stream.doc.direction == Some(crate::event::Direction::Resume);
+        let role = if resumes { Role::Destination } else { Role::Source };
+        details::of_stream(line, stream, role)
+    });
+    let mut failures: Vec<_> = arcs
+        .map(|arc| details::of_arc(line, arc))
+        .chain(requests.map(|request| details::of_request(line, request)))
+        .chain(logs.map(|log| details::of_log(line, log)))
+        .chain(streams)
+        .collect();
+    failures.sort_by_key(|failure| failure.at_ns);
+    failures
+}

@@ -1,0 +1,332 @@
+//! Which devices of a source belong to which of a destination: by what is surest first, and then in their order.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::{Context, Matched};
+use crate::report::{
+    document::{PairedBy, Verdict},
+    migrations::side::{Found, Role},
+};
+
+/// Whose driver fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Driver<'a> {
+    Any,
+    Only(Option<&'a str>),
+}
+
+/// Whether all of a side was seen, and it came about.
+pub(super) fn whole(found: &Found) -> bool {
+    let all = found.role == Role::Destination || found.eof;
+    found.side.verdict == Verdict::Completed && all && !found.blind && !found.missed
+}
+
+/// Devices that belong together; and how many were looked at to find them. `at_once`: both may have gone on at one time.
+pub(super) fn devices(
+    sides: &[Found],
+    from: &[usize],
+    to: &[usize],
+    context: &Context<'_>,
+    at_once: bool,
+) -> (Vec<Matched>, u64) {
+    let (mut sources, mut destinations) = (from.to_vec(), to.to_vec());
+    let mut matched = said(sides, &mut sources, &mut destinations, context);
+    let mut pairs = Match {
+        sides,
+        context,
+        taken: vec![false; destinations.len()],
+        destinations,
+        looked: (from.len() + to.len()) as u64,
+    };
+    // How many are as good, those included that are taken by then.
+    let hash = |found: &Found| Some((found.stream?.bytes, found.stream?.crc32));
+    let hashes = [from, to].map(|all| counted(sides, all, hash));
+    let lengths =
+        [from, to].map(|all| counted(sides, all, |found| Some((found.bytes, found.stream.is_some()))));
+
+    sources = pairs.by_key(
+        &sources,
+        |found| hash(found).into_iter().collect(),
+        hash,
+        |one| {
+            let choices =
+                hash(&sides[one.source]).map(|key| hashes.each_ref().map(|counts| count_of(counts, key)));
+            matched.push(Matched { by: named(PairedBy::StreamHash, choices.unwrap_or_default()), ..one });
+        },
+    );
+    // Two known hashes that differ are of two streams, however many bytes they have.
+    let others = |known: bool| if known { &[false][..] } else { &[false, true] };
+    let wanted = |found: &Found| {
+        let known = others(found.stream.is_some()).iter();
+        known.filter(|_| found.bytes > 0).map(|known| (found.bytes, *known)).collect()
+    };
+    sources = pairs.by_key(
+        &sources,
+        wanted,
+        |found| Some((found.bytes, found.stream.is_some())),
+        |one| {
+            let as_good = |counts: &HashMap<(u64, bool), u32>, found: &Found| {
+                others(found.stream.is_some())
+                    .iter()
+                    .fold(0u32, |sum, known| sum + count_of(counts, (found.bytes, *known)))
+            };
+            let choices =
+                [as_good(&lengths[0], &sides[one.destination]), as_good(&lengths[1], &sides[one.source])];
+            matched.push(Matched { by: named(PairedBy::StreamBytes, choices), ..one });
+        },
+    );
+    if at_once {
+        pairs.by_time(&sources, &mut matched);
+    }
+    (matched, pairs.looked)
+}
+
+/// What tells that two belong together, if so many are as good on either side.
+fn named(by: PairedBy, as_good: [u32; 2]) -> PairedBy {
+    if as_good.iter().any(|count| *count > 1) { PairedBy::Order } else { by }
+}
+
+fn count_of<K: Eq + std::hash::Hash>(counts: &HashMap<K, u32>, key: K) -> u32 {
+    counts.get(&key).copied().unwrap_or(0)
+}
+
+fn counted<K: Eq + std::hash::Hash>(
+    sides: &[Found],
+    all: &[usize],
+    key: impl Fn(&Found) -> Option<K>,
+) -> HashMap<K, u32> {
+    let mut counts = HashMap::new();
+    for key in all.iter().filter_map(|at| key(&sides[*at])) {
+        *counts.entry(key).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// What the user has paired, which is then nobody else's.
+fn said(
+    sides: &[Found],
+    sources: &mut Vec<usize>,
+    destinations: &mut Vec<usize>,
+    context: &Context<'_>,
+) -> Vec<Matched> {
+    let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
+    let mut matched = Vec::new();
+    let mut taken = HashSet::new();
+    for (source_name, destination_name) in context.pairs {
+        let find = |all: &[usize], wanted: &str, taken: &HashSet<usize>| {
+            all.iter().copied().find(|at| name(*at) == Some(wanted) && !taken.contains(at))
+        };
+        let source = find(sources, source_name, &taken);
+        let destination = find(destinations, destination_name, &taken);
+        if let (Some(source), Some(destination)) = (source, destination) {
+            taken.extend([source, destination]);
+            matched.push(Matched { source, destination, by: PairedBy::Option });
+        }
+    }
+    let named: [HashSet<&str>; 2] = [
+        context.pairs.iter().map(|pair| pair.0.as_str()).collect(),
+        context.pairs.iter().map(|pair| pair.1.as_str()).collect(),
+    ];
+    sources.retain(|at| name(*at).is_none_or(|name| !named[0].contains(name)));
+    destinations.retain(|at| name(*at).is_none_or(|name| !named[1].contains(name)));
+    matched
+}
+
+struct Match<'a> {
+    sides: &'a [Found],
+    context: &'a Context<'a>,
+    destinations: Vec<usize>,
+    /// By their places among the destinations.
+    taken: Vec<bool>,
+    looked: u64,
+}
+
+impl<'a> Match<'a> {
+    fn driver(&self, at: usize) -> Option<&'a str> {
+        self.context.devices[self.sides[at].side.device as usize].driver.as_deref()
+    }
+
+    /// Where a destination is to be found.
+    fn own_drivers(&self, at: usize) -> [Driver<'a>; 2] {
+        [Driver::Any, Driver::Only(self.driver(at))]
+    }
+
+    /// Where a source has to look.
+    fn drivers(&self, at: usize) -> Vec<Driver<'a>> {
+        match self.driver(at) {
+            Some(driver) => vec![Driver::Only(Some(driver)), Driver::Only(None)],
+            None => vec![Driver::Any],
+        }
+    }
+
+    fn refused(&self, source: usize, place: usize) -> bool {
+        self.context.refused.contains(&(source, self.destinations[place]))
+    }
+
+    /// Gives each source the first destination that has one of the keys that it wants; gives back those that got none.
+    fn by_key<K: Copy + Eq + std::hash::Hash>(
+        &mut self,
+        sources: &[usize],
+        wanted: impl Fn(&Found) -> Vec<K>,
+        has: impl Fn(&Found) -> Option<K>,
+        mut tell: impl FnMut(Matched),
+    ) -> Vec<usize> {
+        let mut queues: HashMap<(K, Driver<'_>), VecDeque<usize>> = HashMap::new();
+        for (place, at) in self.destinations.iter().enumerate().filter(|(place, _)| !self.taken[*place]) {
+            let Some(key) = has(&self.sides[*at]) else { continue };
+            for driver in self.own_drivers(*at) {
+                queues.entry((key, driver)).or_default().push_back(place);
+            }
+        }
+        let mut left = Vec::new();
+        for source in sources {
+            let mut first: Option<usize> = None;
+            for key in wanted(&self.sides[*source]) {
+                for driver in self.drivers(*source) {
+                    self.looked += 1;
+                    let Some(queue) = queues.get_mut(&(key, driver)) else { continue };
+                    while queue.pop_front_if(|place| self.taken[*place]).is_some() {
+                        self.looked += 1;
+                    }
+                    let mut fits = None;
+                    for place in queue.iter().copied().filter(|place| !self.taken[*place]) {
+                        self.looked += 1;
+                        if !self.context.refused.contains(&(*source, self.destinations[place])) {
+                            fits = Some(place);
+                            break;
+                        }
+                    }
+                    first = [first, fits].into_iter().flatten().min();
+                }
+            }
+            match first {
+                Some(place) => {
+                    self.taken[place] = true;
+                    let (source, destination) = (*source, self.destinations[place]);
+                    tell(Matched { source, destination, by: PairedBy::Order });
+                },
+                None => left.push(*source),
+            }
+        }
+        left
+    }
+
+    /// Gives each source the first destination that need not be another one's: of which nothing but the time tells.
+    fn by_time(&mut self, sources: &[usize], matched: &mut Vec<Matched>) {
+        // By what decides how many bytes it may have.
+        let mut rows: HashMap<(Driver<'_>, bool, bool), Vec<usize>> = HashMap::new();
+        for (place, at) in self.destinations.iter().enumerate().filter(|(place, _)| !self.taken[*place]) {
+            let found = &self.sides[*at];
+            for driver in self.own_drivers(*at) {
+                rows.entry((driver, found.stream.is_some(), whole(found))).or_default().push(place);
+            }
+        }
+        let bytes = |place: &usize| self.sides[self.destinations[*place]].bytes;
+        let mut rows: HashMap<_, Row> =
+            rows.into_iter().map(|(key, places)| (key, Row::new(&places, bytes))).collect();
+        for source in sources {
+            let found = &self.sides[*source];
+            let (known, all) = (found.stream.is_some(), whole(found));
+            let mut first: Option<usize> = None;
+            for driver in self.drivers(*source) {
+                for (other_known, other_all) in [(false, false), (false, true), (true, false), (true, true)] {
+                    // Of what was whole on both sides, the bytes would have told.
+                    if all && other_all {
+                        continue;
+                    }
+                    let most = match (known && other_known, found.blind || found.missed) {
+                        // As many bytes with another hash are others.
+                        (true, _) => found.bytes.checked_sub(1),
+                        // What was not seen to be read may have been written all the same.
+                        (false, true) => Some(u64::MAX),
+                        (false, false) => Some(found.bytes),
+                    };
+                    let row = rows.get_mut(&(driver, other_known, other_all));
+                    let (Some(most), Some(row)) = (most, row) else { continue };
+                    let fits = self.first_of(row, *source, most);
+                    first = [first, fits].into_iter().flatten().min();
+                }
+            }
+            if let Some(place) = first {
+                self.taken[place] = true;
+                let (source, destination) = (*source, self.destinations[place]);
+                matched.push(Matched { source, destination, by: PairedBy::Time });
+            }
+        }
+    }
+
+    fn first_of(&mut self, row: &mut Row, source: usize, most: u64) -> Option<usize> {
+        let mut after = 0;
+        loop {
+            let slot = row.first(after, most, &mut self.looked)?;
+            let place = row.places[slot];
+            if self.taken[place] {
+                row.remove(slot);
+            } else if self.refused(source, place) {
+                after = slot + 1;
+            } else {
+                return Some(place);
+            }
+        }
+    }
+}
+
+/// Destinations in order, of which the first that has no more than so many bytes is found in a few steps.
+struct Row {
+    places: Vec<usize>,
+    /// A tree of the least bytes, the root at 1; `None`: there is none.
+    least: Vec<Option<u64>>,
+    leaves: usize,
+}
+
+impl Row {
+    fn new(places: &[usize], bytes: impl Fn(&usize) -> u64) -> Self {
+        let leaves = places.len().next_power_of_two();
+        let mut row = Self { places: places.to_vec(), least: vec![None; 2 * leaves], leaves };
+        for (slot, place) in places.iter().enumerate() {
+            row.least[leaves + slot] = Some(bytes(place));
+        }
+        (1..leaves).rev().for_each(|node| row.sum(node));
+        row
+    }
+
+    fn sum(&mut self, node: usize) {
+        let both = [self.least[2 * node], self.least[2 * node + 1]];
+        self.least[node] = both.into_iter().flatten().min();
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let mut node = self.leaves + slot;
+        self.least[node] = None;
+        while node > 1 {
+            node /= 2;
+            self.sum(node);
+        }
+    }
+
+    /// The first slot from one on that has at most so many bytes.
+    fn first(&self, after: usize, most: u64, looked: &mut u64) -> Option<usize> {
+        let fits = |node: usize| self.least[node].is_some_and(|least| least <= most);
+        if after >= self.leaves {
+            return None;
+        }
+        let mut node = self.leaves + after;
+        *looked += 1;
+        // Up until something at or behind the place fits, then down to the first of it.
+        while !fits(node) {
+            *looked += 1;
+            while node % 2 == 1 {
+                node /= 2;
+            }
+            if node == 0 {
+                return None;
+            }
+            node += 1;
+        }
+        while node < self.leaves {
+            *looked += 1;
+            node = if fits(2 * node) { 2 * node } else { 2 * node + 1 };
+        }
+        Some(node - self.leaves)
+    }
+}

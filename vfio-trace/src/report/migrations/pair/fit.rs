@@ -1,0 +1,43 @@
+//! Whether a source and a destination can be of one migration, and which devices of theirs then belong together.
+
+use super::{Context, Group, Matched, devices::devices};
+use crate::report::{
+    document::{PairedBy, Verdict},
+    migrations::side::Found,
+};
+
+/// How long after its source a destination may begin that does not overlap with it, in ns: a stream may be a file.
+pub(super) const LATER_NS: u64 = 60_000_000_000;
+
+/// Whether two groups can be of one migration: their devices, and the time between them.
+pub(super) fn fit(
+    sides: &[Found],
+    from: &Group,
+    to: &Group,
+    context: &Context<'_>,
+) -> Option<(Vec<Matched>, u64)> {
+    let hosts = (sides[from.sides[0]].host, sides[to.sides[0]].host);
+    let tolerance = (context.apart_ns)(hosts.0, hosts.1);
+    let after = to.start_ns.saturating_sub(from.end_ns);
+    let gap = after.max(from.start_ns.saturating_sub(to.end_ns));
+    let at_once = gap <= tolerance.guess;
+    let (matched, _) = devices(sides, &from.sides, &to.sides, context, at_once);
+    let said = matched.iter().any(|one| one.by == PairedBy::Option);
+    // What is known to have gone from one to the other tells more than a clock does.
+    let sure = matched.iter().any(|one| one.by == PairedBy::StreamHash);
+    let most = if sure { tolerance.sure } else { tolerance.guess };
+    if matched.is_empty() || (gap > most && !said && !later(sides, &matched, after, most)) {
+        return None;
+    }
+    Some((matched, gap.saturating_sub(tolerance.guess)))
+}
+
+/// Whether all that was read may have been written later, out of a file.
+fn later(sides: &[Found], matched: &[Matched], after: u64, tolerance: u64) -> bool {
+    after > 0
+        && after <= LATER_NS.saturating_add(tolerance)
+        && matched.iter().all(|one| {
+            let (from, to) = (&sides[one.source], &sides[one.destination]);
+            from.eof && from.bytes == to.bytes && from.side.verdict == Verdict::Completed
+        })
+}

@@ -1,0 +1,74 @@
+//! From one host's CLOCK_MONOTONIC to that of the first host, over the times in which either slept.
+
+use crate::report::history::HostClock;
+
+/// What is added to a host's times, in ns. It never puts a later time before an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shift {
+    /// In order; the first counts also before its beginning. Never empty.
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    from_ns: u64,
+    by: i128,
+    /// The first host slept from then on: nothing comes later before it has woken up.
+    most: i128,
+}
+
+impl Shift {
+    /// The same for all times.
+    pub(super) fn always(by: i128) -> Self {
+        Self { parts: vec![Part { from_ns: 0, by, most: i128::MAX }] }
+    }
+
+    /// `boot_by`: from this host's CLOCK_BOOTTIME to the first host's; `origin`: what is 0, on the first host's
+    /// CLOCK_MONOTONIC.
+    pub(super) fn between(host: &HostClock, first: &HostClock, boot_by: i128, origin: i128) -> Self {
+        // When this host woke up, and where it was when the first host did.
+        let mut from: Vec<u64> = vec![0];
+        from.extend(host.sleeps().map(|(at_ns, ..)| at_ns));
+        let own: Vec<u64> = from.clone();
+        for (at_ns, _, asleep) in first.sleeps() {
+            let woken = i128::from(at_ns) + asleep - boot_by;
+            for (number, begin) in own.iter().enumerate() {
+                let end = own.get(number + 1).copied().unwrap_or(u64::MAX);
+                let there = u64::try_from((woken - host.asleep_at(*begin)).max(0)).unwrap_or(u64::MAX);
+                from.extend((*begin..end).contains(&there).then_some(there));
+            }
+        }
+        from.sort_unstable();
+        from.dedup();
+        let part = |from_ns: u64| {
+            let boot = i128::from(from_ns) + host.asleep_at(from_ns) + boot_by;
+            let woken = |(at_ns, _, asleep): &(u64, i128, i128)| i128::from(*at_ns) + asleep <= boot;
+            let before = first.sleeps().take_while(woken).last();
+            let next = first.sleeps().find(|sleep| !woken(sleep));
+            let asleep = before.map_or_else(|| first.asleep_at(0), |(_, _, asleep)| asleep);
+            Part {
+                from_ns,
+                by: host.asleep_at(from_ns) + boot_by - asleep - origin,
+                most: next.map_or(i128::MAX, |(at_ns, ..)| i128::from(at_ns) - origin),
+            }
+        };
+        Self { parts: from.into_iter().map(part).collect() }
+    }
+
+    /// A time of the host on the other clock; before 0 where it comes before what is 0 there.
+    pub fn moved(&self, ns: u64) -> i128 {
+        let later = self.parts.partition_point(|part| part.from_ns <= ns);
+        let part = self.parts.get(later.saturating_sub(1));
+        part.map_or(0, |part| (i128::from(ns) + part.by).min(part.most))
+    }
+
+    /// The same; nothing comes before 0.
+    pub(super) fn of(&self, ns: u64) -> u64 {
+        u64::try_from(self.moved(ns).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// What is added in the beginning.
+    pub fn first(&self) -> i128 {
+        self.parts.first().map_or(0, |part| part.by)
+    }
+}

@@ -1,0 +1,234 @@
+//! Whole migrations as scripted records -> document. Figures are worked out by hand from the script's times.
+
+mod clocks;
+mod failures;
+mod flows;
+mod losses;
+mod many;
+mod outside;
+mod pairs;
+mod props;
+mod several;
+mod unseen;
+
+use super::{Options, document};
+use crate::{
+    driver::Interpreter,
+    event::{Assembler, ClockAnchor, Record, fixture::*},
+    report::{
+        History,
+        document::{Bound, DeviceMigration, Document, Downtime, Host, Losses, Migration, Stage, Verdict},
+    },
+};
+
+/// One millisecond.
+const MS: u64 = 1_000_000;
+/// From the start of [`Script::set`] to its first arc, and how long each arc takes; 500 ns are between two of them.
+const LEAD: u64 = 2_500;
+const ARC: u64 = 101_000;
+/// How long a read and a write of a script take.
+const READ: u64 = 9_100;
+const WRITE: u64 = 12_000;
+
+/// Files of data sessions.
+const FROM: u64 = 0xf1;
+const TO: u64 = 0xf2;
+/// More than the bytes of PRE_COPY.
+const MIB: i64 = 1 << 20;
+
+/// QEMU's numbers on the source and on the destination.
+const SOURCE: u32 = 412;
+const DESTINATION: u32 = 777;
+
+fn leaving(flags: u64) -> Script {
+    Script::new(0xd1).device("a", "mtty", flags).open(1)
+}
+
+fn arriving(flags: u64) -> Script {
+    Script::new(0xd2).thread(DESTINATION, DESTINATION).device("b", "mtty", flags).open(1)
+}
+
+/// The source up to and with STOP_COPY, which is reached at 110 ms.
+fn stopped_source() -> Script {
+    stop(leaving(7), 0)
+}
+
+/// The source up to the end of what it has to give.
+fn read_source() -> Script {
+    read_all(stopped_source(), 0, MIB)
+}
+
+/// The whole of the source, as QEMU drives it.
+fn whole_source() -> Script {
+    leave(leaving(7), 0, MIB)
+}
+
+/// The destination up to the last write.
+fn written_destination() -> Script {
+    write_all(arriving(7), 0, MIB)
+}
+
+/// The whole of the destination.
+fn whole_destination() -> Script {
+    arrive(arriving(7), 0, MIB)
+}
+
+fn stop(script: Script, at: u64) -> Script {
+    script
+        .until(at + 10 * MS)
+        .set(&[RUNNING, PRE_COPY], FROM, 31)
+        .until(at + 20 * MS)
+        .read(FROM, 1 << 20, 24, 0)
+        .until(at + 100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P], 0, -1)
+        .until(at + 110 * MS)
+        .set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
+}
+
+fn read_all(script: Script, at: u64, bytes: i64) -> Script {
+    script.until(at + 120 * MS).read(FROM, 1 << 20, bytes, 24).until(at + 130 * MS).read(
+        FROM,
+        1 << 20,
+        0,
+        24 + bytes,
+    )
+}
+
+/// All of a source; its times are 100, 110, 120, 130 and 200 ms behind `at`.
+fn leave(script: Script, at: u64, bytes: i64) -> Script {
+    read_all(stop(script, at), at, bytes)
+        .until(at + 200 * MS)
+        .set(&[STOP_COPY, STOP], 0, -1)
+        .release(FROM, 24 + bytes)
+}
+
+fn write_all(script: Script, at: u64, bytes: i64) -> Script {
+    script
+        .until(at + 5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(at + 30 * MS)
+        .write(TO, 24, 0)
+        .until(at + 125 * MS)
+        .write(TO, bytes, 24)
+}
+
+/// All of a destination; its times are 5, 125, 140 and 150 ms behind `at`.
+fn arrive(script: Script, at: u64, bytes: i64) -> Script {
+    write_all(script, at, bytes)
+        .until(at + 140 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
+        .release(TO, 24 + bytes)
+        .until(at + 150 * MS)
+        .set(&[RUNNING_P2P, RUNNING], 0, -1)
+}
+
+/// A VM's device before it leaves or arrives: address, name, process.
+fn device(address: u64, name: &str, pid: u32) -> Script {
+    Script::new(address).thread(pid, pid).device(name, "mtty", 7).open(1)
+}
+
+/// Records of several scripts in the order in which their calls return.
+fn together(scripts: &[Script]) -> Vec<Record> {
+    let mut records: Vec<Record> = scripts.iter().flat_map(Script::records).collect();
+    records.sort_by_key(|record| record.header.end_ns);
+    records
+}
+
+/// A host that was traced without a loss.
+fn host(name: &str) -> Host {
+    Host {
+        name: Some(name.to_owned()),
+        boot_id: Some(format!("boot of {name}")),
+        losses: Losses {
+            complete: true,
+            lost: Some(0),
+            missed: Some(0),
+            unmatched: Some(0),
+            ..Losses::default()
+        },
+        ..Host::default()
+    }
+}
+
+fn history_on(host: Host, anchor: ClockAnchor, error_ns: Option<u64>, records: &[Record]) -> History {
+    let mut history = History::new(host, anchor, error_ns);
+    let (mut assembler, mut interpreter) = (Assembler::new(), Interpreter::new(false));
+    let mut take = |events| interpreter.apply(events).iter().for_each(|event| history.apply(event));
+    for record in records {
+        take(assembler.push(record));
+    }
+    take(assembler.finish());
+    history
+}
+
+fn history(scripts: &[Script]) -> History {
+    history_on(host("h"), ANCHOR, Some(0), &together(scripts))
+}
+
+fn documented(histories: &[History]) -> Document {
+    document(histories, &Options::default())
+}
+
+/// What scripts on one host add up to.
+fn traced(scripts: &[Script]) -> Document {
+    documented(&[history(scripts)])
+}
+
+/// The only migration.
+fn one(document: &Document) -> &Migration {
+    assert_eq!(document.migrations.len(), 1, "{:#?}", document.migrations);
+    &document.migrations[0]
+}
+
+/// The only device of the only migration.
+fn one_device(document: &Document) -> &DeviceMigration {
+    let migration = one(document);
+    assert_eq!(migration.devices.len(), 1, "{:#?}", migration.devices);
+    &migration.devices[0]
+}
+
+fn downtime(document: &Document) -> &Downtime {
+    one(document).downtime.as_ref().expect("a downtime")
+}
+
+/// Shares by stage; the gap is left out.
+fn shares(downtime: &Downtime) -> Vec<(Stage, u64)> {
+    let busy = downtime.stages.iter().filter(|time| time.stage != Stage::Gap);
+    busy.map(|time| (time.stage, time.share_ns)).collect()
+}
+
+/// The codes of a migration's warnings.
+fn codes(migration: &Migration) -> Vec<&'static str> {
+    migration.warnings.iter().map(|warning| warning.code).collect()
+}
+
+/// What holds for every document.
+fn check(document: &Document) {
+    for migration in &document.migrations {
+        let all = migration.devices.iter().filter_map(|device| device.downtime.as_ref());
+        for downtime in all.chain(&migration.downtime) {
+            assert_eq!(downtime.end_ns - downtime.start_ns, downtime.total_ns);
+            assert_eq!(downtime.stages.iter().map(|time| time.share_ns).sum::<u64>(), downtime.total_ns);
+            assert!(downtime.stages.iter().all(|time| time.share_ns <= time.busy_ns));
+            assert!(downtime.stages.iter().all(|time| time.blurred_ns <= time.share_ns));
+            assert_eq!(downtime.bound == Bound::Exact, downtime.why.is_none(), "{downtime:?}");
+        }
+        assert!(migration.start_ns <= migration.end_ns);
+        for (at, device) in migration.devices.iter().enumerate() {
+            for side in device.source.iter().chain(&device.destination) {
+                assert!(side.start_ns <= side.end_ns, "device {at}: {side:?}");
+                assert!(side.sessions.iter().all(|nr| document.sessions[*nr as usize].device == side.device));
+            }
+        }
+    }
+    // Every session belongs to one side at most.
+    let sides = document.migrations.iter().flat_map(|migration| &migration.devices);
+    let mut sessions: Vec<u32> = sides
+        .flat_map(|device| device.source.iter().chain(&device.destination))
+        .flat_map(|side| side.sessions.iter().copied())
+        .collect();
+    let all = sessions.len();
+    sessions.sort_unstable();
+    sessions.dedup();
+    assert_eq!(sessions.len(), all);
+}

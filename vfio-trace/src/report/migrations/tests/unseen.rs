@@ -1,0 +1,114 @@
+//! What was not seen is not denied: the other side, what got lost, and calls that a kernel does not count as missed.
+
+use super::*;
+
+/// A source that stops and goes back.
+fn back() -> Script {
+    stop(leaving(7), 0).until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1).release(FROM, 24)
+}
+
+/// A destination that is closed before all is loaded.
+fn unloaded() -> Script {
+    arriving(7)
+        .until(5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(30 * MS)
+        .write(TO, 24, 0)
+        .until(205 * MS)
+        .release(TO, 24)
+        .close(1)
+}
+
+/// On a host that tells this of what got lost.
+fn with(losses: Losses, scripts: &[Script]) -> Document {
+    let host = Host { losses, ..host("h") };
+    let document = documented(&[history_on(host, ANCHOR, Some(0), &together(scripts))]);
+    check(&document);
+    document
+}
+
+/// On a kernel that does not count what its probes miss.
+fn uncounted(scripts: &[Script]) -> Document {
+    with(Losses { missed: None, ..host("h").losses }, scripts)
+}
+
+fn text(document: &Document) -> &str {
+    assert_eq!(one(document).verdict, Verdict::Cancelled);
+    &one(document).text
+}
+
+const NOTHING_FAILED: &str = "nothing in VFIO had failed";
+
+#[test]
+fn that_nothing_failed_is_said_of_what_was_seen_whole() {
+    assert!(text(&traced(&[back(), unloaded()])).contains(NOTHING_FAILED));
+    for side in [back(), unloaded()] {
+        let document = traced(&[side]);
+        let said = text(&document);
+        assert!(!said.contains(NOTHING_FAILED) && said.contains("the other side was not seen"), "{said}");
+    }
+    let whole = || host("h").losses;
+    let lost = |name: &str| vec![format!("{name}: 1 lost")];
+    for losses in [
+        Losses { control: lost("vfio_mig_get_next_state"), ..whole() },
+        Losses { data: lost("mtty_save_read"), ..whole() },
+        Losses { damage: vec!["parts 2 to 3 are missing".to_owned()], ..whole() },
+        Losses { complete: false, ..whole() },
+        Losses { undecoded: 1, ..whole() },
+        Losses { missed: None, ..whole() },
+    ] {
+        for sides in [&[back(), unloaded()][..], &[back()]] {
+            let document = with(losses.clone(), sides);
+            let said = text(&document);
+            assert!(!said.contains(NOTHING_FAILED) && said.contains("something may be missing"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_judged_from_calls_that_nobody_counts() {
+    let no_eof = stop(leaving(7), 0).until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(200 * MS);
+    let no_eof = no_eof.set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB);
+    let given_up = traced(&[no_eof.clone(), whole_destination()]);
+    assert_eq!(
+        (one(&given_up).verdict, &codes(one(&given_up))[..]),
+        (Verdict::Cancelled, &["not-read-to-the-end"][..])
+    );
+    // A guest that is paused is asked for STOP when its migration is cancelled.
+    for sides in [std::slice::from_ref(&no_eof), &[no_eof.clone(), unloaded()]] {
+        let document = uncounted(sides);
+        let said = text(&document);
+        assert!(said.contains("something may be missing") && said.contains("read unseen"), "{said}");
+        assert!(!codes(one(&document)).contains(&"not-read-to-the-end"));
+    }
+    let document = uncounted(&[no_eof, whole_destination()]);
+    assert_eq!((one(&document).verdict, &codes(one(&document))[..]), (Verdict::Completed, &[""; 0][..]));
+    // Offsets tell that all bytes were seen.
+    assert_eq!(downtime(&document).bound, Bound::Exact);
+
+    let told: Vec<&str> = document.warnings.iter().map(|warning| warning.code).collect();
+    assert_eq!(told, ["misses-not-known"]);
+    let text = crate::output::report_text(&uncounted(&[]), &jiff::tz::TimeZone::UTC, false);
+    assert!(text.contains("no migration was seen; whether all"), "{text}");
+}
+
+#[test]
+fn bytes_that_went_by_unseen_are_no_difference() {
+    let no_write = arriving(7)
+        .until(5 * MS)
+        .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
+        .until(125 * MS)
+        .write(TO, MIB, 24)
+        .until(140 * MS)
+        .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
+        .release(TO, 24 + MIB)
+        .until(150 * MS)
+        .set(&[RUNNING_P2P, RUNNING], 0, -1);
+    for document in [uncounted(&[whole_source(), no_write.clone()]), traced(&[whole_source(), no_write])] {
+        assert_eq!(
+            (one(&document).verdict, &codes(one(&document))[..]),
+            (Verdict::Completed, &["missed-bytes"][..])
+        );
+        assert_eq!(downtime(&document).bound, Bound::About);
+    }
+}

@@ -1,0 +1,14 @@
+//! What happened: histories of hosts, the migrations in them, and the document that tells of them. Pure: no clock, no I/O;
+//! the same events give the same document on any machine.
+
+pub mod document;
+mod history;
+mod limits;
+mod migrations;
+pub(crate) mod windows;
+
+pub use self::{
+    history::History,
+    limits::Limits,
+    migrations::{Options, Shift, document, document_and_shifts, host_label},
+};

@@ -1,0 +1,139 @@
+//! The files of a device, as debugfs has them below `vfio/<dev>/migration/`: `show` prints one, `mount` shows all.
+
+use thiserror::Error;
+
+use super::debugfs;
+use crate::{
+    driver::{self, Interpreter, NoView, Style},
+    state::DeviceReport,
+};
+
+/// One file.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceFile {
+    /// Path below `vfio/<dev>/migration/`: `state`; a driver's own are in a folder, `hisi_acc/attr`.
+    pub path: &'static str,
+    content: Content,
+}
+
+/// What makes a file's content from what is known of a device.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// The core's.
+    Core(fn(&DeviceReport) -> Result<String, Unknown>),
+    /// Its driver's plug-in.
+    Driver,
+}
+
+/// What is known, and how to show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// The device.
+    pub device: &'a DeviceReport,
+    /// What plug-ins know.
+    pub drivers: &'a Interpreter,
+    /// Which text, where a file's text has changed over time.
+    pub style: Style,
+    /// Whether to put lines in front that say where the data is from; they begin with `#`.
+    pub annotate: bool,
+}
+
+impl DeviceFile {
+    /// The content; the core's files byte for byte as the kernel prints them.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`]: there is none.
+    pub fn text(&self, look: &Look<'_>) -> Result<String, Unknown> {
+        match self.content {
+            Content::Core(text) => text(look.device),
+            Content::Driver => {
+                let name = look.device.device.as_deref().unwrap_or_default();
+                Ok(look.drivers.view(name, self.path, look.style, look.annotate)?)
+            },
+        }
+    }
+}
+
+/// Why a file has no content. Nothing is guessed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unknown {
+    /// The state may be any.
+    #[error("its state is not known")]
+    State,
+    /// The features could not be read.
+    #[error("the kernel's BTF does not tell where its flags are")]
+    Features,
+    /// A driver's file.
+    #[error(transparent)]
+    Driver(#[from] NoView),
+}
+
+/// What every device that can migrate has, whatever its driver.
+const CORE: [DeviceFile; 2] = [
+    DeviceFile { path: "state", content: Content::Core(state) },
+    DeviceFile { path: "features", content: Content::Core(features) },
+];
+
+/// The files of a device: the core's, then its driver's. None without migration, as in debugfs; all if it is not known
+/// whether it can migrate.
+pub fn files(device: &DeviceReport) -> impl Iterator<Item = DeviceFile> {
+    let migrates = device.migration != Some(false);
+    let driver = device.driver.as_deref().map_or(&[] as &[_], driver::files);
+    let of_driver = driver.iter().map(|&path| DeviceFile { path, content: Content::Driver });
+    CORE.into_iter().chain(of_driver).filter(move |_| migrates)
+}
+
+fn state(device: &DeviceReport) -> Result<String, Unknown> {
+    device.state.map(debugfs::state).ok_or(Unknown::State)
+}
+
+fn features(device: &DeviceReport) -> Result<String, Unknown> {
+    let (flags, dirty_tracking) =
+        device.migration_flags.zip(device.dirty_tracking).ok_or(Unknown::Features)?;
+    Ok(debugfs::features(flags, dirty_tracking))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{MigFlags, MigState};
+
+    fn text(device: &DeviceReport, path: &str) -> Option<Result<String, Unknown>> {
+        let drivers = Interpreter::new(false);
+        let look = Look { device, drivers: &drivers, style: Style::ByName, annotate: false };
+        files(device).find(|file| file.path == path).map(|file| file.text(&look))
+    }
+
+    #[test]
+    fn a_device_that_can_migrate_has_the_files_of_the_core() {
+        let device = DeviceReport {
+            migration: Some(true),
+            migration_flags: Some(MigFlags(3)),
+            dirty_tracking: Some(true),
+            state: Some(MigState::STOP_COPY),
+            ..DeviceReport::default()
+        };
+        assert_eq!(text(&device, "state"), Some(Ok("STOP_COPY\n".to_owned())));
+        assert_eq!(text(&device, "features"), Some(Ok("stop-copy\np2p\ndirty-tracking\n".to_owned())));
+        assert_eq!(text(&device, "hisi_acc/attr"), None);
+    }
+
+    #[test]
+    fn a_known_driver_has_files_of_its_own() {
+        let driver = Some("hisi_acc_vfio_pci".to_owned());
+        let device = DeviceReport { migration: Some(true), driver, ..DeviceReport::default() };
+        let paths: Vec<&str> = files(&device).map(|file| file.path).collect();
+        assert_eq!(paths[..4], ["state", "features", "hisi_acc/attr", "hisi_acc/data"]);
+        assert!(matches!(text(&device, "hisi_acc/attr"), Some(Err(Unknown::Driver(NoView::Unknown(_))))));
+    }
+
+    #[test]
+    fn without_migration_there_is_none_and_what_is_not_known_is_not_made_up() {
+        let none = DeviceReport { migration: Some(false), ..DeviceReport::default() };
+        assert_eq!(files(&none).count(), 0);
+        let unknown = DeviceReport::default();
+        assert_eq!(text(&unknown, "state"), Some(Err(Unknown::State)));
+        assert_eq!(text(&unknown, "features"), Some(Err(Unknown::Features)));
+    }
+}

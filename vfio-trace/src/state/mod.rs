@@ -1,0 +1,127 @@
+//! What events add up to, per device. Pure: no clock, no I/O; the same events give the same answer on any machine.
+
+mod account;
+mod debugfs;
+mod device;
+mod files;
+mod path;
+
+use std::collections::BTreeMap;
+
+use crate::event::{DeviceRef, Drivers, Event};
+
+pub use self::{
+    account::{ArcCounts, DeviceReport, HolderReport, IoReport, Report, StateTime},
+    files::{DeviceFile, Look, Unknown, files},
+    path::{Path, Step},
+};
+use device::DeviceModel;
+
+/// So many devices are told apart, far more than hosts have; what happens on others is left out, and counted.
+pub const MOST_DEVICES: usize = 1 << 16;
+
+/// Accumulates events.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// In order of first sight.
+    devices: Vec<DeviceModel>,
+    /// Places of devices by name; of those without a name by number.
+    by_name: BTreeMap<std::sync::Arc<str>, usize>,
+    by_nr: BTreeMap<u32, usize>,
+    first_ns: Option<u64>,
+    last_ns: u64,
+    most_devices: usize,
+    device_events_left_out: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            devices: Vec::new(),
+            by_name: BTreeMap::new(),
+            by_nr: BTreeMap::new(),
+            first_ns: None,
+            last_ns: 0,
+            most_devices: MOST_DEVICES,
+            device_events_left_out: 0,
+        }
+    }
+}
+
+impl Model {
+    /// A model that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with room for another number of devices.
+    #[must_use]
+    pub const fn with_room_for(mut self, devices: usize) -> Self {
+        self.most_devices = devices;
+        self
+    }
+
+    /// Takes in the next event. Events without any device are left out.
+    pub fn apply(&mut self, event: &Event) {
+        self.first_ns = Some(self.first_ns.map_or(event.start_ns, |first| first.min(event.start_ns)));
+        self.last_ns = self.last_ns.max(event.end_ns);
+        if let Some(device) = &event.device {
+            match self.device(device) {
+                Some(device) => device.apply(event),
+                None => self.device_events_left_out += 1,
+            }
+        }
+    }
+
+    /// The account so far. `until_ns` (CLOCK_MONOTONIC): up to when the present states count; without it, up to the
+    /// last event.
+    pub fn report(&self, until_ns: Option<u64>) -> Report {
+        let until_ns = until_ns.unwrap_or(self.last_ns).max(self.last_ns);
+        Report {
+            duration_ns: until_ns.saturating_sub(self.first_ns.unwrap_or(until_ns)),
+            devices: self.devices.iter().map(|device| device.report(until_ns)).collect(),
+            device_events_left_out: self.device_events_left_out,
+        }
+    }
+
+    /// The account of one device up to the last event.
+    pub fn device_report(&self, name: &str) -> Option<DeviceReport> {
+        let at = *self.by_name.get(name)?;
+        Some(self.devices.get(at)?.report(self.last_ns))
+    }
+
+    /// Events of devices for which there was no room, so far.
+    pub const fn device_events_left_out(&self) -> u64 {
+        self.device_events_left_out
+    }
+
+    /// The drivers of all devices.
+    pub fn drivers(&self) -> Drivers {
+        self.devices.iter().filter_map(DeviceModel::driver).collect()
+    }
+
+    /// A device by its name, which outlives the kernel's structure; one without a name by its number. `None`: there is no
+    /// room for another one.
+    fn device(&mut self, device: &DeviceRef) -> Option<&mut DeviceModel> {
+        let known = match &device.name {
+            Some(name) => self.by_name.get(name),
+            None => self.by_nr.get(&device.nr),
+        };
+        if known.is_none() && self.devices.len() >= self.most_devices {
+            return None;
+        }
+        let at = known.copied().unwrap_or_else(|| {
+            let at = self.devices.len();
+            match &device.name {
+                Some(name) => self.by_name.insert(std::sync::Arc::clone(name), at),
+                None => self.by_nr.insert(device.nr, at),
+            };
+            self.devices.push(DeviceModel::new(device));
+            at
+        });
+        self.devices.get_mut(at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Numbers with units, as people read and write them.
+
+pub mod human;
