@@ -14,8 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use vfio_trace::{
-    event::{ClockAnchor, MigState, Start},
-    recording::{ClockSample, End, Header, Item, Reason, SCHEMA, Writer},
+    event::{ClockAnchor, MigState, TraceStart},
+    recording::{BlockItem, ClockSample, EndReason, PartEnd, PartHeader, PartWriter, SCHEMA},
 };
 use vfio_trace_common::{
     role::Role,
@@ -46,7 +46,7 @@ const DESTINATION: Side =
     Side { device: 0xffff_8881_0510_0000, file: 0xffff_8881_0ab0_7700, tgid: 7770, tid: 7791 };
 
 struct Recorder {
-    writer: Writer<BufWriter<File>>,
+    writer: PartWriter<BufWriter<File>>,
     /// State of a small generator of numbers that look like chance.
     seed: u64,
     calls: u64,
@@ -92,7 +92,7 @@ impl Recorder {
                 held.insert((times.1, self.held_before), record);
                 self.held_before += 1;
             },
-            None => self.writer.push(&Item::Record(record))?,
+            None => self.writer.push(&BlockItem::Record(record))?,
         }
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Recorder {
         let Some(held) = &mut self.held else { return Ok(()) };
         let later = held.split_off(&(until, 0));
         for record in std::mem::replace(held, later).into_values() {
-            self.writer.push(&Item::Record(record))?;
+            self.writer.push(&BlockItem::Record(record))?;
         }
         Ok(())
     }
@@ -221,18 +221,18 @@ impl Recorder {
 }
 
 /// `recording`: what to call it, so that two can be merged.
-fn header(recording: &str) -> Header {
+fn header(recording: &str) -> PartHeader {
     let clock = ClockAnchor { mono_ns: 0, real_ns: 1_795_000_000_000_000_000 };
-    Header {
+    PartHeader {
         schema: SCHEMA.to_owned(),
         wire_version: wire::VERSION,
-        byte_order: Header::byte_order().to_owned(),
+        byte_order: PartHeader::byte_order().to_owned(),
         recording: recording.to_owned(),
         part: 1,
         boot_id: None,
         began_ns: MS,
         part_began_ns: MS,
-        start: Start {
+        start: TraceStart {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             replayed_by: None,
             kernel: "6.12.0".to_owned(),
@@ -252,7 +252,7 @@ fn header(recording: &str) -> Header {
 
 fn write(file: &str, calls: u64) -> Result<u64, Failure> {
     use MigState as S;
-    let writer = Writer::new(BufWriter::new(File::create(file)?), &header(file))?;
+    let writer = PartWriter::new(BufWriter::new(File::create(file)?), &header(file))?;
     let mut recorder = Recorder { writer, seed: 1, calls: 0, held: None, held_before: 0 };
     recorder.device(&SOURCE, "0000:81:00.1", 2 * MS)?;
     recorder.device(&DESTINATION, "0000:c1:00.1", 2 * MS)?;
@@ -272,7 +272,12 @@ fn write(file: &str, calls: u64) -> Result<u64, Failure> {
     let now = recorder.set(&DESTINATION, &[S::RESUMING, S::STOP, S::RUNNING_P2P, S::RUNNING], 0, now)?;
     let now = recorder.set(&SOURCE, &[S::STOP_COPY, S::STOP], 0, now)?;
     let records = recorder.writer.records();
-    recorder.writer.finish(End { mono_ns: now, reason: Reason::Command, records, probes: Vec::new() })?;
+    recorder.writer.finish(PartEnd {
+        mono_ns: now,
+        reason: EndReason::Command,
+        records,
+        probes: Vec::new(),
+    })?;
     Ok(recorder.calls)
 }
 
@@ -289,7 +294,7 @@ fn side(pair: u64, other: u64, migration: u64) -> Result<Side, Failure> {
 }
 
 fn write_many(file: &str, migrations: u64, apart: u64, pairs: u64) -> Result<u64, Failure> {
-    let writer = Writer::new(BufWriter::new(File::create(file)?), &header(file))?;
+    let writer = PartWriter::new(BufWriter::new(File::create(file)?), &header(file))?;
     let held = Some(BTreeMap::new());
     let mut recorder = Recorder { writer, seed: 1, calls: 0, held, held_before: 0 };
     for pair in 0..pairs {
@@ -308,7 +313,12 @@ fn write_many(file: &str, migrations: u64, apart: u64, pairs: u64) -> Result<u64
     }
     recorder.flush(u64::MAX)?;
     let (now, records) = (5 * MS + migrations * apart + 100 * MS, recorder.writer.records());
-    recorder.writer.finish(End { mono_ns: now, reason: Reason::Command, records, probes: Vec::new() })?;
+    recorder.writer.finish(PartEnd {
+        mono_ns: now,
+        reason: EndReason::Command,
+        records,
+        probes: Vec::new(),
+    })?;
     Ok(recorder.calls)
 }
 

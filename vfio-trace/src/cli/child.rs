@@ -19,21 +19,21 @@ use rustix::{
 };
 use tokio::process::{Child, Command};
 
-use super::{error::CliError, signals::Heard};
+use super::{error::CliError, signals::ReceivedSignal};
 
 /// How long a command gets to end after a signal was passed on to it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// A running command.
 #[derive(Debug)]
-pub(super) struct Traced {
+pub(super) struct TracedCommand {
     name: String,
     child: Child,
     /// A signal came that it may not have got, from whomever it was.
-    untold: bool,
+    signal_undelivered: bool,
 }
 
-impl Traced {
+impl TracedCommand {
     /// Looks whether there is such a command: a misspelt one is told before anything is made or replaced.
     pub(super) fn look(command: &[OsString]) -> Result<(), CliError> {
         let Some(program) = command.first() else { return Ok(()) };
@@ -49,7 +49,7 @@ impl Traced {
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
         let child =
             Command::new(program).args(arguments).stdout(Stdio::from(stdout)).spawn().map_err(cannot)?;
-        Ok(Some(Self { name, child, untold: false }))
+        Ok(Some(Self { name, child, signal_undelivered: false }))
     }
 
     /// Waits for its end.
@@ -64,15 +64,15 @@ impl Traced {
 
     /// A signal came while it was being started: it may not have been there yet.
     pub(super) const fn may_have_missed_one(&mut self) {
-        self.untold = true;
+        self.signal_undelivered = true;
     }
 
     /// Passes a signal on, unless it has it from the terminal already: programs take a second one for impatience. Its end is
     /// then to be waited for, but not for ever: see [`GRACE`].
-    pub(super) fn signal(&mut self, heard: Heard) {
+    pub(super) fn signal(&mut self, heard: ReceivedSignal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         // One that has made itself a process group is not in the foreground with us.
-        let from_terminal = heard.by_terminal && !std::mem::take(&mut self.untold);
+        let from_terminal = heard.by_terminal && !std::mem::take(&mut self.signal_undelivered);
         let has_it = |pid| from_terminal && getpgid(Some(pid)) == Ok(getpgrp());
         if let Some(pid) = pid.filter(|pid| !has_it(*pid)) {
             // It may just have ended; then there is nobody to tell.
@@ -145,7 +145,7 @@ mod tests {
     use rustix::process::Signal;
 
     use super::*;
-    use crate::kernel::{caps, source::testing::Root};
+    use crate::kernel::{caps, source::testing::TestRoot};
 
     fn in_runtime<T>(act: impl FnOnce() -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_there_is_not_said_to_be_missing() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("bin/plain", "#!/bin/sh\n").write("bin/run", "#!/bin/sh\n").write("more/plain", "");
         root.write("bin/folder/x", "");
         let bin = root.path().join("bin");
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(find(OsStr::new("none"), None).ok(), Some(()));
         let said = |name: &str| {
             let command = [bin.join(name).into_os_string()];
-            format!("{:?}", Traced::look(&command).unwrap_err())
+            format!("{:?}", TracedCommand::look(&command).unwrap_err())
         };
         assert!(said("plain").contains("Permission denied") && said("plain").contains("chmod"));
         assert!(said("folder").contains("folder: give a program"), "{}", said("folder"));
@@ -189,9 +189,9 @@ mod tests {
     }
 
     /// Another test's child may have the file open for writing still, from between its fork and its exec.
-    fn start(command: &[OsString]) -> Result<Option<Traced>, CliError> {
+    fn start(command: &[OsString]) -> Result<Option<TracedCommand>, CliError> {
         loop {
-            match Traced::start(command) {
+            match TracedCommand::start(command) {
                 Err(why) if why.sentence().contains("Text file busy") => {
                     thread::sleep(Duration::from_millis(10));
                 },
@@ -207,7 +207,7 @@ mod tests {
             eprintln!("SKIPPED: only root can be let into a closed folder by a capability");
             return;
         }
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("home/run", "#!/bin/sh\nexit 7\n");
         let home = root.path().join("home");
         fs::set_permissions(home.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -217,14 +217,14 @@ mod tests {
         let command = [home.join("run").into_os_string()];
         // Capabilities are per thread: the other tests keep theirs.
         let started = thread::spawn(move || {
-            Traced::look(&command).unwrap();
+            TracedCommand::look(&command).unwrap();
             caps::put_aside(&[]).unwrap();
             in_runtime(|| {
                 let closed = fs::read_dir(&home).is_err();
                 let misspelt = find(OsStr::new("rnu"), Some(home.as_os_str())).unwrap_err();
                 assert_eq!(misspelt.kind(), io::ErrorKind::NotFound, "nobody has seen it there");
                 let started = caps::start_with(|| start(&command)).unwrap();
-                let again = caps::start_with(|| Traced::start(&command)).unwrap();
+                let again = caps::start_with(|| TracedCommand::start(&command)).unwrap();
                 (closed, started.unwrap().unwrap(), again.is_err())
             })
         });
@@ -244,7 +244,7 @@ mod tests {
     fn a_signal_that_came_while_it_was_started_is_passed_on() {
         let command = ["sleep", "60"].map(OsString::from);
         let mut traced = in_runtime(|| start(&command)).unwrap().unwrap();
-        let typed = |signal| Heard { signal, by_terminal: true };
+        let typed = |signal| ReceivedSignal { signal, by_terminal: true };
         traced.may_have_missed_one();
         traced.signal(typed(Signal::CONT));
         traced.signal(typed(Signal::TERM));

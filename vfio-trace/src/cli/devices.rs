@@ -8,40 +8,40 @@ use super::{
     output::note,
 };
 use crate::{
-    driver::{Interpreter, WANTED},
+    driver::{PluginDispatcher, WANTED},
     kernel::{KernelFacts, KernelFiles, VfioDevice},
     source::{
         live::LiveError,
-        snapshot::{DeviceFacts, Snapshot, SnapshotLosses},
+        snapshot::{DeviceFacts, DeviceSnapshot, SnapshotLosses},
     },
-    state::Model,
+    state::TraceModel,
 };
 
 /// All devices.
-pub(super) struct Devices {
+pub(super) struct HostDevices {
     /// From sysfs, each with what the kernel's memory says of it.
     pub(super) all: Vec<(VfioDevice, Option<DeviceFacts>)>,
     /// What the kernel's memory adds up to.
-    pub(super) model: Model,
+    pub(super) model: TraceModel,
     /// What drivers' plug-ins make of it.
-    pub(super) drivers: Interpreter,
+    pub(super) drivers: PluginDispatcher,
     /// Whether holders could be told.
     pub(super) holders_known: bool,
     /// What was lost on the way.
     pub(super) losses: SnapshotLosses,
     /// Why the kernel's memory could not be read.
-    pub(super) blind: Option<LiveError>,
+    pub(super) snapshot_error: Option<LiveError>,
     /// The kernel.
     pub(super) facts: KernelFacts,
 }
 
-impl Devices {
+impl HostDevices {
     /// Looks at the host once.
     pub(super) fn read(files: &KernelFiles) -> Self {
         let facts = KernelFacts::read_for(files, &WANTED);
-        let (snapshot, blind) = match Snapshot::take(files, &facts) {
+        let (snapshot, blind) = match DeviceSnapshot::take(files, &facts) {
             Ok(snapshot) => (snapshot, None),
-            Err(error) => (Snapshot::default(), Some(error)),
+            Err(error) => (DeviceSnapshot::default(), Some(error)),
         };
         let all = VfioDevice::all(files);
         let by_name: HashMap<&str, &DeviceFacts> =
@@ -51,8 +51,8 @@ impl Devices {
             (device, memory)
         };
         let all = all.into_iter().map(memory).collect();
-        let Snapshot { model, drivers, holders_known, losses, .. } = snapshot;
-        Self { all, model, drivers, holders_known, losses, blind, facts }
+        let DeviceSnapshot { model, drivers, holders_known, losses, .. } = snapshot;
+        Self { all, model, drivers, holders_known, losses, snapshot_error: blind, facts }
     }
 
     /// Says what is missing, if anything is.
@@ -64,13 +64,13 @@ impl Devices {
 
     /// The one device that `text` means.
     pub(super) fn find(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
-        one(&self.all, text, |(device, _)| device.is_called(text), |(device, _)| &device.name)?
+        one(&self.all, text, |(device, _)| device.matches_name(text), |(device, _)| &device.name)?
             .ok_or_else(|| none(text))
     }
 
     /// The device whose whole name is `text`.
     pub(super) fn find_whole(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
-        self.all.iter().find(|(device, _)| device.is_called(text)).ok_or_else(|| none(text))
+        self.all.iter().find(|(device, _)| device.matches_name(text)).ok_or_else(|| none(text))
     }
 }
 

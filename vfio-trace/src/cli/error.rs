@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::{
     cli::{output, privileges::is_root},
-    kernel::caps::{Cap, setcap_line},
+    kernel::caps::{LinuxCap, setcap_line},
     source::live::LiveError,
     units::human::clean,
 };
@@ -56,7 +56,7 @@ impl CliError {
     /// Prints it on standard error.
     pub(super) fn print(&self) {
         let [what, why, todo] = [&self.what, &self.why, &self.todo].map(|text| clean(text));
-        output::said(&format!("error: {what}\n  why: {why}\n  do:  {todo}"));
+        output::print_finished(&format!("error: {what}\n  why: {why}\n  do:  {todo}"));
     }
 }
 
@@ -69,7 +69,7 @@ impl From<LiveError> for CliError {
                 let names: Vec<&str> = missing.iter().map(|need| need.cap.name()).collect();
                 (NOT_PERMITTED, format!("let this container have {}, or run it on the host", names.join(" and ")))
             },
-            LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == Cap::SysAdmin) => (
+            LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == LinuxCap::SysAdmin) => (
                 NOT_PERMITTED,
                 "run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2".to_owned(),
             ),
@@ -118,11 +118,11 @@ fn scarce(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::LoadError;
+    use crate::probe::ProgramLoadError;
 
     #[test]
     fn what_has_run_out_says_nothing_of_the_kernel() {
-        let error = |errno: Errno| CliError::from(LiveError::Load(LoadError::Iterate(errno.into())));
+        let error = |errno: Errno| CliError::from(LiveError::Load(ProgramLoadError::Iterate(errno.into())));
         let memory = error(Errno::NOMEM);
         assert!(memory.code == FAILED && memory.todo.contains("more memory"), "{memory:?}");
         let files = CliError::from(LiveError::Poll(Errno::MFILE.into()));

@@ -4,23 +4,23 @@ use std::io::{self, Write};
 
 use super::{
     error::CliError,
-    output::{Color, note, said},
+    output::{ColorMode, note, print_finished},
     zone,
 };
 use crate::{
-    driver::Interpreter,
+    driver::PluginDispatcher,
     event::{
-        Assembler, ClockAnchor, Data, DecodeError, Event, Filter, Gaps, Kind, ProbeReport, Record, Start,
-        Summary, WallClock,
+        ClockAnchor, DecodeError, EventAssembler, EventData, EventFilter, EventKind, GapTracker, ProbeReport,
+        TraceStart, TraceSummary, VfioEvent, WallClock, WireRecord,
     },
-    output::{Ndjson, Text, TextOptions, TimeFormat, closing_table, summary_text},
-    state::Model,
+    output::{Ndjson, TextFormatter, TextOptions, TimeFormat, closing_table, summary_text},
+    state::TraceModel,
     units::human,
 };
 
 /// Shape of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum EventFormat {
     /// One aligned line per event.
     #[default]
     Text,
@@ -30,7 +30,7 @@ pub(super) enum Format {
 
 /// First column of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Time {
+pub(super) enum TimeColumn {
     /// Wall time of day.
     #[default]
     Clock,
@@ -49,13 +49,13 @@ pub(super) enum Time {
 pub(super) struct EventArgs {
     /// Shape of the output.
     #[arg(long, value_enum, default_value = "text")]
-    pub(super) format: Format,
+    pub(super) format: EventFormat,
     /// Show only this device: its name in /sys (mdev UUID or PCI address) or the beginning of it. Repeatable.
     #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
     pub(super) devices: Vec<String>,
     /// Show only these kinds of events: device, open, close, arc, set_state, read, write, … (see docs/events.md).
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
-    pub(super) kinds: Vec<Kind>,
+    pub(super) kinds: Vec<EventKind>,
     /// Show only what this process or thread did, by its number in the host's PID namespace. Repeatable.
     #[arg(long = "pid", value_name = "PID", value_delimiter = ',')]
     pub(super) pids: Vec<u32>,
@@ -64,13 +64,13 @@ pub(super) struct EventArgs {
     pub(super) count: Option<u64>,
     /// What the first column of the text shows.
     #[arg(long, value_enum, default_value = "clock")]
-    pub(super) time: Time,
+    pub(super) time: TimeColumn,
     /// Wall times in UTC instead of local time.
     #[arg(long)]
     pub(super) utc: bool,
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
-    pub(super) color: Color,
+    pub(super) color: ColorMode,
     /// No account at the end (text only; ndjson ends with its summary line all the same).
     #[arg(long, short)]
     pub(super) quiet: bool,
@@ -96,9 +96,9 @@ impl HostLabel {
 
 /// What is known of what the probes have counted.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Counted<'a> {
+pub(super) enum ProbeCounts<'a> {
     /// All.
-    Told(&'a [ProbeReport]),
+    Complete(&'a [ProbeReport]),
     /// What it was some time before the end.
     Older(&'a [ProbeReport]),
     /// Nothing.
@@ -106,45 +106,45 @@ pub(super) enum Counted<'a> {
 }
 
 /// Where events go.
-enum Sink {
-    Text(Box<Text>),
+enum EventSink {
+    Text(Box<TextFormatter>),
     Ndjson(Ndjson),
 }
 
 /// Records in, lines out.
-pub(super) struct Stream<W: Write> {
-    filter: Filter,
-    sink: Sink,
+pub(super) struct EventPrinter<W: Write> {
+    filter: EventFilter,
+    sink: EventSink,
     out: io::BufWriter<W>,
-    assembler: Assembler,
-    interpreter: Interpreter,
-    model: Model,
+    assembler: EventAssembler,
+    interpreter: PluginDispatcher,
+    model: TraceModel,
     events: u64,
     shown: u64,
     undecoded: u64,
     /// `None`: they are not told.
-    gaps: Option<Gaps>,
+    gaps: Option<GapTracker>,
     limit: Option<u64>,
     /// Nothing gets through any more.
     gone: bool,
 }
 
-impl<W: Write> Stream<W> {
+impl<W: Write> EventPrinter<W> {
     /// To any output, which knows itself what has gone wrong with it. Wall times are computed from `anchor`.
     pub(super) fn new(args: &EventArgs, anchor: ClockAnchor, out: W, color: bool) -> Self {
         let filter =
-            Filter { devices: args.devices.clone(), kinds: args.kinds.clone(), pids: args.pids.clone() };
+            EventFilter { devices: args.devices.clone(), kinds: args.kinds.clone(), pids: args.pids.clone() };
         let sink = match args.format {
-            Format::Ndjson => Sink::Ndjson(Ndjson::new(anchor)),
-            Format::Text => Sink::Text(Box::new(Text::new(TextOptions {
+            EventFormat::Ndjson => EventSink::Ndjson(Ndjson::new(anchor)),
+            EventFormat::Text => EventSink::Text(Box::new(TextFormatter::new(TextOptions {
                 anchor,
-                zone: zone::shown(args.utc),
+                zone: zone::display_zone(args.utc),
                 time: match args.time {
-                    Time::Clock => TimeFormat::Clock,
-                    Time::Date => TimeFormat::Date,
-                    Time::Monotonic => TimeFormat::Monotonic,
-                    Time::Relative => TimeFormat::Relative,
-                    Time::Delta => TimeFormat::Delta,
+                    TimeColumn::Clock => TimeFormat::Clock,
+                    TimeColumn::Date => TimeFormat::Date,
+                    TimeColumn::Monotonic => TimeFormat::Monotonic,
+                    TimeColumn::Relative => TimeFormat::Relative,
+                    TimeColumn::Delta => TimeFormat::Delta,
                 },
                 color,
             }))),
@@ -153,13 +153,13 @@ impl<W: Write> Stream<W> {
             filter,
             sink,
             out: io::BufWriter::with_capacity(1 << 16, out),
-            assembler: Assembler::new(),
-            interpreter: Interpreter::new(args.reveal),
-            model: Model::new(),
+            assembler: EventAssembler::new(),
+            interpreter: PluginDispatcher::new(args.reveal),
+            model: TraceModel::new(),
             events: 0,
             shown: 0,
             undecoded: 0,
-            gaps: Some(Gaps::default()),
+            gaps: Some(GapTracker::default()),
             limit: args.count,
             gone: false,
         }
@@ -183,16 +183,16 @@ impl<W: Write> Stream<W> {
     /// Wall times are computed from another clock from now on, which knows of steps.
     pub(super) fn set_clock(&mut self, clock: &WallClock) {
         match &mut self.sink {
-            Sink::Text(text) => text.set_clock(clock),
-            Sink::Ndjson(ndjson) => ndjson.set_clock(clock),
+            EventSink::Text(text) => text.set_clock(clock),
+            EventSink::Ndjson(ndjson) => ndjson.set_clock(clock),
         }
     }
 
     /// The first line.
-    pub(super) fn start(&mut self, start: &Start, mono_ns: u64) -> Result<(), CliError> {
+    pub(super) fn start(&mut self, start: &TraceStart, mono_ns: u64) -> Result<(), CliError> {
         let line = match &self.sink {
-            Sink::Text(text) => text.header(),
-            Sink::Ndjson(ndjson) => ndjson.start(start, mono_ns).map_err(unwritable)?,
+            EventSink::Text(text) => text.header(),
+            EventSink::Ndjson(ndjson) => ndjson.start(start, mono_ns).map_err(unwritable)?,
         };
         self.write(&line);
         self.flush();
@@ -200,14 +200,14 @@ impl<W: Write> Stream<W> {
     }
 
     /// The next record, or why it is none.
-    pub(super) fn push(&mut self, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
+    pub(super) fn push(&mut self, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError> {
         let Ok(record) = record else {
             self.undecoded += 1;
             return Ok(());
         };
         let events = self.assembler.push(record);
         for event in &events {
-            if let Data::ProbeGap(gap) = &event.data {
+            if let EventData::ProbeGap(gap) = &event.data {
                 self.gaps.get_or_insert_default().add(gap);
             }
         }
@@ -228,7 +228,7 @@ impl<W: Write> Stream<W> {
         Ok(())
     }
 
-    fn show(&mut self, events: Vec<Event>) -> Result<(), CliError> {
+    fn show(&mut self, events: Vec<VfioEvent>) -> Result<(), CliError> {
         for event in self.interpreter.apply(events) {
             self.model.apply(&event);
             self.show_event(&event, None)?;
@@ -237,18 +237,18 @@ impl<W: Write> Stream<W> {
     }
 
     /// An event that was interpreted before. `host`: which of several it is of.
-    pub(super) fn show_event(&mut self, event: &Event, host: Option<&HostLabel>) -> Result<(), CliError> {
+    pub(super) fn show_event(&mut self, event: &VfioEvent, host: Option<&HostLabel>) -> Result<(), CliError> {
         self.events += 1;
         // An image is for programs, and for those who ask for it.
-        let unasked = matches!(self.sink, Sink::Text(_)) && self.filter.kinds.is_empty();
-        if self.is_full() || !self.filter.matches(event) || (unasked && event.kind() == Kind::Image) {
+        let unasked = matches!(self.sink, EventSink::Text(_)) && self.filter.kinds.is_empty();
+        if self.is_full() || !self.filter.matches(event) || (unasked && event.kind() == EventKind::Image) {
             return Ok(());
         }
         self.shown += 1;
         let line = match (&mut self.sink, host) {
-            (Sink::Text(text), None) => text.line(event),
-            (Sink::Text(text), Some(host)) => host.before(&text.line(event)),
-            (Sink::Ndjson(ndjson), host) => {
+            (EventSink::Text(text), None) => text.line(event),
+            (EventSink::Text(text), Some(host)) => host.before(&text.line(event)),
+            (EventSink::Ndjson(ndjson), host) => {
                 ndjson.host_line(event, host.map(|host| &*host.name)).map_err(unwritable)?
             },
         };
@@ -257,10 +257,14 @@ impl<W: Write> Stream<W> {
     }
 
     /// The first lines for several hosts. Times are those of the stream's clock.
-    pub(super) fn start_hosts(&mut self, starts: &[(Start, u64)], label: &HostLabel) -> Result<(), CliError> {
+    pub(super) fn start_hosts(
+        &mut self,
+        starts: &[(TraceStart, u64)],
+        label: &HostLabel,
+    ) -> Result<(), CliError> {
         let line = match &self.sink {
-            Sink::Text(text) => label.before(&text.header()),
-            Sink::Ndjson(ndjson) => {
+            EventSink::Text(text) => label.before(&text.header()),
+            EventSink::Ndjson(ndjson) => {
                 let lines = starts.iter().map(|(start, mono_ns)| ndjson.start(start, *mono_ns));
                 lines.collect::<Result<String, _>>().map_err(unwritable)?
             },
@@ -284,22 +288,22 @@ impl<W: Write> Stream<W> {
     pub(super) fn account(
         &mut self,
         args: &EventArgs,
-        counted: Counted<'_>,
+        counted: ProbeCounts<'_>,
         began: u64,
         ended: Option<u64>,
     ) -> Result<(), CliError> {
         let duration_ns = ended.unwrap_or(began).saturating_sub(began);
         let probes = match counted {
-            Counted::Told(probes) | Counted::Older(probes) => probes.to_vec(),
-            Counted::Unknown => Vec::new(),
+            ProbeCounts::Complete(probes) | ProbeCounts::Older(probes) => probes.to_vec(),
+            ProbeCounts::Unknown => Vec::new(),
         };
-        let mut summary = Summary::new(probes, self.events, self.shown, self.undecoded, duration_ns);
+        let mut summary = TraceSummary::new(probes, self.events, self.shown, self.undecoded, duration_ns);
         let end_ns = ended.unwrap_or_else(|| began.saturating_add(self.model.report(None).duration_ns));
         summary.gaps = self.gaps.as_ref().map(|gaps| gaps.totals(end_ns));
         summary.forgotten = self.assembler.forgotten(self.interpreter.forgotten());
         let forgotten = too_many(summary.forgotten).filter(|_| !args.quiet);
-        if let Sink::Ndjson(ndjson) = &self.sink {
-            if let (Counted::Told(_), Some(ended)) = (counted, ended) {
+        if let EventSink::Ndjson(ndjson) = &self.sink {
+            if let (ProbeCounts::Complete(_), Some(ended)) = (counted, ended) {
                 let line = ndjson.summary(&summary, ended).map_err(unwritable)?;
                 self.write(&line);
             }
@@ -322,17 +326,17 @@ impl<W: Write> Stream<W> {
         let gap = if devices.is_empty() { "" } else { "\n" };
         let missing = if ended.is_some() { "was not read" } else { "is missing" };
         let account = match counted {
-            Counted::Unknown => {
+            ProbeCounts::Unknown => {
                 let events = human::count(self.events, "event");
                 format!("{events}; what the probes lost or missed is not known, because the end {missing}")
             },
-            Counted::Told(_) | Counted::Older(_) => summary_text(&summary, color),
+            ProbeCounts::Complete(_) | ProbeCounts::Older(_) => summary_text(&summary, color),
         };
-        said(&format!("\n{devices}{gap}{}", account.trim_end()));
+        print_finished(&format!("\n{devices}{gap}{}", account.trim_end()));
         if let Some(text) = &forgotten {
             note(text);
         }
-        if matches!(counted, Counted::Older(_)) {
+        if matches!(counted, ProbeCounts::Older(_)) {
             note(&format!(
                 "the probes' figures are older than the last events, by up to 10 s, because the end {missing}"
             ));

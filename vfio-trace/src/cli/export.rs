@@ -12,11 +12,11 @@ use super::{
     out_file::OutFile,
     replay, report,
 };
-use crate::output::export::{Table, write_chrome, write_csv, write_json, write_perfetto};
+use crate::output::export::{CsvTable, write_chrome, write_csv, write_json, write_perfetto};
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum ExportFormat {
     /// One document: devices, sessions, migrations, where the downtime went (docs/schema/migration-1.json).
     Json,
     /// One line per event, as `replay --format ndjson` (docs/schema/event-1.json).
@@ -31,7 +31,7 @@ enum Format {
 
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ExportArgs {
     /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -39,7 +39,7 @@ pub(super) struct Args {
     host: HostArgs,
     /// What to write.
     #[arg(long, value_enum)]
-    format: Format,
+    format: ExportFormat,
     /// Where to; - is standard output. The file appears when all of it is written.
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
@@ -51,52 +51,58 @@ pub(super) struct Args {
     pretty: bool,
     /// Which table, for csv [default: migrations].
     #[arg(long, value_name = "TABLE", value_parser = tables())]
-    table: Option<Table>,
+    table: Option<CsvTable>,
     /// Say which devices belong together: the source's name and the destination's. Repeatable.
     #[arg(long = "pair", value_name = "SRC=DST", value_parser = report::pair)]
     pairs: Vec<(String, String)>,
 }
 
-fn tables() -> impl TypedValueParser<Value = Table> {
-    let values = Table::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help));
-    let find = |chosen: String| Table::ALL.into_iter().find(|(_, name, _)| *name == chosen);
+fn tables() -> impl TypedValueParser<Value = CsvTable> {
+    let values = CsvTable::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help));
+    let find = |chosen: String| CsvTable::ALL.into_iter().find(|(_, name, _)| *name == chosen);
     PossibleValuesParser::new(values)
-        .map(move |name| find(name).map_or_else(Table::default, |(table, ..)| table))
+        .map(move |name| find(name).map_or_else(CsvTable::default, |(table, ..)| table))
 }
 
 /// `vfio-trace export`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &ExportArgs) -> Result<u8, CliError> {
     check(args)?;
     let mut out = OutFile::create(&args.output, args.force, &args.files)?;
-    if args.format == Format::Perfetto {
+    if args.format == ExportFormat::Perfetto {
         out.refuse_terminal("Perfetto's format")?;
     }
     let code = match args.format {
-        Format::Ndjson => events(args, &mut out)?,
-        Format::Json | Format::Chrome | Format::Perfetto | Format::Csv => document(args, &mut out)?,
+        ExportFormat::Ndjson => events(args, &mut out)?,
+        ExportFormat::Json | ExportFormat::Chrome | ExportFormat::Perfetto | ExportFormat::Csv => {
+            document(args, &mut out)?
+        },
     };
     out.finish()?;
     Ok(code)
 }
 
 /// Options that the format has no use for are mistakes.
-fn check(args: &Args) -> Result<(), CliError> {
+fn check(args: &ExportArgs) -> Result<(), CliError> {
     let wrong = [
-        (args.pretty && args.format != Format::Json, "--pretty", "json"),
-        (args.table.is_some() && args.format != Format::Csv, "--table", "csv"),
-        (!args.pairs.is_empty() && args.format == Format::Ndjson, "--pair", "json, chrome, perfetto and csv"),
+        (args.pretty && args.format != ExportFormat::Json, "--pretty", "json"),
+        (args.table.is_some() && args.format != ExportFormat::Csv, "--table", "csv"),
+        (
+            !args.pairs.is_empty() && args.format == ExportFormat::Ndjson,
+            "--pair",
+            "json, chrome, perfetto and csv",
+        ),
     ];
     let Some((_, option, formats)) = wrong.into_iter().find(|(wrong, ..)| *wrong) else { return Ok(()) };
     let what = format!("cannot use {option} with this format");
     Err(CliError::with_code(USAGE, what, format!("it is for {formats}"), "leave it out"))
 }
 
-fn events(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
-    let events = EventArgs { format: events::Format::Ndjson, quiet: true, ..EventArgs::default() };
+fn events(args: &ExportArgs, out: &mut OutFile) -> Result<u8, CliError> {
+    let events = EventArgs { format: events::EventFormat::Ndjson, quiet: true, ..EventArgs::default() };
     replay::show(&args.files, &args.host, &events, out, false)
 }
 
-fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
+fn document(args: &ExportArgs, out: &mut OutFile) -> Result<u8, CliError> {
     let histories = histories::read_of(&args.files, &args.host)?;
     report::check_pairs(&histories, &args.pairs)?;
     let document = report::document(&histories, &args.pairs);
@@ -104,11 +110,11 @@ fn document(args: &Args, out: &mut OutFile) -> Result<u8, CliError> {
     // A document can be large: what it was made from is not needed any more.
     drop(histories);
     let written = match args.format {
-        Format::Json => write_json(&document, args.pretty, &mut *out),
-        Format::Chrome => write_chrome(&document, &mut *out),
-        Format::Perfetto => write_perfetto(&document, &mut *out),
-        Format::Csv => write_csv(&document, args.table.unwrap_or_default(), &mut *out),
-        Format::Ndjson => Ok(()),
+        ExportFormat::Json => write_json(&document, args.pretty, &mut *out),
+        ExportFormat::Chrome => write_chrome(&document, &mut *out),
+        ExportFormat::Perfetto => write_perfetto(&document, &mut *out),
+        ExportFormat::Csv => write_csv(&document, args.table.unwrap_or_default(), &mut *out),
+        ExportFormat::Ndjson => Ok(()),
     };
     match written {
         Err(why) if !out.has_failed() => {

@@ -6,7 +6,7 @@ use super::{
     error::{CliError, USAGE},
     recording,
 };
-use crate::{report::host_label, source::recording::Recording};
+use crate::{report::host_label, source::recording::RecordingSource};
 
 /// Which host; to be flattened into the arguments of a verb that reads recordings.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -18,7 +18,7 @@ pub(super) struct HostArgs {
 
 impl HostArgs {
     /// Opens the recording that is asked for: without --host the first.
-    pub(super) fn open(&self, files: &[PathBuf]) -> Result<Recording, CliError> {
+    pub(super) fn open(&self, files: &[PathBuf]) -> Result<RecordingSource, CliError> {
         let first = recording::open(files)?;
         let Some(wanted) = &self.host else { return Ok(first) };
         let [file] = files else {
@@ -35,13 +35,13 @@ impl HostArgs {
             names.push(name(&recording));
             next = after(recording)?;
         }
-        Ok(nth(file, find(wanted, &names)?)?.alone())
+        Ok(nth(file, find(wanted, &names)?)?.without_others())
     }
 }
 
 /// The recording with this number, from 0, in a file of several.
-pub(super) fn nth(file: &PathBuf, number: usize) -> Result<Recording, CliError> {
-    let mut recording = Recording::open(slice::from_ref(file))?;
+pub(super) fn nth(file: &PathBuf, number: usize) -> Result<RecordingSource, CliError> {
+    let mut recording = RecordingSource::open(slice::from_ref(file))?;
     for _ in 0..number {
         recording = after(recording)?.ok_or_else(|| recording::changed(file))?;
     }
@@ -72,14 +72,14 @@ fn unknown(wanted: &str, names: &[Option<&str>], labels: &[String]) -> CliError 
 }
 
 /// In a stream, which can be read once: the first that has this name or number.
-fn in_stream(wanted: &str, first: Recording) -> Result<Recording, CliError> {
+fn in_stream(wanted: &str, first: RecordingSource) -> Result<RecordingSource, CliError> {
     let mut names = Vec::new();
     let mut next = Some(first);
     while let Some(recording) = next {
         names.push(name(&recording));
         // Those that follow are not known yet: it is the first that has the name.
         if names.len() == find(wanted, &names).map_or(0, |at| at + 1) {
-            return Ok(recording.alone());
+            return Ok(recording.without_others());
         }
         next = after(recording)?;
     }
@@ -88,12 +88,12 @@ fn in_stream(wanted: &str, first: Recording) -> Result<Recording, CliError> {
     Err(unknown(wanted, &plain, &labels))
 }
 
-fn name(recording: &Recording) -> Option<String> {
+fn name(recording: &RecordingSource) -> Option<String> {
     recording.header().start.host.clone()
 }
 
 /// What follows a recording in its stream, once that was passed over.
-fn after(mut recording: Recording) -> Result<Option<Recording>, CliError> {
+fn after(mut recording: RecordingSource) -> Result<Option<RecordingSource>, CliError> {
     while recording.next()?.is_some() {}
     Ok(recording.other())
 }

@@ -3,20 +3,20 @@
 use std::io;
 
 use super::{
-    devices::Devices,
+    devices::HostDevices,
     error::CliError,
     kernel_args::KernelArgs,
     out_file,
-    output::{Color, note},
-    past::{FromArgs, Past},
+    output::{ColorMode, note},
+    past::{FromArgs, PastState},
     privileges::give_up,
 };
 use crate::{
     kernel::{
-        Bus, KernelFiles, VfioDevice,
-        process::{ProcessInfo, Processes},
+        DeviceBus, KernelFiles, VfioDevice,
+        process::{ProcessInfo, ProcessTable},
     },
-    mount::Known,
+    mount::DeviceStatus,
     output::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
     source::snapshot::{DeviceFacts, SnapshotLosses},
     units::human,
@@ -27,13 +27,13 @@ const SAID_GONE: usize = 8;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ListArgs {
     /// One JSON document instead of a table (schema vfio-trace.list/1, docs/schema/list-1.json).
     #[arg(long)]
     json: bool,
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
-    color: Color,
+    color: ColorMode,
     #[command(flatten)]
     from: FromArgs,
     #[command(flatten)]
@@ -41,13 +41,13 @@ pub(super) struct Args {
 }
 
 /// `vfio-trace list`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &ListArgs) -> Result<u8, CliError> {
     if args.from.is_given() {
         return past(args);
     }
     let files = args.kernel.files()?;
-    let devices = Devices::read(&files);
-    let processes = Processes::of(&files);
+    let devices = HostDevices::read(&files);
+    let processes = ProcessTable::of(&files);
     let rows: Vec<DeviceRow> = devices
         .all
         .iter()
@@ -55,8 +55,8 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         .collect();
     // All is read; what others have named is only written now.
     give_up()?;
-    let blind = devices.blind.as_ref().map(ToString::to_string);
-    let losses = devices.blind.is_none().then_some(devices.losses);
+    let blind = devices.snapshot_error.as_ref().map(ToString::to_string);
+    let losses = devices.snapshot_error.is_none().then_some(devices.losses);
     let read = print(args, &rows, blind.as_deref(), losses, None)?;
     if read {
         devices.say_losses();
@@ -70,10 +70,10 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
 }
 
 /// What is to be known of the table.
-fn notes(files: &KernelFiles, devices: &Devices, rows: &[DeviceRow]) -> Vec<String> {
-    let processes = Processes::of(files);
+fn notes(files: &KernelFiles, devices: &HostDevices, rows: &[DeviceRow]) -> Vec<String> {
+    let processes = ProcessTable::of(files);
     let mut said = Vec::new();
-    if let Some(why) = &devices.blind {
+    if let Some(why) = &devices.snapshot_error {
         said.push(format!("flags, state and holders are not known: {why}"));
     } else if !devices.holders_known && !rows.is_empty() {
         said.push(
@@ -82,7 +82,7 @@ fn notes(files: &KernelFiles, devices: &Devices, rows: &[DeviceRow]) -> Vec<Stri
         );
     }
     let held = |row: &DeviceRow| row.holders.as_ref().is_some_and(|holders| !holders.is_empty());
-    if !processes.are_known() && rows.iter().any(held) {
+    if !processes.matches_kernel() && rows.iter().any(held) {
         said.push(
             "numbers of processes are the host's: /proc here is of another PID namespace, so which virtual machines they run is \
              not known"
@@ -94,15 +94,15 @@ fn notes(files: &KernelFiles, devices: &Devices, rows: &[DeviceRow]) -> Vec<Stri
     if all_told && rows.iter().any(|row| row.holders.is_none() && row.open_count > Some(0)) {
         said.push(unseen(processes).to_owned());
     }
-    if rows.is_empty() && VfioDevice::can_look(files) {
+    if rows.is_empty() && VfioDevice::has_sysfs(files) {
         said.push("no device is bound to a VFIO driver".to_owned());
     }
     said
 }
 
 /// Why nobody is named who has a device open.
-const fn unseen(processes: Processes<'_>) -> &'static str {
-    if processes.are_all() {
+const fn unseen(processes: ProcessTable<'_>) -> &'static str {
+    if processes.sees_all() {
         "a device is open, but no process has a file of it: a region of it may still be mapped, KVM or io_uring may keep it, the \
          fd may be on its way through a socket, or it came and went just now"
     } else {
@@ -119,7 +119,7 @@ fn known(holders: Vec<HolderRow>, open_count: Option<u32>, all: bool) -> Option<
 
 /// Gives false if nobody reads on.
 fn print(
-    args: &Args,
+    args: &ListArgs,
     rows: &[DeviceRow],
     blind: Option<&str>,
     losses: Option<SnapshotLosses>,
@@ -135,7 +135,7 @@ fn print(
 }
 
 /// The same from a recording.
-fn past(args: &Args) -> Result<u8, CliError> {
+fn past(args: &ListArgs) -> Result<u8, CliError> {
     let past = args.from.read(1, false)?;
     let rows = past_rows(&past);
     let read = print(args, &rows, None, None, Some(&past.facts))?;
@@ -148,7 +148,7 @@ fn past(args: &Args) -> Result<u8, CliError> {
             None => {},
         }
         past.say_unnamed();
-        let mut gone: Vec<(&str, Known)> = past.gone().collect();
+        let mut gone: Vec<(&str, DeviceStatus)> = past.gone().collect();
         gone.sort_by_key(|(_, known)| std::cmp::Reverse(known.changed_ns));
         for (name, known) in gone.iter().take(SAID_GONE) {
             note(&format!(
@@ -164,12 +164,12 @@ fn past(args: &Args) -> Result<u8, CliError> {
     past.code()
 }
 
-fn past_rows(past: &Past) -> Vec<DeviceRow> {
+fn past_rows(past: &PastState) -> Vec<DeviceRow> {
     past.present().map(|(name, known)| past_row(name, known)).collect()
 }
 
 /// Of a device, what a recording has: nothing that only sysfs or /proc tell.
-fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
+fn past_row(name: &str, DeviceStatus { report, open_count, .. }: DeviceStatus) -> DeviceRow {
     let holders = report.holders.into_iter();
     let holders: Vec<HolderRow> = holders
         .map(|holder| HolderRow {
@@ -182,7 +182,7 @@ fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
         .collect();
     DeviceRow {
         device: name.to_owned(),
-        bus: Bus::of_name(name).name(),
+        bus: DeviceBus::of_name(name).name(),
         vfio: None,
         group: None,
         cdev: None,
@@ -198,19 +198,19 @@ fn past_row(name: &str, Known { report, open_count, .. }: Known) -> DeviceRow {
 }
 
 fn row(
-    processes: Processes<'_>,
-    devices: &Devices,
+    processes: ProcessTable<'_>,
+    devices: &HostDevices,
     device: &VfioDevice,
     memory: Option<&DeviceFacts>,
 ) -> DeviceRow {
     let holders = memory.map_or_else(Vec::new, |memory| {
-        let holder = |holder: &crate::source::snapshot::Holder| {
+        let holder = |holder: &crate::source::snapshot::SnapshotHolder| {
             let info = processes.look_up(holder.pid, &holder.comm);
             let ProcessInfo { vm, started } = info.unwrap_or_default();
             let (pid, comm) = (holder.pid, holder.comm.clone());
             HolderRow {
                 pid,
-                local_pid: processes.are_known().then_some(pid),
+                local_pid: processes.matches_kernel().then_some(pid),
                 comm,
                 vm,
                 process_started: started,
@@ -218,7 +218,7 @@ fn row(
         };
         memory.holders.iter().map(holder).collect()
     });
-    let all_told = processes.are_all() && devices.losses.holders_told();
+    let all_told = processes.sees_all() && devices.losses.holders_told();
     DeviceRow {
         device: device.name.clone(),
         bus: device.bus.name(),
@@ -248,16 +248,16 @@ mod tests {
     use super::*;
     use crate::{
         cli::past::tests::kept,
-        driver::Interpreter,
+        driver::PluginDispatcher,
         event::visible::tests::{HOSTILE, harms},
-        kernel::{KernelFacts, source::testing::Root},
-        source::snapshot::Holder,
-        state::Model,
+        kernel::{KernelFacts, source::testing::TestRoot},
+        source::snapshot::SnapshotHolder,
+        state::TraceModel,
     };
 
     /// All devices of a host, each of them open so often, in these processes.
-    fn devices(files: &KernelFiles, open_count: Option<u32>, holders: &[(u32, &str)]) -> Devices {
-        let holder = |&(pid, comm): &(u32, &str)| Holder { pid, comm: comm.to_owned(), fd: 3 };
+    fn devices(files: &KernelFiles, open_count: Option<u32>, holders: &[(u32, &str)]) -> HostDevices {
+        let holder = |&(pid, comm): &(u32, &str)| SnapshotHolder { pid, comm: comm.to_owned(), fd: 3 };
         let memory = |device: VfioDevice| {
             let memory = DeviceFacts {
                 name: device.name.clone(),
@@ -270,27 +270,27 @@ mod tests {
             };
             (device, Some(memory))
         };
-        Devices {
+        HostDevices {
             all: VfioDevice::all(files).into_iter().map(memory).collect(),
-            model: Model::new(),
-            drivers: Interpreter::new(false),
+            model: TraceModel::new(),
+            drivers: PluginDispatcher::new(false),
             holders_known: true,
             losses: SnapshotLosses::default(),
-            blind: None,
+            snapshot_error: None,
             facts: KernelFacts::read(files),
         }
     }
 
-    fn rows(files: &KernelFiles, devices: &Devices) -> Vec<DeviceRow> {
+    fn rows(files: &KernelFiles, devices: &HostDevices) -> Vec<DeviceRow> {
         let all = devices.all.iter();
-        all.map(|(device, memory)| row(Processes::of(files), devices, device, memory.as_ref())).collect()
+        all.map(|(device, memory)| row(ProcessTable::of(files), devices, device, memory.as_ref())).collect()
     }
 
     /// The name of a virtual machine is a word of its command line: whoever starts it chooses it.
     #[test]
     fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
         for name in [HOSTILE, "\u{1b}]0;x\u{7}", "\u{202e}gnp", "a\nFORGED"] {
-            let root = Root::new();
+            let root = TestRoot::new();
             root.write("proc/7/cmdline", format!("qemu\0-name\0guest={name}\0"))
                 .write("proc/7/comm", format!("{name}\n"))
                 .write("proc/8/cgroup", format!("0::/machine-qemu\\x2d3\\x2d{name}.scope"))
@@ -323,23 +323,23 @@ mod tests {
         }
         assert_eq!(known(vec![], None, true).map(|holders| holders.len()), Some(0));
         assert!(known(vec![], None, false).is_none(), "a process that is not told of may have it");
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/self/ns/x", "").link("proc/self/ns/pid", "pid:[4026531836]");
         let files = root.files();
-        assert!(!unseen(Processes::of(&files)).contains("namespace"), "there is none above the first");
+        assert!(!unseen(ProcessTable::of(&files)).contains("namespace"), "there is none above the first");
         root.remove("proc/self/ns/pid").link("proc/self/ns/pid", "pid:[4026532001]");
         root.write("proc/1/ns/x", "").link("proc/1/ns/pid", "pid:[4026531836]");
         let files = root.files();
-        let processes = Processes::of(&files);
+        let processes = ProcessTable::of(&files);
         assert!(
-            processes.are_known() && unseen(processes).contains("another PID namespace"),
+            processes.matches_kernel() && unseen(processes).contains("another PID namespace"),
             "the /proc is the host's"
         );
     }
 
     #[test]
     fn a_note_is_printed_only_where_it_is_true() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.link("sys/devices/dev/driver", "../../bus/drivers/mtty").write("sys/bus/drivers/mtty/x", "");
         root.link("sys/class/vfio-dev/vfio0/device", "../../../devices/dev");
         root.write("proc/self/ns/x", "").write("proc/1/ns/x", "");
@@ -350,7 +350,7 @@ mod tests {
             }
             root.files()
         };
-        let said = |files: &KernelFiles, devices: &Devices| notes(files, devices, &rows(files, devices));
+        let said = |files: &KernelFiles, devices: &HostDevices| notes(files, devices, &rows(files, devices));
         let (host, other) = ("4026531836", "4026532001");
         let (numbers, elsewhere, nobody) = (
             "numbers of processes are the host's",
@@ -382,9 +382,9 @@ mod tests {
             assert_eq!(said(&files, &lost).len(), 1, "only that holders are not known");
         }
         let files = place(host, host);
-        let none = devices(&Root::new().files(), None, &[]);
-        assert_eq!(notes(&Root::new().files(), &none, &[]), [""; 0], "without /sys nothing is known");
-        let empty = Root::new();
+        let none = devices(&TestRoot::new().files(), None, &[]);
+        assert_eq!(notes(&TestRoot::new().files(), &none, &[]), [""; 0], "without /sys nothing is known");
+        let empty = TestRoot::new();
         empty.write("sys/bus/x", "");
         assert_eq!(notes(&empty.files(), &none, &[]), ["no device is bound to a VFIO driver"]);
         assert!(said(&files, &devices(&files, Some(0), &[])).is_empty());

@@ -10,7 +10,7 @@ use super::{
     error::{CliError, INPUT, USAGE},
     histories,
     out_file::{OutFile, print},
-    output::{Color, said},
+    output::{ColorMode, print_finished},
     report::{check_pairs, document, pair},
     zone,
 };
@@ -18,7 +18,7 @@ use crate::{output::report_text, recording::MergeNote};
 
 /// Arguments of `merge`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct MergeArgs {
     /// The source's recording and the destination's; parts of each if they have several. The first one's clock is that
     /// of the result.
     #[arg(required = true, num_args = 2.., value_name = "FILE")]
@@ -39,14 +39,14 @@ pub(super) struct Args {
     utc: bool,
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
-    color: Color,
+    color: ColorMode,
     /// Do not print the report.
     #[arg(long, short)]
     quiet: bool,
 }
 
 /// `vfio-trace merge`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &MergeArgs) -> Result<u8, CliError> {
     let mut out = OutFile::create(&args.output, args.force, &args.files)?;
     out.refuse_terminal("a recording")?;
     if !args.quiet {
@@ -78,10 +78,10 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
         Err(_) | Ok(()) => {},
     }
     if out.finish()? && !args.quiet {
-        let zone = zone::shown(args.utc);
+        let zone = zone::display_zone(args.utc);
         if args.output.as_os_str() == "-" {
             // Standard output has the recordings.
-            said(&report_text(&document, &zone, args.color.on(&io::stderr())));
+            print_finished(&report_text(&document, &zone, args.color.on(&io::stderr())));
         } else {
             let text = report_text(&document, &zone, args.color.on(&io::stdout()));
             print(&text, &args.files)?;
@@ -107,14 +107,14 @@ mod tests {
 
     use super::*;
     use crate::cli::{error::FAILED, host::HostArgs};
-    use crate::report::document::{Document, MergeMethod};
+    use crate::report::document::{MergeMethod, MigrationDocument};
 
     fn testdata(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/testdata").join(name)
     }
 
     /// The document, without where it was read from.
-    fn document_of(files: &[PathBuf]) -> Document {
+    fn document_of(files: &[PathBuf]) -> MigrationDocument {
         let read = histories::read(files).unwrap();
         assert!(!read.damaged);
         let mut document = document(&read, &[]);
@@ -124,10 +124,10 @@ mod tests {
         document
     }
 
-    fn args(files: Vec<PathBuf>, output: PathBuf, pair: [&str; 2]) -> Args {
+    fn args(files: Vec<PathBuf>, output: PathBuf, pair: [&str; 2]) -> MergeArgs {
         let [source, destination] = pair.map(str::to_owned);
         let pairs = vec![(source, destination)];
-        Args { files, output, force: false, pairs, utc: true, color: Color::Never, quiet: true }
+        MergeArgs { files, output, force: false, pairs, utc: true, color: ColorMode::Never, quiet: true }
     }
 
     /// Devices of both hosts, the wrong way round: no migration is theirs.
@@ -187,7 +187,7 @@ mod tests {
         let [src, dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(testdata);
         let one = document_of(&[src.clone(), dst.clone()]);
         let two = document_of(&[dst.clone(), src]);
-        let downtime = |document: &Document| {
+        let downtime = |document: &MigrationDocument| {
             let downtime = document.migrations[0].downtime.clone().unwrap();
             (downtime.total_ns, downtime.bound, downtime.uncertainty_ns, downtime.stages)
         };
@@ -198,13 +198,13 @@ mod tests {
         assert_eq!((one.offset_ns, one.early_ns, one.late_ns), (-two.offset_ns, two.late_ns, two.early_ns));
         assert!(one.offset_ns > 40_000_000_000, "{one:?}");
         // Parts of one recording, or the same twice, are nothing to merge.
-        let twice = Args {
+        let twice = MergeArgs {
             files: vec![dst.clone(), dst],
             output: std::env::temp_dir().join("vfio-trace-never-made.vft"),
             force: false,
             pairs: Vec::new(),
             utc: true,
-            color: Color::Never,
+            color: ColorMode::Never,
             quiet: true,
         };
         main(&twice).unwrap_err();

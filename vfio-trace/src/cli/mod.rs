@@ -36,46 +36,46 @@ use clap::{Parser, Subcommand};
 /// Traces VFIO device live migration on a stock kernel.
 #[derive(Debug, Parser)]
 #[command(name = "vfio-trace", version, about, arg_required_else_help = true, after_help = EXIT_CODES)]
-struct Cli {
+struct CliArgs {
     #[command(subcommand)]
-    verb: Verb,
+    verb: CliVerb,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the traced thing failed, 2 usage, 3 not permitted, \
                           4 not supported here, 5 input damaged.";
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum CliVerb {
     /// Tell what can be traced on this host, what not, why, and what to do about it.
-    Doctor(doctor::Args),
+    Doctor(doctor::DoctorArgs),
     /// Write recordings in formats that other programs read: JSON, Perfetto, Trace Event Format, CSV.
-    Export(export::Args),
+    Export(export::ExportArgs),
     /// Drive an idle device through its migration states, step by step. Acts on the device: see docs/exercise.md.
-    Exercise(exercise::Args),
+    Exercise(exercise::ExerciseArgs),
     /// Show every VFIO device: driver, migration, state, who holds it.
-    List(list::Args),
+    List(list::ListArgs),
     /// Put recordings of both hosts of a migration into one file, on one clock.
-    Merge(merge::Args),
+    Merge(merge::MergeArgs),
     /// Show all views as files: a FUSE tree with the layout of the kernel's debugfs.
-    Mount(mount::Args),
+    Mount(mount::MountArgs),
     /// Unmounts when the `mount` that has started it ends.
     #[command(name = mount::GUARD_VERB, hide = true)]
     MountGuard(mount::GuardArgs),
     /// Keep everything that is traced in a file.
-    Record(record::Args),
+    Record(record::RecordArgs),
     /// Show the events of a recording as `tail` would have shown them, on any machine.
-    Replay(replay::Args),
+    Replay(replay::ReplayArgs),
     /// Tell what happened in recordings: migrations, where the downtime went, what failed and why.
-    Report(report::Args),
+    Report(report::ReportArgs),
     /// Show one view of a device, as the kernel's debugfs would print it.
-    Show(show::Args),
+    Show(show::ShowArgs),
     /// Show migration events as they happen.
-    Tail(tail::Args),
+    Tail(tail::TailArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match CliArgs::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // clap says it well; its own exit code for usage is 2 as well, and 0 for --help and --version.
@@ -92,18 +92,18 @@ pub fn main() -> ExitCode {
         },
     };
     let done = match cli.verb {
-        Verb::Doctor(args) => doctor::main(&args),
-        Verb::Export(args) => export::main(&args),
-        Verb::Exercise(args) => exercise::main(&args),
-        Verb::List(args) => list::main(&args),
-        Verb::Merge(args) => merge::main(&args),
-        Verb::Mount(args) => mount::main(args),
-        Verb::MountGuard(args) => mount::guard_main(&args),
-        Verb::Show(args) => show::main(&args),
-        Verb::Record(args) => record::main(&args),
-        Verb::Replay(args) => replay::main(&args),
-        Verb::Report(args) => report::main(&args),
-        Verb::Tail(args) => tail::main(&args),
+        CliVerb::Doctor(args) => doctor::main(&args),
+        CliVerb::Export(args) => export::main(&args),
+        CliVerb::Exercise(args) => exercise::main(&args),
+        CliVerb::List(args) => list::main(&args),
+        CliVerb::Merge(args) => merge::main(&args),
+        CliVerb::Mount(args) => mount::main(args),
+        CliVerb::MountGuard(args) => mount::guard_main(&args),
+        CliVerb::Show(args) => show::main(&args),
+        CliVerb::Record(args) => record::main(&args),
+        CliVerb::Replay(args) => replay::main(&args),
+        CliVerb::Report(args) => report::main(&args),
+        CliVerb::Tail(args) => tail::main(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

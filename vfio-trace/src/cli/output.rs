@@ -6,7 +6,7 @@ use crate::units::human::clean;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Color {
+pub(super) enum ColorMode {
     /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
@@ -16,7 +16,7 @@ pub(super) enum Color {
     Never,
 }
 
-impl Color {
+impl ColorMode {
     /// Whether to colour what goes to `stream`.
     pub(super) fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
@@ -32,11 +32,11 @@ impl Color {
 
 /// Prints a line for the person at the terminal, on standard error. Names in it may be anybody's.
 pub(super) fn note(text: &str) {
-    said(&clean(text));
+    print_finished(&clean(text));
 }
 
 /// The same for lines that are finished: whose names are clean, and which may have colours.
-pub(super) fn said(text: &str) {
+pub(super) fn print_finished(text: &str) {
     // Nobody left to read it is no reason to stop.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, civil};
 
-use super::past::Moment;
+use super::past::RecordingMoment;
 
 /// `10`, `1.5s`, `200ms`, `5m`, `1h`: a time span, in seconds without a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -32,27 +32,27 @@ fn span(text: &str) -> Result<Option<Duration>, String> {
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5`, `15:40:20`: a moment of a recording.
-pub(super) fn moment(text: &str) -> Result<Moment, String> {
+pub(super) fn moment(text: &str) -> Result<RecordingMoment, String> {
     if !text.contains([':', '-']) {
         let after = span(text)?.filter(|after| *after <= LONGEST);
         return after
-            .map(Moment::After)
+            .map(RecordingMoment::After)
             .ok_or_else(|| "not a time in a recording such as 0s, 2.5s or 850ms".to_owned());
     }
     if let Ok(time) = text.parse::<civil::Time>()
         && !text.contains('-')
     {
-        return Ok(Moment::Day(time));
+        return Ok(RecordingMoment::Day(time));
     }
-    let wall = text.parse::<Timestamp>().ok().map(Moment::Wall);
-    let wall = wall.or_else(|| text.parse::<civil::DateTime>().ok().map(Moment::Local));
+    let wall = text.parse::<Timestamp>().ok().map(RecordingMoment::Wall);
+    let wall = wall.or_else(|| text.parse::<civil::DateTime>().ok().map(RecordingMoment::Local));
     let wrong = "not a moment such as 2.5s, 2026-11-22T15:40:20Z, 2026-11-22T15:40:20 (local) or 15:40:20";
     wall.ok_or_else(|| wrong.to_owned())
 }
 
 /// Some amount of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Amount {
+pub(super) enum RecordingAmount {
     /// Bytes.
     Bytes(u64),
     /// Time.
@@ -62,24 +62,26 @@ pub(super) enum Amount {
 }
 
 /// `100M` is a size, `10m` a time, `5000` a number of records: K, M, G are capitals, ms, s, m, h are not.
-pub(super) fn amount(text: &str) -> Result<Amount, String> {
+pub(super) fn amount(text: &str) -> Result<RecordingAmount, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number = text.parse::<u64>().ok().filter(|number| *number > 0);
     match (unit, unit.chars().next()) {
-        ("", _) => number.map(Amount::Records).ok_or_else(|| "not a number of records".to_owned()),
-        (_, Some('K' | 'M' | 'G' | 'B')) => size(text).map(Amount::Bytes),
-        _ => duration(text).map(Amount::Time).map_err(|why| format!("{why} (or K, M, G for a size)")),
+        ("", _) => number.map(RecordingAmount::Records).ok_or_else(|| "not a number of records".to_owned()),
+        (_, Some('K' | 'M' | 'G' | 'B')) => size(text).map(RecordingAmount::Bytes),
+        _ => {
+            duration(text).map(RecordingAmount::Time).map_err(|why| format!("{why} (or K, M, G for a size)"))
+        },
     }
 }
 
 /// As [`amount`], for a part: a number of records is none.
-pub(super) fn part(text: &str) -> Result<Amount, String> {
+pub(super) fn part(text: &str) -> Result<RecordingAmount, String> {
     if text.chars().all(|c| c.is_ascii_digit()) {
         return Err("give a size (100M) or a time (1h)".to_owned());
     }
     match amount(text)? {
-        Amount::Records(_) => Err("give a size (100M) or a time (1h)".to_owned()),
-        Amount::Bytes(bytes) if bytes < 64 << 10 => Err("a part has at least 64K".to_owned()),
+        RecordingAmount::Records(_) => Err("give a size (100M) or a time (1h)".to_owned()),
+        RecordingAmount::Bytes(bytes) if bytes < 64 << 10 => Err("a part has at least 64K".to_owned()),
         other => Ok(other),
     }
 }
@@ -125,15 +127,15 @@ mod tests {
 
     #[test]
     fn moments() {
-        let wall = |text: &str| Ok(Moment::Wall(text.parse().unwrap()));
-        assert_eq!(moment("850ms"), Ok(Moment::After(Duration::from_millis(850))));
+        let wall = |text: &str| Ok(RecordingMoment::Wall(text.parse().unwrap()));
+        assert_eq!(moment("850ms"), Ok(RecordingMoment::After(Duration::from_millis(850))));
         assert_eq!(moment("2026-11-22T15:40:20.5Z"), wall("2026-11-22T15:40:20.5Z"));
         assert_eq!(moment("2026-11-22T15:40:20.5+01:00"), wall("2026-11-22T14:40:20.5Z"));
-        assert_eq!(moment("15:40:20.25"), Ok(Moment::Day(civil::time(15, 40, 20, 250_000_000))));
+        assert_eq!(moment("15:40:20.25"), Ok(RecordingMoment::Day(civil::time(15, 40, 20, 250_000_000))));
         let local = civil::date(2026, 11, 22).at(15, 40, 20, 0);
-        assert_eq!(moment("2026-11-22 15:40:20"), Ok(Moment::Local(local)));
-        assert_eq!(moment("0s"), Ok(Moment::After(Duration::ZERO)));
-        assert_eq!(moment("0"), Ok(Moment::After(Duration::ZERO)));
+        assert_eq!(moment("2026-11-22 15:40:20"), Ok(RecordingMoment::Local(local)));
+        assert_eq!(moment("0s"), Ok(RecordingMoment::After(Duration::ZERO)));
+        assert_eq!(moment("0"), Ok(RecordingMoment::After(Duration::ZERO)));
         for wrong in [
             "",
             ".",
@@ -156,10 +158,10 @@ mod tests {
 
     #[test]
     fn amounts() {
-        assert_eq!(amount("5000"), Ok(Amount::Records(5000)));
-        assert_eq!(amount("10m"), Ok(Amount::Time(Duration::from_mins(10))));
-        assert_eq!(amount("10M"), Ok(Amount::Bytes(10 << 20)));
-        assert_eq!(part("64K"), Ok(Amount::Bytes(64 << 10)));
+        assert_eq!(amount("5000"), Ok(RecordingAmount::Records(5000)));
+        assert_eq!(amount("10m"), Ok(RecordingAmount::Time(Duration::from_mins(10))));
+        assert_eq!(amount("10M"), Ok(RecordingAmount::Bytes(10 << 20)));
+        assert_eq!(part("64K"), Ok(RecordingAmount::Bytes(64 << 10)));
         for wrong in ["", "0", "0M", "10x", "-1", "1.5M", "M"] {
             assert!(amount(wrong).is_err(), "{wrong}");
         }

@@ -1,7 +1,7 @@
 //! Giving up what is no longer needed, once a verb has looked at the kernel.
 
 use super::error::CliError;
-use crate::kernel::caps::{self, Cap};
+use crate::kernel::caps::{self, LinuxCap};
 
 /// Gives up all capabilities of this thread.
 pub(super) fn give_up() -> Result<(), CliError> {
@@ -9,7 +9,7 @@ pub(super) fn give_up() -> Result<(), CliError> {
 }
 
 /// Gives up all capabilities of this thread but these.
-pub(super) fn keep_only(keep: &[Cap]) -> Result<(), CliError> {
+pub(super) fn keep_only(keep: &[LinuxCap]) -> Result<(), CliError> {
     caps::keep_only(keep)
         .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))
 }

@@ -13,8 +13,8 @@ use super::{
     output::note,
 };
 use crate::{
-    recording::{ClockSample, OpenError, Output},
-    source::recording::{Next, Recording, RecordingError},
+    recording::{ClockSample, PartOpenError, RecordingOutput},
+    source::recording::{RecordingError, RecordingItem, RecordingSource},
     units::human,
 };
 
@@ -23,7 +23,7 @@ const TOLD_DAMAGES: usize = 16;
 
 /// How much of a recording somebody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wants {
+pub(super) enum Demand {
     /// All.
     All,
     /// No more records, only what is at the end, if there is one: a stream may go on for days.
@@ -33,9 +33,9 @@ pub(super) enum Wants {
 }
 
 /// Takes what a recording has.
-pub(super) trait Taker {
+pub(super) trait RecordSink {
     /// What it wants; asked before each item.
-    fn wants(&self) -> Wants;
+    fn demand(&self) -> Demand;
     /// The next record.
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError>;
     /// The time, CLOCK_MONOTONIC.
@@ -51,16 +51,16 @@ pub(super) trait Taker {
 }
 
 /// How reading ended.
-pub(super) struct Through {
+pub(super) struct ReadOutcome {
     /// What is missing, a sentence each; it was told.
     pub(super) damage: Vec<String>,
     /// Why reading ended before its time.
     pub(super) failed: Option<RecordingError>,
 }
 
-impl Through {
+impl ReadOutcome {
     /// Whether something is missing.
-    pub(super) const fn damaged(&self) -> bool {
+    pub(super) const fn is_damaged(&self) -> bool {
         !self.damage.is_empty()
     }
 
@@ -68,13 +68,13 @@ impl Through {
     pub(super) fn code(self) -> Result<u8, CliError> {
         match self.failed {
             Some(error) => Err(error.into()),
-            None => Ok(if self.damaged() { INPUT } else { 0 }),
+            None => Ok(if self.is_damaged() { INPUT } else { 0 }),
         }
     }
 }
 
 /// Opens the parts of one recording.
-pub(super) fn open(files: &[PathBuf]) -> Result<Recording, CliError> {
+pub(super) fn open(files: &[PathBuf]) -> Result<RecordingSource, CliError> {
     if files.len() > 1 && files.iter().any(|file| file.as_os_str() == "-") {
         return Err(CliError::with_code(
             USAGE,
@@ -83,7 +83,7 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Recording, CliError> {
             "give all parts as files, or all through the pipe, as with: cat trace.*.vft | vfio-trace replay -",
         ));
     }
-    Ok(Recording::open(files)?)
+    Ok(RecordingSource::open(files)?)
 }
 
 /// A file that is read a second time is not what it was.
@@ -94,33 +94,33 @@ pub(super) fn changed(file: &Path) -> CliError {
 
 /// Reads on until the taker has what it wants; says what is missing as it is met.
 pub(super) fn read(
-    recording: &mut Recording,
-    taker: &mut impl Taker,
-    mut progress: Progress,
-) -> Result<Through, CliError> {
-    let mut through = Through { damage: Vec::new(), failed: None };
+    recording: &mut RecordingSource,
+    taker: &mut impl RecordSink,
+    mut progress: ProgressLine,
+) -> Result<ReadOutcome, CliError> {
+    let mut through = ReadOutcome { damage: Vec::new(), failed: None };
     let (mut more, mut more_records) = (0u64, 0u64);
     loop {
-        let wants = taker.wants();
-        if wants == Wants::Nothing || (wants == Wants::End && recording.progress().1.is_none()) {
+        let wants = taker.demand();
+        if wants == Demand::Nothing || (wants == Demand::End && recording.progress().1.is_none()) {
             break;
         }
         match recording.next() {
-            Ok(Some(Next::Record(_) | Next::Tick(_))) if wants == Wants::End => {},
-            Ok(Some(Next::Record(bytes))) => taker.record(&bytes)?,
-            Ok(Some(Next::Tick(ns))) => taker.tick(ns)?,
-            Ok(Some(Next::Clock(sample))) => taker.clock(sample),
-            Ok(Some(Next::Damage { damage, .. })) if through.damage.len() >= TOLD_DAMAGES => {
+            Ok(Some(RecordingItem::Record(_) | RecordingItem::Tick(_))) if wants == Demand::End => {},
+            Ok(Some(RecordingItem::Record(bytes))) => taker.record(&bytes)?,
+            Ok(Some(RecordingItem::Tick(ns))) => taker.tick(ns)?,
+            Ok(Some(RecordingItem::Clock(sample))) => taker.clock(sample),
+            Ok(Some(RecordingItem::Damage { damage, .. })) if through.damage.len() >= TOLD_DAMAGES => {
                 more += 1;
                 more_records = more_records.saturating_add(damage.records());
             },
-            Ok(Some(Next::Damage { name, damage })) => {
+            Ok(Some(RecordingItem::Damage { name, damage })) => {
                 progress.clear();
                 note(&format!("{name}: {damage}"));
                 through.damage.push(damage.to_string());
             },
-            Ok(Some(Next::Other { .. })) if taker.reads_others() => {},
-            Ok(Some(Next::Other { name, host })) => {
+            Ok(Some(RecordingItem::OtherRecording { .. })) if taker.reads_others() => {},
+            Ok(Some(RecordingItem::OtherRecording { name, host })) => {
                 progress.clear();
                 let of = host.map_or_else(String::new, |host| format!(" of host {host}"));
                 note(&format!(
@@ -165,18 +165,18 @@ impl From<RecordingError> for CliError {
             },
             RecordingError::Open {
                 source:
-                    OpenError::Newer(_)
-                    | OpenError::NewerRecords(_)
-                    | OpenError::OtherHeader
-                    | OpenError::Header(_),
+                    PartOpenError::Newer(_)
+                    | PartOpenError::NewerRecords(_)
+                    | PartOpenError::OtherHeader
+                    | PartOpenError::Header(_),
                 ..
             } => {
                 "use the vfio-trace that made it, or a newer one".to_owned()
             },
-            RecordingError::Open { source: OpenError::ByteOrder(_), .. } => {
+            RecordingError::Open { source: PartOpenError::ByteOrder(_), .. } => {
                 "read it on a machine like the one that it was made on".to_owned()
             },
-            RecordingError::Open { source: OpenError::Foreign | OpenError::Empty, .. } => {
+            RecordingError::Open { source: PartOpenError::NotRecording | PartOpenError::Empty, .. } => {
                 "give a file that `vfio-trace record` made".to_owned()
             },
             RecordingError::Different { .. } => {
@@ -200,7 +200,7 @@ impl From<RecordingError> for CliError {
 }
 
 /// What is known to be of the recording and was not given, a sentence each.
-pub(super) fn not_given(recording: &Recording) -> Vec<String> {
+pub(super) fn not_given(recording: &RecordingSource) -> Vec<String> {
     let mut texts = Vec::new();
     let part = recording.header().part;
     if part > 1 {
@@ -215,7 +215,7 @@ pub(super) fn not_given(recording: &Recording) -> Vec<String> {
 /// What to give instead of a name without a number.
 fn parts_of(name: &str) -> Option<String> {
     let path = Path::new(name);
-    let first = Output::part_name(path, 1);
+    let first = RecordingOutput::part_name(path, 1);
     let parts = format!("{}.*", path.with_extension("").display());
     first
         .exists()
@@ -223,14 +223,14 @@ fn parts_of(name: &str) -> Option<String> {
 }
 
 /// How far it is, for a person who waits.
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     what: &'static str,
     shown: bool,
     wanted: bool,
     last: Instant,
 }
 
-impl Progress {
+impl ProgressLine {
     /// Nothing is shown in the first second, nor without a terminal. `what`: what goes on.
     pub(super) fn new(what: &'static str) -> Self {
         let last = Instant::now() + Duration::from_millis(800);

@@ -7,15 +7,15 @@ use std::{
 
 use super::{
     error::{CliError, FAILED, INPUT, USAGE},
-    histories::{self, Histories},
+    histories::{self, RecordingHistories},
     host::HostArgs,
     out_file::OutFile,
-    output::{Color, note},
+    output::{ColorMode, note},
     zone,
 };
 use crate::{
     output::{export::write_json, html, report_text},
-    report::{self, Shift, document::Document},
+    report::{self, ClockShift, document::MigrationDocument},
 };
 
 /// So many devices are named where one was to be given.
@@ -23,7 +23,7 @@ const NAMED: usize = 8;
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ReportArgs {
     /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
     #[arg(required_unless_present = "from", value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -52,7 +52,7 @@ pub(super) struct Args {
     utc: bool,
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
-    color: Color,
+    color: ColorMode,
 }
 
 /// `SRC=DST`.
@@ -66,7 +66,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// `vfio-trace report`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &ReportArgs) -> Result<u8, CliError> {
     let files = [&args.files[..], &args.from].concat();
     let mut out = OutFile::create(&args.output, args.force, &files)?;
     let histories = histories::read_of(&files, &args.host)?;
@@ -85,9 +85,9 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
     } else if args.html {
         html(&document).map_err(failed)?
     } else {
-        let zone = zone::shown(args.utc);
+        let zone = zone::display_zone(args.utc);
         let here = args.output.as_os_str() == "-";
-        let color = if here { args.color.on(&io::stdout()) } else { args.color == Color::Always };
+        let color = if here { args.color.on(&io::stdout()) } else { args.color == ColorMode::Always };
         report_text(&document, &zone, color)
     };
     // What goes wrong here is told at the end.
@@ -98,8 +98,11 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
 
 /// Refuses a pair of which one name is that of no device; where some may be missing, it is only said. `pairs`: what the user
 /// says.
-pub(super) fn check_pairs(histories: &Histories, pairs: &[(String, String)]) -> Result<(), CliError> {
-    let Histories { names, lacking, .. } = histories;
+pub(super) fn check_pairs(
+    histories: &RecordingHistories,
+    pairs: &[(String, String)],
+) -> Result<(), CliError> {
+    let RecordingHistories { names, names_incomplete: lacking, .. } = histories;
     for (source, destination) in pairs {
         let Some(unknown) = [source, destination].into_iter().find(|name| !names.contains(*name)) else {
             continue;
@@ -123,25 +126,25 @@ pub(super) fn check_pairs(histories: &Histories, pairs: &[(String, String)]) -> 
 }
 
 /// The document of what was read; `pairs`: what the user says now goes before what was said earlier.
-pub(super) fn document(histories: &Histories, pairs: &[(String, String)]) -> Document {
+pub(super) fn document(histories: &RecordingHistories, pairs: &[(String, String)]) -> MigrationDocument {
     document_and_shifts(histories, pairs).0
 }
 
 /// The same with what leads from each host's clock to the document's.
 pub(super) fn document_and_shifts(
-    histories: &Histories,
+    histories: &RecordingHistories,
     pairs: &[(String, String)],
-) -> (Document, Vec<Shift>) {
+) -> (MigrationDocument, Vec<ClockShift>) {
     let mut pairs = pairs.to_vec();
     let unsaid = |pair: &&(String, String)| !pairs.iter().any(|said| said.0 == pair.0 || said.1 == pair.1);
     let before: Vec<(String, String)> = histories.pairs.iter().filter(unsaid).cloned().collect();
     pairs.extend(before);
-    let options = report::Options { version: env!("CARGO_PKG_VERSION").to_owned(), pairs };
+    let options = report::DocumentOptions { version: env!("CARGO_PKG_VERSION").to_owned(), pairs };
     report::document_and_shifts(&histories.all, &options)
 }
 
 /// Whether something is missing, or something failed, of a migration or not.
-fn code(document: &Document, damaged: bool) -> u8 {
+fn code(document: &MigrationDocument, damaged: bool) -> u8 {
     if damaged {
         INPUT
     } else if document.failed() {

@@ -10,21 +10,21 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    child::{GRACE, Traced},
+    child::{GRACE, TracedCommand},
     error::{CliError, FAILED},
     kernel_args::KernelArgs,
     output::note,
     parse,
-    signals::{Asked, Heard, Patience},
+    signals::{ReceivedSignal, SignalLimit, StopSignals},
 };
 use crate::{
-    event::{ClockAnchor, DecodeError, Record, Start},
+    event::{ClockAnchor, DecodeError, TraceStart, WireRecord},
     kernel::caps::{self, DropError},
-    probe::{Changes, LoadOptions},
+    probe::{LoadOptions, ProbeChanges},
     source::{
         clock::mono_ns,
-        live::{Live, LiveError, LogTo, RESCAN},
-        snapshot::Looked,
+        live::{LiveError, LiveSource, LogForwarder, RESCAN},
+        snapshot::InventoryLosses,
     },
     units::human,
 };
@@ -46,22 +46,22 @@ pub(super) struct LiveArgs {
 }
 
 /// Takes what a live run gives.
-pub(super) trait Consumer {
+pub(super) trait RecordConsumer {
     /// The next record, as it came and decoded.
-    fn record(&mut self, bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError>;
+    fn record(&mut self, bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError>;
     /// No more records for the moment.
     fn pause(&mut self) -> Result<(), CliError>;
     /// Comes every [`RESCAN`]. All records were given that there were at `settled_ns`.
-    fn tick(&mut self, settled_ns: u64, live: &mut Live) -> Result<(), CliError>;
+    fn tick(&mut self, settled_ns: u64, live: &mut LiveSource) -> Result<(), CliError>;
     /// It wants no more.
     fn is_full(&self) -> bool;
     /// Probes are about to be switched off.
-    fn ending(&mut self, _live: &mut Live) {}
+    fn ending(&mut self, _live: &mut LiveSource) {}
 }
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum StopCause {
     /// The command behind `--` ended.
     Command,
     /// A signal asked for it.
@@ -71,18 +71,18 @@ pub(super) enum Why {
 }
 
 /// A run that is over; all of its records were taken.
-pub(super) struct Done {
+pub(super) struct FinishedRun {
     /// Why.
-    pub(super) why: Why,
+    pub(super) why: StopCause,
     /// When probes were off.
     pub(super) ended_ns: u64,
     /// What went wrong on the consumer's side.
     pub(super) error: Option<CliError>,
-    traced: Option<Traced>,
+    traced: Option<TracedCommand>,
     status: Option<ExitStatus>,
 }
 
-impl Done {
+impl FinishedRun {
     /// Says how the command ended, if not well, or that it goes on; gives the exit code.
     pub(super) fn code(&mut self) -> u8 {
         if let Some(said) = self.of_command() {
@@ -106,16 +106,17 @@ impl Done {
 }
 
 /// Says what becomes of a command that was started, where an error ends the run.
-pub(super) fn let_go(traced: Option<Traced>) {
-    let _of_the_error = Done { why: Why::Enough, ended_ns: 0, error: None, traced, status: None }.code();
+pub(super) fn say_left_command(traced: Option<TracedCommand>) {
+    let _of_the_error =
+        FinishedRun { why: StopCause::Enough, ended_ns: 0, error: None, traced, status: None }.code();
 }
 
 /// A run.
-pub(super) struct Session {
+pub(super) struct LiveRun {
     /// The source.
-    pub(super) live: Live,
+    pub(super) live: LiveSource,
     verbose: bool,
-    signals: Asked,
+    signals: StopSignals,
 }
 
 /// Runs `work` on this thread: it is the one whose capabilities are dropped.
@@ -132,7 +133,7 @@ fn no_drop(why: DropError) -> CliError {
 }
 
 /// Says so where the kernel does not tell of modules.
-pub(super) fn say_unwatched(live: &Live) {
+pub(super) fn say_unwatched(live: &LiveSource) {
     if let Some(why) = live.unwatched() {
         note(&format!(
             "the kernel does not tell when a module is loaded ({why}): a driver that is loaded later is noticed half a second \
@@ -146,18 +147,19 @@ pub(super) fn say_uninformed(error: &LiveError) {
     note(&format!("devices, states and holders are not known until something happens: {error}"));
 }
 
-impl Session {
+impl LiveRun {
     /// Attaches all probes; nothing is counted yet.
     pub(super) fn open(args: &LiveArgs) -> Result<Self, CliError> {
-        Traced::look(&args.command)?;
+        TracedCommand::look(&args.command)?;
         // Before signals are waited for: what is read here may be slow, and can be interrupted so far.
         let files = args.kernel.files()?;
         // The second one means the command, which need not be waited for any longer.
-        let patience = Patience::Heed(if args.command.is_empty() { 1 } else { 2 });
-        let signals = Asked::heed(&Arc::new(AtomicBool::new(false)), patience)?;
-        let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
+        let patience = SignalLimit::AtMost(if args.command.is_empty() { 1 } else { 2 });
+        let signals = StopSignals::heed(&Arc::new(AtomicBool::new(false)), patience)?;
+        let log: Option<Box<dyn log::Log>> =
+            args.verbose.then(|| Box::new(LogForwarder(note)) as Box<dyn log::Log>);
         let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
-        let (live, changes) = Live::open(files, options, log)?;
+        let (live, changes) = LiveSource::open(files, options, log)?;
         say_changes(&changes, args.verbose);
         say_unwatched(&live);
         Ok(Self { live, verbose: args.verbose, signals })
@@ -165,7 +167,7 @@ impl Session {
 
     /// Says whose numbers `--pid` takes, where that is not plain.
     pub(super) fn explain_pids(&self, pids: &[u32]) {
-        if !pids.is_empty() && !self.live.numbers_processes_alike() {
+        if !pids.is_empty() && !self.live.shares_pid_numbers() {
             note(
                 "--pid takes the numbers of the host's PID namespace, and this is another: what is told in /proc here is not meant; \
                  --device shows what a device does without them",
@@ -180,12 +182,12 @@ impl Session {
 
     /// Starts the command, if there is one, with what [`Self::drop_privileges`] has put aside for it. Not where a signal came
     /// while probes were attached: nobody waits for it any more.
-    pub(super) fn start(&self, args: &LiveArgs) -> Result<Option<Traced>, CliError> {
+    pub(super) fn start(&self, args: &LiveArgs) -> Result<Option<TracedCommand>, CliError> {
         if let Some(program) = args.command.first().filter(|_| self.signals.has_come()) {
             let what = format!("{} was not started", program.display());
             return Err(CliError::failed(what, "a signal asked for the end before that", "start it again"));
         }
-        let mut traced = caps::start_with(|| Traced::start(&args.command)).map_err(no_drop)??;
+        let mut traced = caps::start_with(|| TracedCommand::start(&args.command)).map_err(no_drop)??;
         // Typed before it was there, or just then: rather twice than never.
         if let Some(traced) = traced.as_mut().filter(|_| self.signals.has_come()) {
             traced.may_have_missed_one();
@@ -199,7 +201,7 @@ impl Session {
     }
 
     /// Switches all probes on; gives what the run says about itself, and when it began.
-    pub(super) fn begin(&mut self, anchor: ClockAnchor) -> Result<(Start, u64), CliError> {
+    pub(super) fn begin(&mut self, anchor: ClockAnchor) -> Result<(TraceStart, u64), CliError> {
         if !self.live.has_vfio() {
             note("vfio is not loaded yet; waiting for it");
         }
@@ -208,17 +210,17 @@ impl Session {
         let began = mono_ns();
         // After the switch: an arc that comes in between is seen by both, and never by neither.
         match self.live.take_inventory() {
-            Ok(looked) => say_lacks(looked),
+            Ok(looked) => say_missing(looked),
             Err(error) => say_uninformed(&error),
         }
         Ok((start, began))
     }
 
     /// Takes in what has arrived; true if there was something.
-    fn pump(&mut self, consumer: &mut impl Consumer) -> Result<bool, CliError> {
+    fn pump(&mut self, consumer: &mut impl RecordConsumer) -> Result<bool, CliError> {
         let records = self.live.take();
         for bytes in &records {
-            match Record::decode(bytes) {
+            match WireRecord::decode(bytes) {
                 Ok(record) => {
                     say_changes(&self.live.follow(&record), self.verbose);
                     consumer.record(bytes, Ok(&record))?;
@@ -237,7 +239,7 @@ impl Session {
         Ok(!records.is_empty())
     }
 
-    fn tick(&mut self, consumer: &mut impl Consumer) -> Result<(), CliError> {
+    fn tick(&mut self, consumer: &mut impl RecordConsumer) -> Result<(), CliError> {
         // The ring's wake-up is the rule, this the exception: nothing that has arrived stays unseen for long. Before the
         // look for drivers, which takes long: the kernel's own notice of one may have arrived.
         self.pump(consumer)?;
@@ -246,7 +248,7 @@ impl Session {
     }
 
     /// Waits for a signal that asks to end.
-    pub(super) async fn asked(&mut self) -> Heard {
+    pub(super) async fn asked(&mut self) -> ReceivedSignal {
         self.signals.next().await
     }
 
@@ -254,20 +256,20 @@ impl Session {
     /// what was taken, the end is to be written.
     pub(super) async fn run(
         &mut self,
-        mut traced: Option<Traced>,
+        mut traced: Option<TracedCommand>,
         duration: Option<Duration>,
-        consumer: &mut impl Consumer,
-    ) -> Result<Done, CliError> {
+        consumer: &mut impl RecordConsumer,
+    ) -> Result<FinishedRun, CliError> {
         let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
         let (why, mut status, mut error) = match self.follow(consumer, &mut traced, deadline).await {
             Ok((why, status)) => (why, status, None),
-            Err(error) => (Why::Enough, None, Some(error)),
+            Err(error) => (StopCause::Enough, None, Some(error)),
         };
         if let Some(traced) = traced.as_mut().filter(|_| error.is_some() && self.signals.has_come()) {
             // Output that has not ended before the signal came: the command has not been told of it.
             traced.signal(self.signals.next().await);
         }
-        if why == Why::Signal && traced.is_some() {
+        if why == StopCause::Signal && traced.is_some() {
             match self.grace(consumer, &mut traced).await {
                 Ok(ended) => status = ended,
                 Err(failed) => error = Some(failed),
@@ -279,7 +281,7 @@ impl Session {
         }
         consumer.ending(&mut self.live);
         if let Err(why) = self.live.disable() {
-            let_go(traced);
+            say_left_command(traced);
             return Err(why.into());
         }
         let ended_ns = mono_ns();
@@ -292,12 +294,12 @@ impl Session {
         }
         if status.is_none() {
             // It may have ended all the same, meanwhile or before there was enough.
-            status = traced.as_mut().and_then(Traced::has_ended);
+            status = traced.as_mut().and_then(TracedCommand::has_ended);
         }
-        Ok(Done { why, ended_ns, error, traced, status })
+        Ok(FinishedRun { why, ended_ns, error, traced, status })
     }
 
-    fn settle(&mut self, consumer: &mut impl Consumer) -> Result<(), CliError> {
+    fn settle(&mut self, consumer: &mut impl RecordConsumer) -> Result<(), CliError> {
         self.pump(consumer)?;
         say_changes(&self.live.settle()?, self.verbose);
         Ok(())
@@ -306,28 +308,28 @@ impl Session {
     /// Lets the command end, for a while or until the next signal; what it does meanwhile is taken in as before.
     async fn grace(
         &mut self,
-        consumer: &mut impl Consumer,
-        traced: &mut Option<Traced>,
+        consumer: &mut impl RecordConsumer,
+        traced: &mut Option<TracedCommand>,
     ) -> Result<Option<ExitStatus>, CliError> {
         let deadline = Some(tokio::time::Instant::now() + GRACE);
         Ok(match self.follow(consumer, traced, deadline).await? {
-            (Why::Command, status) => status,
-            (Why::Signal | Why::Enough, _) => None,
+            (StopCause::Command, status) => status,
+            (StopCause::Signal | StopCause::Enough, _) => None,
         })
     }
 
     async fn follow(
         &mut self,
-        consumer: &mut impl Consumer,
-        traced: &mut Option<Traced>,
+        consumer: &mut impl RecordConsumer,
+        traced: &mut Option<TracedCommand>,
         deadline: Option<tokio::time::Instant>,
-    ) -> Result<(Why, Option<ExitStatus>), CliError> {
+    ) -> Result<(StopCause, Option<ExitStatus>), CliError> {
         let mut tick = tokio::time::interval(RESCAN);
         let mut more = false;
         loop {
             // Output that was waited for is given up once a signal has come; then that is why all ends.
             if consumer.is_full() && !self.signals.has_come() {
-                return Ok((Why::Enough, None));
+                return Ok((StopCause::Enough, None));
             }
             let asked = tokio::select! {
                 // One batch, then round again: a flood must not starve the other branches.
@@ -344,27 +346,27 @@ impl Session {
                     self.tick(consumer)?;
                     continue;
                 },
-                status = ended(traced) => return Ok((Why::Command, Some(status))),
-                () = until(deadline) => return Ok((Why::Enough, None)),
+                status = ended(traced) => return Ok((StopCause::Command, Some(status))),
+                () = until(deadline) => return Ok((StopCause::Enough, None)),
                 asked = self.signals.next() => asked,
             };
             if let Some(traced) = traced {
                 traced.signal(asked);
             }
-            return Ok((Why::Signal, None));
+            return Ok((StopCause::Signal, None));
         }
     }
 }
 
 /// What an inventory could not tell.
-pub(super) fn say_lacks(looked: Looked) {
-    if let Some(lacks) = looked.lacks() {
+pub(super) fn say_missing(looked: InventoryLosses) {
+    if let Some(lacks) = looked.describe_losses() {
         note(&lacks);
     }
 }
 
-pub(super) fn say_changes(changes: &Changes, verbose: bool) {
-    let Changes { attached, detached, failed, denied: _, gaps, unread } = changes;
+pub(super) fn say_changes(changes: &ProbeChanges, verbose: bool) {
+    let ProbeChanges { attached, detached, failed, denied: _, gaps, unread } = changes;
     for reason in distinct(detached.iter().map(|(_, reason)| reason.as_str())) {
         let functions = detached.iter().filter(|(_, other)| other == reason);
         let names: Vec<&str> = functions.map(|(function, _)| function.symbol.as_str()).collect();
@@ -411,9 +413,9 @@ fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-fn start_of(live: &Live, clock: ClockAnchor) -> Start {
+fn start_of(live: &LiveSource, clock: ClockAnchor) -> TraceStart {
     let uname = rustix::system::uname();
-    Start {
+    TraceStart {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         replayed_by: None,
         kernel: uname.release().to_string_lossy().into_owned(),
@@ -425,7 +427,7 @@ fn start_of(live: &Live, clock: ClockAnchor) -> Start {
     }
 }
 
-async fn ended(traced: &mut Option<Traced>) -> ExitStatus {
+async fn ended(traced: &mut Option<TracedCommand>) -> ExitStatus {
     match traced {
         // wait(2) on one's own child does not fail; if it does, there is nothing to wait for.
         Some(traced) => traced.ended().await.unwrap_or_default(),
@@ -452,11 +454,11 @@ mod tests {
         let _inside = runtime.enter();
         let done = |script: &str| {
             let command = ["sh", "-c", script].map(OsString::from);
-            let traced = Traced::start(&command).unwrap();
-            Done { why: Why::Enough, ended_ns: 0, error: None, traced, status: None }
+            let traced = TracedCommand::start(&command).unwrap();
+            FinishedRun { why: StopCause::Enough, ended_ns: 0, error: None, traced, status: None }
         };
         // With nothing left for it to wait for, its end is a matter of moments.
-        let said_in_the_end = |mut done: Done| loop {
+        let said_in_the_end = |mut done: FinishedRun| loop {
             match done.of_command() {
                 Some(said) if said.contains("goes on") => std::thread::sleep(Duration::from_millis(5)),
                 said => break (said, done.code()),
@@ -464,11 +466,12 @@ mod tests {
         };
         assert_eq!(said_in_the_end(done("exit 0")), (None, 0), "nothing is left to say of it");
         assert_eq!(said_in_the_end(done("exit 7")), (Some("sh exited with 7".to_owned()), FAILED));
-        let mut alone = Done { why: Why::Enough, ended_ns: 0, error: None, traced: None, status: None };
+        let mut alone =
+            FinishedRun { why: StopCause::Enough, ended_ns: 0, error: None, traced: None, status: None };
         assert_eq!((alone.of_command(), alone.code()), (None, 0), "there is no command");
         let mut lasts = done("exec sleep 60");
         let (said, code) = (lasts.of_command(), lasts.code());
-        lasts.traced.unwrap().signal(Heard { signal: Signal::KILL, by_terminal: false });
+        lasts.traced.unwrap().signal(ReceivedSignal { signal: Signal::KILL, by_terminal: false });
         assert_eq!((said.as_deref(), code), (Some("sh goes on without being traced"), 0));
     }
 

@@ -3,24 +3,24 @@
 use std::path::PathBuf;
 
 use super::{
-    devices::{Devices, one},
+    devices::{HostDevices, one},
     error::{CliError, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
     out_file,
-    past::{FromArgs, Past},
+    past::{FromArgs, PastState},
     privileges::give_up,
 };
 use crate::{
-    driver::{Interpreter, Style},
+    driver::{PluginDispatcher, ViewStyle},
     event::visible::{clean, clean_lines},
     kernel::{VfioDevice, is_named},
-    mount::Known,
-    state::{self, DeviceReport, Look, Unknown},
+    mount::DeviceStatus,
+    state::{self, ContentError, DeviceReport, ViewContext},
 };
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ShowArgs {
     /// The device: its name in /sys, the beginning of it, or vfioN.
     device: String,
     /// What to show, named as below migration/ in debugfs: state (there since 6.8), features (6.18), or a file of the
@@ -50,17 +50,17 @@ enum TextStyle {
 }
 
 /// `vfio-trace show`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &ShowArgs) -> Result<u8, CliError> {
     if args.from.is_given() {
         return past(args);
     }
-    let devices = Devices::read(&args.kernel.files()?);
+    let devices = HostDevices::read(&args.kernel.files()?);
     give_up()?;
     devices.say_losses();
     let (device, memory) = devices.find(&args.device)?;
     let report = memory.as_ref().and_then(|memory| devices.model.device_report(&memory.name));
     let Some(mut report) = report else {
-        return Err(match devices.blind {
+        return Err(match devices.snapshot_error {
             Some(error) => error.into(),
             None => unknown(
                 &device.name,
@@ -77,13 +77,13 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
 }
 
 /// The same from a recording.
-fn past(args: &Args) -> Result<u8, CliError> {
+fn past(args: &ShowArgs) -> Result<u8, CliError> {
     let past = args.from.read(1, args.annotate)?;
     print(&past_text(args, &past)?, args.from.files())?;
     past.code()
 }
 
-fn past_text(args: &Args, past: &Past) -> Result<String, CliError> {
+fn past_text(args: &ShowArgs, past: &PastState) -> Result<String, CliError> {
     let (name, known) = find(past, &args.device)?;
     text(args, &name, &known.report, past.world.drivers(), |why| explain_past(past, &name, &known, &why))
 }
@@ -93,11 +93,11 @@ fn print(text: &str, inputs: &[PathBuf]) -> Result<(), CliError> {
 }
 
 fn text(
-    args: &Args,
+    args: &ShowArgs,
     name: &str,
     report: &DeviceReport,
-    drivers: &Interpreter,
-    explain: impl FnOnce(Unknown) -> CliError,
+    drivers: &PluginDispatcher,
+    explain: impl FnOnce(ContentError) -> CliError,
 ) -> Result<String, CliError> {
     if report.migration == Some(false) {
         let todo = "see `vfio-trace list`; QEMU cannot migrate this device with its present driver";
@@ -112,13 +112,13 @@ fn text(
             format!("give one of {}", paths.join(", ")),
         ));
     };
-    let look = Look {
+    let look = ViewContext {
         device: report,
         drivers,
         style: match args.style {
-            None => Style::ByName,
-            Some(TextStyle::V9) => Style::V9,
-            Some(TextStyle::Mainline) => Style::Mainline,
+            None => ViewStyle::ByName,
+            Some(TextStyle::V9) => ViewStyle::V9,
+            Some(TextStyle::Mainline) => ViewStyle::Mainline,
         },
         annotate: args.annotate,
     };
@@ -130,17 +130,19 @@ fn unknown(name: &str, why: impl ToString, todo: &str) -> CliError {
 }
 
 /// The one device of a recording that `text` means.
-fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
-    let named = |text: &str, devices: &[(&str, Known)]| -> Result<Option<(String, Known)>, CliError> {
+fn find(past: &PastState, text: &str) -> Result<(String, DeviceStatus), CliError> {
+    let named = |text: &str,
+                 devices: &[(&str, DeviceStatus)]|
+     -> Result<Option<(String, DeviceStatus)>, CliError> {
         let found =
             one(devices, text, |(name, _)| is_named(name, text) || clean(name) == text, |(name, _)| name)?;
         Ok(found.map(|(name, known)| ((*name).to_owned(), known.clone())))
     };
-    let present: Vec<(&str, Known)> = past.present().collect();
+    let present: Vec<(&str, DeviceStatus)> = past.present().collect();
     if let Some(found) = named(text, &present)? {
         return Ok(found);
     }
-    let gone: Vec<(&str, Known)> = past.gone().collect();
+    let gone: Vec<(&str, DeviceStatus)> = past.gone().collect();
     if let Some((name, known)) = named(text, &gone)? {
         let when = past.time(known.changed_ns);
         return Err(CliError::failed(
@@ -167,23 +169,25 @@ fn find(past: &Past, text: &str) -> Result<(String, Known), CliError> {
 }
 
 /// Why a file of a recording has no content.
-fn explain_past(past: &Past, name: &str, known: &Known, why: &Unknown) -> CliError {
+fn explain_past(past: &PastState, name: &str, known: &DeviceStatus, why: &ContentError) -> CliError {
     let when = past.time(known.changed_ns);
     match why {
-        Unknown::State if known.open_count == Some(0) => unknown(
+        ContentError::State if known.open_count == Some(0) => unknown(
             name,
             format!(
                 "nobody had it open (as of {when}): meanwhile its driver may have changed its state, and nothing tells"
             ),
             "give an earlier moment with --at",
         ),
-        Unknown::State => unknown(
+        ContentError::State => unknown(
             name,
             "what was recorded until then leaves its state open",
             "`vfio-trace replay` shows what happened; --at shows other moments",
         ),
-        Unknown::Features => unknown(name, why, "see `vfio-trace doctor` on the host that it was made on"),
-        Unknown::Driver(_) => unknown(
+        ContentError::Features => {
+            unknown(name, why, "see `vfio-trace doctor` on the host that it was made on")
+        },
+        ContentError::Driver(_) => unknown(
             name,
             why,
             "give another moment with --at; what came before the recording began is not in it",
@@ -192,11 +196,11 @@ fn explain_past(past: &Past, name: &str, known: &Known, why: &Unknown) -> CliErr
 }
 
 /// Why a file has no content, and what to do about it.
-fn explain(devices: &Devices, device: &VfioDevice, why: &Unknown) -> CliError {
-    if let Unknown::Driver(_) = why {
+fn explain(devices: &HostDevices, device: &VfioDevice, why: &ContentError) -> CliError {
+    if let ContentError::Driver(_) = why {
         return unknown(&device.name, why, "`vfio-trace mount` and `vfio-trace tail` see it while they run");
     }
-    if *why != Unknown::State {
+    if *why != ContentError::State {
         return unknown(&device.name, why, "see `vfio-trace doctor`");
     }
     let module = device.module.as_deref().or(device.driver.as_deref()).unwrap_or("?");
@@ -217,7 +221,7 @@ mod tests {
     use crate::cli::past::tests::kept;
 
     fn shown(device: &str, file: &str, at: Option<&str>) -> Result<String, String> {
-        let args = Args {
+        let args = ShowArgs {
             device: device.to_owned(),
             file: file.to_owned(),
             style: None,

@@ -16,16 +16,16 @@ use crate::sys::signals::{BY_KERNEL, act_by_default, is_ignored, set_flag, set_s
 
 /// How many are heeded before the next ends the process at once: what waits in a system call hears of none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum SignalLimit {
     /// So many.
-    Heed(u32),
+    AtMost(u32),
     /// All.
-    Endless,
+    Unlimited,
 }
 
 /// A signal that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct ReceivedSignal {
     /// Which.
     pub(super) signal: Signal,
     /// It is the terminal's, typed (Ctrl-C) or that it has hung up, and all of its foreground process group has it.
@@ -34,7 +34,7 @@ pub(super) struct Heard {
 
 /// Signals that ask to end.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct StopSignals {
     interrupt: Signals,
     terminate: Signals,
     /// `None`: it is ignored, as nohup has it, and stays so. SIGINT is heeded all the same: shells ignore it for what they
@@ -45,13 +45,13 @@ pub(super) struct Asked {
     stop: Arc<AtomicBool>,
 }
 
-impl Asked {
+impl StopSignals {
     /// From here on they do not end the process; the first sets `stop` at once, whatever this thread waits for.
-    pub(super) fn heed(stop: &Arc<AtomicBool>, patience: Patience) -> Result<Self, CliError> {
+    pub(super) fn heed(stop: &Arc<AtomicBool>, patience: SignalLimit) -> Result<Self, CliError> {
         let asked = || -> io::Result<Self> {
             let more = match patience {
-                Patience::Heed(more) => Some(Arc::new(AtomicU32::new(more))),
-                Patience::Endless => None,
+                SignalLimit::AtMost(more) => Some(Arc::new(AtomicU32::new(more))),
+                SignalLimit::Unlimited => None,
             };
             let heed = |kind: SignalKind, more: Option<Arc<AtomicU32>>| {
                 let signals = signal(kind)?;
@@ -79,7 +79,7 @@ impl Asked {
     }
 
     /// Waits for the next.
-    pub(super) async fn next(&mut self) -> Heard {
+    pub(super) async fn next(&mut self) -> ReceivedSignal {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -100,7 +100,7 @@ impl Asked {
             Signal::HUP => hangup.swap(0, Ordering::Relaxed) == BY_KERNEL && !leads_session(),
             _ => false,
         };
-        Heard { signal, by_terminal }
+        ReceivedSignal { signal, by_terminal }
     }
 
     /// Set with the first one.
@@ -167,11 +167,11 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
-            let mut asked = Asked::heed(&stop, Patience::Heed(1)).unwrap();
+            let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1)).unwrap();
             rustix::process::kill_process(getpid(), Signal::HUP).unwrap();
             let next = tokio::time::timeout(Duration::from_millis(300), asked.next()).await;
             assert_eq!(next.is_ok(), asked.has_come());
-            let sent = Heard { signal: Signal::HUP, by_terminal: false };
+            let sent = ReceivedSignal { signal: Signal::HUP, by_terminal: false };
             println!("child: {}", if next == Ok(sent) { "hangup" } else { "nothing came" });
         });
     }
@@ -206,7 +206,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
-            let mut asked = Asked::heed(&stop, Patience::Heed(1)).unwrap();
+            let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1)).unwrap();
             println!("child: waits");
             let heard = tokio::time::timeout(Duration::from_secs(20), asked.next()).await.unwrap();
             assert_eq!(heard.signal, Signal::HUP);

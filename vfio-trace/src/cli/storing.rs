@@ -7,31 +7,32 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::recording::{End, Part, Writer};
+use crate::recording::{PartEnd, PartOutput, PartWriter};
 
 /// Parts that are stored at once: beyond it recording waits.
 const MOST: usize = 8;
 
 /// What a thread does for one part.
-type Store = Box<dyn FnOnce() -> io::Result<()> + Send>;
+type StoreJob = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// Parts that the file system may not have whole yet.
 #[derive(Debug, Default)]
-pub(super) struct Storing(VecDeque<JoinHandle<io::Result<()>>>);
+pub(super) struct PendingParts(VecDeque<JoinHandle<io::Result<()>>>);
 
-impl Storing {
+impl PendingParts {
     /// Begins with one more. Gives an error if an earlier one could not be stored.
-    pub(super) fn begin(&mut self, part: Box<dyn Part>) -> io::Result<()> {
+    pub(super) fn begin(&mut self, part: Box<dyn PartOutput>) -> io::Result<()> {
         self.begin_on(part, |store| thread::Builder::new().name("store".to_owned()).spawn(store))
     }
 
     fn begin_on(
         &mut self,
-        part: Box<dyn Part>,
-        spawn: impl FnOnce(Store) -> io::Result<JoinHandle<io::Result<()>>>,
+        part: Box<dyn PartOutput>,
+        spawn: impl FnOnce(StoreJob) -> io::Result<JoinHandle<io::Result<()>>>,
     ) -> io::Result<()> {
         let part = Arc::new(Mutex::new(part));
-        let sync = |part: &Mutex<Box<dyn Part>>| part.lock().unwrap_or_else(PoisonError::into_inner).sync();
+        let sync =
+            |part: &Mutex<Box<dyn PartOutput>>| part.lock().unwrap_or_else(PoisonError::into_inner).sync();
         let its = Arc::clone(&part);
         match spawn(Box::new(move || sync(&its))) {
             Ok(thread) => self.0.push_back(thread),
@@ -48,7 +49,7 @@ impl Storing {
 
     /// Ends the last part, and only then waits for the file system: who reads along sees the end as soon as it is there,
     /// and who kills us meanwhile leaves a whole recording. Gives the last part's bytes, if all could be stored.
-    pub(super) fn end(self, last: Writer<Box<dyn Part>>, end: End) -> io::Result<u64> {
+    pub(super) fn end(self, last: PartWriter<Box<dyn PartOutput>>, end: PartEnd) -> io::Result<u64> {
         let ended = last.finish(end);
         let stored = self.finish();
         let (mut last, bytes) = ended?;
@@ -80,7 +81,7 @@ pub(super) mod tests {
     };
 
     use super::*;
-    use crate::recording::{Entry, Item, Reader, Reason, fixture::header};
+    use crate::recording::{BlockItem, EndReason, ReaderEntry, RecordingReader, fixture::header};
 
     /// A file on a file system that takes everything, and may find later that it has no room for it: NFS, FUSE.
     pub(in crate::cli) struct Later {
@@ -97,7 +98,7 @@ pub(super) mod tests {
         }
     }
 
-    impl Part for Later {
+    impl PartOutput for Later {
         fn sync(&mut self) -> io::Result<()> {
             if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         }
@@ -106,7 +107,7 @@ pub(super) mod tests {
     #[test]
     fn what_cannot_be_stored_is_told_as_soon_as_it_is_known_and_at_the_end() {
         let begun = || {
-            let mut storing = Storing::default();
+            let mut storing = PendingParts::default();
             storing.0.push_back(thread::spawn(|| Later { full: true }.sync()));
             storing
         };
@@ -116,7 +117,7 @@ pub(super) mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(storing.look().unwrap_err().kind(), io::ErrorKind::StorageFull);
-        let mut many = Storing::default();
+        let mut many = PendingParts::default();
         for _ in 0..100 {
             many.begin(Box::new(Later { full: false })).unwrap();
             assert!(many.0.len() <= MOST);
@@ -127,7 +128,7 @@ pub(super) mod tests {
     #[test]
     fn where_no_thread_can_be_had_a_part_is_stored_all_the_same() {
         let stored = |full| {
-            let mut storing = Storing::default();
+            let mut storing = PendingParts::default();
             let begun = storing
                 .begin_on(Box::new(Later { full }), |_| Err(io::Error::from(io::ErrorKind::WouldBlock)));
             begun.and_then(|()| storing.finish()).map_err(|why| why.kind())
@@ -137,9 +138,9 @@ pub(super) mod tests {
     }
 
     /// A file that others read along.
-    struct Seen(Arc<Mutex<Vec<u8>>>);
+    struct SharedPart(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Seen {
+    impl Write for SharedPart {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -149,23 +150,24 @@ pub(super) mod tests {
         }
     }
 
-    impl Part for Seen {
+    impl PartOutput for SharedPart {
         fn sync(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
 
     fn is_ended(bytes: &[u8]) -> bool {
-        let mut reader = Reader::open(bytes).unwrap();
-        std::iter::from_fn(|| reader.next().unwrap()).any(|entry| matches!(entry, Entry::Item(Item::End(_))))
+        let mut reader = RecordingReader::open(bytes).unwrap();
+        std::iter::from_fn(|| reader.next().unwrap())
+            .any(|entry| matches!(entry, ReaderEntry::Item(BlockItem::End(_))))
     }
 
     #[test]
     fn the_end_mark_waits_for_no_part() {
         let bytes = Arc::<Mutex<Vec<u8>>>::default();
-        let last: Box<dyn Part> = Box::new(Seen(Arc::clone(&bytes)));
-        let last = Writer::new(last, &header()).unwrap();
-        let mut storing = Storing::default();
+        let last: Box<dyn PartOutput> = Box::new(SharedPart(Arc::clone(&bytes)));
+        let last = PartWriter::new(last, &header()).unwrap();
+        let mut storing = PendingParts::default();
         storing.0.push_back(thread::spawn(move || {
             let began = Instant::now();
             while !is_ended(&bytes.lock().unwrap()) {
@@ -176,7 +178,7 @@ pub(super) mod tests {
             }
             Ok(())
         }));
-        let end = End { mono_ns: 9, reason: Reason::Signal, records: 0, probes: Vec::new() };
+        let end = PartEnd { mono_ns: 9, reason: EndReason::Signal, records: 0, probes: Vec::new() };
         assert!(storing.end(last, end).unwrap() > 0);
     }
 }

@@ -6,24 +6,24 @@ use bytes::Bytes;
 
 use super::{
     error::CliError,
-    events::{Counted, EventArgs, Stream},
+    events::{EventArgs, EventPrinter, ProbeCounts},
     out_file::OutFile,
     parse,
-    session::{Consumer, Done, LiveArgs, Session, block_on},
+    session::{FinishedRun, LiveArgs, LiveRun, RecordConsumer, block_on},
     signals::end_heeding,
 };
 use crate::{
-    event::{ClockAnchor, DecodeError, Record, WallClock},
-    recording::{ClockSample, Stop},
+    event::{ClockAnchor, DecodeError, WallClock, WireRecord},
+    recording::{ClockSample, StopFlag},
     source::{
         clock::{anchor, sample},
-        live::Live,
+        live::LiveSource,
     },
 };
 
 /// Arguments of `tail`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct TailArgs {
     #[command(flatten)]
     events: EventArgs,
     /// Stop after this time (10s, 1.5m, 200ms).
@@ -34,17 +34,17 @@ pub(super) struct Args {
 }
 
 /// `vfio-trace tail`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &TailArgs) -> Result<u8, CliError> {
     block_on(run(args))
 }
 
 /// Events to standard output, with the wall clock as it is set and goes on.
-struct Tail<'a> {
-    stream: Stream<&'a mut OutFile>,
+struct TailOutput<'a> {
+    stream: EventPrinter<&'a mut OutFile>,
     clock: WallClock,
 }
 
-impl Tail<'_> {
+impl TailOutput<'_> {
     /// Looks whether the wall clock was set, or the host asleep: what happened since has other wall times.
     fn sample(&mut self, found: &ClockSample) {
         if self.clock.sample(found.anchor(), found.error_ns) {
@@ -53,8 +53,8 @@ impl Tail<'_> {
     }
 }
 
-impl Consumer for Tail<'_> {
-    fn record(&mut self, _bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
+impl RecordConsumer for TailOutput<'_> {
+    fn record(&mut self, _bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError> {
         self.stream.push(record)
     }
 
@@ -63,7 +63,7 @@ impl Consumer for Tail<'_> {
         Ok(())
     }
 
-    fn tick(&mut self, settled_ns: u64, _live: &mut Live) -> Result<(), CliError> {
+    fn tick(&mut self, settled_ns: u64, _live: &mut LiveSource) -> Result<(), CliError> {
         self.sample(&sample());
         self.stream.expire(settled_ns)?;
         self.stream.flush();
@@ -75,12 +75,12 @@ impl Consumer for Tail<'_> {
     }
 }
 
-async fn run(args: &Args) -> Result<u8, CliError> {
-    let mut session = Session::open(&args.live)?;
+async fn run(args: &TailArgs) -> Result<u8, CliError> {
+    let mut session = LiveRun::open(&args.live)?;
     session.explain_pids(&args.events.pids);
     session.drop_privileges()?;
     let anchor = anchor();
-    let mut out = OutFile::stdout().stopped_by(Stop::new(session.stop()));
+    let mut out = OutFile::stdout().stopped_by(StopFlag::new(session.stop()));
     let (mut done, written) = show(args, &mut session, anchor, &mut out).await?;
     let told = out.finish();
     end_heeding();
@@ -93,24 +93,29 @@ async fn run(args: &Args) -> Result<u8, CliError> {
 
 /// The run, and whether all of it was shown.
 async fn show(
-    args: &Args,
-    session: &mut Session,
+    args: &TailArgs,
+    session: &mut LiveRun,
     anchor: ClockAnchor,
     out: &mut OutFile,
-) -> Result<(Done, Result<(), CliError>), CliError> {
+) -> Result<(FinishedRun, Result<(), CliError>), CliError> {
     let color = args.events.color.on(&io::stdout());
-    let mut stream = Stream::new(&args.events, anchor, out, color);
+    let mut stream = EventPrinter::new(&args.events, anchor, out, color);
     let (start, began) = session.begin(anchor)?;
     let traced = session.start(&args.live)?;
     stream.start(&start, began)?;
-    let mut tail = Tail { stream, clock: anchor.into() };
+    let mut tail = TailOutput { stream, clock: anchor.into() };
     let mut done = session.run(traced, args.duration, &mut tail).await?;
     if let Some(error) = done.error.take() {
         return Ok((done, Err(error)));
     }
     let stream = &mut tail.stream;
     let written = stream.finish().and_then(|()| {
-        stream.account(&args.events, Counted::Told(&session.live.report()), began, Some(done.ended_ns))
+        stream.account(
+            &args.events,
+            ProbeCounts::Complete(&session.live.report()),
+            began,
+            Some(done.ended_ns),
+        )
     });
     Ok((done, written))
 }
@@ -124,8 +129,8 @@ mod tests {
         const S: u64 = 1_000_000_000;
         let anchor = ClockAnchor { mono_ns: 10 * S, real_ns: 1_795_362_020 * S };
         let mut out = OutFile::stdout();
-        let stream = Stream::new(&EventArgs::default(), anchor, &mut out, false);
-        let mut tail = Tail { stream, clock: anchor.into() };
+        let stream = EventPrinter::new(&EventArgs::default(), anchor, &mut out, false);
+        let mut tail = TailOutput { stream, clock: anchor.into() };
         let later = ClockSample { mono_ns: 20 * S, real_ns: anchor.real_ns + 3_610 * S, ..sample() };
         tail.sample(&ClockSample { error_ns: 0, ..later });
         assert_eq!(tail.clock.rfc3339(21 * S), "2026-11-22T16:40:31.000000000Z");

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The zone of the times that are shown: UTC if asked for, and with a word where the local one is not known.
-pub(super) fn shown(utc: bool) -> TimeZone {
+pub(super) fn display_zone(utc: bool) -> TimeZone {
     if utc {
         return TimeZone::UTC;
     }
@@ -19,7 +19,7 @@ pub(super) fn shown(utc: bool) -> TimeZone {
 }
 
 /// The zone that times on the command line are in, and none if that is not known: a guess would be another moment.
-pub(super) fn asked() -> Result<TimeZone, CliError> {
+pub(super) fn input_zone() -> Result<TimeZone, CliError> {
     local().map_err(|why| {
         let todo = "give the time in UTC (2026-11-22T15:40:20Z) or with its offset (+01:00)";
         CliError::with_code(USAGE, "cannot tell which moment --at means", why, todo)

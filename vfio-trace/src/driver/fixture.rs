@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use vfio_trace_common::role::Role;
 
-use super::{Devices, Plugin, Style};
+use super::{DriverPlugin, PluginDevices, ViewStyle};
 use crate::{
     event::{
-        ArcStep, CaptureNote, Close, Data, DataIo, DeviceRef, Errno, Event, Image, MigState, Moment, Open,
-        Outcome, PciReset, Process, Reset, SetState, Step, Via, Within,
+        ArcStep, CallOutcome, CaptureMoment, CaptureNote, DataIo, DeviceClose, DeviceOpen, DeviceRef,
+        DeviceReset, DriverCall, DriverImage, EnclosingArc, Errno, EventData, EventProcess, MigState,
+        PciReset, RequestOrigin, SetState, VfioEvent,
     },
     kernel::FieldPlace,
 };
 
 /// How a call ended: 0, or an errno.
-pub(crate) fn outcome(errno: u32) -> Outcome {
-    if errno == 0 { Outcome::Ok } else { Outcome::Failed(Errno(errno)) }
+pub(crate) fn outcome(errno: u32) -> CallOutcome {
+    if errno == 0 { CallOutcome::Ok } else { CallOutcome::Failed(Errno(errno)) }
 }
 
 /// Members, each with bytes of an element and elements, one behind the other as in the kernel's structures.
@@ -45,7 +46,7 @@ pub(crate) fn layout(name: &str, members: &[(&str, u32, u32)], secret: &[&str]) 
 }
 
 /// An image with these values; a member with several elements has them all, and what is not named is zero.
-pub(crate) fn image(layout: &Arc<CaptureNote>, moment: Moment, values: &[(&str, u64)]) -> Image {
+pub(crate) fn image(layout: &Arc<CaptureNote>, moment: CaptureMoment, values: &[(&str, u64)]) -> DriverImage {
     let mut bytes = Vec::new();
     for field in &layout.fields {
         let value = values.iter().find(|(path, _)| *path == field.path).map_or(0, |(_, value)| *value);
@@ -54,7 +55,7 @@ pub(crate) fn image(layout: &Arc<CaptureNote>, moment: Moment, values: &[(&str, 
         }
     }
     let layout = Arc::clone(layout);
-    Image {
+    DriverImage {
         layout,
         moment,
         session: Some(1),
@@ -67,21 +68,27 @@ pub(crate) fn image(layout: &Arc<CaptureNote>, moment: Moment, values: &[(&str, 
 }
 
 /// A function that returned an int, within an arc.
-pub(crate) fn step(function: &str, errno: u32, args: &[u64]) -> Data {
-    let arc = Some(Within { from: MigState::RUNNING, to: MigState::STOP });
+pub(crate) fn step(function: &str, errno: u32, args: &[u64]) -> EventData {
+    let arc = Some(EnclosingArc { from: MigState::RUNNING, to: MigState::STOP });
     step_of(arc, Some(Role::SetState), function, errno, args)
 }
 
 /// The same function within `write()`, or within no call of a migration.
-pub(crate) fn moved_to(within: Option<Role>, step: Data) -> Data {
+pub(crate) fn moved_to(within: Option<Role>, step: EventData) -> EventData {
     match step {
-        Data::Step(step) => Data::Step(Step { arc: None, within, ..step }),
+        EventData::Step(step) => EventData::Step(DriverCall { arc: None, within, ..step }),
         other => other,
     }
 }
 
-fn step_of(arc: Option<Within>, within: Option<Role>, function: &str, errno: u32, args: &[u64]) -> Data {
-    Data::Step(Step {
+fn step_of(
+    arc: Option<EnclosingArc>,
+    within: Option<Role>,
+    function: &str,
+    errno: u32,
+    args: &[u64],
+) -> EventData {
+    EventData::Step(DriverCall {
         function: Some(function.into()),
         module: None,
         step: None,
@@ -94,15 +101,15 @@ fn step_of(arc: Option<Within>, within: Option<Role>, function: &str, errno: u32
     })
 }
 
-pub(crate) fn arc(from: MigState, to: MigState, errno: u32) -> Data {
-    Data::Arc(ArcStep { from, to: Some(to), target: to, outcome: outcome(errno) })
+pub(crate) fn arc(from: MigState, to: MigState, errno: u32) -> EventData {
+    EventData::Arc(ArcStep { from, to: Some(to), target: to, outcome: outcome(errno) })
 }
 
-pub(crate) fn set_state(target: MigState, errno: u32) -> Data {
+pub(crate) fn set_state(target: MigState, errno: u32) -> EventData {
     let outcome = outcome(errno);
-    Data::SetState(SetState {
+    EventData::SetState(SetState {
         target,
-        via: Via::Ioctl,
+        via: RequestOrigin::Ioctl,
         arcs: 1,
         data_fd: None,
         session: None,
@@ -123,26 +130,30 @@ pub(crate) fn io(bytes: u64, errno: u32) -> DataIo {
     }
 }
 
-pub(crate) fn open() -> Data {
-    Data::Open(Open { open_count: Some(1), state: None, outcome: Outcome::Ok })
+pub(crate) fn open() -> EventData {
+    EventData::Open(DeviceOpen { open_count: Some(1), state: None, outcome: CallOutcome::Ok })
 }
 
-pub(crate) const fn close(open_count: u32) -> Data {
-    Data::Close(Close { open_count: Some(open_count) })
+pub(crate) const fn close(open_count: u32) -> EventData {
+    EventData::Close(DeviceClose { open_count: Some(open_count) })
 }
 
-pub(crate) const fn reset() -> Data {
-    Data::Reset(Reset { state: Some(MigState::RUNNING), outcome: Outcome::Ok })
+pub(crate) const fn reset() -> EventData {
+    EventData::Reset(DeviceReset { state: Some(MigState::RUNNING), outcome: CallOutcome::Ok })
 }
 
-pub(crate) const fn pci_reset() -> Data {
-    Data::PciReset(PciReset { method: Some("flr"), state: Some(MigState::RUNNING), outcome: Outcome::Ok })
+pub(crate) const fn pci_reset() -> EventData {
+    EventData::PciReset(PciReset {
+        method: Some("flr"),
+        state: Some(MigState::RUNNING),
+        outcome: CallOutcome::Ok,
+    })
 }
 
 /// Devices of a plug-in, and what was found since the last look.
 #[derive(Debug)]
-pub(crate) struct Fed {
-    devices: Box<dyn Devices>,
+pub(crate) struct PluginHarness {
+    devices: Box<dyn PluginDevices>,
     now_ns: u64,
     nr: u32,
     pid: u32,
@@ -150,8 +161,8 @@ pub(crate) struct Fed {
     texts: Vec<String>,
 }
 
-impl Fed {
-    pub(crate) fn new(plugin: &dyn Plugin) -> Self {
+impl PluginHarness {
+    pub(crate) fn new(plugin: &dyn DriverPlugin) -> Self {
         Self {
             devices: plugin.devices(),
             now_ns: 5_000_000_000,
@@ -175,9 +186,9 @@ impl Fed {
     }
 
     /// Gives the event as the plug-in has completed it.
-    pub(crate) fn take(&mut self, data: Data) -> Event {
+    pub(crate) fn take(&mut self, data: EventData) -> VfioEvent {
         self.now_ns += 1_000_000;
-        let mut event = Event {
+        let mut event = VfioEvent {
             start_ns: self.now_ns,
             end_ns: self.now_ns,
             duration_ns: None,
@@ -186,7 +197,7 @@ impl Fed {
                 name: Some(format!("0000:75:00.{}", self.nr).into()),
                 driver: None,
             }),
-            process: Process { pid: self.pid, ..Process::default() },
+            process: EventProcess { pid: self.pid, ..EventProcess::default() },
             data,
         };
         for finding in self.devices.apply(self.nr, &mut event) {
@@ -201,7 +212,7 @@ impl Fed {
         event
     }
 
-    pub(crate) fn feed(&mut self, events: impl IntoIterator<Item = Data>) -> &mut Self {
+    pub(crate) fn feed(&mut self, events: impl IntoIterator<Item = EventData>) -> &mut Self {
         for data in events {
             self.take(data);
         }
@@ -227,10 +238,10 @@ impl Fed {
 
     /// A file's text, or why there is none.
     pub(crate) fn view(&self, file: &str) -> String {
-        self.styled(file, Style::ByName, false)
+        self.styled(file, ViewStyle::ByName, false)
     }
 
-    pub(crate) fn styled(&self, file: &str, style: Style, annotate: bool) -> String {
+    pub(crate) fn styled(&self, file: &str, style: ViewStyle, annotate: bool) -> String {
         let text = self.devices.view(self.nr, file, style, annotate);
         text.unwrap_or_else(|error| format!("error: {error}"))
     }

@@ -3,68 +3,68 @@
 //! Everything generic comes from the vfio core and works for a driver that nobody here knows. A plug-in adds steps,
 //! copies of the driver's structures, explanations and files. It is data and pure functions: it sees events only.
 
+mod dispatcher;
 #[cfg(test)]
 mod fixture;
 mod hisi_acc;
-mod interpreter;
-mod manners;
 mod mlx5;
+mod quirks;
 
 use std::fmt::Debug;
 
 use thiserror::Error;
 
 pub use self::{
-    interpreter::Interpreter,
-    manners::{Channel, Identity, Manners, manners},
+    dispatcher::PluginDispatcher,
+    quirks::{CommandChannel, DriverQuirks, ImageIdentity, driver_quirks},
 };
 use crate::{
-    event::{Event, Finding},
-    kernel::DriverWanted,
+    event::{DriverFinding, VfioEvent},
+    kernel::WantedDriver,
 };
 
 /// All plug-ins. A new driver is a folder and a line here.
-static PLUGINS: [&dyn Plugin; 2] = [&hisi_acc::HisiAcc, &mlx5::Mlx5];
+static PLUGINS: [&dyn DriverPlugin; 2] = [&hisi_acc::HisiAccPlugin, &mlx5::Mlx5Plugin];
 
 /// What all of them want of the kernel.
-pub static WANTED: [&DriverWanted; 2] = [&hisi_acc::WANTED, &mlx5::WANTED];
+pub static WANTED: [&WantedDriver; 2] = [&hisi_acc::WANTED, &mlx5::WANTED];
 
 /// A driver that is known more closely.
-pub trait Plugin: Sync {
+pub trait DriverPlugin: Sync {
     /// What it wants of the kernel; `wanted().module` is the name of the driver.
-    fn wanted(&self) -> &'static DriverWanted;
+    fn wanted(&self) -> &'static WantedDriver;
 
     /// Its files, as paths below a device's `migration` folder.
     fn files(&self) -> &'static [&'static str];
 
     /// What it knows of its devices: nothing yet.
-    fn devices(&self) -> Box<dyn Devices>;
+    fn devices(&self) -> Box<dyn PluginDevices>;
 
     /// What one must know who exercises its devices.
-    fn manners(&self) -> Option<&'static Manners> {
+    fn quirks(&self) -> Option<&'static DriverQuirks> {
         None
     }
 }
 
 /// What a plug-in knows of its devices, each by its number within the run (`DeviceRef::nr`).
-pub trait Devices: Debug + Send {
+pub trait PluginDevices: Debug + Send {
     /// Forgets a device: there are too many.
     fn forget(&mut self, nr: u32);
 
     /// Takes in the next event of a device; may name a step and add details. Gives what it makes of it.
-    fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding>;
+    fn apply(&mut self, nr: u32, event: &mut VfioEvent) -> Vec<DriverFinding>;
 
     /// One of a device's files.
     ///
     /// # Errors
     ///
     /// [`NoView`]: nothing is known that could be shown.
-    fn view(&self, nr: u32, file: &str, style: Style, annotate: bool) -> Result<String, NoView>;
+    fn view(&self, nr: u32, file: &str, style: ViewStyle, annotate: bool) -> Result<String, ViewError>;
 }
 
 /// Which text, where a file's text has changed over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
+pub enum ViewStyle {
     /// The one that belongs to the file's name.
     #[default]
     ByName,
@@ -76,7 +76,7 @@ pub enum Style {
 
 /// A view has nothing to show.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NoView {
+pub enum ViewError {
     /// There is no such file.
     #[error("there is no file {0}")]
     NoFile(String),
@@ -86,13 +86,13 @@ pub enum NoView {
 }
 
 /// The plug-in of a driver.
-pub fn plugin(driver: &str) -> Option<&'static dyn Plugin> {
+pub fn plugin(driver: &str) -> Option<&'static dyn DriverPlugin> {
     PLUGINS.into_iter().find(|plugin| plugin.wanted().module == driver)
 }
 
 /// Files of a driver that is known more closely; none for any other.
 pub fn files(driver: &str) -> &'static [&'static str] {
-    plugin(driver).map_or(&[], Plugin::files)
+    plugin(driver).map_or(&[], DriverPlugin::files)
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_is_what_plugins_want() {
-        let modules = |wanted: &'static DriverWanted| wanted.module;
+        let modules = |wanted: &'static WantedDriver| wanted.module;
         assert_eq!(PLUGINS.map(|plugin| modules(plugin.wanted())), WANTED.map(modules));
     }
 }

@@ -15,15 +15,15 @@ const MAX_DEVICES: usize = 16_384;
 
 /// The devices of a run, by the address of their `struct vfio_device`.
 #[derive(Debug, Default)]
-pub(super) struct Devices {
-    bound: BTreeMap<u64, Bound>,
+pub(super) struct DeviceTable {
+    bound: BTreeMap<u64, BoundDevice>,
     next_nr: u32,
     /// How many were forgotten for want of room.
     forgotten: u64,
 }
 
 #[derive(Debug)]
-struct Bound {
+struct BoundDevice {
     device: DeviceRef,
     seen: Option<DeviceSeen>,
     /// It was taken from vfio. Those who have it open may still be heard of.
@@ -33,7 +33,7 @@ struct Bound {
 /// Whether a Device record can be of a device that has come to an address whose last one is gone. One that is being taken
 /// away can still be opened by who has opened `/dev/vfio/devices/vfioN` before, but it cannot be found any more; such a
 /// record says so.
-pub(crate) const fn shows_new(record: &wire::Device) -> bool {
+pub(crate) const fn may_be_new_device(record: &wire::Device) -> bool {
     record.known & device_known::LEAVING == 0
         && (record.seen_by == Role::Register as u32
             || record.seen_by == Role::Open as u32
@@ -42,7 +42,7 @@ pub(crate) const fn shows_new(record: &wire::Device) -> bool {
 
 /// What a Device record changed.
 #[derive(Debug)]
-pub(super) struct Binding {
+pub(super) struct DeviceBinding {
     /// The device that the pointer stands for from now on.
     pub(super) device: DeviceRef,
     /// What to report: the device is new or has changed.
@@ -51,7 +51,7 @@ pub(super) struct Binding {
     pub(super) replaced: bool,
 }
 
-impl Devices {
+impl DeviceTable {
     /// The device at this address; `None` for address 0. One that was never named gets a number of its own.
     pub(super) fn get(&mut self, pointer: u64) -> Option<DeviceRef> {
         if pointer == 0 {
@@ -61,7 +61,11 @@ impl Devices {
         let next_nr = &mut self.next_nr;
         let bound = self.bound.entry(pointer).or_insert_with(|| {
             *next_nr = next_nr.saturating_add(1);
-            Bound { device: DeviceRef { nr: *next_nr, name: None, driver: None }, seen: None, gone: false }
+            BoundDevice {
+                device: DeviceRef { nr: *next_nr, name: None, driver: None },
+                seen: None,
+                gone: false,
+            }
         });
         Some(bound.device.clone())
     }
@@ -82,7 +86,7 @@ impl Devices {
     /// Takes in a Device record. A device that changes its name, or comes again after it was gone, has been replaced:
     /// kernel memory is used again. `None` for one that is not to be believed: it was read where a device that is gone
     /// had been.
-    pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Option<Binding> {
+    pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Option<DeviceBinding> {
         let known = |bit: u32| record.known & bit != 0;
         let name =
             known(device_known::NAME).then(|| record::text(&record.name)).filter(|name| !name.is_empty());
@@ -98,7 +102,7 @@ impl Devices {
         };
         let old = self.bound.get(&pointer).filter(|_| pointer != 0);
         let leaving = known(device_known::LEAVING);
-        if old.is_some_and(|old| old.gone) && !shows_new(record) && !leaving {
+        if old.is_some_and(|old| old.gone) && !may_be_new_device(record) && !leaving {
             return None;
         }
         let same_name =
@@ -114,10 +118,12 @@ impl Devices {
         let device = DeviceRef { nr, name: name.map(Arc::from), driver: driver.map(Arc::from) };
         if pointer != 0 {
             self.make_room(pointer);
-            self.bound
-                .insert(pointer, Bound { device: device.clone(), seen: Some(seen.clone()), gone: leaving });
+            self.bound.insert(
+                pointer,
+                BoundDevice { device: device.clone(), seen: Some(seen.clone()), gone: leaving },
+            );
         }
-        Some(Binding { device, news: (!unchanged).then_some(seen), replaced })
+        Some(DeviceBinding { device, news: (!unchanged).then_some(seen), replaced })
     }
 
     /// How many were forgotten for want of room.
@@ -145,19 +151,20 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Body, Record, fixture::Script};
+    use crate::event::{RecordBody, WireRecord, fixture::RecordScript};
 
     #[test]
     fn who_opens_a_device_that_is_being_taken_away_brings_no_new_one() {
-        let script = Script::new(7).device("0000:01:00.0", "mtty", 1);
+        let script = RecordScript::new(7).device("0000:01:00.0", "mtty", 1);
         let record = |known: u32| {
-            let Some(Record { body: Body::Device(mut body), .. }) = script.clone().records().pop() else {
+            let Some(WireRecord { body: RecordBody::Device(mut body), .. }) = script.clone().records().pop()
+            else {
                 panic!("no device")
             };
             body.known |= known;
             body
         };
-        let mut devices = Devices::default();
+        let mut devices = DeviceTable::default();
         let first = devices.bind(7, &record(0)).unwrap();
         devices.leave(7);
         let again = devices.bind(7, &record(device_known::LEAVING)).unwrap();
@@ -168,7 +175,7 @@ mod tests {
 
     #[test]
     fn devices_that_come_and_go_for_months_take_no_more_room() {
-        let mut devices = Devices::default();
+        let mut devices = DeviceTable::default();
         let kept = devices.get(1).unwrap().nr;
         for pointer in 2..100_000u64 {
             devices.get(pointer);
@@ -181,7 +188,7 @@ mod tests {
 
     #[test]
     fn more_than_there_can_be_are_forgotten_and_counted() {
-        let mut devices = Devices::default();
+        let mut devices = DeviceTable::default();
         let told = (1..100_000u64).filter_map(|pointer| devices.get(pointer)).count();
         assert_eq!(told as u64, devices.forgotten() + devices.bound.len() as u64);
         assert!(devices.bound.len() <= MAX_DEVICES);

@@ -5,12 +5,12 @@ use std::{borrow::Cow, sync::Arc};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use vfio_trace_common::{capture::moment, role::Role};
 
-use super::{CaptureNote, Direction, MigState, Outcome};
+use super::{CallOutcome, CaptureNote, DataDirection, MigState};
 use crate::kernel::FieldPlace;
 
 /// The arc during which something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Within {
+pub struct EnclosingArc {
     /// State it starts from.
     pub from: MigState,
     /// State it leads to.
@@ -19,7 +19,7 @@ pub struct Within {
 
 /// A function of a driver, or one that it called, returned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct DriverCall {
     /// The function; `None` if the record that names it is missing.
     pub function: Option<Arc<str>>,
     /// Its module; `None` for the kernel, or if not known.
@@ -29,7 +29,7 @@ pub struct Step {
     /// What the plug-in reads from its arguments.
     pub detail: Option<String>,
     /// The arc that it is part of.
-    pub arc: Option<Within>,
+    pub arc: Option<EnclosingArc>,
     /// The call that its thread was in, as a probe's role.
     #[serde(serialize_with = "role_name")]
     pub within: Option<Role>,
@@ -37,7 +37,7 @@ pub struct Step {
     pub returned: Option<u64>,
     /// How it ended; `Unknown` for functions that do not tell.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// Its arguments, as registers. Among them are addresses of the kernel: not for output.
     #[serde(skip)]
     pub args: Vec<u64>,
@@ -51,7 +51,7 @@ fn role_name<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok,
 /// When an image was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Moment {
+pub enum CaptureMoment {
     /// An arc was about to begin.
     Arc,
     /// The driver's `migration_set_state` had returned.
@@ -76,7 +76,7 @@ pub enum Moment {
     Unknown,
 }
 
-impl Moment {
+impl CaptureMoment {
     /// From the wire.
     pub const fn from_raw(raw: u32) -> Self {
         match raw {
@@ -114,15 +114,15 @@ impl Moment {
 
 /// A driver's structure as it was at a moment, copied without a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct DriverImage {
     /// What the bytes mean, and what the plug-in calls them.
     pub layout: Arc<CaptureNote>,
     /// When.
-    pub moment: Moment,
+    pub moment: CaptureMoment,
     /// The data session that it belongs to.
     pub session: Option<u32>,
     /// Which way that session went.
-    pub direction: Option<Direction>,
+    pub direction: Option<DataDirection>,
     /// Whether all of it could be read; what could not is zero.
     pub complete: bool,
     /// The copied bytes.
@@ -150,7 +150,7 @@ impl StreamHash {
     }
 }
 
-impl Image {
+impl DriverImage {
     /// A member's elements, as unsigned numbers; empty if there is no such member.
     pub fn elements(&self, path: &str) -> Vec<u64> {
         self.place(path).map_or_else(Vec::new, |place| elements(place, &self.bytes).collect())
@@ -197,14 +197,14 @@ fn elements(place: &FieldPlace, bytes: &[u8]) -> impl Iterator<Item = u64> {
 /// A member's value in output: bigger ones as text, because JSON readers lose bits above 2^53.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Shown {
+enum MemberValue {
     Number(u64),
     Signed(i64),
     Text(String),
     List(Vec<Self>),
 }
 
-impl Shown {
+impl MemberValue {
     fn of(place: &FieldPlace, value: u64, reveal: bool) -> Self {
         match (place.secret && !reveal, place.size) {
             (true, _) if value != 0 => Self::Text("redacted".to_owned()),
@@ -215,25 +215,25 @@ impl Shown {
     }
 }
 
-struct Fields<'a>(&'a Image);
+struct ImageFields<'a>(&'a DriverImage);
 
-impl Serialize for Fields<'_> {
+impl Serialize for ImageFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Image { layout, bytes, reveal, .. } = self.0;
+        let DriverImage { layout, bytes, reveal, .. } = self.0;
         let mut map = serializer.serialize_map(Some(layout.fields.len()))?;
         for place in &layout.fields {
-            let mut values: Vec<Shown> =
-                elements(place, bytes).map(|value| Shown::of(place, value, *reveal)).collect();
+            let mut values: Vec<MemberValue> =
+                elements(place, bytes).map(|value| MemberValue::of(place, value, *reveal)).collect();
             match (place.count, values.len()) {
                 (1, 1) => map.serialize_entry(&place.path, &values.remove(0))?,
-                _ => map.serialize_entry(&place.path, &Shown::List(values))?,
+                _ => map.serialize_entry(&place.path, &MemberValue::List(values))?,
             }
         }
         map.end()
     }
 }
 
-impl Serialize for Image {
+impl Serialize for DriverImage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("name", &self.layout.name)?;
@@ -242,7 +242,7 @@ impl Serialize for Image {
         map.serialize_entry("session", &self.session)?;
         map.serialize_entry("direction", &self.direction)?;
         map.serialize_entry("complete", &self.complete)?;
-        map.serialize_entry("fields", &Fields(self))?;
+        map.serialize_entry("fields", &ImageFields(self))?;
         map.end()
     }
 }
@@ -250,7 +250,7 @@ impl Serialize for Image {
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub enum FindingSeverity {
     /// Worth knowing.
     Info,
     /// It went on, but not as it should have.
@@ -259,7 +259,7 @@ pub enum Severity {
     Error,
 }
 
-impl Severity {
+impl FindingSeverity {
     /// The name used in output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -272,11 +272,11 @@ impl Severity {
 
 /// What a driver's plug-in makes of what happened: which step failed and why, or what went wrong in silence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct DriverFinding {
     /// A stable name, `hisi_acc/mailbox-timeout`.
     pub code: Cow<'static, str>,
     /// How bad it is.
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// The first step that failed.
     pub step: Option<Cow<'static, str>>,
     /// The error of that step: not always the one that user space got.
@@ -296,13 +296,13 @@ pub struct PciReset {
     pub state: Option<MigState>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Note, Record};
+    use crate::event::{RecordNote, WireRecord};
 
     fn place(path: &str, offset: u32, size: u32, count: u32) -> FieldPlace {
         FieldPlace {
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    fn image(reveal: bool) -> Image {
+    fn image(reveal: bool) -> DriverImage {
         let fields = vec![
             place("disabled", 0, 1, 1),
             place("qp_num", 4, 4, 1),
@@ -338,11 +338,11 @@ mod tests {
         bytes.extend([7u16, 8].map(u16::to_ne_bytes).concat());
         bytes.extend(0xdead_beefu64.to_ne_bytes());
         bytes.extend(0u64.to_ne_bytes());
-        Image {
+        DriverImage {
             layout: Arc::new(layout),
-            moment: Moment::Arc,
+            moment: CaptureMoment::Arc,
             session: Some(3),
-            direction: Some(Direction::Save),
+            direction: Some(DataDirection::Save),
             complete: true,
             bytes,
             reveal,
@@ -384,8 +384,8 @@ mod tests {
             let CaptureNote { driver, id, module, name, structure, .. } =
                 image(false).layout.as_ref().clone();
             let fields = vec![place("x", 0, size, u32::MAX)];
-            let note = Note::Capture(CaptureNote { driver, id, module, name, structure, fields });
-            assert_eq!(Record::decode(&note.record(5).unwrap()).is_ok(), good, "{size}");
+            let note = RecordNote::Capture(CaptureNote { driver, id, module, name, structure, fields });
+            assert_eq!(WireRecord::decode(&note.record(5).unwrap()).is_ok(), good, "{size}");
         }
     }
 }

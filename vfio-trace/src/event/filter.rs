@@ -1,21 +1,21 @@
 //! Which events a user wants to see: `--device`, `--kind`, `--pid`.
 
-use super::{Event, Kind};
+use super::{EventKind, VfioEvent};
 
 /// An empty list lets everything pass; lists are combined with "and", the entries of one list with "or".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct EventFilter {
     /// Device names or their beginnings. A PCI address may leave out its domain if that is 0000, as lspci does.
     pub devices: Vec<String>,
     /// Kinds of events.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<EventKind>,
     /// Processes or threads.
     pub pids: Vec<u32>,
 }
 
-impl Filter {
+impl EventFilter {
     /// Whether the event passes. One whose device is not known passes only if no device is asked for.
-    pub fn matches(&self, event: &Event) -> bool {
+    pub fn matches(&self, event: &VfioEvent) -> bool {
         let Self { devices, kinds, pids } = self;
         let process = &event.process;
         (kinds.is_empty() || kinds.contains(&event.kind()))
@@ -34,22 +34,22 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Close, Data, DeviceRef, Process};
+    use crate::event::{DeviceClose, DeviceRef, EventData, EventProcess};
 
-    fn event(device: Option<&str>) -> Event {
-        Event {
+    fn event(device: Option<&str>) -> VfioEvent {
+        VfioEvent {
             start_ns: 0,
             end_ns: 0,
             duration_ns: None,
             device: device.map(|name| DeviceRef { nr: 1, name: Some(Arc::from(name)), driver: None }),
-            process: Process { pid: 412, tid: 415, comm: String::new() },
-            data: Data::Close(Close { open_count: None }),
+            process: EventProcess { pid: 412, tid: 415, comm: String::new() },
+            data: EventData::Close(DeviceClose { open_count: None }),
         }
     }
 
     #[test]
     fn devices_by_name_or_beginning() {
-        let wants = |want: &str| Filter { devices: vec![want.to_owned()], ..Filter::default() };
+        let wants = |want: &str| EventFilter { devices: vec![want.to_owned()], ..EventFilter::default() };
         let pci = event(Some("0000:75:00.1"));
         for (want, matches) in [
             ("0000:75:00.1", true),
@@ -61,19 +61,19 @@ mod tests {
             assert_eq!(wants(want).matches(&pci), matches, "{want}");
         }
         assert!(!wants("0000").matches(&event(None)));
-        assert!(Filter::default().matches(&event(None)));
+        assert!(EventFilter::default().matches(&event(None)));
     }
 
     #[test]
     fn lists_are_combined_with_and() {
-        let filter = |kinds: &[Kind], pids: &[u32]| Filter {
+        let filter = |kinds: &[EventKind], pids: &[u32]| EventFilter {
             devices: Vec::new(),
             kinds: kinds.to_vec(),
             pids: pids.to_vec(),
         };
-        assert!(filter(&[Kind::Arc, Kind::Close], &[415]).matches(&event(None)));
+        assert!(filter(&[EventKind::Arc, EventKind::Close], &[415]).matches(&event(None)));
         assert!(filter(&[], &[412]).matches(&event(None)));
-        assert!(!filter(&[Kind::Arc], &[412]).matches(&event(None)));
-        assert!(!filter(&[Kind::Close], &[1]).matches(&event(None)));
+        assert!(!filter(&[EventKind::Arc], &[412]).matches(&event(None)));
+        assert!(!filter(&[EventKind::Close], &[1]).matches(&event(None)));
     }
 }

@@ -62,10 +62,10 @@ impl GapCause {
 
 impl ProbeGap {
     /// Which devices go through these functions, or may do so; `drivers`: those of all devices.
-    pub fn reach(&self, drivers: &Drivers) -> Reach<'_> {
+    pub fn reach(&self, drivers: &DriverModules) -> GapReach<'_> {
         match self.module.as_deref() {
-            None | Some("vfio") => Reach(None),
-            Some(module) => Reach(Some(plain(module)).filter(|module| drivers.0.contains(&**module))),
+            None | Some("vfio") => GapReach(None),
+            Some(module) => GapReach(Some(plain(module)).filter(|module| drivers.0.contains(&**module))),
         }
     }
 }
@@ -73,9 +73,9 @@ impl ProbeGap {
 /// Which devices a gap concerns: those of a driver, or any, where whose functions those are is not known, because their
 /// module has the name of no device's driver.
 #[derive(Clone, Debug)]
-pub struct Reach<'a>(Option<Cow<'a, str>>);
+pub struct GapReach<'a>(Option<Cow<'a, str>>);
 
-impl Reach<'_> {
+impl GapReach<'_> {
     /// Whether a device of this driver is one of them.
     pub fn has(&self, driver: Option<&str>) -> bool {
         let Some((module, driver)) = self.0.as_ref().zip(driver) else { return true };
@@ -85,9 +85,9 @@ impl Reach<'_> {
 
 /// The drivers of all devices, as their modules are called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drivers(BTreeSet<String>);
+pub struct DriverModules(BTreeSet<String>);
 
-impl<'a> FromIterator<&'a str> for Drivers {
+impl<'a> FromIterator<&'a str> for DriverModules {
     fn from_iter<I: IntoIterator<Item = &'a str>>(drivers: I) -> Self {
         let mut all = BTreeSet::new();
         for driver in drivers {
@@ -131,7 +131,7 @@ const FUNCTION_BYTES: usize = 128;
 
 /// Gaps, as they are told one after the other.
 #[derive(Clone, Debug, Default)]
-pub struct Gaps {
+pub struct GapTracker {
     told: u64,
     longest_ns: u64,
     /// Open ones by number: since when, and how many of its functions are not probed.
@@ -144,7 +144,7 @@ pub struct Gaps {
     rest_from_ns: Option<u64>,
 }
 
-impl Gaps {
+impl GapTracker {
     /// Takes in one. It may be what ends an open one: its functions are probed now.
     pub fn add(&mut self, gap: &ProbeGap) {
         self.told += 1;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn totals(told: &[ProbeGap], end_ns: u64) -> (u64, u64, u64) {
-        let mut gaps = Gaps::default();
+        let mut gaps = GapTracker::default();
         for gap in told {
             gaps.add(gap);
         }
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn open_gaps_without_end_are_counted_and_not_kept() {
-        let mut gaps = Gaps::default();
+        let mut gaps = GapTracker::default();
         for n in 0..100_000 {
             gaps.add(&gap(&["f"], 100_000 - n, None));
         }
@@ -273,7 +273,7 @@ mod tests {
     fn the_end_of_a_gap_is_no_look_at_all_that_is_open() {
         let names: Vec<String> = (0..2_000).map(|n| format!("f{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut gaps = Gaps::default();
+        let mut gaps = GapTracker::default();
         (0..256).for_each(|_| gaps.add(&gap(&names, 5, None)));
         let kept: usize = gaps.waiting.values().flat_map(HashMap::values).map(Vec::len).sum();
         assert!(kept * FUNCTION_BYTES <= MOST_BYTES, "{kept}");

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ClockAnchor, Event, Start, Summary, visible};
+use super::{ClockAnchor, TraceStart, TraceSummary, VfioEvent, visible};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const SCHEMA_ID: &str = "vfio-trace.event/1";
@@ -12,7 +12,7 @@ pub const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 
 /// What every line has; the order of the fields is the order in the line.
 #[derive(Serialize)]
-struct Line<'a, T> {
+struct JsonLine<'a, T> {
     schema: &'static str,
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ struct Line<'a, T> {
     data: &'a T,
 }
 
-impl<'a, T: Serialize> Line<'a, T> {
+impl<'a, T: Serialize> JsonLine<'a, T> {
     /// A line about the stream itself.
     fn of_stream(kind: &'a str, anchor: &ClockAnchor, mono_ns: u64, data: &'a T) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl<'a, T: Serialize> Line<'a, T> {
 /// # Errors
 ///
 /// None that the types here can cause; serde's interface has them.
-pub fn event_line(event: &Event, anchor: &ClockAnchor) -> serde_json::Result<String> {
+pub fn event_line(event: &VfioEvent, anchor: &ClockAnchor) -> serde_json::Result<String> {
     host_event_line(event, anchor, None)
 }
 
@@ -69,11 +69,11 @@ pub fn event_line(event: &Event, anchor: &ClockAnchor) -> serde_json::Result<Str
 ///
 /// As [`event_line`].
 pub fn host_event_line(
-    event: &Event,
+    event: &VfioEvent,
     anchor: &ClockAnchor,
     host: Option<&str>,
 ) -> serde_json::Result<String> {
-    let line = Line {
+    let line = JsonLine {
         schema: SCHEMA_ID,
         kind: event.kind().name(),
         host,
@@ -96,8 +96,8 @@ pub fn host_event_line(
 /// # Errors
 ///
 /// As [`event_line`].
-pub fn start_line(start: &Start, mono_ns: u64) -> serde_json::Result<String> {
-    Line::of_stream("start", &start.clock, mono_ns, start).text()
+pub fn start_line(start: &TraceStart, mono_ns: u64) -> serde_json::Result<String> {
+    JsonLine::of_stream("start", &start.clock, mono_ns, start).text()
 }
 
 /// The last line of a stream: what was counted. `mono_ns`: when tracing stopped.
@@ -105,8 +105,12 @@ pub fn start_line(start: &Start, mono_ns: u64) -> serde_json::Result<String> {
 /// # Errors
 ///
 /// As [`event_line`].
-pub fn summary_line(summary: &Summary, anchor: &ClockAnchor, mono_ns: u64) -> serde_json::Result<String> {
-    let mut line = Line::of_stream("summary", anchor, mono_ns, summary);
+pub fn summary_line(
+    summary: &TraceSummary,
+    anchor: &ClockAnchor,
+    mono_ns: u64,
+) -> serde_json::Result<String> {
+    let mut line = JsonLine::of_stream("summary", anchor, mono_ns, summary);
     line.start_mono_ns = mono_ns.saturating_sub(summary.duration_ns);
     line.duration_ns = Some(summary.duration_ns);
     line.text()

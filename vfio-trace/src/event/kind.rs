@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum EventKind {
     /// A device was seen for the first time, or has changed.
     Device,
     /// A device was registered with vfio.
@@ -56,7 +56,7 @@ pub enum Kind {
     ProbeGap,
 }
 
-impl Kind {
+impl EventKind {
     /// Every kind, in the order in which a migration meets them.
     pub const ALL: [Self; 23] = [
         Self::Device,
@@ -114,13 +114,13 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }
 
-impl Serialize for Kind {
+impl Serialize for EventKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -128,10 +128,10 @@ impl Serialize for Kind {
 
 /// No kind has this name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no kind of event is called {0:?}; there are: {all}", all = Kind::ALL.map(Kind::name).join(", "))]
+#[error("no kind of event is called {0:?}; there are: {all}", all = EventKind::ALL.map(EventKind::name).join(", "))]
 pub struct UnknownKind(pub String);
 
-impl FromStr for Kind {
+impl FromStr for EventKind {
     type Err = UnknownKind;
 
     /// # Errors
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for kind in Kind::ALL {
+        for kind in EventKind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
-        let error = "arcs".parse::<Kind>().unwrap_err().to_string();
+        let error = "arcs".parse::<EventKind>().unwrap_err().to_string();
         assert!(
             error.starts_with("no kind of event is called \"arcs\"; there are: device, register,"),
             "{error}"

@@ -14,7 +14,7 @@ const LOADS: usize = 2;
 
 /// Something kept for each layout, in the order in which they were told.
 #[derive(Debug)]
-pub(crate) struct Layouts<T> {
+pub(crate) struct CaptureLayouts<T> {
     told: BTreeMap<(u64, u32), (Arc<str>, T)>,
     /// The latest is the last.
     order: VecDeque<(u64, u32)>,
@@ -22,13 +22,13 @@ pub(crate) struct Layouts<T> {
     forgotten: u64,
 }
 
-impl<T> Default for Layouts<T> {
+impl<T> Default for CaptureLayouts<T> {
     fn default() -> Self {
         Self { told: BTreeMap::new(), order: VecDeque::new(), forgotten: 0 }
     }
 }
 
-impl<T> Layouts<T> {
+impl<T> CaptureLayouts<T> {
     /// Keeps `kept` for what a note tells; what is no longer needed then goes.
     pub(crate) fn insert(&mut self, note: &CaptureNote, kept: T) {
         let key = (note.driver, note.id);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_module_that_is_loaded_again_and_again_makes_room() {
-        let mut layouts = Layouts::default();
+        let mut layouts = CaptureLayouts::default();
         let mut tell = |module: &str, driver: u64, ids: u32| {
             (0..ids).for_each(|id| layouts.insert(&note(module, driver, id), (driver, id)));
         };
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_last_loads_are_those_told_last_wherever_they_are() {
-        let mut layouts = Layouts::default();
+        let mut layouts = CaptureLayouts::default();
         for driver in [3, 2, 1, 2, 5] {
             (0..2).for_each(|id| layouts.insert(&note("m", driver, id), (driver, id)));
         }

@@ -1,7 +1,7 @@
 //! Record -> typed event, and the event as JSON.
 
-mod assemble;
 mod clock;
+mod correlate;
 mod devices;
 mod driver;
 mod filter;
@@ -26,22 +26,28 @@ pub(crate) mod fixture;
 mod tests;
 
 pub use self::{
-    assemble::{Assembler, HOLD_NS},
     clock::{ClockAnchor, WallClock},
-    driver::{Finding, Image, Moment, PciReset, Severity, Step, StreamHash, Within},
-    filter::Filter,
-    gap::{Drivers, GapCause, GapFunction, GapTotals, Gaps, ProbeGap, Reach},
+    correlate::{EventAssembler, HOLD_NS},
+    driver::{
+        CaptureMoment, DriverCall, DriverFinding, DriverImage, EnclosingArc, FindingSeverity, PciReset,
+        StreamHash,
+    },
+    filter::EventFilter,
+    gap::{DriverModules, GapCause, GapFunction, GapReach, GapTotals, GapTracker, ProbeGap},
     json::{SCHEMA, SCHEMA_ID, event_line, host_event_line, start_line, summary_line},
-    kind::{Kind, UnknownKind},
-    note::{CaptureNote, FunctionNote, Note},
-    outcome::{Errno, Outcome},
-    record::{Body, DecodeError, Record},
-    report::{LossTotals, ProbeReport, Start, Summary, probes_since},
-    state::{Feature, MigFlags, MigState},
+    kind::{EventKind, UnknownKind},
+    note::{CaptureNote, FunctionNote, RecordNote},
+    outcome::{CallOutcome, Errno},
+    record::{DecodeError, RecordBody, WireRecord},
+    report::{LossTotals, ProbeReport, TraceStart, TraceSummary, probes_since},
+    state::{DeviceFeature, MigFlags, MigState},
     types::{
-        ArcStep, Cause, Close, Data, DataClose, DataIo, DataIoctl, DataSize, Desync, DeviceRef, DeviceSeen,
-        Direction, Dry, Event, FeatureCall, FeatureDetail, FeatureOp, GetState, Holder, IovaRange, Open,
-        PrecopyInfo, Process, Register, Reset, SetState, Via,
+        ArcStep, DataClose, DataDirection, DataIo, DataIoctl, DataSize, DesyncCause, DeviceClose, DeviceHeld,
+        DeviceOpen, DeviceRef, DeviceRegister, DeviceReset, DeviceSeen, EventData, EventProcess, FeatureCall,
+        FeatureDetail, FeatureOp, GetState, IovaRange, PrecopyInfo, ReadEnd, RequestOrigin, SetState,
+        StateDesync, VfioEvent,
     },
 };
-pub(crate) use self::{devices::shows_new, gap::functions_of, layouts::Layouts, record::text as record_text};
+pub(crate) use self::{
+    devices::may_be_new_device, gap::functions_of, layouts::CaptureLayouts, record::text as record_text,
+};

@@ -5,12 +5,12 @@ use vfio_trace_common::wire::{self, COMM_LEN, Header};
 use zerocopy::IntoBytes as _;
 
 use super::ProbeGap;
-use crate::kernel::{FieldPlace, Returns};
+use crate::kernel::{FieldPlace, ReturnKind};
 
 /// What a note says. In a record: its JSON text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
-pub enum Note {
+pub enum RecordNote {
     /// A probed function: what `Header::probe` of a [`wire::Step`] means.
     Function(FunctionNote),
     /// A driver's structure: what the bytes of a [`wire::Capture`] mean.
@@ -29,7 +29,7 @@ pub struct FunctionNote {
     /// Its module, `None` for the kernel.
     pub module: Option<String>,
     /// What it returns.
-    pub returns: Returns,
+    pub returns: ReturnKind,
     /// How many arguments it takes.
     pub params: u32,
 }
@@ -59,7 +59,7 @@ impl CaptureNote {
     }
 }
 
-impl Note {
+impl RecordNote {
     /// The note as a record made at `now_ns` (CLOCK_MONOTONIC). `None` if it is too long for one.
     pub fn record(&self, now_ns: u64) -> Option<Vec<u8>> {
         let text = serde_json::to_vec(self).ok()?;
@@ -86,25 +86,25 @@ impl Note {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Body, Record};
+    use crate::event::{RecordBody, WireRecord};
 
     #[test]
     fn a_note_is_a_record_like_any_other() {
-        let note = Note::Function(FunctionNote {
+        let note = RecordNote::Function(FunctionNote {
             probe: 7,
             function: "hisi_qm_mb".to_owned(),
             module: Some("hisi_qm".to_owned()),
-            returns: Returns::Int,
+            returns: ReturnKind::Int,
             params: 5,
         });
-        let record = Record::decode(&note.record(5).unwrap()).unwrap();
+        let record = WireRecord::decode(&note.record(5).unwrap()).unwrap();
         assert_eq!(record.header.end_ns, 5);
-        assert_eq!(record.body, Body::Note(note));
+        assert_eq!(record.body, RecordBody::Note(note));
     }
 
     #[test]
     fn other_text_is_refused() {
-        let note = Note::Capture(CaptureNote {
+        let note = RecordNote::Capture(CaptureNote {
             driver: u64::MAX,
             id: 0,
             module: String::new(),
@@ -113,9 +113,9 @@ mod tests {
             fields: Vec::new(),
         });
         let mut bytes = note.record(5).unwrap();
-        assert_eq!(Record::decode(&bytes).unwrap().body, Body::Note(note));
+        assert_eq!(WireRecord::decode(&bytes).unwrap().body, RecordBody::Note(note));
         let last = bytes.len() - 1;
         bytes[last] = b'?';
-        Record::decode(&bytes).unwrap_err();
+        WireRecord::decode(&bytes).unwrap_err();
     }
 }

@@ -55,7 +55,7 @@ impl fmt::Display for Errno {
 
 /// How a call or an arc ended. In JSON: the fields `result` and `errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// It did what was asked.
     Ok,
     /// It was tried and went wrong.
@@ -66,7 +66,7 @@ pub enum Outcome {
     Unknown,
 }
 
-impl Outcome {
+impl CallOutcome {
     /// From a kernel function's return value: negative is an errno.
     pub fn from_ret(ret: impl Into<i64>) -> Self {
         Errno::from_ret(ret.into()).map_or(Self::Ok, Self::Failed)
@@ -101,7 +101,7 @@ impl Outcome {
     }
 }
 
-impl Serialize for Outcome {
+impl Serialize for CallOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_struct("Outcome", 2)?;
         map.serialize_field("result", self.name())?;
@@ -116,10 +116,10 @@ mod tests {
 
     #[test]
     fn return_values() {
-        assert_eq!(Outcome::from_ret(0), Outcome::Ok);
-        assert_eq!(Outcome::from_ret(5), Outcome::Ok);
-        assert_eq!(Outcome::from_ret(-22), Outcome::Failed(Errno::EINVAL));
-        assert_eq!(Outcome::from_ret(i64::MIN).errno(), Some(Errno(u32::MAX)));
+        assert_eq!(CallOutcome::from_ret(0), CallOutcome::Ok);
+        assert_eq!(CallOutcome::from_ret(5), CallOutcome::Ok);
+        assert_eq!(CallOutcome::from_ret(-22), CallOutcome::Failed(Errno::EINVAL));
+        assert_eq!(CallOutcome::from_ret(i64::MIN).errno(), Some(Errno(u32::MAX)));
         assert_eq!(Errno(u32::MAX).name(), "errno 4294967295");
         assert_eq!(Errno::EINVAL.to_string(), "EINVAL");
     }

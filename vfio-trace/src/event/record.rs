@@ -4,20 +4,20 @@ use thiserror::Error;
 use vfio_trace_common::{uapi, wire};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::Note;
+use super::RecordNote;
 
 /// One wire record: what every record has, and what its kind adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct WireRecord {
     /// Who, when, and on which device and file.
     pub header: wire::Header,
     /// What happened.
-    pub body: Body,
+    pub body: RecordBody,
 }
 
 /// A record's body, by [`wire::Kind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum RecordBody {
     /// A device seen for the first time, or opened.
     Device(wire::Device),
     /// The core said which state comes next.
@@ -61,7 +61,7 @@ pub enum Body {
     /// The kernel has loaded a module.
     Module(wire::Module),
     /// What user space adds.
-    Note(Note),
+    Note(RecordNote),
 }
 
 /// Why bytes are not a record. Callers count these and go on: records do not depend on each other.
@@ -108,7 +108,7 @@ pub enum DecodeError {
     },
 }
 
-impl Record {
+impl WireRecord {
     /// Decodes one record. Bytes behind [`wire::Header::len`] and behind the known body are ignored: the ring buffer
     /// rounds up, and a newer eBPF side may say more.
     ///
@@ -124,7 +124,7 @@ impl Record {
         let record = bytes.get(..len).ok_or(DecodeError::Truncated { len, have })?;
         let body = record.get(size_of::<wire::Header>()..).ok_or(DecodeError::ShortHeader { have: len })?;
         let kind = wire::Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
-        Ok(Self { header, body: Body::decode(kind, body)? })
+        Ok(Self { header, body: RecordBody::decode(kind, body)? })
     }
 
     /// The kind that a record says it is of, without a look at the rest; `None` for one that is not known.
@@ -134,7 +134,7 @@ impl Record {
     }
 }
 
-impl Body {
+impl RecordBody {
     fn decode(kind: wire::Kind, body: &[u8]) -> Result<Self, DecodeError> {
         use wire::Kind;
         Ok(match kind {
@@ -206,45 +206,45 @@ mod tests {
     use crate::event::fixture;
 
     fn close() -> Vec<u8> {
-        fixture::bytes(&fixture::Script::new(7).close(1).records()[0])
+        fixture::bytes(&fixture::RecordScript::new(7).close(1).records()[0])
     }
 
     #[test]
     fn longer_records_are_accepted_and_shorter_ones_named() {
         let good = close();
-        let record = Record::decode(&good).unwrap();
-        assert!(matches!(record.body, Body::Close(wire::Close { open_count: 1, .. })));
+        let record = WireRecord::decode(&good).unwrap();
+        assert!(matches!(record.body, RecordBody::Close(wire::Close { open_count: 1, .. })));
 
         let mut longer = good.clone();
         longer.extend([0xff; 16]);
-        assert_eq!(Record::decode(&longer), Ok(record.clone()), "bytes behind len");
+        assert_eq!(WireRecord::decode(&longer), Ok(record.clone()), "bytes behind len");
         longer[0] += 16;
-        assert_eq!(Record::decode(&longer).unwrap().body, record.body, "a body that has grown");
+        assert_eq!(WireRecord::decode(&longer).unwrap().body, record.body, "a body that has grown");
 
-        let cut = |n: usize| Record::decode(&good[..n]);
+        let cut = |n: usize| WireRecord::decode(&good[..n]);
         assert_eq!(cut(63), Err(DecodeError::ShortHeader { have: 63 }));
         assert_eq!(cut(71), Err(DecodeError::Truncated { len: 72, have: 71 }));
         let mut short = good.clone();
         short[0] = 68;
         let error = DecodeError::ShortBody { kind: wire::Kind::Close, have: 4, need: 8 };
-        assert_eq!(Record::decode(&short), Err(error));
+        assert_eq!(WireRecord::decode(&short), Err(error));
         short[0] = 10;
-        assert_eq!(Record::decode(&short), Err(DecodeError::ShortHeader { have: 10 }));
+        assert_eq!(WireRecord::decode(&short), Err(DecodeError::ShortHeader { have: 10 }));
         let mut unknown = good;
         unknown[2] = 99;
-        assert_eq!(Record::decode(&unknown), Err(DecodeError::UnknownKind { kind: 99 }));
+        assert_eq!(WireRecord::decode(&unknown), Err(DecodeError::UnknownKind { kind: 99 }));
     }
 
     #[test]
     fn bodies_from_before_they_grew_are_still_read() {
-        let cut = |record: &Record, before: usize| {
+        let cut = |record: &WireRecord, before: usize| {
             let mut bytes = fixture::bytes(record);
             bytes.truncate(size_of::<wire::Header>() + before);
             let len = u16::try_from(bytes.len()).unwrap();
             bytes[..2].copy_from_slice(&len.to_ne_bytes());
-            Record::decode(&bytes)
+            WireRecord::decode(&bytes)
         };
-        let script = fixture::Script::new(7).set_ioctl(1, 2, 0, -1).precopy_info(9, 5, 6);
+        let script = fixture::RecordScript::new(7).set_ioctl(1, 2, 0, -1).precopy_info(9, 5, 6);
         let [ioctl, info] = &script.records()[..] else { panic!() };
         assert_eq!(cut(ioctl, wire::IOCTL_BEFORE).unwrap().body, ioctl.body);
         assert_eq!(cut(info, wire::PRECOPY_INFO_BEFORE).unwrap().body, info.body);
@@ -262,15 +262,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(record) = Record::decode(&bytes) {
+            if let Ok(record) = WireRecord::decode(&bytes) {
                 prop_assert!(usize::from(record.header.len) <= bytes.len());
-                prop_assert_eq!(Record::kind(&bytes).map(|kind| kind as u16), Some(record.header.kind));
+                prop_assert_eq!(WireRecord::kind(&bytes).map(|kind| kind as u16), Some(record.header.kind));
             }
         }
 
         #[test]
         fn what_was_written_is_read_back(record in fixture::any_record()) {
-            prop_assert_eq!(Record::decode(&fixture::bytes(&record)), Ok(record));
+            prop_assert_eq!(WireRecord::decode(&fixture::bytes(&record)), Ok(record));
         }
     }
 }

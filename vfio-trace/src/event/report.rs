@@ -74,7 +74,7 @@ pub fn probes_since(before: &[ProbeReport], after: Vec<ProbeReport>) -> Vec<Prob
 
 /// First line of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
+pub struct TraceStart {
     /// Version of the vfio-trace that traced.
     pub version: String,
     /// Version of the vfio-trace that replays a recording; `None`: the events are shown as they happen.
@@ -96,7 +96,7 @@ pub struct Start {
 
 /// Last line of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Summary {
+pub struct TraceSummary {
     /// Events made, filtered ones included.
     pub events: u64,
     /// Events that were shown.
@@ -155,7 +155,7 @@ impl LossTotals {
     }
 }
 
-impl Summary {
+impl TraceSummary {
     /// The sums over `probes`, with what only the caller has counted; it knows of gaps, too.
     pub fn new(probes: Vec<ProbeReport>, events: u64, shown: u64, undecoded: u64, duration_ns: u64) -> Self {
         let LossTotals { lost, missed, unmatched, no_room } = LossTotals::of(&probes);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn missed(probes: Vec<ProbeReport>) -> Option<u64> {
-        Summary::new(probes, 0, 0, 0, 0).missed
+        TraceSummary::new(probes, 0, 0, 0, 0).missed
     }
 
     #[test]

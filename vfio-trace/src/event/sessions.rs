@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::{DataClose, DeviceRef, Direction, MigState};
+use super::{DataClose, DataDirection, DeviceRef, MigState};
 
 /// More sessions than any host has open at once. Beyond it the oldest is forgotten: its release was not seen.
 const MAX_SESSIONS: usize = 4096;
 
 /// The sessions that are open, by the address of their `struct file`.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
-    open: BTreeMap<u64, Session>,
+pub(super) struct OpenSessions {
+    open: BTreeMap<u64, OpenSession>,
     next_nr: u32,
     /// How many were forgotten for want of room.
     forgotten: u64,
@@ -18,13 +18,13 @@ pub(super) struct Sessions {
 
 /// One session.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct OpenSession {
     pub(super) nr: u32,
     /// The device, once something has told it.
     pub(super) device: Option<DeviceRef>,
     /// Its address, to recognise what ends the session; 0 if not known or no longer this device's.
     pointer: u64,
-    pub(super) direction: Option<Direction>,
+    pub(super) direction: Option<DataDirection>,
     /// When it began; `None`: that was not seen.
     started_ns: Option<u64>,
     pub(super) ended: bool,
@@ -41,15 +41,15 @@ pub(super) struct Session {
     stuck: bool,
 }
 
-impl Session {
+impl OpenSession {
     /// Takes one call into account.
-    pub(super) fn io(&mut self, direction: Direction, failed: bool, bytes: u64, offset: Option<u64>) {
+    pub(super) fn io(&mut self, direction: DataDirection, failed: bool, bytes: u64, offset: Option<u64>) {
         self.direction.get_or_insert(direction);
         self.moves |= offset.is_some_and(|offset| offset > 0);
         self.stuck |= offset == Some(0) && self.seen() > 0 && !self.ended;
         let (calls, moved) = match direction {
-            Direction::Save => (&mut self.reads, &mut self.read_bytes),
-            Direction::Resume => (&mut self.writes, &mut self.written_bytes),
+            DataDirection::Save => (&mut self.reads, &mut self.read_bytes),
+            DataDirection::Resume => (&mut self.writes, &mut self.written_bytes),
         };
         *calls += 1;
         *moved = moved.saturating_add(bytes);
@@ -90,7 +90,7 @@ impl Session {
     }
 }
 
-impl Sessions {
+impl OpenSessions {
     /// A request returned a file: a new session. Whatever the address stood for before is gone.
     pub(super) fn start(
         &mut self,
@@ -101,15 +101,20 @@ impl Sessions {
         now_ns: u64,
     ) -> u32 {
         let direction = match target {
-            MigState::STOP_COPY | MigState::PRE_COPY | MigState::PRE_COPY_P2P => Some(Direction::Save),
-            MigState::RESUMING => Some(Direction::Resume),
+            MigState::STOP_COPY | MigState::PRE_COPY | MigState::PRE_COPY_P2P => Some(DataDirection::Save),
+            MigState::RESUMING => Some(DataDirection::Resume),
             _ => None,
         };
         self.insert(file, pointer, device, direction, Some(now_ns)).nr
     }
 
     /// The session of a file; one that began unseen is made up as partial. `None` for address 0.
-    pub(super) fn of(&mut self, file: u64, pointer: u64, device: Option<DeviceRef>) -> Option<&mut Session> {
+    pub(super) fn of(
+        &mut self,
+        file: u64,
+        pointer: u64,
+        device: Option<DeviceRef>,
+    ) -> Option<&mut OpenSession> {
         if file == 0 {
             return None;
         }
@@ -125,12 +130,17 @@ impl Sessions {
     }
 
     /// The session of a file, if it is open and this device's.
-    pub(super) fn peek(&self, file: u64, pointer: u64) -> Option<&Session> {
+    pub(super) fn peek(&self, file: u64, pointer: u64) -> Option<&OpenSession> {
         self.open.get(&file).filter(|session| session.pointer == pointer || session.pointer == 0)
     }
 
     /// Takes the session out at its last close.
-    pub(super) fn close(&mut self, file: u64, pointer: u64, device: Option<DeviceRef>) -> Option<Session> {
+    pub(super) fn close(
+        &mut self,
+        file: u64,
+        pointer: u64,
+        device: Option<DeviceRef>,
+    ) -> Option<OpenSession> {
         self.of(file, pointer, device)?;
         self.open.remove(&file)
     }
@@ -160,9 +170,9 @@ impl Sessions {
         file: u64,
         pointer: u64,
         device: Option<DeviceRef>,
-        direction: Option<Direction>,
+        direction: Option<DataDirection>,
         started_ns: Option<u64>,
-    ) -> &mut Session {
+    ) -> &mut OpenSession {
         if self.open.len() >= MAX_SESSIONS
             && let Some(oldest) =
                 self.open.iter().min_by_key(|(_, session)| session.nr).map(|(&file, _)| file)
@@ -171,7 +181,7 @@ impl Sessions {
             self.forgotten += 1;
         }
         self.next_nr = self.next_nr.saturating_add(1);
-        let session = Session {
+        let session = OpenSession {
             nr: self.next_nr,
             device,
             pointer,

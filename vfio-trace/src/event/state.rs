@@ -118,9 +118,9 @@ impl Serialize for MigFlags {
 
 /// A `VFIO_DEVICE_FEATURE_*` number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Feature(pub u32);
+pub struct DeviceFeature(pub u32);
 
-impl Feature {
+impl DeviceFeature {
     /// The uAPI's name without its prefix, `None` for a number that this version does not know.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self.0 {
@@ -142,7 +142,7 @@ impl Feature {
     }
 }
 
-impl fmt::Display for Feature {
+impl fmt::Display for DeviceFeature {
     /// The name, or `feature 13`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn features_by_name_or_number() {
-        assert_eq!(Feature(9).to_string(), "MIG_DATA_SIZE");
-        assert_eq!(Feature(13).to_string(), "feature 13");
+        assert_eq!(DeviceFeature(9).to_string(), "MIG_DATA_SIZE");
+        assert_eq!(DeviceFeature(13).to_string(), "feature 13");
     }
 }

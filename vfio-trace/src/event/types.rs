@@ -8,11 +8,14 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use vfio_trace_common::role::Role;
 
-use super::{Feature, Finding, Image, Kind, MigFlags, MigState, Outcome, PciReset, ProbeGap, Step};
+use super::{
+    CallOutcome, DeviceFeature, DriverCall, DriverFinding, DriverImage, EventKind, MigFlags, MigState,
+    PciReset, ProbeGap,
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct VfioEvent {
     /// CLOCK_MONOTONIC in ns when it began.
     pub start_ns: u64,
     /// CLOCK_MONOTONIC in ns when it ended. Where `duration_ns` is `None` for want of an end: when the tracer learned
@@ -23,14 +26,14 @@ pub struct Event {
     /// The device; `None` if the record could not tell.
     pub device: Option<DeviceRef>,
     /// Who did it.
-    pub process: Process,
+    pub process: EventProcess,
     /// What it was.
-    pub data: Data,
+    pub data: EventData,
 }
 
-impl Event {
+impl VfioEvent {
     /// What it is about.
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> EventKind {
         self.data.kind()
     }
 
@@ -58,7 +61,7 @@ pub struct DeviceRef {
 
 /// The thread that did something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Process {
+pub struct EventProcess {
     /// Process (the kernel's `tgid`).
     pub pid: u32,
     /// Thread (the kernel's `pid`).
@@ -70,23 +73,23 @@ pub struct Process {
 /// What happened, by kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Data {
+pub enum EventData {
     /// See [`DeviceSeen`].
     Device(DeviceSeen),
     /// See [`Register`].
-    Register(Register),
+    Register(DeviceRegister),
     /// A device is about to be taken from vfio: there is no more to say. Those who have it open must let go of it first.
     Unregister {},
     /// See [`Holder`].
-    Held(Holder),
+    Held(DeviceHeld),
     /// See [`Open`].
-    Open(Open),
+    Open(DeviceOpen),
     /// See [`Close`].
-    Close(Close),
+    Close(DeviceClose),
     /// See [`ArcStep`].
     Arc(ArcStep),
     /// See [`Desync`].
-    Desync(Desync),
+    Desync(StateDesync),
     /// See [`SetState`].
     SetState(SetState),
     /// See [`GetState`].
@@ -106,51 +109,51 @@ pub enum Data {
     /// See [`FeatureCall`].
     Feature(FeatureCall),
     /// See [`Reset`].
-    Reset(Reset),
+    Reset(DeviceReset),
     /// See [`PciReset`].
     PciReset(PciReset),
     /// See [`Step`].
-    Step(Step),
+    Step(DriverCall),
     /// See [`Image`].
-    Image(Image),
+    Image(DriverImage),
     /// See [`Finding`].
-    Finding(Finding),
+    Finding(DriverFinding),
     /// See [`ProbeGap`].
     ProbeGap(ProbeGap),
 }
 
-impl Data {
+impl EventData {
     /// The kind that goes with it.
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> EventKind {
         match self {
-            Self::Device(_) => Kind::Device,
-            Self::Register(_) => Kind::Register,
-            Self::Unregister {} => Kind::Unregister,
-            Self::Held(_) => Kind::Held,
-            Self::Open(_) => Kind::Open,
-            Self::Close(_) => Kind::Close,
-            Self::Arc(_) => Kind::Arc,
-            Self::Desync(_) => Kind::Desync,
-            Self::SetState(_) => Kind::SetState,
-            Self::GetState(_) => Kind::GetState,
-            Self::DataSize(_) => Kind::DataSize,
-            Self::PrecopyInfo(_) => Kind::PrecopyInfo,
-            Self::DataIoctl(_) => Kind::DataIoctl,
-            Self::Read(_) => Kind::Read,
-            Self::Write(_) => Kind::Write,
-            Self::DataClose(_) => Kind::DataClose,
-            Self::Feature(_) => Kind::Feature,
-            Self::Reset(_) => Kind::Reset,
-            Self::PciReset(_) => Kind::PciReset,
-            Self::Step(_) => Kind::Step,
-            Self::Image(_) => Kind::Image,
-            Self::Finding(_) => Kind::Finding,
-            Self::ProbeGap(_) => Kind::ProbeGap,
+            Self::Device(_) => EventKind::Device,
+            Self::Register(_) => EventKind::Register,
+            Self::Unregister {} => EventKind::Unregister,
+            Self::Held(_) => EventKind::Held,
+            Self::Open(_) => EventKind::Open,
+            Self::Close(_) => EventKind::Close,
+            Self::Arc(_) => EventKind::Arc,
+            Self::Desync(_) => EventKind::Desync,
+            Self::SetState(_) => EventKind::SetState,
+            Self::GetState(_) => EventKind::GetState,
+            Self::DataSize(_) => EventKind::DataSize,
+            Self::PrecopyInfo(_) => EventKind::PrecopyInfo,
+            Self::DataIoctl(_) => EventKind::DataIoctl,
+            Self::Read(_) => EventKind::Read,
+            Self::Write(_) => EventKind::Write,
+            Self::DataClose(_) => EventKind::DataClose,
+            Self::Feature(_) => EventKind::Feature,
+            Self::Reset(_) => EventKind::Reset,
+            Self::PciReset(_) => EventKind::PciReset,
+            Self::Step(_) => EventKind::Step,
+            Self::Image(_) => EventKind::Image,
+            Self::Finding(_) => EventKind::Finding,
+            Self::ProbeGap(_) => EventKind::ProbeGap,
         }
     }
 
     /// How it ended, for kinds that can end in more than one way.
-    pub const fn outcome(&self) -> Option<Outcome> {
+    pub const fn outcome(&self) -> Option<CallOutcome> {
         Some(match self {
             Self::Device(_)
             | Self::Unregister {}
@@ -216,34 +219,34 @@ fn role_name<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok,
 
 /// A device was registered with vfio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Register {
+pub struct DeviceRegister {
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// A process had a device open when tracing began: the event's process, not one that did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Holder {
+pub struct DeviceHeld {
     /// The descriptor in that process.
     pub fd: u32,
 }
 
 /// A device was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Open {
+pub struct DeviceOpen {
     /// Openers after it.
     pub open_count: Option<u32>,
     /// The state it was found in; `None` if that could not be read, or was changing.
     pub state: Option<MigState>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// A device is being closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Close {
+pub struct DeviceClose {
     /// Openers before it: 1 means that nobody is left.
     pub open_count: Option<u32>,
 }
@@ -259,13 +262,13 @@ pub struct ArcStep {
     pub target: MigState,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// What showed that a device is in another state than expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum DesyncCause {
     /// An arc that starts from it.
     Arc,
     /// The driver's `migration_get_state`.
@@ -274,7 +277,7 @@ pub enum Cause {
     Device,
 }
 
-impl Cause {
+impl DesyncCause {
     /// The name used in output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -287,19 +290,19 @@ impl Cause {
 
 /// A device is not in the state that it was last known to be in: something changed it unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Desync {
+pub struct StateDesync {
     /// State that follows from what was seen.
     pub expected: MigState,
     /// State it is in.
     pub found: MigState,
     /// What showed it.
-    pub cause: Cause,
+    pub cause: DesyncCause,
 }
 
 /// Which records an event of a request is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Via {
+pub enum RequestOrigin {
     /// The ioctl's return was seen: what user space got.
     Ioctl,
     /// Only the driver's function was seen: the kernel called it by itself (debugfs does), or the ioctl's record was lost.
@@ -312,7 +315,7 @@ pub struct SetState {
     /// State asked for.
     pub target: MigState,
     /// Where this is known from.
-    pub via: Via,
+    pub via: RequestOrigin,
     /// Arcs seen to begin within the request; 0 if the device was there already.
     pub arcs: u32,
     /// The data fd that user space got.
@@ -321,9 +324,9 @@ pub struct SetState {
     pub session: Option<u32>,
     /// How the request ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// How the driver's function ended: may be `Ok` although the request failed. `None` if it was not seen.
-    pub driver_call: Option<Outcome>,
+    pub driver_call: Option<CallOutcome>,
 }
 
 /// A request for the current state.
@@ -332,12 +335,12 @@ pub struct GetState {
     /// The state given.
     pub state: Option<MigState>,
     /// Where this is known from.
-    pub via: Via,
+    pub via: RequestOrigin,
     /// How the request ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// How the driver's function ended, `None` if it was not seen.
-    pub driver_call: Option<Outcome>,
+    pub driver_call: Option<CallOutcome>,
 }
 
 /// A request for the size of what STOP_COPY would move.
@@ -346,12 +349,12 @@ pub struct DataSize {
     /// The driver's estimate, in bytes.
     pub stop_copy_bytes: Option<u64>,
     /// Where this is known from.
-    pub via: Via,
+    pub via: RequestOrigin,
     /// How the request ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// How the driver's function ended, `None` if it was not seen.
-    pub driver_call: Option<Outcome>,
+    pub driver_call: Option<CallOutcome>,
 }
 
 /// What is left to read in PRE_COPY.
@@ -367,7 +370,7 @@ pub struct PrecopyInfo {
     pub flags: Option<u32>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// An ioctl on a data fd that is not VFIO_MIG_GET_PRECOPY_INFO.
@@ -379,13 +382,13 @@ pub struct DataIoctl {
     pub cmd: u32,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// Why a `read()` gave nothing, or a `write()` took nothing, although nothing is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Dry {
+pub enum ReadEnd {
     /// 0 bytes: all of it has been read.
     End,
     /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, EAGAIN from any `read()`, and
@@ -405,25 +408,25 @@ pub struct DataIo {
     /// Offset in the stream at entry; `None` if it could not be read.
     pub offset_bytes: Option<u64>,
     /// Why a `read()` gave nothing.
-    pub dry: Option<Dry>,
+    pub dry: Option<ReadEnd>,
     /// Whether the driver had ended the session before: it answers ENODEV then.
     pub ended: bool,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// Which way a data session moves the device's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Direction {
+pub enum DataDirection {
     /// Out of the device, by `read()`: source of a migration.
     Save,
     /// Into the device, by `write()`: destination of a migration.
     Resume,
 }
 
-impl Direction {
+impl DataDirection {
     /// The name used in output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -439,7 +442,7 @@ pub struct DataClose {
     /// The data session.
     pub session: Option<u32>,
     /// Which way it went, if any of it was seen.
-    pub direction: Option<Direction>,
+    pub direction: Option<DataDirection>,
     /// Whether its start was not seen, so that the numbers below are a part only.
     pub partial: bool,
     /// Whether the driver was seen to end it before: by an arc, a reset, or the device's close.
@@ -500,21 +503,21 @@ impl Serialize for FeatureOp {
 pub struct FeatureCall {
     /// Which feature; in JSON `feature` (name or null) and `number`.
     #[serde(flatten, serialize_with = "feature_fields")]
-    pub feature: Option<Feature>,
+    pub feature: Option<DeviceFeature>,
     /// What was asked of it. Both are `None` if they could not be read.
     pub op: Option<FeatureOp>,
     /// What the call said, for features that are decoded and calls that worked or carried arguments.
     pub detail: Option<FeatureDetail>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn feature_fields<S: Serializer>(feature: &Option<Feature>, serializer: S) -> Result<S::Ok, S::Error> {
+fn feature_fields<S: Serializer>(feature: &Option<DeviceFeature>, serializer: S) -> Result<S::Ok, S::Error> {
     use serde::ser::SerializeStruct as _;
     let mut map = serializer.serialize_struct("Feature", 2)?;
-    map.serialize_field("feature", &feature.and_then(Feature::name))?;
+    map.serialize_field("feature", &feature.and_then(DeviceFeature::name))?;
     map.serialize_field("number", &feature.map(|feature| feature.0))?;
     map.end()
 }
@@ -582,10 +585,10 @@ fn hex_if_known<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S:
 
 /// VFIO_DEVICE_RESET.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reset {
+pub struct DeviceReset {
     /// The state it has led to; `None` if it failed, or while a request to change the state was in progress.
     pub state: Option<MigState>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }

@@ -88,9 +88,9 @@ pub fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> {
 /// Those of `out`, and of the value's `Serialize`.
 pub fn write_json(value: &impl Serialize, pretty: bool, out: impl Write) -> serde_json::Result<()> {
     if pretty {
-        value.serialize(&mut Serializer::with_formatter(out, Visible(PrettyFormatter::new())))
+        value.serialize(&mut Serializer::with_formatter(out, VisibleFormatter(PrettyFormatter::new())))
     } else {
-        value.serialize(&mut Serializer::with_formatter(out, Visible(CompactFormatter)))
+        value.serialize(&mut Serializer::with_formatter(out, VisibleFormatter(CompactFormatter)))
     }
 }
 
@@ -102,7 +102,7 @@ fn text(write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> serde_jso
 }
 
 /// Another formatter whose strings have escapes for what is not visible.
-struct Visible<F>(F);
+struct VisibleFormatter<F>(F);
 
 /// Passes calls on.
 macro_rules! passed_on {
@@ -113,7 +113,7 @@ macro_rules! passed_on {
     };
 }
 
-impl<F: Formatter> Formatter for Visible<F> {
+impl<F: Formatter> Formatter for VisibleFormatter<F> {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| !is_visible(*c)) {

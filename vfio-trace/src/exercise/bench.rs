@@ -1,11 +1,11 @@
 //! Devices under test, and what an earlier user left behind.
 
 use super::{
-    device::{Called, Device, OpenError},
-    report::{Recovered, Subject},
+    device::{CallResult, DeviceOpenError, OpenDevice},
+    report::{ExercisedDevice, RecoveredDevice},
 };
 use crate::{
-    driver::{Manners, manners},
+    driver::{DriverQuirks, driver_quirks},
     event::{Errno, MigFlags, MigState},
     kernel::VfioDevice,
 };
@@ -13,20 +13,20 @@ use crate::{
 const EIO: Errno = Errno(5);
 
 /// A device under test.
-pub(super) struct Bench {
+pub(super) struct TestDevice {
     pub(super) name: String,
     pub(super) info: VfioDevice,
-    pub(super) device: Option<Device>,
+    pub(super) device: Option<OpenDevice>,
     pub(super) flags: MigFlags,
     pub(super) can_reset: bool,
-    pub(super) manners: Option<&'static Manners>,
+    pub(super) quirks: Option<&'static DriverQuirks>,
     /// As last read.
     pub(super) state: Option<MigState>,
 }
 
 /// A device that is to be exercised.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct ExerciseCandidate {
     /// Which.
     pub device: VfioDevice,
     /// The state that its driver has in memory, if that could be read.
@@ -38,7 +38,7 @@ pub struct Candidate {
 pub enum BeginError {
     /// A device cannot be opened.
     #[error("{0}: {1}")]
-    Open(String, OpenError),
+    Open(String, DeviceOpenError),
     /// It has no migration, or not in the way of Linux 5.18 and later.
     #[error("{0} cannot migrate: VFIO_DEVICE_FEATURE_MIGRATION gives {name}", name = .1.name())]
     NoMigration(String, Errno),
@@ -53,20 +53,20 @@ pub enum BeginError {
     Stuck(String, String, String),
     /// The image that is asked for cannot be kept.
     #[error("its image cannot be kept: {0}")]
-    Keep(String),
+    ImageNotKept(String),
 }
 
 /// Opens a device. One that was left in another state than RUNNING is reset before anything else.
 pub(super) fn open(
-    candidate: Candidate,
-    others: &[&Bench],
-) -> Result<(Bench, Option<Recovered>), BeginError> {
-    let Candidate { device: info, closed_in } = candidate;
+    candidate: ExerciseCandidate,
+    others: &[&TestDevice],
+) -> Result<(TestDevice, Option<RecoveredDevice>), BeginError> {
+    let ExerciseCandidate { device: info, closed_in } = candidate;
     let name = info.name.clone();
-    let others: Vec<&Device> = others.iter().filter_map(|bench| bench.device.as_ref()).collect();
-    let mut device = Device::open(&info, &others).map_err(|why| BeginError::Open(name.clone(), why))?;
+    let others: Vec<&OpenDevice> = others.iter().filter_map(|bench| bench.device.as_ref()).collect();
+    let mut device = OpenDevice::open(&info, &others).map_err(|why| BeginError::Open(name.clone(), why))?;
     let flags = device.flags().map_err(|errno| BeginError::NoMigration(name.clone(), errno))?;
-    let manners = info.driver.as_deref().and_then(manners);
+    let quirks = info.driver.as_deref().and_then(driver_quirks);
     let can_reset = device.can_reset();
     let opened_in = device.state().map_err(|errno| BeginError::State(name.clone(), errno))?;
     if opened_in != MigState::RUNNING {
@@ -81,32 +81,32 @@ pub(super) fn open(
     }
     let states = [Some(opened_in), closed_in];
     let left = states.into_iter().flatten().any(|state| state != MigState::RUNNING);
-    let recovered = left.then(|| Recovered {
+    let recovered = left.then(|| RecoveredDevice {
         device: name.clone(),
         closed_in,
         opened_in,
         by: if opened_in == MigState::RUNNING { "open" } else { "reset" },
-        danger: manners
+        danger: quirks
             .filter(|_| states.contains(&Some(MigState::RESUMING)))
-            .and_then(|manners| manners.closed_in_resuming),
+            .and_then(|quirks| quirks.closed_in_resuming),
     });
     let state = Some(MigState::RUNNING);
-    Ok((Bench { name, info, device: Some(device), flags, can_reset, manners, state }, recovered))
+    Ok((TestDevice { name, info, device: Some(device), flags, can_reset, quirks, state }, recovered))
 }
 
-impl Bench {
-    pub(super) fn subject(&self) -> Subject {
-        Subject {
+impl TestDevice {
+    pub(super) fn subject(&self) -> ExercisedDevice {
+        ExercisedDevice {
             device: self.name.clone(),
             driver: self.info.driver.clone(),
-            via: self.device.as_ref().map_or("group", Device::via),
+            via: self.device.as_ref().map_or("group", OpenDevice::via),
             migration_flags: self.flags,
             reset: self.can_reset,
         }
     }
 
     /// The device; EIO if it could not be opened again.
-    pub(super) fn device(&mut self) -> Called<&mut Device> {
+    pub(super) fn device(&mut self) -> CallResult<&mut OpenDevice> {
         self.device.as_mut().ok_or(EIO)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What a call gives, or the errno it failed with.
-pub(super) type Called<T> = Result<T, Errno>;
+pub(super) type CallResult<T> = Result<T, Errno>;
 
 fn errno(raw: Raw) -> Errno {
     Errno(raw.raw_os_error().unsigned_abs())
@@ -27,7 +27,7 @@ fn errno(raw: Raw) -> Errno {
 
 /// A device cannot be opened.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub enum DeviceOpenError {
     /// Neither a group nor a character device of its own.
     #[error("it has no node in /dev/vfio: neither a group's nor its own")]
     NoNode,
@@ -61,7 +61,7 @@ pub enum OpenError {
 const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
 const SET_IOMMU: &str = "VFIO_SET_IOMMU";
 
-impl OpenError {
+impl DeviceOpenError {
     /// Whether the reason is that somebody else has it.
     pub fn is_busy(&self) -> bool {
         match self {
@@ -73,18 +73,18 @@ impl OpenError {
 
     /// What an errno may mean besides that somebody has it. Binding a device gives EINVAL where it is open already, and whatever its
     /// driver gives that does not open it; EPERM where its group is another's, and where interrupts are not isolated.
-    pub fn doubt(&self) -> Option<Doubt> {
+    pub fn open_refusal(&self) -> Option<OpenRefusal> {
         let Self::Call { call, errno: is } = self else { return None };
         match *call {
-            BIND if *is == errno(Raw::PERM) => Some(Doubt::Interrupts { may_be_busy: true }),
-            BIND if *is == errno(Raw::INVAL) => Some(Doubt::Driver),
-            SET_IOMMU if *is == errno(Raw::PERM) => Some(Doubt::Interrupts { may_be_busy: false }),
+            BIND if *is == errno(Raw::PERM) => Some(OpenRefusal::Interrupts { may_be_busy: true }),
+            BIND if *is == errno(Raw::INVAL) => Some(OpenRefusal::Driver),
+            SET_IOMMU if *is == errno(Raw::PERM) => Some(OpenRefusal::Interrupts { may_be_busy: false }),
             _ => None,
         }
     }
 
     /// The node that must not be opened, if that is the reason.
-    pub fn denied(&self) -> Option<&str> {
+    pub fn denied_path(&self) -> Option<&str> {
         match self {
             Self::Node { path, why } if why.kind() == io::ErrorKind::PermissionDenied => Some(path),
             _ => None,
@@ -94,7 +94,7 @@ impl OpenError {
 
 /// Why a device may not be opened by anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum OpenRefusal {
     /// A device could raise interrupts that are not its own.
     Interrupts {
         /// The same is said where somebody else has it.
@@ -104,33 +104,33 @@ pub enum Doubt {
     Driver,
 }
 
-fn call<T>(call: &'static str, done: vfio::Result<T>) -> Result<T, OpenError> {
-    done.map_err(|raw| OpenError::Call { call, errno: errno(raw) })
+fn call<T>(call: &'static str, done: vfio::VfioResult<T>) -> Result<T, DeviceOpenError> {
+    done.map_err(|raw| DeviceOpenError::Call { call, errno: errno(raw) })
 }
 
-fn node(path: &str) -> Result<File, OpenError> {
+fn node(path: &str) -> Result<File, DeviceOpenError> {
     let opened = OpenOptions::new().read(true).write(true).open(path);
-    opened.map_err(|why| OpenError::Node { path: path.to_owned(), why })
+    opened.map_err(|why| DeviceOpenError::Node { path: path.to_owned(), why })
 }
 
 /// A group in a container of its own: an IOMMU domain in which nothing is mapped.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct VfioGroup {
     number: u32,
     file: File,
     _container: File,
 }
 
-impl Group {
-    fn open(number: u32) -> Result<Rc<Self>, OpenError> {
+impl VfioGroup {
+    fn open(number: u32) -> Result<Rc<Self>, DeviceOpenError> {
         let container = node("/dev/vfio/vfio")?;
         let version = call("VFIO_GET_API_VERSION", vfio::api_version(&container))?;
         if version != vfio::API_VERSION {
-            return Err(OpenError::Version(version));
+            return Err(DeviceOpenError::Version(version));
         }
         let file = node(&format!("/dev/vfio/{number}"))?;
         if !call("VFIO_GROUP_GET_STATUS", vfio::group_is_viable(&file))? {
-            return Err(OpenError::NotViable(number));
+            return Err(DeviceOpenError::NotViable(number));
         }
         call("VFIO_GROUP_SET_CONTAINER", vfio::set_container(&file, &container))?;
         call(SET_IOMMU, vfio::set_type1(&container))?;
@@ -140,8 +140,8 @@ impl Group {
 
 /// What keeps a device open besides its fd.
 #[derive(Debug)]
-enum Anchor {
-    Group(Rc<Group>),
+enum IommuBackend {
+    Group(Rc<VfioGroup>),
     /// For all devices of this run: to a group there is one way at a time.
     Iommufd(Rc<File>),
 }
@@ -150,80 +150,85 @@ const IOMMUFD: &str = "/dev/iommu";
 
 /// An open device.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(super) struct OpenDevice {
     data: Option<OwnedFd>,
     fd: OwnedFd,
-    anchor: Anchor,
+    anchor: IommuBackend,
     /// It may be in another state than RUNNING.
-    stirred: bool,
+    reset_needed: bool,
 }
 
-impl Device {
+impl OpenDevice {
     /// Through a character device of its own and iommufd where there are such, else through its group, which may be the one
     /// that one of `others` has open.
-    pub(super) fn open(device: &VfioDevice, others: &[&Self]) -> Result<Self, OpenError> {
+    pub(super) fn open(device: &VfioDevice, others: &[&Self]) -> Result<Self, DeviceOpenError> {
         if let Some(vfio) = device.vfio.as_ref().filter(|_| device.cdev && Path::new(IOMMUFD).exists()) {
             let path = format!("/dev/vfio/devices/{vfio}");
             match node(&path) {
                 Ok(fd) => {
                     let open = others.iter().find_map(|other| match &other.anchor {
-                        Anchor::Iommufd(file) => Some(Rc::clone(file)),
-                        Anchor::Group(_) => None,
+                        IommuBackend::Iommufd(file) => Some(Rc::clone(file)),
+                        IommuBackend::Group(_) => None,
                     });
                     let iommufd = open.map_or_else(|| node(IOMMUFD).map(Rc::new), Ok)?;
                     return Self::bound(fd, iommufd);
                 },
                 // A container may have been given the group's node only.
-                Err(OpenError::Node { why, .. })
+                Err(DeviceOpenError::Node { why, .. })
                     if why.kind() == io::ErrorKind::NotFound && device.group.is_some() => {},
                 Err(why) => return Err(why),
             }
         }
-        let number = device.group.ok_or(OpenError::NoNode)?;
+        let number = device.group.ok_or(DeviceOpenError::NoNode)?;
         let open = others.iter().find_map(|other| match &other.anchor {
-            Anchor::Group(group) if group.number == number => Some(Rc::clone(group)),
+            IommuBackend::Group(group) if group.number == number => Some(Rc::clone(group)),
             _ => None,
         });
-        let group = open.map_or_else(|| Group::open(number), Ok)?;
+        let group = open.map_or_else(|| VfioGroup::open(number), Ok)?;
         Self::of_group(device, group)
     }
 
     /// Closes it, gives what its driver has per open the chance to be fresh, and opens it again. Its group stays open: it is
     /// for one at a time, and may be shared with another device of this run.
-    pub(super) fn reopen(self, device: &VfioDevice) -> Result<Self, OpenError> {
+    pub(super) fn reopen(self, device: &VfioDevice) -> Result<Self, DeviceOpenError> {
         let iommufd = match &self.anchor {
-            Anchor::Group(group) => {
+            IommuBackend::Group(group) => {
                 let group = Rc::clone(group);
                 drop(self);
                 return Self::of_group(device, group);
             },
-            Anchor::Iommufd(iommufd) => Rc::clone(iommufd),
+            IommuBackend::Iommufd(iommufd) => Rc::clone(iommufd),
         };
         drop(self);
-        let vfio = device.vfio.as_ref().ok_or(OpenError::NoNode)?;
+        let vfio = device.vfio.as_ref().ok_or(DeviceOpenError::NoNode)?;
         Self::bound(node(&format!("/dev/vfio/devices/{vfio}"))?, iommufd)
     }
 
-    fn bound(device: File, iommufd: Rc<File>) -> Result<Self, OpenError> {
+    fn bound(device: File, iommufd: Rc<File>) -> Result<Self, DeviceOpenError> {
         call(BIND, vfio::bind_iommufd(&device, &*iommufd))?;
-        Ok(Self { data: None, fd: device.into(), anchor: Anchor::Iommufd(iommufd), stirred: false })
+        Ok(Self {
+            data: None,
+            fd: device.into(),
+            anchor: IommuBackend::Iommufd(iommufd),
+            reset_needed: false,
+        })
     }
 
-    fn of_group(device: &VfioDevice, group: Rc<Group>) -> Result<Self, OpenError> {
-        let name = CString::new(device.name.as_str()).map_err(|_zero| OpenError::Name)?;
+    fn of_group(device: &VfioDevice, group: Rc<VfioGroup>) -> Result<Self, DeviceOpenError> {
+        let name = CString::new(device.name.as_str()).map_err(|_zero| DeviceOpenError::Name)?;
         let fd = call("VFIO_GROUP_GET_DEVICE_FD", vfio::device_fd(&group.file, &name))?;
-        Ok(Self { data: None, fd, anchor: Anchor::Group(group), stirred: false })
+        Ok(Self { data: None, fd, anchor: IommuBackend::Group(group), reset_needed: false })
     }
 
     /// `group` or `cdev`.
     pub(super) const fn via(&self) -> &'static str {
         match self.anchor {
-            Anchor::Group(_) => "group",
-            Anchor::Iommufd(_) => "cdev",
+            IommuBackend::Group(_) => "group",
+            IommuBackend::Iommufd(_) => "cdev",
         }
     }
 
-    pub(super) fn flags(&self) -> Called<MigFlags> {
+    pub(super) fn flags(&self) -> CallResult<MigFlags> {
         vfio::migration_flags(&self.fd).map(MigFlags).map_err(errno)
     }
 
@@ -233,17 +238,17 @@ impl Device {
 
     /// Its state; remembers whether it has to be brought back from it. One that cannot be read tells nothing: what is known of
     /// the device stays.
-    pub(super) fn state(&mut self) -> Called<MigState> {
+    pub(super) fn state(&mut self) -> CallResult<MigState> {
         let state = vfio::state(&self.fd).map(MigState).map_err(errno);
         if let Ok(state) = state {
-            self.stirred = state != MigState::RUNNING;
+            self.reset_needed = state != MigState::RUNNING;
         }
         state
     }
 
     /// Asks for a state. A new data fd takes the place of the old one; returned is whether there is a new one.
-    pub(super) fn set_state(&mut self, state: MigState) -> Called<bool> {
-        self.stirred = true;
+    pub(super) fn set_state(&mut self, state: MigState) -> CallResult<bool> {
+        self.reset_needed = true;
         let data = vfio::set_state(&self.fd, state.0).map_err(errno)?;
         let new = data.is_some();
         if new {
@@ -252,7 +257,7 @@ impl Device {
         Ok(new)
     }
 
-    pub(super) fn reset(&mut self) -> Called<()> {
+    pub(super) fn reset(&mut self) -> CallResult<()> {
         self.data = None;
         vfio::reset(&self.fd).map_err(errno)
     }
@@ -261,27 +266,27 @@ impl Device {
         self.data = None;
     }
 
-    pub(super) fn data_size(&self) -> Called<u64> {
+    pub(super) fn data_size(&self) -> CallResult<u64> {
         vfio::data_size(&self.fd).map_err(errno)
     }
 
     /// Initial and dirty bytes.
-    pub(super) fn precopy_info(&self) -> Called<(u64, u64)> {
+    pub(super) fn precopy_info(&self) -> CallResult<(u64, u64)> {
         vfio::precopy_info(self.data()?).map_err(errno)
     }
 
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Called<usize> {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> CallResult<usize> {
         rustix::io::retry_on_intr(|| rustix::io::read(self.data.as_ref().ok_or(Raw::BADF)?, &mut *buffer))
             .map_err(errno)
     }
 
-    pub(super) fn write(&self, bytes: &[u8]) -> Called<usize> {
+    pub(super) fn write(&self, bytes: &[u8]) -> CallResult<usize> {
         rustix::io::retry_on_intr(|| rustix::io::write(self.data.as_ref().ok_or(Raw::BADF)?, bytes))
             .map_err(errno)
     }
 
     /// 32 bits of a region, little-endian as PCI has them.
-    pub(super) fn register(&self, region: u32, offset: u64) -> Called<u32> {
+    pub(super) fn register(&self, region: u32, offset: u64) -> CallResult<u32> {
         let place = vfio::region(&self.fd, region).map_err(errno)?;
         let mut word = [0; 4];
         if !place.readable || offset.saturating_add(4) > place.length {
@@ -294,16 +299,16 @@ impl Device {
         }
     }
 
-    fn data(&self) -> Called<&OwnedFd> {
+    fn data(&self) -> CallResult<&OwnedFd> {
         self.data.as_ref().ok_or_else(|| errno(Raw::BADF))
     }
 }
 
-impl Drop for Device {
+impl Drop for OpenDevice {
     /// Where an orderly end was not reached: an error on the way, or a panic.
     fn drop(&mut self) {
         self.data = None;
-        if self.stirred {
+        if self.reset_needed {
             // One that cannot be reset, or whose reset fails, is closed as it is: there is nobody left to tell.
             let _closed_as_it_is = vfio::reset(&self.fd).is_err();
         }
@@ -316,27 +321,30 @@ mod tests {
 
     #[test]
     fn who_is_refused_because_somebody_else_has_it() {
-        let failed = |call, errno| OpenError::Call { call, errno: Errno(errno) };
+        let failed = |call, errno| DeviceOpenError::Call { call, errno: Errno(errno) };
         for call in [BIND, "VFIO_GROUP_GET_DEVICE_FD"] {
-            assert!(failed(call, 16).is_busy() && failed(call, 16).doubt().is_none(), "{call}");
-            assert!(!failed(call, 12).is_busy() && failed(call, 12).doubt().is_none(), "{call}");
+            assert!(failed(call, 16).is_busy() && failed(call, 16).open_refusal().is_none(), "{call}");
+            assert!(!failed(call, 12).is_busy() && failed(call, 12).open_refusal().is_none(), "{call}");
         }
         for errno in [22, 1] {
-            assert!(!failed(BIND, errno).is_busy() && failed(BIND, errno).doubt().is_some(), "{errno}");
+            assert!(
+                !failed(BIND, errno).is_busy() && failed(BIND, errno).open_refusal().is_some(),
+                "{errno}"
+            );
         }
-        assert_eq!(failed(SET_IOMMU, 1).doubt(), Some(Doubt::Interrupts { may_be_busy: false }));
-        assert_eq!(failed(SET_IOMMU, 22).doubt(), None);
+        assert_eq!(failed(SET_IOMMU, 1).open_refusal(), Some(OpenRefusal::Interrupts { may_be_busy: false }));
+        assert_eq!(failed(SET_IOMMU, 22).open_refusal(), None);
     }
 
     #[test]
     fn a_state_that_cannot_be_read_tells_nothing() {
         let file = || File::open("/dev/null").unwrap();
-        let anchor = Anchor::Iommufd(Rc::new(file()));
-        let mut device = Device { data: None, fd: file().into(), anchor, stirred: false };
+        let anchor = IommuBackend::Iommufd(Rc::new(file()));
+        let mut device = OpenDevice { data: None, fd: file().into(), anchor, reset_needed: false };
         device.state().unwrap_err();
-        assert!(!device.stirred, "nothing was asked of it: it is closed as it was found");
+        assert!(!device.reset_needed, "nothing was asked of it: it is closed as it was found");
         device.set_state(MigState::STOP).unwrap_err();
         device.state().unwrap_err();
-        assert!(device.stirred, "it may be anywhere: it is reset before it is closed");
+        assert!(device.reset_needed, "it may be anywhere: it is reset before it is closed");
     }
 }

@@ -5,15 +5,15 @@ use vfio_trace_common::defects::{Defect, NEXT_STATE_LOOP, Standing};
 use super::path;
 use crate::{
     event::{MigFlags, MigState},
-    kernel::KernelWords,
+    kernel::KernelVersion,
 };
 
 /// Why these requests are not made; `None`: they may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Avoided(Option<String>);
+pub(super) struct AvoidedRequests(Option<String>);
 
 /// Why a device with PRE_COPY may make this kernel loop; `None`: it is known not to.
-fn suspicion(kernel: &KernelWords) -> Option<String> {
+fn suspicion(kernel: &KernelVersion) -> Option<String> {
     match kernel.standing(&NEXT_STATE_LOOP) {
         Standing::Mended => None,
         // A kernel that says it is older than PRE_COPY, and has a device with it, is not what it says.
@@ -26,7 +26,7 @@ fn suspicion(kernel: &KernelWords) -> Option<String> {
 
 /// What `matrix` asks a device for where the user insists, in a sentence; `None`: nothing that could loop. `flags`: the
 /// device's, if they are known before it is opened.
-pub fn insisted(kernel: &KernelWords, flags: Option<MigFlags>) -> Option<String> {
+pub fn force_warning(kernel: &KernelVersion, flags: Option<MigFlags>) -> Option<String> {
     let Defect { trigger, harm, .. } = NEXT_STATE_LOOP;
     let asks = match flags {
         Some(flags) => path::has(flags, MigState::PRE_COPY),
@@ -36,8 +36,8 @@ pub fn insisted(kernel: &KernelWords, flags: Option<MigFlags>) -> Option<String>
     Some(format!("--force asks for {trigger}, too. {why}: {harm}."))
 }
 
-impl Avoided {
-    pub(super) fn of(kernel: &KernelWords, force: bool) -> Self {
+impl AvoidedRequests {
+    pub(super) fn of(kernel: &KernelVersion, force: bool) -> Self {
         let text =
             |why| format!("avoided: {}; {why}; --force asks for it all the same", NEXT_STATE_LOOP.harm);
         Self(suspicion(kernel).filter(|_| !force).map(text))
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
     use crate::exercise::path::{STATES, path};
 
-    fn words(release: &str) -> KernelWords {
-        KernelWords { release: release.to_owned(), version: String::new() }
+    fn words(release: &str) -> KernelVersion {
+        KernelVersion { release: release.to_owned(), version: String::new() }
     }
 
-    fn avoided(release: &str, force: bool) -> Avoided {
-        Avoided::of(&words(release), force)
+    fn avoided(release: &str, force: bool) -> AvoidedRequests {
+        AvoidedRequests::of(&words(release), force)
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn who_insists_is_warned_of_what_would_be_asked_and_of_nothing_else() {
-        let said = |release: &str, flags: Option<u64>| insisted(&words(release), flags.map(MigFlags));
+        let said = |release: &str, flags: Option<u64>| force_warning(&words(release), flags.map(MigFlags));
         for mended in ["6.12.117", "7.3.4"] {
             assert_eq!([said(mended, None), said(mended, Some(7))], [None, None], "{mended}");
         }

@@ -13,22 +13,22 @@ mod watch;
 use std::{rc::Rc, sync::atomic::AtomicBool};
 
 pub use self::{
-    bench::{BeginError, Candidate},
-    device::{Doubt, OpenError},
-    known_loop::insisted,
-    plans::{MOST_BYTES, Plan},
+    bench::{BeginError, ExerciseCandidate},
+    device::{DeviceOpenError, OpenRefusal},
+    known_loop::force_warning,
+    plans::{ExercisePlan, MOST_BYTES},
     report::{
-        Arc, DriverStep, End, Expected, Failure, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing,
-        Verdict, json,
+        DriverStep, EndState, ExerciseArc, ExerciseFailure, ExerciseReport, ExerciseStage, ExerciseStep,
+        ExerciseVerdict, ExercisedDevice, ExpectedOutcome, RecoveredDevice, SCHEMA_ID, TracingStatus, json,
     },
-    run::Observer,
-    watch::{Blindness, Witness},
+    run::ExerciseObserver,
+    watch::{ExerciseTracer, UntracedReason},
 };
-use self::{plans::Means, run::Halt};
-use crate::kernel::KernelWords;
+use self::{plans::PlanInputs, run::StageError};
+use crate::kernel::KernelVersion;
 
 /// What keeps an image. What goes wrong with that is no matter of the device's: its steps go on.
-pub trait Keep {
+pub trait ImageSink {
     /// The devices are open, and nothing was asked of them yet.
     ///
     /// # Errors
@@ -42,27 +42,27 @@ pub trait Keep {
     /// # Errors
     ///
     /// Why it was not kept.
-    fn whole(&mut self) -> Result<(), String>;
+    fn finish(&mut self) -> Result<(), String>;
 }
 
 /// What is to be done.
-pub struct Task<'a> {
+pub struct ExerciseTask<'a> {
     /// The plans, in order.
-    pub plans: Vec<Plan>,
+    pub plans: Vec<ExercisePlan>,
     /// Plans that are left out, and why.
-    pub left_out: Vec<(Plan, String)>,
+    pub left_out: Vec<(ExercisePlan, String)>,
     /// How often `stress` goes round.
     pub count: u32,
     /// What keeps the image that the first `save` reads.
-    pub keeper: Option<&'a mut dyn Keep>,
+    pub keeper: Option<&'a mut dyn ImageSink>,
     /// The image to be loaded; saved from the device itself if there is none.
     pub image: Option<Vec<u8>>,
     /// An image of another kind of device, for `faults`.
     pub wrong: Option<Vec<u8>>,
     /// Why nothing is traced, where there is no witness.
-    pub blind: Option<String>,
+    pub tracing_off_reason: Option<String>,
     /// What the kernel says of itself.
-    pub kernel: KernelWords,
+    pub kernel: KernelVersion,
     /// Also what may hang the host is asked for.
     pub force: bool,
 }
@@ -74,34 +74,44 @@ pub struct Task<'a> {
 ///
 /// [`BeginError`]: nothing was done, or no more than a reset of what was left behind.
 pub fn exercise<'a>(
-    task: Task<'a>,
-    first: Candidate,
-    second: Option<Candidate>,
-    witness: Option<&'a mut dyn Witness>,
-    observer: &'a mut dyn Observer,
+    task: ExerciseTask<'a>,
+    first: ExerciseCandidate,
+    second: Option<ExerciseCandidate>,
+    witness: Option<&'a mut dyn ExerciseTracer>,
+    observer: &'a mut dyn ExerciseObserver,
     stop: &'a AtomicBool,
-) -> Result<Report, BeginError> {
-    let Task { plans, left_out, count, mut keeper, image, wrong, blind, kernel, force } = task;
-    let avoided = known_loop::Avoided::of(&kernel, force);
-    let report = Report {
+) -> Result<ExerciseReport, BeginError> {
+    let ExerciseTask {
+        plans,
+        left_out,
+        count,
+        mut keeper,
+        image,
+        wrong,
+        tracing_off_reason: blind,
+        kernel,
+        force,
+    } = task;
+    let avoided = known_loop::AvoidedRequests::of(&kernel, force);
+    let report = ExerciseReport {
         schema: SCHEMA_ID,
         version: env!("CARGO_PKG_VERSION"),
         kernel: kernel.release,
         plans: plans.iter().map(|plan| plan.name()).collect(),
         devices: Vec::new(),
-        tracing: Tracing { on: witness.is_some(), reason: blind, ..Tracing::default() },
+        tracing: TracingStatus { on: witness.is_some(), reason: blind, ..TracingStatus::default() },
         recovered: Vec::new(),
         stages: Vec::new(),
         end: Vec::new(),
         stopped: None,
         first_failure: None,
-        verdict: Verdict::Skipped,
+        verdict: ExerciseVerdict::Skipped,
     };
-    let mut run = run::Run::begin(report, first, second, avoided, witness, observer, stop)?;
+    let mut run = run::ExerciseRun::begin(report, first, second, avoided, witness, observer, stop)?;
     if let Some(keeper) = &mut keeper {
-        keeper.begin().map_err(BeginError::Keep)?;
+        keeper.begin().map_err(BeginError::ImageNotKept)?;
     }
-    let mut means = Means { count, keeper, image: image.map(Rc::from), wrong: wrong.map(Rc::from) };
+    let mut means = PlanInputs { count, keeper, image: image.map(Rc::from), wrong: wrong.map(Rc::from) };
     for plan in plans {
         if let Some((_, why)) = left_out.iter().find(|(left_out, _)| *left_out == plan) {
             run.skip(plan.name(), plan.name(), why.clone());
@@ -109,8 +119,8 @@ pub fn exercise<'a>(
         }
         let why = match plans::run(&mut run, plan, &mut means) {
             Ok(()) => continue,
-            Err(Halt::Stop) => "a signal asked for it".to_owned(),
-            Err(Halt::Stage(why) | Halt::Lost(why)) => why,
+            Err(StageError::Stopped) => "a signal asked for it".to_owned(),
+            Err(StageError::Failed(why) | StageError::DeviceUnrecoverable(why)) => why,
         };
         run.report.stopped = Some(why);
         break;

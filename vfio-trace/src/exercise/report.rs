@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::watch::Blindness;
-use crate::event::{Errno, Finding, MigFlags, MigState, Outcome, Severity};
+use super::watch::UntracedReason;
+use crate::event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags, MigState};
 
 /// How a stage ended, or the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum ExerciseVerdict {
     /// It was not tried; the reason is told.
     Skipped,
     /// All as it has to be.
@@ -19,7 +19,7 @@ pub enum Verdict {
     Failed,
 }
 
-impl Verdict {
+impl ExerciseVerdict {
     /// The name used in output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Verdict {
 
 /// A device under test.
 #[derive(Clone, Debug, Serialize)]
-pub struct Subject {
+pub struct ExercisedDevice {
     /// PCI address or mdev UUID.
     pub device: String,
     /// Its driver.
@@ -48,7 +48,7 @@ pub struct Subject {
 
 /// A state that an earlier user left, and how the device was brought back from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Recovered {
+pub struct RecoveredDevice {
     /// The device.
     pub device: String,
     /// What its driver had in memory before it was opened, if that could be read.
@@ -63,7 +63,7 @@ pub struct Recovered {
 
 /// How a device was left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct End {
+pub struct EndState {
     /// The device.
     pub device: String,
     /// Its state, read just before it was closed; `None` if it could not be read.
@@ -74,7 +74,7 @@ pub struct End {
 
 /// An arc that the kernel was seen to take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Arc {
+pub struct ExerciseArc {
     /// State it starts from.
     pub from: MigState,
     /// State it leads to; `None` if the core refused to name one.
@@ -83,7 +83,7 @@ pub struct Arc {
     pub duration_ns: Option<u64>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// A function of the driver that was seen to run.
@@ -97,12 +97,12 @@ pub struct DriverStep {
     pub duration_ns: Option<u64>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// What has to come of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub enum ExpectedOutcome {
     /// It works.
     Success,
     /// It fails with this errno.
@@ -113,7 +113,7 @@ pub enum Expected {
 
 /// One thing that was asked of a device.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct ExerciseStep {
     /// Number within the run, from 1.
     pub nr: u32,
     /// The device.
@@ -122,7 +122,7 @@ pub struct Step {
     pub asked: String,
     /// How it ended; `errno` is what user space got.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// Whether that is what it had to be.
     pub as_expected: bool,
     /// How long it took, seen from user space, in ns.
@@ -136,54 +136,54 @@ pub struct Step {
     /// What else there is to say.
     pub note: Option<String>,
     /// The arcs that the kernel took; empty also where nothing is traced.
-    pub arcs: Vec<Arc>,
+    pub arcs: Vec<ExerciseArc>,
     /// The driver's steps in it.
     pub driver_steps: Vec<DriverStep>,
     /// What the driver's plug-in makes of it.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DriverFinding>,
 }
 
 /// A part of a plan with a verdict of its own.
 #[derive(Clone, Debug, Serialize)]
-pub struct Stage {
+pub struct ExerciseStage {
     /// The plan.
     pub plan: &'static str,
     /// Which part of it; the plan's name if it has one part only.
     pub name: String,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: ExerciseVerdict,
     /// Why, in a sentence; `None` if all was as it has to be.
     pub why: Option<String>,
     /// What it found, besides what its steps did.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DriverFinding>,
     /// What is worth knowing of a stage that passed.
     pub notes: Vec<String>,
     /// What was done.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExerciseStep>,
     /// How long it took, in ns.
     pub duration_ns: u64,
 }
 
-impl Stage {
+impl ExerciseStage {
     /// `matrix: RUNNING to STOP`; a plan with one part is just its name.
     pub fn title(&self) -> String {
         if self.plan == self.name { self.name.clone() } else { format!("{}: {}", self.plan, self.name) }
     }
 
     /// All findings, the steps' first.
-    pub fn all_findings(&self) -> impl Iterator<Item = &Finding> {
+    pub fn all_findings(&self) -> impl Iterator<Item = &DriverFinding> {
         self.steps.iter().flat_map(|step| &step.findings).chain(&self.findings)
     }
 
     /// The first step that was not as it had to be.
-    pub fn first_bad(&self) -> Option<&Step> {
+    pub fn first_unexpected(&self) -> Option<&ExerciseStep> {
         self.steps.iter().find(|step| !step.as_expected)
     }
 }
 
 /// Whether the tracer watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tracing {
+pub struct TracingStatus {
     /// It did.
     pub on: bool,
     /// Why not.
@@ -196,34 +196,34 @@ pub struct Tracing {
     pub unseen: u64,
     /// Why nothing was seen, where that is so.
     #[serde(skip)]
-    pub blindness: Blindness,
+    pub untraced_reason: UntracedReason,
 }
 
-impl Tracing {
+impl TracingStatus {
     /// What to say, and what it makes of the verdict, where the tracer was there and has seen nothing of what was done.
-    pub fn is_blind(&self) -> Option<(Verdict, String)> {
+    pub fn untraced_verdict(&self) -> Option<(ExerciseVerdict, String)> {
         if !self.on || self.requests == 0 || self.unseen < self.requests {
             return None;
         }
         let without = "--no-trace judges by results only";
         // Where tracing itself does not work, results are judged as without it. A stranger has been asked to check, and
         // could from elsewhere.
-        let (verdict, why) = match &self.blindness {
+        let (verdict, why) = match &self.untraced_reason {
             _ if self.lost > 0 => (
-                Verdict::Warned,
+                ExerciseVerdict::Warned,
                 format!(": {} records were lost, or calls not seen; try it again, or {without}", self.lost),
             ),
-            Blindness::Stranger => (
-                Verdict::Failed,
+            UntracedReason::OwnPidUnknown => (
+                ExerciseVerdict::Failed,
                 ", as in a container that has a PID namespace of its own and does not show who opens a device; run it on the \
                  host, or with --no-trace, which judges by results only"
                     .to_owned(),
             ),
-            Blindness::Known(why) => {
-                (Verdict::Warned, format!(": {why}; see `vfio-trace doctor`; {without}"))
+            UntracedReason::Known(why) => {
+                (ExerciseVerdict::Warned, format!(": {why}; see `vfio-trace doctor`; {without}"))
             },
-            Blindness::Unknown => (
-                Verdict::Warned,
+            UntracedReason::Unknown => (
+                ExerciseVerdict::Warned,
                 format!(", and it is not known why; see `vfio-trace doctor`; {without}"),
             ),
         };
@@ -233,7 +233,7 @@ impl Tracing {
 
 /// The first thing that failed, explained.
 #[derive(Clone, Debug, Serialize)]
-pub struct Failure {
+pub struct ExerciseFailure {
     /// The stage.
     pub stage: String,
     /// The step's number, if it was a step.
@@ -243,12 +243,12 @@ pub struct Failure {
     /// What is wrong.
     pub why: String,
     /// What the driver's plug-in, or this program, makes of it.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DriverFinding>,
 }
 
 /// All of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct ExerciseReport {
     /// `vfio-trace.exercise/1`.
     pub schema: &'static str,
     /// Version of vfio-trace.
@@ -258,41 +258,41 @@ pub struct Report {
     /// The plans, in order.
     pub plans: Vec<&'static str>,
     /// The device, and the one of `--to`.
-    pub devices: Vec<Subject>,
+    pub devices: Vec<ExercisedDevice>,
     /// Whether the tracer watched.
-    pub tracing: Tracing,
+    pub tracing: TracingStatus,
     /// What was found left behind.
-    pub recovered: Vec<Recovered>,
+    pub recovered: Vec<RecoveredDevice>,
     /// What was done.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<ExerciseStage>,
     /// How the devices were left.
-    pub end: Vec<End>,
+    pub end: Vec<EndState>,
     /// What ended the run before its end.
     pub stopped: Option<String>,
     /// The first failure.
-    pub first_failure: Option<Failure>,
+    pub first_failure: Option<ExerciseFailure>,
     /// The worst of all stages'; `skipped` if nothing was tried.
-    pub verdict: Verdict,
+    pub verdict: ExerciseVerdict,
 }
 
 /// The schema's name.
 pub const SCHEMA_ID: &str = "vfio-trace.exercise/1";
 
-impl Report {
+impl ExerciseReport {
     /// Draws the conclusion.
     pub(crate) fn judge(&mut self) {
         let worst = self.stages.iter().map(|stage| stage.verdict).max();
         let left = self.end.iter().any(|end| end.state != Some(MigState::RUNNING));
-        let blind = self.tracing.is_blind().map(|(verdict, _)| verdict);
+        let blind = self.tracing.untraced_verdict().map(|(verdict, _)| verdict);
         self.verdict = match worst {
-            _ if left || self.stopped.is_some() => Verdict::Failed,
+            _ if left || self.stopped.is_some() => ExerciseVerdict::Failed,
             Some(worst) => blind.map_or(worst, |blind| blind.max(worst)),
-            None => Verdict::Skipped,
+            None => ExerciseVerdict::Skipped,
         };
-        let failed = self.stages.iter().find(|stage| stage.verdict == Verdict::Failed);
+        let failed = self.stages.iter().find(|stage| stage.verdict == ExerciseVerdict::Failed);
         self.first_failure = failed.map(|stage| {
-            let step = stage.first_bad();
-            Failure {
+            let step = stage.first_unexpected();
+            ExerciseFailure {
                 stage: stage.title(),
                 step: step.map(|step| step.nr),
                 asked: step.map(|step| step.asked.clone()),
@@ -304,8 +304,13 @@ impl Report {
 }
 
 /// A finding of this program's own.
-pub(super) fn finding(code: &'static str, severity: Severity, text: String, check: &'static str) -> Finding {
-    Finding { code: code.into(), severity, step: None, errno: None, text, check: check.into() }
+pub(super) fn finding(
+    code: &'static str,
+    severity: FindingSeverity,
+    text: String,
+    check: &'static str,
+) -> DriverFinding {
+    DriverFinding { code: code.into(), severity, step: None, errno: None, text, check: check.into() }
 }
 
 /// One JSON document, with a newline.
@@ -313,6 +318,6 @@ pub(super) fn finding(code: &'static str, severity: Severity, text: String, chec
 /// # Errors
 ///
 /// None that the types here can cause; serde's interface has them.
-pub fn json(report: &Report) -> serde_json::Result<String> {
+pub fn json(report: &ExerciseReport) -> serde_json::Result<String> {
     crate::event::visible::json_pretty(report).map(|text| format!("{text}\n"))
 }

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use super::{
-    device::{Called, Device},
+    device::{CallResult, OpenDevice},
     path,
-    report::{Arc, Expected, Step, Verdict, finding},
-    run::{Halt, Run, Which, nanoseconds},
+    report::{ExerciseArc, ExerciseStep, ExerciseVerdict, ExpectedOutcome, finding},
+    run::{DeviceSelector, ExerciseRun, StageError, nanoseconds},
     watch,
 };
-use crate::event::{Errno, MigState, Severity};
+use crate::event::{Errno, FindingSeverity, MigState};
 
 /// Bytes asked for by a read or given to a write: QEMU's habit.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -20,26 +20,35 @@ const ENOTTY: Errno = Errno(25);
 
 /// Where a read is expected to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Until {
+pub(super) enum ExpectedEnd {
     /// ENOMSG: nothing more for now, in PRE_COPY.
-    Dry,
+    NoMessage,
     /// 0 bytes, in STOP_COPY.
     End,
 }
 
-impl Run<'_> {
+impl ExerciseRun<'_> {
     /// Asks for a state, which must lead where the uAPI says, through the arcs that it says.
-    pub(super) fn set(&mut self, which: Which, to: MigState, expected: Expected) -> Result<Called<()>, Halt> {
+    pub(super) fn set(
+        &mut self,
+        which: DeviceSelector,
+        to: MigState,
+        expected: ExpectedOutcome,
+    ) -> Result<CallResult<()>, StageError> {
         let from = self.bench(which).state;
         let flags = self.bench(which).flags;
-        if let Some(why) = self.avoids(which, None, to) {
+        if let Some(why) = self.avoidance_reason(which, None, to) {
             // What it was left in does not count where a mistake would hang the host: it is asked once more.
-            let now = self.bench(which).device().and_then(Device::state).ok();
-            if self.avoids(which, from, to).or_else(|| self.avoids(which, now, to)).is_some() {
-                return Err(Halt::Stage(why));
+            let now = self.bench(which).device().and_then(OpenDevice::state).ok();
+            if self
+                .avoidance_reason(which, from, to)
+                .or_else(|| self.avoidance_reason(which, now, to))
+                .is_some()
+            {
+                return Err(StageError::Failed(why));
             }
         }
-        let act = |run: &mut Self, step: &mut Step| {
+        let act = |run: &mut Self, step: &mut ExerciseStep| {
             let bench = run.bench(which);
             let device = bench.device()?;
             let start = Instant::now();
@@ -74,18 +83,20 @@ impl Run<'_> {
                 }
                 match off_path(&step.arcs, &path, to, run.report.tracing.lost) {
                     None => None,
-                    Some(OffPath::Wrong(why)) => Some(why),
-                    Some(OffPath::Unjudged(why)) => {
+                    Some(PathMismatch::Wrong(why)) => Some(why),
+                    Some(PathMismatch::Unjudged(why)) => {
                         unjudged = Some(why);
                         None
                     },
                 }
             },
-            Err(errno) if matches!(expected, Expected::Refusal(_)) && step.state != from => Some(format!(
-                "set {to} was refused ({errno}), but the state changed from {} to {}",
-                said(from),
-                said(step.state)
-            )),
+            Err(errno) if matches!(expected, ExpectedOutcome::Refusal(_)) && step.state != from => {
+                Some(format!(
+                    "set {to} was refused ({errno}), but the state changed from {} to {}",
+                    said(from),
+                    said(step.state)
+                ))
+            },
             Err(_) => None,
         });
         self.count(arcs);
@@ -107,27 +118,27 @@ impl Run<'_> {
     /// Reads to the end, or as far as PRE_COPY gives; gives the number of bytes.
     pub(super) fn read(
         &mut self,
-        which: Which,
-        until: Until,
-        take: &mut dyn FnMut(&mut Self, &[u8]) -> Called<()>,
-    ) -> Result<u64, Halt> {
-        let asked = if until == Until::Dry { "read until ENOMSG" } else { "read to the end" };
+        which: DeviceSelector,
+        until: ExpectedEnd,
+        take: &mut dyn FnMut(&mut Self, &[u8]) -> CallResult<()>,
+    ) -> Result<u64, StageError> {
+        let asked = if until == ExpectedEnd::NoMessage { "read until ENOMSG" } else { "read to the end" };
         let mut stopped = false;
-        let act = |run: &mut Self, step: &mut Step| {
+        let act = |run: &mut Self, step: &mut ExerciseStep| {
             let mut buffer = vec![0; CHUNK];
             let (mut bytes, mut calls) = (0_u64, 0_u64);
             let mut events = Vec::new();
             let done = loop {
                 calls += 1;
                 match run.bench(which).device()?.read(&mut buffer) {
-                    Ok(0) => break Ok(Until::End),
+                    Ok(0) => break Ok(ExpectedEnd::End),
                     Ok(length) => {
                         bytes += length as u64;
                         if let Err(errno) = take(run, buffer.get(..length).unwrap_or_default()) {
                             break Err(errno);
                         }
                     },
-                    Err(Errno::ENOMSG) => break Ok(Until::Dry),
+                    Err(Errno::ENOMSG) => break Ok(ExpectedEnd::NoMessage),
                     Err(errno) => break Err(errno),
                 }
                 if calls.is_multiple_of(BATCH) {
@@ -142,23 +153,23 @@ impl Run<'_> {
             (step.bytes, step.calls) = (Some(bytes), Some(calls));
             done.map(|ended| (ended, bytes))
         };
-        let done = self.step(which, asked, Expected::Success, act, |_, _, done| match done {
-            Ok((Until::Dry, _)) if until == Until::End => {
+        let done = self.step(which, asked, ExpectedOutcome::Success, act, |_, _, done| match done {
+            Ok((ExpectedEnd::NoMessage, _)) if until == ExpectedEnd::End => {
                 Some("read gave ENOMSG in STOP_COPY, where the end is 0".to_owned())
             },
             _ => None,
         })?;
-        if matches!(done, Ok((Until::End, _))) && until == Until::Dry {
+        if matches!(done, Ok((ExpectedEnd::End, _))) && until == ExpectedEnd::NoMessage {
             // It "should" be ENOMSG; VMMs put up with 0.
             let text = "The driver ends the stream of PRE_COPY with 0, as that of STOP_COPY ends; that there is nothing more \
                         for now should be told by ENOMSG.";
             let check =
                 "nothing with QEMU, which takes both; another VMM may take 0 for the end of the state";
-            let finding = finding("exercise/end-in-precopy", Severity::Info, text.to_owned(), check);
-            self.find(Verdict::Passed, finding);
+            let finding = finding("exercise/end-in-precopy", FindingSeverity::Info, text.to_owned(), check);
+            self.add_finding(ExerciseVerdict::Passed, finding);
         }
         if stopped {
-            return Err(Halt::Stop);
+            return Err(StageError::Stopped);
         }
         Ok(done.map_or(0, |(_, bytes)| bytes))
     }
@@ -166,12 +177,12 @@ impl Run<'_> {
     /// Writes all of it, in pieces.
     pub(super) fn write(
         &mut self,
-        which: Which,
+        which: DeviceSelector,
         asked: &str,
         bytes: &[u8],
-        expected: Expected,
-    ) -> Result<Called<()>, Halt> {
-        self.plain(which, asked, expected, |run, step| {
+        expected: ExpectedOutcome,
+    ) -> Result<CallResult<()>, StageError> {
+        self.step_without_check(which, asked, expected, |run, step| {
             let (mut done, mut calls) = (Ok(()), 0);
             let mut written = 0_u64;
             for chunk in bytes.chunks(CHUNK) {
@@ -188,7 +199,7 @@ impl Run<'_> {
     }
 
     /// Writes, also where a driver takes only a part at a time.
-    pub(super) fn put(&mut self, which: Which, bytes: &[u8]) -> Called<()> {
+    pub(super) fn put(&mut self, which: DeviceSelector, bytes: &[u8]) -> CallResult<()> {
         let device = self.bench(which).device()?;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -201,19 +212,19 @@ impl Run<'_> {
     }
 
     /// Whether there is a reset to rely on. Not all drivers that have it announce it (mtty), so that it is tried.
-    pub(super) fn can_reset(&mut self, which: Which) -> bool {
+    pub(super) fn can_reset(&mut self, which: DeviceSelector) -> bool {
         let bench = self.bench(which);
         if !bench.can_reset {
-            bench.can_reset = bench.device().and_then(Device::reset).is_ok();
-            bench.state = bench.device().and_then(Device::state).ok();
+            bench.can_reset = bench.device().and_then(OpenDevice::reset).is_ok();
+            bench.state = bench.device().and_then(OpenDevice::state).ok();
             self.watch();
         }
         self.bench(which).can_reset
     }
 
     /// `VFIO_DEVICE_RESET`, which must lead to RUNNING.
-    pub(super) fn reset(&mut self, which: Which) -> Result<(), Halt> {
-        let act = |run: &mut Self, step: &mut Step| {
+    pub(super) fn reset(&mut self, which: DeviceSelector) -> Result<(), StageError> {
+        let act = |run: &mut Self, step: &mut ExerciseStep| {
             let bench = run.bench(which);
             let device = bench.device()?;
             let start = Instant::now();
@@ -223,23 +234,23 @@ impl Run<'_> {
             bench.state = step.state;
             done
         };
-        let done = self.step(which, "reset", Expected::Success, act, |_, step, _| {
+        let done = self.step(which, "reset", ExpectedOutcome::Success, act, |_, step, _| {
             (step.state != Some(MigState::RUNNING))
                 .then(|| format!("after VFIO_DEVICE_RESET the device says {}", said(step.state)))
         });
         match done {
             Ok(_) => Ok(()),
-            Err(Halt::Stage(why)) => Err(Halt::Lost(why)),
+            Err(StageError::Failed(why)) => Err(StageError::DeviceUnrecoverable(why)),
             Err(halt) => Err(halt),
         }
     }
 
     /// What STOP_COPY would move, where the kernel can tell.
-    pub(super) fn size(&mut self, which: Which) -> Result<Option<u64>, Halt> {
+    pub(super) fn size(&mut self, which: DeviceSelector) -> Result<Option<u64>, StageError> {
         let done = self.step(
             which,
             "data size",
-            Expected::Either,
+            ExpectedOutcome::Either,
             |run, step| {
                 let size = run.bench(which).device()?.data_size();
                 step.note = size.ok().map(|bytes| format!("STOP_COPY would move {bytes} bytes"));
@@ -256,7 +267,7 @@ impl Run<'_> {
 
 /// What there is to say of arcs that are not those that there must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum OffPath {
+enum PathMismatch {
     /// The device or the core did what it must not do.
     Wrong(String),
     /// Who knows: the tracer has not seen everything until now.
@@ -264,17 +275,21 @@ enum OffPath {
 }
 
 /// Compares the arcs that were seen with those that there must be. Where nothing was seen there is nothing to complain of.
-fn off_path(seen: &[Arc], path: &[MigState], asked: MigState, lost: u64) -> Option<OffPath> {
+fn off_path(seen: &[ExerciseArc], path: &[MigState], asked: MigState, lost: u64) -> Option<PathMismatch> {
     let seen: Vec<MigState> = seen.iter().filter_map(|arc| arc.to).collect();
     if seen.is_empty() || seen == path {
         return None;
     }
     if lost > 0 {
         let why = format!("the arcs of set {asked} were not judged: records were lost, or calls not seen");
-        return Some(OffPath::Unjudged(why));
+        return Some(PathMismatch::Unjudged(why));
     }
     let names = |path: &[MigState]| path.iter().map(|state| state.name()).collect::<Vec<_>>().join(", ");
-    Some(OffPath::Wrong(format!("it went through {}, and must go through {}", names(&seen), names(path))))
+    Some(PathMismatch::Wrong(format!(
+        "it went through {}, and must go through {}",
+        names(&seen),
+        names(path)
+    )))
 }
 
 fn said(state: Option<MigState>) -> String {
@@ -299,7 +314,7 @@ fn opens_file(from: Option<MigState>, to: MigState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Outcome;
+    use crate::event::CallOutcome;
 
     #[test]
     fn arcs_that_give_a_data_fd() {
@@ -314,12 +329,12 @@ mod tests {
     #[test]
     fn other_arcs_are_held_against_the_device_only_where_nothing_was_lost() {
         use MigState as S;
-        let arcs = |states: &[MigState]| -> Vec<Arc> {
-            let arc = |to: &MigState| Arc {
+        let arcs = |states: &[MigState]| -> Vec<ExerciseArc> {
+            let arc = |to: &MigState| ExerciseArc {
                 from: S::RUNNING,
                 to: Some(*to),
                 duration_ns: None,
-                outcome: Outcome::Ok,
+                outcome: CallOutcome::Ok,
             };
             states.iter().map(arc).collect()
         };
@@ -331,8 +346,11 @@ mod tests {
         }
         let wrong =
             "it went through RUNNING_P2P, STOP_COPY, and must go through RUNNING_P2P, STOP, STOP_COPY";
-        assert_eq!(said(&[S::RUNNING_P2P, S::STOP_COPY], 0), Some(OffPath::Wrong(wrong.to_owned())));
+        assert_eq!(said(&[S::RUNNING_P2P, S::STOP_COPY], 0), Some(PathMismatch::Wrong(wrong.to_owned())));
         let unjudged = "the arcs of set STOP_COPY were not judged: records were lost, or calls not seen";
-        assert_eq!(said(&[S::RUNNING_P2P, S::STOP_COPY], 7), Some(OffPath::Unjudged(unjudged.to_owned())));
+        assert_eq!(
+            said(&[S::RUNNING_P2P, S::STOP_COPY], 7),
+            Some(PathMismatch::Unjudged(unjudged.to_owned()))
+        );
     }
 }

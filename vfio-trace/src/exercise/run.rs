@@ -7,73 +7,73 @@ use std::{
 };
 
 use super::{
-    bench::{BeginError, Bench, Candidate, open},
-    device::{Called, Device},
-    known_loop::Avoided,
-    report::{End, Expected, Report, Stage, Step, Verdict},
-    watch::{self, Witness},
+    bench::{BeginError, ExerciseCandidate, TestDevice, open},
+    device::{CallResult, OpenDevice},
+    known_loop::AvoidedRequests,
+    report::{EndState, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict, ExpectedOutcome},
+    watch::{self, ExerciseTracer},
 };
-use crate::event::{Errno, Event, Finding, MigState, Outcome, Severity};
+use crate::event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigState, VfioEvent};
 
 const EIO: Errno = Errno(5);
 
 /// Told of everything as it happens.
-pub trait Observer {
+pub trait ExerciseObserver {
     /// All devices are open.
-    fn open(&mut self, report: &Report);
+    fn open(&mut self, report: &ExerciseReport);
     /// A stage begins.
     fn begin(&mut self, plan: &'static str, name: &str);
     /// A step is over.
-    fn step(&mut self, step: &Step);
+    fn step(&mut self, step: &ExerciseStep);
     /// A stage is over.
-    fn end(&mut self, stage: &Stage);
+    fn end(&mut self, stage: &ExerciseStage);
 }
 
 /// Why a stage does not go on.
 #[derive(Debug)]
-pub(super) enum Halt {
+pub(super) enum StageError {
     /// It failed.
-    Stage(String),
+    Failed(String),
     /// The user wants an end.
-    Stop,
+    Stopped,
     /// A device cannot be brought back to RUNNING: nothing more may be done with it.
-    Lost(String),
+    DeviceUnrecoverable(String),
 }
 
 /// Which device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(super) enum DeviceSelector {
     /// The one that is exercised; source of `full`.
     First,
     /// The one of `--to`.
     Second,
 }
 
-pub(super) struct Run<'a> {
-    first: Bench,
-    second: Option<Bench>,
-    witness: Option<&'a mut dyn Witness>,
-    observer: &'a mut dyn Observer,
+pub(super) struct ExerciseRun<'a> {
+    first: TestDevice,
+    second: Option<TestDevice>,
+    witness: Option<&'a mut dyn ExerciseTracer>,
+    observer: &'a mut dyn ExerciseObserver,
     stop: &'a AtomicBool,
-    avoided: Avoided,
+    avoided: AvoidedRequests,
     /// The way back is not stopped.
     ending: bool,
     nr: u32,
-    stage: Stage,
+    stage: ExerciseStage,
     /// Durations by what was asked, where steps are too many to be kept.
     totals: Option<BTreeMap<String, Vec<u64>>>,
-    pub(super) report: Report,
+    pub(super) report: ExerciseReport,
 }
 
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn empty_stage(plan: &'static str, name: &str) -> Stage {
-    Stage {
+fn empty_stage(plan: &'static str, name: &str) -> ExerciseStage {
+    ExerciseStage {
         plan,
         name: name.to_owned(),
-        verdict: Verdict::Passed,
+        verdict: ExerciseVerdict::Passed,
         why: None,
         findings: Vec::new(),
         notes: Vec::new(),
@@ -82,19 +82,19 @@ fn empty_stage(plan: &'static str, name: &str) -> Stage {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> ExerciseRun<'a> {
     /// Opens the devices, and brings back to RUNNING what an earlier user left in another state.
     pub(super) fn begin(
-        mut report: Report,
-        first: Candidate,
-        second: Option<Candidate>,
-        avoided: Avoided,
-        witness: Option<&'a mut dyn Witness>,
-        observer: &'a mut dyn Observer,
+        mut report: ExerciseReport,
+        first: ExerciseCandidate,
+        second: Option<ExerciseCandidate>,
+        avoided: AvoidedRequests,
+        witness: Option<&'a mut dyn ExerciseTracer>,
+        observer: &'a mut dyn ExerciseObserver,
         stop: &'a AtomicBool,
     ) -> Result<Self, BeginError> {
         // Opening one may reset it.
-        let open = |candidate, others: &[&Bench]| {
+        let open = |candidate, others: &[&TestDevice]| {
             if stop.load(Ordering::Relaxed) { Err(BeginError::Stopped) } else { open(candidate, others) }
         };
         let (first, found) = open(first, &[])?;
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
             report.recovered.extend(found);
             bench
         });
-        report.devices = std::iter::once(&first).chain(&second).map(Bench::subject).collect();
+        report.devices = std::iter::once(&first).chain(&second).map(TestDevice::subject).collect();
         let stage = empty_stage("", "");
         let mut run = Self {
             first,
@@ -125,15 +125,20 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    pub(super) fn bench(&mut self, which: Which) -> &mut Bench {
+    pub(super) fn bench(&mut self, which: DeviceSelector) -> &mut TestDevice {
         match (which, &mut self.second) {
-            (Which::Second, Some(second)) => second,
+            (DeviceSelector::Second, Some(second)) => second,
             _ => &mut self.first,
         }
     }
 
     /// Why a device that is in a state must not be asked for another, if that is so.
-    pub(super) fn avoids(&mut self, which: Which, from: Option<MigState>, to: MigState) -> Option<String> {
+    pub(super) fn avoidance_reason(
+        &mut self,
+        which: DeviceSelector,
+        from: Option<MigState>,
+        to: MigState,
+    ) -> Option<String> {
         let flags = self.bench(which).flags;
         self.avoided.request(flags, from, to).map(str::to_owned)
     }
@@ -142,7 +147,7 @@ impl<'a> Run<'a> {
         self.second.is_some()
     }
 
-    pub(super) fn watch(&mut self) -> Vec<Event> {
+    pub(super) fn watch(&mut self) -> Vec<VfioEvent> {
         self.witness.as_mut().map_or_else(Vec::new, |witness| witness.events())
     }
 
@@ -163,12 +168,12 @@ impl<'a> Run<'a> {
     }
 
     /// The stage goes on, and is no more than `warned` from now on, or failed.
-    pub(super) fn find(&mut self, verdict: Verdict, finding: Finding) {
+    pub(super) fn add_finding(&mut self, verdict: ExerciseVerdict, finding: DriverFinding) {
         if verdict > self.stage.verdict {
             self.stage.verdict = verdict;
             self.stage.why = Some(finding.text.clone());
         }
-        if verdict == Verdict::Failed
+        if verdict == ExerciseVerdict::Failed
             && let Some(step) = self.stage.steps.last_mut()
         {
             step.as_expected = false;
@@ -181,8 +186,8 @@ impl<'a> Run<'a> {
         &mut self,
         plan: &'static str,
         name: &str,
-        body: impl FnOnce(&mut Self) -> Result<(), Halt>,
-    ) -> Result<(), Halt> {
+        body: impl FnOnce(&mut Self) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
         self.observer.begin(plan, name);
         self.stage = empty_stage(plan, name);
         let start = Instant::now();
@@ -192,29 +197,29 @@ impl<'a> Run<'a> {
         }
         let failed = match &done {
             Ok(()) => None,
-            Err(Halt::Stage(why) | Halt::Lost(why)) => Some(why.clone()),
-            Err(Halt::Stop) => Some("it was stopped".to_owned()),
+            Err(StageError::Failed(why) | StageError::DeviceUnrecoverable(why)) => Some(why.clone()),
+            Err(StageError::Stopped) => Some("it was stopped".to_owned()),
         };
         if failed.is_some() {
-            self.stage.verdict = Verdict::Failed;
+            self.stage.verdict = ExerciseVerdict::Failed;
             self.stage.why = failed;
         }
-        if !matches!(done, Err(Halt::Lost(_)))
+        if !matches!(done, Err(StageError::DeviceUnrecoverable(_)))
             && let Err(lost) = self.tidy()
         {
-            self.stage.verdict = Verdict::Failed;
-            if let Halt::Lost(why) = &lost {
+            self.stage.verdict = ExerciseVerdict::Failed;
+            if let StageError::DeviceUnrecoverable(why) = &lost {
                 self.stage.why.get_or_insert_with(|| why.clone());
             }
             done = Err(lost);
         }
         // An error explains why a step failed, which it may have had to; a warning is of what nobody was told.
-        let silent = |finding: &&Finding| finding.severity == Severity::Warning;
+        let silent = |finding: &&DriverFinding| finding.severity == FindingSeverity::Warning;
         let found = self.stage.all_findings().find(silent);
         if let Some(why) = found.map(|finding| format!("{}: {}", finding.code, finding.text))
-            && self.stage.verdict == Verdict::Passed
+            && self.stage.verdict == ExerciseVerdict::Passed
         {
-            self.stage.verdict = Verdict::Warned;
+            self.stage.verdict = ExerciseVerdict::Warned;
             self.stage.why = Some(why);
         }
         self.stage.duration_ns = nanoseconds(start.elapsed());
@@ -222,7 +227,7 @@ impl<'a> Run<'a> {
         self.observer.end(&stage);
         self.report.stages.push(stage);
         match done {
-            Err(Halt::Stage(_)) => Ok(()),
+            Err(StageError::Failed(_)) => Ok(()),
             other => other,
         }
     }
@@ -231,7 +236,7 @@ impl<'a> Run<'a> {
     pub(super) fn skip(&mut self, plan: &'static str, name: &str, why: impl Into<String>) {
         self.observer.begin(plan, name);
         let why = Some(why.into());
-        let stage = Stage { verdict: Verdict::Skipped, why, ..empty_stage(plan, name) };
+        let stage = ExerciseStage { verdict: ExerciseVerdict::Skipped, why, ..empty_stage(plan, name) };
         self.observer.end(&stage);
         self.report.stages.push(stage);
     }
@@ -247,7 +252,7 @@ impl<'a> Run<'a> {
             let [min, median, max] = [0, times.len() / 2, times.len().saturating_sub(1)]
                 .map(|at| times.get(at).copied().unwrap_or(0));
             self.nr += 1;
-            let mut step = self.new_step(Which::First, asked);
+            let mut step = self.new_step(DeviceSelector::First, asked);
             step.calls = Some(times.len() as u64);
             step.duration_ns = median;
             step.note = Some(format!(
@@ -261,13 +266,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn new_step(&mut self, which: Which, asked: String) -> Step {
+    fn new_step(&mut self, which: DeviceSelector, asked: String) -> ExerciseStep {
         let (nr, device) = (self.nr, self.bench(which).name.clone());
-        Step {
+        ExerciseStep {
             nr,
             device,
             asked,
-            outcome: Outcome::Ok,
+            outcome: CallOutcome::Ok,
             as_expected: true,
             duration_ns: 0,
             bytes: None,
@@ -283,14 +288,14 @@ impl<'a> Run<'a> {
     /// One step. `judge` complains about what the tracer saw, or the state, of one that worked as expected.
     pub(super) fn step<T>(
         &mut self,
-        which: Which,
+        which: DeviceSelector,
         asked: impl Into<String>,
-        expected: Expected,
-        act: impl FnOnce(&mut Self, &mut Step) -> Called<T>,
-        judge: impl FnOnce(&Self, &Step, &Called<T>) -> Option<String>,
-    ) -> Result<Called<T>, Halt> {
+        expected: ExpectedOutcome,
+        act: impl FnOnce(&mut Self, &mut ExerciseStep) -> CallResult<T>,
+        judge: impl FnOnce(&Self, &ExerciseStep, &CallResult<T>) -> Option<String>,
+    ) -> Result<CallResult<T>, StageError> {
         if self.wants_stop() {
-            return Err(Halt::Stop);
+            return Err(StageError::Stopped);
         }
         self.nr += 1;
         let mut step = self.new_step(which, asked.into());
@@ -303,13 +308,15 @@ impl<'a> Run<'a> {
         watch::add(&mut step, &events);
         self.count_losses();
         if let Err(errno) = &done {
-            step.outcome = Outcome::Failed(*errno);
+            step.outcome = CallOutcome::Failed(*errno);
         }
         let asked = step.asked.clone();
         let complaint = match (expected, &done) {
-            (Expected::Success, Err(errno)) => Some(format!("{asked} failed with {errno}")),
-            (Expected::Refusal(errno), Ok(_)) => Some(format!("{asked} worked, and must fail with {errno}")),
-            (Expected::Refusal(wanted), Err(errno)) if wanted != *errno => {
+            (ExpectedOutcome::Success, Err(errno)) => Some(format!("{asked} failed with {errno}")),
+            (ExpectedOutcome::Refusal(errno), Ok(_)) => {
+                Some(format!("{asked} worked, and must fail with {errno}"))
+            },
+            (ExpectedOutcome::Refusal(wanted), Err(errno)) if wanted != *errno => {
                 Some(format!("{asked} failed with {errno}, and must fail with {wanted}"))
             },
             _ => judge(self, &step, &done),
@@ -326,24 +333,24 @@ impl<'a> Run<'a> {
                 self.stage.steps.push(step);
             },
         }
-        complaint.map_or(Ok(done), |why| Err(Halt::Stage(why)))
+        complaint.map_or(Ok(done), |why| Err(StageError::Failed(why)))
     }
 
     /// A step that works, and nothing more is asked of it.
-    pub(super) fn plain<T>(
+    pub(super) fn step_without_check<T>(
         &mut self,
-        which: Which,
+        which: DeviceSelector,
         asked: &str,
-        expected: Expected,
-        act: impl FnOnce(&mut Self, &mut Step) -> Called<T>,
-    ) -> Result<Called<T>, Halt> {
+        expected: ExpectedOutcome,
+        act: impl FnOnce(&mut Self, &mut ExerciseStep) -> CallResult<T>,
+    ) -> Result<CallResult<T>, StageError> {
         self.step(which, asked, expected, act, |_, _, _| None)
     }
 
     /// Closes and opens again: what a driver keeps per open is fresh.
-    pub(super) fn reopen(&mut self, which: Which) -> Result<(), Halt> {
+    pub(super) fn reopen(&mut self, which: DeviceSelector) -> Result<(), StageError> {
         let mut failed = None;
-        let done = self.plain(which, "close, open", Expected::Success, |run, step| {
+        let done = self.step_without_check(which, "close, open", ExpectedOutcome::Success, |run, step| {
             let bench = run.bench(which);
             let device = bench.device.take().ok_or(EIO)?;
             match device.reopen(&bench.info) {
@@ -358,20 +365,20 @@ impl<'a> Run<'a> {
             Ok(())
         });
         match (done, failed) {
-            (Err(Halt::Stage(_)), Some(why)) => Err(Halt::Lost(why.to_string())),
+            (Err(StageError::Failed(_)), Some(why)) => Err(StageError::DeviceUnrecoverable(why.to_string())),
             (done, _) => done.map(drop),
         }
     }
 
     /// Back to RUNNING, by a reset if need be.
-    fn tidy(&mut self) -> Result<(), Halt> {
+    fn tidy(&mut self) -> Result<(), StageError> {
         let before = std::mem::replace(&mut self.ending, true);
         let mut done = Ok(());
-        for which in [Which::Second, Which::First] {
-            if which == Which::Second && !self.has_second() {
+        for which in [DeviceSelector::Second, DeviceSelector::First] {
+            if which == DeviceSelector::Second && !self.has_second() {
                 continue;
             }
-            let state = self.bench(which).device().and_then(Device::state).ok();
+            let state = self.bench(which).device().and_then(OpenDevice::state).ok();
             self.bench(which).state = state;
             if state != Some(MigState::RUNNING) {
                 let reset = self.reset(which);
@@ -383,14 +390,14 @@ impl<'a> Run<'a> {
     }
 
     /// Leaves the devices RUNNING and closed; gives what was found.
-    pub(super) fn finish(mut self) -> Report {
+    pub(super) fn finish(mut self) -> ExerciseReport {
         self.ending = true;
-        for which in [Which::Second, Which::First] {
-            if which == Which::Second && !self.has_second() {
+        for which in [DeviceSelector::Second, DeviceSelector::First] {
+            if which == DeviceSelector::Second && !self.has_second() {
                 continue;
             }
             let bench = self.bench(which);
-            let mut end = End { device: bench.name.clone(), state: None, reset: false };
+            let mut end = EndState { device: bench.name.clone(), state: None, reset: false };
             if let Ok(device) = bench.device() {
                 device.close_data();
                 end.state = device.state().ok();
@@ -405,7 +412,7 @@ impl<'a> Run<'a> {
         self.watch();
         self.count_losses();
         if let Some(witness) = &mut self.witness {
-            self.report.tracing.blindness = witness.blindness();
+            self.report.tracing.untraced_reason = witness.find_untraced_reason();
         }
         self.report.end.reverse();
         self.report.judge();

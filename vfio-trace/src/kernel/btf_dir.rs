@@ -55,7 +55,7 @@ pub(super) fn load(files: &KernelFiles, dir: &Path, name: &str) -> Result<Vec<u8
         }
         let mut bytes = Vec::new();
         // Grows with what is there, not with what the file claims.
-        let mut source = At { file: &file, offset }.take(len as u64);
+        let mut source = OffsetReader { file: &file, offset }.take(len as u64);
         source.read_to_end(&mut bytes)?;
         if bytes.len() == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     })
@@ -125,12 +125,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A file from an offset on, without moving its position.
-struct At<'a> {
+struct OffsetReader<'a> {
     file: &'a File,
     offset: u64,
 }
 
-impl io::Read for At<'_> {
+impl io::Read for OffsetReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.offset)?;
         self.offset = self.offset.saturating_add(count as u64);
@@ -142,12 +142,12 @@ impl io::Read for At<'_> {
 mod tests {
     use crate::kernel::{
         btf::elf::tests::{elf, note},
-        source::testing::Root,
+        source::testing::TestRoot,
     };
 
     #[test]
     fn raw_and_elf_files_are_found_by_the_modules_name() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("d/vfio", "raw")
             .write("d/vfio-pci-core.ko", elf(&[(".BTF", 0, b"core")]))
             .write("d/mtty.ko.xz", "x")
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_directory_does_not_hide_a_file() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("d/mdev/Makefile", "").write("d/mdev.ko", elf(&[(".BTF", 0, b"types")]));
         let files = root.files().with_btf_dir(root.path().join("d"));
         assert_eq!(files.btf("mdev").unwrap(), b"types");
@@ -178,7 +178,7 @@ mod tests {
         use std::fs;
 
         use rustix::fs::{FileType, Mode, mknodat};
-        let root = Root::new();
+        let root = TestRoot::new();
         let files = root.files().with_btf_dir(root.path().join("d"));
         let vmlinux = root.path().join("d/vmlinux");
         let refusal = || {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn files_of_another_kernel_are_refused() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("d/vmlinux", "its types").write("sys/kernel/btf/vmlinux", "its types");
         let files = root.files().with_btf_dir(root.path().join("d"));
         files.check_btf_dir().unwrap();
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_running_kernels_own_is_preferred() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("d/vfio", "copy").write("sys/kernel/btf/vfio", "own");
         let files = root.files().with_btf_dir(root.path().join("d"));
         assert_eq!(files.btf("vfio").unwrap(), b"own");

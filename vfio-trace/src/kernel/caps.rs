@@ -7,7 +7,7 @@ use super::source::KernelFiles;
 
 /// A capability that matters for tracing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cap {
+pub enum LinuxCap {
     /// CAP_SYS_ADMIN: stands in for CAP_BPF and CAP_PERFMON.
     SysAdmin,
     /// CAP_SYSLOG: see kernel addresses.
@@ -20,7 +20,7 @@ pub enum Cap {
     DacOverride,
 }
 
-impl Cap {
+impl LinuxCap {
     const TRACING: [Self; 4] = [Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
 
     /// Name as capabilities(7) has it.
@@ -63,9 +63,9 @@ pub struct CapSet(u64);
 /// Something that tracing needs and this process may not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{} is missing: {why}", cap.name())]
-pub struct Missing {
+pub struct MissingCap {
     /// Which capability.
-    pub cap: Cap,
+    pub cap: LinuxCap,
     /// What does not work without it.
     pub why: &'static str,
     /// Whether tracing is impossible without it, or only poorer.
@@ -79,7 +79,7 @@ pub struct DropError(#[from] CapsError);
 
 impl CapSet {
     /// A set of these.
-    pub fn of(caps: &[Cap]) -> Self {
+    pub fn of(caps: &[LinuxCap]) -> Self {
         Self(caps.iter().fold(0, |mask, cap| mask | 1 << cap.bit()))
     }
 
@@ -108,42 +108,49 @@ impl CapSet {
 
     /// Whether the kernel would let this set do what `cap` is for: CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON
     /// (`bpf_capable()` and `perfmon_capable()` in include/linux/capability.h, 5.8 and later).
-    pub fn has(self, cap: Cap) -> bool {
-        let own = |cap: Cap| self.0 & 1 << cap.bit() != 0;
-        own(cap) || (matches!(cap, Cap::Bpf | Cap::Perfmon) && own(Cap::SysAdmin))
+    pub fn has(self, cap: LinuxCap) -> bool {
+        let own = |cap: LinuxCap| self.0 & 1 << cap.bit() != 0;
+        own(cap) || (matches!(cap, LinuxCap::Bpf | LinuxCap::Perfmon) && own(LinuxCap::SysAdmin))
     }
 
     /// What tracing lacks, essential things first. `perf_wants_admin` is [`super::security::perf_wants_admin`]: whether
     /// it really does shows only when a probe is attached.
-    pub fn missing_for_tracing(self, perf_wants_admin: bool) -> Vec<Missing> {
+    pub fn missing_for_tracing(self, perf_wants_admin: bool) -> Vec<MissingCap> {
         let needed = [
-            Missing { cap: Cap::Bpf, why: "eBPF programs and maps cannot be loaded", essential: true },
-            Missing {
-                cap: Cap::Perfmon,
+            MissingCap {
+                cap: LinuxCap::Bpf,
+                why: "eBPF programs and maps cannot be loaded",
+                essential: true,
+            },
+            MissingCap {
+                cap: LinuxCap::Perfmon,
                 why: "kprobes cannot be attached to kernel functions",
                 essential: true,
             },
-            Missing {
-                cap: Cap::SysAdmin,
+            MissingCap {
+                cap: LinuxCap::SysAdmin,
                 why: "kernel.perf_event_paranoid is above 2, where Debian's kernels ask for it before any kprobe; \
                       sysctl kernel.perf_event_paranoid=2 does without",
                 essential: false,
             },
-            Missing {
-                cap: Cap::Syslog,
+            MissingCap {
+                cap: LinuxCap::Syslog,
                 why: "kernel addresses may be hidden, then functions that are known by pointer only stay unnamed",
                 essential: false,
             },
         ];
-        let applies = |need: &Missing| need.cap != Cap::SysAdmin || perf_wants_admin;
+        let applies = |need: &MissingCap| need.cap != LinuxCap::SysAdmin || perf_wants_admin;
         needed.into_iter().filter(|need| applies(need) && !self.has(need.cap)).collect()
     }
 
     /// The smallest part of this set that can trace: what [`keep_only`] should keep.
-    pub fn tracing_part(self, perf_wants_admin: bool) -> Vec<Cap> {
-        let own = |cap: Cap| self.0 & 1 << cap.bit() != 0;
-        let without_admin = own(Cap::Bpf) && own(Cap::Perfmon) && !perf_wants_admin;
-        Cap::TRACING.into_iter().filter(|&cap| own(cap) && (cap != Cap::SysAdmin || !without_admin)).collect()
+    pub fn tracing_part(self, perf_wants_admin: bool) -> Vec<LinuxCap> {
+        let own = |cap: LinuxCap| self.0 & 1 << cap.bit() != 0;
+        let without_admin = own(LinuxCap::Bpf) && own(LinuxCap::Perfmon) && !perf_wants_admin;
+        LinuxCap::TRACING
+            .into_iter()
+            .filter(|&cap| own(cap) && (cap != LinuxCap::SysAdmin || !without_admin))
+            .collect()
     }
 }
 
@@ -160,7 +167,7 @@ pub fn setcap_line(binary: &str) -> String {
 /// # Errors
 ///
 /// [`DropError`] if the kernel refuses, which it has no reason to.
-pub fn keep_only(keep: &[Cap]) -> Result<(), DropError> {
+pub fn keep_only(keep: &[LinuxCap]) -> Result<(), DropError> {
     let permitted = caps::read(None, Set::Permitted)?;
     let kept: CapsHashSet =
         keep.iter().map(|cap| cap.capability()).filter(|cap| permitted.contains(cap)).collect();
@@ -179,7 +186,7 @@ const TO_FIND: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_
 /// # Errors
 ///
 /// See [`keep_only`].
-pub fn put_aside(keep: &[Cap]) -> Result<(), DropError> {
+pub fn put_aside(keep: &[LinuxCap]) -> Result<(), DropError> {
     let permitted = caps::read(None, Set::Permitted)?;
     let kept: CapsHashSet = keep.iter().map(|cap| cap.capability()).collect();
     caps::set(None, Set::Effective, &kept.intersection(&permitted).copied().collect())?;
@@ -209,7 +216,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     const ROOT: &str = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t000001ffffffffff\n";
 
@@ -218,36 +225,39 @@ mod tests {
         assert_eq!(CapSet::parse_status(ROOT).unwrap().missing_for_tracing(false), []);
         let missing: Vec<_> =
             CapSet::default().missing_for_tracing(false).iter().map(|need| need.cap).collect();
-        assert_eq!(missing, [Cap::Bpf, Cap::Perfmon, Cap::Syslog]);
-        let admin = CapSet::of(&[Cap::SysAdmin]);
+        assert_eq!(missing, [LinuxCap::Bpf, LinuxCap::Perfmon, LinuxCap::Syslog]);
+        let admin = CapSet::of(&[LinuxCap::SysAdmin]);
         assert_eq!(
             admin.missing_for_tracing(false).iter().map(|need| need.cap).collect::<Vec<_>>(),
-            [Cap::Syslog]
+            [LinuxCap::Syslog]
         );
-        assert_eq!(admin.tracing_part(false), [Cap::SysAdmin]);
+        assert_eq!(admin.tracing_part(false), [LinuxCap::SysAdmin]);
         let root = CapSet::parse_status(ROOT).unwrap();
-        assert_eq!(root.tracing_part(false), [Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
-        assert_eq!(root.tracing_part(true), [Cap::SysAdmin, Cap::Syslog, Cap::Perfmon, Cap::Bpf]);
-        let split = CapSet::of(&[Cap::Perfmon, Cap::Bpf, Cap::Syslog]);
+        assert_eq!(root.tracing_part(false), [LinuxCap::Syslog, LinuxCap::Perfmon, LinuxCap::Bpf]);
+        assert_eq!(
+            root.tracing_part(true),
+            [LinuxCap::SysAdmin, LinuxCap::Syslog, LinuxCap::Perfmon, LinuxCap::Bpf]
+        );
+        let split = CapSet::of(&[LinuxCap::Perfmon, LinuxCap::Bpf, LinuxCap::Syslog]);
         assert_eq!(
             split.missing_for_tracing(true).iter().map(|need| need.cap).collect::<Vec<_>>(),
-            [Cap::SysAdmin]
+            [LinuxCap::SysAdmin]
         );
         assert_eq!(CapSet::parse_status("CapEff: what"), None);
     }
 
     #[test]
     fn capabilities_in_a_user_namespace_do_not_count() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/self/status", ROOT).write("proc/self/uid_map", "         0          0 4294967295\n");
-        assert!(CapSet::effective(&root.files()).has(Cap::Bpf));
+        assert!(CapSet::effective(&root.files()).has(LinuxCap::Bpf));
         root.write("proc/self/uid_map", "         0       1000          1\n");
-        assert!(!CapSet::effective(&root.files()).has(Cap::Bpf));
+        assert!(!CapSet::effective(&root.files()).has(LinuxCap::Bpf));
     }
 
     #[test]
     fn numbers_are_those_of_the_crate() {
-        for cap in Cap::TRACING.into_iter().chain([Cap::DacOverride]) {
+        for cap in LinuxCap::TRACING.into_iter().chain([LinuxCap::DacOverride]) {
             assert_eq!(u32::from(cap.capability().index()), cap.bit());
             assert_eq!(cap.capability().to_string(), cap.name());
         }
@@ -258,7 +268,7 @@ mod tests {
         // Capabilities are per thread: the other tests keep theirs.
         let dropping = thread::spawn(|| {
             let before = CapSet::effective(&KernelFiles::default());
-            keep_only(&[Cap::Bpf]).unwrap();
+            keep_only(&[LinuxCap::Bpf]).unwrap();
             (
                 before,
                 CapSet::effective(&KernelFiles::default()),
@@ -269,7 +279,7 @@ mod tests {
         if before.0 == 0 {
             eprintln!("SKIPPED in part: this process has no capabilities to give up");
         }
-        assert_eq!(after.0, before.0 & 1 << Cap::Bpf.bit());
+        assert_eq!(after.0, before.0 & 1 << LinuxCap::Bpf.bit());
         assert!(permitted <= 1);
     }
 }

@@ -11,7 +11,7 @@ use super::{
 
 /// Why there is no BTF.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub enum BtfLoadError {
     /// The file cannot be read.
     #[error("{cause}{}", missing_hint(name, cause))]
     File {
@@ -44,7 +44,7 @@ fn missing_hint(name: &str, cause: &FileError) -> &'static str {
 #[derive(Debug)]
 pub struct BtfCollection {
     vmlinux: Arc<Btf>,
-    modules: BTreeMap<String, Result<Arc<Btf>, LoadError>>,
+    modules: BTreeMap<String, Result<Arc<Btf>, BtfLoadError>>,
 }
 
 impl BtfCollection {
@@ -53,7 +53,7 @@ impl BtfCollection {
     /// # Errors
     ///
     /// [`LoadError`] if the kernel has none or it cannot be used.
-    pub fn open(files: &KernelFiles) -> Result<Self, LoadError> {
+    pub fn open(files: &KernelFiles) -> Result<Self, BtfLoadError> {
         Ok(Self { vmlinux: Arc::new(load(files, "vmlinux", None)?), modules: BTreeMap::new() })
     }
 
@@ -68,7 +68,7 @@ impl BtfCollection {
     }
 
     /// Why a module's BTF cannot be used; `None` if it can, or was not asked for.
-    pub fn failure(&self, name: &str) -> Option<&LoadError> {
+    pub fn failure(&self, name: &str) -> Option<&BtfLoadError> {
         self.modules.get(name)?.as_ref().err()
     }
 
@@ -77,7 +77,7 @@ impl BtfCollection {
     /// # Errors
     ///
     /// [`LoadError`], which is also kept for [`BtfCollection::failure`].
-    pub fn load(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &LoadError> {
+    pub fn load(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &BtfLoadError> {
         let loaded = load(files, name, Some(Arc::clone(&self.vmlinux))).map(Arc::new);
         let entry = self.modules.entry(name.to_owned());
         let entry = entry.insert_entry(loaded).into_mut();
@@ -89,7 +89,7 @@ impl BtfCollection {
     /// # Errors
     ///
     /// [`LoadError`], if nothing was known either.
-    pub fn load_again(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &LoadError> {
+    pub fn load_again(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &BtfLoadError> {
         let known = self.module(name).cloned();
         let failed = self.load(files, name).is_err();
         if let Some(known) = known.filter(|_| failed) {
@@ -105,8 +105,8 @@ impl BtfCollection {
     }
 }
 
-fn load(files: &KernelFiles, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, LoadError> {
-    let data = files.btf(name).map_err(|cause| LoadError::File { name: name.to_owned(), cause })?;
+fn load(files: &KernelFiles, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, BtfLoadError> {
+    let data = files.btf(name).map_err(|cause| BtfLoadError::File { name: name.to_owned(), cause })?;
     let btf = Btf::parse(name, data, base)?;
     btf.check_base()?;
     Ok(btf)

@@ -4,20 +4,20 @@ use thiserror::Error;
 use vfio_trace_common::role::Role;
 
 use super::{
-    btf::{Btf, Prototype, Shape, TypeId},
+    btf::{Btf, FunctionPrototype, TypeId, TypeShape},
     kallsyms::Kallsyms,
-    presence::{Presence, presence},
+    presence::{FunctionPresence, presence},
 };
 
-const DEVICE: Shape = Shape::Ptr(&Shape::Struct("vfio_device"));
-const DEVICE_FILE: Shape = Shape::Ptr(&Shape::Struct("vfio_device_file"));
-const IOMMUFD: Shape = Shape::Ptr(&Shape::Struct("iommufd_ctx"));
-const STATE: Shape = Shape::Enum("vfio_device_mig_state");
-const FILE: Shape = Shape::Ptr(&Shape::Struct("file"));
+const DEVICE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("vfio_device"));
+const DEVICE_FILE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("vfio_device_file"));
+const IOMMUFD: TypeShape = TypeShape::Ptr(&TypeShape::Struct("iommufd_ctx"));
+const STATE: TypeShape = TypeShape::Enum("vfio_device_mig_state");
+const FILE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("file"));
 
 /// Where a function's arguments lead to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum DeviceArg {
     /// The first argument is a `struct vfio_device *`.
     Device,
     /// The same, of a function that returns a `struct file *` or an error in its place.
@@ -34,152 +34,164 @@ pub enum Takes {
     PciDevFlr,
 }
 
-struct Known {
+struct KnownFunction {
     role: Role,
     name: &'static str,
-    takes: Takes,
-    prototype: Prototype,
+    takes: DeviceArg,
+    prototype: FunctionPrototype,
 }
 
 /// By role, the newest kernel's function first. 6.1 and 6.12 were read in the source, 6.2 to 6.5 were not: a wrong line
 /// costs a probe there and nothing else, because BTF is asked first.
-const KNOWN: [Known; 12] = [
-    Known {
+const KNOWN: [KnownFunction; 12] = [
+    KnownFunction {
         role: Role::NextState,
         name: "vfio_mig_get_next_state",
-        takes: Takes::Device,
-        prototype: Prototype {
+        takes: DeviceArg::Device,
+        prototype: FunctionPrototype {
             text: "int (struct vfio_device *, enum vfio_device_mig_state, enum vfio_device_mig_state, \
                    enum vfio_device_mig_state *)",
-            returns: Shape::Signed(4),
-            params: &[DEVICE, STATE, STATE, Shape::Ptr(&STATE)],
+            returns: TypeShape::Signed(4),
+            params: &[DEVICE, STATE, STATE, TypeShape::Ptr(&STATE)],
         },
     },
-    Known {
+    KnownFunction {
         role: Role::DeviceIoctl,
         name: "vfio_device_fops_unl_ioctl",
-        takes: Takes::File,
-        prototype: Prototype {
+        takes: DeviceArg::File,
+        prototype: FunctionPrototype {
             text: "long (struct file *, unsigned int, unsigned long)",
-            returns: Shape::Signed(8),
-            params: &[FILE, Shape::Unsigned(4), Shape::Unsigned(8)],
+            returns: TypeShape::Signed(8),
+            params: &[FILE, TypeShape::Unsigned(4), TypeShape::Unsigned(8)],
         },
     },
     // 6.6 and later
-    Known {
+    KnownFunction {
         role: Role::Open,
         name: "vfio_df_open",
-        takes: Takes::DeviceFile,
-        prototype: Prototype {
+        takes: DeviceArg::DeviceFile,
+        prototype: FunctionPrototype {
             text: "int (struct vfio_device_file *)",
-            returns: Shape::Signed(4),
+            returns: TypeShape::Signed(4),
             params: &[DEVICE_FILE],
         },
     },
     // 6.2 to 6.5
-    Known {
+    KnownFunction {
         role: Role::Open,
         name: "vfio_device_open",
-        takes: Takes::Device,
-        prototype: Prototype {
+        takes: DeviceArg::Device,
+        prototype: FunctionPrototype {
             text: "int (struct vfio_device *, struct iommufd_ctx *)",
-            returns: Shape::Signed(4),
+            returns: TypeShape::Signed(4),
             params: &[DEVICE, IOMMUFD],
         },
     },
-    Known {
+    KnownFunction {
         role: Role::Open,
         name: "vfio_device_open",
-        takes: Takes::Device,
-        prototype: Prototype {
+        takes: DeviceArg::Device,
+        prototype: FunctionPrototype {
             text: "int (struct vfio_device *, struct iommufd_ctx *, struct kvm *)",
-            returns: Shape::Signed(4),
-            params: &[DEVICE, IOMMUFD, Shape::Ptr(&Shape::Struct("kvm"))],
+            returns: TypeShape::Signed(4),
+            params: &[DEVICE, IOMMUFD, TypeShape::Ptr(&TypeShape::Struct("kvm"))],
         },
     },
     // 6.1: returns the file or an error pointer, and the compiler mostly inlines it
-    Known {
+    KnownFunction {
         role: Role::Open,
         name: "vfio_device_open",
-        takes: Takes::DeviceToFile,
-        prototype: Prototype {
+        takes: DeviceArg::DeviceToFile,
+        prototype: FunctionPrototype {
             text: "struct file *(struct vfio_device *)",
             returns: FILE,
             params: &[DEVICE],
         },
     },
     // 6.6 and later
-    Known {
+    KnownFunction {
         role: Role::Close,
         name: "vfio_df_close",
-        takes: Takes::DeviceFile,
-        prototype: Prototype {
+        takes: DeviceArg::DeviceFile,
+        prototype: FunctionPrototype {
             text: "void (struct vfio_device_file *)",
-            returns: Shape::Void,
+            returns: TypeShape::Void,
             params: &[DEVICE_FILE],
         },
     },
     // 6.2 to 6.5
-    Known {
+    KnownFunction {
         role: Role::Close,
         name: "vfio_device_close",
-        takes: Takes::Device,
-        prototype: Prototype {
+        takes: DeviceArg::Device,
+        prototype: FunctionPrototype {
             text: "void (struct vfio_device *, struct iommufd_ctx *)",
-            returns: Shape::Void,
+            returns: TypeShape::Void,
             params: &[DEVICE, IOMMUFD],
         },
     },
     // Every version: the release of a device's file. The only one in 6.1.
-    Known {
+    KnownFunction {
         role: Role::Close,
         name: "vfio_device_fops_release",
-        takes: Takes::InodeFile,
-        prototype: Prototype {
+        takes: DeviceArg::InodeFile,
+        prototype: FunctionPrototype {
             text: "int (struct inode *, struct file *)",
-            returns: Shape::Signed(4),
-            params: &[Shape::Ptr(&Shape::Struct("inode")), FILE],
+            returns: TypeShape::Signed(4),
+            params: &[TypeShape::Ptr(&TypeShape::Struct("inode")), FILE],
         },
     },
-    Known {
+    KnownFunction {
         role: Role::Register,
         name: "vfio_register_group_dev",
-        takes: Takes::Device,
+        takes: DeviceArg::Device,
         prototype: REGISTER,
     },
     // Devices whose driver pins memory itself: mdev.
-    Known {
+    KnownFunction {
         role: Role::Register,
         name: "vfio_register_emulated_iommu_dev",
-        takes: Takes::Device,
+        takes: DeviceArg::Device,
         prototype: REGISTER,
     },
-    Known {
+    KnownFunction {
         role: Role::Unregister,
         name: "vfio_unregister_group_dev",
-        takes: Takes::Device,
-        prototype: Prototype { text: "void (struct vfio_device *)", returns: Shape::Void, params: &[DEVICE] },
+        takes: DeviceArg::Device,
+        prototype: FunctionPrototype {
+            text: "void (struct vfio_device *)",
+            returns: TypeShape::Void,
+            params: &[DEVICE],
+        },
     },
 ];
 
-const REGISTER: Prototype =
-    Prototype { text: "int (struct vfio_device *)", returns: Shape::Signed(4), params: &[DEVICE] };
+const REGISTER: FunctionPrototype = FunctionPrototype {
+    text: "int (struct vfio_device *)",
+    returns: TypeShape::Signed(4),
+    params: &[DEVICE],
+};
 
 /// Functions of the PCI core (drivers/pci/pci.c), both exported: all ways to reset a function, and the usual one.
-const PCI: [Known; 2] = [
-    Known {
+const PCI: [KnownFunction; 2] = [
+    KnownFunction {
         role: Role::PciReset,
         name: "__pci_reset_function_locked",
-        takes: Takes::PciDev,
+        takes: DeviceArg::PciDev,
         prototype: PCI_RESET,
     },
-    Known { role: Role::PciReset, name: "pcie_flr", takes: Takes::PciDevFlr, prototype: PCI_RESET },
+    KnownFunction {
+        role: Role::PciReset,
+        name: "pcie_flr",
+        takes: DeviceArg::PciDevFlr,
+        prototype: PCI_RESET,
+    },
 ];
 
-const PCI_RESET: Prototype = Prototype {
+const PCI_RESET: FunctionPrototype = FunctionPrototype {
     text: "int (struct pci_dev *)",
-    returns: Shape::Signed(4),
-    params: &[Shape::Ptr(&Shape::Struct("pci_dev"))],
+    returns: TypeShape::Signed(4),
+    params: &[TypeShape::Ptr(&TypeShape::Struct("pci_dev"))],
 };
 
 /// Whether a core function can be probed.
@@ -215,7 +227,7 @@ pub struct CoreFunction {
     /// The type that is expected, in C.
     pub prototype: &'static str,
     /// Where its arguments lead to the device.
-    pub takes: Takes,
+    pub device_arg: DeviceArg,
     /// The module, `None` if vfio is built in.
     pub module: Option<String>,
     /// Whether it can be probed.
@@ -294,7 +306,7 @@ const fn rank(status: &CoreStatus) -> u8 {
 }
 
 fn judge(
-    known: &Known,
+    known: &KnownFunction,
     btf: Option<(&Btf, &[(&str, TypeId)])>,
     module: Option<&str>,
     kallsyms: Option<&Kallsyms>,
@@ -303,14 +315,14 @@ fn judge(
         role: known.role,
         name: known.name,
         prototype: known.prototype.text,
-        takes: known.takes,
+        device_arg: known.takes,
         module: module.map(str::to_owned),
         status: CoreStatus::Unverified,
         unique: false,
         address: None,
     };
     let symbol = presence(kallsyms, known.name, module);
-    if let Presence::There(spot) = &symbol {
+    if let FunctionPresence::Present(spot) = &symbol {
         function.unique = spot.unique;
         function.address = spot.address;
     }
@@ -322,15 +334,17 @@ fn judge(
         Some((fits, btf.describe(first)))
     });
     function.status = match (symbol, proto) {
-        (Presence::Gone(why), _) => CoreStatus::Absent { why },
+        (FunctionPresence::Absent(why), _) => CoreStatus::Absent { why },
         (_, Some((true, _))) => CoreStatus::Ok,
         (_, Some((false, found))) => CoreStatus::PrototypeDiffers { found },
         // pahole leaves functions out whose arguments the compiler changed, or that differ between files.
-        (Presence::There(_), None) if btf.is_some() => {
+        (FunctionPresence::Present(_), None) if btf.is_some() => {
             CoreStatus::Absent { why: "BTF does not list it: the compiler changed its arguments".to_owned() }
         },
-        (Presence::There(_), None) => CoreStatus::Unverified,
-        (Presence::Unknown, None) => CoreStatus::Absent { why: "neither BTF nor symbols list it".to_owned() },
+        (FunctionPresence::Present(_), None) => CoreStatus::Unverified,
+        (FunctionPresence::Unknown, None) => {
+            CoreStatus::Absent { why: "neither BTF nor symbols list it".to_owned() }
+        },
     };
     function
 }

@@ -6,14 +6,14 @@ use super::KernelFiles;
 
 /// What a kernel says of itself, as far as known defects go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KernelWords {
+pub struct KernelVersion {
     /// `uname -r`.
     pub release: String,
     /// `uname -v`.
     pub version: String,
 }
 
-impl KernelWords {
+impl KernelVersion {
     /// Reads them; empty where they cannot be read, which tells nothing.
     pub fn read(files: &KernelFiles) -> Self {
         let line = |name| files.line(name).unwrap_or_default();
@@ -47,14 +47,14 @@ mod tests {
     use vfio_trace_common::defects::NEXT_STATE_LOOP;
 
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     #[test]
     fn only_what_is_known_to_be_mended_is_trusted() {
-        let root = Root::new();
+        let root = TestRoot::new();
         let suspicion = |release: &str| {
             root.write("proc/sys/kernel/osrelease", release).write("proc/sys/kernel/version", "#1 SMP\n");
-            KernelWords::read(&root.files()).suspicion(&NEXT_STATE_LOOP)
+            KernelVersion::read(&root.files()).suspicion(&NEXT_STATE_LOOP)
         };
         assert_eq!(suspicion("7.3.4\n"), None);
         assert_eq!(suspicion("6.1.9\n"), None);
@@ -62,6 +62,6 @@ mod tests {
         assert!(affected.starts_with("6.12.95 has this defect (mended in 7.2,"), "{affected}");
         let unknown = suspicion("6.8.0-45-generic\n").unwrap();
         assert!(unknown.starts_with("whether 6.8.0-45-generic has this defect cannot be told"), "{unknown}");
-        assert!(KernelWords::default().suspicion(&NEXT_STATE_LOOP).is_some(), "silence is no word for it");
+        assert!(KernelVersion::default().suspicion(&NEXT_STATE_LOOP).is_some(), "silence is no word for it");
     }
 }

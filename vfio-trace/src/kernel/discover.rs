@@ -9,24 +9,24 @@ use std::collections::HashMap;
 use vfio_trace_common::role::Role;
 
 use super::{
-    btf::{Btf, Prototype, Shape, TypeId},
+    btf::{Btf, FunctionPrototype, TypeId, TypeShape},
     kallsyms::Kallsyms,
-    presence::{Presence, presence},
+    presence::{FunctionPresence, presence},
 };
 
-const DEVICE: Shape = Shape::Ptr(&Shape::Struct("vfio_device"));
-const STATE: Shape = Shape::Enum("vfio_device_mig_state");
-const FILE: Shape = Shape::Ptr(&Shape::Struct("file"));
-const INT: Shape = Shape::Signed(4);
+const DEVICE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("vfio_device"));
+const STATE: TypeShape = TypeShape::Enum("vfio_device_mig_state");
+const FILE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("file"));
+const INT: TypeShape = TypeShape::Signed(4);
 // long, ssize_t, loff_t; size_t, unsigned long: all of these are 64 bits wide where the tracer runs.
-const LONG: Shape = Shape::Signed(8);
-const ULONG: Shape = Shape::Unsigned(8);
+const LONG: TypeShape = TypeShape::Signed(8);
+const ULONG: TypeShape = TypeShape::Unsigned(8);
 
 /// The types of a driver's functions (include/linux/vfio.h and fs.h, 6.1 to 7.3), those first that name a vfio type.
-pub const DRIVER_PROTOTYPES: [(Role, Prototype); 7] = [
+pub const DRIVER_PROTOTYPES: [(Role, FunctionPrototype); 7] = [
     (
         Role::SetState,
-        Prototype {
+        FunctionPrototype {
             text: "struct file *(struct vfio_device *, enum vfio_device_mig_state)",
             returns: FILE,
             params: &[DEVICE, STATE],
@@ -34,57 +34,57 @@ pub const DRIVER_PROTOTYPES: [(Role, Prototype); 7] = [
     ),
     (
         Role::GetState,
-        Prototype {
+        FunctionPrototype {
             text: "int (struct vfio_device *, enum vfio_device_mig_state *)",
             returns: INT,
-            params: &[DEVICE, Shape::Ptr(&STATE)],
+            params: &[DEVICE, TypeShape::Ptr(&STATE)],
         },
     ),
     (
         Role::DataSize,
-        Prototype {
+        FunctionPrototype {
             text: "int (struct vfio_device *, unsigned long *)",
             returns: INT,
-            params: &[DEVICE, Shape::Ptr(&ULONG)],
+            params: &[DEVICE, TypeShape::Ptr(&ULONG)],
         },
     ),
     (
         Role::Read,
-        Prototype {
+        FunctionPrototype {
             text: "ssize_t (struct file *, char *, size_t, loff_t *)",
             returns: LONG,
-            params: &[FILE, Shape::Ptr(&Shape::Char), ULONG, Shape::Ptr(&LONG)],
+            params: &[FILE, TypeShape::Ptr(&TypeShape::Char), ULONG, TypeShape::Ptr(&LONG)],
         },
     ),
     (
         Role::Write,
-        Prototype {
+        FunctionPrototype {
             text: "ssize_t (struct file *, const char *, size_t, loff_t *)",
             returns: LONG,
-            params: &[FILE, Shape::ConstPtr(&Shape::Char), ULONG, Shape::Ptr(&LONG)],
+            params: &[FILE, TypeShape::ConstPtr(&TypeShape::Char), ULONG, TypeShape::Ptr(&LONG)],
         },
     ),
     (
         Role::DataIoctl,
-        Prototype {
+        FunctionPrototype {
             text: "long (struct file *, unsigned int, unsigned long)",
             returns: LONG,
-            params: &[FILE, Shape::Unsigned(4), ULONG],
+            params: &[FILE, TypeShape::Unsigned(4), ULONG],
         },
     ),
     (
         Role::Release,
-        Prototype {
+        FunctionPrototype {
             text: "int (struct inode *, struct file *)",
             returns: INT,
-            params: &[Shape::Ptr(&Shape::Struct("inode")), FILE],
+            params: &[TypeShape::Ptr(&TypeShape::Struct("inode")), FILE],
         },
     ),
 ];
 
 /// A function that may play a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct FunctionCandidate {
     /// The role its type fits.
     pub role: Role,
     /// Its name in the source.
@@ -102,7 +102,7 @@ pub struct Candidate {
 
 /// A function whose type fits, but which cannot be probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excluded {
+pub struct ExcludedFunction {
     /// The role its type fits.
     pub role: Role,
     /// Its name in the source.
@@ -118,14 +118,14 @@ pub struct DriverFunctions {
     /// type gives away are known: thousands of the kernel's functions have the type of a read.
     pub module: Option<String>,
     /// Candidates, in the order of BTF. A role can have several.
-    pub functions: Vec<Candidate>,
+    pub functions: Vec<FunctionCandidate>,
     /// Functions of a fitting type without a symbol.
-    pub excluded: Vec<Excluded>,
+    pub excluded: Vec<ExcludedFunction>,
 }
 
 impl DriverFunctions {
     /// Candidates for a role.
-    pub fn of(&self, role: Role) -> impl Iterator<Item = &Candidate> {
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &FunctionCandidate> {
         self.functions.iter().filter(move |candidate| candidate.role == role)
     }
 }
@@ -162,7 +162,7 @@ pub fn driver_functions(
         DriverFunctions { module: module.map(str::to_owned), functions: Vec::new(), excluded: Vec::new() };
     for (role, name) in typed {
         match presence(kallsyms, &name, module) {
-            Presence::There(spot) => driver.functions.push(Candidate {
+            FunctionPresence::Present(spot) => driver.functions.push(FunctionCandidate {
                 role,
                 name,
                 symbol: spot.symbol,
@@ -170,7 +170,7 @@ pub fn driver_functions(
                 copies: spot.copies,
                 address: spot.address,
             }),
-            Presence::Unknown => driver.functions.push(Candidate {
+            FunctionPresence::Unknown => driver.functions.push(FunctionCandidate {
                 role,
                 symbol: name.clone(),
                 name,
@@ -178,7 +178,7 @@ pub fn driver_functions(
                 copies: 0,
                 address: None,
             }),
-            Presence::Gone(why) => driver.excluded.push(Excluded { role, name, why }),
+            FunctionPresence::Absent(why) => driver.excluded.push(ExcludedFunction { role, name, why }),
         }
     }
     driver

@@ -7,21 +7,22 @@ use vfio_trace_common::{layout::Layout, role::Role};
 use super::{
     btf::Btf,
     caps::CapSet,
-    collection::{BtfCollection, LoadError},
+    collection::{BtfCollection, BtfLoadError},
     core_functions::{CoreFunction, CoreStatus, core_functions, core_names, pci_functions},
     discover::{DriverFunctions, driver_functions, typed_functions},
-    kallsyms::{Kallsyms, KallsymsError, Want},
+    kallsyms::{Kallsyms, KallsymsError, SymbolSelection},
     layout::{MissingField, resolve_layout},
-    modules::{ModuleState, Modules, ModulesError},
+    modules::{ModuleList, ModuleState, ModulesError},
     plugin::{PluginFacts, plugin_facts},
     present::{
-        Typed, VFIO, built_in_layouts, drivers_of_built_in, is_built_in, is_user, libraries, relevant,
+        TypedFunctions, VFIO, built_in_layouts, drivers_of_built_in, is_built_in, is_user, libraries,
+        relevant,
     },
-    private::{NoPrivate, Private, private_layout},
-    security::{Hidden, Lockdown, addresses_hidden, perf_wants_admin},
+    private::{PrivateLayout, PrivateLayoutError, private_layout},
+    security::{AddressRestriction, LockdownMode, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
-    stamp::{Stamp, Stamps, is_loaded_in, same_loads},
-    wanted::DriverWanted,
+    stamp::{ModuleStamp, ModuleStamps, is_loaded_in, same_loads},
+    wanted::WantedDriver,
 };
 
 /// Where the vfio core is.
@@ -41,9 +42,9 @@ pub struct KernelFacts {
     /// `uname -r`.
     pub release: Option<String>,
     /// BTF of the kernel, of vfio and of the modules that use it.
-    pub btf: Result<BtfCollection, LoadError>,
+    pub btf: Result<BtfCollection, BtfLoadError>,
     /// Loaded modules. Kernels without loadable modules have no list.
-    pub modules: Result<Modules, ModulesError>,
+    pub modules: Result<ModuleList, ModulesError>,
     /// Where the vfio core is.
     pub vfio: VfioCore,
     /// Modules that use vfio. If it is built in, the migration drivers among all modules.
@@ -59,38 +60,38 @@ pub struct KernelFacts {
     /// Migration drivers.
     pub drivers: Vec<DriverFunctions>,
     /// Where each driver (by module) keeps state and data files, or why that is not known.
-    pub private: BTreeMap<String, Result<Private, NoPrivate>>,
+    pub private: BTreeMap<String, Result<PrivateLayout, PrivateLayoutError>>,
     /// The same of drivers that are built into the kernel, by their `migration_set_state`.
-    pub built_in: BTreeMap<String, Result<Private, NoPrivate>>,
+    pub built_in: BTreeMap<String, Result<PrivateLayout, PrivateLayoutError>>,
     /// What driver plug-ins get, for drivers that are loaded.
     pub plugins: Vec<PluginFacts>,
     /// The kernel's lockdown mode.
-    pub lockdown: Lockdown,
+    pub lockdown: LockdownMode,
     /// What this process may do.
     pub caps: CapSet,
     /// Whether perf may ask for CAP_SYS_ADMIN.
     pub perf_wants_admin: bool,
     /// Why kernel addresses read as zero, if they do.
-    pub addresses_hidden: Option<Hidden>,
-    wanted: &'static [&'static DriverWanted],
-    stamps: Option<BTreeMap<String, Stamp>>,
+    pub addresses_hidden: Option<AddressRestriction>,
+    wanted: &'static [&'static WantedDriver],
+    stamps: Option<BTreeMap<String, ModuleStamp>>,
     /// With a built-in vfio every module has to be looked at: those that turned out not to be drivers.
-    no_drivers: BTreeMap<String, Stamp>,
+    no_drivers: BTreeMap<String, ModuleStamp>,
     /// Modules whose BTF could not be read while their init function ran, or before: it may only have been too early.
-    early: BTreeSet<String>,
+    unread_modules: BTreeSet<String>,
     /// Modules that [`Self::add_modules`] took in since the last whole look.
-    added: BTreeMap<String, Stamp>,
+    added: BTreeMap<String, ModuleStamp>,
     /// Those of them of which plug-ins have not been told.
-    new: Vec<String>,
+    new_modules: Vec<String>,
 }
 
 /// Whether a module's init function is still to run, or runs.
-fn is_loading(modules: &Modules, name: &str) -> bool {
+fn is_loading(modules: &ModuleList, name: &str) -> bool {
     modules.get(name).is_some_and(|module| module.state == ModuleState::Loading)
 }
 
 /// Whether a module whose BTF could not be read at first is to be looked at again: it has one now, or will never have.
-fn is_due(files: &KernelFiles, modules: &Modules, name: &str) -> bool {
+fn is_due(files: &KernelFiles, modules: &ModuleList, name: &str) -> bool {
     files.exists(&format!("/sys/kernel/btf/{name}")) || !is_loading(modules, name)
 }
 
@@ -101,11 +102,11 @@ impl KernelFacts {
     }
 
     /// As [`Self::read`], and what these driver plug-ins want.
-    pub fn read_for(files: &KernelFiles, wanted: &'static [&'static DriverWanted]) -> Self {
+    pub fn read_for(files: &KernelFiles, wanted: &'static [&'static WantedDriver]) -> Self {
         let mut facts = Self {
             release: files.line("/proc/sys/kernel/osrelease"),
             btf: BtfCollection::open(files),
-            modules: Ok(Modules::default()),
+            modules: Ok(ModuleList::default()),
             vfio: VfioCore::NotLoaded,
             users: Vec::new(),
             kallsyms: Ok(Kallsyms::default()),
@@ -116,16 +117,16 @@ impl KernelFacts {
             private: BTreeMap::new(),
             built_in: BTreeMap::new(),
             plugins: Vec::new(),
-            lockdown: Lockdown::read(files),
+            lockdown: LockdownMode::read(files),
             caps: CapSet::effective(files),
             perf_wants_admin: perf_wants_admin(files),
             addresses_hidden: None,
             wanted,
             stamps: None,
             no_drivers: BTreeMap::new(),
-            early: BTreeSet::new(),
+            unread_modules: BTreeSet::new(),
             added: BTreeMap::new(),
-            new: Vec::new(),
+            new_modules: Vec::new(),
         };
         facts.addresses_hidden = addresses_hidden(files, facts.caps);
         facts.refresh(files);
@@ -136,7 +137,7 @@ impl KernelFacts {
     /// a look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms. A list that could be read before
     /// and cannot be now says nothing.
     pub fn refresh(&mut self, files: &KernelFiles) -> bool {
-        let modules = Modules::read(files);
+        let modules = ModuleList::read(files);
         if modules.is_err() && self.modules.is_ok() && self.stamps.is_some() {
             return false;
         }
@@ -144,8 +145,9 @@ impl KernelFacts {
             .as_ref()
             .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
         let same = self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps));
-        let early =
-            modules.as_ref().is_ok_and(|modules| self.early.iter().any(|name| is_due(files, modules, name)));
+        let early = modules
+            .as_ref()
+            .is_ok_and(|modules| self.unread_modules.iter().any(|name| is_due(files, modules, name)));
         // What came by its BTF alone may even have gone again since.
         let changed = !same || early || !self.added.is_empty();
         self.modules = modules;
@@ -161,11 +163,11 @@ impl KernelFacts {
     /// Takes in modules that were loaded since, as far as their BTF tells: a pass over /proc/kallsyms takes much longer,
     /// and functions can be probed by name before. Returns whether there are any; [`Self::refresh`] is due then.
     pub fn add_modules(&mut self, files: &KernelFiles) -> bool {
-        let Ok(modules) = Modules::read(files) else { return false };
+        let Ok(modules) = ModuleList::read(files) else { return false };
         let (users, stamps) = relevant(files, &modules, self.wanted);
         let (known, added) = (self.stamps.as_ref(), &self.added);
-        let early = |name: &str| self.early.contains(name) && is_due(files, &modules, name);
-        let is_new = |name: &str, stamp: &Stamp| {
+        let early = |name: &str| self.unread_modules.contains(name) && is_due(files, &modules, name);
+        let is_new = |name: &str, stamp: &ModuleStamp| {
             let known = added.get(name).or_else(|| known?.get(name));
             known.is_none_or(|known| !known.is_same(stamp)) || early(name)
         };
@@ -197,7 +199,7 @@ impl KernelFacts {
             }
         }
         // One that has been there for long matters once its driver comes.
-        let there = |wanted: &DriverWanted| {
+        let there = |wanted: &WantedDriver| {
             is_user(&self.users, wanted) || self.built_in.contains_key(wanted.set_state)
         };
         for name in libraries(self.wanted, there) {
@@ -219,14 +221,14 @@ impl KernelFacts {
             let core_known = self.vfio == VfioCore::BuiltIn || btf.module(VFIO).is_some();
             (self.layout, self.missing) = resolve_layout(btf, &order, core_known);
         }
-        self.new.extend(new.into_iter().map(str::to_owned));
+        self.new_modules.extend(new.into_iter().map(str::to_owned));
         true
     }
 
     /// What plug-ins want of modules that [`Self::add_modules`] found: steps and copies, which takes longer than to find the
     /// functions of the driver. Returns whether there is anything.
     pub fn add_plugins(&mut self) -> bool {
-        let new = std::mem::take(&mut self.new);
+        let new = std::mem::take(&mut self.new_modules);
         let Ok(btf) = &self.btf else { return false };
         let is_new = |name: &str| new.iter().any(|new| new == name);
         let mut any = false;
@@ -247,7 +249,7 @@ impl KernelFacts {
     }
 
     /// Takes in where functions are, of those that are not known to be anywhere yet: who has probed them can tell.
-    pub fn learn(&mut self, address: impl Fn(Role, &str, Option<&str>) -> Option<u64>) {
+    pub fn set_addresses(&mut self, address: impl Fn(Role, &str, Option<&str>) -> Option<u64>) {
         for driver in &mut self.drivers {
             let module = driver.module.as_deref();
             for function in driver.functions.iter_mut().filter(|function| function.address.is_none()) {
@@ -261,7 +263,7 @@ impl KernelFacts {
         &self,
         driver: &DriverFunctions,
         set_state: &str,
-    ) -> Option<&Result<Private, NoPrivate>> {
+    ) -> Option<&Result<PrivateLayout, PrivateLayoutError>> {
         match &driver.module {
             Some(module) => self.private.get(module),
             None => self.built_in.get(set_state),
@@ -270,7 +272,7 @@ impl KernelFacts {
 
     /// The same of a driver by its module's name, which one that is built in has, too. Of these it is known where a plug-in
     /// knows the driver, or where there is one only.
-    pub fn private_named(&self, module: &str) -> Option<&Result<Private, NoPrivate>> {
+    pub fn private_named(&self, module: &str) -> Option<&Result<PrivateLayout, PrivateLayoutError>> {
         let known = || {
             let plugin = self.plugins.iter().find(|plugin| plugin.wanted.module == module)?;
             self.built_in.get(plugin.wanted.set_state)
@@ -294,17 +296,17 @@ impl KernelFacts {
     }
 
     /// What tells this load of a module from a later one; `None` if it was not loaded at the last look.
-    pub fn load_of(&self, files: &KernelFiles, name: &str) -> Option<Stamp> {
-        self.modules.as_ref().ok()?.get(name).map(|module| Stamp::of(files, module))
+    pub fn load_of(&self, files: &KernelFiles, name: &str) -> Option<ModuleStamp> {
+        self.modules.as_ref().ok()?.get(name).map(|module| ModuleStamp::of(files, module))
     }
 
     /// Modules that matter but whose BTF cannot be used, and why: their functions are known through pointers only.
-    pub fn without_btf(&self) -> impl Iterator<Item = (&str, &LoadError)> {
+    pub fn without_btf(&self) -> impl Iterator<Item = (&str, &BtfLoadError)> {
         let names = std::iter::once(VFIO).chain(self.users.iter().map(String::as_str));
         names.filter_map(|name| Some((name, self.btf.as_ref().ok()?.failure(name)?)))
     }
 
-    fn look(&mut self, files: &KernelFiles, users: Vec<String>, stamps: &Stamps) {
+    fn look(&mut self, files: &KernelFiles, users: Vec<String>, stamps: &ModuleStamps) {
         let is_module = self.modules.as_ref().is_ok_and(|modules| modules.get(VFIO).is_some());
         // A kernel without BTF still has symbols: only those tell then.
         let may_be_built_in = !is_module
@@ -336,10 +338,10 @@ impl KernelFacts {
             }
             let modules = self.modules.as_ref().ok();
             let early = |name: &str| {
-                let unread = matches!(btf.failure(name), Some(LoadError::File { .. }));
+                let unread = matches!(btf.failure(name), Some(BtfLoadError::File { .. }));
                 unread && modules.is_some_and(|modules| is_loading(modules, name))
             };
-            self.early = stamps.keys().filter(|name| early(name)).cloned().collect();
+            self.unread_modules = stamps.keys().filter(|name| early(name)).cloned().collect();
             if !is_module {
                 btf.retain(|name| {
                     self.users.iter().any(|user| user == name) || libraries_there.contains(&name)
@@ -372,7 +374,7 @@ impl KernelFacts {
         &self,
         files: &KernelFiles,
         is_module: bool,
-        typed: &[Typed],
+        typed: &[TypedFunctions],
         libraries: &[&str],
     ) -> Result<Kallsyms, KallsymsError> {
         let mut names = core_names();
@@ -385,11 +387,11 @@ impl KernelFacts {
         if is_module {
             modules.push(VFIO);
         }
-        Kallsyms::read(files, &Want { modules: &modules, names: &names, addresses: &[] })
+        Kallsyms::read(files, &SymbolSelection { modules: &modules, names: &names, addresses: &[] })
     }
 
     /// From BTF and symbols to layout and functions.
-    fn conclude(&mut self, typed: Vec<Typed>) {
+    fn conclude(&mut self, typed: Vec<TypedFunctions>) {
         let symbols = self.kallsyms.as_ref().ok();
         let core_btf: Option<&Btf> = match (&self.btf, self.vfio) {
             (Ok(btf), VfioCore::Module) => btf.module(VFIO).map(AsRef::as_ref),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{modules::Modules, source::KernelFiles};
+use super::{modules::ModuleList, source::KernelFiles};
 
 /// Since 6.1 every device that a VFIO driver registered is here as `vfioN` (`vfio_init_device()` in
 /// drivers/vfio/vfio_main.c), whether it can migrate or not.
@@ -16,7 +16,7 @@ const KNOWN_DRIVERS: [&str; 3] = ["vfio-pci", "vfio-platform", "vfio-ap"];
 
 /// Where a device lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bus {
+pub enum DeviceBus {
     /// A PCI device or virtual function.
     Pci,
     /// A mediated device: made by a driver's `mdev_supported_types`.
@@ -25,7 +25,7 @@ pub enum Bus {
     Other,
 }
 
-impl Bus {
+impl DeviceBus {
     /// The bus that names its devices like this: PCI addresses, and mdev's UUIDs.
     pub fn of_name(name: &str) -> Self {
         let marks: String = name.chars().filter(|c| matches!(c, '-' | ':' | '.')).collect();
@@ -65,7 +65,7 @@ pub struct VfioDevice {
     /// The driver's module; `None` if it is built in.
     pub module: Option<String>,
     /// Its bus.
-    pub bus: Bus,
+    pub bus: DeviceBus,
     /// It is an SR-IOV virtual function.
     pub is_vf: bool,
     /// PCI vendor and device number.
@@ -97,7 +97,7 @@ impl VfioDevice {
     }
 
     /// Whether sysfs can be asked: that there is none is not known otherwise.
-    pub fn can_look(files: &KernelFiles) -> bool {
+    pub fn has_sysfs(files: &KernelFiles) -> bool {
         if files.exists(CLASS) { fs::read_dir(files.path(CLASS)).is_ok() } else { files.exists("/sys/bus") }
     }
 
@@ -116,7 +116,7 @@ impl VfioDevice {
     }
 
     /// Whether `text` means this device: its name, a PCI address without the domain `0000:`, or `vfioN`.
-    pub fn is_called(&self, text: &str) -> bool {
+    pub fn matches_name(&self, text: &str) -> bool {
         is_named(&self.name, text) || self.vfio.as_deref() == Some(text)
     }
 }
@@ -132,16 +132,16 @@ fn look(files: &KernelFiles, parent: &str, vfio: Option<String>) -> Option<VfioD
     let sysfs = files.follow(parent)?;
     let last = |link: &str| base_name(&files.follow(&format!("{parent}/{link}"))?);
     let bus = match last("subsystem").as_deref() {
-        Some("pci") => Bus::Pci,
-        Some("mdev") => Bus::Mdev,
-        _ => Bus::Other,
+        Some("pci") => DeviceBus::Pci,
+        Some("mdev") => DeviceBus::Mdev,
+        _ => DeviceBus::Other,
     };
     let hex = |file: &str| {
         let text = files.line(&format!("{parent}/{file}"))?;
         u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
     };
     let id = |file: &str| u16::try_from(hex(file)?).ok();
-    let pci = bus == Bus::Pci;
+    let pci = bus == DeviceBus::Pci;
     Some(VfioDevice {
         name: base_name(&sysfs)?,
         vfio,
@@ -164,7 +164,7 @@ fn base_name(path: &Path) -> Option<String> {
 /// Before 6.1: members of IOMMU groups whose driver's module uses vfio.
 fn without_class(files: &KernelFiles) -> Vec<VfioDevice> {
     const GROUPS: &str = "/sys/kernel/iommu_groups";
-    let modules = Modules::read(files).unwrap_or_default();
+    let modules = ModuleList::read(files).unwrap_or_default();
     let users: Vec<&str> = modules.users_of("vfio").iter().map(|module| module.name.as_str()).collect();
     let is_vfio = |device: &VfioDevice| {
         device.module.as_deref().is_some_and(|module| users.contains(&module))
@@ -187,11 +187,11 @@ fn without_class(files: &KernelFiles) -> Vec<VfioDevice> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     /// A virtual function of a ConnectX, a network card on plain vfio-pci and a mediated device, as 6.12 shows them.
-    pub(crate) fn machine() -> Root {
-        let root = Root::new();
+    pub(crate) fn machine() -> TestRoot {
+        let root = TestRoot::new();
         pci(&root, "0000:3b:00.2", "0x101e", "mlx5_vfio_pci", "mlx5_vfio_pci", 31);
         root.link("sys/devices/pci0/0000:3b:00.2/physfn", "../0000:3b:00.0");
         pci(&root, "0000:5e:00.0", "0x1572", "vfio-pci", "vfio_pci", 44);
@@ -212,7 +212,7 @@ pub(crate) mod tests {
         root
     }
 
-    fn pci(root: &Root, name: &str, id: &str, driver: &str, module: &str, group: u32) {
+    fn pci(root: &TestRoot, name: &str, id: &str, driver: &str, module: &str, group: u32) {
         let dir = format!("sys/devices/pci0/{name}");
         root.write(&format!("{dir}/vendor"), "0x15b3\n")
             .write(&format!("{dir}/device"), format!("{id}\n"))
@@ -231,22 +231,22 @@ pub(crate) mod tests {
             );
     }
 
-    fn class(root: &Root, vfio: &str, device: &str) {
+    fn class(root: &TestRoot, vfio: &str, device: &str) {
         root.link(&format!("sys/class/vfio-dev/{vfio}/device"), &format!("../../../devices/{device}"));
     }
 
     #[test]
     fn names_tell_the_bus() {
         for (name, bus) in [
-            ("0000:75:00.1", Bus::Pci),
-            ("10000:e1:00.0", Bus::Pci),
-            ("83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", Bus::Mdev),
-            ("00.0016", Bus::Other),
-            ("75:00.1", Bus::Other),
-            ("83b8f4f2-509f-382f-3c1e", Bus::Other),
-            ("LNRO0005:00", Bus::Other),
+            ("0000:75:00.1", DeviceBus::Pci),
+            ("10000:e1:00.0", DeviceBus::Pci),
+            ("83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", DeviceBus::Mdev),
+            ("00.0016", DeviceBus::Other),
+            ("75:00.1", DeviceBus::Other),
+            ("83b8f4f2-509f-382f-3c1e", DeviceBus::Other),
+            ("LNRO0005:00", DeviceBus::Other),
         ] {
-            assert_eq!(Bus::of_name(name), bus, "{name}");
+            assert_eq!(DeviceBus::of_name(name), bus, "{name}");
         }
     }
 
@@ -264,7 +264,7 @@ pub(crate) mod tests {
                 cdev: true,
                 driver: Some("mlx5_vfio_pci".to_owned()),
                 module: Some("mlx5_vfio_pci".to_owned()),
-                bus: Bus::Pci,
+                bus: DeviceBus::Pci,
                 is_vf: true,
                 pci_id: Some((0x15b3, 0x101e)),
                 pci_class: Some(0x020000),
@@ -272,12 +272,12 @@ pub(crate) mod tests {
             }
         );
         assert_eq!((card.number(), card.is_vf, card.pci_id), (Some(10), false, Some((0x8086, 0x1572))));
-        assert_eq!((mdev.bus, mdev.group, mdev.cdev, mdev.pci_id), (Bus::Mdev, Some(2), false, None));
+        assert_eq!((mdev.bus, mdev.group, mdev.cdev, mdev.pci_id), (DeviceBus::Mdev, Some(2), false, None));
         assert_eq!((mdev.driver.as_deref(), mdev.module.as_deref()), (Some("vfio_mtty"), Some("mtty")));
         assert_eq!(vf.node().as_deref(), Some("/dev/vfio/devices/vfio0"));
         assert_eq!(mdev.node().as_deref(), Some("/dev/vfio/2"));
-        assert!(vf.is_called("3b:00.2") && vf.is_called("vfio0") && !vf.is_called("3b:00"));
-        assert!(mdev.is_called("83B8F4F2-509F-382F-3C1E-E6BFE0FA1001"));
+        assert!(vf.matches_name("3b:00.2") && vf.matches_name("vfio0") && !vf.matches_name("3b:00"));
+        assert!(mdev.matches_name("83B8F4F2-509F-382F-3C1E-E6BFE0FA1001"));
     }
 
     #[test]
@@ -298,8 +298,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_host_without_any_has_an_empty_list() {
-        assert_eq!(VfioDevice::all(&Root::new().files()), []);
-        let root = Root::new();
+        assert_eq!(VfioDevice::all(&TestRoot::new().files()), []);
+        let root = TestRoot::new();
         // A device that goes away while we look.
         root.link("sys/class/vfio-dev/vfio0/device", "../../../devices/gone");
         assert_eq!(VfioDevice::all(&root.files()), []);

@@ -7,7 +7,7 @@ use vfio_trace_common::{
 };
 
 use super::{
-    btf::{Btf, BtfError, Kind, MemberError, Place, TypeId},
+    btf::{Btf, BtfError, BtfKind, MemberError, MemberLocation, TypeId},
     collection::BtfCollection,
 };
 
@@ -63,7 +63,7 @@ pub enum MissingReason {
 
 /// What the eBPF programs read at a member's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Expected {
+enum ExpectedType {
     Pointer,
     Integer(u32),
     /// A structure of this name, embedded.
@@ -72,22 +72,22 @@ enum Expected {
     Text(u64),
 }
 
-const fn expected(field: Field) -> Expected {
+const fn expected(field: Field) -> ExpectedType {
     match field {
         // unsigned int since 5.18 (migration_flags) and 5.1 (open_count).
-        Field::DeviceMigrationFlags | Field::DeviceOpenCount => Expected::Integer(4),
+        Field::DeviceMigrationFlags | Field::DeviceOpenCount => ExpectedType::Integer(4),
         // loff_t
-        Field::FilePos => Expected::Integer(8),
+        Field::FilePos => ExpectedType::Integer(8),
         // pid_t
-        Field::TaskTgid | Field::TaskPid => Expected::Integer(4),
-        Field::TaskComm => Expected::Text(COMM_LEN as u64),
-        Field::DeviceDevice | Field::PciDevDev => Expected::Struct("device"),
-        Field::DevKobj => Expected::Struct("kobject"),
-        _ => Expected::Pointer,
+        Field::TaskTgid | Field::TaskPid => ExpectedType::Integer(4),
+        Field::TaskComm => ExpectedType::Text(COMM_LEN as u64),
+        Field::DeviceDevice | Field::PciDevDev => ExpectedType::Struct("device"),
+        Field::DevKobj => ExpectedType::Struct("kobject"),
+        _ => ExpectedType::Pointer,
     }
 }
 
-impl Expected {
+impl ExpectedType {
     const fn text(self) -> &'static str {
         match self {
             Self::Pointer => "a pointer",
@@ -148,7 +148,12 @@ fn list(sources: &[&Btf]) -> String {
     sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
 }
 
-fn find(source: &Btf, ids: &[TypeId], path: &[&str], wanted: Expected) -> Result<Place, MissingReason> {
+fn find(
+    source: &Btf,
+    ids: &[TypeId],
+    path: &[&str],
+    wanted: ExpectedType,
+) -> Result<MemberLocation, MissingReason> {
     let mut places = ids.iter().map(|&id| check(source, source.member(id, path)?, wanted));
     // A driver's private struct may happen to have the name; what does not have the member is not meant.
     let mut best = places.next().unwrap_or_else(|| Err(MissingReason::Member(no_type(source).into())));
@@ -171,14 +176,14 @@ fn no_type(source: &Btf) -> BtfError {
     BtfError::NoSuchType { name: source.name().to_owned(), id: 0 }
 }
 
-fn check(source: &Btf, place: Place, wanted: Expected) -> Result<Place, MissingReason> {
+fn check(source: &Btf, place: MemberLocation, wanted: ExpectedType) -> Result<MemberLocation, MissingReason> {
     let (found, _) = source.resolve(place.type_id).map_err(MemberError::from)?;
     let fits = match wanted {
-        Expected::Pointer => found.kind() == Kind::Ptr,
-        Expected::Integer(size) => found.kind() == Kind::Int && found.size() == size,
-        Expected::Struct(name) => found.kind() == Kind::Struct && found.is_named(name),
-        Expected::Text(size) => {
-            found.kind() == Kind::Array
+        ExpectedType::Pointer => found.kind() == BtfKind::Ptr,
+        ExpectedType::Integer(size) => found.kind() == BtfKind::Int && found.size() == size,
+        ExpectedType::Struct(name) => found.kind() == BtfKind::Struct && found.is_named(name),
+        ExpectedType::Text(size) => {
+            found.kind() == BtfKind::Array
                 && source.size_of(place.type_id).map_err(MemberError::from)? >= Some(size)
         },
     };

@@ -31,7 +31,7 @@ pub enum ModuleState {
 
 /// A line of /proc/modules (`m_show()` in kernel/module/procfs.c, 6.1 to 7.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Module {
+pub struct KernelModule {
     /// Name, with underscores.
     pub name: String,
     /// Size in bytes.
@@ -48,12 +48,12 @@ pub struct Module {
 
 /// All loaded modules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Modules {
+pub struct ModuleList {
     /// In the kernel's order, the last loaded first.
-    pub list: Vec<Module>,
+    pub list: Vec<KernelModule>,
 }
 
-impl Modules {
+impl ModuleList {
     /// Reads /proc/modules.
     ///
     /// # Errors
@@ -78,12 +78,12 @@ impl Modules {
     }
 
     /// A module by name; `-` and `_` are the same, as for modprobe.
-    pub fn get(&self, name: &str) -> Option<&Module> {
+    pub fn get(&self, name: &str) -> Option<&KernelModule> {
         self.list.iter().find(|module| same_name(&module.name, name))
     }
 
     /// Modules that depend on `name`, directly or through others, in the kernel's order and without itself.
-    pub fn users_of(&self, name: &str) -> Vec<&Module> {
+    pub fn users_of(&self, name: &str) -> Vec<&KernelModule> {
         let mut users: Vec<&str> = Vec::new();
         let mut todo = vec![name];
         while let Some(module) = todo.pop().and_then(|name| self.get(name)) {
@@ -106,7 +106,7 @@ fn same_name(a: &str, b: &str) -> bool {
     a.bytes().map(fold).eq(b.bytes().map(fold))
 }
 
-fn parse_line(line: &str) -> Option<Module> {
+fn parse_line(line: &str) -> Option<KernelModule> {
     let mut words = line.split_whitespace();
     let name = words.next()?.to_owned();
     let size = words.next()?.parse().ok()?;
@@ -128,7 +128,7 @@ fn parse_line(line: &str) -> Option<Module> {
         _ => return None,
     };
     let address = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-    Some(Module { name, size, references, used_by, state, address })
+    Some(KernelModule { name, size, references, used_by, state, address })
 }
 
 #[cfg(test)]
@@ -149,30 +149,30 @@ tiny 4096 - - Unloading 0xffffffffc0000000
 
     #[test]
     fn lines_are_read() {
-        let modules = Modules::parse(TEXT).unwrap();
+        let modules = ModuleList::parse(TEXT).unwrap();
         let vfio = modules.get("vfio").unwrap();
         assert_eq!((vfio.size, vfio.references, vfio.address), (69632, Some(9), 0xffff_ffff_c0b3_0000));
         assert_eq!(vfio.used_by, ["mtty", "vfio_pci_core", "vfio_iommu_type1"]);
         assert!(modules.get("mtty").unwrap().used_by.is_empty());
         assert_eq!(modules.get("mlx5-vfio-pci").unwrap().state, ModuleState::Loading);
         assert_eq!(modules.get("tiny").unwrap().references, None);
-        assert!(matches!(Modules::parse("what is this"), Err(ModulesError::Line { .. })));
+        assert!(matches!(ModuleList::parse("what is this"), Err(ModulesError::Line { .. })));
     }
 
     #[test]
     fn users_are_followed_through_other_modules() {
-        let modules = Modules::parse(TEXT).unwrap();
+        let modules = ModuleList::parse(TEXT).unwrap();
         let users: Vec<_> = modules.users_of("vfio").iter().map(|module| module.name.as_str()).collect();
         assert_eq!(users, ["mlx5_vfio_pci", "mtty", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1"]);
         assert!(modules.users_of("none").is_empty());
-        let circle = Modules::parse("a 1 1 b, Live 0x0\nb 1 1 a, Live 0x0\n").unwrap();
+        let circle = ModuleList::parse("a 1 1 b, Live 0x0\nb 1 1 a, Live 0x0\n").unwrap();
         assert_eq!(circle.users_of("a").len(), 1);
     }
 
     proptest! {
         #[test]
         fn any_text_is_survived(text in "[ -~\n]{0,200}") {
-            if let Ok(modules) = Modules::parse(&text) {
+            if let Ok(modules) = ModuleList::parse(&text) {
                 let _users = modules.users_of("vfio");
             }
         }

@@ -7,12 +7,12 @@ use vfio_trace_common::capture::{
 };
 
 use super::{
-    btf::{Btf, Kind, MemberError, TypeId},
+    btf::{Btf, BtfKind, MemberError, TypeId},
     collection::BtfCollection,
     kallsyms::Kallsyms,
-    presence::{Presence, Spot, presence},
-    private::Private,
-    wanted::{CaptureWanted, DriverWanted, Members, StepDevice, StepWanted},
+    presence::{FunctionPresence, SymbolLocation, presence},
+    private::PrivateLayout,
+    wanted::{StepDevice, WantedCapture, WantedDriver, WantedMembers, WantedStep},
 };
 
 /// Longest piece: a multiple of 8 below the limit.
@@ -66,7 +66,7 @@ fn number_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32,
 /// What a function returns, as far as it tells success from failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Returns {
+pub enum ReturnKind {
     /// Nothing.
     Void,
     /// A signed integer: an errno if negative.
@@ -81,7 +81,7 @@ pub enum Returns {
 
 /// Why something a plug-in wants is not to be had.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Unavailable {
+pub enum UnavailableReason {
     /// The driver's device structure.
     #[error("the BTF of {module} has no struct {structure} that embeds a vfio_device")]
     NoDevice {
@@ -101,7 +101,7 @@ pub enum Unavailable {
     NoModule(String),
     /// The function.
     #[error("{0}")]
-    Gone(String),
+    NoFunction(String),
     /// The function is another one here.
     #[error("it is a function {0} here: this kernel differs from what vfio-trace knows")]
     OtherType(String),
@@ -135,7 +135,7 @@ pub struct StepPlan {
     /// For the eBPF programs.
     pub spec: StepSpec,
     /// What it returns.
-    pub returns: Returns,
+    pub returns: ReturnKind,
     /// How many arguments it takes.
     pub params: u32,
 }
@@ -144,27 +144,29 @@ pub struct StepPlan {
 #[derive(Debug)]
 pub struct PluginFacts {
     /// What it wanted.
-    pub wanted: &'static DriverWanted,
+    pub wanted: &'static WantedDriver,
     /// By the order of `wanted.captures`.
-    pub captures: Vec<Result<CapturePlan, Unavailable>>,
+    pub captures: Vec<Result<CapturePlan, UnavailableReason>>,
     /// By the order of `wanted.steps`.
-    pub steps: Vec<Result<StepPlan, Unavailable>>,
+    pub steps: Vec<Result<StepPlan, UnavailableReason>>,
 }
 
 /// Looks everything up for one driver that is there: its module is loaded, or it is built into the kernel.
 pub fn plugin_facts(
-    wanted: &'static DriverWanted,
+    wanted: &'static WantedDriver,
     btf: &BtfCollection,
-    private: Option<&Private>,
+    private: Option<&PrivateLayout>,
     kallsyms: Option<&Kallsyms>,
     built_in: bool,
 ) -> PluginFacts {
-    let no_device =
-        || Unavailable::NoDevice { module: wanted.module.to_owned(), structure: wanted.device.to_owned() };
+    let no_device = || UnavailableReason::NoDevice {
+        module: wanted.module.to_owned(),
+        structure: wanted.device.to_owned(),
+    };
     let own = if built_in { Some(btf.vmlinux()) } else { btf.module(wanted.module) };
-    let driver = own.ok_or_else(|| Unavailable::NoModule(wanted.module.to_owned())).and_then(|btf| {
+    let driver = own.ok_or_else(|| UnavailableReason::NoModule(wanted.module.to_owned())).and_then(|btf| {
         let private = private.filter(|private| private.container == wanted.device).ok_or_else(no_device)?;
-        Ok(Driver { btf, wanted, device_offset: private.device.cast_signed() })
+        Ok(DriverResolver { btf, wanted, device_offset: private.device.cast_signed() })
     });
     let captures = wanted.captures.iter().enumerate();
     PluginFacts {
@@ -180,24 +182,24 @@ pub fn plugin_facts(
     }
 }
 
-struct Driver<'a> {
+struct DriverResolver<'a> {
     btf: &'a Btf,
-    wanted: &'static DriverWanted,
+    wanted: &'static WantedDriver,
     /// Bytes from the start of the driver's device structure to the `struct vfio_device`.
     device_offset: i64,
 }
 
-impl Driver<'_> {
-    fn find(&self, structure: &str) -> Result<TypeId, Unavailable> {
-        self.btf.find_struct(structure).ok_or_else(|| Unavailable::NoStruct(structure.to_owned()))
+impl DriverResolver<'_> {
+    fn find(&self, structure: &str) -> Result<TypeId, UnavailableReason> {
+        self.btf.find_struct(structure).ok_or_else(|| UnavailableReason::NoStruct(structure.to_owned()))
     }
 
-    fn member(&self, structure: TypeId, path: &str) -> Result<super::btf::Place, Unavailable> {
+    fn member(&self, structure: TypeId, path: &str) -> Result<super::btf::MemberLocation, UnavailableReason> {
         let path: Vec<&str> = path.split('.').collect();
         Ok(self.btf.member(structure, &path)?)
     }
 
-    fn capture(&self, id: u32, wanted: &CaptureWanted) -> Result<CapturePlan, Unavailable> {
+    fn capture(&self, id: u32, wanted: &WantedCapture) -> Result<CapturePlan, UnavailableReason> {
         let mut spec = Spec { id, when: wanted.when, file: -1, ..Spec::default() };
         let mut at = self.find(self.wanted.device)?;
         // From the vfio_device back to the start of the structure around it.
@@ -218,8 +220,8 @@ impl Driver<'_> {
         let mut fields = Vec::new();
         let mut missing = Vec::new();
         match wanted.members {
-            Members::All(own) => self.leaves(structure, own, 0, "", 0, &mut fields)?,
-            Members::Some(paths) => {
+            WantedMembers::All(own) => self.leaves(structure, own, 0, "", 0, &mut fields)?,
+            WantedMembers::Some(paths) => {
                 for path in paths {
                     match self.member(structure, path) {
                         Ok(place) => self.leaf(place.type_id, place.offset, path, &mut fields)?,
@@ -240,7 +242,8 @@ impl Driver<'_> {
                 field.values.extend(value.map(|(_, number)| ((*name).to_owned(), number)));
             }
         }
-        let pieces = pieces(&mut fields).ok_or_else(|| Unavailable::TooBig(wanted.structure.to_owned()))?;
+        let pieces =
+            pieces(&mut fields).ok_or_else(|| UnavailableReason::TooBig(wanted.structure.to_owned()))?;
         spec.pieces_used = pieces.len() as u64;
         for (to, from) in spec.pieces.iter_mut().zip(pieces) {
             *to = from;
@@ -257,7 +260,7 @@ impl Driver<'_> {
         prefix: &str,
         depth: u32,
         fields: &mut Vec<FieldPlace>,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), UnavailableReason> {
         let (found, _) = self.btf.resolve(structure).map_err(MemberError::from)?;
         for member in found.members() {
             if member.bitfield_size != 0 || member.bit_offset % 8 != 0 || fields.len() >= MAX_FIELDS {
@@ -266,7 +269,7 @@ impl Driver<'_> {
             let offset = base.saturating_add(member.bit_offset / 8);
             let path = format!("{prefix}{}", String::from_utf8_lossy(member.name));
             let (kind, _) = self.btf.resolve(member.type_id).map_err(MemberError::from)?;
-            if kind.kind() == Kind::Struct {
+            if kind.kind() == BtfKind::Struct {
                 // The kernel's own structures (locks, lists) say nothing of the device.
                 let is_own = if self.btf.is_split() {
                     self.btf.is_own(member.type_id)
@@ -289,17 +292,19 @@ impl Driver<'_> {
         offset: u32,
         path: &str,
         fields: &mut Vec<FieldPlace>,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), UnavailableReason> {
         let (found, _) = self.btf.resolve(id).map_err(MemberError::from)?;
-        let (element, count) = if found.kind() == Kind::Array {
+        let (element, count) = if found.kind() == BtfKind::Array {
             let (element, _) = self.btf.resolve(found.target()).map_err(MemberError::from)?;
             let count = found.elements();
             (element, count)
         } else {
             (found, 1)
         };
-        if matches!(element.kind(), Kind::Int | Kind::Enum | Kind::Enum64) && !element.is_partial_int() {
-            let signed = element.kind() == Kind::Int && element.is_signed();
+        if matches!(element.kind(), BtfKind::Int | BtfKind::Enum | BtfKind::Enum64)
+            && !element.is_partial_int()
+        {
+            let signed = element.kind() == BtfKind::Int && element.is_signed();
             let (path, size) = (path.to_owned(), element.size());
             let place = FieldPlace { path, offset, size, count, signed, secret: false, values: Vec::new() };
             fields.extend(Some(place).filter(FieldPlace::is_number));
@@ -309,11 +314,11 @@ impl Driver<'_> {
 
     fn step(
         &self,
-        wanted: &StepWanted,
+        wanted: &WantedStep,
         all: &BtfCollection,
         kallsyms: Option<&Kallsyms>,
-    ) -> Result<StepPlan, Unavailable> {
-        let no_module = || Unavailable::NoModule(wanted.module.to_owned());
+    ) -> Result<StepPlan, UnavailableReason> {
+        let no_module = || UnavailableReason::NoModule(wanted.module.to_owned());
         let (btf, module) = match all.module(wanted.module) {
             Some(btf) => (btf.as_ref(), Some(wanted.module)),
             None if kallsyms.is_some_and(|symbols| symbols.is_in_kernel(wanted.name)) => {
@@ -322,11 +327,11 @@ impl Driver<'_> {
             None => return Err(no_module()),
         };
         let spot = match presence(kallsyms, wanted.name, module) {
-            Presence::There(spot) => spot,
-            Presence::Gone(why) => return Err(Unavailable::Gone(why)),
+            FunctionPresence::Present(spot) => spot,
+            FunctionPresence::Absent(why) => return Err(UnavailableReason::NoFunction(why)),
             // Its module has it by BTF; whether the compiler left it shows when it is to be probed.
-            Presence::Unknown => {
-                Spot { symbol: wanted.name.to_owned(), copies: 0, unique: false, address: None }
+            FunctionPresence::Unknown => {
+                SymbolLocation { symbol: wanted.name.to_owned(), copies: 0, unique: false, address: None }
             },
         };
         let proto = btf
@@ -334,21 +339,21 @@ impl Driver<'_> {
             .find(|function| function.name == wanted.name)
             .map(|function| function.proto)
             .ok_or_else(|| {
-                Unavailable::Gone(
+                UnavailableReason::NoFunction(
                     "its module's BTF does not list it: the compiler changed its arguments".to_owned(),
                 )
             })?;
         if !wanted.params.iter().all(|(index, shape)| btf.param_is(proto, *index, *shape)) {
-            return Err(Unavailable::OtherType(btf.describe(proto)));
+            return Err(UnavailableReason::OtherType(btf.describe(proto)));
         }
         let (found, _) = btf.resolve(proto).map_err(MemberError::from)?;
         let (returned, _) = btf.resolve(found.target()).map_err(MemberError::from)?;
         let returns = match (returned.kind(), returned.size(), returned.is_signed()) {
-            (Kind::Void, ..) => Returns::Void,
-            (Kind::Ptr, ..) => Returns::Pointer,
-            (Kind::Int, 4, true) => Returns::Int,
-            (Kind::Int, 8, true) => Returns::Long,
-            _ => Returns::Value,
+            (BtfKind::Void, ..) => ReturnKind::Void,
+            (BtfKind::Ptr, ..) => ReturnKind::Pointer,
+            (BtfKind::Int, 4, true) => ReturnKind::Int,
+            (BtfKind::Int, 8, true) => ReturnKind::Long,
+            _ => ReturnKind::Value,
         };
         Ok(StepPlan {
             symbol: spot.symbol,
@@ -361,7 +366,7 @@ impl Driver<'_> {
         })
     }
 
-    fn step_device(&self, device: StepDevice) -> Result<StepSpec, Unavailable> {
+    fn step_device(&self, device: StepDevice) -> Result<StepSpec, UnavailableReason> {
         let mut spec = StepSpec::default();
         let mut chain = Chain::default();
         match device {

@@ -1,21 +1,21 @@
 //! Whether a function that BTF lists is there to be probed: the compiler may have inlined or renamed it.
 
-use super::kallsyms::{Kallsyms, Symbol, Variant};
+use super::kallsyms::{Kallsyms, KernelSymbol, SymbolVariant};
 
 /// What /proc/kallsyms says about a function of a module, or of the kernel itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(super) enum FunctionPresence {
     /// It is there, with the arguments of its source.
-    There(Spot),
+    Present(SymbolLocation),
     /// It is not, for this reason.
-    Gone(String),
+    Absent(String),
     /// There are no symbols to look at.
     Unknown,
 }
 
 /// Where a function is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(super) struct SymbolLocation {
     /// Its symbol, which clang may have given a suffix.
     pub(super) symbol: String,
     /// Functions of this name in this module.
@@ -26,26 +26,26 @@ pub(super) struct Spot {
     pub(super) address: Option<u64>,
 }
 
-pub(super) fn presence(kallsyms: Option<&Kallsyms>, name: &str, module: Option<&str>) -> Presence {
-    let Some(kallsyms) = kallsyms else { return Presence::Unknown };
-    let all: Vec<(Symbol, Variant)> =
+pub(super) fn presence(kallsyms: Option<&Kallsyms>, name: &str, module: Option<&str>) -> FunctionPresence {
+    let Some(kallsyms) = kallsyms else { return FunctionPresence::Unknown };
+    let all: Vec<(KernelSymbol, SymbolVariant)> =
         kallsyms.variants(name, None).into_iter().filter(|(symbol, _)| symbol.is_text()).collect();
-    let here = |wanted: Variant| {
+    let here = |wanted: SymbolVariant| {
         all.iter()
             .filter(move |(symbol, variant)| *variant == wanted && symbol.module.as_deref() == module)
             .map(|(symbol, _)| symbol)
     };
-    let mut found = here(Variant::Exact).chain(here(Variant::Renamed));
+    let mut found = here(SymbolVariant::Exact).chain(here(SymbolVariant::Renamed));
     let Some(first) = found.next() else {
-        let changed = here(Variant::OtherArguments).chain(here(Variant::Piece)).next();
-        return Presence::Gone(match changed {
+        let changed = here(SymbolVariant::OtherArguments).chain(here(SymbolVariant::Piece)).next();
+        return FunctionPresence::Absent(match changed {
             Some(symbol) => format!("the compiler made {} of it, whose arguments differ", symbol.name),
             None => "it has no symbol: inlined, or not compiled in".to_owned(),
         });
     };
     let copies = 1 + found.filter(|symbol| symbol.name == first.name).count();
     let everywhere = all.iter().filter(|(symbol, _)| symbol.name == first.name).count();
-    Presence::There(Spot {
+    FunctionPresence::Present(SymbolLocation {
         symbol: first.name.clone(),
         copies,
         unique: everywhere == 1,
@@ -56,7 +56,7 @@ pub(super) fn presence(kallsyms: Option<&Kallsyms>, name: &str, module: Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::kallsyms::Want;
+    use crate::kernel::kallsyms::SymbolSelection;
 
     #[test]
     fn only_whole_functions_with_their_own_arguments_count() {
@@ -69,19 +69,23 @@ ffffffffc0000030 t gone.isra.0\t[m]
 ffffffffc0000040 t thin.llvm.77\t[m]
 ffffffffc0000050 d data\t[m]
 ";
-        let kallsyms =
-            Kallsyms::parse(text.as_bytes(), &Want { modules: &["m"], names: &["read"], addresses: &[] })
-                .unwrap();
+        let kallsyms = Kallsyms::parse(
+            text.as_bytes(),
+            &SymbolSelection { modules: &["m"], names: &["read"], addresses: &[] },
+        )
+        .unwrap();
         let at = |name, module| presence(Some(&kallsyms), name, module);
         let spot = |symbol: &str, copies, unique, address| {
-            Presence::There(Spot { symbol: symbol.to_owned(), copies, unique, address })
+            FunctionPresence::Present(SymbolLocation { symbol: symbol.to_owned(), copies, unique, address })
         };
         assert_eq!(at("read", Some("m")), spot("read", 1, false, Some(0xffff_ffff_c000_0000)));
         assert_eq!(at("read", None), spot("read", 1, false, Some(0xffff_ffff_8100_0000)));
         assert_eq!(at("twice", Some("m")), spot("twice", 2, false, None));
         assert_eq!(at("thin", Some("m")), spot("thin.llvm.77", 1, true, Some(0xffff_ffff_c000_0040)));
-        assert!(matches!(at("gone", Some("m")), Presence::Gone(why) if why.contains("gone.isra.0")));
-        assert!(matches!(at("data", Some("m")), Presence::Gone(_)));
-        assert_eq!(presence(None, "read", None), Presence::Unknown);
+        assert!(
+            matches!(at("gone", Some("m")), FunctionPresence::Absent(why) if why.contains("gone.isra.0"))
+        );
+        assert!(matches!(at("data", Some("m")), FunctionPresence::Absent(_)));
+        assert_eq!(presence(None, "read", None), FunctionPresence::Unknown);
     }
 }

@@ -8,36 +8,36 @@ use super::{
     btf::Btf,
     collection::BtfCollection,
     discover::typed_functions,
-    modules::Modules,
-    private::{NoPrivate, Private, private_layouts},
+    modules::ModuleList,
+    private::{PrivateLayout, PrivateLayoutError, private_layouts},
     source::KernelFiles,
-    stamp::{Stamp, Stamps},
-    wanted::DriverWanted,
+    stamp::{ModuleStamp, ModuleStamps},
+    wanted::WantedDriver,
 };
 
 pub(super) const VFIO: &str = "vfio";
 
 /// A driver's module (`None`: built in) and its functions by type.
-pub(super) type Typed = (Option<String>, Vec<(Role, String)>);
+pub(super) type TypedFunctions = (Option<String>, Vec<(Role, String)>);
 
 /// Those of the functions by type that set the state in drivers which are built into the kernel.
-fn set_states_of_built_in(typed: &[Typed]) -> impl Iterator<Item = &str> {
+fn set_states_of_built_in(typed: &[TypedFunctions]) -> impl Iterator<Item = &str> {
     let built_in = typed.iter().filter(|(module, _)| module.is_none());
     let functions = built_in.flat_map(|(_, functions)| functions);
     functions.filter(|(role, _)| *role == Role::SetState).map(|(_, name)| name.as_str())
 }
 
 /// Whether a driver is built into the kernel.
-pub(super) fn is_built_in(wanted: &DriverWanted, typed: &[Typed]) -> bool {
+pub(super) fn is_built_in(wanted: &WantedDriver, typed: &[TypedFunctions]) -> bool {
     set_states_of_built_in(typed).any(|name| name == wanted.set_state)
 }
 
 /// Where each of them keeps state and data files, by its `migration_set_state`.
 pub(super) fn built_in_layouts(
     vmlinux: &Btf,
-    typed: &[Typed],
-    wanted: &[&'static DriverWanted],
-) -> BTreeMap<String, Result<Private, NoPrivate>> {
+    typed: &[TypedFunctions],
+    wanted: &[&'static WantedDriver],
+) -> BTreeMap<String, Result<PrivateLayout, PrivateLayoutError>> {
     let set_states: Vec<&str> = set_states_of_built_in(typed).collect();
     if set_states.is_empty() {
         return BTreeMap::new();
@@ -51,14 +51,14 @@ pub(super) fn built_in_layouts(
 }
 
 /// Whether a driver's module is among these.
-pub(super) fn is_user(users: &[String], wanted: &DriverWanted) -> bool {
+pub(super) fn is_user(users: &[String], wanted: &WantedDriver) -> bool {
     users.iter().any(|user| user == wanted.module)
 }
 
 /// Modules that drivers which are there take steps from.
 pub(super) fn libraries(
-    wanted: &[&'static DriverWanted],
-    is_there: impl Fn(&DriverWanted) -> bool,
+    wanted: &[&'static WantedDriver],
+    is_there: impl Fn(&WantedDriver) -> bool,
 ) -> Vec<&'static str> {
     let there = wanted.iter().filter(|wanted| is_there(wanted));
     there.flat_map(|wanted| wanted.libraries.iter().copied()).collect()
@@ -67,9 +67,9 @@ pub(super) fn libraries(
 /// The modules that use vfio, and stamps of those whose change matters.
 pub(super) fn relevant(
     files: &KernelFiles,
-    modules: &Modules,
-    wanted: &[&'static DriverWanted],
-) -> (Vec<String>, Stamps) {
+    modules: &ModuleList,
+    wanted: &[&'static WantedDriver],
+) -> (Vec<String>, ModuleStamps) {
     let is_module = modules.get(VFIO).is_some();
     let users: Vec<String> = modules.users_of(VFIO).iter().map(|module| module.name.clone()).collect();
     // With vfio built in every module matters.
@@ -83,7 +83,7 @@ pub(super) fn relevant(
                 || users.contains(&module.name)
                 || libraries.contains(&module.name.as_str())
         })
-        .map(|module| (module.name.clone(), Stamp::of(files, module)))
+        .map(|module| (module.name.clone(), ModuleStamp::of(files, module)))
         .collect();
     (users, stamps)
 }
@@ -94,9 +94,9 @@ pub(super) fn drivers_of_built_in(
     files: &KernelFiles,
     btf: &mut BtfCollection,
     users: &mut Vec<String>,
-    stamps: &Stamps,
-    no_drivers: &mut Stamps,
-) -> Vec<Typed> {
+    stamps: &ModuleStamps,
+    no_drivers: &mut ModuleStamps,
+) -> Vec<TypedFunctions> {
     let mut typed: Vec<_> =
         typed_functions(btf.vmlinux(), None).map(|functions| (None, functions)).into_iter().collect();
     users.clear();

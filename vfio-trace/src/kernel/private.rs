@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 use vfio_trace_common::layout::{DRIVER_FILES, DriverFile, DriverLayout};
 
-use super::btf::{Btf, Kind, Type, TypeId};
+use super::btf::{Btf, BtfKind, BtfType, TypeId};
 
 /// How deep structures are followed into structures that they embed; drivers have two or three levels.
 const MAX_DEPTH: u32 = 6;
@@ -18,7 +18,7 @@ const MAX_MEMBERS: u32 = 20_000;
 
 /// What was found of one driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Private {
+pub struct PrivateLayout {
     /// The structure that embeds the device.
     pub container: String,
     /// Bytes from its start to the device.
@@ -33,7 +33,7 @@ pub struct Private {
 
 /// Why nothing can be said.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NoPrivate {
+pub enum PrivateLayoutError {
     /// No structure has both.
     #[error(
         "no structure of it embeds a vfio_device together with a member of type enum vfio_device_mig_state"
@@ -48,7 +48,7 @@ pub enum NoPrivate {
 }
 
 /// A member of interest within a structure.
-struct Spot {
+struct MemberOffset {
     name: String,
     offset: u64,
     /// What it points to, for pointers.
@@ -57,15 +57,15 @@ struct Spot {
 
 /// What one structure has inside, embedded structures included.
 #[derive(Default)]
-struct Inside {
+struct StructContents {
     devices: Vec<u64>,
-    states: Vec<Spot>,
-    pointers: Vec<Spot>,
+    states: Vec<MemberOffset>,
+    pointers: Vec<MemberOffset>,
     budget: u32,
 }
 
 /// Looks through all structures of a driver's BTF.
-pub fn private_layout(btf: &Btf) -> Result<Private, NoPrivate> {
+pub fn private_layout(btf: &Btf) -> Result<PrivateLayout, PrivateLayoutError> {
     only(&places(btf).iter().collect::<Vec<_>>())
 }
 
@@ -76,35 +76,36 @@ pub fn private_layouts(
     btf: &Btf,
     set_states: &[&str],
     known: &[(&str, &str)],
-) -> BTreeMap<String, Result<Private, NoPrivate>> {
+) -> BTreeMap<String, Result<PrivateLayout, PrivateLayoutError>> {
     let found = places(btf);
-    let is_known = |private: &&Private| known.iter().any(|(_, container)| *container == private.container);
-    let (named, left): (Vec<&Private>, Vec<&Private>) = found.iter().partition(is_known);
+    let is_known =
+        |private: &&PrivateLayout| known.iter().any(|(_, container)| *container == private.container);
+    let (named, left): (Vec<&PrivateLayout>, Vec<&PrivateLayout>) = found.iter().partition(is_known);
     let others = set_states.iter().filter(|name| !known.iter().any(|(known, _)| known == *name)).count();
     let place = |set_state: &&str| match known.iter().find(|(known, _)| known == set_state) {
         Some((_, container)) => {
             let own = named.iter().copied().filter(|private| private.container == *container);
             only(&own.collect::<Vec<_>>())
         },
-        None if others > 1 && !left.is_empty() => Err(NoPrivate::Shared(names(&left))),
+        None if others > 1 && !left.is_empty() => Err(PrivateLayoutError::Shared(names(&left))),
         None => only(&left),
     };
     set_states.iter().map(|set_state| ((*set_state).to_owned(), place(set_state))).collect()
 }
 
-fn names(found: &[&Private]) -> Vec<String> {
+fn names(found: &[&PrivateLayout]) -> Vec<String> {
     found.iter().map(|private| format!("{}.{}", private.container, private.state)).collect()
 }
 
 /// All structures that could be a driver's, with each state in them.
-fn places(btf: &Btf) -> Vec<Private> {
-    let mut found: Vec<Private> = Vec::new();
+fn places(btf: &Btf) -> Vec<PrivateLayout> {
+    let mut found: Vec<PrivateLayout> = Vec::new();
     for id in btf.own_ids() {
         let Ok(container) = btf.get(id) else { continue };
-        if container.kind() != Kind::Struct || container.is_named("vfio_device") {
+        if container.kind() != BtfKind::Struct || container.is_named("vfio_device") {
             continue;
         }
-        let mut inside = Inside::default();
+        let mut inside = StructContents::default();
         walk(btf, &container, 0, "", 0, &mut inside);
         let [device] = inside.devices[..] else { continue };
         found.extend(
@@ -115,24 +116,31 @@ fn places(btf: &Btf) -> Vec<Private> {
 }
 
 /// What all of these say, if that is one thing.
-fn only(found: &[&Private]) -> Result<Private, NoPrivate> {
+fn only(found: &[&PrivateLayout]) -> Result<PrivateLayout, PrivateLayoutError> {
     // The same structure may be there twice, or be embedded in another: only a different answer is a contradiction.
-    let same = |a: &Private, b: &Private| a.layout.state == b.layout.state;
-    let mut different: Vec<&Private> = Vec::new();
+    let same = |a: &PrivateLayout, b: &PrivateLayout| a.layout.state == b.layout.state;
+    let mut different: Vec<&PrivateLayout> = Vec::new();
     for &private in found {
         if !different.iter().any(|other| same(other, private)) {
             different.push(private);
         }
     }
     match different[..] {
-        [] => Err(NoPrivate::None),
+        [] => Err(PrivateLayoutError::None),
         [only] => Ok(only.clone()),
-        _ => Err(NoPrivate::Ambiguous(names(&different))),
+        _ => Err(PrivateLayoutError::Ambiguous(names(&different))),
     }
 }
 
 /// Collects what a structure has, going into structures that it embeds.
-fn walk(btf: &Btf, container: &Type<'_>, base: u64, prefix: &str, depth: u32, inside: &mut Inside) {
+fn walk(
+    btf: &Btf,
+    container: &BtfType<'_>,
+    base: u64,
+    prefix: &str,
+    depth: u32,
+    inside: &mut StructContents,
+) {
     for member in container.members() {
         inside.budget += 1;
         if inside.budget > MAX_MEMBERS || member.bitfield_size != 0 || member.bit_offset % 8 != 0 {
@@ -142,23 +150,29 @@ fn walk(btf: &Btf, container: &Type<'_>, base: u64, prefix: &str, depth: u32, in
         let offset = base + u64::from(member.bit_offset / 8);
         let name = || format!("{prefix}{}", String::from_utf8_lossy(member.name));
         match kind.kind() {
-            Kind::Struct if kind.is_named("vfio_device") => inside.devices.push(offset),
-            Kind::Struct if depth < MAX_DEPTH => {
+            BtfKind::Struct if kind.is_named("vfio_device") => inside.devices.push(offset),
+            BtfKind::Struct if depth < MAX_DEPTH => {
                 let prefix = if member.name.is_empty() { prefix.to_owned() } else { format!("{}.", name()) };
                 walk(btf, &kind, offset, &prefix, depth + 1, inside);
             },
-            Kind::Enum if kind.is_named("vfio_device_mig_state") => {
-                inside.states.push(Spot { name: name(), offset, target: None });
+            BtfKind::Enum if kind.is_named("vfio_device_mig_state") => {
+                inside.states.push(MemberOffset { name: name(), offset, target: None });
             },
-            Kind::Ptr if depth == 0 => {
-                inside.pointers.push(Spot { name: name(), offset, target: Some(kind.target()) });
+            BtfKind::Ptr if depth == 0 => {
+                inside.pointers.push(MemberOffset { name: name(), offset, target: Some(kind.target()) });
             },
             _ => {},
         }
     }
 }
 
-fn describe(btf: &Btf, container: &str, device: u64, state: &Spot, inside: &Inside) -> Private {
+fn describe(
+    btf: &Btf,
+    container: &str,
+    device: u64,
+    state: &MemberOffset,
+    inside: &StructContents,
+) -> PrivateLayout {
     let from_device = |offset: u64| offset.cast_signed().wrapping_sub(device.cast_signed());
     let mut layout =
         DriverLayout { state: from_device(state.offset), state_known: 1, ..DriverLayout::default() };
@@ -171,7 +185,7 @@ fn describe(btf: &Btf, container: &str, device: u64, state: &Spot, inside: &Insi
         }
     }
     layout.files_known = files.len() as u32;
-    Private { container: container.to_owned(), device, state: state.name.clone(), files, layout }
+    PrivateLayout { container: container.to_owned(), device, state: state.name.clone(), files, layout }
 }
 
 /// The offset of the only `struct file *` in a structure of the driver's own; others have files for other reasons.
@@ -180,15 +194,15 @@ fn file_in(btf: &Btf, target: TypeId) -> Option<u64> {
         return None;
     }
     let (structure, _) = btf.resolve(target).ok()?;
-    if structure.kind() != Kind::Struct {
+    if structure.kind() != BtfKind::Struct {
         return None;
     }
     let mut files = structure.members().filter(|member| {
         btf.resolve(member.type_id)
             .ok()
-            .filter(|(kind, _)| kind.kind() == Kind::Ptr)
+            .filter(|(kind, _)| kind.kind() == BtfKind::Ptr)
             .and_then(|(kind, _)| btf.resolve(kind.target()).ok())
-            .is_some_and(|(file, _)| file.kind() == Kind::Struct && file.is_named("file"))
+            .is_some_and(|(file, _)| file.kind() == BtfKind::Struct && file.is_named("file"))
     });
     let file = files.next()?;
     files.next().is_none().then_some(u64::from(file.bit_offset / 8))

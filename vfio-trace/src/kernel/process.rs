@@ -14,7 +14,7 @@ pub struct ProcessInfo {
 
 /// Processes by the numbers that the kernel's records have: those of the first PID namespace.
 #[derive(Clone, Copy, Debug)]
-pub struct Processes<'a> {
+pub struct ProcessTable<'a> {
     files: &'a KernelFiles,
     same: bool,
     all: bool,
@@ -25,20 +25,20 @@ const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 /// `PF_KTHREAD`: kernel threads are in the first PID namespace only.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-impl<'a> Processes<'a> {
+impl<'a> ProcessTable<'a> {
     /// Finds out of which namespace the /proc of `files` is.
     pub fn of(files: &'a KernelFiles) -> Self {
         Self { files, same: is_first(files), all: is_in_first(files) }
     }
 
     /// Whether the kernel tells this process of all others: it is in the first PID namespace itself.
-    pub const fn are_all(self) -> bool {
+    pub const fn sees_all(self) -> bool {
         self.all
     }
 
     /// Whether /proc here counts as the kernel does. Not so in a container with a PID namespace of its own: there
     /// the same number is another process, or none.
-    pub const fn are_known(self) -> bool {
+    pub const fn matches_kernel(self) -> bool {
         self.same
     }
 
@@ -137,7 +137,7 @@ fn start_ticks(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     #[test]
     fn names_of_virtual_machines() {
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn only_the_first_namespaces_proc_has_the_kernels_numbers() {
-        let known = |root: &Root| Processes::of(&root.files()).are_known();
-        let root = Root::new();
+        let known = |root: &TestRoot| ProcessTable::of(&root.files()).matches_kernel();
+        let root = TestRoot::new();
         assert!(!known(&root), "without /proc nothing is known");
         root.link("proc/self/ns/pid", "pid:[4026532201]").link("proc/1/ns/pid", "pid:[4026532201]");
         root.write("proc/2/stat", "2 (sh) S 0 2 2 0 -1 4194560 1 2 3\n");
@@ -166,30 +166,30 @@ mod tests {
         assert!(!known(&root));
         root.remove("proc/1/ns/pid").link("proc/1/ns/pid", FIRST_NAMESPACE);
         assert!(known(&root), "with the host's /proc");
-        let host = Root::new();
+        let host = TestRoot::new();
         host.link("proc/self/ns/pid", FIRST_NAMESPACE);
         assert!(known(&host));
-        let single = Root::new();
+        let single = TestRoot::new();
         single.link("proc/self/ns/mnt", "mnt:[1]");
         assert!(known(&single), "a kernel without PID namespaces");
     }
 
     #[test]
     fn nothing_is_told_of_another_process() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/7/cmdline", "qemu\0-name\0web\0").write("proc/7/comm", "qemu\n");
         let files = root.files();
-        let vm = |comm| Processes::of(&files).look_up(7, comm).map(|info| info.vm);
+        let vm = |comm| ProcessTable::of(&files).look_up(7, comm).map(|info| info.vm);
         assert_eq!(vm("qemu"), None, "another namespace");
         root.link("proc/self/ns/pid", FIRST_NAMESPACE);
         assert_eq!(vm("qemu"), Some(Some("web".to_owned())));
         assert_eq!(vm("other"), None, "the number was given again");
-        assert!(Processes::of(&files).look_up(8, "qemu").is_none());
+        assert!(ProcessTable::of(&files).look_up(8, "qemu").is_none());
     }
 
     #[test]
     fn start_of_a_process() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/stat", "cpu 1 2\nbtime 1000\n");
         root.write("proc/7/stat", "7 (a) b) S 1 1 1 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 250 999 1\n");
         root.write("proc/7/cmdline", "qemu\0-name\0web\0");

@@ -3,13 +3,13 @@
 use thiserror::Error;
 
 use super::{
-    caps::{Cap, CapSet},
+    caps::{CapSet, LinuxCap},
     source::KernelFiles,
 };
 
 /// The kernel's lockdown mode, `/sys/kernel/security/lockdown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lockdown {
+pub enum LockdownMode {
     /// Off, or the kernel has no lockdown.
     None,
     /// Protects the kernel from being changed. Tracing works.
@@ -21,7 +21,7 @@ pub enum Lockdown {
     Unknown,
 }
 
-impl Lockdown {
+impl LockdownMode {
     /// Reads the mode; without the file (no lockdown, or securityfs not mounted) it is [`Lockdown::None`].
     pub fn read(files: &KernelFiles) -> Self {
         files.line("/sys/kernel/security/lockdown").map_or(Self::None, |text| Self::parse(&text))
@@ -46,12 +46,12 @@ impl Lockdown {
 
 /// Why addresses read as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Hidden {
+pub enum AddressRestriction {
     /// `kptr_restrict` is 2.
     #[error(
         "kernel.kptr_restrict is 2, which hides addresses from everybody: sysctl -w kernel.kptr_restrict=1"
     )]
-    FromAll,
+    KptrRestrict,
     /// This process lacks CAP_SYSLOG.
     #[error("kernel addresses are shown only with CAP_SYSLOG (kernel.kptr_restrict is {kptr_restrict})")]
     NoSyslog {
@@ -62,15 +62,15 @@ pub enum Hidden {
 
 /// Whether /proc/kallsyms shows addresses to a process with `held`, by `kallsyms_show_value()` (kernel/kallsyms.c in
 /// 6.1): with `kptr_restrict` 0 if perf is open to users or with CAP_SYSLOG, with 1 only with CAP_SYSLOG, with 2 never.
-pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<Hidden> {
+pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<AddressRestriction> {
     let number = |name: &str| files.line(name).and_then(|text| text.parse::<i64>().ok());
     // Both defaults are what a kernel starts with.
     let kptr_restrict = number("/proc/sys/kernel/kptr_restrict").unwrap_or(0);
     let paranoid = number("/proc/sys/kernel/perf_event_paranoid").unwrap_or(2);
     match kptr_restrict {
         0 if paranoid <= 1 => None,
-        0 | 1 => (!held.has(Cap::Syslog)).then_some(Hidden::NoSyslog { kptr_restrict }),
-        _ => Some(Hidden::FromAll),
+        0 | 1 => (!held.has(LinuxCap::Syslog)).then_some(AddressRestriction::NoSyslog { kptr_restrict }),
+        _ => Some(AddressRestriction::KptrRestrict),
     }
 }
 
@@ -87,41 +87,41 @@ pub fn perf_wants_admin(files: &KernelFiles) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     #[test]
     fn levels_above_upstreams_ask_for_more() {
         for (level, wants) in [("-1", false), ("2", false), ("3", true), ("4", true), ("what", false)] {
-            let root = Root::new();
+            let root = TestRoot::new();
             root.write("proc/sys/kernel/perf_event_paranoid", level);
             assert_eq!(perf_wants_admin(&root.files()), wants, "{level}");
         }
-        assert!(!perf_wants_admin(&Root::new().files()));
+        assert!(!perf_wants_admin(&TestRoot::new().files()));
     }
 
     #[test]
     fn the_mode_in_brackets_counts() {
-        assert_eq!(Lockdown::parse("[none] integrity confidentiality"), Lockdown::None);
-        assert_eq!(Lockdown::parse("none [integrity] confidentiality\n"), Lockdown::Integrity);
-        assert!(Lockdown::parse("none integrity [confidentiality]").forbids_tracing());
-        assert_eq!(Lockdown::parse("integrity"), Lockdown::Unknown);
-        assert_eq!(Lockdown::read(&Root::new().files()), Lockdown::None);
+        assert_eq!(LockdownMode::parse("[none] integrity confidentiality"), LockdownMode::None);
+        assert_eq!(LockdownMode::parse("none [integrity] confidentiality\n"), LockdownMode::Integrity);
+        assert!(LockdownMode::parse("none integrity [confidentiality]").forbids_tracing());
+        assert_eq!(LockdownMode::parse("integrity"), LockdownMode::Unknown);
+        assert_eq!(LockdownMode::read(&TestRoot::new().files()), LockdownMode::None);
     }
 
     #[test]
     fn addresses_are_hidden_as_the_kernel_does_it() {
-        let with = CapSet::of(&[Cap::Syslog]);
+        let with = CapSet::of(&[LinuxCap::Syslog]);
         let none = CapSet::default();
         let table = [
             ("0", "1", none, None),
-            ("0", "2", none, Some(Hidden::NoSyslog { kptr_restrict: 0 })),
+            ("0", "2", none, Some(AddressRestriction::NoSyslog { kptr_restrict: 0 })),
             ("0", "2", with, None),
-            ("1", "-1", none, Some(Hidden::NoSyslog { kptr_restrict: 1 })),
+            ("1", "-1", none, Some(AddressRestriction::NoSyslog { kptr_restrict: 1 })),
             ("1", "4", with, None),
-            ("2", "-1", with, Some(Hidden::FromAll)),
+            ("2", "-1", with, Some(AddressRestriction::KptrRestrict)),
         ];
         for (restrict, paranoid, held, expected) in table {
-            let root = Root::new();
+            let root = TestRoot::new();
             root.write("proc/sys/kernel/kptr_restrict", restrict);
             root.write("proc/sys/kernel/perf_event_paranoid", paranoid);
             assert_eq!(addresses_hidden(&root.files(), held), expected, "{restrict} {paranoid}");

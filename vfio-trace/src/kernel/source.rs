@@ -191,9 +191,9 @@ pub(crate) mod testing {
     static NEXT: AtomicU32 = AtomicU32::new(0);
 
     /// A temporary directory, removed on drop.
-    pub(crate) struct Root(PathBuf);
+    pub(crate) struct TestRoot(PathBuf);
 
-    impl Root {
+    impl TestRoot {
         pub(crate) fn new() -> Self {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = env::temp_dir().join(format!("vfio-trace-kernel-{}-{number}", process::id()));
@@ -230,7 +230,7 @@ pub(crate) mod testing {
         }
     }
 
-    impl Drop for Root {
+    impl Drop for TestRoot {
         fn drop(&mut self) {
             drop(fs::remove_dir_all(&self.0));
         }
@@ -239,11 +239,11 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::Root;
+    use super::testing::TestRoot;
 
     #[test]
     fn files_come_from_below_the_root() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/sys/kernel/kptr_restrict", "1\n").write("sys/kernel/btf/vfio", "a");
         let files = root.files();
         assert_eq!(files.line("/proc/sys/kernel/kptr_restrict").as_deref(), Some("1"));

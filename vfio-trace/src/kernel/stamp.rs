@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{modules::Module, source::KernelFiles};
+use super::{modules::KernelModule, source::KernelFiles};
 
 /// Tells one load of a module from the next of the same name.
 #[derive(Clone, Copy, Debug)]
-pub struct Stamp {
+pub struct ModuleStamp {
     size: u64,
     address: u64,
     inode: Option<u64>,
 }
 
-impl Stamp {
-    pub(super) fn of(files: &KernelFiles, module: &Module) -> Self {
+impl ModuleStamp {
+    pub(super) fn of(files: &KernelFiles, module: &KernelModule) -> Self {
         let inode = files.inode(&format!("/sys/module/{}", module.name));
         Self { size: module.size, address: module.address, inode }
     }
@@ -37,15 +37,15 @@ impl Stamp {
 }
 
 /// Of modules, by name.
-pub(super) type Stamps = BTreeMap<String, Stamp>;
+pub(super) type ModuleStamps = BTreeMap<String, ModuleStamp>;
 
 /// Whether both have the same loads of the same modules.
-pub(super) fn same_loads(one: &Stamps, other: &Stamps) -> bool {
+pub(super) fn same_loads(one: &ModuleStamps, other: &ModuleStamps) -> bool {
     one.len() == other.len()
         && one.iter().all(|(name, stamp)| other.get(name).is_some_and(|other| stamp.is_same(other)))
 }
 
 /// Whether `stamps` has this load of the module.
-pub(super) fn is_loaded_in(stamps: &Stamps, name: &str, stamp: &Stamp) -> bool {
+pub(super) fn is_loaded_in(stamps: &ModuleStamps, name: &str, stamp: &ModuleStamp) -> bool {
     stamps.get(name).is_some_and(|known| known.is_same(stamp))
 }

@@ -1,10 +1,10 @@
 //! What a driver plug-in wants of the kernel: structures to copy, functions to probe. Said by name; BTF finds them.
 
-use super::btf::Shape;
+use super::btf::TypeShape;
 
 /// What is wanted for one driver.
 #[derive(Debug)]
-pub struct DriverWanted {
+pub struct WantedDriver {
     /// The driver's module.
     pub module: &'static str,
     /// Its `migration_set_state`: tells it from others where it is no module, but built into the kernel.
@@ -14,14 +14,14 @@ pub struct DriverWanted {
     /// The driver's structure that embeds the `struct vfio_device`.
     pub device: &'static str,
     /// Structures to copy.
-    pub captures: &'static [CaptureWanted],
+    pub captures: &'static [WantedCapture],
     /// Functions to probe, if they exist.
-    pub steps: &'static [StepWanted],
+    pub steps: &'static [WantedStep],
 }
 
 /// Members to copy.
 #[derive(Clone, Copy, Debug)]
-pub enum Members {
+pub enum WantedMembers {
     /// All integers, enums and arrays of them, also those of structures of the driver's own that are embedded. Which these
     /// are only a module's BTF tells; of a driver that is built into the kernel, those of these names.
     All(&'static [&'static str]),
@@ -31,7 +31,7 @@ pub enum Members {
 
 /// A structure to copy.
 #[derive(Debug)]
-pub struct CaptureWanted {
+pub struct WantedCapture {
     /// What it is called in events and views.
     pub name: &'static str,
     /// Pointers to follow from the driver's device structure, each a dotted path in the structure before.
@@ -39,7 +39,7 @@ pub struct CaptureWanted {
     /// The structure at the end of `path`; of the driver, or of the kernel.
     pub structure: &'static str,
     /// What to copy of it.
-    pub members: Members,
+    pub members: WantedMembers,
     /// Its member of type `struct file *`: the data file that it belongs to.
     pub file: Option<&'static str>,
     /// Bits of `capture::moment`.
@@ -77,13 +77,13 @@ pub enum StepDevice {
 
 /// A function to probe.
 #[derive(Debug)]
-pub struct StepWanted {
+pub struct WantedStep {
     /// Its name.
     pub name: &'static str,
     /// Its module; of several the first that is there, the kernel itself last.
     pub module: &'static str,
     /// Parameters that must be of these types, by position: else its arguments are not what is expected.
-    pub params: &'static [(usize, Shape)],
+    pub params: &'static [(usize, TypeShape)],
     /// Which device it is about.
     pub device: StepDevice,
     /// Whether the driver's captures are made when it begins or ends: `moment::STEP_ENTER`, `moment::STEP_EXIT`.

@@ -55,7 +55,7 @@ pub enum MountError {
 
 /// A mount that nobody serves yet.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct FuseMount {
     /// Where the kernel's requests come from.
     pub fuse: OwnedFd,
     /// Number of its device, `major:minor`.
@@ -84,7 +84,7 @@ fn open_device() -> Result<OwnedFd, MountError> {
 /// # Errors
 ///
 /// [`MountError`]; then nothing is mounted.
-pub fn mount(dir: &Path, allow_other: bool, writable: bool) -> Result<Mounted, MountError> {
+pub fn mount(dir: &Path, allow_other: bool, writable: bool) -> Result<FuseMount, MountError> {
     let fuse = match by_system_call(dir, allow_other, writable) {
         Ok(fuse) => fuse,
         Err(MountError::Root) => by_helper(dir, allow_other, writable)?,
@@ -95,7 +95,7 @@ pub fn mount(dir: &Path, allow_other: bool, writable: bool) -> Result<Mounted, M
     // Without a number it cannot be told from what others may mount there: better none than one that stays. Closing
     // the last descriptor of its device makes it a dead one, for the guard to find.
     let entry = entry.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-    Ok(Mounted { fuse, device: entry.device })
+    Ok(FuseMount { fuse, device: entry.device })
 }
 
 fn by_system_call(dir: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd, MountError> {

@@ -11,11 +11,11 @@ use std::{
 
 use fuser::{Errno, ReplyWrite};
 
-use super::world::World;
+use super::world::HostState;
 
 /// What can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum DebugCommand {
     /// `0`
     Save,
     /// `1`
@@ -24,7 +24,7 @@ pub enum Command {
     IoTest,
 }
 
-impl Command {
+impl DebugCommand {
     fn parse(written: &[u8]) -> Option<Self> {
         match written.trim_ascii() {
             b"0" => Some(Self::Save),
@@ -37,7 +37,7 @@ impl Command {
 
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exercised {
+pub enum ExerciseOutcome {
     /// Well.
     Well,
     /// The device or its driver misbehaves.
@@ -50,7 +50,7 @@ pub enum Exercised {
     Unsupported,
 }
 
-impl Exercised {
+impl ExerciseOutcome {
     const fn errno(&self) -> Option<Errno> {
         match self {
             Self::Well => None,
@@ -63,33 +63,33 @@ impl Exercised {
 }
 
 /// Exercises a device, if nobody uses it.
-pub trait Exercise: Debug + Send + Sync + 'static {
+pub trait DeviceExerciser: Debug + Send + Sync + 'static {
     /// Gives how it went, and all that there is to say of it. It may take its time.
-    fn exercise(&self, device: &str, command: Command) -> (Exercised, String);
+    fn exercise(&self, device: &str, command: DebugCommand) -> (ExerciseOutcome, String);
 }
 
 /// Whoever exercises, one device after the other.
 #[derive(Debug)]
-pub(super) struct Bench {
-    exercise: Box<dyn Exercise>,
+pub(super) struct ExerciseWorker {
+    exercise: Box<dyn DeviceExerciser>,
     busy: AtomicBool,
 }
 
-impl Bench {
-    pub(super) fn new(exercise: Box<dyn Exercise>) -> Arc<Self> {
+impl ExerciseWorker {
+    pub(super) fn new(exercise: Box<dyn DeviceExerciser>) -> Arc<Self> {
         Arc::new(Self { exercise, busy: AtomicBool::new(false) })
     }
 
     /// Does what was written, and then answers. In a thread of its own: others look at files meanwhile.
     pub(super) fn write(
         self: &Arc<Self>,
-        world: &Arc<Mutex<World>>,
+        world: &Arc<Mutex<HostState>>,
         device: String,
         written: &[u8],
         reply: ReplyWrite,
     ) {
-        let Some(command) = Command::parse(written) else { return reply.error(Errno::EINVAL) };
-        let Some(turn) = Turn::take(self) else { return reply.error(Errno::EBUSY) };
+        let Some(command) = DebugCommand::parse(written) else { return reply.error(Errno::EINVAL) };
+        let Some(turn) = ExercisePermit::take(self) else { return reply.error(Errno::EBUSY) };
         let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
         let world = Arc::clone(world);
         let say = move |device: &str, text: &str| {
@@ -112,16 +112,16 @@ impl Bench {
 }
 
 /// The right to exercise, until it is dropped.
-struct Turn(Arc<Bench>);
+struct ExercisePermit(Arc<ExerciseWorker>);
 
-impl Turn {
+impl ExercisePermit {
     /// `None`: another one is under way.
-    fn take(bench: &Arc<Bench>) -> Option<Self> {
+    fn take(bench: &Arc<ExerciseWorker>) -> Option<Self> {
         (!bench.busy.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(bench)))
     }
 }
 
-impl Drop for Turn {
+impl Drop for ExercisePermit {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Release);
     }
@@ -133,34 +133,34 @@ mod tests {
 
     #[test]
     fn what_can_be_written() {
-        assert_eq!(Command::parse(b"0\n"), Some(Command::Save));
-        assert_eq!(Command::parse(b"1"), Some(Command::Resume));
-        assert_eq!(Command::parse(b" 2 \n"), Some(Command::IoTest));
+        assert_eq!(DebugCommand::parse(b"0\n"), Some(DebugCommand::Save));
+        assert_eq!(DebugCommand::parse(b"1"), Some(DebugCommand::Resume));
+        assert_eq!(DebugCommand::parse(b" 2 \n"), Some(DebugCommand::IoTest));
         for wrong in [&b""[..], b"3", b"00", b"0 1", b"save"] {
-            assert_eq!(Command::parse(wrong), None);
+            assert_eq!(DebugCommand::parse(wrong), None);
         }
-        assert!(Exercised::Well.errno().is_none());
-        let number = |how: Exercised| how.errno().map(Errno::code);
-        assert_eq!(number(Exercised::InUse), Some(rustix::io::Errno::BUSY.raw_os_error()));
-        assert_eq!(number(Exercised::NotPermitted), Some(rustix::io::Errno::PERM.raw_os_error()));
+        assert!(ExerciseOutcome::Well.errno().is_none());
+        let number = |how: ExerciseOutcome| how.errno().map(Errno::code);
+        assert_eq!(number(ExerciseOutcome::InUse), Some(rustix::io::Errno::BUSY.raw_os_error()));
+        assert_eq!(number(ExerciseOutcome::NotPermitted), Some(rustix::io::Errno::PERM.raw_os_error()));
     }
 
     #[derive(Debug)]
-    struct Panics;
+    struct PanickingExerciser;
 
-    impl Exercise for Panics {
-        fn exercise(&self, _device: &str, _command: Command) -> (Exercised, String) {
+    impl DeviceExerciser for PanickingExerciser {
+        fn exercise(&self, _device: &str, _command: DebugCommand) -> (ExerciseOutcome, String) {
             panic!("as a bug would")
         }
     }
 
     #[test]
     fn a_panic_does_not_keep_the_turn() {
-        let bench = Bench::new(Box::new(Panics));
-        let turn = Turn::take(&bench).unwrap();
-        assert!(Turn::take(&bench).is_none(), "one at a time");
-        let worker = thread::spawn(move || turn.0.exercise.exercise("dev", Command::Save).0);
+        let bench = ExerciseWorker::new(Box::new(PanickingExerciser));
+        let turn = ExercisePermit::take(&bench).unwrap();
+        assert!(ExercisePermit::take(&bench).is_none(), "one at a time");
+        let worker = thread::spawn(move || turn.0.exercise.exercise("dev", DebugCommand::Save).0);
         worker.join().unwrap_err();
-        assert!(Turn::take(&bench).is_some());
+        assert!(ExercisePermit::take(&bench).is_some());
     }
 }

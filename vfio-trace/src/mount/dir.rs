@@ -9,7 +9,7 @@ use std::{
 use rustix::{fs::FlockOperation, io::Errno};
 use thiserror::Error;
 
-use super::mounts::{self, Entry, shown};
+use super::mounts::{self, MountEntry, shown};
 use crate::mount::attach::{FS_TYPE, unmount};
 
 /// A directory that cannot be mounted on.
@@ -42,7 +42,7 @@ pub enum DirError {
 
 /// A directory to mount on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct MountTarget {
     /// Absolute, links followed.
     pub path: PathBuf,
     /// Dead mounts of earlier runs that were there, and were taken away.
@@ -51,7 +51,7 @@ pub struct Target {
     pub hides: bool,
 }
 
-impl Target {
+impl MountTarget {
     /// Looks at a directory. A mount that an earlier vfio-trace left dead there is taken away.
     ///
     /// # Errors
@@ -83,17 +83,17 @@ impl Target {
 
 /// The only right to mount on a directory, until it is dropped: of two that have found it free, one is refused.
 #[derive(Debug)]
-pub struct Claim {
+pub struct MountLock {
     _under: File,
 }
 
-impl Target {
+impl MountTarget {
     /// Claims the directory, which lies under whatever is mounted on it later.
     ///
     /// # Errors
     ///
     /// [`DirError::Busy`] if another vfio-trace is mounted there by now, [`DirError::Locked`] if it may be about to be.
-    pub fn claim(&self) -> Result<Claim, DirError> {
+    pub fn claim(&self) -> Result<MountLock, DirError> {
         let under = File::open(&self.path).map_err(DirError::Other)?;
         // Where directories cannot be locked, the look below has to do.
         let locked = rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive);
@@ -103,11 +103,11 @@ impl Target {
         if mount_at(&self.path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
             return Err(DirError::Busy);
         }
-        Ok(Claim { _under: under })
+        Ok(MountLock { _under: under })
     }
 }
 
-fn mount_at(path: &Path) -> Result<Option<Entry>, DirError> {
+fn mount_at(path: &Path) -> Result<Option<MountEntry>, DirError> {
     mounts::at(path).map_err(DirError::Other)
 }
 
@@ -158,13 +158,13 @@ impl DirError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     #[test]
     fn of_two_that_found_it_free_one_is_refused() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("dir/file", "x");
-        let [first, second] = [(); 2].map(|()| Target::look(&root.path().join("dir")).unwrap());
+        let [first, second] = [(); 2].map(|()| MountTarget::look(&root.path().join("dir")).unwrap());
         let claim = first.claim().unwrap();
         let refused = second.claim().unwrap_err();
         assert!(matches!(refused, DirError::Locked) && !refused.todo(&second.path).contains("umount"));
@@ -174,14 +174,14 @@ mod tests {
 
     #[test]
     fn only_a_directory_will_do() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("full/file", "x").write("empty/x", "");
         fs::remove_file(root.path().join("empty/x")).unwrap();
         root.link("link", "empty");
-        let look = |name: &str| Target::look(&root.path().join(name));
+        let look = |name: &str| MountTarget::look(&root.path().join(name));
         let empty = fs::canonicalize(root.path().join("empty")).unwrap();
         for name in ["empty", "link", "full/../empty/."] {
-            assert_eq!(look(name).unwrap(), Target { path: empty.clone(), recovered: 0, hides: false });
+            assert_eq!(look(name).unwrap(), MountTarget { path: empty.clone(), recovered: 0, hides: false });
         }
         assert!(look("full").unwrap().hides);
         assert!(matches!(look("full/file"), Err(DirError::NotDirectory)));

@@ -9,9 +9,9 @@ const MOST_BYTES: usize = 230;
 
 /// Devices by the names of their folders.
 #[derive(Debug, Default)]
-pub(super) struct Folders(BTreeMap<Arc<str>, Arc<str>>);
+pub(super) struct DeviceFolders(BTreeMap<Arc<str>, Arc<str>>);
 
-impl Folders {
+impl DeviceFolders {
     /// Names the folder of a new device; `None`: it can have none.
     pub(super) fn add(&mut self, device: &Arc<str>) -> Option<Arc<str>> {
         let cleaned = tree::folder(device)?;

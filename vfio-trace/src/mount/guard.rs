@@ -13,7 +13,7 @@ use std::{
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::mounts::{self, Entry};
+use super::mounts::{self, MountEntry};
 use crate::mount::attach::{FS_TYPE, unmount};
 
 /// What the guard says once it can be relied on.
@@ -35,12 +35,12 @@ pub enum GuardError {
 
 /// The parent's end. Whatever becomes of it, the guard unmounts then.
 #[derive(Debug)]
-pub struct Guard {
+pub struct UnmountGuard {
     child: Child,
     line: Option<ChildStdin>,
 }
 
-impl Guard {
+impl UnmountGuard {
     /// Starts a guard for what will be mounted on `dir`: this program with the arguments `verb` and `dir`, which must
     /// call [`guard`].
     ///
@@ -106,7 +106,7 @@ pub fn guard(dir: &Path) -> Result<(), GuardError> {
     // An error here is the end of its parent like any other.
     drop(io::stdin().lock().read_to_string(&mut said));
     let device = said.lines().next();
-    let ours = |entry: &Entry| {
+    let ours = |entry: &MountEntry| {
         entry.kind == FS_TYPE
             && match device {
                 Some(device) => entry.device == device,
@@ -115,7 +115,7 @@ pub fn guard(dir: &Path) -> Result<(), GuardError> {
             }
     };
     let entry = mounts::all().map_err(GuardError::Unmount)?.into_iter().rfind(ours);
-    let Some(Entry { device, point, .. }) = entry else { return Ok(()) };
+    let Some(MountEntry { device, point, .. }) = entry else { return Ok(()) };
     // What others have mounted on top of it is not ours to take away.
     match mounts::at(&point).map_err(GuardError::Unmount)? {
         Some(top) if top.device == device => unmount(&point).map_err(GuardError::Unmount),

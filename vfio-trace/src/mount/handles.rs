@@ -10,18 +10,18 @@ use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo};
 /// Bytes that all of them may keep: beyond it nothing more is opened. A longer file can be opened while there is room.
 const MOST_BYTES: usize = 256 << 20;
 /// What a handle costs besides what it keeps.
-const HANDLE_BYTES: usize = 2 * size_of::<Open>();
+const HANDLE_BYTES: usize = 2 * size_of::<OpenNode>();
 
 /// What an open file or folder keeps.
 #[derive(Clone)]
-pub(super) enum Open {
+pub(super) enum OpenNode {
     File(Arc<[u8]>, FileAttr),
     Folder(Arc<[(u64, FileType, String)]>),
     /// A device's `debug` file, open for writing.
     Debug(String),
 }
 
-impl Open {
+impl OpenNode {
     /// Bytes that it keeps for itself alone.
     fn own_bytes(&self) -> usize {
         let kept = match self {
@@ -43,17 +43,17 @@ impl Open {
 
 /// All that are open.
 #[derive(Default)]
-pub(super) struct Handles {
-    open: HashMap<u64, Open>,
+pub(super) struct HandleTable {
+    open: HashMap<u64, OpenNode>,
     /// How many have a content, by where it is.
     contents: HashMap<usize, u64>,
     bytes: usize,
     next: u64,
 }
 
-impl Handles {
+impl HandleTable {
     /// Keeps one more; ENFILE if those that are open keep too much.
-    pub(super) fn keep(&mut self, open: Open) -> Result<FileHandle, Errno> {
+    pub(super) fn keep(&mut self, open: OpenNode) -> Result<FileHandle, Errno> {
         if self.bytes >= MOST_BYTES {
             return Err(Errno::ENFILE);
         }
@@ -69,7 +69,7 @@ impl Handles {
     }
 
     /// What a handle keeps.
-    pub(super) fn kept(&self, handle: FileHandle) -> Option<Open> {
+    pub(super) fn kept(&self, handle: FileHandle) -> Option<OpenNode> {
         self.open.get(&handle.0).cloned()
     }
 
@@ -91,7 +91,7 @@ impl Handles {
     /// A file that is gone but open, as after unlink(2): fstat(2) does not say through which descriptor it asks.
     pub(super) fn last_seen(&self, ino: INodeNo) -> Option<FileAttr> {
         let attrs = self.open.iter().filter_map(|(number, open)| match open {
-            Open::File(_, attr) if attr.ino == ino => Some((number, attr)),
+            OpenNode::File(_, attr) if attr.ino == ino => Some((number, attr)),
             _ => None,
         });
         attrs.max_by_key(|(number, _)| *number).map(|(_, attr)| FileAttr { nlink: 0, ..*attr })
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    fn file(content: &Arc<[u8]>) -> Open {
+    fn file(content: &Arc<[u8]>) -> OpenNode {
         let at = SystemTime::UNIX_EPOCH;
         let attr = FileAttr {
             ino: INodeNo(7),
@@ -123,16 +123,16 @@ mod tests {
             blksize: 4096,
             flags: 0,
         };
-        Open::File(Arc::clone(content), attr)
+        OpenNode::File(Arc::clone(content), attr)
     }
 
     #[test]
     fn what_is_open_has_a_limit_together() {
-        let mut handles = Handles::default();
+        let mut handles = HandleTable::default();
         let content = || Arc::from(vec![0; MOST_BYTES / 4]);
         let open: Vec<_> = (0..4).map(|_| handles.keep(file(&content())).unwrap()).collect();
         assert_eq!(handles.keep(file(&content())).unwrap_err().code(), Errno::ENFILE.code());
-        assert_eq!(handles.keep(Open::Debug("x".to_owned())).unwrap_err().code(), Errno::ENFILE.code());
+        assert_eq!(handles.keep(OpenNode::Debug("x".to_owned())).unwrap_err().code(), Errno::ENFILE.code());
         handles.release(open[1]);
         assert!(handles.kept(open[1]).is_none() && handles.kept(open[2]).is_some());
         let last = handles.keep(file(&content())).unwrap();
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_many_have_open_is_kept_once() {
-        let mut handles = Handles::default();
+        let mut handles = HandleTable::default();
         let content = Arc::from(vec![0; MOST_BYTES - (1 << 20)]);
         let open: Vec<_> = (0..100).map(|_| handles.keep(file(&content)).unwrap()).collect();
         for handle in open {

@@ -12,19 +12,19 @@ const ROOT: u64 = 1;
 
 /// Numbers and paths, both ways. The kernel says when it has forgotten one that it was told of.
 #[derive(Debug)]
-pub(super) struct Inodes {
-    paths: HashMap<u64, Known>,
+pub(super) struct InodeTable {
+    paths: HashMap<u64, InodeEntry>,
     hasher: RandomState,
 }
 
 /// A path, and how often the kernel was told of its number.
 #[derive(Debug)]
-struct Known {
+struct InodeEntry {
     path: Arc<str>,
     lookups: u64,
 }
 
-impl Inodes {
+impl InodeTable {
     pub(super) fn new() -> Self {
         let mut inodes = Self { paths: HashMap::new(), hasher: RandomState::new() };
         inodes.remember("");
@@ -47,7 +47,7 @@ impl Inodes {
     /// The number of a path that the kernel is told of, and will forget as often.
     pub(super) fn remember(&mut self, path: &str) -> u64 {
         let number = self.number(path);
-        let known = self.paths.entry(number).or_insert_with(|| Known { path: path.into(), lookups: 0 });
+        let known = self.paths.entry(number).or_insert_with(|| InodeEntry { path: path.into(), lookups: 0 });
         known.lookups = known.lookups.saturating_add(1);
         number
     }
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_has_forgotten_takes_no_room() {
-        let mut inodes = Inodes::new();
+        let mut inodes = InodeTable::new();
         assert_eq!(inodes.path(ROOT).as_deref(), Some(""));
         for round in 0..50_000 {
             let path = format!("vfio/device-{round}");
@@ -93,12 +93,12 @@ mod tests {
 
     #[test]
     fn a_number_is_never_of_two_paths() {
-        let mut inodes = Inodes::new();
+        let mut inodes = InodeTable::new();
         let first = inodes.remember("a");
         assert_ne!(first, inodes.remember("b"));
         // As if both had the same hash.
         let number = inodes.number("c");
-        inodes.paths.insert(number, Known { path: "d".into(), lookups: 1 });
+        inodes.paths.insert(number, InodeEntry { path: "d".into(), lookups: 1 });
         assert_ne!(inodes.remember("c"), number);
         assert_eq!(inodes.path(number).as_deref(), Some("d"));
     }

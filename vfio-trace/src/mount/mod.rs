@@ -15,13 +15,13 @@ mod tree;
 mod world;
 
 pub use self::{
-    attach::{MountError, Mounted, check_device, mount},
-    debug::{Command, Exercise, Exercised},
-    dir::{Claim, DirError, Target},
-    guard::{Guard, GuardError, guard},
-    serve::{Freshen, Serving, serve},
-    timeline::{About, Losses, TIMELINE_SCHEMA},
-    world::{Known, World},
+    attach::{FuseMount, MountError, check_device, mount},
+    debug::{DebugCommand, DeviceExerciser, ExerciseOutcome},
+    dir::{DirError, MountLock, MountTarget},
+    guard::{GuardError, UnmountGuard, guard},
+    serve::{FuseServer, Refresh, serve},
+    timeline::{TIMELINE_SCHEMA, TimelineLosses, TraceOrigin},
+    world::{DeviceStatus, HostState},
 };
 
 #[cfg(test)]

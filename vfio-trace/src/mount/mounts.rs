@@ -9,7 +9,7 @@ use std::{
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct MountEntry {
     /// Device number, `major:minor`: FUSE mounts have one each.
     pub(super) device: String,
     /// Where it is.
@@ -19,26 +19,26 @@ pub(super) struct Entry {
 }
 
 /// All mounts of this process's namespace, those on top of others behind them.
-pub(super) fn all() -> io::Result<Vec<Entry>> {
+pub(super) fn all() -> io::Result<Vec<MountEntry>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
 }
 
 /// The mount that a look at `point` leads to, if a mount begins there.
-pub(super) fn at(point: &Path) -> io::Result<Option<Entry>> {
+pub(super) fn at(point: &Path) -> io::Result<Option<MountEntry>> {
     Ok(all()?.into_iter().rfind(|entry| entry.point == point))
 }
 
-fn parse(text: &[u8]) -> Vec<Entry> {
+fn parse(text: &[u8]) -> Vec<MountEntry> {
     text.split(|&byte| byte == b'\n').filter_map(entry).collect()
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`
-fn entry(line: &[u8]) -> Option<Entry> {
+fn entry(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&byte| byte == b' ');
     let device = text(fields.nth(2)?);
     let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
     fields.find(|field| *field == b"-")?;
-    Some(Entry { device, point, kind: text(fields.next()?) })
+    Some(MountEntry { device, point, kind: text(fields.next()?) })
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -74,7 +74,7 @@ mod tests {
         let text = b"21 1 0:19 / /sys rw shared:7 - sysfs sys rw\n\
             44 21 0:45 / /run/a\\040b\\134c ro,nosuid - fuse.vfio-trace vfio-trace ro,user_id=0\n\
             broken\n45 21 0:46 / /no-type rw\n";
-        let entry = |device: &str, point: &str, kind: &str| Entry {
+        let entry = |device: &str, point: &str, kind: &str| MountEntry {
             device: device.to_owned(),
             point: point.into(),
             kind: kind.to_owned(),

@@ -19,40 +19,40 @@ use fuser::{
 use tokio::sync::oneshot;
 
 use super::{
-    debug::{Bench, Exercise},
-    handles::{Handles, Open},
-    inodes::Inodes,
-    tree::{self, Kind},
-    world::{Node, World},
+    debug::{DeviceExerciser, ExerciseWorker},
+    handles::{HandleTable, OpenNode},
+    inodes::InodeTable,
+    tree::{self, NodeKind},
+    world::{HostState, TreeNode},
 };
 
 /// Names and attributes are asked for anew each time.
 const TTL: Duration = Duration::ZERO;
 
 /// Brings the world up to date before somebody looks at it. A recording's never changes.
-pub trait Freshen: Send + Sync + 'static {
+pub trait Refresh: Send + Sync + 'static {
     /// Returns when it is done, or cannot be done in a moment.
-    fn freshen(&self);
+    fn refresh(&self);
 }
 
-struct Tree {
-    world: Arc<Mutex<World>>,
-    fresh: Box<dyn Freshen>,
-    inodes: Mutex<Inodes>,
-    handles: Mutex<Handles>,
+struct FuseFilesystem {
+    world: Arc<Mutex<HostState>>,
+    fresh: Box<dyn Refresh>,
+    inodes: Mutex<InodeTable>,
+    handles: Mutex<HandleTable>,
     /// Where what is written to a `debug` file goes; `None`: nowhere.
-    bench: Option<Arc<Bench>>,
+    bench: Option<Arc<ExerciseWorker>>,
     uid: u32,
     gid: u32,
 }
 
 /// A session in a thread of its own.
-pub struct Serving {
+pub struct FuseServer {
     /// Tells when it has ended, which is when it was unmounted.
     pub ended: oneshot::Receiver<io::Result<()>>,
 }
 
-impl fmt::Debug for Serving {
+impl fmt::Debug for FuseServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Serving")
     }
@@ -67,16 +67,16 @@ impl fmt::Debug for Serving {
 pub fn serve(
     device: OwnedFd,
     allow_other: bool,
-    world: Arc<Mutex<World>>,
-    fresh: Box<dyn Freshen>,
-    exercise: Option<Box<dyn Exercise>>,
-) -> io::Result<Serving> {
-    let tree = Tree {
+    world: Arc<Mutex<HostState>>,
+    fresh: Box<dyn Refresh>,
+    exercise: Option<Box<dyn DeviceExerciser>>,
+) -> io::Result<FuseServer> {
+    let tree = FuseFilesystem {
         world,
         fresh,
-        inodes: Mutex::new(Inodes::new()),
+        inodes: Mutex::new(InodeTable::new()),
         handles: Mutex::default(),
-        bench: exercise.map(Bench::new),
+        bench: exercise.map(ExerciseWorker::new),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
     };
@@ -87,26 +87,26 @@ pub fn serve(
         // Nobody may be left to hear it.
         drop(tell.send(session.run()));
     })?;
-    Ok(Serving { ended })
+    Ok(FuseServer { ended })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const fn file_type(kind: Kind) -> FileType {
+const fn file_type(kind: NodeKind) -> FileType {
     match kind {
-        Kind::Folder => FileType::Directory,
-        Kind::File => FileType::RegularFile,
+        NodeKind::Folder => FileType::Directory,
+        NodeKind::File => FileType::RegularFile,
     }
 }
 
-impl Tree {
+impl FuseFilesystem {
     fn path(&self, ino: INodeNo) -> Option<Arc<str>> {
         lock(&self.inodes).path(ino.0)
     }
 
-    fn attr(&self, world: &World, path: &str, node: Node) -> FileAttr {
+    fn attr(&self, world: &HostState, path: &str, node: TreeNode) -> FileAttr {
         let changed = world.wall(node.changed_ns);
         FileAttr {
             ino: INodeNo(lock(&self.inodes).number(path)),
@@ -118,9 +118,9 @@ impl Tree {
             crtime: changed,
             kind: file_type(node.kind),
             perm: match node.kind {
-                Kind::Folder => 0o555,
-                Kind::File if self.bench.is_some() && world.device_of_debug(path).is_some() => 0o644,
-                Kind::File => 0o444,
+                NodeKind::Folder => 0o555,
+                NodeKind::File if self.bench.is_some() && world.device_of_debug(path).is_some() => 0o644,
+                NodeKind::File => 0o444,
             },
             nlink: node.links,
             uid: self.uid,
@@ -133,17 +133,17 @@ impl Tree {
 
     /// What a path stands for now.
     fn look(&self, path: &str) -> Option<FileAttr> {
-        self.fresh.freshen();
+        self.fresh.refresh();
         let mut world = lock(&self.world);
         let node = world.node(path)?;
         Some(self.attr(&world, path, node))
     }
 
-    fn keep(&self, open: Open) -> Result<FileHandle, Errno> {
+    fn keep(&self, open: OpenNode) -> Result<FileHandle, Errno> {
         lock(&self.handles).keep(open)
     }
 
-    fn kept(&self, handle: FileHandle) -> Option<Open> {
+    fn kept(&self, handle: FileHandle) -> Option<OpenNode> {
         lock(&self.handles).kept(handle)
     }
 
@@ -151,15 +151,15 @@ impl Tree {
         lock(&self.handles).release(handle);
     }
 
-    fn open_file(&self, path: &str) -> Result<Open, Errno> {
-        self.fresh.freshen();
+    fn open_file(&self, path: &str) -> Result<OpenNode, Errno> {
+        self.fresh.refresh();
         let mut world = lock(&self.world);
         let content = world.content(path).ok_or(Errno::ENOENT)?;
         // debugfs' own file gives an error where the driver cannot tell.
         let content = content.ok_or(Errno::ENODATA)?;
         let node = world.node(path).ok_or(Errno::ENOENT)?;
-        let attr = self.attr(&world, path, Node { size: content.len() as u64, ..node });
-        Ok(Open::File(content, attr))
+        let attr = self.attr(&world, path, TreeNode { size: content.len() as u64, ..node });
+        Ok(OpenNode::File(content, attr))
     }
 
     /// Whether what is asked for through a path may be done: an error unless it is a `debug` file, and may be written.
@@ -176,8 +176,8 @@ impl Tree {
         self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.writable(&path, request))
     }
 
-    fn open_folder(&self, path: &str) -> Result<Open, Errno> {
-        self.fresh.freshen();
+    fn open_folder(&self, path: &str) -> Result<OpenNode, Errno> {
+        self.fresh.refresh();
         let world = lock(&self.world);
         let names = world.list(path).ok_or(Errno::ENOENT)?;
         let inodes = lock(&self.inodes);
@@ -190,11 +190,11 @@ impl Tree {
             let number = inodes.number(&tree::join(path, &name));
             (number, file_type(kind), name)
         }));
-        Ok(Open::Folder(entries.into()))
+        Ok(OpenNode::Folder(entries.into()))
     }
 }
 
-impl Filesystem for Tree {
+impl Filesystem for FuseFilesystem {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let path = self.path(parent).zip(name.to_str()).map(|(folder, name)| tree::join(&folder, name));
         let Some(path) = path else { return reply.error(Errno::ENOENT) };
@@ -213,7 +213,7 @@ impl Filesystem for Tree {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        if let Some(Open::File(_, attr)) = fh.and_then(|fh| self.kept(fh)) {
+        if let Some(OpenNode::File(_, attr)) = fh.and_then(|fh| self.kept(fh)) {
             return reply.attr(&TTL, &attr);
         }
         let attr = self.path(ino).and_then(|path| self.look(&path));
@@ -225,7 +225,7 @@ impl Filesystem for Tree {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            return match self.writable_ino(ino, req).and_then(|device| self.keep(Open::Debug(device))) {
+            return match self.writable_ino(ino, req).and_then(|device| self.keep(OpenNode::Debug(device))) {
                 Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
                 Err(errno) => reply.error(errno),
             };
@@ -249,7 +249,7 @@ impl Filesystem for Tree {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let Some(Open::File(content, _)) = self.kept(fh) else { return reply.error(Errno::EBADF) };
+        let Some(OpenNode::File(content, _)) = self.kept(fh) else { return reply.error(Errno::EBADF) };
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let end = start.saturating_add(size as usize).min(content.len());
         reply.data(content.get(start..end).unwrap_or_default());
@@ -268,7 +268,7 @@ impl Filesystem for Tree {
         reply: ReplyWrite,
     ) {
         match (self.kept(fh), &self.bench) {
-            (Some(Open::Debug(device)), Some(bench)) => bench.write(&self.world, device, data, reply),
+            (Some(OpenNode::Debug(device)), Some(bench)) => bench.write(&self.world, device, data, reply),
             _ => reply.error(Errno::EBADF),
         }
     }
@@ -382,7 +382,7 @@ impl Filesystem for Tree {
     }
 
     fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let Some(Open::Folder(entries)) = self.kept(fh) else { return reply.error(Errno::EBADF) };
+        let Some(OpenNode::Folder(entries)) = self.kept(fh) else { return reply.error(Errno::EBADF) };
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for ((number, kind, name), next) in entries.iter().zip(1..).skip(skip) {
             if reply.add(INodeNo(*number), next, *kind, name) {

@@ -7,47 +7,47 @@ use serde_json::Value;
 use vfio_trace_common::role::Role;
 
 use super::{
-    About, Losses, TIMELINE_SCHEMA, World,
-    tree::{self, Kind, Place},
+    HostState, TIMELINE_SCHEMA, TimelineLosses, TraceOrigin,
+    tree::{self, NodeKind, TreePath},
 };
 use crate::{
     event::{
-        Body, ClockAnchor, GapCause, GapFunction, Note, ProbeGap, Record, WallClock,
+        ClockAnchor, GapCause, GapFunction, ProbeGap, RecordBody, RecordNote, WallClock, WireRecord,
         fixture::*,
         visible::{
             clean,
             tests::{HOSTILE, harms},
         },
     },
-    state::Model,
+    state::TraceModel,
 };
 
 const STATE: &str = "vfio/0000:75:00.1/migration/state";
 const FEATURES: &str = "vfio/0000:75:00.1/migration/features";
 const TIMELINE: &str = "vfio/0000:75:00.1/timeline.json";
 
-fn world(keep: usize) -> World {
-    let about = About {
+fn world(keep: usize) -> HostState {
+    let about = TraceOrigin {
         version: "1.2".to_owned(),
         replayed_by: None,
         kernel: "6.12.0".to_owned(),
         host: Some("here".to_owned()),
         clock: ANCHOR.into(),
     };
-    World::new(about, keep, 500)
+    HostState::new(about, keep, 500)
 }
 
-fn fed(world: World, script: &Script) -> World {
+fn fed(world: HostState, script: &RecordScript) -> HostState {
     let mut world = world;
     script.records().iter().for_each(|record| world.push(record));
     world
 }
 
-fn names(world: &World, path: &str) -> Vec<String> {
+fn names(world: &HostState, path: &str) -> Vec<String> {
     world.list(path).unwrap_or_else(|| panic!("no folder {path}")).into_iter().map(|(name, _)| name).collect()
 }
 
-fn text(world: &mut World, path: &str) -> Option<String> {
+fn text(world: &mut HostState, path: &str) -> Option<String> {
     let content = world.content(path).unwrap_or_else(|| panic!("no file {path}"));
     let text = content.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
     let size = text.as_ref().map_or(0, String::len) as u64;
@@ -55,7 +55,7 @@ fn text(world: &mut World, path: &str) -> Option<String> {
     text
 }
 
-fn timeline(world: &mut World) -> Value {
+fn timeline(world: &mut HostState) -> Value {
     serde_json::from_str(&text(world, TIMELINE).unwrap()).unwrap()
 }
 
@@ -63,13 +63,13 @@ fn kinds(timeline: &Value) -> Vec<&str> {
     timeline["events"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect()
 }
 
-fn start() -> Script {
-    Script::new(0xd1).device(BDF, "mtty", 7)
+fn start() -> RecordScript {
+    RecordScript::new(0xd1).device(BDF, "mtty", 7)
 }
 
 #[test]
 fn without_annotate_no_line_begins_with_a_hash() {
-    let script = || Script::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5);
+    let script = || RecordScript::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5);
     let file = "vfio/0000:75:00.1/migration/hisi_acc/attr";
     let mut plain = fed(world(8), &script());
     let why = text(&mut plain, file).unwrap();
@@ -103,9 +103,9 @@ fn the_layout_is_that_of_debugfs() {
     for (path, links) in [("", 3), ("vfio", 4), ("vfio/0000:75:00.1", 3), ("vfio/0000:75:00.1/migration", 2)]
     {
         let node = world.node(path).unwrap();
-        assert_eq!((node.kind, node.links, node.size), (Kind::Folder, links, 0), "{path}");
+        assert_eq!((node.kind, node.links, node.size), (NodeKind::Folder, links, 0), "{path}");
     }
-    assert_eq!(world.node(STATE).map(|node| (node.kind, node.links)), Some((Kind::File, 1)));
+    assert_eq!(world.node(STATE).map(|node| (node.kind, node.links)), Some((NodeKind::File, 1)));
     for path in
         ["x", "vfi", "vfio/x", "vfio/0000:75:00.1/x", "vfio/0000:75:00.1/migration/state/x", "vfio/", "/"]
     {
@@ -140,25 +140,26 @@ fn what_memory_says_counts_until_something_happens() {
     world.expire(failed.now + 1_000_000_000);
     assert_eq!(text(&mut world, STATE), None, "a failed arc may have left it anywhere");
     assert!(world.take_stale() && !world.take_stale());
-    let seen = |script: Script| script.device_in(BDF, "mtty", 7, Role::Inventory, Some((RUNNING_P2P, 1)));
-    let later = seen(Script::new(0xd1).wait(failed.now + 2_000_000_000));
+    let seen =
+        |script: RecordScript| script.device_in(BDF, "mtty", 7, Role::Inventory, Some((RUNNING_P2P, 1)));
+    let later = seen(RecordScript::new(0xd1).wait(failed.now + 2_000_000_000));
     let mut world = fed(world, &later);
     assert_eq!(text(&mut world, STATE).unwrap(), "RUNNING_P2P\n");
     assert_eq!(world.node(STATE).unwrap().changed_ns, later.now, "that is news");
-    let then = Script::new(0xd1).wait(later.now).set(&[RUNNING_P2P, STOP], 0, -1).close(2);
+    let then = RecordScript::new(0xd1).wait(later.now).set(&[RUNNING_P2P, STOP], 0, -1).close(2);
     let mut world = fed(world, &then);
     assert_eq!(text(&mut world, STATE).unwrap(), "STOP\n", "somebody else still has it open");
-    let last = Script::new(0xd1).wait(then.now).close(1);
+    let last = RecordScript::new(0xd1).wait(then.now).close(1);
     let mut world = fed(world, &last);
     assert!(world.take_stale(), "the driver may do something at the last close");
     assert_eq!(text(&mut world, STATE), None, "and nobody has looked since");
-    let reset = Script::new(0xd1).wait(last.now).pci_reset(0, 0);
+    let reset = RecordScript::new(0xd1).wait(last.now).pci_reset(0, 0);
     let mut world = fed(world, &reset);
     assert_eq!(text(&mut world, STATE), None, "its driver's reset_done has not run");
     let known = world.devices().next().unwrap().1;
     assert_eq!((known.open_count, known.report.holders.len(), known.present), (Some(0), 0, true));
     let looked =
-        Script::new(0xd1).wait(reset.now).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 0)));
+        RecordScript::new(0xd1).wait(reset.now).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 0)));
     assert_eq!(text(&mut fed(world, &looked), STATE).unwrap(), "STOP\n");
 }
 
@@ -168,10 +169,11 @@ fn devices_come_and_go() {
     let mut world = fed(world(100), &script);
     assert_eq!(names(&world, "vfio"), [""; 0]);
     assert_eq!(world.node(STATE), None);
-    let again = Script::new(0xd1).wait(5_000_000).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 1)));
+    let again =
+        RecordScript::new(0xd1).wait(5_000_000).device_in(BDF, "mtty", 7, Role::Inventory, Some((STOP, 1)));
     let world = fed(world, &again);
     assert_eq!(names(&world, "vfio"), [""; 0], "somebody still holds it, that is all");
-    let mut world = fed(world, &Script::new(0xd1).wait(9_000_000).device(BDF, "mtty", 7).register(0));
+    let mut world = fed(world, &RecordScript::new(0xd1).wait(9_000_000).device(BDF, "mtty", 7).register(0));
     assert_eq!(names(&world, "vfio"), [BDF]);
     let now = timeline(&mut world);
     assert_eq!(
@@ -181,8 +183,8 @@ fn devices_come_and_go() {
     );
 
     // Sysfs knows better, and knows of devices that no record tells of.
-    let exist = |world: &mut World, names: &[&str], now| {
-        world.exist(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
+    let exist = |world: &mut HostState, names: &[&str], now| {
+        world.set_existing(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
     };
     exist(&mut world, &[UUID, "..", "a/b"], 20_000_000);
     assert_eq!(names(&world, "vfio"), [UUID]);
@@ -198,13 +200,13 @@ fn devices_come_and_go() {
 #[test]
 fn a_device_that_was_away_for_a_while_is_a_new_one() {
     let mut world = fed(world(100), &start().register(0).wait(1_000_000).unregister());
-    let exist = |world: &mut World, names: &[&str], now| {
-        world.exist(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
+    let exist = |world: &mut HostState, names: &[&str], now| {
+        world.set_existing(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
     };
     // Bound to another driver, and nobody has told of that: the module is not probed, or the record got lost.
     exist(&mut world, &[], 20_000_000);
     exist(&mut world, &[BDF], 30_000_000);
-    let looked = Script::new(0xd2).wait(40_000_000);
+    let looked = RecordScript::new(0xd2).wait(40_000_000);
     let looked = looked.device_in(BDF, "hisi_acc_vfio_pci", 7, Role::Inventory, Some((STOP, 0)));
     let mut world = fed(world, &looked);
     assert_eq!(text(&mut world, STATE).unwrap(), "STOP\n");
@@ -215,22 +217,26 @@ fn a_device_that_was_away_for_a_while_is_a_new_one() {
 fn more_devices_than_there_is_room_for_are_counted() {
     let mut world = world(10).limited(100, 50);
     for n in 1..=150u64 {
-        let script = Script::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7).open(1);
+        let script =
+            RecordScript::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7).open(1);
         world = fed(world, &script);
     }
     assert_eq!((names(&world, "vfio").len(), world.devices().count()), (100, 100));
     assert_eq!(world.forgotten(), 50, "each of those that came too late, once");
     let known: BTreeSet<String> = (0..200).map(|n| format!("0000:76:00.{n}")).collect();
-    world.exist(&known, 1_000_000);
+    world.set_existing(&known, 1_000_000);
     assert!(world.devices().count() <= 100);
 }
 
 #[test]
 fn devices_that_the_model_has_no_room_for_are_counted() {
-    let mut world = world(10).with_model(Model::new().with_room_for(2));
+    let mut world = world(10).with_model(TraceModel::new().with_room_for(2));
     for n in 1..=5u64 {
-        let script =
-            Script::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7).open(1).open(2);
+        let script = RecordScript::new(n)
+            .wait(n * 1_000)
+            .device(&format!("0000:75:00.{n}"), "mtty", 7)
+            .open(1)
+            .open(2);
         world = fed(world, &script);
     }
     assert_eq!((world.devices().count(), world.forgotten()), (5, 3), "each once");
@@ -238,16 +244,16 @@ fn devices_that_the_model_has_no_room_for_are_counted() {
 
 #[test]
 fn timelines_have_a_limit_together() {
-    let script = |n: u64| Script::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7);
+    let script = |n: u64| RecordScript::new(n).wait(n * 1_000).device(&format!("0000:75:00.{n}"), "mtty", 7);
     let mut world = world(10).limited(100, 50);
     for n in 1..=30 {
         world = fed(world, &script(n).open(1).open(2));
     }
-    let document = |world: &mut World, n: u64| -> Value {
+    let document = |world: &mut HostState, n: u64| -> Value {
         let path = format!("vfio/0000:75:00.{n}/timeline.json");
         serde_json::from_str(&text(world, &path).unwrap()).unwrap()
     };
-    let sums = |world: &mut World| {
+    let sums = |world: &mut HostState| {
         let documents: Vec<Value> = (1..=30).map(|n| document(world, n)).collect();
         let kept: usize = documents.iter().map(|document| document["events"].as_array().unwrap().len()).sum();
         let dropped: u64 = documents.iter().map(|document| document["dropped"].as_u64().unwrap()).sum();
@@ -259,7 +265,7 @@ fn timelines_have_a_limit_together() {
     assert_eq!((kinds(&last), &last["dropped"]), (vec!["device", "open", "open"], &0.into()));
     // Those of a device's own limit count as well.
     for _ in 0..20 {
-        world = fed(world, &Script::new(30).wait(40_000).open(3));
+        world = fed(world, &RecordScript::new(30).wait(40_000).open(3));
     }
     let (kept, dropped) = sums(&mut world);
     assert_eq!((kept, kept as u64 + dropped), (50, 90 + 20));
@@ -288,7 +294,13 @@ fn timelines_keep_the_last_events_and_say_so() {
     assert!(kinds(&all).iter().filter(|kind| **kind == "arc").count() == 4);
 
     let mut few = fed(world(3), &source());
-    few.lose(Losses { lost: Some(7), missed: None, unmatched: Some(2), no_room: Some(3), undecoded: 1 });
+    few.set_losses(TimelineLosses {
+        lost: Some(7),
+        missed: None,
+        unmatched: Some(2),
+        no_room: Some(3),
+        undecoded: 1,
+    });
     let last: Value = serde_json::from_str(&text(&mut few, &path).unwrap()).unwrap();
     assert_eq!(last["events"].as_array().unwrap()[..], events[events.len() - 3..]);
     assert_eq!(last["dropped"], events.len() - 3);
@@ -309,12 +321,12 @@ fn a_timeline_tells_when_its_driver_was_not_probed() {
             until_mono_ns: Some(from + 5),
             why: GapCause::ModuleLoaded,
         };
-        Record::decode(&Note::ProbeGap(gap).record(from + 5).unwrap()).unwrap()
+        WireRecord::decode(&RecordNote::ProbeGap(gap).record(from + 5).unwrap()).unwrap()
     };
     let mut world = world(10);
     world.push(&gap("mtty", 600));
     world = fed(world, &start());
-    let gaps = |world: &mut World| -> Vec<u64> {
+    let gaps = |world: &mut HostState| -> Vec<u64> {
         let document = timeline(world);
         let gaps = document["probe_gaps"].as_array().unwrap();
         gaps.iter().map(|gap| gap["from_mono_ns"].as_u64().unwrap()).collect()
@@ -323,7 +335,7 @@ fn a_timeline_tells_when_its_driver_was_not_probed() {
     world.push(&gap("other", 700));
     world.push(&gap("vfio", 800));
     assert_eq!(gaps(&mut world), [600, 700, 800], "whose functions those of other are is not known");
-    world = fed(world, &Script::new(0xd2).device(UUID, "other", 7));
+    world = fed(world, &RecordScript::new(0xd2).device(UUID, "other", 7));
     assert_eq!(gaps(&mut world), [600, 800], "and now it is; the document is made anew");
     (0..300).for_each(|n| world.push(&gap("mtty", 1000 + n)));
     assert_eq!((gaps(&mut world).len(), &timeline(&mut world)["probe_gaps_dropped"]), (256, &47.into()));
@@ -334,7 +346,7 @@ fn new_names_without_end_do_not_fill_the_memory() {
     let mut world = world(10);
     for n in 1..=300u64 {
         let name = format!("0000:75:00.{n}");
-        let script = Script::new(n).wait(n * 1_000).device(&name, "mtty", 7).unregister();
+        let script = RecordScript::new(n).wait(n * 1_000).device(&name, "mtty", 7).unregister();
         world = fed(world, &script);
     }
     assert_eq!(names(&world, "vfio"), [""; 0]);
@@ -346,7 +358,7 @@ fn folders_have_names_that_hurt_no_terminal_and_no_other() {
     let named = |names: &[&str]| {
         let mut world = world(10);
         for (name, address) in names.iter().zip(0xd1..) {
-            world = fed(world, &Script::new(address).device(name, "mtty", 7));
+            world = fed(world, &RecordScript::new(address).device(name, "mtty", 7));
         }
         world
     };
@@ -371,18 +383,18 @@ fn folders_have_names_that_hurt_no_terminal_and_no_other() {
 
 #[test]
 fn paths_are_taken_apart() {
-    assert_eq!(Place::of(""), Some(Place::Root));
-    assert_eq!(Place::of("vfio"), Some(Place::Vfio));
-    assert_eq!(Place::of("vfio/a"), Some(Place::Device("a", "")));
-    assert_eq!(Place::of("vfio/a/b/c"), Some(Place::Device("a", "b/c")));
-    assert_eq!((Place::of("vfiox"), Place::of("other")), (None, None));
+    assert_eq!(TreePath::of(""), Some(TreePath::Root));
+    assert_eq!(TreePath::of("vfio"), Some(TreePath::Vfio));
+    assert_eq!(TreePath::of("vfio/a"), Some(TreePath::Device("a", "")));
+    assert_eq!(TreePath::of("vfio/a/b/c"), Some(TreePath::Device("a", "b/c")));
+    assert_eq!((TreePath::of("vfiox"), TreePath::of("other")), (None, None));
     assert_eq!((tree::parent("vfio/a"), tree::parent("vfio"), tree::parent("")), ("vfio", "", ""));
     assert_eq!((tree::join("", "vfio"), tree::join("vfio", "a")), ("vfio".to_owned(), "vfio/a".to_owned()));
     let files = ["m/state", "m/acc/attr", "m/acc/data", "t"].map(str::to_owned);
     let list = |inner: &str| tree::children(&files, inner).map(|names| names.into_iter().collect::<Vec<_>>());
-    assert_eq!(list("").unwrap(), [("m", Kind::Folder), ("t", Kind::File)]);
-    assert_eq!(list("m").unwrap(), [("acc", Kind::Folder), ("state", Kind::File)]);
-    assert_eq!(list("m/acc").unwrap(), [("attr", Kind::File), ("data", Kind::File)]);
+    assert_eq!(list("").unwrap(), [("m", NodeKind::Folder), ("t", NodeKind::File)]);
+    assert_eq!(list("m").unwrap(), [("acc", NodeKind::Folder), ("state", NodeKind::File)]);
+    assert_eq!(list("m/acc").unwrap(), [("attr", NodeKind::File), ("data", NodeKind::File)]);
     assert_eq!((list("t"), list("m/a"), list("m/state")), (None, None, None));
 }
 
@@ -397,7 +409,7 @@ proptest! {
         let mut world = world(8).annotated(true);
         for (record, name) in records.iter().zip(names.iter().cycle()) {
             let mut record = record.clone();
-            if let Body::Device(device) = &mut record.body {
+            if let RecordBody::Device(device) = &mut record.body {
                 for field in [&mut device.name[..], &mut device.driver] {
                     let len = name.len().min(field.len());
                     field[..len].copy_from_slice(&name.as_bytes()[..len]);
@@ -414,7 +426,7 @@ proptest! {
                 prop_assert!(!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']), "{:?}", name);
                 prop_assert!(name.len() <= 255 && !name.chars().any(harms), "{:?}", name);
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                if kind == Kind::Folder {
+                if kind == NodeKind::Folder {
                     folders.push(path);
                 } else if let Some(text) = text(&mut world, &path) {
                     prop_assert!(!text.chars().any(|c| harms(c) && c != '\n'), "{} has {:?}", path, text);
@@ -454,7 +466,7 @@ fn a_clock_that_is_set_changes_what_was_rendered() {
 fn of_many_devices_the_last_timelines_are_kept_rendered() {
     let mut world = world(100);
     let names: BTreeSet<String> = (0..100).map(|nr| format!("0000:75:00.{nr}")).collect();
-    world.exist(&names, 5);
+    world.set_existing(&names, 5);
     for name in &names {
         let path = format!("vfio/{name}/timeline.json");
         let length = text(&mut world, &path).unwrap().len() as u64;

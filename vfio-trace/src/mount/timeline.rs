@@ -4,14 +4,16 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{Drivers, Event, LossTotals, ProbeGap, ProbeReport, WallClock, event_line, visible};
+use crate::event::{
+    DriverModules, LossTotals, ProbeGap, ProbeReport, VfioEvent, WallClock, event_line, visible,
+};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
 
 /// Where the events come from: the same for all devices.
 #[derive(Clone, Debug)]
-pub struct About {
+pub struct TraceOrigin {
     /// Version of the vfio-trace that traced.
     pub version: String,
     /// Version of the vfio-trace that reads a recording; `None`: this is live.
@@ -26,7 +28,7 @@ pub struct About {
 
 /// What got lost on the way here, of any device; `None`: not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Losses {
+pub struct TimelineLosses {
     /// Records lost because the ring buffer was full.
     pub lost: Option<u64>,
     /// Calls that the kernel could not probe.
@@ -39,7 +41,7 @@ pub struct Losses {
     pub undecoded: u64,
 }
 
-impl Losses {
+impl TimelineLosses {
     /// Of what the probes say, `None` where that is not known, and of records that were not understood.
     pub fn new(probes: Option<&[ProbeReport]>, undecoded: u64) -> Self {
         let counted = probes.map(LossTotals::of);
@@ -55,24 +57,24 @@ impl Losses {
 
 /// The events of one device, up to a number.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub(super) struct DeviceTimeline {
     /// Each with its number among those of all devices.
-    events: VecDeque<(u64, Event)>,
+    events: VecDeque<(u64, VfioEvent)>,
     keep: usize,
     since_ns: u64,
     dropped: u64,
     /// Bytes of what was rendered last.
     size: u64,
-    rendered: Option<Rendered>,
+    rendered: Option<RenderedTimeline>,
 }
 
 /// What was rendered last, and from what.
 #[derive(Debug)]
-struct Rendered {
+struct RenderedTimeline {
     pushed: u64,
-    losses: Losses,
+    losses: TimelineLosses,
     gaps: u64,
-    drivers: Drivers,
+    drivers: DriverModules,
     clock: WallClock,
     document: Arc<[u8]>,
 }
@@ -82,12 +84,12 @@ const MOST_GAPS: usize = 256;
 
 /// Times in which functions of drivers were not probed: what devices did then may be missing in their timelines.
 #[derive(Debug, Default)]
-pub(super) struct Gaps {
+pub(super) struct TimelineGaps {
     last: VecDeque<ProbeGap>,
     dropped: u64,
 }
 
-impl Gaps {
+impl TimelineGaps {
     pub(super) fn push(&mut self, gap: ProbeGap) {
         if self.last.len() >= MOST_GAPS {
             self.last.pop_front();
@@ -107,7 +109,7 @@ impl Gaps {
 
 /// What comes before the events.
 #[derive(Serialize)]
-struct Head<'a> {
+struct TimelineHeader<'a> {
     schema: &'static str,
     version: &'a str,
     replayed_by: Option<&'a str>,
@@ -119,12 +121,12 @@ struct Head<'a> {
     since_mono_ns: u64,
     dropped: u64,
     #[serde(flatten)]
-    losses: Losses,
+    losses: TimelineLosses,
     probe_gaps: Vec<&'a ProbeGap>,
     probe_gaps_dropped: u64,
 }
 
-impl Timeline {
+impl DeviceTimeline {
     /// Keeps the last `keep` events since `since_ns` (CLOCK_MONOTONIC).
     pub(super) const fn new(keep: usize, since_ns: u64) -> Self {
         Self { events: VecDeque::new(), keep, since_ns, dropped: 0, size: 0, rendered: None }
@@ -141,7 +143,7 @@ impl Timeline {
     }
 
     /// Takes in event `number` of all devices'. Gives false if another had to go for it.
-    pub(super) fn push(&mut self, event: Event, number: u64) -> bool {
+    pub(super) fn push(&mut self, event: VfioEvent, number: u64) -> bool {
         let full = self.events.len() >= self.keep.max(1);
         if full {
             self.drop_first();
@@ -168,8 +170,8 @@ impl Timeline {
     /// The document. Made anew only if something has changed since the last time.
     pub(super) fn document(
         &mut self,
-        about: &About,
-        (losses, gaps, drivers): (Losses, &Gaps, &Drivers),
+        about: &TraceOrigin,
+        (losses, gaps, drivers): (TimelineLosses, &TimelineGaps, &DriverModules),
         device: &str,
         driver: Option<&str>,
     ) -> serde_json::Result<Arc<[u8]>> {
@@ -180,7 +182,7 @@ impl Timeline {
         {
             return Ok(Arc::clone(&last.document));
         }
-        let head = Head {
+        let head = TimelineHeader {
             schema: TIMELINE_SCHEMA,
             version: &about.version,
             replayed_by: about.replayed_by.as_deref(),
@@ -208,7 +210,7 @@ impl Timeline {
         self.size = document.len() as u64;
         let (gaps, drivers, clock) = (gaps.count(), drivers.clone(), about.clock.clone());
         self.rendered =
-            Some(Rendered { pushed, losses, gaps, drivers, clock, document: Arc::clone(&document) });
+            Some(RenderedTimeline { pushed, losses, gaps, drivers, clock, document: Arc::clone(&document) });
         Ok(document)
     }
 }

@@ -13,21 +13,21 @@ pub(super) const TIMELINE: &str = "timeline.json";
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     Folder,
     File,
 }
 
 /// A path taken apart; the root is the empty path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum TreePath<'a> {
     Root,
     Vfio,
     /// A device's folder, or the path of something in it.
     Device(&'a str, &'a str),
 }
 
-impl<'a> Place<'a> {
+impl<'a> TreePath<'a> {
     /// `None` for a path that is none of ours, whatever devices there are.
     pub(super) fn of(path: &'a str) -> Option<Self> {
         let rest = match path.strip_prefix(VFIO) {
@@ -58,14 +58,14 @@ pub(super) fn folder(device: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The names in the folder `inner` of a tree of files; `None` if there is no such folder. The top folder is always there.
-pub(super) fn children<'a>(files: &'a [String], inner: &str) -> Option<BTreeMap<&'a str, Kind>> {
+pub(super) fn children<'a>(files: &'a [String], inner: &str) -> Option<BTreeMap<&'a str, NodeKind>> {
     let below = |file: &'a String| {
         if inner.is_empty() { Some(file.as_str()) } else { file.strip_prefix(inner)?.strip_prefix('/') }
     };
     let names: BTreeMap<_, _> = files
         .iter()
         .filter_map(below)
-        .map(|rest| rest.split_once('/').map_or((rest, Kind::File), |(name, _)| (name, Kind::Folder)))
+        .map(|rest| rest.split_once('/').map_or((rest, NodeKind::File), |(name, _)| (name, NodeKind::Folder)))
         .collect();
     (inner.is_empty() || !names.is_empty()).then_some(names)
 }

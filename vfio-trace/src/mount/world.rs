@@ -12,15 +12,18 @@ use vfio_trace_common::{
 };
 
 use super::{
-    bearing::{Bearing, opened},
-    folders::Folders,
-    timeline::{About, Gaps, Losses, Timeline},
-    tree::{self, Kind, MIGRATION, Place, TIMELINE, VFIO},
+    bearing::{StateEffect, opened},
+    folders::DeviceFolders,
+    timeline::{DeviceTimeline, TimelineGaps, TimelineLosses, TraceOrigin},
+    tree::{self, MIGRATION, NodeKind, TIMELINE, TreePath, VFIO},
 };
 use crate::{
-    driver::{Interpreter, Style, manners},
-    event::{Assembler, Body, Data, Drivers, Event, MigState, Record, WallClock, text},
-    state::{self, DeviceFile, DeviceReport, Look, MOST_DEVICES, Model, Unknown},
+    driver::{PluginDispatcher, ViewStyle, driver_quirks},
+    event::{
+        DriverModules, EventAssembler, EventData, MigState, RecordBody, VfioEvent, WallClock, WireRecord,
+        text,
+    },
+    state::{self, ContentError, DeviceFile, DeviceReport, MOST_DEVICES, TraceModel, ViewContext},
 };
 
 /// Devices that are gone and whose events are kept, in case that they come again.
@@ -43,12 +46,12 @@ const UNUSED: &str =
     "nothing was run; write 0 (save), 1 (resume) or 2 (I/O test), if mounted with --allow-exercise\n";
 
 /// A file's content, or that there is nothing to tell.
-pub(super) type Content = Option<Arc<[u8]>>;
+pub(super) type NodeContent = Option<Arc<[u8]>>;
 
 /// Something in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) kind: Kind,
+pub(super) struct TreeNode {
+    pub(super) kind: NodeKind,
     /// Bytes of a file's content.
     pub(super) size: u64,
     /// Names that lead here: `.` and the `..` of subfolders count.
@@ -59,19 +62,19 @@ pub(super) struct Node {
 
 /// All that is known.
 #[derive(Debug)]
-pub struct World {
-    assembler: Assembler,
-    interpreter: Interpreter,
+pub struct HostState {
+    assembler: EventAssembler,
+    interpreter: PluginDispatcher,
     annotate: bool,
     /// What the `debug` file of each device says; `None`: there are no such files.
     debug: Option<BTreeMap<Arc<str>, Arc<[u8]>>>,
-    model: Model,
-    about: About,
-    losses: Losses,
-    gaps: Gaps,
+    model: TraceModel,
+    about: TraceOrigin,
+    losses: TimelineLosses,
+    gaps: TimelineGaps,
     keep: usize,
     began_ns: u64,
-    devices: BTreeMap<Arc<str>, Device>,
+    devices: BTreeMap<Arc<str>, TrackedDevice>,
     /// How many devices there may be. What happens on others is forgotten.
     most_devices: usize,
     /// These are they, and those that the model had no room for, by name or else by number; no more than
@@ -85,7 +88,7 @@ pub struct World {
     kept_events: usize,
     most_events: usize,
     last_event: u64,
-    folders: Folders,
+    folders: DeviceFolders,
     /// Numbers of devices whose names never became known.
     unnamed: BTreeSet<u32>,
     /// Devices whose timelines were rendered last.
@@ -97,7 +100,7 @@ pub struct World {
 
 /// What there is of a device besides the model.
 #[derive(Debug)]
-struct Device {
+struct TrackedDevice {
     /// The name of its folder; `None`: it can have none.
     folder: Option<Arc<str>>,
     present: bool,
@@ -108,16 +111,16 @@ struct Device {
     /// Its state as read from the driver's memory, if nothing that concerns it has come since.
     reading: Option<MigState>,
     /// Nobody is left who has it open, and no look at it came since: its driver may have done anything.
-    doubtful: bool,
+    state_uncertain: bool,
     /// How often it is open.
     open_count: Option<u32>,
     changed_ns: u64,
-    timeline: Timeline,
+    timeline: DeviceTimeline,
 }
 
 /// A device as it is known to be.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct DeviceStatus {
     /// What views are made from.
     pub report: DeviceReport,
     /// It is bound to a driver of vfio.
@@ -128,18 +131,18 @@ pub struct Known {
     pub changed_ns: u64,
 }
 
-impl World {
+impl HostState {
     /// A world that has seen nothing. `keep`: events per device; `now_ns`: CLOCK_MONOTONIC, as of the records.
-    pub fn new(about: About, keep: usize, now_ns: u64) -> Self {
+    pub fn new(about: TraceOrigin, keep: usize, now_ns: u64) -> Self {
         Self {
-            assembler: Assembler::new(),
-            interpreter: Interpreter::new(false),
+            assembler: EventAssembler::new(),
+            interpreter: PluginDispatcher::new(false),
             annotate: false,
             debug: None,
-            model: Model::new(),
+            model: TraceModel::new(),
             about,
-            losses: Losses::default(),
-            gaps: Gaps::default(),
+            losses: TimelineLosses::default(),
+            gaps: TimelineGaps::default(),
             keep,
             began_ns: now_ns,
             devices: BTreeMap::new(),
@@ -150,7 +153,7 @@ impl World {
             kept_events: 0,
             most_events: MOST_EVENTS.max(keep),
             last_event: 0,
-            folders: Folders::default(),
+            folders: DeviceFolders::default(),
             unnamed: BTreeSet::new(),
             rendered: VecDeque::new(),
             changed_ns: now_ns,
@@ -174,7 +177,7 @@ impl World {
 
     /// Has a model with limits of its own.
     #[cfg(test)]
-    pub(super) fn with_model(mut self, model: Model) -> Self {
+    pub(super) fn with_model(mut self, model: TraceModel) -> Self {
         self.model = model;
         self
     }
@@ -195,21 +198,21 @@ impl World {
 
     /// The device whose `debug` file this is.
     pub(super) fn device_of_debug(&self, path: &str) -> Option<String> {
-        let Some(Place::Device(folder, inner)) = Place::of(path) else { return None };
+        let Some(TreePath::Device(folder, inner)) = TreePath::of(path) else { return None };
         let (name, _) = self.existing(folder)?;
         (self.debug_file(&self.report(name))? == inner).then(|| name.to_string())
     }
 
     fn debug_file(&self, report: &DeviceReport) -> Option<String> {
         self.debug.as_ref()?;
-        let file = manners(report.driver.as_deref()?)?.debug?;
+        let file = driver_quirks(report.driver.as_deref()?)?.debug?;
         Some(format!("{MIGRATION}/{file}"))
     }
 
     /// Takes in the next record.
-    pub fn push(&mut self, record: &Record) {
+    pub fn push(&mut self, record: &WireRecord) {
         let found = match &record.body {
-            Body::Device(body) if body.seen_by == Role::Inventory as u32 => Some(body),
+            RecordBody::Device(body) if body.seen_by == Role::Inventory as u32 => Some(body),
             _ => None,
         };
         if found.is_some_and(|body| self.is_leaving(body)) {
@@ -245,7 +248,7 @@ impl World {
     }
 
     /// Tells what got lost so far.
-    pub const fn lose(&mut self, losses: Losses) {
+    pub const fn set_losses(&mut self, losses: TimelineLosses) {
         self.losses = losses;
     }
 
@@ -256,7 +259,7 @@ impl World {
     }
 
     /// Tells which devices exist. Without it, records alone say that.
-    pub fn exist(&mut self, names: &BTreeSet<String>, now_ns: u64) {
+    pub fn set_existing(&mut self, names: &BTreeSet<String>, now_ns: u64) {
         for name in names {
             if self.device(name, now_ns).is_some_and(|device| !device.present) {
                 self.is_now(name, true, now_ns);
@@ -289,7 +292,7 @@ impl World {
         self.forget();
     }
 
-    fn apply(&mut self, events: Vec<Event>) {
+    fn apply(&mut self, events: Vec<VfioEvent>) {
         for event in self.interpreter.apply(events) {
             let left_out = self.model.device_events_left_out();
             self.model.apply(&event);
@@ -301,7 +304,7 @@ impl World {
                     None => self.leave_out("", device.nr),
                 }
             }
-            if let Data::ProbeGap(gap) = &event.data {
+            if let EventData::ProbeGap(gap) = &event.data {
                 self.gaps.push(gap.clone());
             }
             let Some(name) = event.device_name() else {
@@ -309,26 +312,26 @@ impl World {
                 self.unnamed.extend(nr.filter(|_| self.unnamed.len() < MOST_UNNAMED));
                 continue;
             };
-            let bearing = Bearing::of(&event.data);
-            self.stale |= matches!(bearing, Bearing::Open);
+            let bearing = StateEffect::of(&event.data);
+            self.stale |= matches!(bearing, StateEffect::Uncertain);
             let (name, end_ns) = (name.to_owned(), event.end_ns);
             let Some(device) = self.device(&name, end_ns) else { continue };
-            if !matches!(bearing, Bearing::None) {
+            if !matches!(bearing, StateEffect::None) {
                 device.reading = None;
             }
-            device.doubtful = match (&event.data, bearing) {
-                (Data::Close(close), _) => close.open_count.is_none_or(|count| count <= 1),
+            device.state_uncertain = match (&event.data, bearing) {
+                (EventData::Close(close), _) => close.open_count.is_none_or(|count| count <= 1),
                 // vfio-pci resets a function at its last close in a way that the driver is not told of.
-                (Data::PciReset(_), _) => device.doubtful || device.open_count == Some(0),
-                (_, Bearing::Told) => false,
-                (_, Bearing::None | Bearing::Open) => device.doubtful,
+                (EventData::PciReset(_), _) => device.state_uncertain || device.open_count == Some(0),
+                (_, StateEffect::Known) => false,
+                (_, StateEffect::None | StateEffect::Uncertain) => device.state_uncertain,
             };
             device.open_count = opened(&event.data, device.open_count);
             device.changed_ns = device.changed_ns.max(end_ns);
             let presence = match &event.data {
-                Data::Unregister {} => Some(false),
-                Data::Register(registered) => Some(registered.outcome.is_ok()),
-                Data::Device(_) => Some(true),
+                EventData::Unregister {} => Some(false),
+                EventData::Register(registered) => Some(registered.outcome.is_ok()),
+                EventData::Device(_) => Some(true),
                 _ => None,
             };
             if let Some(present) = presence {
@@ -343,7 +346,7 @@ impl World {
     }
 
     /// Puts an event into its device's timeline. For one too many, the oldest of all goes.
-    fn keep_event(&mut self, name: &str, event: Event) {
+    fn keep_event(&mut self, name: &str, event: VfioEvent) {
         self.last_event += 1;
         let number = self.last_event;
         if let Some(more) = self.with_timeline(name, |timeline| timeline.push(event, number)) {
@@ -351,13 +354,13 @@ impl World {
         }
         while self.kept_events > self.most_events {
             let Some(oldest) = self.oldest.values().next().cloned() else { return };
-            self.with_timeline(&oldest, Timeline::drop_first);
+            self.with_timeline(&oldest, DeviceTimeline::drop_first);
             self.kept_events -= 1;
         }
     }
 
     /// Changes a device's timeline, and notes what its oldest event is then.
-    fn with_timeline<T>(&mut self, name: &str, change: impl FnOnce(&mut Timeline) -> T) -> Option<T> {
+    fn with_timeline<T>(&mut self, name: &str, change: impl FnOnce(&mut DeviceTimeline) -> T) -> Option<T> {
         let timeline = &mut self.devices.get_mut(name)?.timeline;
         let before = timeline.first();
         let done = change(timeline);
@@ -382,7 +385,7 @@ impl World {
         let reading = known(device_known::STATE).then_some(MigState(body.state));
         let Some(device) = self.device(&name, now_ns) else { return };
         device.reading = reading;
-        device.doubtful &= reading.is_none();
+        device.state_uncertain &= reading.is_none();
         if known(device_known::OPEN_COUNT) {
             device.open_count = Some(body.open_count);
         }
@@ -399,7 +402,7 @@ impl World {
     }
 
     /// What there is of a device; made if need be, and if there is room for it.
-    fn device(&mut self, name: &str, now_ns: u64) -> Option<&mut Device> {
+    fn device(&mut self, name: &str, now_ns: u64) -> Option<&mut TrackedDevice> {
         if !self.devices.contains_key(name) {
             if self.devices.len() >= self.most_devices {
                 self.leave_out(name, 0);
@@ -408,14 +411,14 @@ impl World {
             self.changed_ns = self.changed_ns.max(now_ns);
             let name: Arc<str> = name.into();
             let folder = self.folders.add(&name);
-            let timeline = Timeline::new(self.keep, self.began_ns);
-            let device = Device {
+            let timeline = DeviceTimeline::new(self.keep, self.began_ns);
+            let device = TrackedDevice {
                 folder,
                 present: true,
                 gone_ns: 0,
                 leaving: false,
                 reading: None,
-                doubtful: false,
+                state_uncertain: false,
                 open_count: None,
                 changed_ns: now_ns,
                 timeline,
@@ -454,7 +457,7 @@ impl World {
         let unseen = || DeviceReport { device: Some(name.to_owned()), ..DeviceReport::default() };
         let mut report = self.model.device_report(name).unwrap_or_else(unseen);
         if let Some(device) = self.devices.get(name) {
-            report.state = device.reading.or_else(|| report.state.filter(|_| !device.doubtful));
+            report.state = device.reading.or_else(|| report.state.filter(|_| !device.state_uncertain));
             // A look may have found that those who had it open are gone.
             if device.open_count == Some(0) {
                 report.holders.clear();
@@ -464,20 +467,20 @@ impl World {
     }
 
     /// All devices, also those that are gone, by name.
-    pub fn devices(&self) -> impl Iterator<Item = (&str, Known)> {
+    pub fn devices(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
         self.devices.iter().map(|(name, device)| {
-            let &Device { present, open_count, changed_ns, .. } = device;
-            (&**name, Known { report: self.report(name), present, open_count, changed_ns })
+            let &TrackedDevice { present, open_count, changed_ns, .. } = device;
+            (&**name, DeviceStatus { report: self.report(name), present, open_count, changed_ns })
         })
     }
 
     /// What drivers' plug-ins know.
-    pub const fn drivers(&self) -> &Interpreter {
+    pub const fn drivers(&self) -> &PluginDispatcher {
         &self.interpreter
     }
 
     /// The device that a folder is of, with its name.
-    fn existing(&self, folder: &str) -> Option<(&Arc<str>, &Device)> {
+    fn existing(&self, folder: &str) -> Option<(&Arc<str>, &TrackedDevice)> {
         let found = self.devices.get_key_value(self.folders.device(folder)?);
         found.filter(|(_, device)| device.present)
     }
@@ -488,17 +491,18 @@ impl World {
     }
 
     /// What is in a folder, in order; `None` if there is no such folder.
-    pub(super) fn list(&self, path: &str) -> Option<Vec<(String, Kind)>> {
-        match Place::of(path)? {
-            Place::Root => Some(vec![(VFIO.to_owned(), Kind::Folder)]),
-            Place::Vfio => {
+    pub(super) fn list(&self, path: &str) -> Option<Vec<(String, NodeKind)>> {
+        match TreePath::of(path)? {
+            TreePath::Root => Some(vec![(VFIO.to_owned(), NodeKind::Folder)]),
+            TreePath::Vfio => {
                 let present = self.devices.iter().filter(|(_, device)| device.present);
                 let folders = present.filter_map(|(_, device)| device.folder.as_deref());
-                let mut folders: Vec<_> = folders.map(|folder| (folder.to_owned(), Kind::Folder)).collect();
+                let mut folders: Vec<_> =
+                    folders.map(|folder| (folder.to_owned(), NodeKind::Folder)).collect();
                 folders.sort_unstable_by(|one, two| one.0.cmp(&two.0));
                 Some(folders)
             },
-            Place::Device(folder, inner) => {
+            TreePath::Device(folder, inner) => {
                 let (name, _) = self.existing(folder)?;
                 let report = self.report(name);
                 let files: Vec<String> = paths(&report).into_iter().chain(self.debug_file(&report)).collect();
@@ -521,14 +525,14 @@ impl World {
     }
 
     /// A file's content; `None` if there is no such file.
-    pub(super) fn content(&mut self, path: &str) -> Option<Content> {
-        let Some(Place::Device(folder, inner)) = Place::of(path) else { return None };
+    pub(super) fn content(&mut self, path: &str) -> Option<NodeContent> {
+        let Some(TreePath::Device(folder, inner)) = TreePath::of(path) else { return None };
         let name = &*Arc::clone(self.existing(folder)?.0);
         let report = self.report(name);
         if inner == TIMELINE {
             self.keep_rendered(name);
             // Whose functions were not probed is only asked if some were not.
-            let drivers = if self.gaps.is_empty() { Drivers::default() } else { self.model.drivers() };
+            let drivers = if self.gaps.is_empty() { DriverModules::default() } else { self.model.drivers() };
             let device = self.devices.get_mut(name)?;
             let driver = report.driver.as_deref();
             let besides = (self.losses, &self.gaps, &drivers);
@@ -539,38 +543,38 @@ impl World {
             return Some(Some(said.unwrap_or_else(|| UNUSED.as_bytes().into())));
         }
         let file = file(&report, inner)?;
-        let look = Look {
+        let look = ViewContext {
             device: &report,
             drivers: &self.interpreter,
-            style: Style::ByName,
+            style: ViewStyle::ByName,
             annotate: self.annotate,
         };
         let text = match file.text(&look) {
             Ok(text) => Some(text),
             // Reading it is no error: others of the same folder have something to tell.
-            Err(Unknown::Driver(why)) if self.annotate => Some(format!("# {why}\n")),
-            Err(Unknown::Driver(why)) => Some(format!("{why}\n")),
+            Err(ContentError::Driver(why)) if self.annotate => Some(format!("# {why}\n")),
+            Err(ContentError::Driver(why)) => Some(format!("{why}\n")),
             Err(_) => None,
         };
         Some(text.map(|text| text.into_bytes().into()))
     }
 
     /// What a path stands for; `None` if there is no such thing.
-    pub(super) fn node(&mut self, path: &str) -> Option<Node> {
-        let changed_ns = match Place::of(path)? {
-            Place::Root | Place::Vfio => self.changed_ns,
-            Place::Device(folder, _) => self.existing(folder)?.1.changed_ns,
+    pub(super) fn node(&mut self, path: &str) -> Option<TreeNode> {
+        let changed_ns = match TreePath::of(path)? {
+            TreePath::Root | TreePath::Vfio => self.changed_ns,
+            TreePath::Device(folder, _) => self.existing(folder)?.1.changed_ns,
         };
         if let Some(names) = self.list(path) {
-            let folders = names.iter().filter(|(_, kind)| *kind == Kind::Folder).count();
+            let folders = names.iter().filter(|(_, kind)| *kind == NodeKind::Folder).count();
             let links = u32::try_from(folders).unwrap_or(u32::MAX).saturating_add(2);
-            return Some(Node { kind: Kind::Folder, size: 0, links, changed_ns });
+            return Some(TreeNode { kind: NodeKind::Folder, size: 0, links, changed_ns });
         }
-        let size = match Place::of(path)? {
-            Place::Device(folder, TIMELINE) => self.existing(folder)?.1.timeline.size(),
+        let size = match TreePath::of(path)? {
+            TreePath::Device(folder, TIMELINE) => self.existing(folder)?.1.timeline.size(),
             _ => self.content(path)?.map_or(0, |content| content.len() as u64),
         };
-        Some(Node { kind: Kind::File, size, links: 1, changed_ns })
+        Some(TreeNode { kind: NodeKind::File, size, links: 1, changed_ns })
     }
 }
 

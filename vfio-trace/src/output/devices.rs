@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::layout::{Cell, Column, Style, table};
+use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::event::{MigFlags, MigState, visible};
 
 /// A process that holds a device.
@@ -93,7 +93,7 @@ pub struct ListLosses {
 }
 
 #[derive(Serialize)]
-struct Document<'rows> {
+struct ListDocument<'rows> {
     schema: &'static str,
     /// Why what only the kernel's memory tells is missing.
     limited_by: Option<&'rows str>,
@@ -115,7 +115,7 @@ pub fn devices_json(
     losses: Option<ListLosses>,
     recording: Option<&RecordingFacts>,
 ) -> serde_json::Result<String> {
-    let document = Document { schema: "vfio-trace.list/1", limited_by, losses, recording, devices: rows };
+    let document = ListDocument { schema: "vfio-trace.list/1", limited_by, losses, recording, devices: rows };
     visible::json_pretty(&document).map(|text| format!("{text}\n"))
 }
 
@@ -125,13 +125,13 @@ pub fn device_table(rows: &[DeviceRow], color: bool) -> String {
         return String::new();
     }
     let titles = ["device", "vfio", "node", "driver", "migration", "dirty tracking", "state", "held by"];
-    let columns: Vec<Column> = titles.into_iter().map(Column::left).collect();
-    let cells: Vec<Vec<Cell>> = rows.iter().map(|row| cells(row, color)).collect();
+    let columns: Vec<TableColumn> = titles.into_iter().map(TableColumn::left).collect();
+    let cells: Vec<Vec<TextCell>> = rows.iter().map(|row| cells(row, color)).collect();
     table(&columns, &cells, color)
 }
 
-fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
-    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+fn cells(row: &DeviceRow, color: bool) -> Vec<TextCell> {
+    let plain = |text: &str| TextCell::of(color, CellStyle::Plain, text);
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
     let node = match (row.cdev, row.group) {
         (None, _) => "?".to_owned(),
@@ -164,7 +164,7 @@ fn cells(row: &DeviceRow, color: bool) -> Vec<Cell> {
         plain(row.driver.as_deref().unwrap_or("-")),
         plain(&migration),
         plain(&or_unknown(dirty)),
-        Cell::of(color, Style::State, &state),
+        TextCell::of(color, CellStyle::State, &state),
         plain(&or_unknown(holders)),
     ]
 }

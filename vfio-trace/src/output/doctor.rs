@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::layout::{Cell, Style};
+use super::layout::{CellStyle, TextCell};
 use crate::units::human;
 
 /// Names the shape of the document; changes when a field goes away or changes its meaning.
@@ -11,7 +11,7 @@ pub const DOCTOR_SCHEMA: &str = "vfio-trace.doctor/1";
 /// What a finding is about, in the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Section {
+pub enum CheckSection {
     /// What this process may do.
     Privileges,
     /// What the kernel lets anybody do.
@@ -29,7 +29,7 @@ pub enum Section {
 /// How something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum CheckStatus {
     /// As it should be.
     Ok,
     /// Something is lost without it.
@@ -43,7 +43,7 @@ pub enum Status {
 /// Why `tail` cannot run at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Blocks {
+pub enum CheckBlocker {
     /// This process may not.
     Permission,
     /// Nobody can, here.
@@ -53,7 +53,7 @@ pub enum Blocks {
 /// The whole in one word, and the exit code that goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// Everything that `tail` needs works.
     Ready,
     /// Tracing works, but none of the devices can migrate.
@@ -66,15 +66,15 @@ pub enum Verdict {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct Check {
     /// What kind of thing, for programs; does not change between versions.
     pub id: &'static str,
     /// Where it belongs.
-    pub section: Section,
+    pub section: CheckSection,
     /// Which one of its kind: a capability, a module, a function, a device.
     pub subject: String,
     /// How it stands.
-    pub status: Status,
+    pub status: CheckStatus,
     /// What was found.
     pub what: String,
     /// What is lost, if something is.
@@ -83,13 +83,13 @@ pub struct Finding {
     #[serde(rename = "do")]
     pub todo: Option<String>,
     /// Whether `tail` cannot run because of it.
-    pub blocks: Option<Blocks>,
+    pub blocks: Option<CheckBlocker>,
 }
 
-impl Finding {
+impl Check {
     /// Something that is as it should be.
     pub fn ok(
-        section: Section,
+        section: CheckSection,
         id: &'static str,
         subject: impl Into<String>,
         what: impl Into<String>,
@@ -98,7 +98,7 @@ impl Finding {
             id,
             section,
             subject: subject.into(),
-            status: Status::Ok,
+            status: CheckStatus::Ok,
             what: what.into(),
             costs: None,
             todo: None,
@@ -108,7 +108,7 @@ impl Finding {
 
     /// The same in another state.
     #[must_use]
-    pub fn but(self, status: Status) -> Self {
+    pub fn with_status(self, status: CheckStatus) -> Self {
         Self { status, ..self }
     }
 
@@ -126,7 +126,7 @@ impl Finding {
 
     /// Says that `tail` cannot run.
     #[must_use]
-    pub fn blocks(self, blocks: Blocks) -> Self {
+    pub fn blocks(self, blocks: CheckBlocker) -> Self {
         Self { blocks: Some(blocks), ..self }
     }
 }
@@ -143,11 +143,11 @@ pub struct DoctorReport {
     /// Machine, as `uname -m`.
     pub machine: String,
     /// The whole in one word.
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// The exit code of `doctor`.
     pub exit_code: u8,
     /// By section.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Check>,
 }
 
 /// One JSON document, with a newline.
@@ -161,7 +161,7 @@ pub fn doctor_json(report: &DoctorReport) -> serde_json::Result<String> {
     Ok(text)
 }
 
-impl Section {
+impl CheckSection {
     const fn title(self) -> &'static str {
         match self {
             Self::Privileges => "privileges",
@@ -174,7 +174,7 @@ impl Section {
     }
 }
 
-impl Status {
+impl CheckStatus {
     const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -184,16 +184,16 @@ impl Status {
         }
     }
 
-    const fn style(self) -> Style {
+    const fn style(self) -> CellStyle {
         match self {
-            Self::Ok => Style::Dim,
-            Self::Degraded | Self::Unknown => Style::State,
-            Self::Missing => Style::Error,
+            Self::Ok => CellStyle::Dim,
+            Self::Degraded | Self::Unknown => CellStyle::State,
+            Self::Missing => CellStyle::Error,
         }
     }
 }
 
-impl Verdict {
+impl CheckVerdict {
     /// `whole`: nothing that was looked at is other than it should be; `open`: whether the kernel permits it is not known.
     const fn text(self, whole: bool, open: bool) -> &'static str {
         match self {
@@ -230,7 +230,7 @@ pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
         if section != Some(finding.section) {
             section = Some(finding.section);
             text.push('\n');
-            push(&mut text, &Cell::of(color, Style::Bold, finding.section.title()));
+            push(&mut text, &TextCell::of(color, CellStyle::Bold, finding.section.title()));
         }
         let same = report.findings.iter().filter(|other| other.section == finding.section);
         let widest = same.map(|other| other.subject.chars().count()).filter(|width| *width <= MAX_SUBJECT);
@@ -238,34 +238,34 @@ pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
     }
     let count = |status| report.findings.iter().filter(|finding| finding.status == status).count();
     text.push('\n');
-    let mut verdict = Cell::new(color);
-    let style = if report.verdict == Verdict::Ready { Style::Bold } else { Style::Error };
-    let whole = count(Status::Ok) == report.findings.len();
-    let is_open = |finding: &Finding| finding.id == "cap-sys-admin" && finding.status == Status::Unknown;
+    let mut verdict = TextCell::new(color);
+    let style = if report.verdict == CheckVerdict::Ready { CellStyle::Bold } else { CellStyle::Error };
+    let whole = count(CheckStatus::Ok) == report.findings.len();
+    let is_open = |finding: &Check| finding.id == "cap-sys-admin" && finding.status == CheckStatus::Unknown;
     verdict.add(style, report.verdict.text(whole, report.findings.iter().any(is_open)));
-    let counts = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown]
+    let counts = [CheckStatus::Ok, CheckStatus::Degraded, CheckStatus::Missing, CheckStatus::Unknown]
         .map(|status| format!("{} {}", count(status), status.name()));
     verdict.plain(&format!(": {}", counts.join(", ")));
     push(&mut text, &verdict);
     text
 }
 
-fn push(text: &mut String, cell: &Cell) {
+fn push(text: &mut String, cell: &TextCell) {
     cell.left(0, text);
     text.push('\n');
 }
 
-fn line(text: &mut String, finding: &Finding, subject_width: usize, color: bool) {
+fn line(text: &mut String, finding: &Check, subject_width: usize, color: bool) {
     text.push_str("  ");
-    Cell::of(color, finding.status.style(), finding.status.name()).left(STATUS_WIDTH, text);
+    TextCell::of(color, finding.status.style(), finding.status.name()).left(STATUS_WIDTH, text);
     text.push_str("  ");
-    Cell::of(color, Style::Plain, &human::clean(&finding.subject)).left(subject_width, text);
+    TextCell::of(color, CellStyle::Plain, &human::clean(&finding.subject)).left(subject_width, text);
     text.push_str("  ");
     wrapped(text, &finding.what, INDENT.len() + subject_width + 2);
     for (name, more, breaks) in [("costs: ", &finding.costs, true), ("do:    ", &finding.todo, false)] {
         if let Some(more) = more {
             text.push_str(INDENT);
-            Cell::of(color, Style::Dim, name).left(0, text);
+            TextCell::of(color, CellStyle::Dim, name).left(0, text);
             if breaks {
                 wrapped(text, more, INDENT.len() + name.len());
             } else {
@@ -307,16 +307,16 @@ mod tests {
             version: "0.1.0",
             kernel: Some("6.12.0".to_owned()),
             machine: "x86_64".to_owned(),
-            verdict: Verdict::NotPermitted,
+            verdict: CheckVerdict::NotPermitted,
             exit_code: 3,
             findings: vec![
-                Finding::ok(Section::Privileges, "capability", "CAP_BPF", "held"),
-                Finding::ok(Section::Privileges, "capability", "CAP_PERFMON", "not held")
-                    .but(Status::Missing)
+                Check::ok(CheckSection::Privileges, "capability", "CAP_BPF", "held"),
+                Check::ok(CheckSection::Privileges, "capability", "CAP_PERFMON", "not held")
+                    .with_status(CheckStatus::Missing)
                     .costs("no kprobes")
                     .todo("run it as root")
-                    .blocks(Blocks::Permission),
-                Finding::ok(Section::Devices, "device", "a\u{1b}[31m", "can migrate"),
+                    .blocks(CheckBlocker::Permission),
+                Check::ok(CheckSection::Devices, "device", "a\u{1b}[31m", "can migrate"),
             ],
         }
     }
@@ -345,20 +345,25 @@ mod tests {
     /// All statuses and verdicts together: the last line says that all is there only where all is.
     #[test]
     fn the_last_line_does_not_contradict_the_list() {
-        const ALL: [Status; 4] = [Status::Ok, Status::Degraded, Status::Missing, Status::Unknown];
-        for verdict in
-            [Verdict::Ready, Verdict::NoDeviceMigrates, Verdict::NotPermitted, Verdict::NotSupported]
-        {
+        const ALL: [CheckStatus; 4] =
+            [CheckStatus::Ok, CheckStatus::Degraded, CheckStatus::Missing, CheckStatus::Unknown];
+        for verdict in [
+            CheckVerdict::Ready,
+            CheckVerdict::NoDeviceMigrates,
+            CheckVerdict::NotPermitted,
+            CheckVerdict::NotSupported,
+        ] {
             for (one, other) in ALL.iter().flat_map(|one| ALL.map(|other| (*one, other))) {
-                let finding = |status| Finding::ok(Section::Probes, "probe-read", "f", "what").but(status);
+                let finding =
+                    |status| Check::ok(CheckSection::Probes, "probe-read", "f", "what").with_status(status);
                 let report =
                     DoctorReport { verdict, findings: vec![finding(one), finding(other)], ..report() };
                 let text = doctor_text(&report, false);
                 let last = text.lines().last().unwrap();
-                let whole = (one, other) == (Status::Ok, Status::Ok);
-                assert_eq!(last.contains("everything"), verdict == Verdict::Ready && whole, "{text}");
-                assert_eq!(last.contains("not ok above"), verdict == Verdict::Ready && !whole, "{text}");
-                let works = matches!(verdict, Verdict::Ready | Verdict::NoDeviceMigrates);
+                let whole = (one, other) == (CheckStatus::Ok, CheckStatus::Ok);
+                assert_eq!(last.contains("everything"), verdict == CheckVerdict::Ready && whole, "{text}");
+                assert_eq!(last.contains("not ok above"), verdict == CheckVerdict::Ready && !whole, "{text}");
+                let works = matches!(verdict, CheckVerdict::Ready | CheckVerdict::NoDeviceMigrates);
                 assert_eq!(last.contains("tracing works") || last.contains("everything"), works, "{text}");
             }
         }

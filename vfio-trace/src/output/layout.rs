@@ -4,7 +4,7 @@ use crate::units::human::clean;
 
 /// How a piece of text is emphasised when colours are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum CellStyle {
     Plain,
     State,
     Error,
@@ -12,7 +12,7 @@ pub(super) enum Style {
     Bold,
 }
 
-impl Style {
+impl CellStyle {
     const fn code(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -26,18 +26,18 @@ impl Style {
 
 /// Text under construction, with its width on a terminal.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cell {
+pub(super) struct TextCell {
     text: String,
     width: usize,
     color: bool,
 }
 
-impl Cell {
+impl TextCell {
     pub(super) fn new(color: bool) -> Self {
         Self { text: String::new(), width: 0, color }
     }
 
-    pub(super) fn of(color: bool, style: Style, text: &str) -> Self {
+    pub(super) fn of(color: bool, style: CellStyle, text: &str) -> Self {
         let mut cell = Self::new(color);
         cell.add(style, text);
         cell
@@ -48,11 +48,11 @@ impl Cell {
     }
 
     pub(super) fn plain(&mut self, text: &str) -> &mut Self {
-        self.add(Style::Plain, text)
+        self.add(CellStyle::Plain, text)
     }
 
     /// Adds text of anybody: what could steer a terminal is escaped here, for all lines and tables.
-    pub(super) fn add(&mut self, style: Style, text: &str) -> &mut Self {
+    pub(super) fn add(&mut self, style: CellStyle, text: &str) -> &mut Self {
         let text = &*clean(text);
         self.width += text.chars().count();
         match style.code().filter(|_| self.color && !text.is_empty()) {
@@ -85,13 +85,13 @@ fn fill(count: usize, line: &mut String) {
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Column {
+pub(super) struct TableColumn {
     pub(super) title: &'static str,
     /// Numbers go to the right.
     pub(super) right: bool,
 }
 
-impl Column {
+impl TableColumn {
     pub(super) const fn left(title: &'static str) -> Self {
         Self { title, right: false }
     }
@@ -102,13 +102,14 @@ impl Column {
 }
 
 /// Aligned rows below a title row, two spaces apart, each line with a newline.
-pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], color: bool) -> String {
+pub(super) fn table(columns: &[TableColumn], rows: &[Vec<TextCell>], color: bool) -> String {
     let width = |at: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(at).map(Cell::width));
+        let cells = rows.iter().filter_map(|row| row.get(at).map(TextCell::width));
         cells.chain(columns.get(at).map(|column| column.title.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let titles: Vec<Cell> = columns.iter().map(|column| Cell::of(color, Style::Bold, column.title)).collect();
+    let titles: Vec<TextCell> =
+        columns.iter().map(|column| TextCell::of(color, CellStyle::Bold, column.title)).collect();
     let mut text = String::new();
     for row in std::iter::once(&titles).chain(rows) {
         let mut line = String::new();

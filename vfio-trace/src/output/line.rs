@@ -2,36 +2,39 @@
 
 use super::{
     devices::NOT_OPEN,
-    layout::{Cell, Style},
+    layout::{CellStyle, TextCell},
 };
 use crate::event::{
-    Data, DataClose, DataIo, Direction, Dry, Errno, Event, FeatureCall, FeatureDetail, MigState, Outcome,
-    SetState, Severity, Step, Via,
+    CallOutcome, DataClose, DataDirection, DataIo, DriverCall, Errno, EventData, FeatureCall, FeatureDetail,
+    FindingSeverity, MigState, ReadEnd, RequestOrigin, SetState, VfioEvent,
 };
 use crate::units::human;
 
 /// The parts of a line that depend on the kind.
-pub(super) struct Words {
-    pub(super) subject: Cell,
-    pub(super) detail: Cell,
-    pub(super) result: Cell,
+pub(super) struct EventCells {
+    pub(super) subject: TextCell,
+    pub(super) detail: TextCell,
+    pub(super) result: TextCell,
 }
 
-impl Words {
-    pub(super) fn of(event: &Event, color: bool) -> Self {
+impl EventCells {
+    pub(super) fn of(event: &VfioEvent, color: bool) -> Self {
         let data = &event.data;
-        let mut words =
-            Self { subject: Cell::new(color), detail: Cell::new(color), result: Cell::new(color) };
-        words.say(event);
+        let mut words = Self {
+            subject: TextCell::new(color),
+            detail: TextCell::new(color),
+            result: TextCell::new(color),
+        };
+        words.fill(event);
         if let Some(outcome) = data.outcome() {
             words.result(data, outcome);
         }
         words
     }
 
-    fn say(&mut self, event: &Event) {
+    fn fill(&mut self, event: &VfioEvent) {
         match &event.data {
-            Data::Device(device) => {
+            EventData::Device(device) => {
                 self.subject.plain(event.driver().unwrap_or("?"));
                 if device.may_be_fresh() {
                     self.more(NOT_OPEN);
@@ -51,40 +54,42 @@ impl Words {
                     None => "dirty tracking not known",
                 });
             },
-            Data::Held(holder) => _ = self.subject.plain(&format!("fd {}", holder.fd)),
-            Data::Open(open) => {
+            EventData::Held(holder) => _ = self.subject.plain(&format!("fd {}", holder.fd)),
+            EventData::Open(open) => {
                 self.openers(open.open_count, "open");
                 if open.state.is_some() {
                     self.state("state ", open.state);
                 }
             },
-            Data::Close(close) => self.openers(close.open_count.map(|count| count.saturating_sub(1)), "left"),
-            Data::Arc(arc) => {
+            EventData::Close(close) => {
+                self.openers(close.open_count.map(|count| count.saturating_sub(1)), "left");
+            },
+            EventData::Arc(arc) => {
                 state(&mut self.subject, arc.from);
                 match arc.to {
                     Some(to) => state(self.subject.plain(" → "), to),
-                    None => _ = self.subject.add(Style::Error, " ↛"),
+                    None => _ = self.subject.add(CellStyle::Error, " ↛"),
                 }
                 state(self.detail.plain("target "), arc.target);
             },
-            Data::Desync(desync) => {
+            EventData::Desync(desync) => {
                 state(&mut self.subject, desync.found);
                 self.state("expected ", Some(desync.expected));
                 self.more(&format!("shown by {}", desync.cause.name()));
             },
-            Data::SetState(request) => self.set_state(request),
-            Data::GetState(request) => {
+            EventData::SetState(request) => self.set_state(request),
+            EventData::GetState(request) => {
                 match request.state {
                     Some(got) => state(&mut self.subject, got),
                     None => _ = self.subject.plain("?"),
                 }
                 self.via(request.via);
             },
-            Data::DataSize(request) => {
+            EventData::DataSize(request) => {
                 self.subject.plain(&known(request.stop_copy_bytes.map(human::bytes)));
                 self.via(request.via);
             },
-            Data::PrecopyInfo(info) => {
+            EventData::PrecopyInfo(info) => {
                 if let (Some(initial), Some(dirty)) = (info.initial_bytes, info.dirty_bytes) {
                     self.subject.plain(&format!(
                         "{} initial, {} dirty",
@@ -97,26 +102,26 @@ impl Words {
                     self.more(&format!("flags {flags:#x}"));
                 }
             },
-            Data::DataIoctl(call) => {
+            EventData::DataIoctl(call) => {
                 self.subject.plain(&format!("ioctl {:#x}", call.cmd));
                 self.session(call.session);
             },
-            Data::Read(io) | Data::Write(io) => self.io(io),
-            Data::DataClose(close) => self.data_close(close),
-            Data::Feature(call) => self.feature(call),
-            Data::Reset(reset) => {
+            EventData::Read(io) | EventData::Write(io) => self.io(io),
+            EventData::DataClose(close) => self.data_close(close),
+            EventData::Feature(call) => self.feature(call),
+            EventData::Reset(reset) => {
                 if let Some(led_to) = reset.state {
                     state(&mut self.subject, led_to);
                 }
             },
-            Data::PciReset(reset) => {
+            EventData::PciReset(reset) => {
                 self.subject.plain(reset.method.map_or("reset", |_| "FLR"));
                 if reset.state.is_some() {
                     self.state("state ", reset.state);
                 }
             },
-            Data::Step(step) => self.step(step),
-            Data::Image(image) => {
+            EventData::Step(step) => self.step(step),
+            EventData::Image(image) => {
                 self.subject.plain(&image.layout.name);
                 self.more(&format!("at {}", image.moment.name()));
                 self.session(image.session);
@@ -124,11 +129,11 @@ impl Words {
                     self.more("not all readable");
                 }
             },
-            Data::Finding(finding) => {
+            EventData::Finding(finding) => {
                 let style = match finding.severity {
-                    Severity::Error => Style::Error,
-                    Severity::Warning => Style::Bold,
-                    Severity::Info => Style::Plain,
+                    FindingSeverity::Error => CellStyle::Error,
+                    FindingSeverity::Warning => CellStyle::Bold,
+                    FindingSeverity::Info => CellStyle::Plain,
                 };
                 self.subject.add(style, &finding.code);
                 if let Some(step) = &finding.step {
@@ -138,9 +143,9 @@ impl Words {
                 self.detail.plain(&finding.text).plain(" Check: ").plain(&finding.check);
                 self.result.plain(finding.errno.as_deref().unwrap_or_else(|| finding.severity.name()));
             },
-            Data::ProbeGap(gap) => {
+            EventData::ProbeGap(gap) => {
                 let name = gap.module.as_deref().unwrap_or("kernel");
-                self.subject.add(Style::Error, "not probed ").plain(&human::clean(name));
+                self.subject.add(CellStyle::Error, "not probed ").plain(&human::clean(name));
                 let functions: Vec<&str> =
                     gap.functions.iter().map(|function| function.function.as_str()).collect();
                 self.more(&human::clean(&functions.join(", ")));
@@ -152,7 +157,7 @@ impl Words {
                     self.more("not probed yet");
                 }
             },
-            Data::Register(_) | Data::Unregister {} => {},
+            EventData::Register(_) | EventData::Unregister {} => {},
         }
     }
 
@@ -173,8 +178,8 @@ impl Words {
         }
     }
 
-    fn via(&mut self, via: Via) {
-        if via == Via::Driver {
+    fn via(&mut self, via: RequestOrigin) {
+        if via == RequestOrigin::Driver {
             self.more("not by ioctl");
         }
     }
@@ -203,11 +208,11 @@ impl Words {
 
     fn io(&mut self, io: &DataIo) {
         self.subject.plain(&match (io.dry, io.bytes) {
-            (Some(Dry::End), _) => "end of data".to_owned(),
-            (Some(Dry::ForNow), _) if io.outcome.errno() == Some(Errno::ENOMSG) => {
+            (Some(ReadEnd::End), _) => "end of data".to_owned(),
+            (Some(ReadEnd::ForNow), _) if io.outcome.errno() == Some(Errno::ENOMSG) => {
                 "no data for now".to_owned()
             },
-            (Some(Dry::ForNow), _) => "nothing for now".to_owned(),
+            (Some(ReadEnd::ForNow), _) => "nothing for now".to_owned(),
             (None, Some(bytes)) => human::bytes(bytes),
             (None, None) => "nothing".to_owned(),
         });
@@ -227,12 +232,12 @@ impl Words {
             self.subject.plain(&format!(" ({})", direction.name()));
         }
         let (bytes, calls, noun) = match close.direction {
-            Some(Direction::Resume) => (close.written_bytes, close.writes, "write"),
+            Some(DataDirection::Resume) => (close.written_bytes, close.writes, "write"),
             _ => (close.read_bytes, close.reads, "read"),
         };
         self.more(&format!("{} in {}", human::bytes(bytes), human::count(calls, noun)));
         if close.failed > 0 {
-            self.detail.plain(", ").add(Style::Error, &format!("{} failed", close.failed));
+            self.detail.plain(", ").add(CellStyle::Error, &format!("{} failed", close.failed));
         }
         if close.partial {
             self.more("start not seen");
@@ -285,7 +290,7 @@ impl Words {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &DriverCall) {
         let function = step.function.as_deref().unwrap_or("?");
         match &step.step {
             Some(name) => {
@@ -307,24 +312,24 @@ impl Words {
         }
     }
 
-    fn result(&mut self, data: &Data, outcome: Outcome) {
+    fn result(&mut self, data: &EventData, outcome: CallOutcome) {
         match outcome {
-            Outcome::Ok => _ = self.result.plain("ok"),
+            CallOutcome::Ok => _ = self.result.plain("ok"),
             // A function that tells nothing of how it ended.
-            Outcome::Unknown if matches!(data, Data::Step(_)) => {},
-            Outcome::Unknown => _ = self.result.plain("unknown"),
+            CallOutcome::Unknown if matches!(data, EventData::Step(_)) => {},
+            CallOutcome::Unknown => _ = self.result.plain("unknown"),
             // Every PRE_COPY ends like this; red would cry wolf.
-            Outcome::Failed(errno) if matches!(data, Data::Read(io) | Data::Write(io) if io.dry.is_some()) =>
+            CallOutcome::Failed(errno) if matches!(data, EventData::Read(io) | EventData::Write(io) if io.dry.is_some()) =>
             {
-                self.result.add(Style::Dim, &errno.name());
+                self.result.add(CellStyle::Dim, &errno.name());
             },
-            Outcome::Failed(errno) => _ = self.result.add(Style::Error, &errno.name()),
-            Outcome::Refused(errno) => _ = self.result.add(Style::Error, &format!("refused {errno}")),
+            CallOutcome::Failed(errno) => _ = self.result.add(CellStyle::Error, &errno.name()),
+            CallOutcome::Refused(errno) => _ = self.result.add(CellStyle::Error, &format!("refused {errno}")),
         }
         let driver_call = match data {
-            Data::SetState(request) => request.driver_call,
-            Data::GetState(request) => request.driver_call,
-            Data::DataSize(request) => request.driver_call,
+            EventData::SetState(request) => request.driver_call,
+            EventData::GetState(request) => request.driver_call,
+            EventData::DataSize(request) => request.driver_call,
             _ => None,
         };
         if let Some(driver) = driver_call.filter(|&driver| driver != outcome) {
@@ -338,7 +343,8 @@ fn known(text: Option<String>) -> String {
     text.unwrap_or_else(|| "?".to_owned())
 }
 
-fn state(cell: &mut Cell, state: MigState) {
-    let style = if state == MigState::ERROR || !state.is_valid() { Style::Error } else { Style::State };
+fn state(cell: &mut TextCell, state: MigState) {
+    let style =
+        if state == MigState::ERROR || !state.is_valid() { CellStyle::Error } else { CellStyle::State };
     cell.add(style, &state.to_string());
 }

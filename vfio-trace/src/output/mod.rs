@@ -17,14 +17,15 @@ mod text;
 pub use self::{
     devices::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
     doctor::{
-        Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Section, Status, Verdict, doctor_json, doctor_text,
+        Check, CheckBlocker, CheckSection, CheckStatus, CheckVerdict, DOCTOR_SCHEMA, DoctorReport,
+        doctor_json, doctor_text,
     },
     html::html,
     ndjson::Ndjson,
     report::report_text,
     summary::{probe_table, summary_text},
     table::{closing_json, closing_table},
-    text::{Text, TextOptions, TimeFormat},
+    text::{TextFormatter, TextOptions, TimeFormat},
 };
 
 #[cfg(test)]

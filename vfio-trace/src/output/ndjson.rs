@@ -1,6 +1,6 @@
 //! One JSON object per line: the stream's start, its events, its summary (docs/events.md).
 
-use crate::event::{self, ClockAnchor, Event, Start, Summary, WallClock};
+use crate::event::{self, ClockAnchor, TraceStart, TraceSummary, VfioEvent, WallClock};
 
 /// Makes the lines of one stream, each with its newline.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Ndjson {
     /// # Errors
     ///
     /// As [`event::event_line`], which is: none in practice.
-    pub fn start(&self, start: &Start, mono_ns: u64) -> serde_json::Result<String> {
+    pub fn start(&self, start: &TraceStart, mono_ns: u64) -> serde_json::Result<String> {
         event::start_line(start, mono_ns).map(ended)
     }
 
@@ -33,7 +33,7 @@ impl Ndjson {
     /// # Errors
     ///
     /// As [`Self::start`].
-    pub fn line(&self, event: &Event) -> serde_json::Result<String> {
+    pub fn line(&self, event: &VfioEvent) -> serde_json::Result<String> {
         self.host_line(event, None)
     }
 
@@ -42,7 +42,7 @@ impl Ndjson {
     /// # Errors
     ///
     /// As [`Self::start`].
-    pub fn host_line(&self, event: &Event, host: Option<&str>) -> serde_json::Result<String> {
+    pub fn host_line(&self, event: &VfioEvent, host: Option<&str>) -> serde_json::Result<String> {
         event::host_event_line(event, &self.clock.at(event.end_ns), host).map(ended)
     }
 
@@ -51,7 +51,7 @@ impl Ndjson {
     /// # Errors
     ///
     /// As [`Self::start`].
-    pub fn summary(&self, summary: &Summary, mono_ns: u64) -> serde_json::Result<String> {
+    pub fn summary(&self, summary: &TraceSummary, mono_ns: u64) -> serde_json::Result<String> {
         event::summary_line(summary, &self.clock.at(mono_ns), mono_ns).map(ended)
     }
 }

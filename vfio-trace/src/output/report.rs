@@ -4,19 +4,20 @@ use std::fmt::{self, Write as _};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::layout::{Cell, Column, Style, table};
+use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::units::human::{bytes, clean, count, duration};
 use crate::{
-    event::Severity,
+    event::FindingSeverity,
     report::document::{
-        Bound, Device, DeviceMigration, Document, Downtime, Failure, Finding, Host, Migration, Outside,
-        PairedBy, PartName, Session, Side, Stage, Verdict, Warning,
+        DataSession, DeviceFailure, DeviceMigration, DowntimeBound, DowntimeBreakdown, DowntimeStage,
+        MigrationDocument, MigrationSide, MigrationVerdict, OutsideIssues, PairingReason, PartName,
+        ReportFinding, ReportWarning, TracedDevice, TracedHost, VmMigration,
     },
 };
 
 /// The report.
-pub fn report_text(document: &Document, zone: &TimeZone, color: bool) -> String {
-    let page = Page { document, zone, color };
+pub fn report_text(document: &MigrationDocument, zone: &TimeZone, color: bool) -> String {
+    let page = ReportWriter { document, zone, color };
     let mut text = page.hosts();
     if document.migrations.len() > FEW {
         text.push('\n');
@@ -45,17 +46,17 @@ pub fn report_text(document: &Document, zone: &TimeZone, color: bool) -> String 
 /// With more migrations than this, each has a line before all of them are told at length.
 const FEW: usize = 3;
 
-struct Page<'a> {
-    document: &'a Document,
+struct ReportWriter<'a> {
+    document: &'a MigrationDocument,
     zone: &'a TimeZone,
     color: bool,
 }
 
-impl Page<'_> {
+impl ReportWriter<'_> {
     /// What is not known is not denied.
     fn no_migration(&self) -> &'static str {
-        let lacking = |host: &Host| host.losses.control_suffers() || !host.losses.complete;
-        let unsure = |host: &Host| host.losses.misses_unknown();
+        let lacking = |host: &TracedHost| host.losses.lacks_transitions() || !host.losses.complete;
+        let unsure = |host: &TracedHost| host.losses.has_uncounted_misses();
         if self.document.hosts.iter().any(lacking) {
             "\nno migration was seen; but not all that happened was recorded, see below\n"
         } else if self.document.hosts.iter().any(unsure) {
@@ -65,9 +66,9 @@ impl Page<'_> {
         }
     }
 
-    fn styled(&self, style: Style, text: &str) -> String {
+    fn styled(&self, style: CellStyle, text: &str) -> String {
         let mut line = String::new();
-        Cell::of(self.color, style, text).left(0, &mut line);
+        TextCell::of(self.color, style, text).left(0, &mut line);
         line
     }
 
@@ -90,7 +91,7 @@ impl Page<'_> {
                 &mut text,
                 format_args!(
                     "{}: {} of {}, {length} from {}\n",
-                    self.styled(Style::Bold, &title),
+                    self.styled(CellStyle::Bold, &title),
                     count(host.events, "event"),
                     clean(&host.source),
                     self.wall(host.began_ns)
@@ -111,7 +112,7 @@ impl Page<'_> {
         text
     }
 
-    fn device(&self, nr: u32) -> Option<&Device> {
+    fn device(&self, nr: u32) -> Option<&TracedDevice> {
         self.document.devices.get(nr as usize)
     }
 
@@ -119,10 +120,10 @@ impl Page<'_> {
         self.device(nr).and_then(|device| device.name.as_deref()).unwrap_or("?")
     }
 
-    fn migration(&self, migration: &Migration) -> String {
+    fn migration(&self, migration: &VmMigration) -> String {
         let style = match migration.verdict {
-            Verdict::Failed => Style::Error,
-            _ => Style::Bold,
+            MigrationVerdict::Failed => CellStyle::Error,
+            _ => CellStyle::Bold,
         };
         let mut text = self.styled(style, &format!("migration {}: {}", migration.nr, clean(&migration.text)));
         text.push('\n');
@@ -178,15 +179,19 @@ impl Page<'_> {
     /// A line per migration.
     fn overview(&self) -> String {
         let columns = [
-            Column::right("migration"),
-            Column::left("began"),
-            Column::right("took"),
-            Column::left("verdict"),
-            Column::right("downtime"),
-            Column::left("devices"),
+            TableColumn::right("migration"),
+            TableColumn::left("began"),
+            TableColumn::right("took"),
+            TableColumn::left("verdict"),
+            TableColumn::right("downtime"),
+            TableColumn::left("devices"),
         ];
-        let row = |migration: &Migration| {
-            let style = if migration.verdict == Verdict::Failed { Style::Error } else { Style::Plain };
+        let row = |migration: &VmMigration| {
+            let style = if migration.verdict == MigrationVerdict::Failed {
+                CellStyle::Error
+            } else {
+                CellStyle::Plain
+            };
             let devices: Vec<String> = migration.devices.iter().take(FEW).map(|one| self.both(one)).collect();
             let more = migration.devices.len().saturating_sub(FEW);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -195,17 +200,17 @@ impl Page<'_> {
                 self.cell(&migration.nr.to_string()),
                 self.cell(&self.wall(migration.start_ns)),
                 self.cell(&duration(migration.end_ns.saturating_sub(migration.start_ns))),
-                Cell::of(self.color, style, migration.verdict.name()),
+                TextCell::of(self.color, style, migration.verdict.name()),
                 self.cell(&downtime),
                 self.cell(&format!("{}{more}", devices.join(", "))),
             ]
         };
-        let rows: Vec<Vec<Cell>> = self.document.migrations.iter().map(row).collect();
+        let rows: Vec<Vec<TextCell>> = self.document.migrations.iter().map(row).collect();
         table(&columns, &rows, self.color)
     }
 
     /// What failed and was found on a device, and belongs to no migration: with times, which no heading gives.
-    fn outside(&self, outside: &Outside, text: &mut String) {
+    fn outside(&self, outside: &OutsideIssues, text: &mut String) {
         let driver = self.device(outside.device).and_then(|device| device.driver.as_deref()).unwrap_or("?");
         put(text, format_args!("  {} ({})\n", clean(self.name(outside.device)), clean(driver)));
         let mut lines: Vec<(u64, String)> = Vec::new();
@@ -231,12 +236,13 @@ impl Page<'_> {
         }
     }
 
-    fn downtimes(&self, migration: &Migration) -> String {
+    fn downtimes(&self, migration: &VmMigration) -> String {
         let Some(all) = &migration.downtime else { return String::new() };
-        let stages: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| all.stage(*stage).is_some()).collect();
-        let mut columns = vec![Column::left("downtime"), Column::right("total")];
-        columns.extend(stages.iter().map(|stage| Column::right(stage.name())));
-        let row = |name: String, downtime: &Downtime| {
+        let stages: Vec<DowntimeStage> =
+            DowntimeStage::ALL.into_iter().filter(|stage| all.stage(*stage).is_some()).collect();
+        let mut columns = vec![TableColumn::left("downtime"), TableColumn::right("total")];
+        columns.extend(stages.iter().map(|stage| TableColumn::right(stage.name())));
+        let row = |name: String, downtime: &DowntimeBreakdown| {
             let mut row = vec![self.cell(&name), self.cell(&total(downtime))];
             row.extend(stages.iter().map(|stage| {
                 let time = downtime.stage(*stage).map_or_else(String::new, |time| duration(time.share_ns));
@@ -244,7 +250,7 @@ impl Page<'_> {
             }));
             row
         };
-        let mut rows: Vec<Vec<Cell>> = migration
+        let mut rows: Vec<Vec<TextCell>> = migration
             .devices
             .iter()
             .filter_map(|device| Some(row(self.both(device), device.downtime.as_ref()?)))
@@ -272,9 +278,9 @@ impl Page<'_> {
                 .iter()
                 .map(|one| {
                     let order = match one.order {
-                        crate::report::document::Order::Series => "in series",
-                        crate::report::document::Order::Parallel => "in parallel",
-                        crate::report::document::Order::Mixed => "partly in parallel",
+                        crate::report::document::DeviceConcurrency::Series => "in series",
+                        crate::report::document::DeviceConcurrency::Parallel => "in parallel",
+                        crate::report::document::DeviceConcurrency::Mixed => "partly in parallel",
                     };
                     format!(
                         "{} {order} ({} of {})",
@@ -289,12 +295,14 @@ impl Page<'_> {
         text
     }
 
-    fn cell(&self, text: &str) -> Cell {
-        Cell::of(self.color, Style::Plain, text)
+    fn cell(&self, text: &str) -> TextCell {
+        TextCell::of(self.color, CellStyle::Plain, text)
     }
 
     fn both(&self, device: &DeviceMigration) -> String {
-        let name = |side: &Option<Side>| side.as_ref().map(|side| clean(self.name(side.device)).into_owned());
+        let name = |side: &Option<MigrationSide>| {
+            side.as_ref().map(|side| clean(self.name(side.device)).into_owned())
+        };
         match (name(&device.source), name(&device.destination)) {
             (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
             (Some(name), _) | (None, Some(name)) => name,
@@ -302,7 +310,7 @@ impl Page<'_> {
         }
     }
 
-    fn side(&self, role: &str, side: &Side, text: &mut String) {
+    fn side(&self, role: &str, side: &MigrationSide, text: &mut String) {
         let driver = self.device(side.device).and_then(|device| device.driver.as_deref()).unwrap_or("?");
         let states: Vec<String> = side
             .phases
@@ -327,7 +335,7 @@ impl Page<'_> {
         }
     }
 
-    fn failure(&self, device: u32, failure: &Failure, text: &mut String) {
+    fn failure(&self, device: u32, failure: &DeviceFailure, text: &mut String) {
         let step = match (&failure.step, &failure.step_errno) {
             (Some(step), errno) => {
                 let step = format!("; its first step that failed: {step} {}", errno.as_deref().unwrap_or(""));
@@ -339,7 +347,7 @@ impl Page<'_> {
             text,
             format_args!(
                 "  {} {}: {} {}{}\n",
-                self.styled(Style::Error, "failed:"),
+                self.styled(CellStyle::Error, "failed:"),
                 clean(self.name(device)),
                 clean(&failure.what),
                 clean(failure.errno.as_deref().unwrap_or("")),
@@ -348,7 +356,7 @@ impl Page<'_> {
         );
     }
 
-    fn finding(&self, finding: &Finding, text: &mut String) {
+    fn finding(&self, finding: &ReportFinding, text: &mut String) {
         put(
             text,
             format_args!(
@@ -361,7 +369,7 @@ impl Page<'_> {
         );
     }
 
-    fn warning(&self, warning: &Warning, text: &mut String) {
+    fn warning(&self, warning: &ReportWarning, text: &mut String) {
         let device = warning.device.map_or_else(String::new, |nr| format!("{}: ", clean(self.name(nr))));
         put(
             text,
@@ -374,39 +382,39 @@ impl Page<'_> {
         );
     }
 
-    fn severity(&self, severity: Severity) -> String {
+    fn severity(&self, severity: FindingSeverity) -> String {
         let style = match severity {
-            Severity::Error => Style::Error,
-            Severity::Warning => Style::Bold,
-            Severity::Info => Style::Dim,
+            FindingSeverity::Error => CellStyle::Error,
+            FindingSeverity::Warning => CellStyle::Bold,
+            FindingSeverity::Info => CellStyle::Dim,
         };
         self.styled(style, &format!("{}:", severity.name()))
     }
 }
 
 /// Why two sides are taken to belong together, where something else may be true.
-const fn guess(by: PairedBy) -> Option<&'static str> {
+const fn guess(by: PairingReason) -> Option<&'static str> {
     match by {
-        PairedBy::Time => Some("nothing but the time tells that they belong together; `--pair` says it"),
-        PairedBy::Order => {
+        PairingReason::Time => Some("nothing but the time tells that they belong together; `--pair` says it"),
+        PairingReason::Order => {
             Some("several had as many bytes: by the order in which they began; `--pair` says it")
         },
-        PairedBy::StreamBytes | PairedBy::StreamHash | PairedBy::Option => None,
+        PairingReason::StreamBytes | PairingReason::StreamHash | PairingReason::Option => None,
     }
 }
 
 /// `12.3 ms`, `≥ 12.3 ms`, `12.3 ± 0.4 ms`.
-fn total(downtime: &Downtime) -> String {
+fn total(downtime: &DowntimeBreakdown) -> String {
     let total = duration(downtime.total_ns);
     match (downtime.bound, downtime.uncertainty_ns) {
-        (Bound::Exact, _) => total,
-        (Bound::AtLeast, _) => format!("≥ {total}"),
-        (Bound::About, Some(uncertainty)) => format!("{total} ± {}", duration(uncertainty)),
-        (Bound::About, None) => format!("≈ {total}"),
+        (DowntimeBound::Exact, _) => total,
+        (DowntimeBound::AtLeast, _) => format!("≥ {total}"),
+        (DowntimeBound::About, Some(uncertainty)) => format!("{total} ± {}", duration(uncertainty)),
+        (DowntimeBound::About, None) => format!("≈ {total}"),
     }
 }
 
-fn session_lines(session: &Session) -> String {
+fn session_lines(session: &DataSession) -> String {
     let mut text = String::new();
     for part in &session.parts {
         let name = match part.part {

@@ -1,10 +1,10 @@
 //! What the probes counted, and what was lost: the last lines of a run.
 
-use super::layout::{Cell, Column, Style, table};
+use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::units::human;
 use vfio_trace_common::role::Role;
 
-use crate::event::{GapTotals, ProbeReport, Summary};
+use crate::event::{GapTotals, ProbeReport, TraceSummary};
 
 /// Table of the probes: function, module, what was counted; why one is not attached. Steps of drivers that this kernel
 /// does not have are one line: most builds inline most of them.
@@ -15,17 +15,17 @@ pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
     let unmatched = probes.iter().any(|probe| probe.unmatched > 0);
     let noted = probes.iter().any(|probe| !probe.attached || probe.reason.is_some());
     let mut columns = vec![
-        Column::left("probe"),
-        Column::left("module"),
-        Column::left("role"),
-        Column::right("hits"),
-        Column::right("records"),
-        Column::right("lost"),
-        Column::right("missed"),
+        TableColumn::left("probe"),
+        TableColumn::left("module"),
+        TableColumn::left("role"),
+        TableColumn::right("hits"),
+        TableColumn::right("records"),
+        TableColumn::right("lost"),
+        TableColumn::right("missed"),
     ];
-    columns.extend(unmatched.then_some(Column::right("unmatched")));
-    columns.extend(noted.then_some(Column::left("note")));
-    let rows: Vec<Vec<Cell>> = probes.iter().map(|probe| row(probe, unmatched, noted, color)).collect();
+    columns.extend(unmatched.then_some(TableColumn::right("unmatched")));
+    columns.extend(noted.then_some(TableColumn::left("note")));
+    let rows: Vec<Vec<TextCell>> = probes.iter().map(|probe| row(probe, unmatched, noted, color)).collect();
     let mut text = if rows.is_empty() { String::new() } else { table(&columns, &rows, color) };
     if extra > 0 {
         let steps = human::count(extra as u64, "optional step");
@@ -41,17 +41,18 @@ fn never_attached(probe: &ProbeReport) -> bool {
     !probe.attached && counted == [0; 5]
 }
 
-fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Cell> {
+fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<TextCell> {
     let number = |value: Option<u64>, bad: bool| {
-        let style = if bad && value.is_some_and(|value| value > 0) { Style::Error } else { Style::Plain };
+        let style =
+            if bad && value.is_some_and(|value| value > 0) { CellStyle::Error } else { CellStyle::Plain };
         let text = match value {
             _ if never_attached(probe) => "-".to_owned(),
             Some(value) => value.to_string(),
             None => "?".to_owned(),
         };
-        Cell::of(color, style, &text)
+        TextCell::of(color, style, &text)
     };
-    let name = |text: &str| Cell::of(color, Style::Plain, text);
+    let name = |text: &str| TextCell::of(color, CellStyle::Plain, text);
     let mut row = vec![
         name(&probe.name),
         name(probe.module.as_deref().unwrap_or("-")),
@@ -68,18 +69,20 @@ fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Ce
         let reason = probe.reason.as_deref();
         row.push(match (probe.attached, reason) {
             (true, reason) => name(reason.unwrap_or_default()),
-            (false, None) => Cell::of(color, Style::Error, "not attached"),
-            (false, Some(reason)) => Cell::of(color, Style::Error, &format!("not attached: {reason}")),
+            (false, None) => TextCell::of(color, CellStyle::Error, "not attached"),
+            (false, Some(reason)) => {
+                TextCell::of(color, CellStyle::Error, &format!("not attached: {reason}"))
+            },
         });
     }
     row
 }
 
 /// The probe table and the totals: `1234 events, 0 lost, 0 missed`, and what to do about a loss.
-pub fn summary_text(summary: &Summary, color: bool) -> String {
+pub fn summary_text(summary: &TraceSummary, color: bool) -> String {
     let mut text = probe_table(&summary.probes, color);
-    let style = |bad: bool| if bad { Style::Error } else { Style::Plain };
-    let mut totals = Cell::new(color);
+    let style = |bad: bool| if bad { CellStyle::Error } else { CellStyle::Plain };
+    let mut totals = TextCell::new(color);
     totals.plain(&format!("{}, ", human::count(summary.events, "event")));
     if summary.shown != summary.events {
         totals.plain(&format!("{} shown, ", summary.shown));
@@ -95,31 +98,31 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
         None => totals.plain(&format!("{} missed as far as known", known().fold(0, u64::saturating_add))),
     };
     if summary.unmatched > 0 {
-        totals.plain(", ").add(Style::Error, &format!("{} unmatched", summary.unmatched));
+        totals.plain(", ").add(CellStyle::Error, &format!("{} unmatched", summary.unmatched));
     }
     match summary.gaps {
         Some(GapTotals { gaps: 0, .. }) => {},
         Some(told) => {
-            totals.plain(", ").add(Style::Error, &human::count(told.gaps, "probe gap"));
+            totals.plain(", ").add(CellStyle::Error, &human::count(told.gaps, "probe gap"));
         },
         None => {
             totals.plain(", probe gaps: not known");
         },
     }
     if summary.no_room > 0 {
-        totals.plain(", ").add(Style::Error, &format!("{} not remembered", summary.no_room));
+        totals.plain(", ").add(CellStyle::Error, &format!("{} not remembered", summary.no_room));
     }
     if summary.undecoded > 0 {
         totals
             .plain(", ")
-            .add(Style::Error, &format!("{} not understood", human::count(summary.undecoded, "record")));
+            .add(CellStyle::Error, &format!("{} not understood", human::count(summary.undecoded, "record")));
     }
     totals.plain(&format!(", in {}", human::duration(summary.duration_ns)));
     totals.left(0, &mut text);
     text.push('\n');
     if let Some(told) = summary.gaps.filter(|told| told.gaps > 0) {
-        let mut advice = Cell::new(color);
-        advice.add(Style::Error, "Not all was probed all the time");
+        let mut advice = TextCell::new(color);
+        advice.add(CellStyle::Error, "Not all was probed all the time");
         advice.plain(&format!(
             ": {} (the longest {}{}); `probe_gap` events say which functions, when and why",
             human::count(told.gaps, "gap"),
@@ -136,8 +139,8 @@ pub fn summary_text(summary: &Summary, color: bool) -> String {
         text.push_str("not remembered: devices or data fds beyond 16384; what happens to them is shown without a device\n");
     }
     if summary.lost > 0 {
-        let mut advice = Cell::new(color);
-        advice.add(Style::Error, &format!("{} lost", human::count(summary.lost, "record")));
+        let mut advice = TextCell::new(color);
+        advice.add(CellStyle::Error, &format!("{} lost", human::count(summary.lost, "record")));
         advice.plain(": the buffer between kernel and vfio-trace was full; --buffer makes it larger");
         advice.left(0, &mut text);
         text.push('\n');
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_not_remembered_is_told_once() {
-        let mut summary = Summary::new(Vec::new(), 1, 1, 0, 1);
+        let mut summary = TraceSummary::new(Vec::new(), 1, 1, 0, 1);
         summary.no_room = 7;
         assert_eq!(summary_text(&summary, false).matches("7 not remembered").count(), 1);
     }

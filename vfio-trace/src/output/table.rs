@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::layout::{Cell, Column, Style, table};
+use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::units::human;
 use crate::{
     event::{MigState, visible},
-    state::{DeviceReport, Report},
+    state::{DeviceReport, TraceReport},
 };
 
 /// States of a path that the table shows: a migration and its way back.
 const PATH: usize = 16;
 
 /// Two tables, for people: one line per device, then the time per state. Empty if there was no device.
-pub fn closing_table(report: &Report, color: bool) -> String {
+pub fn closing_table(report: &TraceReport, color: bool) -> String {
     if report.devices.is_empty() {
         return String::new();
     }
@@ -30,31 +30,36 @@ pub fn closing_table(report: &Report, color: bool) -> String {
 /// # Errors
 ///
 /// None that the types here can cause; serde's interface has them.
-pub fn closing_json(report: &Report) -> serde_json::Result<String> {
+pub fn closing_json(report: &TraceReport) -> serde_json::Result<String> {
     visible::json(report)
 }
 
-fn devices(report: &Report, color: bool) -> String {
+fn devices(report: &TraceReport, color: bool) -> String {
     let failures = report.devices.iter().any(|device| device.arcs.failed + device.arcs.refused > 0);
     let resets = report.devices.iter().any(|device| device.resets > 0);
     let desyncs = report.devices.iter().any(|device| device.desyncs > 0);
-    let mut columns =
-        vec![Column::left("device"), Column::left("driver"), Column::left("state"), Column::right("arcs")];
+    let mut columns = vec![
+        TableColumn::left("device"),
+        TableColumn::left("driver"),
+        TableColumn::left("state"),
+        TableColumn::right("arcs"),
+    ];
     if failures {
-        columns.extend([Column::right("failed"), Column::right("refused")]);
+        columns.extend([TableColumn::right("failed"), TableColumn::right("refused")]);
     }
-    columns.extend(resets.then_some(Column::right("resets")));
-    columns.extend(desyncs.then_some(Column::right("desyncs")));
+    columns.extend(resets.then_some(TableColumn::right("resets")));
+    columns.extend(desyncs.then_some(TableColumn::right("desyncs")));
     columns.extend([
-        Column::right("sessions"),
-        Column::right("read"),
-        Column::right("written"),
-        Column::left("path of states"),
+        TableColumn::right("sessions"),
+        TableColumn::right("read"),
+        TableColumn::right("written"),
+        TableColumn::left("path of states"),
     ]);
-    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let plain = |text: &str| TextCell::of(color, CellStyle::Plain, text);
     let number = |value: u64| plain(&value.to_string());
-    let bad =
-        |value: u64| Cell::of(color, if value > 0 { Style::Error } else { Style::Plain }, &value.to_string());
+    let bad = |value: u64| {
+        TextCell::of(color, if value > 0 { CellStyle::Error } else { CellStyle::Plain }, &value.to_string())
+    };
     let row = |device: &DeviceReport| {
         let state = match device.state {
             _ if device.gone => "gone".to_owned(),
@@ -81,19 +86,19 @@ fn devices(report: &Report, color: bool) -> String {
         ]);
         row
     };
-    let rows: Vec<Vec<Cell>> = report.devices.iter().map(row).collect();
+    let rows: Vec<Vec<TextCell>> = report.devices.iter().map(row).collect();
     table(&columns, &rows, color)
 }
 
-fn times(report: &Report, color: bool) -> String {
+fn times(report: &TraceReport, color: bool) -> String {
     let states: BTreeSet<MigState> =
         report.devices.iter().flat_map(|device| device.states.iter().map(|time| time.state)).collect();
     let uncertain = report.devices.iter().any(|device| device.uncertain_ns > 0);
-    let mut columns = vec![Column::left("time in state")];
-    columns.extend(states.iter().map(|state| Column::right(state.name())));
-    columns.push(Column::right("in arcs"));
-    columns.extend(uncertain.then_some(Column::right("uncertain")));
-    let plain = |text: &str| Cell::of(color, Style::Plain, text);
+    let mut columns = vec![TableColumn::left("time in state")];
+    columns.extend(states.iter().map(|state| TableColumn::right(state.name())));
+    columns.push(TableColumn::right("in arcs"));
+    columns.extend(uncertain.then_some(TableColumn::right("uncertain")));
+    let plain = |text: &str| TextCell::of(color, CellStyle::Plain, text);
     let row = |device: &DeviceReport| {
         let mut row = vec![name(device, color)];
         row.extend(states.iter().map(|state| {
@@ -104,12 +109,12 @@ fn times(report: &Report, color: bool) -> String {
         row.extend(uncertain.then(|| plain(&human::duration(device.uncertain_ns))));
         row
     };
-    let rows: Vec<Vec<Cell>> = report.devices.iter().map(row).collect();
+    let rows: Vec<Vec<TextCell>> = report.devices.iter().map(row).collect();
     table(&columns, &rows, color)
 }
 
-fn name(device: &DeviceReport, color: bool) -> Cell {
-    Cell::of(color, Style::Plain, or_unknown(device.device.as_deref()))
+fn name(device: &DeviceReport, color: bool) -> TextCell {
+    TextCell::of(color, CellStyle::Plain, or_unknown(device.device.as_deref()))
 }
 
 fn or_unknown(name: Option<&str>) -> &str {

@@ -7,15 +7,15 @@ use vfio_trace_common::role::Role;
 use super::*;
 use crate::{
     event::{
-        Event, ProbeReport, Record, Summary,
+        ProbeReport, TraceSummary, VfioEvent, WireRecord,
         fixture::*,
         visible::tests::{HOSTILE, harms},
     },
     report::{
-        History,
-        document::{Document, Host},
+        HostHistory,
+        document::{MigrationDocument, TracedHost},
     },
-    state::Model,
+    state::TraceModel,
 };
 
 /// Fails if a name steers the terminal or begins a line; `text` has no colours.
@@ -34,12 +34,12 @@ fn put(name: &str, into: &mut [u8]) {
 }
 
 /// A migration on two devices whose names, drivers and processes are all called so.
-fn records(name: &str) -> Vec<Record> {
+fn records(name: &str) -> Vec<WireRecord> {
     let mut records = [source().holder(7).records(), destination().records()].concat();
     records.sort_by_key(|record| record.header.end_ns);
     for record in &mut records {
         put(name, &mut record.header.comm);
-        if let crate::event::Body::Device(device) = &mut record.body {
+        if let crate::event::RecordBody::Device(device) = &mut record.body {
             put(name, &mut device.name);
             put(name, &mut device.driver);
         }
@@ -47,19 +47,19 @@ fn records(name: &str) -> Vec<Record> {
     records
 }
 
-fn document_of(name: &str, events: &[Event]) -> Document {
-    let host = Host {
+fn document_of(name: &str, events: &[VfioEvent]) -> MigrationDocument {
+    let host = TracedHost {
         name: Some(name.to_owned()),
         kernel: name.to_owned(),
         machine: name.to_owned(),
         source: name.to_owned(),
-        ..Host::default()
+        ..TracedHost::default()
     };
-    let mut history = History::new(host, ANCHOR, None);
+    let mut history = HostHistory::new(host, ANCHOR, None);
     for event in events {
         history.apply(event);
     }
-    crate::report::document(&[history], &crate::report::Options::default())
+    crate::report::document(&[history], &crate::report::DocumentOptions::default())
 }
 
 fn list_row(name: &str) -> DeviceRow {
@@ -82,7 +82,7 @@ fn list_row(name: &str) -> DeviceRow {
     }
 }
 
-fn summary(name: &str) -> Summary {
+fn summary(name: &str) -> TraceSummary {
     let probe = |attached, role| ProbeReport {
         name: name.to_owned(),
         role,
@@ -96,7 +96,7 @@ fn summary(name: &str) -> Summary {
         unmatched: 0,
         no_room: 0,
     };
-    Summary::new(
+    TraceSummary::new(
         vec![probe(true, Role::Read), probe(false, Role::Write), probe(false, Role::Step)],
         1,
         1,
@@ -106,13 +106,13 @@ fn summary(name: &str) -> Summary {
 }
 
 fn doctor(name: &str) -> DoctorReport {
-    let finding = Finding::ok(Section::Devices, "device", name, name).costs(name).todo(name);
+    let finding = Check::ok(CheckSection::Devices, "device", name, name).costs(name).todo(name);
     DoctorReport {
         schema: DOCTOR_SCHEMA,
         version: "0.1.0",
         kernel: Some(name.to_owned()),
         machine: name.to_owned(),
-        verdict: Verdict::Ready,
+        verdict: CheckVerdict::Ready,
         exit_code: 0,
         findings: vec![finding],
     }
@@ -121,8 +121,8 @@ fn doctor(name: &str) -> DoctorReport {
 fn check_all(name: &str) {
     let events = assemble(&records(name));
     let options = TextOptions { anchor: ANCHOR, zone: TimeZone::UTC, time: TimeFormat::Date, color: false };
-    let mut text = Text::new(options);
-    let mut model = Model::new();
+    let mut text = TextFormatter::new(options);
+    let mut model = TraceModel::new();
     for event in &events {
         let line = text.line(event);
         check("a line", &line);
@@ -146,7 +146,7 @@ fn check_all(name: &str) {
     }
     export::write_chrome(&document, &mut json).unwrap();
     check("exports", &String::from_utf8(json).unwrap());
-    for (table, ..) in export::Table::ALL {
+    for (table, ..) in export::CsvTable::ALL {
         let mut csv = Vec::new();
         export::write_csv(&document, table, &mut csv).unwrap();
         check("a table", &String::from_utf8(csv).unwrap());

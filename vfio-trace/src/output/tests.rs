@@ -5,19 +5,19 @@ use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::{
-    event::{Event, GapTotals, ProbeReport, Start, Summary, fixture::*},
-    state::Model,
+    event::{GapTotals, ProbeReport, TraceStart, TraceSummary, VfioEvent, fixture::*},
+    state::TraceModel,
 };
 
-fn events() -> Vec<Event> {
+fn events() -> Vec<VfioEvent> {
     let mut records = [source().records(), destination().records()].concat();
     records.sort_by_key(|record| record.header.end_ns);
     assemble(&records)
 }
 
-fn text(time: TimeFormat, color: bool) -> Text {
+fn text(time: TimeFormat, color: bool) -> TextFormatter {
     let zone = TimeZone::fixed(Offset::constant(1));
-    Text::new(TextOptions { anchor: ANCHOR, zone, time, color })
+    TextFormatter::new(TextOptions { anchor: ANCHOR, zone, time, color })
 }
 
 fn probes() -> Vec<ProbeReport> {
@@ -67,7 +67,7 @@ fn text_of_a_migration() {
 
 #[test]
 fn text_of_failures() {
-    let script = Script::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5).open(1);
+    let script = RecordScript::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5).open(1);
     let start = script.now;
     let script =
         script.walk(&[RUNNING, PRE_COPY], 0, 0xf1).set_ioctl(start, PRE_COPY, -24, -1).release(0xf1, 0);
@@ -95,7 +95,8 @@ fn text_of_failures() {
 #[test]
 fn text_of_an_attach_in_the_middle() {
     let seen = |state, open| Some((state, open));
-    let script = Script::new(0xd2).thread(9, 9).device_in(UUID, "mtty", 7, Role::Inventory, seen(RUNNING, 0));
+    let script =
+        RecordScript::new(0xd2).thread(9, 9).device_in(UUID, "mtty", 7, Role::Inventory, seen(RUNNING, 0));
     let script = script.on(0xd3).device_in("0000:01:00.0", "vfio-pci", 0, Role::Inventory, None).on(0xd1);
     let script = script.device_in(BDF, "hisi_acc_vfio_pci", 7, Role::Inventory, seen(PRE_COPY, 1));
     let script = script.thread(412, 415).holder(23).wait(300_000_000);
@@ -109,7 +110,7 @@ fn text_of_an_attach_in_the_middle() {
     text.expect_devices(&[UUID]);
     let events = script.events();
     golden("attach.txt", &events.iter().map(|event| text.line(event)).collect::<String>());
-    let mut model = Model::new();
+    let mut model = TraceModel::new();
     for event in &events {
         model.apply(event);
     }
@@ -139,7 +140,7 @@ fn strip(text: &str) -> String {
 #[test]
 fn ndjson_of_a_migration() {
     let ndjson = Ndjson::new(ANCHOR);
-    let start = Start {
+    let start = TraceStart {
         version: "0.1.0".to_owned(),
         replayed_by: None,
         kernel: "6.12.0-test".to_owned(),
@@ -151,7 +152,7 @@ fn ndjson_of_a_migration() {
     };
     let mut all = ndjson.start(&start, 900_000).unwrap();
     all.extend(events().iter().map(|event| ndjson.line(event).unwrap()));
-    let mut summary = Summary::new(probes(), 42, 42, 0, 1_000_000_000);
+    let mut summary = TraceSummary::new(probes(), 42, 42, 0, 1_000_000_000);
     summary.gaps = Some(GapTotals::default());
     all.push_str(&ndjson.summary(&summary, 1_000_900_000).unwrap());
     golden("migration.ndjson", &all);
@@ -159,31 +160,31 @@ fn ndjson_of_a_migration() {
 
 #[test]
 fn closing_tables() {
-    let mut model = Model::new();
+    let mut model = TraceModel::new();
     for event in events() {
         model.apply(&event);
     }
     let report = model.report(None);
     golden("closing.txt", &closing_table(&report, false));
     golden("closing.json", &format!("{}\n", closing_json(&report).unwrap()));
-    assert_eq!(closing_table(&Model::new().report(None), false), "");
+    assert_eq!(closing_table(&TraceModel::new().report(None), false), "");
 }
 
 #[test]
 fn summaries() {
-    let mut quiet = Summary::new(probes(), 1245, 1245, 0, 12_300_000_000);
+    let mut quiet = TraceSummary::new(probes(), 1245, 1245, 0, 12_300_000_000);
     quiet.gaps = Some(GapTotals::default());
     let mut lossy = probes();
     lossy[1].lost = 17;
     lossy[1].unmatched = 2;
     lossy[0].missed = None;
-    let mut lossy = Summary::new(lossy, 1245, 40, 1, 12_300_000_000);
+    let mut lossy = TraceSummary::new(lossy, 1245, 40, 1, 12_300_000_000);
     lossy.gaps = Some(GapTotals { gaps: 2, longest_ns: 40_000_000, open: 1 });
     let mut unknown = probes();
     for probe in &mut unknown {
         probe.missed = None;
     }
-    let unknown = Summary::new(unknown, 1, 1, 0, 0);
+    let unknown = TraceSummary::new(unknown, 1, 1, 0, 0);
     let all: Vec<String> =
         [quiet, lossy, unknown].iter().map(|summary| summary_text(summary, false)).collect();
     golden("summary.txt", &all.join("\n"));
@@ -216,22 +217,22 @@ fn names_are_made_harmless() {
 fn a_device_that_was_never_opened_is_in_no_state() {
     let events = |state| {
         let role = Role::Inventory;
-        Script::new(7).device_in("0000:75:00.1", "hisi_acc_vfio_pci", 7, role, state).events()
+        RecordScript::new(7).device_in("0000:75:00.1", "hisi_acc_vfio_pci", 7, role, state).events()
     };
     let options = TextOptions { anchor: ANCHOR, zone: TimeZone::UTC, time: TimeFormat::Date, color: false };
     let lines = |state| -> String {
-        events(state).iter().map(|event| Text::new(options.clone()).line(event)).collect()
+        events(state).iter().map(|event| TextFormatter::new(options.clone()).line(event)).collect()
     };
     let fresh = lines(Some((0, 0)));
     assert!(fresh.contains("not open") && !fresh.contains("ERROR"), "{fresh}");
     assert!(lines(Some((0, 1))).contains("ERROR"));
-    let mut model = Model::new();
-    let mut history = crate::report::History::default();
+    let mut model = TraceModel::new();
+    let mut history = crate::report::HostHistory::default();
     for event in events(Some((0, 0))) {
         model.apply(&event);
         history.apply(&event);
     }
     assert_eq!(model.report(None).devices[0].state, None);
-    let document = crate::report::document(&[history], &crate::report::Options::default());
+    let document = crate::report::document(&[history], &crate::report::DocumentOptions::default());
     assert!(document.devices[0].states.iter().all(|span| span.state.is_none()));
 }

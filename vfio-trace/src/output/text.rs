@@ -3,10 +3,10 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    layout::{Cell, Style},
-    line::Words,
+    layout::{CellStyle, TextCell},
+    line::EventCells,
 };
-use crate::event::{ClockAnchor, Event, Outcome, WallClock};
+use crate::event::{CallOutcome, ClockAnchor, VfioEvent, WallClock};
 use crate::units::human;
 
 /// How the first column tells the time. Always the event's end.
@@ -40,7 +40,7 @@ pub struct TextOptions {
 
 /// Makes lines. Columns keep their place; only a longer device name than any before moves what is behind it.
 #[derive(Clone, Debug)]
-pub struct Text {
+pub struct TextFormatter {
     options: TextOptions,
     clock: WallClock,
     device_width: usize,
@@ -62,7 +62,7 @@ const DURATION: usize = 8;
 /// A PCI address.
 const DEVICE: usize = 12;
 
-impl Text {
+impl TextFormatter {
     /// Lines from the first event on.
     pub fn new(options: TextOptions) -> Self {
         let clock = options.anchor.into();
@@ -83,7 +83,7 @@ impl Text {
     /// The titles of the columns, with a newline.
     pub fn header(&self) -> String {
         let color = self.options.color;
-        let cell = |title: &str| Cell::of(color, Style::Bold, title);
+        let cell = |title: &str| TextCell::of(color, CellStyle::Bold, title);
         let mut line = String::new();
         cell("TIME").left(self.time_width(), &mut line);
         for (title, width) in [
@@ -106,23 +106,23 @@ impl Text {
     }
 
     /// One event, with a newline.
-    pub fn line(&mut self, event: &Event) -> String {
+    pub fn line(&mut self, event: &VfioEvent) -> String {
         let color = self.options.color;
-        let cell = |style, text: &str| Cell::of(color, style, text);
-        let device = cell(Style::Plain, event.device_name().unwrap_or("?"));
+        let cell = |style, text: &str| TextCell::of(color, style, text);
+        let device = cell(CellStyle::Plain, event.device_name().unwrap_or("?"));
         self.device_width = self.device_width.max(device.width());
         let process = &event.process;
         let pids = format!("{}/{}", process.pid, process.tid);
-        let words = Words::of(event, color);
-        let bad = matches!(event.data.outcome(), Some(Outcome::Failed(_) | Outcome::Refused(_)));
+        let words = EventCells::of(event, color);
+        let bad = matches!(event.data.outcome(), Some(CallOutcome::Failed(_) | CallOutcome::Refused(_)));
         let mut line = String::with_capacity(200);
         let time = self.time(event.end_ns);
-        cell(Style::Dim, &time).right(self.time_width(), &mut line);
+        cell(CellStyle::Dim, &time).right(self.time_width(), &mut line);
         for (cell, width) in [
             (device, self.device_width),
-            (cell(Style::Plain, &process.comm), COMM),
-            (cell(Style::Dim, &pids), PIDS),
-            (cell(if bad { Style::Plain } else { Style::Bold }, event.kind().name()), KIND),
+            (cell(CellStyle::Plain, &process.comm), COMM),
+            (cell(CellStyle::Dim, &pids), PIDS),
+            (cell(if bad { CellStyle::Plain } else { CellStyle::Bold }, event.kind().name()), KIND),
             (words.subject, SUBJECT),
             (words.detail, DETAIL),
         ] {
@@ -131,7 +131,7 @@ impl Text {
         }
         line.push_str("  ");
         let took = event.duration_ns.map_or_else(String::new, human::duration);
-        cell(Style::Plain, &took).right(DURATION, &mut line);
+        cell(CellStyle::Plain, &took).right(DURATION, &mut line);
         line.push_str("  ");
         words.result.left(0, &mut line);
         line.truncate(line.trim_end().len());

@@ -1,6 +1,6 @@
 //! Why a function could not be probed, in words. Pure.
 
-use super::plan::Target;
+use super::plan::ProbeTarget;
 use crate::sys::SysError;
 
 /// errno values, as in asm-generic.
@@ -16,7 +16,7 @@ pub(super) fn is_denied(error: &SysError) -> bool {
 }
 
 /// What the kernel's refusal of one place means.
-pub(super) fn explain(target: &Target, error: &SysError) -> String {
+pub(super) fn explain(target: &ProbeTarget, error: &SysError) -> String {
     let meaning = match error.errno() {
         ENOENT => match &target.module {
             Some(module) => {

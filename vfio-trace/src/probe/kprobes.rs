@@ -16,20 +16,20 @@ use vfio_trace_common::{capture::StepSpec, role::Role, stats::ProbeStats};
 
 use super::{
     diagnose::{explain, is_denied},
-    manager::{Backend, Refusal},
-    plan::Target,
-    programs::Programs,
+    manager::{AttachError, ProbeBackend},
+    plan::ProbeTarget,
+    programs::BpfPrograms,
 };
 use crate::{kernel::KernelFiles, sys};
 
 /// The kprobe PMU: its `type`, and the bit of `config` that makes a kretprobe.
 #[derive(Clone, Copy, Debug)]
-struct Pmu {
+struct KprobePmu {
     kind: u32,
     retprobe: u64,
 }
 
-impl Pmu {
+impl KprobePmu {
     fn read(files: &KernelFiles) -> Option<Self> {
         let kind = files.line("/sys/bus/event_source/devices/kprobe/type")?.trim().parse().ok()?;
         let format = files.line("/sys/bus/event_source/devices/kprobe/format/retprobe")?;
@@ -40,12 +40,12 @@ impl Pmu {
 
 /// Keeps links from being closed while others are attached: the kernel does one at a time, and closing waits for all CPUs.
 #[derive(Default)]
-struct Gate {
+struct AttachGate {
     attaching: Mutex<bool>,
     open: Condvar,
 }
 
-impl Gate {
+impl AttachGate {
     fn attaching(&self, on: bool) {
         *self.attaching.lock().unwrap_or_else(PoisonError::into_inner) = on;
         self.open.notify_all();
@@ -58,38 +58,38 @@ impl Gate {
 }
 
 /// Programs, and the PMU that puts them at functions.
-pub struct Kprobes {
-    pub(super) programs: Programs,
-    pmu: Option<Pmu>,
-    gate: Arc<Gate>,
+pub struct KprobeBackend {
+    pub(super) programs: BpfPrograms,
+    pmu: Option<KprobePmu>,
+    gate: Arc<AttachGate>,
 }
 
-impl Kprobes {
-    pub(super) fn new(programs: Programs, files: &KernelFiles) -> Self {
-        Self { programs, pmu: Pmu::read(files), gate: Arc::default() }
+impl KprobeBackend {
+    pub(super) fn new(programs: BpfPrograms, files: &KernelFiles) -> Self {
+        Self { programs, pmu: KprobePmu::read(files), gate: Arc::default() }
     }
 
     /// What is to be attached to a function whose programs are loaded.
-    fn work<'a>(&'a self, target: &'a Target, slot: u16) -> Result<Work<'a>, Refusal> {
+    fn work<'a>(&'a self, target: &'a ProbeTarget, slot: u16) -> Result<AttachJob<'a>, AttachError> {
         let pmu = self.pmu.ok_or("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)")?;
         let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
-        Ok(Work { target, cookie: u64::from(slot) | target.takes, pmu, enter, exit })
+        Ok(AttachJob { target, cookie: u64::from(slot) | target.cookie_bits, pmu, enter, exit })
     }
 }
 
 /// One function, and what is to be attached to it.
-struct Work<'a> {
-    target: &'a Target,
+struct AttachJob<'a> {
+    target: &'a ProbeTarget,
     cookie: u64,
-    pmu: Pmu,
+    pmu: KprobePmu,
     enter: BorrowedFd<'a>,
     exit: Option<BorrowedFd<'a>>,
 }
 
-impl Work<'_> {
+impl AttachJob<'_> {
     /// The return probe first: a call that begins between the two is then not remembered, instead of remembered for
     /// ever.
-    fn attach(&self) -> Result<Vec<OwnedFd>, Refusal> {
+    fn attach(&self) -> Result<Vec<OwnedFd>, AttachError> {
         let Self { target, cookie, pmu, enter, exit } = *self;
         let mut first_error = None;
         for place in target.places() {
@@ -107,7 +107,7 @@ impl Work<'_> {
                 // What the best place said is what the user should read.
                 Err(error) => {
                     first_error = first_error.or_else(|| {
-                        Some(Refusal { reason: explain(target, &error), denied: is_denied(&error) })
+                        Some(AttachError { reason: explain(target, &error), denied: is_denied(&error) })
                     });
                 },
             }
@@ -141,26 +141,26 @@ fn side_by_side<T: Send>(count: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T
     all.into_iter().map(|(_, done)| done).collect()
 }
 
-impl Backend for Kprobes {
+impl ProbeBackend for KprobeBackend {
     type Link = OwnedFd;
 
-    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal> {
+    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), AttachError> {
         self.programs
             .set_step(slot, spec)
-            .map_err(|error| Refusal { reason: error.to_string(), denied: false })
+            .map_err(|error| AttachError { reason: error.to_string(), denied: false })
     }
 
     fn attaching(&mut self, on: bool) {
         self.gate.attaching(on);
     }
 
-    fn attach(&mut self, functions: &[(&Target, u16)]) -> Vec<Result<Vec<OwnedFd>, Refusal>> {
-        let prepare = |(target, _slot): &(&Target, u16)| {
-            self.programs.prepare(target.role).map_err(|error| Refusal::from(error.to_string().as_str()))
+    fn attach(&mut self, functions: &[(&ProbeTarget, u16)]) -> Vec<Result<Vec<OwnedFd>, AttachError>> {
+        let prepare = |(target, _slot): &(&ProbeTarget, u16)| {
+            self.programs.prepare(target.role).map_err(|error| AttachError::from(error.to_string().as_str()))
         };
-        let prepared: Vec<Result<(), Refusal>> = functions.iter().map(prepare).collect();
+        let prepared: Vec<Result<(), AttachError>> = functions.iter().map(prepare).collect();
         let this = &*self;
-        let works: Vec<Result<Work<'_>, Refusal>> = functions
+        let works: Vec<Result<AttachJob<'_>, AttachError>> = functions
             .iter()
             .zip(prepared)
             .map(|(&(target, slot), prepared)| prepared.and_then(|()| this.work(target, slot)))

@@ -6,6 +6,6 @@ mod manager;
 mod plan;
 mod programs;
 
-pub use manager::{Changes, Function, Manager};
-pub use plan::{Planned, Target, plan};
-pub use programs::{LoadError, LoadOptions, Programs};
+pub use manager::{ProbeChanges, ProbeManager, ProbedFunction};
+pub use plan::{PlannedProbe, ProbeTarget, plan};
+pub use programs::{BpfPrograms, LoadOptions, ProgramLoadError};

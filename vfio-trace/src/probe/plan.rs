@@ -4,15 +4,15 @@ use vfio_trace_common::role::{Role, cookie};
 
 use crate::{
     kernel::{
-        Candidate, CoreFunction, CoreStatus, DriverFunctions, KernelFacts, PluginFacts, StepPlan, Symbol,
-        Takes,
+        CoreFunction, CoreStatus, DeviceArg, DriverFunctions, FunctionCandidate, KernelFacts, KernelSymbol,
+        PluginFacts, StepPlan,
     },
-    sys::Place,
+    sys::ProbeLocation,
 };
 
 /// A function to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ProbeTarget {
     /// What it is for.
     pub role: Role,
     /// Its symbol.
@@ -24,18 +24,18 @@ pub struct Target {
     /// No other function has this symbol.
     pub unique: bool,
     /// `cookie::TAKES_*`, and what else its programs must know of the function.
-    pub takes: u64,
+    pub cookie_bits: u64,
     /// For a step: what the programs and the readers of its records must know.
     pub step: Option<StepPlan>,
 }
 
 /// A line of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Planned {
+pub enum PlannedProbe {
     /// To be attached.
-    Attach(Target),
+    Attach(ProbeTarget),
     /// Wanted, but not to be had, for this reason.
-    Without {
+    NotAvailable {
         /// What it would have been for.
         role: Role,
         /// Its name.
@@ -47,12 +47,12 @@ pub enum Planned {
     },
 }
 
-impl Planned {
+impl PlannedProbe {
     /// Which come first where all are late: what begins a session, then what moves its data; steps come last.
     pub const fn urgency(&self) -> u8 {
         let role = match self {
             Self::Attach(target) => target.role,
-            Self::Without { role, .. } => *role,
+            Self::NotAvailable { role, .. } => *role,
         };
         match role {
             Role::SetState => 0,
@@ -65,16 +65,16 @@ impl Planned {
     }
 }
 
-impl Target {
+impl ProbeTarget {
     /// A function that was met through a pointer.
-    pub fn from_pointer(role: Role, symbol: Symbol) -> Self {
+    pub fn from_pointer(role: Role, symbol: KernelSymbol) -> Self {
         Self {
             role,
             symbol: symbol.name,
             module: symbol.module,
             address: (symbol.addr != 0).then_some(symbol.addr),
             unique: false,
-            takes: cookie::TAKES_DEVICE,
+            cookie_bits: cookie::TAKES_DEVICE,
             step: None,
         }
     }
@@ -86,7 +86,7 @@ impl Target {
             module: step.module.clone(),
             address: step.address,
             unique: step.unique,
-            takes: cookie::TAKES_DEVICE,
+            cookie_bits: cookie::TAKES_DEVICE,
             step: Some(step.clone()),
         }
     }
@@ -98,59 +98,59 @@ impl Target {
             module: function.module.clone(),
             address: function.address,
             unique: function.unique,
-            takes: match function.takes {
-                Takes::Device => cookie::TAKES_DEVICE,
-                Takes::DeviceToFile => cookie::TAKES_DEVICE | cookie::RETURNS_FILE,
-                Takes::DeviceFile => cookie::TAKES_DEVICE_FILE,
-                Takes::File => cookie::TAKES_FILE,
-                Takes::InodeFile => cookie::TAKES_INODE_FILE,
-                Takes::PciDev => cookie::TAKES_DEVICE,
-                Takes::PciDevFlr => cookie::IS_FLR,
+            cookie_bits: match function.device_arg {
+                DeviceArg::Device => cookie::TAKES_DEVICE,
+                DeviceArg::DeviceToFile => cookie::TAKES_DEVICE | cookie::RETURNS_FILE,
+                DeviceArg::DeviceFile => cookie::TAKES_DEVICE_FILE,
+                DeviceArg::File => cookie::TAKES_FILE,
+                DeviceArg::InodeFile => cookie::TAKES_INODE_FILE,
+                DeviceArg::PciDev => cookie::TAKES_DEVICE,
+                DeviceArg::PciDevFlr => cookie::IS_FLR,
             },
             step: None,
         }
     }
 
-    fn from_candidate(module: Option<&str>, candidate: &Candidate) -> Self {
+    fn from_candidate(module: Option<&str>, candidate: &FunctionCandidate) -> Self {
         Self {
             role: candidate.role,
             symbol: candidate.symbol.clone(),
             module: module.map(str::to_owned),
             address: candidate.address,
             unique: candidate.unique,
-            takes: cookie::TAKES_DEVICE,
+            cookie_bits: cookie::TAKES_DEVICE,
             step: None,
         }
     }
 
     /// Where to try, best first: the name alone survives everything, but several functions may have it; some kernels
     /// refuse `module:name`, some tracers may not see addresses.
-    pub fn places(&self) -> Vec<Place> {
+    pub fn places(&self) -> Vec<ProbeLocation> {
         let mut places = Vec::new();
         if self.unique || (self.address.is_none() && self.module.is_none()) {
-            places.push(Place::Name(self.symbol.clone()));
+            places.push(ProbeLocation::Name(self.symbol.clone()));
         }
         if let Some(module) = &self.module {
-            places.push(Place::Name(format!("{module}:{}", self.symbol)));
+            places.push(ProbeLocation::Name(format!("{module}:{}", self.symbol)));
         }
         if let Some(address) = self.address {
-            places.push(Place::Address(address));
+            places.push(ProbeLocation::Address(address));
         }
         places
     }
 }
 
 /// Everything that is worth probing on this kernel, the core's functions first.
-pub fn plan(facts: &KernelFacts) -> Vec<Planned> {
+pub fn plan(facts: &KernelFacts) -> Vec<PlannedProbe> {
     let core = facts.core.iter().map(core_function);
     let drivers = facts.drivers.iter().flat_map(driver_functions);
     core.chain(drivers).chain(facts.plugins.iter().flat_map(steps)).collect()
 }
 
-fn steps(plugin: &PluginFacts) -> impl Iterator<Item = Planned> {
+fn steps(plugin: &PluginFacts) -> impl Iterator<Item = PlannedProbe> {
     plugin.wanted.steps.iter().zip(&plugin.steps).map(|(wanted, step)| match step {
-        Ok(step) => Planned::Attach(Target::from_step(step)),
-        Err(why) => Planned::Without {
+        Ok(step) => PlannedProbe::Attach(ProbeTarget::from_step(step)),
+        Err(why) => PlannedProbe::NotAvailable {
             role: Role::Step,
             symbol: wanted.name.to_owned(),
             module: Some(wanted.module.to_owned()),
@@ -159,14 +159,14 @@ fn steps(plugin: &PluginFacts) -> impl Iterator<Item = Planned> {
     })
 }
 
-fn core_function(function: &CoreFunction) -> Planned {
+fn core_function(function: &CoreFunction) -> PlannedProbe {
     // Without BTF the types cannot be checked. These two have never changed; open and close have.
     let stable = matches!(function.role, Role::NextState | Role::DeviceIoctl);
     match &function.status {
-        CoreStatus::Ok => Planned::Attach(Target::from_core(function)),
-        CoreStatus::Unverified if stable => Planned::Attach(Target::from_core(function)),
+        CoreStatus::Ok => PlannedProbe::Attach(ProbeTarget::from_core(function)),
+        CoreStatus::Unverified if stable => PlannedProbe::Attach(ProbeTarget::from_core(function)),
         CoreStatus::Unverified | CoreStatus::PrototypeDiffers { .. } | CoreStatus::Absent { .. } => {
-            Planned::Without {
+            PlannedProbe::NotAvailable {
                 role: function.role,
                 symbol: function.name.to_owned(),
                 module: function.module.clone(),
@@ -176,13 +176,13 @@ fn core_function(function: &CoreFunction) -> Planned {
     }
 }
 
-fn driver_functions(driver: &DriverFunctions) -> impl Iterator<Item = Planned> {
+fn driver_functions(driver: &DriverFunctions) -> impl Iterator<Item = PlannedProbe> {
     let module = driver.module.as_deref();
     let there = driver
         .functions
         .iter()
-        .map(move |candidate| Planned::Attach(Target::from_candidate(module, candidate)));
-    let gone = driver.excluded.iter().map(move |excluded| Planned::Without {
+        .map(move |candidate| PlannedProbe::Attach(ProbeTarget::from_candidate(module, candidate)));
+    let gone = driver.excluded.iter().map(move |excluded| PlannedProbe::NotAvailable {
         role: excluded.role,
         symbol: excluded.name.clone(),
         module: module.map(str::to_owned),
@@ -195,14 +195,14 @@ fn driver_functions(driver: &DriverFunctions) -> impl Iterator<Item = Planned> {
 mod tests {
     use super::*;
 
-    fn target(unique: bool, module: Option<&str>, address: Option<u64>) -> Target {
-        Target {
+    fn target(unique: bool, module: Option<&str>, address: Option<u64>) -> ProbeTarget {
+        ProbeTarget {
             role: Role::Read,
             symbol: "save_read".to_owned(),
             module: module.map(str::to_owned),
             address,
             unique,
-            takes: cookie::TAKES_DEVICE,
+            cookie_bits: cookie::TAKES_DEVICE,
             step: None,
         }
     }
@@ -213,28 +213,31 @@ mod tests {
             role: Role::Open,
             name: "vfio_device_open",
             prototype: "",
-            takes,
+            device_arg: takes,
             module: None,
             status: CoreStatus::Ok,
             unique: true,
             address: None,
         };
-        assert_eq!(Target::from_core(&open(Takes::Device)).takes, cookie::TAKES_DEVICE);
-        let takes = Target::from_core(&open(Takes::DeviceToFile)).takes;
+        assert_eq!(ProbeTarget::from_core(&open(DeviceArg::Device)).cookie_bits, cookie::TAKES_DEVICE);
+        let takes = ProbeTarget::from_core(&open(DeviceArg::DeviceToFile)).cookie_bits;
         assert_eq!(takes & cookie::TAKES_MASK, cookie::TAKES_DEVICE);
         assert_ne!(takes & cookie::RETURNS_FILE, 0);
     }
 
     #[test]
     fn name_then_module_then_address() {
-        let name = |text: &str| Place::Name(text.to_owned());
+        let name = |text: &str| ProbeLocation::Name(text.to_owned());
         assert_eq!(
             target(true, Some("m"), Some(1)).places(),
-            [name("save_read"), name("m:save_read"), Place::Address(1)]
+            [name("save_read"), name("m:save_read"), ProbeLocation::Address(1)]
         );
         // Another function of that name must not be probed by mistake.
-        assert_eq!(target(false, Some("m"), Some(1)).places(), [name("m:save_read"), Place::Address(1)]);
-        assert_eq!(target(false, None, Some(1)).places(), [Place::Address(1)]);
+        assert_eq!(
+            target(false, Some("m"), Some(1)).places(),
+            [name("m:save_read"), ProbeLocation::Address(1)]
+        );
+        assert_eq!(target(false, None, Some(1)).places(), [ProbeLocation::Address(1)]);
         assert_eq!(target(false, None, None).places(), [name("save_read")]);
     }
 }

@@ -19,7 +19,7 @@ use vfio_trace_common::{
     stats::ProbeStats,
 };
 
-use crate::sys::{self, Plain};
+use crate::sys::{self, MapValue};
 
 /// How to load.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub struct LoadOptions {
 
 /// The programs could not be loaded.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub enum ProgramLoadError {
     /// The object as a whole, or one of its maps.
     #[error("the eBPF object cannot be loaded: {}", chain(.0))]
     Object(#[from] aya::EbpfError),
@@ -54,7 +54,7 @@ pub enum LoadError {
     },
     /// The object lacks something: built wrongly.
     #[error("the eBPF object lacks {0}: this binary was not built by `cargo xtask build`")]
-    Lacks(&'static str),
+    IncompleteObject(&'static str),
     /// The inventory did not run to its end.
     #[error("the inventory of open files stopped: {0}")]
     Iterate(#[source] io::Error),
@@ -65,7 +65,7 @@ pub enum LoadError {
 
 /// Which open files an iterator goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Files {
+enum FileScope {
     /// Those of this process, if the kernel can choose (6.1): it keeps a file from being closed while it looks at it, and
     /// other processes are to feel no more of that than they must. The programs ask whose a file is all the same.
     Own,
@@ -132,15 +132,15 @@ const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
 }
 
 /// The loaded object.
-pub struct Programs {
+pub struct BpfPrograms {
     bpf: Ebpf,
-    stats: PerCpuArray<MapData, Plain<ProbeStats>>,
+    stats: PerCpuArray<MapData, MapValue<ProbeStats>>,
 }
 
-impl Programs {
+impl BpfPrograms {
     /// Loads the maps. Programs are loaded when their role is first needed: one that a kernel's verifier does not
     /// like costs its role and nothing else.
-    pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
+    pub fn load(options: LoadOptions) -> Result<Self, ProgramLoadError> {
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vfio-trace-ebpf"));
         let level: u8 = if options.log { aya_log::Level::Trace as u8 } else { 0 };
         let page = rustix::param::page_size() as u32;
@@ -149,37 +149,39 @@ impl Programs {
             .map_max_entries("EVENTS", buffer)
             .override_global(aya_log::LEVEL, &level, false)
             .load(object)?;
-        let map = bpf.take_map("STATS").ok_or(LoadError::Lacks("map STATS"))?;
-        let stats = PerCpuArray::try_from(map).map_err(|source| LoadError::Map { name: "STATS", source })?;
+        let map = bpf.take_map("STATS").ok_or(ProgramLoadError::IncompleteObject("map STATS"))?;
+        let stats =
+            PerCpuArray::try_from(map).map_err(|source| ProgramLoadError::Map { name: "STATS", source })?;
         Ok(Self { bpf, stats })
     }
 
     /// The ring buffer; it can be taken once.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, LoadError> {
-        let map = self.bpf.take_map("EVENTS").ok_or(LoadError::Lacks("map EVENTS"))?;
-        RingBuf::try_from(map).map_err(|source| LoadError::Map { name: "EVENTS", source })
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProgramLoadError> {
+        let map = self.bpf.take_map("EVENTS").ok_or(ProgramLoadError::IncompleteObject("map EVENTS"))?;
+        RingBuf::try_from(map).map_err(|source| ProgramLoadError::Map { name: "EVENTS", source })
     }
 
     /// The programs' own messages; can be taken once.
-    pub fn take_log<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, LoadError> {
+    pub fn take_log<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, ProgramLoadError> {
         Ok(EbpfLogger::init_with_logger(&mut self.bpf, logger)?)
     }
 
     /// Starts or stops all probes at once.
-    pub fn enable(&mut self, on: bool) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "ENABLED", source };
-        let map = self.bpf.map_mut("ENABLED").ok_or(LoadError::Lacks("map ENABLED"))?;
+    pub fn enable(&mut self, on: bool) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "ENABLED", source };
+        let map = self.bpf.map_mut("ENABLED").ok_or(ProgramLoadError::IncompleteObject("map ENABLED"))?;
         Array::<_, u32>::try_from(map).map_err(wrong)?.set(0, u32::from(on), 0).map_err(wrong)
     }
 
     /// Lets the kernel tell of each module that it loads; `name_offset`: of the name in `struct module`.
-    pub fn watch_modules(&mut self, name_offset: u32) -> Result<(), LoadError> {
+    pub fn watch_modules(&mut self, name_offset: u32) -> Result<(), ProgramLoadError> {
         const NAME: &str = "module_load";
-        let wrong = |source| LoadError::Map { name: "MODULE_NAME", source };
-        let map = self.bpf.map_mut("MODULE_NAME").ok_or(LoadError::Lacks("map MODULE_NAME"))?;
+        let wrong = |source| ProgramLoadError::Map { name: "MODULE_NAME", source };
+        let map =
+            self.bpf.map_mut("MODULE_NAME").ok_or(ProgramLoadError::IncompleteObject("map MODULE_NAME"))?;
         Array::<_, u32>::try_from(map).map_err(wrong)?.set(0, name_offset, 0).map_err(wrong)?;
-        let failed = |source| LoadError::Program { name: NAME, source };
-        let program = self.bpf.program_mut(NAME).ok_or(LoadError::Lacks(NAME))?;
+        let failed = |source| ProgramLoadError::Program { name: NAME, source };
+        let program = self.bpf.program_mut(NAME).ok_or(ProgramLoadError::IncompleteObject(NAME))?;
         let program: &mut RawTracePoint = program.try_into().map_err(failed)?;
         program.load().map_err(failed)?;
         program.attach(NAME).map_err(failed)?;
@@ -187,46 +189,49 @@ impl Programs {
     }
 
     /// Hands over where struct members are.
-    pub fn set_layout(&mut self, layout: &Layout) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "LAYOUT", source };
-        let map = self.bpf.map_mut("LAYOUT").ok_or(LoadError::Lacks("map LAYOUT"))?;
-        Array::<_, Plain<Layout>>::try_from(map).map_err(wrong)?.set(0, Plain(*layout), 0).map_err(wrong)
+    pub fn set_layout(&mut self, layout: &Layout) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "LAYOUT", source };
+        let map = self.bpf.map_mut("LAYOUT").ok_or(ProgramLoadError::IncompleteObject("map LAYOUT"))?;
+        Array::<_, MapValue<Layout>>::try_from(map)
+            .map_err(wrong)?
+            .set(0, MapValue(*layout), 0)
+            .map_err(wrong)
     }
 
     /// Tells the programs where a driver keeps its state: the driver with this `migration_set_state`.
-    pub fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "DRIVERS", source };
-        let map = self.bpf.map_mut("DRIVERS").ok_or(LoadError::Lacks("map DRIVERS"))?;
-        let mut drivers: HashMap<_, u64, Plain<DriverLayout>> = HashMap::try_from(map).map_err(wrong)?;
-        drivers.insert(set_state, Plain(*layout), 0).map_err(wrong)
+    pub fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "DRIVERS", source };
+        let map = self.bpf.map_mut("DRIVERS").ok_or(ProgramLoadError::IncompleteObject("map DRIVERS"))?;
+        let mut drivers: HashMap<_, u64, MapValue<DriverLayout>> = HashMap::try_from(map).map_err(wrong)?;
+        drivers.insert(set_state, MapValue(*layout), 0).map_err(wrong)
     }
 
     /// Tells the programs what to copy of a driver's memory: the driver with this `migration_set_state`.
-    pub fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "CAPTURES", source };
-        let map = self.bpf.map_mut("CAPTURES").ok_or(LoadError::Lacks("map CAPTURES"))?;
-        let mut drivers: HashMap<_, u64, Plain<Captures>> = HashMap::try_from(map).map_err(wrong)?;
-        drivers.insert(set_state, Plain(*captures), 0).map_err(wrong)?;
+    pub fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "CAPTURES", source };
+        let map = self.bpf.map_mut("CAPTURES").ok_or(ProgramLoadError::IncompleteObject("map CAPTURES"))?;
+        let mut drivers: HashMap<_, u64, MapValue<Captures>> = HashMap::try_from(map).map_err(wrong)?;
+        drivers.insert(set_state, MapValue(*captures), 0).map_err(wrong)?;
         self.load_captures()
     }
 
     /// Forgets a driver: its address may be another one's.
-    pub fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError> {
-        self.remove::<Plain<DriverLayout>>("DRIVERS", set_state)?;
-        self.remove::<Plain<Captures>>("CAPTURES", set_state)
+    pub fn forget_driver(&mut self, set_state: u64) -> Result<(), ProgramLoadError> {
+        self.remove::<MapValue<DriverLayout>>("DRIVERS", set_state)?;
+        self.remove::<MapValue<Captures>>("CAPTURES", set_state)
     }
 
     /// Forgets all devices and files: they were of a vfio that is gone.
-    pub fn forget_devices(&mut self) -> Result<(), LoadError> {
+    pub fn forget_devices(&mut self) -> Result<(), ProgramLoadError> {
         self.clear::<[u64; 3]>("DEVICES")?;
         self.clear::<[u64; 2]>("FILES")?;
         self.clear::<u64>("GONE")?;
         self.clear::<u64>("PARENTS")
     }
 
-    fn remove<V: Pod>(&mut self, name: &'static str, key: u64) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name, source };
-        let map = self.bpf.map_mut(name).ok_or(LoadError::Lacks(name))?;
+    fn remove<V: Pod>(&mut self, name: &'static str, key: u64) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name, source };
+        let map = self.bpf.map_mut(name).ok_or(ProgramLoadError::IncompleteObject(name))?;
         let mut map: HashMap<_, u64, V> = HashMap::try_from(map).map_err(wrong)?;
         match map.remove(&key) {
             // It was not there.
@@ -235,9 +240,9 @@ impl Programs {
         }
     }
 
-    fn clear<V: Pod>(&mut self, name: &'static str) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name, source };
-        let map = self.bpf.map_mut(name).ok_or(LoadError::Lacks(name))?;
+    fn clear<V: Pod>(&mut self, name: &'static str) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name, source };
+        let map = self.bpf.map_mut(name).ok_or(ProgramLoadError::IncompleteObject(name))?;
         let map: HashMap<_, u64, V> = HashMap::try_from(map).map_err(wrong)?;
         let mut keys = Vec::new();
         keys.extend(map.keys().filter_map(Result::ok));
@@ -248,42 +253,46 @@ impl Programs {
     }
 
     /// Loads the program that makes captures, and tells the others where it is.
-    fn load_captures(&mut self) -> Result<(), LoadError> {
+    fn load_captures(&mut self) -> Result<(), ProgramLoadError> {
         const NAME: &str = "capture";
-        let failed = |source| LoadError::Program { name: NAME, source };
-        let program = self.bpf.program_mut(NAME).ok_or(LoadError::Lacks(NAME))?;
+        let failed = |source| ProgramLoadError::Program { name: NAME, source };
+        let program = self.bpf.program_mut(NAME).ok_or(ProgramLoadError::IncompleteObject(NAME))?;
         let program: &mut KProbe = program.try_into().map_err(failed)?;
         if program.fd().is_ok() {
             return Ok(());
         }
         program.load().map_err(failed)?;
         let fd = program.fd().map_err(failed)?.try_clone().map_err(|error| failed(error.into()))?;
-        let wrong = |source| LoadError::Map { name: "JUMPS", source };
-        let map = self.bpf.map_mut("JUMPS").ok_or(LoadError::Lacks("map JUMPS"))?;
+        let wrong = |source| ProgramLoadError::Map { name: "JUMPS", source };
+        let map = self.bpf.map_mut("JUMPS").ok_or(ProgramLoadError::IncompleteObject("map JUMPS"))?;
         ProgramArray::try_from(map).map_err(wrong)?.set(0, &fd, 0).map_err(wrong)
     }
 
     /// Tells the programs what to do for the step in this slot.
-    pub fn set_step(&mut self, slot: u16, step: &StepSpec) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "STEPS", source };
-        let map = self.bpf.map_mut("STEPS").ok_or(LoadError::Lacks("map STEPS"))?;
-        Array::<_, Plain<StepSpec>>::try_from(map)
+    pub fn set_step(&mut self, slot: u16, step: &StepSpec) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "STEPS", source };
+        let map = self.bpf.map_mut("STEPS").ok_or(ProgramLoadError::IncompleteObject("map STEPS"))?;
+        Array::<_, MapValue<StepSpec>>::try_from(map)
             .map_err(wrong)?
-            .set(slot.into(), Plain(*step), 0)
+            .set(slot.into(), MapValue(*step), 0)
             .map_err(wrong)
     }
 
     /// Tells of devices: those of `folders`, open folders below `/sys/class/vfio-dev`. The records go into the ring
     /// buffer like all others; there must be room for one per folder and capture. `captures`: how many captures drivers
     /// have at most.
-    pub fn tell_devices(&mut self, captures: u32, folders: &[BorrowedFd<'_>]) -> Result<(), LoadError> {
+    pub fn tell_devices(
+        &mut self,
+        captures: u32,
+        folders: &[BorrowedFd<'_>],
+    ) -> Result<(), ProgramLoadError> {
         self.watch(folders, true)?;
         let told = (|| {
             self.search(Search::default())?;
-            self.iterate("inventory", Files::Own)?;
+            self.iterate("inventory", FileScope::Own)?;
             for capture in 0..captures {
                 self.search(Search { capture, ..Search::default() })?;
-                self.iterate("copies", Files::Own)?;
+                self.iterate("copies", FileScope::Own)?;
             }
             Ok(())
         })();
@@ -293,14 +302,14 @@ impl Programs {
     }
 
     /// Tells of processes that have a device open: a file with this ioctl.
-    pub fn tell_holders(&mut self, device_ioctl: u64) -> Result<(), LoadError> {
+    pub fn tell_holders(&mut self, device_ioctl: u64) -> Result<(), ProgramLoadError> {
         self.search(Search { device_ioctl, ..Search::default() })?;
-        self.iterate("inventory", Files::All)
+        self.iterate("inventory", FileScope::All)
     }
 
-    fn watch(&mut self, folders: &[BorrowedFd<'_>], on: bool) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "WATCHED", source };
-        let map = self.bpf.map_mut("WATCHED").ok_or(LoadError::Lacks("map WATCHED"))?;
+    fn watch(&mut self, folders: &[BorrowedFd<'_>], on: bool) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "WATCHED", source };
+        let map = self.bpf.map_mut("WATCHED").ok_or(ProgramLoadError::IncompleteObject("map WATCHED"))?;
         let mut watched: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(wrong)?;
         for folder in folders {
             let fd = folder.as_raw_fd().cast_unsigned();
@@ -314,42 +323,43 @@ impl Programs {
         Ok(())
     }
 
-    fn search(&mut self, search: Search) -> Result<(), LoadError> {
-        let wrong = |source| LoadError::Map { name: "SEARCH", source };
-        let map = self.bpf.map_mut("SEARCH").ok_or(LoadError::Lacks("map SEARCH"))?;
-        Array::<_, Plain<Search>>::try_from(map).map_err(wrong)?.set(0, Plain(search), 0).map_err(wrong)
+    fn search(&mut self, search: Search) -> Result<(), ProgramLoadError> {
+        let wrong = |source| ProgramLoadError::Map { name: "SEARCH", source };
+        let map = self.bpf.map_mut("SEARCH").ok_or(ProgramLoadError::IncompleteObject("map SEARCH"))?;
+        Array::<_, MapValue<Search>>::try_from(map).map_err(wrong)?.set(0, MapValue(search), 0).map_err(wrong)
     }
 
     /// Loads the iterator if need be and runs it once over these files.
-    fn iterate(&mut self, name: &'static str, files: Files) -> Result<(), LoadError> {
-        let failed = |source| LoadError::Program { name, source };
-        let program = self.bpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
+    fn iterate(&mut self, name: &'static str, files: FileScope) -> Result<(), ProgramLoadError> {
+        let failed = |source| ProgramLoadError::Program { name, source };
+        let program = self.bpf.program_mut(name).ok_or(ProgramLoadError::IncompleteObject(name))?;
         let program: &mut Iter = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
             let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
             program.load("task_file", &btf).map_err(failed)?;
         }
-        if files == Files::Own
+        if files == FileScope::Own
             && let Ok(mut own) = sys::own_files(program.fd().map_err(failed)?.as_fd())
         {
-            return run_out(&mut own).map_err(LoadError::Iterate);
+            return run_out(&mut own).map_err(ProgramLoadError::Iterate);
         }
         let link = program.attach().map_err(failed)?;
         let link = program.take_link(link).map_err(failed)?;
-        let mut file = link.into_file().map_err(|error| LoadError::Iterate(io::Error::other(error)))?;
+        let mut file =
+            link.into_file().map_err(|error| ProgramLoadError::Iterate(io::Error::other(error)))?;
         // It prints nothing; reading is what makes it run, until the end of all files.
-        run_out(&mut file).map_err(LoadError::Iterate)
+        run_out(&mut file).map_err(ProgramLoadError::Iterate)
     }
 
     /// Loads a role's programs unless they are loaded.
-    pub fn prepare(&mut self, role: Role) -> Result<(), LoadError> {
+    pub fn prepare(&mut self, role: Role) -> Result<(), ProgramLoadError> {
         let (enter, exit) = program_names(role);
         for name in [Some(enter), exit].into_iter().flatten() {
-            let program = self.bpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
+            let program = self.bpf.program_mut(name).ok_or(ProgramLoadError::IncompleteObject(name))?;
             let program: &mut KProbe =
-                program.try_into().map_err(|source| LoadError::Program { name, source })?;
+                program.try_into().map_err(|source| ProgramLoadError::Program { name, source })?;
             if program.fd().is_err() {
-                program.load().map_err(|source| LoadError::Program { name, source })?;
+                program.load().map_err(|source| ProgramLoadError::Program { name, source })?;
             }
         }
         Ok(())
@@ -384,7 +394,7 @@ impl Programs {
     pub fn stats(&self, slot: u16) -> ProbeStats {
         let mut sum = ProbeStats::default();
         let Ok(values) = self.stats.get(&u32::from(slot), 0) else { return sum };
-        for Plain(ProbeStats { hits, records, lost, unmatched, no_room }) in values.iter().copied() {
+        for MapValue(ProbeStats { hits, records, lost, unmatched, no_room }) in values.iter().copied() {
             sum.hits = sum.hits.saturating_add(hits);
             sum.records = sum.records.saturating_add(records);
             sum.lost = sum.lost.saturating_add(lost);
@@ -400,9 +410,9 @@ mod tests {
     use super::*;
 
     /// Gives what the kernel gives: EAGAIN after every million of files.
-    struct Given(Vec<io::Result<usize>>);
+    struct ScriptedReader(Vec<io::Result<usize>>);
 
-    impl Read for Given {
+    impl Read for ScriptedReader {
         fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
             self.0.pop().unwrap_or(Ok(0))
         }
@@ -411,9 +421,9 @@ mod tests {
     #[test]
     fn a_host_with_millions_of_open_files_is_looked_through() {
         let again = || Err(io::Error::from_raw_os_error(11));
-        let mut files = Given(vec![again(), again()]);
+        let mut files = ScriptedReader(vec![again(), again()]);
         run_out(&mut files).unwrap();
         assert!(files.0.is_empty());
-        run_out(&mut Given(vec![Err(io::Error::from_raw_os_error(12))])).unwrap_err();
+        run_out(&mut ScriptedReader(vec![Err(io::Error::from_raw_os_error(12))])).unwrap_err();
     }
 }

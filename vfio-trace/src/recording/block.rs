@@ -19,7 +19,7 @@ pub(super) const LEVEL: i32 = 3;
 
 /// What the payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BlockKind {
     /// The part's header as JSON.
     Header,
     /// Items.
@@ -32,7 +32,7 @@ pub(super) enum Kind {
     Other(u8),
 }
 
-impl Kind {
+impl BlockKind {
     /// The longest payload, compressed or not.
     pub(super) const fn max_len(self) -> usize {
         match self {
@@ -69,7 +69,7 @@ pub(super) struct BlockHeader {
     /// Version of the framing.
     pub(super) format: u8,
     /// What the payload is.
-    pub(super) kind: Kind,
+    pub(super) kind: BlockKind,
     /// Number in its part, from 0.
     pub(super) seq: u32,
     /// Records in it.
@@ -119,7 +119,7 @@ impl BlockHeader {
         }
         let header = Self {
             format: *body.get(4)?,
-            kind: Kind::from_raw(*body.get(5)?),
+            kind: BlockKind::from_raw(*body.get(5)?),
             seq: u32_at(body, 8)?,
             records: u32_at(body, 12)?,
             stored: u32_at(body, 16)?,

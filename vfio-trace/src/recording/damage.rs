@@ -8,7 +8,7 @@ use super::header::SCHEMA;
 
 /// A part of a recording that is not there, or not as it was written. What is around it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Damage {
+pub enum RecordingDamage {
     /// A block is damaged.
     Block {
         /// Where it begins, in bytes from the start of the file or stream.
@@ -71,14 +71,14 @@ pub enum Damage {
         offset: u64,
     },
     /// A part that was there before.
-    Again {
+    RepeatedPart {
         /// Where it begins.
         offset: u64,
         /// Its number.
         part: u32,
     },
     /// A part comes behind one that it should be before.
-    Order {
+    PartOrder {
         /// The last that was read.
         after: u32,
         /// The one that comes now.
@@ -121,7 +121,7 @@ pub enum Damage {
         offset: u64,
     },
     /// Parts of the recording are not among those that were given.
-    Parts {
+    MissingParts {
         /// The last that was read.
         after: u32,
         /// The next that is there.
@@ -129,7 +129,7 @@ pub enum Damage {
     },
 }
 
-impl Damage {
+impl RecordingDamage {
     /// Records that are known to be lost.
     pub const fn records(&self) -> u64 {
         match self {
@@ -144,27 +144,27 @@ impl Damage {
             | Self::UncheckedIndex { .. }
             | Self::Note { .. }
             | Self::UncheckedNote { .. }
-            | Self::Again { .. }
-            | Self::Order { .. }
+            | Self::RepeatedPart { .. }
+            | Self::PartOrder { .. }
             | Self::Newer { .. }
             | Self::NewerRecords { .. }
             | Self::OtherHeader { .. }
             | Self::Failed
             | Self::Unread { .. }
-            | Self::Parts { .. } => 0,
+            | Self::MissingParts { .. } => 0,
         }
     }
 
     /// Whether records may be lacking, so that what the next part repeats is needed.
-    pub const fn lacks_records(&self) -> bool {
+    pub const fn loses_records(&self) -> bool {
         !matches!(
             self,
             Self::Index { .. }
                 | Self::UncheckedIndex { .. }
                 | Self::Note { .. }
                 | Self::UncheckedNote { .. }
-                | Self::Again { .. }
-                | Self::Order { .. }
+                | Self::RepeatedPart { .. }
+                | Self::PartOrder { .. }
         )
     }
 }
@@ -174,7 +174,7 @@ fn count(n: impl Into<u64>, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-impl fmt::Display for Damage {
+impl fmt::Display for RecordingDamage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Block { offset, records } => {
@@ -234,10 +234,10 @@ impl fmt::Display for Damage {
                 "the note of the merge at byte {offset} was not looked at, because too much before it was wrong; no record \
                  is lost, but not known is which devices were said to belong together"
             ),
-            Self::Again { offset, part } => {
+            Self::RepeatedPart { offset, part } => {
                 write!(f, "at byte {offset}, part {part} comes once more, and is left out")
             },
-            Self::Order { after, part } => {
+            Self::PartOrder { after, part } => {
                 write!(
                     f,
                     "part {part} comes behind part {after}, and is left out: give the parts in their order"
@@ -272,7 +272,7 @@ impl fmt::Display for Damage {
                 "from byte {offset} on its header is not one that this vfio-trace reads ({SCHEMA}), so the rest is left \
                  out: a newer one may have made it"
             ),
-            Self::Parts { after, next } => {
+            Self::MissingParts { after, next } => {
                 if next.saturating_sub(*after) > 2 {
                     write!(f, "parts {} to {} are not given", after + 1, next - 1)
                 } else {

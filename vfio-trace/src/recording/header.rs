@@ -5,8 +5,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use vfio_trace_common::wire;
 
-use super::{block::MAX_JSON_LEN, open_error::OpenError};
-use crate::event::{ClockAnchor, Start};
+use super::{block::MAX_JSON_LEN, open_error::PartOpenError};
+use crate::event::{ClockAnchor, TraceStart};
 
 /// Value of [`Header::schema`]. The number changes when a field goes away or changes its meaning.
 pub const SCHEMA: &str = "vfio-trace.recording/1";
@@ -48,7 +48,7 @@ pub struct DriverFacts {
 
 /// Where a member is in a structure of the kernel, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
+pub struct LayoutMember {
     /// In C: `vfio_device.mig_ops`.
     pub path: String,
     /// `None`: not known, so nothing that depends on it is in the records.
@@ -57,7 +57,7 @@ pub struct Member {
 
 /// The header of a part. Every part has it whole, so that it can be read alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
+pub struct PartHeader {
     /// [`SCHEMA`].
     pub schema: String,
     /// Version of the kernel's records: `vfio_trace_common::wire::VERSION`.
@@ -76,7 +76,7 @@ pub struct Header {
     pub part_began_ns: u64,
     /// Tool, kernel, host, command line, the anchor of all wall times, and the probes as they were at the start of
     /// this part.
-    pub start: Start,
+    pub start: TraceStart,
     /// The clocks at the start of this part.
     pub clock: ClockSample,
     /// Whether all records up to the time of a tick come before it. Recorders up to 0.1.0 that fell behind wrote what
@@ -89,13 +89,13 @@ pub struct Header {
     /// Migration drivers at the start of the recording.
     pub drivers: Vec<DriverFacts>,
     /// Where the eBPF programs found what is in the records.
-    pub layout: Vec<Member>,
+    pub layout: Vec<LayoutMember>,
 }
 
 /// The byte order of this machine's records.
 const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
-impl Header {
+impl PartHeader {
     /// Its JSON.
     pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
@@ -106,17 +106,17 @@ impl Header {
     /// # Errors
     ///
     /// What it is not.
-    pub(super) fn read(json: &[u8]) -> Result<Self, OpenError> {
+    pub(super) fn read(json: &[u8]) -> Result<Self, PartOpenError> {
         /// What a header of any schema has.
         #[derive(Deserialize)]
-        struct Any {
+        struct AnyHeader {
             schema: String,
         }
-        let Any { schema } = serde_json::from_slice(json).map_err(OpenError::Header)?;
+        let AnyHeader { schema } = serde_json::from_slice(json).map_err(PartOpenError::Header)?;
         if schema != SCHEMA {
-            return Err(OpenError::OtherHeader);
+            return Err(PartOpenError::OtherHeader);
         }
-        serde_json::from_slice(json).map_err(OpenError::Header)
+        serde_json::from_slice(json).map_err(PartOpenError::Header)
     }
 
     /// For the next part.
@@ -148,11 +148,11 @@ impl Header {
     }
 
     /// Why the part cannot be read by this version, on this machine.
-    pub(super) fn refusal(&self) -> Option<OpenError> {
+    pub(super) fn refusal(&self) -> Option<PartOpenError> {
         if self.byte_order != BYTE_ORDER {
-            return Some(OpenError::ByteOrder(self.byte_order.clone()));
+            return Some(PartOpenError::ByteOrder(self.byte_order.clone()));
         }
-        (self.wire_version > wire::VERSION).then_some(OpenError::NewerRecords(self.wire_version))
+        (self.wire_version > wire::VERSION).then_some(PartOpenError::NewerRecords(self.wire_version))
     }
 
     /// Stands for a header until it is read.
@@ -166,7 +166,7 @@ impl Header {
             boot_id: None,
             began_ns: 0,
             part_began_ns: 0,
-            start: Start {
+            start: TraceStart {
                 version: String::new(),
                 replayed_by: None,
                 kernel: String::new(),

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use thiserror::Error;
 
-use super::block::{BlockHeader, HEADER_LEN, Kind, MAX_LEN, u32_at, u64_at};
+use super::block::{BlockHeader, BlockKind, HEADER_LEN, MAX_LEN, u32_at, u64_at};
 
 /// What a part ends with.
 const TRAILER_MAGIC: [u8; 4] = *b"VFTE";
@@ -44,7 +44,7 @@ pub enum IndexError {
 
 /// The index of a part that is being written. Once it is full, an entry stands for twice as many blocks in a row.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct BlockIndex {
     entries: Vec<IndexEntry>,
     /// So many entries fit into a block, an even number.
     room: usize,
@@ -53,13 +53,13 @@ pub(super) struct Index {
     last: u32,
 }
 
-impl Default for Index {
+impl Default for BlockIndex {
     fn default() -> Self {
         Self::of(MAX_LEN / ENTRY_LEN)
     }
 }
 
-impl Index {
+impl BlockIndex {
     const fn of(room: usize) -> Self {
         Self { entries: Vec::new(), room, blocks: 1, last: 1 }
     }
@@ -145,7 +145,7 @@ pub fn read_index(part: &mut (impl Read + Seek)) -> Result<Vec<IndexEntry>, Inde
     part.seek(SeekFrom::Start(offset))?;
     let mut head = [0; HEADER_LEN];
     part.read_exact(&mut head)?;
-    let header = BlockHeader::parse(&head).filter(|header| header.kind == Kind::Index);
+    let header = BlockHeader::parse(&head).filter(|header| header.kind == BlockKind::Index);
     let header = header.ok_or(IndexError::Damaged)?;
     let mut stored = vec![0; header.stored_len()];
     part.read_exact(&mut stored)?;
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn an_index_that_is_full_stands_for_all_blocks_all_the_same() {
         for blocks in [7, 8, 9, 100, 1000] {
-            let mut index = Index::of(8);
+            let mut index = BlockIndex::of(8);
             for seq in 0..blocks {
                 // The first blocks have no records, as headers.
                 let (ns, records) = if seq < 2 { (0, 0) } else { (100 + u64::from(seq), 3) };

@@ -16,7 +16,7 @@ const VAIN_SHARE: u64 = 4;
 
 /// Why a payload is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Useless {
+pub(super) enum PayloadError {
     /// It is not what was written, or not there.
     Damaged,
     /// It may be right: it was not looked at, because too much before it was wrong.
@@ -24,7 +24,7 @@ pub(super) enum Useless {
 }
 
 /// The input, as far as it was read.
-pub(super) struct Input<R> {
+pub(super) struct InputBuffer<R> {
     from: R,
     /// What was read.
     buffer: Vec<u8>,
@@ -40,7 +40,7 @@ pub(super) struct Input<R> {
     at_end: bool,
 }
 
-impl<R: Read> Input<R> {
+impl<R: Read> InputBuffer<R> {
     pub(super) const fn new(input: R) -> Self {
         Self {
             from: input,
@@ -70,28 +70,28 @@ impl<R: Read> Input<R> {
     }
 
     /// The payload of a block that is `whole` bytes long, if that is there, and what was written.
-    pub(super) fn payload(&mut self, block: BlockHeader, whole: usize) -> Result<Vec<u8>, Useless> {
+    pub(super) fn payload(&mut self, block: BlockHeader, whole: usize) -> Result<Vec<u8>, PayloadError> {
         self.check(block, whole)?;
         let payload = self.ahead().get(HEADER_LEN..whole).and_then(|stored| block.payload(stored));
         if payload.is_none() {
             self.vain = self.vain.saturating_add(u64::from(block.stored) + u64::from(block.raw));
         }
-        payload.ok_or(Useless::Damaged)
+        payload.ok_or(PayloadError::Damaged)
     }
 
     /// Whether the payload of a block that is `whole` bytes long is there, and what was written.
-    pub(super) fn check(&mut self, block: BlockHeader, whole: usize) -> Result<(), Useless> {
+    pub(super) fn check(&mut self, block: BlockHeader, whole: usize) -> Result<(), PayloadError> {
         let len = block.stored_len() as u64;
         let allowed = VAIN_LEN.saturating_add(self.offset.saturating_mul(VAIN_SHARE));
         if self.vain.saturating_add(len) > allowed {
-            return Err(Useless::Unchecked);
+            return Err(PayloadError::Unchecked);
         }
-        let Some(stored) = self.ahead().get(HEADER_LEN..whole) else { return Err(Useless::Damaged) };
+        let Some(stored) = self.ahead().get(HEADER_LEN..whole) else { return Err(PayloadError::Damaged) };
         if block.matches(stored) {
             return Ok(());
         }
         self.vain += len;
-        Err(Useless::Damaged)
+        Err(PayloadError::Damaged)
     }
 
     /// Makes sure that there are so many bytes, if the input has them; gives how many of them there are.

@@ -21,11 +21,11 @@ const META: u32 = 4;
 
 /// One item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
+pub enum BlockItem {
     /// A raw record.
     Record(Bytes),
     /// A record that only who reads this part without the one before it needs: what was known when it began.
-    Again(Bytes),
+    Repeated(Bytes),
     /// The time (CLOCK_MONOTONIC, ns) that the live source told the assembler here (`Assembler::expire`).
     Tick(u64),
     /// The clocks.
@@ -33,16 +33,16 @@ pub enum Item {
     /// What the probes have counted since the recording began.
     Probes(Vec<ProbeReport>),
     /// The last item of a part.
-    End(End),
+    End(PartEnd),
 }
 
 /// How a part ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct PartEnd {
     /// CLOCK_MONOTONIC in ns when probes were off, or when the next part began.
     pub mono_ns: u64,
     /// Why.
-    pub reason: Reason,
+    pub reason: EndReason,
     /// Records in this part.
     pub records: u64,
     /// What the probes have counted since the recording began.
@@ -52,7 +52,7 @@ pub struct End {
 /// Why a part ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum EndReason {
     /// Another part follows.
     Rotated,
     /// The traced command has ended.
@@ -70,21 +70,21 @@ pub enum Reason {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "meta", rename_all = "snake_case")]
-enum Meta {
+enum MetaItem {
     Clock(ClockSample),
     Probes { probes: Vec<ProbeReport> },
-    End(End),
+    End(PartEnd),
 }
 
 /// Adds an item to a block's payload.
-pub(super) fn put(item: &Item, payload: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn put(item: &BlockItem, payload: &mut Vec<u8>) -> io::Result<()> {
     let meta = match item {
-        Item::Record(bytes) => return frame(payload, RECORD, bytes),
-        Item::Again(bytes) => return frame(payload, AGAIN, bytes),
-        Item::Tick(ns) => return frame(payload, TICK, &ns.to_le_bytes()),
-        Item::Clock(sample) => Meta::Clock(*sample),
-        Item::Probes(probes) => Meta::Probes { probes: probes.clone() },
-        Item::End(end) => Meta::End(end.clone()),
+        BlockItem::Record(bytes) => return frame(payload, RECORD, bytes),
+        BlockItem::Repeated(bytes) => return frame(payload, AGAIN, bytes),
+        BlockItem::Tick(ns) => return frame(payload, TICK, &ns.to_le_bytes()),
+        BlockItem::Clock(sample) => MetaItem::Clock(*sample),
+        BlockItem::Probes(probes) => MetaItem::Probes { probes: probes.clone() },
+        BlockItem::End(end) => MetaItem::End(end.clone()),
     };
     frame(payload, META, &serde_json::to_vec(&meta)?)
 }
@@ -102,12 +102,12 @@ fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
 
 /// The items of a payload, one by one: there may be a hundred thousand of them in a few bytes of a file.
 #[derive(Debug, Default)]
-pub(super) struct Items {
+pub(super) struct BlockItems {
     payload: Bytes,
     at: usize,
 }
 
-impl Items {
+impl BlockItems {
     /// Takes a payload; `None` if it is no row of items.
     pub(super) fn of(payload: Vec<u8>) -> Option<Self> {
         let items = Self { payload: Bytes::from(payload), at: 0 };
@@ -142,10 +142,10 @@ impl Items {
 
 /// What the recorder says, in words that are not known.
 #[derive(Debug)]
-pub(super) struct NotUnderstood;
+pub(super) struct UnknownItem;
 
-impl Iterator for Items {
-    type Item = Result<Item, NotUnderstood>;
+impl Iterator for BlockItems {
+    type Item = Result<BlockItem, UnknownItem>;
 
     /// A kind of items that a later version has added is left out.
     fn next(&mut self) -> Option<Self::Item> {
@@ -153,14 +153,14 @@ impl Iterator for Items {
             self.at = place.end;
             let bytes = self.payload.slice(place);
             let item = match kind {
-                RECORD => Some(Ok(Item::Record(bytes))),
-                AGAIN => Some(Ok(Item::Again(bytes))),
-                TICK => bytes.as_ref().try_into().ok().map(|ns| Ok(Item::Tick(u64::from_le_bytes(ns)))),
+                RECORD => Some(Ok(BlockItem::Record(bytes))),
+                AGAIN => Some(Ok(BlockItem::Repeated(bytes))),
+                TICK => bytes.as_ref().try_into().ok().map(|ns| Ok(BlockItem::Tick(u64::from_le_bytes(ns)))),
                 META => Some(match serde_json::from_slice(&bytes) {
-                    Ok(Meta::Clock(sample)) => Ok(Item::Clock(sample)),
-                    Ok(Meta::Probes { probes }) => Ok(Item::Probes(probes)),
-                    Ok(Meta::End(end)) => Ok(Item::End(end)),
-                    Err(_) => Err(NotUnderstood),
+                    Ok(MetaItem::Clock(sample)) => Ok(BlockItem::Clock(sample)),
+                    Ok(MetaItem::Probes { probes }) => Ok(BlockItem::Probes(probes)),
+                    Ok(MetaItem::End(end)) => Ok(BlockItem::End(end)),
+                    Err(_) => Err(UnknownItem),
                 }),
                 _ => None,
             };

@@ -5,7 +5,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::block::{BlockHeader, FORMAT, Kind, LEVEL};
+use super::block::{BlockHeader, BlockKind, FORMAT, LEVEL};
 
 /// Value of [`MergeNote::schema`]. The number changes when a field goes away or changes its meaning.
 pub const MERGE_SCHEMA: &str = "vfio-trace.merge/1";
@@ -49,7 +49,7 @@ impl MergeNote {
         };
         let header = BlockHeader {
             format: FORMAT,
-            kind: Kind::Merge,
+            kind: BlockKind::Merge,
             seq: 0,
             records: 0,
             stored: len(&stored)?,

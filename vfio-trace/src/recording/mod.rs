@@ -23,15 +23,15 @@ pub(crate) mod fixture;
 mod tests;
 
 pub use self::{
-    damage::Damage,
-    header::{ClockSample, DriverFacts, Header, Member, SCHEMA},
+    damage::RecordingDamage,
+    header::{ClockSample, DriverFacts, LayoutMember, PartHeader, SCHEMA},
     index::{IndexEntry, IndexError, read_index},
-    item::{End, Item, Reason},
+    item::{BlockItem, EndReason, PartEnd},
     merge::{MERGE_SCHEMA, MergeNote},
-    new_file::{NewFile, Opening, OutputError, Target, refuse_input},
-    open_error::OpenError,
-    output::{Output, Part},
-    patient::{AT_ONCE, Patient, Stop, TRY_AGAIN, may_wait, ready, stdout},
-    reader::{Entry, Reader},
-    writer::{Known, Writer},
+    new_file::{NewFile, OpenAttempt, OutputError, OutputTarget, refuse_input},
+    open_error::PartOpenError,
+    output::{PartOutput, RecordingOutput},
+    patient::{AT_ONCE, StopFlag, StoppableFile, TRY_AGAIN, may_wait, ready, stdout},
+    reader::{ReaderEntry, RecordingReader},
+    writer::{PartPreamble, PartWriter},
 };

@@ -78,7 +78,7 @@ impl FileId {
 
 /// What was found at a name.
 #[derive(Clone, Copy, Debug)]
-enum Found {
+enum FoundFile {
     Nothing,
     /// A file that may be replaced.
     File(FileId),
@@ -92,7 +92,7 @@ enum Found {
 
 /// What a file system does not know how to do. It says so itself; tests have one that knows nothing of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lacks {
+pub(super) struct FsLimits {
     pub(super) exchange: bool,
     pub(super) no_replace: bool,
     pub(super) link: bool,
@@ -102,33 +102,33 @@ pub(super) struct Lacks {
 
 /// A name that may be written to. Nothing is made or opened yet.
 #[derive(Debug)]
-pub struct Target {
+pub struct OutputTarget {
     path: PathBuf,
     /// Held, so that everything happens in one folder, whatever becomes of its name.
     folder: OwnedFd,
     name: OsString,
-    found: Found,
+    found: FoundFile,
     force: bool,
-    lacks: Lacks,
+    lacks: FsLimits,
 }
 
 /// How opening went.
 #[derive(Debug)]
-pub enum Opening {
+pub enum OpenAttempt {
     /// It can be written to.
     Ready(NewFile),
     /// A FIFO that nobody reads yet: to be tried again.
-    NoReader(Target),
+    NoReader(OutputTarget),
 }
 
-impl Target {
+impl OutputTarget {
     /// Looks whether `path` may be written to; changes nothing. With `force` a file there will be replaced, without it an
     /// empty one of ours only (mktemp). It may not be one of `inputs`.
     ///
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn look(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Self, OutputError> {
+    pub fn inspect(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Self, OutputError> {
         let wrong = |source: io::Error| OutputError::Io { path: path.to_owned(), source };
         let directory = || wrong(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
         let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
@@ -137,7 +137,7 @@ impl Target {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, parent, flags, Mode::empty()).map_err(|why| wrong(why.into()))?;
         let found = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Found::Nothing,
+            Err(Errno::NOENT) => FoundFile::Nothing,
             Err(why) => return Err(wrong(why.into())),
             Ok(there) => match FileType::from_raw_mode(there.st_mode) {
                 FileType::Directory => return Err(directory()),
@@ -152,7 +152,7 @@ impl Target {
                     if !force && there.st_uid != geteuid().as_raw() {
                         return Err(OutputError::Foreign(path.to_owned()));
                     }
-                    Found::File(id)
+                    FoundFile::File(id)
                 },
                 FileType::Symlink => {
                     let there = statat(&folder, name, AtFlags::empty()).ok();
@@ -163,11 +163,11 @@ impl Target {
                 _ => special(&there, false),
             },
         };
-        if !matches!(found, Found::Special { .. }) {
+        if !matches!(found, FoundFile::Special { .. }) {
             accessat(&folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
                 .map_err(|why| wrong(why.into()))?;
         }
-        let (path, name, lacks) = (path.to_owned(), name.to_owned(), Lacks::default());
+        let (path, name, lacks) = (path.to_owned(), name.to_owned(), FsLimits::default());
         Ok(Self { path, folder, name, found, force, lacks })
     }
 
@@ -176,20 +176,20 @@ impl Target {
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn open(self) -> Result<Opening, OutputError> {
-        let Found::Special { id, fifo, linked } = self.found else {
+    pub fn open(self) -> Result<OpenAttempt, OutputError> {
+        let FoundFile::Special { id, fifo, linked } = self.found else {
             // Who is killed leaves nothing behind, where the file system has files without a name.
             let file = match self.nameless() {
-                Some(file) => NewFile { file, name: Name::None, old: None, target: self },
+                Some(file) => NewFile { file, name: NewFileName::None, old: None, target: self },
                 None => self.named()?,
             };
-            return Ok(Opening::Ready(file));
+            return Ok(OpenAttempt::Ready(file));
         };
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let flags = if linked { flags } else { flags | OFlags::NOFOLLOW };
         let file = match openat(&self.folder, &self.name, flags, Mode::empty()) {
             Ok(file) => file,
-            Err(Errno::NXIO) if fifo => return Ok(Opening::NoReader(self)),
+            Err(Errno::NXIO) if fifo => return Ok(OpenAttempt::NoReader(self)),
             Err(why) => return Err(self.wrong(why.into())),
         };
         let waits = |file: &OwnedFd| {
@@ -199,8 +199,8 @@ impl Target {
         };
         match waits(&file).map_err(|why: Errno| self.wrong(why.into()))? {
             there if there == id => {
-                let name = Name::There;
-                Ok(Opening::Ready(NewFile { file: file.into(), name, old: None, target: self }))
+                let name = NewFileName::There;
+                Ok(OpenAttempt::Ready(NewFile { file: file.into(), name, old: None, target: self }))
             },
             _ => Err(self.wrong(io::Error::other("it has become another file meanwhile"))),
         }
@@ -211,17 +211,17 @@ impl Target {
         let name = hidden("new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.folder, &name, flags, MODE).map_err(|why| self.wrong(why.into()))?;
-        Ok(NewFile { file: file.into(), name: Name::Temporary(name), old: None, target: self })
+        Ok(NewFile { file: file.into(), name: NewFileName::Temporary(name), old: None, target: self })
     }
 
     /// Whether it is a FIFO or a device, which are written to as they are.
     pub const fn is_special(&self) -> bool {
-        matches!(self.found, Found::Special { .. })
+        matches!(self.found, FoundFile::Special { .. })
     }
 
     /// The same on a file system that knows less.
     #[cfg(test)]
-    pub(super) const fn lacking(mut self, lacks: Lacks) -> Self {
+    pub(super) const fn lacking(mut self, lacks: FsLimits) -> Self {
         self.lacks = lacks;
         self
     }
@@ -275,10 +275,10 @@ impl Target {
     /// Whether this may be replaced: any file if that was asked for, else only the empty one that was found.
     fn replaces(&self, there: &Stat) -> bool {
         match self.found {
-            Found::Special { .. } => false,
+            FoundFile::Special { .. } => false,
             _ if self.force => is_file(there),
-            Found::File(id) => FileId::of(there) == id && is_file(there) && there.st_size == 0,
-            Found::Nothing => false,
+            FoundFile::File(id) => FileId::of(there) == id && is_file(there) && there.st_size == 0,
+            FoundFile::Nothing => false,
         }
     }
 
@@ -291,15 +291,15 @@ impl Target {
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
-    name: Name,
+    name: NewFileName,
     /// What was in its place, for as long as it may be put back.
     old: Option<OsString>,
-    target: Target,
+    target: OutputTarget,
 }
 
 /// What a new file is called.
 #[derive(Debug)]
-enum Name {
+enum NewFileName {
     /// Nothing so far: it is gone with its last descriptor.
     None,
     /// Something else, beside its place.
@@ -320,7 +320,7 @@ impl NewFile {
         let target = &self.target;
         let old = match target.rename(&new, &target.name, RenameFlags::EXCHANGE) {
             Ok(()) => {
-                self.name = Name::There;
+                self.name = NewFileName::There;
                 new.clone()
             },
             // It has gone meanwhile.
@@ -339,7 +339,7 @@ impl NewFile {
         if !right {
             return Err(OutputError::Exists(target.path.clone()));
         }
-        if !matches!(self.name, Name::There) {
+        if !matches!(self.name, NewFileName::There) {
             let placed = target.rename_to_free(&new);
             self.placed(placed)?;
         }
@@ -356,11 +356,11 @@ impl NewFile {
     /// Gives it the name of its own that it has not yet.
     fn make_named(&mut self) -> Result<OsString, OutputError> {
         match &self.name {
-            Name::Temporary(name) => Ok(name.clone()),
-            Name::None | Name::There => {
+            NewFileName::Temporary(name) => Ok(name.clone()),
+            NewFileName::None | NewFileName::There => {
                 let name = hidden("new");
                 self.target.link(&self.file, &name).map_err(|why| self.target.wrong(why.into()))?;
-                self.name = Name::Temporary(name.clone());
+                self.name = NewFileName::Temporary(name.clone());
                 Ok(name)
             },
         }
@@ -372,7 +372,7 @@ impl NewFile {
     ///
     /// See [`OutputError`].
     pub fn place(&mut self) -> Result<(), OutputError> {
-        if matches!(self.name, Name::There) {
+        if matches!(self.name, NewFileName::There) {
             return Ok(());
         }
         let temporary = self.make_named()?;
@@ -380,8 +380,8 @@ impl NewFile {
         let over = || target.rename(&temporary, &target.name, RenameFlags::empty());
         let placed = match target.found {
             _ if target.force => over(),
-            Found::Nothing | Found::Special { .. } => target.rename_to_free(&temporary),
-            Found::File(_) => match target.there(&target.name) {
+            FoundFile::Nothing | FoundFile::Special { .. } => target.rename_to_free(&temporary),
+            FoundFile::File(_) => match target.there(&target.name) {
                 Ok(there) if target.replaces(&there) => over(),
                 Err(Errno::NOENT) => target.rename_to_free(&temporary),
                 Ok(_) => Err(Errno::EXIST),
@@ -395,7 +395,7 @@ impl NewFile {
     fn placed(&mut self, placed: Result<(), Errno>) -> Result<(), OutputError> {
         match placed {
             Ok(()) => {
-                self.name = Name::There;
+                self.name = NewFileName::There;
                 Ok(())
             },
             Err(Errno::EXIST) => Err(OutputError::Exists(self.target.path.clone())),
@@ -424,7 +424,7 @@ impl NewFile {
         if target.is_special() {
             return None;
         }
-        let placed = matches!(self.name, Name::There);
+        let placed = matches!(self.name, NewFileName::There);
         let there = target.there(&target.name).ok().map(|there| FileId::of(&there));
         let ours = placed && there.is_some() && there == self.id();
         let old = self.old.take();
@@ -475,7 +475,7 @@ impl Write for NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if let Name::Temporary(temporary) = &self.name {
+        if let NewFileName::Temporary(temporary) = &self.name {
             let _gone = unlinkat(&self.target.folder, temporary, AtFlags::empty()).is_err();
         }
     }
@@ -548,9 +548,9 @@ fn is_plain(there: &Stat) -> bool {
     matches!(FileType::from_raw_mode(there.st_mode), FileType::RegularFile | FileType::Directory)
 }
 
-fn special(there: &Stat, linked: bool) -> Found {
+fn special(there: &Stat, linked: bool) -> FoundFile {
     let fifo = FileType::from_raw_mode(there.st_mode) == FileType::Fifo;
-    Found::Special { id: FileId::of(there), fifo, linked }
+    FoundFile::Special { id: FileId::of(there), fifo, linked }
 }
 
 /// Whether links in a folder are the system's: /dev/stdout, /dev/fd/63.

@@ -9,7 +9,7 @@ use super::header::SCHEMA;
 
 /// Why something is not read as a recording at all.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub enum PartOpenError {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -18,10 +18,10 @@ pub enum OpenError {
     Empty,
     /// It is something else.
     #[error("it is not a recording of vfio-trace")]
-    Foreign,
+    NotRecording,
     /// It ends within its header.
     #[error("it is cut within its header, so nothing of it can be read")]
-    Cut,
+    TruncatedHeader,
     /// Its header cannot be read.
     #[error("its header is damaged in both copies, so nothing tells what the rest means")]
     NoHeader,

@@ -11,14 +11,14 @@ use std::{
 };
 
 use super::{
-    header::Header,
-    new_file::{FileId, NewFile, Opening, OutputError, Target, folder_of, id_at},
-    patient::{Patient, Stop, may_wait, stdout},
-    reader::Reader,
+    header::PartHeader,
+    new_file::{FileId, NewFile, OpenAttempt, OutputError, OutputTarget, folder_of, id_at},
+    patient::{StopFlag, StoppableFile, may_wait, stdout},
+    reader::RecordingReader,
 };
 
 /// What a part is written to.
-pub trait Part: Write + Send {
+pub trait PartOutput: Write + Send {
     /// Waits until the file system has all of it: some find only then that there is no room.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ pub trait Part: Write + Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-impl Part for Patient<File> {
+impl PartOutput for StoppableFile<File> {
     fn sync(&mut self) -> io::Result<()> {
         if may_wait(&*self.file()) { Ok(()) } else { self.file().sync_all() }
     }
@@ -38,7 +38,7 @@ const IN_THE_WAY: u32 = 9999;
 
 /// A file, several parts, or a stream.
 #[derive(Debug)]
-pub struct Output {
+pub struct RecordingOutput {
     /// As the user gave it; `None`: standard output.
     path: Option<PathBuf>,
     /// Several parts, and how many of them are kept.
@@ -47,22 +47,22 @@ pub struct Output {
     /// Parts of an older recording, which this one replaces.
     old: Vec<(PathBuf, FileId)>,
     /// Where the first part is going to be.
-    target: Option<Target>,
+    target: Option<OutputTarget>,
     /// The part that is being written.
     current: Option<NewFile>,
     /// There is something in it.
     begun: bool,
     /// Set when the reader of a pipe is to be waited for no longer.
-    stop: Option<Stop>,
+    stop: Option<StopFlag>,
     /// Parts that are there.
     made: VecDeque<(PathBuf, Option<FileId>)>,
     /// Told when nothing came of it and what was there before could not be put back: its name, and what it is called now.
     lost: fn(&Path, &Path),
     #[cfg(test)]
-    lacks: Option<super::new_file::Lacks>,
+    lacks: Option<super::new_file::FsLimits>,
 }
 
-impl Output {
+impl RecordingOutput {
     /// Standard output.
     pub const fn stdout() -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Output {
 
     /// Lets a signal end the wait for the reader of a pipe or a device.
     #[must_use]
-    pub fn stopped_by(mut self, stop: Stop) -> Self {
+    pub fn stopped_by(mut self, stop: StopFlag) -> Self {
         self.stop = Some(stop);
         self
     }
@@ -100,7 +100,7 @@ impl Output {
             return Err(OutputError::Exists(old.clone()));
         }
         let first = if rotate { numbered(path, 1) } else { path.to_owned() };
-        let target = Some(Target::look(&first, force, &[])?);
+        let target = Some(OutputTarget::inspect(&first, force, &[])?);
         Ok(Self {
             path: Some(path.to_owned()),
             rotate,
@@ -119,14 +119,14 @@ impl Output {
 
     /// Lets `lost` hear of what was to be replaced, was not, and could not be put back: its name, and what it is called now.
     #[must_use]
-    pub fn telling(mut self, lost: fn(&Path, &Path)) -> Self {
+    pub fn on_unrestored(mut self, lost: fn(&Path, &Path)) -> Self {
         self.lost = lost;
         self
     }
 
     /// The same on a file system that knows less.
     #[cfg(test)]
-    pub(super) fn lacking(mut self, lacks: super::new_file::Lacks) -> Self {
+    pub(super) fn lacking(mut self, lacks: super::new_file::FsLimits) -> Self {
         self.target = self.target.take().map(|target| target.lacking(lacks));
         self.lacks = Some(lacks);
         self
@@ -139,13 +139,13 @@ impl Output {
     ///
     /// See [`OutputError`].
     pub fn open(&mut self) -> Result<bool, OutputError> {
-        match self.target.take().map(Target::open).transpose()? {
+        match self.target.take().map(OutputTarget::open).transpose()? {
             None => Ok(true),
-            Some(Opening::Ready(file)) => {
+            Some(OpenAttempt::Ready(file)) => {
                 self.current = Some(file);
                 Ok(true)
             },
-            Some(Opening::NoReader(target)) => {
+            Some(OpenAttempt::NoReader(target)) => {
                 self.target = Some(target);
                 Ok(false)
             },
@@ -157,7 +157,7 @@ impl Output {
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn first(&mut self) -> Result<Box<dyn Part>, OutputError> {
+    pub fn first(&mut self) -> Result<Box<dyn PartOutput>, OutputError> {
         let Some(mut file) = self.current.take() else { return self.standard() };
         if let Err(why) = file.place_for_now() {
             // What was there is put back.
@@ -177,18 +177,18 @@ impl Output {
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn next(&mut self, number: u32) -> Result<Box<dyn Part>, OutputError> {
+    pub fn next(&mut self, number: u32) -> Result<Box<dyn PartOutput>, OutputError> {
         let Some(path) = &self.path else { return self.standard() };
         let path = numbered(path, number);
-        let target = Target::look(&path, false, &[])?;
+        let target = OutputTarget::inspect(&path, false, &[])?;
         #[cfg(test)]
         let target = if let Some(lacks) = self.lacks { target.lacking(lacks) } else { target };
         let out = match target.open()? {
-            Opening::Ready(mut file) => {
+            OpenAttempt::Ready(mut file) => {
                 file.place()?;
                 self.placed(file).inspect_err(|_| self.take_away())?
             },
-            Opening::NoReader(_) => return Err(OutputError::Exists(path)),
+            OpenAttempt::NoReader(_) => return Err(OutputError::Exists(path)),
         };
         while self.keep.is_some_and(|keep| self.made.len() > keep.max(1)) {
             let Some((oldest, id)) = self.made.pop_front() else { break };
@@ -208,14 +208,14 @@ impl Output {
         let second = numbered(path, 2);
         // An older one will have gone by then.
         let force = self.old.iter().any(|(old, _)| *old == second);
-        Target::look(&second, force, &[])?.open().map(drop)
+        OutputTarget::inspect(&second, force, &[])?.open().map(drop)
     }
 
     /// Something is in the first part, so it stays; without this it is as if nothing had been made. What it replaces goes
     /// away, and so do parts of an older recording, which would be taken for this one's. Gives what could not be
     /// removed, and why: it is no reason not to record.
     #[must_use]
-    pub fn begun(&mut self) -> Vec<(PathBuf, io::Error)> {
+    pub fn keep_first_part(&mut self) -> Vec<(PathBuf, io::Error)> {
         self.begun = true;
         let mut left = Vec::new();
         left.extend(self.current.as_mut().and_then(|file| file.settle().err()));
@@ -241,13 +241,13 @@ impl Output {
         self.made.iter().map(|(path, _)| path.as_path())
     }
 
-    fn placed(&mut self, file: NewFile) -> Result<Box<dyn Part>, OutputError> {
+    fn placed(&mut self, file: NewFile) -> Result<Box<dyn PartOutput>, OutputError> {
         // Kept first: should nothing come of it, what was there before is put back.
         let file = self.current.insert(file);
         let path = file.path().to_owned();
         let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
         self.made.push_back((path, file.id()));
-        Ok(Box::new(Patient::new(out, self.stop.clone())))
+        Ok(Box::new(StoppableFile::new(out, self.stop.clone())))
     }
 
     /// Nothing came of a part that is there already.
@@ -259,13 +259,13 @@ impl Output {
         }
     }
 
-    fn standard(&self) -> Result<Box<dyn Part>, OutputError> {
+    fn standard(&self) -> Result<Box<dyn PartOutput>, OutputError> {
         let out = stdout().map_err(|source| OutputError::Io { path: "standard output".into(), source })?;
-        Ok(Box::new(Patient::new(out, self.stop.clone())))
+        Ok(Box::new(StoppableFile::new(out, self.stop.clone())))
     }
 }
 
-impl Drop for Output {
+impl Drop for RecordingOutput {
     fn drop(&mut self) {
         if !self.begun {
             self.take_away();
@@ -326,8 +326,8 @@ fn part_of(path: &Path, number: u32) -> Result<(String, FileId), String> {
         return Err("it belongs to another user".to_owned());
     }
     let id = FileId::open(&file).filter(|_| there.is_file()).ok_or("it is not a file")?;
-    let reader = Reader::open(file).map_err(|why| why.to_string())?;
-    let Header { part, recording, start, .. } = reader.header();
+    let reader = RecordingReader::open(file).map_err(|why| why.to_string())?;
+    let PartHeader { part, recording, start, .. } = reader.header();
     let rotated = |word: &String| word == "--rotate" || word.starts_with("--rotate=");
     if *part != number {
         return Err(format!("it is part {part} of a recording"));

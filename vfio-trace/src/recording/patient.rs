@@ -29,12 +29,12 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What ends the wait for a reader.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub struct StopFlag {
     flag: Arc<AtomicBool>,
     grace: Duration,
 }
 
-impl Stop {
+impl StopFlag {
     /// Once `flag` is set, a reader that makes no room for [`GRACE`] is given up.
     pub fn new(flag: &Arc<AtomicBool>) -> Self {
         Self { flag: Arc::clone(flag), grace: GRACE }
@@ -54,22 +54,22 @@ impl Stop {
 /// A file that is written to; once a flag is set, its reader is given up where it makes no more room. It stays as others have
 /// it open too: O_NONBLOCK would be theirs as well.
 #[derive(Debug)]
-pub struct Patient<F> {
+pub struct StoppableFile<F> {
     file: F,
     /// Writing to it may have to wait for somebody.
     waits: bool,
-    stop: Option<Stop>,
+    stop: Option<StopFlag>,
 }
 
-impl<F: Write + AsFd> Patient<F> {
+impl<F: Write + AsFd> StoppableFile<F> {
     /// Without `stop` it is waited for as ever.
-    pub fn new(file: F, stop: Option<Stop>) -> Self {
+    pub fn new(file: F, stop: Option<StopFlag>) -> Self {
         let waits = may_wait(&file);
         Self { file, waits, stop }
     }
 
     /// From here on this ends the waiting.
-    pub fn stopped_by(&mut self, stop: Stop) {
+    pub fn stopped_by(&mut self, stop: StopFlag) {
         self.stop = Some(stop);
     }
 
@@ -89,7 +89,7 @@ pub fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-impl<F: Write + AsFd> Write for Patient<F> {
+impl<F: Write + AsFd> Write for StoppableFile<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(stop) = self.stop.as_ref().filter(|_| self.waits) else {
             return self.file.write(bytes);
@@ -146,8 +146,8 @@ mod tests {
     fn a_reader_that_stalls_is_waited_for_until_the_flag_is_set() {
         let (reader, writer) = io::pipe().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut patient = Patient::new(writer, None);
-        patient.stopped_by(Stop::at_once(&stop));
+        let mut patient = StoppableFile::new(writer, None);
+        patient.stopped_by(StopFlag::at_once(&stop));
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             let done = patient.write_all(&vec![0; 1 << 20]).unwrap_err().to_string();
@@ -164,7 +164,7 @@ mod tests {
     fn one_that_takes_nothing_is_given_up_after_the_grace() {
         let (reader, writer) = io::pipe().unwrap();
         let grace = Duration::from_millis(700);
-        let mut patient = Patient::new(writer, Some(Stop { grace, ..Stop::new(&set()) }));
+        let mut patient = StoppableFile::new(writer, Some(StopFlag { grace, ..StopFlag::new(&set()) }));
         let began = Instant::now();
         let why = patient.write_all(&vec![0; 1 << 20]).unwrap_err().to_string();
         assert!(why.contains("has made no room for 0.7 s"), "{why}");
@@ -177,7 +177,7 @@ mod tests {
     fn who_reads_slowly_gets_all_though_it_is_to_stop() {
         let (mut reader, writer) = io::pipe().unwrap();
         let all: Vec<u8> = (0..1_u32 << 17).map(|at| (at % 251) as u8).collect();
-        let mut patient = Patient::new(writer, Some(Stop::new(&set())));
+        let mut patient = StoppableFile::new(writer, Some(StopFlag::new(&set())));
         let expected = all.clone();
         let reading = thread::spawn(move || {
             let (mut read, mut page) = (Vec::new(), [0; AT_ONCE]);

@@ -7,14 +7,14 @@ use std::{
 };
 
 use super::{
-    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, MAGIC},
-    damage::Damage,
-    header::Header,
+    block::{BlockHeader, BlockKind, FORMAT, HEADER_LEN, MAGIC},
+    damage::RecordingDamage,
+    header::PartHeader,
     index::{TRAILER_LEN, parse_trailer},
-    input::{Input, Useless},
-    item::{Item, Items},
+    input::{InputBuffer, PayloadError},
+    item::{BlockItem, BlockItems},
     merge::MergeNote,
-    open_error::OpenError,
+    open_error::PartOpenError,
 };
 
 /// How much of a file that does not begin as a recording is searched for one.
@@ -23,19 +23,19 @@ const SEARCH_LEN: u64 = 1 << 20;
 const HEADERS: u32 = 2;
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum ReaderEntry {
     /// An item.
-    Item(Item),
+    Item(BlockItem),
     /// Another part begins: parts may follow each other in one stream.
-    Part(Box<Header>),
+    Part(Box<PartHeader>),
     /// Something cannot be read.
-    Damage(Damage),
+    Damage(RecordingDamage),
 }
 
 /// Reads one stream. Memory is bounded by the longest block that is allowed, whatever the input is.
-pub struct Reader<R> {
-    input: Input<R>,
-    header: Header,
+pub struct RecordingReader<R> {
+    input: InputBuffer<R>,
+    header: PartHeader,
     /// What was said before the first header.
     merge: Option<MergeNote>,
     /// Number of the next block.
@@ -47,35 +47,35 @@ pub struct Reader<R> {
     /// It comes once more.
     repeated: bool,
     /// Blocks that were left out since, because no header says whose they are.
-    nobodys: Option<Damage>,
+    ownerless_blocks: Option<RecordingDamage>,
     /// Nothing more can be read.
     done: bool,
-    queue: VecDeque<Entry>,
+    queue: VecDeque<ReaderEntry>,
     /// What is left of the block that was read last; it comes behind the queue.
-    items: Items,
+    items: BlockItems,
     /// Where that block begins.
     items_at: u64,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> RecordingReader<R> {
     /// Reads the header.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    pub fn open(input: R) -> Result<Self, OpenError> {
+    pub fn open(input: R) -> Result<Self, PartOpenError> {
         let mut reader = Self {
-            input: Input::new(input),
-            header: Header::nothing(),
+            input: InputBuffer::new(input),
+            header: PartHeader::nothing(),
             merge: None,
             seq: 0,
             ended: false,
             indexed: false,
             repeated: false,
-            nobodys: None,
+            ownerless_blocks: None,
             done: false,
             queue: VecDeque::new(),
-            items: Items::default(),
+            items: BlockItems::default(),
             items_at: 0,
         };
         reader.first_header()?;
@@ -83,63 +83,67 @@ impl<R: Read> Reader<R> {
     }
 
     /// Goes up to the first header that can be read.
-    fn first_header(&mut self) -> Result<(), OpenError> {
+    fn first_header(&mut self) -> Result<(), PartOpenError> {
         let mut headers = 0;
         loop {
             let have = self.input.fill(HEADER_LEN)?;
             let offset = self.input.offset();
             if have == 0 && offset == 0 {
-                return Err(OpenError::Empty);
+                return Err(PartOpenError::Empty);
             }
             let begins = &self.input.ahead()[..have.min(MAGIC.len())];
             if offset == 0 && have < HEADER_LEN {
-                return Err(if MAGIC.starts_with(begins) { OpenError::Cut } else { OpenError::Foreign });
+                return Err(if MAGIC.starts_with(begins) {
+                    PartOpenError::TruncatedHeader
+                } else {
+                    PartOpenError::NotRecording
+                });
             }
             let Some(block) = BlockHeader::parse(self.input.ahead()) else {
                 let ours = begins == MAGIC;
                 let bytes = self.input.resync(1, SEARCH_LEN)?;
-                let none = if ours { OpenError::NoHeader } else { OpenError::Foreign };
+                let none = if ours { PartOpenError::NoHeader } else { PartOpenError::NotRecording };
                 let found = BlockHeader::parse(self.input.ahead()).ok_or(none)?;
-                if found.kind != Kind::Header {
-                    return Err(OpenError::NoHeader);
+                if found.kind != BlockKind::Header {
+                    return Err(PartOpenError::NoHeader);
                 }
-                self.damage(Damage::Gap { offset, bytes, blocks: found.seq });
+                self.damage(RecordingDamage::Gap { offset, bytes, blocks: found.seq });
                 continue;
             };
             if block.format != FORMAT {
-                return Err(OpenError::Newer(block.format));
+                return Err(PartOpenError::Newer(block.format));
             }
-            if !matches!(block.kind, Kind::Header | Kind::Merge) {
-                return Err(OpenError::NoHeader);
+            if !matches!(block.kind, BlockKind::Header | BlockKind::Merge) {
+                return Err(PartOpenError::NoHeader);
             }
             let whole = HEADER_LEN + block.stored_len();
             if self.input.fill(whole)? < whole {
-                return Err(OpenError::Cut);
+                return Err(PartOpenError::TruncatedHeader);
             }
             let payload = self.input.payload(block, whole).ok();
             self.input.consume(whole);
-            if block.kind == Kind::Merge {
+            if block.kind == BlockKind::Merge {
                 self.note(payload.as_deref(), offset);
                 continue;
             }
             self.seq = block.seq.wrapping_add(1);
             if let Some(json) = payload {
-                self.header = Header::read(&json)?;
+                self.header = PartHeader::read(&json)?;
                 return match self.header.refusal() {
                     Some(why) => Err(why),
                     None => Ok(()),
                 };
             }
-            self.damage(Damage::Block { offset, records: 0 });
+            self.damage(RecordingDamage::Block { offset, records: 0 });
             headers += 1;
             if block.seq > 0 || headers >= HEADERS {
-                return Err(OpenError::NoHeader);
+                return Err(PartOpenError::NoHeader);
             }
         }
     }
 
     /// The header of the part that is being read.
-    pub const fn header(&self) -> &Header {
+    pub const fn header(&self) -> &PartHeader {
         &self.header
     }
 
@@ -164,21 +168,23 @@ impl<R: Read> Reader<R> {
     ///
     /// What reading the input gives. What was read before remains right.
     #[expect(clippy::should_implement_trait, reason = "it can fail")]
-    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next(&mut self) -> io::Result<Option<ReaderEntry>> {
         loop {
             if let Some(entry) = self.queue.pop_front() {
                 return Ok(Some(entry));
             }
             match self.items.next() {
                 Some(Ok(item)) => {
-                    self.ended |= matches!(item, Item::End(_));
-                    return Ok(Some(Entry::Item(item)));
+                    self.ended |= matches!(item, BlockItem::End(_));
+                    return Ok(Some(ReaderEntry::Item(item)));
                 },
-                Some(Err(_)) => return Ok(Some(Entry::Damage(Damage::Item { offset: self.items_at }))),
+                Some(Err(_)) => {
+                    return Ok(Some(ReaderEntry::Damage(RecordingDamage::Item { offset: self.items_at })));
+                },
                 None => {},
             }
             if self.done {
-                return Ok(self.nobodys.take().map(Entry::Damage));
+                return Ok(self.ownerless_blocks.take().map(ReaderEntry::Damage));
             }
             self.block()?;
         }
@@ -203,7 +209,7 @@ impl<R: Read> Reader<R> {
             return self.pass_over(1);
         };
         if block.format != FORMAT {
-            self.damage(Damage::Newer { offset: self.input.offset(), format: block.format });
+            self.damage(RecordingDamage::Newer { offset: self.input.offset(), format: block.format });
             self.done = true;
             return Ok(());
         }
@@ -211,32 +217,32 @@ impl<R: Read> Reader<R> {
         let have = self.input.fill(whole)?;
         if have < whole && !self.input.holds_another() {
             match block.kind {
-                Kind::Header | Kind::Merge if self.indexed => {
-                    self.damage(Damage::Block { offset: self.input.offset(), records: 0 });
+                BlockKind::Header | BlockKind::Merge if self.indexed => {
+                    self.damage(RecordingDamage::Block { offset: self.input.offset(), records: 0 });
                 },
                 _ if self.indexed => self.nobodys_block(block),
                 _ => {},
             }
-            self.part_is_over(block.records.max(u32::from(block.kind == Kind::Items)));
+            self.part_is_over(block.records.max(u32::from(block.kind == BlockKind::Items)));
             self.input.consume(have);
             self.done = true;
             return Ok(());
         }
         // What is in an index, or in what is not known, nobody asks here.
         let payload = match block.kind {
-            Kind::Index | Kind::Other(_) => self.input.check(block, whole).map(|()| Vec::new()),
-            Kind::Header | Kind::Merge | Kind::Items => self.input.payload(block, whole),
+            BlockKind::Index | BlockKind::Other(_) => self.input.check(block, whole).map(|()| Vec::new()),
+            BlockKind::Header | BlockKind::Merge | BlockKind::Items => self.input.payload(block, whole),
         };
         let payload = match payload {
             Ok(payload) => payload,
             Err(why) => return self.damaged(block, whole, why),
         };
-        if block.kind == Kind::Header {
+        if block.kind == BlockKind::Header {
             self.new_header(&payload, block, whole);
             self.input.consume(whole);
             return Ok(());
         }
-        if block.kind == Kind::Merge {
+        if block.kind == BlockKind::Merge {
             self.part_is_over(0);
             self.note(Some(&payload), self.input.offset());
             self.input.consume(whole);
@@ -245,7 +251,7 @@ impl<R: Read> Reader<R> {
         if self.indexed {
             self.nobodys_block(block);
             self.input.consume(whole);
-            if block.kind == Kind::Index {
+            if block.kind == BlockKind::Index {
                 self.input.pass_trailer()?;
             }
             return Ok(());
@@ -258,44 +264,46 @@ impl<R: Read> Reader<R> {
         self.input.consume(whole);
         self.seq = block.seq.wrapping_add(1);
         match block.kind {
-            Kind::Items => match Items::of(payload) {
+            BlockKind::Items => match BlockItems::of(payload) {
                 Some(items) => (self.items, self.items_at) = (items, offset),
-                None => self.damage(Damage::Block { offset, records: block.records }),
+                None => self.damage(RecordingDamage::Block { offset, records: block.records }),
             },
-            Kind::Index => self.trailer(offset)?,
-            Kind::Header | Kind::Merge | Kind::Other(_) => {},
+            BlockKind::Index => self.trailer(offset)?,
+            BlockKind::Header | BlockKind::Merge | BlockKind::Other(_) => {},
         }
         Ok(())
     }
 
     /// A block whose header is right and whose payload is not, as far as is known.
-    fn damaged(&mut self, block: BlockHeader, whole: usize, why: Useless) -> io::Result<()> {
+    fn damaged(&mut self, block: BlockHeader, whole: usize, why: PayloadError) -> io::Result<()> {
         let offset = self.input.offset();
         match block.kind {
-            Kind::Index if !self.indexed => {
+            BlockKind::Index if !self.indexed => {
                 self.indexed = true;
                 self.damage(match why {
-                    Useless::Damaged => Damage::Index { offset },
-                    Useless::Unchecked => Damage::UncheckedIndex { offset },
+                    PayloadError::Damaged => RecordingDamage::Index { offset },
+                    PayloadError::Unchecked => RecordingDamage::UncheckedIndex { offset },
                 });
             },
-            Kind::Items | Kind::Index | Kind::Other(_) if self.indexed => self.nobodys_block(block),
-            Kind::Merge => {
+            BlockKind::Items | BlockKind::Index | BlockKind::Other(_) if self.indexed => {
+                self.nobodys_block(block);
+            },
+            BlockKind::Merge => {
                 self.part_is_over(0);
                 self.damage(match why {
-                    Useless::Damaged => Damage::Note { offset, notes: 1 },
-                    Useless::Unchecked => Damage::UncheckedNote { offset },
+                    PayloadError::Damaged => RecordingDamage::Note { offset, notes: 1 },
+                    PayloadError::Unchecked => RecordingDamage::UncheckedNote { offset },
                 });
             },
             kind => {
                 // Another part's: what follows is not the present one's, whatever its numbers are.
-                if kind == Kind::Header && block.seq != self.seq {
+                if kind == BlockKind::Header && block.seq != self.seq {
                     self.part_is_over(0);
                 }
                 let records = block.records;
                 self.damage(match why {
-                    Useless::Damaged => Damage::Block { offset, records },
-                    Useless::Unchecked => Damage::Unchecked { offset, records },
+                    PayloadError::Damaged => RecordingDamage::Block { offset, records },
+                    PayloadError::Unchecked => RecordingDamage::Unchecked { offset, records },
                 });
             },
         }
@@ -307,7 +315,7 @@ impl<R: Read> Reader<R> {
         let next = self.input.ahead().get(whole..).unwrap_or_default();
         if have == whole || BlockHeader::parse(next).is_some() || parse_trailer(next).is_some() {
             self.input.consume(whole);
-            if block.kind == Kind::Index {
+            if block.kind == BlockKind::Index {
                 self.input.pass_trailer()?;
             }
         } else {
@@ -319,15 +327,15 @@ impl<R: Read> Reader<R> {
     /// A header within the stream: a copy of the present one, or another part's.
     fn new_header(&mut self, json: &[u8], block: BlockHeader, whole: usize) {
         let offset = self.input.offset();
-        let header = match Header::read(json) {
+        let header = match PartHeader::read(json) {
             Ok(header) => header,
             Err(why) => {
                 self.part_is_over(0);
-                self.done = matches!(why, OpenError::OtherHeader);
+                self.done = matches!(why, PartOpenError::OtherHeader);
                 self.damage(if self.done {
-                    Damage::OtherHeader { offset }
+                    RecordingDamage::OtherHeader { offset }
                 } else {
-                    Damage::Block { offset, records: 0 }
+                    RecordingDamage::Block { offset, records: 0 }
                 });
                 return;
             },
@@ -335,7 +343,7 @@ impl<R: Read> Reader<R> {
         if header.refusal().is_some() {
             // What is in it would be taken for something else.
             self.part_is_over(0);
-            self.damage(Damage::NewerRecords { offset, version: header.wire_version });
+            self.damage(RecordingDamage::NewerRecords { offset, version: header.wire_version });
             self.done = true;
             return;
         }
@@ -344,20 +352,20 @@ impl<R: Read> Reader<R> {
             if block.seq == self.seq {
                 self.seq = block.seq.wrapping_add(1);
             } else {
-                self.damage(Damage::Gap { offset, bytes: whole as u64, blocks: 0 });
+                self.damage(RecordingDamage::Gap { offset, bytes: whole as u64, blocks: 0 });
             }
             return;
         }
         self.part_is_over(0);
-        self.queue.extend(self.nobodys.take().map(Entry::Damage));
+        self.queue.extend(self.ownerless_blocks.take().map(ReaderEntry::Damage));
         if !same {
             self.header = header.clone();
             (self.ended, self.indexed, self.repeated) = (false, false, false);
-            self.queue.push_back(Entry::Part(Box::new(header)));
+            self.queue.push_back(ReaderEntry::Part(Box::new(header)));
             self.seq = block.seq.wrapping_add(1);
         } else if !mem::replace(&mut self.repeated, true) {
             // Its records must not come twice.
-            self.damage(Damage::Again { offset, part: header.part });
+            self.damage(RecordingDamage::RepeatedPart { offset, part: header.part });
         }
     }
 
@@ -367,19 +375,22 @@ impl<R: Read> Reader<R> {
             Some(note) => self.merge = self.merge.take().or(Some(note)),
             // Without it the recordings are still there.
             None => match self.queue.back_mut() {
-                Some(Entry::Damage(Damage::Note { notes, .. })) => *notes = notes.saturating_add(1),
-                _ => self.damage(Damage::Note { offset, notes: 1 }),
+                Some(ReaderEntry::Damage(RecordingDamage::Note { notes, .. })) => {
+                    *notes = notes.saturating_add(1);
+                },
+                _ => self.damage(RecordingDamage::Note { offset, notes: 1 }),
             },
         }
     }
 
     /// A block behind the end of the part, and no header before it: it may be of another host.
     fn nobodys_block(&mut self, block: BlockHeader) {
-        if self.repeated || matches!(block.kind, Kind::Header | Kind::Merge | Kind::Other(_)) {
+        if self.repeated || matches!(block.kind, BlockKind::Header | BlockKind::Merge | BlockKind::Other(_)) {
             return;
         }
-        let found = Damage::NoHeader { offset: self.input.offset(), blocks: 0, records: 0 };
-        if let Damage::NoHeader { blocks, records, .. } = self.nobodys.get_or_insert(found) {
+        let found = RecordingDamage::NoHeader { offset: self.input.offset(), blocks: 0, records: 0 };
+        if let RecordingDamage::NoHeader { blocks, records, .. } = self.ownerless_blocks.get_or_insert(found)
+        {
             *blocks = blocks.saturating_add(1);
             *records = records.saturating_add(block.records.into());
         }
@@ -389,11 +400,11 @@ impl<R: Read> Reader<R> {
     fn other_number(&mut self, block: BlockHeader, whole: usize) {
         let offset = self.input.offset();
         if block.seq > self.seq {
-            self.damage(Damage::Gap { offset, bytes: 0, blocks: block.seq - self.seq });
+            self.damage(RecordingDamage::Gap { offset, bytes: 0, blocks: block.seq - self.seq });
             self.seq = block.seq;
         } else {
             // It was there before: what is in it must not come twice.
-            self.damage(Damage::Gap { offset, bytes: whole as u64, blocks: 0 });
+            self.damage(RecordingDamage::Gap { offset, bytes: whole as u64, blocks: 0 });
             self.input.consume(whole);
         }
     }
@@ -405,7 +416,7 @@ impl<R: Read> Reader<R> {
             self.input.consume(TRAILER_LEN);
             return Ok(());
         }
-        self.damage(Damage::Index { offset: index });
+        self.damage(RecordingDamage::Index { offset: index });
         // Nothing but the trailer is missing, unless another part follows.
         self.input.resync(0, u64::MAX)?;
         Ok(())
@@ -417,19 +428,19 @@ impl<R: Read> Reader<R> {
         let bytes = self.input.resync(from, u64::MAX)?;
         let mut blocks = 0;
         if let Some(next) = BlockHeader::parse(self.input.ahead())
-            && next.kind != Kind::Header
+            && next.kind != BlockKind::Header
             && next.seq > self.seq
             && !self.indexed
         {
             blocks = next.seq - self.seq;
             self.seq = next.seq;
         }
-        self.damage(Damage::Gap { offset, bytes, blocks });
+        self.damage(RecordingDamage::Gap { offset, bytes, blocks });
         Ok(())
     }
 
-    fn damage(&mut self, damage: Damage) {
-        self.queue.push_back(Entry::Damage(damage));
+    fn damage(&mut self, damage: RecordingDamage) {
+        self.queue.push_back(ReaderEntry::Damage(damage));
     }
 
     /// The part's last byte is here; it should have had an end mark, and an index.
@@ -437,9 +448,13 @@ impl<R: Read> Reader<R> {
         let offset = self.input.offset();
         let indexed = mem::replace(&mut self.indexed, true);
         if !mem::replace(&mut self.ended, true) {
-            self.damage(if indexed { Damage::NoEnd { offset } } else { Damage::Cut { offset, records } });
+            self.damage(if indexed {
+                RecordingDamage::NoEnd { offset }
+            } else {
+                RecordingDamage::Cut { offset, records }
+            });
         } else if !indexed {
-            self.damage(Damage::Index { offset });
+            self.damage(RecordingDamage::Index { offset });
         }
     }
 

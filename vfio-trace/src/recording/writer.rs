@@ -14,15 +14,15 @@ use vfio_trace_common::{
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
-    block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL, TARGET_LEN},
-    header::Header,
-    index::{Index, IndexEntry, trailer},
-    item::{End, Item, put},
+    block::{BlockHeader, BlockKind, FORMAT, HEADER_LEN, LEVEL, TARGET_LEN},
+    header::PartHeader,
+    index::{BlockIndex, IndexEntry, trailer},
+    item::{BlockItem, PartEnd, put},
 };
-use crate::event::{Body, Layouts, Note, ProbeGap, Record, shows_new};
+use crate::event::{CaptureLayouts, ProbeGap, RecordBody, RecordNote, WireRecord, may_be_new_device};
 
 /// One part. What was not [`flush`](Self::flush)ed is lost if the process is killed.
-pub struct Writer<W> {
+pub struct PartWriter<W> {
     out: W,
     buffer: Vec<u8>,
     /// Records in the buffer, and their times.
@@ -33,16 +33,16 @@ pub struct Writer<W> {
     seq: u32,
     offset: u64,
     total: u64,
-    index: Index,
+    index: BlockIndex,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> PartWriter<W> {
     /// Writes the header, twice: without it the rest has no time and no host.
     ///
     /// # Errors
     ///
     /// What writing to `out` gives; also for the other functions.
-    pub fn new(out: W, header: &Header) -> io::Result<Self> {
+    pub fn new(out: W, header: &PartHeader) -> io::Result<Self> {
         let mut writer = Self {
             out,
             buffer: Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2)),
@@ -52,20 +52,20 @@ impl<W: Write> Writer<W> {
             seq: 0,
             offset: 0,
             total: 0,
-            index: Index::default(),
+            index: BlockIndex::default(),
         };
         let json = header.json()?;
-        writer.block(Kind::Header, &json)?;
-        writer.block(Kind::Header, &json)?;
+        writer.block(BlockKind::Header, &json)?;
+        writer.block(BlockKind::Header, &json)?;
         writer.out.flush()?;
         Ok(writer)
     }
 
     /// Adds an item. A full block is written.
-    pub fn push(&mut self, item: &Item) -> io::Result<()> {
+    pub fn push(&mut self, item: &BlockItem) -> io::Result<()> {
         put(item, &mut self.buffer)?;
         self.since.get_or_insert_with(Instant::now);
-        if let Item::Record(bytes) = item {
+        if let BlockItem::Record(bytes) = item {
             self.records += 1;
             self.total += 1;
             if let Ok((header, _)) = wire::Header::read_from_prefix(bytes) {
@@ -82,7 +82,7 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         let buffer = std::mem::take(&mut self.buffer);
-        let done = self.block(Kind::Items, &buffer);
+        let done = self.block(BlockKind::Items, &buffer);
         self.buffer = buffer;
         self.buffer.clear();
         (self.records, self.times, self.since) = (0, None, None);
@@ -91,12 +91,12 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes the last item, the index and the trailer. Gives back what was written to, and how many bytes that were.
-    pub fn finish(mut self, end: End) -> io::Result<(W, u64)> {
-        self.push(&Item::End(end))?;
+    pub fn finish(mut self, end: PartEnd) -> io::Result<(W, u64)> {
+        self.push(&BlockItem::End(end))?;
         self.flush()?;
         let offset = self.offset;
         let index = self.index.payload();
-        self.block(Kind::Index, &index)?;
+        self.block(BlockKind::Index, &index)?;
         let trailer = trailer(offset);
         self.out.write_all(&trailer)?;
         self.out.flush()?;
@@ -118,7 +118,7 @@ impl<W: Write> Writer<W> {
         self.total
     }
 
-    fn block(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    fn block(&mut self, kind: BlockKind, payload: &[u8]) -> io::Result<()> {
         let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "more than a block can hold");
         let stored = zstd::bulk::compress(payload, LEVEL)?;
         let header = BlockHeader {
@@ -139,7 +139,7 @@ impl<W: Write> Writer<W> {
         bytes.extend(header.bytes());
         bytes.extend(&stored);
         self.out.write_all(&bytes)?;
-        if kind != Kind::Index {
+        if kind != BlockKind::Index {
             let (first_ns, last_ns) = header.times;
             let offset = self.offset;
             self.index.push(IndexEntry { offset, first_ns, last_ns, seq: self.seq, records: self.records });
@@ -157,11 +157,11 @@ const MAX_GAPS: usize = 1024;
 
 /// What the next part has to begin with: the records that all others rely on.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct PartPreamble {
     /// What steps come from, by slot.
     functions: BTreeMap<u16, Bytes>,
     /// What images are of.
-    layouts: Layouts<Bytes>,
+    layouts: CaptureLayouts<Bytes>,
     /// Times without probes that are not over, each as a record.
     gaps: Vec<(ProbeGap, Bytes)>,
     /// By the device's address.
@@ -170,19 +170,19 @@ pub struct Known {
     gone: BTreeSet<u64>,
 }
 
-impl Known {
+impl PartPreamble {
     /// Keeps what is worth keeping of a record. Gives false for one that only repeats, for a part that begins, what
     /// is known of a device: the record of an inventory that is not the first.
-    pub fn keep(&mut self, record: &Record, bytes: &Bytes, repeated: bool) -> bool {
+    pub fn keep(&mut self, record: &WireRecord, bytes: &Bytes, repeated: bool) -> bool {
         let device = record.header.device;
         match &record.body {
-            Body::Note(Note::Function(note)) => {
+            RecordBody::Note(RecordNote::Function(note)) => {
                 self.functions.insert(note.probe, bytes.clone());
             },
-            Body::Note(Note::Capture(note)) => {
+            RecordBody::Note(RecordNote::Capture(note)) => {
                 self.layouts.insert(note, bytes.clone());
             },
-            Body::Note(Note::ProbeGap(gap)) => {
+            RecordBody::Note(RecordNote::ProbeGap(gap)) => {
                 if gap.until_mono_ns.is_some() {
                     self.gap_is_over(gap, record.header.end_ns);
                 } else if self.gaps.len() < MAX_GAPS && self.gaps.iter().all(|(open, _)| open != gap) {
@@ -190,8 +190,8 @@ impl Known {
                 }
             },
             // Read where a device that is gone had been.
-            Body::Device(body) if self.gone.contains(&device) && !shows_new(body) => {},
-            Body::Device(body) => {
+            RecordBody::Device(body) if self.gone.contains(&device) && !may_be_new_device(body) => {},
+            RecordBody::Device(body) => {
                 self.gone.remove(&device);
                 let again =
                     repeated && body.seen_by == Role::Inventory as u32 && self.devices.contains_key(&device);
@@ -200,10 +200,10 @@ impl Known {
                 }
                 return !again;
             },
-            Body::Holder(_) => return !repeated,
+            RecordBody::Holder(_) => return !repeated,
             // One whose registration failed is freed as one that is gone.
-            Body::Register(register) if register.ret >= 0 => {},
-            Body::Register(_) | Body::Unregister => {
+            RecordBody::Register(register) if register.ret >= 0 => {},
+            RecordBody::Register(_) | RecordBody::Unregister => {
                 self.devices.remove(&device);
                 // A host has not as many addresses for them as would matter here; what has no limit gets one.
                 if self.gone.len() < MAX_GONE {
@@ -223,7 +223,7 @@ impl Known {
                 open.functions.retain(|function| !gap.functions.contains(function));
             }
             if open.functions.len() < before
-                && let Some(record) = Note::ProbeGap(open.clone()).record(now_ns)
+                && let Some(record) = RecordNote::ProbeGap(open.clone()).record(now_ns)
             {
                 *bytes = record.into();
             }
@@ -239,7 +239,7 @@ impl Known {
 }
 
 /// What stays true of a device: the state and the number of its users may be others by now.
-fn identity(record: &Record, body: &wire::Device) -> Option<Bytes> {
+fn identity(record: &WireRecord, body: &wire::Device) -> Option<Bytes> {
     let known = body.known & !(device_known::STATE | device_known::OPEN_COUNT);
     let body = wire::Device { known, state: 0, open_count: 0, ..*body };
     let bytes = [record.header.as_bytes(), body.as_bytes()].concat();
@@ -251,11 +251,11 @@ mod tests {
     use super::*;
     use crate::event::{
         CaptureNote, GapCause, GapFunction,
-        fixture::{Script, UUID, bytes},
+        fixture::{RecordScript, UUID, bytes},
     };
 
-    fn known(script: &Script) -> usize {
-        let mut known = Known::default();
+    fn known(script: &RecordScript) -> usize {
+        let mut known = PartPreamble::default();
         for record in script.records() {
             known.keep(&record, &Bytes::from(bytes(&record)), false);
         }
@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_device_that_is_gone_is_not_in_the_next_part() {
-        let there = Script::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(0).open(1);
+        let there =
+            RecordScript::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(0).open(1);
         assert_eq!(known(&there), 1);
         // Unbound while somebody has it open; its last close reads the memory once more.
         let gone = there.unregister().device_in(UUID, "mtty", 7, Role::Close, None).close(1);
@@ -274,7 +275,7 @@ mod tests {
         assert_eq!(known(&another), 1);
         assert_eq!(known(&another.device_in("other", "mtty", 7, Role::Close, None)), 1);
         // One that could not be registered was never there.
-        let failed = Script::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(-12);
+        let failed = RecordScript::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(-12);
         assert_eq!(known(&failed), 0);
     }
 
@@ -282,18 +283,21 @@ mod tests {
     fn the_next_part_tells_of_the_last_loads_of_a_module() {
         let layout = |driver| {
             let (module, name, structure) = ("hisi_acc_vfio_pci".to_owned(), String::new(), String::new());
-            Note::Capture(CaptureNote { driver, id: 0, module, name, structure, fields: Vec::new() })
+            RecordNote::Capture(CaptureNote { driver, id: 0, module, name, structure, fields: Vec::new() })
         };
         // Each at a lower address than the one before.
-        let script = [0x3000, 0x2000, 0x1000].map(layout).into_iter().fold(Script::new(0xd1), Script::note);
-        let mut known = Known::default();
+        let script = [0x3000, 0x2000, 0x1000]
+            .map(layout)
+            .into_iter()
+            .fold(RecordScript::new(0xd1), RecordScript::note);
+        let mut known = PartPreamble::default();
         for record in script.records() {
             known.keep(&record, &Bytes::from(bytes(&record)), false);
         }
         let told: Vec<u64> = known
             .records()
-            .filter_map(|bytes| match Record::decode(bytes).unwrap().body {
-                Body::Note(Note::Capture(note)) => Some(note.driver),
+            .filter_map(|bytes| match WireRecord::decode(bytes).unwrap().body {
+                RecordBody::Note(RecordNote::Capture(note)) => Some(note.driver),
                 _ => None,
             })
             .collect();
@@ -304,7 +308,7 @@ mod tests {
     fn what_is_not_probed_is_in_the_next_part_too() {
         let gap = |names: &[&str], from_mono_ns, until_mono_ns| {
             let function = |name: &&str| GapFunction { function: (*name).to_owned(), role: Role::Read };
-            Note::ProbeGap(ProbeGap {
+            RecordNote::ProbeGap(ProbeGap {
                 module: Some("mtty".to_owned()),
                 functions: names.iter().map(function).collect(),
                 from_mono_ns,
@@ -313,7 +317,7 @@ mod tests {
                 why: GapCause::Refused,
             })
         };
-        let open = Script::new(0xd1).note(gap(&["a", "b"], 5, None)).note(gap(&["a", "b"], 5, None));
+        let open = RecordScript::new(0xd1).note(gap(&["a", "b"], 5, None)).note(gap(&["a", "b"], 5, None));
         let open = open.note(gap(&["c"], 7, Some(8)));
         assert_eq!(known(&open), 1);
         // Told of some of them, with another beginning: the others are still not probed.

@@ -2,7 +2,7 @@
 
 /// Limits of one recording. Each is far beyond what hosts do; together they bound memory, whatever a recording has.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ModelLimits {
     /// Devices. What happens on others is left out.
     pub devices: usize,
     /// What plug-ins have found.
@@ -30,7 +30,7 @@ pub struct Limits {
     pub dirty_logs: usize,
 }
 
-impl Default for Limits {
+impl Default for ModelLimits {
     fn default() -> Self {
         Self {
             devices: 1 << 16,

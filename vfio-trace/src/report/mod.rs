@@ -8,7 +8,7 @@ mod migrations;
 pub(crate) mod windows;
 
 pub use self::{
-    history::History,
-    limits::Limits,
-    migrations::{Options, Shift, document, document_and_shifts, host_label},
+    history::HostHistory,
+    limits::ModelLimits,
+    migrations::{ClockShift, DocumentOptions, document, document_and_shifts, host_label},
 };

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Spans in the order in which they were put in. Where that is about the order of time, a look-up takes as long as its
 /// answer, and the logarithm of all.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Windows {
+pub(crate) struct SpanIndex {
     count: usize,
     /// A tree in a row: of each node the earliest start and the latest end below it; the children of `n` are `2n` and
     /// `2n + 1`.
@@ -16,7 +16,7 @@ pub(crate) struct Windows {
 /// Of a node with nothing below it: no span overlaps it.
 const NOTHING: (u64, u64) = (u64::MAX, 0);
 
-impl Windows {
+impl SpanIndex {
     /// Of starts and ends.
     pub(crate) fn new(spans: impl Iterator<Item = (u64, u64)>) -> Self {
         let spans: Vec<(u64, u64)> = spans.collect();
@@ -52,17 +52,17 @@ impl Windows {
     }
 
     /// The same, the last one first.
-    pub(crate) fn backwards(&self, start: u64, end: u64) -> impl Iterator<Item = usize> {
+    pub(crate) fn overlapping_backwards(&self, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(0..self.count, start, end, true)
     }
 
     /// Those from a place on, in order.
-    pub(crate) fn from(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
+    pub(crate) fn overlapping_from(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(at..self.count, start, end, false)
     }
 
     /// Those before a place, the last one first.
-    pub(crate) fn before(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
+    pub(crate) fn overlapping_before(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(0..at, start, end, true)
     }
 
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn none_and_one() {
-        assert_eq!(Windows::new([].into_iter()).overlapping(0, u64::MAX).count(), 0);
-        let one = Windows::new([(5, 7)].into_iter());
+        assert_eq!(SpanIndex::new([].into_iter()).overlapping(0, u64::MAX).count(), 0);
+        let one = SpanIndex::new([(5, 7)].into_iter());
         for (start, end, found) in [(0, 4, 0), (0, 5, 1), (6, 6, 1), (7, 9, 1), (8, 9, 0)] {
             assert_eq!(one.overlapping(start, end).count(), found, "{start} {end}");
         }
@@ -120,7 +120,7 @@ mod tests {
             place in 0..45usize,
         ) {
             let mut spans: Vec<(u64, u64)> = spans.into_iter().map(|(at, len)| (at, at + len)).collect();
-            let mut windows = Windows::new(spans.iter().copied());
+            let mut windows = SpanIndex::new(spans.iter().copied());
             for (at, start, length) in changes {
                 if let Some(span) = spans.get_mut(at) {
                     *span = (start, start + length);
@@ -131,10 +131,10 @@ mod tests {
             let all: Vec<usize> = (0..spans.len()).filter(|at| spans[*at].0 <= end && spans[*at].1 >= start).collect();
             let back: Vec<usize> = all.iter().rev().copied().collect();
             let (before, from): (Vec<usize>, Vec<usize>) = all.iter().partition(|at| **at < place);
-            prop_assert_eq!(windows.from(place, start, end).collect::<Vec<_>>(), from);
-            prop_assert_eq!(windows.before(place, start, end).collect::<Vec<_>>(), before.into_iter().rev().collect::<Vec<_>>());
+            prop_assert_eq!(windows.overlapping_from(place, start, end).collect::<Vec<_>>(), from);
+            prop_assert_eq!(windows.overlapping_before(place, start, end).collect::<Vec<_>>(), before.into_iter().rev().collect::<Vec<_>>());
             prop_assert_eq!(windows.overlapping(start, end).collect::<Vec<_>>(), all);
-            prop_assert_eq!(windows.backwards(start, end).collect::<Vec<_>>(), back);
+            prop_assert_eq!(windows.overlapping_backwards(start, end).collect::<Vec<_>>(), back);
         }
     }
 }

@@ -10,7 +10,7 @@ const LOOKS: u32 = 8;
 
 /// What is found in a ring buffer.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum RingEntry {
     /// The next record.
     Record(Bytes),
     /// There is one that cannot be read yet. It may have been begun long ago, and there may be others behind it.
@@ -21,11 +21,11 @@ pub(super) enum Found {
 
 /// What is known of the time from taking records.
 #[derive(Debug)]
-pub(super) struct Batches {
+pub(super) struct RecordBatches {
     settled_ns: u64,
 }
 
-impl Batches {
+impl RecordBatches {
     /// Nothing was there before `now_ns`.
     pub(super) const fn new(now_ns: u64) -> Self {
         Self { settled_ns: now_ns }
@@ -42,14 +42,14 @@ impl Batches {
         &mut self,
         now_ns: u64,
         mut records: Vec<Bytes>,
-        mut next: impl FnMut() -> Found,
+        mut next: impl FnMut() -> RingEntry,
     ) -> Vec<Bytes> {
         let mut looks = 0;
         while records.len() < BATCH && looks < LOOKS {
             match next() {
-                Found::Record(record) => records.push(record),
-                Found::Unfinished => looks += 1,
-                Found::Nothing => {
+                RingEntry::Record(record) => records.push(record),
+                RingEntry::Unfinished => looks += 1,
+                RingEntry::Nothing => {
                     self.settled_ns = now_ns;
                     break;
                 },
@@ -62,16 +62,16 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Assembler, Data, Event, Record, Via, fixture::*};
+    use crate::event::{EventAssembler, EventData, RequestOrigin, VfioEvent, WireRecord, fixture::*};
 
-    fn found(record: Option<Bytes>) -> Found {
-        record.map_or(Found::Nothing, Found::Record)
+    fn found(record: Option<Bytes>) -> RingEntry {
+        record.map_or(RingEntry::Nothing, RingEntry::Record)
     }
 
     /// What comes of a backlog whose reader looks at the clock, `late_ns` after the last record, behind each batch.
-    fn read_late(script: &Script, late_ns: u64) -> (Vec<Event>, usize) {
+    fn read_late(script: &RecordScript, late_ns: u64) -> (Vec<VfioEvent>, usize) {
         let mut ring = script.records().into_iter().map(|record| Bytes::from(bytes(&record)));
-        let (mut batches, mut assembler) = (Batches::new(0), Assembler::new());
+        let (mut batches, mut assembler) = (RecordBatches::new(0), EventAssembler::new());
         let (mut events, mut taken) = (Vec::new(), 0);
         loop {
             let records = batches.take(script.now + late_ns, Vec::new(), || found(ring.next()));
@@ -80,7 +80,7 @@ mod tests {
             }
             taken += 1;
             for record in &records {
-                events.extend(assembler.push(&Record::decode(record).unwrap()));
+                events.extend(assembler.push(&WireRecord::decode(record).unwrap()));
             }
             events.extend(assembler.expire(batches.settled_ns()));
         }
@@ -90,7 +90,7 @@ mod tests {
     fn a_backlog_is_joined_however_late_it_is_read() {
         // An odd number of records per round: batches end between a driver's call and the ioctl around it.
         let calls = 5000;
-        let mut script = Script::new(0xd1).device(BDF, "mtty", 7);
+        let mut script = RecordScript::new(0xd1).device(BDF, "mtty", 7);
         for _ in 0..calls {
             script = script.get_state(RUNNING).set(&[RUNNING, STOP], 0, -1).set(&[STOP, RUNNING], 0, -1);
         }
@@ -99,12 +99,12 @@ mod tests {
         let (mut requests, mut of_drivers) = (0, 0);
         for event in &events {
             let via = match &event.data {
-                Data::SetState(call) => call.via,
-                Data::GetState(call) => call.via,
+                EventData::SetState(call) => call.via,
+                EventData::GetState(call) => call.via,
                 _ => continue,
             };
             requests += 1;
-            of_drivers += usize::from(via != Via::Ioctl);
+            of_drivers += usize::from(via != RequestOrigin::Ioctl);
         }
         assert_eq!((requests, of_drivers), (3 * calls, 0));
         assert_eq!(events, script.events(), "when it was read makes no difference");
@@ -112,19 +112,21 @@ mod tests {
 
     #[test]
     fn what_nobody_claims_is_given_up_once_the_ring_is_empty() {
-        let script = Script::new(0xd1).driver_get_state(RUNNING);
+        let script = RecordScript::new(0xd1).driver_get_state(RUNNING);
         let (events, _) = read_late(&script, 3_000_000_000);
-        assert!(matches!(&events[..], [Event { data: Data::GetState(call), .. }] if call.via == Via::Driver));
+        assert!(
+            matches!(&events[..], [VfioEvent { data: EventData::GetState(call), .. }] if call.via == RequestOrigin::Driver)
+        );
     }
 
     #[test]
     fn a_full_batch_says_nothing_of_the_time() {
-        let mut batches = Batches::new(5);
+        let mut batches = RecordBatches::new(5);
         let mut left = BATCH + 1;
         let mut next = || {
-            let Some(less) = left.checked_sub(1) else { return Found::Nothing };
+            let Some(less) = left.checked_sub(1) else { return RingEntry::Nothing };
             left = less;
-            Found::Record(Bytes::new())
+            RingEntry::Record(Bytes::new())
         };
         assert_eq!(batches.take(10, Vec::new(), &mut next).len(), BATCH);
         assert_eq!(batches.settled_ns(), 5);
@@ -134,15 +136,16 @@ mod tests {
 
     #[test]
     fn a_record_that_is_being_written_holds_the_time_back() {
-        let mut batches = Batches::new(5);
+        let mut batches = RecordBatches::new(5);
         let mut looks = 0;
         let taken = batches.take(10, Vec::new(), || {
             looks += 1;
-            Found::Unfinished
+            RingEntry::Unfinished
         });
         assert_eq!((taken.len(), batches.settled_ns(), looks), (0, 5, LOOKS));
         // It is finished at the second look.
-        let mut ring = [Found::Unfinished, Found::Record(Bytes::new()), Found::Nothing].into_iter();
+        let mut ring =
+            [RingEntry::Unfinished, RingEntry::Record(Bytes::new()), RingEntry::Nothing].into_iter();
         assert_eq!(batches.take(20, Vec::new(), || ring.next().unwrap()).len(), 1);
         assert_eq!(batches.settled_ns(), 20);
     }

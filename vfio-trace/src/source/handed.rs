@@ -6,35 +6,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use vfio_trace_common::{capture::Captures, layout::DriverLayout, role::Role};
 
 use crate::{
-    event::{CaptureNote, Note},
+    event::{CaptureNote, RecordNote},
     kernel::{KernelFacts, PluginFacts},
-    probe::{LoadError, Programs},
+    probe::{BpfPrograms, ProgramLoadError},
 };
 
 /// Where the programs look drivers up, by the address of their `migration_set_state`: the kernel's maps, or a test's.
-pub(super) trait Tables {
-    fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError>;
-    fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError>;
-    fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError>;
+pub(super) trait DriverTables {
+    fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), ProgramLoadError>;
+    fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), ProgramLoadError>;
+    fn forget_driver(&mut self, set_state: u64) -> Result<(), ProgramLoadError>;
 }
 
-impl Tables for Programs {
-    fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError> {
+impl DriverTables for BpfPrograms {
+    fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), ProgramLoadError> {
         self.set_driver(set_state, layout)
     }
 
-    fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), LoadError> {
+    fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), ProgramLoadError> {
         self.set_captures(set_state, captures)
     }
 
-    fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError> {
+    fn forget_driver(&mut self, set_state: u64) -> Result<(), ProgramLoadError> {
         self.forget_driver(set_state)
     }
 }
 
 /// One driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Driver {
+struct DriverEntry {
     module: Option<String>,
     layout: DriverLayout,
     captures: Option<Captures>,
@@ -42,28 +42,28 @@ struct Driver {
 
 /// What was handed over, by address.
 #[derive(Debug, Default)]
-pub(super) struct Handed {
-    drivers: BTreeMap<u64, Driver>,
+pub(super) struct DriverRegistry {
+    drivers: BTreeMap<u64, DriverEntry>,
     /// Those that there was no room for.
     refused: BTreeSet<u64>,
 }
 
 /// What handing over has to tell.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct HandoverNotes {
     /// What readers of the records must know.
-    pub(super) notes: Vec<Note>,
+    pub(super) notes: Vec<RecordNote>,
     /// Drivers whose memory is not read, and why.
     pub(super) unread: Vec<(String, String)>,
 }
 
-impl Handed {
+impl DriverRegistry {
     /// Tells the programs where everything is: the kernel's structures, and each driver's own.
     pub(super) fn hand_over(
         &mut self,
-        programs: &mut Programs,
+        programs: &mut BpfPrograms,
         facts: &KernelFacts,
-    ) -> Result<News, LoadError> {
+    ) -> Result<HandoverNotes, ProgramLoadError> {
         programs.set_layout(&facts.layout)?;
         let mut notes = Vec::new();
         let wanted = wanted(facts, &mut notes);
@@ -74,11 +74,11 @@ impl Handed {
     /// programs may be reading it.
     fn update(
         &mut self,
-        tables: &mut impl Tables,
-        wanted: BTreeMap<u64, Driver>,
-        notes: Vec<(u64, Note)>,
-    ) -> News {
-        let mut news = News::default();
+        tables: &mut impl DriverTables,
+        wanted: BTreeMap<u64, DriverEntry>,
+        notes: Vec<(u64, RecordNote)>,
+    ) -> HandoverNotes {
+        let mut news = HandoverNotes::default();
         self.drivers.retain(|address, driver| {
             let stays = wanted.get(address) == Some(driver);
             if !stays {
@@ -120,7 +120,7 @@ impl Handed {
 }
 
 /// All drivers that are loaded, and what readers of their records must know.
-fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, Note)>) -> BTreeMap<u64, Driver> {
+fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, RecordNote)>) -> BTreeMap<u64, DriverEntry> {
     let mut wanted = BTreeMap::new();
     for driver in &facts.drivers {
         // The last whole look may be older than the list of modules.
@@ -134,14 +134,14 @@ fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, Note)>) -> BTreeMap<u64, Dr
             let plugin = facts.plugin_of(driver, &candidate.name);
             let captures = plugin.map(|plugin| captures(plugin, address, notes));
             let (module, layout) = (driver.module.clone(), private.layout);
-            wanted.insert(address, Driver { module, layout, captures });
+            wanted.insert(address, DriverEntry { module, layout, captures });
         }
     }
     wanted
 }
 
 /// What a plug-in wants copied of the driver with this `migration_set_state`.
-fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<(u64, Note)>) -> Captures {
+fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<(u64, RecordNote)>) -> Captures {
     let mut captures = Captures::default();
     let wanted = plugin.wanted.captures.iter().zip(&plugin.captures);
     let there = wanted.filter_map(|(wanted, plan)| Some((wanted, plan.as_ref().ok()?)));
@@ -155,7 +155,7 @@ fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<(u64, Note)>) -> 
             structure: wanted.structure.to_owned(),
             fields: plan.fields.clone(),
         };
-        notes.push((driver, Note::Capture(note)));
+        notes.push((driver, RecordNote::Capture(note)));
     }
     captures
 }
@@ -166,42 +166,42 @@ mod tests {
 
     /// Room for two drivers.
     #[derive(Default)]
-    struct Two {
+    struct TwoDriverTables {
         drivers: BTreeMap<u64, DriverLayout>,
         captures: BTreeSet<u64>,
         writes: u32,
     }
 
-    impl Tables for Two {
-        fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), LoadError> {
+    impl DriverTables for TwoDriverTables {
+        fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), ProgramLoadError> {
             if self.drivers.len() == 2 && !self.drivers.contains_key(&set_state) {
-                return Err(LoadError::Lacks("room"));
+                return Err(ProgramLoadError::IncompleteObject("room"));
             }
             self.drivers.insert(set_state, *layout);
             self.writes += 1;
             Ok(())
         }
 
-        fn set_captures(&mut self, set_state: u64, _captures: &Captures) -> Result<(), LoadError> {
+        fn set_captures(&mut self, set_state: u64, _captures: &Captures) -> Result<(), ProgramLoadError> {
             self.captures.insert(set_state);
             Ok(())
         }
 
-        fn forget_driver(&mut self, set_state: u64) -> Result<(), LoadError> {
+        fn forget_driver(&mut self, set_state: u64) -> Result<(), ProgramLoadError> {
             self.drivers.remove(&set_state);
             self.captures.remove(&set_state);
             Ok(())
         }
     }
 
-    fn driver(module: &str, state: i64, captures: bool) -> Driver {
+    fn driver(module: &str, state: i64, captures: bool) -> DriverEntry {
         let layout = DriverLayout { state_known: 1, state, ..DriverLayout::default() };
-        Driver { module: Some(module.to_owned()), layout, captures: captures.then(Captures::default) }
+        DriverEntry { module: Some(module.to_owned()), layout, captures: captures.then(Captures::default) }
     }
 
     #[test]
     fn a_driver_that_is_loaded_again_and_again_takes_no_more_room() {
-        let (mut handed, mut two) = (Handed::default(), Two::default());
+        let (mut handed, mut two) = (DriverRegistry::default(), TwoDriverTables::default());
         for load in 0..100 {
             let news = handed.update(&mut two, [(0x1000 * load, driver("a", 8, true))].into(), Vec::new());
             assert!(news.unread.is_empty(), "load {load}: {news:?}");
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_at_the_address_of_another_one_is_its_own() {
-        let (mut handed, mut two) = (Handed::default(), Two::default());
+        let (mut handed, mut two) = (DriverRegistry::default(), TwoDriverTables::default());
         handed.update(&mut two, [(0x1000, driver("a", 8, true))].into(), Vec::new());
         let rebuilt = [(0x1000, driver("a", 16, false))];
         handed.update(&mut two, rebuilt.clone().into(), Vec::new());
@@ -226,13 +226,13 @@ mod tests {
 
     #[test]
     fn a_full_map_is_told_once_and_the_rest_goes_on() {
-        let (mut handed, mut two) = (Handed::default(), Two::default());
-        let three: BTreeMap<u64, Driver> =
+        let (mut handed, mut two) = (DriverRegistry::default(), TwoDriverTables::default());
+        let three: BTreeMap<u64, DriverEntry> =
             [(1, driver("a", 8, true)), (2, driver("b", 8, true)), (3, driver("c", 8, true))].into();
         let news = handed.update(&mut two, three.clone(), Vec::new());
         assert!(matches!(&news.unread[..], [(module, _)] if module == "c"), "{news:?}");
         assert_eq!(handed.update(&mut two, three.clone(), Vec::new()).unread, []);
-        let left: BTreeMap<u64, Driver> = three.into_iter().skip(1).collect();
+        let left: BTreeMap<u64, DriverEntry> = three.into_iter().skip(1).collect();
         assert_eq!(handed.update(&mut two, left, Vec::new()).unread, []);
         assert!(two.drivers.contains_key(&3), "there is room by now");
     }

@@ -15,23 +15,26 @@ use tokio::io::unix::AsyncFd;
 use vfio_trace_common::{role::Role, wire};
 
 use super::{
-    batches::{Batches, Found},
+    batches::{RecordBatches, RingEntry},
     clock::mono_ns,
-    handed::{Handed, News},
-    loads::Loads,
-    snapshot::{Holders, Looked, take_inventory},
-    taken::Taken,
+    handed::{DriverRegistry, HandoverNotes},
+    loads::LoadTracker,
+    snapshot::{HolderQuery, InventoryLosses, take_inventory},
+    taken::RecordQueue,
 };
 
 use crate::{
     driver::WANTED,
-    event::{Body, Note, ProbeReport, Record, record_text},
+    event::{ProbeReport, RecordBody, RecordNote, WireRecord, record_text},
     kernel::{
-        Kallsyms, KernelFacts, KernelFiles, Stamp, VfioCore,
-        caps::{self, Cap, CapSet, Missing},
-        process::Processes,
+        Kallsyms, KernelFacts, KernelFiles, ModuleStamp, VfioCore,
+        caps::{self, CapSet, LinuxCap, MissingCap},
+        process::ProcessTable,
     },
-    probe::{Changes, LoadError, LoadOptions, Manager, Planned, Programs, Target, plan},
+    probe::{
+        BpfPrograms, LoadOptions, PlannedProbe, ProbeChanges, ProbeManager, ProbeTarget, ProgramLoadError,
+        plan,
+    },
     sys,
 };
 
@@ -43,7 +46,7 @@ pub const RESCAN: Duration = Duration::from_millis(500);
 pub enum LiveError {
     /// Capabilities are missing.
     #[error("tracing needs {}", .0.iter().map(|need| format!("{} ({})", need.cap.name(), need.why)).collect::<Vec<_>>().join(" and "))]
-    NotPermitted(Vec<Missing>),
+    NotPermitted(Vec<MissingCap>),
     /// Lockdown forbids it.
     #[error("kernel lockdown is in confidentiality mode, which refuses kprobes to everybody")]
     Lockdown,
@@ -52,7 +55,7 @@ pub enum LiveError {
     NotSupported(String),
     /// The programs could not be loaded.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] ProgramLoadError),
     /// It cannot be known which devices there are.
     #[error("/sys/class/vfio-dev cannot be listed: {0}")]
     Unlisted(io::Error),
@@ -64,7 +67,7 @@ pub enum LiveError {
 /// What this process holds, if that is what the eBPF programs need.
 pub(super) fn capable(files: &KernelFiles) -> Result<CapSet, LiveError> {
     let held = CapSet::effective(files);
-    let missing: Vec<Missing> =
+    let missing: Vec<MissingCap> =
         held.missing_for_tracing(false).into_iter().filter(|need| need.essential).collect();
     if missing.is_empty() { Ok(held) } else { Err(LiveError::NotPermitted(missing)) }
 }
@@ -75,9 +78,9 @@ pub(super) fn allowed(facts: &KernelFacts) -> Result<(), LiveError> {
 }
 
 /// Forwards the eBPF programs' own messages to a function.
-pub struct LogTo<F>(pub F);
+pub struct LogForwarder<F>(pub F);
 
-impl<F: Fn(&str) + Send + Sync> log::Log for LogTo<F> {
+impl<F: Fn(&str) + Send + Sync> log::Log for LogForwarder<F> {
     fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
         true
     }
@@ -92,38 +95,38 @@ impl<F: Fn(&str) + Send + Sync> log::Log for LogTo<F> {
 type BoxedLog = Box<dyn log::Log>;
 
 /// Probes that feed a ring buffer.
-pub struct Live {
+pub struct LiveSource {
     files: KernelFiles,
     facts: KernelFacts,
-    manager: Manager,
+    manager: ProbeManager,
     ring: AsyncFd<RingBuf<MapData>>,
     log: Option<EbpfLogger<BoxedLog>>,
     rescanned: Instant,
     /// Records of our own that come before the next one of the kernel's.
-    notes: Vec<Note>,
+    notes: Vec<RecordNote>,
     /// When tracing was switched on, and which modules were loaded since.
-    loads: Loads,
+    loads: LoadTracker,
     /// What was done in between, and has not been told.
-    pending: Changes,
+    pending: ProbeChanges,
     /// Modules that have come, if not all of them is known yet.
-    hurried: Option<Hurry>,
+    hurried: Option<PendingRescan>,
     /// The vfio that devices are of.
-    vfio: Option<Stamp>,
+    vfio: Option<ModuleStamp>,
     /// What the programs know of drivers.
-    handed: Handed,
+    handed: DriverRegistry,
     /// Pointers that wait until symbols are known again.
     deferred: Vec<(Role, u64)>,
     /// Why the kernel does not tell of modules, if so.
     unwatched: Option<String>,
-    batches: Batches,
+    batches: RecordBatches,
     /// Records that were taken while the inventory went on: before those that the ring buffer has.
-    taken: Taken,
+    taken: RecordQueue,
     buffer_bytes: u32,
 }
 
 /// When modules were noticed that nothing but names is known of.
 #[derive(Clone, Copy, Debug)]
-struct Hurry {
+struct PendingRescan {
     first: Instant,
     last: Instant,
 }
@@ -131,7 +134,7 @@ struct Hurry {
 /// A look at all of it waits no longer than this, however many modules still come.
 const HURRY: Duration = Duration::from_secs(2);
 
-impl Hurry {
+impl PendingRescan {
     /// One more has come.
     fn goes_on(before: Option<Self>, now: Instant) -> Self {
         Self { first: before.map_or(now, |before| before.first), last: now }
@@ -143,14 +146,14 @@ impl Hurry {
     }
 }
 
-impl Live {
+impl LiveSource {
     /// Loads the programs and attaches all probes, also those that driver plug-ins want; nothing is counted before
     /// [`Self::enable`]. Needs a tokio runtime.
     pub fn open(
         files: KernelFiles,
         options: LoadOptions,
         log: Option<BoxedLog>,
-    ) -> Result<(Self, Changes), LiveError> {
+    ) -> Result<(Self, ProbeChanges), LiveError> {
         // Before the kernel is looked at: that takes a while.
         let held = capable(&files)?;
         let facts = KernelFacts::read_for(&files, &WANTED);
@@ -162,23 +165,24 @@ impl Live {
             ));
         }
         let buffer_bytes = options.buffer_bytes;
-        let mut programs = Programs::load(options)?;
+        let mut programs = BpfPrograms::load(options)?;
         let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
         let log = log.map(|log| programs.take_log(log)).transpose()?;
-        let mut handed = Handed::default();
-        let News { notes, unread } = handed.hand_over(&mut programs, &facts)?;
+        let mut handed = DriverRegistry::default();
+        let HandoverNotes { notes, unread } = handed.hand_over(&mut programs, &facts)?;
         let unwatched = match facts.module_name_offset() {
             None => Some("the kernel's BTF does not say where a module has its name".to_owned()),
             Some(offset) => programs.watch_modules(offset).err().map(|error| error.to_string()),
         };
-        let mut manager = Manager::new(programs, &files);
+        let mut manager = ProbeManager::new(programs, &files);
         let mut changes = manager.reconcile(&plan(&facts), |name| facts.load_of(&files, name));
         changes.unread = unread;
         if manager.attached() == 0
             && let Some((function, reason)) = changes.failed.first()
         {
             let missing = held.missing_for_tracing(facts.perf_wants_admin);
-            let admin: Vec<Missing> = missing.into_iter().filter(|need| need.cap == Cap::SysAdmin).collect();
+            let admin: Vec<MissingCap> =
+                missing.into_iter().filter(|need| need.cap == LinuxCap::SysAdmin).collect();
             if changes.denied && !admin.is_empty() {
                 return Err(LiveError::NotPermitted(admin));
             }
@@ -189,7 +193,7 @@ impl Live {
         }
         // Those of a driver that comes later, too: the verifier's time would be a gap then.
         manager.programs_mut().prepare_all();
-        let (rescanned, batches) = (Instant::now(), Batches::new(mono_ns()));
+        let (rescanned, batches) = (Instant::now(), RecordBatches::new(mono_ns()));
         let vfio = facts.load_of(&files, "vfio");
         let live = Self {
             files,
@@ -199,15 +203,15 @@ impl Live {
             log,
             rescanned,
             notes,
-            loads: Loads::new(mono_ns()),
-            pending: Changes::default(),
+            loads: LoadTracker::new(mono_ns()),
+            pending: ProbeChanges::default(),
             hurried: None,
             vfio,
             handed,
             deferred: Vec::new(),
             unwatched,
             batches,
-            taken: Taken::new(buffer_bytes),
+            taken: RecordQueue::new(buffer_bytes),
             buffer_bytes,
         };
         Ok((live, changes))
@@ -224,13 +228,13 @@ impl Live {
     }
 
     /// The capabilities that probes attached later need.
-    pub fn needs(&self) -> Vec<Cap> {
+    pub fn needs(&self) -> Vec<LinuxCap> {
         self.facts.caps.tracing_part(self.facts.perf_wants_admin)
     }
 
     /// Whether processes have the numbers here that they have in records.
-    pub fn numbers_processes_alike(&self) -> bool {
-        Processes::of(&self.files).are_known()
+    pub fn shares_pid_numbers(&self) -> bool {
+        ProcessTable::of(&self.files).matches_kernel()
     }
 
     /// The same, with what it takes to start a program put aside: see [`caps::start_with`].
@@ -251,17 +255,17 @@ impl Live {
     }
 
     /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
-    pub fn take_inventory(&mut self) -> Result<Looked, LiveError> {
-        self.inventory(Holders::Told)
+    pub fn take_inventory(&mut self) -> Result<InventoryLosses, LiveError> {
+        self.inventory(HolderQuery::Included)
     }
 
     /// Lets the kernel tell again how its devices are: a record for every device, none for those who hold them.
-    pub fn look_again(&mut self) -> Result<Looked, LiveError> {
-        self.inventory(Holders::LeftOut)
+    pub fn look_again(&mut self) -> Result<InventoryLosses, LiveError> {
+        self.inventory(HolderQuery::Omitted)
     }
 
     /// The ring buffer is emptied meanwhile: thousands of devices do not fit into it.
-    fn inventory(&mut self, holders: Holders) -> Result<Looked, LiveError> {
+    fn inventory(&mut self, holders: HolderQuery) -> Result<InventoryLosses, LiveError> {
         let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
         let ring = ring.get_mut();
         let drain = || taken.fill(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
@@ -298,19 +302,19 @@ impl Live {
         let mut records = batches.take(mono_ns(), records, || {
             let next = taken.pop().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
             match next {
-                Some(record) => Found::Record(record),
+                Some(record) => RingEntry::Record(record),
                 // Ready to be read is also what a program has only begun to write.
-                None if is_ready(&*ring) => Found::Unfinished,
-                None => Found::Nothing,
+                None if is_ready(&*ring) => RingEntry::Unfinished,
+                None => RingEntry::Nothing,
             }
         });
         let before = records.len();
         records.retain(|bytes| {
             // All others are decoded where they are needed.
-            let decoded = Record::kind(bytes).filter(|kind| *kind == wire::Kind::Module);
-            match decoded.map(|_module| Record::decode(bytes)) {
-                Some(Ok(Record { header, body: Body::Module(module) })) => {
-                    self.loads.told(record_text(&module.name), header.end_ns);
+            let decoded = WireRecord::kind(bytes).filter(|kind| *kind == wire::Kind::Module);
+            match decoded.map(|_module| WireRecord::decode(bytes)) {
+                Some(Ok(WireRecord { header, body: RecordBody::Module(module) })) => {
+                    self.loads.note_load(record_text(&module.name), header.end_ns);
                     false
                 },
                 _ => true,
@@ -332,7 +336,7 @@ impl Live {
         if !changed {
             return;
         }
-        self.hurried = Some(Hurry::goes_on(self.hurried, Instant::now()));
+        self.hurried = Some(PendingRescan::goes_on(self.hurried, Instant::now()));
         self.forget_old_vfio();
         // Probes of a new vfio read nothing before they know where, and nothing may be known of a driver that is gone; the
         // next look says why, if this fails.
@@ -343,12 +347,14 @@ impl Live {
             self.attach_at_once();
         }
         let manager = &self.manager;
-        self.facts.learn(|role, symbol, module| manager.address(role, symbol, module));
+        self.facts.set_addresses(|role, symbol, module| manager.address(role, symbol, module));
         self.hand_over();
     }
 
     fn hand_over(&mut self) {
-        if let Ok(News { notes, unread }) = self.handed.hand_over(self.manager.programs_mut(), &self.facts) {
+        if let Ok(HandoverNotes { notes, unread }) =
+            self.handed.hand_over(self.manager.programs_mut(), &self.facts)
+        {
             self.notes.extend(notes);
             self.pending.unread.extend(unread);
         }
@@ -359,7 +365,7 @@ impl Live {
         let (facts, files) = (&self.facts, &self.files);
         let mut plan = plan(facts);
         // Each takes the kernel its time, and what the first requests do is worth the most.
-        plan.sort_by_key(Planned::urgency);
+        plan.sort_by_key(PlannedProbe::urgency);
         let mut changes = self.manager.attach_at_once(&plan, |name| facts.load_of(files, name));
         self.tell_gaps(&mut changes);
         self.pending.extend(changes);
@@ -377,12 +383,12 @@ impl Live {
     }
 
     /// Puts into the stream which functions were there before they were probed.
-    fn tell_gaps(&mut self, changes: &mut Changes) {
+    fn tell_gaps(&mut self, changes: &mut ProbeChanges) {
         self.notes.extend(self.manager.take_notes());
         let (facts, files) = (&self.facts, &self.files);
         let load = |name: &str| facts.load_of(files, name);
         let gaps = self.loads.gaps(&changes.attached, &changes.failed, load, mono_ns());
-        self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
+        self.notes.extend(gaps.iter().cloned().map(RecordNote::ProbeGap));
         changes.gaps.extend(gaps);
     }
 
@@ -399,7 +405,7 @@ impl Live {
     }
 
     /// Looks for drivers that came or went since, if the last look is long enough ago.
-    pub fn rescan(&mut self) -> Result<Changes, LiveError> {
+    pub fn rescan(&mut self) -> Result<ProbeChanges, LiveError> {
         let mut changes = std::mem::take(&mut self.pending);
         // More may come: a driver's module follows those that it uses, and must not wait behind the long look.
         let calm = self.hurried.is_none_or(|hurry| hurry.is_over(Instant::now()));
@@ -420,7 +426,7 @@ impl Live {
     }
 
     /// Looks at what has come in a hurry as a whole: before the end, so that it is told what the kernel refused.
-    pub fn settle(&mut self) -> Result<Changes, LiveError> {
+    pub fn settle(&mut self) -> Result<ProbeChanges, LiveError> {
         let mut changes = std::mem::take(&mut self.pending);
         if self.hurried.is_some() {
             changes.extend(self.look()?);
@@ -429,12 +435,13 @@ impl Live {
     }
 
     /// Takes in what is loaded now, with all that takes long.
-    fn look(&mut self) -> Result<Changes, LiveError> {
-        let mut changes = Changes::default();
+    fn look(&mut self) -> Result<ProbeChanges, LiveError> {
+        let mut changes = ProbeChanges::default();
         (self.rescanned, self.hurried) = (Instant::now(), None);
         let now_ns = mono_ns();
         if self.facts.refresh(&self.files) {
-            let News { notes, unread } = self.handed.hand_over(self.manager.programs_mut(), &self.facts)?;
+            let HandoverNotes { notes, unread } =
+                self.handed.hand_over(self.manager.programs_mut(), &self.facts)?;
             self.notes.extend(notes);
             changes.unread.extend(unread);
             let (facts, files) = (&self.facts, &self.files);
@@ -443,7 +450,7 @@ impl Live {
             self.tell_gaps(&mut later);
             changes.extend(later);
         }
-        self.loads.looked(now_ns);
+        self.loads.note_scan(now_ns);
         let deferred = std::mem::take(&mut self.deferred);
         changes.extend(self.resolve(&deferred));
         Ok(changes)
@@ -451,22 +458,22 @@ impl Live {
 
     /// Follows the pointers that a record shows: a driver whose functions could not be found by type is probed from
     /// its first operation on.
-    pub fn follow(&mut self, record: &Record) -> Changes {
+    pub fn follow(&mut self, record: &WireRecord) -> ProbeChanges {
         let pointers = match &record.body {
-            Body::Device(device) => [
+            RecordBody::Device(device) => [
                 (Role::SetState, device.set_state),
                 (Role::GetState, device.get_state),
                 (Role::DataSize, device.get_data_size),
                 // The core's own function is better: it also sees the second and later opens.
                 (Role::Open, if self.manager.has(Role::Open) { 0 } else { device.open_device }),
             ],
-            Body::SetState(state) => [
+            RecordBody::SetState(state) => [
                 (Role::Read, state.read),
                 (Role::Write, state.write),
                 (Role::DataIoctl, state.unlocked_ioctl),
                 (Role::Release, state.release),
             ],
-            _ => return Changes::default(),
+            _ => return ProbeChanges::default(),
         };
         let mut now = Vec::new();
         for (role, address) in pointers {
@@ -484,8 +491,8 @@ impl Live {
     }
 
     /// Probes the functions that pointers lead to.
-    fn resolve(&mut self, pointers: &[(Role, u64)]) -> Changes {
-        let mut all = Changes::default();
+    fn resolve(&mut self, pointers: &[(Role, u64)]) -> ProbeChanges {
+        let mut all = ProbeChanges::default();
         for &(role, address) in pointers {
             if !self.manager.is_new_pointer(role, address) {
                 continue;
@@ -496,7 +503,7 @@ impl Live {
                     .ok()
                     .and_then(|found| found.into_iter().next().flatten())
             });
-            let target = symbol.map(|symbol| Target::from_pointer(role, symbol));
+            let target = symbol.map(|symbol| ProbeTarget::from_pointer(role, symbol));
             let (facts, files) = (&self.facts, &self.files);
             let load = |name: &str| facts.load_of(files, name);
             all.extend(self.manager.attach_pointer(role, address, target, load));
@@ -506,7 +513,7 @@ impl Live {
             let (facts, files) = (&self.facts, &self.files);
             let load = |name: &str| facts.load_of(files, name);
             let gaps = self.loads.by_pointer(&all.attached, &all.failed, load, mono_ns());
-            self.notes.extend(gaps.iter().cloned().map(Note::ProbeGap));
+            self.notes.extend(gaps.iter().cloned().map(RecordNote::ProbeGap));
             all.gaps.extend(gaps);
         }
         all
@@ -530,15 +537,15 @@ mod tests {
     #[test]
     fn modules_that_keep_coming_do_not_put_off_the_look_for_ever() {
         let start = Instant::now();
-        let mut hurry = Hurry::goes_on(None, start);
+        let mut hurry = PendingRescan::goes_on(None, start);
         let mut waited = Duration::ZERO;
         while !hurry.is_over(start + waited) {
             assert!(waited < Duration::from_mins(1), "starved");
             waited += Duration::from_millis(100);
-            hurry = Hurry::goes_on(Some(hurry), start + waited);
+            hurry = PendingRescan::goes_on(Some(hurry), start + waited);
         }
         assert_eq!(waited, HURRY);
-        let one = Hurry::goes_on(None, start);
+        let one = PendingRescan::goes_on(None, start);
         assert!(
             !one.is_over(start) && one.is_over(start + RESCAN),
             "a single one waits for those that follow it"

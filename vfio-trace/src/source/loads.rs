@@ -5,29 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::{GapCause, ProbeGap},
-    kernel::Stamp,
-    probe::Function,
+    kernel::ModuleStamp,
+    probe::ProbedFunction,
 };
 use vfio_trace_common::role::Role;
 
 /// One load of a module.
 #[derive(Debug)]
-struct Told {
+struct LoadNotice {
     at_ns: u64,
     /// Which load that was, once it is known.
-    load: Option<Stamp>,
+    load: Option<ModuleStamp>,
 }
 
 /// What was not seen of a load has been told.
 #[derive(Clone, Copy, Debug)]
-struct Covered {
+struct CoveredLoad {
     /// Which load, if that is known.
-    load: Option<Stamp>,
+    load: Option<ModuleStamp>,
     /// When.
     at_ns: u64,
 }
 
-impl Covered {
+impl CoveredLoad {
     /// Whether both are known to be of one load.
     fn is_same(&self, other: &Self) -> bool {
         self.load.zip(other.load).is_some_and(|(one, other)| one.is_same(&other))
@@ -35,7 +35,7 @@ impl Covered {
 
     /// Whether that was the load that the kernel told of, and which was over by `until_ns`. Its notice may be read later than
     /// the list of modules: what is told then was of what was loaded then.
-    fn is_of(&self, told: &Told, until_ns: u64) -> bool {
+    fn is_of(&self, told: &LoadNotice, until_ns: u64) -> bool {
         match (self.load, told.load) {
             (Some(one), Some(other)) => one.is_same(&other),
             _ => (told.at_ns..=until_ns).contains(&self.at_ns),
@@ -45,24 +45,24 @@ impl Covered {
 
 /// Loads of modules since tracing was switched on.
 #[derive(Debug)]
-pub(super) struct Loads {
+pub(super) struct LoadTracker {
     /// When tracing was switched on; nothing before is missed.
     began_ns: Option<u64>,
     /// When the list of modules was looked at last.
     looked_ns: u64,
     /// What the kernel told of each.
-    told: BTreeMap<String, Told>,
+    told: BTreeMap<String, LoadNotice>,
     /// The last two loads of each that were looked into: the notice of the one before the last may be read behind both.
-    covered: BTreeMap<String, [Option<Covered>; 2]>,
+    covered: BTreeMap<String, [Option<CoveredLoad>; 2]>,
     /// Functions that were ever probed, by module: those that its next load has.
-    known: BTreeMap<String, BTreeSet<Function>>,
+    known: BTreeMap<String, BTreeSet<ProbedFunction>>,
     /// Functions that the kernel refused, and since when they are not seen.
-    open: BTreeMap<Function, (u64, bool)>,
+    open: BTreeMap<ProbedFunction, (u64, bool)>,
     /// Gaps that nobody has asked for yet.
     due: Vec<ProbeGap>,
 }
 
-impl Loads {
+impl LoadTracker {
     pub(super) const fn new(now_ns: u64) -> Self {
         Self {
             began_ns: None,
@@ -80,20 +80,20 @@ impl Loads {
     }
 
     /// The kernel has told of a module.
-    pub(super) fn told(&mut self, module: String, at_ns: u64) {
-        let before = self.told.insert(module.clone(), Told { at_ns, load: None });
+    pub(super) fn note_load(&mut self, module: String, at_ns: u64) {
+        let before = self.told.insert(module.clone(), LoadNotice { at_ns, load: None });
         if let Some(before) = before {
             self.passed(&module, &before, at_ns);
         }
     }
 
     /// The list of modules was looked at.
-    pub(super) const fn looked(&mut self, at_ns: u64) {
+    pub(super) const fn note_scan(&mut self, at_ns: u64) {
         self.looked_ns = at_ns;
     }
 
     /// Forgets modules that are gone at `now_ns`, or that were loaded again without a word: `load` tells what is there now.
-    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<Stamp>, now_ns: u64) {
+    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<ModuleStamp>, now_ns: u64) {
         for (module, mut told) in std::mem::take(&mut self.told) {
             let stays = match (load(&module), told.load) {
                 (None, _) => false,
@@ -110,15 +110,16 @@ impl Loads {
             }
         }
         let is_gone =
-            |function: &Function| function.module.as_deref().is_some_and(|name| load(name).is_none());
-        let gone: Vec<Function> = self.open.keys().filter(|function| is_gone(function)).cloned().collect();
+            |function: &ProbedFunction| function.module.as_deref().is_some_and(|name| load(name).is_none());
+        let gone: Vec<ProbedFunction> =
+            self.open.keys().filter(|function| is_gone(function)).cloned().collect();
         let closed = self.close(&gone.iter().collect::<Vec<_>>(), now_ns);
         self.due.extend(closed);
     }
 
     /// A load that is over by `until_ns`. If it came and went unprobed, all that is known is what such a module has had
     /// before.
-    fn passed(&mut self, module: &str, told: &Told, until_ns: u64) {
+    fn passed(&mut self, module: &str, told: &LoadNotice, until_ns: u64) {
         let (Some(began_ns), Some(known)) = (self.began_ns, self.known.get(module)) else { return };
         let mut covered = self.covered.get(module).into_iter().flatten().flatten();
         if !covered.any(|covered| covered.is_of(told, until_ns)) {
@@ -138,9 +139,9 @@ impl Loads {
     /// tells the present load of a module.
     pub(super) fn gaps(
         &mut self,
-        attached: &[Function],
-        failed: &[(Function, String)],
-        load: impl Fn(&str) -> Option<Stamp>,
+        attached: &[ProbedFunction],
+        failed: &[(ProbedFunction, String)],
+        load: impl Fn(&str) -> Option<ModuleStamp>,
         now_ns: u64,
     ) -> Vec<ProbeGap> {
         self.tell(attached, failed, load, now_ns, GapCause::ModuleLoaded)
@@ -149,9 +150,9 @@ impl Loads {
     /// The same of functions that were met through pointers.
     pub(super) fn by_pointer(
         &mut self,
-        attached: &[Function],
-        failed: &[(Function, String)],
-        load: impl Fn(&str) -> Option<Stamp>,
+        attached: &[ProbedFunction],
+        failed: &[(ProbedFunction, String)],
+        load: impl Fn(&str) -> Option<ModuleStamp>,
         now_ns: u64,
     ) -> Vec<ProbeGap> {
         self.tell(attached, failed, load, now_ns, GapCause::FoundByPointer)
@@ -159,20 +160,20 @@ impl Loads {
 
     fn tell(
         &mut self,
-        attached: &[Function],
-        failed: &[(Function, String)],
-        load: impl Fn(&str) -> Option<Stamp>,
+        attached: &[ProbedFunction],
+        failed: &[(ProbedFunction, String)],
+        load: impl Fn(&str) -> Option<ModuleStamp>,
         now_ns: u64,
         why: GapCause,
     ) -> Vec<ProbeGap> {
-        let failed: Vec<&Function> = failed
+        let failed: Vec<&ProbedFunction> = failed
             .iter()
             .map(|(function, _)| function)
             // What is not seen since long has been told.
             .filter(|function| function.role != Role::Step && !self.open.contains_key(function))
             .collect();
-        let attached: Vec<&Function> = attached.iter().collect();
-        let late: Vec<&Function> =
+        let attached: Vec<&ProbedFunction> = attached.iter().collect();
+        let late: Vec<&ProbedFunction> =
             attached.iter().copied().filter(|function| !self.open.contains_key(function)).collect();
         let mut gaps = std::mem::take(&mut self.due);
         gaps.extend(self.close(&attached, now_ns));
@@ -190,7 +191,7 @@ impl Loads {
         let modules: BTreeSet<&String> =
             attached.iter().chain(&failed).filter_map(|function| function.module.as_ref()).collect();
         for module in modules {
-            let now = Covered { load: load(module), at_ns: now_ns };
+            let now = CoveredLoad { load: load(module), at_ns: now_ns };
             let [last, before] = self.covered.entry(module.clone()).or_default();
             // Once more into the same one.
             if !last.is_some_and(|last| last.is_same(&now)) {
@@ -202,7 +203,7 @@ impl Loads {
     }
 
     /// The end of those of these functions' gaps that have none yet.
-    fn close(&mut self, functions: &[&Function], until_ns: u64) -> Vec<ProbeGap> {
+    fn close(&mut self, functions: &[&ProbedFunction], until_ns: u64) -> Vec<ProbeGap> {
         let mut gaps: Vec<ProbeGap> = Vec::new();
         for &function in functions {
             let Some((from_mono_ns, from_exact)) = self.open.remove(function) else { continue };
@@ -224,13 +225,13 @@ impl Loads {
         gaps
     }
 
-    fn of(&self, functions: &[&Function], until_mono_ns: Option<u64>, why: GapCause) -> Vec<ProbeGap> {
+    fn of(&self, functions: &[&ProbedFunction], until_mono_ns: Option<u64>, why: GapCause) -> Vec<ProbeGap> {
         let Some(began_ns) = self.began_ns else { return Vec::new() };
-        let mut modules: BTreeMap<Option<&str>, Vec<&Function>> = BTreeMap::new();
+        let mut modules: BTreeMap<Option<&str>, Vec<&ProbedFunction>> = BTreeMap::new();
         for function in functions {
             modules.entry(function.module.as_deref()).or_default().push(function);
         }
-        let gap = |(module, functions): (Option<&str>, Vec<&Function>)| {
+        let gap = |(module, functions): (Option<&str>, Vec<&ProbedFunction>)| {
             let told = module.and_then(|module| self.told.get(module)).map(|told| told.at_ns);
             let (from, from_exact) = match (told, why) {
                 (Some(told), _) => (told, true),
@@ -255,24 +256,24 @@ impl Loads {
 mod tests {
     use super::*;
 
-    fn function(symbol: &str, module: &str, role: Role) -> Function {
-        Function { symbol: symbol.to_owned(), module: Some(module.to_owned()), role }
+    fn function(symbol: &str, module: &str, role: Role) -> ProbedFunction {
+        ProbedFunction { symbol: symbol.to_owned(), module: Some(module.to_owned()), role }
     }
 
     #[test]
     fn a_gap_begins_when_the_kernel_says_so_else_at_the_last_look() {
-        let mut loads = Loads::new(10);
+        let mut loads = LoadTracker::new(10);
         let read = [function("mtty_read", "mtty", Role::Read)];
         assert_eq!(loads.gaps(&read, &[], |_| None, 50), [], "nothing is traced yet");
         loads.begin(100);
-        let from = |loads: &mut Loads| {
+        let from = |loads: &mut LoadTracker| {
             let [gap] = &loads.gaps(&read, &[], |_| None, 500)[..] else { panic!() };
             (gap.from_mono_ns, gap.from_exact, gap.until_mono_ns)
         };
         assert_eq!(from(&mut loads), (100, false, Some(500)), "not before tracing began");
-        loads.looked(300);
+        loads.note_scan(300);
         assert_eq!(from(&mut loads), (300, false, Some(500)));
-        loads.told("mtty".to_owned(), 400);
+        loads.note_load("mtty".to_owned(), 400);
         assert_eq!(from(&mut loads), (400, true, Some(500)));
         loads.keep(|_| None, 550);
         assert_eq!(from(&mut loads), (300, false, Some(500)));
@@ -280,26 +281,26 @@ mod tests {
 
     #[test]
     fn a_load_that_the_kernel_told_is_not_taken_for_a_later_one() {
-        let stamp = |load| Some(Stamp::of_load(load));
-        let mut loads = Loads::new(10);
+        let stamp = |load| Some(ModuleStamp::of_load(load));
+        let mut loads = LoadTracker::new(10);
         loads.begin(100);
         let read = [function("mtty_read", "mtty", Role::Read)];
-        let from = |loads: &mut Loads| {
+        let from = |loads: &mut LoadTracker| {
             let gaps = loads.gaps(&read, &[], |_| None, 900);
             (gaps[0].from_mono_ns, gaps[0].from_exact)
         };
-        loads.told("mtty".to_owned(), 200);
+        loads.note_load("mtty".to_owned(), 200);
         loads.keep(|_| stamp(1), 300);
         loads.keep(|_| stamp(1), 300);
         assert_eq!(from(&mut loads), (200, true));
-        loads.looked(600);
+        loads.note_scan(600);
         loads.keep(|_| stamp(2), 950);
         assert_eq!(from(&mut loads), (600, false), "its notice was lost");
     }
 
     #[test]
     fn gaps_are_told_per_module_and_stay_open_where_the_kernel_refuses() {
-        let mut loads = Loads::new(0);
+        let mut loads = LoadTracker::new(0);
         loads.begin(1);
         let attached = [function("a", "m", Role::Read), function("b", "n", Role::Write)];
         let why = "no such function".to_owned();
@@ -319,14 +320,14 @@ mod tests {
 
     #[test]
     fn a_gap_ends_when_the_function_is_probed_or_gone() {
-        let mut loads = Loads::new(0);
+        let mut loads = LoadTracker::new(0);
         loads.begin(100);
         let refused = |symbol: &str| (function(symbol, "m", Role::Read), "no such function".to_owned());
         let span = |gaps: &[ProbeGap]| -> Vec<_> {
             let of = |gap: &ProbeGap| (gap.functions.len(), gap.from_mono_ns, gap.until_mono_ns, gap.why);
             gaps.iter().map(of).collect()
         };
-        loads.looked(500);
+        loads.note_scan(500);
         let gaps = loads.gaps(&[], &[refused("a"), refused("b")], |_| None, 600);
         assert_eq!(
             span(&gaps),
@@ -346,19 +347,19 @@ mod tests {
 
     #[test]
     fn a_driver_that_came_and_went_while_nobody_looked_is_told() {
-        let stamp = |load| Some(Stamp::of_load(load));
-        let mut loads = Loads::new(0);
+        let stamp = |load| Some(ModuleStamp::of_load(load));
+        let mut loads = LoadTracker::new(0);
         loads.begin(100);
         let read = [function("mtty_read", "mtty", Role::Read)];
-        loads.told("mtty".to_owned(), 200);
+        loads.note_load("mtty".to_owned(), 200);
         loads.keep(|_| stamp(1), 210);
         assert_eq!(loads.gaps(&read, &[], |_| None, 220).len(), 1);
         loads.keep(|_| None, 300);
         assert_eq!(loads.gaps(&[], &[], |_| None, 300), [], "it was probed while it was there");
         // Twice within a pass over the symbols, the second time to be gone before anybody looked.
-        loads.told("mtty".to_owned(), 400);
-        loads.told("mtty".to_owned(), 500);
-        loads.told("unrelated".to_owned(), 510);
+        loads.note_load("mtty".to_owned(), 400);
+        loads.note_load("mtty".to_owned(), 500);
+        loads.note_load("unrelated".to_owned(), 510);
         loads.keep(|_| None, 600);
         let gaps = loads.gaps(&[], &[], |_| None, 600);
         let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
@@ -368,46 +369,46 @@ mod tests {
 
     #[test]
     fn what_was_probed_is_no_gap_however_late_the_kernels_notice_is_read() {
-        let stamp = |load| move |_: &str| Some(Stamp::of_load(load));
+        let stamp = |load| move |_: &str| Some(ModuleStamp::of_load(load));
         let read = [function("mtty_read", "mtty", Role::Read)];
-        let end = |loads: &mut Loads| {
+        let end = |loads: &mut LoadTracker| {
             loads.keep(|_| None, 9_000);
             loads.gaps(&[], &[], |_| None, 9_000)
         };
         // Loaded, unloaded and loaded again before the first notice is read: what is probed is the second load.
-        let mut loads = Loads::new(0);
+        let mut loads = LoadTracker::new(0);
         loads.begin(100);
-        loads.told("mtty".to_owned(), 200);
+        loads.note_load("mtty".to_owned(), 200);
         loads.keep(stamp(2), 220);
         assert_eq!(loads.gaps(&read, &[], stamp(2), 220).len(), 1);
-        loads.told("mtty".to_owned(), 205);
+        loads.note_load("mtty".to_owned(), 205);
         loads.keep(stamp(2), 230);
         assert_eq!(end(&mut loads), []);
         // The list of modules showed it, and its notices were read behind that.
-        let mut loads = Loads::new(0);
+        let mut loads = LoadTracker::new(0);
         loads.begin(100);
         assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
-        loads.told("mtty".to_owned(), 205);
-        loads.told("mtty".to_owned(), 300);
+        loads.note_load("mtty".to_owned(), 205);
+        loads.note_load("mtty".to_owned(), 300);
         loads.keep(stamp(2), 310);
         let gaps = end(&mut loads);
         let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
         assert_eq!(spans, [(300, Some(9_000))], "the next one it did not probe");
         // Two loads were probed before the first notice is read.
-        let mut loads = Loads::new(0);
+        let mut loads = LoadTracker::new(0);
         loads.begin(100);
         assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
         assert_eq!(loads.gaps(&read, &[], stamp(2), 240).len(), 1);
         assert_eq!(loads.by_pointer(&read, &[], stamp(2), 245).len(), 1);
-        loads.told("mtty".to_owned(), 200);
-        loads.told("mtty".to_owned(), 230);
+        loads.note_load("mtty".to_owned(), 200);
+        loads.note_load("mtty".to_owned(), 230);
         assert_eq!(end(&mut loads), []);
         // Even when it is gone.
-        let mut loads = Loads::new(0);
+        let mut loads = LoadTracker::new(0);
         loads.begin(100);
         assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
         loads.keep(|_| None, 300);
-        loads.told("mtty".to_owned(), 205);
+        loads.note_load("mtty".to_owned(), 205);
         assert_eq!(end(&mut loads), []);
     }
 }

@@ -18,15 +18,15 @@ use vfio_trace_common::{
 
 use super::{
     clock::mono_ns,
-    handed::Handed,
+    handed::DriverRegistry,
     live::{LiveError, allowed, capable},
 };
 use crate::{
-    driver::Interpreter,
-    event::{Assembler, Body, MigFlags, MigState, Record, record_text as text},
+    driver::PluginDispatcher,
+    event::{EventAssembler, MigFlags, MigState, RecordBody, WireRecord, record_text as text},
     kernel::{KernelFacts, KernelFiles},
-    probe::{LoadOptions, Programs},
-    state::Model,
+    probe::{BpfPrograms, LoadOptions},
+    state::TraceModel,
 };
 
 /// Room for a batch of devices with all that is copied of them, and for more than ten thousand holders.
@@ -34,7 +34,7 @@ const BUFFER_BYTES: u32 = 1 << 20;
 
 /// A process that has a device open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct SnapshotHolder {
     /// The process.
     pub pid: u32,
     /// Its name.
@@ -59,29 +59,29 @@ pub struct DeviceFacts {
     /// How often it is open.
     pub open_count: Option<u32>,
     /// Who has it open. Empty also where that cannot be told: see [`Snapshot::holders_known`].
-    pub holders: Vec<Holder>,
+    pub holders: Vec<SnapshotHolder>,
 }
 
 /// One moment.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub struct DeviceSnapshot {
     /// Devices, in the order of sysfs.
     pub devices: Vec<DeviceFacts>,
     /// The same as what it adds up to: what views are made from.
-    pub model: Model,
+    pub model: TraceModel,
     /// Whether device fds of other processes could be recognised: that takes the address of one function.
     pub holders_known: bool,
     /// What drivers' plug-ins make of it.
-    pub drivers: Interpreter,
+    pub drivers: PluginDispatcher,
     /// What is missing.
     pub losses: SnapshotLosses,
 }
 
 /// Whether an inventory tells who holds the devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holders {
-    Told,
-    LeftOut,
+pub(super) enum HolderQuery {
+    Included,
+    Omitted,
 }
 
 /// Most folders that are open at once: as many descriptors as any process may have, and some for the rest.
@@ -98,16 +98,16 @@ fn batch(buffer_bytes: u32, captures: u32) -> usize {
 
 /// What an inventory did not tell. Of all else there are records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looked {
+pub struct InventoryLosses {
     /// Devices that it could not look at: their folders in sysfs could not be opened.
     pub unopened: u64,
     /// There are devices, and who holds them could not be asked: that takes the address of one function.
     pub without_holders: bool,
 }
 
-impl Looked {
+impl InventoryLosses {
     /// What is missing, and what to do about it, in words; `None` if nothing is.
-    pub fn lacks(self) -> Option<String> {
+    pub fn describe_losses(self) -> Option<String> {
         let unopened = (self.unopened > 0).then(|| {
             format!(
                 "{} devices were not looked at, their folders in /sys/class/vfio-dev cannot be opened: raise the limit of \
@@ -128,19 +128,19 @@ impl Looked {
 /// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. A few devices
 /// at a time; `drain` empties the ring buffer in between, which is of `buffer_bytes`.
 pub(super) fn take_inventory(
-    programs: &mut Programs,
+    programs: &mut BpfPrograms,
     facts: &KernelFacts,
     files: &KernelFiles,
-    holders: Holders,
+    holders: HolderQuery,
     buffer_bytes: u32,
     mut drain: impl FnMut(),
-) -> Result<Looked, LiveError> {
+) -> Result<InventoryLosses, LiveError> {
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
     let address = ioctl.and_then(|function| function.address);
-    let device_ioctl = address.filter(|_| holders == Holders::Told).unwrap_or(0);
+    let device_ioctl = address.filter(|_| holders == HolderQuery::Included).unwrap_or(0);
     // Copies of drivers' structures are made at the first look; later ones come with what happens to them.
     let captures = facts.plugins.iter().map(|plugin| plugin.captures.len().min(CAPTURES)).max();
-    let captures = captures.filter(|_| holders == Holders::Told).unwrap_or(0) as u32;
+    let captures = captures.filter(|_| holders == HolderQuery::Included).unwrap_or(0) as u32;
     let mut unopened = 0;
     let folders = folders(files)?;
     for paths in folders.chunks(batch(buffer_bytes, captures)) {
@@ -164,8 +164,8 @@ pub(super) fn take_inventory(
         programs.tell_holders(device_ioctl)?;
         drain();
     }
-    let asked = holders == Holders::LeftOut || device_ioctl != 0;
-    Ok(Looked { unopened, without_holders: !asked && !folders.is_empty() })
+    let asked = holders == HolderQuery::Omitted || device_ioctl != 0;
+    Ok(InventoryLosses { unopened, without_holders: !asked && !folders.is_empty() })
 }
 
 /// The folders of all vfio devices in sysfs.
@@ -220,13 +220,13 @@ impl SnapshotLosses {
     }
 }
 
-impl Snapshot {
+impl DeviceSnapshot {
     /// Takes a snapshot.
     pub fn take(files: &KernelFiles, facts: &KernelFacts) -> Result<Self, LiveError> {
         capable(files)?;
         allowed(facts)?;
-        let mut programs = Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
-        let notes = Handed::default().hand_over(&mut programs, facts)?.notes;
+        let mut programs = BpfPrograms::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false })?;
+        let notes = DriverRegistry::default().hand_over(&mut programs, facts)?.notes;
         let mut ring = programs.take_events()?;
         let mut records: Vec<Bytes> = Vec::new();
         let drain = || {
@@ -234,19 +234,20 @@ impl Snapshot {
                 records.push(Bytes::copy_from_slice(&item));
             }
         };
-        let inventory = take_inventory(&mut programs, facts, files, Holders::Told, BUFFER_BYTES, drain)?;
+        let inventory =
+            take_inventory(&mut programs, facts, files, HolderQuery::Included, BUFFER_BYTES, drain)?;
         let ProbeStats { lost, no_room, .. } = programs.stats(INVENTORY_SLOT);
         let losses = SnapshotLosses { lost, no_room, unopened: inventory.unopened, undecoded: 0 };
         let mut snapshot = Self { holders_known: !inventory.without_holders, losses, ..Self::default() };
-        let mut assembler = Assembler::new();
+        let mut assembler = EventAssembler::new();
         let now_ns = mono_ns();
-        for note in notes.iter().filter_map(|note| Record::decode(&note.record(now_ns)?).ok()) {
+        for note in notes.iter().filter_map(|note| WireRecord::decode(&note.record(now_ns)?).ok()) {
             assembler.push(&note);
         }
         let mut pointers: HashMap<u64, usize> = HashMap::new();
-        let mut holders: Vec<(u64, Holder)> = Vec::new();
+        let mut holders: Vec<(u64, SnapshotHolder)> = Vec::new();
         for bytes in records {
-            let Ok(record) = Record::decode(&bytes) else {
+            let Ok(record) = WireRecord::decode(&bytes) else {
                 snapshot.losses.undecoded += 1;
                 continue;
             };
@@ -255,14 +256,14 @@ impl Snapshot {
                 snapshot.model.apply(event);
             }
             match &record.body {
-                Body::Device(body) => {
+                RecordBody::Device(body) => {
                     pointers.insert(record.header.device, snapshot.devices.len());
                     snapshot.devices.push(DeviceFacts::of(body));
                 },
-                Body::Holder(body) => {
+                RecordBody::Holder(body) => {
                     let header = &record.header;
                     let comm = text(&header.comm);
-                    holders.push((header.device, Holder { pid: header.tgid, comm, fd: body.fd }));
+                    holders.push((header.device, SnapshotHolder { pid: header.tgid, comm, fd: body.fd }));
                 },
                 _ => {},
             }
@@ -302,7 +303,7 @@ impl DeviceFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::source::testing::Root;
+    use crate::kernel::source::testing::TestRoot;
 
     #[test]
     fn batches_fit_into_the_buffer() {
@@ -319,7 +320,7 @@ mod tests {
 
     #[test]
     fn no_folder_and_one_that_cannot_be_listed_are_not_the_same() {
-        let root = Root::new();
+        let root = TestRoot::new();
         assert!(folders(&root.files()).unwrap().is_empty());
         root.write("sys/class/vfio-dev", "no folder");
         let error = folders(&root.files()).unwrap_err().to_string();
@@ -328,10 +329,10 @@ mod tests {
 
     #[test]
     fn what_an_inventory_lacks_is_said_with_its_number() {
-        assert_eq!(Looked::default().lacks(), None);
-        let said = Looked { unopened: 3, without_holders: false }.lacks().unwrap();
+        assert_eq!(InventoryLosses::default().describe_losses(), None);
+        let said = InventoryLosses { unopened: 3, without_holders: false }.describe_losses().unwrap();
         assert!(said.starts_with("3 devices were not looked at") && !said.contains("holds"), "{said}");
-        let said = Looked { unopened: 0, without_holders: true }.lacks().unwrap();
+        let said = InventoryLosses { unopened: 0, without_holders: true }.describe_losses().unwrap();
         assert!(said.starts_with("who holds the devices is not told"), "{said}");
     }
 

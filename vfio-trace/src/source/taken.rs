@@ -9,7 +9,7 @@ const LEAST: usize = 64 << 20;
 
 /// Records that wait, in their order.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct RecordQueue {
     records: VecDeque<Bytes>,
     bytes: usize,
     /// Most bytes that wait.
@@ -18,7 +18,7 @@ pub(super) struct Taken {
     ring: usize,
 }
 
-impl Taken {
+impl RecordQueue {
     pub(super) fn new(buffer_bytes: u32) -> Self {
         let ring = buffer_bytes as usize;
         Self { records: VecDeque::new(), bytes: 0, limit: ring.saturating_mul(16).max(LEAST), ring }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_ring_that_never_ends_is_taken_in_parts_and_not_without_limit() {
-        let mut taken = Taken::new(1 << 20);
+        let mut taken = RecordQueue::new(1 << 20);
         let record = Bytes::from(vec![7; 1 << 10]);
         taken.fill(|| Some(record.clone()));
         assert_eq!((taken.bytes, taken.records.len()), (1 << 20, 1 << 10), "what the ring holds");
@@ -68,6 +68,6 @@ mod tests {
         assert_eq!(taken.bytes, LEAST, "there is room again");
         while taken.pop().is_some() {}
         assert_eq!((taken.bytes, taken.is_empty()), (0, true));
-        assert_eq!(Taken::new(u32::MAX).limit, 16 * u32::MAX as usize);
+        assert_eq!(RecordQueue::new(u32::MAX).limit, 16 * u32::MAX as usize);
     }
 }

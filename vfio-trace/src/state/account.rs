@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::Path;
+use super::StatePath;
 use crate::event::{MigFlags, MigState};
 
 /// What was seen of all devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct TraceReport {
     /// Time from the first event to the end, in ns.
     pub duration_ns: u64,
     /// One entry per device, in order of first sight.
@@ -36,7 +36,7 @@ pub struct DeviceReport {
     /// The last state seen; `None` if none was, or if a failure, or a reset during a request, made it uncertain.
     pub state: Option<MigState>,
     /// The states it went through.
-    pub path: Path,
+    pub path: StatePath,
     /// Time per state, in order of the states' numbers.
     pub states: Vec<StateTime>,
     /// Time within arcs, in ns: neither in the one state nor in the other.

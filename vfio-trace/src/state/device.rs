@@ -5,8 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{ArcCounts, DeviceReport, HolderReport, IoReport, Path, StateTime, Step};
-use crate::event::{ArcStep, Data, DataIo, DeviceRef, Event, MigFlags, MigState, Outcome, Process};
+use super::{ArcCounts, DeviceReport, HolderReport, IoReport, PathEntry, StatePath, StateTime};
+use crate::event::{
+    ArcStep, CallOutcome, DataIo, DeviceRef, EventData, EventProcess, MigFlags, MigState, VfioEvent,
+};
 
 #[derive(Clone, Debug)]
 pub(super) struct DeviceModel {
@@ -17,14 +19,14 @@ pub(super) struct DeviceModel {
     dirty_tracking: Option<bool>,
     gone: bool,
     holders: Vec<HolderReport>,
-    track: Track,
+    track: StateTracker,
     arcs: ArcCounts,
     requests: u64,
     requests_failed: u64,
     resets: u64,
     desyncs: u64,
     opens: u64,
-    sessions: Sessions,
+    sessions: SessionCounter,
     read: IoReport,
     written: IoReport,
 }
@@ -39,14 +41,14 @@ impl DeviceModel {
             dirty_tracking: None,
             gone: false,
             holders: Vec::new(),
-            track: Track::default(),
+            track: StateTracker::default(),
             arcs: ArcCounts::default(),
             requests: 0,
             requests_failed: 0,
             resets: 0,
             desyncs: 0,
             opens: 0,
-            sessions: Sessions::default(),
+            sessions: SessionCounter::default(),
             read: IoReport::default(),
             written: IoReport::default(),
         }
@@ -56,13 +58,13 @@ impl DeviceModel {
         self.driver.as_deref()
     }
 
-    pub(super) fn apply(&mut self, event: &Event) {
+    pub(super) fn apply(&mut self, event: &VfioEvent) {
         if let Some(driver) = event.device.as_ref().and_then(|device| device.driver.as_ref()) {
             self.driver = Some(Arc::clone(driver));
         }
         self.track.seen(event.start_ns);
         match &event.data {
-            Data::Device(seen) => {
+            EventData::Device(seen) => {
                 self.migration = seen.migration.or(self.migration);
                 self.flags = seen.migration_flags.or(self.flags);
                 self.dirty_tracking = seen.dirty_tracking.or(self.dirty_tracking);
@@ -73,26 +75,26 @@ impl DeviceModel {
                 }
                 self.gone = false;
             },
-            Data::Register(registered) => self.gone = !registered.outcome.is_ok(),
-            Data::Unregister {} => {
+            EventData::Register(registered) => self.gone = !registered.outcome.is_ok(),
+            EventData::Unregister {} => {
                 self.gone = true;
                 self.track.lose();
             },
-            Data::Held(holder) => self.holds(&event.process, Some(holder.fd)),
-            Data::Open(open) if open.outcome.is_ok() => {
+            EventData::Held(holder) => self.holds(&event.process, Some(holder.fd)),
+            EventData::Open(open) if open.outcome.is_ok() => {
                 self.opens += 1;
                 self.holds(&event.process, None);
                 if open.open_count.is_none_or(|count| count <= 1) {
                     self.track.restart(open.state, event.end_ns);
                 }
             },
-            Data::Close(close) => self.lets_go(event.process.pid, close.open_count),
-            Data::Arc(arc) => self.arc(event, arc),
-            Data::Desync(desync) => {
+            EventData::Close(close) => self.lets_go(event.process.pid, close.open_count),
+            EventData::Arc(arc) => self.arc(event, arc),
+            EventData::Desync(desync) => {
                 self.desyncs += 1;
                 self.track.observe(desync.found, event.end_ns);
             },
-            Data::SetState(request) => {
+            EventData::SetState(request) => {
                 self.requests += 1;
                 self.requests_failed += u64::from(!request.outcome.is_ok());
                 self.sessions.extend(request.session);
@@ -100,23 +102,23 @@ impl DeviceModel {
                     self.track.observe(request.target, event.end_ns);
                 }
             },
-            Data::GetState(request) => {
+            EventData::GetState(request) => {
                 if let Some(state) = request.state {
                     self.track.observe(state, event.end_ns);
                 }
             },
-            Data::Read(io) => {
+            EventData::Read(io) => {
                 self.sessions.extend(io.session);
                 count(&mut self.read, event, io);
             },
-            Data::Write(io) => {
+            EventData::Write(io) => {
                 self.sessions.extend(io.session);
                 count(&mut self.written, event, io);
             },
-            Data::DataClose(close) => self.sessions.extend(close.session),
-            Data::PrecopyInfo(info) => self.sessions.extend(info.session),
-            Data::DataIoctl(call) => self.sessions.extend(call.session),
-            Data::Reset(reset) => {
+            EventData::DataClose(close) => self.sessions.extend(close.session),
+            EventData::PrecopyInfo(info) => self.sessions.extend(info.session),
+            EventData::DataIoctl(call) => self.sessions.extend(call.session),
+            EventData::Reset(reset) => {
                 if reset.outcome.is_ok() {
                     self.resets += 1;
                     self.track.reset(event.start_ns);
@@ -124,23 +126,23 @@ impl DeviceModel {
                 }
             },
             // Within VFIO_DEVICE_RESET or an open it is part of that: those say the same right afterwards.
-            Data::PciReset(reset) => {
+            EventData::PciReset(reset) => {
                 if reset.outcome.is_ok() && reset.state.is_some() {
                     self.track.restart(reset.state, event.end_ns);
                 }
             },
-            Data::Open(_)
-            | Data::DataSize(_)
-            | Data::Feature(_)
-            | Data::Step(_)
-            | Data::Image(_)
-            | Data::Finding(_)
-            | Data::ProbeGap(_) => {},
+            EventData::Open(_)
+            | EventData::DataSize(_)
+            | EventData::Feature(_)
+            | EventData::Step(_)
+            | EventData::Image(_)
+            | EventData::Finding(_)
+            | EventData::ProbeGap(_) => {},
         }
     }
 
     /// A process has the device open; the descriptor is known only if it had it before tracing began.
-    fn holds(&mut self, process: &Process, fd: Option<u32>) {
+    fn holds(&mut self, process: &EventProcess, fd: Option<u32>) {
         let (pid, comm) = (process.pid, process.comm.clone());
         // What the inventory finds may have been opened a moment ago.
         let same =
@@ -159,12 +161,12 @@ impl DeviceModel {
         }
     }
 
-    fn arc(&mut self, event: &Event, arc: &ArcStep) {
+    fn arc(&mut self, event: &VfioEvent, arc: &ArcStep) {
         let count = match arc.outcome {
-            Outcome::Ok => &mut self.arcs.ok,
-            Outcome::Failed(_) => &mut self.arcs.failed,
-            Outcome::Refused(_) => &mut self.arcs.refused,
-            Outcome::Unknown => &mut self.arcs.unknown,
+            CallOutcome::Ok => &mut self.arcs.ok,
+            CallOutcome::Failed(_) => &mut self.arcs.failed,
+            CallOutcome::Refused(_) => &mut self.arcs.refused,
+            CallOutcome::Unknown => &mut self.arcs.unknown,
         };
         *count += 1;
         if self.track.is_past(event.start_ns) {
@@ -174,9 +176,9 @@ impl DeviceModel {
         let Some(to) = arc.to else { return };
         self.track.leave(event.start_ns);
         match (arc.outcome, event.duration_ns) {
-            (Outcome::Ok, Some(took)) => self.track.arrive(to, took, event.end_ns),
+            (CallOutcome::Ok, Some(took)) => self.track.arrive(to, took, event.end_ns),
             // It got there, but when is not known.
-            (Outcome::Ok, None) => self.track.arrive_unseen(to, event.end_ns),
+            (CallOutcome::Ok, None) => self.track.arrive_unseen(to, event.end_ns),
             // Drivers mostly stay where they were, but not all.
             _ => self.track.lose(),
         }
@@ -217,14 +219,14 @@ impl DeviceModel {
 
 /// How many sessions there were; those that came last are known by their numbers, which only grow.
 #[derive(Clone, Debug, Default)]
-struct Sessions {
+struct SessionCounter {
     recent: BTreeSet<u32>,
     /// The last one that is not among the recent ones any more.
     before: Option<u32>,
     count: u64,
 }
 
-impl Sessions {
+impl SessionCounter {
     /// Many more than a device has open at once.
     const RECENT: usize = 1024;
 
@@ -239,7 +241,7 @@ impl Sessions {
     }
 }
 
-fn count(sum: &mut IoReport, event: &Event, io: &DataIo) {
+fn count(sum: &mut IoReport, event: &VfioEvent, io: &DataIo) {
     sum.calls += 1;
     sum.failed += u64::from(!io.outcome.is_ok() && io.dry.is_none());
     sum.bytes = sum.bytes.saturating_add(io.bytes.unwrap_or(0));
@@ -248,8 +250,8 @@ fn count(sum: &mut IoReport, event: &Event, io: &DataIo) {
 
 /// Where the device is, since when, and where it was.
 #[derive(Clone, Debug, Default)]
-struct Track {
-    path: Path,
+struct StateTracker {
+    path: StatePath,
     /// The state it is in, or was in when last seen.
     state: Option<MigState>,
     /// Whether `state` may have changed unseen.
@@ -262,7 +264,7 @@ struct Track {
     uncertain_ns: u64,
 }
 
-impl Track {
+impl StateTracker {
     fn seen(&mut self, now_ns: u64) {
         self.since_ns.get_or_insert(now_ns);
     }
@@ -307,7 +309,7 @@ impl Track {
             Some(before) if before == state => self.certain = true,
             Some(_) => {
                 if self.certain {
-                    self.path.push(Step::Gap);
+                    self.path.push(PathEntry::Gap);
                 }
                 self.certain = false;
                 self.leave(now_ns);
@@ -336,7 +338,7 @@ impl Track {
     }
 
     fn enter(&mut self, state: MigState, now_ns: u64) {
-        self.path.push(Step::State(state));
+        self.path.push(PathEntry::State(state));
         self.times.entry(state).or_default().1 += 1;
         self.state = Some(state);
         self.certain = true;
@@ -364,7 +366,7 @@ impl Track {
     /// What was before does not count any more.
     fn reset(&mut self, now_ns: u64) {
         self.leave(now_ns);
-        self.path.push(Step::Reset);
+        self.path.push(PathEntry::Reset);
         self.state = None;
         self.certain = false;
     }

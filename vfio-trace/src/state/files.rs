@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::debugfs;
 use crate::{
-    driver::{self, Interpreter, NoView, Style},
+    driver::{self, PluginDispatcher, ViewError, ViewStyle},
     state::DeviceReport,
 };
 
@@ -13,27 +13,27 @@ use crate::{
 pub struct DeviceFile {
     /// Path below `vfio/<dev>/migration/`: `state`; a driver's own are in a folder, `hisi_acc/attr`.
     pub path: &'static str,
-    content: Content,
+    content: ContentSource,
 }
 
 /// What makes a file's content from what is known of a device.
 #[derive(Clone, Copy, Debug)]
-enum Content {
+enum ContentSource {
     /// The core's.
-    Core(fn(&DeviceReport) -> Result<String, Unknown>),
+    Core(fn(&DeviceReport) -> Result<String, ContentError>),
     /// Its driver's plug-in.
     Driver,
 }
 
 /// What is known, and how to show it.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct ViewContext<'a> {
     /// The device.
     pub device: &'a DeviceReport,
     /// What plug-ins know.
-    pub drivers: &'a Interpreter,
+    pub drivers: &'a PluginDispatcher,
     /// Which text, where a file's text has changed over time.
-    pub style: Style,
+    pub style: ViewStyle,
     /// Whether to put lines in front that say where the data is from; they begin with `#`.
     pub annotate: bool,
 }
@@ -44,10 +44,10 @@ impl DeviceFile {
     /// # Errors
     ///
     /// [`Unknown`]: there is none.
-    pub fn text(&self, look: &Look<'_>) -> Result<String, Unknown> {
+    pub fn text(&self, look: &ViewContext<'_>) -> Result<String, ContentError> {
         match self.content {
-            Content::Core(text) => text(look.device),
-            Content::Driver => {
+            ContentSource::Core(text) => text(look.device),
+            ContentSource::Driver => {
                 let name = look.device.device.as_deref().unwrap_or_default();
                 Ok(look.drivers.view(name, self.path, look.style, look.annotate)?)
             },
@@ -57,7 +57,7 @@ impl DeviceFile {
 
 /// Why a file has no content. Nothing is guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Unknown {
+pub enum ContentError {
     /// The state may be any.
     #[error("its state is not known")]
     State,
@@ -66,13 +66,13 @@ pub enum Unknown {
     Features,
     /// A driver's file.
     #[error(transparent)]
-    Driver(#[from] NoView),
+    Driver(#[from] ViewError),
 }
 
 /// What every device that can migrate has, whatever its driver.
 const CORE: [DeviceFile; 2] = [
-    DeviceFile { path: "state", content: Content::Core(state) },
-    DeviceFile { path: "features", content: Content::Core(features) },
+    DeviceFile { path: "state", content: ContentSource::Core(state) },
+    DeviceFile { path: "features", content: ContentSource::Core(features) },
 ];
 
 /// The files of a device: the core's, then its driver's. None without migration, as in debugfs; all if it is not known
@@ -80,17 +80,17 @@ const CORE: [DeviceFile; 2] = [
 pub fn files(device: &DeviceReport) -> impl Iterator<Item = DeviceFile> {
     let migrates = device.migration != Some(false);
     let driver = device.driver.as_deref().map_or(&[] as &[_], driver::files);
-    let of_driver = driver.iter().map(|&path| DeviceFile { path, content: Content::Driver });
+    let of_driver = driver.iter().map(|&path| DeviceFile { path, content: ContentSource::Driver });
     CORE.into_iter().chain(of_driver).filter(move |_| migrates)
 }
 
-fn state(device: &DeviceReport) -> Result<String, Unknown> {
-    device.state.map(debugfs::state).ok_or(Unknown::State)
+fn state(device: &DeviceReport) -> Result<String, ContentError> {
+    device.state.map(debugfs::state).ok_or(ContentError::State)
 }
 
-fn features(device: &DeviceReport) -> Result<String, Unknown> {
+fn features(device: &DeviceReport) -> Result<String, ContentError> {
     let (flags, dirty_tracking) =
-        device.migration_flags.zip(device.dirty_tracking).ok_or(Unknown::Features)?;
+        device.migration_flags.zip(device.dirty_tracking).ok_or(ContentError::Features)?;
     Ok(debugfs::features(flags, dirty_tracking))
 }
 
@@ -99,9 +99,9 @@ mod tests {
     use super::*;
     use crate::event::{MigFlags, MigState};
 
-    fn text(device: &DeviceReport, path: &str) -> Option<Result<String, Unknown>> {
-        let drivers = Interpreter::new(false);
-        let look = Look { device, drivers: &drivers, style: Style::ByName, annotate: false };
+    fn text(device: &DeviceReport, path: &str) -> Option<Result<String, ContentError>> {
+        let drivers = PluginDispatcher::new(false);
+        let look = ViewContext { device, drivers: &drivers, style: ViewStyle::ByName, annotate: false };
         files(device).find(|file| file.path == path).map(|file| file.text(&look))
     }
 
@@ -125,7 +125,10 @@ mod tests {
         let device = DeviceReport { migration: Some(true), driver, ..DeviceReport::default() };
         let paths: Vec<&str> = files(&device).map(|file| file.path).collect();
         assert_eq!(paths[..4], ["state", "features", "hisi_acc/attr", "hisi_acc/data"]);
-        assert!(matches!(text(&device, "hisi_acc/attr"), Some(Err(Unknown::Driver(NoView::Unknown(_))))));
+        assert!(matches!(
+            text(&device, "hisi_acc/attr"),
+            Some(Err(ContentError::Driver(ViewError::Unknown(_))))
+        ));
     }
 
     #[test]
@@ -133,7 +136,7 @@ mod tests {
         let none = DeviceReport { migration: Some(false), ..DeviceReport::default() };
         assert_eq!(files(&none).count(), 0);
         let unknown = DeviceReport::default();
-        assert_eq!(text(&unknown, "state"), Some(Err(Unknown::State)));
-        assert_eq!(text(&unknown, "features"), Some(Err(Unknown::Features)));
+        assert_eq!(text(&unknown, "state"), Some(Err(ContentError::State)));
+        assert_eq!(text(&unknown, "features"), Some(Err(ContentError::Features)));
     }
 }

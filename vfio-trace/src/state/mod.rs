@@ -8,12 +8,12 @@ mod path;
 
 use std::collections::BTreeMap;
 
-use crate::event::{DeviceRef, Drivers, Event};
+use crate::event::{DeviceRef, DriverModules, VfioEvent};
 
 pub use self::{
-    account::{ArcCounts, DeviceReport, HolderReport, IoReport, Report, StateTime},
-    files::{DeviceFile, Look, Unknown, files},
-    path::{Path, Step},
+    account::{ArcCounts, DeviceReport, HolderReport, IoReport, StateTime, TraceReport},
+    files::{ContentError, DeviceFile, ViewContext, files},
+    path::{PathEntry, StatePath},
 };
 use device::DeviceModel;
 
@@ -22,7 +22,7 @@ pub const MOST_DEVICES: usize = 1 << 16;
 
 /// Accumulates events.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub struct TraceModel {
     /// In order of first sight.
     devices: Vec<DeviceModel>,
     /// Places of devices by name; of those without a name by number.
@@ -34,7 +34,7 @@ pub struct Model {
     device_events_left_out: u64,
 }
 
-impl Default for Model {
+impl Default for TraceModel {
     fn default() -> Self {
         Self {
             devices: Vec::new(),
@@ -48,7 +48,7 @@ impl Default for Model {
     }
 }
 
-impl Model {
+impl TraceModel {
     /// A model that has seen nothing.
     pub fn new() -> Self {
         Self::default()
@@ -62,7 +62,7 @@ impl Model {
     }
 
     /// Takes in the next event. Events without any device are left out.
-    pub fn apply(&mut self, event: &Event) {
+    pub fn apply(&mut self, event: &VfioEvent) {
         self.first_ns = Some(self.first_ns.map_or(event.start_ns, |first| first.min(event.start_ns)));
         self.last_ns = self.last_ns.max(event.end_ns);
         if let Some(device) = &event.device {
@@ -75,9 +75,9 @@ impl Model {
 
     /// The account so far. `until_ns` (CLOCK_MONOTONIC): up to when the present states count; without it, up to the
     /// last event.
-    pub fn report(&self, until_ns: Option<u64>) -> Report {
+    pub fn report(&self, until_ns: Option<u64>) -> TraceReport {
         let until_ns = until_ns.unwrap_or(self.last_ns).max(self.last_ns);
-        Report {
+        TraceReport {
             duration_ns: until_ns.saturating_sub(self.first_ns.unwrap_or(until_ns)),
             devices: self.devices.iter().map(|device| device.report(until_ns)).collect(),
             device_events_left_out: self.device_events_left_out,
@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// The drivers of all devices.
-    pub fn drivers(&self) -> Drivers {
+    pub fn drivers(&self) -> DriverModules {
         self.devices.iter().filter_map(DeviceModel::driver).collect()
     }
 

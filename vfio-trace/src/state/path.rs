@@ -8,7 +8,7 @@ use crate::event::MigState;
 
 /// One entry of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathEntry {
     /// The device was in this state.
     State(MigState),
     /// What happened here was not seen: the next state does not follow from the one before.
@@ -17,7 +17,7 @@ pub enum Step {
     Reset,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for PathEntry {
     /// The state's name, `?` or `reset`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -28,7 +28,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl Serialize for Step {
+impl Serialize for PathEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -36,18 +36,18 @@ impl Serialize for Step {
 
 /// The path of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Path {
+pub struct StatePath {
     /// The first [`Self::MAX`] entries.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PathEntry>,
     /// How many follow that are not kept.
     pub more: u64,
 }
 
-impl Path {
+impl StatePath {
     /// Entries that are kept. A migration has about 8.
     pub const MAX: usize = 64;
 
-    pub(super) fn push(&mut self, step: Step) {
+    pub(super) fn push(&mut self, step: PathEntry) {
         if self.steps.len() < Self::MAX {
             self.steps.push(step);
         } else {
@@ -57,7 +57,7 @@ impl Path {
 
     /// `RUNNING → PRE_COPY → … (+3 more)`, with at most `most` entries.
     pub fn text(&self, most: usize) -> String {
-        let mut shown: Vec<String> = self.steps.iter().take(most).map(Step::to_string).collect();
+        let mut shown: Vec<String> = self.steps.iter().take(most).map(PathEntry::to_string).collect();
         let hidden = self.more.saturating_add((self.steps.len() - shown.len()) as u64);
         if hidden > 0 {
             shown.push(format!("… (+{hidden} more)"));

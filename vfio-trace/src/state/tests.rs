@@ -2,23 +2,23 @@
 
 use vfio_trace_common::role::Role;
 
-use super::{HolderReport, Model, Path, Report, Step};
+use super::{HolderReport, PathEntry, StatePath, TraceModel, TraceReport};
 use crate::event::{MigState, fixture::*};
 
-fn report(script: &Script) -> Report {
-    let mut model = Model::new();
+fn report(script: &RecordScript) -> TraceReport {
+    let mut model = TraceModel::new();
     for event in script.events() {
         model.apply(&event);
     }
     model.report(None)
 }
 
-fn path(script: &Script) -> String {
+fn path(script: &RecordScript) -> String {
     report(script).devices[0].path.text(100)
 }
 
-fn start() -> Script {
-    Script::new(0xd1).device(BDF, "mtty", 7)
+fn start() -> RecordScript {
+    RecordScript::new(0xd1).device(BDF, "mtty", 7)
 }
 
 #[test]
@@ -38,10 +38,11 @@ fn a_source() {
 
 #[test]
 fn there_is_room_for_so_many_devices_and_sessions() {
-    let mut model = Model::new().with_room_for(2);
-    let scripts: Vec<Script> =
-        (0..5).map(|nr| Script::new(0xd1 + nr).device(&format!("dev{nr}"), "mtty", 7).open(1)).collect();
-    let events: Vec<_> = scripts.iter().flat_map(Script::events).collect();
+    let mut model = TraceModel::new().with_room_for(2);
+    let scripts: Vec<RecordScript> = (0..5)
+        .map(|nr| RecordScript::new(0xd1 + nr).device(&format!("dev{nr}"), "mtty", 7).open(1))
+        .collect();
+    let events: Vec<_> = scripts.iter().flat_map(RecordScript::events).collect();
     for event in &events {
         model.apply(event);
     }
@@ -50,10 +51,10 @@ fn there_is_room_for_so_many_devices_and_sessions() {
     assert!(crate::output::closing_table(&report, false).contains("6 events of other devices"));
 
     let session = |nr: u32| start().release(u64::from(nr), 0).events().pop().unwrap();
-    let mut model = Model::new();
+    let mut model = TraceModel::new();
     for nr in 0..3_000u32 {
         let mut event = session(1);
-        if let crate::event::Data::DataClose(close) = &mut event.data {
+        if let crate::event::EventData::DataClose(close) = &mut event.data {
             close.session = Some(nr);
         }
         model.apply(&event);
@@ -94,7 +95,7 @@ fn a_reset_during_a_request_leaves_the_state_open() {
 #[test]
 fn attached_in_the_middle() {
     let seen = Some((PRE_COPY, 1));
-    let script = Script::new(0xd1).thread(9, 9).device_in(BDF, "mtty", 7, Role::Inventory, seen);
+    let script = RecordScript::new(0xd1).thread(9, 9).device_in(BDF, "mtty", 7, Role::Inventory, seen);
     let script = script.thread(412, 415).holder(23).wait(1_000_000);
     let device = &report(&script).devices[0];
     assert_eq!((device.state, device.path.text(9)), (Some(MigState::PRE_COPY), "PRE_COPY".to_owned()));
@@ -108,7 +109,7 @@ fn attached_in_the_middle() {
     assert_eq!(report(&again).devices[0].holders, [qemu(Some(23)), qemu(None)]);
     assert_eq!(report(&again.clone().close(2)).devices[0].holders, [qemu(Some(23))]);
     assert_eq!(report(&again.thread(5, 5).close(1)).devices[0].holders, [], "nobody is left");
-    let found_later = Script::new(0xd1).device(BDF, "mtty", 7).open(1).holder(23).holder(23);
+    let found_later = RecordScript::new(0xd1).device(BDF, "mtty", 7).open(1).holder(23).holder(23);
     assert_eq!(report(&found_later).devices[0].holders, [qemu(Some(23))]);
 }
 
@@ -181,7 +182,7 @@ fn events_that_come_late_do_not_turn_the_state_back() {
 
 #[test]
 fn devices_without_a_name_stay_apart() {
-    let script = Script::new(0xd1).set(&[RUNNING, STOP], 0, -1).on(0xd2).set(&[STOP, RESUMING], 0, -1);
+    let script = RecordScript::new(0xd1).set(&[RUNNING, STOP], 0, -1).on(0xd2).set(&[STOP, RESUMING], 0, -1);
     let report = report(&script);
     let paths: Vec<String> = report.devices.iter().map(|device| device.path.text(9)).collect();
     assert_eq!(paths, ["RUNNING → STOP", "STOP → RESUMING"]);
@@ -190,7 +191,7 @@ fn devices_without_a_name_stay_apart() {
 
 #[test]
 fn the_present_state_counts_up_to_the_given_time() {
-    let mut model = Model::new();
+    let mut model = TraceModel::new();
     let script = start().set(&[RUNNING, STOP], 0, -1);
     for event in script.events() {
         model.apply(&event);
@@ -202,10 +203,10 @@ fn the_present_state_counts_up_to_the_given_time() {
 
 #[test]
 fn long_paths_are_cut() {
-    let mut path = Path::default();
+    let mut path = StatePath::default();
     for n in 0..70 {
-        path.push(Step::State(if n % 2 == 0 { MigState::STOP } else { MigState::RUNNING }));
+        path.push(PathEntry::State(if n % 2 == 0 { MigState::STOP } else { MigState::RUNNING }));
     }
-    assert_eq!((path.steps.len(), path.more), (Path::MAX, 6));
+    assert_eq!((path.steps.len(), path.more), (StatePath::MAX, 6));
     assert_eq!(path.text(2), "STOP → RUNNING → … (+68 more)");
 }

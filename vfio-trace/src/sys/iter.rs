@@ -11,7 +11,7 @@ use super::{BPF_LINK_CREATE, SysError, owned};
 /// `union bpf_attr` for `BPF_LINK_CREATE` with an iterator.
 #[repr(C)]
 #[derive(Default)]
-struct LinkCreate {
+struct IterLinkAttr {
     prog_fd: u32,
     target_fd: u32,
     attach_type: u32,
@@ -25,7 +25,7 @@ struct LinkCreate {
 /// `bpf_iter_link_info.task` (Linux 6.1).
 #[repr(C)]
 #[derive(Default)]
-struct Task {
+struct IterTask {
     tid: u32,
     pid: u32,
     pid_fd: u32,
@@ -33,7 +33,7 @@ struct Task {
 
 /// `union bpf_attr` for `BPF_ITER_CREATE`.
 #[repr(C)]
-struct IterCreate {
+struct IterCreateAttr {
     link_fd: u32,
     flags: u32,
 }
@@ -45,22 +45,23 @@ const BPF_TRACE_ITER: u32 = 28;
 /// before 6.1 either refuse that, or go over all processes all the same.
 pub fn own_files(program: BorrowedFd<'_>) -> Result<File, SysError> {
     // In our own PID namespace, which is where the kernel looks for it.
-    let task = Task { pid: process::id(), ..Task::default() };
-    let attr = LinkCreate {
+    let task = IterTask { pid: process::id(), ..IterTask::default() };
+    let attr = IterLinkAttr {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         attach_type: BPF_TRACE_ITER,
         iter_info: (&raw const task) as u64,
-        iter_info_len: size_of::<Task>() as u32,
-        ..LinkCreate::default()
+        iter_info_len: size_of::<IterTask>() as u32,
+        ..IterLinkAttr::default()
     };
     // SAFETY: `attr` and `task` outlive the call and their sizes are given.
     let link =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<IterLinkAttr>()) };
     let link = owned(link, "bpf(BPF_LINK_CREATE)")?;
-    let attr = IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 };
+    let attr = IterCreateAttr { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 };
     // SAFETY: `attr` outlives the call and its size is given.
-    let iter =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_ITER_CREATE, &raw const attr, size_of::<IterCreate>()) };
+    let iter = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_ITER_CREATE, &raw const attr, size_of::<IterCreateAttr>())
+    };
     // It keeps the link.
     owned(iter, "bpf(BPF_ITER_CREATE)").map(File::from)
 }

@@ -22,7 +22,7 @@ use std::{
 
 pub use clock::utc_error_ns;
 pub use iter::own_files;
-pub use pod::Plain;
+pub use pod::MapValue;
 pub use poll::readable;
 
 /// `perf_event_attr` up to `config2` (`PERF_ATTR_SIZE_VER1`).
@@ -49,7 +49,7 @@ const _: () = assert!(size_of::<PerfEventAttr>() == 72);
 /// `union bpf_attr` for `BPF_LINK_CREATE` with a perf event.
 #[repr(C)]
 #[derive(Default)]
-struct LinkCreate {
+struct PerfLinkAttr {
     prog_fd: u32,
     target_fd: u32,
     attach_type: u32,
@@ -59,7 +59,7 @@ struct LinkCreate {
 
 /// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
-struct GetInfo {
+struct ObjectInfoAttr {
     fd: u32,
     info_len: u32,
     info: u64,
@@ -76,7 +76,7 @@ const NO_GROUP: c_long = -1;
 
 /// Where to put a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ProbeLocation {
     /// A symbol, or `module:symbol`.
     Name(String),
     /// An address.
@@ -111,7 +111,7 @@ impl SysError {
 pub fn attach_kprobe(
     program: BorrowedFd<'_>,
     pmu: (u32, u64),
-    place: &Place,
+    place: &ProbeLocation,
     cookie: u64,
 ) -> Result<OwnedFd, SysError> {
     let (kind, config) = pmu;
@@ -119,11 +119,11 @@ pub fn attach_kprobe(
         PerfEventAttr { kind, config, size: size_of::<PerfEventAttr>() as u32, ..PerfEventAttr::default() };
     // The kernel copies the name before the call returns.
     let name = match place {
-        Place::Name(name) => Some(CString::new(name.as_str()).map_err(|_nul| SysError {
+        ProbeLocation::Name(name) => Some(CString::new(name.as_str()).map_err(|_nul| SysError {
             call: "perf_event_open",
             source: io::Error::from(io::ErrorKind::InvalidInput),
         })?),
-        Place::Address(address) => {
+        ProbeLocation::Address(address) => {
             attr.config2 = *address;
             None
         },
@@ -144,7 +144,7 @@ pub fn attach_kprobe(
     };
     drop(name);
     let event = owned(event, "perf_event_open")?;
-    let attr = LinkCreate {
+    let attr = PerfLinkAttr {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         target_fd: event.as_raw_fd().cast_unsigned(),
         attach_type: BPF_PERF_EVENT,
@@ -153,7 +153,7 @@ pub fn attach_kprobe(
     };
     // SAFETY: `attr` outlives the call and its size is given.
     let link =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<PerfLinkAttr>()) };
     // The link keeps the event.
     owned(link, "bpf(BPF_LINK_CREATE)")
 }
@@ -190,14 +190,15 @@ const BPF_PERF_EVENT_KRETPROBE: u32 = 4;
 
 fn info<T: Default>(fd: BorrowedFd<'_>) -> Result<(T, usize), SysError> {
     let mut info = T::default();
-    let mut attr = GetInfo {
+    let mut attr = ObjectInfoAttr {
         fd: fd.as_raw_fd().cast_unsigned(),
         info_len: size_of::<T>() as u32,
         info: (&raw mut info).cast::<c_void>() as u64,
     };
     // SAFETY: both outlive the call; the kernel writes at most `info_len` bytes, all of which are plain integers.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<GetInfo>()) };
+    let ret = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<ObjectInfoAttr>())
+    };
     if ret < 0 {
         Err(SysError::last("bpf(BPF_OBJ_GET_INFO_BY_FD)"))
     } else {

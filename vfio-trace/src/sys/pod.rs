@@ -9,17 +9,17 @@ use vfio_trace_common::{
 /// A plain structure as a map value.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
-pub struct Plain<T: Copy>(pub T);
+pub struct MapValue<T: Copy>(pub T);
 
 // SAFETY: `repr(C)`, `Copy`, only integers, no padding (sizes asserted in vfio-trace-common).
-unsafe impl aya::Pod for Plain<Layout> {}
+unsafe impl aya::Pod for MapValue<Layout> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Plain<ProbeStats> {}
+unsafe impl aya::Pod for MapValue<ProbeStats> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Plain<DriverLayout> {}
+unsafe impl aya::Pod for MapValue<DriverLayout> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Plain<Search> {}
+unsafe impl aya::Pod for MapValue<Search> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Plain<Captures> {}
+unsafe impl aya::Pod for MapValue<Captures> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Plain<StepSpec> {}
+unsafe impl aya::Pod for MapValue<StepSpec> {}

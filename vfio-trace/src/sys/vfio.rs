@@ -28,20 +28,20 @@ mod nr {
 }
 
 /// What a call gives, or the errno it failed with.
-pub type Result<T> = std::result::Result<T, Errno>;
+pub type VfioResult<T> = Result<T, Errno>;
 
 /// `VFIO_API_VERSION`: the only one there ever was.
 pub const API_VERSION: i32 = 0;
 
 /// One call: a request number and its argument, a pointer or an integer in a pointer's place.
-struct Call {
+struct VfioIoctl {
     nr: u8,
     argument: *mut c_void,
 }
 
 // SAFETY: all of VFIO's requests are `_IO` numbers, the kernel returns an int, and nothing is read through the pointer
 // here. What the pointer must be is the business of the functions below, the only ones that make a `Call`.
-unsafe impl Ioctl for Call {
+unsafe impl Ioctl for VfioIoctl {
     type Output = i32;
     const IS_MUTATING: bool = true;
 
@@ -53,17 +53,17 @@ unsafe impl Ioctl for Call {
         self.argument
     }
 
-    unsafe fn output_from_ptr(out: IoctlOutput, _argument: *mut c_void) -> Result<i32> {
+    unsafe fn output_from_ptr(out: IoctlOutput, _argument: *mut c_void) -> VfioResult<i32> {
         Ok(out)
     }
 }
 
 /// Requests whose argument is a plain integer, or none.
-fn with_number(fd: impl AsFd, nr: u8, argument: usize) -> Result<i32> {
+fn with_number(fd: impl AsFd, nr: u8, argument: usize) -> VfioResult<i32> {
     debug_assert!(matches!(nr, nr::GET_API_VERSION | nr::SET_IOMMU | nr::DEVICE_RESET));
     let argument = null_mut::<c_void>().wrapping_byte_add(argument);
     // SAFETY: these requests take no pointer; the kernel dereferences nothing.
-    unsafe { ioctl(fd, Call { nr, argument }) }
+    unsafe { ioctl(fd, VfioIoctl { nr, argument }) }
 }
 
 /// Requests whose argument is a structure that the kernel reads and writes, no further than `T` goes.
@@ -71,23 +71,23 @@ fn with_number(fd: impl AsFd, nr: u8, argument: usize) -> Result<i32> {
 /// # Safety
 ///
 /// `T` must be the structure that the request expects, and pointers in it must be valid for what the request does.
-unsafe fn with_structure<T>(fd: impl AsFd, nr: u8, structure: &mut T) -> Result<i32> {
+unsafe fn with_structure<T>(fd: impl AsFd, nr: u8, structure: &mut T) -> VfioResult<i32> {
     // SAFETY: the pointer is valid for reads and writes of `T` during the call; the rest is the caller's promise.
-    unsafe { ioctl(fd, Call { nr, argument: (&raw mut *structure).cast() }) }
+    unsafe { ioctl(fd, VfioIoctl { nr, argument: (&raw mut *structure).cast() }) }
 }
 
 /// `VFIO_GET_API_VERSION` on a container.
-pub fn api_version(container: impl AsFd) -> Result<i32> {
+pub fn api_version(container: impl AsFd) -> VfioResult<i32> {
     with_number(container, nr::GET_API_VERSION, 0)
 }
 
 /// `VFIO_SET_IOMMU` with type 1 version 2, as QEMU uses it. No memory is mapped by it.
-pub fn set_type1(container: impl AsFd) -> Result<()> {
+pub fn set_type1(container: impl AsFd) -> VfioResult<()> {
     with_number(container, nr::SET_IOMMU, abi::VFIO_TYPE1v2_IOMMU as usize).map(drop)
 }
 
 /// `VFIO_GROUP_GET_STATUS`: whether all devices of the group are in VFIO's hands.
-pub fn group_is_viable(group: impl AsFd) -> Result<bool> {
+pub fn group_is_viable(group: impl AsFd) -> VfioResult<bool> {
     let mut status = abi::vfio_group_status { argsz: size_of::<abi::vfio_group_status>() as u32, flags: 0 };
     // SAFETY: this request fills a `vfio_group_status`, which has no pointers.
     unsafe { with_structure(group, nr::GROUP_GET_STATUS, &mut status) }?;
@@ -95,23 +95,23 @@ pub fn group_is_viable(group: impl AsFd) -> Result<bool> {
 }
 
 /// `VFIO_GROUP_SET_CONTAINER`.
-pub fn set_container(group: impl AsFd, container: impl AsFd) -> Result<()> {
+pub fn set_container(group: impl AsFd, container: impl AsFd) -> VfioResult<()> {
     let mut fd = container.as_fd().as_raw_fd();
     // SAFETY: this request reads an int, the container's fd.
     unsafe { with_structure(group, nr::GROUP_SET_CONTAINER, &mut fd) }.map(drop)
 }
 
 /// `VFIO_GROUP_GET_DEVICE_FD`: opens the device.
-pub fn device_fd(group: impl AsFd, name: &CStr) -> Result<OwnedFd> {
+pub fn device_fd(group: impl AsFd, name: &CStr) -> VfioResult<OwnedFd> {
     let argument = name.as_ptr().cast_mut().cast();
     // SAFETY: this request reads a nul-terminated string, and writes nothing.
-    let fd = unsafe { ioctl(group, Call { nr: nr::GROUP_GET_DEVICE_FD, argument }) }?;
+    let fd = unsafe { ioctl(group, VfioIoctl { nr: nr::GROUP_GET_DEVICE_FD, argument }) }?;
     // SAFETY: on success the result is a new fd, which is nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// `VFIO_DEVICE_BIND_IOMMUFD` on a device's own character device: opens the device. No memory is mapped by it.
-pub fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> Result<()> {
+pub fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> VfioResult<()> {
     // Without the token's pointer, which kernels before 6.18 do not know.
     const ARGSZ: usize = std::mem::offset_of!(abi::vfio_device_bind_iommufd, token_uuid_ptr);
     let iommufd = iommufd.as_fd().as_raw_fd();
@@ -125,12 +125,12 @@ pub fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> Result<()> {
 }
 
 /// `VFIO_DEVICE_RESET`.
-pub fn reset(device: impl AsFd) -> Result<()> {
+pub fn reset(device: impl AsFd) -> VfioResult<()> {
     with_number(device, nr::DEVICE_RESET, 0).map(drop)
 }
 
 /// `VFIO_DEVICE_GET_INFO`: whether `VFIO_DEVICE_RESET` is supported.
-pub fn can_reset(device: impl AsFd) -> Result<bool> {
+pub fn can_reset(device: impl AsFd) -> VfioResult<bool> {
     let argsz = size_of::<abi::vfio_device_info>() as u32;
     let mut info = abi::vfio_device_info { argsz, ..abi::vfio_device_info::default() };
     // SAFETY: this request fills a `vfio_device_info`, which has no pointers, no further than argsz.
@@ -140,7 +140,7 @@ pub fn can_reset(device: impl AsFd) -> Result<bool> {
 
 /// A region of a device, such as a BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
+pub struct RegionInfo {
     /// Where it lies in the device fd.
     pub offset: u64,
     /// Its length in bytes; 0 if the device has no such region.
@@ -150,18 +150,18 @@ pub struct Region {
 }
 
 /// `VFIO_DEVICE_GET_REGION_INFO`.
-pub fn region(device: impl AsFd, index: u32) -> Result<Region> {
+pub fn region(device: impl AsFd, index: u32) -> VfioResult<RegionInfo> {
     let argsz = size_of::<abi::vfio_region_info>() as u32;
     let mut info = abi::vfio_region_info { argsz, index, ..abi::vfio_region_info::default() };
     // SAFETY: this request fills a `vfio_region_info`, which has no pointers, no further than argsz.
     unsafe { with_structure(device, nr::DEVICE_GET_REGION_INFO, &mut info) }?;
     let readable = info.flags & abi::VFIO_REGION_INFO_FLAG_READ != 0;
-    Ok(Region { offset: info.offset, length: info.size, readable })
+    Ok(RegionInfo { offset: info.offset, length: info.size, readable })
 }
 
 /// `struct vfio_device_feature` with its payload in the place of the flexible array.
 #[repr(C)]
-struct Feature<T> {
+struct FeatureBuffer<T> {
     argsz: u32,
     flags: u32,
     payload: T,
@@ -170,9 +170,9 @@ struct Feature<T> {
 /// # Safety
 ///
 /// `T` must be the payload of this feature, and pointers in it must be valid for what the feature does.
-unsafe fn feature<T>(device: impl AsFd, flags: u32, payload: T) -> Result<T> {
-    let argsz = size_of::<Feature<T>>() as u32;
-    let mut feature = Feature { argsz, flags, payload };
+unsafe fn feature<T>(device: impl AsFd, flags: u32, payload: T) -> VfioResult<T> {
+    let argsz = size_of::<FeatureBuffer<T>>() as u32;
+    let mut feature = FeatureBuffer { argsz, flags, payload };
     // SAFETY: header and payload are what the request reads and writes, and argsz says how much that is; pointers in
     // the payload are the caller's promise.
     unsafe { with_structure(device, nr::DEVICE_FEATURE, &mut feature) }?;
@@ -183,7 +183,7 @@ const GET: u32 = abi::VFIO_DEVICE_FEATURE_GET;
 const SET: u32 = abi::VFIO_DEVICE_FEATURE_SET;
 
 /// `VFIO_DEVICE_FEATURE_MIGRATION` GET: `VFIO_MIGRATION_*` bits.
-pub fn migration_flags(device: impl AsFd) -> Result<u64> {
+pub fn migration_flags(device: impl AsFd) -> VfioResult<u64> {
     let payload = abi::vfio_device_feature_migration { flags: 0 };
     // SAFETY: this is the feature's payload, and it has no pointers.
     let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIGRATION | GET, payload) }?;
@@ -194,14 +194,14 @@ const UNSET: abi::vfio_device_feature_mig_state =
     abi::vfio_device_feature_mig_state { device_state: 0, data_fd: -1 };
 
 /// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` GET: a state's number.
-pub fn state(device: impl AsFd) -> Result<u32> {
+pub fn state(device: impl AsFd) -> VfioResult<u32> {
     // SAFETY: this is the feature's payload, and it has no pointers.
     let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | GET, UNSET) }?;
     Ok(payload.device_state)
 }
 
 /// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` SET: the data fd, if the last arc opened one.
-pub fn set_state(device: impl AsFd, state: u32) -> Result<Option<OwnedFd>> {
+pub fn set_state(device: impl AsFd, state: u32) -> VfioResult<Option<OwnedFd>> {
     let payload = abi::vfio_device_feature_mig_state { device_state: state, ..UNSET };
     // SAFETY: this is the feature's payload, and it has no pointers.
     let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | SET, payload) }?;
@@ -213,7 +213,7 @@ pub fn set_state(device: impl AsFd, state: u32) -> Result<Option<OwnedFd>> {
 }
 
 /// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE` GET: what STOP_COPY would move, in bytes.
-pub fn data_size(device: impl AsFd) -> Result<u64> {
+pub fn data_size(device: impl AsFd) -> VfioResult<u64> {
     let payload = abi::vfio_device_feature_mig_data_size { stop_copy_length: 0 };
     // SAFETY: this is the feature's payload, and it has no pointers.
     let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | GET, payload) }?;
@@ -221,7 +221,7 @@ pub fn data_size(device: impl AsFd) -> Result<u64> {
 }
 
 /// `VFIO_MIG_GET_PRECOPY_INFO` on a data fd: initial and dirty bytes.
-pub fn precopy_info(data: impl AsFd) -> Result<(u64, u64)> {
+pub fn precopy_info(data: impl AsFd) -> VfioResult<(u64, u64)> {
     let argsz = size_of::<abi::vfio_precopy_info>() as u32;
     let mut info = abi::vfio_precopy_info { argsz, flags: 0, initial_bytes: 0, dirty_bytes: 0 };
     // SAFETY: this request fills a `vfio_precopy_info`, which has no pointers.

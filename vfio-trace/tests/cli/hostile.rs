@@ -7,11 +7,11 @@ use std::{
 };
 
 use serde_json::Value;
-use vfio_trace::output::export::Table;
+use vfio_trace::output::export::CsvTable;
 
 use crate::{
-    made::{Dice, real, recording},
-    tool::{Folder, Ran, run, testdata},
+    made::{SeededRandom, real, recording},
+    tool::{CliTestFolder, RunResult, run, testdata},
 };
 
 /// What may not come out on a terminal: written down apart from the code that is tested.
@@ -31,13 +31,13 @@ fn harmless(what: &str, text: &str) {
 }
 
 /// One recording, or two merged.
-struct Trial {
+struct HostileTrial {
     name: String,
     file: PathBuf,
 }
 
-impl Trial {
-    fn run(&self, codes: &[i32], words: &str, more: &[&OsStr]) -> Ran {
+impl HostileTrial {
+    fn run(&self, codes: &[i32], words: &str, more: &[&OsStr]) -> RunResult {
         let mut arguments: Vec<OsString> = words
             .split(' ')
             .map(|word| if word == "FILE" { self.file.clone().into() } else { word.into() })
@@ -102,7 +102,7 @@ impl Trial {
         let page = self.run(&[0, 1, 5], "report FILE --html", &[]);
         assert!(!page.text().chars().any(|c| harms(c) && c != '\t'), "{}: the page", self.name);
         assert!(!self.run(&[0, 5], "export FILE --format perfetto", &[]).out.is_empty());
-        for (_, table, _) in Table::ALL {
+        for (_, table, _) in CsvTable::ALL {
             let csv = self.run(&[0, 5], "export FILE --format csv --table", &[table.as_ref()]).out;
             let mut rows = csv::Reader::from_reader(&csv[..]);
             let columns = rows.headers().unwrap().len();
@@ -113,15 +113,15 @@ impl Trial {
     }
 }
 
-fn trials(folder: &Folder) -> Vec<Trial> {
+fn trials(folder: &CliTestFolder) -> Vec<HostileTrial> {
     let mut trials = Vec::new();
-    let mut add = |name: String, make: &mut dyn FnMut(&mut Dice) -> Vec<u8>, seed: u64| {
-        let bytes = make(&mut Dice::new(seed));
+    let mut add = |name: String, make: &mut dyn FnMut(&mut SeededRandom) -> Vec<u8>, seed: u64| {
+        let bytes = make(&mut SeededRandom::new(seed));
         let file = folder.file(&format!("{}.vft", name.replace(' ', "-")), &bytes);
-        trials.push(Trial { name, file });
+        trials.push(HostileTrial { name, file });
     };
     for seed in 0..6 {
-        let mut make = |dice: &mut Dice| {
+        let mut make = |dice: &mut SeededRandom| {
             let (header, mut items) = (dice.header(), dice.anything(400));
             items.push(dice.end());
             recording(&header, &items)
@@ -132,7 +132,7 @@ fn trials(folder: &Folder) -> Vec<Trial> {
         (0..).zip(["two-hosts-src.vft", "hisi-cache-wb.vft", "mtty-6.12-format-1.vft", "mismatch.vft"])
     {
         for times in [false, true] {
-            let mut make = |dice: &mut Dice| {
+            let mut make = |dice: &mut SeededRandom| {
                 let header = dice.header();
                 let items = dice.disguised(real(name), times);
                 recording(&header, &items)
@@ -146,14 +146,14 @@ fn trials(folder: &Folder) -> Vec<Trial> {
     add("counters".to_owned(), &mut |dice| recording(&dice.header(), &[dice.counters()]), 10);
     add("images".to_owned(), &mut |dice| recording(&dice.header(), &dice.images()), 11);
     for name in ["evil.vft", "mismatch.vft", "ok.vft", "hisi-cache-wb.vft"] {
-        trials.push(Trial { name: name.to_owned(), file: testdata(name) });
+        trials.push(HostileTrial { name: name.to_owned(), file: testdata(name) });
     }
     trials
 }
 
 #[test]
 fn every_verb_survives_every_recording() {
-    let folder = Folder::new("hostile");
+    let folder = CliTestFolder::new("hostile");
     for trial in trials(&folder) {
         trial.everything();
     }
@@ -161,11 +161,11 @@ fn every_verb_survives_every_recording() {
 
 #[test]
 fn merged_recordings_are_no_better() {
-    let folder = Folder::new("hostile-merged");
+    let folder = CliTestFolder::new("hostile-merged");
     let all = trials(&folder);
     let merge = |name: &str, one: &Path, other: &Path| {
         let file = folder.path(&format!("{name}.vft"));
-        let trial = Trial { name: format!("merge {name}"), file };
+        let trial = HostileTrial { name: format!("merge {name}"), file };
         trial.run(&[0, 5], "merge --utc -o FILE", &[one.as_os_str(), other.as_os_str()]);
         trial
     };

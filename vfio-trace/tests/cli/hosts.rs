@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     made,
-    tool::{Folder, Ran, run, run_with, testdata},
+    tool::{CliTestFolder, RunResult, run, run_with, testdata},
 };
 
 fn words(words: &[&str], files: &[&Path]) -> Vec<OsString> {
@@ -19,21 +19,21 @@ fn words(words: &[&str], files: &[&Path]) -> Vec<OsString> {
 }
 
 /// Both hosts' recordings and what `merge` makes of them.
-fn merged(folder: &Folder, one: PathBuf, other: PathBuf) -> [PathBuf; 3] {
+fn merged(folder: &CliTestFolder, one: PathBuf, other: PathBuf) -> [PathBuf; 3] {
     let both = folder.path("both.vft");
-    let Ran { code, err, .. } = run(&words(&["merge", "--quiet", "-o"], &[&both, &one, &other]));
+    let RunResult { code, err, .. } = run(&words(&["merge", "--quiet", "-o"], &[&both, &one, &other]));
     assert!(code == 0, "{code} {err}");
     [one, other, both]
 }
 
-fn named(folder: &Folder, name: Option<&str>, file: &str) -> PathBuf {
+fn named(folder: &CliTestFolder, name: Option<&str>, file: &str) -> PathBuf {
     let recording = format!("{file}/1/2");
     folder.file(file, &made::recording(&made::header(&recording, name), &made::real("two-hosts-dst.vft")))
 }
 
 #[test]
 fn a_host_is_what_its_own_recording_is() {
-    let folder = Folder::new("hosts");
+    let folder = CliTestFolder::new("hosts");
     let [one, other, both] = merged(&folder, testdata("two-hosts-src.vft"), testdata("two-hosts-dst.vft"));
     for (host, own) in [("1", &one), ("2", &other)] {
         for arguments in
@@ -73,7 +73,7 @@ fn a_host_is_what_its_own_recording_is() {
         assert!(!alone.out.is_empty());
         assert_eq!((of_both.code, of_both.text(), &of_both.err), (alone.code, alone.text(), &alone.err));
         let report = |arguments: &[OsString]| {
-            let Ran { code, out, .. } = run(arguments);
+            let RunResult { code, out, .. } = run(arguments);
             let mut document: Value = serde_json::from_slice(&out).unwrap();
             document["hosts"][0]["source"] = Value::Null;
             (code, document)
@@ -87,7 +87,7 @@ fn a_host_is_what_its_own_recording_is() {
 
 #[test]
 fn hosts_have_names() {
-    let folder = Folder::new("names");
+    let folder = CliTestFolder::new("names");
     let [one, other] =
         [("src", "one.vft"), ("dst", "other.vft")].map(|(name, file)| named(&folder, Some(name), file));
     let [one, other, both] = merged(&folder, one, other);
@@ -109,7 +109,7 @@ fn hosts_have_names() {
         words(&["report", "--host", "0"], &[&both]),
         words(&["report", "--host", "3"], &[&both]),
     ] {
-        let Ran { code, err, out } = run(&arguments);
+        let RunResult { code, err, out } = run(&arguments);
         assert!(code == 2 && out.is_empty(), "{arguments:?}: {code} {err}");
         assert!(
             err.contains("the recording has no host") && err.contains("1 (src), 2 (dst)"),
@@ -125,7 +125,7 @@ fn hosts_have_names() {
     // Without --from it is about this host.
     assert_eq!(run(&words(&["list", "--host", "src"], &[])).code, 2);
     // The first is shown, and how to see the other is said.
-    let Ran { code, err, .. } = run(&words(&["list", "--from"], &[&both]));
+    let RunResult { code, err, .. } = run(&words(&["list", "--from"], &[&both]));
     assert!(
         code == 5 && err.contains("another recording of host dst follows") && err.contains("--host"),
         "{code} {err}"
@@ -134,29 +134,29 @@ fn hosts_have_names() {
 
 #[test]
 fn hosts_of_one_name_go_by_their_number() {
-    let folder = Folder::new("same");
+    let folder = CliTestFolder::new("same");
     let [one, other] = ["one.vft", "other.vft"].map(|file| named(&folder, Some("lab"), file));
     let [_, other, both] = merged(&folder, one, other);
-    let Ran { code, err, .. } = run(&words(&["replay", "--host", "lab"], &[&both]));
+    let RunResult { code, err, .. } = run(&words(&["replay", "--host", "lab"], &[&both]));
     assert!(
         code == 2 && err.contains("2 have this name") && err.contains("1 (lab#1), 2 (lab#2)"),
         "{code} {err}"
     );
     let want = run(&words(&["replay"], &[&other]));
     for host in ["2", "lab#2"] {
-        let Ran { code, out, .. } = run(&words(&["replay", "--host", host], &[&both]));
+        let RunResult { code, out, .. } = run(&words(&["replay", "--host", host], &[&both]));
         assert_eq!((code, out), (0, want.out.clone()));
     }
     let [one, other] = [("a.vft"), ("b.vft")].map(|file| named(&folder, None, file));
     std::fs::remove_file(&both).unwrap();
     let [_, _, both] = merged(&folder, one, other);
-    let Ran { err, .. } = run_with(&words(&["replay", "--host", "x"], &[&both]), Stdio::null(), None);
+    let RunResult { err, .. } = run_with(&words(&["replay", "--host", "x"], &[&both]), Stdio::null(), None);
     assert!(err.contains("1 (host#1), 2 (host#2)"), "{err}");
 }
 
 #[test]
 fn a_clock_that_is_set_later_does_not_move_the_migration() {
-    let folder = Folder::new("later");
+    let folder = CliTestFolder::new("later");
     let migration = |one: &Path, other: &Path| {
         let ran = run(&words(&["report", "--json"], &[one, other]));
         let document: Value = serde_json::from_slice(&ran.out).unwrap();

@@ -5,8 +5,11 @@ use std::fs::File;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use vfio_trace::{
-    event::{ClockAnchor, ProbeReport, Start},
-    recording::{ClockSample, DriverFacts, End, Entry, Header, Item, Member, Reader, Reason, SCHEMA, Writer},
+    event::{ClockAnchor, ProbeReport, TraceStart},
+    recording::{
+        BlockItem, ClockSample, DriverFacts, EndReason, LayoutMember, PartEnd, PartHeader, PartWriter,
+        ReaderEntry, RecordingReader, SCHEMA,
+    },
 };
 use vfio_trace_common::{
     role::Role,
@@ -20,17 +23,17 @@ use crate::tool::testdata;
 const HEADER: usize = size_of::<wire::Header>();
 
 /// A header like that of a real recording.
-pub(crate) fn header(recording: &str, host: Option<&str>) -> Header {
-    Header {
+pub(crate) fn header(recording: &str, host: Option<&str>) -> PartHeader {
+    PartHeader {
         schema: SCHEMA.to_owned(),
         wire_version: wire::VERSION,
-        byte_order: Header::byte_order().to_owned(),
+        byte_order: PartHeader::byte_order().to_owned(),
         recording: recording.to_owned(),
         part: 1,
         boot_id: Some(recording.to_owned()),
         began_ns: 1_000_000,
         part_began_ns: 1_000_000,
-        start: Start {
+        start: TraceStart {
             version: "0.1.0".to_owned(),
             replayed_by: None,
             kernel: "6.12.0".to_owned(),
@@ -49,25 +52,27 @@ pub(crate) fn header(recording: &str, host: Option<&str>) -> Header {
 }
 
 /// A whole recording of some items.
-pub(crate) fn recording(header: &Header, items: &[Item]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), header).unwrap();
-    let end = items.iter().find_map(|item| if let Item::End(end) = item { Some(end.clone()) } else { None });
-    for item in items.iter().filter(|item| !matches!(item, Item::End(_))) {
+pub(crate) fn recording(header: &PartHeader, items: &[BlockItem]) -> Vec<u8> {
+    let mut writer = PartWriter::new(Vec::new(), header).unwrap();
+    let end =
+        items.iter().find_map(|item| if let BlockItem::End(end) = item { Some(end.clone()) } else { None });
+    for item in items.iter().filter(|item| !matches!(item, BlockItem::End(_))) {
         writer.push(item).unwrap();
     }
-    let signal = End { mono_ns: 60_000_000_000, reason: Reason::Signal, records: 0, probes: Vec::new() };
+    let signal =
+        PartEnd { mono_ns: 60_000_000_000, reason: EndReason::Signal, records: 0, probes: Vec::new() };
     writer.finish(end.unwrap_or(signal)).unwrap().0
 }
 
 /// The records and times of a real recording.
-pub(crate) fn real(name: &str) -> Vec<Item> {
-    let mut reader = Reader::open(File::open(testdata(name)).unwrap()).unwrap();
+pub(crate) fn real(name: &str) -> Vec<BlockItem> {
+    let mut reader = RecordingReader::open(File::open(testdata(name)).unwrap()).unwrap();
     let mut items = Vec::new();
     while let Some(entry) = reader.next().unwrap() {
         match entry {
-            Entry::Item(Item::End(_)) => {},
-            Entry::Item(item) => items.push(item),
-            Entry::Part(_) | Entry::Damage(_) => panic!("{name} is one part"),
+            ReaderEntry::Item(BlockItem::End(_)) => {},
+            ReaderEntry::Item(item) => items.push(item),
+            ReaderEntry::Part(_) | ReaderEntry::Damage(_) => panic!("{name} is one part"),
         }
     }
     items
@@ -77,16 +82,16 @@ pub(crate) fn real(name: &str) -> Vec<Item> {
 /// a device was opened.
 pub(crate) fn set_afterwards(name: &str, ahead_ns: u64) -> Vec<u8> {
     const LATER: u64 = 20_000_000_000;
-    let header = Reader::open(File::open(testdata(name)).unwrap()).unwrap().header().clone();
+    let header = RecordingReader::open(File::open(testdata(name)).unwrap()).unwrap().header().clone();
     let mut items = real(name);
-    let kind = |item: &Item| {
-        if let Item::Record(bytes) = item { vfio_trace::event::Record::kind(bytes) } else { None }
+    let kind = |item: &BlockItem| {
+        if let BlockItem::Record(bytes) = item { vfio_trace::event::WireRecord::kind(bytes) } else { None }
     };
     let open = items.iter().rfind(|item| kind(item) == Some(Kind::Open)).unwrap().clone();
-    let last = items.iter().rfind(|item| matches!(item, Item::Clock(_))).unwrap().clone();
-    let (Item::Record(bytes), Item::Clock(clock)) = (open, last) else { panic!("as found") };
+    let last = items.iter().rfind(|item| matches!(item, BlockItem::Clock(_))).unwrap().clone();
+    let (BlockItem::Record(bytes), BlockItem::Clock(clock)) = (open, last) else { panic!("as found") };
     for later in [LATER, 2 * LATER] {
-        items.push(Item::Clock(ClockSample {
+        items.push(BlockItem::Clock(ClockSample {
             mono_ns: clock.mono_ns + later,
             boot_ns: clock.boot_ns + later,
             real_ns: clock.real_ns + later + ahead_ns,
@@ -97,17 +102,21 @@ pub(crate) fn set_afterwards(name: &str, ahead_ns: u64) -> Vec<u8> {
     (head.start_ns, head.end_ns) = (clock.mono_ns + 3 * LATER, clock.mono_ns + 3 * LATER);
     let mut bytes = bytes.to_vec();
     bytes[..HEADER].copy_from_slice(head.as_bytes());
-    items.push(Item::Record(bytes.into()));
-    let end =
-        End { mono_ns: clock.mono_ns + 4 * LATER, reason: Reason::Signal, records: 0, probes: Vec::new() };
-    items.push(Item::End(end));
+    items.push(BlockItem::Record(bytes.into()));
+    let end = PartEnd {
+        mono_ns: clock.mono_ns + 4 * LATER,
+        reason: EndReason::Signal,
+        records: 0,
+        probes: Vec::new(),
+    };
+    items.push(BlockItem::End(end));
     recording(&header, &items)
 }
 
 /// Numbers that look like any and are the same each time.
-pub(crate) struct Dice(u64);
+pub(crate) struct SeededRandom(u64);
 
-impl Dice {
+impl SeededRandom {
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -189,13 +198,13 @@ impl Dice {
         }
     }
 
-    pub(crate) fn header(&mut self) -> Header {
+    pub(crate) fn header(&mut self) -> PartHeader {
         let recording = format!("{}{}", self.name(), self.roll());
         let mut header = header(&recording, None);
         header.boot_id = self.once_in(2).then(|| self.name());
         (header.began_ns, header.part_began_ns) = (self.time(), self.time());
         header.part = self.of(&[0, 1, 1, 1, u32::MAX]);
-        header.start = Start {
+        header.start = TraceStart {
             version: self.name(),
             replayed_by: self.once_in(2).then(|| self.name()),
             kernel: self.name(),
@@ -208,7 +217,7 @@ impl Dice {
         header.clock = self.clock();
         header.drivers =
             vec![DriverFacts { module: Some(self.name()), functions: vec![(self.name(), self.name())] }];
-        header.layout = vec![Member { path: self.name(), offset_bytes: Some(self.word()) }];
+        header.layout = vec![LayoutMember { path: self.name(), offset_bytes: Some(self.word()) }];
         (header.settled_ticks, header.gaps_told) = (self.once_in(2), self.once_in(2));
         header
     }
@@ -225,22 +234,22 @@ impl Dice {
     }
 
     /// An item that is no record.
-    fn other(&mut self) -> Item {
+    fn other(&mut self) -> BlockItem {
         match self.below(3) {
-            0 => Item::Tick(self.time()),
-            1 => Item::Clock(self.clock()),
-            _ => Item::Probes(vec![self.probe(), self.probe()]),
+            0 => BlockItem::Tick(self.time()),
+            1 => BlockItem::Clock(self.clock()),
+            _ => BlockItem::Probes(vec![self.probe(), self.probe()]),
         }
     }
 
-    pub(crate) fn end(&mut self) -> Item {
-        let reason = self.of(&[Reason::Rotated, Reason::Command, Reason::Failed, Reason::Other]);
+    pub(crate) fn end(&mut self) -> BlockItem {
+        let reason = self.of(&[EndReason::Rotated, EndReason::Command, EndReason::Failed, EndReason::Other]);
         let probes = (0..3).map(|_| self.probe()).collect();
-        Item::End(End { mono_ns: self.time(), reason, records: self.time(), probes })
+        BlockItem::End(PartEnd { mono_ns: self.time(), reason, records: self.time(), probes })
     }
 
     /// An end with as many losses as there are numbers for.
-    pub(crate) fn counters(&mut self) -> Item {
+    pub(crate) fn counters(&mut self) -> BlockItem {
         let most = |dice: &mut Self, role| ProbeReport {
             role,
             attached: true,
@@ -253,7 +262,7 @@ impl Dice {
             ..dice.probe()
         };
         let probes = [Role::Read, Role::Read, Role::SetState].map(|role| most(self, role)).to_vec();
-        Item::End(End { mono_ns: u64::MAX, reason: Reason::Signal, records: u64::MAX, probes })
+        BlockItem::End(PartEnd { mono_ns: u64::MAX, reason: EndReason::Signal, records: u64::MAX, probes })
     }
 
     /// Any record, of few devices, files and threads, so that they meet.
@@ -327,7 +336,7 @@ impl Dice {
     }
 
     /// Images of structures whose members claim to have as many elements as there are numbers, of a size that is none.
-    pub(crate) fn images(&mut self) -> Vec<Item> {
+    pub(crate) fn images(&mut self) -> Vec<BlockItem> {
         let mut items = Vec::new();
         for (id, size) in [0, 1, 8, 9, u32::MAX].into_iter().enumerate() {
             let fields = [json!({"path": "x", "offset": 0, "size": size, "count": u32::MAX,
@@ -339,33 +348,33 @@ impl Dice {
             body[..20].copy_from_slice(&words);
             body[24..32].copy_from_slice(&5u64.to_ne_bytes());
             for (kind, body) in [(Kind::Note, note.to_string().as_bytes()), (Kind::Capture, &body)] {
-                items.push(Item::Record(self.with_header(kind as u16, body).into()));
+                items.push(BlockItem::Record(self.with_header(kind as u16, body).into()));
             }
         }
         items
     }
 
     /// Records of all kinds with anything in them.
-    pub(crate) fn anything(&mut self, count: usize) -> Vec<Item> {
+    pub(crate) fn anything(&mut self, count: usize) -> Vec<BlockItem> {
         (0..count)
             .map(|_| match self.below(12) {
                 0 => self.other(),
-                1 => Item::Record(self.note().into()),
-                2 => Item::Again(self.record().into()),
-                _ => Item::Record(self.record().into()),
+                1 => BlockItem::Record(self.note().into()),
+                2 => BlockItem::Repeated(self.record().into()),
+                _ => BlockItem::Record(self.record().into()),
             })
             .collect()
     }
 
     /// What really happened, by others and at other times.
-    pub(crate) fn disguised(&mut self, items: Vec<Item>, times: bool) -> Vec<Item> {
+    pub(crate) fn disguised(&mut self, items: Vec<BlockItem>, times: bool) -> Vec<BlockItem> {
         let (mut all, drivers) = (Vec::new(), self.once_in(2));
         for item in items {
             if self.once_in(10) {
                 all.push(self.other());
             }
-            let Item::Record(bytes) = item else { continue };
-            all.push(Item::Record(self.disguise(&bytes, times, drivers).into()));
+            let BlockItem::Record(bytes) = item else { continue };
+            all.push(BlockItem::Record(self.disguise(&bytes, times, drivers).into()));
         }
         all
     }
@@ -411,7 +420,7 @@ impl Dice {
     }
 
     /// So many data sessions that are begun and never used or ended.
-    pub(crate) fn sessions(&mut self, count: u64) -> Vec<Item> {
+    pub(crate) fn sessions(&mut self, count: u64) -> Vec<BlockItem> {
         let mut all = Vec::new();
         for number in 0..count {
             let body: Vec<u8> = [4u32, 0].iter().flat_map(|word| word.to_ne_bytes()).chain([0; 40]).collect();
@@ -420,14 +429,14 @@ impl Dice {
             (head.len, head.device, head.file) = ((HEADER + body.len()) as u16, number % 7, 0x1000 + number);
             (head.start_ns, head.end_ns) = (number * 1000, number * 1000 + 10);
             bytes[..HEADER].copy_from_slice(head.as_bytes());
-            all.push(Item::Record(bytes.into()));
-            all.push(Item::Record(self.record().into()));
+            all.push(BlockItem::Record(bytes.into()));
+            all.push(BlockItem::Record(self.record().into()));
         }
         all
     }
 
     /// So many devices, all with names that hurt.
-    pub(crate) fn devices(&mut self, count: u64) -> Vec<Item> {
+    pub(crate) fn devices(&mut self, count: u64) -> Vec<BlockItem> {
         let mut all = Vec::new();
         for number in 0..count {
             let mut body = vec![0; size_of::<wire::Device>()];
@@ -443,7 +452,7 @@ impl Dice {
             (head.len, head.device) = ((HEADER + body.len()) as u16, 0x1000 + number);
             (head.start_ns, head.end_ns) = (number, number);
             bytes[..HEADER].copy_from_slice(head.as_bytes());
-            all.push(Item::Record(bytes.into()));
+            all.push(BlockItem::Record(bytes.into()));
         }
         all
     }

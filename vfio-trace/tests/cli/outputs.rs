@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-use crate::tool::{Folder, Ran, run, run_with, testdata};
+use crate::tool::{CliTestFolder, RunResult, run, run_with, testdata};
 
 /// Each with what it is given; they have in common that something comes out on standard output.
 fn all() -> Vec<Vec<String>> {
@@ -65,7 +65,7 @@ fn all() -> Vec<Vec<String>> {
 fn a_full_disk_is_told() {
     for arguments in all() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let Ran { code, err, .. } = run_with(&arguments, Stdio::null(), Some(full.into()));
+        let RunResult { code, err, .. } = run_with(&arguments, Stdio::null(), Some(full.into()));
         assert_eq!(code, 1, "{arguments:?}: {err}");
         let error = err.find("error: cannot write ").unwrap_or_else(|| panic!("{arguments:?} says: {err}"));
         let lines: Vec<&str> = err[error..].lines().collect();
@@ -84,7 +84,7 @@ fn a_reader_that_went_away_is_a_normal_end() {
     for arguments in all() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let Ran { code, err, .. } = run_with(&arguments, Stdio::null(), Some(writer.into()));
+        let RunResult { code, err, .. } = run_with(&arguments, Stdio::null(), Some(writer.into()));
         // What the verb judges it judges all the same: doctor this host, and a report what failed.
         let judged = ["doctor", "report"].contains(&arguments[0].as_str())
             && !arguments.iter().any(|word| word == "-o");
@@ -97,7 +97,7 @@ fn a_reader_that_went_away_is_a_normal_end() {
 /// `>> a.vft`, with each of the files that a verb reads.
 #[test]
 fn what_is_read_is_not_added_to() {
-    let folder = Folder::new("appended");
+    let folder = CliTestFolder::new("appended");
     let outside = ["-o", "doctor", "--help", "--version"];
     let reads = |line: &Vec<String>| !line.iter().any(|word| outside.contains(&word.as_str()));
     let mut lines: Vec<Vec<String>> = all().into_iter().filter(reads).collect();
@@ -117,7 +117,7 @@ fn what_is_read_is_not_added_to() {
                 |word: &String| if word == read { copy.clone().into_os_string() } else { word.into() };
             let words: Vec<OsString> = line.iter().map(named).collect();
             let appended = File::options().append(true).open(&copy).unwrap();
-            let Ran { code, err, .. } = run_with(&words, Stdio::null(), Some(appended.into()));
+            let RunResult { code, err, .. } = run_with(&words, Stdio::null(), Some(appended.into()));
             assert_eq!(fs::metadata(&copy).unwrap().len(), length, "{line:?} added to {read}");
             assert!(code == 1 && err.contains("it is what is read"), "{line:?}: {code} {err}");
             assert!(!both.exists(), "{line:?} has made something");
@@ -127,18 +127,18 @@ fn what_is_read_is_not_added_to() {
 
 #[test]
 fn files_of_merge_and_its_report() {
-    let folder = Folder::new("full");
+    let folder = CliTestFolder::new("full");
     let [src, dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(|name| testdata(name).into_os_string());
     let both = folder.path("both.vft").into_os_string();
     let arguments = ["merge".into(), src, dst, "-o".into(), both.clone()];
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let Ran { code, err, .. } = run_with(&arguments, Stdio::null(), Some(full.into()));
+    let RunResult { code, err, .. } = run_with(&arguments, Stdio::null(), Some(full.into()));
     assert!(code == 1 && err.contains("cannot write standard output"), "{code} {err}");
     fs::metadata(&both).expect("the file itself was written");
     let (code, err) = {
         let mut again = arguments.to_vec();
         again[4] = "/dev/full".into();
-        let Ran { code, err, .. } = run(&again);
+        let RunResult { code, err, .. } = run(&again);
         (code, err)
     };
     assert!(

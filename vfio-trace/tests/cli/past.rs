@@ -3,44 +3,47 @@
 use std::{ffi::OsString, path::Path};
 
 use serde_json::Value;
-use vfio_trace::recording::{ClockSample, Item};
+use vfio_trace::recording::{BlockItem, ClockSample};
 
 use crate::{
     made,
-    tool::{Folder, Ran, run, testdata},
+    tool::{CliTestFolder, RunResult, run, testdata},
 };
 
-fn on(file: &Path, words: &[&str]) -> Ran {
+fn on(file: &Path, words: &[&str]) -> RunResult {
     let words = words.iter().map(OsString::from);
     run(&words.chain(["--from".into(), file.into()]).collect::<Vec<_>>())
 }
 
-fn end_ns(item: &Item) -> Option<u64> {
-    let Item::Record(bytes) = item else { return None };
-    Some(vfio_trace::event::Record::decode(bytes).unwrap().header.end_ns)
+fn end_ns(item: &BlockItem) -> Option<u64> {
+    let BlockItem::Record(bytes) = item else { return None };
+    Some(vfio_trace::event::WireRecord::decode(bytes).unwrap().header.end_ns)
 }
 
 /// A real recording whose wall clock was set by so many seconds before its last records.
-fn set(folder: &Folder, seconds: i64) -> std::path::PathBuf {
+fn set(folder: &CliTestFolder, seconds: i64) -> std::path::PathBuf {
     let header = made::header("steps/1/2", Some("h"));
     let clock = header.start.clock;
     let mut items = made::real("ok.vft");
-    items.retain(|item| !matches!(item, Item::Clock(_)));
+    items.retain(|item| !matches!(item, BlockItem::Clock(_)));
     let last = items.iter().rposition(|item| end_ns(item).is_some()).unwrap();
     let at = (0..last).rev().find(|at| end_ns(&items[*at]) < end_ns(&items[last])).unwrap();
     let mono_ns = end_ns(&items[at]).unwrap() + 1;
     let real_ns = (clock.real_ns + mono_ns - clock.mono_ns).checked_add_signed(seconds * 1_000_000_000);
     let found =
         ClockSample { mono_ns, boot_ns: mono_ns, real_ns: real_ns.unwrap(), ..ClockSample::default() };
-    items.insert(at + 1, Item::Clock(found));
-    let header =
-        vfio_trace::recording::Header { began_ns: 13_639_585_596, part_began_ns: 13_639_585_596, ..header };
+    items.insert(at + 1, BlockItem::Clock(found));
+    let header = vfio_trace::recording::PartHeader {
+        began_ns: 13_639_585_596,
+        part_began_ns: 13_639_585_596,
+        ..header
+    };
     folder.file("set.vft", &made::recording(&header, &items))
 }
 
 #[test]
 fn each_time_that_replay_shows_is_a_moment() {
-    let folder = Folder::new("steps");
+    let folder = CliTestFolder::new("steps");
     for seconds in [0, -3600, 3600, -100_000] {
         let file = set(&folder, seconds);
         let events = run(&["replay".as_ref(), "--format".as_ref(), "ndjson".as_ref(), file.as_os_str()]);
@@ -55,7 +58,7 @@ fn each_time_that_replay_shows_is_a_moment() {
         let local = time.trim_end_matches('Z');
         let (_, day) = local.split_once('T').unwrap();
         for at in [time, local, day] {
-            let Ran { code, err, out } = on(&file, &["list", "--json", "--at", at]);
+            let RunResult { code, err, out } = on(&file, &["list", "--json", "--at", at]);
             assert_eq!(code, 0, "{seconds} {at}: {err}");
             let list: Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(list["recording"]["at_mono_ns"], *mono_ns, "{seconds} {at}");
@@ -68,10 +71,10 @@ fn each_time_that_replay_shows_is_a_moment() {
 
 #[test]
 fn before_all_was_looked_at_devices_are_not_known() {
-    let folder = Folder::new("inventory");
+    let folder = CliTestFolder::new("inventory");
     // Devices that were there when it began: the inventory has found them later.
     let file = testdata("hisi-cache-wb.vft");
-    let complete = |ran: &Ran| {
+    let complete = |ran: &RunResult| {
         let list: Value = serde_json::from_slice(&ran.out).unwrap();
         (list["devices"].as_array().unwrap().len(), list["recording"]["complete"].as_bool().unwrap())
     };
@@ -98,7 +101,7 @@ fn before_all_was_looked_at_devices_are_not_known() {
 
     // And where nobody was there, that is known.
     let header = made::header("nobody/1/2", Some("h"));
-    let empty = folder.file("none.vft", &made::recording(&header, &[Item::Tick(2_000_000)]));
+    let empty = folder.file("none.vft", &made::recording(&header, &[BlockItem::Tick(2_000_000)]));
     let none = on(&empty, &["list", "--at", "0s"]);
     assert!(none.code == 0 && none.err.contains("knows of no device"), "{}", none.err);
 }

@@ -14,9 +14,9 @@ use std::{
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A folder that goes away with the test.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct CliTestFolder(PathBuf);
 
-impl Folder {
+impl CliTestFolder {
     pub(crate) fn new(name: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -38,7 +38,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for CliTestFolder {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
@@ -53,26 +53,26 @@ pub(crate) fn testdata(name: &str) -> PathBuf {
 
 /// How a run ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct RunResult {
     pub(crate) code: i32,
     pub(crate) out: Vec<u8>,
     pub(crate) err: String,
 }
 
-impl Ran {
+impl RunResult {
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.out).unwrap()
     }
 }
 
 /// Runs it with arguments, without input.
-pub(crate) fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
+pub(crate) fn run<A: AsRef<OsStr>>(arguments: &[A]) -> RunResult {
     run_with(arguments, Stdio::null(), None)
 }
 
 /// Runs it with another standard input, and another standard output if one is given.
-pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: Stdio, output: Option<Stdio>) -> Ran {
-    let folder = Folder::new("run");
+pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: Stdio, output: Option<Stdio>) -> RunResult {
+    let folder = CliTestFolder::new("run");
     let [out, err] = ["out", "err"].map(|name| folder.path(name));
     let mut child = Command::new(env!("CARGO_BIN_EXE_vfio-trace"))
         .args(arguments)
@@ -94,7 +94,7 @@ pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: Stdio, output: O
         }
         thread::sleep(Duration::from_millis(2));
     };
-    Ran {
+    RunResult {
         code: status.code().unwrap_or_else(|| panic!("it ended by {status}")),
         out: fs::read(&out).unwrap_or_default(),
         err: String::from_utf8(fs::read(&err).unwrap()).unwrap(),

@@ -9,9 +9,9 @@ use crate::{
     event::ProbeReport,
     kernel::{
         KernelFacts, KernelFiles,
-        caps::{Cap, CapSet},
+        caps::{CapSet, LinuxCap},
     },
-    probe::{LoadOptions, Manager, Programs, plan},
+    probe::{BpfPrograms, LoadOptions, ProbeManager, plan},
 };
 
 /// The smallest ring buffer: nothing goes into it.
@@ -19,18 +19,18 @@ const BUFFER_BYTES: u32 = 4096;
 
 /// How it went.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub(super) enum ProbeAttempt {
     /// It made no sense to try, for this reason.
     NotTried(String),
     /// Not even the maps could be made.
     NoMaps(String),
     /// The programs were loaded, and attached where the plan says.
-    Done(Done),
+    Done(AttemptResult),
 }
 
 /// What became of it.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct AttemptResult {
     /// Roles whose programs the kernel refused.
     pub(super) refused: Vec<(Role, String)>,
     /// Each function of the plan.
@@ -39,7 +39,7 @@ pub(super) struct Done {
     pub(super) denied: bool,
 }
 
-impl Done {
+impl AttemptResult {
     /// Whether at least one function could be probed.
     pub(super) fn any(&self) -> bool {
         self.probes.iter().any(|probe| probe.attached)
@@ -56,31 +56,31 @@ pub(super) fn are_off(files: &KernelFiles) -> bool {
     files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0")
 }
 
-impl Attempt {
+impl ProbeAttempt {
     /// Tries.
     pub(super) fn make(files: &KernelFiles, facts: &KernelFacts) -> Self {
         if let Some(why) = pointless(files, facts) {
             return Self::NotTried(why.to_owned());
         }
-        let mut programs = match Programs::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false }) {
+        let mut programs = match BpfPrograms::load(LoadOptions { buffer_bytes: BUFFER_BYTES, log: false }) {
             Ok(programs) => programs,
             Err(error) => return Self::NoMaps(error.to_string()),
         };
         if !has_kprobes(files) {
             // Their programs could not be loaded either.
-            return Self::Done(Done::default());
+            return Self::Done(AttemptResult::default());
         }
         // The inventory is no kprobe; it is tried by taking it.
         let kprobes = Role::ALL.into_iter().filter(|role| *role != Role::Inventory);
         let refused =
             kprobes.filter_map(|role| Some((role, programs.prepare(role).err()?.to_string()))).collect();
-        let mut manager = Manager::new(programs, files);
+        let mut manager = ProbeManager::new(programs, files);
         let changes = manager.reconcile(&plan(facts), |name| facts.load_of(files, name));
-        Self::Done(Done { refused, probes: manager.report(), denied: changes.denied })
+        Self::Done(AttemptResult { refused, probes: manager.report(), denied: changes.denied })
     }
 
     /// What was done, if something was.
-    pub(super) const fn done(&self) -> Option<&Done> {
+    pub(super) const fn done(&self) -> Option<&AttemptResult> {
         match self {
             Self::Done(done) => Some(done),
             Self::NotTried(_) | Self::NoMaps(_) => None,
@@ -89,7 +89,7 @@ impl Attempt {
 }
 
 fn pointless(files: &KernelFiles, facts: &KernelFacts) -> Option<&'static str> {
-    let may = |held: CapSet| held.has(Cap::Bpf) && held.has(Cap::Perfmon);
+    let may = |held: CapSet| held.has(LinuxCap::Bpf) && held.has(LinuxCap::Perfmon);
     if !may(CapSet::effective(files)) {
         Some("it takes CAP_BPF and CAP_PERFMON")
     } else if facts.lockdown.forbids_tracing() {

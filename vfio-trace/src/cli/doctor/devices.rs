@@ -10,13 +10,13 @@ use vfio_trace_common::uapi::migration_flags::{P2P, STOP_COPY};
 use super::variants::variant_for;
 use crate::{
     event::MigFlags,
-    kernel::{Bus, KernelFacts, KernelFiles, VfioDevice},
-    output::{Finding, Section, Status},
+    kernel::{DeviceBus, KernelFacts, KernelFiles, VfioDevice},
+    output::{Check, CheckSection, CheckStatus},
 };
 
 /// What the kernel has in memory about a device; `None` where that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(super) struct MemoryFacts {
     /// Whether it has `mig_ops`.
     pub(super) migration: Option<bool>,
     /// Whether it has `log_ops`.
@@ -27,7 +27,7 @@ pub(super) struct Memory {
     pub(super) holders: Vec<u32>,
 }
 
-impl Memory {
+impl MemoryFacts {
     /// What debugfs shows (6.8 and later, CONFIG_VFIO_DEBUGFS, root only): a folder `migration` where there are
     /// `mig_ops` (`vfio_device_debugfs_init()`). Its files are not read: `state` asks the driver.
     fn or_debugfs(mut self, files: &KernelFiles, device: &VfioDevice) -> Self {
@@ -43,13 +43,13 @@ impl Memory {
 pub(super) fn devices(
     files: &KernelFiles,
     facts: &KernelFacts,
-    all: Vec<(VfioDevice, Memory)>,
-) -> (Vec<Finding>, bool) {
+    all: Vec<(VfioDevice, MemoryFacts)>,
+) -> (Vec<Check>, bool) {
     if all.is_empty() {
-        let none = if VfioDevice::can_look(files) {
+        let none = if VfioDevice::has_sysfs(files) {
             finding("device", "-", "no device is bound to a VFIO driver")
         } else {
-            finding("device", "-", "not known: sysfs cannot be read").but(Status::Unknown)
+            finding("device", "-", "not known: sysfs cannot be read").with_status(CheckStatus::Unknown)
         };
         return (vec![none], false);
     }
@@ -66,8 +66,8 @@ pub(super) fn devices(
     let mut hopeless = true;
     for (memory, device) in &all {
         let first = migration(files, facts, device, memory);
-        hopeless &= first.status == Status::Missing;
-        let refused = first.status == Status::Missing;
+        hopeless &= first.status == CheckStatus::Missing;
+        let refused = first.status == CheckStatus::Missing;
         findings.push(first);
         if !refused {
             findings.extend(p2p(device, memory, &held));
@@ -77,8 +77,8 @@ pub(super) fn devices(
     (findings, hopeless)
 }
 
-fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Finding {
-    Finding::ok(Section::Devices, id, subject, what)
+fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
+    Check::ok(CheckSection::Devices, id, subject, what)
 }
 
 /// `mlx5_vfio_pci, group 31, vfio0`.
@@ -89,12 +89,12 @@ fn names(device: &VfioDevice) -> String {
     [Some(driver), group, vfio].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn migration(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice, memory: &Memory) -> Finding {
+fn migration(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice, memory: &MemoryFacts) -> Check {
     let names = names(device);
     let finding = |what: &str| finding("device-migration", &device.name, format!("{names}: {what}"));
     let refused = |what: &str| {
         let costs = "QEMU refuses to migrate a VM that has it: \"VFIO migration is not supported in kernel\"";
-        finding(what).but(Status::Missing).costs(costs)
+        finding(what).with_status(CheckStatus::Missing).costs(costs)
     };
     match (memory.migration, memory.flags) {
         (Some(true), Some(flags)) if flags.0 & STOP_COPY == 0 => {
@@ -103,27 +103,27 @@ fn migration(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice, memo
         (Some(true), Some(flags)) => finding(&format!("can migrate ({flags})")),
         (Some(true), None) => finding("can migrate"),
         (known, _) => match known_by_driver(facts, device) {
-            Driver::Plain => {
+            DriverSupport::Plain => {
                 refused("cannot migrate: plain vfio-pci never can").todo(instead(files, facts, device))
             },
-            Driver::NoMigration => refused("cannot migrate: its driver does not implement it"),
-            Driver::Migration if known == Some(false) => {
+            DriverSupport::NoMigration => refused("cannot migrate: its driver does not implement it"),
+            DriverSupport::Migration if known == Some(false) => {
                 refused("cannot migrate: its driver can, but did not announce it for this device")
                     .todo("see the driver's messages in dmesg; migration may need a newer firmware, or to be enabled for the function")
             },
-            Driver::Migration => finding("its driver implements migration; whether it announced it for this device is in the kernel's memory only")
-                .but(Status::Unknown)
+            DriverSupport::Migration => finding("its driver implements migration; whether it announced it for this device is in the kernel's memory only")
+                .with_status(CheckStatus::Unknown)
                 .todo("run doctor as root"),
-            Driver::Unknown if known == Some(false) => refused("cannot migrate: its driver announced no migration"),
-            Driver::Unknown => finding("whether it can migrate is in the kernel's memory only")
-                .but(Status::Unknown)
+            DriverSupport::Unknown if known == Some(false) => refused("cannot migrate: its driver announced no migration"),
+            DriverSupport::Unknown => finding("whether it can migrate is in the kernel's memory only")
+                .with_status(CheckStatus::Unknown)
                 .todo("run doctor as root"),
         },
     }
 }
 
 /// What a device's driver tells about migration without a look at the device.
-enum Driver {
+enum DriverSupport {
     /// vfio-pci itself.
     Plain,
     /// It has a function of the type of `migration_set_state`.
@@ -134,17 +134,17 @@ enum Driver {
     Unknown,
 }
 
-fn known_by_driver(facts: &KernelFacts, device: &VfioDevice) -> Driver {
+fn known_by_driver(facts: &KernelFacts, device: &VfioDevice) -> DriverSupport {
     if device.driver.as_deref() == Some("vfio-pci") {
-        return Driver::Plain;
+        return DriverSupport::Plain;
     }
-    let Some(module) = &device.module else { return Driver::Unknown };
+    let Some(module) = &device.module else { return DriverSupport::Unknown };
     if facts.drivers.iter().any(|driver| driver.module.as_ref() == Some(module)) {
-        return Driver::Migration;
+        return DriverSupport::Migration;
     }
     match facts.btf.as_ref().ok().and_then(|btf| btf.module(module)) {
-        Some(_) => Driver::NoMigration,
-        None => Driver::Unknown,
+        Some(_) => DriverSupport::NoMigration,
+        None => DriverSupport::Unknown,
     }
 }
 
@@ -152,7 +152,7 @@ fn known_by_driver(facts: &KernelFacts, device: &VfioDevice) -> Driver {
 fn instead(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice) -> String {
     let Some(variant) = variant_for(device) else {
         return match (device.bus, device.is_vf) {
-            (Bus::Pci, false) => {
+            (DeviceBus::Pci, false) => {
                 "none known for it; Linux' drivers with migration are for SR-IOV virtual functions".to_owned()
             },
             _ => {
@@ -178,7 +178,7 @@ fn instead(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice) -> Str
     )
 }
 
-fn p2p(device: &VfioDevice, memory: &Memory, held: &BTreeMap<u32, usize>) -> Option<Finding> {
+fn p2p(device: &VfioDevice, memory: &MemoryFacts, held: &BTreeMap<u32, usize>) -> Option<Check> {
     let flags = memory.flags.filter(|flags| memory.migration == Some(true) && flags.0 & P2P == 0)?;
     let crowded =
         memory.holders.iter().find_map(|pid| Some((pid, held.get(pid).filter(|count| **count > 1)?)));
@@ -188,26 +188,26 @@ fn p2p(device: &VfioDevice, memory: &Memory, held: &BTreeMap<u32, usize>) -> Opt
         Some((pid, count)) => finding(format!(
             "no P2P ({flags}), and process {pid} holds {count} devices that may migrate"
         ))
-        .but(Status::Missing)
+        .with_status(CheckStatus::Missing)
         .costs(
             "QEMU refuses: \"Multiple VFIO devices migration is supported only if all of them support P2P \
                      migration\"",
         )
         .todo(todo),
         None => finding(format!("no P2P ({flags})"))
-            .but(Status::Degraded)
+            .with_status(CheckStatus::Degraded)
             .costs("QEMU migrates a VM with several devices only if all of them have P2P")
             .todo(todo),
     })
 }
 
-fn dirty_tracking(device: &VfioDevice, memory: &Memory) -> Option<Finding> {
+fn dirty_tracking(device: &VfioDevice, memory: &MemoryFacts) -> Option<Check> {
     let finding = |what: &str| finding("device-dirty-tracking", &device.name, what);
     match (memory.migration, memory.dirty_tracking) {
         (Some(true), Some(true)) => Some(finding("tracks dirty pages itself")),
         (Some(true), Some(false)) => Some(
             finding("does not track dirty pages itself")
-                .but(Status::Degraded)
+                .with_status(CheckStatus::Degraded)
                 .costs(
                     "unless the IOMMU does (QEMU 9.1 and later with iommufd, on an IOMMU that can), QEMU refuses by \
                      default; with enable-migration=on it migrates, and takes all memory that the device can reach \
@@ -226,10 +226,10 @@ fn dirty_tracking(device: &VfioDevice, memory: &Memory) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{inventory, source::testing::Root};
+    use crate::kernel::{inventory, source::testing::TestRoot};
 
-    fn memory(migration: bool, flags: u64, dirty: bool, holders: &[u32]) -> Memory {
-        Memory {
+    fn memory(migration: bool, flags: u64, dirty: bool, holders: &[u32]) -> MemoryFacts {
+        MemoryFacts {
             migration: Some(migration),
             dirty_tracking: Some(dirty),
             flags: Some(MigFlags(flags)),
@@ -237,14 +237,14 @@ mod tests {
         }
     }
 
-    fn judge(memories: [Memory; 3]) -> (Vec<Finding>, bool) {
+    fn judge(memories: [MemoryFacts; 3]) -> (Vec<Check>, bool) {
         let root = inventory::tests::machine();
         let files = root.files();
         let facts = KernelFacts::read(&files);
         devices(&files, &facts, VfioDevice::all(&files).into_iter().zip(memories).collect())
     }
 
-    fn lines(findings: &[Finding]) -> Vec<(&str, &str, Status)> {
+    fn lines(findings: &[Check]) -> Vec<(&str, &str, CheckStatus)> {
         findings.iter().map(|one| (one.id, &one.subject[..4], one.status)).collect()
     }
 
@@ -259,12 +259,12 @@ mod tests {
         assert_eq!(
             lines(&findings),
             [
-                ("device-migration", "0000", Status::Ok),
-                ("device-dirty-tracking", "0000", Status::Ok),
-                ("device-migration", "83b8", Status::Ok),
-                ("device-p2p", "83b8", Status::Missing),
-                ("device-dirty-tracking", "83b8", Status::Degraded),
-                ("device-migration", "0000", Status::Missing),
+                ("device-migration", "0000", CheckStatus::Ok),
+                ("device-dirty-tracking", "0000", CheckStatus::Ok),
+                ("device-migration", "83b8", CheckStatus::Ok),
+                ("device-p2p", "83b8", CheckStatus::Missing),
+                ("device-dirty-tracking", "83b8", CheckStatus::Degraded),
+                ("device-migration", "0000", CheckStatus::Missing),
             ]
         );
         assert_eq!(
@@ -277,14 +277,15 @@ mod tests {
 
     #[test]
     fn without_memory_only_what_is_certain_is_said() {
-        let (findings, hopeless) = judge([Memory::default(), Memory::default(), Memory::default()]);
+        let (findings, hopeless) =
+            judge([MemoryFacts::default(), MemoryFacts::default(), MemoryFacts::default()]);
         assert!(!hopeless);
         assert_eq!(
             lines(&findings),
             [
-                ("device-migration", "0000", Status::Unknown),
-                ("device-migration", "83b8", Status::Unknown),
-                ("device-migration", "0000", Status::Missing),
+                ("device-migration", "0000", CheckStatus::Unknown),
+                ("device-migration", "83b8", CheckStatus::Unknown),
+                ("device-migration", "0000", CheckStatus::Missing),
             ]
         );
         assert!(findings[2].what.contains("plain vfio-pci"), "{}", findings[2].what);
@@ -293,15 +294,15 @@ mod tests {
     #[test]
     fn none_that_can_is_told() {
         let (findings, hopeless) =
-            judge([memory(false, 0, false, &[]), memory(true, 2, false, &[]), Memory::default()]);
+            judge([memory(false, 0, false, &[]), memory(true, 2, false, &[]), MemoryFacts::default()]);
         assert!(hopeless, "{findings:?}");
         let root = inventory::tests::machine();
         let files = root.files();
         assert!(!devices(&files, &KernelFacts::read(&files), Vec::new()).1, "no device is no failure");
-        let said = |root: &Root| {
+        let said = |root: &TestRoot| {
             devices(&root.files(), &KernelFacts::read(&root.files()), Vec::new()).0.remove(0).what
         };
-        let empty = Root::new();
+        let empty = TestRoot::new();
         assert!(said(&empty).starts_with("not known"), "without sysfs");
         empty.write("sys/bus/x", "");
         assert_eq!(said(&empty), "no device is bound to a VFIO driver");
@@ -314,7 +315,7 @@ mod tests {
         let facts = KernelFacts::read(&files);
         let mut vf = VfioDevice::all(&files).remove(0);
         vf.driver = Some("vfio-pci".to_owned());
-        let (findings, _) = devices(&files, &facts, vec![(vf, Memory::default())]);
+        let (findings, _) = devices(&files, &facts, vec![(vf, MemoryFacts::default())]);
         let todo = findings[0].todo.as_ref().unwrap();
         assert!(
             todo.contains("CONFIG_MLX5_VFIO_PCI") && todo.contains("0000:3b:00.2 >driver/unbind"),
@@ -328,10 +329,10 @@ mod tests {
         root.write("sys/kernel/debug/vfio/0000:3b:00.2/migration/state", "");
         let files = root.files();
         let device = VfioDevice::all(&files).remove(0);
-        assert_eq!(Memory::default().or_debugfs(&files, &device).migration, Some(true));
+        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, Some(true));
         std::fs::remove_dir_all(root.path().join("sys/kernel/debug/vfio/0000:3b:00.2/migration")).unwrap();
-        assert_eq!(Memory::default().or_debugfs(&files, &device).migration, Some(false));
+        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, Some(false));
         std::fs::remove_dir_all(root.path().join("sys/kernel/debug/vfio/0000:3b:00.2")).unwrap();
-        assert_eq!(Memory::default().or_debugfs(&files, &device).migration, None);
+        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, None);
     }
 }

@@ -2,15 +2,15 @@
 
 use vfio_trace_common::role::Role;
 
-use super::{attempt::Attempt, devices::Memory, losses, probes::id_of};
+use super::{attempt::ProbeAttempt, devices::MemoryFacts, losses, probes::id_of};
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioDevice},
-    output::{Finding, Section, Status},
-    source::snapshot::{DeviceFacts, Snapshot},
+    output::{Check, CheckSection, CheckStatus},
+    source::snapshot::{DeviceFacts, DeviceSnapshot},
     units::human,
 };
 
-impl From<&DeviceFacts> for Memory {
+impl From<&DeviceFacts> for MemoryFacts {
     fn from(facts: &DeviceFacts) -> Self {
         Self {
             migration: facts.migration,
@@ -25,22 +25,25 @@ impl From<&DeviceFacts> for Memory {
 pub(super) fn look(
     files: &KernelFiles,
     facts: &KernelFacts,
-    attempt: &Attempt,
-) -> (Vec<(VfioDevice, Memory)>, Finding) {
+    attempt: &ProbeAttempt,
+) -> (Vec<(VfioDevice, MemoryFacts)>, Check) {
     let finding = |what: String| {
-        Finding::ok(
-            Section::Probes,
+        Check::ok(
+            CheckSection::Probes,
             id_of(Role::Inventory),
             "iterator over open files",
             format!("inventory: {what}"),
         )
     };
     let (snapshot, finding) = match attempt {
-        Attempt::NotTried(why) => {
-            (Snapshot::default(), finding(format!("not tried: {why}")).but(Status::Unknown))
+        ProbeAttempt::NotTried(why) => (
+            DeviceSnapshot::default(),
+            finding(format!("not tried: {why}")).with_status(CheckStatus::Unknown),
+        ),
+        ProbeAttempt::NoMaps(_) => {
+            (DeviceSnapshot::default(), finding("not tried".to_owned()).with_status(CheckStatus::Unknown))
         },
-        Attempt::NoMaps(_) => (Snapshot::default(), finding("not tried".to_owned()).but(Status::Unknown)),
-        Attempt::Done(_) => match Snapshot::take(files, facts) {
+        ProbeAttempt::Done(_) => match DeviceSnapshot::take(files, facts) {
             Ok(snapshot) => {
                 let finding = finding(format!(
                     "ran, and found {}",
@@ -48,24 +51,27 @@ pub(super) fn look(
                 ));
                 let finding = match snapshot.losses.describe() {
                     None => finding,
-                    Some(losses) => finding.but(Status::Degraded).costs(losses),
+                    Some(losses) => finding.with_status(CheckStatus::Degraded).costs(losses),
                 };
                 let finding = if snapshot.holders_known {
                     finding
                 } else {
                     finding
-                        .but(Status::Degraded)
+                        .with_status(CheckStatus::Degraded)
                         .costs("who holds a device is not known: it takes the address of a function")
                 };
                 (snapshot, finding)
             },
             Err(why) => (
-                Snapshot::default(),
-                finding(why.to_string()).but(Status::Missing).costs(losses::of_role(Role::Inventory)),
+                DeviceSnapshot::default(),
+                finding(why.to_string())
+                    .with_status(CheckStatus::Missing)
+                    .costs(losses::of_role(Role::Inventory)),
             ),
         },
     };
-    let memory = |device: &VfioDevice| snapshot.device(&device.name).map(Memory::from).unwrap_or_default();
+    let memory =
+        |device: &VfioDevice| snapshot.device(&device.name).map(MemoryFacts::from).unwrap_or_default();
     let devices = VfioDevice::all(files).into_iter().map(|device| {
         let memory = memory(&device);
         (device, memory)

@@ -11,37 +11,37 @@ mod variants;
 
 use std::io;
 
-use self::{attempt::Attempt, devices::Memory};
+use self::{attempt::ProbeAttempt, devices::MemoryFacts};
 use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED},
     kernel_args::KernelArgs,
     out_file,
-    output::Color,
+    output::ColorMode,
     privileges::give_up,
 };
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioCore, VfioDevice},
-    output::{Blocks, DOCTOR_SCHEMA, DoctorReport, Finding, Verdict, doctor_json, doctor_text},
+    output::{Check, CheckBlocker, CheckVerdict, DOCTOR_SCHEMA, DoctorReport, doctor_json, doctor_text},
 };
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct DoctorArgs {
     /// One JSON document instead of text; docs/doctor.md describes it.
     #[arg(long)]
     json: bool,
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
-    color: Color,
+    color: ColorMode,
     #[command(flatten)]
     kernel: KernelArgs,
 }
 
 /// `vfio-trace doctor`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &DoctorArgs) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
     let facts = KernelFacts::read_for(&files, &crate::driver::WANTED);
-    let attempt = Attempt::make(&files, &facts);
+    let attempt = ProbeAttempt::make(&files, &facts);
     let (devices, inventory) = memory::look(&files, &facts, &attempt);
     give_up()?;
     let report = examine(&files, &facts, &attempt, devices, Some(inventory));
@@ -59,9 +59,9 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
 fn examine(
     files: &KernelFiles,
     facts: &KernelFacts,
-    attempt: &Attempt,
-    devices: Vec<(VfioDevice, Memory)>,
-    inventory: Option<Finding>,
+    attempt: &ProbeAttempt,
+    devices: Vec<(VfioDevice, MemoryFacts)>,
+    inventory: Option<Check>,
 ) -> DoctorReport {
     let mut findings = host::privileges(files, facts, attempt);
     findings.extend(host::kernel(files, facts, attempt));
@@ -79,26 +79,26 @@ fn examine(
         machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
         verdict,
         exit_code: match verdict {
-            Verdict::Ready => 0,
-            Verdict::NoDeviceMigrates => FAILED,
-            Verdict::NotPermitted => NOT_PERMITTED,
-            Verdict::NotSupported => NOT_SUPPORTED,
+            CheckVerdict::Ready => 0,
+            CheckVerdict::NoDeviceMigrates => FAILED,
+            CheckVerdict::NotPermitted => NOT_PERMITTED,
+            CheckVerdict::NotSupported => NOT_SUPPORTED,
         },
         findings,
     }
 }
 
 /// What nobody can do here comes first: more privileges would not help.
-fn verdict(findings: &[Finding], hopeless: bool) -> Verdict {
-    let blocked = |by: Blocks| findings.iter().any(|finding| finding.blocks == Some(by));
-    if blocked(Blocks::Support) {
-        Verdict::NotSupported
-    } else if blocked(Blocks::Permission) {
-        Verdict::NotPermitted
+fn verdict(findings: &[Check], hopeless: bool) -> CheckVerdict {
+    let blocked = |by: CheckBlocker| findings.iter().any(|finding| finding.blocks == Some(by));
+    if blocked(CheckBlocker::Support) {
+        CheckVerdict::NotSupported
+    } else if blocked(CheckBlocker::Permission) {
+        CheckVerdict::NotPermitted
     } else if hopeless {
-        Verdict::NoDeviceMigrates
+        CheckVerdict::NoDeviceMigrates
     } else {
-        Verdict::Ready
+        CheckVerdict::Ready
     }
 }
 

@@ -3,13 +3,13 @@
 use vfio_trace_common::role::Role;
 
 use super::{
-    attempt::{Attempt, are_off, has_kprobes},
+    attempt::{ProbeAttempt, are_off, has_kprobes},
     losses,
 };
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioCore},
-    output::{Blocks, Finding, Section, Status},
-    probe::{Planned, plan},
+    output::{Check, CheckBlocker, CheckSection, CheckStatus},
+    probe::{PlannedProbe, plan},
 };
 
 /// The stable name of a role's finding.
@@ -35,11 +35,12 @@ pub(super) const fn id_of(role: Role) -> &'static str {
 }
 
 /// All of the plan.
-pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt) -> Vec<Finding> {
+pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &ProbeAttempt) -> Vec<Check> {
     if facts.vfio == VfioCore::NotLoaded {
         let what =
             "vfio is not loaded, or not in this kernel: which of its functions can be probed shows only then";
-        let finding = Finding::ok(Section::Probes, "vfio-core", "vfio", what).but(Status::Unknown);
+        let finding =
+            Check::ok(CheckSection::Probes, "vfio-core", "vfio", what).with_status(CheckStatus::Unknown);
         if !can_probe(files, facts) {
             return vec![finding];
         }
@@ -59,8 +60,9 @@ pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &Attempt
         && !done.denied
     {
         let what = "not a single function could be probed";
-        let none = Finding::ok(Section::Probes, "vfio-core", "vfio", what).but(Status::Missing);
-        findings.push(none.costs("no tracing").blocks(Blocks::Support));
+        let none =
+            Check::ok(CheckSection::Probes, "vfio-core", "vfio", what).with_status(CheckStatus::Missing);
+        findings.push(none.costs("no tracing").blocks(CheckBlocker::Support));
     }
     findings
 }
@@ -70,17 +72,17 @@ fn can_probe(files: &KernelFiles, facts: &KernelFacts) -> bool {
     has_kprobes(files) && !are_off(files) && !facts.lockdown.forbids_tracing()
 }
 
-fn judge(planned: &Planned, files: &KernelFiles, attempt: &Attempt, blacklist: &str) -> Finding {
+fn judge(planned: &PlannedProbe, files: &KernelFiles, attempt: &ProbeAttempt, blacklist: &str) -> Check {
     let (role, symbol, module) = match planned {
-        Planned::Attach(target) => (target.role, &target.symbol, &target.module),
-        Planned::Without { role, symbol, module, .. } => (*role, symbol, module),
+        PlannedProbe::Attach(target) => (target.role, &target.symbol, &target.module),
+        PlannedProbe::NotAvailable { role, symbol, module, .. } => (*role, symbol, module),
     };
     let subject = module.as_ref().map_or_else(|| symbol.clone(), |module| format!("{module}:{symbol}"));
     let finding = |what: &str| {
-        Finding::ok(Section::Probes, id_of(role), subject.clone(), format!("{}: {what}", role.name()))
+        Check::ok(CheckSection::Probes, id_of(role), subject.clone(), format!("{}: {what}", role.name()))
     };
-    let lost = |why: &str| finding(why).but(Status::Missing).costs(losses::of_role(role));
-    if let Planned::Without { reason, .. } = planned {
+    let lost = |why: &str| finding(why).with_status(CheckStatus::Missing).costs(losses::of_role(role));
+    if let PlannedProbe::NotAvailable { reason, .. } = planned {
         return lost(reason);
     }
     if is_listed(blacklist, symbol) {
@@ -100,12 +102,14 @@ fn judge(planned: &Planned, files: &KernelFiles, attempt: &Attempt, blacklist: &
     match (tried, attempt) {
         (Some(probe), _) if probe.attached => finding("attached, and detached again"),
         // Said once, with the capability.
-        (Some(_), Attempt::Done(done)) if done.denied && !done.any() => {
+        (Some(_), ProbeAttempt::Done(done)) if done.denied && !done.any() => {
             untried("the kernel asks for CAP_SYS_ADMIN")
         },
         (Some(probe), _) => lost(probe.reason.as_deref().unwrap_or("it could not be attached")),
-        (None, Attempt::NotTried(why)) => untried(why),
-        (None, Attempt::NoMaps(_) | Attempt::Done(_)) => finding("not tried").but(Status::Unknown),
+        (None, ProbeAttempt::NotTried(why)) => untried(why),
+        (None, ProbeAttempt::NoMaps(_) | ProbeAttempt::Done(_)) => {
+            finding("not tried").with_status(CheckStatus::Unknown)
+        },
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::*;
 use crate::{
     event::visible::tests::{HOSTILE, harms},
-    kernel::source::testing::Root,
-    output::{Section, Status},
+    kernel::source::testing::TestRoot,
+    output::{CheckSection, CheckStatus},
 };
 
 const SCHEMA: &str = include_str!("../../../../docs/schema/doctor-1.json");
@@ -14,8 +14,8 @@ const DOC: &str = include_str!("../../../../docs/doctor.md");
 const ROOT: &str = "CapPrm:\t000001ffffffffff\nCapEff:\t000001ffffffffff\n";
 
 /// A host with kprobes and BPF, without vfio.
-fn host() -> Root {
-    let root = Root::new();
+fn host() -> TestRoot {
+    let root = TestRoot::new();
     root.write("proc/self/status", ROOT)
         .write("proc/self/uid_map", "0 0 4294967295\n")
         .write("proc/sys/kernel/unprivileged_bpf_disabled", "2\n")
@@ -26,35 +26,36 @@ fn host() -> Root {
     root
 }
 
-fn report(root: &Root, attempt: Attempt) -> DoctorReport {
+fn report(root: &TestRoot, attempt: ProbeAttempt) -> DoctorReport {
     let files = root.files();
     let facts = KernelFacts::read(&files);
-    let devices = VfioDevice::all(&files).into_iter().map(|device| (device, Memory::default())).collect();
+    let devices =
+        VfioDevice::all(&files).into_iter().map(|device| (device, MemoryFacts::default())).collect();
     examine(&files, &facts, &attempt, devices, None)
 }
 
-fn works() -> Attempt {
-    Attempt::Done(attempt::Done::default())
+fn works() -> ProbeAttempt {
+    ProbeAttempt::Done(attempt::AttemptResult::default())
 }
 
-fn status(report: &DoctorReport, id: &str) -> Status {
+fn status(report: &DoctorReport, id: &str) -> CheckStatus {
     report.findings.iter().find(|finding| finding.id == id).unwrap().status
 }
 
-fn code(root: &Root, attempt: Attempt) -> u8 {
+fn code(root: &TestRoot, attempt: ProbeAttempt) -> u8 {
     report(root, attempt).exit_code
 }
 
 #[test]
 fn a_host_that_only_lacks_btf_and_vfio_is_ready() {
     let report = report(&host(), works());
-    assert_eq!((report.verdict, report.exit_code), (Verdict::Ready, 0));
-    assert_eq!(status(&report, "lockdown"), Status::Ok);
-    assert_eq!(status(&report, "btf-vmlinux"), Status::Degraded);
-    assert_eq!(status(&report, "vfio-core"), Status::Unknown);
+    assert_eq!((report.verdict, report.exit_code), (CheckVerdict::Ready, 0));
+    assert_eq!(status(&report, "lockdown"), CheckStatus::Ok);
+    assert_eq!(status(&report, "btf-vmlinux"), CheckStatus::Degraded);
+    assert_eq!(status(&report, "vfio-core"), CheckStatus::Unknown);
     let btf = report.findings.iter().find(|finding| finding.id == "btf-vmlinux").unwrap();
     assert!(btf.costs.as_ref().unwrap().starts_with("argument-only mode"));
-    let mut sections: Vec<Section> = report.findings.iter().map(|finding| finding.section).collect();
+    let mut sections: Vec<CheckSection> = report.findings.iter().map(|finding| finding.section).collect();
     assert!(sections.is_sorted());
     sections.dedup();
     assert_eq!(sections.len(), 6);
@@ -62,7 +63,7 @@ fn a_host_that_only_lacks_btf_and_vfio_is_ready() {
 
 #[test]
 fn what_nobody_can_do_comes_before_what_this_process_may_not() {
-    let none = || Attempt::NotTried("it takes CAP_BPF".to_owned());
+    let none = || ProbeAttempt::NotTried("it takes CAP_BPF".to_owned());
     let root = host();
     root.write("proc/self/status", "CapEff:\t0000000000000000\n");
     assert_eq!(code(&root, none()), 3);
@@ -75,11 +76,11 @@ fn what_nobody_can_do_comes_before_what_this_process_may_not() {
     let root = host();
     root.remove("proc/sys/kernel/unprivileged_bpf_disabled");
     assert_eq!(code(&root, none()), 4);
-    assert_eq!(code(&host(), Attempt::NoMaps("Function not implemented".to_owned())), 4);
+    assert_eq!(code(&host(), ProbeAttempt::NoMaps("Function not implemented".to_owned())), 4);
     let root = host();
     root.write("proc/self/uid_map", "0 1000 1\n");
     let report = report(&root, none());
-    assert_eq!((report.exit_code, status(&report, "user-namespace")), (3, Status::Missing));
+    assert_eq!((report.exit_code, status(&report, "user-namespace")), (3, CheckStatus::Missing));
 }
 
 #[test]
@@ -88,9 +89,10 @@ fn a_probe_refused_for_want_of_cap_sys_admin_is_told_once() {
     root.write("proc/sys/kernel/perf_event_paranoid", "3\n");
     // CAP_PERFMON and CAP_BPF
     root.write("proc/self/status", "CapEff:\t000000c000000000\n");
-    let denied = Attempt::Done(attempt::Done { denied: true, ..attempt::Done::default() });
+    let denied =
+        ProbeAttempt::Done(attempt::AttemptResult { denied: true, ..attempt::AttemptResult::default() });
     let report = report(&root, denied);
-    assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (3, Status::Missing));
+    assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (3, CheckStatus::Missing));
     root.write("proc/sys/kernel/perf_event_paranoid", "2\n");
     assert_eq!(code(&root, works()), 0);
 }
@@ -100,7 +102,11 @@ fn kprobes_that_are_switched_off_are_noticed() {
     let root = host();
     root.write("sys/kernel/debug/kprobes/enabled", "0\n");
     let report = report(&root, works());
-    assert_eq!((report.exit_code, status(&report, "kprobes")), (4, Status::Missing), "nothing is traced");
+    assert_eq!(
+        (report.exit_code, status(&report, "kprobes")),
+        (4, CheckStatus::Missing),
+        "nothing is traced"
+    );
 }
 
 #[test]
@@ -126,7 +132,7 @@ fn where_a_capability_may_be_missing_it_is_not_said_that_tracing_works() {
     // CAP_PERFMON and CAP_BPF
     root.write("proc/self/status", "CapEff:\t000000c000000000\n");
     let report = report(&root, works());
-    assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (0, Status::Unknown));
+    assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (0, CheckStatus::Unknown));
     let text = doctor_text(&report, false);
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("whether tracing is permitted here is not known"), "{last}");
@@ -141,7 +147,7 @@ fn only_devices_that_cannot_migrate_give_exit_code_1() {
         .link("sys/devices/pci0/0000:5e:00.0/driver", "../../../bus/pci/drivers/vfio-pci")
         .link("sys/class/vfio-dev/vfio0/device", "../../../devices/pci0/0000:5e:00.0");
     let report = report(&root, works());
-    assert_eq!((report.verdict, report.exit_code), (Verdict::NoDeviceMigrates, 1));
+    assert_eq!((report.verdict, report.exit_code), (CheckVerdict::NoDeviceMigrates, 1));
 }
 
 #[test]
@@ -174,7 +180,12 @@ fn the_document_is_as_its_schema_says() {
         assert!(DOC.contains(&format!("`{id}`")) || id.starts_with("probe-"), "docs/doctor.md has no {id}");
     }
     assert!(is_in(&document["verdict"], &schema["properties"]["verdict"]));
-    for verdict in [Verdict::Ready, Verdict::NoDeviceMigrates, Verdict::NotPermitted, Verdict::NotSupported] {
+    for verdict in [
+        CheckVerdict::Ready,
+        CheckVerdict::NoDeviceMigrates,
+        CheckVerdict::NotPermitted,
+        CheckVerdict::NotSupported,
+    ] {
         let name = serde_json::to_value(verdict).unwrap();
         assert!(is_in(&name, &schema["properties"]["verdict"]));
         assert!(DOC.contains(&format!("`{}`", name.as_str().unwrap())));
@@ -203,9 +214,11 @@ fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
             .write("proc/sys/kernel/perf_event_paranoid", name)
             .write("sys/kernel/security/lockdown", format!("none [{name}]"))
             .write(&format!("sys/module/{line}/version"), name);
-        for attempt in [works(), Attempt::NotTried(name.to_owned()), Attempt::NoMaps(name.to_owned())] {
+        for attempt in
+            [works(), ProbeAttempt::NotTried(name.to_owned()), ProbeAttempt::NoMaps(name.to_owned())]
+        {
             let report = report(&root, attempt);
-            let devices = report.findings.iter().filter(|finding| finding.section == Section::Devices);
+            let devices = report.findings.iter().filter(|finding| finding.section == CheckSection::Devices);
             assert!(devices.count() > 0);
             for text in [doctor_text(&report, false), doctor_json(&report).unwrap()] {
                 assert!(!text.chars().any(|c| harms(c) && c != '\n'), "{text:?}");

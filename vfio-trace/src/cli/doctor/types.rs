@@ -6,34 +6,34 @@ use super::losses;
 use crate::{
     kernel::{
         KernelFacts, KernelFiles, MissingField, MissingReason, VfioCore, btf::MemberError,
-        collection::LoadError,
+        collection::BtfLoadError,
     },
-    output::{Finding, Section, Status},
+    output::{Check, CheckSection, CheckStatus},
 };
 
 const BUILD_WITH_BTF: &str = "give its BTF with --btf DIR, or build the module with pahole installed and vmlinux in the \
                               kernel headers";
 
-fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Finding {
-    Finding::ok(Section::Types, id, subject, what)
+fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
+    Check::ok(CheckSection::Types, id, subject, what)
 }
 
 /// What is wrong; what to do is said apart.
-fn reason(why: &LoadError) -> String {
+fn reason(why: &BtfLoadError) -> String {
     match why {
-        LoadError::File { cause, .. } => cause.to_string(),
-        LoadError::Btf(error) => error.to_string(),
+        BtfLoadError::File { cause, .. } => cause.to_string(),
+        BtfLoadError::Btf(error) => error.to_string(),
     }
 }
 
 /// BTF and what it gives.
-pub(super) fn types(files: &KernelFiles, facts: &KernelFacts) -> Vec<Finding> {
+pub(super) fn types(files: &KernelFiles, facts: &KernelFacts) -> Vec<Check> {
     let btf = match &facts.btf {
         Ok(btf) => btf,
         Err(why) => {
             return vec![
                 finding("btf-vmlinux", "vmlinux", reason(why))
-                    .but(Status::Degraded)
+                    .with_status(CheckStatus::Degraded)
                     .costs(losses::NO_BTF)
                     .todo("give the kernel's BTF with --btf DIR, or use a kernel with CONFIG_DEBUG_INFO_BTF"),
             ];
@@ -49,9 +49,10 @@ pub(super) fn types(files: &KernelFiles, facts: &KernelFacts) -> Vec<Finding> {
     let mut module = |id, name: &str, costs: &str| {
         findings.push(match (btf.module(name), btf.failure(name)) {
             (Some(module), _) => finding(id, name, format!("{} types{}", module.type_count(), from(name))),
-            (None, Some(why)) => {
-                finding(id, name, reason(why)).but(Status::Degraded).costs(costs).todo(BUILD_WITH_BTF)
-            },
+            (None, Some(why)) => finding(id, name, reason(why))
+                .with_status(CheckStatus::Degraded)
+                .costs(costs)
+                .todo(BUILD_WITH_BTF),
             (None, None) => return,
         });
     };
@@ -66,7 +67,7 @@ pub(super) fn types(files: &KernelFiles, facts: &KernelFacts) -> Vec<Finding> {
 }
 
 /// The struct members that the programs read.
-fn members(facts: &KernelFacts) -> Vec<Finding> {
+fn members(facts: &KernelFacts) -> Vec<Check> {
     let (later, missing): (Vec<_>, Vec<_>) = facts
         .missing
         .iter()
@@ -85,7 +86,7 @@ fn members(facts: &KernelFacts) -> Vec<Finding> {
     let mut findings = vec![finding("layout", "struct members", what.join("; "))];
     findings.extend(lost.into_iter().map(|missing| {
         finding("layout-field", &missing.path, missing.why.to_string())
-            .but(Status::Degraded)
+            .with_status(CheckStatus::Degraded)
             .costs(losses::of_field(missing.field))
     }));
     findings
@@ -111,8 +112,8 @@ fn is_older_kernel(missing: &MissingField, facts: &KernelFacts) -> bool {
 }
 
 /// Migration drivers that are loaded, and how they were recognised.
-pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
-    let finding = |id, subject: &str, what: String| Finding::ok(Section::Drivers, id, subject, what);
+pub(super) fn drivers(facts: &KernelFacts) -> Vec<Check> {
+    let finding = |id, subject: &str, what: String| Check::ok(CheckSection::Drivers, id, subject, what);
     let mut findings = Vec::new();
     for driver in &facts.drivers {
         let name = driver.module.as_deref().unwrap_or("built in");
@@ -136,7 +137,7 @@ pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
             let subject = if driver.module.is_some() { name } else { function };
             findings.push(
                 finding("driver-state", subject, why.to_string())
-                    .but(Status::Degraded)
+                    .with_status(CheckStatus::Degraded)
                     .costs("the state of its devices is not known before their first arc; sessions that are open already have no device"),
             );
         }
@@ -145,14 +146,14 @@ pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
     if findings.is_empty() {
         let none = |what: &str| finding("migration-driver", "-", what.to_owned());
         findings.push(if facts.vfio == VfioCore::NotLoaded {
-            none("vfio is not loaded, so there is no driver").but(Status::Unknown)
+            none("vfio is not loaded, so there is no driver").with_status(CheckStatus::Unknown)
         } else if facts.btf.is_err() {
-            none("without BTF drivers cannot be recognised").but(Status::Unknown)
+            none("without BTF drivers cannot be recognised").with_status(CheckStatus::Unknown)
         } else if facts.without_btf().next().is_some() {
-            none("none recognised among the loaded modules that have BTF").but(Status::Unknown)
+            none("none recognised among the loaded modules that have BTF").with_status(CheckStatus::Unknown)
         } else {
             none("no loaded module is a migration driver")
-                .but(Status::Degraded)
+                .with_status(CheckStatus::Degraded)
                 .costs("nothing can migrate here now; tail probes a driver as soon as it is loaded")
                 .todo("load the driver of your device; see the devices below")
         });
@@ -161,12 +162,12 @@ pub(super) fn drivers(facts: &KernelFacts) -> Vec<Finding> {
 }
 
 /// Structures that plug-ins want to copy.
-fn images(facts: &KernelFacts) -> impl Iterator<Item = Finding> {
+fn images(facts: &KernelFacts) -> impl Iterator<Item = Check> {
     facts.plugins.iter().flat_map(|plugin| {
         plugin.wanted.captures.iter().zip(&plugin.captures).map(|(wanted, plan)| {
             let finding = |what| {
                 let subject = format!("{}:{}", plugin.wanted.module, wanted.name);
-                Finding::ok(Section::Drivers, "driver-image", &subject, what)
+                Check::ok(CheckSection::Drivers, "driver-image", &subject, what)
             };
             match plan {
                 // Other kernels have them.
@@ -180,7 +181,7 @@ fn images(facts: &KernelFacts) -> impl Iterator<Item = Finding> {
                     plan.missing.join(", ")
                 )),
                 Err(why) => finding(why.to_string())
-                    .but(Status::Missing)
+                    .with_status(CheckStatus::Missing)
                     .costs("images of it, and what is concluded from them"),
             }
         })

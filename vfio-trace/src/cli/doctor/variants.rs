@@ -4,7 +4,7 @@ use crate::kernel::{KernelFiles, VfioDevice};
 
 /// A variant driver of vfio-pci.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Variant {
+pub(super) struct VariantDriver {
     /// The module and the driver.
     pub(super) driver: &'static str,
     /// Builds it.
@@ -19,8 +19,8 @@ pub(super) struct Variant {
 }
 
 /// From the drivers' PCI id tables in 6.12 (drivers/vfio/pci/*/); xe is newer. All are for virtual functions.
-const VARIANTS: [Variant; 6] = [
-    Variant {
+const VARIANTS: [VariantDriver; 6] = [
+    VariantDriver {
         driver: "mlx5_vfio_pci",
         config: "CONFIG_MLX5_VFIO_PCI",
         since: "5.18",
@@ -28,7 +28,7 @@ const VARIANTS: [Variant; 6] = [
         devices: &[0x101e],
         class: None,
     },
-    Variant {
+    VariantDriver {
         driver: "hisi_acc_vfio_pci",
         config: "CONFIG_HISI_ACC_VFIO_PCI",
         since: "5.18",
@@ -37,7 +37,7 @@ const VARIANTS: [Variant; 6] = [
         devices: &[0xa251, 0xa256, 0xa259],
         class: None,
     },
-    Variant {
+    VariantDriver {
         driver: "pds_vfio_pci",
         config: "CONFIG_PDS_VFIO_PCI",
         since: "6.6",
@@ -45,7 +45,7 @@ const VARIANTS: [Variant; 6] = [
         devices: &[0x1003],
         class: None,
     },
-    Variant {
+    VariantDriver {
         driver: "qat_vfio_pci",
         config: "CONFIG_QAT_VFIO_PCI",
         since: "6.10",
@@ -53,7 +53,7 @@ const VARIANTS: [Variant; 6] = [
         devices: &[0x4941, 0x4943, 0x4945],
         class: None,
     },
-    Variant {
+    VariantDriver {
         driver: "virtio_vfio_pci",
         config: "CONFIG_VIRTIO_VFIO_PCI",
         since: "6.13",
@@ -62,7 +62,7 @@ const VARIANTS: [Variant; 6] = [
         class: None,
     },
     // Graphics of many numbers.
-    Variant {
+    VariantDriver {
         driver: "xe_vfio_pci",
         config: "CONFIG_XE_VFIO_PCI",
         since: "6.19",
@@ -73,7 +73,7 @@ const VARIANTS: [Variant; 6] = [
 ];
 
 /// The variant driver for a device, if Linux has one.
-pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static Variant> {
+pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static VariantDriver> {
     let (vendor, number) = device.pci_id.filter(|_| device.is_vf)?;
     let base_class = device.pci_class.and_then(|class| u8::try_from(class >> 16).ok());
     VARIANTS.iter().find(|variant| {
@@ -82,7 +82,7 @@ pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static Variant> {
     })
 }
 
-impl Variant {
+impl VariantDriver {
     /// Whether the running kernel was built with it, by its list of modules; `None` if there is no list.
     pub(super) fn is_installed(&self, files: &KernelFiles, release: Option<&str>) -> Option<bool> {
         let list = |name: &str| files.text(&format!("/lib/modules/{}/{name}", release?)).ok();
@@ -99,7 +99,7 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{inventory, source::testing::Root};
+    use crate::kernel::{inventory, source::testing::TestRoot};
 
     #[test]
     fn a_virtual_function_has_a_driver_where_linux_has_one() {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_kernels_list_of_modules_tells_whether_it_is_there() {
-        let root = Root::new();
+        let root = TestRoot::new();
         let mlx5 = &VARIANTS[0];
         assert_eq!(mlx5.is_installed(&root.files(), Some("6.12")), None);
         root.write("lib/modules/6.12/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko.xz: x.ko.xz\n");

@@ -1,15 +1,19 @@
 //! Only what nobody uses may be exercised: who has a device, or another one of its group, open?
 
 use crate::{
-    cli::{devices::Devices, error::CliError, exercise::IN_USE},
-    kernel::{KernelFiles, VfioDevice, process::Processes},
+    cli::{devices::HostDevices, error::CliError, exercise::IN_USE},
+    kernel::{KernelFiles, VfioDevice, process::ProcessTable},
     source::snapshot::DeviceFacts,
     units::human,
 };
 
 /// Refuses a device that somebody holds. Gives whether nobody does; where that cannot be told, opening it will: it is for one at
 /// a time.
-pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice) -> Result<bool, CliError> {
+pub(super) fn check(
+    files: &KernelFiles,
+    devices: &HostDevices,
+    device: &VfioDevice,
+) -> Result<bool, CliError> {
     let same_group = |other: &VfioDevice| device.group.is_some() && other.group == device.group;
     let mut known = true;
     let members = devices.all.iter().filter(|(other, _)| other.name == device.name || same_group(other));
@@ -31,9 +35,9 @@ pub(super) fn check(files: &KernelFiles, devices: &Devices, device: &VfioDevice)
 
 /// Who has it open, in a sentence; `None`: nobody.
 fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
-    let processes = Processes::of(files);
+    let processes = ProcessTable::of(files);
     // The number is the kernel's, which is no process's here, or another's.
-    let whose = if processes.are_known() { "" } else { " of the first PID namespace" };
+    let whose = if processes.matches_kernel() { "" } else { " of the first PID namespace" };
     let mut seen: Vec<u32> = Vec::new();
     let mut names = Vec::new();
     for holder in &memory.holders {
@@ -57,10 +61,10 @@ fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kernel::source::testing::Root, source::snapshot::Holder};
+    use crate::{kernel::source::testing::TestRoot, source::snapshot::SnapshotHolder};
 
     fn facts(open_count: Option<u32>, holders: &[(u32, &str, u32)]) -> DeviceFacts {
-        let holder = |&(pid, comm, fd): &(u32, &str, u32)| Holder { pid, comm: comm.to_owned(), fd };
+        let holder = |&(pid, comm, fd): &(u32, &str, u32)| SnapshotHolder { pid, comm: comm.to_owned(), fd };
         DeviceFacts {
             name: "dev".to_owned(),
             flags: None,
@@ -77,7 +81,8 @@ mod tests {
         // Of no process here.
         let files = KernelFiles::default();
         let far = u32::MAX;
-        let elsewhere = if Processes::of(&files).are_known() { "" } else { " of the first PID namespace" };
+        let elsewhere =
+            if ProcessTable::of(&files).matches_kernel() { "" } else { " of the first PID namespace" };
         assert_eq!(users(&files, &facts(Some(0), &[])), None);
         assert_eq!(users(&files, &facts(None, &[])), None);
         assert_eq!(
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn no_vm_is_named_that_is_another_process() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/7/cmdline", "qemu\0-name\0web\0").write("proc/7/comm", "qemu\n");
         let files = root.files();
         let said = |comm| users(&files, &facts(Some(1), &[(7, comm, 3)]));

@@ -20,12 +20,12 @@ use crate::{
 
 /// An image that can be read.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(super) struct ImageInput {
     path: PathBuf,
     file: File,
 }
 
-impl Input {
+impl ImageInput {
     /// Opens it, and looks at its length where it has one already; does not wait.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_file_without_a_length_is_read() {
         let never = AtomicBool::new(false);
-        let read = |path: &str| Input::open(Path::new(path)).unwrap().read(&never);
+        let read = |path: &str| ImageInput::open(Path::new(path)).unwrap().read(&never);
         assert!(read("/proc/version").unwrap().starts_with(b"Linux"));
         assert!(read("/dev/null").unwrap_err().sentence().ends_with("it is empty"));
     }

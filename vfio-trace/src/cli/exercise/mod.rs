@@ -13,28 +13,31 @@ use std::{
     thread,
 };
 
-use self::{inputs::Input, outputs::Outputs, show::Show, tracer::Tracer};
+use self::{inputs::ImageInput, outputs::ExerciseOutputs, show::ExerciseDisplay, tracer::LiveTracer};
 use super::{
-    devices::Devices,
+    devices::HostDevices,
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
-    output::{Color, note},
+    output::{ColorMode, note},
     privileges::{self, is_root},
     session::block_on,
-    signals::{Asked as Signals, Patience, end_heeding},
+    signals::{SignalLimit, StopSignals as Signals, end_heeding},
 };
 use crate::{
-    driver::manners,
+    driver::driver_quirks,
     event::{MigFlags, MigState},
-    exercise::{self, BeginError, Candidate, Doubt, Plan, Report, Task, Verdict, Witness},
-    kernel::{KernelFiles, KernelWords, VfioDevice, caps::Cap},
-    output::exercise::{junit, tap, text::Text},
+    exercise::{
+        self, BeginError, ExerciseCandidate, ExercisePlan, ExerciseReport, ExerciseTask, ExerciseTracer,
+        ExerciseVerdict, OpenRefusal,
+    },
+    kernel::{KernelFiles, KernelVersion, VfioDevice, caps::LinuxCap},
+    output::exercise::{junit, tap, text::ExerciseText},
     source::snapshot::DeviceFacts,
 };
 
 /// A plan as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Asked {
+enum PlanChoice {
     /// Stop, save, read the image (into --out).
     Save,
     /// Save, load the image back (or that of --in), run.
@@ -55,25 +58,30 @@ enum Asked {
     All,
 }
 
-impl Asked {
-    fn plans(self, to: bool) -> Vec<Plan> {
+impl PlanChoice {
+    fn plans(self, to: bool) -> Vec<ExercisePlan> {
         vec![match self {
-            Self::Save => Plan::Save,
-            Self::Resume => Plan::Resume,
-            Self::IoTest => Plan::IoTest,
-            Self::Precopy => Plan::Precopy,
-            Self::Full => Plan::Full,
-            Self::Matrix => Plan::Matrix,
-            Self::Stress => Plan::Stress,
-            Self::Faults => Plan::Faults,
-            Self::All => return Plan::ALL.into_iter().filter(|plan| to || *plan != Plan::Full).collect(),
+            Self::Save => ExercisePlan::Save,
+            Self::Resume => ExercisePlan::Resume,
+            Self::IoTest => ExercisePlan::IoTest,
+            Self::Precopy => ExercisePlan::Precopy,
+            Self::Full => ExercisePlan::Full,
+            Self::Matrix => ExercisePlan::Matrix,
+            Self::Stress => ExercisePlan::Stress,
+            Self::Faults => ExercisePlan::Faults,
+            Self::All => {
+                return ExercisePlan::ALL
+                    .into_iter()
+                    .filter(|plan| to || *plan != ExercisePlan::Full)
+                    .collect();
+            },
         }]
     }
 }
 
 /// Arguments of `exercise`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ExerciseArgs {
     /// The device: its name in /sys (mdev UUID or PCI address) or, without --yes, the beginning of it. Nobody may have it open, nor any
     /// other device of its IOMMU group.
     device: String,
@@ -85,7 +93,7 @@ pub(super) struct Args {
         value_delimiter = ',',
         default_value = "save,resume"
     )]
-    plans: Vec<Asked>,
+    plans: Vec<PlanChoice>,
     /// The destination of `full`; its own state is lost.
     #[arg(long, value_name = "DEVICE")]
     to: Option<String>,
@@ -130,7 +138,7 @@ pub(super) struct Args {
     verbose: bool,
     /// Colours.
     #[arg(long, value_enum, default_value = "auto")]
-    color: Color,
+    color: ColorMode,
     #[command(flatten)]
     kernel: KernelArgs,
 }
@@ -139,7 +147,7 @@ pub(super) struct Args {
 pub(super) const IN_USE: u8 = 16;
 
 /// `vfio-trace exercise`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &ExerciseArgs) -> Result<u8, CliError> {
     block_on(async { run(args) }).map_err(|mut error| {
         error.code = told(error.code, args.tell_in_use);
         error
@@ -152,31 +160,32 @@ const fn told(code: u8, tell_in_use: bool) -> u8 {
 }
 
 /// A device with what the kernel's memory says of it.
-type Found = (VfioDevice, Option<DeviceFacts>);
+type FoundDevice = (VfioDevice, Option<DeviceFacts>);
 
-fn candidate((device, memory): &Found) -> Candidate {
+fn candidate((device, memory): &FoundDevice) -> ExerciseCandidate {
     // 0 is ERROR's number, and what a driver has in memory of a device that nobody ever opened: it tells of no earlier user.
     let state = memory.as_ref().and_then(|memory| memory.state);
-    Candidate { device: device.clone(), closed_in: state.filter(|state| *state != MigState::ERROR) }
+    ExerciseCandidate { device: device.clone(), closed_in: state.filter(|state| *state != MigState::ERROR) }
 }
 
-fn run(args: &Args) -> Result<u8, CliError> {
+fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
-    let devices = Devices::read(&files);
+    let devices = HostDevices::read(&files);
     // Nobody is asked with --yes: then a name that is short by mistake must not mean another device.
     let find = |name: &str| if args.yes { devices.find_whole(name) } else { devices.find(name) };
     let first = find(&args.device)?;
     let second = args.to.as_ref().map(|to| find(to)).transpose()?;
-    let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(second.is_some())).collect();
+    let plans: Vec<ExercisePlan> =
+        args.plans.iter().flat_map(|asked| asked.plans(second.is_some())).collect();
     let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut outputs = Outputs::look(args, &stop)?;
+    let mut outputs = ExerciseOutputs::look(args, &stop)?;
     let mut idle = true;
     for found in std::iter::once(first).chain(second) {
         idle &= idle::check(&files, &devices, &found.0)?;
     }
-    let image = args.image.as_deref().map(Input::open).transpose()?;
-    let wrong = args.wrong.as_deref().map(Input::open).transpose()?;
+    let image = args.image.as_deref().map(ImageInput::open).transpose()?;
+    let wrong = args.wrong.as_deref().map(ImageInput::open).transpose()?;
     if !args.yes {
         ask(args, &files, &plans, &left_out, first, second)?;
     }
@@ -184,24 +193,24 @@ fn run(args: &Args) -> Result<u8, CliError> {
     heed_signals(&stop)?;
     let image = image.map(|image| image.read(&stop)).transpose()?;
     let wrong = wrong.map(|wrong| wrong.read(&stop)).transpose()?;
-    let kernel = KernelWords::read(&files);
+    let kernel = KernelVersion::read(&files);
     let (mut tracer, blind) = trace(args, files, first, second);
     // Devices are opened again by some plans, and outputs are made when there is something to put into them.
-    let keep = tracer.as_ref().map(Tracer::needs).into_iter().flatten().chain([Cap::DacOverride]);
+    let keep = tracer.as_ref().map(LiveTracer::needs).into_iter().flatten().chain([LinuxCap::DacOverride]);
     privileges::keep_only(&keep.collect::<Vec<_>>())?;
-    let mut show = Show::new(args);
-    let task = Task {
+    let mut show = ExerciseDisplay::new(args);
+    let task = ExerciseTask {
         plans,
         left_out,
         count: args.count,
         keeper: outputs.keeper(),
         image,
         wrong,
-        blind,
+        tracing_off_reason: blind,
         kernel,
         force: args.force,
     };
-    let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn Witness);
+    let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn ExerciseTracer);
     let (first, second) = (candidate(first), second.map(candidate));
     let done = exercise::exercise(task, first, second, witness, &mut show, &stop);
     // The devices are back.
@@ -210,21 +219,21 @@ fn run(args: &Args) -> Result<u8, CliError> {
         done.map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why, idle, is_root())))?;
     tell(args, &report, outputs, show)?;
     Ok(match report.verdict {
-        Verdict::Failed => FAILED,
-        Verdict::Skipped => NOT_SUPPORTED,
-        Verdict::Passed | Verdict::Warned => 0,
+        ExerciseVerdict::Failed => FAILED,
+        ExerciseVerdict::Skipped => NOT_SUPPORTED,
+        ExerciseVerdict::Passed | ExerciseVerdict::Warned => 0,
     })
 }
 
 /// What is asked for and cannot be, or must not; gives the plans that `all` leaves out, and why.
 fn check(
-    args: &Args,
-    plans: &[Plan],
+    args: &ExerciseArgs,
+    plans: &[ExercisePlan],
     first: &VfioDevice,
     second: Option<&VfioDevice>,
-) -> Result<Vec<(Plan, String)>, CliError> {
+) -> Result<Vec<(ExercisePlan, String)>, CliError> {
     let usage = |what: &str, why: String, todo: &str| Err(CliError::with_code(USAGE, what, why, todo));
-    if second.is_none() && plans.contains(&Plan::Full) {
+    if second.is_none() && plans.contains(&ExercisePlan::Full) {
         return usage(
             "plan full has no destination",
             "--to is missing".to_owned(),
@@ -246,18 +255,18 @@ fn check(
             );
         }
     }
-    if args.out.is_some() && !plans.contains(&Plan::Save) {
+    if args.out.is_some() && !plans.contains(&ExercisePlan::Save) {
         return usage(
             "nothing would be written to --out",
             "only plan save writes it".to_owned(),
             "add --plan save",
         );
     }
-    let dangers = first.driver.as_deref().and_then(manners).map_or(&[][..], |manners| manners.dangers);
+    let dangers = first.driver.as_deref().and_then(driver_quirks).map_or(&[][..], |quirks| quirks.dangers);
     let mut left_out = Vec::new();
     for plan in plans.iter().filter(|_| !args.force) {
         let Some((_, danger)) = dangers.iter().find(|(name, _)| *name == plan.name()) else { continue };
-        if !args.plans.contains(&Asked::All) {
+        if !args.plans.contains(&PlanChoice::All) {
             let what =
                 format!("plan {} is dangerous with {}", plan.name(), first.driver.as_deref().unwrap_or("?"));
             return usage(
@@ -272,29 +281,34 @@ fn check(
 }
 
 /// What may come of these plans, for who is asked. `flags`: what the device's migration can do, if that is known.
-fn dangers(args: &Args, plans: &[Plan], kernel: &KernelWords, flags: Option<MigFlags>) -> Vec<String> {
+fn dangers(
+    args: &ExerciseArgs,
+    plans: &[ExercisePlan],
+    kernel: &KernelVersion,
+    flags: Option<MigFlags>,
+) -> Vec<String> {
     let mut said = Vec::new();
-    let reads_only = plans.iter().all(|plan| *plan == Plan::IoTest);
+    let reads_only = plans.iter().all(|plan| *plan == ExercisePlan::IoTest);
     said.push(if reads_only {
         "It is opened, read and closed; if it was left in another state than RUNNING, it is reset first."
             .to_owned()
     } else {
         "What the device does now is lost; it is reset if need be.".to_owned()
     });
-    if args.force && plans.contains(&Plan::Matrix) {
-        said.extend(exercise::insisted(kernel, flags));
+    if args.force && plans.contains(&ExercisePlan::Matrix) {
+        said.extend(exercise::force_warning(kernel, flags));
     }
     said
 }
 
 /// Names what will be done, and waits for a yes.
 fn ask(
-    args: &Args,
+    args: &ExerciseArgs,
     files: &KernelFiles,
-    plans: &[Plan],
-    left_out: &[(Plan, String)],
-    first: &Found,
-    second: Option<&Found>,
+    plans: &[ExercisePlan],
+    left_out: &[(ExercisePlan, String)],
+    first: &FoundDevice,
+    second: Option<&FoundDevice>,
 ) -> Result<(), CliError> {
     let refused = |why: &str| {
         let todo = "add --yes if the device may be stopped, loaded and reset";
@@ -306,7 +320,7 @@ fn ask(
     let driver = |device: &VfioDevice| device.driver.clone().unwrap_or_else(|| "?".to_owned());
     note(&format!("This will open {} ({}) and drive it:", first.0.name, driver(&first.0)));
     for plan in plans.iter().filter(|plan| !left_out.iter().any(|(left_out, _)| left_out == *plan)) {
-        note(&format!("  {:<8} {}", plan.name(), plan.does()));
+        note(&format!("  {:<8} {}", plan.name(), plan.describe()));
     }
     if let Some((second, _)) = second {
         note(&format!("It will also open {} ({}).", second.name, driver(second)));
@@ -315,7 +329,7 @@ fn ask(
         note(&format!("The image that is loaded is {}.", path.display()));
     }
     let flags = first.1.as_ref().and_then(|memory| memory.flags);
-    for line in dangers(args, plans, &KernelWords::read(files), flags) {
+    for line in dangers(args, plans, &KernelVersion::read(files), flags) {
         note(&line);
     }
     note("Go on? [y/N]");
@@ -341,7 +355,7 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
             Err(why) => return drop(tell.send(Err(failed(why)))),
         };
         runtime.block_on(async {
-            let mut signals = match Signals::heed(&stop, Patience::Endless) {
+            let mut signals = match Signals::heed(&stop, SignalLimit::Unlimited) {
                 Ok(signals) => signals,
                 Err(why) => return drop(tell.send(Err(why))),
             };
@@ -358,17 +372,17 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
 }
 
 fn trace(
-    args: &Args,
+    args: &ExerciseArgs,
     files: KernelFiles,
-    first: &Found,
-    second: Option<&Found>,
-) -> (Option<Tracer>, Option<String>) {
+    first: &FoundDevice,
+    second: Option<&FoundDevice>,
+) -> (Option<LiveTracer>, Option<String>) {
     if args.no_trace {
         return (None, Some("--no-trace".to_owned()));
     }
     let devices: Vec<&str> =
         std::iter::once(first).chain(second).map(|(device, _)| device.name.as_str()).collect();
-    match Tracer::start(files, &devices) {
+    match LiveTracer::start(files, &devices) {
         Ok(tracer) => (Some(tracer), None),
         Err(why) => (None, Some(why.to_string())),
     }
@@ -381,7 +395,7 @@ fn begin_error(error: BeginError, idle: bool, root: bool) -> CliError {
         BeginError::Open(_, why) if why.is_busy() => {
             (IN_USE, "let whoever has it or a device of its group end: vfio-trace list; fuser -v /dev/vfio/*")
         },
-        BeginError::Open(_, why) if let Some(node) = why.denied() => {
+        BeginError::Open(_, why) if let Some(node) = why.denied_path() => {
             let todo = if root {
                 format!("let this container have {node}, to read and to write")
             } else {
@@ -389,7 +403,7 @@ fn begin_error(error: BeginError, idle: bool, root: bool) -> CliError {
             };
             return CliError::with_code(NOT_PERMITTED, what, error, todo);
         },
-        BeginError::Open(_, why) if let Some(doubt) = why.doubt() => {
+        BeginError::Open(_, why) if let Some(doubt) = why.open_refusal() => {
             let (code, todo) = refused(doubt, idle);
             return CliError::with_code(code, what, error, todo);
         },
@@ -400,21 +414,23 @@ fn begin_error(error: BeginError, idle: bool, root: bool) -> CliError {
         BeginError::Stopped => (FAILED, "start it again"),
         BeginError::State(..) => (FAILED, "look for its driver's words in the kernel's log"),
         BeginError::NoMigration(..) => (NOT_SUPPORTED, "exercise one that can: vfio-trace list"),
-        BeginError::Keep(_) => (FAILED, "choose another place for it: --out FILE"),
+        BeginError::ImageNotKept(_) => (FAILED, "choose another place for it: --out FILE"),
         BeginError::Stuck(..) => (FAILED, "unbind its driver and bind it again, or remove the mdev"),
     };
     CliError::with_code(code, what, error, todo)
 }
 
 /// What to do about a device that the kernel refuses, maybe to everybody.
-fn refused(doubt: Doubt, idle: bool) -> (u8, String) {
+fn refused(doubt: OpenRefusal, idle: bool) -> (u8, String) {
     let (may_be_busy, lacks) = match doubt {
-        Doubt::Interrupts { may_be_busy } => (
+        OpenRefusal::Interrupts { may_be_busy } => (
             may_be_busy,
             "this host does not isolate interrupts: switch interrupt remapping on (firmware, intremap=), or, where all guests \
              are trusted, set allow_unsafe_interrupts=1 for iommufd or vfio_iommu_type1",
         ),
-        Doubt::Driver => (true, "its driver refuses to open it: look for its words in the kernel's log"),
+        OpenRefusal::Driver => {
+            (true, "its driver refuses to open it: look for its words in the kernel's log")
+        },
     };
     match (may_be_busy, idle) {
         (false, _) => (NOT_SUPPORTED, lacks.to_owned()),
@@ -430,14 +446,19 @@ fn refused(doubt: Doubt, idle: bool) -> (u8, String) {
 }
 
 /// Gives the report to everybody who is to have it, and then the first that did not get it.
-fn tell(args: &Args, report: &Report, outputs: Outputs, show: Show) -> Result<(), CliError> {
+fn tell(
+    args: &ExerciseArgs,
+    report: &ExerciseReport,
+    outputs: ExerciseOutputs,
+    show: ExerciseDisplay,
+) -> Result<(), CliError> {
     let said = if args.json {
         exercise::json(report)
             .map_err(|why| CliError::failed("cannot write the report as JSON", why, "report this as a bug"))?
     } else if args.tap {
         tap(report)
     } else {
-        Text::new(args.color.on(&io::stdout())).summary(report)
+        ExerciseText::new(args.color.on(&io::stdout())).summary(report)
     };
     // A reader that went away is a normal end.
     let printed = show.finish(&said);

@@ -12,20 +12,22 @@ use rustix::{
     fs::{CWD, Mode, OFlags, openat},
 };
 
-use super::Args;
+use super::ExerciseArgs;
 use crate::{
     cli::{error::CliError, out_file::lost},
-    exercise::{Observer, Plan, Report, Stage, Step, Verdict},
-    output::exercise::text::Text,
+    exercise::{
+        ExerciseObserver, ExercisePlan, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict,
+    },
+    output::exercise::text::ExerciseText,
     recording::{AT_ONCE, may_wait, ready, stdout},
 };
 
 /// An output that gets what its reader takes at once; the rest is kept.
 #[derive(Debug)]
-struct Unhurried<W> {
+struct NonblockingOutput<W> {
     /// `None`: it could not be had, or nothing more is wanted there.
     out: Option<W>,
-    way: Way,
+    way: WriteMethod,
     kept: Vec<u8>,
     /// What has gone wrong first; who went away has what it wanted.
     failed: Option<io::Error>,
@@ -33,7 +35,7 @@ struct Unhurried<W> {
 
 /// How to write without waiting.
 #[derive(Debug)]
-enum Way {
+enum WriteMethod {
     /// Nobody is ever waited for.
     Any,
     /// What is ready takes so much at once.
@@ -43,7 +45,7 @@ enum Way {
     Terminal(Option<File>),
 }
 
-impl Way {
+impl WriteMethod {
     fn of(out: impl AsFd) -> Self {
         if out.as_fd().is_terminal() {
             let path = format!("/proc/self/fd/{}", out.as_fd().as_raw_fd());
@@ -74,13 +76,13 @@ impl Way {
     }
 }
 
-impl<W: Write + AsFd> Unhurried<W> {
+impl<W: Write + AsFd> NonblockingOutput<W> {
     fn new(out: io::Result<W>) -> Self {
         let (out, failed) = match out {
             Ok(out) => (Some(out), None),
             Err(why) => (None, Some(why)),
         };
-        let way = out.as_ref().map_or(Way::Any, Way::of);
+        let way = out.as_ref().map_or(WriteMethod::Any, WriteMethod::of);
         Self { out, way, kept: Vec::new(), failed }
     }
 
@@ -128,21 +130,21 @@ impl<W: Write + AsFd> Unhurried<W> {
 }
 
 /// Shows what happens.
-pub(super) struct Show {
-    text: Text,
+pub(super) struct ExerciseDisplay {
+    text: ExerciseText,
     live: bool,
-    out: Unhurried<File>,
+    out: NonblockingOutput<File>,
     /// Steps of a stage of a plan with many: shown if it fails.
-    held: Vec<Step>,
+    held: Vec<ExerciseStep>,
     plan: &'static str,
     verbose: bool,
 }
 
-impl Show {
-    pub(super) fn new(args: &Args) -> Self {
-        let text = Text::new(args.color.on(&io::stdout()));
+impl ExerciseDisplay {
+    pub(super) fn new(args: &ExerciseArgs) -> Self {
+        let text = ExerciseText::new(args.color.on(&io::stdout()));
         let (live, verbose) = (!args.json && !args.tap, args.verbose);
-        Self { text, live, out: Unhurried::new(stdout()), verbose, held: Vec::new(), plan: "" }
+        Self { text, live, out: NonblockingOutput::new(stdout()), verbose, held: Vec::new(), plan: "" }
     }
 
     /// The last of it, for which the reader is waited for: the devices are back by now.
@@ -157,8 +159,8 @@ impl Show {
     }
 }
 
-impl Observer for Show {
-    fn open(&mut self, report: &Report) {
+impl ExerciseObserver for ExerciseDisplay {
+    fn open(&mut self, report: &ExerciseReport) {
         let head = self.text.head(&report.devices, &report.tracing, &report.recovered);
         self.print(&head);
     }
@@ -170,8 +172,8 @@ impl Observer for Show {
         self.held.clear();
     }
 
-    fn step(&mut self, step: &Step) {
-        if self.plan == Plan::Matrix.name() && !self.verbose {
+    fn step(&mut self, step: &ExerciseStep) {
+        if self.plan == ExercisePlan::Matrix.name() && !self.verbose {
             self.held.push(step.clone());
         } else {
             let line = self.text.step(step);
@@ -179,8 +181,9 @@ impl Observer for Show {
         }
     }
 
-    fn end(&mut self, stage: &Stage) {
-        for step in std::mem::take(&mut self.held).iter().filter(|_| stage.verdict == Verdict::Failed) {
+    fn end(&mut self, stage: &ExerciseStage) {
+        for step in std::mem::take(&mut self.held).iter().filter(|_| stage.verdict == ExerciseVerdict::Failed)
+        {
             let line = self.text.step(step);
             self.print(&line);
         }
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn nobody_who_reads_is_waited_for_and_nothing_is_lost() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let mut out = Unhurried::new(Ok(writer));
+        let mut out = NonblockingOutput::new(Ok(writer));
         let began = Instant::now();
         let lines: Vec<String> = (0..40_000).map(|nr| format!("step {nr}\n")).collect();
         for line in &lines {
@@ -221,8 +224,8 @@ mod tests {
         let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         unlockpt(&reader).unwrap();
         let terminal = ioctl_tiocgptpeer(&reader, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        let mut out = Unhurried::new(Ok(File::from(terminal.try_clone().unwrap())));
-        assert!(matches!(out.way, Way::Terminal(Some(_))), "{:?}", out.way);
+        let mut out = NonblockingOutput::new(Ok(File::from(terminal.try_clone().unwrap())));
+        assert!(matches!(out.way, WriteMethod::Terminal(Some(_))), "{:?}", out.way);
         let lines: Vec<String> = (0..5_000).map(|nr| format!("step {nr}\n")).collect();
         let (tell, told) = std::sync::mpsc::channel();
         let printing = thread::spawn(move || {
@@ -250,13 +253,13 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_told_in_the_end_and_a_reader_that_went_away_is_no_error() {
-        let mut out = Unhurried::new(File::options().write(true).open("/dev/full"));
+        let mut out = NonblockingOutput::new(File::options().write(true).open("/dev/full"));
         out.print("step 1\n");
         out.print("step 2\n");
         assert_eq!(out.finish("verdict\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut out = Unhurried::new(Ok(writer));
+        let mut out = NonblockingOutput::new(Ok(writer));
         out.print("step 1\n");
         assert!(out.kept.len() < 10 && out.out.is_none());
         out.finish("verdict\n").unwrap();

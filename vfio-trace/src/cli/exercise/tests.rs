@@ -3,16 +3,16 @@
 use clap::Parser as _;
 
 use super::*;
-use crate::kernel::{Bus, source::testing::Root};
+use crate::kernel::{DeviceBus, source::testing::TestRoot};
 
 #[derive(Debug, clap::Parser)]
-struct Line {
+struct CommandLine {
     #[command(flatten)]
-    args: Args,
+    args: ExerciseArgs,
 }
 
-pub(super) fn args(words: &[&str]) -> Args {
-    Line::try_parse_from([&["exercise"], words].concat()).unwrap().args
+pub(super) fn args(words: &[&str]) -> ExerciseArgs {
+    CommandLine::try_parse_from([&["exercise"], words].concat()).unwrap().args
 }
 
 fn device(name: &str, driver: &str) -> VfioDevice {
@@ -23,7 +23,7 @@ fn device(name: &str, driver: &str) -> VfioDevice {
         cdev: false,
         driver: Some(driver.to_owned()),
         module: None,
-        bus: Bus::Mdev,
+        bus: DeviceBus::Mdev,
         is_vf: false,
         pci_id: None,
         pci_class: None,
@@ -31,9 +31,9 @@ fn device(name: &str, driver: &str) -> VfioDevice {
     }
 }
 
-fn checked(words: &[&str], driver: &str, to: Option<&str>) -> Result<Vec<(Plan, String)>, u8> {
+fn checked(words: &[&str], driver: &str, to: Option<&str>) -> Result<Vec<(ExercisePlan, String)>, u8> {
     let args = args(words);
-    let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(to.is_some())).collect();
+    let plans: Vec<ExercisePlan> = args.plans.iter().flat_map(|asked| asked.plans(to.is_some())).collect();
     let second = to.map(|driver| device("second", driver));
     check(&args, &plans, &device("first", driver), second.as_ref()).map_err(|error| error.code)
 }
@@ -41,13 +41,13 @@ fn checked(words: &[&str], driver: &str, to: Option<&str>) -> Result<Vec<(Plan, 
 #[test]
 fn plans_by_name() {
     let plans = |words: &[&str]| -> Vec<&str> {
-        args(words).plans.iter().flat_map(|asked| asked.plans(false)).map(Plan::name).collect()
+        args(words).plans.iter().flat_map(|asked| asked.plans(false)).map(ExercisePlan::name).collect()
     };
     assert_eq!(plans(&["dev"]), ["save", "resume"]);
     assert_eq!(plans(&["dev", "--plan", "io-test", "--plan", "faults,save"]), ["io-test", "faults", "save"]);
-    assert_eq!(plans(&["dev", "--plan", "all"]).len(), Plan::ALL.len() - 1);
-    Line::try_parse_from(["exercise", "dev", "--plan", "nothing"]).unwrap_err();
-    Line::try_parse_from(["exercise", "dev", "--json", "--tap"]).unwrap_err();
+    assert_eq!(plans(&["dev", "--plan", "all"]).len(), ExercisePlan::ALL.len() - 1);
+    CommandLine::try_parse_from(["exercise", "dev", "--plan", "nothing"]).unwrap_err();
+    CommandLine::try_parse_from(["exercise", "dev", "--json", "--tap"]).unwrap_err();
 }
 
 #[test]
@@ -65,31 +65,31 @@ fn what_is_dangerous_wants_force() {
     assert_eq!(checked(&["dev", "--plan", "faults"], hisi, None), Err(USAGE));
     assert_eq!(checked(&["dev", "--plan", "faults", "--force"], hisi, None), Ok(vec![]));
     let left_out = checked(&["dev", "--plan", "all"], hisi, None).unwrap();
-    assert_eq!(left_out.iter().map(|(plan, _)| *plan).collect::<Vec<_>>(), [Plan::Faults]);
+    assert_eq!(left_out.iter().map(|(plan, _)| *plan).collect::<Vec<_>>(), [ExercisePlan::Faults]);
     assert_eq!(checked(&["dev", "--plan", "all", "--force"], hisi, None), Ok(vec![]));
 }
 
 #[test]
 fn a_signal_before_the_start_opens_nothing() {
-    let task = Task {
-        plans: vec![Plan::Save],
+    let task = ExerciseTask {
+        plans: vec![ExercisePlan::Save],
         left_out: Vec::new(),
         count: 1,
         keeper: None,
         image: None,
         wrong: None,
-        blind: None,
-        kernel: KernelWords::read(&Root::new().files()),
+        tracing_off_reason: None,
+        kernel: KernelVersion::read(&TestRoot::new().files()),
         force: false,
     };
-    let first = Candidate { device: device("dev", "mtty"), closed_in: None };
+    let first = ExerciseCandidate { device: device("dev", "mtty"), closed_in: None };
     let (line, stop) = (args(&["dev"]), AtomicBool::new(true));
-    let done = exercise::exercise(task, first, None, None, &mut Show::new(&line), &stop);
+    let done = exercise::exercise(task, first, None, None, &mut ExerciseDisplay::new(&line), &stop);
     assert!(matches!(done, Err(BeginError::Stopped)), "{:?}", done.err());
 }
 
 fn open_error(call: &'static str, errno: u32, idle: bool) -> (u8, String) {
-    let why = exercise::OpenError::Call { call, errno: crate::event::Errno(errno) };
+    let why = exercise::DeviceOpenError::Call { call, errno: crate::event::Errno(errno) };
     let error = begin_error(BeginError::Open("dev".to_owned(), why), idle, true);
     (error.code, format!("{error:?}"))
 }
@@ -117,7 +117,7 @@ fn in_use_is_said_of_what_somebody_has() {
 fn root_is_not_told_to_be_root() {
     let denied = |root| {
         let (path, why) = ("/dev/vfio/7".to_owned(), io::Error::from(io::ErrorKind::PermissionDenied));
-        let why = exercise::OpenError::Node { path, why };
+        let why = exercise::DeviceOpenError::Node { path, why };
         format!("{:?}", begin_error(BeginError::Open("dev".to_owned(), why), true, root))
     };
     assert!(denied(false).contains("run it as root"), "{}", denied(false));
@@ -136,8 +136,8 @@ fn only_mount_is_told_that_somebody_has_it() {
 fn who_is_asked_hears_only_what_may_come_of_it() {
     let said = |words: &[&str], release: &str, flags: Option<u64>| {
         let args = args(&[&["dev"], words].concat());
-        let plans: Vec<Plan> = args.plans.iter().flat_map(|asked| asked.plans(false)).collect();
-        let kernel = KernelWords { release: release.to_owned(), version: String::new() };
+        let plans: Vec<ExercisePlan> = args.plans.iter().flat_map(|asked| asked.plans(false)).collect();
+        let kernel = KernelVersion { release: release.to_owned(), version: String::new() };
         dangers(&args, &plans, &kernel, flags.map(MigFlags)).join("\n")
     };
     let hangs = |words: &[&str], release, flags| said(words, release, flags).contains("loops for ever");

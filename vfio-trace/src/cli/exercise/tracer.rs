@@ -5,14 +5,14 @@ use std::fs;
 use vfio_trace_common::role::Role;
 
 use crate::{
-    driver::Interpreter,
-    event::{Assembler, Data, Event, HOLD_NS, ProbeReport, Record},
-    exercise::{Blindness, Witness},
-    kernel::{KernelFiles, caps::Cap},
+    driver::PluginDispatcher,
+    event::{EventAssembler, EventData, HOLD_NS, ProbeReport, VfioEvent, WireRecord},
+    exercise::{ExerciseTracer, UntracedReason},
+    kernel::{KernelFiles, caps::LinuxCap},
     probe::LoadOptions,
     source::{
         clock::mono_ns,
-        live::{Live, LiveError},
+        live::{LiveError, LiveSource},
     },
 };
 
@@ -20,11 +20,11 @@ use crate::{
 const BUFFER_BYTES: u32 = 4 << 20;
 
 /// Probes, and what they have seen of this process.
-pub(super) struct Tracer {
-    live: Live,
+pub(super) struct LiveTracer {
+    live: LiveSource,
     files: KernelFiles,
-    assembler: Assembler,
-    interpreter: Interpreter,
+    assembler: EventAssembler,
+    interpreter: PluginDispatcher,
     own: OwnPid,
     undecoded: u64,
 }
@@ -51,8 +51,8 @@ impl OwnPid {
     }
 
     /// Whether this process did that.
-    fn is_ours(&mut self, event: &Event) -> bool {
-        let opened = matches!(&event.data, Data::Open(open) if open.outcome.is_ok());
+    fn is_ours(&mut self, event: &VfioEvent) -> bool {
+        let opened = matches!(&event.data, EventData::Open(open) if open.outcome.is_ok());
         let exercised =
             || event.device_name().is_some_and(|name| self.devices.iter().any(|device| device == name));
         if self.learns && opened && exercised() {
@@ -68,26 +68,26 @@ fn missing(probe: &ProbeReport) -> u64 {
     all.into_iter().fold(0, u64::saturating_add)
 }
 
-impl Tracer {
+impl LiveTracer {
     /// Attaches all probes, to watch what is done with these devices. Needs a tokio runtime.
     pub(super) fn start(files: KernelFiles, devices: &[&str]) -> Result<Self, LiveError> {
         let own = OwnPid::new(&files, devices);
         let options = LoadOptions { buffer_bytes: BUFFER_BYTES, log: false };
-        let (mut live, _changes) = Live::open(files.clone(), options, None)?;
+        let (mut live, _changes) = LiveSource::open(files.clone(), options, None)?;
         live.enable()?;
         // Devices get their names from it; without, from the first thing that happens to them.
         let _unnamed = live.take_inventory().is_err();
-        let (assembler, interpreter) = (Assembler::new(), Interpreter::new(false));
+        let (assembler, interpreter) = (EventAssembler::new(), PluginDispatcher::new(false));
         Ok(Self { live, files, assembler, interpreter, own, undecoded: 0 })
     }
 
     /// The capabilities that tracing goes on needing.
-    pub(super) fn needs(&self) -> Vec<Cap> {
+    pub(super) fn needs(&self) -> Vec<LinuxCap> {
         self.live.needs()
     }
 
     /// What has happened until now: in a flood there is always more.
-    fn take(&mut self) -> Vec<Event> {
+    fn take(&mut self) -> Vec<VfioEvent> {
         let mut events = Vec::new();
         let now_ns = mono_ns();
         let mut latest_ns = 0;
@@ -97,7 +97,7 @@ impl Tracer {
                 break;
             }
             for bytes in &records {
-                let Ok(record) = Record::decode(bytes) else {
+                let Ok(record) = WireRecord::decode(bytes) else {
                     self.undecoded += 1;
                     continue;
                 };
@@ -110,8 +110,8 @@ impl Tracer {
     }
 }
 
-impl Witness for Tracer {
-    fn events(&mut self) -> Vec<Event> {
+impl ExerciseTracer for LiveTracer {
+    fn events(&mut self) -> Vec<VfioEvent> {
         let mut events = self.take();
         // Pointers of a driver that came meanwhile wait for it. What it cannot do, a step misses, and says so.
         let _unlooked = self.live.rescan().is_err();
@@ -126,21 +126,21 @@ impl Witness for Tracer {
         self.live.report().iter().map(missing).fold(self.undecoded, u64::saturating_add)
     }
 
-    fn blindness(&mut self) -> Blindness {
+    fn find_untraced_reason(&mut self) -> UntracedReason {
         if self.files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0") {
-            return Blindness::Known("kprobes are switched off in debugfs".to_owned());
+            return UntracedReason::Known("kprobes are switched off in debugfs".to_owned());
         }
         if self.own.known.is_none() {
-            return Blindness::Stranger;
+            return UntracedReason::OwnPidUnknown;
         }
         let probes = self.live.report();
         let mut arcs = probes.iter().filter(|probe| probe.role == Role::NextState);
         match arcs.next() {
             Some(probe) if !probe.attached => {
                 let why = probe.reason.as_deref().unwrap_or("nobody knows why");
-                Blindness::Known(format!("{} cannot be probed: {why}", probe.name))
+                UntracedReason::Known(format!("{} cannot be probed: {why}", probe.name))
             },
-            _ => Blindness::Unknown,
+            _ => UntracedReason::Unknown,
         }
     }
 }
@@ -149,23 +149,27 @@ impl Witness for Tracer {
 mod tests {
     use super::*;
     use crate::{
-        event::{DeviceRef, Open, Outcome, Process},
-        kernel::source::testing::Root,
+        event::{CallOutcome, DeviceOpen, DeviceRef, EventProcess},
+        kernel::source::testing::TestRoot,
     };
 
-    fn event(pid: u32, device: &str, data: Data) -> Event {
+    fn event(pid: u32, device: &str, data: EventData) -> VfioEvent {
         let device = DeviceRef { nr: 1, name: Some(device.into()), driver: None };
-        let process = Process { pid, tid: pid, comm: String::new() };
-        Event { start_ns: 1, end_ns: 2, duration_ns: Some(1), device: Some(device), process, data }
+        let process = EventProcess { pid, tid: pid, comm: String::new() };
+        VfioEvent { start_ns: 1, end_ns: 2, duration_ns: Some(1), device: Some(device), process, data }
     }
 
-    fn opened(pid: u32, device: &str) -> Event {
-        event(pid, device, Data::Open(Open { open_count: Some(1), state: None, outcome: Outcome::Ok }))
+    fn opened(pid: u32, device: &str) -> VfioEvent {
+        event(
+            pid,
+            device,
+            EventData::Open(DeviceOpen { open_count: Some(1), state: None, outcome: CallOutcome::Ok }),
+        )
     }
 
     #[test]
     fn in_the_first_namespace_a_process_knows_its_number() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/self/ns/x", "").link("proc/self/ns/pid", FIRST_PID_NAMESPACE);
         let mut own = OwnPid::new(&root.files(), &["dev"]);
         assert!(own.is_ours(&opened(std::process::id(), "dev")));
@@ -174,14 +178,14 @@ mod tests {
 
     #[test]
     fn in_another_one_who_opens_the_device_is_us() {
-        let root = Root::new();
+        let root = TestRoot::new();
         root.write("proc/self/ns/x", "").link("proc/self/ns/pid", "pid:[4026532001]");
         let mut own = OwnPid::new(&root.files(), &["dev"]);
         assert!(!own.is_ours(&opened(std::process::id(), "other")), "the number means somebody else there");
         assert!(own.is_ours(&opened(4711, "dev")) && own.is_ours(&opened(4711, "other")));
         assert!(!own.is_ours(&opened(std::process::id(), "other")));
         assert_eq!(
-            OwnPid::new(&Root::new().files(), &["dev"]).known,
+            OwnPid::new(&TestRoot::new().files(), &["dev"]).known,
             None,
             "without /proc nothing is taken for granted"
         );

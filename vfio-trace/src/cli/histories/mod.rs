@@ -12,26 +12,26 @@ use super::{
     error::{CliError, USAGE},
     host::{self, HostArgs},
     output::note,
-    recording::{self, Progress, Taker, Wants},
+    recording::{self, Demand, ProgressLine, RecordSink},
 };
 use crate::{
-    driver::Interpreter,
-    event::{Assembler, Event, LossTotals, ProbeReport, Record},
-    recording::{ClockSample, Damage},
+    driver::PluginDispatcher,
+    event::{EventAssembler, LossTotals, ProbeReport, VfioEvent, WireRecord},
+    recording::{ClockSample, RecordingDamage},
     report::{
-        History,
-        document::{Host, Losses},
+        HostHistory,
+        document::{HostLosses, TracedHost},
     },
-    source::recording::{Recording, RecordingError, refuse_pipes},
+    source::recording::{RecordingError, RecordingSource, refuse_pipes},
 };
 
 /// So many parts are named one by one.
 const NAMED: usize = 4;
 
 /// Recordings, each whole.
-pub(super) struct Histories {
+pub(super) struct RecordingHistories {
     /// In the order in which they were given.
-    pub(super) all: Vec<History>,
+    pub(super) all: Vec<HostHistory>,
     /// Whether something is missing of one of them.
     pub(super) damaged: bool,
     /// Devices that belong together, as was said when they were merged.
@@ -39,24 +39,24 @@ pub(super) struct Histories {
     /// Names of all devices that were met, also of hosts that were not asked for.
     pub(super) names: BTreeSet<String>,
     /// Whether there may have been others.
-    pub(super) lacking: bool,
+    pub(super) names_incomplete: bool,
 }
 
 /// Reads files: parts of one recording become one history.
-pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
-    let Files { recordings, unread } = recordings(files)?;
-    let mut histories = Histories {
+pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
+    let HistoryFiles { recordings, unread } = recordings(files)?;
+    let mut histories = RecordingHistories {
         all: Vec::new(),
         damaged: !unread.is_empty(),
         pairs: Vec::new(),
         names: BTreeSet::new(),
-        lacking: !unread.is_empty(),
+        names_incomplete: !unread.is_empty(),
     };
     for text in &unread {
         note(text);
     }
     for parts in recordings {
-        let mut next = Some(Recording::open(&parts)?);
+        let mut next = Some(RecordingSource::open(&parts)?);
         while let Some(mut recording) = next {
             // Said once for all recordings of a file.
             for pair in recording.merge().map_or(&[][..], |merge| &merge.pairs) {
@@ -68,7 +68,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
             // Whose it is nobody knows: it may be of each.
             history.host_mut().losses.damage.extend(unread.iter().cloned());
             histories.names.extend(history.devices.iter().filter_map(|device| device.doc.name.clone()));
-            histories.lacking |= lacks(&history) || !recording::not_given(&recording).is_empty();
+            histories.names_incomplete |= lacks(&history) || !recording::not_given(&recording).is_empty();
             histories.all.push(history);
             histories.damaged |= damaged;
             next = recording.other();
@@ -78,11 +78,11 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Histories, CliError> {
 }
 
 /// Whether there may have been devices of which nothing is in a history.
-const fn lacks(history: &History) -> bool {
-    let History { host: Host { losses, .. }, left_out, .. } = history;
+const fn lacks(history: &HostHistory) -> bool {
+    let HostHistory { host: TracedHost { losses, .. }, left_out, .. } = history;
     let whole = losses.complete
-        && !losses.control_suffers()
-        && !losses.data_suffers()
+        && !losses.lacks_transitions()
+        && !losses.lacks_data()
         && losses.other.is_empty()
         && left_out.forgotten == 0
         && left_out.device_events == 0
@@ -91,7 +91,7 @@ const fn lacks(history: &History) -> bool {
 }
 
 /// The same, of one host only if that is asked for.
-pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<Histories, CliError> {
+pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<RecordingHistories, CliError> {
     let mut histories = read(files)?;
     if let Some(wanted) = &host.host {
         let names: Vec<Option<String>> =
@@ -103,7 +103,7 @@ pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<Histories, C
 }
 
 /// Files by recording.
-pub(super) struct Files {
+pub(super) struct HistoryFiles {
     /// In the order in which each recording is met first; its parts in theirs.
     pub(super) recordings: Vec<Vec<PathBuf>>,
     /// Those that cannot be read, a sentence each.
@@ -111,9 +111,9 @@ pub(super) struct Files {
 }
 
 /// Looks into each file to see which recording it is of.
-pub(super) fn recordings(files: &[PathBuf]) -> Result<Files, CliError> {
+pub(super) fn recordings(files: &[PathBuf]) -> Result<HistoryFiles, CliError> {
     if let [one] = files {
-        return Ok(Files { recordings: vec![vec![one.clone()]], unread: Vec::new() });
+        return Ok(HistoryFiles { recordings: vec![vec![one.clone()]], unread: Vec::new() });
     }
     if files.iter().any(|file| file.as_os_str() == "-") {
         return Err(CliError::with_code(
@@ -127,11 +127,11 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<Files, CliError> {
     let mut recordings: Vec<(String, Vec<(u32, PathBuf)>)> = Vec::new();
     let (mut unread, mut first) = (Vec::new(), None);
     for file in files {
-        let (id, part) = match Recording::open(std::slice::from_ref(file)) {
+        let (id, part) = match RecordingSource::open(std::slice::from_ref(file)) {
             Ok(recording) => (recording.header().recording.clone(), recording.header().part),
             // The newest part may have nothing in it yet; the others are as good as without it.
             Err(RecordingError::Open { name, source }) => {
-                let damage = Damage::Unread { why: source.to_string() };
+                let damage = RecordingDamage::Unread { why: source.to_string() };
                 unread.push(format!("{name}: {damage}"));
                 first.get_or_insert(RecordingError::Open { name, source });
                 continue;
@@ -150,32 +150,32 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<Files, CliError> {
         parts.sort_by_key(|(part, _)| *part);
         parts.into_iter().map(|(_, file)| file).collect()
     };
-    Ok(Files { recordings: recordings.into_iter().map(in_order).collect(), unread })
+    Ok(HistoryFiles { recordings: recordings.into_iter().map(in_order).collect(), unread })
 }
 
 /// Turns records into a history.
-struct Reader {
-    history: History,
-    assembler: Assembler,
-    interpreter: Interpreter,
+struct HistoryReader {
+    history: HostHistory,
+    assembler: EventAssembler,
+    interpreter: PluginDispatcher,
     undecoded: u64,
 }
 
-impl Reader {
-    fn take(&mut self, events: Vec<Event>) {
+impl HistoryReader {
+    fn take(&mut self, events: Vec<VfioEvent>) {
         for event in self.interpreter.apply(events) {
             self.history.apply(&event);
         }
     }
 }
 
-impl Taker for Reader {
-    fn wants(&self) -> Wants {
-        Wants::All
+impl RecordSink for HistoryReader {
+    fn demand(&self) -> Demand {
+        Demand::All
     }
 
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
-        match Record::decode(bytes) {
+        match WireRecord::decode(bytes) {
             Ok(record) => {
                 let events = self.assembler.push(&record);
                 self.take(events);
@@ -201,11 +201,11 @@ impl Taker for Reader {
 }
 
 /// One recording's history, and whether something is missing of it.
-fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, bool), CliError> {
+fn history(recording: &mut RecordingSource, parts: &[PathBuf]) -> Result<(HostHistory, bool), CliError> {
     let header = recording.header();
     let source = source(parts);
     let start = &header.start;
-    let host = Host {
+    let host = TracedHost {
         name: start.host.clone(),
         kernel: start.kernel.clone(),
         machine: start.machine.clone(),
@@ -215,31 +215,31 @@ fn history(recording: &mut Recording, parts: &[PathBuf]) -> Result<(History, boo
         command: start.command.clone(),
         began_ns: header.part_began_ns,
         ended_ns: header.part_began_ns,
-        ..Host::default()
+        ..TracedHost::default()
     };
-    let mut reader = Reader {
-        history: History::new(host, start.clock, header.clock.utc_error_ns),
-        assembler: Assembler::new(),
-        interpreter: Interpreter::new(false),
+    let mut reader = HistoryReader {
+        history: HostHistory::new(host, start.clock, header.clock.utc_error_ns),
+        assembler: EventAssembler::new(),
+        interpreter: PluginDispatcher::new(false),
         undecoded: 0,
     };
-    let mut through = recording::read(recording, &mut reader, Progress::new("reading"))?;
+    let mut through = recording::read(recording, &mut reader, ProgressLine::new("reading"))?;
     if let Some(failed) = through.failed.take() {
         return Err(failed.into());
     }
     let rest = reader.assembler.finish();
     reader.take(rest);
-    let damaged = through.damaged();
+    let damaged = through.is_damaged();
     let ended = recording.ended();
     let forgotten = reader.assembler.forgotten(reader.interpreter.forgotten());
     for text in recording::not_given(recording) {
         note(&format!("{source}: {text}"));
     }
-    let mut losses = Losses {
+    let mut losses = HostLosses {
         complete: ended.as_ref().is_some_and(|ended| ended.continued.is_none()),
         undecoded: reader.undecoded,
         damage: through.damage,
-        ..Losses::default()
+        ..HostLosses::default()
     };
     let counted = match &ended {
         Some(ended) => Some(ended.probes.clone()),
@@ -269,7 +269,7 @@ fn name(path: &Path) -> String {
 }
 
 /// What the probes have lost, and of what.
-fn count(losses: &mut Losses, probes: Option<&[ProbeReport]>) {
+fn count(losses: &mut HostLosses, probes: Option<&[ProbeReport]>) {
     let Some(probes) = probes else { return };
     let LossTotals { lost, missed, unmatched, no_room } = LossTotals::of(probes);
     losses.lost = Some(lost);

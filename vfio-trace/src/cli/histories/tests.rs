@@ -21,8 +21,8 @@ fn probe(name: &str, role: Role) -> ProbeReport {
     }
 }
 
-fn counted(probes: &[ProbeReport]) -> Losses {
-    let mut losses = Losses::default();
+fn counted(probes: &[ProbeReport]) -> HostLosses {
+    let mut losses = HostLosses::default();
     count(&mut losses, Some(probes));
     losses
 }
@@ -42,7 +42,7 @@ fn what_a_driver_that_is_unloaded_has_missed_is_not_forgotten() {
 fn what_found_no_room_touches_states_and_bytes() {
     let losses = counted(&[ProbeReport { no_room: 2, ..probe("quay_shift", Role::SetState) }]);
     assert_eq!(losses.no_room, Some(2));
-    assert!(losses.control_suffers() && losses.data_suffers(), "{losses:?}");
+    assert!(losses.lacks_transitions() && losses.lacks_data(), "{losses:?}");
     assert_eq!(losses.data, ["quay_shift: 2 not remembered"]);
     assert_eq!(counted(&[probe("f", Role::SetState)]).no_room, Some(0));
 }
@@ -54,13 +54,13 @@ fn a_loss_of_any_function_is_told() {
         let told = [&losses.control, &losses.data, &losses.other];
         assert_eq!(told.iter().map(|texts| texts.len()).sum::<usize>(), 1, "{role:?}: {losses:?}");
     }
-    assert!(counted(&[ProbeReport { lost: 1, ..probe("f", Role::Open) }]).control_suffers());
+    assert!(counted(&[ProbeReport { lost: 1, ..probe("f", Role::Open) }]).lacks_transitions());
 }
 
 /// The parts of a recording as files, in a folder that goes away.
-struct Parts(PathBuf, Vec<PathBuf>);
+struct RecordingParts(PathBuf, Vec<PathBuf>);
 
-impl Parts {
+impl RecordingParts {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
@@ -76,7 +76,7 @@ impl Parts {
     }
 }
 
-impl Drop for Parts {
+impl Drop for RecordingParts {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
@@ -94,21 +94,21 @@ fn of_many_parts_the_first_and_the_last_are_named() {
 fn what_is_forgotten_is_left_out_and_not_damaged() {
     use crate::{
         event::fixture::*,
-        recording::{End, Item, Reason, Writer, fixture::header},
+        recording::{BlockItem, EndReason, PartEnd, PartWriter, fixture::header},
     };
     const DEVICES: u64 = 20_000;
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     for nr in 1..=DEVICES {
-        let script = Script::new(nr * 64)
+        let script = RecordScript::new(nr * 64)
             .wait(nr)
             .device(&format!("device-{nr}"), "mtty", 7)
             .driver_get_state(RUNNING);
         for record in script.records() {
-            writer.push(&Item::Record(bytes(&record).into())).unwrap();
+            writer.push(&BlockItem::Record(bytes(&record).into())).unwrap();
         }
     }
-    let end = End { mono_ns: 9_000_000_000, reason: Reason::Signal, records: 0, probes: Vec::new() };
-    let Parts(folder, _) = &Parts::new("forgotten");
+    let end = PartEnd { mono_ns: 9_000_000_000, reason: EndReason::Signal, records: 0, probes: Vec::new() };
+    let RecordingParts(folder, _) = &RecordingParts::new("forgotten");
     let file = folder.join("many.vft");
     fs::write(&file, writer.finish(end).unwrap().0).unwrap();
     let read = read(&[file]).unwrap();
@@ -116,7 +116,7 @@ fn what_is_forgotten_is_left_out_and_not_damaged() {
     assert!(!read.damaged && host.losses.damage.is_empty(), "{:?}", host.losses);
     let forgotten = read.all[0].left_out.forgotten;
     assert!((1..=DEVICES).contains(&forgotten), "{forgotten}");
-    let document = crate::report::document(&read.all, &crate::report::Options::default());
+    let document = crate::report::document(&read.all, &crate::report::DocumentOptions::default());
     let told: Vec<_> = document.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(told.iter().filter(|code| **code == "left-out").count(), 1, "{told:?}");
     assert!(!told.contains(&"recording-damaged"), "{told:?}");
@@ -124,7 +124,7 @@ fn what_is_forgotten_is_left_out_and_not_damaged() {
 
 #[test]
 fn parts_are_put_in_their_order() {
-    let Parts(folder, files) = &Parts::new("order");
+    let RecordingParts(folder, files) = &RecordingParts::new("order");
     let other = folder.join("other.vft");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/testdata/two-hosts-dst.vft"), &other).unwrap();
     let given = [files[2].clone(), other.clone(), files[0].clone(), files[1].clone()];
@@ -134,7 +134,7 @@ fn parts_are_put_in_their_order() {
 
 #[test]
 fn a_recording_that_goes_on_is_not_complete() {
-    let Parts(_, files) = &Parts::new("goes-on");
+    let RecordingParts(_, files) = &RecordingParts::new("goes-on");
     let complete = |files: &[PathBuf]| read(files).unwrap().all[0].host.losses.complete;
     assert!(complete(files) && complete(&files[1..]), "its end is there");
     assert!(!complete(&files[..1]) && !complete(&files[..2]));
@@ -142,7 +142,7 @@ fn a_recording_that_goes_on_is_not_complete() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_told_of_each_host() {
-    let Parts(folder, files) = &Parts::new("unread-host");
+    let RecordingParts(folder, files) = &RecordingParts::new("unread-host");
     let empty = folder.join("empty.vft");
     fs::write(&empty, "").unwrap();
     let read = read(&[&files[..], std::slice::from_ref(&empty)].concat()).unwrap();

@@ -10,19 +10,19 @@ use crate::{
         error::{NOT_PERMITTED, NOT_SUPPORTED},
         exercise::IN_USE,
     },
-    mount::{Command, Exercise, Exercised},
+    mount::{DebugCommand, DeviceExerciser, ExerciseOutcome},
 };
 
 /// `vfio-trace exercise`, as the program of this process has it.
 #[derive(Debug)]
-pub(super) struct Child;
+pub(super) struct ExerciseProcess;
 
-impl Exercise for Child {
-    fn exercise(&self, device: &str, command: Command) -> (Exercised, String) {
+impl DeviceExerciser for ExerciseProcess {
+    fn exercise(&self, device: &str, command: DebugCommand) -> (ExerciseOutcome, String) {
         let plan = match command {
-            Command::Save => "save",
-            Command::Resume => "resume",
-            Command::IoTest => "io-test",
+            DebugCommand::Save => "save",
+            DebugCommand::Resume => "resume",
+            DebugCommand::IoTest => "io-test",
         };
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("vfio-trace"));
         let output = Process::new(program)
@@ -32,18 +32,18 @@ impl Exercise for Child {
         let output = match output {
             Ok(output) => output,
             Err(why) => {
-                return (Exercised::Unsupported, format!("plan {plan} could not be started: {why}\n"));
+                return (ExerciseOutcome::Unsupported, format!("plan {plan} could not be started: {why}\n"));
             },
         };
         let code = output.status.code();
         // Told apart by a code of its own, which nobody else need know.
         let public = code.map(|code| if code == i32::from(IN_USE) { i32::from(NOT_PERMITTED) } else { code });
         let how = match code {
-            Some(0) => Exercised::Well,
-            Some(code) if code == i32::from(IN_USE) => Exercised::InUse,
-            Some(code) if code == i32::from(NOT_PERMITTED) => Exercised::NotPermitted,
-            Some(code) if code == i32::from(NOT_SUPPORTED) => Exercised::Unsupported,
-            _ => Exercised::Failed,
+            Some(0) => ExerciseOutcome::Well,
+            Some(code) if code == i32::from(IN_USE) => ExerciseOutcome::InUse,
+            Some(code) if code == i32::from(NOT_PERMITTED) => ExerciseOutcome::NotPermitted,
+            Some(code) if code == i32::from(NOT_SUPPORTED) => ExerciseOutcome::Unsupported,
+            _ => ExerciseOutcome::Failed,
         };
         let ended = public.map_or_else(|| output.status.to_string(), |code| format!("exit code {code}"));
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());

@@ -13,22 +13,22 @@ use super::{
         error::CliError,
         events::too_many_more,
         output::note,
-        session::{say_changes, say_lacks, say_uninformed, say_unwatched},
+        session::{say_changes, say_missing, say_uninformed, say_unwatched},
     },
-    Args, End, Site,
-    debug::Child,
-    looks::Looks,
+    MountArgs, MountEnd, MountPoint,
+    debug::ExerciseProcess,
+    looks::InventorySchedule,
     no_drop,
 };
 use crate::{
-    event::{Record, WallClock},
+    event::{WallClock, WireRecord},
     kernel::{KernelFiles, VfioDevice},
-    mount::{self, About, Exercise, Freshen, Losses, World},
+    mount::{self, DeviceExerciser, HostState, Refresh, TimelineLosses, TraceOrigin},
     probe::LoadOptions,
     source::{
         clock::{anchor, mono_ns, sample},
-        live::{Live, LiveError, LogTo, RESCAN},
-        snapshot::Looked,
+        live::{LiveError, LiveSource, LogForwarder, RESCAN},
+        snapshot::InventoryLosses,
     },
 };
 
@@ -42,10 +42,10 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks the loop that takes in records to bring the world up to date.
-struct Asker(UnboundedSender<mpsc::SyncSender<()>>);
+struct RefreshRequest(UnboundedSender<mpsc::SyncSender<()>>);
 
-impl Freshen for Asker {
-    fn freshen(&self) {
+impl Refresh for RefreshRequest {
+    fn refresh(&self) {
         let (done, wait) = mpsc::sync_channel(1);
         if self.0.send(done).is_ok() {
             // Late or never: then what is known has to do.
@@ -55,23 +55,23 @@ impl Freshen for Asker {
 }
 
 /// The live source, and the world that it keeps up to date.
-struct Keeper {
-    live: Live,
+struct LiveUpdater {
+    live: LiveSource,
     files: KernelFiles,
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<HostState>>,
     verbose: bool,
     undecoded: u64,
-    looks: Looks,
+    looks: InventorySchedule,
     clock: WallClock,
     /// What looks could not tell, as it was said last.
-    lacks: Looked,
+    last_looked: InventoryLosses,
     counted: Instant,
     /// How much was forgotten when that was said last.
     forgotten: u64,
 }
 
-impl Keeper {
-    fn world(&self) -> MutexGuard<'_, World> {
+impl LiveUpdater {
+    fn world(&self) -> MutexGuard<'_, HostState> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +80,7 @@ impl Keeper {
         let records = self.live.take();
         let mut latest = records.first().map(|_| 0);
         for bytes in &records {
-            match Record::decode(bytes) {
+            match WireRecord::decode(bytes) {
                 Ok(record) => {
                     say_changes(&self.live.follow(&record), self.verbose);
                     self.world().push(&record);
@@ -129,7 +129,7 @@ impl Keeper {
         match looked {
             // Only the first one asks for the holders.
             Ok(looked) if informed => {
-                self.seen(Looked { without_holders: self.lacks.without_holders, ..looked });
+                self.seen(InventoryLosses { without_holders: self.last_looked.without_holders, ..looked });
             },
             Ok(looked) => self.seen(looked),
             Err(error) if tell => say_uninformed(&error),
@@ -140,23 +140,23 @@ impl Keeper {
     }
 
     /// A look has told what it can; what it cannot is said when that changes.
-    fn seen(&mut self, looked: Looked) {
-        if looked != self.lacks {
-            say_lacks(looked);
+    fn seen(&mut self, looked: InventoryLosses) {
+        if looked != self.last_looked {
+            say_missing(looked);
         }
-        self.lacks = looked;
+        self.last_looked = looked;
     }
 
     /// Tells the world which devices there are.
     fn exist(&self) {
         let names: BTreeSet<String> =
             VfioDevice::all(&self.files).into_iter().map(|device| device.name).collect();
-        self.world().exist(&names, mono_ns());
+        self.world().set_existing(&names, mono_ns());
     }
 
     fn count(&mut self) {
         self.counted = Instant::now();
-        self.world().lose(Losses::new(Some(&self.live.report()), self.undecoded));
+        self.world().set_losses(TimelineLosses::new(Some(&self.live.report()), self.undecoded));
     }
 
     /// What is due every now and then although nobody looks.
@@ -178,11 +178,12 @@ impl Keeper {
 }
 
 /// Shows what is there, until the end.
-pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
+pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
-    let log: Option<Box<dyn log::Log>> = args.verbose.then(|| Box::new(LogTo(note)) as Box<dyn log::Log>);
+    let log: Option<Box<dyn log::Log>> =
+        args.verbose.then(|| Box::new(LogForwarder(note)) as Box<dyn log::Log>);
     let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
-    let (live, changes) = Live::open(files.clone(), options, log)?;
+    let (live, changes) = LiveSource::open(files.clone(), options, log)?;
     say_changes(&changes, args.verbose);
     say_unwatched(&live);
     let (mounted, guard) = site.mount(true)?;
@@ -192,27 +193,28 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
     }
 
     let clock = WallClock::from(anchor());
-    let world = World::new(about(clock.clone()), args.events as usize, mono_ns())
+    let world = HostState::new(about(clock.clone()), args.events as usize, mono_ns())
         .annotated(args.annotate)
         .with_debug();
     let (asker, mut asks) = unbounded_channel();
-    let mut keeper = Keeper {
+    let mut keeper = LiveUpdater {
         live,
         files,
         world: Arc::new(Mutex::new(world)),
         verbose: args.verbose,
         undecoded: 0,
-        looks: Looks::default(),
+        looks: InventorySchedule::default(),
         clock,
-        lacks: Looked::default(),
+        last_looked: InventoryLosses::default(),
         counted: Instant::now(),
         forgotten: 0,
     };
     keeper.live.enable()?;
     // After the switch: an arc that comes in between is seen by both, and never by neither.
     keeper.look();
-    let exercise = args.allow_exercise.then(|| Box::new(Child) as Box<dyn Exercise>);
-    let mut serving = site.serve(mounted, Arc::clone(&keeper.world), Box::new(Asker(asker)), exercise)?;
+    let exercise = args.allow_exercise.then(|| Box::new(ExerciseProcess) as Box<dyn DeviceExerciser>);
+    let mut serving =
+        site.serve(mounted, Arc::clone(&keeper.world), Box::new(RefreshRequest(asker)), exercise)?;
     let end = attend(&mut keeper, &mut asks, &mut serving, &mut site).await?;
     site.end(end, guard)?;
     Ok(0)
@@ -220,11 +222,11 @@ pub(super) async fn run(args: &Args, mut site: Site) -> Result<u8, CliError> {
 
 /// Keeps the world up to date until the end.
 async fn attend(
-    keeper: &mut Keeper,
+    keeper: &mut LiveUpdater,
     asks: &mut UnboundedReceiver<mpsc::SyncSender<()>>,
-    serving: &mut mount::Serving,
-    site: &mut Site,
-) -> Result<End, CliError> {
+    serving: &mut mount::FuseServer,
+    site: &mut MountPoint,
+) -> Result<MountEnd, CliError> {
     let mut tick = tokio::time::interval(RESCAN);
     let mut more = false;
     loop {
@@ -246,9 +248,9 @@ async fn attend(
     }
 }
 
-fn about(clock: WallClock) -> About {
+fn about(clock: WallClock) -> TraceOrigin {
     let uname = rustix::system::uname();
-    About {
+    TraceOrigin {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         replayed_by: None,
         kernel: uname.release().to_string_lossy().into_owned(),

@@ -10,7 +10,7 @@ const LOOK_SHARE: u32 = 10;
 
 /// The looks so far.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct InventorySchedule {
     /// When the last one began, and how long it took.
     last: Option<(Instant, Duration)>,
     /// What has failed and was told. It may fail many times a second.
@@ -19,7 +19,7 @@ pub(super) struct Looks {
     informed: bool,
 }
 
-impl Looks {
+impl InventorySchedule {
     /// Whether it is time for another one. `stale`: something has happened that only a look tells of. One that has failed is
     /// followed by others as any: what was in the way may be gone.
     pub(super) fn is_due(&self, stale: bool, now: Instant) -> bool {
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn one_that_has_failed_is_not_the_last() {
-        let mut looks = Looks::default();
+        let mut looks = InventorySchedule::default();
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         assert!(looks.is_due(false, began));

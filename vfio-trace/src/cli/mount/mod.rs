@@ -17,12 +17,13 @@ use super::{
     kernel_args::KernelArgs,
     output::note,
     parse,
-    past::{FromArgs, Past, say_unnamed},
+    past::{FromArgs, PastState, say_unnamed},
 };
 use crate::{
     kernel::caps,
     mount::{
-        self, Claim, DirError, Exercise, Freshen, Guard, GuardError, MountError, Mounted, Target, World,
+        self, DeviceExerciser, DirError, FuseMount, GuardError, HostState, MountError, MountLock,
+        MountTarget, Refresh, UnmountGuard,
     },
     units::human,
 };
@@ -32,7 +33,7 @@ pub(super) const GUARD_VERB: &str = "mount-guard";
 
 /// Arguments of `mount`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct MountArgs {
     /// Directory to mount on: what is /sys/kernel/debug for debugfs. It gets DIR/vfio/DEVICE/migration/state and so on,
     /// and DIR/vfio/DEVICE/timeline.json.
     dir: PathBuf,
@@ -69,7 +70,7 @@ pub(super) struct GuardArgs {
 }
 
 /// `vfio-trace mount`.
-pub(super) fn main(args: Args) -> Result<u8, CliError> {
+pub(super) fn main(args: MountArgs) -> Result<u8, CliError> {
     // One thread until all capabilities are dropped.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -92,7 +93,7 @@ fn still_mounted(dir: &Path, why: &GuardError) -> CliError {
 }
 
 /// Why the loop ended.
-enum End {
+enum MountEnd {
     /// A signal asked for it.
     Signal,
     /// There is no mount any more.
@@ -100,18 +101,18 @@ enum End {
 }
 
 /// A directory that is about to be mounted on.
-struct Site {
-    target: Target,
-    claim: Option<Claim>,
+struct MountPoint {
+    target: MountTarget,
+    claim: Option<MountLock>,
     allow_other: bool,
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Site {
+impl MountPoint {
     /// Looks whether it can be.
-    fn look(args: &Args) -> Result<Target, CliError> {
-        let target = Target::look(&args.dir).map_err(|why| wrong_dir(&args.dir, &why))?;
+    fn look(args: &MountArgs) -> Result<MountTarget, CliError> {
+        let target = MountTarget::look(&args.dir).map_err(|why| wrong_dir(&args.dir, &why))?;
         mount::check_device().map_err(|why| not_mounted(&target.path, &why))?;
         if target.recovered > 0 {
             note("a dead mount that an earlier vfio-trace left there was taken away");
@@ -123,7 +124,7 @@ impl Site {
     }
 
     /// From here on signals wait until they are asked for.
-    fn new(args: &Args, target: Target) -> Result<Self, CliError> {
+    fn new(args: &MountArgs, target: MountTarget) -> Result<Self, CliError> {
         let cannot_signal =
             |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
         let interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
@@ -132,13 +133,13 @@ impl Site {
     }
 
     /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
-    fn mount(&mut self, writable: bool) -> Result<(Mounted, Guard), CliError> {
+    fn mount(&mut self, writable: bool) -> Result<(FuseMount, UnmountGuard), CliError> {
         let claim = self.target.claim().map_err(|why| wrong_dir(&self.target.path, &why))?;
         self.claim = Some(claim);
         let no_guard = |why: GuardError| {
             CliError::failed(format!("cannot mount on {}", self.target.path.display()), why, "try again")
         };
-        let mut guard = Guard::start(GUARD_VERB, &self.target.path).map_err(no_guard)?;
+        let mut guard = UnmountGuard::start(GUARD_VERB, &self.target.path).map_err(no_guard)?;
         let mounted = mount::mount(&self.target.path, self.allow_other, writable)
             .map_err(|why| not_mounted(&self.target.path, &why))?;
         guard.watch(&mounted.device).map_err(no_guard)?;
@@ -147,11 +148,11 @@ impl Site {
 
     fn serve(
         &self,
-        mounted: Mounted,
-        world: Arc<Mutex<World>>,
-        fresh: Box<dyn Freshen>,
-        exercise: Option<Box<dyn Exercise>>,
-    ) -> Result<mount::Serving, CliError> {
+        mounted: FuseMount,
+        world: Arc<Mutex<HostState>>,
+        fresh: Box<dyn Refresh>,
+        exercise: Option<Box<dyn DeviceExerciser>>,
+    ) -> Result<mount::FuseServer, CliError> {
         let serving =
             mount::serve(mounted.fuse, self.allow_other, world, fresh, exercise).map_err(|why| {
                 not_mounted(&self.target.path, &MountError::Failed { call: "the kernel's FUSE", why })
@@ -161,25 +162,25 @@ impl Site {
     }
 
     /// Waits for a signal, or for somebody else to unmount.
-    async fn ended(&mut self, serving: &mut mount::Serving) -> End {
+    async fn ended(&mut self, serving: &mut mount::FuseServer) -> MountEnd {
         tokio::select! {
             ended = &mut serving.ended => {
-                End::Unmounted(ended.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))))
+                MountEnd::Unmounted(ended.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))))
             },
-            _ = self.interrupt.recv() => End::Signal,
-            _ = self.terminate.recv() => End::Signal,
+            _ = self.interrupt.recv() => MountEnd::Signal,
+            _ = self.terminate.recv() => MountEnd::Signal,
         }
     }
 
     /// Leaves nothing mounted.
-    fn end(&self, end: End, guard: Guard) -> Result<(), CliError> {
+    fn end(&self, end: MountEnd, guard: UnmountGuard) -> Result<(), CliError> {
         match end {
-            End::Signal => guard.unmount().map_err(|why| still_mounted(&self.target.path, &why)),
-            End::Unmounted(Ok(())) => {
+            MountEnd::Signal => guard.unmount().map_err(|why| still_mounted(&self.target.path, &why)),
+            MountEnd::Unmounted(Ok(())) => {
                 note("somebody else has unmounted it");
                 Ok(())
             },
-            End::Unmounted(Err(why)) => {
+            MountEnd::Unmounted(Err(why)) => {
                 let todo = "mount it again; if this comes back, report it as a bug";
                 Err(CliError::failed("the file system has ended", why, todo))
             },
@@ -187,27 +188,27 @@ impl Site {
     }
 }
 
-async fn run(args: Args) -> Result<u8, CliError> {
-    let target = Site::look(&args)?;
+async fn run(args: MountArgs) -> Result<u8, CliError> {
+    let target = MountPoint::look(&args)?;
     if args.from.is_given() {
         // Before signals wait: a long recording can be interrupted.
         let past = args.from.read(args.events as usize, args.annotate)?;
-        past_of(past, Site::new(&args, target)?).await
+        past_of(past, MountPoint::new(&args, target)?).await
     } else {
-        let site = Site::new(&args, target)?;
+        let site = MountPoint::new(&args, target)?;
         live::run(&args, site).await
     }
 }
 
 /// A recording's world never changes.
-struct Still;
+struct NoRefresh;
 
-impl Freshen for Still {
-    fn freshen(&self) {}
+impl Refresh for NoRefresh {
+    fn refresh(&self) {}
 }
 
 /// Shows a moment of a recording.
-async fn past_of(past: Past, mut site: Site) -> Result<u8, CliError> {
+async fn past_of(past: PastState, mut site: MountPoint) -> Result<u8, CliError> {
     let (mounted, guard) = site.mount(false)?;
     caps::keep_only(&[]).map_err(no_drop)?;
     note(&past.describe());
@@ -221,7 +222,7 @@ async fn past_of(past: Past, mut site: Site) -> Result<u8, CliError> {
         ));
     }
     say_unnamed(unnamed);
-    let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(Still), None)?;
+    let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(NoRefresh), None)?;
     let end = site.ended(&mut serving).await;
     site.end(end, guard)?;
     through.code()

@@ -8,26 +8,28 @@ use std::{
 };
 
 use super::error::{CliError, USAGE};
-use crate::recording::{self, NewFile, Opening, OutputError, Patient, Stop, TRY_AGAIN, Target, refuse_input};
+use crate::recording::{
+    self, NewFile, OpenAttempt, OutputError, OutputTarget, StopFlag, StoppableFile, TRY_AGAIN, refuse_input,
+};
 
 /// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
 pub(super) struct OutFile {
     name: String,
-    state: State,
+    state: OutFileState,
     /// What has gone wrong first: not everybody who writes here looks.
     failed: Option<CliError>,
     /// Nobody reads it any more.
     gone: bool,
     /// Set when waiting for a reader is to end.
-    stop: Option<Stop>,
+    stop: Option<StopFlag>,
     /// The verb has a --force that replaces files.
     forcible: bool,
 }
 
-enum State {
-    Stdout(BufWriter<Patient<File>>),
-    Planned(Target),
-    Open(BufWriter<Patient<NewFile>>),
+enum OutFileState {
+    Stdout(BufWriter<StoppableFile<File>>),
+    Planned(OutputTarget),
+    Open(BufWriter<StoppableFile<NewFile>>),
     /// No more bytes are wanted.
     Over,
 }
@@ -39,15 +41,15 @@ impl OutFile {
         if path.as_os_str() == "-" {
             return Self::stdout_beside(inputs);
         }
-        let target = Target::look(path, force, inputs)?;
-        Ok(Self::new(path.display().to_string(), State::Planned(target)))
+        let target = OutputTarget::inspect(path, force, inputs)?;
+        Ok(Self::new(path.display().to_string(), OutFileState::Planned(target)))
     }
 
     /// The same for a verb that replaces nothing: a file must be new, or empty and ours.
     pub(super) fn create_new(path: &Path) -> Result<Self, CliError> {
-        let target = Target::look(path, false, &[]).map_err(|why| told(&why, false))?;
+        let target = OutputTarget::inspect(path, false, &[]).map_err(|why| told(&why, false))?;
         let name = path.display().to_string();
-        Ok(Self { forcible: false, ..Self::new(name, State::Planned(target)) })
+        Ok(Self { forcible: false, ..Self::new(name, OutFileState::Planned(target)) })
     }
 
     /// Standard output, which may not be one of `inputs` (`>> a.vft`).
@@ -60,21 +62,22 @@ impl OutFile {
     pub(super) fn stdout() -> Self {
         let name = "standard output".to_owned();
         match recording::stdout() {
-            Ok(out) => {
-                Self::new(name, State::Stdout(BufWriter::with_capacity(1 << 16, Patient::new(out, None))))
-            },
-            Err(why) => Self { failed: Some(lost(&name, &why)), ..Self::new(name, State::Over) },
+            Ok(out) => Self::new(
+                name,
+                OutFileState::Stdout(BufWriter::with_capacity(1 << 16, StoppableFile::new(out, None))),
+            ),
+            Err(why) => Self { failed: Some(lost(&name, &why)), ..Self::new(name, OutFileState::Over) },
         }
     }
 
-    fn new(name: String, state: State) -> Self {
+    fn new(name: String, state: OutFileState) -> Self {
         Self { name, state, failed: None, gone: false, stop: None, forcible: true }
     }
 
     /// Lets a signal end the wait for the reader of a pipe or a device, where signals do not end the process.
     #[must_use]
-    pub(super) fn stopped_by(mut self, stop: Stop) -> Self {
-        if let State::Stdout(out) = &mut self.state {
+    pub(super) fn stopped_by(mut self, stop: StopFlag) -> Self {
+        if let OutFileState::Stdout(out) = &mut self.state {
             out.get_mut().stopped_by(stop.clone());
         }
         Self { stop: Some(stop), ..self }
@@ -83,15 +86,15 @@ impl OutFile {
     /// Whether it is a FIFO or a device, which have whatever was written.
     pub(super) fn is_special(&mut self) -> bool {
         match &mut self.state {
-            State::Planned(target) => target.is_special(),
-            State::Open(out) => out.get_mut().file().is_special(),
-            State::Stdout(_) | State::Over => true,
+            OutFileState::Planned(target) => target.is_special(),
+            OutFileState::Open(out) => out.get_mut().file().is_special(),
+            OutFileState::Stdout(_) | OutFileState::Over => true,
         }
     }
 
     /// An error if a person would look at the bytes. `what`: what they are.
     pub(super) fn refuse_terminal(&self, what: &str) -> Result<(), CliError> {
-        if !matches!(self.state, State::Stdout(_)) || !io::stdout().is_terminal() {
+        if !matches!(self.state, OutFileState::Stdout(_)) || !io::stdout().is_terminal() {
             return Ok(());
         }
         Err(CliError::with_code(
@@ -115,7 +118,7 @@ impl OutFile {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        if let State::Open(out) = &mut self.state {
+        if let OutFileState::Open(out) = &mut self.state {
             let file = out.get_mut().file();
             file.sync().map_err(|why| lost(&self.name, &why))?;
             file.place().map_err(|why| told(&why, self.forcible))?;
@@ -124,18 +127,18 @@ impl OutFile {
     }
 
     fn open(&mut self) -> Result<(), CliError> {
-        let State::Planned(mut target) = std::mem::replace(&mut self.state, State::Over) else {
+        let OutFileState::Planned(mut target) = std::mem::replace(&mut self.state, OutFileState::Over) else {
             return Ok(());
         };
         loop {
             match target.open().map_err(|why| told(&why, self.forcible))? {
-                Opening::Ready(file) => {
-                    let file = Patient::new(file, self.stop.clone());
-                    self.state = State::Open(BufWriter::with_capacity(1 << 16, file));
+                OpenAttempt::Ready(file) => {
+                    let file = StoppableFile::new(file, self.stop.clone());
+                    self.state = OutFileState::Open(BufWriter::with_capacity(1 << 16, file));
                     return Ok(());
                 },
-                Opening::NoReader(again) => {
-                    if self.stop.as_ref().is_some_and(Stop::is_set) {
+                OpenAttempt::NoReader(again) => {
+                    if self.stop.as_ref().is_some_and(StopFlag::is_set) {
                         let why = "it was to stop, and nobody reads that pipe yet";
                         return Err(CliError::failed(cannot(&self.name), why, "let something read it first"));
                     }
@@ -147,15 +150,15 @@ impl OutFile {
     }
 
     fn noting<T>(&mut self, act: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
-        if matches!(self.state, State::Planned(_))
+        if matches!(self.state, OutFileState::Planned(_))
             && let Err(error) = self.open()
         {
             self.failed.get_or_insert(error);
         }
         let done = match &mut self.state {
-            State::Stdout(out) => act(out),
-            State::Open(out) => act(out),
-            State::Planned(_) | State::Over => Err(io::ErrorKind::BrokenPipe.into()),
+            OutFileState::Stdout(out) => act(out),
+            OutFileState::Open(out) => act(out),
+            OutFileState::Planned(_) | OutFileState::Over => Err(io::ErrorKind::BrokenPipe.into()),
         };
         done.inspect_err(|why| match why.kind() {
             io::ErrorKind::Interrupted => {},
@@ -172,10 +175,10 @@ impl OutFile {
 
     /// Nothing more is written, not even what is buffered.
     fn close(&mut self) {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Stdout(out) => drop(out.into_parts()),
-            State::Open(out) => drop(out.into_parts()),
-            State::Planned(_) | State::Over => {},
+        match std::mem::replace(&mut self.state, OutFileState::Over) {
+            OutFileState::Stdout(out) => drop(out.into_parts()),
+            OutFileState::Open(out) => drop(out.into_parts()),
+            OutFileState::Planned(_) | OutFileState::Over => {},
         }
     }
 }

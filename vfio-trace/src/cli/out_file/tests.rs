@@ -12,9 +12,9 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use super::*;
 
 /// A folder of this test's own.
-struct Folder(PathBuf);
+struct OutFileFolder(PathBuf);
 
-impl Folder {
+impl OutFileFolder {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
@@ -40,7 +40,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for OutFileFolder {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
@@ -62,7 +62,7 @@ fn write(path: &Path, force: bool, bytes: &[u8]) -> Result<bool, CliError> {
 
 #[test]
 fn a_file_appears_whole_or_not_at_all() {
-    let folder = Folder::new("out-file");
+    let folder = OutFileFolder::new("out-file");
     let path = folder.path("a.json");
     let mut out = create(&path, false).unwrap();
     assert!(folder.names().is_empty(), "opened with the first byte");
@@ -87,7 +87,7 @@ fn a_file_appears_whole_or_not_at_all() {
 
 #[test]
 fn what_came_meanwhile_is_not_overwritten() {
-    let folder = Folder::new("out-race");
+    let folder = OutFileFolder::new("out-race");
     let path = folder.path("a.json");
     let mut out = create(&path, false).unwrap();
     out.write_all(b"ours").unwrap();
@@ -109,7 +109,7 @@ fn what_came_meanwhile_is_not_overwritten() {
 
 #[test]
 fn no_link_is_followed() {
-    let folder = Folder::new("out-link");
+    let folder = OutFileFolder::new("out-link");
     let (path, link) = (folder.path("a.json"), folder.path("link"));
     for target in ["a.json", "/dev/null"] {
         symlink(target, &link).unwrap();
@@ -128,7 +128,7 @@ fn no_link_is_followed() {
 
 #[test]
 fn what_is_another_users_is_not_filled() {
-    let folder = Folder::new("out-foreign");
+    let folder = OutFileFolder::new("out-foreign");
     let path = folder.path("theirs");
     fs::write(&path, "").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
@@ -145,7 +145,7 @@ fn what_is_another_users_is_not_filled() {
 
 #[test]
 fn what_is_read_is_not_replaced() {
-    let folder = Folder::new("out-input");
+    let folder = OutFileFolder::new("out-input");
     let input = folder.path("in.vft");
     fs::write(&input, "recording").unwrap();
     fs::hard_link(&input, folder.path("hard")).unwrap();
@@ -165,7 +165,7 @@ fn devices_and_pipes_are_written_as_they_are() {
     assert_eq!(mode(Path::new("/dev/null")), before);
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 
-    let folder = Folder::new("out-fifo");
+    let folder = OutFileFolder::new("out-fifo");
     let fifo = folder.fifo("pipe");
     let reader = thread::spawn({
         let fifo = fifo.clone();
@@ -178,7 +178,7 @@ fn devices_and_pipes_are_written_as_they_are() {
     // Nobody reads, and it is to stop.
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(true));
-    let mut out = create(&fifo, false).unwrap().stopped_by(Stop::new(&stop));
+    let mut out = create(&fifo, false).unwrap().stopped_by(StopFlag::new(&stop));
     assert!(out.write_all(b"x").is_err());
     out.finish().unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(20));
@@ -186,7 +186,7 @@ fn devices_and_pipes_are_written_as_they_are() {
 
 #[test]
 fn a_pipe_that_somebody_may_have_laid_out_for_us_is_refused() {
-    let folder = Folder::new("out-planted");
+    let folder = OutFileFolder::new("out-planted");
     let fifo = folder.fifo("pipe");
     if chown(&fifo, Some(65534), None).is_err() {
         return; // Only root can make one of another user.
@@ -211,7 +211,7 @@ fn a_pipe_that_somebody_may_have_laid_out_for_us_is_refused() {
 fn what_cannot_be_written_is_told() {
     assert!(create(Path::new("/proc/no/such"), false).is_err());
     assert!(create(&std::env::temp_dir(), true).is_err());
-    let folder = Folder::new("out-told");
+    let folder = OutFileFolder::new("out-told");
     assert!(create(&folder.path("no-folder/"), true).is_err());
     // Always full; told at the end too, also of the last byte.
     for bytes in [1, 1 << 17] {

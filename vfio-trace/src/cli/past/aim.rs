@@ -6,13 +6,13 @@ use crate::event::ClockAnchor;
 
 /// A wall time that was asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Aim {
+pub(super) struct RequestedTime {
     wall: Timestamp,
     /// The moment that it is, CLOCK_MONOTONIC; `None`: the clock was ahead of it all the time, and may be put back.
     at_ns: Option<u64>,
 }
 
-impl Aim {
+impl RequestedTime {
     /// By the clock with which what is read begins, at `began_ns`.
     pub(super) fn new(wall: Timestamp, clock: ClockAnchor, began_ns: u64) -> Self {
         let ns = wall.as_nanosecond() - clock.distance_ns();
@@ -32,6 +32,6 @@ impl Aim {
 }
 
 /// The first moment of all; the end of time if no clock has shown any yet.
-pub(super) fn soonest(aims: &[Aim]) -> u64 {
+pub(super) fn soonest(aims: &[RequestedTime]) -> u64 {
     aims.iter().filter_map(|aim| aim.at_ns).min().unwrap_or(u64::MAX)
 }

@@ -2,11 +2,11 @@
 
 use vfio_trace_common::role::Role;
 
-use crate::event::{Body, Record};
+use crate::event::{RecordBody, WireRecord};
 
 /// How much of a recording was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Read {
+pub(super) enum ReadExtent {
     /// All that concerns devices.
     All,
     /// A part.
@@ -17,7 +17,7 @@ pub(super) enum Read {
 
 /// How far the inventory with which a recording begins has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Inventory {
+pub(super) struct InventoryProgress {
     /// When the recording began.
     began_ns: u64,
     /// When its last record was made.
@@ -26,23 +26,23 @@ pub(super) struct Inventory {
     over: bool,
 }
 
-impl Inventory {
+impl InventoryProgress {
     /// That of the first part that is read. Later ones begin with what those before them have told of all devices.
     pub(super) const fn of_part(part: u32, began_ns: u64) -> Self {
         Self { began_ns, last_ns: None, over: part > 1 }
     }
 
     /// Whether this is a record of an inventory.
-    pub(super) fn has(record: &Record) -> bool {
+    pub(super) fn has(record: &WireRecord) -> bool {
         match &record.body {
-            Body::Device(body) => body.seen_by == Role::Inventory as u32,
-            Body::Holder(_) => true,
+            RecordBody::Device(body) => body.seen_by == Role::Inventory as u32,
+            RecordBody::Holder(_) => true,
             _ => false,
         }
     }
 
     /// Takes in the next record.
-    pub(super) fn record(&mut self, record: &Record) {
+    pub(super) fn record(&mut self, record: &WireRecord) {
         if !self.over && Self::has(record) {
             let ns = record.header.end_ns;
             self.last_ns = Some(self.last_ns.map_or(ns, |last| last.max(ns)));
@@ -56,7 +56,7 @@ impl Inventory {
     }
 
     /// Why devices may have been there at a moment that are not known. `is_over`: the recording's end was read.
-    pub(super) fn unknown(&self, at_ns: u64, is_over: bool, read: Read) -> Option<String> {
+    pub(super) fn unknown(&self, at_ns: u64, is_over: bool, read: ReadExtent) -> Option<String> {
         if let Some(last_ns) = self.last_ns.filter(|last_ns| at_ns < *last_ns) {
             let after = last_ns.saturating_sub(self.began_ns).div_ceil(1_000_000);
             return Some(format!(
@@ -66,12 +66,14 @@ impl Inventory {
             ));
         }
         let why = match read {
-            Read::Part => "not all of the recording could be read: devices may be missing",
-            Read::Lost => "records of devices were lost when the recording was made: devices may be missing",
-            Read::All if self.last_ns.is_none() && !self.over && !is_over => {
+            ReadExtent::Part => "not all of the recording could be read: devices may be missing",
+            ReadExtent::Lost => {
+                "records of devices were lost when the recording was made: devices may be missing"
+            },
+            ReadExtent::All if self.last_ns.is_none() && !self.over && !is_over => {
                 "the recording ends before all devices had been looked at: devices may be missing"
             },
-            Read::All => return None,
+            ReadExtent::All => return None,
         };
         Some(why.to_owned())
     }

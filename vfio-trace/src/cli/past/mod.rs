@@ -13,8 +13,8 @@ use jiff::{
 use vfio_trace_common::role::Role;
 
 use self::{
-    aim::{Aim, soonest},
-    inventory::{Inventory, Read},
+    aim::{RequestedTime, soonest},
+    inventory::{InventoryProgress, ReadExtent},
 };
 use super::{
     error::{CliError, INPUT, USAGE},
@@ -22,15 +22,15 @@ use super::{
     host::HostArgs,
     output::note,
     parse,
-    recording::{self, Progress, Taker, Through, Wants},
+    recording::{self, Demand, ProgressLine, ReadOutcome, RecordSink},
     zone,
 };
 use crate::{
-    event::{Body, HOLD_NS, ProbeReport, Record, WallClock},
-    mount::{About, Known, Losses, World},
+    event::{HOLD_NS, ProbeReport, RecordBody, WallClock, WireRecord},
+    mount::{DeviceStatus, HostState, TimelineLosses, TraceOrigin},
     output::RecordingFacts,
     recording::ClockSample,
-    source::recording::Recording,
+    source::recording::RecordingSource,
     units::human,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct FromArgs {
     /// 2026-11-22T15:40:20.5Z; without Z or an offset it is local time, as replay shows it; 15:40:20.5 is the first
     /// such time after the recording began.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse::moment)]
-    at: Option<Moment>,
+    at: Option<RecordingMoment>,
     /// With --from: of a merged recording, this host, by its name or its number from 1. Without it, the first.
     #[arg(long, value_name = "NAME|N", requires = "from")]
     host: Option<String>,
@@ -53,7 +53,7 @@ pub(super) struct FromArgs {
 
 /// A moment of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum RecordingMoment {
     /// So long after it began.
     After(Duration),
     /// This one.
@@ -65,15 +65,15 @@ pub(super) enum Moment {
 }
 
 /// How things were.
-pub(super) struct Past {
+pub(super) struct PastState {
     /// All that is known.
-    pub(super) world: World,
+    pub(super) world: HostState,
     /// Where it is from.
     pub(super) facts: RecordingFacts,
     clock: WallClock,
     /// Time from the beginning of the recording to the moment.
     after: Duration,
-    through: Through,
+    through: ReadOutcome,
     /// Why devices may have been there that are not known.
     unknown: Option<String>,
 }
@@ -90,19 +90,19 @@ impl FromArgs {
     }
 
     /// Reads it. `keep`: events per device; `annotate`: whether files say where their data is from.
-    pub(super) fn read(&self, keep: usize, annotate: bool) -> Result<Past, CliError> {
+    pub(super) fn read(&self, keep: usize, annotate: bool) -> Result<PastState, CliError> {
         let host = HostArgs { host: self.host.clone() };
-        Past::read(&mut host.open(&self.from)?, self.at, keep, annotate)
+        PastState::read(&mut host.open(&self.from)?, self.at, keep, annotate)
     }
 }
 
 /// Follows a recording up to a moment.
-struct Builder {
-    world: World,
+struct PastBuilder {
+    world: HostState,
     /// The wall times that were asked for, and the moment that it is by all samples until now.
-    aims: Vec<Aim>,
+    aims: Vec<RequestedTime>,
     until_ns: Option<u64>,
-    inventory: Inventory,
+    inventory: InventoryProgress,
     clock: WallClock,
     /// The latest moment that was seen.
     last_ns: u64,
@@ -111,18 +111,18 @@ struct Builder {
     over: bool,
 }
 
-impl Taker for Builder {
-    fn wants(&self) -> Wants {
-        if self.over { Wants::Nothing } else { Wants::All }
+impl RecordSink for PastBuilder {
+    fn demand(&self) -> Demand {
+        if self.over { Demand::Nothing } else { Demand::All }
     }
 
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
-        let Ok(record) = Record::decode(bytes) else {
+        let Ok(record) = WireRecord::decode(bytes) else {
             self.undecoded += 1;
             return Ok(());
         };
         // What other records mean, whenever it was said.
-        if matches!(record.body, Body::Note(_)) {
+        if matches!(record.body, RecordBody::Note(_)) {
             self.world.push(&record);
             return Ok(());
         }
@@ -132,7 +132,7 @@ impl Taker for Builder {
         match self.until_ns {
             // Processors run side by side: an earlier record may come a little later.
             Some(until_ns) if ns > until_ns => {
-                self.over |= ns - until_ns > HOLD_NS && !Inventory::has(&record);
+                self.over |= ns - until_ns > HOLD_NS && !InventoryProgress::has(&record);
             },
             _ => self.world.push(&record),
         }
@@ -164,10 +164,10 @@ impl Taker for Builder {
     }
 }
 
-impl Past {
+impl PastState {
     pub(super) fn read(
-        recording: &mut Recording,
-        at: Option<Moment>,
+        recording: &mut RecordingSource,
+        at: Option<RecordingMoment>,
         keep: usize,
         annotate: bool,
     ) -> Result<Self, CliError> {
@@ -175,15 +175,15 @@ impl Past {
         let (start, part_began_ns) = recording.start();
         // Only a time without a zone is in the local one.
         let zone = match at {
-            Some(Moment::Local(_) | Moment::Day(_)) => zone::asked()?,
+            Some(RecordingMoment::Local(_) | RecordingMoment::Day(_)) => zone::input_zone()?,
             _ => TimeZone::UTC,
         };
         let mut clock = WallClock::from(start.clock);
         clock.sample(header.clock.anchor(), header.clock.error_ns);
-        let mut span = Span { clock: clock.clone(), began_ns: header.began_ns, zone };
+        let mut span = RecordingSpan { clock: clock.clone(), began_ns: header.began_ns, zone };
         let walls = at.map(|at| span.walls(at)).transpose()?.unwrap_or_default();
-        let aims: Vec<Aim> =
-            walls.into_iter().map(|wall| Aim::new(wall, clock.last(), part_began_ns)).collect();
+        let aims: Vec<RequestedTime> =
+            walls.into_iter().map(|wall| RequestedTime::new(wall, clock.last(), part_began_ns)).collect();
         let until_ns = match at {
             Some(at) if aims.is_empty() => {
                 let until_ns = span.find(at)?;
@@ -196,20 +196,20 @@ impl Past {
             None => None,
         };
         let began = span.clock.clone();
-        let about = About {
+        let about = TraceOrigin {
             version: start.version.clone(),
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
             kernel: start.kernel.clone(),
             host: start.host.clone(),
             clock: clock.clone(),
         };
-        let world = World::new(about, keep, part_began_ns).annotated(annotate);
+        let world = HostState::new(about, keep, part_began_ns).annotated(annotate);
         let last_ns = part_began_ns;
-        let inventory = Inventory::of_part(header.part, header.began_ns);
+        let inventory = InventoryProgress::of_part(header.part, header.began_ns);
         let mut builder =
-            Builder { world, aims, until_ns, inventory, clock, last_ns, undecoded: 0, over: false };
-        let through = recording::read(recording, &mut builder, Progress::new("reading"))?;
-        let Builder { mut world, aims, inventory, last_ns, undecoded, until_ns, clock, .. } = builder;
+            PastBuilder { world, aims, until_ns, inventory, clock, last_ns, undecoded: 0, over: false };
+        let through = recording::read(recording, &mut builder, ProgressLine::new("reading"))?;
+        let PastBuilder { mut world, aims, inventory, last_ns, undecoded, until_ns, clock, .. } = builder;
         span.clock = clock;
         let ended = recording.ended();
         let end_ns = ended.as_ref().map_or(last_ns, |ended| ended.mono_ns.max(last_ns));
@@ -219,7 +219,8 @@ impl Past {
                 through.code()?;
                 if let Some(at) = at.filter(|_| !aims.is_empty()) {
                     // No clock has shown it: it is before, or after, what the first one did.
-                    let span = Span { clock: began, began_ns: span.began_ns, zone: span.zone.clone() };
+                    let span =
+                        RecordingSpan { clock: began, began_ns: span.began_ns, zone: span.zone.clone() };
                     let asked_ns = span.find(at)?;
                     if asked_ns < part_began_ns {
                         return Err(span.before(asked_ns, part_began_ns));
@@ -240,20 +241,20 @@ impl Past {
                 end_ns
             },
         };
-        let whole = !through.damaged() && through.failed.is_none();
+        let whole = !through.is_damaged() && through.failed.is_none();
         let is_over = ended.is_some();
         let probes = ended.map_or_else(|| recording.last_probes(), |ended| Some(ended.probes));
-        world.lose(Losses::new(probes.as_deref(), undecoded));
+        world.set_losses(TimelineLosses::new(probes.as_deref(), undecoded));
         // Of what was lost, only this may have told of a device that nothing else told of.
         let tells =
             |probe: &&ProbeReport| matches!(probe.role, Role::Inventory | Role::Register | Role::Unregister);
         let mut telling = probes.iter().flatten().filter(tells);
         let read = if !whole || undecoded > 0 {
-            Read::Part
+            ReadExtent::Part
         } else if telling.any(|probe| probe.lost > 0 || probe.no_room > 0) {
-            Read::Lost
+            ReadExtent::Lost
         } else {
-            Read::All
+            ReadExtent::All
         };
         let unknown = inventory.unknown(at_ns, is_over, read);
         if let Some(text) = too_many(world.forgotten()) {
@@ -293,12 +294,12 @@ impl Past {
     }
 
     /// Devices that there were at the moment, by name.
-    pub(super) fn present(&self) -> impl Iterator<Item = (&str, Known)> {
+    pub(super) fn present(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
         self.world.devices().filter(|(_, known)| known.present)
     }
 
     /// Devices that had gone before.
-    pub(super) fn gone(&self) -> impl Iterator<Item = (&str, Known)> {
+    pub(super) fn gone(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
         self.world.devices().filter(|(_, known)| !known.present)
     }
 
@@ -308,7 +309,7 @@ impl Past {
     }
 
     /// The world, and how reading went, for who shows the one for long.
-    pub(super) fn into_parts(self) -> (World, Through) {
+    pub(super) fn into_parts(self) -> (HostState, ReadOutcome) {
         (self.world, self.through)
     }
 
@@ -335,16 +336,16 @@ fn never(time: &impl std::fmt::Display) -> CliError {
 }
 
 /// The time that a recording covers.
-struct Span {
+struct RecordingSpan {
     clock: WallClock,
     began_ns: u64,
     zone: TimeZone,
 }
 
-impl Span {
+impl RecordingSpan {
     /// A moment as CLOCK_MONOTONIC in ns.
-    fn find(&self, at: Moment) -> Result<u64, CliError> {
-        if let Moment::After(after) = at {
+    fn find(&self, at: RecordingMoment) -> Result<u64, CliError> {
+        if let RecordingMoment::After(after) = at {
             let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             return Ok(self.began_ns.saturating_add(ns));
         }
@@ -354,12 +355,12 @@ impl Span {
     }
 
     /// All wall times that may be meant: clocks that are put back show the same again, and may come to an earlier day.
-    fn walls(&self, at: Moment) -> Result<Vec<Timestamp>, CliError> {
+    fn walls(&self, at: RecordingMoment) -> Result<Vec<Timestamp>, CliError> {
         let Some(wall) = self.wall(at)? else { return Ok(Vec::new()) };
         Ok(match at {
-            Moment::After(_) | Moment::Wall(_) => vec![wall],
-            Moment::Local(time) => self.shown(time).collect(),
-            Moment::Day(time) => {
+            RecordingMoment::After(_) | RecordingMoment::Wall(_) => vec![wall],
+            RecordingMoment::Local(time) => self.shown(time).collect(),
+            RecordingMoment::Day(time) => {
                 let day = self.zone.to_datetime(self.clock.wall(self.began_ns)).date();
                 let days = [day.yesterday().ok(), Some(day), day.tomorrow().ok()].into_iter().flatten();
                 days.flat_map(|day| self.shown(day.to_datetime(time))).collect()
@@ -368,12 +369,12 @@ impl Span {
     }
 
     /// The wall time that was asked for; `None`: it was not asked for by wall time.
-    fn wall(&self, at: Moment) -> Result<Option<Timestamp>, CliError> {
+    fn wall(&self, at: RecordingMoment) -> Result<Option<Timestamp>, CliError> {
         Ok(match at {
-            Moment::After(_) => None,
-            Moment::Wall(wall) => Some(wall),
-            Moment::Local(time) => Some(self.local(time).ok_or_else(|| never(&time))?),
-            Moment::Day(time) => Some(self.first(time).ok_or_else(|| never(&time))?),
+            RecordingMoment::After(_) => None,
+            RecordingMoment::Wall(wall) => Some(wall),
+            RecordingMoment::Local(time) => Some(self.local(time).ok_or_else(|| never(&time))?),
+            RecordingMoment::Day(time) => Some(self.first(time).ok_or_else(|| never(&time))?),
         })
     }
 

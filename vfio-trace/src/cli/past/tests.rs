@@ -9,24 +9,24 @@ use super::*;
 use crate::{
     cli::replay::tests::{Given, any_given, migration, record},
     event::{ClockAnchor, MigState, fixture::*},
-    recording::{Header, fixture::header},
+    recording::{PartHeader, fixture::header},
 };
 
 const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";
 
 /// A moment of a real recording; `None`: its end.
-pub(in crate::cli) fn kept(at: Option<&str>) -> Result<Past, CliError> {
+pub(in crate::cli) fn kept(at: Option<&str>) -> Result<PastState, CliError> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.vft"));
     FromArgs { from: vec![from], at: at.map(|at| parse::moment(at).unwrap()), ..FromArgs::default() }
         .read(100, false)
 }
 
-fn of_stream(bytes: Vec<u8>, at: Option<Moment>) -> Result<Past, CliError> {
-    let mut recording = Recording::from_stream("test", Box::new(io::Cursor::new(bytes))).unwrap();
-    Past::read(&mut recording, at, 100, false)
+fn of_stream(bytes: Vec<u8>, at: Option<RecordingMoment>) -> Result<PastState, CliError> {
+    let mut recording = RecordingSource::from_stream("test", Box::new(io::Cursor::new(bytes))).unwrap();
+    PastState::read(&mut recording, at, 100, false)
 }
 
-fn state(past: &Past, device: &str) -> Option<MigState> {
+fn state(past: &PastState, device: &str) -> Option<MigState> {
     past.world.devices().find(|(name, _)| *name == device)?.1.report.state
 }
 
@@ -65,12 +65,14 @@ fn moments_are_found_by_any_clock() {
     let zone = TimeZone::fixed(jiff::tz::offset(5));
     let clock = ClockAnchor { mono_ns: 0, real_ns: 0 };
     // It begins at 1970-01-01 04:59:59.5 +05:00 and goes on after that midnight.
-    let span = Span { clock: clock.into(), began_ns: 86_399_500_000_000 - 5 * 3_600_000_000_000, zone };
-    let day = |hour, minute, second| span.find(Moment::Day(civil::time(hour, minute, second, 0))).unwrap();
+    let span =
+        RecordingSpan { clock: clock.into(), began_ns: 86_399_500_000_000 - 5 * 3_600_000_000_000, zone };
+    let day =
+        |hour, minute, second| span.find(RecordingMoment::Day(civil::time(hour, minute, second, 0))).unwrap();
     assert_eq!(day(23, 59, 59), 86_399_000_000_000 - 5 * 3_600_000_000_000, "within its first second");
     assert_eq!(day(0, 0, 1), 86_401_000_000_000 - 5 * 3_600_000_000_000, "the day after");
-    assert_eq!(span.find(Moment::After(Duration::MAX)).unwrap(), u64::MAX);
-    let local = Moment::Local(civil::date(1970, 1, 2).at(4, 59, 59, 500_000_000));
+    assert_eq!(span.find(RecordingMoment::After(Duration::MAX)).unwrap(), u64::MAX);
+    let local = RecordingMoment::Local(civil::date(1970, 1, 2).at(4, 59, 59, 500_000_000));
     assert_eq!(span.find(local).unwrap(), 86_399_500_000_000);
 }
 
@@ -78,7 +80,7 @@ fn moments_are_found_by_any_clock() {
 fn clocks_that_are_put_forward_and_back() {
     let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
     let real_ns = "2026-03-28T12:00:00Z".parse::<Timestamp>().unwrap().as_nanosecond() as u64;
-    let span = Span { clock: ClockAnchor { mono_ns: 0, real_ns }.into(), began_ns: 0, zone };
+    let span = RecordingSpan { clock: ClockAnchor { mono_ns: 0, real_ns }.into(), began_ns: 0, zone };
     let at = |text: &str| span.find(parse::moment(text).unwrap()).map(|ns| span.clock.rfc3339(ns));
     assert_eq!(at("2026-03-29T03:30:00").unwrap(), "2026-03-29T01:30:00.000000000Z");
     assert_eq!(at("03:30:00").unwrap(), "2026-03-29T01:30:00.000000000Z");
@@ -87,7 +89,7 @@ fn clocks_that_are_put_forward_and_back() {
     assert_eq!(at("02:30:00").unwrap_err().code, USAGE, "that night they do not");
     assert_eq!(at("2026-10-25T02:30:00").unwrap(), "2026-10-25T00:30:00.000000000Z", "the first of two");
     let began_ns = "2026-10-25T00:50:00Z".parse::<Timestamp>().unwrap().as_nanosecond() as u64 - real_ns;
-    let span = Span { began_ns, ..span };
+    let span = RecordingSpan { began_ns, ..span };
     let at = |text: &str| span.find(parse::moment(text).unwrap()).map(|ns| span.clock.rfc3339(ns));
     assert_eq!(at("02:45:00").unwrap(), "2026-10-25T01:45:00.000000000Z", "the hour that comes twice");
     assert_eq!(at("02:55:00").unwrap(), "2026-10-25T00:55:00.000000000Z");
@@ -130,7 +132,7 @@ fn what_is_missing_costs_the_exit_code_and_no_more() {
     assert!(!cut.facts.complete);
     assert_eq!(cut.present().map(|(_, known)| known.report.state).collect::<Vec<_>>(), all);
     assert_eq!(cut.code().unwrap(), INPUT);
-    let late = Some(Moment::After(Duration::from_hours(1)));
+    let late = Some(RecordingMoment::After(Duration::from_hours(1)));
     let code = |bytes: &[u8]| of_stream(bytes.to_vec(), late).map(|_| ()).unwrap_err().code;
     assert_eq!((code(&whole), code(&whole[..whole.len() - 60])), (USAGE, USAGE), "only the index is cut");
     let error = of_stream(whole[..whole.len() / 2].to_vec(), late).map(|_| ()).unwrap_err();
@@ -140,7 +142,8 @@ fn what_is_missing_costs_the_exit_code_and_no_more() {
 #[test]
 fn nothing_is_read_behind_the_moment() {
     let seconds = |n: u64| {
-        let script = Script::new(0xd1).wait(n * 1_000_000_000).device(BDF, "mtty", 7).driver_get_state(STOP);
+        let script =
+            RecordScript::new(0xd1).wait(n * 1_000_000_000).device(BDF, "mtty", 7).driver_get_state(STOP);
         script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
     };
     // The recorder tells the time once it has looked at all devices.
@@ -150,7 +153,8 @@ fn nothing_is_read_behind_the_moment() {
     for part in &mut parts[2..] {
         part.fill(0x55);
     }
-    let early = of_stream(parts.concat(), Some(Moment::After(Duration::from_millis(2_500)))).unwrap();
+    let early =
+        of_stream(parts.concat(), Some(RecordingMoment::After(Duration::from_millis(2_500)))).unwrap();
     assert_eq!((state(&early, BDF), early.facts.complete), (Some(MigState::STOP), true));
     assert!(!of_stream(parts.concat(), None).unwrap().facts.complete);
 }
@@ -158,7 +162,7 @@ fn nothing_is_read_behind_the_moment() {
 #[test]
 fn an_inventory_is_not_over_before_its_last_record() {
     let device = |nr: u64, ms: u64| {
-        let script = Script::new(nr).wait(ms * 1_000_000);
+        let script = RecordScript::new(nr).wait(ms * 1_000_000);
         let script = script.device_in(&format!("0000:75:00.{nr}"), "mtty", 7, Role::Inventory, None);
         script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
     };
@@ -166,7 +170,7 @@ fn an_inventory_is_not_over_before_its_last_record() {
         device(1, 0).into_iter().chain([Given::Time(told_ns)]).chain(device(2, 5)).collect::<Vec<_>>()
     };
     let complete = |told_ns, ms| {
-        let at = Moment::After(Duration::from_millis(ms));
+        let at = RecordingMoment::After(Duration::from_millis(ms));
         let past = of_stream(record(&given(told_ns), 100).concat(), Some(at)).unwrap();
         assert_eq!(past.facts.complete, past.unknown().is_none());
         past.facts.complete
@@ -185,21 +189,21 @@ proptest! {
         given in proptest::collection::vec(any_given(), 0..60),
         part_len in 1..80usize,
     ) {
-        let Header { start, began_ns, .. } = header();
-        let about = About {
+        let PartHeader { start, began_ns, .. } = header();
+        let about = TraceOrigin {
             version: start.version,
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
             kernel: start.kernel,
             host: start.host,
             clock: start.clock.into(),
         };
-        let mut live = World::new(about, 100, began_ns);
+        let mut live = HostState::new(about, 100, began_ns);
         let (mut undecoded, mut last_ns) = (0, 9_000_000_000u64);
         for given in &given {
             match given {
-                Given::Record(bytes) => match Record::decode(bytes) {
+                Given::Record(bytes) => match WireRecord::decode(bytes) {
                     Ok(record) => {
-                        if !matches!(record.body, Body::Note(_)) {
+                        if !matches!(record.body, RecordBody::Note(_)) {
                             last_ns = last_ns.max(record.header.end_ns);
                         }
                         live.push(&record);
@@ -213,7 +217,7 @@ proptest! {
             }
         }
         live.expire(last_ns.saturating_add(HOLD_NS));
-        live.lose(Losses::new(Some(&[]), undecoded));
+        live.set_losses(TimelineLosses::new(Some(&[]), undecoded));
         let past = of_stream(record(&given, part_len).concat(), None).unwrap();
         prop_assert_eq!(format!("{:?}", past.world), format!("{live:?}"));
     }

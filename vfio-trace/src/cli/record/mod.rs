@@ -15,23 +15,26 @@ use vfio_trace_common::{
 
 use super::{
     error::{CliError, FAILED, USAGE},
-    output::{Color, note, said},
-    parse::{self, Amount},
-    session::{Consumer, LiveArgs, Session, Why, block_on, let_go, say_lacks},
+    output::{ColorMode, note, print_finished},
+    parse::{self, RecordingAmount},
+    session::{LiveArgs, LiveRun, RecordConsumer, StopCause, block_on, say_left_command, say_missing},
     signals::end_heeding,
-    storing::Storing,
+    storing::PendingParts,
 };
 use crate::{
-    event::{Body, ClockAnchor, DecodeError, Gaps, HOLD_NS, Note, ProbeReport, Record, Start, Summary},
+    event::{
+        ClockAnchor, DecodeError, GapTracker, HOLD_NS, ProbeReport, RecordBody, RecordNote, TraceStart,
+        TraceSummary, WireRecord,
+    },
     kernel::KernelFacts,
     output::summary_text,
     recording::{
-        ClockSample, DriverFacts, End, Header, Item, Known, Member, Output, OutputError, Part, Reason,
-        SCHEMA, Stop, TRY_AGAIN, Writer,
+        BlockItem, ClockSample, DriverFacts, EndReason, LayoutMember, OutputError, PartEnd, PartHeader,
+        PartOutput, PartPreamble, PartWriter, RecordingOutput, SCHEMA, StopFlag, TRY_AGAIN,
     },
     source::{
         clock::{mono_ns, sample},
-        live::Live,
+        live::LiveSource,
     },
     units::{human, human::clean},
 };
@@ -44,19 +47,19 @@ const SAMPLE: Duration = Duration::from_secs(10);
 /// Arguments of `record`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "A SIZE has K, M or G, a TIME ms, s, m or h: 10M is ten MiB, 10m is ten minutes.")]
-pub(super) struct Args {
+pub(super) struct RecordArgs {
     /// The file to make, or - for standard output. An existing file is left alone.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Begin another part when one has this size or age: FILE.vft becomes FILE.0001.vft, FILE.0002.vft, …. Repeatable.
     #[arg(long, value_name = "SIZE|TIME", value_parser = parse::part, value_delimiter = ',')]
-    rotate: Vec<Amount>,
+    rotate: Vec<RecordingAmount>,
     /// Keep only the last N parts.
     #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Stop after this many bytes, this time, or this many records. Repeatable.
     #[arg(long, value_name = "SIZE|TIME|N", value_parser = parse::amount, value_delimiter = ',')]
-    stop_after: Vec<Amount>,
+    stop_after: Vec<RecordingAmount>,
     /// Replace FILE, or the parts of its name, if they exist.
     #[arg(long)]
     force: bool,
@@ -68,7 +71,7 @@ pub(super) struct Args {
 }
 
 /// `vfio-trace record`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &RecordArgs) -> Result<u8, CliError> {
     let output = if args.output.as_os_str() == "-" {
         if !args.rotate.is_empty() {
             let why = "parts are files, and standard output is one stream";
@@ -80,33 +83,33 @@ pub(super) fn main(args: &Args) -> Result<u8, CliError> {
             let todo = "give a file with -o, or a pipe: vfio-trace record -o - | vfio-trace replay -";
             return Err(CliError::with_code(USAGE, "cannot record to a terminal", why, todo));
         }
-        Output::stdout()
+        RecordingOutput::stdout()
     } else {
         let keep = args.keep.map(|keep| keep as usize);
-        let output = Output::create(&args.output, !args.rotate.is_empty(), keep, args.force)?;
-        output.telling(|path, now| note(&not_put_back(path, now)))
+        let output = RecordingOutput::create(&args.output, !args.rotate.is_empty(), keep, args.force)?;
+        output.on_unrestored(|path, now| note(&not_put_back(path, now)))
     };
     block_on(run(args, output))
 }
 
 /// The state of one recording.
-struct Recorder {
-    output: Output,
+struct FileRecorder {
+    output: RecordingOutput,
     name: String,
-    writer: Writer<Box<dyn Part>>,
-    storing: Storing,
-    header: Header,
-    known: Known,
+    writer: PartWriter<Box<dyn PartOutput>>,
+    storing: PendingParts,
+    header: PartHeader,
+    known: PartPreamble,
     /// When this part is full.
-    part: Limits,
+    part: RecordingLimits,
     part_began: Instant,
     /// When all is enough.
-    all: Limits,
+    all: RecordingLimits,
     /// Bytes and records of the parts before.
     bytes: u64,
     records: u64,
     undecoded: u64,
-    gaps: Gaps,
+    gaps: GapTracker,
     last_record: Instant,
     sampled: Instant,
     probes: Vec<ProbeReport>,
@@ -118,29 +121,29 @@ struct Recorder {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Limits {
+struct RecordingLimits {
     bytes: Option<u64>,
     time: Option<Duration>,
     records: Option<u64>,
 }
 
-impl Limits {
-    fn of(amounts: &[Amount]) -> Self {
+impl RecordingLimits {
+    fn of(amounts: &[RecordingAmount]) -> Self {
         let mut limits = Self::default();
         for amount in amounts {
             match *amount {
-                Amount::Bytes(bytes) => limits.bytes = Some(bytes),
-                Amount::Time(time) => limits.time = Some(time),
-                Amount::Records(records) => limits.records = Some(records),
+                RecordingAmount::Bytes(bytes) => limits.bytes = Some(bytes),
+                RecordingAmount::Time(time) => limits.time = Some(time),
+                RecordingAmount::Records(records) => limits.records = Some(records),
             }
         }
         limits
     }
 }
 
-async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
-    let mut session = Session::open(&args.live)?;
-    output = output.stopped_by(Stop::new(session.stop()));
+async fn run(args: &RecordArgs, mut output: RecordingOutput) -> Result<u8, CliError> {
+    let mut session = LiveRun::open(&args.live)?;
+    output = output.stopped_by(StopFlag::new(session.stop()));
     // With all rights that there are: it may be a folder of somebody else.
     while !output.open()? {
         tokio::select! {
@@ -177,7 +180,7 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
             "give vfio-trace, or the command that it starts, fewer arguments",
         )
     })?;
-    let write = |file| Writer::new(file, &header).map_err(|why| unbegun(&name, &why));
+    let write = |file| PartWriter::new(file, &header).map_err(|why| unbegun(&name, &why));
     // A command that is misspelt leaves nothing behind: the next try finds everything as this one did. And where there
     // is no room for a file, no command is started.
     let (writer, traced) = if output.is_file() {
@@ -187,31 +190,31 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
         match write(file) {
             Ok(writer) => (writer, traced),
             Err(error) => {
-                let_go(traced);
+                say_left_command(traced);
                 return Err(error);
             },
         }
     };
-    for (path, why) in output.begun() {
+    for (path, why) in output.keep_first_part() {
         note(&format!("{}, which this recording replaces, could not be removed: {why}", path.display()));
     }
     let now = Instant::now();
-    let mut recorder = Recorder {
+    let mut recorder = FileRecorder {
         prompt,
         broken: false,
         ending: false,
         output,
         name,
         writer,
-        storing: Storing::default(),
-        known: Known::default(),
-        part: Limits::of(&args.rotate),
+        storing: PendingParts::default(),
+        known: PartPreamble::default(),
+        part: RecordingLimits::of(&args.rotate),
         part_began: now,
-        all: Limits::of(&args.stop_after),
+        all: RecordingLimits::of(&args.stop_after),
         bytes: 0,
         records: 0,
         undecoded: 0,
-        gaps: Gaps::default(),
+        gaps: GapTracker::default(),
         last_record: now,
         sampled: now,
         probes: header.start.probes.clone(),
@@ -220,10 +223,10 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     let mut done = session.run(traced, recorder.all.time, &mut recorder).await?;
     let probes = session.live.report();
     let reason = match (&done.error, done.why) {
-        (Some(_), _) => Reason::Failed,
-        (None, Why::Command) => Reason::Command,
-        (None, Why::Signal) => Reason::Signal,
-        (None, Why::Enough) => Reason::Limit,
+        (Some(_), _) => EndReason::Failed,
+        (None, StopCause::Command) => EndReason::Command,
+        (None, StopCause::Signal) => EndReason::Signal,
+        (None, StopCause::Enough) => EndReason::Limit,
     };
     // What was recorded is closed, if the file is whole up to here.
     let closed =
@@ -235,14 +238,14 @@ async fn run(args: &Args, mut output: Output) -> Result<u8, CliError> {
     }
     let Some(closed) = closed? else { return Ok(code) };
     if !args.quiet {
-        let color = Color::Auto.on(&io::stderr());
-        said(&closed.account(args.keep.is_some(), color));
+        let color = ColorMode::Auto.on(&io::stderr());
+        print_finished(&closed.account(args.keep.is_some(), color));
     }
     Ok(code)
 }
 
-impl Recorder {
-    fn put(&mut self, item: &Item) -> Result<(), CliError> {
+impl FileRecorder {
+    fn put(&mut self, item: &BlockItem) -> Result<(), CliError> {
         let done = self.writer.push(item);
         self.noting(done)
     }
@@ -260,42 +263,42 @@ impl Recorder {
     /// Notes clocks and counters, the latter only if they have changed.
     fn sample(&mut self, probes: Vec<ProbeReport>) -> Result<(), CliError> {
         self.sampled = Instant::now();
-        self.put(&Item::Clock(sample()))?;
+        self.put(&BlockItem::Clock(sample()))?;
         if probes != self.probes {
-            self.put(&Item::Probes(probes.clone()))?;
+            self.put(&BlockItem::Probes(probes.clone()))?;
             self.probes = probes;
         }
         Ok(())
     }
 
     fn is_part_full(&self) -> bool {
-        let Limits { bytes, time, .. } = self.part;
+        let RecordingLimits { bytes, time, .. } = self.part;
         bytes.is_some_and(|bytes| self.writer.written() >= bytes)
             || time.is_some_and(|time| self.part_began.elapsed() >= time)
     }
 
     /// Ends this part and begins the next, with what it takes to read that one alone.
-    fn rotate(&mut self, live: &mut Live) -> Result<(), CliError> {
+    fn rotate(&mut self, live: &mut LiveSource) -> Result<(), CliError> {
         let (now_ns, clock, probes) = (mono_ns(), sample(), live.report());
         self.header = self.header.next_part(now_ns, clock, probes.clone());
         let file = self.output.next(self.header.part)?;
-        let next = Writer::new(file, &self.header).map_err(|why| unwritable(&self.name, &why))?;
+        let next = PartWriter::new(file, &self.header).map_err(|why| unwritable(&self.name, &why))?;
         let mut last = std::mem::replace(&mut self.writer, next);
-        let end = End { mono_ns: now_ns, reason: Reason::Rotated, records: last.records(), probes };
+        let end = PartEnd { mono_ns: now_ns, reason: EndReason::Rotated, records: last.records(), probes };
         self.records += last.records();
-        last.push(&Item::Clock(clock)).map_err(|why| unwritable(&self.name, &why))?;
+        last.push(&BlockItem::Clock(clock)).map_err(|why| unwritable(&self.name, &why))?;
         last.flush().map_err(|why| unwritable(&self.name, &why))?;
         let (file, bytes) = last.finish(end).map_err(|why| unwritable(&self.name, &why))?;
         self.bytes += bytes;
         self.storing.begin(file).map_err(|why| unwritable(&self.name, &why))?;
         let known: Vec<Bytes> = self.known.records().cloned().collect();
         for bytes in known {
-            self.put(&Item::Again(bytes))?;
+            self.put(&BlockItem::Repeated(bytes))?;
         }
         self.part_began = Instant::now();
         // The states and holders of this moment; what is known of them so far is in the parts before.
         match live.take_inventory() {
-            Ok(looked) => say_lacks(looked),
+            Ok(looked) => say_missing(looked),
             Err(error) => note(&format!(
                 "part {} does not tell how devices are as it begins, nor who holds them: {error}",
                 self.header.part
@@ -305,17 +308,22 @@ impl Recorder {
     }
 
     /// Ends the last part; gives what says how it was.
-    fn close(mut self, ended_ns: u64, reason: Reason, probes: Vec<ProbeReport>) -> Result<Closed, CliError> {
-        self.put(&Item::Clock(sample()))?;
+    fn close(
+        mut self,
+        ended_ns: u64,
+        reason: EndReason,
+        probes: Vec<ProbeReport>,
+    ) -> Result<ClosedRecording, CliError> {
+        self.put(&BlockItem::Clock(sample()))?;
         self.flush()?;
         let records = self.writer.records();
-        let end = End { mono_ns: ended_ns, reason, records, probes: probes.clone() };
+        let end = PartEnd { mono_ns: ended_ns, reason, records, probes: probes.clone() };
         let ended = self.storing.end(self.writer, end);
         let bytes = ended.map_err(|why| unwritable(&self.name, &why))?;
         let duration_ns = ended_ns.saturating_sub(self.header.began_ns);
-        let mut summary = Summary::new(probes, 0, 0, self.undecoded, duration_ns);
+        let mut summary = TraceSummary::new(probes, 0, 0, self.undecoded, duration_ns);
         summary.gaps = Some(self.gaps.totals(ended_ns));
-        Ok(Closed {
+        Ok(ClosedRecording {
             summary,
             duration_ns,
             bytes: self.bytes + bytes,
@@ -328,8 +336,8 @@ impl Recorder {
 }
 
 /// A recording that is over.
-struct Closed {
-    summary: Summary,
+struct ClosedRecording {
+    summary: TraceSummary,
     duration_ns: u64,
     bytes: u64,
     records: u64,
@@ -339,7 +347,7 @@ struct Closed {
     last_part: u32,
 }
 
-impl Closed {
+impl ClosedRecording {
     /// The account at the end; `keep`: not all parts are.
     fn account(&self, keep: bool, color: bool) -> String {
         let Self { summary, .. } = self;
@@ -377,26 +385,26 @@ impl Closed {
     }
 }
 
-impl Consumer for Recorder {
-    fn record(&mut self, bytes: &Bytes, record: Result<&Record, DecodeError>) -> Result<(), CliError> {
+impl RecordConsumer for FileRecorder {
+    fn record(&mut self, bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError> {
         let repeated = self.header.part > 1 && !self.ending;
         self.last_record = Instant::now();
         self.undecoded += u64::from(record.is_err());
-        if let Ok(Record { body: Body::Note(Note::ProbeGap(gap)), .. }) = record {
+        if let Ok(WireRecord { body: RecordBody::Note(RecordNote::ProbeGap(gap)), .. }) = record {
             self.gaps.add(gap);
         }
         let news = record.map_or(true, |record| self.known.keep(record, bytes, repeated));
-        self.put(&if news { Item::Record(bytes.clone()) } else { Item::Again(bytes.clone()) })
+        self.put(&if news { BlockItem::Record(bytes.clone()) } else { BlockItem::Repeated(bytes.clone()) })
     }
 
     fn pause(&mut self) -> Result<(), CliError> {
         if self.prompt { self.flush() } else { Ok(()) }
     }
 
-    fn tick(&mut self, settled_ns: u64, live: &mut Live) -> Result<(), CliError> {
+    fn tick(&mut self, settled_ns: u64, live: &mut LiveSource) -> Result<(), CliError> {
         // Nothing waits for longer: after that the time makes no difference to any reader.
         if self.last_record.elapsed() < Duration::from_nanos(HOLD_NS) * 8 {
-            self.put(&Item::Tick(settled_ns))?;
+            self.put(&BlockItem::Tick(settled_ns))?;
         }
         if self.sampled.elapsed() >= SAMPLE {
             let probes = live.report();
@@ -410,10 +418,10 @@ impl Consumer for Recorder {
     }
 
     /// What drivers do when nobody has a device open any more, no event tells.
-    fn ending(&mut self, live: &mut Live) {
+    fn ending(&mut self, live: &mut LiveSource) {
         self.ending = true;
         match live.look_again() {
-            Ok(looked) => say_lacks(looked),
+            Ok(looked) => say_missing(looked),
             Err(error) => {
                 note(&format!("the recording does not tell how devices were at its end: {error}"));
             },
@@ -421,13 +429,13 @@ impl Consumer for Recorder {
     }
 
     fn is_full(&self) -> bool {
-        let Limits { bytes, records, .. } = self.all;
+        let RecordingLimits { bytes, records, .. } = self.all;
         bytes.is_some_and(|bytes| self.bytes + self.writer.written() >= bytes)
             || records.is_some_and(|records| self.records + self.writer.records() >= records)
     }
 }
 
-fn header(start: Start, began_ns: u64, clock: ClockSample, facts: &KernelFacts) -> Header {
+fn header(start: TraceStart, began_ns: u64, clock: ClockSample, facts: &KernelFacts) -> PartHeader {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
     let boot = boot_id.as_deref().unwrap_or("unknown");
     let drivers = facts.drivers.iter().map(|driver| DriverFacts {
@@ -438,10 +446,10 @@ fn header(start: Start, began_ns: u64, clock: ClockSample, facts: &KernelFacts) 
             .map(|function| (function.role.name().to_owned(), function.name.clone()))
             .collect(),
     });
-    Header {
+    PartHeader {
         schema: SCHEMA.to_owned(),
         wire_version: wire::VERSION,
-        byte_order: Header::byte_order().to_owned(),
+        byte_order: PartHeader::byte_order().to_owned(),
         recording: format!("{boot}/{}/{began_ns}", std::process::id()),
         part: 1,
         boot_id,
@@ -456,12 +464,12 @@ fn header(start: Start, began_ns: u64, clock: ClockSample, facts: &KernelFacts) 
     }
 }
 
-fn members(layout: &Layout) -> Vec<Member> {
+fn members(layout: &Layout) -> Vec<LayoutMember> {
     let member = |(field, name, path): &(Field, &str, &[&str])| {
         let slot = *field as u32;
         let known = layout.known & 1 << slot != 0;
         let offset = layout.offset.get(slot as usize).copied().filter(|_| known);
-        Member { path: format!("{name}.{}", path.join(".")), offset_bytes: offset }
+        LayoutMember { path: format!("{name}.{}", path.join(".")), offset_bytes: offset }
     };
     Field::ALL.iter().map(member).collect()
 }

@@ -3,23 +3,23 @@
 use super::*;
 use crate::{cli::storing::tests::Later, event::GapTotals, recording::fixture::header};
 
-fn recorder(full: bool) -> Recorder {
-    let part: Box<dyn Part> = Box::new(Later { full });
+fn recorder(full: bool) -> FileRecorder {
+    let part: Box<dyn PartOutput> = Box::new(Later { full });
     let now = Instant::now();
-    Recorder {
-        output: Output::stdout(),
+    FileRecorder {
+        output: RecordingOutput::stdout(),
         name: "a.vft".to_owned(),
-        writer: Writer::new(part, &header()).unwrap(),
-        storing: Storing::default(),
+        writer: PartWriter::new(part, &header()).unwrap(),
+        storing: PendingParts::default(),
         header: header(),
-        known: Known::default(),
-        part: Limits::default(),
+        known: PartPreamble::default(),
+        part: RecordingLimits::default(),
         part_began: now,
-        all: Limits::default(),
+        all: RecordingLimits::default(),
         bytes: 0,
         records: 0,
         undecoded: 0,
-        gaps: Gaps::default(),
+        gaps: GapTracker::default(),
         last_record: now,
         sampled: now,
         probes: Vec::new(),
@@ -31,7 +31,7 @@ fn recorder(full: bool) -> Recorder {
 
 #[test]
 fn a_disk_that_tells_late_that_it_is_full_is_heard() {
-    let close = |recorder: Recorder| recorder.close(5, Reason::Signal, Vec::new()).err();
+    let close = |recorder: FileRecorder| recorder.close(5, EndReason::Signal, Vec::new()).err();
     assert!(close(recorder(false)).is_none());
     let told = format!("{:?}", close(recorder(true)).unwrap());
     assert!(told.contains("recording to a.vft has stopped"), "{told}");
@@ -40,9 +40,9 @@ fn a_disk_that_tells_late_that_it_is_full_is_heard() {
     assert!(known.is_err() || close(earlier).is_some(), "a part before the last");
 }
 
-fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> Closed {
-    let summary = Summary { gaps, ..Summary::new(vec![probe], 0, 0, undecoded, 5) };
-    Closed {
+fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> ClosedRecording {
+    let summary = TraceSummary { gaps, ..TraceSummary::new(vec![probe], 0, 0, undecoded, 5) };
+    ClosedRecording {
         summary,
         duration_ns: 5,
         bytes: 4096,
@@ -82,7 +82,7 @@ fn the_account_has_a_line_for_each_probe_and_names_the_file_as_it_may_be_shown()
 
 #[test]
 fn the_last_line_says_that_all_is_there_only_where_it_is() {
-    let last = |closed: Closed| closed.account(false, false).lines().last().unwrap().to_owned();
+    let last = |closed: ClosedRecording| closed.account(false, false).lines().last().unwrap().to_owned();
     let none = Some(GapTotals::default());
     assert!(last(closed(probe(0, Some(0)), 0, none)).ends_with("; 0 lost, 0 missed"));
     let more = |probe: ProbeReport| last(closed(probe, 0, none));

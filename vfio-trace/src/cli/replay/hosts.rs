@@ -5,16 +5,16 @@ use std::{collections::VecDeque, fs, io, path::PathBuf};
 use crate::{
     cli::{
         error::{CliError, INPUT, USAGE},
-        events::{EventArgs, HostLabel, Stream},
+        events::{EventArgs, EventPrinter, HostLabel},
         histories,
         host::nth,
         output::note,
         report::document_and_shifts,
     },
-    driver::Interpreter,
-    event::{Assembler, Event, Record, Start},
-    report::Shift,
-    source::recording::{Next, Recording},
+    driver::PluginDispatcher,
+    event::{EventAssembler, TraceStart, VfioEvent, WireRecord},
+    report::ClockShift,
+    source::recording::{RecordingItem, RecordingSource},
     units::human,
 };
 
@@ -22,14 +22,14 @@ use crate::{
 const TITLE: &str = "HOST";
 
 /// One host's events, one after the other.
-struct Feed {
-    recording: Recording,
-    assembler: Assembler,
-    interpreter: Interpreter,
-    events: VecDeque<Event>,
+struct HostFeed {
+    recording: RecordingSource,
+    assembler: EventAssembler,
+    interpreter: PluginDispatcher,
+    events: VecDeque<VfioEvent>,
     over: bool,
     /// From its CLOCK_MONOTONIC to the document's clock.
-    shift: Shift,
+    shift: ClockShift,
     /// From the first host's CLOCK_MONOTONIC to the document's clock, in ns.
     origin: i128,
     label: HostLabel,
@@ -61,15 +61,15 @@ pub(super) fn show<W: io::Write>(
     // The clocks are found out from all of it; what is missing is told here.
     let histories = histories::read(std::slice::from_ref(file))?;
     let (document, shifts) = document_and_shifts(&histories, &[]);
-    let origin = shifts.first().map_or(0, Shift::first);
+    let origin = shifts.first().map_or(0, ClockShift::first);
     let labels = document.hosts.iter().map(|host| human::clean(&host.label).chars().count());
     let width = labels.max().unwrap_or(0).max(TITLE.len());
     let mut feeds = Vec::new();
     for ((at, host), shift) in document.hosts.iter().enumerate().zip(shifts) {
-        feeds.push(Feed {
+        feeds.push(HostFeed {
             recording: nth(file, at)?,
-            assembler: Assembler::new(),
-            interpreter: Interpreter::new(args.reveal),
+            assembler: EventAssembler::new(),
+            interpreter: PluginDispatcher::new(args.reveal),
             events: VecDeque::new(),
             over: false,
             shift,
@@ -78,11 +78,11 @@ pub(super) fn show<W: io::Write>(
         });
     }
     let Some(one) = feeds.first() else { return Ok(0) };
-    let mut stream = Stream::new(args, one.recording.header().start.clock, out, color);
+    let mut stream = EventPrinter::new(args, one.recording.header().start.clock, out, color);
     if let Some(history) = histories.all.first() {
         stream.set_clock(history.clock());
     }
-    let starts: Vec<(Start, u64)> = feeds.iter().map(Feed::start).collect();
+    let starts: Vec<(TraceStart, u64)> = feeds.iter().map(HostFeed::start).collect();
     stream.start_hosts(&starts, &HostLabel { name: TITLE.to_owned(), width })?;
     while !stream.is_full() {
         let mut next: Option<(u64, usize)> = None;
@@ -115,12 +115,12 @@ fn undecoded(label: &str, number: u64) -> Option<String> {
     (number > 0).then(|| format!("{label}: {} could not be decoded", human::count(number, "record")))
 }
 
-impl Feed {
+impl HostFeed {
     /// What it says of itself, and when it began on the first host's clock.
-    fn start(&self) -> (Start, u64) {
+    fn start(&self) -> (TraceStart, u64) {
         let (start, began) = self.recording.start();
         let replayed_by = Some(env!("CARGO_PKG_VERSION").to_owned());
-        (Start { replayed_by, ..start }, self.moved(began))
+        (TraceStart { replayed_by, ..start }, self.moved(began))
     }
 
     fn moved(&self, ns: u64) -> u64 {
@@ -131,16 +131,16 @@ impl Feed {
     fn peek(&mut self) -> Result<Option<u64>, CliError> {
         while self.events.is_empty() && !self.over {
             let events = match self.recording.next()? {
-                Some(Next::Record(bytes)) => match Record::decode(&bytes) {
+                Some(RecordingItem::Record(bytes)) => match WireRecord::decode(&bytes) {
                     Ok(record) => self.assembler.push(&record),
                     Err(_) => Vec::new(),
                 },
-                Some(Next::Tick(ns)) => self.assembler.expire(ns),
+                Some(RecordingItem::Tick(ns)) => self.assembler.expire(ns),
                 // Taken in with the history.
-                Some(Next::Clock(_)) => Vec::new(),
+                Some(RecordingItem::Clock(_)) => Vec::new(),
                 // Told when it was read for the first time.
-                Some(Next::Damage { .. }) => Vec::new(),
-                Some(Next::Other { .. }) | None => {
+                Some(RecordingItem::Damage { .. }) => Vec::new(),
+                Some(RecordingItem::OtherRecording { .. }) | None => {
                     self.over = true;
                     self.assembler.finish()
                 },

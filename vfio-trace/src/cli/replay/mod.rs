@@ -8,21 +8,21 @@ use bytes::Bytes;
 
 use super::{
     error::CliError,
-    events::{Counted, EventArgs, Stream},
+    events::{EventArgs, EventPrinter, ProbeCounts},
     host::HostArgs,
     out_file::OutFile,
     output::note,
-    recording::{self, Progress, Taker, Wants},
+    recording::{self, Demand, ProgressLine, RecordSink},
 };
 use crate::{
-    event::{Record, Start, WallClock},
+    event::{TraceStart, WallClock, WireRecord},
     recording::ClockSample,
-    source::recording::Recording,
+    source::recording::RecordingSource,
 };
 
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ReplayArgs {
     /// The recording; all or some parts of it in any order if it has several; - for standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -33,7 +33,7 @@ pub(super) struct Args {
 }
 
 /// `vfio-trace replay`.
-pub(super) fn main(args: &Args) -> Result<u8, CliError> {
+pub(super) fn main(args: &ReplayArgs) -> Result<u8, CliError> {
     let mut out = OutFile::stdout_beside(&args.files)?;
     let color = args.events.color.on(&io::stdout());
     let code = show(&args.files, &args.host, &args.events, &mut out, color)?;
@@ -53,30 +53,30 @@ pub(super) fn show<W: io::Write>(
     if host.host.is_none() && recording.merge().is_some() {
         return hosts::show(files, events, out, color);
     }
-    let mut stream = Stream::new(events, recording.header().start.clock, out, color);
+    let mut stream = EventPrinter::new(events, recording.header().start.clock, out, color);
     replay(&mut recording, &mut stream, events, env!("CARGO_PKG_VERSION"))
 }
 
 /// Shows events as they come.
-struct Player<'a, W: io::Write> {
-    stream: &'a mut Stream<W>,
+struct RecordingPlayer<'a, W: io::Write> {
+    stream: &'a mut EventPrinter<W>,
     /// The latest moment that was shown.
     last_ns: u64,
     clock: WallClock,
 }
 
-impl<W: io::Write> Taker for Player<'_, W> {
-    fn wants(&self) -> Wants {
+impl<W: io::Write> RecordSink for RecordingPlayer<'_, W> {
+    fn demand(&self) -> Demand {
         match (self.stream.is_gone(), self.stream.is_full()) {
-            (true, _) => Wants::Nothing,
+            (true, _) => Demand::Nothing,
             // What the probes have counted is at the end.
-            (false, true) => Wants::End,
-            (false, false) => Wants::All,
+            (false, true) => Demand::End,
+            (false, false) => Demand::All,
         }
     }
 
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
-        let record = Record::decode(bytes);
+        let record = WireRecord::decode(bytes);
         self.last_ns = record.as_ref().map_or(0, |record| record.header.end_ns).max(self.last_ns);
         self.stream.push(record.as_ref().map_err(|error| *error))
     }
@@ -97,30 +97,30 @@ impl<W: io::Write> Taker for Player<'_, W> {
 }
 
 fn replay<W: io::Write>(
-    recording: &mut Recording,
-    stream: &mut Stream<W>,
+    recording: &mut RecordingSource,
+    stream: &mut EventPrinter<W>,
     args: &EventArgs,
     version: &str,
 ) -> Result<u8, CliError> {
     let (start, began) = recording.start();
-    let start = Start { replayed_by: Some(version.to_owned()), ..start };
+    let start = TraceStart { replayed_by: Some(version.to_owned()), ..start };
     if !recording.header().gaps_told {
         stream.without_gaps();
     }
     let clock = start.clock.into();
     stream.start(&start, began)?;
-    let mut player = Player { stream, last_ns: began, clock };
-    let through = recording::read(recording, &mut player, Progress::new("replaying").beside_output())?;
-    let Player { stream, last_ns, clock: _ } = player;
+    let mut player = RecordingPlayer { stream, last_ns: began, clock };
+    let through = recording::read(recording, &mut player, ProgressLine::new("replaying").beside_output())?;
+    let RecordingPlayer { stream, last_ns, clock: _ } = player;
     stream.finish()?;
     let ended = recording.ended();
-    let stopped = (stream.is_full() && !through.damaged()).then_some(last_ns);
+    let stopped = (stream.is_full() && !through.is_damaged()).then_some(last_ns);
     let ended_ns = ended.as_ref().map(|ended| ended.mono_ns).or(stopped);
     let last = recording.last_probes();
     let counted = match (&ended, &last) {
-        (Some(ended), _) => Counted::Told(&ended.probes),
-        (None, Some(last)) => Counted::Older(last),
-        (None, None) => Counted::Unknown,
+        (Some(ended), _) => ProbeCounts::Complete(&ended.probes),
+        (None, Some(last)) => ProbeCounts::Older(last),
+        (None, None) => ProbeCounts::Unknown,
     };
     stream.account(args, counted, began, ended_ns)?;
     if stream.is_gone() {

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::{error::INPUT, events::Format},
+    cli::{error::INPUT, events::EventFormat},
     event::fixture::*,
-    recording::{End, Header, Item, Reason, Writer, fixture::header},
-    source::recording::Next,
+    recording::{BlockItem, EndReason, PartEnd, PartHeader, PartWriter, fixture::header},
+    source::recording::RecordingItem,
 };
 
 /// What a live run hands over: a record, or the time.
@@ -28,30 +28,30 @@ pub(in crate::cli) fn any_given() -> impl Strategy<Value = Given> {
 }
 
 fn ndjson() -> EventArgs {
-    EventArgs { format: Format::Ndjson, ..EventArgs::default() }
+    EventArgs { format: EventFormat::Ndjson, ..EventArgs::default() }
 }
 
-fn end(mono_ns: u64, reason: Reason) -> End {
-    End { mono_ns, reason, records: 0, probes: Vec::new() }
+fn end(mono_ns: u64, reason: EndReason) -> PartEnd {
+    PartEnd { mono_ns, reason, records: 0, probes: Vec::new() }
 }
 
 /// What `tail` shows.
 fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
     let mut out = Vec::new();
     let header = header();
-    let mut stream = Stream::new(args, header.start.clock, &mut out, false);
+    let mut stream = EventPrinter::new(args, header.start.clock, &mut out, false);
     stream.start(&header.start, header.began_ns).unwrap();
     for given in given {
         match given {
             Given::Record(bytes) => {
-                let record = Record::decode(bytes);
+                let record = WireRecord::decode(bytes);
                 stream.push(record.as_ref().map_err(|error| *error)).unwrap();
             },
             Given::Time(ns) => stream.expire(*ns).unwrap(),
         }
     }
     stream.finish().unwrap();
-    stream.account(args, Counted::Told(&[]), header.began_ns, Some(9_000_000_000)).unwrap();
+    stream.account(args, ProbeCounts::Complete(&[]), header.began_ns, Some(9_000_000_000)).unwrap();
     drop(stream);
     out
 }
@@ -62,20 +62,20 @@ pub(in crate::cli) fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
     let mut header = header();
     let chunks: Vec<&[Given]> = if given.is_empty() { vec![&[]] } else { given.chunks(part_len).collect() };
     for (at, chunk) in chunks.iter().enumerate() {
-        let mut writer = Writer::new(Vec::new(), &header).unwrap();
+        let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
         if at > 0 {
             // Whoever has read the part before must not take these in again.
-            writer.push(&Item::Again(bytes(&source().records()[0]).into())).unwrap();
+            writer.push(&BlockItem::Repeated(bytes(&source().records()[0]).into())).unwrap();
         }
         for given in *chunk {
             let item = match given {
-                Given::Record(bytes) => Item::Record(bytes.clone().into()),
-                Given::Time(ns) => Item::Tick(*ns),
+                Given::Record(bytes) => BlockItem::Record(bytes.clone().into()),
+                Given::Time(ns) => BlockItem::Tick(*ns),
             };
             writer.push(&item).unwrap();
         }
         let last = at + 1 == chunks.len();
-        let reason = if last { Reason::Signal } else { Reason::Rotated };
+        let reason = if last { EndReason::Signal } else { EndReason::Rotated };
         parts.push(writer.finish(end(9_000_000_000, reason)).unwrap().0);
         header = header.next_part(5, header.clock, Vec::new());
     }
@@ -84,8 +84,8 @@ pub(in crate::cli) fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
 
 fn replayed(stream: Vec<u8>, args: &EventArgs) -> (Vec<u8>, u8) {
     let mut out = Vec::new();
-    let mut recording = Recording::from_stream("test", Box::new(io::Cursor::new(stream))).unwrap();
-    let mut stream = Stream::new(args, recording.header().start.clock, &mut out, false);
+    let mut recording = RecordingSource::from_stream("test", Box::new(io::Cursor::new(stream))).unwrap();
+    let mut stream = EventPrinter::new(args, recording.header().start.clock, &mut out, false);
     let code = replay(&mut recording, &mut stream, args, "test").unwrap();
     drop(stream);
     (out, code)
@@ -163,12 +163,12 @@ fn a_limit_ends_a_file_with_its_summary() {
 }
 
 /// A pipe that has one block at a time.
-struct Slow {
+struct SlowPipe {
     blocks: Vec<Vec<u8>>,
     log: Rc<RefCell<Vec<usize>>>,
 }
 
-impl io::Read for Slow {
+impl io::Read for SlowPipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.log.borrow_mut().push(self.blocks.len());
         if self.blocks.is_empty() {
@@ -184,23 +184,26 @@ impl io::Read for Slow {
 fn events_come_out_as_blocks_come_in() {
     let mut blocks = Vec::new();
     let mut written = 0;
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     for given in migration() {
         let Given::Record(bytes) = given else { continue };
-        writer.push(&Item::Record(bytes.into())).unwrap();
+        writer.push(&BlockItem::Record(bytes.into())).unwrap();
         writer.flush().unwrap();
         blocks.push(usize::try_from(writer.written()).unwrap());
     }
-    let all = writer.finish(end(9, Reason::Signal)).unwrap().0;
+    let all = writer.finish(end(9, EndReason::Signal)).unwrap().0;
     let cuts: Vec<Vec<u8>> =
         blocks.iter().map(|to| all[std::mem::replace(&mut written, *to)..*to].to_vec()).collect();
     let count = cuts.len();
     let log = Rc::new(RefCell::new(Vec::new()));
-    let slow = Slow { blocks: cuts, log: Rc::clone(&log) };
-    let mut recording = Recording::from_stream("test", Box::new(slow)).unwrap();
-    assert!(matches!(recording.next(), Ok(Some(Next::Clock(_)))), "the clocks of the part's beginning");
+    let slow = SlowPipe { blocks: cuts, log: Rc::clone(&log) };
+    let mut recording = RecordingSource::from_stream("test", Box::new(slow)).unwrap();
+    assert!(
+        matches!(recording.next(), Ok(Some(RecordingItem::Clock(_)))),
+        "the clocks of the part's beginning"
+    );
     for read in 1..=count {
-        assert!(matches!(recording.next(), Ok(Some(Next::Record(_)))));
+        assert!(matches!(recording.next(), Ok(Some(RecordingItem::Record(_)))));
         assert!(recording.is_waiting());
         assert_eq!(log.borrow().len(), read, "it has read ahead");
     }
@@ -233,8 +236,8 @@ fn recordings_of_all_versions_stay_readable() {
 #[test]
 fn gaps_of_a_recording_that_does_not_tell_them_are_not_known() {
     let last = |gaps_told| {
-        let writer = Writer::new(Vec::new(), &Header { gaps_told, ..header() }).unwrap();
-        let stream = writer.finish(end(9, Reason::Signal)).unwrap().0;
+        let writer = PartWriter::new(Vec::new(), &PartHeader { gaps_told, ..header() }).unwrap();
+        let stream = writer.finish(end(9, EndReason::Signal)).unwrap().0;
         let out = String::from_utf8(replayed(stream, &ndjson()).0).unwrap();
         out.lines().last().unwrap().to_owned()
     };
@@ -245,7 +248,7 @@ fn gaps_of_a_recording_that_does_not_tell_them_are_not_known() {
 /// Recorders up to 0.1.0 wrote the time of their clock although records were still to come.
 #[test]
 fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
-    let mut script = Script::new(0xd1);
+    let mut script = RecordScript::new(0xd1);
     let mut given = Vec::new();
     for _ in 0..10 {
         let from = script.records().len();
@@ -257,15 +260,15 @@ fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
     given.insert(given.len() / 2, Given::Time(late));
     given.insert(1, Given::Time(late));
     let stream = |settled_ticks| {
-        let mut writer = Writer::new(Vec::new(), &Header { settled_ticks, ..header() }).unwrap();
+        let mut writer = PartWriter::new(Vec::new(), &PartHeader { settled_ticks, ..header() }).unwrap();
         for given in &given {
             let item = match given {
-                Given::Record(bytes) => Item::Record(bytes.clone().into()),
-                Given::Time(ns) => Item::Tick(*ns),
+                Given::Record(bytes) => BlockItem::Record(bytes.clone().into()),
+                Given::Time(ns) => BlockItem::Tick(*ns),
             };
             writer.push(&item).unwrap();
         }
-        writer.finish(end(late, Reason::Signal)).unwrap().0
+        writer.finish(end(late, EndReason::Signal)).unwrap().0
     };
     let by_driver = |settled| {
         let out = String::from_utf8(replayed(stream(settled), &ndjson()).0).unwrap();
@@ -277,9 +280,9 @@ fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
 
 /// A recording of two opens, and what the clocks showed between them, with boot time `slept_ns` ahead.
 fn stepped(by_ns: u64, slept_ns: u64) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
-    let records = Script::new(0xd1).open(1).wait(9_000_000_000).close(0).records();
-    let [one, two] = [0, records.len() - 1].map(|at| Item::Record(bytes(&records[at]).into()));
+    let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
+    let records = RecordScript::new(0xd1).open(1).wait(9_000_000_000).close(0).records();
+    let [one, two] = [0, records.len() - 1].map(|at| BlockItem::Record(bytes(&records[at]).into()));
     let mono_ns = 5_000_000_000;
     let sample = ClockSample {
         mono_ns,
@@ -287,10 +290,10 @@ fn stepped(by_ns: u64, slept_ns: u64) -> Vec<u8> {
         real_ns: ANCHOR.real_ns + mono_ns + by_ns,
         ..ClockSample::default()
     };
-    for item in [one, Item::Clock(sample), two] {
+    for item in [one, BlockItem::Clock(sample), two] {
         writer.push(&item).unwrap();
     }
-    writer.finish(end(20_000_000_000, Reason::Signal)).unwrap().0
+    writer.finish(end(20_000_000_000, EndReason::Signal)).unwrap().0
 }
 
 /// Hour, minute and second of each line's wall time.

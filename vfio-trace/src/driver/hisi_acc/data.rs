@@ -1,6 +1,6 @@
 //! `struct acc_vf_data`: what crosses the data fd (drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.h).
 
-use crate::event::{Image, StreamHash};
+use crate::event::{DriverImage, StreamHash};
 
 /// `ACC_DEV_MAGIC_V1`: no version numbers in the stream.
 pub(super) const MAGIC_V1: u64 = 0xcdcd_cdcd_feed_aacc;
@@ -21,14 +21,14 @@ const FIRST: &str = "vf_data.acc_magic";
 
 /// One image of a migration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Migf {
-    pub(super) image: Image,
+pub(super) struct MigfImage {
+    pub(super) image: DriverImage,
     /// When it was made (CLOCK_MONOTONIC, ns).
     pub(super) at_ns: u64,
 }
 
-impl Migf {
-    pub(super) const fn new(image: Image, at_ns: u64) -> Self {
+impl MigfImage {
+    pub(super) const fn new(image: DriverImage, at_ns: u64) -> Self {
         Self { image, at_ns }
     }
 

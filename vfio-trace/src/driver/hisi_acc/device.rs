@@ -3,13 +3,16 @@
 use vfio_trace_common::role::Role;
 
 use super::{
-    data::{DATA_LEN, MATCH_LEN, Migf},
+    data::{DATA_LEN, MATCH_LEN, MigfImage},
     explain,
-    steps::{self, Mailbox},
+    steps::{self, MailboxCommand},
 };
 use crate::{
-    driver::{NoView, Style},
-    event::{ArcStep, Data, Direction, Errno, Event, Finding, Image, MigState, Moment, Outcome, Step},
+    driver::{ViewError, ViewStyle},
+    event::{
+        ArcStep, CallOutcome, CaptureMoment, DataDirection, DriverCall, DriverFinding, DriverImage, Errno,
+        EventData, MigState, VfioEvent,
+    },
 };
 
 /// Steps of one arc or write that are remembered: more than any of the driver's functions makes.
@@ -17,14 +20,14 @@ const MAX_STEPS: usize = 64;
 
 /// A migration file as it was when the driver was done with it.
 #[derive(Clone, Debug)]
-pub(super) struct Last {
-    pub(super) migf: Migf,
+pub(super) struct FinishedFile {
+    pub(super) migf: MigfImage,
 }
 
 /// What was saved, and into which of the device's files.
 #[derive(Clone, Debug)]
-pub(super) struct Saved {
-    pub(super) migf: Migf,
+pub(super) struct SavedImage {
+    pub(super) migf: MigfImage,
     pub(super) file: u32,
 }
 
@@ -34,18 +37,18 @@ pub(super) struct HisiDevice {
     /// Its name, for others to refer to.
     pub(super) name: Option<String>,
     /// Members of `struct hisi_acc_vf_core_device`.
-    pub(super) core: Option<Image>,
+    pub(super) core: Option<DriverImage>,
     /// PCI device id.
     pub(super) pci_id: Option<u64>,
     /// The files in use.
-    pub(super) saving: Option<Migf>,
-    pub(super) resuming: Option<Migf>,
+    pub(super) saving: Option<MigfImage>,
+    pub(super) resuming: Option<MigfImage>,
     /// The last migration, whichever way it went.
-    pub(super) last: Option<Last>,
+    pub(super) last: Option<FinishedFile>,
     /// The last image that the driver filled from registers.
-    pub(super) saved: Option<Saved>,
+    pub(super) saved: Option<SavedImage>,
     /// The last mailbox command, how it ended and when.
-    pub(super) mailbox: Option<(Mailbox, Outcome, u64)>,
+    pub(super) mailbox: Option<(MailboxCommand, CallOutcome, u64)>,
     /// Whether a mailbox command has paused the queues and nothing has started them since.
     pub(super) paused: bool,
     /// It was stopped since, by what its state says.
@@ -55,9 +58,9 @@ pub(super) struct HisiDevice {
     /// The match was taken over from an earlier session.
     pub(super) stale: bool,
     /// How the last write ended, until its effect is seen.
-    written: Option<Outcome>,
+    written: Option<CallOutcome>,
     /// What was written last is worth comparing with what was saved.
-    pub(super) doubtful: bool,
+    pub(super) check_stream: bool,
     /// STOP_COPY was entered by the request in progress.
     saved_now: bool,
     /// Who has read the file that was saved last, and written the one that is loaded; never after the device was closed.
@@ -66,8 +69,8 @@ pub(super) struct HisiDevice {
     /// How many files were begun, so that one is told from the next.
     pub(super) files: u32,
     /// Steps of the arc and of the write in progress: those of neither, as of a look at the driver's debugfs, are none's.
-    pub(super) in_arc: Vec<Step>,
-    pub(super) in_write: Vec<Step>,
+    pub(super) in_arc: Vec<DriverCall>,
+    pub(super) in_write: Vec<DriverCall>,
     /// Writes to the file that is loaded.
     writes: u32,
     /// The device's image is of after the last write.
@@ -76,37 +79,37 @@ pub(super) struct HisiDevice {
 }
 
 impl HisiDevice {
-    pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
+    pub(super) fn apply(&mut self, event: &mut VfioEvent) -> Vec<DriverFinding> {
         let mut findings =
-            if matches!(event.data, Data::Image(_)) { Vec::new() } else { self.judge_write(false) };
+            if matches!(event.data, EventData::Image(_)) { Vec::new() } else { self.judge_write(false) };
         findings.extend(self.take_in(event));
         findings
     }
 
-    fn take_in(&mut self, event: &mut Event) -> Vec<Finding> {
+    fn take_in(&mut self, event: &mut VfioEvent) -> Vec<DriverFinding> {
         if self.name.is_none() {
             self.name = event.device_name().map(str::to_owned);
         }
         let at_ns = event.end_ns;
         let pid = Some(event.process.pid).filter(|pid| *pid != 0);
         match &mut event.data {
-            Data::Step(step) => self.step(step, at_ns),
-            Data::Image(image) => {
+            EventData::Step(step) => self.step(step, at_ns),
+            EventData::Image(image) => {
                 let written = image.layout.name == "resuming_migf";
                 if written || image.layout.name == "saving_migf" {
                     let whole = !written || self.overwritten() != Some(true);
-                    image.stream = Migf::new(image.clone(), at_ns).stream().filter(|_| whole);
+                    image.stream = MigfImage::new(image.clone(), at_ns).stream().filter(|_| whole);
                 }
                 return self.image(image, at_ns);
             },
-            Data::Arc(arc) => return self.arc(arc),
-            Data::Read(io) => {
+            EventData::Arc(arc) => return self.arc(arc),
+            EventData::Read(io) => {
                 if io.outcome.is_ok() {
                     self.reader = pid;
                 }
                 return explain::read(io);
             },
-            Data::Write(io) => {
+            EventData::Write(io) => {
                 self.writer = pid;
                 self.writes = self.writes.saturating_add(1);
                 self.core_written = false;
@@ -118,42 +121,42 @@ impl HisiDevice {
                 self.in_write.clear();
                 return explain::write(io);
             },
-            Data::SetState(_) => {
+            EventData::SetState(_) => {
                 self.in_arc.clear();
                 // By now the structures were copied once more: as the last arc has left them.
                 if std::mem::take(&mut self.saved_now) {
                     return explain::saved(self);
                 }
             },
-            Data::Device(seen) => self.closed = seen.open_count.map(|count| count == 0).or(self.closed),
-            Data::Open(open) if open.outcome.is_ok() => {
+            EventData::Device(seen) => self.closed = seen.open_count.map(|count| count == 0).or(self.closed),
+            EventData::Open(open) if open.outcome.is_ok() => {
                 self.closed = Some(false);
                 self.paused = false;
             },
-            Data::Close(close) if close.open_count.is_none_or(|count| count <= 1) => {
+            EventData::Close(close) if close.open_count.is_none_or(|count| count <= 1) => {
                 self.closed = Some(true);
                 // A process that has ended has closed all: nobody else is taken for it who has its number next.
                 (self.reader, self.writer) = (None, None);
                 self.end_files();
             },
-            Data::Reset(reset) if reset.outcome.is_ok() => self.was_reset(),
-            Data::PciReset(reset) if reset.outcome.is_ok() => self.was_reset(),
+            EventData::Reset(reset) if reset.outcome.is_ok() => self.was_reset(),
+            EventData::PciReset(reset) if reset.outcome.is_ok() => self.was_reset(),
             _ => {},
         }
         Vec::new()
     }
 
-    pub(super) fn view(&self, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
+    pub(super) fn view(&self, file: &str, style: ViewStyle, annotate: bool) -> Result<String, ViewError> {
         super::views::view(self, file, style, annotate)
     }
 
     /// The file that a migration uses just now.
-    pub(super) fn open_file(&self) -> Option<&Migf> {
+    pub(super) fn open_file(&self) -> Option<&MigfImage> {
         self.resuming.as_ref().or(self.saving.as_ref())
     }
 
     /// Its last image that was saved, and whether it is of the file that its reader has read.
-    pub(super) fn sent(&self) -> Option<(&Migf, bool)> {
+    pub(super) fn sent(&self) -> Option<(&MigfImage, bool)> {
         if let Some(saving) = &self.saving {
             return Some((saving, true));
         }
@@ -173,12 +176,12 @@ impl HisiDevice {
         })
     }
 
-    fn step(&mut self, step: &mut Step, at_ns: u64) {
+    fn step(&mut self, step: &mut DriverCall, at_ns: u64) {
         step.step = steps::name(step);
         step.detail = steps::detail(step);
         if let Some(mailbox) = steps::mailbox(step) {
             self.mailbox = Some((mailbox, step.outcome, at_ns));
-            if mailbox == Mailbox::Stop && step.outcome.is_ok() {
+            if mailbox == MailboxCommand::Stop && step.outcome.is_ok() {
                 (self.paused, self.stood) = (true, false);
             }
         }
@@ -192,11 +195,11 @@ impl HisiDevice {
         }
     }
 
-    fn image(&mut self, image: &Image, at_ns: u64) -> Vec<Finding> {
+    fn image(&mut self, image: &DriverImage, at_ns: u64) -> Vec<DriverFinding> {
         match image.layout.name.as_str() {
             "device" => {
                 self.core = Some(image.clone());
-                self.core_written |= image.moment == Moment::Write;
+                self.core_written |= image.moment == CaptureMoment::Write;
                 // It has found that the stream fits, whatever it had said before.
                 self.refused &= image.value("match_done") != Some(1);
                 if let Some(state) = image.value("mig_state") {
@@ -204,19 +207,19 @@ impl HisiDevice {
                 }
             },
             "pci" => self.pci_id = image.value("device"),
-            "saving_migf" => self.file(image, at_ns, Direction::Save),
-            "resuming_migf" => self.file(image, at_ns, Direction::Resume),
+            "saving_migf" => self.file(image, at_ns, DataDirection::Save),
+            "resuming_migf" => self.file(image, at_ns, DataDirection::Resume),
             "debug_migf" => self.debug(image, at_ns),
             _ => {},
         }
-        let written = image.layout.name == "resuming_migf" && image.moment == Moment::Write;
+        let written = image.layout.name == "resuming_migf" && image.moment == CaptureMoment::Write;
         if written { self.judge_write(true) } else { Vec::new() }
     }
 
     /// The write that returned last, with all that was seen of it; `seen`: of the file, too.
-    fn judge_write(&mut self, seen: bool) -> Vec<Finding> {
+    fn judge_write(&mut self, seen: bool) -> Vec<DriverFinding> {
         let Some(outcome) = self.written.take() else { return Vec::new() };
-        let findings = if matches!(outcome, Outcome::Failed(_)) {
+        let findings = if matches!(outcome, CallOutcome::Failed(_)) {
             let (finding, refused) = explain::mismatch(self, seen);
             self.refused |= refused;
             vec![finding]
@@ -226,32 +229,32 @@ impl HisiDevice {
         } else {
             Vec::new()
         };
-        self.doubtful = !findings.is_empty();
+        self.check_stream = !findings.is_empty();
         self.in_write.clear();
         findings
     }
 
-    fn file(&mut self, image: &Image, at_ns: u64, direction: Direction) {
-        let mut migf = Migf::new(image.clone(), at_ns);
+    fn file(&mut self, image: &DriverImage, at_ns: u64, direction: DataDirection) {
+        let mut migf = MigfImage::new(image.clone(), at_ns);
         migf.image.direction = Some(direction);
         // Ended by the driver, and not yet let go: what it held was seen before.
         if migf.disabled() && migf.total_length() == 0 {
             return;
         }
-        if direction == Direction::Save && migf.total_length() >= DATA_LEN {
-            self.saved = Some(Saved { migf: migf.clone(), file: self.files });
+        if direction == DataDirection::Save && migf.total_length() >= DATA_LEN {
+            self.saved = Some(SavedImage { migf: migf.clone(), file: self.files });
         }
-        let place = if direction == Direction::Save { &mut self.saving } else { &mut self.resuming };
+        let place = if direction == DataDirection::Save { &mut self.saving } else { &mut self.resuming };
         *place = Some(migf);
         // Copied after the last close was told of; of a close that is not the last, the driver knows nothing.
-        if image.moment == Moment::Close && self.closed == Some(true) {
+        if image.moment == CaptureMoment::Close && self.closed == Some(true) {
             self.end_files();
         }
     }
 
     /// The driver's own copy of the last migration, where it keeps one, is what counts.
-    fn debug(&mut self, image: &Image, at_ns: u64) {
-        let mut migf = Migf::new(image.clone(), at_ns);
+    fn debug(&mut self, image: &DriverImage, at_ns: u64) {
+        let mut migf = MigfImage::new(image.clone(), at_ns);
         if migf.total_length() == 0 {
             return;
         }
@@ -262,10 +265,10 @@ impl HisiDevice {
             migf.image.session = last.migf.image.session;
             migf.image.direction = last.migf.image.direction;
         }
-        self.last = Some(Last { migf });
+        self.last = Some(FinishedFile { migf });
     }
 
-    fn arc(&mut self, arc: &ArcStep) -> Vec<Finding> {
+    fn arc(&mut self, arc: &ArcStep) -> Vec<DriverFinding> {
         self.was_in(arc.from);
         let Some(to) = arc.to else { return Vec::new() };
         let begins = |state| arc.from == MigState::STOP && to == state;
@@ -283,9 +286,11 @@ impl HisiDevice {
             self.stale = self.core.as_ref().and_then(|core| core.value("match_done")) == Some(1);
         }
         let findings = match arc.outcome {
-            Outcome::Failed(errno) => explain::arc(self, arc.from, to, errno),
-            Outcome::Ok if (arc.from, to) == (MigState::RESUMING, MigState::STOP) => explain::loaded(self),
-            Outcome::Ok | Outcome::Refused(_) | Outcome::Unknown => Vec::new(),
+            CallOutcome::Failed(errno) => explain::arc(self, arc.from, to, errno),
+            CallOutcome::Ok if (arc.from, to) == (MigState::RESUMING, MigState::STOP) => {
+                explain::loaded(self)
+            },
+            CallOutcome::Ok | CallOutcome::Refused(_) | CallOutcome::Unknown => Vec::new(),
         };
         self.in_arc.clear();
         self.saved_now = arc.outcome.is_ok() && to == MigState::STOP_COPY;
@@ -333,7 +338,7 @@ impl HisiDevice {
     /// As the driver's `hisi_acc_vf_disable_fds()`: the file that it ends last is the last migration.
     fn end_files(&mut self) {
         for migf in [self.resuming.take(), self.saving.take()].into_iter().flatten() {
-            self.last = Some(Last { migf });
+            self.last = Some(FinishedFile { migf });
         }
         self.refused = false;
     }

@@ -3,7 +3,7 @@
 mod data;
 mod device;
 mod explain;
-mod manners;
+mod quirks;
 mod steps;
 mod views;
 
@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 
 use vfio_trace_common::capture::moment;
 
-use self::{data::Migf, device::HisiDevice, explain::Ends};
-use super::{Devices, Manners, NoView, Plugin, Style};
+use self::{data::MigfImage, device::HisiDevice, explain::StreamEnds};
+use super::{DriverPlugin, DriverQuirks, PluginDevices, ViewError, ViewStyle};
 use crate::{
-    event::{Data, Event, Finding, MigState},
-    kernel::{CaptureWanted, DriverWanted, Members},
+    event::{DriverFinding, EventData, MigState, VfioEvent},
+    kernel::{WantedCapture, WantedDriver, WantedMembers},
 };
 
 /// The plug-in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HisiAcc;
+pub(super) struct HisiAccPlugin;
 
-impl Plugin for HisiAcc {
-    fn wanted(&self) -> &'static DriverWanted {
+impl DriverPlugin for HisiAccPlugin {
+    fn wanted(&self) -> &'static WantedDriver {
         &WANTED
     }
 
@@ -34,12 +34,12 @@ impl Plugin for HisiAcc {
         &views::FILES
     }
 
-    fn devices(&self) -> Box<dyn Devices> {
+    fn devices(&self) -> Box<dyn PluginDevices> {
         Box::new(HisiDevices::default())
     }
 
-    fn manners(&self) -> Option<&'static Manners> {
-        Some(&manners::MANNERS)
+    fn quirks(&self) -> Option<&'static DriverQuirks> {
+        Some(&quirks::QUIRKS)
     }
 }
 
@@ -51,15 +51,15 @@ struct HisiDevices {
     given: BTreeMap<u32, (u32, (u32, u32))>,
 }
 
-impl Devices for HisiDevices {
+impl PluginDevices for HisiDevices {
     fn forget(&mut self, nr: u32) {
         self.devices.remove(&nr);
         self.given.retain(|saved, (loaded, _)| *saved != nr && *loaded != nr);
     }
 
-    fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
+    fn apply(&mut self, nr: u32, event: &mut VfioEvent) -> Vec<DriverFinding> {
         let compares = match &event.data {
-            Data::Arc(arc) => arc.from == MigState::RESUMING && arc.to == Some(MigState::STOP),
+            EventData::Arc(arc) => arc.from == MigState::RESUMING && arc.to == Some(MigState::STOP),
             _ => false,
         };
         // Before the device forgets what arrived.
@@ -67,14 +67,14 @@ impl Devices for HisiDevices {
         let mut findings = self.devices.entry(nr).or_default().apply(event);
         findings.extend(compared);
         let device = self.devices.get_mut(&nr);
-        if device.is_some_and(|device| std::mem::take(&mut device.doubtful)) {
+        if device.is_some_and(|device| std::mem::take(&mut device.check_stream)) {
             findings.extend(self.compare(nr, false));
         }
         findings
     }
 
-    fn view(&self, nr: u32, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
-        let unknown = NoView::Unknown("nothing of the driver was seen");
+    fn view(&self, nr: u32, file: &str, style: ViewStyle, annotate: bool) -> Result<String, ViewError> {
+        let unknown = ViewError::Unknown("nothing of the driver was seen");
         self.devices.get(&nr).ok_or(unknown)?.view(file, style, annotate)
     }
 }
@@ -82,15 +82,15 @@ impl Devices for HisiDevices {
 impl HisiDevices {
     /// What arrived at a device, with what others have saved: with what the process that wrote it had read, if it had read
     /// anything here; else with any that is equal.
-    fn compare(&mut self, nr: u32, whole: bool) -> Option<Finding> {
+    fn compare(&mut self, nr: u32, whole: bool) -> Option<DriverFinding> {
         let here = self.devices.get(&nr)?;
         let (to, file) = (here.resuming.as_ref()?, (nr, here.files));
-        let mut found: Option<(u32, u32, Finding)> = None;
+        let mut found: Option<(u32, u32, DriverFinding)> = None;
         let read_by_writer = |device: &HisiDevice| here.writer.is_some() && device.reader == here.writer;
         let others = || self.devices.iter().filter(|(other, _)| **other != nr);
         // What it has not read is not what it wrote, however equal: VFs that are set up alike differ in little.
         let has_read = others().any(|(_, device)| read_by_writer(device));
-        let mut others: Vec<(bool, &u32, &HisiDevice, &Migf)> = others()
+        let mut others: Vec<(bool, &u32, &HisiDevice, &MigfImage)> = others()
             .filter(|(_, device)| !has_read || read_by_writer(device))
             .filter_map(|(other, device)| {
                 let free =
@@ -104,7 +104,9 @@ impl HisiDevices {
         let sources = others.iter().filter(|(related, ..)| *related).count();
         for (related, other, device, from) in others {
             let name = device.name.as_deref().unwrap_or("another device");
-            let Some(finding) = explain::compare(Ends { name, from, to, related, whole }) else { continue };
+            let Some(finding) = explain::compare(StreamEnds { name, from, to, related, whole }) else {
+                continue;
+            };
             let equal = finding.code == "hisi_acc/images-equal";
             if equal || (found.is_none() && sources == 1) {
                 found = Some((*other, device.files, finding));
@@ -131,12 +133,12 @@ const FILE: u32 = moment::ARC
     | moment::STEP_ENTER
     | moment::STEP_EXIT;
 
-const fn migration_file(name: &'static str, path: &'static [&'static str], when: u32) -> CaptureWanted {
-    CaptureWanted {
+const fn migration_file(name: &'static str, path: &'static [&'static str], when: u32) -> WantedCapture {
+    WantedCapture {
         name,
         path,
         structure: "hisi_acc_vf_migration_file",
-        members: Members::All(&["acc_vf_data"]),
+        members: WantedMembers::All(&["acc_vf_data"]),
         file: Some("filp"),
         when,
         values: &[],
@@ -145,18 +147,18 @@ const fn migration_file(name: &'static str, path: &'static [&'static str], when:
 }
 
 /// What is looked at.
-pub(super) static WANTED: DriverWanted = DriverWanted {
+pub(super) static WANTED: WantedDriver = WantedDriver {
     module: "hisi_acc_vfio_pci",
     set_state: "hisi_acc_vfio_pci_set_device_state",
     libraries: &["hisi_qm"],
     device: "hisi_acc_vf_core_device",
     captures: &[
-        CaptureWanted {
+        WantedCapture {
             name: "device",
             path: &[],
             structure: "hisi_acc_vf_core_device",
             // Kernels from 6.13 on have dev_opened, from 6.19 on drv_mode, from 7.0 on set_reset_flag.
-            members: Members::Some(&[
+            members: WantedMembers::Some(&[
                 "mig_state",
                 "vf_qm_state",
                 "match_done",
@@ -175,12 +177,12 @@ pub(super) static WANTED: DriverWanted = DriverWanted {
         migration_file("saving_migf", &["saving_migf"], FILE | moment::READ | moment::DATA_IOCTL),
         migration_file("resuming_migf", &["resuming_migf"], FILE | moment::WRITE),
         // Only with the driver's own debugfs (6.13 and later, CONFIG_VFIO_DEBUGFS). It has no file.
-        CaptureWanted { file: None, ..migration_file("debug_migf", &["debug_migf"], FILE) },
-        CaptureWanted {
+        WantedCapture { file: None, ..migration_file("debug_migf", &["debug_migf"], FILE) },
+        WantedCapture {
             name: "pci",
             path: &["vf_dev"],
             structure: "pci_dev",
-            members: Members::Some(&["vendor", "device", "revision"]),
+            members: WantedMembers::Some(&["vendor", "device", "revision"]),
             file: None,
             when: moment::SEEN,
             values: &[],

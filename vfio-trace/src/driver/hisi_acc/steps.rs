@@ -5,34 +5,38 @@ use std::borrow::Cow;
 use vfio_trace_common::capture::moment;
 
 use crate::{
-    event::Step,
-    kernel::{StepDevice, StepWanted, btf::Shape},
+    event::DriverCall,
+    kernel::{StepDevice, WantedStep, btf::TypeShape},
 };
 
 const DRIVER: &str = "hisi_acc_vfio_pci";
 const QM: &str = "hisi_qm";
 
-const DEVICE: Shape = Shape::Ptr(&Shape::Struct("hisi_acc_vf_core_device"));
-const HISI_QM: Shape = Shape::Ptr(&Shape::Struct("hisi_qm"));
-const PCI_DEV: Shape = Shape::Ptr(&Shape::Struct("pci_dev"));
+const DEVICE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("hisi_acc_vf_core_device"));
+const HISI_QM: TypeShape = TypeShape::Ptr(&TypeShape::Struct("hisi_qm"));
+const PCI_DEV: TypeShape = TypeShape::Ptr(&TypeShape::Struct("pci_dev"));
 
-const fn of_device(name: &'static str) -> StepWanted {
-    StepWanted { name, module: DRIVER, params: &[(0, DEVICE)], device: StepDevice::Device(0), captures: 0 }
+const fn of_device(name: &'static str) -> WantedStep {
+    WantedStep { name, module: DRIVER, params: &[(0, DEVICE)], device: StepDevice::Device(0), captures: 0 }
 }
 
-const fn of_qm(name: &'static str, module: &'static str, params: &'static [(usize, Shape)]) -> StepWanted {
-    StepWanted { name, module, params, device: StepDevice::MemberOrThread(0, "vf_qm"), captures: 0 }
+const fn of_qm(
+    name: &'static str,
+    module: &'static str,
+    params: &'static [(usize, TypeShape)],
+) -> WantedStep {
+    WantedStep { name, module, params, device: StepDevice::MemberOrThread(0, "vf_qm"), captures: 0 }
 }
 
-const fn of_pci(name: &'static str, captures: u32) -> StepWanted {
-    StepWanted { name, module: DRIVER, params: &[(0, PCI_DEV)], device: StepDevice::PciDev(0), captures }
+const fn of_pci(name: &'static str, captures: u32) -> WantedStep {
+    WantedStep { name, module: DRIVER, params: &[(0, PCI_DEV)], device: StepDevice::PciDev(0), captures }
 }
 
 /// All that can be had of these is taken. Most of the driver's own are inlined in normal builds; those of hisi_qm are
 /// exported.
-pub(super) static STEPS: [StepWanted; 21] = [
-    of_qm("hisi_qm_mb", QM, &[(0, HISI_QM), (1, Shape::Unsigned(1)), (4, Shape::Bool)]),
-    of_qm("hisi_qm_mb_read", QM, &[(0, HISI_QM), (2, Shape::Unsigned(1))]),
+pub(super) static STEPS: [WantedStep; 21] = [
+    of_qm("hisi_qm_mb", QM, &[(0, HISI_QM), (1, TypeShape::Unsigned(1)), (4, TypeShape::Bool)]),
+    of_qm("hisi_qm_mb_read", QM, &[(0, HISI_QM), (2, TypeShape::Unsigned(1))]),
     of_qm("hisi_qm_wait_mb_ready", QM, &[(0, HISI_QM)]),
     of_device("hisi_acc_vf_stop_device"),
     of_device("hisi_acc_check_int_state"),
@@ -44,7 +48,7 @@ pub(super) static STEPS: [StepWanted; 21] = [
     of_device("hisi_acc_vf_load_state"),
     of_device("vf_qm_load_data"),
     of_device("hisi_acc_vf_start_device"),
-    StepWanted { captures: moment::STEP_ENTER, ..of_device("hisi_acc_vf_disable_fds") },
+    WantedStep { captures: moment::STEP_ENTER, ..of_device("hisi_acc_vf_disable_fds") },
     of_device("hisi_acc_vf_reset"),
     of_qm("qm_wait_dev_not_ready", DRIVER, &[(0, HISI_QM)]),
     of_qm("vf_qm_func_stop", DRIVER, &[(0, HISI_QM)]),
@@ -56,7 +60,7 @@ pub(super) static STEPS: [StepWanted; 21] = [
 
 /// A mailbox command (`QM_MB_CMD_*`, include/linux/hisi_acc_qm.h) as the driver uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mailbox {
+pub(super) enum MailboxCommand {
     /// `QM_MB_CMD_PAUSE_QM`: the queues stop.
     Stop,
     /// `QM_MB_CMD_SQC_BT`, read.
@@ -73,7 +77,7 @@ pub(super) enum Mailbox {
     Other(u8),
 }
 
-impl Mailbox {
+impl MailboxCommand {
     const fn of(command: u8, read: bool) -> Self {
         match (command, read) {
             (0xe, _) => Self::Stop,
@@ -112,19 +116,19 @@ impl Mailbox {
 }
 
 /// Which mailbox command a step is.
-pub(super) fn mailbox(step: &Step) -> Option<Mailbox> {
+pub(super) fn mailbox(step: &DriverCall) -> Option<MailboxCommand> {
     let arg = |index: usize| step.args.get(index).copied();
     match step.function.as_deref()? {
         // int hisi_qm_mb(struct hisi_qm *, u8 cmd, dma_addr_t, u16 queue, bool op): op is set for a read
-        "hisi_qm_mb" => Some(Mailbox::of(arg(1)? as u8, arg(4)? as u8 != 0)),
+        "hisi_qm_mb" => Some(MailboxCommand::of(arg(1)? as u8, arg(4)? as u8 != 0)),
         // int hisi_qm_mb_read(struct hisi_qm *, u64 *msg, u8 cmd, u16 queue)
-        "hisi_qm_mb_read" => Some(Mailbox::of(arg(2)? as u8, true)),
+        "hisi_qm_mb_read" => Some(MailboxCommand::of(arg(2)? as u8, true)),
         _ => None,
     }
 }
 
 /// What a step is called; `None` for functions that are named well enough.
-pub(super) fn name(step: &Step) -> Option<Cow<'static, str>> {
+pub(super) fn name(step: &DriverCall) -> Option<Cow<'static, str>> {
     if let Some(mailbox) = mailbox(step) {
         return Some(Cow::Borrowed(mailbox.name()));
     }
@@ -151,9 +155,9 @@ pub(super) fn name(step: &Step) -> Option<Cow<'static, str>> {
 }
 
 /// What its arguments say.
-pub(super) fn detail(step: &Step) -> Option<String> {
+pub(super) fn detail(step: &DriverCall) -> Option<String> {
     match mailbox(step)? {
-        Mailbox::Other(command) => Some(format!("mailbox {command:#x}")),
+        MailboxCommand::Other(command) => Some(format!("mailbox {command:#x}")),
         known => Some(known.command().to_owned()),
     }
 }

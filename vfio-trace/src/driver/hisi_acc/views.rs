@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{
-    data::{DATA_LEN, DUMP_LEN, MAGIC_V1, MAGIC_V2, MATCH_LEN, Migf},
+    data::{DATA_LEN, DUMP_LEN, MAGIC_V1, MAGIC_V2, MATCH_LEN, MigfImage},
     device::HisiDevice,
 };
 use crate::{
-    driver::{NoView, Style},
-    event::{Direction, MigState, Outcome},
+    driver::{ViewError, ViewStyle},
+    event::{CallOutcome, DataDirection, MigState},
 };
 
 /// In the order of debugfs; `attr` and `data` are version 9's, `dev_data`, `migf_data` and `cmd_state` mainline's.
@@ -21,17 +21,23 @@ pub(super) const FILES: [&str; 6] = [
     "hisi_acc/image",
 ];
 
-pub(super) fn view(device: &HisiDevice, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
-    let is_v9 = |by_name: Style| (if style == Style::ByName { by_name } else { style }) == Style::V9;
+pub(super) fn view(
+    device: &HisiDevice,
+    file: &str,
+    style: ViewStyle,
+    annotate: bool,
+) -> Result<String, ViewError> {
+    let is_v9 =
+        |by_name: ViewStyle| (if style == ViewStyle::ByName { by_name } else { style }) == ViewStyle::V9;
     match file {
-        "hisi_acc/attr" if is_v9(Style::V9) => attr(device, annotate),
+        "hisi_acc/attr" if is_v9(ViewStyle::V9) => attr(device, annotate),
         "hisi_acc/attr" => attr_mainline(device, annotate),
-        "hisi_acc/data" => Ok(migf_data(device, is_v9(Style::V9), annotate)),
-        "hisi_acc/migf_data" => Ok(migf_data(device, is_v9(Style::Mainline), annotate)),
+        "hisi_acc/data" => Ok(migf_data(device, is_v9(ViewStyle::V9), annotate)),
+        "hisi_acc/migf_data" => Ok(migf_data(device, is_v9(ViewStyle::Mainline), annotate)),
         "hisi_acc/dev_data" => dev_data(device, annotate),
         "hisi_acc/cmd_state" => cmd_state(device, annotate),
         "hisi_acc/image" => image(device),
-        other => Err(NoView::NoFile(other.to_owned())),
+        other => Err(ViewError::NoFile(other.to_owned())),
     }
 }
 
@@ -46,10 +52,10 @@ fn hex_dump(prefix: &str, bytes: &[u8]) -> String {
     text
 }
 
-fn provenance(migf: &Migf) -> String {
+fn provenance(migf: &MigfImage) -> String {
     let direction = match migf.image.direction {
-        Some(Direction::Save) => "saved by",
-        Some(Direction::Resume) => "loaded by",
+        Some(DataDirection::Save) => "saved by",
+        Some(DataDirection::Resume) => "loaded by",
         None => "of",
     };
     let session =
@@ -62,10 +68,11 @@ fn provenance(migf: &Migf) -> String {
     )
 }
 
-const NOT_READ: NoView = NoView::Unknown("the driver's structure could not be read: see `vfio-trace doctor`");
+const NOT_READ: ViewError =
+    ViewError::Unknown("the driver's structure could not be read: see `vfio-trace doctor`");
 
 /// Version 9: state, readiness, and what the migration file holds.
-fn attr(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
+fn attr(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     let state = device.state().ok_or(NOT_READ)?;
     let ready = device.vf_qm_state().ok_or(NOT_READ)?;
     // Of the file in use, else of the last one at its end.
@@ -91,7 +98,7 @@ fn attr(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
 }
 
 /// What became of it in mainline: the trailer of `dev_data`.
-fn attr_mainline(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
+fn attr_mainline(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     let ready = device.vf_qm_state().ok_or(NOT_READ)?;
     let note = if annotate { "# guest driver load: 0 means loaded\n" } else { "" };
     Ok(format!("{note}guest driver load: {ready}\ndata size: {DATA_LEN}\n"))
@@ -112,12 +119,12 @@ fn migf_data(device: &HisiDevice, v9: bool, annotate: bool) -> String {
 }
 
 /// Mainline reads registers for it. Passively there is what the driver itself has read last: when it saved.
-fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
+fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     let ready = device.vf_qm_state().ok_or(NOT_READ)?;
     if device.is_closed() {
         return Ok("device not opened!\n".to_owned());
     }
-    let saved = device.saved.as_ref().ok_or(NoView::Unknown(
+    let saved = device.saved.as_ref().ok_or(ViewError::Unknown(
         "the registers were not seen: the driver reads them when it enters STOP_COPY, and vfio-trace reads none itself",
     ))?;
     let mut bytes = saved.migf.dump().ok_or(NOT_READ)?.to_vec();
@@ -139,11 +146,11 @@ fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
 }
 
 /// Mainline asks the device. Passively there is the result of the driver's last mailbox command.
-fn cmd_state(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
+fn cmd_state(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     if device.is_closed() {
         return Ok("device not opened!\n".to_owned());
     }
-    let (mailbox, outcome, at_ns) = device.mailbox.ok_or(NoView::Unknown(
+    let (mailbox, outcome, at_ns) = device.mailbox.ok_or(ViewError::Unknown(
         "no mailbox command was seen: the driver sends some when it stops, saves, matches or loads, and vfio-trace \
          sends none itself",
     ))?;
@@ -159,7 +166,7 @@ fn cmd_state(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
             at_ns / 1_000 % 1_000_000
         );
     }
-    text.push_str(if matches!(outcome, Outcome::Failed(_)) {
+    text.push_str(if matches!(outcome, CallOutcome::Failed(_)) {
         "mailbox cmd channel not ready!\n"
     } else {
         "mailbox cmd channel ready!\n"
@@ -168,17 +175,17 @@ fn cmd_state(device: &HisiDevice, annotate: bool) -> Result<String, NoView> {
 }
 
 /// For people: every member by name, with what it means.
-fn image(device: &HisiDevice) -> Result<String, NoView> {
+fn image(device: &HisiDevice) -> Result<String, ViewError> {
     let current = device
         .open_file()
         .map(|migf| (migf, "of the file in use"))
         .or_else(|| device.last.as_ref().map(|last| (&last.migf, "of the last migration")));
     let Some((migf, which)) = current else {
-        return Err(NoView::Unknown("no migration file was seen"));
+        return Err(ViewError::Unknown("no migration file was seen"));
     };
     let session =
         migf.image.session.map_or_else(|| "an earlier session".to_owned(), |nr| format!("session {nr}"));
-    let direction = migf.image.direction.map_or("direction not known", Direction::name);
+    let direction = migf.image.direction.map_or("direction not known", DataDirection::name);
     let mut rows: Vec<(String, String, String)> = vec![
         (
             "image".to_owned(),
@@ -237,7 +244,7 @@ pub(super) const fn accelerator(id: u64) -> &'static str {
     }
 }
 
-fn means(name: &str, value: Option<u64>, migf: &Migf) -> String {
+fn means(name: &str, value: Option<u64>, migf: &MigfImage) -> String {
     let Some(value) = value else { return String::new() };
     match name {
         "acc_magic" => match value {

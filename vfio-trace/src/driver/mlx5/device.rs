@@ -1,7 +1,10 @@
 //! What is known of one device: its driver's structures as last seen, and how far its PRE_COPY got.
 
 use super::{explain, steps};
-use crate::event::{ArcStep, Data, DataIo, Errno, Event, Finding, Image, MigState, Outcome, Step};
+use crate::event::{
+    ArcStep, CallOutcome, DataIo, DriverCall, DriverFinding, DriverImage, Errno, EventData, MigState,
+    VfioEvent,
+};
 
 const ENODEV: Errno = Errno(19);
 
@@ -13,10 +16,10 @@ pub(super) const PRE_COPY_ERROR: u64 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Mlx5Device {
     /// Members of `struct mlx5vf_pci_core_device`.
-    core: Option<Image>,
+    core: Option<DriverImage>,
     /// Members of the files in use.
-    saving: Option<Image>,
-    resuming: Option<Image>,
+    saving: Option<DriverImage>,
+    resuming: Option<DriverImage>,
     /// What the last PRECOPY_INFO left to read of the initial bytes.
     initial_left: Option<u64>,
     /// A command failed in the session in use, and that was told.
@@ -26,32 +29,32 @@ pub(super) struct Mlx5Device {
 }
 
 impl Mlx5Device {
-    pub(super) fn apply(&mut self, event: &mut Event) -> Vec<Finding> {
+    pub(super) fn apply(&mut self, event: &mut VfioEvent) -> Vec<DriverFinding> {
         match &mut event.data {
-            Data::Step(step) => self.step(step),
-            Data::Image(image) => self.image(image),
-            Data::Arc(arc) => self.arc(arc),
-            Data::PrecopyInfo(info) => {
+            EventData::Step(step) => self.step(step),
+            EventData::Image(image) => self.image(image),
+            EventData::Arc(arc) => self.arc(arc),
+            EventData::PrecopyInfo(info) => {
                 if info.outcome.is_ok() {
                     self.initial_left = info.initial_bytes;
                 }
                 Vec::new()
             },
-            Data::Read(io) => {
+            EventData::Read(io) => {
                 if let (Some(left), Some(bytes)) = (&mut self.initial_left, io.bytes) {
                     *left = left.saturating_sub(bytes);
                 }
                 self.session_over(io, "read")
             },
-            Data::Write(io) => self.write(io),
-            Data::Reset(reset) if reset.outcome.is_ok() => self.end_files(),
-            Data::PciReset(reset) if reset.outcome.is_ok() => self.end_files(),
-            Data::Close(close) if close.open_count.is_none_or(|count| count <= 1) => self.end_files(),
+            EventData::Write(io) => self.write(io),
+            EventData::Reset(reset) if reset.outcome.is_ok() => self.end_files(),
+            EventData::PciReset(reset) if reset.outcome.is_ok() => self.end_files(),
+            EventData::Close(close) if close.open_count.is_none_or(|count| count <= 1) => self.end_files(),
             _ => Vec::new(),
         }
     }
 
-    fn step(&mut self, step: &mut Step) -> Vec<Finding> {
+    fn step(&mut self, step: &mut DriverCall) -> Vec<DriverFinding> {
         step.step = steps::name(step);
         step.detail = steps::detail(step);
         let found = explain::step(step, self.core.as_ref());
@@ -59,21 +62,22 @@ impl Mlx5Device {
         found.into_iter().collect()
     }
 
-    fn image(&mut self, image: &Image) -> Vec<Finding> {
-        let (place, judge): (_, fn(&Image, &Image) -> Option<Finding>) = match image.layout.name.as_str() {
-            "device" => (&mut self.core, explain::tracker),
-            "saving_migf" => (&mut self.saving, explain::save_file),
-            "resuming_migf" => (&mut self.resuming, |_, _| None),
-            _ => return Vec::new(),
-        };
+    fn image(&mut self, image: &DriverImage) -> Vec<DriverFinding> {
+        let (place, judge): (_, fn(&DriverImage, &DriverImage) -> Option<DriverFinding>) =
+            match image.layout.name.as_str() {
+                "device" => (&mut self.core, explain::tracker),
+                "saving_migf" => (&mut self.saving, explain::save_file),
+                "resuming_migf" => (&mut self.resuming, |_, _| None),
+                _ => return Vec::new(),
+            };
         // What was so before is no news; without a before it may be long ago.
         let found = place.as_ref().and_then(|before| judge(before, image));
         *place = Some(image.clone());
         found.into_iter().collect()
     }
 
-    fn arc(&mut self, arc: &ArcStep) -> Vec<Finding> {
-        if arc.outcome != Outcome::Ok {
+    fn arc(&mut self, arc: &ArcStep) -> Vec<DriverFinding> {
+        if arc.outcome != CallOutcome::Ok {
             return Vec::new();
         }
         let mut findings = Vec::new();
@@ -96,8 +100,8 @@ impl Mlx5Device {
         findings
     }
 
-    fn write(&mut self, io: &DataIo) -> Vec<Finding> {
-        let Outcome::Failed(errno) = io.outcome else { return Vec::new() };
+    fn write(&mut self, io: &DataIo) -> Vec<DriverFinding> {
+        let CallOutcome::Failed(errno) = io.outcome else { return Vec::new() };
         if io.dry.is_some() {
             return Vec::new();
         }
@@ -109,13 +113,13 @@ impl Mlx5Device {
         if self.told { Vec::new() } else { explain::write(errno).into_iter().collect() }
     }
 
-    fn session_over(&self, io: &DataIo, step: &'static str) -> Vec<Finding> {
-        let over = io.outcome == Outcome::Failed(ENODEV) && !self.told && !self.write_failed;
+    fn session_over(&self, io: &DataIo, step: &'static str) -> Vec<DriverFinding> {
+        let over = io.outcome == CallOutcome::Failed(ENODEV) && !self.told && !self.write_failed;
         over.then(|| explain::session_over(step)).into_iter().collect()
     }
 
     /// As the driver's `mlx5vf_disable_fds()`.
-    fn end_files(&mut self) -> Vec<Finding> {
+    fn end_files(&mut self) -> Vec<DriverFinding> {
         (self.saving, self.resuming, self.initial_left) = (None, None, None);
         (self.told, self.write_failed) = (false, false);
         Vec::new()

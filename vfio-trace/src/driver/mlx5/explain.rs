@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::device::{ERROR, PRE_COPY_ERROR};
-use crate::event::{Errno, Finding, Image, Outcome, Severity, Step};
+use crate::event::{CallOutcome, DriverCall, DriverFinding, DriverImage, Errno, FindingSeverity};
 
 /// `enum mlx5_vf_load_state`: between two records of the stream.
 pub(super) const READ_HEADER: &str = "MLX5_VF_LOAD_STATE_READ_HEADER";
@@ -20,27 +20,34 @@ const EINTR: u32 = 4;
 const ENODEV: u32 = 19;
 
 fn finding(
-    severity: Severity,
+    severity: FindingSeverity,
     code: &'static str,
     step: &'static str,
     text: String,
     check: &'static str,
-) -> Finding {
-    Finding { code: code.into(), severity, step: Some(step.into()), errno: None, text, check: check.into() }
+) -> DriverFinding {
+    DriverFinding {
+        code: code.into(),
+        severity,
+        step: Some(step.into()),
+        errno: None,
+        text,
+        check: check.into(),
+    }
 }
 
-fn with_errno(finding: Finding, errno: Errno) -> Finding {
-    Finding { errno: Some(Cow::Owned(errno.name().into_owned())), ..finding }
+fn with_errno(finding: DriverFinding, errno: Errno) -> DriverFinding {
+    DriverFinding { errno: Some(Cow::Owned(errno.name().into_owned())), ..finding }
 }
 
 /// A function returned: did a command of the firmware fail?
-pub(super) fn step(step: &Step, core: Option<&Image>) -> Option<Finding> {
+pub(super) fn step(step: &DriverCall, core: Option<&DriverImage>) -> Option<DriverFinding> {
     let function = step.function.as_deref()?;
     if function == "mlx5vf_save_callback" {
         let status = (*step.args.first()? as u32).cast_signed();
         return (status != 0).then(|| save_done(status));
     }
-    let Outcome::Failed(errno) = step.outcome else { return None };
+    let CallOutcome::Failed(errno) = step.outcome else { return None };
     let (code, name, doing) = match function {
         "mlx5vf_cmd_suspend_vhca" => ("mlx5/suspend", "suspend", "suspend the VF"),
         "mlx5vf_cmd_resume_vhca" => ("mlx5/resume", "resume", "let the VF run again"),
@@ -83,16 +90,16 @@ pub(super) fn step(step: &Step, core: Option<&Image>) -> Option<Finding> {
         ),
     };
     let text = format!("The driver asked the firmware to {doing}: {why}.");
-    Some(with_errno(finding(Severity::Error, code, name, text, check), errno))
+    Some(with_errno(finding(FindingSeverity::Error, code, name, text, check), errno))
 }
 
 /// `mlx5vf_save_callback()`: the firmware has ended the save that was begun earlier.
-fn save_done(status: i32) -> Finding {
+fn save_done(status: i32) -> DriverFinding {
     let text = "The firmware ended a save that had begun well with an error: read() will say ENODEV, or, if it was for \
                 PRE_COPY and the firmware lost track of changes, all of the state will be saved again while the VM stands."
         .to_owned();
     let check = "dmesg for status and syndrome of SAVE_VHCA_STATE, which kernels since 6.9 print; the firmware's version";
-    let found = finding(Severity::Error, "mlx5/save-failed", "save done", text, check);
+    let found = finding(FindingSeverity::Error, "mlx5/save-failed", "save done", text, check);
     match Errno::from_ret(status.into()) {
         Some(errno) => with_errno(found, errno),
         None => found,
@@ -100,7 +107,7 @@ fn save_done(status: i32) -> Finding {
 }
 
 /// The saving file has changed.
-pub(super) fn save_file(before: &Image, now: &Image) -> Option<Finding> {
+pub(super) fn save_file(before: &DriverImage, now: &DriverImage) -> Option<DriverFinding> {
     let (was, is) = (before.value("state")?, now.value("state")?);
     if was == is || before.session != now.session {
         return None;
@@ -114,7 +121,7 @@ pub(super) fn save_file(before: &Image, now: &Image) -> Option<Finding> {
     };
     match is {
         PRE_COPY_ERROR => Some(finding(
-            Severity::Warning,
+            FindingSeverity::Warning,
             "mlx5/pre-copy-error",
             "save done",
             format!(
@@ -124,7 +131,7 @@ pub(super) fn save_file(before: &Image, now: &Image) -> Option<Finding> {
             "whether the VF was reset or reconfigured meanwhile, and the firmware's version; the downtime will be long",
         )),
         ERROR => Some(finding(
-            Severity::Error,
+            FindingSeverity::Error,
             "mlx5/save-file-error",
             "save done",
             format!("The file being saved was marked bad{status}: every read() from now on says ENODEV."),
@@ -135,13 +142,13 @@ pub(super) fn save_file(before: &Image, now: &Image) -> Option<Finding> {
 }
 
 /// The device has changed.
-pub(super) fn tracker(before: &Image, now: &Image) -> Option<Finding> {
+pub(super) fn tracker(before: &DriverImage, now: &DriverImage) -> Option<DriverFinding> {
     let sets = |name: &str| before.value(name) == Some(0) && now.value(name).is_some_and(|value| value != 0);
     if !(sets("tracker.is_err") || sets("tracker.object_changed")) {
         return None;
     }
     Some(finding(
-        Severity::Error,
+        FindingSeverity::Error,
         "mlx5/tracker-error",
         "track dirty pages",
         "The firmware lost track of pages that the VF has written: the next report of dirty pages says EIO."
@@ -151,9 +158,9 @@ pub(super) fn tracker(before: &Image, now: &Image) -> Option<Finding> {
 }
 
 /// STOP_COPY began.
-pub(super) fn initial_left(left: u64) -> Finding {
+pub(super) fn initial_left(left: u64) -> DriverFinding {
     finding(
-        Severity::Warning,
+        FindingSeverity::Warning,
         "mlx5/initial-bytes-left",
         "final save",
         format!(
@@ -165,7 +172,7 @@ pub(super) fn initial_left(left: u64) -> Finding {
 }
 
 /// RESUMING → STOP worked, which it always does: was all loaded?
-pub(super) fn loaded(file: &Image, write_failed: bool) -> Option<Finding> {
+pub(super) fn loaded(file: &DriverImage, write_failed: bool) -> Option<DriverFinding> {
     // Linux 6.1 has no such member, loads in this arc, and tells if that fails.
     let load_state = file.value("load_state")?;
     let max_pos = file.value("max_pos").unwrap_or(0);
@@ -183,7 +190,7 @@ pub(super) fn loaded(file: &Image, write_failed: bool) -> Option<Finding> {
         return None;
     };
     Some(finding(
-        Severity::Warning,
+        FindingSeverity::Warning,
         "mlx5/load-incomplete",
         "load",
         format!("{what}, and the driver says that all is well: the VF does not have the source's state."),
@@ -192,7 +199,7 @@ pub(super) fn loaded(file: &Image, write_failed: bool) -> Option<Finding> {
 }
 
 /// A write failed, and no command of the firmware in it.
-pub(super) fn write(errno: Errno) -> Option<Finding> {
+pub(super) fn write(errno: Errno) -> Option<DriverFinding> {
     let (code, text, check) = match errno.0 {
         EOPNOTSUPP => (
             "mlx5/stream-tag",
@@ -206,13 +213,13 @@ pub(super) fn write(errno: Errno) -> Option<Finding> {
         ),
         _ => return None,
     };
-    Some(with_errno(finding(Severity::Error, code, "load", text.to_owned(), check), errno))
+    Some(with_errno(finding(FindingSeverity::Error, code, "load", text.to_owned(), check), errno))
 }
 
 /// A call on a file that was ended.
-pub(super) fn session_over(step: &'static str) -> Finding {
+pub(super) fn session_over(step: &'static str) -> DriverFinding {
     let found = finding(
-        Severity::Error,
+        FindingSeverity::Error,
         "mlx5/session-over",
         step,
         "The driver had ended this file before, or a save had failed: ENODEV means that the session is gone, not the device."

@@ -2,7 +2,7 @@
 
 mod device;
 mod explain;
-mod manners;
+mod quirks;
 mod steps;
 
 #[cfg(test)]
@@ -13,18 +13,18 @@ use std::collections::BTreeMap;
 use vfio_trace_common::capture::moment;
 
 use self::device::Mlx5Device;
-use super::{Devices, Manners, NoView, Plugin, Style};
+use super::{DriverPlugin, DriverQuirks, PluginDevices, ViewError, ViewStyle};
 use crate::{
-    event::{Event, Finding},
-    kernel::{CaptureWanted, DriverWanted, Members},
+    event::{DriverFinding, VfioEvent},
+    kernel::{WantedCapture, WantedDriver, WantedMembers},
 };
 
 /// The plug-in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mlx5;
+pub(super) struct Mlx5Plugin;
 
-impl Plugin for Mlx5 {
-    fn wanted(&self) -> &'static DriverWanted {
+impl DriverPlugin for Mlx5Plugin {
+    fn wanted(&self) -> &'static WantedDriver {
         &WANTED
     }
 
@@ -32,29 +32,29 @@ impl Plugin for Mlx5 {
         &[]
     }
 
-    fn devices(&self) -> Box<dyn Devices> {
+    fn devices(&self) -> Box<dyn PluginDevices> {
         Box::new(Mlx5Devices::default())
     }
 
-    fn manners(&self) -> Option<&'static Manners> {
-        Some(&manners::MANNERS)
+    fn quirks(&self) -> Option<&'static DriverQuirks> {
+        Some(&quirks::QUIRKS)
     }
 }
 
 #[derive(Debug, Default)]
 struct Mlx5Devices(BTreeMap<u32, Mlx5Device>);
 
-impl Devices for Mlx5Devices {
+impl PluginDevices for Mlx5Devices {
     fn forget(&mut self, nr: u32) {
         self.0.remove(&nr);
     }
 
-    fn apply(&mut self, nr: u32, event: &mut Event) -> Vec<Finding> {
+    fn apply(&mut self, nr: u32, event: &mut VfioEvent) -> Vec<DriverFinding> {
         self.0.entry(nr).or_default().apply(event)
     }
 
-    fn view(&self, _nr: u32, file: &str, _style: Style, _annotate: bool) -> Result<String, NoView> {
-        Err(NoView::NoFile(file.to_owned()))
+    fn view(&self, _nr: u32, file: &str, _style: ViewStyle, _annotate: bool) -> Result<String, ViewError> {
+        Err(ViewError::NoFile(file.to_owned()))
     }
 }
 
@@ -73,12 +73,12 @@ const fn migration_file(
     path: &'static [&'static str],
     members: &'static [&'static str],
     values: &'static [(&'static str, &'static str)],
-) -> CaptureWanted {
-    CaptureWanted {
+) -> WantedCapture {
+    WantedCapture {
         name,
         path,
         structure: "mlx5_vf_migration_file",
-        members: Members::Some(members),
+        members: WantedMembers::Some(members),
         file: Some("filp"),
         when: FILE,
         values,
@@ -87,17 +87,17 @@ const fn migration_file(
 }
 
 /// What is looked at.
-pub(super) static WANTED: DriverWanted = DriverWanted {
+pub(super) static WANTED: WantedDriver = WantedDriver {
     module: "mlx5_vfio_pci",
     set_state: "mlx5vf_pci_set_device_state",
     libraries: &[],
     device: "mlx5vf_pci_core_device",
     captures: &[
-        CaptureWanted {
+        WantedCapture {
             name: "device",
             path: &[],
             structure: "mlx5vf_pci_core_device",
-            members: Members::Some(&[
+            members: WantedMembers::Some(&[
                 "mig_state",
                 "vf_id",
                 "vhca_id",

@@ -5,30 +5,36 @@ use std::borrow::Cow;
 use vfio_trace_common::capture::moment;
 
 use crate::{
-    event::Step,
-    kernel::{StepDevice, StepWanted, btf::Shape},
+    event::DriverCall,
+    kernel::{StepDevice, WantedStep, btf::TypeShape},
 };
 
 const DRIVER: &str = "mlx5_vfio_pci";
 
-const DEVICE: Shape = Shape::Ptr(&Shape::Struct("mlx5vf_pci_core_device"));
-const PCI_DEV: Shape = Shape::Ptr(&Shape::Struct("pci_dev"));
-const WORK: Shape = Shape::Ptr(&Shape::Struct("mlx5_async_work"));
+const DEVICE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("mlx5vf_pci_core_device"));
+const PCI_DEV: TypeShape = TypeShape::Ptr(&TypeShape::Struct("pci_dev"));
+const WORK: TypeShape = TypeShape::Ptr(&TypeShape::Struct("mlx5_async_work"));
 
-const fn of_device(name: &'static str, captures: u32) -> StepWanted {
-    StepWanted { name, module: DRIVER, params: &[(0, DEVICE)], device: StepDevice::Device(0), captures }
+const fn of_device(name: &'static str, captures: u32) -> WantedStep {
+    WantedStep { name, module: DRIVER, params: &[(0, DEVICE)], device: StepDevice::Device(0), captures }
 }
 
-pub(super) static STEPS: [StepWanted; 11] = [
-    StepWanted { params: &[(0, DEVICE), (1, Shape::Unsigned(2))], ..of_device("mlx5vf_cmd_suspend_vhca", 0) },
-    StepWanted { params: &[(0, DEVICE), (1, Shape::Unsigned(2))], ..of_device("mlx5vf_cmd_resume_vhca", 0) },
+pub(super) static STEPS: [WantedStep; 11] = [
+    WantedStep {
+        params: &[(0, DEVICE), (1, TypeShape::Unsigned(2))],
+        ..of_device("mlx5vf_cmd_suspend_vhca", 0)
+    },
+    WantedStep {
+        params: &[(0, DEVICE), (1, TypeShape::Unsigned(2))],
+        ..of_device("mlx5vf_cmd_resume_vhca", 0)
+    },
     of_device("mlx5vf_cmd_query_vhca_migration_state", 0),
     of_device("mlx5vf_cmd_save_vhca_state", 0),
     // Runs when the firmware is done, in an interrupt: of whatever thread that one interrupts.
-    StepWanted {
+    WantedStep {
         name: "mlx5vf_save_callback",
         module: DRIVER,
-        params: &[(0, Shape::Signed(4)), (1, WORK)],
+        params: &[(0, TypeShape::Signed(4)), (1, WORK)],
         device: StepDevice::OfMember {
             argument: 1,
             structure: "mlx5_vf_migration_file",
@@ -44,7 +50,7 @@ pub(super) static STEPS: [StepWanted; 11] = [
     of_device("mlx5vf_pci_resume_device_data", 0),
     // The last moment at which a file is what it was.
     of_device("mlx5vf_disable_fds", moment::STEP_ENTER),
-    StepWanted {
+    WantedStep {
         name: "mlx5vf_pci_aer_reset_done",
         module: DRIVER,
         params: &[(0, PCI_DEV)],
@@ -54,7 +60,7 @@ pub(super) static STEPS: [StepWanted; 11] = [
 ];
 
 /// What a step is called; `None` for functions that are not known.
-pub(super) fn name(step: &Step) -> Option<Cow<'static, str>> {
+pub(super) fn name(step: &DriverCall) -> Option<Cow<'static, str>> {
     let arg = |index: usize| step.args.get(index).copied();
     Some(Cow::Borrowed(match step.function.as_deref()? {
         // MLX5_SUSPEND_VHCA_IN_OP_MOD_*, a u16: first what the VF begins by itself, then its answers.
@@ -83,7 +89,7 @@ pub(super) fn name(step: &Step) -> Option<Cow<'static, str>> {
 }
 
 /// What its arguments say.
-pub(super) fn detail(step: &Step) -> Option<String> {
+pub(super) fn detail(step: &DriverCall) -> Option<String> {
     let args = step.args.as_slice();
     match (step.function.as_deref()?, args) {
         // The flags come last: 6.12 has (mvdev, size, total, flags), 7.3 the state before them; 6.1 has none.

@@ -5,12 +5,12 @@ use std::sync::{Arc, LazyLock};
 use proptest::{prelude::*, sample::select};
 
 use super::{
-    Mlx5,
+    Mlx5Plugin,
     explain::{NO_HEADER, READ_HEADER},
 };
 use crate::{
-    driver::{Plugin as _, fixture::*},
-    event::{CaptureNote, Data, DataIo, Dry, MigState as S, Moment, PrecopyInfo},
+    driver::{DriverPlugin as _, fixture::*},
+    event::{CaptureMoment, CaptureNote, DataIo, EventData, MigState as S, PrecopyInfo, ReadEnd},
 };
 
 const ENODEV: u32 = 19;
@@ -42,12 +42,12 @@ fn resuming(values: &[(&str, u64)]) -> Arc<CaptureNote> {
 static OLD: LazyLock<Arc<CaptureNote>> =
     LazyLock::new(|| layout("resuming_migf", &[("total_length", 8, 1)], &[]));
 
-fn copied(layout: &Arc<CaptureNote>, values: &[(&str, u64)]) -> Data {
-    Data::Image(image(layout, Moment::Arc, values))
+fn copied(layout: &Arc<CaptureNote>, values: &[(&str, u64)]) -> EventData {
+    EventData::Image(image(layout, CaptureMoment::Arc, values))
 }
 
-fn info(initial_bytes: u64, errno: u32) -> Data {
-    Data::PrecopyInfo(PrecopyInfo {
+fn info(initial_bytes: u64, errno: u32) -> EventData {
+    EventData::PrecopyInfo(PrecopyInfo {
         session: Some(1),
         initial_bytes: (errno == 0).then_some(initial_bytes),
         dirty_bytes: None,
@@ -56,16 +56,16 @@ fn info(initial_bytes: u64, errno: u32) -> Data {
     })
 }
 
-fn fed() -> Fed {
-    Fed::new(&Mlx5)
+fn fed() -> PluginHarness {
+    PluginHarness::new(&Mlx5Plugin)
 }
 
-type Found<'a> = (&'a str, &'a str, &'a str);
+type Mlx5FindingKey<'a> = (&'a str, &'a str, &'a str);
 
 #[track_caller]
-fn expect(fed: &mut Fed, wanted: &[Found<'_>]) {
+fn expect(fed: &mut PluginHarness, wanted: &[Mlx5FindingKey<'_>]) {
     let found = fed.found();
-    let found: Vec<Found<'_>> =
+    let found: Vec<Mlx5FindingKey<'_>> =
         found.iter().map(|(code, step, errno)| (code.as_str(), step.as_str(), errno.as_str())).collect();
     assert_eq!(found, wanted);
 }
@@ -136,7 +136,7 @@ fn steps_have_names() {
         ("something_else", &[1], None, None),
     ] {
         let event = fed.take(step(function, 0, args));
-        let Data::Step(step) = event.data else { panic!("{event:?}") };
+        let EventData::Step(step) = event.data else { panic!("{event:?}") };
         assert_eq!((step.step.as_deref(), step.detail.as_deref()), (name, detail), "{function} {args:x?}");
     }
     expect(&mut fed, &[]);
@@ -145,9 +145,9 @@ fn steps_have_names() {
 #[test]
 fn every_step_that_is_wanted_has_a_name() {
     let mut fed = fed();
-    for wanted in Mlx5.wanted().steps {
+    for wanted in Mlx5Plugin.wanted().steps {
         let event = fed.take(step(wanted.name, 0, &[0; 5]));
-        let Data::Step(step) = event.data else { panic!("{event:?}") };
+        let EventData::Step(step) = event.data else { panic!("{event:?}") };
         assert!(step.step.is_some(), "{}", wanted.name);
     }
 }
@@ -184,10 +184,10 @@ fn commands_fail() {
 fn a_save_fails_behind_the_drivers_back() {
     let mut fed = fed();
     let status = u64::from((-121i32).cast_unsigned());
-    fed.feed([step("mlx5vf_save_callback", 0, &[status, 2]), Data::Read(io(40, ENODEV))]);
+    fed.feed([step("mlx5vf_save_callback", 0, &[status, 2]), EventData::Read(io(40, ENODEV))]);
     expect(&mut fed, &[("mlx5/save-failed", "save done", "EREMOTEIO")]);
     // The next session's are its own.
-    fed.feed([arc(S::STOP_COPY, S::STOP, 0), Data::Read(io(40, ENODEV))]);
+    fed.feed([arc(S::STOP_COPY, S::STOP, 0), EventData::Read(io(40, ENODEV))]);
     expect(&mut fed, &[("mlx5/session-over", "read", "ENODEV")]);
     // A record without arguments says nothing.
     fed.feed([step("mlx5vf_save_callback", 0, &[])]);
@@ -221,9 +221,9 @@ fn a_failed_tracker() {
 fn initial_bytes_are_left() {
     let enters = |from| arc(from, S::STOP_COPY, 0);
     let mut fed = fed();
-    fed.feed([info(100, 0), Data::Read(io(40, 0)), enters(S::PRE_COPY_P2P)]);
+    fed.feed([info(100, 0), EventData::Read(io(40, 0)), enters(S::PRE_COPY_P2P)]);
     expect(&mut fed, &[("mlx5/initial-bytes-left", "final save", "-")]);
-    fed.feed([Data::Read(io(60, 0)), enters(S::PRE_COPY_P2P)]);
+    fed.feed([EventData::Read(io(60, 0)), enters(S::PRE_COPY_P2P)]);
     expect(&mut fed, &[]);
     // A later answer counts, an error is none.
     fed.feed([info(100, 0), info(0, 0), enters(S::PRE_COPY_P2P), info(8, 22), enters(S::PRE_COPY)]);
@@ -234,7 +234,7 @@ fn initial_bytes_are_left() {
 
 #[test]
 fn a_load_that_was_none() {
-    let loads = |events: Vec<Data>| {
+    let loads = |events: Vec<EventData>| {
         let mut fed = fed();
         fed.feed(events).feed([arc(S::RESUMING, S::STOP, 0)]);
         fed.codes()
@@ -261,7 +261,7 @@ fn a_load_that_was_none() {
         }
         let failed = [
             step("mlx5vf_cmd_load_vhca_state", EREMOTEIO, &[1]),
-            Data::Write(io(9, EREMOTEIO)),
+            EventData::Write(io(9, EREMOTEIO)),
             file(0, 5, 9),
         ];
         assert_eq!(loads(failed.into()), ["mlx5/load", "mlx5/load-incomplete"]);
@@ -270,10 +270,10 @@ fn a_load_that_was_none() {
 
 #[test]
 fn an_interrupted_write_has_failed_nothing() {
-    let again = |errno| Data::Write(DataIo { dry: Some(Dry::ForNow), ..io(9, errno) });
+    let again = |errno| EventData::Write(DataIo { dry: Some(ReadEnd::ForNow), ..io(9, errno) });
     let file = copied(&RESUMING, &[("max_pos", 4096)]);
     let mut fed = fed();
-    fed.feed([again(512), again(4), Data::Write(io(9, 0)), file, arc(S::RESUMING, S::STOP, 0)]);
+    fed.feed([again(512), again(4), EventData::Write(io(9, 0)), file, arc(S::RESUMING, S::STOP, 0)]);
     expect(&mut fed, &[]);
 }
 
@@ -287,12 +287,12 @@ fn writes_that_fail() {
         (0, &[]),
     ] {
         let mut fed = fed();
-        fed.feed([Data::Write(io(9, errno))]);
+        fed.feed([EventData::Write(io(9, errno))]);
         expect(&mut fed, wanted);
     }
     // The driver takes no more after a failed write: that is no news.
     let mut fed = fed();
-    fed.feed([Data::Write(io(9, 95)), Data::Write(io(9, ENODEV))]);
+    fed.feed([EventData::Write(io(9, 95)), EventData::Write(io(9, ENODEV))]);
     expect(&mut fed, &[("mlx5/stream-tag", "load", "EOPNOTSUPP")]);
 }
 
@@ -301,19 +301,19 @@ fn it_has_no_files() {
     let mut fed = fed();
     fed.feed([open()]);
     assert_eq!(fed.view("mlx5/data"), "error: there is no file mlx5/data");
-    assert!(Mlx5.files().is_empty());
+    assert!(Mlx5Plugin.files().is_empty());
 }
 
-fn any_data() -> impl Strategy<Value = Data> {
+fn any_data() -> impl Strategy<Value = EventData> {
     let errno = select(vec![0, 4, 12, ENODEV, 22, 95, 107, EREMOTEIO, 512, 5000]);
-    let names: Vec<&str> = Mlx5.wanted().steps.iter().map(|step| step.name).collect();
+    let names: Vec<&str> = Mlx5Plugin.wanted().steps.iter().map(|step| step.name).collect();
     let steps = (select(names), errno.clone(), proptest::collection::vec(any::<u64>(), 0..6))
         .prop_map(|(name, errno, args)| step(name, errno, &args));
     let layouts = [&CORE, &SAVING, &RESUMING, &OLD].map(|layout| Arc::clone(layout));
     let images =
         (select(layouts.to_vec()), proptest::collection::vec(0..6u8, 0..20)).prop_map(|(layout, bytes)| {
-            let Data::Image(image) = copied(&layout, &[]) else { return open() };
-            Data::Image(crate::event::Image { bytes, ..image })
+            let EventData::Image(image) = copied(&layout, &[]) else { return open() };
+            EventData::Image(crate::event::DriverImage { bytes, ..image })
         });
     let arcs = (0..9u32, 0..9u32, errno.clone()).prop_map(|(from, to, errno)| arc(S(from), S(to), errno));
     prop_oneof![
@@ -321,8 +321,8 @@ fn any_data() -> impl Strategy<Value = Data> {
         images,
         arcs,
         (any::<u64>(), errno.clone()).prop_map(|(bytes, errno)| info(bytes, errno)),
-        (any::<u64>(), errno.clone()).prop_map(|(bytes, errno)| Data::Read(io(bytes, errno))),
-        (any::<u64>(), errno).prop_map(|(bytes, errno)| Data::Write(io(bytes, errno))),
+        (any::<u64>(), errno.clone()).prop_map(|(bytes, errno)| EventData::Read(io(bytes, errno))),
+        (any::<u64>(), errno).prop_map(|(bytes, errno)| EventData::Write(io(bytes, errno))),
         select(vec![open(), close(1), reset(), pci_reset()]),
     ]
 }

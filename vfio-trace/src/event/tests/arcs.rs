@@ -1,10 +1,10 @@
 //! Where arcs begin and end.
 
 use super::{brief, briefs};
-use crate::event::{Assembler, Event, HOLD_NS, fixture::*};
+use crate::event::{EventAssembler, HOLD_NS, VfioEvent, fixture::*};
 
-fn script() -> Script {
-    Script::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5)
+fn script() -> RecordScript {
+    RecordScript::new(0xd1).device(BDF, "hisi_acc_vfio_pci", 5)
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_request_with_two_arcs() {
 
 #[test]
 fn arcs_come_out_when_they_end() {
-    let mut assembler = Assembler::new();
+    let mut assembler = EventAssembler::new();
     let counts: Vec<usize> = script()
         .set(&[RUNNING, STOP, STOP_COPY], 0, 31)
         .records()
@@ -53,7 +53,10 @@ fn refused() {
     );
     assert_eq!(
         briefs(
-            &Script::new(1).next(STOP_COPY, PRE_COPY, 0, -22).set_ioctl(start, PRE_COPY, -22, -1).events()
+            &RecordScript::new(1)
+                .next(STOP_COPY, PRE_COPY, 0, -22)
+                .set_ioctl(start, PRE_COPY, -22, -1)
+                .events()
         ),
         [
             "STOP_COPY>- for PRE_COPY ? refused EINVAL",
@@ -146,7 +149,7 @@ fn a_request_never_ends_another_ones_arc() {
         ]
     );
     // The same when only the driver's return of the second request comes.
-    let script = Script::new(1).next(RUNNING, STOP, STOP, 0).wait(1_000_000_000);
+    let script = RecordScript::new(1).next(RUNNING, STOP, STOP, 0).wait(1_000_000_000);
     let start = script.now;
     assert_eq!(
         briefs(&script.wait(500).set_state(start, STOP, 0, 0).events()),
@@ -156,12 +159,14 @@ fn a_request_never_ends_another_ones_arc() {
 
 #[test]
 fn threads_and_devices_interleave() {
-    let mut records = Script::new(0xd1).thread(412, 1).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1).records();
-    records.extend(Script::new(0xd2).thread(412, 2).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1).records());
+    let mut records =
+        RecordScript::new(0xd1).thread(412, 1).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1).records();
+    records
+        .extend(RecordScript::new(0xd2).thread(412, 2).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1).records());
     records.sort_by_key(|record| record.header.end_ns);
     let events = assemble(&records);
     for tid in [1, 2] {
-        let own: Vec<Event> = events.iter().filter(|event| event.process.tid == tid).cloned().collect();
+        let own: Vec<VfioEvent> = events.iter().filter(|event| event.process.tid == tid).cloned().collect();
         assert_eq!(
             briefs(&own),
             [
@@ -176,13 +181,13 @@ fn threads_and_devices_interleave() {
 #[test]
 fn another_threads_arc_does_not_end_this_one_at_once() {
     // Thread 2 gets the driver's lock before thread 1 has returned.
-    let one = Script::new(0xd1).thread(412, 1);
+    let one = RecordScript::new(0xd1).thread(412, 1);
     let start = one.now;
     let one = one.next(RUNNING, STOP, STOP, 0).wait(100_000).thread(412, 2).next(STOP, RUNNING, RUNNING, 0);
     let returned = one.clone().thread(412, 1).set_state(start, STOP, 0, 0);
     assert_eq!(brief(&returned.events()[0]), "RUNNING>STOP for STOP 102µs ok");
 
-    let mut assembler = Assembler::new();
+    let mut assembler = EventAssembler::new();
     for record in one.records() {
         assert!(assembler.push(&record).is_empty());
     }
@@ -194,7 +199,7 @@ fn another_threads_arc_does_not_end_this_one_at_once() {
 
 #[test]
 fn a_device_that_replaces_another_ends_its_arcs() {
-    let script = Script::new(0xd1)
+    let script = RecordScript::new(0xd1)
         .device("a", "mtty", 7)
         .thread(412, 1)
         .next(RUNNING, STOP, STOP, 0)
@@ -202,7 +207,7 @@ fn a_device_that_replaces_another_ends_its_arcs() {
         .device("b", "mtty", 7)
         .open(1);
     let events = script.events();
-    let names: Vec<Option<&str>> = events.iter().map(Event::device_name).collect();
+    let names: Vec<Option<&str>> = events.iter().map(VfioEvent::device_name).collect();
     assert_eq!(names, [Some("a"), Some("a"), Some("b"), Some("b")]);
     assert_eq!(brief(&events[1]), "RUNNING>STOP for STOP ? unknown");
     let numbers: Vec<u32> = events.iter().filter_map(|event| Some(event.device.as_ref()?.nr)).collect();
@@ -211,11 +216,11 @@ fn a_device_that_replaces_another_ends_its_arcs() {
 
 #[test]
 fn devices_are_reported_once_and_when_they_change() {
-    let script = Script::new(0xd1).open(1).device(BDF, "a", 7).open(1).device(BDF, "a", 7).open(2);
+    let script = RecordScript::new(0xd1).open(1).device(BDF, "a", 7).open(1).device(BDF, "a", 7).open(2);
     let events = script.device(BDF, "a", 3).on(0).open(1).events();
     let kinds: Vec<&str> = events.iter().map(|event| event.kind().name()).collect();
     assert_eq!(kinds, ["open", "device", "open", "open", "device", "open"]);
-    let names: Vec<Option<&str>> = events.iter().map(Event::device_name).collect();
+    let names: Vec<Option<&str>> = events.iter().map(VfioEvent::device_name).collect();
     assert_eq!(names, [None, Some(BDF), Some(BDF), Some(BDF), Some(BDF), None]);
     assert_eq!(events[0].device.as_ref().map(|device| device.nr), Some(1));
     assert_eq!(events[2].device.as_ref().map(|device| device.nr), Some(2));

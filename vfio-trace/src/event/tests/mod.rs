@@ -8,35 +8,35 @@ mod schema;
 mod sessions;
 mod states;
 
-use super::{Data, Event, Outcome};
+use super::{CallOutcome, EventData, VfioEvent};
 
 /// An event in a few words, for comparison.
-fn brief(event: &Event) -> String {
+fn brief(event: &VfioEvent) -> String {
     let took = event.duration_ns.map_or_else(|| "?".to_owned(), |ns| format!("{}µs", ns / 1000));
     let outcome = match event.data.outcome() {
         None => String::new(),
-        Some(Outcome::Failed(errno) | Outcome::Refused(errno)) => format!(
+        Some(CallOutcome::Failed(errno) | CallOutcome::Refused(errno)) => format!(
             "{}{errno}",
-            if matches!(event.data.outcome(), Some(Outcome::Refused(_))) { "refused " } else { "" }
+            if matches!(event.data.outcome(), Some(CallOutcome::Refused(_))) { "refused " } else { "" }
         ),
         Some(outcome) => outcome.name().to_owned(),
     };
     let text = match &event.data {
-        Data::Arc(arc) => {
+        EventData::Arc(arc) => {
             let to = arc.to.map_or_else(|| "-".to_owned(), |to| to.to_string());
             format!("{}>{to} for {} {took} {outcome}", arc.from, arc.target)
         },
-        Data::SetState(data) => {
+        EventData::SetState(data) => {
             let fd = data.data_fd.map_or_else(String::new, |fd| format!(" fd {fd}"));
             let session = data.session.map_or_else(String::new, |nr| format!(" session {nr}"));
-            let driver = data.driver_call.map_or("unseen", Outcome::name);
+            let driver = data.driver_call.map_or("unseen", CallOutcome::name);
             format!(
                 "set {} via {:?} {} arcs{fd}{session} {took} {outcome} driver {driver}",
                 data.target, data.via, data.arcs
             )
         },
-        Data::Desync(data) => format!("desync {} not {} by {:?}", data.found, data.expected, data.cause),
-        Data::Reset(data) => {
+        EventData::Desync(data) => format!("desync {} not {} by {:?}", data.found, data.expected, data.cause),
+        EventData::Reset(data) => {
             let state = data.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
             format!("reset to {state} {outcome}")
         },
@@ -46,6 +46,6 @@ fn brief(event: &Event) -> String {
 }
 
 /// All events in a few words, `device` ones left out.
-fn briefs(events: &[Event]) -> Vec<String> {
-    events.iter().filter(|event| !matches!(event.data, Data::Device(_))).map(brief).collect()
+fn briefs(events: &[VfioEvent]) -> Vec<String> {
+    events.iter().filter(|event| !matches!(event.data, EventData::Device(_))).map(brief).collect()
 }

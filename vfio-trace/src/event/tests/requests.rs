@@ -5,21 +5,21 @@ use vfio_trace_common::uapi;
 use super::{brief, briefs};
 use crate::{
     event::{
-        Assembler, Data, Errno, Feature, FeatureDetail, FeatureOp, GetState, HOLD_NS, IovaRange, Kind,
-        MigFlags, MigState, Outcome, Via, fixture::*,
+        CallOutcome, DeviceFeature, Errno, EventAssembler, EventData, EventKind, FeatureDetail, FeatureOp,
+        GetState, HOLD_NS, IovaRange, MigFlags, MigState, RequestOrigin, fixture::*,
     },
-    kernel::Returns,
+    kernel::ReturnKind,
 };
 
 #[test]
 fn a_request_for_the_state_it_is_in() {
-    let script = Script::new(0xd1).set(&[RUNNING], 0, -1);
+    let script = RecordScript::new(0xd1).set(&[RUNNING], 0, -1);
     assert_eq!(briefs(&script.events()), ["set RUNNING via Ioctl 0 arcs 5µs ok driver ok"]);
 }
 
 #[test]
 fn no_free_fd_after_the_driver_succeeded() {
-    let script = Script::new(0xd1);
+    let script = RecordScript::new(0xd1);
     let start = script.now;
     let script =
         script.walk(&[RUNNING, PRE_COPY], 0, 0xf1).set_ioctl(start, PRE_COPY, -24, -1).release(0xf1, 0);
@@ -32,14 +32,14 @@ fn no_free_fd_after_the_driver_succeeded() {
             "data_close",
         ]
     );
-    let Data::SetState(data) = &events[1].data else { panic!("{events:#?}") };
-    assert_eq!((data.outcome, data.driver_call), (Outcome::Failed(Errno::EMFILE), Some(Outcome::Ok)));
+    let EventData::SetState(data) = &events[1].data else { panic!("{events:#?}") };
+    assert_eq!((data.outcome, data.driver_call), (CallOutcome::Failed(Errno::EMFILE), Some(CallOutcome::Ok)));
     assert_eq!(data.data_fd, None);
 }
 
 #[test]
 fn a_driver_call_outside_an_ioctl_comes_with_the_threads_next_record() {
-    let script = Script::new(0xd1).walk(&[RUNNING, STOP], 0, 0).walk(&[STOP, RUNNING], 0, 0);
+    let script = RecordScript::new(0xd1).walk(&[RUNNING, STOP], 0, 0).walk(&[STOP, RUNNING], 0, 0);
     assert_eq!(
         briefs(&script.events()),
         [
@@ -53,7 +53,7 @@ fn a_driver_call_outside_an_ioctl_comes_with_the_threads_next_record() {
 
 #[test]
 fn records_of_other_threads_do_not_release_a_held_call() {
-    let script = Script::new(0xd1);
+    let script = RecordScript::new(0xd1);
     let start = script.now;
     let script = script
         .walk(&[PRE_COPY, STOP_COPY], 0, 0)
@@ -74,8 +74,8 @@ fn records_of_other_threads_do_not_release_a_held_call() {
 
 #[test]
 fn a_held_call_is_given_up_in_time_and_said_once() {
-    let script = Script::new(0xd1).walk(&[RUNNING, STOP], 0, 0);
-    let mut assembler = Assembler::new();
+    let script = RecordScript::new(0xd1).walk(&[RUNNING, STOP], 0, 0);
+    let mut assembler = EventAssembler::new();
     for record in script.records() {
         assembler.push(&record);
     }
@@ -84,9 +84,9 @@ fn a_held_call_is_given_up_in_time_and_said_once() {
     assert_eq!(briefs(&late), ["set STOP via Driver 1 arcs 102µs ok driver ok"]);
     // Its ioctl returns after all: nothing new in it, except for an error.
     let after = script.now + HOLD_NS;
-    let ioctl = |ret| Script::new(0xd1).wait(after).set_ioctl(0, STOP, ret, -1).records()[0].clone();
+    let ioctl = |ret| RecordScript::new(0xd1).wait(after).set_ioctl(0, STOP, ret, -1).records()[0].clone();
     assert!(assembler.push(&ioctl(0)).is_empty());
-    let mut assembler = Assembler::new();
+    let mut assembler = EventAssembler::new();
     for record in script.records() {
         assembler.push(&record);
     }
@@ -99,27 +99,27 @@ fn a_held_call_is_given_up_in_time_and_said_once() {
 
 #[test]
 fn get_state_and_data_size() {
-    let script = Script::new(0xd1).get_state(PRE_COPY).data_size(176).driver_get_state(PRE_COPY);
+    let script = RecordScript::new(0xd1).get_state(PRE_COPY).data_size(176).driver_get_state(PRE_COPY);
     let events = script.events();
     assert_eq!(events.len(), 3);
     let get = |state, via| {
-        Data::GetState(GetState {
+        EventData::GetState(GetState {
             state: Some(MigState(state)),
             via,
-            outcome: Outcome::Ok,
-            driver_call: Some(Outcome::Ok),
+            outcome: CallOutcome::Ok,
+            driver_call: Some(CallOutcome::Ok),
         })
     };
-    assert_eq!(events[0].data, get(PRE_COPY, Via::Ioctl));
-    assert_eq!(events[2].data, get(PRE_COPY, Via::Driver));
-    let Data::DataSize(size) = &events[1].data else { panic!("{events:#?}") };
-    assert_eq!((size.stop_copy_bytes, size.via), (Some(176), Via::Ioctl));
+    assert_eq!(events[0].data, get(PRE_COPY, RequestOrigin::Ioctl));
+    assert_eq!(events[2].data, get(PRE_COPY, RequestOrigin::Driver));
+    let EventData::DataSize(size) = &events[1].data else { panic!("{events:#?}") };
+    assert_eq!((size.stop_copy_bytes, size.via), (Some(176), RequestOrigin::Ioctl));
 }
 
 #[test]
 fn an_ioctl_takes_no_call_from_before_it() {
     // The driver's call is debugfs'; the one within the ioctl is lost.
-    let script = Script::new(0xd1).driver_get_state(PRE_COPY).wait(1_000);
+    let script = RecordScript::new(0xd1).driver_get_state(PRE_COPY).wait(1_000);
     let start = script.now;
     let flags = uapi::FEATURE_MIG_DEVICE_STATE | uapi::FEATURE_GET;
     let out = u64::from_ne_bytes([STOP.to_ne_bytes(), [0xff; 4]].concat().try_into().unwrap());
@@ -127,15 +127,15 @@ fn an_ioctl_takes_no_call_from_before_it() {
     let said: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.data {
-            Data::GetState(data) => Some((data.state, data.via, data.driver_call)),
+            EventData::GetState(data) => Some((data.state, data.via, data.driver_call)),
             _ => None,
         })
         .collect();
     assert_eq!(
         said,
         [
-            (Some(MigState::PRE_COPY), Via::Driver, Some(Outcome::Ok)),
-            (Some(MigState::STOP), Via::Ioctl, None)
+            (Some(MigState::PRE_COPY), RequestOrigin::Driver, Some(CallOutcome::Ok)),
+            (Some(MigState::STOP), RequestOrigin::Ioctl, None)
         ]
     );
     assert_eq!(briefs(&events)[1], "desync STOP not PRE_COPY by GetState");
@@ -143,13 +143,13 @@ fn an_ioctl_takes_no_call_from_before_it() {
 
 #[test]
 fn an_ioctl_alone_says_what_it_can() {
-    let script = Script::new(0xd1);
+    let script = RecordScript::new(0xd1);
     let start = script.now;
     let flags = uapi::FEATURE_MIG_DATA_SIZE | uapi::FEATURE_GET;
     let script = script.set_ioctl(start, STOP, -22, -1).feature(start, flags, -95, [0; 4], [0; 4]);
     let events = script.events();
     assert_eq!(brief(&events[0]), "set STOP via Ioctl 0 arcs 0µs EINVAL driver unseen");
-    let Data::DataSize(size) = &events[1].data else { panic!("{events:#?}") };
+    let EventData::DataSize(size) = &events[1].data else { panic!("{events:#?}") };
     assert_eq!((size.stop_copy_bytes, size.driver_call), (None, None));
 }
 
@@ -157,7 +157,7 @@ fn an_ioctl_alone_says_what_it_can() {
 fn features_are_decoded() {
     let get = uapi::FEATURE_GET;
     let set = uapi::FEATURE_SET;
-    let script = Script::new(0xd1)
+    let script = RecordScript::new(0xd1)
         .feature(0, uapi::FEATURE_MIGRATION | get, 0, [0; 4], [5, 0, 0, 0])
         .feature(0, uapi::FEATURE_DMA_LOGGING_START | set, -95, [4096, 3, 0x7fff, 0], [4096, 3, 0x7fff, 0])
         .feature(0, uapi::FEATURE_DMA_LOGGING_REPORT | get, 0, [1 << 40, 1 << 30, 4096, 0x7fff], [0; 4])
@@ -168,7 +168,7 @@ fn features_are_decoded() {
         .events()
         .into_iter()
         .map(|event| {
-            let Data::Feature(call) = event.data else { panic!("{event:?}") };
+            let EventData::Feature(call) = event.data else { panic!("{event:?}") };
             (call.feature.unwrap().to_string(), call.op.unwrap().name(), call.detail)
         })
         .collect();
@@ -203,7 +203,7 @@ fn features_are_decoded() {
 fn dirty_tracking_tells_what_was_asked_and_given() {
     let (start, stop) = (uapi::FEATURE_DMA_LOGGING_START, uapi::FEATURE_DMA_LOGGING_STOP);
     let report = uapi::FEATURE_DMA_LOGGING_REPORT;
-    let script = Script::new(0xd1);
+    let script = RecordScript::new(0xd1);
     let at = script.now;
     let words =
         |page| [page, u64::from_ne_bytes([2u32.to_ne_bytes(), [0; 4]].concat().try_into().unwrap()), 1, 0];
@@ -256,7 +256,7 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
         .events()
         .into_iter()
         .map(|event| {
-            let Data::Feature(call) = event.data else { panic!("{event:?}") };
+            let EventData::Feature(call) = event.data else { panic!("{event:?}") };
             (event.duration_ns, call.outcome.errno(), call.detail)
         })
         .collect();
@@ -290,42 +290,53 @@ fn dirty_tracking_tells_what_was_asked_and_given() {
 
 #[test]
 fn what_could_not_be_read_is_unknown() {
-    let said = |script: Script| -> Data { script.events().pop().unwrap().data };
-    let now = Script::new(0xd1).now;
-    let set = |ret| Script::new(0xd1).wait(9).set_ioctl(now, STOP, ret, 7);
+    let said = |script: RecordScript| -> EventData { script.events().pop().unwrap().data };
+    let now = RecordScript::new(0xd1).now;
+    let set = |ret| RecordScript::new(0xd1).wait(9).set_ioctl(now, STOP, ret, 7);
     // A bad pointer: the kernel could not read what was asked for either. No request for ERROR (0).
-    let Data::Feature(call) = said(set(-14).unread(0xff, 0)) else { panic!() };
-    assert_eq!((call.feature, call.op.map(FeatureOp::name)), (Some(Feature(2)), Some("set")));
+    let EventData::Feature(call) = said(set(-14).unread(0xff, 0)) else { panic!() };
+    assert_eq!((call.feature, call.op.map(FeatureOp::name)), (Some(DeviceFeature(2)), Some("set")));
     // Not even the header: no PCI_VF_TOKEN (0).
-    let Data::Feature(call) = said(set(-14).unread(0x1ff, 0)) else { panic!() };
+    let EventData::Feature(call) = said(set(-14).unread(0x1ff, 0)) else { panic!() };
     assert_eq!((call.feature, call.op), (None, None));
     // The driver's call within it says what it was, and is not told as one of its own.
-    let script = Script::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x1ff, 0);
+    let script = RecordScript::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x1ff, 0);
     let events = script.events();
-    assert_eq!(events.iter().filter(|event| event.kind() == Kind::SetState).count(), 1, "{events:?}");
-    let Data::SetState(call) = said(script) else { panic!() };
-    assert_eq!((call.target, call.via, call.data_fd, call.arcs), (MigState::STOP, Via::Ioctl, None, 1));
-    let Data::GetState(call) = said(Script::new(0xd1).get_state(STOP).unread(0x1ff, 0)) else { panic!() };
-    assert_eq!((call.state, call.via), (Some(MigState::STOP), Via::Ioctl));
-    let Data::DataSize(call) = said(Script::new(0xd1).data_size(77).unread(0x1ff, 0)) else { panic!() };
-    assert_eq!((call.stop_copy_bytes, call.via), (Some(77), Via::Ioctl));
+    assert_eq!(events.iter().filter(|event| event.kind() == EventKind::SetState).count(), 1, "{events:?}");
+    let EventData::SetState(call) = said(script) else { panic!() };
+    assert_eq!(
+        (call.target, call.via, call.data_fd, call.arcs),
+        (MigState::STOP, RequestOrigin::Ioctl, None, 1)
+    );
+    let EventData::GetState(call) = said(RecordScript::new(0xd1).get_state(STOP).unread(0x1ff, 0)) else {
+        panic!()
+    };
+    assert_eq!((call.state, call.via), (Some(MigState::STOP), RequestOrigin::Ioctl));
+    let EventData::DataSize(call) = said(RecordScript::new(0xd1).data_size(77).unread(0x1ff, 0)) else {
+        panic!()
+    };
+    assert_eq!((call.stop_copy_bytes, call.via), (Some(77), RequestOrigin::Ioctl));
     // Read at return, when it was there.
-    let Data::SetState(call) = said(set(0).unread(0, 1)) else { panic!() };
+    let EventData::SetState(call) = said(set(0).unread(0, 1)) else { panic!() };
     assert_eq!((call.target, call.data_fd), (MigState::STOP, Some(7)));
     // The driver's call says it, and no fd is known. It is not fd 0.
-    let script = Script::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x11, 0);
-    let Data::SetState(call) = said(script) else { panic!() };
+    let script = RecordScript::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x11, 0);
+    let EventData::SetState(call) = said(script) else { panic!() };
     assert_eq!((call.target, call.data_fd, call.arcs), (MigState::STOP, None, 1));
 
-    let Data::GetState(call) = said(Script::new(0xd1).get_state(STOP).unread(0x10, 0)) else { panic!() };
+    let EventData::GetState(call) = said(RecordScript::new(0xd1).get_state(STOP).unread(0x10, 0)) else {
+        panic!()
+    };
     assert_eq!(call.state, Some(MigState::STOP), "the driver's call says it");
-    let Data::DataSize(call) = said(Script::new(0xd1).data_size(77).unread(0x10, 0)) else { panic!() };
+    let EventData::DataSize(call) = said(RecordScript::new(0xd1).data_size(77).unread(0x10, 0)) else {
+        panic!()
+    };
     assert_eq!(call.stop_copy_bytes, Some(77));
 
     let log = |late| {
         let flags = uapi::FEATURE_DMA_LOGGING_START | uapi::FEATURE_SET;
-        let script = Script::new(0xd1).wait(9).feature(now, flags, 0, [4096, 0, 0, 0], [8192, 0, 0, 0]);
-        let Data::Feature(call) = said(script.unread(0b10, late)) else { panic!() };
+        let script = RecordScript::new(0xd1).wait(9).feature(now, flags, 0, [4096, 0, 0, 0], [8192, 0, 0, 0]);
+        let EventData::Feature(call) = said(script.unread(0b10, late)) else { panic!() };
         let Some(FeatureDetail::LogStart { page_size_bytes, granted_page_size_bytes, ranges, .. }) =
             call.detail
         else {
@@ -341,14 +352,14 @@ fn what_could_not_be_read_is_unknown() {
 #[test]
 fn a_log_belongs_to_its_own_ioctl() {
     let flags = uapi::FEATURE_DMA_LOGGING_REPORT | uapi::FEATURE_GET;
-    let report = |script: Script, at| script.feature(at, flags, 0, [0, 4096, 4096, 1], [0; 4]);
-    let first = Script::new(0xd1).now;
+    let report = |script: RecordScript, at| script.feature(at, flags, 0, [0, 4096, 4096, 1], [0; 4]);
+    let first = RecordScript::new(0xd1).now;
     // The first report's own record is lost.
-    let script = report(Script::new(0xd1).wait(9_000).log_dirty(first, 9), first).lose();
+    let script = report(RecordScript::new(0xd1).wait(9_000).log_dirty(first, 9), first).lose();
     let second = script.now;
     let script = report(script.wait(9_000), second);
-    let pages = |script: &Script| {
-        let Data::Feature(call) = script.events().pop().unwrap().data else { panic!() };
+    let pages = |script: &RecordScript| {
+        let EventData::Feature(call) = script.events().pop().unwrap().data else { panic!() };
         let Some(FeatureDetail::LogReport { dirty_pages, .. }) = call.detail else { panic!() };
         dirty_pages
     };
@@ -367,10 +378,10 @@ fn words(word: u64) -> u32 {
 fn a_record_that_is_out_of_order_between_processors_ends_no_waiting() {
     // Another processor's record is sent first although it was made last, and the other way round.
     for other_ns in [HOLD_NS - 10_000, 0] {
-        let script = Script::new(0xd1);
+        let script = RecordScript::new(0xd1);
         let start = script.now;
         let script = script.walk(&[RUNNING, STOP], 0, 0).set_ioctl(start, STOP, 0, -1);
-        let other = Script::new(0xd2).thread(7, 7).wait(other_ns).driver_get_state(RUNNING);
+        let other = RecordScript::new(0xd2).thread(7, 7).wait(other_ns).driver_get_state(RUNNING);
         let mut records = script.records();
         let ioctl = records.len() - 1;
         records.splice(ioctl..ioctl, other.records());
@@ -382,10 +393,11 @@ fn a_record_that_is_out_of_order_between_processors_ends_no_waiting() {
 #[test]
 fn a_note_does_not_move_the_time() {
     // It is made by the reader, which may be behind, and comes before what the kernel has sent long ago.
-    let script = Script::new(0xd1);
+    let script = RecordScript::new(0xd1);
     let start = script.now;
     let script = script.walk(&[RUNNING, STOP], 0, 0).set_ioctl(start, STOP, 0, -1);
-    let note = Script::new(0).wait(HOLD_NS * 10).note(function_note(3, "some_function", Returns::Int));
+    let note =
+        RecordScript::new(0).wait(HOLD_NS * 10).note(function_note(3, "some_function", ReturnKind::Int));
     let mut records = script.records();
     let ioctl = records.len() - 1;
     records.splice(ioctl..ioctl, note.records());

@@ -6,15 +6,15 @@ use lab::schema::{Checked, Schema, names};
 use proptest::prelude::*;
 
 use crate::event::{
-    Event, GapTotals, Kind, ProbeReport, SCHEMA, SCHEMA_ID, Start, Summary, event_line, fixture::*,
-    start_line, summary_line,
+    EventKind, GapTotals, ProbeReport, SCHEMA, SCHEMA_ID, TraceStart, TraceSummary, VfioEvent, event_line,
+    fixture::*, start_line, summary_line,
 };
 
 fn checker() -> Schema {
     Schema::parse(SCHEMA).unwrap()
 }
 
-fn check_all(events: &[Event]) -> Checked {
+fn check_all(events: &[VfioEvent]) -> Checked {
     let checker = checker();
     events.iter().try_for_each(|event| checker.check_text(&event_line(event, &ANCHOR).unwrap()))
 }
@@ -62,7 +62,7 @@ fn the_stream_is_as_documented() {
         unmatched: 0,
         no_room: 3,
     };
-    let start = Start {
+    let start = TraceStart {
         version: "0.1.0".to_owned(),
         replayed_by: Some("0.2.0".to_owned()),
         kernel: "6.12".to_owned(),
@@ -73,11 +73,11 @@ fn the_stream_is_as_documented() {
         probes: vec![probe.clone()],
     };
     checker.check_text(&start_line(&start, 1).unwrap()).unwrap();
-    let summary = Summary::new(vec![probe], 1, 1, 0, 5);
+    let summary = TraceSummary::new(vec![probe], 1, 1, 0, 5);
     let line = summary_line(&summary, &ANCHOR, 9).unwrap();
     checker.check_text(&line).unwrap();
     assert!(!line.contains("probe_gaps"), "not known is not 0: {line}");
-    let told = Summary { gaps: Some(GapTotals::default()), ..summary };
+    let told = TraceSummary { gaps: Some(GapTotals::default()), ..summary };
     let line = summary_line(&told, &ANCHOR, 9).unwrap();
     checker.check_text(&line).unwrap();
     assert!(line.contains(r#""probe_gaps":0,"#), "{line}");
@@ -86,10 +86,10 @@ fn the_stream_is_as_documented() {
 #[test]
 fn what_was_not_probed_is_an_event() {
     for until in [Some(1_500), None] {
-        let script = Script::new(7).note(gap_note(1_000, until)).close(1);
+        let script = RecordScript::new(7).note(gap_note(1_000, until)).close(1);
         let events = script.events();
         let [gap, _close] = events.as_slice() else { panic!("{events:?}") };
-        assert_eq!((gap.kind(), gap.start_ns, gap.device.as_ref()), (Kind::ProbeGap, 1_000, None));
+        assert_eq!((gap.kind(), gap.start_ns, gap.device.as_ref()), (EventKind::ProbeGap, 1_000, None));
         assert_eq!(gap.duration_ns, until.map(|until| until - 1_000));
         check_all(&events).unwrap();
     }
@@ -100,7 +100,7 @@ fn schema_and_code_know_the_same_kinds() {
     let schema = checker().root().clone();
     let mut kinds: BTreeSet<&str> = names(&schema["properties"]["kind"]["enum"]).into_iter().collect();
     assert!(kinds.remove("start") && kinds.remove("summary"));
-    assert_eq!(kinds, Kind::ALL.map(Kind::name).into_iter().collect());
+    assert_eq!(kinds, EventKind::ALL.map(EventKind::name).into_iter().collect());
     assert_eq!(schema["properties"]["schema"]["const"], SCHEMA_ID);
     let text = include_str!("../../../../docs/events.md");
     for name in names(&schema["properties"]["kind"]["enum"]) {

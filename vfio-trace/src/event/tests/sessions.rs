@@ -2,45 +2,47 @@
 
 use vfio_trace_common::role::Role;
 
-use crate::event::{Data, DataClose, DataIo, Direction, Dry, Event, fixture::*};
+use crate::event::{DataClose, DataDirection, DataIo, EventData, ReadEnd, VfioEvent, fixture::*};
 
-fn closes(events: &[Event]) -> Vec<DataClose> {
+fn closes(events: &[VfioEvent]) -> Vec<DataClose> {
     let data = events.iter().map(|event| event.data.clone());
-    data.filter_map(|data| if let Data::DataClose(close) = data { Some(close) } else { None }).collect()
+    data.filter_map(|data| if let EventData::DataClose(close) = data { Some(close) } else { None }).collect()
 }
 
-fn ios(events: &[Event]) -> Vec<DataIo> {
+fn ios(events: &[VfioEvent]) -> Vec<DataIo> {
     let data = events.iter().map(|event| event.data.clone());
-    data.filter_map(|data| if let Data::Read(io) | Data::Write(io) = data { Some(io) } else { None })
-        .collect()
+    data.filter_map(
+        |data| if let EventData::Read(io) | EventData::Write(io) = data { Some(io) } else { None },
+    )
+    .collect()
 }
 
 #[test]
 fn the_source_of_a_migration() {
     let events = source().events();
     let [close] = &closes(&events)[..] else { panic!("{events:#?}") };
-    assert_eq!((close.session, close.direction), (Some(1), Some(Direction::Save)));
+    assert_eq!((close.session, close.direction), (Some(1), Some(DataDirection::Save)));
     assert_eq!((close.reads, close.writes, close.failed), (5, 0, 0), "ENOMSG is no failure");
     assert_eq!((close.read_bytes, close.missed_bytes), (24 + (1 << 20) + 512, Some(0)));
     assert!(close.ended && !close.partial && close.lifetime_ns.is_some());
-    let dry: Vec<Option<Dry>> = ios(&events).into_iter().map(|io| io.dry).collect();
-    assert_eq!(dry, [None, Some(Dry::ForNow), None, None, Some(Dry::End)]);
+    let dry: Vec<Option<ReadEnd>> = ios(&events).into_iter().map(|io| io.dry).collect();
+    assert_eq!(dry, [None, Some(ReadEnd::ForNow), None, None, Some(ReadEnd::End)]);
     assert!(ios(&events).iter().all(|io| io.session == Some(1) && !io.ended));
     assert!(events.iter().all(|event| event.device_name() == Some(UUID)));
-    let arcs = events.iter().filter(|event| matches!(event.data, Data::Arc(_))).count();
-    let requests = events.iter().filter(|event| matches!(event.data, Data::SetState(_))).count();
+    let arcs = events.iter().filter(|event| matches!(event.data, EventData::Arc(_))).count();
+    let requests = events.iter().filter(|event| matches!(event.data, EventData::SetState(_))).count();
     assert_eq!((arcs, requests), (4, 4));
 }
 
 #[test]
 fn what_a_signal_interrupted_has_not_failed() {
-    let started = |state, file| Script::new(0xd1).device(BDF, "mtty", 7).set(&[STOP, state], file, 31);
+    let started = |state, file| RecordScript::new(0xd1).device(BDF, "mtty", 7).set(&[STOP, state], file, 31);
     // EINTR, the kernel's own; and ENOIOCTLCMD, which has its number between those.
     for (ret, dry, failed) in [
-        (-4, Some(Dry::ForNow), 0),
-        (-512, Some(Dry::ForNow), 0),
-        (-514, Some(Dry::ForNow), 0),
-        (-516, Some(Dry::ForNow), 0),
+        (-4, Some(ReadEnd::ForNow), 0),
+        (-512, Some(ReadEnd::ForNow), 0),
+        (-514, Some(ReadEnd::ForNow), 0),
+        (-516, Some(ReadEnd::ForNow), 0),
         (-515, None, 1),
         (-5, None, 1),
     ] {
@@ -52,7 +54,7 @@ fn what_a_signal_interrupted_has_not_failed() {
         }
     }
     let events = started(STOP_COPY, 0xf1).read(0xf1, 64, -11, 0).release(0xf1, 0).events();
-    assert_eq!((ios(&events)[0].dry, closes(&events)[0].failed), (Some(Dry::ForNow), 0));
+    assert_eq!((ios(&events)[0].dry, closes(&events)[0].failed), (Some(ReadEnd::ForNow), 0));
     // Of writes nothing is normal in PRE_COPY, and EAGAIN may be a load that went wrong.
     for ret in [-42, -11] {
         let events = started(RESUMING, 0xf1).write(0xf1, ret, 0).release(0xf1, 0).events();
@@ -64,7 +66,7 @@ fn what_a_signal_interrupted_has_not_failed() {
 fn the_destination_of_a_migration() {
     let events = destination().events();
     let [close] = &closes(&events)[..] else { panic!("{events:#?}") };
-    assert_eq!((close.direction, close.ended, close.writes), (Some(Direction::Resume), true, 3));
+    assert_eq!((close.direction, close.ended, close.writes), (Some(DataDirection::Resume), true, 3));
     // The driver has set the offset back to 0; that is not a gap.
     assert_eq!((close.position_bytes, close.missed_bytes), (Some(0), Some(0)));
     assert_eq!(close.written_bytes, 24 + (1 << 20) + 512);
@@ -72,8 +74,8 @@ fn the_destination_of_a_migration() {
 
 #[test]
 fn a_session_ends_where_the_driver_ends_it() {
-    let started = |path: &[u32]| Script::new(0xd1).device(BDF, "mtty", 7).set(path, 0xf1, 31);
-    let ended = |script: Script| ios(&script.read(0xf1, 64, -19, 0).events())[0].ended;
+    let started = |path: &[u32]| RecordScript::new(0xd1).device(BDF, "mtty", 7).set(path, 0xf1, 31);
+    let ended = |script: RecordScript| ios(&script.read(0xf1, 64, -19, 0).events())[0].ended;
     let precopy = started(&[RUNNING, PRE_COPY]);
     assert!(!ended(precopy.clone()));
     assert!(!ended(precopy.clone().set(&[PRE_COPY, PRE_COPY_P2P, STOP_COPY], 0, -1)), "the same fd goes on");
@@ -91,7 +93,7 @@ fn a_session_ends_where_the_driver_ends_it() {
 
 #[test]
 fn a_request_may_end_one_session_and_start_the_next() {
-    let script = Script::new(0xd1)
+    let script = RecordScript::new(0xd1)
         .set(&[STOP, RESUMING], 0xf1, 31)
         .set(&[RESUMING, STOP, STOP_COPY], 0xf2, 32)
         .release(0xf1, 0)
@@ -105,7 +107,7 @@ fn a_request_may_end_one_session_and_start_the_next() {
 
 #[test]
 fn late_attach() {
-    let script = Script::new(0xd1).device(BDF, "mtty", 7).on(0);
+    let script = RecordScript::new(0xd1).device(BDF, "mtty", 7).on(0);
     let events = script.clone().read(0xf1, 512, 512, 4096).release(0xf1, 4608).events();
     assert_eq!(ios(&events)[0].session, Some(1));
     let [close] = &closes(&events)[..] else { panic!("{events:#?}") };
@@ -126,7 +128,7 @@ fn late_attach() {
 
 #[test]
 fn a_file_address_used_again_is_a_new_session() {
-    let script = Script::new(0xd1)
+    let script = RecordScript::new(0xd1)
         .set(&[STOP, STOP_COPY], 0xf1, 31)
         .read(0xf1, 64, 64, 0)
         .set(&[STOP_COPY, STOP], 0, -1)
@@ -141,7 +143,7 @@ fn a_file_address_used_again_is_a_new_session() {
 
 #[test]
 fn what_was_not_seen_is_told_even_if_the_driver_sets_the_offset_back() {
-    let script = Script::new(0xd1).set(&[STOP, STOP_COPY], 0xf1, 31).read(0xf1, 64, 64, 0);
+    let script = RecordScript::new(0xd1).set(&[STOP, STOP_COPY], 0xf1, 31).read(0xf1, 64, 64, 0);
     // The next read is lost.
     let script = script.read(0xf1, 64, 64, 128).set(&[STOP_COPY, STOP], 0, -1).release(0xf1, 0);
     let close = &closes(&script.events())[0];
@@ -150,20 +152,20 @@ fn what_was_not_seen_is_told_even_if_the_driver_sets_the_offset_back() {
 
 #[test]
 fn an_offset_that_the_driver_does_not_keep_proves_nothing() {
-    let missed = |script: Script| closes(&script.events())[0].missed_bytes;
-    let whole = Script::new(0xd1).set(&[STOP, STOP_COPY], 0xf1, 31).read(0xf1, 64, 64, 0);
+    let missed = |script: RecordScript| closes(&script.events())[0].missed_bytes;
+    let whole = RecordScript::new(0xd1).set(&[STOP, STOP_COPY], 0xf1, 31).read(0xf1, 64, 64, 0);
     assert_eq!(missed(whole.clone().release(0xf1, 0)), Some(0), "one read of all");
     let end = whole.clone().read(0xf1, 64, 64, 64).set(&[STOP_COPY, STOP], 0, -1);
     assert_eq!(missed(end.read(0xf1, 64, -19, 0).release(0xf1, 0)), Some(0), "set back by the driver");
     assert_eq!(missed(whole.read(0xf1, 64, 64, 0).release(0xf1, 0)), None, "it should be at 64 by then");
-    let late = Script::new(0xd1).device(BDF, "mtty", 7).on(0).read(0xf1, 64, 64, 0);
+    let late = RecordScript::new(0xd1).device(BDF, "mtty", 7).on(0).read(0xf1, 64, 64, 0);
     assert_eq!(missed(late.clone().release(0xf1, 0)), None, "who knows what was read before");
     assert_eq!(missed(late.release(0xf1, 64)), Some(0));
 }
 
 #[test]
 fn the_order_of_parallel_reads_makes_no_gap() {
-    let script = Script::new(0xd1)
+    let script = RecordScript::new(0xd1)
         .set(&[STOP, STOP_COPY], 0xf1, 31)
         .thread(412, 2)
         .read(0xf1, 64, 64, 64)
@@ -175,10 +177,13 @@ fn the_order_of_parallel_reads_makes_no_gap() {
 
 #[test]
 fn precopy_info_and_other_ioctls_of_a_data_fd() {
-    let script = Script::new(0xd1).set(&[RUNNING, PRE_COPY], 0xf1, 31);
+    let script = RecordScript::new(0xd1).set(&[RUNNING, PRE_COPY], 0xf1, 31);
     let events = script.precopy_info(0xf1, 24, 7).data_ioctl(0xf1, 0x1234, -25, 1, 2).events();
-    let [.., Event { data: Data::PrecopyInfo(info), .. }, Event { data: Data::DataIoctl(other), .. }] =
-        &events[..]
+    let [
+        ..,
+        VfioEvent { data: EventData::PrecopyInfo(info), .. },
+        VfioEvent { data: EventData::DataIoctl(other), .. },
+    ] = &events[..]
     else {
         panic!("{events:#?}")
     };
@@ -189,7 +194,8 @@ fn precopy_info_and_other_ioctls_of_a_data_fd() {
 #[test]
 fn what_outlives_its_device_is_not_another_ones() {
     const FILE: u64 = 0xf1;
-    let script = Script::new(0xd1).device_in(UUID, "quayside", 7, Role::Register, None).register(0).open(1);
+    let script =
+        RecordScript::new(0xd1).device_in(UUID, "quayside", 7, Role::Register, None).register(0).open(1);
     let script = script.set(&[RUNNING, PRE_COPY], FILE, 31).read(FILE, 64, 24, 0).unregister();
     // As tracers did that described it from memory which was not its own any more.
     let script = script.device_in("junk", "", 0, Role::Read, None).close(1);
@@ -197,11 +203,11 @@ fn what_outlives_its_device_is_not_another_ones() {
     let script = script.device_in("other", "quayside", 7, Role::Register, None).register(0);
     let script = script.on(0).read(FILE, 64, -19, 24).release(FILE, 24);
     let events = script.events();
-    let names: Vec<Option<&str>> = events.iter().map(Event::device_name).collect();
+    let names: Vec<Option<&str>> = events.iter().map(VfioEvent::device_name).collect();
     assert!(!names.contains(&Some("junk")), "{names:?}");
     let of = |kind: &str| -> Vec<Option<&str>> {
         let of_kind = events.iter().filter(|event| event.kind().name() == kind);
-        of_kind.map(Event::device_name).collect()
+        of_kind.map(VfioEvent::device_name).collect()
     };
     assert_eq!(of("close"), [Some(UUID)]);
     assert_eq!(of("read"), [Some(UUID), Some(UUID)]);

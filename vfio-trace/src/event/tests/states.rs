@@ -6,14 +6,16 @@ use proptest::prelude::*;
 use vfio_trace_common::role::Role;
 
 use super::briefs;
-use crate::event::{Assembler, Data, DeviceSeen, Event, HOLD_NS, MigState, Record, fixture::*};
+use crate::event::{
+    DeviceSeen, EventAssembler, EventData, HOLD_NS, MigState, VfioEvent, WireRecord, fixture::*,
+};
 
 const FLAGS: u64 = 7;
 
 /// A device that the inventory of thread 9 finds in this state, long ago.
-fn found(state: u32) -> Script {
+fn found(state: u32) -> RecordScript {
     let seen = Some((state, 1));
-    Script::new(0xd1)
+    RecordScript::new(0xd1)
         .thread(9, 9)
         .device_in(BDF, "mtty", FLAGS, Role::Inventory, seen)
         .wait(HOLD_NS)
@@ -21,11 +23,11 @@ fn found(state: u32) -> Script {
 }
 
 /// The same device, read again by a program of this thread.
-fn seen_again(script: Script, role: Role, state: u32) -> Script {
+fn seen_again(script: RecordScript, role: Role, state: u32) -> RecordScript {
     script.device_in(BDF, "mtty", FLAGS, role, Some((state, 2)))
 }
 
-fn desyncs(events: &[Event]) -> Vec<String> {
+fn desyncs(events: &[VfioEvent]) -> Vec<String> {
     briefs(events).into_iter().filter(|text| text.starts_with("desync")).collect()
 }
 
@@ -33,8 +35,11 @@ fn desyncs(events: &[Event]) -> Vec<String> {
 fn the_state_at_attach_is_told_at_once() {
     for state in [PRE_COPY, STOP_COPY, RESUMING] {
         let events = found(state).events();
-        let [Event { data: Data::Device(DeviceSeen { state: told, open_count, seen_by, .. }), .. }] =
-            &events[..]
+        let [
+            VfioEvent {
+                data: EventData::Device(DeviceSeen { state: told, open_count, seen_by, .. }), ..
+            },
+        ] = &events[..]
         else {
             panic!("{events:#?}")
         };
@@ -42,9 +47,9 @@ fn the_state_at_attach_is_told_at_once() {
         let next = if state == PRE_COPY { RUNNING } else { STOP };
         assert!(desyncs(&found(state).set(&[state, next], 0, -1).events()).is_empty());
     }
-    let script = Script::new(0xd1).device(BDF, "mtty", FLAGS).open(1);
+    let script = RecordScript::new(0xd1).device(BDF, "mtty", FLAGS).open(1);
     let events = script.set(&[STOP_COPY, STOP], 0, -1).events();
-    assert!(matches!(&events[0].data, Data::Device(DeviceSeen { state: None, open_count: None, .. })));
+    assert!(matches!(&events[0].data, EventData::Device(DeviceSeen { state: None, open_count: None, .. })));
     assert!(desyncs(&events).is_empty(), "what is not known does not mismatch");
 }
 
@@ -52,8 +57,8 @@ fn the_state_at_attach_is_told_at_once() {
 fn a_changed_state_is_no_news_of_the_device() {
     let script = seen_again(found(PRE_COPY).set(&[PRE_COPY, STOP_COPY], 0, -1), Role::Open, STOP_COPY);
     let events = script.open(2).events();
-    assert_eq!(events.iter().filter(|event| matches!(event.data, Data::Device(_))).count(), 1);
-    let Some(Event { data: Data::Open(open), .. }) = events.last() else { panic!("{events:#?}") };
+    assert_eq!(events.iter().filter(|event| matches!(event.data, EventData::Device(_))).count(), 1);
+    let Some(VfioEvent { data: EventData::Open(open), .. }) = events.last() else { panic!("{events:#?}") };
     assert_eq!(open.state, Some(MigState::STOP_COPY));
 }
 
@@ -99,7 +104,7 @@ fn a_desync_to_running_waits_for_the_reset_that_may_explain_it() {
     let after = seen.clone().thread(412, 1).reset(0);
     assert_eq!(desyncs(&after.events()).len(), 1, "nor does one that began afterwards");
 
-    let mut assembler = Assembler::new();
+    let mut assembler = EventAssembler::new();
     for record in seen.records() {
         assembler.push(&record);
     }
@@ -114,7 +119,7 @@ fn a_desync_to_running_waits_for_the_reset_that_may_explain_it() {
 
 #[test]
 fn how_arcs_end_decides_what_is_known() {
-    let after = |script: Script| desyncs(&script.get_state(RESUMING).events());
+    let after = |script: RecordScript| desyncs(&script.get_state(RESUMING).events());
     let script = found(PRE_COPY);
     let start = script.now;
     let request =
@@ -142,7 +147,7 @@ fn a_reset_leads_to_running() {
     assert_eq!(desyncs(&script.get_state(STOP).events()), ["desync STOP not RUNNING by GetState"]);
     let failed = found(STOP_COPY).reset(-5).get_state(STOP_COPY);
     assert_eq!(briefs(&failed.events()), ["reset to ? EIO", "get_state ok"]);
-    let none = Script::new(0xd1).device(BDF, "vfio-pci", 0).reset(0);
+    let none = RecordScript::new(0xd1).device(BDF, "vfio-pci", 0).reset(0);
     assert_eq!(briefs(&none.events()), ["reset to ? ok"], "a device without migration has no state");
     // Put off by the driver until the request of another thread is over.
     let script = found(RUNNING);
@@ -164,7 +169,7 @@ fn a_closed_device_is_its_drivers() {
         let opens: Vec<Option<MigState>> = script
             .events()
             .iter()
-            .filter_map(|event| if let Data::Open(open) = &event.data { Some(open.state) } else { None })
+            .filter_map(|event| if let EventData::Open(open) = &event.data { Some(open.state) } else { None })
             .collect();
         assert_eq!(opens, [Some(MigState(state))]);
     }
@@ -178,7 +183,7 @@ fn a_closed_device_is_its_drivers() {
 
 #[test]
 fn what_was_read_without_a_lock_counts_when_its_thread_goes_on() {
-    let read = |script: Script, state| seen_again(script.thread(412, 2), Role::Open, state);
+    let read = |script: RecordScript, state| seen_again(script.thread(412, 2), Role::Open, state);
     let script = read(found(PRE_COPY), STOP).open(2);
     assert_eq!(desyncs(&script.events()), ["desync STOP not PRE_COPY by Device"]);
     // The device was read after the next arc, whose record came behind.
@@ -205,7 +210,7 @@ fn what_was_read_without_a_lock_counts_when_its_thread_goes_on() {
     }
     // By the inventory: its thread has nothing more to say.
     let script = seen_again(found(PRE_COPY).thread(9, 9), Role::Inventory, STOP);
-    let mut assembler = Assembler::new();
+    let mut assembler = EventAssembler::new();
     for record in script.records() {
         assert!(desyncs(&assembler.push(&record)).is_empty());
     }
@@ -230,8 +235,10 @@ fn late_answers_are_no_desync() {
 
 #[test]
 fn devices_come_and_go() {
-    let seen = |script: Script, role, state| script.device_in(BDF, "mtty", FLAGS, role, Some((state, 0)));
-    let script = seen(Script::new(0xd1).thread(1, 1), Role::Register, RUNNING).register(0).thread(412, 412);
+    let seen =
+        |script: RecordScript, role, state| script.device_in(BDF, "mtty", FLAGS, role, Some((state, 0)));
+    let script =
+        seen(RecordScript::new(0xd1).thread(1, 1), Role::Register, RUNNING).register(0).thread(412, 412);
     let script = seen(script, Role::Open, RUNNING).open(1).set(&[RUNNING, STOP], 0xf1, -1);
     // Taken away while somebody has it: he lets go of it after that.
     let script = seen(script.thread(1, 1).unregister().thread(412, 412), Role::Close, STOP);
@@ -260,14 +267,14 @@ fn devices_come_and_go() {
     let numbers: Vec<u32> = events.iter().filter_map(|event| Some(event.device.as_ref()?.nr)).collect();
     assert_eq!(numbers, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2]);
     assert!(events.iter().all(|event| event.device_name() == Some(BDF)));
-    let failed = seen(Script::new(0xd1), Role::Register, RUNNING).register(-16).events();
+    let failed = seen(RecordScript::new(0xd1), Role::Register, RUNNING).register(-16).events();
     assert_eq!(briefs(&failed), ["register EBUSY"]);
 }
 
 #[test]
 fn holders_are_told_with_their_process() {
     let events = found(RUNNING).thread(777, 778).holder(23).events();
-    let [_, Event { data: Data::Held(holder), process, duration_ns: None, .. }] = &events[..] else {
+    let [_, VfioEvent { data: EventData::Held(holder), process, duration_ns: None, .. }] = &events[..] else {
         panic!("{events:#?}")
     };
     assert_eq!((holder.fd, process.pid, process.tid), (23, 777, 778));
@@ -275,7 +282,7 @@ fn holders_are_told_with_their_process() {
 
 /// What a thread does to the device, whole: nobody else can in between, but its last records may come late.
 #[derive(Clone, Debug)]
-enum Deed {
+enum DeviceAction {
     Walk(Vec<u32>, bool),
     Get,
     Reset,
@@ -283,34 +290,34 @@ enum Deed {
     Reopen(bool),
 }
 
-fn any_deed() -> impl Strategy<Value = Deed> {
+fn any_deed() -> impl Strategy<Value = DeviceAction> {
     let path = proptest::collection::vec(1..8u32, 1..4);
     prop_oneof![
-        4 => (path, any::<bool>()).prop_map(|(path, fails)| Deed::Walk(path, fails)),
-        3 => Just(Deed::Get),
-        1 => Just(Deed::Reset),
-        2 => Just(Deed::OpenAgain),
-        1 => any::<bool>().prop_map(Deed::Reopen),
+        4 => (path, any::<bool>()).prop_map(|(path, fails)| DeviceAction::Walk(path, fails)),
+        3 => Just(DeviceAction::Get),
+        1 => Just(DeviceAction::Reset),
+        2 => Just(DeviceAction::OpenAgain),
+        1 => any::<bool>().prop_map(DeviceAction::Reopen),
     ]
 }
 
 /// The records of what a call does at its end.
-type Rest = Box<dyn Fn(Script) -> Script>;
+type ReturnRecords = Box<dyn Fn(RecordScript) -> RecordScript>;
 
 /// A driver as they all are, with the records that its calls leave: those made with its lock held or before, and those
 /// of the returns.
-fn act(script: Script, deed: &Deed, state: &mut u32) -> (Script, Rest) {
+fn act(script: RecordScript, deed: &DeviceAction, state: &mut u32) -> (RecordScript, ReturnRecords) {
     let start = script.now;
     let script = script.wait(1_000);
     match deed.clone() {
-        Deed::Walk(path, fails) => {
+        DeviceAction::Walk(path, fails) => {
             let target = *path.last().unwrap();
             let mut script = script;
             for next in path {
                 if next != *state {
                     script = script.next(*state, target, next, 0).wait(100_000);
                     if fails && next == target {
-                        let end = move |script: Script| {
+                        let end = move |script: RecordScript| {
                             script.set_state(start, target, -5, 0).set_ioctl(start, target, -5, -1)
                         };
                         return (script, Box::new(end));
@@ -318,20 +325,23 @@ fn act(script: Script, deed: &Deed, state: &mut u32) -> (Script, Rest) {
                     *state = next;
                 }
             }
-            let end =
-                move |script: Script| script.set_state(start, target, 0, 0).set_ioctl(start, target, 0, -1);
+            let end = move |script: RecordScript| {
+                script.set_state(start, target, 0, 0).set_ioctl(start, target, 0, -1)
+            };
             (script, Box::new(end))
         },
-        Deed::Get => {
+        DeviceAction::Get => {
             let state = *state;
             (script, Box::new(move |script| script.got_state(start, state)))
         },
-        Deed::Reset => {
+        DeviceAction::Reset => {
             *state = RUNNING;
             (script.wait(1_000_000), Box::new(move |script| script.was_reset(start, 0)))
         },
-        Deed::OpenAgain => (seen_again(script, Role::Open, *state), Box::new(|script| script.open(2))),
-        Deed::Reopen(resets) => {
+        DeviceAction::OpenAgain => {
+            (seen_again(script, Role::Open, *state), Box::new(|script| script.open(2)))
+        },
+        DeviceAction::Reopen(resets) => {
             if resets {
                 *state = RUNNING;
             }
@@ -343,12 +353,12 @@ fn act(script: Script, deed: &Deed, state: &mut u32) -> (Script, Rest) {
 }
 
 /// Records of deeds by changing threads. One that is `late` returns only after the next one, of another thread.
-fn lossless(deeds: &[(Deed, u32, bool)]) -> Vec<Record> {
+fn lossless(deeds: &[(DeviceAction, u32, bool)]) -> Vec<WireRecord> {
     let (mut script, mut state) = (found(RUNNING), RUNNING);
-    let mut pending: Option<(u32, Rest)> = None;
+    let mut pending: Option<(u32, ReturnRecords)> = None;
     for (deed, tid, late) in deeds {
         // Nobody can close it for the last time who is still in the middle of a call.
-        let waits = |other: u32| other != *tid && !matches!(deed, Deed::Reopen(_));
+        let waits = |other: u32| other != *tid && !matches!(deed, DeviceAction::Reopen(_));
         if let Some((other, end)) = pending.take_if(|(other, _)| !waits(*other)) {
             script = end(script.thread(412, other));
         }
@@ -384,7 +394,7 @@ proptest! {
     fn an_unseen_change_is_told_once(
         deeds in proptest::collection::vec((any_deed(), 1..4u32), 0..10), to in 1..8u32,
     ) {
-        let deeds: Vec<(Deed, u32, bool)> = deeds.into_iter().map(|(deed, tid)| (deed, tid, false)).collect();
+        let deeds: Vec<(DeviceAction, u32, bool)> = deeds.into_iter().map(|(deed, tid)| (deed, tid, false)).collect();
         let mut script = found(RUNNING);
         let mut state = RUNNING;
         for (deed, tid, _) in &deeds {

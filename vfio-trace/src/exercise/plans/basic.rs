@@ -3,25 +3,25 @@
 use std::{rc::Rc, thread, time::Duration};
 
 use super::{
-    Errno, Expected, Halt, Keep, Means, MigState, Run, Until, Which, has_precopy, image, load, must,
-    take_image,
+    DeviceSelector, Errno, ExerciseRun, ExpectedEnd, ExpectedOutcome, ImageSink, MigState, PlanInputs,
+    StageError, has_precopy, image, load, must, take_image,
 };
 use crate::{
-    driver::{Channel, Manners},
+    driver::{CommandChannel, DriverQuirks},
     units::human,
 };
 
-const FIRST: Which = Which::First;
+const FIRST: DeviceSelector = DeviceSelector::First;
 const EBUSY: Errno = Errno(16);
 const ENXIO: Errno = Errno(6);
 
 /// As the series' `debug` file did for 0: stop, save, read.
-pub(super) fn save(run: &mut Run<'_>, means: &mut Means<'_>) -> Result<(), Halt> {
+pub(super) fn save(run: &mut ExerciseRun<'_>, means: &mut PlanInputs<'_>) -> Result<(), StageError> {
     run.stage("save", "save", |run| {
         let size = run.size(FIRST)?;
         must(run, FIRST, MigState::STOP_COPY)?;
         let mut keeper = means.keeper.take();
-        let bytes = run.read(FIRST, Until::End, &mut |_, bytes| {
+        let bytes = run.read(FIRST, ExpectedEnd::End, &mut |_, bytes| {
             if let Some(keeper) = &mut keeper {
                 keeper.put(bytes);
             }
@@ -31,7 +31,7 @@ pub(super) fn save(run: &mut Run<'_>, means: &mut Means<'_>) -> Result<(), Halt>
             run.note(format!("the device gave {bytes} bytes, more than the {size} that it had announced"));
         }
         let running = must(run, FIRST, MigState::RUNNING);
-        if let Some(Err(why)) = keeper.map(Keep::whole) {
+        if let Some(Err(why)) = keeper.map(ImageSink::finish) {
             run.note(format!("the image was not kept: {why}"));
         }
         running
@@ -39,7 +39,7 @@ pub(super) fn save(run: &mut Run<'_>, means: &mut Means<'_>) -> Result<(), Halt>
 }
 
 /// As it did for 1: save, load, run.
-pub(super) fn resume(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+pub(super) fn resume(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<(), StageError> {
     run.stage("resume", "resume", |run| {
         let before = image(run, means)?;
         load(run, FIRST, &before)?;
@@ -62,8 +62,8 @@ fn compared(before: &[u8], after: &[u8]) -> String {
 }
 
 /// As it did for 2, but by reading only.
-pub(super) fn io_test(run: &mut Run<'_>) -> Result<(), Halt> {
-    let Some(channel) = run.bench(FIRST).manners.and_then(|manners: &Manners| manners.channel.as_ref())
+pub(super) fn io_test(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
+    let Some(channel) = run.bench(FIRST).quirks.and_then(|quirks: &DriverQuirks| quirks.channel.as_ref())
     else {
         run.skip(
             "io-test",
@@ -74,7 +74,7 @@ pub(super) fn io_test(run: &mut Run<'_>) -> Result<(), Halt> {
     };
     run.stage("io-test", "io-test", |run| {
         let asked = format!("read {}", channel.name);
-        run.plain(FIRST, &asked, Expected::Success, |run, step| {
+        run.step_without_check(FIRST, &asked, ExpectedOutcome::Success, |run, step| {
             let (word, reads) =
                 answer(|| run.bench(FIRST).device()?.register(channel.region, channel.offset), channel);
             step.calls = Some(reads);
@@ -103,7 +103,10 @@ const LOOKS: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The register once no command is under way, or as it was at last; and how often it was read.
-fn answer(mut read: impl FnMut() -> Result<u32, Errno>, channel: &Channel) -> (Result<u32, Errno>, u64) {
+fn answer(
+    mut read: impl FnMut() -> Result<u32, Errno>,
+    channel: &CommandChannel,
+) -> (Result<u32, Errno>, u64) {
     let mut reads = 0;
     loop {
         let word = read();
@@ -117,7 +120,7 @@ fn answer(mut read: impl FnMut() -> Result<u32, Errno>, channel: &Channel) -> (R
 }
 
 /// Save and load, again and again; each second time by way of PRE_COPY where there is one.
-pub(super) fn stress(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+pub(super) fn stress(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<(), StageError> {
     let precopy = has_precopy(run.bench(FIRST).flags);
     run.stage("stress", "stress", |run| {
         run.only_count();
@@ -125,9 +128,9 @@ pub(super) fn stress(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
         for round in 0..means.count {
             if precopy && round % 2 == 1 {
                 must(run, FIRST, MigState::PRE_COPY)?;
-                run.read(FIRST, Until::Dry, &mut |_, _| Ok(()))?;
+                run.read(FIRST, ExpectedEnd::NoMessage, &mut |_, _| Ok(()))?;
                 must(run, FIRST, MigState::STOP_COPY)?;
-                run.read(FIRST, Until::End, &mut |_, _| Ok(()))?;
+                run.read(FIRST, ExpectedEnd::End, &mut |_, _| Ok(()))?;
                 must(run, FIRST, MigState::RUNNING)?;
                 continue;
             }
@@ -153,8 +156,8 @@ fn rounds(count: u32, [least, most]: [usize; 2]) -> String {
 mod tests {
     use super::*;
 
-    const CHANNEL: Channel =
-        Channel { name: "mailbox", region: 2, offset: 0x300, busy: 1 << 13, absent: u32::MAX };
+    const CHANNEL: CommandChannel =
+        CommandChannel { name: "mailbox", region: 2, offset: 0x300, busy: 1 << 13, absent: u32::MAX };
 
     #[test]
     fn the_same_is_said_only_of_what_is_the_same() {

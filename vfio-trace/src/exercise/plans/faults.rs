@@ -3,15 +3,16 @@
 use std::rc::Rc;
 
 use super::{
-    Errno, Expected, Halt, Means, MigState, Run, Severity, Verdict, Which, finding, image, load, must,
+    DeviceSelector, Errno, ExerciseRun, ExerciseVerdict, ExpectedOutcome, FindingSeverity, MigState,
+    PlanInputs, StageError, finding, image, load, must,
 };
-use crate::driver::Identity;
+use crate::driver::ImageIdentity;
 
-const FIRST: Which = Which::First;
+const FIRST: DeviceSelector = DeviceSelector::First;
 
 /// What is wrong with an image, which says what it means if the device takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FaultKind {
     /// Not all of it.
     Short,
     /// A bit of its beginning, where formats have what they are known by.
@@ -24,9 +25,9 @@ enum Kind {
     Long,
 }
 
-struct Fault {
+struct ImageFault {
     name: &'static str,
-    kind: Kind,
+    kind: FaultKind,
     /// In pieces: a driver that has taken the first may refuse the second.
     pieces: Vec<Vec<u8>>,
 }
@@ -40,7 +41,7 @@ fn flipped(image: &[u8], at: usize, mask: u8) -> Vec<u8> {
 }
 
 /// With the member that tells devices apart changed, if the image has it.
-fn foreign(image: &[u8], identity: &Identity) -> Option<Vec<u8>> {
+fn foreign(image: &[u8], identity: &ImageIdentity) -> Option<Vec<u8>> {
     let mut image = image.to_vec();
     let end = identity.offset.checked_add(identity.length)?;
     let member = image.get_mut(identity.offset..end)?;
@@ -49,28 +50,28 @@ fn foreign(image: &[u8], identity: &Identity) -> Option<Vec<u8>> {
     Some(image)
 }
 
-fn make(image: &[u8], identity: Option<&Identity>, wrong: Option<&[u8]>) -> Vec<Fault> {
+fn make(image: &[u8], identity: Option<&ImageIdentity>, wrong: Option<&[u8]>) -> Vec<ImageFault> {
     let half = image.len() / 2;
-    let fault = |name, kind, pieces| Fault { name, kind, pieces };
+    let fault = |name, kind, pieces| ImageFault { name, kind, pieces };
     let cut = |length: usize| vec![image.get(..length).unwrap_or_default().to_vec()];
     let mut faults = vec![
-        fault("nothing written", Kind::Short, Vec::new()),
-        fault("truncated to a half", Kind::Short, cut(half)),
-        fault("last byte missing", Kind::Short, cut(image.len().saturating_sub(1))),
-        fault("bit flipped in the first byte", Kind::Head, vec![flipped(image, 0, 1)]),
+        fault("nothing written", FaultKind::Short, Vec::new()),
+        fault("truncated to a half", FaultKind::Short, cut(half)),
+        fault("last byte missing", FaultKind::Short, cut(image.len().saturating_sub(1))),
+        fault("bit flipped in the first byte", FaultKind::Head, vec![flipped(image, 0, 1)]),
         fault(
             "bit flipped in the last byte",
-            Kind::Body,
+            FaultKind::Body,
             vec![flipped(image, image.len().saturating_sub(1), 1)],
         ),
-        fault("too long", Kind::Long, vec![image.to_vec(), vec![0; 64]]),
+        fault("too long", FaultKind::Long, vec![image.to_vec(), vec![0; 64]]),
     ];
     let other = wrong.map(<[u8]>::to_vec).or_else(|| foreign(image, identity?));
-    faults.extend(other.map(|image| fault("wrong device", Kind::Foreign, vec![image])));
+    faults.extend(other.map(|image| fault("wrong device", FaultKind::Foreign, vec![image])));
     faults
 }
 
-pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+pub(super) fn faults(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<(), StageError> {
     if !run.can_reset(FIRST) {
         run.skip("faults", "faults", "the device has no VFIO_DEVICE_RESET that works, to recover by");
         return Ok(());
@@ -84,7 +85,7 @@ pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
         run.skip("faults", "faults", "there is no image of two bytes or more that could be damaged");
         return Ok(());
     };
-    let identity = run.bench(FIRST).manners.and_then(|manners| manners.identity.as_ref());
+    let identity = run.bench(FIRST).quirks.and_then(|quirks| quirks.identity.as_ref());
     for fault in make(&good, identity, means.wrong.as_deref()) {
         run.stage("faults", fault.name, |run| {
             // What the driver keeps from one image to the next is as fresh as it can be.
@@ -102,20 +103,20 @@ pub(super) fn faults(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
 }
 
 /// One bad image: is it refused, and where?
-fn attempt(run: &mut Run<'_>, fault: &Fault) -> Result<(), Halt> {
+fn attempt(run: &mut ExerciseRun<'_>, fault: &ImageFault) -> Result<(), StageError> {
     must(run, FIRST, MigState::RESUMING)?;
     let mut refused = None;
     for (at, piece) in fault.pieces.iter().enumerate() {
-        if let Err(errno) = run.write(FIRST, "write the bad image", piece, Expected::Either)? {
+        if let Err(errno) = run.write(FIRST, "write the bad image", piece, ExpectedOutcome::Either)? {
             refused = Some((at, errno));
             break;
         }
     }
-    if let Some((at, errno)) = refused.filter(|_| fault.kind == Kind::Long) {
-        return excess(at, errno).map(|note| run.note(note)).map_err(Halt::Stage);
+    if let Some((at, errno)) = refused.filter(|_| fault.kind == FaultKind::Long) {
+        return excess(at, errno).map(|note| run.note(note)).map_err(StageError::Failed);
     }
     let refused = refused.map(|(_, errno)| errno);
-    let left = run.set(FIRST, MigState::STOP, Expected::Either)?;
+    let left = run.set(FIRST, MigState::STOP, ExpectedOutcome::Either)?;
     match (refused, left) {
         (Some(errno), Err(_)) => {
             run.note(format!("refused when it was written ({errno}), and again when RESUMING was left"));
@@ -127,7 +128,10 @@ fn attempt(run: &mut Run<'_>, fault: &Fault) -> Result<(), Halt> {
                  it must fail if what was written is invalid."
             );
             let check = "that the VMM resets the device after a failed write; a driver that remembers what it refused";
-            run.find(Verdict::Failed, finding("exercise/loaded-after-refusal", Severity::Error, text, check));
+            run.add_finding(
+                ExerciseVerdict::Failed,
+                finding("exercise/loaded-after-refusal", FindingSeverity::Error, text, check),
+            );
         },
         (None, Ok(())) => accepted(run, fault.kind),
     }
@@ -145,42 +149,42 @@ fn excess(at: usize, errno: Errno) -> Result<String, String> {
 }
 
 /// The device runs on with an image that was wrong.
-fn accepted(run: &mut Run<'_>, kind: Kind) {
+fn accepted(run: &mut ExerciseRun<'_>, kind: FaultKind) {
     let (verdict, severity, code, text, check) = match kind {
-        Kind::Body => {
+        FaultKind::Body => {
             run.note("accepted: the driver does not notice it, as without a checksum of this byte");
             return;
         },
-        Kind::Short => (
-            Verdict::Warned,
-            Severity::Warning,
+        FaultKind::Short => (
+            ExerciseVerdict::Warned,
+            FindingSeverity::Warning,
             "exercise/truncated-accepted",
             "The driver took a truncated image for a whole one.",
             "that the VMM's stream protects itself: what is cut off on the way is not noticed by the driver",
         ),
-        Kind::Long => (
-            Verdict::Warned,
-            Severity::Warning,
+        FaultKind::Long => (
+            ExerciseVerdict::Warned,
+            FindingSeverity::Warning,
             "exercise/excess-accepted",
             "The driver took more than an image has, without a complaint.",
             "what it does with the rest",
         ),
-        Kind::Head => (
-            Verdict::Warned,
-            Severity::Warning,
+        FaultKind::Head => (
+            ExerciseVerdict::Warned,
+            FindingSeverity::Warning,
             "exercise/damaged-head-accepted",
             "The driver took an image whose first byte was changed: it does not check what it is given.",
             "that only streams of the same driver and version are ever loaded",
         ),
-        Kind::Foreign => (
-            Verdict::Failed,
-            Severity::Error,
+        FaultKind::Foreign => (
+            ExerciseVerdict::Failed,
+            FindingSeverity::Error,
             "exercise/wrong-device-accepted",
             "The driver took another device's image.",
             "nothing else keeps a VM's device from running with another one's state: the driver must refuse it",
         ),
     };
-    run.find(verdict, finding(code, severity, text.to_owned(), check));
+    run.add_finding(verdict, finding(code, severity, text.to_owned(), check));
 }
 
 #[cfg(test)]
@@ -191,7 +195,7 @@ mod tests {
     fn only_what_is_too_much_is_said_to_be_refused() {
         let image: Vec<u8> = (0..40).collect();
         let faults = make(&image, None, None);
-        let long = faults.iter().find(|fault| fault.kind == Kind::Long).unwrap();
+        let long = faults.iter().find(|fault| fault.kind == FaultKind::Long).unwrap();
         assert_eq!(long.pieces[0], image, "what the good one is");
         let said = |at| excess(at, Errno(5));
         assert_eq!(said(1), Ok("refused when it was written (EIO), what was too much only".to_owned()));
@@ -201,7 +205,7 @@ mod tests {
     #[test]
     fn bad_images_are_bad_each_in_its_own_way() {
         let image: Vec<u8> = (0..40).collect();
-        let identity = Identity { name: "dev_id", offset: 12, length: 4 };
+        let identity = ImageIdentity { name: "dev_id", offset: 12, length: 4 };
         let faults = make(&image, Some(&identity), None);
         let whole = |at: usize| faults[at].pieces.concat();
         assert_eq!(faults.len(), 7);

@@ -1,11 +1,13 @@
 //! Every state asked for in every state.
 
-use super::{Errno, Expected, Halt, Means, MigState, Run, Which, image, must};
+use super::{
+    DeviceSelector, Errno, ExerciseRun, ExpectedOutcome, MigState, PlanInputs, StageError, image, must,
+};
 use crate::exercise::path;
 
-const FIRST: Which = Which::First;
+const FIRST: DeviceSelector = DeviceSelector::First;
 
-pub(super) fn matrix(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
+pub(super) fn matrix(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<(), StageError> {
     let flags = run.bench(FIRST).flags;
     if !run.can_reset(FIRST) {
         run.skip(
@@ -25,18 +27,18 @@ pub(super) fn matrix(run: &mut Run<'_>, means: &Means<'_>) -> Result<(), Halt> {
     for from in path::STATES.into_iter().filter(|state| path::has(flags, *state)) {
         for to in path::STATES {
             let expected = match path::path(flags, from, to) {
-                Some(_) => Expected::Success,
-                None => Expected::Refusal(Errno::EINVAL),
+                Some(_) => ExpectedOutcome::Success,
+                None => ExpectedOutcome::Refusal(Errno::EINVAL),
             };
             let name = format!("{from} to {to}");
-            if let Some(why) = run.avoids(FIRST, Some(from), to) {
+            if let Some(why) = run.avoidance_reason(FIRST, Some(from), to) {
                 run.skip("matrix", &name, why);
                 continue;
             }
             run.stage("matrix", &name, |run| {
                 must(run, FIRST, from)?;
                 if from == MigState::RESUMING {
-                    run.write(FIRST, "write the image", &whole, Expected::Success).map(drop)?;
+                    run.write(FIRST, "write the image", &whole, ExpectedOutcome::Success).map(drop)?;
                 }
                 run.set(FIRST, to, expected).map(drop)
             })?;

@@ -8,16 +8,16 @@ mod moves;
 use std::rc::Rc;
 
 use super::{
-    Keep,
-    report::{Expected, Verdict, finding},
-    requests::{CHUNK, Until},
-    run::{Halt, Run, Which},
+    ImageSink,
+    report::{ExerciseVerdict, ExpectedOutcome, finding},
+    requests::{CHUNK, ExpectedEnd},
+    run::{DeviceSelector, ExerciseRun, StageError},
 };
-use crate::event::{Errno, MigFlags, MigState, Severity};
+use crate::event::{Errno, FindingSeverity, MigFlags, MigState};
 
 /// A plan, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum ExercisePlan {
     /// Stop, save, read the image.
     Save,
     /// Save, load the image back, run.
@@ -36,7 +36,7 @@ pub enum Plan {
     Faults,
 }
 
-impl Plan {
+impl ExercisePlan {
     /// All, in the order of `all`.
     pub const ALL: [Self; 8] = [
         Self::IoTest,
@@ -64,7 +64,7 @@ impl Plan {
     }
 
     /// What it does to a device, for those who are asked whether it may.
-    pub const fn does(self) -> &'static str {
+    pub const fn describe(self) -> &'static str {
         match self {
             Self::Save => "stops the device, reads its state, lets it run again",
             Self::Resume => {
@@ -81,11 +81,11 @@ impl Plan {
 }
 
 /// What plans need besides the devices.
-pub(super) struct Means<'a> {
+pub(super) struct PlanInputs<'a> {
     /// `--count`.
     pub(super) count: u32,
     /// What keeps the image that the first `save` reads.
-    pub(super) keeper: Option<&'a mut dyn Keep>,
+    pub(super) keeper: Option<&'a mut dyn ImageSink>,
     /// The image to be loaded; saved from the device itself if there is none.
     pub(super) image: Option<Rc<[u8]>>,
     /// An image of another kind of device.
@@ -97,16 +97,20 @@ pub const MOST_BYTES: usize = 1 << 30;
 
 const EFBIG: Errno = Errno(27);
 
-pub(super) fn run(run: &mut Run<'_>, plan: Plan, means: &mut Means<'_>) -> Result<(), Halt> {
+pub(super) fn run(
+    run: &mut ExerciseRun<'_>,
+    plan: ExercisePlan,
+    means: &mut PlanInputs<'_>,
+) -> Result<(), StageError> {
     match plan {
-        Plan::Save => basic::save(run, means),
-        Plan::Resume => basic::resume(run, means),
-        Plan::IoTest => basic::io_test(run),
-        Plan::Precopy => moves::precopy(run),
-        Plan::Full => moves::full(run),
-        Plan::Matrix => matrix::matrix(run, means),
-        Plan::Stress => basic::stress(run, means),
-        Plan::Faults => faults::faults(run, means),
+        ExercisePlan::Save => basic::save(run, means),
+        ExercisePlan::Resume => basic::resume(run, means),
+        ExercisePlan::IoTest => basic::io_test(run),
+        ExercisePlan::Precopy => moves::precopy(run),
+        ExercisePlan::Full => moves::full(run),
+        ExercisePlan::Matrix => matrix::matrix(run, means),
+        ExercisePlan::Stress => basic::stress(run, means),
+        ExercisePlan::Faults => faults::faults(run, means),
     }
 }
 
@@ -117,15 +121,15 @@ const fn has_precopy(flags: MigFlags) -> bool {
 }
 
 /// Sets a state that must be reached.
-fn must(run: &mut Run<'_>, which: Which, state: MigState) -> Result<(), Halt> {
-    run.set(which, state, Expected::Success).map(drop)
+fn must(run: &mut ExerciseRun<'_>, which: DeviceSelector, state: MigState) -> Result<(), StageError> {
+    run.set(which, state, ExpectedOutcome::Success).map(drop)
 }
 
 /// The device's own image, by way of STOP_COPY, where it is left.
-fn take_image(run: &mut Run<'_>, which: Which) -> Result<Rc<[u8]>, Halt> {
+fn take_image(run: &mut ExerciseRun<'_>, which: DeviceSelector) -> Result<Rc<[u8]>, StageError> {
     must(run, which, MigState::STOP_COPY)?;
     let mut image = Vec::new();
-    run.read(which, Until::End, &mut |_, bytes| {
+    run.read(which, ExpectedEnd::End, &mut |_, bytes| {
         if image.len().saturating_add(bytes.len()) > MOST_BYTES {
             return Err(EFBIG);
         }
@@ -136,17 +140,17 @@ fn take_image(run: &mut Run<'_>, which: Which) -> Result<Rc<[u8]>, Halt> {
 }
 
 /// The image that is to be loaded: the one of `--in`, else the device's own.
-fn image(run: &mut Run<'_>, means: &Means<'_>) -> Result<Rc<[u8]>, Halt> {
+fn image(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<Rc<[u8]>, StageError> {
     if let Some(image) = &means.image {
         return Ok(Rc::clone(image));
     }
-    take_image(run, Which::First)
+    take_image(run, DeviceSelector::First)
 }
 
 /// Loads an image that must be taken, and lets the device run.
-fn load(run: &mut Run<'_>, which: Which, image: &[u8]) -> Result<(), Halt> {
+fn load(run: &mut ExerciseRun<'_>, which: DeviceSelector, image: &[u8]) -> Result<(), StageError> {
     must(run, which, MigState::RESUMING)?;
-    run.write(which, "write the image", image, Expected::Success).map(drop)?;
+    run.write(which, "write the image", image, ExpectedOutcome::Success).map(drop)?;
     must(run, which, MigState::RUNNING)
 }
 
@@ -156,10 +160,10 @@ mod tests {
 
     #[test]
     fn every_plan_has_a_name_of_its_own() {
-        let mut names = Plan::ALL.map(Plan::name).to_vec();
+        let mut names = ExercisePlan::ALL.map(ExercisePlan::name).to_vec();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Plan::ALL.len());
+        assert_eq!(names.len(), ExercisePlan::ALL.len());
         assert!(has_precopy(MigFlags(5)) && !has_precopy(MigFlags(3)));
     }
 }

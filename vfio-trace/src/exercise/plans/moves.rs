@@ -1,13 +1,15 @@
 //! PRE_COPY, and a whole migration from one device to another.
 
-use super::{CHUNK, Expected, Halt, MigState, Run, Until, Which, has_precopy, must};
+use super::{
+    CHUNK, DeviceSelector, ExerciseRun, ExpectedEnd, ExpectedOutcome, MigState, StageError, has_precopy, must,
+};
 use crate::event::Errno;
 
-const FIRST: Which = Which::First;
-const SECOND: Which = Which::Second;
+const FIRST: DeviceSelector = DeviceSelector::First;
+const SECOND: DeviceSelector = DeviceSelector::Second;
 
-fn info(run: &mut Run<'_>) -> Result<(), Halt> {
-    run.plain(FIRST, "precopy info", Expected::Success, |run, step| {
+fn info(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
+    run.step_without_check(FIRST, "precopy info", ExpectedOutcome::Success, |run, step| {
         let (initial, dirty) = run.bench(FIRST).device()?.precopy_info()?;
         step.note = Some(format!("{initial} initial bytes, {dirty} dirty"));
         Ok(())
@@ -16,7 +18,7 @@ fn info(run: &mut Run<'_>) -> Result<(), Halt> {
 }
 
 /// Once to the end, once given up.
-pub(super) fn precopy(run: &mut Run<'_>) -> Result<(), Halt> {
+pub(super) fn precopy(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     if !has_precopy(run.bench(FIRST).flags) {
         run.skip("precopy", "precopy", "the device has no PRE_COPY");
         return Ok(());
@@ -24,21 +26,21 @@ pub(super) fn precopy(run: &mut Run<'_>) -> Result<(), Halt> {
     run.stage("precopy", "to the end", |run| {
         must(run, FIRST, MigState::PRE_COPY)?;
         info(run)?;
-        run.read(FIRST, Until::Dry, &mut |_, _| Ok(()))?;
+        run.read(FIRST, ExpectedEnd::NoMessage, &mut |_, _| Ok(()))?;
         info(run)?;
         must(run, FIRST, MigState::STOP_COPY)?;
-        run.read(FIRST, Until::End, &mut |_, _| Ok(()))?;
+        run.read(FIRST, ExpectedEnd::End, &mut |_, _| Ok(()))?;
         must(run, FIRST, MigState::RUNNING)
     })?;
     run.stage("precopy", "given up", |run| {
         must(run, FIRST, MigState::PRE_COPY)?;
-        run.read(FIRST, Until::Dry, &mut |_, _| Ok(()))?;
+        run.read(FIRST, ExpectedEnd::NoMessage, &mut |_, _| Ok(()))?;
         must(run, FIRST, MigState::RUNNING)
     })
 }
 
 /// The stream as far as it goes, from one device into the other.
-fn copy(run: &mut Run<'_>, until: Until) -> Result<u64, Halt> {
+fn copy(run: &mut ExerciseRun<'_>, until: ExpectedEnd) -> Result<u64, StageError> {
     let mut refused: Option<Errno> = None;
     let copied = run.read(FIRST, until, &mut |run, bytes| {
         for chunk in bytes.chunks(CHUNK) {
@@ -50,7 +52,7 @@ fn copy(run: &mut Run<'_>, until: Until) -> Result<u64, Halt> {
         Ok(())
     });
     match (copied, refused) {
-        (Err(Halt::Stage(_)), Some(errno)) => Err(Halt::Stage(format!(
+        (Err(StageError::Failed(_)), Some(errno)) => Err(StageError::Failed(format!(
             "{} refused the stream: write failed with {errno}",
             run.bench(SECOND).name
         ))),
@@ -59,7 +61,7 @@ fn copy(run: &mut Run<'_>, until: Until) -> Result<u64, Halt> {
 }
 
 /// What a VMM does, without a VM.
-pub(super) fn full(run: &mut Run<'_>) -> Result<(), Halt> {
+pub(super) fn full(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     if !run.has_second() {
         run.skip("full", "full", "it needs a second device: --to");
         return Ok(());
@@ -70,10 +72,10 @@ pub(super) fn full(run: &mut Run<'_>) -> Result<(), Halt> {
         let mut bytes = 0;
         if precopy {
             must(run, FIRST, MigState::PRE_COPY)?;
-            bytes += copy(run, Until::Dry)?;
+            bytes += copy(run, ExpectedEnd::NoMessage)?;
         }
         must(run, FIRST, MigState::STOP_COPY)?;
-        bytes += copy(run, Until::End)?;
+        bytes += copy(run, ExpectedEnd::End)?;
         must(run, SECOND, MigState::RUNNING)?;
         must(run, FIRST, MigState::STOP)?;
         run.note(format!("{bytes} bytes moved; the destination runs with the source's state"));

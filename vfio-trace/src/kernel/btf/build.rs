@@ -3,7 +3,7 @@
 use super::parse::Btf;
 
 /// A BTF file in the making. Methods that add a type return its id.
-pub(crate) struct Builder {
+pub(crate) struct BtfBuilder {
     next: u32,
     first_string: u32,
     types: Vec<u8>,
@@ -11,7 +11,7 @@ pub(crate) struct Builder {
     layout: Vec<u8>,
 }
 
-impl Builder {
+impl BtfBuilder {
     /// A vmlinux.
     pub(crate) fn new() -> Self {
         Self { next: 1, first_string: 0, types: Vec::new(), strings: vec![0], layout: Vec::new() }

@@ -2,7 +2,7 @@
 
 use super::{
     parse::Btf,
-    types::{Kind, Type, TypeId},
+    types::{BtfKind, BtfType, TypeId},
 };
 
 /// Nobody reads more of a type, and a damaged file could go on forever.
@@ -25,31 +25,33 @@ impl Btf {
             return;
         };
         match found.kind() {
-            Kind::Void => out.push_str("void"),
-            Kind::Struct => tagged(out, "struct", &found),
-            Kind::Union => tagged(out, "union", &found),
-            Kind::Enum | Kind::Enum64 => tagged(out, "enum", &found),
-            Kind::Fwd => tagged(out, if found.flag() { "union" } else { "struct" }, &found),
-            Kind::Ptr => self.write_pointer(out, found.target(), depth),
-            Kind::Const => self.write_qualified(out, "const", found.target(), depth),
-            Kind::Volatile => self.write_qualified(out, "volatile", found.target(), depth),
-            Kind::Restrict => self.write_qualified(out, "restrict", found.target(), depth),
-            Kind::TypeTag | Kind::Func | Kind::Var => self.write(out, found.target(), depth + 1),
-            Kind::Array => {
+            BtfKind::Void => out.push_str("void"),
+            BtfKind::Struct => tagged(out, "struct", &found),
+            BtfKind::Union => tagged(out, "union", &found),
+            BtfKind::Enum | BtfKind::Enum64 => tagged(out, "enum", &found),
+            BtfKind::Fwd => tagged(out, if found.flag() { "union" } else { "struct" }, &found),
+            BtfKind::Ptr => self.write_pointer(out, found.target(), depth),
+            BtfKind::Const => self.write_qualified(out, "const", found.target(), depth),
+            BtfKind::Volatile => self.write_qualified(out, "volatile", found.target(), depth),
+            BtfKind::Restrict => self.write_qualified(out, "restrict", found.target(), depth),
+            BtfKind::TypeTag | BtfKind::Func | BtfKind::Var => self.write(out, found.target(), depth + 1),
+            BtfKind::Array => {
                 self.write(out, found.target(), depth + 1);
                 out.push('[');
                 out.push_str(&found.elements().to_string());
                 out.push(']');
             },
-            Kind::FuncProto => self.write_function(out, &found, "", depth),
-            Kind::Int | Kind::Float | Kind::Typedef if !found.name().is_empty() => out.push_str(found.name()),
+            BtfKind::FuncProto => self.write_function(out, &found, "", depth),
+            BtfKind::Int | BtfKind::Float | BtfKind::Typedef if !found.name().is_empty() => {
+                out.push_str(found.name());
+            },
             _ => out.push('?'),
         }
     }
 
     fn write_pointer(&self, out: &mut String, target: TypeId, depth: u32) {
         if let Ok((pointee, _)) = self.resolve(target)
-            && pointee.kind() == Kind::FuncProto
+            && pointee.kind() == BtfKind::FuncProto
         {
             self.write_function(out, &pointee, "(*)", depth);
             return;
@@ -60,7 +62,7 @@ impl Btf {
 
     fn write_qualified(&self, out: &mut String, qualifier: &str, target: TypeId, depth: u32) {
         // C puts the qualifier of a pointer behind its star.
-        if self.get(target).is_ok_and(|inner| inner.kind() == Kind::Ptr) {
+        if self.get(target).is_ok_and(|inner| inner.kind() == BtfKind::Ptr) {
             self.write(out, target, depth + 1);
             out.push_str(qualifier);
         } else {
@@ -70,7 +72,7 @@ impl Btf {
         }
     }
 
-    fn write_function(&self, out: &mut String, proto: &Type<'_>, name: &str, depth: u32) {
+    fn write_function(&self, out: &mut String, proto: &BtfType<'_>, name: &str, depth: u32) {
         self.write(out, proto.target(), depth + 1);
         if !out.ends_with('*') {
             out.push(' ');
@@ -98,7 +100,7 @@ impl Btf {
     }
 }
 
-fn tagged(out: &mut String, tag: &str, found: &Type<'_>) {
+fn tagged(out: &mut String, tag: &str, found: &BtfType<'_>) {
     out.push_str(tag);
     out.push(' ');
     out.push_str(if found.name().is_empty() { "{...}" } else { found.name() });

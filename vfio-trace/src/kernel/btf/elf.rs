@@ -26,7 +26,7 @@ const MAX_BTF: u64 = 256 << 20;
 /// `Elf64_Ehdr` (include/uapi/linux/elf.h).
 #[derive(FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
-struct FileHeader {
+struct ElfHeader {
     ident: [u8; 16],
     kind: u16,
     machine: u16,
@@ -46,7 +46,7 @@ struct FileHeader {
 /// `Elf64_Shdr`.
 #[derive(Clone, Copy, FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
-struct Section {
+struct ElfSection {
     name: u32,
     kind: u32,
     flags: u64,
@@ -109,12 +109,12 @@ pub fn btf_of_elf(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<El
             _ => ElfError::Read(error),
         })
     };
-    let bytes = piece(0, size_of::<FileHeader>() as u64, u64::MAX, "it is shorter than its header")?;
-    let Ok((header, _)) = FileHeader::read_from_prefix(&bytes) else { return Err(ElfError::NotOurs) };
+    let bytes = piece(0, size_of::<ElfHeader>() as u64, u64::MAX, "it is shorter than its header")?;
+    let Ok((header, _)) = ElfHeader::read_from_prefix(&bytes) else { return Err(ElfError::NotOurs) };
     if !header.ident.starts_with(&ELF_MAGIC) || header.ident[4..6] != [CLASS_64, BYTE_ORDER] {
         return Err(ElfError::NotOurs);
     }
-    let each = size_of::<Section>() as u64;
+    let each = size_of::<ElfSection>() as u64;
     if header.shoff == 0 {
         return Err(ElfError::NoBtf);
     }
@@ -125,7 +125,9 @@ pub fn btf_of_elf(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<El
         let lost = "its section headers lie beyond its end";
         let bytes = piece(header.shoff, count.saturating_mul(each), MAX_SECTIONS * each, lost)?;
         let sections = bytes.chunks_exact(each as usize);
-        Ok::<Vec<Section>, ElfError>(sections.filter_map(|one| Section::read_from_bytes(one).ok()).collect())
+        Ok::<Vec<ElfSection>, ElfError>(
+            sections.filter_map(|one| ElfSection::read_from_bytes(one).ok()).collect(),
+        )
     };
     let first = *table(1)?.first().ok_or(ElfError::NoBtf)?;
     let count = if header.shnum == 0 { first.size } else { header.shnum.into() };
@@ -196,7 +198,7 @@ pub(crate) mod tests {
     /// An ELF file with these sections: name, flags, content.
     pub(crate) fn elf(sections: &[(&str, u64, &[u8])]) -> Vec<u8> {
         let mut names = vec![0];
-        let mut body = vec![0; size_of::<FileHeader>()];
+        let mut body = vec![0; size_of::<ElfHeader>()];
         let mut table = vec![[0_u64; 8]];
         let all = [sections, &[(".shstrtab", 0, &[])]].concat();
         for (name, flags, content) in &all {

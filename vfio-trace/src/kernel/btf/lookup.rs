@@ -3,7 +3,7 @@
 use super::{
     error::{BtfError, MemberError},
     parse::Btf,
-    types::{Kind, Member, Type, TypeId, info_kind},
+    types::{BtfKind, BtfMember, BtfType, TypeId, info_kind},
 };
 
 /// How many typedefs and qualifiers may stand in front of a type (the kernel's own MAX_RESOLVE_DEPTH is 32).
@@ -13,7 +13,7 @@ const MAX_MEMBERS: u32 = 100_000;
 
 /// Where a member is and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct MemberLocation {
     /// Bytes from the start of the outermost struct.
     pub offset: u32,
     /// The member's type, as declared.
@@ -66,13 +66,13 @@ impl Btf {
     /// # Errors
     ///
     /// [`BtfError`] for dangling ids and for chains without an end.
-    pub fn resolve(&self, mut id: TypeId) -> Result<(Type<'_>, bool), BtfError> {
+    pub fn resolve(&self, mut id: TypeId) -> Result<(BtfType<'_>, bool), BtfError> {
         let mut constant = false;
         for _ in 0..MAX_QUALIFIERS {
             let found = self.get(id)?;
             match found.kind() {
-                Kind::Const => constant = true,
-                Kind::Typedef | Kind::Volatile | Kind::Restrict | Kind::TypeTag => {},
+                BtfKind::Const => constant = true,
+                BtfKind::Typedef | BtfKind::Volatile | BtfKind::Restrict | BtfKind::TypeTag => {},
                 _ => return Ok((found, constant)),
             }
             id = found.target();
@@ -92,15 +92,18 @@ impl Btf {
             let (found, _) = self.resolve(id)?;
             return Ok(match found.kind() {
                 // The tracer runs on the kernel it reads, so pointers are as wide there as here.
-                Kind::Ptr => count.checked_mul(size_of::<usize>() as u64),
-                Kind::Array => {
+                BtfKind::Ptr => count.checked_mul(size_of::<usize>() as u64),
+                BtfKind::Array => {
                     count = count.saturating_mul(found.elements().into());
                     id = found.target();
                     continue;
                 },
-                Kind::Int | Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Float => {
-                    count.checked_mul(found.size().into())
-                },
+                BtfKind::Int
+                | BtfKind::Struct
+                | BtfKind::Union
+                | BtfKind::Enum
+                | BtfKind::Enum64
+                | BtfKind::Float => count.checked_mul(found.size().into()),
                 _ => None,
             });
         }
@@ -112,13 +115,13 @@ impl Btf {
     /// # Errors
     ///
     /// [`MemberError`] if there is none, if it is a bit field, or if BTF is damaged.
-    pub fn member(&self, container: TypeId, path: &[&str]) -> Result<Place, MemberError> {
-        let mut place = Place { offset: 0, type_id: container };
+    pub fn member(&self, container: TypeId, path: &[&str]) -> Result<MemberLocation, MemberError> {
+        let mut place = MemberLocation { offset: 0, type_id: container };
         let mut inside = String::new();
         let mut budget = MAX_MEMBERS;
         for &name in path {
             let (found, _) = self.resolve(place.type_id)?;
-            if !matches!(found.kind(), Kind::Struct | Kind::Union) {
+            if !matches!(found.kind(), BtfKind::Struct | BtfKind::Union) {
                 return Err(MemberError::NotAStruct { member: inside, next: name.to_owned() });
             }
             if inside.is_empty() {
@@ -134,7 +137,7 @@ impl Btf {
             let Some(offset) = place.offset.checked_add(bits / 8) else {
                 return Err(self.overflow().into());
             };
-            place = Place { offset, type_id: member.type_id };
+            place = MemberLocation { offset, type_id: member.type_id };
             inside = format!("{inside}.{name}");
         }
         Ok(place)
@@ -143,11 +146,11 @@ impl Btf {
     /// A member by name, with its distance in bits from the start of the struct that was asked for.
     fn search<'a>(
         &'a self,
-        container: &Type<'a>,
+        container: &BtfType<'a>,
         name: &[u8],
         depth: u32,
         budget: &mut u32,
-    ) -> Result<Option<(Member<'a>, u32)>, BtfError> {
+    ) -> Result<Option<(BtfMember<'a>, u32)>, BtfError> {
         for member in container.members() {
             *budget = budget.checked_sub(1).ok_or_else(|| self.overflow())?;
             if member.name == name {

@@ -20,8 +20,8 @@ mod tests;
 
 pub use self::{
     error::{BtfError, MemberError},
-    lookup::Place,
+    lookup::MemberLocation,
     parse::Btf,
-    proto::{Prototype, Shape},
-    types::{Function, Kind, Member, Param, Type, TypeId},
+    proto::{FunctionPrototype, TypeShape},
+    types::{BtfFunction, BtfKind, BtfMember, BtfParam, BtfType, TypeId},
 };

@@ -17,7 +17,7 @@ const HEADER_LEN: usize = 24;
 /// `struct btf_header` (include/uapi/linux/btf.h), the part that every kernel has.
 #[derive(FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
-struct Header {
+struct BtfHeader {
     magic: u16,
     version: u8,
     flags: u8,
@@ -63,7 +63,7 @@ impl Btf {
     pub fn parse(name: impl Into<String>, data: Vec<u8>, base: Option<Arc<Self>>) -> Result<Self, BtfError> {
         let name = name.into();
         let damaged = |what: &str| BtfError::Damaged { name: name.clone(), what: what.to_owned() };
-        let Ok((header, _)) = Header::read_from_prefix(&data) else {
+        let Ok((header, _)) = BtfHeader::read_from_prefix(&data) else {
             return Err(damaged("it is shorter than a BTF header"));
         };
         if header.magic == MAGIC.swap_bytes() {

@@ -1,6 +1,6 @@
 //! Whether a module's BTF was made for the vmlinux that it is read on top of.
 
-use super::{error::BtfError, parse::Btf, types::Kind};
+use super::{error::BtfError, parse::Btf, types::BtfKind};
 
 impl Btf {
     /// Checks that every function of this file has a function's type. A module's type ids go on where its vmlinux's
@@ -10,9 +10,9 @@ impl Btf {
     ///
     /// [`BtfError::OtherBase`] at the first one that has not.
     pub fn check_base(&self) -> Result<(), BtfError> {
-        let wrong = self
-            .functions()
-            .find(|function| self.get(function.proto).map_or(true, |found| found.kind() != Kind::FuncProto));
+        let wrong = self.functions().find(|function| {
+            self.get(function.proto).map_or(true, |found| found.kind() != BtfKind::FuncProto)
+        });
         match wrong {
             None => Ok(()),
             Some(function) => {

@@ -2,7 +2,7 @@
 
 use super::{
     parse::Btf,
-    types::{Kind, TypeId},
+    types::{BtfKind, TypeId},
 };
 
 /// A type as far as it matters for recognising a function.
@@ -10,7 +10,7 @@ use super::{
 /// `ssize_t`, `long` and `__kernel_ssize_t` are the same: typedefs, `volatile`, `restrict` and type tags (`__user`)
 /// are looked through. `const` behind a pointer is not: it tells a write from a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum TypeShape {
     /// `void`
     Void,
     /// `char`, signed or not: that depends on architecture and compiler flags.
@@ -33,20 +33,20 @@ pub enum Shape {
 
 /// What a function returns and takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Prototype {
+pub struct FunctionPrototype {
     /// The type in C, for messages.
     pub text: &'static str,
     /// What it returns.
-    pub returns: Shape,
+    pub returns: TypeShape,
     /// What it takes.
-    pub params: &'static [Shape],
+    pub params: &'static [TypeShape],
 }
 
 impl Btf {
     /// Whether a `FUNC_PROTO` is of this type. Damaged BTF is of no type.
-    pub fn is_function(&self, proto: TypeId, wanted: &Prototype) -> bool {
+    pub fn is_function(&self, proto: TypeId, wanted: &FunctionPrototype) -> bool {
         self.get(proto).is_ok_and(|found| {
-            found.kind() == Kind::FuncProto
+            found.kind() == BtfKind::FuncProto
                 && found.len() == wanted.params.len()
                 && found
                     .params()
@@ -57,32 +57,32 @@ impl Btf {
     }
 
     /// Whether a `FUNC_PROTO` has a parameter of this type at this position.
-    pub fn param_is(&self, proto: TypeId, index: usize, wanted: Shape) -> bool {
+    pub fn param_is(&self, proto: TypeId, index: usize, wanted: TypeShape) -> bool {
         self.get(proto).is_ok_and(|found| {
-            found.kind() == Kind::FuncProto
+            found.kind() == BtfKind::FuncProto
                 && found.params().nth(index).is_some_and(|param| self.has_shape(param.type_id, wanted, false))
         })
     }
 
     /// `check_const`: behind a pointer `const` counts; on a parameter itself it changes nothing for the caller.
-    fn has_shape(&self, id: TypeId, shape: Shape, check_const: bool) -> bool {
+    fn has_shape(&self, id: TypeId, shape: TypeShape, check_const: bool) -> bool {
         let Ok((found, constant)) = self.resolve(id) else { return false };
         if check_const && constant {
             return false;
         }
         match (shape, found.kind()) {
-            (Shape::Void, Kind::Void) => true,
-            (Shape::Char, Kind::Int) => found.size() == 1 && found.is_named("char"),
-            (Shape::Bool, Kind::Int) => {
+            (TypeShape::Void, BtfKind::Void) => true,
+            (TypeShape::Char, BtfKind::Int) => found.size() == 1 && found.is_named("char"),
+            (TypeShape::Bool, BtfKind::Int) => {
                 found.size() == 1 && (found.is_named("_Bool") || found.is_named("bool"))
             },
-            (Shape::Signed(size), Kind::Int) => found.size() == size && found.is_signed(),
-            (Shape::Unsigned(size), Kind::Int) => found.size() == size && !found.is_signed(),
-            (Shape::Struct(name), Kind::Struct) => found.is_named(name),
-            (Shape::Struct(name), Kind::Fwd) => !found.flag() && found.is_named(name),
-            (Shape::Enum(name), Kind::Enum | Kind::Enum64) => found.is_named(name),
-            (Shape::Ptr(to), Kind::Ptr) => self.has_shape(found.target(), *to, true),
-            (Shape::ConstPtr(to), Kind::Ptr) => {
+            (TypeShape::Signed(size), BtfKind::Int) => found.size() == size && found.is_signed(),
+            (TypeShape::Unsigned(size), BtfKind::Int) => found.size() == size && !found.is_signed(),
+            (TypeShape::Struct(name), BtfKind::Struct) => found.is_named(name),
+            (TypeShape::Struct(name), BtfKind::Fwd) => !found.flag() && found.is_named(name),
+            (TypeShape::Enum(name), BtfKind::Enum | BtfKind::Enum64) => found.is_named(name),
+            (TypeShape::Ptr(to), BtfKind::Ptr) => self.has_shape(found.target(), *to, true),
+            (TypeShape::ConstPtr(to), BtfKind::Ptr) => {
                 self.resolve(found.target()).is_ok_and(|(_, constant)| constant)
                     && self.has_shape(found.target(), *to, false)
             },

@@ -4,31 +4,31 @@ use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{build::Builder, *};
+use super::{build::BtfBuilder, *};
 
-const READ: Prototype = Prototype {
+const READ: FunctionPrototype = FunctionPrototype {
     text: "ssize_t (struct file *, char *, size_t, loff_t *)",
-    returns: Shape::Signed(8),
+    returns: TypeShape::Signed(8),
     params: &[
-        Shape::Ptr(&Shape::Struct("file")),
-        Shape::Ptr(&Shape::Char),
-        Shape::Unsigned(8),
-        Shape::Ptr(&Shape::Signed(8)),
+        TypeShape::Ptr(&TypeShape::Struct("file")),
+        TypeShape::Ptr(&TypeShape::Char),
+        TypeShape::Unsigned(8),
+        TypeShape::Ptr(&TypeShape::Signed(8)),
     ],
 };
-const WRITE: Prototype = Prototype {
+const WRITE: FunctionPrototype = FunctionPrototype {
     text: "ssize_t (struct file *, const char *, size_t, loff_t *)",
-    returns: Shape::Signed(8),
+    returns: TypeShape::Signed(8),
     params: &[
-        Shape::Ptr(&Shape::Struct("file")),
-        Shape::ConstPtr(&Shape::Char),
-        Shape::Unsigned(8),
-        Shape::Ptr(&Shape::Signed(8)),
+        TypeShape::Ptr(&TypeShape::Struct("file")),
+        TypeShape::ConstPtr(&TypeShape::Char),
+        TypeShape::Unsigned(8),
+        TypeShape::Ptr(&TypeShape::Signed(8)),
     ],
 };
 
 fn base() -> Arc<Btf> {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let long = b.int("long", 8, true);
     let kobject = b.structure("kobject", 16, &[("state", long, 0), ("name", long, 64)]);
     b.structure("device", 48, &[("pad", long, 0), ("kobj", kobject, 64)]);
@@ -39,7 +39,7 @@ fn base() -> Arc<Btf> {
 #[test]
 fn a_module_goes_on_where_its_base_ends() {
     let base = base();
-    let mut b = Builder::split(&base);
+    let mut b = BtfBuilder::split(&base);
     let device = base.find_struct("device").unwrap();
     let pointer = b.ptr(device.0);
     b.structure("vfio_device", 16, &[("ops", pointer, 0), ("dev", pointer, 64)]);
@@ -57,13 +57,13 @@ fn a_module_goes_on_where_its_base_ends() {
 #[test]
 fn a_module_of_another_kernel_gives_itself_away() {
     let base = base();
-    let mut b = Builder::split(&base);
+    let mut b = BtfBuilder::split(&base);
     let int = b.int("int", 4, true);
     let proto = b.proto(int, &[]);
     b.func("init", proto);
     let module = Btf::parse("m", b.finish(), Some(Arc::clone(&base))).unwrap();
     assert_eq!(module.check_base(), Ok(()));
-    let mut other = Builder::new();
+    let mut other = BtfBuilder::new();
     other.int("long", 8, true);
     other.string("a name that the other kernel does not have, so that the offsets fit");
     other.structure("device", 48, &[]);
@@ -75,7 +75,7 @@ fn a_module_of_another_kernel_gives_itself_away() {
 
 #[test]
 fn members_are_found_through_anonymous_unions_and_bit_fields_are_refused() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let int = b.int("int", 4, true);
     let inner = b.record(4, true, "", 8, &[("flag", int, 1 << 24), ("b", int, 32)]);
     let union = b.record(5, false, "", 8, &[("a", int, 0), ("", inner, 0)]);
@@ -97,7 +97,7 @@ fn members_are_found_through_anonymous_unions_and_bit_fields_are_refused() {
 
 #[test]
 fn functions_are_recognised_through_typedefs_and_tags() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let long = b.int("long", 8, true);
     let ulong = b.int("unsigned long", 8, false);
     let char = b.int("char", 1, true);
@@ -122,13 +122,13 @@ fn functions_are_recognised_through_typedefs_and_tags() {
     assert_eq!(btf.describe(read), "ssize_t (struct file *, char *, size_t, loff_t *)");
     assert_eq!(btf.describe(write), "ssize_t (struct file *, const char *, size_t, loff_t *)");
     let functions: Vec<_> = btf.functions().collect();
-    assert_eq!(functions, [Function { name: "my_read", proto: read }]);
+    assert_eq!(functions, [BtfFunction { name: "my_read", proto: read }]);
 }
 
 #[test]
 fn what_is_not_usable_says_why() {
     let parse = |data: &[u8]| Btf::parse("vmlinux", data.to_vec(), None).unwrap_err();
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     b.raw("new", 30, false, 2, 0, &[1, 2, 3]);
     let file = b.finish();
     assert_eq!(parse(&file), BtfError::UnknownKind { name: "vmlinux".to_owned(), id: 1, kind: 30 });
@@ -146,7 +146,7 @@ fn what_is_not_usable_says_why() {
 
 #[test]
 fn kinds_of_the_future_are_skipped_when_the_file_describes_them() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     b.raw("new", 30, false, 2, 0, &[1, 2, 3]);
     let int = b.int("int", 4, true);
     b.structure("s", 8, &[("x", int, 32)]);
@@ -156,12 +156,12 @@ fn kinds_of_the_future_are_skipped_when_the_file_describes_them() {
     let btf = Btf::parse("vmlinux", b.finish(), None).unwrap();
     let found = btf.find_struct("s").unwrap();
     assert_eq!(btf.member(found, &["x"]).unwrap().offset, 4);
-    assert_eq!(btf.get(TypeId(1)).unwrap().kind(), Kind::Other(30));
+    assert_eq!(btf.get(TypeId(1)).unwrap().kind(), BtfKind::Other(30));
 }
 
 #[test]
 fn endless_types_end() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let itself = b.typedef("t", 1);
     let tree = b.next_id();
     let anonymous: Vec<_> = (0..50).map(|_| ("", tree, 0)).collect();
@@ -191,7 +191,7 @@ fn exercise(btf: &Btf) {
 }
 
 fn sample() -> Vec<u8> {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let int = b.int("int", 4, true);
     let pointer = b.ptr(int);
     let nested = b.record(5, true, "", 8, &[("b", int, 0)]);

@@ -11,7 +11,7 @@ pub struct TypeId(pub u32);
 /// What a type is: `BTF_KIND_*` of include/uapi/linux/btf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the kernel's")]
-pub enum Kind {
+pub enum BtfKind {
     Void,
     Int,
     Ptr,
@@ -36,7 +36,7 @@ pub enum Kind {
     Other(u8),
 }
 
-impl Kind {
+impl BtfKind {
     const fn of(number: u8) -> Self {
         match number {
             0 => Self::Void,
@@ -85,7 +85,7 @@ pub(super) const fn info_vlen(info: u32) -> u32 {
 
 /// A type with the file that defines it.
 #[derive(Clone, Copy)]
-pub struct Type<'a> {
+pub struct BtfType<'a> {
     owner: &'a Btf,
     raw: RawType,
     extra: &'a [u8],
@@ -93,7 +93,7 @@ pub struct Type<'a> {
 
 /// A member of a struct or union.
 #[derive(Clone, Copy, Debug)]
-pub struct Member<'a> {
+pub struct BtfMember<'a> {
     /// Its name, empty if anonymous.
     pub name: &'a [u8],
     /// Its type.
@@ -106,14 +106,14 @@ pub struct Member<'a> {
 
 /// A parameter of a function.
 #[derive(Clone, Copy, Debug)]
-pub struct Param {
+pub struct BtfParam {
     /// Its type; void as the last one means `...`.
     pub type_id: TypeId,
 }
 
 /// A function that BTF lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Function<'a> {
+pub struct BtfFunction<'a> {
     /// Its name in the source; the symbol may carry a suffix.
     pub name: &'a str,
     /// Its `FUNC_PROTO`.
@@ -126,9 +126,9 @@ impl Btf {
     /// # Errors
     ///
     /// [`BtfError::NoSuchType`] for an id beyond the last.
-    pub fn get(&self, id: TypeId) -> Result<Type<'_>, BtfError> {
+    pub fn get(&self, id: TypeId) -> Result<BtfType<'_>, BtfError> {
         if id.0 == 0 {
-            return Ok(Type {
+            return Ok(BtfType {
                 owner: self,
                 raw: RawType { name_off: 0, info: 0, size_or_type: 0 },
                 extra: &[],
@@ -141,28 +141,28 @@ impl Btf {
             };
         };
         match self.raw(index as usize) {
-            Some((raw, extra)) => Ok(Type { owner: self, raw, extra }),
+            Some((raw, extra)) => Ok(BtfType { owner: self, raw, extra }),
             None => Err(BtfError::NoSuchType { name: self.name.clone(), id: id.0 }),
         }
     }
 
     /// This file's own functions, without its base's.
-    pub fn functions(&self) -> impl Iterator<Item = Function<'_>> {
+    pub fn functions(&self) -> impl Iterator<Item = BtfFunction<'_>> {
         (0..self.type_count()).filter_map(|index| {
             let (raw, _) = self.raw(index)?;
-            if Kind::of(info_kind(raw.info)) != Kind::Func {
+            if BtfKind::of(info_kind(raw.info)) != BtfKind::Func {
                 return None;
             }
             let name = str::from_utf8(self.string(raw.name_off)).ok()?;
-            Some(Function { name, proto: TypeId(raw.size_or_type) })
+            Some(BtfFunction { name, proto: TypeId(raw.size_or_type) })
         })
     }
 }
 
-impl<'a> Type<'a> {
+impl<'a> BtfType<'a> {
     /// What it is.
-    pub const fn kind(&self) -> Kind {
-        Kind::of(info_kind(self.raw.info))
+    pub const fn kind(&self) -> BtfKind {
+        BtfKind::of(info_kind(self.raw.info))
     }
 
     /// `vlen`: the number of members, parameters or values.
@@ -188,7 +188,7 @@ impl<'a> Type<'a> {
     /// The type that this one refers to, of kinds that do.
     pub fn target(&self) -> TypeId {
         // An array keeps its element type where others keep their members.
-        if self.kind() == Kind::Array { TypeId(self.word(0)) } else { TypeId(self.raw.size_or_type) }
+        if self.kind() == BtfKind::Array { TypeId(self.word(0)) } else { TypeId(self.raw.size_or_type) }
     }
 
     /// Number of elements of an array.
@@ -208,26 +208,26 @@ impl<'a> Type<'a> {
 
     /// Of an integer: signed.
     pub fn is_signed(&self) -> bool {
-        self.kind() == Kind::Int && self.word(0) >> 24 & 1 != 0
+        self.kind() == BtfKind::Int && self.word(0) >> 24 & 1 != 0
     }
 
     /// Of an integer: it is narrower than its size, or does not start at its first bit (a bit field of old).
     pub fn is_partial_int(&self) -> bool {
         let encoding = self.word(0);
-        self.kind() == Kind::Int
+        self.kind() == BtfKind::Int
             && (encoding >> 16 & 0xff != 0 || u64::from(encoding & 0xff) != u64::from(self.size()) * 8)
     }
 
     /// Members of a struct or union; nothing for other kinds.
-    pub fn members(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+    pub fn members(&self) -> impl Iterator<Item = BtfMember<'a>> + use<'a> {
         let Self { owner, extra, .. } = *self;
         let flag = self.flag();
-        let len = if matches!(self.kind(), Kind::Struct | Kind::Union) { self.len() } else { 0 };
+        let len = if matches!(self.kind(), BtfKind::Struct | BtfKind::Union) { self.len() } else { 0 };
         extra.as_chunks::<12>().0.iter().take(len).map(move |bytes| {
             let (name, type_id, offset) = (word(bytes, 0), word(bytes, 1), word(bytes, 2));
             let (bit_offset, bitfield_size) =
                 if flag { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
-            Member { name: owner.string(name), type_id: TypeId(type_id), bit_offset, bitfield_size }
+            BtfMember { name: owner.string(name), type_id: TypeId(type_id), bit_offset, bitfield_size }
         })
     }
 
@@ -235,8 +235,8 @@ impl<'a> Type<'a> {
     pub fn values(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
         let Self { owner, extra, .. } = *self;
         let (len, words) = match self.kind() {
-            Kind::Enum => (self.len(), 2),
-            Kind::Enum64 => (self.len(), 3),
+            BtfKind::Enum => (self.len(), 2),
+            BtfKind::Enum64 => (self.len(), 3),
             _ => (0, 2),
         };
         extra.chunks_exact(4 * words).take(len).map(move |bytes| {
@@ -246,9 +246,14 @@ impl<'a> Type<'a> {
     }
 
     /// Parameters of a `FUNC_PROTO`; nothing for other kinds.
-    pub fn params(&self) -> impl Iterator<Item = Param> + use<'a> {
-        let len = if self.kind() == Kind::FuncProto { self.len() } else { 0 };
-        self.extra.as_chunks::<8>().0.iter().take(len).map(|bytes| Param { type_id: TypeId(word(bytes, 1)) })
+    pub fn params(&self) -> impl Iterator<Item = BtfParam> + use<'a> {
+        let len = if self.kind() == BtfKind::FuncProto { self.len() } else { 0 };
+        self.extra
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .take(len)
+            .map(|bytes| BtfParam { type_id: TypeId(word(bytes, 1)) })
     }
 
     fn word(&self, index: usize) -> u32 {

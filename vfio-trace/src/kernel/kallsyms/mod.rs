@@ -11,8 +11,8 @@ use std::io;
 use thiserror::Error;
 
 pub use self::{
-    scan::Want,
-    variant::{Variant, split_variant},
+    scan::SymbolSelection,
+    variant::{SymbolVariant, split_variant},
 };
 use super::source::{FileError, KernelFiles};
 
@@ -35,7 +35,7 @@ pub enum KallsymsError {
 
 /// A line of /proc/kallsyms (`s_show()` in kernel/kallsyms.c).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Symbol {
+pub struct KernelSymbol {
     /// Address; 0 if addresses are hidden from this process.
     pub addr: u64,
     /// Name, with suffix if the compiler gave it one.
@@ -46,7 +46,7 @@ pub struct Symbol {
     pub kind: char,
 }
 
-impl Symbol {
+impl KernelSymbol {
     /// Whether it is a function (or a label in code): probes go nowhere else.
     pub const fn is_text(&self) -> bool {
         matches!(self.kind, 't' | 'T' | 'w' | 'W')
@@ -59,7 +59,7 @@ pub struct Kallsyms {
     names: String,
     modules: Vec<String>,
     /// By address, then in the file's order.
-    entries: Vec<Entry>,
+    entries: Vec<SymbolEntry>,
     /// Indexes of `entries`, by name.
     by_name: Vec<u32>,
     total: usize,
@@ -67,7 +67,7 @@ pub struct Kallsyms {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct SymbolEntry {
     addr: u64,
     name: (u32, u32),
     /// Index of `modules` plus one, 0 for the kernel itself.
@@ -81,7 +81,7 @@ impl Kallsyms {
     /// # Errors
     ///
     /// [`KallsymsError`] if the file cannot be read or is something else.
-    pub fn read(files: &KernelFiles, want: &Want<'_>) -> Result<Self, KallsymsError> {
+    pub fn read(files: &KernelFiles, want: &SymbolSelection<'_>) -> Result<Self, KallsymsError> {
         Self::parse(files.open("/proc/kallsyms")?, want)
     }
 
@@ -90,7 +90,7 @@ impl Kallsyms {
     /// # Errors
     ///
     /// [`KallsymsError`] if reading fails or the text is something else.
-    pub fn parse(reader: impl io::Read, want: &Want<'_>) -> Result<Self, KallsymsError> {
+    pub fn parse(reader: impl io::Read, want: &SymbolSelection<'_>) -> Result<Self, KallsymsError> {
         let mut found = scan::scan(reader, want)?;
         found.entries.sort_by_key(|entry| entry.addr);
         let mut by_name: Vec<u32> = (0..found.entries.len() as u32).collect();
@@ -108,8 +108,8 @@ impl Kallsyms {
     pub fn resolve_many(
         files: &KernelFiles,
         addresses: &[u64],
-    ) -> Result<Vec<Option<Symbol>>, KallsymsError> {
-        let found = Self::read(files, &Want { addresses, ..Want::default() })?;
+    ) -> Result<Vec<Option<KernelSymbol>>, KallsymsError> {
+        let found = Self::read(files, &SymbolSelection { addresses, ..SymbolSelection::default() })?;
         Ok(addresses.iter().map(|&addr| found.resolve(addr)).collect())
     }
 
@@ -136,7 +136,7 @@ impl Kallsyms {
     /// Symbols of exactly this name, in one module or anywhere. `None` also finds the kernel's own.
     ///
     /// Complete for names that were wanted; else only the kept modules are known.
-    pub fn lookup(&self, name: &str, module: Option<&str>) -> Vec<Symbol> {
+    pub fn lookup(&self, name: &str, module: Option<&str>) -> Vec<KernelSymbol> {
         let start = self.by_name.partition_point(|&index| self.name_at(index) < name);
         let rest = self.by_name.get(start..).unwrap_or_default();
         let same = rest.iter().take_while(|&&index| self.name_at(index) == name);
@@ -151,7 +151,7 @@ impl Kallsyms {
     }
 
     /// Symbols that the compiler made of a function: `name.isra.0`, `name.cold`, … and the name itself.
-    pub fn variants(&self, name: &str, module: Option<&str>) -> Vec<(Symbol, Variant)> {
+    pub fn variants(&self, name: &str, module: Option<&str>) -> Vec<(KernelSymbol, SymbolVariant)> {
         let start = self.by_name.partition_point(|&index| self.name_at(index) < name);
         let rest = self.by_name.get(start..).unwrap_or_default();
         let like = rest.iter().take_while(|&&index| self.name_at(index).starts_with(name));
@@ -165,7 +165,7 @@ impl Kallsyms {
     }
 
     /// The symbol that starts at an address; functions before data that happens to start there too.
-    pub fn resolve(&self, addr: u64) -> Option<Symbol> {
+    pub fn resolve(&self, addr: u64) -> Option<KernelSymbol> {
         if addr == 0 {
             return None;
         }
@@ -177,19 +177,19 @@ impl Kallsyms {
         if first.is_text() {
             return Some(first);
         }
-        Some(same.find(Symbol::is_text).unwrap_or(first))
+        Some(same.find(KernelSymbol::is_text).unwrap_or(first))
     }
 
     /// All symbols that were kept, by address.
-    pub fn iter(&self) -> impl Iterator<Item = Symbol> {
+    pub fn iter(&self) -> impl Iterator<Item = KernelSymbol> {
         (0..self.entries.len()).filter_map(|index| self.symbol(index))
     }
 
-    fn symbol(&self, index: usize) -> Option<Symbol> {
+    fn symbol(&self, index: usize) -> Option<KernelSymbol> {
         let entry = self.entries.get(index)?;
         let module =
             usize::from(entry.module).checked_sub(1).and_then(|module| self.modules.get(module)).cloned();
-        Some(Symbol {
+        Some(KernelSymbol {
             addr: entry.addr,
             name: self.name_of(entry).to_owned(),
             module,
@@ -201,7 +201,7 @@ impl Kallsyms {
         self.entries.get(index as usize).map_or("", |entry| self.name_of(entry))
     }
 
-    fn name_of(&self, entry: &Entry) -> &str {
+    fn name_of(&self, entry: &SymbolEntry) -> &str {
         self.names.get(entry.name.0 as usize..entry.name.1 as usize).unwrap_or_default()
     }
 }

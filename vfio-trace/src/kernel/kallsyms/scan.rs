@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::{Entry, Kallsyms, KallsymsError};
+use super::{Kallsyms, KallsymsError, SymbolEntry};
 
 /// Far beyond the longest line: KSYM_NAME_LEN is 512, module names have at most 56 characters.
 const CHUNK: usize = 64 << 10;
 
 /// Which symbols to keep.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Want<'a> {
+pub struct SymbolSelection<'a> {
     /// All symbols of these modules.
     pub modules: &'a [&'a str],
     /// Symbols of these names and their variants, wherever they are.
@@ -18,7 +18,7 @@ pub struct Want<'a> {
     pub addresses: &'a [u64],
 }
 
-struct Scan<'a> {
+struct KallsymsScan<'a> {
     modules: &'a [&'a str],
     /// Sorted.
     names: Vec<&'a [u8]>,
@@ -29,8 +29,8 @@ struct Scan<'a> {
     found: Kallsyms,
 }
 
-pub(super) fn scan(mut reader: impl io::Read, want: &Want<'_>) -> Result<Kallsyms, KallsymsError> {
-    let mut scan = Scan::new(want);
+pub(super) fn scan(mut reader: impl io::Read, want: &SymbolSelection<'_>) -> Result<Kallsyms, KallsymsError> {
+    let mut scan = KallsymsScan::new(want);
     let mut buffer = vec![0; CHUNK];
     let mut filled = 0;
     loop {
@@ -82,8 +82,8 @@ fn newline(bytes: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + position)
 }
 
-impl<'a> Scan<'a> {
-    fn new(want: &Want<'a>) -> Self {
+impl<'a> KallsymsScan<'a> {
+    fn new(want: &SymbolSelection<'a>) -> Self {
         let mut names: Vec<&[u8]> = want.names.iter().map(|name| name.as_bytes()).collect();
         names.sort_unstable();
         let mut starts = [0; 256];
@@ -165,7 +165,7 @@ impl<'a> Scan<'a> {
             return;
         };
         found.names.push_str(name);
-        found.entries.push(Entry { addr, name: (start, end), module, kind });
+        found.entries.push(SymbolEntry { addr, name: (start, end), module, kind });
     }
 }
 

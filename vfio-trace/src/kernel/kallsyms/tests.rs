@@ -5,7 +5,7 @@ use std::{io::Read, time::Instant};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::kernel::source::testing::Root;
+use crate::kernel::source::testing::TestRoot;
 
 const TEXT: &str = "\
 0000000000000000 A fixed_percpu_data
@@ -25,14 +25,17 @@ ffffffffc0b00000 t helper\t[other]
 ffffffffc0b00100 t unwanted\t[other]
 ";
 
-fn parse(text: &str, want: &Want<'_>) -> Kallsyms {
+fn parse(text: &str, want: &SymbolSelection<'_>) -> Kallsyms {
     Kallsyms::parse(text.as_bytes(), want).unwrap()
 }
 
 #[test]
 fn only_what_is_wanted_is_kept() {
-    let want =
-        Want { modules: &["mtty"], names: &["helper", "vfio_df_open"], addresses: &[0xffff_ffff_8200_0000] };
+    let want = SymbolSelection {
+        modules: &["mtty"],
+        names: &["helper", "vfio_df_open"],
+        addresses: &[0xffff_ffff_8200_0000],
+    };
     let found = parse(TEXT, &want);
     assert_eq!((found.total(), found.len(), found.hidden()), (15, 10, false));
     let helpers = found.lookup("helper", None);
@@ -51,14 +54,14 @@ fn only_what_is_wanted_is_kept() {
 
 #[test]
 fn variants_are_told_apart() {
-    let found = parse(TEXT, &Want { modules: &["mtty"], ..Want::default() });
+    let found = parse(TEXT, &SymbolSelection { modules: &["mtty"], ..SymbolSelection::default() });
     let variants: Vec<_> =
         found.variants("step", Some("mtty")).into_iter().map(|(_, variant)| variant).collect();
-    assert_eq!(variants, [Variant::Exact, Variant::Piece, Variant::OtherArguments]);
-    assert_eq!(split_variant("f.llvm.123"), ("f", Variant::Renamed));
-    assert_eq!(split_variant("__key.5"), ("__key", Variant::Other));
-    assert_eq!(split_variant(".Lodd"), (".Lodd", Variant::Exact));
-    let by_name = parse(TEXT, &Want { names: &["step"], ..Want::default() });
+    assert_eq!(variants, [SymbolVariant::Exact, SymbolVariant::Piece, SymbolVariant::OtherArguments]);
+    assert_eq!(split_variant("f.llvm.123"), ("f", SymbolVariant::Renamed));
+    assert_eq!(split_variant("__key.5"), ("__key", SymbolVariant::Other));
+    assert_eq!(split_variant(".Lodd"), (".Lodd", SymbolVariant::Exact));
+    let by_name = parse(TEXT, &SymbolSelection { names: &["step"], ..SymbolSelection::default() });
     assert_eq!(by_name.variants("step", None).len(), 3);
 }
 
@@ -66,7 +69,7 @@ fn variants_are_told_apart() {
 fn hidden_addresses_are_told() {
     let text: Vec<_> = TEXT.lines().map(|line| ["0000000000000000", &line[16..], "\n"].concat()).collect();
     let text = text.concat();
-    let found = parse(&text, &Want { modules: &["mtty"], names: &["helper"], addresses: &[1] });
+    let found = parse(&text, &SymbolSelection { modules: &["mtty"], names: &["helper"], addresses: &[1] });
     assert!(found.hidden());
     assert_eq!(found.lookup("helper", None).len(), 2);
     assert_eq!(found.resolve(0), None);
@@ -75,7 +78,7 @@ fn hidden_addresses_are_told() {
 
 #[test]
 fn pointers_are_named_in_one_pass() {
-    let root = Root::new();
+    let root = TestRoot::new();
     root.write("proc/kallsyms", TEXT);
     let found =
         Kallsyms::resolve_many(&root.files(), &[0xffff_ffff_c0b0_0100, 5, 0xffff_ffff_8100_0000]).unwrap();
@@ -87,16 +90,16 @@ fn pointers_are_named_in_one_pass() {
 #[test]
 fn other_files_are_refused() {
     for text in ["hello\n", "ffff t\n", "xyz t name\n", &"a".repeat(70_000)] {
-        let want = Want { names: &["name"], ..Want::default() };
+        let want = SymbolSelection { names: &["name"], ..SymbolSelection::default() };
         let result = Kallsyms::parse(text.as_bytes(), &want);
         assert!(matches!(result, Err(KallsymsError::Line { .. })), "{text:.20}");
     }
 }
 
 /// Gives out a few bytes at a time.
-struct Slow<'a>(&'a [u8], usize);
+struct ShortReader<'a>(&'a [u8], usize);
 
-impl Read for Slow<'_> {
+impl Read for ShortReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.1.min(buffer.len()).min(self.0.len());
         self.0.read(&mut buffer[..len])
@@ -106,14 +109,14 @@ impl Read for Slow<'_> {
 proptest! {
     #[test]
     fn the_size_of_reads_does_not_matter(step in 1_usize..100) {
-        let want = Want { modules: &["mtty"], names: &["helper"], addresses: &[] };
-        let slow = Kallsyms::parse(Slow(TEXT.as_bytes(), step), &want).unwrap();
+        let want = SymbolSelection { modules: &["mtty"], names: &["helper"], addresses: &[] };
+        let slow = Kallsyms::parse(ShortReader(TEXT.as_bytes(), step), &want).unwrap();
         prop_assert_eq!(slow.iter().collect::<Vec<_>>(), parse(TEXT, &want).iter().collect::<Vec<_>>());
     }
 
     #[test]
     fn any_bytes_are_survived(bytes in vec(prop_oneof![any::<u8>(), Just(b' '), Just(b'\n'), Just(b']')], 0..300)) {
-        let want = Want { modules: &["m"], names: &["a"], addresses: &[1] };
+        let want = SymbolSelection { modules: &["m"], names: &["a"], addresses: &[1] };
         if let Ok(found) = Kallsyms::parse(bytes.as_slice(), &want) {
             prop_assert!(found.len() <= found.total());
         }
@@ -123,7 +126,7 @@ proptest! {
 #[test]
 fn this_machines_symbols_are_read() {
     let files = KernelFiles::default();
-    let want = Want { modules: &["vfio"], names: &["vfs_read", "vfio_df_open"], addresses: &[] };
+    let want = SymbolSelection { modules: &["vfio"], names: &["vfs_read", "vfio_df_open"], addresses: &[] };
     let started = Instant::now();
     match Kallsyms::read(&files, &want) {
         Ok(found) => {

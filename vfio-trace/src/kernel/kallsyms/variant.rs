@@ -2,7 +2,7 @@
 
 /// What the compiler did to a function, told by its symbol's suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
+pub enum SymbolVariant {
     /// The function as written.
     Exact,
     /// `.llvm.N`: renamed by clang's ThinLTO, the same function.
@@ -16,19 +16,19 @@ pub enum Variant {
 }
 
 /// A symbol's name without the compiler's suffix, and what the suffix means.
-pub fn split_variant(symbol: &str) -> (&str, Variant) {
+pub fn split_variant(symbol: &str) -> (&str, SymbolVariant) {
     let Some((base, suffix)) = symbol.split_once('.').filter(|(base, _)| !base.is_empty()) else {
-        return (symbol, Variant::Exact);
+        return (symbol, SymbolVariant::Exact);
     };
     let has = |wanted: &str| suffix.split('.').any(|part| part == wanted);
     let variant = if has("cold") || has("part") {
-        Variant::Piece
+        SymbolVariant::Piece
     } else if has("isra") || has("constprop") {
-        Variant::OtherArguments
+        SymbolVariant::OtherArguments
     } else if has("llvm") {
-        Variant::Renamed
+        SymbolVariant::Renamed
     } else {
-        Variant::Other
+        SymbolVariant::Other
     };
     (base, variant)
 }

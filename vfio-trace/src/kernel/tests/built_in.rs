@@ -5,19 +5,19 @@ use std::{fmt::Write as _, fs, sync::Arc};
 use vfio_trace_common::{capture::step_device, role::Role};
 
 use super::{fixture, names, status};
-use crate::kernel::{btf::build::Builder, source::testing::Root, *};
+use crate::kernel::{btf::build::BtfBuilder, source::testing::TestRoot, *};
 
 #[test]
 fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
-    let root = Root::new();
-    let mut b = Builder::new();
+    let root = TestRoot::new();
+    let mut b = BtfBuilder::new();
     let common = fixture::vmlinux(&mut b);
     fixture::vfio(&mut b, &common, common.uint, true);
     fixture::driver(&mut b, &common);
     let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut odd = Builder::split(&base);
+    let mut odd = BtfBuilder::split(&base);
     fixture::driver(&mut odd, &common);
-    let mut other = Builder::split(&base);
+    let mut other = BtfBuilder::split(&base);
     other.forward("nothing");
     let symbols = [&fixture::SYMBOLS.replace("\t[vfio]", ""), "ffffffff81000200 t odd_change\n"].concat();
     root.write("sys/kernel/btf/vmlinux", b.finish())
@@ -45,22 +45,22 @@ fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
 }
 
 /// A driver that a plug-in knows.
-static KNOWN: DriverWanted = DriverWanted {
+static KNOWN: WantedDriver = WantedDriver {
     module: "known_vfio_pci",
     set_state: "known_change",
     libraries: &["known_library"],
     device: "known_device",
-    captures: &[CaptureWanted {
+    captures: &[WantedCapture {
         name: "file",
         path: &["saving"],
         structure: "known_file",
-        members: Members::All(&["known_data"]),
+        members: WantedMembers::All(&["known_data"]),
         file: Some("filp"),
         when: 0,
         values: &[("phase", "KNOWN_READ"), ("phase", "KNOWN_GONE"), ("none", "KNOWN_READ")],
         secret: &[],
     }],
-    steps: &[StepWanted {
+    steps: &[WantedStep {
         name: "known_step",
         module: "known_library",
         params: &[],
@@ -68,20 +68,20 @@ static KNOWN: DriverWanted = DriverWanted {
         captures: 0,
     }],
 };
-static WANTED: [&DriverWanted; 1] = [&KNOWN];
+static WANTED: [&WantedDriver; 1] = [&KNOWN];
 
 /// The BTF of the library that it takes a step from.
-fn library(base: &Arc<Btf>, common: &fixture::Common) -> Vec<u8> {
-    let mut library = Builder::split(base);
+fn library(base: &Arc<Btf>, common: &fixture::CommonTypes) -> Vec<u8> {
+    let mut library = BtfBuilder::split(base);
     let proto = library.proto(common.int, &[common.int]);
     library.func("known_step", proto);
     library.finish()
 }
 
 /// A kernel with vfio, `odd` and, by the names that are given, more drivers built in.
-fn kernel(drivers: &[&str]) -> Root {
-    let root = Root::new();
-    let mut b = Builder::new();
+fn kernel(drivers: &[&str]) -> TestRoot {
+    let root = TestRoot::new();
+    let mut b = BtfBuilder::new();
     let common = fixture::vmlinux(&mut b);
     fixture::vfio(&mut b, &common, common.uint, true);
     fixture::driver(&mut b, &common);
@@ -167,13 +167,13 @@ fn of_several_drivers_in_the_kernel_that_nobody_knows_none_is_guessed() {
 }
 
 /// A kernel with vfio built in; `known_vfio_pci` and the library that it takes a step from are modules.
-fn driver_and_library_are_modules() -> Root {
-    let root = Root::new();
-    let mut b = Builder::new();
+fn driver_and_library_are_modules() -> TestRoot {
+    let root = TestRoot::new();
+    let mut b = BtfBuilder::new();
     let common = fixture::vmlinux(&mut b);
     fixture::vfio(&mut b, &common, common.uint, true);
     let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut own = Builder::split(&base);
+    let mut own = BtfBuilder::split(&base);
     let (embedded, device, state) = fixture::vfio_types(&mut own, &common, common.uint);
     let known = own.structure("known_device", 1200, &[("vdev", embedded, 0), ("mig_state", state, 8000)]);
     own.ptr(known);

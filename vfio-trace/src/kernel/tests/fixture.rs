@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::kernel::{
-    btf::{Btf, build::Builder},
-    source::testing::Root,
+    btf::{Btf, build::BtfBuilder},
+    source::testing::TestRoot,
 };
 
 /// Types that all files need, by the id they got.
-pub(super) struct Common {
+pub(super) struct CommonTypes {
     pub(super) int: u32,
     pub(super) uint: u32,
     pub(super) pointer: u32,
@@ -23,7 +23,7 @@ pub(super) struct Common {
     ulong_pointer: u32,
 }
 
-pub(super) fn vmlinux(b: &mut Builder) -> Common {
+pub(super) fn vmlinux(b: &mut BtfBuilder) -> CommonTypes {
     let (int, uint) = (b.int("int", 4, true), b.int("unsigned int", 4, false));
     let (long, ulong) = (b.int("long", 8, true), b.int("unsigned long", 8, false));
     let char = b.int("char", 1, true);
@@ -58,7 +58,7 @@ pub(super) fn vmlinux(b: &mut Builder) -> Common {
         &[("pid", int, 2400 * 8), ("tgid", int, 2404 * 8), ("comm", comm, 3000 * 8)],
     );
     let constant = b.constant(char);
-    Common {
+    CommonTypes {
         device,
         file: b.ptr(file),
         inode: b.ptr(inode),
@@ -75,7 +75,7 @@ pub(super) fn vmlinux(b: &mut Builder) -> Common {
 }
 
 /// What vfio and its drivers share: vfio_device, the state enum, operations. Returns device, pointer to it, enum.
-pub(super) fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, u32, u32) {
+pub(super) fn vfio_types(b: &mut BtfBuilder, c: &CommonTypes, flags_type: u32) -> (u32, u32, u32) {
     let p = c.pointer;
     let device = b.structure(
         "vfio_device",
@@ -105,7 +105,7 @@ pub(super) fn vfio_types(b: &mut Builder, c: &Common, flags_type: u32) -> (u32, 
 }
 
 /// vfio itself. `next_state` lets a test change the type of a core function.
-pub(super) fn vfio(b: &mut Builder, c: &Common, flags_type: u32, trusted: bool) {
+pub(super) fn vfio(b: &mut BtfBuilder, c: &CommonTypes, flags_type: u32, trusted: bool) {
     let (_, device, state) = vfio_types(b, c, flags_type);
     let next = b.ptr(state);
     let mut params = vec![device, state, state, next];
@@ -132,7 +132,7 @@ pub(super) fn vfio(b: &mut Builder, c: &Common, flags_type: u32, trusted: bool) 
 }
 
 /// A driver with its own names; `get_state` has no symbol, and two functions have the type of release.
-pub(super) fn driver(b: &mut Builder, c: &Common) {
+pub(super) fn driver(b: &mut BtfBuilder, c: &CommonTypes) {
     let (embedded, device, state) = vfio_types(b, c, c.uint);
     let states = b.ptr(state);
     // The device is two levels deep and not at the start; the state is behind it, the data files are before it.
@@ -193,14 +193,14 @@ ffffffffc0b9d700 t odd_debugfs_open\t[odd]
 ";
 
 /// A machine with vfio as a module, a migration driver `odd`, and `plain`, which has no BTF.
-pub(super) fn machine() -> Root {
-    let root = Root::new();
-    let mut b = Builder::new();
+pub(super) fn machine() -> TestRoot {
+    let root = TestRoot::new();
+    let mut b = BtfBuilder::new();
     let common = vmlinux(&mut b);
     let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut core = Builder::split(&base);
+    let mut core = BtfBuilder::split(&base);
     vfio(&mut core, &common, common.uint, true);
-    let mut odd = Builder::split(&base);
+    let mut odd = BtfBuilder::split(&base);
     driver(&mut odd, &common);
     root.write("sys/kernel/btf/vmlinux", b.finish())
         .write("sys/kernel/btf/vfio", core.finish())

@@ -80,12 +80,12 @@ fn what_cannot_be_read_this_once_changes_nothing() {
 
 #[test]
 fn with_vfio_built_in_a_driver_whose_btf_could_not_be_read_is_looked_at_again() {
-    let root = source::testing::Root::new();
-    let mut b = Builder::new();
+    let root = source::testing::TestRoot::new();
+    let mut b = BtfBuilder::new();
     let common = fixture::vmlinux(&mut b);
     fixture::vfio(&mut b, &common, common.uint, true);
     let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut odd = Builder::split(&base);
+    let mut odd = BtfBuilder::split(&base);
     fixture::driver(&mut odd, &common);
     root.write("sys/kernel/btf/vmlinux", b.finish())
         .write("proc/modules", "odd 1 0 - Live 0x0\n")

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vfio_trace_common::{layout::Field, role::Role};
 
 use self::fixture::machine;
-use super::{btf::build::Builder, *};
+use super::{btf::build::BtfBuilder, *};
 
 fn names(driver: &DriverFunctions, role: Role) -> Vec<&str> {
     driver.of(role).map(|candidate| candidate.name.as_str()).collect()
@@ -91,10 +91,10 @@ fn a_drivers_state_and_files_are_found_in_its_own_structure() {
 #[test]
 fn two_states_in_one_driver_are_no_answer() {
     let root = machine();
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let common = fixture::vmlinux(&mut b);
     let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut odd = Builder::split(&base);
+    let mut odd = BtfBuilder::split(&base);
     fixture::driver(&mut odd, &common);
     let state = odd.enumeration("vfio_device_mig_state", &[("VFIO_DEVICE_STATE_ERROR", 0)]);
     let device = odd.structure("vfio_device", 960, &[]);
@@ -118,10 +118,10 @@ fn a_core_function_without_any_stand_in_says_what_was_tried() {
 #[test]
 fn what_differs_is_not_trusted() {
     let root = machine();
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let common = fixture::vmlinux(&mut b);
     let base = Arc::new(Btf::parse("vmlinux", b.finish(), None).unwrap());
-    let mut core = Builder::split(&base);
+    let mut core = BtfBuilder::split(&base);
     fixture::vfio(&mut core, &common, common.pointer, false);
     root.write("sys/kernel/btf/vfio", core.finish());
     let facts = KernelFacts::read(&root.files());
@@ -151,7 +151,7 @@ fn without_vfios_btf_the_drivers_tells_structs_but_private_data_is_not_guessed()
 
 #[test]
 fn nothing_at_all_is_a_fact_too() {
-    let root = source::testing::Root::new();
+    let root = source::testing::TestRoot::new();
     let facts = KernelFacts::read(&root.files());
     assert!(facts.btf.is_err() && facts.modules.is_err() && facts.kallsyms.is_err());
     assert_eq!((facts.vfio, facts.layout.known, facts.drivers.len()), (VfioCore::NotLoaded, 0, 0));

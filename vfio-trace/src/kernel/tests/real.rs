@@ -7,14 +7,14 @@ use std::{env, fs, time::Instant};
 
 use vfio_trace_common::layout::Field;
 
-use crate::kernel::{KernelFacts, btf::Btf, source::testing::Root};
+use crate::kernel::{KernelFacts, btf::Btf, source::testing::TestRoot};
 
 #[test]
 #[ignore = "needs BTF of a real kernel, see the top of this file"]
 fn real_kernel() {
     let dir =
         env::var("VFIO_TRACE_TEST_BTF_DIR").expect("VFIO_TRACE_TEST_BTF_DIR names a directory of raw BTF");
-    let root = Root::new();
+    let root = TestRoot::new();
     let mut users = String::new();
     let mut lines = String::new();
     for entry in fs::read_dir(&dir).unwrap() {
@@ -55,7 +55,7 @@ fn real_kernel() {
         Err(error) => eprintln!("kallsyms: {error}"),
     }
     for core in &facts.core {
-        eprintln!("core {:?} {} {:?}: {}", core.role, core.name, core.takes, core.status);
+        eprintln!("core {:?} {} {:?}: {}", core.role, core.name, core.device_arg, core.status);
     }
     for driver in &facts.drivers {
         eprintln!("driver {:?}", driver.module);

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use super::remarks;
 use crate::{
     event::visible::clean_lines,
-    exercise::{Report, Stage, Verdict},
+    exercise::{ExerciseReport, ExerciseStage, ExerciseVerdict},
 };
 
 /// For attributes and text, which have line breaks of ours only. Control characters are not allowed in XML at all.
@@ -28,7 +28,7 @@ fn seconds(ns: u64) -> f64 {
     Duration::from_nanos(ns).as_secs_f64()
 }
 
-fn case(out: &mut String, device: &str, stage: &Stage) {
+fn case(out: &mut String, device: &str, stage: &ExerciseStage) {
     let (name, plan, time) = (escape(&stage.name), stage.plan, seconds(stage.duration_ns));
     // Writing into a string does not fail.
     let _infallible = write!(
@@ -38,15 +38,19 @@ fn case(out: &mut String, device: &str, stage: &Stage) {
     let why = escape(stage.why.as_deref().unwrap_or_default());
     let remarks = escape(&remarks(stage).join("\n"));
     let _infallible = match stage.verdict {
-        Verdict::Passed => writeln!(out, "/>"),
-        Verdict::Skipped => writeln!(out, "><skipped message=\"{why}\"/></testcase>"),
-        Verdict::Warned => writeln!(out, "><system-out>warning: {why}&#10;{remarks}</system-out></testcase>"),
-        Verdict::Failed => writeln!(out, "><failure message=\"{why}\">{remarks}</failure></testcase>"),
+        ExerciseVerdict::Passed => writeln!(out, "/>"),
+        ExerciseVerdict::Skipped => writeln!(out, "><skipped message=\"{why}\"/></testcase>"),
+        ExerciseVerdict::Warned => {
+            writeln!(out, "><system-out>warning: {why}&#10;{remarks}</system-out></testcase>")
+        },
+        ExerciseVerdict::Failed => {
+            writeln!(out, "><failure message=\"{why}\">{remarks}</failure></testcase>")
+        },
     };
 }
 
 /// The report as a document.
-pub fn junit(report: &Report) -> String {
+pub fn junit(report: &ExerciseReport) -> String {
     let device = escape(report.devices.first().map_or("", |subject| subject.device.as_str()));
     let mut plans: Vec<&str> = Vec::new();
     for stage in &report.stages {
@@ -64,8 +68,8 @@ pub fn junit(report: &Report) -> String {
             "  <testsuite name=\"vfio-trace.{device}.{plan}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\" \
              time=\"{time:.6}\">",
             stages().count(),
-            count(Verdict::Failed),
-            count(Verdict::Skipped)
+            count(ExerciseVerdict::Failed),
+            count(ExerciseVerdict::Skipped)
         );
         for stage in stages() {
             case(&mut out, &device, stage);
@@ -73,8 +77,11 @@ pub fn junit(report: &Report) -> String {
         out.push_str("  </testsuite>\n");
     }
     // What is only worth knowing, as a stage that has passed with a warning, JUnit has no place for.
-    let blind =
-        report.tracing.is_blind().filter(|(verdict, _)| *verdict == Verdict::Failed).map(|(_, why)| why);
+    let blind = report
+        .tracing
+        .untraced_verdict()
+        .filter(|(verdict, _)| *verdict == ExerciseVerdict::Failed)
+        .map(|(_, why)| why);
     let errors = [("to the end", &report.stopped), ("traced", &blind)];
     for (name, why) in errors.into_iter().filter_map(|(name, why)| Some((name, escape(why.as_ref()?)))) {
         let _infallible = writeln!(

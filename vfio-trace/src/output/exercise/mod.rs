@@ -8,12 +8,12 @@ pub use self::{junit::junit, tap::tap};
 
 use std::collections::BTreeSet;
 
-use crate::exercise::Stage;
+use crate::exercise::ExerciseStage;
 
 /// What there is to say of a stage besides its verdict, a line each.
-fn remarks(stage: &Stage) -> Vec<String> {
+fn remarks(stage: &ExerciseStage) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(step) = stage.first_bad() {
+    if let Some(step) = stage.first_unexpected() {
         lines.push(format!("step {}, {} ({})", step.nr, step.asked, step.device));
     }
     let mut known = BTreeSet::new();

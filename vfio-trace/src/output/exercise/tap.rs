@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::remarks;
 use crate::{
     event::visible,
-    exercise::{Report, Verdict},
+    exercise::{ExerciseReport, ExerciseVerdict},
     units::human::clean,
 };
 
@@ -15,21 +15,21 @@ fn description(text: &str) -> String {
 }
 
 /// The report as a TAP stream.
-pub fn tap(report: &Report) -> String {
-    let blind = report.tracing.is_blind();
+pub fn tap(report: &ExerciseReport) -> String {
+    let blind = report.tracing.untraced_verdict();
     let points = report.stages.len() + usize::from(blind.is_some());
     let mut out = format!("TAP version 14\n1..{points}\n");
     for (number, stage) in (1..).zip(&report.stages) {
-        let ok = if stage.verdict == Verdict::Failed { "not ok" } else { "ok" };
+        let ok = if stage.verdict == ExerciseVerdict::Failed { "not ok" } else { "ok" };
         let skip = match (stage.verdict, &stage.why) {
-            (Verdict::Skipped, why) => {
+            (ExerciseVerdict::Skipped, why) => {
                 format!(" # SKIP {}", clean(&why.as_deref().unwrap_or("not tried").replace('\n', " ")))
             },
             _ => String::new(),
         };
         // Writing into a string does not fail.
         let _infallible = writeln!(out, "{ok} {number} - {}{skip}", description(&stage.title()));
-        if let (Verdict::Failed | Verdict::Warned, Some(why)) = (stage.verdict, &stage.why) {
+        if let (ExerciseVerdict::Failed | ExerciseVerdict::Warned, Some(why)) = (stage.verdict, &stage.why) {
             let _infallible = writeln!(out, "  ---\n  severity: {}", severity(stage.verdict));
             let _infallible = writeln!(out, "  message: {}", quoted(why));
             let remarks: Vec<String> = remarks(stage).iter().map(|remark| quoted(remark)).collect();
@@ -40,7 +40,8 @@ pub fn tap(report: &Report) -> String {
         }
     }
     if let Some((verdict, why)) = &blind {
-        let (ok, severity) = if *verdict == Verdict::Failed { ("not ok", "fail") } else { ("ok", "comment") };
+        let (ok, severity) =
+            if *verdict == ExerciseVerdict::Failed { ("not ok", "fail") } else { ("ok", "comment") };
         // Writing into a string does not fail.
         let _infallible = writeln!(
             out,
@@ -54,8 +55,8 @@ pub fn tap(report: &Report) -> String {
     out
 }
 
-const fn severity(verdict: Verdict) -> &'static str {
-    if matches!(verdict, Verdict::Warned) { "comment" } else { "fail" }
+const fn severity(verdict: ExerciseVerdict) -> &'static str {
+    if matches!(verdict, ExerciseVerdict::Warned) { "comment" } else { "fail" }
 }
 
 /// A JSON string is a YAML string, too.

@@ -2,19 +2,20 @@
 
 use lab::schema::Schema;
 
-use super::{junit, tap, text::Text};
+use super::{junit, tap, text::ExerciseText};
 use crate::{
-    event::{Errno, Finding, MigFlags, MigState, Outcome, Severity},
-    exercise::Blindness,
+    event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags, MigState},
+    exercise::UntracedReason,
     exercise::{
-        Arc, DriverStep, End, Recovered, Report, SCHEMA_ID, Stage, Step, Subject, Tracing, Verdict, json,
+        DriverStep, EndState, ExerciseArc, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict,
+        ExercisedDevice, RecoveredDevice, SCHEMA_ID, TracingStatus, json,
     },
 };
 
-fn finding() -> Finding {
-    Finding {
+fn finding() -> DriverFinding {
+    DriverFinding {
         code: "hisi_acc/stop-mailbox".into(),
-        severity: Severity::Error,
+        severity: FindingSeverity::Error,
         step: Some("stop queues".into()),
         errno: Some("EIO".into()),
         text: "The mailbox <answered> with an error.".to_owned(),
@@ -22,37 +23,37 @@ fn finding() -> Finding {
     }
 }
 
-fn step() -> Step {
-    Step {
+fn step() -> ExerciseStep {
+    ExerciseStep {
         nr: 1,
         device: "0000:75:00.1".to_owned(),
         asked: "set STOP_COPY".to_owned(),
-        outcome: Outcome::Failed(Errno(5)),
+        outcome: CallOutcome::Failed(Errno(5)),
         as_expected: false,
         duration_ns: 1_200_000,
         bytes: None,
         calls: None,
         state: Some(MigState::RUNNING),
         note: None,
-        arcs: vec![Arc {
+        arcs: vec![ExerciseArc {
             from: MigState::RUNNING,
             to: Some(MigState::STOP),
             duration_ns: Some(900_000),
-            outcome: Outcome::Failed(Errno(5)),
+            outcome: CallOutcome::Failed(Errno(5)),
         }],
         driver_steps: vec![DriverStep {
             name: "stop queues".to_owned(),
             detail: Some("0xe".to_owned()),
             duration_ns: None,
-            outcome: Outcome::Failed(Errno(5)),
+            outcome: CallOutcome::Failed(Errno(5)),
         }],
         findings: vec![finding()],
     }
 }
 
-fn stage(plan: &'static str, name: &str, verdict: Verdict, why: Option<&str>) -> Stage {
-    let steps = if verdict == Verdict::Failed { vec![step()] } else { Vec::new() };
-    Stage {
+fn stage(plan: &'static str, name: &str, verdict: ExerciseVerdict, why: Option<&str>) -> ExerciseStage {
+    let steps = if verdict == ExerciseVerdict::Failed { vec![step()] } else { Vec::new() };
+    ExerciseStage {
         plan,
         name: name.to_owned(),
         verdict,
@@ -64,21 +65,21 @@ fn stage(plan: &'static str, name: &str, verdict: Verdict, why: Option<&str>) ->
     }
 }
 
-fn report() -> Report {
-    let mut report = Report {
+fn report() -> ExerciseReport {
+    let mut report = ExerciseReport {
         schema: SCHEMA_ID,
         version: "0.1.0",
         kernel: "6.12".to_owned(),
         plans: vec!["save", "matrix", "io-test"],
-        devices: vec![Subject {
+        devices: vec![ExercisedDevice {
             device: "0000:75:00.1".to_owned(),
             driver: Some("hisi_acc_vfio_pci".to_owned()),
             via: "group",
             migration_flags: MigFlags(5),
             reset: true,
         }],
-        tracing: Tracing { on: true, requests: 5, unseen: 1, ..Tracing::default() },
-        recovered: vec![Recovered {
+        tracing: TracingStatus { on: true, requests: 5, unseen: 1, ..TracingStatus::default() },
+        recovered: vec![RecoveredDevice {
             device: "0000:75:00.1".to_owned(),
             closed_in: None,
             opened_in: MigState::RESUMING,
@@ -86,15 +87,19 @@ fn report() -> Report {
             danger: None,
         }],
         stages: vec![
-            stage("save", "save", Verdict::Failed, Some("set STOP_COPY failed with EIO")),
-            stage("matrix", "RUNNING to STOP # 1", Verdict::Passed, None),
-            stage("matrix", "STOP to RUNNING", Verdict::Warned, Some("odd & \"new\"")),
-            stage("io-test", "io-test", Verdict::Skipped, Some("not known for this driver")),
+            stage("save", "save", ExerciseVerdict::Failed, Some("set STOP_COPY failed with EIO")),
+            stage("matrix", "RUNNING to STOP # 1", ExerciseVerdict::Passed, None),
+            stage("matrix", "STOP to RUNNING", ExerciseVerdict::Warned, Some("odd & \"new\"")),
+            stage("io-test", "io-test", ExerciseVerdict::Skipped, Some("not known for this driver")),
         ],
-        end: vec![End { device: "0000:75:00.1".to_owned(), state: Some(MigState::RUNNING), reset: true }],
+        end: vec![EndState {
+            device: "0000:75:00.1".to_owned(),
+            state: Some(MigState::RUNNING),
+            reset: true,
+        }],
         stopped: None,
         first_failure: None,
-        verdict: Verdict::Skipped,
+        verdict: ExerciseVerdict::Skipped,
     };
     report.judge();
     report
@@ -103,53 +108,56 @@ fn report() -> Report {
 #[test]
 fn the_worst_stage_and_the_end_make_the_verdict() {
     let mut report = report();
-    assert_eq!(report.verdict, Verdict::Failed);
+    assert_eq!(report.verdict, ExerciseVerdict::Failed);
     let failure = report.first_failure.clone().unwrap();
     assert_eq!((failure.stage.as_str(), failure.step, failure.findings.len()), ("save", Some(1), 1));
     report.stages.remove(0);
     report.judge();
-    assert_eq!((report.verdict, report.first_failure.is_none()), (Verdict::Warned, true));
+    assert_eq!((report.verdict, report.first_failure.is_none()), (ExerciseVerdict::Warned, true));
     report.end[0].state = Some(MigState::RESUMING);
     report.judge();
-    assert_eq!(report.verdict, Verdict::Failed);
+    assert_eq!(report.verdict, ExerciseVerdict::Failed);
 }
 
 #[test]
 fn a_run_that_the_tracer_has_not_seen_does_not_pass() {
     let mut report = report();
-    report.stages.retain(|stage| stage.verdict == Verdict::Passed);
+    report.stages.retain(|stage| stage.verdict == ExerciseVerdict::Passed);
     report.judge();
-    assert_eq!(report.verdict, Verdict::Passed, "one request of five is no reason");
-    assert!(Text::default().summary(&report).contains("of 1 of 5 requests no arc was seen"));
+    assert_eq!(report.verdict, ExerciseVerdict::Passed, "one request of five is no reason");
+    assert!(ExerciseText::default().summary(&report).contains("of 1 of 5 requests no arc was seen"));
     report.tracing.unseen = 5;
-    report.tracing.blindness = Blindness::Known("kprobes are switched off".to_owned());
+    report.tracing.untraced_reason = UntracedReason::Known("kprobes are switched off".to_owned());
     report.judge();
-    assert_eq!(report.verdict, Verdict::Warned, "results were judged, as without a tracer");
-    let summary = Text::default().summary(&report);
+    assert_eq!(report.verdict, ExerciseVerdict::Warned, "results were judged, as without a tracer");
+    let summary = ExerciseText::default().summary(&report);
     assert!(summary.contains("none of 5 requests was traced: kprobes are switched off"), "{summary}");
     assert!(!summary.contains("container") && !junit(&report).contains("<error"), "{summary}");
     assert!(tap(&report).contains("\nok 2 - traced\n"), "{}", tap(&report));
-    report.tracing.blindness = Blindness::Stranger;
+    report.tracing.untraced_reason = UntracedReason::OwnPidUnknown;
     report.tracing.lost = 7;
     report.judge();
-    assert_eq!(report.verdict, Verdict::Warned);
-    assert!(Text::default().summary(&report).contains("was traced: 7 records were lost"), "whoever it was");
-    assert!(Text::default().summary(&report).contains("the tracer lost 7 records"));
+    assert_eq!(report.verdict, ExerciseVerdict::Warned);
+    assert!(
+        ExerciseText::default().summary(&report).contains("was traced: 7 records were lost"),
+        "whoever it was"
+    );
+    assert!(ExerciseText::default().summary(&report).contains("the tracer lost 7 records"));
     report.tracing.lost = 0;
-    assert!(!Text::default().summary(&report).contains("lost"));
+    assert!(!ExerciseText::default().summary(&report).contains("lost"));
     report.judge();
-    assert_eq!(report.verdict, Verdict::Failed);
+    assert_eq!(report.verdict, ExerciseVerdict::Failed);
     let said = "could not be checked: none of 5 requests was traced";
-    assert!(Text::default().summary(&report).contains(said));
+    assert!(ExerciseText::default().summary(&report).contains(said));
     assert!(
         tap(&report).contains("1..2\n") && tap(&report).contains("not ok 2 - traced\n"),
         "{}",
         tap(&report)
     );
     assert!(junit(&report).contains(&format!("name=\"traced\"><error message=\"{said}")));
-    report.tracing = Tracing { on: false, ..report.tracing };
+    report.tracing = TracingStatus { on: false, ..report.tracing };
     report.judge();
-    assert_eq!(report.verdict, Verdict::Passed, "who did without a tracer knows it");
+    assert_eq!(report.verdict, ExerciseVerdict::Passed, "who did without a tracer knows it");
 }
 
 #[test]
@@ -195,7 +203,7 @@ fn a_test_case_per_stage() {
 #[test]
 fn text_tells_steps_verdicts_and_the_first_failure() {
     let report = report();
-    let mut text = Text::default();
+    let mut text = ExerciseText::default();
     let step = text.step(&report.stages[0].steps[0]);
     assert!(step.starts_with("    1  75:00.1   set STOP_COPY           1.20 ms  EIO\n"), "{step}");
     assert!(step.contains("RUNNING → STOP") && step.contains("stop queues 0xe"), "{step}");
@@ -223,7 +231,7 @@ fn names_cannot_hurt_a_terminal() {
             (step.device, step.asked, step.note) = (name(), name(), Some(name()));
             step.driver_steps[0].name = name();
             step.driver_steps[0].detail = Some(name());
-            step.findings[0] = Finding {
+            step.findings[0] = DriverFinding {
                 code: name().into(),
                 step: Some(name().into()),
                 errno: Some(name().into()),
@@ -236,7 +244,7 @@ fn names_cannot_hurt_a_terminal() {
     report.end[0].device = name();
     report.stopped = Some(name());
     report.judge();
-    let mut text = Text::default();
+    let mut text = ExerciseText::default();
     let mut all = text.head(&report.devices, &report.tracing, &report.recovered);
     for stage in &report.stages {
         stage.steps.iter().for_each(|step| all.push_str(&text.step(step)));

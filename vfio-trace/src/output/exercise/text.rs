@@ -3,14 +3,17 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::{
-    event::{Finding, MigState, Outcome, Severity},
-    exercise::{End, Recovered, Report, Stage, Step, Subject, Tracing, Verdict},
+    event::{CallOutcome, DriverFinding, FindingSeverity, MigState},
+    exercise::{
+        EndState, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict, ExercisedDevice,
+        RecoveredDevice, TracingStatus,
+    },
     units::{human, human::clean},
 };
 
 /// How it is written.
 #[derive(Clone, Debug, Default)]
-pub struct Text {
+pub struct ExerciseText {
     color: bool,
     /// Findings that were told: of the same again, only the name.
     told: BTreeSet<String>,
@@ -25,7 +28,7 @@ const DIM: &str = "2";
 /// What a driver's step takes the place of, if there are many.
 const MOST_STEPS: usize = 12;
 
-impl Text {
+impl ExerciseText {
     /// With colours or without.
     pub fn new(color: bool) -> Self {
         Self { color, told: BTreeSet::new() }
@@ -35,17 +38,22 @@ impl Text {
         if self.color { format!("\x1b[{code}m{}\x1b[0m", clean(text)) } else { clean(text).into_owned() }
     }
 
-    fn verdict(&self, verdict: Verdict) -> String {
+    fn verdict(&self, verdict: ExerciseVerdict) -> String {
         let code = match verdict {
-            Verdict::Passed => GREEN,
-            Verdict::Warned | Verdict::Skipped => YELLOW,
-            Verdict::Failed => RED,
+            ExerciseVerdict::Passed => GREEN,
+            ExerciseVerdict::Warned | ExerciseVerdict::Skipped => YELLOW,
+            ExerciseVerdict::Failed => RED,
         };
         self.paint(code, verdict.name())
     }
 
     /// Before the first step.
-    pub fn head(&self, subjects: &[Subject], tracing: &Tracing, recovered: &[Recovered]) -> String {
+    pub fn head(
+        &self,
+        subjects: &[ExercisedDevice],
+        tracing: &TracingStatus,
+        recovered: &[RecoveredDevice],
+    ) -> String {
         let mut out = String::new();
         for subject in subjects {
             let _infallible = writeln!(
@@ -62,7 +70,7 @@ impl Text {
                 writeln!(out, "not traced, so that arcs and driver steps are not shown: {}", clean(why));
         }
         for found in recovered {
-            let Recovered { device, closed_in, opened_in, by, danger } = found;
+            let RecoveredDevice { device, closed_in, opened_in, by, danger } = found;
             let was = match closed_in {
                 Some(state) if *opened_in == MigState::RUNNING => format!("closed in {state}"),
                 _ => format!("left in {opened_in}"),
@@ -85,13 +93,17 @@ impl Text {
     }
 
     /// A step.
-    pub fn step(&mut self, step: &Step) -> String {
+    pub fn step(&mut self, step: &ExerciseStep) -> String {
         let mut out = String::new();
         let result = match (step.outcome, step.as_expected) {
-            (Outcome::Ok | Outcome::Unknown, true) => "ok".to_owned(),
-            (Outcome::Ok | Outcome::Unknown, false) => self.paint(RED, "ok, wrongly"),
-            (Outcome::Failed(errno) | Outcome::Refused(errno), true) => self.paint(DIM, &errno.name()),
-            (Outcome::Failed(errno) | Outcome::Refused(errno), false) => self.paint(RED, &errno.name()),
+            (CallOutcome::Ok | CallOutcome::Unknown, true) => "ok".to_owned(),
+            (CallOutcome::Ok | CallOutcome::Unknown, false) => self.paint(RED, "ok, wrongly"),
+            (CallOutcome::Failed(errno) | CallOutcome::Refused(errno), true) => {
+                self.paint(DIM, &errno.name())
+            },
+            (CallOutcome::Failed(errno) | CallOutcome::Refused(errno), false) => {
+                self.paint(RED, &errno.name())
+            },
         };
         let mut details = Vec::new();
         if let Some(bytes) = step.bytes {
@@ -142,20 +154,20 @@ impl Text {
         out
     }
 
-    fn outcome(&self, outcome: Outcome) -> String {
+    fn outcome(&self, outcome: CallOutcome) -> String {
         match outcome {
-            Outcome::Ok => "ok".to_owned(),
-            Outcome::Unknown => String::new(),
-            Outcome::Failed(errno) => self.paint(RED, &errno.name()),
-            Outcome::Refused(errno) => format!("refused {errno}"),
+            CallOutcome::Ok => "ok".to_owned(),
+            CallOutcome::Unknown => String::new(),
+            CallOutcome::Failed(errno) => self.paint(RED, &errno.name()),
+            CallOutcome::Refused(errno) => format!("refused {errno}"),
         }
     }
 
-    fn finding(&mut self, finding: &Finding) -> String {
+    fn finding(&mut self, finding: &DriverFinding) -> String {
         let code = match finding.severity {
-            Severity::Error => RED,
-            Severity::Warning => YELLOW,
-            Severity::Info => DIM,
+            FindingSeverity::Error => RED,
+            FindingSeverity::Warning => YELLOW,
+            FindingSeverity::Info => DIM,
         };
         if !self.told.insert(format!("{} {}", finding.code, finding.text)) {
             return format!("       {}  as before\n", self.paint(code, &finding.code));
@@ -171,9 +183,9 @@ impl Text {
     }
 
     /// A stage that is over.
-    pub fn end(&mut self, stage: &Stage) -> String {
+    pub fn end(&mut self, stage: &ExerciseStage) -> String {
         let mut out = format!("  {:<44} {}", clean(&stage.title()), self.verdict(stage.verdict));
-        if stage.verdict != Verdict::Skipped {
+        if stage.verdict != ExerciseVerdict::Skipped {
             let _infallible = write!(out, "  {}", human::duration(stage.duration_ns));
         }
         if let Some(why) = &stage.why {
@@ -190,7 +202,7 @@ impl Text {
     }
 
     /// The verdicts by plan, how the devices were left, and what failed first.
-    pub fn summary(&mut self, report: &Report) -> String {
+    pub fn summary(&mut self, report: &ExerciseReport) -> String {
         let mut out = "\n".to_owned();
         let mut plans: Vec<&str> = Vec::new();
         for stage in &report.stages {
@@ -200,16 +212,21 @@ impl Text {
         }
         for plan in plans {
             let stages = || report.stages.iter().filter(move |stage| stage.plan == plan);
-            let worst = stages().map(|stage| stage.verdict).max().unwrap_or(Verdict::Skipped);
+            let worst = stages().map(|stage| stage.verdict).max().unwrap_or(ExerciseVerdict::Skipped);
             let count = |verdict| stages().filter(|stage| stage.verdict == verdict).count();
             let parts = match stages().count() {
                 1 => stages().find_map(|stage| stage.why.clone()).unwrap_or_default(),
-                all => [(Verdict::Passed), Verdict::Warned, Verdict::Failed, Verdict::Skipped]
-                    .into_iter()
-                    .filter(|verdict| count(*verdict) > 0)
-                    .map(|verdict| format!("{} of {all} {}", count(verdict), verdict.name()))
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                all => [
+                    (ExerciseVerdict::Passed),
+                    ExerciseVerdict::Warned,
+                    ExerciseVerdict::Failed,
+                    ExerciseVerdict::Skipped,
+                ]
+                .into_iter()
+                .filter(|verdict| count(*verdict) > 0)
+                .map(|verdict| format!("{} of {all} {}", count(verdict), verdict.name()))
+                .collect::<Vec<_>>()
+                .join(", "),
             };
             let line = format!("{plan:<9} {}  {}", self.verdict(worst), clean(&parts));
             let _infallible = writeln!(out, "{}", line.trim_end());
@@ -227,7 +244,7 @@ impl Text {
                 out.push_str(&self.finding(finding));
             }
         }
-        for End { device, state, reset } in &report.end {
+        for EndState { device, state, reset } in &report.end {
             let state =
                 state.map_or_else(|| "in a state that cannot be read".to_owned(), |state| state.to_string());
             let how = if *reset { ", after a reset" } else { "" };
@@ -241,12 +258,12 @@ impl Text {
                 report.tracing.lost
             );
         }
-        match report.tracing.is_blind() {
+        match report.tracing.untraced_verdict() {
             Some((_, why)) => {
                 let _infallible = writeln!(out, "{why}");
             },
             None if report.tracing.unseen > 0 => {
-                let Tracing { requests, unseen, .. } = report.tracing;
+                let TracingStatus { requests, unseen, .. } = report.tracing;
                 let _infallible = writeln!(
                     out,
                     "of {unseen} of {requests} requests no arc was seen: theirs were not checked"

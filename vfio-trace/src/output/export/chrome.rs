@@ -8,15 +8,15 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::tracks::{Content, Owner, Track, Unit, each_track};
+use super::tracks::{CounterUnit, ExportTrack, TrackContent, TrackOwner, each_track};
 use crate::{
     event::visible,
-    report::document::{Device, Document},
+    report::document::{MigrationDocument, TracedDevice},
 };
 
 /// One event. Fields that a phase does not have are left out.
 #[derive(Serialize)]
-struct Event<'a> {
+struct ChromeEvent<'a> {
     ph: &'static str,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,28 +46,28 @@ fn micros(ns: u64) -> Option<Box<RawValue>> {
 }
 
 /// What events are written to, one per line.
-struct Events<W> {
+struct ChromeWriter<W> {
     out: W,
     any: bool,
     /// Threads, which stand for tracks; their numbers differ even between processes.
     threads: usize,
 }
 
-impl<W: Write> Events<W> {
-    fn put(&mut self, event: &Event<'_>) -> io::Result<()> {
+impl<W: Write> ChromeWriter<W> {
+    fn put(&mut self, event: &ChromeEvent<'_>) -> io::Result<()> {
         self.out.write_all(if self.any { b",\n" } else { b"\n" })?;
         self.any = true;
         Ok(visible::write_json(event, false, &mut self.out)?)
     }
 
-    fn of<'a>(pid: usize, tid: usize, ph: &'static str, name: &'a str) -> Event<'a> {
+    fn of<'a>(pid: usize, tid: usize, ph: &'static str, name: &'a str) -> ChromeEvent<'a> {
         let (cat, ts, dur, id, bp, s, args) = (None, None, None, None, None, None, None);
-        Event { ph, name, cat, pid, tid, ts, dur, id, bp, s, args }
+        ChromeEvent { ph, name, cat, pid, tid, ts, dur, id, bp, s, args }
     }
 
     /// An event about a process or thread.
     fn metadata(&mut self, pid: usize, tid: usize, name: &str, args: &Value) -> io::Result<()> {
-        self.put(&Event { args: Some(args), ..Self::of(pid, tid, "M", name) })
+        self.put(&ChromeEvent { args: Some(args), ..Self::of(pid, tid, "M", name) })
     }
 
     fn process(&mut self, pid: usize, name: &str) -> io::Result<()> {
@@ -75,17 +75,17 @@ impl<W: Write> Events<W> {
         self.metadata(pid, 0, "process_sort_index", &json!({ "sort_index": pid }))
     }
 
-    fn track(&mut self, document: &Document, track: &Track<'_>) -> io::Result<()> {
+    fn track(&mut self, document: &MigrationDocument, track: &ExportTrack<'_>) -> io::Result<()> {
         let (pid, prefix) = match track.owner {
-            Owner::All => (1, String::new()),
-            Owner::Host(host) => (pid(host), String::new()),
-            Owner::Device(nr) => {
+            TrackOwner::All => (1, String::new()),
+            TrackOwner::Host(host) => (pid(host), String::new()),
+            TrackOwner::Device(nr) => {
                 let device = &document.devices[nr];
                 (pid(device.host as usize), format!("{} ", device_name(device)))
             },
         };
         let name = format!("{prefix}{}", track.name);
-        if let Content::Counter(unit, points) = &track.content {
+        if let TrackContent::Counter(unit, points) = &track.content {
             return self.counter(pid, &name, *unit, points);
         }
         self.threads += 1;
@@ -93,10 +93,10 @@ impl<W: Write> Events<W> {
         self.metadata(pid, tid, "thread_name", &json!({ "name": name }))?;
         self.metadata(pid, tid, "thread_sort_index", &json!({ "sort_index": tid }))?;
         match &track.content {
-            Content::Counter(..) => {},
-            Content::Slices(slices) => {
+            TrackContent::Counter(..) => {},
+            TrackContent::Slices(slices) => {
                 for slice in slices {
-                    self.put(&Event {
+                    self.put(&ChromeEvent {
                         cat: Some(slice.category),
                         ts: micros(slice.start_ns),
                         dur: micros(slice.end_ns.saturating_sub(slice.start_ns)),
@@ -106,13 +106,13 @@ impl<W: Write> Events<W> {
                     let ends = [("s", slice.arrow_to, None), ("f", slice.arrow_from, Some("e"))];
                     for (ph, id, bp) in ends.into_iter().filter(|(_, id, _)| id.is_some()) {
                         let (cat, ts) = (Some("arrow"), micros(slice.start_ns));
-                        self.put(&Event { cat, ts, id, bp, ..Self::of(pid, tid, ph, "save to load") })?;
+                        self.put(&ChromeEvent { cat, ts, id, bp, ..Self::of(pid, tid, ph, "save to load") })?;
                     }
                 }
             },
-            Content::Instants(instants) => {
+            TrackContent::Instants(instants) => {
                 for instant in instants {
-                    self.put(&Event {
+                    self.put(&ChromeEvent {
                         cat: Some(instant.category),
                         ts: micros(instant.at_ns),
                         s: Some("t"),
@@ -125,10 +125,16 @@ impl<W: Write> Events<W> {
         Ok(())
     }
 
-    fn counter(&mut self, pid: usize, name: &str, unit: Unit, points: &[(u64, u64)]) -> io::Result<()> {
+    fn counter(
+        &mut self,
+        pid: usize,
+        name: &str,
+        unit: CounterUnit,
+        points: &[(u64, u64)],
+    ) -> io::Result<()> {
         for (at_ns, value) in points {
             let args = json!({ unit.name(): value });
-            self.put(&Event { ts: micros(*at_ns), args: Some(&args), ..Self::of(pid, 0, "C", name) })?;
+            self.put(&ChromeEvent { ts: micros(*at_ns), args: Some(&args), ..Self::of(pid, 0, "C", name) })?;
         }
         Ok(())
     }
@@ -140,7 +146,7 @@ const fn pid(host: usize) -> usize {
 }
 
 /// What a device is called where it is one of several.
-pub(super) fn device_name(device: &Device) -> String {
+pub(super) fn device_name(device: &TracedDevice) -> String {
     device.name.clone().unwrap_or_else(|| format!("device {}", device.nr))
 }
 
@@ -149,7 +155,7 @@ pub(super) fn device_name(device: &Device) -> String {
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_chrome(document: &Document, mut out: impl Write) -> io::Result<()> {
+pub fn write_chrome(document: &MigrationDocument, mut out: impl Write) -> io::Result<()> {
     // What else a reader wants to know of the times: all are since the origin.
     let other = BTreeMap::from([
         ("schema", json!(document.schema)),
@@ -161,7 +167,7 @@ pub fn write_chrome(document: &Document, mut out: impl Write) -> io::Result<()> 
     out.write_all(b"{\"displayTimeUnit\":\"ns\",\"otherData\":")?;
     visible::write_json(&other, false, &mut out)?;
     out.write_all(b",\"traceEvents\":[")?;
-    let mut events = Events { out, any: false, threads: 0 };
+    let mut events = ChromeWriter { out, any: false, threads: 0 };
     events.process(1, "migrations")?;
     for (at, host) in document.hosts.iter().enumerate() {
         events.process(pid(at), &host.label)?;

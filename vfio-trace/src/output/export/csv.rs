@@ -5,15 +5,18 @@ use std::io::{self, Write};
 use csv::Writer;
 use jiff::{SignedDuration, Timestamp};
 
-use super::words::{Cell, word};
+use super::words::{CsvCell, word};
 use crate::{
-    event::{Errno, Outcome},
-    report::document::{Device, Document, Downtime, Session, Side, Stage, Warning},
+    event::{CallOutcome, Errno},
+    report::document::{
+        DataSession, DowntimeBreakdown, DowntimeStage, MigrationDocument, MigrationSide, ReportWarning,
+        TracedDevice,
+    },
 };
 
 /// Which table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Table {
+pub enum CsvTable {
     /// Migrations: how each ended, and where its downtime went.
     #[default]
     Migrations,
@@ -47,7 +50,7 @@ pub enum Table {
     Warnings,
 }
 
-impl Table {
+impl CsvTable {
     /// All, with the name and what is in it.
     pub const ALL: [(Self, &'static str, &'static str); 15] = [
         (Self::Migrations, "migrations", "how each migration ended, and where its downtime went"),
@@ -77,7 +80,7 @@ macro_rules! table {
     ($out:expr, $rows:expr, |$item:pat_param| $($name:ident: $value:expr),+ $(,)?) => {{
         $out.write_record([$(stringify!($name)),+])?;
         for $item in $rows {
-            $out.write_record([$(Cell::text(&$value).as_bytes()),+])?;
+            $out.write_record([$(CsvCell::text(&$value).as_bytes()),+])?;
         }
     }};
 }
@@ -88,61 +91,61 @@ macro_rules! table {
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_csv(document: &Document, table: Table, out: impl Write) -> io::Result<()> {
+pub fn write_csv(document: &MigrationDocument, table: CsvTable, out: impl Write) -> io::Result<()> {
     let mut out = Writer::from_writer(out);
     match table {
-        Table::Migrations => migrations(document, &mut out)?,
-        Table::Downtime => downtime(document, &mut out)?,
-        Table::Devices => devices(document, &mut out)?,
-        Table::States => states(document, &mut out)?,
-        Table::Arcs => arcs(document, &mut out)?,
-        Table::Requests => requests(document, &mut out)?,
-        Table::Steps => steps(document, &mut out)?,
-        Table::Marks => marks(document, &mut out)?,
-        Table::Sessions => sessions(document, &mut out)?,
-        Table::Parts => parts(document, &mut out)?,
-        Table::Samples => samples(document, &mut out)?,
-        Table::DirtyLogs => dirty_logs(document, &mut out)?,
-        Table::Failures => failures(document, &mut out)?,
-        Table::Findings => findings(document, &mut out)?,
-        Table::Warnings => warnings(document, &mut out)?,
+        CsvTable::Migrations => migrations(document, &mut out)?,
+        CsvTable::Downtime => downtime(document, &mut out)?,
+        CsvTable::Devices => devices(document, &mut out)?,
+        CsvTable::States => states(document, &mut out)?,
+        CsvTable::Arcs => arcs(document, &mut out)?,
+        CsvTable::Requests => requests(document, &mut out)?,
+        CsvTable::Steps => steps(document, &mut out)?,
+        CsvTable::Marks => marks(document, &mut out)?,
+        CsvTable::Sessions => sessions(document, &mut out)?,
+        CsvTable::Parts => parts(document, &mut out)?,
+        CsvTable::Samples => samples(document, &mut out)?,
+        CsvTable::DirtyLogs => dirty_logs(document, &mut out)?,
+        CsvTable::Failures => failures(document, &mut out)?,
+        CsvTable::Findings => findings(document, &mut out)?,
+        CsvTable::Warnings => warnings(document, &mut out)?,
     }
     out.flush()
 }
 
 /// Wall time of a time of the document, RFC 3339 in UTC.
-fn wall(document: &Document, at_ns: u64) -> Option<String> {
+fn wall(document: &MigrationDocument, at_ns: u64) -> Option<String> {
     let origin: Timestamp = document.origin.parse().ok()?;
     let since = SignedDuration::from_nanos(i64::try_from(at_ns).ok()?);
     Some(format!("{:.9}", origin.checked_add(since).ok()?))
 }
 
-fn errno(outcome: Outcome) -> Option<String> {
+fn errno(outcome: CallOutcome) -> Option<String> {
     outcome.errno().map(|errno| Errno::name(errno).into_owned())
 }
 
 /// Each device with each of something that it has.
 fn of_devices<'d, T: 'd>(
-    document: &'d Document,
-    list: fn(&'d Device) -> &'d [T],
-) -> impl Iterator<Item = (&'d Device, &'d T)> {
+    document: &'d MigrationDocument,
+    list: fn(&'d TracedDevice) -> &'d [T],
+) -> impl Iterator<Item = (&'d TracedDevice, &'d T)> {
     document.devices.iter().flat_map(move |device| list(device).iter().map(move |item| (device, item)))
 }
 
-fn device_of(document: &Document, nr: u32) -> Option<&Device> {
+fn device_of(document: &MigrationDocument, nr: u32) -> Option<&TracedDevice> {
     document.devices.get(nr as usize)
 }
 
-fn name_of(document: &Document, nr: u32) -> Option<&str> {
+fn name_of(document: &MigrationDocument, nr: u32) -> Option<&str> {
     device_of(document, nr)?.name.as_deref()
 }
 
-fn share(downtime: Option<&Downtime>, stage: Stage) -> Option<u64> {
+fn share(downtime: Option<&DowntimeBreakdown>, stage: DowntimeStage) -> Option<u64> {
     // A stage that did not come up took no time.
     downtime.map(|downtime| downtime.stage(stage).map_or(0, |time| time.share_ns))
 }
 
-fn migrations(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn migrations(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let bytes = |values: Vec<Option<u64>>| -> Option<u64> {
         values.into_iter().flatten().reduce(u64::saturating_add)
     };
@@ -166,22 +169,22 @@ fn migrations(document: &Document, out: &mut Writer<impl Write>) -> io::Result<(
         downtime_ns: one.downtime.as_ref().map(|downtime| downtime.total_ns),
         bound: one.downtime.as_ref().map(|downtime| word(&downtime.bound)),
         uncertainty_ns: one.downtime.as_ref().and_then(|downtime| downtime.uncertainty_ns),
-        stage_stop_ns: share(one.downtime.as_ref(), Stage::Stop),
-        stage_save_ns: share(one.downtime.as_ref(), Stage::Save),
-        stage_read_ns: share(one.downtime.as_ref(), Stage::Read),
-        stage_gap_ns: share(one.downtime.as_ref(), Stage::Gap),
-        stage_write_ns: share(one.downtime.as_ref(), Stage::Write),
-        stage_load_ns: share(one.downtime.as_ref(), Stage::Load),
-        stage_start_ns: share(one.downtime.as_ref(), Stage::Start),
-        stage_recover_ns: share(one.downtime.as_ref(), Stage::Recover),
+        stage_stop_ns: share(one.downtime.as_ref(), DowntimeStage::Stop),
+        stage_save_ns: share(one.downtime.as_ref(), DowntimeStage::Save),
+        stage_read_ns: share(one.downtime.as_ref(), DowntimeStage::Read),
+        stage_gap_ns: share(one.downtime.as_ref(), DowntimeStage::Gap),
+        stage_write_ns: share(one.downtime.as_ref(), DowntimeStage::Write),
+        stage_load_ns: share(one.downtime.as_ref(), DowntimeStage::Load),
+        stage_start_ns: share(one.downtime.as_ref(), DowntimeStage::Start),
+        stage_recover_ns: share(one.downtime.as_ref(), DowntimeStage::Recover),
         warnings: one.warnings.len(),
         text: one.text,
     );
     Ok(())
 }
 
-fn downtime(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
-    let nr = |side: &Option<Side>| side.as_ref().map(|side| side.device);
+fn downtime(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
+    let nr = |side: &Option<MigrationSide>| side.as_ref().map(|side| side.device);
     let mut all = Vec::new();
     for migration in &document.migrations {
         all.push((migration.nr, None, None, migration.downtime.as_ref()));
@@ -214,7 +217,7 @@ fn downtime(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
     Ok(())
 }
 
-fn devices(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn devices(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let mut sessions = vec![0u64; document.devices.len()];
     for session in &document.sessions {
         if let Some(count) = sessions.get_mut(session.device as usize) {
@@ -239,7 +242,7 @@ fn devices(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> 
     Ok(())
 }
 
-fn states(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn states(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, of_devices(document, |device| &device.states), |(device, span)|
         device: device.nr,
         name: device.name,
@@ -251,7 +254,7 @@ fn states(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-fn arcs(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn arcs(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, of_devices(document, |device| &device.arcs), |(device, arc)|
         device: device.nr,
         name: device.name,
@@ -270,7 +273,7 @@ fn arcs(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-fn requests(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn requests(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, of_devices(document, |device| &device.requests), |(device, request)|
         device: device.nr,
         name: device.name,
@@ -289,7 +292,7 @@ fn requests(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
     Ok(())
 }
 
-fn steps(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn steps(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, of_devices(document, |device| &device.steps), |(device, step)|
         device: device.nr,
         name: device.name,
@@ -306,7 +309,7 @@ fn steps(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-fn marks(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn marks(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, of_devices(document, |device| &device.marks), |(device, mark)|
         device: device.nr,
         name: device.name,
@@ -321,13 +324,13 @@ fn marks(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-fn sessions(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn sessions(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, &document.sessions, |session|
         nr: session.nr,
         device: session.device,
         name: name_of(document, session.device),
         session: session.session,
-        direction: session.direction.map(crate::event::Direction::name),
+        direction: session.direction.map(crate::event::DataDirection::name),
         time: wall(document, session.start_ns),
         start_ns: session.start_ns,
         end_ns: session.end_ns,
@@ -345,11 +348,11 @@ fn sessions(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
     Ok(())
 }
 
-fn parts(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn parts(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let rows = document
         .sessions
         .iter()
-        .flat_map(|session: &Session| session.parts.iter().map(move |part| (session, part)));
+        .flat_map(|session: &DataSession| session.parts.iter().map(move |part| (session, part)));
     table!(out, rows, |(session, part)|
         session: session.nr,
         device: session.device,
@@ -376,7 +379,7 @@ fn parts(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-fn samples(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn samples(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let of_sessions = document.sessions.iter().flat_map(|session| {
         let bytes = session.series.iter().map(|point| ("bytes", point.at_ns, Some(point.bytes)));
         let info = session.precopy_info.iter().flat_map(|point| {
@@ -405,7 +408,7 @@ fn samples(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> 
     Ok(())
 }
 
-fn dirty_logs(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn dirty_logs(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     table!(out, of_devices(document, |device| &device.dirty_logs), |(device, log)|
         device: device.nr,
         name: device.name,
@@ -430,14 +433,14 @@ fn dirty_logs(document: &Document, out: &mut Writer<impl Write>) -> io::Result<(
 }
 
 /// Each side of each device of each migration, with the migration's number.
-fn sides(document: &Document) -> impl Iterator<Item = (u32, &Side)> {
+fn sides(document: &MigrationDocument) -> impl Iterator<Item = (u32, &MigrationSide)> {
     document.migrations.iter().flat_map(|migration| {
         let sides = migration.devices.iter().flat_map(|device| [&device.source, &device.destination]);
         sides.flatten().map(|side| (migration.nr, side))
     })
 }
 
-fn failures(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn failures(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let of_none = document
         .outside
         .iter()
@@ -460,7 +463,7 @@ fn failures(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
     Ok(())
 }
 
-fn findings(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn findings(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let of_none =
         document.outside.iter().flat_map(|outside| outside.findings.iter().map(|finding| (None, finding)));
     let rows = sides(document)
@@ -482,13 +485,13 @@ fn findings(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()>
     Ok(())
 }
 
-fn warnings(document: &Document, out: &mut Writer<impl Write>) -> io::Result<()> {
+fn warnings(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io::Result<()> {
     let of_none = document.warnings.iter().map(|warning| (None, warning));
     let rows = document
         .migrations
         .iter()
         .flat_map(|migration| {
-            migration.warnings.iter().map(|warning: &Warning| (Some(migration.nr), warning))
+            migration.warnings.iter().map(|warning: &ReportWarning| (Some(migration.nr), warning))
         })
         .chain(of_none);
     table!(out, rows, |(migration, warning)|

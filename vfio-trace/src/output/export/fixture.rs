@@ -1,22 +1,24 @@
 //! A document for tests: two hosts on one clock, a migration that worked, one that failed, and everything that can be unknown.
 
 use crate::{
-    event::{Direction, Errno, MigFlags, MigState, Outcome, Severity},
+    event::{CallOutcome, DataDirection, Errno, FindingSeverity, MigFlags, MigState},
     report::document::{
-        Arc, Bound, BytesSample, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, DirtyLog,
-        DirtyReport, Document, Downtime, Failure, Finding, Histogram, Host, InfoSample, Integrity, Losses,
-        Mark, MarkKind, Merge, MergeMethod, Migration, Order, Outside, PairedBy, Part, PartName, Party,
-        Phase, Recovery, Request, Session, SessionEnd, Side, SizeSample, Stage, StageOrder, StageTime,
-        StateSpan, StepSpan, Stream, Verdict, Warning,
+        ArcSpan, BytesSample, ClockMerge, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, DataSession,
+        DeviceConcurrency, DeviceFailure, DeviceMark, DeviceMigration, DirtyLog, DirtyReport, DowntimeBound,
+        DowntimeBreakdown, DowntimeStage, HostLosses, Log2Histogram, MarkKind, MergeMethod,
+        MigrationDocument, MigrationPhase, MigrationSide, MigrationVerdict, OutsideIssues, PairingReason,
+        PartName, PrecopySample, ReportFinding, ReportWarning, SessionEnd, SessionPart, SizeSample,
+        SourceRecovery, StageOrder, StageTime, StateRequest, StateSpan, StepSpan, StreamIntegrity,
+        StreamTransfer, TracedDevice, TracedHost, VmMigration, VmmProcess,
     },
 };
 
 const SOURCE: &str = "0000:75:00.1";
 const DESTINATION: &str = "11111111-2222-3333-4444-555555555555";
-const FAILED: Outcome = Outcome::Failed(Errno::EINVAL);
+const FAILED: CallOutcome = CallOutcome::Failed(Errno::EINVAL);
 
-fn host(nr: u32, name: Option<&str>, mono_at_origin_ns: i64) -> Host {
-    Host {
+fn host(nr: u32, name: Option<&str>, mono_at_origin_ns: i64) -> TracedHost {
+    TracedHost {
         nr,
         name: name.map(str::to_owned),
         label: name.map_or_else(|| format!("host{nr}.vft"), |name| format!("{name}#1")),
@@ -31,18 +33,18 @@ fn host(nr: u32, name: Option<&str>, mono_at_origin_ns: i64) -> Host {
         mono_at_origin_ns,
         real_at_origin: "2026-11-22T20:44:33.000000001Z".to_owned(),
         events: 77,
-        losses: Losses {
+        losses: HostLosses {
             complete: nr == 0,
             lost: Some(3),
             damage: vec!["a block is \"gone\"".to_owned()],
-            ..Losses::default()
+            ..HostLosses::default()
         },
-        ..Host::default()
+        ..TracedHost::default()
     }
 }
 
 /// Arcs at these times, each 1 µs and a bit long, and the states between them.
-fn went(path: &[(MigState, MigState, u64)]) -> (Vec<StateSpan>, Vec<Arc>) {
+fn went(path: &[(MigState, MigState, u64)]) -> (Vec<StateSpan>, Vec<ArcSpan>) {
     let mut states = Vec::new();
     let mut since = 1000;
     let arcs = path.iter().map(|&(from, to, start_ns)| {
@@ -50,7 +52,7 @@ fn went(path: &[(MigState, MigState, u64)]) -> (Vec<StateSpan>, Vec<Arc>) {
         states.push(StateSpan { state: Some(from), start_ns: since, end_ns: start_ns });
         since = end_ns;
         let duration_ns = Some(1001);
-        Arc {
+        ArcSpan {
             from,
             to: Some(to),
             target: to,
@@ -59,7 +61,7 @@ fn went(path: &[(MigState, MigState, u64)]) -> (Vec<StateSpan>, Vec<Arc>) {
             duration_ns,
             pid: 40,
             tid: 41,
-            outcome: Outcome::Ok,
+            outcome: CallOutcome::Ok,
         }
     });
     let arcs = arcs.collect();
@@ -75,26 +77,26 @@ fn step(name: &str, tid: u32, start_ns: u64, end_ns: u64) -> StepSpan {
         start_ns,
         end_ns,
         tid,
-        outcome: if tid == 41 { FAILED } else { Outcome::Unknown },
+        outcome: if tid == 41 { FAILED } else { CallOutcome::Unknown },
     }
 }
 
-fn source() -> Device {
+fn source() -> TracedDevice {
     let (states, mut arcs) = went(&[
         (MigState::RUNNING, MigState::PRE_COPY, 10_000),
         (MigState::PRE_COPY, MigState::STOP_COPY, 2_000_000),
         (MigState::STOP_COPY, MigState::STOP, 5_000_000),
     ]);
     // One that the core refused, and one whose end was not seen while the next was in progress.
-    arcs.push(Arc { to: None, outcome: Outcome::Refused(Errno::EINVAL), ..arcs[0] });
-    arcs.push(Arc {
+    arcs.push(ArcSpan { to: None, outcome: CallOutcome::Refused(Errno::EINVAL), ..arcs[0] });
+    arcs.push(ArcSpan {
         start_ns: 10_500,
         end_ns: 12_000,
         duration_ns: None,
-        outcome: Outcome::Unknown,
+        outcome: CallOutcome::Unknown,
         ..arcs[0]
     });
-    let request = Request {
+    let request = StateRequest {
         target: MigState::PRE_COPY,
         start_ns: 9_000,
         end_ns: 12_000,
@@ -103,7 +105,7 @@ fn source() -> Device {
         pid: 40,
         tid: 41,
         comm: "CPU 0,\"KVM\"\n".to_owned(),
-        outcome: Outcome::Ok,
+        outcome: CallOutcome::Ok,
     };
     let report = |at_ns, dirty_pages| DirtyReport { at_ns, duration_ns: 10, dirty_pages };
     let log = DirtyLog {
@@ -121,9 +123,9 @@ fn source() -> Device {
         dirty_pages: 12,
         reports_uncounted: 1,
         series: vec![report(20_000, Some(12)), report(30_000, None), report(40_000, Some(0))],
-        outcome: Outcome::Ok,
+        outcome: CallOutcome::Ok,
     };
-    Device {
+    TracedDevice {
         nr: 0,
         host: 0,
         name: Some(SOURCE.to_owned()),
@@ -143,14 +145,14 @@ fn source() -> Device {
         ],
         steps_left_out: 2,
         marks: vec![
-            Mark {
+            DeviceMark {
                 kind: MarkKind::Open,
                 at_ns: 1000,
                 text: "by qemu 40".to_owned(),
                 pid: 40,
-                outcome: Outcome::Ok,
+                outcome: CallOutcome::Ok,
             },
-            Mark {
+            DeviceMark {
                 kind: MarkKind::PciReset,
                 at_ns: 6_000_000,
                 text: "FLR".to_owned(),
@@ -171,25 +173,25 @@ fn source() -> Device {
     }
 }
 
-fn destination() -> Device {
+fn destination() -> TracedDevice {
     let (states, arcs) = went(&[
         (MigState::STOP, MigState::RESUMING, 11_000),
         (MigState::RESUMING, MigState::STOP, 5_500_000),
         (MigState::STOP, MigState::RUNNING, 5_600_000),
     ]);
     let name = Some(DESTINATION.to_owned());
-    Device { nr: 1, host: 1, name, states, arcs, ..Device::default() }
+    TracedDevice { nr: 1, host: 1, name, states, arcs, ..TracedDevice::default() }
 }
 
-fn session(nr: u32, direction: Option<Direction>, parts: &[(PartName, u64, u64)]) -> Session {
+fn session(nr: u32, direction: Option<DataDirection>, parts: &[(PartName, u64, u64)]) -> DataSession {
     let histogram = |values: &[u64]| {
-        let mut made = Histogram::default();
+        let mut made = Log2Histogram::default();
         for value in values {
             made.add(*value);
         }
         made
     };
-    let part = |&(part, first_ns, last_ns): &(PartName, u64, u64)| Part {
+    let part = |&(part, first_ns, last_ns): &(PartName, u64, u64)| SessionPart {
         part,
         first_ns,
         last_ns,
@@ -204,7 +206,7 @@ fn session(nr: u32, direction: Option<Direction>, parts: &[(PartName, u64, u64)]
         size_bytes: histogram(&[40, 100]),
         latency_ns: histogram(&[100, 300, 500]),
     };
-    Session {
+    DataSession {
         nr,
         device: nr.min(1),
         session: nr + 5,
@@ -225,7 +227,8 @@ fn session(nr: u32, direction: Option<Direction>, parts: &[(PartName, u64, u64)]
             BytesSample { at_ns: 5_300_000, bytes: 280 },
         ],
         precopy_info: if nr == 0 {
-            let sample = |at_ns, initial_bytes, dirty_bytes| InfoSample { at_ns, initial_bytes, dirty_bytes };
+            let sample =
+                |at_ns, initial_bytes, dirty_bytes| PrecopySample { at_ns, initial_bytes, dirty_bytes };
             vec![
                 sample(13_000, Some(40), Some(0)),
                 sample(14_000, Some(0), None),
@@ -240,29 +243,29 @@ fn session(nr: u32, direction: Option<Direction>, parts: &[(PartName, u64, u64)]
     }
 }
 
-fn downtime(end_ns: u64) -> Downtime {
+fn downtime(end_ns: u64) -> DowntimeBreakdown {
     let time = |stage, ns| StageTime { stage, share_ns: ns, busy_ns: ns, blurred_ns: 0 };
-    Downtime {
+    DowntimeBreakdown {
         start_ns: 2_000_000,
         end_ns,
         total_ns: end_ns - 2_000_000,
-        bound: Bound::About,
+        bound: DowntimeBound::About,
         uncertainty_ns: None,
         why: Some("clocks".to_owned()),
-        stages: vec![time(Stage::Stop, 1000), time(Stage::Gap, end_ns - 2_001_000)],
+        stages: vec![time(DowntimeStage::Stop, 1000), time(DowntimeStage::Gap, end_ns - 2_001_000)],
     }
 }
 
-fn side(device: u32, end_ns: u64) -> Side {
-    Side {
+fn side(device: u32, end_ns: u64) -> MigrationSide {
+    MigrationSide {
         device,
         sessions: vec![device],
         start_ns: 10_000,
         end_ns,
-        verdict: Verdict::Completed,
+        verdict: MigrationVerdict::Completed,
         recovery: None,
         partial: false,
-        phases: vec![Phase {
+        phases: vec![MigrationPhase {
             name: "PRE_COPY → STOP_COPY".to_owned(),
             arc: true,
             start_ns: 2_000_000,
@@ -274,91 +277,99 @@ fn side(device: u32, end_ns: u64) -> Side {
     }
 }
 
-fn warning(device: Option<u32>, at_ns: Option<u64>) -> Warning {
-    Warning {
+fn warning(device: Option<u32>, at_ns: Option<u64>) -> ReportWarning {
+    ReportWarning {
         code: "initial-bytes-left",
-        severity: Severity::Warning,
+        severity: FindingSeverity::Warning,
         device,
         at_ns,
         text: "STOP_COPY began, and 40 bytes were left; \"why\", is not known".to_owned(),
     }
 }
 
-fn migration(nr: u32, verdict: Verdict, devices: Vec<DeviceMigration>) -> Migration {
-    Migration {
+fn migration(nr: u32, verdict: MigrationVerdict, devices: Vec<DeviceMigration>) -> VmMigration {
+    VmMigration {
         nr,
         verdict,
         recovered: (nr == 1).then_some(true),
         text: format!("migration, {nr}"),
         start_ns: 10_000 + u64::from(nr) * 1_000_000,
         end_ns: 6_000_000,
-        source: Some(Party { host: 0, pid: 40, comm: "qemu".to_owned() }),
-        destination: (nr == 0).then(|| Party { host: 1, pid: 99, comm: "qemu".to_owned() }),
+        source: Some(VmmProcess { host: 0, pid: 40, comm: "qemu".to_owned() }),
+        destination: (nr == 0).then(|| VmmProcess { host: 1, pid: 99, comm: "qemu".to_owned() }),
         devices,
         downtime: (nr == 0).then(|| downtime(5_601_001)),
         order: vec![StageOrder {
-            stage: Stage::Save,
+            stage: DowntimeStage::Save,
             devices: 2,
             sum_ns: 4,
             union_ns: 3,
             longest_ns: 2,
-            order: Order::Mixed,
+            order: DeviceConcurrency::Mixed,
         }],
         warnings: vec![warning(Some(0), Some(2_000_001)), warning(None, None)],
     }
 }
 
 /// The document.
-pub(crate) fn document() -> Document {
+pub(crate) fn document() -> MigrationDocument {
     let moved = DeviceMigration {
         source: Some(side(0, 6_000_000)),
         destination: Some(side(1, 5_700_000)),
-        paired_by: Some(PairedBy::StreamBytes),
-        verdict: Verdict::Completed,
+        paired_by: Some(PairingReason::StreamBytes),
+        verdict: MigrationVerdict::Completed,
         downtime: Some(downtime(5_601_001)),
-        stream: Stream { read_bytes: Some(280), written_bytes: Some(280), integrity: Integrity::NotKnown },
+        stream: StreamTransfer {
+            read_bytes: Some(280),
+            written_bytes: Some(280),
+            integrity: StreamIntegrity::NotKnown,
+        },
     };
-    let failure = Failure {
+    let failure = DeviceFailure {
         at_ns: 2_000_901,
         what: "PRE_COPY → STOP_COPY".to_owned(),
         errno: Some("EINVAL".to_owned()),
         step: Some("outer".to_owned()),
         step_errno: None,
     };
-    let finding = Finding {
+    let finding = ReportFinding {
         at_ns: 2_000_902,
         device: 0,
         session: None,
         code: "hisi_acc/mailbox-timeout".to_owned(),
-        severity: Severity::Error,
+        severity: FindingSeverity::Error,
         step: Some("outer".to_owned()),
         errno: Some("ETIMEDOUT".to_owned()),
         text: "The mailbox did not answer.".to_owned(),
         check: "dmesg".to_owned(),
     };
     let failed = DeviceMigration {
-        source: Some(Side {
-            verdict: Verdict::Failed,
-            recovery: Some(Recovery::Reset),
+        source: Some(MigrationSide {
+            verdict: MigrationVerdict::Failed,
+            recovery: Some(SourceRecovery::Reset),
             failures: vec![failure],
             findings: vec![finding],
             ..side(0, 2_500_000)
         }),
         destination: None,
         paired_by: None,
-        verdict: Verdict::Failed,
+        verdict: MigrationVerdict::Failed,
         downtime: None,
-        stream: Stream { read_bytes: Some(0), written_bytes: None, integrity: Integrity::NotKnown },
+        stream: StreamTransfer {
+            read_bytes: Some(0),
+            written_bytes: None,
+            integrity: StreamIntegrity::NotKnown,
+        },
     };
-    let nameless = Device { nr: 2, host: 1, ..Device::default() };
-    Document {
+    let nameless = TracedDevice { nr: 2, host: 1, ..TracedDevice::default() };
+    MigrationDocument {
         schema: DOCUMENT_SCHEMA,
         schema_version: DOCUMENT_SCHEMA_VERSION,
         version: "0.1.0".to_owned(),
         origin: "2026-11-22T20:44:33.000000001Z".to_owned(),
         duration_ns: 9_000_000_001,
         hosts: vec![host(0, Some("edge"), 123_456_789_012_345), host(1, None, -5)],
-        merge: vec![Merge {
+        merge: vec![ClockMerge {
             host: 1,
             method: MergeMethod::Causality,
             offset_ns: -7,
@@ -373,32 +384,32 @@ pub(crate) fn document() -> Document {
         sessions: vec![
             session(
                 0,
-                Some(Direction::Save),
+                Some(DataDirection::Save),
                 // A call that was in progress when the state changed.
                 &[(PartName::PreCopy, 13_000, 2_010_000), (PartName::StopCopy, 2_000_500, 5_300_000)],
             ),
-            session(1, Some(Direction::Resume), &[(PartName::Resuming, 14_000, 14_000)]),
+            session(1, Some(DataDirection::Resume), &[(PartName::Resuming, 14_000, 14_000)]),
             session(2, None, &[]),
         ],
         migrations: vec![
-            migration(0, Verdict::Completed, vec![moved]),
-            migration(1, Verdict::Failed, vec![failed]),
+            migration(0, MigrationVerdict::Completed, vec![moved]),
+            migration(1, MigrationVerdict::Failed, vec![failed]),
         ],
-        outside: vec![Outside {
+        outside: vec![OutsideIssues {
             device: 2,
-            failures: vec![Failure {
+            failures: vec![DeviceFailure {
                 at_ns: 8_000_000,
                 what: "RUNNING → STOP".to_owned(),
                 errno: Some("EINVAL".to_owned()),
                 step: None,
                 step_errno: None,
             }],
-            findings: vec![Finding {
+            findings: vec![ReportFinding {
                 at_ns: 8_000_000,
                 device: 2,
                 session: None,
                 code: "hisi_acc/cache-writeback".to_owned(),
-                severity: Severity::Error,
+                severity: FindingSeverity::Error,
                 step: Some("write cache back".to_owned()),
                 errno: Some("EINVAL".to_owned()),
                 text: "The cache was not written back.".to_owned(),
@@ -406,6 +417,6 @@ pub(crate) fn document() -> Document {
             }],
         }],
         warnings: vec![warning(None, Some(7)), warning(Some(2), None)],
-        omitted: crate::report::document::Omitted::default(),
+        omitted: crate::report::document::OmittedCounts::default(),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-use crate::{event::visible, report::document::Document};
+use crate::{event::visible, report::document::MigrationDocument};
 
 /// Writes it on one line, or with `pretty` on many.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_json(document: &Document, pretty: bool, mut out: impl Write) -> io::Result<()> {
+pub fn write_json(document: &MigrationDocument, pretty: bool, mut out: impl Write) -> io::Result<()> {
     visible::write_json(document, pretty, &mut out)?;
     out.write_all(b"\n")
 }

@@ -1,15 +1,15 @@
 //! Timeline viewers show a slice within the one around it, and have no place for two that overlap otherwise.
 
-use super::tracks::Slice;
+use super::tracks::TrackSlice;
 
 /// Puts slices on as few lanes as it takes for each two on a lane to be apart, or one within the other. On a lane they are
 /// in order of their beginning, outer ones first.
-pub(super) fn lanes(mut slices: Vec<Slice<'_>>) -> Vec<Vec<Slice<'_>>> {
-    let order = |slice: &Slice<'_>| (slice.start_ns, std::cmp::Reverse(slice.end_ns));
+pub(super) fn lanes(mut slices: Vec<TrackSlice<'_>>) -> Vec<Vec<TrackSlice<'_>>> {
+    let order = |slice: &TrackSlice<'_>| (slice.start_ns, std::cmp::Reverse(slice.end_ns));
     slices.sort_by_key(order);
-    let mut lanes: Vec<(Vec<u64>, Vec<Slice<'_>>)> = Vec::new();
+    let mut lanes: Vec<(Vec<u64>, Vec<TrackSlice<'_>>)> = Vec::new();
     for slice in slices {
-        let fits = |(open, _): &mut (Vec<u64>, Vec<Slice<'_>>)| {
+        let fits = |(open, _): &mut (Vec<u64>, Vec<TrackSlice<'_>>)| {
             while open.last().is_some_and(|end| *end <= slice.start_ns) {
                 open.pop();
             }
@@ -27,26 +27,26 @@ pub(super) fn lanes(mut slices: Vec<Slice<'_>>) -> Vec<Vec<Slice<'_>>> {
 
 /// What a viewer is told of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Edge {
+pub(super) enum SliceEdge {
     Begin,
     End,
 }
 
 /// Beginnings and ends of a lane in the order of their times, inner ends before outer ones.
 pub(super) fn edges<E>(
-    lane: &[Slice<'_>],
-    mut tell: impl FnMut(Edge, &Slice<'_>) -> Result<(), E>,
+    lane: &[TrackSlice<'_>],
+    mut tell: impl FnMut(SliceEdge, &TrackSlice<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut open: Vec<&Slice<'_>> = Vec::new();
+    let mut open: Vec<&TrackSlice<'_>> = Vec::new();
     for slice in lane {
         while let Some(over) = open.pop_if(|inner| inner.end_ns <= slice.start_ns) {
-            tell(Edge::End, over)?;
+            tell(SliceEdge::End, over)?;
         }
-        tell(Edge::Begin, slice)?;
+        tell(SliceEdge::Begin, slice)?;
         open.push(slice);
     }
     while let Some(over) = open.pop() {
-        tell(Edge::End, over)?;
+        tell(SliceEdge::End, over)?;
     }
     Ok(())
 }
@@ -57,8 +57,8 @@ mod tests {
 
     use super::*;
 
-    fn slices(spans: &[(u64, u64)]) -> Vec<Slice<'static>> {
-        spans.iter().map(|&(start, end)| Slice::new("", "", start, end)).collect()
+    fn slices(spans: &[(u64, u64)]) -> Vec<TrackSlice<'static>> {
+        spans.iter().map(|&(start, end)| TrackSlice::new("", "", start, end)).collect()
     }
 
     #[test]
@@ -86,12 +86,12 @@ mod tests {
                 let mut now = 0;
                 let told: Result<(), String> = edges(lane, |edge, slice| {
                     let at = match edge {
-                        Edge::Begin => {
+                        SliceEdge::Begin => {
                             stack.push(slice.end_ns);
                             slice.start_ns
                         },
-                        Edge::End if stack.pop() == Some(slice.end_ns) => slice.end_ns,
-                        Edge::End => return Err("not the innermost".to_owned()),
+                        SliceEdge::End if stack.pop() == Some(slice.end_ns) => slice.end_ns,
+                        SliceEdge::End => return Err("not the innermost".to_owned()),
                     };
                     if at < now {
                         return Err(format!("{at} after {now}"));

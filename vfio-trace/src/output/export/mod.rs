@@ -11,7 +11,7 @@ mod words;
 
 pub use self::{
     chrome::write_chrome,
-    csv::{Table, write_csv},
+    csv::{CsvTable, write_csv},
     json::write_json,
     perfetto::write_perfetto,
 };

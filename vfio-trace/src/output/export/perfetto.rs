@@ -11,16 +11,16 @@ use serde_json::Value;
 
 use super::{
     chrome::device_name,
-    lanes::{Edge, edges},
+    lanes::{SliceEdge, edges},
     protos::{
-        COUNTER, Clock, ClockSnapshot, CounterDescriptor, DebugAnnotation, EXPLICIT, INSTANT, MONOTONIC,
+        COUNTER, ClockSnapshot, CounterDescriptor, DebugAnnotation, EXPLICIT, INSTANT, MONOTONIC,
         ProcessDescriptor, REALTIME, SEQ_INCREMENTAL_STATE_CLEARED, SEQ_NEEDS_INCREMENTAL_STATE, SLICE_BEGIN,
-        SLICE_END, TracePacket, TracePacketDefaults, TrackDescriptor, TrackEvent, UNIT_COUNT,
+        SLICE_END, SnapshotClock, TracePacket, TracePacketDefaults, TrackDescriptor, TrackEvent, UNIT_COUNT,
         UNIT_SIZE_BYTES,
     },
-    tracks::{Content, Owner, Slice, Track, Unit, each_track},
+    tracks::{CounterUnit, ExportTrack, TrackContent, TrackOwner, TrackSlice, each_track},
 };
-use crate::{report::document::Document, units::human::clean};
+use crate::{report::document::MigrationDocument, units::human::clean};
 
 /// All packets are of one sequence.
 const SEQUENCE: u32 = 1;
@@ -38,11 +38,11 @@ struct TraceClock {
 impl TraceClock {
     /// The first host's CLOCK_MONOTONIC, so that the trace can be put together with others of that host; its wall clock
     /// if the first was not ticking yet. The other hosts' clocks have been brought to this one's.
-    fn of(document: &Document) -> Self {
+    fn of(document: &MigrationDocument) -> Self {
         let real = document.origin.parse::<Timestamp>().map_or(0, Timestamp::as_nanosecond);
         let real = u64::try_from(real).unwrap_or(0);
         let mono = document.hosts.first().and_then(|host| u64::try_from(host.mono_at_origin_ns).ok());
-        let clock = |id, ns| Clock { clock_id: Some(id), timestamp: Some(ns) };
+        let clock = |id, ns| SnapshotClock { clock_id: Some(id), timestamp: Some(ns) };
         let (id, at_origin) = mono.map_or((REALTIME, real), |mono| (MONOTONIC, mono));
         let clocks = mono.map(|mono| clock(MONOTONIC, mono)).into_iter().chain([clock(REALTIME, real)]);
         let snapshot = ClockSnapshot { clocks: clocks.collect(), primary_trace_clock: Some(id) };
@@ -56,7 +56,7 @@ fn shown(name: &str) -> String {
 }
 
 /// What packets are written to.
-struct Packets<W> {
+struct PacketWriter<W> {
     out: W,
     buffer: Vec<u8>,
     at_origin: u64,
@@ -67,7 +67,7 @@ struct Packets<W> {
     devices: BTreeMap<usize, u64>,
 }
 
-impl<W: Write> Packets<W> {
+impl<W: Write> PacketWriter<W> {
     fn put(&mut self, packet: TracePacket) -> io::Result<()> {
         let packet = TracePacket { trusted_packet_sequence_id: Some(SEQUENCE), ..packet };
         self.buffer.clear();
@@ -98,11 +98,11 @@ impl<W: Write> Packets<W> {
     }
 
     /// The track that those of an owner are below.
-    fn parent(&mut self, document: &Document, owner: Owner) -> io::Result<Option<u64>> {
+    fn parent(&mut self, document: &MigrationDocument, owner: TrackOwner) -> io::Result<Option<u64>> {
         let nr = match owner {
-            Owner::All => return Ok(None),
-            Owner::Host(host) => return Ok(self.hosts.get(host).copied()),
-            Owner::Device(nr) => nr,
+            TrackOwner::All => return Ok(None),
+            TrackOwner::Host(host) => return Ok(self.hosts.get(host).copied()),
+            TrackOwner::Device(nr) => nr,
         };
         if let Some(known) = self.devices.get(&nr) {
             return Ok(Some(*known));
@@ -128,10 +128,10 @@ impl<W: Write> Packets<W> {
         })
     }
 
-    fn track(&mut self, document: &Document, track: &Track<'_>) -> io::Result<()> {
+    fn track(&mut self, document: &MigrationDocument, track: &ExportTrack<'_>) -> io::Result<()> {
         let counter = match &track.content {
-            Content::Counter(unit, _) => Some(counter(*unit)),
-            Content::Slices(_) | Content::Instants(_) => None,
+            TrackContent::Counter(unit, _) => Some(counter(*unit)),
+            TrackContent::Slices(_) | TrackContent::Instants(_) => None,
         };
         let parent_uuid = self.parent(document, track.owner)?;
         let name = Some(shown(&track.name));
@@ -143,17 +143,17 @@ impl<W: Write> Packets<W> {
         })?);
         let of = |r#type| TrackEvent { r#type: Some(r#type), track_uuid, ..TrackEvent::default() };
         match &track.content {
-            Content::Slices(slices) => edges(slices, |edge, slice| match edge {
-                Edge::Begin => self.event(slice.start_ns, begin(slice, of(SLICE_BEGIN))),
-                Edge::End => self.event(slice.end_ns, of(SLICE_END)),
+            TrackContent::Slices(slices) => edges(slices, |edge, slice| match edge {
+                SliceEdge::Begin => self.event(slice.start_ns, begin(slice, of(SLICE_BEGIN))),
+                SliceEdge::End => self.event(slice.end_ns, of(SLICE_END)),
             }),
-            Content::Instants(instants) => instants.iter().try_for_each(|instant| {
+            TrackContent::Instants(instants) => instants.iter().try_for_each(|instant| {
                 let name = Some(shown(&instant.name));
                 let categories = vec![instant.category.to_owned()];
                 let debug_annotations = annotations(&(instant.args)());
                 self.event(instant.at_ns, TrackEvent { debug_annotations, categories, name, ..of(INSTANT) })
             }),
-            Content::Counter(_, points) => points.iter().try_for_each(|(at_ns, value)| {
+            TrackContent::Counter(_, points) => points.iter().try_for_each(|(at_ns, value)| {
                 let counter_value = Some(i64::try_from(*value).unwrap_or(i64::MAX));
                 self.event(*at_ns, TrackEvent { counter_value, ..of(COUNTER) })
             }),
@@ -161,7 +161,7 @@ impl<W: Write> Packets<W> {
     }
 }
 
-fn begin(slice: &Slice<'_>, event: TrackEvent) -> TrackEvent {
+fn begin(slice: &TrackSlice<'_>, event: TrackEvent) -> TrackEvent {
     TrackEvent {
         name: Some(shown(&slice.name)),
         categories: vec![slice.category.to_owned()],
@@ -172,10 +172,12 @@ fn begin(slice: &Slice<'_>, event: TrackEvent) -> TrackEvent {
     }
 }
 
-fn counter(unit: Unit) -> CounterDescriptor {
+fn counter(unit: CounterUnit) -> CounterDescriptor {
     match unit {
-        Unit::Bytes => CounterDescriptor { unit: Some(UNIT_SIZE_BYTES), unit_name: None },
-        Unit::Pages => CounterDescriptor { unit: Some(UNIT_COUNT), unit_name: Some(unit.name().to_owned()) },
+        CounterUnit::Bytes => CounterDescriptor { unit: Some(UNIT_SIZE_BYTES), unit_name: None },
+        CounterUnit::Pages => {
+            CounterDescriptor { unit: Some(UNIT_COUNT), unit_name: Some(unit.name().to_owned()) }
+        },
     }
 }
 
@@ -212,9 +214,9 @@ fn annotation(value: &Value) -> DebugAnnotation {
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_perfetto(document: &Document, out: impl Write) -> io::Result<()> {
+pub fn write_perfetto(document: &MigrationDocument, out: impl Write) -> io::Result<()> {
     let clock = TraceClock::of(document);
-    let mut packets = Packets {
+    let mut packets = PacketWriter {
         out,
         buffer: Vec::new(),
         at_origin: clock.at_origin,

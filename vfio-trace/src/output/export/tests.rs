@@ -103,7 +103,7 @@ fn a_host_that_booted_later_has_its_wall_clock() {
     assert_eq!(first, Some(1_795_380_273_000_000_001 + 10_000));
 }
 
-fn csv(table: Table) -> String {
+fn csv(table: CsvTable) -> String {
     let mut text = Vec::new();
     write_csv(&document(), table, &mut text).unwrap();
     String::from_utf8(text).unwrap()
@@ -111,24 +111,24 @@ fn csv(table: Table) -> String {
 
 #[test]
 fn tables_are_quoted_where_it_is_needed() {
-    let requests = csv(Table::Requests);
+    let requests = csv(CsvTable::Requests);
     assert!(requests.starts_with("device,name,time,start_ns,end_ns,target,"), "{requests}");
     assert!(requests.ends_with(",ok,,40,41,\"CPU 0,\"\"KVM\"\"\\n\"\n"), "{requests}");
     assert!(
-        csv(Table::Arcs)
+        csv(CsvTable::Arcs)
             .contains("\n0,0000:75:00.1,2026-11-22T20:44:33.000010001Z,10000,11001,1001,RUNNING,,")
     );
     let mut nothing = document();
     nothing.devices.clear();
     let mut text = Vec::new();
-    write_csv(&nothing, Table::States, &mut text).unwrap();
+    write_csv(&nothing, CsvTable::States, &mut text).unwrap();
     assert_eq!(text, b"device,name,time,start_ns,end_ns,state\n");
 }
 
 #[test]
 fn columns_are_as_documented() {
     let manual = include_str!("../../../../docs/exports.md");
-    for (table, name, _) in Table::ALL {
+    for (table, name, _) in CsvTable::ALL {
         let text = csv(table);
         let header: Vec<String> =
             text.lines().next().unwrap().split(',').map(|name| format!("`{name}`")).collect();
@@ -146,7 +146,7 @@ fn files_for_others() {
     write_json(&document(), false, file("export.json")).unwrap();
     write_chrome(&document(), file("export.chrome.json")).unwrap();
     write_perfetto(&document(), file("export.perfetto")).unwrap();
-    for (table, name, _) in Table::ALL {
+    for (table, name, _) in CsvTable::ALL {
         write_csv(&document(), table, file(&format!("export.{name}.csv"))).unwrap();
     }
 }

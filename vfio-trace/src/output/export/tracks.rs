@@ -7,16 +7,19 @@ use serde_json::Value;
 
 use super::{lanes::lanes, words::word};
 use crate::{
-    event::{Direction, MigState},
+    event::{DataDirection, MigState},
     report::{
-        document::{Arc, Device, Document, Failure, Finding, Migration, Outside, Session, Side, Warning},
-        windows::Windows,
+        document::{
+            ArcSpan, DataSession, DeviceFailure, MigrationDocument, MigrationSide, OutsideIssues,
+            ReportFinding, ReportWarning, TracedDevice, VmMigration,
+        },
+        windows::SpanIndex,
     },
 };
 
 /// Whose track it is. A number is a place in the document's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum TrackOwner {
     /// Nobody's in particular.
     All,
     Host(usize),
@@ -24,29 +27,29 @@ pub(super) enum Owner {
 }
 
 /// One row of the picture.
-pub(super) struct Track<'d> {
-    pub(super) owner: Owner,
+pub(super) struct ExportTrack<'d> {
+    pub(super) owner: TrackOwner,
     pub(super) name: String,
-    pub(super) content: Content<'d>,
+    pub(super) content: TrackContent<'d>,
 }
 
 /// What is on a track.
-pub(super) enum Content<'d> {
+pub(super) enum TrackContent<'d> {
     /// In order of their beginning; no two overlap unless one is within the other.
-    Slices(Vec<Slice<'d>>),
-    Instants(Vec<Instant<'d>>),
+    Slices(Vec<TrackSlice<'d>>),
+    Instants(Vec<TrackInstant<'d>>),
     /// Values at times.
-    Counter(Unit, Vec<(u64, u64)>),
+    Counter(CounterUnit, Vec<(u64, u64)>),
 }
 
 /// What a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(super) enum CounterUnit {
     Bytes,
     Pages,
 }
 
-impl Unit {
+impl CounterUnit {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
@@ -56,39 +59,39 @@ impl Unit {
 }
 
 /// The document's fields of something, without its times and its lists. Made when they are written: there may be many.
-pub(super) type Args<'d> = Box<dyn Fn() -> Value + 'd>;
+pub(super) type TrackArgs<'d> = Box<dyn Fn() -> Value + 'd>;
 
 /// Something that took time.
-pub(super) struct Slice<'d> {
+pub(super) struct TrackSlice<'d> {
     pub(super) name: String,
     pub(super) category: &'static str,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
-    pub(super) args: Args<'d>,
+    pub(super) args: TrackArgs<'d>,
     /// The arrow that begins here.
     pub(super) arrow_to: Option<u64>,
     /// The arrow that ends here.
     pub(super) arrow_from: Option<u64>,
 }
 
-impl<'d> Slice<'d> {
+impl<'d> TrackSlice<'d> {
     pub(super) fn new(category: &'static str, name: impl Into<String>, start_ns: u64, end_ns: u64) -> Self {
         let end_ns = end_ns.max(start_ns);
-        let (name, args): (_, Args<'d>) = (name.into(), Box::new(|| Value::Null));
+        let (name, args): (_, TrackArgs<'d>) = (name.into(), Box::new(|| Value::Null));
         Self { name, category, start_ns, end_ns, args, arrow_to: None, arrow_from: None }
     }
 
-    fn with(self, args: Args<'d>) -> Self {
+    fn with(self, args: TrackArgs<'d>) -> Self {
         Self { args, ..self }
     }
 }
 
 /// Something at a moment.
-pub(super) struct Instant<'d> {
+pub(super) struct TrackInstant<'d> {
     pub(super) name: String,
     pub(super) category: &'static str,
     pub(super) at_ns: u64,
-    pub(super) args: Args<'d>,
+    pub(super) args: TrackArgs<'d>,
 }
 
 /// Fields that the place on the track tells, and those that would fill the screen.
@@ -109,12 +112,12 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// What the document says of something.
-fn args(of: &impl Serialize) -> Args<'_> {
+fn args(of: &impl Serialize) -> TrackArgs<'_> {
     Box::new(move || trimmed(of))
 }
 
 /// The same with another field.
-fn args_and<'d>(of: &'d impl Serialize, name: &'static str, value: impl Into<Value>) -> Args<'d> {
+fn args_and<'d>(of: &'d impl Serialize, name: &'static str, value: impl Into<Value>) -> TrackArgs<'d> {
     let value = value.into();
     Box::new(move || {
         let mut args = trimmed(of);
@@ -145,15 +148,15 @@ fn trim(value: &mut Value) {
 
 /// Shows each track of a document, those of one owner one after the other.
 pub(super) fn each_track<'d, E>(
-    document: &'d Document,
-    mut show: impl FnMut(Track<'d>) -> Result<(), E>,
+    document: &'d MigrationDocument,
+    mut show: impl FnMut(ExportTrack<'d>) -> Result<(), E>,
 ) -> Result<(), E> {
     let arrows = arrows(document);
     of_all(document).into_iter().try_for_each(&mut show)?;
     let concerns = concerns(document);
     for (at, _) in document.hosts.iter().enumerate() {
         of_host(document, at).try_for_each(&mut show)?;
-        let here = |(_, device): &(usize, &Device)| device.host as usize == at;
+        let here = |(_, device): &(usize, &TracedDevice)| device.host as usize == at;
         for (nr, device) in document.devices.iter().enumerate().filter(here) {
             of_device(document, device, &concerns[nr], &arrows).into_iter().try_for_each(&mut show)?;
         }
@@ -162,81 +165,91 @@ pub(super) fn each_track<'d, E>(
 }
 
 /// Slices as one track, or as several where they overlap.
-fn rows<'d>(owner: Owner, name: &str, slices: Vec<Slice<'d>>) -> impl Iterator<Item = Track<'d>> + use<'d> {
+fn rows<'d>(
+    owner: TrackOwner,
+    name: &str,
+    slices: Vec<TrackSlice<'d>>,
+) -> impl Iterator<Item = ExportTrack<'d>> + use<'d> {
     let name = name.to_owned();
-    lanes(slices).into_iter().enumerate().map(move |(lane, slices)| Track {
+    lanes(slices).into_iter().enumerate().map(move |(lane, slices)| ExportTrack {
         owner,
         name: if lane == 0 { name.clone() } else { format!("{name} ({})", lane + 1) },
-        content: Content::Slices(slices),
+        content: TrackContent::Slices(slices),
     })
 }
 
 /// Instants in order of their times, if there are any.
-fn instants<'d>(owner: Owner, name: &str, mut instants: Vec<Instant<'d>>) -> Option<Track<'d>> {
+fn instants<'d>(
+    owner: TrackOwner,
+    name: &str,
+    mut instants: Vec<TrackInstant<'d>>,
+) -> Option<ExportTrack<'d>> {
     instants.sort_by_key(|instant| instant.at_ns);
     let name = name.to_owned();
-    (!instants.is_empty()).then_some(Track { owner, name, content: Content::Instants(instants) })
+    (!instants.is_empty()).then_some(ExportTrack { owner, name, content: TrackContent::Instants(instants) })
 }
 
 fn counter(
-    owner: Owner,
+    owner: TrackOwner,
     name: &str,
-    unit: Unit,
+    unit: CounterUnit,
     points: impl Iterator<Item = (u64, u64)>,
-) -> Option<Track<'static>> {
+) -> Option<ExportTrack<'static>> {
     let mut points: Vec<(u64, u64)> = points.collect();
     points.sort_by_key(|(at_ns, _)| *at_ns);
     let name = name.to_owned();
-    (!points.is_empty()).then_some(Track { owner, name, content: Content::Counter(unit, points) })
+    (!points.is_empty()).then_some(ExportTrack { owner, name, content: TrackContent::Counter(unit, points) })
 }
 
-fn of_all(document: &Document) -> Vec<Track<'_>> {
+fn of_all(document: &MigrationDocument) -> Vec<ExportTrack<'_>> {
     let mut slices = Vec::new();
     let mut warnings = Vec::new();
     for migration in &document.migrations {
         let nr = migration.nr;
         let name = format!("migration {nr}: {}", migration.verdict.name());
-        slices
-            .push(Slice::new("migration", name, migration.start_ns, migration.end_ns).with(args(migration)));
+        slices.push(
+            TrackSlice::new("migration", name, migration.start_ns, migration.end_ns).with(args(migration)),
+        );
         if let Some(downtime) = &migration.downtime {
             let args = args_and(downtime, "migration", nr);
-            slices.push(Slice::new("downtime", "downtime", downtime.start_ns, downtime.end_ns).with(args));
+            slices
+                .push(TrackSlice::new("downtime", "downtime", downtime.start_ns, downtime.end_ns).with(args));
         }
         let of_none = migration.warnings.iter().filter(|warning| warning.device.is_none());
         warnings.extend(of_none.map(|warning| of_warning(warning, Some(migration))));
     }
     let of_none = document.warnings.iter().filter(|warning| warning.device.is_none());
     warnings.extend(of_none.map(|warning| of_warning(warning, None)));
-    let warnings = instants(Owner::All, "warnings", warnings);
-    rows(Owner::All, "migrations", slices).chain(warnings).collect()
+    let warnings = instants(TrackOwner::All, "warnings", warnings);
+    rows(TrackOwner::All, "migrations", slices).chain(warnings).collect()
 }
 
-fn of_warning<'d>(warning: &'d Warning, migration: Option<&Migration>) -> Instant<'d> {
+fn of_warning<'d>(warning: &'d ReportWarning, migration: Option<&VmMigration>) -> TrackInstant<'d> {
     let args = args_and(warning, "migration", migration.map(|migration| migration.nr));
     // Of no moment in particular: where what it is about begins.
     let at_ns = warning.at_ns.or_else(|| migration.map(|migration| migration.start_ns)).unwrap_or(0);
-    Instant { name: warning.code.to_owned(), category: "warning", at_ns, args }
+    TrackInstant { name: warning.code.to_owned(), category: "warning", at_ns, args }
 }
 
-fn of_host(document: &Document, at: usize) -> impl Iterator<Item = Track<'_>> {
+fn of_host(document: &MigrationDocument, at: usize) -> impl Iterator<Item = ExportTrack<'_>> {
     let host = &document.hosts[at];
-    let traced = Slice::new("host", "traced", host.began_ns, host.ended_ns).with(args(host));
-    rows(Owner::Host(at), "tracing", vec![traced])
+    let traced = TrackSlice::new("host", "traced", host.began_ns, host.ended_ns).with(args(host));
+    rows(TrackOwner::Host(at), "tracing", vec![traced])
 }
 
 /// What concerns a device, of lists that are for all.
 #[derive(Clone, Default)]
-struct Concerns<'d> {
-    sessions: Vec<&'d Session>,
-    migrations: Vec<&'d Migration>,
+struct DeviceEntries<'d> {
+    sessions: Vec<&'d DataSession>,
+    migrations: Vec<&'d VmMigration>,
     /// Of no migration.
-    outside: Vec<&'d Outside>,
-    warnings: Vec<&'d Warning>,
+    outside: Vec<&'d OutsideIssues>,
+    warnings: Vec<&'d ReportWarning>,
 }
 
 /// By the devices' places.
-fn concerns(document: &Document) -> Vec<Concerns<'_>> {
-    let mut of = vec![Concerns::default(); document.devices.len()];
+fn concerns(document: &MigrationDocument) -> Vec<DeviceEntries<'_>> {
+    let mut of = vec![DeviceEntries::default(); document.devices.len()];
     for session in &document.sessions {
         if let Some(of) = of.get_mut(session.device as usize) {
             of.sessions.push(session);
@@ -268,36 +281,36 @@ fn concerns(document: &Document) -> Vec<Concerns<'_>> {
 }
 
 fn of_device<'d>(
-    document: &'d Document,
-    device: &'d Device,
-    concerns: &Concerns<'d>,
-    arrows: &Arrows,
-) -> Vec<Track<'d>> {
+    document: &'d MigrationDocument,
+    device: &'d TracedDevice,
+    concerns: &DeviceEntries<'d>,
+    arrows: &FlowArrows,
+) -> Vec<ExportTrack<'d>> {
     let nr = device.nr as usize;
-    let owner = Owner::Device(nr);
+    let owner = TrackOwner::Device(nr);
     let mut tracks = Vec::new();
     let states = device.states.iter().map(|span| {
         let name = span.state.map_or_else(|| "not known".to_owned(), |state| state.to_string());
-        Slice::new("state", name, span.start_ns, span.end_ns).with(args(span))
+        TrackSlice::new("state", name, span.start_ns, span.end_ns).with(args(span))
     });
     tracks.extend(rows(owner, "state", states.collect()));
     let arcs = device.arcs.iter().enumerate().map(|(at, arc)| {
         let to = arc.to.map_or_else(|| "?".to_owned(), |to| to.to_string());
         let slice =
-            Slice::new("arc", format!("{} → {to}", arc.from), arc.start_ns, arc.end_ns).with(args(arc));
+            TrackSlice::new("arc", format!("{} → {to}", arc.from), arc.start_ns, arc.end_ns).with(args(arc));
         let arrow = |ends: &BTreeMap<(usize, usize), u64>| ends.get(&(nr, at)).copied();
-        Slice { arrow_to: arrow(&arrows.begins), arrow_from: arrow(&arrows.ends), ..slice }
+        TrackSlice { arrow_to: arrow(&arrows.begins), arrow_from: arrow(&arrows.ends), ..slice }
     });
     tracks.extend(rows(owner, "arcs", arcs.collect()));
     let requests = device.requests.iter().map(|request| {
         let name = format!("set_state {}", request.target);
-        Slice::new("request", name, request.start_ns, request.end_ns).with(args(request))
+        TrackSlice::new("request", name, request.start_ns, request.end_ns).with(args(request))
     });
     tracks.extend(rows(owner, "requests", requests.collect()));
     // Steps of one thread are within each other; those of others have nothing to do with them.
-    let mut threads: BTreeMap<u32, Vec<Slice<'_>>> = BTreeMap::new();
+    let mut threads: BTreeMap<u32, Vec<TrackSlice<'_>>> = BTreeMap::new();
     for step in &device.steps {
-        let slice = Slice::new("step", step.name.clone(), step.start_ns, step.end_ns).with(args(step));
+        let slice = TrackSlice::new("step", step.name.clone(), step.start_ns, step.end_ns).with(args(step));
         threads.entry(step.tid).or_default().push(slice);
     }
     for (tid, steps) in threads {
@@ -309,11 +322,11 @@ fn of_device<'d>(
         // One that is still on is so until nobody looks any more.
         let end = document.hosts.get(device.host as usize).map_or(document.duration_ns, |host| host.ended_ns);
         let args = args_and(log, "stopped", log.stop_ns.is_some());
-        Slice::new("dirty_log", "dirty tracking", log.start_ns, log.stop_ns.unwrap_or(end)).with(args)
+        TrackSlice::new("dirty_log", "dirty tracking", log.start_ns, log.stop_ns.unwrap_or(end)).with(args)
     });
     tracks.extend(rows(owner, "dirty tracking", logs.collect()));
     tracks.extend(rows(owner, "downtime", of_downtime(&concerns.migrations, nr)));
-    let marks = device.marks.iter().map(|mark| Instant {
+    let marks = device.marks.iter().map(|mark| TrackInstant {
         name: word(&mark.kind),
         category: "mark",
         at_ns: mark.at_ns,
@@ -322,7 +335,7 @@ fn of_device<'d>(
     tracks.extend(instants(owner, "marks", marks.collect()));
     tracks.extend(instants(owner, "findings", of_findings(concerns, nr)));
     let bytes = |direction| {
-        let of = move |session: &&Session| session.direction == Some(direction);
+        let of = move |session: &&DataSession| session.direction == Some(direction);
         sessions().filter(of).flat_map(|session| &session.series).map(|point| (point.at_ns, point.bytes))
     };
     let info = || sessions().flat_map(|session| &session.precopy_info);
@@ -331,28 +344,28 @@ fn of_device<'d>(
     let sizes = device.sizes.iter().filter_map(|point| Some((point.at_ns, point.stop_copy_bytes?)));
     let reports = device.dirty_logs.iter().flat_map(|log| &log.series);
     let pages = reports.filter_map(|point| Some((point.at_ns, point.dirty_pages?)));
-    tracks.extend(counter(owner, "read_bytes", Unit::Bytes, bytes(Direction::Save)));
-    tracks.extend(counter(owner, "written_bytes", Unit::Bytes, bytes(Direction::Resume)));
-    tracks.extend(counter(owner, "initial_bytes", Unit::Bytes, initial));
-    tracks.extend(counter(owner, "dirty_bytes", Unit::Bytes, dirty));
-    tracks.extend(counter(owner, "stop_copy_bytes", Unit::Bytes, sizes));
-    tracks.extend(counter(owner, "dirty_pages", Unit::Pages, pages));
+    tracks.extend(counter(owner, "read_bytes", CounterUnit::Bytes, bytes(DataDirection::Save)));
+    tracks.extend(counter(owner, "written_bytes", CounterUnit::Bytes, bytes(DataDirection::Resume)));
+    tracks.extend(counter(owner, "initial_bytes", CounterUnit::Bytes, initial));
+    tracks.extend(counter(owner, "dirty_bytes", CounterUnit::Bytes, dirty));
+    tracks.extend(counter(owner, "stop_copy_bytes", CounterUnit::Bytes, sizes));
+    tracks.extend(counter(owner, "dirty_pages", CounterUnit::Pages, pages));
     tracks
 }
 
-fn of_session(session: &Session) -> impl Iterator<Item = Slice<'_>> {
-    let direction = session.direction.map_or("?", Direction::name);
+fn of_session(session: &DataSession) -> impl Iterator<Item = TrackSlice<'_>> {
+    let direction = session.direction.map_or("?", DataDirection::name);
     let name = format!("session {} ({direction})", session.session);
-    let whole = Slice::new("session", name, session.start_ns, session.end_ns).with(args(session));
+    let whole = TrackSlice::new("session", name, session.start_ns, session.end_ns).with(args(session));
     let parts = session.parts.iter().map(|part| {
         let args = args_and(part, "session", session.session);
-        Slice::new("part", part.part.name(), part.first_ns, part.last_ns).with(args)
+        TrackSlice::new("part", part.part.name(), part.first_ns, part.last_ns).with(args)
     });
     std::iter::once(whole).chain(parts)
 }
 
 /// Of each device's migrations; shown where it left, or where it arrived if that is all that was seen.
-fn of_downtime<'d>(migrations: &[&'d Migration], nr: usize) -> Vec<Slice<'d>> {
+fn of_downtime<'d>(migrations: &[&'d VmMigration], nr: usize) -> Vec<TrackSlice<'d>> {
     let mut slices = Vec::new();
     for migration in migrations {
         for device in &migration.devices {
@@ -361,28 +374,29 @@ fn of_downtime<'d>(migrations: &[&'d Migration], nr: usize) -> Vec<Slice<'d>> {
                 && side.device as usize == nr
             {
                 let args = args_and(downtime, "migration", migration.nr);
-                slices
-                    .push(Slice::new("downtime", "downtime", downtime.start_ns, downtime.end_ns).with(args));
+                slices.push(
+                    TrackSlice::new("downtime", "downtime", downtime.start_ns, downtime.end_ns).with(args),
+                );
             }
         }
     }
     slices
 }
 
-fn of_failure(failure: &Failure) -> Instant<'_> {
+fn of_failure(failure: &DeviceFailure) -> TrackInstant<'_> {
     let name = format!("failed: {}", failure.what);
-    Instant { name, category: "failure", at_ns: failure.at_ns, args: args(failure) }
+    TrackInstant { name, category: "failure", at_ns: failure.at_ns, args: args(failure) }
 }
 
-fn of_finding(finding: &Finding) -> Instant<'_> {
+fn of_finding(finding: &ReportFinding) -> TrackInstant<'_> {
     let name = finding.code.clone();
-    Instant { name, category: "finding", at_ns: finding.at_ns, args: args(finding) }
+    TrackInstant { name, category: "finding", at_ns: finding.at_ns, args: args(finding) }
 }
 
 /// What failed, what plug-ins make of it, and what is worth a look: of the device's migrations, and of none.
-fn of_findings<'d>(concerns: &Concerns<'d>, nr: usize) -> Vec<Instant<'d>> {
+fn of_findings<'d>(concerns: &DeviceEntries<'d>, nr: usize) -> Vec<TrackInstant<'d>> {
     let mut found = Vec::new();
-    let here = |warning: &&Warning| warning.device.is_some_and(|device| device as usize == nr);
+    let here = |warning: &&ReportWarning| warning.device.is_some_and(|device| device as usize == nr);
     for &migration in &concerns.migrations {
         let sides = migration.devices.iter().flat_map(|device| [&device.source, &device.destination]);
         for side in sides.flatten().filter(|side| side.device as usize == nr) {
@@ -403,25 +417,26 @@ fn of_findings<'d>(concerns: &Concerns<'d>, nr: usize) -> Vec<Instant<'d>> {
 
 /// Arrows from one arc to another, by places of device and arc.
 #[derive(Default)]
-struct Arrows {
+struct FlowArrows {
     begins: BTreeMap<(usize, usize), u64>,
     ends: BTreeMap<(usize, usize), u64>,
 }
 
 /// From a source's last arc to STOP_COPY to the destination's arc that loads what was saved.
-fn arrows(document: &Document) -> Arrows {
-    let spans = |device: &Device| Windows::new(device.arcs.iter().map(|arc| (arc.start_ns, arc.end_ns)));
-    let windows: Vec<Windows> = document.devices.iter().map(spans).collect();
-    let last = |side: &Option<Side>, wanted: fn(&Arc) -> bool| {
+fn arrows(document: &MigrationDocument) -> FlowArrows {
+    let spans =
+        |device: &TracedDevice| SpanIndex::new(device.arcs.iter().map(|arc| (arc.start_ns, arc.end_ns)));
+    let windows: Vec<SpanIndex> = document.devices.iter().map(spans).collect();
+    let last = |side: &Option<MigrationSide>, wanted: fn(&ArcSpan) -> bool| {
         let side = side.as_ref()?;
         let device = side.device as usize;
         let arcs = &document.devices.get(device)?.arcs;
-        let within = |arc: &Arc| side.start_ns <= arc.start_ns && arc.end_ns <= side.end_ns;
-        let mut near = windows.get(device)?.backwards(side.start_ns, side.end_ns);
+        let within = |arc: &ArcSpan| side.start_ns <= arc.start_ns && arc.end_ns <= side.end_ns;
+        let mut near = windows.get(device)?.overlapping_backwards(side.start_ns, side.end_ns);
         let at = near.find(|at| within(&arcs[*at]) && wanted(&arcs[*at]))?;
         Some(((device, at), arcs[at].start_ns))
     };
-    let mut arrows = Arrows::default();
+    let mut arrows = FlowArrows::default();
     let mut number = 0;
     for device in document.migrations.iter().flat_map(|migration| &migration.devices) {
         let from = last(&device.source, |arc| arc.to == Some(MigState::STOP_COPY));

@@ -16,13 +16,13 @@ pub(super) fn word(of: &impl Serialize) -> String {
 }
 
 /// Something that a field can show.
-pub(super) trait Cell {
+pub(super) trait CsvCell {
     fn text(&self) -> Cow<'_, str>;
 }
 
 /// Words come from outside, and a table may be shown on a terminal. A spreadsheet takes those that begin like this for
 /// formulas, which may call programs; an apostrophe before them makes them text. Some take the wide ones for the same.
-impl Cell for str {
+impl CsvCell for str {
     fn text(&self) -> Cow<'_, str> {
         let clean = clean(self);
         let formula = clean.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
@@ -30,7 +30,7 @@ impl Cell for str {
     }
 }
 
-impl Cell for String {
+impl CsvCell for String {
     fn text(&self) -> Cow<'_, str> {
         self.as_str().text()
     }
@@ -39,7 +39,7 @@ impl Cell for String {
 /// Shown as the document's JSON shows it.
 macro_rules! displayed {
     ($($type:ty),+) => {$(
-        impl Cell for $type {
+        impl CsvCell for $type {
             fn text(&self) -> Cow<'_, str> {
                 Cow::Owned(self.to_string())
             }
@@ -50,13 +50,13 @@ macro_rules! displayed {
 displayed!(bool, u32, u64, usize, f64, MigState);
 
 /// What is not known is empty.
-impl<T: Cell> Cell for Option<T> {
+impl<T: CsvCell> CsvCell for Option<T> {
     fn text(&self) -> Cow<'_, str> {
-        self.as_ref().map_or(Cow::Borrowed(""), Cell::text)
+        self.as_ref().map_or(Cow::Borrowed(""), CsvCell::text)
     }
 }
 
-impl<T: Cell + ?Sized> Cell for &T {
+impl<T: CsvCell + ?Sized> CsvCell for &T {
     fn text(&self) -> Cow<'_, str> {
         (**self).text()
     }

@@ -1,7 +1,7 @@
 //! Documents made by hand, for the page: what a real trace rarely has at once, and names that mean harm.
 
 use crate::{
-    event::{Direction, Errno, MigFlags, MigState, Outcome, Severity},
+    event::{CallOutcome, DataDirection, Errno, FindingSeverity, MigFlags, MigState},
     report::document::*,
 };
 
@@ -9,8 +9,8 @@ pub(super) const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\u{1b}[2J
 
 const MS: u64 = 1_000_000;
 
-fn arc(from: MigState, to: MigState, target: MigState, start: u64, took: u64) -> Arc {
-    Arc {
+fn arc(from: MigState, to: MigState, target: MigState, start: u64, took: u64) -> ArcSpan {
+    ArcSpan {
         from,
         to: Some(to),
         target,
@@ -19,22 +19,22 @@ fn arc(from: MigState, to: MigState, target: MigState, start: u64, took: u64) ->
         duration_ns: Some(took),
         pid: 4211,
         tid: 4219,
-        outcome: Outcome::Ok,
+        outcome: CallOutcome::Ok,
     }
 }
 
-fn histogram(values: impl Iterator<Item = u64>) -> Histogram {
-    let mut histogram = Histogram::default();
+fn histogram(values: impl Iterator<Item = u64>) -> Log2Histogram {
+    let mut histogram = Log2Histogram::default();
     values.for_each(|value| histogram.add(value));
     histogram
 }
 
 /// A part of `calls` calls of `size` bytes each from `first` to `last`.
-fn part(part: PartName, first: u64, last: u64, calls: u64, size: u64) -> Part {
+fn part(part: PartName, first: u64, last: u64, calls: u64, size: u64) -> SessionPart {
     let latency = |nr: u64| 4_000 + nr * 7_919 % 60_000;
     let blocked: u64 = (0..calls).map(latency).sum();
     let bytes = calls * size;
-    Part {
+    SessionPart {
         part,
         first_ns: first,
         last_ns: last,
@@ -51,7 +51,7 @@ fn part(part: PartName, first: u64, last: u64, calls: u64, size: u64) -> Part {
     }
 }
 
-fn session(nr: u32, device: u32, direction: Direction, parts: Vec<Part>) -> Session {
+fn session(nr: u32, device: u32, direction: DataDirection, parts: Vec<SessionPart>) -> DataSession {
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let mut series = Vec::new();
     let mut moved = 0;
@@ -63,16 +63,16 @@ fn session(nr: u32, device: u32, direction: Direction, parts: Vec<Part>) -> Sess
         moved += part.bytes;
     }
     let (start, end) = (parts[0].first_ns - MS, parts[parts.len() - 1].last_ns + MS);
-    let save = direction == Direction::Save;
+    let save = direction == DataDirection::Save;
     let precopy_info = (0..12)
         .filter(|_| save)
-        .map(|step| InfoSample {
+        .map(|step| PrecopySample {
             at_ns: start + step * 40 * MS,
             initial_bytes: Some((8 << 20) - (8 << 20) * step.min(8) / 8),
             dirty_bytes: Some((step * 997 % 5) << 18),
         })
         .collect();
-    Session {
+    DataSession {
         nr,
         device,
         session: nr + 1,
@@ -96,7 +96,7 @@ fn session(nr: u32, device: u32, direction: Direction, parts: Vec<Part>) -> Sess
 }
 
 /// States between arcs.
-fn states(first: MigState, start: u64, arcs: &[Arc], end: u64) -> Vec<StateSpan> {
+fn states(first: MigState, start: u64, arcs: &[ArcSpan], end: u64) -> Vec<StateSpan> {
     let mut spans = Vec::new();
     let (mut state, mut since) = (Some(first), start);
     for arc in arcs {
@@ -108,9 +108,9 @@ fn states(first: MigState, start: u64, arcs: &[Arc], end: u64) -> Vec<StateSpan>
     spans
 }
 
-fn requests(arcs: &[Arc]) -> Vec<Request> {
+fn requests(arcs: &[ArcSpan]) -> Vec<StateRequest> {
     arcs.iter()
-        .map(|arc| Request {
+        .map(|arc| StateRequest {
             target: arc.to.unwrap_or(arc.target),
             start_ns: arc.start_ns - 900,
             end_ns: arc.end_ns + 1_100,
@@ -124,7 +124,7 @@ fn requests(arcs: &[Arc]) -> Vec<Request> {
         .collect()
 }
 
-fn steps(arcs: &[Arc]) -> Vec<StepSpan> {
+fn steps(arcs: &[ArcSpan]) -> Vec<StepSpan> {
     let names = ["stop queues", "drain", "save registers", "mailbox QM_VFT", "cache writeback"];
     arcs.iter()
         .flat_map(|arc| {
@@ -139,14 +139,14 @@ fn steps(arcs: &[Arc]) -> Vec<StepSpan> {
                     + u64::from(nr == 2) * took / 20,
                 end_ns: arc.start_ns + took * (nr + 1) / 5 + u64::from(nr == 1) * took / 5,
                 tid: arc.tid,
-                outcome: if nr == 3 { arc.outcome } else { Outcome::Ok },
+                outcome: if nr == 3 { arc.outcome } else { CallOutcome::Ok },
             })
         })
         .collect()
 }
 
-fn device(nr: u32, host: u32, name: &str, first: MigState, arcs: Vec<Arc>, end: u64) -> Device {
-    Device {
+fn device(nr: u32, host: u32, name: &str, first: MigState, arcs: Vec<ArcSpan>, end: u64) -> TracedDevice {
+    TracedDevice {
         nr,
         host,
         name: Some(name.to_owned()),
@@ -157,12 +157,12 @@ fn device(nr: u32, host: u32, name: &str, first: MigState, arcs: Vec<Arc>, end: 
         requests: requests(&arcs),
         steps: steps(&arcs),
         arcs,
-        ..Device::default()
+        ..TracedDevice::default()
     }
 }
 
-fn mark(kind: MarkKind, at_ns: u64, text: &str) -> Mark {
-    Mark { kind, at_ns, text: text.to_owned(), pid: 4211, outcome: Outcome::Ok }
+fn mark(kind: MarkKind, at_ns: u64, text: &str) -> DeviceMark {
+    DeviceMark { kind, at_ns, text: text.to_owned(), pid: 4211, outcome: CallOutcome::Ok }
 }
 
 fn dirty_log(start: u64, stop: u64) -> DirtyLog {
@@ -188,15 +188,15 @@ fn dirty_log(start: u64, stop: u64) -> DirtyLog {
         dirty_pages: series.iter().filter_map(|report| report.dirty_pages).sum(),
         reports_uncounted: 1,
         series,
-        outcome: Outcome::Ok,
+        outcome: CallOutcome::Ok,
     }
 }
 
-fn phases(device: &Device, bytes: u64) -> Vec<Phase> {
-    let mut list: Vec<Phase> = device
+fn phases(device: &TracedDevice, bytes: u64) -> Vec<MigrationPhase> {
+    let mut list: Vec<MigrationPhase> = device
         .arcs
         .iter()
-        .map(|arc| Phase {
+        .map(|arc| MigrationPhase {
             name: format!("{} → {}", arc.from.name(), arc.to.map_or("?", MigState::name)),
             arc: true,
             start_ns: arc.start_ns,
@@ -205,7 +205,7 @@ fn phases(device: &Device, bytes: u64) -> Vec<Phase> {
         })
         .collect();
     let inner = device.states.len().saturating_sub(2);
-    list.extend(device.states.iter().skip(1).take(inner).map(|span| Phase {
+    list.extend(device.states.iter().skip(1).take(inner).map(|span| MigrationPhase {
         name: span.state.map_or("not certain", MigState::name).to_owned(),
         arc: false,
         start_ns: span.start_ns,
@@ -216,8 +216,8 @@ fn phases(device: &Device, bytes: u64) -> Vec<Phase> {
     list
 }
 
-fn side(device: &Device, session: u32, verdict: Verdict, bytes: u64) -> Side {
-    Side {
+fn side(device: &TracedDevice, session: u32, verdict: MigrationVerdict, bytes: u64) -> MigrationSide {
+    MigrationSide {
         device: device.nr,
         sessions: vec![session],
         start_ns: device.arcs[0].start_ns,
@@ -232,7 +232,7 @@ fn side(device: &Device, session: u32, verdict: Verdict, bytes: u64) -> Side {
 }
 
 /// Shares that add up to the total, with a gap of what is left.
-fn downtime(start: u64, end: u64, shares: &[(Stage, u64)]) -> Downtime {
+fn downtime(start: u64, end: u64, shares: &[(DowntimeStage, u64)]) -> DowntimeBreakdown {
     let used: u64 = shares.iter().map(|(_, share)| share).sum();
     let mut stages: Vec<_> = shares
         .iter()
@@ -244,21 +244,21 @@ fn downtime(start: u64, end: u64, shares: &[(Stage, u64)]) -> Downtime {
         })
         .collect();
     let gap = end - start - used;
-    stages.push(StageTime { stage: Stage::Gap, share_ns: gap, busy_ns: gap, blurred_ns: 0 });
+    stages.push(StageTime { stage: DowntimeStage::Gap, share_ns: gap, busy_ns: gap, blurred_ns: 0 });
     stages.sort_by_key(|time| time.stage);
-    Downtime {
+    DowntimeBreakdown {
         start_ns: start,
         end_ns: end,
         total_ns: end - start,
-        bound: Bound::About,
+        bound: DowntimeBound::About,
         uncertainty_ns: Some(312_000),
         why: Some("the hosts' clocks agree to ± 312 µs only".to_owned()),
         stages,
     }
 }
 
-fn host(nr: u32, name: &str, end: u64) -> Host {
-    Host {
+fn host(nr: u32, name: &str, end: u64) -> TracedHost {
+    TracedHost {
         nr,
         name: Some(name.to_owned()),
         label: name.to_owned(),
@@ -273,20 +273,20 @@ fn host(nr: u32, name: &str, end: u64) -> Host {
         mono_at_origin_ns: 88_123_456_789 - i64::from(nr) * 99_000_000_000,
         real_at_origin: "2026-11-22T03:00:12.345678901Z".to_owned(),
         events: 1_234,
-        losses: Losses {
+        losses: HostLosses {
             complete: true,
             lost: Some(0),
             missed: Some(0),
             unmatched: Some(0),
             no_room: Some(0),
-            ..Losses::default()
+            ..HostLosses::default()
         },
-        ..Host::default()
+        ..TracedHost::default()
     }
 }
 
-fn document(hosts: Vec<Host>, duration_ns: u64) -> Document {
-    Document {
+fn document(hosts: Vec<TracedHost>, duration_ns: u64) -> MigrationDocument {
+    MigrationDocument {
         schema: DOCUMENT_SCHEMA,
         schema_version: DOCUMENT_SCHEMA_VERSION,
         version: "0.1.0".to_owned(),
@@ -299,12 +299,18 @@ fn document(hosts: Vec<Host>, duration_ns: u64) -> Document {
         migrations: Vec::new(),
         outside: Vec::new(),
         warnings: Vec::new(),
-        omitted: Omitted::default(),
+        omitted: OmittedCounts::default(),
     }
 }
 
 /// Adds a pair of devices, which go from `from` to `to` in a migration that begins at `start`.
-fn pair(document: &mut Document, name: [&str; 2], host: [u32; 2], start: u64, stop: u64) -> DeviceMigration {
+fn pair(
+    document: &mut MigrationDocument,
+    name: [&str; 2],
+    host: [u32; 2],
+    start: u64,
+    stop: u64,
+) -> DeviceMigration {
     use MigState as S;
     let end = document.duration_ns;
     let (at, sessions) = (document.devices.len(), document.sessions.len());
@@ -335,46 +341,46 @@ fn pair(document: &mut Document, name: [&str; 2], host: [u32; 2], start: u64, st
     ];
     let written = part(PartName::Resuming, start + 7 * MS, stop + 171 * MS, 390, 40 << 10);
     let bytes = written.bytes;
-    document.sessions.push(session(nr(sessions), nr(at), Direction::Save, read.into()));
-    document.sessions.push(session(nr(sessions + 1), nr(at + 1), Direction::Resume, vec![written]));
+    document.sessions.push(session(nr(sessions), nr(at), DataDirection::Save, read.into()));
+    document.sessions.push(session(nr(sessions + 1), nr(at + 1), DataDirection::Resume, vec![written]));
     let one = DeviceMigration {
-        source: Some(side(&source, nr(sessions), Verdict::Completed, bytes)),
-        destination: Some(side(&destination, nr(sessions + 1), Verdict::Completed, bytes)),
-        paired_by: Some(PairedBy::StreamBytes),
-        verdict: Verdict::Completed,
+        source: Some(side(&source, nr(sessions), MigrationVerdict::Completed, bytes)),
+        destination: Some(side(&destination, nr(sessions + 1), MigrationVerdict::Completed, bytes)),
+        paired_by: Some(PairingReason::StreamBytes),
+        verdict: MigrationVerdict::Completed,
         downtime: Some(downtime(
             stop,
             stop + 208 * MS,
             &[
-                (Stage::Stop, MS),
-                (Stage::Save, 9 * MS),
-                (Stage::Read, 40 * MS),
-                (Stage::Write, 22 * MS),
-                (Stage::Load, 21 * MS),
-                (Stage::Start, 5 * MS),
+                (DowntimeStage::Stop, MS),
+                (DowntimeStage::Save, 9 * MS),
+                (DowntimeStage::Read, 40 * MS),
+                (DowntimeStage::Write, 22 * MS),
+                (DowntimeStage::Load, 21 * MS),
+                (DowntimeStage::Start, 5 * MS),
             ],
         )),
-        stream: Stream {
+        stream: StreamTransfer {
             read_bytes: Some(document.sessions[sessions].bytes),
             written_bytes: Some(bytes),
-            integrity: Integrity::NotKnown,
+            integrity: StreamIntegrity::NotKnown,
         },
     };
     document.devices.extend([source, destination]);
     one
 }
 
-fn migration(nr: u32, start: u64, end: u64, devices: Vec<DeviceMigration>) -> Migration {
-    Migration {
+fn migration(nr: u32, start: u64, end: u64, devices: Vec<DeviceMigration>) -> VmMigration {
+    VmMigration {
         nr,
-        verdict: Verdict::Completed,
+        verdict: MigrationVerdict::Completed,
         recovered: None,
         text: "qemu-system-x86 went from alpha to beta with 2 devices; the VM stood still for about 259 ms"
             .to_owned(),
         start_ns: start,
         end_ns: end,
-        source: Some(Party { host: 0, pid: 4211, comm: "qemu-system-x86".to_owned() }),
-        destination: Some(Party { host: 1, pid: 977, comm: "qemu-system-x86".to_owned() }),
+        source: Some(VmmProcess { host: 0, pid: 4211, comm: "qemu-system-x86".to_owned() }),
+        destination: Some(VmmProcess { host: 1, pid: 977, comm: "qemu-system-x86".to_owned() }),
         downtime: devices.first().and_then(|one| one.downtime.clone()),
         devices,
         order: Vec::new(),
@@ -383,10 +389,10 @@ fn migration(nr: u32, start: u64, end: u64, devices: Vec<DeviceMigration>) -> Mi
 }
 
 /// One migration of two devices between two hosts, on one clock.
-pub(super) fn merged() -> Document {
+pub(super) fn merged() -> MigrationDocument {
     let end = 2_400 * MS;
     let mut document = document(vec![host(0, "alpha", end), host(1, "beta", end)], end);
-    document.merge = vec![Merge {
+    document.merge = vec![ClockMerge {
         host: 1,
         method: MergeMethod::Causality,
         offset_ns: -1_204_331,
@@ -406,21 +412,30 @@ pub(super) fn merged() -> Document {
     one.downtime = Some(downtime(
         1_520 * MS,
         1_779 * MS,
-        &[(Stage::Stop, MS), (Stage::Save, 18 * MS), (Stage::Read, 78 * MS), (Stage::Write, 40 * MS)],
+        &[
+            (DowntimeStage::Stop, MS),
+            (DowntimeStage::Save, 18 * MS),
+            (DowntimeStage::Read, 78 * MS),
+            (DowntimeStage::Write, 40 * MS),
+        ],
     ));
-    one.order = [Stage::Save, Stage::Read]
+    one.order = [DowntimeStage::Save, DowntimeStage::Read]
         .map(|stage| StageOrder {
             stage,
             devices: 2,
             sum_ns: 19 * MS,
             union_ns: 18 * MS,
             longest_ns: 10 * MS,
-            order: if stage == Stage::Save { Order::Series } else { Order::Mixed },
+            order: if stage == DowntimeStage::Save {
+                DeviceConcurrency::Series
+            } else {
+                DeviceConcurrency::Mixed
+            },
         })
         .to_vec();
-    one.warnings = vec![Warning {
+    one.warnings = vec![ReportWarning {
         code: "initial-bytes-left",
-        severity: Severity::Warning,
+        severity: FindingSeverity::Warning,
         device: Some(0),
         at_ns: Some(1_521 * MS),
         text:
@@ -432,10 +447,10 @@ pub(super) fn merged() -> Document {
 }
 
 /// A destination that cannot load, with losses, where every text that may come from elsewhere means harm.
-pub(in crate::output) fn hostile() -> Document {
+pub(in crate::output) fn hostile() -> MigrationDocument {
     let end = 2_000 * MS;
     let mut document = document(vec![host(0, HOSTILE, end)], end);
-    document.hosts[0].losses = Losses {
+    document.hosts[0].losses = HostLosses {
         complete: false,
         lost: Some(17),
         missed: None,
@@ -460,7 +475,7 @@ pub(in crate::output) fn hostile() -> Document {
         }
     }
     let load = &mut document.devices[1].arcs[3];
-    load.outcome = Outcome::Failed(Errno::EINVAL);
+    load.outcome = CallOutcome::Failed(Errno::EINVAL);
     let failed_at = load.end_ns;
     document.devices[1].arcs.truncate(4);
     document.devices[1].states.truncate(4);
@@ -469,22 +484,22 @@ pub(in crate::output) fn hostile() -> Document {
         start_ns: failed_at,
         end_ns: end,
     });
-    one.verdict = Verdict::Failed;
+    one.verdict = MigrationVerdict::Failed;
     if let Some(destination) = &mut one.destination {
-        destination.verdict = Verdict::Failed;
-        destination.failures = vec![Failure {
+        destination.verdict = MigrationVerdict::Failed;
+        destination.failures = vec![DeviceFailure {
             at_ns: failed_at,
             what: "RESUMING → STOP".to_owned(),
             errno: Some("EINVAL".to_owned()),
             step: Some(format!("vf_qm_check_match {HOSTILE}")),
             step_errno: Some("EINVAL".to_owned()),
         }];
-        destination.findings = vec![Finding {
+        destination.findings = vec![ReportFinding {
             at_ns: failed_at,
             device: 1,
             session: None,
             code: "hisi_acc/isolation-mismatch".to_owned(),
-            severity: Severity::Error,
+            severity: FindingSeverity::Error,
             step: Some("vf_qm_check_match".to_owned()),
             errno: Some("EINVAL".to_owned()),
             text: format!("The devices differ: {HOSTILE}"),
@@ -492,40 +507,40 @@ pub(in crate::output) fn hostile() -> Document {
         }];
     }
     if let Some(downtime) = &mut one.downtime {
-        downtime.bound = Bound::AtLeast;
+        downtime.bound = DowntimeBound::AtLeast;
         downtime.uncertainty_ns = None;
         downtime.why = Some(format!("the device never ran again: {HOSTILE}"));
     }
     let mut migration = migration(0, 240 * MS, failed_at, vec![one]);
-    migration.verdict = Verdict::Failed;
+    migration.verdict = MigrationVerdict::Failed;
     migration.recovered = Some(false);
     migration.text = format!("{HOSTILE} failed on the destination: RESUMING → STOP gave EINVAL");
-    migration.destination = Some(Party { host: 0, pid: 977, comm: HOSTILE.to_owned() });
+    migration.destination = Some(VmmProcess { host: 0, pid: 977, comm: HOSTILE.to_owned() });
     document.migrations.push(migration);
-    document.outside = vec![Outside {
+    document.outside = vec![OutsideIssues {
         device: 0,
-        failures: vec![Failure {
+        failures: vec![DeviceFailure {
             at_ns: 1_800 * MS,
             what: format!("RUNNING → STOP {HOSTILE}"),
             errno: Some("EINVAL".to_owned()),
             step: Some(HOSTILE.to_owned()),
             step_errno: None,
         }],
-        findings: vec![Finding {
+        findings: vec![ReportFinding {
             at_ns: 1_800 * MS,
             device: 0,
             session: None,
             code: "hisi_acc/cache-writeback".to_owned(),
-            severity: Severity::Warning,
+            severity: FindingSeverity::Warning,
             step: Some(HOSTILE.to_owned()),
             errno: None,
             text: HOSTILE.to_owned(),
             check: HOSTILE.to_owned(),
         }],
     }];
-    document.warnings = vec![Warning {
+    document.warnings = vec![ReportWarning {
         code: "no-pre-copy",
-        severity: Severity::Info,
+        severity: FindingSeverity::Info,
         device: None,
         at_ns: None,
         text: HOSTILE.to_owned(),
@@ -534,7 +549,7 @@ pub(in crate::output) fn hostile() -> Document {
 }
 
 /// A hundred migrations within two hours.
-pub(super) fn many() -> Document {
+pub(super) fn many() -> MigrationDocument {
     let end = 7_200_000 * MS;
     let mut document = document(vec![host(0, "alpha", end), host(1, "beta", end)], end);
     for nr in 0..100_u32 {
@@ -550,7 +565,7 @@ pub(super) fn many() -> Document {
         let over = one.destination.as_ref().map_or(start, |side| side.end_ns);
         let mut one = migration(nr, start - 60 * MS, over, vec![one]);
         if nr % 33 == 32 {
-            one.verdict = Verdict::Cancelled;
+            one.verdict = MigrationVerdict::Cancelled;
             one.recovered = Some(true);
             one.downtime = None;
             one.devices[0].downtime = None;
@@ -563,9 +578,9 @@ pub(super) fn many() -> Document {
 }
 
 /// Nothing happened, and numbers are as large as they can be.
-pub(super) fn bare() -> Document {
-    let mut document = document(vec![Host::default()], 0);
+pub(super) fn bare() -> MigrationDocument {
+    let mut document = document(vec![TracedHost::default()], 0);
     document.hosts[0].events = u64::MAX;
-    document.devices.push(Device { steps_left_out: u64::MAX, ..Device::default() });
+    document.devices.push(TracedDevice { steps_left_out: u64::MAX, ..TracedDevice::default() });
     document
 }

@@ -7,7 +7,7 @@ mod part;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use crate::report::document::Document;
+use crate::report::document::MigrationDocument;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -30,7 +30,7 @@ const SCRIPTS: [&str; 7] = [
 /// # Errors
 ///
 /// If the document cannot be written as JSON; with the document's own types that does not happen.
-pub fn html(document: &Document) -> serde_json::Result<String> {
+pub fn html(document: &MigrationDocument) -> serde_json::Result<String> {
     Ok(page(&embedded(&part::json(document, part::BYTES)?)))
 }
 

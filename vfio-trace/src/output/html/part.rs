@@ -5,8 +5,11 @@ use std::collections::{HashMap, HashSet};
 use crate::{
     event::visible,
     report::{
-        document::{Device, Document, Finding, Migration, Omitted, Session, Side, Verdict, Warning},
-        windows::Windows,
+        document::{
+            DataSession, MigrationDocument, MigrationSide, MigrationVerdict, OmittedCounts, ReportFinding,
+            ReportWarning, TracedDevice, VmMigration,
+        },
+        windows::SpanIndex,
     },
 };
 
@@ -18,7 +21,7 @@ const ROOM: [(usize, usize); 7] =
     [(500, usize::MAX), (500, 10_000), (100, 10_000), (20, 1_000), (5, 1_000), (1, 100), (0, 0)];
 
 /// The document as JSON, or as much of it as has room in so many bytes.
-pub(super) fn json(document: &Document, bytes: usize) -> serde_json::Result<String> {
+pub(super) fn json(document: &MigrationDocument, bytes: usize) -> serde_json::Result<String> {
     let mut json = String::new();
     for (migrations, entries) in ROOM {
         json = if migrations >= document.migrations.len() && entries == usize::MAX {
@@ -34,9 +37,9 @@ pub(super) fn json(document: &Document, bytes: usize) -> serde_json::Result<Stri
 }
 
 /// So many migrations, with what they refer to at their times, and so many entries of each list.
-fn part(document: &Document, most: usize, entries: usize) -> Document {
-    let mut migrations: Vec<&Migration> = document.migrations.iter().collect();
-    migrations.sort_by_key(|one| one.verdict != Verdict::Failed);
+fn part(document: &MigrationDocument, most: usize, entries: usize) -> MigrationDocument {
+    let mut migrations: Vec<&VmMigration> = document.migrations.iter().collect();
+    migrations.sort_by_key(|one| one.verdict != MigrationVerdict::Failed);
     migrations.truncate(most);
     migrations.sort_by_key(|one| one.nr);
     let whole = migrations.len() == document.migrations.len();
@@ -57,14 +60,14 @@ fn part(document: &Document, most: usize, entries: usize) -> Document {
         let others = document.sessions.iter().filter(|one| devices.contains(&one.device));
         sessions.extend(others.map(|one| one.nr).take(most));
     }
-    let mut cut = Cut {
+    let mut cut = PageSelection {
         devices: places(document.devices.iter().map(|one| one.nr), &devices),
         sessions: places(document.sessions.iter().map(|one| one.nr), &sessions),
-        spans: (!whole).then(|| Windows::new(migrations.iter().map(|one| (one.start_ns, one.end_ns)))),
+        spans: (!whole).then(|| SpanIndex::new(migrations.iter().map(|one| (one.start_ns, one.end_ns)))),
         entries,
         omitted: 0,
     };
-    let mut part = Document {
+    let mut part = MigrationDocument {
         schema: document.schema,
         schema_version: document.schema_version,
         version: document.version.clone(),
@@ -77,7 +80,7 @@ fn part(document: &Document, most: usize, entries: usize) -> Document {
         migrations: migrations.iter().map(|one| cut.migration(one)).collect(),
         outside: outside.to_vec(),
         warnings: cut.warnings(&document.warnings),
-        omitted: Omitted::default(),
+        omitted: OmittedCounts::default(),
     };
     part.outside.retain_mut(|one| {
         cut.list(&mut one.failures);
@@ -87,7 +90,7 @@ fn part(document: &Document, most: usize, entries: usize) -> Document {
         device.is_some()
     });
     let gone = |all: usize, kept: usize| (all - kept) as u64;
-    part.omitted = Omitted {
+    part.omitted = OmittedCounts {
         migrations: gone(document.migrations.len(), part.migrations.len()),
         devices: gone(document.devices.len(), part.devices.len()),
         sessions: gone(document.sessions.len(), part.sessions.len()),
@@ -102,16 +105,16 @@ fn places(all: impl Iterator<Item = u32>, kept: &HashSet<u32>) -> HashMap<u32, u
     all.filter(|nr| kept.contains(nr)).zip(0..).collect()
 }
 
-struct Cut {
+struct PageSelection {
     devices: HashMap<u32, u32>,
     sessions: HashMap<u32, u32>,
     /// The times of the migrations; `None`: all times.
-    spans: Option<Windows>,
+    spans: Option<SpanIndex>,
     entries: usize,
     omitted: u64,
 }
 
-impl Cut {
+impl PageSelection {
     fn list<T>(&mut self, list: &mut Vec<T>) {
         self.omitted += list.len().saturating_sub(self.entries) as u64;
         list.truncate(self.entries);
@@ -128,7 +131,7 @@ impl Cut {
         copy
     }
 
-    fn device(&mut self, device: &Device) -> Option<Device> {
+    fn device(&mut self, device: &TracedDevice) -> Option<TracedDevice> {
         let nr = *self.devices.get(&device.nr)?;
         let mut requests = self.copy(&device.requests, |one| (one.start_ns, one.end_ns));
         for request in &mut requests {
@@ -138,7 +141,7 @@ impl Cut {
         for log in &mut logs {
             self.list(&mut log.series);
         }
-        Some(Device {
+        Some(TracedDevice {
             nr,
             host: device.host,
             name: device.name.clone(),
@@ -158,17 +161,17 @@ impl Cut {
         })
     }
 
-    fn session(&mut self, session: &Session) -> Option<Session> {
+    fn session(&mut self, session: &DataSession) -> Option<DataSession> {
         let nr = *self.sessions.get(&session.nr)?;
         let device = *self.devices.get(&session.device)?;
-        let mut session = Session { nr, device, ..session.clone() };
+        let mut session = DataSession { nr, device, ..session.clone() };
         self.list(&mut session.series);
         self.list(&mut session.precopy_info);
         Some(session)
     }
 
     /// Its number stays, which the text has, too.
-    fn migration(&mut self, migration: &Migration) -> Migration {
+    fn migration(&mut self, migration: &VmMigration) -> VmMigration {
         let mut migration = migration.clone();
         for device in &mut migration.devices {
             for side in device.source.iter_mut().chain(&mut device.destination) {
@@ -179,7 +182,7 @@ impl Cut {
         migration
     }
 
-    fn side(&mut self, side: &mut Side) {
+    fn side(&mut self, side: &mut MigrationSide) {
         side.device = self.devices.get(&side.device).copied().unwrap_or(0);
         side.sessions = side.sessions.iter().filter_map(|nr| self.sessions.get(nr).copied()).collect();
         self.list(&mut side.phases);
@@ -187,7 +190,7 @@ impl Cut {
         self.findings(&mut side.findings);
     }
 
-    fn findings(&mut self, findings: &mut Vec<Finding>) {
+    fn findings(&mut self, findings: &mut Vec<ReportFinding>) {
         self.list(findings);
         for finding in findings {
             finding.device = self.devices.get(&finding.device).copied().unwrap_or(0);
@@ -196,15 +199,15 @@ impl Cut {
     }
 
     /// Those of no device, and of devices of the page.
-    fn warnings(&mut self, all: &[Warning]) -> Vec<Warning> {
-        let moved = |warning: &Warning| {
+    fn warnings(&mut self, all: &[ReportWarning]) -> Vec<ReportWarning> {
+        let moved = |warning: &ReportWarning| {
             let device = match warning.device {
                 Some(device) => Some(*self.devices.get(&device)?),
                 None => None,
             };
-            Some(Warning { device, ..warning.clone() })
+            Some(ReportWarning { device, ..warning.clone() })
         };
-        let warnings: Vec<Warning> = all.iter().filter_map(moved).take(self.entries).collect();
+        let warnings: Vec<ReportWarning> = all.iter().filter_map(moved).take(self.entries).collect();
         self.omitted += (all.len() - warnings.len()) as u64;
         warnings
     }
@@ -216,7 +219,7 @@ mod tests {
     use crate::output::html::fixture;
 
     /// All places lead to what is there.
-    fn check(part: &Document) {
+    fn check(part: &MigrationDocument) {
         assert!((0..).zip(&part.devices).all(|(nr, one)| one.nr == nr));
         assert!((0..).zip(&part.sessions).all(|(nr, one)| one.nr == nr));
         let devices = part.devices.len() as u32;
@@ -270,12 +273,12 @@ mod tests {
     #[test]
     fn those_that_failed_go_first_and_keep_their_numbers() {
         let mut document = fixture::many();
-        document.migrations[70].verdict = Verdict::Failed;
+        document.migrations[70].verdict = MigrationVerdict::Failed;
         let part = part(&document, 3, usize::MAX);
         check(&part);
         let numbers: Vec<u32> = part.migrations.iter().map(|one| one.nr).collect();
         assert_eq!(numbers, [0, 1, 70]);
-        let name = |document: &Document, at: usize| {
+        let name = |document: &MigrationDocument, at: usize| {
             let side = document.migrations[at].devices[0].source.as_ref().unwrap();
             document.devices[side.device as usize].name.clone()
         };

@@ -9,26 +9,26 @@ use vfio_trace_common::{
 };
 
 use super::{
-    kprobes::Kprobes,
-    plan::{Planned, Target},
-    programs::{LoadError, Programs},
+    kprobes::KprobeBackend,
+    plan::{PlannedProbe, ProbeTarget},
+    programs::{BpfPrograms, ProgramLoadError},
 };
 use crate::{
-    event::{FunctionNote, GapFunction, Note, ProbeGap, ProbeReport},
-    kernel::{KernelFiles, Returns, Stamp},
+    event::{FunctionNote, GapFunction, ProbeGap, ProbeReport, RecordNote},
+    kernel::{KernelFiles, ModuleStamp, ReturnKind},
 };
 
 /// What attaches probes: the kernel, or a test's idea of it.
-pub trait Backend {
+pub trait ProbeBackend {
     /// An attached probe; it ends when it is dropped.
     type Link;
 
     /// Tells the programs what a step is about, before its first call.
-    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), Refusal>;
+    fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), AttachError>;
     /// Comes before a number of functions are attached, and after: nothing else may keep the kernel from that.
     fn attaching(&mut self, on: bool);
     /// Attaches functions, each with its slot; what is urgent comes first. Gives what became of each, in this order.
-    fn attach(&mut self, functions: &[(&Target, u16)]) -> Vec<Result<Vec<Self::Link>, Refusal>>;
+    fn attach(&mut self, functions: &[(&ProbeTarget, u16)]) -> Vec<Result<Vec<Self::Link>, AttachError>>;
     /// Where the function of a link is; `None` where the kernel does not tell.
     fn address(&self, link: &Self::Link) -> Option<u64>;
     /// Calls that a link has missed; `None` where the kernel does not tell.
@@ -44,7 +44,7 @@ pub trait Backend {
 
 /// One function of the plan.
 #[derive(Debug)]
-struct Probe<L> {
+struct ManagedProbe<L> {
     role: Role,
     symbol: String,
     module: Option<String>,
@@ -59,15 +59,15 @@ struct Probe<L> {
     /// It was met through a pointer: no plan has it.
     by_pointer: bool,
     /// The load of its module that it is attached in.
-    load: Option<Stamp>,
+    load: Option<ModuleStamp>,
     /// What the programs and the readers of its records were told of a step.
-    step: Option<StepTold>,
+    step: Option<StepDetails>,
 }
 
 /// What depends on a step's driver, which may be built anew while the function stays.
-type StepTold = (StepSpec, Returns, u32);
+type StepDetails = (StepSpec, ReturnKind, u32);
 
-impl<L> Probe<L> {
+impl<L> ManagedProbe<L> {
     fn is(&self, role: Role, symbol: &str, module: Option<&str>) -> bool {
         self.role == role && self.symbol == symbol && self.module.as_deref() == module
     }
@@ -78,21 +78,21 @@ impl<L> Probe<L> {
     }
 
     /// Why it can never be called again, if that is so.
-    fn gone(&self, load: impl Fn(&str) -> Option<Stamp>) -> Option<String> {
+    fn gone(&self, load: impl Fn(&str) -> Option<ModuleStamp>) -> Option<String> {
         let module = self.module.as_deref()?;
         // Without a load of its own it was attached before anybody knew of the module: see `adopt`.
         let same = load(module).is_some_and(|now| self.load.is_none_or(|then| now.is_same(&then)));
         (!same).then(|| format!("module {module} was unloaded"))
     }
 
-    fn function(&self) -> Function {
-        Function { symbol: self.symbol.clone(), module: self.module.clone(), role: self.role }
+    fn function(&self) -> ProbedFunction {
+        ProbedFunction { symbol: self.symbol.clone(), module: self.module.clone(), role: self.role }
     }
 }
 
 /// A function that something was done about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Function {
+pub struct ProbedFunction {
     /// Its symbol.
     pub symbol: String,
     /// Its module; `None` for the kernel image.
@@ -101,27 +101,27 @@ pub struct Function {
     pub role: Role,
 }
 
-impl From<&Function> for GapFunction {
-    fn from(function: &Function) -> Self {
+impl From<&ProbedFunction> for GapFunction {
+    fn from(function: &ProbedFunction) -> Self {
         Self { function: function.symbol.clone(), role: function.role }
     }
 }
 
-impl From<&Target> for Function {
-    fn from(target: &Target) -> Self {
+impl From<&ProbeTarget> for ProbedFunction {
+    fn from(target: &ProbeTarget) -> Self {
         Self { symbol: target.symbol.clone(), module: target.module.clone(), role: target.role }
     }
 }
 
 /// What [`Manager::reconcile`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct ProbeChanges {
     /// Functions newly probed.
-    pub attached: Vec<Function>,
+    pub attached: Vec<ProbedFunction>,
     /// Functions no longer probed, with the reason.
-    pub detached: Vec<(Function, String)>,
+    pub detached: Vec<(ProbedFunction, String)>,
     /// Functions that could not be probed, with the reason.
-    pub failed: Vec<(Function, String)>,
+    pub failed: Vec<(ProbedFunction, String)>,
     /// The kernel refused one of them for want of a capability.
     pub denied: bool,
     /// Functions that were there before they were probed.
@@ -130,7 +130,7 @@ pub struct Changes {
     pub unread: Vec<(String, String)>,
 }
 
-impl Changes {
+impl ProbeChanges {
     /// Adds what happened later.
     pub fn extend(&mut self, later: Self) {
         let Self { attached, detached, failed, denied, gaps, unread } = later;
@@ -145,23 +145,23 @@ impl Changes {
 
 /// Why a function could not be attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct AttachError {
     /// In words.
     pub reason: String,
     /// For want of a capability.
     pub denied: bool,
 }
 
-impl From<&str> for Refusal {
+impl From<&str> for AttachError {
     fn from(reason: &str) -> Self {
         Self { reason: reason.to_owned(), denied: false }
     }
 }
 
 /// All probes.
-pub struct Manager<B: Backend = Kprobes> {
+pub struct ProbeManager<B: ProbeBackend = KprobeBackend> {
     backend: B,
-    probes: Vec<Probe<B::Link>>,
+    probes: Vec<ManagedProbe<B::Link>>,
     /// Pointers that were looked up, so that each is tried once per load of its module.
     pointers: HashSet<(Role, u64)>,
     /// Those of them that came to nothing: each is tried again when modules have come or gone.
@@ -169,27 +169,27 @@ pub struct Manager<B: Backend = Kprobes> {
     /// The slot that a role's recursion misses are told with: its first probe ever, whatever becomes of that.
     first_of: BTreeMap<Role, u16>,
     /// What readers of the records must know, and have not been told.
-    notes: Vec<Note>,
+    notes: Vec<RecordNote>,
 }
 
-impl Manager {
+impl ProbeManager {
     /// A manager of the kernel's probes, without any yet.
-    pub fn new(programs: Programs, files: &KernelFiles) -> Self {
-        Self::over(Kprobes::new(programs, files))
+    pub fn new(programs: BpfPrograms, files: &KernelFiles) -> Self {
+        Self::over(KprobeBackend::new(programs, files))
     }
 
     /// The programs.
-    pub const fn programs_mut(&mut self) -> &mut Programs {
+    pub const fn programs_mut(&mut self) -> &mut BpfPrograms {
         &mut self.backend.programs
     }
 
     /// Lets all probes count and emit, or stops them.
-    pub fn enable(&mut self, on: bool) -> Result<(), LoadError> {
+    pub fn enable(&mut self, on: bool) -> Result<(), ProgramLoadError> {
         self.backend.programs.enable(on)
     }
 }
 
-impl<B: Backend> Manager<B> {
+impl<B: ProbeBackend> ProbeManager<B> {
     fn over(backend: B) -> Self {
         Self {
             backend,
@@ -202,15 +202,19 @@ impl<B: Backend> Manager<B> {
     }
 
     /// What readers of the records must know of probes attached since the last call.
-    pub fn take_notes(&mut self) -> Vec<Note> {
+    pub fn take_notes(&mut self) -> Vec<RecordNote> {
         std::mem::take(&mut self.notes)
     }
 
     /// Attaches what the plan has and is not attached. Detaches functions whose module is gone or was loaded anew, and
     /// those that nobody wants any more: neither this plan nor a pointer. `load` tells the present load of a module,
     /// `None` if it is not loaded.
-    pub fn reconcile(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
-        let mut changes = Changes::default();
+    pub fn reconcile(
+        &mut self,
+        plan: &[PlannedProbe],
+        load: impl Fn(&str) -> Option<ModuleStamp>,
+    ) -> ProbeChanges {
+        let mut changes = ProbeChanges::default();
         for pointer in std::mem::take(&mut self.unresolved) {
             // Symbols are known anew.
             self.pointers.remove(&pointer);
@@ -219,10 +223,10 @@ impl<B: Backend> Manager<B> {
         self.detach(&mut changes, |probe| {
             let wanted = probe.by_pointer
                 || plan.iter().any(|planned| match planned {
-                    Planned::Attach(target) => {
+                    PlannedProbe::Attach(target) => {
                         probe.is(target.role, &target.symbol, target.module.as_deref())
                     },
-                    Planned::Without { .. } => false,
+                    PlannedProbe::NotAvailable { .. } => false,
                 });
             let idle = || (!wanted).then(|| "no driver that it serves is loaded".to_owned());
             probe.gone(&load).or_else(idle)
@@ -231,12 +235,12 @@ impl<B: Backend> Manager<B> {
         let mut targets = Vec::new();
         for planned in plan {
             match planned {
-                Planned::Attach(target) => {
+                PlannedProbe::Attach(target) => {
                     // Here, too: a report has them in the order of the plan.
                     self.entry(target.role, &target.symbol, target.module.as_deref());
                     targets.push(target);
                 },
-                Planned::Without { role, symbol, module, reason } => {
+                PlannedProbe::NotAvailable { role, symbol, module, reason } => {
                     let probe = self.entry(*role, symbol, module.as_deref());
                     if let Some(probe) = probe
                         && probe.links.is_empty()
@@ -253,14 +257,18 @@ impl<B: Backend> Manager<B> {
 
     /// Attaches what this plan has, detaches only what is dead, and says nothing of what the kernel refuses: a plan made in a
     /// hurry has functions that are not there, and addresses that may be others' by now.
-    pub fn attach_at_once(&mut self, plan: &[Planned], load: impl Fn(&str) -> Option<Stamp>) -> Changes {
-        let mut changes = Changes::default();
+    pub fn attach_at_once(
+        &mut self,
+        plan: &[PlannedProbe],
+        load: impl Fn(&str) -> Option<ModuleStamp>,
+    ) -> ProbeChanges {
+        let mut changes = ProbeChanges::default();
         self.backend.attaching(true);
         self.detach(&mut changes, |probe| probe.gone(&load));
         self.adopt(&load);
         let mut targets = Vec::new();
         for planned in plan {
-            let Planned::Attach(target) = planned else { continue };
+            let PlannedProbe::Attach(target) = planned else { continue };
             let mut target = target.clone();
             if let Some(module) = &target.module {
                 if load(module).is_none() {
@@ -285,20 +293,20 @@ impl<B: Backend> Manager<B> {
     }
 
     /// Why a function is not probed, if that is known.
-    fn reason_of(&self, target: &Target) -> Option<String> {
-        let is = |probe: &&Probe<_>| probe.is(target.role, &target.symbol, target.module.as_deref());
+    fn reason_of(&self, target: &ProbeTarget) -> Option<String> {
+        let is = |probe: &&ManagedProbe<_>| probe.is(target.role, &target.symbol, target.module.as_deref());
         self.probes.iter().find(is)?.reason.clone()
     }
 
     /// Takes probes whose module was not in the list when they were attached for those of the load that is there now.
-    fn adopt(&mut self, load: impl Fn(&str) -> Option<Stamp>) {
+    fn adopt(&mut self, load: impl Fn(&str) -> Option<ModuleStamp>) {
         for probe in self.probes.iter_mut().filter(|probe| !probe.links.is_empty() && probe.load.is_none()) {
             probe.load = probe.module.as_deref().and_then(&load);
         }
     }
 
     /// Detaches what there is a reason to.
-    fn detach(&mut self, changes: &mut Changes, why: impl Fn(&Probe<B::Link>) -> Option<String>) {
+    fn detach(&mut self, changes: &mut ProbeChanges, why: impl Fn(&ManagedProbe<B::Link>) -> Option<String>) {
         let before = changes.detached.len();
         for probe in self.probes.iter_mut().filter(|probe| !probe.links.is_empty()) {
             let Some(reason) = why(probe) else { continue };
@@ -353,16 +361,16 @@ impl<B: Backend> Manager<B> {
         &mut self,
         role: Role,
         address: u64,
-        target: Option<Target>,
-        load: impl Fn(&str) -> Option<Stamp>,
-    ) -> Changes {
-        let mut changes = Changes::default();
+        target: Option<ProbeTarget>,
+        load: impl Fn(&str) -> Option<ModuleStamp>,
+    ) -> ProbeChanges {
+        let mut changes = ProbeChanges::default();
         self.pointers.insert((role, address));
         let Some(target) = target else {
             self.unresolved.push((role, address));
             // It may be a function that is probed by its name.
             if !self.has_unplaced(role) {
-                let function = Function { symbol: format!("? ({})", role.name()), module: None, role };
+                let function = ProbedFunction { symbol: format!("? ({})", role.name()), module: None, role };
                 let why = "a driver has it, and no symbol tells which it is: the kernel hides its addresses \
                            (kernel.kptr_restrict), or the module is gone";
                 changes.failed.push((function, why.to_owned()));
@@ -380,13 +388,18 @@ impl<B: Backend> Manager<B> {
     }
 
     /// The probe of a function, made if it is new; `None` if there are too many.
-    fn entry(&mut self, role: Role, symbol: &str, module: Option<&str>) -> Option<&mut Probe<B::Link>> {
+    fn entry(
+        &mut self,
+        role: Role,
+        symbol: &str,
+        module: Option<&str>,
+    ) -> Option<&mut ManagedProbe<B::Link>> {
         let known = self.probes.iter().position(|probe| probe.is(role, symbol, module));
         if known.is_none() {
             // Slot 0 is nobody's.
             let slot =
                 u16::try_from(self.probes.len() + 1).ok().filter(|slot| u32::from(*slot) < MAX_PROBES)?;
-            self.probes.push(Probe {
+            self.probes.push(ManagedProbe {
                 role,
                 symbol: symbol.to_owned(),
                 module: module.map(str::to_owned),
@@ -404,8 +417,14 @@ impl<B: Backend> Manager<B> {
         self.probes.get_mut(at)
     }
 
-    fn attach(&mut self, targets: &[&Target], load: &impl Fn(&str) -> Option<Stamp>, changes: &mut Changes) {
-        let (mut functions, mut loads): (Vec<(&Target, u16)>, Vec<Option<Stamp>>) = Default::default();
+    fn attach(
+        &mut self,
+        targets: &[&ProbeTarget],
+        load: &impl Fn(&str) -> Option<ModuleStamp>,
+        changes: &mut ProbeChanges,
+    ) {
+        let (mut functions, mut loads): (Vec<(&ProbeTarget, u16)>, Vec<Option<ModuleStamp>>) =
+            Default::default();
         let mut met = HashSet::new();
         for &target in targets {
             let Some(probe) = self.entry(target.role, &target.symbol, target.module.as_deref()) else {
@@ -418,7 +437,7 @@ impl<B: Backend> Manager<B> {
                 probe.address = target.address.or(probe.address);
                 // Of two drivers that want the same step the first has it.
                 if met.insert(slot)
-                    && let Err(Refusal { reason, .. }) = self.prepare_step(target, slot)
+                    && let Err(AttachError { reason, .. }) = self.prepare_step(target, slot)
                 {
                     // Its records would be read with what is not so any more.
                     self.detach(changes, |probe| (probe.slot == slot).then(|| reason.clone()));
@@ -443,11 +462,11 @@ impl<B: Backend> Manager<B> {
     /// Keeps what became of a function, in the load of its module that it was attached in.
     fn keep(
         &mut self,
-        target: &Target,
+        target: &ProbeTarget,
         slot: u16,
-        load: Option<Stamp>,
-        result: Result<Vec<B::Link>, Refusal>,
-        changes: &mut Changes,
+        load: Option<ModuleStamp>,
+        result: Result<Vec<B::Link>, AttachError>,
+        changes: &mut ProbeChanges,
     ) {
         let found = |links: &Vec<B::Link>| links.first().and_then(|link| self.backend.address(link));
         let address = target.address.or_else(|| result.as_ref().ok().and_then(found));
@@ -461,7 +480,7 @@ impl<B: Backend> Manager<B> {
                 self.first_of.entry(target.role).or_insert(slot);
                 changes.attached.push(target.into());
             },
-            Err(Refusal { reason, denied }) => {
+            Err(AttachError { reason, denied }) => {
                 changes.denied |= denied;
                 if probe.reason.as_ref() != Some(&reason) {
                     changes.failed.push((target.into(), reason.clone()));
@@ -472,7 +491,7 @@ impl<B: Backend> Manager<B> {
     }
 
     /// Tells the programs what a step is about, before its first call, and again if that has become something else.
-    fn prepare_step(&mut self, target: &Target, slot: u16) -> Result<(), Refusal> {
+    fn prepare_step(&mut self, target: &ProbeTarget, slot: u16) -> Result<(), AttachError> {
         let Some(step) = &target.step else { return Ok(()) };
         let told = (step.spec, step.returns, step.params);
         let Some(probe) = self.probes.iter_mut().find(|probe| probe.slot == slot) else { return Ok(()) };
@@ -481,7 +500,7 @@ impl<B: Backend> Manager<B> {
         }
         self.backend.set_step(slot, &step.spec)?;
         probe.step = Some(told);
-        self.notes.push(Note::Function(FunctionNote {
+        self.notes.push(RecordNote::Function(FunctionNote {
             probe: slot,
             function: target.symbol.clone(),
             module: target.module.clone(),

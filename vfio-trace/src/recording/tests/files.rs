@@ -3,21 +3,21 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::recording::new_file::{Lacks, id_at};
+use crate::recording::new_file::{FsLimits, id_at};
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-fn forced(path: &Path, rotate: bool) -> Output {
-    let mut output = Output::create(path, rotate, None, true).unwrap();
+fn forced(path: &Path, rotate: bool) -> RecordingOutput {
+    let mut output = RecordingOutput::create(path, rotate, None, true).unwrap();
     assert!(output.open().unwrap());
     output
 }
 
 #[test]
 fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
-    let folder = Folder::new("comes-back");
+    let folder = StoreFolder::new("comes-back");
     let path = folder.0.join("a.vft");
     fs::write(&path, "old").unwrap();
     let mut output = forced(&path, false);
@@ -30,7 +30,7 @@ fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
     // It is begun: now it is gone.
     let mut output = forced(&path, false);
     output.first().unwrap().write_all(b"new").unwrap();
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     drop(output);
     assert_eq!((read(&path).as_str(), folder.names().len()), ("new", 1));
     // What somebody has put there meanwhile is not ours to take away.
@@ -38,7 +38,7 @@ fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
     drop(output.first().unwrap());
     fs::remove_file(&path).unwrap();
     fs::write(&path, "theirs").unwrap();
-    drop(output.telling(tell));
+    drop(output.on_unrestored(tell));
     assert_eq!(read(&path), "theirs");
     assert_eq!(read(&told(&path)), "new", "and where that is which was there before, is told");
     // Somebody has taken it away, and nothing else is there.
@@ -64,24 +64,26 @@ fn told(path: &Path) -> PathBuf {
 }
 
 /// What file systems do not know: nothing, exchanging, that and more.
-const LACKS: [Lacks; 4] = [
-    Lacks { exchange: false, no_replace: false, link: false, copy: false },
-    Lacks { exchange: true, no_replace: false, link: false, copy: false },
-    Lacks { exchange: true, no_replace: true, link: false, copy: false },
-    Lacks { exchange: true, no_replace: true, link: true, copy: false },
+const LACKS: [FsLimits; 4] = [
+    FsLimits { exchange: false, no_replace: false, link: false, copy: false },
+    FsLimits { exchange: true, no_replace: false, link: false, copy: false },
+    FsLimits { exchange: true, no_replace: true, link: false, copy: false },
+    FsLimits { exchange: true, no_replace: true, link: true, copy: false },
 ];
 
 #[test]
 fn what_was_there_survives_on_any_file_system() {
     for (number, lacks) in LACKS.into_iter().enumerate() {
-        let folder = Folder::new(&format!("lacks-{number}"));
+        let folder = StoreFolder::new(&format!("lacks-{number}"));
         let path = folder.0.join("a.vft");
         for (force, before) in [(true, "old"), (false, "")] {
             fs::write(&path, before).unwrap();
             let id = id_at(&path);
             let opened = || {
-                let mut output =
-                    Output::create(&path, false, None, force).unwrap().lacking(lacks).telling(tell);
+                let mut output = RecordingOutput::create(&path, false, None, force)
+                    .unwrap()
+                    .lacking(lacks)
+                    .on_unrestored(tell);
                 assert!(output.open().unwrap());
                 output
             };
@@ -93,12 +95,12 @@ fn what_was_there_survives_on_any_file_system() {
             assert_eq!(id_at(&path), id, "it is the very same file: {lacks:?}");
             let mut output = opened();
             output.first().unwrap().write_all(b"new").unwrap();
-            assert!(output.begun().is_empty());
+            assert!(output.keep_first_part().is_empty());
             drop(output);
             assert_eq!((read(&path).as_str(), folder.names().len()), ("new", 1), "{lacks:?}");
         }
         fs::remove_file(&path).unwrap();
-        let mut file = Target::look(&path, false, &[]).unwrap().lacking(lacks).named().unwrap();
+        let mut file = OutputTarget::inspect(&path, false, &[]).unwrap().lacking(lacks).named().unwrap();
         file.write_all(b"whole").unwrap();
         fs::write(&path, "theirs").unwrap();
         assert!(matches!(file.place(), Err(OutputError::Exists(_))));
@@ -110,12 +112,13 @@ fn what_was_there_survives_on_any_file_system() {
 #[test]
 fn what_was_there_survives_that_there_are_too_many_files() {
     for (number, lacks) in LACKS.into_iter().enumerate() {
-        let folder = Folder::new(&format!("many-{number}"));
+        let folder = StoreFolder::new(&format!("many-{number}"));
         let path = folder.0.join("a.vft");
         fs::write(&path, "old").unwrap();
         let id = id_at(&path);
-        let lacks = Lacks { copy: true, ..lacks };
-        let mut output = Output::create(&path, false, None, true).unwrap().lacking(lacks).telling(tell);
+        let lacks = FsLimits { copy: true, ..lacks };
+        let mut output =
+            RecordingOutput::create(&path, false, None, true).unwrap().lacking(lacks).on_unrestored(tell);
         assert!(output.open().unwrap());
         assert!(output.first().is_err());
         drop(output);
@@ -126,9 +129,10 @@ fn what_was_there_survives_that_there_are_too_many_files() {
 
 #[test]
 fn where_files_cannot_be_given_a_name_they_have_one_from_the_start() {
-    let folder = Folder::new("no-link");
+    let folder = StoreFolder::new("no-link");
     let path = folder.0.join("a.vft");
-    let Opening::Ready(mut file) = Target::look(&path, false, &[]).unwrap().lacking(LACKS[3]).open().unwrap()
+    let OpenAttempt::Ready(mut file) =
+        OutputTarget::inspect(&path, false, &[]).unwrap().lacking(LACKS[3]).open().unwrap()
     else {
         panic!("it is a file")
     };
@@ -142,12 +146,12 @@ fn where_files_cannot_be_given_a_name_they_have_one_from_the_start() {
 #[test]
 fn an_empty_file_that_has_gone_is_in_nobodys_way() {
     for (number, lacks) in LACKS.into_iter().enumerate() {
-        let folder = Folder::new(&format!("gone-{number}"));
+        let folder = StoreFolder::new(&format!("gone-{number}"));
         let path = folder.0.join("a.vft");
         let empty = || {
             fs::write(&path, "").unwrap();
-            let target = Target::look(&path, false, &[]).unwrap().lacking(lacks);
-            let Opening::Ready(file) = target.open().unwrap() else { panic!("it is a file") };
+            let target = OutputTarget::inspect(&path, false, &[]).unwrap().lacking(lacks);
+            let OpenAttempt::Ready(file) = target.open().unwrap() else { panic!("it is a file") };
             file
         };
         let mut file = empty();
@@ -172,16 +176,16 @@ fn an_empty_file_that_has_gone_is_in_nobodys_way() {
 
 #[test]
 fn what_is_not_taken_for_a_part_is_told_with_its_reason() {
-    let folder = Folder::new("no-part");
+    let folder = StoreFolder::new("no-part");
     let path = folder.0.join("n.vft");
     let whole = part("one", 1, true);
     let mut other = header();
     other.schema = "vfio-trace.recording/2".to_owned();
     let mut newer = Vec::new();
-    Writer::new(&mut newer, &other).unwrap();
+    PartWriter::new(&mut newer, &other).unwrap();
     let name = folder.0.join("n.0001.vft");
     let why = || {
-        let Err(OutputError::NoPart { why, .. }) = Output::create(&path, true, None, true) else {
+        let Err(OutputError::NoPart { why, .. }) = RecordingOutput::create(&path, true, None, true) else {
             panic!("taken")
         };
         why
@@ -207,9 +211,9 @@ fn what_is_not_taken_for_a_part_is_told_with_its_reason() {
 
 #[test]
 fn a_file_with_a_name_goes_away_too() {
-    let folder = Folder::new("named");
+    let folder = StoreFolder::new("named");
     let path = folder.0.join("a.vft");
-    let make = || Target::look(&path, false, &[]).unwrap().named().unwrap();
+    let make = || OutputTarget::inspect(&path, false, &[]).unwrap().named().unwrap();
     let file = make();
     let [temporary] = &folder.names()[..] else { panic!("one file") };
     assert!(temporary.starts_with(".vfio-trace."));
@@ -224,7 +228,7 @@ fn a_file_with_a_name_goes_away_too() {
 
 #[test]
 fn older_parts_may_vanish_or_become_others() {
-    let folder = Folder::new("vanish");
+    let folder = StoreFolder::new("vanish");
     let path = folder.0.join("n.vft");
     let name = |number: u32| folder.0.join(format!("n.{number:04}.vft"));
     for number in 1..=4 {
@@ -237,7 +241,7 @@ fn older_parts_may_vanish_or_become_others() {
     fs::remove_file(name(2)).unwrap();
     fs::remove_file(name(3)).unwrap();
     fs::write(name(3), "theirs").unwrap();
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     assert_eq!(folder.names(), ["n.0001.vft", "n.0003.vft"]);
     assert_eq!(read(&name(3)), "theirs");
     // One that is none of ours is told as what it is.
@@ -247,12 +251,12 @@ fn older_parts_may_vanish_or_become_others() {
 
 #[test]
 fn a_part_that_cannot_be_written_to_does_not_stay() {
-    let folder = Folder::new("no-part");
+    let folder = StoreFolder::new("no-part");
     let path = folder.0.join("n.vft");
     let mut output = forced(&path, true);
     output.first().unwrap().write_all(&part("one", 1, true)).unwrap();
-    assert!(output.begun().is_empty());
-    let mut output = output.lacking(Lacks { copy: true, ..Lacks::default() });
+    assert!(output.keep_first_part().is_empty());
+    let mut output = output.lacking(FsLimits { copy: true, ..FsLimits::default() });
     assert!(matches!(output.next(2), Err(OutputError::Io { .. })));
     assert_eq!(folder.names(), ["n.0001.vft"]);
     drop(output);

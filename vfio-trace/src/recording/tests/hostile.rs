@@ -1,10 +1,10 @@
 //! Files that were made to cost more than they are worth, with checksums that are right.
 
 use super::*;
-use crate::recording::block::{BlockHeader, FORMAT, HEADER_LEN, Kind, LEVEL};
+use crate::recording::block::{BlockHeader, BlockKind, FORMAT, HEADER_LEN, LEVEL};
 
 /// A block's header as it should not be, and what is behind it.
-fn block(kind: Kind, seq: u32, raw: usize, stored: &[u8], claimed: usize) -> Vec<u8> {
+fn block(kind: BlockKind, seq: u32, raw: usize, stored: &[u8], claimed: usize) -> Vec<u8> {
     let header = BlockHeader {
         format: FORMAT,
         kind,
@@ -19,7 +19,7 @@ fn block(kind: Kind, seq: u32, raw: usize, stored: &[u8], claimed: usize) -> Vec
 }
 
 fn begun() -> Vec<u8> {
-    let writer = Writer::new(Vec::new(), &header()).unwrap();
+    let writer = PartWriter::new(Vec::new(), &header()).unwrap();
     let len = usize::try_from(writer.written()).unwrap();
     writer.finish(end(0)).unwrap().0[..len].to_vec()
 }
@@ -28,17 +28,17 @@ fn begun() -> Vec<u8> {
 #[test]
 fn headers_that_claim_all_that_follows_are_not_checked_again_and_again() {
     let mut stream = begun();
-    let chain = block(Kind::Other(9), 2, 0, &[], 16 << 20);
+    let chain = block(BlockKind::Other(9), 2, 0, &[], 16 << 20);
     let before = stream.len();
     for _ in 0..20_000 {
         stream.extend(&chain);
     }
     stream.resize(stream.len() + (17 << 20), 0);
-    let mut reader = Reader::open(&stream[..]).unwrap();
+    let mut reader = RecordingReader::open(&stream[..]).unwrap();
     let (mut damages, mut unchecked) = (0u64, Vec::new());
     while let Some(entry) = reader.next().unwrap() {
-        damages += u64::from(matches!(entry, Entry::Damage(_)));
-        if let Entry::Damage(damage @ Damage::Unchecked { .. }) = entry {
+        damages += u64::from(matches!(entry, ReaderEntry::Damage(_)));
+        if let ReaderEntry::Damage(damage @ RecordingDamage::Unchecked { .. }) = entry {
             unchecked.push(damage);
         }
     }
@@ -61,11 +61,11 @@ fn right_checksums_of_what_is_not_packed_count_as_well() {
     for at in (0..many).rev() {
         let seq = 2 + u32::try_from(at).unwrap();
         let behind = (at + 1) * head;
-        let claims = block(Kind::Items, seq, LEN, &body[behind..behind + LEN], LEN);
+        let claims = block(BlockKind::Items, seq, LEN, &body[behind..behind + LEN], LEN);
         body[at * head..behind].copy_from_slice(&claims[..head]);
     }
     let stream = [begun(), body].concat();
-    let mut reader = Reader::open(&stream[..]).unwrap();
+    let mut reader = RecordingReader::open(&stream[..]).unwrap();
     while reader.next().unwrap().is_some() {}
     let most = (64 << 20) + 4 * stream.len() as u64 + 2 * LEN as u64;
     assert!((64 << 20..=most).contains(&reader.vain()), "{} bytes were checked in vain", reader.vain());
@@ -73,48 +73,53 @@ fn right_checksums_of_what_is_not_packed_count_as_well() {
 
 #[test]
 fn what_comes_before_the_first_header_is_not_kept() {
-    let bad = block(Kind::Merge, 0, 0, b"not zstd", 8);
+    let bad = block(BlockKind::Merge, 0, 0, b"not zstd", 8);
     let stream = [bad.repeat(10_000), begun()].concat();
-    let mut reader = Reader::open(&stream[..]).unwrap();
+    let mut reader = RecordingReader::open(&stream[..]).unwrap();
     assert_eq!(reader.waiting_entries(), 1);
-    let told = Damage::Note { offset: 0, notes: 10_000 };
-    assert_eq!(reader.next().unwrap(), Some(Entry::Damage(told)));
-    let bad = [&b"x"[..], &block(Kind::Header, 0, 0, b"not zstd", 8)].concat();
+    let told = RecordingDamage::Note { offset: 0, notes: 10_000 };
+    assert_eq!(reader.next().unwrap(), Some(ReaderEntry::Damage(told)));
+    let bad = [&b"x"[..], &block(BlockKind::Header, 0, 0, b"not zstd", 8)].concat();
     let stream = [bad.repeat(10_000), begun()].concat();
-    assert!(matches!(Reader::open(&stream[..]), Err(OpenError::NoHeader)));
+    assert!(matches!(RecordingReader::open(&stream[..]), Err(PartOpenError::NoHeader)));
     // Bad ones between good ones.
     let note = MergeNote::new(Vec::new(), serde_json::Value::Null).block().unwrap();
-    let pair = [block(Kind::Merge, 0, 0, b"not zstd", 8), note].concat();
+    let pair = [block(BlockKind::Merge, 0, 0, b"not zstd", 8), note].concat();
     let stream = [pair.repeat(1_000), begun()].concat();
-    assert_eq!(Reader::open(&stream[..]).unwrap().waiting_entries(), 1);
+    assert_eq!(RecordingReader::open(&stream[..]).unwrap().waiting_entries(), 1);
 }
 
 #[test]
 fn a_good_block_behind_a_bad_one_is_found_all_the_same() {
     let mut stream = begun();
-    stream.extend(block(Kind::Items, 2, 100, b"not zstd", 8));
+    stream.extend(block(BlockKind::Items, 2, 100, b"not zstd", 8));
     let payload = [&3u32.to_le_bytes()[..], &8u32.to_le_bytes(), &77u64.to_le_bytes()].concat();
     let stored = zstd::bulk::compress(&payload, LEVEL).unwrap();
-    stream.extend(block(Kind::Items, 3, payload.len(), &stored, stored.len()));
+    stream.extend(block(BlockKind::Items, 3, payload.len(), &stored, stored.len()));
     let (items, damages) = read(&stream).unwrap();
-    assert_eq!(items, [Item::Tick(77)]);
-    assert!(matches!(damages[..], [Damage::Block { records: 3, .. }, Damage::Cut { .. }]), "{damages:?}");
+    assert_eq!(items, [BlockItem::Tick(77)]);
+    assert!(
+        matches!(damages[..], [RecordingDamage::Block { records: 3, .. }, RecordingDamage::Cut { .. }]),
+        "{damages:?}"
+    );
 }
 
 #[test]
 fn no_block_claims_more_than_its_kind_may_have() {
-    for (kind, len) in [(Kind::Header, 1 << 20), (Kind::Merge, 1 << 20), (Kind::Items, 1_314_816)] {
+    for (kind, len) in
+        [(BlockKind::Header, 1 << 20), (BlockKind::Merge, 1 << 20), (BlockKind::Items, 1_314_816)]
+    {
         for more in [0, 1] {
             let bytes = block(kind, 0, len + more, &[], 0);
             assert_eq!(BlockHeader::parse(&bytes[..HEADER_LEN]).is_some(), more == 0, "{kind:?}");
         }
     }
-    let long = Item::Record(vec![0; (1 << 20) + 1].into());
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let long = BlockItem::Record(vec![0; (1 << 20) + 1].into());
+    let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     writer.push(&long).unwrap_err();
     let mut wordy = header();
     wordy.start.command = vec!["x".repeat(1 << 20)];
-    assert!(Writer::new(Vec::new(), &wordy).is_err());
+    assert!(PartWriter::new(Vec::new(), &wordy).is_err());
 }
 
 #[test]
@@ -124,11 +129,11 @@ fn items_are_taken_one_by_one() {
     let stored = zstd::bulk::compress(&payload, LEVEL).unwrap();
     assert!(stored.len() < 1000, "{}", stored.len());
     let mut stream = begun();
-    stream.extend(block(Kind::Items, 2, payload.len(), &stored, stored.len()));
-    let mut reader = Reader::open(&stream[..]).unwrap();
+    stream.extend(block(BlockKind::Items, 2, payload.len(), &stored, stored.len()));
+    let mut reader = RecordingReader::open(&stream[..]).unwrap();
     let mut items = 0;
     while let Some(entry) = reader.next().unwrap() {
-        items += u32::from(matches!(entry, Entry::Item(Item::Record(_))));
+        items += u32::from(matches!(entry, ReaderEntry::Item(BlockItem::Record(_))));
         assert!(reader.waiting_entries() <= 2, "items are held in memory");
     }
     assert_eq!(items, 160_000);
@@ -138,24 +143,27 @@ fn items_are_taken_one_by_one() {
 fn a_later_header_that_lacks_what_ours_has_is_not_damaged() {
     let json = br#"{"schema":"vfio-trace.recording/2","where":"elsewhere"}"#;
     let packed = zstd::bulk::compress(json, LEVEL).unwrap();
-    let later = block(Kind::Header, 0, json.len(), &packed, packed.len());
-    let error = Reader::open(&later[..]).err().unwrap();
-    assert!(matches!(error, OpenError::OtherHeader), "{error}");
+    let later = block(BlockKind::Header, 0, json.len(), &packed, packed.len());
+    let error = RecordingReader::open(&later[..]).err().unwrap();
+    assert!(matches!(error, PartOpenError::OtherHeader), "{error}");
     // Behind a part that was not ended, that is told as well.
     let first = begun();
     let offset = first.len() as u64;
     let (_, damages) = read(&[first, later].concat()).unwrap();
-    assert_eq!(damages, [Damage::Cut { offset, records: 0 }, Damage::OtherHeader { offset }]);
+    assert_eq!(
+        damages,
+        [RecordingDamage::Cut { offset, records: 0 }, RecordingDamage::OtherHeader { offset }]
+    );
 }
 
 #[test]
 fn an_index_or_a_note_that_was_not_looked_at_is_not_said_to_be_damaged() {
     let mut stream = begun();
     for _ in 0..8 {
-        stream.extend(block(Kind::Other(9), 2, 0, &[], 16 << 20));
+        stream.extend(block(BlockKind::Other(9), 2, 0, &[], 16 << 20));
     }
-    stream.extend(block(Kind::Index, 2, 0, &[], 1 << 20));
-    stream.extend(block(Kind::Merge, 0, 0, &[], 1 << 20));
+    stream.extend(block(BlockKind::Index, 2, 0, &[], 1 << 20));
+    stream.extend(block(BlockKind::Merge, 0, 0, &[], 1 << 20));
     stream.resize(stream.len() + (17 << 20), 0);
     let (_, damages) = read(&stream).unwrap();
     let said: Vec<String> = damages.iter().map(ToString::to_string).collect();
@@ -163,7 +171,8 @@ fn an_index_or_a_note_that_was_not_looked_at_is_not_said_to_be_damaged() {
         let of: Vec<_> = said.iter().filter(|text| text.contains(what)).collect();
         assert!(matches!(of[..], [text] if text.contains("was not looked at")), "{said:?}");
     }
-    let unchecked =
-        |damage: &&Damage| matches!(damage, Damage::UncheckedIndex { .. } | Damage::UncheckedNote { .. });
-    assert_eq!(damages.iter().filter(unchecked).filter(|damage| !damage.lacks_records()).count(), 2);
+    let unchecked = |damage: &&RecordingDamage| {
+        matches!(damage, RecordingDamage::UncheckedIndex { .. } | RecordingDamage::UncheckedNote { .. })
+    };
+    assert_eq!(damages.iter().filter(unchecked).filter(|damage| !damage.loses_records()).count(), 2);
 }

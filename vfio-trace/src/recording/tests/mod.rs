@@ -12,13 +12,13 @@ use proptest::prelude::*;
 use super::{fixture::header, *};
 use crate::event::fixture::{any_record, bytes};
 
-fn end(records: u64) -> End {
-    End { mono_ns: 9, reason: Reason::Signal, records, probes: Vec::new() }
+fn end(records: u64) -> PartEnd {
+    PartEnd { mono_ns: 9, reason: EndReason::Signal, records, probes: Vec::new() }
 }
 
 /// Items, with a block after each for which `cut` says so.
-fn write(items: &[Item], cuts: &[bool]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+fn write(items: &[BlockItem], cuts: &[bool]) -> Vec<u8> {
+    let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     for (item, cut) in items.iter().zip(cuts.iter().cycle()) {
         writer.push(item).unwrap();
         if *cut {
@@ -29,33 +29,33 @@ fn write(items: &[Item], cuts: &[bool]) -> Vec<u8> {
 }
 
 /// All that can be read, damage apart; `None` if it cannot be opened.
-fn read(stream: &[u8]) -> Option<(Vec<Item>, Vec<Damage>)> {
-    let mut reader = Reader::open(stream).ok()?;
+fn read(stream: &[u8]) -> Option<(Vec<BlockItem>, Vec<RecordingDamage>)> {
+    let mut reader = RecordingReader::open(stream).ok()?;
     let (mut items, mut damages) = (Vec::new(), Vec::new());
     while let Some(entry) = reader.next().unwrap() {
         match entry {
-            Entry::Item(item) => items.push(item),
-            Entry::Damage(damage) => damages.push(damage),
-            Entry::Part(_) => panic!("one part"),
+            ReaderEntry::Item(item) => items.push(item),
+            ReaderEntry::Damage(damage) => damages.push(damage),
+            ReaderEntry::Part(_) => panic!("one part"),
         }
     }
     assert_eq!(reader.position(), stream.len() as u64, "all of the input was used");
     Some((items, damages))
 }
 
-fn any_items() -> impl Strategy<Value = Vec<Item>> {
+fn any_items() -> impl Strategy<Value = Vec<BlockItem>> {
     let item = prop_oneof![
-        6 => any_record().prop_map(|record| Item::Record(bytes(&record).into())),
-        1 => any_record().prop_map(|record| Item::Again(bytes(&record).into())),
-        1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| Item::Record(bytes.into())),
-        1 => any::<u64>().prop_map(Item::Tick),
-        1 => any::<u64>().prop_map(|mono_ns| Item::Clock(ClockSample { mono_ns, ..ClockSample::default() })),
+        6 => any_record().prop_map(|record| BlockItem::Record(bytes(&record).into())),
+        1 => any_record().prop_map(|record| BlockItem::Repeated(bytes(&record).into())),
+        1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| BlockItem::Record(bytes.into())),
+        1 => any::<u64>().prop_map(BlockItem::Tick),
+        1 => any::<u64>().prop_map(|mono_ns| BlockItem::Clock(ClockSample { mono_ns, ..ClockSample::default() })),
     ];
     proptest::collection::vec(item, 0..30)
 }
 
 /// Whether `some` is `all` with some left out.
-fn is_within(some: &[Item], all: &[Item]) -> bool {
+fn is_within(some: &[BlockItem], all: &[BlockItem]) -> bool {
     let mut all = all.iter();
     some.iter().all(|one| all.any(|other| other == one))
 }
@@ -66,7 +66,7 @@ proptest! {
         let stream = write(&items, &cuts);
         let (mut got, damages) = read(&stream).unwrap();
         prop_assert_eq!(damages, vec![]);
-        prop_assert_eq!(got.pop(), Some(Item::End(end(items.len() as u64))));
+        prop_assert_eq!(got.pop(), Some(BlockItem::End(end(items.len() as u64))));
         prop_assert_eq!(got, items);
     }
 
@@ -84,8 +84,8 @@ proptest! {
             return Ok(());
         };
         prop_assert!(!damages.is_empty(), "it is cut, and does not say so");
-        let all = [items, vec![Item::End(end(u64::MAX))]].concat();
-        let same = got.iter().zip(&all).filter(|(one, other)| one == other || matches!(one, Item::End(_)));
+        let all = [items, vec![BlockItem::End(end(u64::MAX))]].concat();
+        let same = got.iter().zip(&all).filter(|(one, other)| one == other || matches!(one, BlockItem::End(_)));
         prop_assert_eq!(same.count(), got.len());
     }
 
@@ -102,7 +102,7 @@ proptest! {
         // The header has a copy: one changed byte never keeps a recording from being opened.
         let (got, damages) = read(&stream).unwrap();
         prop_assert!(!damages.is_empty(), "byte {} of {} was changed, and nobody noticed", at, stream.len());
-        let all = [items.clone(), vec![Item::End(end(items.len() as u64))]].concat();
+        let all = [items.clone(), vec![BlockItem::End(end(items.len() as u64))]].concat();
         prop_assert!(is_within(&got, &all), "a record that was not there");
     }
 
@@ -123,7 +123,7 @@ proptest! {
         }
         let Some((got, damages)) = read(&stream) else { return Ok(()) };
         prop_assert!(!damages.is_empty());
-        let all = [items.clone(), vec![Item::End(end(items.len() as u64))]].concat();
+        let all = [items.clone(), vec![BlockItem::End(end(items.len() as u64))]].concat();
         prop_assert!(is_within(&got, &all), "a record that was not there");
     }
 
@@ -133,13 +133,13 @@ proptest! {
             stream.splice(0..0, write(&[], &[true]));
         }
         if let Some((items, _)) = read(&stream) {
-            prop_assert!(items.iter().all(|item| matches!(item, Item::End(_))));
+            prop_assert!(items.iter().all(|item| matches!(item, BlockItem::End(_))));
         }
     }
 }
 
-fn record(text: &str) -> Item {
-    Item::Record(Bytes::copy_from_slice(text.as_bytes()))
+fn record(text: &str) -> BlockItem {
+    BlockItem::Record(Bytes::copy_from_slice(text.as_bytes()))
 }
 
 #[test]
@@ -154,11 +154,11 @@ fn a_damaged_block_takes_only_itself() {
         let mut stream = whole.clone();
         stream[at] ^= 1;
         let (got, damages) = read(&stream).unwrap();
-        let left = [&items[..1], &items[2..], &[Item::End(end(4))]].concat();
+        let left = [&items[..1], &items[2..], &[BlockItem::End(end(4))]].concat();
         assert_eq!(got, left);
         match (&damages[..], records) {
-            ([Damage::Block { records, .. }], Some(expected)) => assert_eq!(*records, expected),
-            ([Damage::Gap { blocks: 1, .. }], None) => {},
+            ([RecordingDamage::Block { records, .. }], Some(expected)) => assert_eq!(*records, expected),
+            ([RecordingDamage::Gap { blocks: 1, .. }], None) => {},
             other => panic!("{other:?}"),
         }
     }
@@ -166,7 +166,7 @@ fn a_damaged_block_takes_only_itself() {
 
 #[test]
 fn a_killed_recorder_loses_what_was_not_written() {
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     writer.push(&record("written")).unwrap();
     writer.flush().unwrap();
     let written = usize::try_from(writer.written()).unwrap();
@@ -174,15 +174,15 @@ fn a_killed_recorder_loses_what_was_not_written() {
     let stream = &writer.finish(end(2)).unwrap().0[..written];
     let (items, damages) = read(stream).unwrap();
     assert_eq!(items, [record("written")]);
-    assert_eq!(damages, [Damage::Cut { offset: written as u64, records: 0 }]);
+    assert_eq!(damages, [RecordingDamage::Cut { offset: written as u64, records: 0 }]);
 }
 
 #[test]
 fn the_index_is_where_the_blocks_are() {
-    let items: Vec<Item> = crate::event::fixture::source()
+    let items: Vec<BlockItem> = crate::event::fixture::source()
         .records()
         .iter()
-        .map(|record| Item::Record(bytes(record).into()))
+        .map(|record| BlockItem::Record(bytes(record).into()))
         .collect();
     let stream = write(&items, &[false, false, true]);
     let index = read_index(&mut Cursor::new(&stream)).unwrap();
@@ -199,40 +199,40 @@ fn the_index_is_where_the_blocks_are() {
 #[test]
 fn what_is_no_recording_is_told_apart() {
     let whole = write(&[], &[true]);
-    let open = |stream: &[u8]| Reader::open(stream).err().map(|error| error.to_string());
-    assert!(matches!(Reader::open(&b""[..]), Err(OpenError::Empty)));
-    assert!(matches!(Reader::open(&b"PK\x03\x04"[..]), Err(OpenError::Foreign)));
-    assert!(matches!(Reader::open(&[0; 5000][..]), Err(OpenError::Foreign)));
-    assert!(matches!(Reader::open(&whole[..3]), Err(OpenError::Cut)));
-    assert!(matches!(Reader::open(&whole[..60]), Err(OpenError::Cut)));
+    let open = |stream: &[u8]| RecordingReader::open(stream).err().map(|error| error.to_string());
+    assert!(matches!(RecordingReader::open(&b""[..]), Err(PartOpenError::Empty)));
+    assert!(matches!(RecordingReader::open(&b"PK\x03\x04"[..]), Err(PartOpenError::NotRecording)));
+    assert!(matches!(RecordingReader::open(&[0; 5000][..]), Err(PartOpenError::NotRecording)));
+    assert!(matches!(RecordingReader::open(&whole[..3]), Err(PartOpenError::TruncatedHeader)));
+    assert!(matches!(RecordingReader::open(&whole[..60]), Err(PartOpenError::TruncatedHeader)));
     assert_eq!(open(&whole), None);
     let mut other = header();
     other.byte_order = "middle".to_owned();
-    let stream = Writer::new(Vec::new(), &other).unwrap().finish(end(0)).unwrap().0;
-    assert!(matches!(Reader::open(&stream[..]), Err(OpenError::ByteOrder(_))));
+    let stream = PartWriter::new(Vec::new(), &other).unwrap().finish(end(0)).unwrap().0;
+    assert!(matches!(RecordingReader::open(&stream[..]), Err(PartOpenError::ByteOrder(_))));
 }
 
 #[test]
 fn records_of_a_later_version_are_refused() {
     let made = |wire_version, part| {
-        let header = Header { wire_version, part, ..header() };
-        let mut writer = Writer::new(Vec::new(), &header).unwrap();
+        let header = PartHeader { wire_version, part, ..header() };
+        let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
         writer.push(&record("one")).unwrap();
         writer.finish(end(1)).unwrap().0
     };
     let now = vfio_trace_common::wire::VERSION;
     let stream = made(now + 1, 1);
-    let error = Reader::open(&stream[..]).err().unwrap();
-    assert!(matches!(error, OpenError::NewerRecords(version) if version == now + 1));
+    let error = RecordingReader::open(&stream[..]).err().unwrap();
+    assert!(matches!(error, PartOpenError::NewerRecords(version) if version == now + 1));
     assert!(error.to_string().contains("newer vfio-trace"), "{error}");
     // In a part that follows, nothing of it is taken for something else.
     let parts = [made(now, 1), made(now + 1, 2)].concat();
-    let mut reader = Reader::open(&parts[..]).unwrap();
+    let mut reader = RecordingReader::open(&parts[..]).unwrap();
     let (mut items, mut damages) = (0, Vec::new());
     while let Some(entry) = reader.next().unwrap() {
         match entry {
-            Entry::Item(Item::Record(_)) => items += 1,
-            Entry::Damage(damage) => damages.push(damage.to_string()),
+            ReaderEntry::Item(BlockItem::Record(_)) => items += 1,
+            ReaderEntry::Damage(damage) => damages.push(damage.to_string()),
             _ => {},
         }
     }
@@ -243,33 +243,33 @@ fn records_of_a_later_version_are_refused() {
 #[test]
 fn a_header_of_another_version_is_refused() {
     let made = |schema: &str, part| {
-        let header = Header { schema: schema.to_owned(), part, ..header() };
-        let mut writer = Writer::new(Vec::new(), &header).unwrap();
+        let header = PartHeader { schema: schema.to_owned(), part, ..header() };
+        let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
         writer.push(&record("one")).unwrap();
         writer.finish(end(1)).unwrap().0
     };
     let later = "vfio-trace.recording/2";
-    let error = Reader::open(&made(later, 1)[..]).err().unwrap();
-    assert!(matches!(error, OpenError::OtherHeader) && error.to_string().contains(SCHEMA), "{error}");
+    let error = RecordingReader::open(&made(later, 1)[..]).err().unwrap();
+    assert!(matches!(error, PartOpenError::OtherHeader) && error.to_string().contains(SCHEMA), "{error}");
     let parts = [made(SCHEMA, 1), made(later, 2)].concat();
-    let mut reader = Reader::open(&parts[..]).unwrap();
+    let mut reader = RecordingReader::open(&parts[..]).unwrap();
     let (mut items, mut damages) = (0, Vec::new());
     while let Some(entry) = reader.next().unwrap() {
         match entry {
-            Entry::Item(Item::Record(_)) => items += 1,
-            Entry::Damage(damage) => damages.push(damage),
+            ReaderEntry::Item(BlockItem::Record(_)) => items += 1,
+            ReaderEntry::Damage(damage) => damages.push(damage),
             _ => {},
         }
     }
     let begins = made(SCHEMA, 1).len() as u64;
-    assert!(damages.iter().all(Damage::lacks_records));
-    assert_eq!((items, damages), (1, vec![Damage::OtherHeader { offset: begins }]));
+    assert!(damages.iter().all(RecordingDamage::loses_records));
+    assert_eq!((items, damages), (1, vec![RecordingDamage::OtherHeader { offset: begins }]));
 }
 
 /// A folder that goes away with the test.
-struct Folder(PathBuf);
+struct StoreFolder(PathBuf);
 
-impl Folder {
+impl StoreFolder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -285,7 +285,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for StoreFolder {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
@@ -293,26 +293,26 @@ impl Drop for Folder {
 
 #[test]
 fn nothing_is_overwritten_unasked() {
-    let folder = Folder::new("output");
+    let folder = StoreFolder::new("output");
     let path = folder.0.join("a.vft");
     fs::write(&path, "mine").unwrap();
-    assert!(matches!(Output::create(&path, false, None, false), Err(OutputError::Exists(_))));
+    assert!(matches!(RecordingOutput::create(&path, false, None, false), Err(OutputError::Exists(_))));
     // Asked for, and then nothing came of it.
-    let mut output = Output::create(&path, false, None, true).unwrap();
+    let mut output = RecordingOutput::create(&path, false, None, true).unwrap();
     assert_eq!(folder.names(), ["a.vft"], "looking makes nothing");
     assert!(output.open().unwrap());
     drop(output);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("mine", 1));
-    let mut output = Output::create(&path, false, None, true).unwrap();
+    let mut output = RecordingOutput::create(&path, false, None, true).unwrap();
     assert!(output.open().unwrap());
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     output.first().unwrap().write_all(b"new").unwrap();
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     drop(output);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("new", 1));
     // What was begun and came to nothing leaves nothing that would be in the way of the next try.
     let typo = folder.0.join("typo.vft");
-    let mut output = Output::create(&typo, false, None, false).unwrap();
+    let mut output = RecordingOutput::create(&typo, false, None, false).unwrap();
     assert!(output.open().unwrap());
     output.first().unwrap().write_all(b"header").unwrap();
     drop(output);
@@ -320,12 +320,12 @@ fn nothing_is_overwritten_unasked() {
     // An empty file is somebody's mktemp.
     let empty = folder.0.join("empty.vft");
     fs::write(&empty, "").unwrap();
-    drop(Output::create(&empty, false, None, false).unwrap());
+    drop(RecordingOutput::create(&empty, false, None, false).unwrap());
     assert_eq!(folder.names(), ["a.vft", "empty.vft"]);
-    assert!(matches!(Output::create(&folder.0, false, None, true), Err(OutputError::Io { .. })));
+    assert!(matches!(RecordingOutput::create(&folder.0, false, None, true), Err(OutputError::Io { .. })));
     let nowhere = folder.0.join("no/such/folder.vft");
-    assert!(matches!(Output::create(&nowhere, false, None, false), Err(OutputError::Io { .. })));
-    let mut null = Output::create(Path::new("/dev/null"), false, None, false).unwrap();
+    assert!(matches!(RecordingOutput::create(&nowhere, false, None, false), Err(OutputError::Io { .. })));
+    let mut null = RecordingOutput::create(Path::new("/dev/null"), false, None, false).unwrap();
     assert!(null.open().unwrap());
     null.first().unwrap().write_all(b"new").unwrap();
     drop(null);
@@ -334,41 +334,41 @@ fn nothing_is_overwritten_unasked() {
 
 /// A part as `record --rotate` writes it, or as `record` does.
 fn part(recording: &str, number: u32, rotated: bool) -> Vec<u8> {
-    let mut header = Header { recording: recording.to_owned(), part: number, ..header() };
+    let mut header = PartHeader { recording: recording.to_owned(), part: number, ..header() };
     if rotated {
         header.start.command.extend(["--rotate".to_owned(), "1M".to_owned()]);
     }
     let mut bytes = Vec::new();
-    Writer::new(&mut bytes, &header).unwrap();
+    PartWriter::new(&mut bytes, &header).unwrap();
     bytes
 }
 
 #[test]
 fn parts_come_and_go() {
-    let folder = Folder::new("parts");
+    let folder = StoreFolder::new("parts");
     let path = folder.0.join("t.vft");
-    let mut output = Output::create(&path, true, Some(2), false).unwrap();
+    let mut output = RecordingOutput::create(&path, true, Some(2), false).unwrap();
     assert!(output.open().unwrap());
     output.first().unwrap().write_all(&part("one", 1, true)).unwrap();
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     output.try_next().unwrap();
     for number in 2..=4 {
         output.next(number).unwrap().write_all(&part("one", number, true)).unwrap();
     }
     assert_eq!(folder.names(), ["t.0003.vft", "t.0004.vft"]);
-    assert!(matches!(Output::create(&path, true, None, false), Err(OutputError::Exists(_))));
+    assert!(matches!(RecordingOutput::create(&path, true, None, false), Err(OutputError::Exists(_))));
     fs::write(folder.0.join("t.notes.vft"), "mine").unwrap();
-    let mut output = Output::create(&path, true, None, true).unwrap();
+    let mut output = RecordingOutput::create(&path, true, None, true).unwrap();
     assert!(output.open().unwrap());
     drop(output.first().unwrap());
     assert_eq!(folder.names().len(), 4, "older parts stay until there is something in this one");
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     assert_eq!(folder.names(), ["t.0001.vft", "t.notes.vft"]);
     // Somebody puts another file where a part was.
-    let mut output = Output::create(&path, true, Some(1), true).unwrap();
+    let mut output = RecordingOutput::create(&path, true, Some(1), true).unwrap();
     assert!(output.open().unwrap());
     drop(output.first().unwrap());
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     fs::remove_file(folder.0.join("t.0001.vft")).unwrap();
     fs::write(folder.0.join("t.0001.vft"), "mine").unwrap();
     drop(output.next(2).unwrap());
@@ -377,7 +377,7 @@ fn parts_come_and_go() {
 
 #[test]
 fn a_name_does_not_make_a_part() {
-    let folder = Folder::new("no-parts");
+    let folder = StoreFolder::new("no-parts");
     let path = folder.0.join("night.vft");
     let put = |name: &str, bytes: &[u8]| fs::write(folder.0.join(name), bytes).unwrap();
     put("night.0001.vft", &part("one", 1, true));
@@ -386,10 +386,10 @@ fn a_name_does_not_make_a_part() {
     put("night.20261122.vft", &part("two", 1, false));
     put("night.20261123.vft", &part("one", 20_261_123, false));
     put("night.00003.vft", &part("one", 3, true));
-    let mut output = Output::create(&path, true, None, true).unwrap();
+    let mut output = RecordingOutput::create(&path, true, None, true).unwrap();
     assert!(output.open().unwrap());
     drop(output.first().unwrap());
-    assert!(output.begun().is_empty());
+    assert!(output.keep_first_part().is_empty());
     assert_eq!(
         folder.names(),
         ["night.00003.vft", "night.0001.vft", "night.20261122.vft", "night.20261123.vft"]
@@ -399,7 +399,10 @@ fn a_name_does_not_make_a_part() {
         put("night.0001.vft", &part("one", 1, true));
         put("night.0002.vft", &other);
         for force in [false, true] {
-            assert!(matches!(Output::create(&path, true, None, force), Err(OutputError::NoPart { .. })));
+            assert!(matches!(
+                RecordingOutput::create(&path, true, None, force),
+                Err(OutputError::NoPart { .. })
+            ));
         }
         assert_eq!(fs::read(folder.0.join("night.0002.vft")).unwrap(), other);
     }

@@ -4,8 +4,8 @@ use super::*;
 
 /// One part with a record per block.
 fn part(recording: &str, number: u32, texts: &[&str]) -> Vec<u8> {
-    let header = Header { recording: recording.to_owned(), part: number, ..header() };
-    let mut writer = Writer::new(Vec::new(), &header).unwrap();
+    let header = PartHeader { recording: recording.to_owned(), part: number, ..header() };
+    let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
     for text in texts {
         writer.push(&record(text)).unwrap();
         writer.flush().unwrap();
@@ -29,17 +29,17 @@ fn headless(mut part: Vec<u8>, payload_only: bool) -> Vec<u8> {
 }
 
 /// Texts of the records with the recording and the part that they are taken for, and what is told.
-fn told(stream: &[u8]) -> (Vec<String>, Vec<Damage>) {
-    let mut reader = Reader::open(stream).unwrap();
+fn told(stream: &[u8]) -> (Vec<String>, Vec<RecordingDamage>) {
+    let mut reader = RecordingReader::open(stream).unwrap();
     let (mut texts, mut damages) = (Vec::new(), Vec::new());
     while let Some(entry) = reader.next().unwrap() {
         match entry {
-            Entry::Item(Item::Record(bytes)) => {
-                let Header { recording, part, .. } = reader.header();
+            ReaderEntry::Item(BlockItem::Record(bytes)) => {
+                let PartHeader { recording, part, .. } = reader.header();
                 texts.push(format!("{recording}{part} {}", String::from_utf8_lossy(&bytes)));
             },
-            Entry::Damage(damage) => damages.push(damage),
-            Entry::Item(_) | Entry::Part(_) => {},
+            ReaderEntry::Damage(damage) => damages.push(damage),
+            ReaderEntry::Item(_) | ReaderEntry::Part(_) => {},
         }
     }
     assert_eq!(reader.position(), stream.len() as u64);
@@ -53,14 +53,15 @@ fn records_without_a_header_are_nobodys() {
         let stream = [a.clone(), headless(b.clone(), payload_only), c.clone()].concat();
         let (texts, damages) = told(&stream);
         assert_eq!(texts, ["a1 one", "c1 four"], "{payload_only}");
-        let lost: u64 = damages.iter().map(Damage::records).sum();
+        let lost: u64 = damages.iter().map(RecordingDamage::records).sum();
         assert_eq!(lost, 2, "{damages:?}");
-        let nobodys = |damage: &&Damage| matches!(damage, Damage::NoHeader { records: 2, .. });
+        let nobodys =
+            |damage: &&RecordingDamage| matches!(damage, RecordingDamage::NoHeader { records: 2, .. });
         assert_eq!(damages.iter().filter(nobodys).count(), 1, "{damages:?}");
         // At the end of the stream, too.
         let (texts, damages) = told(&[a.clone(), headless(b.clone(), payload_only)].concat());
         assert_eq!(texts, ["a1 one"], "{damages:?}");
-        assert!(matches!(damages.last(), Some(Damage::NoHeader { records: 2, .. })), "{damages:?}");
+        assert!(matches!(damages.last(), Some(RecordingDamage::NoHeader { records: 2, .. })), "{damages:?}");
     }
     // One copy is enough.
     let mut one = b.clone();
@@ -70,7 +71,7 @@ fn records_without_a_header_are_nobodys() {
     let cut = a[..at(&a, 2)].to_vec();
     let (texts, damages) = told(&[cut, headless(b, true)].concat());
     assert_eq!(texts, [""; 0], "{damages:?}");
-    assert!(matches!(damages.first(), Some(Damage::Cut { .. })), "{damages:?}");
+    assert!(matches!(damages.first(), Some(RecordingDamage::Cut { .. })), "{damages:?}");
 }
 
 #[test]
@@ -78,12 +79,15 @@ fn a_part_that_comes_twice_is_shown_once() {
     let (one, two) = (part("a", 1, &["one", "two"]), part("a", 2, &["three"]));
     let (texts, damages) = told(&[one.clone(), one.clone(), two.clone()].concat());
     assert_eq!(texts, ["a1 one", "a1 two", "a2 three"]);
-    assert_eq!(damages, [Damage::Again { offset: one.len() as u64, part: 1 }]);
+    assert_eq!(damages, [RecordingDamage::RepeatedPart { offset: one.len() as u64, part: 1 }]);
     // The first was cut.
     let cut = one[..at(&one, 3)].to_vec();
     let (texts, damages) = told(&[cut, one, two].concat());
     assert_eq!(texts, ["a1 one", "a2 three"]);
-    assert!(matches!(damages[..], [Damage::Cut { .. }, Damage::Again { part: 1, .. }]), "{damages:?}");
+    assert!(
+        matches!(damages[..], [RecordingDamage::Cut { .. }, RecordingDamage::RepeatedPart { part: 1, .. }]),
+        "{damages:?}"
+    );
 }
 
 #[test]
@@ -93,7 +97,10 @@ fn the_end_mark_may_be_all_that_is_lost() {
     one[place] ^= 1;
     let (texts, damages) = told(&one);
     assert_eq!(texts, ["a1 one"]);
-    assert!(matches!(damages[..], [Damage::Block { .. }, Damage::NoEnd { .. }]), "{damages:?}");
+    assert!(
+        matches!(damages[..], [RecordingDamage::Block { .. }, RecordingDamage::NoEnd { .. }]),
+        "{damages:?}"
+    );
 }
 
 /// Bytes of a block's header.
@@ -102,7 +109,7 @@ const HEAD: usize = 48;
 #[test]
 fn no_sentence_claims_to_know_what_was_cut_off() {
     for records in [0, 3] {
-        let text = Damage::Cut { offset: 9, records }.to_string();
+        let text = RecordingDamage::Cut { offset: 9, records }.to_string();
         assert!(text.contains("not known") && !text.contains("up to a second"), "{text}");
     }
 }
@@ -111,7 +118,7 @@ fn no_sentence_claims_to_know_what_was_cut_off() {
 fn what_the_recorder_says_and_is_not_understood_is_told() {
     let meta = br#"{"meta":"end","mono_ns":9,"reason":"signal","records":0,"probes":"of a later version"}"#;
     let payload = [&4u32.to_le_bytes()[..], &(meta.len() as u32).to_le_bytes(), meta].concat();
-    let mut items = item::Items::of(payload).unwrap();
+    let mut items = item::BlockItems::of(payload).unwrap();
     assert!(items.next().is_some_and(|item| item.is_err()));
     assert!(items.next().is_none());
 }
@@ -123,16 +130,16 @@ fn the_first_note_of_a_merge_counts_and_a_bad_one_is_told() {
         MergeNote::new(pairs, serde_json::Value::Null).block().unwrap()
     };
     let both = [note("outer"), note("inner"), part("a", 1, &["one"])].concat();
-    assert_eq!(Reader::open(&both[..]).unwrap().merge().unwrap().pairs[0].0, "outer");
+    assert_eq!(RecordingReader::open(&both[..]).unwrap().merge().unwrap().pairs[0].0, "outer");
     assert_eq!(told(&both), (vec!["a1 one".to_owned()], vec![]));
     let mut bad = both;
     bad[HEAD + 1] ^= 1;
-    assert_eq!(Reader::open(&bad[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
+    assert_eq!(RecordingReader::open(&bad[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
     // One of a later version is one that is not understood.
     let mut later = MergeNote::new(Vec::new(), serde_json::Value::Null);
     later.schema = "vfio-trace.merge/2".to_owned();
     let both = [later.block().unwrap(), note("inner"), part("a", 1, &["one"])].concat();
-    assert_eq!(Reader::open(&both[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
-    assert_eq!(told(&both).1, [Damage::Note { offset: 0, notes: 1 }]);
-    assert_eq!(told(&bad).1, [Damage::Note { offset: 0, notes: 1 }]);
+    assert_eq!(RecordingReader::open(&both[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
+    assert_eq!(told(&both).1, [RecordingDamage::Note { offset: 0, notes: 1 }]);
+    assert_eq!(told(&bad).1, [RecordingDamage::Note { offset: 0, notes: 1 }]);
 }

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::schema::{OutcomeShape, State};
-use crate::event::{MigFlags, MigState, Outcome};
+use super::schema::{OutcomeShape, StateShape};
+use crate::event::{CallOutcome, MigFlags, MigState};
 
 /// One device on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Device {
+pub struct TracedDevice {
     /// Its place in `devices`.
     pub nr: u32,
     /// Place of its host in `hosts`.
@@ -25,15 +25,15 @@ pub struct Device {
     /// The states it was in, in order. The time between two of them is that of an arc.
     pub states: Vec<StateSpan>,
     /// Steps of the state machine.
-    pub arcs: Vec<Arc>,
+    pub arcs: Vec<ArcSpan>,
     /// Requests of user space to change the state.
-    pub requests: Vec<Request>,
+    pub requests: Vec<StateRequest>,
     /// Steps of its driver; empty without a plug-in for the driver.
     pub steps: Vec<StepSpan>,
     /// Steps that were left out, because there are too many.
     pub steps_left_out: u64,
     /// Single moments: open, close, reset, …
-    pub marks: Vec<Mark>,
+    pub marks: Vec<DeviceMark>,
     /// Marks that were left out. Those that end what a device was doing (last close, reset, removal) are not.
     pub marks_left_out: u64,
     /// What the driver said STOP_COPY would move.
@@ -48,7 +48,7 @@ pub struct Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateSpan {
     /// The state; null: not certain.
-    #[schemars(with = "Option<State>")]
+    #[schemars(with = "Option<StateShape>")]
     pub state: Option<MigState>,
     /// When it was entered, or first seen in it.
     pub start_ns: u64,
@@ -58,15 +58,15 @@ pub struct StateSpan {
 
 /// One step of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Arc {
+pub struct ArcSpan {
     /// State it starts from.
-    #[schemars(with = "State")]
+    #[schemars(with = "StateShape")]
     pub from: MigState,
     /// State it leads to; null if the core refused to name one.
-    #[schemars(with = "Option<State>")]
+    #[schemars(with = "Option<StateShape>")]
     pub to: Option<MigState>,
     /// State that was asked for in the end.
-    #[schemars(with = "State")]
+    #[schemars(with = "StateShape")]
     pub target: MigState,
     /// When it began.
     pub start_ns: u64,
@@ -81,14 +81,14 @@ pub struct Arc {
     /// How it ended.
     #[serde(flatten)]
     #[schemars(with = "OutcomeShape")]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// A request to change the state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Request {
+pub struct StateRequest {
     /// State asked for.
-    #[schemars(with = "State")]
+    #[schemars(with = "StateShape")]
     pub target: MigState,
     /// When it began.
     pub start_ns: u64,
@@ -107,7 +107,7 @@ pub struct Request {
     /// How the request ended: what user space got.
     #[serde(flatten)]
     #[schemars(with = "OutcomeShape")]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// A step of a driver: a function of it, or one that it called.
@@ -128,12 +128,12 @@ pub struct StepSpan {
     /// How it ended.
     #[serde(flatten)]
     #[schemars(with = "OutcomeShape")]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// A moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Mark {
+pub struct DeviceMark {
     /// What.
     pub kind: MarkKind,
     /// When.
@@ -145,7 +145,7 @@ pub struct Mark {
     /// How it ended, for those that can fail.
     #[serde(flatten)]
     #[schemars(with = "OutcomeShape")]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// What happened at a moment.
@@ -172,7 +172,7 @@ pub enum MarkKind {
 
 impl MarkKind {
     /// Whether it ends what the device was doing.
-    pub(crate) const fn cuts(self) -> bool {
+    pub(crate) const fn ends_activity(self) -> bool {
         matches!(self, Self::LastClose | Self::Reset | Self::PciReset | Self::Unregister)
     }
 }
@@ -220,7 +220,7 @@ pub struct DirtyLog {
     /// How the start ended.
     #[serde(flatten)]
     #[schemars(with = "OutcomeShape")]
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// One DMA_LOGGING_REPORT.

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// What a device did while it was, or had to be, still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum DowntimeStage {
     /// Source: arcs that stop it.
     Stop,
     /// Source: arcs to STOP_COPY.
@@ -25,7 +25,7 @@ pub enum Stage {
     Recover,
 }
 
-impl Stage {
+impl DowntimeStage {
     /// All, in the order in which they come.
     pub const ALL: [Self; 8] =
         [Self::Stop, Self::Save, Self::Read, Self::Gap, Self::Write, Self::Load, Self::Start, Self::Recover];
@@ -48,7 +48,7 @@ impl Stage {
 /// How a figure is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Bound {
+pub enum DowntimeBound {
     /// As it was.
     Exact,
     /// It may be off by `uncertainty_ns`, or by an unknown amount if that is null.
@@ -59,7 +59,7 @@ pub enum Bound {
 
 /// From the first arc that stops a device to the end of the arc that makes it run again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Downtime {
+pub struct DowntimeBreakdown {
     /// Start of the first arc that stops it.
     pub start_ns: u64,
     /// End of the last arc to RUNNING, or the last that was seen.
@@ -67,7 +67,7 @@ pub struct Downtime {
     /// From `start_ns` to `end_ns`.
     pub total_ns: u64,
     /// How the figures are to be read.
-    pub bound: Bound,
+    pub bound: DowntimeBound,
     /// By how much `total_ns` and the gap may be off; null: not known.
     pub uncertainty_ns: Option<u64>,
     /// Why they are not exact.
@@ -76,9 +76,9 @@ pub struct Downtime {
     pub stages: Vec<StageTime>,
 }
 
-impl Downtime {
+impl DowntimeBreakdown {
     /// A stage's time.
-    pub fn stage(&self, stage: Stage) -> Option<&StageTime> {
+    pub fn stage(&self, stage: DowntimeStage) -> Option<&StageTime> {
         self.stages.iter().find(|time| time.stage == stage)
     }
 }
@@ -87,7 +87,7 @@ impl Downtime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StageTime {
     /// Which.
-    pub stage: Stage,
+    pub stage: DowntimeStage,
     /// Its part of the total. Time in which two stages were in progress counts for the one that comes first.
     pub share_ns: u64,
     /// Time in which it was in progress, whatever else was; for the gap, the same as its share.
@@ -100,7 +100,7 @@ pub struct StageTime {
 /// How several devices of one VM took their turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub enum DeviceConcurrency {
     /// One after the other: less than a tenth of the time that could have been shared was.
     Series,
     /// At the same time: more than nine tenths of it was.
@@ -113,7 +113,7 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StageOrder {
     /// Which.
-    pub stage: Stage,
+    pub stage: DowntimeStage,
     /// Devices that had it.
     pub devices: u32,
     /// Time of all devices, added up.
@@ -123,5 +123,5 @@ pub struct StageOrder {
     /// Time of the device that took longest: what the stage would take were all at the same time.
     pub longest_ns: u64,
     /// How they took their turns.
-    pub order: Order,
+    pub order: DeviceConcurrency,
 }

@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Downtime, StageOrder, schema::SeverityShape};
-use crate::event::Severity;
+use super::{DowntimeBreakdown, StageOrder, schema::SeverityShape};
+use crate::event::FindingSeverity;
 
 /// How a migration, or one side of it, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum MigrationVerdict {
     /// All was read; all was loaded and the device runs, as far as this side was seen.
     Completed,
     /// Something in VFIO failed.
@@ -21,7 +21,7 @@ pub enum Verdict {
     Unfinished,
 }
 
-impl Verdict {
+impl MigrationVerdict {
     /// The name used in output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Verdict {
 /// How a source went on after a migration that did not come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Recovery {
+pub enum SourceRecovery {
     /// By arcs back to RUNNING.
     Arcs,
     /// By a reset.
@@ -45,11 +45,11 @@ pub enum Recovery {
 
 /// One migration of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Migration {
+pub struct VmMigration {
     /// Its place in `migrations`.
     pub nr: u32,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: MigrationVerdict,
     /// Whether the source runs again; null if it was not seen, or if that is not to be expected.
     pub recovered: Option<bool>,
     /// What happened, in one sentence.
@@ -59,22 +59,22 @@ pub struct Migration {
     /// End of the last arc, or the last that was seen.
     pub end_ns: u64,
     /// The VM that leaves; null if it was not seen.
-    pub source: Option<Party>,
+    pub source: Option<VmmProcess>,
     /// The VM that arrives; null if it was not seen.
-    pub destination: Option<Party>,
+    pub destination: Option<VmmProcess>,
     /// Its devices.
     pub devices: Vec<DeviceMigration>,
     /// Of all devices together: from the first that stops to the last that runs again. Null if nothing stopped.
-    pub downtime: Option<Downtime>,
+    pub downtime: Option<DowntimeBreakdown>,
     /// How several devices took their turns; empty for one device.
     pub order: Vec<StageOrder>,
     /// What is worth a look.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<ReportWarning>,
 }
 
 /// A VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Party {
+pub struct VmmProcess {
     /// Place of its host in `hosts`.
     pub host: u32,
     /// Its process.
@@ -87,23 +87,23 @@ pub struct Party {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceMigration {
     /// Where it leaves.
-    pub source: Option<Side>,
+    pub source: Option<MigrationSide>,
     /// Where it arrives.
-    pub destination: Option<Side>,
+    pub destination: Option<MigrationSide>,
     /// Why these two belong together; null if there is one only.
-    pub paired_by: Option<PairedBy>,
+    pub paired_by: Option<PairingReason>,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: MigrationVerdict,
     /// Where the time went; null if it did not stop.
-    pub downtime: Option<Downtime>,
+    pub downtime: Option<DowntimeBreakdown>,
     /// What went from one to the other.
-    pub stream: Stream,
+    pub stream: StreamTransfer,
 }
 
 /// Why a source and a destination are taken to belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PairedBy {
+pub enum PairingReason {
     /// As many bytes written as read, at a time that fits, and no other device has that.
     StreamBytes,
     /// The hash of the bytes.
@@ -118,7 +118,7 @@ pub enum PairedBy {
 
 /// One side of one device's migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Side {
+pub struct MigrationSide {
     /// Place in `devices`.
     pub device: u32,
     /// Places in `sessions` of its data sessions, usually one.
@@ -128,22 +128,22 @@ pub struct Side {
     /// End of its last arc, or the last that was seen.
     pub end_ns: u64,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: MigrationVerdict,
     /// How it went on, for a source that did not leave.
-    pub recovery: Option<Recovery>,
+    pub recovery: Option<SourceRecovery>,
     /// Whether its beginning was not seen.
     pub partial: bool,
     /// What came after what.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<MigrationPhase>,
     /// What failed, in order.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<DeviceFailure>,
     /// What the driver's plug-in makes of it.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ReportFinding>,
 }
 
 /// A part of one side: a state, or an arc.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Phase {
+pub struct MigrationPhase {
     /// `PRE_COPY`, or `PRE_COPY → STOP_COPY`.
     pub name: String,
     /// Whether it is an arc.
@@ -158,7 +158,7 @@ pub struct Phase {
 
 /// Something that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Failure {
+pub struct DeviceFailure {
     /// When it was over.
     pub at_ns: u64,
     /// What: `RESUMING → STOP`, `write()`, `DMA_LOGGING_START`.
@@ -173,7 +173,7 @@ pub struct Failure {
 
 /// What a driver's plug-in makes of what happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Finding {
+pub struct ReportFinding {
     /// When.
     pub at_ns: u64,
     /// Place in `devices`.
@@ -184,7 +184,7 @@ pub struct Finding {
     pub code: String,
     /// How bad it is.
     #[schemars(with = "SeverityShape")]
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// The first step that failed.
     pub step: Option<String>,
     /// The error of that step.
@@ -197,12 +197,12 @@ pub struct Finding {
 
 /// Something worth a look that no plug-in is needed for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Warning {
+pub struct ReportWarning {
     /// A stable name: `initial-bytes-left`.
     pub code: &'static str,
     /// How bad it is.
     #[schemars(with = "SeverityShape")]
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// Place in `devices`; null: none in particular.
     pub device: Option<u32>,
     /// When; null: no moment in particular.
@@ -213,19 +213,19 @@ pub struct Warning {
 
 /// What went from a source to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Stream {
+pub struct StreamTransfer {
     /// Bytes that the source's data fd gave; null without a source.
     pub read_bytes: Option<u64>,
     /// Bytes that the destination's data fd took; null without a destination.
     pub written_bytes: Option<u64>,
     /// Whether both sides had the same bytes.
-    pub integrity: Integrity,
+    pub integrity: StreamIntegrity,
 }
 
 /// Whether both sides had the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Integrity {
+pub enum StreamIntegrity {
     /// The hashes of all bytes are equal.
     Equal,
     /// They are not.

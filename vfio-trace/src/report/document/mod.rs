@@ -14,17 +14,24 @@ mod shift;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub(crate) use self::shift::Times;
+pub(crate) use self::shift::TimeFields;
 pub use self::{
-    device::{Arc, Device, DirtyLog, DirtyReport, Mark, MarkKind, Request, SizeSample, StateSpan, StepSpan},
-    downtime::{Bound, Downtime, Order, Stage, StageOrder, StageTime},
-    migration::{
-        DeviceMigration, Failure, Finding, Integrity, Migration, PairedBy, Party, Phase, Recovery, Side,
-        Stream, Verdict, Warning,
+    device::{
+        ArcSpan, DeviceMark, DirtyLog, DirtyReport, MarkKind, SizeSample, StateRequest, StateSpan, StepSpan,
+        TracedDevice,
     },
-    outside::Outside,
+    downtime::{DeviceConcurrency, DowntimeBound, DowntimeBreakdown, DowntimeStage, StageOrder, StageTime},
+    migration::{
+        DeviceFailure, DeviceMigration, MigrationPhase, MigrationSide, MigrationVerdict, PairingReason,
+        ReportFinding, ReportWarning, SourceRecovery, StreamIntegrity, StreamTransfer, VmMigration,
+        VmmProcess,
+    },
+    outside::OutsideIssues,
     schema::json_schema,
-    session::{BytesSample, Histogram, HistogramBucket, InfoSample, Part, PartName, Session, SessionEnd},
+    session::{
+        BytesSample, DataSession, HistogramBucket, Log2Histogram, PartName, PrecopySample, SessionEnd,
+        SessionPart,
+    },
 };
 
 /// Value of [`Document::schema`]. The number changes when a field goes away or changes its meaning.
@@ -35,7 +42,7 @@ pub const DOCUMENT_SCHEMA_VERSION: u32 = 1;
 
 /// The migrations of one host, or of several on one clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Document {
+pub struct MigrationDocument {
     /// `vfio-trace.migration/1`.
     pub schema: &'static str,
     /// The number in `schema`.
@@ -47,26 +54,26 @@ pub struct Document {
     /// From the origin to the end of what was traced.
     pub duration_ns: u64,
     /// Where it was traced: one entry per recording.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<TracedHost>,
     /// How the clocks of the other hosts were brought to the first one's; empty for one recording.
-    pub merge: Vec<Merge>,
+    pub merge: Vec<ClockMerge>,
     /// All devices of all hosts.
-    pub devices: Vec<Device>,
+    pub devices: Vec<TracedDevice>,
     /// All data sessions: what went over data fds.
-    pub sessions: Vec<Session>,
+    pub sessions: Vec<DataSession>,
     /// What the devices' state transitions add up to, in order of their beginning.
-    pub migrations: Vec<Migration>,
+    pub migrations: Vec<VmMigration>,
     /// What failed and what was found on devices outside of their migrations: one entry per device that has any.
-    pub outside: Vec<Outside>,
+    pub outside: Vec<OutsideIssues>,
     /// What is worth a look and belongs to no migration.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<ReportWarning>,
     /// What a page has no room for.
-    pub omitted: Omitted,
+    pub omitted: OmittedCounts,
 }
 
 /// What is not in a page, because it would be too large. Zero everywhere else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Omitted {
+pub struct OmittedCounts {
     /// Migrations: those that failed go before others, earlier ones before later ones.
     pub migrations: u64,
     /// Devices that no migration of the page has.
@@ -81,7 +88,7 @@ pub struct Omitted {
 
 /// One recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Host {
+pub struct TracedHost {
     /// Its place in `hosts`.
     pub nr: u32,
     /// Host name.
@@ -112,14 +119,14 @@ pub struct Host {
     /// Events that this is made from.
     pub events: u64,
     /// What is missing.
-    pub losses: Losses,
+    pub losses: HostLosses,
     /// What is left out, because there is too much of it.
-    pub left_out: LeftOut,
+    pub left_out: LeftOutCounts,
 }
 
 /// What a document has no room for. Zero and null of nearly all recordings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct LeftOut {
+pub struct LeftOutCounts {
     /// From when on nothing is in the document; null: all of the time is.
     pub from_ns: Option<u64>,
     /// Of what there were too many then: `arcs`, `sessions`, …
@@ -141,7 +148,7 @@ pub struct LeftOut {
 
 /// What is missing of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Losses {
+pub struct HostLosses {
     /// Whether the recording's end is there, not only that of a part. Without it the counters are those of up to 10 s before.
     pub complete: bool,
     /// Records lost because the ring buffer was full; null: not known.
@@ -165,26 +172,26 @@ pub struct Losses {
     pub other: Vec<String>,
 }
 
-impl Losses {
+impl HostLosses {
     /// Whether state transitions, and so downtimes, may be lacking.
-    pub const fn control_suffers(&self) -> bool {
+    pub const fn lacks_transitions(&self) -> bool {
         !self.control.is_empty() || !self.damage.is_empty() || self.undecoded > 0
     }
 
     /// Whether calls may have come and gone without a word: the kernel did not count those that its probes missed.
-    pub const fn misses_unknown(&self) -> bool {
+    pub const fn has_uncounted_misses(&self) -> bool {
         self.missed.is_none()
     }
 
     /// Whether reads or writes, and so bytes, may be lacking.
-    pub const fn data_suffers(&self) -> bool {
+    pub const fn lacks_data(&self) -> bool {
         !self.data.is_empty() || !self.damage.is_empty() || self.undecoded > 0
     }
 }
 
 /// How a host's clock was brought to that of the first host, whose times are taken as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Merge {
+pub struct ClockMerge {
     /// Place of the host in `hosts`.
     pub host: u32,
     /// How.

@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use super::{DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Document};
+use super::{DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, MigrationDocument};
 
 const DESCRIPTION: &str = "The migrations of one host, or of several on one clock; docs/exports.md says more. Readers \
                            ignore fields that they do not know: version 1 may gain some.";
@@ -48,7 +48,7 @@ pub(super) enum SeverityShape {
 /// A migration state; `Invalid(9)` for one that a newer kernel has.
 #[derive(JsonSchema)]
 #[schemars(rename = "State", transparent)]
-pub(super) struct State(
+pub(super) struct StateShape(
     #[schemars(regex(
         pattern = "^(ERROR|STOP|RUNNING|STOP_COPY|RESUMING|RUNNING_P2P|PRE_COPY|PRE_COPY_P2P|Invalid\\([0-9]+\\))$"
     ))]
@@ -61,7 +61,7 @@ pub fn json_schema() -> Value {
         // What is made, not what is read: every field is there.
         .for_serialize()
         .into_generator()
-        .into_root_schema_for::<Document>()
+        .into_root_schema_for::<MigrationDocument>()
         .to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("$id".to_owned(), json!("urn:vfio-trace:migration:1"));

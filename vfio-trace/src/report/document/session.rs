@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::schema::DirectionShape;
-use crate::event::Direction;
+use crate::event::DataDirection;
 
 /// What went over one data fd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Session {
+pub struct DataSession {
     /// Its place in `sessions`.
     pub nr: u32,
     /// Place of its device in `devices`.
@@ -17,7 +17,7 @@ pub struct Session {
     pub session: u32,
     /// Out of the device or into it; null if no call tells.
     #[schemars(with = "Option<DirectionShape>")]
-    pub direction: Option<Direction>,
+    pub direction: Option<DataDirection>,
     /// When it was started, or first seen.
     pub start_ns: u64,
     /// When it was over, or last seen.
@@ -33,7 +33,7 @@ pub struct Session {
     /// Bytes that the file's offset passed without a call that was seen; null: not known.
     pub missed_bytes: Option<u64>,
     /// What went when.
-    pub parts: Vec<Part>,
+    pub parts: Vec<SessionPart>,
     /// Threads that read or wrote.
     pub threads: Vec<u32>,
     /// Most calls at the same time.
@@ -41,7 +41,7 @@ pub struct Session {
     /// Bytes over time, counted from the session's start. A choice of points if there are many.
     pub series: Vec<BytesSample>,
     /// Answers to VFIO_MIG_GET_PRECOPY_INFO. A choice of points if there are many.
-    pub precopy_info: Vec<InfoSample>,
+    pub precopy_info: Vec<PrecopySample>,
     /// VFIO_MIG_GET_PRECOPY_INFO calls.
     pub precopy_info_calls: u64,
     /// Time within them.
@@ -98,7 +98,7 @@ impl PartName {
 
 /// What went in one state of the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Part {
+pub struct SessionPart {
     /// The state.
     pub part: PartName,
     /// Start of the first call.
@@ -122,14 +122,14 @@ pub struct Part {
     /// `bytes` per second from `first_ns` to `last_ns`, rounded down; null for no time.
     pub bytes_per_s: Option<u64>,
     /// Bytes per call that moved any.
-    pub size_bytes: Histogram,
+    pub size_bytes: Log2Histogram,
     /// Time per call.
-    pub latency_ns: Histogram,
+    pub latency_ns: Log2Histogram,
 }
 
 /// Counts by powers of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Histogram {
+pub struct Log2Histogram {
     /// Values.
     pub count: u64,
     /// The smallest.
@@ -153,7 +153,7 @@ pub struct HistogramBucket {
     pub count: u64,
 }
 
-impl Histogram {
+impl Log2Histogram {
     /// Counts a value.
     pub fn add(&mut self, value: u64) {
         self.count += 1;
@@ -188,7 +188,7 @@ pub struct BytesSample {
 
 /// An answer to VFIO_MIG_GET_PRECOPY_INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct InfoSample {
+pub struct PrecopySample {
     /// When.
     pub at_ns: u64,
     /// Bytes that the destination should have before the switchover.
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn powers_of_two() {
-        let mut histogram = Histogram::default();
+        let mut histogram = Log2Histogram::default();
         for value in [0, 1, 2, 3, 4, 1023, 1024, u64::MAX, 3] {
             histogram.add(value);
         }
@@ -221,6 +221,6 @@ mod tests {
             ]
         );
         assert_eq!((histogram.min, histogram.max, histogram.sum), (Some(0), Some(u64::MAX), u64::MAX));
-        assert_eq!(Histogram::default().mean(), None);
+        assert_eq!(Log2Histogram::default().mean(), None);
     }
 }

@@ -1,14 +1,14 @@
 //! Moving a device's or session's times to another clock.
 
-use super::{Device, Session};
+use super::{DataSession, TracedDevice};
 
 /// Something with times.
-pub(crate) trait Times {
+pub(crate) trait TimeFields {
     /// Shows each of its times to `change`. Durations are none.
     fn each_time(&mut self, change: &mut impl FnMut(&mut u64));
 }
 
-impl Times for Device {
+impl TimeFields for TracedDevice {
     fn each_time(&mut self, change: &mut impl FnMut(&mut u64)) {
         for span in &mut self.states {
             change(&mut span.start_ns);
@@ -42,7 +42,7 @@ impl Times for Device {
     }
 }
 
-impl Times for Session {
+impl TimeFields for DataSession {
     fn each_time(&mut self, change: &mut impl FnMut(&mut u64)) {
         change(&mut self.start_ns);
         change(&mut self.end_ns);

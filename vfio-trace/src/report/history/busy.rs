@@ -5,7 +5,7 @@ const KEEP: usize = 4096;
 
 /// Times in which at least one call was in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Busy {
+pub(crate) struct BusyIntervals {
     /// In order, apart from each other.
     spans: Vec<(u64, u64)>,
     /// Gaps that were filled to keep the number down, in ns.
@@ -14,7 +14,7 @@ pub(crate) struct Busy {
     covered_ns: u64,
 }
 
-impl Busy {
+impl BusyIntervals {
     /// Adds an interval. Most come in order of their ends.
     pub(crate) fn add(&mut self, start: u64, end: u64) {
         let (mut start, mut end) = (start, end.max(start));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn overlaps_count_once() {
-        let mut busy = Busy::default();
+        let mut busy = BusyIntervals::default();
         for (start, end) in [(10, 20), (30, 40), (15, 32), (50, 50), (60, 55), (5, 6)] {
             busy.add(start, end);
         }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn many_calls_few_intervals() {
-        let mut busy = Busy::default();
+        let mut busy = BusyIntervals::default();
         for call in 0..100_000u64 {
             let start = call * 100 + u64::from(call % 1000 == 0) * 40;
             busy.add(start, start + 10);
@@ -102,7 +102,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_covered_is_what_a_bitmap_says(calls in proptest::collection::vec((0..200u64, 0..20u64), 0..60)) {
-            let mut busy = Busy::default();
+            let mut busy = BusyIntervals::default();
             let mut map = [false; 256];
             for (start, length) in &calls {
                 busy.add(*start, start + length);

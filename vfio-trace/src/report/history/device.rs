@@ -2,28 +2,34 @@
 
 use super::{dirty::DirtyHistory, starts_log};
 use crate::{
-    event::{ArcStep, Data, Event, Feature, FeatureDetail, FeatureOp, MigState, Outcome, Step},
+    event::{
+        ArcStep, CallOutcome, DeviceFeature, DriverCall, EventData, FeatureDetail, FeatureOp, MigState,
+        VfioEvent,
+    },
     report::{
-        Limits,
-        document::{Arc, Device, Mark, MarkKind, Request, SessionEnd, SizeSample, StateSpan, StepSpan},
+        ModelLimits,
+        document::{
+            ArcSpan, DeviceMark, MarkKind, SessionEnd, SizeSample, StateRequest, StateSpan, StepSpan,
+            TracedDevice,
+        },
     },
 };
 
 /// What is known of a device.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceHistory {
-    pub(crate) doc: Device,
+    pub(crate) doc: TracedDevice,
     dirty: DirtyHistory,
     /// The span that is not over.
     state: Option<MigState>,
     since_ns: u64,
     seen: bool,
-    limits: Limits,
+    limits: ModelLimits,
 }
 
 /// How many of each a device has.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct EntryCounts {
     pub(super) arcs: usize,
     pub(super) requests: usize,
     pub(super) states: usize,
@@ -32,7 +38,7 @@ pub(super) struct Kept {
     pub(super) steps: usize,
 }
 
-impl Kept {
+impl EntryCounts {
     /// One device has more than before.
     pub(super) const fn grow(&mut self, before: Self, now: Self) {
         self.arcs += now.arcs - before.arcs;
@@ -45,10 +51,10 @@ impl Kept {
 }
 
 impl DeviceHistory {
-    pub(super) fn new(name: Option<String>, limits: Limits) -> Self {
+    pub(super) fn new(name: Option<String>, limits: ModelLimits) -> Self {
         Self {
             limits,
-            doc: Device { name, ..Device::default() },
+            doc: TracedDevice { name, ..TracedDevice::default() },
             dirty: DirtyHistory::default(),
             state: None,
             since_ns: 0,
@@ -61,8 +67,8 @@ impl DeviceHistory {
         self.since_ns
     }
 
-    pub(super) fn kept(&self) -> Kept {
-        Kept {
+    pub(super) fn kept(&self) -> EntryCounts {
+        EntryCounts {
             arcs: self.doc.arcs.len(),
             requests: self.doc.requests.len(),
             states: self.doc.states.len(),
@@ -83,10 +89,10 @@ impl DeviceHistory {
     }
 
     /// Takes in an event; tells if it ends the device's data sessions, and when.
-    pub(super) fn apply(&mut self, event: &Event, session: Option<u32>) -> Option<(SessionEnd, u64)> {
+    pub(super) fn apply(&mut self, event: &VfioEvent, session: Option<u32>) -> Option<(SessionEnd, u64)> {
         let process = &event.process;
         match &event.data {
-            Data::Device(seen) => {
+            EventData::Device(seen) => {
                 self.doc.migration_flags = seen.migration_flags.or(self.doc.migration_flags);
                 self.doc.dirty_tracking = seen.dirty_tracking.or(self.doc.dirty_tracking);
                 // Read without a lock: good for a first state only.
@@ -94,12 +100,12 @@ impl DeviceHistory {
                     self.enter(Some(state), event.end_ns);
                 }
             },
-            Data::Register(data) => self.mark(event, MarkKind::Register, String::new(), data.outcome),
-            Data::Unregister {} => {
-                self.mark(event, MarkKind::Unregister, String::new(), Outcome::Ok);
+            EventData::Register(data) => self.mark(event, MarkKind::Register, String::new(), data.outcome),
+            EventData::Unregister {} => {
+                self.mark(event, MarkKind::Unregister, String::new(), CallOutcome::Ok);
                 self.lose(event.end_ns);
             },
-            Data::Open(open) => {
+            EventData::Open(open) => {
                 self.mark(
                     event,
                     MarkKind::Open,
@@ -113,31 +119,31 @@ impl DeviceHistory {
                     }
                 }
             },
-            Data::Close(close) => {
+            EventData::Close(close) => {
                 let last = close.open_count == Some(1);
                 let kind = if last { MarkKind::LastClose } else { MarkKind::Close };
-                self.mark(event, kind, format!("by {} {}", process.comm, process.pid), Outcome::Ok);
+                self.mark(event, kind, format!("by {} {}", process.comm, process.pid), CallOutcome::Ok);
                 if last {
-                    self.dirty.stopped(event.end_ns, None);
+                    self.dirty.stop_log(event.end_ns, None);
                     return Some((SessionEnd::DeviceClose, event.end_ns));
                 }
             },
-            Data::Arc(arc) => return self.arc(event, arc),
-            Data::Desync(desync) => {
+            EventData::Arc(arc) => return self.arc(event, arc),
+            EventData::Desync(desync) => {
                 let text = format!(
                     "found in {}, not in {}, by {}",
                     desync.found,
                     desync.expected,
                     desync.cause.name()
                 );
-                self.mark(event, MarkKind::Desync, text, Outcome::Ok);
+                self.mark(event, MarkKind::Desync, text, CallOutcome::Ok);
                 // When it changed is not known.
                 self.leave(self.since_ns);
                 self.state = None;
                 self.observe(desync.found, event.end_ns);
             },
-            Data::SetState(request) => {
-                self.doc.requests.push(Request {
+            EventData::SetState(request) => {
+                self.doc.requests.push(StateRequest {
                     target: request.target,
                     start_ns: event.start_ns,
                     end_ns: event.end_ns,
@@ -152,38 +158,42 @@ impl DeviceHistory {
                     self.observe(request.target, event.end_ns);
                 }
             },
-            Data::GetState(request) => {
+            EventData::GetState(request) => {
                 if let Some(state) = request.state {
                     self.observe(state, event.end_ns);
                 }
             },
-            Data::DataSize(_) if self.doc.sizes.len() >= self.limits.sizes => self.doc.sizes_left_out += 1,
-            Data::DataSize(size) => {
+            EventData::DataSize(_) if self.doc.sizes.len() >= self.limits.sizes => {
+                self.doc.sizes_left_out += 1;
+            },
+            EventData::DataSize(size) => {
                 let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
                 self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
             },
-            Data::Feature(call) if starts_log(call) => {
-                self.dirty.started(event, call.detail.as_ref(), call.outcome);
+            EventData::Feature(call) if starts_log(call) => {
+                self.dirty.start_log(event, call.detail.as_ref(), call.outcome);
             },
-            Data::Feature(call) => match (&call.detail, call.feature.and_then(Feature::name).zip(call.op)) {
-                (Some(FeatureDetail::Migration { migration_flags }), _) if call.outcome.is_ok() => {
-                    self.doc.migration_flags = Some(*migration_flags);
-                },
-                (_, Some((name, op))) if !op.probe => {
-                    self.feature(event, name, op, call.detail.as_ref(), call.outcome);
-                },
-                _ => {},
+            EventData::Feature(call) => {
+                match (&call.detail, call.feature.and_then(DeviceFeature::name).zip(call.op)) {
+                    (Some(FeatureDetail::Migration { migration_flags }), _) if call.outcome.is_ok() => {
+                        self.doc.migration_flags = Some(*migration_flags);
+                    },
+                    (_, Some((name, op))) if !op.probe => {
+                        self.feature(event, name, op, call.detail.as_ref(), call.outcome);
+                    },
+                    _ => {},
+                }
             },
-            Data::Reset(reset) => {
+            EventData::Reset(reset) => {
                 self.mark(event, MarkKind::Reset, "VFIO_DEVICE_RESET".to_owned(), reset.outcome);
                 return self.reset(event, reset.state, reset.outcome);
             },
-            Data::PciReset(reset) => {
+            EventData::PciReset(reset) => {
                 let text = reset.method.map_or_else(|| "reset".to_owned(), str::to_uppercase);
                 self.mark(event, MarkKind::PciReset, text, reset.outcome);
                 return self.reset(event, reset.state, reset.outcome);
             },
-            Data::Step(step) => self.step(event, step),
+            EventData::Step(step) => self.step(event, step),
             _ => {},
         }
         None
@@ -191,26 +201,26 @@ impl DeviceHistory {
 
     fn feature(
         &mut self,
-        event: &Event,
+        event: &VfioEvent,
         name: &str,
         op: FeatureOp,
         detail: Option<&FeatureDetail>,
-        outcome: Outcome,
+        outcome: CallOutcome,
     ) {
         match name {
             "DMA_LOGGING_STOP" if op.set && outcome.is_ok() => {
-                self.dirty.stopped(event.end_ns, event.duration_ns);
+                self.dirty.stop_log(event.end_ns, event.duration_ns);
             },
-            "DMA_LOGGING_REPORT" if op.get => self.dirty.reported(event, detail, outcome),
+            "DMA_LOGGING_REPORT" if op.get => self.dirty.add_report(event, detail, outcome),
             _ => {},
         }
     }
 
     fn reset(
         &mut self,
-        event: &Event,
+        event: &VfioEvent,
         state: Option<MigState>,
-        outcome: Outcome,
+        outcome: CallOutcome,
     ) -> Option<(SessionEnd, u64)> {
         if !outcome.is_ok() {
             return None;
@@ -219,11 +229,11 @@ impl DeviceHistory {
             Some(state) => self.observe(state, event.end_ns),
             None => self.lose(event.end_ns),
         }
-        self.dirty.stopped(event.end_ns, None);
+        self.dirty.stop_log(event.end_ns, None);
         Some((SessionEnd::Reset, event.end_ns))
     }
 
-    fn step(&mut self, event: &Event, step: &Step) {
+    fn step(&mut self, event: &VfioEvent, step: &DriverCall) {
         if self.doc.steps.len() >= self.limits.steps {
             self.doc.steps_left_out += 1;
             return;
@@ -241,18 +251,18 @@ impl DeviceHistory {
         });
     }
 
-    fn mark(&mut self, event: &Event, kind: MarkKind, text: String, outcome: Outcome) {
+    fn mark(&mut self, event: &VfioEvent, kind: MarkKind, text: String, outcome: CallOutcome) {
         // What ends a migration decides how that ended, whatever came before.
-        let cuts = outcome.is_ok() && kind.cuts();
+        let cuts = outcome.is_ok() && kind.ends_activity();
         if self.doc.marks.len() >= self.limits.marks && !cuts {
             self.doc.marks_left_out += 1;
             return;
         }
-        self.doc.marks.push(Mark { kind, at_ns: event.end_ns, text, pid: event.process.pid, outcome });
+        self.doc.marks.push(DeviceMark { kind, at_ns: event.end_ns, text, pid: event.process.pid, outcome });
     }
 
-    fn arc(&mut self, event: &Event, arc: &ArcStep) -> Option<(SessionEnd, u64)> {
-        self.doc.arcs.push(Arc {
+    fn arc(&mut self, event: &VfioEvent, arc: &ArcStep) -> Option<(SessionEnd, u64)> {
+        self.doc.arcs.push(ArcSpan {
             from: arc.from,
             to: arc.to,
             target: arc.target,
@@ -316,7 +326,7 @@ impl DeviceHistory {
     }
 
     /// What the document has, up to a time.
-    pub(crate) fn document(&self, until_ns: u64) -> Device {
+    pub(crate) fn document(&self, until_ns: u64) -> TracedDevice {
         let mut doc = self.doc.clone();
         if self.seen {
             let end_ns = until_ns.max(self.since_ns);

@@ -1,8 +1,8 @@
 //! Dirty page tracking of one device, call by call.
 
-use super::thinned::Thinned;
+use super::thinned::SampledSeries;
 use crate::{
-    event::{Event, FeatureDetail, Outcome},
+    event::{CallOutcome, FeatureDetail, VfioEvent},
     report::document::{DirtyLog, DirtyReport},
 };
 
@@ -12,7 +12,7 @@ const SERIES: usize = 1024;
 /// All logs of a device.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DirtyHistory {
-    logs: Vec<(DirtyLog, Thinned<DirtyReport>)>,
+    logs: Vec<(DirtyLog, SampledSeries<DirtyReport>)>,
 }
 
 impl DirtyHistory {
@@ -20,7 +20,12 @@ impl DirtyHistory {
         self.logs.len()
     }
 
-    pub(super) fn started(&mut self, event: &Event, detail: Option<&FeatureDetail>, outcome: Outcome) {
+    pub(super) fn start_log(
+        &mut self,
+        event: &VfioEvent,
+        detail: Option<&FeatureDetail>,
+        outcome: CallOutcome,
+    ) {
         let mut log = DirtyLog {
             start_ns: event.start_ns,
             start_duration_ns: event.duration_ns.unwrap_or(0),
@@ -52,17 +57,22 @@ impl DirtyHistory {
             log.ranges = *ranges;
             log.span_bytes = *span_bytes;
         }
-        self.logs.push((log, Thinned::new(SERIES)));
+        self.logs.push((log, SampledSeries::new(SERIES)));
     }
 
-    pub(super) fn stopped(&mut self, at_ns: u64, took_ns: Option<u64>) {
+    pub(super) fn stop_log(&mut self, at_ns: u64, took_ns: Option<u64>) {
         if let Some((log, _)) = self.logs.last_mut().filter(|(log, _)| log.stop_ns.is_none()) {
             log.stop_ns = Some(at_ns);
             log.stop_duration_ns = took_ns;
         }
     }
 
-    pub(super) fn reported(&mut self, event: &Event, detail: Option<&FeatureDetail>, outcome: Outcome) {
+    pub(super) fn add_report(
+        &mut self,
+        event: &VfioEvent,
+        detail: Option<&FeatureDetail>,
+        outcome: CallOutcome,
+    ) {
         // Without a start that was seen there is nothing that it could be a report of.
         let Some((log, series)) = self.logs.last_mut() else { return };
         let duration_ns = event.duration_ns.unwrap_or(0);
@@ -79,7 +89,7 @@ impl DirtyHistory {
     }
 
     pub(super) fn document(&self) -> Vec<DirtyLog> {
-        let document = |(log, series): &(DirtyLog, Thinned<DirtyReport>)| DirtyLog {
+        let document = |(log, series): &(DirtyLog, SampledSeries<DirtyReport>)| DirtyLog {
             series: series.points().copied().collect(),
             ..log.clone()
         };

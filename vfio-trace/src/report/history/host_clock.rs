@@ -11,7 +11,7 @@ const MAX_PROMISES: usize = 4096;
 
 /// What something was from a moment of CLOCK_MONOTONIC on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Since<T> {
+struct ValueSince<T> {
     from_ns: u64,
     value: T,
 }
@@ -21,12 +21,12 @@ struct Since<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostClock {
     /// CLOCK_BOOTTIME less CLOCK_MONOTONIC; never empty.
-    asleep: Vec<Since<i128>>,
+    asleep: Vec<ValueSince<i128>>,
     /// CLOCK_REALTIME less CLOCK_BOOTTIME; never empty.
-    set: Vec<Since<i128>>,
+    set: Vec<ValueSince<i128>>,
     /// What the kernel promised that the wall clock was off UTC at most, in ns; `None`: it was not synchronised. Never
     /// empty.
-    promised: Vec<Since<Option<u64>>>,
+    promised: Vec<ValueSince<Option<u64>>>,
     /// When the clocks were read last; `None`: only CLOCK_BOOTTIME is not known yet.
     sampled_ns: Option<u64>,
 }
@@ -40,9 +40,9 @@ impl Default for HostClock {
 impl HostClock {
     pub(super) fn new(anchor: ClockAnchor, error_ns: Option<u64>) -> Self {
         Self {
-            asleep: vec![Since { from_ns: 0, value: 0 }],
-            set: vec![Since { from_ns: 0, value: anchor.distance_ns() }],
-            promised: vec![Since { from_ns: 0, value: error_ns }],
+            asleep: vec![ValueSince { from_ns: 0, value: 0 }],
+            set: vec![ValueSince { from_ns: 0, value: anchor.distance_ns() }],
+            promised: vec![ValueSince { from_ns: 0, value: error_ns }],
             sampled_ns: None,
         }
     }
@@ -58,7 +58,7 @@ impl HostClock {
         let ahead_ns = i128::from(found.real_ns) - i128::from(boot_ns);
         let Some(last_ns) = self.sampled_ns.replace(found.mono_ns) else {
             // What was slept before is nobody's business, but part of what the wall clock is ahead.
-            self.asleep = vec![Since { from_ns: 0, value: asleep }];
+            self.asleep = vec![ValueSince { from_ns: 0, value: asleep }];
             for set in &mut self.set {
                 set.value -= asleep;
             }
@@ -69,7 +69,7 @@ impl HostClock {
         let from_ns = last_ns.midpoint(found.mono_ns);
         // Nobody wakes up earlier.
         if asleep - self.asleep_at(u64::MAX) > MIN_STEP_NS + i128::from(read_ns) {
-            push(&mut self.asleep, Since { from_ns, value: asleep });
+            push(&mut self.asleep, ValueSince { from_ns, value: asleep });
         }
         self.set_to(from_ns, ahead_ns, read_ns);
         self.promise(from_ns, error_ns);
@@ -78,7 +78,7 @@ impl HostClock {
     fn set_to(&mut self, from_ns: u64, ahead_ns: i128, read_ns: u64) {
         let step = ahead_ns - at(&self.set, u64::MAX);
         if step.abs() > MIN_STEP_NS + i128::from(read_ns) {
-            push(&mut self.set, Since { from_ns, value: ahead_ns });
+            push(&mut self.set, ValueSince { from_ns, value: ahead_ns });
         }
     }
 
@@ -93,14 +93,14 @@ impl HostClock {
             return;
         }
         if self.promised.len() >= MAX_PROMISES {
-            let worse = |pair: &[Since<Option<u64>>]| {
+            let worse = |pair: &[ValueSince<Option<u64>>]| {
                 let worst =
                     pair.iter().map(|one| one.value).try_fold(0, |most, value| Some(most.max(value?)));
-                pair.first().map(|first| Since { from_ns: first.from_ns, value: worst })
+                pair.first().map(|first| ValueSince { from_ns: first.from_ns, value: worst })
             };
             self.promised = self.promised.chunks(2).filter_map(worse).collect();
         }
-        self.promised.push(Since { from_ns, value: error_ns });
+        self.promised.push(ValueSince { from_ns, value: error_ns });
     }
 
     /// CLOCK_BOOTTIME less CLOCK_MONOTONIC at a moment of the latter.
@@ -125,7 +125,7 @@ impl HostClock {
     }
 }
 
-fn push<T>(all: &mut Vec<Since<T>>, next: Since<T>) {
+fn push<T>(all: &mut Vec<ValueSince<T>>, next: ValueSince<T>) {
     if all.len() >= MAX_STEPS {
         all.remove(0);
     }
@@ -133,7 +133,7 @@ fn push<T>(all: &mut Vec<Since<T>>, next: Since<T>) {
 }
 
 /// What it was then.
-fn at<T: Copy + Default>(all: &[Since<T>], mono_ns: u64) -> T {
+fn at<T: Copy + Default>(all: &[ValueSince<T>], mono_ns: u64) -> T {
     let later = all.partition_point(|since| since.from_ns <= mono_ns);
     all.get(later.saturating_sub(1)).map(|since| since.value).unwrap_or_default()
 }

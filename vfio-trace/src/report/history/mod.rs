@@ -10,15 +10,17 @@ mod thinned;
 use std::collections::HashMap;
 
 use crate::event::{
-    ClockAnchor, Data, DataIo, DeviceRef, Direction, Event, Feature, FeatureCall, GapFunction, MigState,
-    ProbeGap, Severity, WallClock, functions_of,
+    ClockAnchor, DataDirection, DataIo, DeviceFeature, DeviceRef, EventData, FeatureCall, FindingSeverity,
+    GapFunction, MigState, ProbeGap, VfioEvent, WallClock, functions_of,
 };
 
-use self::device::Kept;
-pub(crate) use self::{busy::Busy, device::DeviceHistory, host_clock::HostClock, session::SessionHistory};
+use self::device::EntryCounts;
+pub(crate) use self::{
+    busy::BusyIntervals, device::DeviceHistory, host_clock::HostClock, session::SessionHistory,
+};
 use super::{
-    Limits,
-    document::{Finding, Host, LeftOut, SessionEnd},
+    ModelLimits,
+    document::{LeftOutCounts, ReportFinding, SessionEnd, TracedHost},
 };
 
 /// Each device is looked at for each gap of its driver.
@@ -28,13 +30,13 @@ const MOST_GAP_FUNCTIONS: usize = 1 << 14;
 
 /// The history of one host. Pure; the same events give the same history.
 #[derive(Clone, Debug, Default)]
-pub struct History {
-    pub(crate) host: Host,
+pub struct HostHistory {
+    pub(crate) host: TracedHost,
     clock: WallClock,
     pub(crate) clocks: HostClock,
     pub(crate) devices: Vec<DeviceHistory>,
     pub(crate) sessions: Vec<SessionHistory>,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) findings: Vec<ReportFinding>,
     /// Times in which functions were not probed, CLOCK_MONOTONIC.
     pub(crate) gaps: Vec<ProbeGap>,
     /// How many more of them there were.
@@ -51,35 +53,35 @@ pub struct History {
     /// Places of each device's sessions that have moved something since its state changed last.
     moving: Vec<Vec<usize>>,
     /// The call on a data fd, or the copy of its file, that came last: a finding may be of it.
-    call: Option<Call>,
-    limits: Limits,
+    call: Option<LastCall>,
+    limits: ModelLimits,
     /// What all devices have together.
-    kept: Kept,
+    kept: EntryCounts,
     /// What there was no room for; its time is CLOCK_MONOTONIC.
-    pub(crate) left_out: LeftOut,
+    pub(crate) left_out: LeftOutCounts,
 }
 
 /// By what a finding is known to come of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Call {
+struct LastCall {
     device: usize,
     session: usize,
     tid: u32,
     end_ns: u64,
 }
 
-impl History {
+impl HostHistory {
     /// A history that has seen nothing. The caller fills in what is known of the host; its times are CLOCK_MONOTONIC
     /// until a document is made. `clock_error_ns`: what its kernel promises its wall clock is off UTC at most; `None`
     /// if that is not synchronised, or not known.
-    pub fn new(host: Host, anchor: ClockAnchor, clock_error_ns: Option<u64>) -> Self {
+    pub fn new(host: TracedHost, anchor: ClockAnchor, clock_error_ns: Option<u64>) -> Self {
         let clocks = HostClock::new(anchor, clock_error_ns);
         Self { host, clock: anchor.into(), clocks, ..Self::default() }
     }
 
     /// The same with other limits.
     #[must_use]
-    pub const fn with_limits(mut self, limits: Limits) -> Self {
+    pub const fn with_limits(mut self, limits: ModelLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -118,7 +120,7 @@ impl History {
     }
 
     /// What is known of the host.
-    pub const fn host_mut(&mut self) -> &mut Host {
+    pub const fn host_mut(&mut self) -> &mut TracedHost {
         &mut self.host
     }
 
@@ -128,7 +130,7 @@ impl History {
     }
 
     /// Takes in the next event.
-    pub fn apply(&mut self, event: &Event) {
+    pub fn apply(&mut self, event: &VfioEvent) {
         self.host.events += 1;
         if self.left_out.from_ns.is_some() {
             self.left_out.events += 1;
@@ -160,11 +162,14 @@ impl History {
         }
     }
 
-    fn take(&mut self, event: &Event) {
+    fn take(&mut self, event: &VfioEvent) {
         match &event.data {
-            Data::Read(io) | Data::Write(io) => {
-                let direction =
-                    if matches!(event.data, Data::Read(_)) { Direction::Save } else { Direction::Resume };
+            EventData::Read(io) | EventData::Write(io) => {
+                let direction = if matches!(event.data, EventData::Read(_)) {
+                    DataDirection::Save
+                } else {
+                    DataDirection::Resume
+                };
                 let Some(device) = self.device(event.device.as_ref()) else { return };
                 let state = self.devices[device].state_at(event.end_ns);
                 if let Some(session) = self.session(io.session, device, event) {
@@ -173,28 +178,28 @@ impl History {
                     self.moves(io.session, device);
                 }
             },
-            Data::PrecopyInfo(info) => {
+            EventData::PrecopyInfo(info) => {
                 let Some(device) = self.device(event.device.as_ref()) else { return };
                 if let Some(session) = self.session(info.session, device, event) {
                     session.info(event, info);
                 }
             },
-            Data::DataClose(close) => {
+            EventData::DataClose(close) => {
                 let Some(device) = self.device(event.device.as_ref()) else { return };
                 if let Some(session) = self.session(close.session, device, event) {
-                    session.closed(event, close);
+                    session.close_session(event, close);
                 }
             },
-            Data::Finding(finding) if self.findings.len() >= self.limits.findings => {
+            EventData::Finding(finding) if self.findings.len() >= self.limits.findings => {
                 self.left_out.findings += 1;
-                self.left_out.errors += u64::from(finding.severity == Severity::Error);
+                self.left_out.errors += u64::from(finding.severity == FindingSeverity::Error);
             },
-            Data::Finding(finding) => {
+            EventData::Finding(finding) => {
                 let Some(device) = self.device(event.device.as_ref()) else { return };
                 let session = self.call.filter(|call| {
                     (call.device, call.tid, call.end_ns) == (device, event.process.tid, event.end_ns)
                 });
-                self.findings.push(Finding {
+                self.findings.push(ReportFinding {
                     at_ns: event.end_ns,
                     device: device as u32,
                     session: session.map(|call| call.session as u32),
@@ -206,19 +211,19 @@ impl History {
                     check: finding.check.clone().into_owned(),
                 });
             },
-            Data::Image(image) => {
+            EventData::Image(image) => {
                 if let Some(number) = image.session {
                     let Some(device) = self.device(event.device.as_ref()) else { return };
                     if let Some(stream) = image.stream
                         && let Some(session) = self.session(Some(number), device, event)
                     {
-                        session.shown(stream);
+                        session.set_stream_hash(stream);
                     }
                     self.called(Some(number), device, event);
                 }
             },
-            Data::DataIoctl(_) => {},
-            Data::ProbeGap(gap) => self.gap(gap),
+            EventData::DataIoctl(_) => {},
+            EventData::ProbeGap(gap) => self.gap(gap),
             _ if event.device.is_none() => {},
             _ => self.of_device(event),
         }
@@ -252,15 +257,15 @@ impl History {
         }
     }
 
-    fn of_device(&mut self, event: &Event) {
+    fn of_device(&mut self, event: &VfioEvent) {
         let Some(device) = self.device(event.device.as_ref()) else { return };
-        if matches!(event.data, Data::Step(_)) && self.kept.steps >= self.limits.all_steps {
+        if matches!(event.data, EventData::Step(_)) && self.kept.steps >= self.limits.all_steps {
             self.devices[device].doc.steps_left_out += 1;
             return;
         }
         let opened = match &event.data {
-            Data::SetState(request) => request.session.and_then(|number| {
-                self.session(Some(number), device, event)?.begun(request.target, event.end_ns);
+            EventData::SetState(request) => request.session.and_then(|number| {
+                self.session(Some(number), device, event)?.begin_session(request.target, event.end_ns);
                 self.place(number)
             }),
             _ => None,
@@ -270,7 +275,7 @@ impl History {
         self.kept.grow(before, self.devices[device].kept());
         let now_ns = self.devices[device].since_ns();
         match event.data {
-            Data::Arc(_) => self.changed(device, &[event.start_ns, event.end_ns]),
+            EventData::Arc(_) => self.changed(device, &[event.start_ns, event.end_ns]),
             _ if now_ns != since_ns => self.changed(device, &[now_ns]),
             _ => {},
         }
@@ -283,7 +288,7 @@ impl History {
     fn moves(&mut self, number: Option<u32>, device: usize) {
         let place = number.and_then(|number| self.place(number));
         if let (Some(at), Some(moving)) = (place, self.moving.get_mut(device))
-            && self.sessions[at].moves()
+            && self.sessions[at].take_moved()
         {
             moving.push(at);
         }
@@ -295,7 +300,7 @@ impl History {
         for at in moving.drain(..) {
             if let Some(session) = self.sessions.get_mut(at) {
                 for at_ns in times {
-                    session.changed(*at_ns);
+                    session.note_state_change(*at_ns);
                 }
             }
         }
@@ -307,7 +312,7 @@ impl History {
             let Some(session) = self.sessions.get_mut(*at) else { return false };
             let begun = session.doc.start_ns <= at_ns;
             if begun {
-                session.ended(end, at_ns);
+                session.end_session(end, at_ns);
             }
             !begun
         });
@@ -355,13 +360,18 @@ impl History {
     }
 
     /// Notes which call came last, or which data fd's file was copied.
-    fn called(&mut self, number: Option<u32>, device: usize, event: &Event) {
+    fn called(&mut self, number: Option<u32>, device: usize, event: &VfioEvent) {
         let session = number.and_then(|number| self.place(number));
         let (tid, end_ns) = (event.process.tid, event.end_ns);
-        self.call = session.map(|session| Call { device, session, tid, end_ns });
+        self.call = session.map(|session| LastCall { device, session, tid, end_ns });
     }
 
-    fn session(&mut self, number: Option<u32>, device: usize, event: &Event) -> Option<&mut SessionHistory> {
+    fn session(
+        &mut self,
+        number: Option<u32>,
+        device: usize,
+        event: &VfioEvent,
+    ) -> Option<&mut SessionHistory> {
         let number = number?;
         let at = self.place(number).unwrap_or_else(|| {
             let at = self.sessions.len();
@@ -377,13 +387,13 @@ impl History {
 }
 
 /// Whether it is a failure that a document tells of: of a migration, or outside of all.
-fn fails(data: &Data) -> bool {
+fn fails(data: &EventData) -> bool {
     match data {
-        Data::Arc(arc) => arc.outcome.is_failure(),
-        Data::SetState(request) => request.outcome.is_failure(),
-        Data::Read(io) | Data::Write(io) => call_fails(io),
-        Data::Feature(call) => starts_log(call) && call.outcome.is_failure(),
-        Data::Finding(finding) => finding.severity == Severity::Error,
+        EventData::Arc(arc) => arc.outcome.is_failure(),
+        EventData::SetState(request) => request.outcome.is_failure(),
+        EventData::Read(io) | EventData::Write(io) => call_fails(io),
+        EventData::Feature(call) => starts_log(call) && call.outcome.is_failure(),
+        EventData::Finding(finding) => finding.severity == FindingSeverity::Error,
         _ => false,
     }
 }
@@ -395,7 +405,7 @@ const fn call_fails(io: &DataIo) -> bool {
 
 /// Whether it starts a log of dirty pages, or is to.
 fn starts_log(call: &FeatureCall) -> bool {
-    let name = call.feature.and_then(Feature::name);
+    let name = call.feature.and_then(DeviceFeature::name);
     name == Some("DMA_LOGGING_START") && call.op.is_some_and(|op| op.set && !op.probe)
 }
 

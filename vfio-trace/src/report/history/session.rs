@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::{Busy, call_fails, is_pre_copy, thinned::Thinned};
+use super::{BusyIntervals, call_fails, is_pre_copy, thinned::SampledSeries};
 use crate::{
-    event::{DataClose, DataIo, Direction, Dry, Errno, Event, MigState, PrecopyInfo, StreamHash},
-    report::document::{BytesSample, Histogram, InfoSample, Part, PartName, Session, SessionEnd},
+    event::{DataClose, DataDirection, DataIo, Errno, MigState, PrecopyInfo, ReadEnd, StreamHash, VfioEvent},
+    report::document::{
+        BytesSample, DataSession, Log2Histogram, PartName, PrecopySample, SessionEnd, SessionPart,
+    },
 };
 
 /// Points of bytes over time in a document.
@@ -21,7 +23,7 @@ const THREADS: usize = 64;
 
 /// A call that moved bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
+pub(crate) struct TransferCall {
     /// Bytes moved before it.
     pub(crate) before: u64,
     /// Bytes moved with it.
@@ -33,16 +35,16 @@ pub(crate) struct Call {
 /// What is known of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionHistory {
-    pub(crate) doc: Session,
-    parts: Vec<(Part, Busy)>,
-    calls: Thinned<Call>,
-    series: Thinned<BytesSample>,
+    pub(crate) doc: DataSession,
+    parts: Vec<(SessionPart, BusyIntervals)>,
+    calls: SampledSeries<TransferCall>,
+    series: SampledSeries<BytesSample>,
     /// What had been moved before the device's state changed: exact, if that happened less than [`CHANGES`] times.
-    changes: Thinned<BytesSample>,
+    changes: SampledSeries<BytesSample>,
     /// Bytes moved when the device's state changed last; all there can be, once more is known to have been moved.
     noted: u64,
-    info: Thinned<InfoSample>,
-    last_info: Option<(InfoSample, u64)>,
+    info: SampledSeries<PrecopySample>,
+    last_info: Option<(PrecopySample, u64)>,
     /// When the last calls began and ended, and what had been moved before.
     recent: VecDeque<(u64, u64, u64)>,
     first_failure: Option<(u64, u64)>,
@@ -56,7 +58,7 @@ pub(crate) struct SessionHistory {
 impl SessionHistory {
     pub(super) const fn new(session: u32, device: u32, start_ns: u64) -> Self {
         Self {
-            doc: Session {
+            doc: DataSession {
                 nr: 0,
                 device,
                 session,
@@ -78,10 +80,10 @@ impl SessionHistory {
                 calls_after_end: 0,
             },
             parts: Vec::new(),
-            calls: Thinned::new(CALLS),
-            series: Thinned::new(SERIES),
-            changes: Thinned::new(CHANGES),
-            info: Thinned::new(SERIES),
+            calls: SampledSeries::new(CALLS),
+            series: SampledSeries::new(SERIES),
+            changes: SampledSeries::new(CHANGES),
+            info: SampledSeries::new(SERIES),
             last_info: None,
             noted: 0,
             recent: VecDeque::new(),
@@ -94,16 +96,22 @@ impl SessionHistory {
     }
 
     /// A request for this state started it.
-    pub(super) fn begun(&mut self, target: MigState, at_ns: u64) {
+    pub(super) fn begin_session(&mut self, target: MigState, at_ns: u64) {
         self.doc.partial = false;
         self.doc.start_ns = at_ns;
         self.doc.end_ns = self.doc.end_ns.max(at_ns);
         let save = target != MigState::RESUMING;
-        self.doc.direction = Some(if save { Direction::Save } else { Direction::Resume });
+        self.doc.direction = Some(if save { DataDirection::Save } else { DataDirection::Resume });
         self.series.push(BytesSample { at_ns, bytes: 0 });
     }
 
-    pub(super) fn io(&mut self, event: &Event, io: &DataIo, direction: Direction, state: Option<MigState>) {
+    pub(super) fn io(
+        &mut self,
+        event: &VfioEvent,
+        io: &DataIo,
+        direction: DataDirection,
+        state: Option<MigState>,
+    ) {
         if io.ended {
             self.doc.calls_after_end += 1;
             return;
@@ -123,7 +131,7 @@ impl SessionHistory {
         doc.bytes = doc.bytes.saturating_add(bytes);
         let (start_ns, end_ns) = (event.start_ns, event.end_ns);
         if bytes > 0 {
-            self.calls.push(Call { before, after: before.saturating_add(bytes), start_ns, end_ns });
+            self.calls.push(TransferCall { before, after: before.saturating_add(bytes), start_ns, end_ns });
             self.series.push(BytesSample { at_ns: end_ns, bytes: doc.bytes });
         }
         let failed = call_fails(io);
@@ -134,16 +142,16 @@ impl SessionHistory {
             self.first_failure.get_or_insert((start_ns, end_ns));
         }
         // What a signal interrupted has not made good what failed before.
-        if io.dry != Some(Dry::ForNow) {
+        if io.dry != Some(ReadEnd::ForNow) {
             self.last_failed = failed;
         }
         let name = match (direction, state) {
-            (Direction::Resume, _) => PartName::Resuming,
-            (Direction::Save, Some(MigState::STOP_COPY)) => PartName::StopCopy,
-            (Direction::Save, Some(state)) if is_pre_copy(state) => PartName::PreCopy,
-            (Direction::Save, _) => PartName::Unknown,
+            (DataDirection::Resume, _) => PartName::Resuming,
+            (DataDirection::Save, Some(MigState::STOP_COPY)) => PartName::StopCopy,
+            (DataDirection::Save, Some(state)) if is_pre_copy(state) => PartName::PreCopy,
+            (DataDirection::Save, _) => PartName::Unknown,
         };
-        self.eof |= io.dry == Some(Dry::End) && name != PartName::PreCopy;
+        self.eof |= io.dry == Some(ReadEnd::End) && name != PartName::PreCopy;
         self.concurrency(start_ns, end_ns, bytes);
         let (part, busy) = self.part(name, start_ns);
         busy.add(start_ns, end_ns);
@@ -151,8 +159,8 @@ impl SessionHistory {
         part.last_ns = part.last_ns.max(end_ns);
         part.calls += 1;
         part.failed += u64::from(failed);
-        part.empty += u64::from(io.dry == Some(Dry::ForNow));
-        part.eof += u64::from(io.dry == Some(Dry::End));
+        part.empty += u64::from(io.dry == Some(ReadEnd::ForNow));
+        part.eof += u64::from(io.dry == Some(ReadEnd::End));
         part.bytes = part.bytes.saturating_add(bytes);
         let took = event.duration_ns.unwrap_or(0);
         part.blocked_ns = part.blocked_ns.saturating_add(took);
@@ -162,9 +170,9 @@ impl SessionHistory {
         }
     }
 
-    fn part(&mut self, name: PartName, start_ns: u64) -> &mut (Part, Busy) {
+    fn part(&mut self, name: PartName, start_ns: u64) -> &mut (SessionPart, BusyIntervals) {
         let at = self.parts.iter().position(|(part, _)| part.part == name).unwrap_or_else(|| {
-            let part = Part {
+            let part = SessionPart {
                 part: name,
                 first_ns: start_ns,
                 last_ns: start_ns,
@@ -176,10 +184,10 @@ impl SessionHistory {
                 blocked_ns: 0,
                 busy_ns: 0,
                 bytes_per_s: None,
-                size_bytes: Histogram::default(),
-                latency_ns: Histogram::default(),
+                size_bytes: Log2Histogram::default(),
+                latency_ns: Log2Histogram::default(),
             };
-            self.parts.push((part, Busy::default()));
+            self.parts.push((part, BusyIntervals::default()));
             self.parts.len() - 1
         });
         &mut self.parts[at]
@@ -203,14 +211,14 @@ impl SessionHistory {
     }
 
     /// Whether it has moved something of which that is not noted yet; notes it.
-    pub(super) const fn moves(&mut self) -> bool {
+    pub(super) const fn take_moved(&mut self) -> bool {
         let news = self.noted < self.doc.bytes;
         self.noted = if news { u64::MAX } else { self.noted };
         news
     }
 
     /// The device's state changed: what calls have moved that ended before is of the state that it was in.
-    pub(super) fn changed(&mut self, at_ns: u64) {
+    pub(super) fn note_state_change(&mut self, at_ns: u64) {
         let later = self.recent.partition_point(|(_, end, _)| *end < at_ns);
         let bytes = self.recent.get(later).map_or(self.doc.bytes, |(_, _, before)| *before);
         self.changes.push(BytesSample { at_ns, bytes });
@@ -228,13 +236,13 @@ impl SessionHistory {
         self.changes.points().copied().chain(last)
     }
 
-    pub(super) fn info(&mut self, event: &Event, info: &PrecopyInfo) {
-        self.doc.direction.get_or_insert(Direction::Save);
+    pub(super) fn info(&mut self, event: &VfioEvent, info: &PrecopyInfo) {
+        self.doc.direction.get_or_insert(DataDirection::Save);
         self.doc.precopy_info_calls += 1;
         self.doc.precopy_info_ns =
             self.doc.precopy_info_ns.saturating_add(event.duration_ns.unwrap_or_default());
         if info.outcome.is_ok() {
-            let sample = InfoSample {
+            let sample = PrecopySample {
                 at_ns: event.end_ns,
                 initial_bytes: info.initial_bytes,
                 dirty_bytes: info.dirty_bytes,
@@ -244,19 +252,19 @@ impl SessionHistory {
         }
     }
 
-    pub(super) fn closed(&mut self, event: &Event, close: &DataClose) {
+    pub(super) fn close_session(&mut self, event: &VfioEvent, close: &DataClose) {
         self.doc.missed_bytes = close.missed_bytes;
         self.doc.partial |= close.partial;
         if let Some(direction) = close.direction {
             self.doc.direction.get_or_insert(direction);
         }
         if !self.over {
-            self.ended(SessionEnd::Close, event.end_ns);
+            self.end_session(SessionEnd::Close, event.end_ns);
         }
     }
 
     /// Something ended it.
-    pub(super) fn ended(&mut self, end: SessionEnd, at_ns: u64) {
+    pub(super) fn end_session(&mut self, end: SessionEnd, at_ns: u64) {
         if !self.over {
             self.over = true;
             self.doc.end = end;
@@ -265,17 +273,17 @@ impl SessionHistory {
     }
 
     /// The last answer to VFIO_MIG_GET_PRECOPY_INFO, and bytes moved before it.
-    pub(crate) const fn last_info(&self) -> Option<(InfoSample, u64)> {
+    pub(crate) const fn last_info(&self) -> Option<(PrecopySample, u64)> {
         self.last_info
     }
 
     /// Calls that moved bytes; not all if there were many.
-    pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &TransferCall> {
         self.calls.points()
     }
 
     /// When calls of a part were in progress.
-    pub(crate) fn busy(&self, name: PartName) -> Option<&Busy> {
+    pub(crate) fn busy(&self, name: PartName) -> Option<&BusyIntervals> {
         self.parts.iter().find(|(part, _)| part.part == name).map(|(_, busy)| busy)
     }
 
@@ -285,7 +293,7 @@ impl SessionHistory {
     }
 
     /// A plug-in has seen the stream's beginning.
-    pub(super) const fn shown(&mut self, stream: StreamHash) {
+    pub(super) const fn set_stream_hash(&mut self, stream: StreamHash) {
         self.stream = Some(stream);
     }
 
@@ -300,7 +308,7 @@ impl SessionHistory {
     }
 
     /// Puts together what the document has.
-    pub(crate) fn document(&self) -> Session {
+    pub(crate) fn document(&self) -> DataSession {
         let mut doc = self.doc.clone();
         doc.end = match doc.end {
             _ if self.last_failed => SessionEnd::Error,

@@ -2,7 +2,7 @@
 
 /// The series.
 #[derive(Clone, Debug)]
-pub(crate) struct Thinned<T> {
+pub(crate) struct SampledSeries<T> {
     kept: Vec<T>,
     last: Option<T>,
     every: u64,
@@ -10,7 +10,7 @@ pub(crate) struct Thinned<T> {
     most: usize,
 }
 
-impl<T: Clone> Thinned<T> {
+impl<T: Clone> SampledSeries<T> {
     /// Of at most `most` points and the last one.
     pub(crate) const fn new(most: usize) -> Self {
         Self { kept: Vec::new(), last: None, every: 1, seen: 0, most }
@@ -50,14 +50,14 @@ mod tests {
 
     #[test]
     fn evenly_spread_and_the_last_one() {
-        let mut series = Thinned::new(4);
+        let mut series = SampledSeries::new(4);
         for point in 0..20u32 {
             series.push(point);
             assert_eq!(series.points().last(), Some(&point));
         }
         let points: Vec<u32> = series.points().copied().collect();
         assert_eq!(points, [0, 8, 16, 19]);
-        let mut short = Thinned::new(4);
+        let mut short = SampledSeries::new(4);
         (0..3u32).for_each(|point| short.push(point));
         assert_eq!(short.points().copied().collect::<Vec<_>>(), [0, 1, 2]);
     }

@@ -2,21 +2,21 @@
 
 use std::collections::HashSet;
 
-use super::{details::Stream, pair::Matched, shift::Shift, side::Found};
+use super::{details::ShiftedSession, pair::DeviceMatch, shift::ClockShift, side::SideAnalysis};
 use crate::report::{
-    document::{Merge, MergeMethod, PairedBy},
-    history::History,
+    document::{ClockMerge, MergeMethod, PairingReason},
+    history::HostHistory,
 };
 
 /// From each host's CLOCK_MONOTONIC to the document's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Clocks {
+pub(super) struct ClockAlignment {
     /// What is added to each host's wall clock, in ns.
     offsets: Vec<i128>,
     /// Wall time of the origin on the first host's clock.
     pub(super) origin_ns: i128,
     /// From each host's CLOCK_MONOTONIC to the document's clock.
-    pub(super) shifts: Vec<Shift>,
+    pub(super) shifts: Vec<ClockShift>,
 }
 
 /// Wall clocks of one boot are no farther apart than this where nothing is known of their errors, in ns.
@@ -24,35 +24,35 @@ const SAME_CLOCK: u64 = 10_000_000;
 
 /// Whether two recordings are of one boot, so that their clock is the same. Machines that were resumed from one snapshot
 /// share its id, but neither their names nor, once one clock is set, how far it is from CLOCK_BOOTTIME.
-pub(super) fn same_clock(one: &History, two: &History) -> bool {
+pub(super) fn same_clock(one: &HostHistory, two: &HostHistory) -> bool {
     let boot = one.host.boot_id.is_some() && one.host.boot_id == two.host.boot_id;
     let errors = one.clock_error_ns().zip(two.clock_error_ns());
     let error = errors.map_or(SAME_CLOCK, |(one, two)| one.saturating_add(two).max(SAME_CLOCK));
     boot && one.host.name == two.host.name && one.ahead_ns().abs_diff(two.ahead_ns()) <= error.into()
 }
 
-impl Clocks {
+impl ClockAlignment {
     /// Wall clocks as they are, but one clock where it is one.
-    pub(super) fn of(histories: &[History]) -> Self {
-        let offset = |history: &History| match histories.first() {
+    pub(super) fn of(histories: &[HostHistory]) -> Self {
+        let offset = |history: &HostHistory| match histories.first() {
             Some(first) if same_clock(first, history) => first.distance_ns() - history.distance_ns(),
             _ => 0,
         };
         Self::with(histories, histories.iter().map(offset).collect())
     }
 
-    fn with(histories: &[History], offsets: Vec<i128>) -> Self {
+    fn with(histories: &[HostHistory], offsets: Vec<i128>) -> Self {
         let Some(first) = histories.first() else {
             return Self { offsets, origin_ns: 0, shifts: Vec::new() };
         };
         // Onto the first host's CLOCK_MONOTONIC, of which `origin` will be 0.
-        let shifts = |origin: i128| -> Vec<Shift> {
-            let of = |(history, by): (&History, &i128)| {
+        let shifts = |origin: i128| -> Vec<ClockShift> {
+            let of = |(history, by): (&HostHistory, &i128)| {
                 if same_clock(first, history) || std::ptr::eq(first, history) {
-                    return Shift::always(-origin);
+                    return ClockShift::always(-origin);
                 }
                 let boot_by = history.ahead_ns() + by - first.ahead_ns();
-                Shift::between(&history.clocks, &first.clocks, boot_by, origin)
+                ClockShift::between(&history.clocks, &first.clocks, boot_by, origin)
             };
             histories.iter().zip(&offsets).map(of).collect()
         };
@@ -70,33 +70,33 @@ impl Clocks {
     /// one had to be farther apart than the kernels promise. One whose VM has none else to belong to, as far as is known from
     /// `before` and `rivals`, the sources of which others fit as well, may break a promise by a little, if all that is demanded
     /// can be so.
-    pub(super) fn refused(
+    pub(super) fn find_refused(
         &self,
-        histories: &[History],
-        sides: &[Found],
-        matched: &[Matched],
-        streams: &[Stream<'_>],
+        histories: &[HostHistory],
+        sides: &[SideAnalysis],
+        matched: &[DeviceMatch],
+        streams: &[ShiftedSession<'_>],
         before: &HashSet<(usize, usize)>,
         rivals: &HashSet<usize>,
     ) -> Vec<(usize, usize)> {
         let (sources, destinations): (HashSet<usize>, HashSet<usize>) = before.iter().copied().unzip();
-        let alone = |pair: &Matched| {
+        let alone = |pair: &DeviceMatch| {
             let by_bytes = match pair.by {
-                PairedBy::StreamBytes => true,
+                PairingReason::StreamBytes => true,
                 // Only another device of the same VM has as many.
-                PairedBy::Order => !rivals.contains(&pair.source),
+                PairingReason::Order => !rivals.contains(&pair.source),
                 _ => false,
             };
             by_bytes && !sources.contains(&pair.source) && !destinations.contains(&pair.destination)
         };
         let first_clock = |host: u32| same_clock(&histories[0], &histories[host as usize]);
-        let backwards = |pair: &&Matched| {
+        let backwards = |pair: &&DeviceMatch| {
             let (from, to) = (&sides[pair.source], &sides[pair.destination]);
             let [one, two] = [from, to].map(|found| &histories[found.host as usize]);
             let one_clock = from.host == to.host
                 || first_clock(from.host) && first_clock(to.host)
                 || same_clock(one, two);
-            let by_bytes = matches!(pair.by, PairedBy::StreamBytes | PairedBy::Order);
+            let by_bytes = matches!(pair.by, PairingReason::StreamBytes | PairingReason::Order);
             let partial = from.side.partial || to.side.partial;
             by_bytes
                 && one_clock
@@ -113,13 +113,14 @@ impl Clocks {
                 continue;
             }
             let demands = self.demands(at, histories, sides, matched, streams);
-            let (least, most) = Demand::bounds(&demands, false);
-            let Chosen { by, .. } = choose(least, most, None);
-            let keeps = |demand: &Demand| demand.pair.is_sure() || demand.keeps(by, 0);
-            let nearly = |demand: &Demand| alone(&demand.pair) && demand.keeps(by, super::SPARE_NS.into());
-            let all: Vec<Demand> =
+            let (least, most) = OffsetConstraint::bounds(&demands, false);
+            let OffsetCorrection { by, .. } = choose(least, most, None);
+            let keeps = |demand: &OffsetConstraint| demand.pair.is_sure() || demand.keeps(by, 0);
+            let nearly =
+                |demand: &OffsetConstraint| alone(&demand.pair) && demand.keeps(by, super::SPARE_NS.into());
+            let all: Vec<OffsetConstraint> =
                 demands.iter().filter(|demand| keeps(demand) || nearly(demand)).copied().collect();
-            let agree = match Demand::bounds(&all, true) {
+            let agree = match OffsetConstraint::bounds(&all, true) {
                 (Some(least), Some(most)) => least <= most,
                 _ => true,
             };
@@ -133,13 +134,13 @@ impl Clocks {
     fn demands(
         &self,
         at: usize,
-        histories: &[History],
-        sides: &[Found],
-        matched: &[Matched],
-        streams: &[Stream<'_>],
-    ) -> Vec<Demand> {
+        histories: &[HostHistory],
+        sides: &[SideAnalysis],
+        matched: &[DeviceMatch],
+        streams: &[ShiftedSession<'_>],
+    ) -> Vec<OffsetConstraint> {
         let host = u32::try_from(at).unwrap_or(u32::MAX);
-        let of_pair = |pair: &Matched| {
+        let of_pair = |pair: &DeviceMatch| {
             let (from, to) = (&sides[pair.source], &sides[pair.destination]);
             let least = match (from.host, to.host) {
                 (0, there) if there == host => true,
@@ -149,11 +150,11 @@ impl Clocks {
             if lacking(from, histories) || lacking(to, histories) {
                 return None;
             }
-            let slack = slack(from, to, streams, Stream::at)?;
+            let slack = slack(from, to, streams, ShiftedSession::at)?;
             let offset = self.offsets[at];
             let promised = promised_of(from, histories, streams).zip(promised_of(to, histories, streams));
             let promised = promised.map(|(one, two)| one.saturating_add(two));
-            Some(Demand {
+            Some(OffsetConstraint {
                 pair: *pair,
                 promised,
                 least,
@@ -164,23 +165,23 @@ impl Clocks {
     }
 
     /// Moved as far as the streams of matched sides demand, and how sure that is.
-    pub(super) fn tightened(
+    pub(super) fn tighten(
         &self,
-        histories: &[History],
-        sides: &[Found],
-        matched: &[Matched],
-        streams: &[Stream<'_>],
-    ) -> (Self, Vec<Merge>) {
+        histories: &[HostHistory],
+        sides: &[SideAnalysis],
+        matched: &[DeviceMatch],
+        streams: &[ShiftedSession<'_>],
+    ) -> (Self, Vec<ClockMerge>) {
         let mut offsets = self.offsets.clone();
         let mut merges = Vec::new();
         for (at, history) in histories.iter().enumerate().skip(1) {
             let host = u32::try_from(at).unwrap_or(u32::MAX);
             let demands = self.demands(at, histories, sides, matched, streams);
             // How much later the host's times have to be, and may be at most.
-            let (least, most) = Demand::bounds(&demands, true);
+            let (least, most) = OffsetConstraint::bounds(&demands, true);
             let [least, most] = [least, most].map(|bound| bound.map(|bound| bound - offsets[at]));
             let merge = if same_clock(&histories[0], history) {
-                Merge {
+                ClockMerge {
                     host,
                     method: MergeMethod::SameClock,
                     offset_ns: narrow(offsets[at]),
@@ -206,8 +207,8 @@ impl Clocks {
 
 /// How far two hosts' wall clocks are apart at most, if both kernels keep what they promised whenever data was moved; `None`:
 /// they promise nothing now, or promised nothing once.
-pub(super) fn promised_at_worst(one: &History, two: &History) -> Option<u64> {
-    let worst = |history: &History| {
+pub(super) fn worst_clock_error(one: &HostHistory, two: &HostHistory) -> Option<u64> {
+    let worst = |history: &HostHistory| {
         let then = history.sessions.iter().map(|session| history.clocks.error_at(session.doc.start_ns));
         then.chain([history.clock_error_ns()]).try_fold(0, |worst, error| Some(error?.max(worst)))
     };
@@ -215,7 +216,11 @@ pub(super) fn promised_at_worst(one: &History, two: &History) -> Option<u64> {
 }
 
 /// What a side's kernel promised: while its data was moved, and when the clocks are taken from.
-fn promised_of(found: &Found, histories: &[History], streams: &[Stream<'_>]) -> Option<u64> {
+fn promised_of(
+    found: &SideAnalysis,
+    histories: &[HostHistory],
+    streams: &[ShiftedSession<'_>],
+) -> Option<u64> {
     let history = &histories[found.host as usize];
     let then = found.streams(streams).map(|stream| history.clocks.error_at(stream.history.doc.start_ns));
     then.chain([history.clock_error_ns()]).try_fold(0, |worst, error| Some(error?.max(worst)))
@@ -225,13 +230,14 @@ fn promised_of(found: &Found, histories: &[History], streams: &[Stream<'_>]) -> 
 /// that went from host to host.
 fn promised_for(
     at: usize,
-    histories: &[History],
-    sides: &[Found],
-    matched: &[Matched],
-    streams: &[Stream<'_>],
+    histories: &[HostHistory],
+    sides: &[SideAnalysis],
+    matched: &[DeviceMatch],
+    streams: &[ShiftedSession<'_>],
 ) -> Option<u64> {
     let across = matched.iter().filter(|pair| sides[pair.source].host != sides[pair.destination].host);
-    let all: Vec<&Found> = across.flat_map(|pair| [&sides[pair.source], &sides[pair.destination]]).collect();
+    let all: Vec<&SideAnalysis> =
+        across.flat_map(|pair| [&sides[pair.source], &sides[pair.destination]]).collect();
     let of = |host: usize| {
         let mine = all.iter().filter(|found| found.host as usize == host);
         let then = mine.map(|found| promised_of(found, histories, streams));
@@ -241,14 +247,14 @@ fn promised_for(
 }
 
 /// Whether calls of a side are lacking: nobody knows then which bytes the others moved.
-fn lacking(found: &Found, histories: &[History]) -> bool {
-    found.unprobed || histories[found.host as usize].host.losses.data_suffers()
+fn lacking(found: &SideAnalysis, histories: &[HostHistory]) -> bool {
+    found.unprobed || histories[found.host as usize].host.losses.lacks_data()
 }
 
 /// What one stream demands of a host's offset from the first host's wall clock.
 #[derive(Clone, Copy, Debug)]
-struct Demand {
-    pair: Matched,
+struct OffsetConstraint {
+    pair: DeviceMatch,
     /// What the kernels promised of both sides together.
     promised: Option<u64>,
     /// At least so much; or at most.
@@ -256,7 +262,7 @@ struct Demand {
     offset: i128,
 }
 
-impl Demand {
+impl OffsetConstraint {
     /// Whether it demands no more than the kernels promise, and `spare` beyond; or if that is not so by what is sure, which
     /// demands `by`, no more beyond that.
     fn keeps(&self, by: i128, spare: i128) -> bool {
@@ -281,7 +287,7 @@ impl Demand {
 
 /// A change of an offset, and how wrong it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Chosen {
+struct OffsetCorrection {
     by: i128,
     /// The truth may be so much larger.
     early: Option<i128>,
@@ -290,13 +296,13 @@ struct Chosen {
 }
 
 /// The change that is nearest to none within what causality allows; `error`: what the wall clocks may be off.
-fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> Chosen {
+fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> OffsetCorrection {
     // Causality that contradicts itself is noise in a part that was not seen: the middle is as good as any.
     if let (Some(least), Some(most)) = (least, most)
         && least > most
     {
         let (by, off) = (i128::midpoint(least, most), least - most);
-        return Chosen { by, early: Some(off), late: Some(off) };
+        return OffsetCorrection { by, early: Some(off), late: Some(off) };
     }
     let by = least.map_or(0, |least| least.max(0));
     let by = most.map_or(by, |most| by.min(most));
@@ -309,7 +315,7 @@ fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> Chosen
         (Some(one), Some(two)) => Some(one.min(two)),
         (one, two) => one.or(two),
     };
-    Chosen {
+    OffsetCorrection {
         by,
         early: nearer(most.map(|most| most - by), error.map(|error| error - by)),
         late: nearer(least.map(|least| by - least), error.map(|error| error + by)),
@@ -319,10 +325,10 @@ fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> Chosen
 fn describe(
     host: u32,
     before: i128,
-    chosen: Chosen,
+    chosen: OffsetCorrection,
     (least, most): (Option<i128>, Option<i128>),
     error: Option<u64>,
-) -> Merge {
+) -> ClockMerge {
     let moved = chosen.by != 0;
     let broken = error.filter(|error| chosen.by.unsigned_abs() > u128::from(*error));
     let broken = broken.map_or_else(String::new, |error| {
@@ -357,7 +363,7 @@ fn describe(
         },
         (None, None) => format!("how far apart they are is not known, {unknown}"),
     };
-    Merge {
+    ClockMerge {
         host,
         method: if moved { MergeMethod::Causality } else { MergeMethod::Realtime },
         offset_ns: narrow(before + chosen.by),
@@ -387,12 +393,12 @@ fn unsigned(ns: i128) -> u64 {
 /// The least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
 /// if it was written before it was read. `None`: the streams do not tell. `time`: of a stream's call, from its host's.
 fn slack<'a>(
-    from: &Found,
-    to: &Found,
-    streams: &[Stream<'a>],
-    time: fn(&Stream<'a>, u64) -> u64,
+    from: &SideAnalysis,
+    to: &SideAnalysis,
+    streams: &[ShiftedSession<'a>],
+    time: fn(&ShiftedSession<'a>, u64) -> u64,
 ) -> Option<i128> {
-    let of = |found: &Found| {
+    let of = |found: &SideAnalysis| {
         let [nr] = found.side.sessions[..] else { return None };
         let stream = streams.get(nr as usize)?;
         // Of calls at the same time, nobody knows which was first.
@@ -425,7 +431,7 @@ mod tests {
 
     #[test]
     fn the_nearest_that_causality_allows() {
-        let chosen = |by, early, late| Chosen { by, early, late };
+        let chosen = |by, early, late| OffsetCorrection { by, early, late };
         assert_eq!(choose(None, None, None), chosen(0, None, None));
         assert_eq!(choose(None, None, Some(5)), chosen(0, Some(5), Some(5)));
         assert_eq!(choose(Some(-3), None, None), chosen(0, None, Some(3)));

@@ -3,56 +3,56 @@
 use std::collections::HashMap;
 
 use super::{
-    index::{Call, Timeline},
-    shift::Shift,
-    side::{Found, Role, failed},
+    index::{DeviceIndex, FailedCall},
+    shift::ClockShift,
+    side::{SideAnalysis, SideRole, failed},
 };
 use crate::{
-    event::{Direction, Errno},
+    event::{DataDirection, Errno},
     report::{
-        document::{Arc, DirtyLog, Failure, Phase, Request, Session, SessionEnd},
+        document::{ArcSpan, DataSession, DeviceFailure, DirtyLog, MigrationPhase, SessionEnd, StateRequest},
         history::SessionHistory,
-        windows::Windows,
+        windows::SpanIndex,
     },
 };
 
 /// A session on the document's clock, and its history on its host's.
-pub(super) struct Stream<'a> {
-    pub(super) doc: &'a Session,
+pub(super) struct ShiftedSession<'a> {
+    pub(super) doc: &'a DataSession,
     pub(super) history: &'a SessionHistory,
     /// From the host's times to the document's.
-    pub(super) shift: &'a Shift,
+    pub(super) shift: &'a ClockShift,
 }
 
-impl Stream<'_> {
+impl ShiftedSession<'_> {
     pub(super) fn at(&self, mono_ns: u64) -> u64 {
         self.shift.of(mono_ns)
     }
 }
 
 /// Gives each session of a device to one of its sides.
-pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
-    let span = |found: &Found| (found.side.start_ns, found.side.end_ns);
+pub(super) fn attach(sides: &mut [SideAnalysis], streams: &[ShiftedSession<'_>]) {
+    let span = |found: &SideAnalysis| (found.side.start_ns, found.side.end_ns);
     // Sides of one device and role, in order, to be looked up by time.
-    let mut places: HashMap<(u32, Role), Vec<usize>> = HashMap::new();
+    let mut places: HashMap<(u32, SideRole), Vec<usize>> = HashMap::new();
     for (at, found) in sides.iter().enumerate() {
         places.entry((found.side.device, found.role)).or_default().push(at);
     }
-    let mut windows: HashMap<(u32, Role), Windows> = places
+    let mut windows: HashMap<(u32, SideRole), SpanIndex> = places
         .iter()
-        .map(|(key, places)| (*key, Windows::new(places.iter().map(|at| span(&sides[*at])))))
+        .map(|(key, places)| (*key, SpanIndex::new(places.iter().map(|at| span(&sides[*at])))))
         .collect();
     for stream in streams {
         let doc = stream.doc;
         let role = match doc.direction {
-            Some(Direction::Resume) => Role::Destination,
-            _ => Role::Source,
+            Some(DataDirection::Resume) => SideRole::Destination,
+            _ => SideRole::Source,
         };
         let key = (doc.device, role);
         let (Some(places), Some(windows)) = (places.get(&key), windows.get_mut(&key)) else { continue };
         // One whose start was seen belongs to the last side that had begun by then.
         let (from, to) = if doc.partial { (doc.start_ns, doc.end_ns) } else { (0, doc.start_ns) };
-        let last = windows.backwards(from, to).next();
+        let last = windows.overlapping_backwards(from, to).next();
         let Some(last) = last else { continue };
         let found = &mut sides[places[last]];
         found.side.sessions.push(doc.nr);
@@ -60,13 +60,13 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
         found.eof |= stream.history.eof();
         // Of one session: more than one has no one stream.
         found.stream = stream.history.stream().filter(|_| found.side.sessions.len() == 1);
-        found.missed |= doc.missed_bytes.is_some_and(|missed| missed > 0);
+        found.bytes_missed |= doc.missed_bytes.is_some_and(|missed| missed > 0);
         found.data_failed |= doc.end == SessionEnd::Error;
         if doc.partial && found.side.partial {
             found.side.start_ns = found.side.start_ns.min(doc.start_ns);
         }
         found.side.partial |= doc.partial;
-        if !found.left && found.cut.is_none() {
+        if !found.left_transfer && found.cut.is_none() {
             found.side.end_ns = found.side.end_ns.max(doc.end_ns);
         }
         windows.set(last, span(found));
@@ -74,58 +74,73 @@ pub(super) fn attach(sides: &mut [Found], streams: &[Stream<'_>]) {
 }
 
 /// A failure, with the step of the driver that it comes of.
-fn failure(line: &Timeline<'_>, what: &str, errno: Option<Errno>, call: &Call) -> Failure {
+fn failure(line: &DeviceIndex<'_>, what: &str, errno: Option<Errno>, call: &FailedCall) -> DeviceFailure {
     let (step, step_errno) = line.first_failed(call).unzip();
     let errno = errno.map(|errno| errno.name().into_owned());
-    Failure { at_ns: call.end_ns, what: what.to_owned(), errno, step, step_errno: step_errno.flatten() }
+    DeviceFailure { at_ns: call.end_ns, what: what.to_owned(), errno, step, step_errno: step_errno.flatten() }
 }
 
 /// That an arc failed.
-pub(super) fn of_arc(line: &Timeline<'_>, arc: &Arc) -> Failure {
+pub(super) fn of_arc(line: &DeviceIndex<'_>, arc: &ArcSpan) -> DeviceFailure {
     let what = format!("{} → {}", arc.from, arc.to.unwrap_or(arc.target));
-    let call = Call { start_ns: arc.start_ns, end_ns: arc.end_ns, tid: Some(arc.tid), ..Call::default() };
+    let call = FailedCall {
+        start_ns: arc.start_ns,
+        end_ns: arc.end_ns,
+        tid: Some(arc.tid),
+        ..FailedCall::default()
+    };
     failure(line, &what, arc.outcome.errno(), &call)
 }
 
 /// That a request failed.
-pub(super) fn of_request(line: &Timeline<'_>, request: &Request) -> Failure {
+pub(super) fn of_request(line: &DeviceIndex<'_>, request: &StateRequest) -> DeviceFailure {
     let what = format!("request for {}", request.target);
     let (start_ns, end_ns) = (request.start_ns, request.end_ns);
-    let call = Call { start_ns, end_ns, tid: Some(request.tid), ..Call::default() };
+    let call = FailedCall { start_ns, end_ns, tid: Some(request.tid), ..FailedCall::default() };
     failure(line, &what, request.outcome.errno(), &call)
 }
 
 /// That dirty tracking could not be started.
-pub(super) fn of_log(line: &Timeline<'_>, log: &DirtyLog) -> Failure {
+pub(super) fn of_log(line: &DeviceIndex<'_>, log: &DirtyLog) -> DeviceFailure {
     let end_ns = log.start_ns.saturating_add(log.start_duration_ns);
-    let call = Call { start_ns: log.start_ns, end_ns, ..Call::default() };
+    let call = FailedCall { start_ns: log.start_ns, end_ns, ..FailedCall::default() };
     failure(line, "DMA_LOGGING_START", log.outcome.errno(), &call)
 }
 
 /// The first call on a data fd that failed, if one did.
-pub(super) fn of_stream(line: &Timeline<'_>, stream: &Stream<'_>, role: Role) -> Option<Failure> {
+pub(super) fn of_stream(
+    line: &DeviceIndex<'_>,
+    stream: &ShiftedSession<'_>,
+    role: SideRole,
+) -> Option<DeviceFailure> {
     let (start, end) = stream.history.first_failure()?;
-    let what = if role == Role::Source { "read()" } else { "write()" };
+    let what = if role == SideRole::Source { "read()" } else { "write()" };
     // The driver's file is copied when the call returns, and that is what a finding may be about.
     let (start_ns, end_ns) = (stream.at(start), stream.at(end));
     let session = Some(stream.doc.nr);
-    let call = Call { start_ns, end_ns, session, copied_ns: COPIED_NS, ..Call::default() };
-    Some(Failure { errno: stream.doc.errno.clone(), ..failure(line, what, None, &call) })
+    let call = FailedCall { start_ns, end_ns, session, copied_ns: COPIED_NS, ..FailedCall::default() };
+    Some(DeviceFailure { errno: stream.doc.errno.clone(), ..failure(line, what, None, &call) })
 }
 
 /// How long after a call its file may have been copied.
 const COPIED_NS: u64 = 1_000_000;
 
 /// What failed on a side.
-pub(super) fn failures(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]) -> Vec<Failure> {
-    let mut failures: Vec<Failure> =
+pub(super) fn failures(
+    found: &SideAnalysis,
+    line: &DeviceIndex<'_>,
+    streams: &[ShiftedSession<'_>],
+) -> Vec<DeviceFailure> {
+    let mut failures: Vec<DeviceFailure> =
         found.arcs.iter().filter(|arc| failed(arc.outcome)).map(|arc| of_arc(line, arc)).collect();
     // A request begins before its first arc, and ends after its last.
     let (start, end) = (found.side.start_ns, found.side.end_ns);
     let requests = line.requests(start, end).filter(|request| failed(request.outcome));
-    failures.extend(requests.filter(|request| !line.told(request)).map(|request| of_request(line, request)));
+    failures.extend(
+        requests.filter(|request| !line.has_failed_arc(request)).map(|request| of_request(line, request)),
+    );
     failures.extend(found.streams(streams).filter_map(|stream| of_stream(line, stream, found.role)));
-    if found.role == Role::Source {
+    if found.role == SideRole::Source {
         let logs = line.logs(start, end).filter(|log| failed(log.outcome));
         failures.extend(logs.map(|log| of_log(line, log)));
     }
@@ -134,12 +149,16 @@ pub(super) fn failures(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>
 }
 
 /// States and arcs of a side, in order, with the bytes that moved in each.
-pub(super) fn phases(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]) -> Vec<Phase> {
+pub(super) fn phases(
+    found: &SideAnalysis,
+    line: &DeviceIndex<'_>,
+    streams: &[ShiftedSession<'_>],
+) -> Vec<MigrationPhase> {
     let (start, end) = (found.side.start_ns, found.side.end_ns);
-    let mut phases: Vec<Phase> = found
+    let mut phases: Vec<MigrationPhase> = found
         .arcs
         .iter()
-        .map(|arc| Phase {
+        .map(|arc| MigrationPhase {
             name: format!("{} → {}", arc.from, arc.to.unwrap_or(arc.target)),
             arc: true,
             start_ns: arc.start_ns,
@@ -148,7 +167,7 @@ pub(super) fn phases(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>])
         })
         .collect();
     let spans = line.states(start, end).filter(|span| span.start_ns >= start && span.start_ns < end);
-    phases.extend(spans.filter(|span| span.end_ns > span.start_ns).map(|span| Phase {
+    phases.extend(spans.filter(|span| span.end_ns > span.start_ns).map(|span| MigrationPhase {
         name: span.state.map_or_else(|| "unknown".to_owned(), |state| state.to_string()),
         arc: false,
         start_ns: span.start_ns,

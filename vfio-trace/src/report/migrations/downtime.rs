@@ -5,31 +5,32 @@
 //! (STOP, STOP_COPY). STOP_COPY -> STOP on the source is none of it: VMMs do it when the other side runs already.
 
 use super::{
-    details::Stream,
-    side::Found,
-    sweep::{Span, sweep, union_ns},
+    details::ShiftedSession,
+    side::SideAnalysis,
+    sweep::{StageSpan, sweep, union_ns},
 };
 use crate::{
     event::MigState,
     report::document::{
-        Arc, Bound, Downtime, Losses, Order, PairedBy, PartName, Stage, StageOrder, StageTime,
+        ArcSpan, DeviceConcurrency, DowntimeBound, DowntimeBreakdown, DowntimeStage, HostLosses,
+        PairingReason, PartName, StageOrder, StageTime,
     },
 };
 
 /// A device's downtime with the intervals that it is made of.
-pub(super) struct Split {
-    pub(super) downtime: Downtime,
-    pub(super) spans: Vec<Span>,
+pub(super) struct DowntimeSplit {
+    pub(super) downtime: DowntimeBreakdown,
+    pub(super) spans: Vec<StageSpan>,
     /// How far the VM's total may be off by what this device adds to it, and why. Which of its devices belong together does
     /// not matter for that.
-    off: Apart,
+    off: TimeUncertainty,
     vm_why: Option<String>,
     /// Pauses that are taken for a stage's time, in ns.
-    blurred: Vec<(Stage, u64)>,
+    blurred: Vec<(DowntimeStage, u64)>,
 }
 
 /// Tells how much of the stages' time may be pauses.
-fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
+fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (DowntimeStage, u64)>) {
     for (stage, ns) in blurred {
         if let Some(time) = stages.iter_mut().find(|time| time.stage == stage) {
             time.blurred_ns = time.blurred_ns.saturating_add(ns).min(time.share_ns);
@@ -39,14 +40,14 @@ fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (Stage, u64)>) {
 
 /// How far a time may be from the truth, in ns; `None`: nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Apart {
+pub(super) struct TimeUncertainty {
     /// It may have been so much longer.
     pub(super) longer: Option<u64>,
     /// It may have been so much shorter.
     pub(super) shorter: Option<u64>,
 }
 
-impl Apart {
+impl TimeUncertainty {
     /// One clock.
     pub(super) const NOT: Self = Self { longer: Some(0), shorter: Some(0) };
 
@@ -57,11 +58,11 @@ impl Apart {
     }
 
     /// How a figure is to be read.
-    const fn bound(self) -> Bound {
+    const fn bound(self) -> DowntimeBound {
         match (self.longer, self.shorter) {
-            (Some(0), Some(0)) => Bound::Exact,
-            (_, Some(0)) => Bound::AtLeast,
-            _ => Bound::About,
+            (Some(0), Some(0)) => DowntimeBound::Exact,
+            (_, Some(0)) => DowntimeBound::AtLeast,
+            _ => DowntimeBound::About,
         }
     }
 
@@ -73,18 +74,18 @@ impl Apart {
 }
 
 /// It may have been longer, nobody knows by how much, but no shorter.
-const LONGER: Apart = Apart { longer: None, shorter: Some(0) };
+const LONGER: TimeUncertainty = TimeUncertainty { longer: None, shorter: Some(0) };
 /// It may have been longer or shorter.
-const EITHER: Apart = Apart { longer: None, shorter: None };
+const EITHER: TimeUncertainty = TimeUncertainty { longer: None, shorter: None };
 
 /// What is wrong with the figures.
-struct Doubts {
-    by: Apart,
+struct DowntimeCaveats {
+    by: TimeUncertainty,
     why: Vec<String>,
 }
 
-impl Doubts {
-    fn add(&mut self, by: Apart, why: impl Into<String>) {
+impl DowntimeCaveats {
+    fn add(&mut self, by: TimeUncertainty, why: impl Into<String>) {
         self.by = self.by.and(by, u64::saturating_add);
         self.why.push(why.into());
     }
@@ -97,14 +98,14 @@ impl Doubts {
 /// The split of one device; `None` if it did not stop. `apart`: what the two sides' clocks may do to the time between them;
 /// `by`: why they are taken to belong together; `rivals`: devices of others fit as well.
 pub(super) fn of_device(
-    source: Option<(&Found, &Losses)>,
-    destination: Option<(&Found, &Losses)>,
-    streams: &[Stream<'_>],
-    apart: Apart,
-    by: Option<PairedBy>,
+    source: Option<(&SideAnalysis, &HostLosses)>,
+    destination: Option<(&SideAnalysis, &HostLosses)>,
+    streams: &[ShiftedSession<'_>],
+    apart: TimeUncertainty,
+    by: Option<PairingReason>,
     rivals: bool,
-) -> Option<Split> {
-    let mut doubts = Doubts { by: Apart::NOT, why: Vec::new() };
+) -> Option<DowntimeSplit> {
+    let mut doubts = DowntimeCaveats { by: TimeUncertainty::NOT, why: Vec::new() };
     let (mut spans, mut blurred) = (Vec::new(), Vec::new());
     let from = source.map(|(found, _)| found);
     let to = destination.map(|(found, _)| found);
@@ -134,20 +135,25 @@ pub(super) fn of_device(
     }
     let mut end_ns = start_ns;
     // What came after the destination ran is no part of it.
-    let arrived = to.filter(|to| from.is_none_or(|from| from.ran_ns.is_none() || from.went(to)));
+    let arrived =
+        to.filter(|to| from.is_none_or(|from| from.ran_ns.is_none() || from.resumes_after_handover(to)));
     let back = from.and_then(|from| from.ran_ns).filter(|_| arrived.is_none());
     if let Some(from) = from {
         for arc in from.arcs.iter().filter(|arc| arc.end_ns >= start_ns) {
             let Some(stage) = source_stage(arc, back.is_some()) else { continue };
-            spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
+            spans.push(StageSpan { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
             end_ns = end_ns.max(arc.end_ns);
         }
         for (stream, busy) in busy(from, streams, PartName::StopCopy) {
             for (start, end) in busy.spans() {
-                spans.push(Span { stage: Stage::Read, start_ns: stream.at(*start), end_ns: stream.at(*end) });
+                spans.push(StageSpan {
+                    stage: DowntimeStage::Read,
+                    start_ns: stream.at(*start),
+                    end_ns: stream.at(*end),
+                });
                 end_ns = end_ns.max(stream.at(*end));
             }
-            blurred.push((Stage::Read, busy.filled_ns()));
+            blurred.push((DowntimeStage::Read, busy.filled_ns()));
         }
         if let Some(ran) = back {
             end_ns = ran.max(start_ns);
@@ -159,15 +165,15 @@ pub(super) fn of_device(
             for (start, end) in busy.spans() {
                 let (start_ns, end) = (stream.at(*start).max(clip), stream.at(*end));
                 if end > start_ns {
-                    spans.push(Span { stage: Stage::Write, start_ns, end_ns: end });
+                    spans.push(StageSpan { stage: DowntimeStage::Write, start_ns, end_ns: end });
                     end_ns = end_ns.max(end);
                 }
             }
-            blurred.push((Stage::Write, busy.filled_ns()));
+            blurred.push((DowntimeStage::Write, busy.filled_ns()));
         }
         for arc in &to.arcs {
             if let Some(stage) = destination_stage(arc).filter(|_| arc.end_ns > start_ns) {
-                spans.push(Span { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
+                spans.push(StageSpan { stage, start_ns: arc.start_ns, end_ns: arc.end_ns });
                 end_ns = end_ns.max(arc.end_ns);
             }
         }
@@ -187,18 +193,18 @@ pub(super) fn of_device(
         if found.arcs.iter().any(|arc| arc.duration_ns.is_none() && arc.end_ns >= start_ns) {
             doubts.add(EITHER, "the end of an arc was not seen");
         }
-        if found.torn {
+        if found.missed_arc {
             doubts.add(EITHER, "an arc was not seen");
         }
         if found.unprobed {
             let why = "functions that it goes through were not probed for some of the time";
             doubts.add(LONGER, why);
         }
-        if losses.control_suffers() {
+        if losses.lacks_transitions() {
             doubts.add(EITHER, "state transitions may have been lost");
-        } else if losses.data_suffers() {
+        } else if losses.lacks_data() {
             doubts.add(EITHER, "reads or writes were lost: their time is in the gap");
-        } else if found.unseen {
+        } else if found.bytes_unseen {
             doubts
                 .add(EITHER, "reads or writes were not seen, or may not have been: their time is in the gap");
         } else if !losses.complete {
@@ -214,10 +220,10 @@ pub(super) fn of_device(
             (Some(_), Some(_)) => doubts.add(apart, "the hosts' clocks may differ by that much"),
             _ => doubts.add(apart, "how far the hosts' clocks are apart is not known"),
         }
-        if by == Some(PairedBy::Time) {
+        if by == Some(PairingReason::Time) {
             doubts.add(EITHER, "nothing but the time tells that these two belong together");
         }
-        if by == Some(PairedBy::Order) && rivals {
+        if by == Some(PairingReason::Order) && rivals {
             doubts.add(
                 EITHER,
                 "another one fits as well: nothing but their order tells that these two belong together",
@@ -226,7 +232,7 @@ pub(super) fn of_device(
     }
     doubts.why.dedup();
     let (off, vm_why) = (doubts.by, doubts.why());
-    if from.is_some() && arrived.is_some() && by == Some(PairedBy::Order) && !rivals {
+    if from.is_some() && arrived.is_some() && by == Some(PairingReason::Order) && !rivals {
         doubts.add(
             EITHER,
             "another device fits as well: nothing but their order tells that these two belong together",
@@ -234,7 +240,7 @@ pub(super) fn of_device(
     }
     let mut stages = sweep(&spans, start_ns, end_ns);
     blur(&mut stages, blurred.iter().copied());
-    let downtime = Downtime {
+    let downtime = DowntimeBreakdown {
         start_ns,
         end_ns,
         total_ns: end_ns.saturating_sub(start_ns),
@@ -243,52 +249,54 @@ pub(super) fn of_device(
         why: doubts.why(),
         stages,
     };
-    Some(Split { downtime, spans, off, vm_why, blurred })
+    Some(DowntimeSplit { downtime, spans, off, vm_why, blurred })
 }
 
 fn busy<'a>(
-    found: &'a Found,
-    streams: &'a [Stream<'a>],
+    found: &'a SideAnalysis,
+    streams: &'a [ShiftedSession<'a>],
     part: PartName,
-) -> impl Iterator<Item = (&'a Stream<'a>, &'a crate::report::history::Busy)> {
+) -> impl Iterator<Item = (&'a ShiftedSession<'a>, &'a crate::report::history::BusyIntervals)> {
     found.streams(streams).filter_map(move |stream| Some((stream, stream.history.busy(part)?)))
 }
 
 /// Which part of the source's downtime an arc is. `back`: it runs again.
-fn source_stage(arc: &Arc, back: bool) -> Option<Stage> {
+fn source_stage(arc: &ArcSpan, back: bool) -> Option<DowntimeStage> {
     let to = arc.to?;
     match (arc.from, to) {
-        (_, MigState::STOP_COPY) => Some(Stage::Save),
-        (MigState::STOP_COPY, _) | (_, MigState::RUNNING) => back.then_some(Stage::Recover),
-        (MigState::STOP | MigState::PRE_COPY_P2P, MigState::RUNNING_P2P) => back.then_some(Stage::Recover),
-        (_, MigState::RUNNING_P2P | MigState::PRE_COPY_P2P | MigState::STOP) => Some(Stage::Stop),
+        (_, MigState::STOP_COPY) => Some(DowntimeStage::Save),
+        (MigState::STOP_COPY, _) | (_, MigState::RUNNING) => back.then_some(DowntimeStage::Recover),
+        (MigState::STOP | MigState::PRE_COPY_P2P, MigState::RUNNING_P2P) => {
+            back.then_some(DowntimeStage::Recover)
+        },
+        (_, MigState::RUNNING_P2P | MigState::PRE_COPY_P2P | MigState::STOP) => Some(DowntimeStage::Stop),
         _ => None,
     }
 }
 
-fn destination_stage(arc: &Arc) -> Option<Stage> {
+fn destination_stage(arc: &ArcSpan) -> Option<DowntimeStage> {
     match (arc.from, arc.to?) {
-        (MigState::RESUMING, MigState::STOP) => Some(Stage::Load),
-        (MigState::STOP, MigState::RUNNING_P2P) | (_, MigState::RUNNING) => Some(Stage::Start),
+        (MigState::RESUMING, MigState::STOP) => Some(DowntimeStage::Load),
+        (MigState::STOP, MigState::RUNNING_P2P) | (_, MigState::RUNNING) => Some(DowntimeStage::Start),
         _ => None,
     }
 }
 
 /// The downtime of all devices together, and how they took their turns.
-pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
+pub(super) fn of_vm(splits: &[&DowntimeSplit]) -> (Option<DowntimeBreakdown>, Vec<StageOrder>) {
     let Some(start_ns) = splits.iter().map(|split| split.downtime.start_ns).min() else {
         return (None, Vec::new());
     };
     let end_ns = splits.iter().map(|split| split.downtime.end_ns).max().unwrap_or(start_ns);
-    let spans: Vec<Span> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
+    let spans: Vec<StageSpan> = splits.iter().flat_map(|split| split.spans.iter().copied()).collect();
     let mut stages = sweep(&spans, start_ns, end_ns);
     blur(&mut stages, splits.iter().flat_map(|split| split.blurred.iter().copied()));
     let mut why: Vec<&str> = splits.iter().filter_map(|split| split.vm_why.as_deref()).collect();
     why.sort_unstable();
     why.dedup();
     // What is known of all of them is what the same clocks do.
-    let off = splits.iter().fold(Apart::NOT, |off, split| off.and(split.off, u64::max));
-    let downtime = Downtime {
+    let off = splits.iter().fold(TimeUncertainty::NOT, |off, split| off.and(split.off, u64::max));
+    let downtime = DowntimeBreakdown {
         start_ns,
         end_ns,
         total_ns: end_ns.saturating_sub(start_ns),
@@ -301,9 +309,9 @@ pub(super) fn of_vm(splits: &[&Split]) -> (Option<Downtime>, Vec<StageOrder>) {
     (Some(downtime), order)
 }
 
-fn order(splits: &[&Split]) -> Vec<StageOrder> {
-    let stage_order = |stage: Stage| {
-        let of = |split: &Split| {
+fn order(splits: &[&DowntimeSplit]) -> Vec<StageOrder> {
+    let stage_order = |stage: DowntimeStage| {
+        let of = |split: &DowntimeSplit| {
             let spans = split.spans.iter().filter(|span| span.stage == stage);
             union_ns(spans.map(|span| (span.start_ns, span.end_ns)))
         };
@@ -320,11 +328,11 @@ fn order(splits: &[&Split]) -> Vec<StageOrder> {
         // What could have been saved at most, and what was.
         let (most, saved) = (sum_ns.saturating_sub(longest_ns), sum_ns.saturating_sub(union_ns));
         let order = if saved.saturating_mul(10) < most {
-            Order::Series
+            DeviceConcurrency::Series
         } else if saved.saturating_mul(10) > most.saturating_mul(9) {
-            Order::Parallel
+            DeviceConcurrency::Parallel
         } else {
-            Order::Mixed
+            DeviceConcurrency::Mixed
         };
         Some(StageOrder {
             stage,
@@ -335,5 +343,9 @@ fn order(splits: &[&Split]) -> Vec<StageOrder> {
             order,
         })
     };
-    Stage::ALL.into_iter().filter(|stage| *stage != Stage::Gap).filter_map(stage_order).collect()
+    DowntimeStage::ALL
+        .into_iter()
+        .filter(|stage| *stage != DowntimeStage::Gap)
+        .filter_map(stage_order)
+        .collect()
 }

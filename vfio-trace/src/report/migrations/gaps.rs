@@ -3,17 +3,17 @@
 use vfio_trace_common::role::Role;
 
 use super::{
-    details::Stream,
-    index::Timeline,
-    shift::Shift,
-    side::{Found, Role as Side},
+    details::ShiftedSession,
+    index::DeviceIndex,
+    shift::ClockShift,
+    side::{SideAnalysis, SideRole as Side},
 };
 use crate::{
-    event::{Drivers, GapFunction, ProbeGap, Reach, Severity},
+    event::{DriverModules, FindingSeverity, GapFunction, GapReach, ProbeGap},
     report::{
-        document::{Device, Warning},
-        history::History,
-        windows::Windows,
+        document::{ReportWarning, TracedDevice},
+        history::HostHistory,
+        windows::SpanIndex,
     },
 };
 
@@ -21,20 +21,21 @@ use crate::{
 const NEAR_NS: u64 = 1_000_000_000;
 
 /// A gap on the document's clock.
-pub(super) struct Gap<'a> {
+pub(super) struct ShiftedGap<'a> {
     told: &'a ProbeGap,
     from_ns: u64,
     /// `None`: not over.
     until_ns: Option<u64>,
-    reach: Reach<'a>,
+    reach: GapReach<'a>,
 }
 
 /// The gaps of a host; those of steps alone hide no call on a device.
-pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
+pub(super) fn of_host<'a>(history: &'a HostHistory, shift: &ClockShift) -> Vec<ShiftedGap<'a>> {
     let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
     let hiding = history.gaps.iter().filter(|gap| !steps(gap));
-    let drivers: Drivers = history.devices.iter().filter_map(|device| device.doc.driver.as_deref()).collect();
-    let moved = hiding.map(|gap| Gap {
+    let drivers: DriverModules =
+        history.devices.iter().filter_map(|device| device.doc.driver.as_deref()).collect();
+    let moved = hiding.map(|gap| ShiftedGap {
         told: gap,
         reach: gap.reach(&drivers),
         from_ns: shift.of(gap.from_mono_ns),
@@ -43,9 +44,9 @@ pub(super) fn of_host<'a>(history: &'a History, shift: &Shift) -> Vec<Gap<'a>> {
     moved.collect()
 }
 
-impl Gap<'_> {
+impl ShiftedGap<'_> {
     /// Whether the device goes through these functions, or may do so.
-    fn concerns(&self, device: &Device) -> bool {
+    fn concerns(&self, device: &TracedDevice) -> bool {
         self.reach.has(device.driver.as_deref())
     }
 
@@ -54,7 +55,7 @@ impl Gap<'_> {
     }
 
     /// Whether something of the device went through these functions while they were not probed, as far as can be known.
-    pub(super) fn hides(&self, found: &Found, device: &Device) -> bool {
+    pub(super) fn hides(&self, found: &SideAnalysis, device: &TracedDevice) -> bool {
         let side = &found.side;
         let goes_through = |function: &GapFunction| match function.role {
             Role::Read | Role::DataIoctl => found.role == Side::Source,
@@ -99,10 +100,10 @@ fn millis(ns: u64) -> String {
 
 /// Devices that were used in a gap or soon after: the first gap of each is told.
 pub(super) fn warn(
-    gaps: &[Vec<Gap<'_>>],
-    lines: &[Timeline<'_>],
-    streams: &[Stream<'_>],
-    out: &mut Vec<Warning>,
+    gaps: &[Vec<ShiftedGap<'_>>],
+    lines: &[DeviceIndex<'_>],
+    streams: &[ShiftedSession<'_>],
+    out: &mut Vec<ReportWarning>,
 ) {
     if gaps.iter().all(Vec::is_empty) {
         return;
@@ -115,8 +116,8 @@ pub(super) fn warn(
     }
     for (line, sessions) in lines.iter().zip(sessions) {
         let device = line.device;
-        let windows = Windows::new(sessions.iter().copied());
-        let first_use = |gap: &Gap<'_>| {
+        let windows = SpanIndex::new(sessions.iter().copied());
+        let first_use = |gap: &ShiftedGap<'_>| {
             let until = gap.until_ns().saturating_add(NEAR_NS);
             let requests = line.requests(gap.from_ns, until).map(|request| request.start_ns);
             let sessions = windows.overlapping(gap.from_ns, until).filter_map(|at| Some(sessions.get(at)?.0));
@@ -126,9 +127,9 @@ pub(super) fn warn(
         let mine = host.iter().filter(|gap| gap.concerns(device));
         let told = mine.filter_map(|gap| Some((gap, first_use(gap)?))).min_by_key(|(gap, _)| gap.from_ns);
         if let Some((gap, first_use_ns)) = told {
-            out.push(Warning {
+            out.push(ReportWarning {
                 code: "not-probed",
-                severity: Severity::Warning,
+                severity: FindingSeverity::Warning,
                 device: Some(device.nr),
                 at_ns: Some(gap.from_ns),
                 text: gap.sentence(first_use_ns),

@@ -2,49 +2,51 @@
 
 use super::side::failed as failed_outcome;
 use crate::{
-    event::{Outcome, Severity},
+    event::{CallOutcome, FindingSeverity},
     report::{
-        document::{Device, DirtyLog, Finding, Mark, Request, SizeSample, StateSpan, StepSpan},
-        windows::Windows,
+        document::{
+            DeviceMark, DirtyLog, ReportFinding, SizeSample, StateRequest, StateSpan, StepSpan, TracedDevice,
+        },
+        windows::SpanIndex,
     },
 };
 
 /// A device with its findings.
-pub(super) struct Timeline<'a> {
-    pub(super) device: &'a Device,
-    findings: Vec<&'a Finding>,
+pub(super) struct DeviceIndex<'a> {
+    pub(super) device: &'a TracedDevice,
+    findings: Vec<&'a ReportFinding>,
     failed_steps: Vec<&'a StepSpan>,
     failed_places: Vec<usize>,
-    failed_arcs: Windows,
-    found: Windows,
-    steps: Windows,
-    requests: Windows,
-    states: Windows,
-    marks: Windows,
-    sizes: Windows,
-    logs: Windows,
+    failed_arcs: SpanIndex,
+    found: SpanIndex,
+    steps: SpanIndex,
+    requests: SpanIndex,
+    states: SpanIndex,
+    marks: SpanIndex,
+    sizes: SpanIndex,
+    logs: SpanIndex,
 }
 
 /// Of moments.
-fn moments(times: impl Iterator<Item = u64>) -> Windows {
-    Windows::new(times.map(|at| (at, at)))
+fn moments(times: impl Iterator<Item = u64>) -> SpanIndex {
+    SpanIndex::new(times.map(|at| (at, at)))
 }
 
-impl<'a> Timeline<'a> {
-    fn new(device: &'a Device, findings: Vec<&'a Finding>) -> Self {
-        let failed = |step: &&StepSpan| matches!(step.outcome, Outcome::Failed(_));
+impl<'a> DeviceIndex<'a> {
+    fn new(device: &'a TracedDevice, findings: Vec<&'a ReportFinding>) -> Self {
+        let failed = |step: &&StepSpan| matches!(step.outcome, CallOutcome::Failed(_));
         let failed_steps: Vec<&StepSpan> = device.steps.iter().filter(failed).collect();
         let failed_places: Vec<usize> =
             (0..device.arcs.len()).filter(|at| failed_outcome(device.arcs[*at].outcome)).collect();
         let failed_arcs = failed_places.iter().map(|at| &device.arcs[*at]);
         Self {
             device,
-            failed_arcs: Windows::new(failed_arcs.map(|arc| (arc.start_ns, arc.end_ns))),
+            failed_arcs: SpanIndex::new(failed_arcs.map(|arc| (arc.start_ns, arc.end_ns))),
             failed_places,
             found: moments(findings.iter().map(|finding| finding.at_ns)),
-            steps: Windows::new(failed_steps.iter().map(|step| (step.start_ns, step.end_ns))),
-            requests: Windows::new(device.requests.iter().map(|one| (one.start_ns, one.end_ns))),
-            states: Windows::new(device.states.iter().map(|span| (span.start_ns, span.end_ns))),
+            steps: SpanIndex::new(failed_steps.iter().map(|step| (step.start_ns, step.end_ns))),
+            requests: SpanIndex::new(device.requests.iter().map(|one| (one.start_ns, one.end_ns))),
+            states: SpanIndex::new(device.states.iter().map(|span| (span.start_ns, span.end_ns))),
             marks: moments(device.marks.iter().map(|mark| mark.at_ns)),
             sizes: moments(device.sizes.iter().map(|size| size.at_ns)),
             logs: moments(device.dirty_logs.iter().map(|log| log.start_ns)),
@@ -54,7 +56,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// Of all devices, by their numbers.
-    pub(super) fn all(devices: &'a [Device], findings: &'a [Finding]) -> Vec<Self> {
+    pub(super) fn all(devices: &'a [TracedDevice], findings: &'a [ReportFinding]) -> Vec<Self> {
         let mut of = vec![Vec::new(); devices.len()];
         for finding in findings {
             if let Some(of) = of.get_mut(finding.device as usize) {
@@ -65,7 +67,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// Requests that were in progress at some time of a span.
-    pub(super) fn requests(&self, start: u64, end: u64) -> impl Iterator<Item = &'a Request> {
+    pub(super) fn requests(&self, start: u64, end: u64) -> impl Iterator<Item = &'a StateRequest> {
         self.requests.overlapping(start, end).map(|at| &self.device.requests[at])
     }
 
@@ -76,17 +78,17 @@ impl<'a> Timeline<'a> {
 
     /// The last state that was entered by then.
     pub(super) fn state_at(&self, at: u64) -> Option<&'a StateSpan> {
-        self.states.backwards(0, at).next().map(|at| &self.device.states[at])
+        self.states.overlapping_backwards(0, at).next().map(|at| &self.device.states[at])
     }
 
     /// Marks within a span.
-    pub(super) fn marks(&self, start: u64, end: u64) -> impl Iterator<Item = &'a Mark> {
+    pub(super) fn marks(&self, start: u64, end: u64) -> impl Iterator<Item = &'a DeviceMark> {
         self.marks.overlapping(start, end).map(|at| &self.device.marks[at])
     }
 
     /// The last answer about the size within a span.
     pub(super) fn size(&self, start: u64, end: u64) -> Option<&'a SizeSample> {
-        self.sizes.backwards(start, end).next().map(|at| &self.device.sizes[at])
+        self.sizes.overlapping_backwards(start, end).next().map(|at| &self.device.sizes[at])
     }
 
     /// Dirty logs that were begun within a span.
@@ -95,12 +97,12 @@ impl<'a> Timeline<'a> {
     }
 
     /// What the plug-in has found, in its order.
-    pub(super) fn findings(&self) -> impl Iterator<Item = &'a Finding> {
+    pub(super) fn findings(&self) -> impl Iterator<Item = &'a ReportFinding> {
         self.findings.iter().copied()
     }
 
     /// Whether one of a request's arcs has failed, which says more than that the request has.
-    pub(super) fn told(&self, request: &Request) -> bool {
+    pub(super) fn has_failed_arc(&self, request: &StateRequest) -> bool {
         let within = self.failed_arcs.overlapping(request.start_ns, request.end_ns);
         let mut within = within.map(|at| &self.device.arcs[self.failed_places[at]]);
         within.any(|arc| arc.start_ns >= request.start_ns && arc.end_ns <= request.end_ns)
@@ -108,17 +110,17 @@ impl<'a> Timeline<'a> {
 
     /// What failed first within a call, and how: the step that the plug-in has found to be the reason, or else the
     /// innermost one.
-    pub(super) fn first_failed(&self, call: &Call) -> Option<(String, Option<String>)> {
+    pub(super) fn first_failed(&self, call: &FailedCall) -> Option<(String, Option<String>)> {
         let (start, end) = (call.start_ns, call.end_ns);
         // What is found is found at the end of something: at this call's beginning, of the one before it. Behind its
         // end, only what is known to come of it.
-        let of_call = |finding: &&Finding| match (finding.session, call.session) {
+        let of_call = |finding: &&ReportFinding| match (finding.session, call.session) {
             (Some(one), Some(other)) => one == other,
             (Some(_), None) => false,
             (None, _) => (finding.at_ns > start || start == end) && finding.at_ns <= end,
         };
-        let names = |finding: &Finding| {
-            let told = finding.severity == Severity::Error && finding.errno.is_some();
+        let names = |finding: &ReportFinding| {
+            let told = finding.severity == FindingSeverity::Error && finding.errno.is_some();
             Some((finding.step.clone().filter(|_| told)?, finding.errno.clone()))
         };
         let found = self.found.overlapping(start, end.saturating_add(call.copied_ns));
@@ -139,7 +141,7 @@ impl<'a> Timeline<'a> {
 
 /// A call that failed, of which it is looked up why.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Call {
+pub(super) struct FailedCall {
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
     /// Its thread, if that is known.
@@ -164,17 +166,17 @@ mod tests {
             start_ns,
             end_ns,
             tid: 1,
-            outcome: Outcome::Failed(Errno(5)),
+            outcome: CallOutcome::Failed(Errno(5)),
         }
     }
 
-    fn found(step: Option<&str>, at_ns: u64) -> Finding {
-        Finding {
+    fn found(step: Option<&str>, at_ns: u64) -> ReportFinding {
+        ReportFinding {
             at_ns,
             device: 0,
             session: None,
             code: "x/y".to_owned(),
-            severity: Severity::Error,
+            severity: FindingSeverity::Error,
             step: step.map(ToOwned::to_owned),
             errno: Some("EBUSY".to_owned()),
             text: String::new(),
@@ -183,16 +185,16 @@ mod tests {
     }
 
     /// The name of the first failed step of a call from 100 to 200 by thread 1.
-    fn first(steps: &[StepSpan], findings: &[Finding], call: Call) -> Option<String> {
-        let device = Device { steps: steps.to_vec(), ..Device::default() };
+    fn first(steps: &[StepSpan], findings: &[ReportFinding], call: FailedCall) -> Option<String> {
+        let device = TracedDevice { steps: steps.to_vec(), ..TracedDevice::default() };
         let devices = [device];
-        let lines = Timeline::all(&devices, findings);
-        let call = Call { start_ns: 100, end_ns: 200, tid: Some(1), ..call };
+        let lines = DeviceIndex::all(&devices, findings);
+        let call = FailedCall { start_ns: 100, end_ns: 200, tid: Some(1), ..call };
         Some(lines[0].first_failed(&call)?.0)
     }
 
-    fn of_call(steps: &[StepSpan], findings: &[Finding]) -> Option<String> {
-        first(steps, findings, Call::default())
+    fn of_call(steps: &[StepSpan], findings: &[ReportFinding]) -> Option<String> {
+        first(steps, findings, FailedCall::default())
     }
 
     #[test]
@@ -202,8 +204,8 @@ mod tests {
         assert_eq!(of_call(&steps, &[]).as_deref(), Some("wait for the mailbox"));
         assert_eq!(of_call(&steps, &[found(Some("read SQC"), 200)]).as_deref(), Some("read SQC"));
         // One that names no step hides none that does, and one that is no error none.
-        let info = Finding { severity: Severity::Info, ..found(Some("something"), 130) };
-        let silent = Finding { errno: None, ..found(Some("something"), 130) };
+        let info = ReportFinding { severity: FindingSeverity::Info, ..found(Some("something"), 130) };
+        let silent = ReportFinding { errno: None, ..found(Some("something"), 130) };
         let findings =
             [found(None, 120), info, silent, found(Some("read SQC"), 200), found(Some("late"), 200)];
         assert_eq!(of_call(&steps, &findings).as_deref(), Some("read SQC"));
@@ -214,19 +216,19 @@ mod tests {
     #[test]
     fn what_was_found_of_another_call_names_nothing() {
         let steps = [step("stop", 101, 199)];
-        let stop = |findings: &[Finding]| of_call(&steps, findings).as_deref() == Some("stop");
+        let stop = |findings: &[ReportFinding]| of_call(&steps, findings).as_deref() == Some("stop");
         // At the moment in which this call began, the one before it had ended; behind the end comes the next.
         assert!(stop(&[found(Some("before"), 100)]));
         assert!(stop(&[found(Some("later"), 201)]));
         // A read() on another thread, meanwhile.
-        assert!(stop(&[Finding { session: Some(3), ..found(Some("read"), 150) }]));
-        let read = Call { session: Some(3), copied_ns: 50, ..Call::default() };
-        let of_read = |finding: Finding| first(&[], &[finding], read);
+        assert!(stop(&[ReportFinding { session: Some(3), ..found(Some("read"), 150) }]));
+        let read = FailedCall { session: Some(3), copied_ns: 50, ..FailedCall::default() };
+        let of_read = |finding: ReportFinding| first(&[], &[finding], read);
         assert_eq!(
-            of_read(Finding { session: Some(3), ..found(Some("read"), 240) }).as_deref(),
+            of_read(ReportFinding { session: Some(3), ..found(Some("read"), 240) }).as_deref(),
             Some("read")
         );
-        assert_eq!(of_read(Finding { session: Some(4), ..found(Some("read"), 150) }), None);
+        assert_eq!(of_read(ReportFinding { session: Some(4), ..found(Some("read"), 150) }), None);
         // Of no session: within the call it may be of it, behind it is of something else.
         assert_eq!(of_read(found(Some("match"), 150)).as_deref(), Some("match"));
         assert_eq!(of_read(found(Some("reset"), 240)), None);
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(of_call(&[other.clone(), step("own", 130, 140)], &[]).as_deref(), Some("own"));
         assert_eq!(of_call(&[other], &[]), None);
         // The next call's, so soon that a copy could be of this one.
-        let soon = Call { copied_ns: 50, ..Call::default() };
+        let soon = FailedCall { copied_ns: 50, ..FailedCall::default() };
         assert_eq!(first(&[step("the next one's", 205, 220)], &[], soon), None);
         assert_eq!(first(&[step("begun before", 90, 150)], &[], soon), None);
     }

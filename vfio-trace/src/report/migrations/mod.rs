@@ -11,33 +11,36 @@ mod shift;
 mod side;
 mod sweep;
 mod text;
+mod verdicts;
 mod warnings;
 
 use std::collections::{HashMap, HashSet};
 
-pub use self::shift::Shift;
+pub use self::shift::ClockShift;
 use self::{
-    clocks::Clocks,
-    details::Stream,
-    downtime::Apart,
-    gaps::Gap,
-    index::Timeline,
-    pair::{Context, Group, Matched, Tolerance, Whole},
-    side::Found,
+    clocks::ClockAlignment,
+    details::ShiftedSession,
+    downtime::TimeUncertainty,
+    gaps::ShiftedGap,
+    index::DeviceIndex,
+    pair::{ClockTolerance, DeviceMatch, GroupPair, PairingContext, SideGroup},
+    side::SideAnalysis,
+    verdicts::{integrity, run_again, verdict},
 };
 use super::{
     document::{
-        self, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, Device, DeviceMigration, Document, Finding, Host,
-        Integrity, LeftOut, MarkKind, Merge, Migration, Omitted, Outside, PairedBy, Party, Session, Side,
-        Times as _, Verdict, Warning,
+        self, ClockMerge, DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, DataSession, DeviceMigration,
+        LeftOutCounts, MigrationDocument, MigrationSide, MigrationVerdict, OmittedCounts, OutsideIssues,
+        PairingReason, ReportFinding, ReportWarning, TimeFields as _, TracedDevice, TracedHost, VmMigration,
+        VmmProcess,
     },
-    history::History,
+    history::HostHistory,
 };
 use crate::event::ClockAnchor;
 
 /// What the caller may say.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct DocumentOptions {
     /// Version of this program.
     pub version: String,
     /// Device of the source and of the destination that belong together, by name.
@@ -54,15 +57,18 @@ const SPARE_NS: u64 = 1_000_000_000;
 const ROUNDS: usize = 24;
 
 /// The document of one or several recordings. Times are those of the first one's clock.
-pub fn document(histories: &[History], options: &Options) -> Document {
+pub fn document(histories: &[HostHistory], options: &DocumentOptions) -> MigrationDocument {
     document_and_shifts(histories, options).0
 }
 
 /// The same with what leads from each host's CLOCK_MONOTONIC to the document's clock.
-pub fn document_and_shifts(histories: &[History], options: &Options) -> (Document, Vec<Shift>) {
-    let clocks = Clocks::of(histories);
+pub fn document_and_shifts(
+    histories: &[HostHistory],
+    options: &DocumentOptions,
+) -> (MigrationDocument, Vec<ClockShift>) {
+    let clocks = ClockAlignment::of(histories);
     let mut refused = HashSet::new();
-    let mut first = Assembly::new(histories, clocks);
+    let mut first = DocumentBuilder::new(histories, clocks);
     first.pair(options, &mut refused);
     if histories.len() < 2 {
         let shifts = first.clocks.shifts.clone();
@@ -70,35 +76,35 @@ pub fn document_and_shifts(histories: &[History], options: &Options) -> (Documen
     }
     let (clocks, merges) = {
         let streams = first.streams();
-        first.clocks.tightened(histories, &first.sides, &first.matched(), &streams)
+        first.clocks.tighten(histories, &first.sides, &first.matched(), &streams)
     };
     drop(first);
     let shifts = clocks.shifts.clone();
-    let mut second = Assembly::new(histories, clocks);
+    let mut second = DocumentBuilder::new(histories, clocks);
     second.pair(options, &mut refused);
     second.merges = merges;
     (second.document(options), shifts)
 }
 
-struct Assembly<'a> {
-    histories: &'a [History],
-    clocks: Clocks,
-    merges: Vec<Merge>,
-    devices: Vec<Device>,
-    sessions: Vec<Session>,
+struct DocumentBuilder<'a> {
+    histories: &'a [HostHistory],
+    clocks: ClockAlignment,
+    merges: Vec<ClockMerge>,
+    devices: Vec<TracedDevice>,
+    sessions: Vec<DataSession>,
     /// Host and place there of each session.
     places: Vec<(usize, usize)>,
-    findings: Vec<Finding>,
+    findings: Vec<ReportFinding>,
     /// By host.
-    gaps: Vec<Vec<Gap<'a>>>,
-    outside: Vec<Outside>,
-    sides: Vec<Found>,
-    groups: Vec<Group>,
-    wholes: Vec<Whole>,
+    gaps: Vec<Vec<ShiftedGap<'a>>>,
+    outside: Vec<OutsideIssues>,
+    sides: Vec<SideAnalysis>,
+    groups: Vec<SideGroup>,
+    wholes: Vec<GroupPair>,
 }
 
-impl<'a> Assembly<'a> {
-    fn new(histories: &'a [History], clocks: Clocks) -> Self {
+impl<'a> DocumentBuilder<'a> {
+    fn new(histories: &'a [HostHistory], clocks: ClockAlignment) -> Self {
         let mut assembly = Self {
             histories,
             clocks,
@@ -122,20 +128,20 @@ impl<'a> Assembly<'a> {
     }
 
     /// Finds what belongs together. `refused`: sources and destinations that do not, whatever it looks like.
-    fn pair(&mut self, options: &Options, refused: &mut HashSet<(usize, usize)>) {
+    fn pair(&mut self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) {
         for _ in 0..ROUNDS {
             let (histories, devices) = (self.histories, &self.devices);
             let apart_ns = |one: u32, two: u32| {
                 let (one, two) = (&histories[one as usize], &histories[two as usize]);
                 if std::ptr::eq(one, two) || clocks::same_clock(one, two) {
-                    return Tolerance { guess: 0, sure: 0 };
+                    return ClockTolerance { guess: 0, sure: 0 };
                 }
-                let promised = clocks::promised_at_worst(one, two);
+                let promised = clocks::worst_clock_error(one, two);
                 let guess = promised.map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS).min(APART_NS));
-                Tolerance { guess, sure: APART_NS }
+                ClockTolerance { guess, sure: APART_NS }
             };
-            let context = Context { devices, pairs: &options.pairs, apart_ns: &apart_ns, refused };
-            self.wholes = pair::wholes(&self.sides, &self.groups, &context);
+            let context = PairingContext { devices, pairs: &options.pairs, apart_ns: &apart_ns, refused };
+            self.wholes = pair::pair_groups(&self.sides, &self.groups, &context);
             let matched = self.matched();
             let rivals: HashSet<usize> = self
                 .wholes
@@ -145,7 +151,7 @@ impl<'a> Assembly<'a> {
                 .collect();
             let streams = self.streams();
             let wrong =
-                self.clocks.refused(self.histories, &self.sides, &matched, &streams, refused, &rivals);
+                self.clocks.find_refused(self.histories, &self.sides, &matched, &streams, refused, &rivals);
             if wrong.is_empty() {
                 return;
             }
@@ -159,7 +165,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Devices, sessions and findings of a host, on the document's clock.
-    fn take_in(&mut self, host: usize, history: &'a History) {
+    fn take_in(&mut self, host: usize, history: &'a HostHistory) {
         let shift = &self.clocks.shifts[host];
         self.gaps.push(gaps::of_host(history, shift));
         let mut change = |ns: &mut u64| *ns = shift.of(*ns);
@@ -185,7 +191,7 @@ impl<'a> Assembly<'a> {
             self.sessions.push(doc);
             self.places.push((host, at));
         }
-        self.findings.extend(history.findings.iter().map(|finding| Finding {
+        self.findings.extend(history.findings.iter().map(|finding| ReportFinding {
             at_ns: shift.of(finding.at_ns),
             device: finding.device + first_device,
             session: finding.session.map(|session| session + first_session),
@@ -193,32 +199,33 @@ impl<'a> Assembly<'a> {
         }));
     }
 
-    fn streams(&self) -> Vec<Stream<'_>> {
+    fn streams(&self) -> Vec<ShiftedSession<'_>> {
         let mut streams = Vec::with_capacity(self.sessions.len());
         for (doc, &(host, at)) in self.sessions.iter().zip(&self.places) {
             let history = &self.histories[host].sessions[at];
-            streams.push(Stream { doc, history, shift: &self.clocks.shifts[host] });
+            streams.push(ShiftedSession { doc, history, shift: &self.clocks.shifts[host] });
         }
         streams
     }
 
     fn find_sides(&mut self) {
-        let mut sides: Vec<Found> = self.devices.iter().flat_map(side::find).collect();
+        let mut sides: Vec<SideAnalysis> = self.devices.iter().flat_map(side::find).collect();
         self.outside = {
             let streams = self.streams();
             details::attach(&mut sides, &streams);
-            let lines = Timeline::all(&self.devices, &self.findings);
-            let outside = outside::give(&mut sides, &lines, &streams);
+            let lines = DeviceIndex::all(&self.devices, &self.findings);
+            let outside = outside::assign_findings(&mut sides, &lines, &streams);
             for found in &mut sides {
                 let line = &lines[found.side.device as usize];
                 let mut gaps = self.gaps[found.host as usize].iter();
                 found.unprobed = gaps.any(|gap| gap.hides(found, line.device));
                 found.side.failures = details::failures(found, line, &streams);
                 found.side.phases = details::phases(found, line, &streams);
-                found.unsure = self.histories[found.host as usize].host.losses.misses_unknown();
-                found.unseen = self.unseen(found);
+                found.misses_uncounted =
+                    self.histories[found.host as usize].host.losses.has_uncounted_misses();
+                found.bytes_unseen = self.unseen(found);
                 found.judge(self.data_suffers(found));
-                if found.blind {
+                if found.data_incomplete {
                     // A plug-in does not know what was lost; of what was read unseen, nothing is left.
                     found.side.findings.retain(|finding| !finding.code.ends_with("/initial-bytes-left"));
                 }
@@ -229,40 +236,43 @@ impl<'a> Assembly<'a> {
     }
 
     /// Whether reads or writes of a side may be lacking.
-    fn data_suffers(&self, found: &Found) -> bool {
-        found.unprobed || found.unseen || self.histories[found.host as usize].host.losses.data_suffers()
+    fn data_suffers(&self, found: &SideAnalysis) -> bool {
+        found.unprobed || found.bytes_unseen || self.histories[found.host as usize].host.losses.lacks_data()
     }
 
     /// Whether bytes of a side went by unseen. Where nobody counts the calls that were missed, only the offset of the data fd
     /// tells that none did.
-    fn unseen(&self, found: &Found) -> bool {
+    fn unseen(&self, found: &SideAnalysis) -> bool {
         let mut missed = found.side.sessions.iter().map(|nr| self.sessions[*nr as usize].missed_bytes);
-        (found.unsure && found.side.sessions.is_empty())
-            || missed.any(|missed| missed.map_or(found.unsure, |missed| missed > 0))
+        (found.misses_uncounted && found.side.sessions.is_empty())
+            || missed.any(|missed| missed.map_or(found.misses_uncounted, |missed| missed > 0))
     }
 
     /// Whether something of a side may be lacking: what was not seen of it may have happened all the same.
-    fn lacks(&self, found: &Found) -> bool {
-        let History { host: Host { losses, .. }, left_out, .. } = &self.histories[found.host as usize];
-        let counted =
-            losses.complete && !losses.control_suffers() && !found.unsure && left_out.forgotten == 0;
-        found.side.partial || found.torn || !counted || self.data_suffers(found)
+    fn lacks(&self, found: &SideAnalysis) -> bool {
+        let HostHistory { host: TracedHost { losses, .. }, left_out, .. } =
+            &self.histories[found.host as usize];
+        let counted = losses.complete
+            && !losses.lacks_transitions()
+            && !found.misses_uncounted
+            && left_out.forgotten == 0;
+        found.side.partial || found.missed_arc || !counted || self.data_suffers(found)
     }
 
-    fn matched(&self) -> Vec<Matched> {
+    fn matched(&self) -> Vec<DeviceMatch> {
         self.wholes.iter().flat_map(|whole| whole.matched.iter().copied()).collect()
     }
 
-    fn document(mut self, options: &Options) -> Document {
+    fn document(mut self, options: &DocumentOptions) -> MigrationDocument {
         let mut unprobed = Vec::new();
-        let (mut migrations, rows): (Vec<Migration>, Vec<Vec<Row>>) = {
-            let facts = Facts {
+        let (mut migrations, rows): (Vec<VmMigration>, Vec<Vec<MatchedPlaces>>) = {
+            let facts = MigrationInputs {
                 streams: self.streams(),
-                lines: Timeline::all(&self.devices, &self.findings),
+                lines: DeviceIndex::all(&self.devices, &self.findings),
                 comms: self.comms(),
             };
             gaps::warn(&self.gaps, &facts.lines, &facts.streams, &mut unprobed);
-            let build = |(nr, whole): (usize, &Whole)| self.migration(nr as u32, whole, &facts);
+            let build = |(nr, whole): (usize, &GroupPair)| self.migration(nr as u32, whole, &facts);
             self.wholes.iter().enumerate().map(build).unzip()
         };
         // Each side is of one migration: what is large of it is moved there.
@@ -277,9 +287,9 @@ impl<'a> Assembly<'a> {
         }
         drop(std::mem::take(&mut self.sides));
         for history in self.histories.iter().filter(|history| history.gaps_left_out > 0) {
-            unprobed.push(Warning {
+            unprobed.push(ReportWarning {
                 code: "left-out",
-                severity: crate::event::Severity::Warning,
+                severity: crate::event::FindingSeverity::Warning,
                 device: None,
                 at_ns: None,
                 text: format!(
@@ -288,10 +298,10 @@ impl<'a> Assembly<'a> {
                 ),
             });
         }
-        let hosts: Vec<Host> =
+        let hosts: Vec<TracedHost> =
             self.histories.iter().enumerate().map(|(at, history)| self.host(at, history)).collect();
         let origin = wall(self.clocks.origin_ns);
-        let mut document = Document {
+        let mut document = MigrationDocument {
             schema: DOCUMENT_SCHEMA,
             schema_version: DOCUMENT_SCHEMA_VERSION,
             version: options.version.clone(),
@@ -304,25 +314,25 @@ impl<'a> Assembly<'a> {
             migrations,
             outside: self.outside,
             warnings: Vec::new(),
-            omitted: Omitted::default(),
+            omitted: OmittedCounts::default(),
         };
         warnings::of_document(&mut document);
         document.warnings.extend(unprobed);
         document
     }
 
-    fn host(&self, at: usize, history: &History) -> Host {
+    fn host(&self, at: usize, history: &HostHistory) -> TracedHost {
         let shift = &self.clocks.shifts[at];
         let (first, last) = history.span().unwrap_or((history.host.began_ns, history.host.ended_ns));
         let real = history.distance_ns() - shift.first();
-        Host {
+        TracedHost {
             nr: at as u32,
             label: label(self.histories, at),
             began_ns: shift.of(history.host.began_ns.min(first)),
             ended_ns: shift.of(history.host.ended_ns.max(last)),
             mono_at_origin_ns: i64::try_from(-shift.first()).unwrap_or(i64::MIN),
             real_at_origin: wall(real),
-            left_out: LeftOut {
+            left_out: LeftOutCounts {
                 from_ns: history.left_out.from_ns.map(|from| shift.of(from)),
                 ..history.left_out.clone()
             },
@@ -331,25 +341,31 @@ impl<'a> Assembly<'a> {
     }
 
     /// What the hosts' clocks may do to the time from an event on one to an event on the other.
-    fn apart(&self, from: u32, to: u32) -> Apart {
+    fn apart(&self, from: u32, to: u32) -> TimeUncertainty {
         let errors = |host: u32| {
             let merge = self.merges.iter().find(|merge| merge.host == host);
             merge.map_or((Some(0), Some(0)), |merge| (merge.early_ns, merge.late_ns))
         };
         if from == to {
-            return Apart::NOT;
+            return TimeUncertainty::NOT;
         }
         let ((from_early, from_late), (to_early, to_late)) = (errors(from), errors(to));
         let sum = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| one.saturating_add(two));
-        Apart { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
+        TimeUncertainty { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
     }
 
     /// A migration without its sides' phases, and which sides its devices are made of.
-    fn migration(&self, nr: u32, whole: &Whole, facts: &Facts<'_>) -> (Migration, Vec<Row>) {
+    fn migration(
+        &self,
+        nr: u32,
+        whole: &GroupPair,
+        facts: &MigrationInputs<'_>,
+    ) -> (VmMigration, Vec<MatchedPlaces>) {
         let group = |at: Option<usize>| at.map(|at| &self.groups[at]);
         let (from, to) = (group(whole.source), group(whole.destination));
-        let members = |group: Option<&Group>| group.map_or_else(Vec::new, |group| group.sides.clone());
-        let by_source: HashMap<usize, Matched> = whole.matched.iter().map(|one| (one.source, *one)).collect();
+        let members = |group: Option<&SideGroup>| group.map_or_else(Vec::new, |group| group.sides.clone());
+        let by_source: HashMap<usize, DeviceMatch> =
+            whole.matched.iter().map(|one| (one.source, *one)).collect();
         let taken: HashSet<usize> = whole.matched.iter().map(|one| one.destination).collect();
         let alone = |at: &usize| !taken.contains(at);
         let arrivals = members(to).into_iter().filter(alone).map(|at| (None, Some(at), None));
@@ -357,7 +373,7 @@ impl<'a> Assembly<'a> {
             let one = by_source.get(&source);
             (Some(source), one.map(|one| one.destination), one.map(|one| one.by))
         });
-        let rows: Vec<Row> = rows.chain(arrivals).collect();
+        let rows: Vec<MatchedPlaces> = rows.chain(arrivals).collect();
 
         let mut warnings = Vec::new();
         let mut splits = Vec::new();
@@ -370,11 +386,13 @@ impl<'a> Assembly<'a> {
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
                 let mut leaving = source.map(lean);
-                let came = |to: &Found| to.side.verdict == Verdict::Completed;
-                let went = |(from, to): (&Found, &Found)| from.went(to) || (from.may_be_read() && came(to));
+                let came = |to: &SideAnalysis| to.side.verdict == MigrationVerdict::Completed;
+                let went = |(from, to): (&SideAnalysis, &SideAnalysis)| {
+                    from.resumes_after_handover(to) || (from.may_be_read() && came(to))
+                };
                 let went = source.zip(destination).is_some_and(went);
                 if let Some(side) = leaving.as_mut().filter(|_| went) {
-                    (side.verdict, side.recovery) = (Verdict::Completed, None);
+                    (side.verdict, side.recovery) = (MigrationVerdict::Completed, None);
                 }
                 let verdict = verdict(leaving.as_ref(), destination.map(|found| &found.side));
                 DeviceMigration {
@@ -383,7 +401,7 @@ impl<'a> Assembly<'a> {
                     paired_by,
                     verdict,
                     downtime,
-                    stream: document::Stream {
+                    stream: document::StreamTransfer {
                         read_bytes: source.map(|found| found.bytes),
                         written_bytes: destination.map(|found| found.bytes),
                         integrity: integrity(source, destination),
@@ -393,15 +411,15 @@ impl<'a> Assembly<'a> {
             .collect();
         let (downtime, order) = downtime::of_vm(&splits.iter().collect::<Vec<_>>());
         warnings::of_order(&order, &mut warnings);
-        let worst = |verdict: Verdict| devices.iter().any(|device| device.verdict == verdict);
-        let verdict = [Verdict::Failed, Verdict::Cancelled, Verdict::Unfinished]
+        let worst = |verdict: MigrationVerdict| devices.iter().any(|device| device.verdict == verdict);
+        let verdict = [MigrationVerdict::Failed, MigrationVerdict::Cancelled, MigrationVerdict::Unfinished]
             .into_iter()
             .find(|verdict| worst(*verdict))
-            .unwrap_or(Verdict::Completed);
-        let gone = from.filter(|_| matches!(verdict, Verdict::Failed | Verdict::Cancelled));
+            .unwrap_or(MigrationVerdict::Completed);
+        let gone = from.filter(|_| matches!(verdict, MigrationVerdict::Failed | MigrationVerdict::Cancelled));
         let recovered = gone.and_then(|group| run_again(&group.sides, &self.sides));
         let span = [from, to];
-        let mut migration = Migration {
+        let mut migration = VmMigration {
             nr,
             verdict,
             recovered,
@@ -422,9 +440,10 @@ impl<'a> Assembly<'a> {
         let mut sides = rows.iter().flat_map(|(source, destination, _)| source.iter().chain(destination));
         let lacking = sides.any(|at| self.lacks(&self.sides[*at]));
         let unread = rows.iter().zip(&migration.devices).any(|((source, ..), device)| {
-            device.verdict == Verdict::Cancelled && source.is_some_and(|at| self.sides[at].may_be_read())
+            device.verdict == MigrationVerdict::Cancelled
+                && source.is_some_and(|at| self.sides[at].may_be_read())
         });
-        let view = text::View { full, lacking, unread };
+        let view = text::MigrationCoverage { full, lacking, unread };
         migration.text =
             text::sentence(&migration, &self.devices, view, &|host| label(self.histories, host as usize));
         (migration, rows)
@@ -432,13 +451,14 @@ impl<'a> Assembly<'a> {
 
     fn split(
         &self,
-        source: Option<&Found>,
-        destination: Option<&Found>,
-        (by, rivals): (Option<PairedBy>, bool),
-        streams: &[Stream<'_>],
-    ) -> Option<downtime::Split> {
-        let losses = |found: &Found| &self.histories[found.host as usize].host.losses;
-        let apart = source.zip(destination).map_or(Apart::NOT, |(from, to)| self.apart(from.host, to.host));
+        source: Option<&SideAnalysis>,
+        destination: Option<&SideAnalysis>,
+        (by, rivals): (Option<PairingReason>, bool),
+        streams: &[ShiftedSession<'_>],
+    ) -> Option<downtime::DowntimeSplit> {
+        let losses = |found: &SideAnalysis| &self.histories[found.host as usize].host.losses;
+        let apart =
+            source.zip(destination).map_or(TimeUncertainty::NOT, |(from, to)| self.apart(from.host, to.host));
         downtime::of_device(
             source.map(|found| (found, losses(found))),
             destination.map(|found| (found, losses(found))),
@@ -451,14 +471,14 @@ impl<'a> Assembly<'a> {
 
     fn look(
         &self,
-        source: Option<&Found>,
-        destination: Option<&Found>,
-        by: Option<PairedBy>,
-        facts: &Facts<'_>,
-        out: &mut Vec<Warning>,
+        source: Option<&SideAnalysis>,
+        destination: Option<&SideAnalysis>,
+        by: Option<PairingReason>,
+        facts: &MigrationInputs<'_>,
+        out: &mut Vec<ReportWarning>,
     ) {
-        let suffers = |found: &Found| self.data_suffers(found);
-        let line = |found: &Found| &facts.lines[found.side.device as usize];
+        let suffers = |found: &SideAnalysis| self.data_suffers(found);
+        let line = |found: &SideAnalysis| &facts.lines[found.side.device as usize];
         if let Some(found) = source {
             warnings::of_source(found, line(found), &facts.streams, self.view(found), out);
         }
@@ -467,19 +487,23 @@ impl<'a> Assembly<'a> {
         }
         if let (Some(from), Some(to)) = (source, destination) {
             let data_suffers = suffers(from) || suffers(to);
-            let pair = warnings::Pair { by, data_suffers, apart: self.apart(from.host, to.host) };
+            let pair = warnings::PairFacts { by, data_suffers, apart: self.apart(from.host, to.host) };
             warnings::of_pair((from, line(from)), (to, line(to)), pair, out);
         }
     }
 
     /// How well a side was seen.
-    fn view(&self, found: &Found) -> warnings::View {
+    fn view(&self, found: &SideAnalysis) -> warnings::SideCoverage {
         let history = &self.histories[found.host as usize];
         let losses = &history.host.losses;
         let (_, last) = history.span().unwrap_or((0, history.host.ended_ns));
         let ended_ns = self.clocks.shifts[found.host as usize].of(history.host.ended_ns.max(last));
-        let calls = losses.complete && !losses.control_suffers() && !found.unprobed && !found.unsure;
-        warnings::View { data_suffers: self.data_suffers(found), calls_until_ns: calls.then_some(ended_ns) }
+        let calls =
+            losses.complete && !losses.lacks_transitions() && !found.unprobed && !found.misses_uncounted;
+        warnings::SideCoverage {
+            data_suffers: self.data_suffers(found),
+            calls_until_ns: calls.then_some(ended_ns),
+        }
     }
 
     /// Names of the threads that asked each device first, by device and process.
@@ -493,27 +517,27 @@ impl<'a> Assembly<'a> {
         comms
     }
 
-    fn party(&self, group: &Group, facts: &Facts<'_>) -> Party {
+    fn party(&self, group: &SideGroup, facts: &MigrationInputs<'_>) -> VmmProcess {
         let found = &self.sides[group.sides[0]];
         let comm = facts.comms.get(&(found.side.device, found.pid)).copied();
-        Party { host: found.host, pid: found.pid, comm: comm.unwrap_or_default().to_owned() }
+        VmmProcess { host: found.host, pid: found.pid, comm: comm.unwrap_or_default().to_owned() }
     }
 }
 
 /// What migrations are made from, to be looked up.
-struct Facts<'a> {
-    streams: Vec<Stream<'a>>,
-    lines: Vec<Timeline<'a>>,
+struct MigrationInputs<'a> {
+    streams: Vec<ShiftedSession<'a>>,
+    lines: Vec<DeviceIndex<'a>>,
     comms: HashMap<(u32, u32), &'a str>,
 }
 
 /// Source and destination of one device of a migration, by their places, and why they belong together.
-type Row = (Option<usize>, Option<usize>, Option<PairedBy>);
+type MatchedPlaces = (Option<usize>, Option<usize>, Option<PairingReason>);
 
 /// A side without its phases, which are most of it.
-fn lean(found: &Found) -> Side {
+fn lean(found: &SideAnalysis) -> MigrationSide {
     let side = &found.side;
-    Side {
+    MigrationSide {
         phases: Vec::new(),
         sessions: side.sessions.clone(),
         failures: side.failures.clone(),
@@ -523,7 +547,7 @@ fn lean(found: &Found) -> Side {
 }
 
 /// What to call a host among the others.
-fn label(histories: &[History], at: usize) -> String {
+fn label(histories: &[HostHistory], at: usize) -> String {
     let names: Vec<Option<&str>> = histories.iter().map(|history| history.host.name.as_deref()).collect();
     host_label(&names, at)
 }
@@ -539,46 +563,6 @@ pub fn host_label(names: &[Option<&str>], at: usize) -> String {
 fn wall(real_ns: i128) -> String {
     let real_ns = u64::try_from(real_ns.max(0)).unwrap_or(u64::MAX);
     ClockAnchor { mono_ns: 0, real_ns }.rfc3339(0)
-}
-
-/// Whether both sides had the same bytes, where their hashes are known.
-fn integrity(source: Option<&Found>, destination: Option<&Found>) -> Integrity {
-    let of = |found: Option<&Found>| found.and_then(|found| found.stream);
-    match of(source).zip(of(destination)) {
-        Some((one, two)) if one == two => Integrity::Equal,
-        Some(_) => Integrity::Differs,
-        None => Integrity::NotKnown,
-    }
-}
-
-/// Whether all sources run again; `None`: of one that is not known, and the others do.
-fn run_again(sources: &[usize], all: &[Found]) -> Option<bool> {
-    let mut again = Some(true);
-    for found in sources.iter().filter_map(|at| all.get(*at)) {
-        // One that never left RUNNING need not come back; one that nobody has open any more does not run.
-        let gone = matches!(found.cut, Some(MarkKind::Close | MarkKind::LastClose | MarkKind::Unregister));
-        let back = found.ran_ns.is_some()
-            || found.side.recovery.is_some()
-            || found.arcs.iter().all(|arc| side::failed(arc.outcome));
-        if gone || !back {
-            return Some(false);
-        }
-        if found.in_doubt {
-            again = None;
-        }
-    }
-    again
-}
-
-/// How a device's migration ended, from what is known of its sides.
-fn verdict(source: Option<&Side>, destination: Option<&Side>) -> Verdict {
-    let of = |side: Option<&Side>| side.map(|side| side.verdict);
-    match (of(source), of(destination)) {
-        (Some(Verdict::Failed), _) | (_, Some(Verdict::Failed)) => Verdict::Failed,
-        (Some(Verdict::Cancelled), _) | (_, Some(Verdict::Cancelled)) => Verdict::Cancelled,
-        (Some(Verdict::Unfinished), _) | (_, Some(Verdict::Unfinished)) => Verdict::Unfinished,
-        (Some(Verdict::Completed), _) | (_, Some(Verdict::Completed)) | (None, None) => Verdict::Completed,
-    }
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    details::{self, Stream},
-    index::Timeline,
-    side::{Found, Role, failed},
+    details::{self, ShiftedSession},
+    index::DeviceIndex,
+    side::{SideAnalysis, SideRole, failed},
 };
 use crate::report::{
-    document::{Finding, Outside},
-    windows::Windows,
+    document::{OutsideIssues, ReportFinding},
+    windows::SpanIndex,
 };
 
 /// Until when findings on a side's device are of the side. What comes after a side that is over is of something else,
 /// however soon.
-fn until(found: &Found, line: &Timeline<'_>) -> u64 {
+fn until(found: &SideAnalysis, line: &DeviceIndex<'_>) -> u64 {
     let Some(over) = found.over_ns else { return u64::MAX };
     // The request that ended it returns a little later than its last arc, and something may be found only then.
     let last = line.requests(over, over).map(|request| request.end_ns).max();
@@ -23,14 +23,18 @@ fn until(found: &Found, line: &Timeline<'_>) -> u64 {
 
 /// Gives each side its findings: those of its data fds, and those of its time. What is left is given back, with what
 /// failed outside of all sides.
-pub(super) fn give(sides: &mut [Found], lines: &[Timeline<'_>], streams: &[Stream<'_>]) -> Vec<Outside> {
+pub(super) fn assign_findings(
+    sides: &mut [SideAnalysis],
+    lines: &[DeviceIndex<'_>],
+    streams: &[ShiftedSession<'_>],
+) -> Vec<OutsideIssues> {
     let mut by_session: HashMap<u32, usize> = HashMap::new();
     let mut by_device: HashMap<u32, Vec<usize>> = HashMap::new();
     for (at, found) in sides.iter().enumerate() {
         by_session.extend(found.side.sessions.iter().map(|nr| (*nr, at)));
         by_device.entry(found.side.device).or_default().push(at);
     }
-    let mut lost: HashMap<u32, Vec<&Stream<'_>>> = HashMap::new();
+    let mut lost: HashMap<u32, Vec<&ShiftedSession<'_>>> = HashMap::new();
     for stream in streams.iter().filter(|stream| !by_session.contains_key(&stream.doc.nr)) {
         lost.entry(stream.doc.device).or_default().push(stream);
     }
@@ -42,7 +46,7 @@ pub(super) fn give(sides: &mut [Found], lines: &[Timeline<'_>], streams: &[Strea
         let findings = left(sides, mine, &by_session, line);
         let failures = failures(sides, mine, lost, line);
         if !findings.is_empty() || !failures.is_empty() {
-            all.push(Outside { device, failures, findings });
+            all.push(OutsideIssues { device, failures, findings });
         }
     }
     all
@@ -50,21 +54,22 @@ pub(super) fn give(sides: &mut [Found], lines: &[Timeline<'_>], streams: &[Strea
 
 /// Gives a device's sides their findings; what is of none is given back.
 fn left(
-    sides: &mut [Found],
+    sides: &mut [SideAnalysis],
     mine: &[usize],
     by_session: &HashMap<u32, usize>,
-    line: &Timeline<'_>,
-) -> Vec<Finding> {
+    line: &DeviceIndex<'_>,
+) -> Vec<ReportFinding> {
     let spans = mine.iter().enumerate().map(|(place, at)| {
         // Sides are in order; where the next one begins, this one is over.
         let next = mine.get(place + 1).map_or(u64::MAX, |next| sides[*next].side.start_ns.saturating_sub(1));
         (sides[*at].side.start_ns, until(&sides[*at], line).min(next))
     });
-    let windows = Windows::new(spans);
+    let windows = SpanIndex::new(spans);
     let mut left = Vec::new();
     for finding in line.findings() {
         let of_call = finding.session.and_then(|nr| by_session.get(&nr).copied());
-        let side = of_call.or_else(|| Some(mine[windows.backwards(finding.at_ns, finding.at_ns).next()?]));
+        let side = of_call
+            .or_else(|| Some(mine[windows.overlapping_backwards(finding.at_ns, finding.at_ns).next()?]));
         match side {
             Some(at) => sides[at].side.findings.push(finding.clone()),
             None => left.push(finding.clone()),
@@ -75,17 +80,17 @@ fn left(
 
 /// What failed on a device, but on none of its sides. `lost`: data sessions of no side.
 fn failures(
-    sides: &[Found],
+    sides: &[SideAnalysis],
     mine: &[usize],
-    lost: &[&Stream<'_>],
-    line: &Timeline<'_>,
-) -> Vec<crate::report::document::Failure> {
+    lost: &[&ShiftedSession<'_>],
+    line: &DeviceIndex<'_>,
+) -> Vec<crate::report::document::DeviceFailure> {
     let sides = || mine.iter().map(|at| &sides[*at]);
     let arcs: HashSet<(u64, u64, u32)> =
         sides().flat_map(|found| &found.arcs).map(|arc| (arc.start_ns, arc.end_ns, arc.tid)).collect();
-    let windows = Windows::new(sides().map(|found| (found.side.start_ns, found.side.end_ns)));
-    let leaves = sides().filter(|found| found.role == Role::Source);
-    let leaving = Windows::new(leaves.map(|found| (found.side.start_ns, found.side.end_ns)));
+    let windows = SpanIndex::new(sides().map(|found| (found.side.start_ns, found.side.end_ns)));
+    let leaves = sides().filter(|found| found.role == SideRole::Source);
+    let leaving = SpanIndex::new(leaves.map(|found| (found.side.start_ns, found.side.end_ns)));
     let device = line.device;
     let arcs = device
         .arcs
@@ -93,15 +98,15 @@ fn failures(
         .filter(|arc| failed(arc.outcome) && !arcs.contains(&(arc.start_ns, arc.end_ns, arc.tid)));
     let requests = device.requests.iter().filter(|request| {
         failed(request.outcome)
-            && !line.told(request)
+            && !line.has_failed_arc(request)
             && windows.overlapping(request.start_ns, request.end_ns).next().is_none()
     });
     let logs = device.dirty_logs.iter().filter(|log| {
         failed(log.outcome) && leaving.overlapping(log.start_ns, log.start_ns).next().is_none()
     });
     let streams = lost.iter().filter_map(|stream| {
-        let resumes = stream.doc.direction == Some(crate::event::Direction::Resume);
-        let role = if resumes { Role::Destination } else { Role::Source };
+        let resumes = stream.doc.direction == Some(crate::event::DataDirection::Resume);
+        let role = if resumes { SideRole::Destination } else { SideRole::Source };
         details::of_stream(line, stream, role)
     });
     let mut failures: Vec<_> = arcs

@@ -4,23 +4,23 @@ use crate::report::history::HostClock;
 
 /// What is added to a host's times, in ns. It never puts a later time before an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shift {
+pub struct ClockShift {
     /// In order; the first counts also before its beginning. Never empty.
-    parts: Vec<Part>,
+    parts: Vec<ShiftPart>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+struct ShiftPart {
     from_ns: u64,
     by: i128,
     /// The first host slept from then on: nothing comes later before it has woken up.
     most: i128,
 }
 
-impl Shift {
+impl ClockShift {
     /// The same for all times.
     pub(super) fn always(by: i128) -> Self {
-        Self { parts: vec![Part { from_ns: 0, by, most: i128::MAX }] }
+        Self { parts: vec![ShiftPart { from_ns: 0, by, most: i128::MAX }] }
     }
 
     /// `boot_by`: from this host's CLOCK_BOOTTIME to the first host's; `origin`: what is 0, on the first host's
@@ -46,7 +46,7 @@ impl Shift {
             let before = first.sleeps().take_while(woken).last();
             let next = first.sleeps().find(|sleep| !woken(sleep));
             let asleep = before.map_or_else(|| first.asleep_at(0), |(_, _, asleep)| asleep);
-            Part {
+            ShiftPart {
                 from_ns,
                 by: host.asleep_at(from_ns) + boot_by - asleep - origin,
                 most: next.map_or(i128::MAX, |(at_ns, ..)| i128::from(at_ns) - origin),

@@ -1,30 +1,30 @@
 //! One side of one device's migration: found in the order of its arcs, resets and closes.
 
-use super::details::Stream;
+use super::details::ShiftedSession;
 use crate::{
-    event::{MigState, Outcome, StreamHash},
+    event::{CallOutcome, MigState, StreamHash},
     report::{
-        document::{Arc, Device, MarkKind, Recovery, Side, Verdict},
+        document::{ArcSpan, MarkKind, MigrationSide, MigrationVerdict, SourceRecovery, TracedDevice},
         history::is_pre_copy,
     },
 };
 
 /// Which side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Role {
+pub(super) enum SideRole {
     Source,
     Destination,
 }
 
 /// A side with what the document does not have of it.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) role: Role,
+pub(super) struct SideAnalysis {
+    pub(super) role: SideRole,
     pub(super) host: u32,
     pub(super) pid: u32,
-    pub(super) side: Side,
+    pub(super) side: MigrationSide,
     /// Its arcs, failed ones too, and those that stopped the device before.
-    pub(super) arcs: Vec<Arc>,
+    pub(super) arcs: Vec<ArcSpan>,
     /// Start of the arc that stopped the device, if it did not go back.
     pub(super) stop_ns: Option<u64>,
     /// Whether that arc is the one that stopped it, and not only the first that was seen of a device that stood still.
@@ -35,7 +35,7 @@ pub(super) struct Found {
     pub(super) ran_ns: Option<u64>,
     pub(super) pre_copy: bool,
     /// It has left STOP_COPY or RESUMING by an arc.
-    pub(super) left: bool,
+    pub(super) left_transfer: bool,
     /// What ended it before it was over: the device's close or reset.
     pub(super) cut: Option<MarkKind>,
     pub(super) eof: bool,
@@ -45,27 +45,27 @@ pub(super) struct Found {
     /// The last call that moved its data failed.
     pub(super) data_failed: bool,
     /// Not all of its data was seen.
-    pub(super) blind: bool,
+    pub(super) data_incomplete: bool,
     /// Bytes went over its data fd without a call that was seen.
-    pub(super) missed: bool,
+    pub(super) bytes_missed: bool,
     /// Bytes went by unseen, or nothing tells that none did.
-    pub(super) unseen: bool,
+    pub(super) bytes_unseen: bool,
     /// Calls may have been missed that moved nothing: a `read()` at the end, say. The kernel did not count them.
-    pub(super) unsure: bool,
+    pub(super) misses_uncounted: bool,
     /// Earlier tries to stop the device failed, or it ran again unseen: how long it stood still then is not known.
     pub(super) stopped_before: bool,
     /// When it ended, nothing had started the device since a try to stop it failed: whether it runs is not known.
-    pub(super) in_doubt: bool,
+    pub(super) state_uncertain: bool,
     /// When it was over, for all that comes of the device: what happens later is no part of it. `None`: not over.
     pub(super) over_ns: Option<u64>,
     /// An arc began where the one before had not led to: one in between was not seen.
-    pub(super) torn: bool,
+    pub(super) missed_arc: bool,
     /// Functions that it goes through were not probed for some of its time.
     pub(super) unprobed: bool,
 }
 
 /// Whether something was tried and did not work.
-pub(super) const fn failed(outcome: Outcome) -> bool {
+pub(super) const fn failed(outcome: CallOutcome) -> bool {
     outcome.is_failure()
 }
 
@@ -75,12 +75,12 @@ const fn runs(state: MigState) -> bool {
 }
 
 /// What the walk meets, in order of time.
-enum Move<'a> {
-    Arc(&'a Arc),
+enum WalkItem<'a> {
+    Arc(&'a ArcSpan),
     Mark(MarkKind, u64),
 }
 
-impl Move<'_> {
+impl WalkItem<'_> {
     const fn at_ns(&self) -> u64 {
         match self {
             Self::Arc(arc) => arc.start_ns,
@@ -90,56 +90,57 @@ impl Move<'_> {
 }
 
 /// All sides of a device, in order.
-pub(super) fn find(device: &Device) -> Vec<Found> {
-    let marks = device.marks.iter().filter(|mark| mark.outcome.is_ok() && mark.kind.cuts());
-    let mut moves: Vec<Move<'_>> = device.arcs.iter().map(Move::Arc).collect();
-    moves.extend(marks.map(|mark| Move::Mark(mark.kind, mark.at_ns)));
-    moves.sort_by_key(Move::at_ns);
-    let mut walk = Walk { device, found: Vec::new(), now: None, stopping: Vec::new(), stop_failed: false };
+pub(super) fn find(device: &TracedDevice) -> Vec<SideAnalysis> {
+    let marks = device.marks.iter().filter(|mark| mark.outcome.is_ok() && mark.kind.ends_activity());
+    let mut moves: Vec<WalkItem<'_>> = device.arcs.iter().map(WalkItem::Arc).collect();
+    moves.extend(marks.map(|mark| WalkItem::Mark(mark.kind, mark.at_ns)));
+    moves.sort_by_key(WalkItem::at_ns);
+    let mut walk =
+        SideFinder { device, found: Vec::new(), now: None, stopping: Vec::new(), stop_failed: false };
     for step in moves {
         match step {
-            Move::Arc(arc) => walk.arc(arc),
-            Move::Mark(kind, at_ns) => walk.cut(kind, at_ns),
+            WalkItem::Arc(arc) => walk.arc(arc),
+            WalkItem::Mark(kind, at_ns) => walk.cut(kind, at_ns),
         }
     }
     walk.end();
     walk.found
 }
 
-struct Walk<'a> {
-    device: &'a Device,
-    found: Vec<Found>,
-    now: Option<Found>,
+struct SideFinder<'a> {
+    device: &'a TracedDevice,
+    found: Vec<SideAnalysis>,
+    now: Option<SideAnalysis>,
     /// Arcs that have stopped the device, with nothing that tells yet what for.
-    stopping: Vec<Arc>,
+    stopping: Vec<ArcSpan>,
     /// A try to stop the device failed, and nothing was seen since that starts it. Some drivers leave it standing then.
     stop_failed: bool,
 }
 
-impl Walk<'_> {
+impl SideFinder<'_> {
     fn end(&mut self) {
         if let Some(now) = &mut self.now {
-            now.in_doubt = self.stop_failed;
+            now.state_uncertain = self.stop_failed;
         }
         self.found.extend(self.now.take());
     }
 
-    fn begin(&mut self, role: Role, arc: &Arc, partial: bool) {
+    fn begin(&mut self, role: SideRole, arc: &ArcSpan, partial: bool) {
         self.end();
         let before = std::mem::take(&mut self.stopping);
         let start_ns = before.first().map_or(arc.start_ns, |first| first.start_ns);
-        let stop_ns = (role == Role::Source && !before.is_empty()).then_some(start_ns);
+        let stop_ns = (role == SideRole::Source && !before.is_empty()).then_some(start_ns);
         let stop_seen = before.first().is_some_and(|first| runs(first.from));
-        self.now = Some(Found {
+        self.now = Some(SideAnalysis {
             role,
             host: self.device.host,
             pid: arc.pid,
-            side: Side {
+            side: MigrationSide {
                 device: self.device.nr,
                 sessions: Vec::new(),
                 start_ns,
                 end_ns: arc.end_ns,
-                verdict: Verdict::Unfinished,
+                verdict: MigrationVerdict::Unfinished,
                 recovery: None,
                 partial,
                 phases: Vec::new(),
@@ -152,41 +153,41 @@ impl Walk<'_> {
             stop_copy_ns: None,
             ran_ns: None,
             pre_copy: false,
-            left: false,
+            left_transfer: false,
             cut: None,
             eof: false,
             bytes: 0,
             stream: None,
             data_failed: false,
-            blind: false,
-            missed: false,
-            unseen: false,
-            unsure: false,
-            stopped_before: role == Role::Source && self.stop_failed,
-            in_doubt: false,
+            data_incomplete: false,
+            bytes_missed: false,
+            bytes_unseen: false,
+            misses_uncounted: false,
+            stopped_before: role == SideRole::Source && self.stop_failed,
+            state_uncertain: false,
             over_ns: None,
-            torn: false,
+            missed_arc: false,
             unprobed: false,
         });
     }
 
-    fn arc(&mut self, arc: &Arc) {
+    fn arc(&mut self, arc: &ArcSpan) {
         let wanted = |states: &[MigState]| arc.to.is_some_and(|to| states.contains(&to));
         let begins = match (arc.from, arc.to) {
-            (_, Some(MigState::RESUMING)) => Some((Role::Destination, false)),
+            (_, Some(MigState::RESUMING)) => Some((SideRole::Destination, false)),
             (MigState::RUNNING, Some(MigState::PRE_COPY))
             | (MigState::RUNNING_P2P, Some(MigState::PRE_COPY_P2P))
-            | (MigState::STOP, Some(MigState::STOP_COPY)) => Some((Role::Source, false)),
+            | (MigState::STOP, Some(MigState::STOP_COPY)) => Some((SideRole::Source, false)),
             // Its beginning was not seen.
-            (MigState::RESUMING, _) if !self.is(Role::Destination) => Some((Role::Destination, true)),
-            (from, _) if (is_pre_copy(from) || from == MigState::STOP_COPY) && !self.is(Role::Source) => {
-                Some((Role::Source, true))
+            (MigState::RESUMING, _) if !self.is(SideRole::Destination) => Some((SideRole::Destination, true)),
+            (from, _) if (is_pre_copy(from) || from == MigState::STOP_COPY) && !self.is(SideRole::Source) => {
+                Some((SideRole::Source, true))
             },
             // It fails on its way there: nothing but the target tells what it was for.
-            _ if self.now.is_none() && matches!(arc.outcome, Outcome::Failed(_)) => match arc.target {
-                MigState::RESUMING => Some((Role::Destination, false)),
+            _ if self.now.is_none() && matches!(arc.outcome, CallOutcome::Failed(_)) => match arc.target {
+                MigState::RESUMING => Some((SideRole::Destination, false)),
                 MigState::STOP_COPY | MigState::PRE_COPY | MigState::PRE_COPY_P2P => {
-                    Some((Role::Source, false))
+                    Some((SideRole::Source, false))
                 },
                 _ => None,
             },
@@ -197,7 +198,7 @@ impl Walk<'_> {
         }
         let stops = runs(arc.from) && !wanted(&[MigState::RUNNING, MigState::PRE_COPY]);
         // What the core refuses does not reach the driver.
-        let stop_fails = stops && matches!(arc.outcome, Outcome::Failed(_));
+        let stop_fails = stops && matches!(arc.outcome, CallOutcome::Failed(_));
         if stop_fails {
             self.stop_failed = true;
         } else if !runs(arc.from) && wanted(&[MigState::RUNNING]) && arc.outcome.is_ok() {
@@ -213,7 +214,7 @@ impl Walk<'_> {
             return;
         };
         let before = now.arcs.last().filter(|before| before.outcome.is_ok());
-        now.torn |= before.is_some_and(|before| before.to != Some(arc.from));
+        now.missed_arc |= before.is_some_and(|before| before.to != Some(arc.from));
         now.arcs.push(*arc);
         now.side.end_ns = now.side.end_ns.max(arc.end_ns);
         if failed(arc.outcome) && arc.from == MigState::RUNNING {
@@ -227,7 +228,7 @@ impl Walk<'_> {
             // It runs now, whatever was before.
             now.stopped_before = true;
         }
-        if now.role == Role::Source && now.stop_ns.is_none() {
+        if now.role == SideRole::Source && now.stop_ns.is_none() {
             if stop_fails {
                 // Drivers mostly stay where they were, but not all: the next that is seen tells.
                 now.stopped_before = true;
@@ -241,7 +242,7 @@ impl Walk<'_> {
         }
         match (arc.from, arc.to) {
             (_, Some(MigState::STOP_COPY)) => now.stop_copy_ns = Some(arc.end_ns),
-            (MigState::STOP_COPY | MigState::RESUMING, Some(MigState::STOP)) => now.left = true,
+            (MigState::STOP_COPY | MigState::RESUMING, Some(MigState::STOP)) => now.left_transfer = true,
             (_, Some(MigState::PRE_COPY)) => {
                 now.pre_copy = true;
                 now.stop_ns = None;
@@ -260,7 +261,7 @@ impl Walk<'_> {
         }
     }
 
-    fn is(&self, role: Role) -> bool {
+    fn is(&self, role: SideRole) -> bool {
         self.now.as_ref().is_some_and(|now| now.role == role)
     }
 
@@ -268,15 +269,15 @@ impl Walk<'_> {
         self.stopping.clear();
         self.stop_failed = false;
         let Some(now) = &mut self.now else { return };
-        let source = now.role == Role::Source;
+        let source = now.role == SideRole::Source;
         now.over_ns = Some(at_ns);
         // A source that has left STOP_COPY is done, unless its way back failed. A destination has yet to run.
         let way_back = now.arcs.last().is_some_and(|last| failed(last.outcome));
-        if !now.left || !source || way_back {
+        if !now.left_transfer || !source || way_back {
             now.cut = Some(kind);
             now.side.end_ns = now.side.end_ns.max(at_ns);
             if source && matches!(kind, MarkKind::Reset | MarkKind::PciReset) {
-                now.side.recovery = Some(Recovery::Reset);
+                now.side.recovery = Some(SourceRecovery::Reset);
                 now.ran_ns = Some(at_ns);
             }
         }
@@ -284,59 +285,64 @@ impl Walk<'_> {
     }
 }
 
-impl Found {
+impl SideAnalysis {
     /// Its data sessions.
-    pub(super) fn streams<'a>(&'a self, all: &'a [Stream<'a>]) -> impl Iterator<Item = &'a Stream<'a>> {
+    pub(super) fn streams<'a>(
+        &'a self,
+        all: &'a [ShiftedSession<'a>],
+    ) -> impl Iterator<Item = &'a ShiftedSession<'a>> {
         self.side.sessions.iter().filter_map(|nr| all.get(*nr as usize))
     }
 
     /// Whether it runs again although the destination had run before: that is no recovery.
-    pub(super) fn went(&self, to: &Self) -> bool {
+    pub(super) fn resumes_after_handover(&self, to: &Self) -> bool {
         let ran = self.ran_ns.zip(to.ran_ns);
-        self.eof && to.side.verdict == Verdict::Completed && ran.is_some_and(|(back, there)| there <= back)
+        self.eof
+            && to.side.verdict == MigrationVerdict::Completed
+            && ran.is_some_and(|(back, there)| there <= back)
     }
 
     /// Whether it was given up for all that was seen, but may have been read to its end: nobody counts the calls that were
     /// missed.
     pub(super) fn may_be_read(&self) -> bool {
-        let given_up = self.role == Role::Source && self.side.verdict == Verdict::Cancelled;
-        given_up && self.unsure && self.left && self.ran_ns.is_none()
+        let given_up = self.role == SideRole::Source && self.side.verdict == MigrationVerdict::Cancelled;
+        given_up && self.misses_uncounted && self.left_transfer && self.ran_ns.is_none()
     }
 
     /// How it ended, once its failures and data are known.
     pub(super) fn judge(&mut self, data_suffers: bool) {
         let failed = !self.side.failures.is_empty();
         let blind = self.side.partial || data_suffers;
-        self.blind = blind;
+        self.data_incomplete = blind;
         self.side.verdict = match self.role {
-            Role::Source => {
+            SideRole::Source => {
                 if self.ran_ns.is_some() && self.side.recovery.is_none() {
-                    self.side.recovery = Some(Recovery::Arcs);
+                    self.side.recovery = Some(SourceRecovery::Arcs);
                 }
-                match (self.ran_ns.is_some(), self.left || self.cut.is_some()) {
-                    (false, true) if self.eof => Verdict::Completed,
-                    (_, true) | (true, _) if failed => Verdict::Failed,
+                match (self.ran_ns.is_some(), self.left_transfer || self.cut.is_some()) {
+                    (false, true) if self.eof => MigrationVerdict::Completed,
+                    (_, true) | (true, _) if failed => MigrationVerdict::Failed,
                     // What was not seen cannot be missed.
-                    (false, true) if self.left && blind => Verdict::Completed,
-                    (_, true) | (true, _) => Verdict::Cancelled,
+                    (false, true) if self.left_transfer && blind => MigrationVerdict::Completed,
+                    (_, true) | (true, _) => MigrationVerdict::Cancelled,
                     (false, false) => {
                         if failed {
-                            Verdict::Failed
+                            MigrationVerdict::Failed
                         } else {
-                            Verdict::Unfinished
+                            MigrationVerdict::Unfinished
                         }
                     },
                 }
             },
-            Role::Destination => {
+            SideRole::Destination => {
                 let loaded = self.bytes > 0 || blind;
-                match (self.ran_ns.is_some(), self.left) {
-                    (true, _) if loaded && !self.data_failed => Verdict::Completed,
-                    _ if failed => Verdict::Failed,
-                    (_, true) if loaded && self.cut.is_none() => Verdict::Completed,
-                    (true, _) => Verdict::Cancelled,
-                    _ if self.left || self.cut.is_some() => Verdict::Cancelled,
-                    _ => Verdict::Unfinished,
+                match (self.ran_ns.is_some(), self.left_transfer) {
+                    (true, _) if loaded && !self.data_failed => MigrationVerdict::Completed,
+                    _ if failed => MigrationVerdict::Failed,
+                    (_, true) if loaded && self.cut.is_none() => MigrationVerdict::Completed,
+                    (true, _) => MigrationVerdict::Cancelled,
+                    _ if self.left_transfer || self.cut.is_some() => MigrationVerdict::Cancelled,
+                    _ => MigrationVerdict::Unfinished,
                 }
             },
         };

@@ -1,23 +1,30 @@
 //! Intervals of stages -> how much of a window each stage has.
 
-use crate::report::document::{Stage, StageTime};
+use crate::report::document::{DowntimeStage, StageTime};
 
 /// A stage in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) stage: Stage,
+pub(super) struct StageSpan {
+    pub(super) stage: DowntimeStage,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
 }
 
 /// Shares of all stages but the gap, in the order in which they take precedence.
-const BUSY: [Stage; 7] =
-    [Stage::Stop, Stage::Save, Stage::Read, Stage::Write, Stage::Load, Stage::Start, Stage::Recover];
+const BUSY: [DowntimeStage; 7] = [
+    DowntimeStage::Stop,
+    DowntimeStage::Save,
+    DowntimeStage::Read,
+    DowntimeStage::Write,
+    DowntimeStage::Load,
+    DowntimeStage::Start,
+    DowntimeStage::Recover,
+];
 
 /// Time of each stage between two times: stages that have none are left out, the gap never is.
-pub(super) fn sweep(spans: &[Span], start_ns: u64, end_ns: u64) -> Vec<StageTime> {
+pub(super) fn sweep(spans: &[StageSpan], start_ns: u64, end_ns: u64) -> Vec<StageTime> {
     let clipped = spans.iter().filter_map(|span| {
-        let clip = Span {
+        let clip = StageSpan {
             stage: span.stage,
             start_ns: span.start_ns.max(start_ns),
             end_ns: span.end_ns.min(end_ns),
@@ -45,14 +52,14 @@ pub(super) fn sweep(spans: &[Span], start_ns: u64, end_ns: u64) -> Vec<StageTime
         at = at.max(edge);
         open[stage] = if begins { open[stage] + 1 } else { open[stage].saturating_sub(1) };
     }
-    let time = |stage: Stage| {
+    let time = |stage: DowntimeStage| {
         let time = match BUSY.iter().position(|other| *other == stage) {
             Some(at) => StageTime { stage, share_ns: share[at], busy_ns: busy[at], blurred_ns: 0 },
             None => StageTime { stage, share_ns: gap, busy_ns: gap, blurred_ns: 0 },
         };
-        (time.busy_ns > 0 || stage == Stage::Gap).then_some(time)
+        (time.busy_ns > 0 || stage == DowntimeStage::Gap).then_some(time)
     };
-    Stage::ALL.into_iter().filter_map(time).collect()
+    DowntimeStage::ALL.into_iter().filter_map(time).collect()
 }
 
 /// Time covered by at least one of the spans.
@@ -73,18 +80,18 @@ mod tests {
 
     use super::*;
 
-    fn span(stage: Stage, start_ns: u64, end_ns: u64) -> Span {
-        Span { stage, start_ns, end_ns }
+    fn span(stage: DowntimeStage, start_ns: u64, end_ns: u64) -> StageSpan {
+        StageSpan { stage, start_ns, end_ns }
     }
 
     #[test]
     fn what_overlaps_counts_for_the_first_stage() {
         let spans = [
-            span(Stage::Stop, 90, 110),
-            span(Stage::Read, 120, 150),
-            span(Stage::Read, 160, 170),
-            span(Stage::Write, 140, 180),
-            span(Stage::Start, 190, 250),
+            span(DowntimeStage::Stop, 90, 110),
+            span(DowntimeStage::Read, 120, 150),
+            span(DowntimeStage::Read, 160, 170),
+            span(DowntimeStage::Write, 140, 180),
+            span(DowntimeStage::Start, 190, 250),
         ];
         let times = sweep(&spans, 100, 200);
         let got: Vec<_> = times.iter().map(|time| (time.stage.name(), time.share_ns, time.busy_ns)).collect();
@@ -92,7 +99,7 @@ mod tests {
             [("stop", 10, 10), ("read", 40, 40), ("gap", 20, 20), ("write", 20, 40), ("start", 10, 10)];
         assert_eq!(got, expected);
         let empty = sweep(&[], 5, 9);
-        assert_eq!((empty.len(), empty[0].stage, empty[0].share_ns), (1, Stage::Gap, 4));
+        assert_eq!((empty.len(), empty[0].stage, empty[0].share_ns), (1, DowntimeStage::Gap, 4));
     }
 
     #[test]
@@ -107,7 +114,7 @@ mod tests {
             start in 0..50u64,
             length in 0..80u64,
         ) {
-            let spans: Vec<Span> =
+            let spans: Vec<StageSpan> =
                 spans.into_iter().map(|(stage, at, len)| span(BUSY[stage], at, at + len)).collect();
             let times = sweep(&spans, start, start + length);
             prop_assert_eq!(times.iter().map(|time| time.share_ns).sum::<u64>(), length);
@@ -118,7 +125,7 @@ mod tests {
                     .filter(|span| span.stage == time.stage)
                     .map(|span| (span.start_ns.max(start), span.end_ns.min(start + length)))
                     .filter(|(start, end)| start < end);
-                if time.stage != Stage::Gap {
+                if time.stage != DowntimeStage::Gap {
                     prop_assert_eq!(time.busy_ns, union_ns(covered));
                 }
             }

@@ -1,10 +1,13 @@
 //! A migration in one sentence.
 
-use crate::report::document::{Bound, Device, DeviceMigration, Downtime, Failure, Migration, Verdict};
+use crate::report::document::{
+    DeviceFailure, DeviceMigration, DowntimeBound, DowntimeBreakdown, MigrationVerdict, TracedDevice,
+    VmMigration,
+};
 
 /// How much of a migration the document has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View {
+pub(super) struct MigrationCoverage {
     /// The document ends before tracing did.
     pub(super) full: bool,
     /// Something of a side may be lacking.
@@ -15,9 +18,9 @@ pub(super) struct View {
 
 /// What happened.
 pub(super) fn sentence(
-    migration: &Migration,
-    devices: &[Device],
-    view: View,
+    migration: &VmMigration,
+    devices: &[TracedDevice],
+    view: MigrationCoverage,
     host: &dyn Fn(u32) -> String,
 ) -> String {
     let name = |at: u32| devices[at as usize].name.as_deref().unwrap_or("an unnamed device");
@@ -41,28 +44,28 @@ pub(super) fn sentence(
         _ => String::new(),
     };
     let how = match migration.verdict {
-        Verdict::Completed => match &migration.downtime {
+        MigrationVerdict::Completed => match &migration.downtime {
             Some(downtime) => format!("completed, downtime {}", length(downtime)),
             None => "completed".to_owned(),
         },
-        Verdict::Failed => {
+        MigrationVerdict::Failed => {
             let failure = first_failure(migration);
             let why = failure.map_or_else(String::new, |failure| format!(": {}", reason(failure)));
             format!("failed{why}{}", after(migration))
         },
-        Verdict::Cancelled => {
+        MigrationVerdict::Cancelled => {
             format!("given up, {}{}", given_up(migration, view), after(migration))
         },
-        Verdict::Unfinished if view.full => {
+        MigrationVerdict::Unfinished if view.full => {
             "not over where the document ends, which has no room for more".to_owned()
         },
-        Verdict::Unfinished => "not over when tracing ended".to_owned(),
+        MigrationVerdict::Unfinished => "not over when tracing ended".to_owned(),
     };
     format!("{what}{where_to}: {how}")
 }
 
 /// What can be said of why: a failure that was not seen is not denied.
-fn given_up(migration: &Migration, view: View) -> &'static str {
+fn given_up(migration: &VmMigration, view: MigrationCoverage) -> &'static str {
     let halved = |device: &DeviceMigration| device.source.is_none() || device.destination.is_none();
     if view.unread {
         "and no failure was seen, but something may be missing: cancelled, a failure, or all was read unseen"
@@ -77,12 +80,12 @@ fn given_up(migration: &Migration, view: View) -> &'static str {
     }
 }
 
-fn first_failure(migration: &Migration) -> Option<&Failure> {
+fn first_failure(migration: &VmMigration) -> Option<&DeviceFailure> {
     let sides = migration.devices.iter().flat_map(|device| device.source.iter().chain(&device.destination));
     sides.flat_map(|side| &side.failures).min_by_key(|failure| failure.at_ns)
 }
 
-fn reason(failure: &Failure) -> String {
+fn reason(failure: &DeviceFailure) -> String {
     let errno = failure.errno.as_deref().map_or_else(String::new, |errno| format!(" {errno}"));
     let step = match (&failure.step, &failure.step_errno) {
         (Some(step), Some(own)) => format!(" (step {step}: {own})"),
@@ -92,7 +95,7 @@ fn reason(failure: &Failure) -> String {
     format!("{}{errno}{step}", failure.what)
 }
 
-fn after(migration: &Migration) -> String {
+fn after(migration: &VmMigration) -> String {
     let recovered = match migration.recovered {
         Some(true) => "; the source runs again",
         Some(false) => "; the source was not seen to run again",
@@ -104,11 +107,11 @@ fn after(migration: &Migration) -> String {
     }
 }
 
-fn length(downtime: &Downtime) -> String {
+fn length(downtime: &DowntimeBreakdown) -> String {
     let (ms, us) = (downtime.total_ns / 1_000_000, downtime.total_ns / 1_000 % 1_000);
     match downtime.bound {
-        Bound::Exact => format!("{ms}.{us:03} ms"),
-        Bound::About => format!("about {ms}.{us:03} ms"),
-        Bound::AtLeast => format!("at least {ms}.{us:03} ms"),
+        DowntimeBound::Exact => format!("{ms}.{us:03} ms"),
+        DowntimeBound::About => format!("about {ms}.{us:03} ms"),
+        DowntimeBound::AtLeast => format!("at least {ms}.{us:03} ms"),
     }
 }

@@ -1,16 +1,17 @@
 //! What is worth a look in a migration, whatever the driver.
 
-use super::{details::Stream, downtime::Apart, index::Timeline, side::Found};
+use super::{details::ShiftedSession, downtime::TimeUncertainty, index::DeviceIndex, side::SideAnalysis};
 use crate::{
-    event::{MigFlags, MigState, Severity},
+    event::{FindingSeverity, MigFlags, MigState},
     report::document::{
-        Document, MarkKind, Order, PairedBy, PartName, StageOrder, StateSpan, Verdict, Warning,
+        DeviceConcurrency, MarkKind, MigrationDocument, MigrationVerdict, PairingReason, PartName,
+        ReportWarning, StageOrder, StateSpan,
     },
 };
 
 /// How well a side was seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View {
+pub(super) struct SideCoverage {
     /// Reads or writes may be lacking.
     pub(super) data_suffers: bool,
     /// Until when all calls on the device were seen; `None`: some may be lacking.
@@ -22,15 +23,15 @@ const LOG_STOP_NS: u64 = 1_000_000_000;
 
 /// What a source makes one wonder about.
 pub(super) fn of_source(
-    found: &Found,
-    line: &Timeline<'_>,
-    streams: &[Stream<'_>],
-    view: View,
-    out: &mut Vec<Warning>,
+    found: &SideAnalysis,
+    line: &DeviceIndex<'_>,
+    streams: &[ShiftedSession<'_>],
+    view: SideCoverage,
+    out: &mut Vec<ReportWarning>,
 ) {
     let device = line.device;
     let mut add = |code, severity, at_ns, text| {
-        out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
+        out.push(ReportWarning { code, severity, device: Some(device.nr), at_ns, text });
     };
     let mine = || found.streams(streams);
     let blind = found.side.partial || view.data_suffers;
@@ -54,7 +55,7 @@ pub(super) fn of_source(
                         "STOP_COPY was entered with {left} initial bytes not read yet: the destination could not \
                          prepare, which costs downtime (QEMU: switchover-ack)"
                     );
-                    add("initial-bytes-left", Severity::Warning, found.stop_copy_ns, text);
+                    add("initial-bytes-left", FindingSeverity::Warning, found.stop_copy_ns, text);
                 }
             }
         }
@@ -63,7 +64,7 @@ pub(super) fn of_source(
             .is_some_and(|MigFlags(flags)| flags & vfio_trace_common::uapi::migration_flags::PRE_COPY != 0);
         if can && !found.pre_copy && !found.side.partial {
             let text = "the device can do PRE_COPY, but all of it was moved while it was stopped".to_owned();
-            add("no-pre-copy", Severity::Warning, found.stop_copy_ns, text);
+            add("no-pre-copy", FindingSeverity::Warning, found.stop_copy_ns, text);
         }
         let until = found.stop_copy_ns.unwrap_or(0);
         let announced = line
@@ -75,38 +76,38 @@ pub(super) fn of_source(
                 let text = format!(
                     "{stop_copy} bytes were moved in STOP_COPY, {announced} were announced (MIG_DATA_SIZE)"
                 );
-                add("announced-too-little", Severity::Warning, found.stop_copy_ns, text);
+                add("announced-too-little", FindingSeverity::Warning, found.stop_copy_ns, text);
             } else if all < announced {
                 let text =
                     format!("{announced} bytes were announced (MIG_DATA_SIZE), {all} were moved in all");
-                add("announced-too-much", Severity::Info, found.stop_copy_ns, text);
+                add("announced-too-much", FindingSeverity::Info, found.stop_copy_ns, text);
             }
         }
     }
-    let unread = found.left && found.stop_copy_ns.is_some() && !found.eof && found.ran_ns.is_none();
-    if unread && !blind && !found.unsure {
+    let unread = found.left_transfer && found.stop_copy_ns.is_some() && !found.eof && found.ran_ns.is_none();
+    if unread && !blind && !found.misses_uncounted {
         let text = "STOP_COPY was left before read() gave 0 bytes: not all was read".to_owned();
-        add("not-read-to-the-end", Severity::Warning, Some(found.side.end_ns), text);
+        add("not-read-to-the-end", FindingSeverity::Warning, Some(found.side.end_ns), text);
     }
     if found.stopped_before {
         let text = "the device had been stopped before, or that failed: whether it stood still from then until its state \
                     was seen again is not known, and none of it is in the downtime"
             .to_owned();
-        add("stop-failed", Severity::Warning, Some(found.side.start_ns), text);
+        add("stop-failed", FindingSeverity::Warning, Some(found.side.start_ns), text);
     }
     for log in line.logs(found.side.start_ns.saturating_sub(LEAD_NS), found.side.end_ns) {
         let until = found.side.end_ns.saturating_add(LOG_STOP_NS);
         let watched = view.calls_until_ns.is_some_and(|seen| seen >= until);
-        if log.stop_ns.is_none() && found.side.verdict != Verdict::Unfinished && watched {
+        if log.stop_ns.is_none() && found.side.verdict != MigrationVerdict::Unfinished && watched {
             let text = "dirty page tracking was not seen to be stopped (no DMA_LOGGING_STOP)".to_owned();
-            add("log-left-on", Severity::Warning, Some(log.start_ns), text);
+            add("log-left-on", FindingSeverity::Warning, Some(log.start_ns), text);
         }
         if log.reports_failed > 0 {
             let text = format!(
                 "{} of {} DMA_LOGGING_REPORT calls failed: what the device has written since is not known",
                 log.reports_failed, log.reports
             );
-            add("log-report-failed", Severity::Error, Some(log.start_ns), text);
+            add("log-report-failed", FindingSeverity::Error, Some(log.start_ns), text);
         }
     }
 }
@@ -115,16 +116,21 @@ pub(super) fn of_source(
 const LEAD_NS: u64 = 1_000_000_000;
 
 /// What either side makes one wonder about.
-pub(super) fn of_side(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>], out: &mut Vec<Warning>) {
+pub(super) fn of_side(
+    found: &SideAnalysis,
+    line: &DeviceIndex<'_>,
+    streams: &[ShiftedSession<'_>],
+    out: &mut Vec<ReportWarning>,
+) {
     let device = line.device;
     let mut add = |code, severity, at_ns, text| {
-        out.push(Warning { code, severity, device: Some(device.nr), at_ns, text });
+        out.push(ReportWarning { code, severity, device: Some(device.nr), at_ns, text });
     };
     let within = line.marks(found.side.start_ns, found.side.end_ns);
     for mark in within.filter(|mark| mark.kind == MarkKind::Desync) {
         add(
             "desync",
-            Severity::Warning,
+            FindingSeverity::Warning,
             Some(mark.at_ns),
             format!("the device changed its state unseen: {}", mark.text),
         );
@@ -138,7 +144,12 @@ pub(super) fn of_side(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]
         };
         let last = found.arcs.iter().rev().find_map(|arc| arc.to.filter(|_| arc.outcome.is_ok()));
         let state = last.map_or_else(|| "a state that was not seen".to_owned(), |state| state.to_string());
-        add("cut-off", Severity::Warning, Some(found.side.end_ns), format!("{what} ended it in {state}"));
+        add(
+            "cut-off",
+            FindingSeverity::Warning,
+            Some(found.side.end_ns),
+            format!("{what} ended it in {state}"),
+        );
     }
     for stream in found.streams(streams) {
         if stream.doc.calls_after_end > 0 {
@@ -146,47 +157,50 @@ pub(super) fn of_side(found: &Found, line: &Timeline<'_>, streams: &[Stream<'_>]
                 "{} calls on the data fd after the driver had ended the session (ENODEV does not mean that the device is gone)",
                 stream.doc.calls_after_end
             );
-            add("call-after-end", Severity::Warning, Some(stream.doc.end_ns), text);
+            add("call-after-end", FindingSeverity::Warning, Some(stream.doc.end_ns), text);
         }
         if stream.doc.concurrent_calls > 1 {
             let text = format!("up to {} calls at the same time on one data fd", stream.doc.concurrent_calls);
-            add("concurrent-calls", Severity::Warning, Some(stream.doc.start_ns), text);
+            add("concurrent-calls", FindingSeverity::Warning, Some(stream.doc.start_ns), text);
         }
         if let Some(missed) = stream.doc.missed_bytes.filter(|missed| *missed > 0) {
             let text = format!("{missed} bytes went over the data fd without a call that was seen");
-            add("missed-bytes", Severity::Info, Some(stream.doc.start_ns), text);
+            add("missed-bytes", FindingSeverity::Info, Some(stream.doc.start_ns), text);
         }
     }
 }
 
 /// What is known of a source and a destination together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pair {
+pub(super) struct PairFacts {
     /// Why they are taken to belong together.
-    pub(super) by: Option<PairedBy>,
+    pub(super) by: Option<PairingReason>,
     /// Reads or writes may be lacking.
     pub(super) data_suffers: bool,
     /// What their clocks may do to the time from the one to the other.
-    pub(super) apart: Apart,
+    pub(super) apart: TimeUncertainty,
 }
 
 /// What source and destination together make one wonder about.
 pub(super) fn of_pair(
-    (from, leaving): (&Found, &Timeline<'_>),
-    (to, arriving): (&Found, &Timeline<'_>),
-    pair: Pair,
-    out: &mut Vec<Warning>,
+    (from, leaving): (&SideAnalysis, &DeviceIndex<'_>),
+    (to, arriving): (&SideAnalysis, &DeviceIndex<'_>),
+    pair: PairFacts,
+    out: &mut Vec<ReportWarning>,
 ) {
-    let known = matches!(pair.by, Some(PairedBy::Option | PairedBy::StreamHash));
+    let known = matches!(pair.by, Some(PairingReason::Option | PairingReason::StreamHash));
     let mut differs = |code, at_ns, text: String| {
         let (severity, text) = if known {
-            (Severity::Error, text)
+            (FindingSeverity::Error, text)
         } else {
-            (Severity::Warning, format!("{text}; or these two do not belong together: `--pair` says so"))
+            (
+                FindingSeverity::Warning,
+                format!("{text}; or these two do not belong together: `--pair` says so"),
+            )
         };
-        out.push(Warning { code, severity, device: Some(to.side.device), at_ns: Some(at_ns), text });
+        out.push(ReportWarning { code, severity, device: Some(to.side.device), at_ns: Some(at_ns), text });
     };
-    let done = to.side.verdict == Verdict::Completed && from.eof;
+    let done = to.side.verdict == MigrationVerdict::Completed && from.eof;
     // Of a stream that was cut off, not all had to arrive.
     if let Some((read, written)) = from.stream.zip(to.stream)
         && read != written
@@ -222,7 +236,7 @@ pub(super) fn of_pair(
 /// Whether a device that ran at one time ran still at a later one, of the other device, whenever that was, and was not closed
 /// until then.
 /// `off_ns`: that one may have been so much earlier, or so much later; `None`: nobody knows, and so it is not known.
-fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u64>; 2]) -> bool {
+fn still_runs(line: &DeviceIndex<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u64>; 2]) -> bool {
     let [Some(earlier_ns), Some(later_ns)] = off_ns else { return false };
     if earlier_ns > 0 && at_ns.saturating_sub(since_ns) <= earlier_ns {
         return false;
@@ -244,14 +258,14 @@ fn still_runs(line: &Timeline<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u6
 }
 
 /// What the devices of a VM together make one wonder about.
-pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<Warning>) {
-    for one in order.iter().filter(|one| one.order == Order::Series) {
+pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<ReportWarning>) {
+    for one in order.iter().filter(|one| one.order == DeviceConcurrency::Series) {
         // Microseconds are not worth a word.
         let saved = one.union_ns.saturating_sub(one.longest_ns);
         if saved >= 1_000_000 {
-            out.push(Warning {
+            out.push(ReportWarning {
                 code: "in-series",
-                severity: Severity::Info,
+                severity: FindingSeverity::Info,
                 device: None,
                 at_ns: None,
                 text: format!(
@@ -266,12 +280,18 @@ pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<Warning>) {
 }
 
 /// What concerns no migration in particular.
-pub(super) fn of_document(document: &mut Document) {
+pub(super) fn of_document(document: &mut MigrationDocument) {
     let mut out = Vec::new();
     for host in &document.hosts {
         let name = &host.label;
         let mut add = |code, text| {
-            out.push(Warning { code, severity: Severity::Warning, device: None, at_ns: None, text });
+            out.push(ReportWarning {
+                code,
+                severity: FindingSeverity::Warning,
+                device: None,
+                at_ns: None,
+                text,
+            });
         };
         for damage in &host.losses.damage {
             add("recording-damaged", format!("{}: {damage}", host.source));
@@ -285,21 +305,27 @@ pub(super) fn of_document(document: &mut Document) {
                 ),
             );
         }
-        if host.losses.misses_unknown() && host.losses.lost.is_some() {
+        if host.losses.has_uncounted_misses() && host.losses.lost.is_some() {
             let text = format!(
                 "{name}: this kernel does not count the calls that its probes miss (Linux 6.7 and later do): what was not \
                  seen may have happened all the same"
             );
-            out.push(Warning {
+            out.push(ReportWarning {
                 code: "misses-not-known",
-                severity: Severity::Info,
+                severity: FindingSeverity::Info,
                 device: None,
                 at_ns: None,
                 text,
             });
         }
         let mut add = |code, text| {
-            out.push(Warning { code, severity: Severity::Warning, device: None, at_ns: None, text });
+            out.push(ReportWarning {
+                code,
+                severity: FindingSeverity::Warning,
+                device: None,
+                at_ns: None,
+                text,
+            });
         };
         for lacking in &host.losses.control {
             add("transitions-lacking", format!("{name}: state transitions may be missing: {lacking}"));
@@ -315,7 +341,7 @@ pub(super) fn of_document(document: &mut Document) {
         }
     }
     let mut left_out = |severity, device, at_ns, text| {
-        out.push(Warning { code: "left-out", severity, device, at_ns, text });
+        out.push(ReportWarning { code: "left-out", severity, device, at_ns, text });
     };
     for host in &document.hosts {
         let (name, left) = (&host.label, &host.left_out);
@@ -325,14 +351,14 @@ pub(super) fn of_document(document: &mut Document) {
                  `replay` shows them",
                 left.events, left.failed
             );
-            left_out(Severity::Warning, None, Some(from), text);
+            left_out(FindingSeverity::Warning, None, Some(from), text);
         }
         if left.device_events > 0 {
             let text = format!(
                 "{name}: {} events of devices are not in the document, because there are too many devices",
                 left.device_events
             );
-            left_out(Severity::Warning, None, None, text);
+            left_out(FindingSeverity::Warning, None, None, text);
         }
         if left.forgotten > 0 {
             let text = format!(
@@ -340,14 +366,14 @@ pub(super) fn of_document(document: &mut Document) {
                  and what came of them later may be told apart",
                 left.forgotten
             );
-            left_out(Severity::Warning, None, None, text);
+            left_out(FindingSeverity::Warning, None, None, text);
         }
         if left.findings > 0 {
             let text = format!(
                 "{name}: {} findings are not in the document ({} of them errors), because there are too many",
                 left.findings, left.errors
             );
-            left_out(Severity::Warning, None, None, text);
+            left_out(FindingSeverity::Warning, None, None, text);
         }
     }
     for device in &document.devices {
@@ -356,7 +382,7 @@ pub(super) fn of_document(document: &mut Document) {
             let text = format!(
                 "{steps} steps, {marks} moments and {sizes} answers about the size were left out, because there are too many"
             );
-            left_out(Severity::Info, Some(device.nr), None, text);
+            left_out(FindingSeverity::Info, Some(device.nr), None, text);
         }
     }
     document.warnings = out;

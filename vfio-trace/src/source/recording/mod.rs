@@ -13,8 +13,11 @@ use vfio_trace_common::wire;
 use zerocopy::FromBytes as _;
 
 use crate::{
-    event::{ProbeReport, Start, probes_since},
-    recording::{ClockSample, Damage, End, Entry, Header, Item, MergeNote, OpenError, Reader, Reason},
+    event::{ProbeReport, TraceStart, probes_since},
+    recording::{
+        BlockItem, ClockSample, EndReason, MergeNote, PartEnd, PartHeader, PartOpenError, ReaderEntry,
+        RecordingDamage, RecordingReader,
+    },
 };
 
 /// Why nothing of a recording can be shown.
@@ -34,7 +37,7 @@ pub enum RecordingError {
         /// As the user gave it.
         name: String,
         /// Why not.
-        source: OpenError,
+        source: PartOpenError,
     },
     /// The files do not belong together.
     #[error("{first} and {second} are parts of different recordings")]
@@ -78,7 +81,7 @@ pub enum RecordingError {
 
 /// What the recording has next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum RecordingItem {
     /// A record.
     Record(Bytes),
     /// What the assembler is to be told of the time (`Assembler::expire`).
@@ -90,10 +93,10 @@ pub enum Next {
         /// The file.
         name: String,
         /// What.
-        damage: Damage,
+        damage: RecordingDamage,
     },
     /// Another recording follows in the same stream, which is none of this one's.
-    Other {
+    OtherRecording {
         /// The file.
         name: String,
         /// The host that it is of, if it has a name.
@@ -103,7 +106,7 @@ pub enum Next {
 
 /// How a recording ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct RecordingEnd {
     /// CLOCK_MONOTONIC in ns.
     pub mono_ns: u64,
     /// What the probes have counted since what was read began.
@@ -112,35 +115,35 @@ pub struct Ended {
     pub continued: Option<u32>,
 }
 
-struct Input {
+struct PartInput {
     name: String,
     path: Option<PathBuf>,
     part: u32,
 }
 
 /// The recording.
-pub struct Recording {
+pub struct RecordingSource {
     /// Those that follow.
-    inputs: VecDeque<Input>,
+    inputs: VecDeque<PartInput>,
     name: String,
-    reader: Reader<Box<dyn Read>>,
+    reader: RecordingReader<Box<dyn Read>>,
     /// The first part that was read.
-    first: Header,
+    first: PartHeader,
     /// Whether what a part repeats is needed: the part before it was not read to its end, or not whole.
-    again: bool,
+    needs_repeated: bool,
     /// Records of the part may be lacking.
-    hurt: bool,
+    records_missing: bool,
     /// The reader's part is not where it should be: nothing of it is shown.
     left_out: bool,
     /// Files that cannot be read, and why.
-    unread: VecDeque<(String, OpenError)>,
-    end: Option<End>,
+    unread: VecDeque<(String, PartOpenError)>,
+    end: Option<PartEnd>,
     /// The part that is being read.
     part: u32,
     /// A tick of which only what follows tells whether it was true.
-    doubtful_tick: Option<u64>,
+    uncertain_tick: Option<u64>,
     /// What follows a tick that was doubtful.
-    held: Option<Bytes>,
+    held_record: Option<Bytes>,
     /// What the clocks showed when the part began, until it is told.
     began: Option<ClockSample>,
     /// Latest reading of the probes, if there is no end.
@@ -155,7 +158,7 @@ pub struct Recording {
     total: Option<u64>,
 }
 
-impl Recording {
+impl RecordingSource {
     /// Opens the parts of one recording, given in any order; `-` is standard input.
     ///
     /// # Errors
@@ -163,7 +166,7 @@ impl Recording {
     /// See [`RecordingError`].
     pub fn open(paths: &[PathBuf]) -> Result<Self, RecordingError> {
         refuse_pipes(paths)?;
-        let (mut inputs, mut unread) = (Vec::<Input>::new(), VecDeque::new());
+        let (mut inputs, mut unread) = (Vec::<PartInput>::new(), VecDeque::new());
         let mut recording: Option<String> = None;
         let mut total = Some(0u64);
         for path in paths.iter().filter(|path| paths.len() > 1 || path.as_os_str() != "-") {
@@ -175,7 +178,7 @@ impl Recording {
             if paths.len() == 1 {
                 return Self::begin(name, Box::new(file), VecDeque::new(), total);
             }
-            let header = match Reader::open(file) {
+            let header = match RecordingReader::open(file) {
                 Ok(reader) => reader.header().clone(),
                 // The newest may have nothing in it yet; the others are as good as without it.
                 Err(source) => {
@@ -185,10 +188,10 @@ impl Recording {
             };
             let same = recording.get_or_insert_with(|| header.recording.clone());
             if *same != header.recording {
-                let first = inputs.first().map_or_else(String::new, |input: &Input| input.name.clone());
+                let first = inputs.first().map_or_else(String::new, |input: &PartInput| input.name.clone());
                 return Err(RecordingError::Different { first, second: name });
             }
-            inputs.push(Input { name, path: Some(path.clone()), part: header.part });
+            inputs.push(PartInput { name, path: Some(path.clone()), part: header.part });
         }
         inputs.sort_by_key(|input| input.part);
         for pair in inputs.windows(2) {
@@ -200,7 +203,7 @@ impl Recording {
         }
         let mut inputs = VecDeque::from(inputs);
         match (inputs.pop_front(), unread.pop_front()) {
-            (Some(Input { path: Some(path), .. }), first) => {
+            (Some(PartInput { path: Some(path), .. }), first) => {
                 let (name, file) = open_file(&path)?;
                 unread.extend(first);
                 Ok(Self { unread, ..Self::begin(name, Box::new(file), inputs, total)? })
@@ -222,7 +225,7 @@ impl Recording {
     fn begin(
         name: String,
         stream: Box<dyn Read>,
-        inputs: VecDeque<Input>,
+        inputs: VecDeque<PartInput>,
         total: Option<u64>,
     ) -> Result<Self, RecordingError> {
         let reader = open_reader(&name, stream)?;
@@ -233,14 +236,14 @@ impl Recording {
             name,
             reader,
             first,
-            again: true,
-            hurt: false,
+            needs_repeated: true,
+            records_missing: false,
             left_out: false,
             unread: VecDeque::new(),
             end,
             part,
-            doubtful_tick: None,
-            held: None,
+            uncertain_tick: None,
+            held_record: None,
             began,
             probes,
             over: false,
@@ -252,12 +255,12 @@ impl Recording {
     }
 
     /// What the run said about itself, at the start of the first part that is read.
-    pub fn start(&self) -> (Start, u64) {
+    pub fn start(&self) -> (TraceStart, u64) {
         (self.first.start.clone(), self.first.part_began_ns)
     }
 
     /// The header of the first part that is read.
-    pub const fn header(&self) -> &Header {
+    pub const fn header(&self) -> &PartHeader {
         &self.first
     }
 
@@ -276,12 +279,12 @@ impl Recording {
             part: first.part,
             began: Some(first.clock),
             first,
-            again: true,
-            hurt: false,
+            needs_repeated: true,
+            records_missing: false,
             left_out: false,
             end: None,
-            doubtful_tick: None,
-            held: None,
+            uncertain_tick: None,
+            held_record: None,
             probes: None,
             over: false,
             other: false,
@@ -291,7 +294,7 @@ impl Recording {
 
     /// The same, with no word of other recordings that follow in the stream: this one was chosen among them.
     #[must_use]
-    pub fn alone(self) -> Self {
+    pub fn without_others(self) -> Self {
         Self { alone: true, ..self }
     }
 
@@ -302,16 +305,16 @@ impl Recording {
 
     /// Whether what comes next has yet to be read: the caller may want to pass on first what it has.
     pub fn is_waiting(&self) -> bool {
-        self.held.is_none() && self.reader.is_waiting()
+        self.held_record.is_none() && self.reader.is_waiting()
     }
 
     /// How it ended; `None` if its end is missing, or not reached yet.
-    pub fn ended(&self) -> Option<Ended> {
+    pub fn ended(&self) -> Option<RecordingEnd> {
         let end = self.end.as_ref()?;
-        Some(Ended {
+        Some(RecordingEnd {
             mono_ns: end.mono_ns,
             probes: probes_since(&self.first.start.probes, end.probes.clone()),
-            continued: (end.reason == Reason::Rotated).then(|| self.part.saturating_add(1)),
+            continued: (end.reason == EndReason::Rotated).then(|| self.part.saturating_add(1)),
         })
     }
 
@@ -327,27 +330,27 @@ impl Recording {
     ///
     /// [`RecordingError`]; what was read before remains right.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and lends nothing")]
-    pub fn next(&mut self) -> Result<Option<Next>, RecordingError> {
+    pub fn next(&mut self) -> Result<Option<RecordingItem>, RecordingError> {
         loop {
             if let Some((name, why)) = self.unread.pop_front() {
                 return Ok(Some(unread(name, &why)));
             }
-            if let Some(bytes) = self.held.take() {
-                return Ok(Some(Next::Record(bytes)));
+            if let Some(bytes) = self.held_record.take() {
+                return Ok(Some(RecordingItem::Record(bytes)));
             }
             if self.over {
                 return Ok(None);
             }
             if let Some(sample) = self.began.take() {
-                return Ok(Some(Next::Clock(sample)));
+                return Ok(Some(RecordingItem::Clock(sample)));
             }
             let entry = self.reader.next();
             let entry = entry.map_err(|source| RecordingError::Read { name: self.name.clone(), source })?;
             let next = match entry {
-                Some(Entry::Item(item)) => self.item(item),
-                Some(Entry::Part(header)) => self.part(&header)?,
-                Some(Entry::Damage(damage)) => {
-                    self.hurt |= damage.lacks_records();
+                Some(ReaderEntry::Item(item)) => self.item(item),
+                Some(ReaderEntry::Part(header)) => self.part(&header)?,
+                Some(ReaderEntry::Damage(damage)) => {
+                    self.records_missing |= damage.loses_records();
                     Some(self.damage(damage))
                 },
                 None => self.next_input()?,
@@ -358,43 +361,45 @@ impl Recording {
         }
     }
 
-    fn damage(&self, damage: Damage) -> Next {
-        Next::Damage { name: self.name.clone(), damage }
+    fn damage(&self, damage: RecordingDamage) -> RecordingItem {
+        RecordingItem::Damage { name: self.name.clone(), damage }
     }
 
-    fn item(&mut self, item: Item) -> Option<Next> {
+    fn item(&mut self, item: BlockItem) -> Option<RecordingItem> {
         if self.left_out {
             return None;
         }
         match item {
-            Item::Record(bytes) => return Some(self.record(bytes)),
-            Item::Again(bytes) => return self.again.then_some(Next::Record(bytes)),
-            Item::Tick(ns) if self.reader.header().settled_ticks => return Some(Next::Tick(ns)),
-            Item::Tick(ns) => return self.doubtful_tick.replace(ns).map(Next::Tick),
-            Item::Clock(sample) => return Some(Next::Clock(sample)),
-            Item::Probes(probes) => self.probes = Some(probes),
-            Item::End(end) => {
+            BlockItem::Record(bytes) => return Some(self.record(bytes)),
+            BlockItem::Repeated(bytes) => return self.needs_repeated.then_some(RecordingItem::Record(bytes)),
+            BlockItem::Tick(ns) if self.reader.header().settled_ticks => {
+                return Some(RecordingItem::Tick(ns));
+            },
+            BlockItem::Tick(ns) => return self.uncertain_tick.replace(ns).map(RecordingItem::Tick),
+            BlockItem::Clock(sample) => return Some(RecordingItem::Clock(sample)),
+            BlockItem::Probes(probes) => self.probes = Some(probes),
+            BlockItem::End(end) => {
                 self.probes = None;
-                let failed = end.reason == Reason::Failed;
+                let failed = end.reason == EndReason::Failed;
                 self.end = Some(end);
-                return failed.then(|| self.damage(Damage::Failed));
+                return failed.then(|| self.damage(RecordingDamage::Failed));
             },
         }
         None
     }
 
     /// A record. It was not there when a tick before it was made only if it is not older.
-    fn record(&mut self, bytes: Bytes) -> Next {
+    fn record(&mut self, bytes: Bytes) -> RecordingItem {
         let header = wire::Header::read_from_prefix(&bytes).ok().map(|(header, _)| header);
         // A note has the time of the recorder's clock, too.
         let made = header.filter(|header| header.kind != wire::Kind::Note as u16).map(|header| header.end_ns);
-        let Some((tick, made)) = self.doubtful_tick.zip(made) else { return Next::Record(bytes) };
-        self.doubtful_tick = None;
-        self.held = Some(bytes);
-        Next::Tick(tick.min(made))
+        let Some((tick, made)) = self.uncertain_tick.zip(made) else { return RecordingItem::Record(bytes) };
+        self.uncertain_tick = None;
+        self.held_record = Some(bytes);
+        RecordingItem::Tick(tick.min(made))
     }
 
-    fn next_input(&mut self) -> Result<Option<Next>, RecordingError> {
+    fn next_input(&mut self) -> Result<Option<RecordingItem>, RecordingError> {
         let Some(input) = self.inputs.pop_front() else {
             self.over = true;
             return Ok(None);
@@ -402,7 +407,7 @@ impl Recording {
         let Some(path) = &input.path else { return Ok(None) };
         let (name, file) = open_file(path)?;
         // It could be read a moment ago.
-        let reader = match Reader::open(Box::new(file) as Box<dyn Read>) {
+        let reader = match RecordingReader::open(Box::new(file) as Box<dyn Read>) {
             Ok(reader) => reader,
             Err(why) => return Ok(Some(unread(name, &why))),
         };
@@ -416,7 +421,7 @@ impl Recording {
     }
 
     /// Another part in the same stream.
-    fn part(&mut self, header: &Header) -> Result<Option<Next>, RecordingError> {
+    fn part(&mut self, header: &PartHeader) -> Result<Option<RecordingItem>, RecordingError> {
         if header.recording == self.first.recording {
             return Ok(self.follow());
         }
@@ -425,26 +430,27 @@ impl Recording {
         }
         (self.over, self.other) = (true, true);
         let host = header.start.host.clone();
-        Ok((!self.alone).then(|| Next::Other { name: self.name.clone(), host }))
+        Ok((!self.alone).then(|| RecordingItem::OtherRecording { name: self.name.clone(), host }))
     }
 
     /// Goes on with the reader's part.
-    fn follow(&mut self) -> Option<Next> {
+    fn follow(&mut self) -> Option<RecordingItem> {
         let next = self.reader.header().part;
         self.left_out = next <= self.part;
         if self.left_out {
-            return Some(self.damage(Damage::Order { after: self.part, part: next }));
+            return Some(self.damage(RecordingDamage::PartOrder { after: self.part, part: next }));
         }
         self.began = Some(self.reader.header().clock);
         let before = std::mem::replace(&mut self.part, next);
         let whole = self.end.take().is_some() && next == before.saturating_add(1);
-        self.again = !whole || std::mem::take(&mut self.hurt);
-        (next > before.saturating_add(1)).then(|| self.damage(Damage::Parts { after: before, next }))
+        self.needs_repeated = !whole || std::mem::take(&mut self.records_missing);
+        (next > before.saturating_add(1))
+            .then(|| self.damage(RecordingDamage::MissingParts { after: before, next }))
     }
 }
 
-fn unread(name: String, why: &OpenError) -> Next {
-    Next::Damage { name, damage: Damage::Unread { why: why.to_string() } }
+fn unread(name: String, why: &PartOpenError) -> RecordingItem {
+    RecordingItem::Damage { name, damage: RecordingDamage::Unread { why: why.to_string() } }
 }
 
 /// Refuses what can be read only once where several files are looked into first.
@@ -469,8 +475,8 @@ fn open_file(path: &Path) -> Result<(String, File), RecordingError> {
     }
 }
 
-fn open_reader(name: &str, stream: Box<dyn Read>) -> Result<Reader<Box<dyn Read>>, RecordingError> {
-    Reader::open(stream).map_err(|source| RecordingError::Open { name: name.to_owned(), source })
+fn open_reader(name: &str, stream: Box<dyn Read>) -> Result<RecordingReader<Box<dyn Read>>, RecordingError> {
+    RecordingReader::open(stream).map_err(|source| RecordingError::Open { name: name.to_owned(), source })
 }
 
 #[cfg(test)]

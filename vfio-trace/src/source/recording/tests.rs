@@ -3,46 +3,46 @@
 use std::io::Cursor;
 
 use super::*;
-use crate::recording::{Writer, fixture::header, read_index};
+use crate::recording::{PartWriter, fixture::header, read_index};
 
 /// A part with what it repeats, and a record of its own.
-fn part(recording: &str, number: u32, reason: Reason) -> Vec<u8> {
-    let header = Header { recording: recording.to_owned(), part: number, ..header() };
-    let mut writer = Writer::new(Vec::new(), &header).unwrap();
-    writer.push(&Item::Again(format!("again{number}").into())).unwrap();
+fn part(recording: &str, number: u32, reason: EndReason) -> Vec<u8> {
+    let header = PartHeader { recording: recording.to_owned(), part: number, ..header() };
+    let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
+    writer.push(&BlockItem::Repeated(format!("again{number}").into())).unwrap();
     writer.flush().unwrap();
-    writer.push(&Item::Record(format!("{recording}{number}").into())).unwrap();
+    writer.push(&BlockItem::Record(format!("{recording}{number}").into())).unwrap();
     writer.flush().unwrap();
-    let end = End { mono_ns: 9, reason, records: 1, probes: Vec::new() };
+    let end = PartEnd { mono_ns: 9, reason, records: 1, probes: Vec::new() };
     writer.finish(end).unwrap().0
 }
 
 fn rotated(number: u32) -> Vec<u8> {
-    part("a", number, Reason::Rotated)
+    part("a", number, EndReason::Rotated)
 }
 
 /// Records and damages, in the order in which they come.
-fn told(recording: &mut Recording) -> Vec<String> {
+fn told(recording: &mut RecordingSource) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(next) = recording.next().unwrap() {
         match next {
-            Next::Record(bytes) => all.push(String::from_utf8(bytes.to_vec()).unwrap()),
-            Next::Damage { damage, .. } => all.push(damage.to_string()),
-            Next::Other { .. } => all.push("other".to_owned()),
-            Next::Tick(_) | Next::Clock(_) => {},
+            RecordingItem::Record(bytes) => all.push(String::from_utf8(bytes.to_vec()).unwrap()),
+            RecordingItem::Damage { damage, .. } => all.push(damage.to_string()),
+            RecordingItem::OtherRecording { .. } => all.push("other".to_owned()),
+            RecordingItem::Tick(_) | RecordingItem::Clock(_) => {},
         }
     }
     all
 }
 
-fn stream(bytes: Vec<u8>) -> Recording {
-    Recording::from_stream("test", Box::new(Cursor::new(bytes))).unwrap()
+fn stream(bytes: Vec<u8>) -> RecordingSource {
+    RecordingSource::from_stream("test", Box::new(Cursor::new(bytes))).unwrap()
 }
 
 /// Files of a test's own.
-struct Files(PathBuf);
+struct RecordingFiles(PathBuf);
 
-impl Files {
+impl RecordingFiles {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
@@ -56,7 +56,7 @@ impl Files {
     }
 }
 
-impl Drop for Files {
+impl Drop for RecordingFiles {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
@@ -65,12 +65,12 @@ impl Drop for Files {
 #[test]
 fn a_part_behind_its_place_is_left_out_and_told() {
     let mut recording = stream([rotated(2), rotated(1), rotated(3)].concat());
-    let order = Damage::Order { after: 2, part: 1 }.to_string();
+    let order = RecordingDamage::PartOrder { after: 2, part: 1 }.to_string();
     assert_eq!(told(&mut recording), ["again2", "a2", &order, "a3"]);
     assert_eq!(recording.ended().unwrap().continued, Some(4));
     // The same one with another between.
     let twice = told(&mut stream([rotated(1), rotated(2), rotated(1)].concat()));
-    assert_eq!(twice, ["again1", "a1", "a2", &Damage::Order { after: 2, part: 1 }.to_string()]);
+    assert_eq!(twice, ["again1", "a1", "a2", &RecordingDamage::PartOrder { after: 2, part: 1 }.to_string()]);
 }
 
 #[test]
@@ -92,24 +92,27 @@ fn what_a_part_repeats_is_read_behind_a_damaged_one() {
 
 #[test]
 fn one_file_that_cannot_be_read_does_not_refuse_the_others() {
-    let files = Files::new("unread");
+    let files = RecordingFiles::new("unread");
     let one = files.put("1", &rotated(1));
     let cut = files.put("2", &rotated(2)[..70]);
     let empty = files.put("3", b"");
-    let mut recording = Recording::open(&[empty.clone(), one, cut]).unwrap();
+    let mut recording = RecordingSource::open(&[empty.clone(), one, cut]).unwrap();
     let all = told(&mut recording);
     assert_eq!((all.len(), &all[2..]), (4, &["again1".to_owned(), "a1".to_owned()][..]), "{all:?}");
     assert!(all[0].contains("it is cut") && all[1].contains("it is empty"), "{all:?}");
-    assert!(matches!(Recording::open(&[empty.clone(), empty.clone()]), Err(RecordingError::Open { .. })));
-    assert!(matches!(Recording::open(&[empty]), Err(RecordingError::Open { .. })));
+    assert!(matches!(
+        RecordingSource::open(&[empty.clone(), empty.clone()]),
+        Err(RecordingError::Open { .. })
+    ));
+    assert!(matches!(RecordingSource::open(&[empty]), Err(RecordingError::Open { .. })));
 }
 
 #[test]
 fn a_file_of_several_hosts_is_not_mixed_with_parts_of_one() {
-    let files = Files::new("mixed");
-    let both = files.put("both", &[rotated(1), part("b", 1, Reason::Signal)].concat());
-    let two = files.put("2", &part("a", 2, Reason::Signal));
-    let mut recording = Recording::open(&[both, two.clone()]).unwrap();
+    let files = RecordingFiles::new("mixed");
+    let both = files.put("both", &[rotated(1), part("b", 1, EndReason::Signal)].concat());
+    let two = files.put("2", &part("a", 2, EndReason::Signal));
+    let mut recording = RecordingSource::open(&[both, two.clone()]).unwrap();
     let error = loop {
         match recording.next() {
             Ok(next) => assert!(next.is_some(), "the end was reached"),
@@ -119,25 +122,25 @@ fn a_file_of_several_hosts_is_not_mixed_with_parts_of_one() {
     assert!(matches!(error, RecordingError::Mixed { .. }), "{error}");
     // A file may become another one while those before it are read.
     let one = files.put("1", &rotated(1));
-    let mut recording = Recording::open(&[one, two.clone()]).unwrap();
-    fs::write(two, part("b", 2, Reason::Signal)).unwrap();
+    let mut recording = RecordingSource::open(&[one, two.clone()]).unwrap();
+    fs::write(two, part("b", 2, EndReason::Signal)).unwrap();
     let error = std::iter::from_fn(|| Some(recording.next())).find_map(Result::err).unwrap();
     assert!(matches!(error, RecordingError::Different { .. }), "{error}");
 }
 
 #[test]
 fn what_can_be_read_once_is_refused_among_several() {
-    let files = Files::new("once");
+    let files = RecordingFiles::new("once");
     let one = files.put("1", &rotated(1));
     let null = PathBuf::from("/dev/null");
-    assert!(matches!(Recording::open(&[one.clone(), null]), Err(RecordingError::Pipe { .. })));
+    assert!(matches!(RecordingSource::open(&[one.clone(), null]), Err(RecordingError::Pipe { .. })));
     refuse_pipes(&[one.clone(), one]).unwrap();
     refuse_pipes(&[PathBuf::from("/dev/null")]).unwrap();
 }
 
 #[test]
 fn a_recorder_that_gave_up_did_not_end_in_order() {
-    let mut recording = stream(part("a", 1, Reason::Failed));
-    assert_eq!(told(&mut recording), ["again1", "a1", &Damage::Failed.to_string()]);
+    let mut recording = stream(part("a", 1, EndReason::Failed));
+    assert_eq!(told(&mut recording), ["again1", "a1", &RecordingDamage::Failed.to_string()]);
     assert!(recording.ended().is_some());
 }

@@ -8,19 +8,19 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use super::Args;
+use super::ExerciseArgs;
 use crate::{
     cli::{
         error::{CliError, USAGE},
         out_file::OutFile,
         output::note,
     },
-    exercise::Keep,
-    recording::Stop,
+    exercise::ImageSink,
+    recording::StopFlag,
 };
 
 /// What a run writes besides its report.
-pub(super) struct Outputs {
+pub(super) struct ExerciseOutputs {
     image: Option<ImageFile>,
     junit: Option<OutFile>,
 }
@@ -33,9 +33,9 @@ struct ImageFile {
     failed: Option<CliError>,
 }
 
-impl Outputs {
+impl ExerciseOutputs {
     /// Looks whether all may be written to; changes nothing. Setting `stop` ends every wait for a reader.
-    pub(super) fn look(args: &Args, stop: &Arc<AtomicBool>) -> Result<Self, CliError> {
+    pub(super) fn look(args: &ExerciseArgs, stop: &Arc<AtomicBool>) -> Result<Self, CliError> {
         let named =
             [("--out", &args.out), ("--junit", &args.junit), ("--in", &args.image), ("--wrong", &args.wrong)];
         for (index, (option, path)) in named.iter().enumerate().take(2) {
@@ -58,19 +58,19 @@ impl Outputs {
         // An image is written while its device stands still; JUnit's comes when all is over.
         let image = args.out.as_deref().map(|path| {
             let name = path.display().to_string();
-            plan("--out", path, Stop::at_once(stop)).map(|file| ImageFile {
+            plan("--out", path, StopFlag::at_once(stop)).map(|file| ImageFile {
                 name,
                 file: Some(file),
                 failed: None,
             })
         });
-        let junit = args.junit.as_deref().map(|path| plan("--junit", path, Stop::new(stop)));
+        let junit = args.junit.as_deref().map(|path| plan("--junit", path, StopFlag::new(stop)));
         Ok(Self { image: image.transpose()?, junit: junit.transpose()? })
     }
 
     /// What keeps the image, if that is asked for.
-    pub(super) fn keeper(&mut self) -> Option<&mut dyn Keep> {
-        self.image.as_mut().map(|image| image as &mut dyn Keep)
+    pub(super) fn keeper(&mut self) -> Option<&mut dyn ImageSink> {
+        self.image.as_mut().map(|image| image as &mut dyn ImageSink)
     }
 
     /// Why the image was not kept, if that has failed.
@@ -95,7 +95,7 @@ impl Outputs {
     }
 }
 
-fn plan(option: &str, path: &Path, stop: Stop) -> Result<OutFile, CliError> {
+fn plan(option: &str, path: &Path, stop: StopFlag) -> Result<OutFile, CliError> {
     if path.as_os_str() == "-" {
         let todo = "give a file; one of this name is ./-";
         let what = format!("cannot write {option} to standard output");
@@ -126,7 +126,7 @@ impl ImageFile {
     }
 }
 
-impl Keep for ImageFile {
+impl ImageSink for ImageFile {
     fn begin(&mut self) -> Result<(), String> {
         let opened = self.file.as_mut().map_or(Ok(()), OutFile::flush);
         opened.or_else(|_told| self.end())
@@ -139,7 +139,7 @@ impl Keep for ImageFile {
         }
     }
 
-    fn whole(&mut self) -> Result<(), String> {
+    fn finish(&mut self) -> Result<(), String> {
         self.end()
     }
 }

@@ -11,12 +11,12 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{super::tests::args, *};
-use crate::cli::{error::FAILED, exercise::inputs::Input};
+use crate::cli::{error::FAILED, exercise::inputs::ImageInput};
 
 /// A folder of this test's own.
-struct Folder(PathBuf);
+struct OutputsFolder(PathBuf);
 
-impl Folder {
+impl OutputsFolder {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("vfio-trace-exercise-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
@@ -39,14 +39,14 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for OutputsFolder {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
 }
 
-fn look(words: &[&str]) -> Result<Outputs, CliError> {
-    Outputs::look(&args(&[&["dev"], words].concat()), &Arc::default())
+fn look(words: &[&str]) -> Result<ExerciseOutputs, CliError> {
+    ExerciseOutputs::look(&args(&[&["dev"], words].concat()), &Arc::default())
 }
 
 fn refused(words: &[&str]) -> String {
@@ -60,11 +60,11 @@ fn refused(words: &[&str]) -> String {
 }
 
 /// As a run does; gives the note that it makes, and how it ends.
-fn run(mut outputs: Outputs, image: &[u8]) -> (Result<(), String>, Result<(), CliError>) {
+fn run(mut outputs: ExerciseOutputs, image: &[u8]) -> (Result<(), String>, Result<(), CliError>) {
     let keeper = outputs.keeper().unwrap();
     keeper.begin().unwrap();
     keeper.put(image);
-    let kept = keeper.whole();
+    let kept = keeper.finish();
     (kept, outputs.finish(|| "<testsuites/>".to_owned()))
 }
 
@@ -78,7 +78,7 @@ fn stop_soon(stop: &Arc<AtomicBool>) {
 
 #[test]
 fn a_whole_image_appears_private() {
-    let folder = Folder::new("whole");
+    let folder = OutputsFolder::new("whole");
     let (out, junit) = (folder.path("image"), folder.path("junit"));
     let outputs = look(&["--out", &out, "--junit", &junit]).unwrap();
     assert_eq!(folder.count(), 0, "nothing is made before the device is open");
@@ -95,7 +95,7 @@ fn a_whole_image_appears_private() {
 
 #[test]
 fn a_part_of_an_image_does_not_appear() {
-    let folder = Folder::new("part");
+    let folder = OutputsFolder::new("part");
     let out = folder.path("image");
     let mut outputs = look(&["--out", &out]).unwrap();
     outputs.keeper().unwrap().begin().unwrap();
@@ -109,7 +109,7 @@ fn a_part_of_an_image_does_not_appear() {
 
 #[test]
 fn what_is_there_stays() {
-    let folder = Folder::new("stays");
+    let folder = OutputsFolder::new("stays");
     let path = folder.path("there");
     fs::write(&path, "precious").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -136,7 +136,7 @@ fn what_is_there_stays() {
 
 #[test]
 fn what_is_another_users_is_not_filled() {
-    let folder = Folder::new("foreign");
+    let folder = OutputsFolder::new("foreign");
     let path = folder.path("theirs");
     fs::write(&path, "").unwrap();
     if chown(&path, Some(65534), None).is_err() {
@@ -173,7 +173,7 @@ fn a_full_disk_is_the_outputs_failure() {
 
 #[test]
 fn no_two_are_the_same_file() {
-    let folder = Folder::new("same");
+    let folder = OutputsFolder::new("same");
     let (new, there) = (folder.path("new"), folder.path("there"));
     fs::write(&there, "image").unwrap();
     fs::hard_link(&there, folder.path("hard")).unwrap();
@@ -195,13 +195,13 @@ fn no_two_are_the_same_file() {
 
 #[test]
 fn waiting_for_a_reader_ends() {
-    let folder = Folder::new("reader");
+    let folder = OutputsFolder::new("reader");
     let pipe = folder.fifo("pipe");
     let began = Instant::now();
     let stop = Arc::default();
     stop_soon(&stop);
     let line = args(&["dev", "--out", &pipe]);
-    let mut outputs = Outputs::look(&line, &stop).unwrap();
+    let mut outputs = ExerciseOutputs::look(&line, &stop).unwrap();
     let said = outputs.keeper().unwrap().begin().unwrap_err();
     assert!(said.contains("nobody reads"), "{said}");
     assert!(outputs.take_error().is_some());
@@ -209,11 +209,11 @@ fn waiting_for_a_reader_ends() {
     // One that reads no further.
     let stop = Arc::default();
     let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-    let mut outputs = Outputs::look(&line, &stop).unwrap();
+    let mut outputs = ExerciseOutputs::look(&line, &stop).unwrap();
     outputs.keeper().unwrap().begin().unwrap();
     stop_soon(&stop);
     outputs.keeper().unwrap().put(&vec![0; 1 << 20]);
-    let said = outputs.keeper().unwrap().whole().unwrap_err();
+    let said = outputs.keeper().unwrap().finish().unwrap_err();
     assert!(said.contains("has made no room"), "{said}");
     drop(reader);
     assert!(began.elapsed() < Duration::from_secs(20));
@@ -221,9 +221,9 @@ fn waiting_for_a_reader_ends() {
 
 #[test]
 fn images_come_from_pipes_too() {
-    let folder = Folder::new("input");
+    let folder = OutputsFolder::new("input");
     let pipe = PathBuf::from(folder.fifo("pipe"));
-    let input = Input::open(&pipe).unwrap();
+    let input = ImageInput::open(&pipe).unwrap();
     let writer = thread::spawn({
         let pipe = pipe.clone();
         move || fs::write(pipe, vec![7; 1 << 18]).unwrap()
@@ -236,7 +236,7 @@ fn images_come_from_pipes_too() {
     for connected in [false, true] {
         let writer = connected.then(writer);
         let stop = Arc::default();
-        let input = Input::open(&pipe).unwrap();
+        let input = ImageInput::open(&pipe).unwrap();
         if let Some(mut writer) = writer.as_ref() {
             writer.write_all(b"half").unwrap();
         }
@@ -248,6 +248,6 @@ fn images_come_from_pipes_too() {
     }
     let empty = PathBuf::from(folder.path("empty"));
     fs::write(&empty, "").unwrap();
-    assert!(Input::open(&empty).unwrap_err().sentence().contains("empty"));
-    assert!(Input::open(&folder.0).is_err() && Input::open(&folder.0.join("none")).is_err());
+    assert!(ImageInput::open(&empty).unwrap_err().sentence().contains("empty"));
+    assert!(ImageInput::open(&folder.0).is_err() && ImageInput::open(&folder.0.join("none")).is_err());
 }

@@ -1,18 +1,18 @@
 //! What one device has saved and another was given.
 
-use super::Says;
+use super::FindingDraft;
 use crate::{
-    driver::hisi_acc::data::{MATCH_LEN, Migf},
-    event::{Finding, Severity},
+    driver::hisi_acc::data::{MATCH_LEN, MigfImage},
+    event::{DriverFinding, FindingSeverity},
 };
 
 /// What is known of a stream's two ends.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::driver::hisi_acc) struct Ends<'a> {
+pub(in crate::driver::hisi_acc) struct StreamEnds<'a> {
     /// Name of the device that saved.
     pub(in crate::driver::hisi_acc) name: &'a str,
-    pub(in crate::driver::hisi_acc) from: &'a Migf,
-    pub(in crate::driver::hisi_acc) to: &'a Migf,
+    pub(in crate::driver::hisi_acc) from: &'a MigfImage,
+    pub(in crate::driver::hisi_acc) to: &'a MigfImage,
     /// Whoever wrote it had read it from there, and given it to no other.
     pub(in crate::driver::hisi_acc) related: bool,
     /// No more will arrive.
@@ -20,8 +20,8 @@ pub(in crate::driver::hisi_acc) struct Ends<'a> {
 }
 
 /// A stream on both sides: that they are equal, or, if they are known to belong together, which members differ.
-pub(in crate::driver::hisi_acc) fn compare(ends: Ends<'_>) -> Option<Finding> {
-    let Ends { name, from, to, related, whole } = ends;
+pub(in crate::driver::hisi_acc) fn compare(ends: StreamEnds<'_>) -> Option<DriverFinding> {
+    let StreamEnds { name, from, to, related, whole } = ends;
     let lengths = (from.total_length(), to.total_length());
     // Of a VF without a guest's driver, or in the middle of PRE_COPY, there is less: that is no fault of the stream.
     let less = (lengths.0 == MATCH_LEN) != (lengths.1 == MATCH_LEN);
@@ -32,20 +32,20 @@ pub(in crate::driver::hisi_acc) fn compare(ends: Ends<'_>) -> Option<Finding> {
     if lengths.0 == lengths.1 && different.is_empty() {
         // Two VFs without guests' drivers easily have the same match data.
         return (related || lengths.1 > MATCH_LEN).then(|| {
-            Says {
+            FindingDraft {
                 code: "hisi_acc/images-equal",
                 step: "compare",
                 text: format!("What arrived is what {name} has saved, all {} bytes.", lengths.1),
                 check: "nothing",
             }
-            .silent(Severity::Info)
+            .silent(FindingSeverity::Info)
         });
     }
     if lengths.0 != lengths.1 && whole {
         different.push(format!("length ({} there, {} here)", lengths.0, lengths.1));
     }
     (related && !different.is_empty()).then(|| {
-        Says {
+        FindingDraft {
             code: "hisi_acc/images-differ",
             step: "compare",
             text: format!(
@@ -54,12 +54,12 @@ pub(in crate::driver::hisi_acc) fn compare(ends: Ends<'_>) -> Option<Finding> {
             ),
             check: "what is between the two: the stream was changed or cut, or comes from elsewhere",
         }
-        .silent(Severity::Warning)
+        .silent(FindingSeverity::Warning)
     })
 }
 
 /// Members that were moved and differ; `None` if it cannot be told.
-fn different(from: &Migf, to: &Migf) -> Option<Vec<String>> {
+fn different(from: &MigfImage, to: &MigfImage) -> Option<Vec<String>> {
     let lengths = (from.total_length(), to.total_length());
     let begins = from.image.place("vf_data.acc_magic")?.offset;
     let mut different = Vec::new();

@@ -1,25 +1,27 @@
 //! The destination: loading what arrived.
 
-use super::{Says, first_failed, mailbox_said, saw, stop::not_seen, stream::mismatch_at_load, waited};
+use super::{
+    FindingDraft, first_failed, mailbox_said, saw, stop::not_seen, stream::mismatch_at_load, waited,
+};
 use crate::{
     driver::hisi_acc::{
-        data::{DATA_LEN, MATCH_LEN, Migf},
+        data::{DATA_LEN, MATCH_LEN, MigfImage},
         device::HisiDevice,
-        steps::{self, Mailbox},
+        steps::{self, MailboxCommand},
     },
-    event::{Errno, Finding, Severity, Step},
+    event::{DriverCall, DriverFinding, Errno, FindingSeverity},
 };
 
 /// `vf_qm_load_data()`.
-pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding {
-    let length = device.resuming.as_ref().map(Migf::total_length);
+pub(super) fn load(device: &HisiDevice, steps: &[DriverCall], errno: Errno) -> DriverFinding {
+    let length = device.resuming.as_ref().map(MigfImage::total_length);
     let failed = first_failed(steps);
     // The match data alone is no error, and the driver looks at the length before it does anything.
     let short = |length: &u64| *length < DATA_LEN && *length != MATCH_LEN;
     if let Some(length) =
-        length.filter(short).filter(|_| errno == Errno::EINVAL && !saw(steps, Mailbox::WriteSqc))
+        length.filter(short).filter(|_| errno == Errno::EINVAL && !saw(steps, MailboxCommand::WriteSqc))
     {
-        return Says {
+        return FindingDraft {
             code: "hisi_acc/stream-truncated",
             step: "load",
             text: format!("Only {length} of {DATA_LEN} bytes had arrived when the destination was asked to load them: fewer it does not load."),
@@ -34,7 +36,7 @@ pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding
     }
     let errno = failed.map_or(errno, |(_, errno)| errno);
     let says = match failed.and_then(|(step, _)| Some((step, steps::mailbox(step)?))) {
-        Some((step, mailbox @ (Mailbox::WriteSqc | Mailbox::WriteCqc))) => Says {
+        Some((step, mailbox @ (MailboxCommand::WriteSqc | MailboxCommand::WriteCqc))) => FindingDraft {
             code: "hisi_acc/load-mailbox",
             step: mailbox.name(),
             text: format!(
@@ -44,7 +46,7 @@ pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding
             check: "the VF's and PF's health in dmesg (\"set sqc failed\", \"set cqc failed\"); the VF must be reset before \
                     another try",
         },
-        None if waited(failed) && device.mailbox.is_some() => Says {
+        None if waited(failed) && device.mailbox.is_some() => FindingDraft {
             code: "hisi_acc/load-not-ready",
             step: "wait for the mailbox",
             text: "The VF's mailbox did not become free before its registers could be written.".to_owned(),
@@ -56,26 +58,26 @@ pub(super) fn load(device: &HisiDevice, steps: &[Step], errno: Errno) -> Finding
 }
 
 /// RESUMING → STOP worked: was anything loaded?
-pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<Finding> {
+pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<DriverFinding> {
     let mut findings = Vec::new();
     let Some(migf) = &device.resuming else { return findings };
     if migf.total_length() == MATCH_LEN {
         findings.push(
-            Says {
+            FindingDraft {
                 code: "hisi_acc/nothing-loaded",
                 step: "load",
                 text: "Only match data had arrived, so nothing was restored: right if no guest driver used the source's VF."
                     .to_owned(),
                 check: "whether the source said hisi_acc/guest-not-loaded",
             }
-            .silent(Severity::Info),
+            .silent(FindingSeverity::Info),
         );
         return findings;
     }
     let null = migf.null_addresses();
     if migf.total_length() >= DATA_LEN && !null.is_empty() {
         findings.push(
-            Says {
+            FindingDraft {
                 code: "hisi_acc/null-address",
                 step: "load",
                 text: format!(
@@ -84,12 +86,12 @@ pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<Finding> {
                 ),
                 check: "the source: what it saved, and its kernel; the guest's driver must be loaded anew",
             }
-            .silent(Severity::Warning),
+            .silent(FindingSeverity::Warning),
         );
     }
     if device.refused {
         findings.push(
-            Says {
+            FindingDraft {
                 code: "hisi_acc/mismatch-loaded",
                 step: "load",
                 text: "The driver had refused the stream (EFAULT to write), and loaded it all the same: the VF has the state of a \
@@ -97,15 +99,15 @@ pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<Finding> {
                     .to_owned(),
                 check: "that the VMM resets the device after a failed write; reset it now",
             }
-            .silent(Severity::Warning),
+            .silent(FindingSeverity::Warning),
         );
     }
     findings
 }
 
 /// A stream arrived, and the driver had no reason to look at it.
-pub(in crate::driver::hisi_acc) fn stale() -> Finding {
-    Says {
+pub(in crate::driver::hisi_acc) fn stale() -> DriverFinding {
+    FindingDraft {
         code: "hisi_acc/stale-match",
         step: "match",
         text: "match_done was left from an earlier session, so that the driver does not check this stream at all: a wrong \
@@ -113,5 +115,5 @@ pub(in crate::driver::hisi_acc) fn stale() -> Finding {
             .to_owned(),
         check: "a kernel with the fix (7.0 and later clear it at open); before, load the module anew between migrations",
     }
-    .silent(Severity::Warning)
+    .silent(FindingSeverity::Warning)
 }

@@ -10,16 +10,16 @@ mod stream;
 use std::borrow::Cow;
 
 pub(super) use self::{
-    compare::{Ends, compare},
+    compare::{StreamEnds, compare},
     load::{loaded, stale},
     stop::saved,
     stream::{mismatch, write},
 };
 use super::{
     device::HisiDevice,
-    steps::{self, Mailbox},
+    steps::{self, MailboxCommand},
 };
-use crate::event::{DataIo, Errno, Finding, MigState, Outcome, Severity, Step};
+use crate::event::{CallOutcome, DataIo, DriverCall, DriverFinding, Errno, FindingSeverity, MigState};
 
 const EIO: Errno = Errno(5);
 const EBUSY: Errno = Errno(16);
@@ -27,20 +27,20 @@ const ENODEV: Errno = Errno(19);
 const ETIMEDOUT: Errno = Errno(110);
 
 /// What a finding says, before it is known which error it was.
-struct Says {
+struct FindingDraft {
     code: &'static str,
     step: &'static str,
     text: String,
     check: &'static str,
 }
 
-impl Says {
-    fn failed(self, errno: Errno) -> Finding {
+impl FindingDraft {
+    fn failed(self, errno: Errno) -> DriverFinding {
         let errno = Some(Cow::Owned(errno.name().into_owned()));
         let Self { code, step, text, check } = self;
-        Finding {
+        DriverFinding {
             code: code.into(),
-            severity: Severity::Error,
+            severity: FindingSeverity::Error,
             step: Some(step.into()),
             errno,
             text,
@@ -48,9 +48,9 @@ impl Says {
         }
     }
 
-    fn silent(self, severity: Severity) -> Finding {
+    fn silent(self, severity: FindingSeverity) -> DriverFinding {
         let Self { code, step, text, check } = self;
-        Finding {
+        DriverFinding {
             code: code.into(),
             severity,
             step: Some(step.into()),
@@ -62,47 +62,47 @@ impl Says {
 }
 
 /// The first step that failed: of a mailbox command, the command and not the wait for its answer.
-fn first_failed(steps: &[Step]) -> Option<(&Step, Errno)> {
-    let failed = |step: &&Step| matches!(step.outcome, Outcome::Failed(_));
+fn first_failed(steps: &[DriverCall]) -> Option<(&DriverCall, Errno)> {
+    let failed = |step: &&DriverCall| matches!(step.outcome, CallOutcome::Failed(_));
     let first = steps.iter().find(failed)?;
     let command = steps.iter().filter(failed).find(|step| steps::mailbox(step).is_some());
     let step = command.unwrap_or(first);
     Some((step, step.outcome.errno()?))
 }
 
-fn is_wait(step: &Step) -> bool {
+fn is_wait(step: &DriverCall) -> bool {
     step.function.as_deref() == Some("hisi_qm_wait_mb_ready")
 }
 
 /// The step that failed is the wait for a free mailbox, before registers are touched.
-fn waited(failed: Option<(&Step, Errno)>) -> bool {
+fn waited(failed: Option<(&DriverCall, Errno)>) -> bool {
     failed.is_some_and(|(step, _)| is_wait(step))
 }
 
-fn saw(steps: &[Step], mailbox: Mailbox) -> bool {
+fn saw(steps: &[DriverCall], mailbox: MailboxCommand) -> bool {
     steps.iter().any(|step| steps::mailbox(step) == Some(mailbox))
 }
 
-fn saw_function(steps: &[Step], name: &str) -> bool {
+fn saw_function(steps: &[DriverCall], name: &str) -> bool {
     steps.iter().any(|step| step.function.as_deref() == Some(name))
 }
 
 /// Whether a command that failed had been sent: a mailbox that is not free before it takes none. `None`: not seen.
-fn sent(steps: &[Step], command: &Step) -> Option<bool> {
+fn sent(steps: &[DriverCall], command: &DriverCall) -> Option<bool> {
     let at = steps.iter().position(|step| std::ptr::eq(step, command))?;
     // Those within it end before it does.
     let first = steps[..at].iter().rev().take_while(|step| is_wait(step)).last()?;
     match first.outcome {
-        Outcome::Failed(_) => Some(false),
+        CallOutcome::Failed(_) => Some(false),
         // The wait before registers are written precedes the command's own, and is told apart from it by nothing.
-        Outcome::Ok if steps::mailbox(command) != Some(Mailbox::WriteSqc) => Some(true),
+        CallOutcome::Ok if steps::mailbox(command) != Some(MailboxCommand::WriteSqc) => Some(true),
         _ => None,
     }
 }
 
 /// What a mailbox command failed of. Linux 6 says EBUSY where the command could not be sent and ETIMEDOUT where no answer
 /// came, Linux 7 says ETIMEDOUT of both, and EIO also of a device whose errors keep the command from being sent.
-fn mailbox_said(steps: &[Step], command: &Step, errno: Errno) -> &'static str {
+fn mailbox_said(steps: &[DriverCall], command: &DriverCall, errno: Errno) -> &'static str {
     match (errno, sent(steps, command)) {
         (EBUSY, _) | (_, Some(false)) => "The mailbox was still busy, so that no command was sent,",
         (ETIMEDOUT, Some(true)) => "The mailbox did not answer in time",
@@ -116,7 +116,7 @@ fn mailbox_said(steps: &[Step], command: &Step, errno: Errno) -> &'static str {
 }
 
 /// An arc failed with `errno`, which is the one that the driver returned.
-pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errno) -> Vec<Finding> {
+pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errno) -> Vec<DriverFinding> {
     let steps = device.in_arc.as_slice();
     let mut findings = Vec::new();
     match (from, to) {
@@ -124,7 +124,7 @@ pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errn
         (MigState::STOP, MigState::STOP_COPY) => {
             let opened =
                 steps.iter().find(|step| step.function.as_deref() == Some("hisi_acc_open_saving_migf"));
-            let failed = |step: &Step| matches!(step.outcome, Outcome::Failed(_));
+            let failed = |step: &DriverCall| matches!(step.outcome, CallOutcome::Failed(_));
             let no_match = steps
                 .iter()
                 .any(|step| step.function.as_deref() == Some("vf_qm_get_match_data") && failed(step));
@@ -150,8 +150,8 @@ pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errn
 }
 
 /// The file was ended; `step` is what was tried on it.
-fn session_over(step: &'static str) -> Says {
-    Says {
+fn session_over(step: &'static str) -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/session-over",
         step,
         text: "The driver had ended this file before: ENODEV means that the session is gone, not the device."
@@ -161,7 +161,7 @@ fn session_over(step: &'static str) -> Says {
 }
 
 /// A `read()` returned.
-pub(super) fn read(io: &DataIo) -> Vec<Finding> {
+pub(super) fn read(io: &DataIo) -> Vec<DriverFinding> {
     let over = io.outcome.errno().filter(|errno| *errno == ENODEV);
     over.map(|errno| session_over("read").failed(errno)).into_iter().collect()
 }

@@ -1,21 +1,21 @@
 //! The source: stopping the VF and saving its state.
 
-use super::{EBUSY, ETIMEDOUT, Says, first_failed, mailbox_said, saw, saw_function};
+use super::{EBUSY, ETIMEDOUT, FindingDraft, first_failed, mailbox_said, saw, saw_function};
 use crate::{
     driver::hisi_acc::{
-        data::{DATA_LEN, MATCH_LEN, Migf},
+        data::{DATA_LEN, MATCH_LEN, MigfImage},
         device::HisiDevice,
-        steps::{self, Mailbox},
+        steps::{self, MailboxCommand},
     },
-    event::{Errno, Finding, MigState, Outcome, Severity, Step},
+    event::{CallOutcome, DriverCall, DriverFinding, Errno, FindingSeverity, MigState},
 };
 
 /// `hisi_acc_open_saving_migf()`: the file, and `vf_qm_get_match_data()`.
-pub(super) fn match_data(steps: &[Step], errno: Errno) -> Finding {
+pub(super) fn match_data(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let errno = first_failed(steps).map_or(errno, |(_, errno)| errno);
     // ENOMEM, ENFILE, EMFILE: the PF was not asked yet.
     if matches!(errno.0, 12 | 23 | 24) {
-        return Says {
+        return FindingDraft {
             code: "hisi_acc/no-file",
             step: "open save file",
             text: "The driver could not make the data file: the host is out of memory or of open files."
@@ -24,7 +24,7 @@ pub(super) fn match_data(steps: &[Step], errno: Errno) -> Finding {
         }
         .failed(errno);
     }
-    Says {
+    FindingDraft {
         code: "hisi_acc/match-data",
         step: "collect match data",
         text: "The queues of the VF could not be read from the PF (its VFT is empty, or the PF does not answer): without \
@@ -36,12 +36,13 @@ pub(super) fn match_data(steps: &[Step], errno: Errno) -> Finding {
 }
 
 /// `hisi_acc_vf_stop_device()`, and after it in PRE_COPY → STOP_COPY `vf_qm_state_save()`.
-pub(super) fn stop_or_save(steps: &[Step], to: MigState, errno: Errno) -> Finding {
-    let stopped =
-        steps.iter().any(|step| steps::mailbox(step) == Some(Mailbox::Stop) && step.outcome == Outcome::Ok);
+pub(super) fn stop_or_save(steps: &[DriverCall], to: MigState, errno: Errno) -> DriverFinding {
+    let stopped = steps
+        .iter()
+        .any(|step| steps::mailbox(step) == Some(MailboxCommand::Stop) && step.outcome == CallOutcome::Ok);
     if let Some((step, failed)) = first_failed(steps) {
         match (steps::mailbox(step), step.function.as_deref()) {
-            (Some(Mailbox::Stop), _) => return stop_mailbox(steps, step, failed),
+            (Some(MailboxCommand::Stop), _) => return stop_mailbox(steps, step, failed),
             (Some(_), _) => return save(steps, errno),
             (None, Some("vf_qm_cache_wb")) => return cache().failed(failed),
             (None, Some("hisi_acc_check_int_state")) if failed == EBUSY => return interrupt().failed(failed),
@@ -52,12 +53,12 @@ pub(super) fn stop_or_save(steps: &[Step], to: MigState, errno: Errno) -> Findin
     }
     // Normal builds have these inlined: what was seen tells how far it got.
     let saving = to == MigState::STOP_COPY
-        && (saw(steps, Mailbox::ReadSqc) || saw_function(steps, "qm_wait_dev_not_ready"));
+        && (saw(steps, MailboxCommand::ReadSqc) || saw_function(steps, "qm_wait_dev_not_ready"));
     if saving { save(steps, errno) } else { inlined(stopped, to, errno) }
 }
 
 /// What follows the command to stop has no step of its own: only EBUSY for interrupts, and other errnos for the cache.
-fn inlined(stopped: bool, to: MigState, errno: Errno) -> Finding {
+fn inlined(stopped: bool, to: MigState, errno: Errno) -> DriverFinding {
     let says = match errno {
         EBUSY if stopped => interrupt(),
         ETIMEDOUT if stopped => cache(),
@@ -68,8 +69,8 @@ fn inlined(stopped: bool, to: MigState, errno: Errno) -> Finding {
 }
 
 /// No step was seen that failed, and what was seen leaves more than one.
-pub(super) fn not_seen(step: &'static str) -> Says {
-    Says {
+pub(super) fn not_seen(step: &'static str) -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/step-unknown",
         step,
         text: "The driver failed in a step that was not seen.".to_owned(),
@@ -77,8 +78,8 @@ pub(super) fn not_seen(step: &'static str) -> Says {
     }
 }
 
-fn stop_mailbox(steps: &[Step], step: &Step, errno: Errno) -> Finding {
-    Says {
+fn stop_mailbox(steps: &[DriverCall], step: &DriverCall, errno: Errno) -> DriverFinding {
+    FindingDraft {
         code: "hisi_acc/stop-mailbox",
         step: "stop queues",
         text: format!("{} when the driver asked the VF to pause its queues.", mailbox_said(steps, step, errno)),
@@ -88,8 +89,8 @@ fn stop_mailbox(steps: &[Step], step: &Step, errno: Errno) -> Finding {
     .failed(errno)
 }
 
-fn interrupt() -> Says {
-    Says {
+fn interrupt() -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/interrupt-pending",
         step: "check interrupts",
         text: "An interrupt stayed pending for the 10 ms that the driver waits: of the PF's RAS status, of the VF's \
@@ -99,8 +100,8 @@ fn interrupt() -> Says {
     }
 }
 
-fn cache() -> Says {
-    Says {
+fn cache() -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/cache-writeback",
         step: "write cache back",
         text: "The queue manager did not finish writing its cache back to memory.".to_owned(),
@@ -109,7 +110,7 @@ fn cache() -> Says {
 }
 
 /// `hisi_acc_vf_stop_copy()` where it makes the file itself: that part may be inlined.
-pub(super) fn save_opened(steps: &[Step], errno: Errno) -> Finding {
+pub(super) fn save_opened(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let tells = first_failed(steps).is_some()
         || saw_function(steps, "hisi_acc_open_saving_migf")
         || saw_function(steps, "qm_wait_dev_not_ready");
@@ -117,14 +118,14 @@ pub(super) fn save_opened(steps: &[Step], errno: Errno) -> Finding {
 }
 
 /// `vf_qm_state_save()`.
-fn save(steps: &[Step], errno: Errno) -> Finding {
+fn save(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let failed = first_failed(steps);
     let errno = failed.map_or(errno, |(_, errno)| errno);
     let function = failed.and_then(|(step, _)| step.function.as_deref());
     let says = match failed.and_then(|(step, _)| Some((step, steps::mailbox(step)?))) {
         // Linux 6.1 does it here.
         None if function == Some("vf_qm_cache_wb") => cache(),
-        Some((step, mailbox @ (Mailbox::ReadSqc | Mailbox::ReadCqc))) => Says {
+        Some((step, mailbox @ (MailboxCommand::ReadSqc | MailboxCommand::ReadCqc))) => FindingDraft {
             code: "hisi_acc/save-mailbox",
             step: mailbox.name(),
             text: format!(
@@ -138,8 +139,8 @@ fn save(steps: &[Step], errno: Errno) -> Finding {
     says.failed(errno)
 }
 
-pub(super) fn paused(from: MigState) -> Finding {
-    Says {
+pub(super) fn paused(from: MigState) -> DriverFinding {
+    FindingDraft {
         code: "hisi_acc/queues-paused",
         step: "stop queues",
         text: format!(
@@ -148,33 +149,33 @@ pub(super) fn paused(from: MigState) -> Finding {
         ),
         check: "reset the device before the VM goes on (VFIO_DEVICE_RESET, or the guest's driver)",
     }
-    .silent(Severity::Warning)
+    .silent(FindingSeverity::Warning)
 }
 
-pub(super) fn leaked() -> Finding {
-    Says {
+pub(super) fn leaked() -> DriverFinding {
+    FindingDraft {
         code: "hisi_acc/file-leaked",
         step: "save",
         text: "The driver had made a data file and, as all that are known with PRE_COPY (Linux 6.2 to 7.3), forgets it: file, memory and a reference to the module are leaked.".to_owned(),
         check: "nothing can be done short of a reboot: the module cannot be unloaded any more; a fixed driver",
     }
-    .silent(Severity::Warning)
+    .silent(FindingSeverity::Warning)
 }
 
 /// STOP_COPY was entered: is there anything to save?
-pub(in crate::driver::hisi_acc) fn saved(device: &HisiDevice) -> Vec<Finding> {
+pub(in crate::driver::hisi_acc) fn saved(device: &HisiDevice) -> Vec<DriverFinding> {
     // The state alone may be left from before: the file must say so, too.
     let match_only = device.saving.as_ref().is_some_and(|migf| migf.total_length() == MATCH_LEN);
     if device.vf_qm_state() == Some(1) && match_only {
         return vec![not_ready()];
     }
     let saving = device.saving.as_ref().filter(|migf| migf.total_length() >= DATA_LEN);
-    let null = saving.map_or_else(Vec::new, Migf::null_addresses);
+    let null = saving.map_or_else(Vec::new, MigfImage::null_addresses);
     if null.is_empty() { Vec::new() } else { vec![null_saved(&null)] }
 }
 
-fn not_ready() -> Finding {
-    Says {
+fn not_ready() -> DriverFinding {
+    FindingDraft {
         code: "hisi_acc/guest-not-loaded",
         step: "is a guest driver loaded",
         text: format!(
@@ -183,11 +184,11 @@ fn not_ready() -> Finding {
         ),
         check: "nothing, if the guest does not use the device; else whether its driver was loaded when the migration began",
     }
-    .silent(Severity::Info)
+    .silent(FindingSeverity::Info)
 }
 
-fn null_saved(null: &[&str]) -> Finding {
-    Says {
+fn null_saved(null: &[&str]) -> DriverFinding {
+    FindingDraft {
         code: "hisi_acc/null-address-saved",
         step: "save",
         text: format!(
@@ -196,5 +197,5 @@ fn null_saved(null: &[&str]) -> Finding {
         ),
         check: "the guest's driver, and the 2025 fix of the addresses' order in this host's kernel",
     }
-    .silent(Severity::Warning)
+    .silent(FindingSeverity::Warning)
 }

@@ -1,23 +1,23 @@
 //! What is written to the data fd, and what the driver has against it.
 
-use super::{ENODEV, Says, mailbox_said, saw, session_over};
+use super::{ENODEV, FindingDraft, mailbox_said, saw, session_over};
 use crate::{
     driver::hisi_acc::{
-        data::{DATA_LEN, MAGIC_V1, MAGIC_V2, MAJOR, MATCH_LEN, Migf},
+        data::{DATA_LEN, MAGIC_V1, MAGIC_V2, MAJOR, MATCH_LEN, MigfImage},
         device::HisiDevice,
-        steps::{self, Mailbox},
+        steps::{self, MailboxCommand},
         views::accelerator,
     },
-    event::{DataIo, Errno, Finding, Image, Outcome, Step},
+    event::{CallOutcome, DataIo, DriverCall, DriverFinding, DriverImage, Errno},
 };
 
 /// A `write()` failed, but not with EFAULT: see [`mismatch`].
-pub(in crate::driver::hisi_acc) fn write(io: &DataIo) -> Vec<Finding> {
+pub(in crate::driver::hisi_acc) fn write(io: &DataIo) -> Vec<DriverFinding> {
     let Some(errno) = io.outcome.errno() else { return Vec::new() };
     let says = if io.ended || errno == ENODEV {
         session_over("write")
     } else if errno == Errno::ENOMEM {
-        Says {
+        FindingDraft {
             code: "hisi_acc/stream-too-long",
             step: "write",
             text: format!(
@@ -36,7 +36,7 @@ pub(in crate::driver::hisi_acc) fn write(io: &DataIo) -> Vec<Finding> {
 /// A `write()` failed with EFAULT, which is what everything is that `vf_qm_check_match()` finds wrong, and what a buffer is
 /// that cannot be read. Gives also whether it is proven that the driver has refused the stream. `seen`: the file was copied
 /// after this write.
-pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> (Finding, bool) {
+pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> (DriverFinding, bool) {
     let steps = device.in_write.as_slice();
     let refused = refuses(steps);
     let efault = Errno::EFAULT;
@@ -60,11 +60,11 @@ pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> 
 }
 
 /// RESUMING → STOP failed with `errno`: whether that was `vf_qm_check_match()`, which Linux 6.1 calls there.
-pub(super) fn mismatch_at_load(device: &HisiDevice, errno: Errno) -> Option<Finding> {
+pub(super) fn mismatch_at_load(device: &HisiDevice, errno: Errno) -> Option<DriverFinding> {
     let steps = device.in_arc.as_slice();
     let refused = refuses(steps);
     let old = device.core.as_ref().is_some_and(|core| core.value("match_done").is_none());
-    if !(refused || old && errno == Errno::EINVAL) || saw(steps, Mailbox::WriteSqc) {
+    if !(refused || old && errno == Errno::EINVAL) || saw(steps, MailboxCommand::WriteSqc) {
         return None;
     }
     if device.overwritten() == Some(true) {
@@ -75,25 +75,30 @@ pub(super) fn mismatch_at_load(device: &HisiDevice, errno: Errno) -> Option<Find
         return Some(says.failed(errno));
     }
     // It asks after format and device were found right, and nothing but the rest of the match fails so behind it.
-    if saw(steps, Mailbox::ReadVft) {
+    if saw(steps, MailboxCommand::ReadVft) {
         return Some(queues_or_isolation().failed(errno));
     }
     refused.then(|| unknown(migf).failed(errno))
 }
 
-fn refuses(steps: &[Step]) -> bool {
-    let refuses = |step: &Step| step.function.as_deref() == Some("vf_qm_check_match");
-    steps.iter().any(|step| refuses(step) && matches!(step.outcome, Outcome::Failed(_)))
+fn refuses(steps: &[DriverCall]) -> bool {
+    let refuses = |step: &DriverCall| step.function.as_deref() == Some("vf_qm_check_match");
+    steps.iter().any(|step| refuses(step) && matches!(step.outcome, CallOutcome::Failed(_)))
 }
 
 /// What the checks of `vf_qm_check_match()` find wrong, in its order. `after`: the device as the check has left it, which is
 /// known not to have found all right.
-fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>) -> Option<(Says, Errno)> {
+fn wrong(
+    device: &HisiDevice,
+    migf: &MigfImage,
+    steps: &[DriverCall],
+    after: Option<&DriverImage>,
+) -> Option<(FindingDraft, Errno)> {
     let einval = Errno::EINVAL;
     let data = |member| migf.data(member).unwrap_or(0);
     let magic = data("acc_magic");
     if magic != MAGIC_V1 && magic != MAGIC_V2 {
-        let says = Says {
+        let says = FindingDraft {
             code: "hisi_acc/match-magic",
             step: "match: magic",
             text: format!("The stream begins with {magic:#x}, which no hisi_acc driver writes."),
@@ -103,7 +108,7 @@ fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>
         return Some((says, einval));
     }
     if magic == MAGIC_V2 && data("major_ver") != MAJOR {
-        let says = Says {
+        let says = FindingDraft {
             code: "hisi_acc/match-version",
             step: "match: version",
             text: format!(
@@ -116,7 +121,7 @@ fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>
         return Some((says, einval));
     }
     if let Some(here) = device.pci_id.filter(|here| *here != data("dev_id")) {
-        let says = Says {
+        let says = FindingDraft {
             code: "hisi_acc/match-device",
             step: "match: device",
             text: format!(
@@ -130,11 +135,11 @@ fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>
         return Some((says, einval));
     }
     // Of the commands only: where it is not inlined, vf_qm_check_match() itself is a step that failed.
-    let asked = steps.iter().rfind(|step| steps::mailbox(step) == Some(Mailbox::ReadVft))?;
+    let asked = steps.iter().rfind(|step| steps::mailbox(step) == Some(MailboxCommand::ReadVft))?;
     if let Some(errno) = asked.outcome.errno() {
-        let says = Says {
+        let says = FindingDraft {
             code: "hisi_acc/match-vft",
-            step: Mailbox::ReadVft.name(),
+            step: MailboxCommand::ReadVft.name(),
             text: format!(
                 "{} when the driver asked which queues the VF has.",
                 mailbox_said(steps, asked, errno)
@@ -148,7 +153,7 @@ fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>
     // The driver notes the number of queues only when it is the same.
     let queues = after.value("vf_qm.qp_num")?;
     let says = if queues == data("qp_num") {
-        Says {
+        FindingDraft {
             code: "hisi_acc/match-isolation",
             step: "match: isolation",
             text: format!(
@@ -158,7 +163,7 @@ fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>
             check: "the PFs' queue isolation on both hosts (uacce and isolation settings must be the same)",
         }
     } else {
-        Says {
+        FindingDraft {
             code: "hisi_acc/match-queues",
             step: "match: queues",
             text: format!("The source's VF has {} queue pairs, this one has another number.", data("qp_num")),
@@ -169,7 +174,7 @@ fn wrong(device: &HisiDevice, migf: &Migf, steps: &[Step], after: Option<&Image>
 }
 
 /// Refused, or not read, and nothing tells which; `migf`: what had arrived.
-fn unknown(migf: Option<&Migf>) -> Says {
+fn unknown(migf: Option<&MigfImage>) -> FindingDraft {
     let text = match migf.and_then(|migf| migf.data("acc_magic")) {
         Some(magic) => {
             let format = if magic == MAGIC_V2 { "V2" } else { "V1" };
@@ -182,7 +187,7 @@ fn unknown(migf: Option<&Migf>) -> Says {
                  it was not seen."
             .to_owned(),
     };
-    Says {
+    FindingDraft {
         code: "hisi_acc/match",
         step: "match",
         text,
@@ -191,8 +196,8 @@ fn unknown(migf: Option<&Migf>) -> Says {
     }
 }
 
-fn queues_or_isolation() -> Says {
-    Says {
+fn queues_or_isolation() -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/match",
         step: "match",
         text: "The driver had asked how many queues the VF has, and then found that the stream does not fit: their number, or \
@@ -202,8 +207,8 @@ fn queues_or_isolation() -> Says {
     }
 }
 
-fn unreadable() -> Says {
-    Says {
+fn unreadable() -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/write-buffer",
         step: "write",
         text: "What was to be written could not be read from the VMM's memory: the driver had no reason to refuse it.".to_owned(),
@@ -211,8 +216,8 @@ fn unreadable() -> Says {
     }
 }
 
-fn overwritten() -> Says {
-    Says {
+fn overwritten() -> FindingDraft {
+    FindingDraft {
         code: "hisi_acc/match",
         step: "match",
         text: "The driver found that its copy of the stream does not fit. It puts each write where the first one was (Linux 6.1 \

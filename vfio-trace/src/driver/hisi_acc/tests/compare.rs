@@ -3,16 +3,16 @@
 use super::*;
 
 /// A process gives a device what it has.
-fn arrives(fed: &mut Fed, length: u64, other: &[(&str, u64)]) -> Vec<String> {
-    fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, other)]);
+fn arrives(fed: &mut PluginHarness, length: u64, other: &[(&str, u64)]) -> Vec<String> {
+    fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(length, 0)), resuming(length, other)]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     fed.codes()
 }
 
 /// Device 1 was saved, and process 7 has read it.
-fn source(other: &[(&str, u64)]) -> Fed {
+fn source(other: &[(&str, u64)]) -> PluginHarness {
     let mut fed = fed();
-    fed.feed(saved(other)).feed([Data::Read(io(176, 0))]);
+    fed.feed(saved(other)).feed([EventData::Read(io(176, 0))]);
     fed.codes();
     fed
 }
@@ -58,7 +58,7 @@ fn a_device_is_not_compared_with_itself() {
 fn match_data_is_not_compared_with_all() {
     assert_eq!(arrives(source(&[]).on(2), 40, &[]), ["hisi_acc/nothing-loaded"]);
     let mut fed = fed();
-    fed.feed([arc(S::RUNNING, S::PRE_COPY, 0), saving(40, &[]), Data::Read(io(40, 0))]);
+    fed.feed([arc(S::RUNNING, S::PRE_COPY, 0), saving(40, &[]), EventData::Read(io(40, 0))]);
     assert_eq!(arrives(fed.on(2), 176, &CHANGED), [""; 0]);
     assert_eq!(arrives(fed.on(2), 40, &[]), ["hisi_acc/nothing-loaded", "hisi_acc/images-equal"]);
     // Of another process it may as well be another VM's.
@@ -75,7 +75,7 @@ fn an_image_is_given_once() {
 #[test]
 fn of_several_that_were_read_none_must_be_it() {
     let mut fed = source(&[]);
-    fed.on(3).feed(saved(&[("vf_data.sqc_dma", 9)])).feed([Data::Read(io(176, 0))]);
+    fed.on(3).feed(saved(&[("vf_data.sqc_dma", 9)])).feed([EventData::Read(io(176, 0))]);
     fed.codes();
     assert_eq!(arrives(fed.on(2), 176, &CHANGED), [""; 0]);
     assert_eq!(arrives(fed.on(4), 176, &[]), ["hisi_acc/images-equal"]);
@@ -84,7 +84,7 @@ fn of_several_that_were_read_none_must_be_it() {
 #[test]
 fn what_has_not_arrived_yet_is_not_missing() {
     let mut fed = source(&[]);
-    fed.on(2).feed([pci(0xa251), arc(S::STOP, S::RESUMING, 0), Data::Write(io(100, 14)), core(&[])]);
+    fed.on(2).feed([pci(0xa251), arc(S::STOP, S::RESUMING, 0), EventData::Write(io(100, 14)), core(&[])]);
     fed.feed([resuming(100, &[])]);
     assert!(!fed.codes().iter().any(|code| code.starts_with("hisi_acc/images")));
 }
@@ -93,7 +93,7 @@ fn what_has_not_arrived_yet_is_not_missing() {
 fn differences_keep_secrets() {
     let mut fed = source(&[]);
     let other = [("vf_data.cqc_dma", 3), ("vf_data.eqe_dma", 0), ("vf_data.qp_base", 65)];
-    fed.on(2).feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 0)), resuming(176, &other)]);
+    fed.on(2).feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(176, 0)), resuming(176, &other)]);
     fed.texts();
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     assert_eq!(
@@ -118,7 +118,7 @@ fn what_the_writer_has_not_read_is_not_what_it_wrote() {
 fn what_a_reader_has_of_another_file_is_not_the_image() {
     // The second image was lost, and what was read is of it.
     let mut fed = source(&[]);
-    fed.feed([arc(S::STOP_COPY, S::STOP, 0), arc(S::STOP, S::STOP_COPY, 0), Data::Read(io(176, 0))]);
+    fed.feed([arc(S::STOP_COPY, S::STOP, 0), arc(S::STOP, S::STOP_COPY, 0), EventData::Read(io(176, 0))]);
     fed.codes();
     assert_eq!(arrives(fed.on(2), 176, &CHANGED), [""; 0]);
 }
@@ -126,8 +126,8 @@ fn what_a_reader_has_of_another_file_is_not_the_image() {
 #[test]
 fn a_copy_that_the_driver_changes_is_not_what_arrived() {
     let v1 = ("vf_data.acc_magic", MAGIC_V1);
-    let hashed = |fed: &mut Fed, data: Data| {
-        let Data::Image(image) = fed.take(data).data else { panic!() };
+    let hashed = |fed: &mut PluginHarness, data: EventData| {
+        let EventData::Image(image) = fed.take(data).data else { panic!() };
         image.stream.map(|stream| stream.bytes)
     };
     let mut fed = source(&[v1]);
@@ -140,8 +140,8 @@ fn a_copy_that_the_driver_changes_is_not_what_arrived() {
     assert_eq!(hashed(&mut fed, resuming(176, &anew)), None);
     assert_eq!(arrives(&mut fed, 176, &anew), ["hisi_acc/images-equal"]);
     // Linux 6.1 has the second write where the first was.
-    fed.on(3).feed([old_core(0), arc(S::STOP, S::RESUMING, 0), Data::Write(io(40, 0)), old_core(0)]);
+    fed.on(3).feed([old_core(0), arc(S::STOP, S::RESUMING, 0), EventData::Write(io(40, 0)), old_core(0)]);
     assert_eq!(hashed(&mut fed, resuming(40, &[])), Some(40));
-    fed.feed([Data::Write(io(136, 0)), old_core(0)]);
+    fed.feed([EventData::Write(io(136, 0)), old_core(0)]);
     assert_eq!(hashed(&mut fed, resuming(176, &[])), None);
 }

@@ -2,25 +2,31 @@
 
 use super::*;
 
-type Found<'a> = (&'a str, &'a str, &'a str);
+type HisiFindingKey<'a> = (&'a str, &'a str, &'a str);
 
 #[track_caller]
-fn expect(fed: &mut Fed, wanted: &[Found<'_>]) {
+fn expect(fed: &mut PluginHarness, wanted: &[HisiFindingKey<'_>]) {
     let found = fed.found();
-    let found: Vec<Found<'_>> =
+    let found: Vec<HisiFindingKey<'_>> =
         found.iter().map(|(code, step, errno)| (code.as_str(), step.as_str(), errno.as_str())).collect();
     assert_eq!(found, wanted);
 }
 
 /// Steps of an arc that failed with `errno`, and what has to come of it.
 #[track_caller]
-fn failing(from: S, to: S, errno: u32, steps: impl IntoIterator<Item = Data>, wanted: &[Found<'_>]) {
+fn failing(
+    from: S,
+    to: S,
+    errno: u32,
+    steps: impl IntoIterator<Item = EventData>,
+    wanted: &[HisiFindingKey<'_>],
+) {
     let mut fed = fed();
     fed.feed(steps).feed([arc(from, to, errno)]);
     expect(&mut fed, wanted);
 }
 
-const PAUSED: Found<'_> = ("hisi_acc/queues-paused", "stop queues", "-");
+const PAUSED: HisiFindingKey<'_> = ("hisi_acc/queues-paused", "stop queues", "-");
 
 #[test]
 fn stopping_fails() {
@@ -112,7 +118,7 @@ fn another_try_may_stop_what_could_not_be() {
     assert_eq!(fed.texts().len(), 2);
     let errno = crate::event::Errno(EINVAL);
     let mut device = super::super::device::HisiDevice::default();
-    device.apply(&mut Fed::new(&HisiAcc).take(mailbox(0xe, 0, 0)));
+    device.apply(&mut PluginHarness::new(&HisiAccPlugin).take(mailbox(0xe, 0, 0)));
     for finding in super::super::explain::arc(&device, S::RUNNING, S::STOP, errno) {
         assert!(!finding.check.contains("until a reset"), "{finding:?}");
     }
@@ -136,8 +142,9 @@ fn queues_are_paused_until_something_starts_them() {
 
 #[test]
 fn saving_fails() {
-    let pre_copy =
-        |steps: Vec<Data>, wanted: &[Found<'_>]| failing(S::PRE_COPY, S::STOP_COPY, EINVAL, steps, wanted);
+    let pre_copy = |steps: Vec<EventData>, wanted: &[HisiFindingKey<'_>]| {
+        failing(S::PRE_COPY, S::STOP_COPY, EINVAL, steps, wanted);
+    };
     let sqc = ("hisi_acc/save-mailbox", "save SQC address", "EIO");
     pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, EIO)], &[sqc, PAUSED]);
     // Linux 7: struct hisi_qm *, u64 *, command, queue
@@ -170,8 +177,9 @@ fn saving_fails() {
 
 #[test]
 fn a_file_is_leaked() {
-    let stop_copy =
-        |steps: Vec<Data>, wanted: &[Found<'_>]| failing(S::STOP, S::STOP_COPY, EINVAL, steps, wanted);
+    let stop_copy = |steps: Vec<EventData>, wanted: &[HisiFindingKey<'_>]| {
+        failing(S::STOP, S::STOP_COPY, EINVAL, steps, wanted);
+    };
     let opened = |errno| step("hisi_acc_open_saving_migf", errno, &[]);
     let cqc = ("hisi_acc/save-mailbox", "save CQC address", "EIO");
     stop_copy(vec![opened(0), mailbox(5, 1, EIO)], &[cqc, ("hisi_acc/file-leaked", "save", "-")]);
@@ -191,10 +199,10 @@ fn a_file_is_leaked() {
 
 #[test]
 fn loading_fails() {
-    let load = |length: u64, errno: u32, steps: Vec<Data>, wanted: Found<'_>| {
+    let load = |length: u64, errno: u32, steps: Vec<EventData>, wanted: HisiFindingKey<'_>| {
         let mut fed = fed();
         fed.feed([arc(S::STOP, S::RESUMING, 0), in_write(mailbox(6, 1, 0))]);
-        fed.feed([Data::Write(io(length, 0)), resuming(length, &[])]);
+        fed.feed([EventData::Write(io(length, 0)), resuming(length, &[])]);
         fed.feed(steps).feed([arc(S::RESUMING, S::STOP, errno)]);
         expect(&mut fed, &[wanted]);
     };
@@ -219,10 +227,10 @@ fn loading_fails() {
 }
 
 /// A write of `length` bytes that are `other` than they should be, which the driver refuses.
-fn refused(length: u64, other: &[(&str, u64)], steps: Vec<Data>, after: Data) -> Fed {
+fn refused(length: u64, other: &[(&str, u64)], steps: Vec<EventData>, after: EventData) -> PluginHarness {
     let mut fed = fed();
     fed.feed([arc(S::STOP, S::RESUMING, 0)]).feed(steps.into_iter().map(in_write));
-    fed.feed([Data::Write(io(length, 14)), after, resuming(length, other)]);
+    fed.feed([EventData::Write(io(length, 14)), after, resuming(length, other)]);
     fed
 }
 
@@ -257,7 +265,7 @@ fn a_refusal_without_what_was_refused() {
     let unknown = [("hisi_acc/match", "match", "EFAULT")];
     // No image came: the next event ends the wait for it.
     let mut fed = fed();
-    fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 14))]);
+    fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(176, 14))]);
     expect(&mut fed, &[]);
     fed.feed([set_state(S::RUNNING, 0)]);
     expect(&mut fed, &unknown);
@@ -269,7 +277,7 @@ fn a_refusal_without_what_was_refused() {
 fn a_write_is_judged_by_what_it_left() {
     let mut fed = fed();
     fed.feed([arc(S::STOP, S::RESUMING, 0), resuming(0, &[])]);
-    fed.feed([Data::Write(io(176, 14)), core(&[("mig_state", 4)])]);
+    fed.feed([EventData::Write(io(176, 14)), core(&[("mig_state", 4)])]);
     // The image of before the write would say something else.
     expect(&mut fed, &[]);
     fed.feed([resuming(176, &[("vf_data.major_ver", 2)])]);
@@ -279,15 +287,15 @@ fn a_write_is_judged_by_what_it_left() {
 #[test]
 fn other_writes_and_reads_that_fail() {
     let mut fed = fed();
-    fed.feed([Data::Write(io(1, 12))]);
+    fed.feed([EventData::Write(io(1, 12))]);
     expect(&mut fed, &[("hisi_acc/stream-too-long", "write", "ENOMEM")]);
-    fed.feed([Data::Write(io(1, ENODEV))]);
+    fed.feed([EventData::Write(io(1, ENODEV))]);
     expect(&mut fed, &[("hisi_acc/session-over", "write", "ENODEV")]);
     fed.feed([
-        Data::Read(io(1, ENODEV)),
-        Data::Read(io(40, 0)),
-        Data::Read(io(40, 42)),
-        Data::Write(io(1, 4)),
+        EventData::Read(io(1, ENODEV)),
+        EventData::Read(io(40, 0)),
+        EventData::Read(io(40, 42)),
+        EventData::Write(io(1, 4)),
     ]);
     expect(&mut fed, &[("hisi_acc/session-over", "read", "ENODEV")]);
 }
@@ -299,7 +307,7 @@ fn what_is_refused_is_loaded() {
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     assert_eq!(fed.codes(), ["hisi_acc/match-isolation", "hisi_acc/mismatch-loaded"]);
     // The next one is another file.
-    fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(176, 0)), resuming(176, &[])]);
+    fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(176, 0)), resuming(176, &[])]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     expect(&mut fed, &[]);
     // What could not be read was not refused.
@@ -308,7 +316,7 @@ fn what_is_refused_is_loaded() {
     expect(&mut fed, &[("hisi_acc/write-buffer", "write", "EFAULT")]);
     // Nor is that refused which fits in the end.
     let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], asked(), after(&[]));
-    fed.feed([Data::Write(io(0, 0)), after(&[("match_done", 1)]), resuming(176, &[])]);
+    fed.feed([EventData::Write(io(0, 0)), after(&[("match_done", 1)]), resuming(176, &[])]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     assert_eq!(fed.codes(), ["hisi_acc/match-isolation"]);
 }
@@ -334,11 +342,11 @@ fn a_mismatch_is_not_what_is_left_over() {
 
 #[test]
 fn an_old_driver_matches_when_it_loads() {
-    let load = |writes: usize, other: &[(&str, u64)], steps: Vec<Data>, errno: u32| {
+    let load = |writes: usize, other: &[(&str, u64)], steps: Vec<EventData>, errno: u32| {
         let mut fed = fed();
         fed.feed([old_core(0), arc(S::STOP, S::RESUMING, 0)]);
         for _ in 0..writes {
-            fed.feed([Data::Write(io(176, 0)), old_core(0), resuming(176, other)]);
+            fed.feed([EventData::Write(io(176, 0)), old_core(0), resuming(176, other)]);
         }
         fed.feed(steps).feed([arc(S::RESUMING, S::STOP, errno)]);
         fed
@@ -406,12 +414,17 @@ fn nobody_looks_at_a_second_stream() {
     let matched = || core(&[("match_done", 1)]);
     fed.feed([matched(), arc(S::STOP, S::RESUMING, 0)]);
     // Not before all of the match data is there, and once per file.
-    fed.feed([Data::Write(io(20, 0)), resuming(20, &[])]);
+    fed.feed([EventData::Write(io(20, 0)), resuming(20, &[])]);
     expect(&mut fed, &[]);
-    fed.feed([Data::Write(io(20, 0)), resuming(40, &[]), Data::Write(io(136, 0)), resuming(176, &[])]);
+    fed.feed([
+        EventData::Write(io(20, 0)),
+        resuming(40, &[]),
+        EventData::Write(io(136, 0)),
+        resuming(176, &[]),
+    ]);
     expect(&mut fed, &[("hisi_acc/stale-match", "match", "-")]);
     fed.feed([arc(S::RESUMING, S::STOP, 0), core(&[]), arc(S::STOP, S::RESUMING, 0)]);
-    fed.feed([Data::Write(io(176, 0)), resuming(176, &[])]);
+    fed.feed([EventData::Write(io(176, 0)), resuming(176, &[])]);
     expect(&mut fed, &[]);
 }
 
@@ -433,7 +446,7 @@ fn silent_failures() {
         (40, ("vf_data.padding", 0), "hisi_acc/nothing-loaded"),
         (176, ("vf_data.eqe_dma", 0), "hisi_acc/null-address"),
     ] {
-        fed.feed([arc(S::STOP, S::RESUMING, 0), Data::Write(io(length, 0)), resuming(length, &[other])]);
+        fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(length, 0)), resuming(length, &[other])]);
         fed.feed([arc(S::RESUMING, S::STOP, 0)]);
         expect(&mut fed, &[(wanted, "load", "-")]);
     }
@@ -460,7 +473,7 @@ fn steps_have_names() {
         ("something_else", &[1], None, None),
     ] {
         let event = fed.take(step(function, 0, args));
-        let Data::Step(step) = event.data else { panic!("{event:?}") };
+        let EventData::Step(step) = event.data else { panic!("{event:?}") };
         assert_eq!((step.step.as_deref(), step.detail.as_deref()), (name, detail), "{function} {args:x?}");
     }
 }

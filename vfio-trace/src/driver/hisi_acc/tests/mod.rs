@@ -10,12 +10,12 @@ use std::sync::{Arc, LazyLock};
 use vfio_trace_common::role::Role;
 
 use super::{
-    ADDRESSES, HisiAcc,
+    ADDRESSES, HisiAccPlugin,
     data::{MAGIC_V1, MAGIC_V2},
 };
 use crate::{
     driver::fixture::*,
-    event::{CaptureNote, Data, Image, MigState as S, Moment},
+    event::{CaptureMoment, CaptureNote, DriverImage, EventData, MigState as S},
 };
 
 const EIO: u32 = 5;
@@ -86,64 +86,64 @@ const GOOD: [(&str, u64); 10] = [
 ];
 
 /// A good file with `length` bytes in it, but for `other`.
-fn file(layout: &Arc<CaptureNote>, moment: Moment, length: u64, other: &[(&str, u64)]) -> Image {
+fn file(layout: &Arc<CaptureNote>, moment: CaptureMoment, length: u64, other: &[(&str, u64)]) -> DriverImage {
     let mut values = other.to_vec();
     values.push(("total_length", length));
     values.extend(GOOD);
     image(layout, moment, &values)
 }
 
-fn saving(length: u64, other: &[(&str, u64)]) -> Data {
-    Data::Image(file(&FILE, Moment::SetState, length, other))
+fn saving(length: u64, other: &[(&str, u64)]) -> EventData {
+    EventData::Image(file(&FILE, CaptureMoment::SetState, length, other))
 }
 
 /// After a write.
-fn resuming(length: u64, other: &[(&str, u64)]) -> Data {
-    Data::Image(file(&TARGET, Moment::Write, length, other))
+fn resuming(length: u64, other: &[(&str, u64)]) -> EventData {
+    EventData::Image(file(&TARGET, CaptureMoment::Write, length, other))
 }
 
-fn core(other: &[(&str, u64)]) -> Data {
+fn core(other: &[(&str, u64)]) -> EventData {
     let mut values = other.to_vec();
     values.push(("dev_opened", 1));
     values.push(("vf_qm.qp_num", 64));
-    Data::Image(image(&CORE, Moment::Arc, &values))
+    EventData::Image(image(&CORE, CaptureMoment::Arc, &values))
 }
 
 /// As the last write has left it.
-fn after(other: &[(&str, u64)]) -> Data {
-    let Data::Image(image) = core(other) else { panic!() };
-    Data::Image(Image { moment: Moment::Write, ..image })
+fn after(other: &[(&str, u64)]) -> EventData {
+    let EventData::Image(image) = core(other) else { panic!() };
+    EventData::Image(DriverImage { moment: CaptureMoment::Write, ..image })
 }
 
 /// As Linux 6.1 has it, which looks whether a stream fits when it loads it.
-fn old_core(queues: u64) -> Data {
+fn old_core(queues: u64) -> EventData {
     let layout = layout("device", &[("mig_state", 4, 1), ("vf_qm_state", 4, 1), ("vf_qm.qp_num", 4, 1)], &[]);
-    Data::Image(image(&layout, Moment::Write, &[("mig_state", 4), ("vf_qm.qp_num", queues)]))
+    EventData::Image(image(&layout, CaptureMoment::Write, &[("mig_state", 4), ("vf_qm.qp_num", queues)]))
 }
 
 /// A step within `write()`.
-fn in_write(step: Data) -> Data {
+fn in_write(step: EventData) -> EventData {
     moved_to(Some(Role::Write), step)
 }
 
-fn pci(id: u64) -> Data {
-    Data::Image(image(&PCI, Moment::Seen, &[("device", id)]))
+fn pci(id: u64) -> EventData {
+    EventData::Image(image(&PCI, CaptureMoment::Seen, &[("device", id)]))
 }
 
 /// `hisi_qm_mb()`: address of the queue manager, command, address, queue, read.
-fn mailbox(command: u64, read: u64, errno: u32) -> Data {
+fn mailbox(command: u64, read: u64, errno: u32) -> EventData {
     step("hisi_qm_mb", errno, &[0xffff_8880_0000_1000, command, 0x7_0003_0000, 0, read])
 }
 
 /// A device that was opened and seen.
-fn fed() -> Fed {
-    let mut fed = Fed::new(&HisiAcc);
+fn fed() -> PluginHarness {
+    let mut fed = PluginHarness::new(&HisiAccPlugin);
     fed.feed([pci(0xa251), open(), core(&[("mig_state", 2)])]);
     fed
 }
 
 /// Enters STOP_COPY with a complete image.
-fn saved(other: &[(&str, u64)]) -> [Data; 5] {
+fn saved(other: &[(&str, u64)]) -> [EventData; 5] {
     [
         arc(S::RUNNING, S::STOP, 0),
         arc(S::STOP, S::STOP_COPY, 0),

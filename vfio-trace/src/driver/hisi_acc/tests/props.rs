@@ -4,20 +4,20 @@ use proptest::{prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    driver::{Plugin as _, Style},
-    event::{ArcStep, Errno, Outcome},
+    driver::{DriverPlugin as _, ViewStyle},
+    event::{ArcStep, CallOutcome, Errno},
 };
 
 fn any_state() -> impl Strategy<Value = S> {
     (0..10u32).prop_map(S)
 }
 
-fn any_outcome() -> impl Strategy<Value = Outcome> {
+fn any_outcome() -> impl Strategy<Value = CallOutcome> {
     prop_oneof![
-        Just(Outcome::Ok),
-        Just(Outcome::Unknown),
-        any::<u32>().prop_map(|errno| Outcome::Failed(Errno(errno))),
-        Just(Outcome::Refused(Errno::EINVAL)),
+        Just(CallOutcome::Ok),
+        Just(CallOutcome::Unknown),
+        any::<u32>().prop_map(|errno| CallOutcome::Failed(Errno(errno))),
+        Just(CallOutcome::Refused(Errno::EINVAL)),
     ]
 }
 
@@ -26,40 +26,47 @@ fn any_errno() -> impl Strategy<Value = u32> {
 }
 
 /// With as many bytes as came, and of members that are not there.
-fn any_image() -> impl Strategy<Value = Data> {
+fn any_image() -> impl Strategy<Value = EventData> {
     let layouts = [&FILE, &TARGET, &DEBUG, &CORE, &PCI].map(|layout| Arc::clone(layout));
-    let moments = vec![Moment::Arc, Moment::Write, Moment::Close, Moment::SetState, Moment::Unknown];
+    let moments = vec![
+        CaptureMoment::Arc,
+        CaptureMoment::Write,
+        CaptureMoment::Close,
+        CaptureMoment::SetState,
+        CaptureMoment::Unknown,
+    ];
     let bytes = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..220),
         (0..200u64, any::<bool>()).prop_map(|(length, null)| {
             let other: &[(&str, u64)] = if null { &[("vf_data.eqe_dma", 0)] } else { &[] };
-            file(&FILE, Moment::Arc, length, other).bytes
+            file(&FILE, CaptureMoment::Arc, length, other).bytes
         }),
     ];
     (select(layouts.to_vec()), select(moments), bytes, 0..3usize).prop_map(
         |(layout, moment, bytes, fewer)| {
             let mut layout = (*layout).clone();
             layout.fields.truncate(layout.fields.len().saturating_sub(fewer));
-            Data::Image(Image { bytes, ..image(&Arc::new(layout), moment, &[]) })
+            EventData::Image(DriverImage { bytes, ..image(&Arc::new(layout), moment, &[]) })
         },
     )
 }
 
-fn any_step() -> impl Strategy<Value = Data> {
-    let names: Vec<&str> = HisiAcc.wanted().steps.iter().map(|step| step.name).chain(["other"]).collect();
+fn any_step() -> impl Strategy<Value = EventData> {
+    let names: Vec<&str> =
+        HisiAccPlugin.wanted().steps.iter().map(|step| step.name).chain(["other"]).collect();
     (select(names), any_errno(), proptest::collection::vec(0..9u64, 0..6))
         .prop_map(|(name, errno, args)| step(name, errno, &args))
 }
 
-fn any_data() -> impl Strategy<Value = Data> {
+fn any_data() -> impl Strategy<Value = EventData> {
     prop_oneof![
         4 => any_image(),
         4 => any_step(),
         4 => (any_state(), proptest::option::of(any_state()), any_outcome())
-            .prop_map(|(from, to, outcome)| Data::Arc(ArcStep { from, to, target: from, outcome })),
+            .prop_map(|(from, to, outcome)| EventData::Arc(ArcStep { from, to, target: from, outcome })),
         2 => (any_state(), any_errno()).prop_map(|(state, errno)| set_state(state, errno)),
-        2 => (0..200u64, any_errno()).prop_map(|(bytes, errno)| Data::Write(io(bytes, errno))),
-        1 => (0..200u64, any_errno()).prop_map(|(bytes, errno)| Data::Read(io(bytes, errno))),
+        2 => (0..200u64, any_errno()).prop_map(|(bytes, errno)| EventData::Write(io(bytes, errno))),
+        1 => (0..200u64, any_errno()).prop_map(|(bytes, errno)| EventData::Read(io(bytes, errno))),
         1 => select(vec![open(), close(1), close(2), reset(), pci_reset()]),
     ]
 }
@@ -67,14 +74,14 @@ fn any_data() -> impl Strategy<Value = Data> {
 proptest! {
     #[test]
     fn any_order_of_any_events(events in proptest::collection::vec((1..4u32, any_data()), 0..80)) {
-        let mut fed = Fed::new(&HisiAcc);
+        let mut fed = PluginHarness::new(&HisiAccPlugin);
         for (nr, data) in events {
             fed.on(nr).take(data);
         }
         for nr in 1..4 {
             fed.on(nr);
-            for file in HisiAcc.files() {
-                for style in [Style::ByName, Style::V9, Style::Mainline] {
+            for file in HisiAccPlugin.files() {
+                for style in [ViewStyle::ByName, ViewStyle::V9, ViewStyle::Mainline] {
                     for annotate in [false, true] {
                         let text = fed.styled(file, style, annotate);
                         prop_assert!(text.starts_with("error: ") || text.ends_with('\n'), "{file}: {text:?}");

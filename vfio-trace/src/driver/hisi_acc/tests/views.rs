@@ -1,7 +1,7 @@
 //! The driver's files, byte for byte.
 
 use super::*;
-use crate::driver::Style;
+use crate::driver::ViewStyle;
 
 /// What is in the lines of a dump of [`GOOD`].
 const DUMP: &str = "\
@@ -20,7 +20,7 @@ fn dump(prefix: &str) -> String {
     DUMP.replace('P', prefix)
 }
 
-fn migrated() -> Fed {
+fn migrated() -> PluginHarness {
     let mut fed = fed();
     fed.feed(saved(&[])).feed([arc(S::STOP_COPY, S::STOP, 0)]);
     fed
@@ -28,7 +28,7 @@ fn migrated() -> Fed {
 
 #[test]
 fn nothing_was_seen() {
-    let fed = Fed::new(&HisiAcc);
+    let fed = PluginHarness::new(&HisiAccPlugin);
     assert_eq!(fed.view("hisi_acc/attr"), "error: nothing of the driver was seen");
     let mut fed = fed;
     fed.feed([open()]);
@@ -53,12 +53,12 @@ fn attr() {
     assert_eq!(fed.view("hisi_acc/attr"), text(3, 0, 0, 176));
     fed.feed([core(&[("mig_state", 1), ("vf_qm_state", 1)]), arc(S::STOP_COPY, S::STOP, 0)]);
     assert_eq!(fed.view("hisi_acc/attr"), text(1, 1, 0, 176));
-    let annotated = fed.styled("hisi_acc/attr", Style::ByName, true);
+    let annotated = fed.styled("hisi_acc/attr", ViewStyle::ByName, true);
     assert!(
         annotated.ends_with(&text(1, 1, 0, 176)) && annotated.starts_with("# device state"),
         "{annotated}"
     );
-    let mainline = fed.styled("hisi_acc/attr", Style::Mainline, false);
+    let mainline = fed.styled("hisi_acc/attr", ViewStyle::Mainline, false);
     assert_eq!(mainline, "guest driver load: 1\ndata size: 176\n");
 }
 
@@ -68,9 +68,9 @@ fn data_of_the_last_migration() {
     let mainline = format!("{}migrate data length: 176\n", dump("Mig Data:"));
     assert_eq!(fed.view("hisi_acc/migf_data"), mainline);
     assert_eq!(fed.view("hisi_acc/data"), dump("Mig Data:"));
-    assert_eq!(fed.styled("hisi_acc/data", Style::Mainline, false), mainline);
-    assert_eq!(fed.styled("hisi_acc/migf_data", Style::V9, false), dump("Mig Data:"));
-    let annotated = fed.styled("hisi_acc/migf_data", Style::ByName, true);
+    assert_eq!(fed.styled("hisi_acc/data", ViewStyle::Mainline, false), mainline);
+    assert_eq!(fed.styled("hisi_acc/migf_data", ViewStyle::V9, false), dump("Mig Data:"));
+    let annotated = fed.styled("hisi_acc/migf_data", ViewStyle::ByName, true);
     assert_eq!(annotated, format!("# saved by session 1, at 5.007000 s (CLOCK_MONOTONIC)\n{mainline}"));
 }
 
@@ -90,20 +90,20 @@ fn a_migration_that_is_not_over_is_no_last_one() {
 fn the_file_that_is_ended_last_is_the_last() {
     let mut fed = fed();
     fed.feed([resuming(176, &[("vf_data.qp_num", 7)]), saving(176, &[]), pci_reset()]);
-    let annotated = fed.styled("hisi_acc/migf_data", Style::ByName, true);
+    let annotated = fed.styled("hisi_acc/migf_data", ViewStyle::ByName, true);
     assert!(annotated.starts_with("# saved by"), "{annotated}");
     // Ended by the driver: what it still points to is not what it held.
     fed.feed([saving(0, &[("disabled", 1)]), arc(S::STOP_COPY, S::STOP, 0)]);
-    assert_eq!(fed.styled("hisi_acc/migf_data", Style::ByName, true), annotated);
+    assert_eq!(fed.styled("hisi_acc/migf_data", ViewStyle::ByName, true), annotated);
     fed.feed([resuming(176, &[]), close(1)]);
-    let annotated = fed.styled("hisi_acc/migf_data", Style::ByName, true);
+    let annotated = fed.styled("hisi_acc/migf_data", ViewStyle::ByName, true);
     assert!(annotated.starts_with("# loaded by session 1, at 5."), "{annotated}");
 }
 
 #[test]
 fn only_the_last_close_ends_a_file() {
     let mut fed = fed();
-    let copied = |layout: &Arc<CaptureNote>| Data::Image(file(layout, Moment::Close, 176, &[]));
+    let copied = |layout: &Arc<CaptureNote>| EventData::Image(file(layout, CaptureMoment::Close, 176, &[]));
     fed.feed([copied(&FILE), close(2), copied(&FILE)]);
     assert_eq!(fed.view("hisi_acc/data"), "device not migrated!\n");
     // Copied before or after it was told of.
@@ -116,16 +116,17 @@ fn only_the_last_close_ends_a_file() {
 #[test]
 fn the_drivers_own_copy_counts() {
     let mut fed = fed();
-    let copy = |length, other: &[(&str, u64)]| Data::Image(file(&DEBUG, Moment::Seen, length, other));
+    let copy =
+        |length, other: &[(&str, u64)]| EventData::Image(file(&DEBUG, CaptureMoment::Seen, length, other));
     fed.feed([copy(0, &[])]);
     assert_eq!(fed.view("hisi_acc/data"), "device not migrated!\n");
     fed.feed([copy(176, &[])]);
     assert_eq!(fed.view("hisi_acc/data"), dump("Mig Data:"));
     // The same as was seen: that one's provenance is better.
     let mut fed = migrated();
-    let before = fed.styled("hisi_acc/data", Style::ByName, true);
+    let before = fed.styled("hisi_acc/data", ViewStyle::ByName, true);
     fed.feed([copy(176, &[])]);
-    assert_eq!(fed.styled("hisi_acc/data", Style::ByName, true), before);
+    assert_eq!(fed.styled("hisi_acc/data", ViewStyle::ByName, true), before);
     fed.feed([copy(176, &[("vf_data.qp_num", 0x41)])]);
     assert_eq!(fed.view("hisi_acc/data"), dump("Mig Data:").replacen(" 40 ", " 41 ", 1));
 }
@@ -142,7 +143,7 @@ fn registers_as_they_were_saved() {
     let wanted =
         format!("{}{}{}\nguest driver load: 0\ndata size: 176\n", zeros(0), zeros(16), rest.join("\n"));
     assert_eq!(fed.view("hisi_acc/dev_data"), wanted);
-    let annotated = fed.styled("hisi_acc/dev_data", Style::ByName, true);
+    let annotated = fed.styled("hisi_acc/dev_data", ViewStyle::ByName, true);
     assert_eq!(
         annotated,
         format!(
@@ -160,7 +161,7 @@ fn the_last_mailbox_command() {
     fed.feed([mailbox(4, 1, ETIMEDOUT)]);
     assert_eq!(fed.view("hisi_acc/cmd_state"), "mailbox cmd channel not ready!\n");
     assert_eq!(
-        fed.styled("hisi_acc/cmd_state", Style::ByName, true),
+        fed.styled("hisi_acc/cmd_state", ViewStyle::ByName, true),
         "# last command seen: save SQC address (mailbox 0x4 SQC_BT read): ETIMEDOUT, at 5.005000 s (CLOCK_MONOTONIC)\n\
          mailbox cmd channel not ready!\n"
     );
@@ -205,9 +206,9 @@ cqc_dma         redacted               completion queue contexts
 #[test]
 fn addresses_are_shown_when_asked_for() {
     let mut fed = fed();
-    let mut shown = file(&FILE, Moment::SetState, 176, &[("vf_data.sqc_dma", 0)]);
+    let mut shown = file(&FILE, CaptureMoment::SetState, 176, &[("vf_data.sqc_dma", 0)]);
     shown.reveal = true;
-    fed.feed([Data::Image(shown)]);
+    fed.feed([EventData::Image(shown)]);
     let text = fed.view("hisi_acc/image");
     assert!(text.starts_with("image           of the file in use"), "{text}");
     assert!(text.contains("eqe_dma         0x700010000 "), "{text}");

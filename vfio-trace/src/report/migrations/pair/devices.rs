@@ -2,36 +2,36 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::{Context, Matched};
+use super::{DeviceMatch, PairingContext};
 use crate::report::{
-    document::{PairedBy, Verdict},
-    migrations::side::{Found, Role},
+    document::{MigrationVerdict, PairingReason},
+    migrations::side::{SideAnalysis, SideRole},
 };
 
 /// Whose driver fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Driver<'a> {
+enum DriverMatch<'a> {
     Any,
     Only(Option<&'a str>),
 }
 
 /// Whether all of a side was seen, and it came about.
-pub(super) fn whole(found: &Found) -> bool {
-    let all = found.role == Role::Destination || found.eof;
-    found.side.verdict == Verdict::Completed && all && !found.blind && !found.missed
+pub(super) fn is_whole(found: &SideAnalysis) -> bool {
+    let all = found.role == SideRole::Destination || found.eof;
+    found.side.verdict == MigrationVerdict::Completed && all && !found.data_incomplete && !found.bytes_missed
 }
 
 /// Devices that belong together; and how many were looked at to find them. `at_once`: both may have gone on at one time.
 pub(super) fn devices(
-    sides: &[Found],
+    sides: &[SideAnalysis],
     from: &[usize],
     to: &[usize],
-    context: &Context<'_>,
+    context: &PairingContext<'_>,
     at_once: bool,
-) -> (Vec<Matched>, u64) {
+) -> (Vec<DeviceMatch>, u64) {
     let (mut sources, mut destinations) = (from.to_vec(), to.to_vec());
     let mut matched = said(sides, &mut sources, &mut destinations, context);
-    let mut pairs = Match {
+    let mut pairs = DeviceMatcher {
         sides,
         context,
         taken: vec![false; destinations.len()],
@@ -39,7 +39,7 @@ pub(super) fn devices(
         looked: (from.len() + to.len()) as u64,
     };
     // How many are as good, those included that are taken by then.
-    let hash = |found: &Found| Some((found.stream?.bytes, found.stream?.crc32));
+    let hash = |found: &SideAnalysis| Some((found.stream?.bytes, found.stream?.crc32));
     let hashes = [from, to].map(|all| counted(sides, all, hash));
     let lengths =
         [from, to].map(|all| counted(sides, all, |found| Some((found.bytes, found.stream.is_some()))));
@@ -51,12 +51,15 @@ pub(super) fn devices(
         |one| {
             let choices =
                 hash(&sides[one.source]).map(|key| hashes.each_ref().map(|counts| count_of(counts, key)));
-            matched.push(Matched { by: named(PairedBy::StreamHash, choices.unwrap_or_default()), ..one });
+            matched.push(DeviceMatch {
+                by: named(PairingReason::StreamHash, choices.unwrap_or_default()),
+                ..one
+            });
         },
     );
     // Two known hashes that differ are of two streams, however many bytes they have.
     let others = |known: bool| if known { &[false][..] } else { &[false, true] };
-    let wanted = |found: &Found| {
+    let wanted = |found: &SideAnalysis| {
         let known = others(found.stream.is_some()).iter();
         known.filter(|_| found.bytes > 0).map(|known| (found.bytes, *known)).collect()
     };
@@ -65,14 +68,14 @@ pub(super) fn devices(
         wanted,
         |found| Some((found.bytes, found.stream.is_some())),
         |one| {
-            let as_good = |counts: &HashMap<(u64, bool), u32>, found: &Found| {
+            let as_good = |counts: &HashMap<(u64, bool), u32>, found: &SideAnalysis| {
                 others(found.stream.is_some())
                     .iter()
                     .fold(0u32, |sum, known| sum + count_of(counts, (found.bytes, *known)))
             };
             let choices =
                 [as_good(&lengths[0], &sides[one.destination]), as_good(&lengths[1], &sides[one.source])];
-            matched.push(Matched { by: named(PairedBy::StreamBytes, choices), ..one });
+            matched.push(DeviceMatch { by: named(PairingReason::StreamBytes, choices), ..one });
         },
     );
     if at_once {
@@ -82,8 +85,8 @@ pub(super) fn devices(
 }
 
 /// What tells that two belong together, if so many are as good on either side.
-fn named(by: PairedBy, as_good: [u32; 2]) -> PairedBy {
-    if as_good.iter().any(|count| *count > 1) { PairedBy::Order } else { by }
+fn named(by: PairingReason, as_good: [u32; 2]) -> PairingReason {
+    if as_good.iter().any(|count| *count > 1) { PairingReason::Order } else { by }
 }
 
 fn count_of<K: Eq + std::hash::Hash>(counts: &HashMap<K, u32>, key: K) -> u32 {
@@ -91,9 +94,9 @@ fn count_of<K: Eq + std::hash::Hash>(counts: &HashMap<K, u32>, key: K) -> u32 {
 }
 
 fn counted<K: Eq + std::hash::Hash>(
-    sides: &[Found],
+    sides: &[SideAnalysis],
     all: &[usize],
-    key: impl Fn(&Found) -> Option<K>,
+    key: impl Fn(&SideAnalysis) -> Option<K>,
 ) -> HashMap<K, u32> {
     let mut counts = HashMap::new();
     for key in all.iter().filter_map(|at| key(&sides[*at])) {
@@ -104,11 +107,11 @@ fn counted<K: Eq + std::hash::Hash>(
 
 /// What the user has paired, which is then nobody else's.
 fn said(
-    sides: &[Found],
+    sides: &[SideAnalysis],
     sources: &mut Vec<usize>,
     destinations: &mut Vec<usize>,
-    context: &Context<'_>,
-) -> Vec<Matched> {
+    context: &PairingContext<'_>,
+) -> Vec<DeviceMatch> {
     let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
     let mut matched = Vec::new();
     let mut taken = HashSet::new();
@@ -120,7 +123,7 @@ fn said(
         let destination = find(destinations, destination_name, &taken);
         if let (Some(source), Some(destination)) = (source, destination) {
             taken.extend([source, destination]);
-            matched.push(Matched { source, destination, by: PairedBy::Option });
+            matched.push(DeviceMatch { source, destination, by: PairingReason::Option });
         }
     }
     let named: [HashSet<&str>; 2] = [
@@ -132,30 +135,30 @@ fn said(
     matched
 }
 
-struct Match<'a> {
-    sides: &'a [Found],
-    context: &'a Context<'a>,
+struct DeviceMatcher<'a> {
+    sides: &'a [SideAnalysis],
+    context: &'a PairingContext<'a>,
     destinations: Vec<usize>,
     /// By their places among the destinations.
     taken: Vec<bool>,
     looked: u64,
 }
 
-impl<'a> Match<'a> {
+impl<'a> DeviceMatcher<'a> {
     fn driver(&self, at: usize) -> Option<&'a str> {
         self.context.devices[self.sides[at].side.device as usize].driver.as_deref()
     }
 
     /// Where a destination is to be found.
-    fn own_drivers(&self, at: usize) -> [Driver<'a>; 2] {
-        [Driver::Any, Driver::Only(self.driver(at))]
+    fn own_drivers(&self, at: usize) -> [DriverMatch<'a>; 2] {
+        [DriverMatch::Any, DriverMatch::Only(self.driver(at))]
     }
 
     /// Where a source has to look.
-    fn drivers(&self, at: usize) -> Vec<Driver<'a>> {
+    fn drivers(&self, at: usize) -> Vec<DriverMatch<'a>> {
         match self.driver(at) {
-            Some(driver) => vec![Driver::Only(Some(driver)), Driver::Only(None)],
-            None => vec![Driver::Any],
+            Some(driver) => vec![DriverMatch::Only(Some(driver)), DriverMatch::Only(None)],
+            None => vec![DriverMatch::Any],
         }
     }
 
@@ -167,11 +170,11 @@ impl<'a> Match<'a> {
     fn by_key<K: Copy + Eq + std::hash::Hash>(
         &mut self,
         sources: &[usize],
-        wanted: impl Fn(&Found) -> Vec<K>,
-        has: impl Fn(&Found) -> Option<K>,
-        mut tell: impl FnMut(Matched),
+        wanted: impl Fn(&SideAnalysis) -> Vec<K>,
+        has: impl Fn(&SideAnalysis) -> Option<K>,
+        mut tell: impl FnMut(DeviceMatch),
     ) -> Vec<usize> {
-        let mut queues: HashMap<(K, Driver<'_>), VecDeque<usize>> = HashMap::new();
+        let mut queues: HashMap<(K, DriverMatch<'_>), VecDeque<usize>> = HashMap::new();
         for (place, at) in self.destinations.iter().enumerate().filter(|(place, _)| !self.taken[*place]) {
             let Some(key) = has(&self.sides[*at]) else { continue };
             for driver in self.own_drivers(*at) {
@@ -203,7 +206,7 @@ impl<'a> Match<'a> {
                 Some(place) => {
                     self.taken[place] = true;
                     let (source, destination) = (*source, self.destinations[place]);
-                    tell(Matched { source, destination, by: PairedBy::Order });
+                    tell(DeviceMatch { source, destination, by: PairingReason::Order });
                 },
                 None => left.push(*source),
             }
@@ -212,21 +215,21 @@ impl<'a> Match<'a> {
     }
 
     /// Gives each source the first destination that need not be another one's: of which nothing but the time tells.
-    fn by_time(&mut self, sources: &[usize], matched: &mut Vec<Matched>) {
+    fn by_time(&mut self, sources: &[usize], matched: &mut Vec<DeviceMatch>) {
         // By what decides how many bytes it may have.
-        let mut rows: HashMap<(Driver<'_>, bool, bool), Vec<usize>> = HashMap::new();
+        let mut rows: HashMap<(DriverMatch<'_>, bool, bool), Vec<usize>> = HashMap::new();
         for (place, at) in self.destinations.iter().enumerate().filter(|(place, _)| !self.taken[*place]) {
             let found = &self.sides[*at];
             for driver in self.own_drivers(*at) {
-                rows.entry((driver, found.stream.is_some(), whole(found))).or_default().push(place);
+                rows.entry((driver, found.stream.is_some(), is_whole(found))).or_default().push(place);
             }
         }
         let bytes = |place: &usize| self.sides[self.destinations[*place]].bytes;
-        let mut rows: HashMap<_, Row> =
-            rows.into_iter().map(|(key, places)| (key, Row::new(&places, bytes))).collect();
+        let mut rows: HashMap<_, DestinationTree> =
+            rows.into_iter().map(|(key, places)| (key, DestinationTree::new(&places, bytes))).collect();
         for source in sources {
             let found = &self.sides[*source];
-            let (known, all) = (found.stream.is_some(), whole(found));
+            let (known, all) = (found.stream.is_some(), is_whole(found));
             let mut first: Option<usize> = None;
             for driver in self.drivers(*source) {
                 for (other_known, other_all) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -234,7 +237,7 @@ impl<'a> Match<'a> {
                     if all && other_all {
                         continue;
                     }
-                    let most = match (known && other_known, found.blind || found.missed) {
+                    let most = match (known && other_known, found.data_incomplete || found.bytes_missed) {
                         // As many bytes with another hash are others.
                         (true, _) => found.bytes.checked_sub(1),
                         // What was not seen to be read may have been written all the same.
@@ -250,12 +253,12 @@ impl<'a> Match<'a> {
             if let Some(place) = first {
                 self.taken[place] = true;
                 let (source, destination) = (*source, self.destinations[place]);
-                matched.push(Matched { source, destination, by: PairedBy::Time });
+                matched.push(DeviceMatch { source, destination, by: PairingReason::Time });
             }
         }
     }
 
-    fn first_of(&mut self, row: &mut Row, source: usize, most: u64) -> Option<usize> {
+    fn first_of(&mut self, row: &mut DestinationTree, source: usize, most: u64) -> Option<usize> {
         let mut after = 0;
         loop {
             let slot = row.first(after, most, &mut self.looked)?;
@@ -272,14 +275,14 @@ impl<'a> Match<'a> {
 }
 
 /// Destinations in order, of which the first that has no more than so many bytes is found in a few steps.
-struct Row {
+struct DestinationTree {
     places: Vec<usize>,
     /// A tree of the least bytes, the root at 1; `None`: there is none.
     least: Vec<Option<u64>>,
     leaves: usize,
 }
 
-impl Row {
+impl DestinationTree {
     fn new(places: &[usize], bytes: impl Fn(&usize) -> u64) -> Self {
         let leaves = places.len().next_power_of_two();
         let mut row = Self { places: places.to_vec(), least: vec![None; 2 * leaves], leaves };

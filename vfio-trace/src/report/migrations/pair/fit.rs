@@ -1,9 +1,9 @@
 //! Whether a source and a destination can be of one migration, and which devices of theirs then belong together.
 
-use super::{Context, Group, Matched, devices::devices};
+use super::{DeviceMatch, PairingContext, SideGroup, devices::devices};
 use crate::report::{
-    document::{PairedBy, Verdict},
-    migrations::side::Found,
+    document::{MigrationVerdict, PairingReason},
+    migrations::side::SideAnalysis,
 };
 
 /// How long after its source a destination may begin that does not overlap with it, in ns: a stream may be a file.
@@ -11,20 +11,20 @@ pub(super) const LATER_NS: u64 = 60_000_000_000;
 
 /// Whether two groups can be of one migration: their devices, and the time between them.
 pub(super) fn fit(
-    sides: &[Found],
-    from: &Group,
-    to: &Group,
-    context: &Context<'_>,
-) -> Option<(Vec<Matched>, u64)> {
+    sides: &[SideAnalysis],
+    from: &SideGroup,
+    to: &SideGroup,
+    context: &PairingContext<'_>,
+) -> Option<(Vec<DeviceMatch>, u64)> {
     let hosts = (sides[from.sides[0]].host, sides[to.sides[0]].host);
     let tolerance = (context.apart_ns)(hosts.0, hosts.1);
     let after = to.start_ns.saturating_sub(from.end_ns);
     let gap = after.max(from.start_ns.saturating_sub(to.end_ns));
     let at_once = gap <= tolerance.guess;
     let (matched, _) = devices(sides, &from.sides, &to.sides, context, at_once);
-    let said = matched.iter().any(|one| one.by == PairedBy::Option);
+    let said = matched.iter().any(|one| one.by == PairingReason::Option);
     // What is known to have gone from one to the other tells more than a clock does.
-    let sure = matched.iter().any(|one| one.by == PairedBy::StreamHash);
+    let sure = matched.iter().any(|one| one.by == PairingReason::StreamHash);
     let most = if sure { tolerance.sure } else { tolerance.guess };
     if matched.is_empty() || (gap > most && !said && !later(sides, &matched, after, most)) {
         return None;
@@ -33,11 +33,11 @@ pub(super) fn fit(
 }
 
 /// Whether all that was read may have been written later, out of a file.
-fn later(sides: &[Found], matched: &[Matched], after: u64, tolerance: u64) -> bool {
+fn later(sides: &[SideAnalysis], matched: &[DeviceMatch], after: u64, tolerance: u64) -> bool {
     after > 0
         && after <= LATER_NS.saturating_add(tolerance)
         && matched.iter().all(|one| {
             let (from, to) = (&sides[one.source], &sides[one.destination]);
-            from.eof && from.bytes == to.bytes && from.side.verdict == Verdict::Completed
+            from.eof && from.bytes == to.bytes && from.side.verdict == MigrationVerdict::Completed
         })
 }

@@ -6,8 +6,8 @@ mod near;
 
 use std::collections::{HashMap, HashSet};
 
-use super::side::{Found, Role};
-use crate::report::document::{Device, PairedBy};
+use super::side::{SideAnalysis, SideRole};
+use crate::report::document::{PairingReason, TracedDevice};
 use fit::fit;
 
 /// How often those that are left over are looked at again.
@@ -17,23 +17,23 @@ const EXCHANGES: usize = 64;
 
 /// A source and its destination, as places in the row of sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Matched {
+pub(super) struct DeviceMatch {
     pub(super) source: usize,
     pub(super) destination: usize,
-    pub(super) by: PairedBy,
+    pub(super) by: PairingReason,
 }
 
-impl Matched {
+impl DeviceMatch {
     /// Whether the two are known to belong together, whatever the clocks say.
     pub(super) const fn is_sure(&self) -> bool {
-        matches!(self.by, PairedBy::Option | PairedBy::StreamHash)
+        matches!(self.by, PairingReason::Option | PairingReason::StreamHash)
     }
 }
 
 /// Sides of one VM that go on at the same time.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) role: Role,
+pub(super) struct SideGroup {
+    pub(super) role: SideRole,
     pub(super) sides: Vec<usize>,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
@@ -41,39 +41,39 @@ pub(super) struct Group {
 
 /// A migration: groups by their place.
 #[derive(Clone, Debug)]
-pub(super) struct Whole {
+pub(super) struct GroupPair {
     pub(super) source: Option<usize>,
     pub(super) destination: Option<usize>,
-    pub(super) matched: Vec<Matched>,
+    pub(super) matched: Vec<DeviceMatch>,
     /// Another source or destination fits as well, and nothing tells that it is this one but the order.
     pub(super) rivals: bool,
 }
 
-impl Whole {
+impl GroupPair {
     /// One that has nothing in common with another.
-    fn alone(at: usize, role: Role) -> Self {
+    fn alone(at: usize, role: SideRole) -> Self {
         let (source, destination) = match role {
-            Role::Source => (Some(at), None),
-            Role::Destination => (None, Some(at)),
+            SideRole::Source => (Some(at), None),
+            SideRole::Destination => (None, Some(at)),
         };
         Self { source, destination, matched: Vec::new(), rivals: false }
     }
 }
 
 /// What is known of names and of clocks.
-pub(super) struct Context<'a> {
-    pub(super) devices: &'a [Device],
+pub(super) struct PairingContext<'a> {
+    pub(super) devices: &'a [TracedDevice],
     /// Device of the source, of the destination: as the user says.
     pub(super) pairs: &'a [(String, String)],
     /// How far two hosts' clocks may be apart.
-    pub(super) apart_ns: &'a dyn Fn(u32, u32) -> Tolerance,
+    pub(super) apart_ns: &'a dyn Fn(u32, u32) -> ClockTolerance,
     /// Sides that do not belong together, unless the user says so.
     pub(super) refused: &'a HashSet<(usize, usize)>,
 }
 
 /// How far apart two hosts' clocks may have what belongs together, in ns.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tolerance {
+pub(super) struct ClockTolerance {
     /// What is guessed to belong together.
     pub(super) guess: u64,
     /// What is known to.
@@ -81,12 +81,12 @@ pub(super) struct Tolerance {
 }
 
 /// Puts sides of one process together that overlap in time.
-pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
+pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     let mut order: Vec<usize> = (0..sides.len()).collect();
     order.sort_by_key(|at| (sides[*at].side.start_ns, *at));
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<SideGroup> = Vec::new();
     // Of each process the groups that the next side may belong to, and which devices each group has.
-    let mut open: HashMap<(Role, u32, u32), Vec<usize>> = HashMap::new();
+    let mut open: HashMap<(SideRole, u32, u32), Vec<usize>> = HashMap::new();
     let mut members: HashSet<(usize, u32)> = HashSet::new();
     for at in order {
         let found = &sides[at];
@@ -96,7 +96,7 @@ pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
         let known = open.iter().rev().find(|group| !members.contains(&(**group, device))).copied();
         let group = known.unwrap_or_else(|| {
             open.push(groups.len());
-            groups.push(Group {
+            groups.push(SideGroup {
                 role: found.role,
                 sides: Vec::new(),
                 start_ns: found.side.start_ns,
@@ -113,7 +113,7 @@ pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
 
 /// A source and a destination that fit, by their places among the groups.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct PairCandidate {
     source: u32,
     destination: u32,
     /// The less, the better: not as the user says, devices of which only the time tells, time between them, between
@@ -123,19 +123,20 @@ struct Candidate {
     vague: bool,
 }
 
-impl Candidate {
+impl PairCandidate {
     fn of(
-        sides: &[Found],
-        groups: &[Group],
+        sides: &[SideAnalysis],
+        groups: &[SideGroup],
         [source, destination]: [u32; 2],
-        context: &Context<'_>,
+        context: &PairingContext<'_>,
     ) -> Option<Self> {
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
         let (matched, apart) = fit(sides, from, to, context)?;
-        let said = matched.iter().any(|one| one.by == PairedBy::Option);
-        let sure = matched.iter().filter(|one| one.by != PairedBy::Time).count();
+        let said = matched.iter().any(|one| one.by == PairingReason::Option);
+        let sure = matched.iter().filter(|one| one.by != PairingReason::Time).count();
         let sure = u32::try_from(sure).unwrap_or(u32::MAX);
-        let by_bytes = |one: &Matched| matches!(one.by, PairedBy::StreamBytes | PairedBy::Order);
+        let by_bytes =
+            |one: &DeviceMatch| matches!(one.by, PairingReason::StreamBytes | PairingReason::Order);
         Some(Self {
             source,
             destination,
@@ -150,15 +151,19 @@ impl Candidate {
 }
 
 /// Puts groups together.
-pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -> Vec<Whole> {
+pub(super) fn pair_groups(
+    sides: &[SideAnalysis],
+    groups: &[SideGroup],
+    context: &PairingContext<'_>,
+) -> Vec<GroupPair> {
     let mut taken = vec![false; groups.len()];
-    let mut pool: Vec<Candidate> = Vec::new();
+    let mut pool: Vec<PairCandidate> = Vec::new();
     // Sources with their destinations, in the order in which they were chosen.
     let mut chosen: Vec<[u32; 2]> = Vec::new();
     for _ in 0..ROUNDS {
         let pairs = near::pairs(sides, groups, &taken, context);
-        let mut new: Vec<Candidate> =
-            pairs.into_iter().filter_map(|pair| Candidate::of(sides, groups, pair, context)).collect();
+        let mut new: Vec<PairCandidate> =
+            pairs.into_iter().filter_map(|pair| PairCandidate::of(sides, groups, pair, context)).collect();
         new.sort_unstable_by_key(|one| (one.key, one.ends()));
         let before = chosen.len();
         for one in &new {
@@ -174,9 +179,9 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
             break;
         }
     }
-    pool.sort_unstable_by_key(Candidate::ends);
+    pool.sort_unstable_by_key(PairCandidate::ends);
     uncross(&mut chosen, &pool, sides, groups);
-    let rivals = Rivals::of(&pool, groups.len());
+    let rivals = RivalCounts::of(&pool, groups.len());
     let mut wholes = Vec::new();
     for [source, destination] in chosen {
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
@@ -184,29 +189,29 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
         // Bytes alone say nothing if another one at that time has as many.
         let rivals = find(&pool, [source, destination]).is_some_and(|one| rivals.has(one));
         if rivals {
-            for one in matched.iter_mut().filter(|one| one.by == PairedBy::StreamBytes) {
-                one.by = PairedBy::Order;
+            for one in matched.iter_mut().filter(|one| one.by == PairingReason::StreamBytes) {
+                one.by = PairingReason::Order;
             }
         }
         let (source, destination) = (Some(source as usize), Some(destination as usize));
-        let rivals = rivals && !matched.iter().any(Matched::is_sure);
-        wholes.push(Whole { source, destination, matched, rivals });
+        let rivals = rivals && !matched.iter().any(DeviceMatch::is_sure);
+        wholes.push(GroupPair { source, destination, matched, rivals });
     }
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {
-        wholes.push(Whole::alone(at, group.role));
+        wholes.push(GroupPair::alone(at, group.role));
     }
     in_order(&mut wholes, groups);
     wholes
 }
 
 /// Takes apart what has nothing left that belongs together.
-pub(super) fn split(wholes: &mut Vec<Whole>, groups: &[Group]) {
+pub(super) fn split(wholes: &mut Vec<GroupPair>, groups: &[SideGroup]) {
     let all = std::mem::take(wholes);
     for whole in all {
         match (whole.source, whole.destination) {
             (Some(source), Some(destination)) if whole.matched.is_empty() => {
-                wholes.push(Whole::alone(source, Role::Source));
-                wholes.push(Whole::alone(destination, Role::Destination));
+                wholes.push(GroupPair::alone(source, SideRole::Source));
+                wholes.push(GroupPair::alone(destination, SideRole::Destination));
             },
             _ => wholes.push(whole),
         }
@@ -214,42 +219,42 @@ pub(super) fn split(wholes: &mut Vec<Whole>, groups: &[Group]) {
     in_order(wholes, groups);
 }
 
-fn in_order(wholes: &mut [Whole], groups: &[Group]) {
-    let start = |whole: &Whole| {
+fn in_order(wholes: &mut [GroupPair], groups: &[SideGroup]) {
+    let start = |whole: &GroupPair| {
         [whole.source, whole.destination].iter().flatten().map(|at| groups[*at].start_ns).min()
     };
     wholes.sort_by_key(start);
 }
 
 /// A candidate of a row that is ordered by its ends.
-fn find(pool: &[Candidate], ends: [u32; 2]) -> Option<&Candidate> {
-    pool.get(pool.binary_search_by_key(&ends, Candidate::ends).ok()?)
+fn find(pool: &[PairCandidate], ends: [u32; 2]) -> Option<&PairCandidate> {
+    pool.get(pool.binary_search_by_key(&ends, PairCandidate::ends).ok()?)
 }
 
 /// How many candidates of each group are vague.
-struct Rivals(Vec<u32>);
+struct RivalCounts(Vec<u32>);
 
-impl Rivals {
-    fn of(pool: &[Candidate], groups: usize) -> Self {
+impl RivalCounts {
+    fn of(pool: &[PairCandidate], groups: usize) -> Self {
         let mut vague = vec![0; groups];
-        for at in pool.iter().filter(|one| one.vague).flat_map(Candidate::ends) {
+        for at in pool.iter().filter(|one| one.vague).flat_map(PairCandidate::ends) {
             vague[at as usize] += 1;
         }
         Self(vague)
     }
 
     /// Whether one end of this candidate is the end of another vague one.
-    fn has(&self, one: &Candidate) -> bool {
+    fn has(&self, one: &PairCandidate) -> bool {
         one.ends().iter().any(|at| self.0[*at as usize] > u32::from(one.vague))
     }
 }
 
 /// Of two pairs the one that began first on one side began first on the other: pairs that cross are exchanged, if what
 /// comes of it is as good.
-fn uncross(chosen: &mut [[u32; 2]], pool: &[Candidate], sides: &[Found], groups: &[Group]) {
+fn uncross(chosen: &mut [[u32; 2]], pool: &[PairCandidate], sides: &[SideAnalysis], groups: &[SideGroup]) {
     let start = |at: u32| groups[at as usize].start_ns;
     let hosts = |pair: [u32; 2]| pair.map(|at| sides[groups[at as usize].sides[0]].host);
-    let instead = |ends: [u32; 2], like: &Candidate| {
+    let instead = |ends: [u32; 2], like: &PairCandidate| {
         find(pool, ends)
             .is_some_and(|new| (new.key.0, new.key.1, new.key.2) <= (like.key.0, like.key.1, like.key.2))
     };

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::{Context, Found, Group, Role, fit::LATER_NS};
-use crate::report::windows::Windows;
+use super::{PairingContext, SideAnalysis, SideGroup, SideRole, fit::LATER_NS};
+use crate::report::windows::SpanIndex;
 
 /// So many of the other role are looked at in each way, the nearest ones.
 pub(super) const NEAREST: usize = 16;
 
 /// What two sides may have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Trait {
+enum SharedTrait {
     /// Nothing but the time.
     Any,
     /// The stream's bytes, and their hash.
@@ -22,36 +22,36 @@ enum Trait {
 
 /// Whose driver fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Driver<'a> {
+enum DriverFilter<'a> {
     Any,
     Only(Option<&'a str>),
 }
 
-type Key<'a> = (Trait, u32, Driver<'a>);
+type TraitKey<'a> = (SharedTrait, u32, DriverFilter<'a>);
 
 /// Groups of one role that have something in common.
 #[derive(Default)]
-struct Row {
+struct TraitGroups {
     /// In the order of their beginnings.
     groups: Vec<u32>,
-    windows: Windows,
+    windows: SpanIndex,
     /// In the order of their ends.
     by_end: Vec<u32>,
 }
 
 /// Source and destination of all pairs of groups that are worth a look, each once.
 pub(super) fn pairs(
-    sides: &[Found],
-    groups: &[Group],
+    sides: &[SideAnalysis],
+    groups: &[SideGroup],
     taken: &[bool],
-    context: &Context<'_>,
+    context: &PairingContext<'_>,
 ) -> Vec<[u32; 2]> {
-    let view = View { sides, groups, context };
-    let free = |role: Role| {
+    let view = NearbySearch { sides, groups, context };
+    let free = |role: SideRole| {
         let free = groups.iter().enumerate().filter(move |(at, group)| group.role == role && !taken[*at]);
         free.filter_map(|(at, _)| u32::try_from(at).ok()).collect::<Vec<u32>>()
     };
-    let (sources, destinations) = (free(Role::Source), free(Role::Destination));
+    let (sources, destinations) = (free(SideRole::Source), free(SideRole::Destination));
     let mut pairs = Vec::new();
     if sources.is_empty() || destinations.is_empty() {
         return pairs;
@@ -64,36 +64,36 @@ pub(super) fn pairs(
     pairs
 }
 
-struct View<'a> {
-    sides: &'a [Found],
-    groups: &'a [Group],
-    context: &'a Context<'a>,
+struct NearbySearch<'a> {
+    sides: &'a [SideAnalysis],
+    groups: &'a [SideGroup],
+    context: &'a PairingContext<'a>,
 }
 
-impl<'a> View<'a> {
-    fn group(&self, at: u32) -> &'a Group {
+impl<'a> NearbySearch<'a> {
+    fn group(&self, at: u32) -> &'a SideGroup {
         &self.groups[at as usize]
     }
 
     /// What a side has that another may have, too.
-    fn traits(&self, found: &Found) -> Vec<Trait> {
-        let mut traits = vec![Trait::Any];
-        traits.extend(found.stream.map(|stream| Trait::Hash(stream.bytes, stream.crc32)));
-        traits.extend((found.bytes > 0).then_some(Trait::Bytes(found.bytes)));
+    fn traits(&self, found: &SideAnalysis) -> Vec<SharedTrait> {
+        let mut traits = vec![SharedTrait::Any];
+        traits.extend(found.stream.map(|stream| SharedTrait::Hash(stream.bytes, stream.crc32)));
+        traits.extend((found.bytes > 0).then_some(SharedTrait::Bytes(found.bytes)));
         let name = self.context.devices[found.side.device as usize].name.as_deref();
         for (at, (source, destination)) in self.context.pairs.iter().enumerate() {
-            let mine = if found.role == Role::Source { source } else { destination };
-            traits.extend((name == Some(mine)).then_some(Trait::Said(at)));
+            let mine = if found.role == SideRole::Source { source } else { destination };
+            traits.extend((name == Some(mine)).then_some(SharedTrait::Said(at)));
         }
         traits
     }
 
-    fn driver(&self, found: &Found) -> Option<&'a str> {
+    fn driver(&self, found: &SideAnalysis) -> Option<&'a str> {
         self.context.devices[found.side.device as usize].driver.as_deref()
     }
 
-    fn rows(&self, groups: &[u32]) -> (HashMap<Key<'a>, Row>, Vec<u32>) {
-        let mut rows: HashMap<Key<'a>, Row> = HashMap::new();
+    fn rows(&self, groups: &[u32]) -> (HashMap<TraitKey<'a>, TraitGroups>, Vec<u32>) {
+        let mut rows: HashMap<TraitKey<'a>, TraitGroups> = HashMap::new();
         let mut hosts = Vec::new();
         for at in groups {
             for side in &self.group(*at).sides {
@@ -102,7 +102,7 @@ impl<'a> View<'a> {
                     hosts.push(found.host);
                 }
                 for one in self.traits(found) {
-                    for driver in [Driver::Any, Driver::Only(self.driver(found))] {
+                    for driver in [DriverFilter::Any, DriverFilter::Only(self.driver(found))] {
                         let row = rows.entry((one, found.host, driver)).or_default();
                         if row.groups.last() != Some(at) {
                             row.groups.push(*at);
@@ -113,7 +113,7 @@ impl<'a> View<'a> {
         }
         for row in rows.values_mut() {
             let span = |at: &u32| (self.group(*at).start_ns, self.group(*at).end_ns);
-            row.windows = Windows::new(row.groups.iter().map(span));
+            row.windows = SpanIndex::new(row.groups.iter().map(span));
             row.by_end.clone_from(&row.groups);
             row.by_end.sort_by_key(|at| self.group(*at).end_ns);
         }
@@ -123,19 +123,20 @@ impl<'a> View<'a> {
     /// For each of `mine` what is near among the others.
     fn look(&self, mine: &[u32], others: &[u32], tell: &mut impl FnMut(u32, u32)) {
         let (rows, hosts) = self.rows(others);
-        let mut keys: Vec<Key<'a>> = Vec::new();
+        let mut keys: Vec<TraitKey<'a>> = Vec::new();
         for at in mine {
             let group = self.group(*at);
             keys.clear();
             for side in &group.sides {
                 let found = &self.sides[*side];
                 let drivers = match self.driver(found) {
-                    Some(driver) => vec![Driver::Only(Some(driver)), Driver::Only(None)],
-                    None => vec![Driver::Any],
+                    Some(driver) => vec![DriverFilter::Only(Some(driver)), DriverFilter::Only(None)],
+                    None => vec![DriverFilter::Any],
                 };
                 for one in self.traits(found) {
                     // What the user says does not ask for drivers.
-                    let drivers = if matches!(one, Trait::Said(_)) { &[Driver::Any][..] } else { &drivers };
+                    let drivers =
+                        if matches!(one, SharedTrait::Said(_)) { &[DriverFilter::Any][..] } else { &drivers };
                     for host in &hosts {
                         keys.extend(drivers.iter().map(|driver| (one, *host, *driver)));
                     }
@@ -152,13 +153,13 @@ impl<'a> View<'a> {
                 let mut tell = |other| tell(*at, other);
                 match key.0 {
                     // What the user says is not asked whether it was refused.
-                    Trait::Said(_) => self.nearest(group, row, u64::MAX, false, &mut tell),
-                    Trait::Any => self.nearest(group, row, tolerance.guess, true, &mut tell),
-                    Trait::Hash(..) => {
+                    SharedTrait::Said(_) => self.nearest(group, row, u64::MAX, false, &mut tell),
+                    SharedTrait::Any => self.nearest(group, row, tolerance.guess, true, &mut tell),
+                    SharedTrait::Hash(..) => {
                         self.nearest(group, row, tolerance.sure, true, &mut tell);
                         self.later(group, row, tolerance.sure, &mut tell);
                     },
-                    Trait::Bytes(_) => {
+                    SharedTrait::Bytes(_) => {
                         self.nearest(group, row, tolerance.guess, true, &mut tell);
                         self.later(group, row, tolerance.guess, &mut tell);
                     },
@@ -168,22 +169,31 @@ impl<'a> View<'a> {
     }
 
     /// Whether it is known that nothing of two groups belongs together.
-    fn refused(&self, one: &Group, other: u32) -> bool {
+    fn refused(&self, one: &SideGroup, other: u32) -> bool {
         let refused = self.context.refused;
         let other = self.group(other);
-        let (from, to) = if one.role == Role::Source { (one, other) } else { (other, one) };
+        let (from, to) = if one.role == SideRole::Source { (one, other) } else { (other, one) };
         !refused.is_empty()
             && from.sides.iter().all(|from| to.sides.iter().all(|to| refused.contains(&(*from, *to))))
     }
 
     /// Those that go on at the same time, or are no farther away than `tolerance`, by the times of their beginnings; `ask`:
     /// without those that were refused.
-    fn nearest(&self, group: &Group, row: &Row, tolerance: u64, ask: bool, tell: &mut impl FnMut(u32)) {
+    fn nearest(
+        &self,
+        group: &SideGroup,
+        row: &TraitGroups,
+        tolerance: u64,
+        ask: bool,
+        tell: &mut impl FnMut(u32),
+    ) {
         let (start, end) = (group.start_ns.saturating_sub(tolerance), group.end_ns.saturating_add(tolerance));
         let begun = |place: &usize| self.group(row.groups[*place]).start_ns.abs_diff(group.start_ns);
         let at = row.groups.partition_point(|other| self.group(*other).start_ns < group.start_ns);
-        let (mut before, mut after) =
-            (row.windows.before(at, start, end).peekable(), row.windows.from(at, start, end).peekable());
+        let (mut before, mut after) = (
+            row.windows.overlapping_before(at, start, end).peekable(),
+            row.windows.overlapping_from(at, start, end).peekable(),
+        );
         let mut left = NEAREST;
         while left > 0 {
             let earlier = match (before.peek(), after.peek()) {
@@ -200,16 +210,16 @@ impl<'a> View<'a> {
     }
 
     /// Destinations that begin when the source is over, or sources that are over when the destination begins.
-    fn later(&self, group: &Group, row: &Row, tolerance: u64, tell: &mut impl FnMut(u32)) {
+    fn later(&self, group: &SideGroup, row: &TraitGroups, tolerance: u64, tell: &mut impl FnMut(u32)) {
         let most = LATER_NS.saturating_add(tolerance);
         match group.role {
-            Role::Source => {
+            SideRole::Source => {
                 let begins = |at: &&u32| self.group(**at).start_ns;
                 let first = row.groups.partition_point(|at| begins(&at) <= group.end_ns);
                 let near = row.groups[first..].iter().take_while(|at| begins(at) - group.end_ns <= most);
                 near.filter(|at| !self.refused(group, **at)).take(NEAREST).for_each(|at| tell(*at));
             },
-            Role::Destination => {
+            SideRole::Destination => {
                 let ends = |at: &&u32| self.group(**at).end_ns;
                 let over = row.by_end.partition_point(|at| ends(&at) < group.start_ns);
                 let near = row.by_end[..over].iter().rev().take_while(|at| group.start_ns - ends(at) <= most);

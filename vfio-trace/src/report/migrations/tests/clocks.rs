@@ -7,8 +7,8 @@ use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::report::{
-    document::{Merge, MergeMethod, PairedBy},
-    migrations::Shift,
+    document::{ClockMerge, MergeMethod, PairingReason},
+    migrations::ClockShift,
 };
 
 /// What B's clocks say when A's say 1 ms: CLOCK_MONOTONIC is older by this.
@@ -18,8 +18,8 @@ const SLACK: i64 = 5 * MS as i64 - READ as i64;
 /// When the way back begins.
 const BACK: u64 = 1_000 * MS;
 
-fn moved(records: Vec<Record>, by: u64) -> Vec<Record> {
-    let moved = |mut record: Record| {
+fn moved(records: Vec<WireRecord>, by: u64) -> Vec<WireRecord> {
+    let moved = |mut record: WireRecord| {
         record.header.start_ns += by;
         record.header.end_ns += by;
         record
@@ -28,7 +28,7 @@ fn moved(records: Vec<Record>, by: u64) -> Vec<Record> {
 }
 
 /// Two hosts; B's wall clock is ahead of A's by `skew_ns`. There, or there and back.
-fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [History; 2] {
+fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [HostHistory; 2] {
     let mut a = leave(device(0xd1, "a", 100), 0, MIB);
     let mut b = arrive(device(0xd2, "b", 200), 0, MIB);
     if back {
@@ -43,18 +43,18 @@ fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [History; 2] {
 }
 
 /// Whether what is said of a downtime is true.
-fn holds(downtime: &Downtime, truth_ns: u64) -> bool {
+fn holds(downtime: &DowntimeBreakdown, truth_ns: u64) -> bool {
     match (downtime.bound, downtime.uncertainty_ns) {
-        (Bound::Exact, _) => downtime.total_ns == truth_ns,
-        (Bound::AtLeast, most) => {
+        (DowntimeBound::Exact, _) => downtime.total_ns == truth_ns,
+        (DowntimeBound::AtLeast, most) => {
             downtime.total_ns <= truth_ns && most.is_none_or(|most| truth_ns - downtime.total_ns <= most)
         },
-        (Bound::About, Some(off)) => downtime.total_ns.abs_diff(truth_ns) <= off,
-        (Bound::About, None) => true,
+        (DowntimeBound::About, Some(off)) => downtime.total_ns.abs_diff(truth_ns) <= off,
+        (DowntimeBound::About, None) => true,
     }
 }
 
-fn merge(document: &Document) -> &Merge {
+fn merge(document: &MigrationDocument) -> &ClockMerge {
     assert_eq!(document.merge.len(), 1);
     &document.merge[0]
 }
@@ -66,7 +66,7 @@ fn clocks_that_agree() {
     let alone = traced(&[whole_source(), whole_destination()]);
     // As on one host, to the nanosecond.
     assert_eq!(downtime(&document).stages, downtime(&alone).stages);
-    assert_eq!(downtime(&document).bound, Bound::Exact);
+    assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
     assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
     assert!(one(&document).text.contains("from a to b"), "{}", one(&document).text);
 }
@@ -83,7 +83,7 @@ fn a_clock_that_is_seconds_behind() {
     assert_eq!((merge.early_ns, merge.late_ns, merge.clock_error_ns), (None, Some(0), None));
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns as i64, (50 * MS + ARC) as i64 - SLACK);
-    assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::AtLeast, None));
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::AtLeast, None));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_clock_that_is_microseconds_off() {
     assert_eq!(merge.causal_min_ns, Some(-SLACK - 300_000));
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns, 50 * MS + ARC + 300_000);
-    assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, Some(2 * MS)));
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::About, Some(2 * MS)));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_clock_that_is_ahead_goes_unnoticed_one_way() {
     let document = documented(&hosts(20 * MS as i64, [None, None], false));
     assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
     assert_eq!(downtime(&document).total_ns, 70 * MS + ARC);
-    assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (Bound::About, None));
+    assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (DowntimeBound::About, None));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn there_and_back_bounds_both_ways() {
 #[test]
 fn one_boot_is_one_clock() {
     let [a, b] = [whole_source().records(), whole_destination().records()];
-    let of = |other: Host, ahead_ms: u64, error| {
+    let of = |other: TracedHost, ahead_ms: u64, error| {
         let later = ClockAnchor { real_ns: ANCHOR.real_ns + ahead_ms * MS, ..ANCHOR };
         let document =
             documented(&[history_on(host("a"), ANCHOR, error, &a), history_on(other, later, error, &b)]);
@@ -141,18 +141,21 @@ fn one_boot_is_one_clock() {
     // Two recordings on one machine.
     let document = of(host("a"), 0, None);
     assert_eq!(merge(&document).method, MergeMethod::SameClock);
-    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (50 * MS + ARC, Bound::Exact));
+    assert_eq!(
+        (downtime(&document).total_ns, downtime(&document).bound),
+        (50 * MS + ARC, DowntimeBound::Exact)
+    );
     assert_eq!(merge(&of(host("a"), 30, Some(20 * MS))).method, MergeMethod::SameClock, "within the error");
     // Two machines that were resumed from one snapshot: nothing is promised.
     let document = of(host("a"), 9_000, None);
     assert_eq!(merge(&document).method, MergeMethod::Realtime);
-    assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (Bound::About, None));
-    let named = Host { boot_id: host("a").boot_id, ..host("b") };
+    assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (DowntimeBound::About, None));
+    let named = TracedHost { boot_id: host("a").boot_id, ..host("b") };
     assert_eq!(merge(&of(named, 0, None)).method, MergeMethod::Realtime);
 }
 
 /// Scripts of two hosts whose wall clocks agree.
-fn on_two_hosts(a: &[Script], b: &[Script], error: Option<u64>) -> [History; 2] {
+fn on_two_hosts(a: &[RecordScript], b: &[RecordScript], error: Option<u64>) -> [HostHistory; 2] {
     let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
     [
         history_on(host("a"), ANCHOR, error, &together(a)),
@@ -202,7 +205,7 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
     let unsynchronised = documented(&hosts(-400 * MS as i64, [None, Some(MS)], false));
     let text = &unsynchronised.merge[0].text;
     assert!(text.ends_with(&format!("{unknown} clock is not synchronised")), "{text}");
-    assert_eq!(migration.devices[0].paired_by, Some(PairedBy::StreamBytes));
+    assert_eq!(migration.devices[0].paired_by, Some(PairingReason::StreamBytes));
     // Two of them that cannot both be so break none.
     let there = leave(device(0xd1, "a", 100), 0, MIB);
     let back = arrive(device(0xd5, "e", 500), 400 * MS, 8192).other_files();
@@ -243,7 +246,7 @@ fn two_devices_of_one_vm_with_as_many_bytes_break_a_promise_by_a_little() {
     check(&document);
     let devices = &one(&document).devices;
     let by: Vec<_> = devices.iter().map(|device| device.paired_by).collect();
-    assert_eq!(by, [Some(PairedBy::Order), Some(PairedBy::Order)]);
+    assert_eq!(by, [Some(PairingReason::Order), Some(PairingReason::Order)]);
     assert_eq!(merge(&document).offset_ns, 400 * MS as i64 - SLACK);
 }
 
@@ -251,7 +254,7 @@ fn two_devices_of_one_vm_with_as_many_bytes_break_a_promise_by_a_little() {
 fn recordings_of_one_boot_that_is_not_the_first_hosts_have_one_clock() {
     // The wall clock was set by `ahead_ms` between the two recordings of B.
     let paired = |written_at: u64, ahead_ms: u64| {
-        let other = Script::new(0xd9).device("other", "mtty", 7).open(1);
+        let other = RecordScript::new(0xd9).device("other", "mtty", 7).open(1);
         let a = leave(device(0xd1, "a", 100), 20 * MS, MIB);
         let b = arrive(device(0xd2, "b", 200), written_at, MIB);
         let first = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
@@ -293,11 +296,11 @@ fn a_guess_breaks_no_promise_by_much() {
     let (merge, migration) = (merge(&said), one(&said));
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 1_010 * MS as i64 - SLACK));
     assert!(merge.text.contains(BROKEN), "{}", merge.text);
-    assert_eq!(migration.verdict, Verdict::Completed);
+    assert_eq!(migration.verdict, MigrationVerdict::Completed);
 }
 
-fn document_of(both: &[History], pairs: &[(String, String)]) -> Document {
-    document(both, &Options { pairs: pairs.to_vec(), ..Options::default() })
+fn document_of(both: &[HostHistory], pairs: &[(String, String)]) -> MigrationDocument {
+    document(both, &DocumentOptions { pairs: pairs.to_vec(), ..DocumentOptions::default() })
 }
 
 #[test]
@@ -345,7 +348,7 @@ fn what_was_not_promised_at_first_is_far_apart_at_most() {
 const HOUR: u64 = 3_600_000 * MS;
 
 /// What a host's clocks showed: CLOCK_REALTIME `ahead_ns` of what it should be, after so long asleep.
-fn sampled(mut history: History, samples: &[(u64, i64, u64)]) -> History {
+fn sampled(mut history: HostHistory, samples: &[(u64, i64, u64)]) -> HostHistory {
     let (distance, promise) = (history.distance_ns(), history.clock_error_ns());
     for (mono_ns, ahead_ns, asleep_ns) in samples {
         let boot_ns = mono_ns + asleep_ns;
@@ -365,9 +368,9 @@ fn a_clock_that_is_set_after_the_migration_moves_nothing() {
         let mut both = [a.clone(), b.clone()];
         both[moved] = sampled(both[moved].clone(), &samples(if moved == 1 { BOOTED } else { 0 }));
         // Something comes long after it.
-        let last = Script::new(0xd9).until(25_000 * MS).device("late", "mtty", 7).open(1);
+        let last = RecordScript::new(0xd9).until(25_000 * MS).device("late", "mtty", 7).open(1);
         let records = if moved == 1 { self::moved(last.records(), BOOTED) } else { last.records() };
-        let mut assembler = Assembler::new();
+        let mut assembler = EventAssembler::new();
         for record in &records {
             assembler.push(record).iter().for_each(|event| both[moved].apply(event));
         }
@@ -388,13 +391,13 @@ fn a_clock_that_was_wrong_before_the_migration_is_taken_when_it_is_right() {
     let [a, b] = hosts(0, [None, None], false);
     let plain = documented(&[a.clone(), b]);
     let late = ClockAnchor { mono_ns: 0, real_ns: ANCHOR.real_ns - BOOTED + 2 * HOUR };
-    let mut wrong = History::new(host("b"), late, None);
+    let mut wrong = HostHistory::new(host("b"), late, None);
     for (mono_ns, ahead) in [(1_000 * MS, 2 * HOUR), (60_000 * MS, 0), (BOOTED + 10_000 * MS, 0)] {
         let real_ns = ANCHOR.real_ns - BOOTED + mono_ns + ahead;
         wrong.sample(ClockAnchor { mono_ns, real_ns }, mono_ns, 0, None);
     }
     let records = moved(arrive(device(0xd2, "b", 200), 0, MIB).records(), BOOTED);
-    let mut assembler = Assembler::new();
+    let mut assembler = EventAssembler::new();
     for record in &records {
         assembler.push(record).iter().for_each(|event| wrong.apply(event));
     }
@@ -403,7 +406,7 @@ fn a_clock_that_was_wrong_before_the_migration_is_taken_when_it_is_right() {
 }
 
 /// There and back, while one of the hosts sleeps for an hour in between.
-fn slept(first_sleeps: bool) -> [History; 2] {
+fn slept(first_sleeps: bool) -> [HostHistory; 2] {
     let [there, back] = [(BACK + HOUR), BACK];
     let (mine, other) = if first_sleeps { (back, there) } else { (there, back) };
     let a = arrive(leave(device(0xd1, "a", 100), 0, MIB).close(1).thread(300, 300).open(1), mine, 4096);
@@ -418,7 +421,7 @@ fn slept(first_sleeps: bool) -> [History; 2] {
 #[test]
 fn time_asleep_is_counted() {
     let awake = documented(&hosts(0, [None, None], true));
-    let stages = |document: &Document| -> Vec<_> {
+    let stages = |document: &MigrationDocument| -> Vec<_> {
         let downtimes = document.migrations.iter().filter_map(|one| one.downtime.as_ref());
         downtimes
             .map(|downtime| (downtime.total_ns, downtime.stages.clone(), downtime.uncertainty_ns))
@@ -447,11 +450,11 @@ fn lost_reads_move_no_clock() {
     let a = a.until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let b = write_all(arriving(7), 0, 4096).until(130 * MS).write(TO, MIB - 4096, 24 + 4096).until(140 * MS);
     let b = b.set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1);
-    let lacking = Host {
-        losses: Losses {
+    let lacking = TracedHost {
+        losses: HostLosses {
             complete: true,
             data: vec!["mtty_save_read: 1 lost".to_owned()],
-            ..Losses::default()
+            ..HostLosses::default()
         },
         ..host("a")
     };
@@ -475,9 +478,9 @@ proptest! {
                 (mono, asleep) = (mono + awake, asleep + slept);
                 (mono * 1_000 * MS, 0, asleep * 1_000 * MS)
             }).collect();
-            sampled(History::new(host("h"), ANCHOR, None), &samples)
+            sampled(HostHistory::new(host("h"), ANCHOR, None), &samples)
         });
-        let shift = Shift::between(&host.clocks, &first.clocks, boot_by * 1_000_000_000, 7);
+        let shift = ClockShift::between(&host.clocks, &first.clocks, boot_by * 1_000_000_000, 7);
         times.sort_unstable();
         let moved: Vec<i128> = times.iter().map(|time| shift.moved(time * 500 * MS)).collect();
         prop_assert!(moved.is_sorted(), "{:?} {:?}", moved, shift);
@@ -545,7 +548,7 @@ proptest! {
     ) {
         let a = leave(device(0xd1, "a", 100), 0, MIB);
         let a = if stop_seen { a } else {
-            let source = Script::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((PRE_COPY_P2P, 1)));
+            let source = RecordScript::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((PRE_COPY_P2P, 1)));
             let source = source.until(110 * MS).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1);
             read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1)
         };

@@ -2,23 +2,23 @@
 
 use super::*;
 use crate::{
-    event::Severity,
-    report::document::{Failure, PairedBy, PartName, Recovery, SessionEnd, Side},
+    event::FindingSeverity,
+    report::document::{DeviceFailure, MigrationSide, PairingReason, PartName, SessionEnd, SourceRecovery},
 };
 
-fn source(document: &Document) -> &Side {
+fn source(document: &MigrationDocument) -> &MigrationSide {
     one_device(document).source.as_ref().expect("a source")
 }
 
-fn destination(document: &Document) -> &Side {
+fn destination(document: &MigrationDocument) -> &MigrationSide {
     one_device(document).destination.as_ref().expect("a destination")
 }
 
-fn told(failures: &[Failure]) -> Vec<(&str, Option<&str>)> {
+fn told(failures: &[DeviceFailure]) -> Vec<(&str, Option<&str>)> {
     failures.iter().map(|failure| (failure.what.as_str(), failure.errno.as_deref())).collect()
 }
 
-fn pre_copying() -> Script {
+fn pre_copying() -> RecordScript {
     leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31).until(20 * MS).read(FROM, 1 << 20, 24, 0)
 }
 
@@ -29,7 +29,10 @@ fn what_is_to_be_called_again_fails_nothing() {
         let script = script.until(100 * MS).set(&[PRE_COPY, RUNNING], 0, -1).release(FROM, 24);
         let document = traced(&[script]);
         check(&document);
-        assert_eq!((one(&document).verdict, source(&document).failures.len()), (Verdict::Cancelled, 0));
+        assert_eq!(
+            (one(&document).verdict, source(&document).failures.len()),
+            (MigrationVerdict::Cancelled, 0)
+        );
         let session = &document.sessions[0];
         assert_eq!((session.end, &session.errno), (SessionEnd::Arc, &None));
         assert_eq!((session.parts[0].empty, session.parts[0].failed), (1, 0));
@@ -48,13 +51,16 @@ fn save_fails_and_arcs_recover() {
     let document = traced(&[script]);
     check(&document);
     let migration = one(&document);
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(told(&source(&document).failures), [("PRE_COPY_P2P → STOP_COPY", Some("EIO"))]);
-    assert_eq!(source(&document).recovery, Some(Recovery::Arcs));
+    assert_eq!(source(&document).recovery, Some(SourceRecovery::Arcs));
     // It was still from 100 ms on.
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (20 * MS + 2 * ARC + 500, Bound::Exact));
-    assert_eq!(shares(downtime), [(Stage::Stop, ARC), (Stage::Save, ARC), (Stage::Recover, 2 * ARC)]);
+    assert_eq!((downtime.total_ns, downtime.bound), (20 * MS + 2 * ARC + 500, DowntimeBound::Exact));
+    assert_eq!(
+        shares(downtime),
+        [(DowntimeStage::Stop, ARC), (DowntimeStage::Save, ARC), (DowntimeStage::Recover, 2 * ARC)]
+    );
     assert!(
         migration.text.contains("failed: PRE_COPY_P2P → STOP_COPY EIO; the source runs again"),
         "{}",
@@ -75,8 +81,8 @@ fn save_fails_and_a_reset_recovers() {
         .reset(0);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
-    assert_eq!(source(&document).recovery, Some(Recovery::Reset));
+    assert_eq!((one(&document).verdict, one(&document).recovered), (MigrationVerdict::Failed, Some(true)));
+    assert_eq!(source(&document).recovery, Some(SourceRecovery::Reset));
     assert_eq!(downtime(&document).total_ns, 30 * MS + 2 * MS - LEAD);
 }
 
@@ -92,8 +98,8 @@ fn a_reset_recovers_what_has_left_stop_copy() {
     let document = traced(&[script]);
     check(&document);
     let source = source(&document);
-    assert_eq!(source.recovery, Some(Recovery::Reset));
-    assert_eq!((source.verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    assert_eq!(source.recovery, Some(SourceRecovery::Reset));
+    assert_eq!((source.verdict, one(&document).recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(downtime(&document).total_ns, 200 * MS + 2 * MS - LEAD);
 }
 
@@ -104,7 +110,7 @@ fn the_first_arc_fails() {
     let document = traced(&[script]);
     check(&document);
     let migration = one(&document);
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(told(&source(&document).failures), [("RUNNING → PRE_COPY", Some("ENOMEM"))]);
     assert_eq!(migration.downtime, None);
     assert!(migration.end_ns < 20 * MS, "{}", migration.end_ns);
@@ -126,14 +132,14 @@ fn the_stop_fails_before_anything_is_saved() {
     check(&document);
     let migration = one(&document);
     // Some drivers leave the device standing then: whether it runs is not known.
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, None));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, None));
     assert!(!migration.text.contains("runs again"), "{}", migration.text);
     assert_eq!(told(&source(&document).failures), [("RUNNING → STOP", Some("EBUSY"))]);
     assert_eq!(migration.devices.len(), 1);
 }
 
 /// RUNNING → STOP fails on the way to STOP_COPY.
-fn stop_fails(script: Script, at: u64) -> Script {
+fn stop_fails(script: RecordScript, at: u64) -> RecordScript {
     let script = script.until(at).wait(2_000);
     let entered = script.now;
     script
@@ -145,20 +151,20 @@ fn stop_fails(script: Script, at: u64) -> Script {
 
 #[test]
 fn a_stop_that_failed_counts_until_something_starts_the_device() {
-    let again = |script: Script| script.until(100 * MS).set(&[RUNNING, STOP, STOP_COPY], FROM, 31);
-    let last = |document: &Document| {
+    let again = |script: RecordScript| script.until(100 * MS).set(&[RUNNING, STOP, STOP_COPY], FROM, 31);
+    let last = |document: &MigrationDocument| {
         let migration = document.migrations.last().unwrap();
         let failed = codes(migration).contains(&"stop-failed");
         (migration.devices[0].downtime.as_ref().unwrap().bound, failed)
     };
-    let end = |script: Script| script.until(200 * MS).set(&[STOP_COPY, STOP, RUNNING], 0, -1);
+    let end = |script: RecordScript| script.until(200 * MS).set(&[STOP_COPY, STOP, RUNNING], 0, -1);
     let failed = || stop_fails(leaving(1), 10 * MS);
-    assert_eq!(last(&traced(&[end(again(failed()))])), (Bound::AtLeast, true));
-    assert_eq!(last(&traced(&[end(again(leaving(1)))])), (Bound::Exact, false));
+    assert_eq!(last(&traced(&[end(again(failed()))])), (DowntimeBound::AtLeast, true));
+    assert_eq!(last(&traced(&[end(again(leaving(1)))])), (DowntimeBound::Exact, false));
     // A reset starts it, and so does a later way back to RUNNING.
-    assert_eq!(last(&traced(&[end(again(failed().until(50 * MS).reset(0)))])), (Bound::Exact, false));
+    assert_eq!(last(&traced(&[end(again(failed().until(50 * MS).reset(0)))])), (DowntimeBound::Exact, false));
     let started = failed().until(40 * MS).set(&[RUNNING, STOP], 0, -1).set(&[STOP, RUNNING], 0, -1);
-    assert_eq!(last(&traced(&[end(again(started))])), (Bound::Exact, false));
+    assert_eq!(last(&traced(&[end(again(started))])), (DowntimeBound::Exact, false));
 }
 
 #[test]
@@ -178,7 +184,7 @@ fn what_the_core_refuses_stops_nothing() {
     );
     let document = traced(&[script]);
     assert!(!codes(one(&document)).contains(&"stop-failed"), "{:?}", codes(one(&document)));
-    assert_eq!(downtime(&document).bound, Bound::Exact, "{:?}", downtime(&document).why);
+    assert_eq!(downtime(&document).bound, DowntimeBound::Exact, "{:?}", downtime(&document).why);
 }
 
 #[test]
@@ -192,7 +198,7 @@ fn the_destination_cannot_get_ready() {
         .set_ioctl(10 * MS, RESUMING, -5, -1);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Failed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Failed);
     assert_eq!(told(&destination(&document).failures), [("RUNNING → RUNNING_P2P", Some("EIO"))]);
 }
 
@@ -205,8 +211,9 @@ fn an_arc_fails_and_works_the_second_time() {
     );
     let document = traced(&[script]);
     check(&document);
-    let verdicts: Vec<Verdict> = document.migrations.iter().map(|migration| migration.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Failed, Verdict::Unfinished]);
+    let verdicts: Vec<MigrationVerdict> =
+        document.migrations.iter().map(|migration| migration.verdict).collect();
+    assert_eq!(verdicts, [MigrationVerdict::Failed, MigrationVerdict::Unfinished]);
 }
 
 #[test]
@@ -220,7 +227,7 @@ fn no_fd_is_left() {
     let document = traced(&[script]);
     check(&document);
     assert_eq!(told(&source(&document).failures), [("request for PRE_COPY", Some("EMFILE"))]);
-    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    assert_eq!((one(&document).verdict, one(&document).recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(one(&document).downtime, None);
 }
 
@@ -234,12 +241,17 @@ fn a_read_fails() {
     let document = traced(&[script]);
     check(&document);
     assert_eq!(told(&source(&document).failures), [("read()", Some("EIO"))]);
-    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Failed, Some(true)));
+    assert_eq!((one(&document).verdict, one(&document).recovered), (MigrationVerdict::Failed, Some(true)));
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns, 30 * MS + 3 * ARC + 1_000);
     assert_eq!(
         shares(downtime),
-        [(Stage::Stop, ARC), (Stage::Save, ARC), (Stage::Read, READ), (Stage::Recover, 3 * ARC)]
+        [
+            (DowntimeStage::Stop, ARC),
+            (DowntimeStage::Save, ARC),
+            (DowntimeStage::Read, READ),
+            (DowntimeStage::Recover, 3 * ARC)
+        ]
     );
 }
 
@@ -255,7 +267,7 @@ fn a_write_fails_and_the_destination_is_closed() {
         .close(1);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Failed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Failed);
     assert_eq!(told(&destination(&document).failures), [("write()", Some("EFAULT"))]);
 }
 
@@ -272,7 +284,7 @@ fn a_write_fails_and_what_came_is_loaded() {
         .set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Failed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Failed);
 }
 
 #[test]
@@ -287,7 +299,7 @@ fn a_write_is_interrupted_and_done_again() {
         .set(&[RESUMING, STOP, RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
 }
 
 #[test]
@@ -298,11 +310,11 @@ fn load_fails() {
     let document = traced(&[back, script]);
     check(&document);
     let migration = one(&document);
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(told(&destination(&document).failures), [("RESUMING → STOP", Some("EIO"))]);
     // The source's until it runs again; what the destination did has no part in it.
     assert_eq!(downtime(&document).total_ns, 100 * MS + 3 * ARC + 1_000);
-    assert_eq!(downtime(&document).stage(Stage::Load), None);
+    assert_eq!(downtime(&document).stage(DowntimeStage::Load), None);
 }
 
 #[test]
@@ -316,7 +328,7 @@ fn loaded_and_never_run() {
         .close(1);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Cancelled);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Cancelled);
     assert_eq!(codes(one(&document)), ["cut-off"]);
 }
 
@@ -325,9 +337,9 @@ fn cancelled_in_pre_copy() {
     let document = traced(&[pre_copying().until(90 * MS).set(&[PRE_COPY, RUNNING], 0, -1)]);
     check(&document);
     let migration = one(&document);
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Cancelled, Some(true)));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Cancelled, Some(true)));
     assert_eq!(migration.downtime, None);
-    assert_eq!(source(&document).recovery, Some(Recovery::Arcs));
+    assert_eq!(source(&document).recovery, Some(SourceRecovery::Arcs));
 }
 
 #[test]
@@ -337,21 +349,24 @@ fn cancelled_in_pre_copy_p2p() {
     let by_pre_copy = stopped.clone().set(&[PRE_COPY_P2P, PRE_COPY], 0, -1).until(500 * MS);
     let document = traced(&[by_pre_copy.set(&[PRE_COPY, RUNNING], 0, -1)]);
     check(&document);
-    assert_eq!((one(&document).verdict, &one(&document).downtime), (Verdict::Cancelled, &None));
+    assert_eq!((one(&document).verdict, &one(&document).downtime), (MigrationVerdict::Cancelled, &None));
     // By RUNNING_P2P: still until it runs.
     let document = traced(&[stopped.set(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], 0, -1)]);
     check(&document);
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns, 10 * MS + 2 * ARC + 500);
-    assert_eq!(shares(downtime), [(Stage::Stop, ARC), (Stage::Recover, 2 * ARC)]);
-    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Cancelled, Some(true)));
+    assert_eq!(shares(downtime), [(DowntimeStage::Stop, ARC), (DowntimeStage::Recover, 2 * ARC)]);
+    assert_eq!((one(&document).verdict, one(&document).recovered), (MigrationVerdict::Cancelled, Some(true)));
 }
 
 #[test]
 fn closed_in_pre_copy() {
     let document = traced(&[pre_copying().until(90 * MS).close(1)]);
     check(&document);
-    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Cancelled, Some(false)));
+    assert_eq!(
+        (one(&document).verdict, one(&document).recovered),
+        (MigrationVerdict::Cancelled, Some(false))
+    );
     assert_eq!(codes(one(&document)), ["cut-off"]);
     assert_eq!(one(&document).downtime, None);
 }
@@ -360,7 +375,7 @@ fn closed_in_pre_copy() {
 fn closed_in_resuming() {
     let document = traced(&[written_destination().until(139 * MS).close(1)]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Cancelled);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Cancelled);
     assert_eq!(codes(one(&document)), ["cut-off"]);
 }
 
@@ -369,7 +384,7 @@ fn not_over_yet() {
     for script in [pre_copying(), read_source(), written_destination()] {
         let document = traced(&[script]);
         check(&document);
-        assert_eq!(one(&document).verdict, Verdict::Unfinished);
+        assert_eq!(one(&document).verdict, MigrationVerdict::Unfinished);
     }
 }
 
@@ -380,7 +395,7 @@ fn the_source_runs_again_while_the_destination_runs() {
     check(&document);
     let migration = one(&document);
     // It had come about; the downtime was over when the destination ran.
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Completed, None));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Completed, None));
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
     assert_eq!(codes(migration), ["both-run"]);
 }
@@ -414,10 +429,10 @@ fn whether_both_run_is_said_if_it_is_known() {
     // On two hosts the order has to be beyond what the clocks may be off.
     let both = |error: u64| {
         let source = back_at(147 * MS).until(400 * MS).get_state(RUNNING);
-        let of = |name, records: &[Record]| history_on(host(name), ANCHOR, Some(error), records);
+        let of = |name, records: &[WireRecord]| history_on(host(name), ANCHOR, Some(error), records);
         let pairs = vec![("a".to_owned(), "b".to_owned())];
         let histories = [of("a", &source.records()), of("b", &whole_destination().records())];
-        let document = document(&histories, &Options { pairs, ..Options::default() });
+        let document = document(&histories, &DocumentOptions { pairs, ..DocumentOptions::default() });
         check(&document);
         codes(&document.migrations[0]).contains(&"both-run")
     };
@@ -431,12 +446,12 @@ fn of_guesses_it_is_no_error_that_both_run() {
     let histories = [history(&[source, whole_destination()])];
     let told = |pairs: &[(&str, &str)]| {
         let pairs = pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
-        let document = document(&histories, &Options { pairs, ..Options::default() });
+        let document = document(&histories, &DocumentOptions { pairs, ..DocumentOptions::default() });
         let [warning] = &one(&document).warnings[..] else { panic!("{:?}", codes(one(&document))) };
         (warning.severity, warning.text.contains("or these two do not belong together"))
     };
-    assert_eq!(told(&[]), (Severity::Warning, true));
-    assert_eq!(told(&[("a", "b")]), (Severity::Error, false));
+    assert_eq!(told(&[]), (FindingSeverity::Warning, true));
+    assert_eq!(told(&[("a", "b")]), (FindingSeverity::Error, false));
 }
 
 #[test]
@@ -451,10 +466,10 @@ fn who_stopped_meanwhile_may_have_stood_still_when_the_other_ran() {
             source
         };
         let source = source.until(300 * MS).get_state(RUNNING);
-        let of = |name, records: &[Record]| history_on(host(name), ANCHOR, Some(20 * MS), records);
+        let of = |name, records: &[WireRecord]| history_on(host(name), ANCHOR, Some(20 * MS), records);
         let pairs = vec![("a".to_owned(), "b".to_owned())];
         let histories = [of("a", &source.records()), of("b", &whole_destination().records())];
-        let document = document(&histories, &Options { pairs, ..Options::default() });
+        let document = document(&histories, &DocumentOptions { pairs, ..DocumentOptions::default() });
         check(&document);
         codes(&document.migrations[0]).contains(&"both-run")
     };
@@ -468,10 +483,10 @@ fn who_stops_again_may_have_stopped_before_the_other_ran() {
     let both = |error: Option<u64>, stops_at: u64| {
         let source = read_source().until(131 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
         let source = source.until(stops_at).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1);
-        let of = |name, records: &[Record]| history_on(host(name), ANCHOR, error, records);
+        let of = |name, records: &[WireRecord]| history_on(host(name), ANCHOR, error, records);
         let pairs = vec![("a".to_owned(), "b".to_owned())];
         let histories = [of("a", &source.records()), of("b", &whole_destination().records())];
-        let document = document(&histories, &Options { pairs, ..Options::default() });
+        let document = document(&histories, &DocumentOptions { pairs, ..DocumentOptions::default() });
         check(&document);
         let merge = &document.merge[0];
         ((merge.early_ns, merge.late_ns), codes(&document.migrations[0]).contains(&"both-run"))
@@ -491,21 +506,22 @@ fn a_guess_may_be_wrong() {
     let scripts = [source, arrive(arriving(7), 0, MIB - 1)];
     let guessed = traced(&scripts);
     check(&guessed);
-    assert_eq!(one_device(&guessed).paired_by, Some(PairedBy::Time));
-    let differs = |document: &Document| {
+    assert_eq!(one_device(&guessed).paired_by, Some(PairingReason::Time));
+    let differs = |document: &MigrationDocument| {
         let warnings = &document.migrations[0].warnings;
         let found = warnings.iter().find(|warning| warning.code == "bytes-differ").unwrap();
         (found.severity, found.text.contains("or these two do not belong together"))
     };
-    assert_eq!(differs(&guessed), (Severity::Warning, true));
+    assert_eq!(differs(&guessed), (FindingSeverity::Warning, true));
     let downtime = downtime(&guessed);
-    assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
-    let text = |document: &Document| crate::output::report_text(document, &jiff::tz::TimeZone::UTC, false);
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::About, None));
+    let text =
+        |document: &MigrationDocument| crate::output::report_text(document, &jiff::tz::TimeZone::UTC, false);
     assert!(text(&guessed).contains("a → b: nothing but the time tells"), "{}", text(&guessed));
     let pairs = vec![("a".to_owned(), "b".to_owned())];
-    let said = document(&[history(&scripts)], &Options { pairs, ..Options::default() });
+    let said = document(&[history(&scripts)], &DocumentOptions { pairs, ..DocumentOptions::default() });
     check(&said);
-    assert_eq!(differs(&said), (Severity::Error, false));
+    assert_eq!(differs(&said), (FindingSeverity::Error, false));
     assert!(!text(&said).contains("nothing but the time"));
     // Two that came about, and do not have the same, are two.
     let strangers = traced(&[whole_source(), arrive(arriving(7), 0, MIB - 1)]);
@@ -518,7 +534,7 @@ fn the_source_runs_again_once_the_destination_is_gone() {
     let source = whole_source().until(900 * MS).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[source, whole_destination().until(800 * MS).close(1)]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
     assert_eq!(codes(one(&document)), [""; 0]);
 }
 
@@ -526,8 +542,10 @@ fn the_source_runs_again_once_the_destination_is_gone() {
 fn initial_bytes_are_counted_by_stream_whatever_the_state() {
     // Attached in a state that is not known: what was read in it was read before STOP_COPY all the same.
     let script = |read: i64| {
-        let script =
-            Script::new(0xd1).device("a", "mtty", 7).until(10 * MS).next(RUNNING, PRE_COPY, PRE_COPY, 0);
+        let script = RecordScript::new(0xd1)
+            .device("a", "mtty", 7)
+            .until(10 * MS)
+            .next(RUNNING, PRE_COPY, PRE_COPY, 0);
         let script =
             script.until(20 * MS).set_state(10 * MS, PRE_COPY, 0, FROM).set_ioctl(10 * MS, PRE_COPY, 0, 31);
         let script = script.until(30 * MS).set_fails(&[PRE_COPY, PRE_COPY_P2P], -5).precopy_info(FROM, 24, 0);

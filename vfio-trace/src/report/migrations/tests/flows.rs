@@ -1,15 +1,15 @@
 //! Migrations that come about, with the figures of their downtime.
 
 use super::*;
-use crate::report::document::{PairedBy, PartName, SessionEnd};
+use crate::report::document::{PairingReason, PartName, SessionEnd};
 
 #[test]
 fn with_p2p_and_pre_copy() {
     let document = traced(&[whole_source(), whole_destination()]);
     check(&document);
     let device = one_device(&document);
-    assert_eq!(device.verdict, Verdict::Completed);
-    assert_eq!(device.paired_by, Some(PairedBy::StreamBytes));
+    assert_eq!(device.verdict, MigrationVerdict::Completed);
+    assert_eq!(device.paired_by, Some(PairingReason::StreamBytes));
     assert_eq!(
         (device.stream.read_bytes, device.stream.written_bytes),
         (Some(24 + (1 << 20)), Some(24 + (1 << 20)))
@@ -17,21 +17,21 @@ fn with_p2p_and_pre_copy() {
     let downtime = downtime(&document);
     // From the arc at 100 ms to the end of the arc at 150 ms.
     assert_eq!(downtime.total_ns, 50 * MS + ARC);
-    assert_eq!((downtime.bound, &downtime.why), (Bound::Exact, &None));
+    assert_eq!((downtime.bound, &downtime.why), (DowntimeBound::Exact, &None));
     assert_eq!(
         shares(downtime),
         [
-            (Stage::Stop, ARC),
-            (Stage::Save, ARC),
+            (DowntimeStage::Stop, ARC),
+            (DowntimeStage::Save, ARC),
             // That of PRE_COPY is none of it; the one that gives 0 bytes is.
-            (Stage::Read, 2 * READ),
-            (Stage::Write, WRITE),
-            (Stage::Load, ARC),
-            (Stage::Start, 2 * ARC),
+            (DowntimeStage::Read, 2 * READ),
+            (DowntimeStage::Write, WRITE),
+            (DowntimeStage::Load, ARC),
+            (DowntimeStage::Start, 2 * ARC),
         ]
     );
     let busy = 5 * ARC + 2 * READ + WRITE;
-    assert_eq!(downtime.stage(Stage::Gap).unwrap().share_ns, 50 * MS + ARC - busy);
+    assert_eq!(downtime.stage(DowntimeStage::Gap).unwrap().share_ns, 50 * MS + ARC - busy);
     assert_eq!(device.downtime.as_ref(), Some(downtime));
     assert_eq!(codes(one(&document)), [""; 0]);
     let ends: Vec<SessionEnd> = document.sessions.iter().map(|session| session.end).collect();
@@ -69,14 +69,14 @@ fn without_p2p() {
     assert_eq!(
         shares(downtime),
         [
-            (Stage::Save, ARC),
-            (Stage::Read, 2 * READ),
-            (Stage::Write, WRITE),
-            (Stage::Load, ARC),
-            (Stage::Start, ARC)
+            (DowntimeStage::Save, ARC),
+            (DowntimeStage::Read, 2 * READ),
+            (DowntimeStage::Write, WRITE),
+            (DowntimeStage::Load, ARC),
+            (DowntimeStage::Start, ARC)
         ]
     );
-    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn without_pre_copy() {
     check(&document);
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns, 50 * MS + ARC);
-    assert_eq!(shares(downtime)[..2], [(Stage::Stop, 2 * ARC), (Stage::Save, ARC)]);
-    assert_eq!(downtime.bound, Bound::Exact);
+    assert_eq!(shares(downtime)[..2], [(DowntimeStage::Stop, 2 * ARC), (DowntimeStage::Save, ARC)]);
+    assert_eq!(downtime.bound, DowntimeBound::Exact);
 }
 
 #[test]
@@ -122,11 +122,14 @@ fn the_source_alone() {
     let document = traced(&[whole_source()]);
     check(&document);
     let downtime = downtime(&document);
-    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
     // Up to the last read: STOP_COPY → STOP is done when the other side runs already.
     assert_eq!(downtime.total_ns, 30 * MS + READ - LEAD);
-    assert_eq!(downtime.bound, Bound::AtLeast);
-    assert_eq!(shares(downtime), [(Stage::Stop, ARC), (Stage::Save, ARC), (Stage::Read, 2 * READ)]);
+    assert_eq!(downtime.bound, DowntimeBound::AtLeast);
+    assert_eq!(
+        shares(downtime),
+        [(DowntimeStage::Stop, ARC), (DowntimeStage::Save, ARC), (DowntimeStage::Read, 2 * READ)]
+    );
 }
 
 #[test]
@@ -134,9 +137,9 @@ fn the_destination_alone() {
     let document = traced(&[whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
-    assert_eq!(one(&document).verdict, Verdict::Completed);
-    assert_eq!((downtime.total_ns, downtime.bound), (10 * MS + ARC, Bound::AtLeast));
-    assert_eq!(shares(downtime), [(Stage::Load, ARC), (Stage::Start, 2 * ARC)]);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
+    assert_eq!((downtime.total_ns, downtime.bound), (10 * MS + ARC, DowntimeBound::AtLeast));
+    assert_eq!(shares(downtime), [(DowntimeStage::Load, ARC), (DowntimeStage::Start, 2 * ARC)]);
 }
 
 #[test]
@@ -159,8 +162,8 @@ fn reads_and_writes_at_the_same_time() {
     check(&document);
     let downtime = downtime(&document);
     let time = |stage| downtime.stage(stage).map(|time| (time.share_ns, time.busy_ns)).unwrap();
-    assert_eq!(time(Stage::Read), (2 * READ, 2 * READ));
-    assert_eq!(time(Stage::Write), (WRITE - (READ - 5_000), WRITE));
+    assert_eq!(time(DowntimeStage::Read), (2 * READ, 2 * READ));
+    assert_eq!(time(DowntimeStage::Write), (WRITE - (READ - 5_000), WRITE));
 }
 
 #[test]
@@ -179,7 +182,7 @@ fn a_write_of_pre_copy_that_ends_in_stop_copy() {
         .set(&[RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[whole_source(), destination]);
     check(&document);
-    assert_eq!(downtime(&document).stage(Stage::Write).unwrap().busy_ns, 2 * WRITE - 2_000);
+    assert_eq!(downtime(&document).stage(DowntimeStage::Write).unwrap().busy_ns, 2 * WRITE - 2_000);
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn back_from_p2p_and_there_again() {
     check(&document);
     // The first stop is over and is none of it.
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
-    assert_eq!(shares(downtime(&document))[0], (Stage::Stop, ARC));
+    assert_eq!(shares(downtime(&document))[0], (DowntimeStage::Stop, ARC));
 }
 
 #[test]
@@ -257,14 +260,14 @@ fn a_stream_that_was_a_file() {
         .set(&[RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[whole_source(), destination]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
     assert_eq!(downtime(&document).total_ns, late + 20 * MS - 100 * MS + ARC);
 }
 
 #[test]
 fn a_second_look_gives_the_same() {
     let scripts = [whole_source(), whole_destination()];
-    let json = |document: &Document| serde_json::to_string(document).unwrap();
+    let json = |document: &MigrationDocument| serde_json::to_string(document).unwrap();
     assert_eq!(json(&traced(&scripts)), json(&traced(&scripts)));
 }
 
@@ -273,7 +276,7 @@ fn a_reset_after_it_changes_nothing() {
     let before = traced(&[whole_source(), whole_destination()]);
     let after = traced(&[whole_source().reset(0).close(1), whole_destination().reset(0)]);
     check(&after);
-    let facts = |document: &Document| {
+    let facts = |document: &MigrationDocument| {
         let migration = one(document);
         let end = migration.end_ns;
         (migration.verdict, migration.recovered, migration.downtime.clone(), end, codes(migration))
@@ -300,7 +303,7 @@ fn more_calls_than_are_kept() {
     let downtime = downtime(&document);
     // The whole is as it was; the stage has less than it says, and that is said.
     assert_eq!(downtime.total_ns, end + READ - 100 * MS - LEAD);
-    let read = downtime.stage(Stage::Read).unwrap();
+    let read = downtime.stage(DowntimeStage::Read).unwrap();
     let real = (reads as u64 + 1) * READ;
     assert!(
         read.blurred_ns > 0 && read.share_ns - read.blurred_ns <= real && read.share_ns >= real,

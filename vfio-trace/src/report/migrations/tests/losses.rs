@@ -4,19 +4,19 @@ use vfio_trace_common::{role::Role, uapi};
 
 use super::*;
 use crate::{
-    event::{GapFunction, Note, ProbeGap},
+    event::{GapFunction, ProbeGap, RecordNote},
     report::document::SessionEnd,
 };
 
 /// A source that is found in a state.
-fn found_in(state: u32) -> Script {
-    Script::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((state, 1)))
+fn found_in(state: u32) -> RecordScript {
+    RecordScript::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((state, 1)))
 }
 
 /// The same with losses that the counters tell.
-fn lacking(losses: Losses, scripts: &[Script]) -> Document {
-    let losses = Losses { complete: true, missed: Some(0), ..losses };
-    let host = Host { losses, ..host("h") };
+fn lacking(losses: HostLosses, scripts: &[RecordScript]) -> MigrationDocument {
+    let losses = HostLosses { complete: true, missed: Some(0), ..losses };
+    let host = TracedHost { losses, ..host("h") };
     documented(&[history_on(host, ANCHOR, Some(0), &together(scripts))])
 }
 
@@ -39,11 +39,14 @@ fn attached_in_pre_copy() {
     check(&document);
     let side = one_device(&document).source.as_ref().unwrap();
     assert!(side.partial);
-    assert_eq!((side.verdict, side.start_ns), (Verdict::Completed, 90 * MS), "its first read");
+    assert_eq!((side.verdict, side.start_ns), (MigrationVerdict::Completed, 90 * MS), "its first read");
     assert_eq!(document.sessions[1].end, SessionEnd::Eof);
     assert!(document.sessions[1].partial);
     // All that matters was seen.
-    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (50 * MS + ARC, Bound::Exact));
+    assert_eq!(
+        (downtime(&document).total_ns, downtime(&document).bound),
+        (50 * MS + ARC, DowntimeBound::Exact)
+    );
 }
 
 #[test]
@@ -53,7 +56,10 @@ fn attached_in_pre_copy_p2p() {
     let document = traced(&[source, whole_destination()]);
     check(&document);
     // Longer for sure; but not all was read, and that the destination is its own is a guess.
-    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (40 * MS + ARC, Bound::About));
+    assert_eq!(
+        (downtime(&document).total_ns, downtime(&document).bound),
+        (40 * MS + ARC, DowntimeBound::About)
+    );
 }
 
 #[test]
@@ -61,8 +67,11 @@ fn attached_in_pre_copy_p2p_and_taken_back() {
     let script = found_in(PRE_COPY_P2P).until(110 * MS).set(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[script]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Cancelled);
-    assert_eq!((downtime(&document).total_ns, downtime(&document).bound), (2 * ARC + 500, Bound::AtLeast));
+    assert_eq!(one(&document).verdict, MigrationVerdict::Cancelled);
+    assert_eq!(
+        (downtime(&document).total_ns, downtime(&document).bound),
+        (2 * ARC + 500, DowntimeBound::AtLeast)
+    );
 }
 
 #[test]
@@ -70,18 +79,18 @@ fn attached_in_stop_copy() {
     let source = read_all(found_in(STOP_COPY), 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
-    assert_eq!(one(&document).verdict, Verdict::Completed);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
     // From the first read that was seen.
     assert_eq!(
         (downtime(&document).total_ns, downtime(&document).bound),
-        (30 * MS + LEAD + ARC, Bound::About)
+        (30 * MS + LEAD + ARC, DowntimeBound::About)
     );
-    assert_eq!(downtime(&document).stage(Stage::Read).unwrap().share_ns, 2 * READ);
+    assert_eq!(downtime(&document).stage(DowntimeStage::Read).unwrap().share_ns, 2 * READ);
 }
 
 #[test]
 fn attached_in_resuming() {
-    let destination = Script::new(0xd2)
+    let destination = RecordScript::new(0xd2)
         .thread(DESTINATION, DESTINATION)
         .device_in("b", "mtty", 7, Role::Inventory, Some((RESUMING, 1)))
         .until(125 * MS)
@@ -93,7 +102,7 @@ fn attached_in_resuming() {
     let document = traced(&[whole_source(), destination]);
     check(&document);
     let migration = one(&document);
-    assert_eq!(migration.verdict, Verdict::Completed);
+    assert_eq!(migration.verdict, MigrationVerdict::Completed);
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
     // That fewer bytes were seen written than read is nobody's fault.
     assert_eq!(codes(migration), [""; 0]);
@@ -112,7 +121,7 @@ fn the_arc_that_stops_is_lost() {
     let document = traced(&[source, whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (40 * MS + ARC, Bound::About));
+    assert_eq!((downtime.total_ns, downtime.bound), (40 * MS + ARC, DowntimeBound::About));
     assert!(downtime.why.as_ref().unwrap().contains("an arc was not seen"), "{:?}", downtime.why);
 }
 
@@ -129,7 +138,7 @@ fn the_arc_that_saves_is_lost() {
     let document = traced(&[source, whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, Bound::About));
+    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, DowntimeBound::About));
 }
 
 #[test]
@@ -146,16 +155,16 @@ fn both_arcs_are_lost() {
     check(&document);
     // It stood still, since when is not known; but not since PRE_COPY.
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (5 * MS + ARC, Bound::About));
+    assert_eq!((downtime.total_ns, downtime.bound), (5 * MS + ARC, DowntimeBound::About));
 }
 
 #[test]
 fn counters_say_that_arcs_are_lost() {
-    let losses = Losses { control: names(&["vfio_mig_get_next_state: 3 lost"]), ..Losses::default() };
+    let losses = HostLosses { control: names(&["vfio_mig_get_next_state: 3 lost"]), ..HostLosses::default() };
     let document = lacking(losses, &[whole_source(), whole_destination()]);
     check(&document);
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, Bound::About));
+    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, DowntimeBound::About));
     assert_eq!(downtime.uncertainty_ns, None);
     assert!(document.warnings.iter().any(|warning| warning.code == "transitions-lacking"));
 }
@@ -163,17 +172,17 @@ fn counters_say_that_arcs_are_lost() {
 /// What may just not have been seen is not denied.
 #[test]
 fn a_migration_that_may_have_been_lost_is_not_denied() {
-    let said = |losses: Losses| {
+    let said = |losses: HostLosses| {
         let document = lacking(losses, &[]);
         crate::output::report_text(&document, &jiff::tz::TimeZone::UTC, false)
     };
-    assert!(said(Losses::default()).contains("no migration was seen: no device was seen to leave"));
-    let text = said(Losses { control: names(&["quay_shift: 3 lost"]), ..Losses::default() });
+    assert!(said(HostLosses::default()).contains("no migration was seen: no device was seen to leave"));
+    let text = said(HostLosses { control: names(&["quay_shift: 3 lost"]), ..HostLosses::default() });
     assert!(
         text.contains("no migration was seen; but not all") && !text.contains("no migration was seen:"),
         "{text}"
     );
-    let text = said(Losses { other: names(&["quay_where: 3 lost"]), ..Losses::default() });
+    let text = said(HostLosses { other: names(&["quay_where: 3 lost"]), ..HostLosses::default() });
     assert!(
         text.contains("no migration was seen:") && text.contains("other events are missing: quay_where"),
         "{text}"
@@ -182,17 +191,17 @@ fn a_migration_that_may_have_been_lost_is_not_denied() {
 
 #[test]
 fn counters_say_that_reads_are_lost() {
-    let losses = Losses { data: names(&["mtty_save_read: 1 lost"]), ..Losses::default() };
+    let losses = HostLosses { data: names(&["mtty_save_read: 1 lost"]), ..HostLosses::default() };
     let source = stopped_source().until(130 * MS).read(FROM, 1 << 20, 0, 24 + MIB).until(200 * MS);
     let source = source.set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB);
     let document = lacking(losses, &[source, whole_destination()]);
     check(&document);
     let downtimes: Vec<_> = document.migrations.iter().filter_map(|one| one.downtime.as_ref()).collect();
-    assert!(!downtimes.is_empty() && downtimes.iter().all(|downtime| downtime.bound != Bound::Exact));
+    assert!(!downtimes.is_empty() && downtimes.iter().all(|downtime| downtime.bound != DowntimeBound::Exact));
     let session = document.sessions.iter().find(|session| session.missed_bytes == Some(1 << 20));
     assert_eq!(session.map(|session| session.bytes), Some(24));
     for migration in &document.migrations {
-        assert_eq!(migration.verdict, Verdict::Completed);
+        assert_eq!(migration.verdict, MigrationVerdict::Completed);
         assert!(!codes(migration).contains(&"bytes-differ"));
     }
 }
@@ -210,7 +219,7 @@ fn the_state_changes_unseen() {
     check(&document);
     let marks: Vec<_> = document.devices[0].marks.iter().map(|mark| mark.text.as_str()).collect();
     assert!(marks.iter().any(|text| text.starts_with("found in RUNNING, not in PRE_COPY")), "{marks:?}");
-    assert_eq!(one(&document).verdict, Verdict::Unfinished);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Unfinished);
     assert_eq!(one(&document).downtime, None);
 }
 
@@ -219,12 +228,12 @@ fn an_arc_is_in_progress_when_tracing_ends() {
     let script = stop(leaving(7), 0).until(120 * MS).wait(1_000).next(STOP_COPY, STOP, STOP, 0).wait(5 * MS);
     let document = traced(&[script]);
     check(&document);
-    assert!(downtime(&document).bound != Bound::Exact);
+    assert!(downtime(&document).bound != DowntimeBound::Exact);
 }
 
 #[test]
 fn a_recording_without_an_end() {
-    let host = Host { losses: Losses::default(), ..host("h") };
+    let host = TracedHost { losses: HostLosses::default(), ..host("h") };
     let document = documented(&[history_on(host, ANCHOR, None, &together(&[whole_source()]))]);
     assert!(document.warnings.iter().any(|warning| warning.code == "no-end"));
 }
@@ -233,41 +242,46 @@ fn a_recording_without_an_end() {
 fn what_a_recording_without_an_end_may_lack_is_marked() {
     let whole = |complete| {
         let traced = host("h");
-        let traced = Host { losses: Losses { complete, ..traced.losses }, ..traced };
+        let traced = TracedHost { losses: HostLosses { complete, ..traced.losses }, ..traced };
         let records = together(&[whole_source(), whole_destination()]);
         downtime(&documented(&[history_on(traced, ANCHOR, Some(0), &records)])).bound
     };
-    assert_eq!((whole(false), whole(true)), (Bound::About, Bound::Exact));
+    assert_eq!((whole(false), whole(true)), (DowntimeBound::About, DowntimeBound::Exact));
 }
 
 /// What is said of functions of `module` that were not probed from one time to another.
-fn unprobed(module: Option<&str>, from: u64, until: Option<u64>) -> Document {
-    let other = Script::new(0xd9).device("q", "quayside", 7);
-    let gap =
-        Script::new(7).until(until.unwrap_or(from)).note(gap_of(module, &[Role::SetState], from, until));
+fn unprobed(module: Option<&str>, from: u64, until: Option<u64>) -> MigrationDocument {
+    let other = RecordScript::new(0xd9).device("q", "quayside", 7);
+    let gap = RecordScript::new(7).until(until.unwrap_or(from)).note(gap_of(
+        module,
+        &[Role::SetState],
+        from,
+        until,
+    ));
     traced(&[gap, other, whole_source(), whole_destination()])
 }
 
-fn gap_of(module: Option<&str>, roles: &[Role], from: u64, until: Option<u64>) -> Note {
-    let Note::ProbeGap(gap) = gap_note(from, until) else { panic!() };
+fn gap_of(module: Option<&str>, roles: &[Role], from: u64, until: Option<u64>) -> RecordNote {
+    let RecordNote::ProbeGap(gap) = gap_note(from, until) else { panic!() };
     let function = |role: &Role| GapFunction { function: format!("mtty_{}", role.name()), role: *role };
     let functions = roles.iter().map(function).collect();
-    Note::ProbeGap(ProbeGap { module: module.map(str::to_owned), functions, ..gap })
+    RecordNote::ProbeGap(ProbeGap { module: module.map(str::to_owned), functions, ..gap })
 }
 
 #[test]
 fn a_module_may_have_another_name_than_its_driver() {
     // Of the driver nvidia all is in nvidia_vgpu_vfio.
     let gap = gap_of(Some("nvidia_vgpu_vfio"), &[Role::SetState], 90 * MS, Some(115 * MS));
-    let document = traced(&[Script::new(7).until(115 * MS).note(gap), whole_source(), whole_destination()]);
-    assert_eq!((not_probed(&document).len(), downtime(&document).bound), (2, Bound::AtLeast));
+    let document =
+        traced(&[RecordScript::new(7).until(115 * MS).note(gap), whole_source(), whole_destination()]);
+    assert_eq!((not_probed(&document).len(), downtime(&document).bound), (2, DowntimeBound::AtLeast));
 }
 
 #[test]
 fn a_gap_hides_what_goes_through_its_functions() {
-    let of = |scripts: &[Script], role| {
+    let of = |scripts: &[RecordScript], role| {
         let gap = gap_of(Some("mtty"), &[role], MS, Some(300 * MS));
-        let mut all = vec![Script::new(7).until(300 * MS).note(gap)];
+        let mut all = vec![RecordScript::new(7).until(300 * MS).note(gap)];
         all.extend(scripts.iter().cloned());
         let document = traced(&all);
         downtime(&document).why.as_ref().is_some_and(|why| why.contains("not probed"))
@@ -288,14 +302,14 @@ fn a_probe_that_was_refused_may_be_had_later() {
     let refused = gap_of(Some("mtty"), &[Role::SetState, Role::Read], 2 * MS, None);
     let had = gap_of(Some("mtty"), &[Role::Read, Role::SetState], 2 * MS, Some(3 * MS));
     let part = gap_of(Some("mtty"), &[Role::Read], 2 * MS, Some(3 * MS));
-    let bound = |later: Option<Note>| {
-        let script = Script::new(7).until(2 * MS).note(refused.clone()).until(3 * MS);
-        let script = later.into_iter().fold(script, Script::note);
+    let bound = |later: Option<RecordNote>| {
+        let script = RecordScript::new(7).until(2 * MS).note(refused.clone()).until(3 * MS);
+        let script = later.into_iter().fold(script, RecordScript::note);
         downtime(&traced(&[script, whole_source(), whole_destination()])).bound
     };
-    assert_eq!(bound(None), Bound::AtLeast);
-    assert_eq!(bound(Some(part)), Bound::AtLeast);
-    assert_eq!(bound(Some(had)), Bound::Exact);
+    assert_eq!(bound(None), DowntimeBound::AtLeast);
+    assert_eq!(bound(Some(part)), DowntimeBound::AtLeast);
+    assert_eq!(bound(Some(had)), DowntimeBound::Exact);
 }
 
 #[test]
@@ -305,7 +319,7 @@ fn gaps_that_are_over_take_no_room_of_those_that_are_not() {
             let until = ended.then_some(n + 2);
             gap_of(Some(&format!("m{n}")), &[Role::SetState; 500], n + 1, until)
         });
-        let script = gaps.fold(Script::new(7).until(10 * MS), Script::note);
+        let script = gaps.fold(RecordScript::new(7).until(10 * MS), RecordScript::note);
         let document = traced(&[script, whole_source(), whole_destination()]);
         document.warnings.iter().any(|warning| warning.code == "left-out")
     };
@@ -321,9 +335,9 @@ fn what_was_read_unseen_is_not_left() {
         script.until(100 * MS).set(&[PRE_COPY, PRE_COPY_P2P], 0, -1).set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
     };
     let left = |losses, read| codes(one(&lacking(losses, &[script(read)]))).contains(&"initial-bytes-left");
-    assert!(left(Losses::default(), false));
-    assert!(!left(Losses::default(), true));
-    assert!(!left(Losses { data: names(&["mtty_save_read: 1 lost"]), ..Losses::default() }, false));
+    assert!(left(HostLosses::default(), false));
+    assert!(!left(HostLosses::default(), true));
+    assert!(!left(HostLosses { data: names(&["mtty_save_read: 1 lost"]), ..HostLosses::default() }, false));
 }
 
 #[test]
@@ -337,10 +351,10 @@ fn a_log_that_is_left_on_is_one_that_would_have_been_seen_to_stop() {
         script.until(after).get_state(STOP)
     };
     let left = |losses, after| codes(one(&lacking(losses, &[script(after)]))).contains(&"log-left-on");
-    assert!(left(Losses::default(), 5_000 * MS));
-    assert!(!left(Losses::default(), 300 * MS));
+    assert!(left(HostLosses::default(), 5_000 * MS));
+    assert!(!left(HostLosses::default(), 300 * MS));
     assert!(!left(
-        Losses { control: names(&["vfio_device_fops_unl_ioctl: 1 lost"]), ..Losses::default() },
+        HostLosses { control: names(&["vfio_device_fops_unl_ioctl: 1 lost"]), ..HostLosses::default() },
         5_000 * MS
     ));
 }
@@ -348,7 +362,7 @@ fn a_log_that_is_left_on_is_one_that_would_have_been_seen_to_stop() {
 #[test]
 fn a_device_that_changes_its_driver_keeps_what_it_did_under_the_first() {
     let script = whole_source().until(400 * MS).close(1).unregister();
-    let later = Script::new(0xd7).until(500 * MS).device("a", "vfio-pci", 0).open(1);
+    let later = RecordScript::new(0xd7).until(500 * MS).device("a", "vfio-pci", 0).open(1);
     let document = traced(&[script, later]);
     let drivers: Vec<_> = document.devices.iter().map(|device| device.driver.as_deref()).collect();
     assert_eq!(drivers, [Some("mtty"), Some("vfio-pci")]);
@@ -356,7 +370,7 @@ fn a_device_that_changes_its_driver_keeps_what_it_did_under_the_first() {
     assert_eq!(document.devices[side.device as usize].driver.as_deref(), Some("mtty"));
 }
 
-fn not_probed(document: &Document) -> Vec<&str> {
+fn not_probed(document: &MigrationDocument) -> Vec<&str> {
     let told = document.warnings.iter().filter(|warning| warning.code == "not-probed");
     told.map(|warning| warning.text.as_str()).collect()
 }
@@ -371,13 +385,13 @@ fn a_device_that_was_used_while_its_driver_was_not_probed() {
         "the device was used while not all was probed, for 25.000 ms: mtty_set_state of module mtty (loaded while \
          tracing); calls may be missing"
     );
-    assert_eq!(downtime(&document).bound, Bound::AtLeast, "{:?}", downtime(&document).why);
+    assert_eq!(downtime(&document).bound, DowntimeBound::AtLeast, "{:?}", downtime(&document).why);
     assert!(downtime(&document).why.as_ref().unwrap().contains("not probed"));
 
     let open = unprobed(Some("mtty"), 90 * MS, None);
-    assert_eq!((not_probed(&open).len(), downtime(&open).bound), (2, Bound::AtLeast));
+    assert_eq!((not_probed(&open).len(), downtime(&open).bound), (2, DowntimeBound::AtLeast));
     let of_vfio = unprobed(Some("vfio"), 90 * MS, Some(115 * MS));
-    assert_eq!((not_probed(&of_vfio).len(), downtime(&of_vfio).bound), (2, Bound::AtLeast));
+    assert_eq!((not_probed(&of_vfio).len(), downtime(&of_vfio).bound), (2, DowntimeBound::AtLeast));
 }
 
 #[test]
@@ -386,7 +400,7 @@ fn a_device_that_was_used_soon_after_its_driver_was_probed() {
     let told = not_probed(&document);
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains(" after the first probe of mtty_set_state of module mtty"), "{told:?}");
-    assert_eq!(downtime(&document).bound, Bound::Exact);
+    assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
 }
 
 #[test]
@@ -399,23 +413,23 @@ fn nothing_is_said_of_a_gap_that_no_device_was_near() {
     ] {
         let document = unprobed(Some(module), from, until);
         assert_eq!(not_probed(&document), [""; 0], "{module} {from}");
-        assert_eq!(downtime(&document).bound, Bound::Exact);
+        assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
     }
 }
 
 #[test]
 fn a_device_that_is_used_after_a_refused_function_was_probed_after_all() {
-    let Note::ProbeGap(first) = gap_note(MS, None) else { panic!() };
+    let RecordNote::ProbeGap(first) = gap_note(MS, None) else { panic!() };
     let gap = |until| {
         let (module, until_mono_ns) = (Some("mtty".to_owned()), until);
-        Note::ProbeGap(ProbeGap { module, until_mono_ns, ..first.clone() })
+        RecordNote::ProbeGap(ProbeGap { module, until_mono_ns, ..first.clone() })
     };
-    let script = || Script::new(7).until(2 * MS).note(gap(None));
+    let script = || RecordScript::new(7).until(2 * MS).note(gap(None));
     let document = traced(&[script(), whole_source(), whole_destination()]);
-    assert_eq!(downtime(&document).bound, Bound::AtLeast);
+    assert_eq!(downtime(&document).bound, DowntimeBound::AtLeast);
     let ended = script().until(3 * MS).note(gap(Some(3 * MS)));
     let document = traced(&[ended, whole_source(), whole_destination()]);
-    assert_eq!(downtime(&document).bound, Bound::Exact, "{:?}", downtime(&document).why);
+    assert_eq!(downtime(&document).bound, DowntimeBound::Exact, "{:?}", downtime(&document).why);
 }
 
 #[test]

@@ -3,33 +3,33 @@
 use vfio_trace_common::uapi;
 
 use super::*;
-use crate::{output::export, report::Limits};
+use crate::{output::export, report::ModelLimits};
 
 /// One source after the other on one device: each begins 1 s after the one before.
-fn sources(count: u64) -> Script {
+fn sources(count: u64) -> RecordScript {
     (0..count).fold(leaving(7), |script, nr| leave(script, nr * 1_000 * MS, MIB).close(1).open(1))
 }
 
-fn limited(script: &Script, limits: Limits) -> Document {
-    let mut history = History::new(host("h"), ANCHOR, Some(0)).with_limits(limits);
+fn limited(script: &RecordScript, limits: ModelLimits) -> MigrationDocument {
+    let mut history = HostHistory::new(host("h"), ANCHOR, Some(0)).with_limits(limits);
     script.events().iter().for_each(|event| history.apply(event));
     let document = documented(&[history]);
     check(&document);
     document
 }
 
-fn log(script: Script) -> Script {
+fn log(script: RecordScript) -> RecordScript {
     let (start, words) = (script.now, [4096, 2, 0x7f00, 0]);
     let what = uapi::FEATURE_DMA_LOGGING_START | uapi::FEATURE_SET;
     script.wait(1_000).feature(start, what, 0, words, words).wait(MS)
 }
 
-fn text(document: &Document) -> String {
+fn text(document: &MigrationDocument) -> String {
     crate::output::report_text(document, &jiff::tz::TimeZone::UTC, false)
 }
 
 /// The sentences about what was left out.
-fn said(document: &Document) -> Vec<&str> {
+fn said(document: &MigrationDocument) -> Vec<&str> {
     let warnings = document.warnings.iter().filter(|warning| warning.code == "left-out");
     warnings.map(|warning| warning.text.as_str()).collect()
 }
@@ -53,16 +53,16 @@ fn an_overview_before_more_than_three() {
 #[test]
 fn what_verdicts_are_made_from_ends_at_one_moment() {
     let script = sources(3);
-    let whole = limited(&script, Limits::default());
+    let whole = limited(&script, ModelLimits::default());
     assert_eq!((whole.migrations.len(), said(&whole).len()), (3, 0));
     let all = whole.devices[0].clone();
     let sessions = whole.sessions.len();
     for (what, limits) in [
-        ("arcs", Limits { arcs: all.arcs.len() - 2, ..Limits::default() }),
-        ("requests", Limits { requests: all.requests.len() - 2, ..Limits::default() }),
-        ("states", Limits { states: all.states.len() - 3, ..Limits::default() }),
-        ("sessions", Limits { sessions, ..Limits::default() }),
-        ("marks", Limits { all_marks: 4, ..Limits::default() }),
+        ("arcs", ModelLimits { arcs: all.arcs.len() - 2, ..ModelLimits::default() }),
+        ("requests", ModelLimits { requests: all.requests.len() - 2, ..ModelLimits::default() }),
+        ("states", ModelLimits { states: all.states.len() - 3, ..ModelLimits::default() }),
+        ("sessions", ModelLimits { sessions, ..ModelLimits::default() }),
+        ("marks", ModelLimits { all_marks: 4, ..ModelLimits::default() }),
     ] {
         let document = limited(&script, limits);
         let left = &document.hosts[0].left_out;
@@ -72,7 +72,7 @@ fn what_verdicts_are_made_from_ends_at_one_moment() {
         // What came before is as it was, and nothing is told of what came later, nor thought to have failed.
         for (one, other) in document.migrations.iter().zip(&whole.migrations) {
             match one.verdict {
-                Verdict::Unfinished => {
+                MigrationVerdict::Unfinished => {
                     assert!(one.text.ends_with("which has no room for more"), "{}", one.text);
                 },
                 _ => assert_eq!(one, other, "{what}"),
@@ -84,7 +84,7 @@ fn what_verdicts_are_made_from_ends_at_one_moment() {
         assert_eq!(said(&document).len(), 1, "{what}");
         // In all formats.
         let (mut csv, mut chrome) = (Vec::new(), Vec::new());
-        export::write_csv(&document, export::Table::Warnings, &mut csv).unwrap();
+        export::write_csv(&document, export::CsvTable::Warnings, &mut csv).unwrap();
         export::write_chrome(&document, &mut chrome).unwrap();
         let page = crate::output::html(&document).unwrap();
         let [csv, chrome] = [csv, chrome].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -93,7 +93,7 @@ fn what_verdicts_are_made_from_ends_at_one_moment() {
         }
     }
     let logs = log(log(leaving(7)));
-    let document = limited(&logs, Limits { dirty_logs: 1, ..Limits::default() });
+    let document = limited(&logs, ModelLimits { dirty_logs: 1, ..ModelLimits::default() });
     assert_eq!(document.hosts[0].left_out.full.as_deref(), Some("dirty logs"));
     assert_eq!(document.devices[0].dirty_logs.len(), 1);
 }
@@ -101,9 +101,9 @@ fn what_verdicts_are_made_from_ends_at_one_moment() {
 #[test]
 fn a_failure_without_room_is_one() {
     let script = sources(2).until(3_000 * MS).set_fails(&[STOP, STOP_COPY], -5);
-    let document = limited(&script, Limits { arcs: 5, ..Limits::default() });
+    let document = limited(&script, ModelLimits { arcs: 5, ..ModelLimits::default() });
     assert!(document.hosts[0].left_out.failed > 0);
-    assert!(document.migrations.iter().all(|migration| migration.verdict != Verdict::Failed));
+    assert!(document.migrations.iter().all(|migration| migration.verdict != MigrationVerdict::Failed));
     assert!(document.failed(), "nobody may take that for a success");
 }
 
@@ -117,23 +117,23 @@ fn what_has_no_room_is_counted_as_what_has() {
     let ended = read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let late = sources(1).until(2_000 * MS).set(&[STOP, STOP_COPY], FROM + 1, 33);
     for (what, script, limits, failed) in [
-        ("a log", log(-5), Limits { arcs: 5, ..Limits::default() }, 1),
-        ("no log", log(0), Limits { arcs: 5, ..Limits::default() }, 0),
-        ("a question", probe, Limits { arcs: 5, ..Limits::default() }, 0),
+        ("a log", log(-5), ModelLimits { arcs: 5, ..ModelLimits::default() }, 1),
+        ("no log", log(0), ModelLimits { arcs: 5, ..ModelLimits::default() }, 0),
+        ("a question", probe, ModelLimits { arcs: 5, ..ModelLimits::default() }, 0),
         // The document is full with the arc that ends the session.
-        ("a late read", ended.read(FROM, 64, -19, 0), Limits { arcs: 4, ..Limits::default() }, 0),
+        ("a late read", ended.read(FROM, 64, -19, 0), ModelLimits { arcs: 4, ..ModelLimits::default() }, 0),
         (
             "no read for now",
             late.clone().read(FROM + 1, 64, -4, 0),
-            Limits { arcs: 4, ..Limits::default() },
+            ModelLimits { arcs: 4, ..ModelLimits::default() },
             0,
         ),
-        ("a read", late.read(FROM + 1, 64, -5, 0), Limits { arcs: 4, ..Limits::default() }, 1),
+        ("a read", late.read(FROM + 1, 64, -5, 0), ModelLimits { arcs: 4, ..ModelLimits::default() }, 1),
     ] {
         let left = &limited(&script, limits).hosts[0].left_out;
         assert!(left.events > 0 && left.failed == failed, "{what}: {left:?}");
         // As if there were room.
-        assert_eq!(limited(&script, Limits::default()).failed(), failed > 0, "{what}");
+        assert_eq!(limited(&script, ModelLimits::default()).failed(), failed > 0, "{what}");
     }
 }
 
@@ -147,8 +147,8 @@ fn what_ends_a_migration_is_kept_among_many_marks() {
     let script =
         script.until(at.next_multiple_of(MS)).set(&[RUNNING, PRE_COPY], FROM, 31).wait(MS).close(1).open(1);
     let script = script.wait(MS).set(&[RUNNING, PRE_COPY], FROM + 1, 31);
-    let limits = Limits { marks: 10, ..Limits::default() };
-    let (document, whole) = (limited(&script, limits), limited(&script, Limits::default()));
+    let limits = ModelLimits { marks: 10, ..ModelLimits::default() };
+    let (document, whole) = (limited(&script, limits), limited(&script, ModelLimits::default()));
     // Cut off by the close; without it the second would have begun in the first.
     assert_eq!(document.migrations, whole.migrations);
     assert_eq!(codes(&document.migrations[0]), ["cut-off"]);
@@ -160,11 +160,11 @@ fn what_ends_a_migration_is_kept_among_many_marks() {
 
 #[test]
 fn devices_findings_and_sizes() {
-    let scripts: Vec<Script> =
+    let scripts: Vec<RecordScript> =
         (0..5).map(|nr| device(0xd1 + nr, &format!("dev{nr}"), 100).data_size(4096)).collect();
-    let mut history =
-        History::new(host("h"), ANCHOR, Some(0)).with_limits(Limits { devices: 3, ..Limits::default() });
-    scripts.iter().flat_map(Script::events).for_each(|event| history.apply(&event));
+    let mut history = HostHistory::new(host("h"), ANCHOR, Some(0))
+        .with_limits(ModelLimits { devices: 3, ..ModelLimits::default() });
+    scripts.iter().flat_map(RecordScript::events).for_each(|event| history.apply(&event));
     let document = documented(&[history]);
     assert_eq!(document.devices.len(), 3);
     let events = scripts[0].events().len() as u64;
@@ -172,12 +172,12 @@ fn devices_findings_and_sizes() {
     assert!(said(&document)[0].contains("too many devices"), "{:?}", said(&document));
 
     let sizes = (0..5).fold(leaving(7), |script, _| script.data_size(4096));
-    let document = limited(&sizes, Limits { sizes: 2, ..Limits::default() });
+    let document = limited(&sizes, ModelLimits { sizes: 2, ..ModelLimits::default() });
     assert_eq!((document.devices[0].sizes.len(), document.devices[0].sizes_left_out), (2, 3));
     assert!(said(&document)[0].contains("3 answers"), "{:?}", said(&document));
 
-    let mut history =
-        History::new(host("h"), ANCHOR, Some(0)).with_limits(Limits { findings: 2, ..Limits::default() });
+    let mut history = HostHistory::new(host("h"), ANCHOR, Some(0))
+        .with_limits(ModelLimits { findings: 2, ..ModelLimits::default() });
     for at in 0..5 {
         history.apply(&outside::finding("a", at, "x/y"));
     }

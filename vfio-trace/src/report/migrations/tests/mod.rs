@@ -11,13 +11,16 @@ mod props;
 mod several;
 mod unseen;
 
-use super::{Options, document};
+use super::{DocumentOptions, document};
 use crate::{
-    driver::Interpreter,
-    event::{Assembler, ClockAnchor, Record, fixture::*},
+    driver::PluginDispatcher,
+    event::{ClockAnchor, EventAssembler, WireRecord, fixture::*},
     report::{
-        History,
-        document::{Bound, DeviceMigration, Document, Downtime, Host, Losses, Migration, Stage, Verdict},
+        HostHistory,
+        document::{
+            DeviceMigration, DowntimeBound, DowntimeBreakdown, DowntimeStage, HostLosses, MigrationDocument,
+            MigrationVerdict, TracedHost, VmMigration,
+        },
     },
 };
 
@@ -40,40 +43,40 @@ const MIB: i64 = 1 << 20;
 const SOURCE: u32 = 412;
 const DESTINATION: u32 = 777;
 
-fn leaving(flags: u64) -> Script {
-    Script::new(0xd1).device("a", "mtty", flags).open(1)
+fn leaving(flags: u64) -> RecordScript {
+    RecordScript::new(0xd1).device("a", "mtty", flags).open(1)
 }
 
-fn arriving(flags: u64) -> Script {
-    Script::new(0xd2).thread(DESTINATION, DESTINATION).device("b", "mtty", flags).open(1)
+fn arriving(flags: u64) -> RecordScript {
+    RecordScript::new(0xd2).thread(DESTINATION, DESTINATION).device("b", "mtty", flags).open(1)
 }
 
 /// The source up to and with STOP_COPY, which is reached at 110 ms.
-fn stopped_source() -> Script {
+fn stopped_source() -> RecordScript {
     stop(leaving(7), 0)
 }
 
 /// The source up to the end of what it has to give.
-fn read_source() -> Script {
+fn read_source() -> RecordScript {
     read_all(stopped_source(), 0, MIB)
 }
 
 /// The whole of the source, as QEMU drives it.
-fn whole_source() -> Script {
+fn whole_source() -> RecordScript {
     leave(leaving(7), 0, MIB)
 }
 
 /// The destination up to the last write.
-fn written_destination() -> Script {
+fn written_destination() -> RecordScript {
     write_all(arriving(7), 0, MIB)
 }
 
 /// The whole of the destination.
-fn whole_destination() -> Script {
+fn whole_destination() -> RecordScript {
     arrive(arriving(7), 0, MIB)
 }
 
-fn stop(script: Script, at: u64) -> Script {
+fn stop(script: RecordScript, at: u64) -> RecordScript {
     script
         .until(at + 10 * MS)
         .set(&[RUNNING, PRE_COPY], FROM, 31)
@@ -85,7 +88,7 @@ fn stop(script: Script, at: u64) -> Script {
         .set(&[PRE_COPY_P2P, STOP_COPY], 0, -1)
 }
 
-fn read_all(script: Script, at: u64, bytes: i64) -> Script {
+fn read_all(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     script.until(at + 120 * MS).read(FROM, 1 << 20, bytes, 24).until(at + 130 * MS).read(
         FROM,
         1 << 20,
@@ -95,14 +98,14 @@ fn read_all(script: Script, at: u64, bytes: i64) -> Script {
 }
 
 /// All of a source; its times are 100, 110, 120, 130 and 200 ms behind `at`.
-fn leave(script: Script, at: u64, bytes: i64) -> Script {
+fn leave(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     read_all(stop(script, at), at, bytes)
         .until(at + 200 * MS)
         .set(&[STOP_COPY, STOP], 0, -1)
         .release(FROM, 24 + bytes)
 }
 
-fn write_all(script: Script, at: u64, bytes: i64) -> Script {
+fn write_all(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     script
         .until(at + 5 * MS)
         .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
@@ -113,7 +116,7 @@ fn write_all(script: Script, at: u64, bytes: i64) -> Script {
 }
 
 /// All of a destination; its times are 5, 125, 140 and 150 ms behind `at`.
-fn arrive(script: Script, at: u64, bytes: i64) -> Script {
+fn arrive(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     write_all(script, at, bytes)
         .until(at + 140 * MS)
         .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
@@ -123,36 +126,41 @@ fn arrive(script: Script, at: u64, bytes: i64) -> Script {
 }
 
 /// A VM's device before it leaves or arrives: address, name, process.
-fn device(address: u64, name: &str, pid: u32) -> Script {
-    Script::new(address).thread(pid, pid).device(name, "mtty", 7).open(1)
+fn device(address: u64, name: &str, pid: u32) -> RecordScript {
+    RecordScript::new(address).thread(pid, pid).device(name, "mtty", 7).open(1)
 }
 
 /// Records of several scripts in the order in which their calls return.
-fn together(scripts: &[Script]) -> Vec<Record> {
-    let mut records: Vec<Record> = scripts.iter().flat_map(Script::records).collect();
+fn together(scripts: &[RecordScript]) -> Vec<WireRecord> {
+    let mut records: Vec<WireRecord> = scripts.iter().flat_map(RecordScript::records).collect();
     records.sort_by_key(|record| record.header.end_ns);
     records
 }
 
 /// A host that was traced without a loss.
-fn host(name: &str) -> Host {
-    Host {
+fn host(name: &str) -> TracedHost {
+    TracedHost {
         name: Some(name.to_owned()),
         boot_id: Some(format!("boot of {name}")),
-        losses: Losses {
+        losses: HostLosses {
             complete: true,
             lost: Some(0),
             missed: Some(0),
             unmatched: Some(0),
-            ..Losses::default()
+            ..HostLosses::default()
         },
-        ..Host::default()
+        ..TracedHost::default()
     }
 }
 
-fn history_on(host: Host, anchor: ClockAnchor, error_ns: Option<u64>, records: &[Record]) -> History {
-    let mut history = History::new(host, anchor, error_ns);
-    let (mut assembler, mut interpreter) = (Assembler::new(), Interpreter::new(false));
+fn history_on(
+    host: TracedHost,
+    anchor: ClockAnchor,
+    error_ns: Option<u64>,
+    records: &[WireRecord],
+) -> HostHistory {
+    let mut history = HostHistory::new(host, anchor, error_ns);
+    let (mut assembler, mut interpreter) = (EventAssembler::new(), PluginDispatcher::new(false));
     let mut take = |events| interpreter.apply(events).iter().for_each(|event| history.apply(event));
     for record in records {
         take(assembler.push(record));
@@ -161,49 +169,49 @@ fn history_on(host: Host, anchor: ClockAnchor, error_ns: Option<u64>, records: &
     history
 }
 
-fn history(scripts: &[Script]) -> History {
+fn history(scripts: &[RecordScript]) -> HostHistory {
     history_on(host("h"), ANCHOR, Some(0), &together(scripts))
 }
 
-fn documented(histories: &[History]) -> Document {
-    document(histories, &Options::default())
+fn documented(histories: &[HostHistory]) -> MigrationDocument {
+    document(histories, &DocumentOptions::default())
 }
 
 /// What scripts on one host add up to.
-fn traced(scripts: &[Script]) -> Document {
+fn traced(scripts: &[RecordScript]) -> MigrationDocument {
     documented(&[history(scripts)])
 }
 
 /// The only migration.
-fn one(document: &Document) -> &Migration {
+fn one(document: &MigrationDocument) -> &VmMigration {
     assert_eq!(document.migrations.len(), 1, "{:#?}", document.migrations);
     &document.migrations[0]
 }
 
 /// The only device of the only migration.
-fn one_device(document: &Document) -> &DeviceMigration {
+fn one_device(document: &MigrationDocument) -> &DeviceMigration {
     let migration = one(document);
     assert_eq!(migration.devices.len(), 1, "{:#?}", migration.devices);
     &migration.devices[0]
 }
 
-fn downtime(document: &Document) -> &Downtime {
+fn downtime(document: &MigrationDocument) -> &DowntimeBreakdown {
     one(document).downtime.as_ref().expect("a downtime")
 }
 
 /// Shares by stage; the gap is left out.
-fn shares(downtime: &Downtime) -> Vec<(Stage, u64)> {
-    let busy = downtime.stages.iter().filter(|time| time.stage != Stage::Gap);
+fn shares(downtime: &DowntimeBreakdown) -> Vec<(DowntimeStage, u64)> {
+    let busy = downtime.stages.iter().filter(|time| time.stage != DowntimeStage::Gap);
     busy.map(|time| (time.stage, time.share_ns)).collect()
 }
 
 /// The codes of a migration's warnings.
-fn codes(migration: &Migration) -> Vec<&'static str> {
+fn codes(migration: &VmMigration) -> Vec<&'static str> {
     migration.warnings.iter().map(|warning| warning.code).collect()
 }
 
 /// What holds for every document.
-fn check(document: &Document) {
+fn check(document: &MigrationDocument) {
     for migration in &document.migrations {
         let all = migration.devices.iter().filter_map(|device| device.downtime.as_ref());
         for downtime in all.chain(&migration.downtime) {
@@ -211,7 +219,7 @@ fn check(document: &Document) {
             assert_eq!(downtime.stages.iter().map(|time| time.share_ns).sum::<u64>(), downtime.total_ns);
             assert!(downtime.stages.iter().all(|time| time.share_ns <= time.busy_ns));
             assert!(downtime.stages.iter().all(|time| time.blurred_ns <= time.share_ns));
-            assert_eq!(downtime.bound == Bound::Exact, downtime.why.is_none(), "{downtime:?}");
+            assert_eq!(downtime.bound == DowntimeBound::Exact, downtime.why.is_none(), "{downtime:?}");
         }
         assert!(migration.start_ns <= migration.end_ns);
         for (at, device) in migration.devices.iter().enumerate() {

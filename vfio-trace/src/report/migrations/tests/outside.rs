@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::event::{Data, DeviceRef, Event, Finding, Process, Severity};
+use crate::event::{DeviceRef, DriverFinding, EventData, EventProcess, FindingSeverity, VfioEvent};
 
 /// A history of a script's events, with findings put among them: device, time, code.
-fn found(script: &Script, findings: &[(&str, u64, &'static str)]) -> Document {
-    let mut history = History::new(host("h"), ANCHOR, Some(0));
+fn found(script: &RecordScript, findings: &[(&str, u64, &'static str)]) -> MigrationDocument {
+    let mut history = HostHistory::new(host("h"), ANCHOR, Some(0));
     let mut left: Vec<_> = findings.to_vec();
     left.sort_by_key(|(_, at, _)| *at);
     let mut left = left.into_iter().peekable();
-    let mut put = |history: &mut History, until: u64| {
+    let mut put = |history: &mut HostHistory, until: u64| {
         while let Some((device, at, code)) = left.next_if(|(_, at, _)| *at <= until) {
             history.apply(&finding(device, at, code));
         }
@@ -24,27 +24,27 @@ fn found(script: &Script, findings: &[(&str, u64, &'static str)]) -> Document {
     documented(&[history])
 }
 
-pub(super) fn finding(device: &str, at_ns: u64, code: &'static str) -> Event {
-    let finding = Finding {
+pub(super) fn finding(device: &str, at_ns: u64, code: &'static str) -> VfioEvent {
+    let finding = DriverFinding {
         code: code.into(),
-        severity: Severity::Error,
+        severity: FindingSeverity::Error,
         step: Some("a step".into()),
         errno: Some("EINVAL".into()),
         text: "It failed.".to_owned(),
         check: "dmesg".into(),
     };
-    Event {
+    VfioEvent {
         start_ns: at_ns,
         end_ns: at_ns,
         duration_ns: None,
         device: Some(DeviceRef { nr: 1, name: Some(Arc::from(device)), driver: None }),
-        process: Process { pid: SOURCE, tid: SOURCE, ..Process::default() },
-        data: Data::Finding(finding),
+        process: EventProcess { pid: SOURCE, tid: SOURCE, ..EventProcess::default() },
+        data: EventData::Finding(finding),
     }
 }
 
 /// Codes of the findings of all migrations, and of those outside.
-fn codes_of(document: &Document) -> (Vec<&str>, Vec<&str>) {
+fn codes_of(document: &MigrationDocument) -> (Vec<&str>, Vec<&str>) {
     let sides = document.migrations.iter().flat_map(|migration| &migration.devices);
     let sides = sides.flat_map(|device| device.source.iter().chain(&device.destination));
     let inside = sides.flat_map(|side| &side.findings).map(|finding| finding.code.as_str()).collect();
@@ -52,7 +52,7 @@ fn codes_of(document: &Document) -> (Vec<&str>, Vec<&str>) {
     (inside, outside.map(|finding| finding.code.as_str()).collect())
 }
 
-fn told(document: &Document) -> Vec<(&str, Option<&str>)> {
+fn told(document: &MigrationDocument) -> Vec<(&str, Option<&str>)> {
     let failures = document.outside.iter().flat_map(|outside| &outside.failures);
     failures.map(|failure| (failure.what.as_str(), failure.errno.as_deref())).collect()
 }
@@ -102,13 +102,13 @@ fn what_comes_after_a_migration_is_not_of_it() {
     check(&document);
     assert_eq!(codes_of(&document), (vec!["x/during", "x/with"], vec!["x/later", "x/other"]));
     assert_eq!(told(&document), [("RUNNING → STOP", Some("EINVAL"))]);
-    assert_eq!(one(&document).verdict, Verdict::Cancelled);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Cancelled);
     // What is not over may have more to come.
     let open = found(&pre_copying(), &[("a", 5_000 * MS, "x/late")]);
     assert_eq!(codes_of(&open), (vec!["x/late"], vec![]));
 }
 
-fn pre_copying() -> Script {
+fn pre_copying() -> RecordScript {
     leaving(7).until(10 * MS).set(&[RUNNING, PRE_COPY], FROM, 31)
 }
 
@@ -139,7 +139,7 @@ fn a_stop_that_failed_and_one_that_worked() {
     let downtime = downtime(&document);
     // Up to the last read; it ran, for all that is known, between the two.
     assert_eq!(downtime.total_ns, MS + READ - LEAD);
-    assert_eq!(downtime.bound, Bound::AtLeast);
+    assert_eq!(downtime.bound, DowntimeBound::AtLeast);
     assert!(
         downtime.why.as_deref().is_some_and(|why| why.contains("had been stopped before, or that failed"))
     );

@@ -1,9 +1,9 @@
 //! Which source belongs to which destination.
 
 use super::*;
-use crate::report::document::{PairedBy, Side};
+use crate::report::document::{MigrationSide, PairingReason};
 
-fn two_alike() -> History {
+fn two_alike() -> HostHistory {
     history(&[
         leave(device(0xd1, "a", SOURCE), 0, MIB),
         leave(device(0xd3, "c", SOURCE).thread(SOURCE, 450), 2 * MS, MIB).other_files(),
@@ -12,11 +12,11 @@ fn two_alike() -> History {
     ])
 }
 
-fn paired(pairs: &[(&str, &str)]) -> Vec<(String, String, PairedBy)> {
+fn paired(pairs: &[(&str, &str)]) -> Vec<(String, String, PairingReason)> {
     let pairs = pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
-    let document = document(&[two_alike()], &Options { pairs, ..Options::default() });
+    let document = document(&[two_alike()], &DocumentOptions { pairs, ..DocumentOptions::default() });
     check(&document);
-    let name = |side: &Option<Side>| {
+    let name = |side: &Option<MigrationSide>| {
         side.as_ref().and_then(|side| document.devices[side.device as usize].name.clone()).unwrap_or_default()
     };
     let devices = document.migrations.iter().flat_map(|migration| &migration.devices);
@@ -25,29 +25,29 @@ fn paired(pairs: &[(&str, &str)]) -> Vec<(String, String, PairedBy)> {
         .collect()
 }
 
-fn pair(from: &str, to: &str, by: PairedBy) -> (String, String, PairedBy) {
+fn pair(from: &str, to: &str, by: PairingReason) -> (String, String, PairingReason) {
     (from.to_owned(), to.to_owned(), by)
 }
 
 #[test]
 fn as_many_bytes_on_two_devices() {
     // The last one is not surer than the first, though nothing else is left for it.
-    assert_eq!(paired(&[]), [pair("a", "b", PairedBy::Order), pair("c", "d", PairedBy::Order)]);
+    assert_eq!(paired(&[]), [pair("a", "b", PairingReason::Order), pair("c", "d", PairingReason::Order)]);
 }
 
 #[test]
 fn the_user_knows_better() {
-    let option = PairedBy::Option;
+    let option = PairingReason::Option;
     assert_eq!(paired(&[("a", "d"), ("c", "b")]), [pair("a", "d", option), pair("c", "b", option)]);
     // Names that are not there change nothing.
     assert_eq!(paired(&[("x", "y")]), paired(&[]));
     // What is said for one leaves the other to the other.
-    assert_eq!(paired(&[("a", "d")]), [pair("a", "d", option), pair("c", "b", PairedBy::Order)]);
+    assert_eq!(paired(&[("a", "d")]), [pair("a", "d", option), pair("c", "b", PairingReason::Order)]);
 }
 
 #[test]
 fn drivers_have_to_fit() {
-    let other = Script::new(0xd2).thread(DESTINATION, DESTINATION).device("b", "mlx5", 7).open(1);
+    let other = RecordScript::new(0xd2).thread(DESTINATION, DESTINATION).device("b", "mlx5", 7).open(1);
     let document = traced(&[whole_source(), arrive(other, 0, MIB)]);
     check(&document);
     assert_eq!(document.migrations.len(), 2);
@@ -71,8 +71,8 @@ fn cut_off_streams_are_paired_by_time() {
         .close(1);
     let document = traced(&[source, destination]);
     check(&document);
-    assert_eq!(one_device(&document).paired_by, Some(PairedBy::Time));
-    assert_eq!((one(&document).verdict, one(&document).recovered), (Verdict::Cancelled, Some(true)));
+    assert_eq!(one_device(&document).paired_by, Some(PairingReason::Time));
+    assert_eq!((one(&document).verdict, one(&document).recovered), (MigrationVerdict::Cancelled, Some(true)));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_later_one_has_to_be_whole() {
 }
 
 /// One that wrote all of it before it was read.
-fn stranger(nr: u32, at: u64) -> Script {
+fn stranger(nr: u32, at: u64) -> RecordScript {
     let script = device(0x1000 + u64::from(nr), &format!("s{nr}"), 5_000 + nr);
     let file = 0x2000 + u64::from(nr);
     script
@@ -105,7 +105,8 @@ fn stranger(nr: u32, at: u64) -> Script {
 #[test]
 fn nothing_is_written_before_it_is_read() {
     // Many of them: none is left over as half of a migration.
-    let strangers: Vec<Script> = (0..30).map(|nr| stranger(nr, 9 * MS + u64::from(nr) * MS / 100)).collect();
+    let strangers: Vec<RecordScript> =
+        (0..30).map(|nr| stranger(nr, 9 * MS + u64::from(nr) * MS / 100)).collect();
     let mut scripts = vec![whole_source()];
     scripts.extend(strangers.iter().take(30).cloned());
     let document = traced(&scripts);
@@ -133,9 +134,9 @@ fn one_of_several_that_fit_is_no_exact_one() {
     check(&document);
     assert_eq!(document.migrations.len(), 2);
     for migration in &document.migrations {
-        assert_eq!(migration.devices[0].paired_by, Some(PairedBy::Order));
+        assert_eq!(migration.devices[0].paired_by, Some(PairingReason::Order));
         let downtime = migration.downtime.as_ref().unwrap();
-        assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
+        assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::About, None));
         assert!(downtime.why.as_ref().unwrap().contains("another one fits as well"));
     }
 }
@@ -145,14 +146,14 @@ fn a_device_by_order_has_no_exact_downtime_and_its_vm_has() {
     let document = documented(&[two_alike()]);
     check(&document);
     for device in &one(&document).devices {
-        assert_eq!(device.paired_by, Some(PairedBy::Order));
+        assert_eq!(device.paired_by, Some(PairingReason::Order));
         let downtime = device.downtime.as_ref().unwrap();
-        assert_eq!((downtime.bound, downtime.uncertainty_ns), (Bound::About, None));
+        assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::About, None));
         assert!(downtime.why.as_ref().unwrap().contains("another device fits as well"), "{downtime:?}");
     }
     // From the first that stops to the last that runs, whichever belong together.
     let downtime = downtime(&document);
-    assert_eq!((downtime.total_ns, downtime.bound), (52 * MS + ARC, Bound::Exact));
+    assert_eq!((downtime.total_ns, downtime.bound), (52 * MS + ARC, DowntimeBound::Exact));
 }
 
 #[test]
@@ -161,5 +162,5 @@ fn a_stream_with_bytes_unseen_is_not_whole() {
     let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB + 100);
     let document = traced(&[source, arrive(arriving(7), 0, MIB + 100)]);
     check(&document);
-    assert_eq!(one_device(&document).paired_by, Some(PairedBy::Time));
+    assert_eq!(one_device(&document).paired_by, Some(PairingReason::Time));
 }

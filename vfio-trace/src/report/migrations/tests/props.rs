@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Steps that a VMM may try, sensible or not.
-fn act(script: Script, what: u8) -> Script {
+fn act(script: RecordScript, what: u8) -> RecordScript {
     match what {
         0 => script.set(&[RUNNING, PRE_COPY], FROM, 31),
         1 => script.set(&[PRE_COPY, PRE_COPY_P2P], 0, -1),
@@ -35,10 +35,10 @@ fn act(script: Script, what: u8) -> Script {
 }
 
 /// Two devices of one VM, or of two, at whatever time.
-fn any_actions() -> impl Strategy<Value = [Script; 2]> {
+fn any_actions() -> impl Strategy<Value = [RecordScript; 2]> {
     let actions = || proptest::collection::vec((0..24u8, 0..50_000_000u64), 0..30);
     (actions(), actions(), any::<bool>()).prop_map(|(one, other, same)| {
-        let run = |script: Script, actions: Vec<(u8, u64)>| {
+        let run = |script: RecordScript, actions: Vec<(u8, u64)>| {
             actions.into_iter().fold(script, |script, (what, wait)| act(script.wait(wait), what))
         };
         let pid = if same { 100 } else { 200 };

@@ -1,10 +1,10 @@
 //! Several devices, several VMs, there and back.
 
 use super::*;
-use crate::report::document::{Order, PairedBy, Side, StageOrder};
+use crate::report::document::{DeviceConcurrency, MigrationSide, PairingReason, StageOrder};
 
 /// Two devices of one VM; the second does everything `later`, by other threads.
-fn two_devices(later: u64) -> Document {
+fn two_devices(later: u64) -> MigrationDocument {
     let (away, there) = (SOURCE + 50, DESTINATION + 50);
     traced(&[
         leave(device(0xd1, "a", SOURCE), 0, MIB),
@@ -14,8 +14,8 @@ fn two_devices(later: u64) -> Document {
     ])
 }
 
-fn names(document: &Document) -> Vec<[Option<&str>; 2]> {
-    let name = |side: &Option<Side>| {
+fn names(document: &MigrationDocument) -> Vec<[Option<&str>; 2]> {
+    let name = |side: &Option<MigrationSide>| {
         side.as_ref().and_then(|side| document.devices[side.device as usize].name.as_deref())
     };
     let devices = document.migrations.iter().flat_map(|migration| &migration.devices);
@@ -28,30 +28,30 @@ fn in_series() {
     check(&document);
     let migration = one(&document);
     assert_eq!(names(&document), [[Some("a"), Some("b")], [Some("c"), Some("d")]]);
-    assert!(migration.devices.iter().all(|device| device.paired_by == Some(PairedBy::StreamBytes)));
+    assert!(migration.devices.iter().all(|device| device.paired_by == Some(PairingReason::StreamBytes)));
     // From the first that stops to the last that runs.
     assert_eq!(downtime(&document).total_ns, 52 * MS + ARC);
     for device in &migration.devices {
         assert_eq!(device.downtime.as_ref().unwrap().total_ns, 50 * MS + ARC);
     }
-    assert_eq!(shares(downtime(&document))[0], (Stage::Stop, 2 * ARC));
+    assert_eq!(shares(downtime(&document))[0], (DowntimeStage::Stop, 2 * ARC));
     let order = |stage, one: u64| StageOrder {
         stage,
         devices: 2,
         sum_ns: 2 * one,
         union_ns: 2 * one,
         longest_ns: one,
-        order: Order::Series,
+        order: DeviceConcurrency::Series,
     };
     assert_eq!(
         migration.order,
         [
-            order(Stage::Stop, ARC),
-            order(Stage::Save, ARC),
-            order(Stage::Read, 2 * READ),
-            order(Stage::Write, WRITE),
-            order(Stage::Load, ARC),
-            order(Stage::Start, 2 * ARC)
+            order(DowntimeStage::Stop, ARC),
+            order(DowntimeStage::Save, ARC),
+            order(DowntimeStage::Read, 2 * READ),
+            order(DowntimeStage::Write, WRITE),
+            order(DowntimeStage::Load, ARC),
+            order(DowntimeStage::Start, 2 * ARC)
         ]
     );
     // A tenth of a millisecond is not worth a warning.
@@ -63,10 +63,10 @@ fn in_parallel() {
     let document = two_devices(0);
     check(&document);
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
-    assert_eq!(shares(downtime(&document))[0], (Stage::Stop, ARC));
+    assert_eq!(shares(downtime(&document))[0], (DowntimeStage::Stop, ARC));
     let order = &one(&document).order;
     assert!(
-        order.iter().all(|one| one.order == Order::Parallel && one.union_ns == one.longest_ns),
+        order.iter().all(|one| one.order == DeviceConcurrency::Parallel && one.union_ns == one.longest_ns),
         "{order:?}"
     );
     assert_eq!(order.len(), 6);
@@ -80,7 +80,11 @@ fn partly_in_parallel() {
     let order = one(&document).order.iter().map(|one| (one.stage, one.order)).collect::<Vec<_>>();
     assert_eq!(
         order[..3],
-        [(Stage::Stop, Order::Mixed), (Stage::Save, Order::Mixed), (Stage::Read, Order::Series)]
+        [
+            (DowntimeStage::Stop, DeviceConcurrency::Mixed),
+            (DowntimeStage::Save, DeviceConcurrency::Mixed),
+            (DowntimeStage::Read, DeviceConcurrency::Series)
+        ]
     );
 }
 
@@ -96,7 +100,7 @@ fn two_vms_at_once() {
     assert_eq!(names(&document), [[Some("a"), Some("b")], [Some("c"), Some("d")]]);
     assert_eq!(document.migrations.len(), 2);
     for migration in &document.migrations {
-        assert_eq!(migration.devices[0].paired_by, Some(PairedBy::StreamBytes));
+        assert_eq!(migration.devices[0].paired_by, Some(PairingReason::StreamBytes));
         assert_eq!(migration.downtime.as_ref().unwrap().total_ns, 50 * MS + ARC);
     }
     let pids: Vec<_> = document.migrations.iter().map(|one| one.source.as_ref().unwrap().pid).collect();
@@ -115,7 +119,7 @@ fn two_vms_with_as_many_bytes() {
     // Those that began together; and it is said that the bytes do not tell.
     assert_eq!(names(&document), [[Some("a"), Some("b")], [Some("c"), Some("d")]]);
     let by: Vec<_> = document.migrations.iter().map(|one| one.devices[0].paired_by).collect();
-    assert_eq!(by, [Some(PairedBy::Order), Some(PairedBy::Order)]);
+    assert_eq!(by, [Some(PairingReason::Order), Some(PairingReason::Order)]);
 }
 
 #[test]
@@ -134,9 +138,9 @@ fn one_device_fails_and_the_other_is_taken_back() {
     let document = traced(&[failing, fails]);
     check(&document);
     let migration = one(&document);
-    assert_eq!((migration.verdict, migration.recovered), (Verdict::Failed, Some(true)));
+    assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, Some(true)));
     let verdicts: Vec<_> = migration.devices.iter().map(|device| device.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Cancelled, Verdict::Failed]);
+    assert_eq!(verdicts, [MigrationVerdict::Cancelled, MigrationVerdict::Failed]);
     assert_eq!(downtime(&document).total_ns, 105 * MS + 2 * ARC + 500);
 }
 
@@ -151,8 +155,8 @@ fn there_and_back_on_one_host() {
     check(&document);
     assert_eq!(names(&document), [[Some("a"), Some("b")], [Some("b"), Some("a")]]);
     for migration in &document.migrations {
-        assert_eq!(migration.verdict, Verdict::Completed);
-        assert_eq!(migration.devices[0].paired_by, Some(PairedBy::StreamBytes));
+        assert_eq!(migration.verdict, MigrationVerdict::Completed);
+        assert_eq!(migration.devices[0].paired_by, Some(PairingReason::StreamBytes));
         assert_eq!(migration.downtime.as_ref().unwrap().total_ns, 50 * MS + ARC);
         assert_eq!(codes(migration), [""; 0]);
     }

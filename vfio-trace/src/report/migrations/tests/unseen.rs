@@ -3,12 +3,12 @@
 use super::*;
 
 /// A source that stops and goes back.
-fn back() -> Script {
+fn back() -> RecordScript {
     stop(leaving(7), 0).until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1).release(FROM, 24)
 }
 
 /// A destination that is closed before all is loaded.
-fn unloaded() -> Script {
+fn unloaded() -> RecordScript {
     arriving(7)
         .until(5 * MS)
         .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
@@ -20,20 +20,20 @@ fn unloaded() -> Script {
 }
 
 /// On a host that tells this of what got lost.
-fn with(losses: Losses, scripts: &[Script]) -> Document {
-    let host = Host { losses, ..host("h") };
+fn with(losses: HostLosses, scripts: &[RecordScript]) -> MigrationDocument {
+    let host = TracedHost { losses, ..host("h") };
     let document = documented(&[history_on(host, ANCHOR, Some(0), &together(scripts))]);
     check(&document);
     document
 }
 
 /// On a kernel that does not count what its probes miss.
-fn uncounted(scripts: &[Script]) -> Document {
-    with(Losses { missed: None, ..host("h").losses }, scripts)
+fn uncounted(scripts: &[RecordScript]) -> MigrationDocument {
+    with(HostLosses { missed: None, ..host("h").losses }, scripts)
 }
 
-fn text(document: &Document) -> &str {
-    assert_eq!(one(document).verdict, Verdict::Cancelled);
+fn text(document: &MigrationDocument) -> &str {
+    assert_eq!(one(document).verdict, MigrationVerdict::Cancelled);
     &one(document).text
 }
 
@@ -50,12 +50,12 @@ fn that_nothing_failed_is_said_of_what_was_seen_whole() {
     let whole = || host("h").losses;
     let lost = |name: &str| vec![format!("{name}: 1 lost")];
     for losses in [
-        Losses { control: lost("vfio_mig_get_next_state"), ..whole() },
-        Losses { data: lost("mtty_save_read"), ..whole() },
-        Losses { damage: vec!["parts 2 to 3 are missing".to_owned()], ..whole() },
-        Losses { complete: false, ..whole() },
-        Losses { undecoded: 1, ..whole() },
-        Losses { missed: None, ..whole() },
+        HostLosses { control: lost("vfio_mig_get_next_state"), ..whole() },
+        HostLosses { data: lost("mtty_save_read"), ..whole() },
+        HostLosses { damage: vec!["parts 2 to 3 are missing".to_owned()], ..whole() },
+        HostLosses { complete: false, ..whole() },
+        HostLosses { undecoded: 1, ..whole() },
+        HostLosses { missed: None, ..whole() },
     ] {
         for sides in [&[back(), unloaded()][..], &[back()]] {
             let document = with(losses.clone(), sides);
@@ -72,7 +72,7 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
     let given_up = traced(&[no_eof.clone(), whole_destination()]);
     assert_eq!(
         (one(&given_up).verdict, &codes(one(&given_up))[..]),
-        (Verdict::Cancelled, &["not-read-to-the-end"][..])
+        (MigrationVerdict::Cancelled, &["not-read-to-the-end"][..])
     );
     // A guest that is paused is asked for STOP when its migration is cancelled.
     for sides in [std::slice::from_ref(&no_eof), &[no_eof.clone(), unloaded()]] {
@@ -82,9 +82,12 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
         assert!(!codes(one(&document)).contains(&"not-read-to-the-end"));
     }
     let document = uncounted(&[no_eof, whole_destination()]);
-    assert_eq!((one(&document).verdict, &codes(one(&document))[..]), (Verdict::Completed, &[""; 0][..]));
+    assert_eq!(
+        (one(&document).verdict, &codes(one(&document))[..]),
+        (MigrationVerdict::Completed, &[""; 0][..])
+    );
     // Offsets tell that all bytes were seen.
-    assert_eq!(downtime(&document).bound, Bound::Exact);
+    assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
 
     let told: Vec<&str> = document.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(told, ["misses-not-known"]);
@@ -107,8 +110,8 @@ fn bytes_that_went_by_unseen_are_no_difference() {
     for document in [uncounted(&[whole_source(), no_write.clone()]), traced(&[whole_source(), no_write])] {
         assert_eq!(
             (one(&document).verdict, &codes(one(&document))[..]),
-            (Verdict::Completed, &["missed-bytes"][..])
+            (MigrationVerdict::Completed, &["missed-bytes"][..])
         );
-        assert_eq!(downtime(&document).bound, Bound::About);
+        assert_eq!(downtime(&document).bound, DowntimeBound::About);
     }
 }

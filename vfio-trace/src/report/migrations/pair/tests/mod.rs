@@ -7,23 +7,23 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::StreamHash,
-    report::document::{Side, Verdict},
+    report::document::{MigrationSide, MigrationVerdict},
 };
 
 mod oracle;
 
 /// A side as the walk over a device's arcs would have found it.
-fn side(role: Role, device: u32, pid: u32, start_ns: u64, end_ns: u64) -> Found {
-    Found {
+fn side(role: SideRole, device: u32, pid: u32, start_ns: u64, end_ns: u64) -> SideAnalysis {
+    SideAnalysis {
         role,
         host: 0,
         pid,
-        side: Side {
+        side: MigrationSide {
             device,
             sessions: Vec::new(),
             start_ns,
             end_ns,
-            verdict: Verdict::Completed,
+            verdict: MigrationVerdict::Completed,
             recovery: None,
             partial: false,
             phases: Vec::new(),
@@ -36,53 +36,62 @@ fn side(role: Role, device: u32, pid: u32, start_ns: u64, end_ns: u64) -> Found 
         stop_copy_ns: None,
         ran_ns: None,
         pre_copy: false,
-        left: true,
+        left_transfer: true,
         cut: None,
         eof: true,
         bytes: 4096,
         stream: None,
         data_failed: false,
-        blind: false,
-        missed: false,
-        unseen: false,
-        unsure: false,
+        data_incomplete: false,
+        bytes_missed: false,
+        bytes_unseen: false,
+        misses_uncounted: false,
         stopped_before: false,
-        in_doubt: false,
+        state_uncertain: false,
         over_ns: None,
-        torn: false,
+        missed_arc: false,
         unprobed: false,
     }
 }
 
-fn device(nr: u32, driver: Option<&str>) -> Device {
-    Device { nr, name: Some(format!("dev{nr}")), driver: driver.map(ToOwned::to_owned), ..Device::default() }
+fn device(nr: u32, driver: Option<&str>) -> TracedDevice {
+    TracedDevice {
+        nr,
+        name: Some(format!("dev{nr}")),
+        driver: driver.map(ToOwned::to_owned),
+        ..TracedDevice::default()
+    }
 }
 
-const fn tolerance(one: u32, two: u32) -> Tolerance {
-    if one == two { Tolerance { guess: 0, sure: 0 } } else { Tolerance { guess: 20, sure: 40 } }
+const fn tolerance(one: u32, two: u32) -> ClockTolerance {
+    if one == two { ClockTolerance { guess: 0, sure: 0 } } else { ClockTolerance { guess: 20, sure: 40 } }
 }
 
 /// What was put together, and how often two groups were compared.
-fn paired(sides: &[Found], devices: &[Device], pairs: &[(String, String)]) -> (Vec<Whole>, u64) {
+fn paired(
+    sides: &[SideAnalysis],
+    devices: &[TracedDevice],
+    pairs: &[(String, String)],
+) -> (Vec<GroupPair>, u64) {
     let compared = Cell::new(0);
     let apart_ns = |one: u32, two: u32| {
         compared.set(compared.get() + 1);
         tolerance(one, two)
     };
-    let context = Context { devices, pairs, apart_ns: &apart_ns, refused: &HashSet::new() };
-    let wholes = wholes(sides, &groups(sides), &context);
+    let context = PairingContext { devices, pairs, apart_ns: &apart_ns, refused: &HashSet::new() };
+    let wholes = pair_groups(sides, &groups(sides), &context);
     (wholes, compared.get())
 }
 
 /// As many migrations, one each `apart` ns, of `takes` ns, each on devices of its own.
-fn many(count: u32, apart: u64, takes: u64) -> (Vec<Found>, Vec<Device>) {
+fn many(count: u32, apart: u64, takes: u64) -> (Vec<SideAnalysis>, Vec<TracedDevice>) {
     let mut sides = Vec::new();
     for nr in 0..count {
         let start = u64::from(nr) * apart;
         let stream = StreamHash { bytes: 4096, crc32: nr };
-        for (role, at, later) in [(Role::Source, 0, 0), (Role::Destination, 1, apart / 2)] {
+        for (role, at, later) in [(SideRole::Source, 0, 0), (SideRole::Destination, 1, apart / 2)] {
             let one = side(role, 2 * nr + at, 2 * nr + at, start + later, start + later + takes);
-            sides.push(Found { stream: Some(stream), ..one });
+            sides.push(SideAnalysis { stream: Some(stream), ..one });
         }
     }
     (sides, (0..2 * count).map(|nr| device(nr, Some("mtty"))).collect())
@@ -110,27 +119,29 @@ fn ten_thousand_migrations_are_not_compared_each_with_each() {
 #[test]
 fn groups_of_one_process_are_looked_up() {
     // One process, one device, again and again; and one process with many devices at once.
-    let again: Vec<Found> = (0..100_000).map(|nr| side(Role::Source, 0, 1, nr * 10, nr * 10 + 5)).collect();
+    let again: Vec<SideAnalysis> =
+        (0..100_000).map(|nr| side(SideRole::Source, 0, 1, nr * 10, nr * 10 + 5)).collect();
     assert_eq!(groups(&again).len(), 100_000);
-    let at_once: Vec<Found> = (0..1_000).map(|nr| side(Role::Source, nr, 1, nr.into(), 5_000)).collect();
+    let at_once: Vec<SideAnalysis> =
+        (0..1_000).map(|nr| side(SideRole::Source, nr, 1, nr.into(), 5_000)).collect();
     let groups = groups(&at_once);
     assert_eq!((groups.len(), groups[0].sides.len(), groups[0].end_ns), (1, 1_000, 5_000));
 }
 
-fn any_side() -> impl Strategy<Value = Found> {
+fn any_side() -> impl Strategy<Value = SideAnalysis> {
     let who = (any::<bool>(), 0..2u32, 0..6u32, 0..4u32);
     let when = (0..100u64, 0..60u64);
     let what = (0..4u64, proptest::option::of(0..3u32), any::<bool>(), any::<bool>());
     (who, when, what).prop_map(|((source, host, device, pid), (start, took), (bytes, hash, eof, blind))| {
-        let role = if source { Role::Source } else { Role::Destination };
+        let role = if source { SideRole::Source } else { SideRole::Destination };
         let one = side(role, device, pid, start, start + took);
         let stream = hash.map(|crc32| StreamHash { bytes, crc32 });
-        Found { host, eof, bytes, stream, blind, ..one }
+        SideAnalysis { host, eof, bytes, stream, data_incomplete: blind, ..one }
     })
 }
 
 /// Devices with drivers, and the user's pairs of them.
-fn named(drivers: &[Option<u8>], pairs: &[(u32, u32)]) -> (Vec<Device>, Vec<(String, String)>) {
+fn named(drivers: &[Option<u8>], pairs: &[(u32, u32)]) -> (Vec<TracedDevice>, Vec<(String, String)>) {
     let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
     let devices = (0..).zip(drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
     let pairs = pairs.iter().map(|(from, to)| (format!("dev{from}"), format!("dev{to}"))).collect();
@@ -149,16 +160,16 @@ proptest! {
     ) {
         let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
-        let context = Context { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
+        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
         let was = oracle::groups(&sides);
         let is = groups(&sides);
-        let members = |groups: &[Group]| groups.iter().map(|group| (group.sides.clone(), group.start_ns, group.end_ns)).collect::<Vec<_>>();
+        let members = |groups: &[SideGroup]| groups.iter().map(|group| (group.sides.clone(), group.start_ns, group.end_ns)).collect::<Vec<_>>();
         prop_assert_eq!(members(&was), members(&is));
-        let shown = |wholes: Vec<Whole>| {
-            let one = |whole: Whole| (whole.source, whole.destination, whole.matched);
+        let shown = |wholes: Vec<GroupPair>| {
+            let one = |whole: GroupPair| (whole.source, whole.destination, whole.matched);
             wholes.into_iter().map(one).collect::<Vec<_>>()
         };
-        prop_assert_eq!(shown(oracle::wholes(&sides, &was, &context)), shown(wholes(&sides, &is, &context)));
+        prop_assert_eq!(shown(oracle::wholes(&sides, &was, &context)), shown(pair_groups(&sides, &is, &context)));
     }
 
     #[test]
@@ -171,9 +182,9 @@ proptest! {
     ) {
         let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
-        let context = Context { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
+        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, refused: &refused };
         let of = |role| (0..sides.len()).filter(|at| sides[*at].role == role).collect::<Vec<_>>();
-        let (from, to) = (of(Role::Source), of(Role::Destination));
+        let (from, to) = (of(SideRole::Source), of(SideRole::Destination));
         let (is, _) = devices::devices(&sides, &from, &to, &context, at_once);
         prop_assert_eq!(oracle::devices(&sides, &from, &to, &context, at_once), is);
     }
@@ -182,29 +193,31 @@ proptest! {
 #[test]
 fn twenty_thousand_devices_of_one_process_are_not_compared_each_with_each() {
     let count = 20_000u32;
-    let sides = |source: &dyn Fn(u32, Found) -> Found, destination: &dyn Fn(u32, Found) -> Found| {
-        let sources = (0..count).map(|nr| source(nr, side(Role::Source, 2 * nr, 1, 0, 100)));
+    let sides = |source: &dyn Fn(u32, SideAnalysis) -> SideAnalysis,
+                 destination: &dyn Fn(u32, SideAnalysis) -> SideAnalysis| {
+        let sources = (0..count).map(|nr| source(nr, side(SideRole::Source, 2 * nr, 1, 0, 100)));
         let destinations =
-            (0..count).map(|nr| destination(nr, side(Role::Destination, 2 * nr + 1, 2, 0, 100)));
-        sources.chain(destinations).collect::<Vec<Found>>()
+            (0..count).map(|nr| destination(nr, side(SideRole::Destination, 2 * nr + 1, 2, 0, 100)));
+        sources.chain(destinations).collect::<Vec<SideAnalysis>>()
     };
-    let devices: Vec<Device> = (0..2 * count).map(|nr| device(nr, Some("mtty"))).collect();
+    let devices: Vec<TracedDevice> = (0..2 * count).map(|nr| device(nr, Some("mtty"))).collect();
     let (from, to): (Vec<usize>, Vec<usize>) = ((0..20_000).collect(), (20_000..40_000).collect());
-    let context = Context { devices: &devices, pairs: &[], apart_ns: &tolerance, refused: &HashSet::new() };
-    let hash = |nr, one| Found { stream: Some(StreamHash { bytes: 4096, crc32: nr }), ..one };
-    let bytes = |nr: u32, one| Found { bytes: 4096 + u64::from(count - nr), ..one };
-    let fewer = |nr: u32, one| Found {
+    let context =
+        PairingContext { devices: &devices, pairs: &[], apart_ns: &tolerance, refused: &HashSet::new() };
+    let hash = |nr, one| SideAnalysis { stream: Some(StreamHash { bytes: 4096, crc32: nr }), ..one };
+    let bytes = |nr: u32, one| SideAnalysis { bytes: 4096 + u64::from(count - nr), ..one };
+    let fewer = |nr: u32, one| SideAnalysis {
         bytes: 4096 + 2 * u64::from(nr),
         eof: false,
-        blind: nr.is_multiple_of(2),
+        data_incomplete: nr.is_multiple_of(2),
         ..one
     };
-    let less = |nr: u32, one| Found { bytes: 1 + 2 * u64::from(nr), ..one };
+    let less = |nr: u32, one| SideAnalysis { bytes: 1 + 2 * u64::from(nr), ..one };
     for (sides, by) in [
-        (sides(&hash, &hash), PairedBy::StreamHash),
-        (sides(&bytes, &bytes), PairedBy::StreamBytes),
-        (sides(&|_, one| one, &|_, one| one), PairedBy::Order),
-        (sides(&fewer, &less), PairedBy::Time),
+        (sides(&hash, &hash), PairingReason::StreamHash),
+        (sides(&bytes, &bytes), PairingReason::StreamBytes),
+        (sides(&|_, one| one, &|_, one| one), PairingReason::Order),
+        (sides(&fewer, &less), PairingReason::Time),
     ] {
         let (matched, looked) = devices::devices(&sides, &from, &to, &context, true);
         let told = matched.iter().filter(|one| one.by == by).count();
@@ -215,23 +228,26 @@ fn twenty_thousand_devices_of_one_process_are_not_compared_each_with_each() {
 
 #[test]
 fn what_cannot_be_of_one_stream_is_no_pair() {
-    let whole = |from: Found, to: Found| {
+    let whole = |from: SideAnalysis, to: SideAnalysis| {
         let devices = [device(0, Some("mtty")), device(1, Some("mtty"))];
         let (wholes, _) = paired(&[from, to], &devices, &[]);
         wholes.iter().find_map(|whole| whole.matched.first().map(|one| one.by))
     };
-    let from = |bytes| Found { bytes, ..side(Role::Source, 0, 1, 0, 10) };
-    let to = |bytes| Found { bytes, ..side(Role::Destination, 1, 2, 0, 10) };
-    let hash = |crc32, one: Found| Found { stream: Some(StreamHash { bytes: one.bytes, crc32 }), ..one };
-    assert_eq!(whole(from(50), to(50)), Some(PairedBy::StreamBytes));
+    let from = |bytes| SideAnalysis { bytes, ..side(SideRole::Source, 0, 1, 0, 10) };
+    let to = |bytes| SideAnalysis { bytes, ..side(SideRole::Destination, 1, 2, 0, 10) };
+    let hash = |crc32, one: SideAnalysis| SideAnalysis {
+        stream: Some(StreamHash { bytes: one.bytes, crc32 }),
+        ..one
+    };
+    assert_eq!(whole(from(50), to(50)), Some(PairingReason::StreamBytes));
     // All was seen on both sides, and it is not the same.
     assert_eq!(whole(from(50), to(8)), None);
-    let cut = Found { eof: false, ..from(50) };
-    assert_eq!(whole(cut.clone(), to(8)), Some(PairedBy::Time));
-    assert_eq!(whole(Found { blind: true, ..from(8) }, to(50)), Some(PairedBy::Time));
-    assert_eq!(whole(hash(1, from(50)), hash(1, to(50))), Some(PairedBy::StreamHash));
+    let cut = SideAnalysis { eof: false, ..from(50) };
+    assert_eq!(whole(cut.clone(), to(8)), Some(PairingReason::Time));
+    assert_eq!(whole(SideAnalysis { data_incomplete: true, ..from(8) }, to(50)), Some(PairingReason::Time));
+    assert_eq!(whole(hash(1, from(50)), hash(1, to(50))), Some(PairingReason::StreamHash));
     assert_eq!(whole(hash(1, from(50)), hash(2, to(50))), None);
     assert_eq!(whole(hash(1, cut.clone()), hash(2, to(50))), None);
     // Of a stream that was cut off the hash is another one.
-    assert_eq!(whole(hash(1, cut), hash(2, to(8))), Some(PairedBy::Time));
+    assert_eq!(whole(hash(1, cut), hash(2, to(8))), Some(PairingReason::Time));
 }

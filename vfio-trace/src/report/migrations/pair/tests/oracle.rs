@@ -1,19 +1,19 @@
 //! What pairs were before only near ones were looked at: all sources with all destinations. Slow, and plain to see.
 
-use super::super::{Context, Group, Matched, Whole, devices::whole, fit::fit};
+use super::super::{DeviceMatch, GroupPair, PairingContext, SideGroup, devices::is_whole, fit::fit};
 use crate::report::{
-    document::PairedBy,
-    migrations::side::{Found, Role},
+    document::PairingReason,
+    migrations::side::{SideAnalysis, SideRole},
 };
 
 /// Puts sides of one process together that overlap in time.
-pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
+pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     let mut order: Vec<usize> = (0..sides.len()).collect();
     order.sort_by_key(|at| (sides[*at].side.start_ns, *at));
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<SideGroup> = Vec::new();
     for at in order {
         let found = &sides[at];
-        let same = |group: &&mut Group| {
+        let same = |group: &&mut SideGroup| {
             let first = &sides[group.sides[0]];
             group.role == found.role
                 && (first.host, first.pid) == (found.host, found.pid)
@@ -25,7 +25,7 @@ pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
                 group.sides.push(at);
                 group.end_ns = group.end_ns.max(found.side.end_ns);
             },
-            None => groups.push(Group {
+            None => groups.push(SideGroup {
                 role: found.role,
                 sides: vec![at],
                 start_ns: found.side.start_ns,
@@ -37,22 +37,26 @@ pub(super) fn groups(sides: &[Found]) -> Vec<Group> {
 }
 
 /// Puts groups together.
-pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -> Vec<Whole> {
-    struct Candidate {
+pub(super) fn wholes(
+    sides: &[SideAnalysis],
+    groups: &[SideGroup],
+    context: &PairingContext<'_>,
+) -> Vec<GroupPair> {
+    struct OracleCandidate {
         key: (bool, usize, u64, u64),
         source: usize,
         destination: usize,
-        matched: Vec<Matched>,
+        matched: Vec<DeviceMatch>,
     }
     let mut candidates = Vec::new();
-    let of = |role: Role| groups.iter().enumerate().filter(move |(_, group)| group.role == role);
-    for (source, from) in of(Role::Source) {
-        for (destination, to) in of(Role::Destination) {
+    let of = |role: SideRole| groups.iter().enumerate().filter(move |(_, group)| group.role == role);
+    for (source, from) in of(SideRole::Source) {
+        for (destination, to) in of(SideRole::Destination) {
             let Some((matched, apart)) = fit(sides, from, to, context) else { continue };
-            let said = matched.iter().any(|one| one.by == PairedBy::Option);
-            let sure = matched.iter().filter(|one| one.by != PairedBy::Time).count();
+            let said = matched.iter().any(|one| one.by == PairingReason::Option);
+            let sure = matched.iter().filter(|one| one.by != PairingReason::Time).count();
             let key = (!said, usize::MAX - sure, apart, from.start_ns.abs_diff(to.start_ns));
-            candidates.push(Candidate { key, source, destination, matched });
+            candidates.push(OracleCandidate { key, source, destination, matched });
         }
     }
     candidates.sort_by_key(|candidate| (candidate.key, candidate.source, candidate.destination));
@@ -66,7 +70,8 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
     }
     uncross(&mut chosen, |[one, other]: [usize; 2]| {
         let (one, other) = (&candidates[one], &candidates[other]);
-        let hosts = |one: &Candidate| [one.source, one.destination].map(|at| sides[groups[at].sides[0]].host);
+        let hosts =
+            |one: &OracleCandidate| [one.source, one.destination].map(|at| sides[groups[at].sides[0]].host);
         let start = |at: usize| groups[at].start_ns;
         let crossed = (start(one.source) < start(other.source)
             && start(one.destination) > start(other.destination))
@@ -74,7 +79,7 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
         if !crossed || hosts(one) != hosts(other) {
             return None;
         }
-        let instead = |source: usize, destination: usize, like: &Candidate| {
+        let instead = |source: usize, destination: usize, like: &OracleCandidate| {
             candidates.iter().position(|new| {
                 (new.source, new.destination) == (source, destination)
                     && (new.key.0, new.key.1, new.key.2) <= (like.key.0, like.key.1, like.key.2)
@@ -90,23 +95,31 @@ pub(super) fn wholes(sides: &[Found], groups: &[Group], context: &Context<'_>) -
         let rivals = candidates.iter().any(|other| {
             (other.source == one.source) != (other.destination == one.destination)
                 && other.key.2 == 0
-                && other.matched.iter().any(|pair| matches!(pair.by, PairedBy::StreamBytes | PairedBy::Order))
+                && other
+                    .matched
+                    .iter()
+                    .any(|pair| matches!(pair.by, PairingReason::StreamBytes | PairingReason::Order))
         });
         let mut matched = one.matched.clone();
-        for one in matched.iter_mut().filter(|one| rivals && one.by == PairedBy::StreamBytes) {
-            one.by = PairedBy::Order;
+        for one in matched.iter_mut().filter(|one| rivals && one.by == PairingReason::StreamBytes) {
+            one.by = PairingReason::Order;
         }
-        let rivals = rivals && !matched.iter().any(Matched::is_sure);
-        wholes.push(Whole { source: Some(one.source), destination: Some(one.destination), matched, rivals });
+        let rivals = rivals && !matched.iter().any(DeviceMatch::is_sure);
+        wholes.push(GroupPair {
+            source: Some(one.source),
+            destination: Some(one.destination),
+            matched,
+            rivals,
+        });
     }
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {
         let (source, destination) = match group.role {
-            Role::Source => (Some(at), None),
-            Role::Destination => (None, Some(at)),
+            SideRole::Source => (Some(at), None),
+            SideRole::Destination => (None, Some(at)),
         };
-        wholes.push(Whole { source, destination, matched: Vec::new(), rivals: false });
+        wholes.push(GroupPair { source, destination, matched: Vec::new(), rivals: false });
     }
-    let start = |whole: &Whole| {
+    let start = |whole: &GroupPair| {
         [whole.source, whole.destination].iter().flatten().map(|at| groups[*at].start_ns).min()
     };
     wholes.sort_by_key(start);
@@ -134,12 +147,12 @@ fn uncross(chosen: &mut [usize], exchange: impl Fn([usize; 2]) -> Option<[usize;
 
 /// Which devices belong together: each source is compared with all destinations.
 pub(super) fn devices(
-    sides: &[Found],
+    sides: &[SideAnalysis],
     from: &[usize],
     to: &[usize],
-    context: &Context<'_>,
+    context: &PairingContext<'_>,
     at_once: bool,
-) -> Vec<Matched> {
+) -> Vec<DeviceMatch> {
     let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
     let driver = |at: usize| context.devices[sides[at].side.device as usize].driver.as_deref();
     let (all_from, all_to) = (from, to);
@@ -148,13 +161,13 @@ pub(super) fn devices(
     let mut take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source, destination, by| {
         from.retain(|at| *at != source);
         to.retain(|at| *at != destination);
-        matched.push(Matched { source, destination, by });
+        matched.push(DeviceMatch { source, destination, by });
     };
     for (source_name, destination_name) in context.pairs {
         let source = from.iter().copied().find(|at| name(*at) == Some(source_name));
         let destination = to.iter().copied().find(|at| name(*at) == Some(destination_name));
         if let (Some(source), Some(destination)) = (source, destination) {
-            take(&mut from, &mut to, source, destination, PairedBy::Option);
+            take(&mut from, &mut to, source, destination, PairingReason::Option);
         }
     }
     let said = |names: &dyn Fn(&(String, String)) -> &String, at: usize| {
@@ -164,15 +177,16 @@ pub(super) fn devices(
     to.retain(|at| !said(&|pair| &pair.1, *at));
     let drivers_fit =
         |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
-    for by in [PairedBy::StreamHash, PairedBy::StreamBytes, PairedBy::Time] {
-        let same = |one: &Found, two: &Found| {
+    for by in [PairingReason::StreamHash, PairingReason::StreamBytes, PairingReason::Time] {
+        let same = |one: &SideAnalysis, two: &SideAnalysis| {
             let known = one.stream.is_some() && two.stream.is_some();
             match by {
-                PairedBy::StreamHash => known && one.stream == two.stream,
-                PairedBy::Time => {
+                PairingReason::StreamHash => known && one.stream == two.stream,
+                PairingReason::Time => {
                     at_once
-                        && (two.bytes < one.bytes || !known && (two.bytes == one.bytes || one.blind))
-                        && !(whole(one) && whole(two))
+                        && (two.bytes < one.bytes
+                            || !known && (two.bytes == one.bytes || one.data_incomplete))
+                        && !(is_whole(one) && is_whole(two))
                 },
                 _ => two.bytes == one.bytes && one.bytes > 0 && !known,
             }
@@ -187,8 +201,8 @@ pub(super) fn devices(
             let rivals = all_from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
             let choices = all_to.iter().filter(|at| same(&sides[source], &sides[**at])).count();
             let by = match by {
-                PairedBy::Time => by,
-                _ if choices > 1 || rivals > 1 => PairedBy::Order,
+                PairingReason::Time => by,
+                _ if choices > 1 || rivals > 1 => PairingReason::Order,
                 by => by,
             };
             take(&mut from, &mut to, source, destination, by);

@@ -2,14 +2,14 @@
 
 use vfio_trace_common::wire::{self, Header};
 
-use super::{Assembler, event, known_count, took};
-use crate::event::{Close, Data, Event, Holder, Open, Outcome, Register};
+use super::{EventAssembler, event, known_count, took};
+use crate::event::{CallOutcome, DeviceClose, DeviceHeld, DeviceOpen, DeviceRegister, EventData, VfioEvent};
 
-impl Assembler {
-    pub(super) fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<Event>) {
+impl EventAssembler {
+    pub(super) fn open(&mut self, header: &Header, body: wire::Open, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        let (open_count, outcome) = (known_count(body.open_count), Outcome::from_ret(body.ret));
+        let (open_count, outcome) = (known_count(body.open_count), CallOutcome::from_ret(body.ret));
         let reading = self.states.take_reading(header.device, header.tid);
         let mut state = reading.as_ref().filter(|reading| !reading.busy).map(|reading| reading.found);
         if outcome.is_ok() && open_count.is_none_or(|count| count <= 1) {
@@ -19,12 +19,12 @@ impl Assembler {
         } else if let Some(reading) = reading {
             self.conclude(&reading, out);
         }
-        let data = Open { open_count, state, outcome };
+        let data = DeviceOpen { open_count, state, outcome };
         let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Open(data)));
+        out.push(event(header, device, Some(took(header)), EventData::Open(data)));
     }
 
-    pub(super) fn close(&mut self, header: &Header, body: wire::Close, out: &mut Vec<Event>) {
+    pub(super) fn close(&mut self, header: &Header, body: wire::Close, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
         let open_count = known_count(body.open_count);
@@ -36,32 +36,32 @@ impl Assembler {
             self.overtake(header);
         }
         let device = self.devices.get(header.device);
-        out.push(event(header, device, None, Data::Close(Close { open_count })));
+        out.push(event(header, device, None, EventData::Close(DeviceClose { open_count })));
     }
 
-    pub(super) fn holder(&mut self, header: &Header, body: wire::Holder, out: &mut Vec<Event>) {
+    pub(super) fn holder(&mut self, header: &Header, body: wire::Holder, out: &mut Vec<VfioEvent>) {
         let device = self.devices.get(header.device);
-        out.push(event(header, device, None, Data::Held(Holder { fd: body.fd })));
+        out.push(event(header, device, None, EventData::Held(DeviceHeld { fd: body.fd })));
     }
 
-    pub(super) fn register(&mut self, header: &Header, body: wire::Registered, out: &mut Vec<Event>) {
+    pub(super) fn register(&mut self, header: &Header, body: wire::Registered, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        let outcome = Outcome::from_ret(body.ret);
+        let outcome = CallOutcome::from_ret(body.ret);
         if !outcome.is_ok() {
             self.devices.leave(header.device);
         }
         let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Register(Register { outcome })));
+        out.push(event(header, device, Some(took(header)), EventData::Register(DeviceRegister { outcome })));
     }
 
-    pub(super) fn unregister(&mut self, header: &Header, out: &mut Vec<Event>) {
+    pub(super) fn unregister(&mut self, header: &Header, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
+        out.extend(self.states.take_held_desyncs(|pointer, _| pointer == header.device));
         self.states.forget(header.device);
         self.devices.leave(header.device);
         let device = self.devices.get(header.device);
-        out.push(event(header, device, None, Data::Unregister {}));
+        out.push(event(header, device, None, EventData::Unregister {}));
     }
 }

@@ -4,13 +4,13 @@ use super::plugin;
 
 /// A driver, as one who exercises its devices sees it.
 #[derive(Debug)]
-pub struct Manners {
+pub struct DriverQuirks {
     /// The name of the driver, as `vfio-trace list` shows it.
     pub driver: &'static str,
     /// How to see, by reading only, that the device takes commands.
-    pub channel: Option<Channel>,
+    pub channel: Option<CommandChannel>,
     /// Bytes of an image that tell which kind of device it is from.
-    pub identity: Option<Identity>,
+    pub identity: Option<ImageIdentity>,
     /// Plans that may do harm, by name, and which.
     pub dangers: &'static [(&'static str, &'static str)],
     /// The file of a mounted tree that plans are written to, below the device's `migration` folder: where the debugfs
@@ -22,7 +22,7 @@ pub struct Manners {
 
 /// A register that says whether the command channel is free.
 #[derive(Debug)]
-pub struct Channel {
+pub struct CommandChannel {
     /// What it is called.
     pub name: &'static str,
     /// The VFIO region: for PCI, the number of the BAR.
@@ -37,7 +37,7 @@ pub struct Channel {
 
 /// A member of the image.
 #[derive(Debug)]
-pub struct Identity {
+pub struct ImageIdentity {
     /// What it is called.
     pub name: &'static str,
     /// Its first byte.
@@ -47,12 +47,12 @@ pub struct Identity {
 }
 
 /// Drivers that are not known more closely than this: the kernel's sample, and the lab's own.
-static OTHERS: [Manners; 2] = [
+static OTHERS: [DriverQuirks; 2] = [
     // samples/vfio-mdev/mtty.c, 6.12 and 7.3.
-    Manners {
+    DriverQuirks {
         driver: "mtty",
         channel: None,
-        identity: Some(Identity { name: "nr_ports", offset: 16, length: 4 }),
+        identity: Some(ImageIdentity { name: "nr_ports", offset: 16, length: 4 }),
         dangers: &[],
         debug: None,
         closed_in_resuming: Some(
@@ -61,10 +61,10 @@ static OTHERS: [Manners; 2] = [
         ),
     },
     // lab/modules/quayside: the types' migration flags.
-    Manners {
+    DriverQuirks {
         driver: "quayside",
         channel: None,
-        identity: Some(Identity { name: "flags", offset: 12, length: 4 }),
+        identity: Some(ImageIdentity { name: "flags", offset: 12, length: 4 }),
         dangers: &[],
         debug: None,
         closed_in_resuming: None,
@@ -72,10 +72,10 @@ static OTHERS: [Manners; 2] = [
 ];
 
 /// What is known of a driver.
-pub fn manners(driver: &str) -> Option<&'static Manners> {
+pub fn driver_quirks(driver: &str) -> Option<&'static DriverQuirks> {
     plugin(driver)
-        .and_then(super::Plugin::manners)
-        .or_else(|| OTHERS.iter().find(|manners| manners.driver == driver))
+        .and_then(super::DriverPlugin::quirks)
+        .or_else(|| OTHERS.iter().find(|quirks| quirks.driver == driver))
 }
 
 #[cfg(test)]
@@ -85,9 +85,9 @@ mod tests {
     #[test]
     fn by_the_drivers_name() {
         for driver in ["mtty", "quayside", "hisi_acc_vfio_pci", "mlx5_vfio_pci"] {
-            assert_eq!(manners(driver).map(|manners| manners.driver), Some(driver));
+            assert_eq!(driver_quirks(driver).map(|quirks| quirks.driver), Some(driver));
         }
-        assert!(manners("vfio-pci").is_none());
-        assert!(manners("hisi_acc_vfio_pci").is_some_and(|manners| manners.channel.is_some()));
+        assert!(driver_quirks("vfio-pci").is_none());
+        assert!(driver_quirks("hisi_acc_vfio_pci").is_some_and(|quirks| quirks.channel.is_some()));
     }
 }

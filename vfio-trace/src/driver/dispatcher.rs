@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-use super::{Devices, NoView, Style, plugin};
-use crate::event::{Data, Event, Image};
+use super::{PluginDevices, ViewError, ViewStyle, plugin};
+use crate::event::{DriverImage, EventData, VfioEvent};
 
 /// More devices than any host has at once. Beyond it those of which nothing was heard for longest are forgotten: their
 /// next images are news, and findings that need an earlier event are not made.
@@ -13,9 +13,9 @@ const MAX_GONE: usize = 64;
 
 /// All devices with a plug-in.
 #[derive(Debug, Default)]
-pub struct Interpreter {
+pub struct PluginDispatcher {
     /// By driver.
-    drivers: BTreeMap<&'static str, Box<dyn Devices>>,
+    drivers: BTreeMap<&'static str, Box<dyn PluginDevices>>,
     /// By number; which driver's, and the name.
     devices: BTreeMap<u32, (&'static str, Option<String>)>,
     /// By number: which event of it was the last.
@@ -32,14 +32,14 @@ pub struct Interpreter {
     reveal: bool,
 }
 
-impl Interpreter {
+impl PluginDispatcher {
     /// Knows no device. `reveal`: show what images keep secret otherwise.
     pub fn new(reveal: bool) -> Self {
         Self { reveal, ..Self::default() }
     }
 
     /// Completes events, adds findings behind those that led to them, and leaves out images that say nothing new.
-    pub fn apply(&mut self, events: Vec<Event>) -> Vec<Event> {
+    pub fn apply(&mut self, events: Vec<VfioEvent>) -> Vec<VfioEvent> {
         let mut out = Vec::with_capacity(events.len());
         for mut event in events {
             let Some((nr, driver)) = self.driver_of(&event) else {
@@ -52,20 +52,20 @@ impl Interpreter {
                 out.push(event);
                 continue;
             };
-            if let Data::Image(image) = &mut event.data {
+            if let EventData::Image(image) = &mut event.data {
                 image.reveal = self.reveal;
             }
             let findings = devices.apply(nr, &mut event);
-            if matches!(event.data, Data::Unregister {}) {
+            if matches!(event.data, EventData::Unregister {}) {
                 self.went(nr);
             }
-            let findings = findings.into_iter().map(|finding| Event {
+            let findings = findings.into_iter().map(|finding| VfioEvent {
                 start_ns: event.end_ns,
                 duration_ns: None,
-                data: Data::Finding(finding),
+                data: EventData::Finding(finding),
                 ..event.clone()
             });
-            let findings: Vec<Event> = findings.collect();
+            let findings: Vec<VfioEvent> = findings.collect();
             if news {
                 out.push(event);
             }
@@ -79,16 +79,22 @@ impl Interpreter {
     /// # Errors
     ///
     /// [`NoView`]: nothing is known that could be shown.
-    pub fn view(&self, device: &str, file: &str, style: Style, annotate: bool) -> Result<String, NoView> {
+    pub fn view(
+        &self,
+        device: &str,
+        file: &str,
+        style: ViewStyle,
+        annotate: bool,
+    ) -> Result<String, ViewError> {
         let named = |(_, name): &&(&str, Option<String>)| name.as_deref() == Some(device);
         let found = self.devices.iter().rev().find(|(_, known)| named(known));
-        let (nr, (driver, _)) = found.ok_or(NoView::Unknown("nothing of the device was seen"))?;
-        let devices = self.drivers.get(driver).ok_or(NoView::Unknown("nothing of the driver was seen"))?;
+        let (nr, (driver, _)) = found.ok_or(ViewError::Unknown("nothing of the device was seen"))?;
+        let devices = self.drivers.get(driver).ok_or(ViewError::Unknown("nothing of the driver was seen"))?;
         devices.view(*nr, file, style, annotate)
     }
 
     /// The device of an event, and its driver if that has a plug-in.
-    fn driver_of(&mut self, event: &Event) -> Option<(u32, &'static str)> {
+    fn driver_of(&mut self, event: &VfioEvent) -> Option<(u32, &'static str)> {
         let device = event.device.as_ref()?;
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&device.nr) {
             self.make_room();
@@ -152,8 +158,8 @@ impl Interpreter {
         self.forgotten = self.forgotten.saturating_add(old.len() as u64);
     }
 
-    fn is_news(&mut self, nr: u32, data: &Data) -> bool {
-        let Data::Image(Image { layout, session, bytes, .. }) = data else { return true };
+    fn is_news(&mut self, nr: u32, data: &EventData) -> bool {
+        let EventData::Image(DriverImage { layout, session, bytes, .. }) = data else { return true };
         let now = (*session, bytes.clone());
         self.images.insert((nr, layout.id), now.clone()) != Some(now)
     }
@@ -162,12 +168,12 @@ impl Interpreter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{DeviceRef, Process};
+    use crate::event::{DeviceRef, EventProcess};
 
     #[test]
     fn devices_that_are_gone_make_room() {
-        let mut interpreter = Interpreter::new(false);
-        let event = |nr: u32, data| Event {
+        let mut interpreter = PluginDispatcher::new(false);
+        let event = |nr: u32, data| VfioEvent {
             start_ns: 1,
             end_ns: 1,
             duration_ns: None,
@@ -176,7 +182,7 @@ mod tests {
                 name: Some("0000:75:00.1".into()),
                 driver: Some("hisi_acc_vfio_pci".into()),
             }),
-            process: Process::default(),
+            process: EventProcess::default(),
             data,
         };
         // One that is there all the time and does nothing; another is bound and unbound.
@@ -184,7 +190,7 @@ mod tests {
         interpreter.apply(vec![event(0, crate::driver::fixture::open())]);
         for nr in 1..binds {
             interpreter
-                .apply(vec![event(nr, crate::driver::fixture::open()), event(nr, Data::Unregister {})]);
+                .apply(vec![event(nr, crate::driver::fixture::open()), event(nr, EventData::Unregister {})]);
         }
         assert_eq!((interpreter.forgotten(), interpreter.devices.len()), (0, MAX_GONE + 1));
         assert!(interpreter.devices.contains_key(&0) && interpreter.last.len() == MAX_GONE + 1);

@@ -1,19 +1,19 @@
 //! What one must know who exercises a VF.
 
 use super::WANTED;
-use crate::driver::manners::{Channel, Identity, Manners};
+use crate::driver::quirks::{CommandChannel, DriverQuirks, ImageIdentity};
 
 /// drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.c and drivers/crypto/hisilicon/qm.c, 6.12 and 7.3.
-pub(super) static MANNERS: Manners = Manners {
+pub(super) static QUIRKS: DriverQuirks = DriverQuirks {
     driver: WANTED.module,
-    channel: Some(Channel {
+    channel: Some(CommandChannel {
         name: "mailbox (QM_MB_CMD_SEND_BASE)",
         region: 2,
         offset: 0x300,
         busy: 1 << 13,
         absent: u32::MAX,
     }),
-    identity: Some(Identity { name: "dev_id", offset: 12, length: 4 }),
+    identity: Some(ImageIdentity { name: "dev_id", offset: 12, length: 4 }),
     dangers: &[(
         "faults",
         "the driver may load another device's image into the VF: it does so when it has refused the image (EFAULT) and is \

@@ -5,22 +5,22 @@ use vfio_trace_common::{
     wire::{self, ioctl_unread},
 };
 
-use super::thread::{Log, LogOf};
-use crate::event::{Feature, FeatureDetail, FeatureOp, IovaRange, MigFlags, MigState};
+use super::thread::{DirtyDetail, DirtyIoctl};
+use crate::event::{DeviceFeature, FeatureDetail, FeatureOp, IovaRange, MigFlags, MigState};
 
 /// A device ioctl, by what the assembler does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum DeviceRequest {
     Reset,
     /// `None`: the state could not be read.
     SetState(Option<MigState>),
     GetState,
     DataSize,
     /// `None`: neither could be read.
-    Feature(Option<(Feature, FeatureOp)>),
+    Feature(Option<(DeviceFeature, FeatureOp)>),
 }
 
-impl Request {
+impl DeviceRequest {
     pub(super) fn of(ioctl: &wire::Ioctl) -> Self {
         if ioctl.cmd == uapi::VFIO_DEVICE_RESET {
             return Self::Reset;
@@ -41,7 +41,7 @@ impl Request {
             },
             (uapi::FEATURE_MIG_DEVICE_STATE, "get") => Self::GetState,
             (uapi::FEATURE_MIG_DATA_SIZE, "get") => Self::DataSize,
-            (number, _) => Self::Feature(Some((Feature(number), op))),
+            (number, _) => Self::Feature(Some((DeviceFeature(number), op))),
         }
     }
 }
@@ -72,10 +72,10 @@ pub(super) fn mig_state(ioctl: &wire::Ioctl) -> (Option<MigState>, Option<i32>) 
 
 /// What a feature call carried. Addresses of user space are left out.
 pub(super) fn detail(
-    feature: Feature,
+    feature: DeviceFeature,
     op: FeatureOp,
     ioctl: &wire::Ioctl,
-    log: Option<LogOf>,
+    log: Option<DirtyIoctl>,
 ) -> Option<FeatureDetail> {
     let ok = ioctl.ret >= 0;
     let log = log.map(|log| log.log);
@@ -96,7 +96,7 @@ pub(super) fn detail(
             length_bytes: input(ioctl, 1),
             page_size_bytes: input(ioctl, 2),
             dirty_pages: match log {
-                Some(Log::Dirty(pages)) if ok => Some(pages),
+                Some(DirtyDetail::Dirty(pages)) if ok => Some(pages),
                 _ => None,
             },
         }),
@@ -104,21 +104,21 @@ pub(super) fn detail(
     }
 }
 
-fn kept(log: Option<&Log>) -> Option<(&wire::LogRanges, &[[u64; 2]])> {
+fn kept(log: Option<&DirtyDetail>) -> Option<(&wire::LogRanges, &[[u64; 2]])> {
     match log {
-        Some(Log::Ranges(log)) => Some((log, log.ranges.get(..usize::try_from(log.kept).ok()?)?)),
+        Some(DirtyDetail::Ranges(log)) => Some((log, log.ranges.get(..usize::try_from(log.kept).ok()?)?)),
         _ => None,
     }
 }
 
-fn iova_ranges(log: Option<&Log>) -> Option<Vec<IovaRange>> {
+fn iova_ranges(log: Option<&DirtyDetail>) -> Option<Vec<IovaRange>> {
     let (log, ranges) = kept(log)?;
     // None could be read: that is not the same as none being there.
     (log.kept > 0 || log.asked == 0).then_some(())?;
     Some(ranges.iter().map(|&[iova, length_bytes]| IovaRange { iova, length_bytes }).collect())
 }
 
-fn span(log: Option<&Log>) -> Option<u64> {
+fn span(log: Option<&DirtyDetail>) -> Option<u64> {
     let (log, ranges) = kept(log)?;
     let start = ranges.iter().map(|&[iova, _]| iova).min()?;
     // A range may end at the very end of the address space.

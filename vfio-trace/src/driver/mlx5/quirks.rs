@@ -1,10 +1,10 @@
 //! What one must know who exercises a VF.
 
 use super::WANTED;
-use crate::driver::manners::Manners;
+use crate::driver::quirks::DriverQuirks;
 
 /// Never run on hardware: see docs/drivers.md.
-pub(super) static MANNERS: Manners = Manners {
+pub(super) static QUIRKS: DriverQuirks = DriverQuirks {
     driver: WANTED.module,
     channel: None,
     identity: None,

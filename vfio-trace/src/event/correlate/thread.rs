@@ -2,42 +2,44 @@
 
 use vfio_trace_common::wire::{self, Header};
 
-use super::ioctl::Request;
-use crate::event::{ArcStep, Data, DeviceRef, Event, Kind, MigState, Outcome, Process};
+use super::ioctl::DeviceRequest;
+use crate::event::{
+    ArcStep, CallOutcome, DeviceRef, EventData, EventKind, EventProcess, MigState, VfioEvent,
+};
 
 /// Arcs of one request that are remembered: the longest path of the state machine has 5.
 const MAX_BEGUN: usize = 64;
 
 /// In-flight state of one thread.
 #[derive(Debug, Default)]
-pub(super) struct Thread {
+pub(super) struct ThreadState {
     /// The arc that has begun last and is not known to be over.
     pub(super) arc: Option<OpenArc>,
     /// A driver's call that may be part of an ioctl whose return is still to come.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<HeldCall>,
     /// A held call that was given up waiting for, in case its ioctl comes after all.
-    pub(super) reported: Option<Reported>,
+    pub(super) reported: Option<ReportedCall>,
     /// When the arcs of the request in progress began.
     begun: Vec<u64>,
     /// When the core refused an arc of the request in progress.
     refused_ns: Option<u64>,
     /// What else is known of the dirty-tracking ioctl whose record should come next.
-    pub(super) log: Option<LogOf>,
+    pub(super) log: Option<DirtyIoctl>,
 }
 
 /// More about one dirty-tracking ioctl.
 #[derive(Debug)]
-pub(super) struct LogOf {
+pub(super) struct DirtyIoctl {
     /// When that ioctl was entered: which one it is.
     pub(super) start_ns: u64,
     /// When this was read. The ioctl's own record may have been lost.
     pub(super) since_ns: u64,
-    pub(super) log: Log,
+    pub(super) log: DirtyDetail,
 }
 
 /// What the record of a dirty-tracking ioctl has no room for.
 #[derive(Debug)]
-pub(super) enum Log {
+pub(super) enum DirtyDetail {
     Ranges(Box<wire::LogRanges>),
     Dirty(u64),
 }
@@ -51,7 +53,7 @@ pub(super) struct OpenArc {
     pub(super) start_ns: u64,
     pub(super) pointer: u64,
     pub(super) device: Option<DeviceRef>,
-    pub(super) process: Process,
+    pub(super) process: EventProcess,
     /// When something else showed that the device has moved on. This thread's own record may still be on its way:
     /// a driver releases its lock before its function returns.
     pub(super) overtaken_ns: Option<u64>,
@@ -59,22 +61,22 @@ pub(super) struct OpenArc {
 
 /// A driver's call, as the event it becomes if no ioctl claims it.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) event: Event,
+pub(super) struct HeldCall {
+    pub(super) event: VfioEvent,
     pub(super) pointer: u64,
 }
 
 /// What was said of a held call when it was given up.
 #[derive(Debug)]
-pub(super) struct Reported {
-    pub(super) kind: Kind,
+pub(super) struct ReportedCall {
+    pub(super) kind: EventKind,
     pub(super) start_ns: u64,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) outcome: Option<CallOutcome>,
     /// When it was given up; it is not remembered for ever, its thread may be gone.
     pub(super) since_ns: u64,
 }
 
-impl Thread {
+impl ThreadState {
     /// Nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
         let Self { arc, held, reported, begun, refused_ns, log } = self;
@@ -107,18 +109,23 @@ impl Thread {
     }
 
     /// What an ioctl was of whose header could not be read: the held call that happened within it tells.
-    pub(super) fn within(&self, ioctl: &Header) -> Request {
+    pub(super) fn within(&self, ioctl: &Header) -> DeviceRequest {
         let held = self.held.as_ref().filter(|held| held.is_within(ioctl));
         match held.map(|held| held.event.kind()) {
-            Some(Kind::SetState) => Request::SetState(None),
-            Some(Kind::GetState) => Request::GetState,
-            Some(Kind::DataSize) => Request::DataSize,
-            _ => Request::Feature(None),
+            Some(EventKind::SetState) => DeviceRequest::SetState(None),
+            Some(EventKind::GetState) => DeviceRequest::GetState,
+            Some(EventKind::DataSize) => DeviceRequest::DataSize,
+            _ => DeviceRequest::Feature(None),
         }
     }
 
     /// Takes the held call if it happened within the ioctl; another one becomes an event of its own.
-    pub(super) fn claim(&mut self, kind: Kind, ioctl: &Header, out: &mut Vec<Event>) -> Option<Held> {
+    pub(super) fn claim(
+        &mut self,
+        kind: EventKind,
+        ioctl: &Header,
+        out: &mut Vec<VfioEvent>,
+    ) -> Option<HeldCall> {
         let held = self.held.take()?;
         if held.event.kind() == kind && held.is_within(ioctl) {
             return Some(held);
@@ -128,7 +135,7 @@ impl Thread {
     }
 
     /// Whether an event for this request is out already and says the same.
-    pub(super) fn has_reported(&mut self, kind: Kind, ioctl: &Header, outcome: Outcome) -> bool {
+    pub(super) fn has_reported(&mut self, kind: EventKind, ioctl: &Header, outcome: CallOutcome) -> bool {
         self.reported.take().is_some_and(|reported| {
             reported.kind == kind
                 && reported.start_ns >= ioctl.start_ns
@@ -137,7 +144,7 @@ impl Thread {
     }
 }
 
-impl Held {
+impl HeldCall {
     fn is_within(&self, ioctl: &Header) -> bool {
         self.event.start_ns >= ioctl.start_ns && same_device(self.pointer, ioctl.device)
     }
@@ -150,15 +157,15 @@ impl OpenArc {
     }
 
     /// The event. `end_ns`: when it was over; `None` if only `now_ns` is known, when it was over at the latest.
-    pub(super) fn into_event(self, outcome: Outcome, end_ns: Option<u64>, now_ns: u64) -> Event {
+    pub(super) fn into_event(self, outcome: CallOutcome, end_ns: Option<u64>, now_ns: u64) -> VfioEvent {
         let Self { from, to, target, start_ns, pointer: _, device, process, overtaken_ns: _ } = self;
-        Event {
+        VfioEvent {
             start_ns,
             end_ns: end_ns.unwrap_or(now_ns).max(start_ns),
             duration_ns: end_ns.map(|end| end.saturating_sub(start_ns)),
             device,
             process,
-            data: Data::Arc(ArcStep { from, to: Some(to), target, outcome }),
+            data: EventData::Arc(ArcStep { from, to: Some(to), target, outcome }),
         }
     }
 }

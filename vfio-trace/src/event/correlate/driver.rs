@@ -7,13 +7,13 @@ use vfio_trace_common::{
     wire::{self, Header, RESET_BY_FLR},
 };
 
-use super::{Assembler, event, took};
+use super::{EventAssembler, event, took};
 use crate::{
     event::{
-        CaptureNote, Data, Errno, Event, FunctionNote, Image, Moment, Note, Outcome, PciReset, Step, Within,
-        layouts::Layouts,
+        CallOutcome, CaptureMoment, CaptureNote, DriverCall, DriverImage, EnclosingArc, Errno, EventData,
+        FunctionNote, PciReset, RecordNote, VfioEvent, layouts::CaptureLayouts,
     },
-    kernel::Returns,
+    kernel::ReturnKind,
 };
 
 /// `MAX_ERRNO` (include/linux/err.h): pointers above `-MAX_ERRNO` are errors.
@@ -24,26 +24,26 @@ const MAX_FUNCTIONS: usize = 4096;
 
 /// What notes have said.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    functions: BTreeMap<u16, Function>,
-    captures: Layouts<Arc<CaptureNote>>,
+pub(super) struct NoteTable {
+    functions: BTreeMap<u16, NotedFunction>,
+    captures: CaptureLayouts<Arc<CaptureNote>>,
     /// How many functions were forgotten for want of room.
     forgotten: u64,
 }
 
 #[derive(Debug)]
-struct Function {
+struct NotedFunction {
     name: Arc<str>,
     module: Option<Arc<str>>,
-    returns: Returns,
+    returns: ReturnKind,
     params: usize,
 }
 
-impl Notes {
-    pub(super) fn take(&mut self, note: &Note) {
+impl NoteTable {
+    pub(super) fn take(&mut self, note: &RecordNote) {
         match note {
-            Note::Function(FunctionNote { probe, function, module, returns, params }) => {
-                let function = Function {
+            RecordNote::Function(FunctionNote { probe, function, module, returns, params }) => {
+                let function = NotedFunction {
                     name: function.as_str().into(),
                     module: module.as_deref().map(Into::into),
                     returns: *returns,
@@ -55,9 +55,9 @@ impl Notes {
                     self.forgotten += 1;
                 }
             },
-            Note::Capture(note) => self.captures.insert(note, Arc::new(note.clone())),
+            RecordNote::Capture(note) => self.captures.insert(note, Arc::new(note.clone())),
             // An event by itself: it explains no other record.
-            Note::ProbeGap(_) => {},
+            RecordNote::ProbeGap(_) => {},
         }
     }
 
@@ -68,39 +68,39 @@ impl Notes {
 }
 
 /// How a function ended, and the number it returned if that is no errno.
-fn ended(returns: Returns, ret: u64) -> (Outcome, Option<u64>) {
+fn ended(returns: ReturnKind, ret: u64) -> (CallOutcome, Option<u64>) {
     match returns {
-        Returns::Void => (Outcome::Unknown, None),
-        Returns::Int => {
+        ReturnKind::Void => (CallOutcome::Unknown, None),
+        ReturnKind::Int => {
             let value = (ret as u32).cast_signed();
-            (Outcome::from_ret(value), u64::try_from(value).ok().filter(|&value| value != 0))
+            (CallOutcome::from_ret(value), u64::try_from(value).ok().filter(|&value| value != 0))
         },
-        Returns::Long => {
+        ReturnKind::Long => {
             let value = ret.cast_signed();
-            (Outcome::from_ret(value), u64::try_from(value).ok().filter(|&value| value != 0))
+            (CallOutcome::from_ret(value), u64::try_from(value).ok().filter(|&value| value != 0))
         },
-        Returns::Pointer if ret > u64::MAX - MAX_ERRNO => {
-            (Errno::from_ret(ret.cast_signed()).map_or(Outcome::Unknown, Outcome::Failed), None)
+        ReturnKind::Pointer if ret > u64::MAX - MAX_ERRNO => {
+            (Errno::from_ret(ret.cast_signed()).map_or(CallOutcome::Unknown, CallOutcome::Failed), None)
         },
         // An address of the kernel is nobody's business.
-        Returns::Pointer => (Outcome::Ok, None),
-        Returns::Value => (Outcome::Unknown, Some(ret)),
+        ReturnKind::Pointer => (CallOutcome::Ok, None),
+        ReturnKind::Value => (CallOutcome::Unknown, Some(ret)),
     }
 }
 
-impl Assembler {
-    pub(super) fn step(&mut self, header: &Header, body: &wire::Step, out: &mut Vec<Event>) {
+impl EventAssembler {
+    pub(super) fn step(&mut self, header: &Header, body: &wire::Step, out: &mut Vec<VfioEvent>) {
         let device = self.devices.get(header.device);
         let function = self.notes.functions.get(&header.probe);
         let (outcome, returned) =
-            function.map_or((Outcome::Unknown, None), |function| ended(function.returns, body.ret));
+            function.map_or((CallOutcome::Unknown, None), |function| ended(function.returns, body.ret));
         let args = body.args.iter().take(function.map_or(0, |function| function.params)).copied();
         let arc = self.threads.get(header.tid).and_then(|thread| thread.arc.as_ref());
         // A step that began before the arc did, or is another device's, is not part of it.
         let arc = arc
             .filter(|arc| arc.pointer == header.device && arc.start_ns <= header.start_ns)
-            .map(|arc| Within { from: arc.from, to: arc.to });
-        let step = Step {
+            .map(|arc| EnclosingArc { from: arc.from, to: arc.to });
+        let step = DriverCall {
             function: function.map(|function| Arc::clone(&function.name)),
             module: function.and_then(|function| function.module.clone()),
             step: None,
@@ -111,19 +111,19 @@ impl Assembler {
             outcome,
             args: args.collect(),
         };
-        out.push(event(header, device, Some(took(header)), Data::Step(step)));
+        out.push(event(header, device, Some(took(header)), EventData::Step(step)));
     }
 
-    pub(super) fn capture(&mut self, header: &Header, body: &wire::Capture, out: &mut Vec<Event>) {
+    pub(super) fn capture(&mut self, header: &Header, body: &wire::Capture, out: &mut Vec<VfioEvent>) {
         // Without its note nothing can be said of the bytes.
         let Some(layout) = self.notes.captures.get(body.driver, body.id) else { return };
         let layout = Arc::clone(layout);
         let len = (body.len as usize).min(body.data.len());
         let device = self.devices.get(header.device);
         let session = self.sessions.peek(header.file, header.device);
-        let image = Image {
+        let image = DriverImage {
             layout,
-            moment: Moment::from_raw(body.moment),
+            moment: CaptureMoment::from_raw(body.moment),
             session: session.map(|session| session.nr),
             direction: session.and_then(|session| session.direction),
             complete: body.failed == 0,
@@ -131,15 +131,15 @@ impl Assembler {
             reveal: false,
             stream: None,
         };
-        out.push(event(header, device, None, Data::Image(image)));
+        out.push(event(header, device, None, EventData::Image(image)));
     }
 
-    pub(super) fn pci_reset(&mut self, header: &Header, body: wire::PciReset, out: &mut Vec<Event>) {
-        let outcome = Outcome::from_ret(body.ret);
+    pub(super) fn pci_reset(&mut self, header: &Header, body: wire::PciReset, out: &mut Vec<VfioEvent>) {
+        let outcome = CallOutcome::from_ret(body.ret);
         let state = self.reset_to(header, outcome);
         let device = self.devices.get(header.device);
         let method = (body.how & RESET_BY_FLR != 0).then_some("flr");
-        let data = Data::PciReset(PciReset { method, state, outcome });
+        let data = EventData::PciReset(PciReset { method, state, outcome });
         out.push(event(header, device, Some(took(header)), data));
     }
 }

@@ -5,30 +5,32 @@ use vfio_trace_common::{
     wire::{self, Header, precopy_unread},
 };
 
-use super::{Assembler, event, took};
-use crate::event::{Data, DataIo, DataIoctl, Direction, Dry, Errno, Event, Outcome, PrecopyInfo};
+use super::{EventAssembler, event, took};
+use crate::event::{
+    CallOutcome, DataDirection, DataIo, DataIoctl, Errno, EventData, PrecopyInfo, ReadEnd, VfioEvent,
+};
 
-impl Assembler {
+impl EventAssembler {
     pub(super) fn data_io(
         &mut self,
         header: &Header,
         body: wire::DataIo,
-        direction: Direction,
-        out: &mut Vec<Event>,
+        direction: DataDirection,
+        out: &mut Vec<VfioEvent>,
     ) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        let outcome = Outcome::from_ret(body.ret);
+        let outcome = CallOutcome::from_ret(body.ret);
         let bytes = u64::try_from(body.ret).ok();
         let offset_bytes = u64::try_from(body.pos).ok();
         let device = self.devices.get(header.device);
         let session = self.sessions.of(header.file, header.device, device.clone());
         let dry = match (direction, body.ret) {
-            (Direction::Save, 0) if body.requested > 0 => Some(Dry::End),
-            (Direction::Save, _) if matches!(outcome.errno(), Some(Errno::ENOMSG | Errno::EAGAIN)) => {
-                Some(Dry::ForNow)
+            (DataDirection::Save, 0) if body.requested > 0 => Some(ReadEnd::End),
+            (DataDirection::Save, _) if matches!(outcome.errno(), Some(Errno::ENOMSG | Errno::EAGAIN)) => {
+                Some(ReadEnd::ForNow)
             },
-            _ if outcome.errno().is_some_and(Errno::is_interrupted) => Some(Dry::ForNow),
+            _ if outcome.errno().is_some_and(Errno::is_interrupted) => Some(ReadEnd::ForNow),
             _ => None,
         };
         let mut data = DataIo {
@@ -49,16 +51,16 @@ impl Assembler {
             named = session.device.clone().or(named);
         }
         let data = match direction {
-            Direction::Save => Data::Read(data),
-            Direction::Resume => Data::Write(data),
+            DataDirection::Save => EventData::Read(data),
+            DataDirection::Resume => EventData::Write(data),
         };
         out.push(event(header, named, Some(took(header)), data));
     }
 
-    pub(super) fn data_ioctl(&mut self, header: &Header, body: &wire::PrecopyInfo, out: &mut Vec<Event>) {
+    pub(super) fn data_ioctl(&mut self, header: &Header, body: &wire::PrecopyInfo, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
-        let outcome = Outcome::from_ret(body.ret);
+        let outcome = CallOutcome::from_ret(body.ret);
         let device = self.devices.get(header.device);
         let of = self.sessions.of(header.file, header.device, device.clone());
         let (session, device) = match of {
@@ -67,7 +69,7 @@ impl Assembler {
         };
         let data = if body.cmd == uapi::VFIO_MIG_GET_PRECOPY_INFO {
             let known = |bit: u32| outcome.is_ok() && body.unread & bit == 0;
-            Data::PrecopyInfo(PrecopyInfo {
+            EventData::PrecopyInfo(PrecopyInfo {
                 session,
                 initial_bytes: known(precopy_unread::INITIAL).then_some(body.initial_bytes),
                 dirty_bytes: known(precopy_unread::DIRTY).then_some(body.dirty_bytes),
@@ -75,17 +77,22 @@ impl Assembler {
                 outcome,
             })
         } else {
-            Data::DataIoctl(DataIoctl { session, cmd: body.cmd, outcome })
+            EventData::DataIoctl(DataIoctl { session, cmd: body.cmd, outcome })
         };
         out.push(event(header, device, Some(took(header)), data));
     }
 
-    pub(super) fn data_release(&mut self, header: &Header, body: wire::DataRelease, out: &mut Vec<Event>) {
+    pub(super) fn data_release(
+        &mut self,
+        header: &Header,
+        body: wire::DataRelease,
+        out: &mut Vec<VfioEvent>,
+    ) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
         let device = self.devices.get(header.device);
         let Some(session) = self.sessions.close(header.file, header.device, device.clone()) else { return };
         let account = session.account(u64::try_from(body.pos).ok(), header.end_ns);
-        out.push(event(header, session.device.or(device), None, Data::DataClose(account)));
+        out.push(event(header, session.device.or(device), None, EventData::DataClose(account)));
     }
 }

@@ -5,39 +5,39 @@ use std::{
     mem,
 };
 
-use super::thread::{OpenArc, Thread};
+use super::thread::{OpenArc, ThreadState};
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Threads {
+pub(super) struct ThreadTable {
     /// By thread id; ordered, so that what is left at the end comes out the same every time.
-    all: BTreeMap<u32, Thread>,
+    all: BTreeMap<u32, ThreadState>,
     /// Of each arc: the device's address, whether it was overtaken, and the thread. Looked up with every request, when
     /// there may be thousands of threads.
     arcs: BTreeSet<(u64, bool, u32)>,
 }
 
-impl Threads {
+impl ThreadTable {
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn get(&self, tid: u32) -> Option<&Thread> {
+    pub(super) fn get(&self, tid: u32) -> Option<&ThreadState> {
         self.all.get(&tid)
     }
 
-    pub(super) fn get_mut(&mut self, tid: u32) -> Option<&mut Thread> {
+    pub(super) fn get_mut(&mut self, tid: u32) -> Option<&mut ThreadState> {
         self.all.get_mut(&tid)
     }
 
     /// A thread that is in the middle of something from now on.
-    pub(super) fn enter(&mut self, tid: u32) -> &mut Thread {
+    pub(super) fn enter(&mut self, tid: u32) -> &mut ThreadState {
         self.all.entry(tid).or_default()
     }
 
     /// Forgets a thread that is in the middle of nothing.
     pub(super) fn leave_idle(&mut self, tid: u32) {
-        if self.all.get(&tid).is_some_and(Thread::is_idle) {
+        if self.all.get(&tid).is_some_and(ThreadState::is_idle) {
             self.all.remove(&tid);
         }
     }
@@ -48,13 +48,13 @@ impl Threads {
     }
 
     /// All threads, in order; none is left.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Thread> + use<> {
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = ThreadState> + use<> {
         self.arcs.clear();
         mem::take(&mut self.all).into_values()
     }
 
     /// All threads; their arcs are to be taken by [`Self::take_arc`] only.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Thread)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut ThreadState)> {
         self.all.iter_mut().map(|(&tid, thread)| (tid, thread))
     }
 

@@ -16,14 +16,15 @@ mod threads;
 use vfio_trace_common::wire::{self, Header, device_known};
 
 use self::{
-    driver::Notes,
-    states::{Reading, States},
-    thread::{Held, Log, LogOf, OpenArc, Reported, Thread},
-    threads::Threads,
+    driver::NoteTable,
+    states::{StateReading, StateTable},
+    thread::{DirtyDetail, DirtyIoctl, HeldCall, OpenArc, ReportedCall, ThreadState},
+    threads::ThreadTable,
 };
 use super::{
-    ArcStep, Body, Cause, Data, DataSize, Desync, DeviceRef, Direction, Errno, Event, GetState, MigState,
-    Note, Outcome, Process, Record, SetState, Via, devices::Devices, record, sessions::Sessions,
+    ArcStep, CallOutcome, DataDirection, DataSize, DesyncCause, DeviceRef, Errno, EventData, EventProcess,
+    GetState, MigState, RecordBody, RecordNote, RequestOrigin, SetState, StateDesync, VfioEvent, WireRecord,
+    devices::DeviceTable, record, sessions::OpenSessions,
 };
 
 /// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes
@@ -37,12 +38,12 @@ const MAX_THREADS: usize = 4096;
 
 /// Turns records into events.
 #[derive(Debug, Default)]
-pub struct Assembler {
-    devices: Devices,
-    sessions: Sessions,
-    states: States,
-    notes: Notes,
-    threads: Threads,
+pub struct EventAssembler {
+    devices: DeviceTable,
+    sessions: OpenSessions,
+    states: StateTable,
+    notes: NoteTable,
+    threads: ThreadTable,
     /// Latest time seen.
     now_ns: u64,
     /// When something has to be given up waiting for; `None`: nothing waits.
@@ -51,24 +52,28 @@ pub struct Assembler {
     given_up: u64,
 }
 
-impl Assembler {
+impl EventAssembler {
     /// An assembler that has seen nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Takes in the next record; gives the events that it completes, in order.
-    pub fn push(&mut self, record: &Record) -> Vec<Event> {
+    pub fn push(&mut self, record: &WireRecord) -> Vec<VfioEvent> {
         let mut out = Vec::new();
         let header = &record.header;
         // Nothing happened when a note was made: it may tell of what comes later.
-        if !matches!(record.body, Body::Note(_)) {
+        if !matches!(record.body, RecordBody::Note(_)) {
             self.give_up(header.end_ns, &mut out);
         }
         // A Holder's header names a thread that did not make it; an Open makes use of the reading itself.
         if !matches!(
             record.body,
-            Body::Holder(_) | Body::Open(_) | Body::Capture(_) | Body::Note(_) | Body::Module(_)
+            RecordBody::Holder(_)
+                | RecordBody::Open(_)
+                | RecordBody::Capture(_)
+                | RecordBody::Note(_)
+                | RecordBody::Module(_)
         ) {
             for reading in self.states.take_readings(|reading| reading.header.tid == header.tid) {
                 self.conclude(&reading, &mut out);
@@ -78,36 +83,36 @@ impl Assembler {
             self.limit_threads(&mut out);
         }
         match &record.body {
-            Body::Device(body) => self.device(header, body, &mut out),
-            Body::NextState(body) => self.next_state(header, *body, &mut out),
-            Body::SetState(body) => self.set_state(header, body, &mut out),
-            Body::GetState(body) => self.get_state(header, *body, &mut out),
-            Body::DataSize(body) => self.data_size(header, *body, &mut out),
-            Body::Read(body) => self.data_io(header, *body, Direction::Save, &mut out),
-            Body::Write(body) => self.data_io(header, *body, Direction::Resume, &mut out),
-            Body::PrecopyInfo(body) => self.data_ioctl(header, body, &mut out),
-            Body::DataRelease(body) => self.data_release(header, *body, &mut out),
-            Body::Ioctl(body) => self.ioctl(header, body, &mut out),
-            Body::Open(body) => self.open(header, *body, &mut out),
-            Body::Close(body) => self.close(header, *body, &mut out),
-            Body::Holder(body) => self.holder(header, *body, &mut out),
-            Body::Register(body) => self.register(header, *body, &mut out),
-            Body::Unregister => self.unregister(header, &mut out),
-            Body::LogRanges(body) => self.log(header, Log::Ranges(body.clone())),
-            Body::LogDirty(body) => self.log(header, Log::Dirty(body.pages)),
-            Body::PciReset(body) => self.pci_reset(header, *body, &mut out),
-            Body::Step(body) => self.step(header, body, &mut out),
-            Body::Capture(body) => self.capture(header, body, &mut out),
-            Body::Note(Note::ProbeGap(gap)) => {
+            RecordBody::Device(body) => self.device(header, body, &mut out),
+            RecordBody::NextState(body) => self.next_state(header, *body, &mut out),
+            RecordBody::SetState(body) => self.set_state(header, body, &mut out),
+            RecordBody::GetState(body) => self.get_state(header, *body, &mut out),
+            RecordBody::DataSize(body) => self.data_size(header, *body, &mut out),
+            RecordBody::Read(body) => self.data_io(header, *body, DataDirection::Save, &mut out),
+            RecordBody::Write(body) => self.data_io(header, *body, DataDirection::Resume, &mut out),
+            RecordBody::PrecopyInfo(body) => self.data_ioctl(header, body, &mut out),
+            RecordBody::DataRelease(body) => self.data_release(header, *body, &mut out),
+            RecordBody::Ioctl(body) => self.ioctl(header, body, &mut out),
+            RecordBody::Open(body) => self.open(header, *body, &mut out),
+            RecordBody::Close(body) => self.close(header, *body, &mut out),
+            RecordBody::Holder(body) => self.holder(header, *body, &mut out),
+            RecordBody::Register(body) => self.register(header, *body, &mut out),
+            RecordBody::Unregister => self.unregister(header, &mut out),
+            RecordBody::LogRanges(body) => self.log(header, DirtyDetail::Ranges(body.clone())),
+            RecordBody::LogDirty(body) => self.log(header, DirtyDetail::Dirty(body.pages)),
+            RecordBody::PciReset(body) => self.pci_reset(header, *body, &mut out),
+            RecordBody::Step(body) => self.step(header, body, &mut out),
+            RecordBody::Capture(body) => self.capture(header, body, &mut out),
+            RecordBody::Note(RecordNote::ProbeGap(gap)) => {
                 let (start_ns, end_ns) = (gap.from_mono_ns, gap.until_mono_ns.unwrap_or(header.end_ns));
                 let duration_ns = gap.until_mono_ns.map(|until| until.saturating_sub(start_ns));
-                let data = Data::ProbeGap(gap.clone());
-                let process = Process::default();
-                out.push(Event { start_ns, end_ns, duration_ns, device: None, process, data });
+                let data = EventData::ProbeGap(gap.clone());
+                let process = EventProcess::default();
+                out.push(VfioEvent { start_ns, end_ns, duration_ns, device: None, process, data });
             },
-            Body::Note(note) => self.notes.take(note),
+            RecordBody::Note(note) => self.notes.take(note),
             // The live source keeps these to itself.
-            Body::Module(_) => {},
+            RecordBody::Module(_) => {},
         }
         self.threads.leave_idle(header.tid);
         out
@@ -116,18 +121,18 @@ impl Assembler {
     /// Tells the time (CLOCK_MONOTONIC, ns) when no record does: gives events that have waited for [`HOLD_NS`]. All
     /// records up to then must have been pushed: it is not the clock of a reader, who may be behind. A live source calls
     /// it when nothing comes; without it they come with the next record, or with [`Self::finish`].
-    pub fn expire(&mut self, now_ns: u64) -> Vec<Event> {
+    pub fn expire(&mut self, now_ns: u64) -> Vec<VfioEvent> {
         let mut out = Vec::new();
         self.give_up(now_ns, &mut out);
         out
     }
 
     /// The end of the stream: what is still in flight. Arcs in progress have an unknown result.
-    pub fn finish(&mut self) -> Vec<Event> {
-        let mut out = self.states.take_doubts(|_, _| true);
+    pub fn finish(&mut self) -> Vec<VfioEvent> {
+        let mut out = self.states.take_held_desyncs(|_, _| true);
         for thread in self.threads.take_all() {
             out.extend(thread.held.map(|held| held.event));
-            out.extend(thread.arc.map(|arc| arc.into_event(Outcome::Unknown, None, self.now_ns)));
+            out.extend(thread.arc.map(|arc| arc.into_event(CallOutcome::Unknown, None, self.now_ns)));
         }
         self.deadline_ns = None;
         out
@@ -143,7 +148,7 @@ impl Assembler {
     }
 
     /// Gives up all threads if there are too many for another one.
-    fn limit_threads(&mut self, out: &mut Vec<Event>) {
+    fn limit_threads(&mut self, out: &mut Vec<VfioEvent>) {
         if self.threads.len() < MAX_THREADS {
             return;
         }
@@ -151,33 +156,33 @@ impl Assembler {
         for thread in self.threads.take_all() {
             out.extend(thread.held.map(|held| held.event));
             if let Some(arc) = thread.arc {
-                self.end_arc(arc, Outcome::Unknown, None, out);
+                self.end_arc(arc, CallOutcome::Unknown, None, out);
             }
         }
     }
 
-    fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<Event>) {
+    fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<VfioEvent>) {
         let Some(binding) = self.devices.bind(header.device, body) else { return };
         if binding.replaced {
             self.sessions.forget_device(header.device);
-            out.extend(self.states.take_doubts(|pointer, _| pointer == header.device));
+            out.extend(self.states.take_held_desyncs(|pointer, _| pointer == header.device));
             self.states.forget(header.device);
             let arcs = self.threads.take_arcs_of(header.device).into_iter();
-            out.extend(arcs.map(|arc| arc.into_event(Outcome::Unknown, None, header.end_ns)));
+            out.extend(arcs.map(|arc| arc.into_event(CallOutcome::Unknown, None, header.end_ns)));
         }
         if let Some(news) = binding.news {
-            out.push(event(header, Some(binding.device), None, Data::Device(news)));
+            out.push(event(header, Some(binding.device), None, EventData::Device(news)));
         }
         if body.known & device_known::STATE != 0 {
-            let busy =
-                self.is_busy(header.device) || self.states.just_reset(header.device, self.now_ns, HOLD_NS);
+            let busy = self.is_busy(header.device)
+                || self.states.was_just_reset(header.device, self.now_ns, HOLD_NS);
             let since_ns = self.now_ns;
-            self.states.read(Reading { header: *header, found: MigState(body.state), busy, since_ns });
+            self.states.read(StateReading { header: *header, found: MigState(body.state), busy, since_ns });
             self.wait_from(since_ns);
         }
     }
 
-    fn next_state(&mut self, header: &Header, body: wire::NextState, out: &mut Vec<Event>) {
+    fn next_state(&mut self, header: &Header, body: wire::NextState, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         let [from, to, target] = [body.current, body.next, body.target].map(MigState);
         if let Some(arc) = self.threads.take_arc(header.tid) {
@@ -185,9 +190,9 @@ impl Assembler {
             // another request, and how the arc ended was not seen.
             let goes_on = header.device != 0 && arc.is_of(0, target, header.device) && arc.to == from;
             if goes_on {
-                self.end_arc(arc, Outcome::Ok, Some(header.start_ns), out);
+                self.end_arc(arc, CallOutcome::Ok, Some(header.start_ns), out);
             } else {
-                self.end_arc(arc, Outcome::Unknown, None, out);
+                self.end_arc(arc, CallOutcome::Unknown, None, out);
             }
         }
         // If another thread is in the middle of an arc, its end has yet to come, and is what explains this state.
@@ -195,18 +200,18 @@ impl Assembler {
         self.overtake(header);
         let expected = self.states.arc_began(header.device, from, header.end_ns);
         if let Some(expected) = expected.filter(|_| !busy) {
-            self.desync(header, expected, from, Cause::Arc, out);
+            self.desync(header, expected, from, DesyncCause::Arc, out);
         }
         let device = self.devices.get(header.device);
         if let Some(errno) = Errno::from_ret(body.ret.into()) {
             self.thread(header.tid).refuse(header.end_ns);
-            let step = ArcStep { from, to: None, target, outcome: Outcome::Refused(errno) };
-            out.push(event(header, device, None, Data::Arc(step)));
+            let step = ArcStep { from, to: None, target, outcome: CallOutcome::Refused(errno) };
+            out.push(event(header, device, None, EventData::Arc(step)));
         } else if to == states::UNREADABLE {
             // Something has begun, and where it leads is not known.
             self.states.set(header.device, None, header.end_ns);
-            let step = ArcStep { from, to: None, target, outcome: Outcome::Unknown };
-            out.push(event(header, device, None, Data::Arc(step)));
+            let step = ArcStep { from, to: None, target, outcome: CallOutcome::Unknown };
+            out.push(event(header, device, None, EventData::Arc(step)));
         } else if from != to {
             let arc = OpenArc {
                 from,
@@ -222,10 +227,10 @@ impl Assembler {
         }
     }
 
-    fn set_state(&mut self, header: &Header, body: &wire::SetState, out: &mut Vec<Event>) {
+    fn set_state(&mut self, header: &Header, body: &wire::SetState, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         let target = MigState(body.target);
-        let outcome = Outcome::from_ret(body.ret);
+        let outcome = CallOutcome::from_ret(body.ret);
         self.end_request_arc(header, target, outcome, out);
         let (arcs, refused) = self.thread(header.tid).end_request(header.start_ns);
         self.request_ended(header, target, arcs, outcome);
@@ -233,52 +238,53 @@ impl Assembler {
         let session = (outcome.is_ok() && header.file != 0)
             .then(|| self.sessions.start(header.file, header.device, device.clone(), target, header.end_ns));
         let outcome = if refused { as_refused(outcome) } else { outcome };
-        let via = Via::Driver;
+        let via = RequestOrigin::Driver;
         let data =
             SetState { target, via, arcs, data_fd: None, session, outcome, driver_call: Some(outcome) };
-        self.hold(header, device, Data::SetState(data));
+        self.hold(header, device, EventData::SetState(data));
     }
 
     /// Keeps what belongs to the ioctl whose record should come next.
-    fn log(&mut self, header: &Header, log: Log) {
+    fn log(&mut self, header: &Header, log: DirtyDetail) {
         let (start_ns, since_ns) = (header.start_ns, header.end_ns);
         self.wait_from(since_ns);
-        self.thread(header.tid).log = Some(LogOf { start_ns, since_ns, log });
+        self.thread(header.tid).log = Some(DirtyIoctl { start_ns, since_ns, log });
     }
 
-    fn get_state(&mut self, header: &Header, body: wire::GetState, out: &mut Vec<Event>) {
+    fn get_state(&mut self, header: &Header, body: wire::GetState, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
-        let outcome = Outcome::from_ret(body.ret);
+        let outcome = CallOutcome::from_ret(body.ret);
         let state =
             outcome.is_ok().then_some(MigState(body.state)).filter(|&state| state != states::UNREADABLE);
         self.shown(header, state, out);
-        let data = GetState { state, via: Via::Driver, outcome, driver_call: Some(outcome) };
+        let data = GetState { state, via: RequestOrigin::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
-        self.hold(header, device, Data::GetState(data));
+        self.hold(header, device, EventData::GetState(data));
     }
 
-    fn data_size(&mut self, header: &Header, body: wire::DataSize, out: &mut Vec<Event>) {
+    fn data_size(&mut self, header: &Header, body: wire::DataSize, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
-        let outcome = Outcome::from_ret(body.ret);
+        let outcome = CallOutcome::from_ret(body.ret);
         let stop_copy_bytes = (outcome.is_ok() && body.unread == 0).then_some(body.stop_copy_length);
-        let data = DataSize { stop_copy_bytes, via: Via::Driver, outcome, driver_call: Some(outcome) };
+        let data =
+            DataSize { stop_copy_bytes, via: RequestOrigin::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
-        self.hold(header, device, Data::DataSize(data));
+        self.hold(header, device, EventData::DataSize(data));
     }
 
-    fn thread(&mut self, tid: u32) -> &mut Thread {
+    fn thread(&mut self, tid: u32) -> &mut ThreadState {
         self.threads.enter(tid)
     }
 
     /// Keeps a driver's call until it is clear whether an ioctl is around it.
-    fn hold(&mut self, header: &Header, device: Option<DeviceRef>, data: Data) {
+    fn hold(&mut self, header: &Header, device: Option<DeviceRef>, data: EventData) {
         let event = event(header, device, Some(took(header)), data);
         self.wait_from(header.end_ns);
-        self.thread(header.tid).held = Some(Held { event, pointer: header.device });
+        self.thread(header.tid).held = Some(HeldCall { event, pointer: header.device });
     }
 
     /// The thread does something else: no ioctl is around the call that is held.
-    fn release_held(&mut self, tid: u32, out: &mut Vec<Event>) {
+    fn release_held(&mut self, tid: u32, out: &mut Vec<VfioEvent>) {
         if let Some(thread) = self.threads.get_mut(tid) {
             thread.reported = None;
             out.extend(thread.held.take().map(|held| held.event));
@@ -286,28 +292,34 @@ impl Assembler {
     }
 
     /// The thread does something that it cannot do within a request to change the state.
-    fn left_request(&mut self, header: &Header, out: &mut Vec<Event>) {
+    fn left_request(&mut self, header: &Header, out: &mut Vec<VfioEvent>) {
         if let Some(thread) = self.threads.get_mut(header.tid) {
             thread.end_request(0);
         }
         if let Some(arc) = self.threads.take_arc(header.tid) {
-            self.end_arc(arc, Outcome::Unknown, None, out);
+            self.end_arc(arc, CallOutcome::Unknown, None, out);
         }
     }
 
     /// The request has returned: so has the arc in progress, if it is one of this request's.
-    fn end_request_arc(&mut self, header: &Header, target: MigState, outcome: Outcome, out: &mut Vec<Event>) {
+    fn end_request_arc(
+        &mut self,
+        header: &Header,
+        target: MigState,
+        outcome: CallOutcome,
+        out: &mut Vec<VfioEvent>,
+    ) {
         let Some(arc) = self.threads.take_arc(header.tid) else { return };
         if !arc.is_of(header.start_ns, target, header.device) {
-            return self.end_arc(arc, Outcome::Unknown, None, out);
+            return self.end_arc(arc, CallOutcome::Unknown, None, out);
         }
         // Success means that every arc worked. But if this is not the last one, records were lost behind it, and with
         // them its end.
         let last = arc.to == target;
         let end_ns = match outcome {
-            Outcome::Ok => last.then_some(header.end_ns),
-            Outcome::Failed(_) | Outcome::Refused(_) => Some(header.end_ns),
-            Outcome::Unknown => None,
+            CallOutcome::Ok => last.then_some(header.end_ns),
+            CallOutcome::Failed(_) | CallOutcome::Refused(_) => Some(header.end_ns),
+            CallOutcome::Unknown => None,
         };
         let past = arc.overtaken_ns.is_some();
         self.end_arc(arc, outcome, end_ns, out);
@@ -316,7 +328,7 @@ impl Assembler {
         }
     }
 
-    fn end_arc(&mut self, arc: OpenArc, outcome: Outcome, end_ns: Option<u64>, out: &mut Vec<Event>) {
+    fn end_arc(&mut self, arc: OpenArc, outcome: CallOutcome, end_ns: Option<u64>, out: &mut Vec<VfioEvent>) {
         if outcome.is_ok() {
             // Where drivers disable the files they gave out (the disable_fds functions of mlx5, hisi_acc, ...).
             let ends = matches!(
@@ -340,29 +352,31 @@ impl Assembler {
         self.threads.is_busy(pointer)
     }
 
-    fn request_ended(&mut self, header: &Header, target: MigState, arcs: u32, outcome: Outcome) {
+    fn request_ended(&mut self, header: &Header, target: MigState, arcs: u32, outcome: CallOutcome) {
         if !self.is_busy(header.device) {
             self.states.request_ended(header, target, arcs, outcome);
         }
     }
 
     /// The driver gave this state; it held its lock, so that was before or after an arc that is in progress.
-    fn shown(&mut self, header: &Header, state: Option<MigState>, out: &mut Vec<Event>) {
+    fn shown(&mut self, header: &Header, state: Option<MigState>, out: &mut Vec<VfioEvent>) {
         let Some(found) = state.filter(|_| !self.is_busy(header.device)) else { return };
-        if let Some(expected) = self.states.shown(header.device, found, header.start_ns, header.end_ns) {
-            self.desync(header, expected, found, Cause::GetState, out);
+        if let Some(expected) =
+            self.states.observe_state(header.device, found, header.start_ns, header.end_ns)
+        {
+            self.desync(header, expected, found, DesyncCause::GetState, out);
         }
     }
 
     /// The thread that read a state has gone on, and nothing else happened to the device.
-    fn conclude(&mut self, reading: &Reading, out: &mut Vec<Event>) {
-        let Reading { header, found, busy, .. } = reading;
+    fn conclude(&mut self, reading: &StateReading, out: &mut Vec<VfioEvent>) {
+        let StateReading { header, found, busy, .. } = reading;
         if *busy {
             return;
         }
         // Its place among the records counts here, not its time, which is that of the call around it.
-        if let Some(expected) = self.states.shown(header.device, *found, u64::MAX, header.end_ns) {
-            self.desync(header, expected, *found, Cause::Device, out);
+        if let Some(expected) = self.states.observe_state(header.device, *found, u64::MAX, header.end_ns) {
+            self.desync(header, expected, *found, DesyncCause::Device, out);
         }
     }
 
@@ -371,14 +385,14 @@ impl Assembler {
         header: &Header,
         expected: MigState,
         found: MigState,
-        cause: Cause,
-        out: &mut Vec<Event>,
+        cause: DesyncCause,
+        out: &mut Vec<VfioEvent>,
     ) {
         let device = self.devices.get(header.device);
-        let event = event(header, device, None, Data::Desync(Desync { expected, found, cause }));
+        let event = event(header, device, None, EventData::Desync(StateDesync { expected, found, cause }));
         if found == MigState::RUNNING {
             // Another thread's reset may be what did it, and not have returned yet.
-            out.extend(self.states.doubt(header.device, event, self.now_ns));
+            out.extend(self.states.hold_desync(header.device, event, self.now_ns));
             self.wait_from(self.now_ns);
         } else {
             out.push(event);
@@ -399,7 +413,7 @@ impl Assembler {
     }
 
     /// Moves the clock on, and ends what has waited too long.
-    fn give_up(&mut self, now_ns: u64, out: &mut Vec<Event>) {
+    fn give_up(&mut self, now_ns: u64, out: &mut Vec<VfioEvent>) {
         self.now_ns = self.now_ns.max(now_ns);
         if self.deadline_ns.is_none_or(|deadline| self.now_ns < deadline) {
             return;
@@ -409,16 +423,16 @@ impl Assembler {
         for reading in self.states.take_readings(|reading| over(reading.since_ns)) {
             self.conclude(&reading, out);
         }
-        out.extend(self.states.take_doubts(|_, since| over(since)));
+        out.extend(self.states.take_held_desyncs(|_, since| over(since)));
         let mut next: Option<u64> = self.states.waiting_since();
         let mut late = Vec::new();
         for (tid, thread) in self.threads.iter_mut() {
             thread.reported.take_if(|reported| over(reported.since_ns));
             thread.log.take_if(|log| over(log.since_ns));
             if let Some(held) = thread.held.take_if(|held| over(held.event.end_ns)) {
-                let Event { start_ns, data, .. } = &held.event;
+                let VfioEvent { start_ns, data, .. } = &held.event;
                 let (kind, outcome) = (data.kind(), data.outcome());
-                thread.reported = Some(Reported { kind, start_ns: *start_ns, outcome, since_ns: now_ns });
+                thread.reported = Some(ReportedCall { kind, start_ns: *start_ns, outcome, since_ns: now_ns });
                 out.push(held.event);
             }
             let held = thread.held.as_ref().map(|held| held.event.end_ns);
@@ -432,27 +446,27 @@ impl Assembler {
         let arcs: Vec<OpenArc> = late.into_iter().filter_map(|tid| self.threads.take_arc(tid)).collect();
         self.threads.leave_all_idle();
         for arc in arcs {
-            self.end_arc(arc, Outcome::Unknown, None, out);
+            self.end_arc(arc, CallOutcome::Unknown, None, out);
         }
         self.deadline_ns = next.map(|since| since.saturating_add(HOLD_NS));
     }
 }
 
-fn process(header: &Header) -> Process {
-    Process { pid: header.tgid, tid: header.tid, comm: record::text(&header.comm) }
+fn process(header: &Header) -> EventProcess {
+    EventProcess { pid: header.tgid, tid: header.tid, comm: record::text(&header.comm) }
 }
 
 fn took(header: &Header) -> u64 {
     header.end_ns.saturating_sub(header.start_ns)
 }
 
-fn event(header: &Header, device: Option<DeviceRef>, duration_ns: Option<u64>, data: Data) -> Event {
+fn event(header: &Header, device: Option<DeviceRef>, duration_ns: Option<u64>, data: EventData) -> VfioEvent {
     let Header { start_ns, end_ns, .. } = *header;
-    Event { start_ns, end_ns, duration_ns, device, process: process(header), data }
+    VfioEvent { start_ns, end_ns, duration_ns, device, process: process(header), data }
 }
 
-fn as_refused(outcome: Outcome) -> Outcome {
-    outcome.errno().map_or(outcome, Outcome::Refused)
+fn as_refused(outcome: CallOutcome) -> CallOutcome {
+    outcome.errno().map_or(outcome, CallOutcome::Refused)
 }
 
 /// `u32::MAX` stands for "not known" on the wire.
@@ -463,17 +477,17 @@ fn known_count(count: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::fixture::{RUNNING, STOP, Script};
+    use crate::event::fixture::{RUNNING, RecordScript, STOP};
 
     #[test]
     fn threads_that_never_come_back_take_no_more_room() {
-        let mut assembler = Assembler::new();
+        let mut assembler = EventAssembler::new();
         let mut unknown = 0;
         for n in 1..9_000u64 {
             let tid = u32::try_from(n).unwrap();
-            let script = Script::new(n).thread(tid, tid).next(RUNNING, STOP, STOP, 0);
+            let script = RecordScript::new(n).thread(tid, tid).next(RUNNING, STOP, STOP, 0);
             for event in script.records().iter().flat_map(|record| assembler.push(record)) {
-                unknown += usize::from(event.data.outcome() == Some(Outcome::Unknown));
+                unknown += usize::from(event.data.outcome() == Some(CallOutcome::Unknown));
             }
             assert!(assembler.threads.len() <= MAX_THREADS);
         }
@@ -484,7 +498,7 @@ mod tests {
 
     #[test]
     fn notes_without_end_are_forgotten_and_counted() {
-        let mut assembler = Assembler::new();
+        let mut assembler = EventAssembler::new();
         for driver in 0..10_000 {
             let note = crate::event::CaptureNote {
                 driver,
@@ -494,7 +508,7 @@ mod tests {
                 structure: String::new(),
                 fields: Vec::new(),
             };
-            let script = Script::new(0).note(Note::Capture(note));
+            let script = RecordScript::new(0).note(RecordNote::Capture(note));
             script.records().iter().for_each(|record| drop(assembler.push(record)));
         }
         assert_eq!(assembler.forgotten(0), 10_000 - 512);
@@ -503,11 +517,12 @@ mod tests {
     #[test]
     fn threads_that_are_gone_are_forgotten() {
         // As a script that reads debugfs' state every second: a new thread each time, and no ioctl ever.
-        let mut assembler = Assembler::new();
+        let mut assembler = EventAssembler::new();
         let mut events = 0;
         for n in 0..100u64 {
             let tid = u32::try_from(n).unwrap();
-            let script = Script::new(1).wait(n * 1_000_000_000).thread(tid, tid).driver_get_state(RUNNING);
+            let script =
+                RecordScript::new(1).wait(n * 1_000_000_000).thread(tid, tid).driver_get_state(RUNNING);
             events += script.records().iter().map(|record| assembler.push(record).len()).sum::<usize>();
             assert!(assembler.threads.len() <= 2, "{}", assembler.threads.len());
         }
@@ -515,7 +530,7 @@ mod tests {
         assembler.expire(102 * 1_000_000_000);
         assert_eq!((events, assembler.threads.len(), assembler.deadline_ns), (100, 0, None));
 
-        for record in Script::new(1).set(&[RUNNING, STOP], 0, -1).records() {
+        for record in RecordScript::new(1).set(&[RUNNING, STOP], 0, -1).records() {
             assembler.push(&record);
         }
         assert!(assembler.threads.len() == 0, "nothing is left of a whole request");

@@ -6,30 +6,30 @@ use vfio_trace_common::{
 };
 
 use super::{
-    Assembler, as_refused, event,
-    ioctl::{self, Request},
-    thread::Held,
+    EventAssembler, as_refused, event,
+    ioctl::{self, DeviceRequest},
+    thread::HeldCall,
     took,
 };
 use crate::event::{
-    Data, DataSize, Errno, Event, Feature, FeatureCall, FeatureOp, GetState, Kind, MigState, Outcome, Reset,
-    SetState, Via,
+    CallOutcome, DataSize, DeviceFeature, DeviceReset, Errno, EventData, EventKind, FeatureCall, FeatureOp,
+    GetState, MigState, RequestOrigin, SetState, VfioEvent,
 };
 
-impl Assembler {
-    pub(super) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<Event>) {
-        let outcome = Outcome::from_ret(body.ret);
-        let request = match Request::of(body) {
+impl EventAssembler {
+    pub(super) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<VfioEvent>) {
+        let outcome = CallOutcome::from_ret(body.ret);
+        let request = match DeviceRequest::of(body) {
             // What the driver was asked within it, it has asked for.
-            Request::Feature(None) => self.thread(header.tid).within(header),
+            DeviceRequest::Feature(None) => self.thread(header.tid).within(header),
             request => request,
         };
         let (kind, request) = match request {
-            Request::SetState(target) => return self.set_state_ioctl(header, body, target, out),
-            Request::GetState => (Kind::GetState, Request::GetState),
-            Request::DataSize => (Kind::DataSize, Request::DataSize),
-            Request::Reset => return self.reset(header, outcome, out),
-            request @ Request::Feature(_) => (Kind::Feature, request),
+            DeviceRequest::SetState(target) => return self.set_state_ioctl(header, body, target, out),
+            DeviceRequest::GetState => (EventKind::GetState, DeviceRequest::GetState),
+            DeviceRequest::DataSize => (EventKind::DataSize, DeviceRequest::DataSize),
+            DeviceRequest::Reset => return self.reset(header, outcome, out),
+            request @ DeviceRequest::Feature(_) => (EventKind::Feature, request),
         };
         let log = self.thread(header.tid).log.take().filter(|log| log.start_ns == header.start_ns);
         let held = self.thread(header.tid).claim(kind, header, out);
@@ -38,7 +38,7 @@ impl Assembler {
         if held.is_none() && reported {
             return;
         }
-        if request == Request::GetState && held.is_none() {
+        if request == DeviceRequest::GetState && held.is_none() {
             self.shown(header, ioctl::mig_state(body).0.filter(|_| outcome.is_ok()), out);
         }
         let device = self.devices.get(header.device);
@@ -46,44 +46,44 @@ impl Assembler {
             Some(held) => (device.or(held.event.device), Some(held.event.data)),
             None => (device, None),
         };
-        let driver_call = call.as_ref().and_then(Data::outcome);
+        let driver_call = call.as_ref().and_then(EventData::outcome);
         let ok = outcome.is_ok();
-        let via = Via::Ioctl;
+        let via = RequestOrigin::Ioctl;
         let data = match (request, call) {
-            (Request::Feature(called), _) => {
+            (DeviceRequest::Feature(called), _) => {
                 let detail = called.and_then(|(feature, op)| ioctl::detail(feature, op, body, log));
                 let (feature, op) = called.unzip();
-                Data::Feature(FeatureCall { feature, op, detail, outcome })
+                EventData::Feature(FeatureCall { feature, op, detail, outcome })
             },
-            (Request::DataSize, call) => {
+            (DeviceRequest::DataSize, call) => {
                 let stop_copy_bytes = ioctl::output(body, 0).filter(|_| ok).or(match call {
-                    Some(Data::DataSize(call)) => call.stop_copy_bytes,
+                    Some(EventData::DataSize(call)) => call.stop_copy_bytes,
                     _ => None,
                 });
-                Data::DataSize(DataSize { stop_copy_bytes, via, outcome, driver_call })
+                EventData::DataSize(DataSize { stop_copy_bytes, via, outcome, driver_call })
             },
             (_, call) => {
                 let state = ioctl::mig_state(body).0.filter(|_| ok).or(match call {
-                    Some(Data::GetState(call)) => call.state,
+                    Some(EventData::GetState(call)) => call.state,
                     _ => None,
                 });
-                Data::GetState(GetState { state, via, outcome, driver_call })
+                EventData::GetState(GetState { state, via, outcome, driver_call })
             },
         };
         out.push(event(header, device, Some(took(header)), data));
     }
 
-    pub(super) fn reset(&mut self, header: &Header, outcome: Outcome, out: &mut Vec<Event>) {
+    pub(super) fn reset(&mut self, header: &Header, outcome: CallOutcome, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
         self.thread(header.tid).log = None;
         let state = self.reset_to(header, outcome);
         let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), Data::Reset(Reset { state, outcome })));
+        out.push(event(header, device, Some(took(header)), EventData::Reset(DeviceReset { state, outcome })));
     }
 
     /// The device was reset, or should have been. Gives the state that it is in now, if that is certain.
-    pub(super) fn reset_to(&mut self, header: &Header, outcome: Outcome) -> Option<MigState> {
+    pub(super) fn reset_to(&mut self, header: &Header, outcome: CallOutcome) -> Option<MigState> {
         if !outcome.is_ok() {
             return None;
         }
@@ -97,30 +97,32 @@ impl Assembler {
         header: &Header,
         body: &wire::Ioctl,
         target: Option<MigState>,
-        out: &mut Vec<Event>,
+        out: &mut Vec<VfioEvent>,
     ) {
-        let ret = Outcome::from_ret(body.ret);
+        let ret = CallOutcome::from_ret(body.ret);
         self.thread(header.tid).log = None;
-        let held = self.thread(header.tid).claim(Kind::SetState, header, out);
-        let reported = self.thread(header.tid).has_reported(Kind::SetState, header, ret);
+        let held = self.thread(header.tid).claim(EventKind::SetState, header, out);
+        let reported = self.thread(header.tid).has_reported(EventKind::SetState, header, ret);
         let asked = held.as_ref().and_then(|held| match &held.event.data {
-            Data::SetState(call) => Some(call.target),
+            EventData::SetState(call) => Some(call.target),
             _ => None,
         });
         let Some(target) = asked.or(target) else {
             // What was asked for could not be read, and the driver was not seen to be asked.
             self.left_request(header, out);
             let device = self.devices.get(header.device);
-            let (feature, op) =
-                (Feature(uapi::FEATURE_MIG_DEVICE_STATE), FeatureOp { set: true, ..FeatureOp::default() });
+            let (feature, op) = (
+                DeviceFeature(uapi::FEATURE_MIG_DEVICE_STATE),
+                FeatureOp { set: true, ..FeatureOp::default() },
+            );
             let data = FeatureCall { feature: Some(feature), op: Some(op), detail: None, outcome: ret };
-            out.push(event(header, device, Some(took(header)), Data::Feature(data)));
+            out.push(event(header, device, Some(took(header)), EventData::Feature(data)));
             return;
         };
         // Without the driver's record an arc may still be open. An error that the core can add after the driver was
         // through (no free fd, bad address) does not tell how the arc ended.
         let arc_outcome = match ret.errno() {
-            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EFAULT) => Outcome::Unknown,
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EFAULT) => CallOutcome::Unknown,
             _ => ret,
         };
         self.end_request_arc(header, target, arc_outcome, out);
@@ -133,22 +135,23 @@ impl Assembler {
         }
         let device = self.devices.get(header.device);
         let (device, call) = match held {
-            Some(Held { event: Event { device: named, data: Data::SetState(call), .. }, .. }) => {
-                (device.or(named), Some(call))
-            },
+            Some(HeldCall {
+                event: VfioEvent { device: named, data: EventData::SetState(call), .. },
+                ..
+            }) => (device.or(named), Some(call)),
             _ => (device, None),
         };
         let driver_call = call.as_ref().map(|call| call.outcome);
-        let refused = driver_call.map_or(refused, |call| matches!(call, Outcome::Refused(_)));
+        let refused = driver_call.map_or(refused, |call| matches!(call, CallOutcome::Refused(_)));
         let data = SetState {
             target,
-            via: Via::Ioctl,
+            via: RequestOrigin::Ioctl,
             arcs: call.as_ref().map_or(arcs, |call| call.arcs),
             data_fd: ret.is_ok().then(|| ioctl::mig_state(body).1).flatten(),
             session: call.as_ref().and_then(|call| call.session),
             outcome: if refused { as_refused(ret) } else { ret },
             driver_call,
         };
-        out.push(event(header, device, Some(took(header)), Data::SetState(data)));
+        out.push(event(header, device, Some(took(header)), EventData::SetState(data)));
     }
 }

@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 
 use vfio_trace_common::wire::Header;
 
-use crate::event::{Event, MigState, Outcome};
+use crate::event::{CallOutcome, MigState, VfioEvent};
 
 /// The states of all devices, by the address of their `struct vfio_device`.
 #[derive(Debug, Default)]
-pub(super) struct States {
-    known: BTreeMap<u64, Known>,
-    readings: BTreeMap<u64, Reading>,
-    doubts: Vec<Doubt>,
+pub(super) struct StateTable {
+    known: BTreeMap<u64, TrackedState>,
+    readings: BTreeMap<u64, StateReading>,
+    pending_desyncs: Vec<PendingDesync>,
     /// How many were forgotten for want of room.
     forgotten: u64,
 }
 
 /// What is known of one device.
 #[derive(Debug, Default)]
-struct Known {
+struct TrackedState {
     /// Its state; while an arc is in progress, the one that the arc left.
     state: Option<MigState>,
     /// When that was last changed. Who began to ask before may have got an older answer.
@@ -35,7 +35,7 @@ struct Known {
 /// A state that was read from the driver's memory without its lock. It counts once the thread that read it goes on, if
 /// nothing else came about the device in between: then no arc began before it was read.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct StateReading {
     /// Of the record that carried it.
     pub(super) header: Header,
     pub(super) found: MigState,
@@ -46,9 +46,9 @@ pub(super) struct Reading {
 
 /// A desync that the end of a reset may still explain.
 #[derive(Debug)]
-struct Doubt {
+struct PendingDesync {
     pointer: u64,
-    event: Event,
+    event: VfioEvent,
     since_ns: u64,
 }
 
@@ -61,7 +61,7 @@ const MAX_WAITING: usize = 4096;
 /// The wire's stand-in for a state that could not be read.
 pub(super) const UNREADABLE: MigState = MigState(u32::MAX);
 
-impl States {
+impl StateTable {
     /// A driver began an arc here, with its lock held: this is the state. Gives the one that was expected, if another.
     pub(super) fn arc_began(&mut self, pointer: u64, current: MigState, now_ns: u64) -> Option<MigState> {
         self.readings.remove(&pointer);
@@ -73,17 +73,23 @@ impl States {
     }
 
     /// The last arc that began on this device is over.
-    pub(super) fn arc_ended(&mut self, pointer: u64, to: MigState, outcome: Outcome, now_ns: u64) {
+    pub(super) fn arc_ended(&mut self, pointer: u64, to: MigState, outcome: CallOutcome, now_ns: u64) {
         match outcome {
-            Outcome::Ok => self.set(pointer, Some(to), now_ns),
-            Outcome::Failed(_) | Outcome::Refused(_) => self.set(pointer, None, now_ns),
+            CallOutcome::Ok => self.set(pointer, Some(to), now_ns),
+            CallOutcome::Failed(_) | CallOutcome::Refused(_) => self.set(pointer, None, now_ns),
             // When that was is not known either.
-            Outcome::Unknown => self.set(pointer, None, 0),
+            CallOutcome::Unknown => self.set(pointer, None, 0),
         }
     }
 
     /// A request to change the state is over, and no arc is in progress. `arcs`: those of it that were seen.
-    pub(super) fn request_ended(&mut self, header: &Header, target: MigState, arcs: u32, outcome: Outcome) {
+    pub(super) fn request_ended(
+        &mut self,
+        header: &Header,
+        target: MigState,
+        arcs: u32,
+        outcome: CallOutcome,
+    ) {
         self.readings.remove(&header.device);
         let Some(known) = self.of(header.device) else { return };
         if known.reset_ns.is_some_and(|reset| reset >= header.start_ns) {
@@ -98,7 +104,7 @@ impl States {
 
     /// The device was in this state at some time since `start_ns`, and no arc is in progress. Gives the state that was
     /// expected, if another.
-    pub(super) fn shown(
+    pub(super) fn observe_state(
         &mut self,
         pointer: u64,
         found: MigState,
@@ -117,7 +123,8 @@ impl States {
     /// drivers put off what a reset does to the state while a request is in progress.
     pub(super) fn reset(&mut self, header: &Header, busy: bool) -> Option<MigState> {
         self.readings.remove(&header.device);
-        self.doubts.retain(|doubt| doubt.pointer != header.device || doubt.since_ns < header.start_ns);
+        self.pending_desyncs
+            .retain(|doubt| doubt.pointer != header.device || doubt.since_ns < header.start_ns);
         let known = self.of(header.device)?;
         let certain = !busy && (known.since_ns <= header.start_ns || known.state == Some(MigState::RUNNING));
         let state = certain.then_some(MigState::RUNNING);
@@ -127,7 +134,7 @@ impl States {
     }
 
     /// Whether a reset was over less than `hold_ns` ago.
-    pub(super) fn just_reset(&self, pointer: u64, now_ns: u64, hold_ns: u64) -> bool {
+    pub(super) fn was_just_reset(&self, pointer: u64, now_ns: u64, hold_ns: u64) -> bool {
         let reset = self.known.get(&pointer).and_then(|known| known.reset_ns);
         reset.is_some_and(|reset| now_ns < reset.saturating_add(hold_ns))
     }
@@ -163,7 +170,7 @@ impl States {
     }
 
     /// A state was read without the driver's lock.
-    pub(super) fn read(&mut self, reading: Reading) {
+    pub(super) fn read(&mut self, reading: StateReading) {
         let room = self.readings.len() < MAX_WAITING || self.readings.contains_key(&reading.header.device);
         self.forgotten += u64::from(!room);
         if reading.header.device != 0 && reading.found != UNREADABLE && room {
@@ -172,12 +179,12 @@ impl States {
     }
 
     /// What this thread has read of a device and not yet made use of.
-    pub(super) fn take_reading(&mut self, pointer: u64, tid: u32) -> Option<Reading> {
+    pub(super) fn take_reading(&mut self, pointer: u64, tid: u32) -> Option<StateReading> {
         if self.readings.get(&pointer)?.header.tid == tid { self.readings.remove(&pointer) } else { None }
     }
 
     /// All that `over` says of: readings that count from now on.
-    pub(super) fn take_readings(&mut self, over: impl Fn(&Reading) -> bool) -> Vec<Reading> {
+    pub(super) fn take_readings(&mut self, over: impl Fn(&StateReading) -> bool) -> Vec<StateReading> {
         if self.readings.is_empty() {
             return Vec::new();
         }
@@ -185,11 +192,11 @@ impl States {
     }
 
     /// Keeps a desync back; gives it back if there is no room for it.
-    pub(super) fn doubt(&mut self, pointer: u64, event: Event, since_ns: u64) -> Option<Event> {
-        if self.doubts.len() >= MAX_WAITING {
+    pub(super) fn hold_desync(&mut self, pointer: u64, event: VfioEvent, since_ns: u64) -> Option<VfioEvent> {
+        if self.pending_desyncs.len() >= MAX_WAITING {
             return Some(event);
         }
-        self.doubts.push(Doubt { pointer, event, since_ns });
+        self.pending_desyncs.push(PendingDesync { pointer, event, since_ns });
         None
     }
 
@@ -199,11 +206,11 @@ impl States {
     }
 
     /// The desyncs kept back of a device, or since a time, of which `over` holds.
-    pub(super) fn take_doubts(&mut self, over: impl Fn(u64, u64) -> bool) -> Vec<Event> {
-        if self.doubts.is_empty() {
+    pub(super) fn take_held_desyncs(&mut self, over: impl Fn(u64, u64) -> bool) -> Vec<VfioEvent> {
+        if self.pending_desyncs.is_empty() {
             return Vec::new();
         }
-        self.doubts
+        self.pending_desyncs
             .extract_if(.., |doubt| over(doubt.pointer, doubt.since_ns))
             .map(|doubt| doubt.event)
             .collect()
@@ -212,10 +219,10 @@ impl States {
     /// Since when something has been waiting.
     pub(super) fn waiting_since(&self) -> Option<u64> {
         let readings = self.readings.values().map(|reading| reading.since_ns);
-        readings.chain(self.doubts.iter().map(|doubt| doubt.since_ns)).min()
+        readings.chain(self.pending_desyncs.iter().map(|doubt| doubt.since_ns)).min()
     }
 
-    fn of(&mut self, pointer: u64) -> Option<&mut Known> {
+    fn of(&mut self, pointer: u64) -> Option<&mut TrackedState> {
         if pointer == 0 {
             return None;
         }
@@ -245,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_of_no_device_takes_no_room() {
-        let mut states = States::default();
+        let mut states = StateTable::default();
         for pointer in 1..=MAX_KNOWN as u64 {
             states.arc_began(pointer, MigState::RUNNING, pointer);
         }
