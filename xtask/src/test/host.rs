@@ -22,7 +22,7 @@ pub(super) fn checks() -> Vec<Check> {
         })
         .sharing("cargo"),
         Check::new("host: clippy", |_| {
-            let mut clippy = vec!["clippy", "--release", "--quiet", "--all-targets"];
+            let mut clippy = vec!["clippy", "--quiet", "--all-targets"];
             clippy.extend(HOST_CRATES);
             clippy.extend(["--", "-D", "warnings"]);
             cmd::run(&mut cargo(&clippy))?;
@@ -55,7 +55,8 @@ fn cargo(arguments: &[&str]) -> Command {
 
 /// Runs all unit tests, and notes what was left out.
 fn cargo_test() -> Result<Found> {
-    let mut arguments = vec!["test", "--release"];
+    // Without optimisation: compiling takes most of the time, and debug assertions are tested, too.
+    let mut arguments = vec!["test"];
     arguments.extend(HOST_CRATES);
     // Also what passing tests print: that is where they say that they tested nothing.
     arguments.extend(["--", "--show-output"]);
