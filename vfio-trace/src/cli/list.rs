@@ -249,10 +249,10 @@ mod tests {
     use crate::{
         cli::past::tests::kept,
         driver::PluginDispatcher,
-        event::visible::tests::{HOSTILE, harms},
         kernel::{KernelFacts, source::testing::TestRoot},
         source::snapshot::SnapshotHolder,
         state::TraceModel,
+        units::visible::tests::{HOSTILE, harms},
     };
 
     /// All devices of a host, each of them open so often, in these processes.

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     driver::{PluginDispatcher, ViewStyle},
-    event::visible::{clean, clean_lines},
     kernel::{VfioDevice, is_named},
     mount::DeviceStatus,
     state::{self, ContentError, DeviceReport, ViewContext},
+    units::visible::{clean, clean_lines},
 };
 
 /// Arguments of `show`.

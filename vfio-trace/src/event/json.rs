@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{ClockAnchor, TraceStart, TraceSummary, VfioEvent, visible};
+use super::{ClockAnchor, TraceStart, TraceSummary, VfioEvent};
+use crate::units::visible;
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const SCHEMA_ID: &str = "vfio-trace.event/1";

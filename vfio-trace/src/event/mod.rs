@@ -16,7 +16,6 @@ mod report;
 mod sessions;
 mod state;
 mod types;
-pub mod visible;
 
 pub(crate) use self::record::text;
 

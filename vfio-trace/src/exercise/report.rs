@@ -319,5 +319,5 @@ pub(super) fn finding(
 ///
 /// None that the types here can cause; serde's interface has them.
 pub fn json(report: &ExerciseReport) -> serde_json::Result<String> {
-    crate::event::visible::json_pretty(report).map(|text| format!("{text}\n"))
+    crate::units::visible::json_pretty(report).map(|text| format!("{text}\n"))
 }

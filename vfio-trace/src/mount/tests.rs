@@ -14,12 +14,12 @@ use crate::{
     event::{
         ClockAnchor, GapCause, GapFunction, ProbeGap, RecordBody, RecordNote, WallClock, WireRecord,
         fixture::*,
-        visible::{
-            clean,
-            tests::{HOSTILE, harms},
-        },
     },
     state::TraceModel,
+    units::visible::{
+        clean,
+        tests::{HOSTILE, harms},
+    },
 };
 
 const STATE: &str = "vfio/0000:75:00.1/migration/state";

@@ -4,8 +4,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 
-use crate::event::{
-    DriverModules, LossTotals, ProbeGap, ProbeReport, VfioEvent, WallClock, event_line, visible,
+use crate::{
+    event::{DriverModules, LossTotals, ProbeGap, ProbeReport, VfioEvent, WallClock, event_line},
+    units::visible,
 };
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use crate::event::visible::clean;
+use crate::units::visible::clean;
 
 /// Folder of all devices, as in debugfs.
 pub(super) const VFIO: &str = "vfio";

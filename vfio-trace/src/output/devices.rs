@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::layout::{CellStyle, TableColumn, TextCell, table};
-use crate::event::{MigFlags, MigState, visible};
+use crate::{
+    event::{MigFlags, MigState},
+    units::visible,
+};
 
 /// A process that holds a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

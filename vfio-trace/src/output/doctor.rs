@@ -156,7 +156,7 @@ pub struct DoctorReport {
 ///
 /// None that the types here can cause; serde's interface has them.
 pub fn doctor_json(report: &DoctorReport) -> serde_json::Result<String> {
-    let mut text = crate::event::visible::json_pretty(report)?;
+    let mut text = crate::units::visible::json_pretty(report)?;
     text.push('\n');
     Ok(text)
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::units::human;
 use crate::{
-    event::{MigState, visible},
+    event::MigState,
     state::{DeviceReport, TraceReport},
+    units::visible,
 };
 
 /// States of a path that the table shows: a migration and its way back.

@@ -6,16 +6,13 @@ use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::{
-    event::{
-        ProbeReport, TraceSummary, VfioEvent, WireRecord,
-        fixture::*,
-        visible::tests::{HOSTILE, harms},
-    },
+    event::{ProbeReport, TraceSummary, VfioEvent, WireRecord, fixture::*},
     report::{
         HostHistory,
         document::{MigrationDocument, TracedHost},
     },
     state::TraceModel,
+    units::visible::tests::{HOSTILE, harms},
 };
 
 /// Fails if a name steers the terminal or begins a line; `text` has no colours.

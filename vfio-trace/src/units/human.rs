@@ -1,6 +1,6 @@
 //! Numbers with units that people read, and names that cannot hurt a terminal.
 
-pub use crate::event::visible::clean;
+pub use crate::units::visible::clean;
 
 /// Bytes in binary units: `24 B`, `1 MiB` if exact, else three digits: `1.46 KiB`.
 pub fn bytes(count: u64) -> String {

@@ -1,3 +1,4 @@
 //! Numbers with units, as people read and write them.
 
 pub mod human;
+pub mod visible;

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    event::visible::tests::{HOSTILE, harms},
     kernel::source::testing::TestRoot,
     output::{CheckSection, CheckStatus},
+    units::visible::tests::{HOSTILE, harms},
 };
 
 const SCHEMA: &str = include_str!("../../../../docs/schema/doctor-1.json");

@@ -4,8 +4,8 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::remarks;
 use crate::{
-    event::visible::clean_lines,
     exercise::{ExerciseReport, ExerciseStage, ExerciseVerdict},
+    units::visible::clean_lines,
 };
 
 /// For attributes and text, which have line breaks of ours only. Control characters are not allowed in XML at all.

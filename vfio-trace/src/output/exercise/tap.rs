@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use super::remarks;
 use crate::{
-    event::visible,
     exercise::{ExerciseReport, ExerciseVerdict},
-    units::human::clean,
+    units::{human::clean, visible},
 };
 
 /// `#` and `\` mean something in a description; a line break would end it.

@@ -217,7 +217,7 @@ fn text_tells_steps_verdicts_and_the_first_failure() {
 
 #[test]
 fn names_cannot_hurt_a_terminal() {
-    use crate::event::visible::tests::{HOSTILE, harms};
+    use crate::units::visible::tests::{HOSTILE, harms};
     let name = || HOSTILE.to_owned();
     let mut report = report();
     report.devices[0].device = name();

@@ -10,8 +10,8 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::tracks::{CounterUnit, ExportTrack, TrackContent, TrackOwner, each_track};
 use crate::{
-    event::visible,
     report::document::{MigrationDocument, TracedDevice},
+    units::visible,
 };
 
 /// One event. Fields that a phase does not have are left out.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::{event::visible, report::document::MigrationDocument};
+use crate::{report::document::MigrationDocument, units::visible};
 
 /// Writes it on one line, or with `pretty` on many.
 ///

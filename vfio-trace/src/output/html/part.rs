@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    event::visible,
     report::{
         document::{
             DataSession, MigrationDocument, MigrationSide, MigrationVerdict, OmittedCounts, ReportFinding,
@@ -11,6 +10,7 @@ use crate::{
         },
         windows::SpanIndex,
     },
+    units::visible,
 };
 
 /// The size of a page's document, as JSON.
