@@ -9,6 +9,7 @@ pub mod exercise;
 pub mod kernel;
 pub mod mount;
 pub mod output;
+pub mod pipeline;
 pub mod probe;
 pub mod recording;
 pub mod report;

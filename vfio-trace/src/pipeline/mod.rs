@@ -1,0 +1,104 @@
+//! The way from raw records to events, once for all: what is decoded goes through assembler and drivers' plug-ins, what is
+//! not is counted.
+
+mod consumer;
+#[cfg(test)]
+mod tests;
+
+pub use self::consumer::EventConsumer;
+use crate::{
+    driver::PluginDispatcher,
+    event::{DecodeError, EventAssembler, EventData, GapTotals, GapTracker, VfioEvent, WireRecord},
+};
+
+/// One stream of records on its way to events. Whatever shows, keeps or judges events has one for each host, and hands it
+/// the host's records and the time in their order, live or out of a recording; each call gives the events that it
+/// completes, in order, to an [`EventConsumer`]. Pure: times are CLOCK_MONOTONIC in ns, and the caller's.
+#[derive(Debug, Default)]
+pub struct Pipeline {
+    assembler: EventAssembler,
+    drivers: PluginDispatcher,
+    /// `None`: no gap has come.
+    gaps: Option<GapTracker>,
+    undecoded: u64,
+}
+
+impl Pipeline {
+    /// Makes one that has seen nothing. `reveal`: show what images keep secret otherwise.
+    pub fn new(reveal: bool) -> Self {
+        Self { drivers: PluginDispatcher::new(reveal), ..Self::default() }
+    }
+
+    /// Takes in the next record as [`WireRecord::decode`] gives it. One that cannot be decoded is counted, and changes
+    /// nothing else: records do not depend on each other.
+    ///
+    /// # Errors
+    ///
+    /// The consumer's own; the rest of what the record has completed is lost then. The same goes for [`Self::tick`] and
+    /// [`Self::finish`].
+    pub fn push<C: EventConsumer>(
+        &mut self,
+        record: Result<&WireRecord, DecodeError>,
+        consumer: &mut C,
+    ) -> Result<(), C::Error> {
+        let Ok(record) = record else {
+            self.undecoded += 1;
+            return Ok(());
+        };
+        let events = self.assembler.push(record);
+        self.hand_on(events, consumer)
+    }
+
+    /// Tells the time when no record does. All records up to then must have been pushed: see
+    /// [`EventAssembler::expire`].
+    pub fn tick<C: EventConsumer>(&mut self, now_ns: u64, consumer: &mut C) -> Result<(), C::Error> {
+        let events = self.assembler.expire(now_ns);
+        self.hand_on(events, consumer)
+    }
+
+    /// Ends the stream: gives what is still in flight.
+    pub fn finish<C: EventConsumer>(&mut self, consumer: &mut C) -> Result<(), C::Error> {
+        let events = self.assembler.finish();
+        self.hand_on(events, consumer)
+    }
+
+    fn hand_on<C: EventConsumer>(
+        &mut self,
+        events: Vec<VfioEvent>,
+        consumer: &mut C,
+    ) -> Result<(), C::Error> {
+        for event in self.drivers.apply(events) {
+            if let EventData::ProbeGap(gap) = &event.data {
+                self.gaps.get_or_insert_default().add(gap);
+            }
+            consumer.event(event)?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many records could not be decoded.
+    pub const fn undecoded(&self) -> u64 {
+        self.undecoded
+    }
+
+    /// Returns how many devices, sessions, threads and notes were forgotten because there were more than any host has:
+    /// see [`EventAssembler::forgotten`].
+    pub fn forgotten(&self) -> u64 {
+        self.assembler.forgotten(self.drivers.forgotten())
+    }
+
+    /// Returns what the gaps come to if the run ends at `end_ns`; `None` if none has come.
+    pub fn gap_totals(&self, end_ns: u64) -> Option<GapTotals> {
+        self.gaps.as_ref().map(|gaps| gaps.totals(end_ns))
+    }
+
+    /// Returns what drivers' plug-ins know of their devices, for views.
+    pub const fn drivers(&self) -> &PluginDispatcher {
+        &self.drivers
+    }
+
+    /// Gives away what drivers' plug-ins know, once no more records come.
+    pub fn into_drivers(self) -> PluginDispatcher {
+        self.drivers
+    }
+}
