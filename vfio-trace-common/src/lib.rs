@@ -4,10 +4,15 @@
 //! implicit padding and has its size asserted at compile time; all integers are in host byte order.
 #![no_std]
 
+#[cfg(feature = "user")]
+extern crate alloc;
+
 pub mod call;
 pub mod capture;
 pub mod defects;
 pub mod layout;
+#[cfg(feature = "user")]
+pub mod record;
 pub mod role;
 pub mod stats;
 pub mod uapi;

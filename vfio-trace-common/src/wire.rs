@@ -3,6 +3,17 @@
 //! A record is a [`Header`] followed by the body that [`Header::kind`] names. A reader must use [`Header::len`] and
 //! ignore bytes past the body it knows, so that a body may grow at its end without a new [`VERSION`].
 
+#[cfg(feature = "user")]
+use alloc::{borrow::Cow, boxed::Box};
+#[cfg(feature = "user")]
+use zerocopy::IntoBytes as _;
+
+#[cfg(feature = "user")]
+use crate::{
+    record::{self, DecodeError, RecordPayload},
+    uapi,
+};
+
 /// Version of everything in this module; changes when an existing field moves or changes its meaning.
 pub const VERSION: u16 = 1;
 
@@ -29,85 +40,120 @@ macro_rules! wire {
     };
 }
 
-/// What a record's body is. Numbers are part of the recording format: never reuse one.
-#[repr(u16)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+/// Declares a body that has always been as it is: all of it must be there.
+macro_rules! body {
+    ($(#[$doc:meta])* pub struct $name:ident = $size:literal { $($fields:tt)* }) => {
+        wire! { $(#[$doc])* pub struct $name = $size { $($fields)* } }
+        #[cfg(feature = "user")]
+        impl RecordPayload for $name {
+            fn decode(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+                record::take(kind, body)
+            }
+
+            fn encode(&self) -> Cow<'_, [u8]> {
+                Cow::Borrowed(self.as_bytes())
+            }
+        }
+    };
+}
+
+/// Declares all kinds of records: number, name, body.
+macro_rules! records {
+    (@any $body:ty) => { _ };
+    (@encode) => { Cow::Borrowed(&[]) };
+    (@encode $value:ident: $body:ty) => { <$body>::encode($value) };
+    ($($(#[$doc:meta])* $name:ident = $number:literal $(: $body:ty)?,)*) => {
+        /// What a record's body is. Numbers are part of the recording format: never reuse one.
+        #[repr(u16)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $name = $number,)* }
+
+        impl Kind {
+            /// Every kind, by number.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Returns the kind with this number, `None` for one that this version does not know.
+            pub const fn from_raw(raw: u16) -> Option<Self> {
+                match raw {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// A record's body, by [`Kind`]. `N`: what the reader makes of a note's text.
+        #[cfg(feature = "user")]
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum DecodedBody<N> { $($(#[$doc])* $name $(($body))?,)* }
+
+        #[cfg(feature = "user")]
+        impl<N: RecordPayload> DecodedBody<N> {
+            /// Reads the body of a record of this kind.
+            ///
+            /// # Errors
+            ///
+            /// See [`DecodeError`].
+            pub fn decode(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+                Ok(match kind {
+                    $(Kind::$name => Self::$name $((<$body>::decode(kind, body)?))?,)*
+                })
+            }
+
+            /// Returns the bytes that it is read from.
+            pub fn encode(&self) -> Cow<'_, [u8]> {
+                match self {
+                    $(Self::$name $((body @ records!(@any $body)))? => records!(@encode $(body: $body)?),)*
+                }
+            }
+        }
+    };
+}
+
+records! {
     /// [`Device`]: a device seen for the first time, or opened.
-    Device = 1,
+    Device = 1: Device,
     /// [`NextState`]: the core told a driver which state comes next; the arc `current → next` starts when it returns 0.
-    NextState = 2,
+    NextState = 2: NextState,
     /// [`SetState`]: a driver's `migration_set_state` returned.
-    SetState = 3,
+    SetState = 3: SetState,
     /// [`GetState`]: a driver's `migration_get_state` returned.
-    GetState = 4,
+    GetState = 4: GetState,
     /// [`DataSize`]: a driver's `migration_get_data_size` returned.
-    DataSize = 5,
+    DataSize = 5: DataSize,
     /// [`DataIo`]: `read()` on a data fd returned.
-    Read = 6,
+    Read = 6: DataIo,
     /// [`DataIo`]: `write()` on a data fd returned.
-    Write = 7,
+    Write = 7: DataIo,
     /// [`PrecopyInfo`]: an ioctl on a data fd returned.
-    PrecopyInfo = 8,
+    PrecopyInfo = 8: PrecopyInfo,
     /// [`DataRelease`]: the last reference to a data fd is gone.
-    DataRelease = 9,
+    DataRelease = 9: DataRelease,
     /// [`Ioctl`]: VFIO_DEVICE_FEATURE or VFIO_DEVICE_RESET returned.
-    Ioctl = 10,
+    Ioctl = 10: Ioctl,
     /// [`Open`]: a device was opened.
-    Open = 11,
+    Open = 11: Open,
     /// [`Close`]: a device was closed.
-    Close = 12,
+    Close = 12: Close,
     /// [`Holder`]: a process has a device open. Made by the inventory; the header names the process, not the caller.
-    Holder = 13,
+    Holder = 13: Holder,
     /// [`Registered`]: a device was registered with vfio.
-    Register = 14,
+    Register = 14: Registered,
     /// No body: a device is about to be taken from vfio.
     Unregister = 15,
     /// [`LogRanges`]: what DMA_LOGGING_START asked for; right before the [`Ioctl`] it belongs to.
-    LogRanges = 16,
+    LogRanges = 16: Box<LogRanges>,
     /// [`LogDirty`]: what DMA_LOGGING_REPORT found; right before the [`Ioctl`] it belongs to.
-    LogDirty = 17,
+    LogDirty = 17: LogDirty,
     /// [`PciReset`]: the PCI core has reset the device's function.
-    PciReset = 18,
+    PciReset = 18: PciReset,
     /// [`Step`]: a function that a driver plug-in asked for returned.
-    Step = 19,
+    Step = 19: Step,
     /// [`Capture`]: a structure of the driver, as it was at a moment that a driver plug-in asked for.
-    Capture = 20,
+    Capture = 20: Box<Capture>,
     /// [`Module`]: the kernel has loaded a module. For the tracer itself: it is in no recording.
-    Module = 32,
+    Module = 32: Module,
     /// JSON text of any length, made in user space: what a reader of records must know to understand them.
-    Note = 256,
-}
-
-impl Kind {
-    /// The kind with this number, `None` for one that this version does not know.
-    pub const fn from_raw(raw: u16) -> Option<Self> {
-        Some(match raw {
-            1 => Self::Device,
-            2 => Self::NextState,
-            3 => Self::SetState,
-            4 => Self::GetState,
-            5 => Self::DataSize,
-            6 => Self::Read,
-            7 => Self::Write,
-            8 => Self::PrecopyInfo,
-            9 => Self::DataRelease,
-            10 => Self::Ioctl,
-            11 => Self::Open,
-            12 => Self::Close,
-            13 => Self::Holder,
-            14 => Self::Register,
-            15 => Self::Unregister,
-            16 => Self::LogRanges,
-            17 => Self::LogDirty,
-            18 => Self::PciReset,
-            19 => Self::Step,
-            20 => Self::Capture,
-            32 => Self::Module,
-            256 => Self::Note,
-            _ => return None,
-        })
-    }
+    Note = 256: N,
 }
 
 wire! {
@@ -138,7 +184,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::Device`]. Pointers are 0 where the kernel has none or the layout is not known.
     pub struct Device = 192 {
         /// `dev_name(device->dev)`: PCI address or mdev UUID.
@@ -196,7 +242,7 @@ pub mod device_known {
     pub const LEAVING: u32 = 1 << 7;
 }
 
-wire! {
+body! {
     /// Body of [`Kind::NextState`]: one call of `vfio_mig_get_next_state()`.
     pub struct NextState = 16 {
         /// State the driver is in (`enum vfio_device_mig_state`).
@@ -210,7 +256,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::SetState`]: one call of a driver's `migration_set_state()`. `Header::file` is the file it returned.
     pub struct SetState = 48 {
         /// State asked for.
@@ -230,7 +276,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::GetState`].
     pub struct GetState = 8 {
         /// The state it gave; meaningless unless `ret` is 0.
@@ -240,7 +286,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::DataSize`].
     pub struct DataSize = 16 {
         /// `stop_copy_length` in bytes; meaningless unless `ret` and `unread` are 0.
@@ -252,7 +298,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::Read`] and [`Kind::Write`].
     pub struct DataIo = 24 {
         /// Bytes that user space asked to move.
@@ -303,7 +349,18 @@ pub mod precopy_unread {
 /// Bytes of a [`PrecopyInfo`] in recordings that do not have `unread`.
 pub const PRECOPY_INFO_BEFORE: usize = 32;
 
-wire! {
+#[cfg(feature = "user")]
+impl RecordPayload for PrecopyInfo {
+    fn decode(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        record::take_grown(kind, body, PRECOPY_INFO_BEFORE)
+    }
+
+    fn encode(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.as_bytes())
+    }
+}
+
+body! {
     /// Body of [`Kind::DataRelease`].
     pub struct DataRelease = 8 {
         /// `file->f_pos` at release: how far the stream got; -1 if it could not be read.
@@ -351,7 +408,23 @@ wire! {
     }
 }
 
-wire! {
+#[cfg(feature = "user")]
+impl RecordPayload for Ioctl {
+    /// Refuses ioctls that the eBPF side should not have reported.
+    fn decode(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        let ioctl: Self = record::take_grown(kind, body, IOCTL_BEFORE)?;
+        match ioctl.cmd {
+            uapi::VFIO_DEVICE_FEATURE | uapi::VFIO_DEVICE_RESET => Ok(ioctl),
+            cmd => Err(DecodeError::UnknownIoctl { cmd }),
+        }
+    }
+
+    fn encode(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.as_bytes())
+    }
+}
+
+body! {
     /// Body of [`Kind::Open`].
     pub struct Open = 8 {
         /// 0 or a negative errno.
@@ -361,7 +434,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::Close`].
     pub struct Close = 8 {
         /// `device->open_count` before it, `u32::MAX` if not known.
@@ -371,7 +444,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::Holder`].
     pub struct Holder = 8 {
         /// The descriptor in that process.
@@ -381,7 +454,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::Register`].
     pub struct Registered = 8 {
         /// 0 or a negative errno.
@@ -394,7 +467,7 @@ wire! {
 /// IOVA ranges that a [`LogRanges`] keeps; QEMU asks for three at most.
 pub const LOG_RANGES: usize = 16;
 
-wire! {
+body! {
     /// Body of [`Kind::LogRanges`] (`struct vfio_device_feature_dma_logging_control`, uapi/linux/vfio.h).
     pub struct LogRanges = 264 {
         /// `num_ranges`, as user space gave it.
@@ -406,7 +479,7 @@ wire! {
     }
 }
 
-wire! {
+body! {
     /// Body of [`Kind::LogDirty`].
     pub struct LogDirty = 8 {
         /// Bits set in the bitmap that user space got.
@@ -417,7 +490,7 @@ wire! {
 /// Bit of [`PciReset::how`]: by a Function Level Reset.
 pub const RESET_BY_FLR: u32 = 1;
 
-wire! {
+body! {
     /// Body of [`Kind::PciReset`].
     pub struct PciReset = 8 {
         /// 0 or a negative errno.
@@ -430,7 +503,7 @@ wire! {
 /// Arguments of a function that a [`Step`] keeps.
 pub const STEP_ARGS: usize = 5;
 
-wire! {
+body! {
     /// Body of [`Kind::Step`]. `Header::probe` says which function it was.
     pub struct Step = 56 {
         /// What it returned, as the register has it; meaningless for a function that returns nothing.
@@ -447,7 +520,7 @@ wire! {
 /// Longest name of a module, NUL padded (`MODULE_NAME_LEN`: 64 less an unsigned long).
 pub const MODULE_LEN: usize = 64;
 
-wire! {
+body! {
     /// Body of [`Kind::Module`]. `Header::end_ns` is when its code could be called first.
     pub struct Module = 64 {
         /// Its name.
@@ -458,7 +531,7 @@ wire! {
 /// Bytes of a structure that a [`Capture`] can hold.
 pub const CAPTURE_LEN: usize = 384;
 
-wire! {
+body! {
     /// Body of [`Kind::Capture`]. `Header::file` is the data file that the structure belongs to, if it names one.
     pub struct Capture = 416 {
         /// Which capture of the driver: `capture::Spec::id`.

@@ -37,7 +37,7 @@ pub use self::{
     kind::{EventKind, UnknownKind},
     note::{CaptureNote, FunctionNote, RecordNote},
     outcome::{CallOutcome, Errno},
-    record::{DecodeError, RecordBody, WireRecord},
+    record::{RecordBody, WireRecord},
     report::{LossTotals, ProbeReport, TraceStart, TraceSummary, probes_since},
     state::{DeviceFeature, MigFlags, MigState},
     types::{
@@ -50,3 +50,4 @@ pub use self::{
 pub(crate) use self::{
     devices::may_be_new_device, gap::functions_of, layouts::CaptureLayouts, record::text as record_text,
 };
+pub use vfio_trace_common::record::DecodeError;

@@ -1,7 +1,12 @@
 //! Records that user space makes: what a reader must know to understand the kernel's records, wherever it reads them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
-use vfio_trace_common::wire::{self, COMM_LEN, Header};
+use vfio_trace_common::{
+    record::{DecodeError, RecordPayload},
+    wire::{self, COMM_LEN, Header},
+};
 use zerocopy::IntoBytes as _;
 
 use super::ProbeGap;
@@ -56,6 +61,17 @@ impl CaptureNote {
     pub fn number(&self, member: &str, name: &str) -> Option<u64> {
         let field = self.fields.iter().find(|field| field.path == member)?;
         field.values.iter().find(|(other, _)| other == name).map(|(_, number)| *number)
+    }
+}
+
+impl RecordPayload for RecordNote {
+    fn decode(_kind: wire::Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        serde_json::from_slice(body).map_err(|_why| DecodeError::NotANote)
+    }
+
+    fn encode(&self) -> Cow<'_, [u8]> {
+        // What cannot be written, which no type here is, cannot be read either.
+        serde_json::to_vec(self).unwrap_or_default().into()
     }
 }
 
