@@ -1,84 +1,218 @@
 //! What a probed function is for. One eBPF program serves all functions of a role.
 
-/// The part a probed kernel function plays in a migration.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// `vfio_mig_get_next_state()`.
-    NextState = 0,
-    /// A driver's `vfio_migration_ops.migration_set_state`.
-    SetState = 1,
-    /// A driver's `vfio_migration_ops.migration_get_state`.
-    GetState = 2,
-    /// A driver's `vfio_migration_ops.migration_get_data_size`.
-    DataSize = 3,
-    /// `file_operations.read` of a driver's data fd.
-    Read = 4,
-    /// `file_operations.write` of a driver's data fd.
-    Write = 5,
-    /// `file_operations.unlocked_ioctl` of a driver's data fd.
-    DataIoctl = 6,
-    /// `file_operations.release` of a driver's data fd.
-    Release = 7,
-    /// `vfio_device_fops_unl_ioctl()`.
-    DeviceIoctl = 8,
-    /// `vfio_df_open()` (6.6+) or what opened a device before.
-    Open = 9,
-    /// `vfio_df_close()` (6.6+) or what closed a device before.
-    Close = 10,
-    /// `vfio_register_group_dev()` and `vfio_register_emulated_iommu_dev()`.
-    Register = 11,
-    /// `vfio_unregister_group_dev()`.
-    Unregister = 12,
-    /// The inventory: an iterator over open files, attached to no function.
-    Inventory = 13,
-    /// Functions of the PCI core that reset one function of a device.
-    PciReset = 14,
-    /// Functions that a driver plug-in asked for.
-    Step = 15,
+/// Declares all roles. `name`: as users see it. `check`: the name of `doctor`'s check. `enter`, `exit`: the eBPF
+/// programs at entry and, if there is one, at return. `urgency`: see [`Role::urgency`]. `loss`: see [`Role::loss`].
+macro_rules! roles {
+    ($($(#[$doc:meta])* $role:ident = $number:literal {
+        name: $name:literal,
+        check: $check:literal,
+        enter: $enter:literal,
+        exit: $exit:expr,
+        urgency: $urgency:literal,
+        loss: $loss:literal,
+    })*) => {
+        /// The part a probed kernel function plays in a migration.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Role { $($(#[$doc])* $role = $number,)* }
+
+        impl Role {
+            /// Every role.
+            pub const ALL: [Self; [$($number),*].len()] = [$(Self::$role),*];
+
+            /// Returns the role with this number, `None` for one that this version does not know.
+            pub const fn from_raw(raw: u32) -> Option<Self> {
+                match raw {
+                    $($number => Some(Self::$role),)*
+                    _ => None,
+                }
+            }
+
+            /// Returns its short name, as users see it in the summary.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$role => $name,)* }
+            }
+
+            /// Returns the stable name of the check that `doctor` makes of it.
+            pub const fn check_id(self) -> &'static str {
+                match self { $(Self::$role => $check,)* }
+            }
+
+            /// Returns the names of its eBPF programs: at entry, and at return if it has one.
+            pub const fn programs(self) -> (&'static str, Option<&'static str>) {
+                match self { $(Self::$role => ($enter, $exit),)* }
+            }
+
+            /// Returns which come first where all are late, 0 before 1: what begins a session, then what moves its data;
+            /// steps come last.
+            pub const fn urgency(self) -> u8 {
+                match self { $(Self::$role => $urgency,)* }
+            }
+
+            /// Returns what is lost if no function of the role can be probed. `doctor` prints it, and docs/doctor.md has
+            /// it as a table.
+            pub const fn loss(self) -> &'static str {
+                match self { $(Self::$role => $loss,)* }
+            }
+        }
+    };
 }
 
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 16] = [
-        Self::NextState,
-        Self::SetState,
-        Self::GetState,
-        Self::DataSize,
-        Self::Read,
-        Self::Write,
-        Self::DataIoctl,
-        Self::Release,
-        Self::DeviceIoctl,
-        Self::Open,
-        Self::Close,
-        Self::Register,
-        Self::Unregister,
-        Self::Inventory,
-        Self::PciReset,
-        Self::Step,
-    ];
-
-    /// Short name, as users see it in the summary.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NextState => "next_state",
-            Self::SetState => "set_state",
-            Self::GetState => "get_state",
-            Self::DataSize => "data_size",
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::DataIoctl => "data_ioctl",
-            Self::Release => "release",
-            Self::DeviceIoctl => "device_ioctl",
-            Self::Open => "open",
-            Self::Close => "close",
-            Self::Register => "register",
-            Self::Unregister => "unregister",
-            Self::Inventory => "inventory",
-            Self::PciReset => "pci_reset",
-            Self::Step => "step",
-        }
+roles! {
+    /// `vfio_mig_get_next_state()`.
+    NextState = 0 {
+        name: "next_state",
+        check: "probe-next-state",
+        enter: "next_state_enter",
+        exit: Some("next_state_exit"),
+        urgency: 2,
+        loss: "no `arc` events: which arcs a request went through, how long each took, and which one failed or was \
+               refused",
+    }
+    /// A driver's `vfio_migration_ops.migration_set_state`.
+    SetState = 1 {
+        name: "set_state",
+        check: "probe-set-state",
+        enter: "set_state_enter",
+        exit: Some("set_state_exit"),
+        urgency: 0,
+        loss: "`set_state` events are those of the ioctl alone, without `driver_call`; data sessions have no \
+               beginning, so that reads and writes have no device and their session is `partial`; a driver without \
+               BTF is not followed through its pointers",
+    }
+    /// A driver's `vfio_migration_ops.migration_get_state`.
+    GetState = 2 {
+        name: "get_state",
+        check: "probe-get-state",
+        enter: "get_state_enter",
+        exit: Some("get_state_exit"),
+        urgency: 4,
+        loss: "`get_state` events are those of the ioctl alone, without `driver_call`; reads of debugfs' `state` are \
+               not seen",
+    }
+    /// A driver's `vfio_migration_ops.migration_get_data_size`.
+    DataSize = 3 {
+        name: "data_size",
+        check: "probe-data-size",
+        enter: "data_size_enter",
+        exit: Some("data_size_exit"),
+        urgency: 4,
+        loss: "`data_size` events are those of the ioctl alone, without `driver_call`",
+    }
+    /// `file_operations.read` of a driver's data fd.
+    Read = 4 {
+        name: "read",
+        check: "probe-read",
+        enter: "read_enter",
+        exit: Some("read_exit"),
+        urgency: 1,
+        loss: "no `read` events: bytes, times and errors of saving; `data_close` counts no reads, and all bytes as \
+               missed",
+    }
+    /// `file_operations.write` of a driver's data fd.
+    Write = 5 {
+        name: "write",
+        check: "probe-write",
+        enter: "write_enter",
+        exit: Some("write_exit"),
+        urgency: 1,
+        loss: "no `write` events: bytes, times and errors of loading; `data_close` counts no writes, and all bytes as \
+               missed",
+    }
+    /// `file_operations.unlocked_ioctl` of a driver's data fd.
+    DataIoctl = 6 {
+        name: "data_ioctl",
+        check: "probe-data-ioctl",
+        enter: "data_ioctl_enter",
+        exit: Some("data_ioctl_exit"),
+        urgency: 2,
+        loss: "no `precopy_info` and `data_ioctl` events: how much is left to save in PRE_COPY",
+    }
+    /// `file_operations.release` of a driver's data fd.
+    Release = 7 {
+        name: "release",
+        check: "probe-release",
+        enter: "release_enter",
+        exit: None,
+        urgency: 3,
+        loss: "no `data_close` events: when a data fd was closed, and the account of its session",
+    }
+    /// `vfio_device_fops_unl_ioctl()`.
+    DeviceIoctl = 8 {
+        name: "device_ioctl",
+        check: "probe-device-ioctl",
+        enter: "device_ioctl_enter",
+        exit: Some("device_ioctl_exit"),
+        urgency: 2,
+        loss: "requests are seen at the driver only (`via` is `driver`): without the fd that user space got and the \
+               errors that the core adds; no `feature` events (dirty tracking is among them) and no `reset` events",
+    }
+    /// `vfio_df_open()` (6.6+) or what opened a device before.
+    Open = 9 {
+        name: "open",
+        check: "probe-open",
+        enter: "open_enter",
+        exit: Some("open_exit"),
+        urgency: 3,
+        loss: "`open` events begin once a device is known, through its driver's `open_device`, if that is found \
+               through pointers (as in Linux 6.1)",
+    }
+    /// `vfio_df_close()` (6.6+) or what closed a device before.
+    Close = 10 {
+        name: "close",
+        check: "probe-close",
+        enter: "close_enter",
+        exit: None,
+        urgency: 3,
+        loss: "no `close` events; that the last close ended a session is not seen, and the state after it is not \
+               certain",
+    }
+    /// `vfio_register_group_dev()` and `vfio_register_emulated_iommu_dev()`.
+    Register = 11 {
+        name: "register",
+        check: "probe-register",
+        enter: "register_enter",
+        exit: Some("register_exit"),
+        urgency: 3,
+        loss: "a device that is bound or made while tracing is shown from its first use on",
+    }
+    /// `vfio_unregister_group_dev()`.
+    Unregister = 12 {
+        name: "unregister",
+        check: "probe-unregister",
+        enter: "unregister_enter",
+        exit: Some("unregister_exit"),
+        urgency: 4,
+        loss: "that a device was taken away is not seen",
+    }
+    /// The inventory: an iterator over open files, attached to no function.
+    Inventory = 13 {
+        name: "inventory",
+        check: "probe-inventory",
+        enter: "inventory",
+        exit: None,
+        urgency: 4,
+        loss: "`list` and `show` know what sysfs says and nothing of the kernel's memory (migration, flags, state, \
+               holders); `tail` learns of a device with its first call",
+    }
+    /// Functions of the PCI core that reset one function of a device.
+    PciReset = 14 {
+        name: "pci_reset",
+        check: "probe-pci-reset",
+        enter: "pci_reset_enter",
+        exit: Some("pci_reset_exit"),
+        urgency: 4,
+        loss: "no `pci_reset` events: a Function Level Reset through sysfs is not seen, and what it does to the state \
+               shows as a `desync`",
+    }
+    /// Functions that a driver plug-in asked for.
+    Step = 15 {
+        name: "step",
+        check: "probe-step",
+        enter: "step_enter",
+        exit: Some("step_exit"),
+        urgency: 5,
+        loss: "this step of the driver: a failure is then told by what is around it",
     }
 }
 

@@ -98,7 +98,7 @@ impl DeviceTable {
             dirty_tracking: known(device_known::LOG_OPS).then_some(record.log_ops != 0),
             state: known(device_known::STATE).then_some(MigState(record.state)),
             open_count: known(device_known::OPEN_COUNT).then_some(record.open_count),
-            seen_by: Role::ALL.into_iter().find(|&role| role as u32 == record.seen_by),
+            seen_by: Role::from_raw(record.seen_by),
         };
         let old = self.bound.get(&pointer).filter(|_| pointer != 0);
         let leaving = known(device_known::LEAVING);

@@ -48,20 +48,13 @@ pub enum PlannedProbe {
 }
 
 impl PlannedProbe {
-    /// Which come first where all are late: what begins a session, then what moves its data; steps come last.
+    /// Returns which come first where all are late: see [`Role::urgency`].
     pub const fn urgency(&self) -> u8 {
         let role = match self {
             Self::Attach(target) => target.role,
             Self::NotAvailable { role, .. } => *role,
         };
-        match role {
-            Role::SetState => 0,
-            Role::Read | Role::Write => 1,
-            Role::NextState | Role::DeviceIoctl | Role::DataIoctl => 2,
-            Role::Open | Role::Register | Role::Release | Role::Close => 3,
-            Role::GetState | Role::DataSize | Role::Unregister | Role::PciReset | Role::Inventory => 4,
-            Role::Step => 5,
-        }
+        role.urgency()
     }
 }
 

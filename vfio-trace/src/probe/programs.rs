@@ -109,28 +109,6 @@ fn last_words(error: &ProgramError) -> String {
     format!("{io_error}; the verifier: {}", lines.join("; "))
 }
 
-/// Names of a role's programs: at entry, and at return if it has one.
-const fn program_names(role: Role) -> (&'static str, Option<&'static str>) {
-    match role {
-        Role::NextState => ("next_state_enter", Some("next_state_exit")),
-        Role::SetState => ("set_state_enter", Some("set_state_exit")),
-        Role::GetState => ("get_state_enter", Some("get_state_exit")),
-        Role::DataSize => ("data_size_enter", Some("data_size_exit")),
-        Role::Read => ("read_enter", Some("read_exit")),
-        Role::Write => ("write_enter", Some("write_exit")),
-        Role::DataIoctl => ("data_ioctl_enter", Some("data_ioctl_exit")),
-        Role::Release => ("release_enter", None),
-        Role::DeviceIoctl => ("device_ioctl_enter", Some("device_ioctl_exit")),
-        Role::Open => ("open_enter", Some("open_exit")),
-        Role::Close => ("close_enter", None),
-        Role::Register => ("register_enter", Some("register_exit")),
-        Role::Unregister => ("unregister_enter", Some("unregister_exit")),
-        Role::Inventory => ("inventory", None),
-        Role::PciReset => ("pci_reset_enter", Some("pci_reset_exit")),
-        Role::Step => ("step_enter", Some("step_exit")),
-    }
-}
-
 /// The loaded object.
 pub struct BpfPrograms {
     bpf: Ebpf,
@@ -353,7 +331,7 @@ impl BpfPrograms {
 
     /// Loads a role's programs unless they are loaded.
     pub fn prepare(&mut self, role: Role) -> Result<(), ProgramLoadError> {
-        let (enter, exit) = program_names(role);
+        let (enter, exit) = role.programs();
         for name in [Some(enter), exit].into_iter().flatten() {
             let program = self.bpf.program_mut(name).ok_or(ProgramLoadError::IncompleteObject(name))?;
             let program: &mut KProbe =
@@ -374,7 +352,7 @@ impl BpfPrograms {
 
     /// The descriptors of a prepared role's programs: at entry, and at return if it has one.
     pub fn fds(&self, role: Role) -> Option<(BorrowedFd<'_>, Option<BorrowedFd<'_>>)> {
-        let (enter, exit) = program_names(role);
+        let (enter, exit) = role.programs();
         let fd = |name: &str| {
             let program: &KProbe = self.bpf.program(name)?.try_into().ok()?;
             program.fd().ok().map(|fd| fd.as_fd())

@@ -1,54 +1,7 @@
-//! What is lost without each probe and each struct member. `doctor` prints it, and docs/doctor.md has it as a table.
+//! What is lost without each struct member and each kind of BTF. `doctor` prints it, and docs/doctor.md has it as a table;
+//! what is lost without a probe stands with its role.
 
-use vfio_trace_common::{layout::Field, role::Role};
-
-/// What is lost if no function of a role can be probed.
-pub(super) const fn of_role(role: Role) -> &'static str {
-    match role {
-        Role::NextState => {
-            "no `arc` events: which arcs a request went through, how long each took, and which one failed or was refused"
-        },
-        Role::SetState => {
-            "`set_state` events are those of the ioctl alone, without `driver_call`; data sessions have no beginning, so \
-             that reads and writes have no device and their session is `partial`; a driver without BTF is not followed \
-             through its pointers"
-        },
-        Role::GetState => {
-            "`get_state` events are those of the ioctl alone, without `driver_call`; reads of debugfs' `state` are not seen"
-        },
-        Role::DataSize => "`data_size` events are those of the ioctl alone, without `driver_call`",
-        Role::Read => {
-            "no `read` events: bytes, times and errors of saving; `data_close` counts no reads, and all bytes as missed"
-        },
-        Role::Write => {
-            "no `write` events: bytes, times and errors of loading; `data_close` counts no writes, and all bytes as missed"
-        },
-        Role::DataIoctl => "no `precopy_info` and `data_ioctl` events: how much is left to save in PRE_COPY",
-        Role::Release => "no `data_close` events: when a data fd was closed, and the account of its session",
-        Role::DeviceIoctl => {
-            "requests are seen at the driver only (`via` is `driver`): without the fd that user space got and the errors \
-             that the core adds; no `feature` events (dirty tracking is among them) and no `reset` events"
-        },
-        Role::Open => {
-            "`open` events begin once a device is known, through its driver's `open_device`, if that is found through \
-             pointers (as in Linux 6.1)"
-        },
-        Role::Close => {
-            "no `close` events; that the last close ended a session is not seen, and the state after it is not certain"
-        },
-        Role::Register => "a device that is bound or made while tracing is shown from its first use on",
-        Role::PciReset => {
-            "no `pci_reset` events: a Function Level Reset through sysfs is not seen, and what it does to the state shows \
-             as a `desync`"
-        },
-        Role::Step => "this step of the driver: a failure is then told by what is around it",
-        Role::Unregister => "that a device was taken away is not seen",
-        Role::Inventory => {
-            "`list` and `show` know what sysfs says and nothing of the kernel's memory (migration, flags, state, \
-             holders); `tail` learns of a device with its first call"
-        },
-    }
-}
+use vfio_trace_common::layout::Field;
 
 /// What is lost if a struct member's place is not known.
 pub(super) const fn of_field(field: Field) -> &'static str {
@@ -119,6 +72,8 @@ pub(super) const NO_MODULE_BTF: &str = "if it is a migration driver, its functio
 mod tests {
     use std::fmt::Write as _;
 
+    use vfio_trace_common::role::Role;
+
     use super::*;
 
     const DOC: &str = include_str!("../../../../docs/doctor.md");
@@ -134,7 +89,7 @@ mod tests {
             writeln!(text, "| {what} | {loss} |").unwrap();
         }
         for role in Role::ALL {
-            writeln!(text, "| probe `{}` | {} |", role.name(), of_role(role)).unwrap();
+            writeln!(text, "| probe `{}` | {} |", role.name(), role.loss()).unwrap();
         }
         for (field, name, path) in Field::ALL {
             writeln!(text, "| field `{name}.{}` | {} |", path.join("."), of_field(field)).unwrap();

@@ -2,7 +2,7 @@
 
 use vfio_trace_common::role::Role;
 
-use super::{attempt::ProbeAttempt, devices::MemoryFacts, losses, probes::id_of};
+use super::{attempt::ProbeAttempt, devices::MemoryFacts};
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioDevice},
     output::{Check, CheckSection, CheckStatus},
@@ -30,7 +30,7 @@ pub(super) fn look(
     let finding = |what: String| {
         Check::ok(
             CheckSection::Probes,
-            id_of(Role::Inventory),
+            Role::Inventory.check_id(),
             "iterator over open files",
             format!("inventory: {what}"),
         )
@@ -64,9 +64,7 @@ pub(super) fn look(
             },
             Err(why) => (
                 DeviceSnapshot::default(),
-                finding(why.to_string())
-                    .with_status(CheckStatus::Missing)
-                    .costs(losses::of_role(Role::Inventory)),
+                finding(why.to_string()).with_status(CheckStatus::Missing).costs(Role::Inventory.loss()),
             ),
         },
     };

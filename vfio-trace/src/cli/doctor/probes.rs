@@ -1,38 +1,11 @@
 //! Each function of the plan: attachable, or why not and what that costs.
 
-use vfio_trace_common::role::Role;
-
-use super::{
-    attempt::{ProbeAttempt, are_off, has_kprobes},
-    losses,
-};
+use super::attempt::{ProbeAttempt, are_off, has_kprobes};
 use crate::{
     kernel::{KernelFacts, KernelFiles, VfioCore},
     output::{Check, CheckBlocker, CheckSection, CheckStatus},
     probe::{PlannedProbe, plan},
 };
-
-/// The stable name of a role's finding.
-pub(super) const fn id_of(role: Role) -> &'static str {
-    match role {
-        Role::NextState => "probe-next-state",
-        Role::SetState => "probe-set-state",
-        Role::GetState => "probe-get-state",
-        Role::DataSize => "probe-data-size",
-        Role::Read => "probe-read",
-        Role::Write => "probe-write",
-        Role::DataIoctl => "probe-data-ioctl",
-        Role::Release => "probe-release",
-        Role::DeviceIoctl => "probe-device-ioctl",
-        Role::Open => "probe-open",
-        Role::Close => "probe-close",
-        Role::Register => "probe-register",
-        Role::Unregister => "probe-unregister",
-        Role::Inventory => "probe-inventory",
-        Role::PciReset => "probe-pci-reset",
-        Role::Step => "probe-step",
-    }
-}
 
 /// All of the plan.
 pub(super) fn probes(files: &KernelFiles, facts: &KernelFacts, attempt: &ProbeAttempt) -> Vec<Check> {
@@ -79,9 +52,9 @@ fn judge(planned: &PlannedProbe, files: &KernelFiles, attempt: &ProbeAttempt, bl
     };
     let subject = module.as_ref().map_or_else(|| symbol.clone(), |module| format!("{module}:{symbol}"));
     let finding = |what: &str| {
-        Check::ok(CheckSection::Probes, id_of(role), subject.clone(), format!("{}: {what}", role.name()))
+        Check::ok(CheckSection::Probes, role.check_id(), subject.clone(), format!("{}: {what}", role.name()))
     };
-    let lost = |why: &str| finding(why).with_status(CheckStatus::Missing).costs(losses::of_role(role));
+    let lost = |why: &str| finding(why).with_status(CheckStatus::Missing).costs(role.loss());
     if let PlannedProbe::NotAvailable { reason, .. } = planned {
         return lost(reason);
     }
@@ -120,12 +93,14 @@ fn is_listed(blacklist: &str, symbol: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use vfio_trace_common::role::Role;
+
     use super::*;
 
     #[test]
     fn ids_are_made_of_the_roles_names() {
         for role in Role::ALL {
-            assert_eq!(id_of(role), format!("probe-{}", role.name().replace('_', "-")));
+            assert_eq!(role.check_id(), format!("probe-{}", role.name().replace('_', "-")));
         }
     }
 

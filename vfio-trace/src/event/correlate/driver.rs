@@ -106,7 +106,7 @@ impl EventAssembler {
             step: None,
             detail: None,
             arc,
-            within: Role::ALL.into_iter().find(|role| *role as u32 == body.within),
+            within: Role::from_raw(body.within),
             returned,
             outcome,
             args: args.collect(),
