@@ -1,20 +1,21 @@
-//! Of a call: the thread that makes it, the call around it, what it returns. Pure.
+//! Calls of probed functions: the key of the calling thread, the innermost call, and the return value. Pure.
 
-/// What stands for the thread that a program runs in; `id`: process and thread as the kernel gives them. All processors'
-/// idle threads are of number 0, and interrupts find them at work: there the processor stands for the thread. No
-/// other thread has such a small one.
+/// Returns the key of the thread that a program runs in. `id` has the process and thread numbers of
+/// `bpf_get_current_pid_tgid()`. The idle threads of all processors have `id` 0, and interrupts can run on top of them;
+/// there the processor's number is the key. No other thread has such a small key.
 pub const fn thread_key(id: u64, cpu: u32) -> u64 {
     if id == 0 { cpu as u64 } else { id }
 }
 
-/// A call that a thread is in.
+/// A call that a thread is in. The eBPF programs make it from their map of calls, to find the call that a step belongs
+/// to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Within {
-    /// When it began.
+    /// Time at which the call began (CLOCK_MONOTONIC, ns).
     pub start_ns: u64,
-    /// The device that it is about, or 0.
+    /// Address of its `struct vfio_device`, or 0.
     pub device: u64,
-    /// Its role.
+    /// Number of its [`Role`](crate::role::Role); `u32::MAX` if there is no call.
     pub role: u32,
 }
 
@@ -22,8 +23,8 @@ impl Within {
     /// No call.
     pub const NONE: Self = Self { start_ns: 0, device: 0, role: u32::MAX };
 
-    /// The inner one of two calls of a thread, which is the one that began later. The other may even be over, if its return
-    /// was missed.
+    /// Returns the inner one of two calls of a thread, which is the one that began later. The other one may even be
+    /// over, if its return was missed.
     #[must_use]
     pub const fn inner(self, other: Self) -> Self {
         if other.start_ns > self.start_ns { other } else { self }
@@ -33,7 +34,8 @@ impl Within {
 /// `MAX_ERRNO` (include/linux/err.h): pointers above `-MAX_ERRNO` are errors.
 const MAX_ERRNO: u64 = 4095;
 
-/// What a function returned that gives a pointer or an error in its place: the pointer, or 0, and the errno, or 0.
+/// Splits the return value of a function that returns a pointer or an error pointer: the pointer or 0, and the negative
+/// errno or 0.
 pub const fn pointer_or_errno(returned: u64) -> (u64, i32) {
     if returned > u64::MAX - MAX_ERRNO { (0, returned as i32) } else { (returned, 0) }
 }
@@ -56,7 +58,8 @@ mod tests {
         let set_state = Within { start_ns: 950, device: 2, role: 1 };
         assert_eq!(Within::NONE.inner(stale).inner(set_state).inner(ioctl), set_state);
         assert_eq!(Within::NONE.inner(ioctl).inner(Within::NONE), ioctl);
-        // The clock may not tell them apart: then what is inside is asked for first.
+        // Two calls can have the same start time: then the one that comes first wins, and inner calls are asked for
+        // first.
         let at_once = Within { start_ns: 900, ..set_state };
         assert_eq!(at_once.inner(ioctl), at_once);
     }

@@ -1,21 +1,21 @@
-//! What a driver plug-in wants to see of its driver's memory, as user space hands it to the eBPF programs.
+//! Copies of a driver's memory that its plug-in asks for, as user space hands them to the eBPF programs.
 
-/// Captures that one driver can have.
+/// Greatest number of captures per driver.
 pub const CAPTURES: usize = 6;
-/// Pieces that one capture can have.
+/// Greatest number of pieces per capture.
 pub const PIECES: usize = 16;
 /// Longest piece in bytes. The eBPF programs rely on it and on [`PIECES_LEN`] to stay within the record.
 pub const PIECE_LEN: u32 = 127;
-/// Bytes of all pieces together but the last.
+/// Greatest length of all pieces but the last, in bytes.
 pub const PIECES_LEN: u32 = 255;
-/// Pointers that can be followed to get to a structure.
+/// Greatest number of pointers on the way to a structure.
 pub const HOPS: usize = 4;
 
 const _: () = assert!((PIECE_LEN + PIECES_LEN) as usize <= crate::wire::CAPTURE_LEN);
 
-/// When a structure is looked at; bits of [`Spec::when`], and one of them in a record.
+/// Moments at which a structure is copied: bits of [`Spec::when`], and one of them in a record.
 pub mod moment {
-    /// The core said which arc comes next: before the driver acts on it.
+    /// The core has said which arc comes next; the driver has not acted on it yet.
     pub const ARC: u32 = 1 << 0;
     /// The driver's `migration_set_state` returned.
     pub const SET_STATE: u32 = 1 << 1;
@@ -29,9 +29,9 @@ pub mod moment {
     pub const RESET: u32 = 1 << 5;
     /// The device was seen for the first time, or opened.
     pub const SEEN: u32 = 1 << 6;
-    /// A step that was asked for begins.
+    /// A step of the driver's plug-in begins.
     pub const STEP_ENTER: u32 = 1 << 7;
-    /// A step that was asked for is over.
+    /// A step of the driver's plug-in returned.
     pub const STEP_EXIT: u32 = 1 << 8;
     /// An ioctl on a data fd returned.
     pub const DATA_IOCTL: u32 = 1 << 9;
@@ -42,41 +42,43 @@ pub mod moment {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Pointers to follow.
+    /// Number of pointers to follow, at most [`HOPS`].
     pub hops: u64,
-    /// Bytes to add before each, and at the end.
+    /// Bytes to add before each pointer is read, and at the end.
     pub offset: [i64; HOPS + 1],
 }
 
-/// Some bytes of a structure.
+/// A range of bytes of a structure.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// From the structure's start.
+    /// Offset in the structure, in bytes.
     pub offset: u32,
-    /// How many, at most [`PIECE_LEN`].
+    /// Length in bytes, at most [`PIECE_LEN`].
     pub len: u32,
 }
 
-/// One capture.
+/// One capture: the way to a structure, the pieces to copy, and when. The kernel facts make it from the plug-in's
+/// wishes and BTF (`CapturePlan`); the program `capture` follows it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
-    /// Its number in the record.
+    /// Number of the capture in the plug-in's list; records of the capture carry it.
     pub id: u32,
-    /// Bits of [`moment`]; 0: not used.
+    /// Bits of [`moment`]; 0 if this entry is not used.
     pub when: u32,
-    /// From the `struct vfio_device` to the structure.
+    /// The way from the `struct vfio_device` to the structure.
     pub from_device: Chain,
-    /// Offset of a `struct file *` in the structure, -1 without one.
+    /// Offset of the data fd's `struct file *` in the structure; -1 if it has none.
     pub file: i64,
-    /// How many of `pieces` are used.
+    /// Number of `pieces` in use.
     pub pieces_used: u64,
-    /// What to copy.
+    /// The bytes to copy.
     pub pieces: [Piece; PIECES],
 }
 
-/// All captures of a driver, in the `CAPTURES` map by the address of its `migration_set_state`.
+/// All captures of a driver, in the `CAPTURES` map by the address of its `migration_set_state`. User space writes an
+/// entry when the driver is loaded and removes it when the driver is gone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Captures {
@@ -84,27 +86,28 @@ pub struct Captures {
     pub specs: [Spec; CAPTURES],
 }
 
-/// How a step's arguments lead to the device.
+/// Ways from a step's arguments to the device.
 pub mod step_device {
-    /// Not at all: it is the device of the call that the thread is in.
+    /// No argument leads there: the device is that of the call that the thread is in.
     pub const OF_THREAD: u32 = 0;
     /// [`super::StepSpec::chain`] from an argument leads to the `struct vfio_device`.
     pub const BY_ARGUMENT: u32 = 1;
-    /// As above if that is a device that is known, else as [`OF_THREAD`].
+    /// As [`BY_ARGUMENT`] if that leads to a known device, else as [`OF_THREAD`].
     pub const BY_ARGUMENT_OR_THREAD: u32 = 2;
 }
 
-/// What to do for a step, in the `STEPS` map by the probe's slot.
+/// Instructions for a step, in the `STEPS` map by the probe's slot. The kernel facts make them (`StepPlan`); the step
+/// programs use them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepSpec {
     /// One of [`step_device`].
     pub device: u32,
-    /// Which argument to start from.
+    /// Index of the argument that `chain` starts from.
     pub argument: u32,
-    /// From there to the `struct vfio_device`.
+    /// The way from the argument to the `struct vfio_device`.
     pub chain: Chain,
-    /// Bits of [`moment`]: `STEP_ENTER`, `STEP_EXIT`.
+    /// Moments at which the driver's captures are made: bits `STEP_ENTER` and `STEP_EXIT` of [`moment`].
     pub captures: u32,
     /// Zero.
     pub reserved: u32,

@@ -1,20 +1,21 @@
-//! Defects of kernels that can do harm, as data: since when, where mended, and what a kernel's own words tell of it.
+//! Kernel defects that can do harm, as data: the first release that has each, the releases that mend it, and what a
+//! kernel's version strings say about it.
 
 use core::fmt;
 
-/// A release of Linux: 6.12.96.
+/// A release of Linux, such as 6.12.96.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
-    /// The first number.
+    /// Major version: 6 of 6.12.96.
     pub major: u16,
-    /// The second.
+    /// Minor version: 12 of 6.12.96.
     pub minor: u16,
-    /// The third, 0 in mainline.
+    /// Stable patch level: 96 of 6.12.96, 0 in mainline.
     pub patch: u16,
 }
 
 impl Release {
-    /// A release by its numbers.
+    /// Makes a release from its numbers.
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
         Self { major, minor, patch }
     }
@@ -23,7 +24,7 @@ impl Release {
         (self.major, self.minor)
     }
 
-    /// The numbers that a text begins with, and what is behind them: `7.2-rc1` and `7.2.0-rc1` are 7.2.0.
+    /// Splits a text into the release that it begins with and the rest: `7.2-rc1` and `7.2.0-rc1` are 7.2.0.
     fn parse(text: &str) -> Option<(Self, &str)> {
         let (major, rest) = number(text)?;
         let (minor, rest) = number(rest.strip_prefix('.')?)?;
@@ -50,9 +51,9 @@ fn number(text: &str) -> Option<(u16, &str)> {
 /// A release that a defect was mended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mended {
-    /// The first one of its series without the defect.
+    /// The first release of its series without the defect.
     pub release: Release,
-    /// Whether somebody has looked; what is only said does not count.
+    /// True if that release was checked for the mend. A mend that is only announced does not count.
     pub verified: bool,
 }
 
@@ -60,14 +61,14 @@ const fn mended(major: u16, minor: u16, patch: u16) -> Mended {
     Mended { release: Release::new(major, minor, patch), verified: true }
 }
 
-/// A defect of the kernel that whoever drives a device must know.
+/// A defect of the kernel that can do harm when a device is driven through its states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defect {
-    /// Its name, for programs; does not change.
+    /// Name of the defect for programs; never changes.
     pub id: &'static str,
-    /// What asks for it.
+    /// The operation that triggers the defect.
     pub trigger: &'static str,
-    /// What happens then.
+    /// The harm that follows.
     pub harm: &'static str,
     /// The first release that has it.
     pub since: Release,
@@ -77,7 +78,8 @@ pub struct Defect {
     pub stable: &'static [Mended],
 }
 
-/// `vfio_mig_get_next_state()` follows its table from ERROR to ERROR for ever, since 4db52602a607; mended by a26b499b757c.
+/// Endless loop of `vfio_mig_get_next_state()`, which follows its table from ERROR to ERROR. In the kernel since
+/// 4db52602a607; mended by a26b499b757c.
 pub const NEXT_STATE_LOOP: Defect = Defect {
     id: "next-state-loop",
     trigger: "STOP_COPY to PRE_COPY or PRE_COPY_P2P, on a device with PRE_COPY",
@@ -96,35 +98,36 @@ pub const NEXT_STATE_LOOP: Defect = Defect {
 /// All known defects.
 pub const DEFECTS: [Defect; 1] = [NEXT_STATE_LOOP];
 
-/// How a kernel stands to a defect.
+/// State of a kernel with respect to a defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is from before.
+    /// The kernel is older than the defect.
     Older,
-    /// It has the mend, as its release or one that it contains has.
+    /// The kernel has the mend: its release has it, or the kernel.org release that it contains.
     Mended,
-    /// It has the defect.
+    /// The kernel has the defect.
     Affected,
-    /// Its words do not tell: a distribution may have taken a mend, or newer code, without saying so.
+    /// The version strings do not tell: a distribution may have taken the mend, or newer code, without saying so.
     Unknown,
 }
 
-/// Of what a kernel says of itself, what counts: the release of kernel.org that it contains.
+/// The kernel.org release that a kernel contains, from its version strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Base {
     release: Release,
-    /// It contains that and nothing newer, as far as anybody can tell.
+    /// True if the kernel contains that release and nothing newer, as far as the version strings tell.
     exact: bool,
-    /// It is from before that release's first candidate, as Fedora's `7.2.0-0.rc0.20260615git…` is: what has come by then, the
-    /// name does not tell.
+    /// True if the kernel is older than that release's first candidate, as Fedora's `7.2.0-0.rc0.20260615git…` is: the
+    /// name does not tell which changes were merged by then.
     early: bool,
 }
 
 impl Base {
-    /// `release` is `uname -r`, `version` is `uname -v`.
+    /// Finds the release in `uname -r` (`release`) and `uname -v` (`version`).
     fn of(release: &str, version: &str) -> Option<Self> {
         let (told, rest) = Release::parse(release)?;
-        // Debian says in `-v` what it contains, and counts its own ABI in `-r`: 6.1.0-26-amd64, 6.12.117+deb12-amd64.
+        // Debian names the release that it contains in `-v`, and counts its own ABI in `-r`: 6.1.0-26-amd64,
+        // 6.12.117+deb12-amd64.
         let debian = version
             .split_once("Debian ")
             .and_then(|(_, package)| Release::parse(package))
@@ -142,7 +145,7 @@ impl Base {
 }
 
 impl Defect {
-    /// How the kernel that says `release` (`uname -r`) and `version` (`uname -v`) of itself stands to it.
+    /// Returns the standing of the kernel with this `uname -r` (`release`) and `uname -v` (`version`).
     pub fn standing(&self, release: &str, version: &str) -> Standing {
         let Some(Base { release, exact, early }) = Base::of(release, version) else {
             return Standing::Unknown;
@@ -161,7 +164,7 @@ impl Defect {
         }
     }
 
-    /// Where it was mended, for people: `7.2, 7.1.4, 6.18.39 and 6.12.96`.
+    /// Returns the releases that mend it, as text: `7.2, 7.1.4, 6.18.39 and 6.12.96`.
     pub const fn mended(&self) -> impl fmt::Display {
         MendedIn(*self)
     }
@@ -210,7 +213,7 @@ mod tests {
             ("7.2.0-rc1", Standing::Mended),
             ("7.3.4", Standing::Mended),
             ("10.0.0", Standing::Mended),
-            // Said to have it, and nobody has looked.
+            // Said to have the mend, but not checked.
             ("6.6.145", Standing::Unknown),
             ("6.6.144", Standing::Affected),
         ] {
@@ -233,7 +236,7 @@ mod tests {
             ),
             ("6.12.0-9-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.12.100-1 (2026-08-01)", Standing::Mended),
             ("6.1.0-26-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.112-1 (2024-09-30)", Standing::Older),
-            // Another kernel's words do not count.
+            // A release that does not belong to this kernel does not count.
             ("6.12.0-9-amd64", "#1 SMP Debian 7.3.1-1", Standing::Unknown),
             ("6.12.0-9-amd64", "#1 SMP Debian 6.12.100x", Standing::Unknown),
             ("7.3.4+deb13-amd64", "#1 SMP", Standing::Mended),

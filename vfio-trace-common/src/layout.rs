@@ -1,4 +1,4 @@
-//! Where this kernel keeps the struct members that the eBPF programs read.
+//! Offsets of the struct members that the eBPF programs read, in this kernel.
 //!
 //! Rust emits no CO-RE relocations, so user space looks the offsets up in BTF and hands them over in a map. A member
 //! that BTF does not have stays unknown, and the program leaves out what depends on it: nothing is ever guessed.
@@ -118,11 +118,12 @@ impl Field {
 /// Number of [`Field`]s.
 pub const FIELDS: usize = 33;
 
-/// The table itself, in the `LAYOUT` map.
+/// The table of offsets, in the `LAYOUT` map. User space fills it from BTF (`resolve_layout()`), and replaces it when a
+/// module with new types is loaded; every eBPF program that reads a member uses it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Bit `n` set: `offset[n]` is known.
+    /// Bit `n` is set if `offset[n]` is known.
     pub known: u64,
     /// Byte offsets, by [`Field`].
     pub offset: [u32; FIELDS],
@@ -133,11 +134,11 @@ pub struct Layout {
 const _: () = assert!(size_of::<Layout>() == 8 + 4 * (FIELDS + 1));
 const _: () = assert!(FIELDS <= 64);
 
-/// Data files that a driver's private structure can point to: one to save, one to resume, and room.
+/// Greatest number of data files that a driver's private structure can point to: one to save, one to resume, and room.
 pub const DRIVER_FILES: usize = 4;
 
-/// How to get from a `struct vfio_device` to what its driver keeps, in the `DRIVERS` map by the address of its
-/// `migration_set_state`.
+/// Offsets from a `struct vfio_device` to its driver's state and data files, in the `DRIVERS` map by the address of its
+/// `migration_set_state`. User space writes an entry when the driver is loaded and removes it when the driver is gone.
 ///
 /// Found in the driver's BTF: the structure that embeds the device has one member of type
 /// `enum vfio_device_mig_state`, and pointers to structures that hold a data fd's `struct file *`.
@@ -146,11 +147,11 @@ pub const DRIVER_FILES: usize = 4;
 pub struct DriverLayout {
     /// Bytes from the device to the current state.
     pub state: i64,
-    /// 1: `state` is known.
+    /// 1 if `state` is known.
     pub state_known: u32,
-    /// How many of `files` are known.
+    /// Number of `files` that are known.
     pub files_known: u32,
-    /// Where pointers to data files are.
+    /// Places of pointers to data files.
     pub files: [DriverFile; DRIVER_FILES],
 }
 
@@ -166,13 +167,13 @@ pub struct DriverFile {
 
 const _: () = assert!(size_of::<DriverLayout>() == 16 + 16 * DRIVER_FILES);
 
-/// What the inventory looks for, in the `SEARCH` map.
+/// Parameters of one run of the inventory, in the `SEARCH` map. User space sets them before each run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Address of `vfio_device_fops_unl_ioctl()`: a file with this ioctl is a device fd. 0 if not known.
+    /// Address of `vfio_device_fops_unl_ioctl()`: a file with this ioctl is a device fd. 0 if it is not known.
     pub device_ioctl: u64,
-    /// Which capture is made of every device.
+    /// Index of the capture that is made of every device.
     pub capture: u32,
     /// Zero.
     pub reserved: u32,
@@ -190,7 +191,7 @@ impl Layout {
         self.offset[field as usize] = offset;
     }
 
-    /// The member's byte offset, if this kernel's BTF has it.
+    /// Returns the member's byte offset, if this kernel's BTF has it.
     #[inline(always)]
     pub const fn get(&self, field: Field) -> Option<u32> {
         if self.known & (1 << field as u32) == 0 { None } else { Some(self.offset[field as usize]) }

@@ -1,4 +1,5 @@
-//! What the eBPF programs and user space agree on: wire records, the layout table, probe roles, VFIO's uAPI numbers.
+//! Definitions shared by the eBPF programs and user space: wire records, the layout table, probe roles, VFIO's uAPI
+//! numbers.
 //!
 //! `no_std`, and nothing here allocates or fails. Every structure that crosses the boundary is `repr(C)` without
 //! implicit padding and has its size asserted at compile time; all integers are in host byte order.

@@ -1,25 +1,25 @@
-//! What the eBPF programs count, per probe.
+//! Counters that the eBPF programs keep per probe.
 
-/// Slots of the statistics map: more attached functions than any host has drivers for. Slot 0 is the inventory's,
-/// which is attached to none.
+/// Number of slots of the statistics map: more attached functions than any host has drivers for. Slot 0 is that of the
+/// inventory, which is attached to no function.
 pub const MAX_PROBES: u32 = 256;
 
 /// The inventory's slot.
 pub const INVENTORY_SLOT: u16 = 0;
 
-/// Counters of one probe on one CPU, in the `STATS` map.
+/// Counters of one probe on one CPU, in the `STATS` map. The eBPF programs count, user space adds up the CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeStats {
-    /// Calls of the function that were looked at.
+    /// Number of calls of the function that were looked at.
     pub hits: u64,
-    /// Records handed to the ring buffer.
+    /// Number of records handed to the ring buffer.
     pub records: u64,
-    /// Records lost because the ring buffer was full.
+    /// Number of records lost because the ring buffer was full.
     pub lost: u64,
-    /// Calls whose return could not be matched, or that found no room to remember their arguments.
+    /// Number of calls whose return could not be matched, or whose arguments found no room to be remembered.
     pub unmatched: u64,
-    /// What found no room in the programs' maps: a device or a file that is not remembered.
+    /// Number of devices and files that found no room in the programs' maps, and so are not remembered.
     pub no_room: u64,
 }
 

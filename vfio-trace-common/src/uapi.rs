@@ -39,7 +39,7 @@ pub mod migration_flags {
     pub const PRE_COPY: u64 = 1 << 2;
 }
 
-/// `enum vfio_device_mig_state` as its number.
+/// Values of `enum vfio_device_mig_state`.
 pub mod mig_state {
     /// `VFIO_DEVICE_STATE_ERROR`.
     pub const ERROR: u32 = 0;
