@@ -65,7 +65,7 @@ impl RecordConsumer for TailOutput<'_> {
 
     fn tick(&mut self, settled_ns: u64, _live: &mut LiveSource) -> Result<(), CliError> {
         self.sample(&sample());
-        self.stream.expire(settled_ns)?;
+        self.stream.tick(settled_ns)?;
         self.stream.flush();
         Ok(())
     }

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{
     driver::PluginDispatcher,
-    event::{EventAssembler, MigFlags, MigState, RecordBody, WireRecord, record_text as text},
+    event::{MigFlags, MigState, RecordBody, RecordNote, WireRecord, record_text as text},
     kernel::{KernelFacts, KernelFiles},
+    pipeline::Pipeline,
     probe::{BpfPrograms, LoadOptions},
     state::TraceModel,
 };
@@ -237,31 +238,32 @@ impl DeviceSnapshot {
         let inventory =
             take_inventory(&mut programs, facts, files, HolderQuery::Included, BUFFER_BYTES, drain)?;
         let ProbeStats { lost, no_room, .. } = programs.stats(INVENTORY_SLOT);
-        let losses = SnapshotLosses { lost, no_room, unopened: inventory.unopened, undecoded: 0 };
-        let mut snapshot = Self { holders_known: !inventory.without_holders, losses, ..Self::default() };
-        let mut assembler = EventAssembler::new();
-        let now_ns = mono_ns();
-        for note in notes.iter().filter_map(|note| WireRecord::decode(&note.record(now_ns)?).ok()) {
-            assembler.push(&note);
+        let mut snapshot = Self::of_records(&notes, mono_ns(), &records);
+        snapshot.holders_known = !inventory.without_holders;
+        snapshot.losses = SnapshotLosses { lost, no_room, unopened: inventory.unopened, ..snapshot.losses };
+        Ok(snapshot)
+    }
+
+    /// Puts together what records tell; `notes`, made at `now_ns`, say what they mean. Of either, what cannot be decoded
+    /// is counted.
+    fn of_records(notes: &[RecordNote], now_ns: u64, records: &[Bytes]) -> Self {
+        let (mut snapshot, mut pipeline) = (Self::default(), Pipeline::new(false));
+        for note in notes.iter().filter_map(|note| note.record(now_ns)) {
+            let note = WireRecord::decode(&note);
+            let Ok(()) = pipeline.push(note.as_ref().map_err(|error| *error), &mut snapshot.model);
         }
         let mut pointers: HashMap<u64, usize> = HashMap::new();
         let mut holders: Vec<(u64, SnapshotHolder)> = Vec::new();
         for bytes in records {
-            let Ok(record) = WireRecord::decode(&bytes) else {
-                snapshot.losses.undecoded += 1;
-                continue;
-            };
-            let events = snapshot.drivers.apply(assembler.push(&record));
-            for event in &events {
-                snapshot.model.apply(event);
-            }
-            match &record.body {
+            let record = WireRecord::decode(bytes);
+            let Ok(()) = pipeline.push(record.as_ref().map_err(|error| *error), &mut snapshot.model);
+            let Ok(WireRecord { header, body }) = record else { continue };
+            match body {
                 RecordBody::Device(body) => {
-                    pointers.insert(record.header.device, snapshot.devices.len());
-                    snapshot.devices.push(DeviceFacts::of(body));
+                    pointers.insert(header.device, snapshot.devices.len());
+                    snapshot.devices.push(DeviceFacts::of(&body));
                 },
                 RecordBody::Holder(body) => {
-                    let header = &record.header;
                     let comm = text(&header.comm);
                     holders.push((header.device, SnapshotHolder { pid: header.tgid, comm, fd: body.fd }));
                 },
@@ -276,7 +278,9 @@ impl DeviceSnapshot {
                 }
             }
         }
-        Ok(snapshot)
+        snapshot.losses.undecoded = pipeline.undecoded();
+        snapshot.drivers = pipeline.into_drivers();
+        snapshot
     }
 
     /// A device by its name in /sys.
@@ -303,7 +307,7 @@ impl DeviceFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::source::testing::TestRoot;
+    use crate::{event::fixture::*, kernel::source::testing::TestRoot};
 
     #[test]
     fn batches_fit_into_the_buffer() {
@@ -334,6 +338,16 @@ mod tests {
         assert!(said.starts_with("3 devices were not looked at") && !said.contains("holds"), "{said}");
         let said = InventoryLosses { unopened: 0, without_holders: true }.describe_losses().unwrap();
         assert!(said.starts_with("who holds the devices is not told"), "{said}");
+    }
+
+    #[test]
+    fn records_that_are_not_understood_are_counted() {
+        let script = RecordScript::new(0xd1).device(BDF, "mtty", 7);
+        let mut records: Vec<Bytes> = script.records().iter().map(|record| bytes(record).into()).collect();
+        records.insert(0, Bytes::from_static(b"no record"));
+        let snapshot = DeviceSnapshot::of_records(&[], 5, &records);
+        assert_eq!((snapshot.devices.len(), snapshot.losses.undecoded), (1, 1));
+        assert!(!snapshot.losses.holders_told());
     }
 
     #[test]

@@ -6,9 +6,12 @@ mod device;
 mod files;
 mod path;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
-use crate::event::{DeviceRef, DriverModules, VfioEvent};
+use crate::{
+    event::{DeviceRef, DriverModules, VfioEvent},
+    pipeline::EventConsumer,
+};
 
 pub use self::{
     account::{ArcCounts, DeviceReport, HolderReport, IoReport, StateTime, TraceReport},
@@ -45,6 +48,15 @@ impl Default for TraceModel {
             most_devices: MOST_DEVICES,
             device_events_left_out: 0,
         }
+    }
+}
+
+impl EventConsumer for TraceModel {
+    type Error = Infallible;
+
+    fn event(&mut self, event: VfioEvent) -> Result<(), Infallible> {
+        self.apply(&event);
+        Ok(())
     }
 }
 

@@ -5,10 +5,10 @@ use std::fs;
 use vfio_trace_common::role::Role;
 
 use crate::{
-    driver::PluginDispatcher,
-    event::{EventAssembler, EventData, HOLD_NS, ProbeReport, VfioEvent, WireRecord},
+    event::{EventData, HOLD_NS, ProbeReport, VfioEvent, WireRecord},
     exercise::{ExerciseTracer, UntracedReason},
     kernel::{KernelFiles, caps::LinuxCap},
+    pipeline::Pipeline,
     probe::LoadOptions,
     source::{
         clock::mono_ns,
@@ -23,10 +23,8 @@ const BUFFER_BYTES: u32 = 4 << 20;
 pub(super) struct LiveTracer {
     live: LiveSource,
     files: KernelFiles,
-    assembler: EventAssembler,
-    interpreter: PluginDispatcher,
+    pipeline: Pipeline,
     own: OwnPid,
-    undecoded: u64,
 }
 
 /// This process's number in the records, which count in the first PID namespace.
@@ -77,8 +75,7 @@ impl LiveTracer {
         live.enable()?;
         // Devices get their names from it; without, from the first thing that happens to them.
         let _unnamed = live.take_inventory().is_err();
-        let (assembler, interpreter) = (EventAssembler::new(), PluginDispatcher::new(false));
-        Ok(Self { live, files, assembler, interpreter, own, undecoded: 0 })
+        Ok(Self { live, files, pipeline: Pipeline::new(false), own })
     }
 
     /// The capabilities that tracing goes on needing.
@@ -97,13 +94,12 @@ impl LiveTracer {
                 break;
             }
             for bytes in &records {
-                let Ok(record) = WireRecord::decode(bytes) else {
-                    self.undecoded += 1;
-                    continue;
-                };
-                latest_ns = latest_ns.max(record.header.end_ns);
-                let _changes = self.live.follow(&record);
-                events.extend(self.assembler.push(&record));
+                let record = WireRecord::decode(bytes);
+                if let Ok(record) = &record {
+                    latest_ns = latest_ns.max(record.header.end_ns);
+                    let _changes = self.live.follow(record);
+                }
+                let Ok(()) = self.pipeline.push(record.as_ref().map_err(|error| *error), &mut events);
             }
         }
         events
@@ -116,14 +112,13 @@ impl ExerciseTracer for LiveTracer {
         // Pointers of a driver that came meanwhile wait for it. What it cannot do, a step misses, and says so.
         let _unlooked = self.live.rescan().is_err();
         // A step is over when its call has returned: nothing of it is still to come.
-        events.extend(self.assembler.expire(mono_ns().saturating_add(HOLD_NS)));
-        let events = self.interpreter.apply(events);
+        let Ok(()) = self.pipeline.tick(mono_ns().saturating_add(HOLD_NS), &mut events);
         events.into_iter().filter(|event| self.own.is_ours(event)).collect()
     }
 
     fn lost(&mut self) -> u64 {
         // What was not understood is as good as lost.
-        self.live.report().iter().map(missing).fold(self.undecoded, u64::saturating_add)
+        self.live.report().iter().map(missing).fold(self.pipeline.undecoded(), u64::saturating_add)
     }
 
     fn find_untraced_reason(&mut self) -> UntracedReason {

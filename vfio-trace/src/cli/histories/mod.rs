@@ -15,8 +15,8 @@ use super::{
     recording::{self, Demand, ProgressLine, RecordSink},
 };
 use crate::{
-    driver::PluginDispatcher,
-    event::{EventAssembler, LossTotals, ProbeReport, VfioEvent, WireRecord},
+    event::{LossTotals, ProbeReport, WireRecord},
+    pipeline::Pipeline,
     recording::{ClockSample, RecordingDamage},
     report::{
         HostHistory,
@@ -155,18 +155,8 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<HistoryFiles, CliError> {
 
 /// Turns records into a history.
 struct HistoryReader {
+    pipeline: Pipeline,
     history: HostHistory,
-    assembler: EventAssembler,
-    interpreter: PluginDispatcher,
-    undecoded: u64,
-}
-
-impl HistoryReader {
-    fn take(&mut self, events: Vec<VfioEvent>) {
-        for event in self.interpreter.apply(events) {
-            self.history.apply(&event);
-        }
-    }
 }
 
 impl RecordSink for HistoryReader {
@@ -175,19 +165,13 @@ impl RecordSink for HistoryReader {
     }
 
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
-        match WireRecord::decode(bytes) {
-            Ok(record) => {
-                let events = self.assembler.push(&record);
-                self.take(events);
-            },
-            Err(_) => self.undecoded += 1,
-        }
+        let record = WireRecord::decode(bytes);
+        let Ok(()) = self.pipeline.push(record.as_ref().map_err(|error| *error), &mut self.history);
         Ok(())
     }
 
     fn tick(&mut self, ns: u64) -> Result<(), CliError> {
-        let events = self.assembler.expire(ns);
-        self.take(events);
+        let Ok(()) = self.pipeline.tick(ns, &mut self.history);
         Ok(())
     }
 
@@ -218,26 +202,23 @@ fn history(recording: &mut RecordingSource, parts: &[PathBuf]) -> Result<(HostHi
         ..TracedHost::default()
     };
     let mut reader = HistoryReader {
+        pipeline: Pipeline::new(false),
         history: HostHistory::new(host, start.clock, header.clock.utc_error_ns),
-        assembler: EventAssembler::new(),
-        interpreter: PluginDispatcher::new(false),
-        undecoded: 0,
     };
     let mut through = recording::read(recording, &mut reader, ProgressLine::new("reading"))?;
     if let Some(failed) = through.failed.take() {
         return Err(failed.into());
     }
-    let rest = reader.assembler.finish();
-    reader.take(rest);
+    let HistoryReader { mut pipeline, mut history } = reader;
+    let Ok(()) = pipeline.finish(&mut history);
     let damaged = through.is_damaged();
     let ended = recording.ended();
-    let forgotten = reader.assembler.forgotten(reader.interpreter.forgotten());
     for text in recording::not_given(recording) {
         note(&format!("{source}: {text}"));
     }
     let mut losses = HostLosses {
         complete: ended.as_ref().is_some_and(|ended| ended.continued.is_none()),
-        undecoded: reader.undecoded,
+        undecoded: pipeline.undecoded(),
         damage: through.damage,
         ..HostLosses::default()
     };
@@ -246,11 +227,10 @@ fn history(recording: &mut RecordingSource, parts: &[PathBuf]) -> Result<(HostHi
         None => recording.last_probes(),
     };
     count(&mut losses, counted.as_deref());
-    let mut history = reader.history;
     let host = history.host_mut();
     host.ended_ns = ended.map_or(host.ended_ns, |ended| ended.mono_ns);
     host.losses = losses;
-    history.left_out.forgotten = forgotten;
+    history.left_out.forgotten = pipeline.forgotten();
     Ok((history, damaged))
 }
 

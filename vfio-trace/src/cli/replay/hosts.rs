@@ -5,14 +5,14 @@ use std::{collections::VecDeque, fs, io, path::PathBuf};
 use crate::{
     cli::{
         error::{CliError, INPUT, USAGE},
-        events::{EventArgs, EventPrinter, HostLabel},
+        events::{EventArgs, EventLines, HostLabel},
         histories,
         host::nth,
         output::note,
         report::document_and_shifts,
     },
-    driver::PluginDispatcher,
-    event::{EventAssembler, TraceStart, VfioEvent, WireRecord},
+    event::{TraceStart, VfioEvent, WireRecord},
+    pipeline::Pipeline,
     report::ClockShift,
     source::recording::{RecordingItem, RecordingSource},
     units::human,
@@ -24,8 +24,7 @@ const TITLE: &str = "HOST";
 /// One host's events, one after the other.
 struct HostFeed {
     recording: RecordingSource,
-    assembler: EventAssembler,
-    interpreter: PluginDispatcher,
+    pipeline: Pipeline,
     events: VecDeque<VfioEvent>,
     over: bool,
     /// From its CLOCK_MONOTONIC to the document's clock.
@@ -68,8 +67,7 @@ pub(super) fn show<W: io::Write>(
     for ((at, host), shift) in document.hosts.iter().enumerate().zip(shifts) {
         feeds.push(HostFeed {
             recording: nth(file, at)?,
-            assembler: EventAssembler::new(),
-            interpreter: PluginDispatcher::new(args.reveal),
+            pipeline: Pipeline::new(args.reveal),
             events: VecDeque::new(),
             over: false,
             shift,
@@ -78,7 +76,7 @@ pub(super) fn show<W: io::Write>(
         });
     }
     let Some(one) = feeds.first() else { return Ok(0) };
-    let mut stream = EventPrinter::new(args, one.recording.header().start.clock, out, color);
+    let mut stream = EventLines::new(args, one.recording.header().start.clock, out, color);
     if let Some(history) = histories.all.first() {
         stream.set_clock(history.clock());
     }
@@ -100,8 +98,8 @@ pub(super) fn show<W: io::Write>(
         for merge in &document.merge {
             note(&format!("clock: {}", merge.text));
         }
-        for host in &document.hosts {
-            if let Some(text) = undecoded(&host.label, host.losses.undecoded) {
+        for feed in &feeds {
+            if let Some(text) = undecoded(&feed.label.name, feed.pipeline.undecoded()) {
                 note(&text);
             }
         }
@@ -110,7 +108,7 @@ pub(super) fn show<W: io::Write>(
     Ok(if histories.damaged { INPUT } else { 0 })
 }
 
-/// What to say of a host some of whose records are not shown.
+/// Says of a host that some of its records are not shown.
 fn undecoded(label: &str, number: u64) -> Option<String> {
     (number > 0).then(|| format!("{label}: {} could not be decoded", human::count(number, "record")))
 }
@@ -130,27 +128,65 @@ impl HostFeed {
     /// When the next event ended, on the first host's clock; reads on until there is one.
     fn peek(&mut self) -> Result<Option<u64>, CliError> {
         while self.events.is_empty() && !self.over {
-            let events = match self.recording.next()? {
-                Some(RecordingItem::Record(bytes)) => match WireRecord::decode(&bytes) {
-                    Ok(record) => self.assembler.push(&record),
-                    Err(_) => Vec::new(),
+            let mut events = Vec::new();
+            let Ok(()) = match self.recording.next()? {
+                Some(RecordingItem::Record(bytes)) => {
+                    let record = WireRecord::decode(&bytes);
+                    self.pipeline.push(record.as_ref().map_err(|error| *error), &mut events)
                 },
-                Some(RecordingItem::Tick(ns)) => self.assembler.expire(ns),
+                Some(RecordingItem::Tick(ns)) => self.pipeline.tick(ns, &mut events),
                 // Taken in with the history.
-                Some(RecordingItem::Clock(_)) => Vec::new(),
+                Some(RecordingItem::Clock(_)) => Ok(()),
                 // Told when it was read for the first time.
-                Some(RecordingItem::Damage { .. }) => Vec::new(),
+                Some(RecordingItem::Damage { .. }) => Ok(()),
                 Some(RecordingItem::OtherRecording { .. }) | None => {
                     self.over = true;
-                    self.assembler.finish()
+                    self.pipeline.finish(&mut events)
                 },
             };
-            for mut event in self.interpreter.apply(events) {
+            for mut event in events {
                 event.start_ns = self.moved(event.start_ns);
                 event.end_ns = self.moved(event.end_ns);
                 self.events.push_back(event);
             }
         }
         Ok(self.events.front().map(|event| event.end_ns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{Given, migration, record},
+        *,
+    };
+
+    #[test]
+    fn records_that_cannot_be_decoded_are_counted() {
+        let events = |given: &[Given]| {
+            let stream = record(given, 1_000).concat();
+            let recording = RecordingSource::from_stream("test", Box::new(io::Cursor::new(stream))).unwrap();
+            let mut feed = HostFeed {
+                recording,
+                pipeline: Pipeline::new(false),
+                events: VecDeque::new(),
+                over: false,
+                shift: ClockShift::always(0),
+                origin: 0,
+                label: HostLabel { name: "src".to_owned(), width: 4 },
+            };
+            let mut events = Vec::new();
+            while feed.peek().unwrap().is_some() {
+                events.extend(feed.events.pop_front());
+            }
+            (events, undecoded(&feed.label.name, feed.pipeline.undecoded()))
+        };
+        let mut given = migration();
+        let (whole, none) = events(&given);
+        assert_eq!(none, None);
+        given.insert(3, Given::Record(b"no record".to_vec()));
+        let (same, said) = events(&given);
+        assert_eq!(said.as_deref(), Some("src: 1 record could not be decoded"));
+        assert!(whole == same && !whole.is_empty());
     }
 }

@@ -82,7 +82,7 @@ impl<W: io::Write> RecordSink for RecordingPlayer<'_, W> {
     }
 
     fn tick(&mut self, ns: u64) -> Result<(), CliError> {
-        self.stream.expire(ns)
+        self.stream.tick(ns)
     }
 
     fn clock(&mut self, sample: ClockSample) {

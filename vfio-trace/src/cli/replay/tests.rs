@@ -47,7 +47,7 @@ fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
                 let record = WireRecord::decode(bytes);
                 stream.push(record.as_ref().map_err(|error| *error)).unwrap();
             },
-            Given::Time(ns) => stream.expire(*ns).unwrap(),
+            Given::Time(ns) => stream.tick(*ns).unwrap(),
         }
     }
     stream.finish().unwrap();

@@ -7,11 +7,14 @@ mod host_clock;
 mod session;
 mod thinned;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, convert::Infallible};
 
-use crate::event::{
-    ClockAnchor, DataDirection, DataIo, DeviceFeature, DeviceRef, EventData, FeatureCall, FindingSeverity,
-    GapFunction, MigState, ProbeGap, VfioEvent, WallClock, functions_of,
+use crate::{
+    event::{
+        ClockAnchor, DataDirection, DataIo, DeviceFeature, DeviceRef, EventData, FeatureCall,
+        FindingSeverity, GapFunction, MigState, ProbeGap, VfioEvent, WallClock, functions_of,
+    },
+    pipeline::EventConsumer,
 };
 
 use self::device::EntryCounts;
@@ -68,6 +71,15 @@ struct LastCall {
     session: usize,
     tid: u32,
     end_ns: u64,
+}
+
+impl EventConsumer for HostHistory {
+    type Error = Infallible;
+
+    fn event(&mut self, event: VfioEvent) -> Result<(), Infallible> {
+        self.apply(&event);
+        Ok(())
+    }
 }
 
 impl HostHistory {

@@ -19,7 +19,7 @@ struct ShiftPart {
 
 impl ClockShift {
     /// The same for all times.
-    pub(super) fn always(by: i128) -> Self {
+    pub(crate) fn always(by: i128) -> Self {
         Self { parts: vec![ShiftPart { from_ns: 0, by, most: i128::MAX }] }
     }
 
