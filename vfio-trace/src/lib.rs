@@ -1,6 +1,6 @@
-//! vfio-trace's library: from what the kernel offers (floor 1) to the verbs of the command line (floor 7).
+//! The library behind `vfio-trace`: from what the kernel offers (layer 1) to the verbs of the command line (layer 9).
 //!
-//! A room imports only from the floors below it; `docs/design.md` has the map.
+//! A module imports only from the layers below it; `docs/design.md` has the map, and a test keeps it so.
 
 pub mod cli;
 pub mod driver;

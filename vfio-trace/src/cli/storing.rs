@@ -84,11 +84,11 @@ pub(super) mod tests {
     use crate::recording::{BlockItem, EndReason, ReaderEntry, RecordingReader, fixture::header};
 
     /// A file on a file system that takes everything, and may find later that it has no room for it: NFS, FUSE.
-    pub(in crate::cli) struct Later {
+    pub(in crate::cli) struct LatePart {
         pub(in crate::cli) full: bool,
     }
 
-    impl Write for Later {
+    impl Write for LatePart {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             Ok(bytes.len())
         }
@@ -98,7 +98,7 @@ pub(super) mod tests {
         }
     }
 
-    impl PartOutput for Later {
+    impl PartOutput for LatePart {
         fn sync(&mut self) -> io::Result<()> {
             if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         }
@@ -108,7 +108,7 @@ pub(super) mod tests {
     fn what_cannot_be_stored_is_told_as_soon_as_it_is_known_and_at_the_end() {
         let begun = || {
             let mut storing = PendingParts::default();
-            storing.0.push_back(thread::spawn(|| Later { full: true }.sync()));
+            storing.0.push_back(thread::spawn(|| LatePart { full: true }.sync()));
             storing
         };
         assert_eq!(begun().finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
@@ -119,7 +119,7 @@ pub(super) mod tests {
         assert_eq!(storing.look().unwrap_err().kind(), io::ErrorKind::StorageFull);
         let mut many = PendingParts::default();
         for _ in 0..100 {
-            many.begin(Box::new(Later { full: false })).unwrap();
+            many.begin(Box::new(LatePart { full: false })).unwrap();
             assert!(many.0.len() <= MOST);
         }
         many.finish().unwrap();
@@ -130,7 +130,7 @@ pub(super) mod tests {
         let stored = |full| {
             let mut storing = PendingParts::default();
             let begun = storing
-                .begin_on(Box::new(Later { full }), |_| Err(io::Error::from(io::ErrorKind::WouldBlock)));
+                .begin_on(Box::new(LatePart { full }), |_| Err(io::Error::from(io::ErrorKind::WouldBlock)));
             begun.and_then(|()| storing.finish()).map_err(|why| why.kind())
         };
         assert_eq!(stored(false), Ok(()));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    cli::replay::tests::{Given, any_given, migration, record},
+    cli::replay::tests::{GivenItem, any_given, migration, record},
     event::{ClockAnchor, MigState, fixture::*},
     recording::{PartHeader, fixture::header},
 };
@@ -144,10 +144,10 @@ fn nothing_is_read_behind_the_moment() {
     let seconds = |n: u64| {
         let script =
             RecordScript::new(0xd1).wait(n * 1_000_000_000).device(BDF, "mtty", 7).driver_get_state(STOP);
-        script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
+        script.records().iter().map(|record| GivenItem::Record(bytes(record))).collect::<Vec<_>>()
     };
     // The recorder tells the time once it has looked at all devices.
-    let begun = std::iter::once(Given::Time(3));
+    let begun = std::iter::once(GivenItem::Time(3));
     let mut parts = record(&begun.chain((1..20).flat_map(seconds)).collect::<Vec<_>>(), 10);
     assert!(parts.len() > 3);
     for part in &mut parts[2..] {
@@ -164,10 +164,10 @@ fn an_inventory_is_not_over_before_its_last_record() {
     let device = |nr: u64, ms: u64| {
         let script = RecordScript::new(nr).wait(ms * 1_000_000);
         let script = script.device_in(&format!("0000:75:00.{nr}"), "mtty", 7, Role::Inventory, None);
-        script.records().iter().map(|record| Given::Record(bytes(record))).collect::<Vec<_>>()
+        script.records().iter().map(|record| GivenItem::Record(bytes(record))).collect::<Vec<_>>()
     };
     let given = |told_ns| {
-        device(1, 0).into_iter().chain([Given::Time(told_ns)]).chain(device(2, 5)).collect::<Vec<_>>()
+        device(1, 0).into_iter().chain([GivenItem::Time(told_ns)]).chain(device(2, 5)).collect::<Vec<_>>()
     };
     let complete = |told_ns, ms| {
         let at = RecordingMoment::After(Duration::from_millis(ms));
@@ -201,7 +201,7 @@ proptest! {
         let (mut undecoded, mut last_ns) = (0, 9_000_000_000u64);
         for given in &given {
             match given {
-                Given::Record(bytes) => match WireRecord::decode(bytes) {
+                GivenItem::Record(bytes) => match WireRecord::decode(bytes) {
                     Ok(record) => {
                         if !matches!(record.body, RecordBody::Note(_)) {
                             last_ns = last_ns.max(record.header.end_ns);
@@ -210,7 +210,7 @@ proptest! {
                     },
                     Err(_) => undecoded += 1,
                 },
-                Given::Time(ns) => {
+                GivenItem::Time(ns) => {
                     last_ns = last_ns.max(*ns);
                     live.expire(*ns);
                 },

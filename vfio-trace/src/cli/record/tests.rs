@@ -1,10 +1,10 @@
 //! Tests of what is said of a recording, and of how its parts end.
 
 use super::*;
-use crate::{cli::storing::tests::Later, event::GapTotals, recording::fixture::header};
+use crate::{cli::storing::tests::LatePart, event::GapTotals, recording::fixture::header};
 
 fn recorder(full: bool) -> FileRecorder {
-    let part: Box<dyn PartOutput> = Box::new(Later { full });
+    let part: Box<dyn PartOutput> = Box::new(LatePart { full });
     let now = Instant::now();
     FileRecorder {
         output: RecordingOutput::stdout(),
@@ -36,7 +36,7 @@ fn a_disk_that_tells_late_that_it_is_full_is_heard() {
     let told = format!("{:?}", close(recorder(true)).unwrap());
     assert!(told.contains("recording to a.vft has stopped"), "{told}");
     let mut earlier = recorder(false);
-    let known = earlier.storing.begin(Box::new(Later { full: true }));
+    let known = earlier.storing.begin(Box::new(LatePart { full: true }));
     assert!(known.is_err() || close(earlier).is_some(), "a part before the last");
 }
 

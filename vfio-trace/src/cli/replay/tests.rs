@@ -14,16 +14,16 @@ use crate::{
 
 /// What a live run hands over: a record, or the time.
 #[derive(Clone, Debug)]
-pub(in crate::cli) enum Given {
+pub(in crate::cli) enum GivenItem {
     Record(Vec<u8>),
     Time(u64),
 }
 
-pub(in crate::cli) fn any_given() -> impl Strategy<Value = Given> {
+pub(in crate::cli) fn any_given() -> impl Strategy<Value = GivenItem> {
     prop_oneof![
-        8 => any_record().prop_map(|record| Given::Record(bytes(&record))),
-        1 => proptest::collection::vec(any::<u8>(), 0..90).prop_map(Given::Record),
-        1 => any::<u32>().prop_map(|ns| Given::Time(ns.into())),
+        8 => any_record().prop_map(|record| GivenItem::Record(bytes(&record))),
+        1 => proptest::collection::vec(any::<u8>(), 0..90).prop_map(GivenItem::Record),
+        1 => any::<u32>().prop_map(|ns| GivenItem::Time(ns.into())),
     ]
 }
 
@@ -36,18 +36,18 @@ fn end(mono_ns: u64, reason: EndReason) -> PartEnd {
 }
 
 /// What `tail` shows.
-fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
+fn live(given: &[GivenItem], args: &EventArgs) -> Vec<u8> {
     let mut out = Vec::new();
     let header = header();
     let mut stream = EventPrinter::new(args, header.start.clock, &mut out, false);
     stream.start(&header.start, header.began_ns).unwrap();
     for given in given {
         match given {
-            Given::Record(bytes) => {
+            GivenItem::Record(bytes) => {
                 let record = WireRecord::decode(bytes);
                 stream.push(record.as_ref().map_err(|error| *error)).unwrap();
             },
-            Given::Time(ns) => stream.tick(*ns).unwrap(),
+            GivenItem::Time(ns) => stream.tick(*ns).unwrap(),
         }
     }
     stream.finish().unwrap();
@@ -57,10 +57,11 @@ fn live(given: &[Given], args: &EventArgs) -> Vec<u8> {
 }
 
 /// The same in files of so many records each.
-pub(in crate::cli) fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
+pub(in crate::cli) fn record(given: &[GivenItem], part_len: usize) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     let mut header = header();
-    let chunks: Vec<&[Given]> = if given.is_empty() { vec![&[]] } else { given.chunks(part_len).collect() };
+    let chunks: Vec<&[GivenItem]> =
+        if given.is_empty() { vec![&[]] } else { given.chunks(part_len).collect() };
     for (at, chunk) in chunks.iter().enumerate() {
         let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
         if at > 0 {
@@ -69,8 +70,8 @@ pub(in crate::cli) fn record(given: &[Given], part_len: usize) -> Vec<Vec<u8>> {
         }
         for given in *chunk {
             let item = match given {
-                Given::Record(bytes) => BlockItem::Record(bytes.clone().into()),
-                Given::Time(ns) => BlockItem::Tick(*ns),
+                GivenItem::Record(bytes) => BlockItem::Record(bytes.clone().into()),
+                GivenItem::Time(ns) => BlockItem::Tick(*ns),
             };
             writer.push(&item).unwrap();
         }
@@ -111,10 +112,10 @@ proptest! {
     }
 }
 
-pub(in crate::cli) fn migration() -> Vec<Given> {
+pub(in crate::cli) fn migration() -> Vec<GivenItem> {
     let mut records = [source().records(), destination().records()].concat();
     records.sort_by_key(|record| record.header.end_ns);
-    records.iter().map(|record| Given::Record(bytes(record))).collect()
+    records.iter().map(|record| GivenItem::Record(bytes(record))).collect()
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn events_come_out_as_blocks_come_in() {
     let mut written = 0;
     let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     for given in migration() {
-        let Given::Record(bytes) = given else { continue };
+        let GivenItem::Record(bytes) = given else { continue };
         writer.push(&BlockItem::Record(bytes.into())).unwrap();
         writer.flush().unwrap();
         blocks.push(usize::try_from(writer.written()).unwrap());
@@ -253,18 +254,18 @@ fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
     for _ in 0..10 {
         let from = script.records().len();
         script = script.get_state(RUNNING);
-        given.extend(script.records()[from..].iter().map(|record| Given::Record(bytes(record))));
+        given.extend(script.records()[from..].iter().map(|record| GivenItem::Record(bytes(record))));
     }
     let late = script.now + 3_000_000_000;
     // Between a driver's call and the ioctl around it.
-    given.insert(given.len() / 2, Given::Time(late));
-    given.insert(1, Given::Time(late));
+    given.insert(given.len() / 2, GivenItem::Time(late));
+    given.insert(1, GivenItem::Time(late));
     let stream = |settled_ticks| {
         let mut writer = PartWriter::new(Vec::new(), &PartHeader { settled_ticks, ..header() }).unwrap();
         for given in &given {
             let item = match given {
-                Given::Record(bytes) => BlockItem::Record(bytes.clone().into()),
-                Given::Time(ns) => BlockItem::Tick(*ns),
+                GivenItem::Record(bytes) => BlockItem::Record(bytes.clone().into()),
+                GivenItem::Time(ns) => BlockItem::Tick(*ns),
             };
             writer.push(&item).unwrap();
         }
