@@ -1,4 +1,4 @@
-//! Copies of a driver's structures, as its plug-in asked for them. No lock is taken: a copy may be half of a change.
+//! Copies of a driver's structures, as its plug-in asked for them. No lock is taken: a copy may show half of a change.
 
 use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::kprobe, programs::ProbeContext,
@@ -17,31 +17,32 @@ use crate::{
     read,
 };
 
-/// What captures are to be made of.
+/// A request for captures: the program that asks writes it into the `JOB` map, and [`capture`] reads it after the tail
+/// call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Job {
     call: Call,
-    /// The driver: its `migration_set_state`.
+    /// Address of the driver's `migration_set_state`.
     driver: u64,
     moment: u32,
-    /// The capture that is next.
+    /// Index of the next capture.
     index: u32,
 }
 
-/// Makes the captures that are wanted at this moment of the device of `call`: the last thing that a program does. It
-/// does not return if there is something to do.
+/// Makes the captures that are wanted at this moment of the device of `call`. Must be the last thing that a program
+/// does: it does not return if there is something to do.
 ///
 /// The loops would exhaust the verifier if each program had them, so they are in a program of their own.
 #[inline(always)]
 pub fn run(ctx: &impl EbpfContext, moment: u32, call: &Call) {
-    // A device that is gone is not known: what was its memory is left alone.
+    // A device that is gone is not known: the memory that it had is not read.
     if let Some(known) = device::known(call.device) {
         run_for(ctx, moment, call, known.set_state);
     }
 }
 
-/// The same for a driver, whether its device is known or not.
+/// Makes the captures of a driver, whether its device is known or not; see [`run`].
 #[inline(always)]
 pub fn run_for(ctx: &impl EbpfContext, moment: u32, call: &Call, driver: u64) {
     let Some(job) = JOB.get_ptr_mut(0) else { return };
@@ -56,7 +57,7 @@ fn jump(ctx: &impl EbpfContext) {
     unsafe { JUMPS.tail_call(ctx, 0) };
 }
 
-/// One capture of the job, and then the next.
+/// Makes one capture of the job, and then calls itself for the next.
 #[kprobe]
 pub fn capture(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -69,19 +70,19 @@ pub fn capture(ctx: ProbeContext) -> u32 {
     }
     job.index = index + 1;
     if one(probe, job.moment, &job.call, job.driver, index).is_none() {
-        // No plug-in, or no room: what comes next would fare the same.
+        // No plug-in: the other captures would not be found either.
         return 0;
     }
     jump(&ctx);
     0
 }
 
-/// One capture; `None` if there are none for this driver.
+/// Makes one capture; returns `None` if there are none for this driver.
 #[inline(always)]
 pub fn one(probe: Probe, moment: u32, call: &Call, driver: u64, index: u32) -> Option<()> {
-    // SAFETY: user space writes an entry when the driver is loaded and removes it when it has gone; removed at this moment, it
-    // may be another driver's by then. Numbers, of which any is valid: `copy` keeps to its bounds, and helpers check what
-    // they read.
+    // SAFETY: user space writes an entry when the driver is loaded and removes it when the driver is gone. If it is
+    // removed at this moment, it may already be another driver's. It has only numbers, and any number is valid: `copy`
+    // keeps to its bounds, and helpers check what they read.
     let captures = unsafe { maps::CAPTURES.get(driver) }?;
     let spec = captures.specs.get(index as usize)?;
     if spec.when & moment != 0 {
@@ -90,7 +91,7 @@ pub fn one(probe: Probe, moment: u32, call: &Call, driver: u64, index: u32) -> O
     Some(())
 }
 
-/// Follows pointers; `None` where one is NULL or cannot be read.
+/// Follows a chain of pointers; returns `None` if one is NULL or cannot be read.
 #[inline(always)]
 pub fn follow(start: u64, chain: &Chain) -> Option<u64> {
     let mut at = start;

@@ -1,4 +1,5 @@
-//! Functions of the vfio core: the arc table, the device ioctl, open and close.
+//! Programs for functions of the vfio and PCI core: the arc table, the device ioctl, open and close, register and
+//! unregister, reset.
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -24,10 +25,10 @@ use crate::{
     read,
 };
 
-/// Bytes of `struct vfio_device_feature` before its payload.
+/// Length of `struct vfio_device_feature` before its payload, in bytes.
 const FEATURE_HEADER: u64 = 8;
 
-/// `int vfio_mig_get_next_state(struct vfio_device *, cur_fsm, new_fsm, *next_fsm)` begins.
+/// Handles the entry of `int vfio_mig_get_next_state(struct vfio_device *, cur_fsm, new_fsm, *next_fsm)`.
 #[kprobe]
 pub fn next_state_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -41,7 +42,7 @@ pub fn next_state_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of `vfio_mig_get_next_state()`: reads the next state, emits a record.
 #[kretprobe]
 pub fn next_state_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -55,10 +56,10 @@ pub fn next_state_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `long vfio_device_fops_unl_ioctl(struct file *, unsigned int cmd, unsigned long arg)` begins.
+/// Handles the entry of `long vfio_device_fops_unl_ioctl(struct file *, unsigned int cmd, unsigned long arg)`.
 #[kprobe]
 pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
-    // Interrupt set-up and the rest of the device's ioctls pass here too: away with them before anything else.
+    // Interrupt set-up and all other ioctls of the device pass here too: leave before anything else is done.
     let cmd = ctx.arg::<u32>(1).unwrap_or(0);
     if cmd != VFIO_DEVICE_FEATURE && cmd != VFIO_DEVICE_RESET {
         return 0;
@@ -79,7 +80,7 @@ pub fn device_ioctl_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of `vfio_device_fops_unl_ioctl()`: reads the structure again, emits a record.
 #[kretprobe]
 pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -104,7 +105,7 @@ pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
         let unread_in = (call.a >> 32) as u32;
         let (data_out, unread_out) = payload(call.b);
         body.data_out = data_out;
-        // What was not resident at entry is by now, if the kernel has made use of it.
+        // A word whose page was not resident at entry is readable by now if the kernel has used it.
         body.late = unread_in & !unread_out;
         #[expect(
             clippy::needless_range_loop,
@@ -122,7 +123,7 @@ pub fn device_ioctl_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `int vfio_df_open(struct vfio_device_file *)`, or what older kernels have, begins.
+/// Handles the entry of `int vfio_df_open(struct vfio_device_file *)`, or of its predecessor in older kernels.
 #[kprobe]
 pub fn open_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -131,7 +132,7 @@ pub fn open_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of `vfio_df_open()`: describes the device anew, emits a record.
 #[kretprobe]
 pub fn open_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -140,7 +141,7 @@ pub fn open_exit(ctx: RetProbeContext) -> u32 {
         // Always: the address may have belonged to a device that is gone by now.
         device::describe(probe, Role::Open, &call);
     }
-    // Before 6.2 it gives the file that it opens.
+    // Before 6.2 it returns the file that it opens.
     let returned = ctx.ret::<u64>();
     let ret = if probe.returns_file() { pointer_or_errno(returned).1 } else { returned as i32 };
     let body = Open { ret, open_count: open_count(call.device) };
@@ -149,7 +150,7 @@ pub fn open_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `void vfio_df_close(struct vfio_device_file *)`, or what older kernels have.
+/// Handles the entry of `void vfio_df_close(struct vfio_device_file *)`, or of its predecessor in older kernels.
 #[kprobe]
 pub fn close_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -162,7 +163,8 @@ pub fn close_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `int vfio_register_group_dev(struct vfio_device *)`, or its sister for emulated IOMMUs (mdev), begins.
+/// Handles the entry of `int vfio_register_group_dev(struct vfio_device *)`, or of its sister for emulated IOMMUs
+/// (mdev).
 #[kprobe]
 pub fn register_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -171,7 +173,7 @@ pub fn register_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of `vfio_register_group_dev()`: describes the device, emits a record.
 #[kretprobe]
 pub fn register_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -180,7 +182,7 @@ pub fn register_exit(ctx: RetProbeContext) -> u32 {
     let ret = ctx.ret();
     emit(probe, Kind::Register, &call, inflight::now(), Registered { ret, reserved: 0 });
     if ret != 0 {
-        // Its name was told, and that is all there will be of it: the driver frees it now.
+        // Registration failed: its name was told, and nothing else will be; the driver frees it now.
         device::forget(probe, call.device);
         return 0;
     }
@@ -188,8 +190,8 @@ pub fn register_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `void vfio_unregister_group_dev(struct vfio_device *)` begins. It waits for all who have the device open, or may still open
-/// it.
+/// Handles the entry of `void vfio_unregister_group_dev(struct vfio_device *)`, which waits until the device is no
+/// longer open and can no longer be opened.
 #[kprobe]
 pub fn unregister_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -201,7 +203,7 @@ pub fn unregister_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns: nobody is left.
+/// Handles the return of `vfio_unregister_group_dev()`: nothing uses the device any more.
 #[kretprobe]
 pub fn unregister_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -210,10 +212,12 @@ pub fn unregister_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// A reset that began longer ago than this was never seen to end. PCI gives a device one minute to come back.
+/// Longest time that a reset is taken to last, in ns: the end of one that began earlier was missed. PCI gives a device
+/// one minute to come back.
 const RESET_NS: u64 = 120_000_000_000;
 
-/// `int __pci_reset_function_locked(struct pci_dev *)`, which tries all ways, or `int pcie_flr(struct pci_dev *)` begins.
+/// Handles the entry of `int __pci_reset_function_locked(struct pci_dev *)`, which tries all ways, or of `pcie_flr()`,
+/// which has the same type. Calls within a call are counted, not remembered on their own.
 #[kprobe]
 pub fn pci_reset_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -238,7 +242,7 @@ pub fn pci_reset_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns. The outermost call tells.
+/// Handles the return of these functions: emits a record when the outermost call returns.
 #[kretprobe]
 pub fn pci_reset_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -260,7 +264,8 @@ fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// The device of a device fd. `filp->private_data` is the device itself up to 6.5, a `struct vfio_device_file` since.
+/// Returns the device of a device fd. `filp->private_data` is the device itself up to 6.5, a `struct vfio_device_file`
+/// since.
 #[inline(always)]
 pub fn device_of(file: u64) -> u64 {
     let Some(layout) = read::layout() else { return 0 };
@@ -270,12 +275,12 @@ pub fn device_of(file: u64) -> u64 {
     } else if layout.get(Field::DeviceDev).is_some() {
         private
     } else {
-        // Without vfio's BTF it cannot be told which of the two it is.
+        // Without vfio's BTF nothing tells which of the two it is.
         0
     }
 }
 
-/// The device that an open or close function is about. Kernels differ in what they pass.
+/// Returns the device that an open or close function is called for. Kernels differ in the arguments.
 #[inline(always)]
 fn opened(probe: Probe, ctx: &ProbeContext) -> u64 {
     let arg0 = ctx.arg(0).unwrap_or(0);
@@ -296,8 +301,8 @@ fn open_count(device: u64) -> u32 {
     read::member(layout, device, Field::DeviceOpenCount).unwrap_or(u32::MAX)
 }
 
-/// The first words of `vfio_device_feature.data`, and a bit for each that could not be read. A short structure may end
-/// at the end of a page, so word by word.
+/// Reads the first words of `vfio_device_feature.data`; the bits of the second value are set for words that could not
+/// be read. Reads word by word: a short structure may end at the end of a page.
 #[inline(always)]
 fn payload(user: u64) -> ([u64; FEATURE_WORDS], u32) {
     let at = user + FEATURE_HEADER;

@@ -1,7 +1,7 @@
-//! A driver's data fd: read, write, ioctl, release.
+//! Programs for a driver's data fd: read, write, ioctl, release.
 //!
-//! The functions are found by their type, so some may turn out to belong to another kind of file. A file that
-//! set_state returned is a data fd for certain; others pass only where the call itself tells (see each program).
+//! The functions are found by their type, so some may turn out to belong to another kind of file. A file that set_state
+//! returned is certainly a data fd; other files count only where the call itself tells (see each program).
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -24,7 +24,7 @@ use crate::{
     read,
 };
 
-/// `file->f_pos`, -1 if it cannot be read.
+/// Reads `file->f_pos`; -1 if it cannot be read.
 #[inline(always)]
 fn position(file: u64) -> i64 {
     read::layout().and_then(|layout| read::member(layout, file, Field::FilePos)).unwrap_or(-1)
@@ -34,7 +34,7 @@ fn position(file: u64) -> i64 {
 fn io_enter(ctx: &ProbeContext, role: Role) -> Option<()> {
     let probe = gate::probe(ctx)?;
     let file = ctx.arg(0)?;
-    // An unknown file was opened before tracing began: its bytes count, its device is not known.
+    // An unknown file was opened before tracing began: its bytes count, but its device is not known.
     let device = device::of_file(file).unwrap_or(0);
     let call =
         Call { device, file, a: ctx.arg(2).unwrap_or(0), b: position(file).cast_unsigned(), ..Call::now() };
@@ -54,35 +54,36 @@ fn io_exit(ctx: &RetProbeContext, role: Role, kind: Kind) -> Option<()> {
     Some(())
 }
 
-/// `ssize_t read(struct file *, char __user *, size_t, loff_t *)` begins.
+/// Handles the entry of `ssize_t read(struct file *, char __user *, size_t, loff_t *)`.
 #[kprobe]
 pub fn read_enter(ctx: ProbeContext) -> u32 {
     let _: Option<()> = io_enter(&ctx, Role::Read);
     0
 }
 
-/// … and returns.
+/// Handles the return of a read: emits a record.
 #[kretprobe]
 pub fn read_exit(ctx: RetProbeContext) -> u32 {
     let _: Option<()> = io_exit(&ctx, Role::Read, Kind::Read);
     0
 }
 
-/// `ssize_t write(struct file *, const char __user *, size_t, loff_t *)` begins.
+/// Handles the entry of `ssize_t write(struct file *, const char __user *, size_t, loff_t *)`.
 #[kprobe]
 pub fn write_enter(ctx: ProbeContext) -> u32 {
     let _: Option<()> = io_enter(&ctx, Role::Write);
     0
 }
 
-/// … and returns.
+/// Handles the return of a write: emits a record.
 #[kretprobe]
 pub fn write_exit(ctx: RetProbeContext) -> u32 {
     let _: Option<()> = io_exit(&ctx, Role::Write, Kind::Write);
     0
 }
 
-/// `long unlocked_ioctl(struct file *, unsigned int cmd, unsigned long arg)` begins.
+/// Handles the entry of `long unlocked_ioctl(struct file *, unsigned int cmd, unsigned long arg)`. Of files that are
+/// not known, only VFIO_MIG_GET_PRECOPY_INFO counts.
 #[kprobe]
 pub fn data_ioctl_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -103,7 +104,7 @@ pub fn data_ioctl_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of an ioctl: reads `struct vfio_precopy_info`, emits a record.
 #[kretprobe]
 pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -129,12 +130,12 @@ pub fn data_ioctl_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `int release(struct inode *, struct file *)`.
+/// Handles the entry of `int release(struct inode *, struct file *)`: forgets the file, emits a record.
 #[kprobe]
 pub fn release_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let file = ctx.arg(1).unwrap_or(0);
-    // Functions of this type are common; only what set_state returned is a data fd.
+    // Functions of this type are common; only a file that set_state returned is a data fd.
     let Some(device) = device::of_file(file) else { return 0 };
     probe.hit();
     let _: Result<(), i32> = FILES.remove(file);

@@ -1,4 +1,5 @@
-//! Tells user space who a `struct vfio_device` is, once, and again whenever it is opened.
+//! Devices: describes each `struct vfio_device` to user space once, and again whenever it is opened; remembers devices
+//! and their data fds.
 
 use vfio_trace_common::{
     layout::{DRIVER_FILES, Field},
@@ -14,8 +15,8 @@ use crate::{
     read,
 };
 
-/// Describes the device of `call` if user space has not heard of it. One that is gone is not described again: its memory
-/// may be anybody's.
+/// Describes the device of `call` unless user space has been told of it. A device that is gone is not described again:
+/// its memory may belong to anything.
 #[inline(always)]
 pub fn seen(probe: Probe, role: Role, call: &Call) {
     if call.device == 0 {
@@ -30,28 +31,29 @@ pub fn seen(probe: Probe, role: Role, call: &Call) {
     }
 }
 
-/// Whether a device has gone, and none was registered at its address since.
+/// Returns true if the device has gone and no other one was registered at its address since.
 #[inline(always)]
 pub fn is_gone(device: u64) -> bool {
     GONE.get_ptr(device).is_some()
 }
 
-/// What is known of a device.
+/// Looks up a device in the `DEVICES` map.
 #[inline(always)]
 pub fn known(device: u64) -> Option<KnownDevice> {
-    // SAFETY: the entry may change while it is copied, and, removed at that moment, be another device's by then. All of it
-    // are numbers, of which any is valid: at worst this one call is told of a wrong device.
+    // SAFETY: the entry may change while it is copied. If it is removed at that moment, it may already be another
+    // device's. It has only numbers, and any number is valid: at worst this one call is attributed to a wrong device.
     unsafe { DEVICES.get(device) }.copied()
 }
 
-/// The device that a data fd belongs to, 0 if that is gone and its address stands for another one, or for none that is
-/// known. `None` for a file that set_state did not return while we looked.
+/// Returns the device that a data fd belongs to; 0 if that device is gone and its address belongs to another one, or to
+/// none that is known. Returns `None` for a file that set_state did not return while tracing.
 #[inline(always)]
 pub fn of_file(file: u64) -> Option<u64> {
-    // SAFETY: who uses the file keeps it from being released, which is when the entry is removed. Numbers, as above.
+    // SAFETY: the call that uses the file keeps it from being released, which is when the entry is removed. It has only
+    // numbers, as above.
     let owner = unsafe { FILES.get(file) }.copied()?;
     let same = match known(owner.device) {
-        // 0: the file was met before its device could be remembered.
+        // 0: the file was seen before its device could be remembered.
         Some(known) => known.born_ns == owner.born_ns || owner.born_ns == 0,
         None => is_gone(owner.device),
     };
@@ -68,8 +70,9 @@ pub fn keep_file(probe: Probe, file: u64, device: u64) {
     }
 }
 
-/// The device is being taken from vfio. That it is not open says nothing: who has opened `/dev/vfio/devices/vfioN` can still
-/// bind it, and open it so. vfio waits for all of them, see [`forget`].
+/// Marks the device as leaving: vfio_unregister_group_dev() has begun. That it is not open says nothing: a process that
+/// has opened `/dev/vfio/devices/vfioN` can still bind the device, and open it that way. vfio waits for all such
+/// processes, see [`forget`].
 #[inline(always)]
 pub fn leaves(probe: Probe, device: u64) {
     let known = known(device).unwrap_or(KnownDevice { set_state: 0, born_ns: 0, leaving: 0, untold: 0 });
@@ -78,7 +81,7 @@ pub fn leaves(probe: Probe, device: u64) {
     }
 }
 
-/// The device is gone: vfio has waited until nobody is left, and its memory is about to be freed.
+/// Forgets the device: vfio has waited until nothing uses it, and its memory is about to be freed.
 #[inline(always)]
 pub fn forget(probe: Probe, device: u64) {
     let _: Result<(), i32> = DEVICES.remove(device);
@@ -90,18 +93,18 @@ pub fn forget(probe: Probe, device: u64) {
     }
 }
 
-/// Remembers the device of `call` as what is at its address now; `told`: user space is. Gives what is remembered.
+/// Remembers the device of `call` under its address, and returns the new entry. `told`: user space has been told of it.
 #[inline(always)]
 fn remember(probe: Probe, role: Role, call: &Call, set_state: u64, told: bool) -> KnownDevice {
     let device = call.device;
-    // Registered anew, it is another device, unless it was met since that began: udev and others open it as soon as they
-    // can, which is before vfio_register_group_dev() returns.
+    // A device that is registered is a new one, unless it was seen since that call began: udev and others open it as
+    // soon as they can, which is before vfio_register_group_dev() returns.
     let registers = role as u32 == Role::Register as u32;
     let same = known(device).filter(|known| !registers || known.born_ns >= call.start_ns);
     let mut now = KnownDevice { set_state, born_ns: call.start_ns, leaving: 0, untold: u32::from(!told) };
     if let Some(same) = same {
         now.born_ns = same.born_ns;
-        // An open does not bring it back.
+        // An open does not end its leaving.
         now.leaving = same.leaving;
         if !told {
             (now.set_state, now.untold) = (same.set_state, same.untold);
@@ -115,7 +118,8 @@ fn remember(probe: Probe, role: Role, call: &Call, set_state: u64, told: bool) -
     now
 }
 
-/// Describes the device of `call`. If the record finds no room, the next call that meets the device tries again.
+/// Describes the device of `call`: emits a `Device` record and remembers the device. If the record finds no room, the
+/// next call for the device tries again.
 #[inline(always)]
 pub fn describe(probe: Probe, role: Role, call: &Call) {
     let Some(layout) = read::layout() else { return };
@@ -182,18 +186,19 @@ pub fn describe(probe: Probe, role: Role, call: &Call) {
     }
     entry.submit(0);
     probe.sent();
-    // Without room its PCI resets are not told.
+    // Without room, PCI resets of the device are not recorded.
     if dev != 0 && PARENTS.insert(dev, device, 0).is_err() {
         probe.no_room();
     }
 }
 
-/// What the driver's private structure says: the current state, read without its lock, and the data files it has open,
-/// which are remembered as the device's.
+/// Reads the driver's private structure: returns the current state, read without its lock, and remembers the data files
+/// that it has open as the device's.
 #[inline(always)]
 fn private(probe: Probe, device: u64, set_state: u64) -> Option<u32> {
-    // SAFETY: user space writes an entry when the driver is loaded and removes it when it has gone; removed at this moment, it
-    // may be another driver's by then. Numbers, of which any is valid: what they lead to is read by helpers that check.
+    // SAFETY: user space writes an entry when the driver is loaded and removes it when the driver is gone. If it is
+    // removed at this moment, it may already be another driver's. It has only numbers, and any number is valid: the
+    // addresses that they lead to are read by helpers that check.
     let driver = unsafe { DRIVERS.get(set_state) }?;
     for index in 0..DRIVER_FILES {
         if index >= driver.files_known as usize {

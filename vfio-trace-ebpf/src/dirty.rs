@@ -1,4 +1,5 @@
-//! Dirty tracking: what user space asked for and got, from its own memory. All of it is there: the kernel has just used it.
+//! Dirty tracking: the ranges and bitmaps of a VFIO_DEVICE_FEATURE call, read from the memory of its process. All of it
+//! is resident: the kernel has just used it.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use vfio_trace_common::{
@@ -16,13 +17,13 @@ use crate::{
     maps::{BITMAP, BITMAP_WORDS, EVENTS, ZEROS},
 };
 
-/// Says more of a VFIO_DEVICE_FEATURE call that returned, if it was about dirty tracking.
+/// Emits a second record about a VFIO_DEVICE_FEATURE call that returned, if it was about dirty tracking.
 #[inline(always)]
 pub fn explain(probe: Probe, call: &Call, ioctl: &Ioctl) {
     if ioctl.flags & FEATURE_PROBE != 0 || ioctl.unread & ioctl_unread::HEADER != 0 {
         return;
     }
-    // Of a log's ranges, words 1 and 2 count, of a report's bitmap all.
+    // A start of logging needs words 1 and 2, a report all words.
     let unread = ioctl.unread >> ioctl_unread::DATA_IN & 0xf;
     match ioctl.flags & FEATURE_MASK {
         FEATURE_DMA_LOGGING_START if ioctl.flags & FEATURE_SET != 0 && unread & 0b110 == 0 => {
@@ -37,7 +38,8 @@ pub fn explain(probe: Probe, call: &Call, ioctl: &Ioctl) {
     }
 }
 
-/// `struct vfio_device_feature_dma_logging_control`: page_size, num_ranges and a reserved word, ranges.
+/// Emits the ranges of a `struct vfio_device_feature_dma_logging_control`: page_size, num_ranges and a reserved word,
+/// ranges.
 #[inline(always)]
 fn ranges(probe: Probe, call: &Call, payload: &[u64; FEATURE_WORDS]) {
     let asked = if cfg!(target_endian = "little") { payload[1] as u32 } else { (payload[1] >> 32) as u32 };
@@ -61,7 +63,8 @@ fn ranges(probe: Probe, call: &Call, payload: &[u64; FEATURE_WORDS]) {
     probe.sent();
 }
 
-/// `struct vfio_device_feature_dma_logging_report`: iova, length, page_size, bitmap. `None` where it is not cheap.
+/// Counts the dirty pages of a `struct vfio_device_feature_dma_logging_report`: iova, length, page_size, bitmap. `None`
+/// if the bitmap cannot be read or is too long to be counted cheaply.
 #[inline(always)]
 fn count(payload: &[u64; FEATURE_WORDS]) -> Option<u64> {
     let [_, length, page_size, bitmap] = *payload;
@@ -73,9 +76,9 @@ fn count(payload: &[u64; FEATURE_WORDS]) -> Option<u64> {
         return None;
     }
     let zeros = ZEROS.get_ptr(0)?;
-    // SAFETY: this CPU's own slot; a nested user would spoil a count and nothing else.
+    // SAFETY: this CPU's own slot; a nested use would spoil a count and nothing else.
     let copy = unsafe { BITMAP.get_ptr_mut(0)?.as_mut()? };
-    // SAFETY: both are as long as said; what an earlier call left must not be counted.
+    // SAFETY: both are as long as the length given; the words of an earlier call must not be counted.
     unsafe { bpf_probe_read_kernel(copy.as_mut_ptr().cast(), (BITMAP_WORDS * 8) as u32, zeros.cast()) };
     let bytes = (words * 8) as u32;
     if bytes > (BITMAP_WORDS * 8) as u32 {

@@ -1,20 +1,21 @@
-//! The one way into the ring buffer.
+//! The header of every record, and the usual way to hand a record to the ring buffer. Records that are too big for the
+//! stack of a BPF program are filled in place by their own files.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
 use vfio_trace_common::wire::{COMM_LEN, Header, Kind};
 
 use crate::{gate::Probe, inflight::Call, maps::EVENTS};
 
-/// A header with its body.
+/// A record: a header with its body.
 #[repr(C)]
 pub struct Record<B> {
-    /// What every record has.
+    /// The part that every record has.
     pub header: Header,
-    /// What this kind has.
+    /// The part that only this kind of record has.
     pub body: B,
 }
 
-/// The header of a record about `call`.
+/// Makes the header of a record about `call`, with the ids and the `comm` of the current thread.
 #[inline(always)]
 pub fn header<B>(probe: Probe, kind: Kind, call: &Call, end_ns: u64) -> Header {
     let id = bpf_get_current_pid_tgid();
@@ -34,7 +35,7 @@ pub fn header<B>(probe: Probe, kind: Kind, call: &Call, end_ns: u64) -> Header {
     }
 }
 
-/// Hands a record with a header of the caller's making to user space, or counts it as lost.
+/// Hands a record with the given header to user space, or counts it as lost.
 #[inline(always)]
 pub fn emit_as<B: 'static>(probe: Probe, header: Header, body: B) {
     let Some(mut entry) = EVENTS.reserve::<Record<B>>(0) else {

@@ -1,4 +1,4 @@
-//! The switch that all programs pass, and their counters.
+//! The switch that turns all programs on or off, and the counters of each probe.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_attach_cookie};
 use vfio_trace_common::{
@@ -8,41 +8,42 @@ use vfio_trace_common::{
 
 use crate::maps::{ENABLED, STATS};
 
-/// The attached function that a program runs for.
+/// The attached function that a program runs for, told by the cookie that user space gave to its link.
 #[derive(Clone, Copy)]
 pub struct Probe {
     cookie: u64,
 }
 
 impl Probe {
-    /// The inventory and the notice of modules, which are attached to no function by a link that has a cookie.
+    /// The probe of programs that are attached to no function by a link with a cookie: the inventory and the notice of
+    /// modules.
     pub const NONE: Self = Self { cookie: 0 };
 
-    /// The probe of a slot, to count for it.
+    /// Returns the probe of a slot, to count for it.
     #[inline(always)]
     pub fn at(slot: u16) -> Self {
         Self { cookie: u64::from(slot) & cookie::PROBE_MASK }
     }
 
-    /// Whether the function makes a Function Level Reset.
+    /// Returns true if the function makes a Function Level Reset.
     #[inline(always)]
     pub fn is_flr(self) -> bool {
         self.cookie & cookie::IS_FLR != 0
     }
 
-    /// Whether the function returns a `struct file *`.
+    /// Returns true if the function returns a `struct file *`.
     #[inline(always)]
     pub fn returns_file(self) -> bool {
         self.cookie & cookie::RETURNS_FILE != 0
     }
 
-    /// Its slot in the statistics map.
+    /// Returns its slot in the statistics map.
     #[inline(always)]
     pub fn index(self) -> u16 {
         (self.cookie & cookie::PROBE_MASK) as u16
     }
 
-    /// Where the function's arguments lead to the device: one of `cookie::TAKES_*`.
+    /// Returns the place of the device among the function's arguments: one of `cookie::TAKES_*`.
     #[inline(always)]
     pub fn takes(self) -> u64 {
         self.cookie & cookie::TAKES_MASK
@@ -51,8 +52,8 @@ impl Probe {
     #[inline(always)]
     fn stats(self) -> Option<&'static mut ProbeStats> {
         let slot = STATS.get_ptr_mut(u32::from(self.index()) & (MAX_PROBES - 1))?;
-        // SAFETY: the map's own slot of this CPU; a program is not preempted by another user of the same slot other
-        // than in a nested interrupt, where at worst one count is lost.
+        // SAFETY: this CPU's own slot; a program is not preempted by another user of the same slot other than in a
+        // nested interrupt, where at worst one count is lost.
         unsafe { slot.as_mut() }
     }
 
@@ -80,7 +81,7 @@ impl Probe {
         }
     }
 
-    /// Counts something that a full map could not take.
+    /// Counts an entry that a full map could not take.
     #[inline(always)]
     pub fn no_room(self) {
         if let Some(stats) = self.stats() {
@@ -97,7 +98,7 @@ impl Probe {
     }
 }
 
-/// The probe a program runs for, unless tracing is off.
+/// Returns the probe that a program runs for, or `None` if tracing is off.
 #[inline(always)]
 pub fn probe(ctx: &impl EbpfContext) -> Option<Probe> {
     if *ENABLED.get(0)? == 0 {

@@ -1,4 +1,4 @@
-//! What a call was entered with, remembered until it returns.
+//! Calls in flight: the arguments of a call, remembered from its entry to its return.
 //!
 //! The key has the thread and the role: the functions nest (ioctl, set_state, get_next_state) but none of them
 //! calls itself.
@@ -23,7 +23,7 @@ use crate::{
     maps::{IN_FLIGHT, SWEPT},
 };
 
-/// Which call.
+/// Key of the `IN_FLIGHT` map: thread and role.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Key {
@@ -31,65 +31,66 @@ pub struct Key {
     role: u64,
 }
 
-/// What was known when it began.
+/// A call, as its entry program saw it: value of the `IN_FLIGHT` map. The entry program stores it, the return program
+/// takes it back and makes a record of it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Call {
-    /// CLOCK_MONOTONIC in ns.
+    /// Time of entry (CLOCK_MONOTONIC, ns).
     pub start_ns: u64,
     /// `struct vfio_device *` or 0.
     pub device: u64,
     /// `struct file *` of a data fd or 0.
     pub file: u64,
-    /// First word that the role wants back at return.
+    /// First word that the role's return program needs.
     pub a: u64,
-    /// Second word.
+    /// Second word that the role's return program needs.
     pub b: u64,
-    /// User data read at entry.
+    /// User memory read at entry.
     pub data: [u64; 4],
-    /// The probe's slot; filled in when it is remembered.
+    /// Slot of the probe; filled in when the call is remembered.
     pub slot: u64,
 }
 
 impl Call {
-    /// A call that begins now.
+    /// Makes a call that begins now.
     #[inline(always)]
     pub fn now() -> Self {
         Self { start_ns: now(), device: 0, file: 0, a: 0, b: 0, data: [0; 4], slot: 0 }
     }
 }
 
-/// CLOCK_MONOTONIC in ns.
+/// Returns the time (CLOCK_MONOTONIC, ns).
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: takes nothing, touches nothing.
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// What stands for this thread in keys.
+/// Returns the number that stands for this thread in keys.
 #[inline(always)]
 fn thread() -> u64 {
     // SAFETY: takes nothing, touches nothing.
     thread_key(bpf_get_current_pid_tgid(), unsafe { bpf_get_smp_processor_id() })
 }
 
-/// A role's call of this thread.
+/// Returns the key of this thread's call of a role.
 #[inline(always)]
 pub fn key(role: Role) -> Key {
     Key { thread: thread(), role: role as u64 }
 }
 
-/// A step's call of this thread: steps nest, but no function calls itself.
+/// Returns the key of this thread's call of a step. Steps nest, but no function calls itself.
 #[inline(always)]
 pub fn step_key(probe: Probe) -> Key {
     Key { thread: thread(), role: Role::Step as u64 | u64::from(probe.index()) << 32 }
 }
 
-/// The device that this thread is at work on, and in which call; 0 and `u32::MAX` if in none.
+/// Returns the device that this thread works on, and the role of the call; 0 and `u32::MAX` if it is in none.
 #[inline(always)]
 pub fn of_thread() -> (u64, u32) {
     let mut within = Within::NONE;
-    // What is inside comes first.
+    // Inner calls come first.
     for role in [Role::Read, Role::Write, Role::DataIoctl, Role::SetState, Role::DeviceIoctl, Role::Open] {
         // SAFETY: only this thread writes this key.
         if let Some(call) = unsafe { IN_FLIGHT.get(key(role)) } {
@@ -109,9 +110,9 @@ pub fn enter(ctx: &impl EbpfContext, probe: Probe, role: Role, call: &Call) {
 #[inline(always)]
 pub fn enter_as(ctx: &impl EbpfContext, probe: Probe, key: Key, call: &Call) {
     probe.hit();
-    // A call of this thread that is still here never told us that it returned: its return probe was missed.
+    // A call of this thread that is still here was never taken back: its return probe was missed.
     if let Some(stale) = IN_FLIGHT.get_ptr(key) {
-        // Of another function, maybe: it has its role's key.
+        // It may be of another function: the key has only the role.
         // SAFETY: only this thread writes this key.
         Probe::at(unsafe { (*stale).slot } as u16).unmatched();
     }
@@ -124,7 +125,7 @@ pub fn enter_as(ctx: &impl EbpfContext, probe: Probe, key: Key, call: &Call) {
         return;
     }
     probe.unmatched();
-    // Once per sweep: who prints these messages must come to an end.
+    // Once per sweep, so that these messages stay few.
     if swept {
         warn!(ctx, "no room to remember a call of role {}", key.role);
     }
@@ -135,16 +136,17 @@ fn put(key: Key, call: &Call) -> bool {
     IN_FLIGHT.insert(key, call, 0).is_ok()
 }
 
-/// Calls that began so long before are given up when there is no room. Some that go on do take longer; they are as rare
-/// as full maps, and the other calls are worth more.
+/// Age from which calls are given up when there is no room, in ns. Some calls do take longer; they are as rare as full
+/// maps, and the other calls are worth more.
 const STALE_NS: u64 = 10_000_000_000;
 
-/// Time from one sweep to the next: it looks at all entries, and a thread waits for it.
+/// Least time between two sweeps, in ns: a sweep looks at all entries, and a thread waits for it.
 const SWEEP_NS: u64 = 1_000_000_000;
 
-/// Makes room: gives up all calls that began long ago. Most of them have returned, but the kernel had no return probe for
-/// them and their threads are gone, so that nobody takes them back. Not an LRU map: on hosts with many processors
-/// that gives up calls which have just begun, long before it is full, and nobody could count them.
+/// Makes room: gives up all calls that began long ago; returns true if it has looked. Most of these calls have
+/// returned, but the kernel had no return probe for them and their threads are gone, so that no program takes them
+/// back. The map is no LRU map: on hosts with many processors an LRU map gives up calls that have just begun, long
+/// before it is full, and they could not be counted.
 #[inline(always)]
 fn sweep(now_ns: u64) -> bool {
     let Some(swept) = SWEPT.get_ptr_mut(0) else { return false };
@@ -155,8 +157,8 @@ fn sweep(now_ns: u64) -> bool {
     }
     *swept = now_ns;
     let mut before_ns = now_ns.saturating_sub(STALE_NS);
-    // SAFETY: the map is a hash map with the types that `give_up` takes, and it gets the address of `before_ns`, which lives
-    // as long as the call.
+    // SAFETY: the map is a hash map with the types that `give_up` takes, and it gets the address of `before_ns`, which
+    // lives as long as the call.
     unsafe {
         bpf_for_each_map_elem(
             (&raw const IN_FLIGHT).cast_mut().cast(),
@@ -184,7 +186,7 @@ unsafe extern "C" fn give_up(
     0
 }
 
-/// Takes a call back at its return. `None` for calls that began before tracing did.
+/// Takes a call back at its return. Returns `None` for calls that began before tracing did.
 #[inline(always)]
 pub fn leave(role: Role) -> Option<Call> {
     leave_as(key(role))
@@ -195,7 +197,7 @@ pub fn leave(role: Role) -> Option<Call> {
 pub fn leave_as(key: Key) -> Option<Call> {
     // SAFETY: only this thread writes this key, so the value cannot change while it is copied.
     let call = unsafe { IN_FLIGHT.get(key) }.copied()?;
-    // It was there a moment ago, and only this thread removes it.
+    // The entry is there: only this thread removes it.
     let _: Result<(), i32> = IN_FLIGHT.remove(key);
     Some(call)
 }

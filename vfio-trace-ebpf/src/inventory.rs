@@ -1,8 +1,9 @@
-//! The inventory: what was there before tracing began, from an iterator over all open files. Nothing is touched.
+//! The inventory: devices and open device fds that were there before tracing began, from an iterator over all open
+//! files. It only reads.
 //!
-//! Two kinds of files tell of devices. Our own process has opened the folders of `/sys/class/vfio-dev`: a folder in
-//! sysfs leads to its kobject, and that one is part of the `struct vfio_device`; so every device is found, also those
-//! that nobody uses. And every device fd, in whatever process, says who holds the device.
+//! Two kinds of files tell of devices. vfio-trace has opened the folders of `/sys/class/vfio-dev`: a folder in sysfs
+//! leads to its kobject, which is part of the `struct vfio_device`; so every device is found, also one that no process
+//! has open. And every device fd, in any process, tells which process holds the device.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_smp_processor_id};
 use vfio_trace_common::{
@@ -21,12 +22,12 @@ use crate::{
     read,
 };
 
-/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c): meta, task, fd, file, each 8 bytes wide.
+/// Offset in `struct bpf_iter__task_file` (kernel/bpf/task_iter.c): meta, task, fd, file, each 8 bytes wide.
 const TASK: u64 = 8;
 const FD: u64 = 16;
 const FILE: u64 = 24;
 
-/// Runs once per open file of every process, and once more at the end without a file.
+/// Visits one open file. Runs once per open file of every process, and once more at the end without a file.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn inventory(ctx: *mut core::ffi::c_void) -> u32 {
@@ -34,7 +35,7 @@ pub extern "C" fn inventory(ctx: *mut core::ffi::c_void) -> u32 {
     0
 }
 
-/// The same for captures: one capture of every device, the one that user space asks for.
+/// Visits one open file to make a capture of its device: the capture whose index user space has set.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn copies(ctx: *mut core::ffi::c_void) -> u32 {
@@ -75,20 +76,20 @@ fn visit(ctx: u64) -> Option<()> {
     let tgid: u32 = read::member(layout, task, Field::TaskTgid)?;
     let probe = Probe::NONE;
     let fd: u32 = read::kernel(ctx + FD)?;
-    // The iterator runs within the read() of the process that asks.
+    // The iterator runs within a read() of the process that wants the inventory.
     if tgid == (bpf_get_current_pid_tgid() >> 32) as u32 {
         WATCHED.get_ptr(fd)?;
         let device = sysfs_device(layout, file)?;
-        // One that is being taken away has had its last description.
+        // A device that is being unregistered has had its last description.
         if device::known(device).is_some_and(|known| known.leaving != 0) {
             return None;
         }
-        // One that is gone, too: its folder is still open here, and leads to memory that may be anybody's. Whatever is
-        // registered at its address is described then.
+        // So has one that is gone: its folder is still open here, and leads to memory that may belong to anything. If
+        // another device is registered at its address, it is described then.
         if device::is_gone(device) {
             return None;
         }
-        // Also if it is known: whoever looks again wants to know how it is now.
+        // Also if it is known: a second inventory asks for the present state.
         device::describe(probe, Role::Inventory, &Call { device, ..Call::now() });
         return Some(());
     }
@@ -98,7 +99,7 @@ fn visit(ctx: u64) -> Option<()> {
         return None;
     }
     let call = Call { device: core_fn::device_of(file), ..Call::now() };
-    // Its name first.
+    // Its description must come first.
     device::seen(probe, Role::Inventory, &call);
     let header = Header {
         len: size_of::<Record<Holder>>() as u16,
@@ -118,7 +119,7 @@ fn visit(ctx: u64) -> Option<()> {
     Some(())
 }
 
-/// The device of a folder `/sys/class/vfio-dev/vfioN`: its kobject is `vfio_device.device.kobj`.
+/// Returns the device of a folder `/sys/class/vfio-dev/vfioN`: its kobject is `vfio_device.device.kobj`.
 #[inline(always)]
 fn sysfs_device(layout: &Layout, file: u64) -> Option<u64> {
     let search = layout.get(Field::DeviceDevice)? + layout.get(Field::DevKobj)?;

@@ -1,4 +1,4 @@
-//! vfio-trace's eBPF programs: one file per target, one `emit()`.
+//! vfio-trace's eBPF programs: one file per group of probed functions.
 //!
 //! Every program starts with [`gate::probe`]: nothing is looked at before user space has attached all probes, so that
 //! the first record and the first count of every probe belong to the same moment. The programs only read: no helper
@@ -21,7 +21,7 @@ mod module;
 mod read;
 mod step;
 
-/// GPL-compatible: kprobes and `bpf_probe_read_kernel` ask for it.
+/// License of the programs; GPL-compatible, as kprobes and `bpf_probe_read_kernel` require.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

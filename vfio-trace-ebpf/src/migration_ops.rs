@@ -1,4 +1,4 @@
-//! A driver's `struct vfio_migration_ops`: set_state, get_state, get_data_size.
+//! Programs for a driver's `struct vfio_migration_ops`: set_state, get_state, get_data_size.
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -20,7 +20,7 @@ use crate::{
     read,
 };
 
-/// `struct file *migration_set_state(struct vfio_device *, enum vfio_device_mig_state)` begins.
+/// Handles the entry of `struct file *migration_set_state(struct vfio_device *, enum vfio_device_mig_state)`.
 #[kprobe]
 pub fn set_state_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -30,7 +30,8 @@ pub fn set_state_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns a data file, NULL or an error.
+/// Handles the return of `migration_set_state()`, which returns a data file, NULL or an error: remembers the data file,
+/// emits a record.
 #[kretprobe]
 pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -55,7 +56,7 @@ pub fn set_state_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `int migration_get_state(struct vfio_device *, enum vfio_device_mig_state *)` begins.
+/// Handles the entry of `int migration_get_state(struct vfio_device *, enum vfio_device_mig_state *)`.
 #[kprobe]
 pub fn get_state_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -64,7 +65,7 @@ pub fn get_state_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of `migration_get_state()`: emits a record.
 #[kretprobe]
 pub fn get_state_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -76,7 +77,7 @@ pub fn get_state_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `int migration_get_data_size(struct vfio_device *, unsigned long *)` begins.
+/// Handles the entry of `int migration_get_data_size(struct vfio_device *, unsigned long *)`.
 #[kprobe]
 pub fn data_size_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
@@ -85,7 +86,7 @@ pub fn data_size_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and returns.
+/// Handles the return of `migration_get_data_size()`: emits a record.
 #[kretprobe]
 pub fn data_size_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };

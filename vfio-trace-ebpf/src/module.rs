@@ -1,11 +1,12 @@
-//! The kernel's own notice that a module is loaded: its symbols and its BTF are there, its init function has not run.
+//! Program for the kernel's notice that a module is loaded: its symbols and its BTF are there, its init function has
+//! not run yet.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use vfio_trace_common::wire::{Kind, MODULE_LEN, Module};
 
 use crate::{emit::emit, gate::Probe, inflight::Call, maps::MODULE_NAME, read};
 
-/// Tracepoint `module_load(struct module *)`.
+/// Handles the tracepoint `module_load(struct module *)`: emits a record with the module's name.
 #[raw_tracepoint(tracepoint = "module_load")]
 pub fn module_load(ctx: RawTracePointContext) -> i32 {
     let _: Option<()> = notice(&ctx);

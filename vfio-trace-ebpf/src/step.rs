@@ -1,4 +1,4 @@
-//! One pair of programs for all functions that driver plug-ins ask for.
+//! One pair of programs for all functions that driver plug-ins ask for (steps).
 
 use core::hint::black_box;
 
@@ -19,7 +19,7 @@ use crate::{
     inflight::{self, Call},
     maps::{DEVICES, STEPS},
 };
-/// The device that a step is about; 0: not ours.
+/// Returns the device that a step is about, 0 if it is none of ours, and the role of the call that the thread is in.
 #[inline(always)]
 fn device_of(spec: &StepSpec, args: &[u64; STEP_ARGS]) -> (u64, u32) {
     let (of_thread, within) = inflight::of_thread();
@@ -34,18 +34,18 @@ fn device_of(spec: &StepSpec, args: &[u64; STEP_ARGS]) -> (u64, u32) {
     };
     let device = if argument == 0 { 0 } else { capture::follow(argument, &spec.chain).unwrap_or(0) };
     if spec.device == step_device::BY_ARGUMENT || DEVICES.get_ptr(device).is_some() {
-        // A thread can be at work on another device than the one that it was called for.
+        // A thread can work on another device than the one that it was called for.
         return (device, if device == of_thread { within } else { u32::MAX });
     }
     (of_thread, within)
 }
 
-/// A step begins.
+/// Handles the entry of a step.
 #[kprobe]
 pub fn step_enter(ctx: ProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
     let Some(spec) = STEPS.get(u32::from(probe.index())) else { return 0 };
-    // All of them now: the verifier does not allow a place in the registers that is computed.
+    // Reads all of them now: the verifier does not allow a computed offset into the registers.
     let args: [u64; STEP_ARGS] = black_box([
         ctx.arg(0).unwrap_or(0),
         ctx.arg(1).unwrap_or(0),
@@ -72,7 +72,7 @@ pub fn step_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// … and is over.
+/// Handles the return of a step: emits a record.
 #[kretprobe]
 pub fn step_exit(ctx: RetProbeContext) -> u32 {
     let Some(probe) = gate::probe(&ctx) else { return 0 };
