@@ -1,8 +1,8 @@
-//! Numbers with units that people read, and names that cannot hurt a terminal.
+//! Numbers with units as text for people, and names that cannot harm a terminal.
 
 pub use crate::units::visible::clean;
 
-/// Bytes in binary units: `24 B`, `1 MiB` if exact, else three digits: `1.46 KiB`.
+/// Formats a number of bytes in binary units: `24 B`, `1 MiB` if exact, else three digits: `1.46 KiB`.
 pub fn bytes(count: u64) -> String {
     if count < 1000 {
         return format!("{count} B");
@@ -21,8 +21,8 @@ pub fn bytes(count: u64) -> String {
     format!("{count} B")
 }
 
-/// A duration in the unit that fits, with three digits: `640 ns`, `9.10 µs`, `412 ms`, `31.5 s`; from 1000 s on as
-/// `16m40s`, `1h02m03s`.
+/// Formats a duration in the unit that fits, with three digits: `640 ns`, `9.10 µs`, `412 ms`, `31.5 s`; from 1000 s on
+/// as `16m40s`, `1h02m03s`.
 pub fn duration(ns: u64) -> String {
     if ns < 1_000 {
         return format!("{ns} ns");
@@ -37,7 +37,7 @@ pub fn duration(ns: u64) -> String {
     if hours > 0 { format!("{hours}h{minutes:02}m{seconds:02}s") } else { format!("{minutes}m{seconds:02}s") }
 }
 
-/// `value` in units of `unit`, rounded to three significant digits; `None` if that needs four.
+/// Formats `value` in units of `unit`, rounded to three significant digits; `None` if that needs four.
 fn three_digits(value: u64, unit: u64) -> Option<String> {
     let (value, unit) = (u128::from(value), u128::from(unit));
     let rounded = |scale: u128| (value * scale + unit / 2) / unit;
@@ -49,7 +49,7 @@ fn three_digits(value: u64, unit: u64) -> Option<String> {
     })
 }
 
-/// `1 arc`, `2 arcs`.
+/// Formats a number with its noun: `1 arc`, `2 arcs`.
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -1,4 +1,4 @@
-//! Numbers with units, as people read and write them.
+//! Text for people: numbers with units, and names made safe for terminals and JSON.
 
 pub mod human;
 pub mod visible;

@@ -1,8 +1,9 @@
-//! Names that cannot hurt a terminal: what would steer it, break its line or turn its text around is shown as an escape.
+//! Names that cannot harm a terminal: characters that would control it, break its line or reverse its text are shown as
+//! escapes.
 //!
-//! Names come from anybody: a process chooses its `comm` and its command line, a recording may have been made by hand.
-//! All text for people goes through [`clean`], all JSON through [`json`]: there the escapes are JSON's own, so that what
-//! a program reads is unchanged.
+//! Names are not trusted: a process chooses its `comm` and its command line, a recording may have been made by hand.
+//! All text for people goes through [`clean`], all JSON through [`json`]: there the escapes are JSON's own, so that a
+//! program reads the unchanged value.
 
 use std::{
     borrow::Cow,
@@ -13,7 +14,7 @@ use std::{
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-/// Whether a character is shown as itself, takes its place and does nothing else.
+/// Returns true if the character is shown as itself, takes its place and does nothing else.
 fn is_visible(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -28,7 +29,8 @@ fn is_visible(c: char) -> bool {
         | '\u{ffa0}'
         | '\u{e0100}'..='\u{e01ef}' => false,
         // The standard library escapes control and format characters (C1, bidi, zero width), line separators, odd
-        // spaces and what is not assigned; here in second place, where it leaves accents to their letter.
+        // spaces and unassigned characters. Tried again after a letter, because an accent at the start of a text is
+        // escaped too.
         _ => {
             c.escape_debug().next() == Some(c)
                 || ['a', c].iter().collect::<String>().escape_debug().nth(1) == Some(c)
@@ -36,9 +38,9 @@ fn is_visible(c: char) -> bool {
     }
 }
 
-/// Text of one line that a terminal shows as it is: what is not visible becomes `\x1b`, `\u{202e}`.
+/// Returns text of one line that a terminal shows as it is: invisible characters become `\x1b`, `\u{202e}`.
 ///
-/// What is clean stays as it is, so cleaning twice does no harm.
+/// Clean text stays as it is, so cleaning twice does no harm.
 pub fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_visible) {
         return Cow::Borrowed(text);
@@ -50,7 +52,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
             '\n' => safe.push_str("\\n"),
             '\t' => safe.push_str("\\t"),
             '\r' => safe.push_str("\\r"),
-            // A String takes everything.
+            // Writing to a String cannot fail.
             c if u32::from(c) < 0x100 => _ = write!(safe, "\\x{:02x}", u32::from(c)),
             c => _ = write!(safe, "\\u{{{:x}}}", u32::from(c)),
         }
@@ -58,12 +60,12 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// The same for text of several lines: its line breaks stay.
+/// Cleans text of several lines as [`clean`] does; its line breaks stay.
 pub fn clean_lines(text: &str) -> String {
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }
 
-/// A value as JSON on one line; see the module.
+/// Returns a value as JSON on one line, with escapes for invisible characters (see the module).
 ///
 /// # Errors
 ///
@@ -72,7 +74,7 @@ pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     text(|out| write_json(value, false, out))
 }
 
-/// A value as JSON on many lines.
+/// Returns a value as JSON on many lines, with the same escapes.
 ///
 /// # Errors
 ///
@@ -101,10 +103,10 @@ fn text(write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> serde_jso
         .map_err(|why| serde_json::Error::io(io::Error::new(io::ErrorKind::InvalidData, why)))
 }
 
-/// Another formatter whose strings have escapes for what is not visible.
+/// A JSON formatter that adds escapes for invisible characters to another formatter.
 struct VisibleFormatter<F>(F);
 
-/// Passes calls on.
+/// Passes calls on to the inner formatter.
 macro_rules! passed_on {
     ($($name:ident($($argument:ident: $type:ty),*)),*) => {
         $(fn $name<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)*) -> io::Result<()> {
@@ -147,7 +149,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// What may not come out on a terminal: written down apart from the code that is tested.
+    /// Returns true for characters that must not reach a terminal: written down apart from the code that is tested.
     pub(crate) fn harms(c: char) -> bool {
         matches!(
             u32::from(c),
@@ -156,7 +158,7 @@ pub(crate) mod tests {
         )
     }
 
-    /// A name with everything in it that a terminal obeys, and a line of its own that begins with FORGED.
+    /// A name with all kinds of characters that a terminal obeys, and a line of its own that begins with FORGED.
     pub(crate) const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{202e}x\u{2066}\r\nFORGED\u{2028}FORGED\u{85}FORGED\u{7f}\u{200f}\u{feff}\u{e0041}";
 
     #[test]
