@@ -1,8 +1,9 @@
-//! What the kernel knows of its wall clock's quality: adjtimex(2), which no crate wraps that is here anyway.
+//! Quality of the kernel's wall clock: adjtimex(2), which none of our crates wraps.
 
 use std::mem::MaybeUninit;
 
-/// What the kernel promises CLOCK_REALTIME is off UTC at most, in ns; `None` if it is not synchronised, or will not say.
+/// Returns the kernel's bound on the error of CLOCK_REALTIME against UTC, in ns; `None` if the clock is not
+/// synchronised or the kernel refuses to tell.
 pub fn utc_error_ns() -> Option<u64> {
     let mut state = MaybeUninit::<libc::timex>::zeroed();
     // SAFETY: `struct timex` is integers only, so zeroes are one; with `modes` 0 the call only fills it in.

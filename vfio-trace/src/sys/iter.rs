@@ -1,4 +1,4 @@
-//! Iterators over open files: of this process, which aya cannot ask for.
+//! BPF iterators over the open files of this process only, which aya cannot ask for.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ struct IterLinkAttr {
     target_fd: u32,
     attach_type: u32,
     flags: u32,
-    /// Pointer to [`Task`].
+    /// Pointer to an [`IterTask`].
     iter_info: u64,
     iter_info_len: u32,
     pad: u32,
@@ -41,10 +41,10 @@ struct IterCreateAttr {
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-/// What runs a loaded `task_file` program over the open files of this process when it is read, and over no other's. Kernels
-/// before 6.1 either refuse that, or go over all processes all the same.
+/// Opens a file that, when it is read, runs a loaded `task_file` program over the open files of this process and of no
+/// other. Kernels before 6.1 either refuse that, or go over all processes all the same.
 pub fn own_files(program: BorrowedFd<'_>) -> Result<File, SysError> {
-    // In our own PID namespace, which is where the kernel looks for it.
+    // The number in our own PID namespace, which is where the kernel looks it up.
     let task = IterTask { pid: process::id(), ..IterTask::default() };
     let attr = IterLinkAttr {
         prog_fd: program.as_raw_fd().cast_unsigned(),
@@ -62,6 +62,6 @@ pub fn own_files(program: BorrowedFd<'_>) -> Result<File, SysError> {
     let iter = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_ITER_CREATE, &raw const attr, size_of::<IterCreateAttr>())
     };
-    // It keeps the link.
+    // The iterator keeps the link.
     owned(iter, "bpf(BPF_ITER_CREATE)").map(File::from)
 }

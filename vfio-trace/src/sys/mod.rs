@@ -1,7 +1,8 @@
-//! The raw system calls that aya does not offer: probes with a cookie or by address, what the kernel counted, VFIO; and signals.
+//! Raw system calls that aya does not offer: probes with a cookie or by address, the kernel's counters, VFIO; and
+//! signals.
 //!
-//! The only `unsafe` of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
-//! told their size and ignores, or zero-fills, what one side does not know.
+//! The only `unsafe` code of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
+//! told their size and ignores, or fills with zeros, the part that one side does not know.
 #![expect(
     unsafe_code,
     reason = "perf_event_open(2), bpf(2), VFIO's ioctls and what signals do have no safe wrapper"
@@ -74,12 +75,12 @@ const ALL_THREADS: c_long = -1;
 const CPU_0: c_long = 0;
 const NO_GROUP: c_long = -1;
 
-/// Where to put a probe.
+/// Place of a kprobe. The probe plan (`probe/plan.rs`) chooses it; [`attach_kprobe`] uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeLocation {
-    /// A symbol, or `module:symbol`.
+    /// Name of a symbol, or `module:symbol`.
     Name(String),
-    /// An address.
+    /// Address of the function.
     Address(u64),
 }
 
@@ -87,9 +88,9 @@ pub enum ProbeLocation {
 #[derive(Debug, thiserror::Error)]
 #[error("{call}: {source}")]
 pub struct SysError {
-    /// Which one.
+    /// Name of the system call.
     pub call: &'static str,
-    /// How.
+    /// The error it failed with.
     pub source: io::Error,
 }
 
@@ -98,13 +99,13 @@ impl SysError {
         Self { call, source: io::Error::last_os_error() }
     }
 
-    /// The errno, if there is one.
+    /// Returns the errno, or 0 if there is none.
     pub fn errno(&self) -> i32 {
         self.source.raw_os_error().unwrap_or(0)
     }
 }
 
-/// Attaches a loaded kprobe or kretprobe program to one function; the link ends when the descriptor is closed.
+/// Attaches a loaded kprobe or kretprobe program to one function. The link ends when the returned descriptor is closed.
 ///
 /// `pmu` is the `type` and `config` of the kprobe PMU; see [`crate::probe`]. The program finds `cookie` through
 /// `bpf_get_attach_cookie()` (Linux 5.15).
@@ -160,7 +161,7 @@ pub fn attach_kprobe(
 
 fn owned(fd: c_long, call: &'static str) -> Result<OwnedFd, SysError> {
     match i32::try_from(fd) {
-        // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+        // SAFETY: the kernel just made this descriptor for us; nothing else owns it.
         Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(SysError::last(call)),
     }
@@ -206,8 +207,8 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> Result<(T, usize), SysError> {
     }
 }
 
-/// How often the probe of a link was missed (`bpf_link_info.perf_event.kprobe.missed`, Linux 6.7); `None` where the
-/// kernel does not tell.
+/// Returns the number of times the probe of a link was missed (`bpf_link_info.perf_event.kprobe.missed`, Linux 6.7);
+/// `None` if the kernel does not tell.
 pub fn missed(link: BorrowedFd<'_>) -> Option<u64> {
     let (info, len) = info::<LinkInfo>(link).ok()?;
     let told = info.kind == BPF_LINK_TYPE_PERF_EVENT
@@ -216,7 +217,8 @@ pub fn missed(link: BorrowedFd<'_>) -> Option<u64> {
     told.then_some(info.missed)
 }
 
-/// Where the probe of a link is (`bpf_link_info.perf_event.kprobe.addr`, Linux 6.6); `None` where the kernel does not tell.
+/// Returns the address of the function that a link probes (`bpf_link_info.perf_event.kprobe.addr`, Linux 6.6); `None`
+/// if the kernel does not tell.
 pub fn address(link: BorrowedFd<'_>) -> Option<u64> {
     let (info, len) = info::<LinkInfo>(link).ok()?;
     let told = info.kind == BPF_LINK_TYPE_PERF_EVENT
@@ -226,8 +228,8 @@ pub fn address(link: BorrowedFd<'_>) -> Option<u64> {
     Some(info.addr).filter(|addr| told && *addr != 0).map(entry)
 }
 
-/// Where a function begins: on x86, with CONFIG_X86_KERNEL_IBT, its probe comes after an `endbr64` of 4 bytes
-/// (`arch_adjust_kprobe_addr()`), and functions begin at multiples of 16.
+/// Returns the start of a function from the address of its probe: on x86, with CONFIG_X86_KERNEL_IBT, the probe comes
+/// after an `endbr64` of 4 bytes (`arch_adjust_kprobe_addr()`), and functions begin at multiples of 16.
 const fn entry(probed: u64) -> u64 {
     if cfg!(target_arch = "x86_64") && probed % 16 == 4 { probed - 4 } else { probed }
 }
@@ -242,8 +244,8 @@ struct ProgInfo {
 
 const _: () = assert!(std::mem::offset_of!(ProgInfo, recursion_misses) == 208);
 
-/// How often a program did not run because another one ran on that CPU (`bpf_prog_info.recursion_misses`,
-/// Linux 5.12); `None` where the kernel does not tell.
+/// Returns the number of times a program did not run because another one ran on that CPU
+/// (`bpf_prog_info.recursion_misses`, Linux 5.12); `None` if the kernel does not tell.
 pub fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
     let (info, len) = info::<ProgInfo>(program).ok()?;
     (len >= size_of::<ProgInfo>()).then_some(info.recursion_misses)

@@ -1,4 +1,4 @@
-//! Leave for aya to copy our wire structures in and out of maps.
+//! Permission for aya to copy our wire structures into and out of maps.
 
 use vfio_trace_common::{
     capture::{Captures, StepSpec},

@@ -1,4 +1,4 @@
-//! Signals at the lowest level: whether one is ignored, a flag that one sets at once, and what one does by default.
+//! Signals at the lowest level: asking if one is ignored, setting a flag when one comes, restoring the default action.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-/// Whether a signal is ignored, as whoever has started this process may have wished (nohup).
+/// Returns true if a signal is ignored, as the process that started this one may have wished (nohup).
 pub fn is_ignored(signal: i32) -> bool {
     let mut now = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a `struct sigaction` of zeroes is one; without a new action the call only fills it in.
@@ -18,14 +18,14 @@ pub fn is_ignored(signal: i32) -> bool {
     told == 0 && now.sa_sigaction == libc::SIG_IGN
 }
 
-/// From here on a signal does what it does to any process.
+/// Restores the default action of a signal.
 pub fn act_by_default(signal: i32) {
-    // SAFETY: no code of ours is named by it.
+    // SAFETY: no handler of ours is passed.
     let _no_such_signal = unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR;
 }
 
-/// Sets `flag` when a signal comes, whatever its thread waits for. Once `more` such signals were counted down, the next does
-/// what it does by default; `None`: however many there are.
+/// Sets `flag` when a signal comes, no matter in which call a thread waits. Once `more` signals were counted down, the
+/// next one has its default action; `None`: all of them set the flag.
 pub fn set_flag(signal: i32, flag: Arc<AtomicBool>, more: Option<Arc<AtomicU32>>) -> io::Result<()> {
     let note = move || {
         flag.store(true, Ordering::Relaxed);
@@ -36,23 +36,24 @@ pub fn set_flag(signal: i32, flag: Arc<AtomicBool>, more: Option<Arc<AtomicU32>>
             let _always_there = unsafe { libc::raise(signal) };
         }
     };
-    // SAFETY: what is done in the handler are operations on atomics, signal(2) and raise(3), all of which may be done there.
+    // SAFETY: the handler does nothing but operations on atomics, signal(2) and raise(3), all of which are allowed
+    // there.
     unsafe { signal_hook_registry::register(signal, note) }.map(drop)
 }
 
-/// From the kernel, which sends what is typed at a terminal to all of its foreground process group. That it has hung up it
-/// tells the leader of its session, and, when that has ended, that group.
+/// Bit for signals from the kernel, which sends those typed at a terminal to all processes of its foreground process
+/// group. When the terminal hangs up, the kernel tells the leader of its session, and, when that has ended, that group.
 pub const BY_KERNEL: u8 = 1;
-/// From somebody.
+/// Bit for signals from another process, or from this one.
 pub const BY_SOMEBODY: u8 = 2;
 
-/// Adds to `from` whom a signal is from, when one comes: [`BY_KERNEL`] or [`BY_SOMEBODY`].
+/// Adds the sender's bit to `from` when a signal comes: [`BY_KERNEL`] or [`BY_SOMEBODY`].
 pub fn set_sender(signal: i32, from: Arc<AtomicU8>) -> io::Result<()> {
     let note = move |info: &libc::siginfo_t| {
         let by = if info.si_code == libc::SI_KERNEL { BY_KERNEL } else { BY_SOMEBODY };
         from.fetch_or(by, Ordering::Relaxed);
     };
-    // SAFETY: what is done in the handler is an operation on an atomic.
+    // SAFETY: the handler does nothing but an operation on an atomic.
     unsafe { signal_hook_registry::register_sigaction(signal, note) }.map(drop)
 }
 
@@ -62,9 +63,9 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_told() {
-        // SIGURG is of no use to anybody here, and ignored by default.
+        // Nothing here uses SIGURG, and it is ignored by default.
         assert!(!is_ignored(libc::SIGURG), "by default is not by wish");
-        // SAFETY: no code is named by it.
+        // SAFETY: no handler is passed.
         unsafe {
             libc::signal(libc::SIGURG, libc::SIG_IGN);
         }
@@ -79,7 +80,7 @@ mod tests {
         let (came, from) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         set_sender(libc::SIGALRM, Arc::clone(&from)).unwrap();
         set_flag(libc::SIGALRM, Arc::clone(&came), None).unwrap();
-        // SAFETY: it is heeded.
+        // SAFETY: the signal has a handler.
         unsafe {
             libc::alarm(1);
         }
@@ -87,7 +88,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert_eq!(from.swap(0, Ordering::Relaxed), BY_KERNEL, "a timer is the kernel's");
-        // SAFETY: it is heeded.
+        // SAFETY: the signal has a handler.
         unsafe {
             libc::raise(libc::SIGALRM);
         }
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn a_signal_sets_its_flag_and_later_ones_act_by_default() {
         let (flag, more) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(1)));
-        // What SIGWINCH does by default is nothing.
+        // The default action of SIGWINCH is to do nothing.
         set_flag(libc::SIGWINCH, Arc::clone(&flag), Some(Arc::clone(&more))).unwrap();
         let raise = || {
             flag.store(false, Ordering::Relaxed);

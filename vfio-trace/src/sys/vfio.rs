@@ -27,10 +27,10 @@ mod nr {
     pub(super) const MIG_GET_PRECOPY_INFO: u8 = 21;
 }
 
-/// What a call gives, or the errno it failed with.
+/// Result of a call, or the errno that it failed with.
 pub type VfioResult<T> = Result<T, Errno>;
 
-/// `VFIO_API_VERSION`: the only one there ever was.
+/// The value of `VFIO_API_VERSION`: the only one there ever was.
 pub const API_VERSION: i32 = 0;
 
 /// One call: a request number and its argument, a pointer or an integer in a pointer's place.
@@ -40,7 +40,7 @@ struct VfioIoctl {
 }
 
 // SAFETY: all of VFIO's requests are `_IO` numbers, the kernel returns an int, and nothing is read through the pointer
-// here. What the pointer must be is the business of the functions below, the only ones that make a `Call`.
+// here. The functions below, the only ones that make a `VfioIoctl`, see to it that the pointer fits the request.
 unsafe impl Ioctl for VfioIoctl {
     type Output = i32;
     const IS_MUTATING: bool = true;
@@ -58,7 +58,7 @@ unsafe impl Ioctl for VfioIoctl {
     }
 }
 
-/// Requests whose argument is a plain integer, or none.
+/// Makes a request whose argument is a plain integer, or that has none.
 fn with_number(fd: impl AsFd, nr: u8, argument: usize) -> VfioResult<i32> {
     debug_assert!(matches!(nr, nr::GET_API_VERSION | nr::SET_IOMMU | nr::DEVICE_RESET));
     let argument = null_mut::<c_void>().wrapping_byte_add(argument);
@@ -66,7 +66,7 @@ fn with_number(fd: impl AsFd, nr: u8, argument: usize) -> VfioResult<i32> {
     unsafe { ioctl(fd, VfioIoctl { nr, argument }) }
 }
 
-/// Requests whose argument is a structure that the kernel reads and writes, no further than `T` goes.
+/// Makes a request whose argument is a structure that the kernel reads and writes, no further than `T` goes.
 ///
 /// # Safety
 ///
@@ -76,17 +76,17 @@ unsafe fn with_structure<T>(fd: impl AsFd, nr: u8, structure: &mut T) -> VfioRes
     unsafe { ioctl(fd, VfioIoctl { nr, argument: (&raw mut *structure).cast() }) }
 }
 
-/// `VFIO_GET_API_VERSION` on a container.
+/// Makes a `VFIO_GET_API_VERSION` request on a container.
 pub fn api_version(container: impl AsFd) -> VfioResult<i32> {
     with_number(container, nr::GET_API_VERSION, 0)
 }
 
-/// `VFIO_SET_IOMMU` with type 1 version 2, as QEMU uses it. No memory is mapped by it.
+/// Makes a `VFIO_SET_IOMMU` request with type 1 version 2, as QEMU uses it. It maps no memory.
 pub fn set_type1(container: impl AsFd) -> VfioResult<()> {
     with_number(container, nr::SET_IOMMU, abi::VFIO_TYPE1v2_IOMMU as usize).map(drop)
 }
 
-/// `VFIO_GROUP_GET_STATUS`: whether all devices of the group are in VFIO's hands.
+/// Returns true if all devices of the group are bound for VFIO: `VFIO_GROUP_GET_STATUS`.
 pub fn group_is_viable(group: impl AsFd) -> VfioResult<bool> {
     let mut status = abi::vfio_group_status { argsz: size_of::<abi::vfio_group_status>() as u32, flags: 0 };
     // SAFETY: this request fills a `vfio_group_status`, which has no pointers.
@@ -94,23 +94,23 @@ pub fn group_is_viable(group: impl AsFd) -> VfioResult<bool> {
     Ok(status.flags & abi::VFIO_GROUP_FLAGS_VIABLE != 0)
 }
 
-/// `VFIO_GROUP_SET_CONTAINER`.
+/// Makes a `VFIO_GROUP_SET_CONTAINER` request.
 pub fn set_container(group: impl AsFd, container: impl AsFd) -> VfioResult<()> {
     let mut fd = container.as_fd().as_raw_fd();
     // SAFETY: this request reads an int, the container's fd.
     unsafe { with_structure(group, nr::GROUP_SET_CONTAINER, &mut fd) }.map(drop)
 }
 
-/// `VFIO_GROUP_GET_DEVICE_FD`: opens the device.
+/// Opens the device: `VFIO_GROUP_GET_DEVICE_FD`.
 pub fn device_fd(group: impl AsFd, name: &CStr) -> VfioResult<OwnedFd> {
     let argument = name.as_ptr().cast_mut().cast();
     // SAFETY: this request reads a nul-terminated string, and writes nothing.
     let fd = unsafe { ioctl(group, VfioIoctl { nr: nr::GROUP_GET_DEVICE_FD, argument }) }?;
-    // SAFETY: on success the result is a new fd, which is nobody else's.
+    // SAFETY: on success the result is a new fd, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// `VFIO_DEVICE_BIND_IOMMUFD` on a device's own character device: opens the device. No memory is mapped by it.
+/// Opens the device: `VFIO_DEVICE_BIND_IOMMUFD` on its own character device. It maps no memory.
 pub fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> VfioResult<()> {
     // Without the token's pointer, which kernels before 6.18 do not know.
     const ARGSZ: usize = std::mem::offset_of!(abi::vfio_device_bind_iommufd, token_uuid_ptr);
@@ -120,16 +120,17 @@ pub fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> VfioResult<()> {
         iommufd,
         ..abi::vfio_device_bind_iommufd::default()
     };
-    // SAFETY: this request reads and writes a `vfio_device_bind_iommufd`; its only pointer is left out by argsz and flags.
+    // SAFETY: this request reads and writes a `vfio_device_bind_iommufd`; its only pointer is left out by argsz and
+    // flags.
     unsafe { with_structure(device, nr::DEVICE_BIND_IOMMUFD, &mut bind) }.map(drop)
 }
 
-/// `VFIO_DEVICE_RESET`.
+/// Resets the device: `VFIO_DEVICE_RESET`.
 pub fn reset(device: impl AsFd) -> VfioResult<()> {
     with_number(device, nr::DEVICE_RESET, 0).map(drop)
 }
 
-/// `VFIO_DEVICE_GET_INFO`: whether `VFIO_DEVICE_RESET` is supported.
+/// Returns true if the device supports `VFIO_DEVICE_RESET`: `VFIO_DEVICE_GET_INFO`.
 pub fn can_reset(device: impl AsFd) -> VfioResult<bool> {
     let argsz = size_of::<abi::vfio_device_info>() as u32;
     let mut info = abi::vfio_device_info { argsz, ..abi::vfio_device_info::default() };
@@ -141,15 +142,15 @@ pub fn can_reset(device: impl AsFd) -> VfioResult<bool> {
 /// A region of a device, such as a BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionInfo {
-    /// Where it lies in the device fd.
+    /// Offset of the region in the device fd, in bytes.
     pub offset: u64,
     /// Its length in bytes; 0 if the device has no such region.
     pub length: u64,
-    /// Whether read(2) works on it.
+    /// True if read(2) works on it.
     pub readable: bool,
 }
 
-/// `VFIO_DEVICE_GET_REGION_INFO`.
+/// Returns a region of the device: `VFIO_DEVICE_GET_REGION_INFO`.
 pub fn region(device: impl AsFd, index: u32) -> VfioResult<RegionInfo> {
     let argsz = size_of::<abi::vfio_region_info>() as u32;
     let mut info = abi::vfio_region_info { argsz, index, ..abi::vfio_region_info::default() };
@@ -167,6 +168,8 @@ struct FeatureBuffer<T> {
     payload: T,
 }
 
+/// Makes a `VFIO_DEVICE_FEATURE` request and returns its payload.
+///
 /// # Safety
 ///
 /// `T` must be the payload of this feature, and pointers in it must be valid for what the feature does.
@@ -182,7 +185,7 @@ unsafe fn feature<T>(device: impl AsFd, flags: u32, payload: T) -> VfioResult<T>
 const GET: u32 = abi::VFIO_DEVICE_FEATURE_GET;
 const SET: u32 = abi::VFIO_DEVICE_FEATURE_SET;
 
-/// `VFIO_DEVICE_FEATURE_MIGRATION` GET: `VFIO_MIGRATION_*` bits.
+/// Returns the device's migration_flags (`VFIO_MIGRATION_*` bits): `VFIO_DEVICE_FEATURE_MIGRATION` GET.
 pub fn migration_flags(device: impl AsFd) -> VfioResult<u64> {
     let payload = abi::vfio_device_feature_migration { flags: 0 };
     // SAFETY: this is the feature's payload, and it has no pointers.
@@ -193,14 +196,15 @@ pub fn migration_flags(device: impl AsFd) -> VfioResult<u64> {
 const UNSET: abi::vfio_device_feature_mig_state =
     abi::vfio_device_feature_mig_state { device_state: 0, data_fd: -1 };
 
-/// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` GET: a state's number.
+/// Returns the number of the device's state: `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` GET.
 pub fn state(device: impl AsFd) -> VfioResult<u32> {
     // SAFETY: this is the feature's payload, and it has no pointers.
     let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | GET, UNSET) }?;
     Ok(payload.device_state)
 }
 
-/// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` SET: the data fd, if the last arc opened one.
+/// Sets the device's state and returns the data fd, if the last arc opened one: `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE`
+/// SET.
 pub fn set_state(device: impl AsFd, state: u32) -> VfioResult<Option<OwnedFd>> {
     let payload = abi::vfio_device_feature_mig_state { device_state: state, ..UNSET };
     // SAFETY: this is the feature's payload, and it has no pointers.
@@ -208,11 +212,11 @@ pub fn set_state(device: impl AsFd, state: u32) -> VfioResult<Option<OwnedFd>> {
     if payload.data_fd < 0 {
         return Ok(None);
     }
-    // SAFETY: on success a data fd that is not negative is new, and nobody else's.
+    // SAFETY: on success a data fd that is not negative is new, and nothing else owns it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(payload.data_fd) }))
 }
 
-/// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE` GET: what STOP_COPY would move, in bytes.
+/// Returns the estimated length of STOP_COPY's data in bytes: `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE` GET.
 pub fn data_size(device: impl AsFd) -> VfioResult<u64> {
     let payload = abi::vfio_device_feature_mig_data_size { stop_copy_length: 0 };
     // SAFETY: this is the feature's payload, and it has no pointers.
@@ -220,7 +224,7 @@ pub fn data_size(device: impl AsFd) -> VfioResult<u64> {
     Ok(payload.stop_copy_length)
 }
 
-/// `VFIO_MIG_GET_PRECOPY_INFO` on a data fd: initial and dirty bytes.
+/// Returns initial_bytes and dirty_bytes of a data fd: `VFIO_MIG_GET_PRECOPY_INFO`.
 pub fn precopy_info(data: impl AsFd) -> VfioResult<(u64, u64)> {
     let argsz = size_of::<abi::vfio_precopy_info>() as u32;
     let mut info = abi::vfio_precopy_info { argsz, flags: 0, initial_bytes: 0, dirty_bytes: 0 };
