@@ -1,8 +1,9 @@
-//! BTF from a directory of the user's, for kernels that have none: `--btf DIR`.
+//! BTF from a directory that the user gives, for kernels that have none: `--btf DIR`.
 //!
-//! DIR has `vmlinux` and a file per module, `vfio` or `vfio.ko`: raw BTF, or ELF with a `.BTF` section. What the running
-//! kernel shows in /sys/kernel/btf is always preferred, because it is certain to be right. A wrong file would give wrong
-//! offsets, so everything that can be compared with the running kernel is: build ids, and all of vmlinux's BTF.
+//! DIR has `vmlinux` and a file per module, `vfio` or `vfio.ko`: raw BTF, or ELF with a `.BTF` section. BTF that the
+//! running kernel shows in /sys/kernel/btf is always preferred, because it is certain to be right. A wrong file would
+//! give wrong offsets, so everything that can be compared with the running kernel is compared: build ids, and all of
+//! vmlinux's BTF.
 
 use std::{
     fs::File,
@@ -16,7 +17,7 @@ use super::{
     source::{FileError, KernelFiles, MAX_LEN, read, read_open},
 };
 
-/// The file of a module, or of `vmlinux`, in DIR.
+/// Finds the file of a module, or of `vmlinux`, in DIR.
 ///
 /// `vfio-pci-core.ko` belongs to the module that the kernel calls `vfio_pci_core`.
 pub(super) fn find(dir: &Path, name: &str) -> Option<PathBuf> {
@@ -30,7 +31,7 @@ pub(super) fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     if first.is_dir() { there.find(|path| !path.is_dir()).or(Some(first)) } else { Some(first) }
 }
 
-/// Raw BTF of a module, or of `vmlinux`, from DIR, if the file is not known to be of another kernel.
+/// Reads raw BTF of a module, or of `vmlinux`, from DIR, if the file is not known to be of another kernel.
 pub(super) fn load(files: &KernelFiles, dir: &Path, name: &str) -> Result<Vec<u8>, FileError> {
     let Some(path) = find(dir, name) else {
         let packed = ["xz", "gz", "zst"].map(|end| dir.join(format!("{}.ko.{end}", name.replace('_', "-"))));
@@ -54,7 +55,7 @@ pub(super) fn load(files: &KernelFiles, dir: &Path, name: &str) -> Result<Vec<u8
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a section has more than 256 MiB"));
         }
         let mut bytes = Vec::new();
-        // Grows with what is there, not with what the file claims.
+        // The buffer grows with the bytes read, not with the length that the file claims.
         let mut source = OffsetReader { file: &file, offset }.take(len as u64);
         source.read_to_end(&mut bytes)?;
         if bytes.len() == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
@@ -74,7 +75,7 @@ pub(super) fn load(files: &KernelFiles, dir: &Path, name: &str) -> Result<Vec<u8
     }
 }
 
-/// Opens a regular file; whatever else may be there under its name, a FIFO or a device, is not waited for.
+/// Opens a regular file; does not wait for anything else that may have its name, such as a FIFO or a device.
 fn open(path: &Path) -> io::Result<File> {
     let file =
         File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
@@ -109,7 +110,7 @@ pub(super) fn check(files: &KernelFiles, dir: &Path) -> Result<(), FileError> {
     }
 }
 
-/// The build id of the running kernel, or of a loaded module.
+/// Reads the build id of the running kernel, or of a loaded module.
 fn running_id(files: &KernelFiles, name: &str) -> Option<Vec<u8>> {
     let notes = if name == "vmlinux" {
         "/sys/kernel/notes".to_owned()
@@ -124,7 +125,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-/// A file from an offset on, without moving its position.
+/// A reader of a file from an offset on that leaves the file's position alone.
 struct OffsetReader<'a> {
     file: &'a File,
     offset: u64,
@@ -195,7 +196,7 @@ mod tests {
         root.remove("d/vmlinux").link("d/vmlinux", "nowhere");
         assert!(refusal().contains("No such file"), "{}", refusal());
         root.remove("d/vmlinux");
-        // Without a writer: it would be waited for.
+        // A FIFO without a writer: opening it would wait for one.
         mknodat(rustix::fs::CWD, &vmlinux, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert!(refusal().ends_with("it is no regular file"), "{}", refusal());
         root.remove("d/vmlinux");

@@ -1,4 +1,4 @@
-//! What this process may do, and giving up what it does not need.
+//! Capabilities of this process: reading them, and giving up those that it does not need.
 
 use caps::{CapSet as Set, Capability, CapsHashSet, errors::CapsError};
 use thiserror::Error;
@@ -23,7 +23,7 @@ pub enum LinuxCap {
 impl LinuxCap {
     const TRACING: [Self; 4] = [Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
 
-    /// Name as capabilities(7) has it.
+    /// Returns its name as capabilities(7) has it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SysAdmin => "CAP_SYS_ADMIN",
@@ -44,7 +44,7 @@ impl LinuxCap {
         }
     }
 
-    /// Number in include/uapi/linux/capability.h.
+    /// Returns its number in include/uapi/linux/capability.h.
     const fn bit(self) -> u32 {
         match self {
             Self::SysAdmin => 21,
@@ -56,34 +56,36 @@ impl LinuxCap {
     }
 }
 
-/// Capabilities as a bit mask, as in `/proc/self/status`.
+/// A set of capabilities as a bit mask, as in `/proc/self/status`. Read once with the other kernel facts; the commands
+/// check it before they trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapSet(u64);
 
-/// Something that tracing needs and this process may not do.
+/// A capability that tracing needs and this process lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{} is missing: {why}", cap.name())]
 pub struct MissingCap {
-    /// Which capability.
+    /// The capability.
     pub cap: LinuxCap,
-    /// What does not work without it.
+    /// The operation that fails without it.
     pub why: &'static str,
-    /// Whether tracing is impossible without it, or only poorer.
+    /// True if tracing is impossible without it; false if it only shows less.
     pub essential: bool,
 }
 
-/// Why capabilities could not be given up.
+/// Reason why capabilities could not be given up.
 #[derive(Debug, Error)]
 #[error("cannot give up capabilities: {0}")]
 pub struct DropError(#[from] CapsError);
 
 impl CapSet {
-    /// A set of these.
+    /// Makes a set of these capabilities.
     pub fn of(caps: &[LinuxCap]) -> Self {
         Self(caps.iter().fold(0, |mask, cap| mask | 1 << cap.bit()))
     }
 
-    /// Effective capabilities of the calling thread, from `/proc/self/status`.
+    /// Reads the effective capabilities of the calling thread from `/proc/thread-self/status`, else from
+    /// `/proc/self/status`.
     ///
     /// They count only if the process is in the first user namespace: tracing is a matter of the whole machine, and
     /// the kernel asks `capable()`. In another namespace (a rootless container) this is empty.
@@ -106,15 +108,15 @@ impl CapSet {
         u64::from_str_radix(digits.trim(), 16).ok().map(Self)
     }
 
-    /// Whether the kernel would let this set do what `cap` is for: CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON
-    /// (`bpf_capable()` and `perfmon_capable()` in include/linux/capability.h, 5.8 and later).
+    /// Returns true if the kernel accepts this set where it asks for `cap`: CAP_SYS_ADMIN stands in for CAP_BPF and
+    /// CAP_PERFMON (`bpf_capable()` and `perfmon_capable()` in include/linux/capability.h, 5.8 and later).
     pub fn has(self, cap: LinuxCap) -> bool {
         let own = |cap: LinuxCap| self.0 & 1 << cap.bit() != 0;
         own(cap) || (matches!(cap, LinuxCap::Bpf | LinuxCap::Perfmon) && own(LinuxCap::SysAdmin))
     }
 
-    /// What tracing lacks, essential things first. `perf_wants_admin` is [`super::security::perf_wants_admin`]: whether
-    /// it really does shows only when a probe is attached.
+    /// Returns the capabilities that tracing lacks, essential ones first. `perf_wants_admin` is
+    /// [`super::security::perf_wants_admin`]: only attaching a probe shows if perf really requires CAP_SYS_ADMIN.
     pub fn missing_for_tracing(self, perf_wants_admin: bool) -> Vec<MissingCap> {
         let needed = [
             MissingCap {
@@ -143,7 +145,7 @@ impl CapSet {
         needed.into_iter().filter(|need| applies(need) && !self.has(need.cap)).collect()
     }
 
-    /// The smallest part of this set that can trace: what [`keep_only`] should keep.
+    /// Returns the smallest part of this set that can trace: [`keep_only`] should keep it.
     pub fn tracing_part(self, perf_wants_admin: bool) -> Vec<LinuxCap> {
         let own = |cap: LinuxCap| self.0 & 1 << cap.bit() != 0;
         let without_admin = own(LinuxCap::Bpf) && own(LinuxCap::Perfmon) && !perf_wants_admin;
@@ -154,13 +156,14 @@ impl CapSet {
     }
 }
 
-/// The command that gives a binary what tracing needs.
+/// Returns the command that gives a binary the capabilities for tracing.
 pub fn setcap_line(binary: &str) -> String {
     format!("sudo setcap cap_bpf,cap_perfmon,cap_syslog+ep {binary}")
 }
 
-/// Drops all capabilities of the **calling thread** but `keep` from its permitted and effective sets; `keep` that it
-/// does not have is ignored. What it starts later inherits this, so call it before starting threads.
+/// Drops all capabilities of the **calling thread** except `keep` from its permitted and effective sets; those of
+/// `keep` that it does not have are ignored. Threads and programs that it starts later inherit this, so call it before
+/// starting threads.
 ///
 /// The bounding set stays: a child that runs as root gets its full set back on exec.
 ///
@@ -177,11 +180,11 @@ pub fn keep_only(keep: &[LinuxCap]) -> Result<(), DropError> {
     Ok(())
 }
 
-/// What root finds a program with in a folder that is closed to root: a home of mode 0700.
+/// Capabilities with which root finds a program in a folder that is closed to root, such as a home of mode 0700.
 const TO_FIND: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
 
-/// As [`keep_only`], but what it takes to find a program in a closed folder is put aside for [`start_with`], and not in force
-/// until then.
+/// Drops capabilities as [`keep_only`], but puts aside those that are needed to find a program in a closed folder, for
+/// [`start_with`]. They are not effective until then.
 ///
 /// # Errors
 ///
@@ -195,7 +198,7 @@ pub fn put_aside(keep: &[LinuxCap]) -> Result<(), DropError> {
     Ok(())
 }
 
-/// Starts a program with what was put aside, and gives that up.
+/// Starts a program with the capabilities that were put aside, and drops those.
 ///
 /// # Errors
 ///

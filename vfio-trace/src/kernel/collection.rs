@@ -1,4 +1,4 @@
-//! BTF of the kernel and of the modules that were asked for.
+//! BTF of the kernel and of those modules that were asked for.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -9,19 +9,19 @@ use super::{
     source::{FileError, KernelFiles},
 };
 
-/// Why there is no BTF.
+/// Reason why BTF cannot be used.
 #[derive(Debug, Error)]
 pub enum BtfLoadError {
     /// The file cannot be read.
     #[error("{cause}{}", missing_hint(name, cause))]
     File {
-        /// `vmlinux` or a module.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
-        /// What happened.
+        /// The error.
         #[source]
         cause: FileError,
     },
-    /// The file is no BTF, or damaged.
+    /// The file is not BTF, or is damaged.
     #[error(transparent)]
     Btf(#[from] BtfError),
 }
@@ -40,7 +40,8 @@ fn missing_hint(name: &str, cause: &FileError) -> &'static str {
     }
 }
 
-/// BTF of the kernel, parsed once, and of modules, replaced when they change.
+/// BTF of the kernel, parsed once, and of modules, replaced when they are loaded anew. Part of the kernel facts, which
+/// load modules into it and forget them; the lookups for layouts, functions and plug-ins read it.
 #[derive(Debug)]
 pub struct BtfCollection {
     vmlinux: Arc<Btf>,
@@ -52,31 +53,31 @@ impl BtfCollection {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the kernel has none or it cannot be used.
+    /// [`BtfLoadError`] if the kernel has none or it cannot be used.
     pub fn open(files: &KernelFiles) -> Result<Self, BtfLoadError> {
         Ok(Self { vmlinux: Arc::new(load(files, "vmlinux", None)?), modules: BTreeMap::new() })
     }
 
-    /// The kernel's own.
+    /// Returns the kernel's own BTF.
     pub const fn vmlinux(&self) -> &Arc<Btf> {
         &self.vmlinux
     }
 
-    /// A module's, if it was loaded and could be used.
+    /// Returns a module's BTF, if it was loaded and can be used.
     pub fn module(&self, name: &str) -> Option<&Arc<Btf>> {
         self.modules.get(name)?.as_ref().ok()
     }
 
-    /// Why a module's BTF cannot be used; `None` if it can, or was not asked for.
+    /// Returns the reason why a module's BTF cannot be used; `None` if it can, or was not asked for.
     pub fn failure(&self, name: &str) -> Option<&BtfLoadError> {
         self.modules.get(name)?.as_ref().err()
     }
 
-    /// Reads a module's BTF, again if it is known already: the module may have been replaced.
+    /// Reads a module's BTF, even if it is known already: the module may have been replaced.
     ///
     /// # Errors
     ///
-    /// [`LoadError`], which is also kept for [`BtfCollection::failure`].
+    /// [`BtfLoadError`], which is also kept for [`BtfCollection::failure`].
     pub fn load(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &BtfLoadError> {
         let loaded = load(files, name, Some(Arc::clone(&self.vmlinux))).map(Arc::new);
         let entry = self.modules.entry(name.to_owned());
@@ -84,11 +85,12 @@ impl BtfCollection {
         entry.as_ref()
     }
 
-    /// The same for a module that has not been loaded anew since: what is known of it stays if it cannot be read now.
+    /// Reads the BTF of a module that has not been loaded anew since: if it cannot be read now, the BTF read before
+    /// stays.
     ///
     /// # Errors
     ///
-    /// [`LoadError`], if nothing was known either.
+    /// [`BtfLoadError`], if no BTF was read before either.
     pub fn load_again(&mut self, files: &KernelFiles, name: &str) -> Result<&Arc<Btf>, &BtfLoadError> {
         let known = self.module(name).cloned();
         let failed = self.load(files, name).is_err();
@@ -99,7 +101,7 @@ impl BtfCollection {
         self.modules[name].as_ref()
     }
 
-    /// Forgets modules that are not loaded any more.
+    /// Keeps the BTF of these modules only.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.modules.retain(|name, _| keep(name));
     }

@@ -1,4 +1,4 @@
-//! The vfio core's own functions that are probed, checked before their arguments are trusted.
+//! Functions of the vfio and PCI core that are probed. Their types are checked before their arguments are trusted.
 
 use thiserror::Error;
 use vfio_trace_common::role::Role;
@@ -15,12 +15,12 @@ const IOMMUFD: TypeShape = TypeShape::Ptr(&TypeShape::Struct("iommufd_ctx"));
 const STATE: TypeShape = TypeShape::Enum("vfio_device_mig_state");
 const FILE: TypeShape = TypeShape::Ptr(&TypeShape::Struct("file"));
 
-/// Where a function's arguments lead to the device.
+/// Place of the device among a function's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceArg {
     /// The first argument is a `struct vfio_device *`.
     Device,
-    /// The same, of a function that returns a `struct file *` or an error in its place.
+    /// The first argument is a `struct vfio_device *`, and the function returns a `struct file *` or an error pointer.
     DeviceToFile,
     /// The first argument is a `struct vfio_device_file *`.
     DeviceFile,
@@ -28,9 +28,9 @@ pub enum DeviceArg {
     File,
     /// The second argument is a device's `struct file *`.
     InodeFile,
-    /// The first argument is the `struct pci_dev *` that the device stands for.
+    /// The first argument is the `struct pci_dev *` of the device.
     PciDev,
-    /// The same, of a function that makes a Function Level Reset.
+    /// The first argument is the `struct pci_dev *` of the device, and the function makes a Function Level Reset.
     PciDevFlr,
 }
 
@@ -41,8 +41,8 @@ struct KnownFunction {
     prototype: FunctionPrototype,
 }
 
-/// By role, the newest kernel's function first. 6.1 and 6.12 were read in the source, 6.2 to 6.5 were not: a wrong line
-/// costs a probe there and nothing else, because BTF is asked first.
+/// Known functions of the vfio core, by role, the newest kernel's function first. 6.1 and 6.12 were read in the source,
+/// 6.2 to 6.5 were not: a wrong line costs a probe there and nothing else, because BTF is asked first.
 const KNOWN: [KnownFunction; 12] = [
     KnownFunction {
         role: Role::NextState,
@@ -147,7 +147,7 @@ const KNOWN: [KnownFunction; 12] = [
         takes: DeviceArg::Device,
         prototype: REGISTER,
     },
-    // Devices whose driver pins memory itself: mdev.
+    // For devices whose driver pins memory itself: mdev.
     KnownFunction {
         role: Role::Register,
         name: "vfio_register_emulated_iommu_dev",
@@ -172,7 +172,8 @@ const REGISTER: FunctionPrototype = FunctionPrototype {
     params: &[DEVICE],
 };
 
-/// Functions of the PCI core (drivers/pci/pci.c), both exported: all ways to reset a function, and the usual one.
+/// Functions of the PCI core (drivers/pci/pci.c), both exported: the one that tries all ways to reset a PCI function,
+/// and the usual way.
 const PCI: [KnownFunction; 2] = [
     KnownFunction {
         role: Role::PciReset,
@@ -194,16 +195,16 @@ const PCI_RESET: FunctionPrototype = FunctionPrototype {
     params: &[TypeShape::Ptr(&TypeShape::Struct("pci_dev"))],
 };
 
-/// Whether a core function can be probed.
+/// Result of looking a core function up.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CoreStatus {
     /// It is there and has the type that the eBPF program expects.
     #[error("found")]
     Ok,
-    /// It has a symbol, but nothing tells its type.
+    /// It has a symbol, but its type is not known.
     #[error("its type cannot be checked: there is no BTF")]
     Unverified,
-    /// It has another type here: its arguments must not be trusted.
+    /// It has another type in this kernel: its arguments must not be trusted.
     #[error("it is a function {found} here: this kernel is newer than vfio-trace, which will not guess")]
     PrototypeDiffers {
         /// The type in C.
@@ -212,33 +213,34 @@ pub enum CoreStatus {
     /// It is not in this kernel, or cannot be probed.
     #[error("{why}")]
     Absent {
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
 
-/// A function of the vfio or PCI core that is wanted for a role.
+/// A function of the vfio or PCI core that is wanted for a role, as this kernel has it. [`core_functions`] and
+/// [`pci_functions`] make it; the probe plan and `doctor` use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreFunction {
-    /// What it is for.
+    /// Role of the function.
     pub role: Role,
-    /// Its name.
+    /// Name of the function.
     pub name: &'static str,
-    /// The type that is expected, in C.
+    /// Expected type, in C.
     pub prototype: &'static str,
-    /// Where its arguments lead to the device.
+    /// Place of the device among its arguments.
     pub device_arg: DeviceArg,
-    /// The module, `None` if vfio is built in.
+    /// Name of its module, `None` if vfio is built in.
     pub module: Option<String>,
-    /// Whether it can be probed.
+    /// Result of looking it up.
     pub status: CoreStatus,
-    /// No other function of the kernel has this name.
+    /// True if no other function of the kernel has this name.
     pub unique: bool,
     /// Address, if known.
     pub address: Option<u64>,
 }
 
-/// Names of all functions that [`core_functions`] looks for.
+/// Returns the names of all functions that [`core_functions`] looks for.
 pub fn core_names() -> Vec<&'static str> {
     let mut names: Vec<_> = KNOWN.iter().chain(&PCI).map(|known| known.name).collect();
     names.sort_unstable();
@@ -246,9 +248,9 @@ pub fn core_names() -> Vec<&'static str> {
     names
 }
 
-/// The core function for each role: of several that kernels have had, the best that this one has.
+/// Finds the core function for each role: the best one that this kernel has, of several that kernels have had.
 ///
-/// `btf` is vfio's own, `module` is `None` if vfio is built into the kernel.
+/// `btf` is vfio's own BTF, `module` is `None` if vfio is built into the kernel.
 pub fn core_functions(
     btf: Option<&Btf>,
     module: Option<&str>,
@@ -286,7 +288,7 @@ pub fn core_functions(
     best
 }
 
-/// The PCI core's functions. `btf` is the kernel's.
+/// Finds the PCI core's functions. `btf` is the kernel's.
 pub fn pci_functions(btf: Option<&Btf>, kallsyms: Option<&Kallsyms>) -> Vec<CoreFunction> {
     let listed: Option<Vec<(&str, TypeId)>> = btf.map(|btf| {
         let wanted = |name: &str| PCI.iter().any(|known| known.name == name);

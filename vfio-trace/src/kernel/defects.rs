@@ -1,10 +1,11 @@
-//! How the running kernel stands to the known defects of kernels.
+//! Standing of the running kernel with respect to known kernel defects.
 
 use vfio_trace_common::defects::{Defect, Standing};
 
 use super::KernelFiles;
 
-/// What a kernel says of itself, as far as known defects go.
+/// The kernel's version strings, from which known defects are told. Read once by the commands that exercise a device or
+/// check the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelVersion {
     /// `uname -r`.
@@ -14,18 +15,19 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// Reads them; empty where they cannot be read, which tells nothing.
+    /// Reads both strings; they stay empty if they cannot be read, which leaves every defect unknown.
     pub fn read(files: &KernelFiles) -> Self {
         let line = |name| files.line(name).unwrap_or_default();
         Self { release: line("/proc/sys/kernel/osrelease"), version: line("/proc/sys/kernel/version") }
     }
 
-    /// How it stands to a defect.
+    /// Returns the kernel's standing with respect to a defect.
     pub fn standing(&self, defect: &Defect) -> Standing {
         defect.standing(&self.release, &self.version)
     }
 
-    /// The same in a sentence, for whoever must not meet it; `None`: it is known not to have it.
+    /// Returns the standing in a sentence, for users who must avoid the defect; `None` if the kernel is known not to
+    /// have it.
     pub fn suspicion(&self, defect: &Defect) -> Option<String> {
         let Self { release, .. } = self;
         let name = if release.is_empty() { "this kernel" } else { release.as_str() };

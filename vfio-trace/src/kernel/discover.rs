@@ -1,8 +1,9 @@
-//! Finds the functions of migration drivers by their types, without a table of drivers.
+//! Discovery of the functions of migration drivers by their types, without a table of drivers.
 //!
-//! Whoever implements `vfio_migration_ops.migration_set_state` has a function of its type, and kernel functions are
-//! only ever stored in operations of their own type. A module that has one is a migration driver; its functions of the
-//! types of file operations are candidates for the data file. Which of them really are shows when pointers are seen.
+//! A driver that implements `vfio_migration_ops.migration_set_state` has a function of its type, and kernel functions
+//! are only ever stored in operations of their own type. A module that has one is a migration driver; its functions of
+//! the types of file operations are candidates for the data file. Pointers that are seen later tell which of them
+//! really are.
 
 use std::collections::HashMap;
 
@@ -22,7 +23,7 @@ const INT: TypeShape = TypeShape::Signed(4);
 const LONG: TypeShape = TypeShape::Signed(8);
 const ULONG: TypeShape = TypeShape::Unsigned(8);
 
-/// The types of a driver's functions (include/linux/vfio.h and fs.h, 6.1 to 7.3), those first that name a vfio type.
+/// Types of a driver's functions (include/linux/vfio.h and fs.h, 6.1 to 7.3); those that name a vfio type come first.
 pub const DRIVER_PROTOTYPES: [(Role, FunctionPrototype); 7] = [
     (
         Role::SetState,
@@ -82,19 +83,19 @@ pub const DRIVER_PROTOTYPES: [(Role, FunctionPrototype); 7] = [
     ),
 ];
 
-/// A function that may play a role.
+/// A function of a driver that may play a role. Found in the driver's BTF; the probe plan chooses from these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionCandidate {
-    /// The role its type fits.
+    /// Role that its type fits.
     pub role: Role,
-    /// Its name in the source.
+    /// Name in the source.
     pub name: String,
-    /// The symbol to attach to: the name, unless clang added a suffix.
+    /// Name of the symbol to attach to: the name, unless clang added a suffix.
     pub symbol: String,
-    /// No other function of the kernel or of any module has this name: it can be attached by name alone. False if
-    /// there are no symbols to tell.
+    /// True if no other function of the kernel or of any module has this name: it can be attached by name alone. False
+    /// if no symbols are known.
     pub unique: bool,
-    /// Functions of this name in this module; above 1 only an address tells them apart. 0 if unknown.
+    /// Number of functions of this name in this module; above 1 only an address tells them apart. 0 if unknown.
     pub copies: usize,
     /// Address, if known.
     pub address: Option<u64>,
@@ -103,19 +104,20 @@ pub struct FunctionCandidate {
 /// A function whose type fits, but which cannot be probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExcludedFunction {
-    /// The role its type fits.
+    /// Role that its type fits.
     pub role: Role,
-    /// Its name in the source.
+    /// Name in the source.
     pub name: String,
-    /// Why it cannot be probed.
+    /// Reason why it cannot be probed.
     pub why: String,
 }
 
-/// What a migration driver offers for probing.
+/// Functions of one migration driver. Made by [`driver_functions`] when the driver is found in BTF, and again with
+/// symbols; the probe plan uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverFunctions {
-    /// The module; `None` for drivers that are built into the kernel, all together. Of those only roles that a vfio
-    /// type gives away are known: thousands of the kernel's functions have the type of a read.
+    /// Name of the module; `None` for all drivers that are built into the kernel together. For these only roles are
+    /// known that a vfio type gives away: thousands of the kernel's functions have the type of a read.
     pub module: Option<String>,
     /// Candidates, in the order of BTF. A role can have several.
     pub functions: Vec<FunctionCandidate>,
@@ -124,14 +126,14 @@ pub struct DriverFunctions {
 }
 
 impl DriverFunctions {
-    /// Candidates for a role.
+    /// Returns the candidates for a role.
     pub fn of(&self, role: Role) -> impl Iterator<Item = &FunctionCandidate> {
         self.functions.iter().filter(move |candidate| candidate.role == role)
     }
 }
 
-/// Functions of a driver by type, as BTF lists them; `None` if this is not a migration driver's BTF. Looks at the
-/// file's own functions only, so for a module never at the kernel's.
+/// Finds the functions of a driver by type, as BTF lists them; `None` if this is not a migration driver's BTF. Looks at
+/// the file's own functions only, so for a module never at the kernel's.
 pub fn typed_functions(btf: &Btf, module: Option<&str>) -> Option<Vec<(Role, String)>> {
     // Every driver has many functions of one type, and none of most types.
     let mut known: HashMap<TypeId, Option<Role>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! All facts about a kernel in one place.
+//! All facts about the running kernel in one place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ use super::{
     wanted::WantedDriver,
 };
 
-/// Where the vfio core is.
+/// Place of the vfio core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VfioCore {
     /// A loaded module.
@@ -36,7 +36,12 @@ pub enum VfioCore {
     NotLoaded,
 }
 
-/// What the kernel offers for tracing vfio. Whatever cannot be found out is a reason here, never a failure.
+/// Everything that is known of the running kernel for tracing vfio: symbols, BTF, modules, functions and layouts. A
+/// fact that cannot be found out is stored as the reason, never as a failure.
+///
+/// The source of records and the commands make it once ([`Self::read_for`]). [`Self::refresh`] and
+/// [`Self::add_modules`] change it when modules come and go. The probe plan, the eBPF programs' tables and `doctor` use
+/// it.
 #[derive(Debug)]
 pub struct KernelFacts {
     /// `uname -r`.
@@ -45,52 +50,54 @@ pub struct KernelFacts {
     pub btf: Result<BtfCollection, BtfLoadError>,
     /// Loaded modules. Kernels without loadable modules have no list.
     pub modules: Result<ModuleList, ModulesError>,
-    /// Where the vfio core is.
+    /// Place of the vfio core.
     pub vfio: VfioCore,
-    /// Modules that use vfio. If it is built in, the migration drivers among all modules.
+    /// Names of modules that use vfio. If vfio is built in, the migration drivers among all modules.
     pub users: Vec<String>,
     /// Symbols of vfio, of `users`, and of all names that are looked for. Empty if vfio is not loaded.
     pub kallsyms: Result<Kallsyms, KallsymsError>,
     /// Struct layouts for the eBPF programs.
     pub layout: Layout,
-    /// What `layout` lacks, and why.
+    /// Members that `layout` lacks, and why.
     pub missing: Vec<MissingField>,
     /// The core's functions, one per role.
     pub core: Vec<CoreFunction>,
     /// Migration drivers.
     pub drivers: Vec<DriverFunctions>,
-    /// Where each driver (by module) keeps state and data files, or why that is not known.
+    /// Places of each driver's state and data files, by module, or the reason why they are not known.
     pub private: BTreeMap<String, Result<PrivateLayout, PrivateLayoutError>>,
-    /// The same of drivers that are built into the kernel, by their `migration_set_state`.
+    /// Places of state and data files of drivers that are built into the kernel, by their `migration_set_state`.
     pub built_in: BTreeMap<String, Result<PrivateLayout, PrivateLayoutError>>,
-    /// What driver plug-ins get, for drivers that are loaded.
+    /// Results of the plug-ins' requests, for drivers that are loaded.
     pub plugins: Vec<PluginFacts>,
     /// The kernel's lockdown mode.
     pub lockdown: LockdownMode,
-    /// What this process may do.
+    /// Capabilities of this process.
     pub caps: CapSet,
-    /// Whether perf may ask for CAP_SYS_ADMIN.
+    /// True if perf may require CAP_SYS_ADMIN.
     pub perf_wants_admin: bool,
-    /// Why kernel addresses read as zero, if they do.
+    /// Reason why kernel addresses read as zero, if they do.
     pub addresses_hidden: Option<AddressRestriction>,
     wanted: &'static [&'static WantedDriver],
     stamps: Option<BTreeMap<String, ModuleStamp>>,
-    /// With a built-in vfio every module has to be looked at: those that turned out not to be drivers.
+    /// Modules that turned out not to be drivers: with a built-in vfio every module has to be looked at.
     no_drivers: BTreeMap<String, ModuleStamp>,
-    /// Modules whose BTF could not be read while their init function ran, or before: it may only have been too early.
+    /// Names of modules whose BTF could not be read while their init function ran, or before: it may have been too
+    /// early.
     unread_modules: BTreeSet<String>,
-    /// Modules that [`Self::add_modules`] took in since the last whole look.
+    /// Modules that [`Self::add_modules`] took in since the last [`Self::refresh`].
     added: BTreeMap<String, ModuleStamp>,
-    /// Those of them of which plug-ins have not been told.
+    /// Names of those modules among them that [`Self::add_plugins`] has not looked at yet.
     new_modules: Vec<String>,
 }
 
-/// Whether a module's init function is still to run, or runs.
+/// Returns true if a module's init function has not finished.
 fn is_loading(modules: &ModuleList, name: &str) -> bool {
     modules.get(name).is_some_and(|module| module.state == ModuleState::Loading)
 }
 
-/// Whether a module whose BTF could not be read at first is to be looked at again: it has one now, or will never have.
+/// Returns true if a module whose BTF could not be read at first must be looked at again: it has BTF now, or will never
+/// have any.
 fn is_due(files: &KernelFiles, modules: &ModuleList, name: &str) -> bool {
     files.exists(&format!("/sys/kernel/btf/{name}")) || !is_loading(modules, name)
 }
@@ -101,7 +108,7 @@ impl KernelFacts {
         Self::read_for(files, &[])
     }
 
-    /// As [`Self::read`], and what these driver plug-ins want.
+    /// Finds out everything, as [`Self::read`], and looks up the requests of these driver plug-ins.
     pub fn read_for(files: &KernelFiles, wanted: &'static [&'static WantedDriver]) -> Self {
         let mut facts = Self {
             release: files.line("/proc/sys/kernel/osrelease"),
@@ -133,9 +140,9 @@ impl KernelFacts {
         facts
     }
 
-    /// Looks at the loaded modules again and returns whether those that matter changed. If they did not, it has cost
-    /// a look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms. A list that could be read before
-    /// and cannot be now says nothing.
+    /// Looks at the loaded modules again and returns true if those that matter changed. If they did not, this costs a
+    /// look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms. A list that could be read
+    /// before and cannot be read now says nothing.
     pub fn refresh(&mut self, files: &KernelFiles) -> bool {
         let modules = ModuleList::read(files);
         if modules.is_err() && self.modules.is_ok() && self.stamps.is_some() {
@@ -148,20 +155,21 @@ impl KernelFacts {
         let early = modules
             .as_ref()
             .is_ok_and(|modules| self.unread_modules.iter().any(|name| is_due(files, modules, name)));
-        // What came by its BTF alone may even have gone again since.
+        // A module that `add_modules` took in may even be gone again.
         let changed = !same || early || !self.added.is_empty();
         self.modules = modules;
         if changed {
             self.look(files, users, &stamps);
             self.added.clear();
         }
-        // Also if they are the same: of a module that was loading sysfs tells more by now.
+        // Also if they are the same: sysfs tells more of a module that was loading before.
         self.stamps = Some(stamps);
         changed
     }
 
-    /// Takes in modules that were loaded since, as far as their BTF tells: a pass over /proc/kallsyms takes much longer,
-    /// and functions can be probed by name before. Returns whether there are any; [`Self::refresh`] is due then.
+    /// Takes in modules that were loaded since, with what their BTF tells: a pass over /proc/kallsyms takes much
+    /// longer, and functions can be probed by name before it. Returns true if there are any; then [`Self::refresh`] is
+    /// due.
     pub fn add_modules(&mut self, files: &KernelFiles) -> bool {
         let Ok(modules) = ModuleList::read(files) else { return false };
         let (users, stamps) = relevant(files, &modules, self.wanted);
@@ -182,7 +190,7 @@ impl KernelFacts {
         if new.is_empty() || !(is_module || self.vfio == VfioCore::BuiltIn) {
             return false;
         }
-        // Whatever was known of these names was of another load.
+        // Facts known under these names were of another load.
         self.drivers.retain(|driver| driver.module.as_deref().is_none_or(|name| !new.contains(&name)));
         self.added.extend(new.iter().filter_map(|name| Some(((*name).to_owned(), *stamps.get(*name)?))));
         for name in &new {
@@ -198,7 +206,7 @@ impl KernelFacts {
                 }
             }
         }
-        // One that has been there for long matters once its driver comes.
+        // A library that was loaded long ago matters once its driver comes.
         let there = |wanted: &WantedDriver| {
             is_user(&self.users, wanted) || self.built_in.contains_key(wanted.set_state)
         };
@@ -225,8 +233,8 @@ impl KernelFacts {
         true
     }
 
-    /// What plug-ins want of modules that [`Self::add_modules`] found: steps and copies, which takes longer than to find the
-    /// functions of the driver. Returns whether there is anything.
+    /// Looks up the plug-ins' requests in modules that [`Self::add_modules`] found: steps and captures, which takes
+    /// longer than finding the driver's functions. Returns true if there are any.
     pub fn add_plugins(&mut self) -> bool {
         let new = std::mem::take(&mut self.new_modules);
         let Ok(btf) = &self.btf else { return false };
@@ -248,7 +256,8 @@ impl KernelFacts {
         any
     }
 
-    /// Takes in where functions are, of those that are not known to be anywhere yet: who has probed them can tell.
+    /// Takes in the addresses of functions whose address is not known yet: once a function is probed, its probe tells
+    /// it.
     pub fn set_addresses(&mut self, address: impl Fn(Role, &str, Option<&str>) -> Option<u64>) {
         for driver in &mut self.drivers {
             let module = driver.module.as_deref();
@@ -258,7 +267,7 @@ impl KernelFacts {
         }
     }
 
-    /// Where the driver with this `migration_set_state` keeps state and data files.
+    /// Returns the places of state and data files of the driver with this `migration_set_state`.
     pub fn private_of(
         &self,
         driver: &DriverFunctions,
@@ -270,8 +279,8 @@ impl KernelFacts {
         }
     }
 
-    /// The same of a driver by its module's name, which one that is built in has, too. Of these it is known where a plug-in
-    /// knows the driver, or where there is one only.
+    /// Returns the places of state and data files of a driver by its module's name, which a driver that is built in
+    /// has, too. For built-in drivers they are known if a plug-in knows the driver, or if there is only one.
     pub fn private_named(&self, module: &str) -> Option<&Result<PrivateLayout, PrivateLayoutError>> {
         let known = || {
             let plugin = self.plugins.iter().find(|plugin| plugin.wanted.module == module)?;
@@ -281,7 +290,7 @@ impl KernelFacts {
         self.private.get(module).or_else(known).or_else(only)
     }
 
-    /// What a plug-in gets of the driver with this `migration_set_state`.
+    /// Returns the results of a plug-in's requests for the driver with this `migration_set_state`.
     pub fn plugin_of(&self, driver: &DriverFunctions, set_state: &str) -> Option<&PluginFacts> {
         self.plugins.iter().find(|plugin| match &driver.module {
             Some(module) => module == plugin.wanted.module,
@@ -289,18 +298,19 @@ impl KernelFacts {
         })
     }
 
-    /// Where `struct module` has its name.
+    /// Returns the offset of the name in `struct module`.
     pub fn module_name_offset(&self) -> Option<u32> {
         let btf = self.btf.as_ref().ok()?.vmlinux();
         Some(btf.member(btf.find_struct("module")?, &["name"]).ok()?.offset)
     }
 
-    /// What tells this load of a module from a later one; `None` if it was not loaded at the last look.
+    /// Returns the stamp that tells this load of a module from a later one; `None` if it was not loaded at the last
+    /// look.
     pub fn load_of(&self, files: &KernelFiles, name: &str) -> Option<ModuleStamp> {
         self.modules.as_ref().ok()?.get(name).map(|module| ModuleStamp::of(files, module))
     }
 
-    /// Modules that matter but whose BTF cannot be used, and why: their functions are known through pointers only.
+    /// Returns the modules that matter but whose BTF cannot be used, and why: only pointers tell their functions.
     pub fn without_btf(&self) -> impl Iterator<Item = (&str, &BtfLoadError)> {
         let names = std::iter::once(VFIO).chain(self.users.iter().map(String::as_str));
         names.filter_map(|name| Some((name, self.btf.as_ref().ok()?.failure(name)?)))
@@ -308,7 +318,7 @@ impl KernelFacts {
 
     fn look(&mut self, files: &KernelFiles, users: Vec<String>, stamps: &ModuleStamps) {
         let is_module = self.modules.as_ref().is_ok_and(|modules| modules.get(VFIO).is_some());
-        // A kernel without BTF still has symbols: only those tell then.
+        // A kernel without BTF still has symbols: then only they tell.
         let may_be_built_in = !is_module
             && self.btf.as_ref().map_or(true, |btf| btf.vmlinux().find_struct("vfio_device").is_some());
         self.users = users;
@@ -331,7 +341,7 @@ impl KernelFacts {
             }
             libraries_there =
                 libraries(self.wanted, |wanted| is_user(&self.users, wanted) || is_built_in(wanted, &typed));
-            // BTF from a folder is there whether they are loaded or not.
+            // BTF from a folder is there even if they are not loaded.
             for name in libraries_there.iter().filter(|name| stamps.contains_key(**name)) {
                 // Their steps say why they cannot be probed.
                 let _library = btf.load_again(files, name);
@@ -390,7 +400,7 @@ impl KernelFacts {
         Kallsyms::read(files, &SymbolSelection { modules: &modules, names: &names, addresses: &[] })
     }
 
-    /// From BTF and symbols to layout and functions.
+    /// Works out layout, core functions, drivers and plug-ins from BTF and symbols.
     fn conclude(&mut self, typed: Vec<TypedFunctions>) {
         let symbols = self.kallsyms.as_ref().ok();
         let core_btf: Option<&Btf> = match (&self.btf, self.vfio) {

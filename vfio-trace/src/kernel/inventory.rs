@@ -1,4 +1,4 @@
-//! Every VFIO device of this host, from sysfs: its names, driver and group. Nothing is opened.
+//! VFIO devices of this host, from sysfs: names, driver and group of each. No device is opened.
 
 use std::{
     fs,
@@ -7,26 +7,26 @@ use std::{
 
 use super::{modules::ModuleList, source::KernelFiles};
 
-/// Since 6.1 every device that a VFIO driver registered is here as `vfioN` (`vfio_init_device()` in
+/// Folder in sysfs that since 6.1 has every device that a VFIO driver registered, as `vfioN` (`vfio_init_device()` in
 /// drivers/vfio/vfio_main.c), whether it can migrate or not.
 const CLASS: &str = "/sys/class/vfio-dev";
 
-/// Drivers that may be built into the kernel, where no module tells that they use vfio.
+/// Names of drivers that may be built into the kernel, where no module tells that they use vfio.
 const KNOWN_DRIVERS: [&str; 3] = ["vfio-pci", "vfio-platform", "vfio-ap"];
 
-/// Where a device lives.
+/// Bus of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceBus {
     /// A PCI device or virtual function.
     Pci,
-    /// A mediated device: made by a driver's `mdev_supported_types`.
+    /// A mediated device, made through a driver's `mdev_supported_types`.
     Mdev,
-    /// Anything else: platform, AP, fsl-mc, cdx …
+    /// Any other bus: platform, AP, fsl-mc, cdx …
     Other,
 }
 
 impl DeviceBus {
-    /// The bus that names its devices like this: PCI addresses, and mdev's UUIDs.
+    /// Returns the bus whose devices have names like this: PCI addresses, and mdev's UUIDs.
     pub fn of_name(name: &str) -> Self {
         let marks: String = name.chars().filter(|c| matches!(c, '-' | ':' | '.')).collect();
         let parts: Vec<&str> = name.split(['-', ':', '.']).collect();
@@ -39,7 +39,7 @@ impl DeviceBus {
         }
     }
 
-    /// `pci`, `mdev`, `other`.
+    /// Returns `pci`, `mdev` or `other`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pci => "pci",
@@ -49,35 +49,37 @@ impl DeviceBus {
     }
 }
 
-/// A device that is bound to a VFIO driver.
+/// A device that is bound to a VFIO driver, as sysfs shows it. [`VfioDevice::all`] makes them for each look; the
+/// commands that list, check, exercise or show devices use them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VfioDevice {
-    /// Its name in /sys, by which users know it: PCI address or mdev UUID (`dev_name()` in the kernel).
+    /// Name in /sys, by which users know it: PCI address or mdev UUID (`dev_name()` in the kernel).
     pub name: String,
-    /// `vfioN`; `None` before 6.1.
+    /// Name in `/sys/class/vfio-dev`, `vfioN`; `None` before 6.1.
     pub vfio: Option<String>,
     /// Number of its IOMMU group: `/dev/vfio/N`.
     pub group: Option<u32>,
-    /// It has a character device of its own, `/dev/vfio/devices/vfioN` (6.6 and later, CONFIG_VFIO_DEVICE_CDEV).
+    /// True if it has a character device of its own, `/dev/vfio/devices/vfioN` (6.6 and later,
+    /// CONFIG_VFIO_DEVICE_CDEV).
     pub cdev: bool,
-    /// The driver's name on its bus.
+    /// Name of the driver on its bus.
     pub driver: Option<String>,
-    /// The driver's module; `None` if it is built in.
+    /// Name of the driver's module; `None` if it is built in.
     pub module: Option<String>,
     /// Its bus.
     pub bus: DeviceBus,
-    /// It is an SR-IOV virtual function.
+    /// True if it is an SR-IOV virtual function.
     pub is_vf: bool,
     /// PCI vendor and device number.
     pub pci_id: Option<(u16, u16)>,
     /// PCI class: base class, subclass, programming interface.
     pub pci_class: Option<u32>,
-    /// Its directory in /sys, links followed.
+    /// Path of its directory in /sys, with all links followed.
     pub sysfs: PathBuf,
 }
 
 impl VfioDevice {
-    /// All of this host, by number of `vfioN`; before 6.1 by name.
+    /// Lists all devices of this host, by number of `vfioN`; before 6.1 by name.
     pub fn all(files: &KernelFiles) -> Vec<Self> {
         if !files.exists(CLASS) {
             return without_class(files);
@@ -96,17 +98,17 @@ impl VfioDevice {
         found
     }
 
-    /// Whether sysfs can be asked: that there is none is not known otherwise.
+    /// Returns true if sysfs can be read: if not, an empty list does not mean that there is no device.
     pub fn has_sysfs(files: &KernelFiles) -> bool {
         if files.exists(CLASS) { fs::read_dir(files.path(CLASS)).is_ok() } else { files.exists("/sys/bus") }
     }
 
-    /// N of `vfioN`.
+    /// Returns N of `vfioN`.
     pub fn number(&self) -> Option<u32> {
         self.vfio.as_ref()?.strip_prefix("vfio")?.parse().ok()
     }
 
-    /// Its character device: its own, else its group's.
+    /// Returns the path of its own character device, else of its group's.
     pub fn node(&self) -> Option<String> {
         match (&self.vfio, self.group) {
             (Some(vfio), _) if self.cdev => Some(format!("/dev/vfio/devices/{vfio}")),
@@ -115,19 +117,19 @@ impl VfioDevice {
         }
     }
 
-    /// Whether `text` means this device: its name, a PCI address without the domain `0000:`, or `vfioN`.
+    /// Returns true if `text` names this device: its name, a PCI address without the domain `0000:`, or `vfioN`.
     pub fn matches_name(&self, text: &str) -> bool {
         is_named(&self.name, text) || self.vfio.as_deref() == Some(text)
     }
 }
 
-/// Whether `text` means the device of this name: the name, or a PCI address without the domain `0000:`.
+/// Returns true if `text` stands for `name`: the name itself, or a PCI address without the domain `0000:`.
 pub fn is_named(name: &str, text: &str) -> bool {
     name.eq_ignore_ascii_case(text)
         || name.strip_prefix("0000:").is_some_and(|short| short.eq_ignore_ascii_case(text))
 }
 
-/// The device whose directory `parent` is, or leads to.
+/// Reads the device whose directory is `parent`, or the one that `parent` links to.
 fn look(files: &KernelFiles, parent: &str, vfio: Option<String>) -> Option<VfioDevice> {
     let sysfs = files.follow(parent)?;
     let last = |link: &str| base_name(&files.follow(&format!("{parent}/{link}"))?);
@@ -161,7 +163,7 @@ fn base_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// Before 6.1: members of IOMMU groups whose driver's module uses vfio.
+/// Lists devices of kernels before 6.1: members of IOMMU groups whose driver's module uses vfio.
 fn without_class(files: &KernelFiles) -> Vec<VfioDevice> {
     const GROUPS: &str = "/sys/kernel/iommu_groups";
     let modules = ModuleList::read(files).unwrap_or_default();
@@ -189,7 +191,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::kernel::source::testing::TestRoot;
 
-    /// A virtual function of a ConnectX, a network card on plain vfio-pci and a mediated device, as 6.12 shows them.
+    /// Makes a host with a virtual function of a ConnectX, a network card on plain vfio-pci and a mediated device, as
+    /// 6.12 shows them.
     pub(crate) fn machine() -> TestRoot {
         let root = TestRoot::new();
         pci(&root, "0000:3b:00.2", "0x101e", "mlx5_vfio_pci", "mlx5_vfio_pci", 31);

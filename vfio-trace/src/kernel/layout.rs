@@ -1,4 +1,4 @@
-//! Fills the layout table that eBPF programs read, from BTF.
+//! Lookup of the eBPF programs' layout table in BTF.
 
 use thiserror::Error;
 use vfio_trace_common::{
@@ -11,49 +11,49 @@ use super::{
     collection::BtfCollection,
 };
 
-/// A member that the table does not have.
+/// A member that the layout table lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{path}: {why}")]
 pub struct MissingField {
-    /// Which one.
+    /// The member.
     pub field: Field,
-    /// The member in C, for instance `vfio_device.mig_ops`.
+    /// Name of the member in C, for instance `vfio_device.mig_ops`.
     pub path: String,
-    /// Why not.
+    /// The reason.
     pub why: MissingReason,
 }
 
-/// Why a member's place is not known.
+/// Reason why a member's offset is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MissingReason {
-    /// No BTF at hand defines the struct.
+    /// No BTF that was searched defines the struct.
     #[error("no struct {name} in the BTF of {searched}")]
     NoStruct {
-        /// The struct.
+        /// Name of the struct.
         name: String,
-        /// Where it was looked for.
+        /// Names of the BTF that was searched.
         searched: String,
     },
     /// The struct has no such member, or one that cannot be read.
     #[error(transparent)]
     Member(#[from] MemberError),
-    /// The member is something else than the eBPF programs expect.
+    /// The member has another type than the eBPF programs expect.
     #[error("it is {found} here, not {wanted}: this kernel is newer than vfio-trace, which will not guess")]
     OtherType {
         /// Its type in C and its size.
         found: String,
-        /// What it should be.
+        /// The expected type.
         wanted: &'static str,
     },
     /// The name stands for several structs that differ in this member.
     #[error("the BTF of {source_name} has {count} structs of this name, and they differ in it")]
     Ambiguous {
-        /// Which BTF.
+        /// Name of the BTF.
         source_name: String,
-        /// How many.
+        /// Number of these structs.
         count: usize,
     },
-    /// What `struct file.private_data` of a device points to is told by vfio's BTF alone.
+    /// Only vfio's own BTF tells the type that `struct file.private_data` of a device points to.
     #[error(
         "without vfio's own BTF it is unknown whether it points to a vfio_device or (6.6 and later) a \
              vfio_device_file"
@@ -61,7 +61,7 @@ pub enum MissingReason {
     CoreUnknown,
 }
 
-/// What the eBPF programs read at a member's place.
+/// Type that the eBPF programs expect of a member.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ExpectedType {
     Pointer,
@@ -99,11 +99,11 @@ impl ExpectedType {
     }
 }
 
-/// Looks all fields up: in the BTF of `modules` in this order (vfio first, then drivers, whose BTF repeats the vfio
-/// structs that they use), then in the kernel's. The first that defines a struct decides.
+/// Looks up all fields: in the BTF of `modules` in this order (vfio first, then drivers, whose BTF repeats the vfio
+/// structs that they use), then in the kernel's. The first BTF that defines a struct decides.
 ///
 /// `core_known`: vfio's own BTF is among these (its module's, or the kernel's if vfio is built in). If not, the absence
-/// of `struct vfio_device_file` says nothing, and `file.private_data` stays unknown.
+/// of `struct vfio_device_file` says nothing, and the offset of `file.private_data` stays unknown.
 pub fn resolve_layout(
     btf: &BtfCollection,
     modules: &[&str],
@@ -155,7 +155,7 @@ fn find(
     wanted: ExpectedType,
 ) -> Result<MemberLocation, MissingReason> {
     let mut places = ids.iter().map(|&id| check(source, source.member(id, path)?, wanted));
-    // A driver's private struct may happen to have the name; what does not have the member is not meant.
+    // A driver's private struct may have the same name by chance; one without the member is not the wanted struct.
     let mut best = places.next().unwrap_or_else(|| Err(MissingReason::Member(no_type(source).into())));
     for place in places {
         match (&best, place) {

@@ -1,4 +1,4 @@
-//! What this kernel offers: symbols, BTF, modules, capabilities.
+//! Facts about this kernel: symbols, BTF, modules, capabilities, devices.
 //!
 //! [`KernelFacts::read`] finds out everything once, [`KernelFacts::refresh`] keeps up with modules that come and go.
 //! Nothing here needs privileges to run, loads anything, or touches a device.

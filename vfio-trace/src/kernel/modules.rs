@@ -1,10 +1,10 @@
-//! Loaded modules and which of them depend on vfio, from /proc/modules.
+//! Loaded modules and their dependence on vfio, from /proc/modules.
 
 use thiserror::Error;
 
 use super::source::{FileError, KernelFiles};
 
-/// Why there is no list of modules.
+/// Reason why there is no list of modules.
 #[derive(Debug, Error)]
 pub enum ModulesError {
     /// The file cannot be read. Kernels without loadable modules do not have it.
@@ -13,12 +13,12 @@ pub enum ModulesError {
     /// The file has a line that is not a module.
     #[error("/proc/modules has a line that is not a module: {line:?}; was it copied from something else?")]
     Line {
-        /// That line.
+        /// The line.
         line: String,
     },
 }
 
-/// What a module is doing.
+/// State of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModuleState {
     /// Loaded.
@@ -34,22 +34,22 @@ pub enum ModuleState {
 pub struct KernelModule {
     /// Name, with underscores.
     pub name: String,
-    /// Size in bytes.
+    /// Size in bytes; smaller once the init function has run, because its memory is freed.
     pub size: u64,
-    /// References held; `None` where modules cannot be unloaded.
+    /// Number of references held; `None` where modules cannot be unloaded.
     pub references: Option<i64>,
-    /// Modules that use this one directly.
+    /// Names of modules that use this one directly.
     pub used_by: Vec<String>,
-    /// What it is doing.
+    /// State of the module.
     pub state: ModuleState,
-    /// Where it is loaded; 0 when addresses are hidden.
+    /// Address at which it is loaded; 0 if addresses are hidden.
     pub address: u64,
 }
 
-/// All loaded modules.
+/// All loaded modules at one moment. Part of the kernel facts, read anew at each look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModuleList {
-    /// In the kernel's order, the last loaded first.
+    /// Modules in the kernel's order, the last loaded first.
     pub list: Vec<KernelModule>,
 }
 
@@ -77,12 +77,12 @@ impl ModuleList {
         Ok(Self { list })
     }
 
-    /// A module by name; `-` and `_` are the same, as for modprobe.
+    /// Finds a module by name; `-` and `_` are the same, as for modprobe.
     pub fn get(&self, name: &str) -> Option<&KernelModule> {
         self.list.iter().find(|module| same_name(&module.name, name))
     }
 
-    /// Modules that depend on `name`, directly or through others, in the kernel's order and without itself.
+    /// Returns the modules that depend on `name`, directly or through others, in the kernel's order and without itself.
     pub fn users_of(&self, name: &str) -> Vec<&KernelModule> {
         let mut users: Vec<&str> = Vec::new();
         let mut todo = vec![name];

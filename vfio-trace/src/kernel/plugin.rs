@@ -1,4 +1,4 @@
-//! Finds in BTF and among the symbols what driver plug-ins want, and says of the rest why it is not to be had.
+//! Lookup of the plug-ins' requests in BTF and symbols, with the reason for each one that cannot be served.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -15,38 +15,39 @@ use super::{
     wanted::{StepDevice, WantedCapture, WantedDriver, WantedMembers, WantedStep},
 };
 
-/// Longest piece: a multiple of 8 below the limit.
+/// Longest piece in bytes: a multiple of 8 below the limit.
 const PIECE: u32 = PIECE_LEN / 8 * 8;
-/// Bytes between two members that are copied along rather than starting another piece.
+/// Greatest gap between two members that is copied along rather than starting another piece, in bytes.
 const GAP: u32 = 16;
-/// How deep embedded structures are followed.
+/// Greatest depth to which embedded structures are followed.
 const MAX_DEPTH: u32 = 4;
-/// Members of one capture: more is a file made to keep us busy.
+/// Greatest number of members of one capture: a file that has more was made to keep the tracer busy.
 const MAX_FIELDS: usize = 512;
 
-/// A member within a capture's bytes.
+/// A member within a capture's bytes. Found in BTF for this kernel; recordings keep it (`CaptureNote`), and the
+/// decoding of captures uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldPlace {
-    /// Its dotted path.
+    /// Dotted path of the member in the structure.
     pub path: String,
-    /// Where it is in the captured bytes.
+    /// Offset in the captured bytes.
     pub offset: u32,
-    /// Bytes of one element.
+    /// Size of one element in bytes.
     #[serde(deserialize_with = "number_size")]
     pub size: u32,
-    /// Elements of an array; 1 for anything else.
+    /// Number of elements of an array; 1 for any other type.
     pub count: u32,
-    /// Whether it is a signed integer.
+    /// True if it is a signed integer.
     pub signed: bool,
-    /// Whether its value is only shown if asked for.
+    /// True if its value is shown only if the user asks for it.
     pub secret: bool,
-    /// Of an enum: names that the plug-in knows, and their numbers in this kernel. Recordings of old have none.
+    /// Names of an enum's values that the plug-in knows, with their numbers in this kernel. Old recordings have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<(String, u64)>,
 }
 
 impl FieldPlace {
-    /// Whether its elements are numbers that can be shown: of a byte at least, and no more than eight.
+    /// Returns true if its elements are numbers that can be shown: of one to eight bytes.
     pub const fn is_number(&self) -> bool {
         is_number_size(self.size)
     }
@@ -56,14 +57,15 @@ const fn is_number_size(size: u32) -> bool {
     size > 0 && size as usize <= size_of::<u64>()
 }
 
-/// Refuses a layout whose elements are no numbers: a count alone would say how many there are.
+/// Refuses a layout whose elements are no numbers: with elements of 0 bytes, only `count` would limit the number of
+/// values.
 fn number_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let size = u32::deserialize(deserializer)?;
     let refusal = || serde::de::Error::custom(format_args!("a number of {size} bytes"));
     Some(size).filter(|&size| is_number_size(size)).ok_or_else(refusal)
 }
 
-/// What a function returns, as far as it tells success from failure.
+/// Kind of a function's return value, as far as it tells success from failure. Found in BTF; recordings keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReturnKind {
@@ -73,85 +75,87 @@ pub enum ReturnKind {
     Int,
     /// A signed 64-bit integer: an errno if negative.
     Long,
-    /// A pointer, or an error in its place.
+    /// A pointer, or an error pointer.
     Pointer,
     /// Any other number.
     Value,
 }
 
-/// Why something a plug-in wants is not to be had.
+/// Reason why a plug-in's request cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UnavailableReason {
-    /// The driver's device structure.
+    /// The driver's device structure is not in its BTF.
     #[error("the BTF of {module} has no struct {structure} that embeds a vfio_device")]
     NoDevice {
-        /// The driver.
+        /// Name of the driver's module.
         module: String,
-        /// The structure.
+        /// Name of the structure.
         structure: String,
     },
-    /// A structure.
+    /// A structure is not in BTF.
     #[error("BTF has no struct {0}")]
     NoStruct(String),
-    /// A member.
+    /// A member cannot be read.
     #[error(transparent)]
     Member(#[from] MemberError),
-    /// A module.
+    /// A module is not loaded or has no BTF.
     #[error("module {0} is not loaded, or has no BTF")]
     NoModule(String),
-    /// The function.
+    /// The function cannot be probed.
     #[error("{0}")]
     NoFunction(String),
-    /// The function is another one here.
+    /// The function has another type in this kernel.
     #[error("it is a function {0} here: this kernel differs from what vfio-trace knows")]
     OtherType(String),
-    /// It is too big for a record.
+    /// The requested members do not fit into a record.
     #[error("what is wanted of struct {0} is bigger than a record")]
     TooBig(String),
 }
 
-/// A capture that can be made.
+/// A capture that can be made. `plugin_facts()` makes it from the plug-in's request and BTF; the eBPF programs and the
+/// notes of the recording get one part each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapturePlan {
-    /// For the eBPF programs.
+    /// Instructions for the eBPF programs.
     pub spec: Spec,
-    /// For readers of its records.
+    /// Places of the members, for decoding its records.
     pub fields: Vec<FieldPlace>,
-    /// Members that this kernel does not have.
+    /// Paths of members that this kernel does not have.
     pub missing: Vec<String>,
 }
 
-/// A function that can be probed.
+/// A function that can be probed for a step. `plugin_facts()` makes it; the probe plan turns it into a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepPlan {
-    /// Its symbol.
+    /// Name of its symbol.
     pub symbol: String,
-    /// Its module, `None` for the kernel.
+    /// Name of its module, `None` for the kernel.
     pub module: Option<String>,
     /// Its address, if known.
     pub address: Option<u64>,
-    /// No other function has this symbol.
+    /// True if no other function has this symbol.
     pub unique: bool,
-    /// For the eBPF programs.
+    /// Instructions for the eBPF programs.
     pub spec: StepSpec,
-    /// What it returns.
+    /// Kind of its return value.
     pub returns: ReturnKind,
-    /// How many arguments it takes.
+    /// Number of its arguments.
     pub params: u32,
 }
 
-/// What a plug-in gets of its driver.
+/// Results of a plug-in's requests for one driver. Part of the kernel facts; renewed when the driver or one of its
+/// libraries is loaded.
 #[derive(Debug)]
 pub struct PluginFacts {
-    /// What it wanted.
+    /// The requests.
     pub wanted: &'static WantedDriver,
-    /// By the order of `wanted.captures`.
+    /// Results in the order of `wanted.captures`.
     pub captures: Vec<Result<CapturePlan, UnavailableReason>>,
-    /// By the order of `wanted.steps`.
+    /// Results in the order of `wanted.steps`.
     pub steps: Vec<Result<StepPlan, UnavailableReason>>,
 }
 
-/// Looks everything up for one driver that is there: its module is loaded, or it is built into the kernel.
+/// Looks up all requests for one driver that is there: its module is loaded, or it is built into the kernel.
 pub fn plugin_facts(
     wanted: &'static WantedDriver,
     btf: &BtfCollection,
@@ -251,7 +255,8 @@ impl DriverResolver<'_> {
         Ok(CapturePlan { spec, fields, missing })
     }
 
-    /// Members that are integers, also of the driver's own structures inside; `own`: their names, where BTF does not tell.
+    /// Collects the members that are integers, also of embedded structures that are the driver's own; `own`: names of
+    /// these structures, for BTF that does not tell.
     fn leaves(
         &self,
         structure: TypeId,
@@ -270,7 +275,7 @@ impl DriverResolver<'_> {
             let path = format!("{prefix}{}", String::from_utf8_lossy(member.name));
             let (kind, _) = self.btf.resolve(member.type_id).map_err(MemberError::from)?;
             if kind.kind() == BtfKind::Struct {
-                // The kernel's own structures (locks, lists) say nothing of the device.
+                // The kernel's own structures (locks, lists) tell nothing about the device.
                 let is_own = if self.btf.is_split() {
                     self.btf.is_own(member.type_id)
                 } else {
@@ -329,7 +334,7 @@ impl DriverResolver<'_> {
         let spot = match presence(kallsyms, wanted.name, module) {
             FunctionPresence::Present(spot) => spot,
             FunctionPresence::Absent(why) => return Err(UnavailableReason::NoFunction(why)),
-            // Its module has it by BTF; whether the compiler left it shows when it is to be probed.
+            // BTF says that its module has it; attaching the probe shows if the compiler left it.
             FunctionPresence::Unknown => {
                 SymbolLocation { symbol: wanted.name.to_owned(), copies: 0, unique: false, address: None }
             },
@@ -402,8 +407,8 @@ impl DriverResolver<'_> {
     }
 }
 
-/// Cuts what is between the fields' offsets in the structure into pieces, and turns those offsets into places within
-/// the captured bytes. `None`: too much.
+/// Cuts the bytes of the fields into pieces, and turns the fields' offsets in the structure into offsets in the
+/// captured bytes. Returns `None` if it is too much for a record.
 fn pieces(fields: &mut [FieldPlace]) -> Option<Vec<Piece>> {
     // Runs of members that lie close to each other.
     let mut runs: Vec<(u32, u32)> = Vec::new();

@@ -1,26 +1,26 @@
-//! Whether a function that BTF lists is there to be probed: the compiler may have inlined or renamed it.
+//! Check that a function that BTF lists can be probed: the compiler may have inlined or renamed it.
 
 use super::kallsyms::{Kallsyms, KernelSymbol, SymbolVariant};
 
-/// What /proc/kallsyms says about a function of a module, or of the kernel itself.
+/// Result of looking up a function of a module, or of the kernel itself, in /proc/kallsyms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FunctionPresence {
-    /// It is there, with the arguments of its source.
+    /// The function is there, with the arguments of its source.
     Present(SymbolLocation),
-    /// It is not, for this reason.
+    /// It is not there, for this reason.
     Absent(String),
     /// There are no symbols to look at.
     Unknown,
 }
 
-/// Where a function is.
+/// Symbol and address of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SymbolLocation {
-    /// Its symbol, which clang may have given a suffix.
+    /// Name of its symbol, to which clang may have added a suffix.
     pub(super) symbol: String,
-    /// Functions of this name in this module.
+    /// Number of functions of this name in this module.
     pub(super) copies: usize,
-    /// No other function of the kernel or of any module has this name.
+    /// True if no other function of the kernel or of any module has this name.
     pub(super) unique: bool,
     /// Address, if there is one copy and addresses are not hidden.
     pub(super) address: Option<u64>,

@@ -1,4 +1,4 @@
-//! Which drivers are there, as modules or in the kernel, and which modules matter to them.
+//! Drivers that are there, as modules or in the kernel, and the modules that matter to them.
 
 use std::collections::BTreeMap;
 
@@ -17,22 +17,22 @@ use super::{
 
 pub(super) const VFIO: &str = "vfio";
 
-/// A driver's module (`None`: built in) and its functions by type.
+/// Name of a driver's module (`None`: built in) and its functions by type.
 pub(super) type TypedFunctions = (Option<String>, Vec<(Role, String)>);
 
-/// Those of the functions by type that set the state in drivers which are built into the kernel.
+/// Returns the `migration_set_state` functions of drivers that are built into the kernel.
 fn set_states_of_built_in(typed: &[TypedFunctions]) -> impl Iterator<Item = &str> {
     let built_in = typed.iter().filter(|(module, _)| module.is_none());
     let functions = built_in.flat_map(|(_, functions)| functions);
     functions.filter(|(role, _)| *role == Role::SetState).map(|(_, name)| name.as_str())
 }
 
-/// Whether a driver is built into the kernel.
+/// Returns true if a driver is built into the kernel.
 pub(super) fn is_built_in(wanted: &WantedDriver, typed: &[TypedFunctions]) -> bool {
     set_states_of_built_in(typed).any(|name| name == wanted.set_state)
 }
 
-/// Where each of them keeps state and data files, by its `migration_set_state`.
+/// Finds the places of state and data files of the built-in drivers, by their `migration_set_state`.
 pub(super) fn built_in_layouts(
     vmlinux: &Btf,
     typed: &[TypedFunctions],
@@ -50,12 +50,12 @@ pub(super) fn built_in_layouts(
     private_layouts(vmlinux, &set_states, &known)
 }
 
-/// Whether a driver's module is among these.
+/// Returns true if a driver's module is among these.
 pub(super) fn is_user(users: &[String], wanted: &WantedDriver) -> bool {
     users.iter().any(|user| user == wanted.module)
 }
 
-/// Modules that drivers which are there take steps from.
+/// Returns the modules from which drivers that are there take steps.
 pub(super) fn libraries(
     wanted: &[&'static WantedDriver],
     is_there: impl Fn(&WantedDriver) -> bool,
@@ -64,7 +64,7 @@ pub(super) fn libraries(
     there.flat_map(|wanted| wanted.libraries.iter().copied()).collect()
 }
 
-/// The modules that use vfio, and stamps of those whose change matters.
+/// Returns the modules that use vfio, and stamps of those whose change matters.
 pub(super) fn relevant(
     files: &KernelFiles,
     modules: &ModuleList,
@@ -88,8 +88,8 @@ pub(super) fn relevant(
     (users, stamps)
 }
 
-/// With vfio built in, no module shows that it uses it: all modules' functions have to be looked at. Their BTF cannot
-/// be searched for the name, because split BTF takes it from the kernel's.
+/// Finds the drivers of a kernel with vfio built in. There no module shows that it uses vfio, so all modules' functions
+/// are looked at. Their BTF cannot be searched for the name, because split BTF takes it from the kernel's.
 pub(super) fn drivers_of_built_in(
     files: &KernelFiles,
     btf: &mut BtfCollection,
@@ -105,7 +105,7 @@ pub(super) fn drivers_of_built_in(
         if no_drivers.get(name).is_some_and(|known| known.is_same(stamp)) {
             continue;
         }
-        // What cannot be read now may be a driver all the same.
+        // A module whose BTF cannot be read now may be a driver all the same.
         let Ok(own) = btf.load_again(files, name) else { continue };
         if let Some(functions) = typed_functions(own, Some(name)) {
             users.push(name.clone());

@@ -1,8 +1,9 @@
-//! Where a driver keeps its device's state and data files, found in the driver's BTF without knowing its names.
+//! Places of a device's state and data files in its driver's structures, found in the driver's BTF without knowing
+//! names.
 //!
 //! Every driver embeds `struct vfio_device`, at some depth, in a structure of its own that has the current state in a
-//! member of type `enum vfio_device_mig_state` and points to structures that hold a data fd's `struct file *`. If that
-//! is not unambiguous, nothing is said: a wrong place would be a wrong state.
+//! member of type `enum vfio_device_mig_state` and points to structures that hold a data fd's `struct file *`. If the
+//! answer is ambiguous, none is given: a wrong place would give a wrong state.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +12,39 @@ use vfio_trace_common::layout::{DRIVER_FILES, DriverFile, DriverLayout};
 
 use super::btf::{Btf, BtfKind, BtfType, TypeId};
 
-/// How deep structures are followed into structures that they embed; drivers have two or three levels.
+/// Greatest depth to which embedded structures are followed; drivers have two or three levels.
 const MAX_DEPTH: u32 = 6;
-/// Members looked at for one structure: more is a file made to keep us busy.
+/// Greatest number of members read for one structure: a file that has more was made to keep the tracer busy.
 const MAX_MEMBERS: u32 = 20_000;
 
-/// What was found of one driver.
+/// Places of state and data files in one driver's structures. Found when the driver's BTF is read; the eBPF programs
+/// get `layout` in their `DRIVERS` map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivateLayout {
-    /// The structure that embeds the device.
+    /// Name of the structure that embeds the device.
     pub container: String,
-    /// Bytes from its start to the device.
+    /// Offset of the device in it, in bytes.
     pub device: u64,
-    /// The member with the current state.
+    /// Path of the member with the current state.
     pub state: String,
-    /// Members that point to migration files.
+    /// Paths of members that point to migration files.
     pub files: Vec<String>,
-    /// The same as offsets from the device.
+    /// The same places as offsets from the device.
     pub layout: DriverLayout,
 }
 
-/// Why nothing can be said.
+/// Reason why the places are not known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PrivateLayoutError {
-    /// No structure has both.
+    /// No structure has both a device and a state.
     #[error(
         "no structure of it embeds a vfio_device together with a member of type enum vfio_device_mig_state"
     )]
     None,
-    /// More than one answer.
+    /// More than one member could be the state.
     #[error("several places could be its state: {}", .0.join(", "))]
     Ambiguous(Vec<String>),
-    /// Several drivers are built into the kernel.
+    /// Several drivers are built into the kernel, and nothing tells their structures apart.
     #[error("it is built into the kernel with others, and nothing tells which of these is its state: {}", .0.join(", "))]
     Shared(Vec<String>),
 }
@@ -51,11 +53,11 @@ pub enum PrivateLayoutError {
 struct MemberOffset {
     name: String,
     offset: u64,
-    /// What it points to, for pointers.
+    /// Type that it points to, for pointers.
     target: Option<TypeId>,
 }
 
-/// What one structure has inside, embedded structures included.
+/// Members of interest of one structure, those of embedded structures included.
 #[derive(Default)]
 struct StructContents {
     devices: Vec<u64>,
@@ -64,14 +66,14 @@ struct StructContents {
     budget: u32,
 }
 
-/// Looks through all structures of a driver's BTF.
+/// Finds the places in a driver's BTF, from all structures in it.
 pub fn private_layout(btf: &Btf) -> Result<PrivateLayout, PrivateLayoutError> {
     only(&places(btf).iter().collect::<Vec<_>>())
 }
 
-/// The same for drivers that are built into the kernel, all of whose structures are in one BTF: by `migration_set_state`,
-/// of which there are these. `known`: what the structure of some of them is called. The others get one where there is one
-/// function and one structure left.
+/// Finds the places of drivers that are built into the kernel, all of whose structures are in one BTF, by
+/// `migration_set_state`; `set_states` are the names of all these functions. `known`: `migration_set_state` and
+/// structure of drivers that a plug-in knows. The others get one if one function and one structure are left.
 pub fn private_layouts(
     btf: &Btf,
     set_states: &[&str],
@@ -97,7 +99,7 @@ fn names(found: &[&PrivateLayout]) -> Vec<String> {
     found.iter().map(|private| format!("{}.{}", private.container, private.state)).collect()
 }
 
-/// All structures that could be a driver's, with each state in them.
+/// Lists all structures that could be a driver's, with each state in them.
 fn places(btf: &Btf) -> Vec<PrivateLayout> {
     let mut found: Vec<PrivateLayout> = Vec::new();
     for id in btf.own_ids() {
@@ -115,9 +117,9 @@ fn places(btf: &Btf) -> Vec<PrivateLayout> {
     found
 }
 
-/// What all of these say, if that is one thing.
+/// Returns the place that all of these agree on.
 fn only(found: &[&PrivateLayout]) -> Result<PrivateLayout, PrivateLayoutError> {
-    // The same structure may be there twice, or be embedded in another: only a different answer is a contradiction.
+    // The same structure may be there twice, or be embedded in another: only a different place is a contradiction.
     let same = |a: &PrivateLayout, b: &PrivateLayout| a.layout.state == b.layout.state;
     let mut different: Vec<&PrivateLayout> = Vec::new();
     for &private in found {
@@ -132,7 +134,7 @@ fn only(found: &[&PrivateLayout]) -> Result<PrivateLayout, PrivateLayoutError> {
     }
 }
 
-/// Collects what a structure has, going into structures that it embeds.
+/// Collects the members of interest of a structure, going into structures that it embeds.
 fn walk(
     btf: &Btf,
     container: &BtfType<'_>,
@@ -188,7 +190,8 @@ fn describe(
     PrivateLayout { container: container.to_owned(), device, state: state.name.clone(), files, layout }
 }
 
-/// The offset of the only `struct file *` in a structure of the driver's own; others have files for other reasons.
+/// Returns the offset of the only `struct file *` in a structure of the driver's own; other structures have files for
+/// other reasons.
 fn file_in(btf: &Btf, target: TypeId) -> Option<u64> {
     if !btf.is_own(target) {
         return None;

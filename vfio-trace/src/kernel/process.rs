@@ -1,18 +1,19 @@
-//! Who a process is: the virtual machine that it runs, and since when; and whether /proc here knows it by the number that
-//! the kernel gives.
+//! Processes that hold devices: their virtual machine and start time; and a check that /proc here uses the kernel's
+//! process numbers.
 
 use super::source::KernelFiles;
 
-/// A process that holds a device.
+/// A process that holds a device, as /proc shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessInfo {
-    /// The virtual machine's name, from QEMU's command line or libvirt's control group.
+    /// Name of its virtual machine, from QEMU's command line or libvirt's control group.
     pub vm: Option<String>,
-    /// When it was started, in seconds since 1970.
+    /// Time at which it was started, in seconds since 1970.
     pub started: Option<u64>,
 }
 
-/// Processes by the numbers that the kernel's records have: those of the first PID namespace.
+/// Processes by the numbers that the eBPF programs' records have: those of the first PID namespace. Made once per
+/// command; `list`, `exercise` and the live source look up the holders of devices in it.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessTable<'a> {
     files: &'a KernelFiles,
@@ -20,49 +21,50 @@ pub struct ProcessTable<'a> {
     all: bool,
 }
 
-/// `PROC_PID_INIT_INO`: the first PID namespace (include/linux/proc_ns.h), the same on every kernel since 3.8.
+/// Link of the first PID namespace: `PROC_PID_INIT_INO` (include/linux/proc_ns.h), the same on every kernel since 3.8.
 const FIRST_NAMESPACE: &str = "pid:[4026531836]";
-/// `PF_KTHREAD`: kernel threads are in the first PID namespace only.
+/// Bit `PF_KTHREAD` of a thread's flags: kernel threads are in the first PID namespace only.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 impl<'a> ProcessTable<'a> {
-    /// Finds out of which namespace the /proc of `files` is.
+    /// Finds out which PID namespace the /proc of `files` belongs to.
     pub fn of(files: &'a KernelFiles) -> Self {
         Self { files, same: is_first(files), all: is_in_first(files) }
     }
 
-    /// Whether the kernel tells this process of all others: it is in the first PID namespace itself.
+    /// Returns true if this process can see all others, because it is in the first PID namespace itself.
     pub const fn sees_all(self) -> bool {
         self.all
     }
 
-    /// Whether /proc here counts as the kernel does. Not so in a container with a PID namespace of its own: there
-    /// the same number is another process, or none.
+    /// Returns true if /proc here uses the kernel's process numbers. In a container with a PID namespace of its own it
+    /// does not: there the same number is another process, or none.
     pub const fn matches_kernel(self) -> bool {
         self.same
     }
 
-    /// Looks up the process that the kernel calls `pid` and `comm`. `None`: nothing here tells, or the number has gone to
-    /// another process since.
+    /// Looks up the process that the kernel calls `pid` and `comm`. Returns `None` if /proc here does not tell, or if
+    /// the number belongs to another process by now.
     pub fn look_up(self, pid: u32, comm: &str) -> Option<ProcessInfo> {
         if !self.same {
             return None;
         }
         let info = ProcessInfo::read(self.files, pid);
-        // Asked last: whoever has that number now also had it when the rest was read, or ended before.
+        // Read last: if the number had gone to another process by the time the rest was read, this is that process's
+        // `comm`.
         let now = self.files.text(&format!("/proc/{pid}/comm")).ok()?;
         (now.strip_suffix('\n') == Some(comm)).then_some(info)
     }
 }
 
-/// Whether this process is in the first PID namespace.
+/// Returns true if this process is in the first PID namespace.
 fn is_in_first(files: &KernelFiles) -> bool {
     // A kernel without PID namespaces has only one.
     let own = files.link("/proc/self/ns/pid");
     own.as_deref() == Some(FIRST_NAMESPACE) || (own.is_none() && files.exists("/proc/self/ns/mnt"))
 }
 
-/// Whether the /proc of `files` is of the first PID namespace.
+/// Returns true if the /proc of `files` is of the first PID namespace.
 fn is_first(files: &KernelFiles) -> bool {
     if is_in_first(files) {
         return true;
@@ -76,11 +78,11 @@ fn is_first(files: &KernelFiles) -> bool {
         })
 }
 
-/// `USER_HZ`: what /proc counts in. It is 100 on every architecture that the tracer runs on.
+/// Unit of times in /proc: `USER_HZ`. It is 100 on every architecture that the tracer runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
 impl ProcessInfo {
-    /// Looks a process up. One that has ended has no answers.
+    /// Reads what /proc tells of a process; nothing if it has ended.
     pub fn read(files: &KernelFiles, pid: u32) -> Self {
         let text = |name: &str| files.text(&format!("/proc/{pid}/{name}")).ok();
         let vm = text("cmdline")
@@ -94,7 +96,7 @@ impl ProcessInfo {
     }
 }
 
-/// `-name guest=NAME,…` or `-name NAME` of a NUL-separated command line.
+/// Finds NAME in the `-name guest=NAME,…` or `-name NAME` of a NUL-separated command line.
 fn vm_of_command_line(line: &str) -> Option<String> {
     let mut words = line.split('\0');
     words.find(|word| matches!(*word, "-name" | "--name"))?;
@@ -106,7 +108,7 @@ fn vm_of_command_line(line: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The NAME of libvirt's `machine-qemu\x2d3\x2dNAME.scope`; systemd escapes what is no letter or digit.
+/// Finds NAME in libvirt's `machine-qemu\x2d3\x2dNAME.scope`; systemd escapes characters that are no letters or digits.
 fn vm_of_cgroup(groups: &str) -> Option<String> {
     let scope = groups
         .split(['/', '\n'])
@@ -116,7 +118,7 @@ fn vm_of_cgroup(groups: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// `\x2d` -> `-`.
+/// Replaces systemd's escapes: `\x2d` becomes `-`.
 fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -129,7 +131,7 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Field 22 of /proc/PID/stat; the second one, in parentheses, may contain anything.
+/// Reads field 22 of /proc/PID/stat; the second field, in parentheses, may contain anything.
 fn start_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
 }

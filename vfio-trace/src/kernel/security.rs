@@ -1,4 +1,4 @@
-//! Kernel settings that hide things from a tracer: lockdown, kptr_restrict, perf_event_paranoid.
+//! Kernel settings that hide information from a tracer: lockdown, kptr_restrict, perf_event_paranoid.
 
 use thiserror::Error;
 
@@ -17,12 +17,12 @@ pub enum LockdownMode {
     /// Also keeps the kernel's memory from being read: kprobes and bpf_probe_read_kernel are refused
     /// (LOCKDOWN_KPROBES, LOCKDOWN_BPF_READ_KERNEL in include/linux/security.h).
     Confidentiality,
-    /// The file says something else; no mode should be assumed.
+    /// The file has something else; no mode should be assumed.
     Unknown,
 }
 
 impl LockdownMode {
-    /// Reads the mode; without the file (no lockdown, or securityfs not mounted) it is [`Lockdown::None`].
+    /// Reads the mode; without the file (no lockdown, or securityfs not mounted) it is [`LockdownMode::None`].
     pub fn read(files: &KernelFiles) -> Self {
         files.line("/sys/kernel/security/lockdown").map_or(Self::None, |text| Self::parse(&text))
     }
@@ -38,13 +38,13 @@ impl LockdownMode {
         }
     }
 
-    /// Whether kprobes are refused for everybody.
+    /// Returns true if kprobes are refused for all processes.
     pub const fn forbids_tracing(self) -> bool {
         matches!(self, Self::Confidentiality)
     }
 }
 
-/// Why addresses read as zero.
+/// Reason why kernel addresses read as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AddressRestriction {
     /// `kptr_restrict` is 2.
@@ -60,11 +60,12 @@ pub enum AddressRestriction {
     },
 }
 
-/// Whether /proc/kallsyms shows addresses to a process with `held`, by `kallsyms_show_value()` (kernel/kallsyms.c in
-/// 6.1): with `kptr_restrict` 0 if perf is open to users or with CAP_SYSLOG, with 1 only with CAP_SYSLOG, with 2 never.
+/// Returns the reason why /proc/kallsyms hides addresses from a process with `held`, `None` if it shows them. Follows
+/// `kallsyms_show_value()` (kernel/kallsyms.c in 6.1): with `kptr_restrict` 0 addresses are shown if perf is open to
+/// users or with CAP_SYSLOG, with 1 only with CAP_SYSLOG, with 2 never.
 pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<AddressRestriction> {
     let number = |name: &str| files.line(name).and_then(|text| text.parse::<i64>().ok());
-    // Both defaults are what a kernel starts with.
+    // Both defaults are those of a kernel that has just started.
     let kptr_restrict = number("/proc/sys/kernel/kptr_restrict").unwrap_or(0);
     let paranoid = number("/proc/sys/kernel/perf_event_paranoid").unwrap_or(2);
     match kptr_restrict {
@@ -74,9 +75,9 @@ pub fn addresses_hidden(files: &KernelFiles, held: CapSet) -> Option<AddressRest
     }
 }
 
-/// Whether perf may ask for CAP_SYS_ADMIN itself, so that CAP_PERFMON is not enough for a kprobe: distribution kernels
-/// have levels of `kernel.perf_event_paranoid` above upstream's 2 (Debian: 3, its default), and Debian's patch to
-/// `perf_event_open()` checks that capability there.
+/// Returns true if perf may require CAP_SYS_ADMIN itself, so that CAP_PERFMON is not enough for a kprobe: distribution
+/// kernels have levels of `kernel.perf_event_paranoid` above upstream's 2 (Debian: 3, its default), and Debian's patch
+/// to `perf_event_open()` checks that capability there.
 pub fn perf_wants_admin(files: &KernelFiles) -> bool {
     files
         .line("/proc/sys/kernel/perf_event_paranoid")

@@ -1,4 +1,4 @@
-//! Where facts about the kernel are read from: `/proc` and `/sys`, or a copy of them.
+//! Files that facts about the kernel are read from: `/proc` and `/sys`, or a copy of them.
 
 use std::{
     fs::{self, File},
@@ -11,16 +11,17 @@ use thiserror::Error;
 
 use super::btf_dir;
 
-/// Above this a file in /proc or /sys is not what it seems. The largest, vmlinux's BTF, has 5 MB.
+/// Greatest length of a file that is read, in bytes: a longer one in /proc or /sys is not what it seems. The largest,
+/// vmlinux's BTF, has 5 MB.
 pub(super) const MAX_LEN: u64 = 256 << 20;
 
 /// A file that could not be read.
 #[derive(Debug, Error)]
 #[error("cannot read {}: {cause}{}", path.display(), hint(cause))]
 pub struct FileError {
-    /// Which file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why not.
+    /// The error.
     #[source]
     pub cause: io::Error,
 }
@@ -34,7 +35,8 @@ fn hint(cause: &io::Error) -> &'static str {
     }
 }
 
-/// The files that this room reads, under any root directory.
+/// The files that this part of the program reads, under any root directory. Commands make it from their options
+/// (`--btf`), tests for a directory of their own.
 #[derive(Clone, Debug)]
 pub struct KernelFiles {
     root: PathBuf,
@@ -48,7 +50,7 @@ impl Default for KernelFiles {
 }
 
 impl KernelFiles {
-    /// Reads `proc/…` and `sys/…` below `root`: `/` for the running kernel, a copy for tests.
+    /// Makes it for `proc/…` and `sys/…` below `root`: `/` for the running kernel, a copy for tests.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), btf_dir: None }
     }
@@ -60,14 +62,14 @@ impl KernelFiles {
         self
     }
 
-    /// Where the BTF of a module, or of `vmlinux`, is taken from.
+    /// Returns the path that the BTF of a module, or of `vmlinux`, is read from.
     pub fn btf_path(&self, name: &str) -> PathBuf {
         let own = self.own_btf_path(name);
         let given = self.btf_dir.as_ref().filter(|_| !own.exists());
         given.map_or(own, |dir| btf_dir::find(dir, name).unwrap_or_else(|| dir.join(name)))
     }
 
-    /// Whether the directory given for BTF can be read and is not known to be of another kernel.
+    /// Checks that the directory given for BTF can be read and is not known to be of another kernel.
     ///
     /// # Errors
     ///
@@ -80,17 +82,17 @@ impl KernelFiles {
         self.path("sys/kernel/btf").join(name)
     }
 
-    /// Raw BTF as the running kernel shows it.
+    /// Reads raw BTF as the running kernel shows it.
     pub(super) fn own_btf(&self, name: &str) -> Result<Vec<u8>, FileError> {
         read(&self.own_btf_path(name))
     }
 
-    /// A file's path below the root.
+    /// Returns a file's path below the root.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name.trim_start_matches('/'))
     }
 
-    /// Raw BTF of a module, or of `vmlinux`.
+    /// Reads raw BTF of a module, or of `vmlinux`.
     ///
     /// # Errors
     ///
@@ -102,7 +104,7 @@ impl KernelFiles {
         }
     }
 
-    /// A small text file, such as `/proc/modules`; what is not UTF-8 in it is replaced.
+    /// Reads a small text file, such as `/proc/modules`; bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     ///
@@ -113,7 +115,7 @@ impl KernelFiles {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// The first line of a file without blanks around it, if the file can be read.
+    /// Reads the first line of a file without blanks around it, if the file can be read.
     pub fn line(&self, name: &str) -> Option<String> {
         Some(self.text(name).ok()?.lines().next().unwrap_or_default().trim().to_owned())
     }
@@ -128,7 +130,7 @@ impl KernelFiles {
         File::open(&path).map_err(|cause| FileError { path, cause })
     }
 
-    /// Names in a directory, sorted; empty if it cannot be read.
+    /// Lists the names in a directory, sorted; empty if it cannot be read.
     pub fn list(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -136,22 +138,22 @@ impl KernelFiles {
         names
     }
 
-    /// Whether there is such a file, directory or link.
+    /// Returns true if there is such a file, directory or link.
     pub fn exists(&self, name: &str) -> bool {
         self.path(name).symlink_metadata().is_ok()
     }
 
-    /// Where a path leads when all links in it are followed, as sysfs tells a device's driver, module and group.
+    /// Returns the path with all links in it followed. In sysfs that tells a device's driver, module and group.
     pub fn follow(&self, name: &str) -> Option<PathBuf> {
         fs::canonicalize(self.path(name)).ok()
     }
 
-    /// What a link says, as `pid:[4026531836]` of a namespace, which leads to no path.
+    /// Reads the text of a link, such as `pid:[4026531836]` of a namespace, which leads to no path.
     pub fn link(&self, name: &str) -> Option<String> {
         fs::read_link(self.path(name)).ok()?.into_os_string().into_string().ok()
     }
 
-    /// A number that changes when a directory of sysfs is removed and made again, as when a module is reloaded.
+    /// Returns a number that changes when a directory of sysfs is removed and made again, as when a module is reloaded.
     pub fn inode(&self, name: &str) -> Option<u64> {
         fs::metadata(self.path(name)).ok().map(|metadata| metadata.ino())
     }
@@ -162,7 +164,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     read_open(file, path)
 }
 
-/// All of an open file.
+/// Reads all of an open file.
 pub(super) fn read_open(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), cause };
     // sysfs tells the right size for BTF, procfs tells 0: then reading grows the buffer as it goes.
@@ -208,7 +210,7 @@ pub(crate) mod testing {
             self
         }
 
-        /// A symbolic link; `to` is relative to the link, as in sysfs.
+        /// Makes a symbolic link; `to` is relative to the link, as in sysfs.
         pub(crate) fn link(&self, name: &str, to: &str) -> &Self {
             let path = self.0.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

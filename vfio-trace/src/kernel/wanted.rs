@@ -1,17 +1,18 @@
-//! What a driver plug-in wants of the kernel: structures to copy, functions to probe. Said by name; BTF finds them.
+//! Requests of driver plug-ins: structures to copy and functions to probe, by name. BTF tells where they are.
 
 use super::btf::TypeShape;
 
-/// What is wanted for one driver.
+/// All requests for one driver. Its plug-in (`driver/`) declares them as constants; `plugin_facts()` looks them up in
+/// BTF and symbols.
 #[derive(Debug)]
 pub struct WantedDriver {
-    /// The driver's module.
+    /// Name of the driver's module.
     pub module: &'static str,
-    /// Its `migration_set_state`: tells it from others where it is no module, but built into the kernel.
+    /// Name of its `migration_set_state`: tells it from other drivers if it is built into the kernel.
     pub set_state: &'static str,
-    /// Other modules whose functions are steps.
+    /// Names of other modules whose functions are steps.
     pub libraries: &'static [&'static str],
-    /// The driver's structure that embeds the `struct vfio_device`.
+    /// Name of the driver's structure that embeds the `struct vfio_device`.
     pub device: &'static str,
     /// Structures to copy.
     pub captures: &'static [WantedCapture],
@@ -19,54 +20,56 @@ pub struct WantedDriver {
     pub steps: &'static [WantedStep],
 }
 
-/// Members to copy.
+/// Members of a structure that are copied.
 #[derive(Clone, Copy, Debug)]
 pub enum WantedMembers {
-    /// All integers, enums and arrays of them, also those of structures of the driver's own that are embedded. Which these
-    /// are only a module's BTF tells; of a driver that is built into the kernel, those of these names.
+    /// All integers, enums and arrays of them, also those of embedded structures that are the driver's own. A module's
+    /// BTF tells which structures are its own; for a driver that is built into the kernel, they are the ones with these
+    /// names.
     All(&'static [&'static str]),
-    /// These, as dotted paths; kernels that lack one do without it.
+    /// These members, as dotted paths; members that a kernel lacks are left out.
     Some(&'static [&'static str]),
 }
 
 /// A structure to copy.
 #[derive(Debug)]
 pub struct WantedCapture {
-    /// What it is called in events and views.
+    /// Name of the capture in events and views.
     pub name: &'static str,
     /// Pointers to follow from the driver's device structure, each a dotted path in the structure before.
     pub path: &'static [&'static str],
-    /// The structure at the end of `path`; of the driver, or of the kernel.
+    /// Name of the structure at the end of `path`; the driver's or the kernel's.
     pub structure: &'static str,
-    /// What to copy of it.
+    /// The members to copy.
     pub members: WantedMembers,
-    /// Its member of type `struct file *`: the data file that it belongs to.
+    /// Its member of type `struct file *`: the data fd's file that the structure belongs to.
     pub file: Option<&'static str>,
-    /// Bits of `capture::moment`.
+    /// Moments at which it is copied: bits of `capture::moment`.
     pub when: u32,
-    /// Values of enums whose number in this kernel is asked for: a member of `members` that is one, and a value's name.
+    /// Enum values to look up in this kernel: a member of `members` that is an enum, and the name of a value.
     pub values: &'static [(&'static str, &'static str)],
-    /// Members whose value is not shown unless asked for, although that they are zero or not is.
+    /// Members whose value is shown only if the user asks for it; otherwise only zero or not zero is shown.
     pub secret: &'static [&'static str],
 }
 
-/// How a step's arguments lead to the device.
+/// Way from a step's arguments to the device.
 #[derive(Clone, Copy, Debug)]
 pub enum StepDevice {
-    /// The device of the call that the thread is in. Calls outside of one are not looked at.
+    /// The device of the call that the thread is in. Calls outside of such a call are not recorded.
     OfThread,
     /// This argument points to the driver's device structure.
     Device(u32),
-    /// This argument points to this member of the driver's device structure, or to something else: then it is the
-    /// device of the call that the thread is in.
+    /// This argument points to this member of the driver's device structure, or to something else: then the device is
+    /// that of the call that the thread is in.
     MemberOrThread(u32, &'static str),
-    /// This argument points to a member of one of the driver's structures, which has a pointer to its device structure.
+    /// This argument points to a member of one of the driver's structures, and that structure has a pointer to its
+    /// device structure.
     OfMember {
-        /// Which argument.
+        /// Index of the argument.
         argument: u32,
-        /// The structure.
+        /// Name of the structure.
         structure: &'static str,
-        /// What the argument points to, a dotted path.
+        /// The member that the argument points to, a dotted path.
         member: &'static str,
         /// The pointer to the device structure, a dotted path.
         device: &'static str,
@@ -78,14 +81,14 @@ pub enum StepDevice {
 /// A function to probe.
 #[derive(Debug)]
 pub struct WantedStep {
-    /// Its name.
+    /// Name of the function.
     pub name: &'static str,
-    /// Its module; of several the first that is there, the kernel itself last.
+    /// Name of its module. If no such module is loaded, the function is looked for in the kernel itself.
     pub module: &'static str,
-    /// Parameters that must be of these types, by position: else its arguments are not what is expected.
+    /// Types that its parameters must have, by position: if they differ, its arguments are not the expected ones.
     pub params: &'static [(usize, TypeShape)],
-    /// Which device it is about.
+    /// Way to the device that it is called for.
     pub device: StepDevice,
-    /// Whether the driver's captures are made when it begins or ends: `moment::STEP_ENTER`, `moment::STEP_EXIT`.
+    /// Moments at which the driver's captures are made: bits `moment::STEP_ENTER` and `moment::STEP_EXIT`.
     pub captures: u32,
 }

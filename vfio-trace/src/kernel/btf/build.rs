@@ -1,4 +1,4 @@
-//! Builds small BTF files for tests, split ones too.
+//! Builder of small BTF files for tests, split ones too.
 
 use super::parse::Btf;
 
@@ -12,12 +12,12 @@ pub(crate) struct BtfBuilder {
 }
 
 impl BtfBuilder {
-    /// A vmlinux.
+    /// Starts the file of a vmlinux.
     pub(crate) fn new() -> Self {
         Self { next: 1, first_string: 0, types: Vec::new(), strings: vec![0], layout: Vec::new() }
     }
 
-    /// A module on top of `base`.
+    /// Starts the file of a module on top of `base`.
     pub(crate) fn split(base: &Btf) -> Self {
         let next = base.own_ids().last().map_or(1, |id| id.0 + 1);
         Self { next, first_string: base.end_string(), strings: Vec::new(), ..Self::new() }
@@ -52,7 +52,7 @@ impl BtfBuilder {
         self.next - 1
     }
 
-    /// The id that the next type will get.
+    /// Returns the id that the next type will get.
     pub(crate) const fn next_id(&self) -> u32 {
         self.next
     }
@@ -69,7 +69,7 @@ impl BtfBuilder {
         self.raw("", 3, false, 0, 0, &[of, of, len])
     }
 
-    /// Members are (name, type, bit offset).
+    /// Adds a struct; members are (name, type, bit offset).
     pub(crate) fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
         self.record(4, false, name, size, members)
     }
@@ -122,7 +122,7 @@ impl BtfBuilder {
         self.layout = kinds.iter().flat_map(|&(one, each)| [one, each, 0, 0]).collect();
     }
 
-    /// The file.
+    /// Returns the bytes of the file.
     pub(crate) fn finish(&self) -> Vec<u8> {
         let header: u32 = if self.layout.is_empty() { 24 } else { 32 };
         let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);

@@ -5,14 +5,15 @@ use super::{
     types::{BtfKind, BtfType, TypeId},
 };
 
-/// Nobody reads more of a type, and a damaged file could go on forever.
+/// Length at which a description is cut, in bytes: no user needs more of a type, and a damaged file could go on
+/// forever.
 const MAX_LEN: usize = 400;
 const MAX_DEPTH: u32 = 24;
 
 impl Btf {
-    /// A type in C, without a name to declare: `struct file *(struct vfio_device *, enum vfio_device_mig_state)`.
+    /// Returns a type in C, without a declared name: `struct file *(struct vfio_device *, enum vfio_device_mig_state)`.
     ///
-    /// Never fails: what cannot be decoded shows as `?`, and very long types are cut.
+    /// Never fails: parts that cannot be decoded become `?`, and very long types are cut.
     pub fn describe(&self, id: TypeId) -> String {
         let mut text = String::new();
         self.write(&mut text, id, 0);

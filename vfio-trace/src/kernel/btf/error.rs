@@ -1,4 +1,4 @@
-//! What can be wrong with BTF, in words a user can act on.
+//! Errors of the BTF reader, in words that a user can act on.
 
 use thiserror::Error;
 
@@ -11,7 +11,7 @@ pub enum BtfError {
              /sys/kernel/btf shows, or the .BTF section of an ELF file"
     )]
     NotBtf {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
         /// The first two bytes in host order.
         found: u16,
@@ -22,13 +22,13 @@ pub enum BtfError {
              the kernel that runs here"
     )]
     OtherEndian {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
     },
     /// The header announces a version that this reader does not know.
     #[error("BTF of {name} has version {version}, only version 1 is known: a newer vfio-trace is needed")]
     Version {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
         /// The version found.
         version: u8,
@@ -36,18 +36,18 @@ pub enum BtfError {
     /// Lengths or references that lead out of the file.
     #[error("BTF of {name} is damaged: {what}; if it was copied, copy it again")]
     Damaged {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
-        /// What does not fit.
+        /// Description of the damage.
         what: String,
     },
-    /// A kind of type whose size is not known, so that nothing behind it can be found.
+    /// A type of a kind whose size is not known, so that nothing behind it can be found.
     #[error(
         "BTF of {name} has a type (id {id}) of kind {kind}, which is newer than this reader and which the file \
              does not describe: a newer vfio-trace is needed"
     )]
     UnknownKind {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
         /// The type's id.
         id: u32,
@@ -60,25 +60,25 @@ pub enum BtfError {
              use files of the kernel that runs here"
     )]
     OtherBase {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
         /// The function that gives it away.
         function: String,
     },
-    /// A type id that nobody defines.
+    /// A type id that is not defined.
     #[error("BTF of {name} has no type {id}: the file is damaged, or was made for another vmlinux")]
     NoSuchType {
-        /// Which BTF.
+        /// Name of the BTF: `vmlinux` or a module.
         name: String,
         /// The id asked for.
         id: u32,
     },
 }
 
-/// Why a struct member cannot be read through BTF.
+/// Reason why a struct member cannot be read through BTF.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MemberError {
-    /// There is no such member, not in nested anonymous structs either.
+    /// The struct has no such member, not even in nested anonymous structs.
     #[error("{container} has no member {member} in this kernel")]
     Absent {
         /// The struct or union that was searched.
@@ -99,7 +99,7 @@ pub enum MemberError {
     NotAStruct {
         /// The member that ends the path.
         member: String,
-        /// What was to be found in it.
+        /// The member that was to be found in it.
         next: String,
     },
     /// BTF itself is broken.

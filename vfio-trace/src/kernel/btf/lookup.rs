@@ -1,4 +1,4 @@
-//! From names to types, and from a member's path to its byte offset.
+//! Lookups in BTF: types by name, and byte offsets of members by path.
 
 use super::{
     error::{BtfError, MemberError},
@@ -6,12 +6,12 @@ use super::{
     types::{BtfKind, BtfMember, BtfType, TypeId, info_kind},
 };
 
-/// How many typedefs and qualifiers may stand in front of a type (the kernel's own MAX_RESOLVE_DEPTH is 32).
+/// Greatest number of typedefs and qualifiers in front of a type (the kernel's own MAX_RESOLVE_DEPTH is 32).
 const MAX_QUALIFIERS: u32 = 32;
-/// How many members one lookup may look at: more is a file made to keep us busy.
+/// Greatest number of members that one lookup reads: a file that needs more was made to keep the tracer busy.
 const MAX_MEMBERS: u32 = 100_000;
 
-/// Where a member is and what it is.
+/// Offset and type of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberLocation {
     /// Bytes from the start of the outermost struct.
@@ -38,7 +38,7 @@ impl Btf {
         found
     }
 
-    /// As [`Btf::find_structs`], but not in the base.
+    /// Finds structs by name in this file only; see [`Btf::find_structs`].
     pub fn find_own_structs(&self, names: &[&str]) -> Vec<Vec<TypeId>> {
         const STRUCT: u8 = 4;
         let mut found = vec![Vec::new(); names.len()];
@@ -56,12 +56,12 @@ impl Btf {
         found
     }
 
-    /// The first definition of a struct, in this file or else in its base.
+    /// Returns the first definition of a struct, in this file or else in its base.
     pub fn find_struct(&self, name: &str) -> Option<TypeId> {
         self.find_structs(&[name]).into_iter().flatten().next()
     }
 
-    /// The type behind typedefs, qualifiers and type tags, and whether one of them was `const`.
+    /// Returns the type behind typedefs, qualifiers and type tags, and true if one of them was `const`.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Btf {
         Err(BtfError::Damaged { name: self.name.clone(), what: format!("type {} refers to itself", id.0) })
     }
 
-    /// Size in bytes of a type as this machine stores it; `None` for what has none (void, functions).
+    /// Returns the size of a type on this machine, in bytes; `None` for types without a size (void, functions).
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Btf {
         Ok(place)
     }
 
-    /// A member by name, with its distance in bits from the start of the struct that was asked for.
+    /// Finds a member by name, with its offset in bits from the start of the struct that was asked for.
     fn search<'a>(
         &'a self,
         container: &BtfType<'a>,

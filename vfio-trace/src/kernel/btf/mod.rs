@@ -1,8 +1,8 @@
-//! Reads BTF, the kernel's own type information: vmlinux and, as split BTF on top of it, modules.
+//! Reader of BTF, the kernel's own type information: vmlinux and, as split BTF on top of it, modules.
 //!
-//! The format is Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Types are indexed once and decoded when
-//! asked for, so a 5 MB vmlinux costs one pass and four bytes per type. Input is never trusted: whatever the bytes
-//! are, the answer is a value or a [`BtfError`].
+//! The format is Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Types are indexed once and decoded when asked
+//! for, so a 5 MB vmlinux costs one pass and four bytes per type. Input is never trusted: for any bytes the answer is a
+//! value or a [`BtfError`].
 
 mod describe;
 pub mod elf;

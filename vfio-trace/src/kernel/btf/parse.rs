@@ -1,4 +1,4 @@
-//! Header, sections and the index of types.
+//! Parser of a BTF file: header, sections and the index of types.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 
 const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
-/// `struct btf_header` up to `str_len`: all that kernels before the layout section have.
+/// Length of `struct btf_header` up to `str_len`, in bytes: all that kernels before the layout section have.
 const HEADER_LEN: usize = 24;
 
 /// `struct btf_header` (include/uapi/linux/btf.h), the part that every kernel has.
@@ -28,9 +28,10 @@ struct BtfHeader {
     str_len: u32,
 }
 
-/// One BTF file: a kernel (vmlinux) or, with a base, a module.
+/// One BTF file: the kernel's (vmlinux) or, with a base, a module's. [`BtfCollection`](super::super::BtfCollection)
+/// reads and keeps them; all lookups of structs, members and functions use them. Never changes once parsed.
 ///
-/// A module's type ids and string offsets go on where its base's end; lookups by id and by string see both.
+/// A module's type ids and string offsets continue those of its base; lookups by id and by string see both.
 pub struct Btf {
     pub(super) name: String,
     data: Vec<u8>,
@@ -40,7 +41,7 @@ pub struct Btf {
     /// String offset of the first byte of this file's strings.
     pub(super) first_string: u32,
     strings: (usize, usize),
-    /// Where each type starts in `data`.
+    /// Offset of each type in `data`.
     pub(super) offsets: Vec<u32>,
 }
 
@@ -108,48 +109,48 @@ impl Btf {
         Ok(Self { name, data, base, first_id, first_string, strings, offsets })
     }
 
-    /// The name given to [`Btf::parse`].
+    /// Returns the name given to [`Btf::parse`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Number of types in this file, without its base's.
+    /// Returns the number of types in this file, without its base's.
     pub fn type_count(&self) -> usize {
         self.offsets.len()
     }
 
-    /// Whether this is a module's, on top of the kernel's.
+    /// Returns true if this is a module's BTF, on top of the kernel's.
     pub const fn is_split(&self) -> bool {
         self.base.is_some()
     }
 
-    /// Whether a type is this file's own, not its base's.
+    /// Returns true if a type is this file's own, not its base's.
     pub const fn is_own(&self, id: TypeId) -> bool {
         id.0 >= self.first_id
     }
 
-    /// The ids of this file's own types.
+    /// Returns the ids of this file's own types.
     pub fn own_ids(&self) -> impl Iterator<Item = TypeId> + use<> {
         (self.first_id..self.end_id()).map(TypeId)
     }
 
-    /// One past the last type id.
+    /// Returns the id after the last type's.
     fn end_id(&self) -> u32 {
         self.first_id + self.offsets.len() as u32
     }
 
-    /// One past the last string offset.
+    /// Returns the offset after the last string.
     pub(super) fn end_string(&self) -> u32 {
         self.first_string + (self.strings.1 - self.strings.0) as u32
     }
 
-    /// The fixed part of this file's type number `index`, and all bytes behind it.
+    /// Returns the fixed part of this file's type number `index`, and all bytes behind it.
     pub(super) fn raw(&self, index: usize) -> Option<(RawType, &[u8])> {
         let offset = *self.offsets.get(index)? as usize;
         RawType::read_from_prefix(self.data.get(offset..)?).ok()
     }
 
-    /// The bytes from a string's start to the end of its section; empty if there is no such offset.
+    /// Returns the bytes from a string's start to the end of its section; nothing if there is no such offset.
     fn string_tail(&self, offset: u32) -> &[u8] {
         match &self.base {
             Some(base) if offset < self.first_string => base.string_tail(offset),
@@ -160,21 +161,21 @@ impl Btf {
         }
     }
 
-    /// The string at an offset, without its NUL; empty if there is none.
+    /// Returns the string at an offset, without its NUL; empty if there is none.
     pub(super) fn string(&self, offset: u32) -> &[u8] {
         let tail = self.string_tail(offset);
         let len = tail.iter().position(|&byte| byte == 0).unwrap_or(tail.len());
         tail.get(..len).unwrap_or_default()
     }
 
-    /// Whether the string at an offset is `text`: cheaper than looking for its end.
+    /// Returns true if the string at an offset is `text`: cheaper than looking for its end.
     pub(super) fn string_is(&self, offset: u32, text: &[u8]) -> bool {
         self.string_tail(offset).strip_prefix(text).is_some_and(|rest| rest.first() == Some(&0))
     }
 }
 
-/// Kernels with the layout section (`btf_header.layout_off`, `struct btf_layout`; 24-byte headers have none) say how
-/// long each kind is: bytes after `struct btf_type`, and bytes per element. That lets unknown kinds be skipped.
+/// Reads the layout section (`btf_header.layout_off`, `struct btf_layout`; 24-byte headers have none), which tells the
+/// length of each kind: bytes after `struct btf_type`, and bytes per element. With it unknown kinds can be skipped.
 fn kind_layout(data: &[u8], header_len: usize) -> Vec<(usize, usize)> {
     let word = |at: usize| {
         (at + 4 <= header_len)
@@ -190,7 +191,8 @@ fn kind_layout(data: &[u8], header_len: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Bytes that follow `struct btf_type`, by kind (include/uapi/linux/btf.h); `None` for an unknown kind.
+/// Returns the number of bytes that follow `struct btf_type`, by kind (include/uapi/linux/btf.h); `None` for an unknown
+/// kind.
 fn extra_len(info: u32, kinds: &[(usize, usize)]) -> Option<usize> {
     let vlen = info_vlen(info) as usize;
     Some(match info_kind(info) {
@@ -207,7 +209,8 @@ fn extra_len(info: u32, kinds: &[(usize, usize)]) -> Option<usize> {
     })
 }
 
-/// Where each type starts. Names are checked here, because a module's BTF on top of the wrong vmlinux shows there.
+/// Finds the offset of each type. Names are checked here, because a module's BTF on top of the wrong vmlinux shows
+/// there.
 fn index(
     name: &str,
     data: &[u8],

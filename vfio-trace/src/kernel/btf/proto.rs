@@ -1,14 +1,14 @@
-//! Recognises functions by their type, whatever typedefs and annotations the source used.
+//! Comparison of functions with the expected types, independent of the typedefs and annotations in the source.
 
 use super::{
     parse::Btf,
     types::{BtfKind, TypeId},
 };
 
-/// A type as far as it matters for recognising a function.
+/// A type, as far as it matters for recognising a function.
 ///
-/// `ssize_t`, `long` and `__kernel_ssize_t` are the same: typedefs, `volatile`, `restrict` and type tags (`__user`)
-/// are looked through. `const` behind a pointer is not: it tells a write from a read.
+/// `ssize_t`, `long` and `__kernel_ssize_t` are the same: typedefs, `volatile`, `restrict` and type tags (`__user`) are
+/// ignored. `const` behind a pointer is not ignored: it tells a write from a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeShape {
     /// `void`
@@ -31,19 +31,20 @@ pub enum TypeShape {
     ConstPtr(&'static Self),
 }
 
-/// What a function returns and takes.
+/// The type of a function: return value and parameters. The tables of core functions and of driver functions declare
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionPrototype {
     /// The type in C, for messages.
     pub text: &'static str,
-    /// What it returns.
+    /// Type of the return value.
     pub returns: TypeShape,
-    /// What it takes.
+    /// Types of the parameters.
     pub params: &'static [TypeShape],
 }
 
 impl Btf {
-    /// Whether a `FUNC_PROTO` is of this type. Damaged BTF is of no type.
+    /// Returns true if a `FUNC_PROTO` is of this type; false if BTF is damaged.
     pub fn is_function(&self, proto: TypeId, wanted: &FunctionPrototype) -> bool {
         self.get(proto).is_ok_and(|found| {
             found.kind() == BtfKind::FuncProto
@@ -56,7 +57,7 @@ impl Btf {
         })
     }
 
-    /// Whether a `FUNC_PROTO` has a parameter of this type at this position.
+    /// Returns true if a `FUNC_PROTO` has a parameter of this type at this position.
     pub fn param_is(&self, proto: TypeId, index: usize, wanted: TypeShape) -> bool {
         self.get(proto).is_ok_and(|found| {
             found.kind() == BtfKind::FuncProto
@@ -64,7 +65,8 @@ impl Btf {
         })
     }
 
-    /// `check_const`: behind a pointer `const` counts; on a parameter itself it changes nothing for the caller.
+    /// Returns true if a type has this shape. `check_const`: behind a pointer `const` counts; on a parameter itself it
+    /// changes nothing for the caller.
     fn has_shape(&self, id: TypeId, shape: TypeShape, check_const: bool) -> bool {
         let Ok((found, constant)) = self.resolve(id) else { return false };
         if check_const && constant {

@@ -175,7 +175,7 @@ fn endless_types_end() {
     btf.size_of(TypeId(itself)).unwrap_err();
 }
 
-/// Asks everything that can be asked of a file.
+/// Calls every lookup on a file.
 fn exercise(btf: &Btf) {
     for id in btf.own_ids().chain([TypeId(0), TypeId(u32::MAX)]) {
         let _size = btf.size_of(id);

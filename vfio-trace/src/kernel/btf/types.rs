@@ -1,4 +1,4 @@
-//! One type, decoded when it is asked for.
+//! Types of BTF, each decoded when it is asked for.
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -8,7 +8,7 @@ use super::{error::BtfError, parse::Btf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypeId(pub u32);
 
-/// What a type is: `BTF_KIND_*` of include/uapi/linux/btf.h.
+/// Kind of a type: `BTF_KIND_*` of include/uapi/linux/btf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the kernel's")]
 pub enum BtfKind {
@@ -32,7 +32,7 @@ pub enum BtfKind {
     DeclTag,
     TypeTag,
     Enum64,
-    /// A kind that this reader does not know, but whose size the file's layout section told.
+    /// A kind that this reader does not know, but whose size the file's layout section tells.
     Other(u8),
 }
 
@@ -64,7 +64,7 @@ impl BtfKind {
     }
 }
 
-/// `struct btf_type`.
+/// `struct btf_type` (include/uapi/linux/btf.h).
 #[derive(Clone, Copy, FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(super) struct RawType {
@@ -73,17 +73,19 @@ pub(super) struct RawType {
     pub(super) size_or_type: u32,
 }
 
-/// Bits 24-30; before the layout section existed, bits 29 and 30 were unused and zero.
+/// Returns the kind in `btf_type.info`: bits 24-30; before the layout section existed, bits 29 and 30 were unused and
+/// zero.
 pub(super) const fn info_kind(info: u32) -> u8 {
     (info >> 24 & 0x7f) as u8
 }
 
-/// Bits 0-23; before the layout section existed, bits 16-23 were unused and zero.
+/// Returns the `vlen` in `btf_type.info`: bits 0-23; before the layout section existed, bits 16-23 were unused and
+/// zero.
 pub(super) const fn info_vlen(info: u32) -> u32 {
     info & 0x00ff_ffff
 }
 
-/// A type with the file that defines it.
+/// A decoded type, with the file that defines it.
 #[derive(Clone, Copy)]
 pub struct BtfType<'a> {
     owner: &'a Btf,
@@ -94,7 +96,7 @@ pub struct BtfType<'a> {
 /// A member of a struct or union.
 #[derive(Clone, Copy, Debug)]
 pub struct BtfMember<'a> {
-    /// Its name, empty if anonymous.
+    /// Name, empty if anonymous.
     pub name: &'a [u8],
     /// Its type.
     pub type_id: TypeId,
@@ -114,7 +116,7 @@ pub struct BtfParam {
 /// A function that BTF lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BtfFunction<'a> {
-    /// Its name in the source; the symbol may carry a suffix.
+    /// Name in the source; the symbol may have a suffix.
     pub name: &'a str,
     /// Its `FUNC_PROTO`.
     pub proto: TypeId,
@@ -146,7 +148,7 @@ impl Btf {
         }
     }
 
-    /// This file's own functions, without its base's.
+    /// Returns this file's own functions, without its base's.
     pub fn functions(&self) -> impl Iterator<Item = BtfFunction<'_>> {
         (0..self.type_count()).filter_map(|index| {
             let (raw, _) = self.raw(index)?;
@@ -160,65 +162,67 @@ impl Btf {
 }
 
 impl<'a> BtfType<'a> {
-    /// What it is.
+    /// Returns its kind.
     pub const fn kind(&self) -> BtfKind {
         BtfKind::of(info_kind(self.raw.info))
     }
 
-    /// `vlen`: the number of members, parameters or values.
+    /// Returns its `vlen`: the number of members, parameters or values.
     pub const fn len(&self) -> usize {
         info_vlen(self.raw.info) as usize
     }
 
-    /// Whether it has no members, parameters or values.
+    /// Returns true if it has no members, parameters or values.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// `kind_flag`: of a forward declaration: it is a union; of a struct: members may be bit fields.
+    /// Returns its `kind_flag`: true for a forward declaration of a union, and for a struct whose members may be bit
+    /// fields.
     pub const fn flag(&self) -> bool {
         self.raw.info >> 31 != 0
     }
 
-    /// Size in bytes, of kinds that have one.
+    /// Returns its size in bytes, for kinds that have one.
     pub const fn size(&self) -> u32 {
         self.raw.size_or_type
     }
 
-    /// The type that this one refers to, of kinds that do.
+    /// Returns the type that this one refers to, for kinds that do.
     pub fn target(&self) -> TypeId {
         // An array keeps its element type where others keep their members.
         if self.kind() == BtfKind::Array { TypeId(self.word(0)) } else { TypeId(self.raw.size_or_type) }
     }
 
-    /// Number of elements of an array.
+    /// Returns the number of elements of an array.
     pub fn elements(&self) -> u32 {
         self.word(2)
     }
 
-    /// Name, empty if anonymous; C identifiers are ASCII, anything else counts as none.
+    /// Returns its name, empty if anonymous; C identifiers are ASCII, any other name counts as none.
     pub fn name(&self) -> &'a str {
         str::from_utf8(self.owner.string(self.raw.name_off)).unwrap_or_default()
     }
 
-    /// Whether this is its name.
+    /// Returns true if this is its name.
     pub fn is_named(&self, name: &str) -> bool {
         self.owner.string_is(self.raw.name_off, name.as_bytes())
     }
 
-    /// Of an integer: signed.
+    /// Returns true for a signed integer.
     pub fn is_signed(&self) -> bool {
         self.kind() == BtfKind::Int && self.word(0) >> 24 & 1 != 0
     }
 
-    /// Of an integer: it is narrower than its size, or does not start at its first bit (a bit field of old).
+    /// Returns true for an integer that is narrower than its size, or does not start at its first bit (an old bit
+    /// field).
     pub fn is_partial_int(&self) -> bool {
         let encoding = self.word(0);
         self.kind() == BtfKind::Int
             && (encoding >> 16 & 0xff != 0 || u64::from(encoding & 0xff) != u64::from(self.size()) * 8)
     }
 
-    /// Members of a struct or union; nothing for other kinds.
+    /// Returns the members of a struct or union; nothing for other kinds.
     pub fn members(&self) -> impl Iterator<Item = BtfMember<'a>> + use<'a> {
         let Self { owner, extra, .. } = *self;
         let flag = self.flag();
@@ -231,7 +235,7 @@ impl<'a> BtfType<'a> {
         })
     }
 
-    /// Names and numbers of an enum, negative ones as their bits; nothing for other kinds.
+    /// Returns the names and values of an enum, negative values as their bits; nothing for other kinds.
     pub fn values(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
         let Self { owner, extra, .. } = *self;
         let (len, words) = match self.kind() {
@@ -245,7 +249,7 @@ impl<'a> BtfType<'a> {
         })
     }
 
-    /// Parameters of a `FUNC_PROTO`; nothing for other kinds.
+    /// Returns the parameters of a `FUNC_PROTO`; nothing for other kinds.
     pub fn params(&self) -> impl Iterator<Item = BtfParam> + use<'a> {
         let len = if self.kind() == BtfKind::FuncProto { self.len() } else { 0 };
         self.extra

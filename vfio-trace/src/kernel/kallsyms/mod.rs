@@ -1,7 +1,7 @@
-//! The kernel's symbols, from /proc/kallsyms: only those that somebody asked for.
+//! The kernel's symbols, from /proc/kallsyms: only those that were asked for.
 //!
-//! The file has 120 000 to 250 000 lines and the kernel makes it up anew for every reader, so it is read once, in
-//! large pieces, and lines that nobody wants cost a few comparisons.
+//! The file has 120 000 to 250 000 lines and the kernel makes it anew each time it is opened, so it is read once, in
+//! large pieces, and lines that are not wanted cost a few comparisons.
 
 mod scan;
 mod variant;
@@ -16,7 +16,7 @@ pub use self::{
 };
 use super::source::{FileError, KernelFiles};
 
-/// Why there are no symbols.
+/// Reason why there are no symbols.
 #[derive(Debug, Error)]
 pub enum KallsymsError {
     /// The file cannot be opened. Kernels without CONFIG_KALLSYMS do not have it.
@@ -28,7 +28,7 @@ pub enum KallsymsError {
     /// It has lines that are not symbols.
     #[error("/proc/kallsyms has a line that is not a symbol: {line:?}; was it copied from something else?")]
     Line {
-        /// The start of that line.
+        /// Start of the line.
         line: String,
     },
 }
@@ -38,27 +38,28 @@ pub enum KallsymsError {
 pub struct KernelSymbol {
     /// Address; 0 if addresses are hidden from this process.
     pub addr: u64,
-    /// Name, with suffix if the compiler gave it one.
+    /// Name, with a suffix if the compiler added one.
     pub name: String,
-    /// Module, `None` for the kernel itself.
+    /// Name of the module, `None` for the kernel itself.
     pub module: Option<String>,
     /// Type as nm shows it: `t` local, `T` exported (modules) or global (kernel) function, …
     pub kind: char,
 }
 
 impl KernelSymbol {
-    /// Whether it is a function (or a label in code): probes go nowhere else.
+    /// Returns true if it is a function (or a label in code): only these can be probed.
     pub const fn is_text(&self) -> bool {
         matches!(self.kind, 't' | 'T' | 'w' | 'W')
     }
 }
 
-/// The symbols that a [`Want`] selected, at one moment.
+/// The symbols that a [`SymbolSelection`] selected, at one moment. Part of the kernel facts, read anew when modules
+/// come and go; functions and pointers are looked up in it.
 #[derive(Clone, Debug, Default)]
 pub struct Kallsyms {
     names: String,
     modules: Vec<String>,
-    /// By address, then in the file's order.
+    /// Symbols by address, then in the file's order.
     entries: Vec<SymbolEntry>,
     /// Indexes of `entries`, by name.
     by_name: Vec<u32>,
@@ -100,7 +101,7 @@ impl Kallsyms {
     }
 
     /// Reads /proc/kallsyms once to name pointers that lie outside the kept modules; in the order asked, `None` for
-    /// what is not the start of a symbol.
+    /// addresses at which no symbol starts.
     ///
     /// # Errors
     ///
@@ -113,29 +114,29 @@ impl Kallsyms {
         Ok(addresses.iter().map(|&addr| found.resolve(addr)).collect())
     }
 
-    /// Whether all addresses read as zero: then names can be probed, but pointers cannot be named.
+    /// Returns true if all addresses read as zero: then names can be probed, but pointers cannot be named.
     pub const fn hidden(&self) -> bool {
         !self.visible
     }
 
-    /// How many symbols the file had.
+    /// Returns the number of symbols that the file had.
     pub const fn total(&self) -> usize {
         self.total
     }
 
-    /// Number of symbols kept.
+    /// Returns the number of symbols kept.
     pub const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing was kept.
+    /// Returns true if no symbol was kept.
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Symbols of exactly this name, in one module or anywhere. `None` also finds the kernel's own.
+    /// Finds the symbols of exactly this name, in one module or anywhere. `None` also finds the kernel's own.
     ///
-    /// Complete for names that were wanted; else only the kept modules are known.
+    /// Complete for names that were asked for; of others only the kept modules' symbols are known.
     pub fn lookup(&self, name: &str, module: Option<&str>) -> Vec<KernelSymbol> {
         let start = self.by_name.partition_point(|&index| self.name_at(index) < name);
         let rest = self.by_name.get(start..).unwrap_or_default();
@@ -145,12 +146,12 @@ impl Kallsyms {
             .collect()
     }
 
-    /// Whether the kernel's image has a symbol of this name, and not only a module.
+    /// Returns true if the kernel's image has a symbol of this name, and not only a module.
     pub fn is_in_kernel(&self, name: &str) -> bool {
         self.lookup(name, None).iter().any(|symbol| symbol.module.is_none())
     }
 
-    /// Symbols that the compiler made of a function: `name.isra.0`, `name.cold`, … and the name itself.
+    /// Finds the symbols that the compiler made of a function: `name.isra.0`, `name.cold`, … and the name itself.
     pub fn variants(&self, name: &str, module: Option<&str>) -> Vec<(KernelSymbol, SymbolVariant)> {
         let start = self.by_name.partition_point(|&index| self.name_at(index) < name);
         let rest = self.by_name.get(start..).unwrap_or_default();
@@ -164,7 +165,7 @@ impl Kallsyms {
             .collect()
     }
 
-    /// The symbol that starts at an address; functions before data that happens to start there too.
+    /// Finds the symbol that starts at an address; functions come before data that starts there too.
     pub fn resolve(&self, addr: u64) -> Option<KernelSymbol> {
         if addr == 0 {
             return None;
@@ -180,7 +181,7 @@ impl Kallsyms {
         Some(same.find(KernelSymbol::is_text).unwrap_or(first))
     }
 
-    /// All symbols that were kept, by address.
+    /// Returns all symbols that were kept, by address.
     pub fn iter(&self) -> impl Iterator<Item = KernelSymbol> {
         (0..self.entries.len()).filter_map(|index| self.symbol(index))
     }

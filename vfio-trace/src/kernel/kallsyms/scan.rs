@@ -4,10 +4,11 @@ use std::io;
 
 use super::{Kallsyms, KallsymsError, SymbolEntry};
 
-/// Far beyond the longest line: KSYM_NAME_LEN is 512, module names have at most 56 characters.
+/// Size of the read buffer in bytes, far beyond the longest line: KSYM_NAME_LEN is 512, module names have at most 56
+/// characters.
 const CHUNK: usize = 64 << 10;
 
-/// Which symbols to keep.
+/// Choice of the symbols to keep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SymbolSelection<'a> {
     /// All symbols of these modules.
@@ -22,7 +23,8 @@ struct KallsymsScan<'a> {
     modules: &'a [&'a str],
     /// Sorted.
     names: Vec<&'a [u8]>,
-    /// Bit `n` of entry `b`: some name starts with `b` and its second byte is `n` modulo 64. Sorts out nearly all.
+    /// Bit `n` of entry `b` is set if some name starts with `b` and its second byte is `n` modulo 64. Rules out nearly
+    /// all lines.
     starts: [u64; 256],
     /// Sorted.
     addresses: Vec<u64>,
@@ -65,7 +67,7 @@ fn not_a_symbol(line: &[u8]) -> KallsymsError {
     KallsymsError::Line { line: String::from_utf8_lossy(start).into_owned() }
 }
 
-/// Position of the first newline. Eight bytes at a time: this is most of what a pass costs.
+/// Finds the first newline, eight bytes at a time: this is most of the cost of a pass.
 fn newline(bytes: &[u8]) -> Option<usize> {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -122,7 +124,7 @@ impl<'a> KallsymsScan<'a> {
         let kept_module =
             module.is_some_and(|module| self.modules.iter().any(|kept| kept.as_bytes() == module));
         if !kept_module && !self.is_wanted(name) && self.addresses.is_empty() {
-            // The address column is checked where it is used; a line nobody wants need not be parsed.
+            // The address column is checked where it is used; a line that is not wanted need not be parsed.
             return Ok(());
         }
         let addr = str::from_utf8(address).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
@@ -173,7 +175,7 @@ fn second(name: &[u8]) -> u64 {
     1 << (name.get(1).copied().unwrap_or_default() % 64)
 }
 
-/// "name\t[module]" in two; the name alone if there is no tab.
+/// Splits "name\t[module]" in two; returns the name alone if there is no tab.
 fn split_module(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
     let Some(tab) = rest.iter().rposition(|&byte| byte == b'\t') else { return (rest, None) };
     let (name, module) = rest.split_at(tab);

@@ -96,7 +96,7 @@ fn other_files_are_refused() {
     }
 }
 
-/// Gives out a few bytes at a time.
+/// A reader that returns a few bytes at a time.
 struct ShortReader<'a>(&'a [u8], usize);
 
 impl Read for ShortReader<'_> {

@@ -1,6 +1,6 @@
-//! What a compiler's suffix says about a symbol.
+//! Compiler's suffixes of symbols and their meaning.
 
-/// What the compiler did to a function, told by its symbol's suffix.
+/// Change that the compiler made to a function, told by its symbol's suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SymbolVariant {
     /// The function as written.
@@ -15,7 +15,7 @@ pub enum SymbolVariant {
     Other,
 }
 
-/// A symbol's name without the compiler's suffix, and what the suffix means.
+/// Splits a symbol into its name without the compiler's suffix and the meaning of the suffix.
 pub fn split_variant(symbol: &str) -> (&str, SymbolVariant) {
     let Some((base, suffix)) = symbol.split_once('.').filter(|(base, _)| !base.is_empty()) else {
         return (symbol, SymbolVariant::Exact);

@@ -70,7 +70,7 @@ static KNOWN: WantedDriver = WantedDriver {
 };
 static WANTED: [&WantedDriver; 1] = [&KNOWN];
 
-/// The BTF of the library that it takes a step from.
+/// Makes the BTF of the library that it takes a step from.
 fn library(base: &Arc<Btf>, common: &fixture::CommonTypes) -> Vec<u8> {
     let mut library = BtfBuilder::split(base);
     let proto = library.proto(common.int, &[common.int]);
@@ -78,7 +78,7 @@ fn library(base: &Arc<Btf>, common: &fixture::CommonTypes) -> Vec<u8> {
     library.finish()
 }
 
-/// A kernel with vfio, `odd` and, by the names that are given, more drivers built in.
+/// Makes a kernel with vfio, `odd` and more drivers with the given names built in.
 fn kernel(drivers: &[&str]) -> TestRoot {
     let root = TestRoot::new();
     let mut b = BtfBuilder::new();
@@ -148,7 +148,7 @@ fn a_driver_in_the_kernel_has_its_state_and_its_plug_in() {
     assert_eq!((step.module.as_deref(), step.address), (None, Some(0xffff_ffff_8200_0100)));
     assert_eq!(step.spec.device, step_device::BY_ARGUMENT);
     assert_eq!(facts.private_named("known_vfio_pci").unwrap().as_ref().unwrap().container, "known_device");
-    // Whose this is, nothing tells.
+    // Nothing tells which driver this belongs to.
     assert!(facts.private_named("odd").is_none());
     facts.built_in.remove("known_change");
     assert!(facts.private_named("odd").is_some());
@@ -166,7 +166,7 @@ fn of_several_drivers_in_the_kernel_that_nobody_knows_none_is_guessed() {
     assert!(facts.private_of(driver, "known_change").unwrap().is_ok());
 }
 
-/// A kernel with vfio built in; `known_vfio_pci` and the library that it takes a step from are modules.
+/// Makes a kernel with vfio built in; `known_vfio_pci` and the library that it takes a step from are modules.
 fn driver_and_library_are_modules() -> TestRoot {
     let root = TestRoot::new();
     let mut b = BtfBuilder::new();
@@ -194,7 +194,7 @@ const LIBRARY: &str = "known_library 1 0 - Live 0xffffffffc3000000\n";
 const BOTH: &str = "known_library 1 1 known_vfio_pci, Live 0xffffffffc3000000\n\
                     known_vfio_pci 1 0 - Live 0xffffffffc2000000\n";
 
-/// Module and address of the one step.
+/// Returns module and address of the one step.
 fn step(facts: &KernelFacts) -> Result<(Option<&str>, Option<u64>), String> {
     let step = facts.plugins[0].steps[0].as_ref().map_err(ToString::to_string)?;
     Ok((step.module.as_deref(), step.address))
@@ -211,7 +211,7 @@ fn a_library_that_is_a_module_is_known_where_vfio_is_built_in() {
     );
     let found = Ok((Some("known_library"), Some(0xffff_ffff_c300_0000)));
     assert_eq!(step(&facts), found);
-    // Another module's coming has all looked at again.
+    // When another module is loaded, all are looked at again.
     root.write("proc/modules", format!("{BOTH}unrelated 1 0 - Live 0xffffffffc4000000\n"));
     assert!(facts.refresh(&files));
     assert_eq!(step(&facts), found);

@@ -74,7 +74,8 @@ pub(super) fn vmlinux(b: &mut BtfBuilder) -> CommonTypes {
     }
 }
 
-/// What vfio and its drivers share: vfio_device, the state enum, operations. Returns device, pointer to it, enum.
+/// Adds the types that vfio and its drivers share: vfio_device, the state enum, operations. Returns device, pointer to
+/// it, enum.
 pub(super) fn vfio_types(b: &mut BtfBuilder, c: &CommonTypes, flags_type: u32) -> (u32, u32, u32) {
     let p = c.pointer;
     let device = b.structure(
@@ -104,7 +105,7 @@ pub(super) fn vfio_types(b: &mut BtfBuilder, c: &CommonTypes, flags_type: u32) -
     (device, b.ptr(device), b.enumeration("vfio_device_mig_state", &[("VFIO_DEVICE_STATE_ERROR", 0)]))
 }
 
-/// vfio itself. `next_state` lets a test change the type of a core function.
+/// Makes the BTF of vfio itself. `next_state` lets a test change the type of a core function.
 pub(super) fn vfio(b: &mut BtfBuilder, c: &CommonTypes, flags_type: u32, trusted: bool) {
     let (_, device, state) = vfio_types(b, c, flags_type);
     let next = b.ptr(state);
@@ -131,7 +132,7 @@ pub(super) fn vfio(b: &mut BtfBuilder, c: &CommonTypes, flags_type: u32, trusted
     b.func("vfio_device_fops_release", proto);
 }
 
-/// A driver with its own names; `get_state` has no symbol, and two functions have the type of release.
+/// Makes the BTF of a driver with its own names; `get_state` has no symbol, and two functions have the type of release.
 pub(super) fn driver(b: &mut BtfBuilder, c: &CommonTypes) {
     let (embedded, device, state) = vfio_types(b, c, c.uint);
     let states = b.ptr(state);
@@ -192,7 +193,7 @@ ffffffffc0b9d600 t odd_close\t[odd]
 ffffffffc0b9d700 t odd_debugfs_open\t[odd]
 ";
 
-/// A machine with vfio as a module, a migration driver `odd`, and `plain`, which has no BTF.
+/// Makes a machine with vfio as a module, a migration driver `odd`, and `plain`, which has no BTF.
 pub(super) fn machine() -> TestRoot {
     let root = TestRoot::new();
     let mut b = BtfBuilder::new();

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{fixture::MODULES, *};
 
-/// `odd` while its init function is still to run.
+/// Makes `odd` with its init function still to run.
 fn loading() -> String {
     MODULES.replace("odd 28672 2 - Live", "odd 32768 2 - Loading")
 }

@@ -1,4 +1,4 @@
-//! What real kernels give, printed for comparison with pahole and nm. Nothing of a real kernel is kept in this tree.
+//! Facts of real kernels, printed for comparison with pahole and nm. Nothing of a real kernel is kept in this tree.
 //!
 //! `VFIO_TRACE_TEST_BTF_DIR=DIR cargo test -p vfio-trace --release real_kernel -- --ignored --nocapture`, where DIR has
 //! raw BTF: `vmlinux`, `vfio` and modules that use it. `VFIO_TRACE_TEST_KALLSYMS` may name their symbols.
