@@ -1,4 +1,4 @@
-//! Bytes from a record source -> one typed record. Nothing is interpreted here. For user space only.
+//! Decoding of a record source's bytes into typed records, without interpreting them. For user space only.
 
 use alloc::{borrow::Cow, boxed::Box};
 
@@ -7,18 +7,20 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::wire::{DecodedBody, Header, Kind};
 
-/// A record: what every record has, and what its kind adds. `N`: what the reader makes of a note's text.
+/// A decoded record: its header, and the body of its kind. [`DecodedRecord::decode`] makes it from the bytes of the
+/// ring buffer or of a recording. `N`: the type that a note's text is decoded into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodedRecord<N> {
-    /// Which thread made it and when, and on which device and file.
+    /// Header: thread, times, device and file.
     pub header: Header,
-    /// What happened.
+    /// Body: the part that only this kind of record has.
     pub body: DecodedBody<N>,
 }
 
-/// Body of a record as it is read from bytes. There are no defaults: each body says how much of it older recordings have.
+/// Body of a record that can be read from bytes. There are no defaults: each body says how much of it older recordings
+/// have.
 pub trait RecordPayload: Sized {
-    /// Reads it from the beginning of a body; what comes after it was added by a newer eBPF side.
+    /// Reads it from the beginning of a body; bytes after it were added by newer eBPF programs.
     ///
     /// # Errors
     ///
@@ -42,40 +44,40 @@ impl<T: RecordPayload> RecordPayload for Box<T> {
 /// Reason why bytes are not a record. Callers count these and go on: records do not depend on each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Less than a header.
+    /// There are fewer bytes than a header has.
     #[error("a record of {have} bytes is shorter than its header")]
     ShortHeader {
-        /// Bytes there are.
+        /// Number of bytes that there are.
         have: usize,
     },
     /// The header promises more bytes than there are.
     #[error("a record of {len} bytes ends after {have}")]
     Truncated {
-        /// Bytes the header promises.
+        /// Number of bytes that the header promises.
         len: usize,
-        /// Bytes there are.
+        /// Number of bytes that there are.
         have: usize,
     },
     /// A kind that this version does not know.
     #[error("unknown record kind {kind}")]
     UnknownKind {
-        /// The number.
+        /// Number of the kind.
         kind: u16,
     },
     /// The body is shorter than its kind needs.
     #[error("{kind:?} record: its body has {have} bytes, needs {need}")]
     ShortBody {
-        /// What it says it is.
+        /// Kind in the header.
         kind: Kind,
-        /// Bytes of the body.
+        /// Number of bytes of the body.
         have: usize,
-        /// Bytes the kind needs.
+        /// Number of bytes that the kind needs.
         need: usize,
     },
-    /// A note that is not one.
+    /// A note whose text is not the JSON of a note.
     #[error("a note is not the JSON text that it should be")]
     NotANote,
-    /// An ioctl that the eBPF side should not have reported.
+    /// An ioctl that the eBPF programs should not have reported.
     #[error("unexpected ioctl {cmd:#x} on a device")]
     UnknownIoctl {
         /// The ioctl's number.
@@ -84,8 +86,8 @@ pub enum DecodeError {
 }
 
 impl<N: RecordPayload> DecodedRecord<N> {
-    /// Decodes one record. Bytes behind [`Header::len`] and behind the known body are ignored: the ring buffer
-    /// rounds up, and a newer eBPF side may say more.
+    /// Decodes one record. Bytes behind [`Header::len`] and behind the known body are ignored: the ring buffer rounds
+    /// up, and newer eBPF programs may say more.
     ///
     /// # Errors
     ///
@@ -102,14 +104,14 @@ impl<N: RecordPayload> DecodedRecord<N> {
         Ok(Self { header, body: DecodedBody::decode(kind, body)? })
     }
 
-    /// Returns the kind that a record says it is of, without a look at the rest; `None` for one that is not known.
+    /// Returns the kind in a record's header without decoding the rest; `None` for an unknown kind.
     pub fn kind(bytes: &[u8]) -> Option<Kind> {
         let (header, _) = Header::read_from_prefix(bytes).ok()?;
         Kind::from_raw(header.kind)
     }
 }
 
-/// Reads a body that has always been as it is.
+/// Reads a body whose length has never changed.
 pub(crate) fn take<T: FromBytes>(kind: Kind, body: &[u8]) -> Result<T, DecodeError> {
     match T::read_from_prefix(body) {
         Ok((value, _)) => Ok(value),
@@ -117,7 +119,7 @@ pub(crate) fn take<T: FromBytes>(kind: Kind, body: &[u8]) -> Result<T, DecodeErr
     }
 }
 
-/// Reads a body that was once no longer than `before`: what it has gained since is zero in older recordings.
+/// Reads a body that was once only `before` bytes long: members added since are zero in older recordings.
 pub(crate) fn take_grown<T: FromBytes + IntoBytes>(
     kind: Kind,
     body: &[u8],
