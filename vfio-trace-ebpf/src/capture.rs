@@ -137,7 +137,7 @@ fn copy(probe: Probe, moment: u32, call: &Call, driver: u64, spec: &Spec) -> Opt
             break;
         }
         let piece = spec.pieces[index];
-        // User space keeps to these limits; the verifier wants to see them.
+        // User space keeps to these limits, but the verifier must see them.
         let place = (len & PIECES_LEN) as usize;
         let size = piece.len & PIECE_LEN;
         // SAFETY: `place + size` is below CAPTURE_LEN (asserted in vfio-trace-common); the helper checks the source.

@@ -8,7 +8,8 @@ use vfio_trace_common::{
 
 use crate::maps::{ENABLED, STATS};
 
-/// The attached function that a program runs for, told by the cookie that user space gave to its link.
+/// The attached function that a program runs for, as the cookie of its link describes it. User space makes the cookie
+/// when it attaches the probe.
 #[derive(Clone, Copy)]
 pub struct Probe {
     cookie: u64,

@@ -64,7 +64,7 @@ pub struct KnownDevice {
 pub struct FileOwner {
     /// Address of its `struct vfio_device`.
     pub device: u64,
-    /// Its [`KnownDevice::born_ns`]; 0 if the device was not known at that time.
+    /// [`KnownDevice::born_ns`] of the device; 0 if the device was not known at that time.
     pub born_ns: u64,
 }
 
@@ -113,7 +113,7 @@ pub static ZEROS: Array<[u64; BITMAP_WORDS]> = Array::with_max_entries(1, 0);
 #[map]
 pub static JOB: PerCpuArray<Job> = PerCpuArray::with_max_entries(1, 0);
 
-/// The program that makes captures, once there is a driver whose plug-in wants some.
+/// The program that makes captures; set once a driver's plug-in asks for captures.
 #[map]
 pub static JUMPS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 

@@ -19,7 +19,8 @@ use crate::{
     inflight::{self, Call},
     maps::{DEVICES, STEPS},
 };
-/// Returns the device that a step is about, 0 if it is none of ours, and the role of the call that the thread is in.
+/// Returns the device that a step is about, 0 if there is none, and the role of the call that the thread is in,
+/// `u32::MAX` if that call is about another device.
 #[inline(always)]
 fn device_of(spec: &StepSpec, args: &[u64; STEP_ARGS]) -> (u64, u32) {
     let (of_thread, within) = inflight::of_thread();
