@@ -198,19 +198,19 @@ const PCI_RESET: FunctionPrototype = FunctionPrototype {
 /// Result of looking a core function up.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CoreStatus {
-    /// It is there and has the type that the eBPF program expects.
+    /// A function of the type that the eBPF program expects.
     #[error("found")]
     Ok,
-    /// It has a symbol, but its type is not known.
+    /// A function with a symbol, but of unknown type.
     #[error("its type cannot be checked: there is no BTF")]
     Unverified,
-    /// It has another type in this kernel: its arguments must not be trusted.
+    /// A function of another type in this kernel: its arguments must not be trusted.
     #[error("it is a function {found} here: this kernel is newer than vfio-trace, which will not guess")]
     PrototypeDiffers {
         /// The type in C.
         found: String,
     },
-    /// It is not in this kernel, or cannot be probed.
+    /// A function that is not in this kernel, or cannot be probed.
     #[error("{why}")]
     Absent {
         /// The reason.

@@ -66,7 +66,7 @@ pub struct VfioDevice {
     pub driver: Option<String>,
     /// Name of the driver's module; `None` if it is built in.
     pub module: Option<String>,
-    /// Its bus.
+    /// Bus of the device.
     pub bus: DeviceBus,
     /// True if it is an SR-IOV virtual function.
     pub is_vf: bool,

@@ -40,7 +40,7 @@ pub enum MissingReason {
     /// The member has another type than the eBPF programs expect.
     #[error("it is {found} here, not {wanted}: this kernel is newer than vfio-trace, which will not guess")]
     OtherType {
-        /// Its type in C and its size.
+        /// Type of the member in C, and its size.
         found: String,
         /// The expected type.
         wanted: &'static str,

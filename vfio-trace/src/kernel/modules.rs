@@ -21,11 +21,11 @@ pub enum ModulesError {
 /// State of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModuleState {
-    /// Loaded.
+    /// A module that is loaded.
     Live,
-    /// Its init function runs.
+    /// A module whose init function runs.
     Loading,
-    /// Its exit function runs.
+    /// A module whose exit function runs.
     Unloading,
 }
 

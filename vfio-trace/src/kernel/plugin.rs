@@ -131,7 +131,7 @@ pub struct StepPlan {
     pub symbol: String,
     /// Name of its module, `None` for the kernel.
     pub module: Option<String>,
-    /// Its address, if known.
+    /// Address, if known.
     pub address: Option<u64>,
     /// True if no other function has this symbol.
     pub unique: bool,

@@ -5,9 +5,9 @@ use super::kallsyms::{Kallsyms, KernelSymbol, SymbolVariant};
 /// Result of looking up a function of a module, or of the kernel itself, in /proc/kallsyms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FunctionPresence {
-    /// The function is there, with the arguments of its source.
+    /// A function that is there, with the arguments of its source.
     Present(SymbolLocation),
-    /// It is not there, for this reason.
+    /// A function that is not there, with the reason.
     Absent(String),
     /// There are no symbols to look at.
     Unknown,

@@ -42,7 +42,7 @@ pub struct WantedCapture {
     pub structure: &'static str,
     /// The members to copy.
     pub members: WantedMembers,
-    /// Its member of type `struct file *`: the data fd's file that the structure belongs to.
+    /// Name of its member of type `struct file *`: the data fd's file that the structure belongs to.
     pub file: Option<&'static str>,
     /// Moments at which it is copied: bits of `capture::moment`.
     pub when: u32,

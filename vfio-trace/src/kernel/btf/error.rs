@@ -62,7 +62,7 @@ pub enum BtfError {
     OtherBase {
         /// Name of the BTF: `vmlinux` or a module.
         name: String,
-        /// The function that gives it away.
+        /// Name of the function that shows it.
         function: String,
     },
     /// A type id that is not defined.

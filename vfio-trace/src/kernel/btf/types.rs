@@ -98,7 +98,7 @@ pub struct BtfType<'a> {
 pub struct BtfMember<'a> {
     /// Name, empty if anonymous.
     pub name: &'a [u8],
-    /// Its type.
+    /// Type of the member.
     pub type_id: TypeId,
     /// Distance from the start of the struct, in bits.
     pub bit_offset: u32,
@@ -109,7 +109,7 @@ pub struct BtfMember<'a> {
 /// A parameter of a function.
 #[derive(Clone, Copy, Debug)]
 pub struct BtfParam {
-    /// Its type; void as the last one means `...`.
+    /// Type of the parameter; void as the last one means `...`.
     pub type_id: TypeId,
 }
 
@@ -118,7 +118,7 @@ pub struct BtfParam {
 pub struct BtfFunction<'a> {
     /// Name in the source; the symbol may have a suffix.
     pub name: &'a str,
-    /// Its `FUNC_PROTO`.
+    /// Id of its `FUNC_PROTO`.
     pub proto: TypeId,
 }
 

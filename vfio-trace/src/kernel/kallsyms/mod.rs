@@ -25,7 +25,7 @@ pub enum KallsymsError {
     /// Reading it failed half-way.
     #[error("reading /proc/kallsyms failed: {0}")]
     Read(#[from] io::Error),
-    /// It has lines that are not symbols.
+    /// A line that is not a symbol.
     #[error("/proc/kallsyms has a line that is not a symbol: {line:?}; was it copied from something else?")]
     Line {
         /// Start of the line.
