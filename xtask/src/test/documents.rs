@@ -25,7 +25,7 @@ type Document = (PathBuf, String);
 
 fn documents() -> Result<Vec<Document>> {
     let root = workspace::root();
-    let mut paths = vec![PathBuf::from("README.md")];
+    let mut paths = ["README.md", "CONTRIBUTING.md"].map(PathBuf::from).to_vec();
     for entry in fs::read_dir(root.join("docs")).context("cannot read docs")? {
         let name = entry.context("cannot read docs")?.file_name();
         if Path::new(&name).extension().is_some_and(|end| end == "md") {
