@@ -38,11 +38,12 @@ pub(super) fn devices(
         destinations,
         looked: (from.len() + to.len()) as u64,
     };
-    // How many are as good, those included that are taken by then.
+    // How many are as good: those that are taken by then count, too, unless it is known whose they are.
     let hash = |found: &SideAnalysis| Some((found.stream?.bytes, found.stream?.crc32));
-    let hashes = [from, to].map(|all| counted(sides, all, hash));
-    let lengths =
-        [from, to].map(|all| counted(sides, all, |found| Some((found.bytes, found.stream.is_some()))));
+    let length = |found: &SideAnalysis| Some((found.bytes, found.stream.is_some()));
+    let ends = [&sources, &pairs.destinations];
+    let hashes = ends.map(|all| counted(sides, all, hash));
+    let mut lengths = ends.map(|all| counted(sides, all, length));
 
     sources = pairs.by_key(
         &sources,
@@ -51,10 +52,15 @@ pub(super) fn devices(
         |one| {
             let choices =
                 hash(&sides[one.source]).map(|key| hashes.each_ref().map(|counts| count_of(counts, key)));
-            matched.push(DeviceMatch {
-                by: named(PairingReason::StreamHash, choices.unwrap_or_default()),
-                ..one
-            });
+            let by = named(PairingReason::StreamHash, choices.unwrap_or_default());
+            if by == PairingReason::StreamHash {
+                for (counts, at) in lengths.iter_mut().zip([one.source, one.destination]) {
+                    if let Some(count) = length(&sides[at]).and_then(|key| counts.get_mut(&key)) {
+                        *count -= 1;
+                    }
+                }
+            }
+            matched.push(DeviceMatch { by, ..one });
         },
     );
     // Two known hashes that differ are of two streams, however many bytes they have.
@@ -66,7 +72,7 @@ pub(super) fn devices(
     sources = pairs.by_key(
         &sources,
         wanted,
-        |found| Some((found.bytes, found.stream.is_some())),
+        length,
         |one| {
             let as_good = |counts: &HashMap<(u64, bool), u32>, found: &SideAnalysis| {
                 others(found.stream.is_some())

@@ -186,15 +186,16 @@ pub(super) fn pair_groups(
     for [source, destination] in chosen {
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
         let (mut matched, _) = fit(sides, from, to, context).unwrap_or_default();
-        // Bytes alone say nothing if another one at that time has as many.
-        let rivals = find(&pool, [source, destination]).is_some_and(|one| rivals.has(one));
+        // Bytes alone say nothing if another one at that time has as many; of a VM that is known by one of its devices, the
+        // others are known, too.
+        let known = matched.iter().any(DeviceMatch::is_sure);
+        let rivals = !known && find(&pool, [source, destination]).is_some_and(|one| rivals.has(one));
         if rivals {
             for one in matched.iter_mut().filter(|one| one.by == PairingReason::StreamBytes) {
                 one.by = PairingReason::Order;
             }
         }
         let (source, destination) = (Some(source as usize), Some(destination as usize));
-        let rivals = rivals && !matched.iter().any(DeviceMatch::is_sure);
         wholes.push(GroupPair { source, destination, matched, rivals });
     }
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| !taken[*at]) {

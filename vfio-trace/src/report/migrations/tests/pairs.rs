@@ -41,8 +41,33 @@ fn the_user_knows_better() {
     assert_eq!(paired(&[("a", "d"), ("c", "b")]), [pair("a", "d", option), pair("c", "b", option)]);
     // Names that are not there change nothing.
     assert_eq!(paired(&[("x", "y")]), paired(&[]));
-    // What is said for one leaves the other to the other.
-    assert_eq!(paired(&[("a", "d")]), [pair("a", "d", option), pair("c", "b", PairingReason::Order)]);
+    // What is said for one leaves the other to the other, and nothing else for it.
+    assert_eq!(paired(&[("a", "d")]), [pair("a", "d", option), pair("c", "b", PairingReason::StreamBytes)]);
+}
+
+#[test]
+fn what_is_known_of_one_device_is_known_of_its_vm() {
+    let others = |script: RecordScript| script.other_files().other_files();
+    let history = history(&[
+        leave(device(0xd1, "a", SOURCE), 0, 8192),
+        leave(device(0xd3, "c", SOURCE).thread(SOURCE, 450), 2 * MS, MIB).other_files(),
+        arrive(device(0xd2, "b", DESTINATION), 0, 8192),
+        arrive(device(0xd4, "d", DESTINATION).thread(DESTINATION, 850), 2 * MS, MIB).other_files(),
+        // Another VM has as many bytes as its second device.
+        others(leave(device(0xd5, "e", 500), 3 * MS, MIB)),
+        others(arrive(device(0xd6, "f", 900), 3 * MS, MIB)),
+    ]);
+    let options = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        DocumentOptions { pairs, ..DocumentOptions::default() }
+    };
+    let document = document(&[history], &options(&[("a", "b")]));
+    check(&document);
+    let vm = document.migrations.iter().find(|migration| migration.devices.len() == 2).unwrap();
+    let by: Vec<_> = vm.devices.iter().map(|device| device.paired_by).collect();
+    assert_eq!(by, [Some(PairingReason::Option), Some(PairingReason::StreamBytes)]);
+    let downtime = vm.devices[1].downtime.as_ref().unwrap();
+    assert_eq!((downtime.total_ns, downtime.bound), (50 * MS + ARC, DowntimeBound::Exact), "{downtime:?}");
 }
 
 #[test]

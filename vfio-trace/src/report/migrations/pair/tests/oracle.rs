@@ -92,7 +92,8 @@ pub(super) fn wholes(
     for at in chosen {
         let one = &candidates[at];
         // Bytes alone say nothing if another one at that time has as many.
-        let rivals = candidates.iter().any(|other| {
+        let known = one.matched.iter().any(DeviceMatch::is_sure);
+        let rivals = !known && candidates.iter().any(|other| {
             (other.source == one.source) != (other.destination == one.destination)
                 && other.key.2 == 0
                 && other
@@ -104,7 +105,6 @@ pub(super) fn wholes(
         for one in matched.iter_mut().filter(|one| rivals && one.by == PairingReason::StreamBytes) {
             one.by = PairingReason::Order;
         }
-        let rivals = rivals && !matched.iter().any(DeviceMatch::is_sure);
         wholes.push(GroupPair {
             source: Some(one.source),
             destination: Some(one.destination),
@@ -155,7 +155,6 @@ pub(super) fn devices(
 ) -> Vec<DeviceMatch> {
     let name = |at: usize| context.devices[sides[at].side.device as usize].name.as_deref();
     let driver = |at: usize| context.devices[sides[at].side.device as usize].driver.as_deref();
-    let (all_from, all_to) = (from, to);
     let (mut from, mut to) = (from.to_vec(), to.to_vec());
     let mut matched = Vec::new();
     let mut take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source, destination, by| {
@@ -175,6 +174,8 @@ pub(super) fn devices(
     };
     from.retain(|at| !said(&|pair| &pair.0, *at));
     to.retain(|at| !said(&|pair| &pair.1, *at));
+    // Whose partner is known is no choice of others.
+    let (mut all_from, mut all_to) = (from.clone(), to.clone());
     let drivers_fit =
         |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
     for by in [PairingReason::StreamHash, PairingReason::StreamBytes, PairingReason::Time] {
@@ -191,6 +192,7 @@ pub(super) fn devices(
                 _ => two.bytes == one.bytes && one.bytes > 0 && !known,
             }
         };
+        let mut sure = Vec::new();
         for source in from.clone() {
             let fits = |at: &usize| {
                 drivers_fit(source, *at)
@@ -206,6 +208,11 @@ pub(super) fn devices(
                 by => by,
             };
             take(&mut from, &mut to, source, destination, by);
+            sure.extend((by == PairingReason::StreamHash).then_some((source, destination)));
+        }
+        for (source, destination) in sure {
+            all_from.retain(|at| *at != source);
+            all_to.retain(|at| *at != destination);
         }
     }
     matched
