@@ -224,7 +224,7 @@ impl<'a> DocumentBuilder<'a> {
                 found.misses_uncounted =
                     self.histories[found.host as usize].host.losses.has_uncounted_misses();
                 found.bytes_unseen = self.unseen(found);
-                found.judge(self.data_suffers(found));
+                found.judge(self.data_lost(found), self.data_suffers(found));
                 if found.data_incomplete {
                     // A plug-in does not know what was lost; of what was read unseen, nothing is left.
                     found.side.findings.retain(|finding| !finding.code.ends_with("/initial-bytes-left"));
@@ -237,7 +237,12 @@ impl<'a> DocumentBuilder<'a> {
 
     /// Whether reads or writes of a side may be lacking.
     fn data_suffers(&self, found: &SideAnalysis) -> bool {
-        found.unprobed || found.bytes_unseen || self.histories[found.host as usize].host.losses.lacks_data()
+        found.bytes_unseen || self.data_lost(found)
+    }
+
+    /// Whether reads or writes of a side are lacking by what was counted, or were not probed for.
+    fn data_lost(&self, found: &SideAnalysis) -> bool {
+        found.unprobed || self.histories[found.host as usize].host.losses.lacks_data()
     }
 
     /// Whether bytes of a side went by unseen. Where nobody counts the calls that were missed, only the offset of the data fd

@@ -309,10 +309,12 @@ impl SideAnalysis {
         given_up && self.misses_uncounted && self.left_transfer && self.ran_ns.is_none()
     }
 
-    /// How it ended, once its failures and data are known.
-    pub(super) fn judge(&mut self, data_suffers: bool) {
+    /// How it ended, once its failures and data are known. `data_lost`: reads or writes are known to be lacking, or those
+    /// that may be are counted; `data_suffers`: that, or nothing tells that none is.
+    pub(super) fn judge(&mut self, data_lost: bool, data_suffers: bool) {
         let failed = !self.side.failures.is_empty();
         let blind = self.side.partial || data_suffers;
+        let lost = self.side.partial || self.bytes_missed || data_lost;
         self.data_incomplete = blind;
         self.side.verdict = match self.role {
             SideRole::Source => {
@@ -322,8 +324,9 @@ impl SideAnalysis {
                 match (self.ran_ns.is_some(), self.left_transfer || self.cut.is_some()) {
                     (false, true) if self.eof => MigrationVerdict::Completed,
                     (_, true) | (true, _) if failed => MigrationVerdict::Failed,
-                    // What was not seen cannot be missed.
-                    (false, true) if self.left_transfer && blind => MigrationVerdict::Completed,
+                    // What was not seen cannot be missed. That nobody counts what was not seen is no loss: see
+                    // `may_be_read`.
+                    (false, true) if self.left_transfer && lost => MigrationVerdict::Completed,
                     (_, true) | (true, _) => MigrationVerdict::Cancelled,
                     (false, false) => {
                         if failed {

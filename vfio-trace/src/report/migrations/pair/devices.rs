@@ -69,21 +69,16 @@ pub(super) fn devices(
         let known = others(found.stream.is_some()).iter();
         known.filter(|_| found.bytes > 0).map(|known| (found.bytes, *known)).collect()
     };
-    sources = pairs.by_key(
-        &sources,
-        wanted,
-        length,
-        |one| {
-            let as_good = |counts: &HashMap<(u64, bool), u32>, found: &SideAnalysis| {
-                others(found.stream.is_some())
-                    .iter()
-                    .fold(0u32, |sum, known| sum + count_of(counts, (found.bytes, *known)))
-            };
-            let choices =
-                [as_good(&lengths[0], &sides[one.destination]), as_good(&lengths[1], &sides[one.source])];
-            matched.push(DeviceMatch { by: named(PairingReason::StreamBytes, choices), ..one });
-        },
-    );
+    sources = pairs.by_key(&sources, wanted, length, |one| {
+        let as_good = |counts: &HashMap<(u64, bool), u32>, found: &SideAnalysis| {
+            others(found.stream.is_some())
+                .iter()
+                .fold(0u32, |sum, known| sum + count_of(counts, (found.bytes, *known)))
+        };
+        let choices =
+            [as_good(&lengths[0], &sides[one.destination]), as_good(&lengths[1], &sides[one.source])];
+        matched.push(DeviceMatch { by: named(PairingReason::StreamBytes, choices), ..one });
+    });
     if at_once {
         pairs.by_time(&sources, &mut matched);
     }

@@ -96,6 +96,36 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
 }
 
 #[test]
+fn what_no_offset_tells_is_not_read_to_the_end() {
+    // The fd is not closed while tracing goes on; and of a driver that counts no offset.
+    let open = stop(leaving(7), 0).until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(200 * MS);
+    let open = open.set(&[STOP_COPY, STOP], 0, -1);
+    let no_offset = leaving(7)
+        .until(10 * MS)
+        .set(&[RUNNING, PRE_COPY], FROM, 31)
+        .until(20 * MS)
+        .read(FROM, 1 << 20, 24, 0)
+        .until(100 * MS)
+        .set(&[PRE_COPY, PRE_COPY_P2P, STOP_COPY], 0, -1)
+        .until(120 * MS)
+        .read(FROM, 1 << 20, MIB, 0)
+        .until(200 * MS)
+        .set(&[STOP_COPY, STOP], 0, -1)
+        .release(FROM, 0);
+    for source in [open, no_offset] {
+        for sides in [std::slice::from_ref(&source), &[source.clone(), unloaded()]] {
+            let document = uncounted(sides);
+            let said = text(&document);
+            assert!(said.contains("something may be missing") && said.contains("read unseen"), "{said}");
+        }
+        // That the destination ran tells.
+        let document = uncounted(&[source.clone(), whole_destination()]);
+        assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
+        assert_eq!(downtime(&document).bound, DowntimeBound::About);
+    }
+}
+
+#[test]
 fn bytes_that_went_by_unseen_are_no_difference() {
     let no_write = arriving(7)
         .until(5 * MS)

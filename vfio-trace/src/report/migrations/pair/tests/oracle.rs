@@ -93,14 +93,15 @@ pub(super) fn wholes(
         let one = &candidates[at];
         // Bytes alone say nothing if another one at that time has as many.
         let known = one.matched.iter().any(DeviceMatch::is_sure);
-        let rivals = !known && candidates.iter().any(|other| {
-            (other.source == one.source) != (other.destination == one.destination)
-                && other.key.2 == 0
-                && other
-                    .matched
-                    .iter()
-                    .any(|pair| matches!(pair.by, PairingReason::StreamBytes | PairingReason::Order))
-        });
+        let rivals = !known
+            && candidates.iter().any(|other| {
+                (other.source == one.source) != (other.destination == one.destination)
+                    && other.key.2 == 0
+                    && other
+                        .matched
+                        .iter()
+                        .any(|pair| matches!(pair.by, PairingReason::StreamBytes | PairingReason::Order))
+            });
         let mut matched = one.matched.clone();
         for one in matched.iter_mut().filter(|one| rivals && one.by == PairingReason::StreamBytes) {
             one.by = PairingReason::Order;
