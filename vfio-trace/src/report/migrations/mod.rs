@@ -4,6 +4,7 @@ mod clocks;
 mod details;
 mod downtime;
 mod gaps;
+mod hosts;
 mod index;
 mod outside;
 mod pair;
@@ -18,12 +19,12 @@ use std::collections::{HashMap, HashSet};
 
 pub use self::shift::ClockShift;
 use self::{
-    clocks::ClockAlignment,
+    clocks::{ClockAlignment, ClockFacts},
     details::ShiftedSession,
     downtime::TimeUncertainty,
     gaps::ShiftedGap,
     index::DeviceIndex,
-    pair::{ClockTolerance, DeviceMatch, GroupPair, PairingContext, SideGroup},
+    pair::{DeviceMatch, GroupPair, SideGroup},
     side::SideAnalysis,
     verdicts::{integrity, run_again, verdict},
 };
@@ -66,21 +67,22 @@ pub fn document_and_shifts(
     histories: &[HostHistory],
     options: &DocumentOptions,
 ) -> (MigrationDocument, Vec<ClockShift>) {
-    let clocks = ClockAlignment::of(histories);
+    let facts = ClockFacts::of(histories);
+    let clocks = ClockAlignment::of(histories, &facts);
     let mut refused = HashSet::new();
-    let mut first = DocumentBuilder::new(histories, clocks);
+    let mut first = DocumentBuilder::new(histories, &facts, clocks);
     first.pair(options, &mut refused);
     if histories.len() < 2 {
         let shifts = first.clocks.shifts.clone();
         return (first.document(options), shifts);
     }
-    let (clocks, merges) = {
+    let (clocks, _, merges) = {
         let streams = first.streams();
-        first.clocks.tighten(histories, &first.sides, &first.matched(), &streams)
+        first.clocks.tighten(first.evidence(&streams), &first.wholes)
     };
     drop(first);
     let shifts = clocks.shifts.clone();
-    let mut second = DocumentBuilder::new(histories, clocks);
+    let mut second = DocumentBuilder::new(histories, &facts, clocks);
     second.pair(options, &mut refused);
     second.merges = merges;
     (second.document(options), shifts)
@@ -88,6 +90,7 @@ pub fn document_and_shifts(
 
 struct DocumentBuilder<'a> {
     histories: &'a [HostHistory],
+    facts: &'a ClockFacts,
     clocks: ClockAlignment,
     merges: Vec<ClockMerge>,
     devices: Vec<TracedDevice>,
@@ -104,9 +107,10 @@ struct DocumentBuilder<'a> {
 }
 
 impl<'a> DocumentBuilder<'a> {
-    fn new(histories: &'a [HostHistory], clocks: ClockAlignment) -> Self {
+    fn new(histories: &'a [HostHistory], facts: &'a ClockFacts, clocks: ClockAlignment) -> Self {
         let mut assembly = Self {
             histories,
+            facts,
             clocks,
             merges: Vec::new(),
             devices: Vec::new(),
@@ -125,43 +129,6 @@ impl<'a> DocumentBuilder<'a> {
         assembly.find_sides();
         assembly.groups = pair::groups(&assembly.sides);
         assembly
-    }
-
-    /// Finds what belongs together. `refused`: sources and destinations that do not, whatever it looks like.
-    fn pair(&mut self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) {
-        for _ in 0..ROUNDS {
-            let (histories, devices) = (self.histories, &self.devices);
-            let apart_ns = |one: u32, two: u32| {
-                let (one, two) = (&histories[one as usize], &histories[two as usize]);
-                if std::ptr::eq(one, two) || clocks::same_clock(one, two) {
-                    return ClockTolerance { guess: 0, sure: 0 };
-                }
-                let promised = clocks::worst_clock_error(one, two);
-                let guess = promised.map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS).min(APART_NS));
-                ClockTolerance { guess, sure: APART_NS }
-            };
-            let context = PairingContext { devices, pairs: &options.pairs, apart_ns: &apart_ns, refused };
-            self.wholes = pair::pair_groups(&self.sides, &self.groups, &context);
-            let matched = self.matched();
-            let rivals: HashSet<usize> = self
-                .wholes
-                .iter()
-                .filter(|whole| whole.rivals)
-                .flat_map(|whole| whole.matched.iter().map(|one| one.source))
-                .collect();
-            let streams = self.streams();
-            let wrong =
-                self.clocks.find_refused(self.histories, &self.sides, &matched, &streams, refused, &rivals);
-            if wrong.is_empty() {
-                return;
-            }
-            refused.extend(wrong);
-        }
-        // Those that came last are none either.
-        for whole in &mut self.wholes {
-            whole.matched.retain(|one| !refused.contains(&(one.source, one.destination)));
-        }
-        pair::split(&mut self.wholes, &self.groups);
     }
 
     /// Devices, sessions and findings of a host, on the document's clock.
@@ -264,10 +231,6 @@ impl<'a> DocumentBuilder<'a> {
         found.side.partial || found.missed_arc || !counted || self.data_suffers(found)
     }
 
-    fn matched(&self) -> Vec<DeviceMatch> {
-        self.wholes.iter().flat_map(|whole| whole.matched.iter().copied()).collect()
-    }
-
     fn document(mut self, options: &DocumentOptions) -> MigrationDocument {
         let mut unprobed = Vec::new();
         let (mut migrations, rows): (Vec<VmMigration>, Vec<Vec<MatchedPlaces>>) = {
@@ -329,7 +292,7 @@ impl<'a> DocumentBuilder<'a> {
     fn host(&self, at: usize, history: &HostHistory) -> TracedHost {
         let shift = &self.clocks.shifts[at];
         let (first, last) = history.span().unwrap_or((history.host.began_ns, history.host.ended_ns));
-        let real = history.distance_ns() - shift.first();
+        let real = self.facts.distance_ns(at) - shift.first();
         TracedHost {
             nr: at as u32,
             label: label(self.histories, at),
@@ -343,20 +306,6 @@ impl<'a> DocumentBuilder<'a> {
             },
             ..history.host.clone()
         }
-    }
-
-    /// What the hosts' clocks may do to the time from an event on one to an event on the other.
-    fn apart(&self, from: u32, to: u32) -> TimeUncertainty {
-        let errors = |host: u32| {
-            let merge = self.merges.iter().find(|merge| merge.host == host);
-            merge.map_or((Some(0), Some(0)), |merge| (merge.early_ns, merge.late_ns))
-        };
-        if from == to {
-            return TimeUncertainty::NOT;
-        }
-        let ((from_early, from_late), (to_early, to_late)) = (errors(from), errors(to));
-        let sum = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| one.saturating_add(two));
-        TimeUncertainty { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
     }
 
     /// A migration without its sides' phases, and which sides its devices are made of.
@@ -380,14 +329,15 @@ impl<'a> DocumentBuilder<'a> {
         });
         let rows: Vec<MatchedPlaces> = rows.chain(arrivals).collect();
 
+        let apart = self.apart(whole, &facts.streams);
         let mut warnings = Vec::new();
         let mut splits = Vec::new();
         let devices: Vec<DeviceMigration> = rows
             .iter()
             .map(|&(source, destination, paired_by)| {
                 let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
-                let split = self.split(source, destination, (paired_by, whole.rivals), &facts.streams);
-                self.look(source, destination, paired_by, facts, &mut warnings);
+                let split = self.split(source, destination, (paired_by, whole.rivals), apart, &facts.streams);
+                self.look(source, destination, (paired_by, apart), facts, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
                 let mut leaving = source.map(lean);
@@ -459,11 +409,10 @@ impl<'a> DocumentBuilder<'a> {
         source: Option<&SideAnalysis>,
         destination: Option<&SideAnalysis>,
         (by, rivals): (Option<PairingReason>, bool),
+        apart: TimeUncertainty,
         streams: &[ShiftedSession<'_>],
     ) -> Option<downtime::DowntimeSplit> {
         let losses = |found: &SideAnalysis| &self.histories[found.host as usize].host.losses;
-        let apart =
-            source.zip(destination).map_or(TimeUncertainty::NOT, |(from, to)| self.apart(from.host, to.host));
         downtime::of_device(
             source.map(|found| (found, losses(found))),
             destination.map(|found| (found, losses(found))),
@@ -478,7 +427,7 @@ impl<'a> DocumentBuilder<'a> {
         &self,
         source: Option<&SideAnalysis>,
         destination: Option<&SideAnalysis>,
-        by: Option<PairingReason>,
+        (by, apart): (Option<PairingReason>, TimeUncertainty),
         facts: &MigrationInputs<'_>,
         out: &mut Vec<ReportWarning>,
     ) {
@@ -492,7 +441,7 @@ impl<'a> DocumentBuilder<'a> {
         }
         if let (Some(from), Some(to)) = (source, destination) {
             let data_suffers = suffers(from) || suffers(to);
-            let pair = warnings::PairFacts { by, data_suffers, apart: self.apart(from.host, to.host) };
+            let pair = warnings::PairFacts { by, data_suffers, apart };
             warnings::of_pair((from, line(from)), (to, line(to)), pair, out);
         }
     }

@@ -16,8 +16,7 @@ pub(super) fn fit(
     to: &SideGroup,
     context: &PairingContext<'_>,
 ) -> Option<(Vec<DeviceMatch>, u64)> {
-    let hosts = (sides[from.sides[0]].host, sides[to.sides[0]].host);
-    let tolerance = (context.apart_ns)(hosts.0, hosts.1);
+    let tolerance = context.tolerance(sides, from, to);
     let after = to.start_ns.saturating_sub(from.end_ns);
     let gap = after.max(from.start_ns.saturating_sub(to.end_ns));
     let at_once = gap <= tolerance.guess;

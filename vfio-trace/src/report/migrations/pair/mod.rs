@@ -67,8 +67,26 @@ pub(super) struct PairingContext<'a> {
     pub(super) pairs: &'a [(String, String)],
     /// How far two hosts' clocks may be apart.
     pub(super) apart_ns: &'a dyn Fn(u32, u32) -> ClockTolerance,
+    /// What a side's kernel promised that its wall clock was off at most, in ns.
+    pub(super) promised: &'a dyn Fn(usize) -> Option<u64>,
     /// Sides that do not belong together, unless the user says so.
     pub(super) refused: &'a HashSet<(usize, usize)>,
+}
+
+impl PairingContext<'_> {
+    /// How far apart the clocks may have two groups. Not all that the hosts were apart once: that is only how far pairs are
+    /// looked for.
+    fn tolerance(&self, sides: &[SideAnalysis], from: &SideGroup, to: &SideGroup) -> ClockTolerance {
+        let host = |group: &SideGroup| sides[group.sides[0]].host;
+        let promised = |group: &SideGroup| {
+            let mut all = group.sides.iter().map(|side| (self.promised)(*side));
+            all.try_fold(0, |worst, ns| Some(ns?.max(worst)))
+        };
+        let hosts = (self.apart_ns)(host(from), host(to));
+        let both = promised(from).zip(promised(to)).map(|(one, two): (u64, u64)| one.saturating_add(two));
+        let most = both.map_or(u64::MAX, |ns| ns.saturating_add(super::SPARE_NS));
+        ClockTolerance { guess: hosts.guess.min(most), sure: hosts.sure }
+    }
 }
 
 /// How far apart two hosts' clocks may have what belongs together, in ns.

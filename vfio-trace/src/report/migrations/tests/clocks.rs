@@ -12,13 +12,13 @@ use crate::report::{
 };
 
 /// What B's clocks say when A's say 1 ms: CLOCK_MONOTONIC is older by this.
-const BOOTED: u64 = 77_000 * MS;
+pub(super) const BOOTED: u64 = 77_000 * MS;
 /// Least time from a read to the write of what it gave, in a script.
-const SLACK: i64 = 5 * MS as i64 - READ as i64;
+pub(super) const SLACK: i64 = 5 * MS as i64 - READ as i64;
 /// When the way back begins.
 const BACK: u64 = 1_000 * MS;
 
-fn moved(records: Vec<WireRecord>, by: u64) -> Vec<WireRecord> {
+pub(super) fn moved(records: Vec<WireRecord>, by: u64) -> Vec<WireRecord> {
     let moved = |mut record: WireRecord| {
         record.header.start_ns += by;
         record.header.end_ns += by;
@@ -43,7 +43,7 @@ fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [HostHistory; 2]
 }
 
 /// Whether what is said of a downtime is true.
-fn holds(downtime: &DowntimeBreakdown, truth_ns: u64) -> bool {
+pub(super) fn holds(downtime: &DowntimeBreakdown, truth_ns: u64) -> bool {
     match (downtime.bound, downtime.uncertainty_ns) {
         (DowntimeBound::Exact, _) => downtime.total_ns == truth_ns,
         (DowntimeBound::AtLeast, most) => {
@@ -299,7 +299,7 @@ fn a_guess_breaks_no_promise_by_much() {
     assert_eq!(migration.verdict, MigrationVerdict::Completed);
 }
 
-fn document_of(both: &[HostHistory], pairs: &[(String, String)]) -> MigrationDocument {
+pub(super) fn document_of(both: &[HostHistory], pairs: &[(String, String)]) -> MigrationDocument {
     document(both, &DocumentOptions { pairs: pairs.to_vec(), ..DocumentOptions::default() })
 }
 
@@ -345,7 +345,7 @@ fn what_was_not_promised_at_first_is_far_apart_at_most() {
     assert_eq!(merge(&document).clock_error_ns, None);
 }
 
-const HOUR: u64 = 3_600_000 * MS;
+pub(super) const HOUR: u64 = 3_600_000 * MS;
 
 /// What a host's clocks showed: CLOCK_REALTIME `ahead_ns` of what it should be, after so long asleep.
 fn sampled(mut history: HostHistory, samples: &[(u64, i64, u64)]) -> HostHistory {

@@ -1,5 +1,6 @@
 //! Whole migrations as scripted records -> document. Figures are worked out by hand from the script's times.
 
+mod boots;
 mod clocks;
 mod failures;
 mod flows;
@@ -7,6 +8,7 @@ mod losses;
 mod many;
 mod outside;
 mod pairs;
+mod promises;
 mod props;
 mod several;
 mod unseen;

@@ -1,0 +1,225 @@
+//! What the streams that were put together tell of the clocks: nothing is written before it was read.
+
+use std::collections::HashSet;
+
+use super::{
+    super::{
+        details::ShiftedSession,
+        pair::{DeviceMatch, GroupPair},
+        side::SideAnalysis,
+    },
+    facts::ClockFacts,
+};
+use crate::report::{
+    document::{PairingReason, TracedDevice},
+    history::HostHistory,
+};
+
+/// So many devices of one VM that nothing but their order tells apart are compared each with each; of more, nothing is
+/// concluded.
+const MOST_ALIKE: usize = 16;
+
+/// All that tells of the clocks.
+#[derive(Clone, Copy)]
+pub(in super::super) struct StreamEvidence<'a> {
+    pub(in super::super) histories: &'a [HostHistory],
+    pub(in super::super) facts: &'a ClockFacts,
+    pub(in super::super) devices: &'a [TracedDevice],
+    pub(in super::super) sides: &'a [SideAnalysis],
+    pub(in super::super) streams: &'a [ShiftedSession<'a>],
+}
+
+/// What one stream demands of a boot's offset from the first host's wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OffsetConstraint {
+    pub(super) pair: DeviceMatch,
+    /// The migration that it is of, by its place.
+    pub(super) whole: usize,
+    /// What the kernels promised of both sides together.
+    pub(super) promised: Option<u64>,
+    /// At least so much; or at most.
+    pub(super) least: bool,
+    pub(super) offset: i128,
+}
+
+impl OffsetConstraint {
+    /// Whether it demands no more than the kernels promise, and `spare` beyond; or if that is not so by what is sure, which
+    /// demands `by`, no more beyond that.
+    pub(super) fn keeps(&self, by: i128, spare: i128) -> bool {
+        let Some(error) = self.promised.map(i128::from) else { return true };
+        let by = if by.abs() > error { by } else { 0 };
+        if self.least { self.offset <= by + error + spare } else { self.offset >= by - error - spare }
+    }
+
+    /// The most that is demanded, both ways; `all`: not only by what is sure.
+    pub(super) fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
+        let (mut least, mut most) = (None::<i128>, None::<i128>);
+        for demand in demands.iter().filter(|demand| all || demand.pair.is_sure()) {
+            if demand.least {
+                least = least.max(Some(demand.offset));
+            } else {
+                most = Some(most.map_or(demand.offset, |most| most.min(demand.offset)));
+            }
+        }
+        (least, most)
+    }
+}
+
+impl StreamEvidence<'_> {
+    fn side(&self, at: usize) -> &SideAnalysis {
+        &self.sides[at]
+    }
+
+    /// Whether calls of a side are lacking: nobody knows then which bytes the others moved.
+    fn lacks(&self, found: &SideAnalysis) -> bool {
+        found.unprobed || self.histories[found.host as usize].host.losses.lacks_data()
+    }
+
+    /// What both sides' kernels promised together.
+    pub(super) fn promised(&self, [source, destination]: [usize; 2]) -> Option<u64> {
+        let of = |at: usize| self.facts.promised(self.side(at), self.histories, self.streams);
+        of(source).zip(of(destination)).map(|(one, two)| one.saturating_add(two))
+    }
+
+    /// Whether data was written before it was read, by the one clock that both sides have.
+    pub(in super::super) fn is_backwards(&self, [source, destination]: [usize; 2]) -> bool {
+        let (from, to) = (self.side(source), self.side(destination));
+        // What begins when the other is over needs no closer look.
+        to.side.start_ns <= from.side.end_ns
+            && self.facts.is_one_clock(from.host, to.host)
+            && !from.side.partial
+            && !to.side.partial
+            && !self.lacks(from)
+            && !self.lacks(to)
+            // By that clock itself: on the document's, times may be the same that are not.
+            && slack(from, to, self.streams, |_, ns| ns).is_some_and(|slack| slack < 0)
+    }
+
+    /// The least time from a read to the write of what it gave, on the document's clock; `None`: the streams do not tell.
+    fn slack(&self, [source, destination]: [usize; 2]) -> Option<i128> {
+        let (from, to) = (self.side(source), self.side(destination));
+        if self.lacks(from) || self.lacks(to) {
+            return None;
+        }
+        slack(from, to, self.streams, ShiftedSession::at)
+    }
+
+    /// Pairs of a migration that are as good as this one by their bytes, itself included: which belongs to which, nothing but
+    /// their order tells.
+    pub(super) fn alike<'a>(
+        &'a self,
+        pair: &'a DeviceMatch,
+        whole: &'a GroupPair,
+    ) -> impl Iterator<Item = &'a DeviceMatch> {
+        let ordered = pair.by == PairingReason::Order;
+        let fits = move |other: &&DeviceMatch| {
+            other.source == pair.source
+                || ordered
+                    && other.by == PairingReason::Order
+                    && self.fit(pair.source, other.destination)
+                    && self.fit(other.source, pair.destination)
+        };
+        whole.matched.iter().filter(fits)
+    }
+
+    /// Whether a source and a destination are as good as a pair by their bytes.
+    fn fit(&self, source: usize, destination: usize) -> bool {
+        let (from, to) = (self.side(source), self.side(destination));
+        let driver = |found: &SideAnalysis| self.devices[found.side.device as usize].driver.as_deref();
+        let differs = |one: Option<_>, two: Option<_>| one.zip(two).is_some_and(|(one, two)| one != two);
+        from.bytes == to.bytes
+            && from.stream.zip(to.stream).is_none_or(|(one, two)| one == two)
+            && !differs(driver(from), driver(to))
+    }
+
+    /// The same as [`Self::slack`] of a pair of a migration: of several that are alike, the most that it may be.
+    pub(in super::super) fn slack_of(&self, pair: &DeviceMatch, whole: &GroupPair) -> Option<i128> {
+        let alike: Vec<usize> =
+            self.alike(pair, whole).map(|other| other.destination).take(MOST_ALIKE + 1).collect();
+        if alike.len() > MOST_ALIKE {
+            return None;
+        }
+        alike
+            .iter()
+            .map(|destination| self.slack([pair.source, *destination]))
+            .try_fold(i128::MIN, |most, slack| Some(slack?.max(most)))
+    }
+
+    /// What a source and a destination demand, if they are a pair, where the boot is moved by `offset` now.
+    pub(super) fn demand(
+        &self,
+        pair: DeviceMatch,
+        whole: usize,
+        (least, offset): (bool, i128),
+        slack: i128,
+    ) -> OffsetConstraint {
+        OffsetConstraint {
+            pair,
+            whole,
+            promised: self.promised([pair.source, pair.destination]),
+            least,
+            offset: if least { offset - slack } else { offset + slack },
+        }
+    }
+
+    /// Two pairs of devices that are alike, of which one demands more than is promised, and exchanged neither does: both are
+    /// none.
+    pub(super) fn crossed(
+        &self,
+        demand: &OffsetConstraint,
+        whole: &GroupPair,
+        moved: (bool, i128),
+        by: i128,
+        before: &HashSet<(usize, usize)>,
+    ) -> Option<[(usize, usize); 2]> {
+        let pair = demand.pair;
+        let keeps = |source: usize, destination: usize| {
+            !before.contains(&(source, destination))
+                && self.slack([source, destination]).is_some_and(|slack| {
+                    let pair = DeviceMatch { source, destination, by: PairingReason::Order };
+                    self.demand(pair, demand.whole, moved, slack).keeps(by, 0)
+                })
+        };
+        if pair.by != PairingReason::Order || keeps(pair.source, pair.destination) {
+            return None;
+        }
+        let mut others =
+            self.alike(&pair, whole).filter(|other| other.source != pair.source).take(MOST_ALIKE);
+        let other = others
+            .find(|other| keeps(pair.source, other.destination) && keeps(other.source, pair.destination))?;
+        Some([(pair.source, pair.destination), (other.source, other.destination)])
+    }
+}
+
+/// The least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
+/// if it was written before it was read. `None`: the streams do not tell. `time`: of a stream's call, from its host's.
+fn slack<'a>(
+    from: &SideAnalysis,
+    to: &SideAnalysis,
+    streams: &[ShiftedSession<'a>],
+    time: fn(&ShiftedSession<'a>, u64) -> u64,
+) -> Option<i128> {
+    let of = |found: &SideAnalysis| {
+        let [nr] = found.side.sessions[..] else { return None };
+        let stream = streams.get(nr as usize)?;
+        // Of calls at the same time, nobody knows which was first.
+        let known =
+            stream.doc.missed_bytes.is_none_or(|missed| missed == 0) && stream.doc.concurrent_calls <= 1;
+        known.then_some(stream)
+    };
+    let (from, to) = (of(from)?, of(to)?);
+    let mut reads = from.history.calls().peekable();
+    let mut read = None;
+    let mut least: Option<i128> = None;
+    for write in to.history.calls() {
+        // The last read that only gave bytes which come no later than this write's first: where not all calls are
+        // kept, an earlier one than the one in question, so that the figure stays a bound.
+        while let Some(next) = reads.next_if(|next| next.before <= write.before) {
+            read = Some(next);
+        }
+        let Some(read) = read else { continue };
+        let passed = i128::from(time(to, write.start_ns)) - i128::from(time(from, read.end_ns));
+        least = Some(least.map_or(passed, |least| least.min(passed)));
+    }
+    least
+}

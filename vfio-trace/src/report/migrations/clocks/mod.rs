@@ -1,0 +1,200 @@
+//! Several hosts on one clock: wall clocks first, then no farther apart than causality allows.
+
+mod correction;
+mod evidence;
+mod facts;
+
+use std::collections::HashSet;
+
+pub(super) use self::{correction::OffsetCorrection, evidence::StreamEvidence, facts::ClockFacts};
+use self::{
+    correction::{choose, describe, narrow},
+    evidence::OffsetConstraint,
+    facts::worst,
+};
+use super::{
+    pair::{DeviceMatch, GroupPair},
+    shift::ClockShift,
+};
+use crate::report::{
+    document::{ClockMerge, MergeMethod, PairingReason},
+    history::HostHistory,
+};
+
+/// From each host's CLOCK_MONOTONIC to the document's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ClockAlignment {
+    /// What is added to each host's wall clock, in ns.
+    offsets: Vec<i128>,
+    /// Wall time of the origin on the first host's clock.
+    pub(super) origin_ns: i128,
+    /// From each host's CLOCK_MONOTONIC to the document's clock.
+    pub(super) shifts: Vec<ClockShift>,
+}
+
+impl ClockAlignment {
+    /// Wall clocks as they are, but one clock where it is one.
+    pub(super) fn of(histories: &[HostHistory], facts: &ClockFacts) -> Self {
+        Self::with(histories, facts, |_| 0)
+    }
+
+    /// `by`: how much later a boot's times have to be than by its wall clock.
+    fn with(histories: &[HostHistory], facts: &ClockFacts, by: impl Fn(usize) -> i128) -> Self {
+        let offset = |host: usize| match facts.boot(host) {
+            0 => facts.distance_ns(0) - facts.distance_ns(host),
+            boot => by(boot) + facts.ahead_ns(boot) - facts.ahead_ns(host),
+        };
+        let offsets: Vec<i128> = (0..histories.len()).map(offset).collect();
+        let Some(first) = histories.first() else {
+            return Self { offsets, origin_ns: 0, shifts: Vec::new() };
+        };
+        // Onto the first host's CLOCK_MONOTONIC, of which `origin` will be 0.
+        let shifts = |origin: i128| -> Vec<ClockShift> {
+            let of = |(host, history): (usize, &HostHistory)| {
+                if facts.boot(host) == 0 {
+                    return ClockShift::always(-origin);
+                }
+                let boot_by = facts.ahead_ns(host) + offsets[host] - facts.ahead_ns(0);
+                ClockShift::between(&history.clocks, &first.clocks, boot_by, origin)
+            };
+            histories.iter().enumerate().map(of).collect()
+        };
+        let began = histories.iter().zip(shifts(0)).map(|(history, shift)| {
+            let first =
+                history.span().map_or(history.host.began_ns, |(first, _)| first.min(history.host.began_ns));
+            shift.moved(first)
+        });
+        let origin = began.min().unwrap_or(0);
+        let shifts = shifts(origin);
+        Self { offsets, origin_ns: origin + facts.distance_ns(0), shifts }
+    }
+
+    /// Pairs that are a guess and are none: on one clock data was written before it was read, or the first host and another
+    /// one had to be farther apart than the kernels promise. One whose VM has none else to belong to, as far as is known from
+    /// `before`, may break a promise by a little, if all that is demanded can be so, and no other VM's stream of about that
+    /// time shows otherwise.
+    pub(super) fn find_refused(
+        &self,
+        evidence: StreamEvidence<'_>,
+        wholes: &[GroupPair],
+        before: &HashSet<(usize, usize)>,
+    ) -> Vec<(usize, usize)> {
+        let (sources, destinations): (HashSet<usize>, HashSet<usize>) = before.iter().copied().unzip();
+        let alone = |demand: &OffsetConstraint| {
+            let pair = &demand.pair;
+            let by_bytes = match pair.by {
+                PairingReason::StreamBytes => true,
+                // Only another device of the same VM has as many.
+                PairingReason::Order => !wholes[demand.whole].rivals,
+                _ => false,
+            };
+            by_bytes && !sources.contains(&pair.source) && !destinations.contains(&pair.destination)
+        };
+        let backwards = |pair: &&DeviceMatch| {
+            let by_bytes = matches!(pair.by, PairingReason::StreamBytes | PairingReason::Order);
+            by_bytes && evidence.is_backwards([pair.source, pair.destination])
+        };
+        let matched = wholes.iter().flat_map(|whole| &whole.matched);
+        let mut refused: Vec<(usize, usize)> =
+            matched.filter(backwards).map(|pair| (pair.source, pair.destination)).collect();
+        for boot in evidence.facts.other_boots() {
+            let demands = self.demands(boot, evidence, wholes);
+            let (least, most) = OffsetConstraint::bounds(&demands, false);
+            let OffsetCorrection { by, .. } = choose(least, most, None);
+            let keeps = |demand: &OffsetConstraint| demand.pair.is_sure() || demand.keeps(by, 0);
+            let nearly =
+                |demand: &OffsetConstraint| alone(demand) && demand.keeps(by, super::SPARE_NS.into());
+            let all: Vec<OffsetConstraint> =
+                demands.iter().filter(|demand| keeps(demand) || nearly(demand)).copied().collect();
+            let agree = match OffsetConstraint::bounds(&all, true) {
+                (Some(least), Some(most)) => least <= most,
+                _ => true,
+            };
+            let wrong = demands.iter().filter(|demand| !(keeps(demand) || agree && nearly(demand)));
+            refused.extend(wrong.map(|demand| (demand.pair.source, demand.pair.destination)));
+        }
+        refused
+    }
+
+    /// What the streams between the first host and a boot demand of that one's clock; of the first host's own, only those of
+    /// the one recording that it is named after.
+    fn demands(
+        &self,
+        boot: usize,
+        evidence: StreamEvidence<'_>,
+        wholes: &[GroupPair],
+    ) -> Vec<OffsetConstraint> {
+        let facts = evidence.facts;
+        let own = facts.boot(boot) == 0;
+        let of = |host: u32| if own { host as usize } else { facts.boot(host as usize) };
+        let all = wholes.iter().enumerate();
+        let all = all.flat_map(|(at, whole)| whole.matched.iter().map(move |pair| (at, whole, pair)));
+        let of_pair = |(at, whole, pair): (usize, &GroupPair, &DeviceMatch)| {
+            let (from, to) = (&evidence.sides[pair.source], &evidence.sides[pair.destination]);
+            let least = match (of(from.host), of(to.host)) {
+                (0, there) if there == boot => true,
+                (there, 0) if there == boot => false,
+                _ => return None,
+            };
+            let slack = evidence.slack_of(pair, whole)?;
+            Some(evidence.demand(*pair, at, (least, self.offsets[boot]), slack))
+        };
+        all.filter_map(of_pair).collect()
+    }
+
+    /// Moved as far as the streams of matched sides demand, and how sure that is: of each host, and as told of it.
+    pub(super) fn tighten(
+        &self,
+        evidence: StreamEvidence<'_>,
+        wholes: &[GroupPair],
+    ) -> (Self, Vec<OffsetCorrection>, Vec<ClockMerge>) {
+        let (histories, facts) = (evidence.histories, evidence.facts);
+        // How much later a boot's times have to be, and may be at most.
+        let bounds = |boot: usize| {
+            let (least, most) = OffsetConstraint::bounds(&self.demands(boot, evidence, wholes), true);
+            [least, most].map(|bound| bound.map(|bound| bound - self.offsets[boot]))
+        };
+        let mut chosen = vec![OffsetCorrection::NONE; histories.len()];
+        let mut merges = Vec::new();
+        for host in 1..histories.len() {
+            let number = u32::try_from(host).unwrap_or(u32::MAX);
+            let (boot, before) = (facts.boot(host), self.offsets[host]);
+            if boot == 0 {
+                let [least, most] = bounds(host);
+                merges.push(ClockMerge {
+                    host: number,
+                    method: MergeMethod::SameClock,
+                    offset_ns: narrow(before),
+                    early_ns: Some(0),
+                    late_ns: Some(0),
+                    causal_min_ns: least.map(|least| narrow(before + least)),
+                    causal_max_ns: most.map(|most| narrow(before + most)),
+                    clock_error_ns: Some(0),
+                    text: "one clock: both recordings are of one boot".to_owned(),
+                });
+                continue;
+            }
+            let [least, most] = bounds(boot);
+            let error = promised_for(boot, evidence, wholes);
+            chosen[host] = choose(least, most, error);
+            merges.push(describe(number, before, chosen[host], (least, most), error));
+        }
+        let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + chosen[boot].by);
+        (clocks, chosen, merges)
+    }
+}
+
+/// How far the wall clocks of the first host and a boot are apart at most, if both kernels keep what they promise for all that
+/// went from host to host.
+fn promised_for(boot: usize, evidence: StreamEvidence<'_>, wholes: &[GroupPair]) -> Option<u64> {
+    let StreamEvidence { histories, facts, sides, streams, .. } = evidence;
+    let matched = wholes.iter().flat_map(|whole| &whole.matched);
+    let across = matched.filter(|pair| sides[pair.source].host != sides[pair.destination].host);
+    let all: Vec<usize> = across.flat_map(|pair| [pair.source, pair.destination]).collect();
+    let of = |boot: usize| {
+        let mine = all.iter().map(|at| &sides[*at]).filter(|found| facts.boot(found.host as usize) == boot);
+        let then = mine.map(|found| facts.promised(found, histories, streams));
+        worst(then.chain([facts.promised_now(boot)]))
+    };
+    of(0).zip(of(boot)).map(|(one, two): (u64, u64)| one.saturating_add(two))
+}

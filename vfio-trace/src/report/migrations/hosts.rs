@@ -1,0 +1,86 @@
+//! What belongs together on the hosts' clocks, and what those may do to the time from one side to the other.
+
+use std::collections::HashSet;
+
+use super::{
+    APART_NS, DocumentBuilder, DocumentOptions, ROUNDS, SPARE_NS,
+    clocks::StreamEvidence,
+    details::ShiftedSession,
+    downtime::TimeUncertainty,
+    pair::{self, ClockTolerance, GroupPair, PairingContext},
+};
+
+impl DocumentBuilder<'_> {
+    /// Finds what belongs together. `refused`: sources and destinations that do not, whatever it looks like.
+    pub(super) fn pair(&mut self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) {
+        let wholes = self.find_pairs(options, refused);
+        self.wholes = wholes;
+    }
+
+    fn find_pairs(&self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) -> Vec<GroupPair> {
+        let streams = self.streams();
+        let evidence = self.evidence(&streams);
+        let facts = self.facts;
+        let apart_ns = |one: u32, two: u32| {
+            if facts.is_one_clock(one, two) {
+                return ClockTolerance { guess: 0, sure: 0 };
+            }
+            let guess = facts.worst_apart(one, two).map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS));
+            ClockTolerance { guess: guess.min(APART_NS), sure: APART_NS }
+        };
+        let promised: Vec<Option<u64>> =
+            self.sides.iter().map(|found| facts.promised(found, self.histories, &streams)).collect();
+        let mut last = Vec::new();
+        for _ in 0..ROUNDS {
+            let context = PairingContext {
+                devices: &self.devices,
+                pairs: &options.pairs,
+                apart_ns: &apart_ns,
+                promised: &|side| promised[side],
+                refused,
+            };
+            let wholes = pair::pair_groups(&self.sides, &self.groups, &context);
+            let wrong = self.clocks.find_refused(evidence, &wholes, refused);
+            if wrong.is_empty() {
+                return wholes;
+            }
+            refused.extend(wrong);
+            last = wholes;
+        }
+        // Those that came last are none either.
+        for whole in &mut last {
+            whole.matched.retain(|one| !refused.contains(&(one.source, one.destination)));
+        }
+        pair::split(&mut last, &self.groups);
+        last
+    }
+
+    /// What tells of the clocks.
+    pub(super) fn evidence<'b>(&'b self, streams: &'b [ShiftedSession<'b>]) -> StreamEvidence<'b> {
+        StreamEvidence {
+            histories: self.histories,
+            facts: self.facts,
+            devices: &self.devices,
+            sides: &self.sides,
+            streams,
+        }
+    }
+
+    /// What the hosts' clocks may do to the time from an event on a migration's source to one on its destination.
+    pub(super) fn apart(&self, whole: &GroupPair, _streams: &[ShiftedSession<'_>]) -> TimeUncertainty {
+        let host = |group: Option<usize>| Some(self.sides[self.groups[group?].sides[0]].host);
+        let Some((from, to)) = host(whole.source).zip(host(whole.destination)) else {
+            return TimeUncertainty::NOT;
+        };
+        if self.facts.is_one_clock(from, to) {
+            return TimeUncertainty::NOT;
+        }
+        let errors = |host: u32| {
+            let merge = self.merges.iter().find(|merge| merge.host == host);
+            merge.map_or((Some(0), Some(0)), |merge| (merge.early_ns, merge.late_ns))
+        };
+        let ((from_early, from_late), (to_early, to_late)) = (errors(from), errors(to));
+        let sum = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| one.saturating_add(two));
+        TimeUncertainty { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
+    }
+}
