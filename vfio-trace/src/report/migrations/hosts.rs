@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     APART_NS, DocumentBuilder, DocumentOptions, ROUNDS, SPARE_NS,
-    clocks::StreamEvidence,
+    clocks::{OffsetCorrection, StreamEvidence},
     details::ShiftedSession,
     downtime::TimeUncertainty,
     pair::{self, ClockTolerance, GroupPair, PairingContext},
@@ -67,7 +67,7 @@ impl DocumentBuilder<'_> {
     }
 
     /// What the hosts' clocks may do to the time from an event on a migration's source to one on its destination.
-    pub(super) fn apart(&self, whole: &GroupPair, _streams: &[ShiftedSession<'_>]) -> TimeUncertainty {
+    pub(super) fn apart(&self, whole: &GroupPair, streams: &[ShiftedSession<'_>]) -> TimeUncertainty {
         let host = |group: Option<usize>| Some(self.sides[self.groups[group?].sides[0]].host);
         let Some((from, to)) = host(whole.source).zip(host(whole.destination)) else {
             return TimeUncertainty::NOT;
@@ -75,12 +75,16 @@ impl DocumentBuilder<'_> {
         if self.facts.is_one_clock(from, to) {
             return TimeUncertainty::NOT;
         }
-        let errors = |host: u32| {
-            let merge = self.merges.iter().find(|merge| merge.host == host);
-            merge.map_or((Some(0), Some(0)), |merge| (merge.early_ns, merge.late_ns))
-        };
-        let ((from_early, from_late), (to_early, to_late)) = (errors(from), errors(to));
-        let sum = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| one.saturating_add(two));
-        TimeUncertainty { longer: sum(to_early, from_late), shorter: sum(to_late, from_early) }
+        let correction =
+            |host: u32| self.corrections.get(host as usize).copied().unwrap_or(OffsetCorrection::NONE);
+        let moved = correction(to).since(correction(from));
+        let evidence = self.evidence(streams);
+        // Another migration has moved the clocks farther than they are promised to be apart now: if they were apart then, they
+        // need not be now. But nothing of this one is written before it was read.
+        let promised = evidence.promised_of(whole).map_or(moved, |promised| moved.or_as_promised(promised));
+        let slack = whole.matched.iter().filter_map(|pair| evidence.slack_of(pair, whole)).min();
+        let late = |late: i128| slack.map_or(late, |slack| late.min(slack.max(moved.late.unwrap_or(0))));
+        let ns = |error: Option<i128>| error.map(|ns| u64::try_from(ns.max(0)).unwrap_or(u64::MAX));
+        TimeUncertainty { longer: ns(promised.early), shorter: ns(promised.late.map(late)) }
     }
 }

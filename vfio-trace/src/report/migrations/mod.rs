@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use self::shift::ClockShift;
 use self::{
-    clocks::{ClockAlignment, ClockFacts},
+    clocks::{ClockAlignment, ClockFacts, OffsetCorrection},
     details::ShiftedSession,
     downtime::TimeUncertainty,
     gaps::ShiftedGap,
@@ -76,7 +76,7 @@ pub fn document_and_shifts(
         let shifts = first.clocks.shifts.clone();
         return (first.document(options), shifts);
     }
-    let (clocks, _, merges) = {
+    let (clocks, corrections, merges) = {
         let streams = first.streams();
         first.clocks.tighten(first.evidence(&streams), &first.wholes)
     };
@@ -84,7 +84,7 @@ pub fn document_and_shifts(
     let shifts = clocks.shifts.clone();
     let mut second = DocumentBuilder::new(histories, &facts, clocks);
     second.pair(options, &mut refused);
-    second.merges = merges;
+    (second.corrections, second.merges) = (corrections, merges);
     (second.document(options), shifts)
 }
 
@@ -92,6 +92,8 @@ struct DocumentBuilder<'a> {
     histories: &'a [HostHistory],
     facts: &'a ClockFacts,
     clocks: ClockAlignment,
+    /// How far each host was moved; none if there is but one.
+    corrections: Vec<OffsetCorrection>,
     merges: Vec<ClockMerge>,
     devices: Vec<TracedDevice>,
     sessions: Vec<DataSession>,
@@ -112,6 +114,7 @@ impl<'a> DocumentBuilder<'a> {
             histories,
             facts,
             clocks,
+            corrections: Vec::new(),
             merges: Vec::new(),
             devices: Vec::new(),
             sessions: Vec::new(),

@@ -14,7 +14,13 @@ pub(in super::super) struct OffsetCorrection {
 
 impl OffsetCorrection {
     /// Of the first host's clock.
-    pub(super) const NONE: Self = Self { by: 0, early: Some(0), late: Some(0) };
+    pub(in super::super) const NONE: Self = Self { by: 0, early: Some(0), late: Some(0) };
+
+    /// Of the time from one host to this one.
+    pub(in super::super) fn since(self, from: Self) -> Self {
+        let sum = |one: Option<i128>, two: Option<i128>| one.zip(two).map(|(one, two)| one + two);
+        Self { by: self.by - from.by, early: sum(self.early, from.late), late: sum(self.late, from.early) }
+    }
 
     /// The same where two promised to be no farther apart than `promised` whom it moves farther: if that was kept, and what
     /// the correction comes of was of another time or no pair, it is wrong by as much.

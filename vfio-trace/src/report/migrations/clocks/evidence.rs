@@ -8,7 +8,7 @@ use super::{
         pair::{DeviceMatch, GroupPair},
         side::SideAnalysis,
     },
-    facts::ClockFacts,
+    facts::{ClockFacts, worst},
 };
 use crate::report::{
     document::{PairingReason, TracedDevice},
@@ -51,6 +51,11 @@ impl OffsetConstraint {
         if self.least { self.offset <= by + error + spare } else { self.offset >= by - error - spare }
     }
 
+    /// How much more it demands than `by`; less than nothing, if that leaves some room.
+    pub(super) const fn excess(&self, by: i128) -> i128 {
+        if self.least { self.offset - by } else { by - self.offset }
+    }
+
     /// The most that is demanded, both ways; `all`: not only by what is sure.
     pub(super) fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
         let (mut least, mut most) = (None::<i128>, None::<i128>);
@@ -79,6 +84,11 @@ impl StreamEvidence<'_> {
     pub(super) fn promised(&self, [source, destination]: [usize; 2]) -> Option<u64> {
         let of = |at: usize| self.facts.promised(self.side(at), self.histories, self.streams);
         of(source).zip(of(destination)).map(|(one, two)| one.saturating_add(two))
+    }
+
+    /// What the kernels promised of all of a migration.
+    pub(in super::super) fn promised_of(&self, whole: &GroupPair) -> Option<u64> {
+        worst(whole.matched.iter().map(|pair| self.promised([pair.source, pair.destination])))
     }
 
     /// Whether data was written before it was read, by the one clock that both sides have.

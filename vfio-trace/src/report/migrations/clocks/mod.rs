@@ -19,7 +19,12 @@ use super::{
 use crate::report::{
     document::{ClockMerge, MergeMethod, PairingReason},
     history::HostHistory,
+    windows::SpanIndex,
 };
+
+/// In so long a daemon does not slew a clock by as much as a guess may demand more than is promised, in ns: chrony's fastest
+/// is a twelfth.
+const SLEW_NS: u64 = 10_000_000_000;
 
 /// From each host's CLOCK_MONOTONIC to the document's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +107,12 @@ impl ClockAlignment {
             let (least, most) = OffsetConstraint::bounds(&demands, false);
             let OffsetCorrection { by, .. } = choose(least, most, None);
             let keeps = |demand: &OffsetConstraint| demand.pair.is_sure() || demand.keeps(by, 0);
-            let nearly =
-                |demand: &OffsetConstraint| alone(demand) && demand.keeps(by, super::SPARE_NS.into());
+            let others = Witnesses::of(&demands, by, evidence, wholes);
+            let nearly = |demand: &OffsetConstraint| {
+                alone(demand)
+                    && demand.keeps(by, super::SPARE_NS.into())
+                    && !others.contradict(demand, by, evidence)
+            };
             let all: Vec<OffsetConstraint> =
                 demands.iter().filter(|demand| keeps(demand) || nearly(demand)).copied().collect();
             let agree = match OffsetConstraint::bounds(&all, true) {
@@ -150,8 +159,8 @@ impl ClockAlignment {
     ) -> (Self, Vec<OffsetCorrection>, Vec<ClockMerge>) {
         let (histories, facts) = (evidence.histories, evidence.facts);
         // How much later a boot's times have to be, and may be at most.
-        let bounds = |boot: usize| {
-            let (least, most) = OffsetConstraint::bounds(&self.demands(boot, evidence, wholes), true);
+        let bounds = |boot: usize, demands: &[OffsetConstraint]| {
+            let (least, most) = OffsetConstraint::bounds(demands, true);
             [least, most].map(|bound| bound.map(|bound| bound - self.offsets[boot]))
         };
         let mut chosen = vec![OffsetCorrection::NONE; histories.len()];
@@ -160,7 +169,7 @@ impl ClockAlignment {
             let number = u32::try_from(host).unwrap_or(u32::MAX);
             let (boot, before) = (facts.boot(host), self.offsets[host]);
             if boot == 0 {
-                let [least, most] = bounds(host);
+                let [least, most] = bounds(host, &self.demands(host, evidence, wholes));
                 merges.push(ClockMerge {
                     host: number,
                     method: MergeMethod::SameClock,
@@ -174,13 +183,65 @@ impl ClockAlignment {
                 });
                 continue;
             }
-            let [least, most] = bounds(boot);
+            let demands = self.demands(boot, evidence, wholes);
+            let [least, most] = bounds(boot, &demands);
             let error = promised_for(boot, evidence, wholes);
             chosen[host] = choose(least, most, error);
-            merges.push(describe(number, before, chosen[host], (least, most), error));
+            // Where a promise was broken, others were kept, unless it is known that nothing else moves the clock.
+            let by = self.offsets[boot] + chosen[host].by;
+            let kept = demands.iter().filter(|demand| !(demand.pair.is_sure() && demand.excess(by) == 0));
+            let kept = kept.filter_map(|demand| demand.promised);
+            let kept = kept.filter(|promised| u128::from(*promised) < chosen[host].by.unsigned_abs()).max();
+            let told = kept.map_or(chosen[host], |promised| chosen[host].or_as_promised(promised));
+            merges.push(describe(number, before, told, (least, most), error));
         }
         let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + chosen[boot].by);
         (clocks, chosen, merges)
+    }
+}
+
+/// Streams that came as they should within what the kernels promise, by which others are judged that did not.
+struct Witnesses<'a> {
+    /// In the order of their beginnings.
+    all: Vec<&'a OffsetConstraint>,
+    spans: SpanIndex,
+}
+
+impl<'a> Witnesses<'a> {
+    fn of(
+        demands: &'a [OffsetConstraint],
+        by: i128,
+        evidence: StreamEvidence<'_>,
+        wholes: &[GroupPair],
+    ) -> Self {
+        let known = |pair: &DeviceMatch| pair.is_sure() || pair.by == PairingReason::StreamBytes;
+        let kept = |demand: &&OffsetConstraint| {
+            known(&demand.pair)
+                && demand.promised.is_some()
+                && demand.keeps(by, 0)
+                && !wholes[demand.whole].rivals
+        };
+        let mut all: Vec<&OffsetConstraint> = demands.iter().filter(kept).collect();
+        all.sort_by_key(|demand| Self::span(demand, evidence).0);
+        let spans = SpanIndex::new(all.iter().map(|demand| Self::span(demand, evidence)));
+        Self { all, spans }
+    }
+
+    fn span(demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> (u64, u64) {
+        let from = &evidence.sides[demand.pair.source].side;
+        (from.start_ns, from.end_ns)
+    }
+
+    /// Whether another VM's stream went from host to host at about the same time, and at once as the clocks are: if they were
+    /// as this one demands, it would have taken ten times as long.
+    fn contradict(&self, demand: &OffsetConstraint, by: i128, evidence: StreamEvidence<'_>) -> bool {
+        let (start, end) = Self::span(demand, evidence);
+        let (start, end) = (start.saturating_sub(SLEW_NS), end.saturating_add(SLEW_NS));
+        self.spans.overlapping(start, end).map(|at| self.all[at]).any(|other| {
+            other.whole != demand.whole
+                && other.least == demand.least
+                && -other.excess(by) * 10 < demand.excess(by)
+        })
     }
 }
 

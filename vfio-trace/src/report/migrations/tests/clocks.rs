@@ -198,8 +198,11 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
     let (merge, migration) = (merge(&document), one(&document));
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 400 * MS as i64 - SLACK));
     assert!(merge.text.contains(BROKEN), "{}", merge.text);
-    // The promise is no bound then, and no clock is said not to be synchronised.
-    assert_eq!((merge.early_ns, merge.late_ns), (None, Some(0)));
+    // The promise is no bound then, and no clock is said not to be synchronised. But the guess may be wrong, and it kept.
+    assert_eq!((merge.early_ns, merge.late_ns), (None, Some(402 * MS - SLACK as u64)));
+    let downtime = downtime(&document);
+    assert_eq!(downtime.total_ns as i64, (50 * MS + ARC) as i64 - SLACK);
+    assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::AtLeast, None));
     let unknown = "how much too early is not known, because a";
     assert!(merge.text.ends_with(&format!("{unknown} kernel's promise is broken")), "{}", merge.text);
     let unsynchronised = documented(&hosts(-400 * MS as i64, [None, Some(MS)], false));

@@ -1,7 +1,7 @@
 //! What kernels promise of their clocks, when they do, and what is made of a promise that is not kept.
 
 use super::{
-    clocks::{BOOTED, moved},
+    clocks::{BOOTED, holds, moved},
     *,
 };
 use crate::report::document::PairingReason;
@@ -53,4 +53,64 @@ fn a_promise_that_was_not_made_once_is_no_matter_of_others() {
     check(&document);
     let by: Vec<_> = document.migrations.iter().map(|one| one.devices[0].paired_by).collect();
     assert_eq!(by, [Some(PairingReason::StreamBytes); 3]);
+}
+
+/// A's VM goes to B, whose clocks are 400 ms behind; a second one goes there `later`, when they are right.
+fn slewed(later: u64) -> [Vec<RecordScript>; 2] {
+    let (at, second) = (1_000 * MS, 1_000 * MS + later);
+    let a = vec![
+        leave(device(0xd1, "a", 100), at, MIB),
+        leave(device(0xd3, "c", 300), second, 8192).other_files(),
+    ];
+    let b = vec![
+        arrive(device(0xd2, "b", 200), at - 400 * MS, MIB),
+        arrive(device(0xd4, "d", 400), second, 8192).other_files(),
+    ];
+    [a, b]
+}
+
+/// The migration of the device `c`.
+fn second(document: &MigrationDocument) -> &DowntimeBreakdown {
+    let c = document.devices.iter().position(|device| device.name.as_deref() == Some("c")).unwrap();
+    let is = |migration: &&VmMigration| {
+        migration.devices[0].source.as_ref().is_some_and(|side| side.device as usize == c)
+    };
+    document.migrations.iter().find(is).unwrap().downtime.as_ref().unwrap()
+}
+
+#[test]
+fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
+    let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
+    let promised = |later: u64| {
+        let [a, b] = slewed(later);
+        [
+            history_on(host("a"), ANCHOR, Some(MS), &together(&a)),
+            history_on(host("b"), late, Some(MS), &moved(together(&b), BOOTED)),
+        ]
+    };
+    let unpromised = || {
+        let [a, b] = slewed(200_000 * MS);
+        unsynchronised_at_first(&a, &b)
+    };
+    for mut both in [promised(60_000 * MS), unpromised()] {
+        for _ in 0..2 {
+            let document = documented(&both);
+            check(&document);
+            assert_eq!(document.migrations.len(), 2, "{:#?}", document.merge);
+            let merge = &document.merge[0];
+            // 400 ms less what a stream takes.
+            let by = merge.offset_ns.abs();
+            assert!((390 * MS as i64..400 * MS as i64).contains(&by), "{merge:#?}");
+            let off = if merge.offset_ns > 0 { merge.late_ns } else { merge.early_ns };
+            assert!(off.is_none_or(|off| off as i64 >= by), "{merge:#?}");
+            let downtime = second(&document);
+            assert!(downtime.bound == DowntimeBound::About && holds(downtime, 50 * MS + ARC), "{downtime:?}");
+            both.reverse();
+        }
+    }
+    // At about the same time clocks are not both right and wrong.
+    let document = documented(&promised(2_000 * MS));
+    check(&document);
+    assert_eq!((document.migrations.len(), document.merge[0].offset_ns), (3, 0));
+    assert_eq!((second(&document).total_ns, second(&document).uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
 }
