@@ -1,6 +1,9 @@
 //! What belongs together on the hosts' clocks, and what those may do to the time from one side to the other.
 
-use std::collections::HashSet;
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
 
 use super::{
     APART_NS, DocumentBuilder, DocumentOptions, ROUNDS, SPARE_NS,
@@ -30,6 +33,20 @@ impl DocumentBuilder<'_> {
         };
         let promised: Vec<Option<u64>> =
             self.sides.iter().map(|found| facts.promised(found, self.histories, &streams)).collect();
+        // Asked again and again, and not by one round after the other: of very many that fit, one is left for each.
+        let known: RefCell<HashMap<(usize, usize), bool>> = RefCell::default();
+        let backwards = |source: usize, destination: usize| {
+            let (from, to) = (&self.sides[source], &self.sides[destination]);
+            let by_bytes = from.bytes > 0 && from.bytes == to.bytes;
+            // A hash tells more than a clock.
+            let by_hash = from.stream.is_some() && from.stream == to.stream;
+            by_bytes
+                && !by_hash
+                && *known
+                    .borrow_mut()
+                    .entry((source, destination))
+                    .or_insert_with(|| evidence.is_backwards([source, destination]))
+        };
         let mut last = Vec::new();
         for _ in 0..ROUNDS {
             let context = PairingContext {
@@ -38,6 +55,7 @@ impl DocumentBuilder<'_> {
                 apart_ns: &apart_ns,
                 promised: &|side| promised[side],
                 refused,
+                backwards: &backwards,
             };
             let wholes = pair::pair_groups(&self.sides, &self.groups, &context);
             let wrong = self.clocks.find_refused(evidence, &wholes, refused);

@@ -170,11 +170,9 @@ impl<'a> NearbySearch<'a> {
 
     /// Whether it is known that nothing of two groups belongs together.
     fn refused(&self, one: &SideGroup, other: u32) -> bool {
-        let refused = self.context.refused;
         let other = self.group(other);
         let (from, to) = if one.role == SideRole::Source { (one, other) } else { (other, one) };
-        !refused.is_empty()
-            && from.sides.iter().all(|from| to.sides.iter().all(|to| refused.contains(&(*from, *to))))
+        from.sides.iter().all(|from| to.sides.iter().all(|to| self.context.refuses(*from, *to)))
     }
 
     /// Those that go on at the same time, or are no farther away than `tolerance`, by the times of their beginnings; `ask`:

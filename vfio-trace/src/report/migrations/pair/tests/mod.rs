@@ -78,8 +78,14 @@ fn paired(
         compared.set(compared.get() + 1);
         tolerance(one, two)
     };
-    let context =
-        PairingContext { devices, pairs, apart_ns: &apart_ns, promised: &|_| None, refused: &HashSet::new() };
+    let context = PairingContext {
+        devices,
+        pairs,
+        apart_ns: &apart_ns,
+        promised: &|_| None,
+        refused: &HashSet::new(),
+        backwards: &|_, _| false,
+    };
     let wholes = pair_groups(sides, &groups(sides), &context);
     (wholes, compared.get())
 }
@@ -161,7 +167,7 @@ proptest! {
     ) {
         let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
-        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused };
+        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused, backwards: &|_, _| false };
         let was = oracle::groups(&sides);
         let is = groups(&sides);
         let members = |groups: &[SideGroup]| groups.iter().map(|group| (group.sides.clone(), group.start_ns, group.end_ns)).collect::<Vec<_>>();
@@ -183,7 +189,7 @@ proptest! {
     ) {
         let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
-        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused };
+        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused, backwards: &|_, _| false };
         let of = |role| (0..sides.len()).filter(|at| sides[*at].role == role).collect::<Vec<_>>();
         let (from, to) = (of(SideRole::Source), of(SideRole::Destination));
         let (is, _) = devices::devices(&sides, &from, &to, &context, at_once);
@@ -209,6 +215,7 @@ fn twenty_thousand_devices_of_one_process_are_not_compared_each_with_each() {
         apart_ns: &tolerance,
         promised: &|_| None,
         refused: &HashSet::new(),
+        backwards: &|_, _| false,
     };
     let hash = |nr, one| SideAnalysis { stream: Some(StreamHash { bytes: 4096, crc32: nr }), ..one };
     let bytes = |nr: u32, one| SideAnalysis { bytes: 4096 + u64::from(count - nr), ..one };
