@@ -119,6 +119,12 @@ impl ClockAlignment {
                 (Some(least), Some(most)) => least <= most,
                 _ => true,
             };
+            // Of devices that are alike, the first need not belong to the first.
+            let moved = |demand: &OffsetConstraint| (demand.least, self.offsets[boot]);
+            let crossed = demands.iter().filter_map(|demand| {
+                evidence.crossed(demand, &wholes[demand.whole], moved(demand), by, before)
+            });
+            refused.extend(crossed.flatten());
             let wrong = demands.iter().filter(|demand| !(keeps(demand) || agree && nearly(demand)));
             refused.extend(wrong.map(|demand| (demand.pair.source, demand.pair.destination)));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::{DeviceMatch, PairingContext};
+use super::{DeviceMatch, EXCHANGES, PairingContext};
 use crate::report::{
     document::{MigrationVerdict, PairingReason},
     migrations::side::{SideAnalysis, SideRole},
@@ -164,7 +164,7 @@ impl<'a> DeviceMatcher<'a> {
     }
 
     fn refused(&self, source: usize, place: usize) -> bool {
-        self.context.refused.contains(&(source, self.destinations[place]))
+        self.context.refuses(source, self.destinations[place])
     }
 
     /// Gives each source the first destination that has one of the keys that it wants; gives back those that got none.
@@ -175,7 +175,7 @@ impl<'a> DeviceMatcher<'a> {
         has: impl Fn(&SideAnalysis) -> Option<K>,
         mut tell: impl FnMut(DeviceMatch),
     ) -> Vec<usize> {
-        let mut queues: HashMap<(K, DriverMatch<'_>), VecDeque<usize>> = HashMap::new();
+        let mut queues: HashMap<(K, DriverMatch<'a>), VecDeque<usize>> = HashMap::new();
         for (place, at) in self.destinations.iter().enumerate().filter(|(place, _)| !self.taken[*place]) {
             let Some(key) = has(&self.sides[*at]) else { continue };
             for driver in self.own_drivers(*at) {
@@ -183,36 +183,87 @@ impl<'a> DeviceMatcher<'a> {
             }
         }
         let mut left = Vec::new();
+        // Sources with the places that they were given.
+        let mut given: Vec<(usize, usize)> = Vec::new();
         for source in sources {
-            let mut first: Option<usize> = None;
-            for key in wanted(&self.sides[*source]) {
-                for driver in self.drivers(*source) {
-                    self.looked += 1;
-                    let Some(queue) = queues.get_mut(&(key, driver)) else { continue };
-                    while queue.pop_front_if(|place| self.taken[*place]).is_some() {
-                        self.looked += 1;
-                    }
-                    let mut fits = None;
-                    for place in queue.iter().copied().filter(|place| !self.taken[*place]) {
-                        self.looked += 1;
-                        if !self.context.refused.contains(&(*source, self.destinations[place])) {
-                            fits = Some(place);
-                            break;
-                        }
-                    }
-                    first = [first, fits].into_iter().flatten().min();
+            let (first, refused) = self.first_free(*source, &wanted, &mut queues);
+            if let Some(place) = first {
+                self.taken[place] = true;
+                given.push((*source, place));
+                continue;
+            }
+            // What is left for it is none of its own: it may be that of one that was given this one's.
+            let mut exchanged = None;
+            let tries = if refused { EXCHANGES } else { 0 };
+            for (at, (owner, place)) in given.iter().enumerate().rev().take(tries) {
+                self.looked += 1;
+                if !self.fits(*source, *place, &wanted, &has) || self.refused(*source, *place) {
+                    continue;
+                }
+                if let (Some(other), _) = self.first_free(*owner, &wanted, &mut queues) {
+                    exchanged = Some((at, *place, other));
+                    break;
                 }
             }
-            match first {
-                Some(place) => {
-                    self.taken[place] = true;
-                    let (source, destination) = (*source, self.destinations[place]);
-                    tell(DeviceMatch { source, destination, by: PairingReason::Order });
-                },
-                None => left.push(*source),
-            }
+            let Some((at, place, other)) = exchanged else {
+                left.push(*source);
+                continue;
+            };
+            self.taken[other] = true;
+            given[at].1 = other;
+            given.push((*source, place));
+        }
+        for (source, place) in given {
+            let destination = self.destinations[place];
+            tell(DeviceMatch { source, destination, by: PairingReason::Order });
         }
         left
+    }
+
+    /// Whether a destination has one of the keys that a source wants, and its driver.
+    fn fits<K: Eq>(
+        &self,
+        source: usize,
+        place: usize,
+        wanted: impl Fn(&SideAnalysis) -> Vec<K>,
+        has: impl Fn(&SideAnalysis) -> Option<K>,
+    ) -> bool {
+        let at = self.destinations[place];
+        let drivers = self.driver(source).zip(self.driver(at));
+        let key = has(&self.sides[at]);
+        drivers.is_none_or(|(one, two)| one == two)
+            && key.is_some_and(|key| wanted(&self.sides[source]).contains(&key))
+    }
+
+    /// Returns the first destination that a source may have, and whether there is another that it may not have although it
+    /// has one of the keys.
+    fn first_free<K: Copy + Eq + std::hash::Hash>(
+        &mut self,
+        source: usize,
+        wanted: impl Fn(&SideAnalysis) -> Vec<K>,
+        queues: &mut HashMap<(K, DriverMatch<'a>), VecDeque<usize>>,
+    ) -> (Option<usize>, bool) {
+        let (mut first, mut refused): (Option<usize>, bool) = (None, false);
+        for key in wanted(&self.sides[source]) {
+            for driver in self.drivers(source) {
+                self.looked += 1;
+                let Some(queue) = queues.get_mut(&(key, driver)) else { continue };
+                while queue.pop_front_if(|place| self.taken[*place]).is_some() {
+                    self.looked += 1;
+                }
+                let mut fits = None;
+                for place in queue.iter().copied().filter(|place| !self.taken[*place]) {
+                    self.looked += 1;
+                    if !self.refused(source, place) {
+                        fits = Some(place);
+                        break;
+                    }
+                    refused = true;
+                }
+                first = [first, fits].into_iter().flatten().min();
+            }
+        }
+        (first, refused)
     }
 
     /// Gives each source the first destination that need not be another one's: of which nothing but the time tells.

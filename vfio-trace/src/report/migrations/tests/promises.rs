@@ -4,7 +4,7 @@ use super::{
     clocks::{BOOTED, holds, moved},
     *,
 };
-use crate::report::document::PairingReason;
+use crate::report::document::{MigrationSide, PairingReason};
 
 /// Two hosts whose wall clocks agree, and are not synchronised for the first 50 s.
 fn unsynchronised_at_first(a: &[RecordScript], b: &[RecordScript]) -> [HostHistory; 2] {
@@ -113,4 +113,58 @@ fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
     check(&document);
     assert_eq!((document.migrations.len(), document.merge[0].offset_ns), (3, 0));
     assert_eq!((second(&document).total_ns, second(&document).uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
+}
+
+/// Two devices of one VM with as many bytes, the second 20 ms after the first; the second arrives first.
+fn crosswise() -> [Vec<RecordScript>; 2] {
+    let a = vec![
+        leave(device(0xd1, "a", SOURCE), 0, MIB),
+        leave(device(0xd3, "c", SOURCE).thread(SOURCE, 450), 20 * MS, MIB).other_files(),
+    ];
+    let b =
+        device(0xd2, "b", DESTINATION).until(10 * MS).set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40);
+    let b = b.until(31 * MS).write(TO, 24, 0).until(125 * MS).write(TO, MIB, 24);
+    let d = device(0xd4, "d", DESTINATION).thread(DESTINATION, 850);
+    let d = d.until(5 * MS).set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 41);
+    let d = d.until(50 * MS).write(TO, 24, 0).until(145 * MS).write(TO, MIB, 24);
+    let over = |script: RecordScript, at: u64| {
+        let script = script.until(at).set(&[RESUMING, STOP, RUNNING_P2P], 0, -1).release(TO, 24 + MIB);
+        script.until(at + 10 * MS).set(&[RUNNING_P2P, RUNNING], 0, -1)
+    };
+    [a, vec![over(b, 150 * MS), over(d, 160 * MS).other_files()]]
+}
+
+#[test]
+fn devices_that_are_alike_are_not_paired_crosswise() {
+    let [a, b] = crosswise();
+    let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
+    let two = |error| {
+        [
+            history_on(host("a"), ANCHOR, error, &together(&a)),
+            history_on(host("b"), late, error, &moved(together(&b), BOOTED)),
+        ]
+    };
+    let one = history(&[a.clone(), b.clone()].concat());
+    for histories in [&[one][..], &two(Some(MS)), &two(Some(500 * MS)), &two(None)] {
+        let document = documented(histories);
+        check(&document);
+        assert_eq!(document.migrations.len(), 1, "{:#?}", document.merge);
+        let migration = &document.migrations[0];
+        let by: Vec<_> = migration.devices.iter().map(|device| device.paired_by).collect();
+        assert_eq!(by, [Some(PairingReason::Order); 2]);
+        // Whichever belongs to which, no clock has to be moved.
+        assert!(document.merge.iter().all(|merge| merge.offset_ns == 0), "{:#?}", document.merge);
+        let downtime = migration.downtime.as_ref().unwrap();
+        assert!(holds(downtime, 70 * MS + ARC), "{downtime:?}");
+        let name = |side: &MigrationSide| document.devices[side.device as usize].name.clone();
+        let names = |device: &DeviceMigration| {
+            [&device.source, &device.destination].map(|side| side.as_ref().and_then(name))
+        };
+        // One clock, or clocks that are promised to be near enough, tell.
+        if histories.len() == 1 || document.merge[0].clock_error_ns == Some(2 * MS) {
+            let all: Vec<_> = migration.devices.iter().map(names).collect();
+            let pair = |from: &str, to: &str| [Some(from.to_owned()), Some(to.to_owned())];
+            assert_eq!(all, [pair("a", "b"), pair("c", "d")]);
+        }
+    }
 }

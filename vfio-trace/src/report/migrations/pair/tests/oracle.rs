@@ -158,16 +158,16 @@ pub(super) fn devices(
     let driver = |at: usize| context.devices[sides[at].side.device as usize].driver.as_deref();
     let (mut from, mut to) = (from.to_vec(), to.to_vec());
     let mut matched = Vec::new();
-    let mut take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source, destination, by| {
+    let take = |from: &mut Vec<usize>, to: &mut Vec<usize>, source: usize, destination: usize| {
         from.retain(|at| *at != source);
         to.retain(|at| *at != destination);
-        matched.push(DeviceMatch { source, destination, by });
     };
     for (source_name, destination_name) in context.pairs {
         let source = from.iter().copied().find(|at| name(*at) == Some(source_name));
         let destination = to.iter().copied().find(|at| name(*at) == Some(destination_name));
         if let (Some(source), Some(destination)) = (source, destination) {
-            take(&mut from, &mut to, source, destination, PairingReason::Option);
+            take(&mut from, &mut to, source, destination);
+            matched.push(DeviceMatch { source, destination, by: PairingReason::Option });
         }
     }
     let said = |names: &dyn Fn(&(String, String)) -> &String, at: usize| {
@@ -193,14 +193,32 @@ pub(super) fn devices(
                 _ => two.bytes == one.bytes && one.bytes > 0 && !known,
             }
         };
-        let mut sure = Vec::new();
+        let fits = |source: usize, at: usize| {
+            drivers_fit(source, at)
+                && same(&sides[source], &sides[at])
+                && !context.refused.contains(&(source, at))
+        };
+        let mut given: Vec<(usize, usize)> = Vec::new();
         for source in from.clone() {
-            let fits = |at: &usize| {
-                drivers_fit(source, *at)
-                    && same(&sides[source], &sides[*at])
-                    && !context.refused.contains(&(source, *at))
-            };
-            let Some(destination) = to.iter().copied().find(fits) else { continue };
+            if let Some(destination) = to.iter().copied().find(|at| fits(source, *at)) {
+                take(&mut from, &mut to, source, destination);
+                given.push((source, destination));
+                continue;
+            }
+            // What it was refused may be another's, whose is this one's.
+            let refused = to.iter().any(|at| drivers_fit(source, *at) && same(&sides[source], &sides[*at]));
+            let exchange = given.iter().enumerate().rev().find_map(|(at, (owner, destination))| {
+                let other = to.iter().copied().find(|other| fits(*owner, *other));
+                other.filter(|_| fits(source, *destination)).map(|other| (at, other))
+            });
+            if let Some((at, other)) = exchange.filter(|_| refused && by != PairingReason::Time) {
+                take(&mut from, &mut to, source, other);
+                let destination = std::mem::replace(&mut given[at].1, other);
+                given.push((source, destination));
+            }
+        }
+        let mut sure = Vec::new();
+        for (source, destination) in given {
             let rivals = all_from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
             let choices = all_to.iter().filter(|at| same(&sides[source], &sides[**at])).count();
             let by = match by {
@@ -208,7 +226,7 @@ pub(super) fn devices(
                 _ if choices > 1 || rivals > 1 => PairingReason::Order,
                 by => by,
             };
-            take(&mut from, &mut to, source, destination, by);
+            matched.push(DeviceMatch { source, destination, by });
             sure.extend((by == PairingReason::StreamHash).then_some((source, destination)));
         }
         for (source, destination) in sure {
