@@ -1,44 +1,46 @@
-//! Between assembler and sinks: lets each driver's plug-in name, complete and judge the events of its devices.
+//! Stage between assembler and sinks: lets each driver's plug-in name, complete and judge the events of its devices.
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use super::{PluginDevices, ViewError, ViewStyle, plugin};
 use crate::event::{DriverImage, EventData, VfioEvent};
 
-/// More devices than any host has at once. Beyond it those of which nothing was heard for longest are forgotten: their
-/// next images are news, and findings that need an earlier event are not made.
+/// Maximum number of devices, more than any host has at once. Beyond it the devices without an event for the longest
+/// time are forgotten: their next images count as new, and findings that need an earlier event are not made.
 const MAX_DEVICES: usize = 4096;
-/// How many devices that are gone are kept, for what still comes of them and for a look at their files.
+/// Maximum number of removed devices that are kept, for their late events and for their files.
 const MAX_GONE: usize = 64;
 
-/// All devices with a plug-in.
+/// State of all devices whose driver has a plug-in.
+///
+/// The `Pipeline` feeds it all events in order, and reads the files' texts from it.
 #[derive(Debug, Default)]
 pub struct PluginDispatcher {
-    /// By driver.
+    /// State of the plug-ins' devices, by driver.
     drivers: BTreeMap<&'static str, Box<dyn PluginDevices>>,
-    /// By number; which driver's, and the name.
+    /// Driver and name of each device, by its number.
     devices: BTreeMap<u32, (&'static str, Option<String>)>,
-    /// By number: which event of it was the last.
+    /// Number of the last event of each device (counted by `events`), by the device's number.
     last: BTreeMap<u32, u64>,
-    /// Events so far.
+    /// Number of events so far.
     events: u64,
-    /// How many devices were forgotten for want of room.
+    /// Number of devices that were forgotten because there were too many.
     forgotten: u64,
-    /// Devices that are gone, in that order.
+    /// Numbers of the removed devices, in the order of their removal.
     gone: VecDeque<u32>,
-    /// The last image of each device and capture: the same again is no news.
+    /// Last image (session, bytes) by device and capture. An equal one is not passed on.
     images: BTreeMap<(u32, u32), (Option<u32>, Vec<u8>)>,
-    /// Whether secret members are shown.
+    /// True if secret members are shown.
     reveal: bool,
 }
 
 impl PluginDispatcher {
-    /// Knows no device. `reveal`: show what images keep secret otherwise.
+    /// Makes a dispatcher without devices. `reveal`: show the members that are secret otherwise.
     pub fn new(reveal: bool) -> Self {
         Self { reveal, ..Self::default() }
     }
 
-    /// Completes events, adds findings behind those that led to them, and leaves out images that say nothing new.
+    /// Completes events, inserts findings behind the events that led to them, and drops images that have not changed.
     pub fn apply(&mut self, events: Vec<VfioEvent>) -> Vec<VfioEvent> {
         let mut out = Vec::with_capacity(events.len());
         for mut event in events {
@@ -46,7 +48,7 @@ impl PluginDispatcher {
                 out.push(event);
                 continue;
             };
-            // Unchanged or not, the plug-in is told: the moment may matter to it.
+            // The plug-in gets unchanged images too: their moment may matter to it.
             let news = self.is_news(nr, &event.data);
             let Some(devices) = self.drivers.get_mut(driver) else {
                 out.push(event);
@@ -74,11 +76,11 @@ impl PluginDispatcher {
         out
     }
 
-    /// A file of a device by its name; of several by this name the last.
+    /// Returns the text of a device's file. Of several devices with this name, the one with the highest number counts.
     ///
     /// # Errors
     ///
-    /// [`NoView`]: nothing is known that could be shown.
+    /// [`ViewError`]: there is no such file, or nothing that it could show has been seen.
     pub fn view(
         &self,
         device: &str,
@@ -93,7 +95,7 @@ impl PluginDispatcher {
         devices.view(*nr, file, style, annotate)
     }
 
-    /// The device of an event, and its driver if that has a plug-in.
+    /// Returns the number of an event's device and its driver; `None` if there is no device or no plug-in.
     fn driver_of(&mut self, event: &VfioEvent) -> Option<(u32, &'static str)> {
         let device = event.device.as_ref()?;
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&device.nr) {
@@ -116,13 +118,13 @@ impl PluginDispatcher {
         Some((device.nr, entry.0))
     }
 
-    /// How many devices were forgotten for want of room.
+    /// Returns the number of devices that were forgotten because there were too many.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// A device that is bound again has another number: what is known of this one is of no more use soon, and that it is
-    /// forgotten is no loss.
+    /// Notes that a device was removed, and forgets the one that was removed longest ago if too many are kept. It
+    /// is not needed any more, and does not count as forgotten: a device that is bound again has another number.
     fn went(&mut self, nr: u32) {
         self.gone.push_back(nr);
         if self.gone.len() > MAX_GONE
@@ -185,7 +187,7 @@ mod tests {
             process: EventProcess::default(),
             data,
         };
-        // One that is there all the time and does nothing; another is bound and unbound.
+        // Device 0 exists all the time and does nothing; another device is bound and unbound again and again.
         let binds = MAX_DEVICES as u32 + 100;
         interpreter.apply(vec![event(0, crate::driver::fixture::open())]);
         for nr in 1..binds {

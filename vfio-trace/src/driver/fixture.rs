@@ -1,4 +1,4 @@
-//! Test data for plug-ins: events as the assembler makes them, and a plug-in that is fed with them.
+//! Test data for plug-ins: events as the assembler makes them, and a harness that feeds them to a plug-in.
 
 use std::sync::Arc;
 
@@ -14,12 +14,13 @@ use crate::{
     kernel::FieldPlace,
 };
 
-/// How a call ended: 0, or an errno.
+/// Makes the outcome of a call from 0 or an errno.
 pub(crate) fn outcome(errno: u32) -> CallOutcome {
     if errno == 0 { CallOutcome::Ok } else { CallOutcome::Failed(Errno(errno)) }
 }
 
-/// Members, each with bytes of an element and elements, one behind the other as in the kernel's structures.
+/// Makes a layout with these members (name, bytes per element, number of elements), one behind the other as in the
+/// kernel's structures.
 pub(crate) fn layout(name: &str, members: &[(&str, u32, u32)], secret: &[&str]) -> Arc<CaptureNote> {
     let mut offset = 0;
     let field = |&(path, size, count): &(&str, u32, u32)| {
@@ -45,7 +46,7 @@ pub(crate) fn layout(name: &str, members: &[(&str, u32, u32)], secret: &[&str]) 
     })
 }
 
-/// An image with these values; a member with several elements has them all, and what is not named is zero.
+/// Makes an image with these values. A value fills all elements of its member; members that are not named are zero.
 pub(crate) fn image(layout: &Arc<CaptureNote>, moment: CaptureMoment, values: &[(&str, u64)]) -> DriverImage {
     let mut bytes = Vec::new();
     for field in &layout.fields {
@@ -67,13 +68,13 @@ pub(crate) fn image(layout: &Arc<CaptureNote>, moment: CaptureMoment, values: &[
     }
 }
 
-/// A function that returned an int, within an arc.
+/// Makes a step: a function that returned an int, within an arc.
 pub(crate) fn step(function: &str, errno: u32, args: &[u64]) -> EventData {
     let arc = Some(EnclosingArc { from: MigState::RUNNING, to: MigState::STOP });
     step_of(arc, Some(Role::SetState), function, errno, args)
 }
 
-/// The same function within `write()`, or within no call of a migration.
+/// Moves a step into `write()`, or out of all migration calls.
 pub(crate) fn moved_to(within: Option<Role>, step: EventData) -> EventData {
     match step {
         EventData::Step(step) => EventData::Step(DriverCall { arc: None, within, ..step }),
@@ -150,7 +151,7 @@ pub(crate) const fn pci_reset() -> EventData {
     })
 }
 
-/// Devices of a plug-in, and what was found since the last look.
+/// Devices of a plug-in, and the findings since they were last taken.
 #[derive(Debug)]
 pub(crate) struct PluginHarness {
     devices: Box<dyn PluginDevices>,
@@ -173,19 +174,19 @@ impl PluginHarness {
         }
     }
 
-    /// From now on another device.
+    /// Switches to another device.
     pub(crate) const fn on(&mut self, nr: u32) -> &mut Self {
         self.nr = nr;
         self
     }
 
-    /// From now on another process.
+    /// Switches to another process.
     pub(crate) const fn by(&mut self, pid: u32) -> &mut Self {
         self.pid = pid;
         self
     }
 
-    /// Gives the event as the plug-in has completed it.
+    /// Feeds an event to the plug-in, and returns it as the plug-in has completed it.
     pub(crate) fn take(&mut self, data: EventData) -> VfioEvent {
         self.now_ns += 1_000_000;
         let mut event = VfioEvent {
@@ -219,24 +220,24 @@ impl PluginHarness {
         self
     }
 
-    /// Code, step and errno of what was found since the last call.
+    /// Takes code, step and errno of the findings since the last call.
     pub(crate) fn found(&mut self) -> Vec<(String, String, String)> {
         self.texts.clear();
         std::mem::take(&mut self.found)
     }
 
-    /// The sentences said since the last call.
+    /// Takes the texts of the findings since the last call.
     pub(crate) fn texts(&mut self) -> Vec<String> {
         self.found.clear();
         std::mem::take(&mut self.texts)
     }
 
-    /// The codes alone.
+    /// Takes the codes of the findings since the last call.
     pub(crate) fn codes(&mut self) -> Vec<String> {
         self.found().into_iter().map(|(code, ..)| code).collect()
     }
 
-    /// A file's text, or why there is none.
+    /// Returns a file's text, or the error that it gives.
     pub(crate) fn view(&self, file: &str) -> String {
         self.styled(file, ViewStyle::ByName, false)
     }

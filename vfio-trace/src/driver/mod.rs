@@ -23,74 +23,81 @@ use crate::{
     kernel::WantedDriver,
 };
 
-/// All plug-ins. A new driver is a folder and a line here.
+/// All plug-ins. A new driver needs a folder, and a line here and in [`WANTED`].
 static PLUGINS: [&dyn DriverPlugin; 2] = [&hisi_acc::HisiAccPlugin, &mlx5::Mlx5Plugin];
 
-/// What all of them want of the kernel.
+/// Requirements of all plug-ins on the kernel, in the order of `PLUGINS`.
 pub static WANTED: [&WantedDriver; 2] = [&hisi_acc::WANTED, &mlx5::WANTED];
 
-/// A driver that is known more closely.
+/// Interface of a plug-in: a driver of which vfio-trace knows more than the vfio core shows.
+///
+/// Plug-ins are constants, found by the driver's name with [`plugin()`]. Their state is in the [`PluginDevices`] that
+/// they make.
 pub trait DriverPlugin: Sync {
-    /// What it wants of the kernel; `wanted().module` is the name of the driver.
+    /// Returns the driver's requirements on the kernel; `wanted().module` is the name of the driver.
     fn wanted(&self) -> &'static WantedDriver;
 
-    /// Its files, as paths below a device's `migration` folder.
+    /// Returns the driver's files, as paths below a device's `migration` folder.
     fn files(&self) -> &'static [&'static str];
 
-    /// What it knows of its devices: nothing yet.
+    /// Makes the state of the plug-in's devices, which begins empty.
     fn devices(&self) -> Box<dyn PluginDevices>;
 
-    /// What one must know who exercises its devices.
+    /// Returns the peculiarities that `exercise` has to know of; `None` if the driver has none.
     fn quirks(&self) -> Option<&'static DriverQuirks> {
         None
     }
 }
 
-/// What a plug-in knows of its devices, each by its number within the run (`DeviceRef::nr`).
+/// State of all devices of one plug-in, each by its number within the run (`DeviceRef::nr`).
+///
+/// [`PluginDispatcher`] makes one per driver at the first event of one of its devices, and gives it every event of
+/// them.
 pub trait PluginDevices: Debug + Send {
-    /// Forgets a device: there are too many.
+    /// Forgets a device, because there are too many or because it is long gone.
     fn forget(&mut self, nr: u32);
 
-    /// Takes in the next event of a device; may name a step and add details. Gives what it makes of it.
+    /// Applies the next event of a device, and returns the findings that follow from it. May set the name of a step and
+    /// add details to the event.
     fn apply(&mut self, nr: u32, event: &mut VfioEvent) -> Vec<DriverFinding>;
 
-    /// One of a device's files.
+    /// Returns the text of one of a device's files.
     ///
     /// # Errors
     ///
-    /// [`NoView`]: nothing is known that could be shown.
+    /// [`ViewError`]: there is no such file, or nothing that it could show has been seen.
     fn view(&self, nr: u32, file: &str, style: ViewStyle, annotate: bool) -> Result<String, ViewError>;
 }
 
-/// Which text, where a file's text has changed over time.
+/// Format of a file whose text has changed over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ViewStyle {
-    /// The one that belongs to the file's name.
+    /// Format that belongs to the file's name.
     #[default]
     ByName,
-    /// Version 9 of the debugfs series, March 2023.
+    /// Format of version 9 of the debugfs series, March 2023.
     V9,
-    /// As merged: Linux 6.13 and later.
+    /// Format that was merged: Linux 6.13 and later.
     Mainline,
 }
 
-/// A view has nothing to show.
+/// Reason why a file has no text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ViewError {
-    /// There is no such file.
+    /// Name of a file that does not exist.
     #[error("there is no file {0}")]
     NoFile(String),
-    /// Nothing was seen that it could be made from.
+    /// Description of the data that would be needed and has not been seen.
     #[error("{0}")]
     Unknown(&'static str),
 }
 
-/// The plug-in of a driver.
+/// Returns the plug-in of a driver; `None` if it has none.
 pub fn plugin(driver: &str) -> Option<&'static dyn DriverPlugin> {
     PLUGINS.into_iter().find(|plugin| plugin.wanted().module == driver)
 }
 
-/// Files of a driver that is known more closely; none for any other.
+/// Returns the files that the plug-in of a driver has; none if there is no plug-in.
 pub fn files(driver: &str) -> &'static [&'static str] {
     plugin(driver).map_or(&[], DriverPlugin::files)
 }

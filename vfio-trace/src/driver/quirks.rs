@@ -1,52 +1,55 @@
-//! What `exercise` must know of a driver before it drives a device: what is dangerous, what can be read, what can be checked.
+//! Facts that `exercise` needs to know about a driver: dangers, registers that can be read, members that can be
+//! checked.
 
 use super::plugin;
 
-/// A driver, as one who exercises its devices sees it.
+/// Facts about a driver that matter to `exercise`.
+///
+/// Each is a constant, of a plug-in or of `OTHERS`, and is found by the driver's name with [`driver_quirks()`].
 #[derive(Debug)]
 pub struct DriverQuirks {
-    /// The name of the driver, as `vfio-trace list` shows it.
+    /// Name of the driver, as `vfio-trace list` shows it.
     pub driver: &'static str,
-    /// How to see, by reading only, that the device takes commands.
+    /// Register from which `io_test` sees, by reading only, that the device takes commands.
     pub channel: Option<CommandChannel>,
-    /// Bytes of an image that tell which kind of device it is from.
+    /// Bytes of an image that depend on the kind of device.
     pub identity: Option<ImageIdentity>,
-    /// Plans that may do harm, by name, and which.
+    /// Plans that may do harm: name of the plan, and the harm.
     pub dangers: &'static [(&'static str, &'static str)],
-    /// The file of a mounted tree that plans are written to, below the device's `migration` folder: where the debugfs
-    /// series of the driver wanted to have one.
+    /// Name of the file in the mounted tree that takes the names of plans, below the device's `migration` folder: the
+    /// file that the debugfs series of the driver was to have.
     pub debug: Option<&'static str>,
-    /// A device that was closed in RESUMING must be reset before anything else; what happens otherwise.
+    /// Consequence of not resetting a device that was closed in RESUMING; `None` if it needs no reset.
     pub closed_in_resuming: Option<&'static str>,
 }
 
-/// A register that says whether the command channel is free.
+/// Register that shows whether the command channel is free.
 #[derive(Debug)]
 pub struct CommandChannel {
-    /// What it is called.
+    /// Name of the register.
     pub name: &'static str,
-    /// The VFIO region: for PCI, the number of the BAR.
+    /// Number of the VFIO region: for PCI, that of the BAR.
     pub region: u32,
-    /// Where in the region its 32 bits are.
+    /// Offset of its 32 bits in the region, in bytes.
     pub offset: u64,
-    /// A bit that is set while a command is under way.
+    /// Bit that is set while a command is in progress.
     pub busy: u32,
-    /// What is read where no device answers.
+    /// Value that is read if no device answers.
     pub absent: u32,
 }
 
-/// A member of the image.
+/// Member of the image that tells kinds of devices apart.
 #[derive(Debug)]
 pub struct ImageIdentity {
-    /// What it is called.
+    /// Name of the member.
     pub name: &'static str,
-    /// Its first byte.
+    /// Offset of its first byte in the image.
     pub offset: usize,
     /// Its length in bytes.
     pub length: usize,
 }
 
-/// Drivers that are not known more closely than this: the kernel's sample, and the lab's own.
+/// Drivers without a plug-in of which something is known: the kernel's sample, and the lab's own.
 static OTHERS: [DriverQuirks; 2] = [
     // samples/vfio-mdev/mtty.c, 6.12 and 7.3.
     DriverQuirks {
@@ -71,7 +74,7 @@ static OTHERS: [DriverQuirks; 2] = [
     },
 ];
 
-/// What is known of a driver.
+/// Returns the facts about a driver; `None` if there are none.
 pub fn driver_quirks(driver: &str) -> Option<&'static DriverQuirks> {
     plugin(driver)
         .and_then(super::DriverPlugin::quirks)

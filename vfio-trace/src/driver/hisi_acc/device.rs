@@ -1,4 +1,4 @@
-//! What is known of one device: its driver's structures as last seen, and the migration that ran last.
+//! State of one device: its driver's structures as last seen, and its last migration.
 
 use vfio_trace_common::role::Role;
 
@@ -15,65 +15,69 @@ use crate::{
     },
 };
 
-/// Steps of one arc or write that are remembered: more than any of the driver's functions makes.
+/// Maximum number of steps kept per arc or write; none of the driver's functions makes as many.
 const MAX_STEPS: usize = 64;
 
-/// A migration file as it was when the driver was done with it.
+/// Migration file at the moment when the driver was done with it.
 #[derive(Clone, Debug)]
 pub(super) struct FinishedFile {
     pub(super) migf: MigfImage,
 }
 
-/// What was saved, and into which of the device's files.
+/// Image that was saved, and the number of the file (`HisiDevice::files`) that it was saved into.
 #[derive(Clone, Debug)]
 pub(super) struct SavedImage {
     pub(super) migf: MigfImage,
     pub(super) file: u32,
 }
 
-/// One device.
+/// State of one device.
+///
+/// [`HisiDevice::apply`] changes it with every event of the device; `explain` and `views` read it.
 #[derive(Debug, Default)]
 pub(super) struct HisiDevice {
-    /// Its name, for others to refer to.
+    /// Name of the device, for findings of other devices.
     pub(super) name: Option<String>,
-    /// Members of `struct hisi_acc_vf_core_device`.
+    /// Last image of `struct hisi_acc_vf_core_device`.
     pub(super) core: Option<DriverImage>,
     /// PCI device id.
     pub(super) pci_id: Option<u64>,
-    /// The files in use.
+    /// Last images of the files in use (`saving_migf` and `resuming_migf`).
     pub(super) saving: Option<MigfImage>,
     pub(super) resuming: Option<MigfImage>,
-    /// The last migration, whichever way it went.
+    /// Last migration in either direction.
     pub(super) last: Option<FinishedFile>,
-    /// The last image that the driver filled from registers.
+    /// Last image that the driver filled from registers.
     pub(super) saved: Option<SavedImage>,
-    /// The last mailbox command, how it ended and when.
+    /// Last mailbox command, its outcome, and the time at which it returned (CLOCK_MONOTONIC, ns).
     pub(super) mailbox: Option<(MailboxCommand, CallOutcome, u64)>,
-    /// Whether a mailbox command has paused the queues and nothing has started them since.
+    /// True if a mailbox command has paused the queues and nothing has started them since.
     pub(super) paused: bool,
-    /// It was stopped since, by what its state says.
+    /// True if the device was seen in a stopped state since the queues were paused.
     stood: bool,
-    /// The driver refused what was written to the file in use: that is proven, and it has not taken it since.
+    /// True if the driver is proven to have refused data of the file in use, and has not accepted it since.
     pub(super) refused: bool,
-    /// The match was taken over from an earlier session.
+    /// True if `match_done` was left from an earlier session when the file in use was opened.
     pub(super) stale: bool,
-    /// How the last write ended, until its effect is seen.
+    /// Outcome of the last write, until the image that shows its effect has arrived.
     written: Option<CallOutcome>,
-    /// What was written last is worth comparing with what was saved.
+    /// True if the last write makes it worth comparing the data with the saved image.
     pub(super) check_stream: bool,
-    /// STOP_COPY was entered by the request in progress.
+    /// True if the request in progress has entered STOP_COPY.
     saved_now: bool,
-    /// Who has read the file that was saved last, and written the one that is loaded; never after the device was closed.
+    /// Process ids of the last process that has read the last saved file, and of the last that has written the file
+    /// being loaded. Both are cleared when the device is closed.
     pub(super) reader: Option<u32>,
     pub(super) writer: Option<u32>,
-    /// How many files were begun, so that one is told from the next.
+    /// Number of files that were opened; identifies the current one.
     pub(super) files: u32,
-    /// Steps of the arc and of the write in progress: those of neither, as of a look at the driver's debugfs, are none's.
+    /// Steps of the arc and of the write in progress. Steps outside of both, such as those of a read of the driver's
+    /// debugfs, are in neither.
     pub(super) in_arc: Vec<DriverCall>,
     pub(super) in_write: Vec<DriverCall>,
-    /// Writes to the file that is loaded.
+    /// Number of writes to the file being loaded.
     writes: u32,
-    /// The device's image is of after the last write.
+    /// True if `core` was copied after the last write.
     pub(super) core_written: bool,
     closed: Option<bool>,
 }
@@ -113,7 +117,7 @@ impl HisiDevice {
                 self.writer = pid;
                 self.writes = self.writes.saturating_add(1);
                 self.core_written = false;
-                // What the driver makes of it shows in its structures, which are copied next.
+                // The effect of the write shows in the driver's structures, which are copied next.
                 if io.outcome.is_ok() || io.outcome.errno() == Some(Errno::EFAULT) {
                     self.written = Some(io.outcome);
                     return Vec::new();
@@ -123,7 +127,7 @@ impl HisiDevice {
             },
             EventData::SetState(_) => {
                 self.in_arc.clear();
-                // By now the structures were copied once more: as the last arc has left them.
+                // The structures have been copied again by now: they are as the last arc has left them.
                 if std::mem::take(&mut self.saved_now) {
                     return explain::saved(self);
                 }
@@ -135,7 +139,7 @@ impl HisiDevice {
             },
             EventData::Close(close) if close.open_count.is_none_or(|count| count <= 1) => {
                 self.closed = Some(true);
-                // A process that has ended has closed all: nobody else is taken for it who has its number next.
+                // A process that has ended has closed the device; another process may get its id.
                 (self.reader, self.writer) = (None, None);
                 self.end_files();
             },
@@ -150,12 +154,13 @@ impl HisiDevice {
         super::views::view(self, file, style, annotate)
     }
 
-    /// The file that a migration uses just now.
+    /// Returns the file that a migration uses now.
     pub(super) fn open_file(&self) -> Option<&MigfImage> {
         self.resuming.as_ref().or(self.saving.as_ref())
     }
 
-    /// Its last image that was saved, and whether it is of the file that its reader has read.
+    /// Returns the device's last saved image, and whether it belongs to the current file, the one that its reader has
+    /// read.
     pub(super) fn sent(&self) -> Option<(&MigfImage, bool)> {
         if let Some(saving) = &self.saving {
             return Some((saving, true));
@@ -164,12 +169,12 @@ impl HisiDevice {
         Some((&saved.migf, saved.file == self.files))
     }
 
-    /// `vf_qm_state`.
+    /// Returns `vf_qm_state`.
     pub(super) fn vf_qm_state(&self) -> Option<u64> {
         self.core.as_ref()?.value("vf_qm_state")
     }
 
-    /// Whether nobody has the device open, for all that is known.
+    /// Returns true if no process is known to have the device open.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.unwrap_or_else(|| {
             self.core.as_ref().and_then(|core| core.value("dev_opened")).is_some_and(|opened| opened == 0)
@@ -200,7 +205,7 @@ impl HisiDevice {
             "device" => {
                 self.core = Some(image.clone());
                 self.core_written |= image.moment == CaptureMoment::Write;
-                // It has found that the stream fits, whatever it had said before.
+                // The driver has found that the stream fits, even if it had refused it before.
                 self.refused &= image.value("match_done") != Some(1);
                 if let Some(state) = image.value("mig_state") {
                     self.was_in(MigState(state as u32));
@@ -216,7 +221,7 @@ impl HisiDevice {
         if written { self.judge_write(true) } else { Vec::new() }
     }
 
-    /// The write that returned last, with all that was seen of it; `seen`: of the file, too.
+    /// Judges the write that returned last. `seen`: the file was copied after it.
     fn judge_write(&mut self, seen: bool) -> Vec<DriverFinding> {
         let Some(outcome) = self.written.take() else { return Vec::new() };
         let findings = if matches!(outcome, CallOutcome::Failed(_)) {
@@ -237,7 +242,7 @@ impl HisiDevice {
     fn file(&mut self, image: &DriverImage, at_ns: u64, direction: DataDirection) {
         let mut migf = MigfImage::new(image.clone(), at_ns);
         migf.image.direction = Some(direction);
-        // Ended by the driver, and not yet let go: what it held was seen before.
+        // The driver has ended this file and not yet freed it: its data was seen before.
         if migf.disabled() && migf.total_length() == 0 {
             return;
         }
@@ -246,13 +251,14 @@ impl HisiDevice {
         }
         let place = if direction == DataDirection::Save { &mut self.saving } else { &mut self.resuming };
         *place = Some(migf);
-        // Copied after the last close was told of; of a close that is not the last, the driver knows nothing.
+        // This copy was made after the event of the last close. The driver does not notice a close that is not the
+        // last.
         if image.moment == CaptureMoment::Close && self.closed == Some(true) {
             self.end_files();
         }
     }
 
-    /// The driver's own copy of the last migration, where it keeps one, is what counts.
+    /// Takes the driver's own copy of the last migration, if it keeps one: it is the one that counts.
     fn debug(&mut self, image: &DriverImage, at_ns: u64) {
         let mut migf = MigfImage::new(image.clone(), at_ns);
         if migf.total_length() == 0 {
@@ -282,7 +288,7 @@ impl HisiDevice {
         }
         if begins(MigState::RESUMING) && arc.outcome.is_ok() {
             (self.refused, self.writes) = (false, 0);
-            // Read before the first write of the new session.
+            // `core` was copied before the first write of the new session.
             self.stale = self.core.as_ref().and_then(|core| core.value("match_done")) == Some(1);
         }
         let findings = match arc.outcome {
@@ -311,8 +317,8 @@ impl HisiDevice {
         findings
     }
 
-    /// It was seen in a state. One that runs in which it was stopped before was started since, even if that was not seen;
-    /// after a stop that failed the state says nothing.
+    /// Notes that the device was seen in a state. If it runs after it had been stopped, its queues were started, even
+    /// if that was not seen. After a stop that failed, the state says nothing about the queues.
     const fn was_in(&mut self, state: MigState) {
         match state {
             MigState::STOP | MigState::STOP_COPY | MigState::RESUMING => self.stood = true,
@@ -323,8 +329,8 @@ impl HisiDevice {
         }
     }
 
-    /// Whether each write has overwritten the one before, so that the driver's copy is not what arrived: drivers that do not
-    /// know yet whether they have matched a stream do so (Linux 6.1). `None`: not known.
+    /// Returns true if each write has overwritten the one before, so that the driver's copy is not the data that
+    /// arrived. Drivers without `match_done` do so (Linux 6.1). `None`: not known.
     pub(super) fn overwritten(&self) -> Option<bool> {
         let old = self.core.as_ref()?.value("match_done").is_none();
         Some(old && self.writes > 1)
@@ -335,7 +341,7 @@ impl HisiDevice {
         self.end_files();
     }
 
-    /// As the driver's `hisi_acc_vf_disable_fds()`: the file that it ends last is the last migration.
+    /// Ends all files, like the driver's `hisi_acc_vf_disable_fds()`: the file that it ends last is the last migration.
     fn end_files(&mut self) {
         for migf in [self.resuming.take(), self.saving.take()].into_iter().flatten() {
             self.last = Some(FinishedFile { migf });

@@ -1,4 +1,5 @@
-//! HiSilicon accelerators (ZIP, SEC, HPRE): drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.c, read in 6.1, 6.12 and 7.3.
+//! Plug-in for HiSilicon accelerators (ZIP, SEC, HPRE): drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.c, read in 6.1,
+//! 6.12 and 7.3.
 
 mod data;
 mod device;
@@ -21,7 +22,7 @@ use crate::{
     kernel::{WantedCapture, WantedDriver, WantedMembers},
 };
 
-/// The plug-in.
+/// Plug-in of hisi_acc_vfio_pci.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HisiAccPlugin;
 
@@ -43,11 +44,12 @@ impl DriverPlugin for HisiAccPlugin {
     }
 }
 
-/// All devices of the driver: source and destination of a migration may be among them.
+/// State of all devices of the driver; source and destination of a migration may both be among them.
 #[derive(Debug, Default)]
 struct HisiDevices {
     devices: BTreeMap<u32, HisiDevice>,
-    /// Of a device and its file: to which device's file its image was found to belong.
+    /// Destinations by source. Key: number of the device that saved. Value: number of its file, and device and file
+    /// that its image was found to have been loaded into.
     given: BTreeMap<u32, (u32, (u32, u32))>,
 }
 
@@ -62,7 +64,7 @@ impl PluginDevices for HisiDevices {
             EventData::Arc(arc) => arc.from == MigState::RESUMING && arc.to == Some(MigState::STOP),
             _ => false,
         };
-        // Before the device forgets what arrived.
+        // The comparison comes before the device forgets the image that arrived.
         let compared = if compares { self.compare(nr, true) } else { None };
         let mut findings = self.devices.entry(nr).or_default().apply(event);
         findings.extend(compared);
@@ -80,15 +82,17 @@ impl PluginDevices for HisiDevices {
 }
 
 impl HisiDevices {
-    /// What arrived at a device, with what others have saved: with what the process that wrote it had read, if it had read
-    /// anything here; else with any that is equal.
+    /// Compares the image that arrived at a device with the images that other devices have saved. If the process that
+    /// wrote it had read from any of them, only those count; otherwise an equal image of any device counts. `whole`: no
+    /// more of it will arrive.
     fn compare(&mut self, nr: u32, whole: bool) -> Option<DriverFinding> {
         let here = self.devices.get(&nr)?;
         let (to, file) = (here.resuming.as_ref()?, (nr, here.files));
         let mut found: Option<(u32, u32, DriverFinding)> = None;
         let read_by_writer = |device: &HisiDevice| here.writer.is_some() && device.reader == here.writer;
         let others = || self.devices.iter().filter(|(other, _)| **other != nr);
-        // What it has not read is not what it wrote, however equal: VFs that are set up alike differ in little.
+        // An image that the process has not read is not the one it wrote, even if they are equal: VFs that are set up
+        // alike differ in few bytes.
         let has_read = others().any(|(_, device)| read_by_writer(device));
         let mut others: Vec<(bool, &u32, &HisiDevice, &MigfImage)> = others()
             .filter(|(_, device)| !has_read || read_by_writer(device))
@@ -100,7 +104,7 @@ impl HisiDevices {
             })
             .collect();
         others.sort_by_key(|(related, _, _, from)| (!related, std::cmp::Reverse(from.at_ns)));
-        // Who has read from several may have written any of them.
+        // A process that has read from several devices may have written the image of any of them.
         let sources = others.iter().filter(|(related, ..)| *related).count();
         for (related, other, device, from) in others {
             let name = device.name.as_deref().unwrap_or("another device");
@@ -121,10 +125,10 @@ impl HisiDevices {
     }
 }
 
-/// `struct acc_vf_data` members with addresses of the guest's memory (as its IOMMU maps it).
+/// Members of `struct acc_vf_data` with addresses of the guest's memory (as its IOMMU maps it).
 const ADDRESSES: [&str; 4] = ["vf_data.eqe_dma", "vf_data.aeqe_dma", "vf_data.sqc_dma", "vf_data.cqc_dma"];
 
-/// Before anything can end the file, and after what changes it.
+/// Moments at which files are captured: before anything that may end the file, and after anything that changes it.
 const FILE: u32 = moment::ARC
     | moment::SET_STATE
     | moment::CLOSE
@@ -146,7 +150,7 @@ const fn migration_file(name: &'static str, path: &'static [&'static str], when:
     }
 }
 
-/// What is looked at.
+/// Parts of the driver that are captured: its structures, the moments to copy them, and its steps.
 pub(super) static WANTED: WantedDriver = WantedDriver {
     module: "hisi_acc_vfio_pci",
     set_state: "hisi_acc_vfio_pci_set_device_state",
@@ -157,7 +161,7 @@ pub(super) static WANTED: WantedDriver = WantedDriver {
             name: "device",
             path: &[],
             structure: "hisi_acc_vf_core_device",
-            // Kernels from 6.13 on have dev_opened, from 6.19 on drv_mode, from 7.0 on set_reset_flag.
+            // dev_opened exists since 6.13, drv_mode since 6.19, set_reset_flag since 7.0.
             members: WantedMembers::Some(&[
                 "mig_state",
                 "vf_qm_state",
@@ -176,7 +180,7 @@ pub(super) static WANTED: WantedDriver = WantedDriver {
         },
         migration_file("saving_migf", &["saving_migf"], FILE | moment::READ | moment::DATA_IOCTL),
         migration_file("resuming_migf", &["resuming_migf"], FILE | moment::WRITE),
-        // Only with the driver's own debugfs (6.13 and later, CONFIG_VFIO_DEBUGFS). It has no file.
+        // Exists only with the driver's own debugfs (6.13 and later, CONFIG_VFIO_DEBUGFS). It has no struct file.
         WantedCapture { file: None, ..migration_file("debug_migf", &["debug_migf"], FILE) },
         WantedCapture {
             name: "pci",

@@ -1,9 +1,9 @@
-//! What one must know who exercises a VF.
+//! Facts about the driver that `exercise` needs.
 
 use super::WANTED;
 use crate::driver::quirks::{CommandChannel, DriverQuirks, ImageIdentity};
 
-/// drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.c and drivers/crypto/hisilicon/qm.c, 6.12 and 7.3.
+/// Facts from drivers/vfio/pci/hisilicon/hisi_acc_vfio_pci.c and drivers/crypto/hisilicon/qm.c, 6.12 and 7.3.
 pub(super) static QUIRKS: DriverQuirks = DriverQuirks {
     driver: WANTED.module,
     channel: Some(CommandChannel {

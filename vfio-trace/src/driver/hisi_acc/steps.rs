@@ -1,4 +1,4 @@
-//! The driver's steps: its functions, those of hisi_qm that it calls, and the mailbox commands.
+//! Steps of the driver: its functions, those of hisi_qm that it calls, and the mailbox commands.
 
 use std::borrow::Cow;
 
@@ -32,8 +32,8 @@ const fn of_pci(name: &'static str, captures: u32) -> WantedStep {
     WantedStep { name, module: DRIVER, params: &[(0, PCI_DEV)], device: StepDevice::PciDev(0), captures }
 }
 
-/// All that can be had of these is taken. Most of the driver's own are inlined in normal builds; those of hisi_qm are
-/// exported.
+/// Functions that are traced as steps, as far as the kernel has them. Most of the driver's own are inlined in normal
+/// builds; those of hisi_qm are exported.
 pub(super) static STEPS: [WantedStep; 21] = [
     of_qm("hisi_qm_mb", QM, &[(0, HISI_QM), (1, TypeShape::Unsigned(1)), (4, TypeShape::Bool)]),
     of_qm("hisi_qm_mb_read", QM, &[(0, HISI_QM), (2, TypeShape::Unsigned(1))]),
@@ -58,10 +58,10 @@ pub(super) static STEPS: [WantedStep; 21] = [
     of_pci("hisi_acc_vf_pci_aer_reset_done", moment::STEP_ENTER | moment::STEP_EXIT),
 ];
 
-/// A mailbox command (`QM_MB_CMD_*`, include/linux/hisi_acc_qm.h) as the driver uses it.
+/// Mailbox command (`QM_MB_CMD_*`, include/linux/hisi_acc_qm.h) as the driver uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MailboxCommand {
-    /// `QM_MB_CMD_PAUSE_QM`: the queues stop.
+    /// `QM_MB_CMD_PAUSE_QM`: stops the queues.
     Stop,
     /// `QM_MB_CMD_SQC_BT`, read.
     ReadSqc,
@@ -71,9 +71,9 @@ pub(super) enum MailboxCommand {
     ReadCqc,
     /// `QM_MB_CMD_CQC_BT`, written.
     WriteCqc,
-    /// `QM_MB_CMD_SQC_VFT_V2`, read: the queues that the VF has.
+    /// `QM_MB_CMD_SQC_VFT_V2`, read: asks for the queues of the VF.
     ReadVft,
-    /// Any other.
+    /// Any other command, by its number.
     Other(u8),
 }
 
@@ -115,7 +115,7 @@ impl MailboxCommand {
     }
 }
 
-/// Which mailbox command a step is.
+/// Returns the mailbox command that a step is; `None` if it is none.
 pub(super) fn mailbox(step: &DriverCall) -> Option<MailboxCommand> {
     let arg = |index: usize| step.args.get(index).copied();
     match step.function.as_deref()? {
@@ -127,7 +127,7 @@ pub(super) fn mailbox(step: &DriverCall) -> Option<MailboxCommand> {
     }
 }
 
-/// What a step is called; `None` for functions that are named well enough.
+/// Returns the name of a step; `None` if the function's own name is good enough.
 pub(super) fn name(step: &DriverCall) -> Option<Cow<'static, str>> {
     if let Some(mailbox) = mailbox(step) {
         return Some(Cow::Borrowed(mailbox.name()));
@@ -154,7 +154,7 @@ pub(super) fn name(step: &DriverCall) -> Option<Cow<'static, str>> {
     }))
 }
 
-/// What its arguments say.
+/// Returns a description of a step's arguments.
 pub(super) fn detail(step: &DriverCall) -> Option<String> {
     match mailbox(step)? {
         MailboxCommand::Other(command) => Some(format!("mailbox {command:#x}")),

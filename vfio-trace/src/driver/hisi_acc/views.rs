@@ -1,4 +1,4 @@
-//! The driver's files: texts of version 9 of the series, of mainline, and one for people.
+//! Texts of the driver's files: as in version 9 of the debugfs series, as in mainline, and one for people.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,8 @@ use crate::{
     event::{CallOutcome, DataDirection, MigState},
 };
 
-/// In the order of debugfs; `attr` and `data` are version 9's, `dev_data`, `migf_data` and `cmd_state` mainline's.
+/// Files in the order of debugfs: `attr` and `data` are of version 9; `dev_data`, `migf_data` and `cmd_state` of
+/// mainline.
 pub(super) const FILES: [&str; 6] = [
     "hisi_acc/attr",
     "hisi_acc/data",
@@ -41,7 +42,7 @@ pub(super) fn view(
     }
 }
 
-/// As `seq_hex_dump(…, DUMP_PREFIX_OFFSET, 16, 1, …, false)`.
+/// Formats bytes like `seq_hex_dump(…, DUMP_PREFIX_OFFSET, 16, 1, …, false)`.
 fn hex_dump(prefix: &str, bytes: &[u8]) -> String {
     let mut text = String::new();
     for (index, line) in bytes.chunks(16).enumerate() {
@@ -71,11 +72,11 @@ fn provenance(migf: &MigfImage) -> String {
 const NOT_READ: ViewError =
     ViewError::Unknown("the driver's structure could not be read: see `vfio-trace doctor`");
 
-/// Version 9: state, readiness, and what the migration file holds.
+/// Returns `attr` of version 9: state, readiness, and size of the migration file.
 fn attr(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     let state = device.state().ok_or(NOT_READ)?;
     let ready = device.vf_qm_state().ok_or(NOT_READ)?;
-    // Of the file in use, else of the last one at its end.
+    // The values are of the file in use, otherwise of the last one at its end.
     let (disabled, length) = match (device.open_file(), &device.last) {
         (Some(open), _) => (open.disabled(), open.total_length()),
         (None, Some(last)) => (false, last.migf.total_length()),
@@ -97,14 +98,14 @@ fn attr(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     ))
 }
 
-/// What became of it in mainline: the trailer of `dev_data`.
+/// Returns the mainline form of `attr`: the trailer of `dev_data`.
 fn attr_mainline(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     let ready = device.vf_qm_state().ok_or(NOT_READ)?;
     let note = if annotate { "# guest driver load: 0 means loaded\n" } else { "" };
     Ok(format!("{note}guest driver load: {ready}\ndata size: {DATA_LEN}\n"))
 }
 
-/// The last migration's image, whichever way it went. `v9`: without the trailer.
+/// Returns the image of the last migration, in either direction. `v9`: without the trailer.
 fn migf_data(device: &HisiDevice, v9: bool, annotate: bool) -> String {
     let last = device.last.as_ref().filter(|last| last.migf.total_length() >= MATCH_LEN);
     let Some((last, bytes)) = last.and_then(|last| Some((last, last.migf.dump()?))) else {
@@ -118,7 +119,7 @@ fn migf_data(device: &HisiDevice, v9: bool, annotate: bool) -> String {
     text
 }
 
-/// Mainline reads registers for it. Passively there is what the driver itself has read last: when it saved.
+/// Returns `dev_data`. Mainline reads registers for it; here it is the driver's own last reading, made when it saved.
 fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     let ready = device.vf_qm_state().ok_or(NOT_READ)?;
     if device.is_closed() {
@@ -128,7 +129,7 @@ fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
         "the registers were not seen: the driver reads them when it enters STOP_COPY, and vfio-trace reads none itself",
     ))?;
     let mut bytes = saved.migf.dump().ok_or(NOT_READ)?.to_vec();
-    // The kernel fills in what it read from registers, and leaves the match data zero but for the state.
+    // The kernel fills in the members that it read from registers. It leaves the match data zero except for the state.
     let state_at = 24;
     let state = bytes.get(state_at..state_at + 4).unwrap_or_default().to_vec();
     bytes.iter_mut().take(MATCH_LEN as usize).for_each(|byte| *byte = 0);
@@ -145,7 +146,7 @@ fn dev_data(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     Ok(text)
 }
 
-/// Mainline asks the device. Passively there is the result of the driver's last mailbox command.
+/// Returns `cmd_state`. Mainline asks the device; here it is the result of the driver's last mailbox command.
 fn cmd_state(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     if device.is_closed() {
         return Ok("device not opened!\n".to_owned());
@@ -174,7 +175,7 @@ fn cmd_state(device: &HisiDevice, annotate: bool) -> Result<String, ViewError> {
     Ok(text)
 }
 
-/// For people: every member by name, with what it means.
+/// Returns a table for people: every member with its name, value and meaning.
 fn image(device: &HisiDevice) -> Result<String, ViewError> {
     let current = device
         .open_file()
@@ -234,7 +235,7 @@ const fn length_means(length: u64) -> &'static str {
     }
 }
 
-/// PCI device ids of the VFs (include/linux/pci_ids.h).
+/// Returns the kind of VF for a PCI device id (include/linux/pci_ids.h).
 pub(super) const fn accelerator(id: u64) -> &'static str {
     match id {
         0xa251 => "ZIP VF",
@@ -282,7 +283,7 @@ fn means(name: &str, value: Option<u64>, migf: &MigfImage) -> String {
 }
 
 impl HisiDevice {
-    /// The state as its number, as the driver has it.
+    /// Returns the migration state as the driver's number.
     fn state(&self) -> Option<u64> {
         let state = u32::try_from(self.core.as_ref()?.value("mig_state")?).ok()?;
         Some(MigState(state).0.into())

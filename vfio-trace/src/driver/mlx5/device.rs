@@ -1,4 +1,4 @@
-//! What is known of one device: its driver's structures as last seen, and how far its PRE_COPY got.
+//! State of one device: its driver's structures as last seen, and the progress of its PRE_COPY.
 
 use super::{explain, steps};
 use crate::event::{
@@ -8,23 +8,25 @@ use crate::event::{
 
 const ENODEV: Errno = Errno(19);
 
-/// `enum mlx5_vf_migf_state`.
+/// `enum mlx5_vf_migf_state`: the values for a file that has failed.
 pub(super) const ERROR: u64 = 1;
 pub(super) const PRE_COPY_ERROR: u64 = 2;
 
-/// One device.
+/// State of one device.
+///
+/// [`Mlx5Device::apply`] changes it with every event of the device.
 #[derive(Debug, Default)]
 pub(super) struct Mlx5Device {
-    /// Members of `struct mlx5vf_pci_core_device`.
+    /// Last image of `struct mlx5vf_pci_core_device`.
     core: Option<DriverImage>,
-    /// Members of the files in use.
+    /// Last images of the files in use (`saving_migf` and `resuming_migf`).
     saving: Option<DriverImage>,
     resuming: Option<DriverImage>,
-    /// What the last PRECOPY_INFO left to read of the initial bytes.
+    /// Number of initial bytes left to read since the last PRECOPY_INFO.
     initial_left: Option<u64>,
-    /// A command failed in the session in use, and that was told.
+    /// True if a command has failed in the session in use and was reported.
     told: bool,
-    /// A write failed: the driver takes no more, and loads nothing.
+    /// True if a write has failed: the driver accepts no more data, and loads nothing.
     write_failed: bool,
 }
 
@@ -70,7 +72,7 @@ impl Mlx5Device {
                 "resuming_migf" => (&mut self.resuming, |_, _| None),
                 _ => return Vec::new(),
             };
-        // What was so before is no news; without a before it may be long ago.
+        // Without an earlier image the condition may be old; if it was there before, it is not new.
         let found = place.as_ref().and_then(|before| judge(before, image));
         *place = Some(image.clone());
         found.into_iter().collect()
@@ -109,7 +111,7 @@ impl Mlx5Device {
             return self.session_over(io, "write");
         }
         self.write_failed = true;
-        // If the load failed in it, that was told.
+        // If the reason was a failed load command, it was reported.
         if self.told { Vec::new() } else { explain::write(errno).into_iter().collect() }
     }
 
@@ -118,7 +120,7 @@ impl Mlx5Device {
         over.then(|| explain::session_over(step)).into_iter().collect()
     }
 
-    /// As the driver's `mlx5vf_disable_fds()`.
+    /// Forgets the files, like the driver's `mlx5vf_disable_fds()`.
     fn end_files(&mut self) -> Vec<DriverFinding> {
         (self.saving, self.resuming, self.initial_left) = (None, None, None);
         (self.told, self.write_failed) = (false, false);

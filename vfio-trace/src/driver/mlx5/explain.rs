@@ -1,20 +1,21 @@
-//! Which command failed and why; and what went wrong although everything said that it worked.
+//! Explanations: the command that failed and its reason, and errors that no return value shows.
 
 use std::borrow::Cow;
 
 use super::device::{ERROR, PRE_COPY_ERROR};
 use crate::event::{CallOutcome, DriverCall, DriverFinding, DriverImage, Errno, FindingSeverity};
 
-/// `enum mlx5_vf_load_state`: between two records of the stream.
+/// Value of `enum mlx5_vf_load_state`: between two records of the stream.
 pub(super) const READ_HEADER: &str = "MLX5_VF_LOAD_STATE_READ_HEADER";
-/// The stream has no records, and is loaded as a whole when RESUMING is left; until Linux 6.8.
+/// Value of `enum mlx5_vf_load_state`: the stream has no records, and is loaded as a whole when RESUMING is left; until
+/// Linux 6.8.
 pub(super) const NO_HEADER: &str = "MLX5_VF_LOAD_STATE_READ_IMAGE_NO_HEADER";
 
 const ENOTCONN: u32 = 107;
 const EREMOTEIO: u32 = 121;
 const EOPNOTSUPP: u32 = 95;
 const ETIMEDOUT: u32 = 110;
-/// Of the kernel only: a signal came, and the call is to be made again.
+/// Errno used inside of the kernel only: a signal came, and the call is to be repeated.
 const ERESTARTSYS: u32 = 512;
 const EINTR: u32 = 4;
 const ENODEV: u32 = 19;
@@ -40,7 +41,7 @@ fn with_errno(finding: DriverFinding, errno: Errno) -> DriverFinding {
     DriverFinding { errno: Some(Cow::Owned(errno.name().into_owned())), ..finding }
 }
 
-/// A function returned: did a command of the firmware fail?
+/// Explains a function that returned, if a firmware command failed in it.
 pub(super) fn step(step: &DriverCall, core: Option<&DriverImage>) -> Option<DriverFinding> {
     let function = step.function.as_deref()?;
     if function == "mlx5vf_save_callback" {
@@ -59,7 +60,8 @@ pub(super) fn step(step: &DriverCall, core: Option<&DriverImage>) -> Option<Driv
         _ => return None,
     };
     let detached = core.and_then(|core| core.value("mdev_detach")) == Some(1);
-    // These wait for a save that was begun before, and all but one look how it ended. Suspending waits since Linux 6.2.
+    // These functions wait for a save that was begun before, and all but one check its result. Suspending waits since
+    // Linux 6.2.
     let looks = matches!(code, "mlx5/query" | "mlx5/save");
     let waits = looks || code == "mlx5/suspend";
     let (why, check) = match errno.0 {
@@ -93,7 +95,7 @@ pub(super) fn step(step: &DriverCall, core: Option<&DriverImage>) -> Option<Driv
     Some(with_errno(finding(FindingSeverity::Error, code, name, text, check), errno))
 }
 
-/// `mlx5vf_save_callback()`: the firmware has ended the save that was begun earlier.
+/// Explains an error in `mlx5vf_save_callback()`: the end of a save that was begun earlier.
 fn save_done(status: i32) -> DriverFinding {
     let text = "The firmware ended a save that had begun well with an error: read() will say ENODEV, or, if it was for \
                 PRE_COPY and the firmware lost track of changes, all of the state will be saved again while the VM stands."
@@ -106,13 +108,13 @@ fn save_done(status: i32) -> DriverFinding {
     }
 }
 
-/// The saving file has changed.
+/// Explains an error that a new image of the saving file shows.
 pub(super) fn save_file(before: &DriverImage, now: &DriverImage) -> Option<DriverFinding> {
     let (was, is) = (before.value("state")?, now.value("state")?);
     if was == is || before.session != now.session {
         return None;
     }
-    // A command's status, or an errno.
+    // The status of a command if positive, an errno if negative.
     let status = now.value("async_data.status").map_or(0, |status| (status as u32).cast_signed());
     let status = match status {
         0 => String::new(),
@@ -141,7 +143,7 @@ pub(super) fn save_file(before: &DriverImage, now: &DriverImage) -> Option<Drive
     }
 }
 
-/// The device has changed.
+/// Explains an error of dirty tracking that a new image of the device shows.
 pub(super) fn tracker(before: &DriverImage, now: &DriverImage) -> Option<DriverFinding> {
     let sets = |name: &str| before.value(name) == Some(0) && now.value(name).is_some_and(|value| value != 0);
     if !(sets("tracker.is_err") || sets("tracker.object_changed")) {
@@ -157,7 +159,7 @@ pub(super) fn tracker(before: &DriverImage, now: &DriverImage) -> Option<DriverF
     ))
 }
 
-/// STOP_COPY began.
+/// Reports that STOP_COPY began before all initial bytes were read.
 pub(super) fn initial_left(left: u64) -> DriverFinding {
     finding(
         FindingSeverity::Warning,
@@ -171,12 +173,12 @@ pub(super) fn initial_left(left: u64) -> DriverFinding {
     )
 }
 
-/// RESUMING → STOP worked, which it always does: was all loaded?
+/// Reports a RESUMING → STOP that succeeded, as it always does, without having loaded everything.
 pub(super) fn loaded(file: &DriverImage, write_failed: bool) -> Option<DriverFinding> {
-    // Linux 6.1 has no such member, loads in this arc, and tells if that fails.
+    // Linux 6.1 has no such member. It loads in this arc, which fails if loading fails.
     let load_state = file.value("load_state")?;
     let max_pos = file.value("max_pos").unwrap_or(0);
-    // What its numbers mean differs from kernel to kernel: only with its BTF is it known.
+    // The meaning of the numbers differs between kernels: it is known only from the kernel's BTF.
     let number = |name| file.layout.number("load_state", name);
     let within = number(READ_HEADER).is_some_and(|header| load_state != header)
         && number(NO_HEADER) != Some(load_state);
@@ -198,7 +200,7 @@ pub(super) fn loaded(file: &DriverImage, write_failed: bool) -> Option<DriverFin
     ))
 }
 
-/// A write failed, and no command of the firmware in it.
+/// Explains a write that failed without a failed firmware command.
 pub(super) fn write(errno: Errno) -> Option<DriverFinding> {
     let (code, text, check) = match errno.0 {
         EOPNOTSUPP => (
@@ -216,7 +218,7 @@ pub(super) fn write(errno: Errno) -> Option<DriverFinding> {
     Some(with_errno(finding(FindingSeverity::Error, code, "load", text.to_owned(), check), errno))
 }
 
-/// A call on a file that was ended.
+/// Makes the finding for a call on a file that the driver had ended.
 pub(super) fn session_over(step: &'static str) -> DriverFinding {
     let found = finding(
         FindingSeverity::Error,

@@ -1,4 +1,5 @@
-//! NVIDIA ConnectX: drivers/vfio/pci/mlx5, read in 6.1, 6.12 and 7.3. Never run on hardware: see docs/drivers.md.
+//! Plug-in for NVIDIA ConnectX: drivers/vfio/pci/mlx5, read in 6.1, 6.12 and 7.3. Never run on hardware: see
+//! docs/drivers.md.
 
 mod device;
 mod explain;
@@ -19,7 +20,7 @@ use crate::{
     kernel::{WantedCapture, WantedDriver, WantedMembers},
 };
 
-/// The plug-in.
+/// Plug-in of mlx5_vfio_pci.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mlx5Plugin;
 
@@ -58,8 +59,8 @@ impl PluginDevices for Mlx5Devices {
     }
 }
 
-/// Where states change, and where the driver says how far PRE_COPY got. Not at reads and writes, of which a migration has
-/// hundreds; what they leave shows at the next of these.
+/// Moments at which structures are captured: when states change, and when the driver reports the progress of PRE_COPY.
+/// Not at reads and writes, of which a migration has hundreds; their effects show at the next of these moments.
 const FILE: u32 = moment::ARC
     | moment::SET_STATE
     | moment::CLOSE
@@ -86,7 +87,7 @@ const fn migration_file(
     }
 }
 
-/// What is looked at.
+/// Parts of the driver that are captured: its structures, the moments to copy them, and its steps.
 pub(super) static WANTED: WantedDriver = WantedDriver {
     module: "mlx5_vfio_pci",
     set_state: "mlx5vf_pci_set_device_state",
@@ -113,7 +114,7 @@ pub(super) static WANTED: WantedDriver = WantedDriver {
             values: &[],
             secret: &[],
         },
-        // Before PRE_COPY came in 6.2 there was total_length, and a bit for errors.
+        // Before PRE_COPY came in 6.2, the file had total_length and a bit for errors.
         migration_file(
             "saving_migf",
             &["saving_migf"],
@@ -141,7 +142,7 @@ pub(super) static WANTED: WantedDriver = WantedDriver {
                 "stop_copy_prep_size",
                 "total_length",
             ],
-            // Their numbers have changed in 6.9.
+            // The numbers of these values have changed in 6.9.
             &[("load_state", explain::READ_HEADER), ("load_state", explain::NO_HEADER)],
         ),
     ],

@@ -1,9 +1,9 @@
-//! What one must know who exercises a VF.
+//! Facts about the driver that `exercise` needs.
 
 use super::WANTED;
 use crate::driver::quirks::DriverQuirks;
 
-/// Never run on hardware: see docs/drivers.md.
+/// Facts from the source only. Never run on hardware: see docs/drivers.md.
 pub(super) static QUIRKS: DriverQuirks = DriverQuirks {
     driver: WANTED.module,
     channel: None,

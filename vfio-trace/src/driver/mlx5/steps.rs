@@ -1,4 +1,4 @@
-//! The driver's steps: each of its firmware commands is a function of its own, called from another file and so always there.
+//! Steps of the driver: each of its firmware commands is a function called from another file, and so never inlined.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ pub(super) static STEPS: [WantedStep; 11] = [
     },
     of_device("mlx5vf_cmd_query_vhca_migration_state", 0),
     of_device("mlx5vf_cmd_save_vhca_state", 0),
-    // Runs when the firmware is done, in an interrupt: of whatever thread that one interrupts.
+    // Runs when the firmware is done, in an interrupt: the current thread is the one that was interrupted.
     WantedStep {
         name: "mlx5vf_save_callback",
         module: DRIVER,
@@ -48,7 +48,7 @@ pub(super) static STEPS: [WantedStep; 11] = [
     of_device("mlx5vf_pci_save_device_data", 0),
     of_device("mlx5vf_pci_save_device_inc_data", 0),
     of_device("mlx5vf_pci_resume_device_data", 0),
-    // The last moment at which a file is what it was.
+    // The last moment at which the files still have their data.
     of_device("mlx5vf_disable_fds", moment::STEP_ENTER),
     WantedStep {
         name: "mlx5vf_pci_aer_reset_done",
@@ -59,17 +59,17 @@ pub(super) static STEPS: [WantedStep; 11] = [
     },
 ];
 
-/// What a step is called; `None` for functions that are not known.
+/// Returns the name of a step; `None` for functions that are not known.
 pub(super) fn name(step: &DriverCall) -> Option<Cow<'static, str>> {
     let arg = |index: usize| step.args.get(index).copied();
     Some(Cow::Borrowed(match step.function.as_deref()? {
-        // MLX5_SUSPEND_VHCA_IN_OP_MOD_*, a u16: first what the VF begins by itself, then its answers.
+        // MLX5_SUSPEND_VHCA_IN_OP_MOD_*, a u16: first the requests that the VF initiates, then its responses.
         "mlx5vf_cmd_suspend_vhca" => match arg(1).map(|op_mod| op_mod as u16) {
             Some(0) => "suspend initiator",
             Some(1) => "suspend responder",
             _ => "suspend",
         },
-        // MLX5_RESUME_VHCA_IN_OP_MOD_*: the other way round.
+        // MLX5_RESUME_VHCA_IN_OP_MOD_*: the reverse order.
         "mlx5vf_cmd_resume_vhca" => match arg(1).map(|op_mod| op_mod as u16) {
             Some(0) => "resume responder",
             Some(1) => "resume initiator",
@@ -88,11 +88,12 @@ pub(super) fn name(step: &DriverCall) -> Option<Cow<'static, str>> {
     }))
 }
 
-/// What its arguments say.
+/// Returns a description of a step's arguments.
 pub(super) fn detail(step: &DriverCall) -> Option<String> {
     let args = step.args.as_slice();
     match (step.function.as_deref()?, args) {
-        // The flags come last: 6.12 has (mvdev, size, total, flags), 7.3 the state before them; 6.1 has none.
+        // The flags are the last argument: 6.12 has (mvdev, size, total, flags); 7.3 has the state before them; 6.1 has
+        // no flags.
         ("mlx5vf_cmd_query_vhca_migration_state", [_, _, _, flags] | [_, _, _, _, flags]) => {
             let flags = *flags as u8;
             let names = [(1, "incremental"), (2, "final"), (4, "clean-up")];

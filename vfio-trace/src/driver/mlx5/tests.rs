@@ -1,4 +1,4 @@
-//! The plug-in on events as its driver would make them: there is no hardware to record from.
+//! Tests of the plug-in with events as its driver would cause them: there is no hardware to record from.
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,14 +31,14 @@ static SAVING: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| {
 static RESUMING: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| {
     layout("resuming_migf", &[("state", 4, 1), ("load_state", 4, 1), ("max_pos", 8, 1)], &[])
 });
-/// The same with what BTF says of `enum mlx5_vf_load_state`.
+/// Makes a layout of the file being loaded with the values that BTF gives `enum mlx5_vf_load_state`.
 fn resuming(values: &[(&str, u64)]) -> Arc<CaptureNote> {
     let mut layout = CaptureNote::clone(&RESUMING);
     layout.fields[1].values = values.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
     Arc::new(layout)
 }
 
-/// As Linux 6.1 has it.
+/// Layout as in Linux 6.1.
 static OLD: LazyLock<Arc<CaptureNote>> =
     LazyLock::new(|| layout("resuming_migf", &[("total_length", 8, 1)], &[]));
 
@@ -82,7 +82,7 @@ fn only_what_waits_for_a_save_fails_of_one() {
         ("mlx5vf_cmd_suspend_vhca", "mlx5vf_cmd_resume_vhca", "mlx5vf_cmd_load_vhca_state");
     for (errno, words, of_a_save, not) in [
         (ENODEV, "a save had failed before", &[query, save][..], &[suspend, resume, load][..]),
-        // mlx5vf_cmd_suspend_vhca() waits, too, but does not look.
+        // mlx5vf_cmd_suspend_vhca() waits too, but does not check the result.
         (512, "a save in progress", &[query, save, suspend], &[resume, load]),
         (4, "a save in progress", &[query, save, suspend], &[resume, load]),
     ] {
@@ -94,7 +94,7 @@ fn only_what_waits_for_a_save_fails_of_one() {
             assert!(!text.is_empty() && !text.contains("a save"), "{text}");
         }
     }
-    // The firmware's status becomes an errno like any other: that it was not asked is not known.
+    // The firmware's status becomes an ordinary errno: it is not known whether the firmware was asked.
     assert!(said("mlx5vf_cmd_suspend_vhca", 22).contains("or the firmware refused"));
 }
 
@@ -103,7 +103,7 @@ fn steps_have_names() {
     let mut fed = fed();
     for (function, args, name, detail) in [
         ("mlx5vf_cmd_suspend_vhca", &[1, 0][..], Some("suspend initiator"), None),
-        // What is above a u16 in a register is not its.
+        // Bits of a register above a u16 do not belong to it.
         ("mlx5vf_cmd_suspend_vhca", &[1, 0x1_0001], Some("suspend responder"), None),
         ("mlx5vf_cmd_suspend_vhca", &[], Some("suspend"), None),
         ("mlx5vf_cmd_resume_vhca", &[1, 0], Some("resume responder"), None),
@@ -174,7 +174,7 @@ fn commands_fail() {
             expect(&mut fed, &[(code, name, shown)]);
         }
     }
-    // What called a command repeats its error.
+    // The caller of a command returns the same error again.
     let mut fed = fed();
     fed.feed([step("mlx5vf_pci_save_device_data", EREMOTEIO, &[1])]);
     expect(&mut fed, &[]);
@@ -186,7 +186,7 @@ fn a_save_fails_behind_the_drivers_back() {
     let status = u64::from((-121i32).cast_unsigned());
     fed.feed([step("mlx5vf_save_callback", 0, &[status, 2]), EventData::Read(io(40, ENODEV))]);
     expect(&mut fed, &[("mlx5/save-failed", "save done", "EREMOTEIO")]);
-    // The next session's are its own.
+    // Errors of the next session are its own.
     fed.feed([arc(S::STOP_COPY, S::STOP, 0), EventData::Read(io(40, ENODEV))]);
     expect(&mut fed, &[("mlx5/session-over", "read", "ENODEV")]);
     // A record without arguments says nothing.
@@ -202,7 +202,7 @@ fn the_file_tells_of_a_failed_save() {
     expect(&mut fed, &[("mlx5/pre-copy-error", "save done", "-")]);
     fed.feed([file(4, 0), file(1, 0xffff_ff87)]);
     expect(&mut fed, &[("mlx5/save-file-error", "save done", "-")]);
-    // Seen for the first time, it may have been so for long.
+    // At first sight, the condition may be old.
     fed.feed([reset(), file(1, 0)]);
     expect(&mut fed, &[]);
 }
@@ -225,7 +225,7 @@ fn initial_bytes_are_left() {
     expect(&mut fed, &[("mlx5/initial-bytes-left", "final save", "-")]);
     fed.feed([EventData::Read(io(60, 0)), enters(S::PRE_COPY_P2P)]);
     expect(&mut fed, &[]);
-    // A later answer counts, an error is none.
+    // A later answer counts, an error does not.
     fed.feed([info(100, 0), info(0, 0), enters(S::PRE_COPY_P2P), info(8, 22), enters(S::PRE_COPY)]);
     expect(&mut fed, &[]);
     fed.feed([info(8, 0), reset(), enters(S::PRE_COPY), info(8, 0), arc(S::PRE_COPY_P2P, S::STOP_COPY, 5)]);
@@ -240,7 +240,7 @@ fn a_load_that_was_none() {
         fed.codes()
     };
     assert!(loads(vec![]).is_empty());
-    // Linux 6.1 loads in this arc, which fails if that does.
+    // Linux 6.1 loads in this arc, which fails if loading fails.
     assert!(loads(vec![copied(&OLD, &[("total_length", 3)])]).is_empty());
     let older = resuming(&[(NO_HEADER, 0), (READ_HEADER, 1)]);
     let newer = resuming(&[(READ_HEADER, 0)]);
@@ -290,7 +290,7 @@ fn writes_that_fail() {
         fed.feed([EventData::Write(io(9, errno))]);
         expect(&mut fed, wanted);
     }
-    // The driver takes no more after a failed write: that is no news.
+    // The driver accepts no more data after a failed write: that is not new.
     let mut fed = fed();
     fed.feed([EventData::Write(io(9, 95)), EventData::Write(io(9, ENODEV))]);
     expect(&mut fed, &[("mlx5/stream-tag", "load", "EOPNOTSUPP")]);

@@ -1,4 +1,4 @@
-//! What one device has saved and another was given.
+//! Comparison of the image that one device has saved with the image that another device was given.
 
 use super::FindingDraft;
 use crate::{
@@ -6,31 +6,33 @@ use crate::{
     event::{DriverFinding, FindingSeverity},
 };
 
-/// What is known of a stream's two ends.
+/// Both ends of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver::hisi_acc) struct StreamEnds<'a> {
     /// Name of the device that saved.
     pub(in crate::driver::hisi_acc) name: &'a str,
     pub(in crate::driver::hisi_acc) from: &'a MigfImage,
     pub(in crate::driver::hisi_acc) to: &'a MigfImage,
-    /// Whoever wrote it had read it from there, and given it to no other.
+    /// True if the process that wrote the stream had read it from that device, and the image is not known to have gone
+    /// elsewhere.
     pub(in crate::driver::hisi_acc) related: bool,
-    /// No more will arrive.
+    /// True if no more data will arrive.
     pub(in crate::driver::hisi_acc) whole: bool,
 }
 
-/// A stream on both sides: that they are equal, or, if they are known to belong together, which members differ.
+/// Compares both ends of a stream. Reports that they are equal, or, if they are known to belong together, the members
+/// that differ.
 pub(in crate::driver::hisi_acc) fn compare(ends: StreamEnds<'_>) -> Option<DriverFinding> {
     let StreamEnds { name, from, to, related, whole } = ends;
     let lengths = (from.total_length(), to.total_length());
-    // Of a VF without a guest's driver, or in the middle of PRE_COPY, there is less: that is no fault of the stream.
+    // A VF without a guest driver, or one in the middle of PRE_COPY, has match data only: the stream is not at fault.
     let less = (lengths.0 == MATCH_LEN) != (lengths.1 == MATCH_LEN);
     if less || !from.image.complete || !to.image.complete || lengths.1 == 0 {
         return None;
     }
     let mut different = different(from, to)?;
     if lengths.0 == lengths.1 && different.is_empty() {
-        // Two VFs without guests' drivers easily have the same match data.
+        // Two VFs without guest drivers easily have the same match data.
         return (related || lengths.1 > MATCH_LEN).then(|| {
             FindingDraft {
                 code: "hisi_acc/images-equal",
@@ -58,15 +60,15 @@ pub(in crate::driver::hisi_acc) fn compare(ends: StreamEnds<'_>) -> Option<Drive
     })
 }
 
-/// Members that were moved and differ; `None` if it cannot be told.
+/// Returns the members that were transferred and differ; `None` if the layout does not allow to tell.
 fn different(from: &MigfImage, to: &MigfImage) -> Option<Vec<String>> {
     let lengths = (from.total_length(), to.total_length());
     let begins = from.image.place("vf_data.acc_magic")?.offset;
     let mut different = Vec::new();
     for field in from.image.layout.fields.iter().filter(|field| field.path.starts_with("vf_data.")) {
-        // What was not moved is not compared. And the driver learns that the guest has no driver after PRE_COPY has sent
-        // the match data, so that only its own copy says so.
-        // A layout comes out of the recording: it need not make sense.
+        // Members that were not transferred are not compared. Nor is the state after PRE_COPY: the driver learns only
+        // after it has sent the match data that the guest has no driver, so that only its own copy says so. The layout
+        // comes from a recording: it need not make sense.
         let Some(offset) = field.offset.checked_sub(begins) else { continue };
         let end = u64::from(offset).saturating_add(u64::from(field.size).saturating_mul(field.count.into()));
         let late = lengths.0 == MATCH_LEN && field.path == "vf_data.vf_qm_state";

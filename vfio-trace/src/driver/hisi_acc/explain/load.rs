@@ -1,4 +1,4 @@
-//! The destination: loading what arrived.
+//! Errors of the destination: loading the data that arrived.
 
 use super::{
     FindingDraft, first_failed, mailbox_said, saw, stop::not_seen, stream::mismatch_at_load, waited,
@@ -12,11 +12,11 @@ use crate::{
     event::{DriverCall, DriverFinding, Errno, FindingSeverity},
 };
 
-/// `vf_qm_load_data()`.
+/// Explains why `vf_qm_load_data()` failed.
 pub(super) fn load(device: &HisiDevice, steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let length = device.resuming.as_ref().map(MigfImage::total_length);
     let failed = first_failed(steps);
-    // The match data alone is no error, and the driver looks at the length before it does anything.
+    // Match data alone is no error, and the driver checks the length before it does anything.
     let short = |length: &u64| *length < DATA_LEN && *length != MATCH_LEN;
     if let Some(length) =
         length.filter(short).filter(|_| errno == Errno::EINVAL && !saw(steps, MailboxCommand::WriteSqc))
@@ -30,7 +30,7 @@ pub(super) fn load(device: &HisiDevice, steps: &[DriverCall], errno: Errno) -> D
         }
         .failed(errno);
     }
-    // Linux 6.1 looks only now whether the stream fits.
+    // Linux 6.1 checks only now whether the stream fits.
     if let Some(finding) = mismatch_at_load(device, errno) {
         return finding;
     }
@@ -57,7 +57,7 @@ pub(super) fn load(device: &HisiDevice, steps: &[DriverCall], errno: Errno) -> D
     says.failed(errno)
 }
 
-/// RESUMING → STOP worked: was anything loaded?
+/// Reports a RESUMING → STOP that succeeded without loading what it should.
 pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<DriverFinding> {
     let mut findings = Vec::new();
     let Some(migf) = &device.resuming else { return findings };
@@ -105,7 +105,7 @@ pub(in crate::driver::hisi_acc) fn loaded(device: &HisiDevice) -> Vec<DriverFind
     findings
 }
 
-/// A stream arrived, and the driver had no reason to look at it.
+/// Reports a stream that the driver had no reason to check.
 pub(in crate::driver::hisi_acc) fn stale() -> DriverFinding {
     FindingDraft {
         code: "hisi_acc/stale-match",

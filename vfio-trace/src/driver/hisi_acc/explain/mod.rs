@@ -1,6 +1,7 @@
-//! Which step failed and why; and what went wrong although everything said that it worked.
+//! Explanations: the step that failed and its reason, and errors that no return value shows.
 //!
-//! Each sentence is said only where it is proven: which step it was by steps that were seen, never by an errno alone.
+//! A statement is made only if it is proven: the failed step is known from steps that were seen, never from an errno
+//! alone.
 
 mod compare;
 mod load;
@@ -26,7 +27,7 @@ const EBUSY: Errno = Errno(16);
 const ENODEV: Errno = Errno(19);
 const ETIMEDOUT: Errno = Errno(110);
 
-/// What a finding says, before it is known which error it was.
+/// Finding without severity and errno.
 struct FindingDraft {
     code: &'static str,
     step: &'static str,
@@ -61,7 +62,7 @@ impl FindingDraft {
     }
 }
 
-/// The first step that failed: of a mailbox command, the command and not the wait for its answer.
+/// Returns the first step that failed. If a mailbox command failed, it is the command and not the wait for its answer.
 fn first_failed(steps: &[DriverCall]) -> Option<(&DriverCall, Errno)> {
     let failed = |step: &&DriverCall| matches!(step.outcome, CallOutcome::Failed(_));
     let first = steps.iter().find(failed)?;
@@ -74,7 +75,7 @@ fn is_wait(step: &DriverCall) -> bool {
     step.function.as_deref() == Some("hisi_qm_wait_mb_ready")
 }
 
-/// The step that failed is the wait for a free mailbox, before registers are touched.
+/// Returns true if the failed step is the wait for a free mailbox, before registers are touched.
 fn waited(failed: Option<(&DriverCall, Errno)>) -> bool {
     failed.is_some_and(|(step, _)| is_wait(step))
 }
@@ -87,21 +88,23 @@ fn saw_function(steps: &[DriverCall], name: &str) -> bool {
     steps.iter().any(|step| step.function.as_deref() == Some(name))
 }
 
-/// Whether a command that failed had been sent: a mailbox that is not free before it takes none. `None`: not seen.
+/// Returns true if a command that failed had been sent: if the mailbox was not free before, it was not. `None`: not
+/// seen.
 fn sent(steps: &[DriverCall], command: &DriverCall) -> Option<bool> {
     let at = steps.iter().position(|step| std::ptr::eq(step, command))?;
-    // Those within it end before it does.
+    // Waits within the command end before it does.
     let first = steps[..at].iter().rev().take_while(|step| is_wait(step)).last()?;
     match first.outcome {
         CallOutcome::Failed(_) => Some(false),
-        // The wait before registers are written precedes the command's own, and is told apart from it by nothing.
+        // The wait before registers are written precedes the command's own wait, and cannot be told apart from it.
         CallOutcome::Ok if steps::mailbox(command) != Some(MailboxCommand::WriteSqc) => Some(true),
         _ => None,
     }
 }
 
-/// What a mailbox command failed of. Linux 6 says EBUSY where the command could not be sent and ETIMEDOUT where no answer
-/// came, Linux 7 says ETIMEDOUT of both, and EIO also of a device whose errors keep the command from being sent.
+/// Returns the reason why a mailbox command failed, as the beginning of a sentence. Linux 6 returns EBUSY if the
+/// command could not be sent and ETIMEDOUT if no answer came. Linux 7 returns ETIMEDOUT for both, and EIO also if
+/// errors of the device keep the command from being sent.
 fn mailbox_said(steps: &[DriverCall], command: &DriverCall, errno: Errno) -> &'static str {
     match (errno, sent(steps, command)) {
         (EBUSY, _) | (_, Some(false)) => "The mailbox was still busy, so that no command was sent,",
@@ -115,7 +118,7 @@ fn mailbox_said(steps: &[DriverCall], command: &DriverCall, errno: Errno) -> &'s
     }
 }
 
-/// An arc failed with `errno`, which is the one that the driver returned.
+/// Explains an arc that failed. `errno`: the one that the driver returned.
 pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errno) -> Vec<DriverFinding> {
     let steps = device.in_arc.as_slice();
     let mut findings = Vec::new();
@@ -149,7 +152,7 @@ pub(super) fn arc(device: &HisiDevice, from: MigState, to: MigState, errno: Errn
     findings
 }
 
-/// The file was ended; `step` is what was tried on it.
+/// Makes the finding for a call on a file that the driver had ended. `step`: the call.
 fn session_over(step: &'static str) -> FindingDraft {
     FindingDraft {
         code: "hisi_acc/session-over",
@@ -160,7 +163,7 @@ fn session_over(step: &'static str) -> FindingDraft {
     }
 }
 
-/// A `read()` returned.
+/// Explains a `read()` that failed.
 pub(super) fn read(io: &DataIo) -> Vec<DriverFinding> {
     let over = io.outcome.errno().filter(|errno| *errno == ENODEV);
     over.map(|errno| session_over("read").failed(errno)).into_iter().collect()

@@ -1,4 +1,4 @@
-//! The source: stopping the VF and saving its state.
+//! Errors of the source: stopping the VF and saving its state.
 
 use super::{EBUSY, ETIMEDOUT, FindingDraft, first_failed, mailbox_said, saw, saw_function};
 use crate::{
@@ -10,10 +10,10 @@ use crate::{
     event::{CallOutcome, DriverCall, DriverFinding, Errno, FindingSeverity, MigState},
 };
 
-/// `hisi_acc_open_saving_migf()`: the file, and `vf_qm_get_match_data()`.
+/// Explains why `hisi_acc_open_saving_migf()` failed: making the file, or `vf_qm_get_match_data()`.
 pub(super) fn match_data(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let errno = first_failed(steps).map_or(errno, |(_, errno)| errno);
-    // ENOMEM, ENFILE, EMFILE: the PF was not asked yet.
+    // ENOMEM, ENFILE, EMFILE: the PF has not been asked yet.
     if matches!(errno.0, 12 | 23 | 24) {
         return FindingDraft {
             code: "hisi_acc/no-file",
@@ -35,7 +35,7 @@ pub(super) fn match_data(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     .failed(errno)
 }
 
-/// `hisi_acc_vf_stop_device()`, and after it in PRE_COPY → STOP_COPY `vf_qm_state_save()`.
+/// Explains why `hisi_acc_vf_stop_device()` failed, or, in PRE_COPY → STOP_COPY, `vf_qm_state_save()` after it.
 pub(super) fn stop_or_save(steps: &[DriverCall], to: MigState, errno: Errno) -> DriverFinding {
     let stopped = steps
         .iter()
@@ -51,13 +51,14 @@ pub(super) fn stop_or_save(steps: &[DriverCall], to: MigState, errno: Errno) -> 
             _ => return not_seen("stop").failed(failed),
         }
     }
-    // Normal builds have these inlined: what was seen tells how far it got.
+    // Normal builds have these functions inlined: the steps that were seen show how far the driver got.
     let saving = to == MigState::STOP_COPY
         && (saw(steps, MailboxCommand::ReadSqc) || saw_function(steps, "qm_wait_dev_not_ready"));
     if saving { save(steps, errno) } else { inlined(stopped, to, errno) }
 }
 
-/// What follows the command to stop has no step of its own: only EBUSY for interrupts, and other errnos for the cache.
+/// Explains a failure after the command to stop, where the driver's checks have no step of their own: EBUSY can only
+/// come from the check of interrupts, other errnos from writing the cache back.
 fn inlined(stopped: bool, to: MigState, errno: Errno) -> DriverFinding {
     let says = match errno {
         EBUSY if stopped => interrupt(),
@@ -68,7 +69,7 @@ fn inlined(stopped: bool, to: MigState, errno: Errno) -> DriverFinding {
     says.failed(errno)
 }
 
-/// No step was seen that failed, and what was seen leaves more than one.
+/// Makes the finding for a failure without a failed step, where the steps that were seen allow more than one reason.
 pub(super) fn not_seen(step: &'static str) -> FindingDraft {
     FindingDraft {
         code: "hisi_acc/step-unknown",
@@ -109,7 +110,7 @@ fn cache() -> FindingDraft {
     }
 }
 
-/// `hisi_acc_vf_stop_copy()` where it makes the file itself: that part may be inlined.
+/// Explains why `hisi_acc_vf_stop_copy()` failed where it makes the file itself: that part may be inlined.
 pub(super) fn save_opened(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let tells = first_failed(steps).is_some()
         || saw_function(steps, "hisi_acc_open_saving_migf")
@@ -117,13 +118,13 @@ pub(super) fn save_opened(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     if tells { save(steps, errno) } else { not_seen("save").failed(errno) }
 }
 
-/// `vf_qm_state_save()`.
+/// Explains why `vf_qm_state_save()` failed.
 fn save(steps: &[DriverCall], errno: Errno) -> DriverFinding {
     let failed = first_failed(steps);
     let errno = failed.map_or(errno, |(_, errno)| errno);
     let function = failed.and_then(|(step, _)| step.function.as_deref());
     let says = match failed.and_then(|(step, _)| Some((step, steps::mailbox(step)?))) {
-        // Linux 6.1 does it here.
+        // Linux 6.1 writes the cache back here.
         None if function == Some("vf_qm_cache_wb") => cache(),
         Some((step, mailbox @ (MailboxCommand::ReadSqc | MailboxCommand::ReadCqc))) => FindingDraft {
             code: "hisi_acc/save-mailbox",
@@ -162,9 +163,9 @@ pub(super) fn leaked() -> DriverFinding {
     .silent(FindingSeverity::Warning)
 }
 
-/// STOP_COPY was entered: is there anything to save?
+/// Reports a STOP_COPY that was entered with nothing to save, or with addresses missing.
 pub(in crate::driver::hisi_acc) fn saved(device: &HisiDevice) -> Vec<DriverFinding> {
-    // The state alone may be left from before: the file must say so, too.
+    // The state alone may be left from before: the length of the file must confirm it.
     let match_only = device.saving.as_ref().is_some_and(|migf| migf.total_length() == MATCH_LEN);
     if device.vf_qm_state() == Some(1) && match_only {
         return vec![not_ready()];

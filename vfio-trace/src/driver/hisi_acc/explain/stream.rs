@@ -1,4 +1,4 @@
-//! What is written to the data fd, and what the driver has against it.
+//! Errors of writes to the data fd, and the driver's reasons to refuse the stream.
 
 use super::{ENODEV, FindingDraft, mailbox_said, saw, session_over};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     event::{CallOutcome, DataIo, DriverCall, DriverFinding, DriverImage, Errno},
 };
 
-/// A `write()` failed, but not with EFAULT: see [`mismatch`].
+/// Explains a `write()` that failed with another errno than EFAULT; for EFAULT see [`mismatch`].
 pub(in crate::driver::hisi_acc) fn write(io: &DataIo) -> Vec<DriverFinding> {
     let Some(errno) = io.outcome.errno() else { return Vec::new() };
     let says = if io.ended || errno == ENODEV {
@@ -33,9 +33,9 @@ pub(in crate::driver::hisi_acc) fn write(io: &DataIo) -> Vec<DriverFinding> {
     vec![says.failed(errno)]
 }
 
-/// A `write()` failed with EFAULT, which is what everything is that `vf_qm_check_match()` finds wrong, and what a buffer is
-/// that cannot be read. Gives also whether it is proven that the driver has refused the stream. `seen`: the file was copied
-/// after this write.
+/// Explains a `write()` that failed with EFAULT: the errno of everything that `vf_qm_check_match()` finds wrong, and of
+/// a buffer that cannot be read. Returns also true if the driver is proven to have refused the stream. `seen`: the file
+/// was copied after this write.
 pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> (DriverFinding, bool) {
     let steps = device.in_write.as_slice();
     let refused = refuses(steps);
@@ -45,7 +45,8 @@ pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> 
     };
     let core = device.core.as_ref().filter(|_| device.core_written);
     let done = core.map(|core| core.value("match_done"));
-    // The driver looks at nothing before it has all of the match data, or after it has matched it; Linux 6.1 never here.
+    // The driver checks nothing before it has all of the match data, nor after it has matched it. Linux 6.1 never
+    // checks here.
     let looked = migf.total_length() >= MATCH_LEN && done.is_none_or(|done| done == Some(0));
     if !looked && !refused {
         return (unreadable().failed(efault), false);
@@ -59,7 +60,8 @@ pub(in crate::driver::hisi_acc) fn mismatch(device: &HisiDevice, seen: bool) -> 
     }
 }
 
-/// RESUMING → STOP failed with `errno`: whether that was `vf_qm_check_match()`, which Linux 6.1 calls there.
+/// Explains a RESUMING → STOP that failed with `errno`, if the reason is `vf_qm_check_match()`, which Linux 6.1 calls
+/// there; `None` if it is not.
 pub(super) fn mismatch_at_load(device: &HisiDevice, errno: Errno) -> Option<DriverFinding> {
     let steps = device.in_arc.as_slice();
     let refused = refuses(steps);
@@ -74,7 +76,8 @@ pub(super) fn mismatch_at_load(device: &HisiDevice, errno: Errno) -> Option<Driv
     if let Some((says, errno)) = migf.and_then(|migf| wrong(device, migf, steps, None)) {
         return Some(says.failed(errno));
     }
-    // It asks after format and device were found right, and nothing but the rest of the match fails so behind it.
+    // The driver sends this command after it has accepted format and device. Behind it nothing fails like this but the
+    // rest of the match.
     if saw(steps, MailboxCommand::ReadVft) {
         return Some(queues_or_isolation().failed(errno));
     }
@@ -86,8 +89,8 @@ fn refuses(steps: &[DriverCall]) -> bool {
     steps.iter().any(|step| refuses(step) && matches!(step.outcome, CallOutcome::Failed(_)))
 }
 
-/// What the checks of `vf_qm_check_match()` find wrong, in its order. `after`: the device as the check has left it, which is
-/// known not to have found all right.
+/// Returns the first error that the checks of `vf_qm_check_match()` find, in its order. `after`: the device as the
+/// check has left it, only if the check is known to have failed.
 fn wrong(
     device: &HisiDevice,
     migf: &MigfImage,
@@ -134,7 +137,7 @@ fn wrong(
         };
         return Some((says, einval));
     }
-    // Of the commands only: where it is not inlined, vf_qm_check_match() itself is a step that failed.
+    // Commands only: where vf_qm_check_match() is not inlined, it is itself a step that failed.
     let asked = steps.iter().rfind(|step| steps::mailbox(step) == Some(MailboxCommand::ReadVft))?;
     if let Some(errno) = asked.outcome.errno() {
         let says = FindingDraft {
@@ -148,9 +151,10 @@ fn wrong(
         };
         return Some((says, errno));
     }
-    // It knows the format and the device, or would not have asked; what is left is what it was asked for.
+    // The driver knows the format and the device, or it would not have asked for the queues; what is left is the
+    // answer.
     let after = after.filter(|_| asked.outcome.is_ok())?;
-    // The driver notes the number of queues only when it is the same.
+    // The driver stores the number of queues only if it is the same.
     let queues = after.value("vf_qm.qp_num")?;
     let says = if queues == data("qp_num") {
         FindingDraft {
@@ -173,7 +177,8 @@ fn wrong(
     Some((says, einval))
 }
 
-/// Refused, or not read, and nothing tells which; `migf`: what had arrived.
+/// Makes the finding for a stream that was refused, or not read, for an unknown reason. `migf`: the data that had
+/// arrived.
 fn unknown(migf: Option<&MigfImage>) -> FindingDraft {
     let text = match migf.and_then(|migf| migf.data("acc_magic")) {
         Some(magic) => {

@@ -1,15 +1,15 @@
-//! What is said of two ends of a stream, and of which two.
+//! Tests of the comparison of streams, and of the choice of their two ends.
 
 use super::*;
 
-/// A process gives a device what it has.
+/// Loads an image into the device from the current process, and returns the codes found.
 fn arrives(fed: &mut PluginHarness, length: u64, other: &[(&str, u64)]) -> Vec<String> {
     fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(length, 0)), resuming(length, other)]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     fed.codes()
 }
 
-/// Device 1 was saved, and process 7 has read it.
+/// Makes a harness in which device 1 was saved and process 7 has read it.
 fn source(other: &[(&str, u64)]) -> PluginHarness {
     let mut fed = fed();
     fed.feed(saved(other)).feed([EventData::Read(io(176, 0))]);
@@ -28,11 +28,11 @@ fn who_read_and_wrote_has_both_ends() {
 
 #[test]
 fn what_another_process_sent_is_another_stream() {
-    // A host that sent one VM receives another one.
+    // A host that has sent one VM receives another one.
     assert_eq!(arrives(source(&[]).on(2).by(8), 176, &CHANGED), [""; 0]);
-    // That it is the same needs no proof but the bytes.
+    // Equal bytes need no other proof.
     assert_eq!(arrives(source(&[]).on(2).by(8), 176, &[]), ["hisi_acc/images-equal"]);
-    // Nobody read it, or nobody knows who did.
+    // No process has read it, or the process is not known.
     let mut fed = fed();
     fed.feed(saved(&[]));
     assert_eq!(arrives(fed.on(2), 176, &CHANGED), [""; 0]);
@@ -61,7 +61,7 @@ fn match_data_is_not_compared_with_all() {
     fed.feed([arc(S::RUNNING, S::PRE_COPY, 0), saving(40, &[]), EventData::Read(io(40, 0))]);
     assert_eq!(arrives(fed.on(2), 176, &CHANGED), [""; 0]);
     assert_eq!(arrives(fed.on(2), 40, &[]), ["hisi_acc/nothing-loaded", "hisi_acc/images-equal"]);
-    // Of another process it may as well be another VM's.
+    // From another process, it may be another VM's.
     assert_eq!(arrives(fed.on(3).by(8), 40, &[]), ["hisi_acc/nothing-loaded"]);
 }
 
@@ -105,18 +105,18 @@ fn differences_keep_secrets() {
 
 #[test]
 fn what_the_writer_has_not_read_is_not_what_it_wrote() {
-    // VFs that are set up alike differ in a few bytes: changed on the way, an image is easily another VF's.
+    // VFs that are set up alike differ in few bytes: an image that was changed on the way easily equals another VF's.
     let mut fed = source(&[]);
     fed.on(3).feed(saved(&CHANGED));
     fed.codes();
     assert_eq!(arrives(fed.on(2), 176, &CHANGED), ["hisi_acc/images-differ"]);
-    // Not even after what it has read was given away.
+    // The same after the image that the process has read was assigned.
     assert_eq!(arrives(&mut fed, 176, &CHANGED), [""; 0]);
 }
 
 #[test]
 fn what_a_reader_has_of_another_file_is_not_the_image() {
-    // The second image was lost, and what was read is of it.
+    // The second image was lost, and the process has read that one.
     let mut fed = source(&[]);
     fed.feed([arc(S::STOP_COPY, S::STOP, 0), arc(S::STOP, S::STOP_COPY, 0), EventData::Read(io(176, 0))]);
     fed.codes();
@@ -135,11 +135,11 @@ fn a_copy_that_the_driver_changes_is_not_what_arrived() {
     fed.on(2).feed([core(&[]), arc(S::STOP, S::RESUMING, 0)]);
     assert_eq!(hashed(&mut fed, resuming(176, &[])), Some(176));
     assert_eq!(hashed(&mut fed, resuming(40, &[v1])), Some(40));
-    // Of version 1 it makes two addresses anew.
+    // For version 1 the driver computes two addresses anew.
     let anew = [v1, ("vf_data.eqe_dma", 5), ("vf_data.aeqe_dma", 6)];
     assert_eq!(hashed(&mut fed, resuming(176, &anew)), None);
     assert_eq!(arrives(&mut fed, 176, &anew), ["hisi_acc/images-equal"]);
-    // Linux 6.1 has the second write where the first was.
+    // Linux 6.1 puts the second write where the first one was.
     fed.on(3).feed([old_core(0), arc(S::STOP, S::RESUMING, 0), EventData::Write(io(40, 0)), old_core(0)]);
     assert_eq!(hashed(&mut fed, resuming(40, &[])), Some(40));
     fed.feed([EventData::Write(io(136, 0)), old_core(0)]);

@@ -1,4 +1,4 @@
-//! Which finding comes of what.
+//! Tests of the explanations: the findings that follow from events.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn expect(fed: &mut PluginHarness, wanted: &[HisiFindingKey<'_>]) {
     assert_eq!(found, wanted);
 }
 
-/// Steps of an arc that failed with `errno`, and what has to come of it.
+/// Feeds the steps of an arc that failed with `errno`, and compares the findings with the expected ones.
 #[track_caller]
 fn failing(
     from: S,
@@ -73,7 +73,7 @@ fn stopping_fails_where_functions_are_kept() {
 
 #[test]
 fn a_cause_is_not_told_by_the_errno_alone() {
-    // The command to stop may have failed with any of these: it was not seen.
+    // The command to stop was not seen: it may have failed with any of these.
     for (errno, name) in [(EBUSY, "EBUSY"), (EINVAL, "EINVAL"), (ETIMEDOUT, "ETIMEDOUT")] {
         failing(S::RUNNING, S::STOP, errno, [], &[("hisi_acc/step-unknown", "stop", name)]);
         let kept = [step("hisi_acc_vf_stop_device", errno, &[])];
@@ -99,13 +99,13 @@ fn a_command_that_was_not_sent_was_not_answered_either() {
         texts[0].trim_end_matches(" when the driver asked the VF to pause its queues.").to_owned()
     };
     let busy = "The mailbox was still busy, so that no command was sent,";
-    // Linux 7, both tries of a mailbox that is stuck; Linux 6, the same.
+    // Both tries of a stuck mailbox, as in Linux 7 and as in Linux 6.
     assert_eq!(said(ETIMEDOUT, &[0]), "The mailbox did not answer in time");
     assert_eq!(said(ETIMEDOUT, &[ETIMEDOUT]), busy);
     assert_eq!(said(ETIMEDOUT, &[0, ETIMEDOUT]), "The mailbox did not answer in time");
     assert_eq!(said(EBUSY, &[ETIMEDOUT]), busy);
     assert_eq!(said(EBUSY, &[]), busy);
-    // Without the wait both may be.
+    // Without the wait, both are possible.
     assert_eq!(said(ETIMEDOUT, &[]), "The mailbox was not free, or did not answer in time,");
     assert_eq!(said(EIO, &[0, 0]), "The mailbox answered with an error status");
     assert!(said(EIO, &[]).contains(", or the device's errors kept it"));
@@ -155,7 +155,7 @@ fn saving_fails() {
         vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0), mailbox(5, 1, EIO), step("vf_qm_state_save", EINVAL, &[])],
         &[cqc, PAUSED],
     );
-    // Nothing failed that is a step, and registers cannot: what it was is not known.
+    // No step has failed, and access to registers cannot fail: the reason is not known.
     let unknown = |step| ("hisi_acc/step-unknown", step, "EINVAL");
     pre_copy(vec![mailbox(0xe, 0, 0), mailbox(4, 1, 0)], &[unknown("save"), PAUSED]);
     pre_copy(vec![mailbox(0xe, 0, 0)], &[unknown("stop"), PAUSED]);
@@ -168,7 +168,7 @@ fn saving_fails() {
         vec![mailbox(0xe, 0, 0), step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])],
         &[("hisi_acc/step-unknown", "stop", "ETIMEDOUT"), PAUSED],
     );
-    // It may as well be the wait of a command that was not seen.
+    // It may also be the wait of a command that was not seen.
     pre_copy(
         vec![step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])],
         &[("hisi_acc/step-unknown", "stop", "ETIMEDOUT")],
@@ -183,17 +183,17 @@ fn a_file_is_leaked() {
     let opened = |errno| step("hisi_acc_open_saving_migf", errno, &[]);
     let cqc = ("hisi_acc/save-mailbox", "save CQC address", "EIO");
     stop_copy(vec![opened(0), mailbox(5, 1, EIO)], &[cqc, ("hisi_acc/file-leaked", "save", "-")]);
-    // Not if there was none.
+    // There was no such command.
     stop_copy(vec![mailbox(5, 1, EIO)], &[cqc]);
     stop_copy(vec![opened(EINVAL)], &[("hisi_acc/match-data", "collect match data", "EINVAL")]);
     let inner = [step("vf_qm_get_match_data", EIO, &[]), opened(EIO)];
     stop_copy(inner.into(), &[("hisi_acc/match-data", "collect match data", "EIO")]);
-    // The same where the function around it is inlined; and where neither is seen, it is not the registers' fault.
+    // The same if the function around it is inlined; if neither is seen, registers are not to blame.
     let alone = vec![step("vf_qm_get_match_data", EIO, &[])];
     stop_copy(alone, &[("hisi_acc/match-data", "collect match data", "EIO")]);
     stop_copy(vec![], &[("hisi_acc/step-unknown", "save", "EINVAL")]);
     failing(S::RUNNING, S::PRE_COPY, EINVAL, [], &[("hisi_acc/match-data", "collect match data", "EINVAL")]);
-    // No memory, no file: nobody asked the PF.
+    // No memory, no file: the PF was not asked.
     failing(S::RUNNING, S::PRE_COPY, 12, [], &[("hisi_acc/no-file", "open save file", "ENOMEM")]);
 }
 
@@ -208,7 +208,7 @@ fn loading_fails() {
     };
     load(100, EINVAL, vec![], ("hisi_acc/stream-truncated", "load", "EINVAL"));
     load(0, EINVAL, vec![], ("hisi_acc/stream-truncated", "load", "EINVAL"));
-    // Its length is no reason for another errno.
+    // A short stream does not explain another errno.
     load(100, EIO, vec![mailbox(4, 0, EIO)], ("hisi_acc/load-mailbox", "load SQC address", "EIO"));
     load(176, EIO, vec![mailbox(4, 0, EIO)], ("hisi_acc/load-mailbox", "load SQC address", "EIO"));
     load(
@@ -219,14 +219,14 @@ fn loading_fails() {
     );
     let waits = step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[]);
     load(176, EBUSY, vec![waits], ("hisi_acc/load-not-ready", "wait for the mailbox", "ETIMEDOUT"));
-    // Registers are written without a look at them.
+    // The driver does not check registers that it writes.
     load(176, EINVAL, vec![], ("hisi_acc/step-unknown", "load", "EINVAL"));
     load(176, EINVAL, vec![mailbox(4, 0, 0)], ("hisi_acc/step-unknown", "load", "EINVAL"));
     let inner = vec![step("vf_qm_load_data", EIO, &[]), step("hisi_acc_vf_load_state", EIO, &[])];
     load(176, EIO, inner, ("hisi_acc/step-unknown", "load", "EIO"));
 }
 
-/// A write of `length` bytes that are `other` than they should be, which the driver refuses.
+/// Feeds a write of `length` bytes that differ in `other`, which the driver refuses.
 fn refused(length: u64, other: &[(&str, u64)], steps: Vec<EventData>, after: EventData) -> PluginHarness {
     let mut fed = fed();
     fed.feed([arc(S::STOP, S::RESUMING, 0)]).feed(steps.into_iter().map(in_write));
@@ -239,7 +239,7 @@ fn what_does_not_fit() {
     let queues = |number| after(&[("mig_state", 4), ("vf_qm.qp_num", number)]);
     let check = |other: &[(&str, u64)], number, wanted| {
         expect(&mut refused(176, other, vec![mailbox(6, 1, 0)], queues(number)), &[wanted]);
-        // Where it is not inlined, the function that refuses is a step: that is no other reason.
+        // Where the function that refuses is not inlined, it is a step: that is no other reason.
         let kept = vec![mailbox(6, 1, 0), step("vf_qm_check_match", EINVAL, &[])];
         expect(&mut refused(176, other, kept, queues(number)), &[wanted]);
     };
@@ -263,7 +263,7 @@ fn the_queues_cannot_be_asked_for() {
 #[test]
 fn a_refusal_without_what_was_refused() {
     let unknown = [("hisi_acc/match", "match", "EFAULT")];
-    // No image came: the next event ends the wait for it.
+    // No image followed: the next event ends the wait for it.
     let mut fed = fed();
     fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(176, 14))]);
     expect(&mut fed, &[]);
@@ -278,7 +278,7 @@ fn a_write_is_judged_by_what_it_left() {
     let mut fed = fed();
     fed.feed([arc(S::STOP, S::RESUMING, 0), resuming(0, &[])]);
     fed.feed([EventData::Write(io(176, 14)), core(&[("mig_state", 4)])]);
-    // The image of before the write would say something else.
+    // The image from before the write would give another reason.
     expect(&mut fed, &[]);
     fed.feed([resuming(176, &[("vf_data.major_ver", 2)])]);
     expect(&mut fed, &[("hisi_acc/match-version", "match: version", "EINVAL")]);
@@ -306,15 +306,15 @@ fn what_is_refused_is_loaded() {
     let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], asked(), after(&[]));
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     assert_eq!(fed.codes(), ["hisi_acc/match-isolation", "hisi_acc/mismatch-loaded"]);
-    // The next one is another file.
+    // The next stream is another file.
     fed.feed([arc(S::STOP, S::RESUMING, 0), EventData::Write(io(176, 0)), resuming(176, &[])]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     expect(&mut fed, &[]);
-    // What could not be read was not refused.
+    // Data that could not be read was not refused.
     let mut fed = refused(176, &[], vec![], after(&[("match_done", 1)]));
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
     expect(&mut fed, &[("hisi_acc/write-buffer", "write", "EFAULT")]);
-    // Nor is that refused which fits in the end.
+    // Nor was data that is accepted in the end.
     let mut fed = refused(176, &[("vf_data.que_iso_cfg", 1)], asked(), after(&[]));
     fed.feed([EventData::Write(io(0, 0)), after(&[("match_done", 1)]), resuming(176, &[])]);
     fed.feed([arc(S::RESUMING, S::STOP, 0)]);
@@ -325,12 +325,12 @@ fn what_is_refused_is_loaded() {
 fn a_mismatch_is_not_what_is_left_over() {
     let buffer = [("hisi_acc/write-buffer", "write", "EFAULT")];
     let unknown = [("hisi_acc/match", "match", "EFAULT")];
-    // Less than the match data, which the driver does not look at; or after it had matched; or Linux 6.1, which does not
-    // look here.
+    // Less than the match data, which the driver does not check; or after it had matched; or Linux 6.1, which does not
+    // check here.
     expect(&mut refused(20, &[], vec![], after(&[])), &buffer);
     expect(&mut refused(40, &[], vec![], after(&[("match_done", 1)])), &buffer);
     expect(&mut refused(176, &[("vf_data.qp_num", 63)], vec![], old_core(0)), &buffer);
-    // A driver that does not know V2 asks for no queues.
+    // A driver that does not know V2 does not ask for queues.
     for number in [0, 64] {
         let mut fed = refused(176, &[], vec![], after(&[("vf_qm.qp_num", number)]));
         assert!(fed.texts().concat().contains("format V2"), "{number}");
@@ -355,13 +355,13 @@ fn an_old_driver_matches_when_it_loads() {
     expect(&mut load(1, &device, vec![], EINVAL), &[("hisi_acc/match-device", "match: device", "EINVAL")]);
     let vft = vec![mailbox(6, 1, EIO)];
     expect(&mut load(1, &[], vft, EINVAL), &[("hisi_acc/match-vft", "match: read queues of the VF", "EIO")]);
-    // Which of the two it was does not show.
+    // It does not show which of the two it was.
     let mut fed = load(1, &[("vf_data.qp_num", 63)], vec![mailbox(6, 1, 0)], EINVAL);
     assert!(fed.texts().concat().contains("their number, or"));
     let waits = vec![mailbox(6, 1, 0), step("hisi_qm_wait_mb_ready", ETIMEDOUT, &[])];
     let busy = ("hisi_acc/load-not-ready", "wait for the mailbox", "ETIMEDOUT");
     expect(&mut load(1, &[], waits, EBUSY), &[busy]);
-    // Of several writes its copy has the last where the first was.
+    // After several writes the driver's copy has the last one in the place of the first.
     let kept = || vec![step("vf_qm_check_match", EINVAL, &[])];
     assert!(load(2, &device, kept(), EINVAL).texts().concat().contains("its copy is not what arrived"));
     expect(&mut load(2, &device, vec![], EINVAL), &[("hisi_acc/step-unknown", "load", "EINVAL")]);
@@ -382,13 +382,13 @@ fn an_old_driver_writes_its_cache_back_when_it_saves() {
 
 #[test]
 fn what_others_do_meanwhile_is_not_to_blame() {
-    // Whoever reads the driver's own debugfs has it read registers.
+    // A read of the driver's own debugfs makes the driver read registers.
     let looks = || moved_to(None, mailbox(4, 1, EIO));
     let mut fed = fed();
     fed.feed(std::iter::repeat_with(looks).take(100));
     fed.feed([mailbox(0xe, 0, 0), looks(), arc(S::RUNNING, S::STOP, EBUSY)]);
     expect(&mut fed, &[("hisi_acc/interrupt-pending", "check interrupts", "EBUSY"), PAUSED]);
-    // The last write's steps are not the arc's.
+    // Steps of the last write are not steps of the arc.
     fed.feed([in_write(mailbox(6, 1, EIO)), arc(S::RESUMING, S::STOP, EIO)]);
     expect(&mut fed, &[("hisi_acc/step-unknown", "load", "EIO")]);
 }
@@ -401,7 +401,7 @@ fn what_was_started_unseen_is_not_paused() {
     // The arc back was lost.
     fed.feed([state(2), mailbox(0xe, 0, EIO), arc(S::RUNNING, S::STOP, EIO)]);
     assert_eq!(fed.codes(), ["hisi_acc/stop-mailbox"]);
-    // A stop that fails behind the pause leaves the same state, and says nothing of the queues.
+    // A stop that fails after the pause leaves the same state, which says nothing about the queues.
     fed.feed([state(2), mailbox(0xe, 0, 0), arc(S::RUNNING, S::STOP, EBUSY), state(2)]);
     fed.feed([mailbox(0xe, 0, EIO), arc(S::RUNNING, S::STOP, EIO)]);
     let codes = fed.codes();
@@ -413,7 +413,7 @@ fn nobody_looks_at_a_second_stream() {
     let mut fed = fed();
     let matched = || core(&[("match_done", 1)]);
     fed.feed([matched(), arc(S::STOP, S::RESUMING, 0)]);
-    // Not before all of the match data is there, and once per file.
+    // Only when all of the match data has arrived, and once per file.
     fed.feed([EventData::Write(io(20, 0)), resuming(20, &[])]);
     expect(&mut fed, &[]);
     fed.feed([
@@ -435,7 +435,7 @@ fn silent_failures() {
     expect(&mut fed, &[]);
     fed.feed(saved(&[("vf_data.sqc_dma", 0)]));
     expect(&mut fed, &[("hisi_acc/null-address-saved", "save", "-")]);
-    // The file's image is missing: what the device says may be left from before.
+    // The image of the file is missing: the device's state may be left from before.
     fed.feed([arc(S::STOP_COPY, S::STOP, 0), arc(S::STOP, S::STOP_COPY, 0), core(&[("vf_qm_state", 1)])]);
     fed.feed([set_state(S::STOP_COPY, 0)]);
     expect(&mut fed, &[]);
@@ -458,7 +458,7 @@ fn steps_have_names() {
     for (function, args, name, detail) in [
         ("hisi_qm_mb", &[1, 0xe, 0, 0, 0][..], Some("stop queues"), Some("mailbox 0xe PAUSE_QM")),
         ("hisi_qm_mb", &[1, 4, 0, 0, 0], Some("load SQC address"), Some("mailbox 0x4 SQC_BT write")),
-        // What is above a u8 or a bool in a register is not its.
+        // Bits of a register above a u8 or a bool do not belong to it.
         ("hisi_qm_mb", &[1, 0xff05, 0, 0, 0xff01], Some("save CQC address"), Some("mailbox 0x5 CQC_BT read")),
         (
             "hisi_qm_mb_read",

@@ -1,4 +1,4 @@
-//! The plug-in on events as the lab has them.
+//! Tests of the plug-in with events like those of the lab.
 
 mod compare;
 mod explain;
@@ -24,7 +24,7 @@ const ENODEV: u32 = 19;
 const EINVAL: u32 = 22;
 const ETIMEDOUT: u32 = 110;
 
-/// As Linux 7.3 has it.
+/// Layouts as in Linux 7.3.
 static FILE: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| migf("saving_migf"));
 static TARGET: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| migf("resuming_migf"));
 static DEBUG: LazyLock<Arc<CaptureNote>> = LazyLock::new(|| migf("debug_migf"));
@@ -71,7 +71,7 @@ fn migf(name: &str) -> Arc<CaptureNote> {
     layout(name, &members, &ADDRESSES)
 }
 
-/// A VF with 64 queues and a guest's driver, as the lab's scenarios have it.
+/// Image of a VF with 64 queues and a guest driver, as in the lab's scenarios.
 const GOOD: [(&str, u64); 10] = [
     ("vf_data.acc_magic", MAGIC_V2),
     ("vf_data.qp_num", 64),
@@ -85,7 +85,7 @@ const GOOD: [(&str, u64); 10] = [
     ("vf_data.cqc_dma", 0x7_0004_0000),
 ];
 
-/// A good file with `length` bytes in it, but for `other`.
+/// Makes an image of a good file with `length` bytes in it, except for the members in `other`.
 fn file(layout: &Arc<CaptureNote>, moment: CaptureMoment, length: u64, other: &[(&str, u64)]) -> DriverImage {
     let mut values = other.to_vec();
     values.push(("total_length", length));
@@ -97,7 +97,7 @@ fn saving(length: u64, other: &[(&str, u64)]) -> EventData {
     EventData::Image(file(&FILE, CaptureMoment::SetState, length, other))
 }
 
-/// After a write.
+/// Makes an image of the file being loaded, copied after a write.
 fn resuming(length: u64, other: &[(&str, u64)]) -> EventData {
     EventData::Image(file(&TARGET, CaptureMoment::Write, length, other))
 }
@@ -109,19 +109,19 @@ fn core(other: &[(&str, u64)]) -> EventData {
     EventData::Image(image(&CORE, CaptureMoment::Arc, &values))
 }
 
-/// As the last write has left it.
+/// Makes an image of the device as the last write has left it.
 fn after(other: &[(&str, u64)]) -> EventData {
     let EventData::Image(image) = core(other) else { panic!() };
     EventData::Image(DriverImage { moment: CaptureMoment::Write, ..image })
 }
 
-/// As Linux 6.1 has it, which looks whether a stream fits when it loads it.
+/// Makes an image of the device as in Linux 6.1, which checks a stream only when it loads it.
 fn old_core(queues: u64) -> EventData {
     let layout = layout("device", &[("mig_state", 4, 1), ("vf_qm_state", 4, 1), ("vf_qm.qp_num", 4, 1)], &[]);
     EventData::Image(image(&layout, CaptureMoment::Write, &[("mig_state", 4), ("vf_qm.qp_num", queues)]))
 }
 
-/// A step within `write()`.
+/// Makes a step within `write()`.
 fn in_write(step: EventData) -> EventData {
     moved_to(Some(Role::Write), step)
 }
@@ -130,19 +130,19 @@ fn pci(id: u64) -> EventData {
     EventData::Image(image(&PCI, CaptureMoment::Seen, &[("device", id)]))
 }
 
-/// `hisi_qm_mb()`: address of the queue manager, command, address, queue, read.
+/// Makes a call of `hisi_qm_mb()`: address of the queue manager, command, address, queue, read.
 fn mailbox(command: u64, read: u64, errno: u32) -> EventData {
     step("hisi_qm_mb", errno, &[0xffff_8880_0000_1000, command, 0x7_0003_0000, 0, read])
 }
 
-/// A device that was opened and seen.
+/// Makes a harness with a device that was opened and seen.
 fn fed() -> PluginHarness {
     let mut fed = PluginHarness::new(&HisiAccPlugin);
     fed.feed([pci(0xa251), open(), core(&[("mig_state", 2)])]);
     fed
 }
 
-/// Enters STOP_COPY with a complete image.
+/// Makes the events that enter STOP_COPY with a complete image.
 fn saved(other: &[(&str, u64)]) -> [EventData; 5] {
     [
         arc(S::RUNNING, S::STOP, 0),

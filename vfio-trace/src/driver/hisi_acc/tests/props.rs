@@ -1,4 +1,4 @@
-//! Whatever comes in whatever order is taken.
+//! Property tests: the plug-in accepts any events in any order.
 
 use proptest::{prelude::*, sample::select};
 
@@ -25,7 +25,7 @@ fn any_errno() -> impl Strategy<Value = u32> {
     select(vec![0, EIO, 12, 14, EBUSY, ENODEV, EINVAL, ETIMEDOUT, 4000])
 }
 
-/// With as many bytes as came, and of members that are not there.
+/// Returns images with any number of bytes, and with members missing.
 fn any_image() -> impl Strategy<Value = EventData> {
     let layouts = [&FILE, &TARGET, &DEBUG, &CORE, &PCI].map(|layout| Arc::clone(layout));
     let moments = vec![

@@ -1,9 +1,9 @@
-//! The driver's files, byte for byte.
+//! Tests of the driver's files, byte for byte.
 
 use super::*;
 use crate::driver::ViewStyle;
 
-/// What is in the lines of a dump of [`GOOD`].
+/// Lines of a dump of [`GOOD`].
 const DUMP: &str = "\
 P00000000: de de ca de ed fe cc aa 40 00 00 00 51 a2 00 00
 P00000010: 00 00 00 00 40 00 00 00 00 00 00 00 01 00 00 00
@@ -79,7 +79,7 @@ fn a_migration_that_is_not_over_is_no_last_one() {
     let mut fed = fed();
     fed.feed(saved(&[]));
     assert_eq!(fed.view("hisi_acc/migf_data"), "device not migrated!\n");
-    // Less than the match data is no migration either.
+    // Less than the match data does not count as a migration either.
     fed.feed([saving(20, &[]), arc(S::STOP_COPY, S::STOP, 0)]);
     assert_eq!(fed.view("hisi_acc/migf_data"), "device not migrated!\n");
     fed.feed([saving(40, &[]), reset()]);
@@ -92,7 +92,7 @@ fn the_file_that_is_ended_last_is_the_last() {
     fed.feed([resuming(176, &[("vf_data.qp_num", 7)]), saving(176, &[]), pci_reset()]);
     let annotated = fed.styled("hisi_acc/migf_data", ViewStyle::ByName, true);
     assert!(annotated.starts_with("# saved by"), "{annotated}");
-    // Ended by the driver: what it still points to is not what it held.
+    // Ended by the driver: the file that it still points to no longer has its data.
     fed.feed([saving(0, &[("disabled", 1)]), arc(S::STOP_COPY, S::STOP, 0)]);
     assert_eq!(fed.styled("hisi_acc/migf_data", ViewStyle::ByName, true), annotated);
     fed.feed([resuming(176, &[]), close(1)]);
@@ -106,7 +106,7 @@ fn only_the_last_close_ends_a_file() {
     let copied = |layout: &Arc<CaptureNote>| EventData::Image(file(layout, CaptureMoment::Close, 176, &[]));
     fed.feed([copied(&FILE), close(2), copied(&FILE)]);
     assert_eq!(fed.view("hisi_acc/data"), "device not migrated!\n");
-    // Copied before or after it was told of.
+    // Copied before or after the event of the close.
     fed.feed([close(1), copied(&FILE)]);
     assert_eq!(fed.view("hisi_acc/data"), dump("Mig Data:"));
     assert_eq!(fed.view("hisi_acc/dev_data"), "device not opened!\n");
@@ -122,7 +122,7 @@ fn the_drivers_own_copy_counts() {
     assert_eq!(fed.view("hisi_acc/data"), "device not migrated!\n");
     fed.feed([copy(176, &[])]);
     assert_eq!(fed.view("hisi_acc/data"), dump("Mig Data:"));
-    // The same as was seen: that one's provenance is better.
+    // The same data as was seen: the provenance of the seen image is better.
     let mut fed = migrated();
     let before = fed.styled("hisi_acc/data", ViewStyle::ByName, true);
     fed.feed([copy(176, &[])]);
@@ -136,7 +136,7 @@ fn registers_as_they_were_saved() {
     let mut fed = fed();
     assert!(fed.view("hisi_acc/dev_data").starts_with("error: the registers were not seen"));
     fed.feed(saved(&[]));
-    // The match data is not what registers say, and mainline leaves it out.
+    // The match data does not come from registers, and mainline leaves it out.
     let zeros = |at: u32| format!("Dev Data:{at:08x}: {}\n", ["00"; 16].join(" "));
     let rows = dump("Dev Data:");
     let rest: Vec<&str> = rows.lines().skip(2).collect();
