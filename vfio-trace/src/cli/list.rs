@@ -16,9 +16,9 @@ use crate::{
         DeviceBus, KernelFiles, VfioDevice,
         process::{ProcessInfo, ProcessTable},
     },
-    mount::DeviceStatus,
     output::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
     source::snapshot::{DeviceFacts, SnapshotLosses},
+    state::DeviceStatus,
     units::human,
 };
 
@@ -136,7 +136,7 @@ fn print(
 
 /// The same from a recording.
 fn past(args: &ListArgs) -> Result<u8, CliError> {
-    let past = args.from.read(1, false)?;
+    let past = args.from.read(1)?;
     let rows = past_rows(&past);
     let read = print(args, &rows, None, None, Some(&past.facts))?;
     if read && !args.json {

@@ -13,8 +13,7 @@ use super::{
 use crate::{
     driver::{PluginDispatcher, ViewStyle},
     kernel::{VfioDevice, is_named},
-    mount::DeviceStatus,
-    state::{self, ContentError, DeviceReport, ViewContext},
+    state::{self, ContentError, DeviceReport, DeviceStatus, ViewContext},
     units::visible::{clean, clean_lines},
 };
 
@@ -78,14 +77,14 @@ pub(super) fn main(args: &ShowArgs) -> Result<u8, CliError> {
 
 /// The same from a recording.
 fn past(args: &ShowArgs) -> Result<u8, CliError> {
-    let past = args.from.read(1, args.annotate)?;
+    let past = args.from.read(1)?;
     print(&past_text(args, &past)?, args.from.files())?;
     past.code()
 }
 
 fn past_text(args: &ShowArgs, past: &PastState) -> Result<String, CliError> {
     let (name, known) = find(past, &args.device)?;
-    text(args, &name, &known.report, past.world.drivers(), |why| explain_past(past, &name, &known, &why))
+    text(args, &name, &known.report, past.host.drivers(), |why| explain_past(past, &name, &known, &why))
 }
 
 fn print(text: &str, inputs: &[PathBuf]) -> Result<(), CliError> {

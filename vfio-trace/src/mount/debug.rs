@@ -11,7 +11,7 @@ use std::{
 
 use fuser::{Errno, ReplyWrite};
 
-use super::world::HostState;
+use super::content::MountTree;
 
 /// What can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl ExerciseWorker {
     /// Does what was written, and then answers. In a thread of its own: others look at files meanwhile.
     pub(super) fn write(
         self: &Arc<Self>,
-        world: &Arc<Mutex<HostState>>,
+        tree: &Arc<Mutex<MountTree>>,
         device: String,
         written: &[u8],
         reply: ReplyWrite,
@@ -91,9 +91,9 @@ impl ExerciseWorker {
         let Some(command) = DebugCommand::parse(written) else { return reply.error(Errno::EINVAL) };
         let Some(turn) = ExercisePermit::take(self) else { return reply.error(Errno::EBUSY) };
         let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
-        let world = Arc::clone(world);
+        let tree = Arc::clone(tree);
         let say = move |device: &str, text: &str| {
-            world.lock().unwrap_or_else(PoisonError::into_inner).say_in_debug(device, text);
+            tree.lock().unwrap_or_else(PoisonError::into_inner).say_in_debug(device, text);
         };
         let work = move || {
             say(&device, "it is under way\n");

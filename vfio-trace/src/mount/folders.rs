@@ -3,39 +3,63 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::tree;
+use crate::state::HostState;
 
 /// Bytes of a folder's name, less than the kernel's 255 by what it takes to tell it from others.
 const MOST_BYTES: usize = 230;
 
 /// Devices by the names of their folders.
 #[derive(Debug, Default)]
-pub(super) struct DeviceFolders(BTreeMap<Arc<str>, Arc<str>>);
+pub(super) struct DeviceFolders {
+    /// Each device with its number in the order of first sight.
+    devices: BTreeMap<Arc<str>, (Arc<str>, u64)>,
+    /// Devices with a lower number have their folders.
+    followed: u64,
+}
 
 impl DeviceFolders {
-    /// Names the folder of a new device; `None`: it can have none.
-    pub(super) fn add(&mut self, device: &Arc<str>) -> Option<Arc<str>> {
-        let cleaned = tree::folder(device)?;
-        let is_free = |folder: &str| !self.0.contains_key(folder);
+    /// Gives folders to new devices, in the order in which they came, and takes away those of devices that are forgotten.
+    pub(super) fn follow(&mut self, host: &HostState) {
+        if host.devices_first_seen() == self.followed {
+            return;
+        }
+        self.devices.retain(|_, (device, number)| host.device_number(device) == Some(*number));
+        let mut new: Vec<(u64, &Arc<str>)> = host
+            .device_names()
+            .filter(|(_, number)| *number >= self.followed)
+            .map(|(name, number)| (number, name))
+            .collect();
+        new.sort_unstable();
+        for (number, device) in new {
+            self.add(device, number);
+        }
+        self.followed = host.devices_first_seen();
+    }
+
+    /// Names the folder of a new device. There are devices that can have none.
+    fn add(&mut self, device: &Arc<str>, number: u64) {
+        let Some(cleaned) = tree::folder(device) else { return };
+        let is_free = |folder: &str| !self.devices.contains_key(folder);
         let folder: Arc<str> = if *cleaned == **device && cleaned.len() <= MOST_BYTES && is_free(&cleaned) {
             Arc::clone(device)
         } else if cleaned.len() <= MOST_BYTES && is_free(&cleaned) {
             cleaned.as_ref().into()
         } else {
             let cleaned = &cleaned[..cleaned.floor_char_boundary(MOST_BYTES)];
-            let mut numbered = (self.0.len()..).map(|number| format!("{cleaned}~{number}"));
-            numbered.find(|folder| is_free(folder))?.into()
+            let mut numbered = (self.devices.len()..).map(|number| format!("{cleaned}~{number}"));
+            let Some(folder) = numbered.find(|folder| is_free(folder)) else { return };
+            folder.into()
         };
-        self.0.insert(Arc::clone(&folder), Arc::clone(device));
-        Some(folder)
+        self.devices.insert(folder, (Arc::clone(device), number));
     }
 
-    /// Lets go of one.
-    pub(super) fn remove(&mut self, folder: &str) {
-        self.0.remove(folder);
-    }
-
-    /// The device that a folder is of.
+    /// Returns the device that a folder is of.
     pub(super) fn device(&self, folder: &str) -> Option<&Arc<str>> {
-        self.0.get(folder)
+        self.devices.get(folder).map(|(device, _)| device)
+    }
+
+    /// Lists all folders in order, each with its device.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Arc<str>)> {
+        self.devices.iter().map(|(folder, (device, _))| (&**folder, device))
     }
 }

@@ -1,7 +1,7 @@
 //! The views as a file system with debugfs' layout, and everything that mounting one takes.
 
 mod attach;
-mod bearing;
+mod content;
 mod debug;
 mod dir;
 mod folders;
@@ -10,18 +10,15 @@ mod handles;
 mod inodes;
 mod mounts;
 mod serve;
-mod timeline;
 mod tree;
-mod world;
 
 pub use self::{
     attach::{FuseMount, MountError, check_device, mount},
+    content::{MountTree, without_folder},
     debug::{DebugCommand, DeviceExerciser, ExerciseOutcome},
     dir::{DirError, MountLock, MountTarget},
     guard::{GuardError, UnmountGuard, guard},
     serve::{FuseServer, Refresh, serve},
-    timeline::{TIMELINE_SCHEMA, TimelineLosses, TraceOrigin},
-    world::{DeviceStatus, HostState},
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Answers the kernel's FUSE requests from the world. Nothing is cached by the kernel: every look is at the present.
+//! Answers the kernel's FUSE requests from the host's state. Nothing is cached by the kernel: every look is at the present.
 
 use std::{
     ffi::OsStr,
@@ -19,24 +19,27 @@ use fuser::{
 use tokio::sync::oneshot;
 
 use super::{
+    content::{MountTree, TreeNode},
     debug::{DeviceExerciser, ExerciseWorker},
     handles::{HandleTable, OpenNode},
     inodes::InodeTable,
     tree::{self, NodeKind},
-    world::{HostState, TreeNode},
 };
+use crate::state::HostState;
 
 /// Names and attributes are asked for anew each time.
 const TTL: Duration = Duration::ZERO;
 
-/// Brings the world up to date before somebody looks at it. A recording's never changes.
+/// Brings the host's state up to date before somebody looks at it. A recording's never changes.
 pub trait Refresh: Send + Sync + 'static {
     /// Returns when it is done, or cannot be done in a moment.
     fn refresh(&self);
 }
 
 struct FuseFilesystem {
-    world: Arc<Mutex<HostState>>,
+    host: Arc<Mutex<HostState>>,
+    /// Locked after the host, never before.
+    tree: Arc<Mutex<MountTree>>,
     fresh: Box<dyn Refresh>,
     inodes: Mutex<InodeTable>,
     handles: Mutex<HandleTable>,
@@ -67,12 +70,14 @@ impl fmt::Debug for FuseServer {
 pub fn serve(
     device: OwnedFd,
     allow_other: bool,
-    world: Arc<Mutex<HostState>>,
+    host: Arc<Mutex<HostState>>,
+    tree: MountTree,
     fresh: Box<dyn Refresh>,
     exercise: Option<Box<dyn DeviceExerciser>>,
 ) -> io::Result<FuseServer> {
-    let tree = FuseFilesystem {
-        world,
+    let filesystem = FuseFilesystem {
+        host,
+        tree: Arc::new(Mutex::new(tree)),
         fresh,
         inodes: Mutex::new(InodeTable::new()),
         handles: Mutex::default(),
@@ -81,7 +86,7 @@ pub fn serve(
         gid: rustix::process::getegid().as_raw(),
     };
     let acl = if allow_other { SessionACL::All } else { SessionACL::Owner };
-    let session = Session::from_fd(tree, device, acl, Config::default())?;
+    let session = Session::from_fd(filesystem, device, acl, Config::default())?;
     let (tell, ended) = oneshot::channel();
     thread::Builder::new().name("fuse".to_owned()).spawn(move || {
         // Nobody may be left to hear it.
@@ -106,8 +111,8 @@ impl FuseFilesystem {
         lock(&self.inodes).path(ino.0)
     }
 
-    fn attr(&self, world: &HostState, path: &str, node: TreeNode) -> FileAttr {
-        let changed = world.wall(node.changed_ns);
+    fn attr(&self, host: &HostState, path: &str, node: TreeNode) -> FileAttr {
+        let changed = host.wall(node.changed_ns);
         FileAttr {
             ino: INodeNo(lock(&self.inodes).number(path)),
             size: node.size,
@@ -119,7 +124,7 @@ impl FuseFilesystem {
             kind: file_type(node.kind),
             perm: match node.kind {
                 NodeKind::Folder => 0o555,
-                NodeKind::File if self.bench.is_some() && world.device_of_debug(path).is_some() => 0o644,
+                NodeKind::File if self.bench.is_some() && self.is_debug(host, path) => 0o644,
                 NodeKind::File => 0o444,
             },
             nlink: node.links,
@@ -131,12 +136,16 @@ impl FuseFilesystem {
         }
     }
 
+    fn is_debug(&self, host: &HostState, path: &str) -> bool {
+        lock(&self.tree).device_of_debug(host, path).is_some()
+    }
+
     /// What a path stands for now.
     fn look(&self, path: &str) -> Option<FileAttr> {
         self.fresh.refresh();
-        let mut world = lock(&self.world);
-        let node = world.node(path)?;
-        Some(self.attr(&world, path, node))
+        let mut host = lock(&self.host);
+        let node = lock(&self.tree).node(&mut host, path)?;
+        Some(self.attr(&host, path, node))
     }
 
     fn keep(&self, open: OpenNode) -> Result<FileHandle, Errno> {
@@ -153,18 +162,20 @@ impl FuseFilesystem {
 
     fn open_file(&self, path: &str) -> Result<OpenNode, Errno> {
         self.fresh.refresh();
-        let mut world = lock(&self.world);
-        let content = world.content(path).ok_or(Errno::ENOENT)?;
+        let mut host = lock(&self.host);
+        let content = lock(&self.tree).content(&mut host, path).ok_or(Errno::ENOENT)?;
         // debugfs' own file gives an error where the driver cannot tell.
         let content = content.ok_or(Errno::ENODATA)?;
-        let node = world.node(path).ok_or(Errno::ENOENT)?;
-        let attr = self.attr(&world, path, TreeNode { size: content.len() as u64, ..node });
+        let node = lock(&self.tree).node(&mut host, path).ok_or(Errno::ENOENT)?;
+        let attr = self.attr(&host, path, TreeNode { size: content.len() as u64, ..node });
         Ok(OpenNode::File(content, attr))
     }
 
     /// Whether what is asked for through a path may be done: an error unless it is a `debug` file, and may be written.
     fn writable(&self, path: &str, request: &Request) -> Result<String, Errno> {
-        let device = lock(&self.world).device_of_debug(path).ok_or(Errno::EROFS)?;
+        let host = lock(&self.host);
+        let device = lock(&self.tree).device_of_debug(&host, path).ok_or(Errno::EROFS)?;
+        drop(host);
         if self.bench.is_none() {
             return Err(Errno::EPERM);
         }
@@ -178,8 +189,8 @@ impl FuseFilesystem {
 
     fn open_folder(&self, path: &str) -> Result<OpenNode, Errno> {
         self.fresh.refresh();
-        let world = lock(&self.world);
-        let names = world.list(path).ok_or(Errno::ENOENT)?;
+        let host = lock(&self.host);
+        let names = lock(&self.tree).list(&host, path).ok_or(Errno::ENOENT)?;
         let inodes = lock(&self.inodes);
         let dots = [(path, "."), (tree::parent(path), "..")];
         let mut entries: Vec<_> = dots
@@ -268,7 +279,7 @@ impl Filesystem for FuseFilesystem {
         reply: ReplyWrite,
     ) {
         match (self.kept(fh), &self.bench) {
-            (Some(OpenNode::Debug(device)), Some(bench)) => bench.write(&self.world, device, data, reply),
+            (Some(OpenNode::Debug(device)), Some(bench)) => bench.write(&self.tree, device, data, reply),
             _ => reply.error(Errno::EBADF),
         }
     }

@@ -84,7 +84,12 @@ impl Pipeline {
     /// Returns how many devices, sessions, threads and notes were forgotten because there were more than any host has:
     /// see [`EventAssembler::forgotten`].
     pub fn forgotten(&self) -> u64 {
-        self.assembler.forgotten(self.drivers.forgotten())
+        self.forgotten_with(0)
+    }
+
+    /// Does the same for a consumer that has forgotten so many devices itself: each counts once, wherever it was forgotten.
+    pub fn forgotten_with(&self, devices: u64) -> u64 {
+        self.assembler.forgotten(self.drivers.forgotten().max(devices))
     }
 
     /// Returns what the gaps come to if the run ends at `end_ns`; `None` if none has come.

@@ -4,6 +4,7 @@ mod account;
 mod debugfs;
 mod device;
 mod files;
+mod host;
 mod path;
 
 use std::{collections::BTreeMap, convert::Infallible};
@@ -16,6 +17,7 @@ use crate::{
 pub use self::{
     account::{ArcCounts, DeviceReport, HolderReport, IoReport, StateTime, TraceReport},
     files::{ContentError, DeviceFile, ViewContext, files},
+    host::{DeviceStatus, HostState, TIMELINE_SCHEMA, TimelineLosses, TraceOrigin},
     path::{PathEntry, StatePath},
 };
 use device::DeviceModel;
@@ -100,6 +102,11 @@ impl TraceModel {
     pub fn device_report(&self, name: &str) -> Option<DeviceReport> {
         let at = *self.by_name.get(name)?;
         Some(self.devices.get(at)?.report(self.last_ns))
+    }
+
+    /// Returns the driver of one device, if it is known.
+    pub fn driver(&self, name: &str) -> Option<&str> {
+        self.devices.get(*self.by_name.get(name)?)?.driver()
     }
 
     /// Events of devices for which there was no room, so far.

@@ -1,4 +1,4 @@
-//! `mount` of this machine: the loop that keeps the world up to date.
+//! `mount` of this machine: the loop that keeps the host's state up to date.
 
 use std::{
     collections::BTreeSet,
@@ -23,16 +23,17 @@ use super::{
 use crate::{
     event::{WallClock, WireRecord},
     kernel::{KernelFiles, VfioDevice},
-    mount::{self, DeviceExerciser, HostState, Refresh, TimelineLosses, TraceOrigin},
+    mount::{self, DeviceExerciser, MountTree, Refresh},
     probe::LoadOptions,
     source::{
         clock::{anchor, mono_ns, sample},
         live::{LiveError, LiveSource, LogForwarder, RESCAN},
         snapshot::InventoryLosses,
     },
+    state::{HostState, TraceOrigin},
 };
 
-/// How long somebody who looks waits for the world to be brought up to date. What is known by then is shown.
+/// How long somebody who looks waits for the host's state to be brought up to date. What is known by then is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long records are taken in for one who waits.
@@ -41,7 +42,7 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 /// How often losses are counted, if somebody looks.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// Asks the loop that takes in records to bring the world up to date.
+/// Asks the loop that takes in records to bring the host's state up to date.
 struct RefreshRequest(UnboundedSender<mpsc::SyncSender<()>>);
 
 impl Refresh for RefreshRequest {
@@ -54,13 +55,12 @@ impl Refresh for RefreshRequest {
     }
 }
 
-/// The live source, and the world that it keeps up to date.
+/// The live source, and the host's state that it keeps up to date.
 struct LiveUpdater {
     live: LiveSource,
     files: KernelFiles,
-    world: Arc<Mutex<HostState>>,
+    host: Arc<Mutex<HostState>>,
     verbose: bool,
-    undecoded: u64,
     looks: InventorySchedule,
     clock: WallClock,
     /// What looks could not tell, as it was said last.
@@ -71,8 +71,8 @@ struct LiveUpdater {
 }
 
 impl LiveUpdater {
-    fn world(&self) -> MutexGuard<'_, HostState> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn host(&self) -> MutexGuard<'_, HostState> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in a batch of what has arrived; gives the time of the latest record, `None` if there was none.
@@ -83,11 +83,11 @@ impl LiveUpdater {
             match WireRecord::decode(bytes) {
                 Ok(record) => {
                     say_changes(&self.live.follow(&record), self.verbose);
-                    self.world().push(&record);
+                    self.host().push(Ok(&record));
                     latest = latest.max(Some(record.header.end_ns));
                 },
                 Err(error) => {
-                    self.undecoded += 1;
+                    self.host().push(Err(error));
                     if self.verbose {
                         note(&format!("record not understood: {error}"));
                     }
@@ -107,14 +107,14 @@ impl LiveUpdater {
     /// Somebody is about to look: what they see must be how things are.
     fn freshen(&mut self) {
         self.catch_up();
-        let stale = self.world().take_stale();
+        let stale = self.host().take_stale();
         if self.looks.is_due(stale, Instant::now()) {
             self.look();
         }
         if self.counted.elapsed() >= COUNT_EVERY {
             self.count();
         }
-        self.world().expire(self.live.settled_ns());
+        self.host().tick(self.live.settled_ns());
     }
 
     /// Reads the kernel's memory, and sysfs: some things happen to devices without an event. The first look that goes well
@@ -136,7 +136,7 @@ impl LiveUpdater {
             Err(_) => {},
         }
         // What this look has shown needs no other one.
-        self.world().take_stale();
+        self.host().take_stale();
     }
 
     /// A look has told what it can; what it cannot is said when that changes.
@@ -147,16 +147,16 @@ impl LiveUpdater {
         self.last_looked = looked;
     }
 
-    /// Tells the world which devices there are.
+    /// Tells the host's state which devices there are.
     fn exist(&self) {
         let names: BTreeSet<String> =
             VfioDevice::all(&self.files).into_iter().map(|device| device.name).collect();
-        self.world().set_existing(&names, mono_ns());
+        self.host().set_existing(&names, mono_ns());
     }
 
     fn count(&mut self) {
         self.counted = Instant::now();
-        self.world().set_losses(TimelineLosses::new(Some(&self.live.report()), self.undecoded));
+        self.host().set_losses(Some(&self.live.report()));
     }
 
     /// What is due every now and then although nobody looks.
@@ -165,11 +165,11 @@ impl LiveUpdater {
         // It may have been set, or the host asleep: what happens from now on has other wall times.
         let found = sample();
         if self.clock.sample(found.anchor(), found.error_ns) {
-            self.world().set_clock(&self.clock);
+            self.host().set_clock(&self.clock);
         }
         say_changes(&self.live.rescan()?, self.verbose);
-        self.world().expire(self.live.settled_ns());
-        let forgotten = self.world().forgotten();
+        self.host().tick(self.live.settled_ns());
+        let forgotten = self.host().forgotten();
         if let Some(text) = too_many_more(forgotten, &mut self.forgotten) {
             note(&text);
         }
@@ -193,16 +193,14 @@ pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, Cl
     }
 
     let clock = WallClock::from(anchor());
-    let world = HostState::new(about(clock.clone()), args.events as usize, mono_ns())
-        .annotated(args.annotate)
-        .with_debug();
+    let host = HostState::new(origin(clock.clone()), args.events as usize, mono_ns());
+    let tree = MountTree::new().annotated(args.annotate).with_debug();
     let (asker, mut asks) = unbounded_channel();
     let mut keeper = LiveUpdater {
         live,
         files,
-        world: Arc::new(Mutex::new(world)),
+        host: Arc::new(Mutex::new(host)),
         verbose: args.verbose,
-        undecoded: 0,
         looks: InventorySchedule::default(),
         clock,
         last_looked: InventoryLosses::default(),
@@ -214,13 +212,13 @@ pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, Cl
     keeper.look();
     let exercise = args.allow_exercise.then(|| Box::new(ExerciseProcess) as Box<dyn DeviceExerciser>);
     let mut serving =
-        site.serve(mounted, Arc::clone(&keeper.world), Box::new(RefreshRequest(asker)), exercise)?;
+        site.serve(mounted, (Arc::clone(&keeper.host), tree), Box::new(RefreshRequest(asker)), exercise)?;
     let end = attend(&mut keeper, &mut asks, &mut serving, &mut site).await?;
     site.end(end, guard)?;
     Ok(0)
 }
 
-/// Keeps the world up to date until the end.
+/// Keeps the host's state up to date until the end.
 async fn attend(
     keeper: &mut LiveUpdater,
     asks: &mut UnboundedReceiver<mpsc::SyncSender<()>>,
@@ -248,7 +246,7 @@ async fn attend(
     }
 }
 
-fn about(clock: WallClock) -> TraceOrigin {
+fn origin(clock: WallClock) -> TraceOrigin {
     let uname = rustix::system::uname();
     TraceOrigin {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -22,9 +22,10 @@ use super::{
 use crate::{
     kernel::caps,
     mount::{
-        self, DeviceExerciser, DirError, FuseMount, GuardError, HostState, MountError, MountLock,
-        MountTarget, Refresh, UnmountGuard,
+        self, DeviceExerciser, DirError, FuseMount, GuardError, MountError, MountLock, MountTarget,
+        MountTree, Refresh, UnmountGuard,
     },
+    state::HostState,
     units::human,
 };
 
@@ -149,12 +150,12 @@ impl MountPoint {
     fn serve(
         &self,
         mounted: FuseMount,
-        world: Arc<Mutex<HostState>>,
+        (host, tree): (Arc<Mutex<HostState>>, MountTree),
         fresh: Box<dyn Refresh>,
         exercise: Option<Box<dyn DeviceExerciser>>,
     ) -> Result<mount::FuseServer, CliError> {
         let serving =
-            mount::serve(mounted.fuse, self.allow_other, world, fresh, exercise).map_err(|why| {
+            mount::serve(mounted.fuse, self.allow_other, host, tree, fresh, exercise).map_err(|why| {
                 not_mounted(&self.target.path, &MountError::Failed { call: "the kernel's FUSE", why })
             })?;
         note(&format!("mounted on {}; Ctrl-C unmounts it", self.target.path.display()));
@@ -192,15 +193,16 @@ async fn run(args: MountArgs) -> Result<u8, CliError> {
     let target = MountPoint::look(&args)?;
     if args.from.is_given() {
         // Before signals wait: a long recording can be interrupted.
-        let past = args.from.read(args.events as usize, args.annotate)?;
-        past_of(past, MountPoint::new(&args, target)?).await
+        let past = args.from.read(args.events as usize)?;
+        let tree = MountTree::new().annotated(args.annotate);
+        past_of(past, tree, MountPoint::new(&args, target)?).await
     } else {
         let site = MountPoint::new(&args, target)?;
         live::run(&args, site).await
     }
 }
 
-/// A recording's world never changes.
+/// A recording's state never changes.
 struct NoRefresh;
 
 impl Refresh for NoRefresh {
@@ -208,21 +210,21 @@ impl Refresh for NoRefresh {
 }
 
 /// Shows a moment of a recording.
-async fn past_of(past: PastState, mut site: MountPoint) -> Result<u8, CliError> {
+async fn past_of(past: PastState, tree: MountTree, mut site: MountPoint) -> Result<u8, CliError> {
     let (mounted, guard) = site.mount(false)?;
     caps::keep_only(&[]).map_err(no_drop)?;
     note(&past.describe());
     past.unknown().into_iter().for_each(note);
-    let (world, through) = past.into_parts();
-    let (odd, unnamed) = world.without_folder();
+    let (host, through) = past.into_parts();
+    let odd = mount::without_folder(&host);
     if odd > 0 {
         let devices = human::count(odd as u64, "device");
         note(&format!(
             "{devices} cannot have a folder: the name has a /, or is . or ..; `vfio-trace list` shows all"
         ));
     }
-    say_unnamed(unnamed);
-    let mut serving = site.serve(mounted, Arc::new(Mutex::new(world)), Box::new(NoRefresh), None)?;
+    say_unnamed(host.unnamed_devices());
+    let mut serving = site.serve(mounted, (Arc::new(Mutex::new(host)), tree), Box::new(NoRefresh), None)?;
     let end = site.ended(&mut serving).await;
     site.end(end, guard)?;
     through.code()

@@ -27,10 +27,10 @@ use super::{
 };
 use crate::{
     event::{HOLD_NS, ProbeReport, RecordBody, WallClock, WireRecord},
-    mount::{DeviceStatus, HostState, TimelineLosses, TraceOrigin},
     output::RecordingFacts,
     recording::ClockSample,
     source::recording::RecordingSource,
+    state::{DeviceStatus, HostState, TraceOrigin},
     units::human,
 };
 
@@ -67,7 +67,7 @@ pub(super) enum RecordingMoment {
 /// How things were.
 pub(super) struct PastState {
     /// All that is known.
-    pub(super) world: HostState,
+    pub(super) host: HostState,
     /// Where it is from.
     pub(super) facts: RecordingFacts,
     clock: WallClock,
@@ -89,16 +89,16 @@ impl FromArgs {
         &self.from
     }
 
-    /// Reads it. `keep`: events per device; `annotate`: whether files say where their data is from.
-    pub(super) fn read(&self, keep: usize, annotate: bool) -> Result<PastState, CliError> {
+    /// Reads it. `keep`: events per device.
+    pub(super) fn read(&self, keep: usize) -> Result<PastState, CliError> {
         let host = HostArgs { host: self.host.clone() };
-        PastState::read(&mut host.open(&self.from)?, self.at, keep, annotate)
+        PastState::read(&mut host.open(&self.from)?, self.at, keep)
     }
 }
 
 /// Follows a recording up to a moment.
 struct PastBuilder {
-    world: HostState,
+    host: HostState,
     /// The wall times that were asked for, and the moment that it is by all samples until now.
     aims: Vec<RequestedTime>,
     until_ns: Option<u64>,
@@ -106,7 +106,6 @@ struct PastBuilder {
     clock: WallClock,
     /// The latest moment that was seen.
     last_ns: u64,
-    undecoded: u64,
     /// Nothing of what comes is of interest.
     over: bool,
 }
@@ -117,13 +116,16 @@ impl RecordSink for PastBuilder {
     }
 
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError> {
-        let Ok(record) = WireRecord::decode(bytes) else {
-            self.undecoded += 1;
-            return Ok(());
+        let record = match WireRecord::decode(bytes) {
+            Ok(record) => record,
+            Err(why) => {
+                self.host.push(Err(why));
+                return Ok(());
+            },
         };
         // What other records mean, whenever it was said.
         if matches!(record.body, RecordBody::Note(_)) {
-            self.world.push(&record);
+            self.host.push(Ok(&record));
             return Ok(());
         }
         let ns = record.header.end_ns;
@@ -134,7 +136,7 @@ impl RecordSink for PastBuilder {
             Some(until_ns) if ns > until_ns => {
                 self.over |= ns - until_ns > HOLD_NS && !InventoryProgress::has(&record);
             },
-            _ => self.world.push(&record),
+            _ => self.host.push(Ok(&record)),
         }
         Ok(())
     }
@@ -144,7 +146,7 @@ impl RecordSink for PastBuilder {
         self.inventory.tick(ns);
         match self.until_ns {
             Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
-            _ => self.world.expire(ns),
+            _ => self.host.tick(ns),
         }
         Ok(())
     }
@@ -156,7 +158,7 @@ impl RecordSink for PastBuilder {
         if passed || !self.clock.sample(found, sample.error_ns) {
             return;
         }
-        self.world.set_clock(&self.clock);
+        self.host.set_clock(&self.clock);
         if !self.aims.is_empty() {
             self.aims.iter_mut().for_each(|aim| aim.step(found));
             self.until_ns = Some(soonest(&self.aims));
@@ -169,7 +171,6 @@ impl PastState {
         recording: &mut RecordingSource,
         at: Option<RecordingMoment>,
         keep: usize,
-        annotate: bool,
     ) -> Result<Self, CliError> {
         let header = recording.header().clone();
         let (start, part_began_ns) = recording.start();
@@ -196,20 +197,19 @@ impl PastState {
             None => None,
         };
         let began = span.clock.clone();
-        let about = TraceOrigin {
+        let origin = TraceOrigin {
             version: start.version.clone(),
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
             kernel: start.kernel.clone(),
             host: start.host.clone(),
             clock: clock.clone(),
         };
-        let world = HostState::new(about, keep, part_began_ns).annotated(annotate);
+        let host = HostState::new(origin, keep, part_began_ns);
         let last_ns = part_began_ns;
         let inventory = InventoryProgress::of_part(header.part, header.began_ns);
-        let mut builder =
-            PastBuilder { world, aims, until_ns, inventory, clock, last_ns, undecoded: 0, over: false };
+        let mut builder = PastBuilder { host, aims, until_ns, inventory, clock, last_ns, over: false };
         let through = recording::read(recording, &mut builder, ProgressLine::new("reading"))?;
-        let PastBuilder { mut world, aims, inventory, last_ns, undecoded, until_ns, clock, .. } = builder;
+        let PastBuilder { mut host, aims, inventory, last_ns, until_ns, clock, .. } = builder;
         span.clock = clock;
         let ended = recording.ended();
         let end_ns = ended.as_ref().map_or(last_ns, |ended| ended.mono_ns.max(last_ns));
@@ -229,12 +229,12 @@ impl PastState {
                 return Err(span.after(until_ns, end_ns, ended.is_some()));
             },
             Some(until_ns) => {
-                world.expire(until_ns);
+                host.tick(until_ns);
                 until_ns
             },
             None => {
                 // What still waits for a record waits in vain.
-                world.expire(end_ns.saturating_add(HOLD_NS));
+                host.tick(end_ns.saturating_add(HOLD_NS));
                 if let Some(part) = ended.as_ref().and_then(|ended| ended.continued) {
                     note(&format!("the recording goes on in part {part}, which was not given"));
                 }
@@ -244,12 +244,12 @@ impl PastState {
         let whole = !through.is_damaged() && through.failed.is_none();
         let is_over = ended.is_some();
         let probes = ended.map_or_else(|| recording.last_probes(), |ended| Some(ended.probes));
-        world.set_losses(TimelineLosses::new(probes.as_deref(), undecoded));
+        host.set_losses(probes.as_deref());
         // Of what was lost, only this may have told of a device that nothing else told of.
         let tells =
             |probe: &&ProbeReport| matches!(probe.role, Role::Inventory | Role::Register | Role::Unregister);
         let mut telling = probes.iter().flatten().filter(tells);
-        let read = if !whole || undecoded > 0 {
+        let read = if !whole || host.undecoded() > 0 {
             ReadExtent::Part
         } else if telling.any(|probe| probe.lost > 0 || probe.no_room > 0) {
             ReadExtent::Lost
@@ -257,7 +257,7 @@ impl PastState {
             ReadExtent::All
         };
         let unknown = inventory.unknown(at_ns, is_over, read);
-        if let Some(text) = too_many(world.forgotten()) {
+        if let Some(text) = too_many(host.forgotten()) {
             note(&text);
         }
         let facts = RecordingFacts {
@@ -270,7 +270,7 @@ impl PastState {
             complete: whole && unknown.is_none(),
         };
         let after = Duration::from_nanos(at_ns.saturating_sub(header.began_ns));
-        Ok(Self { world, facts, clock: span.clock, after, through, unknown })
+        Ok(Self { host, facts, clock: span.clock, after, through, unknown })
     }
 
     /// One line: which recording, which moment.
@@ -295,22 +295,22 @@ impl PastState {
 
     /// Devices that there were at the moment, by name.
     pub(super) fn present(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
-        self.world.devices().filter(|(_, known)| known.present)
+        self.host.devices().filter(|(_, known)| known.present)
     }
 
     /// Devices that had gone before.
     pub(super) fn gone(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
-        self.world.devices().filter(|(_, known)| !known.present)
+        self.host.devices().filter(|(_, known)| !known.present)
     }
 
     /// Says how many devices cannot be shown, because nothing tells their names.
     pub(super) fn say_unnamed(&self) {
-        say_unnamed(self.world.without_folder().1);
+        say_unnamed(self.host.unnamed_devices());
     }
 
-    /// The world, and how reading went, for who shows the one for long.
+    /// Takes it apart for those that show it for long: what is known, and how reading went.
     pub(super) fn into_parts(self) -> (HostState, ReadOutcome) {
-        (self.world, self.through)
+        (self.host, self.through)
     }
 
     /// The exit code, once all there is was shown.

@@ -18,16 +18,16 @@ const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";
 pub(in crate::cli) fn kept(at: Option<&str>) -> Result<PastState, CliError> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.vft"));
     FromArgs { from: vec![from], at: at.map(|at| parse::moment(at).unwrap()), ..FromArgs::default() }
-        .read(100, false)
+        .read(100)
 }
 
 fn of_stream(bytes: Vec<u8>, at: Option<RecordingMoment>) -> Result<PastState, CliError> {
     let mut recording = RecordingSource::from_stream("test", Box::new(io::Cursor::new(bytes))).unwrap();
-    PastState::read(&mut recording, at, 100, false)
+    PastState::read(&mut recording, at, 100)
 }
 
 fn state(past: &PastState, device: &str) -> Option<MigState> {
-    past.world.devices().find(|(name, _)| *name == device)?.1.report.state
+    past.host.devices().find(|(name, _)| *name == device)?.1.report.state
 }
 
 /// The events that replay gives are the witness.
@@ -185,20 +185,20 @@ fn an_inventory_is_not_over_before_its_last_record() {
 
 proptest! {
     #[test]
-    fn a_recording_gives_the_world_that_live_had(
+    fn a_recording_gives_the_state_that_live_had(
         given in proptest::collection::vec(any_given(), 0..60),
         part_len in 1..80usize,
     ) {
         let PartHeader { start, began_ns, .. } = header();
-        let about = TraceOrigin {
+        let origin = TraceOrigin {
             version: start.version,
             replayed_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
             kernel: start.kernel,
             host: start.host,
             clock: start.clock.into(),
         };
-        let mut live = HostState::new(about, 100, began_ns);
-        let (mut undecoded, mut last_ns) = (0, 9_000_000_000u64);
+        let mut live = HostState::new(origin, 100, began_ns);
+        let mut last_ns = 9_000_000_000u64;
         for given in &given {
             match given {
                 GivenItem::Record(bytes) => match WireRecord::decode(bytes) {
@@ -206,19 +206,19 @@ proptest! {
                         if !matches!(record.body, RecordBody::Note(_)) {
                             last_ns = last_ns.max(record.header.end_ns);
                         }
-                        live.push(&record);
+                        live.push(Ok(&record));
                     },
-                    Err(_) => undecoded += 1,
+                    Err(why) => live.push(Err(why)),
                 },
                 GivenItem::Time(ns) => {
                     last_ns = last_ns.max(*ns);
-                    live.expire(*ns);
+                    live.tick(*ns);
                 },
             }
         }
-        live.expire(last_ns.saturating_add(HOLD_NS));
-        live.set_losses(TimelineLosses::new(Some(&[]), undecoded));
+        live.tick(last_ns.saturating_add(HOLD_NS));
+        live.set_losses(Some(&[]));
         let past = of_stream(record(&given, part_len).concat(), None).unwrap();
-        prop_assert_eq!(format!("{:?}", past.world), format!("{live:?}"));
+        prop_assert_eq!(format!("{:?}", past.host), format!("{live:?}"));
     }
 }

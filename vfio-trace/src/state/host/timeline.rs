@@ -43,7 +43,7 @@ pub struct TimelineLosses {
 }
 
 impl TimelineLosses {
-    /// Of what the probes say, `None` where that is not known, and of records that were not understood.
+    /// Adds up what the probes say, `None` where that is not known. `undecoded`: records that were not understood.
     pub fn new(probes: Option<&[ProbeReport]>, undecoded: u64) -> Self {
         let counted = probes.map(LossTotals::of);
         Self {
@@ -127,13 +127,25 @@ struct TimelineHeader<'a> {
     probe_gaps_dropped: u64,
 }
 
+/// What a document has besides the events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimelineContext<'a> {
+    pub(super) origin: &'a TraceOrigin,
+    pub(super) losses: TimelineLosses,
+    pub(super) gaps: &'a TimelineGaps,
+    /// The drivers of all devices: whose functions were not probed is only told by them.
+    pub(super) drivers: &'a DriverModules,
+    pub(super) device: &'a str,
+    pub(super) driver: Option<&'a str>,
+}
+
 impl DeviceTimeline {
     /// Keeps the last `keep` events since `since_ns` (CLOCK_MONOTONIC).
     pub(super) const fn new(keep: usize, since_ns: u64) -> Self {
         Self { events: VecDeque::new(), keep, since_ns, dropped: 0, size: 0, rendered: None }
     }
 
-    /// Bytes of the document when it was made last; 0 before. To make it for every `stat` would cost more than all else.
+    /// Returns the bytes of the document when it was made last; 0 before. To make it for every `stat` would cost more than all else.
     pub(super) const fn size(&self) -> u64 {
         self.size
     }
@@ -153,12 +165,12 @@ impl DeviceTimeline {
         !full
     }
 
-    /// The number of the oldest event.
+    /// Returns the number of the oldest event.
     pub(super) fn first(&self) -> Option<u64> {
         self.events.front().map(|(number, _)| *number)
     }
 
-    /// How many events are kept.
+    /// Counts the events that are kept.
     pub(super) fn len(&self) -> usize {
         self.events.len()
     }
@@ -168,30 +180,25 @@ impl DeviceTimeline {
         self.dropped += u64::from(self.events.pop_front().is_some());
     }
 
-    /// The document. Made anew only if something has changed since the last time.
-    pub(super) fn document(
-        &mut self,
-        about: &TraceOrigin,
-        (losses, gaps, drivers): (TimelineLosses, &TimelineGaps, &DriverModules),
-        device: &str,
-        driver: Option<&str>,
-    ) -> serde_json::Result<Arc<[u8]>> {
+    /// Returns the document, made anew only if something has changed since the last time.
+    pub(super) fn document(&mut self, context: &TimelineContext<'_>) -> serde_json::Result<Arc<[u8]>> {
+        let &TimelineContext { origin, losses, gaps, drivers, device, driver } = context;
         let pushed = self.dropped + self.events.len() as u64;
         if let Some(last) = &self.rendered
             && (last.pushed, last.losses, last.gaps, &last.drivers, &last.clock)
-                == (pushed, losses, gaps.count(), drivers, &about.clock)
+                == (pushed, losses, gaps.count(), drivers, &origin.clock)
         {
             return Ok(Arc::clone(&last.document));
         }
         let head = TimelineHeader {
             schema: TIMELINE_SCHEMA,
-            version: &about.version,
-            replayed_by: about.replayed_by.as_deref(),
-            kernel: &about.kernel,
-            host: about.host.as_deref(),
+            version: &origin.version,
+            replayed_by: origin.replayed_by.as_deref(),
+            kernel: &origin.kernel,
+            host: origin.host.as_deref(),
             device,
             driver,
-            since: about.clock.rfc3339(self.since_ns),
+            since: origin.clock.rfc3339(self.since_ns),
             since_mono_ns: self.since_ns,
             dropped: self.dropped,
             losses,
@@ -204,12 +211,12 @@ impl DeviceTimeline {
         text.push_str(",\"events\":[");
         for (number, (_, event)) in self.events.iter().enumerate() {
             text.push_str(if number == 0 { "\n" } else { ",\n" });
-            text.push_str(&event_line(event, &about.clock.at(event.end_ns))?);
+            text.push_str(&event_line(event, &origin.clock.at(event.end_ns))?);
         }
         text.push_str("\n]}\n");
         let document: Arc<[u8]> = text.into_bytes().into();
         self.size = document.len() as u64;
-        let (gaps, drivers, clock) = (gaps.count(), drivers.clone(), about.clock.clone());
+        let (gaps, drivers, clock) = (gaps.count(), drivers.clone(), origin.clock.clone());
         self.rendered =
             Some(RenderedTimeline { pushed, losses, gaps, drivers, clock, document: Arc::clone(&document) });
         Ok(document)

@@ -1,8 +1,9 @@
-//! What an event changes of what is known of a device besides the model.
+//! What an event says of a device's state.
 
 use crate::event::EventData;
 
 /// What an event does to what is known of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StateEffect {
     /// Nothing.
     None,
@@ -41,21 +42,5 @@ impl StateEffect {
             | EventData::ProbeGap(_) => return Self::None,
         };
         if told { Self::Known } else { Self::Uncertain }
-    }
-}
-
-/// How often a device is open after an event.
-pub(super) const fn opened(data: &EventData, before: Option<u32>) -> Option<u32> {
-    match data {
-        EventData::Device(seen) => match seen.open_count {
-            None => before,
-            told => told,
-        },
-        EventData::Open(open) if open.outcome.is_ok() => open.open_count,
-        EventData::Close(close) => match close.open_count {
-            Some(count) => Some(count.saturating_sub(1)),
-            None => None,
-        },
-        _ => before,
     }
 }

@@ -1,0 +1,239 @@
+//! The present: all devices of a host, as records tell of them. Pure: time and the names in sysfs are the caller's, so
+//! records may as well come out of a recording.
+
+mod device;
+mod effect;
+mod presence;
+mod store;
+mod timeline;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use vfio_trace_common::{
+    role::Role,
+    wire::{self, Header, device_known},
+};
+
+pub use self::{
+    device::DeviceStatus,
+    timeline::{TIMELINE_SCHEMA, TimelineLosses, TraceOrigin},
+};
+use self::{device::TrackedDevice, effect::StateEffect, store::TimelineStore};
+use super::{DeviceReport, MOST_DEVICES, TraceModel};
+use crate::{
+    driver::PluginDispatcher,
+    event::{
+        DecodeError, DriverModules, EventData, MigState, ProbeReport, RecordBody, VfioEvent, WallClock,
+        WireRecord, text,
+    },
+    pipeline::Pipeline,
+};
+
+/// So many devices without a name are told apart; more are no more news.
+const MOST_UNNAMED: usize = 1 << 16;
+
+/// What is known of all devices of one host at a moment: which there are, their states, who has them open, what happened to
+/// them last, and what may be missing of that.
+///
+/// It is made with the host's [`TraceOrigin`] by whoever has its records: `mount` of this machine, which also tells it from
+/// time to time what sysfs has and which losses were counted; `list`, `show` and `mount` with `--from`, which push a
+/// recording's records up to the moment that was asked for. Times are CLOCK_MONOTONIC of the records, in ns. It has no paths
+/// and no files: `mount` makes those from what is asked here.
+#[derive(Debug)]
+pub struct HostState {
+    pipeline: Pipeline,
+    model: TraceModel,
+    timelines: TimelineStore,
+    devices: BTreeMap<Arc<str>, TrackedDevice>,
+    /// How many devices were seen for the first time so far.
+    first_seen: u64,
+    /// How many devices there may be. What happens on others is forgotten.
+    most_devices: usize,
+    /// These are they, and those that the model had no room for, by name or else by number; no more than
+    /// [`presence::MOST_FORGOTTEN`].
+    forgotten: BTreeSet<(Arc<str>, u32)>,
+    /// Those that are gone, in the order in which they went.
+    gone: BTreeSet<(u64, Arc<str>)>,
+    /// Numbers of devices whose names never became known.
+    unnamed: BTreeSet<u32>,
+    /// When a device came or went last.
+    changed_ns: u64,
+    stale: bool,
+}
+
+impl HostState {
+    /// Makes one that has seen nothing. `keep`: events per device; `now_ns`: CLOCK_MONOTONIC, as of the records.
+    pub fn new(origin: TraceOrigin, keep: usize, now_ns: u64) -> Self {
+        Self {
+            pipeline: Pipeline::new(false),
+            model: TraceModel::new(),
+            timelines: TimelineStore::new(origin, keep, now_ns),
+            devices: BTreeMap::new(),
+            first_seen: 0,
+            most_devices: MOST_DEVICES,
+            forgotten: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
+            changed_ns: now_ns,
+            stale: false,
+        }
+    }
+
+    /// Keeps fewer devices, and fewer events of all of them.
+    #[cfg(test)]
+    pub(crate) const fn limited(mut self, devices: usize, events: usize) -> Self {
+        self.most_devices = devices;
+        self.timelines.limit(events);
+        self
+    }
+
+    /// Has a model with limits of its own.
+    #[cfg(test)]
+    pub(crate) fn with_model(mut self, model: TraceModel) -> Self {
+        self.model = model;
+        self
+    }
+
+    /// Takes in the next record as [`WireRecord::decode`] gives it. One that cannot be decoded is counted.
+    pub fn push(&mut self, record: Result<&WireRecord, DecodeError>) {
+        let found = record.ok().and_then(found_by_inventory);
+        if found.is_some_and(|(_, body)| self.is_leaving(body)) {
+            return;
+        }
+        let mut events = Vec::new();
+        let Ok(()) = self.pipeline.push(record, &mut events);
+        events.into_iter().for_each(|event| self.apply(event));
+        if let Some((header, body)) = found {
+            self.read(body, header.end_ns);
+        }
+    }
+
+    /// Tells the time when no record does: see [`Pipeline::tick`].
+    pub fn tick(&mut self, now_ns: u64) {
+        let mut events = Vec::new();
+        let Ok(()) = self.pipeline.tick(now_ns, &mut events);
+        events.into_iter().for_each(|event| self.apply(event));
+    }
+
+    /// Tells of another wall clock, which knows of steps.
+    pub fn set_clock(&mut self, clock: &WallClock) {
+        self.timelines.origin.clock = clock.clone();
+    }
+
+    /// Tells what the probes have lost so far; `None`: that is not known. What was not understood is counted here.
+    pub fn set_losses(&mut self, probes: Option<&[ProbeReport]>) {
+        self.timelines.losses = TimelineLosses::new(probes, self.pipeline.undecoded());
+    }
+
+    /// Counts the records that could not be decoded.
+    pub const fn undecoded(&self) -> u64 {
+        self.pipeline.undecoded()
+    }
+
+    /// Returns true if something has happened since the last call after which only another look at the kernel's memory, or at
+    /// sysfs, tells how things are.
+    pub fn take_stale(&mut self) -> bool {
+        std::mem::take(&mut self.stale)
+    }
+
+    fn apply(&mut self, event: VfioEvent) {
+        let left_out = self.model.device_events_left_out();
+        self.model.apply(&event);
+        if let Some(device) = &event.device
+            && self.model.device_events_left_out() > left_out
+        {
+            match &device.name {
+                Some(name) => self.leave_out(name, 0),
+                None => self.leave_out("", device.nr),
+            }
+        }
+        if let EventData::ProbeGap(gap) = &event.data {
+            self.timelines.gaps.push(gap.clone());
+        }
+        let Some(name) = event.device_name() else {
+            let nr = event.device.as_ref().map(|device| device.nr);
+            self.unnamed.extend(nr.filter(|_| self.unnamed.len() < MOST_UNNAMED));
+            return;
+        };
+        let effect = StateEffect::of(&event.data);
+        self.stale |= effect == StateEffect::Uncertain;
+        let (name, end_ns) = (name.to_owned(), event.end_ns);
+        let Some(device) = self.device(&name, end_ns) else { return };
+        let changed = device.apply(&event, effect);
+        self.timelines.push(&name, event);
+        if let Some(present) = changed {
+            self.is_now(&name, present, end_ns);
+        }
+    }
+
+    /// The inventory has read a device's state from the driver's memory: this is what `show` would say, too.
+    fn read(&mut self, body: &wire::Device, now_ns: u64) {
+        let known = |bit: u32| body.known & bit != 0;
+        let name = text(&body.name);
+        if !known(device_known::NAME) || name.is_empty() {
+            return;
+        }
+        let before = self.report(&name).state;
+        let reading = known(device_known::STATE).then_some(MigState(body.state));
+        let open_count = known(device_known::OPEN_COUNT).then_some(body.open_count);
+        if let Some(device) = self.device(&name, now_ns) {
+            device.read(reading, open_count, before, now_ns);
+        }
+    }
+
+    /// Returns a device as views see it.
+    pub fn report(&self, name: &str) -> DeviceReport {
+        let unseen = || DeviceReport { device: Some(name.to_owned()), ..DeviceReport::default() };
+        let mut report = self.model.device_report(name).unwrap_or_else(unseen);
+        if let Some(device) = self.devices.get(name) {
+            device.correct(&mut report);
+        }
+        report
+    }
+
+    /// Lists all devices, also those that are gone, by name.
+    pub fn devices(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
+        self.devices.iter().map(|(name, device)| {
+            let &TrackedDevice { present, open_count, changed_ns, .. } = device;
+            (&**name, DeviceStatus { report: self.report(name), present, open_count, changed_ns })
+        })
+    }
+
+    /// Returns what drivers' plug-ins know.
+    pub const fn drivers(&self) -> &PluginDispatcher {
+        self.pipeline.drivers()
+    }
+
+    /// Returns the time of a moment.
+    pub fn wall(&self, mono_ns: u64) -> std::time::SystemTime {
+        self.timelines.origin.clock.wall(mono_ns).into()
+    }
+
+    /// Returns the last events of a device as a document, which docs/mount.md describes; `None`: there is no such device.
+    pub fn timeline(&mut self, name: &str) -> Option<serde_json::Result<Arc<[u8]>>> {
+        let driver = self.model.driver(name);
+        // Whose functions were not probed is only asked if some were not.
+        let drivers =
+            if self.timelines.gaps.is_empty() { DriverModules::default() } else { self.model.drivers() };
+        self.timelines.document(name, driver, &drivers)
+    }
+
+    /// Returns the bytes of that document when it was made last; 0 before.
+    pub fn timeline_bytes(&self, name: &str) -> Option<u64> {
+        self.timelines.size(name)
+    }
+}
+
+/// Takes the device out of a record by which the inventory tells of one.
+fn found_by_inventory(record: &WireRecord) -> Option<(&Header, &wire::Device)> {
+    match &record.body {
+        RecordBody::Device(body) if body.seen_by == Role::Inventory as u32 => Some((&record.header, body)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
