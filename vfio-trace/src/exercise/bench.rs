@@ -1,4 +1,4 @@
-//! Devices under test, and what an earlier user left behind.
+//! Devices under test, and their recovery from the state in which an earlier user left them.
 
 use super::{
     device::{CallResult, DeviceOpenError, OpenDevice},
@@ -12,7 +12,7 @@ use crate::{
 
 const EIO: Errno = Errno(5);
 
-/// A device under test.
+/// Device under test, open from the beginning of the run to its end (except while it is reopened).
 pub(super) struct TestDevice {
     pub(super) name: String,
     pub(super) info: VfioDevice,
@@ -20,43 +20,45 @@ pub(super) struct TestDevice {
     pub(super) flags: MigFlags,
     pub(super) can_reset: bool,
     pub(super) quirks: Option<&'static DriverQuirks>,
-    /// As last read.
+    /// State as last read; `None` if it could not be read.
     pub(super) state: Option<MigState>,
 }
 
-/// A device that is to be exercised.
+/// Device to be exercised. Made by the command line, taken by [`exercise()`](super::exercise()).
 #[derive(Debug)]
 pub struct ExerciseCandidate {
-    /// Which.
+    /// Facts about the device.
     pub device: VfioDevice,
-    /// The state that its driver has in memory, if that could be read.
+    /// State that its driver had in memory while the device was closed, if that could be read.
     pub closed_in: Option<MigState>,
 }
 
-/// A run cannot begin.
+/// Reason why a run cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// A device cannot be opened.
+    /// Name of a device that cannot be opened, and the reason.
     #[error("{0}: {1}")]
     Open(String, DeviceOpenError),
-    /// It has no migration, or not in the way of Linux 5.18 and later.
+    /// Name of a device without migration, or without the interface of Linux 5.18 and later; the errno of
+    /// VFIO_DEVICE_FEATURE_MIGRATION.
     #[error("{0} cannot migrate: VFIO_DEVICE_FEATURE_MIGRATION gives {name}", name = .1.name())]
     NoMigration(String, Errno),
-    /// It has migration, and does not tell its state.
+    /// Name of a device with migration whose state cannot be read, and the errno.
     #[error("{0}: its state cannot be read: VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE gives {name}", name = .1.name())]
     State(String, Errno),
-    /// A signal has come before.
+    /// Signal that came before the run.
     #[error("a signal asked for the end before it began")]
     Stopped,
-    /// It was left in a state that it cannot be brought back from.
+    /// Name of a device that was left in another state than RUNNING, that state, and the reason why it cannot be
+    /// brought back from it.
     #[error("{0} is in {1}, and {2}")]
     Stuck(String, String, String),
-    /// The image that is asked for cannot be kept.
+    /// Reason why the requested image cannot be kept.
     #[error("its image cannot be kept: {0}")]
     ImageNotKept(String),
 }
 
-/// Opens a device. One that was left in another state than RUNNING is reset before anything else.
+/// Opens a device. If it was left in another state than RUNNING, it is reset before anything else.
 pub(super) fn open(
     candidate: ExerciseCandidate,
     others: &[&TestDevice],
@@ -70,7 +72,7 @@ pub(super) fn open(
     let can_reset = device.can_reset();
     let opened_in = device.state().map_err(|errno| BeginError::State(name.clone(), errno))?;
     if opened_in != MigState::RUNNING {
-        // Nothing but a reset: a change of state may crash the kernel where a driver has lost its file.
+        // Only a reset: a change of state may crash the kernel if a driver has lost its file.
         let stuck = |why: String| BeginError::Stuck(name.clone(), opened_in.to_string(), why);
         device.reset().map_err(|errno| stuck(format!("VFIO_DEVICE_RESET fails with {errno}")))?;
         match device.state() {
@@ -105,7 +107,7 @@ impl TestDevice {
         }
     }
 
-    /// The device; EIO if it could not be opened again.
+    /// Returns the open device; EIO if it could not be opened again.
     pub(super) fn device(&mut self) -> CallResult<&mut OpenDevice> {
         self.device.as_mut().ok_or(EIO)
     }

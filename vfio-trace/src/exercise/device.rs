@@ -1,4 +1,4 @@
-//! An open device and its data fd. However it is dropped, the device is brought back to RUNNING before it is closed.
+//! An open device and its data fd. Dropping it always brings the device back to RUNNING before it is closed.
 
 use std::{
     ffi::CString,
@@ -18,42 +18,42 @@ use crate::{
     sys::vfio,
 };
 
-/// What a call gives, or the errno it failed with.
+/// Result of a call, or the errno that it failed with.
 pub(super) type CallResult<T> = Result<T, Errno>;
 
 fn errno(raw: Raw) -> Errno {
     Errno(raw.raw_os_error().unsigned_abs())
 }
 
-/// A device cannot be opened.
+/// Reason why a device cannot be opened.
 #[derive(Debug, Error)]
 pub enum DeviceOpenError {
-    /// Neither a group nor a character device of its own.
+    /// Neither a group nor a character device of its own exists.
     #[error("it has no node in /dev/vfio: neither a group's nor its own")]
     NoNode,
-    /// A node cannot be opened.
+    /// Failure to open a node.
     #[error("cannot open {path}: {why}")]
     Node {
-        /// Which.
+        /// Path of the node.
         path: String,
-        /// Why.
+        /// Error of open(2).
         why: io::Error,
     },
-    /// Something of its group has no VFIO driver.
+    /// Number of a group with a device that is not bound to a VFIO driver.
     #[error("its group {0} is not viable: not all of its devices are bound to VFIO drivers")]
     NotViable(u32),
-    /// This kernel speaks another VFIO.
+    /// Version of VFIO's API in this kernel, which is not 0.
     #[error("VFIO's API version here is {0}, not 0")]
     Version(i32),
-    /// A call failed.
+    /// Failure of a call.
     #[error("{call} failed with {}", .errno.name())]
     Call {
-        /// Which.
+        /// Name of the call.
         call: &'static str,
-        /// How.
+        /// Errno that it failed with.
         errno: Errno,
     },
-    /// Its name cannot be one.
+    /// Device name with a zero byte.
     #[error("its name has a zero byte")]
     Name,
 }
@@ -62,7 +62,7 @@ const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
 const SET_IOMMU: &str = "VFIO_SET_IOMMU";
 
 impl DeviceOpenError {
-    /// Whether the reason is that somebody else has it.
+    /// Returns true if the reason is that another process has the device open.
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Node { why, .. } => why.raw_os_error() == Some(Raw::BUSY.raw_os_error()),
@@ -71,8 +71,9 @@ impl DeviceOpenError {
         }
     }
 
-    /// What an errno may mean besides that somebody has it. Binding a device gives EINVAL where it is open already, and whatever its
-    /// driver gives that does not open it; EPERM where its group is another's, and where interrupts are not isolated.
+    /// Returns another meaning that an errno may have besides "busy". Binding a device gives EINVAL if it is open
+    /// already, and whatever its driver returns if it refuses to open the device. It gives EPERM if its group belongs
+    /// to another process, and if interrupts are not isolated.
     pub fn open_refusal(&self) -> Option<OpenRefusal> {
         let Self::Call { call, errno: is } = self else { return None };
         match *call {
@@ -83,7 +84,7 @@ impl DeviceOpenError {
         }
     }
 
-    /// The node that must not be opened, if that is the reason.
+    /// Returns the node that may not be opened, if that is the reason.
     pub fn denied_path(&self) -> Option<&str> {
         match self {
             Self::Node { path, why } if why.kind() == io::ErrorKind::PermissionDenied => Some(path),
@@ -92,15 +93,15 @@ impl DeviceOpenError {
     }
 }
 
-/// Why a device may not be opened by anybody.
+/// Reason why no process may open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenRefusal {
-    /// A device could raise interrupts that are not its own.
+    /// Interrupts are not isolated: the device could raise some that are not its own.
     Interrupts {
-        /// The same is said where somebody else has it.
+        /// True if the errno is the same when another process has the device.
         may_be_busy: bool,
     },
-    /// Its driver may refuse. The same is said where somebody else has it.
+    /// The driver may refuse. The errno is the same when another process has the device.
     Driver,
 }
 
@@ -113,7 +114,7 @@ fn node(path: &str) -> Result<File, DeviceOpenError> {
     opened.map_err(|why| DeviceOpenError::Node { path: path.to_owned(), why })
 }
 
-/// A group in a container of its own: an IOMMU domain in which nothing is mapped.
+/// A group in a container of its own: an IOMMU domain without mappings.
 #[derive(Debug)]
 pub(super) struct VfioGroup {
     number: u32,
@@ -138,11 +139,11 @@ impl VfioGroup {
     }
 }
 
-/// What keeps a device open besides its fd.
+/// Files that have to stay open besides the device's fd.
 #[derive(Debug)]
 enum IommuBackend {
     Group(Rc<VfioGroup>),
-    /// For all devices of this run: to a group there is one way at a time.
+    /// iommufd shared by all devices of this run: a group can be used through one iommufd only.
     Iommufd(Rc<File>),
 }
 
@@ -154,13 +155,13 @@ pub(super) struct OpenDevice {
     data: Option<OwnedFd>,
     fd: OwnedFd,
     anchor: IommuBackend,
-    /// It may be in another state than RUNNING.
+    /// True if the device may be in another state than RUNNING.
     reset_needed: bool,
 }
 
 impl OpenDevice {
-    /// Through a character device of its own and iommufd where there are such, else through its group, which may be the one
-    /// that one of `others` has open.
+    /// Opens a device through its own character device and iommufd if both exist, otherwise through its group, which
+    /// may be one that is open in `others`.
     pub(super) fn open(device: &VfioDevice, others: &[&Self]) -> Result<Self, DeviceOpenError> {
         if let Some(vfio) = device.vfio.as_ref().filter(|_| device.cdev && Path::new(IOMMUFD).exists()) {
             let path = format!("/dev/vfio/devices/{vfio}");
@@ -188,8 +189,8 @@ impl OpenDevice {
         Self::of_group(device, group)
     }
 
-    /// Closes it, gives what its driver has per open the chance to be fresh, and opens it again. Its group stays open: it is
-    /// for one at a time, and may be shared with another device of this run.
+    /// Closes the device and opens it again, so that the driver's data per open is fresh. Its group stays open: it can
+    /// be opened once only, and may be shared with another device of this run.
     pub(super) fn reopen(self, device: &VfioDevice) -> Result<Self, DeviceOpenError> {
         let iommufd = match &self.anchor {
             IommuBackend::Group(group) => {
@@ -220,7 +221,7 @@ impl OpenDevice {
         Ok(Self { data: None, fd, anchor: IommuBackend::Group(group), reset_needed: false })
     }
 
-    /// `group` or `cdev`.
+    /// Returns `group` or `cdev`, the way in which the device was opened.
     pub(super) const fn via(&self) -> &'static str {
         match self.anchor {
             IommuBackend::Group(_) => "group",
@@ -236,8 +237,8 @@ impl OpenDevice {
         vfio::can_reset(&self.fd).unwrap_or(false)
     }
 
-    /// Its state; remembers whether it has to be brought back from it. One that cannot be read tells nothing: what is known of
-    /// the device stays.
+    /// Returns the state, and remembers whether the device has to be brought back to RUNNING. If the state cannot be
+    /// read, the remembered fact stays.
     pub(super) fn state(&mut self) -> CallResult<MigState> {
         let state = vfio::state(&self.fd).map(MigState).map_err(errno);
         if let Ok(state) = state {
@@ -246,7 +247,7 @@ impl OpenDevice {
         state
     }
 
-    /// Asks for a state. A new data fd takes the place of the old one; returned is whether there is a new one.
+    /// Asks for a state. A new data fd replaces the old one. Returns true if there is a new one.
     pub(super) fn set_state(&mut self, state: MigState) -> CallResult<bool> {
         self.reset_needed = true;
         let data = vfio::set_state(&self.fd, state.0).map_err(errno)?;
@@ -270,7 +271,7 @@ impl OpenDevice {
         vfio::data_size(&self.fd).map_err(errno)
     }
 
-    /// Initial and dirty bytes.
+    /// Returns initial_bytes and dirty_bytes.
     pub(super) fn precopy_info(&self) -> CallResult<(u64, u64)> {
         vfio::precopy_info(self.data()?).map_err(errno)
     }
@@ -285,7 +286,7 @@ impl OpenDevice {
             .map_err(errno)
     }
 
-    /// 32 bits of a region, little-endian as PCI has them.
+    /// Returns 32 bits of a region, little-endian as in PCI.
     pub(super) fn register(&self, region: u32, offset: u64) -> CallResult<u32> {
         let place = vfio::region(&self.fd, region).map_err(errno)?;
         let mut word = [0; 4];
@@ -305,11 +306,11 @@ impl OpenDevice {
 }
 
 impl Drop for OpenDevice {
-    /// Where an orderly end was not reached: an error on the way, or a panic.
+    /// Brings the device back to RUNNING where the run did not end in order: an error on the way, or a panic.
     fn drop(&mut self) {
         self.data = None;
         if self.reset_needed {
-            // One that cannot be reset, or whose reset fails, is closed as it is: there is nobody left to tell.
+            // If the device cannot be reset, it is closed as it is: it is too late to report the error.
             let _closed_as_it_is = vfio::reset(&self.fd).is_err();
         }
     }

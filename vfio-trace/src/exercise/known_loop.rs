@@ -1,4 +1,5 @@
-//! Requests on which many kernels loop for ever: never made, unless the kernel is known to be mended or the user insists.
+//! Requests on which many kernels loop for ever. They are not made unless the kernel is known to be fixed or `--force`
+//! is given.
 
 use vfio_trace_common::defects::{Defect, NEXT_STATE_LOOP, Standing};
 
@@ -8,15 +9,15 @@ use crate::{
     kernel::KernelVersion,
 };
 
-/// Why these requests are not made; `None`: they may be.
+/// Reason why these requests are not made; `None`: they are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AvoidedRequests(Option<String>);
 
-/// Why a device with PRE_COPY may make this kernel loop; `None`: it is known not to.
+/// Returns the reason why this kernel may loop for a device with PRE_COPY; `None`: it is known not to.
 fn suspicion(kernel: &KernelVersion) -> Option<String> {
     match kernel.standing(&NEXT_STATE_LOOP) {
         Standing::Mended => None,
-        // A kernel that says it is older than PRE_COPY, and has a device with it, is not what it says.
+        // A kernel that claims to be older than PRE_COPY, and has a device with it, reports a wrong version.
         Standing::Older => {
             Some(format!("{} is not what it says: it should not have PRE_COPY", kernel.release))
         },
@@ -24,8 +25,8 @@ fn suspicion(kernel: &KernelVersion) -> Option<String> {
     }
 }
 
-/// What `matrix` asks a device for where the user insists, in a sentence; `None`: nothing that could loop. `flags`: the
-/// device's, if they are known before it is opened.
+/// Returns a sentence about the requests that `matrix` makes with `--force`; `None`: none of them could loop. `flags`:
+/// the device's migration_flags, if they are known before it is opened.
 pub fn force_warning(kernel: &KernelVersion, flags: Option<MigFlags>) -> Option<String> {
     let Defect { trigger, harm, .. } = NEXT_STATE_LOOP;
     let asks = match flags {
@@ -43,7 +44,8 @@ impl AvoidedRequests {
         Self(suspicion(kernel).filter(|_| !force).map(text))
     }
 
-    /// Why a request must not be made, if that is so. `from`: where the device is; `None`: it may be anywhere.
+    /// Returns the reason why a request must not be made; `None` if it may. `from`: the device's state; `None`: any
+    /// state is possible.
     pub(super) fn request(&self, flags: MigFlags, from: Option<MigState>, to: MigState) -> Option<&str> {
         let asks = matches!(to, MigState::PRE_COPY | MigState::PRE_COPY_P2P) && path::has(flags, to);
         let there = from.is_none_or(|from| from == MigState::STOP_COPY);
@@ -69,7 +71,8 @@ mod tests {
         for flags in [1, 3, 5, 7].map(MigFlags) {
             for from in STATES.into_iter().filter(|state| *state != MigState::ERROR) {
                 for to in STATES {
-                    // Allowed ones, those of states that the device does not have, and ERROR are answered before the loop.
+                    // The core answers allowed requests, those with states that the device does not have, and those
+                    // with ERROR before the loop.
                     let has = |state| path(flags, state, state).is_some();
                     let loops = path(flags, from, to).is_none() && has(from) && has(to);
                     let found = avoided("6.12.50", false).request(flags, Some(from), to).is_some();
@@ -108,7 +111,7 @@ mod tests {
         }
         for release in ["6.1.9", "6.12.50", "6.8.0-45-generic", ""] {
             for flags in 0..16 {
-                // Exactly where something would be avoided without --force, there is something to insist on.
+                // There is a warning exactly if a request would be avoided without --force.
                 let would = STATES.into_iter().any(|to| {
                     avoided(release, false).request(MigFlags(flags), Some(MigState::STOP_COPY), to).is_some()
                 });

@@ -1,4 +1,4 @@
-//! Drives an idle device through its migration states, one request at a time. The only room that acts on devices.
+//! Drives an idle device through its migration states, one request at a time. The only module that acts on devices.
 
 mod bench;
 mod device;
@@ -27,52 +27,54 @@ pub use self::{
 use self::{plans::PlanInputs, run::StageError};
 use crate::kernel::KernelVersion;
 
-/// What keeps an image. What goes wrong with that is no matter of the device's: its steps go on.
+/// Destination of a saved image. Its errors do not concern the device: the steps go on.
+///
+/// The command line implements it (`exercise --out`); the first `save` calls it.
 pub trait ImageSink {
-    /// The devices are open, and nothing was asked of them yet.
+    /// Prepares for the image. Called when the devices are open and nothing was asked of them yet.
     ///
     /// # Errors
     ///
-    /// Why nothing can be kept.
+    /// The reason why no image can be kept.
     fn begin(&mut self) -> Result<(), String>;
-    /// The next bytes.
+    /// Appends the next bytes.
     fn put(&mut self, bytes: &[u8]);
-    /// That was all of it.
+    /// Completes the image.
     ///
     /// # Errors
     ///
-    /// Why it was not kept.
+    /// The reason why it was not kept.
     fn finish(&mut self) -> Result<(), String>;
 }
 
-/// What is to be done.
+/// Work for a run. Made by the command line, taken by [`exercise()`].
 pub struct ExerciseTask<'a> {
-    /// The plans, in order.
+    /// Plans, in order.
     pub plans: Vec<ExercisePlan>,
-    /// Plans that are left out, and why.
+    /// Plans that are left out, with the reason.
     pub left_out: Vec<(ExercisePlan, String)>,
-    /// How often `stress` goes round.
+    /// Number of rounds of `stress`.
     pub count: u32,
-    /// What keeps the image that the first `save` reads.
+    /// Destination of the image that the first `save` reads.
     pub keeper: Option<&'a mut dyn ImageSink>,
-    /// The image to be loaded; saved from the device itself if there is none.
+    /// Image to be loaded; if there is none, it is saved from the device itself.
     pub image: Option<Vec<u8>>,
-    /// An image of another kind of device, for `faults`.
+    /// Image of another kind of device, for `faults`.
     pub wrong: Option<Vec<u8>>,
-    /// Why nothing is traced, where there is no witness.
+    /// Reason why nothing is traced, if there is no witness.
     pub tracing_off_reason: Option<String>,
-    /// What the kernel says of itself.
+    /// Version that the kernel reports.
     pub kernel: KernelVersion,
-    /// Also what may hang the host is asked for.
+    /// True if requests that may hang the host are made, too.
     pub force: bool,
 }
 
-/// Opens the device, and the one that it is moved to, does what is to be done, and leaves both RUNNING and closed. `stop`
-/// ends it after the step at hand.
+/// Opens the device and, if given, the second one, runs the plans, and leaves both devices RUNNING and closed. `stop`
+/// ends the run after the current step.
 ///
 /// # Errors
 ///
-/// [`BeginError`]: nothing was done, or no more than a reset of what was left behind.
+/// [`BeginError`]: nothing was done, except perhaps the reset of a device that was left in another state.
 pub fn exercise<'a>(
     task: ExerciseTask<'a>,
     first: ExerciseCandidate,

@@ -1,4 +1,4 @@
-//! Which arcs a request takes: `vfio_mig_get_next_state()`, as include/uapi/linux/vfio.h lays it down.
+//! Arcs that a request takes, like `vfio_mig_get_next_state()`, as documented in include/uapi/linux/vfio.h.
 
 use vfio_trace_common::uapi::migration_flags::{P2P, PRE_COPY, STOP_COPY};
 
@@ -16,7 +16,7 @@ pub const STATES: [MigState; 8] = [
     MigState::PRE_COPY_P2P,
 ];
 
-/// Whether a device with these flags has the state, and can be asked for it.
+/// Returns true if a device with these migration_flags has the state, and can be asked for it.
 pub const fn has(flags: MigFlags, state: MigState) -> bool {
     let needs = match state {
         MigState::STOP | MigState::RUNNING | MigState::STOP_COPY | MigState::RESUMING => STOP_COPY,
@@ -28,7 +28,7 @@ pub const fn has(flags: MigFlags, state: MigState) -> bool {
     flags.0 & needs == needs
 }
 
-/// The next state on the way, for a device that has all of them.
+/// Returns the next state on the way, for a device that has all states.
 const fn next(from: MigState, to: MigState) -> Option<MigState> {
     use MigState as S;
     Some(match (from, to) {
@@ -49,8 +49,8 @@ const fn next(from: MigState, to: MigState) -> Option<MigState> {
     })
 }
 
-/// The states that a request leads through, its target last; empty if the device is there already. `None`: the core must
-/// refuse it with EINVAL.
+/// Returns the states that a request leads through, its target last; empty if the device is there already. `None`: the
+/// core must refuse it with EINVAL.
 pub fn path(flags: MigFlags, from: MigState, to: MigState) -> Option<Vec<MigState>> {
     if !has(flags, from) || !has(flags, to) {
         return None;
@@ -58,7 +58,7 @@ pub fn path(flags: MigFlags, from: MigState, to: MigState) -> Option<Vec<MigStat
     let (mut at, mut path) = (from, Vec::new());
     while at != to {
         at = next(at, to)?;
-        // States that the device does not have are passed over.
+        // States that the device does not have are skipped.
         if has(flags, at) {
             path.push(at);
         }
@@ -70,7 +70,7 @@ pub fn path(flags: MigFlags, from: MigState, to: MigState) -> Option<Vec<MigStat
 mod tests {
     use super::*;
 
-    /// Made from the kernel's source: see the files.
+    /// Tables made from the kernel's source: see the files.
     const GOLDEN: [(u64, &str); 4] = [
         (1, include_str!("../../../xtask/src/test/paths/flags-1.txt")),
         (3, include_str!("../../../xtask/src/test/paths/flags-3.txt")),

@@ -1,26 +1,26 @@
-//! What an exercise has found: the types serialise as they are into `vfio-trace.exercise/1`.
+//! Result of an exercise: the types are serialised as they are into `vfio-trace.exercise/1`.
 
 use serde::Serialize;
 
 use super::watch::UntracedReason;
 use crate::event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags, MigState};
 
-/// How a stage ended, or the whole.
+/// Result of a stage or of the run. The greatest of all stages is that of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExerciseVerdict {
-    /// It was not tried; the reason is told.
+    /// Not tried; the reason is given.
     Skipped,
-    /// All as it has to be.
+    /// All steps had the required outcome.
     Passed,
-    /// It worked, with something that one must know.
+    /// Success, with something that the user must know.
     Warned,
     /// The device did what it must not do, or did not do what it must.
     Failed,
 }
 
 impl ExerciseVerdict {
-    /// The name used in output.
+    /// Returns the name used in output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Skipped => "skipped",
@@ -31,183 +31,183 @@ impl ExerciseVerdict {
     }
 }
 
-/// A device under test.
+/// Device under test.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExercisedDevice {
     /// PCI address or mdev UUID.
     pub device: String,
-    /// Its driver.
+    /// Name of its driver.
     pub driver: Option<String>,
-    /// `group` or `cdev`.
+    /// Way in which it was opened: `group` or `cdev`.
     pub via: &'static str,
-    /// What its migration can do.
+    /// migration_flags of the device.
     pub migration_flags: MigFlags,
-    /// Whether it announces VFIO_DEVICE_RESET; some drivers have it and do not say so.
+    /// True if it announces VFIO_DEVICE_RESET; some drivers have it without announcing it.
     pub reset: bool,
 }
 
-/// A state that an earlier user left, and how the device was brought back from it.
+/// State in which an earlier user left a device, and the way in which it was brought back from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecoveredDevice {
-    /// The device.
+    /// Name of the device.
     pub device: String,
-    /// What its driver had in memory before it was opened, if that could be read.
+    /// State that its driver had in memory before the device was opened, if that could be read.
     pub closed_in: Option<MigState>,
-    /// What the device said once it was open.
+    /// State that the device reported once it was open.
     pub opened_in: MigState,
     /// `open`: opening was enough; `reset`: VFIO_DEVICE_RESET.
     pub by: &'static str,
-    /// What would have happened otherwise, if the driver is known for something.
+    /// Consequence that was avoided, if the driver is known for one.
     pub danger: Option<&'static str>,
 }
 
-/// How a device was left.
+/// State in which a device was left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EndState {
-    /// The device.
+    /// Name of the device.
     pub device: String,
-    /// Its state, read just before it was closed; `None` if it could not be read.
+    /// State, read just before the device was closed; `None` if it could not be read.
     pub state: Option<MigState>,
-    /// Whether it had to be reset for it.
+    /// True if it had to be reset at the end.
     pub reset: bool,
 }
 
-/// An arc that the kernel was seen to take.
+/// Arc that the kernel was seen to take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExerciseArc {
     /// State it starts from.
     pub from: MigState,
     /// State it leads to; `None` if the core refused to name one.
     pub to: Option<MigState>,
-    /// How long it took, if that was seen.
+    /// Duration in ns, if it was seen.
     pub duration_ns: Option<u64>,
-    /// How it ended.
+    /// Outcome of the arc.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// A function of the driver that was seen to run.
+/// Function of the driver that was seen to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DriverStep {
-    /// What the plug-in calls it, else the function.
+    /// Plug-in's name for it, otherwise the function's.
     pub name: String,
-    /// What the plug-in reads from its arguments.
+    /// Description of its arguments by the plug-in.
     pub detail: Option<String>,
-    /// How long it took, if that was seen.
+    /// Duration in ns, if it was seen.
     pub duration_ns: Option<u64>,
-    /// How it ended.
+    /// Outcome of the function.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// What has to come of a step.
+/// Required outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedOutcome {
-    /// It works.
+    /// Success.
     Success,
-    /// It fails with this errno.
+    /// Failure with this errno.
     Refusal(Errno),
-    /// The stage looks at what came of it.
+    /// Any outcome: the stage evaluates it.
     Either,
 }
 
-/// One thing that was asked of a device.
+/// One request to a device, with everything that was seen of it. Made by a run, kept in its stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExerciseStep {
     /// Number within the run, from 1.
     pub nr: u32,
-    /// The device.
+    /// Name of the device.
     pub device: String,
-    /// What was asked: `set STOP_COPY`, `read`.
+    /// Request: `set STOP_COPY`, `read`.
     pub asked: String,
-    /// How it ended; `errno` is what user space got.
+    /// Outcome; `errno` is the one that user space got.
     #[serde(flatten)]
     pub outcome: CallOutcome,
-    /// Whether that is what it had to be.
+    /// True if it is the required outcome.
     pub as_expected: bool,
-    /// How long it took, seen from user space, in ns.
+    /// Duration seen from user space, in ns.
     pub duration_ns: u64,
     /// Bytes moved by reads or writes.
     pub bytes: Option<u64>,
-    /// Calls it took.
+    /// Number of calls it took.
     pub calls: Option<u64>,
-    /// The state that the device said it was in afterwards.
+    /// State that the device reported afterwards.
     pub state: Option<MigState>,
-    /// What else there is to say.
+    /// Additional remark.
     pub note: Option<String>,
-    /// The arcs that the kernel took; empty also where nothing is traced.
+    /// Arcs that the kernel took; empty also if nothing is traced.
     pub arcs: Vec<ExerciseArc>,
-    /// The driver's steps in it.
+    /// Steps of the driver that ran meanwhile.
     pub driver_steps: Vec<DriverStep>,
-    /// What the driver's plug-in makes of it.
+    /// Findings of the driver's plug-in.
     pub findings: Vec<DriverFinding>,
 }
 
-/// A part of a plan with a verdict of its own.
+/// Part of a plan with a verdict of its own.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExerciseStage {
-    /// The plan.
+    /// Name of the plan.
     pub plan: &'static str,
-    /// Which part of it; the plan's name if it has one part only.
+    /// Name of the part; the plan's name if it has one part only.
     pub name: String,
-    /// How it ended.
+    /// Result of the stage.
     pub verdict: ExerciseVerdict,
-    /// Why, in a sentence; `None` if all was as it has to be.
+    /// Reason for the verdict, in a sentence; `None` if everything was as required.
     pub why: Option<String>,
-    /// What it found, besides what its steps did.
+    /// Findings of the stage, besides those of its steps.
     pub findings: Vec<DriverFinding>,
-    /// What is worth knowing of a stage that passed.
+    /// Remarks that are useful although the stage passed.
     pub notes: Vec<String>,
-    /// What was done.
+    /// Steps, in order.
     pub steps: Vec<ExerciseStep>,
-    /// How long it took, in ns.
+    /// Duration in ns.
     pub duration_ns: u64,
 }
 
 impl ExerciseStage {
-    /// `matrix: RUNNING to STOP`; a plan with one part is just its name.
+    /// Returns `matrix: RUNNING to STOP`; just the name for a plan with one part.
     pub fn title(&self) -> String {
         if self.plan == self.name { self.name.clone() } else { format!("{}: {}", self.plan, self.name) }
     }
 
-    /// All findings, the steps' first.
+    /// Returns all findings, those of the steps first.
     pub fn all_findings(&self) -> impl Iterator<Item = &DriverFinding> {
         self.steps.iter().flat_map(|step| &step.findings).chain(&self.findings)
     }
 
-    /// The first step that was not as it had to be.
+    /// Returns the first step without the required outcome.
     pub fn first_unexpected(&self) -> Option<&ExerciseStep> {
         self.steps.iter().find(|step| !step.as_expected)
     }
 }
 
-/// Whether the tracer watched.
+/// Share of the tracer in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TracingStatus {
-    /// It did.
+    /// True if the tracer was on.
     pub on: bool,
-    /// Why not.
+    /// Reason why it was not.
     pub reason: Option<String>,
-    /// Records that were lost on the way, and calls that were not seen: arcs may be missing.
+    /// Number of records that were lost, and of calls that were not seen: arcs may be missing.
     pub lost: u64,
-    /// Requests that must have taken arcs.
+    /// Number of requests that must have taken arcs.
     pub requests: u64,
-    /// Those of them whose arcs were not seen, and so not checked.
+    /// Number of those requests whose arcs were not seen, and so not checked.
     pub unseen: u64,
-    /// Why nothing was seen, where that is so.
+    /// Reason why nothing was seen, if nothing was.
     #[serde(skip)]
     pub untraced_reason: UntracedReason,
 }
 
 impl TracingStatus {
-    /// What to say, and what it makes of the verdict, where the tracer was there and has seen nothing of what was done.
+    /// Returns a sentence, and its effect on the verdict, if the tracer was on and saw none of the requests.
     pub fn untraced_verdict(&self) -> Option<(ExerciseVerdict, String)> {
         if !self.on || self.requests == 0 || self.unseen < self.requests {
             return None;
         }
         let without = "--no-trace judges by results only";
-        // Where tracing itself does not work, results are judged as without it. A stranger has been asked to check, and
-        // could from elsewhere.
+        // If tracing itself does not work, the results are judged as without it. If only this process's id is unknown,
+        // the run fails: the check that was asked for is possible on the host.
         let (verdict, why) = match &self.untraced_reason {
             _ if self.lost > 0 => (
                 ExerciseVerdict::Warned,
@@ -231,55 +231,57 @@ impl TracingStatus {
     }
 }
 
-/// The first thing that failed, explained.
+/// First failure, with its explanation.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExerciseFailure {
-    /// The stage.
+    /// Title of the stage.
     pub stage: String,
-    /// The step's number, if it was a step.
+    /// Number of the step, if a step failed.
     pub step: Option<u32>,
-    /// What was asked in it.
+    /// Request of that step.
     pub asked: Option<String>,
-    /// What is wrong.
+    /// Reason, in a sentence.
     pub why: String,
-    /// What the driver's plug-in, or this program, makes of it.
+    /// Findings of the driver's plug-in, and of this program.
     pub findings: Vec<DriverFinding>,
 }
 
-/// All of it.
+/// Report of a run.
+///
+/// [`exercise()`](super::exercise()) makes it empty and fills it during the run; `judge` sets the verdict at its end.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExerciseReport {
-    /// `vfio-trace.exercise/1`.
+    /// Name of the schema, `vfio-trace.exercise/1`.
     pub schema: &'static str,
     /// Version of vfio-trace.
     pub version: &'static str,
     /// Kernel release.
     pub kernel: String,
-    /// The plans, in order.
+    /// Names of the plans, in order.
     pub plans: Vec<&'static str>,
-    /// The device, and the one of `--to`.
+    /// Device under test, and that of `--to`.
     pub devices: Vec<ExercisedDevice>,
-    /// Whether the tracer watched.
+    /// Share of the tracer in the run.
     pub tracing: TracingStatus,
-    /// What was found left behind.
+    /// Devices that had been left in another state than RUNNING.
     pub recovered: Vec<RecoveredDevice>,
-    /// What was done.
+    /// Stages, in order.
     pub stages: Vec<ExerciseStage>,
-    /// How the devices were left.
+    /// States in which the devices were left.
     pub end: Vec<EndState>,
-    /// What ended the run before its end.
+    /// Reason why the run ended early.
     pub stopped: Option<String>,
-    /// The first failure.
+    /// First failure.
     pub first_failure: Option<ExerciseFailure>,
-    /// The worst of all stages'; `skipped` if nothing was tried.
+    /// Worst verdict of all stages; `skipped` if nothing was tried.
     pub verdict: ExerciseVerdict,
 }
 
-/// The schema's name.
+/// Name of the schema.
 pub const SCHEMA_ID: &str = "vfio-trace.exercise/1";
 
 impl ExerciseReport {
-    /// Draws the conclusion.
+    /// Sets the verdict and the first failure.
     pub(crate) fn judge(&mut self) {
         let worst = self.stages.iter().map(|stage| stage.verdict).max();
         let left = self.end.iter().any(|end| end.state != Some(MigState::RUNNING));
@@ -303,7 +305,7 @@ impl ExerciseReport {
     }
 }
 
-/// A finding of this program's own.
+/// Makes a finding of this program's own.
 pub(super) fn finding(
     code: &'static str,
     severity: FindingSeverity,
@@ -313,7 +315,7 @@ pub(super) fn finding(
     DriverFinding { code: code.into(), severity, step: None, errno: None, text, check: check.into() }
 }
 
-/// One JSON document, with a newline.
+/// Returns a JSON document, with a newline.
 ///
 /// # Errors
 ///

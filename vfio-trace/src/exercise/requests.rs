@@ -1,4 +1,4 @@
-//! What can be asked of a device, each as a step with what has to come of it.
+//! Requests to a device, each as a step with its required outcome.
 
 use std::time::Instant;
 
@@ -11,24 +11,24 @@ use super::{
 };
 use crate::event::{Errno, FindingSeverity, MigState};
 
-/// Bytes asked for by a read or given to a write: QEMU's habit.
+/// Number of bytes per read or write, as in QEMU.
 pub(super) const CHUNK: usize = 1 << 20;
-/// Reads or writes after which the tracer's buffer is emptied and a wish to stop is looked for.
+/// Number of reads or writes after which the tracer's buffer is emptied and the stop flag is checked.
 const BATCH: u64 = 64;
 const EIO: Errno = Errno(5);
 const ENOTTY: Errno = Errno(25);
 
-/// Where a read is expected to end.
+/// Required end of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedEnd {
-    /// ENOMSG: nothing more for now, in PRE_COPY.
+    /// ENOMSG: no more data for now, in PRE_COPY.
     NoMessage,
     /// 0 bytes, in STOP_COPY.
     End,
 }
 
 impl ExerciseRun<'_> {
-    /// Asks for a state, which must lead where the uAPI says, through the arcs that it says.
+    /// Asks for a state. It must be reached, through the arcs that the uAPI defines.
     pub(super) fn set(
         &mut self,
         which: DeviceSelector,
@@ -38,7 +38,7 @@ impl ExerciseRun<'_> {
         let from = self.bench(which).state;
         let flags = self.bench(which).flags;
         if let Some(why) = self.avoidance_reason(which, None, to) {
-            // What it was left in does not count where a mistake would hang the host: it is asked once more.
+            // The remembered state does not count where a mistake would hang the host: the state is read again.
             let now = self.bench(which).device().and_then(OpenDevice::state).ok();
             if self
                 .avoidance_reason(which, from, to)
@@ -55,7 +55,7 @@ impl ExerciseRun<'_> {
             let done = device.set_state(to);
             step.duration_ns = nanoseconds(start.elapsed());
             step.state = device.state().ok();
-            // Its session is over, and a VMM would close it now.
+            // The session is over: a VMM would close the data fd now.
             if !step.state.is_some_and(has_session) {
                 device.close_data();
             }
@@ -63,7 +63,7 @@ impl ExerciseRun<'_> {
             done
         };
         let asked = format!("set {to}");
-        // Arcs that there must be, and those that were seen.
+        // Numbers of required arcs and of seen ones.
         let mut arcs = None;
         let mut unjudged = None;
         let done = self.step(which, asked, expected, act, |run, step, done| match done {
@@ -106,7 +106,7 @@ impl ExerciseRun<'_> {
         done.map(|done| done.map(drop))
     }
 
-    /// Notes whether what a request must have done was seen.
+    /// Counts a request that must have taken arcs, and whether they were seen.
     fn count(&mut self, arcs: Option<(usize, usize)>) {
         let tracing = &mut self.report.tracing;
         if let (true, Some((1.., seen))) = (tracing.on, arcs) {
@@ -115,7 +115,7 @@ impl ExerciseRun<'_> {
         }
     }
 
-    /// Reads to the end, or as far as PRE_COPY gives; gives the number of bytes.
+    /// Reads to the end, or as far as PRE_COPY allows. Returns the number of bytes.
     pub(super) fn read(
         &mut self,
         which: DeviceSelector,
@@ -160,7 +160,7 @@ impl ExerciseRun<'_> {
             _ => None,
         })?;
         if matches!(done, Ok((ExpectedEnd::End, _))) && until == ExpectedEnd::NoMessage {
-            // It "should" be ENOMSG; VMMs put up with 0.
+            // The documentation says "should" be ENOMSG; VMMs accept 0.
             let text = "The driver ends the stream of PRE_COPY with 0, as that of STOP_COPY ends; that there is nothing more \
                         for now should be told by ENOMSG.";
             let check =
@@ -174,7 +174,7 @@ impl ExerciseRun<'_> {
         Ok(done.map_or(0, |(_, bytes)| bytes))
     }
 
-    /// Writes all of it, in pieces.
+    /// Writes all bytes, in pieces.
     pub(super) fn write(
         &mut self,
         which: DeviceSelector,
@@ -198,7 +198,7 @@ impl ExerciseRun<'_> {
         })
     }
 
-    /// Writes, also where a driver takes only a part at a time.
+    /// Writes all bytes, even if the driver accepts only a part at a time.
     pub(super) fn put(&mut self, which: DeviceSelector, bytes: &[u8]) -> CallResult<()> {
         let device = self.bench(which).device()?;
         let mut rest = bytes;
@@ -211,7 +211,7 @@ impl ExerciseRun<'_> {
         Ok(())
     }
 
-    /// Whether there is a reset to rely on. Not all drivers that have it announce it (mtty), so that it is tried.
+    /// Returns true if the device can be reset. It is tried, because not all drivers with a reset announce it (mtty).
     pub(super) fn can_reset(&mut self, which: DeviceSelector) -> bool {
         let bench = self.bench(which);
         if !bench.can_reset {
@@ -222,7 +222,7 @@ impl ExerciseRun<'_> {
         self.bench(which).can_reset
     }
 
-    /// `VFIO_DEVICE_RESET`, which must lead to RUNNING.
+    /// Calls `VFIO_DEVICE_RESET`, which must lead to RUNNING.
     pub(super) fn reset(&mut self, which: DeviceSelector) -> Result<(), StageError> {
         let act = |run: &mut Self, step: &mut ExerciseStep| {
             let bench = run.bench(which);
@@ -245,7 +245,7 @@ impl ExerciseRun<'_> {
         }
     }
 
-    /// What STOP_COPY would move, where the kernel can tell.
+    /// Returns the number of bytes that STOP_COPY would transfer, if the kernel can tell.
     pub(super) fn size(&mut self, which: DeviceSelector) -> Result<Option<u64>, StageError> {
         let done = self.step(
             which,
@@ -265,16 +265,16 @@ impl ExerciseRun<'_> {
     }
 }
 
-/// What there is to say of arcs that are not those that there must be.
+/// Difference between the arcs that were seen and the required ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PathMismatch {
-    /// The device or the core did what it must not do.
+    /// An error of the device or of the core, in a sentence.
     Wrong(String),
-    /// Who knows: the tracer has not seen everything until now.
+    /// Remark that the arcs were not judged, because the tracer has not seen everything until now.
     Unjudged(String),
 }
 
-/// Compares the arcs that were seen with those that there must be. Where nothing was seen there is nothing to complain of.
+/// Compares the arcs that were seen with the required ones. If none were seen, there is no complaint.
 fn off_path(seen: &[ExerciseArc], path: &[MigState], asked: MigState, lost: u64) -> Option<PathMismatch> {
     let seen: Vec<MigState> = seen.iter().filter_map(|arc| arc.to).collect();
     if seen.is_empty() || seen == path {
@@ -296,12 +296,12 @@ fn said(state: Option<MigState>) -> String {
     state.map_or_else(|| "nothing".to_owned(), |state| state.to_string())
 }
 
-/// A data fd may be in use.
+/// Returns true if a data fd may be in use in a state.
 const fn has_session(state: MigState) -> bool {
     matches!(state, MigState::STOP_COPY | MigState::RESUMING | MigState::PRE_COPY | MigState::PRE_COPY_P2P)
 }
 
-/// The arcs that give a data fd.
+/// Returns true if an arc makes a data fd.
 fn opens_file(from: Option<MigState>, to: MigState) -> bool {
     matches!(
         (from, to),

@@ -1,4 +1,4 @@
-//! A run: open devices, steps with what the tracer saw of them, stages with a verdict, and the way back to RUNNING.
+//! A run: open devices, steps with their traces, stages with a verdict, and the way back to RUNNING.
 
 use std::{
     collections::BTreeMap,
@@ -17,35 +17,35 @@ use crate::event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigState,
 
 const EIO: Errno = Errno(5);
 
-/// Told of everything as it happens.
+/// Receiver of everything that happens in a run, as it happens. The command line implements it to print progress.
 pub trait ExerciseObserver {
-    /// All devices are open.
+    /// Reports that all devices are open.
     fn open(&mut self, report: &ExerciseReport);
-    /// A stage begins.
+    /// Reports the beginning of a stage.
     fn begin(&mut self, plan: &'static str, name: &str);
-    /// A step is over.
+    /// Reports the end of a step.
     fn step(&mut self, step: &ExerciseStep);
-    /// A stage is over.
+    /// Reports the end of a stage.
     fn end(&mut self, stage: &ExerciseStage);
 }
 
-/// Why a stage does not go on.
+/// Reason why a stage does not go on.
 #[derive(Debug)]
 pub(super) enum StageError {
-    /// It failed.
+    /// Failure, in a sentence.
     Failed(String),
-    /// The user wants an end.
+    /// Stop requested by the user.
     Stopped,
-    /// A device cannot be brought back to RUNNING: nothing more may be done with it.
+    /// Reason why a device cannot be brought back to RUNNING: it must not be used any more.
     DeviceUnrecoverable(String),
 }
 
-/// Which device.
+/// Selects one of the devices of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceSelector {
-    /// The one that is exercised; source of `full`.
+    /// Device that is exercised; source of `full`.
     First,
-    /// The one of `--to`.
+    /// Device of `--to`.
     Second,
 }
 
@@ -56,11 +56,11 @@ pub(super) struct ExerciseRun<'a> {
     observer: &'a mut dyn ExerciseObserver,
     stop: &'a AtomicBool,
     avoided: AvoidedRequests,
-    /// The way back is not stopped.
+    /// True on the way back to RUNNING, which is not stopped.
     ending: bool,
     nr: u32,
     stage: ExerciseStage,
-    /// Durations by what was asked, where steps are too many to be kept.
+    /// Durations in ns by request, if there are too many steps to keep.
     totals: Option<BTreeMap<String, Vec<u64>>>,
     pub(super) report: ExerciseReport,
 }
@@ -83,7 +83,7 @@ fn empty_stage(plan: &'static str, name: &str) -> ExerciseStage {
 }
 
 impl<'a> ExerciseRun<'a> {
-    /// Opens the devices, and brings back to RUNNING what an earlier user left in another state.
+    /// Opens the devices, and brings those back to RUNNING that an earlier user left in another state.
     pub(super) fn begin(
         mut report: ExerciseReport,
         first: ExerciseCandidate,
@@ -93,7 +93,7 @@ impl<'a> ExerciseRun<'a> {
         observer: &'a mut dyn ExerciseObserver,
         stop: &'a AtomicBool,
     ) -> Result<Self, BeginError> {
-        // Opening one may reset it.
+        // Opening a device may reset it.
         let open = |candidate, others: &[&TestDevice]| {
             if stop.load(Ordering::Relaxed) { Err(BeginError::Stopped) } else { open(candidate, others) }
         };
@@ -119,7 +119,7 @@ impl<'a> ExerciseRun<'a> {
             totals: None,
             report,
         };
-        // What opening has shown belongs to no step.
+        // Events of opening belong to no step.
         run.watch();
         run.observer.open(&run.report);
         Ok(run)
@@ -132,7 +132,7 @@ impl<'a> ExerciseRun<'a> {
         }
     }
 
-    /// Why a device that is in a state must not be asked for another, if that is so.
+    /// Returns the reason why a device in state `from` must not be asked for `to`; `None` if it may.
     pub(super) fn avoidance_reason(
         &mut self,
         which: DeviceSelector,
@@ -151,7 +151,7 @@ impl<'a> ExerciseRun<'a> {
         self.witness.as_mut().map_or_else(Vec::new, |witness| witness.events())
     }
 
-    /// Before anything is judged by what was seen, or was not.
+    /// Updates the number of losses. Called before anything is judged by events that were seen, or not seen.
     fn count_losses(&mut self) {
         if let Some(witness) = &mut self.witness {
             self.report.tracing.lost = witness.lost();
@@ -162,12 +162,12 @@ impl<'a> ExerciseRun<'a> {
         !self.ending && self.stop.load(Ordering::Relaxed)
     }
 
-    /// Something that is worth knowing, though all is well.
+    /// Adds a remark to a stage that may pass nevertheless.
     pub(super) fn note(&mut self, text: impl Into<String>) {
         self.stage.notes.push(text.into());
     }
 
-    /// The stage goes on, and is no more than `warned` from now on, or failed.
+    /// Adds a finding to the stage, which goes on. Its verdict is at least `verdict` from now on.
     pub(super) fn add_finding(&mut self, verdict: ExerciseVerdict, finding: DriverFinding) {
         if verdict > self.stage.verdict {
             self.stage.verdict = verdict;
@@ -181,7 +181,7 @@ impl<'a> ExerciseRun<'a> {
         watch::note(&mut self.stage.findings, finding);
     }
 
-    /// A part of a plan. An error is only what ends the run.
+    /// Runs a stage: a part of a plan. Returns only errors that end the run.
     pub(super) fn stage(
         &mut self,
         plan: &'static str,
@@ -213,7 +213,8 @@ impl<'a> ExerciseRun<'a> {
             }
             done = Err(lost);
         }
-        // An error explains why a step failed, which it may have had to; a warning is of what nobody was told.
+        // An error explains why a step failed, which may have been required. A warning is about something that no call
+        // reported.
         let silent = |finding: &&DriverFinding| finding.severity == FindingSeverity::Warning;
         let found = self.stage.all_findings().find(silent);
         if let Some(why) = found.map(|finding| format!("{}: {}", finding.code, finding.text))
@@ -232,7 +233,7 @@ impl<'a> ExerciseRun<'a> {
         }
     }
 
-    /// A part that is not tried.
+    /// Reports a stage that is not tried.
     pub(super) fn skip(&mut self, plan: &'static str, name: &str, why: impl Into<String>) {
         self.observer.begin(plan, name);
         let why = Some(why.into());
@@ -241,7 +242,7 @@ impl<'a> ExerciseRun<'a> {
         self.report.stages.push(stage);
     }
 
-    /// From now on to the end of the stage, steps that go well are only counted.
+    /// Lets steps that succeed be counted only, until the end of the stage.
     pub(super) fn only_count(&mut self) {
         self.totals = Some(BTreeMap::new());
     }
@@ -285,7 +286,8 @@ impl<'a> ExerciseRun<'a> {
         }
     }
 
-    /// One step. `judge` complains about what the tracer saw, or the state, of one that worked as expected.
+    /// Runs one step. `judge` checks the trace and the state of a step with the required outcome, and returns a
+    /// complaint.
     pub(super) fn step<T>(
         &mut self,
         which: DeviceSelector,
@@ -336,7 +338,7 @@ impl<'a> ExerciseRun<'a> {
         complaint.map_or(Ok(done), |why| Err(StageError::Failed(why)))
     }
 
-    /// A step that works, and nothing more is asked of it.
+    /// Runs a step without a check of its trace and state.
     pub(super) fn step_without_check<T>(
         &mut self,
         which: DeviceSelector,
@@ -347,7 +349,7 @@ impl<'a> ExerciseRun<'a> {
         self.step(which, asked, expected, act, |_, _, _| None)
     }
 
-    /// Closes and opens again: what a driver keeps per open is fresh.
+    /// Closes the device and opens it again, so that the driver's data per open is fresh.
     pub(super) fn reopen(&mut self, which: DeviceSelector) -> Result<(), StageError> {
         let mut failed = None;
         let done = self.step_without_check(which, "close, open", ExpectedOutcome::Success, |run, step| {
@@ -370,7 +372,7 @@ impl<'a> ExerciseRun<'a> {
         }
     }
 
-    /// Back to RUNNING, by a reset if need be.
+    /// Brings all devices back to RUNNING, with a reset if necessary.
     fn tidy(&mut self) -> Result<(), StageError> {
         let before = std::mem::replace(&mut self.ending, true);
         let mut done = Ok(());
@@ -389,7 +391,7 @@ impl<'a> ExerciseRun<'a> {
         done
     }
 
-    /// Leaves the devices RUNNING and closed; gives what was found.
+    /// Leaves the devices RUNNING and closed, and returns the report.
     pub(super) fn finish(mut self) -> ExerciseReport {
         self.ending = true;
         for which in [DeviceSelector::Second, DeviceSelector::First] {

@@ -1,32 +1,32 @@
-//! What the tracer saw of a step.
+//! Traces of the steps, as the tracer saw them.
 
 use super::report::{DriverStep, ExerciseArc, ExerciseStep};
 use crate::event::{DriverFinding, EventData, VfioEvent};
 
-/// Sees what the kernel does; the live tracer, if it may.
+/// Source of the kernel's events during a run: the live tracer, if tracing is possible.
 pub trait ExerciseTracer {
-    /// What has happened since the last call, of whatever device.
+    /// Returns the events of all devices since the last call.
     fn events(&mut self) -> Vec<VfioEvent>;
-    /// Records that were lost so far, and calls that were not seen.
+    /// Returns the number of records that were lost so far, and of calls that were not seen.
     fn lost(&mut self) -> u64;
-    /// Why it sees nothing, if it does not.
+    /// Returns the reason why nothing was seen, if nothing was.
     fn find_untraced_reason(&mut self) -> UntracedReason;
 }
 
-/// Why a witness has seen nothing.
+/// Reason why a tracer has seen nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UntracedReason {
-    /// Nobody knows.
+    /// Unknown reason.
     #[default]
     Unknown,
-    /// It cannot tell this process's doings from those of others.
+    /// The tracer cannot tell this process from others.
     OwnPidUnknown,
-    /// This.
+    /// Known reason, in words.
     Known(String),
 }
 
-/// Adds what was seen of a step's device to it. Where modules have no BTF devices have no names: what this process did in a
-/// step is that step's then.
+/// Adds events of a step's device to the step. Without BTF of the modules, devices have no names: then all that this
+/// process did during the step belongs to it.
 pub(super) fn add(step: &mut ExerciseStep, events: &[VfioEvent]) {
     for event in events.iter().filter(|event| event.device_name().is_none_or(|name| name == step.device)) {
         match &event.data {
@@ -54,7 +54,7 @@ pub(super) fn add(step: &mut ExerciseStep, events: &[VfioEvent]) {
     }
 }
 
-/// Each thing once.
+/// Adds a finding, unless there is one with the same code.
 pub(super) fn note(findings: &mut Vec<DriverFinding>, finding: DriverFinding) {
     if !findings.iter().any(|known| known.code == finding.code) {
         findings.push(finding);

@@ -1,4 +1,4 @@
-//! Save, resume, the look at the command channel, and the same many times.
+//! Plans `save`, `resume`, `io-test` and `stress`.
 
 use std::{rc::Rc, thread, time::Duration};
 
@@ -15,7 +15,7 @@ const FIRST: DeviceSelector = DeviceSelector::First;
 const EBUSY: Errno = Errno(16);
 const ENXIO: Errno = Errno(6);
 
-/// As the series' `debug` file did for 0: stop, save, read.
+/// Saves the image, like a write of 0 to the `debug` file of the series: stop, save, read.
 pub(super) fn save(run: &mut ExerciseRun<'_>, means: &mut PlanInputs<'_>) -> Result<(), StageError> {
     run.stage("save", "save", |run| {
         let size = run.size(FIRST)?;
@@ -38,7 +38,7 @@ pub(super) fn save(run: &mut ExerciseRun<'_>, means: &mut PlanInputs<'_>) -> Res
     })
 }
 
-/// As it did for 1: save, load, run.
+/// Saves and loads the image, like a write of 1: save, load, run.
 pub(super) fn resume(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<(), StageError> {
     run.stage("resume", "resume", |run| {
         let before = image(run, means)?;
@@ -49,7 +49,7 @@ pub(super) fn resume(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Resul
     })
 }
 
-/// What is said of the image that was loaded, and the one that was saved after it.
+/// Compares the image that was loaded with the one that was saved after it, in a sentence.
 fn compared(before: &[u8], after: &[u8]) -> String {
     if before == after {
         "saved after it was loaded, the image is the same, byte for byte".to_owned()
@@ -61,7 +61,7 @@ fn compared(before: &[u8], after: &[u8]) -> String {
     }
 }
 
-/// As it did for 2, but by reading only.
+/// Checks the command channel, like a write of 2, but by reading only.
 pub(super) fn io_test(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     let Some(channel) = run.bench(FIRST).quirks.and_then(|quirks: &DriverQuirks| quirks.channel.as_ref())
     else {
@@ -98,11 +98,12 @@ pub(super) fn io_test(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     })
 }
 
-/// How often the register is looked at, and the pause in between: one second in all, as the driver waits.
+/// Maximum number of reads of the register, and the pause between them: one second in all, as long as the driver waits.
 const LOOKS: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The register once no command is under way, or as it was at last; and how often it was read.
+/// Reads the register until no command is in progress, or for the maximum time. Returns the last value and the number
+/// of reads.
 fn answer(
     mut read: impl FnMut() -> Result<u32, Errno>,
     channel: &CommandChannel,
@@ -119,7 +120,7 @@ fn answer(
     }
 }
 
-/// Save and load, again and again; each second time by way of PRE_COPY where there is one.
+/// Saves and loads again and again, every other time through PRE_COPY if the device has it.
 pub(super) fn stress(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<(), StageError> {
     let precopy = has_precopy(run.bench(FIRST).flags);
     run.stage("stress", "stress", |run| {
@@ -145,7 +146,7 @@ pub(super) fn stress(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Resul
     })
 }
 
-/// What is said of rounds that went well: how long the images were that were loaded, the shortest and the longest.
+/// Returns a summary of rounds that succeeded, with the shortest and longest length of the images that were loaded.
 fn rounds(count: u32, [least, most]: [usize; 2]) -> String {
     let rounds = human::count(count.into(), "round");
     let lengths = if least == most { most.to_string() } else { format!("{least} to {most}") };

@@ -1,4 +1,5 @@
-//! Images that a device must refuse, when they are written or at the latest when RESUMING is left; and a good one after it.
+//! Plan `faults`: images that a device must refuse, when they are written or at the latest when RESUMING is left; then
+//! a good one.
 
 use std::rc::Rc;
 
@@ -10,25 +11,25 @@ use crate::driver::ImageIdentity;
 
 const FIRST: DeviceSelector = DeviceSelector::First;
 
-/// What is wrong with an image, which says what it means if the device takes it.
+/// Kind of damage of an image. It decides about the verdict if the device accepts the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultKind {
-    /// Not all of it.
+    /// Image that is not complete.
     Short,
-    /// A bit of its beginning, where formats have what they are known by.
+    /// Image with a wrong bit at its beginning, where formats have their identification.
     Head,
-    /// A bit of the rest: without a checksum nobody can tell.
+    /// Image with a wrong bit in the rest: without a checksum it cannot be noticed.
     Body,
-    /// Another device's.
+    /// Image of another device.
     Foreign,
-    /// More than all of it.
+    /// Image with additional bytes.
     Long,
 }
 
 struct ImageFault {
     name: &'static str,
     kind: FaultKind,
-    /// In pieces: a driver that has taken the first may refuse the second.
+    /// Pieces of the image, each one write: a driver that has accepted the first may refuse the second.
     pieces: Vec<Vec<u8>>,
 }
 
@@ -40,12 +41,12 @@ fn flipped(image: &[u8], at: usize, mask: u8) -> Vec<u8> {
     image
 }
 
-/// With the member that tells devices apart changed, if the image has it.
+/// Changes the member of an image that tells devices apart; `None` if the image does not have it.
 fn foreign(image: &[u8], identity: &ImageIdentity) -> Option<Vec<u8>> {
     let mut image = image.to_vec();
     let end = identity.offset.checked_add(identity.length)?;
     let member = image.get_mut(identity.offset..end)?;
-    // A few bits, as another device would have them: 0xa251 becomes 0xa256, one port becomes six.
+    // A few bits are changed, as for a similar device: 0xa251 becomes 0xa256, one port becomes six.
     *member.first_mut()? ^= 0x07;
     Some(image)
 }
@@ -88,7 +89,7 @@ pub(super) fn faults(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Resul
     let identity = run.bench(FIRST).quirks.and_then(|quirks| quirks.identity.as_ref());
     for fault in make(&good, identity, means.wrong.as_deref()) {
         run.stage("faults", fault.name, |run| {
-            // What the driver keeps from one image to the next is as fresh as it can be.
+            // Data that the driver keeps from one image to the next becomes as fresh as possible.
             run.reopen(FIRST)?;
             attempt(run, &fault)?;
             run.reset(FIRST)?;
@@ -102,7 +103,7 @@ pub(super) fn faults(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Resul
     Ok(())
 }
 
-/// One bad image: is it refused, and where?
+/// Tries one bad image, and notes where it is refused.
 fn attempt(run: &mut ExerciseRun<'_>, fault: &ImageFault) -> Result<(), StageError> {
     must(run, FIRST, MigState::RESUMING)?;
     let mut refused = None;
@@ -138,7 +139,8 @@ fn attempt(run: &mut ExerciseRun<'_>, fault: &ImageFault) -> Result<(), StageErr
     Ok(())
 }
 
-/// What is said where the piece at `at` of one that is too long was refused: the first piece is the good image.
+/// Returns a remark about the piece at `at` of a too long image that was refused; an error if it was the first, which
+/// is the good image.
 fn excess(at: usize, errno: Errno) -> Result<String, String> {
     match at {
         0 => Err(format!(
@@ -148,7 +150,7 @@ fn excess(at: usize, errno: Errno) -> Result<String, String> {
     }
 }
 
-/// The device runs on with an image that was wrong.
+/// Adds a finding, or a remark, about a wrong image that was accepted.
 fn accepted(run: &mut ExerciseRun<'_>, kind: FaultKind) {
     let (verdict, severity, code, text, check) = match kind {
         FaultKind::Body => {
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!((whole(6)[12], &whole(6)[13..]), (0x0c ^ 7, &image[13..]));
         assert_eq!(make(&image, None, None).len(), 6);
         assert_eq!(make(&image, None, Some(&[1, 2])).last().unwrap().pieces, [vec![1, 2]]);
-        // Too short to tell.
+        // Too short to have the member.
         assert_eq!(make(&image[..14], Some(&identity), None).len(), 6);
     }
 }

@@ -1,4 +1,4 @@
-//! Every state asked for in every state.
+//! Plan `matrix`: asks for every state in every state.
 
 use super::{
     DeviceSelector, Errno, ExerciseRun, ExpectedOutcome, MigState, PlanInputs, StageError, image, must,
@@ -22,7 +22,7 @@ pub(super) fn matrix(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Resul
         whole = Some(image(run, means)?);
         Ok(())
     })?;
-    // Without one, leaving RESUMING must fail, and would say nothing.
+    // Without an image, leaving RESUMING must fail, and would prove nothing.
     let Some(whole) = whole else { return Ok(()) };
     for from in path::STATES.into_iter().filter(|state| path::has(flags, *state)) {
         for to in path::STATES {

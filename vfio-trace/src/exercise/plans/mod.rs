@@ -1,4 +1,4 @@
-//! The plans: what is asked of a device, in which order, and what has to come of it.
+//! Plans: requests to a device, their order, and their required outcomes.
 
 mod basic;
 mod faults;
@@ -15,20 +15,20 @@ use super::{
 };
 use crate::event::{Errno, FindingSeverity, MigFlags, MigState};
 
-/// A plan, by its name on the command line.
+/// Plan, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExercisePlan {
     /// Stop, save, read the image.
     Save,
     /// Save, load the image back, run.
     Resume,
-    /// See whether the command channel answers, by reading only.
+    /// Check whether the command channel answers, by reading only.
     IoTest,
     /// Save, beginning while the device runs.
     Precopy,
-    /// A whole migration, to another device.
+    /// A whole migration to another device.
     Full,
-    /// Every state from every state.
+    /// Requests for every state in every state.
     Matrix,
     /// Save and load again and again.
     Stress,
@@ -37,7 +37,7 @@ pub enum ExercisePlan {
 }
 
 impl ExercisePlan {
-    /// All, in the order of `all`.
+    /// All plans, in the order of `all`.
     pub const ALL: [Self; 8] = [
         Self::IoTest,
         Self::Save,
@@ -49,7 +49,7 @@ impl ExercisePlan {
         Self::Faults,
     ];
 
-    /// The name.
+    /// Returns the name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Save => "save",
@@ -63,7 +63,7 @@ impl ExercisePlan {
         }
     }
 
-    /// What it does to a device, for those who are asked whether it may.
+    /// Returns a description of its effects on a device, for the question before the run.
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Save => "stops the device, reads its state, lets it run again",
@@ -80,19 +80,19 @@ impl ExercisePlan {
     }
 }
 
-/// What plans need besides the devices.
+/// Inputs of the plans besides the devices.
 pub(super) struct PlanInputs<'a> {
-    /// `--count`.
+    /// Value of `--count`.
     pub(super) count: u32,
-    /// What keeps the image that the first `save` reads.
+    /// Destination of the image that the first `save` reads.
     pub(super) keeper: Option<&'a mut dyn ImageSink>,
-    /// The image to be loaded; saved from the device itself if there is none.
+    /// Image to be loaded; if there is none, it is saved from the device itself.
     pub(super) image: Option<Rc<[u8]>>,
-    /// An image of another kind of device.
+    /// Image of another kind of device.
     pub(super) wrong: Option<Rc<[u8]>>,
 }
 
-/// The most that is kept of an image in memory, in bytes. Those of `save` and `full` may be longer.
+/// Maximum length of an image that is kept in memory, in bytes. Those of `save` and `full` may be longer.
 pub const MOST_BYTES: usize = 1 << 30;
 
 const EFBIG: Errno = Errno(27);
@@ -120,12 +120,12 @@ const fn has_precopy(flags: MigFlags) -> bool {
     flags.0 & PRE_COPY != 0
 }
 
-/// Sets a state that must be reached.
+/// Asks for a state that must be reached.
 fn must(run: &mut ExerciseRun<'_>, which: DeviceSelector, state: MigState) -> Result<(), StageError> {
     run.set(which, state, ExpectedOutcome::Success).map(drop)
 }
 
-/// The device's own image, by way of STOP_COPY, where it is left.
+/// Returns the device's own image, and leaves it in STOP_COPY.
 fn take_image(run: &mut ExerciseRun<'_>, which: DeviceSelector) -> Result<Rc<[u8]>, StageError> {
     must(run, which, MigState::STOP_COPY)?;
     let mut image = Vec::new();
@@ -139,7 +139,7 @@ fn take_image(run: &mut ExerciseRun<'_>, which: DeviceSelector) -> Result<Rc<[u8
     Ok(image.into())
 }
 
-/// The image that is to be loaded: the one of `--in`, else the device's own.
+/// Returns the image to be loaded: the one of `--in`, otherwise the device's own.
 fn image(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<Rc<[u8]>, StageError> {
     if let Some(image) = &means.image {
         return Ok(Rc::clone(image));
@@ -147,7 +147,7 @@ fn image(run: &mut ExerciseRun<'_>, means: &PlanInputs<'_>) -> Result<Rc<[u8]>, 
     take_image(run, DeviceSelector::First)
 }
 
-/// Loads an image that must be taken, and lets the device run.
+/// Loads an image that must be accepted, and lets the device run.
 fn load(run: &mut ExerciseRun<'_>, which: DeviceSelector, image: &[u8]) -> Result<(), StageError> {
     must(run, which, MigState::RESUMING)?;
     run.write(which, "write the image", image, ExpectedOutcome::Success).map(drop)?;

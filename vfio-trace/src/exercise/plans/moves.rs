@@ -1,4 +1,4 @@
-//! PRE_COPY, and a whole migration from one device to another.
+//! Plans `precopy` and `full`: PRE_COPY, and a whole migration from one device to another.
 
 use super::{
     CHUNK, DeviceSelector, ExerciseRun, ExpectedEnd, ExpectedOutcome, MigState, StageError, has_precopy, must,
@@ -17,7 +17,7 @@ fn info(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     .map(drop)
 }
 
-/// Once to the end, once given up.
+/// Runs PRE_COPY twice: once to the end, once given up.
 pub(super) fn precopy(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     if !has_precopy(run.bench(FIRST).flags) {
         run.skip("precopy", "precopy", "the device has no PRE_COPY");
@@ -39,7 +39,7 @@ pub(super) fn precopy(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     })
 }
 
-/// The stream as far as it goes, from one device into the other.
+/// Copies the stream from the first device to the second, as far as it goes. Returns the number of bytes.
 fn copy(run: &mut ExerciseRun<'_>, until: ExpectedEnd) -> Result<u64, StageError> {
     let mut refused: Option<Errno> = None;
     let copied = run.read(FIRST, until, &mut |run, bytes| {
@@ -60,7 +60,7 @@ fn copy(run: &mut ExerciseRun<'_>, until: ExpectedEnd) -> Result<u64, StageError
     }
 }
 
-/// What a VMM does, without a VM.
+/// Migrates like a VMM, without a VM.
 pub(super) fn full(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
     if !run.has_second() {
         run.skip("full", "full", "it needs a second device: --to");
@@ -79,7 +79,7 @@ pub(super) fn full(run: &mut ExerciseRun<'_>) -> Result<(), StageError> {
         must(run, SECOND, MigState::RUNNING)?;
         must(run, FIRST, MigState::STOP)?;
         run.note(format!("{bytes} bytes moved; the destination runs with the source's state"));
-        // Both are nobody's: the source may go on, too.
+        // No VM uses either device: the source may run, too.
         must(run, FIRST, MigState::RUNNING)
     })
 }
