@@ -1,39 +1,40 @@
-//! One block: a header of 48 bytes with a checksum of its own, then the payload. All numbers are little-endian.
+//! A block: a header of 48 bytes with its own checksum, then the payload. All numbers are little-endian.
 
-/// What every block begins with.
+/// First bytes of every block.
 pub(super) const MAGIC: [u8; 4] = *b"VFTR";
-/// Version of the framing: of everything in this file, and of what items are made of.
+/// Version of the framing: of everything in this file, and of the encoding of items.
 pub(super) const FORMAT: u8 = 1;
-/// Bytes of a block's header.
+/// Length of a block's header in bytes.
 pub(super) const HEADER_LEN: usize = 48;
-/// A block is closed once it has so many bytes: small enough to lose, large enough to compress well.
+/// Length in bytes at which a block is closed: small enough to lose, large enough to compress well.
 pub(super) const TARGET_LEN: usize = 256 << 10;
-/// No index is longer than this, compressed or not.
+/// Maximum length of an index in bytes, compressed or not.
 pub(super) const MAX_LEN: usize = 16 << 20;
-/// The same for JSON: the header of a part, the note of a merged file, an item.
+/// Maximum length of JSON in bytes: the header of a part, the note of a merged file, an item.
 pub(super) const MAX_JSON_LEN: usize = 1 << 20;
-/// The same for items: a block is closed behind the one that makes it full. It is what a reader has to hold in memory.
+/// Maximum length of items in bytes: a block is closed after the item that makes it full. A reader has to hold as much
+/// in memory.
 pub(super) const MAX_ITEMS_LEN: usize = TARGET_LEN + MAX_JSON_LEN + 4096;
-/// zstd's level: beyond it a migration's records get hardly smaller, only slower.
+/// Compression level of zstd: above it a migration's records get hardly smaller, only slower.
 pub(super) const LEVEL: i32 = 3;
 
-/// What the payload is.
+/// Content of the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
-    /// The part's header as JSON.
+    /// Header of the part, as JSON.
     Header,
     /// Items.
     Items,
-    /// Where the other blocks are.
+    /// Places of the other blocks.
     Index,
-    /// Before recordings that were merged into one file.
+    /// Note of a merge, before the recordings that were merged into one file.
     Merge,
-    /// Something that a later version of this format has added: to be passed over.
+    /// Content that a later version of this format has added: to be skipped.
     Other(u8),
 }
 
 impl BlockKind {
-    /// The longest payload, compressed or not.
+    /// Returns the maximum length of the payload in bytes, compressed or not.
     pub(super) const fn max_len(self) -> usize {
         match self {
             Self::Header | Self::Merge => MAX_JSON_LEN,
@@ -63,29 +64,29 @@ impl BlockKind {
     }
 }
 
-/// A block's header.
+/// Header of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockHeader {
     /// Version of the framing.
     pub(super) format: u8,
-    /// What the payload is.
+    /// Content of the payload.
     pub(super) kind: BlockKind,
-    /// Number in its part, from 0.
+    /// Number of the block in its part, from 0.
     pub(super) seq: u32,
-    /// Records in it.
+    /// Number of records in the block.
     pub(super) records: u32,
-    /// Bytes of the payload as it is in the file: one zstd frame.
+    /// Length of the payload in the file in bytes: one zstd frame.
     pub(super) stored: u32,
-    /// Bytes of the payload when it is decompressed.
+    /// Length of the decompressed payload in bytes.
     pub(super) raw: u32,
-    /// Earliest and latest end of its records (CLOCK_MONOTONIC), 0 if it has none.
+    /// Earliest and latest end of its records (CLOCK_MONOTONIC, ns), 0 if it has none.
     pub(super) times: (u64, u64),
-    /// CRC-32 of the payload as it is in the file.
+    /// CRC-32 of the payload in the file.
     pub(super) payload_crc: u32,
 }
 
 impl BlockHeader {
-    /// As it is in the file.
+    /// Returns the header as it is in the file.
     pub(super) fn bytes(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         let mut at = 0;
@@ -110,7 +111,7 @@ impl BlockHeader {
         bytes
     }
 
-    /// Reads one; `None` if this is none, or a damaged one.
+    /// Reads a header; `None` if it is damaged or not a header.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..HEADER_LEN)?;
         let (body, crc) = bytes.split_at(HEADER_LEN - 4);
@@ -131,37 +132,37 @@ impl BlockHeader {
         (header.stored_len() <= max_len && header.raw as usize <= max_len).then_some(header)
     }
 
-    /// [`Self::stored`] as a length.
+    /// Returns [`Self::stored`] as a length.
     pub(super) const fn stored_len(&self) -> usize {
         self.stored as usize
     }
 
-    /// Whether `stored` is what was written.
+    /// Returns true if `stored` is the payload that was written.
     pub(super) fn matches(&self, stored: &[u8]) -> bool {
         crc32fast::hash(stored) == self.payload_crc
     }
 
-    /// The payload of what [matches](Self::matches). One call, into memory of the length that the header names: zstd
-    /// keeps no window of its own for it, whatever its frame asks for.
+    /// Decompresses a payload that [matches](Self::matches). It is one call, into memory of the length that the header
+    /// names: zstd allocates no window of its own for it, whatever its frame asks for.
     pub(super) fn payload(&self, stored: &[u8]) -> Option<Vec<u8>> {
         let raw = zstd::bulk::decompress(stored, self.raw as usize).ok()?;
         (raw.len() == self.raw as usize).then_some(raw)
     }
 }
 
-/// The number at this place.
+/// Reads the number at an offset.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let field = bytes.get(at..at.checked_add(4)?)?;
     field.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// The number at this place.
+/// Reads the number at an offset.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(8)?)?;
     field.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// The first place at `from` or later where a block's header is.
+/// Returns the offset of the first block header at `from` or later.
 pub(super) fn find(bytes: &[u8], from: usize) -> Option<usize> {
     let searched = bytes.get(from..)?;
     let begins = |(at, window): (usize, &[u8])| (window == MAGIC).then_some(from + at);

@@ -1,4 +1,4 @@
-//! What of a recording could not be read.
+//! Damage: content of a recording that could not be read.
 
 use std::fmt;
 
@@ -6,131 +6,133 @@ use vfio_trace_common::wire;
 
 use super::header::SCHEMA;
 
-/// A part of a recording that is not there, or not as it was written. What is around it is.
+/// Content of a recording that is missing, or not as it was written. The content around it is read.
+///
+/// The reader makes it, or the recorded source for several files; its text is shown to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingDamage {
-    /// A block is damaged.
+    /// Damaged block.
     Block {
-        /// Where it begins, in bytes from the start of the file or stream.
+        /// Offset of the block, in bytes from the start of the file or stream.
         offset: u64,
-        /// Records in it.
+        /// Number of records in it.
         records: u32,
     },
-    /// A block was not looked at: too much before it was wrong.
+    /// Block that was not checked, because too much before it was wrong.
     Unchecked {
-        /// Where it begins.
+        /// Offset of the block.
         offset: u64,
-        /// Records in it.
+        /// Number of records in it.
         records: u32,
     },
-    /// Bytes that are no block, or blocks that are not there.
+    /// Bytes that are not a block, or missing blocks.
     Gap {
-        /// Where.
+        /// Offset of the gap.
         offset: u64,
-        /// Bytes passed over.
+        /// Number of bytes skipped.
         bytes: u64,
-        /// Blocks that should have been there.
+        /// Number of missing blocks.
         blocks: u32,
     },
-    /// It ends before its end.
+    /// Part that ends before its end mark.
     Cut {
-        /// Where.
+        /// Offset of its end.
         offset: u64,
-        /// Records of the block that is cut, as far as is known.
+        /// Number of records in the cut block, as far as it is known.
         records: u32,
     },
-    /// The end mark is not there or not understood, though what is behind it is.
+    /// End mark that is missing or not understood, although the following blocks are there.
     NoEnd {
-        /// Where the part is over.
+        /// Offset of the end of the part.
         offset: u64,
     },
-    /// An item of the recorder's own is not understood.
+    /// Item of the recorder's own that is not understood.
     Item {
-        /// Where its block begins.
+        /// Offset of its block.
         offset: u64,
     },
-    /// Blocks behind the end of a part, without a header that tells whose they are.
+    /// Blocks after the end of a part, without a header that shows their recording.
     NoHeader {
-        /// Where the first of them is.
+        /// Offset of the first block.
         offset: u64,
-        /// How many.
+        /// Number of blocks.
         blocks: u32,
-        /// Records in them.
+        /// Number of records in them.
         records: u64,
     },
-    /// What was said when recordings were merged. All records are there.
+    /// Note of a merge. All records are there.
     Note {
-        /// Where.
+        /// Offset of the note.
         offset: u64,
-        /// How many such notes in a row.
+        /// Number of such notes in a row.
         notes: u32,
     },
-    /// The same of one that was not looked at: too much before it was wrong.
+    /// Note of a merge that was not checked, because too much before it was wrong. All records are there.
     UncheckedNote {
-        /// Where.
+        /// Offset of the note.
         offset: u64,
     },
-    /// A part that was there before.
+    /// Part that came before.
     RepeatedPart {
-        /// Where it begins.
+        /// Offset of the part.
         offset: u64,
-        /// Its number.
+        /// Number of the part.
         part: u32,
     },
-    /// A part comes behind one that it should be before.
+    /// Part that comes after one that it should be before.
     PartOrder {
-        /// The last that was read.
+        /// Number of the last part that was read.
         after: u32,
-        /// The one that comes now.
+        /// Number of the part that comes now.
         part: u32,
     },
-    /// The recorder itself has given up.
+    /// End that the recorder has marked as its own failure.
     Failed,
-    /// One file of several cannot be read.
+    /// One file of several that cannot be read.
     Unread {
-        /// Why.
+        /// Reason.
         why: String,
     },
-    /// The index is damaged. All records are there.
+    /// Damaged index. All records are there.
     Index {
-        /// Where.
+        /// Offset of the index.
         offset: u64,
     },
-    /// The index was not looked at: too much before it was wrong. All records are there.
+    /// Index that was not checked, because too much before it was wrong. All records are there.
     UncheckedIndex {
-        /// Where.
+        /// Offset of the index.
         offset: u64,
     },
-    /// Made by a later version; from here on nothing can be read.
+    /// Block of a later version; from here on nothing can be read.
     Newer {
-        /// Where.
+        /// Offset of the block.
         offset: u64,
         /// Version of the framing.
         format: u8,
     },
-    /// The part that begins here has records that cannot be read: of a later version, or of another byte order.
+    /// Part with records that cannot be read: of a later version, or of another byte order.
     NewerRecords {
-        /// Where.
+        /// Offset of the part.
         offset: u64,
         /// Version of the records.
         version: u16,
     },
-    /// The part that begins here has a header of another version.
+    /// Part with a header of another version.
     OtherHeader {
-        /// Where.
+        /// Offset of the part.
         offset: u64,
     },
-    /// Parts of the recording are not among those that were given.
+    /// Parts of the recording that were not given.
     MissingParts {
-        /// The last that was read.
+        /// Number of the last part that was read.
         after: u32,
-        /// The next that is there.
+        /// Number of the next part that was given.
         next: u32,
     },
 }
 
 impl RecordingDamage {
-    /// Records that are known to be lost.
+    /// Returns the number of records that are known to be lost.
     pub const fn records(&self) -> u64 {
         match self {
             Self::Block { records, .. } | Self::Unchecked { records, .. } | Self::Cut { records, .. } => {
@@ -155,7 +157,7 @@ impl RecordingDamage {
         }
     }
 
-    /// Whether records may be lacking, so that what the next part repeats is needed.
+    /// Returns true if records may be missing, so that the records that the next part repeats are needed.
     pub const fn loses_records(&self) -> bool {
         !matches!(
             self,

@@ -1,4 +1,4 @@
-//! What a part says before its records: where, when and with what they were made.
+//! Header of a part: place, time and tools of its recording.
 
 use std::io;
 
@@ -8,106 +8,112 @@ use vfio_trace_common::wire;
 use super::{block::MAX_JSON_LEN, open_error::PartOpenError};
 use crate::event::{ClockAnchor, TraceStart};
 
-/// Value of [`Header::schema`]. The number changes when a field goes away or changes its meaning.
+/// Value of [`PartHeader::schema`]. The number changes when a field is removed or changes its meaning.
 pub const SCHEMA: &str = "vfio-trace.recording/1";
 
-/// The same moment on all clocks of a host.
+/// Readings of all clocks of a host at the same moment.
+///
+/// The recorder takes one at the start of each part and from time to time (`BlockItem::Clock`). Wall times, and the
+/// comparison of hosts, are computed from them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockSample {
     /// CLOCK_MONOTONIC in ns: the clock of the records. It stands still while the host sleeps.
     pub mono_ns: u64,
-    /// CLOCK_BOOTTIME in ns: the same with the time asleep.
+    /// CLOCK_BOOTTIME in ns: like CLOCK_MONOTONIC, but with the time asleep.
     pub boot_ns: u64,
     /// CLOCK_REALTIME in ns since 1970-01-01 UTC.
     pub real_ns: u64,
-    /// CLOCK_TAI in ns; `None` if the kernel was not told how far it is from UTC.
+    /// CLOCK_TAI in ns; `None` if the kernel does not know its distance from UTC.
     pub tai_ns: Option<u64>,
-    /// The readings may be so far apart.
+    /// Maximum time between the readings, in ns.
     pub error_ns: u64,
-    /// What the kernel promises CLOCK_REALTIME is off UTC at most (adjtimex(2), `maxerror`); `None` if it is not
-    /// synchronised.
+    /// Maximum error of CLOCK_REALTIME against UTC that the kernel promises, in ns (adjtimex(2), `maxerror`); `None` if
+    /// it is not synchronised.
     #[serde(default)]
     pub utc_error_ns: Option<u64>,
 }
 
 impl ClockSample {
-    /// The pair that wall times are computed from.
+    /// Returns the pair from which wall times are computed.
     pub const fn anchor(&self) -> ClockAnchor {
         ClockAnchor { mono_ns: self.mono_ns, real_ns: self.real_ns }
     }
 }
 
-/// A migration driver that was there.
+/// Migration driver that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriverFacts {
-    /// Its module; `None` if it is built in.
+    /// Name of its module; `None` if it is built in.
     pub module: Option<String>,
-    /// Its functions that are known by their types: role, name.
+    /// Functions that are known by their types: role, name.
     pub functions: Vec<(String, String)>,
 }
 
-/// Where a member is in a structure of the kernel, in bytes.
+/// Offset of a member in a structure of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutMember {
-    /// In C: `vfio_device.mig_ops`.
+    /// Path in C: `vfio_device.mig_ops`.
     pub path: String,
-    /// `None`: not known, so nothing that depends on it is in the records.
+    /// Offset in bytes; `None` if it is not known, so that the records have nothing that depends on it.
     pub offset_bytes: Option<u32>,
 }
 
-/// The header of a part. Every part has it whole, so that it can be read alone.
+/// Header of a part. Every part has all of it, so that it can be read alone.
+///
+/// The recorder makes the first one when all probes are on, and the others with [`PartHeader::next_part`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartHeader {
-    /// [`SCHEMA`].
+    /// Value of [`SCHEMA`].
     pub schema: String,
     /// Version of the kernel's records: `vfio_trace_common::wire::VERSION`.
     pub wire_version: u16,
     /// Byte order of the records: `little` or `big`.
     pub byte_order: String,
-    /// What all parts of one recording have in common, and no other recording has.
+    /// Identifier that all parts of one recording share, and no other recording has.
     pub recording: String,
     /// Number of the part, from 1.
     pub part: u32,
-    /// What `/proc/sys/kernel/random/boot_id` says.
+    /// Content of `/proc/sys/kernel/random/boot_id`.
     pub boot_id: Option<String>,
-    /// CLOCK_MONOTONIC in ns when all probes of the recording were on.
+    /// Time at which all probes of the recording were on (CLOCK_MONOTONIC, ns).
     pub began_ns: u64,
-    /// The same when this part began.
+    /// Time at which this part began (CLOCK_MONOTONIC, ns).
     pub part_began_ns: u64,
-    /// Tool, kernel, host, command line, the anchor of all wall times, and the probes as they were at the start of
-    /// this part.
+    /// Tool, kernel, host, command line, the anchor of all wall times, and the probes at the start of this part.
     pub start: TraceStart,
-    /// The clocks at the start of this part.
+    /// Clocks at the start of this part.
     pub clock: ClockSample,
-    /// Whether all records up to the time of a tick come before it. Recorders up to 0.1.0 that fell behind wrote what
-    /// their clock showed.
+    /// True if all records up to the time of a tick come before it. Recorders up to 0.1.0 that fell behind wrote the
+    /// time of their clock.
     #[serde(default)]
     pub settled_ticks: bool,
-    /// Whether times in which functions were not probed are among the records. Recorders up to 0.1.0 did not tell them.
+    /// True if times in which functions were not probed are among the records. Recorders up to 0.1.0 did not write
+    /// them.
     #[serde(default)]
     pub gaps_told: bool,
     /// Migration drivers at the start of the recording.
     pub drivers: Vec<DriverFacts>,
-    /// Where the eBPF programs found what is in the records.
+    /// Offsets with which the eBPF programs read the kernel's structures.
     pub layout: Vec<LayoutMember>,
 }
 
-/// The byte order of this machine's records.
+/// Byte order of records made on this machine.
 const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
 impl PartHeader {
-    /// Its JSON.
+    /// Returns the header as JSON.
     pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }
 
-    /// Reads one. What it must have is known only for its own schema: one that lacks something is of another, if it says so.
+    /// Reads a header. The required fields are known only for this version's schema: a header without some of them
+    /// counts as another version's if it names another schema.
     ///
     /// # Errors
     ///
-    /// What it is not.
+    /// [`PartOpenError::OtherHeader`] or [`PartOpenError::Header`].
     pub(super) fn read(json: &[u8]) -> Result<Self, PartOpenError> {
-        /// What a header of any schema has.
+        /// Fields of a header of any schema.
         #[derive(Deserialize)]
         struct AnyHeader {
             schema: String,
@@ -119,7 +125,7 @@ impl PartHeader {
         serde_json::from_slice(json).map_err(PartOpenError::Header)
     }
 
-    /// For the next part.
+    /// Returns the header of the next part.
     #[must_use]
     pub fn next_part(
         &self,
@@ -135,11 +141,11 @@ impl PartHeader {
         next
     }
 
-    /// Whether a block can hold it: the command line may be long.
+    /// Checks that a block can hold the header: the command line may be long.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// The header is too long.
     pub fn check(&self) -> io::Result<()> {
         if self.json()?.len() <= MAX_JSON_LEN {
             return Ok(());
@@ -147,7 +153,7 @@ impl PartHeader {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "its header is longer than 1 MiB"))
     }
 
-    /// Why the part cannot be read by this version, on this machine.
+    /// Returns the reason why this version cannot read the part on this machine, if there is one.
     pub(super) fn refusal(&self) -> Option<PartOpenError> {
         if self.byte_order != BYTE_ORDER {
             return Some(PartOpenError::ByteOrder(self.byte_order.clone()));
@@ -155,7 +161,7 @@ impl PartHeader {
         (self.wire_version > wire::VERSION).then_some(PartOpenError::NewerRecords(self.wire_version))
     }
 
-    /// Stands for a header until it is read.
+    /// Returns a placeholder until the header is read.
     pub(super) fn nothing() -> Self {
         Self {
             schema: String::new(),
@@ -184,7 +190,7 @@ impl PartHeader {
         }
     }
 
-    /// The byte order of records made on this machine.
+    /// Returns the byte order of records made on this machine.
     pub const fn byte_order() -> &'static str {
         BYTE_ORDER
     }

@@ -1,4 +1,4 @@
-//! Where the blocks of a complete part are: for readers that can seek and want one time only.
+//! Index of a complete part: the places of its blocks, for readers that can seek and need one time only.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -6,49 +6,51 @@ use thiserror::Error;
 
 use super::block::{BlockHeader, BlockKind, HEADER_LEN, MAX_LEN, u32_at, u64_at};
 
-/// What a part ends with.
+/// Last bytes of a complete part.
 const TRAILER_MAGIC: [u8; 4] = *b"VFTE";
-/// Offset of the index, its CRC-32, the magic.
+/// Length of the trailer in bytes: offset of the index, its CRC-32, the magic.
 pub(super) const TRAILER_LEN: usize = 16;
-/// Offset, times, sequence number, records.
+/// Length of an entry in bytes: offset, times, sequence number, records.
 const ENTRY_LEN: usize = 32;
 
-/// One block, or several in a row: a part of many days has more than fit into the index.
+/// Entry of the index: one block, or several in a row, because a part of many days has more blocks than fit into the
+/// index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// Where it begins, in bytes from the start of the part.
+    /// Offset of the first block, in bytes from the start of the part.
     pub offset: u64,
-    /// Earliest end of its records (CLOCK_MONOTONIC, ns).
+    /// Earliest end of the records (CLOCK_MONOTONIC, ns).
     pub first_ns: u64,
-    /// Latest end of its records.
+    /// Latest end of the records (CLOCK_MONOTONIC, ns).
     pub last_ns: u64,
-    /// Its number.
+    /// Number of the first block.
     pub seq: u32,
-    /// Records in it.
+    /// Number of records.
     pub records: u32,
 }
 
-/// Why there is no index. The recording can be read from the front all the same.
+/// Reason why there is no index. The recording can be read from the front nevertheless.
 #[derive(Debug, Error)]
 pub enum IndexError {
-    /// It cannot be read.
+    /// Error while reading.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It was cut, or is still being written.
+    /// Part without an end: cut, or still being written.
     #[error("the recording has no end mark")]
     NoTrailer,
-    /// It is not what was written.
+    /// Index that is not the one that was written.
     #[error("the index is damaged")]
     Damaged,
 }
 
-/// The index of a part that is being written. Once it is full, an entry stands for twice as many blocks in a row.
+/// Index of a part that is being written. When it is full, each entry is made to stand for twice as many blocks in a
+/// row.
 #[derive(Debug)]
 pub(super) struct BlockIndex {
     entries: Vec<IndexEntry>,
-    /// So many entries fit into a block, an even number.
+    /// Maximum number of entries, an even number: as many as fit into a block.
     room: usize,
-    /// Blocks that an entry stands for, and that the last one stands for so far.
+    /// Number of blocks per entry, and number of blocks of the last entry so far.
     blocks: u32,
     last: u32,
 }
@@ -64,7 +66,7 @@ impl BlockIndex {
         Self { entries: Vec::new(), room, blocks: 1, last: 1 }
     }
 
-    /// Adds the block that follows.
+    /// Adds the next block.
     pub(super) fn push(&mut self, entry: IndexEntry) {
         if self.last < self.blocks
             && let Some(last) = self.entries.last_mut()
@@ -86,7 +88,7 @@ impl BlockIndex {
         self.last = 1;
     }
 
-    /// As it is in the file, before compression.
+    /// Returns the index as it is in the file, before compression.
     pub(super) fn payload(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_LEN);
         for entry in &self.entries {
@@ -101,7 +103,7 @@ impl BlockIndex {
 }
 
 impl IndexEntry {
-    /// Stands for the block behind, too.
+    /// Extends the entry by the next one.
     fn join(&mut self, next: &Self) {
         if self.records == 0 {
             (self.first_ns, self.last_ns) = (next.first_ns, next.last_ns);
@@ -113,7 +115,7 @@ impl IndexEntry {
     }
 }
 
-/// The last bytes of a part whose index is at `offset`.
+/// Returns the last bytes of a part whose index is at `offset`.
 pub(super) fn trailer(offset: u64) -> [u8; TRAILER_LEN] {
     let mut bytes = [0; TRAILER_LEN];
     let (place, rest) = bytes.split_at_mut(8);
@@ -124,7 +126,7 @@ pub(super) fn trailer(offset: u64) -> [u8; TRAILER_LEN] {
     bytes
 }
 
-/// Where the index is, if this is a trailer.
+/// Returns the offset of the index; `None` if this is not a trailer.
 pub(super) fn parse_trailer(bytes: &[u8]) -> Option<u64> {
     let offset = u64_at(bytes, 0)?;
     (bytes.get(..TRAILER_LEN)? == trailer(offset)).then_some(offset)
@@ -177,7 +179,7 @@ mod tests {
         for blocks in [7, 8, 9, 100, 1000] {
             let mut index = BlockIndex::of(8);
             for seq in 0..blocks {
-                // The first blocks have no records, as headers.
+                // The first blocks have no records, like headers.
                 let (ns, records) = if seq < 2 { (0, 0) } else { (100 + u64::from(seq), 3) };
                 index.push(IndexEntry {
                     offset: u64::from(seq) * 10,

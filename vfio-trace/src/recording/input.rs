@@ -1,4 +1,4 @@
-//! What a reader of a recording has of its input: a buffer, and how far the search for good blocks has come.
+//! Buffer over the input of a reader, and the search for the next good block.
 
 use std::io::{self, Read};
 
@@ -7,35 +7,36 @@ use super::{
     index::{TRAILER_LEN, parse_trailer},
 };
 
-/// Bytes asked for at a time.
+/// Number of bytes to read at a time.
 const CHUNK: usize = 1 << 16;
-/// So many bytes may be checked and unpacked in vain, and of [`VAIN_SHARE`] times what was passed. Blocks that are
-/// damaged stay far below; what goes beyond is made so that each claims all that follows it, and is not checked.
+/// Limits of useless work: `VAIN_LEN` bytes plus [`VAIN_SHARE`] times the bytes passed so far may be checked or
+/// decompressed and turn out wrong. Real damage stays far below. Only files in which each block claims all that follows
+/// it exceed it: their blocks are not checked any more.
 const VAIN_LEN: u64 = 64 << 20;
 const VAIN_SHARE: u64 = 4;
 
-/// Why a payload is of no use.
+/// Reason why a payload cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PayloadError {
-    /// It is not what was written, or not there.
+    /// Payload that is not the one that was written, or not complete.
     Damaged,
-    /// It may be right: it was not looked at, because too much before it was wrong.
+    /// Payload that may be right: it was not checked, because too much before it was wrong.
     Unchecked,
 }
 
-/// The input, as far as it was read.
+/// Input of a reader, as far as it was read.
 pub(super) struct InputBuffer<R> {
     from: R,
-    /// What was read.
+    /// Bytes that were read.
     buffer: Vec<u8>,
-    /// What of the buffer was used.
+    /// Number of bytes of the buffer that were consumed.
     used: usize,
-    /// Where the unused part of the buffer begins in the input.
+    /// Offset in the input of the first byte that was not consumed.
     offset: u64,
-    /// Bytes that were moved within the buffer.
+    /// Number of bytes that were moved within the buffer.
     #[cfg(test)]
     moved: u64,
-    /// Bytes that were checked or unpacked, and were wrong.
+    /// Number of bytes that were checked or decompressed and were wrong.
     vain: u64,
     at_end: bool,
 }
@@ -54,22 +55,22 @@ impl<R: Read> InputBuffer<R> {
         }
     }
 
-    /// Bytes that are done with.
+    /// Returns the number of bytes that were consumed.
     pub(super) const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What was read and not used yet.
+    /// Returns the bytes that were read and not consumed yet.
     pub(super) fn ahead(&self) -> &[u8] {
         self.buffer.get(self.used..).unwrap_or_default()
     }
 
-    /// Whether what is in the buffer behind a block's header has another one.
+    /// Returns true if the buffer has another block header after the present one.
     pub(super) fn holds_another(&self) -> bool {
         find(self.ahead(), HEADER_LEN).is_some()
     }
 
-    /// The payload of a block that is `whole` bytes long, if that is there, and what was written.
+    /// Checks and decompresses the payload of a block of `whole` bytes.
     pub(super) fn payload(&mut self, block: BlockHeader, whole: usize) -> Result<Vec<u8>, PayloadError> {
         self.check(block, whole)?;
         let payload = self.ahead().get(HEADER_LEN..whole).and_then(|stored| block.payload(stored));
@@ -79,7 +80,7 @@ impl<R: Read> InputBuffer<R> {
         payload.ok_or(PayloadError::Damaged)
     }
 
-    /// Whether the payload of a block that is `whole` bytes long is there, and what was written.
+    /// Checks the payload of a block of `whole` bytes: it must be complete and the one that was written.
     pub(super) fn check(&mut self, block: BlockHeader, whole: usize) -> Result<(), PayloadError> {
         let len = block.stored_len() as u64;
         let allowed = VAIN_LEN.saturating_add(self.offset.saturating_mul(VAIN_SHARE));
@@ -94,10 +95,10 @@ impl<R: Read> InputBuffer<R> {
         Err(PayloadError::Damaged)
     }
 
-    /// Makes sure that there are so many bytes, if the input has them; gives how many of them there are.
+    /// Reads until `want` bytes are in the buffer, or the input ends. Returns the number of bytes, `want` at most.
     pub(super) fn fill(&mut self, want: usize) -> io::Result<usize> {
         while self.ahead().len() < want && !self.at_end {
-            // Moved once for as much as was used: what stays is not moved again and again.
+            // The rest is moved only if at least as much was consumed, so that it is not moved again and again.
             if self.used >= self.buffer.len() - self.used {
                 #[cfg(test)]
                 {
@@ -130,7 +131,8 @@ impl<R: Read> InputBuffer<R> {
         self.offset += bytes as u64;
     }
 
-    /// Goes to the next block that begins at `from` or later, or to the end; gives how many bytes were passed over.
+    /// Skips to the next block that begins at `from` or later, to the end, or until more than `limit` bytes were
+    /// skipped. Returns the number of skipped bytes.
     pub(super) fn resync(&mut self, from: usize, limit: u64) -> io::Result<u64> {
         let (start, mut from) = (self.offset, from);
         loop {
@@ -153,7 +155,7 @@ impl<R: Read> InputBuffer<R> {
         Ok(self.offset - start)
     }
 
-    /// Passes over a trailer, if there is one.
+    /// Skips a trailer, if there is one.
     pub(super) fn pass_trailer(&mut self) -> io::Result<()> {
         if self.fill(TRAILER_LEN)? >= TRAILER_LEN && parse_trailer(self.ahead()).is_some() {
             self.consume(TRAILER_LEN);

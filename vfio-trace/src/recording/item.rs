@@ -1,4 +1,4 @@
-//! What is in a block: records, and what the recorder adds between them.
+//! Items of a block: records, and data that the recorder adds between them.
 
 use std::{io, ops::Range};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::event::ProbeReport;
 
-/// Kind and length.
+/// Length of an item's kind and length, in bytes.
 const HEAD_LEN: usize = 8;
 
 const RECORD: u32 = 1;
@@ -19,51 +19,53 @@ const AGAIN: u32 = 2;
 const TICK: u32 = 3;
 const META: u32 = 4;
 
-/// One item.
+/// Item of a block.
+///
+/// `PartWriter` writes it, the reader returns it in the order of the recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockItem {
     /// A raw record.
     Record(Bytes),
-    /// A record that only who reads this part without the one before it needs: what was known when it began.
+    /// Record from before this part, needed only to read the part without the one before it.
     Repeated(Bytes),
     /// The time (CLOCK_MONOTONIC, ns) that the live source told the assembler here (`Assembler::expire`).
     Tick(u64),
-    /// The clocks.
+    /// Readings of the clocks.
     Clock(ClockSample),
-    /// What the probes have counted since the recording began.
+    /// Counts of the probes since the recording began.
     Probes(Vec<ProbeReport>),
     /// The last item of a part.
     End(PartEnd),
 }
 
-/// How a part ended.
+/// End of a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartEnd {
-    /// CLOCK_MONOTONIC in ns when probes were off, or when the next part began.
+    /// Time at which probes were off, or the next part began (CLOCK_MONOTONIC, ns).
     pub mono_ns: u64,
-    /// Why.
+    /// Reason of the end.
     pub reason: EndReason,
-    /// Records in this part.
+    /// Number of records in this part.
     pub records: u64,
-    /// What the probes have counted since the recording began.
+    /// Counts of the probes since the recording began.
     pub probes: Vec<ProbeReport>,
 }
 
-/// Why a part ended.
+/// Reason why a part ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
-    /// Another part follows.
+    /// Next part.
     Rotated,
-    /// The traced command has ended.
+    /// End of the traced command.
     Command,
-    /// A signal asked for it.
+    /// Signal.
     Signal,
-    /// As much was recorded as was asked for.
+    /// Limit that the user set.
     Limit,
-    /// Recording could not go on.
+    /// Error that ended the recording.
     Failed,
-    /// Another one, of a later version.
+    /// Reason of a later version.
     #[serde(other)]
     Other,
 }
@@ -89,7 +91,7 @@ pub(super) fn put(item: &BlockItem, payload: &mut Vec<u8>) -> io::Result<()> {
     frame(payload, META, &serde_json::to_vec(&meta)?)
 }
 
-/// Fails for what no block can hold.
+/// Appends the encoded item. Fails if no block can hold it.
 fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
     if bytes.len() > MAX_JSON_LEN {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "an item of more than 1 MiB"));
@@ -100,7 +102,7 @@ fn frame(payload: &mut Vec<u8>, kind: u32, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The items of a payload, one by one: there may be a hundred thousand of them in a few bytes of a file.
+/// Items of a payload, decoded one by one: a few bytes of a file may have a hundred thousand of them.
 #[derive(Debug, Default)]
 pub(super) struct BlockItems {
     payload: Bytes,
@@ -108,7 +110,7 @@ pub(super) struct BlockItems {
 }
 
 impl BlockItems {
-    /// Takes a payload; `None` if it is no row of items.
+    /// Takes a payload; `None` if it is not a sequence of items.
     pub(super) fn of(payload: Vec<u8>) -> Option<Self> {
         let items = Self { payload: Bytes::from(payload), at: 0 };
         let mut at = 0;
@@ -126,12 +128,12 @@ impl BlockItems {
         Some(items)
     }
 
-    /// Whether there is no more.
+    /// Returns true if there are no more items.
     pub(super) const fn is_over(&self) -> bool {
         self.at >= self.payload.len()
     }
 
-    /// Kind, and place of the bytes.
+    /// Returns an item's kind and the range of its bytes.
     fn frame(&self, at: usize) -> Option<(u32, Range<usize>)> {
         let (kind, len) = (u32_at(&self.payload, at)?, u32_at(&self.payload, at + 4)? as usize);
         let from = at + HEAD_LEN;
@@ -140,14 +142,14 @@ impl BlockItems {
     }
 }
 
-/// What the recorder says, in words that are not known.
+/// Data of the recorder that this version does not know.
 #[derive(Debug)]
 pub(super) struct UnknownItem;
 
 impl Iterator for BlockItems {
     type Item = Result<BlockItem, UnknownItem>;
 
-    /// A kind of items that a later version has added is left out.
+    /// Returns the next item. Kinds that a later version has added are skipped.
     fn next(&mut self) -> Option<Self::Item> {
         while let Some((kind, place)) = self.frame(self.at) {
             self.at = place.end;

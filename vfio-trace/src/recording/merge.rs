@@ -1,4 +1,4 @@
-//! What a merged file begins with: a block of its own, then the recordings as they were.
+//! Note of a merge: the first block of a merged file, before the recordings, which are unchanged.
 
 use std::io;
 
@@ -7,40 +7,42 @@ use serde_json::Value;
 
 use super::block::{BlockHeader, BlockKind, FORMAT, LEVEL};
 
-/// Value of [`MergeNote::schema`]. The number changes when a field goes away or changes its meaning.
+/// Value of [`MergeNote::schema`]. The number changes when a field is removed or changes its meaning.
 pub const MERGE_SCHEMA: &str = "vfio-trace.merge/1";
 
-/// What `merge` adds to the recordings that it puts into one file.
+/// Data that `merge` adds to the recordings that it puts into one file.
+///
+/// `merge` writes it; the reader returns it with [`RecordingReader::merge`](super::RecordingReader::merge).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeNote {
-    /// [`MERGE_SCHEMA`].
+    /// Value of [`MERGE_SCHEMA`].
     pub schema: String,
     /// Version of the vfio-trace that merged.
     pub version: String,
-    /// Devices that the user said belong together: the source's name, the destination's.
+    /// Devices that the user said belong together: name of the source, name of the destination.
     pub pairs: Vec<(String, String)>,
-    /// How the clocks were brought together when it was made, for people: `merge` of the document. Readers find it out
-    /// anew from the recordings.
+    /// Relation of the clocks when the file was made, for people: `merge` of the document. Readers compute it anew from
+    /// the recordings.
     pub clocks: Value,
 }
 
 impl MergeNote {
-    /// A note of this version.
+    /// Makes a note of this version.
     pub fn new(pairs: Vec<(String, String)>, clocks: Value) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Self { schema: MERGE_SCHEMA.to_owned(), version, pairs, clocks }
     }
 
-    /// One from the payload of its block; `None` if it is not understood, or one of a later version.
+    /// Reads a note from the payload of its block; `None` if it is not understood, or of a later version.
     pub(super) fn of(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok().filter(|note: &Self| note.schema == MERGE_SCHEMA)
     }
 
-    /// The block.
+    /// Returns the block.
     ///
     /// # Errors
     ///
-    /// What zstd gives, which is: none in practice.
+    /// The error of zstd, which does not happen in practice.
     pub fn block(&self) -> io::Result<Vec<u8>> {
         let json = serde_json::to_vec(self)?;
         let stored = zstd::bulk::compress(&json, LEVEL)?;

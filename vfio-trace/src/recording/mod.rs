@@ -1,7 +1,7 @@
-//! The recording: raw records in the order in which they came, and what is needed to read them anywhere.
+//! Recordings: raw records in the order in which they came, and everything that is needed to read them anywhere.
 //!
-//! docs/formats.md describes the file. A recording is a row of blocks; each carries its own checksum and number, so that
-//! what is damaged or cut off takes nothing else with it.
+//! docs/formats.md describes the file. A recording is a sequence of blocks. Each has its own checksum and number, so
+//! that a damaged or cut block does not affect the others.
 
 mod block;
 mod damage;

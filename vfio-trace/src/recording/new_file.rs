@@ -1,4 +1,5 @@
-//! New files: private from the first moment, whole or not at all, through no link, never into what is somebody else's.
+//! New files: private from the beginning, complete or not there at all. Links are not followed, files of other users
+//! not written.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,43 +23,45 @@ use rustix::{
 };
 use thiserror::Error;
 
-/// What is written tells of guests and of the kernel's memory: for its owner only.
+/// Permissions of output: for its owner only, because it has data about guests and from the kernel's memory.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// Why there is no output.
+/// Reason why there is no output.
+///
+/// The command line makes its messages from it, for recordings and for all other outputs.
 #[derive(Debug, Error)]
 pub enum OutputError {
-    /// A file is in the way.
+    /// Path of an existing file.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
-    /// A file is in the way that is not ours to replace or to fill.
+    /// Path of an existing file of another user, which must not be replaced or filled.
     #[error("{} exists already, and belongs to another user", .0.display())]
     Foreign(PathBuf),
-    /// A link is not followed: who made it may have another file in mind.
+    /// Path of a link. It is not followed: it may have been made to point to another file.
     #[error("{} is a symbolic link", .0.display())]
     Link(PathBuf),
-    /// It would replace what it is made from.
+    /// Path of an output that is one of its own inputs.
     #[error("{} is what is read", .0.display())]
     Input(PathBuf),
-    /// It has the name of a part, and does not show that it is one of an older recording of this name.
+    /// Existing file with the name of a part that is not shown to be one of an older recording of this name.
     #[error("{} exists already, and is not taken for a part of an older recording of this name: {why}", path.display())]
     NoPart {
-        /// What.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Reason.
         why: String,
     },
-    /// It cannot be written.
+    /// Error while writing.
     #[error("cannot write {}: {source}", path.display())]
     Io {
-        /// What.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the file system.
         source: io::Error,
     },
 }
 
-/// Which file it is, whatever its name.
+/// Identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -70,19 +73,19 @@ impl FileId {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
 
-    /// The one that is open.
+    /// Returns the identity of an open file.
     pub(super) fn open(file: impl AsFd) -> Option<Self> {
         fstat(file).ok().map(|there| Self::of(&there))
     }
 }
 
-/// What was found at a name.
+/// Result of looking for a name.
 #[derive(Clone, Copy, Debug)]
 enum FoundFile {
     Nothing,
-    /// A file that may be replaced.
+    /// Regular file that may be replaced.
     File(FileId),
-    /// A FIFO or a device; by a link of the system's, as /dev/stdout is one.
+    /// FIFO or device; also one behind a link of the system, such as /dev/stdout.
     Special {
         id: FileId,
         fifo: bool,
@@ -90,21 +93,23 @@ enum FoundFile {
     },
 }
 
-/// What a file system does not know how to do. It says so itself; tests have one that knows nothing of it.
+/// Operations that a file system does not have. It returns errors for them; tests simulate that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FsLimits {
     pub(super) exchange: bool,
     pub(super) no_replace: bool,
     pub(super) link: bool,
-    /// Another descriptor of the same file: there may be too many.
+    /// Duplicating a descriptor, which fails if there are too many.
     pub(super) copy: bool,
 }
 
-/// A name that may be written to. Nothing is made or opened yet.
+/// Name that may be written to. Nothing is made or opened yet.
+///
+/// [`OutputTarget::inspect`] makes it before any work begins; [`OutputTarget::open`] turns it into a [`NewFile`].
 #[derive(Debug)]
 pub struct OutputTarget {
     path: PathBuf,
-    /// Held, so that everything happens in one folder, whatever becomes of its name.
+    /// Folder, held open so that everything happens in the same one, even if it is renamed.
     folder: OwnedFd,
     name: OsString,
     found: FoundFile,
@@ -112,18 +117,18 @@ pub struct OutputTarget {
     lacks: FsLimits,
 }
 
-/// How opening went.
+/// Result of opening an output.
 #[derive(Debug)]
 pub enum OpenAttempt {
-    /// It can be written to.
+    /// Output that can be written to.
     Ready(NewFile),
-    /// A FIFO that nobody reads yet: to be tried again.
+    /// FIFO that is not open for reading yet: to be tried again.
     NoReader(OutputTarget),
 }
 
 impl OutputTarget {
-    /// Looks whether `path` may be written to; changes nothing. With `force` a file there will be replaced, without it an
-    /// empty one of ours only (mktemp). It may not be one of `inputs`.
+    /// Checks whether `path` may be written to; changes nothing. With `force`, a file there will be replaced; without
+    /// it, only an empty one of the same user (mktemp). It must not be one of `inputs`.
     ///
     /// # Errors
     ///
@@ -171,14 +176,14 @@ impl OutputTarget {
         Ok(Self { path, folder, name, found, force, lacks })
     }
 
-    /// Makes the file beside its place, or opens what is there; does not wait.
+    /// Makes the file in the folder of its name, without that name, or opens the FIFO or device there. Does not wait.
     ///
     /// # Errors
     ///
     /// See [`OutputError`].
     pub fn open(self) -> Result<OpenAttempt, OutputError> {
         let FoundFile::Special { id, fifo, linked } = self.found else {
-            // Who is killed leaves nothing behind, where the file system has files without a name.
+            // If the file system has files without a name, nothing is left behind if the process is killed.
             let file = match self.nameless() {
                 Some(file) => NewFile { file, name: NewFileName::None, old: None, target: self },
                 None => self.named()?,
@@ -206,7 +211,7 @@ impl OutputTarget {
         }
     }
 
-    /// Makes the file beside its place, under a name of its own.
+    /// Makes the file in the folder of its name, with a temporary name.
     pub(super) fn named(self) -> Result<NewFile, OutputError> {
         let name = hidden("new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -214,20 +219,20 @@ impl OutputTarget {
         Ok(NewFile { file: file.into(), name: NewFileName::Temporary(name), old: None, target: self })
     }
 
-    /// Whether it is a FIFO or a device, which are written to as they are.
+    /// Returns true for a FIFO or a device, which are written to directly.
     pub const fn is_special(&self) -> bool {
         matches!(self.found, FoundFile::Special { .. })
     }
 
-    /// The same on a file system that knows less.
+    /// Simulates a file system with fewer operations.
     #[cfg(test)]
     pub(super) const fn lacking(mut self, lacks: FsLimits) -> Self {
         self.lacks = lacks;
         self
     }
 
-    /// A file in the folder that has no name. Some file systems have these, and no way to give them one: that is found
-    /// out before anything is written.
+    /// Makes a file in the folder that has no name; `None` if that is not possible. Some file systems have such files
+    /// but cannot give them a name: that is found out before anything is written.
     fn nameless(&self) -> Option<File> {
         let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
         let make = || openat(&self.folder, ".", flags, MODE).ok().map(File::from);
@@ -237,7 +242,7 @@ impl OutputTarget {
         make()
     }
 
-    /// Gives a file without a name one that is not taken.
+    /// Gives a file without a name a name that is free.
     fn link(&self, file: &File, name: &OsStr) -> Result<(), Errno> {
         if self.lacks.link {
             return Err(Errno::OPNOTSUPP);
@@ -251,10 +256,10 @@ impl OutputTarget {
         if lacking { Err(Errno::INVAL) } else { renameat_with(&self.folder, from, &self.folder, to, flags) }
     }
 
-    /// Gives a file in the folder the name, if nothing else has it.
+    /// Renames a file in the folder to the target's name, if that is free.
     fn rename_to_free(&self, from: &OsStr) -> Result<(), Errno> {
         match self.rename(from, &self.name, RenameFlags::NOREPLACE) {
-            // Some file systems cannot; where our own file is, nobody else's is.
+            // Some file systems cannot do it. An own empty file at the name keeps others from using it.
             Err(why) if cannot(why) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 openat(&self.folder, &self.name, flags, MODE)?;
@@ -272,7 +277,8 @@ impl OutputTarget {
         statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Whether this may be replaced: any file if that was asked for, else only the empty one that was found.
+    /// Returns true if a file may be replaced: with `force` any regular file, otherwise only the empty one that was
+    /// found.
     fn replaces(&self, there: &Stat) -> bool {
         match self.found {
             FoundFile::Special { .. } => false,
@@ -287,30 +293,32 @@ impl OutputTarget {
     }
 }
 
-/// A file that is being written. Dropped before [`place`](Self::place), it is as if it had never been.
+/// File that is being written. If it is dropped before [`place`](Self::place), it leaves nothing behind.
+///
+/// [`OutputTarget::open`] makes it. A recording writes its parts to it, the command line its other outputs.
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
     name: NewFileName,
-    /// What was in its place, for as long as it may be put back.
+    /// Name of the replaced file, as long as it may be put back.
     old: Option<OsString>,
     target: OutputTarget,
 }
 
-/// What a new file is called.
+/// Name of a new file.
 #[derive(Debug)]
 enum NewFileName {
-    /// Nothing so far: it is gone with its last descriptor.
+    /// No name yet: the file goes away with its last descriptor.
     None,
-    /// Something else, beside its place.
+    /// Temporary name in the same folder.
     Temporary(OsString),
-    /// What it is to be called.
+    /// Final name.
     There,
 }
 
 impl NewFile {
-    /// Puts it in its place as [`place`](Self::place) does; what it replaces can be put back until
-    /// [`settle`](Self::settle), where the folder will still be ours to write to then, whatever rights are given up.
+    /// Puts the file in its place like [`place`](Self::place), but keeps the file that it replaces until
+    /// [`settle`](Self::settle). It does so only if the folder will stay writable after privileges are dropped.
     pub(super) fn place_for_now(&mut self) -> Result<(), OutputError> {
         let old = self.target.there(&self.target.name).ok().filter(|old| self.target.replaces(old));
         if !old.is_some_and(|old| stays_writable(&self.target.folder, &old)) {
@@ -323,7 +331,7 @@ impl NewFile {
                 self.name = NewFileName::There;
                 new.clone()
             },
-            // It has gone meanwhile.
+            // The old file has gone in the meantime.
             Err(Errno::NOENT) => return self.place(),
             Err(why) if !cannot(why) => return Err(target.wrong(why.into())),
             Err(_) => {
@@ -333,7 +341,7 @@ impl NewFile {
                 aside
             },
         };
-        // Somebody may have been faster, and it is theirs.
+        // Another process may have put its own file there in the meantime.
         let right = target.there(&old).is_ok_and(|old| target.replaces(&old));
         self.old = Some(old);
         if !right {
@@ -346,14 +354,14 @@ impl NewFile {
         Ok(())
     }
 
-    /// It stays: what it has replaced goes away.
+    /// Makes the placement final: removes the replaced file. On an error, returns the path of that file.
     pub(super) fn settle(&mut self) -> Result<(), (PathBuf, io::Error)> {
         let Some(old) = self.old.take() else { return Ok(()) };
         let path = self.target.path.with_file_name(&old);
         unlinkat(&self.target.folder, &old, AtFlags::empty()).map_err(|why| (path, why.into()))
     }
 
-    /// Gives it the name of its own that it has not yet.
+    /// Gives the file a temporary name if it does not have one yet, and returns it.
     fn make_named(&mut self) -> Result<OsString, OutputError> {
         match &self.name {
             NewFileName::Temporary(name) => Ok(name.clone()),
@@ -366,7 +374,7 @@ impl NewFile {
         }
     }
 
-    /// Puts it in its place. Never over what was not there before, unless that was asked for.
+    /// Puts the file in its place. Without `force`, it replaces only the empty file that was there before.
     ///
     /// # Errors
     ///
@@ -391,7 +399,7 @@ impl NewFile {
         self.placed(placed)
     }
 
-    /// Notes how it went.
+    /// Stores the result of the placement.
     fn placed(&mut self, placed: Result<(), Errno>) -> Result<(), OutputError> {
         match placed {
             Ok(()) => {
@@ -403,22 +411,22 @@ impl NewFile {
         }
     }
 
-    /// Whether it is a FIFO or a device, whose reader may take its time.
+    /// Returns true for a FIFO or a device, whose reader may be slow.
     pub const fn is_special(&self) -> bool {
         self.target.is_special()
     }
 
-    /// Waits until the file system has it, which may find only now that there is no room.
+    /// Waits until the file system has stored the file: some notice only then that the disk is full.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// The error of the file system.
     pub fn sync(&self) -> io::Result<()> {
         if self.target.is_special() { Ok(()) } else { self.file.sync_all() }
     }
 
-    /// Nothing came of it: puts back what was there before, or takes it away again, or empties it where its folder may
-    /// not be written to any more. Gives where that is which was there before, if it could not be put back.
+    /// Undoes the placement: puts the replaced file back, or removes the new one, or empties it if its folder is not
+    /// writable any more. Returns the path of the replaced file if it could not be put back.
     pub(super) fn discard(&mut self) -> Option<PathBuf> {
         let target = &self.target;
         if target.is_special() {
@@ -430,7 +438,7 @@ impl NewFile {
         let old = self.old.take();
         let done = match &old {
             Some(old) if ours => target.rename(old, &target.name, RenameFlags::empty()),
-            // Nothing is there, or what somebody else has put there.
+            // There is no file, or one of another process.
             Some(old) => target.rename_to_free(old),
             None if ours => unlinkat(&target.folder, &target.name, AtFlags::empty()),
             None => Ok(()),
@@ -441,17 +449,17 @@ impl NewFile {
         old.filter(|_| done.is_err()).map(|old| target.path.with_file_name(old))
     }
 
-    /// Which file it is.
+    /// Returns the identity of the file.
     pub(super) fn id(&self) -> Option<FileId> {
         FileId::open(&self.file)
     }
 
-    /// The same file, for who writes it.
+    /// Returns another descriptor of the file, to write to it.
     pub(super) fn writer(&self) -> io::Result<File> {
         if self.target.lacks.copy { Err(Errno::MFILE.into()) } else { self.file.try_clone() }
     }
 
-    /// Where it is, or will be.
+    /// Returns the path of the file, even before it is there.
     pub(super) fn path(&self) -> &Path {
         &self.target.path
     }
@@ -481,17 +489,17 @@ impl Drop for NewFile {
     }
 }
 
-/// The name of an open file for which no right is needed.
+/// Returns a path to an open file that needs no permission.
 fn by_descriptor(file: impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }
 
-/// Whether the file system does not know how.
+/// Returns true if the file system does not have the operation.
 const fn cannot(why: Errno) -> bool {
     matches!(why, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
-/// Whether what is in a folder can be renamed and removed without root's right to write anywhere.
+/// Returns true if a file in a folder can be renamed and removed without root's right to write anywhere.
 fn stays_writable(folder: &OwnedFd, there: &Stat) -> bool {
     let Ok(folder) = fstat(folder) else { return false };
     let (me, mode) = (geteuid().as_raw(), Mode::from_raw_mode(folder.st_mode));
@@ -510,12 +518,12 @@ fn is_file(there: &Stat) -> bool {
     FileType::from_raw_mode(there.st_mode) == FileType::RegularFile
 }
 
-/// A name that nobody else has.
+/// Returns a temporary name that no other process has.
 fn hidden(what: &str) -> OsString {
     OsString::from(format!(".vfio-trace.{:016x}.{what}", random()))
 }
 
-/// Refuses an open output that is one of `inputs`: what is written would be read again, and go on for ever.
+/// Refuses an open output that is one of `inputs`: its own output would be read again, endlessly.
 ///
 /// # Errors
 ///
@@ -528,17 +536,17 @@ pub fn refuse_input(output: impl AsFd, name: &str, inputs: &[PathBuf]) -> Result
     Ok(())
 }
 
-/// The folder that a name is in.
+/// Returns the folder of a path.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// Which file is at a name, not through a link.
+/// Returns the identity of the file at a path; links are not followed.
 pub(super) fn id_at(path: &Path) -> Option<FileId> {
     statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| FileId::of(&there))
 }
 
-/// Which file an input is.
+/// Returns the identity of an input.
 fn id_of(input: &Path) -> Option<FileId> {
     let there = if input == OsStr::new("-") { fstat(io::stdin()) } else { stat(input) };
     there.ok().map(|there| FileId::of(&there))
@@ -553,13 +561,13 @@ fn special(there: &Stat, linked: bool) -> FoundFile {
     FoundFile::Special { id: FileId::of(there), fifo, linked }
 }
 
-/// Whether links in a folder are the system's: /dev/stdout, /dev/fd/63.
+/// Returns true if links in a folder are made by the system: /dev/stdout, /dev/fd/63.
 fn is_systems(folder: &Path) -> bool {
     fs::canonicalize(folder).is_ok_and(|folder| folder == Path::new("/dev") || folder.starts_with("/proc"))
 }
 
-/// Whether another user may have put this FIFO here for us to find: the kernel's rule of fs.protected_fifos, which holds for
-/// sticky folders only. In one that is not sticky it is easier still.
+/// Returns true if another user may have put this FIFO here as a trap: the kernel's rule of fs.protected_fifos, which
+/// holds for sticky folders only. In other folders it is even easier.
 fn is_planted(folder: &OwnedFd, there: &Stat) -> bool {
     FileType::from_raw_mode(there.st_mode) == FileType::Fifo
         && there.st_uid != geteuid().as_raw()
@@ -568,7 +576,7 @@ fn is_planted(folder: &OwnedFd, there: &Stat) -> bool {
         })
 }
 
-/// A number that nobody can foresee: the keys of a hash table are made for that.
+/// Returns a number that cannot be predicted: the keys of a hash table are made for that.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,4 +1,4 @@
-//! Why something is not read as a recording at all.
+//! Reasons why a file is not read as a recording at all.
 
 use std::io;
 
@@ -7,40 +7,40 @@ use vfio_trace_common::wire;
 
 use super::header::SCHEMA;
 
-/// Why something is not read as a recording at all.
+/// Reason why a file is not read as a recording at all.
 #[derive(Debug, Error)]
 pub enum PartOpenError {
-    /// It cannot be read.
+    /// Error while reading.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Nothing is there.
+    /// Empty file.
     #[error("it is empty")]
     Empty,
-    /// It is something else.
+    /// File of another kind.
     #[error("it is not a recording of vfio-trace")]
     NotRecording,
-    /// It ends within its header.
+    /// File that ends within its header.
     #[error("it is cut within its header, so nothing of it can be read")]
     TruncatedHeader,
-    /// Its header cannot be read.
+    /// File without a header that can be read.
     #[error("its header is damaged in both copies, so nothing tells what the rest means")]
     NoHeader,
-    /// A later version made it.
+    /// File of a later version; the version of its framing.
     #[error("it was made by a newer vfio-trace (format {0}); this one reads format 1")]
     Newer(u8),
-    /// A later version made its records.
+    /// Records of a later version.
     #[error(
         "its records were made by a newer vfio-trace (records of version {0}); this one reads them up to version {known}",
         known = wire::VERSION
     )]
     NewerRecords(u16),
-    /// Its header is one of another version.
+    /// Header of another version.
     #[error("its header is not one that this vfio-trace reads ({SCHEMA}): a newer one may have made it")]
     OtherHeader,
-    /// The header says what this version does not understand.
+    /// Header with content that this version does not understand.
     #[error("its header is not understood, it may have been made by a newer vfio-trace: {0}")]
     Header(serde_json::Error),
-    /// Made on a machine of the other byte order.
+    /// Byte order of records made on a machine of the other byte order.
     #[error("its records have {0}-endian numbers, which this machine does not read")]
     ByteOrder(String),
 }

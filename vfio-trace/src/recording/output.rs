@@ -1,4 +1,4 @@
-//! Where a recording is written to: new files, never over what is there, unless that was asked for.
+//! Outputs of a recording: new files, which replace existing ones only with `--force`.
 
 use std::{
     collections::VecDeque,
@@ -17,13 +17,15 @@ use super::{
     reader::RecordingReader,
 };
 
-/// What a part is written to.
+/// Output of a part.
+///
+/// [`RecordingOutput`] makes it for each part; the recorder writes it through a `PartWriter`.
 pub trait PartOutput: Write + Send {
-    /// Waits until the file system has all of it: some find only then that there is no room.
+    /// Waits until the file system has stored everything: some notice only then that the disk is full.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// The error of the file system.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -33,37 +35,39 @@ impl PartOutput for StoppableFile<File> {
     }
 }
 
-/// A file with the name of a part and a number up to this is in the way; one with a longer number may be called by a date.
+/// Highest number with which a file that looks like a part prevents recording. A longer number may be a date.
 const IN_THE_WAY: u32 = 9999;
 
-/// A file, several parts, or a stream.
+/// Output of a recording: a file, several parts, or a stream.
+///
+/// The command line makes it before probes are attached, and takes each part from it when it is needed.
 #[derive(Debug)]
 pub struct RecordingOutput {
-    /// As the user gave it; `None`: standard output.
+    /// Path as the user gave it; `None`: standard output.
     path: Option<PathBuf>,
-    /// Several parts, and how many of them are kept.
+    /// True if there are several parts (`rotate`), and the number of them that are kept.
     rotate: bool,
     keep: Option<usize>,
     /// Parts of an older recording, which this one replaces.
     old: Vec<(PathBuf, FileId)>,
-    /// Where the first part is going to be.
+    /// Place of the first part, until it is opened.
     target: Option<OutputTarget>,
-    /// The part that is being written.
+    /// Part that is being written.
     current: Option<NewFile>,
-    /// There is something in it.
+    /// True if the first part has content.
     begun: bool,
-    /// Set when the reader of a pipe is to be waited for no longer.
+    /// Flag that is set when the reader of a pipe is to be waited for no longer.
     stop: Option<StopFlag>,
-    /// Parts that are there.
+    /// Parts that exist, oldest first.
     made: VecDeque<(PathBuf, Option<FileId>)>,
-    /// Told when nothing came of it and what was there before could not be put back: its name, and what it is called now.
+    /// Called if an output is undone and the replaced file could not be put back: its path, and its present path.
     lost: fn(&Path, &Path),
     #[cfg(test)]
     lacks: Option<super::new_file::FsLimits>,
 }
 
 impl RecordingOutput {
-    /// Standard output.
+    /// Makes an output to standard output.
     pub const fn stdout() -> Self {
         Self {
             path: None,
@@ -88,12 +92,12 @@ impl RecordingOutput {
         self
     }
 
-    /// A file at `path`; with `rotate` several, with a number before the extension, of which `keep` are kept. Looks at
-    /// what is there, and changes nothing.
+    /// Makes an output to a file at `path`; with `rotate` to several, with a number before the extension, of which
+    /// `keep` are kept. Checks the existing files, and changes nothing. With `force`, they will be replaced.
     ///
     /// # Errors
     ///
-    /// See [`OutputError`]. With `force`, files that are in the way will be replaced.
+    /// See [`OutputError`].
     pub fn create(path: &Path, rotate: bool, keep: Option<usize>, force: bool) -> Result<Self, OutputError> {
         let old = if rotate { old_parts(path)? } else { Vec::new() };
         if let Some((old, _)) = old.first().filter(|_| !force) {
@@ -117,14 +121,14 @@ impl RecordingOutput {
         })
     }
 
-    /// Lets `lost` hear of what was to be replaced, was not, and could not be put back: its name, and what it is called now.
+    /// Sets the function that is called if a replaced file could not be put back: its path, and its present path.
     #[must_use]
     pub fn on_unrestored(mut self, lost: fn(&Path, &Path)) -> Self {
         self.lost = lost;
         self
     }
 
-    /// The same on a file system that knows less.
+    /// Simulates a file system with fewer operations.
     #[cfg(test)]
     pub(super) fn lacking(mut self, lacks: super::new_file::FsLimits) -> Self {
         self.target = self.target.take().map(|target| target.lacking(lacks));
@@ -132,8 +136,8 @@ impl RecordingOutput {
         self
     }
 
-    /// Makes the first part's file, which has no name yet. Gives false for a FIFO that nobody reads so far: then it is
-    /// to be tried again.
+    /// Makes the first part's file, which has no name yet. Returns false for a FIFO that is not open for reading yet:
+    /// then it has to be called again.
     ///
     /// # Errors
     ///
@@ -152,7 +156,7 @@ impl RecordingOutput {
         }
     }
 
-    /// The first part, now that there is something to record.
+    /// Puts the first part in its place and returns it. Dropping the output undoes this until `keep_first_part()`.
     ///
     /// # Errors
     ///
@@ -160,19 +164,19 @@ impl RecordingOutput {
     pub fn first(&mut self) -> Result<Box<dyn PartOutput>, OutputError> {
         let Some(mut file) = self.current.take() else { return self.standard() };
         if let Err(why) = file.place_for_now() {
-            // What was there is put back.
+            // Dropping it puts the replaced file back.
             self.current = Some(file);
             return Err(why);
         }
         self.placed(file)
     }
 
-    /// Whether the first part is a file, and no pipe, device or stream that somebody reads already.
+    /// Returns true if the first part is a file: no pipe, device or stream, whose data may be read already.
     pub fn is_file(&self) -> bool {
         self.current.as_ref().is_some_and(|file| !file.is_special())
     }
 
-    /// The part with this number, from 2; and removes those that are not kept.
+    /// Makes the part with this number, from 2, and removes those that are not kept.
     ///
     /// # Errors
     ///
@@ -192,13 +196,13 @@ impl RecordingOutput {
         };
         while self.keep.is_some_and(|keep| self.made.len() > keep.max(1)) {
             let Some((oldest, id)) = self.made.pop_front() else { break };
-            // Somebody may have taken it away, or put something else there.
+            // Another process may have removed or replaced it.
             let _gone = id_at(&oldest) == id && fs::remove_file(oldest).is_err();
         }
         Ok(out)
     }
 
-    /// Whether further parts can be made with the rights that are left.
+    /// Checks whether further parts can be made with the privileges that are left.
     ///
     /// # Errors
     ///
@@ -206,21 +210,21 @@ impl RecordingOutput {
     pub fn try_next(&self) -> Result<(), OutputError> {
         let Some(path) = self.path.as_ref().filter(|_| self.rotate) else { return Ok(()) };
         let second = numbered(path, 2);
-        // An older one will have gone by then.
+        // The older part will be gone by then.
         let force = self.old.iter().any(|(old, _)| *old == second);
         OutputTarget::inspect(&second, force, &[])?.open().map(drop)
     }
 
-    /// Something is in the first part, so it stays; without this it is as if nothing had been made. What it replaces goes
-    /// away, and so do parts of an older recording, which would be taken for this one's. Gives what could not be
-    /// removed, and why: it is no reason not to record.
+    /// Makes the first part final; without this call, dropping the output undoes it. Removes the file that it replaces,
+    /// and the parts of an older recording, which would be taken for parts of this one. Returns the files that could
+    /// not be removed, with the error: that is no reason not to record.
     #[must_use]
     pub fn keep_first_part(&mut self) -> Vec<(PathBuf, io::Error)> {
         self.begun = true;
         let mut left = Vec::new();
         left.extend(self.current.as_mut().and_then(|file| file.settle().err()));
         for (old, id) in self.old.drain(..) {
-            // Somebody may have taken it away, or put something else there, as we have.
+            // Another process may have removed or replaced it, or this one has.
             if id_at(&old) == Some(id)
                 && let Err(why) = fs::remove_file(&old)
                 && why.kind() != io::ErrorKind::NotFound
@@ -231,18 +235,19 @@ impl RecordingOutput {
         left
     }
 
-    /// What a part is called: with a number before the extension, so that names sort as parts follow each other.
+    /// Returns the path of a part: with a number before the extension, so that the names sort in the order of the
+    /// parts.
     pub fn part_name(path: &Path, number: u32) -> PathBuf {
         numbered(path, number)
     }
 
-    /// The parts that are there, as a user would name them.
+    /// Returns the paths of the parts that exist, as a user would write them.
     pub fn parts(&self) -> impl Iterator<Item = &Path> {
         self.made.iter().map(|(path, _)| path.as_path())
     }
 
     fn placed(&mut self, file: NewFile) -> Result<Box<dyn PartOutput>, OutputError> {
-        // Kept first: should nothing come of it, what was there before is put back.
+        // Stored first: if the rest fails, the replaced file is put back.
         let file = self.current.insert(file);
         let path = file.path().to_owned();
         let out = file.writer().map_err(|source| OutputError::Io { path: path.clone(), source })?;
@@ -250,7 +255,7 @@ impl RecordingOutput {
         Ok(Box::new(StoppableFile::new(out, self.stop.clone())))
     }
 
-    /// Nothing came of a part that is there already.
+    /// Undoes the placement of the current part.
     fn take_away(&mut self) {
         if let Some(mut file) = self.current.take()
             && let Some(now) = file.discard()
@@ -273,10 +278,11 @@ impl Drop for RecordingOutput {
     }
 }
 
-/// The parts of an older recording of this name.
+/// Returns the parts of an older recording with this name.
 ///
-/// A name alone proves nothing: a file is a part if it says so itself, was made with `--rotate`, is ours, and is of the
-/// same recording as the others. What only looks like a part is in the way, or left alone if its number is too long.
+/// The name alone proves nothing. A file counts as a part if its header says so, it was made with `--rotate`, belongs
+/// to the same user, and is of the same recording as the others. A file that only looks like a part is an error, or is
+/// left alone if its number is too long.
 fn old_parts(path: &Path) -> Result<Vec<(PathBuf, FileId)>, OutputError> {
     let (stem, extension) = split(path);
     let Ok(entries) = fs::read_dir(folder_of(path)) else { return Ok(Vec::new()) };
@@ -291,7 +297,7 @@ fn old_parts(path: &Path) -> Result<Vec<(PathBuf, FileId)>, OutputError> {
     let (mut recording, mut old) = (None, Vec::new());
     for number in numbers {
         let part = numbered(path, number);
-        // Made empty for us, as by mktemp, or gone.
+        // Gone, or an empty file made for this recording (mktemp).
         if fs::symlink_metadata(&part).map_or(true, |there| there.is_file() && there.len() == 0) {
             continue;
         }
@@ -311,8 +317,8 @@ fn old_parts(path: &Path) -> Result<Vec<(PathBuf, FileId)>, OutputError> {
     Ok(old)
 }
 
-/// Which recording this file is part `number` of, if it is ours and was made as a part, and which file it is; else why that
-/// is not so, or not known.
+/// Returns the recording that a file is part `number` of, and the file's identity. An error, in words, if the file is
+/// of another user or was not made as that part, or if it cannot be read.
 fn part_of(path: &Path, number: u32) -> Result<(String, FileId), String> {
     let unread = |why: &dyn fmt::Display| format!("it cannot be read: {why}");
     if !fs::symlink_metadata(path).map_err(|why| unread(&why))?.is_file() {
@@ -338,7 +344,7 @@ fn part_of(path: &Path, number: u32) -> Result<(String, FileId), String> {
     Ok((recording.clone(), id))
 }
 
-/// Name without extension, and extension with its dot.
+/// Returns the name without extension, and the extension with its dot.
 fn split(path: &Path) -> (OsString, OsString) {
     let stem = path.file_stem().unwrap_or_default().to_owned();
     let mut extension = OsString::new();
@@ -349,7 +355,7 @@ fn split(path: &Path) -> (OsString, OsString) {
     (stem, extension)
 }
 
-/// `trace.vft` → `trace.0001.vft`: names that sort as they follow each other.
+/// Returns the path of a part: `trace.vft` → `trace.0001.vft`. The names sort in the order of the parts.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let (mut name, extension) = split(path);
     name.push(format!(".{number:04}"));

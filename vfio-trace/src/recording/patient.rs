@@ -1,4 +1,4 @@
-//! Writing to a pipe, a terminal or a device whose reader may stall, where a signal does not end the process.
+//! Writing to a pipe, a terminal or a device whose reader may stall, while signals do not end the process.
 
 use std::{
     fs::File,
@@ -17,17 +17,19 @@ use rustix::{
     io::Errno,
 };
 
-/// How often a reader is looked for who does not take anything yet.
+/// Interval at which a reader that does not read is checked.
 pub const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-/// `PIPE_BUF`: a pipe that is ready takes as much without waiting (pipe(7)).
+/// `PIPE_BUF`: number of bytes that a pipe accepts without waiting if it is ready (pipe(7)).
 pub const AT_ONCE: usize = 4096;
 
-/// How long there may be no room once the flag is set: a reader that compresses, or is far away, takes some only now and then.
-/// A pipe has room again when a whole page was taken.
+/// Maximum time without room once the flag is set: a reader that compresses, or is far away, reads only now and then. A
+/// pipe has room again when a whole page was read.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What ends the wait for a reader.
+/// Flag that ends the wait for a reader.
+///
+/// Commands make it from the flag that a signal sets, and give it to the outputs that may have to wait.
 #[derive(Clone, Debug)]
 pub struct StopFlag {
     flag: Arc<AtomicBool>,
@@ -35,52 +37,53 @@ pub struct StopFlag {
 }
 
 impl StopFlag {
-    /// Once `flag` is set, a reader that makes no room for [`GRACE`] is given up.
+    /// Makes a flag with patience: once `flag` is set, a reader that makes no room for [`GRACE`] is given up.
     pub fn new(flag: &Arc<AtomicBool>) -> Self {
         Self { flag: Arc::clone(flag), grace: GRACE }
     }
 
-    /// Once `flag` is set, nobody is waited for: something else, a device, must not wait.
+    /// Makes a flag without patience: once `flag` is set, no reader is waited for, because something else (a device)
+    /// must not wait.
     pub fn at_once(flag: &Arc<AtomicBool>) -> Self {
         Self { grace: TRY_AGAIN, ..Self::new(flag) }
     }
 
-    /// Whether it is to stop.
+    /// Returns true if the flag is set.
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
 }
 
-/// A file that is written to; once a flag is set, its reader is given up where it makes no more room. It stays as others have
-/// it open too: O_NONBLOCK would be theirs as well.
+/// File that is written to. Once a flag is set, its reader is given up if it makes no more room. The file's status
+/// flags are not changed: O_NONBLOCK would also apply to other processes that have it open.
 #[derive(Debug)]
 pub struct StoppableFile<F> {
     file: F,
-    /// Writing to it may have to wait for somebody.
+    /// True if writing to it may have to wait.
     waits: bool,
     stop: Option<StopFlag>,
 }
 
 impl<F: Write + AsFd> StoppableFile<F> {
-    /// Without `stop` it is waited for as ever.
+    /// Wraps a file. Without `stop`, writing waits as usual.
     pub fn new(file: F, stop: Option<StopFlag>) -> Self {
         let waits = may_wait(&file);
         Self { file, waits, stop }
     }
 
-    /// From here on this ends the waiting.
+    /// Sets the flag that ends the waiting.
     pub fn stopped_by(&mut self, stop: StopFlag) {
         self.stop = Some(stop);
     }
 
-    /// What is written to.
+    /// Returns the file.
     pub const fn file(&mut self) -> &mut F {
         &mut self.file
     }
 }
 
-/// Standard output, without a buffer of the library's, which would be written when the process ends, whatever happened
-/// before.
+/// Returns standard output without the library's buffer, which would be written when the process ends, even after an
+/// error.
 ///
 /// # Errors
 ///
@@ -94,7 +97,7 @@ impl<F: Write + AsFd> Write for StoppableFile<F> {
         let Some(stop) = self.stop.as_ref().filter(|_| self.waits) else {
             return self.file.write(bytes);
         };
-        // Every write that succeeds begins it anew.
+        // Every successful write starts a new time.
         let mut since = None;
         while !ready(&self.file, PollFlags::OUT, TRY_AGAIN)? {
             if stop.is_set() && since.get_or_insert_with(Instant::now).elapsed() >= stop.grace {
@@ -112,16 +115,16 @@ impl<F: Write + AsFd> Write for StoppableFile<F> {
     }
 }
 
-/// Whether writing to a file may have to wait for somebody: it is not a regular one.
+/// Returns true if writing to a file may have to wait: if it is not a regular one.
 pub fn may_wait(file: impl AsFd) -> bool {
     !fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::RegularFile)
 }
 
-/// Waits a while until a file can be read or written, or has an error to tell.
+/// Waits, for `most` at most, until a file can be read or written, or has an error. Returns true if so.
 ///
 /// # Errors
 ///
-/// What poll(2) says.
+/// The error of poll(2).
 pub fn ready(file: impl AsFd, what: PollFlags, most: Duration) -> io::Result<bool> {
     let tv_sec = most.as_secs().try_into().unwrap_or(0);
     let most = Timespec { tv_sec, tv_nsec: most.subsec_nanos().into() };
@@ -172,7 +175,8 @@ mod tests {
         drop(reader);
     }
 
-    /// `zstd`, or a connection: long after the flag is set, and longer between two takes than it is looked for.
+    /// A reader such as `zstd` or a connection: it reads long after the flag is set, at longer intervals than the
+    /// checks.
     #[test]
     fn who_reads_slowly_gets_all_though_it_is_to_stop() {
         let (mut reader, writer) = io::pipe().unwrap();
@@ -186,7 +190,7 @@ mod tests {
                     0 => return read,
                     length => read.extend_from_slice(&page[..length]),
                 }
-                // What a pipe has room for takes no time; the rest does.
+                // The room of the pipe is filled without waiting; the rest is not.
                 let full = read.len() <= AT_ONCE * 8;
                 thread::sleep(if full { TRY_AGAIN * 4 } else { Duration::ZERO });
             }

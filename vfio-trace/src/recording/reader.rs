@@ -1,4 +1,4 @@
-//! Reads a recording from front to back, as it comes; goes on behind what is damaged.
+//! Reader of recordings: from front to back, as the data comes. It goes on after damaged data.
 
 use std::{
     collections::VecDeque,
@@ -17,52 +17,54 @@ use super::{
     open_error::PartOpenError,
 };
 
-/// How much of a file that does not begin as a recording is searched for one.
+/// Number of bytes in which a recording is searched for if the file does not begin with one.
 const SEARCH_LEN: u64 = 1 << 20;
-/// A part begins with its header and a copy of it.
+/// Number of headers at the beginning of a part: the header and a copy of it.
 const HEADERS: u32 = 2;
-/// What comes next.
+/// Next content of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReaderEntry {
     /// An item.
     Item(BlockItem),
-    /// Another part begins: parts may follow each other in one stream.
+    /// Beginning of another part: parts may follow each other in one stream.
     Part(Box<PartHeader>),
-    /// Something cannot be read.
+    /// Content that cannot be read.
     Damage(RecordingDamage),
 }
 
-/// Reads one stream. Memory is bounded by the longest block that is allowed, whatever the input is.
+/// Reader of one stream. Its memory is limited by the longest block that is allowed, whatever the input is.
+///
+/// The recorded source makes one per file, and takes the entries from it.
 pub struct RecordingReader<R> {
     input: InputBuffer<R>,
     header: PartHeader,
-    /// What was said before the first header.
+    /// Note of the merge before the first header.
     merge: Option<MergeNote>,
     /// Number of the next block.
     seq: u32,
-    /// The part's end was seen.
+    /// True if the part's end mark was seen.
     ended: bool,
-    /// Its index was seen, or is known to be damaged: nothing of it can follow.
+    /// True if the part's index was seen, or is known to be damaged: nothing of the part can follow.
     indexed: bool,
-    /// It comes once more.
+    /// True if the part is a repetition.
     repeated: bool,
-    /// Blocks that were left out since, because no header says whose they are.
+    /// Blocks left out since the end of the part, because no header shows their recording.
     ownerless_blocks: Option<RecordingDamage>,
-    /// Nothing more can be read.
+    /// True if nothing more can be read.
     done: bool,
     queue: VecDeque<ReaderEntry>,
-    /// What is left of the block that was read last; it comes behind the queue.
+    /// Rest of the block that was read last; its items come after the queue.
     items: BlockItems,
-    /// Where that block begins.
+    /// Offset of that block.
     items_at: u64,
 }
 
 impl<R: Read> RecordingReader<R> {
-    /// Reads the header.
+    /// Makes a reader, and reads the first header.
     ///
     /// # Errors
     ///
-    /// See [`OpenError`].
+    /// See [`PartOpenError`].
     pub fn open(input: R) -> Result<Self, PartOpenError> {
         let mut reader = Self {
             input: InputBuffer::new(input),
@@ -82,7 +84,7 @@ impl<R: Read> RecordingReader<R> {
         Ok(reader)
     }
 
-    /// Goes up to the first header that can be read.
+    /// Reads up to the first header that can be read.
     fn first_header(&mut self) -> Result<(), PartOpenError> {
         let mut headers = 0;
         loop {
@@ -142,31 +144,31 @@ impl<R: Read> RecordingReader<R> {
         }
     }
 
-    /// The header of the part that is being read.
+    /// Returns the header of the current part.
     pub const fn header(&self) -> &PartHeader {
         &self.header
     }
 
-    /// What was said when it was merged with others.
+    /// Returns the note of the merge, if the recording was merged with others.
     pub const fn merge(&self) -> Option<&MergeNote> {
         self.merge.as_ref()
     }
 
-    /// Bytes of the input that are done with.
+    /// Returns the number of bytes of the input that were consumed.
     pub const fn position(&self) -> u64 {
         self.input.offset()
     }
 
-    /// Whether what comes next has yet to be read from the input.
+    /// Returns true if the next entry has to be read from the input.
     pub fn is_waiting(&self) -> bool {
         self.queue.is_empty() && self.items.is_over()
     }
 
-    /// What comes next; `None` at the end. Waits for as little of the input as it takes.
+    /// Returns the next entry; `None` at the end. Reads no more of the input than necessary.
     ///
     /// # Errors
     ///
-    /// What reading the input gives. What was read before remains right.
+    /// An error while reading the input. Earlier entries stay valid.
     #[expect(clippy::should_implement_trait, reason = "it can fail")]
     pub fn next(&mut self) -> io::Result<Option<ReaderEntry>> {
         loop {
@@ -190,7 +192,7 @@ impl<R: Read> RecordingReader<R> {
         }
     }
 
-    /// Reads the next block, or finds out that there is none.
+    /// Reads the next block, or finds the end.
     fn block(&mut self) -> io::Result<()> {
         let have = self.input.fill(HEADER_LEN)?;
         if have == 0 {
@@ -228,7 +230,7 @@ impl<R: Read> RecordingReader<R> {
             self.done = true;
             return Ok(());
         }
-        // What is in an index, or in what is not known, nobody asks here.
+        // The content of an index or of an unknown block is not needed here.
         let payload = match block.kind {
             BlockKind::Index | BlockKind::Other(_) => self.input.check(block, whole).map(|()| Vec::new()),
             BlockKind::Header | BlockKind::Merge | BlockKind::Items => self.input.payload(block, whole),
@@ -274,7 +276,7 @@ impl<R: Read> RecordingReader<R> {
         Ok(())
     }
 
-    /// A block whose header is right and whose payload is not, as far as is known.
+    /// Handles a block with a good header and a payload that is damaged or unchecked.
     fn damaged(&mut self, block: BlockHeader, whole: usize, why: PayloadError) -> io::Result<()> {
         let offset = self.input.offset();
         match block.kind {
@@ -296,7 +298,8 @@ impl<R: Read> RecordingReader<R> {
                 });
             },
             kind => {
-                // Another part's: what follows is not the present one's, whatever its numbers are.
+                // The header is another part's: the following blocks do not belong to the current one, whatever their
+                // numbers are.
                 if kind == BlockKind::Header && block.seq != self.seq {
                     self.part_is_over(0);
                 }
@@ -310,7 +313,7 @@ impl<R: Read> RecordingReader<R> {
         if block.seq >= self.seq && !self.indexed {
             self.seq = block.seq.wrapping_add(1);
         }
-        // Either bytes were changed, and the next block is where it should be, or some are missing, and it is earlier.
+        // If bytes were changed, the next block is where it should be. If bytes are missing, it is earlier.
         let have = self.input.fill(whole + HEADER_LEN)?;
         let next = self.input.ahead().get(whole..).unwrap_or_default();
         if have == whole || BlockHeader::parse(next).is_some() || parse_trailer(next).is_some() {
@@ -324,7 +327,7 @@ impl<R: Read> RecordingReader<R> {
         Ok(())
     }
 
-    /// A header within the stream: a copy of the present one, or another part's.
+    /// Handles a header within the stream: a copy of the current one, or another part's.
     fn new_header(&mut self, json: &[u8], block: BlockHeader, whole: usize) {
         let offset = self.input.offset();
         let header = match PartHeader::read(json) {
@@ -341,7 +344,7 @@ impl<R: Read> RecordingReader<R> {
             },
         };
         if header.refusal().is_some() {
-            // What is in it would be taken for something else.
+            // Its content would be misread.
             self.part_is_over(0);
             self.damage(RecordingDamage::NewerRecords { offset, version: header.wire_version });
             self.done = true;
@@ -369,11 +372,11 @@ impl<R: Read> RecordingReader<R> {
         }
     }
 
-    /// What was said when recordings were merged. The first note is of who merged last, and has what the others say.
+    /// Handles the note of a merge. The first note is of the last merge, and includes those of earlier ones.
     fn note(&mut self, json: Option<&[u8]>, offset: u64) {
         match json.and_then(MergeNote::of) {
             Some(note) => self.merge = self.merge.take().or(Some(note)),
-            // Without it the recordings are still there.
+            // Without the note the recordings are still there.
             None => match self.queue.back_mut() {
                 Some(ReaderEntry::Damage(RecordingDamage::Note { notes, .. })) => {
                     *notes = notes.saturating_add(1);
@@ -383,7 +386,7 @@ impl<R: Read> RecordingReader<R> {
         }
     }
 
-    /// A block behind the end of the part, and no header before it: it may be of another host.
+    /// Counts a block after the end of the part without a header before it: it may be of another host.
     fn nobodys_block(&mut self, block: BlockHeader) {
         if self.repeated || matches!(block.kind, BlockKind::Header | BlockKind::Merge | BlockKind::Other(_)) {
             return;
@@ -396,20 +399,20 @@ impl<R: Read> RecordingReader<R> {
         }
     }
 
-    /// A good block that is not the next one.
+    /// Handles a good block that is not the next one.
     fn other_number(&mut self, block: BlockHeader, whole: usize) {
         let offset = self.input.offset();
         if block.seq > self.seq {
             self.damage(RecordingDamage::Gap { offset, bytes: 0, blocks: block.seq - self.seq });
             self.seq = block.seq;
         } else {
-            // It was there before: what is in it must not come twice.
+            // A block with this number came before: its content must not come twice.
             self.damage(RecordingDamage::Gap { offset, bytes: whole as u64, blocks: 0 });
             self.input.consume(whole);
         }
     }
 
-    /// What comes behind the index.
+    /// Reads the trailer after the index.
     fn trailer(&mut self, index: u64) -> io::Result<()> {
         self.indexed = true;
         if self.input.fill(TRAILER_LEN)? >= TRAILER_LEN && parse_trailer(self.input.ahead()).is_some() {
@@ -417,12 +420,12 @@ impl<R: Read> RecordingReader<R> {
             return Ok(());
         }
         self.damage(RecordingDamage::Index { offset: index });
-        // Nothing but the trailer is missing, unless another part follows.
+        // Only the trailer is missing, unless another part follows.
         self.input.resync(0, u64::MAX)?;
         Ok(())
     }
 
-    /// Goes on behind bytes that are no block; `from` is at least 1.
+    /// Skips bytes that are not a block; `from` is at least 1.
     fn pass_over(&mut self, from: usize) -> io::Result<()> {
         let offset = self.input.offset();
         let bytes = self.input.resync(from, u64::MAX)?;
@@ -443,7 +446,7 @@ impl<R: Read> RecordingReader<R> {
         self.queue.push_back(ReaderEntry::Damage(damage));
     }
 
-    /// The part's last byte is here; it should have had an end mark, and an index.
+    /// Ends the part at the current offset, and reports a missing end mark or index.
     fn part_is_over(&mut self, records: u32) {
         let offset = self.input.offset();
         let indexed = mem::replace(&mut self.indexed, true);

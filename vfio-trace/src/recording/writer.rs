@@ -1,4 +1,4 @@
-//! Writes one part of a recording, a block at a time.
+//! Writer of one part of a recording, a block at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,16 @@ use super::{
 };
 use crate::event::{CaptureLayouts, ProbeGap, RecordBody, RecordNote, WireRecord, may_be_new_device};
 
-/// One part. What was not [`flush`](Self::flush)ed is lost if the process is killed.
+/// Writer of one part. Items that were not [`flush`](Self::flush)ed are lost if the process is killed.
+///
+/// The recorder has one per part, over the output that [`RecordingOutput`](super::RecordingOutput) makes.
 pub struct PartWriter<W> {
     out: W,
     buffer: Vec<u8>,
-    /// Records in the buffer, and their times.
+    /// Number of records in the buffer, and the earliest and latest of their times.
     records: u32,
     times: Option<(u64, u64)>,
-    /// Since when the buffer is not empty.
+    /// Time since which the buffer is not empty.
     since: Option<Instant>,
     seq: u32,
     offset: u64,
@@ -37,11 +39,11 @@ pub struct PartWriter<W> {
 }
 
 impl<W: Write> PartWriter<W> {
-    /// Writes the header, twice: without it the rest has no time and no host.
+    /// Makes a writer, and writes the header twice: without a header the rest has no time and no host.
     ///
     /// # Errors
     ///
-    /// What writing to `out` gives; also for the other functions.
+    /// An error while writing to `out`; also for the other functions.
     pub fn new(out: W, header: &PartHeader) -> io::Result<Self> {
         let mut writer = Self {
             out,
@@ -61,7 +63,7 @@ impl<W: Write> PartWriter<W> {
         Ok(writer)
     }
 
-    /// Adds an item. A full block is written.
+    /// Adds an item. Writes the block if it is full.
     pub fn push(&mut self, item: &BlockItem) -> io::Result<()> {
         put(item, &mut self.buffer)?;
         self.since.get_or_insert_with(Instant::now);
@@ -76,7 +78,7 @@ impl<W: Write> PartWriter<W> {
         if self.buffer.len() >= TARGET_LEN { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what has not been written yet as a block.
+    /// Writes the items that were not written yet as a block.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -90,7 +92,7 @@ impl<W: Write> PartWriter<W> {
         self.out.flush()
     }
 
-    /// Writes the last item, the index and the trailer. Gives back what was written to, and how many bytes that were.
+    /// Writes the last item, the index and the trailer. Returns the output and the number of bytes written.
     pub fn finish(mut self, end: PartEnd) -> io::Result<(W, u64)> {
         self.push(&BlockItem::End(end))?;
         self.flush()?;
@@ -103,17 +105,17 @@ impl<W: Write> PartWriter<W> {
         Ok((self.out, self.offset + trailer.len() as u64))
     }
 
-    /// How long something has been waiting to be written.
+    /// Returns the time for which the oldest item has been waiting to be written.
     pub fn waiting(&self) -> Option<Duration> {
         self.since.map(|since| since.elapsed())
     }
 
-    /// Bytes written.
+    /// Returns the number of bytes written.
     pub const fn written(&self) -> u64 {
         self.offset
     }
 
-    /// Records taken, also those that still wait.
+    /// Returns the number of records, including those that still wait.
     pub const fn records(&self) -> u64 {
         self.total
     }
@@ -134,7 +136,7 @@ impl<W: Write> PartWriter<W> {
         if stored.len().max(payload.len()) > kind.max_len() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than a block can hold"));
         }
-        // One write: a reader of a pipe gets the block at once.
+        // One write: the reader of a pipe gets the whole block at once.
         let mut bytes = Vec::with_capacity(HEADER_LEN + stored.len());
         bytes.extend(header.bytes());
         bytes.extend(&stored);
@@ -150,29 +152,31 @@ impl<W: Write> PartWriter<W> {
     }
 }
 
-/// Addresses of gone devices that are remembered.
+/// Maximum number of addresses of removed devices.
 const MAX_GONE: usize = 65536;
-/// Times without probes that are remembered: a host has not as many drivers.
+/// Maximum number of times without probes: more than a host has drivers.
 const MAX_GAPS: usize = 1024;
 
-/// What the next part has to begin with: the records that all others rely on.
+/// Records that the next part has to begin with, because others depend on them.
+///
+/// The recorder feeds it all records, and writes [`PartPreamble::records`] as `BlockItem::Repeated` when a part begins.
 #[derive(Debug, Default)]
 pub struct PartPreamble {
-    /// What steps come from, by slot.
+    /// Notes about the functions of steps, by slot.
     functions: BTreeMap<u16, Bytes>,
-    /// What images are of.
+    /// Notes about the layouts of images.
     layouts: CaptureLayouts<Bytes>,
-    /// Times without probes that are not over, each as a record.
+    /// Times without probes that are not over, each with its record.
     gaps: Vec<(ProbeGap, Bytes)>,
-    /// By the device's address.
+    /// Records of devices, by the device's address.
     devices: BTreeMap<u64, Bytes>,
-    /// Addresses of devices that were taken from vfio, until others are seen there.
+    /// Addresses of devices that were removed from vfio, until others are seen there.
     gone: BTreeSet<u64>,
 }
 
 impl PartPreamble {
-    /// Keeps what is worth keeping of a record. Gives false for one that only repeats, for a part that begins, what
-    /// is known of a device: the record of an inventory that is not the first.
+    /// Keeps a record if later ones depend on it. Returns false for a record of an inventory (`repeated`) that is
+    /// needed only to read a part without the one before it: its facts are known, or are in the parts before.
     pub fn keep(&mut self, record: &WireRecord, bytes: &Bytes, repeated: bool) -> bool {
         let device = record.header.device;
         match &record.body {
@@ -189,7 +193,7 @@ impl PartPreamble {
                     self.gaps.push((gap.clone(), bytes.clone()));
                 }
             },
-            // Read where a device that is gone had been.
+            // Read at the address of a device that was removed.
             RecordBody::Device(body) if self.gone.contains(&device) && !may_be_new_device(body) => {},
             RecordBody::Device(body) => {
                 self.gone.remove(&device);
@@ -201,11 +205,11 @@ impl PartPreamble {
                 return !again;
             },
             RecordBody::Holder(_) => return !repeated,
-            // One whose registration failed is freed as one that is gone.
+            // A device whose registration failed is freed like one that was removed.
             RecordBody::Register(register) if register.ret >= 0 => {},
             RecordBody::Register(_) | RecordBody::Unregister => {
                 self.devices.remove(&device);
-                // A host has not as many addresses for them as would matter here; what has no limit gets one.
+                // A host does not have as many addresses of devices; the limit is there because everything has one.
                 if self.gone.len() < MAX_GONE {
                     self.gone.insert(device);
                 }
@@ -215,7 +219,7 @@ impl PartPreamble {
         true
     }
 
-    /// These functions are probed now; others of the same gap may not be.
+    /// Removes functions that are probed now from a gap; others of the same gap may stay.
     fn gap_is_over(&mut self, gap: &ProbeGap, now_ns: u64) {
         self.gaps.retain_mut(|(open, bytes)| {
             let before = open.functions.len();
@@ -231,14 +235,14 @@ impl PartPreamble {
         });
     }
 
-    /// The records, in an order in which they can be read.
+    /// Returns the records, in an order in which they can be read.
     pub fn records(&self) -> impl Iterator<Item = &Bytes> {
         let notes = self.functions.values().chain(self.layouts.iter());
         notes.chain(self.gaps.iter().map(|(_, bytes)| bytes)).chain(self.devices.values())
     }
 }
 
-/// What stays true of a device: the state and the number of its users may be others by now.
+/// Returns the record of a device without the facts that may have changed: its state and the number of its users.
 fn identity(record: &WireRecord, body: &wire::Device) -> Option<Bytes> {
     let known = body.known & !(device_known::STATE | device_known::OPEN_COUNT);
     let body = wire::Device { known, state: 0, open_count: 0, ..*body };
@@ -267,14 +271,14 @@ mod tests {
         let there =
             RecordScript::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(0).open(1);
         assert_eq!(known(&there), 1);
-        // Unbound while somebody has it open; its last close reads the memory once more.
+        // Removed while it is open; the last close reads its memory once more.
         let gone = there.unregister().device_in(UUID, "mtty", 7, Role::Close, None).close(1);
         assert_eq!(known(&gone), 0);
-        // Another one at the same address.
+        // Another device at the same address.
         let another = gone.device_in("other", "mtty", 7, Role::Register, None).register(0);
         assert_eq!(known(&another), 1);
         assert_eq!(known(&another.device_in("other", "mtty", 7, Role::Close, None)), 1);
-        // One that could not be registered was never there.
+        // A device that could not be registered was never there.
         let failed = RecordScript::new(0xd1).device_in(UUID, "mtty", 7, Role::Register, None).register(-12);
         assert_eq!(known(&failed), 0);
     }
@@ -320,7 +324,7 @@ mod tests {
         let open = RecordScript::new(0xd1).note(gap(&["a", "b"], 5, None)).note(gap(&["a", "b"], 5, None));
         let open = open.note(gap(&["c"], 7, Some(8)));
         assert_eq!(known(&open), 1);
-        // Told of some of them, with another beginning: the others are still not probed.
+        // Some functions are reported with another beginning: the others are still not probed.
         let less = open.note(gap(&["a"], 6, Some(9)));
         assert_eq!(known(&less), 1);
         assert_eq!(known(&less.note(gap(&["b"], 5, Some(9)))), 0, "it is over");

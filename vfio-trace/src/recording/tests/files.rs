@@ -1,4 +1,4 @@
-//! What a recording replaces is there until there is something in its place.
+//! Tests of files: a replaced file stays until a new one is in its place.
 
 use std::sync::Mutex;
 
@@ -27,13 +27,13 @@ fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
     assert_eq!((read(&path).as_str(), folder.names().len()), ("new", 2));
     drop(output);
     assert_eq!((read(&path).as_str(), folder.names().len()), ("old", 1));
-    // It is begun: now it is gone.
+    // The recording has begun: the old file is gone.
     let mut output = forced(&path, false);
     output.first().unwrap().write_all(b"new").unwrap();
     assert!(output.keep_first_part().is_empty());
     drop(output);
     assert_eq!((read(&path).as_str(), folder.names().len()), ("new", 1));
-    // What somebody has put there meanwhile is not ours to take away.
+    // A file that another process has put there in the meantime must not be removed.
     let mut output = forced(&path, false);
     drop(output.first().unwrap());
     fs::remove_file(&path).unwrap();
@@ -41,7 +41,7 @@ fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
     drop(output.on_unrestored(tell));
     assert_eq!(read(&path), "theirs");
     assert_eq!(read(&told(&path)), "new", "and where that is which was there before, is told");
-    // Somebody has taken it away, and nothing else is there.
+    // Another process has removed the new file, and there is no other.
     let mut output = forced(&path, false);
     drop(output.first().unwrap());
     fs::remove_file(&path).unwrap();
@@ -49,7 +49,7 @@ fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
     assert_eq!(read(&path), "theirs");
 }
 
-/// Where things are now that could not be put back, by the name that they had.
+/// Present paths of files that could not be put back, by their former paths.
 static TOLD: Mutex<Vec<(PathBuf, PathBuf)>> = Mutex::new(Vec::new());
 
 fn tell(path: &Path, now: &Path) {
@@ -63,7 +63,7 @@ fn told(path: &Path) -> PathBuf {
     now.clone()
 }
 
-/// What file systems do not know: nothing, exchanging, that and more.
+/// Operations that file systems do not have: none, exchanging, that and more.
 const LACKS: [FsLimits; 4] = [
     FsLimits { exchange: false, no_replace: false, link: false, copy: false },
     FsLimits { exchange: true, no_replace: false, link: false, copy: false },
@@ -159,7 +159,7 @@ fn an_empty_file_that_has_gone_is_in_nobodys_way() {
         file.place().unwrap();
         drop(file);
         fs::remove_file(&path).unwrap();
-        // Another one, also if it is empty, is somebody else's.
+        // Another file belongs to another process, even if it is empty.
         for theirs in ["theirs", ""] {
             for now in [NewFile::place, NewFile::place_for_now] {
                 let mut file = empty();
@@ -236,7 +236,7 @@ fn older_parts_may_vanish_or_become_others() {
     }
     let mut output = forced(&path, true);
     drop(output.first().unwrap());
-    // The second one is in the way only until this recording has begun.
+    // The second part is in the way only until this recording has begun.
     output.try_next().unwrap();
     fs::remove_file(name(2)).unwrap();
     fs::remove_file(name(3)).unwrap();
@@ -244,7 +244,7 @@ fn older_parts_may_vanish_or_become_others() {
     assert!(output.keep_first_part().is_empty());
     assert_eq!(folder.names(), ["n.0001.vft", "n.0003.vft"]);
     assert_eq!(read(&name(3)), "theirs");
-    // One that is none of ours is told as what it is.
+    // A file that is not a part is reported as what it is.
     fs::write(name(2), "theirs").unwrap();
     assert!(matches!(output.try_next(), Err(OutputError::Exists(_))));
 }

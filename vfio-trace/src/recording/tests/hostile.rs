@@ -1,9 +1,9 @@
-//! Files that were made to cost more than they are worth, with checksums that are right.
+//! Tests with files that were made to need much work for little content, with right checksums.
 
 use super::*;
 use crate::recording::block::{BlockHeader, BlockKind, FORMAT, HEADER_LEN, LEVEL};
 
-/// A block's header as it should not be, and what is behind it.
+/// Makes a block with a wrong header, and the content after it.
 fn block(kind: BlockKind, seq: u32, raw: usize, stored: &[u8], claimed: usize) -> Vec<u8> {
     let header = BlockHeader {
         format: FORMAT,
@@ -24,7 +24,7 @@ fn begun() -> Vec<u8> {
     writer.finish(end(0)).unwrap().0[..len].to_vec()
 }
 
-/// Counts what is read, and what is computed for it.
+/// Counts the bytes that are read, and those that are checked.
 #[test]
 fn headers_that_claim_all_that_follows_are_not_checked_again_and_again() {
     let mut stream = begun();
@@ -43,7 +43,7 @@ fn headers_that_claim_all_that_follows_are_not_checked_again_and_again() {
         }
     }
     assert!(damages >= 20_000, "{damages}");
-    // Most are not looked at, and so not said to be damaged.
+    // Most are not checked, and so not reported as damaged.
     assert!(unchecked.len() > 19_000, "{}", unchecked.len());
     assert!(unchecked[0].to_string().contains("was not looked at"), "{}", unchecked[0]);
     assert_eq!(reader.position(), stream.len() as u64);
@@ -57,7 +57,7 @@ fn right_checksums_of_what_is_not_packed_count_as_well() {
     const LEN: usize = 1_314_816;
     let (many, head) = (2_000, HEADER_LEN);
     let mut body = vec![0; many * head + LEN];
-    // From the back, so that each one's checksum is that of all that follows.
+    // From the back, so that each checksum is that of all bytes that follow.
     for at in (0..many).rev() {
         let seq = 2 + u32::try_from(at).unwrap();
         let behind = (at + 1) * head;
@@ -82,7 +82,7 @@ fn what_comes_before_the_first_header_is_not_kept() {
     let bad = [&b"x"[..], &block(BlockKind::Header, 0, 0, b"not zstd", 8)].concat();
     let stream = [bad.repeat(10_000), begun()].concat();
     assert!(matches!(RecordingReader::open(&stream[..]), Err(PartOpenError::NoHeader)));
-    // Bad ones between good ones.
+    // Bad notes between good ones.
     let note = MergeNote::new(Vec::new(), serde_json::Value::Null).block().unwrap();
     let pair = [block(BlockKind::Merge, 0, 0, b"not zstd", 8), note].concat();
     let stream = [pair.repeat(1_000), begun()].concat();
@@ -146,7 +146,7 @@ fn a_later_header_that_lacks_what_ours_has_is_not_damaged() {
     let later = block(BlockKind::Header, 0, json.len(), &packed, packed.len());
     let error = RecordingReader::open(&later[..]).err().unwrap();
     assert!(matches!(error, PartOpenError::OtherHeader), "{error}");
-    // Behind a part that was not ended, that is told as well.
+    // After a part without an end mark, that is reported, too.
     let first = begun();
     let offset = first.len() as u64;
     let (_, damages) = read(&[first, later].concat()).unwrap();

@@ -1,4 +1,4 @@
-//! What was written is read; what is damaged is told, and takes nothing else with it.
+//! Tests of writing and reading: damage is reported, and does not affect the rest.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn end(records: u64) -> PartEnd {
     PartEnd { mono_ns: 9, reason: EndReason::Signal, records, probes: Vec::new() }
 }
 
-/// Items, with a block after each for which `cut` says so.
+/// Writes items, with a new block after each for which `cut` is true.
 fn write(items: &[BlockItem], cuts: &[bool]) -> Vec<u8> {
     let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     for (item, cut) in items.iter().zip(cuts.iter().cycle()) {
@@ -28,7 +28,7 @@ fn write(items: &[BlockItem], cuts: &[bool]) -> Vec<u8> {
     writer.finish(end(items.len() as u64)).unwrap().0
 }
 
-/// All that can be read, damage apart; `None` if it cannot be opened.
+/// Reads everything that can be read, with damage apart; `None` if the stream cannot be opened.
 fn read(stream: &[u8]) -> Option<(Vec<BlockItem>, Vec<RecordingDamage>)> {
     let mut reader = RecordingReader::open(stream).ok()?;
     let (mut items, mut damages) = (Vec::new(), Vec::new());
@@ -54,7 +54,7 @@ fn any_items() -> impl Strategy<Value = Vec<BlockItem>> {
     proptest::collection::vec(item, 0..30)
 }
 
-/// Whether `some` is `all` with some left out.
+/// Returns true if `some` is `all` with some left out.
 fn is_within(some: &[BlockItem], all: &[BlockItem]) -> bool {
     let mut all = all.iter();
     some.iter().all(|one| all.any(|other| other == one))
@@ -79,7 +79,7 @@ proptest! {
         let stream = write(&items, &cuts);
         let len = at.index(stream.len());
         let Some((got, damages)) = read(&stream[..len]) else {
-            // Nothing can be said of one that ends in its header.
+            // Nothing is known about a recording that ends in its header.
             prop_assert!(len < 2000, "a prefix of {} bytes does not open", len);
             return Ok(());
         };
@@ -149,7 +149,7 @@ fn a_damaged_block_takes_only_itself() {
     let index = read_index(&mut Cursor::new(&whole)).unwrap();
     let at = usize::try_from(index[3].offset).unwrap();
     assert_eq!(index[3].records, 1);
-    // In its payload, then in its header.
+    // In the payload, then in the header.
     for (at, records) in [(at + 50, Some(1)), (at + 16, None)] {
         let mut stream = whole.clone();
         stream[at] ^= 1;
@@ -225,7 +225,7 @@ fn records_of_a_later_version_are_refused() {
     let error = RecordingReader::open(&stream[..]).err().unwrap();
     assert!(matches!(error, PartOpenError::NewerRecords(version) if version == now + 1));
     assert!(error.to_string().contains("newer vfio-trace"), "{error}");
-    // In a part that follows, nothing of it is taken for something else.
+    // In a following part, none of its bytes is misread.
     let parts = [made(now, 1), made(now + 1, 2)].concat();
     let mut reader = RecordingReader::open(&parts[..]).unwrap();
     let (mut items, mut damages) = (0, Vec::new());
@@ -266,7 +266,7 @@ fn a_header_of_another_version_is_refused() {
     assert_eq!((items, damages), (1, vec![RecordingDamage::OtherHeader { offset: begins }]));
 }
 
-/// A folder that goes away with the test.
+/// Folder that is removed with the test.
 struct StoreFolder(PathBuf);
 
 impl StoreFolder {
@@ -297,7 +297,7 @@ fn nothing_is_overwritten_unasked() {
     let path = folder.0.join("a.vft");
     fs::write(&path, "mine").unwrap();
     assert!(matches!(RecordingOutput::create(&path, false, None, false), Err(OutputError::Exists(_))));
-    // Asked for, and then nothing came of it.
+    // Requested, and then undone.
     let mut output = RecordingOutput::create(&path, false, None, true).unwrap();
     assert_eq!(folder.names(), ["a.vft"], "looking makes nothing");
     assert!(output.open().unwrap());
@@ -310,14 +310,14 @@ fn nothing_is_overwritten_unasked() {
     assert!(output.keep_first_part().is_empty());
     drop(output);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("new", 1));
-    // What was begun and came to nothing leaves nothing that would be in the way of the next try.
+    // An output that was begun and undone leaves nothing that would be in the way of the next try.
     let typo = folder.0.join("typo.vft");
     let mut output = RecordingOutput::create(&typo, false, None, false).unwrap();
     assert!(output.open().unwrap());
     output.first().unwrap().write_all(b"header").unwrap();
     drop(output);
     assert_eq!(folder.names(), ["a.vft"]);
-    // An empty file is somebody's mktemp.
+    // An empty file may come from mktemp.
     let empty = folder.0.join("empty.vft");
     fs::write(&empty, "").unwrap();
     drop(RecordingOutput::create(&empty, false, None, false).unwrap());
@@ -332,7 +332,7 @@ fn nothing_is_overwritten_unasked() {
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
 
-/// A part as `record --rotate` writes it, or as `record` does.
+/// Makes a part like `record --rotate`, or like `record`.
 fn part(recording: &str, number: u32, rotated: bool) -> Vec<u8> {
     let mut header = PartHeader { recording: recording.to_owned(), part: number, ..header() };
     if rotated {
@@ -364,7 +364,7 @@ fn parts_come_and_go() {
     assert_eq!(folder.names().len(), 4, "older parts stay until there is something in this one");
     assert!(output.keep_first_part().is_empty());
     assert_eq!(folder.names(), ["t.0001.vft", "t.notes.vft"]);
-    // Somebody puts another file where a part was.
+    // Another process replaces a part by another file.
     let mut output = RecordingOutput::create(&path, true, Some(1), true).unwrap();
     assert!(output.open().unwrap());
     drop(output.first().unwrap());
@@ -382,7 +382,7 @@ fn a_name_does_not_make_a_part() {
     let put = |name: &str, bytes: &[u8]| fs::write(folder.0.join(name), bytes).unwrap();
     put("night.0001.vft", &part("one", 1, true));
     put("night.0002.vft", &part("one", 2, true));
-    // Of a day; of a day and by chance with that number, but not made in parts; not numbered as we do.
+    // Named by a date; by a date and by chance with that number, but not made in parts; numbered in another way.
     put("night.20261122.vft", &part("two", 1, false));
     put("night.20261123.vft", &part("one", 20_261_123, false));
     put("night.00003.vft", &part("one", 3, true));
@@ -394,7 +394,8 @@ fn a_name_does_not_make_a_part() {
         folder.names(),
         ["night.00003.vft", "night.0001.vft", "night.20261122.vft", "night.20261123.vft"]
     );
-    // Its turn would come, and it is none of ours: said before anything is recorded, forced or not.
+    // A later part would get its name, but it is not an old part: that is reported before anything is recorded, with
+    // `force` or without.
     for other in [part("three", 2, true), part("one", 2, false), part("one", 7, true), b"mine".to_vec()] {
         put("night.0001.vft", &part("one", 1, true));
         put("night.0002.vft", &other);

@@ -1,8 +1,8 @@
-//! Several parts and recordings in one stream: nothing comes twice, nothing of one host becomes another's.
+//! Tests of several parts and recordings in one stream: nothing comes twice, no record is assigned to another host.
 
 use super::*;
 
-/// One part with a record per block.
+/// Makes a part with one record per block.
 fn part(recording: &str, number: u32, texts: &[&str]) -> Vec<u8> {
     let header = PartHeader { recording: recording.to_owned(), part: number, ..header() };
     let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
@@ -13,7 +13,7 @@ fn part(recording: &str, number: u32, texts: &[&str]) -> Vec<u8> {
     writer.finish(end(texts.len() as u64)).unwrap().0
 }
 
-/// Where the block with this number begins.
+/// Returns the offset of the block with this number.
 fn at(part: &[u8], number: usize) -> usize {
     usize::try_from(read_index(&mut Cursor::new(part)).unwrap()[number].offset).unwrap()
 }
@@ -23,12 +23,12 @@ fn headless(mut part: Vec<u8>, payload_only: bool) -> Vec<u8> {
     for number in [0, 1] {
         let place = at(&part, number) + if payload_only { 60 } else { 9 };
         part[place] ^= 1;
-        // The index would not be read for that.
+        // The index can still be read.
     }
     part
 }
 
-/// Texts of the records with the recording and the part that they are taken for, and what is told.
+/// Reads the texts of the records with the recording and part that they are assigned to, and the reported damage.
 fn told(stream: &[u8]) -> (Vec<String>, Vec<RecordingDamage>) {
     let mut reader = RecordingReader::open(stream).unwrap();
     let (mut texts, mut damages) = (Vec::new(), Vec::new());
@@ -58,7 +58,7 @@ fn records_without_a_header_are_nobodys() {
         let nobodys =
             |damage: &&RecordingDamage| matches!(damage, RecordingDamage::NoHeader { records: 2, .. });
         assert_eq!(damages.iter().filter(nobodys).count(), 1, "{damages:?}");
-        // At the end of the stream, too.
+        // The same at the end of the stream.
         let (texts, damages) = told(&[a.clone(), headless(b.clone(), payload_only)].concat());
         assert_eq!(texts, ["a1 one"], "{damages:?}");
         assert!(matches!(damages.last(), Some(RecordingDamage::NoHeader { records: 2, .. })), "{damages:?}");
@@ -67,7 +67,7 @@ fn records_without_a_header_are_nobodys() {
     let mut one = b.clone();
     one[60] ^= 1;
     assert_eq!(told(&[a.clone(), one].concat()).0, ["a1 one", "b1 two", "b1 three"]);
-    // Behind a part that was cut nothing but the damaged header tells that it is over.
+    // After a part that was cut, only the damaged header shows that it is over.
     let cut = a[..at(&a, 2)].to_vec();
     let (texts, damages) = told(&[cut, headless(b, true)].concat());
     assert_eq!(texts, [""; 0], "{damages:?}");
@@ -80,7 +80,7 @@ fn a_part_that_comes_twice_is_shown_once() {
     let (texts, damages) = told(&[one.clone(), one.clone(), two.clone()].concat());
     assert_eq!(texts, ["a1 one", "a1 two", "a2 three"]);
     assert_eq!(damages, [RecordingDamage::RepeatedPart { offset: one.len() as u64, part: 1 }]);
-    // The first was cut.
+    // The first part was cut.
     let cut = one[..at(&one, 3)].to_vec();
     let (texts, damages) = told(&[cut, one, two].concat());
     assert_eq!(texts, ["a1 one", "a2 three"]);
@@ -103,7 +103,7 @@ fn the_end_mark_may_be_all_that_is_lost() {
     );
 }
 
-/// Bytes of a block's header.
+/// Length of a block's header in bytes.
 const HEAD: usize = 48;
 
 #[test]
@@ -135,7 +135,7 @@ fn the_first_note_of_a_merge_counts_and_a_bad_one_is_told() {
     let mut bad = both;
     bad[HEAD + 1] ^= 1;
     assert_eq!(RecordingReader::open(&bad[..]).unwrap().merge().unwrap().pairs[0].0, "inner");
-    // One of a later version is one that is not understood.
+    // A note of a later version is one that is not understood.
     let mut later = MergeNote::new(Vec::new(), serde_json::Value::Null);
     later.schema = "vfio-trace.merge/2".to_owned();
     let both = [later.block().unwrap(), note("inner"), part("a", 1, &["one"])].concat();
