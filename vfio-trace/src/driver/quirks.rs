@@ -49,8 +49,8 @@ pub struct ImageIdentity {
     pub length: usize,
 }
 
-/// Drivers without a plug-in of which something is known: the kernel's sample, and the lab's own.
-static OTHERS: [DriverQuirks; 2] = [
+/// Drivers without a plug-in of which something is known: the kernel's sample.
+static OTHERS: [DriverQuirks; 1] = [
     // samples/vfio-mdev/mtty.c, 6.12 and 7.3.
     DriverQuirks {
         driver: "mtty",
@@ -62,15 +62,6 @@ static OTHERS: [DriverQuirks; 2] = [
             "mtty drops its file and stays in RESUMING; the next change of state would make the kernel follow a NULL \
              pointer (mtty_load_state)",
         ),
-    },
-    // lab/modules/quayside: the types' migration flags.
-    DriverQuirks {
-        driver: "quayside",
-        channel: None,
-        identity: Some(ImageIdentity { name: "flags", offset: 12, length: 4 }),
-        dangers: &[],
-        debug: None,
-        closed_in_resuming: None,
     },
 ];
 
@@ -87,7 +78,7 @@ mod tests {
 
     #[test]
     fn by_the_drivers_name() {
-        for driver in ["mtty", "quayside", "hisi_acc_vfio_pci", "mlx5_vfio_pci"] {
+        for driver in ["mtty", "hisi_acc_vfio_pci", "mlx5_vfio_pci"] {
             assert_eq!(driver_quirks(driver).map(|quirks| quirks.driver), Some(driver));
         }
         assert!(driver_quirks("vfio-pci").is_none());

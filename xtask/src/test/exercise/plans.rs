@@ -10,13 +10,16 @@ use crate::test::{
     paths::{Cell, STATES, Table},
 };
 
+/// The tool knows nothing of quayside: which bytes tell its devices apart (the type's flags, at byte 12) the script says.
 pub(super) fn script() -> String {
     let [mtty, other, quay, quay2] = [1, 2, 3, 4].map(device);
     format!(
         "{EX}\
          modprobe -a vfio_iommu_type1 mtty quayside && mdevs mtty-2 1 2 && mdevs quayside-full 3 4 || return 1\n\
          ex mtty {mtty} --yes --plan all --to {other} --count 4 --junit junit.xml\n\
-         ex quayside {quay} --yes --plan all --to {quay2} --count 4\n\
+         lab-step --device {quay} set=STOP_COPY read-all=/run/part/right >/dev/null || return 1\n\
+         cp /run/part/right /run/part/wrong && printf '\\377' | dd of=/run/part/wrong bs=1 seek=12 conv=notrunc 2>dd.err || return 1\n\
+         ex quayside {quay} --yes --plan all --to {quay2} --count 4 --wrong /run/part/wrong\n\
          echo 'RUNNING_P2P STOP EIO' >/sys/bus/mdev/devices/{quay}/quayside/fail || return 1\n\
          ex fails {quay} --yes --plan save,io-test\n"
     )
