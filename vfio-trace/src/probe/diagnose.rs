@@ -1,4 +1,4 @@
-//! Why a function could not be probed, in words. Pure.
+//! Reasons why a function could not be probed, in words. No I/O.
 
 use super::plan::ProbeTarget;
 use crate::sys::SysError;
@@ -10,12 +10,12 @@ const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 const EADDRNOTAVAIL: i32 = 99;
 
-/// Whether the kernel refused for want of a capability.
+/// Returns true if the kernel refused because a capability is missing.
 pub(super) fn is_denied(error: &SysError) -> bool {
     matches!(error.errno(), EACCES | EPERM)
 }
 
-/// What the kernel's refusal of one place means.
+/// Returns the meaning of the kernel's refusal to attach at one place.
 pub(super) fn explain(target: &ProbeTarget, error: &SysError) -> String {
     let meaning = match error.errno() {
         ENOENT => match &target.module {

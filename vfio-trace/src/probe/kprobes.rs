@@ -1,4 +1,4 @@
-//! The kernel's kprobes: what the manager attaches with.
+//! Backend of the manager: the kernel's kprobes.
 
 use std::{
     iter,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{kernel::KernelFiles, sys};
 
-/// The kprobe PMU: its `type`, and the bit of `config` that makes a kretprobe.
+/// kprobe PMU: its `type`, and the bit of `config` that makes a kretprobe.
 #[derive(Clone, Copy, Debug)]
 struct KprobePmu {
     kind: u32,
@@ -38,7 +38,8 @@ impl KprobePmu {
     }
 }
 
-/// Keeps links from being closed while others are attached: the kernel does one at a time, and closing waits for all CPUs.
+/// Gate that keeps links from being closed while others are attached: the kernel does one at a time, and closing waits
+/// for all CPUs.
 #[derive(Default)]
 struct AttachGate {
     attaching: Mutex<bool>,
@@ -57,7 +58,9 @@ impl AttachGate {
     }
 }
 
-/// Programs, and the PMU that puts them at functions.
+/// eBPF programs, and the PMU that attaches them to functions.
+///
+/// The manager owns it; [`ProbeManager`](super::ProbeManager) is generic over it for tests.
 pub struct KprobeBackend {
     pub(super) programs: BpfPrograms,
     pmu: Option<KprobePmu>,
@@ -69,7 +72,7 @@ impl KprobeBackend {
         Self { programs, pmu: KprobePmu::read(files), gate: Arc::default() }
     }
 
-    /// What is to be attached to a function whose programs are loaded.
+    /// Returns the programs and the cookie to attach to a function; an error if its programs are not loaded.
     fn work<'a>(&'a self, target: &'a ProbeTarget, slot: u16) -> Result<AttachJob<'a>, AttachError> {
         let pmu = self.pmu.ok_or("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)")?;
         let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
@@ -77,7 +80,7 @@ impl KprobeBackend {
     }
 }
 
-/// One function, and what is to be attached to it.
+/// A function, and the programs and the cookie to attach to it.
 struct AttachJob<'a> {
     target: &'a ProbeTarget,
     cookie: u64,
@@ -87,8 +90,8 @@ struct AttachJob<'a> {
 }
 
 impl AttachJob<'_> {
-    /// The return probe first: a call that begins between the two is then not remembered, instead of remembered for
-    /// ever.
+    /// Attaches the return probe, then the entry probe: a call that begins between the two is then not stored, instead
+    /// of stored for ever.
     fn attach(&self) -> Result<Vec<OwnedFd>, AttachError> {
         let Self { target, cookie, pmu, enter, exit } = *self;
         let mut first_error = None;
@@ -104,7 +107,7 @@ impl AttachJob<'_> {
             })();
             match links {
                 Ok(links) => return Ok(links),
-                // What the best place said is what the user should read.
+                // The user should read the error of the best place.
                 Err(error) => {
                     first_error = first_error.or_else(|| {
                         Some(AttachError { reason: explain(target, &error), denied: is_denied(&error) })
@@ -116,11 +119,12 @@ impl AttachJob<'_> {
     }
 }
 
-/// Threads that attach: for each probe the kernel looks through all its jump labels under one lock, and then arms it under
-/// others. One thread can do the first while another does the second; more would wait for each other.
+/// Number of threads that attach. For each probe the kernel searches all its jump labels under one lock, and then arms
+/// it under others. One thread can do the first while another does the second; more threads would wait for each other.
 const LANES: usize = 2;
 
-/// Does a number of things on as many threads as are of use, beginning with the first; gives what came of each, in order.
+/// Runs jobs on as many threads as are useful, beginning with the first job. Returns the results in the order of the
+/// jobs.
 fn side_by_side<T: Send>(count: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let lane = || {
@@ -188,8 +192,8 @@ impl ProbeBackend for KprobeBackend {
         self.programs.stats(slot)
     }
 
-    /// On a thread of its own: the kernel waits for all CPUs at each, several times, and probes of what was loaded anew
-    /// must not wait behind that. Should there be no thread to be had, they are closed here.
+    /// Closes links on a thread of its own: the kernel waits for all CPUs at each, several times, and probes of a newly
+    /// loaded module must not wait for that. If there is no thread, the links are closed here.
     fn close(&mut self, links: Vec<OwnedFd>) {
         let gate = Arc::clone(&self.gate);
         let close = move || {
@@ -215,7 +219,7 @@ mod tests {
         let another = Condvar::new();
         let run = |at: usize| {
             threads.lock().unwrap().insert(thread::current().id());
-            // Each two meet, so that no thread does several that follow each other.
+            // Jobs meet in pairs, so that no thread runs several in a row.
             let mut came = came.lock().unwrap();
             came[at / 2] += 1;
             another.notify_all();

@@ -1,4 +1,4 @@
-//! Probes: the plan made from kernel facts, the programs, attaching, and what became of each.
+//! Probes: the plan made from kernel facts, the eBPF programs, attaching, and the state of each probe.
 
 mod diagnose;
 mod kprobes;

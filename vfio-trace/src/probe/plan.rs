@@ -1,4 +1,4 @@
-//! Which functions to probe, from what is known of the kernel. Pure.
+//! Plan of the functions to probe, made from the facts about the kernel. No I/O.
 
 use vfio_trace_common::role::{Role, cookie};
 
@@ -10,45 +10,47 @@ use crate::{
     sys::ProbeLocation,
 };
 
-/// A function to probe.
+/// Function to probe.
+///
+/// Made from the kernel facts by [`plan()`], or from a pointer that an eBPF program has seen. The manager attaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeTarget {
-    /// What it is for.
+    /// Role of the function, which selects the eBPF programs.
     pub role: Role,
-    /// Its symbol.
+    /// Symbol of the function.
     pub symbol: String,
-    /// Its module, `None` for the kernel image.
+    /// Name of its module; `None` for the kernel image.
     pub module: Option<String>,
-    /// Its address, if known.
+    /// Address, if it is known.
     pub address: Option<u64>,
-    /// No other function has this symbol.
+    /// True if no other function has this symbol.
     pub unique: bool,
-    /// `cookie::TAKES_*`, and what else its programs must know of the function.
+    /// Bits of the kprobe's cookie: `cookie::TAKES_*`, and other facts about the function that its programs need.
     pub cookie_bits: u64,
-    /// For a step: what the programs and the readers of its records must know.
+    /// Facts about a step that the programs and the readers of its records need; `None` for other functions.
     pub step: Option<StepPlan>,
 }
 
-/// A line of the plan.
+/// Line of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlannedProbe {
-    /// To be attached.
+    /// Function to be attached.
     Attach(ProbeTarget),
-    /// Wanted, but not to be had, for this reason.
+    /// Function that is wanted but cannot be probed.
     NotAvailable {
-        /// What it would have been for.
+        /// Role of the function.
         role: Role,
-        /// Its name.
+        /// Symbol of the function.
         symbol: String,
-        /// Its module.
+        /// Name of its module.
         module: Option<String>,
-        /// Why.
+        /// Reason.
         reason: String,
     },
 }
 
 impl PlannedProbe {
-    /// Returns which come first where all are late: see [`Role::urgency`].
+    /// Returns the order in which functions are attached, lowest first: see [`Role::urgency`].
     pub const fn urgency(&self) -> u8 {
         let role = match self {
             Self::Attach(target) => target.role,
@@ -59,7 +61,7 @@ impl PlannedProbe {
 }
 
 impl ProbeTarget {
-    /// A function that was met through a pointer.
+    /// Makes the target for a function that was found through a pointer.
     pub fn from_pointer(role: Role, symbol: KernelSymbol) -> Self {
         Self {
             role,
@@ -116,8 +118,8 @@ impl ProbeTarget {
         }
     }
 
-    /// Where to try, best first: the name alone survives everything, but several functions may have it; some kernels
-    /// refuse `module:name`, some tracers may not see addresses.
+    /// Returns the places to try, best first. The name alone works everywhere, but several functions may have it. Some
+    /// kernels refuse `module:name`, and some tracers may not see addresses.
     pub fn places(&self) -> Vec<ProbeLocation> {
         let mut places = Vec::new();
         if self.unique || (self.address.is_none() && self.module.is_none()) {
@@ -133,7 +135,7 @@ impl ProbeTarget {
     }
 }
 
-/// Everything that is worth probing on this kernel, the core's functions first.
+/// Returns all functions that are worth probing on this kernel, those of the core first.
 pub fn plan(facts: &KernelFacts) -> Vec<PlannedProbe> {
     let core = facts.core.iter().map(core_function);
     let drivers = facts.drivers.iter().flat_map(driver_functions);
@@ -153,7 +155,7 @@ fn steps(plugin: &PluginFacts) -> impl Iterator<Item = PlannedProbe> {
 }
 
 fn core_function(function: &CoreFunction) -> PlannedProbe {
-    // Without BTF the types cannot be checked. These two have never changed; open and close have.
+    // Without BTF the types cannot be checked. The types of these two have never changed; those of open and close have.
     let stable = matches!(function.role, Role::NextState | Role::DeviceIoctl);
     match &function.status {
         CoreStatus::Ok => PlannedProbe::Attach(ProbeTarget::from_core(function)),

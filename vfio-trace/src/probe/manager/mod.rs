@@ -1,4 +1,4 @@
-//! Keeps the attached probes in step with the kernel: attaches, detaches, and knows what became of each.
+//! Keeps the attached probes in step with the kernel: attaches, detaches, and knows the state of each probe.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -18,31 +18,31 @@ use crate::{
     kernel::{KernelFiles, ModuleStamp, ReturnKind},
 };
 
-/// What attaches probes: the kernel, or a test's idea of it.
+/// Interface that attaches probes: to the kernel, or to a simulation in tests.
 pub trait ProbeBackend {
-    /// An attached probe; it ends when it is dropped.
+    /// Attached probe. It is detached when it is dropped.
     type Link;
 
-    /// Tells the programs what a step is about, before its first call.
+    /// Stores a step's description for the programs, before its first call.
     fn set_step(&mut self, slot: u16, spec: &StepSpec) -> Result<(), AttachError>;
-    /// Comes before a number of functions are attached, and after: nothing else may keep the kernel from that.
+    /// Announces the begin or end of attaching: in between, the kernel must not be kept busy by anything else.
     fn attaching(&mut self, on: bool);
-    /// Attaches functions, each with its slot; what is urgent comes first. Gives what became of each, in this order.
+    /// Attaches functions, each with its slot, urgent ones first. Returns the results in this order.
     fn attach(&mut self, functions: &[(&ProbeTarget, u16)]) -> Vec<Result<Vec<Self::Link>, AttachError>>;
-    /// Where the function of a link is; `None` where the kernel does not tell.
+    /// Returns the address of a link's function; `None` if the kernel does not tell.
     fn address(&self, link: &Self::Link) -> Option<u64>;
-    /// Calls that a link has missed; `None` where the kernel does not tell.
+    /// Returns the number of calls that a link has missed; `None` if the kernel does not tell.
     fn missed(&self, link: &Self::Link) -> Option<u64>;
-    /// Calls that a role's programs did not see because another program ran on that CPU; `None` where the kernel does
-    /// not tell.
+    /// Returns the number of calls that a role's programs have missed because another program ran on that CPU; `None`
+    /// if the kernel does not tell.
     fn recursion_misses(&self, role: Role) -> Option<u64>;
-    /// What a probe has counted.
+    /// Returns the counts of a probe.
     fn stats(&self, slot: u16) -> ProbeStats;
-    /// Closes links that are of no use any more.
+    /// Closes links that are not needed any more.
     fn close(&mut self, links: Vec<Self::Link>);
 }
 
-/// One function of the plan.
+/// State of one function that is or was to be probed.
 #[derive(Debug)]
 struct ManagedProbe<L> {
     role: Role,
@@ -51,20 +51,20 @@ struct ManagedProbe<L> {
     address: Option<u64>,
     /// Slot in the statistics map.
     slot: u16,
-    /// Open links: entry, and return. Empty if not attached.
+    /// Open links: return and entry. Empty if not attached.
     links: Vec<L>,
-    /// Counts of links that are closed by now; `None` where the kernel does not tell.
+    /// Number of calls missed by links that are closed; `None` if the kernel does not tell.
     missed_before: Option<u64>,
     reason: Option<String>,
-    /// It was met through a pointer: no plan has it.
+    /// True if the function was found through a pointer, so that no plan has it.
     by_pointer: bool,
-    /// The load of its module that it is attached in.
+    /// Load of its module during which it was attached.
     load: Option<ModuleStamp>,
-    /// What the programs and the readers of its records were told of a step.
+    /// Facts about a step that the programs and the readers of its records have got.
     step: Option<StepDetails>,
 }
 
-/// What depends on a step's driver, which may be built anew while the function stays.
+/// Facts about a step that depend on its driver, which may be rebuilt while the function stays.
 type StepDetails = (StepSpec, ReturnKind, u32);
 
 impl<L> ManagedProbe<L> {
@@ -72,15 +72,15 @@ impl<L> ManagedProbe<L> {
         self.role == role && self.symbol == symbol && self.module.as_deref() == module
     }
 
-    /// Calls missed by all links that it ever had; `None` where the kernel does not tell.
+    /// Returns the number of calls missed by all links so far; `None` if the kernel does not tell.
     fn missed(&self, missed: impl Fn(&L) -> Option<u64>) -> Option<u64> {
         self.links.iter().try_fold(self.missed_before?, |sum, link| Some(sum.saturating_add(missed(link)?)))
     }
 
-    /// Why it can never be called again, if that is so.
+    /// Returns the reason why the function can never be called again, if there is one.
     fn gone(&self, load: impl Fn(&str) -> Option<ModuleStamp>) -> Option<String> {
         let module = self.module.as_deref()?;
-        // Without a load of its own it was attached before anybody knew of the module: see `adopt`.
+        // Without a load it was attached before its module was in the list: see `adopt`.
         let same = load(module).is_some_and(|now| self.load.is_none_or(|then| now.is_same(&then)));
         (!same).then(|| format!("module {module} was unloaded"))
     }
@@ -90,14 +90,14 @@ impl<L> ManagedProbe<L> {
     }
 }
 
-/// A function that something was done about.
+/// Function whose probe has changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProbedFunction {
-    /// Its symbol.
+    /// Symbol of the function.
     pub symbol: String,
-    /// Its module; `None` for the kernel image.
+    /// Name of its module; `None` for the kernel image.
     pub module: Option<String>,
-    /// What it is for.
+    /// Role of the function.
     pub role: Role,
 }
 
@@ -113,25 +113,27 @@ impl From<&ProbeTarget> for ProbedFunction {
     }
 }
 
-/// What [`Manager::reconcile`] did.
+/// Changes that one call of the manager has made, such as [`ProbeManager::reconcile`].
+///
+/// The live source reports them to the user, and adds `gaps`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeChanges {
-    /// Functions newly probed.
+    /// Functions that are probed now.
     pub attached: Vec<ProbedFunction>,
-    /// Functions no longer probed, with the reason.
+    /// Functions that are no longer probed, with the reason.
     pub detached: Vec<(ProbedFunction, String)>,
     /// Functions that could not be probed, with the reason.
     pub failed: Vec<(ProbedFunction, String)>,
-    /// The kernel refused one of them for want of a capability.
+    /// True if the kernel refused one of them because a capability is missing.
     pub denied: bool,
-    /// Functions that were there before they were probed.
+    /// Times in which functions could be called before they were probed.
     pub gaps: Vec<ProbeGap>,
-    /// Drivers whose own memory is not read, by module, with the reason.
+    /// Drivers whose own structures are not read: module and reason.
     pub unread: Vec<(String, String)>,
 }
 
 impl ProbeChanges {
-    /// Adds what happened later.
+    /// Appends later changes.
     pub fn extend(&mut self, later: Self) {
         let Self { attached, detached, failed, denied, gaps, unread } = later;
         self.attached.extend(attached);
@@ -143,12 +145,12 @@ impl ProbeChanges {
     }
 }
 
-/// Why a function could not be attached.
+/// Reason why a function could not be attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachError {
-    /// In words.
+    /// Reason in words.
     pub reason: String,
-    /// For want of a capability.
+    /// True if a capability is missing.
     pub denied: bool,
 }
 
@@ -158,27 +160,30 @@ impl From<&str> for AttachError {
     }
 }
 
-/// All probes.
+/// Manager of all probes.
+///
+/// The live source owns it. It calls it at the start and whenever modules come or go, and reads the counts at the end.
 pub struct ProbeManager<B: ProbeBackend = KprobeBackend> {
     backend: B,
     probes: Vec<ManagedProbe<B::Link>>,
     /// Pointers that were looked up, so that each is tried once per load of its module.
     pointers: HashSet<(Role, u64)>,
-    /// Those of them that came to nothing: each is tried again when modules have come or gone.
+    /// Looked up pointers without a probed function: each is tried again when modules have come or gone.
     unresolved: Vec<(Role, u64)>,
-    /// The slot that a role's recursion misses are told with: its first probe ever, whatever becomes of that.
+    /// Slot of each role whose report has the role's recursion misses: that of its first probe ever, even if it is
+    /// detached.
     first_of: BTreeMap<Role, u16>,
-    /// What readers of the records must know, and have not been told.
+    /// Notes for the readers of the records that were not taken yet.
     notes: Vec<RecordNote>,
 }
 
 impl ProbeManager {
-    /// A manager of the kernel's probes, without any yet.
+    /// Makes a manager of the kernel's probes, without any probe.
     pub fn new(programs: BpfPrograms, files: &KernelFiles) -> Self {
         Self::over(KprobeBackend::new(programs, files))
     }
 
-    /// The programs.
+    /// Returns the eBPF programs.
     pub const fn programs_mut(&mut self) -> &mut BpfPrograms {
         &mut self.backend.programs
     }
@@ -201,14 +206,14 @@ impl<B: ProbeBackend> ProbeManager<B> {
         }
     }
 
-    /// What readers of the records must know of probes attached since the last call.
+    /// Takes the notes for the readers of the records about probes attached since the last call.
     pub fn take_notes(&mut self) -> Vec<RecordNote> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Attaches what the plan has and is not attached. Detaches functions whose module is gone or was loaded anew, and
-    /// those that nobody wants any more: neither this plan nor a pointer. `load` tells the present load of a module,
-    /// `None` if it is not loaded.
+    /// Attaches the functions of the plan that are not attached. Detaches functions whose module is gone or was loaded
+    /// anew, and those that neither this plan nor a pointer needs. `load` returns the present load of a module, `None`
+    /// if it is not loaded.
     pub fn reconcile(
         &mut self,
         plan: &[PlannedProbe],
@@ -216,7 +221,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
     ) -> ProbeChanges {
         let mut changes = ProbeChanges::default();
         for pointer in std::mem::take(&mut self.unresolved) {
-            // Symbols are known anew.
+            // Symbols have been read again.
             self.pointers.remove(&pointer);
         }
         self.backend.attaching(true);
@@ -236,7 +241,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
         for planned in plan {
             match planned {
                 PlannedProbe::Attach(target) => {
-                    // Here, too: a report has them in the order of the plan.
+                    // Made here, so that a report has the probes in the order of the plan.
                     self.entry(target.role, &target.symbol, target.module.as_deref());
                     targets.push(target);
                 },
@@ -255,8 +260,8 @@ impl<B: ProbeBackend> ProbeManager<B> {
         changes
     }
 
-    /// Attaches what this plan has, detaches only what is dead, and says nothing of what the kernel refuses: a plan made in a
-    /// hurry has functions that are not there, and addresses that may be others' by now.
+    /// Attaches the functions of this plan, detaches only dead ones, and does not report refusals: a plan made in a
+    /// hurry has functions that do not exist, and addresses that may be other functions' by now.
     pub fn attach_at_once(
         &mut self,
         plan: &[PlannedProbe],
@@ -274,7 +279,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
                 if load(module).is_none() {
                     continue;
                 }
-                // Within the module, by name: another one may have the same, and be at the address by now.
+                // By module and name: another module may have the same name, and be at the address by now.
                 (target.address, target.unique) = (None, false);
             }
             targets.push((self.reason_of(&target), target));
@@ -292,26 +297,26 @@ impl<B: ProbeBackend> ProbeManager<B> {
         changes
     }
 
-    /// Why a function is not probed, if that is known.
+    /// Returns the reason why a function is not probed, if it is known.
     fn reason_of(&self, target: &ProbeTarget) -> Option<String> {
         let is = |probe: &&ManagedProbe<_>| probe.is(target.role, &target.symbol, target.module.as_deref());
         self.probes.iter().find(is)?.reason.clone()
     }
 
-    /// Takes probes whose module was not in the list when they were attached for those of the load that is there now.
+    /// Assigns probes whose module was not in the list when they were attached to its present load.
     fn adopt(&mut self, load: impl Fn(&str) -> Option<ModuleStamp>) {
         for probe in self.probes.iter_mut().filter(|probe| !probe.links.is_empty() && probe.load.is_none()) {
             probe.load = probe.module.as_deref().and_then(&load);
         }
     }
 
-    /// Detaches what there is a reason to.
+    /// Detaches the probes for which `why` returns a reason.
     fn detach(&mut self, changes: &mut ProbeChanges, why: impl Fn(&ManagedProbe<B::Link>) -> Option<String>) {
         let before = changes.detached.len();
         for probe in self.probes.iter_mut().filter(|probe| !probe.links.is_empty()) {
             let Some(reason) = why(probe) else { continue };
             changes.detached.push((probe.function(), reason.clone()));
-            // Before they are closed: what they have missed goes on counting.
+            // Counted before they are closed, so that their missed calls stay counted.
             probe.missed_before = probe.missed(|link| self.backend.missed(link));
             self.backend.close(std::mem::take(&mut probe.links));
             probe.reason = Some(reason);
@@ -322,7 +327,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
         }
     }
 
-    /// Whether a pointer still has to be resolved and attached for a role.
+    /// Returns true if a pointer still has to be resolved and attached for a role.
     pub fn is_new_pointer(&self, role: Role, address: u64) -> bool {
         address != 0
             && !self.pointers.contains(&(role, address))
@@ -332,14 +337,14 @@ impl<B: ProbeBackend> ProbeManager<B> {
                 .any(|probe| probe.role == role && probe.address == Some(address) && !probe.links.is_empty())
     }
 
-    /// Whether a function is probed for a role whose address is not known: a pointer may lead to it.
+    /// Returns true if a probed function of a role has an unknown address: a pointer may lead to it.
     pub fn has_unplaced(&self, role: Role) -> bool {
         self.probes
             .iter()
             .any(|probe| probe.role == role && !probe.links.is_empty() && probe.address.is_none())
     }
 
-    /// Whether a function of the vfio core is probed for a role.
+    /// Returns true if a function of the vfio core is probed for a role.
     pub fn has(&self, role: Role) -> bool {
         self.probes.iter().any(|probe| {
             probe.role == role
@@ -348,7 +353,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
         })
     }
 
-    /// Where a function is that is probed.
+    /// Returns the address of a probed function, if it is known.
     pub fn address(&self, role: Role, symbol: &str, module: Option<&str>) -> Option<u64> {
         self.probes
             .iter()
@@ -356,7 +361,8 @@ impl<B: ProbeBackend> ProbeManager<B> {
             .and_then(|probe| probe.address)
     }
 
-    /// Attaches a function that was met through a pointer.
+    /// Attaches a function that was found through a pointer. `target`: the function; `None` if no symbol has this
+    /// address.
     pub fn attach_pointer(
         &mut self,
         role: Role,
@@ -387,7 +393,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
         changes
     }
 
-    /// The probe of a function, made if it is new; `None` if there are too many.
+    /// Returns the state of a function, made if it is new; `None` if there are too many.
     fn entry(
         &mut self,
         role: Role,
@@ -396,7 +402,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
     ) -> Option<&mut ManagedProbe<B::Link>> {
         let known = self.probes.iter().position(|probe| probe.is(role, symbol, module));
         if known.is_none() {
-            // Slot 0 is nobody's.
+            // Slot 0 is not used.
             let slot =
                 u16::try_from(self.probes.len() + 1).ok().filter(|slot| u32::from(*slot) < MAX_PROBES)?;
             self.probes.push(ManagedProbe {
@@ -435,18 +441,18 @@ impl<B: ProbeBackend> ProbeManager<B> {
             let slot = probe.slot;
             if !probe.links.is_empty() {
                 probe.address = target.address.or(probe.address);
-                // Of two drivers that want the same step the first has it.
+                // If two drivers need the same step, the first one's description is used.
                 if met.insert(slot)
                     && let Err(AttachError { reason, .. }) = self.prepare_step(target, slot)
                 {
-                    // Its records would be read with what is not so any more.
+                    // Its records would be read with an outdated description.
                     self.detach(changes, |probe| (probe.slot == slot).then(|| reason.clone()));
                 }
             } else if functions.iter().all(|(_, other)| *other != slot) {
                 match self.prepare_step(target, slot) {
                     Ok(()) => {
                         functions.push((target, slot));
-                        // Before the probe: a module that is loaded anew in between is then noticed.
+                        // Read before the probe is attached: if the module is loaded anew in between, that is noticed.
                         loads.push(target.module.as_deref().and_then(load));
                     },
                     Err(refusal) => self.keep(target, slot, None, Err(refusal), changes),
@@ -459,7 +465,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
         }
     }
 
-    /// Keeps what became of a function, in the load of its module that it was attached in.
+    /// Stores the result of attaching a function. `load`: the load of its module during which it was attached.
     fn keep(
         &mut self,
         target: &ProbeTarget,
@@ -490,7 +496,7 @@ impl<B: ProbeBackend> ProbeManager<B> {
         }
     }
 
-    /// Tells the programs what a step is about, before its first call, and again if that has become something else.
+    /// Stores a step's description for the programs, before its first call and again if it has changed.
     fn prepare_step(&mut self, target: &ProbeTarget, slot: u16) -> Result<(), AttachError> {
         let Some(step) = &target.step else { return Ok(()) };
         let told = (step.spec, step.returns, step.params);
@@ -510,12 +516,12 @@ impl<B: ProbeBackend> ProbeManager<B> {
         Ok(())
     }
 
-    /// Number of functions that are probed now.
+    /// Returns the number of functions that are probed now.
     pub fn attached(&self) -> usize {
         self.probes.iter().filter(|probe| !probe.links.is_empty()).count()
     }
 
-    /// What the inventory could not tell; `None` if it could tell all.
+    /// Returns the counts of the inventory if it has lost anything; `None` otherwise.
     fn inventory(&self) -> Option<ProbeReport> {
         let ProbeStats { hits, records, lost, unmatched, no_room } = self.backend.stats(INVENTORY_SLOT);
         (lost > 0 || no_room > 0).then(|| ProbeReport {
@@ -533,14 +539,14 @@ impl<B: ProbeBackend> ProbeManager<B> {
         })
     }
 
-    /// What became of each function, in the order of the plan.
+    /// Returns the state and the counts of each function, in the order of the plan.
     pub fn report(&self) -> Vec<ProbeReport> {
         self.probes
             .iter()
             .map(|probe| {
                 let ProbeStats { hits, records, lost, unmatched, no_room } = self.backend.stats(probe.slot);
-                // A program serves all functions of its role; what it did not see is told with one of them, always
-                // the same.
+                // A program serves all functions of its role. The calls that it missed are reported with one of them,
+                // always the same.
                 let recursion = if self.first_of.get(&probe.role) == Some(&probe.slot) {
                     self.backend.recursion_misses(probe.role)
                 } else {

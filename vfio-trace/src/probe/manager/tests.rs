@@ -1,4 +1,4 @@
-//! The manager over a made-up kernel.
+//! Tests of the manager with a simulated kernel.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -8,7 +8,7 @@ use crate::{
     sys::ProbeLocation,
 };
 
-/// What the kernel would count; links are numbers.
+/// Counts of the simulated kernel; links are numbers.
 #[derive(Default)]
 struct FakeCounts {
     missed: BTreeMap<u32, Option<u64>>,
@@ -18,9 +18,9 @@ struct FakeCounts {
     refused: Vec<String>,
     places: Vec<ProbeLocation>,
     attaching: bool,
-    /// It says where its links are.
+    /// True if it tells the addresses of links.
     tells_places: bool,
-    /// What the programs were told of steps.
+    /// Descriptions of steps that the programs have got.
     steps: Vec<StepSpec>,
 }
 
@@ -84,7 +84,7 @@ fn wanted(role: Role, name: &str, module: &str) -> PlannedProbe {
     PlannedProbe::Attach(ProbeTarget::from_pointer(role, symbol(name, Some(module), 0)))
 }
 
-/// Modules, each with the number of its load.
+/// Makes a function that returns the load of a module, from modules with the numbers of their loads.
 fn loads<'a>(modules: &'a [(&'a str, u64)]) -> impl Fn(&str) -> Option<ModuleStamp> + 'a {
     |name| {
         let (_, load) = modules.iter().find(|(module, _)| *module == name)?;
@@ -112,7 +112,7 @@ fn what_was_missed_never_goes_down() {
     let by_probe = |manager: &ProbeManager<FakeBackend>| -> Vec<_> {
         manager.report().iter().map(|probe| (probe.attached, probe.missed)).collect()
     };
-    // The driver whose probe tells the role's own misses goes: they stay where they were.
+    // The driver whose probe has the role's recursion misses goes: they stay with it.
     let changes = manager.reconcile(&plan[1..], loads(&[("b", 1)]));
     assert_eq!(changes.detached[0].1, "module a was unloaded");
     assert_eq!(by_probe(&manager), [(false, Some(16)), (true, Some(7))]);
@@ -140,7 +140,7 @@ fn what_a_pointer_has_shown_stays_until_its_module_goes() {
     let plan = [wanted(Role::NextState, "next", "vfio")];
     let target = ProbeTarget::from_pointer(Role::Read, symbol("odd_read", Some("odd"), 0x1000));
     manager.attach_pointer(Role::Read, 0x1000, Some(target), loads(&here));
-    // Of a driver in the kernel image: no module event concerns it.
+    // A function of the kernel image: module events do not affect it.
     let target = ProbeTarget::from_pointer(Role::Write, symbol("core_write", None, 0x2000));
     manager.attach_pointer(Role::Write, 0x2000, Some(target), loads(&here));
     let changes = manager.reconcile(&plan, loads(&[("odd", 1), ("vfio", 1)]));
@@ -164,13 +164,13 @@ fn a_reload_is_noticed_once_and_a_probe_that_is_back_stays() {
     let mut manager = ProbeManager::over(fake.clone());
     let plan = [wanted(Role::Read, "a_read", "a"), wanted(Role::Write, "a_write", "a")];
     manager.reconcile(&plan, loads(&[("a", 1)]));
-    // The kernel told of the load before anybody saw that the module had gone.
+    // The kernel reported the load before the manager saw that the module had gone.
     let changes = manager.attach_at_once(&plan, loads(&[("a", 2)]));
     assert_eq!((changes.detached.len(), names(&changes.attached)), (2, vec!["a_read", "a_write"]));
     let changes = manager.reconcile(&plan, loads(&[("a", 2)]));
     assert_eq!(changes, ProbeChanges::default());
     assert!(!fake.0.borrow().attaching, "links may be closed again");
-    // Where they are the kernel tells, long before symbols do: no pointer to them is new.
+    // The kernel tells the addresses long before symbols do: pointers to them are not new.
     assert_eq!(manager.address(Role::Write, "a_write", Some("a")), Some(0x4000));
     assert!(!manager.is_new_pointer(Role::Write, 0x4000));
 }
@@ -203,7 +203,7 @@ fn in_a_hurry_nothing_is_attached_of_what_is_gone_nor_by_an_old_address() {
         let target = ProbeTarget::from_pointer(Role::Read, symbol("save_read", Some(module), 0x1000));
         PlannedProbe::Attach(ProbeTarget { unique: true, ..target })
     };
-    // The last whole look knew both; one has gone since, and something else may be where it was.
+    // The last complete plan had both. One has gone since, and its address may be another function's.
     let changes = manager.attach_at_once(&[placed("gone"), placed("here")], loads(&[("here", 1)]));
     let modules: Vec<_> = changes.attached.iter().map(|function| function.module.as_deref()).collect();
     assert_eq!(modules, [Some("here")]);
@@ -240,7 +240,7 @@ fn a_pointer_that_no_symbol_names_is_told_and_tried_again() {
     assert!(!manager.is_new_pointer(Role::Read, 0x1000), "each look costs a pass over all symbols");
     manager.reconcile(&[], loads(&[("odd", 1)]));
     assert!(manager.is_new_pointer(Role::Read, 0x1000));
-    // Where addresses are hidden, that may be what a pointer leads to.
+    // If addresses are hidden, the pointer may lead to this function.
     manager.reconcile(&[wanted(Role::Read, "odd_read", "odd")], loads(&[("odd", 1)]));
     assert_eq!(manager.attach_pointer(Role::Read, 0x1000, None, loads(&[])), ProbeChanges::default());
 }
@@ -272,7 +272,7 @@ fn a_step_follows_its_driver_that_is_built_anew_while_its_library_stays() {
     assert_eq!((changes, told(), manager.take_notes().len()), (ProbeChanges::default(), vec![8, 16], 1));
     manager.reconcile(&step(24), loads(&[("lib", 1), ("driver", 3)]));
     assert_eq!((told(), manager.take_notes().len()), (vec![8, 16, 24], 1));
-    // Attached again, it is told again: its slot was nobody's meanwhile.
+    // Attached again, it gets its description again: its slot was not used meanwhile.
     manager.reconcile(&[], loads(&[("lib", 1)]));
     manager.reconcile(&step(24), loads(&[("lib", 1), ("driver", 3)]));
     assert_eq!((told(), manager.take_notes().len()), (vec![8, 16, 24, 24], 1));
