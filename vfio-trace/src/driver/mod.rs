@@ -1,7 +1,8 @@
-//! Driver plug-ins: what to look at in a driver, what it means, and the driver's own views. One folder per driver.
+//! Driver plug-ins: the captured parts of a driver, their interpretation, and the driver's own files. One folder per
+//! driver.
 //!
-//! Everything generic comes from the vfio core and works for a driver that nobody here knows. A plug-in adds steps,
-//! copies of the driver's structures, explanations and files. It is data and pure functions: it sees events only.
+//! Everything generic comes from the vfio core and works for unknown drivers. A plug-in adds steps, copies of the driver's
+//! structures, explanations and files. It is data and pure functions: it sees events only.
 
 mod dispatcher;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use crate::{
     kernel::WantedDriver,
 };
 
-/// All plug-ins. A new driver needs a folder, and a line here and in [`WANTED`].
+/// Plug-ins. A new driver needs a folder, and a line here and in [`WANTED`].
 static PLUGINS: [&dyn DriverPlugin; 2] = [&hisi_acc::HisiAccPlugin, &mlx5::Mlx5Plugin];
 
 /// Requirements of all plug-ins on the kernel, in the order of `PLUGINS`.

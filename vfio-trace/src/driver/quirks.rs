@@ -45,7 +45,7 @@ pub struct ImageIdentity {
     pub name: &'static str,
     /// Offset of its first byte in the image.
     pub offset: usize,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub length: usize,
 }
 

@@ -9,13 +9,13 @@ use crate::event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags,
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExerciseVerdict {
-    /// Not tried; the reason is given.
+    /// Stage that was not tried; the reason is given.
     Skipped,
-    /// All steps had the required outcome.
+    /// Success: all steps had the required outcome.
     Passed,
     /// Success, with something that the user must know.
     Warned,
-    /// The device did what it must not do, or did not do what it must.
+    /// Failure: the device did something that it must not do, or did not do something that it must.
     Failed,
 }
 
@@ -127,7 +127,7 @@ pub struct ExerciseStep {
     pub as_expected: bool,
     /// Duration seen from user space, in ns.
     pub duration_ns: u64,
-    /// Bytes moved by reads or writes.
+    /// Number of bytes moved by reads or writes.
     pub bytes: Option<u64>,
     /// Number of calls it took.
     pub calls: Option<u64>,

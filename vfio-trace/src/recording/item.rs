@@ -28,7 +28,7 @@ pub enum BlockItem {
     Record(Bytes),
     /// Record from before this part, needed only to read the part without the one before it.
     Repeated(Bytes),
-    /// The time (CLOCK_MONOTONIC, ns) that the live source told the assembler here (`Assembler::expire`).
+    /// Time (CLOCK_MONOTONIC, ns) that the live source gave the assembler here (`Assembler::expire`).
     Tick(u64),
     /// Readings of the clocks.
     Clock(ClockSample),

@@ -120,7 +120,7 @@ pub fn may_wait(file: impl AsFd) -> bool {
     !fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::RegularFile)
 }
 
-/// Waits, for `most` at most, until a file can be read or written, or has an error. Returns true if so.
+/// Waits at most `most` until a file can be read or written, or has an error. Returns true if so.
 ///
 /// # Errors
 ///
