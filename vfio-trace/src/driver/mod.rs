@@ -1,8 +1,8 @@
 //! Driver plug-ins: the captured parts of a driver, their interpretation, and the driver's own files. One folder per
 //! driver.
 //!
-//! Everything generic comes from the vfio core and works for unknown drivers. A plug-in adds steps, copies of the driver's
-//! structures, explanations and files. It is data and pure functions: it sees events only.
+//! Everything generic comes from the vfio core and works for unknown drivers. A plug-in adds steps, copies of the
+//! driver's structures, explanations and files. It is data and pure functions: it sees events only.
 
 mod dispatcher;
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl AttachGate {
 
 /// eBPF programs, and the PMU that attaches them to functions.
 ///
-/// The manager owns it; [`ProbeManager`](super::ProbeManager) is generic over it for tests.
+/// Owned by [`ProbeManager`](super::ProbeManager), which takes another backend in tests.
 pub struct KprobeBackend {
     pub(super) programs: BpfPrograms,
     pmu: Option<KprobePmu>,
