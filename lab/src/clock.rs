@@ -1,4 +1,4 @@
-//! The two clocks that evidence is stamped with: the tracer's (monotonic) and the wall's.
+//! Time stamps of the evidence, on both clocks: the tracer's (monotonic) and the wall clock.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::Serialize;
@@ -6,9 +6,9 @@ use serde::Serialize;
 /// One moment on both clocks, read back to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Stamp {
-    /// `CLOCK_MONOTONIC`, what `bpf_ktime_get_ns` and the kernel log count.
+    /// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns` and, but for small drifts, of the kernel log.
     pub(crate) monotonic_ns: u64,
-    /// `CLOCK_REALTIME`, what QMP events and QEMU's `-msg timestamp=on` show.
+    /// `CLOCK_REALTIME`, the clock of QMP events and of QEMU's `-msg timestamp=on`.
     pub(crate) realtime_ns: u64,
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn monotonic_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Monotonic))
 }
 
-/// Neither clock is ever before its epoch here, so the sign carries nothing.
+/// Returns a time in nanoseconds. Neither clock is ever before its epoch here, so the sign carries nothing.
 const fn nanoseconds(time: Timespec) -> u64 {
     (time.tv_sec as u64) * 1_000_000_000 + (time.tv_nsec as u64)
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Error, Result};
 use serde::Serialize;
 
-/// Appends JSON objects, one per line; several threads may write.
+/// A file to which JSON objects are appended, one per line. Several threads may write.
 #[derive(Debug)]
 pub(crate) struct Lines {
     file: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Lines {
 #[derive(Debug)]
 struct Out {
     to: BufWriter<File>,
-    /// The first failure: whoever writes is in no position to tell it, `finish` is.
+    /// The first failure. `write` has nowhere to report it; `finish` returns it.
     failed: Option<Error>,
 }
 
@@ -28,7 +28,7 @@ impl Lines {
         Ok(Self { file: file.to_owned(), out: Mutex::new(Out { to: BufWriter::new(to), failed: None }) })
     }
 
-    /// Flushed line by line, so that a run that is killed leaves what it saw.
+    /// Writes one object and flushes it, so that a run that is killed leaves all lines up to then.
     pub(crate) fn write(&self, object: &impl Serialize) {
         let mut out = self.lock();
         let written = serde_json::to_vec(object).map_err(Error::from).and_then(|mut line| {
@@ -41,7 +41,7 @@ impl Lines {
         }
     }
 
-    /// Whether all of it was written.
+    /// Returns the first error of all writes, if there was one.
     pub(crate) fn finish(&self) -> Result<()> {
         self.lock().failed.take().map_or(Ok(()), |error| {
             Err(error.context(format!("cannot write all of {}; is the disk full?", self.file.display())))

@@ -1,4 +1,4 @@
-//! What the scenarios ask of the running kernel beside VFIO: modules, dynamic debug, its release.
+//! Facts and settings of the running kernel beside VFIO: modules, dynamic debug, its release.
 
 use std::fs;
 use std::path::Path;
@@ -28,13 +28,13 @@ pub(crate) fn load_module(name: &str, timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-/// `uname -r`.
+/// Returns the kernel's release, as `uname -r` prints it.
 pub(crate) fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// Dynamic debug of one module, on until dropped.
+/// Dynamic debug of one module: on until dropped.
 #[derive(Debug)]
 pub(crate) struct DynamicDebug {
     control: &'static str,
@@ -42,7 +42,8 @@ pub(crate) struct DynamicDebug {
 }
 
 impl DynamicDebug {
-    /// procfs first: it needs no debugfs mount, which would change what the tracer under test finds.
+    /// The control files of dynamic debug. procfs first: it needs no debugfs mount, which would change what the tracer
+    /// under test finds.
     const CONTROLS: [&str; 2] = ["/proc/dynamic_debug/control", "/sys/kernel/debug/dynamic_debug/control"];
 
     pub(crate) fn enable(module: &str) -> Result<Self> {
@@ -58,7 +59,7 @@ impl DynamicDebug {
 
 impl Drop for DynamicDebug {
     fn drop(&mut self) {
-        // The module may be gone by now, and then there is nothing to turn off.
+        // The module may be unloaded by now; then there is nothing to turn off.
         drop(fs::write(self.control, format!("module {} -p\n", self.module)));
     }
 }

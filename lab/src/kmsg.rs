@@ -1,4 +1,4 @@
-//! The kernel log from a moment on, read as it grows so that a wrapping ring buffer loses nothing unnoticed.
+//! Copies the kernel log from a moment on, as it grows: records that the ring buffer overwrites are counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// One record fits (the kernel's limit is 8 KiB), or read() fails with EINVAL.
+/// Size of the read buffer in bytes. It must hold one record (the kernel's limit is 8 KiB), or read() fails with
+/// EINVAL.
 const RECORD: usize = 8192;
 
 /// A thread that copies `/dev/kmsg` into a file in `dmesg`'s format.
@@ -23,7 +24,7 @@ pub(crate) struct KernelLog {
     thread: Option<JoinHandle<Result<Totals>>>,
 }
 
-/// What was copied.
+/// Counts of a finished copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Records written.
@@ -50,7 +51,7 @@ impl KernelLog {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Reads what is there still and ends.
+    /// Reads the records that are still there, then ends the thread.
     pub(crate) fn finish(mut self) -> Result<Totals> {
         self.stop.store(true, Ordering::Release);
         let thread = self.thread.take().context("the kernel log was finished twice")?;
@@ -62,7 +63,7 @@ impl Drop for KernelLog {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            // An error of the log is told by `finish`; here another one is on its way.
+            // An error of the log is returned by `finish`; here another one is already being returned.
             drop(thread.join());
         }
     }
@@ -73,7 +74,7 @@ fn copy(mut kmsg: File, mut out: impl Write, stop: &AtomicBool) -> Result<Totals
     let mut expected = None;
     let mut buffer = [0; RECORD];
     loop {
-        // Asked before the read: what is logged before the stop is still copied.
+        // Read before the records: what is logged before the stop is still copied.
         let last_round = stop.load(Ordering::Acquire);
         match kmsg.read(&mut buffer) {
             Ok(length) => {
@@ -112,7 +113,7 @@ fn wait_for_more(kmsg: &File) -> Result<()> {
     }
 }
 
-/// `6,1234,56789012,-;text`, then lines of properties that start with a space.
+/// One record: `6,1234,56789012,-;text`, then lines of properties that start with a space.
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
     sequence: u64,

@@ -1,4 +1,4 @@
-//! What the lab's scenario programs share, and the oracles their evidence is read with.
+//! Library of the lab's scenario programs, and the oracles that read their evidence.
 
 pub mod errno;
 pub mod hisi;

@@ -1,4 +1,4 @@
-//! Devices and VFIO groups through sysfs: create and remove mediated ones, who holds them, their knobs.
+//! Devices and VFIO groups through sysfs: creates and removes mediated devices, finds their holders and their knobs.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use crate::wait;
 const DEVICES: &str = "/sys/bus/mdev/devices";
 const PARENTS: &str = "/sys/class/mdev_bus";
 
-/// The device names that tests can rely on, by position: source and destination.
+/// Device names that tests can rely on, by position: source and destination come first.
 pub(crate) const DEFAULT_UUIDS: [&str; 4] = [
     "11111111-1111-1111-1111-111111111111",
     "22222222-2222-2222-2222-222222222222",
@@ -23,7 +23,7 @@ pub(crate) const DEFAULT_UUIDS: [&str; 4] = [
     "44444444-4444-4444-4444-444444444444",
 ];
 
-/// A mediated device that this process created, and removes when dropped unless it is kept.
+/// A mediated device that this process created. It is removed when dropped, unless it is kept.
 #[derive(Debug)]
 pub(crate) struct Mdev {
     uuid: String,
@@ -32,8 +32,8 @@ pub(crate) struct Mdev {
 }
 
 impl Mdev {
-    /// Creates a device in its initial state. One of that name which nobody holds is replaced: a device's migration
-    /// state outlives its close, so a left-over is no clean start.
+    /// Creates a device in its initial state. A device of that name which no process has open is replaced: a device's
+    /// migration state outlives its close, so a left-over is no clean start.
     pub(crate) fn create(uuid: &str, mdev_type: &str, timeout: Duration) -> Result<Self> {
         if sysfs(uuid).exists() {
             remove(uuid, timeout)?;
@@ -43,7 +43,7 @@ impl Mdev {
             format!("cannot create {uuid} through {}; are all ports of the parent in use?", create.display())
         })?;
         let device = Self { uuid: uuid.to_owned(), timeout, keep: false };
-        // The group's node is devtmpfs's work, which is done by another thread.
+        // devtmpfs creates the group's node in another thread.
         wait::until(&format!("the VFIO group of {uuid}"), timeout, || {
             Ok(group(uuid).ok().filter(|number| group_node(*number).exists()))
         })?;
@@ -54,7 +54,7 @@ impl Mdev {
         self.keep = true;
     }
 
-    /// Removes the device now, with the error that dropping would swallow.
+    /// Removes the device now and returns the error that dropping would swallow.
     pub(crate) fn remove(mut self) -> Result<()> {
         if std::mem::replace(&mut self.keep, true) {
             return Ok(());
@@ -66,18 +66,18 @@ impl Mdev {
 impl Drop for Mdev {
     fn drop(&mut self) {
         if !self.keep {
-            // Only reached on the way out of a failure, which is the error worth telling.
+            // Only reached after a failure, which is the error to report.
             drop(remove(&self.uuid, self.timeout));
         }
     }
 }
 
-/// The sysfs directory of a mediated device, whether it exists or not.
+/// Returns the sysfs directory of a mediated device, which need not exist.
 pub(crate) fn sysfs(uuid: &str) -> PathBuf {
     Path::new(DEVICES).join(uuid)
 }
 
-/// The IOMMU group of an mdev or a PCI device.
+/// Returns the number of the IOMMU group of an mdev or a PCI device.
 pub(crate) fn group(name: &str) -> Result<u32> {
     let link = [sysfs(name), pci_sysfs(name)]
         .into_iter()
@@ -93,22 +93,23 @@ pub(crate) fn group(name: &str) -> Result<u32> {
         .with_context(|| format!("{} does not name a group", target.display()))
 }
 
-/// `/dev/vfio/N`.
+/// Returns the group's node, `/dev/vfio/N`.
 pub(crate) fn group_node(number: u32) -> PathBuf {
     Path::new("/dev/vfio").join(number.to_string())
 }
 
-/// The module that offers an mdev type: `quayside` for `quayside-full`, as a type is named after its parent's driver.
+/// Returns the module that offers an mdev type: `quayside` for `quayside-full`, as a type is named after its parent's
+/// driver.
 pub(crate) fn module(mdev_type: &str) -> &str {
     mdev_type.split_once('-').map_or(mdev_type, |(driver, _)| driver)
 }
 
-/// The sysfs directory of a PCI device, whether it exists or not.
+/// Returns the sysfs directory of a PCI device, which need not exist.
 pub(crate) fn pci_sysfs(address: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(address)
 }
 
-/// The driver that a device is bound to.
+/// Returns the driver that a device is bound to.
 pub(crate) fn driver(name: &str) -> Option<String> {
     let target = [sysfs(name), pci_sysfs(name)]
         .into_iter()
@@ -116,7 +117,7 @@ pub(crate) fn driver(name: &str) -> Option<String> {
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// Takes a PCI device from its driver and gives it back: all that the driver knew of it is gone.
+/// Unbinds a PCI device from its driver and binds it again, so that the driver's state of it is fresh.
 pub(crate) fn rebind(address: &str) -> Result<()> {
     let driver = fs::canonicalize(pci_sysfs(address).join("driver"))
         .with_context(|| format!("{address} is no PCI device with a driver"))?;
@@ -132,9 +133,9 @@ pub(crate) fn read_attribute(path: &Path) -> Result<String, Errno> {
     fs::read_to_string(path).map_err(|error| os_error(&error))
 }
 
-/// Writes such a file.
+/// Writes a file of sysfs or debugfs.
 pub(crate) fn write_attribute(path: &Path, value: &str) -> Result<(), Errno> {
-    // Not fs::write: it is there, and must not be created or truncated.
+    // Not fs::write: the file exists, and must not be created or truncated.
     let mut file = OpenOptions::new().write(true).open(path).map_err(|error| os_error(&error))?;
     file.write_all(value.as_bytes()).map_err(|error| os_error(&error))
 }
@@ -143,8 +144,8 @@ fn os_error(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// A knob of a device, in one of `folders` or, as drivers put their attributes into a group of their own, whose name is
-/// theirs, in the driver's.
+/// Returns the path of a device's knob: in one of `folders` or, if there are none, among the driver's attributes.
+/// Drivers put those into a group of their own, whose name is the driver's.
 pub(crate) fn knob(device: &str, folders: &[PathBuf], name: &str) -> Result<PathBuf> {
     let mut folders = folders.to_vec();
     if folders.is_empty() {
@@ -172,7 +173,8 @@ fn supported_type(mdev_type: &str) -> Result<PathBuf> {
         })
 }
 
-/// Removing a device that somebody holds blocks in the kernel, beyond any signal: look first, then do it aside.
+/// Removes a device. Removing an open device blocks in the kernel, and no signal ends that: so this looks for holders
+/// first, then removes it in another thread.
 fn remove(uuid: &str, timeout: Duration) -> Result<()> {
     let node = group(uuid).map(group_node)?;
     wait::until(&format!("{uuid} to be closed"), timeout, || Ok(holders(&node).is_empty().then_some(())))
@@ -196,7 +198,7 @@ fn remove(uuid: &str, timeout: Duration) -> Result<()> {
     )
 }
 
-/// The processes that have a file open, as `comm (pid)`.
+/// Returns the processes that have a file open, as `comm (pid)`.
 fn holders(file: &Path) -> Vec<String> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
@@ -214,7 +216,7 @@ fn holders(file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A UUID by position in the default list.
+/// Returns the UUID at a position of the default list.
 pub(crate) fn default_uuid(index: usize) -> Result<&'static str> {
     DEFAULT_UUIDS
         .get(index)

@@ -1,4 +1,4 @@
-//! A unix socket between source and destination that stops forwarding on purpose: a migration hangs where we want.
+//! A unix socket between source and destination that stops forwarding on purpose, so that a migration hangs there.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// How often the thread looks whether it should stop.
+/// Interval at which the thread looks for a request to stop.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 #[derive(Debug, Default)]
@@ -23,7 +23,8 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Forwards one connection both ways; the direction to the destination stops for good after some bytes.
+/// A proxy for one connection in both directions. After a number of bytes it stops forwarding to the destination for
+/// good.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     path: PathBuf,
@@ -50,17 +51,17 @@ impl Proxy {
         Ok(Self { path: path.to_owned(), shared, thread: Some(thread) })
     }
 
-    /// Bytes of the migration stream that reached the destination.
+    /// Returns the number of bytes of the migration stream that reached the destination.
     pub(crate) fn forwarded(&self) -> u64 {
         self.shared.forwarded.load(Ordering::Acquire)
     }
 
-    /// Nothing will be forwarded to the destination any more, and the source has more to send.
+    /// Returns true once nothing more will be forwarded to the destination, and the source has more to send.
     pub(crate) fn stalled(&self) -> bool {
         self.shared.stalled.load(Ordering::Acquire)
     }
 
-    /// Closes both connections and tells how the thread ended.
+    /// Closes both connections and returns the result of the thread.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.end().unwrap_or(Ok(()))
     }
@@ -69,7 +70,7 @@ impl Proxy {
         self.shared.stop.store(true, Ordering::Release);
         let thread = self.thread.take()?;
         let outcome = thread.join().unwrap_or_else(|_panic| Err(anyhow!("the proxy's thread panicked")));
-        // Left behind it would only be litter in the run's temporary folder.
+        // A socket left behind would only be litter in the run's temporary folder.
         drop(std::fs::remove_file(&self.path));
         Some(outcome)
     }
@@ -96,7 +97,7 @@ fn serve(
         stream.set_write_timeout(Some(timeout))?;
     }
     let ended = forward(&source, &destination, stall_after, shared);
-    // Whichever side ended it, the other one must see it; a side that is gone already does not mind.
+    // The side that did not end it must see the end, too; shutting down a side that has gone already does no harm.
     for stream in [&source, &destination] {
         drop(stream.shutdown(Shutdown::Both));
     }
@@ -125,7 +126,7 @@ fn forward(
     let mut buffer = [0; 16 * 1024];
     let mut left = stall_after;
     while !shared.stop.load(Ordering::Acquire) {
-        // Stalled, the source's data is left in the socket's buffer; only its going away is still of interest.
+        // Once stalled, the source's data stays in the socket's buffer; only the end of the connection still matters.
         let from_source =
             if shared.stalled.load(Ordering::Acquire) { PollFlags::RDHUP } else { PollFlags::IN };
         let mut fds = [PollFd::new(source, from_source), PollFd::new(destination, PollFlags::IN)];
@@ -161,7 +162,7 @@ fn forward(
     Ok(())
 }
 
-/// Bytes that were read; none at the end of the stream and on a broken one, which is an end too.
+/// Returns the number of bytes read; none at the end of the stream and on a broken one, which is an end, too.
 fn some(result: std::io::Result<usize>) -> Option<usize> {
     result.ok().filter(|length| *length > 0)
 }

@@ -1,4 +1,4 @@
-//! A nested QEMU with one VFIO device: start, QMP, quit, and what it said when it died.
+//! A nested QEMU with one VFIO device: start, QMP, quit, and its last words when it dies.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -15,23 +15,23 @@ use crate::{mdev, wait};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// What differs between the QEMUs of a run.
+/// The settings in which the QEMUs of a run differ.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
-    /// The VM's name in evidence and file names.
+    /// Name of the VM in evidence and file names.
     pub(crate) vm: &'a str,
-    /// The mdev it gets; none makes a VM without a device.
+    /// UUID of its mdev; without one the VM has no device.
     pub(crate) uuid: Option<&'a str>,
     pub(crate) memory_mib: u32,
-    /// Whether it waits for an incoming migration.
+    /// True if it waits for an incoming migration.
     pub(crate) incoming: bool,
-    /// Where its sockets go.
+    /// Folder of its sockets.
     pub(crate) folder: &'a Path,
-    /// Where its trace and its stderr go, if somebody wants to compare.
+    /// Folder for its trace and its stderr, if a test wants them.
     pub(crate) evidence: Option<&'a Path>,
 }
 
-/// A process that was started and whose QMP socket may not be there yet.
+/// A QEMU that was started and whose QMP socket may not be there yet.
 #[derive(Debug)]
 pub(crate) struct Starting {
     process: Process,
@@ -45,7 +45,7 @@ struct Process {
     stderr: PathBuf,
 }
 
-/// A running QEMU; dropped, it is killed.
+/// A running QEMU. It is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Qemu {
     pub(crate) qmp: Qmp,
@@ -76,7 +76,7 @@ impl Launch<'_> {
             ));
         }
         if self.incoming {
-            // Deferred, so that `migrate-incoming` can ask for a failed destination to stay and tell why it failed.
+            // Deferred, so that `migrate-incoming` can ask for a failed destination to stay and say why it failed.
             command.args(["-incoming", "defer"]);
         }
         if let Some(evidence) = self.evidence {
@@ -113,7 +113,7 @@ impl Starting {
 }
 
 impl Process {
-    /// Adds to an error that this QEMU died, if that is so.
+    /// Adds to an error that this QEMU died, if it did.
     fn blame(&mut self, error: anyhow::Error) -> anyhow::Error {
         // Its sockets close a moment before the process can be waited for.
         let status = wait::until("a dying QEMU", Duration::from_secs(1), || Ok(self.child.try_wait()?));
@@ -123,7 +123,7 @@ impl Process {
         }
     }
 
-    /// The last lines of its stderr, for an error message.
+    /// Returns the last lines of its stderr, for an error message.
     fn tail(&self) -> String {
         let text = fs::read_to_string(&self.stderr).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -136,7 +136,7 @@ impl Process {
     }
 
     fn kill(&mut self) -> Result<ExitStatus> {
-        // Fails only for a process that was waited for already, and then wait() knows its status.
+        // Fails only if the process was waited for already; then wait() knows its status.
         drop(self.child.kill());
         self.child.wait().with_context(|| format!("cannot wait for {}", self.vm))
     }
@@ -153,25 +153,25 @@ impl Qemu {
         self.process.child.id()
     }
 
-    /// Adds to an error that this QEMU died, if that is so.
+    /// Adds to an error that this QEMU died, if it did.
     pub(crate) fn blame(&mut self, error: anyhow::Error) -> anyhow::Error {
         self.process.blame(error)
     }
 
-    /// SIGKILL, as a host that goes down would do it.
+    /// Kills QEMU with SIGKILL, as a failing host would.
     pub(crate) fn kill(&mut self) -> Result<String> {
         let status = self.process.kill()?;
         self.qmp.close();
         Ok(told(status))
     }
 
-    /// Ends QEMU in order, or by force if it does not answer; says how it ended.
+    /// Ends QEMU in order, or by force if it does not answer. Returns its exit status as text.
     pub(crate) fn quit(&mut self, timeout: Duration) -> Result<String> {
         if let Some(status) = self.process.child.try_wait()? {
             self.qmp.close();
             return Ok(told(status));
         }
-        // No answer is as good as one: what counts is that the process ends.
+        // An answer is not needed: only the end of the process counts.
         drop(self.qmp.execute("quit", json!({}), timeout));
         let child = &mut self.process.child;
         let ended = wait::until("QEMU to quit", timeout, || Ok(child.try_wait()?));

@@ -1,4 +1,4 @@
-//! A QMP client: commands with a timeout, and every event kept in the order it came.
+//! A QMP client: commands with a timeout, and every event kept in the order of arrival.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::clock::Stamp;
 use crate::states::MigState;
 
-/// A QMP event, and when this process received it.
+/// A QMP event, with the time at which this process received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) received: Stamp,
@@ -25,12 +25,12 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// `status` of a `MIGRATION` event.
+    /// Returns `status` of a `MIGRATION` event.
     pub(crate) fn migration_status(&self) -> Option<&str> {
         if self.name == "MIGRATION" { self.data.get("status")?.as_str() } else { None }
     }
 
-    /// `device-state` of a `VFIO_MIGRATION` event.
+    /// Returns `device-state` of a `VFIO_MIGRATION` event.
     pub(crate) fn device_state(&self) -> Option<MigState> {
         if self.name == "VFIO_MIGRATION" {
             MigState::from_qmp(self.data.get("device-state")?.as_str()?)
@@ -44,7 +44,7 @@ impl Event {
 struct Inner {
     events: Vec<Event>,
     replies: BTreeMap<u64, Result<Value, String>>,
-    /// Why nothing more will come.
+    /// Reason why nothing more will come; none while the connection is open.
     closed: Option<String>,
 }
 
@@ -65,14 +65,14 @@ impl Shared {
     }
 }
 
-/// One connection to one QEMU.
+/// One connection to one QEMU. Made by [`Self::negotiate`]; a thread of its own reads events and replies.
 #[derive(Debug)]
 pub(crate) struct Qmp {
     stream: UnixStream,
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
     last_id: u64,
-    /// QEMU's version as its greeting says: `10.0.2`.
+    /// QEMU's version, from its greeting: `10.0.2`.
     pub(crate) version: String,
 }
 
@@ -127,12 +127,12 @@ impl Qmp {
         }
     }
 
-    /// How many events have come: where the next wait should begin to look.
+    /// Returns the number of events so far: the position at which the next wait should begin.
     pub(crate) fn mark(&self) -> usize {
         self.shared.lock().events.len()
     }
 
-    /// Waits until the events since a mark have an answer; an end of the connection ends the wait.
+    /// Waits until the events since a mark have an answer. The end of the connection ends the wait.
     pub(crate) fn wait<T>(
         &self,
         what: &str,
@@ -160,17 +160,17 @@ impl Qmp {
         }
     }
 
-    /// Looks at the events since a mark, without waiting.
+    /// Applies `answer` to the events since a mark, without waiting.
     pub(crate) fn look<T>(&self, mark: usize, answer: impl FnOnce(&[Event]) -> T) -> T {
         answer(self.shared.lock().events.get(mark..).unwrap_or_default())
     }
 
-    /// Waits for the reading thread, so that every event was handed on; QEMU must be gone.
+    /// Waits for the reading thread, so that every event was handed on. QEMU must have ended.
     pub(crate) fn close(&mut self) {
-        // Gone already is what we want.
+        // An error means that the connection has ended already.
         drop(self.stream.shutdown(Shutdown::Both));
         if let Some(reader) = self.reader.take() {
-            // The thread has nothing to say, and a panic in it was printed.
+            // The thread returns nothing, and a panic in it was printed.
             drop(reader.join());
         }
     }
@@ -228,7 +228,7 @@ fn version(greeting: &Value) -> String {
     format!("{}.{}.{}", part("major"), part("minor"), part("micro"))
 }
 
-/// The tail of what happened, for a message about what did not.
+/// Returns the end of the list of events, for a message about one that did not come.
 fn last(events: &[Event]) -> String {
     let tail = events.iter().skip(events.len().saturating_sub(4));
     let told: Vec<String> = tail
@@ -247,7 +247,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A QEMU that answers two commands, with an event between, and then goes away.
+    /// Returns a QEMU that answers two commands, with an event in between, and then goes away.
     fn fake() -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The lines a person reads while a scenario runs: elapsed time, who, what.
+//! The lines that a person reads while a scenario runs: elapsed time, subject, event.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Error, Result};
 
-/// Writes one line per step to stdout; shared by the threads that read QMP.
+/// The printer of one line per step on stdout. Shared by the threads that read QMP.
 #[derive(Debug)]
 pub(crate) struct Report {
     start: Instant,
@@ -17,32 +17,32 @@ impl Report {
         Self { start: Instant::now() }
     }
 
-    /// `  0.42 s  source: PRE_COPY`.
+    /// Prints a line with the elapsed time: `  0.42 s  source: PRE_COPY`.
     pub(crate) fn say(&self, line: &str) {
         let elapsed = self.start.elapsed().as_secs_f64();
-        // Nobody may be reading any more (`| head`); the scenario and its clean-up matter more than the line.
+        // The reader may have gone (`| head`); the scenario and its clean-up matter more than the line.
         drop(writeln!(io::stdout().lock(), "{elapsed:8.2} s  {line}"));
     }
 }
 
-/// The last word on an error: what, why and what to do, on stderr.
+/// Prints an error on stderr: what failed, why, and what to do.
 pub(crate) fn complain(program: &str, error: &Error) {
     drop(writeln!(io::stderr().lock(), "{program}: {error:#}"));
 }
 
-/// Help, version, or what is wrong with the command line; help and version are no errors.
+/// Prints help, version, or an error of the command line. Returns the exit code: help and version are no errors.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody may be reading, and then nobody misses it.
+    // An error means that the reader has gone, and does not matter.
     drop(error.print());
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Clean-up goes on after a failure, and the first failure is the one to tell.
+/// The first of several errors. Clean-up goes on after a failure, and the first failure is the one to report.
 #[derive(Debug, Default)]
 pub(crate) struct FirstError(Option<Error>);
 
 impl FirstError {
-    /// Keeps an error, if it is the first; hands on the value.
+    /// Keeps an error if it is the first. Returns the value.
     pub(crate) fn note<T>(&mut self, result: Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 use vfio_bindings::bindings::vfio as abi;
 
-/// `enum vfio_device_mig_state`; numbers without a name are kept, so that error cases can ask for them.
+/// A migration state: `enum vfio_device_mig_state` of include/uapi/linux/vfio.h. Numbers without a name are kept, so
+/// that error cases can ask for them. All of the lab uses it: lab-step's steps, QMP events, and the oracles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MigState(pub u32);
 
@@ -43,12 +44,12 @@ impl MigState {
     const NAMES: [&str; 8] =
         ["ERROR", "STOP", "RUNNING", "STOP_COPY", "RESUMING", "RUNNING_P2P", "PRE_COPY", "PRE_COPY_P2P"];
 
-    /// The kernel's name, without its prefix; none for a number the kernel does not know.
+    /// Returns the kernel's name without its prefix; none for a number the kernel does not know.
     pub fn name(self) -> Option<&'static str> {
         Self::NAMES.get(self.0 as usize).copied()
     }
 
-    /// From QMP's `device-state` of a `VFIO_MIGRATION` event: `pre-copy-p2p`.
+    /// Returns the state of QMP's spelling, `device-state` of a `VFIO_MIGRATION` event: `pre-copy-p2p`.
     pub fn from_qmp(text: &str) -> Option<Self> {
         text.to_ascii_uppercase().replace('-', "_").parse().ok().filter(|state: &Self| state.name().is_some())
     }
@@ -63,7 +64,7 @@ impl fmt::Display for MigState {
     }
 }
 
-/// Neither a state's name nor a number.
+/// The error for a text that is neither a state's name nor a number.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotAState(String);
 
@@ -92,7 +93,7 @@ impl FromStr for MigState {
     }
 }
 
-/// A state is written as its name, so that evidence can be read without a table.
+/// Writes a state as its name, so that evidence can be read without a table.
 impl Serialize for MigState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

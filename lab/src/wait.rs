@@ -1,14 +1,15 @@
-//! Waiting that always ends: every wait has a name and a timeout.
+//! Waits with a name and a timeout, so that each of them ends.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Short enough not to be seen in a test's duration, long enough to leave an emulated CPU to the others.
+/// Interval between two looks: too short to matter in a test's duration, long enough to leave an emulated CPU to
+/// others.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Asks `ready` again and again until it has an answer; its errors end the wait at once.
+/// Calls `ready` again and again until it has an answer. Its errors end the wait at once.
 pub(crate) fn until<T>(
     what: &str,
     timeout: Duration,

@@ -12,7 +12,7 @@ use clap::Parser;
 use crate::report::{complain, usage};
 use scenarios::SCENARIOS;
 
-/// What a VF is for.
+/// The accelerator that a VF is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Zip,
@@ -37,7 +37,7 @@ struct Args {
     scenarios: Vec<String>,
 }
 
-/// The program. Exit code: 0 all as expected, 1 something was not, 2 wrong usage.
+/// Runs lab-hisi. Exit code: 0 all as expected, 1 something was not, 2 wrong usage.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -60,7 +60,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Nobody may be reading any more, and then nobody misses it.
+/// Prints to standard output. An error means that its reader has gone, and does not matter.
 fn print(text: &str) {
     use std::io::Write as _;
     drop(std::io::stdout().lock().write_all(text.as_bytes()));

@@ -1,4 +1,4 @@
-//! Runs scenarios one after the other, each on devices without faults and by what this kernel's driver has to do.
+//! Runs scenarios one after the other, each on devices without faults, and expects what this kernel's driver has to do.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         for (index, device) in devices.iter().enumerate() {
             witness(index, device, &mut recorder)?;
         }
-        // The next one begins without this one's faults, whatever became of it.
+        // The next scenario begins without this one's faults, however this one ended.
         clear_knobs()?;
         if let Err(error) = done {
             print(&format!("FAILED: {error:#}\n"));
@@ -62,12 +62,12 @@ fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
         .collect()
 }
 
-/// The driver of Linux 7 tells other errnos.
+/// Returns true for Linux 7 and later, whose driver returns other errnos.
 fn is_newer(release: &str) -> bool {
     release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
 }
 
-/// Records which mailbox commands a device's hardware saw, as a step of its own: for tests to compare with.
+/// Records the mailbox commands that a device's hardware saw, as a step of its own, for tests to compare with.
 fn witness(index: usize, device: &str, recorder: &mut Recorder) -> Result<()> {
     let knob = Path::new(KNOBS).join(device).join("commands");
     let start_ns = monotonic_ns();
@@ -89,7 +89,7 @@ fn witness(index: usize, device: &str, recorder: &mut Recorder) -> Result<()> {
     Ok(())
 }
 
-/// `taken`: the devices that were chosen, also if it fails.
+/// Runs one scenario. `taken` receives the devices that were chosen, also if the run fails.
 fn one(scenario: &Scenario, newer: bool, recorder: &mut Recorder, taken: &mut Vec<String>) -> Result<()> {
     let mut words = vec!["lab-step".to_owned(), "--knobs".to_owned(), format!("{KNOBS}/{{}}")];
     for kind in scenario.devices {
@@ -101,7 +101,8 @@ fn one(scenario: &Scenario, newer: bool, recorder: &mut Recorder, taken: &mut Ve
     run::drive(&cli::Args::try_parse_from(words)?, recorder)
 }
 
-/// `set=STOP!EINVAL|EIO` is one or the other; without an errno the step succeeds.
+/// Returns the step for this kernel's driver: `set=STOP!EINVAL|EIO` has the older driver's errno, then the newer one's;
+/// where the errno is empty the step succeeds.
 fn of_kernel(step: &str, newer: bool) -> String {
     let choose = |text: &str| match text.split_once('|') {
         Some((older, _)) if !newer => older.to_owned(),
@@ -123,7 +124,7 @@ fn of_kernel(step: &str, newer: bool) -> String {
     }
 }
 
-/// A VF that the driver has, of this kind, that is not one of `taken`.
+/// Returns a VF of this kind that is bound to the driver and is not one of `taken`.
 fn find(kind: Kind, taken: &[String]) -> Result<String> {
     let id = match kind {
         Kind::Zip => "0xa251",
@@ -144,7 +145,7 @@ fn find(kind: Kind, taken: &[String]) -> Result<String> {
         .with_context(|| format!("hisi_acc_vfio_pci has too few VFs with device id {id}; see {DRIVER}"))
 }
 
-/// No faults, and no mailbox commands remembered.
+/// Clears all faults and all remembered mailbox commands.
 fn clear_knobs() -> Result<()> {
     let functions = fs::read_dir(KNOBS)
         .with_context(|| format!("{KNOBS} is not there; boot the lab with --driver hisi"))?;

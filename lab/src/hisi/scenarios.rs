@@ -1,30 +1,30 @@
-//! What is done to VFs of hisi_acc_vfio_pci, and what has to come of it: each a line of lab-step's steps.
+//! The scenarios for VFs of hisi_acc_vfio_pci: steps of lab-step with the result that each must have.
 
 use super::Kind::{self, Hpre, Sec, Zip};
 
-/// A scenario.
+/// A list of steps on one or several VFs, run by `run.rs` and listed by `lab-hisi --list`.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// What is wrong, or that nothing is.
+    /// Short description: the fault, or that there is none.
     pub(crate) what: &'static str,
-    /// Device 1, 2 …
+    /// Kinds of device 1, 2 …
     pub(crate) devices: &'static [Kind],
-    /// As lab-step has them, but `!A|B` and `-> A|B` differ: up to Linux 6, from 7 on.
+    /// Steps in lab-step's grammar, but with alternatives `!A|B` and `-> A|B`: A up to Linux 6, B from 7 on.
     pub(crate) steps: &'static [&'static str],
 }
 
-/// A scenario between two ZIP VFs.
+/// Returns a scenario between two ZIP VFs.
 const fn pair(name: &'static str, what: &'static str, steps: &'static [&'static str]) -> Scenario {
     Scenario { name, what, devices: &[Zip, Zip], steps }
 }
 
-/// One with a single ZIP VF.
+/// Returns a scenario with a single ZIP VF.
 const fn single(name: &'static str, what: &'static str, steps: &'static [&'static str]) -> Scenario {
     Scenario { name, what, devices: &[Zip], steps }
 }
 
-/// Opening resets a VF, so its guest's driver is loaded by the first step.
+/// All scenarios. Opening resets a VF, so the first step of each loads the guest's driver.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     pair(
         "precopy",

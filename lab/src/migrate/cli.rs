@@ -112,7 +112,7 @@ impl Args {
         Duration::from_millis(self.pause_ms)
     }
 
-    /// Whether the VM ends up on the destination.
+    /// Returns true if the VM ends up on the destination.
     pub(crate) fn completes(&self) -> bool {
         match self.scenario {
             Scenario::Ok => true,
@@ -121,7 +121,7 @@ impl Args {
         }
     }
 
-    /// Combinations that make no sense, as a sentence.
+    /// Returns the reason why options exclude each other, as a sentence.
     pub(crate) fn conflict(&self) -> Option<&'static str> {
         if self.ping_pong && !self.completes() {
             Some(

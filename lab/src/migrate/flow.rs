@@ -1,4 +1,4 @@
-//! One migration from start to the end that its scenario expects.
+//! One migration, from its start to the end that its scenario expects.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,29 +14,29 @@ use crate::report::{FirstError, Report};
 use crate::states::MigState;
 use crate::wait;
 
-/// A migration between two VMs.
+/// A migration between two VMs. [`run`](Self::run) takes it through its scenario.
 #[derive(Debug)]
 pub(crate) struct Flow<'a> {
     args: &'a Args,
     report: &'a Report,
     source: &'a mut Vm,
     destination: &'a mut Vm,
-    /// Where the events of this migration begin: a VM of a ping-pong has older ones.
+    /// Position of this migration's first event: in a ping-pong the VM has older ones.
     source_mark: usize,
     destination_mark: usize,
-    /// The socket the destination listens on.
+    /// Socket on which the destination listens.
     socket: PathBuf,
     proxy: Option<Proxy>,
-    /// How a destination that was killed ended.
+    /// Exit status of a destination that was killed.
     killed: Option<String>,
 }
 
-/// What only the flow knows about a migration, for the summary.
+/// Facts about a migration that only the flow knows, for the summary (`migrate.json`).
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Traces {
     /// Bytes of the stream that passed the proxy, in the scenarios that have one.
     pub(crate) proxy_forwarded_bytes: Option<u64>,
-    /// How the destination ended when this program killed it.
+    /// Exit status of the destination, if this program killed it.
     pub(crate) destination_killed: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Runs it; an error tells what was not as the scenario expects.
+    /// Runs the migration. An error says what was not as the scenario expects.
     pub(crate) fn run(mut self) -> (Result<()>, Traces) {
         let mut errors = FirstError::default();
         errors.note(self.start().and_then(|()| match self.args.scenario {
@@ -86,7 +86,8 @@ impl<'a> Flow<'a> {
         let timeout = self.args.timeout();
         let stalls = matches!(self.args.scenario, Scenario::Cancel | Scenario::KillDestination);
         for vm in [&mut *self.source, &mut *self.destination] {
-            // With the return path, a source has only completed when the destination said that it has loaded all.
+            // With the return path, a source has only completed when the destination has said that it has loaded
+            // everything.
             let capabilities = json!([
                 {"capability": "events", "state": true},
                 {"capability": "return-path", "state": true},
@@ -169,7 +170,7 @@ impl<'a> Flow<'a> {
         self.recovers()
     }
 
-    /// The stream hangs while the source's device is in PRE_COPY.
+    /// Waits until the stream hangs while the source's device is in PRE_COPY.
     fn reach_stall(&mut self) -> Result<()> {
         let timeout = self.args.timeout();
         self.source.reach_status("active", self.source_mark, timeout)?;
@@ -187,7 +188,7 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// After a failure the source must be as if nothing had been: device RUNNING, guest running.
+    /// Checks that a failure left no trace on the source: device RUNNING, guest running.
     fn recovers(&mut self) -> Result<()> {
         let timeout = self.args.timeout();
         self.source.reach_state(MigState::RUNNING, self.source_mark, timeout)?;

@@ -1,4 +1,4 @@
-//! lab-half: one end of a migration. The other end may be in another lab VM: the stream goes where a URI says.
+//! lab-half: one end of a migration. The other end may be in another lab VM: the stream goes to a URI.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -51,7 +51,7 @@ enum Which {
     Destination,
 }
 
-/// Runs it.
+/// Runs one end of a migration.
 pub(super) fn run(args: &Args) -> Result<()> {
     let timeout = Duration::from_secs(args.timeout);
     let report = Arc::new(Report::new());
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("lab-half-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let done = migrate(args, timeout, &report, &folder);
-    // A left-over in the temporary folder of a test VM hurts nobody.
+    // A left-over in the temporary folder of a test VM does no harm.
     drop(std::fs::remove_dir_all(&folder));
     done
 }

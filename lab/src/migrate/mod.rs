@@ -15,7 +15,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::report::{complain, usage};
 use cli::Args;
 
-/// The program. Exit code: 0 as expected, 1 not as expected, 2 wrong usage.
+/// Runs lab-migrate. Exit code: 0 as expected, 1 not as expected, 2 wrong usage.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -33,7 +33,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// lab-half. Exit code as above.
+/// Runs lab-half. Exit codes as of [`main`].
 pub fn half(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match half::Args::try_parse_from(arguments) {
         Ok(args) => args,

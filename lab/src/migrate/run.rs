@@ -19,7 +19,8 @@ use crate::report::{FirstError, Report};
 use crate::states::MigState;
 use crate::uapi::Device;
 
-/// Runs what the command line says; an error tells what was not as expected, after everything is cleaned up.
+/// Runs what the command line asks for. Everything is cleaned up before it returns; an error says what was not as
+/// expected.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let report = Arc::new(Report::new());
     for module in ["mdev", "vfio_iommu_type1", "mtty"] {
@@ -86,7 +87,7 @@ impl Evidence {
         Ok(Self {
             folder: folder.to_owned(),
             lines: Arc::new(Lines::create(&folder.join("qmp.ndjson"))?),
-            // The log first: what turning on the messages says belongs to it.
+            // The log first: it must have the message that dynamic debug was turned on.
             log: KernelLog::start(&folder.join("dmesg.txt"))?,
             debug: DynamicDebug::enable("mtty")?,
         })
@@ -100,7 +101,7 @@ impl Evidence {
     }
 }
 
-/// A temporary folder for sockets, whose paths must be short; gone when dropped.
+/// A temporary folder for sockets, whose paths must be short. Removed when dropped.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -114,12 +115,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A left-over in the temporary folder of a test VM hurts nobody.
+        // A left-over in the temporary folder of a test VM does no harm.
         drop(fs::remove_dir_all(&self.0));
     }
 }
 
-/// One of the two devices, and what its last VM told of it.
+/// One of the two devices, with the last reports of its last VM.
 #[derive(Debug, Default)]
 struct Slot {
     mdev: Option<Mdev>,
@@ -128,14 +129,14 @@ struct Slot {
     qmp_state: Option<MigState>,
 }
 
-/// Everything that a run holds. VMs are declared where they live, so that they go before their devices.
+/// State of a whole run. Running VMs are local variables of its methods, so that they end before their devices.
 #[derive(Debug)]
 struct Lab<'a> {
     args: &'a Args,
     report: Arc<Report>,
     lines: Option<Arc<Lines>>,
     slots: [Slot; 2],
-    /// How many VMs were started: their names count on.
+    /// Number of VMs started so far; their names count on.
     vms: u32,
     qemu: Option<String>,
     migrations: Vec<Migration>,
@@ -145,7 +146,7 @@ struct Lab<'a> {
 impl Lab<'_> {
     fn migrate_all(&mut self) -> Result<()> {
         let mut errors = FirstError::default();
-        // In a ping-pong: the VM that the last migration brought here.
+        // In a ping-pong: the VM that the last migration moved here.
         let mut carried = None;
         for iteration in 1..=self.args.count {
             let outcome = self.migrate_once(iteration, &mut carried);
@@ -162,7 +163,7 @@ impl Lab<'_> {
         errors.into_result()
     }
 
-    /// One migration with everything it needs; an error of the scenario is in the summary, too.
+    /// Runs one migration with all its preparation. An error of the scenario is also in the summary.
     fn migrate_once(&mut self, iteration: u32, carried: &mut Option<Vm>) -> Result<()> {
         let started = Stamp::now();
         let from = carried.as_ref().map_or(0, |vm| vm.slot);
@@ -175,7 +176,7 @@ impl Lab<'_> {
             End::observe(&mut source, true, timeout),
             End::observe(&mut destination, traces.destination_killed.is_none(), timeout),
         ];
-        // The VM goes on from where it is; all others end here.
+        // In a ping-pong the destination's VM is the next source; all other VMs end here.
         let goes_on = outcome.is_ok() && self.args.ping_pong && iteration < self.args.count;
         let mut errors = FirstError::default();
         errors.note(outcome);
@@ -192,7 +193,7 @@ impl Lab<'_> {
         outcome
     }
 
-    /// Source and destination: fresh devices for both, except for a VM that is there already.
+    /// Returns source and destination. Each gets a fresh device, except for a VM that is carried over.
     fn pair(&mut self, iteration: u32, carried: Option<Vm>) -> Result<(Vm, Vm)> {
         let (source, destination_slot) = match carried {
             Some(vm) => {
@@ -202,7 +203,7 @@ impl Lab<'_> {
             },
             None => (Err(self.spawn(0, Place { role: Role::Source, iteration })?), 1),
         };
-        // Both QEMUs start at the same time: that is most of a scenario's duration.
+        // Both QEMUs start at the same time: their start is most of a scenario's duration.
         let destination = self.spawn(destination_slot, Place { role: Role::Destination, iteration })?;
         let source = source.or_else(|starting| self.connect(starting))?;
         let destination = self.connect(destination)?;
@@ -214,7 +215,7 @@ impl Lab<'_> {
         let mismatched = args.scenario == Scenario::Mismatch && place.role == Role::Destination;
         let mtty_type = if mismatched { args.mtty_type.other() } else { args.mtty_type };
         let uuid = mdev::default_uuid(slot)?;
-        // A device keeps its migration state over a close: each VM gets a new one.
+        // A device keeps its migration state over a close, so each VM gets a new one.
         if let Some(old) = self.slots[slot].mdev.take() {
             old.remove()?;
         }
@@ -248,7 +249,7 @@ impl Lab<'_> {
         Ok(vm)
     }
 
-    /// Ends a VM and keeps what it said last of its device.
+    /// Ends a VM and keeps the last state that it reported of its device.
     fn end(&mut self, mut vm: Vm) -> Result<String> {
         let exit = vm.qemu.quit(self.args.timeout())?;
         self.slots[vm.slot].qmp_state = vm.last_state();
@@ -256,8 +257,8 @@ impl Lab<'_> {
         Ok(exit)
     }
 
-    /// Asks the kernel for the states the devices were left in. Only asks: after a close in RESUMING, mtty would
-    /// crash on anything else.
+    /// Returns the states in which the devices were left, by MIG_DEVICE_STATE GET. No other request: after a close in
+    /// RESUMING, mtty would crash on anything else.
     fn final_states(&self) -> FinalStates {
         let devices = (0..)
             .zip(&self.slots)

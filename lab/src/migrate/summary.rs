@@ -1,4 +1,4 @@
-//! The documents that a run of lab-migrate leaves: `migrate.json` and `final-states.json`.
+//! The documents that a run of lab-migrate writes: `migrate.json` and `final-states.json`.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use super::vm::Vm;
 use crate::clock::Stamp;
 use crate::states::MigState;
 
-/// Raised when a field changes its meaning or goes away; new fields do not raise it.
+/// Version of both documents. Raised when a field changes its meaning or goes away; new fields do not raise it.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
-/// `migrate.json`.
+/// `migrate.json`: one run of lab-migrate. Made by `run.rs` at the end of a run, read by the tests of xtask.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) schema_version: u32,
@@ -24,31 +24,31 @@ pub(crate) struct Summary {
     pub(crate) count: u32,
     pub(crate) started: Stamp,
     pub(crate) ended: Stamp,
-    /// Every migration ended as its scenario should, and nothing else went wrong.
+    /// True if every migration ended as its scenario should, and nothing else went wrong.
     pub(crate) as_expected: bool,
-    /// What went wrong first.
+    /// The first error of the run.
     pub(crate) error: Option<String>,
     pub(crate) dmesg_records: Option<u64>,
     pub(crate) dmesg_lost: Option<u64>,
     pub(crate) migrations: Vec<Migration>,
 }
 
-/// One migration, as both QEMUs told it after it ended.
+/// One migration, as both QEMUs reported it after its end.
 #[derive(Debug, Serialize)]
 pub(crate) struct Migration {
     pub(crate) iteration: u32,
-    /// Which way between the two devices, by their position: `1->2`.
+    /// Direction between the two devices, by their position: `1->2`.
     pub(crate) direction: String,
     pub(crate) started: Stamp,
     pub(crate) ended: Stamp,
-    /// The status that the scenario expects of the source's migration.
+    /// Final status of the source's migration that the scenario expects.
     pub(crate) expected: &'static str,
     pub(crate) as_expected: bool,
-    /// Why it is not as expected.
+    /// Reason if it is not as expected.
     pub(crate) reason: Option<String>,
     pub(crate) total_time_ms: Option<u64>,
     pub(crate) downtime_ms: Option<u64>,
-    /// Bytes of device state, as the source counts them.
+    /// Bytes of device state, as counted by the source's QEMU.
     pub(crate) vfio_transferred: Option<u64>,
     #[serde(flatten)]
     pub(crate) traces: Traces,
@@ -64,18 +64,18 @@ pub(crate) struct End {
     pub(crate) uuid: String,
     #[serde(rename = "type")]
     pub(crate) mtty_type: &'static str,
-    /// `query-migrate` as it came; null if QEMU could not be asked.
+    /// Answer of `query-migrate`, unchanged; null if QEMU could not be asked.
     pub(crate) query_migrate: Value,
-    /// `query-status`'s status: `running`, `postmigrate`.
+    /// `status` of `query-status`: `running`, `postmigrate`.
     pub(crate) vm_status: Value,
-    /// The last state that QEMU announced for the device.
+    /// The last state that QEMU reported for the device.
     pub(crate) device_state: Option<MigState>,
-    /// How the process ended; null while it goes on into the next migration.
+    /// Exit status of the QEMU process; null while it goes on into the next migration.
     pub(crate) exit: Option<String>,
 }
 
 impl End {
-    /// Asks a VM how it ended the migration; a dead one leaves nulls.
+    /// Asks a VM for the end of its migration. For a dead VM all answers are null.
     pub(crate) fn observe(vm: &mut Vm, alive: bool, timeout: std::time::Duration) -> Self {
         let mut ask = |command| {
             if !alive {
@@ -102,25 +102,25 @@ impl End {
     }
 }
 
-/// `final-states.json`.
+/// `final-states.json`: the states in which a run left its devices.
 #[derive(Debug, Serialize)]
 pub(crate) struct FinalStates {
     pub(crate) schema_version: u32,
     pub(crate) devices: Vec<FinalState>,
 }
 
-/// What became of one device, when its last QEMU was gone.
+/// State of one device after its last QEMU ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct FinalState {
     pub(crate) uuid: String,
     #[serde(rename = "type")]
     pub(crate) mtty_type: Option<&'static str>,
-    /// The VM that had it last.
+    /// The last VM that had the device.
     pub(crate) vm: Option<String>,
-    /// The last state in a `VFIO_MIGRATION` event of that VM, its quitting included.
+    /// The last state in a `VFIO_MIGRATION` event of that VM, those while it quits included.
     pub(crate) qmp_state: Option<MigState>,
-    /// What MIG_DEVICE_STATE GET says.
+    /// Answer of MIG_DEVICE_STATE GET.
     pub(crate) kernel_state: Option<MigState>,
-    /// Why the kernel could not be asked.
+    /// Reason why the kernel could not be asked.
     pub(crate) error: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! One VM of a run: a nested QEMU, its device, and the role it plays at the moment.
+//! One VM of a run: a nested QEMU, its device, and its role at the moment.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::states::MigState;
 use crate::wait;
 
-/// Which end of a migration a VM is.
+/// End of a migration at which a VM is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
@@ -34,18 +34,18 @@ impl Role {
     }
 }
 
-/// The part a VM plays: in ping-pong, a destination becomes the next migration's source.
+/// A VM's role in one migration. It changes: in ping-pong, a destination becomes the next migration's source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) role: Role,
     pub(crate) iteration: u32,
 }
 
-/// What a VM is made of.
+/// Description of a VM to start.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) name: String,
-    /// Its device, by position in the lab's pair.
+    /// Position of its device in the lab's pair.
     pub(crate) slot: usize,
     pub(crate) uuid: &'a str,
     pub(crate) mtty_type: MttyType,
@@ -55,7 +55,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) evidence: Option<&'a Path>,
 }
 
-/// A VM that was started, before QMP.
+/// A VM whose QEMU was started and whose QMP is not connected yet.
 #[derive(Debug)]
 pub(crate) struct StartingVm {
     starting: Starting,
@@ -66,7 +66,7 @@ pub(crate) struct StartingVm {
     place: Arc<Mutex<Place>>,
 }
 
-/// A VM that can be talked to.
+/// A VM with QMP connected. Made by [`StartingVm::connect`], used by the flow of a migration.
 #[derive(Debug)]
 pub(crate) struct Vm {
     pub(crate) name: String,
@@ -99,7 +99,7 @@ impl Plan<'_> {
 }
 
 impl StartingVm {
-    /// Connects QMP; from then on every event is told and, if there is a file, written.
+    /// Connects QMP. From then on every event is reported and, if there is a file, written.
     pub(crate) fn connect(
         self,
         timeout: Duration,
@@ -137,7 +137,7 @@ impl Vm {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
-    /// `source (vm-1)`.
+    /// Returns role and name: `source (vm-1)`.
     pub(crate) fn title(&self) -> String {
         format!("{} ({})", self.place().role.name(), self.name)
     }
@@ -147,7 +147,7 @@ impl Vm {
         result.map_err(|error| self.qemu.blame(error).context(self.title()))
     }
 
-    /// Waits for a status of the migration; another one that ends the migration is an error.
+    /// Waits for a status of the migration. Another status that ends the migration is an error.
     pub(crate) fn reach_status(&mut self, wanted: &str, mark: usize, timeout: Duration) -> Result<()> {
         let what = format!("the migration of the {} to be {wanted}", self.title());
         let waited = self.qemu.qmp.wait(&what, mark, timeout, |events| {
@@ -163,7 +163,7 @@ impl Vm {
         Ok(())
     }
 
-    /// Waits until the last state that QEMU announced for the device is the wanted one.
+    /// Waits until the last state that QEMU reported for the device is the wanted one.
     pub(crate) fn reach_state(&mut self, wanted: MigState, mark: usize, timeout: Duration) -> Result<()> {
         let what = format!("the device of the {} to be {wanted}", self.title());
         let waited = self.qemu.qmp.wait(&what, mark, timeout, |events| {
@@ -181,7 +181,7 @@ impl Vm {
         })
     }
 
-    /// How the migration ended, if it did.
+    /// Returns the final status of the migration, if it has ended.
     pub(crate) fn final_status(&self, mark: usize) -> Option<String> {
         self.qemu.qmp.look(mark, |events| {
             events
@@ -192,18 +192,18 @@ impl Vm {
         })
     }
 
-    /// The last state that QEMU announced for the device; none if it never changed it.
+    /// Returns the last state that QEMU reported for the device; none if it never changed it.
     pub(crate) fn last_state(&self) -> Option<MigState> {
         self.qemu.qmp.look(0, |events| events.iter().rev().find_map(Event::device_state))
     }
 }
 
-/// Statuses after which a migration does not change any more.
+/// Returns true for statuses after which a migration does not change any more.
 fn is_final(status: &str) -> bool {
     matches!(status, "completed" | "failed" | "cancelled")
 }
 
-/// The line for a person; events without news for one are only written.
+/// Returns the report's line for an event; none for events that are only written to the file.
 fn tell(event: &Event) -> Option<String> {
     match event.name.as_str() {
         "STOP" => Some("guest stopped".to_owned()),
@@ -215,7 +215,7 @@ fn tell(event: &Event) -> Option<String> {
     }
 }
 
-/// A line of `qmp.ndjson`.
+/// One line of `qmp.ndjson`. [`crate::oracle`] reads them.
 #[derive(Debug, Serialize)]
 struct QmpLine<'a> {
     vm: &'a str,

@@ -1,5 +1,4 @@
-//! Reads the evidence back: what mtty's debug messages and QEMU's events say happened, and whether our own lines are as
-//! they are documented. Pure, for tests to compare with.
+//! Parses the evidence for tests to compare with: the debug messages of mtty and the events of QEMU. No I/O.
 
 mod mtty;
 mod qmp;
@@ -15,7 +14,7 @@ mod tests {
     const SOURCE: &str = "11111111-1111-1111-1111-111111111111";
     const DESTINATION: &str = "22222222-2222-2222-2222-222222222222";
 
-    /// Evidence of a real `lab-migrate --evidence` on Debian's 6.12.117 with QEMU 10.0.2.
+    /// Returns the evidence of a real `lab-migrate --evidence` on Debian's 6.12.117 with QEMU 10.0.2.
     fn real() -> (MttyLog, QmpLog) {
         let qmp = QmpLog::parse(include_str!("testdata/ok-qmp.ndjson")).unwrap();
         (MttyLog::parse(include_str!("testdata/ok-dmesg.txt")), qmp)
@@ -26,7 +25,7 @@ mod tests {
         let (mtty, qmp) = real();
         assert_eq!(mtty.lost, 0);
         let device = mtty.device(SOURCE);
-        // Starting the guest sets RUNNING_P2P and RUNNING before QMP can tell anybody.
+        // Starting the guest sets RUNNING_P2P and RUNNING before any QMP client can be connected.
         assert_eq!(
             device.targets(),
             [S::RUNNING_P2P, S::RUNNING, S::PRE_COPY, S::PRE_COPY_P2P, S::STOP_COPY, S::STOP]
@@ -42,7 +41,7 @@ mod tests {
         let (mtty, qmp) = real();
         let device = mtty.device(DESTINATION);
         assert_eq!(device.targets(), qmp.device_states(DESTINATION));
-        // The last two are QEMU's quitting, which stops the guest.
+        // The last two come from QEMU's quitting, which stops the guest.
         assert_eq!(device.targets(), [S::RESUMING, S::RUNNING_P2P, S::RUNNING, S::RUNNING_P2P, S::STOP]);
         assert_eq!(
             device.arc_pairs()[..3],

@@ -1,59 +1,59 @@
-//! mtty's dynamic debug messages in `dmesg.txt`, as lists of what each device did.
+//! Parses mtty's dynamic debug messages in `dmesg.txt` into the events of each device.
 
 use std::collections::BTreeMap;
 
 use crate::states::MigState;
 
-/// When a message was logged: microseconds of the kernel log's clock (`sched_clock`). It starts at boot as
-/// CLOCK_MONOTONIC does, but is not disciplined, so the two are milliseconds apart: compare orders, not times.
+/// Time of a message: microseconds of the kernel log's clock (`sched_clock`). It starts at boot as CLOCK_MONOTONIC
+/// does, but is not disciplined, so the two are milliseconds apart: compare orders, not times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At(pub u64);
 
 /// An arc that mtty began (`mtty_step_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MttyArc {
-    /// When it began.
+    /// Time at which it began.
     pub at: At,
-    /// The state it left.
+    /// State that it left.
     pub from: MigState,
-    /// The state it leads to.
+    /// State to which it leads.
     pub to: MigState,
-    /// The arc failed, and the state stayed: loading found too few bytes.
+    /// True if the arc failed and the state stayed: loading found too few bytes.
     pub failed: bool,
 }
 
 /// A read() of the saving data fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MttyRead {
-    /// When it began.
+    /// Time at which it began.
     pub at: At,
-    /// The length that was asked for.
+    /// Length that was asked for.
     pub asked: u64,
-    /// The bytes it gave, or its errno.
+    /// Number of bytes it returned, or its errno.
     pub result: Result<u64, i32>,
 }
 
 /// A write() to the resuming data fd that got as far as copying the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MttyWrite {
-    /// When it was received.
+    /// Time at which mtty received it.
     pub at: At,
-    /// Its length; a write is taken whole.
+    /// Its length; mtty takes a write whole.
     pub bytes: u64,
-    /// All bytes of the session so far.
+    /// Number of bytes of the session so far.
     pub total: u64,
-    /// The header that it completed was refused: the write() returned -EFAULT although its bytes were taken.
+    /// True if the header that it completed was refused: the write() returned -EFAULT although its bytes were taken.
     pub refused: bool,
 }
 
-/// One thing that a device did.
+/// One action of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MttyEvent {
-    /// `mtty_set_state`: what was asked for, before its arcs; also when it is the current state.
+    /// A call of `mtty_set_state`, logged before its arcs; also if the state is the current one.
     SetState {
-        /// When.
+        /// Time of the call.
         at: At,
-        /// The state that was asked for.
+        /// State that was asked for.
         target: MigState,
     },
     /// One arc.
@@ -64,26 +64,26 @@ pub enum MttyEvent {
     Write(MttyWrite),
 }
 
-/// What one device did, in order.
+/// All actions of one device, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MttyDevice {
-    /// Everything, in the order of the log.
+    /// All events, in the order of the log.
     pub events: Vec<MttyEvent>,
 }
 
-/// A parsed `dmesg.txt`.
+/// A parsed `dmesg.txt`. [`Self::parse`] makes it; the checks of xtask compare a trace with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MttyLog {
-    /// By device name: the mdev's UUID. A device that was removed and created again is one device here.
+    /// Devices by name (the mdev's UUID). A device that was removed and created again is one device here.
     pub devices: BTreeMap<String, MttyDevice>,
-    /// `mtty_reset` calls; the message does not name the device.
+    /// Calls of `mtty_reset`; the message does not name the device.
     pub resets: Vec<At>,
-    /// Records that the kernel's ring buffer lost: with any, the lists are not complete.
+    /// Number of records that the kernel's ring buffer lost. If it is not 0 the lists are not complete.
     pub lost: u64,
 }
 
 impl MttyLog {
-    /// Parses the whole file; lines of others are skipped.
+    /// Parses the whole file. Lines of other modules are skipped.
     pub fn parse(text: &str) -> Self {
         let mut log = Self::default();
         for line in text.lines() {
@@ -92,7 +92,7 @@ impl MttyLog {
         log
     }
 
-    /// A device's events; an unknown device did nothing.
+    /// Returns a device's events; an unknown device has none.
     pub fn device(&self, name: &str) -> MttyDevice {
         self.devices.get(name).cloned().unwrap_or_default()
     }
@@ -113,7 +113,7 @@ impl MttyLog {
     }
 }
 
-/// `[   14.203117] text`; there may be a caller between (`[ 14.203117][ T123] text`).
+/// Splits `[   14.203117] text` into time and text; a caller may be in between (`[ 14.203117][ T123] text`).
 fn timestamp(line: &str) -> Option<(At, &str)> {
     let (time, text) = line.strip_prefix('[')?.split_once(']')?;
     let (seconds, fraction) = time.trim().split_once('.')?;
@@ -126,7 +126,7 @@ fn timestamp(line: &str) -> Option<(At, &str)> {
 }
 
 impl MttyDevice {
-    /// States that were asked for.
+    /// Returns the states that were asked for.
     pub fn targets(&self) -> Vec<MigState> {
         self.events
             .iter()
@@ -136,7 +136,7 @@ impl MttyDevice {
             .collect()
     }
 
-    /// Arcs that were begun.
+    /// Returns the arcs that were begun, failed ones included.
     pub fn arcs(&self) -> Vec<MttyArc> {
         self.events
             .iter()
@@ -144,12 +144,12 @@ impl MttyDevice {
             .collect()
     }
 
-    /// Arcs as pairs of states, without the failed ones.
+    /// Returns the arcs as pairs of states, without the failed ones.
     pub fn arc_pairs(&self) -> Vec<(MigState, MigState)> {
         self.arcs().into_iter().filter(|arc| !arc.failed).map(|arc| (arc.from, arc.to)).collect()
     }
 
-    /// Reads of the data fd.
+    /// Returns the reads of the data fd.
     pub fn reads(&self) -> Vec<MttyRead> {
         self.events
             .iter()
@@ -157,7 +157,7 @@ impl MttyDevice {
             .collect()
     }
 
-    /// Writes to the data fd.
+    /// Returns the writes to the data fd.
     pub fn writes(&self) -> Vec<MttyWrite> {
         self.events
             .iter()
@@ -165,12 +165,12 @@ impl MttyDevice {
             .collect()
     }
 
-    /// Bytes that all reads gave.
+    /// Returns the number of bytes that all reads returned.
     pub fn bytes_read(&self) -> u64 {
         self.reads().iter().filter_map(|read| read.result.ok()).sum()
     }
 
-    /// Bytes that all writes brought, refused ones included.
+    /// Returns the number of bytes of all writes, refused ones included.
     pub fn bytes_written(&self) -> u64 {
         self.writes().iter().map(|write| write.bytes).sum()
     }
@@ -198,7 +198,7 @@ impl MttyDevice {
         self.events.push(event);
     }
 
-    /// The second message of a read; a failed one prints its negative ssize_t as a size_t.
+    /// Takes the second message of a read. A failed one prints its negative ssize_t as a size_t.
     fn end_read(&mut self, number: u64) {
         let signed = number.cast_signed();
         let result =
@@ -231,7 +231,7 @@ fn state(number: u64) -> MigState {
     MigState(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// The numbers that stand alone in a message: the `2` of a function's name is none.
+/// Returns the numbers that stand alone in a message: the `2` in a function's name is none.
 fn numbers(message: &str) -> Vec<u64> {
     message.split([' ', ',', ':']).filter_map(|word| word.parse().ok()).collect()
 }

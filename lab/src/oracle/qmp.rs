@@ -1,4 +1,4 @@
-//! `qmp.ndjson`: the events of both QEMUs, and the states of their devices.
+//! Parses `qmp.ndjson`: the events of both QEMUs, and the states of their devices.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -6,37 +6,37 @@ use serde_json::Value;
 
 use crate::states::MigState;
 
-/// One line.
+/// One event, as lab-migrate wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct QmpEvent {
-    /// The VM that sent it: `vm-1`.
+    /// Name of the VM that sent it: `vm-1`.
     pub vm: String,
-    /// `source` or `destination`, as it was at that moment.
+    /// Role of the VM at that moment: `source` or `destination`.
     pub role: String,
-    /// Which migration of the run, counted from 1.
+    /// Number of the migration in the run, counted from 1.
     pub iteration: u32,
-    /// The VM's device.
+    /// UUID of the VM's device.
     pub uuid: String,
-    /// When lab-migrate received it, CLOCK_MONOTONIC.
+    /// Time at which lab-migrate received it, CLOCK_MONOTONIC in ns.
     pub monotonic_ns: u64,
-    /// The same on CLOCK_REALTIME.
+    /// The same time on CLOCK_REALTIME, in ns.
     pub realtime_ns: u64,
     /// The event's name.
     pub event: String,
     /// The event's data.
     pub data: Value,
-    /// QEMU's own time of it.
+    /// QEMU's own time of the event.
     pub timestamp: Value,
 }
 
 impl QmpEvent {
-    /// QEMU's own time in microseconds of the wall clock.
+    /// Returns QEMU's own time in microseconds of the wall clock.
     pub fn sent_us(&self) -> Option<u64> {
         let part = |name| self.timestamp.get(name)?.as_u64();
         part("seconds")?.checked_mul(1_000_000)?.checked_add(part("microseconds")?)
     }
 
-    /// The state of a `VFIO_MIGRATION` event.
+    /// Returns the state in a `VFIO_MIGRATION` event.
     pub fn device_state(&self) -> Option<MigState> {
         (self.event == "VFIO_MIGRATION")
             .then(|| self.data.get("device-state"))??
@@ -44,16 +44,16 @@ impl QmpEvent {
             .and_then(MigState::from_qmp)
     }
 
-    /// The status of a `MIGRATION` event.
+    /// Returns the status in a `MIGRATION` event.
     pub fn migration_status(&self) -> Option<&str> {
         (self.event == "MIGRATION").then(|| self.data.get("status"))??.as_str()
     }
 }
 
-/// A parsed `qmp.ndjson`.
+/// A parsed `qmp.ndjson`. [`Self::parse`] makes it; the checks of xtask compare a trace with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QmpLog {
-    /// In the order they were received.
+    /// All events, in the order in which they were received.
     pub events: Vec<QmpEvent>,
 }
 
@@ -69,17 +69,17 @@ impl QmpLog {
         Ok(Self { events: events? })
     }
 
-    /// The states that a device was announced to be in, by all VMs that had it, in order.
+    /// Returns the states that QEMU reported for a device, by all VMs that had it, in order.
     pub fn device_states(&self, uuid: &str) -> Vec<MigState> {
         self.events.iter().filter(|event| event.uuid == uuid).filter_map(QmpEvent::device_state).collect()
     }
 
-    /// The same for one VM.
+    /// Returns the states that one VM reported for its device, in order.
     pub fn vm_states(&self, vm: &str) -> Vec<MigState> {
         self.events.iter().filter(|event| event.vm == vm).filter_map(QmpEvent::device_state).collect()
     }
 
-    /// The statuses of a VM's migrations, in order.
+    /// Returns the statuses of a VM's migrations, in order.
     pub fn statuses(&self, vm: &str) -> Vec<&str> {
         self.events.iter().filter(|event| event.vm == vm).filter_map(QmpEvent::migration_status).collect()
     }

@@ -1,4 +1,4 @@
-//! One device on the bench: what each action does to it, and what must not be done to it.
+//! One device of a run: the effect of each action on it, and the actions that must be refused.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -18,33 +18,33 @@ use crate::mdev::{self, Mdev};
 use crate::states::MigState;
 use crate::uapi::{Device, DmaRange};
 
-/// The names of the MIGRATION feature's bits, from bit 0 on.
+/// Names of the MIGRATION feature's bits, from bit 0 on.
 const FLAGS: [&str; 3] = ["STOP_COPY", "P2P", "PRE_COPY"];
 
-/// How many bytes of a stream are kept in the record of a step.
+/// Number of bytes of a stream that the record of a step keeps at most.
 const SMALL: usize = 512;
 
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) name: String,
     created: Option<Mdev>,
-    /// Where its knobs are; if nowhere, with its driver.
+    /// Folders of its knobs; if there are none, the knobs are the driver's.
     knobs: Vec<PathBuf>,
     device: Option<Device>,
-    /// What the last successful step left it in, if that is known.
+    /// State after the last successful step, if it is known.
     known: Option<MigState>,
-    /// Opened, and nothing set or reset since.
+    /// True if the device was opened, and nothing was set or reset since.
     untouched: bool,
 }
 
 impl Bench {
-    /// Takes a device that is closed.
+    /// Returns a bench for a device that is closed.
     pub(crate) fn new(name: String, created: Option<Mdev>) -> Self {
         let known = created.is_some().then_some(MigState::RUNNING);
         Self { name, created, knobs: Vec::new(), device: None, known, untouched: true }
     }
 
-    /// Knobs in folders of their own instead of the driver's; `{}` stands for the device's name.
+    /// Sets the folders of the knobs, instead of the driver's; `{}` stands for the device's name.
     pub(crate) fn with_knobs(mut self, patterns: &[String]) -> Self {
         self.knobs =
             patterns.iter().map(|pattern| PathBuf::from(pattern.replace("{}", &self.name))).collect();
@@ -69,7 +69,7 @@ impl Bench {
         self.device.is_some()
     }
 
-    /// Gives up the device: removes it if it was created here, unless it is to stay.
+    /// Removes the device if it was created here, unless it is to stay.
     pub(crate) fn discard(mut self, leave: bool) -> Result<()> {
         self.close();
         let Some(mut mdev) = self.created.take() else { return Ok(()) };
@@ -83,8 +83,9 @@ impl Bench {
         self.device.as_mut().with_context(|| format!("{} is not open", self.name))
     }
 
-    /// Refuses what would hang or crash the kernel: a request that it loops on; and a close in RESUMING drops mtty's migration file, and the next arc then
-    /// loads from a NULL pointer (`mtty_load_state`).
+    /// Refuses actions that would hang or crash the kernel: a request on which it loops for ever, and a request after a
+    /// close in RESUMING. Such a close drops mtty's migration file, and the next arc loads from a NULL pointer
+    /// (`mtty_load_state`).
     pub(crate) fn guard(&mut self, action: &Action) -> Result<()> {
         if let Action::Set(to) | Action::Crowd { state: to, .. } = action
             && self.may_loop(*to)?
@@ -111,9 +112,9 @@ impl Bench {
         Ok(())
     }
 
-    /// Whether this kernel may loop for ever if the device is asked for this state where it is.
+    /// Returns true if this kernel may loop for ever when the device is asked for this state in its present one.
     pub(crate) fn may_loop(&mut self, to: MigState) -> Result<bool> {
-        // No other request than those of the test itself where it makes no difference: tests count them.
+        // Asks the device only where it makes a difference: tests count requests.
         if !known_loop::may_loop(u64::MAX, None, to) || known_loop::is_mended() {
             return Ok(false);
         }
@@ -212,7 +213,7 @@ impl Bench {
     pub(crate) fn set(&mut self, state: MigState) -> Result<Outcome> {
         self.untouched = false;
         let result = self.device()?.set_state(state);
-        // A set that failed may have done some of its arcs.
+        // A set_state that failed may have done some of its arcs.
         self.known = result.is_ok().then_some(state);
         Ok(Outcome::of(result, |fd| {
             let values = json!({"state": state, "state_number": state.0, "data_fd": fd});
@@ -263,7 +264,7 @@ impl Bench {
                         files.append(file, &buffer[..length])?;
                     }
                 },
-                // Nothing more for now: how PRE_COPY ends its part of the stream.
+                // Nothing more for now: this ends PRE_COPY's part of the stream.
                 Err(Errno::NOMSG) => break ("ENOMSG", None),
                 Err(errno) => break ("error", Some(errno)),
             }
@@ -277,7 +278,7 @@ impl Bench {
         Ok(Outcome { errno, values, told: format!("{total} bytes in {calls} calls, then {ended_by}") })
     }
 
-    /// Carries the stream from this device's data fd to the other's, without keeping more of it than one read's worth.
+    /// Copies the stream from this device's data fd to the other's. Keeps no more of it than one read's worth.
     pub(crate) fn copy_to(&mut self, other: &mut Self, chunk: usize) -> Result<Outcome> {
         let (from, to) = (self.device()?, other.device()?);
         let mut buffer = vec![0; chunk];
@@ -323,17 +324,17 @@ impl Bench {
                 Err(error) => errno = Some(error),
             }
         }
-        // A driver may have copied what it then refuses.
+        // A driver may have copied the bytes that it then refuses.
         let moved = hex(bytes.get(..tried).unwrap_or_default());
         let values = json!({"calls": calls, "asked": bytes.len(), "bytes": written, "moved": moved});
         Ok(Outcome { errno, values, told: format!("{written} of {} bytes in {calls} calls", bytes.len()) })
     }
 }
 
-/// Longer than any test looks at a device that waits, so that one which failed leaves nobody behind.
+/// Longest pause. Longer than any test looks at a device that waits; it ends a step whose test has failed.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// Tells that it has come this far, and waits for somebody who lets it go on.
+/// Creates a file to say that the step was reached, and waits until a test lets it go on.
 fn pause(file: &Path) -> Result<()> {
     let mut paused = file.as_os_str().to_owned();
     paused.push(".paused");
@@ -348,7 +349,7 @@ fn pause(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a step has moved, for tests to compare with; nothing if it is more than [`SMALL`].
+/// Returns the bytes that a step moved in hexadecimal, for tests to compare with; none if they are more than [`SMALL`].
 fn hex(bytes: &[u8]) -> Option<String> {
     let two = |byte: &u8| format!("{byte:02x}");
     (bytes.len() <= SMALL).then(|| bytes.iter().map(two).collect())
@@ -393,7 +394,7 @@ fn range_values(range: DmaRange, name: &str, seen: u64) -> Value {
     json!({"iova": range.iova, "length": range.length, "page_size": range.page_size, name: seen})
 }
 
-/// The files that steps read into: emptied at their first use, then appended to.
+/// The files into which steps read: emptied at their first use, then appended to.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     begun: BTreeSet<PathBuf>,

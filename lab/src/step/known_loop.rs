@@ -1,4 +1,4 @@
-//! Requests on which many kernels loop for ever: a step that would make one is refused.
+//! Requests on which many kernels loop for ever. A step that would make one is refused.
 
 use std::fs;
 
@@ -7,16 +7,17 @@ use vfio_trace_common::uapi::migration_flags::{P2P, PRE_COPY};
 
 use crate::states::MigState;
 
-/// Whether the running kernel is known to answer all requests.
+/// Returns true if the running kernel is known to answer all requests.
 pub(super) fn is_mended() -> bool {
     let line = |name: &str| fs::read_to_string(name).unwrap_or_default().trim().to_owned();
     let (release, version) = (line("/proc/sys/kernel/osrelease"), line("/proc/sys/kernel/version"));
     NEXT_STATE_LOOP.standing(&release, &version) == Standing::Mended
 }
 
-/// Whether a kernel that is not known to be mended may loop on this. `from` is `None` where it may be any.
+/// Returns true if a kernel that is not known to be mended may loop on this request. `from` is `None` if the state may
+/// be any.
 pub(super) fn may_loop(flags: u64, from: Option<MigState>, to: MigState) -> bool {
-    // A state that the device does not have is refused before the loop.
+    // The core refuses a state that the device does not have before it comes to the loop.
     let needs = match to {
         MigState::PRE_COPY => PRE_COPY,
         MigState::PRE_COPY_P2P => PRE_COPY | P2P,
@@ -25,7 +26,7 @@ pub(super) fn may_loop(flags: u64, from: Option<MigState>, to: MigState) -> bool
     flags & needs == needs && from.is_none_or(|from| from == MigState::STOP_COPY)
 }
 
-/// What is said of it.
+/// Returns the text to print for such a request.
 pub(super) fn why() -> String {
     format!(
         "avoided: {}; it is asked for on kernels only that are known to be mended ({})",

@@ -1,4 +1,4 @@
-//! The matrix: every state set from every state, as the device at hand does it.
+//! The matrix: every state set from every state, with the device's answers.
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::io::Errno;
@@ -11,11 +11,11 @@ use super::record::{Done, Expected, Outcome, Recorder};
 use crate::clock::monotonic_ns;
 use crate::states::MigState;
 
-/// More than any driver's state that one wants to move 56 times.
+/// Bytes of each read and write: more than the state of any driver that is worth moving 56 times.
 const CHUNK: usize = 1 << 20;
 
-/// For each pair: reset, set the first, set the second. Only the second set is told; its failure is an answer. What the
-/// kernel may loop on is left out, and told to be.
+/// For each pair of states: resets, sets the first, sets the second. Only the second set_state is reported; its failure
+/// is an answer. Pairs on which the kernel may loop are left out, and reported as such.
 pub(crate) fn run(bench: &mut Bench, position: usize, recorder: &mut Recorder) -> Result<()> {
     bench.guard(&Action::Set(MigState::RUNNING))?;
     let image =
@@ -68,7 +68,7 @@ pub(crate) fn run(bench: &mut Bench, position: usize, recorder: &mut Recorder) -
     expect(bench.reset()?).context("the reset after the matrix failed")
 }
 
-/// Brings a device that was reset into a state; false if the device has no such state.
+/// Brings a device that was reset into a state. Returns false if the device has no such state.
 fn prepare(bench: &mut Bench, state: MigState, image: &[u8]) -> Result<bool> {
     let outcome = bench.set(state)?;
     if outcome.errno == Some(Errno::INVAL) {
@@ -76,7 +76,7 @@ fn prepare(bench: &mut Bench, state: MigState, image: &[u8]) -> Result<bool> {
     }
     expect(outcome)?;
     if state == MigState::RESUMING {
-        // Whole, or every arc out of RESUMING fails for that reason alone.
+        // The image must be whole, or every arc out of RESUMING fails for that reason alone.
         for chunk in image.chunks(CHUNK) {
             bench.device()?.write(chunk).context("the image was refused")?;
         }
@@ -84,7 +84,7 @@ fn prepare(bench: &mut Bench, state: MigState, image: &[u8]) -> Result<bool> {
     Ok(true)
 }
 
-/// What the device saves from STOP_COPY.
+/// Returns the bytes that the device saves in STOP_COPY.
 fn image(bench: &mut Bench) -> Result<Vec<u8>> {
     expect(bench.reset()?)?;
     expect(bench.set(MigState::STOP_COPY)?)?;

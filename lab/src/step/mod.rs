@@ -16,7 +16,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::report::{complain, usage};
 
-/// The program. Exit code: 0 all steps as expected, 1 one was not, 2 wrong usage.
+/// Runs lab-step. Exit code: 0 all steps as expected, 1 one was not, 2 wrong usage.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match cli::Args::try_parse_from(arguments) {
         Ok(args) => args,

@@ -9,22 +9,22 @@ use crate::errno;
 use crate::states::MigState;
 use crate::uapi::{DmaRange, FeatureOp};
 
-/// One step as it was written, and what it means.
+/// One step: its text, and its meaning. Parsed from the command line, done by `run.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Without errno and value.
+    /// The step as written, without errno and value.
     pub(crate) text: String,
-    /// Which device, counted from 0.
+    /// Position of the device, counted from 0.
     pub(crate) device: usize,
     pub(crate) action: Action,
-    /// The errno it has to fail with.
+    /// Errno with which it has to fail.
     pub(crate) expected: Option<i32>,
-    /// The value it has to see.
+    /// Value that it has to see.
     pub(crate) value: Option<String>,
 }
 
 impl Step {
-    /// The device of the highest number that the step needs, counted from 0.
+    /// Returns the highest device that the step needs, counted from 0.
     pub(crate) fn last_device(&self) -> usize {
         match self.action {
             Action::CopyTo { device, .. } => self.device.max(device),
@@ -64,11 +64,11 @@ pub(crate) enum Action {
     Matrix,
 }
 
-/// What QEMU reads with, too.
+/// Bytes of each read unless the step says otherwise. QEMU reads with the same size.
 const DEFAULT_CHUNK: usize = 1 << 20;
-/// One buffer of a read or write: enough for any VMM's habits, and no way to eat the VM's memory by a typo.
+/// Largest buffer of a read or write in bytes: enough for any VMM, and a typo cannot take all of the VM's memory.
 const MOST_BYTES: u64 = 1 << 30;
-/// A bitmap of 32 MiB.
+/// Largest number of pages in a dirty bitmap: a bitmap of 32 MiB.
 const MOST_PAGES: u64 = 1 << 28;
 
 const COUNTED: &str = "devices are counted from 1";
@@ -109,7 +109,7 @@ impl FromStr for Step {
     }
 }
 
-/// `set=STOP!EINVAL` into `set=STOP` and 22; a `!` in a file name is not followed by an errno's letters.
+/// Splits `set=STOP!EINVAL` into `set=STOP` and 22. A `!` in a file name is not followed by an errno's letters.
 fn split_errno(written: &str) -> Result<(&str, Option<i32>), String> {
     match written.rsplit_once('!') {
         Some((text, name))
@@ -185,14 +185,14 @@ fn without_argument(name: &str, argument: Option<&str>) -> Result<Action, String
     argument.map_or(Ok(action), |argument| Err(format!("`{name}` takes no argument, not even `{argument}`")))
 }
 
-/// `STATE:N`.
+/// Parses `STATE:N`.
 fn crowd(argument: &str) -> Result<Action, String> {
     let (state, threads) = argument.split_once(':').ok_or("write crowd=STATE:N")?;
     let state = state.parse().map_err(|error| format!("{error}"))?;
     Ok(Action::Crowd { state, threads: many(threads)? })
 }
 
-/// Of threads or files: no more than a VM can have.
+/// Parses a number of threads or files: no more than a VM can have.
 fn many(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=100_000).contains(number));
     number.ok_or_else(|| format!("`{text}` is no number from 1 to 100000"))
@@ -212,7 +212,7 @@ fn copy_to(argument: &str) -> Result<Action, String> {
     Ok(Action::CopyTo { device: number.checked_sub(1).ok_or(COUNTED)?, chunk })
 }
 
-/// `FILE:OFFSET:HEX`, read from its end as file names may have colons.
+/// Parses `FILE:OFFSET:HEX`, from its end as file names may have colons.
 fn patch(argument: &str) -> Result<Action, String> {
     let mut parts = argument.rsplitn(3, ':');
     let (Some(hex), Some(offset), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
@@ -248,7 +248,7 @@ fn probe(argument: &str) -> Result<Action, String> {
     Ok(Action::Probe { feature, op })
 }
 
-/// The last part is a chunk if it is a size, so that file names with colons still work.
+/// Splits off the last part as a chunk if it is a size, so that file names with colons still work.
 fn file_and_chunk(argument: &str) -> Result<(PathBuf, Option<usize>), String> {
     let (file, chunk) = match argument.rsplit_once(':') {
         Some((file, chunk)) if number(chunk).is_some() => (file, Some(size(chunk)?)),
@@ -281,7 +281,7 @@ fn range(argument: Option<&str>) -> Result<DmaRange, String> {
     Ok(range)
 }
 
-/// A size that becomes a buffer.
+/// Parses a size that becomes a buffer.
 fn size(text: &str) -> Result<usize, String> {
     let bytes = number(text).ok_or_else(|| format!("`{text}` is no size; write 4096, 64K or 1M"))?;
     if bytes > MOST_BYTES {
@@ -290,7 +290,7 @@ fn size(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_huge| format!("{text} does not fit in memory"))
 }
 
-/// Decimal, or hexadecimal after 0x, with an optional K, M or G.
+/// Parses a number: decimal, or hexadecimal after 0x, with an optional K, M or G.
 fn number(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 10),

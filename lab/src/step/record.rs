@@ -1,4 +1,4 @@
-//! What is told of each step: a line for people, an object for tests.
+//! Reports each step: a line for people, an object for tests.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -10,12 +10,13 @@ use serde_json::Value;
 use crate::errno;
 use crate::evidence::Lines;
 
-/// How a step came out: its errno, if it failed, and what it saw.
+/// Result of a step: its errno, if it failed, and the values that it saw. `bench.rs` makes it, the [`Recorder`] reports
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) errno: Option<Errno>,
     pub(crate) values: Value,
-    /// The values for people.
+    /// The values as text for people.
     pub(crate) told: String,
 }
 
@@ -34,7 +35,7 @@ impl Outcome {
         }
     }
 
-    /// What a step is mostly about, as text.
+    /// Returns the main value of the step as text: the one that a step's `-> VALUE` is compared with.
     pub(crate) fn value(&self) -> Option<String> {
         let seen = ["bytes", "state", "value", "stop_copy_length", "initial_bytes", "flags"]
             .into_iter()
@@ -42,18 +43,18 @@ impl Outcome {
         Some(seen.as_str().map_or_else(|| seen.to_string(), str::to_owned))
     }
 
-    /// A step whose success has nothing to tell.
+    /// Returns the outcome of a step whose success has no values.
     pub(crate) fn plain(result: Result<(), Errno>) -> Self {
         Self::of(result, |()| (Value::Object(serde_json::Map::new()), String::new()))
     }
 }
 
-/// What a step has to come to.
+/// Result that a step has to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Success,
     Errno(i32),
-    /// Whatever comes is the answer that was asked for.
+    /// Any result, as the result is what the test wants to know.
     Anything,
 }
 
@@ -78,14 +79,14 @@ struct Record<'a> {
     scenario: Option<&'a str>,
     index: usize,
     step: &'a str,
-    /// Which device, counted from 1, and its name.
+    /// Position of the device, counted from 1.
     position: usize,
     device: &'a str,
     pid: u32,
-    /// `CLOCK_MONOTONIC` before and after.
+    /// `CLOCK_MONOTONIC` before the step.
     start_ns: u64,
     end_ns: u64,
-    /// Not asked for by a step: opening, clean-up, closing.
+    /// True if no step asked for it: opening, clean-up, closing.
     implicit: bool,
     result: &'static str,
     errno: Option<String>,
@@ -96,7 +97,7 @@ struct Record<'a> {
     values: &'a Value,
 }
 
-/// A step that is over.
+/// A step that has ended, to be recorded.
 #[derive(Debug)]
 pub(crate) struct Done<'a> {
     pub(crate) step: &'a str,
@@ -110,7 +111,7 @@ pub(crate) struct Done<'a> {
     pub(crate) outcome: &'a Outcome,
 }
 
-/// Tells every step, in order.
+/// The reporter of all steps, in order.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     lines: Option<Lines>,
@@ -123,12 +124,12 @@ impl Recorder {
         Self { lines, index: 0, scenario: None }
     }
 
-    /// From now on each object names this scenario.
+    /// Sets the scenario that each object names from now on.
     pub(crate) fn scenario(&mut self, name: &str) {
         self.scenario = Some(name.to_owned());
     }
 
-    /// Tells it, and says whether the step came out as expected.
+    /// Reports a step. Returns true if it came out as expected.
     pub(crate) fn record(&mut self, done: &Done<'_>) -> bool {
         let number = done.outcome.errno.map(Errno::raw_os_error);
         let as_expected = done.expected.holds(number)
@@ -156,7 +157,7 @@ impl Recorder {
             lines.write(&record);
         }
         self.index += 1;
-        // Nobody may be reading any more; the devices' clean-up matters more than the line.
+        // The reader may have gone; the devices' clean-up matters more than the line.
         drop(writeln!(io::stdout().lock(), "{}", line(done, number, as_expected)));
         as_expected
     }
@@ -166,12 +167,12 @@ impl Recorder {
     }
 }
 
-/// Text of several lines in one.
+/// Joins text of several lines into one line.
 pub(crate) fn in_line(text: &str) -> String {
     text.replace('\n', ", ")
 }
 
-/// `1  set=PRE_COPY              ok            0.12 ms  data fd 7`.
+/// Returns the line for people: `1  set=PRE_COPY              ok            0.12 ms  data fd 7`.
 fn line(done: &Done<'_>, number: Option<i32>, as_expected: bool) -> String {
     let took = Duration::from_nanos(done.end_ns.saturating_sub(done.start_ns)).as_secs_f64() * 1e3;
     let result =

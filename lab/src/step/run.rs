@@ -20,7 +20,7 @@ use crate::mdev::{self, Mdev};
 use crate::report::FirstError;
 use crate::states::MigState;
 
-/// Does the steps; an error names the first one that was not as expected, after the devices are in order again.
+/// Does the steps and brings the devices back in order. An error names the first step that was not as expected.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let lines = args.json.as_deref().map(Lines::create).transpose()?;
     let mut recorder = Recorder::new(lines);
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     errors.into_result()
 }
 
-/// The same with a recorder that outlives it.
+/// Does the same with the caller's recorder, which can go on with other runs.
 pub(crate) fn drive(args: &Args, recorder: &mut Recorder) -> Result<()> {
     kernel::load_module("vfio_iommu_type1", args.timeout())?;
     for mdev_type in &args.create {
@@ -50,7 +50,7 @@ pub(crate) fn drive(args: &Args, recorder: &mut Recorder) -> Result<()> {
     errors.into_result()
 }
 
-/// The log from now on, with the debug messages of all drivers that this run has to do with.
+/// Starts copying the log, with the debug messages of the drivers of all devices of this run.
 fn start_log(file: &Path, args: &Args) -> Result<(KernelLog, Vec<DynamicDebug>)> {
     let created = args.create.iter().map(|mdev_type| mdev::module(mdev_type).to_owned());
     let named = args.device.iter().filter_map(|name| mdev::driver(name));
@@ -125,7 +125,7 @@ impl Session<'_> {
         from.copy_to(to, chunk)
     }
 
-    /// Leaves each device RUNNING and closed; everything is tried.
+    /// Leaves each device RUNNING and closed. After a failure the rest is still tried.
     fn finish(mut self, leave: bool, errors: &mut FirstError) {
         for index in (0..self.benches.len()).rev() {
             let open = self.benches.get(index).is_some_and(Bench::is_open);
@@ -153,14 +153,14 @@ impl Session<'_> {
                 (serde_json::json!({"state": seen, "state_number": seen.0}), seen.to_string())
             }))
         })?;
-        // A device without migration has no state to leave behind.
+        // A device without migration has no state to reset.
         if matches!(state, Some(Ok(MigState::RUNNING) | Err(Errno::NOTTY))) {
             return Ok(());
         }
         self.implicit(index, "reset", Bench::reset)
     }
 
-    /// A step that nobody wrote, recorded like the others.
+    /// Does a step that is not on the command line, and records it like the others.
     fn implicit(
         &mut self,
         index: usize,
@@ -170,7 +170,7 @@ impl Session<'_> {
         self.implicit_or(index, step, &[], act)
     }
 
-    /// One that may fail with these errnos as well.
+    /// Does an implicit step that may fail with these errnos as well.
     fn implicit_or(
         &mut self,
         index: usize,
