@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What mtty.c of Linux 6.12 takes for granted and 6.1 does not have; included after all of its headers. Which of its
- * lines change is in xtask/src/setup/backport.rs.
+ * Definitions that mtty.c of Linux 6.12 uses and 6.1 does not have; included after all of its headers.
+ * xtask/src/setup/backport.rs has the changes to its lines.
  */
 
 #ifndef MTTY_COMPAT_H
@@ -20,7 +20,7 @@ struct vfio_precopy_info {
 	__aligned_u64 dirty_bytes;
 };
 
-/* One argument fewer since 6.8 and 6.4. */
+/* These have one argument fewer since 6.8 and 6.4. */
 #define eventfd_signal(ctx)		eventfd_signal(ctx, 1)
 #undef class_create
 #define class_create(name)						\

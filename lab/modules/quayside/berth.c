@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* quayside's state machine, and its DMA log: what VFIO's core calls. */
+/*
+ * quayside's migration state machine and its DMA log: the ops that VFIO's core calls. main.c tells
+ * why the names are odd.
+ */
 
 #include <linux/file.h>
 #include <linux/iova_bitmap.h>
@@ -19,6 +22,7 @@ enum {
 	PRE_COPY_P2P = 7,
 };
 
+/* Does one arc. Returns the data fd's file if the arc opens one. */
 static struct file *quay_do(struct quay *q, unsigned int from, unsigned int to)
 {
 	int ret;
@@ -62,7 +66,7 @@ static struct file *quay_do(struct quay *q, unsigned int from, unsigned int to)
 #undef ARC
 }
 
-/* All sessions over, and the state what it was not. */
+/* Ends all sessions and sets the state without an arc. */
 static void quay_land_in(struct quay *q, unsigned int state)
 {
 	lockdep_assert_held(&q->berth_lock);
@@ -71,6 +75,7 @@ static void quay_land_in(struct quay *q, unsigned int state)
 	WRITE_ONCE(q->berth, state);
 }
 
+/* Takes one arc with its delay and its failure, as the user has set them. */
 static struct file *quay_step(struct quay *q, unsigned int to)
 {
 	unsigned int from = q->berth;
@@ -103,7 +108,7 @@ static struct file *quay_step(struct quay *q, unsigned int to)
 	return filp;
 }
 
-/* migration_set_state */
+/* vfio_migration_ops.migration_set_state */
 static struct file *quay_shift(struct vfio_device *vdev, enum vfio_device_mig_state target)
 {
 	struct quay *q = quay_of(vdev);
@@ -112,7 +117,7 @@ static struct file *quay_shift(struct vfio_device *vdev, enum vfio_device_mig_st
 
 	mutex_lock(&q->berth_lock);
 	quay_say(q, "quay_shift: -> %u", target);
-	/* Nothing leads out of ERROR; the core would not only say so, but warn with a backtrace. */
+	/* No arc leaves ERROR. The core would refuse it, too, but warn with a backtrace. */
 	if (q->berth == VFIO_DEVICE_STATE_ERROR && target != q->berth)
 		filp = ERR_PTR(-EINVAL);
 	while (q->berth != target && !filp) {
@@ -132,7 +137,7 @@ static struct file *quay_shift(struct vfio_device *vdev, enum vfio_device_mig_st
 	return filp;
 }
 
-/* migration_get_state */
+/* vfio_migration_ops.migration_get_state */
 static int quay_where(struct vfio_device *vdev, enum vfio_device_mig_state *state)
 {
 	struct quay *q = quay_of(vdev);
@@ -146,7 +151,10 @@ static int quay_where(struct vfio_device *vdev, enum vfio_device_mig_state *stat
 }
 
 #ifdef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
-/* migration_get_data_size: what is left of the session, or what one would give from here. */
+/*
+ * vfio_migration_ops.migration_get_data_size: the bytes left of the session, or the bytes that a
+ * session would give if it began now.
+ */
 static int quay_tonnage(struct vfio_device *vdev, unsigned long *bytes)
 {
 	struct quay *q = quay_of(vdev);
@@ -169,7 +177,7 @@ const struct vfio_migration_ops quay_berth_ops = {
 #endif
 };
 
-/* All sessions over, and a fresh start. */
+/* Resets the device: ends all sessions and the DMA log, and sets RUNNING. */
 void quay_refit(struct quay *q)
 {
 	mutex_lock(&q->berth_lock);
@@ -182,6 +190,7 @@ void quay_refit(struct quay *q)
 
 /* The DMA log. */
 
+/* vfio_log_ops.log_start */
 static int quay_log_watch(struct vfio_device *vdev, struct rb_root_cached *ranges, u32 nnodes,
 			  u64 *page_size)
 {
@@ -203,6 +212,7 @@ static int quay_log_watch(struct vfio_device *vdev, struct rb_root_cached *range
 	return ret;
 }
 
+/* vfio_log_ops.log_stop */
 static int quay_log_rest(struct vfio_device *vdev)
 {
 	struct quay *q = quay_of(vdev);
@@ -215,6 +225,7 @@ static int quay_log_rest(struct vfio_device *vdev)
 	return 0;
 }
 
+/* vfio_log_ops.log_read_and_clear */
 static int quay_log_tally(struct vfio_device *vdev, unsigned long iova, unsigned long length,
 			  struct iova_bitmap *dirty)
 {

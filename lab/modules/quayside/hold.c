@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * quayside's data sessions: the stream that read() gives and write() takes.
+ * quayside's data sessions: the stream that read() gives and write() takes. main.c tells why the
+ * names are odd.
  *
- * The stream is a row of parts, each a bill (struct quay_bill) and its payload, which is
- * generated on one side and compared on the other: gigabytes cost no memory. PRE_COPY gives the
- * initial part and any number of dirty ones, STOP_COPY what is left of them and the final one.
- * What is wrong with a stream has an errno of its own: -EINVAL magic, -EPROTO version, -EXDEV
+ * The stream is a sequence of parts: a header (struct quay_bill) and a payload. The payload is
+ * generated on one side and compared on the other, so gigabytes cost no memory. PRE_COPY gives
+ * the initial part and any number of dirty ones; STOP_COPY gives the rest of them and the final
+ * part. Each fault of a stream has an errno of its own: -EINVAL magic, -EPROTO version, -EXDEV
  * another type's flags, -EMSGSIZE another state_bytes, -EBADMSG order or content, -EFBIG beyond
  * the end.
  */
@@ -20,7 +21,7 @@
 
 #include "quayside.h"
 
-/* What goes through the bounce buffer at once. */
+/* Size of the buffers cargo and proof in bytes. */
 #define QUAY_CHUNK	(64U << 10)
 
 #define QUAY_MAGIC	0x4544495359415551ULL	/* "QUAYSIDE" */
@@ -28,7 +29,7 @@
 
 enum { QUAY_INITIAL = 1, QUAY_DIRTY, QUAY_FINAL };
 
-/* In front of each part of the stream. */
+/* Header of each part of the stream. */
 struct quay_bill {
 	__le64 magic;
 	__le16 version;
@@ -39,29 +40,32 @@ struct quay_bill {
 	__le64 number;	/* of this part, from 0 */
 };
 
-/* A data session: held by its file, and by the device as long as the session lasts. */
+/*
+ * A data session. Its file has a reference to it, and so has the device as long as the session
+ * lasts. The file may outlive the session: QUAY_OVER then.
+ */
 struct quay_hold {
 	struct quay *quay;
 	refcount_t refs;
 	struct mutex lock;
 	enum { QUAY_PRE, QUAY_LAST, QUAY_IN, QUAY_OVER } phase;
-	/* What the stream is made of, as it was when the session began. */
+	/* The device's settings as they were when the session began. */
 	u64 total;
 	u64 initial;
 	u64 dirty;
 	u64 rounds;
-	/* Outbound parts that have not begun. */
+	/* Bytes of the outbound parts that have not begun. */
 	u64 initial_due;
 	u64 dirty_due;
 	bool final_due;
 	bool renewed;
-	/* The part at hand. */
+	/* The present part: its header, bytes of that done, payload and bytes left of that. */
 	struct quay_bill bill;
 	unsigned int bill_done;
 	u64 length;
 	u64 left;
 	u64 number;
-	/* The whole stream. */
+	/* The whole stream: bytes passed, bytes of state, its end, its first error. */
 	u64 passed;
 	u64 landed;
 	bool complete;
@@ -70,6 +74,7 @@ struct quay_hold {
 	u8 *proof;
 };
 
+/* Drops one reference; frees the session with the last. */
 static void quay_let_go(struct quay_hold *hold)
 {
 	if (!refcount_dec_and_test(&hold->refs))
@@ -81,7 +86,7 @@ static void quay_let_go(struct quay_hold *hold)
 	kfree(hold);
 }
 
-/* The device's side of a session ends; its file may stay. */
+/* Ends a session for the device; its file may stay open. */
 void quay_end(struct quay_hold **slot)
 {
 	struct quay_hold *hold = *slot;
@@ -96,8 +101,8 @@ void quay_end(struct quay_hold **slot)
 }
 
 /*
- * The payload at an offset: 64-bit words that count in large steps, from a start that differs
- * for each part. Bytes that are lost, doubled, swapped or changed do not go unnoticed.
+ * Generates the payload at an offset: 64-bit words that count in large steps, from a start that
+ * differs for each part. The comparison notices bytes that are lost, doubled, swapped or changed.
  */
 static void quay_stow(u8 *out, u64 number, u64 offset, size_t len)
 {
@@ -139,7 +144,7 @@ static void quay_begin_part(struct quay_hold *hold, unsigned int part, u64 lengt
 	hold->left = length;
 }
 
-/* The next part of an outbound stream, if there is one by now. */
+/* Begins the next part of an outbound stream. Returns false if there is none yet. */
 static bool quay_next_part(struct quay_hold *hold)
 {
 	if (hold->initial_due) {
@@ -162,6 +167,7 @@ static bool quay_part_over(struct quay_hold *hold)
 	return hold->bill_done == sizeof(hold->bill) && !hold->left;
 }
 
+/* Copies the next bytes of the stream to user space. */
 static ssize_t quay_give(struct quay_hold *hold, char __user *buf, size_t len)
 {
 	size_t given = 0;
@@ -198,7 +204,7 @@ static ssize_t quay_give(struct quay_hold *hold, char __user *buf, size_t len)
 	}
 	if (given || hold->phase == QUAY_LAST)
 		return given;
-	/* The device runs on, and here is what it dirtied in the meantime. */
+	/* In PRE_COPY the device goes on running: this is the data that it has dirtied. */
 	if (hold->rounds) {
 		hold->rounds--;
 		hold->dirty_due = hold->dirty;
@@ -207,10 +213,10 @@ static ssize_t quay_give(struct quay_hold *hold, char __user *buf, size_t len)
 	return -ENOMSG;
 }
 
-/* Where a read() within a read() says that it is at. */
+/* Its address is the position of a read() within a read(): this tells one from the other. */
 static loff_t quay_inner;
 
-/* read() of the data fd */
+/* file_operations.read of a saving data fd */
 static ssize_t quay_unload(struct file *filp, char __user *buf, size_t len, loff_t *pos)
 {
 	struct quay_hold *hold = filp->private_data;
@@ -221,7 +227,7 @@ static ssize_t quay_unload(struct file *filp, char __user *buf, size_t len, loff
 	if (pos && pos != &quay_inner)
 		return -ESPIPE;
 	if (!pos && READ_ONCE(q->nested)) {
-		/* By the pointer, so that it is a call. */
+		/* Through the pointer, so that the compiler must make a call. */
 		ret = filp->f_op->read(filp, buf, len, &quay_inner);
 		atomic64_inc(&q->nests);
 		return ret;
@@ -239,6 +245,7 @@ static ssize_t quay_unload(struct file *filp, char __user *buf, size_t len, loff
 	return ret;
 }
 
+/* Checks the header of a part that arrived. Returns its fault as an errno. */
 static int quay_check_bill(struct quay_hold *hold)
 {
 	const struct quay_bill *bill = &hold->bill;
@@ -256,7 +263,7 @@ static int quay_check_bill(struct quay_hold *hold)
 	if (le64_to_cpu(bill->number) != hold->number || part < QUAY_INITIAL || part > QUAY_FINAL ||
 	    length > QUAY_MAX_BYTES)
 		return -EBADMSG;
-	/* Dirty data replaces what came before, the rest adds up. */
+	/* Dirty data replaces earlier data; all other parts add up to the state. */
 	if (part != QUAY_DIRTY)
 		hold->landed += length;
 	if (hold->landed > hold->total || (part == QUAY_FINAL && hold->landed != hold->total))
@@ -266,6 +273,7 @@ static int quay_check_bill(struct quay_hold *hold)
 	return 0;
 }
 
+/* Ends a part that has arrived as a whole. */
 static void quay_land_part(struct quay_hold *hold)
 {
 	if (!quay_part_over(hold))
@@ -275,6 +283,7 @@ static void quay_land_part(struct quay_hold *hold)
 	hold->number++;
 }
 
+/* Takes bytes of the stream from user space and checks them. */
 static ssize_t quay_take(struct quay_hold *hold, const char __user *buf, size_t len)
 {
 	size_t taken = 0;
@@ -320,7 +329,7 @@ static ssize_t quay_take(struct quay_hold *hold, const char __user *buf, size_t 
 	return hold->spoilt ? hold->spoilt : taken;
 }
 
-/* write() to the data fd */
+/* file_operations.write of a resuming data fd */
 static ssize_t quay_load(struct file *filp, const char __user *buf, size_t len, loff_t *pos)
 {
 	struct quay_hold *hold = filp->private_data;
@@ -343,14 +352,14 @@ static ssize_t quay_load(struct file *filp, const char __user *buf, size_t len, 
 	return ret;
 }
 
-/* Bytes of a part that is due, with its bill. */
+/* Returns the bytes of a part that is due, with its header. */
 static u64 quay_due(u64 payload)
 {
 	return payload ? sizeof(struct quay_bill) + payload : 0;
 }
 
 #ifdef VFIO_MIG_GET_PRECOPY_INFO
-/* Bytes left of the part at hand if it is of this kind. */
+/* Returns the bytes left of the present part if it is of this kind. */
 static u64 quay_at_hand(struct quay_hold *hold, unsigned int part)
 {
 	if (le16_to_cpu(hold->bill.part) != part)
@@ -358,7 +367,7 @@ static u64 quay_at_hand(struct quay_hold *hold, unsigned int part)
 	return sizeof(hold->bill) - hold->bill_done + hold->left;
 }
 
-/* VFIO_MIG_GET_PRECOPY_INFO on the data fd */
+/* file_operations.unlocked_ioctl of a saving data fd: VFIO_MIG_GET_PRECOPY_INFO */
 static long quay_manifest(struct file *filp, unsigned int cmd, unsigned long arg)
 {
 	const size_t size = offsetofend(struct vfio_precopy_info, dirty_bytes);
@@ -402,6 +411,7 @@ static long quay_manifest(struct file *filp, unsigned int cmd, unsigned long arg
 }
 #endif
 
+/* file_operations.release of both data fds */
 static int quay_cast_off(struct inode *inode, struct file *filp)
 {
 	struct quay_hold *hold = filp->private_data;
@@ -428,6 +438,7 @@ static const struct file_operations quay_inbound_fops = {
 	.release = quay_cast_off,
 };
 
+/* Opens a data fd and begins its session. */
 static struct file *quay_open(struct quay *q, int phase)
 {
 	bool inbound = phase == QUAY_IN;
@@ -475,22 +486,25 @@ out:
 	return filp;
 }
 
+/* Opens the data fd that PRE_COPY and then STOP_COPY read. */
 struct file *quay_open_pre(struct quay *q)
 {
 	return quay_open(q, QUAY_PRE);
 }
 
+/* Opens the data fd of a STOP_COPY without PRE_COPY. */
 struct file *quay_open_last(struct quay *q)
 {
 	return quay_open(q, QUAY_LAST);
 }
 
+/* Opens the data fd of RESUMING. */
 struct file *quay_open_in(struct quay *q)
 {
 	return quay_open(q, QUAY_IN);
 }
 
-/* PRE_COPY is over: the same data fd goes on to the end of the state. */
+/* Ends PRE_COPY: the same data fd goes on to the end of the state. */
 void quay_last_part(struct quay_hold *hold)
 {
 	mutex_lock(&hold->lock);
@@ -498,7 +512,7 @@ void quay_last_part(struct quay_hold *hold)
 	mutex_unlock(&hold->lock);
 }
 
-/* What speaks against going on with what was written, as an errno. */
+/* Returns 0 if a whole valid stream was written, else its fault as an errno. */
 int quay_settled(struct quay_hold *hold)
 {
 	int ret;
@@ -511,7 +525,7 @@ int quay_settled(struct quay_hold *hold)
 	return ret;
 }
 
-/* Bytes that the rest of an outbound session gives. */
+/* Returns the bytes that the rest of an outbound session gives. */
 u64 quay_to_come(struct quay_hold *hold)
 {
 	u64 sum;
@@ -525,7 +539,7 @@ u64 quay_to_come(struct quay_hold *hold)
 	return sum;
 }
 
-/* Bytes that a session in STOP_COPY would give. */
+/* Returns the bytes that a session that begins in STOP_COPY would give. */
 u64 quay_to_come_from(u64 state_bytes)
 {
 	return sizeof(struct quay_bill) + state_bytes;

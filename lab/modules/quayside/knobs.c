@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* quayside's settings and counters in sysfs; main.c lists them. */
+/* quayside's settings and counters in sysfs. main.c lists them, and tells why the names are odd. */
 
 #include <linux/device.h>
 #include <linux/err.h>
@@ -25,8 +25,8 @@ static const struct {
 };
 
 /*
- * Whether this call runs into the snag. Else it may go as far as the snag and no further, so
- * that the next call meets it exactly there.
+ * Returns the errno of a failure that this call meets, else 0. In that case *len becomes the
+ * length up to the failure, so that the next call meets it exactly at its offset.
  */
 int quay_meet(struct quay *q, struct quay_snag *snag, u64 passed, size_t *len)
 {
@@ -43,6 +43,7 @@ int quay_meet(struct quay *q, struct quay_snag *snag, u64 passed, size_t *len)
 	return error;
 }
 
+/* A setting that is one number: the attribute, its offset in struct quay, its largest value. */
 struct quay_dial {
 	struct device_attribute attr;
 	size_t offset;
@@ -57,6 +58,7 @@ static u64 *quay_dial_of(struct device *dev, struct device_attribute *attr, u64 
 	return (void *)dev_get_drvdata(dev) + dial->offset;
 }
 
+/* device_attribute.show of all dials */
 static ssize_t quay_dial_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	u64 most;
@@ -64,6 +66,7 @@ static ssize_t quay_dial_show(struct device *dev, struct device_attribute *attr,
 	return sysfs_emit(buf, "%llu\n", READ_ONCE(*quay_dial_of(dev, attr, &most)));
 }
 
+/* device_attribute.store of all dials */
 static ssize_t quay_dial_store(struct device *dev, struct device_attribute *attr, const char *buf,
 			       size_t count)
 {
@@ -97,7 +100,7 @@ QUAY_DIAL(read_delay_us, QUAY_MAX_DELAY);
 QUAY_DIAL(write_delay_us, QUAY_MAX_DELAY);
 QUAY_DIAL(dirty_pattern, U32_MAX);
 
-/* A state as first and last of a range, since * is all of them. */
+/* Parses a state, as first and last of a range, since * is all of them. */
 static int quay_parse_state(const char *word, unsigned int *first, unsigned int *last)
 {
 	unsigned int state;
@@ -116,7 +119,7 @@ static int quay_parse_state(const char *word, unsigned int *first, unsigned int 
 	return 0;
 }
 
-/* "EIO", "5", or "-5"; 0 is no error. */
+/* Parses "EIO", "5", or "-5"; 0 is no error. */
 static int quay_parse_errno(const char *word, int *error)
 {
 	int i;
@@ -132,7 +135,7 @@ static int quay_parse_errno(const char *word, int *error)
 	return 0;
 }
 
-/* "ERRNO [COUNT]" in words; returns 0 if that is what they are. */
+/* Parses the words of "ERRNO [COUNT]". Returns 0 or an errno. */
 static int quay_parse_snag(int words, const char *errno_word, unsigned int count,
 			   struct quay_snag *snag)
 {

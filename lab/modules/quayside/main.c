@@ -1,17 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * quayside: mediated devices with nothing to them but VFIO migration, for vfio-trace's lab.
+ * quayside: mediated devices that implement VFIO migration and nothing else, for vfio-trace's lab.
  *
- * No function in here is named as in the kernel's own drivers: a tool that finds its way by
- * names finds nothing. What real devices do by accident is set by hand, per device, in
+ * The names are odd on purpose. vfio-trace must find a driver's callbacks through the kernel's
+ * tables of ops and must work with drivers that it has never seen. Nothing in it may go by the
+ * names of functions or structures. So no name in here is like one in the kernel's own drivers:
+ * if vfio-trace works with quayside, it does not go by names. A comment above each callback
+ * names the op that it implements. The words:
+ *
+ *   quay       the device                          berth      its migration state
+ *   hold       a data session, with its data fd    bill       the header of a part of the stream
+ *   cargo      the buffer of the data              proof      the data that should be in it
+ *   shift      set_state                           glance     get_state
+ *   tonnage    the data size                       manifest   precopy_info
+ *   unload     a read() of the data fd             load       a write() to it
+ *   refit      a reset                             snag       a failure that the user asked for
+ *   dial       a setting that is one number        tarry      to sleep
+ *
+ * Faults and delays that real devices have by accident are set by the user, per device, in
  * /sys/bus/mdev/devices/UUID/quayside/:
  *
- *   state_bytes    how much state there is: generated and verified, never stored
- *   initial_bytes  the part of it that PRE_COPY gives away; -ENOMSG after that
- *   dirty_bytes    how much more becomes dirty whenever PRE_COPY ran into -ENOMSG,
- *   dirty_rounds   this many times per session
+ *   state_bytes    size of the state in bytes: generated and verified, never stored
+ *   initial_bytes  the bytes of it that PRE_COPY gives; -ENOMSG after that
+ *   dirty_bytes    bytes that become dirty each time a read() in PRE_COPY returns -ENOMSG
+ *   dirty_rounds   number of times per session that this happens
  *   renew          1: dirty rounds are new initial data (VFIO_PRECOPY_INFO_REINIT) for a VMM
- *                  that asked for that (kernel 7.1 and later)
+ *                  that has asked for it (kernel 7.1 and later)
  *   delay_us       "FROM TO MICROSECONDS": a sleep inside that arc, berth_lock held; SIGKILL ends it
  *   fail           "FROM TO ERRNO [COUNT]": that arc fails COUNT times, after its delay
  *   error_state    1: an arc that fails leaves the device in ERROR
@@ -22,19 +36,20 @@
  *   nested         1: each read() of a data fd calls itself, once
  *   log_fail       "ERRNO [COUNT]": the next COUNT starts of the DMA log fail
  *   dirty_pattern  N: each Nth page is dirty in the DMA log; 0: none
- *   where          state and counters, waiting for nothing, so that it answers during a delay;
- *                  a call that returns an errno counts as an error, with -ENOMSG as well
+ *   where          state and counters, read without any lock, so that it answers during a delay;
+ *                  an arc, set_state, read() or write() that fails counts as an error, -ENOMSG
+ *                  included; the other counters do not tell failed calls from others
  *
  * States are names, numbers, or * for any; errnos are names or numbers; COUNT is 1 if left out;
- * bytes take K, M and G; "clear" empties a table. The stream's settings are taken over when a
- * data fd is opened, all others have effect at once.
+ * bytes take K, M and G; "clear" empties a table. A session uses the stream's settings as they
+ * were when its data fd was opened. All others have effect at once.
  *
- * Closing the device brings it back to RUNNING, as VFIO_DEVICE_RESET does: nothing of one user
- * is left for the next. A data fd may outlive its session, the open device and the device
+ * Closing the device brings it back to RUNNING, as VFIO_DEVICE_RESET does: each user finds a
+ * fresh device. A data fd may outlive its session, the open device and the device
  * itself, and gives -ENODEV then.
  *
- * Locks, from the outside in: berth_lock through the whole of a set_state, quay_hold.lock
- * through the whole of a read() or write(), knob_lock for moments.
+ * Locks, from the outside in: berth_lock is held through the whole of a set_state,
+ * quay_hold.lock through the whole of a read() or write(), knob_lock for moments.
  */
 
 #include <linux/delay.h>
@@ -47,10 +62,10 @@
 
 #include "quayside.h"
 
-/* Where a region lies in the device fd, by its index. */
+/* Offset of a region in the device fd: its index, shifted by this. */
 #define QUAY_REGION_SHIFT 40
 
-/* An mdev type. */
+/* An mdev type: its migration_flags, 0 for none, and whether it lacks the DMA log. */
 struct quay_kind {
 	struct mdev_type type;
 	unsigned int flags;
@@ -58,8 +73,8 @@ struct quay_kind {
 };
 
 /*
- * Never shorter than asked for, so that tests can rely on it: msleep() counts jiffies, and those
- * jump where a VM was held up. In slices, so that whoever is killed does not have to wait.
+ * Sleeps, never shorter than asked for, so that tests can rely on it: msleep() counts jiffies, and
+ * those jump where a VM was held up. In slices, so that a killed process does not have to wait.
  */
 void quay_tarry(u64 us)
 {
@@ -75,20 +90,21 @@ void quay_tarry(u64 us)
 
 /* The VFIO device: a PCI function with a configuration space and nothing else. */
 
-/* Vendor and device are nobody's; class ff is "none of the others". */
+/* No vendor has these IDs; class ff is "none of the others". */
 static const u8 quay_blank_config[PCI_STD_HEADER_SIZEOF] = {
 	[PCI_VENDOR_ID] = 0x55, 0x51, [PCI_DEVICE_ID] = 0x59, 0x41,
 	[PCI_REVISION_ID] = 0x01, [PCI_CLASS_DEVICE + 1] = 0xff,
 	[PCI_SUBSYSTEM_VENDOR_ID] = 0x55, 0x51, [PCI_SUBSYSTEM_ID] = 0x59, 0x41,
 };
 
+/* Returns true for bytes of the configuration space that a write changes. */
 static bool quay_config_settable(u64 at)
 {
 	return at == PCI_COMMAND || at == PCI_COMMAND + 1 || at == PCI_CACHE_LINE_SIZE ||
 	       at == PCI_LATENCY_TIMER || at == PCI_INTERRUPT_LINE;
 }
 
-/* How much of an access lies in the configuration space, the only region. */
+/* Returns the length of an access within the configuration space, the only region. */
 static ssize_t quay_in_config(loff_t pos, size_t count, u64 *at)
 {
 	*at = (u64)pos & ((1ULL << QUAY_REGION_SHIFT) - 1);
@@ -97,6 +113,7 @@ static ssize_t quay_in_config(loff_t pos, size_t count, u64 *at)
 	return min_t(u64, count, QUAY_CONFIG - *at);
 }
 
+/* vfio_device_ops.read */
 static ssize_t quay_peek(struct vfio_device *vdev, char __user *buf, size_t count, loff_t *pos)
 {
 	struct quay *q = quay_of(vdev);
@@ -116,6 +133,7 @@ static ssize_t quay_peek(struct vfio_device *vdev, char __user *buf, size_t coun
 	return n;
 }
 
+/* vfio_device_ops.write */
 static ssize_t quay_poke(struct vfio_device *vdev, const char __user *buf, size_t count,
 			 loff_t *pos)
 {
@@ -138,6 +156,7 @@ static ssize_t quay_poke(struct vfio_device *vdev, const char __user *buf, size_
 	return n;
 }
 
+/* Answers VFIO_DEVICE_GET_REGION_INFO, by the op or by the ioctl. */
 static int quay_region(struct vfio_region_info *info)
 {
 	if (info->index >= VFIO_PCI_NUM_REGIONS)
@@ -154,12 +173,14 @@ static int quay_region(struct vfio_region_info *info)
 }
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+/* vfio_device_ops.get_region_info_caps, since 6.19 */
 static int quay_region_caps(struct vfio_device *vdev, struct vfio_region_info *info,
 			    struct vfio_info_cap *caps)
 {
 	return quay_region(info);
 }
 #else
+/* VFIO_DEVICE_GET_REGION_INFO, before 6.19 */
 static long quay_region_ioctl(void __user *user)
 {
 	const size_t size = offsetofend(struct vfio_region_info, offset);
@@ -177,6 +198,7 @@ static long quay_region_ioctl(void __user *user)
 }
 #endif
 
+/* vfio_device_ops.ioctl */
 static long quay_hail(struct vfio_device *vdev, unsigned int cmd, unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
@@ -216,11 +238,13 @@ static long quay_hail(struct vfio_device *vdev, unsigned int cmd, unsigned long 
 	return -ENOTTY;
 }
 
+/* vfio_device_ops.close_device */
 static void quay_slip(struct vfio_device *vdev)
 {
 	quay_refit(quay_of(vdev));
 }
 
+/* vfio_device_ops.init */
 static int quay_build(struct vfio_device *vdev)
 {
 	struct mdev_device *mdev = to_mdev_device(vdev->dev);
@@ -243,6 +267,7 @@ static int quay_build(struct vfio_device *vdev)
 	return 0;
 }
 
+/* vfio_device_ops.release */
 static void quay_scrap(struct vfio_device *vdev)
 {
 	struct quay *q = quay_of(vdev);
@@ -273,11 +298,12 @@ static const struct vfio_device_ops quay_ops = {
 #endif
 };
 
-/* So many of the next devices are registered as if they had an IOMMU, which VFIO refuses. */
+/* Number of the next devices that are registered as if they had an IOMMU, which VFIO refuses. */
 static unsigned int refuse;
 module_param(refuse, uint, 0644);
 MODULE_PARM_DESC(refuse, "How many of the next devices VFIO refuses to register");
 
+/* mdev_driver.probe */
 static int quay_moor(struct mdev_device *mdev)
 {
 	struct quay *q = vfio_alloc_device(quay, vdev, &mdev->dev, &quay_ops);
@@ -297,6 +323,7 @@ static int quay_moor(struct mdev_device *mdev)
 	return ret;
 }
 
+/* mdev_driver.remove */
 static void quay_unmoor(struct mdev_device *mdev)
 {
 	struct quay *q = dev_get_drvdata(&mdev->dev);
@@ -350,6 +377,7 @@ static struct class quay_class = {
 static struct mdev_parent quay_parent;
 static struct device *quay_dev;
 
+/* module_init */
 static int __init quay_raise(void)
 {
 	int i, ret;
@@ -382,6 +410,7 @@ err_class:
 	return ret;
 }
 
+/* module_exit */
 static void __exit quay_raze(void)
 {
 	mdev_unregister_parent(&quay_parent);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* quayside: what its parts share. main.c tells what it is for. */
+/* quayside: shared declarations. main.c tells its purpose, and why the names are odd. */
 
 #ifndef QUAYSIDE_H
 #define QUAYSIDE_H
@@ -15,20 +15,20 @@
 #include <linux/version.h>
 #include <linux/vfio.h>
 
-/* Before 6.2 there was no PRE_COPY: types that want it do without. */
+/* Before 6.2 there was no PRE_COPY: types with that flag do not have it there. */
 #ifndef VFIO_MIGRATION_PRE_COPY
 #define VFIO_MIGRATION_PRE_COPY 0
 #endif
 
-/* Numbers of the states are below this on all kernels. */
+/* Number of states; those of all kernels fit in. */
 #define QUAY_STATES	8
-/* Longer sleeps would only wake the hung task detector. */
+/* Longest delay in us. A longer sleep would only wake the hung task detector. */
 #define QUAY_MAX_DELAY	(100U * USEC_PER_SEC)
 #define QUAY_SLICE	(100U * USEC_PER_MSEC)
 #define QUAY_MAX_BYTES	(1ULL << 42)
 #define QUAY_CONFIG	256
 
-/* A failure to come: at an offset of a stream or in an arc. */
+/* A failure that the user asked for: at an offset of a stream or in an arc, count times. */
 struct quay_snag {
 	u64 offset;
 	int error;
@@ -37,11 +37,12 @@ struct quay_snag {
 
 struct quay_hold;
 
+/* A device. The kernel's part is vdev; everything else is private to quayside. */
 struct quay {
 	struct vfio_device vdev;
-	/* A copy: data fds outlive the mdev. */
+	/* A copy of the mdev's name: data fds outlive the mdev. */
 	char name[UUID_STRING_LEN + 1];
-	/* Held through the whole of a set_state, delays and all. */
+	/* Held through the whole of a set_state, delays included. Guards berth to watched_page. */
 	struct mutex berth_lock;
 	enum vfio_device_mig_state berth;
 	struct quay_hold *outbound;
@@ -49,7 +50,7 @@ struct quay {
 	bool watched;
 	u64 watched_page;
 
-	/* Plain knobs, read and set without a lock. */
+	/* Settings that are one number each, read and set without a lock. */
 	u64 state_bytes;
 	u64 initial_bytes;
 	u64 dirty_bytes;
@@ -61,7 +62,7 @@ struct quay {
 	u64 dirty_pattern;
 	u64 nested;
 
-	/* Guards what follows. */
+	/* Guards the tables that follow and config. */
 	struct mutex knob_lock;
 	u32 delay_us[QUAY_STATES][QUAY_STATES];
 	struct quay_snag fail[QUAY_STATES][QUAY_STATES];
@@ -70,7 +71,7 @@ struct quay {
 	struct quay_snag log_fail;
 	u8 config[QUAY_CONFIG];
 
-	/* For "where". */
+	/* Counters of the attribute where. */
 	atomic64_t arcs[QUAY_STATES][QUAY_STATES];
 	atomic64_t shifts, shift_errors, arc_errors, refits, glances, tonnages, manifests;
 	atomic64_t nests, unloads, unload_errors, unload_bytes, loads, load_errors, load_bytes;
