@@ -8,6 +8,7 @@ mod cmd;
 mod demo;
 mod lab;
 mod progress;
+mod schema;
 mod setup;
 mod test;
 mod workspace;
@@ -36,6 +37,8 @@ enum Verb {
     Demo(demo::Args),
     /// Format, lints, unit tests, and real migrations compared with independent witnesses.
     Test(test::Args),
+    /// Write docs/schema: the schemas of all documents, made from the types.
+    Schema(schema::Args),
     /// Sizes, times and memory with many events.
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Build => build::main(),
         Verb::Demo(args) => demo::main(&args),
         Verb::Test(args) => test::main(&args),
+        Verb::Schema(args) => schema::main(&args),
         Verb::Bench(verb) => bench::main(&verb),
         Verb::Lab(verb) => lab::main(verb),
     };

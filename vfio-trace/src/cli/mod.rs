@@ -22,12 +22,15 @@ mod record;
 mod recording;
 mod replay;
 mod report;
+mod schemas;
 mod session;
 mod show;
 mod signals;
 mod storing;
 mod tail;
 mod zone;
+
+pub use self::schemas::schema_files;
 
 use std::{io, process::ExitCode};
 

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use vfio_trace_common::{capture::moment, role::Role};
 
@@ -271,9 +272,10 @@ impl FindingSeverity {
 }
 
 /// What a driver's plug-in makes of what happened: which step failed and why, or what went wrong in silence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DriverFinding {
     /// A stable name, `hisi_acc/mailbox-timeout`.
+    #[schemars(regex(pattern = "^[a-z0-9_]+/[a-z0-9-]+$"))]
     pub code: Cow<'static, str>,
     /// How bad it is.
     pub severity: FindingSeverity,

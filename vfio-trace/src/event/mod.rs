@@ -13,6 +13,7 @@ mod note;
 mod outcome;
 mod record;
 mod report;
+mod schema;
 mod sessions;
 mod state;
 mod types;

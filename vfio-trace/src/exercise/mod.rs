@@ -19,7 +19,8 @@ pub use self::{
     plans::{ExercisePlan, MOST_BYTES},
     report::{
         DriverStep, EndState, ExerciseArc, ExerciseFailure, ExerciseReport, ExerciseStage, ExerciseStep,
-        ExerciseVerdict, ExercisedDevice, ExpectedOutcome, RecoveredDevice, SCHEMA_ID, TracingStatus, json,
+        ExerciseVerdict, ExercisedDevice, ExpectedOutcome, RecoveredDevice, SCHEMA_ID, TracingStatus,
+        exercise_schema, json,
     },
     run::ExerciseObserver,
     watch::{ExerciseTracer, UntracedReason},

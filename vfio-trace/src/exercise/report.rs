@@ -1,12 +1,17 @@
 //! Result of an exercise: the types are serialised as they are into `vfio-trace.exercise/1`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::watch::UntracedReason;
-use crate::event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags, MigState};
+use super::{plans::ExercisePlan, watch::UntracedReason};
+use crate::{
+    event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags, MigState},
+    units::schema::{SchemaHead, schema_of},
+};
 
 /// Result of a stage or of the run. The greatest of all stages is that of the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExerciseVerdict {
     /// Stage that was not tried; the reason is given.
@@ -32,13 +37,14 @@ impl ExerciseVerdict {
 }
 
 /// Device under test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ExercisedDevice {
     /// PCI address or mdev UUID.
     pub device: String,
     /// Name of its driver.
     pub driver: Option<String>,
     /// Way in which it was opened: `group` or `cdev`.
+    #[schemars(extend("enum" = ["group", "cdev"]))]
     pub via: &'static str,
     /// migration_flags of the device.
     pub migration_flags: MigFlags,
@@ -47,7 +53,7 @@ pub struct ExercisedDevice {
 }
 
 /// State in which an earlier user left a device, and the way in which it was brought back from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RecoveredDevice {
     /// Name of the device.
     pub device: String,
@@ -56,28 +62,29 @@ pub struct RecoveredDevice {
     /// State that the device reported once it was open.
     pub opened_in: MigState,
     /// `open`: opening was enough; `reset`: VFIO_DEVICE_RESET.
+    #[schemars(extend("enum" = ["open", "reset"]))]
     pub by: &'static str,
     /// Consequence that was avoided, if the driver is known for one.
     pub danger: Option<&'static str>,
 }
 
 /// State in which a device was left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EndState {
     /// Name of the device.
     pub device: String,
-    /// State, read just before the device was closed; `None` if it could not be read.
+    /// State, read just before the device was closed; null if it could not be read.
     pub state: Option<MigState>,
     /// True if it had to be reset at the end.
     pub reset: bool,
 }
 
 /// Arc that the kernel was seen to take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ExerciseArc {
     /// State it starts from.
     pub from: MigState,
-    /// State it leads to; `None` if the core refused to name one.
+    /// State it leads to; null if the core refused to name one.
     pub to: Option<MigState>,
     /// Duration in ns, if it was seen.
     pub duration_ns: Option<u64>,
@@ -87,7 +94,7 @@ pub struct ExerciseArc {
 }
 
 /// Function of the driver that was seen to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DriverStep {
     /// Plug-in's name for it, otherwise the function's.
     pub name: String,
@@ -112,9 +119,10 @@ pub enum ExpectedOutcome {
 }
 
 /// One request to a device, with everything that was seen of it. Made by a run, kept in its stage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ExerciseStep {
     /// Number within the run, from 1.
+    #[schemars(range(min = 1))]
     pub nr: u32,
     /// Name of the device.
     pub device: String,
@@ -144,15 +152,16 @@ pub struct ExerciseStep {
 }
 
 /// Part of a plan with a verdict of its own.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ExerciseStage {
     /// Name of the plan.
+    #[schemars(extend("enum" = ExercisePlan::ALL.map(ExercisePlan::name)))]
     pub plan: &'static str,
     /// Name of the part; the plan's name if it has one part only.
     pub name: String,
     /// Result of the stage.
     pub verdict: ExerciseVerdict,
-    /// Reason for the verdict, in a sentence; `None` if everything was as required.
+    /// Reason for the verdict, in a sentence; null if everything was as required.
     pub why: Option<String>,
     /// Findings of the stage, besides those of its steps.
     pub findings: Vec<DriverFinding>,
@@ -182,17 +191,19 @@ impl ExerciseStage {
 }
 
 /// Share of the tracer in a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TracingStatus {
     /// True if the tracer was on.
     pub on: bool,
     /// Reason why it was not.
     pub reason: Option<String>,
-    /// Number of records that were lost, and of calls that were not seen: arcs may be missing.
+    /// Number of records that were lost, and of calls that were not seen: arcs may be missing, and from the
+    /// first loss on unexpected ones are not held against the device.
     pub lost: u64,
     /// Number of requests that must have taken arcs.
     pub requests: u64,
-    /// Number of those requests whose arcs were not seen, and so not checked.
+    /// Number of those requests whose arcs were not seen, and so not checked. If that is all of them, the
+    /// verdict is `warned` or `failed`.
     pub unseen: u64,
     /// Reason why nothing was seen, if nothing was.
     #[serde(skip)]
@@ -232,11 +243,12 @@ impl TracingStatus {
 }
 
 /// First failure, with its explanation.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ExerciseFailure {
     /// Title of the stage.
     pub stage: String,
     /// Number of the step, if a step failed.
+    #[schemars(range(min = 1))]
     pub step: Option<u32>,
     /// Request of that step.
     pub asked: Option<String>,
@@ -249,7 +261,7 @@ pub struct ExerciseFailure {
 /// Report of a run.
 ///
 /// [`exercise()`](super::exercise()) makes it empty and fills it during the run; `judge` sets the verdict at its end.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ExerciseReport {
     /// Name of the schema, `vfio-trace.exercise/1`.
     pub schema: &'static str,
@@ -258,6 +270,7 @@ pub struct ExerciseReport {
     /// Kernel release.
     pub kernel: String,
     /// Names of the plans, in order.
+    #[schemars(extend("items" = {"type": "string", "enum": ExercisePlan::ALL.map(ExercisePlan::name)}))]
     pub plans: Vec<&'static str>,
     /// Device under test, and that of `--to`.
     pub devices: Vec<ExercisedDevice>,
@@ -279,6 +292,17 @@ pub struct ExerciseReport {
 
 /// Name of the schema.
 pub const SCHEMA_ID: &str = "vfio-trace.exercise/1";
+
+const HEAD: SchemaHead = SchemaHead {
+    name: SCHEMA_ID,
+    title: "What vfio-trace exercise --json prints",
+    description: "docs/exercise.md explains the fields. Readers ignore fields that they do not know: version 1 may gain some.",
+};
+
+/// Makes the schema of the document, as kept in `docs/schema`.
+pub fn exercise_schema() -> Value {
+    schema_of::<ExerciseReport>(&HEAD)
+}
 
 impl ExerciseReport {
     /// Sets the verdict and the first failure.

@@ -26,6 +26,9 @@ pub enum DeviceBus {
 }
 
 impl DeviceBus {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pci, Self::Mdev, Self::Other];
+
     /// Returns the bus whose devices have names like this: PCI addresses, and mdev's UUIDs.
     pub fn of_name(name: &str) -> Self {
         let marks: String = name.chars().filter(|c| matches!(c, '-' | ':' | '.')).collect();

@@ -1,54 +1,70 @@
 //! The list of devices: a table for people, one document for programs.
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::{
     event::{MigFlags, MigState},
-    units::visible,
+    kernel::DeviceBus,
+    units::{
+        schema::{SchemaHead, came_later, schema_of},
+        visible,
+    },
+};
+
+const HEAD: SchemaHead = SchemaHead {
+    name: "vfio-trace.list/1",
+    title: "What vfio-trace list --json prints",
+    description: "Readers ignore fields that they do not know: version 1 may gain some.",
 };
 
 /// A process that holds a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HolderRow {
     /// The process, as the kernel counts: its number in the first PID namespace.
     pub pid: u32,
-    /// Its number in the /proc of who asks; `None` where that is another namespace's, and for a recording.
+    /// Its number in the /proc of the process that asks; null where that is of another PID namespace (then `vm` and
+    /// `process_started` are null too), and for a recording.
     pub local_pid: Option<u32>,
     /// Its name.
     pub comm: String,
-    /// The virtual machine it runs.
+    /// Name of the virtual machine that it runs.
     pub vm: Option<String>,
-    /// When the process was started, in seconds since 1970 UTC. The device was opened later.
+    /// Seconds since 1970 UTC; the device was opened later.
     pub process_started: Option<u64>,
 }
 
-/// A device. What is not known is `None`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A device. What is not known is null.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceRow {
     /// PCI address or mdev UUID.
     pub device: String,
-    /// `pci`, `mdev` or `other`.
+    /// The bus that it is on.
+    #[schemars(extend("enum" = DeviceBus::ALL.map(DeviceBus::name)))]
     pub bus: &'static str,
     /// `vfioN`.
     pub vfio: Option<String>,
-    /// Its group in /dev/vfio.
+    /// Its group: /dev/vfio/N.
     pub group: Option<u32>,
-    /// Whether it has a character device of its own. A recording knows neither of these three.
+    /// True if it has a character device of its own, /dev/vfio/devices/vfioN. Null only from a recording, which has no
+    /// `vfio`, `group` and `cdev`.
     pub cdev: Option<bool>,
     /// Its driver.
     pub driver: Option<String>,
-    /// Whether it can migrate.
+    /// True if it can migrate; null if that could not be read.
     pub migration: Option<bool>,
     /// What its migration can do.
     pub migration_flags: Option<MigFlags>,
-    /// Whether it tracks dirty pages itself.
+    /// True if it tracks dirty pages itself.
     pub dirty_tracking: Option<bool>,
-    /// Its state.
+    /// Its state, as the driver has it. ERROR with `open_count` 0 may be a device that nobody ever opened: its number is 0.
     pub state: Option<MigState>,
     /// How often it is open.
     pub open_count: Option<u32>,
-    /// Who has it open.
+    /// The processes that have it open. Null: cannot be told; also where it is open, or may be (`open_count`), and nobody is
+    /// known to have it.
     pub holders: Option<Vec<HolderRow>>,
 }
 
@@ -64,7 +80,7 @@ impl DeviceRow {
 }
 
 /// The recording that a list is from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RecordingFacts {
     /// Host that it was made on.
     pub host: Option<String>,
@@ -76,14 +92,15 @@ pub struct RecordingFacts {
     pub began: String,
     /// The moment that is shown, RFC 3339 in UTC.
     pub at: String,
-    /// The same as CLOCK_MONOTONIC in ns.
+    /// The same as CLOCK_MONOTONIC of that host, in ns.
     pub at_mono_ns: u64,
-    /// Whether nothing was found to be missing of what was read.
+    /// True if all devices of the moment are known: nothing was found to be missing of what was read, no record of devices
+    /// was lost, and the inventory with which a recording begins was over.
     pub complete: bool,
 }
 
 /// What a look at the kernel's memory did not bring.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ListLosses {
     /// Records that found no room in the buffer.
     pub lost: u64,
@@ -91,20 +108,30 @@ pub struct ListLosses {
     pub undecoded: u64,
     /// Devices and files that the eBPF programs could not remember.
     pub no_room: u64,
-    /// Devices that could not be looked at.
+    /// Devices whose folders in /sys could not be opened.
     pub unopened: u64,
 }
 
-#[derive(Serialize)]
+/// The whole document.
+#[derive(Serialize, JsonSchema)]
+#[schemars(transform = came_later(&["losses", "recording"]))]
 struct ListDocument<'rows> {
     schema: &'static str,
-    /// Why what only the kernel's memory tells is missing.
+    /// Why nothing is known but what sysfs says; null if the kernel's memory could be read.
     limited_by: Option<&'rows str>,
-    /// What was lost on the way; `None`: nothing was looked at.
+    /// What was not seen although it is there; null: nothing was looked at. The first versions of vfio-trace did not
+    /// have it.
     losses: Option<ListLosses>,
-    /// `None`: this is how things are now.
+    /// The recording that this is from (`--from`); null: this is how things are now. The first versions of vfio-trace did
+    /// not have it.
     recording: Option<&'rows RecordingFacts>,
+    /// All devices.
     devices: &'rows [DeviceRow],
+}
+
+/// Makes the schema of the document, as kept in `docs/schema`.
+pub fn list_schema() -> Value {
+    schema_of::<ListDocument<'_>>(&HEAD)
 }
 
 /// One JSON document, with a newline.
@@ -118,7 +145,7 @@ pub fn devices_json(
     losses: Option<ListLosses>,
     recording: Option<&RecordingFacts>,
 ) -> serde_json::Result<String> {
-    let document = ListDocument { schema: "vfio-trace.list/1", limited_by, losses, recording, devices: rows };
+    let document = ListDocument { schema: HEAD.name, limited_by, losses, recording, devices: rows };
     visible::json_pretty(&document).map(|text| format!("{text}\n"))
 }
 
@@ -183,6 +210,8 @@ fn holder(holder: &HolderRow) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lab::schema::Schema;
+
     use super::*;
 
     fn row() -> DeviceRow {
@@ -252,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_schema_and_names() {
+    fn json_is_as_its_schema_says() {
         let recording = RecordingFacts {
             host: None,
             kernel: "6.12".to_owned(),
@@ -269,21 +298,20 @@ mod tests {
             Some(&recording),
         )
         .unwrap();
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let schema = Schema::parse(&list_schema().to_string()).unwrap();
+        schema.check_text(&json).unwrap();
+        schema.check_text(&devices_json(&[], Some("why"), None, None).unwrap()).unwrap();
+        let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["schema"], "vfio-trace.list/1");
         assert_eq!(value["devices"][0]["state"], "PRE_COPY");
         assert_eq!(value["devices"][0]["migration_flags"], serde_json::json!(["stop-copy", "pre-copy"]));
         assert_eq!(value["devices"][0]["holders"][0]["vm"], "web");
-        let schema: serde_json::Value =
-            serde_json::from_str(include_str!("../../../docs/schema/list-1.json")).unwrap();
-        let names =
-            |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&schema["properties"]), names(&value));
-        assert_eq!(names(&schema["$defs"]["device"]["properties"]), names(&value["devices"][0]));
-        assert_eq!(names(&schema["$defs"]["recording"]["properties"]), names(&value["recording"]));
         assert_eq!(value["losses"]["lost"], 2);
-        assert_eq!(names(&schema["$defs"]["losses"]["properties"]), names(&value["losses"]));
-        let holder = &value["devices"][0]["holders"][0];
-        assert_eq!(names(&schema["$defs"]["holder"]["properties"]), names(holder));
+        // What the first versions printed.
+        let mut old = value;
+        old.as_object_mut().unwrap().retain(|name, _| name != "losses" && name != "recording");
+        schema.check_value(&old).unwrap();
+        old["devices"][0]["bus"] = "usb".into();
+        assert!(schema.check_value(&old).is_err(), "a bus that is none");
     }
 }

@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 pub use self::{
-    devices::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json},
+    devices::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json, list_schema},
     doctor::{
         Check, CheckBlocker, CheckSection, CheckStatus, CheckVerdict, DOCTOR_SCHEMA, DoctorReport,
         doctor_json, doctor_text,

@@ -1,4 +1,5 @@
-//! Text for people: numbers with units, and names made safe for terminals and JSON.
+//! Text for people and programs: numbers with units, names made safe for terminals and JSON, and JSON Schemas.
 
 pub mod human;
+pub mod schema;
 pub mod visible;

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::schema::{OutcomeShape, StateShape};
 use crate::event::{CallOutcome, MigFlags, MigState};
 
 /// One device on one host.
@@ -18,7 +17,6 @@ pub struct TracedDevice {
     /// Its driver.
     pub driver: Option<String>,
     /// What its migration can do: `stop-copy`, `p2p`, `pre-copy`.
-    #[schemars(with = "Option<Vec<String>>")]
     pub migration_flags: Option<MigFlags>,
     /// Whether it tracks dirty pages itself.
     pub dirty_tracking: Option<bool>,
@@ -48,7 +46,6 @@ pub struct TracedDevice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateSpan {
     /// The state; null: not certain.
-    #[schemars(with = "Option<StateShape>")]
     pub state: Option<MigState>,
     /// When it was entered, or first seen in it.
     pub start_ns: u64,
@@ -60,13 +57,10 @@ pub struct StateSpan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ArcSpan {
     /// State it starts from.
-    #[schemars(with = "StateShape")]
     pub from: MigState,
     /// State it leads to; null if the core refused to name one.
-    #[schemars(with = "Option<StateShape>")]
     pub to: Option<MigState>,
     /// State that was asked for in the end.
-    #[schemars(with = "StateShape")]
     pub target: MigState,
     /// When it began.
     pub start_ns: u64,
@@ -80,7 +74,6 @@ pub struct ArcSpan {
     pub tid: u32,
     /// How it ended.
     #[serde(flatten)]
-    #[schemars(with = "OutcomeShape")]
     pub outcome: CallOutcome,
 }
 
@@ -88,7 +81,6 @@ pub struct ArcSpan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateRequest {
     /// State asked for.
-    #[schemars(with = "StateShape")]
     pub target: MigState,
     /// When it began.
     pub start_ns: u64,
@@ -106,7 +98,6 @@ pub struct StateRequest {
     pub comm: String,
     /// How the request ended: what user space got.
     #[serde(flatten)]
-    #[schemars(with = "OutcomeShape")]
     pub outcome: CallOutcome,
 }
 
@@ -127,7 +118,6 @@ pub struct StepSpan {
     pub tid: u32,
     /// How it ended.
     #[serde(flatten)]
-    #[schemars(with = "OutcomeShape")]
     pub outcome: CallOutcome,
 }
 
@@ -144,7 +134,6 @@ pub struct DeviceMark {
     pub pid: u32,
     /// How it ended, for those that can fail.
     #[serde(flatten)]
-    #[schemars(with = "OutcomeShape")]
     pub outcome: CallOutcome,
 }
 
@@ -219,7 +208,6 @@ pub struct DirtyLog {
     pub series: Vec<DirtyReport>,
     /// How the start ended.
     #[serde(flatten)]
-    #[schemars(with = "OutcomeShape")]
     pub outcome: CallOutcome,
 }
 

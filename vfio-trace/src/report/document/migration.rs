@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{DowntimeBreakdown, StageOrder, schema::SeverityShape};
+use super::{DowntimeBreakdown, StageOrder};
 use crate::event::FindingSeverity;
 
 /// How a migration, or one side of it, ended.
@@ -183,7 +183,6 @@ pub struct ReportFinding {
     /// A stable name: `hisi_acc/mailbox-timeout`.
     pub code: String,
     /// How bad it is.
-    #[schemars(with = "SeverityShape")]
     pub severity: FindingSeverity,
     /// The first step that failed.
     pub step: Option<String>,
@@ -201,7 +200,6 @@ pub struct ReportWarning {
     /// A stable name: `initial-bytes-left`.
     pub code: &'static str,
     /// How bad it is.
-    #[schemars(with = "SeverityShape")]
     pub severity: FindingSeverity,
     /// Place in `devices`; null: none in particular.
     pub device: Option<u32>,

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::schema::DirectionShape;
 use crate::event::DataDirection;
 
 /// What went over one data fd.
@@ -16,7 +15,6 @@ pub struct DataSession {
     /// Its number in the events of its host.
     pub session: u32,
     /// Out of the device or into it; null if no call tells.
-    #[schemars(with = "Option<DirectionShape>")]
     pub direction: Option<DataDirection>,
     /// When it was started, or first seen.
     pub start_ns: u64,

@@ -1,0 +1,54 @@
+//! The files of docs/schema, each made from the types of its document.
+
+use serde_json::Value;
+
+use crate::{exercise::exercise_schema, output::list_schema, report::document::json_schema};
+
+/// A file of docs/schema, and what makes it.
+type SchemaFile = (&'static str, fn() -> Value);
+
+/// All of them.
+const FILES: [SchemaFile; 3] =
+    [("exercise-1.json", exercise_schema), ("list-1.json", list_schema), ("migration-1.json", json_schema)];
+
+/// Makes all schemas: the names of their files, and what is in them.
+///
+/// # Errors
+///
+/// None that schemas can cause; serde's interface has them.
+pub fn schema_files() -> serde_json::Result<Vec<(&'static str, String)>> {
+    FILES
+        .iter()
+        .map(|(name, make)| serde_json::to_string_pretty(&make()).map(|text| (*name, format!("{text}\n"))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// Made by hand so far.
+    const OTHERS: [&str; 3] = ["doctor-1.json", "event-1.json", "timeline-1.json"];
+
+    #[test]
+    fn the_files_are_what_the_types_say() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
+        let made = schema_files().unwrap();
+        for (name, text) in &made {
+            let kept = fs::read_to_string(folder.join(name)).unwrap_or_default();
+            assert!(
+                kept == *text,
+                "docs/schema/{name} is not what the types say: `cargo xtask schema` writes it"
+            );
+        }
+        for file in fs::read_dir(&folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            assert!(
+                OTHERS.contains(&&*name) || made.iter().any(|(made, _)| *made == name),
+                "what makes {name}?"
+            );
+        }
+    }
+}
