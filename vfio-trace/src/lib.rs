@@ -3,6 +3,7 @@
 //! A module imports only from the layers below it; `docs/design.md` has the map, and a test keeps it so.
 
 pub mod cli;
+pub mod doctor;
 pub mod driver;
 pub mod event;
 pub mod exercise;

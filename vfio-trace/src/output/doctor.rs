@@ -1,156 +1,12 @@
 //! What `doctor` found: grouped text for people, one JSON document for programs (docs/schema/doctor-1.json).
 
-use serde::Serialize;
-
 use super::layout::{CellStyle, TextCell};
-use crate::units::human;
+use crate::{
+    doctor::{Check, CheckSection, CheckStatus, CheckVerdict, DoctorReport},
+    units::human,
+};
 
-/// Names the shape of the document; changes when a field goes away or changes its meaning.
-pub const DOCTOR_SCHEMA: &str = "vfio-trace.doctor/1";
-
-/// What a finding is about, in the order of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckSection {
-    /// What this process may do.
-    Privileges,
-    /// What the kernel lets anybody do.
-    Kernel,
-    /// Type information and struct members.
-    Types,
-    /// Migration drivers.
-    Drivers,
-    /// Each function to be probed.
-    Probes,
-    /// Each VFIO device.
-    Devices,
-}
-
-/// How something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckStatus {
-    /// As it should be.
-    Ok,
-    /// Something is lost without it.
-    Degraded,
-    /// It is not there.
-    Missing,
-    /// It cannot be told from here.
-    Unknown,
-}
-
-/// Why `tail` cannot run at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckBlocker {
-    /// This process may not.
-    Permission,
-    /// Nobody can, here.
-    Support,
-}
-
-/// The whole in one word, and the exit code that goes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckVerdict {
-    /// Everything that `tail` needs works.
-    Ready,
-    /// Tracing works, but none of the devices can migrate.
-    NoDeviceMigrates,
-    /// A capability is missing.
-    NotPermitted,
-    /// The kernel cannot do it.
-    NotSupported,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What kind of thing, for programs; does not change between versions.
-    pub id: &'static str,
-    /// Where it belongs.
-    pub section: CheckSection,
-    /// Which one of its kind: a capability, a module, a function, a device.
-    pub subject: String,
-    /// How it stands.
-    pub status: CheckStatus,
-    /// What was found.
-    pub what: String,
-    /// What is lost, if something is.
-    pub costs: Option<String>,
-    /// What can be done about it.
-    #[serde(rename = "do")]
-    pub todo: Option<String>,
-    /// Whether `tail` cannot run because of it.
-    pub blocks: Option<CheckBlocker>,
-}
-
-impl Check {
-    /// Something that is as it should be.
-    pub fn ok(
-        section: CheckSection,
-        id: &'static str,
-        subject: impl Into<String>,
-        what: impl Into<String>,
-    ) -> Self {
-        Self {
-            id,
-            section,
-            subject: subject.into(),
-            status: CheckStatus::Ok,
-            what: what.into(),
-            costs: None,
-            todo: None,
-            blocks: None,
-        }
-    }
-
-    /// The same in another state.
-    #[must_use]
-    pub fn with_status(self, status: CheckStatus) -> Self {
-        Self { status, ..self }
-    }
-
-    /// Says what is lost.
-    #[must_use]
-    pub fn costs(self, costs: impl Into<String>) -> Self {
-        Self { costs: Some(costs.into()), ..self }
-    }
-
-    /// Says what can be done.
-    #[must_use]
-    pub fn todo(self, todo: impl Into<String>) -> Self {
-        Self { todo: Some(todo.into()), ..self }
-    }
-
-    /// Says that `tail` cannot run.
-    #[must_use]
-    pub fn blocks(self, blocks: CheckBlocker) -> Self {
-        Self { blocks: Some(blocks), ..self }
-    }
-}
-
-/// All findings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DoctorReport {
-    /// [`DOCTOR_SCHEMA`].
-    pub schema: &'static str,
-    /// Version of vfio-trace.
-    pub version: &'static str,
-    /// Kernel release.
-    pub kernel: Option<String>,
-    /// Machine, as `uname -m`.
-    pub machine: String,
-    /// The whole in one word.
-    pub verdict: CheckVerdict,
-    /// The exit code of `doctor`.
-    pub exit_code: u8,
-    /// By section.
-    pub findings: Vec<Check>,
-}
-
-/// One JSON document, with a newline.
+/// Formats the report as one JSON document, with a newline.
 ///
 /// # Errors
 ///
@@ -194,7 +50,7 @@ impl CheckStatus {
 }
 
 impl CheckVerdict {
-    /// `whole`: nothing that was looked at is other than it should be; `open`: whether the kernel permits it is not known.
+    /// Says it in a sentence. `whole`: nothing that was looked at is other than it should be; `open`: whether the kernel permits it is not known.
     const fn text(self, whole: bool, open: bool) -> &'static str {
         match self {
             Self::Ready | Self::NoDeviceMigrates if open => {
@@ -217,7 +73,7 @@ const STATUS_WIDTH: usize = 8;
 /// Where the continuation lines start: below the subject.
 const INDENT: &str = "            ";
 
-/// The report for people: sections with aligned lines, below each what it costs and what to do; the verdict last.
+/// Formats the report for people: sections with aligned lines, below each what it costs and what to do; the verdict last.
 pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
     let mut text = format!(
         "vfio-trace {} on Linux {} {}\n",
@@ -276,7 +132,7 @@ fn line(text: &mut String, finding: &Check, subject_width: usize, color: bool) {
     }
 }
 
-/// Words up to the width, the following lines below the first.
+/// Puts words up to the width, the following lines below the first.
 fn wrapped(text: &mut String, words: &str, indent: usize) {
     let mut at = indent;
     for word in human::clean(words).split(' ') {
@@ -303,7 +159,7 @@ mod tests {
 
     fn report() -> DoctorReport {
         DoctorReport {
-            schema: DOCTOR_SCHEMA,
+            schema: crate::doctor::DOCTOR_SCHEMA,
             version: "0.1.0",
             kernel: Some("6.12.0".to_owned()),
             machine: "x86_64".to_owned(),
@@ -315,7 +171,7 @@ mod tests {
                     .with_status(CheckStatus::Missing)
                     .costs("no kprobes")
                     .todo("run it as root")
-                    .blocks(CheckBlocker::Permission),
+                    .blocks(crate::doctor::CheckBlocker::Permission),
                 Check::ok(CheckSection::Devices, "device", "a\u{1b}[31m", "can migrate"),
             ],
         }

@@ -16,10 +16,7 @@ mod text;
 
 pub use self::{
     devices::{DeviceRow, HolderRow, ListLosses, RecordingFacts, device_table, devices_json, list_schema},
-    doctor::{
-        Check, CheckBlocker, CheckSection, CheckStatus, CheckVerdict, DOCTOR_SCHEMA, DoctorReport,
-        doctor_json, doctor_text,
-    },
+    doctor::{doctor_json, doctor_text},
     html::html,
     ndjson::Ndjson,
     report::report_text,

@@ -6,6 +6,7 @@ use vfio_trace_common::role::Role;
 
 use super::*;
 use crate::{
+    doctor::{Check, CheckSection, CheckVerdict, DOCTOR_SCHEMA, DoctorReport},
     event::{ProbeReport, TraceSummary, VfioEvent, WireRecord, fixture::*},
     report::{
         HostHistory,

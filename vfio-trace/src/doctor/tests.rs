@@ -1,16 +1,15 @@
 //! The report as a whole, on made-up hosts.
 
-use serde_json::Value;
+use lab::schema::Schema;
 
 use super::*;
 use crate::{
-    kernel::source::testing::TestRoot,
-    output::{CheckSection, CheckStatus},
+    kernel::{KernelFacts, VfioCore, source::testing::TestRoot},
+    output::{doctor_json, doctor_text},
     units::visible::tests::{HOSTILE, harms},
 };
 
-const SCHEMA: &str = include_str!("../../../../docs/schema/doctor-1.json");
-const DOC: &str = include_str!("../../../../docs/doctor.md");
+const DOC: &str = include_str!("../../../docs/doctor.md");
 const ROOT: &str = "CapPrm:\t000001ffffffffff\nCapEff:\t000001ffffffffff\n";
 
 /// A host with kprobes and BPF, without vfio.
@@ -26,16 +25,19 @@ fn host() -> TestRoot {
     root
 }
 
-fn report(root: &TestRoot, attempt: ProbeAttempt) -> DoctorReport {
+/// What a made-up host shows, with what came of an attempt.
+pub(super) fn facts_of(root: &TestRoot, attempt: ProbeAttempt) -> DoctorFacts {
     let files = root.files();
-    let facts = KernelFacts::read(&files);
-    let devices =
-        VfioDevice::all(&files).into_iter().map(|device| (device, MemoryFacts::default())).collect();
-    examine(&files, &facts, &attempt, devices, None)
+    DoctorFacts::read(&files, KernelFacts::read(&files), attempt, InventoryAttempt::NotTried(None))
 }
 
-fn works() -> ProbeAttempt {
-    ProbeAttempt::Done(attempt::AttemptResult::default())
+fn report(root: &TestRoot, attempt: ProbeAttempt) -> DoctorReport {
+    examine(&facts_of(root, attempt))
+}
+
+/// An attempt that found nothing to complain of.
+pub(super) fn works() -> ProbeAttempt {
+    ProbeAttempt::Done(AttemptResult::default())
 }
 
 fn status(report: &DoctorReport, id: &str) -> CheckStatus {
@@ -89,8 +91,7 @@ fn a_probe_refused_for_want_of_cap_sys_admin_is_told_once() {
     root.write("proc/sys/kernel/perf_event_paranoid", "3\n");
     // CAP_PERFMON and CAP_BPF
     root.write("proc/self/status", "CapEff:\t000000c000000000\n");
-    let denied =
-        ProbeAttempt::Done(attempt::AttemptResult { denied: true, ..attempt::AttemptResult::default() });
+    let denied = ProbeAttempt::Done(AttemptResult { denied: true, ..AttemptResult::default() });
     let report = report(&root, denied);
     assert_eq!((report.exit_code, status(&report, "cap-sys-admin")), (3, CheckStatus::Missing));
     root.write("proc/sys/kernel/perf_event_paranoid", "2\n");
@@ -150,46 +151,91 @@ fn only_devices_that_cannot_migrate_give_exit_code_1() {
     assert_eq!((report.verdict, report.exit_code), (CheckVerdict::NoDeviceMigrates, 1));
 }
 
+/// A host on which each check has something to say.
+fn odd_hosts() -> Vec<DoctorFacts> {
+    let not_tried = || ProbeAttempt::NotTried("it takes CAP_BPF".to_owned());
+    let mut all = vec![facts_of(&host(), works()), facts_of(&host(), not_tried())];
+    let machine = crate::kernel::inventory::tests::machine();
+    all.push(facts_of(&machine, ProbeAttempt::NoMaps("no".to_owned())));
+    let refused =
+        AttemptResult { refused: vec![(Role::Read, "no".to_owned())], probes: Vec::new(), denied: true };
+    all.push(DoctorFacts {
+        first_user_namespace: false,
+        inventory: InventoryAttempt::Failed("no".to_owned()),
+        ..facts_of(&machine, ProbeAttempt::Done(refused))
+    });
+    for facts in &mut all {
+        facts.kernel.vfio = VfioCore::Module;
+    }
+    all.push(facts_of(&host(), works()));
+    all
+}
+
 #[test]
 fn the_document_is_as_its_schema_says() {
-    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    let document: Value = serde_json::from_str(&doctor_json(&report(&host(), works())).unwrap()).unwrap();
-    let fields =
-        |value: &Value| value.as_object().unwrap().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    let required = |schema: &Value| {
-        let mut names: Vec<String> = serde_json::from_value(schema["required"].clone()).unwrap();
-        names.sort();
-        names
-    };
-    let sorted = |mut names: Vec<String>| {
-        names.sort();
-        names
-    };
-    assert_eq!(sorted(fields(&document)), required(&schema));
-    assert_eq!(sorted(fields(&schema["properties"])), required(&schema));
-    assert_eq!(document["schema"], schema["properties"]["schema"]["const"]);
-    let finding = &schema["$defs"]["finding"];
-    let is_in = |value: &Value, list: &Value| list["enum"].as_array().unwrap().contains(value);
-    for found in document["findings"].as_array().unwrap() {
-        assert_eq!(sorted(fields(found)), required(finding));
-        for name in ["section", "status", "blocks"] {
-            assert!(is_in(&found[name], &finding["properties"][name]), "{found}");
+    let schema = Schema::parse(&doctor_schema().to_string()).unwrap();
+    for facts in odd_hosts() {
+        let text = doctor_json(&examine(&facts)).unwrap();
+        schema.check_text(&text).unwrap();
+        for (from, to) in [
+            ("\"ok\"", "\"fine\""),
+            ("\"privileges\"", "\"rights\""),
+            ("vfio-trace.doctor/1", "vfio-trace.doctor/2"),
+            ("\"subject\"", "\"object\""),
+            ("\"cap-bpf\"", "\"CAP_BPF\""),
+        ] {
+            assert!(text.contains(from), "{from}");
+            assert!(schema.check_text(&text.replacen(from, to, 1)).is_err(), "{to}");
         }
-        let id = found["id"].as_str().unwrap();
-        assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{id}");
-        assert!(DOC.contains(&format!("`{id}`")) || id.starts_with("probe-"), "docs/doctor.md has no {id}");
     }
-    assert!(is_in(&document["verdict"], &schema["properties"]["verdict"]));
-    for verdict in [
-        CheckVerdict::Ready,
-        CheckVerdict::NoDeviceMigrates,
-        CheckVerdict::NotPermitted,
-        CheckVerdict::NotSupported,
-    ] {
+    for verdict in CheckVerdict::ALL {
         let name = serde_json::to_value(verdict).unwrap();
-        assert!(is_in(&name, &schema["properties"]["verdict"]));
-        assert!(DOC.contains(&format!("`{}`", name.as_str().unwrap())));
+        assert!(DOC.contains(&format!("| {} | `{}` |", verdict.exit_code(), name.as_str().unwrap())));
     }
+}
+
+#[test]
+fn every_check_is_of_the_table_and_in_the_manual() {
+    for facts in odd_hosts() {
+        for group in &CHECKS {
+            for check in (group.make)(&facts) {
+                assert!(group.lists(&check), "{check:?}");
+            }
+        }
+    }
+    for id in CHECKS.iter().flat_map(|group| group.ids) {
+        assert!(DOC.contains(&format!("`{id}`")), "docs/doctor.md has no {id}");
+    }
+    assert!(CHECKS.is_sorted_by_key(|group| group.section), "the report is by section");
+}
+
+/// Made-up facts, one thing wrong at a time: a check is a function of them and of nothing else.
+#[test]
+fn each_fact_shows_in_its_check() {
+    let said = |change: &dyn Fn(&mut DoctorFacts), id: &str| {
+        let mut facts = facts_of(&host(), works());
+        change(&mut facts);
+        let report = examine(&facts);
+        let check = report.findings.into_iter().find(|check| check.id == id).unwrap();
+        (check.status, check.blocks)
+    };
+    let (missing, support) = (CheckStatus::Missing, Some(CheckBlocker::Support));
+    assert_eq!(said(&|_| (), "kprobes"), (CheckStatus::Ok, None));
+    assert_eq!(said(&|facts| facts.has_kprobes = false, "kprobes"), (missing, support));
+    assert_eq!(said(&|facts| facts.kprobes_off = true, "kprobes"), (missing, support));
+    assert_eq!(said(&|facts| facts.attempt = ProbeAttempt::NoMaps(String::new()), "bpf"), (missing, support));
+    let permission = Some(CheckBlocker::Permission);
+    assert_eq!(said(&|facts| facts.first_user_namespace = false, "user-namespace"), (missing, permission));
+    assert_eq!(said(&|facts| facts.sysfs_readable = false, "device").0, CheckStatus::Unknown);
+    let failed = |facts: &mut DoctorFacts| {
+        facts.kernel.vfio = VfioCore::Module;
+        facts.inventory = InventoryAttempt::Failed(String::new());
+    };
+    assert_eq!(said(&failed, "probe-inventory").0, missing);
+    assert_eq!(
+        said(&|facts| facts.kernel.vfio = VfioCore::Module, "probe-inventory").0,
+        CheckStatus::Unknown
+    );
 }
 
 /// Names of devices, drivers and modules are folders, links and lines that anybody's driver makes.

@@ -72,7 +72,7 @@ const VARIANTS: [VariantDriver; 6] = [
     },
 ];
 
-/// The variant driver for a device, if Linux has one.
+/// Finds the variant driver for a device, if Linux has one.
 pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static VariantDriver> {
     let (vendor, number) = device.pci_id.filter(|_| device.is_vf)?;
     let base_class = device.pci_class.and_then(|class| u8::try_from(class >> 16).ok());
@@ -83,7 +83,7 @@ pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static VariantDriver>
 }
 
 impl VariantDriver {
-    /// Whether the running kernel was built with it, by its list of modules; `None` if there is no list.
+    /// Returns true if the running kernel was built with it, by its list of modules; `None` if there is no list.
     pub(super) fn is_installed(&self, files: &KernelFiles, release: Option<&str>) -> Option<bool> {
         let list = |name: &str| files.text(&format!("/lib/modules/{}/{name}", release?)).ok();
         let modules = list("modules.dep")?;

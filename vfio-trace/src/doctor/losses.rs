@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    const DOC: &str = include_str!("../../../../docs/doctor.md");
+    const DOC: &str = include_str!("../../../docs/doctor.md");
 
     /// The table as docs/doctor.md has it.
     fn table() -> String {

@@ -17,9 +17,9 @@ use crate::{
 /// The smallest ring buffer: nothing goes into it.
 const BUFFER_BYTES: u32 = 4096;
 
-/// How it went.
+/// How loading and attaching went.
 #[derive(Debug)]
-pub(super) enum ProbeAttempt {
+pub enum ProbeAttempt {
     /// It made no sense to try, for this reason.
     NotTried(String),
     /// Not even the maps could be made.
@@ -28,36 +28,31 @@ pub(super) enum ProbeAttempt {
     Done(AttemptResult),
 }
 
-/// What became of it.
+/// What became of programs and probes.
 #[derive(Debug, Default)]
-pub(super) struct AttemptResult {
+pub struct AttemptResult {
     /// Roles whose programs the kernel refused.
-    pub(super) refused: Vec<(Role, String)>,
+    pub refused: Vec<(Role, String)>,
     /// Each function of the plan.
-    pub(super) probes: Vec<ProbeReport>,
-    /// The kernel refused a probe for want of a capability.
-    pub(super) denied: bool,
+    pub probes: Vec<ProbeReport>,
+    /// True if the kernel refused a probe because a capability is missing.
+    pub denied: bool,
 }
 
 impl AttemptResult {
-    /// Whether at least one function could be probed.
-    pub(super) fn any(&self) -> bool {
+    /// Returns true if at least one function could be probed.
+    pub fn any(&self) -> bool {
         self.probes.iter().any(|probe| probe.attached)
     }
 }
 
-/// Whether this kernel has the PMU that kprobes are attached through.
+/// Returns true if this kernel has the PMU that kprobes are attached through.
 pub(super) fn has_kprobes(files: &KernelFiles) -> bool {
     files.line("/sys/bus/event_source/devices/kprobe/type").is_some()
 }
 
-/// Whether kprobes are switched off: then all can be attached and none ever fires. Readable for root only.
-pub(super) fn are_off(files: &KernelFiles) -> bool {
-    files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0")
-}
-
 impl ProbeAttempt {
-    /// Tries.
+    /// Loads the programs and attaches them, where that may work; all of it is undone at the end.
     pub(super) fn make(files: &KernelFiles, facts: &KernelFacts) -> Self {
         if let Some(why) = pointless(files, facts) {
             return Self::NotTried(why.to_owned());
@@ -79,8 +74,8 @@ impl ProbeAttempt {
         Self::Done(AttemptResult { refused, probes: manager.report(), denied: changes.denied })
     }
 
-    /// What was done, if something was.
-    pub(super) const fn done(&self) -> Option<&AttemptResult> {
+    /// Returns what was done, if something was.
+    pub const fn done(&self) -> Option<&AttemptResult> {
         match self {
             Self::Done(done) => Some(done),
             Self::NotTried(_) | Self::NoMaps(_) => None,
@@ -88,6 +83,7 @@ impl ProbeAttempt {
     }
 }
 
+/// Tells why it makes no sense to try.
 fn pointless(files: &KernelFiles, facts: &KernelFacts) -> Option<&'static str> {
     let may = |held: CapSet| held.has(LinuxCap::Bpf) && held.has(LinuxCap::Perfmon);
     if !may(CapSet::effective(files)) {

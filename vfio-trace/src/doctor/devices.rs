@@ -1,4 +1,4 @@
-//! Each VFIO device: whether it can migrate, or why QEMU will refuse.
+//! Each VFIO device: that it can migrate, or why QEMU will refuse.
 //!
 //! What QEMU does is `vfio_migration_realize()` in hw/vfio/migration.c and `vfio_multiple_devices_migration_is_supported()`,
 //! as read in 8.2 to 11.0; other programs may be less strict.
@@ -7,77 +7,44 @@ use std::collections::BTreeMap;
 
 use vfio_trace_common::uapi::migration_flags::{P2P, STOP_COPY};
 
-use super::variants::variant_for;
-use crate::{
-    event::MigFlags,
-    kernel::{DeviceBus, KernelFacts, KernelFiles, VfioDevice},
-    output::{Check, CheckSection, CheckStatus},
+use super::{
+    Check, CheckSection, CheckStatus, DeviceFindings, DoctorFacts, MemoryFacts, variants::variant_for,
 };
+use crate::kernel::{DeviceBus, KernelFacts, VfioDevice};
 
-/// What the kernel has in memory about a device; `None` where that could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct MemoryFacts {
-    /// Whether it has `mig_ops`.
-    pub(super) migration: Option<bool>,
-    /// Whether it has `log_ops`.
-    pub(super) dirty_tracking: Option<bool>,
-    /// `migration_flags`.
-    pub(super) flags: Option<MigFlags>,
-    /// Processes that have it open.
-    pub(super) holders: Vec<u32>,
-}
+/// The check that says of each device whether it can migrate: the verdict goes by it.
+pub(super) const MIGRATION: &str = "device-migration";
 
-impl MemoryFacts {
-    /// What debugfs shows (6.8 and later, CONFIG_VFIO_DEBUGFS, root only): a folder `migration` where there are
-    /// `mig_ops` (`vfio_device_debugfs_init()`). Its files are not read: `state` asks the driver.
-    fn or_debugfs(mut self, files: &KernelFiles, device: &VfioDevice) -> Self {
-        let folder = format!("/sys/kernel/debug/vfio/{}", device.name);
-        if self.migration.is_none() && files.exists(&folder) {
-            self.migration = Some(files.exists(&format!("{folder}/migration")));
-        }
-        self
-    }
-}
-
-/// All devices with what is known of them; findings, and whether it is certain that none can migrate.
-pub(super) fn devices(
-    files: &KernelFiles,
-    facts: &KernelFacts,
-    all: Vec<(VfioDevice, MemoryFacts)>,
-) -> (Vec<Check>, bool) {
-    if all.is_empty() {
-        let none = if VfioDevice::has_sysfs(files) {
-            finding("device", "-", "no device is bound to a VFIO driver")
+/// Judges all devices.
+pub(super) fn devices(facts: &DoctorFacts) -> Vec<Check> {
+    if facts.devices.is_empty() {
+        return vec![if facts.sysfs_readable {
+            check("device", "-", "no device is bound to a VFIO driver")
         } else {
-            finding("device", "-", "not known: sysfs cannot be read").with_status(CheckStatus::Unknown)
-        };
-        return (vec![none], false);
+            check("device", "-", "not known: sysfs cannot be read").with_status(CheckStatus::Unknown)
+        }];
     }
-    let all: Vec<_> =
-        all.into_iter().map(|(device, memory)| (memory.or_debugfs(files, &device), device)).collect();
     // How many devices with migration each process holds.
     let mut held: BTreeMap<u32, usize> = BTreeMap::new();
-    for (memory, _) in all.iter().filter(|(memory, _)| memory.migration != Some(false)) {
-        for pid in &memory.holders {
+    for found in facts.devices.iter().filter(|found| found.memory.migration != Some(false)) {
+        for pid in &found.memory.holders {
             *held.entry(*pid).or_default() += 1;
         }
     }
-    let mut findings = Vec::new();
-    let mut hopeless = true;
-    for (memory, device) in &all {
-        let first = migration(files, facts, device, memory);
-        hopeless &= first.status == CheckStatus::Missing;
+    let mut checks = Vec::new();
+    for found in &facts.devices {
+        let first = migration(&facts.kernel, found);
         let refused = first.status == CheckStatus::Missing;
-        findings.push(first);
+        checks.push(first);
         if !refused {
-            findings.extend(p2p(device, memory, &held));
-            findings.extend(dirty_tracking(device, memory));
+            checks.extend(p2p(&found.device, &found.memory, &held));
+            checks.extend(dirty_tracking(&found.device, &found.memory));
         }
     }
-    (findings, hopeless)
+    checks
 }
 
-fn finding(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
+fn check(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
     Check::ok(CheckSection::Devices, id, subject, what)
 }
 
@@ -89,33 +56,34 @@ fn names(device: &VfioDevice) -> String {
     [Some(driver), group, vfio].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn migration(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice, memory: &MemoryFacts) -> Check {
+fn migration(kernel: &KernelFacts, found: &DeviceFindings) -> Check {
+    let DeviceFindings { device, memory, .. } = found;
     let names = names(device);
-    let finding = |what: &str| finding("device-migration", &device.name, format!("{names}: {what}"));
+    let check = |what: &str| check(MIGRATION, &device.name, format!("{names}: {what}"));
     let refused = |what: &str| {
         let costs = "QEMU refuses to migrate a VM that has it: \"VFIO migration is not supported in kernel\"";
-        finding(what).with_status(CheckStatus::Missing).costs(costs)
+        check(what).with_status(CheckStatus::Missing).costs(costs)
     };
     match (memory.migration, memory.flags) {
         (Some(true), Some(flags)) if flags.0 & STOP_COPY == 0 => {
             refused(&format!("it announces migration ({flags}), but not STOP_COPY"))
         },
-        (Some(true), Some(flags)) => finding(&format!("can migrate ({flags})")),
-        (Some(true), None) => finding("can migrate"),
-        (known, _) => match known_by_driver(facts, device) {
+        (Some(true), Some(flags)) => check(&format!("can migrate ({flags})")),
+        (Some(true), None) => check("can migrate"),
+        (known, _) => match known_by_driver(kernel, device) {
             DriverSupport::Plain => {
-                refused("cannot migrate: plain vfio-pci never can").todo(instead(files, facts, device))
+                refused("cannot migrate: plain vfio-pci never can").todo(instead(found))
             },
             DriverSupport::NoMigration => refused("cannot migrate: its driver does not implement it"),
             DriverSupport::Migration if known == Some(false) => {
                 refused("cannot migrate: its driver can, but did not announce it for this device")
                     .todo("see the driver's messages in dmesg; migration may need a newer firmware, or to be enabled for the function")
             },
-            DriverSupport::Migration => finding("its driver implements migration; whether it announced it for this device is in the kernel's memory only")
+            DriverSupport::Migration => check("its driver implements migration; whether it announced it for this device is in the kernel's memory only")
                 .with_status(CheckStatus::Unknown)
                 .todo("run doctor as root"),
             DriverSupport::Unknown if known == Some(false) => refused("cannot migrate: its driver announced no migration"),
-            DriverSupport::Unknown => finding("whether it can migrate is in the kernel's memory only")
+            DriverSupport::Unknown => check("whether it can migrate is in the kernel's memory only")
                 .with_status(CheckStatus::Unknown)
                 .todo("run doctor as root"),
         },
@@ -148,8 +116,9 @@ fn known_by_driver(facts: &KernelFacts, device: &VfioDevice) -> DriverSupport {
     }
 }
 
-/// What to bind instead of vfio-pci.
-fn instead(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice) -> String {
+/// Says what to bind instead of vfio-pci.
+fn instead(found: &DeviceFindings) -> String {
+    let device = &found.device;
     let Some(variant) = variant_for(device) else {
         return match (device.bus, device.is_vf) {
             (DeviceBus::Pci, false) => {
@@ -162,7 +131,7 @@ fn instead(files: &KernelFiles, facts: &KernelFacts, device: &VfioDevice) -> Str
         };
     };
     let (driver, name) = (variant.driver, &device.name);
-    let there = match variant.is_installed(files, facts.release.as_deref()) {
+    let there = match found.variant_installed {
         Some(false) => format!(
             "it needs {driver} ({}, with migration since Linux {}), which this kernel was built without; with it: ",
             variant.config, variant.since
@@ -182,10 +151,10 @@ fn p2p(device: &VfioDevice, memory: &MemoryFacts, held: &BTreeMap<u32, usize>) -
     let flags = memory.flags.filter(|flags| memory.migration == Some(true) && flags.0 & P2P == 0)?;
     let crowded =
         memory.holders.iter().find_map(|pid| Some((pid, held.get(pid).filter(|count| **count > 1)?)));
-    let finding = |what: String| finding("device-p2p", &device.name, what);
+    let check = |what: String| check("device-p2p", &device.name, what);
     let todo = "give such a VM one device with migration only, or devices that all have P2P";
     Some(match crowded {
-        Some((pid, count)) => finding(format!(
+        Some((pid, count)) => check(format!(
             "no P2P ({flags}), and process {pid} holds {count} devices that may migrate"
         ))
         .with_status(CheckStatus::Missing)
@@ -194,7 +163,7 @@ fn p2p(device: &VfioDevice, memory: &MemoryFacts, held: &BTreeMap<u32, usize>) -
                      migration\"",
         )
         .todo(todo),
-        None => finding(format!("no P2P ({flags})"))
+        None => check(format!("no P2P ({flags})"))
             .with_status(CheckStatus::Degraded)
             .costs("QEMU migrates a VM with several devices only if all of them have P2P")
             .todo(todo),
@@ -202,11 +171,11 @@ fn p2p(device: &VfioDevice, memory: &MemoryFacts, held: &BTreeMap<u32, usize>) -
 }
 
 fn dirty_tracking(device: &VfioDevice, memory: &MemoryFacts) -> Option<Check> {
-    let finding = |what: &str| finding("device-dirty-tracking", &device.name, what);
+    let check = |what: &str| check("device-dirty-tracking", &device.name, what);
     match (memory.migration, memory.dirty_tracking) {
-        (Some(true), Some(true)) => Some(finding("tracks dirty pages itself")),
+        (Some(true), Some(true)) => Some(check("tracks dirty pages itself")),
         (Some(true), Some(false)) => Some(
-            finding("does not track dirty pages itself")
+            check("does not track dirty pages itself")
                 .with_status(CheckStatus::Degraded)
                 .costs(
                     "unless the IOMMU does (QEMU 9.1 and later with iommufd, on an IOMMU that can), QEMU refuses by \
@@ -226,7 +195,11 @@ fn dirty_tracking(device: &VfioDevice, memory: &MemoryFacts) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{inventory, source::testing::TestRoot};
+    use crate::{
+        doctor::{CheckVerdict, examine, tests::facts_of, tests::works},
+        event::MigFlags,
+        kernel::{inventory, source::testing::TestRoot},
+    };
 
     fn memory(migration: bool, flags: u64, dirty: bool, holders: &[u32]) -> MemoryFacts {
         MemoryFacts {
@@ -237,27 +210,36 @@ mod tests {
         }
     }
 
-    fn judge(memories: [MemoryFacts; 3]) -> (Vec<Check>, bool) {
-        let root = inventory::tests::machine();
-        let files = root.files();
-        let facts = KernelFacts::read(&files);
-        devices(&files, &facts, VfioDevice::all(&files).into_iter().zip(memories).collect())
+    /// Three devices with this in memory.
+    fn made_up(memories: [MemoryFacts; 3]) -> DoctorFacts {
+        let mut facts = facts_of(&inventory::tests::machine(), works());
+        facts.devices.iter_mut().zip(memories).for_each(|(found, memory)| found.memory = memory);
+        facts
     }
 
-    fn lines(findings: &[Check]) -> Vec<(&str, &str, CheckStatus)> {
-        findings.iter().map(|one| (one.id, &one.subject[..4], one.status)).collect()
+    fn lines(checks: &[Check]) -> Vec<(&str, &str, CheckStatus)> {
+        checks.iter().map(|one| (one.id, &one.subject[..4], one.status)).collect()
+    }
+
+    /// Returns true if it is certain that none can migrate.
+    fn is_hopeless(facts: &DoctorFacts) -> bool {
+        let mut report = examine(facts);
+        // On a host on which all else is right.
+        report.findings.retain(|check| check.section == CheckSection::Devices);
+        crate::doctor::verdict(&report.findings) == CheckVerdict::NoDeviceMigrates
     }
 
     #[test]
     fn memory_decides() {
-        let (findings, hopeless) = judge([
+        let facts = made_up([
             memory(true, 7, true, &[40]),
             memory(true, 5, false, &[40]),
             memory(false, 0, false, &[40]),
         ]);
-        assert!(!hopeless);
+        assert!(!is_hopeless(&facts));
+        let checks = devices(&facts);
         assert_eq!(
-            lines(&findings),
+            lines(&checks),
             [
                 ("device-migration", "0000", CheckStatus::Ok),
                 ("device-dirty-tracking", "0000", CheckStatus::Ok),
@@ -268,40 +250,37 @@ mod tests {
             ]
         );
         assert_eq!(
-            findings[0].what,
+            checks[0].what,
             "mlx5_vfio_pci, group 31, vfio0 (cdev): can migrate (STOP_COPY|P2P|PRE_COPY)"
         );
-        assert!(findings[3].what.contains("process 40 holds 2 devices"), "{}", findings[3].what);
-        assert!(findings[5].costs.as_ref().unwrap().contains("VFIO migration is not supported in kernel"));
+        assert!(checks[3].what.contains("process 40 holds 2 devices"), "{}", checks[3].what);
+        assert!(checks[5].costs.as_ref().unwrap().contains("VFIO migration is not supported in kernel"));
     }
 
     #[test]
     fn without_memory_only_what_is_certain_is_said() {
-        let (findings, hopeless) =
-            judge([MemoryFacts::default(), MemoryFacts::default(), MemoryFacts::default()]);
-        assert!(!hopeless);
+        let facts = made_up([MemoryFacts::default(), MemoryFacts::default(), MemoryFacts::default()]);
+        assert!(!is_hopeless(&facts));
+        let checks = devices(&facts);
         assert_eq!(
-            lines(&findings),
+            lines(&checks),
             [
                 ("device-migration", "0000", CheckStatus::Unknown),
                 ("device-migration", "83b8", CheckStatus::Unknown),
                 ("device-migration", "0000", CheckStatus::Missing),
             ]
         );
-        assert!(findings[2].what.contains("plain vfio-pci"), "{}", findings[2].what);
+        assert!(checks[2].what.contains("plain vfio-pci"), "{}", checks[2].what);
     }
 
     #[test]
     fn none_that_can_is_told() {
-        let (findings, hopeless) =
-            judge([memory(false, 0, false, &[]), memory(true, 2, false, &[]), MemoryFacts::default()]);
-        assert!(hopeless, "{findings:?}");
-        let root = inventory::tests::machine();
-        let files = root.files();
-        assert!(!devices(&files, &KernelFacts::read(&files), Vec::new()).1, "no device is no failure");
-        let said = |root: &TestRoot| {
-            devices(&root.files(), &KernelFacts::read(&root.files()), Vec::new()).0.remove(0).what
-        };
+        let mut facts =
+            made_up([memory(false, 0, false, &[]), memory(true, 2, false, &[]), MemoryFacts::default()]);
+        assert!(is_hopeless(&facts), "{:?}", devices(&facts));
+        facts.devices.clear();
+        assert!(!is_hopeless(&facts), "no device is no failure");
+        let said = |root: &TestRoot| devices(&facts_of(root, works())).remove(0).what;
         let empty = TestRoot::new();
         assert!(said(&empty).starts_with("not known"), "without sysfs");
         empty.write("sys/bus/x", "");
@@ -310,29 +289,16 @@ mod tests {
 
     #[test]
     fn a_virtual_function_on_vfio_pci_is_told_its_driver() {
-        let root = inventory::tests::machine();
-        let files = root.files();
-        let facts = KernelFacts::read(&files);
-        let mut vf = VfioDevice::all(&files).remove(0);
-        vf.driver = Some("vfio-pci".to_owned());
-        let (findings, _) = devices(&files, &facts, vec![(vf, MemoryFacts::default())]);
-        let todo = findings[0].todo.as_ref().unwrap();
+        let mut facts = made_up([MemoryFacts::default(), MemoryFacts::default(), MemoryFacts::default()]);
+        facts.devices[0].device.driver = Some("vfio-pci".to_owned());
+        let todo = |facts: &DoctorFacts| devices(facts).remove(0).todo.unwrap();
+        let told = todo(&facts);
         assert!(
-            todo.contains("CONFIG_MLX5_VFIO_PCI") && todo.contains("0000:3b:00.2 >driver/unbind"),
-            "{todo}"
+            told.contains("CONFIG_MLX5_VFIO_PCI") && told.contains("0000:3b:00.2 >driver/unbind"),
+            "{told}"
         );
-    }
-
-    #[test]
-    fn debugfs_tells_by_its_folders() {
-        let root = inventory::tests::machine();
-        root.write("sys/kernel/debug/vfio/0000:3b:00.2/migration/state", "");
-        let files = root.files();
-        let device = VfioDevice::all(&files).remove(0);
-        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, Some(true));
-        std::fs::remove_dir_all(root.path().join("sys/kernel/debug/vfio/0000:3b:00.2/migration")).unwrap();
-        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, Some(false));
-        std::fs::remove_dir_all(root.path().join("sys/kernel/debug/vfio/0000:3b:00.2")).unwrap();
-        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, None);
+        assert!(told.starts_with("bind it to mlx5_vfio_pci"), "{told}");
+        facts.devices[0].variant_installed = Some(false);
+        assert!(todo(&facts).starts_with("it needs mlx5_vfio_pci"), "{}", todo(&facts));
     }
 }

@@ -1,0 +1,195 @@
+//! What the checks are made of: gathered once, before any of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use super::{
+    attempt::{self, ProbeAttempt},
+    inventory::InventoryAttempt,
+    variants::variant_for,
+};
+use crate::{
+    event::MigFlags,
+    kernel::{KernelFacts, KernelFiles, KernelVersion, VfioDevice},
+    source::snapshot::DeviceFacts,
+};
+
+/// All that `doctor` knows of this host. [`DoctorFacts::gather`] reads it; nothing is read afterwards, so that tests can make
+/// up hosts.
+#[derive(Debug)]
+pub struct DoctorFacts {
+    /// What the kernel offers and permits.
+    pub kernel: KernelFacts,
+    /// What it says of itself, for known defects.
+    pub version: KernelVersion,
+    /// Machine, as `uname -m`.
+    pub machine: String,
+    /// This program, for advice that names it.
+    pub program: PathBuf,
+    /// True outside of nested user namespaces, in which capabilities do not count.
+    pub first_user_namespace: bool,
+    /// True if the kernel shows a lockdown mode.
+    pub shows_lockdown: bool,
+    /// True if the kernel has bpf(2).
+    pub has_bpf: bool,
+    /// True if it has the PMU that kprobes are attached through.
+    pub has_kprobes: bool,
+    /// True if kprobes are switched off: then all can be attached and none ever fires.
+    pub kprobes_off: bool,
+    /// Functions that may not be probed, as far as that is readable.
+    pub kprobe_blacklist: BTreeSet<String>,
+    /// True if /proc/kallsyms can be read.
+    pub symbols_readable: bool,
+    /// True if sysfs can be read, so that no device there means that there is none.
+    pub sysfs_readable: bool,
+    /// BTF that is not the kernel's own: `vmlinux` or a module, and the file it is from.
+    pub btf_files: BTreeMap<String, PathBuf>,
+    /// What came of loading and attaching the programs of `tail`.
+    pub attempt: ProbeAttempt,
+    /// What came of the inventory.
+    pub inventory: InventoryAttempt,
+    /// Every VFIO device.
+    pub devices: Vec<DeviceFindings>,
+}
+
+/// A VFIO device, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct DeviceFindings {
+    /// What sysfs says.
+    pub device: VfioDevice,
+    /// What the kernel has in memory.
+    pub memory: MemoryFacts,
+    /// True if the running kernel was built with Linux' driver with migration for it; `None` if there is no such driver, or
+    /// if it is not known.
+    pub variant_installed: Option<bool>,
+}
+
+/// What the kernel has in memory about a device; `None` where that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryFacts {
+    /// True if it has `mig_ops`.
+    pub migration: Option<bool>,
+    /// True if it has `log_ops`.
+    pub dirty_tracking: Option<bool>,
+    /// `migration_flags`.
+    pub flags: Option<MigFlags>,
+    /// Processes that have it open.
+    pub holders: Vec<u32>,
+}
+
+impl DoctorFacts {
+    /// Reads everything, and loads and attaches the programs of `tail` for a moment where that may work.
+    pub fn gather(files: &KernelFiles) -> Self {
+        let kernel = KernelFacts::read_for(files, &crate::driver::WANTED);
+        let attempt = ProbeAttempt::make(files, &kernel);
+        let inventory = InventoryAttempt::make(files, &kernel, &attempt);
+        Self::read(files, kernel, attempt, inventory)
+    }
+
+    /// Reads what is in files, for attempts that were made.
+    pub(super) fn read(
+        files: &KernelFiles,
+        kernel: KernelFacts,
+        attempt: ProbeAttempt,
+        inventory: InventoryAttempt,
+    ) -> Self {
+        let devices = VfioDevice::all(files).into_iter().map(|device| {
+            let memory = inventory.memory_of(&device.name).or_debugfs(files, &device);
+            let variant = variant_for(&device);
+            let release = kernel.release.as_deref();
+            let variant_installed = variant.and_then(|variant| variant.is_installed(files, release));
+            DeviceFindings { device, memory, variant_installed }
+        });
+        Self {
+            version: KernelVersion::read(files),
+            machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
+            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("vfio-trace")),
+            first_user_namespace: files
+                .line("/proc/self/uid_map")
+                .is_none_or(|line| line.split_whitespace().eq(["0", "0", "4294967295"])),
+            shows_lockdown: files.exists("/sys/kernel/security/lockdown"),
+            // The file comes with CONFIG_BPF_SYSCALL (kernel/bpf/syscall.c).
+            has_bpf: files.exists("/proc/sys/kernel/unprivileged_bpf_disabled"),
+            has_kprobes: attempt::has_kprobes(files),
+            // Readable for root only.
+            kprobes_off: files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0"),
+            kprobe_blacklist: blacklisted(
+                &files.text("/sys/kernel/debug/kprobes/blacklist").unwrap_or_default(),
+            ),
+            symbols_readable: files.open("/proc/kallsyms").is_ok(),
+            sysfs_readable: VfioDevice::has_sysfs(files),
+            btf_files: given_btf(files, &kernel.users),
+            devices: devices.collect(),
+            kernel,
+            attempt,
+            inventory,
+        }
+    }
+}
+
+impl From<&DeviceFacts> for MemoryFacts {
+    fn from(facts: &DeviceFacts) -> Self {
+        Self {
+            migration: facts.migration,
+            dirty_tracking: facts.dirty_tracking,
+            flags: facts.flags,
+            holders: facts.holders.iter().map(|holder| holder.pid).collect(),
+        }
+    }
+}
+
+impl MemoryFacts {
+    /// Adds what debugfs shows (6.8 and later, CONFIG_VFIO_DEBUGFS, root only): a folder `migration` where there are
+    /// `mig_ops` (`vfio_device_debugfs_init()`). Its files are not read: `state` asks the driver.
+    pub(super) fn or_debugfs(mut self, files: &KernelFiles, device: &VfioDevice) -> Self {
+        let folder = format!("/sys/kernel/debug/vfio/{}", device.name);
+        if self.migration.is_none() && files.exists(&folder) {
+            self.migration = Some(files.exists(&format!("{folder}/migration")));
+        }
+        self
+    }
+}
+
+/// Returns the names in the list: a line has a range of addresses, a tab and a name (`kprobe_blacklist_seq_show()` in
+/// kernel/kprobes.c).
+fn blacklisted(list: &str) -> BTreeSet<String> {
+    list.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
+}
+
+/// Finds BTF that was given with `--btf`.
+fn given_btf(files: &KernelFiles, users: &[String]) -> BTreeMap<String, PathBuf> {
+    let own = files.path("sys/kernel/btf");
+    let names = ["vmlinux", "vfio"].into_iter().chain(users.iter().map(String::as_str));
+    names
+        .map(|name| (name.to_owned(), files.btf_path(name)))
+        .filter(|(_, path)| !path.starts_with(&own))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::inventory;
+
+    #[test]
+    fn the_blacklist_is_read_by_name() {
+        let names = blacklisted("0xffffffff81000000-0xffffffff81000010\tvfio_x\n0x0-0x0\tother\n");
+        assert!(names.contains("vfio_x") && names.contains("other"));
+        assert!(!names.contains("vfio") && blacklisted("").is_empty());
+    }
+
+    #[test]
+    fn debugfs_tells_by_its_folders() {
+        let root = inventory::tests::machine();
+        root.write("sys/kernel/debug/vfio/0000:3b:00.2/migration/state", "");
+        let files = root.files();
+        let device = VfioDevice::all(&files).remove(0);
+        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, Some(true));
+        std::fs::remove_dir_all(root.path().join("sys/kernel/debug/vfio/0000:3b:00.2/migration")).unwrap();
+        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, Some(false));
+        std::fs::remove_dir_all(root.path().join("sys/kernel/debug/vfio/0000:3b:00.2")).unwrap();
+        assert_eq!(MemoryFacts::default().or_debugfs(&files, &device).migration, None);
+    }
+}

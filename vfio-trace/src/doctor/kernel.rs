@@ -1,0 +1,141 @@
+//! What the kernel lets anybody do: lockdown, BPF, kprobes, symbols, known defects.
+
+use vfio_trace_common::defects::{DEFECTS, Defect, Standing};
+
+use super::{Check, CheckBlocker, CheckSection, CheckStatus, DoctorFacts, ProbeAttempt};
+use crate::kernel::{KernelFacts, KernelVersion, security::LockdownMode};
+
+fn check(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
+    Check::ok(CheckSection::Kernel, id, subject, what)
+}
+
+/// Says which known defects the kernel has: it does harm where it is asked for something that is allowed.
+pub(super) fn defects(facts: &DoctorFacts) -> Vec<Check> {
+    DEFECTS.iter().map(|known| defect(&facts.version, known)).collect()
+}
+
+fn defect(words: &KernelVersion, defect: &Defect) -> Check {
+    let check = |what: String| check("kernel-defect", defect.id, what);
+    let Some(suspicion) = words.suspicion(defect) else {
+        return check(match words.standing(defect) {
+            Standing::Older => format!("not there: it came with Linux {}", defect.since),
+            _ => "mended in this kernel".to_owned(),
+        });
+    };
+    let known = words.standing(defect) == Standing::Affected;
+    check(suspicion)
+        .with_status(if known { CheckStatus::Degraded } else { CheckStatus::Unknown })
+        .costs(format!("if anything asks for {}: {}. Tracing itself is not concerned", defect.trigger, defect.harm))
+        .todo(format!(
+            "install a kernel that has the mend ({}, or your distribution's); until then exercise leaves this out by itself",
+            defect.mended()
+        ))
+}
+
+/// Says what lockdown allows.
+pub(super) fn lockdown(facts: &DoctorFacts) -> Vec<Check> {
+    let check = |what: &str| check("lockdown", "lockdown", what);
+    vec![match facts.kernel.lockdown {
+        LockdownMode::None if facts.shows_lockdown => check("off"),
+        LockdownMode::None => check("none: the kernel has no lockdown, or securityfs is not mounted"),
+        LockdownMode::Integrity => check("integrity, which allows tracing"),
+        LockdownMode::Confidentiality => check("confidentiality, which refuses kprobes to everybody")
+            .with_status(CheckStatus::Missing)
+            .costs("no tracing")
+            .todo("boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)")
+            .blocks(CheckBlocker::Support),
+        LockdownMode::Unknown => {
+            check("a mode that vfio-trace does not know").with_status(CheckStatus::Unknown)
+        },
+    }]
+}
+
+/// Says whether maps and programs can be loaded.
+pub(super) fn bpf(facts: &DoctorFacts) -> Vec<Check> {
+    let check = |what: String| check("bpf", "bpf(2)", what);
+    vec![match &facts.attempt {
+        ProbeAttempt::NoMaps(why) => check(why.clone())
+            .with_status(CheckStatus::Missing)
+            .costs("no tracing")
+            .todo(
+                "check that the kernel is 6.1 or newer (docs/requirements.md) and has CONFIG_BPF_SYSCALL, and that nothing (a \
+                 container, a security module) keeps bpf(2) from this process",
+            )
+            .blocks(CheckBlocker::Support),
+        ProbeAttempt::Done(done) if !done.refused.is_empty() => {
+            let roles: Vec<_> =
+                done.refused.iter().map(|(role, why)| format!("{}: {why}", role.name())).collect();
+            check(format!("the kernel refuses programs: {}", roles.join("; ")))
+                .with_status(CheckStatus::Degraded)
+                .costs("the probes of these roles, see below")
+                .todo("report this as a bug, with the kernel's version")
+        },
+        ProbeAttempt::Done(_) if facts.has_kprobes => check("maps and all programs load".to_owned()),
+        ProbeAttempt::Done(_) => check("maps load; the programs need kprobes".to_owned()),
+        ProbeAttempt::NotTried(why) if facts.has_bpf => {
+            check(format!("the kernel has it; whether the programs load was not tried: {why}"))
+                .with_status(CheckStatus::Unknown)
+        },
+        ProbeAttempt::NotTried(_) => check("the kernel seems to be built without CONFIG_BPF_SYSCALL".to_owned())
+            .with_status(CheckStatus::Missing)
+            .costs("no tracing")
+            .todo("use a kernel with CONFIG_BPF_SYSCALL, as distributions' have")
+            .blocks(CheckBlocker::Support),
+    }]
+}
+
+/// Says whether there are kprobes, and whether they fire.
+pub(super) fn kprobes(facts: &DoctorFacts) -> Vec<Check> {
+    let check = |what: &str| check("kprobes", "kprobes", what);
+    vec![if !facts.has_kprobes {
+        check("none (no /sys/bus/event_source/devices/kprobe): built without CONFIG_KPROBE_EVENTS")
+            .with_status(CheckStatus::Missing)
+            .costs("no tracing")
+            .todo("use a kernel with CONFIG_KPROBE_EVENTS, as distributions' have")
+            .blocks(CheckBlocker::Support)
+    } else if facts.kprobes_off {
+        check("switched off in debugfs")
+            .with_status(CheckStatus::Missing)
+            .costs("probes can be attached, but none ever fires: no tracing")
+            .todo("sudo sh -c 'echo 1 >/sys/kernel/debug/kprobes/enabled'")
+            .blocks(CheckBlocker::Support)
+    } else {
+        check("there")
+    }]
+}
+
+/// Says whether functions can be found by name, and told apart by address.
+pub(super) fn symbols(facts: &DoctorFacts) -> Vec<Check> {
+    vec![names(&facts.kernel, facts.symbols_readable), addresses(&facts.kernel)]
+}
+
+fn names(kernel: &KernelFacts, readable: bool) -> Check {
+    let check = |what: String| check("kallsyms", "symbols", what);
+    match &kernel.kallsyms {
+        Err(why) => check(why.to_string())
+            .with_status(CheckStatus::Degraded)
+            .costs(
+                "it cannot be told which functions were inlined or exist twice before a probe is tried; functions \
+                 behind pointers have no names",
+            )
+            .todo("use a kernel with CONFIG_KALLSYMS, as distributions' have"),
+        // It is not read before there is something to look for.
+        Ok(symbols) if symbols.total() == 0 && readable => check("/proc/kallsyms can be read".to_owned()),
+        Ok(symbols) if symbols.total() == 0 => {
+            check("/proc/kallsyms cannot be read".to_owned()).with_status(CheckStatus::Degraded)
+        },
+        Ok(symbols) => check(format!("{} in /proc/kallsyms", symbols.total())),
+    }
+}
+
+fn addresses(kernel: &KernelFacts) -> Check {
+    let check = |what: String| check("kernel-addresses", "kernel addresses", what);
+    match &kernel.addresses_hidden {
+        None => check("shown".to_owned()),
+        Some(why) => check(why.to_string()).with_status(CheckStatus::Degraded).costs(
+            "functions that are known through pointers only stay unnamed and are not probed; functions of the same name \
+             in one module cannot be told apart; it is not known who holds a device, nor the state of devices before \
+             their first arc",
+        ),
+    }
+}
