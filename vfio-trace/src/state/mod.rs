@@ -17,7 +17,7 @@ use crate::{
 pub use self::{
     account::{ArcCounts, DeviceReport, HolderReport, IoReport, StateTime, TraceReport},
     files::{ContentError, DeviceFile, ViewContext, files},
-    host::{DeviceStatus, HostState, TIMELINE_SCHEMA, TimelineLosses, TraceOrigin},
+    host::{DeviceStatus, HostState, TIMELINE_SCHEMA, TimelineLosses, TraceOrigin, timeline_schema},
     path::{PathEntry, StatePath},
 };
 use device::DeviceModel;

@@ -19,7 +19,7 @@ use vfio_trace_common::{
 
 pub use self::{
     device::DeviceStatus,
-    timeline::{TIMELINE_SCHEMA, TimelineLosses, TraceOrigin},
+    timeline::{TIMELINE_SCHEMA, TimelineLosses, TraceOrigin, timeline_schema},
 };
 use self::{device::TrackedDevice, effect::StateEffect, store::TimelineStore};
 use super::{DeviceReport, MOST_DEVICES, TraceModel};

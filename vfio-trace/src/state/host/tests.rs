@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use lab::schema::Schema;
+use serde_json::{Value, json};
 use vfio_trace_common::role::Role;
 
-use super::{HostState, TIMELINE_SCHEMA, TraceOrigin};
+use super::{HostState, TIMELINE_SCHEMA, TraceOrigin, timeline_schema};
 use crate::{
     event::{
-        ClockAnchor, DecodeError, GapCause, GapFunction, MigState, ProbeGap, ProbeReport, RecordNote,
+        ClockAnchor, DecodeError, GapCause, GapFunction, MigState, ProbeGap, ProbeReport, RecordNote, SCHEMA,
         WallClock, WireRecord, fixture::*,
     },
     state::TraceModel,
@@ -156,10 +157,15 @@ fn timelines_keep_the_last_events_and_say_so() {
         assert!(all[count].is_null(), "nobody has counted {count}: {}", all[count]);
     }
     assert_eq!((&all["since"], &all["since_mono_ns"]), (&ANCHOR.rfc3339(500).into(), &500.into()));
-    let schema: Value =
-        serde_json::from_str(include_str!("../../../../docs/schema/timeline-1.json")).unwrap();
-    let names = schema["properties"].as_object().unwrap().keys();
-    assert!(all.as_object().unwrap().keys().eq(names), "the schema names every field");
+    let schema = Schema::parse_with(&timeline_schema().to_string(), &[SCHEMA]).unwrap();
+    schema.check_value(&all).unwrap();
+    let broken = |name: &str, value: Value| {
+        let mut all = all.clone();
+        all[name] = value;
+        schema.check_value(&all).is_err()
+    };
+    assert!(broken("events", json!([{"kind": 7}])), "it looks into events");
+    assert!(broken("lost", json!("none")) && broken("else", json!(1)) && broken("kernel", Value::Null));
     assert!(kinds(&all).iter().filter(|kind| **kind == "arc").count() == 4);
 
     let mut few = fed(unfed(3), &source());
@@ -178,6 +184,7 @@ fn timelines_keep_the_last_events_and_say_so() {
         no_room: 3,
     }]));
     let last = timeline(&mut few, UUID);
+    schema.check_value(&last).unwrap();
     assert_eq!(last["events"].as_array().unwrap()[..], events[events.len() - 3..]);
     assert_eq!(last["dropped"], events.len() - 3);
     let count = |name: &str| last[name].as_u64();

@@ -2,15 +2,26 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{
     event::{DriverModules, LossTotals, ProbeGap, ProbeReport, VfioEvent, WallClock, event_line},
-    units::visible,
+    units::{
+        schema::{SchemaHead, came_later, schema_of},
+        visible,
+    },
 };
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
+
+const HEAD: SchemaHead = SchemaHead {
+    name: TIMELINE_SCHEMA,
+    title: "A device's timeline.json in the tree of vfio-trace mount",
+    description: "docs/mount.md explains the fields. Readers ignore fields that they do not know: version 1 may gain some.",
+};
 
 /// Where the events come from: the same for all devices.
 #[derive(Clone, Debug)]
@@ -27,12 +38,13 @@ pub struct TraceOrigin {
     pub clock: WallClock,
 }
 
-/// What got lost on the way here, of any device; `None`: not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// What got lost on the way here, of any device; null: not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TimelineLosses {
-    /// Records lost because the ring buffer was full.
+    /// Records lost because the ring buffer was full; null, as in the next three: not known. The first versions of vfio-trace
+    /// said 0 for that here.
     pub lost: Option<u64>,
-    /// Calls that the kernel could not probe.
+    /// Calls that the kernel could not probe. The first versions of vfio-trace had neither this nor the next two.
     pub missed: Option<u64>,
     /// Calls whose return could not be matched.
     pub unmatched: Option<u64>,
@@ -109,22 +121,55 @@ impl TimelineGaps {
 }
 
 /// What comes before the events.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct TimelineHeader<'a> {
     schema: &'static str,
+    /// Version of the vfio-trace that traced.
     version: &'a str,
+    /// Version of the vfio-trace that reads a recording; null if it is live. The first versions of vfio-trace did not have
+    /// it.
     replayed_by: Option<&'a str>,
+    /// Kernel release (`uname -r`).
     kernel: &'a str,
+    /// Host name.
     host: Option<&'a str>,
+    /// Its name in /sys.
     device: &'a str,
+    /// Its driver.
     driver: Option<&'a str>,
+    /// From when on events were kept: wall time, RFC 3339 in UTC.
     since: String,
+    /// The same as CLOCK_MONOTONIC, in ns.
     since_mono_ns: u64,
+    /// Events since then that were more than are kept.
     dropped: u64,
     #[serde(flatten)]
     losses: TimelineLosses,
+    /// Times in which functions that this device goes through were not probed, each as the data of a probe_gap event. The
+    /// first versions of vfio-trace did not have it.
+    #[schemars(with = "Vec<Map<String, Value>>")]
     probe_gaps: Vec<&'a ProbeGap>,
+    /// How many older ones, of any driver, are left out. The first versions of vfio-trace did not have it.
     probe_gaps_dropped: u64,
+}
+
+/// The whole document. It is written in two parts; this is for its schema.
+#[derive(JsonSchema)]
+#[schemars(transform = came_later(
+    &["replayed_by", "missed", "unmatched", "no_room", "probe_gaps", "probe_gaps_dropped"]
+))]
+#[expect(dead_code, reason = "never made")]
+struct TimelineDocument<'a> {
+    #[schemars(flatten)]
+    head: TimelineHeader<'a>,
+    /// The last events, in order.
+    #[schemars(extend("items" = {"$ref": "urn:vfio-trace:event:1"}))]
+    events: Vec<Value>,
+}
+
+/// Makes the schema of the document, as kept in `docs/schema`.
+pub fn timeline_schema() -> Value {
+    schema_of::<TimelineDocument<'_>>(&HEAD)
 }
 
 /// What a document has besides the events.
