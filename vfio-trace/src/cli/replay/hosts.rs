@@ -157,13 +157,13 @@ impl HostFeed {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{Given, migration, record},
+        super::tests::{GivenItem, migration, record},
         *,
     };
 
     #[test]
     fn records_that_cannot_be_decoded_are_counted() {
-        let events = |given: &[Given]| {
+        let events = |given: &[GivenItem]| {
             let stream = record(given, 1_000).concat();
             let recording = RecordingSource::from_stream("test", Box::new(io::Cursor::new(stream))).unwrap();
             let mut feed = HostFeed {
@@ -184,7 +184,7 @@ mod tests {
         let mut given = migration();
         let (whole, none) = events(&given);
         assert_eq!(none, None);
-        given.insert(3, Given::Record(b"no record".to_vec()));
+        given.insert(3, GivenItem::Record(b"no record".to_vec()));
         let (same, said) = events(&given);
         assert_eq!(said.as_deref(), Some("src: 1 record could not be decoded"));
         assert!(whole == same && !whole.is_empty());
