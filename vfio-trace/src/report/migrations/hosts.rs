@@ -20,6 +20,7 @@ impl DocumentBuilder<'_> {
         self.wholes = wholes;
     }
 
+    /// Looks for pairs again and again, without those that were found to be none.
     fn find_pairs(&self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) -> Vec<GroupPair> {
         let streams = self.streams();
         let evidence = self.evidence(&streams);
@@ -33,7 +34,7 @@ impl DocumentBuilder<'_> {
         };
         let promised: Vec<Option<u64>> =
             self.sides.iter().map(|found| facts.promised(found, self.histories, &streams)).collect();
-        // Asked again and again, and not by one round after the other: of very many that fit, one is left for each.
+        // Asked before a pair is made of them: each round refuses but one of very many that have as many bytes.
         let known: RefCell<HashMap<(usize, usize), bool>> = RefCell::default();
         let backwards = |source: usize, destination: usize| {
             let (from, to) = (&self.sides[source], &self.sides[destination]);
@@ -73,7 +74,7 @@ impl DocumentBuilder<'_> {
         last
     }
 
-    /// What tells of the clocks.
+    /// Returns what tells of the clocks.
     pub(super) fn evidence<'b>(&'b self, streams: &'b [ShiftedSession<'b>]) -> StreamEvidence<'b> {
         StreamEvidence {
             histories: self.histories,
@@ -84,7 +85,7 @@ impl DocumentBuilder<'_> {
         }
     }
 
-    /// What the hosts' clocks may do to the time from an event on a migration's source to one on its destination.
+    /// Returns what the hosts' clocks may do to the time from an event on a migration's source to one on its destination.
     pub(super) fn apart(&self, whole: &GroupPair, streams: &[ShiftedSession<'_>]) -> TimeUncertainty {
         let host = |group: Option<usize>| Some(self.sides[self.groups[group?].sides[0]].host);
         let Some((from, to)) = host(whole.source).zip(host(whole.destination)) else {

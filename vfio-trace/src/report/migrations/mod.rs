@@ -210,7 +210,7 @@ impl<'a> DocumentBuilder<'a> {
         found.bytes_unseen || self.data_lost(found)
     }
 
-    /// Whether reads or writes of a side are lacking by what was counted, or were not probed for.
+    /// Returns true if reads or writes of a side are lacking by what was counted, or were not probed for.
     fn data_lost(&self, found: &SideAnalysis) -> bool {
         found.unprobed || self.histories[found.host as usize].host.losses.lacks_data()
     }

@@ -16,14 +16,15 @@ impl OffsetCorrection {
     /// Of the first host's clock.
     pub(in super::super) const NONE: Self = Self { by: 0, early: Some(0), late: Some(0) };
 
-    /// Of the time from one host to this one.
+    /// Returns what it is from another host to this one.
     pub(in super::super) fn since(self, from: Self) -> Self {
         let sum = |one: Option<i128>, two: Option<i128>| one.zip(two).map(|(one, two)| one + two);
         Self { by: self.by - from.by, early: sum(self.early, from.late), late: sum(self.late, from.early) }
     }
 
-    /// The same where two promised to be no farther apart than `promised` whom it moves farther: if that was kept, and what
-    /// the correction comes of was of another time or no pair, it is wrong by as much.
+    /// Returns the same for what was promised to be no farther apart than `promised`. If it moves that farther, the promise may
+    /// have been kept all the same, as what the correction comes of was of another time, or no pair: it is wrong by as much
+    /// then.
     pub(in super::super) fn or_as_promised(self, promised: u64) -> Self {
         let (promised, far) = (i128::from(promised), self.by.abs() + i128::from(promised));
         let more = |error: Option<i128>| error.map(|error| error.max(far));
@@ -35,7 +36,7 @@ impl OffsetCorrection {
     }
 }
 
-/// The change that is nearest to none within what causality allows; `error`: what the wall clocks may be off.
+/// Returns the change that is nearest to none within what causality allows; `error`: what the wall clocks may be off.
 pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> OffsetCorrection {
     // Causality that contradicts itself is noise in a part that was not seen: the middle is as good as any.
     if let (Some(least), Some(most)) = (least, most)
@@ -62,6 +63,7 @@ pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>
     }
 }
 
+/// Describes a change of a host's offset, which was `before`, in numbers and in one sentence.
 pub(super) fn describe(
     host: u32,
     before: i128,
@@ -116,7 +118,7 @@ pub(super) fn describe(
     }
 }
 
-/// In milliseconds, for people.
+/// Writes a time in milliseconds, for people.
 fn ms(ns: i128) -> String {
     let us = ns / 1_000;
     format!("{}{}.{:03} ms", if us < 0 { "-" } else { "" }, us.abs() / 1_000, us.abs() % 1_000)

@@ -43,20 +43,20 @@ pub(super) struct OffsetConstraint {
 }
 
 impl OffsetConstraint {
-    /// Whether it demands no more than the kernels promise, and `spare` beyond; or if that is not so by what is sure, which
-    /// demands `by`, no more beyond that.
+    /// Returns true if it demands no more than the kernels promise, and `spare` beyond; or if that is not so by what is sure,
+    /// which demands `by`, no more beyond that.
     pub(super) fn keeps(&self, by: i128, spare: i128) -> bool {
         let Some(error) = self.promised.map(i128::from) else { return true };
         let by = if by.abs() > error { by } else { 0 };
         if self.least { self.offset <= by + error + spare } else { self.offset >= by - error - spare }
     }
 
-    /// How much more it demands than `by`; less than nothing, if that leaves some room.
+    /// Returns how much more it demands than `by`; less than nothing, if that leaves some room.
     pub(super) const fn excess(&self, by: i128) -> i128 {
         if self.least { self.offset - by } else { by - self.offset }
     }
 
-    /// The most that is demanded, both ways; `all`: not only by what is sure.
+    /// Returns the most that is demanded, both ways; `all`: not only by what is sure.
     pub(super) fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
         let (mut least, mut most) = (None::<i128>, None::<i128>);
         for demand in demands.iter().filter(|demand| all || demand.pair.is_sure()) {
@@ -75,23 +75,23 @@ impl StreamEvidence<'_> {
         &self.sides[at]
     }
 
-    /// Whether calls of a side are lacking: nobody knows then which bytes the others moved.
+    /// Returns true if calls of a side are lacking: nobody knows then which bytes the others moved.
     fn lacks(&self, found: &SideAnalysis) -> bool {
         found.unprobed || self.histories[found.host as usize].host.losses.lacks_data()
     }
 
-    /// What both sides' kernels promised together.
+    /// Returns what both sides' kernels promised together.
     pub(super) fn promised(&self, [source, destination]: [usize; 2]) -> Option<u64> {
         let of = |at: usize| self.facts.promised(self.side(at), self.histories, self.streams);
         of(source).zip(of(destination)).map(|(one, two)| one.saturating_add(two))
     }
 
-    /// What the kernels promised of all of a migration.
+    /// Returns what the kernels promised of all of a migration.
     pub(in super::super) fn promised_of(&self, whole: &GroupPair) -> Option<u64> {
         worst(whole.matched.iter().map(|pair| self.promised([pair.source, pair.destination])))
     }
 
-    /// Whether data was written before it was read, by the one clock that both sides have.
+    /// Returns true if data was written before it was read, by the one clock that both sides have.
     pub(in super::super) fn is_backwards(&self, [source, destination]: [usize; 2]) -> bool {
         let (from, to) = (self.side(source), self.side(destination));
         // What begins when the other is over needs no closer look.
@@ -105,7 +105,8 @@ impl StreamEvidence<'_> {
             && slack(from, to, self.streams, |_, ns| ns).is_some_and(|slack| slack < 0)
     }
 
-    /// The least time from a read to the write of what it gave, on the document's clock; `None`: the streams do not tell.
+    /// Returns the least time from a read to the write of what it gave, on the document's clock; `None`: the streams do not
+    /// tell.
     fn slack(&self, [source, destination]: [usize; 2]) -> Option<i128> {
         let (from, to) = (self.side(source), self.side(destination));
         if self.lacks(from) || self.lacks(to) {
@@ -114,8 +115,8 @@ impl StreamEvidence<'_> {
         slack(from, to, self.streams, ShiftedSession::at)
     }
 
-    /// Pairs of a migration that are as good as this one by their bytes, itself included: which belongs to which, nothing but
-    /// their order tells.
+    /// Returns the pairs of a migration that are as good as this one by their bytes, itself included: which belongs to which,
+    /// nothing but their order tells.
     pub(super) fn alike<'a>(
         &'a self,
         pair: &'a DeviceMatch,
@@ -132,7 +133,7 @@ impl StreamEvidence<'_> {
         whole.matched.iter().filter(fits)
     }
 
-    /// Whether a source and a destination are as good as a pair by their bytes.
+    /// Returns true if a source and a destination are as good as a pair by their bytes.
     fn fit(&self, source: usize, destination: usize) -> bool {
         let (from, to) = (self.side(source), self.side(destination));
         let driver = |found: &SideAnalysis| self.devices[found.side.device as usize].driver.as_deref();
@@ -142,7 +143,7 @@ impl StreamEvidence<'_> {
             && !differs(driver(from), driver(to))
     }
 
-    /// The same as [`Self::slack`] of a pair of a migration: of several that are alike, the most that it may be.
+    /// Returns the same as [`Self::slack`] for a pair of a migration: of several that are alike, the most that it may be.
     pub(in super::super) fn slack_of(&self, pair: &DeviceMatch, whole: &GroupPair) -> Option<i128> {
         let alike: Vec<usize> =
             self.alike(pair, whole).map(|other| other.destination).take(MOST_ALIKE + 1).collect();
@@ -155,7 +156,7 @@ impl StreamEvidence<'_> {
             .try_fold(i128::MIN, |most, slack| Some(slack?.max(most)))
     }
 
-    /// What a source and a destination demand, if they are a pair, where the boot is moved by `offset` now.
+    /// Returns what a source and a destination demand, if they are a pair, where the boot is moved by `offset` now.
     pub(super) fn demand(
         &self,
         pair: DeviceMatch,
@@ -172,8 +173,8 @@ impl StreamEvidence<'_> {
         }
     }
 
-    /// Two pairs of devices that are alike, of which one demands more than is promised, and exchanged neither does: both are
-    /// none.
+    /// Finds another pair of devices that are alike, if this one demands more than is promised, and exchanged neither does:
+    /// both are none.
     pub(super) fn crossed(
         &self,
         demand: &OffsetConstraint,
@@ -190,7 +191,8 @@ impl StreamEvidence<'_> {
                     self.demand(pair, demand.whole, moved, slack).keeps(by, 0)
                 })
         };
-        if pair.by != PairingReason::Order || keeps(pair.source, pair.destination) {
+        if pair.by != PairingReason::Order || whole.matched.len() < 2 || keeps(pair.source, pair.destination)
+        {
             return None;
         }
         let mut others =
@@ -201,7 +203,7 @@ impl StreamEvidence<'_> {
     }
 }
 
-/// The least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
+/// Returns the least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
 /// if it was written before it was read. `None`: the streams do not tell. `time`: of a stream's call, from its host's.
 fn slack<'a>(
     from: &SideAnalysis,

@@ -28,8 +28,8 @@ struct HostReading {
 }
 
 impl HostReading {
-    /// Whether two are of one boot, so that their clock is the same. Machines that were resumed from one snapshot share its
-    /// id, but neither their names nor, once one clock is set, how far it is from CLOCK_BOOTTIME.
+    /// Returns true if two are of one boot, so that their clock is the same. Machines that were resumed from one snapshot share
+    /// its id, but neither their names nor, once one clock is set, how far it is from CLOCK_BOOTTIME.
     fn is_same_clock(&self, other: &Self) -> bool {
         let errors = self.error_ns.zip(other.error_ns);
         let error = errors.map_or(SAME_CLOCK, |(one, two)| one.saturating_add(two).max(SAME_CLOCK));
@@ -38,6 +38,7 @@ impl HostReading {
 }
 
 impl ClockFacts {
+    /// Reads the clocks of all hosts.
     pub(in super::super) fn of(histories: &[HostHistory]) -> Self {
         let mut hosts: Vec<HostReading> = Vec::with_capacity(histories.len());
         // Of each boot, by its id and the host's name, the first recordings of what are different clocks.
@@ -69,31 +70,33 @@ impl ClockFacts {
         Self { hosts }
     }
 
-    /// The first recording of a host's boot.
+    /// Returns the first recording of a host's boot.
     pub(super) fn boot(&self, host: usize) -> usize {
         self.hosts[host].boot
     }
 
-    /// All boots but the first host's, by their first recordings.
+    /// Returns all boots but the first host's, by their first recordings.
     pub(super) fn other_boots(&self) -> impl Iterator<Item = usize> {
         self.hosts.iter().enumerate().skip(1).filter(|(at, host)| host.boot == *at).map(|(at, _)| at)
     }
 
-    /// Whether two hosts have one clock.
+    /// Returns true if two hosts have one clock.
     pub(in super::super) fn is_one_clock(&self, one: u32, two: u32) -> bool {
         self.boot(one as usize) == self.boot(two as usize)
     }
 
+    /// Returns CLOCK_REALTIME less CLOCK_BOOTTIME.
     pub(super) fn ahead_ns(&self, host: usize) -> i128 {
         self.hosts[host].ahead_ns
     }
 
+    /// Returns CLOCK_REALTIME less CLOCK_MONOTONIC.
     pub(in super::super) fn distance_ns(&self, host: usize) -> i128 {
         self.hosts[host].distance_ns
     }
 
-    /// How far two hosts' wall clocks are apart at most, if both kernels keep what they promised whenever data was moved;
-    /// `None`: they promise nothing now, or promised nothing once.
+    /// Returns how far two hosts' wall clocks are apart at most, if both kernels keep what they promised whenever data was
+    /// moved; `None`: they promise nothing now, or promised nothing once.
     pub(in super::super) fn worst_apart(&self, one: u32, two: u32) -> Option<u64> {
         let worst = |host: u32| {
             let host = &self.hosts[host as usize];
@@ -102,13 +105,13 @@ impl ClockFacts {
         worst(one).zip(worst(two)).map(|(one, two)| one.saturating_add(two))
     }
 
-    /// What a host's kernel promised at the moment that its clocks are taken from.
+    /// Returns what a host's kernel promised at the moment that its clocks are taken from.
     pub(super) fn promised_now(&self, host: usize) -> Option<u64> {
         let host = &self.hosts[host];
         host.error_ns.map(|ns| ns.saturating_add(host.off_ns))
     }
 
-    /// What a side's kernel promised: while its data was moved, and when the clocks are taken from.
+    /// Returns what a side's kernel promised: while its data was moved, and when the clocks are taken from.
     pub(in super::super) fn promised(
         &self,
         found: &SideAnalysis,
@@ -121,7 +124,7 @@ impl ClockFacts {
     }
 }
 
-/// The worst of several promises; `None`: nothing was promised once.
+/// Returns the worst of several promises; `None`: nothing was promised once.
 pub(super) fn worst(promises: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     let mut promises = promises;
     promises.try_fold(0, |worst, error| Some(error?.max(worst)))

@@ -38,12 +38,12 @@ pub(super) struct ClockAlignment {
 }
 
 impl ClockAlignment {
-    /// Wall clocks as they are, but one clock where it is one.
+    /// Takes wall clocks as they are, but one clock where it is one.
     pub(super) fn of(histories: &[HostHistory], facts: &ClockFacts) -> Self {
         Self::with(histories, facts, |_| 0)
     }
 
-    /// `by`: how much later a boot's times have to be than by its wall clock.
+    /// Moves the boots. `by`: how much later a boot's times have to be than by its wall clock.
     fn with(histories: &[HostHistory], facts: &ClockFacts, by: impl Fn(usize) -> i128) -> Self {
         let offset = |host: usize| match facts.boot(host) {
             0 => facts.distance_ns(0) - facts.distance_ns(host),
@@ -74,10 +74,10 @@ impl ClockAlignment {
         Self { offsets, origin_ns: origin + facts.distance_ns(0), shifts }
     }
 
-    /// Pairs that are a guess and are none: on one clock data was written before it was read, or the first host and another
-    /// one had to be farther apart than the kernels promise. One whose VM has none else to belong to, as far as is known from
-    /// `before`, may break a promise by a little, if all that is demanded can be so, and no other VM's stream of about that
-    /// time shows otherwise.
+    /// Finds pairs that are a guess and are none: on one clock data was written before it was read, or the first host and
+    /// another one had to be farther apart than the kernels promise. One whose VM has none else to belong to, as far as is
+    /// known from `before`, may break a promise by a little, if all that is demanded can be so, and no other VM's stream of
+    /// about that time shows otherwise.
     pub(super) fn find_refused(
         &self,
         evidence: StreamEvidence<'_>,
@@ -107,7 +107,7 @@ impl ClockAlignment {
             let (least, most) = OffsetConstraint::bounds(&demands, false);
             let OffsetCorrection { by, .. } = choose(least, most, None);
             let keeps = |demand: &OffsetConstraint| demand.pair.is_sure() || demand.keeps(by, 0);
-            let others = Witnesses::of(&demands, by, evidence, wholes);
+            let others = KeptConstraints::of(&demands, by, evidence, wholes);
             let nearly = |demand: &OffsetConstraint| {
                 alone(demand)
                     && demand.keeps(by, super::SPARE_NS.into())
@@ -131,8 +131,8 @@ impl ClockAlignment {
         refused
     }
 
-    /// What the streams between the first host and a boot demand of that one's clock; of the first host's own, only those of
-    /// the one recording that it is named after.
+    /// Returns what the streams between the first host and a boot demand of that one's clock; of another recording of the first
+    /// host's boot, only what those between these two demand.
     fn demands(
         &self,
         boot: usize,
@@ -157,7 +157,8 @@ impl ClockAlignment {
         all.filter_map(of_pair).collect()
     }
 
-    /// Moved as far as the streams of matched sides demand, and how sure that is: of each host, and as told of it.
+    /// Moves the boots as far as the streams of matched sides demand, and tells how sure that is: of each host, and in the
+    /// document.
     pub(super) fn tighten(
         &self,
         evidence: StreamEvidence<'_>,
@@ -199,7 +200,11 @@ impl ClockAlignment {
             let kept = kept.filter_map(|demand| demand.promised);
             let kept = kept.filter(|promised| u128::from(*promised) < chosen[host].by.unsigned_abs()).max();
             let told = kept.map_or(chosen[host], |promised| chosen[host].or_as_promised(promised));
-            merges.push(describe(number, before, told, (least, most), error));
+            let mut merge = describe(number, before, told, (least, most), error);
+            if boot != host {
+                merge.text = format!("one clock with another recording, of the same boot; {}", merge.text);
+            }
+            merges.push(merge);
         }
         let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + chosen[boot].by);
         (clocks, chosen, merges)
@@ -207,13 +212,14 @@ impl ClockAlignment {
 }
 
 /// Streams that came as they should within what the kernels promise, by which others are judged that did not.
-struct Witnesses<'a> {
+struct KeptConstraints<'a> {
     /// In the order of their beginnings.
     all: Vec<&'a OffsetConstraint>,
     spans: SpanIndex,
 }
 
-impl<'a> Witnesses<'a> {
+impl<'a> KeptConstraints<'a> {
+    /// Finds them among what is demanded.
     fn of(
         demands: &'a [OffsetConstraint],
         by: i128,
@@ -233,13 +239,14 @@ impl<'a> Witnesses<'a> {
         Self { all, spans }
     }
 
+    /// Returns when a stream was read.
     fn span(demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> (u64, u64) {
         let from = &evidence.sides[demand.pair.source].side;
         (from.start_ns, from.end_ns)
     }
 
-    /// Whether another VM's stream went from host to host at about the same time, and at once as the clocks are: if they were
-    /// as this one demands, it would have taken ten times as long.
+    /// Returns true if another VM's stream went from host to host at about the same time, and at once as the clocks are: if
+    /// they were as this one demands, it would have taken ten times as long.
     fn contradict(&self, demand: &OffsetConstraint, by: i128, evidence: StreamEvidence<'_>) -> bool {
         let (start, end) = Self::span(demand, evidence);
         let (start, end) = (start.saturating_sub(SLEW_NS), end.saturating_add(SLEW_NS));
@@ -251,8 +258,8 @@ impl<'a> Witnesses<'a> {
     }
 }
 
-/// How far the wall clocks of the first host and a boot are apart at most, if both kernels keep what they promise for all that
-/// went from host to host.
+/// Returns how far the wall clocks of the first host and a boot are apart at most, if both kernels keep what they promise for
+/// all that went from host to host.
 fn promised_for(boot: usize, evidence: StreamEvidence<'_>, wholes: &[GroupPair]) -> Option<u64> {
     let StreamEvidence { histories, facts, sides, streams, .. } = evidence;
     let matched = wholes.iter().flat_map(|whole| &whole.matched);

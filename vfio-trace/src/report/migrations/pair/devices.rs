@@ -192,7 +192,7 @@ impl<'a> DeviceMatcher<'a> {
                 given.push((*source, place));
                 continue;
             }
-            // What is left for it is none of its own: it may be that of one that was given this one's.
+            // What is left was refused for it: one that was given what fits this source may take that instead.
             let mut exchanged = None;
             let tries = if refused { EXCHANGES } else { 0 };
             for (at, (owner, place)) in given.iter().enumerate().rev().take(tries) {
@@ -220,7 +220,7 @@ impl<'a> DeviceMatcher<'a> {
         left
     }
 
-    /// Whether a destination has one of the keys that a source wants, and its driver.
+    /// Returns true if a destination has one of the keys that a source wants, and its driver.
     fn fits<K: Eq>(
         &self,
         source: usize,

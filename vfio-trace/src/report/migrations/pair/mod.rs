@@ -12,7 +12,7 @@ use fit::fit;
 
 /// How often those that are left over are looked at again.
 const ROUNDS: usize = 8;
-/// How often all pairs are looked at for those that cross, and how many of those that devices were given are.
+/// How often all pairs are looked at for those that cross; and how many devices are asked to give up what they were given.
 const EXCHANGES: usize = 64;
 
 /// A source and its destination, as places in the row of sides.
@@ -71,18 +71,18 @@ pub(super) struct PairingContext<'a> {
     pub(super) promised: &'a dyn Fn(usize) -> Option<u64>,
     /// Sides that do not belong together, unless the user says so.
     pub(super) refused: &'a HashSet<(usize, usize)>,
-    /// Whether a source and a destination with as many bytes are none, by the one clock that both have.
+    /// Tells of a source and a destination with as many bytes if they are none, by the one clock that both have.
     pub(super) backwards: &'a dyn Fn(usize, usize) -> bool,
 }
 
 impl PairingContext<'_> {
-    /// Whether a source and a destination do not belong together, whatever it looks like.
+    /// Returns true if a source and a destination do not belong together, whatever it looks like.
     fn refuses(&self, source: usize, destination: usize) -> bool {
         self.refused.contains(&(source, destination)) || (self.backwards)(source, destination)
     }
 
-    /// How far apart the clocks may have two groups. Not all that the hosts were apart once: that is only how far pairs are
-    /// looked for.
+    /// Returns how far apart the clocks may have two groups. Not all that the hosts were apart once: that is only how far pairs
+    /// are looked for.
     fn tolerance(&self, sides: &[SideAnalysis], from: &SideGroup, to: &SideGroup) -> ClockTolerance {
         let host = |group: &SideGroup| sides[group.sides[0]].host;
         let promised = |group: &SideGroup| {

@@ -31,6 +31,7 @@ fn recordings_of_one_boot_move_together() {
     let [one, two] = &document.merge[..] else { panic!("{:#?}", document.merge) };
     assert_eq!((one.method, two.method), (MergeMethod::Causality, MergeMethod::Causality));
     assert_eq!((one.offset_ns, one.late_ns), (two.offset_ns, two.late_ns));
+    assert!(two.text.contains("one clock with another") && two.text.ends_with(&one.text), "{}", two.text);
     for migration in &document.migrations {
         let downtime = migration.downtime.as_ref().unwrap();
         assert!(holds(downtime, 50 * MS + ARC), "{downtime:?}");
