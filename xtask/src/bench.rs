@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how large a long recording is, how long it takes to read, and how much memory.
+//! `cargo xtask bench`: size of a long recording, and the time and memory that its readers need.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ pub(crate) enum Verb {
     },
 }
 
-/// `cargo xtask bench`.
+/// Runs `cargo xtask bench`.
 pub(crate) fn main(verb: &Verb) -> Result<ExitCode> {
     let Verb::Report { events } = verb;
     ensure!(*events >= 1_000, "a recording of {events} events tells nothing");
@@ -35,11 +35,11 @@ pub(crate) fn main(verb: &Verb) -> Result<ExitCode> {
     cmd::run_loud(cargo.current_dir(workspace::root())).context("the example does not build")?;
     let folder = workspace::target_dir()?.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    // A tenth of it first: what memory needs must not grow with the number of events.
+    // A tenth of it first: the memory needed must not grow with the number of events.
     let small = measure(&folder, events / 10)?;
     let large = measure(&folder, *events)?;
     for ((name, small), (_, large)) in small.iter().zip(&large) {
-        // Twice, and what an allocator may keep.
+        // A factor of two, and an allowance for the memory that an allocator keeps.
         ensure!(
             *large <= small.saturating_mul(2).saturating_add(64 << 10),
             "{name}: {small} KiB for a tenth of the events, {large} KiB for all"
@@ -49,7 +49,7 @@ pub(crate) fn main(verb: &Verb) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes and reads one recording; gives each reader's peak memory in KiB.
+/// Makes and reads one recording. Returns each reader's peak memory in KiB.
 fn measure(folder: &Path, events: u64) -> Result<Vec<(&'static str, u64)>> {
     let bin = workspace::bin_dir()?;
     let file = folder.join("long.vft");
@@ -79,7 +79,7 @@ fn measure(folder: &Path, events: u64) -> Result<Vec<(&'static str, u64)>> {
         let out = folder.join(format!("{name}.out"));
         let mut command = Command::new(bin.join("vfio-trace"));
         command.args(arguments).arg(&file).stderr(Stdio::null());
-        // What replay gives is gigabytes.
+        // The output of replay is gigabytes.
         let out_file = if name == "replay" { Stdio::null() } else { fs::File::create(&out)?.into() };
         let (took, peak) = run(command.stdout(out_file))?;
         if name == "report" {
@@ -97,7 +97,7 @@ fn measure(folder: &Path, events: u64) -> Result<Vec<(&'static str, u64)>> {
     Ok(peaks)
 }
 
-/// Runs to the end; gives how long that took, and the most memory that was resident, in KiB.
+/// Runs a command to its end. Returns its duration and its peak resident memory in KiB.
 fn run(command: &mut Command) -> Result<(Duration, u64)> {
     let start = Instant::now();
     let mut child = command.spawn().context("cannot start vfio-trace")?;
@@ -118,7 +118,7 @@ fn run(command: &mut Command) -> Result<(Duration, u64)> {
     }
 }
 
-/// One migration that has come about, of all calls.
+/// Checks that the report has one completed migration with all calls.
 fn is_right(report: &[u8], calls: u64) -> Result<()> {
     let report: Value = serde_json::from_slice(report).context("the report is not JSON")?;
     let verdict = report.pointer("/migrations/0/verdict").and_then(Value::as_str);

@@ -1,4 +1,4 @@
-//! Chromium without a window, spoken to by the DevTools protocol over a pipe: JSON messages that a zero byte ends.
+//! Headless Chromium, controlled by the DevTools protocol over a pipe: JSON messages that end with a zero byte.
 
 use std::{
     fs::{self, File},
@@ -15,30 +15,30 @@ use serde_json::{Value, json};
 
 use crate::setup::browser;
 
-/// No answer takes this long, unless the browser hangs.
+/// Longest wait for an answer. Only a browser that hangs takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running browser with one page.
+/// A running browser with one page. Made by `test/html`, which opens the report's pages in it. Killed when dropped.
 pub(crate) struct Browser {
     child: Child,
     to: ChildStdin,
     from: Receiver<Value>,
     last: u64,
     session: Option<String>,
-    /// What it told without being asked, since [`Browser::open`].
+    /// Events that the browser sent since [`Browser::open`].
     events: Vec<Value>,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It is a process of our own, and has nothing to save.
+        // An error means that it has ended. It has nothing to save.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
 impl Browser {
-    /// Starts it. `shared` is where it finds pages, and where its own words go.
+    /// Starts the browser. `shared` is the folder of its pages and of its log.
     pub(crate) fn start(shared: &Path) -> Result<Self> {
         let words = shared.join("browser.log");
         let log = File::create(&words).with_context(|| format!("cannot create {}", words.display()))?;
@@ -99,7 +99,7 @@ impl Browser {
         }
     }
 
-    /// Waits until it has told of an event.
+    /// Waits until the browser has sent an event of this name.
     fn wait(&mut self, method: &str) -> Result<()> {
         let is = |event: &Value| event.get("method").and_then(Value::as_str) == Some(method);
         while !self.events.iter().any(is) {
@@ -128,7 +128,7 @@ impl Browser {
         self.ask("Emulation.setDeviceMetricsOverride", size).map(drop)
     }
 
-    /// Waits until what was asked to be drawn is.
+    /// Waits until pending drawing is done.
     pub(crate) fn settle(&mut self) -> Result<()> {
         self.run(
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0))))",
@@ -136,7 +136,8 @@ impl Browser {
         .map(drop)
     }
 
-    /// Runs a script in the page, which its content security policy does not touch, and gives what it comes to.
+    /// Runs a script in the page, to which the page's content security policy does not apply. Returns the script's
+    /// result.
     pub(crate) fn run(&mut self, script: &str) -> Result<Value> {
         let wanted = json!({"expression": script, "awaitPromise": true, "returnByValue": true});
         let mut answer = self.ask("Runtime.evaluate", wanted)?;
@@ -146,14 +147,14 @@ impl Browser {
         Ok(answer.pointer_mut("/result/value").map(Value::take).unwrap_or_default())
     }
 
-    /// What it told under this name since the page was opened.
+    /// Returns the parameters of all events of this name since the page was opened.
     pub(crate) fn told(&self, method: &str) -> Vec<&Value> {
         let is = |event: &&Value| event.get("method").and_then(Value::as_str) == Some(method);
         self.events.iter().filter(is).filter_map(|event| event.get("params")).collect()
     }
 }
 
-/// The end of what a file has, for an error.
+/// Returns the last lines of a file, for an error message.
 fn said(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(5).collect();

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the release binaries, with what they need set up first.
+//! `cargo xtask build`: sets up the requirements of the build, then builds the release binaries.
 
 use std::{
     io::IsTerminal as _,
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{cmd, progress::say, setup, workspace};
 
-/// `cargo xtask build`.
+/// Runs `cargo xtask build`.
 pub(crate) fn main() -> Result<ExitCode> {
     setup::for_build()?;
     binaries()?;

@@ -1,4 +1,4 @@
-//! The folder in which set-up keeps what it downloads and builds; clones share it.
+//! The folder in which set-up keeps its downloads and builds. All clones share it.
 
 use std::{
     fs::{self, File},
@@ -10,16 +10,17 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::progress::say;
 
-/// Overrides where the cache is.
+/// Environment variable that overrides the cache's folder.
 pub(crate) const VARIABLE: &str = "VFIO_TRACE_CACHE";
 
-/// The cache, with the lock that keeps two set-ups from building the same thing at once.
+/// The cache, with the lock that keeps two set-ups from building the same thing at once. Opened by `setup` and by the
+/// checks that need something prepared; the lock ends when it is dropped.
 pub(crate) struct Cache {
     root: PathBuf,
     _lock: File,
 }
 
-/// Where the cache is: `$VFIO_TRACE_CACHE`, else `vfio-trace` in the user's cache folder.
+/// Returns the cache's folder: `$VFIO_TRACE_CACHE`, else `vfio-trace` in the user's cache folder.
 pub(crate) fn root() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()) {
         return std::path::absolute(dir).with_context(|| format!("{VARIABLE} is not a usable path"));
@@ -56,7 +57,7 @@ impl Cache {
         Ok(Self { root, _lock: lock })
     }
 
-    /// A path in the cache.
+    /// Returns a path in the cache.
     pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }

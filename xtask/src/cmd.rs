@@ -1,4 +1,4 @@
-//! Running other programs: what failed, with what it said, in one message.
+//! Runs other programs. An error has the command and the end of its output in one message.
 
 use std::{
     ffi::OsStr,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// The last lines of a program's output: enough to see why it failed.
+/// Returns the last lines of a program's output: enough to see why it failed.
 fn tail(bytes: &[u8], lines: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -19,7 +19,7 @@ fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// Runs to the end, quietly; on failure the error has the end of what it printed.
+/// Runs a command to its end, quietly. An error has the end of its output.
 pub(crate) fn run(command: &mut Command) -> Result<Output> {
     let output = command
         .stdin(Stdio::null())
@@ -34,7 +34,7 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-/// Runs to the end with the caller's own output streams, for programs that show their own progress.
+/// Runs a command to its end with xtask's own output streams, for programs that show their own progress.
 pub(crate) fn run_loud(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", name(command)))?;
     if !status.success() {
@@ -43,13 +43,13 @@ pub(crate) fn run_loud(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Standard output as text, without the final newline.
+/// Runs a command and returns its standard output as text, without the final newline.
 pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     let output = run(command)?;
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// Where a program is: PATH, then the folders that an ordinary user's PATH lacks.
+/// Returns the path of a program: from PATH, then from the folders that an ordinary user's PATH lacks.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

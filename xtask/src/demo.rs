@@ -22,7 +22,7 @@ pub(crate) struct Args {
     kernel: String,
 }
 
-/// `cargo xtask demo`.
+/// Runs `cargo xtask demo`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let kernel = lab::ready(&args.kernel, true)?;
@@ -32,7 +32,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         "demo: booting {} and migrating a VM with an mtty device under `vfio-trace tail`",
         kernel.release
     ));
-    // What lab-migrate itself has to say is in the way here, unless it goes wrong: errors are on standard error.
+    // The output of lab-migrate would only disturb here, but for its errors, which are on standard error.
     let script = format!(
         "modprobe mtty && exec vfio-trace tail --color {color} -- sh -c 'exec lab-migrate >/dev/null'"
     );

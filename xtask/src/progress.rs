@@ -1,4 +1,4 @@
-//! What xtask says to the person who waits: one line per step, on standard error, with the time since the start.
+//! Progress of xtask for the user: one line per step, on standard error, with the time since the start.
 
 use std::{
     io::Write as _,
@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time since the first line was printed.
+/// Returns the time since the first line was printed.
 fn elapsed() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// Prints one line. Several threads report at once: a line is written in one piece.
+/// Prints one line. A line is written in one piece, as several threads report at once.
 pub(crate) fn say(message: &str) {
     let line = format!("[{:6.1}s] {message}\n", elapsed().as_secs_f64());
-    // Nobody left to read progress is no reason to stop.
+    // A closed standard error is no reason to stop.
     drop(std::io::stderr().lock().write_all(line.as_bytes()));
 }

@@ -1,4 +1,4 @@
-//! What the guest's scripts are told: where things are, and the command.
+//! Writes the guest's scripts and their parameters: the paths, and the command.
 
 use std::{ffi::OsString, fs, path::Path};
 
@@ -10,19 +10,19 @@ use crate::{
     workspace,
 };
 
-/// The first stage, in the initramfs.
+/// Script of the first stage, in the initramfs.
 pub(super) const INIT: &str = include_str!("../../../lab/guest/init.sh");
-/// The second stage, in the share.
+/// Script of the second stage, in the share.
 const GUEST: &str = include_str!("../../../lab/guest/guest.sh");
-/// Run by the second stage where hardware is simulated.
+/// Script that the second stage runs if hardware is simulated.
 const HISI: &str = include_str!("../../../lab/guest/hisi.sh");
 
-/// What a guest has besides a stock kernel's own.
+/// Additions to a stock kernel in the guest. A check or the command line chooses them; [`write()`] tells the guest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extras {
-    /// VFIO's core is the one rebuilt with debugfs.
+    /// True if VFIO's core is the one rebuilt with debugfs.
     pub(crate) debugfs: bool,
-    /// A driver is bound to simulated hardware.
+    /// Driver that is bound to simulated hardware.
     pub(crate) driver: Option<Driver>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn write(
         parameters.push('\n');
     };
     set("lab_modules", kernel.lib_modules().as_os_str());
-    // Two lines each: what, and where.
+    // Two lines each: the module built, and the module that it replaces.
     let mut replacements = OsString::new();
     for Replacement { built, place } in kernel.replacements(extras.debugfs, extras.driver)? {
         for path in [built, place] {

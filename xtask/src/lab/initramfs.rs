@@ -1,4 +1,4 @@
-//! The initramfs: static busybox, the modules that reach the root file system, one script.
+//! Makes the initramfs: static busybox, the modules that reach the root file system, one script.
 
 use std::{
     fs,
@@ -12,13 +12,13 @@ use cpio::{NewcBuilder, write_cpio};
 
 use crate::{cmd, lab::guest, setup, setup::kernel::Kernel};
 
-/// What the root file system is made of; what they need is found by modprobe, what is built in is left out.
+/// Modules that the root file system needs. modprobe finds their dependencies; built-in ones are left out.
 const MODULES: &[&str] = &["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
 
 const FILE: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
 
-/// The module files, in the order in which they must be loaded.
+/// Returns the module files, in the order in which they must be loaded.
 fn module_files(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let mut command =
         Command::new(cmd::find("modprobe").context("modprobe is missing: run `cargo xtask setup`")?);

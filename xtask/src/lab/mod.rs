@@ -75,7 +75,7 @@ pub(crate) struct ShellArgs {
     vm: VmArgs,
 }
 
-/// Sets up and builds what a VM of this series needs.
+/// Sets up and builds everything that a VM of this series needs.
 pub(crate) fn ready(series: &str, build: bool) -> Result<kernel::Kernel> {
     setup::all(&[series.to_owned()], false)?;
     if build {
@@ -84,7 +84,7 @@ pub(crate) fn ready(series: &str, build: bool) -> Result<kernel::Kernel> {
     kernel::prepared(kernel::find(series)?)?.context("the kernel vanished from the cache after set-up")
 }
 
-/// `cargo xtask lab`.
+/// Runs `cargo xtask lab`.
 pub(crate) fn main(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Run(args) => run(args),

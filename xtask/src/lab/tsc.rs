@@ -1,17 +1,17 @@
-//! The guest's clock: what the kernel would else measure while it boots, and measure wrongly on a busy host.
+//! The guest's clock rate, given to the guest kernel: on a busy host it would measure a wrong one while it boots.
 
 use std::{fs, path::Path};
 
-/// The guest's TSC is this machine's: QEMU's software emulation passes it on. A guest whose processors get little time
-/// measures it wrongly, by a factor of eight at worst, and believes what it has measured (`tsc=reliable`). So it is told,
-/// where this machine knows.
+/// Returns the kernel argument for the guest's TSC. It is this machine's: QEMU's software emulation passes it on. A
+/// guest whose processors get little time measures it wrongly, by a factor of eight at worst, and believes the result
+/// (`tsc=reliable`). So the rate is given, if it is known on this machine.
 pub(super) fn kernel_argument() -> String {
     let scaled = Path::new("/sys/devices/system/cpu/cpufreq/policy0").exists();
     let khz = fs::read_to_string("/proc/cpuinfo").ok().filter(|_| !scaled).and_then(|info| tsc_khz(&info));
     khz.map_or_else(String::new, |khz| format!(" tsc_early_khz={khz}"))
 }
 
-/// The rate of the TSC in kHz. `cpu MHz` is that rate only where the kernel has nothing better to show there
+/// Returns the rate of the TSC in kHz. `cpu MHz` is that rate only where the kernel has nothing better to show there
 /// (arch/x86/kernel/cpu/proc.c): neither a frequency that changes nor counters of the actual one.
 fn tsc_khz(info: &str) -> Option<u64> {
     let value = |name: &str| {

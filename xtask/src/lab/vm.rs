@@ -1,4 +1,4 @@
-//! One boot: QEMU, the ports that carry the command's output, and an honest verdict on how it ended.
+//! One boot of a VM: QEMU, the ports that carry the command's output, and the outcome.
 
 use std::{
     ffi::OsString,
@@ -25,7 +25,8 @@ use crate::{
     workspace,
 };
 
-/// Software emulation: /dev/kvm, where it exists, may not run a stock kernel. No microvm: a third of its boots hang.
+/// QEMU's arguments for the machine. Software emulation: /dev/kvm, where it exists, may not run a stock kernel. No
+/// microvm: a third of its boots hang.
 const MACHINE: &[&str] = &[
     "-accel",
     "tcg,thread=multi",
@@ -39,49 +40,50 @@ const MACHINE: &[&str] = &[
     "none",
 ];
 
-/// `oops=panic panic=-1` with `-no-reboot`: a broken guest kernel ends the VM at once instead of limping on. The rest
-/// saves boot time.
+/// Arguments of the guest kernel. `oops=panic panic=-1` with `-no-reboot`: a broken guest kernel ends the VM at once.
+/// The rest saves boot time.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic mitigations=off nokaslr \
      no_timer_check tsc=reliable cryptomgr.notests rcupdate.rcu_expedited=1 audit=0 nowatchdog";
 
-/// Memory that the kernel leaves to `hisi_sim` for the registers of its devices.
+/// Argument that makes the kernel leave memory to `hisi_sim`, for the registers of its devices.
 const SIMULATED_MEMORY: &str = " memmap=32M$0x30000000";
 
-/// What QEMU says when it dies in about one boot of ninety, with more than one emulated processor (its issue 1921).
+/// Part of QEMU's last message when it dies in about one boot of ninety, with more than one emulated processor (its
+/// issue 1921).
 const QEMU_1921: &str = "iotlb_to_section";
 
-/// What a guest kernel prints when it is beyond help.
+/// Parts of the messages that a guest kernel prints when it cannot go on.
 const FATAL: &[&str] = &["Kernel panic", "Oops:", "BUG: ", "general protection fault", "lab: "];
 
-/// What to run, and where.
+/// A VM to boot: kernel, command, limits. Checks and verbs make it; [`run`] boots it.
 pub(crate) struct Request<'kernel> {
     /// The kernel to boot.
     pub(crate) kernel: &'kernel Kernel,
-    /// What the guest has besides.
+    /// Additions to the stock kernel.
     pub(crate) extras: Extras,
     /// The command and its arguments.
     pub(crate) command: Vec<OsString>,
     /// Memory in MiB.
     pub(crate) memory: u32,
-    /// The VM is ended after this.
+    /// Time after which the VM is ended.
     pub(crate) timeout: Duration,
     /// Host folder for `$LAB_RESULTS`.
     pub(crate) results: Option<PathBuf>,
-    /// The port `link` of the guest, which leads to that of another VM.
+    /// The end of the guest's port `link`, which leads to the port of another VM.
     pub(crate) link: Option<Link>,
 }
 
 /// One end of a unix socket between two VMs.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    /// Where it is.
+    /// Path of the socket.
     pub(crate) path: PathBuf,
-    /// One of the two has to listen, and be there first.
+    /// True for the end that listens. It must be started first.
     pub(crate) listen: bool,
 }
 
 impl<'kernel> Request<'kernel> {
-    /// A request with the defaults.
+    /// Returns a request with the defaults.
     pub(crate) fn new(kernel: &'kernel Kernel, command: Vec<OsString>) -> Self {
         let extras = Extras::default();
         Self {
@@ -96,31 +98,31 @@ impl<'kernel> Request<'kernel> {
     }
 }
 
-/// How a VM ended.
+/// Result of a VM. [`run`] returns it with the [`Run`]; verbs turn it into an exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The command ended with this code.
+    /// The command ended, with this exit code.
     Exited(u8),
-    /// The VM was ended because it took too long.
+    /// The VM ran into its time limit and was ended.
     TimedOut {
-        /// Whether the command had started.
+        /// True if the command had started.
         started: bool,
         /// The last lines of the guest's console.
         console: String,
     },
-    /// The guest kernel gave up.
+    /// The guest kernel panicked, with this line.
     Panicked(String),
-    /// QEMU ended without a word from the guest.
+    /// QEMU ended, and the guest had not said why.
     Died {
-        /// Whether the command had started.
+        /// True if the command had started.
         started: bool,
-        /// What QEMU said.
+        /// Last message of QEMU.
         said: String,
     },
 }
 
 impl Outcome {
-    /// The exit code for the shell; failures of the VM have codes of their own.
+    /// Returns the exit code for the shell. Failures of the VM have codes of their own.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Exited(code) => *code,
@@ -145,21 +147,21 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A finished run.
+/// A finished boot.
 pub(crate) struct Run {
-    /// How it ended.
+    /// Result of the VM.
     pub(crate) outcome: Outcome,
-    /// From QEMU's start to the command's.
+    /// Time from QEMU's start to the command's.
     pub(crate) ready_after: Option<Duration>,
     /// Warnings of the guest kernel.
     pub(crate) warnings: Vec<String>,
-    /// Why it was booted twice.
+    /// Reason for a second boot, if there was one.
     pub(crate) tried_again: Option<&'static str>,
-    /// Processor time that QEMU took.
+    /// Processor time of QEMU.
     pub(crate) cpu: Duration,
 }
 
-/// Files of one run, removed with it. Unix socket paths must be short, so not below target/.
+/// A folder for the files of one run, removed with it. Unix socket paths must be short, so it is not below target/.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -181,14 +183,14 @@ impl Drop for Scratch {
     }
 }
 
-/// Ends QEMU if we leave early.
+/// A QEMU process. Killed when dropped, so that an early return leaves none.
 struct Qemu(Child);
 
 impl Qemu {
-    /// Processor time so far, of all its threads. It can no longer be told once it has been waited for.
+    /// Returns the processor time so far, of all its threads. None once the process has been waited for.
     fn cpu(&self) -> Option<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).ok()?;
-        // After the name, which may hold anything: state, then ten numbers, then user and system time.
+        // After the name, which may have any characters: state, then ten numbers, then user and system time.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
         let mut ticks = || fields.next()?.parse::<u64>().ok();
         let ticks = ticks()? + ticks()?;
@@ -214,7 +216,7 @@ fn qemu(kernel: &Kernel, extras: Extras, memory: u32, scratch: &Scratch, results
     fs::create_dir_all(&share).context("cannot create the share")?;
     let initrd = scratch.path("initramfs");
     initramfs::write(kernel, &initrd)?;
-    // setpriv: if xtask dies, however, QEMU goes with it.
+    // setpriv: QEMU ends with xtask, even if that is killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(MACHINE);
     command.args(["-smp", "2", "-no-reboot", "-m", &memory.to_string()]);
@@ -233,7 +235,7 @@ fn qemu(kernel: &Kernel, extras: Extras, memory: u32, scratch: &Scratch, results
     Ok(command)
 }
 
-/// A port of the guest: the host listens, QEMU connects.
+/// Makes a port of the guest: the host listens, QEMU connects.
 fn port(command: &mut Command, scratch: &Scratch, name: &str) -> Result<UnixListener> {
     let path = scratch.path(name);
     let listener =
@@ -256,7 +258,7 @@ fn forward(listener: UnixListener, mut to: impl Write + Send + 'static) -> JoinH
     })
 }
 
-/// What the guest says on the control port.
+/// A message of the guest on the control port.
 enum Control {
     Ready,
     Exit(u8),
@@ -296,7 +298,7 @@ fn fatal_line(console: &[String]) -> Option<String> {
     console.iter().find(|line| FATAL.iter().any(|word| line.contains(word))).cloned()
 }
 
-/// Boots and runs the command; `stdout` and `stderr` get what it prints, as it prints it.
+/// Boots a VM and runs the command. `stdout` and `stderr` get its output as it comes.
 pub(crate) fn run(
     request: &Request<'_>,
     stdout: impl Write + Send + 'static,
@@ -304,7 +306,7 @@ pub(crate) fn run(
 ) -> Result<Run> {
     let mut outputs = Some((stdout, stderr));
     let run = once(request, &mut outputs)?;
-    // The command had not started and the outputs are untouched, so once more is no cheating.
+    // The command had not started and the outputs are untouched, so a second boot hides no failure of the command.
     match &run.outcome {
         Outcome::Died { started: false, said } if outputs.is_some() && said.contains(QEMU_1921) => {
             say(&format!("lab: QEMU died while booting ({said}); trying once more"));
@@ -367,7 +369,7 @@ where
             },
             Ok(Control::Exit(exit)) => code = Some(exit),
             Ok(Control::Closed) | Err(RecvTimeoutError::Disconnected) => {
-                // The guest said all it has to say; QEMU ends by itself, or the time runs out.
+                // The guest has sent everything; QEMU ends by itself, or the time runs out.
                 thread::sleep(Duration::from_millis(20));
             },
             Err(RecvTimeoutError::Timeout) => {},
@@ -382,7 +384,7 @@ where
         }
     }
     drop(qemu);
-    // A last word may still be in the pipe.
+    // A last message may still be in the pipe.
     while let Ok(message) = messages.recv_timeout(Duration::from_millis(500)) {
         match message {
             Control::Exit(exit) => code = Some(exit),
@@ -413,7 +415,7 @@ where
     Ok(Run { outcome, ready_after, warnings, tried_again: None, cpu })
 }
 
-/// Boots and connects the terminal to a shell.
+/// Boots a VM and connects the terminal to a shell in it.
 pub(crate) fn shell(kernel: &Kernel, extras: Extras, memory: u32) -> Result<ExitCode> {
     let scratch = Scratch::new()?;
     let results = workspace::target_dir()?.join("lab/shell");

@@ -1,7 +1,7 @@
 //! Debian packages without touching the system's apt configuration: own sources list, own state, the system's mirror.
 //!
-//! A fresh machine's apt knows one suite; the lab needs packages of others. Which mirror to ask is read from the
-//! system's own sources, only the suite is changed, and nothing below /etc or /var/lib/apt is written.
+//! The apt of a fresh machine knows one suite; the lab needs packages of others. The mirror is read from the system's
+//! own sources, only the suite is changed, and nothing below /etc or /var/lib/apt is written.
 
 use std::{
     ffi::OsString,
@@ -22,11 +22,11 @@ pub(crate) struct View {
     pub(super) suites: &'static [&'static str],
     /// Suites of the mirror of security updates.
     pub(super) security: &'static [&'static str],
-    /// Whether packages are chosen as for an empty system instead of this one.
+    /// True if packages are chosen as for an empty system instead of this one.
     empty_system: bool,
 }
 
-/// What this system's programs come from, and kernels (6.1, 6.12, 7.3), and a rust-src that matches rustc.
+/// View for this system's programs, for kernels (6.1, 6.12, 7.3), and for a rust-src that matches rustc.
 pub(crate) const HOST: View = View {
     folder: "apt",
     suites: &["bookworm", "bookworm-updates", "bookworm-backports", "trixie-backports"],
@@ -34,11 +34,12 @@ pub(crate) const HOST: View = View {
     empty_system: false,
 };
 
-/// What newer kernels are compiled with. Kept apart from [`HOST`], else apt would install newer programs on the host.
+/// View for the compilers of newer kernels. Kept apart from [`HOST`], else apt would install newer programs on the
+/// host.
 pub(crate) const TRIXIE: View =
     View { folder: "apt-trixie", suites: &["trixie", "trixie-backports"], security: &[], empty_system: true };
 
-/// `ID` and `VERSION_CODENAME` of this system.
+/// Returns `ID` and `VERSION_CODENAME` of this system.
 fn os_release() -> Result<(String, String)> {
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let value = |key: &str| {
@@ -50,13 +51,13 @@ fn os_release() -> Result<(String, String)> {
     Ok((value("ID"), value("VERSION_CODENAME")))
 }
 
-/// A private view of the Debian archive.
+/// A private view of the Debian archive: apt with its own configuration. Made by [`Apt::open`].
 pub(crate) struct Apt {
     dir: PathBuf,
     empty_system: bool,
 }
 
-/// A package as the archive offers it.
+/// A package in the archive, in one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Package {
     /// Its name.
@@ -105,14 +106,14 @@ impl Apt {
         for option in [
             set("Dir::Etc::SourceList", path("sources.list")),
             set("Dir::Etc::SourceParts", "/dev/null".into()),
-            // The system's pinning is about the system's suites.
+            // The system's pinning is for the system's suites.
             set("Dir::Etc::Preferences", "/dev/null".into()),
             set("Dir::Etc::PreferencesParts", "/dev/null".into()),
             set("Dir::State::Lists", path("lists")),
             set("Dir::Cache", path("cache")),
             set("Acquire::Languages", "none".into()),
             set("Acquire::Retries", "3".into()),
-            // Else a mirror that does not answer is only a warning.
+            // Without it a mirror that does not answer is only a warning.
             set("APT::Update::Error-Mode", "any".into()),
             // Downloads go into our own folders, which the _apt user may not enter.
             set("APT::Sandbox::User", "".into()),
@@ -128,7 +129,7 @@ impl Apt {
         command
     }
 
-    /// All packages whose name starts with `prefix`, in every version on offer.
+    /// Returns all packages whose name starts with `prefix`, in every version on offer.
     pub(crate) fn packages(&self, prefix: &str) -> Result<Vec<Package>> {
         let names = cmd::stdout(&mut self.command("apt-cache", &["pkgnames", prefix]))?;
         let names: Vec<&str> = names.lines().collect();
@@ -148,7 +149,7 @@ impl Apt {
             .collect())
     }
 
-    /// Downloads packages into `dir` and gives the files, in the order asked for.
+    /// Downloads packages into `dir`. Returns the files, in the order of `wanted`.
     pub(crate) fn download(&self, dir: &Path, wanted: &[Package]) -> Result<Vec<PathBuf>> {
         let mut command = self.command("apt-get", &["download"]);
         command.current_dir(dir);
@@ -174,7 +175,7 @@ impl Apt {
             .collect()
     }
 
-    /// Downloads packages (`name` or `name=version`) and all they depend on into `dir`, and gives the files. For a
+    /// Downloads packages (`name` or `name=version`) and all their dependencies into `dir`. Returns the files. For a
     /// view of an empty system.
     pub(crate) fn download_with_dependencies(&self, dir: &Path, wanted: &[String]) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(dir.join("partial"))
@@ -220,7 +221,7 @@ impl Apt {
     }
 }
 
-/// The suite from which this system gets newer packages than its own.
+/// Returns the suite from which this system gets newer packages than its own.
 pub(crate) fn backports() -> Result<Option<String>> {
     let (_, codename) = os_release()?;
     Ok((codename == "bookworm").then(|| format!("{codename}-backports")))
@@ -232,7 +233,7 @@ pub(crate) fn unpack(deb: &Path, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compares versions as dpkg does.
+/// Returns the package with the newest version, compared as dpkg does.
 pub(crate) fn newest(packages: impl IntoIterator<Item = Package>) -> Option<Package> {
     packages.into_iter().reduce(|best, other| {
         let newer = Command::new("dpkg")

@@ -1,4 +1,4 @@
-//! Drivers that only a newer kernel has, made to fit an older one: its own source, a few lines changed by script.
+//! Drivers of a newer kernel, made to fit an older one: the newer kernel's source with a few lines changed by script.
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
@@ -16,24 +16,24 @@ use crate::{
     workspace,
 };
 
-/// A driver of another kernel, and what is to be done to it.
+/// A driver of another kernel, and its changes for an older one.
 #[derive(Debug)]
 pub(super) struct Backport {
-    /// The older series that gets it.
+    /// The older series, for which it is built.
     to: &'static str,
-    /// The newer one that has it.
+    /// The newer series, from which it is taken.
     from: &'static str,
-    /// The module's name.
+    /// Name of the module.
     pub(super) name: &'static str,
     /// Its one source file, in the kernel tree.
     source: &'static str,
-    /// What the older kernel lacks, in the checkout.
+    /// Header with the definitions that the older kernel lacks, in the checkout.
     header: &'static str,
-    /// Each must be found exactly once, or the source is not the one that this was made for.
+    /// Changes of the source. The old text of each must be found exactly once, else the source is not the expected one.
     changes: &'static [Change],
 }
 
-/// A piece of text and what takes its place.
+/// The old text and the new.
 type Change = (&'static str, &'static str);
 
 const BACKPORTS: &[Backport] = &[Backport {
@@ -59,14 +59,14 @@ const BACKPORTS: &[Backport] = &[Backport {
     ],
 }];
 
-/// Those for a series.
+/// Returns the backports for a series.
 pub(super) fn of(series: &Series) -> impl Iterator<Item = &'static Backport> {
     let to = series.name;
     BACKPORTS.iter().filter(move |backport| backport.to == to)
 }
 
 impl Backport {
-    /// Where the newer kernel's file is kept, with the kernel that gets it.
+    /// Returns the path of the newer kernel's file, kept with the older kernel.
     fn kept(&self, unpacked: &Unpacked) -> PathBuf {
         unpacked.dir.join("backports").join(self.from)
     }
@@ -100,7 +100,7 @@ impl Backport {
         })
     }
 
-    /// What the module is built from.
+    /// Returns the names and contents of the files from which the module is built.
     pub(super) fn files(&self, unpacked: &Unpacked) -> Result<Vec<(OsString, Vec<u8>)>> {
         let source = self.kept(unpacked).join(self.source);
         let text =

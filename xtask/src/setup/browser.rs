@@ -1,7 +1,7 @@
 //! A browser for the checks of the HTML report: Debian's Chromium without a window, unpacked, not installed.
 //!
-//! It runs in a folder of its own, entered by `chroot`, with the libraries and the fonts that are there: the same on
-//! every machine.
+//! It runs in a folder of its own, entered by `chroot`, with the libraries and the fonts of that folder: they are the
+//! same on every machine.
 
 use std::{
     fs,
@@ -18,27 +18,28 @@ use crate::{
     setup::{Archive, apt, toolchain},
 };
 
-/// The number changes when what is done to the packages changes.
+/// Folder in the cache. The number changes when the handling of the packages changes.
 const FOLDER: &str = "browser/chromium-1";
 
-/// The browser, and letters for it to draw.
+/// Packages of the browser and of a font for it.
 const PACKAGES: [&str; 3] = ["base-files", "chromium-headless-shell", "fonts-dejavu-core"];
 
-/// What they depend on and a browser that draws with the processor never loads: 200 MB.
+/// Packages that they depend on, and that a browser without a GPU never loads: 200 MB.
 const UNUSED: [&str; 4] = ["libgl1-mesa-dri_", "libllvm", "libz3-4_", "mesa-libgallium_"];
 
-/// The program, in the folder.
+/// Path of the program, in the folder.
 const PROGRAM: &str = "usr/lib/chromium/chromium-headless-shell";
 
-/// Where the folder has what is shared with it.
+/// Path of the shared folder, inside of the browser's folder.
 pub(crate) const SHARED: &str = "/shared";
 
-/// Chromium speaks on descriptors 3 and 4; here those are standard input and output. The mounts end with the process.
+/// Script that starts the browser. Chromium speaks on descriptors 3 and 4; here those are standard input and output.
+/// The mounts end with the process.
 const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /dev \"$1/dev\" && \
                      mount --bind \"$2\" \"$1/shared\" && root=$1 && shift 2 && \
                      exec chroot \"$root\" \"$@\" 3<&0 4>&1 0</dev/null 1>&2";
 
-/// The folder with the browser, made if it is missing.
+/// Returns the folder with the browser. Makes it if it is missing.
 pub(crate) fn prepare() -> Result<PathBuf> {
     let done = cache::root()?.join(FOLDER);
     if done.join(PROGRAM).is_file() {
@@ -66,14 +67,14 @@ pub(crate) fn prepare() -> Result<PathBuf> {
     })
 }
 
-/// The browser as a command that speaks the DevTools protocol on standard input and output. It sees `shared` as
-/// [`SHARED`], and no network: not even loopback is up.
+/// Returns a command for the browser that speaks the DevTools protocol on standard input and output. It sees `shared`
+/// as [`SHARED`], and no network: not even loopback is up.
 pub(crate) fn command(shared: &Path) -> Result<Command> {
     let root = prepare()?;
     let mut command = toolchain::unshare();
     command.args(["--net", "sh", "-c", ENTER, "sh"]).arg(&root).arg(shared);
     command.arg(Path::new("/").join(PROGRAM)).args([
-        // It has no other user to be, and shows pages of ours.
+        // There is no other user for it here, and its pages are ours.
         "--no-sandbox",
         "--disable-gpu",
         "--disable-extensions",
@@ -85,7 +86,7 @@ pub(crate) fn command(shared: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Why the browser cannot be used here, whatever is downloaded.
+/// Returns the reason if the browser cannot be used on this machine even after a download.
 pub(crate) fn refusal() -> Option<String> {
     let tried = cmd::run(toolchain::unshare().args(["--net", "mount", "--rbind", "/proc", "/mnt"]));
     tried.err().map(|why| {

@@ -1,4 +1,4 @@
-//! The kernel's own driver of HiSilicon accelerators, unmodified, and what stands in for the hardware below it.
+//! The kernel's own driver of HiSilicon accelerators, unmodified, and the simulated hardware below it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::{
     workspace,
 };
 
-/// The driver's file, which variants take the place of.
+/// File of the driver, which its variants replace.
 const DRIVER: &str = "hisi-acc-vfio-pci.ko";
 
-/// Keeps functions of the driver that compilers otherwise dissolve in their only caller.
+/// Compiler flags that keep functions of the driver which are otherwise inlined into their only caller.
 const NOT_INLINED: &str = "-fno-inline-functions-called-once -fno-inline-small-functions";
 
-/// What the driver's queue manager, `hisi_qm.ko`, is built from.
+/// Source of the driver's queue manager, `hisi_qm.ko`.
 #[derive(Debug)]
 pub(crate) enum Manager {
     /// The kernel's own source.
@@ -29,16 +29,16 @@ pub(crate) enum Manager {
     Own,
 }
 
-/// All modules of the simulated hardware for a kernel.
+/// All modules of the simulated hardware for a kernel. `modules.rs` plans and builds them.
 pub(super) struct Hisi {
-    /// Found by modprobe: queue manager, hardware, driver.
+    /// Modules that modprobe finds: queue manager, hardware, driver.
     pub(super) installed: [Module; 3],
-    /// Builds of the same driver, each in the place of the installed one: not inlined? with debugfs?
+    /// Other builds of the driver, each to replace the installed one: true if not inlined, true if with debugfs.
     pub(super) variants: Vec<(bool, bool, Module)>,
 }
 
 impl Hisi {
-    /// `debugfs`: whether this kernel's driver shows anything there.
+    /// Plans the modules. `debugfs` is true if this kernel's driver shows anything there.
     pub(super) fn plan(unpacked: &Unpacked, manager: &Manager, debugfs: bool) -> Result<Self> {
         let ours = workspace::root().join("lab/hardware");
         let kept = |path: &Path| is_c(path) || path.ends_with("Makefile");
@@ -74,12 +74,12 @@ impl Hisi {
         Ok(Self { variants, installed: [manager, hardware, plain] })
     }
 
-    /// In build order: the driver uses the others.
+    /// Returns the modules in build order: the driver uses the others.
     pub(super) fn modules(&self) -> impl Iterator<Item = &Module> {
         self.installed.iter().chain(self.variants.iter().map(|(_, _, module)| module))
     }
 
-    /// The build to use instead of the installed driver, if another is asked for.
+    /// Returns the build that replaces the installed driver, if another is asked for.
     pub(super) fn variant(&self, noinline: bool, debugfs: bool) -> Option<&Module> {
         // A kernel whose driver shows nothing in debugfs has one build for both.
         let debugfs = debugfs && self.variants.iter().any(|(_, shows, _)| *shows);
@@ -90,7 +90,7 @@ impl Hisi {
     }
 }
 
-/// Where the installed driver is, in a modules tree of `release`.
+/// Returns the path of the installed driver, in a modules tree of `release`.
 pub(super) fn installed(release: &str) -> PathBuf {
     Path::new("/lib/modules").join(release).join("extra").join(DRIVER)
 }

@@ -1,5 +1,5 @@
-//! The Debian packages that the lab uses on the host: QEMU, busybox for the initramfs, what builds kernel modules,
-//! Python for programs that read what vfio-trace writes.
+//! The Debian packages that the lab uses on the host: QEMU, busybox for the initramfs, build tools for kernel modules,
+//! Python for programs that read the output of vfio-trace.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::{
     setup::{Archive, apt},
 };
 
-/// A program the lab calls, and the package that has it.
+/// Programs of the lab, each with its package.
 const PROGRAMS: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("depmod", "kmod"),
@@ -25,10 +25,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("pip3", "python3-pip"),
 ];
 
-/// QEMU 9.1 is the first with `migration-events`; older ones (before 8) speak the old VFIO protocol.
+/// Oldest usable QEMU: 9.1 is the first with `migration-events`; older ones (before 8) speak the old VFIO protocol.
 const QEMU_AT_LEAST: (u32, u32) = (9, 1);
 
-/// `10.0` of `QEMU emulator version 10.0.2 (…)`.
+/// Parses `10.0` of `QEMU emulator version 10.0.2 (…)`.
 fn parse_qemu_version(text: &str) -> Option<(u32, u32)> {
     let version = text.split_whitespace().skip_while(|word| *word != "version").nth(1)?;
     let mut numbers = version.split('.').map(str::parse);
@@ -42,11 +42,11 @@ fn qemu_is_new_enough() -> bool {
         .is_some_and(|version| version >= QEMU_AT_LEAST)
 }
 
-/// busybox must be static: it is all there is in the initramfs.
+/// Returns the path of busybox if it is static: it is the only program in the initramfs.
 pub(crate) fn static_busybox() -> Option<std::path::PathBuf> {
     let path = cmd::find("busybox")?;
     let head = std::fs::read(&path).ok()?;
-    // A static executable asks for no interpreter.
+    // A static executable names no interpreter.
     let dynamic = head.windows(9).take(4096).any(|bytes| bytes == b"/ld-linux");
     (!dynamic).then_some(path)
 }
@@ -66,12 +66,12 @@ fn missing() -> Vec<&'static str> {
     packages
 }
 
-/// Whether nothing has to be installed.
+/// Returns true if nothing has to be installed.
 pub(crate) fn ready() -> bool {
     missing().is_empty()
 }
 
-/// Installs what is missing.
+/// Installs the missing packages.
 pub(crate) fn install(archive: &Archive<'_>) -> Result<()> {
     let packages = missing();
     if packages.is_empty() {

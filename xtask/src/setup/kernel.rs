@@ -19,40 +19,41 @@ use crate::{
     },
 };
 
-/// The series that verbs use when none is named.
+/// The series that verbs use by default.
 pub(crate) const DEFAULT: &str = "6.12";
 
-/// A kernel series of the lab.
+/// A kernel series of the lab. The table [`SERIES`] has them all; `packages.rs` and `modules.rs` prepare them.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// As users name it.
+    /// Name for users: `6.12`.
     pub(crate) name: &'static str,
     /// Packages that together are the kernel, without its version; the first names the version.
     pub(super) image: &'static [&'static str],
-    /// What its modules are compiled with.
+    /// Compiler of its modules.
     pub(super) toolchain: Toolchain,
     /// Drivers to build from its `linux-source` package, unmodified.
     pub(super) samples: &'static [Sample],
-    /// Whether its VFIO can show device states in debugfs (6.8 and newer).
+    /// True if its VFIO can show device states in debugfs (6.8 and newer).
     pub(super) debugfs: bool,
-    /// The driver that runs on simulated hardware, where its migration is worth testing.
+    /// Source of the driver that runs on simulated hardware, for kernels whose migration of it is worth testing.
     pub(super) hisi: Option<HisiSource>,
-    /// Whether `mlx5_vfio_pci` is built, unmodified: there is no hardware for it, but it has types and functions to probe.
+    /// True if `mlx5_vfio_pci` is built, unmodified: there is no hardware for it, but it has types and functions to
+    /// probe.
     pub(super) mlx5: bool,
 }
 
-/// How the simulated hardware's driver is built for a kernel.
+/// Build of the simulated hardware's driver for a kernel.
 #[derive(Debug)]
 pub(super) struct HisiSource {
     pub(super) manager: Manager,
-    /// Whether the driver has files in VFIO's debugfs (6.13 and newer).
+    /// True if the driver has files in VFIO's debugfs (6.13 and newer).
     pub(super) debugfs: bool,
 }
 
 const MTTY: Sample = Sample { name: "mtty", source: "samples/vfio-mdev/mtty.c" };
 
 const SERIES: &[Series] = &[
-    // Its own mtty cannot migrate yet; it gets a newer one.
+    // This series' own mtty cannot migrate yet; it gets a newer one.
     Series {
         name: "6.1",
         image: &["linux-image"],
@@ -82,7 +83,7 @@ const SERIES: &[Series] = &[
     },
 ];
 
-/// The series called `name`.
+/// Returns the series called `name`.
 pub(crate) fn find(name: &str) -> Result<&'static Series> {
     SERIES.iter().find(|series| series.name == name).with_context(|| {
         let known: Vec<&str> = SERIES.iter().map(|series| series.name).collect();
@@ -90,12 +91,12 @@ pub(crate) fn find(name: &str) -> Result<&'static Series> {
     })
 }
 
-/// A series' name, for as long as the program runs.
+/// Returns a series' name as a static string.
 pub(crate) fn name(name: &str) -> Result<&'static str> {
     Ok(find(name)?.name)
 }
 
-/// The names of all series.
+/// Returns the names of all series.
 pub(crate) fn names() -> impl DoubleEndedIterator<Item = &'static str> {
     SERIES.iter().map(|series| series.name)
 }
@@ -103,17 +104,17 @@ pub(crate) fn names() -> impl DoubleEndedIterator<Item = &'static str> {
 /// A kernel's packages, unpacked.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    /// Where.
+    /// Folder of the kernel in the cache.
     pub(super) dir: PathBuf,
-    /// `uname -r`.
+    /// Release, as `uname -r` prints it.
     pub(super) release: String,
-    /// Debian's modules of this release.
+    /// Folder of Debian's modules of this release.
     pub(super) stock: PathBuf,
 }
 
 impl Unpacked {
     fn open(dir: PathBuf) -> Result<Self> {
-        // Newer packages know that /lib is a link to /usr/lib.
+        // In newer packages /lib is a link to /usr/lib.
         let folders = ["root/lib/modules", "root/usr/lib/modules"].map(|folder| dir.join(folder));
         let release = folders
             .iter()
@@ -126,17 +127,17 @@ impl Unpacked {
         Ok(Self { dir, release: name, stock: release })
     }
 
-    /// The kernel as ELF.
+    /// Returns the path of the kernel as ELF.
     pub(super) fn vmlinux(&self) -> PathBuf {
         self.dir.join("vmlinux")
     }
 
-    /// Where the kernel's sources are.
+    /// Returns the folder of the kernel's sources.
     pub(super) fn source(&self) -> PathBuf {
         self.dir.join("source")
     }
 
-    /// Where modules are built.
+    /// Returns the folder in which modules are built.
     pub(super) fn build(&self) -> PathBuf {
         self.dir.join("build")
     }
@@ -151,38 +152,38 @@ pub(crate) enum Driver {
     HisiNoinline,
 }
 
-/// A prepared kernel, with the modules of this very checkout.
+/// A prepared kernel, with the modules of this very checkout. [`prepared`] makes it; the lab boots it.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     vmlinux: PathBuf,
-    /// `uname -r`.
+    /// Release, as `uname -r` prints it.
     pub(crate) release: String,
     lib_modules: PathBuf,
     vfio: Option<Replacement>,
     drivers: Vec<(Driver, bool, Option<Replacement>)>,
 }
 
-/// A module that the guest finds in the place of another.
+/// A module that replaces another in the guest.
 #[derive(Clone, Debug)]
 pub(crate) struct Replacement {
-    /// The module.
+    /// Path of the module on the host.
     pub(crate) built: PathBuf,
-    /// The one that it takes the place of, as the guest sees it.
+    /// Path of the module that it replaces, as the guest sees it.
     pub(crate) place: PathBuf,
 }
 
 impl Kernel {
-    /// The uncompressed ELF image: it boots seconds sooner than the bzImage.
+    /// Returns the uncompressed ELF image: it boots seconds sooner than the bzImage.
     pub(crate) fn vmlinux(&self) -> &Path {
         &self.vmlinux
     }
 
-    /// The `lib/modules` folder that holds this release.
+    /// Returns the `lib/modules` folder that has this release.
     pub(crate) fn lib_modules(&self) -> &Path {
         &self.lib_modules
     }
 
-    /// What is to be replaced in the guest, for VFIO to show device states in debugfs and for a driver's variant.
+    /// Returns the replacements in the guest: VFIO's core with debugfs, and a driver's variant.
     pub(crate) fn replacements(&self, debugfs: bool, driver: Option<Driver>) -> Result<Vec<Replacement>> {
         let known = |has: fn(&Series) -> bool| {
             let known: Vec<&str> =
@@ -212,7 +213,7 @@ fn link(series: &Series) -> Result<PathBuf> {
     Ok(crate::cache::root()?.join("kernels").join(series.name))
 }
 
-/// The prepared kernel of a series, if it is complete.
+/// Returns the prepared kernel of a series, if it is complete.
 pub(crate) fn prepared(series: &Series) -> Result<Option<Kernel>> {
     let Ok(dir) = fs::canonicalize(link(series)?) else { return Ok(None) };
     if !packages::current(&dir) {
@@ -229,12 +230,12 @@ pub(crate) fn prepared(series: &Series) -> Result<Option<Kernel>> {
     Ok(Some(Kernel { vmlinux: unpacked.vmlinux(), release: unpacked.release, lib_modules, vfio, drivers }))
 }
 
-/// Whether nothing has to be done for a series.
+/// Returns true if a series is fully prepared.
 pub(crate) fn ready(series: &Series) -> bool {
     matches!(prepared(series), Ok(Some(_)))
 }
 
-/// Downloads, unpacks and builds what is missing of a series.
+/// Downloads, unpacks and builds the missing parts of a series.
 pub(crate) fn prepare(archive: &Archive<'_>, series: &Series, upgrade: bool) -> Result<()> {
     if !upgrade && ready(series) {
         return Ok(());
@@ -258,7 +259,7 @@ pub(crate) fn prepare(archive: &Archive<'_>, series: &Series, upgrade: bool) -> 
     Ok(())
 }
 
-/// Lets the series' name stand for `dir`, in one step: it always stands for a complete folder.
+/// Makes the series' link lead to `dir`, in one step: it always leads to a complete folder.
 fn switch(link: &Path, dir: &Path) -> Result<()> {
     let fresh = link.with_extension("new");
     drop(fs::remove_file(&fresh));

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: everything a fresh machine needs, each step skipped when its result is there.
+//! `cargo xtask setup`: prepares a fresh machine. Each step is skipped if its result is there.
 
 pub(crate) mod apt;
 mod backport;
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     browser: bool,
 }
 
-/// `cargo xtask setup`.
+/// Runs `cargo xtask setup`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     all(&args.kernels, args.upgrade)?;
     if args.browser {
@@ -49,8 +49,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the build needs, and the lab for `kernels`. The compiler's part and the archive's part run side by side: one
-/// waits for the processor, the other for the network.
+/// Sets up the build's requirements, and the lab for `kernels`. The compiler's part and the archive's part run side by
+/// side: one waits for the processor, the other for the network.
 pub(crate) fn all(kernels: &[String], upgrade: bool) -> Result<()> {
     let series = kernels.iter().map(|name| kernel::find(name)).collect::<Result<Vec<_>>>()?;
     let kernels_ready = || series.iter().all(|series| kernel::ready(series));
@@ -72,7 +72,7 @@ pub(crate) fn all(kernels: &[String], upgrade: bool) -> Result<()> {
     })
 }
 
-/// What `cargo build` needs, without the lab.
+/// Sets up the requirements of `cargo build`, without the lab.
 pub(crate) fn for_build() -> Result<()> {
     if rust::ready()? {
         return Ok(());
@@ -86,7 +86,8 @@ fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
     thread.join().map_err(|_panic| anyhow::anyhow!("a set-up thread panicked"))?
 }
 
-/// The Debian archive, asked only when something is really missing: a finished set-up works without network.
+/// The Debian archive. Package lists are fetched only when a package is missing: a finished set-up works without
+/// network.
 pub(crate) struct Archive<'cache> {
     pub(crate) cache: &'cache Cache,
     apt: OnceCell<apt::Apt>,
@@ -98,12 +99,12 @@ impl<'cache> Archive<'cache> {
         Self { cache, apt: OnceCell::new(), trixie: OnceCell::new() }
     }
 
-    /// What this system's programs and all kernels come from.
+    /// Returns the view for this system's programs and for all kernels.
     pub(crate) fn apt(&self) -> Result<&apt::Apt> {
         self.open(&self.apt, &apt::HOST)
     }
 
-    /// What newer kernels are compiled with.
+    /// Returns the view for the compilers of newer kernels.
     pub(crate) fn trixie(&self) -> Result<&apt::Apt> {
         self.open(&self.trixie, &apt::TRIXIE)
     }

@@ -1,4 +1,4 @@
-//! One module: named by a hash of what it is made of, and built once for each kernel.
+//! One module: its name has a hash of its sources and flags, and it is built once for each kernel.
 
 use std::{
     ffi::OsString,
@@ -21,28 +21,28 @@ use crate::{
     },
 };
 
-/// Changes when modules are built or installed in another way.
+/// Part of the hash. Changes when modules are built or installed in another way.
 pub(super) const RECIPE: u8 = 1;
 
-/// What a module exports, for modules that use it.
+/// File with the symbols that a module exports, for modules that use it.
 const SYMBOLS: &str = "Module.symvers";
-/// The same of all modules that one uses, in its work folder.
+/// File with the symbols of all modules that a module uses, in its work folder.
 const NEEDED: &str = "needed.symvers";
 
 /// A module to build.
 #[derive(Debug)]
 pub(super) struct Module {
-    /// For people; variants of a module differ in it.
+    /// Name for people; variants of a module differ in it.
     name: String,
-    /// The file that kbuild makes.
+    /// Name of the file that kbuild makes.
     file: String,
-    /// All that it is built from, as it was hashed: names and contents.
+    /// Names and contents of all its source files, as they were hashed.
     files: Vec<(OsString, Vec<u8>)>,
     /// Arguments of `make`.
     make: Vec<String>,
-    /// Modules whose symbols it uses, by their `ident`.
+    /// Idents of the modules whose symbols it uses.
     needs: Vec<String>,
-    /// Name and hash.
+    /// Name and hash: its folder in the cache.
     pub(super) ident: String,
 }
 
@@ -51,7 +51,7 @@ impl Module {
         Self::using(name, &format!("{name}.ko"), paths, make, &[])
     }
 
-    /// A module that uses others, and whose file may have another name.
+    /// Returns a module that uses others, and whose file may have another name.
     pub(super) fn using(
         name: &str,
         file: &str,
@@ -67,7 +67,7 @@ impl Module {
         Ok(Self::of(name, file, files, make, needs))
     }
 
-    /// From contents that need not be files.
+    /// Returns a module made of contents that need not be files.
     pub(super) fn of(
         name: &str,
         file: &str,
@@ -102,12 +102,12 @@ impl Module {
         }
     }
 
-    /// Where it is kept.
+    /// Returns the folder in which it is kept.
     pub(super) fn folder(&self, unpacked: &Unpacked) -> PathBuf {
         kept(unpacked, &self.ident)
     }
 
-    /// The built file.
+    /// Returns the path of the built file.
     pub(super) fn built(&self, unpacked: &Unpacked) -> PathBuf {
         self.folder(unpacked).join(&self.file)
     }
@@ -122,7 +122,7 @@ impl Module {
                 let file = work.join(name);
                 fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))
             };
-            // A Kbuild or Makefile among the sources has its way.
+            // A Kbuild or Makefile among the sources overrides this.
             put(Path::new("Makefile"), format!("obj-m := {}.o\n", self.name).as_bytes())?;
             for (name, content) in &self.files {
                 put(Path::new(name), content)?;
@@ -148,7 +148,7 @@ impl Module {
         })
     }
 
-    /// What the modules that it uses export.
+    /// Returns the symbols that the modules export which this one uses.
     fn needed(&self, unpacked: &Unpacked) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         for ident in &self.needs {
@@ -167,7 +167,8 @@ fn has_btf(module: &Path) -> Result<bool> {
     Ok(cmd::stdout(Command::new("readelf").arg("-SW").arg(module))?.contains(" .BTF "))
 }
 
-/// kbuild makes BTF where Debian's headers carry the kernel's own; 6.1's do not, but the kernel itself does.
+/// Checks that a module has BTF. kbuild makes it where Debian's headers have the kernel's own BTF. 6.1's do not: there
+/// this makes it from the kernel itself.
 fn ensure_btf(module: &Path, unpacked: &Unpacked, toolchain: &Toolchain) -> Result<()> {
     if matches!(toolchain, Toolchain::Host) && !has_btf(module)? {
         let mut pahole = Command::new("pahole");

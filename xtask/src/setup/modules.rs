@@ -1,7 +1,7 @@
 //! The modules that Debian does not build: the kernel's own samples, VFIO with debugfs, and this checkout's.
 //!
-//! Each is named by a hash of what it is made of, and so is each modules tree: an edit builds one module anew, and clones
-//! with different sources share the cache without disturbing each other.
+//! The name of each has a hash of its sources, and so has that of each modules tree: an edit builds one module anew,
+//! and clones with different sources share the cache without disturbing each other.
 
 use std::{
     fs,
@@ -25,27 +25,27 @@ use crate::{
     workspace,
 };
 
-/// Results that no checkout asked for in this time are removed.
+/// Time after which results are removed that no checkout has asked for.
 const KEPT: Duration = Duration::from_hours(14 * 24);
 
 /// A driver of the kernel tree in one source file.
 #[derive(Debug)]
 pub(super) struct Sample {
-    /// The module's name.
+    /// Name of the module.
     pub(super) name: &'static str,
-    /// The file, in the kernel tree.
+    /// Path of its source file, in the kernel tree.
     pub(super) source: &'static str,
 }
 
-/// [`Cache::folder`] for a place that a kernel's own folder gave us.
+/// Makes a folder as [`Cache::folder`] does, for an absolute path below the cache.
 pub(super) fn folder(cache: &Cache, path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
     cache.folder(path, fill).map(drop)
 }
 
-/// All modules of a kernel.
+/// All modules of a kernel. [`plan`] makes it from the sources as they are now.
 pub(super) struct Plans {
-    /// Those that modprobe finds, without the simulated hardware's.
+    /// Modules that modprobe finds, without the simulated hardware's.
     extra: Vec<Module>,
     /// VFIO's core with debugfs.
     vfio: Option<Module>,
@@ -53,7 +53,7 @@ pub(super) struct Plans {
     hisi: Option<Hisi>,
 }
 
-/// What is to be built for a kernel, by the sources as they are now.
+/// Plans the modules of a kernel, from the sources as they are now.
 pub(super) fn plan(unpacked: &Unpacked, series: &Series) -> Result<Plans> {
     let mut extra = Vec::new();
     for Sample { name, source } in series.samples {
@@ -78,12 +78,13 @@ pub(super) fn is_c(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "c" || extension == "h")
 }
 
-/// All that a module of this checkout is built from.
+/// Returns all files from which a module of this checkout is built.
 pub(super) fn own_files(folder: &Path) -> Result<Vec<PathBuf>> {
     files(folder, |path| is_c(path) || path.ends_with("Kbuild"))
 }
 
-/// The checkout's own modules: each folder that holds a C file of its name, or a Kbuild that makes the module from many.
+/// Returns the checkout's own modules: each folder that has a C file of its name, or a Kbuild that makes the module
+/// from several.
 fn own(dir: &Path) -> Result<Vec<Module>> {
     let Ok(entries) = fs::read_dir(dir) else { return Ok(Vec::new()) };
     let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -98,34 +99,34 @@ fn own(dir: &Path) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// NVIDIA's migration driver, which Debian does not build.
+/// Returns NVIDIA's migration driver, which Debian does not build.
 fn mlx5(unpacked: &Unpacked) -> Result<Module> {
     let kept = |path: &Path| is_c(path) || path.ends_with("Makefile");
     let files = files(&unpacked.source().join("drivers/vfio/pci/mlx5"), kept)?;
     Module::new("mlx5-vfio-pci", &files, &["CONFIG_MLX5_VFIO_PCI=m", "modules"])
 }
 
-/// VFIO's core as Debian builds it, from the same files and its own Makefile, but with debugfs.
+/// Returns VFIO's core as Debian builds it, from the same files and its own Makefile, but with debugfs.
 fn vfio(unpacked: &Unpacked) -> Result<Module> {
     let files =
         files(&unpacked.source().join("drivers/vfio"), |path| is_c(path) || path.ends_with("Makefile"))?;
-    // The first for the Makefile, the second for the code; other modules of that Makefile are not asked for.
+    // The first is for the Makefile, the second for the code. The Makefile's other modules are not built.
     let make = &["CONFIG_VFIO_DEBUGFS=y", "KCFLAGS=-DCONFIG_VFIO_DEBUGFS=1", "vfio.ko"];
     Module::new("vfio", &files, make)
 }
 
-/// Debian's own vfio module.
+/// Returns the path of Debian's own vfio module.
 pub(super) fn stock_vfio(unpacked: &Unpacked) -> Result<PathBuf> {
     only_file(&unpacked.stock.join("kernel/drivers/vfio"), "vfio.ko")
 }
 
 impl Plans {
-    /// Those that modprobe finds.
+    /// Returns the modules that modprobe finds.
     fn installed(&self) -> impl Iterator<Item = &Module> {
         self.extra.iter().chain(self.hisi.iter().flat_map(|hisi| &hisi.installed))
     }
 
-    /// All, in an order in which they can be built.
+    /// Returns all modules, in an order in which they can be built.
     fn all(&self) -> impl Iterator<Item = &Module> {
         self.extra.iter().chain(self.hisi.iter().flat_map(Hisi::modules)).chain(&self.vfio)
     }
@@ -138,18 +139,19 @@ impl Plans {
         unpacked.dir.join("trees").join(format!("{RECIPE}-{:016x}", hasher.finish()))
     }
 
-    /// The `lib/modules` folder with Debian's modules and ours.
+    /// Returns the `lib/modules` folder with Debian's modules and ours.
     pub(super) fn lib_modules(&self, unpacked: &Unpacked) -> PathBuf {
         self.tree(unpacked).join("lib/modules")
     }
 
-    /// VFIO's core with debugfs, in the place of Debian's.
+    /// Returns VFIO's core with debugfs, as the replacement of Debian's.
     pub(super) fn debugfs_vfio(&self, unpacked: &Unpacked) -> Result<Option<Replacement>> {
         let Some(module) = &self.vfio else { return Ok(None) };
         Ok(Some(Replacement { built: module.built(unpacked), place: stock_vfio(unpacked)? }))
     }
 
-    /// All builds of the simulated hardware's driver but the installed one, and when each is to be used.
+    /// Returns all variants of the simulated hardware's driver: the variant, true for debugfs, and the replacement that
+    /// makes it (none for the installed build).
     pub(super) fn drivers(&self, unpacked: &Unpacked) -> Vec<(Driver, bool, Option<Replacement>)> {
         let Some(hisi) = &self.hisi else { return Vec::new() };
         [(Driver::Hisi, false), (Driver::HisiNoinline, true)]
@@ -164,7 +166,7 @@ impl Plans {
             .collect()
     }
 
-    /// Whether all is built.
+    /// Returns true if all modules are built.
     pub(super) fn done(&self, unpacked: &Unpacked) -> bool {
         let mut rest = self.hisi.iter().flat_map(|hisi| &hisi.variants).map(|(_, _, module)| module);
         self.tree(unpacked).is_dir()
@@ -172,7 +174,7 @@ impl Plans {
             && rest.all(|module| module.folder(unpacked).is_dir())
     }
 
-    /// Builds what is missing.
+    /// Builds the missing modules.
     pub(super) fn build(&self, cache: &Cache, unpacked: &Unpacked, series: &Series) -> Result<()> {
         for module in self.all() {
             module.build(cache, unpacked, series)?;
@@ -190,7 +192,7 @@ impl Plans {
     }
 }
 
-/// Removes what has not been made lately and is not in use now.
+/// Removes entries that are old and not in use now.
 fn prune(dir: &Path, used: &[PathBuf]) {
     for entry in fs::read_dir(dir).into_iter().flat_map(Iterator::flatten) {
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());

@@ -1,4 +1,4 @@
-//! Which packages make up a kernel of the lab, and how they are unpacked.
+//! Resolves and unpacks the packages that make up a kernel of the lab.
 
 use std::{
     fs,
@@ -19,16 +19,16 @@ use crate::{
     },
 };
 
-/// Changes when what is done to the packages changes: older results are then made anew.
+/// Changes when the handling of the packages changes: older results are then made anew.
 const RECIPE: u32 = 2;
 
-/// What of the kernel source is kept: the drivers we build, and VFIO itself, to rebuild and to read along.
+/// Parts of the kernel source that are kept: the drivers we build, and VFIO itself, to rebuild and to read along.
 const SOURCE_PARTS: &[&str] =
     &["samples/vfio-mdev/*", "drivers/vfio/*", "drivers/crypto/hisilicon/*", "include/uapi/linux/vfio.h"];
 
 /// The packages of one kernel build.
 pub(super) struct Packages {
-    /// The kernel itself.
+    /// The kernel itself: the packages of [`Series::image`].
     image: Vec<Package>,
     /// Its headers, of the flavour and common, and its build tools.
     pub(super) headers: [Package; 3],
@@ -36,7 +36,7 @@ pub(super) struct Packages {
 }
 
 impl Packages {
-    /// The newest stock kernel of the series for which the same version of the source is there.
+    /// Finds the newest stock kernel of the series for which the same version of the source is offered.
     fn resolve(apt: &apt::Apt, series: &Series) -> Result<Self> {
         let source_name = format!("linux-source-{}", series.name);
         let sources: Vec<Package> =
@@ -72,12 +72,12 @@ impl Packages {
     }
 }
 
-/// Whether a folder was unpacked as it is done now.
+/// Returns true if a folder was unpacked with the present [`RECIPE`].
 pub(super) fn current(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&format!("-{RECIPE}")))
 }
 
-/// Whether a package is a kernel of the ordinary flavour, signed, of the series in `prefix`.
+/// Returns true if a package is a kernel of the ordinary flavour, signed, of the series in `prefix`.
 fn is_stock(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| {
         rest.starts_with('.') && rest.ends_with("-amd64") && !rest.contains("cloud") && !rest.contains("rt-")
@@ -108,7 +108,7 @@ pub(super) fn unpack(archive: &Archive<'_>, series: &Series) -> Result<PathBuf> 
     })
 }
 
-/// The kernel image: in /boot, or (newer packages) beside its modules.
+/// Returns the path of the kernel image: in /boot, or (newer packages) beside its modules.
 fn bzimage(root: &Path) -> Result<PathBuf> {
     let beside = fs::read_dir(root.join("usr/lib/modules"))
         .into_iter()
@@ -118,7 +118,7 @@ fn bzimage(root: &Path) -> Result<PathBuf> {
     beside.map_or_else(|| only_file(&root.join("boot"), "vmlinuz-"), Ok)
 }
 
-/// The file in `dir` whose name starts with `prefix`.
+/// Returns the only file in `dir` whose name starts with `prefix`.
 pub(super) fn only_file(dir: &Path, prefix: &str) -> Result<PathBuf> {
     fs::read_dir(dir)
         .with_context(|| format!("cannot read {}", dir.display()))?
@@ -128,7 +128,7 @@ pub(super) fn only_file(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("no {prefix}* in {}", dir.display()))
 }
 
-/// Takes the parts that the lab needs out of the package's tarball.
+/// Unpacks the parts that the lab needs of the package's tarball.
 pub(super) fn unpack_source(deb: &Path, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let patterns: Vec<String> = SOURCE_PARTS.iter().map(|part| format!("'*/{part}'")).collect();

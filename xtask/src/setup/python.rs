@@ -1,4 +1,4 @@
-//! Python programs that read what vfio-trace writes: a venv in the cache for each set of pinned packages.
+//! Python for programs that read the output of vfio-trace: a venv in the cache for each set of pinned packages.
 
 use std::{
     fs,
@@ -18,33 +18,33 @@ use crate::{
 /// Changes when venvs are made in another way.
 const RECIPE: u8 = 1;
 
-/// The interpreter, below a venv.
+/// Path of the interpreter, below a venv.
 const PYTHON: &str = "bin/python";
 
-/// Packages that are used together.
+/// Packages that are used together, in one venv.
 #[derive(Debug)]
 pub(crate) struct Packages {
     /// Part of the venv's name.
     name: &'static str,
-    /// As pip reads them: versions and hashes.
+    /// Requirements in pip's format: versions and hashes.
     requirements: &'static str,
-    /// Modules that work when all is well.
+    /// Modules whose import shows that the venv works.
     modules: &'static [&'static str],
 }
 
-/// What reads exports.
+/// Packages that read exports.
 pub(crate) const EXPORT: Packages = Packages {
     name: "export",
     requirements: include_str!("python/export.txt"),
     modules: &["jsonschema", "perfetto.protos.perfetto.trace.perfetto_trace_pb2"],
 };
 
-/// All of them.
+/// All sets of packages.
 const ALL: &[&Packages] = &[&EXPORT];
 
 impl Packages {
-    /// The venv's folder in the cache. A venv is a link to the Python that made it, and compiled packages are for one
-    /// version: another Python has another folder.
+    /// Returns the venv's folder in the cache. A venv is a link to the Python that made it, and compiled packages are
+    /// for one version: another Python has another folder.
     fn folder(&self) -> Result<String> {
         let python = cmd::stdout(Command::new("python3").args([
             "-I",
@@ -60,19 +60,19 @@ impl Packages {
     }
 }
 
-/// The Python that has these packages. Needs no network; `setup` has made it.
+/// Returns the Python that has these packages. Needs no network; `setup` has made it.
 pub(crate) fn ready(packages: &Packages) -> Result<PathBuf> {
     let python = cache::root()?.join(packages.folder()?).join(PYTHON);
     ensure!(python.exists(), "the Python packages for {} are missing: run cargo xtask setup", packages.name);
     Ok(python)
 }
 
-/// Whether nothing has to be installed.
+/// Returns true if nothing has to be installed.
 pub(super) fn all_ready() -> bool {
     ALL.iter().all(|packages| ready(packages).is_ok())
 }
 
-/// Makes the venvs that are missing.
+/// Makes the missing venvs.
 pub(super) fn install(cache: &Cache) -> Result<()> {
     for packages in ALL {
         cache.folder(&packages.folder()?, |dir| fill(packages, dir))?;
@@ -82,7 +82,7 @@ pub(super) fn install(cache: &Cache) -> Result<()> {
 
 fn fill(packages: &Packages, dir: &Path) -> Result<()> {
     say(&format!("python: installing packages for {}", packages.name));
-    // Debian packs apart what makes venvs with a pip in them; the system's pip serves any.
+    // Debian has the module that puts pip into venvs in a package of its own; the system's pip serves any venv.
     cmd::run(Command::new("python3").args(["-I", "-m", "venv", "--without-pip"]).arg(dir))
         .context("cannot make a venv")?;
     let list = dir.join("requirements.txt");

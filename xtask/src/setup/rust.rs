@@ -20,10 +20,10 @@ use crate::{
     workspace,
 };
 
-/// 0.10 speaks LLVM 22, as rustc 1.95 does; 0.11 wants LLVM 23.
+/// Version of bpf-linker: 0.10 uses LLVM 22, as rustc 1.95 does; 0.11 needs LLVM 23.
 const LINKER_VERSION: &str = "0.10.3";
 
-/// Where rustc looks for the sources of the standard library.
+/// Returns the folder in which rustc looks for the sources of the standard library.
 fn source_dir() -> Result<PathBuf> {
     let sysroot = cmd::stdout(Command::new("rustc").args(["--print", "sysroot"]))?;
     Ok(Path::new(&sysroot).join("lib/rustlib/src/rust"))
@@ -33,7 +33,7 @@ fn has_core(source: &Path) -> bool {
     source.join("library/core/src/lib.rs").is_file() && source.join("library/Cargo.lock").is_file()
 }
 
-/// `1.95.0` of `rustc 1.95.0 (…)`.
+/// Parses `1.95.0` of `rustc 1.95.0 (…)`.
 fn rustc_version() -> Result<String> {
     let line = cmd::stdout(Command::new("rustc").arg("--version"))?;
     line.split_whitespace()
@@ -46,18 +46,18 @@ fn linker_works(path: &Path) -> bool {
     cmd::stdout(Command::new(path).arg("--version")).is_ok_and(|said| said.contains(LINKER_VERSION))
 }
 
-/// Whether a build can start.
+/// Returns true if a build can start.
 pub(crate) fn ready() -> Result<bool> {
     Ok(has_core(&source_dir()?) && linker_works(&workspace::tools_dir()?.join("bin/bpf-linker")))
 }
 
-/// The source of `core`: rustup's, else the same source as Debian packages it.
+/// Provides the source of `core`: rustup's, else the same source as Debian packages it.
 pub(crate) fn source(archive: &Archive<'_>) -> Result<()> {
     let target = source_dir()?;
     if has_core(&target) {
         return Ok(());
     }
-    // rustup would stumble over a link that a cleaned cache left behind.
+    // A link to a folder that is no longer in the cache would make rustup fail.
     if target.is_symlink() {
         fs::remove_file(&target)
             .with_context(|| format!("cannot remove the stale link {}", target.display()))?;
@@ -97,7 +97,7 @@ pub(crate) fn source(archive: &Archive<'_>) -> Result<()> {
     Ok(())
 }
 
-/// bpf-linker, built once into the cache and copied to this checkout's target folder.
+/// Builds bpf-linker once into the cache and copies it to this checkout's target folder.
 pub(crate) fn linker(cache: &Cache) -> Result<()> {
     let tools = workspace::tools_dir()?;
     let installed = tools.join("bin/bpf-linker");
@@ -113,7 +113,7 @@ pub(crate) fn linker(cache: &Cache) -> Result<()> {
                 .arg(dir)
                 .arg("--target-dir")
                 .arg(tools.join("bpf-linker-build"))
-                // It must be built like any program, whatever the caller builds.
+                // It must be built like any program, whatever flags the present build has.
                 .env_remove("RUSTFLAGS")
                 .env_remove("CARGO_ENCODED_RUSTFLAGS"),
         )

@@ -1,4 +1,4 @@
-//! Which mirror to ask: read from the system's own apt sources, in both formats that apt knows.
+//! Reads the mirror from the system's own apt sources, in both formats that apt knows.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -80,7 +80,7 @@ fn parse_one_line(text: &str) -> Vec<Source> {
         .collect()
 }
 
-/// The system's sources, from all the places that apt reads.
+/// Returns the system's sources, from all the places that apt reads.
 pub(super) fn system(etc: &Path) -> Vec<Source> {
     let mut files = vec![etc.join("sources.list")];
     if let Ok(entries) = fs::read_dir(etc.join("sources.list.d")) {
@@ -99,7 +99,7 @@ pub(super) fn system(etc: &Path) -> Vec<Source> {
     found
 }
 
-/// The sources list of a view, derived from the system's: its mirror, other suites.
+/// Returns the sources list of a view, derived from the system's: its mirror, other suites.
 pub(super) fn derive(sources: &[Source], codename: &str, view: &View) -> Result<String> {
     let archive = sources
         .iter()

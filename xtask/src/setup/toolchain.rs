@@ -1,4 +1,4 @@
-//! What compiles a kernel's modules: the host's compiler, or another Debian's, in a folder that is entered by chroot.
+//! The compiler of a kernel's modules: the host's, or another Debian's in a folder that is entered by chroot.
 
 use std::{
     fs,
@@ -15,27 +15,28 @@ use crate::{
     setup::{Archive, apt, packages::Packages},
 };
 
-/// What compiles a series' modules.
+/// The compiler and tools for a series' modules. The table of series in `kernel.rs` names it.
 #[derive(Debug)]
 pub(crate) enum Toolchain {
     /// The programs of this system.
     Host,
-    /// Those of the Debian that the kernel was made for: its build tools need that libc, its headers that compiler.
+    /// The programs of the Debian that the kernel was made for: its build tools need that libc, its headers that
+    /// compiler.
     Root,
 }
 
-/// What kbuild calls; the headers' dependencies bring the compiler and pahole.
+/// Packages for kbuild. The headers' dependencies bring the compiler and pahole.
 const ROOT_PACKAGES: &[&str] =
     &["base-files", "binutils", "coreutils", "dash", "findutils", "grep", "make", "mawk", "sed"];
 
-/// Where the root has what it builds.
+/// Folder of the builds, inside of the root.
 const WORK: &str = "lab";
 
-/// objtool wants /proc, shells want /dev/null; the mounts end with the process.
+/// Script that enters the root. objtool needs /proc, shells need /dev/null; the mounts end with the process.
 const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /dev \"$1/dev\" && root=$1 && shift \
                      && exec chroot \"$root\" \"$@\"";
 
-/// A command with its own mounts, which anyone may have who may make user namespaces.
+/// Returns a command with its own mounts. Any user can run it that may make user namespaces.
 pub(super) fn unshare() -> Command {
     let mut command = Command::new("unshare");
     command.arg("--mount");
@@ -47,7 +48,7 @@ pub(super) fn unshare() -> Command {
 }
 
 impl Toolchain {
-    /// Whether it can be used here; asked before hundreds of megabytes are downloaded.
+    /// Checks that the toolchain can be used on this machine, before hundreds of megabytes are downloaded.
     pub(super) fn check(&self, series: &str) -> Result<()> {
         if matches!(self, Self::Root) {
             cmd::run(unshare().args(["mount", "--rbind", "/proc", "/mnt"])).with_context(|| {
@@ -93,19 +94,19 @@ impl Toolchain {
                 for deb in files {
                     apt::unpack(&deb, dir)?;
                 }
-                // Made by a maintainer script, and none of them ran.
+                // A maintainer script would make this link, and none of them ran.
                 symlink("mawk", dir.join("usr/bin/awk")).context("cannot link awk")?;
             },
         }
         fs::remove_dir_all(&debs).context("cannot remove the package files")
     }
 
-    /// The folder in which the module `ident` is built.
+    /// Returns the folder in which the module `ident` is built.
     pub(super) fn work(build: &Path, ident: &str) -> PathBuf {
         build.join(WORK).join(ident)
     }
 
-    /// [`Self::work`], as `make` sees it.
+    /// Returns [`Self::work`], as `make` sees it.
     pub(super) fn inside(&self, build: &Path, ident: &str) -> PathBuf {
         match self {
             Self::Host => Self::work(build, ident),
@@ -113,7 +114,7 @@ impl Toolchain {
         }
     }
 
-    /// `make` for the module in [`Self::work`].
+    /// Returns `make` for the module in [`Self::work`].
     pub(super) fn make(&self, build: &Path, ident: &str) -> Result<Command> {
         let headers = headers_dir(build)?;
         let mut make = match self {
@@ -134,7 +135,7 @@ impl Toolchain {
     }
 }
 
-/// Debian's headers name each other by absolute path; here they live elsewhere.
+/// Corrects Debian's headers, which name each other by absolute path: here they are in another folder.
 fn relocate_headers(dir: &Path, home: &Path) -> Result<()> {
     let makefile = headers_dir(dir)?.join("Makefile");
     let text =
@@ -143,7 +144,7 @@ fn relocate_headers(dir: &Path, home: &Path) -> Result<()> {
     fs::write(&makefile, moved).with_context(|| format!("cannot write {}", makefile.display()))
 }
 
-/// The folder to build modules against: the headers of the flavour, not the common ones.
+/// Returns the folder to build modules against: the headers of the flavour, not the common ones.
 fn headers_dir(build: &Path) -> Result<PathBuf> {
     let src = build.join("usr/src");
     fs::read_dir(&src)

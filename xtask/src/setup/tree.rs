@@ -1,4 +1,4 @@
-//! The `lib/modules` folder that a guest sees: Debian's modules where they are, ours beside them, one index of both.
+//! The `lib/modules` folder for a guest: links to Debian's modules, ours beside them, one index of both.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Plain files of a folder, sorted.
+/// Returns the plain files of a folder, sorted.
 pub(super) fn files(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut files: Vec<PathBuf> = entries
@@ -43,7 +43,7 @@ pub(super) fn fill(
     let modules = dir.join("lib/modules").join(&unpacked.release);
     let ours = modules.join("extra");
     fs::create_dir_all(&ours).with_context(|| format!("cannot create {}", ours.display()))?;
-    // Absolute: the guest sees the cache where the host has it, and mounts this folder elsewhere.
+    // Absolute links: the guest has the cache at the host's path, and mounts this folder elsewhere.
     for name in ["kernel", "modules.order", "modules.builtin", "modules.builtin.modinfo"] {
         symlink(unpacked.stock.join(name), modules.join(name))
             .with_context(|| format!("cannot link {name} into {}", modules.display()))?;
@@ -73,14 +73,14 @@ pub(super) fn fill(
     Ok(())
 }
 
-/// Programs that an ordinary user's PATH lacks.
+/// Returns a command for a program that an ordinary user's PATH lacks.
 fn kmod(program: &str) -> Result<Command> {
     let path =
         cmd::find(program).with_context(|| format!("{program} is missing: install the package kmod"))?;
     Ok(Command::new(path))
 }
 
-/// What depmod notes about a module.
+/// Returns the properties of a module that depmod records.
 fn index_entry(module: &Path) -> Result<Vec<u8>> {
     let mut entry = Vec::new();
     for field in ["depends", "alias", "softdep", "weakdep"] {
@@ -88,7 +88,7 @@ fn index_entry(module: &Path) -> Result<Vec<u8>> {
         entry.extend_from_slice(field.as_bytes());
         entry.extend(text);
     }
-    // It fails where nothing is exported.
+    // It fails for a module that exports nothing.
     let exports = cmd::run(kmod("modprobe")?.arg("--show-exports").arg(module));
     entry.extend(exports.map(|output| output.stdout).unwrap_or_default());
     Ok(entry)

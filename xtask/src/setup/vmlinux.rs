@@ -1,4 +1,4 @@
-//! Gets the uncompressed ELF kernel out of a bzImage.
+//! Extracts the uncompressed ELF kernel from a bzImage.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Offsets of `struct setup_header` (Documentation/arch/x86/boot.rst, protocol 2.08+).
+/// Offset in `struct setup_header` (Documentation/arch/x86/boot.rst, protocol 2.08+).
 const SETUP_SECTS: usize = 0x1f1;
 const MAGIC: usize = 0x202;
 const PAYLOAD_OFFSET: usize = 0x248;
@@ -20,7 +20,7 @@ fn u32_at(image: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(bytes)).ok()
 }
 
-/// The compressed kernel inside a bzImage, without the length word that the build appends.
+/// Returns the compressed kernel inside a bzImage, without the length word that the build appends.
 fn payload(image: &[u8]) -> Result<&[u8]> {
     ensure!(image.get(MAGIC..MAGIC + 4) == Some(b"HdrS"), "not a bzImage: no HdrS magic");
     let sectors = match image.get(SETUP_SECTS) {
