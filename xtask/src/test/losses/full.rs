@@ -1,28 +1,49 @@
 //! Maps that are full or ought to be empty: more data fds than are remembered, thousands of devices, devices that are gone.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
     super::{
-        Check, Found,
+        Check, Found, any_kernel,
+        boot::{Boot, Part},
         compat::device,
-        guest::{Guest, Lab},
+        guest::Left,
         traced::{Traced, data, text},
     },
     account::{Account, Called},
     read,
 };
 
+/// A check, its part of the boot, about how long that takes, and what judges it.
+type MapCheck = (&'static str, &'static str, u32, fn(&Left) -> Result<Found>);
+
+const ALL: [MapCheck; 4] = [
+    ("maps: more data fds than are remembered", "hoard", 45, hoard),
+    ("maps: thousands of devices", "thousands", 60, thousands),
+    ("maps: devices that are gone", "gone", 35, gone),
+    ("maps: calls of threads that are gone", "killed", 55, killed),
+];
+
 pub(super) fn checks() -> Vec<Check> {
-    vec![
-        Check::new("maps: more data fds than are remembered", hoard).lasting(40),
-        Check::new("maps: thousands of devices", thousands).lasting(40),
-        Check::new("maps: devices that are gone", gone).lasting(40),
-        Check::new("maps: calls of threads that are gone", killed).lasting(40),
-    ]
+    let part = |name, script| Part { name, script };
+    let parts = vec![
+        part("hoard", |_| Ok(hoard_script())),
+        part("gone", |_| Ok(gone_script())),
+        part("killed", |_| Ok(killed_script())),
+        // Last: it leaves its devices.
+        part("thousands", |_| Ok(thousands_script())),
+    ];
+    let boot = Boot::new(any_kernel(), false, parts);
+    let check = |(name, part, seconds, judge): MapCheck| {
+        let (wanted, boot) = (Arc::clone(&boot), Arc::clone(&boot));
+        Check::new(name, move |_| judge(&boot.part(part)?))
+            .lasting(seconds)
+            .wanting(move || wanted.want(part))
+    };
+    ALL.map(check).into()
 }
 
 /// Data fds that the programs remember.
@@ -32,16 +53,18 @@ const CALLS: u64 = 8192;
 /// Data fds that there are.
 const HOARD: u64 = FILES + 150;
 
-/// All data fds of a session that is over stay open. Those that found no room are counted, one by one.
-fn hoard(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe quayside; ulimit -n 20000\n\
+fn hoard_script() -> String {
+    format!(
+        "modprobe quayside; ulimit -n 20000\n\
          vfio-trace tail --buffer 64M --kind data_close --format ndjson -- lab-step --create quayside-full hoard={HOARD} \
            'knob=where' close-data set=STOP_COPY read-all set=STOP close-data set=RUNNING >tail.ndjson 2>steps.out\n"
-    );
-    let guest = lab.run("maps-hoard", &script)?;
-    let traced = Traced::parse(&guest.file("tail.ndjson")?)?;
-    let steps = guest.file("steps.out")?;
+    )
+}
+
+/// All data fds of a session that is over stay open. Those that found no room are counted, one by one.
+fn hoard(left: &Left) -> Result<Found> {
+    let traced = Traced::parse(&left.file("tail.ndjson")?)?;
+    let steps = left.file("steps.out")?;
     ensure!(steps.contains(&format!("holds {HOARD},")), "the driver holds another number of files: {steps}");
     let account = Account::of(&traced)?;
     let found = account.role("set_state").no_room;
@@ -57,28 +80,30 @@ fn hoard(lab: &Lab) -> Result<Found> {
 /// So many devices.
 const DEVICES: usize = 1100;
 
-/// More devices than fit into the buffer at once, and more than a process may have files.
-fn thousands(lab: &Lab) -> Result<Found> {
-    let script = format!(
-        "cd $LAB_RESULTS; modprobe quayside\n\
+fn thousands_script() -> String {
+    format!(
+        "modprobe quayside; unmake() {{ :; }}\n\
          create=$(echo /sys/class/mdev_bus/*/mdev_supported_types/quayside-stopcopy/create)\n\
-         for n in $(seq {DEVICES}); do printf '%08d-0000-4000-8000-000000000000' $n >$create || exit 1; done\n\
+         for n in $(seq {DEVICES}); do printf '%08d-0000-4000-8000-000000000000' $n >$create || return 1; done\n\
          ls /sys/bus/mdev/devices >names; ls /sys/class/vfio-dev | wc -l\n\
-         vfio-trace list --json >list.json 2>list.err || exit 1\n\
-         vfio-trace tail --format ndjson --duration 2s >tail.ndjson 2>tail.err || exit 1\n\
-         vfio-trace record -o rec.vft --buffer 64K --stop-after 2s 2>rec.err || exit 1; chmod a+r rec.vft\n"
-    );
-    let guest = lab.run("maps-thousands", &script)?;
-    let names: BTreeSet<String> = guest.file("names")?.lines().map(str::to_owned).collect();
+         vfio-trace list --json >list.json 2>list.err || return 1\n\
+         vfio-trace tail --format ndjson --duration 2s >tail.ndjson 2>tail.err || return 1\n\
+         vfio-trace record -o rec.vft --buffer 64K --stop-after 2s 2>rec.err || return 1; chmod a+r rec.vft\n"
+    )
+}
+
+/// More devices than fit into the buffer at once, and more than a process may have files.
+fn thousands(left: &Left) -> Result<Found> {
+    let names: BTreeSet<String> = left.file("names")?.lines().map(str::to_owned).collect();
     ensure!(names.len() == DEVICES, "{} devices were made", names.len());
-    let list: Value = serde_json::from_str(&guest.file("list.json")?)?;
+    let list: Value = serde_json::from_str(&left.file("list.json")?)?;
     let listed = list.get("devices").and_then(Value::as_array).context("no devices")?;
     let known = listed.iter().filter(|device| device.get("state").is_some_and(|state| !state.is_null()));
     same("list", &names, &known.filter_map(|device| text(device, "device")).collect())?;
-    let said = guest.file("list.err")?;
+    let said = left.file("list.err")?;
     ensure!(!said.contains("not all that there is"), "{said}");
-    let live = Traced::parse(&guest.file("tail.ndjson")?)?;
-    let (code, out, err) = read(&["replay", "--format", "ndjson"], &guest.results.join("rec.vft"))?;
+    let live = Traced::parse(&left.file("tail.ndjson")?)?;
+    let (code, out, err) = read(&["replay", "--format", "ndjson"], &left.path("rec.vft"))?;
     ensure!(code == Some(0), "replay exited with {code:?}: {err}");
     for (how, traced) in [("tail", live), ("record", Traced::parse(&out)?)] {
         traced.is_complete().context(how)?;
@@ -135,16 +160,12 @@ else:
         time.sleep(0.2)
 "#;
 
-/// Where a script begins that makes devices, and uses [`TOOLS`].
+/// Where a script begins that makes devices, one by one, and uses [`TOOLS`].
 fn tools() -> String {
     format!(
-        "cd $LAB_RESULTS; modprobe quayside; cat >tools.py <<'END'\n{TOOLS}\nEND\n\
-         device() {{ printf '%08d-0000-4000-8000-000000000000' $1; }}\n\
-         types=$(echo /sys/class/mdev_bus/*/mdev_supported_types)\n\
-         make() {{ device $1 >$types/quayside-full/create; }}\n\
-         unmake() {{ echo 1 >/sys/bus/mdev/devices/$(device $1)/remove; }}\n\
-         ready() {{ g=$(readlink /sys/bus/mdev/devices/$(device $1)/iommu_group); \
-                    until [ -e /dev/vfio/${{g##*/}} ]; do sleep 0.05; done; }}\n"
+        "modprobe -a vfio_iommu_type1 quayside; cat >tools.py <<'END'\n{TOOLS}\nEND\n\
+         make() {{ mdevs quayside-full $1 $1; }}\n\
+         remove() {{ echo 1 >/sys/bus/mdev/devices/$(device $1)/remove; }}\n"
     )
 }
 
@@ -155,29 +176,31 @@ const TIMES: usize = 3;
 /// Calls of one function at a time that the kernel has return probes for, on two processors.
 const RETURN_PROBES: u64 = 10;
 
-/// Threads die in calls that the kernel had no return probes for. What they leave behind fills the map, and makes room.
-fn killed(lab: &Lab) -> Result<Found> {
-    let script = format!(
+fn killed_script() -> String {
+    format!(
         "{}\
          counted() {{ cat /sys/bus/mdev/devices/$(device {OPEN})/quayside/where >$1; }}\n\
-         modprobe vfio_iommu_type1; make {OPEN} && ready {OPEN} || exit 1\n\
-         vfio-trace tail --format ndjson --buffer 16M >tail.ndjson 2>tail.err & tail=$!\n\
-         until [ -s tail.ndjson ]; do kill -0 $tail || exit 1; sleep 0.1; done; sleep 0.5; counted killed.before\n\
+         make {OPEN} || return 1\n\
+         vfio-trace tail --format ndjson --buffer 16M >tail.ndjson 2>tail.err & tail=$!; all=\"$all $tail\"\n\
+         until [ -s tail.ndjson ]; do kill -0 $tail || return 1; sleep 0.1; done; sleep 0.5; counted killed.before\n\
          for time in $(seq {TIMES}); do\n\
             lab-step --device $(device {OPEN}) 'knob=delay_us:RUNNING_P2P STOP 60000000' crowd=STOP:{KILLED} \
-              >crowd.$time 2>&1 & step=$!\n\
-            until [ $(ls /proc/$step/task | wc -l) -gt {KILLED} ]; do kill -0 $step || exit 1; sleep 0.1; done\n\
+              >crowd.$time 2>&1 & step=$!; all=\"$all $step\"\n\
+            until [ $(ls /proc/$step/task | wc -l) -gt {KILLED} ]; do kill -0 $step || return 1; sleep 0.1; done\n\
             sleep 0.5; kill -KILL $step; wait $step\n\
          done\n\
          python3 tools.py maps >maps.full; ! grep -q '{CALLS}' maps.full || sleep 11\n\
          lab-step --json after --device $(device {OPEN}) knob=delay_us:clear get get set=STOP_COPY read-all set=STOP \
-           set=RUNNING >after.out 2>&1 || exit 1\n\
-         counted killed.after; python3 tools.py maps >maps.after; unmake {OPEN}; sleep 1; kill -INT $tail; wait $tail\n",
+           set=RUNNING >after.out 2>&1 || return 1\n\
+         counted killed.after; python3 tools.py maps >maps.after; remove {OPEN}; sleep 1; kill -INT $tail; wait $tail\n",
         tools()
-    );
-    let guest = lab.run("maps-killed", &script)?;
-    let called = Called::between(&guest.left(""), "killed")?;
-    let traced = Traced::parse(&guest.file("tail.ndjson")?)?;
+    )
+}
+
+/// Threads die in calls that the kernel had no return probes for. What they leave behind fills the map, and makes room.
+fn killed(left: &Left) -> Result<Found> {
+    let called = Called::between(left, "killed")?;
+    let traced = Traced::parse(&left.file("tail.ndjson")?)?;
     let account = Account::of(&traced)?;
     ensure!(account.lost == 0, "{} records were lost", account.lost);
     let (mut missed, mut given_up, mut unknown) = (0, 0, 0);
@@ -199,15 +222,15 @@ fn killed(lab: &Lab) -> Result<Found> {
         (missed, given_up, unknown) = (missed + lacks, given_up + one.unmatched, unknown + late);
     }
     ensure!(missed > CALLS, "only {missed} returns were missed");
-    let maps: Value = serde_json::from_str(&guest.file("maps.after")?).context("maps")?;
-    let left = maps.get("IN_FLIGHT").and_then(Value::as_u64).context("no IN_FLIGHT")?;
+    let maps: Value = serde_json::from_str(&left.file("maps.after")?).context("maps")?;
+    let remaining = maps.get("IN_FLIGHT").and_then(Value::as_u64).context("no IN_FLIGHT")?;
     // Those are unmatched, too, and their returns were not missed.
     ensure!(
-        given_up + left == missed + unknown,
+        given_up + remaining == missed + unknown,
         "of {missed} calls whose return was missed and {unknown} that were not remembered until theirs {given_up} are counted \
-         as given up, {left} are left"
+         as given up, {remaining} are left"
     );
-    let steps = guest.left("").records("after")?;
+    let steps = left.records("after")?;
     let pid = steps.first().and_then(|step| step.get("pid")).context("no steps")?;
     let later = traced.events.iter().filter(|event| event.get("pid") == Some(pid));
     let kinds: Vec<&str> = later.filter_map(|event| text(event, "kind")).collect();
@@ -227,42 +250,45 @@ const OPEN: usize = 1;
 const PASSING: std::ops::RangeInclusive<usize> = 11..=20;
 const REFUSED: std::ops::RangeInclusive<usize> = 31..=33;
 
-/// What is gone is no ghost in the next part of a recording, has no entry in a map, and lends its address, not its name.
-fn gone(lab: &Lab) -> Result<Found> {
+fn gone_script() -> String {
     let (first, last) = (PASSING.start(), PASSING.end());
     let (refused, refused_last) = (REFUSED.start(), REFUSED.end());
-    let script = format!(
+    format!(
         "{}\
-         modprobe vfio_iommu_type1; make {OPEN} && ready {OPEN} || exit 1\n\
-         vfio-trace record -o rot.vft --rotate 1s 2>rot.err & rec=$!\n\
-         until [ -s rot.0001.vft ]; do kill -0 $rec || exit 1; sleep 0.1; done; sleep 0.5\n\
+         make {OPEN} || return 1\n\
+         vfio-trace record -o rot.vft --rotate 1s 2>rot.err & rec=$!; all=\"$all $rec\"\n\
+         until [ -s rot.0001.vft ]; do kill -0 $rec || return 1; sleep 0.1; done; sleep 0.5\n\
          lab-step --json held --device $(device {OPEN}) --leave set=STOP_COPY read=64 pause=/run/go >held.out 2>&1 & step=$!\n\
-         until [ -e /run/go.paused ]; do kill -0 $step || exit 1; sleep 0.1; done\n\
-         python3 tools.py outlive $step /run/end >outlive & holder=$!\n\
-         until grep -q taken outlive; do kill -0 $holder || exit 1; sleep 0.1; done\n\
-         unmake {OPEN} & remover=$!; sleep 2.2; touch /run/go; wait $step || exit 1; wait $remover || exit 1\n\
-         sleep 1.5; touch /run/end; wait $holder; sleep 2.5; python3 tools.py maps >maps.open || exit 1\n\
-         kill -INT $rec; wait $rec || exit 1; chmod a+r rot.*.vft; ls rot.*.vft >parts\n\
-         vfio-trace tail --format ndjson >tail.ndjson 2>tail.err & tail=$!\n\
-         until [ -s tail.ndjson ]; do kill -0 $tail || exit 1; sleep 0.1; done; sleep 0.5\n\
+         all=\"$all $step\"\n\
+         until [ -e /run/go.paused ]; do kill -0 $step || return 1; sleep 0.1; done\n\
+         python3 tools.py outlive $step /run/end >outlive & holder=$!; all=\"$all $holder\"\n\
+         until grep -q taken outlive; do kill -0 $holder || return 1; sleep 0.1; done\n\
+         remove {OPEN} & remover=$!; sleep 2.2; touch /run/go; wait $step || return 1; wait $remover || return 1\n\
+         sleep 1.5; touch /run/end; wait $holder; sleep 2.5; python3 tools.py maps >maps.open || return 1\n\
+         kill -INT $rec; wait $rec || return 1; chmod a+r rot.*.vft; ls rot.*.vft >parts\n\
+         vfio-trace tail --format ndjson >tail.ndjson 2>tail.err & tail=$!; all=\"$all $tail\"\n\
+         until [ -s tail.ndjson ]; do kill -0 $tail || return 1; sleep 0.1; done; sleep 0.5\n\
          for n in $(seq {first} {last}); do\n\
-            make $n && ready $n && lab-step --json passing.$n --device $(device $n) set=STOP get set=RUNNING >/dev/null \
-              && unmake $n || exit 1\n\
-         done; python3 tools.py maps >maps.passing || exit 1\n\
+            make $n && lab-step --json passing.$n --device $(device $n) set=STOP get set=RUNNING >/dev/null \
+              && remove $n || return 1\n\
+         done; python3 tools.py maps >maps.passing || return 1\n\
          for n in $(seq {refused} {refused_last}); do\n\
-            echo 1 >/sys/module/quayside/parameters/refuse; ! make $n 2>>refused.err || exit 1\n\
-         done; python3 tools.py maps >maps.refused || exit 1\n\
-         make {refused} && ready {refused} && python3 tools.py maps >maps.one && unmake {refused} || exit 1\n\
+            echo 1 >/sys/module/quayside/parameters/refuse; ! make $n 2>>refused.err || return 1\n\
+         done; python3 tools.py maps >maps.refused || return 1\n\
+         make {refused} && python3 tools.py maps >maps.one && remove {refused} || return 1\n\
          sleep 1; kill -INT $tail; wait $tail\n",
         tools()
-    );
-    let guest = lab.run("maps-gone", &script)?;
-    let parts = open(&guest)?;
-    let traced = Traced::parse(&guest.file("tail.ndjson")?)?;
+    )
+}
+
+/// What is gone is no ghost in the next part of a recording, has no entry in a map, and lends its address, not its name.
+fn gone(left: &Left) -> Result<Found> {
+    let parts = open(left)?;
+    let traced = Traced::parse(&left.file("tail.ndjson")?)?;
     traced.is_complete()?;
     let mut compared = 0;
     for number in PASSING {
-        compared += passing(&guest, &traced, number).with_context(|| format!("device {number}"))?;
+        compared += passing(left, &traced, number).with_context(|| format!("device {number}"))?;
     }
     for number in REFUSED {
         let name = device(number);
@@ -274,7 +300,7 @@ fn gone(lab: &Lab) -> Result<Found> {
         ensure!(results == again, "{name} was registered with {results:?}");
     }
     for (file, devices) in [("open", 0), ("passing", 0), ("refused", 0), ("one", 1)] {
-        let maps: Value = serde_json::from_str(&guest.file(&format!("maps.{file}"))?).context("maps")?;
+        let maps: Value = serde_json::from_str(&left.file(&format!("maps.{file}"))?).context("maps")?;
         let count = |name: &str| maps.get(name).and_then(Value::as_u64);
         let counts = ["DEVICES", "PARENTS", "FILES", "IN_FLIGHT"].map(count);
         ensure!(counts == [Some(devices), Some(devices), Some(0), Some(0)], "{file}: the maps have {maps}");
@@ -288,12 +314,12 @@ fn gone(lab: &Lab) -> Result<Found> {
 }
 
 /// The last part of the recording, alone: the device is gone, and somebody still reads from its data fd.
-fn open(guest: &Guest) -> Result<usize> {
+fn open(left: &Left) -> Result<usize> {
     let name = device(OPEN);
-    let outlived = guest.file("outlive")?;
+    let outlived = left.file("outlive")?;
     ensure!(outlived.lines().last() == Some("19"), "no ENODEV at the end: {outlived}");
-    let parts = guest.file("parts")?;
-    let whole: Vec<_> = parts.lines().map(|part| guest.results.join(part)).collect();
+    let parts = left.file("parts")?;
+    let whole: Vec<_> = parts.lines().map(|part| left.path(part)).collect();
     let last = whole.last().context("no parts")?;
     ensure!(whole.len() >= 5, "only {} parts", whole.len());
     let mut ghosts = Vec::new();
@@ -319,9 +345,9 @@ fn open(guest: &Guest) -> Result<usize> {
 }
 
 /// All that one device did, under its own name.
-fn passing(guest: &Guest, traced: &Traced, number: usize) -> Result<usize> {
+fn passing(left: &Left, traced: &Traced, number: usize) -> Result<usize> {
     let name = device(number);
-    let steps = guest.left("").records(&format!("passing.{number}"))?;
+    let steps = left.records(&format!("passing.{number}"))?;
     let pid = steps.first().and_then(|step| step.get("pid")).context("no steps")?;
     let mine: Vec<&Value> = traced
         .events
