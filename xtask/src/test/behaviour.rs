@@ -20,10 +20,10 @@ const STEPS: &str = "lab-step --create mtty-2 --create mtty-2 set=STOP_COPY read
 type TailCheck = (&'static str, &'static str, u32, fn(&Left) -> Result<Found>);
 
 const ALL: [TailCheck; 5] = [
-    ("tail: filters and limits", "filters", 60, filters),
-    ("tail: signals and readers", "signals", 45, signals),
-    ("tail: readers that stall, hangups, closed folders", "stalled", 55, stalled),
-    ("tail: privileges", "privileges", 25, privileges),
+    ("tail: filters and limits", "filters", 55, filters),
+    ("tail: signals and readers", "signals", 35, signals),
+    ("tail: readers that stall, hangups, closed folders", "stalled", 65, stalled),
+    ("tail: privileges", "privileges", 10, privileges),
     ("tail: drivers come and go", "late", 30, late),
 ];
 

@@ -21,10 +21,10 @@ use super::{
 type MapCheck = (&'static str, &'static str, u32, fn(&Left) -> Result<Found>);
 
 const ALL: [MapCheck; 4] = [
-    ("maps: more data fds than are remembered", "hoard", 45, hoard),
-    ("maps: thousands of devices", "thousands", 60, thousands),
-    ("maps: devices that are gone", "gone", 35, gone),
-    ("maps: calls of threads that are gone", "killed", 55, killed),
+    ("maps: more data fds than are remembered", "hoard", 40, hoard),
+    ("maps: thousands of devices", "thousands", 30, thousands),
+    ("maps: devices that are gone", "gone", 30, gone),
+    ("maps: calls of threads that are gone", "killed", 30, killed),
 ];
 
 pub(super) fn checks() -> Vec<Check> {
