@@ -23,6 +23,15 @@ pub(super) enum SignalLimit {
     Unlimited,
 }
 
+/// What becomes of SIGHUP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HangupRule {
+    /// It asks to end, unless it is ignored.
+    Heeded,
+    /// It does what it did before: ends the process at once, unless it is ignored.
+    Untouched,
+}
+
 /// A signal that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReceivedSignal {
@@ -37,7 +46,7 @@ pub(super) struct ReceivedSignal {
 pub(super) struct StopSignals {
     interrupt: Signals,
     terminate: Signals,
-    /// `None`: it is ignored, as nohup has it, and stays so. SIGINT is heeded all the same: shells ignore it for what they
+    /// `None`: it is left alone, or is ignored, as nohup has it, and stays so. SIGINT is heeded all the same: shells ignore it for what they
     /// start in the background, and scripts end that with it.
     hangup: Option<Signals>,
     /// Whom SIGINT, and SIGHUP, came from.
@@ -47,7 +56,11 @@ pub(super) struct StopSignals {
 
 impl StopSignals {
     /// From here on they do not end the process; the first sets `stop` at once, whatever this thread waits for.
-    pub(super) fn heed(stop: &Arc<AtomicBool>, patience: SignalLimit) -> Result<Self, CliError> {
+    pub(super) fn heed(
+        stop: &Arc<AtomicBool>,
+        patience: SignalLimit,
+        hangups: HangupRule,
+    ) -> Result<Self, CliError> {
         let asked = || -> io::Result<Self> {
             let more = match patience {
                 SignalLimit::AtMost(more) => Some(Arc::new(AtomicU32::new(more))),
@@ -58,7 +71,7 @@ impl StopSignals {
                 set_flag(kind.as_raw_value(), Arc::clone(stop), more).map(|()| signals)
             };
             let (interrupt, hangup) = (SignalKind::interrupt(), SignalKind::hangup());
-            let ignored = is_ignored(hangup.as_raw_value());
+            let ignored = hangups == HangupRule::Untouched || is_ignored(hangup.as_raw_value());
             let asked = Self {
                 interrupt: heed(interrupt, more.clone())?,
                 terminate: heed(SignalKind::terminate(), more)?,
@@ -167,7 +180,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
-            let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1)).unwrap();
+            let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1), HangupRule::Heeded).unwrap();
             rustix::process::kill_process(getpid(), Signal::HUP).unwrap();
             let next = tokio::time::timeout(Duration::from_millis(300), asked.next()).await;
             assert_eq!(next.is_ok(), asked.has_come());
@@ -206,7 +219,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
-            let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1)).unwrap();
+            let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1), HangupRule::Heeded).unwrap();
             println!("child: waits");
             let heard = tokio::time::timeout(Duration::from_secs(20), asked.next()).await.unwrap();
             assert_eq!(heard.signal, Signal::HUP);

@@ -9,15 +9,16 @@ use super::{
     events::{EventArgs, EventPrinter, ProbeCounts},
     out_file::OutFile,
     parse,
-    session::{FinishedRun, LiveArgs, LiveRun, RecordConsumer, block_on},
+    session::{FinishedRun, LiveArgs, LiveNotes, LiveRun, block_on},
     signals::end_heeding,
 };
 use crate::{
     event::{ClockAnchor, DecodeError, WallClock, WireRecord},
+    probe::ProbeChanges,
     recording::{ClockSample, StopFlag},
     source::{
         clock::{anchor, sample},
-        live::LiveSource,
+        live::{LiveSource, RunObserver},
     },
 };
 
@@ -42,6 +43,7 @@ pub(super) fn main(args: &TailArgs) -> Result<u8, CliError> {
 struct TailOutput<'a> {
     stream: EventPrinter<&'a mut OutFile>,
     clock: WallClock,
+    notes: LiveNotes,
 }
 
 impl TailOutput<'_> {
@@ -53,9 +55,18 @@ impl TailOutput<'_> {
     }
 }
 
-impl RecordConsumer for TailOutput<'_> {
+impl RunObserver for TailOutput<'_> {
+    type Error = CliError;
+
     fn record(&mut self, _bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError> {
+        if let Err(error) = record {
+            self.notes.undecoded(error);
+        }
         self.stream.push(record)
+    }
+
+    fn changes(&mut self, changes: &ProbeChanges) {
+        self.notes.changes(changes);
     }
 
     fn pause(&mut self) -> Result<(), CliError> {
@@ -103,7 +114,7 @@ async fn show(
     let (start, began) = session.begin(anchor)?;
     let traced = session.start(&args.live)?;
     stream.start(&start, began)?;
-    let mut tail = TailOutput { stream, clock: anchor.into() };
+    let mut tail = TailOutput { stream, clock: anchor.into(), notes: session.notes() };
     let mut done = session.run(traced, args.duration, &mut tail).await?;
     if let Some(error) = done.error.take() {
         return Ok((done, Err(error)));
@@ -130,7 +141,7 @@ mod tests {
         let anchor = ClockAnchor { mono_ns: 10 * S, real_ns: 1_795_362_020 * S };
         let mut out = OutFile::stdout();
         let stream = EventPrinter::new(&EventArgs::default(), anchor, &mut out, false);
-        let mut tail = TailOutput { stream, clock: anchor.into() };
+        let mut tail = TailOutput { stream, clock: anchor.into(), notes: LiveNotes::default() };
         let later = ClockSample { mono_ns: 20 * S, real_ns: anchor.real_ns + 3_610 * S, ..sample() };
         tail.sample(&ClockSample { error_ns: 0, ..later });
         assert_eq!(tail.clock.rfc3339(21 * S), "2026-11-22T16:40:31.000000000Z");

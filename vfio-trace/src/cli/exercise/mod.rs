@@ -21,7 +21,7 @@ use super::{
     output::{ColorMode, note},
     privileges::{self, is_root},
     session::block_on,
-    signals::{SignalLimit, StopSignals as Signals, end_heeding},
+    signals::{HangupRule, SignalLimit, StopSignals as Signals, end_heeding},
 };
 use crate::{
     driver::driver_quirks,
@@ -355,7 +355,7 @@ fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
             Err(why) => return drop(tell.send(Err(failed(why)))),
         };
         runtime.block_on(async {
-            let mut signals = match Signals::heed(&stop, SignalLimit::Unlimited) {
+            let mut signals = match Signals::heed(&stop, SignalLimit::Unlimited, HangupRule::Heeded) {
                 Ok(signals) => signals,
                 Err(why) => return drop(tell.send(Err(why))),
             };

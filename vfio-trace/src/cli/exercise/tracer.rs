@@ -1,18 +1,19 @@
 //! The live tracer as a witness: it watches its own process drive a device.
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use bytes::Bytes;
 use vfio_trace_common::role::Role;
 
 use crate::{
-    event::{EventData, HOLD_NS, ProbeReport, VfioEvent, WireRecord},
+    event::{DecodeError, EventData, HOLD_NS, ProbeReport, VfioEvent, WireRecord},
     exercise::{ExerciseTracer, UntracedReason},
     kernel::{KernelFiles, caps::LinuxCap},
     pipeline::Pipeline,
-    probe::LoadOptions,
+    probe::{LoadOptions, ProbeChanges},
     source::{
         clock::mono_ns,
-        live::{LiveError, LiveSource},
+        live::{LiveError, LiveSource, RunObserver},
     },
 };
 
@@ -23,8 +24,32 @@ const BUFFER_BYTES: u32 = 4 << 20;
 pub(super) struct LiveTracer {
     live: LiveSource,
     files: KernelFiles,
-    pipeline: Pipeline,
+    seen: TracedEvents,
     own: OwnPid,
+}
+
+/// The events that were seen and not asked for yet.
+#[derive(Default)]
+struct TracedEvents {
+    pipeline: Pipeline,
+    events: Vec<VfioEvent>,
+}
+
+impl RunObserver for TracedEvents {
+    type Error = LiveError;
+
+    fn record(&mut self, _bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), LiveError> {
+        let Ok(()) = self.pipeline.push(record, &mut self.events);
+        Ok(())
+    }
+
+    /// What a probe cannot do, a step misses, and says so.
+    fn changes(&mut self, _changes: &ProbeChanges) {}
+
+    fn tick(&mut self, now_ns: u64, _live: &mut LiveSource) -> Result<(), LiveError> {
+        let Ok(()) = self.pipeline.tick(now_ns, &mut self.events);
+        Ok(())
+    }
 }
 
 /// This process's number in the records, which count in the first PID namespace.
@@ -75,50 +100,31 @@ impl LiveTracer {
         live.enable()?;
         // Devices get their names from it; without, from the first thing that happens to them.
         let _unnamed = live.take_inventory().is_err();
-        Ok(Self { live, files, pipeline: Pipeline::new(false), own })
+        Ok(Self { live, files, seen: TracedEvents::default(), own })
     }
 
     /// The capabilities that tracing goes on needing.
     pub(super) fn needs(&self) -> Vec<LinuxCap> {
         self.live.needs()
     }
-
-    /// What has happened until now: in a flood there is always more.
-    fn take(&mut self) -> Vec<VfioEvent> {
-        let mut events = Vec::new();
-        let now_ns = mono_ns();
-        let mut latest_ns = 0;
-        while latest_ns < now_ns {
-            let records = self.live.take();
-            if records.is_empty() {
-                break;
-            }
-            for bytes in &records {
-                let record = WireRecord::decode(bytes);
-                if let Ok(record) = &record {
-                    latest_ns = latest_ns.max(record.header.end_ns);
-                    let _changes = self.live.follow(record);
-                }
-                let Ok(()) = self.pipeline.push(record.as_ref().map_err(|error| *error), &mut events);
-            }
-        }
-        events
-    }
 }
 
 impl ExerciseTracer for LiveTracer {
     fn events(&mut self) -> Vec<VfioEvent> {
-        let mut events = self.take();
+        let _unfailing = self.live.catch_up(&mut self.seen, Duration::MAX).is_err();
         // Pointers of a driver that came meanwhile wait for it. What it cannot do, a step misses, and says so.
         let _unlooked = self.live.rescan().is_err();
         // A step is over when its call has returned: nothing of it is still to come.
-        let Ok(()) = self.pipeline.tick(mono_ns().saturating_add(HOLD_NS), &mut events);
+        let now_ns = mono_ns().saturating_add(HOLD_NS);
+        let TracedEvents { pipeline, events } = &mut self.seen;
+        let Ok(()) = pipeline.tick(now_ns, events);
+        let events = std::mem::take(events);
         events.into_iter().filter(|event| self.own.is_ours(event)).collect()
     }
 
     fn lost(&mut self) -> u64 {
         // What was not understood is as good as lost.
-        self.live.report().iter().map(missing).fold(self.pipeline.undecoded(), u64::saturating_add)
+        self.live.report().iter().map(missing).fold(self.seen.pipeline.undecoded(), u64::saturating_add)
     }
 
     fn find_untraced_reason(&mut self) -> UntracedReason {

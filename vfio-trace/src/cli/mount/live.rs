@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
         error::CliError,
         events::too_many_more,
         output::note,
-        session::{say_changes, say_missing, say_uninformed, say_unwatched},
+        session::{LiveNotes, open_source, say_missing, say_uninformed, say_waiting},
     },
     MountArgs, MountEnd, MountPoint,
     debug::ExerciseProcess,
@@ -21,13 +22,13 @@ use super::{
     no_drop,
 };
 use crate::{
-    event::{WallClock, WireRecord},
+    event::{DecodeError, WallClock, WireRecord},
     kernel::{KernelFiles, VfioDevice},
     mount::{self, DeviceExerciser, MountTree, Refresh},
-    probe::LoadOptions,
+    probe::ProbeChanges,
     source::{
         clock::{anchor, mono_ns, sample},
-        live::{LiveError, LiveSource, LogForwarder, RESCAN},
+        live::{LiveError, LiveLoop, LiveSource, RunObserver},
         snapshot::InventoryLosses,
     },
     state::{HostState, TraceOrigin},
@@ -55,12 +56,11 @@ impl Refresh for RefreshRequest {
     }
 }
 
-/// The live source, and the host's state that it keeps up to date.
+/// What keeps the host's state up to date with a live source.
 struct LiveUpdater {
-    live: LiveSource,
     files: KernelFiles,
     host: Arc<Mutex<HostState>>,
-    verbose: bool,
+    notes: LiveNotes,
     looks: InventorySchedule,
     clock: WallClock,
     /// What looks could not tell, as it was said last.
@@ -75,54 +75,27 @@ impl LiveUpdater {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a batch of what has arrived; gives the time of the latest record, `None` if there was none.
-    fn pump(&mut self) -> Option<u64> {
-        let records = self.live.take();
-        let mut latest = records.first().map(|_| 0);
-        for bytes in &records {
-            match WireRecord::decode(bytes) {
-                Ok(record) => {
-                    say_changes(&self.live.follow(&record), self.verbose);
-                    self.host().push(Ok(&record));
-                    latest = latest.max(Some(record.header.end_ns));
-                },
-                Err(error) => {
-                    self.host().push(Err(error));
-                    if self.verbose {
-                        note(&format!("record not understood: {error}"));
-                    }
-                },
-            }
-        }
-        latest
-    }
-
-    /// Takes in all that has happened until now. In a flood there is always more, and sometimes too much for one who
-    /// waits.
-    fn catch_up(&mut self) {
-        let (start, now_ns) = (Instant::now(), mono_ns());
-        while self.pump().is_some_and(|latest| latest < now_ns) && start.elapsed() < CATCH_UP {}
-    }
-
-    /// Somebody is about to look: what they see must be how things are.
-    fn freshen(&mut self) {
-        self.catch_up();
+    /// Brings the host's state up to date for somebody who is about to look: what they see must be how things are. In a flood there
+    /// is always more, and sometimes too much for one who waits.
+    fn freshen(&mut self, live: &mut LiveSource) -> Result<(), LiveError> {
+        live.catch_up(self, CATCH_UP)?;
         let stale = self.host().take_stale();
         if self.looks.is_due(stale, Instant::now()) {
-            self.look();
+            self.look(live)?;
         }
         if self.counted.elapsed() >= COUNT_EVERY {
-            self.count();
+            self.count(live);
         }
-        self.host().tick(self.live.settled_ns());
+        self.host().tick(live.settled_ns());
+        Ok(())
     }
 
     /// Reads the kernel's memory, and sysfs: some things happen to devices without an event. The first look that goes well
     /// also tells who holds the devices.
-    fn look(&mut self) {
+    fn look(&mut self, live: &mut LiveSource) -> Result<(), LiveError> {
         let (began, informed) = (Instant::now(), self.looks.is_informed());
-        let looked = if informed { self.live.look_again() } else { self.live.take_inventory() };
-        self.catch_up();
+        let looked = if informed { live.look_again() } else { live.take_inventory() };
+        live.catch_up(self, CATCH_UP)?;
         self.exist();
         let failed = looked.as_ref().err().map(ToString::to_string);
         let tell = self.looks.done(began, Instant::now(), failed.as_deref());
@@ -137,6 +110,7 @@ impl LiveUpdater {
         }
         // What this look has shown needs no other one.
         self.host().take_stale();
+        Ok(())
     }
 
     /// A look has told what it can; what it cannot is said when that changes.
@@ -154,21 +128,35 @@ impl LiveUpdater {
         self.host().set_existing(&names, mono_ns());
     }
 
-    fn count(&mut self) {
+    fn count(&mut self, live: &LiveSource) {
         self.counted = Instant::now();
-        self.host().set_losses(Some(&self.live.report()));
+        self.host().set_losses(Some(&live.report()));
+    }
+}
+
+impl RunObserver for LiveUpdater {
+    type Error = LiveError;
+
+    fn record(&mut self, _bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), LiveError> {
+        if let Err(error) = record {
+            self.notes.undecoded(error);
+        }
+        self.host().push(record);
+        Ok(())
     }
 
-    /// What is due every now and then although nobody looks.
-    fn tick(&mut self) -> Result<(), LiveError> {
-        self.pump();
+    fn changes(&mut self, changes: &ProbeChanges) {
+        self.notes.changes(changes);
+    }
+
+    /// Does what is due every now and then although nobody looks.
+    fn tick(&mut self, settled_ns: u64, _live: &mut LiveSource) -> Result<(), LiveError> {
         // It may have been set, or the host asleep: what happens from now on has other wall times.
         let found = sample();
         if self.clock.sample(found.anchor(), found.error_ns) {
             self.host().set_clock(&self.clock);
         }
-        say_changes(&self.live.rescan()?, self.verbose);
-        self.host().tick(self.live.settled_ns());
+        self.host().tick(settled_ns);
         let forgotten = self.host().forgotten();
         if let Some(text) = too_many_more(forgotten, &mut self.forgotten) {
             note(&text);
@@ -177,71 +165,73 @@ impl LiveUpdater {
     }
 }
 
+/// What the loop is interrupted by.
+enum MountInterrupt {
+    /// Somebody is about to look, and waits for an answer.
+    Look(mpsc::SyncSender<()>),
+    /// All is over.
+    End(MountEnd),
+}
+
 /// Shows what is there, until the end.
 pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
-    let log: Option<Box<dyn log::Log>> =
-        args.verbose.then(|| Box::new(LogForwarder(note)) as Box<dyn log::Log>);
-    let options = LoadOptions { buffer_bytes: args.buffer, log: args.verbose };
-    let (live, changes) = LiveSource::open(files.clone(), options, log)?;
-    say_changes(&changes, args.verbose);
-    say_unwatched(&live);
+    let notes = LiveNotes::new(args.verbose);
+    let mut live = open_source(files.clone(), args.buffer, notes)?;
     let (mounted, guard) = site.mount(true)?;
     live.drop_privileges().map_err(no_drop)?;
-    if !live.has_vfio() {
-        note("vfio is not loaded yet; waiting for it");
-    }
+    say_waiting(&live);
 
     let clock = WallClock::from(anchor());
     let host = HostState::new(origin(clock.clone()), args.events as usize, mono_ns());
     let tree = MountTree::new().annotated(args.annotate).with_debug();
     let (asker, mut asks) = unbounded_channel();
     let mut keeper = LiveUpdater {
-        live,
         files,
         host: Arc::new(Mutex::new(host)),
-        verbose: args.verbose,
+        notes,
         looks: InventorySchedule::default(),
         clock,
         last_looked: InventoryLosses::default(),
         counted: Instant::now(),
         forgotten: 0,
     };
-    keeper.live.enable()?;
+    live.enable()?;
     // After the switch: an arc that comes in between is seen by both, and never by neither.
-    keeper.look();
+    keeper.look(&mut live)?;
     let exercise = args.allow_exercise.then(|| Box::new(ExerciseProcess) as Box<dyn DeviceExerciser>);
     let mut serving =
         site.serve(mounted, (Arc::clone(&keeper.host), tree), Box::new(RefreshRequest(asker)), exercise)?;
-    let end = attend(&mut keeper, &mut asks, &mut serving, &mut site).await?;
+    let end = attend(&mut live, &mut keeper, &mut asks, &mut serving, &mut site).await?;
     site.end(end, guard)?;
     Ok(0)
 }
 
 /// Keeps the host's state up to date until the end.
 async fn attend(
+    live: &mut LiveSource,
     keeper: &mut LiveUpdater,
     asks: &mut UnboundedReceiver<mpsc::SyncSender<()>>,
     serving: &mut mount::FuseServer,
     site: &mut MountPoint,
 ) -> Result<MountEnd, CliError> {
-    let mut tick = tokio::time::interval(RESCAN);
-    let mut more = false;
+    let mut attending = LiveLoop::new(Arc::clone(site.signals.stop()));
     loop {
-        tokio::select! {
-            // One batch, then round again: a flood must not starve the other branches.
-            ready = keeper.live.ready(), if !more => {
-                ready?;
-                more = keeper.pump().is_some();
-            },
-            () = std::future::ready(()), if more => more = keeper.pump().is_some(),
-            Some(done) = asks.recv() => {
-                keeper.freshen();
-                // Who asked may have lost patience.
+        let interrupt = async {
+            tokio::select! {
+                Some(done) = asks.recv() => MountInterrupt::Look(done),
+                end = site.ended(serving) => MountInterrupt::End(end),
+            }
+        };
+        match attending.run_until(live, keeper, interrupt).await? {
+            Some(MountInterrupt::Look(done)) => {
+                keeper.freshen(live)?;
+                // Whoever asked may have lost patience.
                 let _waited = done.try_send(()).is_ok();
             },
-            end = site.ended(serving) => return Ok(end),
-            _ = tick.tick() => keeper.tick()?,
+            Some(MountInterrupt::End(end)) => return Ok(end),
+            // It is never full.
+            None => {},
         }
     }
 }

@@ -7,10 +7,8 @@ mod looks;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
@@ -18,6 +16,8 @@ use super::{
     output::note,
     parse,
     past::{FromArgs, PastState, say_unnamed},
+    session::block_on,
+    signals::{HangupRule, SignalLimit, StopSignals},
 };
 use crate::{
     kernel::caps,
@@ -73,11 +73,7 @@ pub(super) struct GuardArgs {
 /// `vfio-trace mount`.
 pub(super) fn main(args: MountArgs) -> Result<u8, CliError> {
     // One thread until all capabilities are dropped.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|why| CliError::failed("cannot start", why, "check the limit of open files (ulimit -n)"))?;
-    runtime.block_on(run(args))
+    block_on(run(args))
 }
 
 /// The guard.
@@ -106,8 +102,7 @@ struct MountPoint {
     target: MountTarget,
     claim: Option<MountLock>,
     allow_other: bool,
-    interrupt: Signal,
-    terminate: Signal,
+    signals: StopSignals,
 }
 
 impl MountPoint {
@@ -126,11 +121,10 @@ impl MountPoint {
 
     /// From here on signals wait until they are asked for.
     fn new(args: &MountArgs, target: MountTarget) -> Result<Self, CliError> {
-        let cannot_signal =
-            |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
-        let interrupt = signal(SignalKind::interrupt()).map_err(cannot_signal)?;
-        let terminate = signal(SignalKind::terminate()).map_err(cannot_signal)?;
-        Ok(Self { target, claim: None, allow_other: args.allow_other, interrupt, terminate })
+        // A hangup ends the process at once: then the guard unmounts.
+        let stop = Arc::new(AtomicBool::new(false));
+        let signals = StopSignals::heed(&stop, SignalLimit::Unlimited, HangupRule::Untouched)?;
+        Ok(Self { target, claim: None, allow_other: args.allow_other, signals })
     }
 
     /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
@@ -168,8 +162,7 @@ impl MountPoint {
             ended = &mut serving.ended => {
                 MountEnd::Unmounted(ended.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))))
             },
-            _ = self.interrupt.recv() => MountEnd::Signal,
-            _ = self.terminate.recv() => MountEnd::Signal,
+            _ = self.signals.next() => MountEnd::Signal,
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     error::{CliError, FAILED, USAGE},
     output::{ColorMode, note, print_finished},
     parse::{self, RecordingAmount},
-    session::{LiveArgs, LiveRun, RecordConsumer, StopCause, block_on, say_left_command, say_missing},
+    session::{LiveArgs, LiveNotes, LiveRun, StopCause, block_on, say_left_command, say_missing},
     signals::end_heeding,
     storing::PendingParts,
 };
@@ -28,13 +28,14 @@ use crate::{
     },
     kernel::KernelFacts,
     output::summary_text,
+    probe::ProbeChanges,
     recording::{
         BlockItem, ClockSample, DriverFacts, EndReason, LayoutMember, OutputError, PartEnd, PartHeader,
         PartOutput, PartPreamble, PartWriter, RecordingOutput, SCHEMA, StopFlag, TRY_AGAIN,
     },
     source::{
         clock::{mono_ns, sample},
-        live::LiveSource,
+        live::{LiveSource, RunObserver},
     },
     units::{human, human::clean},
 };
@@ -118,6 +119,7 @@ struct FileRecorder {
     broken: bool,
     /// The last look at all devices is news, not a repetition for a part that begins.
     ending: bool,
+    notes: LiveNotes,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -219,6 +221,7 @@ async fn run(args: &RecordArgs, mut output: RecordingOutput) -> Result<u8, CliEr
         sampled: now,
         probes: header.start.probes.clone(),
         header,
+        notes: session.notes(),
     };
     let mut done = session.run(traced, recorder.all.time, &mut recorder).await?;
     let probes = session.live.report();
@@ -385,16 +388,25 @@ impl ClosedRecording {
     }
 }
 
-impl RecordConsumer for FileRecorder {
+impl RunObserver for FileRecorder {
+    type Error = CliError;
+
     fn record(&mut self, bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError> {
         let repeated = self.header.part > 1 && !self.ending;
         self.last_record = Instant::now();
-        self.undecoded += u64::from(record.is_err());
+        if let Err(error) = record {
+            self.notes.undecoded(error);
+            self.undecoded += 1;
+        }
         if let Ok(WireRecord { body: RecordBody::Note(RecordNote::ProbeGap(gap)), .. }) = record {
             self.gaps.add(gap);
         }
         let news = record.map_or(true, |record| self.known.keep(record, bytes, repeated));
         self.put(&if news { BlockItem::Record(bytes.clone()) } else { BlockItem::Repeated(bytes.clone()) })
+    }
+
+    fn changes(&mut self, changes: &ProbeChanges) {
+        self.notes.changes(changes);
     }
 
     fn pause(&mut self) -> Result<(), CliError> {

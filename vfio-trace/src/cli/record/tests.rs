@@ -26,6 +26,7 @@ fn recorder(full: bool) -> FileRecorder {
         prompt: false,
         broken: false,
         ending: false,
+        notes: LiveNotes::default(),
     }
 }
 

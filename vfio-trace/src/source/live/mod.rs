@@ -1,0 +1,293 @@
+//! The live source: the ring buffer of this machine's kernel, with the probes that fill it.
+
+mod error;
+mod follow;
+mod run;
+
+use std::{os::fd::AsFd, time::Instant};
+
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::unix::AsyncFd;
+use vfio_trace_common::{role::Role, wire};
+
+pub(super) use self::error::{allowed, capable};
+use self::follow::PendingRescan;
+pub use self::{
+    error::LiveError,
+    follow::RESCAN,
+    run::{LiveLoop, RunEnd, RunObserver},
+};
+use super::{
+    batches::{RecordBatches, RingEntry},
+    clock::mono_ns,
+    handed::{DriverRegistry, HandoverNotes},
+    loads::LoadTracker,
+    snapshot::{HolderQuery, InventoryLosses, take_inventory},
+    taken::RecordQueue,
+};
+use crate::{
+    driver::WANTED,
+    event::{ProbeReport, RecordBody, RecordNote, WireRecord, record_text},
+    kernel::{
+        KernelFacts, KernelFiles, ModuleStamp, VfioCore,
+        caps::{self, LinuxCap, MissingCap},
+        process::ProcessTable,
+    },
+    probe::{BpfPrograms, LoadOptions, ProbeChanges, ProbeManager, plan},
+    sys,
+};
+
+/// Forwards the eBPF programs' own messages to a function.
+pub struct LogForwarder<F>(pub F);
+
+impl<F: Fn(&str) + Send + Sync> log::Log for LogForwarder<F> {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        (self.0)(&format!("eBPF: {}", record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+type BoxedLog = Box<dyn log::Log>;
+
+/// Probes that feed a ring buffer.
+pub struct LiveSource {
+    files: KernelFiles,
+    facts: KernelFacts,
+    manager: ProbeManager,
+    ring: AsyncFd<RingBuf<MapData>>,
+    log: Option<EbpfLogger<BoxedLog>>,
+    rescanned: Instant,
+    /// Records of our own that come before the next one of the kernel's.
+    notes: Vec<RecordNote>,
+    /// When tracing was switched on, and which modules were loaded since.
+    loads: LoadTracker,
+    /// What was done in between, and has not been told.
+    pending: ProbeChanges,
+    /// Modules that have come, if not all of them is known yet.
+    hurried: Option<PendingRescan>,
+    /// The vfio that devices are of.
+    vfio: Option<ModuleStamp>,
+    /// What the programs know of drivers.
+    handed: DriverRegistry,
+    /// Pointers that wait until symbols are known again.
+    deferred: Vec<(Role, u64)>,
+    /// Why the kernel does not tell of modules, if so.
+    unwatched: Option<String>,
+    batches: RecordBatches,
+    /// Records that were taken while the inventory went on: before those that the ring buffer has.
+    taken: RecordQueue,
+    buffer_bytes: u32,
+}
+
+impl LiveSource {
+    /// Loads the programs and attaches all probes, also those that driver plug-ins want; nothing is counted before
+    /// [`Self::enable`]. Needs a tokio runtime.
+    pub fn open(
+        files: KernelFiles,
+        options: LoadOptions,
+        log: Option<BoxedLog>,
+    ) -> Result<(Self, ProbeChanges), LiveError> {
+        // Before the kernel is looked at: that takes a while.
+        let held = capable(&files)?;
+        let facts = KernelFacts::read_for(&files, &WANTED);
+        allowed(&facts)?;
+        if files.line("/sys/bus/event_source/devices/kprobe/type").is_none() {
+            return Err(LiveError::NotSupported(
+                "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)"
+                    .to_owned(),
+            ));
+        }
+        let buffer_bytes = options.buffer_bytes;
+        let mut programs = BpfPrograms::load(options)?;
+        let ring = sys::readable(programs.take_events()?).map_err(LiveError::Poll)?;
+        let log = log.map(|log| programs.take_log(log)).transpose()?;
+        let mut handed = DriverRegistry::default();
+        let HandoverNotes { notes, unread } = handed.hand_over(&mut programs, &facts)?;
+        let unwatched = match facts.module_name_offset() {
+            None => Some("the kernel's BTF does not say where a module has its name".to_owned()),
+            Some(offset) => programs.watch_modules(offset).err().map(|error| error.to_string()),
+        };
+        let mut manager = ProbeManager::new(programs, &files);
+        let mut changes = manager.reconcile(&plan(&facts), |name| facts.load_of(&files, name));
+        changes.unread = unread;
+        if manager.attached() == 0
+            && let Some((function, reason)) = changes.failed.first()
+        {
+            let missing = held.missing_for_tracing(facts.perf_wants_admin);
+            let admin: Vec<MissingCap> =
+                missing.into_iter().filter(|need| need.cap == LinuxCap::SysAdmin).collect();
+            if changes.denied && !admin.is_empty() {
+                return Err(LiveError::NotPermitted(admin));
+            }
+            return Err(LiveError::NotSupported(format!(
+                "no function could be probed; {}: {reason}",
+                function.symbol
+            )));
+        }
+        // Those of a driver that comes later, too: the verifier's time would be a gap then.
+        manager.programs_mut().prepare_all();
+        let (rescanned, batches) = (Instant::now(), RecordBatches::new(mono_ns()));
+        let vfio = facts.load_of(&files, "vfio");
+        let live = Self {
+            files,
+            facts,
+            manager,
+            ring,
+            log,
+            rescanned,
+            notes,
+            loads: LoadTracker::new(mono_ns()),
+            pending: ProbeChanges::default(),
+            hurried: None,
+            vfio,
+            handed,
+            deferred: Vec::new(),
+            unwatched,
+            batches,
+            taken: RecordQueue::new(buffer_bytes),
+            buffer_bytes,
+        };
+        Ok((live, changes))
+    }
+
+    /// What is known of the kernel.
+    pub const fn facts(&self) -> &KernelFacts {
+        &self.facts
+    }
+
+    /// Gives up all capabilities but those that probes attached later need.
+    pub fn drop_privileges(&self) -> Result<(), caps::DropError> {
+        caps::keep_only(&self.needs())
+    }
+
+    /// The capabilities that probes attached later need.
+    pub fn needs(&self) -> Vec<LinuxCap> {
+        self.facts.caps.tracing_part(self.facts.perf_wants_admin)
+    }
+
+    /// Whether processes have the numbers here that they have in records.
+    pub fn shares_pid_numbers(&self) -> bool {
+        ProcessTable::of(&self.files).matches_kernel()
+    }
+
+    /// The same, with what it takes to start a program put aside: see [`caps::start_with`].
+    pub fn put_privileges_aside(&self) -> Result<(), caps::DropError> {
+        caps::put_aside(&self.needs())
+    }
+
+    /// Whether there is a vfio to trace.
+    pub const fn has_vfio(&self) -> bool {
+        !matches!(self.facts.vfio, VfioCore::NotLoaded)
+    }
+
+    /// Starts all probes at the same moment.
+    pub fn enable(&mut self) -> Result<(), LiveError> {
+        self.manager.enable(true)?;
+        self.loads.begin(mono_ns());
+        Ok(())
+    }
+
+    /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
+    pub fn take_inventory(&mut self) -> Result<InventoryLosses, LiveError> {
+        self.inventory(HolderQuery::Included)
+    }
+
+    /// Lets the kernel tell again how its devices are: a record for every device, none for those who hold them.
+    pub fn look_again(&mut self) -> Result<InventoryLosses, LiveError> {
+        self.inventory(HolderQuery::Omitted)
+    }
+
+    /// The ring buffer is emptied meanwhile: thousands of devices do not fit into it.
+    fn inventory(&mut self, holders: HolderQuery) -> Result<InventoryLosses, LiveError> {
+        let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
+        let ring = ring.get_mut();
+        let drain = || taken.fill(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
+        take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)
+    }
+
+    /// Stops all probes; what they sent before is still to be taken.
+    fn disable(&mut self) -> Result<(), LiveError> {
+        Ok(self.manager.enable(false)?)
+    }
+
+    /// Waits until there are records.
+    pub async fn ready(&self) -> Result<(), LiveError> {
+        if !self.taken.is_empty() {
+            return Ok(());
+        }
+        // The readiness is cleared before the ring is read: what arrives in between wakes the next wait.
+        self.ring.readable().await.map_err(LiveError::Poll)?.clear_ready();
+        Ok(())
+    }
+
+    /// Takes the records that are there, a limited number at a time; empty when there are none.
+    fn take(&mut self) -> Vec<Bytes> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        // The kernel's records rely on these: they were made before the first of those could be.
+        self.notes.extend(self.manager.take_notes());
+        let settled_ns = self.batches.settled_ns();
+        let notes = self.notes.drain(..).filter_map(|note| note.record(settled_ns));
+        let records = notes.map(Bytes::from).collect();
+        let Self { ring, taken, batches, .. } = &mut *self;
+        let ring = ring.get_mut();
+        let mut records = batches.take(mono_ns(), records, || {
+            let next = taken.pop().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
+            match next {
+                Some(record) => RingEntry::Record(record),
+                // Ready to be read is also what a program has only begun to write.
+                None if is_ready(&*ring) => RingEntry::Unfinished,
+                None => RingEntry::Nothing,
+            }
+        });
+        let before = records.len();
+        records.retain(|bytes| {
+            // All others are decoded where they are needed.
+            let decoded = WireRecord::kind(bytes).filter(|kind| *kind == wire::Kind::Module);
+            match decoded.map(|_module| WireRecord::decode(bytes)) {
+                Some(Ok(WireRecord { header, body: RecordBody::Module(module) })) => {
+                    self.loads.note_load(record_text(&module.name), header.end_ns);
+                    false
+                },
+                _ => true,
+            }
+        });
+        if records.len() < before {
+            self.modules_came();
+            let notes = self.notes.drain(..).filter_map(|note| note.record(mono_ns()));
+            records.extend(notes.map(Bytes::from));
+        }
+        records
+    }
+
+    /// Why drivers that are loaded later are not noticed at once, if so.
+    pub fn unwatched(&self) -> Option<&str> {
+        self.unwatched.as_deref()
+    }
+
+    /// The time (CLOCK_MONOTONIC, ns) up to which [`Self::pump`] has given all records: when the ring was read before it
+    /// was found empty. This is what an assembler may be told of the time, and not what the clock shows: of a reader
+    /// that is behind, the rest of a call may still be in the ring.
+    pub const fn settled_ns(&self) -> u64 {
+        self.batches.settled_ns()
+    }
+
+    /// What became of each probe.
+    pub fn report(&self) -> Vec<ProbeReport> {
+        self.manager.report()
+    }
+}
+
+/// Whether anything is in a ring buffer, finished or not; does not wait. If it cannot be told, nothing is.
+fn is_ready(ring: impl AsFd) -> bool {
+    poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
