@@ -1,4 +1,4 @@
-//! One boot for many checks: a script in parts, each with a folder of its own, none of which can spoil another.
+//! One boot for many checks: a script in parts. Each part has a folder of its own, and none can spoil another.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::guest::{Guest, Lab, Left};
 use crate::lab::{self, guest::Extras};
 
-/// What each part can use, in its own folder. Nothing it leaves running or there is in the next one's way.
+/// Shell functions for each part, which runs in its own folder. Processes and files that it leaves do not disturb the
+/// next.
 const PRELUDE: &str = r#"
 device() { printf '%08d-0000-4000-8000-000000000000' $1; }
 # mdevs TYPE FIRST LAST: creates devices by number, and waits until they can be opened.
@@ -47,17 +48,17 @@ part() {
 }
 "#;
 
-/// For all parts together, beside another VM.
+/// Time limit of all parts together, beside another VM.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// A part of the script.
+/// A part of a boot's script. A check asks for it with [`Boot::want`] and reads its files with [`Boot::part`].
 pub(super) struct Part {
     pub(super) name: &'static str,
-    /// For a series.
+    /// Returns the shell script for a series.
     pub(super) script: fn(&str) -> Result<String>,
 }
 
-/// A boot that comes about when the first check needs it.
+/// A boot that several checks share. It runs when the first of them needs it, with the parts that any of them wants.
 pub(super) struct Boot {
     pub(super) series: &'static str,
     debugfs: bool,
@@ -67,11 +68,11 @@ pub(super) struct Boot {
 }
 
 thread_local! {
-    /// Boots of which parts were wanted since this was last asked.
+    /// Boots of which this thread has wanted parts since [`take_wanted`].
     static WANTED: RefCell<BTreeSet<String>> = RefCell::default();
 }
 
-/// The boots of which parts were wanted since this was last asked: what a check shares with others.
+/// Returns the boots of which parts were wanted since the last call: the boots that a check shares with others.
 pub(super) fn take_wanted() -> BTreeSet<String> {
     WANTED.take()
 }
@@ -82,13 +83,13 @@ impl Boot {
         Arc::new(Self { series, debugfs, parts, wanted, guest })
     }
 
-    /// Notes that a check will ask for this part; others are not run.
+    /// Notes that a check will ask for this part. Parts that no check wants are not run.
     pub(super) fn want(&self, part: &'static str) {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(part);
         WANTED.with_borrow_mut(|wanted| wanted.insert(format!("boot {self:p}")));
     }
 
-    /// What a part left, if it went well.
+    /// Returns the folder of a part, if the part succeeded.
     pub(super) fn part(&self, name: &str) -> Result<Left> {
         let guest = self.guest.get_or_init(|| self.run().map_err(|error| format!("{error:#}")));
         let guest = guest.as_ref().map_err(|error| anyhow!(error.clone()))?;
@@ -114,7 +115,7 @@ impl Boot {
         }
         script.push_str("exit 0\n");
         let kind = if self.debugfs { "debugfs" } else { "stock" };
-        // Several boots may be of one kernel and kind, at the same time.
+        // Several boots may be of one kernel and kind, at the same time: the name of the first part tells them apart.
         let first = self.parts.first().map_or("", |part| part.name);
         lab.boot(&format!("boot-{}-{kind}-{first}", self.series), &script, PATIENCE)
     }

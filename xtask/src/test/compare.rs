@@ -1,4 +1,4 @@
-//! Compares a trace with independent witnesses: mtty's debug messages and QEMU's events. Pure.
+//! Compares a trace with independent witnesses: mtty's debug messages and QEMU's events. No I/O.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,20 +8,20 @@ use serde_json::Value;
 
 use super::traced::{Traced, data, text};
 
-/// How much was compared, and found equal.
+/// Numbers of things that were compared and found equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Arcs, with mtty's messages.
+    /// Arcs, compared with mtty's messages.
     pub(crate) arcs: usize,
-    /// Calls of set_state, with mtty's messages.
+    /// Calls of set_state, compared with mtty's messages.
     pub(crate) requests: usize,
-    /// Reads, with mtty's messages.
+    /// Reads, compared with mtty's messages.
     pub(crate) reads: usize,
-    /// Writes, with mtty's messages.
+    /// Writes, compared with mtty's messages.
     pub(crate) writes: usize,
-    /// Device states, with QEMU's events.
+    /// Device states, compared with QEMU's events.
     pub(crate) states: usize,
-    /// Final states, with the kernel's answer.
+    /// Final states, compared with the kernel's answer.
     pub(crate) finals: usize,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Two lists must be equal; if not, the first difference is named.
+/// Compares two lists, which must be equal. The error names the first difference.
 fn same(what: &str, device: &str, ours: &[String], theirs: &[String]) -> Result<usize> {
     if ours == theirs {
         return Ok(ours.len());
@@ -61,7 +61,7 @@ fn word(value: &Value, name: &str) -> String {
     }
 }
 
-/// Arcs, requests, reads and writes of every device, against what the driver itself printed.
+/// Compares arcs, requests, reads and writes of every device with the driver's own messages.
 pub(crate) fn with_mtty(traced: &Traced, log: &MttyLog) -> Result<Counts> {
     ensure!(log.lost == 0, "mtty's messages are incomplete ({} lost), nothing can be compared", log.lost);
     ensure!(!log.devices.is_empty(), "mtty said nothing");
@@ -112,7 +112,7 @@ pub(crate) fn with_mtty(traced: &Traced, log: &MttyLog) -> Result<Counts> {
             .collect();
         counts.reads += same("reads", device, &ours, &theirs)?;
 
-        // mtty speaks of a write once it has taken it; what it refuses before that is not in its messages.
+        // mtty logs a write after copying the data. A write that it refuses before that is not in its messages.
         let ours: Vec<String> = traced
             .of("write", device)
             .map(data)
@@ -129,8 +129,8 @@ pub(crate) fn with_mtty(traced: &Traced, log: &MttyLog) -> Result<Counts> {
     Ok(counts)
 }
 
-/// States that QEMU reported over QMP, against our `set_state` events of the same QEMU. It sets RUNNING_P2P and RUNNING
-/// before anybody can listen; apart from those two all must be there, in order.
+/// Compares the states that QEMU reported over QMP with our `set_state` events of the same QEMU. QEMU sets RUNNING_P2P
+/// and RUNNING before a QMP client can be connected; apart from those two all must be there, in order.
 pub(crate) fn with_qmp(traced: &Traced, log: &QmpLog, pids: &BTreeMap<String, u64>) -> Result<usize> {
     let mut compared = 0;
     for (vm, pid) in pids {
@@ -159,7 +159,7 @@ pub(crate) fn with_qmp(traced: &Traced, log: &QmpLog, pids: &BTreeMap<String, u6
     Ok(compared)
 }
 
-/// Where each device was left, against what the kernel answered when asked afterwards.
+/// Compares the last state of each device with the kernel's answer afterwards.
 pub(crate) fn with_final_states(traced: &Traced, document: &str) -> Result<usize> {
     let document: Value = serde_json::from_str(document).context("final-states.json is not JSON")?;
     let devices =
@@ -182,7 +182,7 @@ pub(crate) fn with_final_states(traced: &Traced, document: &str) -> Result<usize
     Ok(compared)
 }
 
-/// The process of each VM, from migrate.json.
+/// Returns the process of each VM, from migrate.json.
 pub(crate) fn vm_pids(document: &str) -> Result<BTreeMap<String, u64>> {
     let document: Value = serde_json::from_str(document).context("migrate.json is not JSON")?;
     let migrations =
@@ -215,7 +215,7 @@ mod tests {
             all += &line("set_state", &format!(r#"{{"target":"{to}","result":"ok"}}"#));
         }
         all += &line("summary", r#"{"events":2,"lost":0,"missed":0,"unmatched":0,"undecoded":0}"#);
-        // Only what is compared is in these lines.
+        // These lines have only the fields that are compared.
         Traced::read(&all, |_| Ok(())).unwrap()
     }
 

@@ -1,5 +1,5 @@
-//! Dirty tracking as the tracer tells it, next to what was asked: on 6.1, the only kernel here whose core can report (later
-//! ones need IOMMUFD for it, which Debian's 6.12 does not have).
+//! Dirty tracking as the tracer reports it, compared with the requests. On 6.1, the only kernel here whose core can
+//! report (later ones need IOMMUFD for it, which Debian's 6.12 does not have).
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![Check::new("tail: dirty tracking on 6.1", |_| logging("6.1"))]
 }
 
-/// Every fourth page is dirty; a bitmap that is too long to be counted; a start that fails.
+/// Checks three requests: every fourth page is dirty; a bitmap that is too long to be counted; a start that fails.
 fn logging(series: &str) -> Result<Found> {
     let script = "cd $LAB_RESULTS; modprobe -a vfio_iommu_type1 quayside || exit 1
         vfio-trace tail --format ndjson --kind feature -- lab-step --create quayside-full \
@@ -58,7 +58,7 @@ fn logging(series: &str) -> Result<Found> {
         json!(["REPORT", null, null, null, 16]),
         json!(["STOP", null, null, null, null]),
         json!(["START", null, range("0x0", gib), gib, null]),
-        // 262144 pages are more than are counted.
+        // 262144 pages are more than the tracer counts.
         json!(["REPORT", null, null, null, null]),
         json!(["STOP", null, null, null, null]),
     ];

@@ -1,4 +1,4 @@
-//! `doctor`, in the lab and on this machine: its text, its JSON, its exit code and what `tail` does must be one story.
+//! `doctor`, in the lab and on this machine: its text, its JSON, its exit code and the behaviour of `tail` must agree.
 
 use std::{collections::BTreeSet, fmt::Write as _, process::Command, sync::Arc};
 
@@ -17,20 +17,20 @@ use crate::{build, workspace};
 
 const SCHEMA: &str = include_str!("../../../docs/schema/doctor-1.json");
 
-/// The part of the lab's script.
+/// Part of the lab's script for `doctor`.
 pub(super) const PART: &str = "doctor";
 
-/// Capabilities that a process is left with, and what `doctor` must call missing then: nothing less, nothing more.
+/// Capabilities that a process keeps, and those that `doctor` must then call missing: exactly these.
 const PRIVILEGES: [(&str, &str, &[&str]); 5] = [
     ("none", "", &["CAP_BPF", "CAP_PERFMON"]),
     ("perfmon", "perfmon", &["CAP_BPF"]),
     ("bpf", "bpf", &["CAP_PERFMON"]),
-    // Debian's kernels ask for CAP_SYS_ADMIN as long as perf_event_paranoid is 3.
+    // Debian's kernels require CAP_SYS_ADMIN as long as perf_event_paranoid is 3.
     ("paranoid", "bpf perfmon", &["CAP_SYS_ADMIN"]),
     ("enough", "bpf perfmon", &[]),
 ];
 
-/// Where `doctor` is also asked with fewer capabilities: what it says of them does not depend on the kernel.
+/// Kernel on which `doctor` is also run with fewer capabilities: its answer about them does not depend on the kernel.
 const UNPRIVILEGED_ON: &str = "6.12";
 
 fn privilege_sets(series: &str) -> &'static [(&'static str, &'static str, &'static [&'static str])] {
@@ -62,7 +62,7 @@ pub(super) fn script(series: &str) -> Result<String> {
     Ok(script)
 }
 
-/// The check on a kernel of the lab.
+/// Returns the check on a kernel of the lab.
 pub(super) fn check(boot: Arc<Boot>) -> Check {
     let wanted = Arc::clone(&boot);
     let run = move |_: &_| {
@@ -109,7 +109,7 @@ fn in_the_lab(left: &Left, series: &str) -> Result<Found> {
     Ok(Found { detail, tests: (probes + sets.len() + 3) as u64 })
 }
 
-/// What is missing is exactly what this process was not given, and `tail` then ends as `doctor` said.
+/// Checks that exactly the withheld capabilities are called missing, and that `tail` then ends as `doctor` said.
 fn privileges(left: &Left, name: &str, missing: &[&str]) -> Result<()> {
     let document = one_story(&left.file(&format!("{name}.json"))?, code(left, &format!("{name}.json"))?)?;
     let named: BTreeSet<&str> = findings(&document)?
@@ -128,7 +128,7 @@ fn privileges(left: &Left, name: &str, missing: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Without a lab: whatever this machine is, the story must be one.
+/// Checks `doctor` on this machine, without a lab: its outputs must agree with each other.
 fn on_this_machine() -> Result<Found> {
     build::binaries()?;
     let binary = workspace::target_dir()?.join("release/vfio-trace");
@@ -144,7 +144,7 @@ fn on_this_machine() -> Result<Found> {
     same_text(&document, &printed)?;
     let (stream, tail_exit) = run(&["tail", "--format", "ndjson", "--duration", "100ms"])?;
     let verdict = text(&document, "verdict").unwrap_or_default();
-    // A device that cannot migrate is no reason not to trace.
+    // A device that cannot migrate does not prevent tracing.
     let expected = if verdict == "no_device_migrates" { 0 } else { exit };
     ensure!(tail_exit == expected, "doctor says {verdict}, and tail exits with {tail_exit}");
     let probes = if tail_exit == 0 { as_attached(&document, &Traced::parse(&stream)?)? } else { 0 };
@@ -164,7 +164,7 @@ fn status<'d>(document: &'d Value, id: &str, subject: &str) -> Result<&'d str> {
     found.and_then(|finding| text(finding, "status")).with_context(|| format!("no {id} of {subject}"))
 }
 
-/// The document is as its schema says, and verdict, exit code and findings say the same.
+/// Checks that the document is as its schema says, and that verdict, exit code and findings agree.
 fn one_story(report: &str, exit: i32) -> Result<Value> {
     let document: Value = serde_json::from_str(report).context("the report is not JSON")?;
     let schema = Schema::parse(SCHEMA).map_err(anyhow::Error::msg)?;
@@ -200,7 +200,7 @@ fn one_story(report: &str, exit: i32) -> Result<Value> {
     Ok(document)
 }
 
-/// The text has every finding with its status, in the same order, and the right numbers in its last line.
+/// Checks that the text has every finding with its status, in the same order, and the right numbers in its last line.
 fn same_text(document: &Value, printed: &str) -> Result<()> {
     let mut lines = printed.lines();
     let mut counts = ["ok", "degraded", "missing", "unknown"].map(|status| (status, 0));
@@ -219,7 +219,7 @@ fn same_text(document: &Value, printed: &str) -> Result<()> {
     Ok(())
 }
 
-/// Each probe is called ok if and only if `tail` really attached it; both know the same probes.
+/// Checks that a probe is called ok if and only if `tail` really attached it, and that both know the same probes.
 fn as_attached(document: &Value, tail: &Traced) -> Result<usize> {
     let probes = tail.start.get("probes").and_then(Value::as_array).context("tail names no probes")?;
     let mut known = BTreeSet::new();
@@ -237,7 +237,7 @@ fn as_attached(document: &Value, tail: &Traced) -> Result<usize> {
     }
     for finding in findings(document)? {
         let (id, subject) = (text(finding, "id").unwrap_or_default(), text(finding, "subject"));
-        // The inventory is an iterator, and no function.
+        // The inventory is an iterator, not a function.
         if id.starts_with("probe-") && id != "probe-inventory" {
             let key = (id.to_owned(), subject.unwrap_or_default().to_owned());
             ensure!(known.contains(&key), "doctor knows {key:?}, tail does not");

@@ -1,4 +1,4 @@
-//! Checks that keep the documents alive: their links lead somewhere, their commands exist, and no option is left out.
+//! Checks of the documents: their links lead somewhere, their commands exist, and no option is left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-/// A document: where it is below the workspace, and its text.
+/// A document: its path below the workspace, and its text.
 type Document = (PathBuf, String);
 
 fn documents() -> Result<Vec<Document>> {
@@ -40,7 +40,7 @@ fn documents() -> Result<Vec<Document>> {
     paths.into_iter().map(read).collect()
 }
 
-/// Every link within the workspace has its file, and its heading.
+/// Checks that every link within the workspace has its file, and its heading.
 fn links(documents: &[Document]) -> Result<Found> {
     let (mut wrong, mut found) = (Vec::new(), 0);
     for (path, text) in documents {
@@ -62,7 +62,7 @@ fn links(documents: &[Document]) -> Result<Found> {
     Ok(Found::one(format!("{found} links in {} documents", documents.len())))
 }
 
-/// Where `](…)` leads, without what is outside of the workspace.
+/// Returns the targets of all `](…)`, without those outside of the workspace.
 fn link_targets(text: &str) -> Vec<&str> {
     let prose = text.split("```").step_by(2);
     prose
@@ -72,7 +72,7 @@ fn link_targets(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// A path as seen from the folder of another, without `..`.
+/// Returns a path as seen from the folder of another, without `..`.
 fn beside(path: &Path, link: &str) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.parent().unwrap_or_else(|| Path::new("")).join(link).components() {
@@ -85,7 +85,7 @@ fn beside(path: &Path, link: &str) -> PathBuf {
     out
 }
 
-/// What headings are called in links, as GitHub does it.
+/// Returns the names of headings in links, as GitHub makes them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = text.split("```").step_by(2).flat_map(str::lines);
     let titles = prose.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -101,10 +101,10 @@ fn anchors(text: &str) -> BTreeSet<String> {
     all
 }
 
-/// Options of a program by verb; those of no verb under "".
+/// Options of a program by verb; those without a verb under "".
 type Options = BTreeMap<String, BTreeSet<String>>;
 
-/// Every command that is shown exists, and every verb and option is shown somewhere.
+/// Checks that every command in the documents exists, and that every verb and option is in the documents.
 fn commands(documents: &[Document]) -> Result<Found> {
     let ours = vfio_trace()?;
     let mut xtask = Options::new();
@@ -137,7 +137,7 @@ fn commands(documents: &[Document]) -> Result<Found> {
     Ok(Found::one(format!("{shown} commands exist; {} verbs with {count} options are told", ours.len() - 1)))
 }
 
-/// Whether an option is there and not only the beginning of a longer one.
+/// Returns true if the text has the option itself, and not only a longer one that begins like it.
 fn has_word(text: &str, option: &str) -> bool {
     text.match_indices(option).any(|(at, _)| {
         let next = text.get(at + option.len()..).and_then(|rest| rest.chars().next());
@@ -145,7 +145,7 @@ fn has_word(text: &str, option: &str) -> bool {
     })
 }
 
-/// Code spans, and the lines of code blocks.
+/// Returns code spans, and the lines of code blocks.
 fn code(text: &str) -> Vec<&str> {
     let mut all = Vec::new();
     for (nr, part) in text.split("```").enumerate() {
@@ -158,7 +158,7 @@ fn code(text: &str) -> Vec<&str> {
     all
 }
 
-/// The words behind each call of a program: up to the end of the command, of its options, or to a remark.
+/// Returns the words after each call of a program: up to the end of the command, of its options, or to a comment.
 fn calls(code: &str, program: &[&str]) -> Vec<Vec<String>> {
     let words: Vec<&str> = code.split_whitespace().collect();
     let mut found = Vec::new();
@@ -180,7 +180,7 @@ fn calls(code: &str, program: &[&str]) -> Vec<Vec<String>> {
     found
 }
 
-/// What of a call does not exist.
+/// Returns the verbs and options of a call that do not exist.
 fn unknown(call: &[String], options: &Options) -> Vec<String> {
     let is_verb = |word: &&String| {
         !word.is_empty()
@@ -211,7 +211,7 @@ fn unknown(call: &[String], options: &Options) -> Vec<String> {
     given.filter(|name| !known.contains(name) && !global.contains(&name.as_str())).collect()
 }
 
-/// What `vfio-trace --help`, and its verbs', say.
+/// Returns the verbs and options in `vfio-trace --help` and in its verbs' help.
 fn vfio_trace() -> Result<Options> {
     let binary = workspace::bin_dir()?.join("vfio-trace");
     let help = |arguments: &[&str]| cmd::stdout(Command::new(&binary).args(arguments).arg("--help"));
@@ -220,13 +220,13 @@ fn vfio_trace() -> Result<Options> {
         let options = told(&help(&[&verb])?);
         all.insert(verb, options);
     }
-    // Its help does not show the verb that `mount` starts by itself.
+    // The help does not show the verb that `mount` starts by itself.
     all.insert("mount-guard".to_owned(), BTreeSet::new());
     ensure!(all.len() > 5, "vfio-trace --help shows {} verbs", all.len() - 1);
     Ok(all)
 }
 
-/// The verbs of a help text.
+/// Returns the verbs of a help text.
 fn verbs(help: &str) -> Vec<String> {
     let lines =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
@@ -238,7 +238,7 @@ fn verbs(help: &str) -> Vec<String> {
         .collect()
 }
 
-/// The options that a help text explains.
+/// Returns the options that a help text explains.
 fn told(help: &str) -> BTreeSet<String> {
     let explained = help.lines().filter(|line| line.trim_start().starts_with('-'));
     let names = explained.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
@@ -247,7 +247,7 @@ fn told(help: &str) -> BTreeSet<String> {
     plain.filter(|name| !matches!(name.as_str(), "--help" | "--version" | "--")).collect()
 }
 
-/// The same of our own command line.
+/// Adds the verbs and options of our own command line.
 fn options_of(command: &clap::Command, name: &str, all: &mut Options) {
     let options = command.get_arguments().filter_map(|argument| Some(format!("--{}", argument.get_long()?)));
     all.insert(name.to_owned(), options.collect());

@@ -1,4 +1,4 @@
-//! `export`, read with what others read it with: Perfetto's own definitions, a JSON Schema validator, Python's csv; and each
+//! `export`, read with other programs: Perfetto's own definitions, a JSON Schema validator, Python's csv; and each
 //! format compared with the JSON document (py/exports.py). Perfetto's trace_processor is no part of it: its package for
 //! Python has the definitions only, and downloads the program from elsewhere.
 
@@ -35,7 +35,7 @@ const TABLES: [&str; 15] = [
     "warnings",
 ];
 
-/// Said with every result, so that nobody takes it for more than it is.
+/// Part of every result, as a reminder of what was not tested.
 const NOT_RUN: &str = "trace_processor NOT run: not in the package index";
 
 pub(super) fn checks() -> Vec<Check> {
@@ -55,14 +55,14 @@ fn empty(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// Exports recordings in all formats into a folder, and says what others make of that.
+/// Exports recordings in all formats into a folder and reads them with other programs. Returns the text for the result.
 pub(super) fn check(files: &[PathBuf], folder: &Path) -> Result<String> {
     empty(folder)?;
     export(files, folder)?;
     Ok(format!("{}; {NOT_RUN}", read(folder)?))
 }
 
-/// What others make of the exports in a folder.
+/// Reads the exports in a folder with other programs.
 fn read(folder: &Path) -> Result<String> {
     let python = python::ready(&python::EXPORT)?;
     let root = workspace::root();
@@ -81,7 +81,7 @@ fn vfio_trace(arguments: &[&str], files: &[PathBuf]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Exports recordings in all formats: some to standard output, some with `-o`, which must make the same.
+/// Exports recordings in all formats: some to standard output, some with `-o`. Both must write the same.
 fn export(files: &[PathBuf], folder: &Path) -> Result<()> {
     let put = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
@@ -106,7 +106,8 @@ fn export(files: &[PathBuf], folder: &Path) -> Result<()> {
     put("events.ndjson", &events)
 }
 
-/// The document of the unit tests, which has more than any recording: two hosts, slices that overlap, what is not known.
+/// Checks the document of the unit tests, which has more than any recording: two hosts, slices that overlap, unknown
+/// values.
 fn fixture(lab: &Lab) -> Result<Found> {
     let folder = lab.folder().join("export-fixture");
     empty(&folder)?;
@@ -117,7 +118,7 @@ fn fixture(lab: &Lab) -> Result<Found> {
     Ok(Found::one(format!("{}; {NOT_RUN}", read(&folder)?)))
 }
 
-/// The schemas refer to each other by names that validators find.
+/// Checks that the schemas refer to each other by names that validators find.
 fn schemas(_lab: &Lab) -> Result<Found> {
     let python = python::ready(&python::EXPORT)?;
     let root = workspace::root();
@@ -135,7 +136,8 @@ fn kept(lab: &Lab) -> Result<Found> {
     Ok(Found::one(check(&[file], &lab.folder().join("export-kept"))?))
 }
 
-/// One boot: migrations of VMs, one of which fails, and of a driver's devices with steps and findings.
+/// Checks the recordings of one boot: migrations of VMs, one of which fails, and of a driver's devices with steps and
+/// findings.
 fn recorded(lab: &Lab) -> Result<Found> {
     let script = "modprobe mtty; vfio-trace record -o rec.vft -- sh -c '\
                     lab-hisi precopy sqc-read dev-id; lab-migrate --scenario ok; \

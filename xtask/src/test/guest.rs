@@ -1,4 +1,4 @@
-//! Runs a script in the lab VM and keeps everything it left.
+//! Runs a script in the lab VM and keeps all its output.
 
 use std::{
     fs,
@@ -21,51 +21,51 @@ use crate::{
     workspace,
 };
 
-/// The lab, for checks.
+/// The lab for checks: a kernel with its additions, and the folder of results. Each check gets one, or makes its own.
 pub(crate) struct Lab {
     kernel: Kernel,
     extras: Extras,
     folder: PathBuf,
 }
 
-/// A finished guest.
+/// A finished guest with the files and the output of its script.
 pub(crate) struct Guest {
-    /// How it ended.
+    /// Result of the VM.
     pub(crate) outcome: Outcome,
-    /// What the script printed.
+    /// Standard output of the script.
     pub(crate) stdout: String,
-    /// What it said on standard error.
+    /// Standard error of the script.
     pub(crate) stderr: String,
-    /// Its `$LAB_RESULTS`.
+    /// Folder on the host that the script has as `$LAB_RESULTS`.
     pub(crate) results: PathBuf,
     /// Warnings of its kernel.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Lab {
-    /// A lab that boots this kernel.
+    /// Returns a lab that boots this kernel.
     pub(crate) fn new(kernel: Kernel) -> Result<Self> {
         let folder = workspace::target_dir()?.join("lab/test");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self { kernel, extras: Extras::default(), folder })
     }
 
-    /// The same with more in the guest.
+    /// Returns a lab that boots this kernel with additions.
     pub(crate) fn with(kernel: Kernel, extras: Extras) -> Result<Self> {
         Ok(Self { extras, ..Self::new(kernel)? })
     }
 
-    /// Where the checks leave their files.
+    /// Returns the folder in which the checks leave their files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Boots, runs a shell script as root, and gives all that came of it, whatever that is.
+    /// Boots and runs a shell script as root. Returns its output, whatever the result.
     pub(crate) fn boot(&self, name: &str, script: &str, timeout: Duration) -> Result<Guest> {
         self.boot_linked(name, script, timeout, None)
     }
 
-    /// The same for one of two VMs with a link between them.
+    /// Does the same for one of two VMs with a link between them.
     pub(crate) fn boot_linked(
         &self,
         name: &str,
@@ -104,10 +104,11 @@ impl Lab {
         Ok(guest)
     }
 
-    /// The same for a script that must succeed on a kernel that stays well. Where the accelerators' driver gave up after
-    /// its 1 ms, in a VM that got no time for longer than that, the script is tried again, and that is noted.
+    /// Boots and runs a script that must succeed on a kernel without warnings. If the accelerators' driver gave up
+    /// after its 1 ms, in a VM that got no processor for longer than that, the script is tried again, and that is
+    /// noted.
     pub(crate) fn run(&self, name: &str, script: &str) -> Result<Guest> {
-        // Longer than any needs: beside another VM, on a busy machine.
+        // Longer than any script needs, even beside another VM on a busy machine.
         let limit = Duration::from_mins(8);
         let mut guest = self.boot(name, script, limit)?;
         for _ in 0..2 {
@@ -126,57 +127,57 @@ impl Lab {
     }
 }
 
-/// What `lab-step` said of a step that the driver answered with an ETIMEDOUT which nobody asked for.
+/// Returns the line of `lab-step` about a step that the driver answered with an unexpected ETIMEDOUT.
 fn late_step(said: &str) -> Option<&str> {
     said.lines().find(|line| line.starts_with("lab-step: `") && line.contains("` failed: ETIMEDOUT"))
 }
 
 impl Guest {
-    /// A file that the guest left.
+    /// Returns the text of a file that the guest left.
     pub(crate) fn file(&self, name: &str) -> Result<String> {
         self.left("").file(name)
     }
 
-    /// A folder that it left.
+    /// Returns a folder that the guest left.
     pub(crate) fn left(&self, folder: &str) -> Left {
         Left(self.results.join(folder))
     }
 }
 
-/// A folder with files of a guest.
+/// A folder with files that a guest, or one part of its script, left.
 pub(crate) struct Left(PathBuf);
 
 impl Left {
-    /// Where a file in it is.
+    /// Returns the path of a file in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// A file in it.
+    /// Returns the text of a file in it.
     pub(crate) fn file(&self, name: &str) -> Result<String> {
         let path = self.0.join(name);
         fs::read_to_string(&path).with_context(|| format!("the guest left no readable {}", path.display()))
     }
 
-    /// A file in it that is one JSON document.
+    /// Returns a file in it that is one JSON document.
     pub(crate) fn json(&self, name: &str) -> Result<Value> {
         serde_json::from_str(&self.file(name)?).with_context(|| format!("{name} is not JSON"))
     }
 
-    /// A file in it that has one JSON object per line.
+    /// Returns a file in it that has one JSON object per line.
     pub(crate) fn records(&self, name: &str) -> Result<Vec<Value>> {
         let parse =
             |line| serde_json::from_str(line).with_context(|| format!("{name} has a line that is not JSON"));
         self.file(name)?.lines().map(parse).collect()
     }
 
-    /// What `tail --format ndjson` wrote into a file.
+    /// Returns the output of `tail --format ndjson` in a file.
     pub(crate) fn traced(&self, name: &str) -> Result<Traced> {
         Traced::parse(&self.file(name)?).with_context(|| name.to_owned())
     }
 }
 
-/// Keeps what is written to it.
+/// A writer that keeps the bytes written to it.
 #[derive(Clone, Default)]
 struct Capture(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! Checks of the lab itself: what goes wrong in a VM is never reported as a pass.
+//! Checks of the lab itself: a failure in a VM is never reported as a pass.
 
 use std::{process::Command, time::Duration};
 
@@ -47,7 +47,7 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-/// The guest reboots without a word: to the host that is a QEMU that ended.
+/// Checks a guest that reboots without a message: for the host QEMU has just ended.
 fn died(lab: &Lab) -> Result<Found> {
     let guest = lab.boot("lab-died", "echo b >/proc/sysrq-trigger; sleep 60", Duration::from_mins(1))?;
     ensure!(
@@ -58,7 +58,7 @@ fn died(lab: &Lab) -> Result<Found> {
     Ok(Found::one("reported as ended while the command ran, exit code 125"))
 }
 
-/// The unit test that wants BTF and symbols of a real kernel, with those of the lab's.
+/// Runs the unit test that needs BTF and symbols of a real kernel, with those of the lab's.
 fn facts(lab: &Lab) -> Result<Found> {
     let guest = lab.run(
         "lab-facts",

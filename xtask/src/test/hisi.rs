@@ -1,4 +1,4 @@
-//! The kernel's hisi_acc_vfio_pci on simulated hardware: every fault gives the errno it has to, before anything traces it.
+//! The kernel's hisi_acc_vfio_pci on simulated hardware: every fault gives its errno, before anything traces it.
 
 use std::{collections::BTreeSet, fs};
 
@@ -16,7 +16,7 @@ use crate::{
     setup::kernel::Driver,
 };
 
-/// Functions that the compiler dissolves in their callers unless it is told to keep them.
+/// Functions that the compiler inlines into their callers unless it is told to keep them.
 const KEPT: [&str; 4] = [
     "hisi_acc_vf_set_device_state",
     "hisi_acc_vf_load_state",
@@ -30,14 +30,14 @@ pub(super) fn checks() -> Vec<Check> {
         |series: &'static str| Check::new(format!("hisi: kept on {series}"), move |_| noinline(series));
     let mut checks = vec![all("6.12"), Check::new("hisi: debugfs", |_| debugfs("7.3"))];
     if full() {
-        // The checks of the traced driver see this, too, on both kernels and of both builds.
+        // The checks of the traced driver test these, too, on both kernels and of both builds.
         checks.extend([all("7.3"), kept("6.12"), kept("7.3")]);
     }
-    // The driver waits 1 ms for some things.
+    // The driver has timeouts of 1 ms.
     checks.into_iter().map(Check::alone).collect()
 }
 
-/// Runs a script in a guest with the driver, whose kernel must stay well.
+/// Runs a script in a guest with the driver. The guest's kernel must give no warning.
 pub(super) fn boot(series: &str, debugfs: bool, driver: Driver, name: &str, script: &str) -> Result<Guest> {
     let extras = Extras { debugfs, driver: Some(driver) };
     let lab = Lab::with(lab::ready(series, false)?, extras)?;
@@ -51,8 +51,8 @@ pub(super) fn boot(series: &str, debugfs: bool, driver: Driver, name: &str, scri
     Ok(guest)
 }
 
-/// What the driver, and the mailbox under it, write into the kernel's log when something did not come in time. They wait
-/// 1 ms for some things, and the VM may get no time for longer than that.
+/// Parts of the messages in the kernel's log when the driver, or the mailbox under it, ran into a timeout. Some of
+/// these are 1 ms, and the VM may get no processor for longer than that.
 const LATE: [&str; 8] = [
     "QM device is not ready",
     "writeback sqc cache fail",
@@ -64,8 +64,8 @@ const LATE: [&str; 8] = [
     "failed to write QM_VF_STATE",
 ];
 
-/// Why a scenario that did not come out as it has to may be tried again: what the driver said of the time. Nothing that
-/// the tracer did or saw is a reason: steps are what user space got.
+/// Returns the reason why a scenario that failed may be tried again: the driver's report of a timeout. Nothing that the
+/// tracer did or saw is a reason: steps are results in user space.
 pub(super) fn was_late(log: &str, steps: &[&Value]) -> Option<String> {
     let failed = |step: &&&Value| step.get("as_expected") != Some(&Value::Bool(true));
     if steps.iter().filter(failed).any(|step| text(step, "errno") == Some("ETIMEDOUT")) {
@@ -74,7 +74,7 @@ pub(super) fn was_late(log: &str, steps: &[&Value]) -> Option<String> {
     let time = |step: &Value, name: &str| step.get(name).and_then(Value::as_f64).map(|ns| ns / 1e9);
     let start = steps.iter().find_map(|step| time(step, "start_ns"))?;
     let end = steps.iter().rev().find_map(|step| time(step, "end_ns"))?;
-    // The log's clock is not quite the steps'.
+    // The clock of the log differs slightly from that of the steps.
     let within = (start - 0.1)..(end + 0.1);
     log.lines().find_map(|line| {
         let at: f64 = line.trim_start_matches('[').split(']').next()?.trim().parse().ok()?;
@@ -83,7 +83,7 @@ pub(super) fn was_late(log: &str, steps: &[&Value]) -> Option<String> {
     })
 }
 
-/// Every scenario; lab-hisi knows what this kernel's driver has to answer.
+/// Checks every scenario. lab-hisi knows the right answers of this kernel's driver.
 fn faults(series: &str) -> Result<Found> {
     let (mut wanted, mut seen, mut steps, mut errors) = (BTreeSet::new(), BTreeSet::new(), 0, 0);
     let mut left = Vec::new();
@@ -129,7 +129,7 @@ fn faults(series: &str) -> Result<Found> {
     Ok(Found::one(format!("{} scenarios, {steps} steps, {errors} of them errors as expected", wanted.len())))
 }
 
-/// The driver's other build has the functions that it is for, and migrates.
+/// Checks that the driver's other build has the functions that it is made for, and migrates.
 fn noinline(series: &str) -> Result<Found> {
     let script =
         "lab-hisi precopy there-and-back >steps && grep -w hisi_acc_vfio_pci /proc/kallsyms >symbols";
@@ -141,7 +141,7 @@ fn noinline(series: &str) -> Result<Found> {
     Ok(Found::one(format!("{} are there, and a VF migrates there and back", KEPT.join(", "))))
 }
 
-/// What the driver shows of the last migration is what was read from the data fd.
+/// Compares the driver's debugfs file of the last migration with the bytes read from the data fd.
 fn debugfs(series: &str) -> Result<Found> {
     let script = "\
         set -- $LAB_ZIP; root=/sys/kernel/debug/vfio\n\
@@ -151,7 +151,7 @@ fn debugfs(series: &str) -> Result<Found> {
         'knob=dev_data!ETIMEDOUT' knob=guest:7 'knob=cmd_state -> mailbox cmd channel ready!' knob=dev_data >live";
     let guest = boot(series, true, Driver::Hisi, "hisi-debugfs", script)?;
     let stream = fs::read(guest.results.join("stream")).context("no stream was kept")?;
-    // Without the queues' addresses, which it does not show.
+    // The driver does not show the queues' addresses.
     let shown = stream.get(..144).context("the stream is too short")?;
     for name in ["source", "destination"] {
         let text = guest.file(name)?;

@@ -1,4 +1,4 @@
-//! The state while a request is under way, between two of its arcs. The driver holds its lock then, so that the kernel's
+//! The state during a request, between two of its arcs. The driver holds its lock then, so that the kernel's
 //! own file cannot answer; quayside's attribute `where` can.
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::test::{
     traced::text,
 };
 
-/// Only quayside can be made to stay in an arc.
+/// Returns true for sampled quayside types: only quayside can be made to stay in an arc.
 pub(super) fn applies(case: &Case, series: &str) -> bool {
     is_sampled(case, series, |case, _| is_quayside_as_named(case))
 }
@@ -26,7 +26,7 @@ pub(super) fn applies(case: &Case, series: &str) -> bool {
 struct Hold {
     from: &'static str,
     target: &'static str,
-    /// The state that it has come to, and the next that it is held on the way to.
+    /// State that it has reached; `next` is the state to which the arc that holds it leads.
     at: &'static str,
     next: &'static str,
 }
@@ -41,7 +41,7 @@ fn holds(case: &Case) -> Result<Vec<Hold>> {
     Ok(holds)
 }
 
-/// Each request in a process of its own, all at once.
+/// Returns the script: each request in a process of its own, all at once.
 pub(super) fn script(series: &str) -> Result<String> {
     let mut script = prelude();
     script.push_str(
@@ -86,7 +86,7 @@ pub(super) fn script(series: &str) -> Result<String> {
         if has_debugfs(series) {
             writeln!(script, "kill -0 $reader && echo waits >waits.{mdev_type}")?;
         }
-        // Still the same: what we saw in between was no moment of change.
+        // The state is still the same: the look in between did not meet a change.
         writeln!(script, "ask $(seq 1 {last}) >driver.{mdev_type} || return 1\nrelease || return 1")?;
     }
     Ok(script)

@@ -1,4 +1,4 @@
-//! Tracing that begins in the middle of migrations, with live data sessions: what it knows, and what it says it missed.
+//! Tracing that begins in the middle of migrations, with live data sessions: its knowledge, and its report of the rest.
 
 use std::fmt::Write as _;
 
@@ -12,13 +12,13 @@ use crate::test::{
     traced::{Traced, data, text},
 };
 
-/// How much of the stream has moved before anybody looks: less than the header of mtty's 96 bytes.
+/// Bytes of the stream that have moved before the tracer starts: fewer than the header of mtty's 96 bytes.
 const BEFORE: u64 = 16;
 
-/// 24 of header, 36 per port.
+/// Size of mtty's stream: 24 bytes of header, 36 per port.
 const MTTY_BYTES: u64 = 96;
 
-/// The devices of a case, each with the state that it is found in.
+/// Returns the devices of a case, each with the state in which the tracer finds it.
 fn devices(case: &Case) -> impl Iterator<Item = (usize, &'static str)> {
     let first = case.number * 10 + 1;
     (first..).zip(case.middle_states().iter().copied())
@@ -77,7 +77,7 @@ pub(super) fn script(series: &str) -> Result<String> {
     Ok(script)
 }
 
-/// A device's row of `list --json`.
+/// Returns a device's row of `list --json`.
 pub(super) fn row<'list>(list: &'list Value, device: &str) -> Result<&'list Value> {
     ensure!(text(list, "schema") == Some("vfio-trace.list/1"), "list.json has another schema");
     let rows = list.get("devices").and_then(Value::as_array).context("list.json has no devices")?;
@@ -115,8 +115,8 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
     ensure!(desyncs == 0, "{desyncs} desync events, and nothing happened unseen");
     let states = case.middle_states();
     ensure!(compared >= 2 * states.len(), "only {compared} steps were compared");
-    // quayside's structures do not lead from a device to its files, so a session that is older than the trace stays
-    // nobody's; those of all drivers in the kernel do.
+    // quayside's structures do not lead from a device to its files, so the device of a session that is older than the
+    // trace stays unknown. Those of all drivers in the kernel do.
     let missed = if case.is_mtty() { "missed bytes told" } else { "old sessions without device" };
     Ok(Seen::new(format!("{}; holders, features; {missed}", states.join(", ")), compared))
 }
@@ -125,7 +125,7 @@ fn is_pause(step: &Value) -> bool {
     text(step, "step").is_some_and(|step| step.contains("pause"))
 }
 
-/// What is known of a device before it does anything.
+/// Checks the tracer's knowledge of a device before the device does anything.
 fn known(list: &Value, traced: &Traced, device: &str, case: &Case, state: &str, pid: &Value) -> Result<()> {
     let row = row(list, device)?;
     ensure!(text(row, "state") == Some(state), "`list` says {:?}, it is in {state}", row.get("state"));
@@ -153,7 +153,8 @@ fn known(list: &Value, traced: &Traced, device: &str, case: &Case, state: &str, 
     Ok(())
 }
 
-/// A step after the attach. Data that moves through an old session has a device only if the driver's memory tells it.
+/// Compares a step after the attach. Data of an old session has a device only if the tracer finds it in the driver's
+/// memory.
 fn moved(traced: &Traced, step: &Value, case: &Case) -> Result<usize> {
     let name = text(step, "step").unwrap_or_default();
     let kind = if name.contains("read-all") {
@@ -171,7 +172,7 @@ fn moved(traced: &Traced, step: &Value, case: &Case) -> Result<usize> {
     pieces(&events, step.get("values").unwrap_or(&Value::Null))
 }
 
-/// The account of a session that was older than the trace: what moved before is missed, and said to be.
+/// Checks the account of a session that was older than the trace: the bytes that moved before are counted as missed.
 fn account(traced: &Traced, device: &str) -> Result<()> {
     let close = traced.of("data_close", device).next().map(data).context("no data_close")?;
     let number = |name: &str| close.get(name).and_then(Value::as_u64);

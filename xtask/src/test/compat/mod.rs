@@ -1,4 +1,4 @@
-//! One binary on every kernel of the lab, with every device type of the lab: what works where, measured.
+//! One binary on every kernel of the lab, with every device type of the lab: tests each feature on each of them.
 
 mod held;
 mod middle;
@@ -20,23 +20,23 @@ use super::{
     losses, notes,
 };
 
-/// A device type on one kernel.
+/// A device type on one kernel. [`cases`] makes them; each feature is checked with those to which it applies.
 pub(super) struct Case {
     pub(super) mdev_type: &'static str,
-    /// VFIO_MIGRATION flags that its devices announce there; 0 for a device without migration.
+    /// VFIO_MIGRATION flags of its devices on that kernel; 0 for a device without migration.
     pub(super) flags: u32,
-    /// Its number among the kernel's cases, for the numbers of its devices.
+    /// Its number among the kernel's cases, from which the numbers of its devices are made.
     pub(super) number: usize,
 }
 
 impl Case {
-    /// STOP_COPY, RESUMING, and PRE_COPY if it has that: states to find a device in.
+    /// Returns the states in which the tracer finds devices: STOP_COPY, RESUMING, and PRE_COPY if the device has it.
     fn middle_states(&self) -> &'static [&'static str] {
         let states = &["STOP_COPY", "RESUMING", "PRE_COPY"];
         if self.flags & 4 == 0 { &states[..2] } else { states }
     }
 
-    /// The migration flags as `list` and `show` name them.
+    /// Returns the migration flags as `list` and `show` name them.
     fn flag_names(&self) -> Vec<&'static str> {
         let names = [(1, "stop-copy"), (2, "p2p"), (4, "pre-copy")];
         names.into_iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| name).collect()
@@ -58,7 +58,7 @@ const TYPES: [(&str, u32); 6] = [
 
 pub(super) const SERIES: [&str; 3] = ["6.1", "6.12", "7.3"];
 
-/// All device types, with the flags that they have on this kernel: 6.1 has no PRE_COPY.
+/// Returns all device types, with the flags that they have on this kernel: 6.1 has no PRE_COPY.
 pub(super) fn cases(series: &str) -> Vec<Case> {
     let has = if series == "6.1" { 3 } else { 7 };
     let case = |(number, (mdev_type, flags)): (usize, &(&'static str, u32))| Case {
@@ -69,17 +69,20 @@ pub(super) fn cases(series: &str) -> Vec<Case> {
     TYPES.iter().enumerate().map(case).collect()
 }
 
-/// Of the cases that a long matrix could have on a kernel, those that it has: each combination of flags once, by one driver
-/// on some kernels and by the other on others; on 6.12 only the one with all flags, on 7.3 those with PRE_COPY. With `--full` all.
+/// Returns a sample of the cases that a long matrix could have on a kernel: each combination of flags once, by one
+/// driver on some kernels and by the other on others. On 6.12 only the one with all flags, on 7.3 those with PRE_COPY.
+/// With
+/// `--full` returns all.
 fn sampled(series: &str, could: fn(&Case, &str) -> bool) -> Vec<Case> {
     let mut all = cases(series);
     all.retain(|case| could(case, series));
     if !full() {
-        // mtty on 7.3 is as on 6.12; quayside-full is as on 7.3 on 6.12; without PRE_COPY all is as on 6.1.
+        // On 7.3 mtty behaves as on 6.12. On 6.12 quayside-full behaves as on 7.3. Without PRE_COPY all behave as on
+        // 6.1.
         all.retain(|case| series != "7.3" || !case.is_mtty() && case.flags & 4 != 0);
         let mut seen = BTreeSet::new();
         all.retain(|case| seen.insert(case.flags));
-        // It takes the paths that 7.3 takes.
+        // 6.12 takes the code paths of 7.3.
         if series == "6.12" {
             all.truncate(1);
         }
@@ -91,7 +94,7 @@ fn is_sampled(case: &Case, series: &str, could: fn(&Case, &str) -> bool) -> bool
     sampled(series, could).iter().any(|one| one.number == case.number)
 }
 
-/// Whether every request from every state is tried with it.
+/// Returns true if every request from every state is tried with it.
 fn is_thorough(case: &Case, series: &str) -> bool {
     is_sampled(case, series, has_migration)
 }
@@ -100,12 +103,12 @@ fn migrating(series: &str) -> Vec<Case> {
     cases(series).into_iter().filter(|case| case.flags != 0).collect()
 }
 
-/// A device's name by its number, as the script's `device` makes it.
+/// Returns a device's name by its number, as the script's `device` makes it.
 pub(super) fn device(number: usize) -> String {
     format!("{number:08}-0000-4000-8000-000000000000")
 }
 
-/// What was seen, for the matrix, and how many things were compared for it.
+/// Result of a feature's check: text for the matrix, and the number of comparisons.
 struct Seen {
     text: String,
     tests: u64,
@@ -120,8 +123,9 @@ impl Seen {
 /// A column of the matrix.
 struct Feature {
     name: &'static str,
-    /// The part of the script that shows it, and whether on a kernel with debugfs where there is one.
+    /// Part of the script that shows the feature.
     part: &'static str,
+    /// True if the part runs in the boot with VFIO's debugfs, on kernels that have it.
     debugfs: bool,
     applies: fn(&Case, &str) -> bool,
     check: fn(&Left, &Case, &str) -> Result<Seen>,
@@ -177,7 +181,7 @@ fn has_migration(case: &Case, _series: &str) -> bool {
     case.flags != 0
 }
 
-/// The boots of a kernel: as Debian has it, and with the witness in debugfs. 6.1 has no such witness.
+/// The boots of a kernel: as Debian has it, and with VFIO's debugfs as a witness. 6.1 has no such debugfs.
 struct Boots {
     stock: Arc<Boot>,
     debugfs: Arc<Boot>,
@@ -217,7 +221,7 @@ fn has_debugfs(series: &str) -> bool {
     series != "6.1"
 }
 
-/// One check per kernel and feature, and one that prints them all as a table.
+/// Returns one check per kernel and feature, and one that prints them all as a table.
 pub(super) fn checks() -> Vec<Check> {
     let boots: Arc<Vec<Boots>> = Arc::new(SERIES.map(Boots::new).into());
     let mut checks = Vec::new();
@@ -245,7 +249,7 @@ pub(super) fn checks() -> Vec<Check> {
     checks
 }
 
-/// A feature on a kernel, with all device types.
+/// Checks a feature on a kernel, with all device types.
 fn one(boot: &Boot, series: &str, feature: &Feature) -> Result<Found> {
     let left = boot.part(feature.part)?;
     let (mut detail, mut tests) = (Vec::new(), 0);
@@ -258,7 +262,7 @@ fn one(boot: &Boot, series: &str, feature: &Feature) -> Result<Found> {
     Ok(Found { detail: detail.join("; "), tests })
 }
 
-/// All of it again as a table; what failed is told by its own check.
+/// Prints all results again as a table. A failure has its reason in its own check.
 fn matrix(boots: &[Boots]) -> Result<Found> {
     let mut table = "| kernel | device type | flags |".to_owned();
     for feature in &FEATURES {

@@ -12,7 +12,7 @@ use crate::test::{
     traced::{Traced, text},
 };
 
-/// One tracer for all: its start takes longer than the rest.
+/// Returns the script. One tracer for all devices: its start takes longer than the rest.
 pub(super) fn script(series: &str) -> Result<String> {
     let mut steps = String::new();
     for case in migrating(series) {
@@ -22,7 +22,7 @@ pub(super) fn script(series: &str) -> Result<String> {
         } else {
             "set=PRE_COPY precopy-info read=8:/run/part/i set=STOP_COPY"
         };
-        // What a device cannot do is asked for as well: it is refused, and that is traced.
+        // Requests that a device must refuse are made as well: the refusal is traced.
         let image = format!("/run/part/i.{mdev_type}");
         let pre_copy = pre_copy.replace("/run/part/i", &image);
         writeln!(
@@ -49,7 +49,7 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
     for name in ["lost", "unmatched", "undecoded"] {
         ensure!(count(name) == Some(0), "the summary counts {:?} {name}", count(name));
     }
-    // Before 6.7 the kernel does not say how many calls its probes missed.
+    // Before 6.7 the kernel does not count the calls that its probes missed.
     let missed = match count("missed") {
         None => "missed calls not countable",
         Some(0) => "no call missed",

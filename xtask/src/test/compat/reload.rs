@@ -10,18 +10,19 @@ use crate::test::{
     traced::{Traced, data, text},
 };
 
-/// One type of each driver is enough: what is reloaded is the driver.
+/// Returns true for one type of each driver, which is enough: the driver is reloaded.
 pub(super) fn applies(case: &Case, _series: &str) -> bool {
     ["mtty-2", "quayside-full"].contains(&case.mdev_type)
 }
 
-/// Two sessions of each driver, whole.
+/// Steps of two whole sessions.
 const STEPS: &str = "set=STOP_COPY read-all=IMAGE set=RUNNING 2:set=RESUMING 2:write=IMAGE 2:set=RUNNING";
 
-/// What has moved of a session's bytes when the driver's functions may not be probed yet.
+/// Bytes of a session that have moved when the driver's functions may not be probed yet.
 const EARLY: u64 = 16;
 
-/// Before; in the gap, where the driver is used at once by a session that lasts beyond it; and after.
+/// Returns the script: sessions before the unload; in the gap, where a session that lasts beyond it uses the driver at
+/// once; and after it.
 pub(super) fn script() -> String {
     let round = |name: &str| {
         ["mtty-2", "quayside-full"]
@@ -31,7 +32,7 @@ pub(super) fn script() -> String {
             })
             .concat()
     };
-    // Said twice: "no longer probing" and "probing". Bounded, so that a failure is no hang.
+    // tail prints "no longer probing" and "probing". Bounded, so that a failure is no hang.
     let said = "said() { tries=0; until grep -q \"^$1.*$2\" tail.err; do \
                   tries=$((tries + 1)); [ $tries -lt 200 ] || exit 1; sleep 0.1; done; }";
     format!(
@@ -57,7 +58,7 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
             compared += compare(&traced, step).with_context(|| format!("{name}: {step}"))?;
         }
         let pid = steps.first().and_then(|step| step.get("pid")).context("no steps")?;
-        // quayside does not count in its files, so that more than one read says nothing.
+        // quayside does not count in its files, so a number that covers more than one read is not comparable.
         let fine = |missed: Option<&Value>| match missed {
             Some(Value::Null) => !case.is_mtty(),
             other => other.and_then(Value::as_u64) == Some(0),
@@ -75,8 +76,8 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
     Ok(Seen::new(format!("before, after; {}", gap.0), compared + gap.1))
 }
 
-/// What a driver does before its functions are probed again. The core is: requests and arcs are there at once. What was
-/// not seen is not made up: there is no `driver_call`, and no session.
+/// Compares the driver's actions before its functions are probed again. The core's probes stay: requests and arcs are
+/// traced at once. The tracer must not invent what it did not see: there is no `driver_call`, and no session.
 fn gap(traced: &Traced, steps: &[Value], case: &Case) -> Result<(String, usize)> {
     let position = if case.is_mtty() { 1 } else { 2 };
     let mine = |step: &&Value| step.get("position").and_then(Value::as_u64) == Some(position);
@@ -112,11 +113,11 @@ fn gap(traced: &Traced, steps: &[Value], case: &Case) -> Result<(String, usize)>
     Ok((format!("{at_once}; probed {all} ms after the load"), compared + 3))
 }
 
-/// From the kernel's word that the driver is loaded until its functions are probed: the aim in this VM is 300 ms, which
-/// the check prints. This is no more than what a starved host may make of it: a time is no test's verdict.
+/// Longest accepted time from the kernel's notice that the driver is loaded until its functions are probed. The aim in
+/// this VM is 300 ms; the check prints the time. The limit only allows for a starved host: no test may fail for a time.
 const LATE_NS: u64 = 20_000_000_000;
 
-/// When a driver's functions were not probed.
+/// Time in which a driver's functions were not probed, as the stream reports it.
 #[derive(Debug)]
 struct Told {
     from_ns: u64,
@@ -127,7 +128,8 @@ fn number(value: &Value, name: &str) -> Option<u64> {
     value.get(name).and_then(Value::as_u64)
 }
 
-/// What the stream says of the reload: one gap, all functions at once, since the kernel's own word.
+/// Returns the gap that the stream reports for the reload: one gap, all functions at once, from the kernel's own notice
+/// on.
 fn told(traced: &Traced, case: &Case) -> Result<Told> {
     let (module, set_state) =
         if case.is_mtty() { ("mtty", "mtty_set_state") } else { ("quayside", "quay_shift") };

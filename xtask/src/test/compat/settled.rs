@@ -1,4 +1,4 @@
-//! The state after every request, against the kernel's own debugfs, and against what the driver says itself.
+//! The state after every request, compared with the kernel's own debugfs and with the driver's own answer.
 
 use std::fmt::Write as _;
 
@@ -12,18 +12,18 @@ use crate::test::{
     traced::text,
 };
 
-/// Those of which there is a witness, sampled.
+/// Returns true for sampled types that have a witness.
 pub(super) fn applies(case: &Case, series: &str) -> bool {
     is_sampled(case, series, has_witness)
 }
 
-/// Without debugfs only quayside can be asked (its attribute `where`), and types that are the same there as another are
-/// left out.
+/// Returns true if there is a witness. Without debugfs only quayside can be asked (its attribute `where`), and types
+/// that are the same there as another are left out.
 fn has_witness(case: &Case, series: &str) -> bool {
     case.flags != 0 && (has_debugfs(series) || is_quayside_as_named(case))
 }
 
-/// A quayside type whose devices have all the flags that its name says, on this kernel.
+/// Returns true for a quayside type whose devices have all the flags that its name says, on this kernel.
 pub(super) fn is_quayside_as_named(case: &Case) -> bool {
     matches!(
         (case.mdev_type, case.flags),
@@ -31,7 +31,8 @@ pub(super) fn is_quayside_as_named(case: &Case) -> bool {
     )
 }
 
-/// The kernel's files that `show` must print byte for byte; `features` is there since 6.18. A call takes a second.
+/// Returns the kernel's files that `show` must print byte for byte; `features` is there since 6.18. A call takes a
+/// second.
 fn shown(case: &Case, series: &str) -> Option<&'static str> {
     match (series, case.mdev_type) {
         ("7.3", _) => Some("state features"),
@@ -42,14 +43,14 @@ fn shown(case: &Case, series: &str) -> Option<&'static str> {
 
 type Pair = (&'static str, &'static str, Cell);
 
-/// The cells of a type in rounds of as many devices as can be there at once: mtty has 24 ports.
+/// Returns the cells of a type in rounds of as many devices as can exist at once: mtty has 24 ports.
 fn rounds(case: &Case) -> Result<Vec<Vec<Pair>>> {
     let cells: Vec<Pair> =
         Table::of(case.flags)?.cells().map(|(from, to, cell)| (from, to, cell.clone())).collect();
     Ok(cells.chunks(if case.is_mtty() { 12 } else { 60 }).map(<[Pair]>::to_vec).collect())
 }
 
-/// Brings each device into its first state, asks it for the second, and looks at all of them.
+/// Returns the script: brings each device into its first state, asks it for the second, and looks at all of them.
 pub(super) fn script(series: &str) -> Result<String> {
     let mut script = prelude();
     script.push_str("modprobe mtty && modprobe quayside || return 1\n");
@@ -65,7 +66,7 @@ pub(super) fn script(series: &str) -> Result<String> {
             for (number, (from, to, cell)) in (1..).zip(cells) {
                 write!(names, " --device {}", device(number))?;
                 write!(steps, " {number}:set={from}")?;
-                // It is left only with a whole image.
+                // A request can leave RESUMING only after a whole image.
                 if *from == "RESUMING" && to != from {
                     write!(steps, " {number}:write={image}")?;
                 }
@@ -144,7 +145,7 @@ fn compare(list: &Value, witnesses: &[(&str, String)], index: usize, (from, to, 
     Ok(())
 }
 
-/// Shell functions of this part: `look` asks debugfs, `ask` quayside itself, which has numbers for states.
+/// Returns the shell functions of this part: `look` asks debugfs, `ask` quayside itself, which has numbers for states.
 pub(super) fn prelude() -> String {
     let mut names = String::new();
     for (number, state) in (0_u32..).zip(STATES) {

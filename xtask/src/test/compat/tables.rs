@@ -33,7 +33,7 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
     }
     let cells = table.cells().count();
     ensure!(wrong.is_empty(), "{equal} of {cells} cells equal; wrong:\n{}", wrong.join("\n"));
-    // Every state but ERROR to every state.
+    // The refusals: every state but ERROR to every state, without the cells.
     let others = (STATES.len() - 1) * STATES.len() - cells;
     ensure!(
         equal == cells && refused == others,
@@ -42,7 +42,7 @@ pub(super) fn check(left: &Left, case: &Case, _series: &str) -> Result<Seen> {
     Ok(Seen::new(format!("{equal}/{cells}, {refused}/{others} refused"), equal + refused))
 }
 
-/// One cell: what the tracer says of the request, what user space got, and where the device is now.
+/// Compares one cell: the tracer's account of the request, user space's result, and the device's state afterwards.
 fn compare(traced: &Traced, step: &Value, before: Option<&Value>, table: &Table) -> Result<()> {
     let values = step.get("values").context("a step without values")?;
     let from = text(values, "from").context("a cell without from")?;
@@ -68,7 +68,7 @@ fn compare(traced: &Traced, step: &Value, before: Option<&Value>, table: &Table)
     Ok(())
 }
 
-/// A device without the first state: bringing it there was refused, which came before the step.
+/// Checks a cell whose first state the device does not have: the request for it was refused, before the step.
 fn unreachable(traced: &Traced, step: &Value, before: Option<&Value>, from: &str) -> Result<()> {
     ensure!(
         step.pointer("/values/from_reached") == Some(&Value::Bool(false)),
@@ -91,7 +91,7 @@ fn unreachable(traced: &Traced, step: &Value, before: Option<&Value>, from: &str
     Ok(())
 }
 
-/// What the arcs of a request come to. Each begins where the last one ended, the first in `from`.
+/// Returns the cell that a request's arcs make. Each arc must begin where the last one ended, the first in `from`.
 fn path(arcs: &[&Value], from: &str, target: &str) -> Result<Cell> {
     let mut states: Vec<&'static str> = Vec::new();
     let mut at = from;

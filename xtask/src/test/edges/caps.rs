@@ -1,10 +1,10 @@
-//! Capabilities: looked at while a verb waits, in a write that its reader does not take or in a driver's delay.
+//! Capabilities of a verb while it waits: in a write to a full pipe, or in a driver's delay.
 
 use anyhow::{Result, ensure};
 
 use crate::test::{Found, compat::device, guest::Left};
 
-/// Runs a verb whose standard output is full, and looks at it while it waits for that.
+/// Script that runs a verb whose standard output is full, and looks at its capabilities while it waits for that.
 const WATCH: &str = "
 import fcntl, os, subprocess, sys, time
 read, write = os.pipe()
@@ -64,9 +64,9 @@ END
     )
 }
 
-/// CAP_SYSLOG, CAP_PERFMON, CAP_BPF.
+/// Bits of CAP_SYSLOG, CAP_PERFMON, CAP_BPF.
 const TRACING: u64 = 1 << 34 | 1 << 38 | 1 << 39;
-/// CAP_DAC_OVERRIDE.
+/// Bit of CAP_DAC_OVERRIDE.
 const FILES: u64 = 1 << 1;
 
 pub(super) fn check(left: &Left) -> Result<Found> {
@@ -86,7 +86,7 @@ pub(super) fn check(left: &Left) -> Result<Found> {
             held.split_whitespace().filter_map(|word| u64::from_str_radix(word, 16).ok()).collect();
         ensure!(!held.is_empty(), "{line}: {}", left.file("watch.err").unwrap_or_default());
         ensure!(held.iter().all(|held| held & !may == 0), "{verb} holds more than {may:x}: {held:x?}");
-        // The first thread is the one that works.
+        // The first thread is the one that does the work.
         ensure!(held[..2] == [may, may], "{verb} holds {held:x?}, not {may:x}");
         threads += held.len() / 2;
     }

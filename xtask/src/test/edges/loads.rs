@@ -1,4 +1,4 @@
-//! A driver that is loaded and used at once: each call is seen, or lies in a time that is told.
+//! A driver that is loaded and used at once: each call is traced, or lies in a time that is reported as a gap.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -10,11 +10,12 @@ use crate::test::{
     traced::{Traced, data, text},
 };
 
-/// A migration between two devices of quayside, with all kinds of calls.
+/// Steps of a migration between two devices of quayside, with all kinds of calls.
 const STEPS: &str = "flags get size set=PRE_COPY precopy-info read-all=/run/part/image set=STOP_COPY read-all=/run/part/image \
                      set=STOP close-data 2:set=RESUMING 2:write=/run/part/image:4096 2:set=RUNNING get knob=where 2:knob=where";
 
-/// `waits`: a recorder that was started without any vfio; else a `tail` that knew vfio, and not the driver.
+/// Returns the script. `waits` is true for a recorder that was started without any vfio, false for a `tail` that knew
+/// vfio, and not the driver.
 pub(super) fn script(waits: bool) -> String {
     let use_it = format!(
         "modprobe -a vfio_iommu_type1 quayside && lab-step --json steps --create quayside-full --create quayside-full {STEPS} \
@@ -57,19 +58,19 @@ fn number(value: &Value, name: &str) -> u64 {
     value.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// Of a step, as `2:read-all=FILE`.
+/// Returns the verb of a step such as `2:read-all=FILE`.
 fn verb(step: &Value) -> &str {
     let name = text(step, "step").unwrap_or_default();
     name.split(['=', '!', ':']).find(|word| word.parse::<u64>().is_err()).unwrap_or_default()
 }
 
-/// Whether the driver itself was seen to be called.
+/// Returns true if the event shows the driver's own function.
 fn is_of_driver(event: &Value) -> bool {
     let kind = text(event, "kind").unwrap_or_default();
     !["set_state", "get_state", "data_size"].contains(&kind) || !data(event)["driver_call"].is_null()
 }
 
-/// From when to when a function was told not to be probed. All have an end: it is probed by now.
+/// Returns the times in which a function was reported as not probed. All have an end: it is probed by now.
 fn told(traced: &Traced, function: &str) -> Result<Vec<(u64, u64)>> {
     let gaps = traced.events.iter().filter(|event| text(event, "kind") == Some("probe_gap")).map(data);
     let mine = gaps.filter(|gap| {
@@ -85,7 +86,7 @@ fn told(traced: &Traced, function: &str) -> Result<Vec<(u64, u64)>> {
     .collect()
 }
 
-/// Quayside's own counters, of both devices together, calls that failed included.
+/// Returns the sum of a counter of quayside over both devices, failed calls included.
 fn counted(steps: &[Value], counter: &str) -> Result<u64> {
     let errors = format!("{}_errors", counter.trim_end_matches('s'));
     let count = |said: &str, name: &str| -> Option<u64> {
@@ -113,7 +114,7 @@ pub(super) fn waits(left: &Left) -> Result<Found> {
 fn judge(left: &Left) -> Result<Found> {
     let traced = left.traced("tail.ndjson")?;
     let all = left.records("steps")?;
-    // What lab-step does by itself, at its end, comes after it has read the counters.
+    // The steps that lab-step does by itself at its end come after it has read the counters.
     let steps = &all[..=all.iter().rposition(|step| verb(step) == "knob").context("no counters")?];
     for name in ["lost", "undecoded"] {
         ensure!(number(&traced.summary, name) == 0, "{name}: {}", traced.summary);
@@ -137,7 +138,7 @@ fn judge(left: &Left) -> Result<Found> {
             (own, calls) = (own + events, calls + made);
         }
         ensure!(calls > 0, "no {kind} was asked for");
-        // What lab-step asked for is what the driver counted, but that this also looks at the state by itself.
+        // The steps are the calls that the driver counted, except that lab-step also looks at the state by itself.
         let counted = counted(steps, counter)?;
         ensure!(counted >= own, "{counter} is {counted}; the trace has {own} {kind}");
         ensure!(

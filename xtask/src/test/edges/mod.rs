@@ -1,4 +1,4 @@
-//! Where the tool meets its surroundings: signals, FIFOs, full disks, capabilities, PID namespaces, drivers that come late.
+//! The tool and its surroundings: signals, FIFOs, full disks, capabilities, PID namespaces, drivers that come late.
 
 mod caps;
 mod loads;
@@ -15,7 +15,7 @@ use super::{
     guest::Left,
 };
 
-/// A check, its part of the boot, and what judges that.
+/// A check: its name, its part of the boot, and the function that judges the part's files.
 type Edge = (&'static str, &'static str, fn(&Left) -> Result<Found>);
 
 const EDGES: [Edge; 9] = [
@@ -33,7 +33,7 @@ const EDGES: [Edge; 9] = [
 pub(super) fn checks() -> Vec<Check> {
     let part = |name, script| Part { name, script };
     let parts = vec![
-        // First, while nothing is loaded.
+        // This part comes first, while nothing is loaded.
         part("waits", |_| Ok(loads::script(true))),
         part("at-once", |_| Ok(loads::script(false))),
         part("hangup", |_| Ok(signals::HANGUP.to_owned())),

@@ -1,11 +1,12 @@
-//! A container's PID namespace: processes have other numbers there.
+//! A container's PID namespace: processes have other numbers in it.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::test::{Found, compat::device, guest::Left};
 
-/// lab-step holds a device; within the namespace another process has its number, and the name of a virtual machine.
+/// Returns the script: lab-step holds a device; within the namespace another process has its number, and the name of a
+/// virtual machine.
 pub(super) fn script() -> String {
     let own = device(1);
     format!(
@@ -45,17 +46,17 @@ pub(super) fn check(left: &Left) -> Result<Found> {
     let field = |name: &str| holder.get(name).cloned().unwrap_or_default();
     ensure!(field("pid") == pid && field("comm") == "lab-step", "on the host: {holder}");
     ensure!(!field("local_pid").is_null() && field("vm").is_null(), "on the host: {holder}");
-    // The kernel's iterator has only processes of the namespace that it runs in.
+    // The kernel's iterator returns only processes of the namespace in which it runs.
     for file in ["inside.json", "hostproc.json"] {
         let list = left.json(file)?;
         let told = list.pointer("/devices/0/holders").with_context(|| format!("{file}: {list}"))?;
-        // Somebody has it open, so that "nobody" would be wrong.
+        // The device is open, so an empty list of holders would be wrong.
         ensure!(told.is_null(), "{file}: {told}");
     }
     let (text, note) = (left.file("inside.txt")?, left.file("inside.note")?);
     ensure!(!text.contains("wrong") && !text.contains("lab-step"), "{text}");
     ensure!(note.contains("not in a process that the kernel tells of here"), "{note}");
-    // On the host all processes are told of: there is nothing to explain.
+    // On the host the list has all processes: there is nothing to explain.
     let (text, note) = (left.file("host.txt")?, left.file("host.note")?);
     ensure!(text.contains("lab-step") && note.is_empty(), "on the host: {text}{note}");
     let (inside, host) = (left.file("pid.note")?, left.file("pid.host")?);
@@ -73,14 +74,14 @@ pub(super) fn check(left: &Left) -> Result<Found> {
     )))
 }
 
-/// The holders of the first device in a list.
+/// Returns the holders of the first device in a list.
 fn holders(left: &Left, file: &str) -> Result<Vec<Value>> {
     let list = left.json(file)?;
     let holders = list.pointer("/devices/0/holders").and_then(Value::as_array);
     holders.cloned().with_context(|| format!("{file} does not tell holders: {list}"))
 }
 
-/// The arcs that the tracer saw of an exercise: from, to, errno.
+/// Returns the arcs of an exercise that the tracer saw: from, to, errno.
 fn exercised(left: &Left, file: &str) -> Result<Vec<String>> {
     let report = left.json(file)?;
     let tracing = report.get("tracing").cloned().unwrap_or_default();

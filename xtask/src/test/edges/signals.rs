@@ -1,4 +1,4 @@
-//! Signals that end a run, FIFOs that nobody writes to or reads, a disk that is full.
+//! Signals that end a run, FIFOs without a writer or a reader, a full disk.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -13,7 +13,8 @@ use crate::test::{
 
 const LOAD: &str = "modprobe -a vfio_iommu_type1 mtty quayside || return 1\n";
 
-/// `heeds PID`: whether it catches SIGINT by now, or has ended. `over PID`: waits for its end, not for ever.
+/// Shell functions. `heeds PID`: waits until it catches SIGINT, or has ended. `over PID`: waits for its end, not for
+/// ever.
 const TOOLS: &str = r#"
     ended() { [ ! -e /proc/$1/status ] || grep -q '^State:.Z' /proc/$1/status; }
     heeds() {
@@ -53,7 +54,7 @@ fn code(left: &Left, name: &str, expected: i32) -> Result<()> {
     Ok(())
 }
 
-/// All steps are in the trace, which has an end and no loss.
+/// Checks that all steps are in the trace, which has an end and no loss. Returns the number of steps compared.
 fn whole(left: &Left, name: &str) -> Result<usize> {
     let traced = left.traced(name)?;
     traced.is_complete()?;
@@ -78,10 +79,10 @@ pub(super) fn hangup(left: &Left) -> Result<Found> {
     )))
 }
 
-/// How many requests a command makes that goes on after the signal: far more than a buffer of 16 KiB takes.
+/// Number of requests of a command that goes on after the signal: far more than a buffer of 16 KiB takes.
 const REQUESTS: usize = 900;
 
-/// A command that does not heed the signal, and one that does not and has to be signalled twice.
+/// Returns the script: a command that ignores the signal, and one that ignores it so that a second signal is needed.
 pub(super) fn grace_script() -> String {
     let gets = "get get get get get get get get get sleep=10 ".repeat(REQUESTS / 9);
     format!(
@@ -108,7 +109,7 @@ pub(super) fn grace_script() -> String {
     )
 }
 
-/// CLOCK_MONOTONIC of a moment that `now` wrote down. The VM is never suspended: both clocks are the same.
+/// Returns the CLOCK_MONOTONIC of a moment that `now` wrote down. The VM is never suspended: both clocks are the same.
 fn moment(left: &Left, name: &str) -> Result<u64> {
     let seconds: f64 = left.file(name)?.trim().parse().context("no time")?;
     Ok((seconds * 1e9) as u64)
@@ -118,16 +119,16 @@ fn number(value: &Value, name: &str) -> Result<u64> {
     value.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {value}"))
 }
 
-/// When the probes were off.
+/// Returns the time at which the probes were off.
 fn ended(traced: &Traced) -> Result<u64> {
     let began = traced.start.pointer("/clock/mono_ns").and_then(Value::as_u64).context("no clock")?;
     Ok(began + number(&traced.summary, "duration_ns")?)
 }
 
-/// Of a command that is still there when tracing has ended.
+/// Message about a command that still runs when tracing has ended.
 const GOES_ON: &str = "sh goes on without being traced";
 
-/// What is said of the command, and nothing else.
+/// Checks that the output has exactly these words about the command.
 fn of_command(said: &str, words: Option<&str>) -> Result<()> {
     let all = ["goes on", "exited with", "was ended by"];
     let found: Vec<&str> = said.lines().filter(|line| all.iter().any(|one| line.contains(one))).collect();
@@ -144,12 +145,12 @@ pub(super) fn grace(left: &Left) -> Result<Found> {
     for step in steps.iter().filter(|step| text(step, "step") == Some("get")) {
         ensure!(number(step, "start_ns")? >= signalled, "{step} was before the signal");
         last = number(step, "end_ns")?.max(last);
-        // Its end within that of the run, which is rounded to nothing less than the clock's steps of the start.
+        // Only steps that end within the run. The run's duration is exact only to the clock's steps at the start.
         if number(step, "end_ns")? + 50_000_000 < ended_ns {
             seen += compare(&traced, step).with_context(|| step.to_string())?;
         }
     }
-    // Each has two records, 240 bytes: this is twice what the buffer takes, even of a machine that is slow.
+    // Each request has two records, 240 bytes: this is twice the size of the buffer, even on a slow machine.
     ensure!(
         seen > 140,
         "only {seen} requests were made while the command was waited for: too few to fill the buffer"
@@ -157,7 +158,7 @@ pub(super) fn grace(left: &Left) -> Result<Found> {
     let twice = left.traced("twice.ndjson")?;
     let (second, ended) = (moment(left, "twice.signalled")?, ended(&twice)?);
     for (name, code, words) in [
-        // On a slow machine it has not made all its requests when its time is over.
+        // On a slow machine the command has not made all its requests when its time is over.
         ("tail", 0, (last > ended_ns).then_some(GOES_ON)),
         ("twice", 0, Some(GOES_ON)),
         ("outlived", 0, Some(GOES_ON)),
@@ -220,7 +221,7 @@ pub(super) fn full(left: &Left) -> Result<Found> {
     ))
 }
 
-/// Nobody writes to what is read, nobody reads what is written.
+/// Returns the script: a FIFO that has no writer is read, and one that has no reader is written to.
 pub(super) fn fifos_script() -> String {
     let own = device(1);
     format!(
@@ -247,7 +248,7 @@ pub(super) fn fifos(left: &Left) -> Result<Found> {
         code(left, name, 1)?;
         let said = left.file(&format!("{name}.err"))?;
         ensure!(said.contains(words), "{name}:\n{said}");
-        // RUNNING.
+        // State 2 is RUNNING.
         let state = left.file(&format!("{name}.where"))?;
         ensure!(state.starts_with("state 2\n"), "after {name}: {state}");
     }
@@ -260,7 +261,7 @@ pub(super) fn fifos(left: &Left) -> Result<Found> {
     ))
 }
 
-/// Ctrl-C on a terminal of its own, and a signal from elsewhere: NAME, `typed` or not.
+/// Script for Ctrl-C on a terminal of its own, and for a signal from elsewhere: NAME, `typed` or not.
 const TERMINAL: &str = r#"
 import os, pty, signal, sys, time
 name, how = sys.argv[1:]
@@ -282,7 +283,7 @@ except OSError:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
 
-/// Notes each SIGINT, for a while after the first.
+/// Program that notes each SIGINT, for a while after the first.
 const COUNTER: &str = r#"
 import signal, sys, time
 name, end = sys.argv[1], None
@@ -297,7 +298,7 @@ while end is None or time.monotonic() < end:
     time.sleep(0.02)
 "#;
 
-/// Signals that come before anything is begun, and who gets those that come later.
+/// Returns the script: signals before the run has begun, and the processes that get later ones.
 pub(super) fn early_script() -> String {
     let own = device(1);
     format!(

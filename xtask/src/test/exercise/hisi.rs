@@ -8,8 +8,8 @@ use crate::{
     test::{guest::Left, hisi::boot},
 };
 
-/// The `debug` file of a mounted tree: 0 and 2, what is no plan, a device that is held; and all of it without
-/// --allow-exercise.
+/// Script for the `debug` file of a mounted tree: exit code 0 and 2, an unknown plan, a device that is held; and all of
+/// it without --allow-exercise.
 const TREE: &str = r#"
 m=/run/mnt; mkdir -p $m; d=$m/vfio/$1/migration/hisi_acc/debug
 up() {
@@ -54,7 +54,7 @@ fn debug_file(left: &Left) -> Result<()> {
 }
 
 pub(super) fn check(series: &str) -> Result<Found> {
-    // A whole image has to come from a VF whose guest has loaded a driver: opening one resets it.
+    // A whole image needs a VF whose guest has loaded a driver: opening a VF resets it.
     let script = format!(
         "{EX}\
          set -- $LAB_ZIP\n\
@@ -66,12 +66,12 @@ pub(super) fn check(series: &str) -> Result<Found> {
          ex paused $1 --yes --plan save\n\
          echo clear >/sys/kernel/debug/hisi_sim/$1/fault\n"
     );
-    // 6.12 is the main target; nothing in the tree depends on the kernel.
+    // One kernel is enough: 6.12 is the main target, and nothing in the tree depends on the kernel.
     let tree = series == "6.12";
     let script = if tree { [&script, TREE].concat() } else { script };
     let guest = boot(series, false, Driver::Hisi, &format!("exercise-hisi-{series}"), &script)?;
     let left = guest.left("");
-    // The driver does not check what it loads after the first time: on 7.3 since it was opened, on 6.12 since its module
+    // The driver checks only the first image that it loads: on 7.3 since it was opened, on 6.12 since its module
     // was loaded.
     let old = series == "6.12";
     let all = Report::parse(&left, "all", 0)?;

@@ -24,7 +24,7 @@ const SCHEMA: &str = include_str!("../../../../docs/schema/exercise-1.json");
 
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = Vec::new();
-    // On 7.3 all plans run on the accelerators' driver, too.
+    // 7.3 is left out unless all is wanted: there all plans run on the accelerators' driver.
     let kernels: &[&str] = if full() { &["6.1", "6.12", "7.3"] } else { &["6.1", "6.12"] };
     for &series in kernels {
         let mut parts = vec![Part { name: "plans", script: |_| Ok(plans::script()) }];
@@ -39,7 +39,7 @@ pub(super) fn checks() -> Vec<Check> {
             checks.push(check("outputs", &boot, outputs::check));
         }
     }
-    // The newest kernel's driver has all that the older one has.
+    // One kernel is enough: the newest kernel's driver has everything that the older one has.
     let accelerators: &[&str] = if full() { &["6.12", "7.3"] } else { &["7.3"] };
     checks.extend(accelerators.iter().map(|&series| {
         Check::new(format!("exercise: hisi on {series}"), move |_| hisi::check(series)).alone()
@@ -55,7 +55,7 @@ fn check(part: &'static str, boot: &Arc<Boot>, judge: fn(&Left, &str) -> Result<
     Check::new(name, run).lasting(seconds).wanting(move || wanted.want(part))
 }
 
-/// What `--json` printed, of a run that was traced without losses and left its devices RUNNING.
+/// The `--json` document of a run that was traced without losses and left its devices RUNNING.
 struct Report(Value);
 
 impl Report {
@@ -82,7 +82,7 @@ impl Report {
         self.0.get(field).and_then(Value::as_array).with_context(|| format!("no {field}"))
     }
 
-    /// The worst verdict of each plan.
+    /// Returns the worst verdict of each plan.
     fn verdicts(&self) -> Result<BTreeMap<&str, &str>> {
         const ORDER: [&str; 4] = ["skipped", "passed", "warned", "failed"];
         let rank = |verdict: &str| ORDER.iter().position(|known| *known == verdict);
@@ -97,7 +97,7 @@ impl Report {
         Ok(all)
     }
 
-    /// As `plan verdict, plan verdict`, in the order of names.
+    /// Checks the verdicts, written as `plan verdict, plan verdict`, in the order of names.
     fn says(&self, name: &str, expected: &str) -> Result<()> {
         let verdicts = self.verdicts()?;
         let said: Vec<String> = verdicts.iter().map(|(plan, verdict)| format!("{plan} {verdict}")).collect();
@@ -106,7 +106,7 @@ impl Report {
         Ok(())
     }
 
-    /// Stages of a plan with the codes of all that was found in them.
+    /// Returns the stages of a plan with the codes of all their findings.
     fn found(&self, plan: &str) -> Result<Vec<(&str, &str, Vec<&str>)>> {
         let stages = self.list("stages")?.iter().filter(|stage| text_of(stage, "plan") == plan);
         let all = |stage| -> Vec<&str> {
@@ -117,7 +117,7 @@ impl Report {
         Ok(stages.map(|stage| (text_of(stage, "name"), text_of(stage, "verdict"), all(stage))).collect())
     }
 
-    /// Arcs of all steps.
+    /// Returns the number of arcs of all steps.
     fn arcs(&self) -> Result<usize> {
         let steps = self.list("stages")?.iter().flat_map(|stage| items(stage, "steps"));
         Ok(steps.map(|step| items(step, "arcs").len()).sum())
@@ -132,7 +132,7 @@ fn items<'v>(value: &'v Value, field: &str) -> &'v [Value] {
     value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// A command's exit code.
+/// Checks a command's exit code.
 fn ended(left: &Left, name: &str, code: i32) -> Result<()> {
     let seen = left.file(&format!("{name}.code"))?;
     let said = left.file(&format!("{name}.err")).unwrap_or_default();
@@ -140,7 +140,7 @@ fn ended(left: &Left, name: &str, code: i32) -> Result<()> {
     Ok(())
 }
 
-/// Same, and what it must have said on standard error.
+/// Checks a command's exit code and its words on standard error.
 fn refused(left: &Left, name: &str, code: i32, words: &[&str]) -> Result<()> {
     ended(left, name, code)?;
     let said = left.file(&format!("{name}.err"))?;
@@ -150,6 +150,6 @@ fn refused(left: &Left, name: &str, code: i32, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `ex NAME ARGUMENTS`: runs it and keeps what it says.
+/// Shell function `ex NAME ARGUMENTS`: runs an exercise and keeps its output.
 const EX: &str = "ex() { name=$1; shift; vfio-trace exercise \"$@\" --json >$name.json 2>$name.err </dev/null; \
                   echo $? >$name.code; }\n";

@@ -1,12 +1,13 @@
-//! What is written goes where it may, and harms nothing that is there: onto everything that a name can lead to, as root.
+//! Output files go only to allowed places and harm nothing that is there: written as root to every kind of file.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{EX, Found, Report, ended, refused};
 use crate::test::{compat::device, guest::Left};
 
-/// What is at a name: type, mode, owner, size, device number; and what is in it. `there NAME FILE` keeps it, `same NAME FILE`
-/// keeps whether it is the same.
+/// Shell functions. `there NAME FILE` keeps the facts about a file: type, mode, owner, size, device number, and
+/// contents.
+/// `same NAME FILE` keeps whether they are the same.
 const FACTS: &str = "
 facts() { stat -c '%F %a %u:%g %s %t:%T %i' $1; [ ! -f $1 ] || cat $1; }
 there() { facts $2 >$1.before; }
@@ -75,7 +76,7 @@ pub(super) fn script() -> String {
     )
 }
 
-/// What is there is as it was.
+/// Checks that a file is as it was.
 fn unchanged(left: &Left, name: &str) -> Result<()> {
     let same = left.file(&format!("{name}.same"))?;
     ensure!(
@@ -94,7 +95,7 @@ pub(super) fn check(left: &Left, _series: &str) -> Result<Found> {
         let before = left.file(&format!("{name}.before"))?;
         ensure!(before.starts_with("character special file 666 0:0"), "/dev/null was {before}");
     }
-    // A full disk is no failure of the device: all that was asked of it went well.
+    // A full disk is no failure of the device: all its steps succeeded.
     refused(left, "full", 1, &["cannot write /dev/full", "No space left", "make room"])?;
     unchanged(left, "full")?;
     let full = left.json("full.json")?;
@@ -125,7 +126,7 @@ pub(super) fn check(left: &Left, _series: &str) -> Result<Found> {
     for name in ["link", "exists", "empty", "theirs", "busy", "rec-empty", "night"] {
         unchanged(left, name)?;
     }
-    // The driver's own count of what was asked of it.
+    // The driver's own count of arcs.
     let arcs = left.file("arcs")?;
     ensure!(
         !arcs.is_empty() && arcs.lines().all(|line| line == "arcs 0"),

@@ -10,7 +10,8 @@ use crate::test::{
     paths::{Cell, STATES, Table},
 };
 
-/// The tool knows nothing of quayside: which bytes tell its devices apart (the type's flags, at byte 12) the script says.
+/// Returns the script. The tool knows nothing of quayside: the script says which bytes tell its devices apart (the
+/// type's flags, at byte 12).
 pub(super) fn script() -> String {
     let [mtty, other, quay, quay2] = [1, 2, 3, 4].map(device);
     format!(
@@ -25,7 +26,7 @@ pub(super) fn script() -> String {
     )
 }
 
-/// The flags of both drivers' full types.
+/// Returns the flags of both drivers' full types.
 fn flags(series: &str) -> u32 {
     if series == "6.1" { 3 } else { 7 }
 }
@@ -35,7 +36,7 @@ pub(super) fn check(left: &Left, series: &str) -> Result<Found> {
     let rest = format!(
         "full passed, io-test skipped, matrix passed, precopy {precopy}, resume passed, save passed, stress passed"
     );
-    // It forgets that it has refused an image: see docs/exercise.md.
+    // mtty forgets that it has refused an image: see docs/exercise.md.
     let mtty = Report::parse(left, "mtty", 1)?;
     mtty.says("mtty", &format!("faults failed, {rest}"))?;
     for (name, verdict, codes) in mtty.found("faults")? {
@@ -60,7 +61,7 @@ pub(super) fn check(left: &Left, series: &str) -> Result<Found> {
     )))
 }
 
-/// Each request as the golden table has it; gives how many.
+/// Compares each request with the golden table. Returns the number of requests.
 fn matrix(report: &Report, flags: u32) -> Result<usize> {
     let table = Table::of(flags)?;
     let stages = || {
@@ -90,7 +91,7 @@ fn matrix(report: &Report, flags: u32) -> Result<usize> {
     Ok(cells)
 }
 
-/// An arc that is made to fail.
+/// Checks an arc that is made to fail.
 fn fails(left: &Left) -> Result<()> {
     let report = Report::parse(left, "fails", 1)?;
     report.says("fails", "io-test skipped, save failed")?;
@@ -106,7 +107,7 @@ fn fails(left: &Left) -> Result<()> {
     let arc = ["from", "to", "errno"].map(|field| text_of(last, field));
     ensure!(arc == ["RUNNING_P2P", "STOP", "EIO"], "the failed arc is {last}");
     let end = report.list("end")?.first().context("no end")?;
-    // Where it failed it was no longer RUNNING.
+    // After the failed arc the device was no longer RUNNING.
     let reset = items(stage, "steps").iter().any(|step| text_of(step, "asked") == "reset");
     ensure!(reset, "no reset brought it back: {end}");
     ended(left, "fails", 1)

@@ -1,11 +1,11 @@
-//! Devices that somebody holds, runs that are stopped or killed, and what the next run finds.
+//! Devices that are held, runs that are stopped or killed, and the state that the next run finds.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{EX, Found, Report, ended, refused, text_of};
 use crate::test::{compat::device, guest::Left};
 
-/// Kills a run of `full` as soon as it tells that its destination is in RESUMING.
+/// Script that kills a run of `full` as soon as it reports that its destination is in RESUMING.
 const KILL: &str = r#"
 import subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
@@ -65,13 +65,13 @@ pub(super) fn check(left: &Left, _series: &str) -> Result<Found> {
     refused(left, "unasked", 2, &["was not touched", "--yes"])?;
     refused(left, "held", 3, &["is in use", "lab-step (process "])?;
     let after = left.file("after.held")?;
-    // PRE_COPY.
+    // State 6 is PRE_COPY.
     ensure!(after == "state 6\n", "the device that was held is no longer as it was: {after}");
     refused(left, "qemu", 3, &["qemu-system", ", VM web-1)"])?;
     refused(left, "qemu2", 3, &[device(1).as_str(), ", VM web-1)"])?;
     let stopped = Report::parse(left, "stopped", 1)?;
     ensure!(text_of(&stopped.0, "stopped").contains("signal"), "it was not stopped: {}", stopped.0);
-    // In the stage that it came in: a busy host may be late with it.
+    // In the stage in which the signal came: a busy host may be late with it.
     let last = stopped.list("stages")?.last().context("no stage")?;
     ensure!(text_of(last, "why") == "it was stopped", "the last stage is {last}");
     Report::parse(left, "again", 0)?.says("again", "full passed")?;
