@@ -1,4 +1,5 @@
-//! The driver's files in a mounted tree and from `show`, next to the driver's own debugfs and to the stream itself.
+//! Compares the driver's files in a mounted tree and from `show` with the driver's own debugfs and with the stream
+//! itself.
 
 use std::{collections::BTreeMap, fs};
 
@@ -36,8 +37,9 @@ fn run(series: &str, debugfs: bool, name: &str, script: &str) -> Result<Guest> {
     lab.run(name, &format!("{UP}{script}{DOWN}"))
 }
 
-/// After every scenario (every fourth unless all are wanted), of source and destination: what the kernel's files say is what ours say. Where the kernel's file is an error,
-/// the driver wrote its reason and the kernel threw that away; ours keeps it.
+/// Compares the kernel's files with ours, after every scenario (every fourth unless all are wanted), for source and
+/// destination. If the kernel's file is an error, the driver wrote its reason and the kernel threw that away; ours
+/// keeps it.
 fn as_debugfs(series: &str) -> Result<Found> {
     let every = if full() { 1 } else { 4 };
     let script = "
@@ -82,7 +84,7 @@ fn as_debugfs(series: &str) -> Result<Found> {
     )))
 }
 
-/// This kernel's driver shows nothing itself: the bytes that crossed the data fd are the witness.
+/// Compares our files with the bytes that crossed the data fd: this kernel's driver shows nothing itself.
 fn of_stream(series: &str) -> Result<Found> {
     let script = "
         lab-hisi stop-copy >steps && cp /run/hisi stream
@@ -118,7 +120,7 @@ fn of_stream(series: &str) -> Result<Found> {
     }
     ensure!(guest.file("alone")? == "device not migrated!\n", "a process that saw no migration shows one");
     ensure!(guest.file("never")? == "device not migrated!\n", "a device that was not migrated has data");
-    // attr and image have no hex, data and migf_data of two devices do.
+    // attr and image have no hex dump, data and migf_data of two devices do.
     ensure!(guest.file("grepped")?.lines().count() == 4, "grep -r: {}", guest.file("grepped")?);
     ensure!(guest.file("attr")?.starts_with("acc device:\n"), "show hisi_acc/attr");
     ensure!(
@@ -130,7 +132,7 @@ fn of_stream(series: &str) -> Result<Found> {
     ))
 }
 
-/// The bytes of a hex dump.
+/// Returns the bytes of a hex dump.
 fn bytes(text: &str) -> Vec<u8> {
     text.lines()
         .filter_map(|line| line.strip_prefix("Mig Data:")?.split_once(": "))

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{cmd, workspace};
 
-/// Crates that are built for this machine; the eBPF crate is checked for its own target.
+/// Cargo arguments for the crates that are built for this machine; the eBPF crate is checked for its own target.
 pub(super) const HOST_CRATES: [&str; 8] =
     ["-p", "vfio-trace", "-p", "vfio-trace-common", "-p", "lab", "-p", "xtask"];
 
@@ -37,7 +37,7 @@ pub(super) fn checks() -> Vec<Check> {
                 .args(["--target", "bpfel-unknown-none", "--target-dir"])
                 .arg(target)
                 .args(["--", "-D", "warnings"]);
-            // As vfio-trace/build.rs does: a stable compiler may then build `core`.
+            // As vfio-trace/build.rs does it: a stable compiler may then build `core`.
             clippy.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
             cmd::run(&mut clippy)?;
             Ok(Found::one("no warnings"))
@@ -53,12 +53,12 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs all unit tests, and notes what was left out.
+/// Runs all unit tests, and notes those that were left out.
 fn cargo_test() -> Result<Found> {
     // Without optimisation: compiling takes most of the time, and debug assertions are tested, too.
     let mut arguments = vec!["test"];
     arguments.extend(HOST_CRATES);
-    // Also what passing tests print: that is where they say that they tested nothing.
+    // With the output of passing tests, too: a test that tested nothing says so there.
     arguments.extend(["--", "--show-output"]);
     let output = cargo(&arguments).stdin(Stdio::null()).output().context("cannot start cargo")?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -75,19 +75,19 @@ fn cargo_test() -> Result<Found> {
     Ok(Found { detail, tests: passed })
 }
 
-/// What cargo says of what it does.
+/// Returns true for lines of cargo about its own progress.
 fn is_progress(line: &str) -> bool {
     let word = line.trim_start().split(' ').next().unwrap_or_default();
     ["Compiling", "Finished", "Running", "Doc-tests", "Blocking", "Fresh"].contains(&word)
 }
 
-/// What test programs print, summed up.
+/// Summary of the output of test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally<'text> {
     passed: u64,
-    /// Ignored, or ended with the word that there is nothing to test.
+    /// Tests that were ignored, or that said that there is nothing to test.
     left_out: Vec<LeftOut>,
-    /// What failing tests said.
+    /// Output of failing tests.
     failures: Vec<&'text str>,
 }
 
@@ -125,7 +125,7 @@ impl<'text> Tally<'text> {
     }
 }
 
-/// Passed and ignored tests of `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
+/// Returns the passed and ignored tests of `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
 fn parse_result(line: &str) -> Option<(u64, u64)> {
     let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let count = |what: &str| -> Option<u64> {

@@ -1,4 +1,4 @@
-//! Checks where our dependencies come from, and that their licences let us ship them (deny.toml has the list).
+//! Checks the origin of our dependencies, and that their licences let us ship them (deny.toml has the list).
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Check, Found};
 use crate::{cmd, workspace};
 
-/// What is built: crates of other platforms were never downloaded.
+/// Target of the build: crates for other platforms were never downloaded.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
 pub(super) fn checks() -> Vec<Check> {
@@ -32,7 +32,7 @@ pub(super) fn checks() -> Vec<Check> {
     })]
 }
 
-/// The licences that deny.toml allows.
+/// Returns the licences that deny.toml allows.
 fn allowed(policy: &str) -> BTreeSet<&str> {
     let list = policy.lines().find_map(|line| line.strip_prefix("allow = [")).unwrap_or_default();
     list.split('"').skip(1).step_by(2).collect()
@@ -47,7 +47,7 @@ fn check(allowed: &BTreeSet<&str>, metadata: &Value) -> Result<Found> {
         if !is_allowed(text("license"), allowed) {
             wrong.push(format!("{name} has the licence \"{}\"", text("license")));
         }
-        // Our own crates have none; all others come from the registry that everybody uses.
+        // Our own crates have no source; all others come from the public registry.
         let source = package.get("source").and_then(Value::as_str);
         if source.is_some_and(|source| source != "registry+https://github.com/rust-lang/crates.io-index") {
             wrong.push(format!("{name} is from {}", source.unwrap_or_default()));
@@ -58,16 +58,16 @@ fn check(allowed: &BTreeSet<&str>, metadata: &Value) -> Result<Found> {
     Ok(Found::one(format!("{} packages, {} licences", packages.len(), allowed.len())))
 }
 
-/// Whether one of the choices of an SPDX expression is of allowed licences only.
+/// Returns true if one of the choices of an SPDX expression has allowed licences only.
 fn is_allowed(expression: &str, allowed: &BTreeSet<&str>) -> bool {
-    // Cargo's older form of OR.
+    // `/` is Cargo's older form of OR.
     let words = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = words.split_whitespace().collect();
     let (fine, rest) = any_of(&words, allowed);
     fine && rest.is_empty() && !words.is_empty()
 }
 
-/// `A OR B`; gives what is behind it.
+/// Parses `A OR B`. Returns true if it is allowed, and the words after it.
 fn any_of<'a, 'b>(words: &'a [&'b str], allowed: &BTreeSet<&str>) -> (bool, &'a [&'b str]) {
     let (mut fine, mut rest) = all_of(words, allowed);
     while let Some((&"OR", more)) = rest.split_first() {
@@ -77,7 +77,7 @@ fn any_of<'a, 'b>(words: &'a [&'b str], allowed: &BTreeSet<&str>) -> (bool, &'a 
     (fine, rest)
 }
 
-/// `A AND B`.
+/// Parses `A AND B`, with the same result.
 fn all_of<'a, 'b>(words: &'a [&'b str], allowed: &BTreeSet<&str>) -> (bool, &'a [&'b str]) {
     let (mut fine, mut rest) = one(words, allowed);
     while let Some((&"AND", more)) = rest.split_first() {
@@ -87,7 +87,7 @@ fn all_of<'a, 'b>(words: &'a [&'b str], allowed: &BTreeSet<&str>) -> (bool, &'a 
     (fine, rest)
 }
 
-/// `A`, `A WITH exception`, `( … )`.
+/// Parses `A`, `A WITH exception`, `( … )`, with the same result.
 fn one<'a, 'b>(words: &'a [&'b str], allowed: &BTreeSet<&str>) -> (bool, &'a [&'b str]) {
     match words {
         ["(", rest @ ..] => {

@@ -1,4 +1,5 @@
-//! What may be left out although all has to be tested (`--strict`, and where `CI=true`): the only such list.
+//! The only list of checks and tests that may be left out although all has to be tested (`--strict`, and where
+//! `CI=true`).
 
 /// Checks that this machine may be unable to make, each with the reason. Empty: a fresh machine can make all.
 pub(super) const CHECKS: &[(&str, &str)] = &[];

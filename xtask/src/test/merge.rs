@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{cmd, lab::vm, workspace};
 
-/// How far the destination's wall clock is set back: data would have been written before it was read.
+/// Seconds by which the destination's wall clock is set back: data seems to be written before it was read.
 const BACK_S: u64 = 40;
 
-/// The checks of `merge`.
+/// Returns the checks of `merge`.
 pub(super) fn checks() -> Vec<Check> {
     vec![Check::new("merge: from one VM to another", two_vms).alone()]
 }
 
-/// In both VMs: the port to the other one.
+/// Script for both VMs that finds the port to the other one.
 const PORT: &str = r#"for port in /sys/class/virtio-ports/*; do
     [ "$(cat $port/name)" != link ] || link=/dev/${port##*/}
 done
@@ -30,12 +30,13 @@ cd $LAB_RESULTS; modprobe mtty
 fn two_vms(lab: &Lab) -> Result<Found> {
     let socket = std::env::temp_dir().join(format!("vfio-link-{}", std::process::id()));
     let end = |listen| Some(vm::Link { path: socket.clone(), listen });
-    // What is on its way when one VM ends is lost: the source waits for the other to be ready, and to be done.
+    // Data on its way is lost when one VM ends: the source waits for the other to be ready, and to be done.
     let source = format!(
         "{PORT}vfio-trace record -q -o src.vft -- \
          lab-half source \"exec:exec 3<>$link; read ready <&3; cat >&3\" --evidence . >half.out && read done <$link"
     );
-    // QEMU waits for the end of what it has started: only a pipe that is there already can be left alone.
+    // QEMU waits for the end of the program that it has started; it does not wait for the writer of a pipe that exists
+    // already.
     let destination = format!(
         "{PORT}date -s @$(($(date +%s) - {BACK_S})) >date.out; mkfifo /run/stream\n\
          ( exec 3<>$link 4>/run/stream; echo ready >&3; exec cat <&3 >&4 ) & relay=$!\n\
@@ -56,7 +57,7 @@ fn two_vms(lab: &Lab) -> Result<Found> {
         let from = boot("merge-source", &source, end(false));
         (from, to.join())
     });
-    // QEMU leaves the socket behind.
+    // QEMU does not remove the socket.
     drop(std::fs::remove_file(&socket));
     let to = to.map_err(|panic| anyhow::anyhow!("the destination's boot panicked: {panic:?}"))??;
     let from = from?;
@@ -92,7 +93,7 @@ fn compare(from: &Guest, to: &Guest) -> Result<Found> {
     ensure!(made.contains("completed, downtime"), "merge said: {made}");
     let document = report(&[&merged])?;
     let mut both = report(&[&src, &dst])?;
-    // The one thing that differs is where it was read from.
+    // The hosts differ only in the file from which they were read.
     for (host, of) in both["hosts"]
         .as_array_mut()
         .context("no hosts")?
@@ -136,7 +137,7 @@ fn compare(from: &Guest, to: &Guest) -> Result<Found> {
             downtime["stages"].as_array().is_some_and(|all| all.iter().any(|one| one["stage"] == stage));
         ensure!(there, "no {stage} in {downtime}");
     }
-    // Each tracer alone knows its part, and says that it is one.
+    // Each tracer alone knows its part, and reports that it is one.
     for (file, part) in [(&src, "source"), (&dst, "destination")] {
         let alone = report(&[file])?;
         let one = &alone["migrations"][0];

@@ -1,4 +1,5 @@
-//! The plug-in for mlx5_vfio_pci on the kernels' own driver: what it wants is there. Nothing runs: there is no hardware.
+//! The plug-in for mlx5_vfio_pci with the kernels' own driver: checks that its functions and types are there. The
+//! driver does not run: there is no hardware.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::lab;
 
-/// Functions that every kernel's driver has, because other files or tables of it name them.
+/// Functions that every kernel's driver has, because other files or its tables of ops name them.
 const THERE: [&str; 8] = [
     "mlx5vf_cmd_suspend_vhca",
     "mlx5vf_cmd_resume_vhca",
@@ -22,7 +23,7 @@ const THERE: [&str; 8] = [
     "mlx5vf_pci_aer_reset_done",
 ];
 
-/// By image, members that a kernel does not have. All others have to be found.
+/// Members that a kernel does not have, by image. All others have to be found.
 const LACKS: [(&str, [&str; 3]); 3] = [
     (
         "6.1",
@@ -72,7 +73,7 @@ fn found(series: &str, lacks: [&str; 3]) -> Result<Found> {
         members += what.split(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
     }
     ensure!(members > 0, "no member was found");
-    // Attached in earnest, all at once.
+    // The probes were really attached, all at once.
     let tail = guest.file("tail.ndjson")?;
     let traced = Traced::parse(&tail).context("tail.ndjson")?;
     let probes =

@@ -70,38 +70,38 @@ pub(crate) struct Args {
     jobs: u8,
 }
 
-/// Whether the long matrices are wanted whole (`--full`).
+/// True if the long matrices are wanted whole (`--full`).
 static FULL: OnceLock<bool> = OnceLock::new();
 
-/// The kernel of checks that are not of one kernel (`--kernel`).
+/// Kernel for checks that are not about one kernel (`--kernel`).
 static KERNEL: OnceLock<&'static str> = OnceLock::new();
 
-/// The kernel of checks that are not of one kernel.
+/// Returns the kernel for checks that are not about one kernel.
 fn any_kernel() -> &'static str {
     KERNEL.get().copied().unwrap_or(kernel::DEFAULT)
 }
 
-/// Whether nothing may be sampled.
+/// Returns true if nothing may be sampled.
 fn full() -> bool {
     FULL.get().copied().unwrap_or(false)
 }
 
-/// What a check found, when all is well.
+/// Result of a check that passed. The summary prints it and adds up the tests.
 pub(crate) struct Found {
-    /// One line: what was compared, with numbers.
+    /// The things that were compared, with numbers, in one line.
     detail: String,
-    /// Tests that ran inside it (a cargo test run has many).
+    /// Number of tests that ran inside it (a cargo test run has many).
     tests: u64,
 }
 
 impl Found {
-    /// A check that is one test.
+    /// Returns the result of a check that is one test.
     fn one(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), tests: 1 }
     }
 }
 
-/// Why a check could not be made here. Not a pass: it is shown, and counted.
+/// Reason why a check could not be made on this machine. Not a pass: it is shown, and counted.
 #[derive(Debug)]
 struct Skipped(String);
 
@@ -113,18 +113,18 @@ impl std::fmt::Display for Skipped {
 
 impl std::error::Error for Skipped {}
 
-/// The error of a check that this machine cannot make.
+/// Returns the error of a check that this machine cannot make.
 fn skip(why: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Skipped(why.into()))
 }
 
-/// What a check does.
+/// The function of a check.
 type Run = dyn Fn(&guest::Lab) -> Result<Found> + Send + Sync;
 
-/// One check.
+/// One check. The `checks()` of each module make them; `schedule.rs` decides when they run.
 struct Check {
     name: String,
-    /// Notes what it needs of boots that it shares with others.
+    /// Notes the parts of shared boots that it needs.
     want: Box<dyn Fn() + Send + Sync>,
     run: Box<Run>,
     needs: Needs,
@@ -138,25 +138,26 @@ impl Check {
         Self { name: name.into(), want: Box::new(|| ()), run: Box::new(run), needs: Needs::default() }
     }
 
-    /// With what it notes of boots before any check runs.
+    /// Sets the function that notes parts of shared boots. It runs before any check.
     fn wanting(self, want: impl Fn() + Send + Sync + 'static) -> Self {
         Self { want: Box::new(want), ..self }
     }
 
-    /// For a check that takes much longer than others: it runs before them, so that at the end nothing waits for it.
+    /// Sets the duration of a check that takes much longer than others: it starts before them, so that at the end
+    /// nothing waits for it.
     fn lasting(mut self, seconds: u32) -> Self {
         self.needs.seconds = seconds;
         self
     }
 
-    /// For a check that races with a clock (a driver's timeout of a millisecond, a time that is compared): it runs beside
-    /// no other of them, and before the others.
+    /// Marks a check that races with a clock (a driver's timeout of a millisecond, a time that is compared): it runs
+    /// beside no other such check, and before the others.
     fn alone(mut self) -> Self {
         self.needs.alone = true;
         self
     }
 
-    /// One after the other with all that share this: a folder, a lock.
+    /// Adds a thing that several checks share (a folder, a lock): they run one after the other.
     fn sharing(mut self, what: impl Into<String>) -> Self {
         self.needs.shared.push(what.into());
         self
@@ -194,21 +195,21 @@ fn checks() -> Vec<Check> {
 
 /// Prints a line of the report, on standard output.
 fn report(line: &str) {
-    // Nobody left to read is no reason to stop testing.
+    // A closed standard output is no reason to stop testing.
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
-/// Prepares, in the order in which they will be missed, what checks would otherwise wait for. They say themselves what is
-/// wrong with what they need.
+/// Prepares kernels and browser before checks wait for them, in the order of need. Errors are dropped: the checks
+/// report them.
 fn prepare_ahead() {
-    // The newest first: of it are the checks that run one at a time.
+    // The newest first: the checks that run one at a time need it.
     for series in kernel::names().rev() {
         drop(lab::ready(series, false));
     }
     drop(setup::browser::prepare());
 }
 
-/// Runs a check; a panic is its failure.
+/// Runs a check. A panic is a failure of the check.
 fn tried(check: &Check, lab: &guest::Lab) -> Result<Found> {
     let run = std::panic::AssertUnwindSafe(|| (check.run)(lab));
     std::panic::catch_unwind(run).unwrap_or_else(|panic| {
@@ -218,7 +219,7 @@ fn tried(check: &Check, lab: &guest::Lab) -> Result<Found> {
     })
 }
 
-/// `cargo xtask test`.
+/// Runs `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     FULL.get_or_init(|| args.full);
@@ -256,7 +257,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
             let start = Instant::now();
             let result = tried(check, &lab);
             let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
-            // Under the lock, so that what belongs together stays together.
+            // Under the lock, so that lines of one check stay together.
             for line in account.add(number, result, start.elapsed(), notes.take()) {
                 report(&line);
             }

@@ -1,4 +1,4 @@
-//! What a running check has to say beside its result: lines to print with it, second tries, and tests that were left out.
+//! Notes of a running check beside its result: lines to print with it, second tries, and tests that were left out.
 
 use std::{
     cell::RefCell,
@@ -7,29 +7,29 @@ use std::{
     time::Duration,
 };
 
-/// Everything that was noted.
+/// All notes of a check. The functions of this module add to it; the summary prints it.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Lines to print above the check's own.
     pub(super) lines: Vec<String>,
-    /// Second tries, each with what was tried again and the known reason.
+    /// Second tries, each with the thing that was tried again and the known reason.
     pub(super) retries: Vec<String>,
     /// Unit tests that did not run, or that ran and tested nothing, with the reason.
     pub(super) left_out: Vec<LeftOut>,
-    /// Processor time of its VMs, and their number.
+    /// Processor time of its VMs. `boots` is their number.
     pub(super) cpu: Duration,
     pub(super) boots: u64,
 }
 
-/// A unit test that tested nothing here.
+/// A unit test that tested nothing on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// Its path, as cargo prints it.
+    /// Path of the test, as cargo prints it.
     pub(super) test: String,
     pub(super) why: String,
 }
 
-/// Where the check of a thread notes what it has to say. Threads that a check starts take it over with [`Handle::enter`].
+/// The notes of a thread's check. Threads that a check starts take it over with [`Handle::enter`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handle(Arc<Mutex<Notes>>);
 
@@ -38,17 +38,17 @@ thread_local! {
 }
 
 impl Handle {
-    /// The one of this thread.
+    /// Returns the handle of this thread.
     pub(super) fn current() -> Self {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Makes it this thread's.
+    /// Makes this handle the thread's.
     pub(super) fn enter(&self) {
         CURRENT.set(self.clone());
     }
 
-    /// What was noted so far; nothing of it is noted any more.
+    /// Removes and returns the notes so far.
     pub(super) fn take(&self) -> Notes {
         self.with(mem::take)
     }
@@ -63,7 +63,7 @@ pub(super) fn line(text: impl Into<String>) {
     Handle::current().with(|notes| notes.lines.push(text.into()));
 }
 
-/// Notes that something was tried again, for a reason that is known and none of the tracer's.
+/// Notes that something was tried again, for a known reason that is not the tracer's fault.
 pub(super) fn retry(what: impl Into<String>) {
     Handle::current().with(|notes| notes.retries.push(what.into()));
 }

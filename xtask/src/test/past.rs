@@ -1,4 +1,4 @@
-//! `--from`: what `show`, `list` and `mount` make of a recording, against what they showed while it was made.
+//! `--from`: compares the output of `show`, `list` and `mount` for a recording with their output while it was made.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![Check::new("record: views of a recording", |_| views("6.12")).lasting(90)]
 }
 
-/// Tracers of the same boot side by side: a live tree, a recording, and one in parts.
+/// Script with two tracers of the same boot side by side: a live tree, a recording, and one in parts.
 const SCRIPT: &str = r#"
 cd $LAB_RESULTS || exit 1
 die() { echo "$*" >&2; cat *.err step >&2; exit 1; }
@@ -73,7 +73,7 @@ cat rot.*.vft | vfio-trace list --from - --json >list.rot.json || die in parts: 
 ls rot.*.vft | wc -l >parts
 "#;
 
-/// What `vfio-trace` on this host makes of it: exit code, standard output, standard error.
+/// Runs `vfio-trace` on this host with a recording. Returns exit code, standard output, standard error.
 fn here(arguments: &[&str], recording: &Path) -> Result<(Option<i32>, String, String)> {
     let output = Command::new(workspace::bin_dir()?.join("vfio-trace"))
         .args(arguments)
@@ -101,7 +101,7 @@ fn views(series: &str) -> Result<Found> {
     times(&guest)?;
     let rows = lists(&guest, &recording, mid.trim())?;
     refusals(&guest, &recording)?;
-    // Nothing has to be traced: no capability is left.
+    // Reading a recording needs no tracing: no capability is left.
     let caps = guest.file("caps")?;
     ensure!(caps.trim().ends_with("\t0000000000000000"), "while it serves it has {caps}");
     Ok(Found::one(format!(
@@ -110,7 +110,7 @@ fn views(series: &str) -> Result<Found> {
     )))
 }
 
-/// `show --from` on this host gives every file of a live tree.
+/// Checks that `show --from` on this host prints every file of a live tree.
 fn files(guest: &Guest, recording: &Path, tree: &str, at: &[&str]) -> Result<usize> {
     let mut count = 0;
     for device in names(&guest.results.join(tree))? {
@@ -118,13 +118,13 @@ fn files(guest: &Guest, recording: &Path, tree: &str, at: &[&str]) -> Result<usi
         for path in below(&migration)? {
             let file = path.strip_prefix(&migration)?.display().to_string();
             if path.ends_with("hisi_acc/debug") {
-                // No view: what may be written to in a live tree.
+                // This file has no view: a live tree lets one write to it.
                 continue;
             }
             let expected = fs::read_to_string(&path)?;
             let (code, out, err) = here(&[&["show", &device, &file], at].concat(), recording)?;
             if code == Some(4) {
-                // A file of the tree says why there is nothing to tell; `show` says it as an error.
+                // A file of the tree may have the reason why it has no data; `show` prints that as an error.
                 let why = expected.trim();
                 ensure!(!why.is_empty() && err.contains(why), "{device} {file} says {why}: {err}");
             } else {
@@ -148,7 +148,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for name in names(folder)? {
@@ -158,7 +158,7 @@ fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The moments are what they should be: the comparison is one of something.
+/// Checks the states at the compared moments, so that the comparison is not one of nothing.
 fn held(guest: &Guest) -> Result<()> {
     for (device, expected) in [("1000:75:00.1", "PRE_COPY\n"), ("1000:75:00.2", "RESUMING\n")] {
         let state = guest.file(&format!("past.mid/{device}/migration/state"))?;
@@ -174,7 +174,7 @@ fn held(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// Two tracers say the same of all that happened, except for what each of them found when it looked by itself.
+/// Compares the timelines of two tracers, except for the events that each tracer makes by looking itself.
 fn timelines(guest: &Guest) -> Result<usize> {
     let mut count = 0;
     for device in names(&guest.results.join("past"))? {
@@ -190,7 +190,7 @@ fn timelines(guest: &Guest) -> Result<usize> {
         }
         let events = |document: &Value| -> Vec<String> {
             let all = document.get("events").and_then(Value::as_array).into_iter().flatten();
-            // Images, too, are made by each tracer for itself, and the first look tells of those of its own.
+            // Each tracer makes images by itself, too, and its events of the first look are its own.
             let own = |event: &&Value| matches!(text(event, "kind"), Some("device" | "held" | "image"));
             all.filter(|event| !own(event)).map(essence).collect()
         };
@@ -205,7 +205,7 @@ fn timelines(guest: &Guest) -> Result<usize> {
     Ok(count)
 }
 
-/// Times and sizes of files are the recording's.
+/// Checks that times and sizes of files are the recording's.
 fn times(guest: &Guest) -> Result<()> {
     let number = |name: &str| -> Result<f64> { guest.file(name)?.trim().parse().context(name.to_owned()) };
     let (began, ended) = (number("began")?, number("ended")?);
@@ -223,7 +223,7 @@ fn times(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// What both can know of a device.
+/// Returns the fields of a device's row that both can know.
 fn row(row: &Value) -> Value {
     let mut row = row.clone();
     if let Some(fields) = row.as_object_mut() {
@@ -276,7 +276,7 @@ fn lists(guest: &Guest, recording: &Path, mid: &str) -> Result<usize> {
     Ok(live.len() + live_middle.len())
 }
 
-/// Damage, and what is asked for in vain.
+/// Checks damaged recordings and impossible requests.
 fn refusals(guest: &Guest, recording: &Path) -> Result<()> {
     let whole = fs::read(recording)?;
     let cut = guest.results.join("cut.vft");

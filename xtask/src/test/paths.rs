@@ -1,4 +1,4 @@
-//! The path tables: which arcs each request takes, for each combination of migration flags. Golden data.
+//! The path tables: the arcs of each request, for each combination of migration flags. Golden data.
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -13,16 +13,17 @@ const FILES: [(u32, &str); 4] = [
 pub(super) const STATES: [&str; 8] =
     ["ERROR", "STOP", "RUNNING", "STOP_COPY", "RESUMING", "RUNNING_P2P", "PRE_COPY", "PRE_COPY_P2P"];
 
-/// What a request must come to.
+/// Expected result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cell {
-    /// The states that the arcs lead to, one after the other; none if it is there already.
+    /// The states to which the arcs lead, one after the other; empty if the device is in the target state already.
     Arcs(Vec<&'static str>),
     /// The core refuses the request with EINVAL.
     Refused,
 }
 
-/// The table for one combination of flags.
+/// The table for one combination of migration flags. Read from `paths/flags-N.txt`; several checks compare requests
+/// with it.
 #[derive(Debug)]
 pub(super) struct Table {
     /// The states that a device with these flags has.
@@ -31,7 +32,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The table for these flags.
+    /// Returns the table for these flags.
     pub(super) fn of(flags: u32) -> Result<Self> {
         let known = FILES.iter().find(|(known, _)| *known == flags);
         let (_, text) = known.with_context(|| format!("there is no path table for flags {flags}"))?;
@@ -56,14 +57,15 @@ impl Table {
         Ok(Self { states: states.to_vec(), rows })
     }
 
-    /// What a request for `to` must do in `from`; none if a device with these flags is never there.
+    /// Returns the expected result of a request for `to` in `from`; none if a device with these flags is never in
+    /// `from`.
     pub(super) fn cell(&self, from: &str, to: &str) -> Option<Cell> {
         let position = |state: &str| self.states.iter().position(|known| *known == state);
         let row = self.rows.get(position(from)?)?;
         Some(position(to).and_then(|to| row.get(to)).cloned().unwrap_or(Cell::Refused))
     }
 
-    /// All its cells, as from, to and what must happen.
+    /// Returns all its cells, as from, to and expected result.
     pub(super) fn cells(&self) -> impl Iterator<Item = (&'static str, &'static str, &Cell)> {
         self.states
             .iter()
@@ -90,7 +92,8 @@ fn parse_cell(text: &'static str) -> Result<Cell> {
 mod tests {
     use super::*;
 
-    /// What drivers implement, by the flags that it takes (Documentation of `enum vfio_device_mig_state`).
+    /// Returns true if drivers implement an arc, by the flags that it needs (Documentation of `enum
+    /// vfio_device_mig_state`).
     fn implemented(from: &str, to: &str, flags: u32) -> bool {
         let (p2p, pre_copy) = (flags & 2 != 0, flags & 4 != 0);
         match (from, to) {

@@ -1,4 +1,4 @@
-//! `record` and `replay`: what a guest recorded, shown on this host; and recorders that meet a bad end.
+//! `record` and `replay`: recordings of a guest, replayed on this host; and recorders that fail.
 
 use std::{path::Path, process::Command, sync::Arc};
 
@@ -13,16 +13,16 @@ use super::{
 };
 use crate::workspace;
 
-/// Starts a recorder in the background and waits until it records, or does no more.
+/// Shell functions that start a recorder in the background and wait until it records, or has ended.
 const BEGIN: &str = "is_begun() { [ -s $first ] || ! kill -0 $rec 2>/dev/null; }\n\
                      begin() { file=$1; first=$2; shift 2; vfio-trace record -o $file \"$@\" >$file.out 2>$file.err & \
                      rec=$!; all=\"$all $rec\"; await $first is_begun || return 1; \
                      [ -s $first ] || { cat $file.err >&2; return 1; }; sleep 0.3; }\n";
 
-/// One save, of 17 events or more.
+/// Steps of one save, with 17 events or more.
 const STEPS: &str = "lab-step --create mtty-2 set=STOP_COPY read-all set=RUNNING";
 
-/// A check, its part of the boot, and what judges what that left.
+/// A check: its name, its part of the boot, and the function that judges the part's files.
 type Recorded = (&'static str, &'static str, fn(&Left) -> Result<Found>);
 
 const ALL: [Recorded; 6] = [
@@ -52,7 +52,7 @@ pub(super) fn checks() -> Vec<Check> {
     ALL.map(check).into()
 }
 
-/// What `vfio-trace replay` on this host makes of a file: exit code, standard output, standard error.
+/// Runs `vfio-trace replay` on this host. Returns exit code, standard output, standard error.
 fn replay(files: &[&Path], arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let program = workspace::bin_dir()?.join("vfio-trace");
     let output = Command::new(program)
@@ -73,7 +73,8 @@ fn replayed(files: &[&Path]) -> Result<Traced> {
     Ok(traced)
 }
 
-/// What is the same for two tracers of the same device: everything but times and session numbers.
+/// Returns the parts of an event that are the same for two tracers of a device: everything but times and session
+/// numbers.
 pub(super) fn essence(event: &Value) -> String {
     let mut data = data(event).clone();
     if let Some(fields) = data.as_object_mut() {
@@ -171,7 +172,7 @@ fn rotation(left: &Left) -> Result<Found> {
     let (all, few) = (parts("all."), parts("few."));
     ensure!(all.len() >= 3, "it has not rotated: {names}");
     ensure!(few.len() == 2, "--keep 2 kept {}", few.len());
-    // In any order: each says which part it is.
+    // Any order will do: each says which part it is.
     let backwards: Vec<&Path> = all.iter().rev().map(AsRef::as_ref).collect();
     let whole = replayed(&backwards)?;
     let compared = same(&Traced::parse(&left.file("tail.ndjson")?)?, &whole)?;
@@ -223,7 +224,7 @@ fn no_room(left: &Left) -> Result<Found> {
         forced.events.iter().any(|event| text(event, "kind") == Some("arc")),
         "--force has not replaced it"
     );
-    // The first part is made before the right to write anywhere is given up, the others after.
+    // The first part is created before the recorder gives up the right to write anywhere, the others after.
     exit_code(left, "theirs.code", "1")?;
     ensure!(left.file("theirs.err")?.contains("a folder that you own"), "{}", left.file("theirs.err")?);
     Ok(Found::one("disk full, foreign file, unwritable place, --force, a folder of somebody else"))
@@ -249,8 +250,8 @@ fn piped(left: &Left) -> Result<Found> {
     Ok(Found::one(format!("{} events, and while it goes on", traced.events.len())))
 }
 
-/// Both readers stand still for 3 s while more happens than they take at a time; nothing is lost. Then every request is
-/// told with its ioctl, live and replayed.
+/// Returns the script: both readers stand still for 3 s while more events come than they take at a time. Nothing may be
+/// lost, and every request must have its ioctl, live and replayed.
 fn backlog_script() -> String {
     format!(
         "modprobe mtty; {BEGIN}begin rec.vft rec.vft --buffer 16M || return 1\n\
@@ -276,7 +277,7 @@ fn backlog(left: &Left) -> Result<Found> {
         let vias: Vec<Option<&str>> = requests.map(|event| data(event)["via"].as_str()).collect();
         let split = vias.iter().filter(|via| **via != Some("ioctl")).count();
         ensure!(split == 0, "{how}: {split} of {} requests are told without their ioctl", vias.len());
-        // Two records each, or three: more than a reader takes at a time.
+        // A request has two records or three: more than a reader takes at a time.
         ensure!(vias.len() >= 3000, "{how}: only {} requests", vias.len());
         counts.push(vias.len());
     }

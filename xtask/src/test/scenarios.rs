@@ -14,7 +14,7 @@ use super::{
     traced::{Traced, data, text},
 };
 
-/// A run of lab-migrate, and what else must be in its trace.
+/// A run of lab-migrate, and the additional check of its trace.
 struct Scenario {
     name: &'static str,
     arguments: &'static str,
@@ -37,7 +37,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "ping-pong-20", arguments: "--count 20 --ping-pong", also: many_sessions },
 ];
 
-/// The boot in which all of them run, and lab-step's after them.
+/// Returns the boot in which all of them run, and lab-step's after them.
 pub(super) fn boot() -> Arc<Boot> {
     let mut parts = vec![
         Part { name: "ok", script: |_| script("ok") },
@@ -62,7 +62,7 @@ pub(super) fn checks(boot: &Arc<Boot>) -> Vec<Check> {
 
 fn script(name: &str) -> Result<String> {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).context("no such scenario")?;
-    // mtty is loaded first, as on a real host: probes then are there before the first migration.
+    // mtty is loaded first, as on a real host: the probes are there before the first migration.
     Ok(format!(
         "modprobe mtty && vfio-trace tail --format ndjson -- lab-migrate {} --evidence . >tail.ndjson",
         scenario.arguments
@@ -85,7 +85,7 @@ fn sum(traced: &Traced, kind: &str, device: &str) -> u64 {
     traced.of(kind, device).filter_map(|event| data(event).get("bytes")?.as_u64()).sum()
 }
 
-/// mtty-2 has 24 bytes of header and 36 per port.
+/// Checks the size of the stream: mtty-2 has 24 bytes of header and 36 per port.
 fn moved_everything(traced: &Traced) -> Result<()> {
     let (read, written) = (sum(traced, "read", SOURCE), sum(traced, "write", DESTINATION));
     ensure!(read == 96 && written == 96, "read {read} and written {written} bytes instead of 96");

@@ -1,5 +1,5 @@
-//! Which check runs when: checks that share something one after the other, others side by side, those that race with a
-//! clock one at a time and before the others.
+//! The order of the checks: checks that share something run one after the other, others side by side, those that race
+//! with a clock one at a time and before the others.
 
 use std::{
     collections::BTreeMap,
@@ -7,19 +7,19 @@ use std::{
     thread,
 };
 
-/// What of a check decides when it may run.
+/// Properties of a check that decide when it may run. Set by the functions of [`super::Check`].
 #[derive(Clone, Debug)]
 pub(super) struct Needs {
-    /// About how long it takes, on two cores.
+    /// Approximate duration in seconds, on two cores.
     pub(super) seconds: u32,
-    /// It races with a clock: never beside another that does, and with the first right to the processor.
+    /// True if it races with a clock: it runs never beside another such check, and with a higher priority.
     pub(super) alone: bool,
-    /// What it shares with others (a boot, a folder, cargo's lock): they run one after the other.
+    /// Things that it shares with others (a boot, a folder, cargo's lock): they run one after the other.
     pub(super) shared: Vec<String>,
 }
 
 impl Default for Needs {
-    /// As most checks: a boot, and a look.
+    /// Returns the needs of most checks: a boot, and a look at its files.
     fn default() -> Self {
         Self { seconds: 20, alone: false, shared: Vec::new() }
     }
@@ -31,11 +31,11 @@ struct Job {
     checks: Vec<usize>,
     seconds: u32,
     alone: bool,
-    /// It uses what several others leave.
+    /// True if it uses the results of several other jobs.
     last: bool,
 }
 
-/// Puts checks that share one thing into one job. Those that use several come when all others are done.
+/// Puts checks that share one thing into one job. Those that share several come when all others are done.
 fn jobs(needs: &[Needs]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -56,14 +56,14 @@ fn jobs(needs: &[Needs]) -> Vec<Job> {
         let (seconds, alone, last) = (need.seconds, need.alone, need.shared.len() > 1);
         jobs.push(Job { checks: vec![check], seconds, alone, last });
     }
-    // What is first in the list (format, lints, unit tests) fails soonest. Then what takes longest, so that at the
-    // end no lane waits for another.
+    // The first in the list (format, lints, unit tests) fail soonest. Then the longest, so that at the end no lane
+    // waits for another.
     let is_first = |job: &Job| job.checks.first() == Some(&0);
     jobs.sort_by_key(|job| (job.last, !is_first(job), !job.alone, std::cmp::Reverse(job.seconds)));
     jobs
 }
 
-/// What is waiting and what is running.
+/// The jobs that wait, and the number of those that run.
 #[derive(Debug)]
 struct State {
     waiting: Vec<Job>,
@@ -72,7 +72,7 @@ struct State {
 }
 
 impl State {
-    /// The next job that may start now.
+    /// Returns the next job that may start now.
     fn next(&mut self, first_right: bool) -> Option<Job> {
         let others = self.waiting.iter().any(|job| !job.last);
         let (running, alone) = (self.running, self.alone);
@@ -86,17 +86,17 @@ impl State {
     }
 }
 
-/// Whether this process may take the first right to the processor.
+/// Returns true if this process may raise its priority.
 fn may_have_first_right() -> bool {
     thread::spawn(take_first_right).join().unwrap_or(false)
 }
 
-/// Lets this thread, and the processes that it starts, run before others.
+/// Raises the priority of this thread and of the processes that it starts. Returns true if that was allowed.
 fn take_first_right() -> bool {
     rustix::process::setpriority_process(None, -19).is_ok()
 }
 
-/// Runs all checks, so many at a time.
+/// Runs all checks, `lanes` at a time.
 pub(super) fn run(needs: &[Needs], lanes: usize, check: impl Fn(usize) + Sync) {
     let first_right = lanes > 1 && may_have_first_right();
     let state = Mutex::new(State { waiting: jobs(needs), running: 0, alone: false });
@@ -119,7 +119,7 @@ pub(super) fn run(needs: &[Needs], lanes: usize, check: impl Fn(usize) + Sync) {
                     now.running += 1;
                     now.alone |= job.alone;
                     drop(now);
-                    // A thread of its own: it keeps its priority for life.
+                    // In a thread of its own: it keeps its priority as long as it lives.
                     thread::scope(|scope| {
                         scope.spawn(|| {
                             if first_right && job.alone {

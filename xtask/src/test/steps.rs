@@ -1,4 +1,4 @@
-//! The uAPI stepper under `tail`: every step's result and time, as user space saw it, against the trace.
+//! The uAPI stepper under `tail`: the result and the time of every step in user space, compared with the trace.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
     traced::{Traced, data, text},
 };
 
-/// A save and a load between two devices, in small pieces, then what must be refused.
+/// Steps of a save and a load between two devices, in small pieces, then requests that must be refused.
 const SAVE_AND_LOAD: &str = "\
     --create mtty-2 --create mtty-2 \
     flags get size probe=MIGRATION probe=DMA_LOGGING_START \
@@ -25,7 +25,7 @@ const SAVE_AND_LOAD: &str = "\
     2:set=RESUMING 2:write-zero=24!EFAULT 2:reset 2:get \
     set=PRE_COPY reset read=4096!ENODEV get reopen get";
 
-/// The parts of a boot that they share with QEMU's migrations.
+/// Returns the parts of a boot that they share with QEMU's migrations.
 pub(super) fn parts() -> [Part; 2] {
     [
         Part { name: "steps", script: |_| Ok(script(SAVE_AND_LOAD)) },
@@ -61,7 +61,7 @@ fn judge(guest: &Left) -> Result<Found> {
     Ok(Found::one(format!("{steps} steps with their times; {counts}")))
 }
 
-/// Events that lie within a step's time and belong to its device and process.
+/// Returns the events that lie within a step's time and belong to its device and process.
 pub(super) fn within<'t>(traced: &'t Traced, step: &Value, kind: &str) -> Vec<&'t Value> {
     let device = text(step, "device");
     let mut events = within_any_device(traced, step, kind);
@@ -69,7 +69,7 @@ pub(super) fn within<'t>(traced: &'t Traced, step: &Value, kind: &str) -> Vec<&'
     events
 }
 
-/// The same whatever their device is: data that moves through a session whose beginning was not seen may have none.
+/// Returns the same whatever their device is: data of a session whose beginning was not seen may have none.
 pub(super) fn within_any_device<'t>(traced: &'t Traced, step: &Value, kind: &str) -> Vec<&'t Value> {
     let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or(0);
     let (pid, start, end) = (step.get("pid"), number(step, "start_ns"), number(step, "end_ns"));
@@ -82,7 +82,7 @@ pub(super) fn within_any_device<'t>(traced: &'t Traced, step: &Value, kind: &str
     traced.events.iter().filter(is).collect()
 }
 
-/// Compares one step; 0 for a step that the kernel never saw.
+/// Compares one step. Returns 0 for a step of which the trace has no event.
 pub(super) fn compare(traced: &Traced, step: &Value) -> Result<usize> {
     let errno = text(step, "errno");
     if errno == Some("EBADF") {
@@ -117,7 +117,7 @@ pub(super) fn compare(traced: &Traced, step: &Value) -> Result<usize> {
     Ok(1)
 }
 
-/// A step of several calls: their number and their bytes.
+/// Compares a step of several calls: their number and their bytes.
 pub(super) fn pieces(events: &[&Value], values: &Value) -> Result<usize> {
     let calls = values.get("calls").and_then(Value::as_u64);
     ensure!(Some(events.len() as u64) == calls, "the trace has {} calls", events.len());

@@ -1,5 +1,5 @@
-//! The account of a run: a line per check as it ends, then what failed, what was left out, what was tried again, and how
-//! long it all took.
+//! The summary of a run: a line per check as it ends, then failures, tests that were left out, second tries, and the
+//! total time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,24 +10,24 @@ use super::{
     notes::{LeftOut, Notes},
 };
 
-/// How a check ended.
+/// Result of a check.
 enum Verdict {
     Passed(Found),
     Skipped(String),
     Failed(String),
 }
 
-/// A check that ended.
+/// A check that has ended.
 struct Ended {
     verdict: Verdict,
     took: Duration,
     notes: Notes,
 }
 
-/// All checks that ended, by their position.
+/// All checks that have ended, by their position. `mod.rs` adds each result; [`Self::finish`] makes the summary.
 pub(super) struct Account<'names> {
     names: Vec<&'names str>,
-    /// A skip is a failure.
+    /// True if a skip is a failure.
     strict: bool,
     ended: BTreeMap<usize, Ended>,
 }
@@ -37,7 +37,7 @@ impl<'names> Account<'names> {
         Self { names, strict, ended: BTreeMap::new() }
     }
 
-    /// Keeps a result and gives the lines to print of it.
+    /// Keeps a result. Returns the lines to print for it.
     pub(super) fn add(
         &mut self,
         check: usize,
@@ -87,7 +87,7 @@ impl<'names> Account<'names> {
         }
     }
 
-    /// Unit tests that nothing accounts for: no check that passed, no entry of the list.
+    /// Returns the unit tests that were left out and have neither a check that passed instead nor an entry of the list.
     fn unaccounted(&self) -> Vec<&LeftOut> {
         let passed = |wanted: &str| {
             self.ended
@@ -107,7 +107,7 @@ impl<'names> Account<'names> {
         them.filter_map(|(check, _)| self.names.get(*check).copied()).collect()
     }
 
-    /// The end of the report, and whether all is well.
+    /// Returns the end of the report, and true if all is well.
     pub(super) fn finish(&self, wall: Duration, folder: &str, whole: bool) -> (Vec<String>, bool) {
         let mut lines = Vec::new();
         let mut report = |line: String| lines.push(line);
@@ -123,7 +123,7 @@ impl<'names> Account<'names> {
         for LeftOut { test, why } in &open {
             report(format!("unit test NOT RUN: {test}: {why}"));
         }
-        // Only a run of all checks can tell that none of them runs a test.
+        // Only after a run of all checks it is known that none of them ran a test.
         let open_is_failure = self.strict && whole && !open.is_empty();
         if open_is_failure {
             report(
@@ -165,7 +165,7 @@ fn times(number: usize) -> String {
     if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
-/// `12 min 5 s`.
+/// Returns a text such as `12 min 5 s`.
 fn minutes(time: Duration) -> String {
     let seconds = time.as_secs();
     format!("{} min {} s", seconds / 60, seconds % 60)

@@ -1,13 +1,13 @@
-//! What `vfio-trace tail --format ndjson` printed, read as a stranger would: as JSON, by its documented names.
+//! The output of `vfio-trace tail --format ndjson`, read only by the names that are documented.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use lab::schema::{Checked, Schema};
 use serde_json::Value;
 
-/// What every line must be like.
+/// Schema of every line.
 const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 
-/// A whole stream.
+/// A whole stream of `tail`. Parsed from a file that a guest left; nearly all checks compare something with it.
 #[derive(Debug)]
 pub(crate) struct Traced {
     /// `data` of the first line.
@@ -18,19 +18,19 @@ pub(crate) struct Traced {
     pub(crate) summary: Value,
 }
 
-/// A text field.
+/// Returns a text field.
 pub(crate) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name)?.as_str()
 }
 
 impl Traced {
-    /// Parses a stream; it must begin with `start`, end with `summary`, and every line must be as the schema says.
+    /// Parses a stream. It must begin with `start`, end with `summary`, and every line must be as the schema says.
     pub(crate) fn parse(ndjson: &str) -> Result<Self> {
         let schema = Schema::parse(SCHEMA).map_err(anyhow::Error::msg)?;
         Self::read(ndjson, |line| schema.check_value(line))
     }
 
-    /// The same with another idea of what a line must be like.
+    /// Parses a stream with another check of its lines.
     pub(crate) fn read(ndjson: &str, check: impl Fn(&Value) -> Checked) -> Result<Self> {
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(ndjson.lines()) {
@@ -50,7 +50,7 @@ impl Traced {
         Ok(Self { start, events: lines, summary })
     }
 
-    /// Nothing was lost, missed or misunderstood on the way.
+    /// Checks that nothing was lost, missed, unmatched or undecoded.
     pub(crate) fn is_complete(&self) -> Result<()> {
         for name in ["lost", "missed", "unmatched", "undecoded"] {
             match self.summary.get(name).and_then(Value::as_u64) {
@@ -67,14 +67,14 @@ impl Traced {
         Ok(())
     }
 
-    /// Events of one kind and device, in order.
+    /// Returns the events of one kind and device, in order.
     pub(crate) fn of<'t>(&'t self, kind: &'t str, device: &'t str) -> impl Iterator<Item = &'t Value> {
         self.events
             .iter()
             .filter(move |event| text(event, "kind") == Some(kind) && text(event, "device") == Some(device))
     }
 
-    /// Names of all devices.
+    /// Returns the names of all devices.
     pub(crate) fn devices(&self) -> Vec<String> {
         let mut names: Vec<String> =
             self.events.iter().filter_map(|event| text(event, "device")).map(str::to_owned).collect();
@@ -84,7 +84,7 @@ impl Traced {
     }
 }
 
-/// The `data` of an event.
+/// Returns the `data` of an event.
 pub(crate) fn data(event: &Value) -> &Value {
     event.get("data").unwrap_or(&Value::Null)
 }

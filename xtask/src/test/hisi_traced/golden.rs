@@ -1,4 +1,4 @@
-//! The table of findings: read, checked for sense, compared.
+//! The table of findings, findings.txt: reads it, checks it, compares findings with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ pub(super) type Line = [String; 4];
 
 const TABLE: &str = include_str!("findings.txt");
 
-/// `6.12` in the table stands for both builds, `all` for everything.
+/// Names of the variants. `6.12` in the table stands for both builds, `all` for everything.
 const VARIANTS: [&str; 4] = ["6.12", "7.3", "6.12-noinline", "7.3-noinline"];
 
-/// What has to be found: by scenario, by variant.
+/// Expected findings, by scenario and variant. Read from findings.txt.
 #[derive(Debug)]
 pub(super) struct Golden(BTreeMap<String, BTreeMap<&'static str, Vec<Line>>>);
 
@@ -56,7 +56,7 @@ impl Golden {
         Ok(Self(scenarios))
     }
 
-    /// Every scenario is in the table, and nothing else.
+    /// Checks that the table has every scenario, and nothing else.
     pub(super) fn has_all(&self, names: &[String]) -> Result<()> {
         let names: BTreeSet<&String> = names.iter().collect();
         let known: BTreeSet<&String> = self.0.keys().collect();
@@ -68,7 +68,7 @@ impl Golden {
         Ok(())
     }
 
-    /// The error says what has to be in the table for this to be right.
+    /// Compares the findings of a scenario with the table. The error has the lines with which the table would be right.
     pub(super) fn compare(&self, variant: &str, scenario: &str, seen: &[Line]) -> Result<()> {
         let wanted = self.0.get(scenario).and_then(|variants| variants.get(variant));
         let wanted = wanted.with_context(|| format!("{scenario} on {variant} is not in the table"))?;

@@ -1,4 +1,4 @@
-//! The mailbox commands that the tracer saw, with those that the simulated hardware got.
+//! Compares the mailbox commands that the tracer saw with those that the simulated hardware got.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::Scenario;
 use crate::test::traced::{data, text};
 
-/// Functions whose steps are commands.
+/// Functions whose driver steps are mailbox commands.
 const COMMANDS: [&str; 2] = ["hisi_qm_mb", "hisi_qm_mb_read"];
 
-/// Compares all devices of a scenario; gives how many commands there were.
+/// Compares all devices of a scenario. Returns the number of commands.
 pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
     let mut compared = 0;
     for device in scenario.devices() {
@@ -20,7 +20,7 @@ pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
             .find(|step| text(step, "step") == Some("commands") && text(step, "device") == Some(device));
         let values = witness.and_then(|step| step.get("values")).context("no witness of the mailbox")?;
         let hardware: Vec<&str> = text(values, "value").unwrap_or_default().lines().collect();
-        // It keeps the last 64.
+        // The hardware remembers the last 64.
         ensure!(hardware.len() < 64, "{device}'s hardware saw more commands than it remembers");
         // The fault mb-busy keeps the mailbox busy with a command 0 of its own.
         let hardware: Vec<&str> = hardware.into_iter().filter(|row| !row.starts_with("0x0 set")).collect();
@@ -38,16 +38,16 @@ pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
     Ok(compared)
 }
 
-/// `0x4 get 0x700030000 ok` without the address.
+/// Returns `0x4 get 0x700030000 ok` without the address.
 fn row_of(row: &str) -> Option<String> {
     let words: Vec<&str> = row.split(' ').collect();
     let &[command, direction, _, result] = words.as_slice() else { return None };
     Some(format!("{command} {direction} {result}"))
 }
 
-/// The same of the tracer's steps: of those that got as far as the hardware.
+/// Returns the tracer's steps in the same form: those that reached the hardware.
 fn sent(steps: &[&Value], hardware: &[&str]) -> Result<Vec<String>> {
-    // A command that does not end blocks the mailbox, and what comes after it is given up before it is sent.
+    // A command that does not end blocks the mailbox; the driver gives up later commands before it sends them.
     let stuck = hardware.iter().position(|row| row.ends_with("stuck"));
     let mut rows = Vec::new();
     for step in steps {

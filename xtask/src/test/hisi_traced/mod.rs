@@ -1,4 +1,5 @@
-//! The tracer on hisi_acc_vfio_pci: what it finds in every scenario, its mailbox steps and its images, against witnesses.
+//! The tracer on hisi_acc_vfio_pci: its findings in every scenario, its mailbox steps and its images, against
+//! witnesses.
 
 mod golden;
 mod mailbox;
@@ -19,12 +20,12 @@ use crate::setup::kernel::Driver;
 #[derive(Clone, Copy)]
 struct Variant {
     series: &'static str,
-    /// Functions of the driver are not dissolved in their callers.
+    /// True if the build keeps functions of the driver that are otherwise inlined.
     kept: bool,
 }
 
 impl Variant {
-    /// As in the table of findings.
+    /// Returns the name in the table of findings.
     fn name(self) -> String {
         format!("{}{}", self.series, if self.kept { "-noinline" } else { "" })
     }
@@ -44,7 +45,7 @@ const VARIANTS: [Variant; 4] = [
 pub(super) fn checks() -> Vec<Check> {
     let mut variants = VARIANTS.to_vec();
     if !full() {
-        // What the build without inlining adds is seen on 6.12.
+        // On 6.12 is enough to test the additions of the build without inlining.
         variants.retain(|variant| !(variant.kept && variant.series == "7.3"));
     }
     variants
@@ -54,7 +55,7 @@ pub(super) fn checks() -> Vec<Check> {
         .collect()
 }
 
-/// Notes which scenarios have to be tried again. Those for which nothing came too late may not be.
+/// Notes the scenarios that have to be tried again. An error if a failed scenario has no timeout as its reason.
 fn note_lateness(scenarios: &[&Scenario], log: &str) -> Result<()> {
     for scenario in scenarios.iter().filter(|scenario| !scenario.as_expected) {
         let name = &scenario.name;
@@ -83,7 +84,7 @@ fn traced(variant: Variant) -> Result<Found> {
         if left.is_empty() {
             break;
         }
-        // Something before it: code that an emulator runs for the first time is slow.
+        // These come first: code that an emulator runs for the first time is slow.
         let first = ["there-and-back", "reset"].map(str::to_owned);
         let first = first.into_iter().filter(|name| !left.contains(name));
         let names: Vec<String> = first.chain(left.iter().cloned()).collect();

@@ -9,24 +9,24 @@ use crate::test::{
     traced::{Traced, data, text},
 };
 
-/// One boot.
+/// One boot of lab-hisi under `tail`. The comparisons of this folder use its scenarios.
 pub(super) struct Boot {
-    /// All that lab-hisi has.
+    /// Names of all scenarios of lab-hisi.
     pub(super) list: Vec<String>,
-    /// What ran.
+    /// The scenarios that ran.
     pub(super) scenarios: Vec<Scenario>,
-    /// The guest kernel's log.
+    /// Log of the guest kernel.
     pub(super) log: String,
 }
 
-/// A scenario as lab-hisi did it, and as the tracer saw it.
+/// A scenario: lab-hisi's steps, and the tracer's events.
 pub(super) struct Scenario {
     pub(super) name: String,
-    /// All steps came out as they have to.
+    /// True if all steps came out as expected.
     pub(super) as_expected: bool,
-    /// lab-hisi's steps.
+    /// Steps, as lab-hisi recorded them.
     pub(super) steps: Vec<Value>,
-    /// The tracer's events from the first step until the next scenario's.
+    /// Events of the tracer from the first step until the next scenario's.
     pub(super) events: Vec<Value>,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn number(value: &Value, name: &str) -> u64 {
 }
 
 impl Boot {
-    /// Runs these scenarios, or all.
+    /// Runs these scenarios, or all if none is named.
     pub(super) fn of(variant: Variant, suffix: &str, names: &[String]) -> Result<Self> {
         let name = format!("hisi-traced-{}{suffix}", variant.name());
         let script = format!(
@@ -85,7 +85,7 @@ fn cut(steps: &str, traced: Traced) -> Result<Vec<Scenario>> {
     }
     let starts: Vec<u64> = scenarios.iter().map(Scenario::start_ns).collect();
     for event in traced.events {
-        // What came before the first one is no scenario's.
+        // Events before the first scenario belong to none.
         let after = starts.partition_point(|start| *start <= number(&event, "mono_ns"));
         if let Some(scenario) = after.checked_sub(1).and_then(|index| scenarios.get_mut(index)) {
             scenario.events.push(event);
@@ -99,14 +99,14 @@ impl Scenario {
         self.steps.first().map_or(0, |step| number(step, "start_ns"))
     }
 
-    /// Events of one kind and device.
+    /// Returns the events of one kind and device.
     pub(super) fn of<'s>(&'s self, kind: &'s str, device: &'s str) -> impl Iterator<Item = &'s Value> {
         self.events
             .iter()
             .filter(move |event| text(event, "kind") == Some(kind) && text(event, "device") == Some(device))
     }
 
-    /// Names of its devices.
+    /// Returns the names of its devices.
     pub(super) fn devices(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.steps.iter().filter_map(|step| text(step, "device")).collect();
         names.sort_unstable();
@@ -114,7 +114,7 @@ impl Scenario {
         names
     }
 
-    /// What the tracer made of it, in order.
+    /// Returns the tracer's findings, in order.
     pub(super) fn findings(&self) -> Vec<Line> {
         let findings = self.events.iter().filter(|event| text(event, "kind") == Some("finding")).map(data);
         let word = |finding: &Value, name| text(finding, name).unwrap_or("-").to_owned();

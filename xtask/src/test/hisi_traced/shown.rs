@@ -1,4 +1,4 @@
-//! Steps that only the driver with its functions kept has: they are there where the driver runs them.
+//! Driver steps that only the driver with its functions kept shows: they must be where the driver runs the functions.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Scenario, run::number};
 use crate::test::traced::{data, text};
 
-/// Gives how many there were.
+/// Checks a scenario. Returns the number of steps.
 pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
     let mut found = 0;
     for device in scenario.devices() {
@@ -20,10 +20,10 @@ pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
             let ok = |name: &str| named(name).is_some_and(|step| text(step, "result") == Some("ok"));
             let mut wanted = Vec::new();
             match (text(arc, "from"), text(arc, "to")) {
-                // hisi_acc_vf_stop_device() goes as far as each succeeds.
+                // hisi_acc_vf_stop_device() ends at the first call that fails.
                 (Some("RUNNING"), Some("STOP")) | (Some("PRE_COPY"), Some("STOP_COPY")) => {
                     wanted.extend(["stop", "stop queues"]);
-                    // Both of that name: the function, and its mailbox command.
+                    // Two steps have that name: the function, and its mailbox command.
                     let mut stopped = within.iter().filter(|step| text(step, "step") == Some("stop queues"));
                     if stopped.all(|step| text(step, "result") == Some("ok")) {
                         wanted.push("check interrupts");
@@ -41,7 +41,7 @@ pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
             }
             found += wanted.len();
         }
-        // Whatever is copied is looked at.
+        // The driver checks each piece that it has copied.
         for event in scenario.of("write", device) {
             if matches!(text(data(event), "errno"), None | Some("EFAULT")) {
                 let within = during(scenario, device, event);
@@ -56,7 +56,7 @@ pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
     Ok(found)
 }
 
-/// Steps of a thread within the time of its event.
+/// Returns the steps of a thread within the time of its event.
 fn during<'s>(scenario: &'s Scenario, device: &'s str, event: &Value) -> Vec<&'s Value> {
     let (start, end) = (number(event, "start_mono_ns"), number(event, "mono_ns"));
     let tid = number(event, "tid");

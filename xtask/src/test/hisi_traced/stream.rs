@@ -1,4 +1,4 @@
-//! The images of data files, with the bytes that crossed the data fd.
+//! Compares the images of data files with the bytes that crossed the data fd.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Scenario, run::number};
 use crate::test::traced::{data, text};
 
-/// `struct acc_vf_data` as both kernels have it: member, bytes of an element, elements. No gaps; 176 bytes.
+/// Layout of `struct acc_vf_data` on both kernels: member, bytes of an element, elements. No gaps; 176 bytes.
 const MEMBERS: [(&str, usize, usize); 23] = [
     ("acc_magic", 8, 1),
     ("qp_num", 4, 1),
@@ -33,11 +33,11 @@ const MEMBERS: [(&str, usize, usize); 23] = [
     ("cqc_dma", 8, 1),
 ];
 
-/// Compares after each step that moved bytes; gives how many members there were.
+/// Compares the image after each step that moved bytes. Returns the number of members compared.
 pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
     let mut compared = 0;
     for device in scenario.devices() {
-        // Where in the stream the session in use is.
+        // Bytes of the session in use so far.
         let mut moved: Vec<u8> = Vec::new();
         for step in scenario.steps.iter().filter(|step| text(step, "device") == Some(device)) {
             let values = step.get("values").unwrap_or(&Value::Null);
@@ -49,13 +49,13 @@ pub(super) fn compare(scenario: &Scenario) -> Result<usize> {
             let verb = text(step, "step").unwrap_or_default();
             let loads = verb.contains("write");
             let begin = moved.len();
-            // Nothing of a write that was too long, or to a file that was ended, gets into the driver.
+            // A write that was too long, or to a file that was ended, puts nothing into the driver.
             if bytes.is_empty() || text(step, "errno").is_some_and(|errno| errno != "EFAULT") {
                 continue;
             }
             moved.extend(bytes);
             let name = if loads { "resuming_migf" } else { "saving_migf" };
-            // What was read before may have changed since; what was written is there as a whole.
+            // Bytes that were read before may have changed since; bytes that were written are there as a whole.
             let from = if loads { 0 } else { begin };
             let end_ns = number(step, "end_ns");
             let image = scenario
@@ -82,7 +82,7 @@ fn bytes_of(hex: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
-/// A member's elements. Those of eight bytes are text.
+/// Returns a member's elements. In the image those of eight bytes are text.
 fn member(image: &Value, path: &str) -> Result<Vec<u64>> {
     let value = image.get("fields").and_then(|fields| fields.get(path));
     let value = value.with_context(|| format!("the image has no {path}"))?;
@@ -94,7 +94,7 @@ fn member(image: &Value, path: &str) -> Result<Vec<u64>> {
     values.into_iter().collect::<Option<_>>().with_context(|| format!("{path} is {value}"))
 }
 
-/// Members that lie in `moved[from..]`.
+/// Compares the members that lie in `moved[from..]`. Returns their number.
 fn members(image: &Value, moved: &[u8], from: usize) -> Result<usize> {
     let (mut at, mut compared) = (0, 0);
     for (name, size, count) in MEMBERS {
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(members(&image, &moved, 8).unwrap(), 1);
         assert_eq!(members(&image, &moved[..11], 0).unwrap(), 1);
         members(&image, &[0; 8], 0).unwrap_err();
-        // A signed or redacted one would be no number.
+        // A signed or redacted value would be no number.
         members(&json!({"fields": {"vf_data.acc_magic": "redacted"}}), &moved, 0).unwrap_err();
     }
 }

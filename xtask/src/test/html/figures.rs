@@ -1,14 +1,14 @@
-//! Whether a figure on the page is the one in the document: by its place there, and by reading what is shown.
+//! Compares a figure on the page with the one in the document: by its place there, and by parsing the text shown.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-/// A string in what the page said of itself.
+/// Returns a text field of the page's account of itself.
 pub(super) fn word<'v>(of: &'v Value, name: &str) -> Option<&'v str> {
     of.get(name).and_then(Value::as_str)
 }
 
-/// A value of the document.
+/// Returns a value of the document.
 pub(super) fn place<'v>(document: &'v Value, pointer: &str) -> Result<&'v Value> {
     document.pointer(pointer).with_context(|| format!("the document has no {pointer}"))
 }
@@ -34,7 +34,7 @@ pub(super) fn field(document: &Value, element: &Value) -> Result<()> {
     };
     let raw: f64 = raw.parse().with_context(|| format!("{pointer} has the value {raw:?}"))?;
     ensure!(close(raw, expected, expected.abs() * 1e-12), "{pointer} is {expected} and on the page {raw}");
-    // A bar's element has no text.
+    // The element of a bar has no text.
     if shown.is_empty() {
         return Ok(());
     }
@@ -52,7 +52,7 @@ fn close(one: f64, other: f64, off: f64) -> bool {
     (one - other).abs() <= off
 }
 
-/// A text is the document's, whole or, where there is no room, its two ends.
+/// Compares a text with the document's: whole or, where there is no room, its two ends.
 fn text(value: &Value, element: &Value, shown: &str) -> Result<()> {
     let has = |name| element.get(name).is_some();
     let expected = match value {
@@ -73,7 +73,7 @@ fn text(value: &Value, element: &Value, shown: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compares the length of a list, or how many of its elements have a value, with what is shown.
+/// Compares the length of a list, or the number of its elements with a value, with the text shown.
 pub(super) fn count(document: &Value, element: &Value) -> Result<()> {
     let pointer = word(element, "count").context("no list")?;
     let list = place(document, pointer)?.as_array().with_context(|| format!("{pointer} is no list"))?;
@@ -85,7 +85,7 @@ pub(super) fn count(document: &Value, element: &Value) -> Result<()> {
     Ok(())
 }
 
-/// What a shown number says, and by how much it may be off for having few digits.
+/// Returns the value of a number as shown, and the error that its few digits allow.
 pub(super) fn read(shown: &str, unit: &str) -> Result<(f64, f64)> {
     let plain = shown.replace('\u{202f}', "").replace('−', "-");
     match unit {
@@ -102,7 +102,7 @@ pub(super) fn read(shown: &str, unit: &str) -> Result<(f64, f64)> {
     }
 }
 
-/// `12.3 ms`, `1 MiB`, `1h02m03s`: three digits, so half of one in a thousand.
+/// Parses `12.3 ms`, `1 MiB`, `1h02m03s`: three digits, so an error of half of one in a thousand.
 fn measure(plain: &str) -> Result<(f64, f64)> {
     let Some((number, unit)) = plain.split_once(' ') else {
         let mut seconds = 0.0;

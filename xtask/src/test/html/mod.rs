@@ -1,5 +1,5 @@
-//! The report's page in a real browser: every figure compared with the document, nothing from outside, and it can be
-//! used.
+//! The report's page in a real browser: every figure is compared with the document, the page loads nothing from
+//! outside, and it can be used.
 
 mod figures;
 mod page;
@@ -21,7 +21,7 @@ use crate::{browser::Browser, cmd, setup, workspace};
 /// A recording that is kept with the sources.
 const RECORDING: &str = "vfio-trace/src/cli/replay/testdata/mtty-6.12-format-1.vft";
 
-/// What becomes of `<img onerror>`s in names, if they become elements.
+/// Script that counts the elements which `<img onerror>`s in names would become.
 const ALERT: &str = "document.querySelectorAll('img').length";
 
 pub(super) fn checks() -> Vec<Check> {
@@ -32,12 +32,12 @@ pub(super) fn checks() -> Vec<Check> {
         Check::new("html: names that mean harm", |lab| started(lab, hostile)),
         Check::new("html: on paper", |lab| started(lab, paper)),
     ]
-    // One folder, and one browser in it.
+    // The checks share one folder and its browser profile, so they run one after the other.
     .map(|check| check.sharing("browser"))
     .into()
 }
 
-/// A folder with the made-up pages, and a browser that sees it.
+/// A folder with the made-up pages, and a browser that can read it.
 struct Started {
     browser: Browser,
     folder: PathBuf,
@@ -52,7 +52,7 @@ impl Started {
             .map_err(|why| skip(format!("Chromium cannot be had on this machine: {why:#}")))?;
         let folder = lab.folder().join("html");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        // Chromium refuses a profile that another one has not left properly.
+        // Chromium refuses a profile that another Chromium has not closed.
         let profile = folder.join("profile");
         if profile.exists() {
             fs::remove_dir_all(&profile).context("cannot remove the browser's old profile")?;
@@ -60,7 +60,7 @@ impl Started {
         Ok(Self { browser: Browser::start(&folder)?, folder })
     }
 
-    /// Has the library write its made-up documents and their pages.
+    /// Runs the library's unit test that writes the made-up documents and their pages.
     fn made_up(&self) -> Result<()> {
         let mut cargo = Command::new("cargo");
         cargo
@@ -109,7 +109,7 @@ fn made_up(lab: &Lab) -> Result<Found> {
     Ok(Found::one(format!("{} figures as in the document; light and dark", said.join(", "))))
 }
 
-/// The page and the JSON of the same recording, by the program itself.
+/// Compares the page and the JSON that the program itself makes of one recording.
 fn recording(lab: &Lab) -> Result<Found> {
     let mut started = Started::new(lab)?;
     let file = workspace::root().join(RECORDING);
@@ -134,7 +134,7 @@ fn hostile(started: &mut Started) -> Result<Found> {
     ensure!(page.run(ALERT)?.as_u64() == Some(0), "a name became an element");
     ensure!(page.run("Boolean(globalThis.hacked)")?.as_bool() == Some(false), "a script of a name ran");
     page.quiet()?;
-    // What a way in would try next; the policy must stop it.
+    // An attacker's script would try these next; the policy must stop them.
     let tried = page.run(include_str!("attack.js"))?;
     let stopped = tried.get("stopped").and_then(Value::as_array).map_or(0, Vec::len);
     ensure!(tried.get("ran").and_then(Value::as_bool) == Some(false), "an injected script ran");
@@ -159,7 +159,7 @@ fn paper(started: &mut Started) -> Result<Found> {
     Ok(Found::one(format!("{}, light although the screen is dark, without controls", said.join(", "))))
 }
 
-/// A file of the results folder.
+/// Returns the contents of a file of the results folder.
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
     let path = folder.join(name);
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))

@@ -1,4 +1,4 @@
-//! A page that is open in the browser, and what can be asked of it.
+//! A page that is open in the browser, and the comparisons for it.
 
 use std::{fs, path::Path};
 
@@ -11,31 +11,31 @@ use super::{
 };
 use crate::{browser::Browser, setup::browser::SHARED};
 
-/// Run in the page; says what it shows, with all its figures or without.
+/// Script that runs in the page and returns its layout and its text, with all figures or without.
 const LOOK: &str = include_str!("look.js");
 
-/// The picture's left part has names; the times begin here.
+/// Width of the picture's left part in pixels. It has the names; the time axis begins here.
 const GUTTER: f64 = 196.0;
 
-/// What WCAG (AA) wants of text of this size.
+/// Contrast that WCAG (AA) demands for text of this size.
 const CONTRAST: f64 = 4.5;
 
-/// A picture with nothing on it is smaller than this as PNG.
+/// Largest PNG of an empty picture, in bytes.
 const BLANK: usize = 12_000;
 
-/// An open page, and its document.
+/// An open page, and its document. A check opens it, then compares it or uses it like a person.
 pub(super) struct Page<'browser> {
     browser: &'browser mut Browser,
     folder: &'browser Path,
     document: Value,
 }
 
-/// A number in what the page said.
+/// Returns a number of the page's account of itself.
 pub(super) fn number(of: &Value, name: &str) -> Result<f64> {
     of.get(name).and_then(Value::as_f64).with_context(|| format!("no number {name} in {of}"))
 }
 
-/// Whether two whole numbers are the same.
+/// Returns true if two whole numbers are the same.
 pub(super) fn same(one: f64, other: f64) -> bool {
     (one - other).abs() < 0.5
 }
@@ -68,30 +68,30 @@ impl<'browser> Page<'browser> {
         self.browser.run(script)
     }
 
-    /// How many elements a list of the document has.
+    /// Returns the number of elements of a list in the document.
     pub(super) fn list(&self, pointer: &str) -> usize {
         self.document.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len)
     }
 
-    /// A number of the document.
+    /// Returns a number of the document.
     pub(super) fn value(&self, pointer: &str) -> Result<f64> {
         figures::place(&self.document, pointer)?.as_f64().with_context(|| format!("{pointer} is no number"))
     }
 
-    /// How the page looks, without its figures.
+    /// Returns the page's account of itself, without its figures.
     pub(super) fn look(&mut self) -> Result<Value> {
         self.browser.settle()?;
         self.browser.run(&format!("({LOOK})(false)"))
     }
 
-    /// `light` or `dark`, as the system would have it.
+    /// Sets the system's colours: `light` or `dark`.
     pub(super) fn scheme(&mut self, scheme: &str) -> Result<()> {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.browser.ask("Emulation.setEmulatedMedia", json!({"media": "", "features": features}))?;
         self.browser.settle()
     }
 
-    /// What is on paper: the media, and the event that comes before printing.
+    /// Switches the page to paper: the media, and the event that comes before printing.
     pub(super) fn as_on_paper(&mut self) -> Result<()> {
         let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
         self.browser.ask("Emulation.setEmulatedMedia", json!({"media": "print", "features": features}))?;
@@ -106,7 +106,7 @@ impl<'browser> Page<'browser> {
         Ok(())
     }
 
-    /// Compares all figures with the document, and looks at the layout. Gives how many figures.
+    /// Compares all figures with the document, and checks the layout. Returns the number of figures.
     pub(super) fn compare(&mut self) -> Result<usize> {
         self.browser.settle()?;
         let look = self.browser.run(&format!("({LOOK})(true)"))?;
@@ -125,7 +125,7 @@ impl<'browser> Page<'browser> {
         Ok(fields.len() + counts.len())
     }
 
-    /// The places of spans and moments in the picture against their times.
+    /// Compares the places of spans and moments in the picture with their times.
     fn lanes(&self, look: &Value) -> Result<()> {
         if self.list("/devices") == 0 || look.get("from").is_none_or(Value::is_null) {
             return Ok(());
@@ -149,7 +149,7 @@ impl<'browser> Page<'browser> {
         axis(look, from, to)
     }
 
-    /// The widths of the stages in the bars are their shares.
+    /// Checks that the widths of the stages in the bars are their shares.
     fn stages(&self, look: &Value) -> Result<()> {
         for share in list(look, "shares")? {
             let (Some(name), Some(width)) =
@@ -166,7 +166,7 @@ impl<'browser> Page<'browser> {
         Ok(())
     }
 
-    /// Nothing was asked of the network, nothing went wrong, no policy was violated.
+    /// Checks that the page made no request to the network, had no error, and violated no policy.
     pub(super) fn quiet(&mut self) -> Result<()> {
         self.browser.settle()?;
         let requests = self.browser.told("Network.requestWillBeSent");
@@ -180,7 +180,7 @@ impl<'browser> Page<'browser> {
         Ok(())
     }
 
-    /// Writes a picture of the whole page; it must have something on it.
+    /// Writes a picture of the whole page. It must not be empty.
     pub(super) fn picture(&mut self, name: &str) -> Result<()> {
         let height = number(
             &self.run(
@@ -201,7 +201,7 @@ impl<'browser> Page<'browser> {
         Ok(())
     }
 
-    /// Prints to a PDF and gives its pages.
+    /// Prints to a PDF. Returns the number of its pages.
     pub(super) fn print(&mut self, name: &str) -> Result<usize> {
         let printed = self
             .browser
@@ -214,7 +214,7 @@ impl<'browser> Page<'browser> {
     }
 }
 
-/// Nothing overlaps, sticks out, is hard to read, or is from elsewhere.
+/// Checks that nothing overlaps, sticks out, is hard to read, or comes from elsewhere.
 pub(super) fn layout(look: &Value) -> Result<()> {
     for (what, of) in [("overlaps", "texts overlap"), ("foreign", "the page has foreign elements")] {
         let found = list(look, what)?;
@@ -229,7 +229,7 @@ pub(super) fn layout(look: &Value) -> Result<()> {
     Ok(())
 }
 
-/// All places of items and ticks must lie on one straight line over their times.
+/// Checks that all places of items and ticks lie on one straight line over their times.
 fn axis(look: &Value, from: f64, to: f64) -> Result<()> {
     let width = number(look, "axis")?;
     let x = |at: f64| GUTTER + (at.clamp(from, to) - from) / (to - from) * width;
@@ -271,7 +271,7 @@ fn axis(look: &Value, from: f64, to: f64) -> Result<()> {
     Ok(())
 }
 
-/// Decodes base64; `None` if it is none.
+/// Decodes base64. `None` if the text is none.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut count) = (0_u32, 0);

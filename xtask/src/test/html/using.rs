@@ -1,4 +1,4 @@
-//! Using the page as a person does: pointer, wheel and keys, by the browser's own input.
+//! Uses the page as a person does: pointer, wheel and keys, by the browser's own input.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::{
     page::{Page, layout, number, same},
 };
 
-/// The modifiers as the protocol counts them.
+/// The modifier Ctrl in the protocol's bits.
 const CTRL: u32 = 2;
 const SHIFT: u32 = 8;
 
@@ -48,13 +48,13 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// The range that the picture shows.
+    /// Returns the range that the picture shows.
     fn range(&mut self) -> Result<(f64, f64)> {
         let look = self.look()?;
         Ok((number(&look, "from")?, number(&look, "to")?))
     }
 
-    /// The middle of the first element that a selector finds.
+    /// Returns the middle of the first element that a selector finds.
     fn middle(&mut self, selector: &str) -> Result<(f64, f64)> {
         let script = format!(
             "(() => {{ const node = document.querySelector({}); node.scrollIntoView({{block: 'center'}}); \
@@ -104,7 +104,7 @@ fn zoom(page: &mut Page<'_>) -> Result<()> {
     );
     page.press("button[aria-label^='fit']")?;
     ensure!(page.range()? == whole, "fit does not fit");
-    // A drag shows what it covers.
+    // A drag zooms to the range that it covers.
     let lanes = page.middle("svg.lanes")?;
     page.drag((lanes.0 - 100.0, lanes.1), (lanes.0 + 100.0, lanes.1), 0)?;
     let dragged = page.range()?;
@@ -142,7 +142,7 @@ fn zoom(page: &mut Page<'_>) -> Result<()> {
     page.press("button[aria-label^='fit']")
 }
 
-/// What is told about an item is in the document.
+/// Checks that the text about an item is in the document.
 fn hover(page: &mut Page<'_>) -> Result<()> {
     for (selector, says) in [
         ("svg.lanes .item.state-pre_copy", "PRE_COPY"),

@@ -1,4 +1,4 @@
-//! A driver that sleeps for a known time in each arc and call: each has to be in the stage where it belongs.
+//! A driver that sleeps for a known time in each arc and call: each delay must be in the stage to which it belongs.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,10 @@ use super::{Found, busy, list, number, report, word};
 use crate::test::guest::Lab;
 
 const MS: u64 = 1_000_000;
-/// How much longer anything may take on a busy host.
+/// Additional time that anything may take on a busy host.
 const SLACK: u64 = 1_500 * MS;
 
-/// Device, from, to, ms, stage.
+/// Delayed arcs: device, from, to, ms, stage.
 const ARCS: [(u32, &str, &str, u64, &str); 5] = [
     (1, "PRE_COPY", "PRE_COPY_P2P", 60, "stop"),
     (1, "PRE_COPY_P2P", "STOP_COPY", 90, "save"),
@@ -19,12 +19,12 @@ const ARCS: [(u32, &str, &str, u64, &str); 5] = [
     (2, "STOP", "RUNNING_P2P", 40, "start"),
     (2, "RUNNING_P2P", "RUNNING", 50, "start"),
 ];
-/// In every call, in ms.
+/// Delay of every read() in ms.
 const READ: u64 = 20;
 const WRITE: u64 = 30;
 
 pub(super) fn check(lab: &Lab) -> Result<Found> {
-    // The way to RESUMING first: it uses none of the slow arcs of a destination.
+    // The request for RESUMING comes before the delays of the destination's arcs: it uses none of them.
     let mut steps =
         format!("2:set=RESUMING knob=read_delay_us:{} 2:knob=write_delay_us:{}", READ * 1000, WRITE * 1000);
     for (device, from, to, ms, _) in ARCS {

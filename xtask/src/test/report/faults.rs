@@ -1,4 +1,4 @@
-//! hisi_acc's faults: every finding of an error is in a side that has failed, and is the one in the table.
+//! The faults of hisi_acc: every finding of an error is in a side that has failed, and is the one in the table.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::{
     test::{guest::Guest, hisi, notes},
 };
 
-/// A fault, how its migration has to end, and the first failure: what, errno; code and errno of the first finding.
+/// A fault, the verdict of its migration, and the first failure: text, errno; code and errno of the first finding.
 struct Fault {
     scenario: &'static str,
     verdict: &'static str,
@@ -29,7 +29,7 @@ const FAULTS: &[Fault] = &[
         scenario: "sqc-read",
         verdict: "failed",
         failure: Some(("PRE_COPY → STOP_COPY", "EINVAL")),
-        // Not what user space got.
+        // User space got another errno.
         finding: Some(("hisi_acc/save-mailbox", "EIO")),
     },
     Fault {
@@ -55,7 +55,7 @@ pub(super) fn check() -> Result<Found> {
     judge(&guest)
 }
 
-/// A boot with all scenarios as they have to be; none if one was late, which is noted.
+/// Boots and runs all scenarios. Returns none if one failed for a timeout, which is noted.
 fn once(name: &str) -> Result<Option<Guest>> {
     let names: Vec<&str> = FAULTS.iter().map(|fault| fault.scenario).collect();
     let script = format!(
@@ -100,7 +100,7 @@ fn judge(guest: &Guest) -> Result<Found> {
     Ok(Found::one(format!("{} migrations; {}", document.migrations().len(), told.join("; "))))
 }
 
-/// What failed in a scenario, if it was to fail.
+/// Compares a scenario with its migrations. Returns its failure, if it was to fail.
 fn compare(fault: &Fault, migrations: &[&Value]) -> Result<Option<String>> {
     let texts: Vec<&str> = migrations.iter().map(|one| word(one, "text")).collect();
     let wanted: Vec<&Value> =

@@ -1,4 +1,4 @@
-//! `report` on real migrations: what QEMU, a driver with known delays and hisi_acc's faults have to look like in it.
+//! `report` on real migrations: compared with QEMU, with a driver of known delays and with hisi_acc's faults.
 
 mod delays;
 mod faults;
@@ -20,7 +20,7 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-/// What `vfio-trace report --json` on this host makes of a recording, and its exit code.
+/// Runs `vfio-trace report --json` on this host. Returns the document and the exit code.
 fn report(file: &Path) -> Result<(Document, Option<i32>)> {
     let program = workspace::bin_dir()?.join("vfio-trace");
     let output = Command::new(program)
@@ -36,7 +36,7 @@ fn report(file: &Path) -> Result<(Document, Option<i32>)> {
     Ok((document, output.status.code()))
 }
 
-/// A document, read as a stranger would: by its documented names.
+/// A report, read only by the names that are documented.
 struct Document(Value);
 
 fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
@@ -60,7 +60,7 @@ impl Document {
         list(&self.0, "devices")
     }
 
-    /// Migrations that began between two times of CLOCK_MONOTONIC.
+    /// Returns the migrations that began between two times of CLOCK_MONOTONIC, in ns.
     fn started_within(&self, from: u64, to: u64) -> Result<Vec<&Value>> {
         let host = list(&self.0, "hosts").first().context("no host")?;
         let origin = host.get("mono_at_origin_ns").and_then(Value::as_i64).context("no origin")?;
@@ -71,13 +71,13 @@ impl Document {
         Ok(self.migrations().iter().filter(starts).collect())
     }
 
-    /// The name of a side's device.
+    /// Returns the name of a side's device.
     fn name(&self, side: &Value) -> &str {
         let device = number(side, "device").and_then(|nr| self.devices().get(usize::try_from(nr).ok()?));
         device.map_or("-", |device| word(device, "name"))
     }
 
-    /// Nothing was lost on the way, and downtimes are what they are made of.
+    /// Checks that nothing was lost, and that the shares of each downtime add up to it.
     fn is_sound(&self) -> Result<()> {
         for host in list(&self.0, "hosts") {
             let losses = host.get("losses").context("a host without losses")?;
@@ -99,7 +99,7 @@ impl Document {
     }
 }
 
-/// Time in which a stage was in progress.
+/// Returns the time in ns in which a stage was in progress.
 fn busy(downtime: &Value, stage: &str) -> Option<u64> {
     let stages = list(downtime, "stages");
     number(stages.iter().find(|one| word(one, "stage") == stage)?, "busy_ns")

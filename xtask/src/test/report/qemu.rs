@@ -1,4 +1,4 @@
-//! Migrations by QEMU: verdicts, bytes, states and times as QEMU's own events, trace log and counters have them.
+//! Migrations by QEMU: verdicts, bytes, states and times, compared with QEMU's own events, trace log and counters.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::{Document, Found, list, number, report, word};
 use crate::test::guest::{Guest, Lab};
 
-/// How long after the kernel's answer QEMU may write its line, and how much clocks of different resolution may differ.
+/// Longest time from the kernel's answer to QEMU's line. EARLY_NS is the difference that clocks of different resolution
+/// may have.
 const LATE_NS: i128 = 3_000_000_000;
 const EARLY_NS: i128 = 5_000_000;
 
@@ -17,9 +18,9 @@ struct Scenario {
     arguments: &'static str,
     migrations: usize,
     verdict: &'static str,
-    /// Whether the source runs again; none for a migration that comes about.
+    /// True if the source runs again; none for a migration that completes.
     recovered: Option<bool>,
-    /// The first failure: what, errno.
+    /// The first failure: text, errno.
     failure: Option<(&'static str, &'static str)>,
 }
 
@@ -121,7 +122,8 @@ fn outcome(document: &Document, scenario: &Scenario, guest: &Guest, times: &mut 
         let total = number(downtime, "total_ns").context("no total")? / 1_000_000;
         let window = number(told, "downtime_ms").context("QEMU tells no downtime")?;
         let whole = number(told, "total_time_ms").context("QEMU tells no total time")?;
-        // QEMU's ends on the source with the destination's word that it has loaded all, before its guest runs.
+        // QEMU's downtime ends on the source with the destination's message that it has loaded everything, before its
+        // guest runs.
         ensure!(total <= window + 1_000, "downtime {total} ms, QEMU's {window} ms");
         ensure!(window <= whole, "QEMU's own times");
         let stages = ["stop", "save", "read", "write", "load", "start"];
@@ -134,7 +136,8 @@ fn outcome(document: &Document, scenario: &Scenario, guest: &Guest, times: &mut 
     Ok(())
 }
 
-/// Every change of a device's state that QEMU logged is a request that worked, in the same order and at that time.
+/// Checks that every change of a device's state that QEMU logged is a request that worked, in the same order and at
+/// that time.
 fn states(document: &Document, evidence: &Path) -> Result<usize> {
     let logged = logged(evidence)?;
     let origin = origin(document)?;
@@ -162,7 +165,7 @@ fn states(document: &Document, evidence: &Path) -> Result<usize> {
     Ok(compared)
 }
 
-/// `vfio_migration_set_device_state` in QEMU's trace.
+/// A line `vfio_migration_set_device_state` in QEMU's trace.
 struct Line {
     at_ns: i128,
     device: String,
@@ -197,13 +200,13 @@ fn logged(evidence: &Path) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Wall time of the document's 0 in ns: that of the first host, by its clock then.
+/// Returns the wall time of the document's 0 in ns: that of the first host, by its clock then.
 fn origin(document: &Document) -> Result<i128> {
     let text = word(&document.0, "origin");
     wall_ns(text).with_context(|| format!("{text} is no time"))
 }
 
-/// `2026-11-22T23:01:02.000000003Z` in ns since 1970.
+/// Parses `2026-11-22T23:01:02.000000003Z` into ns since 1970.
 fn wall_ns(text: &str) -> Option<i128> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut date = date.split('-').map(|part| part.parse::<i128>().ok());
