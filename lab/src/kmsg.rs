@@ -13,8 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Size of the read buffer in bytes. It must hold one record (the kernel's limit is 8 KiB), or read() fails with
-/// EINVAL.
+/// Bytes of the read buffer. It must hold one record (the kernel's limit is 8 KiB), or read() fails with EINVAL.
 const RECORD: usize = 8192;
 
 /// A thread that copies `/dev/kmsg` into a file in `dmesg`'s format.

@@ -23,8 +23,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// A proxy for one connection in both directions. After a number of bytes it stops forwarding to the destination for
-/// good.
+/// A proxy for one connection. After a number of bytes it stops forwarding to the destination for good.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     path: PathBuf,

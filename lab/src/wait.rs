@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Interval between two looks: too short to matter in a test's duration, long enough to leave an emulated CPU to
-/// others.
+/// Interval between two looks: too short to matter in a test's duration, long enough for others to use an emulated CPU.
 const POLL: Duration = Duration::from_millis(10);
 
 /// Calls `ready` again and again until it has an answer. Its errors end the wait at once.

@@ -136,8 +136,7 @@ impl Browser {
         .map(drop)
     }
 
-    /// Runs a script in the page, to which the page's content security policy does not apply. Returns the script's
-    /// result.
+    /// Runs a script in the page, to which the page's content security policy does not apply. Returns its result.
     pub(crate) fn run(&mut self, script: &str) -> Result<Value> {
         let wanted = json!({"expression": script, "awaitPromise": true, "returnByValue": true});
         let mut answer = self.ask("Runtime.evaluate", wanted)?;

@@ -86,8 +86,7 @@ impl<'a> Flow<'a> {
         let timeout = self.args.timeout();
         let stalls = matches!(self.args.scenario, Scenario::Cancel | Scenario::KillDestination);
         for vm in [&mut *self.source, &mut *self.destination] {
-            // With the return path, a source has only completed when the destination has said that it has loaded
-            // everything.
+            // With the return path, a source has only completed when the destination has said that all is loaded.
             let capabilities = json!([
                 {"capability": "events", "state": true},
                 {"capability": "return-path", "state": true},

@@ -19,8 +19,7 @@ use crate::report::{FirstError, Report};
 use crate::states::MigState;
 use crate::uapi::Device;
 
-/// Runs what the command line asks for. Everything is cleaned up before it returns; an error says what was not as
-/// expected.
+/// Does a whole run, its clean-up included. An error says what was not as expected.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let report = Arc::new(Report::new());
     for module in ["mdev", "vfio_iommu_type1", "mtty"] {

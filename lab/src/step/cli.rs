@@ -90,7 +90,7 @@ impl Args {
         Duration::from_secs(self.timeout)
     }
 
-    /// What the steps ask for and the devices cannot give, as a sentence.
+    /// Returns the reason why the steps do not fit the devices, as a sentence.
     pub(crate) fn conflict(&self) -> Option<String> {
         let devices = self.create.len() + self.device.len();
         if devices == 0 {

@@ -14,8 +14,8 @@ pub(super) fn is_mended() -> bool {
     NEXT_STATE_LOOP.standing(&release, &version) == Standing::Mended
 }
 
-/// Returns true if a kernel that is not known to be mended may loop on this request. `from` is `None` if the state may
-/// be any.
+/// Returns true if a kernel that is not known to be mended may loop on this request. `from` is `None`
+/// if the state may be any.
 pub(super) fn may_loop(flags: u64, from: Option<MigState>, to: MigState) -> bool {
     // The core refuses a state that the device does not have before it comes to the loop.
     let needs = match to {

@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::errno;
 use crate::evidence::Lines;
 
-/// Result of a step: its errno, if it failed, and the values that it saw. `bench.rs` makes it, the [`Recorder`] reports
-/// it.
+/// Result of a step: its errno, if it failed, and the values that it saw. Made by `bench.rs`, reported by [`Recorder`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) errno: Option<Errno>,
