@@ -3,10 +3,10 @@
  * quayside: mediated devices that implement VFIO migration and nothing else, for vfio-trace's lab.
  *
  * The names are odd on purpose. vfio-trace must find a driver's callbacks through the kernel's
- * tables of ops and must work with drivers that it has never seen. Nothing in it may go by the
- * names of functions or structures. So no name in here is like one in the kernel's own drivers:
- * if vfio-trace works with quayside, it does not go by names. A comment above each callback
- * names the op that it implements. The words:
+ * tables of ops and must work with drivers that it has never seen. Nothing in it, except a plug-in
+ * for one driver, may go by the names of functions or structures. So no name in here is like one
+ * in the kernel's own drivers: if vfio-trace works with quayside, it does not go by names. A
+ * comment above each callback names the op that it implements. The words:
  *
  *   quay       the device                          berth      its migration state
  *   hold       a data session, with its data fd    bill       the header of a part of the stream

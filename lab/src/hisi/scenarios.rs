@@ -24,7 +24,7 @@ const fn single(name: &'static str, what: &'static str, steps: &'static [&'stati
     Scenario { name, what, devices: &[Zip], steps }
 }
 
-/// All scenarios. Opening resets a VF, so the first step of each loads the guest's driver.
+/// All scenarios. Opening resets a VF, so those that need the guest's driver load it by `knob=guest`.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     pair(
         "precopy",

@@ -45,7 +45,7 @@ const VARIANTS: [Variant; 4] = [
 pub(super) fn checks() -> Vec<Check> {
     let mut variants = VARIANTS.to_vec();
     if !full() {
-        // On 6.12 is enough to test the additions of the build without inlining.
+        // 6.12 is enough to test the additions of the build without inlining.
         variants.retain(|variant| !(variant.kept && variant.series == "7.3"));
     }
     variants
