@@ -58,7 +58,7 @@ impl PluginDispatcher {
                 image.reveal = self.reveal;
             }
             let findings = devices.apply(nr, &mut event);
-            if matches!(event.data, EventData::Unregister {}) {
+            if matches!(event.data, EventData::Unregister(_)) {
                 self.went(nr);
             }
             let findings = findings.into_iter().map(|finding| VfioEvent {
@@ -191,8 +191,10 @@ mod tests {
         let binds = MAX_DEVICES as u32 + 100;
         interpreter.apply(vec![event(0, crate::driver::fixture::open())]);
         for nr in 1..binds {
-            interpreter
-                .apply(vec![event(nr, crate::driver::fixture::open()), event(nr, EventData::Unregister {})]);
+            interpreter.apply(vec![
+                event(nr, crate::driver::fixture::open()),
+                event(nr, EventData::Unregister(crate::event::DeviceUnregister {})),
+            ]);
         }
         assert_eq!((interpreter.forgotten(), interpreter.devices.len()), (0, MAX_GONE + 1));
         assert!(interpreter.devices.contains_key(&0) && interpreter.last.len() == MAX_GONE + 1);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Less than this is no step of the wall clock. NTP slews CLOCK_MONOTONIC together with CLOCK_REALTIME, so that drift
@@ -12,7 +13,7 @@ const MIN_STEP_NS: u64 = 1_000_000;
 const MAX_STEPS: usize = 1024;
 
 /// The same moment on both clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClockAnchor {
     /// CLOCK_MONOTONIC in ns.
     pub mono_ns: u64,

@@ -5,60 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
-use serde::{Deserialize, Serialize};
-use vfio_trace_common::role::Role;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::report::{role_name, role_of};
-
-/// Functions of one module that were not probed for a time while the run went on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeGap {
-    /// The module; `None` for the kernel image.
-    pub module: Option<String>,
-    /// Its functions.
-    pub functions: Vec<GapFunction>,
-    /// Since when they could be called, CLOCK_MONOTONIC in ns.
-    pub from_mono_ns: u64,
-    /// Whether that is when the kernel says that the module was loaded; else it is the earliest possible.
-    pub from_exact: bool,
-    /// When all of them were probed; `None`: they are not.
-    pub until_mono_ns: Option<u64>,
-    /// How it came to it.
-    pub why: GapCause,
-}
-
-/// A function that was not probed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct GapFunction {
-    /// Its symbol.
-    pub function: String,
-    /// What it is for.
-    #[serde(serialize_with = "role_name", deserialize_with = "role_of")]
-    pub role: Role,
-}
-
-/// Why functions were probed late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GapCause {
-    /// Their module was loaded while tracing.
-    ModuleLoaded,
-    /// They became known through a pointer only: their types are not in any BTF.
-    FoundByPointer,
-    /// The kernel refused the probe.
-    Refused,
-}
-
-impl GapCause {
-    /// Words for people.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::ModuleLoaded => "loaded while tracing",
-            Self::FoundByPointer => "found through a pointer",
-            Self::Refused => "the kernel refused the probe",
-        }
-    }
-}
+use super::{GapFunction, ProbeGap};
 
 impl ProbeGap {
     /// Which devices go through these functions, or may do so; `drivers`: those of all devices.
@@ -111,7 +61,7 @@ pub(crate) fn functions_of(gap: &ProbeGap) -> HashSet<&GapFunction> {
 }
 
 /// What all gaps come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GapTotals {
     /// How many there were.
     #[serde(rename = "probe_gaps")]
@@ -210,7 +160,10 @@ fn cost(gap: &ProbeGap, function: &GapFunction) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use vfio_trace_common::role::Role;
+
     use super::*;
+    use crate::event::GapCause;
 
     fn gap(functions: &[&str], from_mono_ns: u64, until_mono_ns: Option<u64>) -> ProbeGap {
         let function = |name: &&str| GapFunction { function: (*name).to_owned(), role: Role::Read };

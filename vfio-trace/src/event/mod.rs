@@ -1,13 +1,14 @@
 //! Record -> typed event, and the event as JSON.
 
+mod cells;
 mod clock;
 mod correlate;
 mod devices;
-mod driver;
 mod filter;
 mod gap;
 mod json;
 mod kind;
+mod kinds;
 mod layouts;
 mod note;
 mod outcome;
@@ -16,7 +17,8 @@ mod report;
 mod schema;
 mod sessions;
 mod state;
-mod types;
+mod uapi_names;
+mod vfio_event;
 
 pub(crate) use self::record::text;
 
@@ -26,27 +28,21 @@ pub(crate) mod fixture;
 mod tests;
 
 pub use self::{
+    cells::{CellColumn, CellSink, CellStyle, EventCells, NOT_OPEN},
     clock::{ClockAnchor, WallClock},
     correlate::{EventAssembler, HOLD_NS},
-    driver::{
-        CaptureMoment, DriverCall, DriverFinding, DriverImage, EnclosingArc, FindingSeverity, PciReset,
-        StreamHash,
-    },
     filter::EventFilter,
-    gap::{DriverModules, GapCause, GapFunction, GapReach, GapTotals, GapTracker, ProbeGap},
-    json::{SCHEMA, SCHEMA_ID, event_line, host_event_line, start_line, summary_line},
-    kind::{EventKind, UnknownKind},
+    gap::{DriverModules, GapReach, GapTotals, GapTracker},
+    json::{SCHEMA, SCHEMA_ID, event_line, event_schema, host_event_line, start_line, summary_line},
+    kind::UnknownKind,
+    kinds::*,
     note::{CaptureNote, FunctionNote, RecordNote},
     outcome::{CallOutcome, Errno},
     record::{RecordBody, WireRecord},
     report::{LossTotals, ProbeReport, TraceStart, TraceSummary, probes_since},
-    state::{DeviceFeature, MigFlags, MigState},
-    types::{
-        ArcStep, DataClose, DataDirection, DataIo, DataIoctl, DataSize, DesyncCause, DeviceClose, DeviceHeld,
-        DeviceOpen, DeviceRef, DeviceRegister, DeviceReset, DeviceSeen, EventData, EventProcess, FeatureCall,
-        FeatureDetail, FeatureOp, GetState, IovaRange, PrecopyInfo, ReadEnd, RequestOrigin, SetState,
-        StateDesync, VfioEvent,
-    },
+    state::{KnownSpan, MigState, SessionEnding, StateEffect, StateTimeline},
+    uapi_names::{DeviceFeature, MigFlags},
+    vfio_event::{DeviceRef, EventProcess, VfioEvent},
 };
 pub(crate) use self::{
     devices::may_be_new_device, gap::functions_of, layouts::CaptureLayouts, record::text as record_text,

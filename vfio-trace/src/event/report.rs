@@ -1,17 +1,20 @@
 //! What a run says about itself: its start, its probes, its end. Filled by the caller; the same in text and JSON.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vfio_trace_common::role::Role;
 
 use super::{ClockAnchor, GapTotals};
+use crate::units::schema::came_later;
 
 /// One probe, and what it counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// The kernel function.
     pub name: String,
     /// What the function is for.
     #[serde(serialize_with = "role_name", deserialize_with = "role_of")]
+    #[schemars(with = "String")]
     pub role: Role,
     /// Module that has the function; `None` for the kernel image, or if not known.
     pub module: Option<String>,
@@ -73,7 +76,8 @@ pub fn probes_since(before: &[ProbeReport], after: Vec<ProbeReport>) -> Vec<Prob
 }
 
 /// First line of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = came_later(&["replayed_by"]))]
 pub struct TraceStart {
     /// Version of the vfio-trace that traced.
     pub version: String,
@@ -95,7 +99,7 @@ pub struct TraceStart {
 }
 
 /// Last line of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TraceSummary {
     /// Events made, filtered ones included.
     pub events: u64,

@@ -8,6 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{CallOutcome, DataDirection, FindingSeverity, MigFlags, MigState};
 
+/// Name of an error; a number without a name as `errno n`.
+pub(super) const ERRNO: &str = "^(E[A-Z0-9_]+|errno [0-9]+)$";
+
 /// How something ended.
 #[derive(JsonSchema)]
 #[schemars(rename = "Outcome")]
@@ -15,7 +18,7 @@ struct OutcomeShape {
     /// `refused`: the core did not let the driver try. `unknown`: its end was not seen.
     result: ResultShape,
     /// Name of the error, or null.
-    #[schemars(regex(pattern = "^(E[A-Z0-9_]+|errno [0-9]+)$"))]
+    #[schemars(regex(pattern = ERRNO))]
     errno: Option<String>,
 }
 

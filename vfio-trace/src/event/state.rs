@@ -1,9 +1,12 @@
-//! Names of what the VFIO uAPI numbers: migration states, migration flags, device features.
+//! Migration states, what events do to a device's state, and the state over time. Said here once: everything that follows
+//! the state of a device asks the events and folds a [`StateTimeline`].
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use vfio_trace_common::uapi::{self, mig_state, migration_flags};
+use vfio_trace_common::uapi::mig_state;
+
+use super::CallOutcome;
 
 /// A migration state: `enum vfio_device_mig_state` (include/uapi/linux/vfio.h) as its number.
 ///
@@ -29,7 +32,7 @@ impl MigState {
     /// `VFIO_DEVICE_STATE_PRE_COPY_P2P`.
     pub const PRE_COPY_P2P: Self = Self(mig_state::PRE_COPY_P2P);
 
-    /// The kernel's name, as its debugfs prints it (drivers/vfio/debugfs.c); `Invalid` for any other number.
+    /// Returns the kernel's name, as its debugfs prints it (drivers/vfio/debugfs.c); `Invalid` for any other number.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ERROR => "ERROR",
@@ -44,9 +47,20 @@ impl MigState {
         }
     }
 
-    /// Whether the number is a state that this version knows.
+    /// Returns true if the number is a state that this version knows.
     pub const fn is_valid(self) -> bool {
         self.0 <= mig_state::PRE_COPY_P2P
+    }
+
+    /// Returns true if the arc from here ends the data sessions: where drivers disable the files they gave out (the
+    /// `disable_fds` functions of mlx5, hisi_acc, ...).
+    pub const fn ends_session(self, to: Self) -> bool {
+        matches!(
+            (self, to),
+            (Self::STOP_COPY | Self::RESUMING, Self::STOP)
+                | (Self::PRE_COPY, Self::RUNNING)
+                | (Self::PRE_COPY_P2P, Self::RUNNING_P2P)
+        )
     }
 }
 
@@ -63,92 +77,175 @@ impl Serialize for MigState {
     }
 }
 
-/// `VFIO_MIGRATION_*` bits: what a device's migration can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MigFlags(pub u64);
+/// What an event does to its device's migration state, or says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateEffect {
+    /// Nothing.
+    None,
+    /// It may have changed it, or failed to tell it: only another look tells.
+    Doubted,
+    /// It was read from the driver's memory, along with the device and without a lock: good for a first state only.
+    Read(MigState),
+    /// It was read while others had the device open. What comes of that is an event of its own.
+    Glimpsed(MigState),
+    /// A request shows it.
+    Shown(MigState),
+    /// It is this one and not the one that was known: something changed it unseen, at an unknown time.
+    Found(MigState),
+    /// An arc led from one to the other, or failed; `None`: where to is not known.
+    Moved {
+        /// Where it started.
+        from: MigState,
+        /// Where it leads.
+        to: Option<MigState>,
+        /// How it ended.
+        outcome: CallOutcome,
+    },
+    /// Something other than an arc put the device into it: a reset, the first open.
+    Entered(MigState),
+    /// It may be any from now on.
+    Lost,
+}
 
-impl MigFlags {
-    const KNOWN: [(u64, &'static str, &'static str); 3] = [
-        (migration_flags::STOP_COPY, "STOP_COPY", "stop-copy"),
-        (migration_flags::P2P, "P2P", "p2p"),
-        (migration_flags::PRE_COPY, "PRE_COPY", "pre-copy"),
-    ];
-
-    /// Bits that have no name here.
-    const fn rest(self) -> u64 {
-        self.0 & !(migration_flags::STOP_COPY | migration_flags::P2P | migration_flags::PRE_COPY)
+impl StateEffect {
+    /// Returns the effect of a reset that leads to this state, `None` for one that is not certain.
+    pub(super) fn of_reset(state: Option<MigState>, outcome: CallOutcome) -> Self {
+        match state {
+            Some(state) => Self::Entered(state),
+            None if outcome.is_ok() => Self::Lost,
+            None => Self::Doubted,
+        }
     }
 
-    /// Names as the kernel's debugfs file `features` has them; bits without a name as one hexadecimal number.
-    pub fn names(self) -> Vec<String> {
-        let known = Self::KNOWN.into_iter().filter(|(bit, ..)| self.0 & bit != 0);
-        let mut names: Vec<String> = known.map(|(.., name)| name.to_owned()).collect();
-        if self.rest() != 0 {
-            names.push(format!("{:#x}", self.rest()));
+    /// Returns true if the state is certain after it, false if only another look tells; `None`: it is as certain as before.
+    pub const fn certainty(self) -> Option<bool> {
+        match self {
+            Self::None => None,
+            Self::Glimpsed(_) | Self::Shown(_) | Self::Found(_) | Self::Entered(_) => Some(true),
+            Self::Moved { outcome, .. } => Some(outcome.is_ok()),
+            // Whether there still is the device that was known before is open, too.
+            Self::Doubted | Self::Read(_) | Self::Lost => Some(false),
         }
-        names
     }
 }
 
-impl fmt::Display for MigFlags {
-    /// uAPI names: `STOP_COPY|P2P|PRE_COPY`, `0` without any.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
-        for name in Self::KNOWN.into_iter().filter(|(bit, ..)| self.0 & bit != 0).map(|(_, name, _)| name) {
-            if !text.is_empty() {
-                text.push('|');
-            }
-            text.push_str(name);
-        }
-        if self.rest() != 0 || text.is_empty() {
-            let separator = if text.is_empty() { "" } else { "|" };
-            let number = if self.rest() == 0 { "0".to_owned() } else { format!("{:#x}", self.rest()) };
-            text.push_str(separator);
-            text.push_str(&number);
-        }
-        f.pad(&text)
-    }
+/// How an event ended its device's data sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnding {
+    /// By an arc: see [`MigState::ends_session`].
+    Arc,
+    /// By a reset.
+    Reset,
+    /// By the device's last close.
+    LastClose,
 }
 
-impl Serialize for MigFlags {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.names())
-    }
+/// A time in which a device was in one state; `None`: in one that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownSpan {
+    /// The state.
+    pub state: Option<MigState>,
+    /// Since when, CLOCK_MONOTONIC in ns.
+    pub start_ns: u64,
+    /// Until when.
+    pub end_ns: u64,
 }
 
-/// A `VFIO_DEVICE_FEATURE_*` number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceFeature(pub u32);
-
-impl DeviceFeature {
-    /// The uAPI's name without its prefix, `None` for a number that this version does not know.
-    pub const fn name(self) -> Option<&'static str> {
-        Some(match self.0 {
-            0 => "PCI_VF_TOKEN",
-            uapi::FEATURE_MIGRATION => "MIGRATION",
-            uapi::FEATURE_MIG_DEVICE_STATE => "MIG_DEVICE_STATE",
-            3 => "LOW_POWER_ENTRY",
-            4 => "LOW_POWER_ENTRY_WITH_WAKEUP",
-            5 => "LOW_POWER_EXIT",
-            uapi::FEATURE_DMA_LOGGING_START => "DMA_LOGGING_START",
-            uapi::FEATURE_DMA_LOGGING_STOP => "DMA_LOGGING_STOP",
-            uapi::FEATURE_DMA_LOGGING_REPORT => "DMA_LOGGING_REPORT",
-            uapi::FEATURE_MIG_DATA_SIZE => "MIG_DATA_SIZE",
-            10 => "BUS_MASTER",
-            11 => "DMA_BUF",
-            12 => "PRECOPY_INFOv2",
-            _ => return None,
-        })
-    }
+/// One device's state over time, folded from the effects of its events. Pure: the same events give the same spans.
+///
+/// Made empty when a device is first met; [`Self::apply`] is told every event of the device, in order, and hands out the
+/// spans that are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateTimeline {
+    state: Option<MigState>,
+    since_ns: u64,
+    /// Something was known of it before.
+    begun: bool,
 }
 
-impl fmt::Display for DeviceFeature {
-    /// The name, or `feature 13`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.pad(name),
-            None => f.pad(&format!("feature {}", self.0)),
+impl StateTimeline {
+    /// Returns the state it is in; `None` if that is not certain.
+    pub const fn state(&self) -> Option<MigState> {
+        self.state
+    }
+
+    /// Returns since when it is in it, or has not been certain.
+    pub const fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    /// Returns the span that is not over, up to a time; `None` if nothing was ever known.
+    pub fn present(&self, until_ns: u64) -> Option<KnownSpan> {
+        let (state, start_ns) = (self.state, self.since_ns);
+        self.begun.then(|| KnownSpan { state, start_ns, end_ns: until_ns.max(start_ns) })
+    }
+
+    /// Returns true if an event that began then comes too late to tell where the device is: some wait for a record that may not
+    /// come, and it is known better by then.
+    pub const fn is_past(&self, start_ns: u64) -> bool {
+        self.begun && start_ns < self.since_ns
+    }
+
+    /// Takes in what an event does, which began and ended then; `over` is told the spans that it ends, in order.
+    pub fn apply(
+        &mut self,
+        effect: StateEffect,
+        start_ns: u64,
+        end_ns: u64,
+        mut over: impl FnMut(KnownSpan),
+    ) {
+        match effect {
+            StateEffect::None | StateEffect::Doubted | StateEffect::Glimpsed(_) => {},
+            StateEffect::Read(state) => {
+                if !self.begun {
+                    self.enter(Some(state), end_ns);
+                }
+            },
+            StateEffect::Shown(state) | StateEffect::Entered(state) => self.observe(state, end_ns, &mut over),
+            StateEffect::Found(state) => {
+                // When it changed is not known.
+                self.leave(self.since_ns, &mut over);
+                self.state = None;
+                self.observe(state, end_ns, &mut over);
+            },
+            StateEffect::Moved { .. } if self.is_past(start_ns) => {},
+            StateEffect::Moved { from, to, outcome } => {
+                self.observe(from, start_ns, &mut over);
+                if to.is_some() {
+                    self.leave(start_ns, &mut over);
+                    // Drivers mostly stay where they were if it fails, but not all.
+                    self.enter(to.filter(|_| outcome.is_ok()), end_ns);
+                }
+            },
+            StateEffect::Lost => {
+                if self.state.is_some() && !self.is_past(end_ns) {
+                    self.leave(end_ns, &mut over);
+                    self.enter(None, end_ns);
+                }
+            },
         }
+    }
+
+    /// Something shows that it is in this state now.
+    fn observe(&mut self, state: MigState, at_ns: u64, over: &mut impl FnMut(KnownSpan)) {
+        if self.begun && (self.state == Some(state) || at_ns < self.since_ns) {
+            return;
+        }
+        self.leave(at_ns, over);
+        self.enter(Some(state), at_ns);
+    }
+
+    /// The present span ends; the next one begins with `enter`.
+    fn leave(&self, at_ns: u64, over: &mut impl FnMut(KnownSpan)) {
+        if self.begun && at_ns >= self.since_ns {
+            over(KnownSpan { state: self.state, start_ns: self.since_ns, end_ns: at_ns });
+        }
+    }
+
+    const fn enter(&mut self, state: Option<MigState>, at_ns: u64) {
+        self.state = state;
+        self.since_ns = at_ns;
+        self.begun = true;
     }
 }
 
@@ -166,18 +263,36 @@ mod tests {
     }
 
     #[test]
-    fn flags_keep_bits_without_a_name() {
-        assert_eq!(MigFlags(7).to_string(), "STOP_COPY|P2P|PRE_COPY");
-        assert_eq!(MigFlags(0x15).to_string(), "STOP_COPY|PRE_COPY|0x10");
-        assert_eq!(MigFlags(0).to_string(), "0");
-        assert_eq!(MigFlags(0x10).to_string(), "0x10");
-        assert_eq!(MigFlags(0x13).names(), ["stop-copy", "p2p", "0x10"]);
-        assert!(MigFlags(0).names().is_empty());
-    }
-
-    #[test]
-    fn features_by_name_or_number() {
-        assert_eq!(DeviceFeature(9).to_string(), "MIG_DATA_SIZE");
-        assert_eq!(DeviceFeature(13).to_string(), "feature 13");
+    fn a_timeline_is_what_the_effects_make_of_it() {
+        const STOP: MigState = MigState::STOP;
+        const RUNNING: MigState = MigState::RUNNING;
+        let mut timeline = StateTimeline::default();
+        let mut spans = Vec::new();
+        let moved = |from, to, outcome| StateEffect::Moved { from, to: Some(to), outcome };
+        for (effect, start_ns, end_ns) in [
+            (StateEffect::Doubted, 5, 5),
+            (StateEffect::Read(RUNNING), 10, 10),
+            (StateEffect::Read(STOP), 15, 15),
+            (moved(RUNNING, STOP, CallOutcome::Ok), 20, 25),
+            (moved(RUNNING, STOP, CallOutcome::Ok), 24, 26),
+            (StateEffect::Lost, 30, 30),
+            (StateEffect::Shown(STOP), 35, 40),
+            (StateEffect::Found(RUNNING), 50, 50),
+            (moved(RUNNING, STOP, CallOutcome::Unknown), 60, 65),
+        ] {
+            timeline.apply(effect, start_ns, end_ns, |span| {
+                spans.push((span.state.map(MigState::name), span.start_ns, span.end_ns));
+            });
+        }
+        let expected = [
+            (Some("RUNNING"), 10, 20),
+            (Some("STOP"), 25, 30),
+            (None, 30, 40),
+            (Some("STOP"), 40, 40),
+            (None, 40, 50),
+            (Some("RUNNING"), 50, 60),
+        ];
+        assert_eq!(spans, expected);
+        assert_eq!(timeline.present(70), Some(KnownSpan { state: None, start_ns: 65, end_ns: 70 }));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::{
-    event::{MigFlags, MigState},
+    event::{MigFlags, MigState, NOT_OPEN},
     kernel::DeviceBus,
     units::{
         schema::{SchemaHead, came_later, schema_of},
@@ -67,9 +67,6 @@ pub struct DeviceRow {
     /// known to have it.
     pub holders: Option<Vec<HolderRow>>,
 }
-
-/// What is said of the state of a device that may never have been opened.
-pub(super) const NOT_OPEN: &str = "not open";
 
 impl DeviceRow {
     /// Whether its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there before the first

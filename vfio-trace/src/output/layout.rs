@@ -2,16 +2,7 @@
 
 use crate::units::human::clean;
 
-/// How a piece of text is emphasised when colours are on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CellStyle {
-    Plain,
-    State,
-    Error,
-    Dim,
-    Bold,
-}
-
+pub(super) use crate::event::CellStyle;
 impl CellStyle {
     const fn code(self) -> Option<&'static str> {
         match self {

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     layout::{CellStyle, TextCell},
-    line::EventCells,
+    line::LineCells,
 };
 use crate::event::{CallOutcome, ClockAnchor, VfioEvent, WallClock};
 use crate::units::human;
@@ -113,7 +113,7 @@ impl TextFormatter {
         self.device_width = self.device_width.max(device.width());
         let process = &event.process;
         let pids = format!("{}/{}", process.pid, process.tid);
-        let words = EventCells::of(event, color);
+        let words = LineCells::of(event, color);
         let bad = matches!(event.data.outcome(), Some(CallOutcome::Failed(_) | CallOutcome::Refused(_)));
         let mut line = String::with_capacity(200);
         let time = self.time(event.end_ns);

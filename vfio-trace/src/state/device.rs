@@ -76,7 +76,7 @@ impl DeviceModel {
                 self.gone = false;
             },
             EventData::Register(registered) => self.gone = !registered.outcome.is_ok(),
-            EventData::Unregister {} => {
+            EventData::Unregister(_) => {
                 self.gone = true;
                 self.track.lose();
             },
@@ -131,13 +131,7 @@ impl DeviceModel {
                     self.track.restart(reset.state, event.end_ns);
                 }
             },
-            EventData::Open(_)
-            | EventData::DataSize(_)
-            | EventData::Feature(_)
-            | EventData::Step(_)
-            | EventData::Image(_)
-            | EventData::Finding(_)
-            | EventData::ProbeGap(_) => {},
+            _ => {},
         }
     }
 

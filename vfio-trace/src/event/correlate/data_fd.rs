@@ -11,7 +11,7 @@ use crate::event::{
 };
 
 impl EventAssembler {
-    pub(super) fn data_io(
+    pub(in crate::event) fn data_io(
         &mut self,
         header: &Header,
         body: wire::DataIo,
@@ -57,7 +57,12 @@ impl EventAssembler {
         out.push(event(header, named, Some(took(header)), data));
     }
 
-    pub(super) fn data_ioctl(&mut self, header: &Header, body: &wire::PrecopyInfo, out: &mut Vec<VfioEvent>) {
+    pub(in crate::event) fn data_ioctl(
+        &mut self,
+        header: &Header,
+        body: &wire::PrecopyInfo,
+        out: &mut Vec<VfioEvent>,
+    ) {
         self.release_held(header.tid, out);
         self.left_request(header, out);
         let outcome = CallOutcome::from_ret(body.ret);
@@ -82,7 +87,7 @@ impl EventAssembler {
         out.push(event(header, device, Some(took(header)), data));
     }
 
-    pub(super) fn data_release(
+    pub(in crate::event) fn data_release(
         &mut self,
         header: &Header,
         body: wire::DataRelease,

@@ -89,7 +89,7 @@ fn ended(returns: ReturnKind, ret: u64) -> (CallOutcome, Option<u64>) {
 }
 
 impl EventAssembler {
-    pub(super) fn step(&mut self, header: &Header, body: &wire::Step, out: &mut Vec<VfioEvent>) {
+    pub(in crate::event) fn step(&mut self, header: &Header, body: &wire::Step, out: &mut Vec<VfioEvent>) {
         let device = self.devices.get(header.device);
         let function = self.notes.functions.get(&header.probe);
         let (outcome, returned) =
@@ -114,7 +114,12 @@ impl EventAssembler {
         out.push(event(header, device, Some(took(header)), EventData::Step(step)));
     }
 
-    pub(super) fn capture(&mut self, header: &Header, body: &wire::Capture, out: &mut Vec<VfioEvent>) {
+    pub(in crate::event) fn capture(
+        &mut self,
+        header: &Header,
+        body: &wire::Capture,
+        out: &mut Vec<VfioEvent>,
+    ) {
         // Without its note nothing can be said of the bytes.
         let Some(layout) = self.notes.captures.get(body.driver, body.id) else { return };
         let layout = Arc::clone(layout);
@@ -134,12 +139,16 @@ impl EventAssembler {
         out.push(event(header, device, None, EventData::Image(image)));
     }
 
-    pub(super) fn pci_reset(&mut self, header: &Header, body: wire::PciReset, out: &mut Vec<VfioEvent>) {
+    pub(in crate::event) fn pci_reset(
+        &mut self,
+        header: &Header,
+        body: wire::PciReset,
+        out: &mut Vec<VfioEvent>,
+    ) {
         let outcome = CallOutcome::from_ret(body.ret);
         let state = self.reset_to(header, outcome);
-        let device = self.devices.get(header.device);
         let method = (body.how & RESET_BY_FLR != 0).then_some("flr");
         let data = EventData::PciReset(PciReset { method, state, outcome });
-        out.push(event(header, device, Some(took(header)), data));
+        out.push(self.call_event(header, data));
     }
 }

@@ -22,9 +22,9 @@ use self::{
     threads::ThreadTable,
 };
 use super::{
-    ArcStep, CallOutcome, DataDirection, DataSize, DesyncCause, DeviceRef, Errno, EventData, EventProcess,
-    GetState, MigState, RecordBody, RecordNote, RequestOrigin, SetState, StateDesync, VfioEvent, WireRecord,
-    devices::DeviceTable, record, sessions::OpenSessions,
+    ArcStep, CallOutcome, DataSize, DesyncCause, DeviceRef, Errno, EventData, EventProcess, GetState,
+    MigState, RecordBody, RecordNote, RequestOrigin, SetState, StateDesync, VfioEvent, WireRecord,
+    devices::DeviceTable, kinds, record, sessions::OpenSessions,
 };
 
 /// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes
@@ -82,38 +82,7 @@ impl EventAssembler {
         if self.threads.get(header.tid).is_none() {
             self.limit_threads(&mut out);
         }
-        match &record.body {
-            RecordBody::Device(body) => self.device(header, body, &mut out),
-            RecordBody::NextState(body) => self.next_state(header, *body, &mut out),
-            RecordBody::SetState(body) => self.set_state(header, body, &mut out),
-            RecordBody::GetState(body) => self.get_state(header, *body, &mut out),
-            RecordBody::DataSize(body) => self.data_size(header, *body, &mut out),
-            RecordBody::Read(body) => self.data_io(header, *body, DataDirection::Save, &mut out),
-            RecordBody::Write(body) => self.data_io(header, *body, DataDirection::Resume, &mut out),
-            RecordBody::PrecopyInfo(body) => self.data_ioctl(header, body, &mut out),
-            RecordBody::DataRelease(body) => self.data_release(header, *body, &mut out),
-            RecordBody::Ioctl(body) => self.ioctl(header, body, &mut out),
-            RecordBody::Open(body) => self.open(header, *body, &mut out),
-            RecordBody::Close(body) => self.close(header, *body, &mut out),
-            RecordBody::Holder(body) => self.holder(header, *body, &mut out),
-            RecordBody::Register(body) => self.register(header, *body, &mut out),
-            RecordBody::Unregister => self.unregister(header, &mut out),
-            RecordBody::LogRanges(body) => self.log(header, DirtyDetail::Ranges(body.clone())),
-            RecordBody::LogDirty(body) => self.log(header, DirtyDetail::Dirty(body.pages)),
-            RecordBody::PciReset(body) => self.pci_reset(header, *body, &mut out),
-            RecordBody::Step(body) => self.step(header, body, &mut out),
-            RecordBody::Capture(body) => self.capture(header, body, &mut out),
-            RecordBody::Note(RecordNote::ProbeGap(gap)) => {
-                let (start_ns, end_ns) = (gap.from_mono_ns, gap.until_mono_ns.unwrap_or(header.end_ns));
-                let duration_ns = gap.until_mono_ns.map(|until| until.saturating_sub(start_ns));
-                let data = EventData::ProbeGap(gap.clone());
-                let process = EventProcess::default();
-                out.push(VfioEvent { start_ns, end_ns, duration_ns, device: None, process, data });
-            },
-            RecordBody::Note(note) => self.notes.take(note),
-            // The live source keeps these to itself.
-            RecordBody::Module(_) => {},
-        }
+        kinds::assemble(self, record, &mut out);
         self.threads.leave_idle(header.tid);
         out
     }
@@ -161,7 +130,7 @@ impl EventAssembler {
         }
     }
 
-    fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<VfioEvent>) {
+    pub(super) fn device(&mut self, header: &Header, body: &wire::Device, out: &mut Vec<VfioEvent>) {
         let Some(binding) = self.devices.bind(header.device, body) else { return };
         if binding.replaced {
             self.sessions.forget_device(header.device);
@@ -182,7 +151,7 @@ impl EventAssembler {
         }
     }
 
-    fn next_state(&mut self, header: &Header, body: wire::NextState, out: &mut Vec<VfioEvent>) {
+    pub(super) fn next_state(&mut self, header: &Header, body: wire::NextState, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         let [from, to, target] = [body.current, body.next, body.target].map(MigState);
         if let Some(arc) = self.threads.take_arc(header.tid) {
@@ -227,7 +196,7 @@ impl EventAssembler {
         }
     }
 
-    fn set_state(&mut self, header: &Header, body: &wire::SetState, out: &mut Vec<VfioEvent>) {
+    pub(super) fn set_state(&mut self, header: &Header, body: &wire::SetState, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         let target = MigState(body.target);
         let outcome = CallOutcome::from_ret(body.ret);
@@ -244,6 +213,19 @@ impl EventAssembler {
         self.hold(header, device, EventData::SetState(data));
     }
 
+    /// Takes in what explains later records.
+    pub(super) fn take_note(&mut self, note: &RecordNote) {
+        self.notes.take(note);
+    }
+
+    pub(super) fn log_ranges(&mut self, header: &Header, body: &wire::LogRanges) {
+        self.log(header, DirtyDetail::Ranges(Box::new(*body)));
+    }
+
+    pub(super) fn log_dirty(&mut self, header: &Header, body: wire::LogDirty) {
+        self.log(header, DirtyDetail::Dirty(body.pages));
+    }
+
     /// Keeps what belongs to the ioctl whose record should come next.
     fn log(&mut self, header: &Header, log: DirtyDetail) {
         let (start_ns, since_ns) = (header.start_ns, header.end_ns);
@@ -251,7 +233,7 @@ impl EventAssembler {
         self.thread(header.tid).log = Some(DirtyIoctl { start_ns, since_ns, log });
     }
 
-    fn get_state(&mut self, header: &Header, body: wire::GetState, out: &mut Vec<VfioEvent>) {
+    pub(super) fn get_state(&mut self, header: &Header, body: wire::GetState, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         let outcome = CallOutcome::from_ret(body.ret);
         let state =
@@ -262,7 +244,7 @@ impl EventAssembler {
         self.hold(header, device, EventData::GetState(data));
     }
 
-    fn data_size(&mut self, header: &Header, body: wire::DataSize, out: &mut Vec<VfioEvent>) {
+    pub(super) fn data_size(&mut self, header: &Header, body: wire::DataSize, out: &mut Vec<VfioEvent>) {
         self.release_held(header.tid, out);
         let outcome = CallOutcome::from_ret(body.ret);
         let stop_copy_bytes = (outcome.is_ok() && body.unread == 0).then_some(body.stop_copy_length);
@@ -270,6 +252,11 @@ impl EventAssembler {
             DataSize { stop_copy_bytes, via: RequestOrigin::Driver, outcome, driver_call: Some(outcome) };
         let device = self.devices.get(header.device);
         self.hold(header, device, EventData::DataSize(data));
+    }
+
+    /// Makes the event of a call that this one record tells all of.
+    pub(super) fn call_event(&mut self, header: &Header, data: EventData) -> VfioEvent {
+        event(header, self.devices.get(header.device), Some(took(header)), data)
     }
 
     fn thread(&mut self, tid: u32) -> &mut ThreadState {
@@ -329,17 +316,8 @@ impl EventAssembler {
     }
 
     fn end_arc(&mut self, arc: OpenArc, outcome: CallOutcome, end_ns: Option<u64>, out: &mut Vec<VfioEvent>) {
-        if outcome.is_ok() {
-            // Where drivers disable the files they gave out (the disable_fds functions of mlx5, hisi_acc, ...).
-            let ends = matches!(
-                (arc.from, arc.to),
-                (MigState::STOP_COPY | MigState::RESUMING, MigState::STOP)
-                    | (MigState::PRE_COPY, MigState::RUNNING)
-                    | (MigState::PRE_COPY_P2P, MigState::RUNNING_P2P)
-            );
-            if ends {
-                self.sessions.end(arc.pointer);
-            }
+        if outcome.is_ok() && arc.from.ends_session(arc.to) {
+            self.sessions.end(arc.pointer);
         }
         if arc.overtaken_ns.is_none() {
             self.states.arc_ended(arc.pointer, arc.to, outcome, end_ns.unwrap_or(self.now_ns));

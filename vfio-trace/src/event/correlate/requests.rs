@@ -17,7 +17,7 @@ use crate::event::{
 };
 
 impl EventAssembler {
-    pub(super) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<VfioEvent>) {
+    pub(in crate::event) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<VfioEvent>) {
         let outcome = CallOutcome::from_ret(body.ret);
         let request = match DeviceRequest::of(body) {
             // What the driver was asked within it, it has asked for.
@@ -78,8 +78,7 @@ impl EventAssembler {
         self.left_request(header, out);
         self.thread(header.tid).log = None;
         let state = self.reset_to(header, outcome);
-        let device = self.devices.get(header.device);
-        out.push(event(header, device, Some(took(header)), EventData::Reset(DeviceReset { state, outcome })));
+        out.push(self.call_event(header, EventData::Reset(DeviceReset { state, outcome })));
     }
 
     /// The device was reset, or should have been. Gives the state that it is in now, if that is certain.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::event::{CallOutcome, MigFlags, MigState};
+use crate::event::{CallOutcome, MarkKind, MigFlags, MigState};
 
 /// One device on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -135,35 +135,6 @@ pub struct DeviceMark {
     /// How it ended, for those that can fail.
     #[serde(flatten)]
     pub outcome: CallOutcome,
-}
-
-/// What happened at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MarkKind {
-    /// Opened.
-    Open,
-    /// Closed.
-    Close,
-    /// Closed by the last who had it open.
-    LastClose,
-    /// VFIO_DEVICE_RESET.
-    Reset,
-    /// Reset by the PCI core.
-    PciReset,
-    /// Registered with vfio.
-    Register,
-    /// Taken from vfio.
-    Unregister,
-    /// Not in the state that it was last known to be in.
-    Desync,
-}
-
-impl MarkKind {
-    /// Whether it ends what the device was doing.
-    pub(crate) const fn ends_activity(self) -> bool {
-        matches!(self, Self::LastClose | Self::Reset | Self::PciReset | Self::Unregister)
-    }
 }
 
 /// An answer to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE.

@@ -15,9 +15,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::shift::TimeFields;
+pub use crate::event::MarkKind;
+
 pub use self::{
     device::{
-        ArcSpan, DeviceMark, DirtyLog, DirtyReport, MarkKind, SizeSample, StateRequest, StateSpan, StepSpan,
+        ArcSpan, DeviceMark, DirtyLog, DirtyReport, SizeSample, StateRequest, StateSpan, StepSpan,
         TracedDevice,
     },
     downtime::{DeviceConcurrency, DowntimeBound, DowntimeBreakdown, DowntimeStage, StageOrder, StageTime},

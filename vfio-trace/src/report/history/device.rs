@@ -1,16 +1,15 @@
 //! One device, event by event.
 
-use super::{dirty::DirtyHistory, starts_log};
+use super::dirty::DirtyHistory;
 use crate::{
     event::{
-        ArcStep, CallOutcome, DeviceFeature, DriverCall, EventData, FeatureDetail, FeatureOp, MigState,
-        VfioEvent,
+        ArcStep, CallOutcome, DeviceFeature, DriverCall, EventData, EventMark, FeatureDetail, FeatureOp,
+        MigState, VfioEvent,
     },
     report::{
         ModelLimits,
         document::{
-            ArcSpan, DeviceMark, MarkKind, SessionEnd, SizeSample, StateRequest, StateSpan, StepSpan,
-            TracedDevice,
+            ArcSpan, DeviceMark, SessionEnd, SizeSample, StateRequest, StateSpan, StepSpan, TracedDevice,
         },
     },
 };
@@ -91,6 +90,9 @@ impl DeviceHistory {
     /// Takes in an event; tells if it ends the device's data sessions, and when.
     pub(super) fn apply(&mut self, event: &VfioEvent, session: Option<u32>) -> Option<(SessionEnd, u64)> {
         let process = &event.process;
+        if let Some(mark) = event.data.mark(process) {
+            self.mark(event, mark);
+        }
         match &event.data {
             EventData::Device(seen) => {
                 self.doc.migration_flags = seen.migration_flags.or(self.doc.migration_flags);
@@ -100,43 +102,17 @@ impl DeviceHistory {
                     self.enter(Some(state), event.end_ns);
                 }
             },
-            EventData::Register(data) => self.mark(event, MarkKind::Register, String::new(), data.outcome),
-            EventData::Unregister {} => {
-                self.mark(event, MarkKind::Unregister, String::new(), CallOutcome::Ok);
-                self.lose(event.end_ns);
+            EventData::Unregister(_) => self.lose(event.end_ns),
+            EventData::Open(open) if open.is_first() => match open.state {
+                Some(state) => self.observe(state, event.end_ns),
+                None => self.lose(event.end_ns),
             },
-            EventData::Open(open) => {
-                self.mark(
-                    event,
-                    MarkKind::Open,
-                    format!("by {} {}", process.comm, process.pid),
-                    open.outcome,
-                );
-                if open.outcome.is_ok() && open.open_count.is_none_or(|count| count <= 1) {
-                    match open.state {
-                        Some(state) => self.observe(state, event.end_ns),
-                        None => self.lose(event.end_ns),
-                    }
-                }
-            },
-            EventData::Close(close) => {
-                let last = close.open_count == Some(1);
-                let kind = if last { MarkKind::LastClose } else { MarkKind::Close };
-                self.mark(event, kind, format!("by {} {}", process.comm, process.pid), CallOutcome::Ok);
-                if last {
-                    self.dirty.stop_log(event.end_ns, None);
-                    return Some((SessionEnd::DeviceClose, event.end_ns));
-                }
+            EventData::Close(close) if close.is_last() => {
+                self.dirty.stop_log(event.end_ns, None);
+                return Some((SessionEnd::DeviceClose, event.end_ns));
             },
             EventData::Arc(arc) => return self.arc(event, arc),
             EventData::Desync(desync) => {
-                let text = format!(
-                    "found in {}, not in {}, by {}",
-                    desync.found,
-                    desync.expected,
-                    desync.cause.name()
-                );
-                self.mark(event, MarkKind::Desync, text, CallOutcome::Ok);
                 // When it changed is not known.
                 self.leave(self.since_ns);
                 self.state = None;
@@ -170,7 +146,7 @@ impl DeviceHistory {
                 let stop_copy_bytes = size.stop_copy_bytes.filter(|_| size.outcome.is_ok());
                 self.doc.sizes.push(SizeSample { at_ns: event.end_ns, stop_copy_bytes });
             },
-            EventData::Feature(call) if starts_log(call) => {
+            EventData::Feature(call) if call.starts_log() => {
                 self.dirty.start_log(event, call.detail.as_ref(), call.outcome);
             },
             EventData::Feature(call) => {
@@ -185,12 +161,9 @@ impl DeviceHistory {
                 }
             },
             EventData::Reset(reset) => {
-                self.mark(event, MarkKind::Reset, "VFIO_DEVICE_RESET".to_owned(), reset.outcome);
                 return self.reset(event, reset.state, reset.outcome);
             },
             EventData::PciReset(reset) => {
-                let text = reset.method.map_or_else(|| "reset".to_owned(), str::to_uppercase);
-                self.mark(event, MarkKind::PciReset, text, reset.outcome);
                 return self.reset(event, reset.state, reset.outcome);
             },
             EventData::Step(step) => self.step(event, step),
@@ -251,7 +224,8 @@ impl DeviceHistory {
         });
     }
 
-    fn mark(&mut self, event: &VfioEvent, kind: MarkKind, text: String, outcome: CallOutcome) {
+    fn mark(&mut self, event: &VfioEvent, mark: EventMark) {
+        let EventMark { kind, text, outcome } = mark;
         // What ends a migration decides how that ended, whatever came before.
         let cuts = outcome.is_ok() && kind.ends_activity();
         if self.doc.marks.len() >= self.limits.marks && !cuts {
@@ -286,13 +260,7 @@ impl DeviceHistory {
             return None;
         }
         self.enter(Some(to), event.end_ns);
-        let ends = matches!(
-            (arc.from, to),
-            (MigState::STOP_COPY | MigState::RESUMING, MigState::STOP)
-                | (MigState::PRE_COPY, MigState::RUNNING)
-                | (MigState::PRE_COPY_P2P, MigState::RUNNING_P2P)
-        );
-        ends.then_some((SessionEnd::Arc, event.end_ns))
+        arc.from.ends_session(to).then_some((SessionEnd::Arc, event.end_ns))
     }
 
     /// Something shows that it is in this state now.

@@ -11,8 +11,8 @@ use std::{collections::HashMap, convert::Infallible};
 
 use crate::{
     event::{
-        ClockAnchor, DataDirection, DataIo, DeviceFeature, DeviceRef, EventData, FeatureCall,
-        FindingSeverity, GapFunction, MigState, ProbeGap, VfioEvent, WallClock, functions_of,
+        ClockAnchor, DataDirection, DeviceRef, EventData, FindingSeverity, GapFunction, MigState, ProbeGap,
+        VfioEvent, WallClock, functions_of,
     },
     pipeline::EventConsumer,
 };
@@ -146,7 +146,7 @@ impl HostHistory {
         self.host.events += 1;
         if self.left_out.from_ns.is_some() {
             self.left_out.events += 1;
-            self.left_out.failed += u64::from(fails(&event.data));
+            self.left_out.failed += u64::from(event.data.is_failure());
             return;
         }
         // What the inventory finds began long ago; that is not when tracing began.
@@ -396,29 +396,6 @@ impl HostHistory {
         });
         self.sessions.get_mut(at)
     }
-}
-
-/// Whether it is a failure that a document tells of: of a migration, or outside of all.
-fn fails(data: &EventData) -> bool {
-    match data {
-        EventData::Arc(arc) => arc.outcome.is_failure(),
-        EventData::SetState(request) => request.outcome.is_failure(),
-        EventData::Read(io) | EventData::Write(io) => call_fails(io),
-        EventData::Feature(call) => starts_log(call) && call.outcome.is_failure(),
-        EventData::Finding(finding) => finding.severity == FindingSeverity::Error,
-        _ => false,
-    }
-}
-
-/// Whether a call on a data fd is a failure: to move nothing for now is none, nor is a call behind the session's end.
-const fn call_fails(io: &DataIo) -> bool {
-    io.dry.is_none() && !io.ended && io.outcome.is_failure()
-}
-
-/// Whether it starts a log of dirty pages, or is to.
-fn starts_log(call: &FeatureCall) -> bool {
-    let name = call.feature.and_then(DeviceFeature::name);
-    name == Some("DMA_LOGGING_START") && call.op.is_some_and(|op| op.set && !op.probe)
 }
 
 /// The state in which data is saved.

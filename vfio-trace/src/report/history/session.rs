@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{BusyIntervals, call_fails, is_pre_copy, thinned::SampledSeries};
+use super::{BusyIntervals, is_pre_copy, thinned::SampledSeries};
 use crate::{
     event::{DataClose, DataDirection, DataIo, Errno, MigState, PrecopyInfo, ReadEnd, StreamHash, VfioEvent},
     report::document::{
@@ -134,7 +134,7 @@ impl SessionHistory {
             self.calls.push(TransferCall { before, after: before.saturating_add(bytes), start_ns, end_ns });
             self.series.push(BytesSample { at_ns: end_ns, bytes: doc.bytes });
         }
-        let failed = call_fails(io);
+        let failed = io.fails();
         if failed && doc.errno.is_none() {
             doc.errno = io.outcome.errno().map(Errno::name).map(Into::into);
         }

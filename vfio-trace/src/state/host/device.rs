@@ -1,6 +1,5 @@
 //! One device as it is at present, besides what the model adds up: is it there, how often is it open, is its state certain.
 
-use super::effect::StateEffect;
 use crate::{
     event::{EventData, MigState, VfioEvent},
     state::DeviceReport,
@@ -54,25 +53,21 @@ impl TrackedDevice {
     }
 
     /// Takes in an event of the device. Gives whether the device has come or gone with it, if it has.
-    pub(super) fn apply(&mut self, event: &VfioEvent, effect: StateEffect) -> Option<bool> {
-        if effect != StateEffect::None {
+    pub(super) fn apply(&mut self, event: &VfioEvent) -> Option<bool> {
+        let certainty = event.data.state_effect().certainty();
+        if certainty.is_some() {
             self.reading = None;
         }
-        self.state_uncertain = match (&event.data, effect) {
+        self.state_uncertain = match (&event.data, certainty) {
             (EventData::Close(close), _) => close.open_count.is_none_or(|count| count <= 1),
             // vfio-pci resets a function at its last close in a way that the driver is not told of.
             (EventData::PciReset(_), _) => self.state_uncertain || self.open_count == Some(0),
-            (_, StateEffect::Known) => false,
-            (_, StateEffect::None | StateEffect::Uncertain) => self.state_uncertain,
+            (_, Some(true)) => false,
+            (_, None | Some(false)) => self.state_uncertain,
         };
-        self.open_count = opened(&event.data, self.open_count);
+        self.open_count = event.data.opens().after(self.open_count);
         self.changed_ns = self.changed_ns.max(event.end_ns);
-        let present = match &event.data {
-            EventData::Unregister {} => false,
-            EventData::Register(registered) => registered.outcome.is_ok(),
-            EventData::Device(_) => true,
-            _ => return None,
-        };
+        let present = event.data.presence()?;
         self.leaving = !present;
         (present != self.present).then_some(present)
     }
@@ -107,21 +102,5 @@ impl TrackedDevice {
         if self.open_count == Some(0) {
             report.holders.clear();
         }
-    }
-}
-
-/// Tells how often a device is open after an event.
-const fn opened(data: &EventData, before: Option<u32>) -> Option<u32> {
-    match data {
-        EventData::Device(seen) => match seen.open_count {
-            None => before,
-            told => told,
-        },
-        EventData::Open(open) if open.outcome.is_ok() => open.open_count,
-        EventData::Close(close) => match close.open_count {
-            Some(count) => Some(count.saturating_sub(1)),
-            None => None,
-        },
-        _ => before,
     }
 }

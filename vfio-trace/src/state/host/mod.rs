@@ -2,7 +2,6 @@
 //! records may as well come out of a recording.
 
 mod device;
-mod effect;
 mod presence;
 mod store;
 mod timeline;
@@ -21,7 +20,7 @@ pub use self::{
     device::DeviceStatus,
     timeline::{TIMELINE_SCHEMA, TimelineLosses, TraceOrigin, timeline_schema},
 };
-use self::{device::TrackedDevice, effect::StateEffect, store::TimelineStore};
+use self::{device::TrackedDevice, store::TimelineStore};
 use super::{DeviceReport, MOST_DEVICES, TraceModel};
 use crate::{
     driver::PluginDispatcher,
@@ -158,11 +157,10 @@ impl HostState {
             self.unnamed.extend(nr.filter(|_| self.unnamed.len() < MOST_UNNAMED));
             return;
         };
-        let effect = StateEffect::of(&event.data);
-        self.stale |= effect == StateEffect::Uncertain;
+        self.stale |= event.data.state_effect().certainty() == Some(false);
         let (name, end_ns) = (name.to_owned(), event.end_ns);
         let Some(device) = self.device(&name, end_ns) else { return };
-        let changed = device.apply(&event, effect);
+        let changed = device.apply(&event);
         self.timelines.push(&name, event);
         if let Some(present) = changed {
             self.is_now(&name, present, end_ns);

@@ -1,56 +1,19 @@
-//! Events that driver plug-ins ask for: steps of a driver, images of its structures, and what a plug-in makes of them.
+//! A driver's structure as it was at a moment.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use vfio_trace_common::{capture::moment, role::Role};
+use vfio_trace_common::capture::moment;
 
-use super::{CallOutcome, CaptureNote, DataDirection, MigState};
+use super::payload::{DataDirection, EventMark, EventPayload, OpenCount};
+use crate::event::{
+    CallOutcome, CaptureNote, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent,
+};
 use crate::kernel::FieldPlace;
 
-/// The arc during which something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct EnclosingArc {
-    /// State it starts from.
-    pub from: MigState,
-    /// State it leads to.
-    pub to: MigState,
-}
-
-/// A function of a driver, or one that it called, returned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DriverCall {
-    /// The function; `None` if the record that names it is missing.
-    pub function: Option<Arc<str>>,
-    /// Its module; `None` for the kernel, or if not known.
-    pub module: Option<Arc<str>>,
-    /// What the driver's plug-in calls this step.
-    pub step: Option<Cow<'static, str>>,
-    /// What the plug-in reads from its arguments.
-    pub detail: Option<String>,
-    /// The arc that it is part of.
-    pub arc: Option<EnclosingArc>,
-    /// The call that its thread was in, as a probe's role.
-    #[serde(serialize_with = "role_name")]
-    pub within: Option<Role>,
-    /// What it returned, if that is a number that is not an errno.
-    pub returned: Option<u64>,
-    /// How it ended; `Unknown` for functions that do not tell.
-    #[serde(flatten)]
-    pub outcome: CallOutcome,
-    /// Its arguments, as registers. Among them are addresses of the kernel: not for output.
-    #[serde(skip)]
-    pub args: Vec<u64>,
-}
-
-#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn role_name<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok, S::Error> {
-    role.map(Role::name).serialize(serializer)
-}
-
 /// When an image was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureMoment {
     /// An arc was about to begin.
@@ -78,7 +41,7 @@ pub enum CaptureMoment {
 }
 
 impl CaptureMoment {
-    /// From the wire.
+    /// Converts from the wire.
     pub const fn from_raw(raw: u32) -> Self {
         match raw {
             moment::ARC => Self::Arc,
@@ -95,7 +58,7 @@ impl CaptureMoment {
         }
     }
 
-    /// The name used in output.
+    /// Returns the name used in output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Arc => "arc",
@@ -145,29 +108,29 @@ pub struct StreamHash {
 }
 
 impl StreamHash {
-    /// Of these bytes.
+    /// Computes that of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, crc32: crc32fast::hash(bytes) }
     }
 }
 
 impl DriverImage {
-    /// A member's elements, as unsigned numbers; empty if there is no such member.
+    /// Returns a member's elements, as unsigned numbers; empty if there is no such member.
     pub fn elements(&self, path: &str) -> Vec<u64> {
         self.place(path).map_or_else(Vec::new, |place| elements(place, &self.bytes).collect())
     }
 
-    /// Where a member is.
+    /// Returns where a member is.
     pub fn place(&self, path: &str) -> Option<&FieldPlace> {
         self.layout.fields.iter().find(|field| field.path == path)
     }
 
-    /// A member as an unsigned number.
+    /// Returns a member as an unsigned number.
     pub fn value(&self, path: &str) -> Option<u64> {
         elements(self.place(path)?, &self.bytes).next()
     }
 
-    /// `len` bytes from the member on: a structure that is embedded at it.
+    /// Returns `len` bytes from the member on: a structure that is embedded at it.
     pub fn bytes_from(&self, path: &str, len: usize) -> Option<&[u8]> {
         let start = self.place(path)?.offset;
         let start = usize::try_from(start).ok()?;
@@ -175,7 +138,7 @@ impl DriverImage {
     }
 }
 
-/// A member's elements. A count that the bytes do not bear out ends with them; an element that is no number, at once.
+/// Returns a member's elements. A count that the bytes do not bear out ends with them; an element that is no number, at once.
 fn elements(place: &FieldPlace, bytes: &[u8]) -> impl Iterator<Item = u64> {
     let element = move |index: u32| {
         if !place.is_number() {
@@ -248,57 +211,74 @@ impl Serialize for DriverImage {
     }
 }
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FindingSeverity {
-    /// Worth knowing.
-    Info,
-    /// It went on, but not as it should have.
-    Warning,
-    /// It failed.
-    Error,
+/// A driver's structure as it was at a moment, copied without a lock.
+#[derive(JsonSchema)]
+#[schemars(rename = "DriverImage")]
+#[expect(dead_code, reason = "for the schema alone")]
+struct ImageShape {
+    /// What the plug-in calls it.
+    name: String,
+    /// Its type in the kernel.
+    structure: String,
+    /// When.
+    moment: CaptureMoment,
+    /// The data session that it belongs to.
+    session: Option<u32>,
+    /// Which way that session went.
+    direction: Option<DataDirection>,
+    /// True if all of it could be read; what could not is zero.
+    complete: bool,
+    /// By the kernel's member names: numbers, 64-bit ones as 0x text, arrays of these, or `redacted`.
+    fields: BTreeMap<String, serde_json::Value>,
 }
 
-impl FindingSeverity {
-    /// The name used in output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
+impl JsonSchema for DriverImage {
+    fn schema_name() -> Cow<'static, str> {
+        ImageShape::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        ImageShape::json_schema(generator)
     }
 }
 
-/// What a driver's plug-in makes of what happened: which step failed and why, or what went wrong in silence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct DriverFinding {
-    /// A stable name, `hisi_acc/mailbox-timeout`.
-    #[schemars(regex(pattern = "^[a-z0-9_]+/[a-z0-9-]+$"))]
-    pub code: Cow<'static, str>,
-    /// How bad it is.
-    pub severity: FindingSeverity,
-    /// The first step that failed.
-    pub step: Option<Cow<'static, str>>,
-    /// The error of that step: not always the one that user space got.
-    pub errno: Option<Cow<'static, str>>,
-    /// One plain sentence.
-    pub text: String,
-    /// What to look at.
-    pub check: Cow<'static, str>,
-}
+impl EventPayload for DriverImage {
+    fn outcome(&self) -> Option<CallOutcome> {
+        None
+    }
 
-/// The PCI core has reset the device's function: by request of the driver, of user space through sysfs, or of vfio.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PciReset {
-    /// `flr` for a Function Level Reset; `None` for any other way.
-    pub method: Option<&'static str>,
-    /// The state that it leads to, as soon as the driver's `reset_done` has run; `None` if that is not certain.
-    pub state: Option<MigState>,
-    /// How it ended.
-    #[serde(flatten)]
-    pub outcome: CallOutcome,
+    fn state_effect(&self) -> StateEffect {
+        StateEffect::None
+    }
+
+    fn session_ending(&self) -> Option<SessionEnding> {
+        None
+    }
+
+    fn presence(&self) -> Option<bool> {
+        None
+    }
+
+    fn opens(&self) -> OpenCount {
+        OpenCount::AsBefore
+    }
+
+    fn is_failure(&self) -> bool {
+        false
+    }
+
+    fn mark(&self, _process: &EventProcess) -> Option<EventMark> {
+        None
+    }
+
+    fn describe(&self, _event: &VfioEvent, cells: &mut EventCells<'_>) {
+        cells.subject(&self.layout.name);
+        cells.more(&format!("at {}", self.moment.name()));
+        cells.session(self.session);
+        if !self.complete {
+            cells.more("not all readable");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,62 @@
+//! The event: what the rest of the program knows of one thing that the kernel did.
+
+use std::sync::Arc;
+
+use super::{EventData, EventKind};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VfioEvent {
+    /// CLOCK_MONOTONIC in ns when it began.
+    pub start_ns: u64,
+    /// CLOCK_MONOTONIC in ns when it ended. Where `duration_ns` is `None` because its end was not seen: when the tracer
+    /// learned that it was over.
+    pub end_ns: u64,
+    /// How long it took; `None` if that is not known, or means nothing for this kind.
+    pub duration_ns: Option<u64>,
+    /// The device; `None` if the record could not tell.
+    pub device: Option<DeviceRef>,
+    /// The thread that did it.
+    pub process: EventProcess,
+    /// What it was.
+    pub data: EventData,
+}
+
+impl VfioEvent {
+    /// Returns what it is about.
+    pub const fn kind(&self) -> EventKind {
+        self.data.kind()
+    }
+
+    /// Returns the device's name, if known.
+    pub fn device_name(&self) -> Option<&str> {
+        self.device.as_ref().and_then(|device| device.name.as_deref())
+    }
+
+    /// Returns the device's driver, if known.
+    pub fn driver(&self) -> Option<&str> {
+        self.device.as_ref().and_then(|device| device.driver.as_deref())
+    }
+}
+
+/// A device as events refer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRef {
+    /// Number within this run, by first sight. Keeps devices apart whose name is not known; never printed.
+    pub nr: u32,
+    /// PCI address or mdev UUID, as in /sys.
+    pub name: Option<Arc<str>>,
+    /// Name of its driver.
+    pub driver: Option<Arc<str>>,
+}
+
+/// The thread that did something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventProcess {
+    /// Process (the kernel's `tgid`).
+    pub pid: u32,
+    /// Thread (the kernel's `pid`).
+    pub tid: u32,
+    /// Name of the thread. Any process may choose it: control characters can be in it.
+    pub comm: String,
+}
