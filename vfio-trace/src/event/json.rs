@@ -1,9 +1,16 @@
 //! Events as JSON, one object per line; docs/events.md and docs/schema/event-1.json describe every field.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
-use super::{ClockAnchor, TraceStart, TraceSummary, VfioEvent};
-use crate::units::visible;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{ClockAnchor, EventKind, TraceStart, TraceSummary, VfioEvent};
+use crate::units::{
+    schema::{SchemaHead, schema_of},
+    visible,
+};
 
 /// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const SCHEMA_ID: &str = "vfio-trace.event/1";
@@ -12,12 +19,15 @@ pub const SCHEMA_ID: &str = "vfio-trace.event/1";
 pub const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 
 /// What every line has; the order of the fields is the order in the line.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonLine<'a, T> {
     schema: &'static str,
     kind: &'a str,
+    /// The host that it was traced on, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     host: Option<&'a str>,
+    #[schemars(regex(pattern = TIME))]
     time: String,
     mono_ns: u64,
     start_mono_ns: u64,
@@ -27,8 +37,12 @@ struct JsonLine<'a, T> {
     pid: Option<u32>,
     tid: Option<u32>,
     comm: Option<&'a str>,
+    #[schemars(with = "serde_json::Map<String, Value>")]
     data: &'a T,
 }
+
+/// RFC 3339 in UTC, with nanoseconds.
+const TIME: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z$";
 
 impl<'a, T: Serialize> JsonLine<'a, T> {
     /// A line about the stream itself.
@@ -115,4 +129,67 @@ pub fn summary_line(
     line.start_mono_ns = mono_ns.saturating_sub(summary.duration_ns);
     line.duration_ns = Some(summary.duration_ns);
     line.text()
+}
+
+const HEAD: SchemaHead = SchemaHead {
+    name: SCHEMA_ID,
+    title: "One line of vfio-trace tail --format ndjson",
+    description: "docs/events.md explains the fields. Readers ignore fields that they do not know: version 1 may gain \
+                  some.",
+};
+
+/// A line of any kind, for its schema: its data is as the kind says.
+struct AnyLine;
+
+impl JsonSchema for AnyLine {
+    fn schema_name() -> Cow<'static, str> {
+        "Line".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut kinds: Vec<(&str, Schema)> = vec![
+            ("start", generator.subschema_for::<TraceStart>()),
+            ("summary", generator.subschema_for::<TraceSummary>()),
+        ];
+        kinds.extend(EventKind::ALL.map(|kind| (kind.name(), kind.data_schema(generator))));
+        let of_kind = |(kind, data): &(&str, Schema)| {
+            json!({
+                "if": {"properties": {"kind": {"const": kind}}},
+                "then": {"properties": {"data": data}},
+            })
+        };
+        let parts: Vec<Value> = kinds.iter().map(of_kind).collect();
+        let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+        let mut line = JsonLine::<'static, ()>::json_schema(generator);
+        line.insert("allOf".to_owned(), Value::Array(parts));
+        if let Some(fields) = line.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.insert("kind".to_owned(), json!({"enum": names}));
+        }
+        line
+    }
+}
+
+/// Makes the schema of a line from the types, as it is kept in `docs/schema`.
+pub fn event_schema() -> Value {
+    let mut schema = schema_of::<AnyLine>(&HEAD);
+    for_readers_of_json(&mut schema);
+    schema
+}
+
+/// Puts the types' own words for a missing value, and their links, into those of JSON.
+fn for_readers_of_json(schema: &mut Value) {
+    match schema {
+        Value::Object(parts) => {
+            for (name, part) in parts {
+                match part {
+                    Value::String(text) if name == "description" => {
+                        *text = text.replace("`None`", "null").replace("[`", "`").replace("`]", "`");
+                    },
+                    part => for_readers_of_json(part),
+                }
+            }
+        },
+        Value::Array(parts) => parts.iter_mut().for_each(for_readers_of_json),
+        _ => {},
+    }
 }
