@@ -56,7 +56,8 @@ struct HisiDevices {
 impl PluginDevices for HisiDevices {
     fn forget(&mut self, nr: u32) {
         self.devices.remove(&nr);
-        self.given.retain(|saved, (loaded, _)| *saved != nr && *loaded != nr);
+        // Where its own image went matters no more. What it was given stays given: it belongs to no other device.
+        self.given.remove(&nr);
     }
 
     fn apply(&mut self, nr: u32, event: &mut VfioEvent) -> Vec<DriverFinding> {

@@ -1,6 +1,7 @@
 //! Tests of the comparison of streams, and of the choice of their two ends.
 
 use super::*;
+use crate::driver::{PluginDevices as _, hisi_acc::HisiDevices};
 
 /// Loads an image into the device from the current process, and returns the codes found.
 fn arrives(fed: &mut PluginHarness, length: u64, other: &[(&str, u64)]) -> Vec<String> {
@@ -144,4 +145,17 @@ fn a_copy_that_the_driver_changes_is_not_what_arrived() {
     assert_eq!(hashed(&mut fed, resuming(40, &[])), Some(40));
     fed.feed([EventData::Write(io(136, 0)), old_core(0)]);
     assert_eq!(hashed(&mut fed, resuming(176, &[])), None);
+}
+
+#[test]
+fn an_image_stays_given_when_other_devices_are_forgotten() {
+    let given = |devices: &HisiDevices| devices.given.keys().copied().collect::<Vec<_>>();
+    let mut devices = HisiDevices::default();
+    // Device 1 saved its second file, which went into device 3; device 4 its ninth, into device 2.
+    devices.given.insert(1, (2, (3, 1)));
+    devices.given.insert(4, (9, (2, 1)));
+    devices.forget(2);
+    assert_eq!(given(&devices), [1, 4]);
+    devices.forget(4);
+    assert_eq!(given(&devices), [1]);
 }
