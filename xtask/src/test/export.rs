@@ -112,8 +112,8 @@ fn fixture(lab: &Lab) -> Result<Found> {
     let folder = lab.folder().join("export-fixture");
     empty(&folder)?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--release", "--quiet", "--lib"]).args(HOST_CRATES).current_dir(workspace::root());
-    cargo.args(["--", "--ignored", "--exact", "sink::export::tests::files_for_others"]);
+    cargo.args(["test", "--quiet", "--lib"]).args(HOST_CRATES).current_dir(workspace::root());
+    cargo.args(["--", "--ignored", "--exact", "output::export::tests::files_for_others"]);
     cmd::run(cargo.env("VFIO_TRACE_EXPORT_DIR", &folder))?;
     Ok(Found::one(format!("{}; {NOT_RUN}", read(&folder)?)))
 }

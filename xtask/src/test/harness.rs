@@ -67,12 +67,7 @@ fn facts(lab: &Lab) -> Result<Found> {
          cat /proc/kallsyms >../kallsyms",
     )?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--release", "--quiet"]).args(HOST_CRATES).args([
-        "--lib",
-        "real_kernel",
-        "--",
-        "--ignored",
-    ]);
+    cargo.args(["test", "--quiet"]).args(HOST_CRATES).args(["--lib", "real_kernel", "--", "--ignored"]);
     cargo.env("VFIO_TRACE_TEST_BTF_DIR", guest.results.join("btf"));
     cargo.env("VFIO_TRACE_TEST_KALLSYMS", guest.results.join("kallsyms"));
     let output = cmd::run(cargo.current_dir(workspace::root()))?;

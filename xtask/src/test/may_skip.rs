@@ -6,7 +6,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[];
 
 /// Unit tests that `cargo test` leaves out or that test nothing on their own, each with the check that runs them.
 pub(super) const COVERED: &[(&str, &str)] = &[
-    ("sink::export::tests::files_for_others", "export: every kind of thing"),
+    ("output::export::tests::files_for_others", "export: every kind of thing"),
     ("kernel::tests::real::real_kernel", "lab: facts of a real kernel"),
 ];
 

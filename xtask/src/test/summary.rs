@@ -202,7 +202,7 @@ mod tests {
         for (strict, test, fine) in [
             (false, "other::test", true),
             (true, "other::test", false),
-            (true, "sink::export::tests::files_for_others", true),
+            (true, "output::export::tests::files_for_others", true),
         ] {
             let mut account = account(strict);
             account.add(0, ok(), SECOND, left_out(test));
@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(account.finish(SECOND, "-", true).1, fine, "{strict} {test}");
         }
         let mut account = account(true);
-        account.add(0, ok(), SECOND, left_out("sink::export::tests::files_for_others"));
+        account.add(0, ok(), SECOND, left_out("output::export::tests::files_for_others"));
         account.add(1, Err(anyhow::anyhow!("broken")), SECOND, Notes::default());
         assert_eq!(account.unaccounted().len(), 1, "the check that runs it failed");
     }

@@ -65,7 +65,7 @@ fn no_type_name_stands_for_two_things() {
 
 #[test]
 fn type_names_have_two_words() {
-    let is_one_word = |name: &str| name.chars().filter(|c| c.is_ascii_uppercase()).count() < 2;
+    let is_one_word = |name: &str| name.chars().filter(char::is_ascii_uppercase).count() < 2;
     let single: Vec<String> = types()
         .into_iter()
         .filter(|(name, _)| is_one_word(name) && !OWN_WORDS.contains(&name.as_str()))

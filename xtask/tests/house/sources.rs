@@ -49,14 +49,16 @@ pub(crate) fn below(folder: &str) -> Vec<SourceFile> {
 }
 
 fn walk(folder: &Path, files: &mut Vec<SourceFile>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the workspace can be read") {
+        let path = entry.expect("the workspace can be read").path();
         if path.is_dir() {
             walk(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            let syntax = syn::parse_file(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-            let path = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
+            let syntax = syn::parse_file(&text);
+            assert!(syntax.is_ok(), "{}: {:?}", path.display(), syntax.err());
+            let Ok(syntax) = syntax else { continue };
+            let path = path.strip_prefix(root()).unwrap_or(&path).to_string_lossy().replace('\\', "/");
             files.push(SourceFile { path, text, syntax });
         }
     }

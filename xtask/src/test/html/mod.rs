@@ -63,10 +63,7 @@ impl Started {
     /// Runs the library's unit test that writes the made-up documents and their pages.
     fn made_up(&self) -> Result<()> {
         let mut cargo = Command::new("cargo");
-        cargo
-            .args(["test", "--release", "--quiet"])
-            .args(HOST_CRATES)
-            .args(["--lib", "sink::html::tests::pages"]);
+        cargo.args(["test", "--quiet"]).args(HOST_CRATES).args(["--lib", "output::html::tests::pages"]);
         cargo.current_dir(workspace::root()).env("VFIO_TRACE_PAGES", &self.folder);
         for name in ["merged", "hostile", "many", "bare"] {
             drop(fs::remove_file(self.folder.join(format!("{name}.html"))));
