@@ -1,7 +1,7 @@
-//! What happens when `tail`'s programs are really loaded and attached, for a moment.
+//! Loads and attaches `tail`'s programs for a moment, to see if that works.
 //!
 //! The programs stay switched off: a probed function costs what any kprobe costs, and nothing is read or recorded. All
-//! is detached again before the report is printed.
+//! probes are detached again before the report is printed.
 
 use vfio_trace_common::role::Role;
 
@@ -14,26 +14,27 @@ use crate::{
     probe::{BpfPrograms, LoadOptions, ProbeManager, plan},
 };
 
-/// The smallest ring buffer: nothing goes into it.
+/// Size of the ring buffer, the smallest possible: nothing goes into it.
 const BUFFER_BYTES: u32 = 4096;
 
-/// How loading and attaching went.
+/// Result of loading and attaching the programs of `tail`. [`ProbeAttempt::make`] makes it once per run of `doctor`;
+/// the checks of types, probes and devices use it.
 #[derive(Debug)]
 pub enum ProbeAttempt {
-    /// It made no sense to try, for this reason.
+    /// Not tried, with the reason why an attempt made no sense.
     NotTried(String),
-    /// Not even the maps could be made.
+    /// Not even the maps could be made, with the error.
     NoMaps(String),
-    /// The programs were loaded, and attached where the plan says.
+    /// Programs loaded, and attached where the plan says.
     Done(AttemptResult),
 }
 
-/// What became of programs and probes.
+/// Programs and probes after an attempt.
 #[derive(Debug, Default)]
 pub struct AttemptResult {
-    /// Roles whose programs the kernel refused.
+    /// Roles whose programs the kernel refused, each with the error.
     pub refused: Vec<(Role, String)>,
-    /// Each function of the plan.
+    /// Result for each function of the plan.
     pub probes: Vec<ProbeReport>,
     /// True if the kernel refused a probe because a capability is missing.
     pub denied: bool,
@@ -52,7 +53,7 @@ pub(super) fn has_kprobes(files: &KernelFiles) -> bool {
 }
 
 impl ProbeAttempt {
-    /// Loads the programs and attaches them, where that may work; all of it is undone at the end.
+    /// Loads the programs and attaches them, where that may work; undoes all of it at the end.
     pub(super) fn make(files: &KernelFiles, facts: &KernelFacts) -> Self {
         if let Some(why) = pointless(files, facts) {
             return Self::NotTried(why.to_owned());
@@ -62,10 +63,10 @@ impl ProbeAttempt {
             Err(error) => return Self::NoMaps(error.to_string()),
         };
         if !has_kprobes(files) {
-            // Their programs could not be loaded either.
+            // Without kprobes the programs for them could not be loaded either.
             return Self::Done(AttemptResult::default());
         }
-        // The inventory is no kprobe; it is tried by taking it.
+        // The inventory is an iterator, not a kprobe; it is tried by taking it.
         let kprobes = Role::ALL.into_iter().filter(|role| *role != Role::Inventory);
         let refused =
             kprobes.filter_map(|role| Some((role, programs.prepare(role).err()?.to_string()))).collect();
@@ -74,7 +75,7 @@ impl ProbeAttempt {
         Self::Done(AttemptResult { refused, probes: manager.report(), denied: changes.denied })
     }
 
-    /// Returns what was done, if something was.
+    /// Returns the result, if the programs were loaded.
     pub const fn done(&self) -> Option<&AttemptResult> {
         match self {
             Self::Done(done) => Some(done),
@@ -83,7 +84,7 @@ impl ProbeAttempt {
     }
 }
 
-/// Tells why it makes no sense to try.
+/// Returns the reason why an attempt makes no sense, if there is one.
 fn pointless(files: &KernelFiles, facts: &KernelFacts) -> Option<&'static str> {
     let may = |held: CapSet| held.has(LinuxCap::Bpf) && held.has(LinuxCap::Perfmon);
     if !may(CapSet::effective(files)) {

@@ -1,4 +1,4 @@
-//! A check and the report of all of them: what they are, not how they look.
+//! Types of a check and of the report of all checks, without their presentation.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,54 +15,54 @@ const HEAD: SchemaHead = SchemaHead {
     description: "docs/doctor.md explains the fields. Readers ignore fields and ids that they do not know: version 1 may gain some.",
 };
 
-/// Makes the schema of the document, as kept in `docs/schema`.
+/// Makes the JSON Schema of the document, as kept in `docs/schema`.
 pub fn doctor_schema() -> Value {
     schema_of::<DoctorReport>(&HEAD)
 }
 
-/// What a check is about, in the order of the report.
+/// Subject of a check. The order is that of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckSection {
-    /// What this process may do.
+    /// Privileges of this process.
     Privileges,
-    /// What the kernel lets anybody do.
+    /// Features and settings of the kernel that are the same for all processes.
     Kernel,
     /// Type information and struct members.
     Types,
-    /// Migration drivers.
+    /// Migration drivers that are loaded.
     Drivers,
-    /// Each function to be probed.
+    /// Functions to be probed, one check each.
     Probes,
-    /// Each VFIO device.
+    /// VFIO devices, one check each.
     Devices,
 }
 
-/// How something stands.
+/// Status of the thing that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckStatus {
     /// As it should be.
     Ok,
-    /// Something is lost without it.
+    /// Works, but something is lost.
     Degraded,
     /// It is not there.
     Missing,
-    /// It cannot be told from here.
+    /// Cannot be determined by this process.
     Unknown,
 }
 
-/// Why `tail` cannot run at all.
+/// Reason why `tail` cannot run at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckBlocker {
-    /// This process may not.
+    /// This process lacks a permission.
     Permission,
-    /// Nobody can, here.
+    /// This kernel lacks the support: no process can run `tail` here.
     Support,
 }
 
-/// The whole in one word, and the exit code that goes with it.
+/// Overall result of `doctor`, and the exit code that goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckVerdict {
@@ -72,35 +72,35 @@ pub enum CheckVerdict {
     NoDeviceMigrates,
     /// A capability is missing.
     NotPermitted,
-    /// The kernel cannot do it.
+    /// The kernel lacks something that `tail` needs.
     NotSupported,
 }
 
-/// One thing that was looked at: a finding of the report.
+/// One thing that was checked: a finding of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Check {
-    /// The kind of thing, for programs; does not change between versions.
+    /// Name of the kind of check, for programs; does not change between versions.
     #[schemars(regex(pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"))]
     pub id: &'static str,
-    /// Where it belongs.
+    /// Section of the report that the check belongs to.
     pub section: CheckSection,
-    /// The one of its kind: a capability, a module, a function, a device.
+    /// Name of the thing that was checked: a capability, a module, a function, a device.
     pub subject: String,
-    /// How it stands.
+    /// Status of the thing.
     pub status: CheckStatus,
-    /// A text for people, which may change: what was found.
+    /// Text for people, which may change: the result of the check.
     pub what: String,
-    /// A text: what is lost, if something is.
+    /// Text for people: what is lost, if something is.
     pub costs: Option<String>,
-    /// A text: what can be done about it.
+    /// Text for people: advice on a remedy.
     #[serde(rename = "do")]
     pub todo: Option<String>,
-    /// Set if `tail` cannot run because of it.
+    /// Reason why `tail` cannot run because of this thing; null if it can.
     pub blocks: Option<CheckBlocker>,
 }
 
 impl Check {
-    /// Makes one of something that is as it should be.
+    /// Makes a check of something that is as it should be.
     pub fn ok(
         section: CheckSection,
         id: &'static str,
@@ -119,35 +119,36 @@ impl Check {
         }
     }
 
-    /// Gives it another status.
+    /// Sets the status.
     #[must_use]
     pub fn with_status(self, status: CheckStatus) -> Self {
         Self { status, ..self }
     }
 
-    /// Says what is lost.
+    /// Sets the text that says what is lost.
     #[must_use]
     pub fn costs(self, costs: impl Into<String>) -> Self {
         Self { costs: Some(costs.into()), ..self }
     }
 
-    /// Says what can be done.
+    /// Sets the text that gives advice.
     #[must_use]
     pub fn todo(self, todo: impl Into<String>) -> Self {
         Self { todo: Some(todo.into()), ..self }
     }
 
-    /// Says that `tail` cannot run.
+    /// Marks the check as one because of which `tail` cannot run.
     #[must_use]
     pub fn blocks(self, blocks: CheckBlocker) -> Self {
         Self { blocks: Some(blocks), ..self }
     }
 }
 
-/// All that `doctor` found, as it is printed.
+/// Report of `doctor`: all checks and the verdict. [`examine`](super::examine) makes it from the facts;
+/// `output::doctor` prints it as text, and serde as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DoctorReport {
-    /// The name and version of this schema.
+    /// Name and version of this schema.
     pub schema: &'static str,
     /// Version of vfio-trace.
     pub version: &'static str,
@@ -155,20 +156,20 @@ pub struct DoctorReport {
     pub kernel: Option<String>,
     /// Machine, as `uname -m`.
     pub machine: String,
-    /// The whole in one word.
+    /// Overall result.
     pub verdict: CheckVerdict,
     /// The exit code of `doctor`.
     #[schemars(extend("enum" = CheckVerdict::ALL.map(CheckVerdict::exit_code)))]
     pub exit_code: u8,
-    /// All checks, by section.
+    /// All checks, ordered by section.
     pub findings: Vec<Check>,
 }
 
 impl CheckVerdict {
-    /// All of them.
+    /// All verdicts.
     pub const ALL: [Self; 4] = [Self::Ready, Self::NoDeviceMigrates, Self::NotPermitted, Self::NotSupported];
 
-    /// Returns the exit code that says the same, as docs/doctor.md has them.
+    /// Returns the exit code for this verdict, as listed in docs/doctor.md.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Ready => 0,

@@ -1,7 +1,7 @@
-//! Each VFIO device: that it can migrate, or why QEMU will refuse.
+//! Checks of each VFIO device: it can migrate, or why QEMU will refuse.
 //!
-//! What QEMU does is `vfio_migration_realize()` in hw/vfio/migration.c and `vfio_multiple_devices_migration_is_supported()`,
-//! as read in 8.2 to 11.0; other programs may be less strict.
+//! QEMU's rules are those of `vfio_migration_realize()` in hw/vfio/migration.c and of
+//! `vfio_multiple_devices_migration_is_supported()`, as read in 8.2 to 11.0; other programs may be less strict.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::kernel::{DeviceBus, KernelFacts, VfioDevice};
 
-/// The check that says of each device whether it can migrate: the verdict goes by it.
+/// Id of the check that says of each device if it can migrate: the verdict depends on it.
 pub(super) const MIGRATION: &str = "device-migration";
 
-/// Judges all devices.
+/// Makes the checks of all devices.
 pub(super) fn devices(facts: &DoctorFacts) -> Vec<Check> {
     if facts.devices.is_empty() {
         return vec![if facts.sysfs_readable {
@@ -24,7 +24,7 @@ pub(super) fn devices(facts: &DoctorFacts) -> Vec<Check> {
             check("device", "-", "not known: sysfs cannot be read").with_status(CheckStatus::Unknown)
         }];
     }
-    // How many devices with migration each process holds.
+    // Number of devices with migration that each process has open.
     let mut held: BTreeMap<u32, usize> = BTreeMap::new();
     for found in facts.devices.iter().filter(|found| found.memory.migration != Some(false)) {
         for pid in &found.memory.holders {
@@ -48,7 +48,7 @@ fn check(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
     Check::ok(CheckSection::Devices, id, subject, what)
 }
 
-/// `mlx5_vfio_pci, group 31, vfio0`.
+/// Returns the device's driver and numbers, as in `mlx5_vfio_pci, group 31, vfio0`.
 fn names(device: &VfioDevice) -> String {
     let driver = device.driver.clone().unwrap_or_else(|| "no driver".to_owned());
     let group = device.group.map(|group| format!("group {group}"));
@@ -90,15 +90,15 @@ fn migration(kernel: &KernelFacts, found: &DeviceFindings) -> Check {
     }
 }
 
-/// What a device's driver tells about migration without a look at the device.
+/// Support for migration by a device's driver, as far as it is known without a look at the device.
 enum DriverSupport {
-    /// vfio-pci itself.
+    /// The driver is vfio-pci itself.
     Plain,
-    /// It has a function of the type of `migration_set_state`.
+    /// The driver has a function of the type of `migration_set_state`.
     Migration,
-    /// It has none.
+    /// The driver has BTF, and no such function.
     NoMigration,
-    /// It is built in, or has no BTF.
+    /// Not known: the driver is built in, or has no BTF.
     Unknown,
 }
 
@@ -116,7 +116,7 @@ fn known_by_driver(facts: &KernelFacts, device: &VfioDevice) -> DriverSupport {
     }
 }
 
-/// Says what to bind instead of vfio-pci.
+/// Returns the advice which driver to bind instead of vfio-pci.
 fn instead(found: &DeviceFindings) -> String {
     let device = &found.device;
     let Some(variant) = variant_for(device) else {
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Three devices with this in memory.
+    /// Makes facts of three devices, with these facts from memory.
     fn made_up(memories: [MemoryFacts; 3]) -> DoctorFacts {
         let mut facts = facts_of(&inventory::tests::machine(), works());
         facts.devices.iter_mut().zip(memories).for_each(|(found, memory)| found.memory = memory);
@@ -221,10 +221,10 @@ mod tests {
         checks.iter().map(|one| (one.id, &one.subject[..4], one.status)).collect()
     }
 
-    /// Returns true if it is certain that none can migrate.
+    /// Returns true if it is certain that no device can migrate.
     fn is_hopeless(facts: &DoctorFacts) -> bool {
         let mut report = examine(facts);
-        // On a host on which all else is right.
+        // Leaves only the checks of devices, as on a host on which all else is right.
         report.findings.retain(|check| check.section == CheckSection::Devices);
         crate::doctor::verdict(&report.findings) == CheckVerdict::NoDeviceMigrates
     }

@@ -1,11 +1,11 @@
-//! Migration drivers that are loaded, and what their plug-ins get.
+//! Checks of the migration drivers that are loaded, and of the data that their plug-ins get.
 
 use vfio_trace_common::role::Role;
 
 use super::{Check, CheckSection, CheckStatus, DoctorFacts};
 use crate::kernel::{KernelFacts, VfioCore};
 
-/// Says which migration drivers are loaded, and how they were recognised.
+/// Makes one check per loaded migration driver: its name, and the sign by which it was recognised.
 pub(super) fn drivers(facts: &DoctorFacts) -> Vec<Check> {
     let facts = &facts.kernel;
     let check = |id, subject: &str, what: String| Check::ok(CheckSection::Drivers, id, subject, what);
@@ -25,7 +25,7 @@ pub(super) fn drivers(facts: &DoctorFacts) -> Vec<Check> {
                 driver.excluded.len()
             ),
         ));
-        // A module has one place for all; of those that are built in each has its own.
+        // A module is at one place for all its functions; each built-in function has its own.
         let own = set_state.iter().take(if driver.module.is_some() { 1 } else { usize::MAX });
         for function in own {
             let Some(Err(why)) = facts.private_of(driver, function) else { continue };
@@ -56,7 +56,7 @@ pub(super) fn drivers(facts: &DoctorFacts) -> Vec<Check> {
     checks
 }
 
-/// Judges the structures that plug-ins want to copy.
+/// Makes the checks of the structures that plug-ins want to copy.
 fn images(facts: &KernelFacts) -> impl Iterator<Item = Check> {
     facts.plugins.iter().flat_map(|plugin| {
         plugin.wanted.captures.iter().zip(&plugin.captures).map(|(wanted, plan)| {
@@ -65,7 +65,7 @@ fn images(facts: &KernelFacts) -> impl Iterator<Item = Check> {
                 Check::ok(CheckSection::Drivers, "driver-image", &subject, what)
             };
             match plan {
-                // Other kernels have them.
+                // Structures of other drivers are on other kernels.
                 Ok(plan) if plan.missing.is_empty() => {
                     check(format!("{} members of struct {}", plan.fields.len(), wanted.structure))
                 },

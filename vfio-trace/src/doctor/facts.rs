@@ -1,4 +1,4 @@
-//! What the checks are made of: gathered once, before any of them.
+//! Facts that the checks are made from: gathered once, before any check.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,17 +16,17 @@ use crate::{
     source::snapshot::DeviceFacts,
 };
 
-/// All that `doctor` knows of this host. [`DoctorFacts::gather`] reads it; nothing is read afterwards, so that tests can make
-/// up hosts.
+/// All that `doctor` knows of this host. [`DoctorFacts::gather`] reads it once; nothing is read afterwards, so that
+/// tests can make up hosts.
 #[derive(Debug)]
 pub struct DoctorFacts {
-    /// What the kernel offers and permits.
+    /// Features and permissions of the kernel, as `tail` reads them, too.
     pub kernel: KernelFacts,
-    /// What it says of itself, for known defects.
+    /// Release and version of the running kernel, for known defects.
     pub version: KernelVersion,
     /// Machine, as `uname -m`.
     pub machine: String,
-    /// This program, for advice that names it.
+    /// Path of this program, for advice that names it.
     pub program: PathBuf,
     /// True outside of nested user namespaces, in which capabilities do not count.
     pub first_user_namespace: bool,
@@ -34,53 +34,53 @@ pub struct DoctorFacts {
     pub shows_lockdown: bool,
     /// True if the kernel has bpf(2).
     pub has_bpf: bool,
-    /// True if it has the PMU that kprobes are attached through.
+    /// True if the kernel has the PMU that kprobes are attached through.
     pub has_kprobes: bool,
     /// True if kprobes are switched off: then all can be attached and none ever fires.
     pub kprobes_off: bool,
-    /// Functions that may not be probed, as far as that is readable.
+    /// Functions on the kernel's kprobe blacklist, as far as it is readable.
     pub kprobe_blacklist: BTreeSet<String>,
     /// True if /proc/kallsyms can be read.
     pub symbols_readable: bool,
-    /// True if sysfs can be read, so that no device there means that there is none.
+    /// True if sysfs can be read: an empty list of devices then means that the host has none.
     pub sysfs_readable: bool,
-    /// BTF that is not the kernel's own: `vmlinux` or a module, and the file it is from.
+    /// BTF given with `--btf`, not the kernel's own: the key is `vmlinux` or a module, the value is the file.
     pub btf_files: BTreeMap<String, PathBuf>,
-    /// What came of loading and attaching the programs of `tail`.
+    /// Result of loading and attaching the programs of `tail`.
     pub attempt: ProbeAttempt,
-    /// What came of the inventory.
+    /// Result of taking the inventory.
     pub inventory: InventoryAttempt,
-    /// Every VFIO device.
+    /// All VFIO devices.
     pub devices: Vec<DeviceFindings>,
 }
 
-/// A VFIO device, and what is known of it.
+/// A VFIO device, and the facts known about it.
 #[derive(Clone, Debug)]
 pub struct DeviceFindings {
-    /// What sysfs says.
+    /// The device as sysfs shows it.
     pub device: VfioDevice,
-    /// What the kernel has in memory.
+    /// Facts from the kernel's memory.
     pub memory: MemoryFacts,
-    /// True if the running kernel was built with Linux' driver with migration for it; `None` if there is no such driver, or
-    /// if it is not known.
+    /// True if the running kernel was built with Linux' driver with migration for this device; `None` if there is no
+    /// such driver, or if it is not known.
     pub variant_installed: Option<bool>,
 }
 
-/// What the kernel has in memory about a device; `None` where that could not be read.
+/// Facts from the kernel's memory about a device, read by the inventory; `None` where that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryFacts {
-    /// True if it has `mig_ops`.
+    /// True if the device has `mig_ops`.
     pub migration: Option<bool>,
-    /// True if it has `log_ops`.
+    /// True if the device has `log_ops`.
     pub dirty_tracking: Option<bool>,
-    /// `migration_flags`.
+    /// The device's `migration_flags`.
     pub flags: Option<MigFlags>,
-    /// Processes that have it open.
+    /// Processes that have the device open.
     pub holders: Vec<u32>,
 }
 
 impl DoctorFacts {
-    /// Reads everything, and loads and attaches the programs of `tail` for a moment where that may work.
+    /// Reads all facts; loads and attaches the programs of `tail` for a moment where that may work.
     pub fn gather(files: &KernelFiles) -> Self {
         let kernel = KernelFacts::read_for(files, &crate::driver::WANTED);
         let attempt = ProbeAttempt::make(files, &kernel);
@@ -88,7 +88,7 @@ impl DoctorFacts {
         Self::read(files, kernel, attempt, inventory)
     }
 
-    /// Reads what is in files, for attempts that were made.
+    /// Reads the facts that are in files; takes the results of attempts that were made already.
     pub(super) fn read(
         files: &KernelFiles,
         kernel: KernelFacts,
@@ -113,7 +113,7 @@ impl DoctorFacts {
             // The file comes with CONFIG_BPF_SYSCALL (kernel/bpf/syscall.c).
             has_bpf: files.exists("/proc/sys/kernel/unprivileged_bpf_disabled"),
             has_kprobes: attempt::has_kprobes(files),
-            // Readable for root only.
+            // The file is readable for root only.
             kprobes_off: files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0"),
             kprobe_blacklist: blacklisted(
                 &files.text("/sys/kernel/debug/kprobes/blacklist").unwrap_or_default(),
@@ -158,7 +158,7 @@ fn blacklisted(list: &str) -> BTreeSet<String> {
     list.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
-/// Finds BTF that was given with `--btf`.
+/// Finds the BTF files that were given with `--btf`.
 fn given_btf(files: &KernelFiles, users: &[String]) -> BTreeMap<String, PathBuf> {
     let own = files.path("sys/kernel/btf");
     let names = ["vmlinux", "vfio"].into_iter().chain(users.iter().map(String::as_str));

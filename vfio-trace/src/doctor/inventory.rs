@@ -1,4 +1,4 @@
-//! How the inventory went that tells what the kernel has in memory about devices.
+//! Attempt to take the inventory of what the kernel has in memory about devices, and its check.
 
 use vfio_trace_common::role::Role;
 
@@ -9,19 +9,19 @@ use crate::{
     units::human,
 };
 
-/// What came of taking the inventory, as `list` takes it.
+/// Result of taking the inventory, as `list` takes it. [`InventoryAttempt::make`] makes it once per run of `doctor`.
 #[derive(Debug)]
 pub enum InventoryAttempt {
-    /// It was not tried; why, if that is not told elsewhere.
+    /// Not tried; with the reason, unless another check gives it.
     NotTried(Option<String>),
-    /// It failed.
+    /// Failed, with the error.
     Failed(String),
-    /// What it found.
+    /// Taken, with its result.
     Taken(Box<DeviceSnapshot>),
 }
 
 impl InventoryAttempt {
-    /// Takes it, where programs could be loaded.
+    /// Takes the inventory, if programs could be loaded.
     pub(super) fn make(files: &KernelFiles, kernel: &KernelFacts, attempt: &ProbeAttempt) -> Self {
         match attempt {
             ProbeAttempt::NotTried(why) => Self::NotTried(Some(why.clone())),
@@ -33,7 +33,7 @@ impl InventoryAttempt {
         }
     }
 
-    /// Returns what memory says of a device.
+    /// Returns the facts from memory about a device.
     pub(super) fn memory_of(&self, device: &str) -> MemoryFacts {
         match self {
             Self::Taken(snapshot) => snapshot.device(device).map(MemoryFacts::from).unwrap_or_default(),
@@ -42,7 +42,7 @@ impl InventoryAttempt {
     }
 }
 
-/// Says whether the inventory can be taken, if there is anything to look for.
+/// Makes the check of the inventory, if there is any device to look for.
 pub(super) fn inventory(facts: &DoctorFacts) -> Vec<Check> {
     if facts.kernel.vfio == VfioCore::NotLoaded {
         return Vec::new();

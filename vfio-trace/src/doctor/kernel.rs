@@ -1,4 +1,4 @@
-//! What the kernel lets anybody do: lockdown, BPF, kprobes, symbols, known defects.
+//! Checks of features and settings of the kernel: lockdown, BPF, kprobes, symbols, known defects.
 
 use vfio_trace_common::defects::{DEFECTS, Defect, Standing};
 
@@ -9,7 +9,7 @@ fn check(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
     Check::ok(CheckSection::Kernel, id, subject, what)
 }
 
-/// Says which known defects the kernel has: it does harm where it is asked for something that is allowed.
+/// Makes the checks of known kernel defects, one check each: such a kernel does harm on a request that is allowed.
 pub(super) fn defects(facts: &DoctorFacts) -> Vec<Check> {
     DEFECTS.iter().map(|known| defect(&facts.version, known)).collect()
 }
@@ -32,7 +32,7 @@ fn defect(words: &KernelVersion, defect: &Defect) -> Check {
         ))
 }
 
-/// Says what lockdown allows.
+/// Makes the check of lockdown: the confidentiality mode forbids tracing.
 pub(super) fn lockdown(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| check("lockdown", "lockdown", what);
     vec![match facts.kernel.lockdown {
@@ -50,7 +50,7 @@ pub(super) fn lockdown(facts: &DoctorFacts) -> Vec<Check> {
     }]
 }
 
-/// Says whether maps and programs can be loaded.
+/// Makes the check of bpf(2): maps and programs can be loaded.
 pub(super) fn bpf(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: String| check("bpf", "bpf(2)", what);
     vec![match &facts.attempt {
@@ -84,7 +84,7 @@ pub(super) fn bpf(facts: &DoctorFacts) -> Vec<Check> {
     }]
 }
 
-/// Says whether there are kprobes, and whether they fire.
+/// Makes the check of kprobes: the kernel has them, and they fire.
 pub(super) fn kprobes(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| check("kprobes", "kprobes", what);
     vec![if !facts.has_kprobes {
@@ -104,7 +104,7 @@ pub(super) fn kprobes(facts: &DoctorFacts) -> Vec<Check> {
     }]
 }
 
-/// Says whether functions can be found by name, and told apart by address.
+/// Makes the check of symbols: functions can be found by name, and told apart by address.
 pub(super) fn symbols(facts: &DoctorFacts) -> Vec<Check> {
     vec![names(&facts.kernel, facts.symbols_readable), addresses(&facts.kernel)]
 }
@@ -119,7 +119,7 @@ fn names(kernel: &KernelFacts, readable: bool) -> Check {
                  behind pointers have no names",
             )
             .todo("use a kernel with CONFIG_KALLSYMS, as distributions' have"),
-        // It is not read before there is something to look for.
+        // The list of symbols is not read before there is something to look for.
         Ok(symbols) if symbols.total() == 0 && readable => check("/proc/kallsyms can be read".to_owned()),
         Ok(symbols) if symbols.total() == 0 => {
             check("/proc/kallsyms cannot be read".to_owned()).with_status(CheckStatus::Degraded)

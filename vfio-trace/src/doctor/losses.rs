@@ -1,9 +1,9 @@
-//! What is lost without each struct member and each kind of BTF. `doctor` prints it, and docs/doctor.md has it as a table;
-//! what is lost without a probe stands with its role.
+//! Texts that say what is lost without each struct member and each kind of BTF. `doctor` prints them, and
+//! docs/doctor.md has them as a table. The texts for probes are with their roles.
 
 use vfio_trace_common::layout::Field;
 
-/// What is lost if a struct member's place is not known.
+/// Returns the text for a struct member whose offset is not known.
 pub(super) const fn of_field(field: Field) -> &'static str {
     match field {
         Field::PciDevDev => "no `pci_reset` events",
@@ -53,17 +53,17 @@ pub(super) const fn of_field(field: Field) -> &'static str {
     }
 }
 
-/// What is lost without any BTF of the kernel: argument-only mode.
+/// Text for a kernel without any BTF: argument-only mode.
 pub(super) const NO_BTF: &str = "argument-only mode: what is left are arcs with their states, times and errors, and the \
     results of migration ioctls. Structures cannot be read: no names of devices and drivers, no flags, ioctls without a \
     device, no offsets. Drivers' functions cannot be recognised by type: no set_state, read, write, precopy_info and \
     data_close. open and close are not probed, because their arguments differ between kernels";
 
-/// What is lost without vfio's own BTF.
+/// Text for a kernel without vfio's own BTF.
 pub(super) const NO_VFIO_BTF: &str = "functions of the vfio core are probed only where their type never changed (arcs and \
     ioctls; not open, close, register); ioctls have no device. Structures are known if a driver's BTF repeats them";
 
-/// What is lost without the BTF of a module that uses vfio.
+/// Text for a module that uses vfio and has no BTF.
 pub(super) const NO_MODULE_BTF: &str = "if it is a migration driver, its functions are not recognised by type but followed \
     through pointers from its first call on: the first set_state, its data_size and the session before are missed, and \
     its state is not known before its first arc";
@@ -78,7 +78,7 @@ mod tests {
 
     const DOC: &str = include_str!("../../../docs/doctor.md");
 
-    /// The table as docs/doctor.md has it.
+    /// Returns the table as docs/doctor.md has it.
     fn table() -> String {
         let mut text = String::from("| without | is lost |\n|---|---|\n");
         for (what, loss) in [

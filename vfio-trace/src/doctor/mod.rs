@@ -1,4 +1,4 @@
-//! What can be traced on this host, what not, why, and what to do about it.
+//! `doctor`: checks what can be traced on this host and what cannot, with reasons and advice.
 //!
 //! [`DoctorFacts`] are gathered once; each check is a pure function of them, and [`CHECKS`] lists them all.
 
@@ -32,11 +32,11 @@ pub use self::{
 
 /// Checks that one function makes, as the report has them.
 struct CheckGroup {
-    /// Where they belong.
+    /// Section of the report that the checks belong to.
     section: CheckSection,
-    /// The ids that they may have; those of probes are in the table of roles.
+    /// Ids that the checks may have; those of probes are in the table of roles.
     ids: &'static [&'static str],
-    /// Makes them; which ones there are depends on the facts.
+    /// Function that makes the checks; the facts decide which ones there are.
     make: fn(&DoctorFacts) -> Vec<Check>,
 }
 
@@ -106,7 +106,7 @@ pub fn examine(facts: &DoctorFacts) -> DoctorReport {
     }
 }
 
-/// Comes to the verdict. What nobody can do here comes first: more privileges would not help.
+/// Returns the verdict. A lack of support comes before a lack of privileges: more privileges would not help.
 fn verdict(checks: &[Check]) -> CheckVerdict {
     let blocked = |by: CheckBlocker| checks.iter().any(|check| check.blocks == Some(by));
     let mut devices = checks.iter().filter(|check| check.id == devices::MIGRATION).peekable();
@@ -115,7 +115,7 @@ fn verdict(checks: &[Check]) -> CheckVerdict {
     } else if blocked(CheckBlocker::Permission) {
         CheckVerdict::NotPermitted
     } else if devices.peek().is_some() && devices.all(|check| check.status == CheckStatus::Missing) {
-        // There are devices, and it is certain of each.
+        // Some devices were found, and of each it is certain that it cannot migrate.
         CheckVerdict::NoDeviceMigrates
     } else {
         CheckVerdict::Ready

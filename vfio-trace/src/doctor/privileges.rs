@@ -1,9 +1,9 @@
-//! What this process may do.
+//! Checks of the privileges of this process.
 
 use super::{Check, CheckBlocker, CheckSection, CheckStatus, DoctorFacts};
 use crate::kernel::caps::{LinuxCap, setcap_line};
 
-/// Says whether capabilities count.
+/// Makes the check of the user namespace: capabilities count in the first one only.
 pub(super) fn user_namespace(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| Check::ok(CheckSection::Privileges, "user-namespace", "user namespace", what);
     vec![if facts.first_user_namespace {
@@ -16,7 +16,7 @@ pub(super) fn user_namespace(facts: &DoctorFacts) -> Vec<Check> {
     }]
 }
 
-/// Says which of the capabilities are there that nothing works without.
+/// Makes the checks of the capabilities that nothing works without.
 pub(super) fn needed(facts: &DoctorFacts) -> Vec<Check> {
     let needed = [
         (LinuxCap::Bpf, "cap-bpf", "eBPF programs and maps cannot be loaded: no tracing"),
@@ -36,7 +36,7 @@ pub(super) fn needed(facts: &DoctorFacts) -> Vec<Check> {
     needed.map(check).into()
 }
 
-/// Judges CAP_SYS_ADMIN, for kernels that ask for it before any perf event.
+/// Makes the check of CAP_SYS_ADMIN, for kernels that ask for it before any perf event.
 pub(super) fn admin(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| capability("cap-sys-admin", LinuxCap::SysAdmin, what);
     if facts.kernel.caps.has(LinuxCap::SysAdmin) {
@@ -63,7 +63,7 @@ pub(super) fn admin(facts: &DoctorFacts) -> Vec<Check> {
     }]
 }
 
-/// Judges CAP_SYSLOG, which shows the kernel's addresses.
+/// Makes the check of CAP_SYSLOG, without which the kernel hides its addresses.
 pub(super) fn syslog(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| capability("cap-syslog", LinuxCap::Syslog, what);
     vec![if facts.kernel.caps.has(LinuxCap::Syslog) {

@@ -1,4 +1,4 @@
-//! Each function of the plan: attachable, or why not and what that costs.
+//! Checks of each function of the plan: it can be probed, or why not and what is lost.
 
 use super::{Check, CheckBlocker, CheckSection, CheckStatus, DoctorFacts, ProbeAttempt};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     probe::{PlannedProbe, plan},
 };
 
-/// Judges all functions of the plan.
+/// Makes the checks of all functions of the plan.
 pub(super) fn probes(facts: &DoctorFacts) -> Vec<Check> {
     if facts.kernel.vfio == VfioCore::NotLoaded {
         let what =
@@ -38,7 +38,7 @@ pub(super) fn probes(facts: &DoctorFacts) -> Vec<Check> {
     checks
 }
 
-/// Returns true if functions of this kernel can be probed at all, by anybody: other checks say why not.
+/// Returns true if functions of this kernel can be probed at all, by any process: other checks give the reason if not.
 fn can_probe(facts: &DoctorFacts) -> bool {
     facts.has_kprobes && !facts.kprobes_off && !facts.kernel.lockdown.forbids_tracing()
 }
@@ -71,7 +71,7 @@ fn judge(planned: &PlannedProbe, facts: &DoctorFacts) -> Check {
         |why: &str| check(&format!("should be attachable, by its symbol and type; not tried: {why}"));
     match (tried, &facts.attempt) {
         (Some(probe), _) if probe.attached => check("attached, and detached again"),
-        // Said once, with the capability.
+        // The check of the capability has said this once already.
         (Some(_), ProbeAttempt::Done(done)) if done.denied && !done.any() => {
             untried("the kernel asks for CAP_SYS_ADMIN")
         },

@@ -1,4 +1,4 @@
-//! The report as a whole, on made-up hosts.
+//! Tests of the report as a whole, on made-up hosts.
 
 use lab::schema::Schema;
 
@@ -12,7 +12,7 @@ use crate::{
 const DOC: &str = include_str!("../../../docs/doctor.md");
 const ROOT: &str = "CapPrm:\t000001ffffffffff\nCapEff:\t000001ffffffffff\n";
 
-/// A host with kprobes and BPF, without vfio.
+/// Makes a host with kprobes and BPF, without vfio.
 fn host() -> TestRoot {
     let root = TestRoot::new();
     root.write("proc/self/status", ROOT)
@@ -25,7 +25,7 @@ fn host() -> TestRoot {
     root
 }
 
-/// What a made-up host shows, with what came of an attempt.
+/// Returns the facts of a made-up host, with this result of an attempt.
 pub(super) fn facts_of(root: &TestRoot, attempt: ProbeAttempt) -> DoctorFacts {
     let files = root.files();
     DoctorFacts::read(&files, KernelFacts::read(&files), attempt, InventoryAttempt::NotTried(None))
@@ -35,7 +35,7 @@ fn report(root: &TestRoot, attempt: ProbeAttempt) -> DoctorReport {
     examine(&facts_of(root, attempt))
 }
 
-/// An attempt that found nothing to complain of.
+/// Returns an attempt without any problem.
 pub(super) fn works() -> ProbeAttempt {
     ProbeAttempt::Done(AttemptResult::default())
 }
@@ -151,7 +151,7 @@ fn only_devices_that_cannot_migrate_give_exit_code_1() {
     assert_eq!((report.verdict, report.exit_code), (CheckVerdict::NoDeviceMigrates, 1));
 }
 
-/// A host on which each check has something to say.
+/// Makes hosts that together bring out every check.
 fn odd_hosts() -> Vec<DoctorFacts> {
     let not_tried = || ProbeAttempt::NotTried("it takes CAP_BPF".to_owned());
     let mut all = vec![facts_of(&host(), works()), facts_of(&host(), not_tried())];
@@ -209,7 +209,7 @@ fn every_check_is_of_the_table_and_in_the_manual() {
     assert!(CHECKS.is_sorted_by_key(|group| group.section), "the report is by section");
 }
 
-/// Made-up facts, one thing wrong at a time: a check is a function of them and of nothing else.
+/// Checks with made-up facts, one thing wrong at a time: a check is a function of the facts and of nothing else.
 #[test]
 fn each_fact_shows_in_its_check() {
     let said = |change: &dyn Fn(&mut DoctorFacts), id: &str| {
@@ -238,7 +238,8 @@ fn each_fact_shows_in_its_check() {
     );
 }
 
-/// Names of devices, drivers and modules are folders, links and lines that anybody's driver makes.
+/// Checks that names cannot send control characters to a terminal: any driver can choose names of devices, drivers and
+/// modules, which are folders, links and lines in /proc and sysfs.
 #[test]
 fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
     let line = HOSTILE.replace(['\n', '\r'], "");

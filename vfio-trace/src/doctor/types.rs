@@ -1,4 +1,4 @@
-//! BTF of the kernel, of vfio and of its users; struct members.
+//! Checks of the BTF of the kernel, of vfio and of its users, and of struct members.
 
 use vfio_trace_common::layout::Field;
 
@@ -14,7 +14,7 @@ fn check(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
     Check::ok(CheckSection::Types, id, subject, what)
 }
 
-/// Says what is wrong; what to do is said apart.
+/// Returns the reason why BTF was not loaded, without the advice.
 fn reason(why: &BtfLoadError) -> String {
     match why {
         BtfLoadError::File { cause, .. } => cause.to_string(),
@@ -22,7 +22,7 @@ fn reason(why: &BtfLoadError) -> String {
     }
 }
 
-/// Says what BTF there is, and what it gives.
+/// Makes the checks of each BTF: if it was found, and what is lost without it.
 pub(super) fn types(facts: &DoctorFacts) -> Vec<Check> {
     let kernel = &facts.kernel;
     let btf = match &kernel.btf {
@@ -62,7 +62,7 @@ pub(super) fn types(facts: &DoctorFacts) -> Vec<Check> {
     checks
 }
 
-/// Judges the struct members that the programs read.
+/// Makes the checks of the struct members that the programs read.
 fn members(facts: &KernelFacts) -> Vec<Check> {
     let (later, missing): (Vec<_>, Vec<_>) = facts
         .missing
@@ -90,18 +90,18 @@ fn members(facts: &KernelFacts) -> Vec<Check> {
 
 fn is_of_vfio(field: Field) -> bool {
     Field::ALL.iter().any(|(other, name, _)| *other == field && name.starts_with("vfio_"))
-        // Says that vfio's BTF is needed to understand it.
+        // A member of struct file, which only makes sense with vfio's BTF.
         || field == Field::FilePrivateData
 }
 
-/// Returns true if the kernel does not need what it does not have.
+/// Returns true if a member is missing only because this kernel is too old to need it.
 fn is_older_kernel(missing: &MissingField, facts: &KernelFacts) -> bool {
     match (missing.field, &missing.why) {
-        // Up to 6.5 a device fd's private data is the device; only known if vfio's BTF is.
+        // Up to 6.5 a device fd's private data is the device; that is only known with vfio's BTF.
         (Field::DeviceFileDevice, MissingReason::NoStruct { .. }) => {
             facts.layout.get(Field::FilePrivateData).is_some()
         },
-        // 6.2 and later.
+        // The callback exists in 6.2 and later.
         (Field::MigGetDataSize, MissingReason::Member(MemberError::Absent { .. })) => true,
         _ => false,
     }

@@ -1,24 +1,25 @@
-//! PCI devices for which Linux has a driver with migration: what to bind instead of plain vfio-pci.
+//! Table of PCI devices for which Linux has a driver with migration, to be bound instead of plain vfio-pci.
 
 use crate::kernel::{KernelFiles, VfioDevice};
 
 /// A variant driver of vfio-pci.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct VariantDriver {
-    /// The module and the driver.
+    /// Name of the module and of the driver.
     pub(super) driver: &'static str,
-    /// Builds it.
+    /// Kernel option that builds it.
     pub(super) config: &'static str,
-    /// The first kernel in which it can migrate.
+    /// First kernel version in which the driver can migrate.
     pub(super) since: &'static str,
     vendor: u16,
-    /// Device numbers; empty for `class`.
+    /// PCI device ids; empty if `class` is used.
     devices: &'static [u16],
-    /// Base class, where the driver has too many numbers to list.
+    /// PCI base class, where the driver has too many ids to list.
     class: Option<u8>,
 }
 
-/// From the drivers' PCI id tables in 6.12 (drivers/vfio/pci/*/); xe is newer. All are for virtual functions.
+/// Variant drivers, from the PCI id tables in 6.12 (drivers/vfio/pci/*/); xe is newer. All ids are of virtual
+/// functions.
 const VARIANTS: [VariantDriver; 6] = [
     VariantDriver {
         driver: "mlx5_vfio_pci",
@@ -61,7 +62,7 @@ const VARIANTS: [VariantDriver; 6] = [
         devices: &[0x1041],
         class: None,
     },
-    // Graphics of many numbers.
+    // Graphics devices with many ids.
     VariantDriver {
         driver: "xe_vfio_pci",
         config: "CONFIG_XE_VFIO_PCI",
@@ -72,7 +73,7 @@ const VARIANTS: [VariantDriver; 6] = [
     },
 ];
 
-/// Finds the variant driver for a device, if Linux has one.
+/// Returns the variant driver for a device, if Linux has one.
 pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static VariantDriver> {
     let (vendor, number) = device.pci_id.filter(|_| device.is_vf)?;
     let base_class = device.pci_class.and_then(|class| u8::try_from(class >> 16).ok());
@@ -83,7 +84,7 @@ pub(super) fn variant_for(device: &VfioDevice) -> Option<&'static VariantDriver>
 }
 
 impl VariantDriver {
-    /// Returns true if the running kernel was built with it, by its list of modules; `None` if there is no list.
+    /// Returns true if the running kernel's list of modules has the driver; `None` if there is no list.
     pub(super) fn is_installed(&self, files: &KernelFiles, release: Option<&str>) -> Option<bool> {
         let list = |name: &str| files.text(&format!("/lib/modules/{}/{name}", release?)).ok();
         let modules = list("modules.dep")?;
