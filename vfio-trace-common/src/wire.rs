@@ -59,7 +59,7 @@ macro_rules! body {
 
 /// Declares all kinds of records: number, name, body.
 macro_rules! records {
-    (@any $body:ty) => { _ };
+    (@bind $value:ident: $body:ty) => { $value };
     (@encode) => { Cow::Borrowed(&[]) };
     (@encode $value:ident: $body:ty) => { <$body>::encode($value) };
     ($($(#[$doc:meta])* $name:ident = $number:literal $(: $body:ty)?,)*) => {
@@ -102,7 +102,7 @@ macro_rules! records {
             /// Returns the bytes that it is read from.
             pub fn encode(&self) -> Cow<'_, [u8]> {
                 match self {
-                    $(Self::$name $((body @ records!(@any $body)))? => records!(@encode $(body: $body)?),)*
+                    $(Self::$name $((records!(@bind body: $body)))? => records!(@encode $(body: $body)?),)*
                 }
             }
         }
