@@ -18,7 +18,7 @@ pub trait EventConsumer {
     fn event(&mut self, event: VfioEvent) -> Result<(), Self::Error>;
 }
 
-/// A list keeps all events, for who goes over them afterwards.
+/// Keeps all events, to go over them afterwards.
 impl EventConsumer for Vec<VfioEvent> {
     type Error = Infallible;
 

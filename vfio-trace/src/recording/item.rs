@@ -28,7 +28,7 @@ pub enum BlockItem {
     Record(Bytes),
     /// Record from before this part, needed only to read the part without the one before it.
     Repeated(Bytes),
-    /// Time (CLOCK_MONOTONIC, ns) that the live source gave the assembler here (`Assembler::expire`).
+    /// Time (CLOCK_MONOTONIC, ns) that the live source gave the pipeline here (`Pipeline::tick`).
     Tick(u64),
     /// Readings of the clocks.
     Clock(ClockSample),

@@ -28,13 +28,13 @@ struct CoveredLoad {
 }
 
 impl CoveredLoad {
-    /// Whether both are known to be of one load.
+    /// Returns true if both are known to be of one load.
     fn is_same(&self, other: &Self) -> bool {
         self.load.zip(other.load).is_some_and(|(one, other)| one.is_same(&other))
     }
 
-    /// Whether that was the load that the kernel told of, and which was over by `until_ns`. Its notice may be read later than
-    /// the list of modules: what is told then was of what was loaded then.
+    /// Returns true if that was the load that the kernel told of, and which was over by `until_ns`. Its notice may be read
+    /// later than the list of modules: what is told then was of what was loaded then.
     fn is_of(&self, told: &LoadNotice, until_ns: u64) -> bool {
         match (self.load, told.load) {
             (Some(one), Some(other)) => one.is_same(&other),

@@ -51,9 +51,9 @@ pub struct DeviceFacts {
     pub name: String,
     /// `migration_flags`.
     pub flags: Option<MigFlags>,
-    /// Whether it can migrate (`mig_ops`).
+    /// True if it can migrate (`mig_ops`).
     pub migration: Option<bool>,
-    /// Whether it tracks dirty pages itself (`log_ops`).
+    /// True if it tracks dirty pages itself (`log_ops`).
     pub dirty_tracking: Option<bool>,
     /// Its state, read from the driver without its lock.
     pub state: Option<MigState>,
@@ -70,7 +70,7 @@ pub struct DeviceSnapshot {
     pub devices: Vec<DeviceFacts>,
     /// The same as what it adds up to: what views are made from.
     pub model: TraceModel,
-    /// Whether device fds of other processes could be recognised: that takes the address of one function.
+    /// True if device fds of other processes could be recognised: that takes the address of one function.
     pub holders_known: bool,
     /// What drivers' plug-ins make of it.
     pub drivers: PluginDispatcher,
@@ -78,7 +78,7 @@ pub struct DeviceSnapshot {
     pub losses: SnapshotLosses,
 }
 
-/// Whether an inventory tells who holds the devices.
+/// The choice if an inventory tells the devices' holders, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HolderQuery {
     Included,
@@ -102,7 +102,7 @@ fn batch(buffer_bytes: u32, captures: u32) -> usize {
 pub struct InventoryLosses {
     /// Devices that it could not look at: their folders in sysfs could not be opened.
     pub unopened: u64,
-    /// There are devices, and who holds them could not be asked: that takes the address of one function.
+    /// There are devices, and their holders could not be asked for: that takes the address of one function.
     pub without_holders: bool,
 }
 
@@ -199,7 +199,7 @@ pub struct SnapshotLosses {
 }
 
 impl SnapshotLosses {
-    /// Whether all holders that the kernel told of are known: none of them can be among what was lost.
+    /// Returns true if all holders that the kernel told of are known: none of them can be among what was lost.
     pub const fn holders_told(self) -> bool {
         self.lost == 0 && self.undecoded == 0 && self.no_room == 0
     }

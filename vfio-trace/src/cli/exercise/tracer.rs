@@ -73,7 +73,7 @@ impl OwnPid {
         Self { known: first.then(std::process::id), learns: !first, devices }
     }
 
-    /// Whether this process did that.
+    /// Returns true if this process did that.
     fn is_ours(&mut self, event: &VfioEvent) -> bool {
         let opened = matches!(&event.data, EventData::Open(open) if open.outcome.is_ok());
         let exercised =

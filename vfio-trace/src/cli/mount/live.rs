@@ -34,10 +34,10 @@ use crate::{
     state::{HostState, TraceOrigin},
 };
 
-/// How long somebody who looks waits for the host's state to be brought up to date. What is known by then is shown.
+/// How long somebody that looks waits for the host's state to be brought up to date. What is known by then is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long records are taken in for one who waits.
+/// How long records are taken in for one that waits.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// How often losses are counted, if somebody looks.
@@ -75,8 +75,8 @@ impl LiveUpdater {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the host's state up to date for somebody who is about to look: what they see must be how things are. In a flood there
-    /// is always more, and sometimes too much for one who waits.
+    /// Brings the host's state up to date for somebody about to look: what they see must be how things are. In a flood
+    /// there is always more, and sometimes too much for one that waits.
     fn freshen(&mut self, live: &mut LiveSource) -> Result<(), LiveError> {
         live.catch_up(self, CATCH_UP)?;
         let stale = self.host().take_stale();
@@ -91,7 +91,7 @@ impl LiveUpdater {
     }
 
     /// Reads the kernel's memory, and sysfs: some things happen to devices without an event. The first look that goes well
-    /// also tells who holds the devices.
+    /// also tells the devices' holders.
     fn look(&mut self, live: &mut LiveSource) -> Result<(), LiveError> {
         let (began, informed) = (Instant::now(), self.looks.is_informed());
         let looked = if informed { live.look_again() } else { live.take_inventory() };

@@ -15,19 +15,19 @@ pub(super) struct InventorySchedule {
     last: Option<(Instant, Duration)>,
     /// What has failed and was told. It may fail many times a second.
     told: Option<String>,
-    /// One has told who holds the devices.
+    /// One has told the devices' holders.
     informed: bool,
 }
 
 impl InventorySchedule {
-    /// Whether it is time for another one. `stale`: something has happened that only a look tells of. One that has failed is
-    /// followed by others as any: what was in the way may be gone.
+    /// Returns true if it is time for another one. `stale`: something has happened that only a look tells of. One that has
+    /// failed is followed by others as any: what was in the way may be gone.
     pub(super) fn is_due(&self, stale: bool, now: Instant) -> bool {
         let Some((at, took)) = self.last else { return true };
         stale || now.saturating_duration_since(at) >= LOOK_EVERY.max(took * LOOK_SHARE)
     }
 
-    /// Whether who holds the devices has been told; else the next look must.
+    /// Returns true if the devices' holders have been told; else the next look must.
     pub(super) const fn is_informed(&self) -> bool {
         self.informed
     }

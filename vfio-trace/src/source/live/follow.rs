@@ -26,12 +26,12 @@ pub(super) struct PendingRescan {
 const HURRY: Duration = Duration::from_secs(2);
 
 impl PendingRescan {
-    /// One more has come.
+    /// Notes that one more has come.
     fn goes_on(before: Option<Self>, now: Instant) -> Self {
         Self { first: before.map_or(now, |before| before.first), last: now }
     }
 
-    /// Whether all is to be looked at.
+    /// Returns true if all is to be looked at.
     fn is_over(self, now: Instant) -> bool {
         now.duration_since(self.last) >= RESCAN || now.duration_since(self.first) >= HURRY
     }

@@ -158,7 +158,7 @@ impl LiveSource {
         Ok((live, changes))
     }
 
-    /// What is known of the kernel.
+    /// Returns what is known of the kernel.
     pub const fn facts(&self) -> &KernelFacts {
         &self.facts
     }
@@ -168,22 +168,22 @@ impl LiveSource {
         caps::keep_only(&self.needs())
     }
 
-    /// The capabilities that probes attached later need.
+    /// Returns the capabilities that probes attached later need.
     pub fn needs(&self) -> Vec<LinuxCap> {
         self.facts.caps.tracing_part(self.facts.perf_wants_admin)
     }
 
-    /// Whether processes have the numbers here that they have in records.
+    /// Returns true if processes have the numbers here that they have in records.
     pub fn shares_pid_numbers(&self) -> bool {
         ProcessTable::of(&self.files).matches_kernel()
     }
 
-    /// The same, with what it takes to start a program put aside: see [`caps::start_with`].
+    /// Does the same, with what it takes to start a program put aside: see [`caps::start_with`].
     pub fn put_privileges_aside(&self) -> Result<(), caps::DropError> {
         caps::put_aside(&self.needs())
     }
 
-    /// Whether there is a vfio to trace.
+    /// Returns true if there is a vfio to trace.
     pub const fn has_vfio(&self) -> bool {
         !matches!(self.facts.vfio, VfioCore::NotLoaded)
     }
@@ -200,7 +200,7 @@ impl LiveSource {
         self.inventory(HolderQuery::Included)
     }
 
-    /// Lets the kernel tell again how its devices are: a record for every device, none for those who hold them.
+    /// Lets the kernel tell again how its devices are: a record for every device, none for its holders.
     pub fn look_again(&mut self) -> Result<InventoryLosses, LiveError> {
         self.inventory(HolderQuery::Omitted)
     }
@@ -269,25 +269,25 @@ impl LiveSource {
         records
     }
 
-    /// Why drivers that are loaded later are not noticed at once, if so.
+    /// Returns why drivers that are loaded later are not noticed at once, if so.
     pub fn unwatched(&self) -> Option<&str> {
         self.unwatched.as_deref()
     }
 
-    /// The time (CLOCK_MONOTONIC, ns) up to which [`Self::pump`] has given all records: when the ring was read before it
-    /// was found empty. This is what an assembler may be told of the time, and not what the clock shows: of a reader
-    /// that is behind, the rest of a call may still be in the ring.
+    /// Returns the time (CLOCK_MONOTONIC, ns) up to which [`Self::pump`] has given all records: when the ring was read
+    /// before it was found empty. This is what a pipeline may be told of the time, and not what the clock shows: of a
+    /// reader that is behind, the rest of a call may still be in the ring.
     pub const fn settled_ns(&self) -> u64 {
         self.batches.settled_ns()
     }
 
-    /// What became of each probe.
+    /// Returns what became of each probe.
     pub fn report(&self) -> Vec<ProbeReport> {
         self.manager.report()
     }
 }
 
-/// Whether anything is in a ring buffer, finished or not; does not wait. If it cannot be told, nothing is.
+/// Returns true if anything is in a ring buffer, finished or not; does not wait. If it cannot be told, nothing is.
 fn is_ready(ring: impl AsFd) -> bool {
     poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -84,7 +84,7 @@ pub enum RecordingError {
 pub enum RecordingItem {
     /// A record.
     Record(Bytes),
-    /// What the assembler is to be told of the time (`Assembler::expire`).
+    /// What a pipeline is to be told of the time (`Pipeline::tick`).
     Tick(u64),
     /// What the host's clocks showed.
     Clock(ClockSample),
