@@ -17,8 +17,8 @@ use crate::{
 /// Size of the ring buffer, the smallest possible: nothing goes into it.
 const BUFFER_BYTES: u32 = 4096;
 
-/// Result of loading and attaching the programs of `tail`. [`ProbeAttempt::make`] makes it once per run of `doctor`;
-/// the checks of types, probes and devices use it.
+/// Result of loading and attaching the programs of `tail`. `ProbeAttempt::make` makes it once per run of `doctor`; the
+/// checks of types, probes and devices use it.
 #[derive(Debug)]
 pub enum ProbeAttempt {
     /// Not tried, with the reason why an attempt made no sense.

@@ -145,8 +145,7 @@ impl Check {
 }
 
 /// Report of `doctor`: all checks and the verdict. [`examine`](super::examine) makes it from the facts;
-/// `output::doctor` prints it as text, and serde as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+/// Report of `doctor` as it is printed: all checks and the verdict.
 pub struct DoctorReport {
     /// Name and version of this schema.
     pub schema: &'static str,
