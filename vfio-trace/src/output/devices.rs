@@ -1,4 +1,4 @@
-//! The list of devices: a table for people, one document for programs.
+//! Formats the list of devices: as a table for people, as one JSON document for programs.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,122 +20,123 @@ const HEAD: SchemaHead = SchemaHead {
     description: "Readers ignore fields that they do not know: version 1 may gain some.",
 };
 
-/// A process that holds a device.
+/// A process that has a device open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HolderRow {
-    /// The process, as the kernel counts: its number in the first PID namespace.
+    /// PID of the process in the first PID namespace, as the kernel counts.
     pub pid: u32,
-    /// Its number in the /proc of the process that asks; null where that is of another PID namespace (then `vm` and
+    /// PID in the /proc that vfio-trace sees. Null if that /proc is of another PID namespace (then `vm` and
     /// `process_started` are null too), and for a recording.
     pub local_pid: Option<u32>,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
-    /// Name of the virtual machine that it runs.
+    /// Name of the virtual machine that the process runs.
     pub vm: Option<String>,
-    /// Seconds since 1970 UTC; the device was opened later.
+    /// Time at which the process started, in seconds since 1970 UTC; the device was opened later.
     pub process_started: Option<u64>,
 }
 
-/// A device. What is not known is null.
+/// One device. Unknown values are null. The rows are made from sysfs and the kernel's memory, or from a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceRow {
     /// PCI address or mdev UUID.
     pub device: String,
-    /// The bus that it is on.
+    /// Bus of the device.
     #[schemars(extend("enum" = DeviceBus::ALL.map(DeviceBus::name)))]
     pub bus: &'static str,
-    /// `vfioN`.
+    /// Name of the device in VFIO: `vfioN`.
     pub vfio: Option<String>,
-    /// Its group: /dev/vfio/N.
+    /// Number of the device's IOMMU group: N of /dev/vfio/N.
     pub group: Option<u32>,
-    /// True if it has a character device of its own, /dev/vfio/devices/vfioN. Null only from a recording, which has no
-    /// `vfio`, `group` and `cdev`.
+    /// True if the device has a character device of its own, /dev/vfio/devices/vfioN. Null only from a recording, which
+    /// has no `vfio`, `group` and `cdev`.
     pub cdev: Option<bool>,
-    /// Its driver.
+    /// Driver of the device.
     pub driver: Option<String>,
-    /// True if it can migrate; null if that could not be read.
+    /// True if the device can migrate; null if that could not be read.
     pub migration: Option<bool>,
-    /// What its migration can do.
+    /// The device's migration_flags.
     pub migration_flags: Option<MigFlags>,
-    /// True if it tracks dirty pages itself.
+    /// True if the device tracks dirty pages itself.
     pub dirty_tracking: Option<bool>,
-    /// Its state, as the driver has it. ERROR with `open_count` 0 may be a device that nobody ever opened: its number is 0.
+    /// State of the device, as the driver has it in memory. ERROR with `open_count` 0 may be a device that was never
+    /// opened, because ERROR has the number 0.
     pub state: Option<MigState>,
-    /// How often it is open.
+    /// Number of times the device is open.
     pub open_count: Option<u32>,
-    /// The processes that have it open. Null: cannot be told; also where it is open, or may be (`open_count`), and nobody is
-    /// known to have it.
+    /// Processes that have the device open. Null if they cannot be determined; also null if the device is open or may
+    /// be (`open_count`), and no process is known to have it open.
     pub holders: Option<Vec<HolderRow>>,
 }
 
 impl DeviceRow {
-    /// Whether its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there before the first
-    /// open. Which of the two it is nobody can tell afterwards; opening it gives it a state in either case.
+    /// Returns true if the state reads as ERROR (0) while the device is not open. ERROR has the number 0, and the
+    /// driver's memory holds 0 before the first open, too: the two cannot be told apart. Opening the device gives it a
+    /// state in either case.
     pub fn may_be_fresh(&self) -> bool {
         self.state == Some(MigState::ERROR) && self.open_count == Some(0)
     }
 }
 
-/// The recording that a list is from.
+/// Recording that a list is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RecordingFacts {
-    /// Host that it was made on.
+    /// Host on which the recording was made.
     pub host: Option<String>,
-    /// Kernel release there.
+    /// Kernel release of that host.
     pub kernel: String,
-    /// Version of the vfio-trace that made it.
+    /// Version of the vfio-trace that recorded.
     pub version: String,
-    /// When it began, RFC 3339 in UTC.
+    /// Time at which the recording began, RFC 3339 in UTC.
     pub began: String,
-    /// The moment that is shown, RFC 3339 in UTC.
+    /// Time that the list shows, RFC 3339 in UTC.
     pub at: String,
-    /// The same as CLOCK_MONOTONIC of that host, in ns.
+    /// Time that the list shows, as CLOCK_MONOTONIC of that host, in ns.
     pub at_mono_ns: u64,
-    /// True if all devices of the moment are known: nothing was found to be missing of what was read, no record of devices
-    /// was lost, and the inventory with which a recording begins was over.
+    /// True if all devices at that time are known: nothing is missing of what was read, no record of devices was lost,
+    /// and the inventory with which a recording begins was over.
     pub complete: bool,
 }
 
-/// What a look at the kernel's memory did not bring.
+/// Numbers of devices and records that the inventory of the kernel's memory lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ListLosses {
-    /// Records that found no room in the buffer.
+    /// Number of records that found no room in the buffer.
     pub lost: u64,
-    /// Records that were not understood.
+    /// Number of records that could not be decoded.
     pub undecoded: u64,
-    /// Devices and files that the eBPF programs could not remember.
+    /// Number of devices and files that the eBPF programs could not remember, because a map was full.
     pub no_room: u64,
-    /// Devices whose folders in /sys could not be opened.
+    /// Number of devices whose folders in /sys could not be opened.
     pub unopened: u64,
 }
 
-/// The whole document.
+/// The document of `list --json`.
 #[derive(Serialize, JsonSchema)]
 #[schemars(transform = came_later(&["losses", "recording"]))]
 struct ListDocument<'rows> {
     schema: &'static str,
-    /// Why nothing is known but what sysfs says; null if the kernel's memory could be read.
+    /// Reason why only sysfs's facts are known; null if the kernel's memory could be read.
     limited_by: Option<&'rows str>,
-    /// What was not seen although it is there; null: nothing was looked at. The first versions of vfio-trace did not
-    /// have it.
+    /// Losses of the inventory; null if none was taken. The first versions of vfio-trace did not write this field.
     losses: Option<ListLosses>,
-    /// The recording that this is from (`--from`); null: this is how things are now. The first versions of vfio-trace did
-    /// not have it.
+    /// Recording that this list is from (`--from`); null if it shows this host now. The first versions of vfio-trace
+    /// did not write this field.
     recording: Option<&'rows RecordingFacts>,
     /// All devices.
     devices: &'rows [DeviceRow],
 }
 
-/// Makes the schema of the document, as kept in `docs/schema`.
+/// Makes the JSON Schema of the document, as kept in `docs/schema`.
 pub fn list_schema() -> Value {
     schema_of::<ListDocument<'_>>(&HEAD)
 }
 
-/// One JSON document, with a newline.
+/// Formats the list as one JSON document, with a newline.
 ///
 /// # Errors
 ///
-/// None that the types here can cause; serde's interface has them.
+/// None with these types; only serde's interface returns them.
 pub fn devices_json(
     rows: &[DeviceRow],
     limited_by: Option<&str>,
@@ -146,7 +147,7 @@ pub fn devices_json(
     visible::json_pretty(&document).map(|text| format!("{text}\n"))
 }
 
-/// A table; empty if there is no device.
+/// Formats the list as a table; returns an empty text if there is no device.
 pub fn device_table(rows: &[DeviceRow], color: bool) -> String {
     if rows.is_empty() {
         return String::new();
@@ -304,7 +305,7 @@ mod tests {
         assert_eq!(value["devices"][0]["migration_flags"], serde_json::json!(["stop-copy", "pre-copy"]));
         assert_eq!(value["devices"][0]["holders"][0]["vm"], "web");
         assert_eq!(value["losses"]["lost"], 2);
-        // What the first versions printed.
+        // The first versions printed a document without the newer fields.
         let mut old = value;
         old.as_object_mut().unwrap().retain(|name, _| name != "losses" && name != "recording");
         schema.check_value(&old).unwrap();

@@ -1,4 +1,4 @@
-//! What `doctor` found: grouped text for people, one JSON document for programs (docs/schema/doctor-1.json).
+//! Formats the report of `doctor`: grouped text for people, one JSON document for programs (docs/schema/doctor-1.json).
 
 use super::layout::{CellStyle, TextCell};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// None that the types here can cause; serde's interface has them.
+/// None with these types; only serde's interface returns them.
 pub fn doctor_json(report: &DoctorReport) -> serde_json::Result<String> {
     let mut text = crate::units::visible::json_pretty(report)?;
     text.push('\n');
@@ -50,7 +50,8 @@ impl CheckStatus {
 }
 
 impl CheckVerdict {
-    /// Says it in a sentence. `whole`: nothing that was looked at is other than it should be; `open`: whether the kernel permits it is not known.
+    /// Returns the verdict as a sentence. `whole`: all checks are ok; `open`: it is not known if the kernel permits
+    /// tracing.
     const fn text(self, whole: bool, open: bool) -> &'static str {
         match self {
             Self::Ready | Self::NoDeviceMigrates if open => {
@@ -65,15 +66,16 @@ impl CheckVerdict {
     }
 }
 
-/// Widest column of subjects. A longer one pushes its line to the right.
+/// Widest column of subjects, in characters. A longer subject pushes its line to the right.
 const MAX_SUBJECT: usize = 40;
-/// Explanations are broken here; commands never are.
+/// Width at which explanations are broken; commands are never broken.
 const WIDTH: usize = 110;
 const STATUS_WIDTH: usize = 8;
-/// Where the continuation lines start: below the subject.
+/// Indent of continuation lines, which start below the subject.
 const INDENT: &str = "            ";
 
-/// Formats the report for people: sections with aligned lines, below each what it costs and what to do; the verdict last.
+/// Formats the report for people: sections with aligned lines, each followed by its costs and advice; the verdict comes
+/// last.
 pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
     let mut text = format!(
         "vfio-trace {} on Linux {} {}\n",
@@ -132,7 +134,7 @@ fn line(text: &mut String, finding: &Check, subject_width: usize, color: bool) {
     }
 }
 
-/// Puts words up to the width, the following lines below the first.
+/// Appends words, broken at the width; the following lines start below the first.
 fn wrapped(text: &mut String, words: &str, indent: usize) {
     let mut at = indent;
     for word in human::clean(words).split(' ') {
@@ -198,7 +200,7 @@ mod tests {
         assert!(doctor_text(&report(), true).contains("\u{1b}[31mmissing"));
     }
 
-    /// All statuses and verdicts together: the last line says that all is there only where all is.
+    /// Checks all statuses and verdicts together: the last line says that all is there only if all is.
     #[test]
     fn the_last_line_does_not_contradict_the_list() {
         const ALL: [CheckStatus; 4] =

@@ -1,4 +1,4 @@
-//! Cells that know how wide they look, with or without colour, and tables of them.
+//! Cells that know their width on a terminal, with or without colour, and tables of cells.
 
 use crate::units::human::clean;
 
@@ -42,7 +42,7 @@ impl TextCell {
         self.add(CellStyle::Plain, text)
     }
 
-    /// Adds text of anybody: what could steer a terminal is escaped here, for all lines and tables.
+    /// Adds text from any source. Escapes control characters, so that no line or table can steer a terminal.
     pub(super) fn add(&mut self, style: CellStyle, text: &str) -> &mut Self {
         let text = &*clean(text);
         self.width += text.chars().count();
@@ -57,13 +57,13 @@ impl TextCell {
         self
     }
 
-    /// Appends to a line, filled up to `width` on the right.
+    /// Appends the text to a line, filled up to `width` on the right.
     pub(super) fn left(&self, width: usize, line: &mut String) {
         line.push_str(&self.text);
         fill(width.saturating_sub(self.width), line);
     }
 
-    /// Appends to a line, filled up to `width` on the left.
+    /// Appends the text to a line, filled up to `width` on the left.
     pub(super) fn right(&self, width: usize, line: &mut String) {
         fill(width.saturating_sub(self.width), line);
         line.push_str(&self.text);
@@ -78,7 +78,7 @@ fn fill(count: usize, line: &mut String) {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TableColumn {
     pub(super) title: &'static str,
-    /// Numbers go to the right.
+    /// True for right-aligned columns: numbers.
     pub(super) right: bool,
 }
 
@@ -92,7 +92,7 @@ impl TableColumn {
     }
 }
 
-/// Aligned rows below a title row, two spaces apart, each line with a newline.
+/// Formats aligned rows below a title row, columns two spaces apart, each line with a newline.
 pub(super) fn table(columns: &[TableColumn], rows: &[Vec<TextCell>], color: bool) -> String {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at).map(TextCell::width));

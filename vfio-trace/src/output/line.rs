@@ -1,9 +1,9 @@
-//! The cells of a line of text that depend on the event's kind: each kind writes them itself.
+//! Cells of a line of text that depend on the event's kind: each kind writes them itself.
 
 use super::layout::{CellStyle, TextCell};
 use crate::event::{CellColumn, CellSink, EventCells, VfioEvent};
 
-/// The parts of a line that depend on the kind.
+/// Cells of a line that depend on the event's kind.
 pub(super) struct LineCells {
     pub(super) subject: TextCell,
     pub(super) detail: TextCell,
@@ -11,7 +11,7 @@ pub(super) struct LineCells {
 }
 
 impl LineCells {
-    /// Lets the event write its cells.
+    /// Returns the cells that the event writes.
     pub(super) fn of(event: &VfioEvent, color: bool) -> Self {
         let cell = || TextCell::new(color);
         let mut cells = Self { subject: cell(), detail: cell(), result: cell() };

@@ -1,5 +1,5 @@
-//! Events to people and programs: text, ndjson, the tables at the end. Everything here makes strings; writing them is
-//! the caller's.
+//! Formats events for people and programs: text, ndjson, the tables at the end. Everything here returns strings or
+//! writes into an `io::Write` of the caller.
 
 mod devices;
 mod doctor;

@@ -1,4 +1,4 @@
-//! A document as text for a terminal: what happened, where the downtime went, what failed and why.
+//! Formats a document as text for a terminal: the migrations, their downtimes, the failures and the reasons.
 
 use std::fmt::{self, Write as _};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The report.
+/// Formats the report.
 pub fn report_text(document: &MigrationDocument, zone: &TimeZone, color: bool) -> String {
     let page = ReportWriter { document, zone, color };
     let mut text = page.hosts();
@@ -43,7 +43,7 @@ pub fn report_text(document: &MigrationDocument, zone: &TimeZone, color: bool) -
     text
 }
 
-/// With more migrations than this, each has a line before all of them are told at length.
+/// Most migrations without an overview: with more, a line for each comes before the details.
 const FEW: usize = 3;
 
 struct ReportWriter<'a> {
@@ -53,7 +53,8 @@ struct ReportWriter<'a> {
 }
 
 impl ReportWriter<'_> {
-    /// What is not known is not denied.
+    /// Returns the sentence for no migration. It claims that none happened only if the recording is known to be
+    /// complete.
     fn no_migration(&self) -> &'static str {
         let lacking = |host: &TracedHost| host.losses.lacks_transitions() || !host.losses.complete;
         let unsure = |host: &TracedHost| host.losses.has_uncounted_misses();
@@ -72,7 +73,7 @@ impl ReportWriter<'_> {
         line
     }
 
-    /// Wall time of a time of the document.
+    /// Returns the wall time of a time of the document.
     fn wall(&self, at_ns: u64) -> String {
         let origin: Option<Timestamp> = self.document.origin.parse().ok();
         let at = origin
@@ -176,7 +177,7 @@ impl ReportWriter<'_> {
         text
     }
 
-    /// A line per migration.
+    /// Returns a table with a line per migration.
     fn overview(&self) -> String {
         let columns = [
             TableColumn::right("migration"),
@@ -209,7 +210,8 @@ impl ReportWriter<'_> {
         table(&columns, &rows, self.color)
     }
 
-    /// What failed and was found on a device, and belongs to no migration: with times, which no heading gives.
+    /// Appends the failures and findings of a device that belong to no migration: with times, because no heading gives
+    /// one.
     fn outside(&self, outside: &OutsideIssues, text: &mut String) {
         let driver = self.device(outside.device).and_then(|device| device.driver.as_deref()).unwrap_or("?");
         put(text, format_args!("  {} ({})\n", clean(self.name(outside.device)), clean(driver)));
@@ -229,7 +231,7 @@ impl ReportWriter<'_> {
         lines.sort_by_key(|(at, _)| *at);
         let mut before = None;
         for (at, line) in lines {
-            // What comes of one moment is told under one time.
+            // Entries of the same time share one line with the time.
             let (_, rest) = line.split_once('\n').unwrap_or_default();
             text.push_str(if before == Some(at) { rest } else { &line });
             before = Some(at);
@@ -392,7 +394,7 @@ impl ReportWriter<'_> {
     }
 }
 
-/// Why two sides are taken to belong together, where something else may be true.
+/// Returns the caution for a pair of sides that may not belong together.
 const fn guess(by: PairingReason) -> Option<&'static str> {
     match by {
         PairingReason::Time => Some("nothing but the time tells that they belong together; `--pair` says it"),
@@ -403,7 +405,7 @@ const fn guess(by: PairingReason) -> Option<&'static str> {
     }
 }
 
-/// `12.3 ms`, `≥ 12.3 ms`, `12.3 ± 0.4 ms`.
+/// Formats the total with its bound: `12.3 ms`, `≥ 12.3 ms`, `12.3 ± 0.4 ms`.
 fn total(downtime: &DowntimeBreakdown) -> String {
     let total = duration(downtime.total_ns);
     match (downtime.bound, downtime.uncertainty_ns) {
@@ -446,6 +448,6 @@ fn indent(text: &str) -> String {
 }
 
 fn put(text: &mut String, what: fmt::Arguments<'_>) {
-    // A String takes everything.
+    // Writing into a String cannot fail.
     let _never = text.write_fmt(what).is_err();
 }

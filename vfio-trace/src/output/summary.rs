@@ -1,4 +1,4 @@
-//! What the probes counted, and what was lost: the last lines of a run.
+//! Formats the probes' counters and the losses: the last lines of a run.
 
 use super::layout::{CellStyle, TableColumn, TextCell, table};
 use crate::units::human;
@@ -6,8 +6,8 @@ use vfio_trace_common::role::Role;
 
 use crate::event::{GapTotals, ProbeReport, TraceSummary};
 
-/// Table of the probes: function, module, what was counted; why one is not attached. Steps of drivers that this kernel
-/// does not have are one line: most builds inline most of them.
+/// Formats the table of the probes: function, module, counters; or the reason why a probe is not attached. Driver steps
+/// that this kernel does not have share one line: most builds inline most of them.
 pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
     let is_extra = |probe: &&ProbeReport| probe.role == Role::Step && never_attached(probe);
     let extra = probes.iter().filter(is_extra).count();
@@ -35,7 +35,7 @@ pub fn probe_table(probes: &[ProbeReport], color: bool) -> String {
     text
 }
 
-/// Whether it has nothing to count: what was attached once counts, though its module is gone by now.
+/// Returns true if a probe has nothing to count. A probe that was attached once has, even if its module is gone by now.
 fn never_attached(probe: &ProbeReport) -> bool {
     let counted = [probe.hits, probe.records, probe.lost, probe.unmatched, probe.missed.unwrap_or(0)];
     !probe.attached && counted == [0; 5]
@@ -78,7 +78,7 @@ fn row(probe: &ProbeReport, unmatched: bool, noted: bool, color: bool) -> Vec<Te
     row
 }
 
-/// The probe table and the totals: `1234 events, 0 lost, 0 missed`, and what to do about a loss.
+/// Formats the probe table and the totals (`1234 events, 0 lost, 0 missed`), with advice about losses.
 pub fn summary_text(summary: &TraceSummary, color: bool) -> String {
     let mut text = probe_table(&summary.probes, color);
     let style = |bad: bool| if bad { CellStyle::Error } else { CellStyle::Plain };

@@ -1,4 +1,4 @@
-//! The closing table: per device its path of states, what moved, and where the time went.
+//! Formats the closing table: per device its path of states, the bytes moved, and the time per state.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,11 @@ use crate::{
     units::visible,
 };
 
-/// States of a path that the table shows: a migration and its way back.
+/// Most states of a path that the table shows: enough for a migration and its way back.
 const PATH: usize = 16;
 
-/// Two tables, for people: one line per device, then the time per state. Empty if there was no device.
+/// Formats two tables for people: one line per device, then the time per state. Returns an empty text if there was no
+/// device.
 pub fn closing_table(report: &TraceReport, color: bool) -> String {
     if report.devices.is_empty() {
         return String::new();
@@ -26,11 +27,11 @@ pub fn closing_table(report: &TraceReport, color: bool) -> String {
     text
 }
 
-/// The same as one JSON object, without newline: [`Report`] as it is (docs/events.md).
+/// Formats the report as one JSON object, without newline: [`TraceReport`] as it is (docs/events.md).
 ///
 /// # Errors
 ///
-/// None that the types here can cause; serde's interface has them.
+/// None with these types; only serde's interface returns them.
 pub fn closing_json(report: &TraceReport) -> serde_json::Result<String> {
     visible::json(report)
 }

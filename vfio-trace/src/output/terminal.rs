@@ -1,4 +1,4 @@
-//! Nothing that a name holds reaches a terminal: every text and every JSON, with every name hostile.
+//! Tests that no name can steer a terminal: every text and every JSON, with every name hostile.
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -26,12 +26,12 @@ fn check(what: &str, text: &str) {
 
 fn put(name: &str, into: &mut [u8]) {
     into.fill(0);
-    // What the kernel copies ends anywhere, also within a character.
+    // The kernel's copy may end anywhere, also within a character.
     let len = name.len().min(into.len() - 1);
     into[..len].copy_from_slice(&name.as_bytes()[..len]);
 }
 
-/// A migration on two devices whose names, drivers and processes are all called so.
+/// Makes the records of a migration of two devices; devices, drivers and processes all have this name.
 fn records(name: &str) -> Vec<WireRecord> {
     let mut records = [source().holder(7).records(), destination().records()].concat();
     records.sort_by_key(|record| record.header.end_ns);

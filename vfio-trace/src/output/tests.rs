@@ -1,4 +1,4 @@
-//! Golden files, and what a line must keep whatever is in it.
+//! Golden files, and properties that a line keeps for every event.
 
 use jiff::tz::{Offset, TimeZone};
 use vfio_trace_common::role::Role;
@@ -41,7 +41,7 @@ fn probes() -> Vec<ProbeReport> {
     ]
 }
 
-/// Compares with a file in testdata; `UPDATE_GOLDEN=1 cargo test` writes what is there now.
+/// Compares the text with a file in testdata; with `UPDATE_GOLDEN=1 cargo test` writes the file instead.
 fn golden(name: &str, got: &str) {
     let path = std::path::Path::new(file!()).with_file_name("testdata").join(name);
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! One aligned line per event, for people.
+//! Formats events as aligned lines for people, one per event.
 
 use jiff::tz::TimeZone;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::event::{CallOutcome, ClockAnchor, VfioEvent, WallClock};
 use crate::units::human;
 
-/// How the first column tells the time. Always the event's end.
+/// Format of the first column: the time of the event's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeFormat {
     /// Wall time, `15:40:20.123456`.
@@ -25,20 +25,20 @@ pub enum TimeFormat {
     Delta,
 }
 
-/// How lines look.
+/// Options of the lines, set once by `cli::events`.
 #[derive(Clone, Debug)]
 pub struct TextOptions {
-    /// Wall times are computed from it.
+    /// Pair of clock readings that wall times are computed from.
     pub anchor: ClockAnchor,
-    /// The time zone of wall times; [`TimeZone::UTC`] for `--utc`.
+    /// Time zone of wall times; [`TimeZone::UTC`] for `--utc`.
     pub zone: TimeZone,
-    /// The first column.
+    /// Format of the first column.
     pub time: TimeFormat,
-    /// Whether to use colours. The caller knows the terminal and NO_COLOR.
+    /// True for colours. The caller decides: it knows the terminal and NO_COLOR.
     pub color: bool,
 }
 
-/// Makes lines. Columns keep their place; only a longer device name than any before moves what is behind it.
+/// Makes lines. Columns keep their place; only a device name longer than any before moves the columns behind it.
 #[derive(Clone, Debug)]
 pub struct TextFormatter {
     options: TextOptions,
@@ -48,28 +48,29 @@ pub struct TextFormatter {
     last_ns: Option<u64>,
 }
 
-/// `TASK_COMM_LEN` without its NUL.
+/// Width of the process name: `TASK_COMM_LEN` without its NUL.
 const COMM: usize = 15;
-/// Two pids of up to 7 digits (PID_MAX_LIMIT is 4194304) are rare; two of 6 fit, longer ones move their line.
+/// Width of PID and TID. Two pids of up to 7 digits (PID_MAX_LIMIT is 4194304) are rare; two of 6 fit, longer ones move
+/// their line.
 const PIDS: usize = 13;
-/// The longest kind: `precopy_info`.
+/// Width of the longest kind: `precopy_info`.
 const KIND: usize = 12;
-/// The longest arc: `PRE_COPY → PRE_COPY_P2P`, `PRE_COPY_P2P → RUNNING_P2P`.
+/// Width of the longest arc: `PRE_COPY → PRE_COPY_P2P`, `PRE_COPY_P2P → RUNNING_P2P`.
 const SUBJECT: usize = 26;
 const DETAIL: usize = 27;
-/// `999 µs`, `12.3 ms`, `1h02m03s`.
+/// Width of a duration: `999 µs`, `12.3 ms`, `1h02m03s`.
 const DURATION: usize = 8;
-/// A PCI address.
+/// Width of a PCI address.
 const DEVICE: usize = 12;
 
 impl TextFormatter {
-    /// Lines from the first event on.
+    /// Makes a formatter that has not seen an event yet.
     pub fn new(options: TextOptions) -> Self {
         let clock = options.anchor.into();
         Self { options, clock, device_width: DEVICE, first_ns: None, last_ns: None }
     }
 
-    /// Another wall clock from now on, which knows of steps.
+    /// Sets the wall clock for the lines from now on; it knows of steps of CLOCK_REALTIME.
     pub fn set_clock(&mut self, clock: &WallClock) {
         self.clock = clock.clone();
     }
@@ -80,7 +81,7 @@ impl TextFormatter {
         self.device_width = self.device_width.max(widest.unwrap_or(0));
     }
 
-    /// The titles of the columns, with a newline.
+    /// Returns the titles of the columns, with a newline.
     pub fn header(&self) -> String {
         let color = self.options.color;
         let cell = |title: &str| TextCell::of(color, CellStyle::Bold, title);
@@ -105,7 +106,7 @@ impl TextFormatter {
         line
     }
 
-    /// One event, with a newline.
+    /// Returns the line of an event, with a newline.
     pub fn line(&mut self, event: &VfioEvent) -> String {
         let color = self.options.color;
         let cell = |style, text: &str| TextCell::of(color, style, text);
@@ -161,7 +162,7 @@ impl TextFormatter {
     }
 }
 
-/// The time from `since_ns` on. Events come in the order in which they become known, so it may be negative.
+/// Formats the time from `since_ns` on. Events come in the order in which they become known, so it may be negative.
 fn signed(now_ns: u64, since_ns: u64) -> String {
     let sign = if now_ns < since_ns { '-' } else { '+' };
     format!("{sign}{}", seconds(now_ns.abs_diff(since_ns)))

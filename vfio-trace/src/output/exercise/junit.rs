@@ -1,4 +1,4 @@
-//! JUnit XML, as CI systems read it: a test case per stage, a suite per plan.
+//! Formats an exercise as JUnit XML for CI systems: a test case per stage, a suite per plan.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,7 +8,8 @@ use crate::{
     units::visible::clean_lines,
 };
 
-/// For attributes and text, which have line breaks of ours only. Control characters are not allowed in XML at all.
+/// Escapes text for attributes and elements. The only line breaks are ours; XML does not allow control characters at
+/// all.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in clean_lines(text).chars() {
@@ -49,7 +50,7 @@ fn case(out: &mut String, device: &str, stage: &ExerciseStage) {
     };
 }
 
-/// The report as a document.
+/// Formats the report as a document.
 pub fn junit(report: &ExerciseReport) -> String {
     let device = escape(report.devices.first().map_or("", |subject| subject.device.as_str()));
     let mut plans: Vec<&str> = Vec::new();
@@ -76,7 +77,7 @@ pub fn junit(report: &ExerciseReport) -> String {
         }
         out.push_str("  </testsuite>\n");
     }
-    // What is only worth knowing, as a stage that has passed with a warning, JUnit has no place for.
+    // JUnit has no place for a mere warning, as of a stage that has passed with one.
     let blind = report
         .tracing
         .untraced_verdict()

@@ -1,4 +1,4 @@
-//! An exercise as text for people, and as TAP and JUnit for a lab's CI.
+//! Formats an exercise as text for people, and as TAP and JUnit for a lab's CI.
 
 mod junit;
 mod tap;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::exercise::ExerciseStage;
 
-/// What there is to say of a stage besides its verdict, a line each.
+/// Returns the remarks on a stage besides its verdict, one line each.
 fn remarks(stage: &ExerciseStage) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(step) = stage.first_unexpected() {

@@ -1,4 +1,4 @@
-//! TAP version 14: a test point per stage.
+//! Formats an exercise as TAP version 14: a test point per stage.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,12 @@ use crate::{
     units::{human::clean, visible},
 };
 
-/// `#` and `\` mean something in a description; a line break would end it.
+/// Escapes a description: `#` and `\` have a meaning there; a line break would end it.
 fn description(text: &str) -> String {
     clean(&text.replace('\n', " ")).replace('\\', "\\\\").replace('#', "\\#")
 }
 
-/// The report as a TAP stream.
+/// Formats the report as a TAP stream.
 pub fn tap(report: &ExerciseReport) -> String {
     let blind = report.tracing.untraced_verdict();
     let points = report.stages.len() + usize::from(blind.is_some());
@@ -58,7 +58,7 @@ const fn severity(verdict: ExerciseVerdict) -> &'static str {
     if matches!(verdict, ExerciseVerdict::Warned) { "comment" } else { "fail" }
 }
 
-/// A JSON string is a YAML string, too.
+/// Quotes text for YAML: a JSON string is a YAML string, too.
 fn quoted(text: &str) -> String {
     // A string can always be written.
     visible::json(&text).unwrap_or_default()

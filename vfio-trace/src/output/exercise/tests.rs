@@ -1,4 +1,4 @@
-//! TAP, JUnit, text and JSON of one report.
+//! Tests of one report as TAP, JUnit, text and JSON.
 
 use lab::schema::Schema;
 
@@ -267,7 +267,7 @@ fn names_cannot_hurt_a_terminal() {
     all.push_str(&json(&report).unwrap());
     let (tap, junit) = (tap(&report), junit(&report));
     assert_eq!(tap.matches("\nFORGED").count() + junit.matches("\nFORGED").count(), 0, "{tap}{junit}");
-    // Points, their YAML, the plan and a bail-out: no line is anything else.
+    // Every line is a test point, its YAML, the plan or a bail-out.
     let known = |line: &str| {
         ["TAP version 14", "1..", "ok ", "not ok ", "  ", "Bail out! "]
             .iter()

@@ -1,4 +1,4 @@
-//! For people: a line per step as it happens, a verdict per stage, and what failed first.
+//! Formats an exercise for people: a line per step as it happens, a verdict per stage, and the first failure.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -11,11 +11,11 @@ use crate::{
     units::{human, human::clean},
 };
 
-/// How it is written.
+/// Formatter of one exercise; it remembers the findings that it has printed.
 #[derive(Clone, Debug, Default)]
 pub struct ExerciseText {
     color: bool,
-    /// Findings that were told: of the same again, only the name.
+    /// Findings that were printed: a repeated one gets its code only.
     told: BTreeSet<String>,
 }
 
@@ -25,11 +25,11 @@ const YELLOW: &str = "33";
 const BOLD: &str = "1";
 const DIM: &str = "2";
 
-/// What a driver's step takes the place of, if there are many.
+/// Most driver steps that are shown for one step of the exercise.
 const MOST_STEPS: usize = 12;
 
 impl ExerciseText {
-    /// With colours or without.
+    /// Makes a formatter, with colours or without.
     pub fn new(color: bool) -> Self {
         Self { color, told: BTreeSet::new() }
     }
@@ -47,7 +47,7 @@ impl ExerciseText {
         self.paint(code, verdict.name())
     }
 
-    /// Before the first step.
+    /// Returns the lines before the first step.
     pub fn head(
         &self,
         subjects: &[ExercisedDevice],
@@ -92,7 +92,7 @@ impl ExerciseText {
         out
     }
 
-    /// A step.
+    /// Returns the line of a step, and the findings and driver steps within it.
     pub fn step(&mut self, step: &ExerciseStep) -> String {
         let mut out = String::new();
         let result = match (step.outcome, step.as_expected) {
@@ -182,7 +182,7 @@ impl ExerciseText {
         )
     }
 
-    /// A stage that is over.
+    /// Returns the line of a stage that is over.
     pub fn end(&mut self, stage: &ExerciseStage) -> String {
         let mut out = format!("  {:<44} {}", clean(&stage.title()), self.verdict(stage.verdict));
         if stage.verdict != ExerciseVerdict::Skipped {
@@ -201,7 +201,7 @@ impl ExerciseText {
         out
     }
 
-    /// The verdicts by plan, how the devices were left, and what failed first.
+    /// Returns the verdicts by plan, the states in which the devices were left, and the first failure.
     pub fn summary(&mut self, report: &ExerciseReport) -> String {
         let mut out = "\n".to_owned();
         let mut plans: Vec<&str> = Vec::new();
@@ -238,7 +238,7 @@ impl ExerciseText {
             let step = failure.step.map_or_else(String::new, |step| format!(", step {step}"));
             let _infallible =
                 writeln!(out, "first failure: {}{step}: {}", clean(&failure.stage), clean(&failure.why));
-            // In full, once more: this is what is read first.
+            // Findings are printed in full once more: this part is read first.
             self.told.clear();
             for finding in &failure.findings {
                 out.push_str(&self.finding(finding));
@@ -276,7 +276,7 @@ impl ExerciseText {
     }
 }
 
-/// The end of a PCI address, or the beginning of a UUID.
+/// Returns a short name of a device: the end of a PCI address, or the beginning of a UUID.
 fn short(device: &str) -> &str {
     let at = if device.contains(':') { device.split_once(':').map_or("", |(_, rest)| rest) } else { device };
     at.get(..8).unwrap_or(at)

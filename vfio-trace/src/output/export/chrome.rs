@@ -1,4 +1,4 @@
-//! Trace Event Format: JSON that chrome://tracing, Perfetto and others show.
+//! Writes a document in the Trace Event Format: JSON that chrome://tracing, Perfetto and others show.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     units::visible,
 };
 
-/// One event. Fields that a phase does not have are left out.
+/// One event. Fields that its phase (`ph`) does not have are left out.
 #[derive(Serialize)]
 struct ChromeEvent<'a> {
     ph: &'static str,
@@ -27,29 +27,29 @@ struct ChromeEvent<'a> {
     ts: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dur: Option<Box<RawValue>>,
-    /// Of an arrow.
+    /// Number of an arrow.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u64>,
-    /// Where an arrow ends: at the slice around it.
+    /// Binding point of an arrow's end: `e`, the slice around it.
     #[serde(skip_serializing_if = "Option::is_none")]
     bp: Option<&'static str>,
-    /// How far an instant reaches: its thread.
+    /// Scope of an instant: `t`, its thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     s: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     args: Option<&'a Value>,
 }
 
-/// Microseconds with all digits that a number of nanoseconds has; a double would lose some.
+/// Returns microseconds with all digits of a number of nanoseconds; a double would lose some.
 fn micros(ns: u64) -> Option<Box<RawValue>> {
     RawValue::from_string(format!("{}.{:03}", ns / 1000, ns % 1000)).ok()
 }
 
-/// What events are written to, one per line.
+/// Writer of events, one per line.
 struct ChromeWriter<W> {
     out: W,
     any: bool,
-    /// Threads, which stand for tracks; their numbers differ even between processes.
+    /// Number of threads so far. Threads stand for tracks; their numbers are unique across processes.
     threads: usize,
 }
 
@@ -65,7 +65,7 @@ impl<W: Write> ChromeWriter<W> {
         ChromeEvent { ph, name, cat, pid, tid, ts, dur, id, bp, s, args }
     }
 
-    /// An event about a process or thread.
+    /// Writes a metadata event about a process or thread.
     fn metadata(&mut self, pid: usize, tid: usize, name: &str, args: &Value) -> io::Result<()> {
         self.put(&ChromeEvent { args: Some(args), ..Self::of(pid, tid, "M", name) })
     }
@@ -140,23 +140,23 @@ impl<W: Write> ChromeWriter<W> {
     }
 }
 
-/// The process that stands for a host; 1 is for what is nobody's.
+/// Returns the process that stands for a host; process 1 is for entries of no host.
 const fn pid(host: usize) -> usize {
     host + 2
 }
 
-/// What a device is called where it is one of several.
+/// Returns a device's name for lists of several devices.
 pub(super) fn device_name(device: &TracedDevice) -> String {
     device.name.clone().unwrap_or_else(|| format!("device {}", device.nr))
 }
 
-/// Writes the object form, with one event per line.
+/// Writes the document as a JSON object (not an array), with one event per line.
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_chrome(document: &MigrationDocument, mut out: impl Write) -> io::Result<()> {
-    // What else a reader wants to know of the times: all are since the origin.
+    // Further facts about the times: all are relative to the origin.
     let other = BTreeMap::from([
         ("schema", json!(document.schema)),
         ("version", json!(document.version)),

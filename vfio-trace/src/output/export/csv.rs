@@ -1,4 +1,5 @@
-//! Tables for spreadsheets and data frames: one kind of thing per table, one row each, names and units as in the document.
+//! Writes tables for spreadsheets and data frames: one kind of thing per table, one row each, names and units as in the
+//! document.
 
 use std::io::{self, Write};
 
@@ -14,10 +15,10 @@ use crate::{
     },
 };
 
-/// Which table.
+/// A table that can be exported. The names for the command line are in [`CsvTable::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CsvTable {
-    /// Migrations: how each ended, and where its downtime went.
+    /// Migrations: verdict and downtime by stage.
     #[default]
     Migrations,
     /// Downtime by stage: of each migration, and of each of its devices.
@@ -32,26 +33,26 @@ pub enum CsvTable {
     Requests,
     /// Steps of drivers.
     Steps,
-    /// Moments: open, close, reset, …
+    /// Marks on devices: open, close, reset, …
     Marks,
     /// Data sessions.
     Sessions,
-    /// What went over each in which state.
+    /// Bytes, calls and times of each data session, by state.
     Parts,
     /// Values over time: bytes moved, initial and dirty bytes, dirty pages, estimates.
     Samples,
     /// Dirty page tracking.
     DirtyLogs,
-    /// What failed.
+    /// Failures.
     Failures,
-    /// What drivers' plug-ins make of it.
+    /// Findings of drivers' plug-ins.
     Findings,
-    /// What is worth a look.
+    /// Warnings.
     Warnings,
 }
 
 impl CsvTable {
-    /// All, with the name and what is in it.
+    /// All tables, each with its name and a description.
     pub const ALL: [(Self, &'static str, &'static str); 15] = [
         (Self::Migrations, "migrations", "how each migration ended, and where its downtime went"),
         (Self::Downtime, "downtime", "downtime by stage, of migrations and of each of their devices"),
@@ -75,7 +76,7 @@ impl CsvTable {
     ];
 }
 
-/// Writes a header, and for each thing a row with as many fields.
+/// Writes a header, and for each item a row with as many fields.
 macro_rules! table {
     ($out:expr, $rows:expr, |$item:pat_param| $($name:ident: $value:expr),+ $(,)?) => {{
         $out.write_record([$(stringify!($name)),+])?;
@@ -85,12 +86,12 @@ macro_rules! table {
     }};
 }
 
-/// Writes one table: a header and rows, lines ended by a line feed, quoted where RFC 4180 asks for it. What is not known is
-/// empty.
+/// Writes one table: a header and rows. Lines end with a line feed; fields are quoted where RFC 4180 asks for it.
+/// Unknown values are empty.
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_csv(document: &MigrationDocument, table: CsvTable, out: impl Write) -> io::Result<()> {
     let mut out = Writer::from_writer(out);
     match table {
@@ -113,7 +114,7 @@ pub fn write_csv(document: &MigrationDocument, table: CsvTable, out: impl Write)
     out.flush()
 }
 
-/// Wall time of a time of the document, RFC 3339 in UTC.
+/// Returns the wall time of a time of the document, RFC 3339 in UTC.
 fn wall(document: &MigrationDocument, at_ns: u64) -> Option<String> {
     let origin: Timestamp = document.origin.parse().ok()?;
     let since = SignedDuration::from_nanos(i64::try_from(at_ns).ok()?);
@@ -124,7 +125,7 @@ fn errno(outcome: CallOutcome) -> Option<String> {
     outcome.errno().map(|errno| Errno::name(errno).into_owned())
 }
 
-/// Each device with each of something that it has.
+/// Returns each device with each item of one of its lists.
 fn of_devices<'d, T: 'd>(
     document: &'d MigrationDocument,
     list: fn(&'d TracedDevice) -> &'d [T],
@@ -141,7 +142,7 @@ fn name_of(document: &MigrationDocument, nr: u32) -> Option<&str> {
 }
 
 fn share(downtime: Option<&DowntimeBreakdown>, stage: DowntimeStage) -> Option<u64> {
-    // A stage that did not come up took no time.
+    // A stage that did not happen took no time.
     downtime.map(|downtime| downtime.stage(stage).map_or(0, |time| time.share_ns))
 }
 
@@ -432,7 +433,7 @@ fn dirty_logs(document: &MigrationDocument, out: &mut Writer<impl Write>) -> io:
     Ok(())
 }
 
-/// Each side of each device of each migration, with the migration's number.
+/// Returns each side of each device of each migration, with the migration's number.
 fn sides(document: &MigrationDocument) -> impl Iterator<Item = (u32, &MigrationSide)> {
     document.migrations.iter().flat_map(|migration| {
         let sides = migration.devices.iter().flat_map(|device| [&device.source, &device.destination]);

@@ -1,4 +1,5 @@
-//! A document for tests: two hosts on one clock, a migration that worked, one that failed, and everything that can be unknown.
+//! Document for tests: two hosts on one clock, a migration that worked, one that failed, and every value that can be
+//! unknown.
 
 use crate::{
     event::{CallOutcome, DataDirection, Errno, FindingSeverity, MigFlags, MigState},
@@ -43,7 +44,7 @@ fn host(nr: u32, name: Option<&str>, mono_at_origin_ns: i64) -> TracedHost {
     }
 }
 
-/// Arcs at these times, each 1 µs and a bit long, and the states between them.
+/// Makes arcs at these times, each a bit longer than 1 µs, and the states between them.
 fn went(path: &[(MigState, MigState, u64)]) -> (Vec<StateSpan>, Vec<ArcSpan>) {
     let mut states = Vec::new();
     let mut since = 1000;
@@ -87,7 +88,7 @@ fn source() -> TracedDevice {
         (MigState::PRE_COPY, MigState::STOP_COPY, 2_000_000),
         (MigState::STOP_COPY, MigState::STOP, 5_000_000),
     ]);
-    // One that the core refused, and one whose end was not seen while the next was in progress.
+    // The first was refused by the core; the end of the second was not seen while the next arc was in progress.
     arcs.push(ArcSpan { to: None, outcome: CallOutcome::Refused(Errno::EINVAL), ..arcs[0] });
     arcs.push(ArcSpan {
         start_ns: 10_500,
@@ -135,7 +136,7 @@ fn source() -> TracedDevice {
         states,
         arcs,
         requests: vec![request],
-        // Nested, one behind the other, of no length, and of another thread across them.
+        // Steps nested, one after the other, of no length, and one of another thread across them.
         steps: vec![
             step("outer", 41, 2_000_100, 2_000_900),
             step("inner", 41, 2_000_100, 2_000_400),
@@ -311,7 +312,7 @@ fn migration(nr: u32, verdict: MigrationVerdict, devices: Vec<DeviceMigration>) 
     }
 }
 
-/// The document.
+/// Makes the document.
 pub(crate) fn document() -> MigrationDocument {
     let moved = DeviceMigration {
         source: Some(side(0, 6_000_000)),
@@ -385,7 +386,7 @@ pub(crate) fn document() -> MigrationDocument {
             session(
                 0,
                 Some(DataDirection::Save),
-                // A call that was in progress when the state changed.
+                // The call was in progress when the state changed.
                 &[(PartName::PreCopy, 13_000, 2_010_000), (PartName::StopCopy, 2_000_500, 5_300_000)],
             ),
             session(1, Some(DataDirection::Resume), &[(PartName::Resuming, 14_000, 14_000)]),

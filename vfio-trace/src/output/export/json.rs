@@ -1,14 +1,14 @@
-//! The document itself; docs/schema/migration-1.json describes every field.
+//! Writes the document itself; docs/schema/migration-1.json describes every field.
 
 use std::io::{self, Write};
 
 use crate::{report::document::MigrationDocument, units::visible};
 
-/// Writes it on one line, or with `pretty` on many.
+/// Writes the document on one line, or with `pretty` on many.
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_json(document: &MigrationDocument, pretty: bool, mut out: impl Write) -> io::Result<()> {
     visible::write_json(document, pretty, &mut out)?;
     out.write_all(b"\n")

@@ -1,8 +1,9 @@
-//! Timeline viewers show a slice within the one around it, and have no place for two that overlap otherwise.
+//! Distributes slices over lanes: timeline viewers show a slice within the one around it, but cannot show two that
+//! overlap otherwise.
 
 use super::tracks::TrackSlice;
 
-/// Puts slices on as few lanes as it takes for each two on a lane to be apart, or one within the other. On a lane they are
+/// Puts slices on as few lanes as possible: any two on a lane are apart, or one is within the other. On a lane they are
 /// in order of their beginning, outer ones first.
 pub(super) fn lanes(mut slices: Vec<TrackSlice<'_>>) -> Vec<Vec<TrackSlice<'_>>> {
     let order = |slice: &TrackSlice<'_>| (slice.start_ns, std::cmp::Reverse(slice.end_ns));
@@ -25,14 +26,14 @@ pub(super) fn lanes(mut slices: Vec<TrackSlice<'_>>) -> Vec<Vec<TrackSlice<'_>>>
     lanes.into_iter().map(|(_, slices)| slices).collect()
 }
 
-/// What a viewer is told of a slice.
+/// Begin or end of a slice, as a viewer's format has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SliceEdge {
     Begin,
     End,
 }
 
-/// Beginnings and ends of a lane in the order of their times, inner ends before outer ones.
+/// Calls `tell` for the beginnings and ends of a lane in the order of their times, inner ends before outer ones.
 pub(super) fn edges<E>(
     lane: &[TrackSlice<'_>],
     mut tell: impl FnMut(SliceEdge, &TrackSlice<'_>) -> Result<(), E>,

@@ -1,4 +1,5 @@
-//! A document as other programs want it, written into any [`io::Write`](std::io::Write). docs/exports.md describes all of it.
+//! Exports of a document for other programs, written into any [`io::Write`](std::io::Write). docs/exports.md describes
+//! all of them.
 
 mod chrome;
 mod csv;

@@ -1,4 +1,4 @@
-//! Perfetto's native format: a process per host, a track per device with tracks below it.
+//! Writes a document in Perfetto's native format: a process per host, a track per device with tracks below it.
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,13 @@ use super::{
 };
 use crate::{report::document::MigrationDocument, units::human::clean};
 
-/// All packets are of one sequence.
+/// Sequence that all packets belong to.
 const SEQUENCE: u32 = 1;
 
-/// `Trace.packet`, with its length in front.
+/// Tag of the field `Trace.packet`, which is followed by the packet's length.
 const PACKET: u8 = 1 << 3 | 2;
 
-/// Which clock the packets' times are of, and what it says at the document's origin.
+/// Clock of the packets' times, and its reading at the document's origin.
 struct TraceClock {
     id: u32,
     at_origin: u64,
@@ -36,8 +36,8 @@ struct TraceClock {
 }
 
 impl TraceClock {
-    /// The first host's CLOCK_MONOTONIC, so that the trace can be put together with others of that host; its wall clock
-    /// if the first was not ticking yet. The other hosts' clocks have been brought to this one's.
+    /// Returns the first host's CLOCK_MONOTONIC, so that the trace can be merged with others of that host; or its wall
+    /// clock, if the host booted after the origin. The other hosts' clocks have been brought to this one's.
     fn of(document: &MigrationDocument) -> Self {
         let real = document.origin.parse::<Timestamp>().map_or(0, Timestamp::as_nanosecond);
         let real = u64::try_from(real).unwrap_or(0);
@@ -50,19 +50,19 @@ impl TraceClock {
     }
 }
 
-/// A name as it is shown: whoever prints it, it does nothing to a terminal.
+/// Returns a name without control characters, so that it cannot steer the terminal of any program that prints it.
 fn shown(name: &str) -> String {
     clean(name).into_owned()
 }
 
-/// What packets are written to.
+/// Writer of packets.
 struct PacketWriter<W> {
     out: W,
     buffer: Vec<u8>,
     at_origin: u64,
-    /// Tracks that were described.
+    /// Number of tracks that were described.
     tracks: u64,
-    /// Those that others are below.
+    /// Tracks of the hosts, to which the devices' tracks belong.
     hosts: Vec<u64>,
     devices: BTreeMap<usize, u64>,
 }
@@ -76,7 +76,7 @@ impl<W: Write> PacketWriter<W> {
         self.out.write_all(&self.buffer)
     }
 
-    /// Describes a track, and gives it a number.
+    /// Writes the description of a track, and returns its number.
     fn describe(&mut self, descriptor: TrackDescriptor) -> io::Result<u64> {
         self.tracks += 1;
         let rank = i32::try_from(self.tracks).ok();
@@ -97,7 +97,7 @@ impl<W: Write> PacketWriter<W> {
         Ok(())
     }
 
-    /// The track that those of an owner are below.
+    /// Returns the track that is the parent of an owner's tracks.
     fn parent(&mut self, document: &MigrationDocument, owner: TrackOwner) -> io::Result<Option<u64>> {
         let nr = match owner {
             TrackOwner::All => return Ok(None),
@@ -181,7 +181,7 @@ fn counter(unit: CounterUnit) -> CounterDescriptor {
     }
 }
 
-/// The fields of an object. What is null is left out: there is no such value.
+/// Returns the fields of an object as annotations. Null is left out: the format has no such value.
 fn annotations(args: &Value) -> Vec<DebugAnnotation> {
     let fields = args.as_object().into_iter().flatten();
     fields
@@ -213,7 +213,7 @@ fn annotation(value: &Value) -> DebugAnnotation {
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_perfetto(document: &MigrationDocument, out: impl Write) -> io::Result<()> {
     let clock = TraceClock::of(document);
     let mut packets = PacketWriter {
@@ -237,7 +237,7 @@ pub fn write_perfetto(document: &MigrationDocument, out: impl Write) -> io::Resu
     each_track(document, |track| packets.track(document, &track))
 }
 
-/// All names and values of a trace that are text.
+/// Returns all names and values of a trace that are text.
 #[cfg(test)]
 pub(crate) fn perfetto_strings(trace: &[u8]) -> Vec<String> {
     fn of(annotations: &[DebugAnnotation], strings: &mut Vec<String>) {

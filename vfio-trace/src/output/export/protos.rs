@@ -1,11 +1,11 @@
-//! The part of Perfetto's trace format that is written here: numbers and names of its published protobuf definitions
-//! (protos/perfetto/trace), which `cargo xtask test` reads the result with.
+//! Messages of Perfetto's trace format, as far as they are written here: numbers and names of the published protobuf
+//! definitions (protos/perfetto/trace), with which `cargo xtask test` reads the result.
 
 use prost::Message;
 
-/// `TracePacket.SequenceFlags`: what was interned or set as a default before is void.
+/// `TracePacket.SequenceFlags`: all that was interned or set as a default before is void.
 pub(super) const SEQ_INCREMENTAL_STATE_CLEARED: u32 = 1;
-/// The packet means something only together with the defaults of its sequence.
+/// `TracePacket.SequenceFlags`: the packet depends on the defaults of its sequence.
 pub(super) const SEQ_NEEDS_INCREMENTAL_STATE: u32 = 2;
 
 /// `BuiltinClock`.
@@ -122,7 +122,7 @@ pub(super) struct TrackEvent {
     pub(super) terminating_flow_ids: Vec<u64>,
 }
 
-/// A value with a name; within an array it has none.
+/// A value with a name; an array's elements have none.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct DebugAnnotation {
     #[prost(bool, optional, tag = "2")]

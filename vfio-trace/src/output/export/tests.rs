@@ -1,4 +1,4 @@
-//! Each format of the same document; what other programs make of it is checked by `cargo xtask test`.
+//! Tests of each format of the same document; `cargo xtask test` checks that other programs can read them.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn the_document_is_as_its_schema_says() {
     let mut pretty = Vec::new();
     write_json(&fixture::document(), true, &mut pretty).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&pretty).unwrap(), document);
-    // The checker sees each field of each thing: one that is gone is missed.
+    // The checker sees each field of each thing: it notices if one is missing.
     let mut gone = 0;
     each_object(&document, &mut Vec::new(), &mut |path, field| {
         let mut without = document.clone();
@@ -137,7 +137,7 @@ fn columns_are_as_documented() {
     }
 }
 
-/// All formats of this document, for programs that read them.
+/// Writes all formats of the test document to files, for programs that read them.
 #[test]
 #[ignore = "writes files: cargo xtask test names the folder, and checks them"]
 fn files_for_others() {

@@ -1,4 +1,4 @@
-//! What a timeline viewer shows of a document: tracks of slices, instants and counters, with what the document says of each.
+//! Tracks of a document for timeline viewers: slices, instants and counters, with the document's fields as arguments.
 
 use std::collections::BTreeMap;
 
@@ -17,32 +17,32 @@ use crate::{
     },
 };
 
-/// Whose track it is. A number is a place in the document's list.
+/// Owner of a track. A number is an index into the document's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrackOwner {
-    /// Nobody's in particular.
+    /// Owner of tracks about no host or device in particular.
     All,
     Host(usize),
     Device(usize),
 }
 
-/// One row of the picture.
+/// One row of the timeline. The writers for Perfetto and Chrome get it from [`each_track`].
 pub(super) struct ExportTrack<'d> {
     pub(super) owner: TrackOwner,
     pub(super) name: String,
     pub(super) content: TrackContent<'d>,
 }
 
-/// What is on a track.
+/// Entries of a track.
 pub(super) enum TrackContent<'d> {
-    /// In order of their beginning; no two overlap unless one is within the other.
+    /// Slices in order of their beginning; no two overlap unless one is within the other.
     Slices(Vec<TrackSlice<'d>>),
     Instants(Vec<TrackInstant<'d>>),
-    /// Values at times.
+    /// Values at times in ns.
     Counter(CounterUnit, Vec<(u64, u64)>),
 }
 
-/// What a counter counts.
+/// Unit of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CounterUnit {
     Bytes,
@@ -58,19 +58,20 @@ impl CounterUnit {
     }
 }
 
-/// The document's fields of something, without its times and its lists. Made when they are written: there may be many.
+/// Function that returns the document's fields of an entry, without its times and its lists. It is called when the
+/// entry is written, because there may be many entries.
 pub(super) type TrackArgs<'d> = Box<dyn Fn() -> Value + 'd>;
 
-/// Something that took time.
+/// Something with a duration.
 pub(super) struct TrackSlice<'d> {
     pub(super) name: String,
     pub(super) category: &'static str,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
     pub(super) args: TrackArgs<'d>,
-    /// The arrow that begins here.
+    /// Number of the arrow that begins here.
     pub(super) arrow_to: Option<u64>,
-    /// The arrow that ends here.
+    /// Number of the arrow that ends here.
     pub(super) arrow_from: Option<u64>,
 }
 
@@ -86,7 +87,7 @@ impl<'d> TrackSlice<'d> {
     }
 }
 
-/// Something at a moment.
+/// Something at a single time.
 pub(super) struct TrackInstant<'d> {
     pub(super) name: String,
     pub(super) category: &'static str,
@@ -94,7 +95,7 @@ pub(super) struct TrackInstant<'d> {
     pub(super) args: TrackArgs<'d>,
 }
 
-/// Fields that the place on the track tells, and those that would fill the screen.
+/// Fields to leave out: those that the place on the track shows, and those that would fill the screen.
 const LEFT_OUT: &[&str] = &[
     "start_ns",
     "end_ns",
@@ -111,12 +112,12 @@ const LEFT_OUT: &[&str] = &[
     "buckets",
 ];
 
-/// What the document says of something.
+/// Returns the document's fields of an item as arguments.
 fn args(of: &impl Serialize) -> TrackArgs<'_> {
     Box::new(move || trimmed(of))
 }
 
-/// The same with another field.
+/// Returns the same with another field.
 fn args_and<'d>(of: &'d impl Serialize, name: &'static str, value: impl Into<Value>) -> TrackArgs<'d> {
     let value = value.into();
     Box::new(move || {
@@ -129,7 +130,7 @@ fn args_and<'d>(of: &'d impl Serialize, name: &'static str, value: impl Into<Val
 }
 
 fn trimmed(of: &impl Serialize) -> Value {
-    // Nothing in the document fails to be JSON.
+    // Everything in the document can be JSON.
     let mut value = serde_json::to_value(of).unwrap_or_default();
     trim(&mut value);
     value
@@ -146,7 +147,7 @@ fn trim(value: &mut Value) {
     }
 }
 
-/// Shows each track of a document, those of one owner one after the other.
+/// Calls `show` for each track of a document, owner by owner.
 pub(super) fn each_track<'d, E>(
     document: &'d MigrationDocument,
     mut show: impl FnMut(ExportTrack<'d>) -> Result<(), E>,
@@ -164,7 +165,7 @@ pub(super) fn each_track<'d, E>(
     Ok(())
 }
 
-/// Slices as one track, or as several where they overlap.
+/// Makes one track of slices, or several where they overlap.
 fn rows<'d>(
     owner: TrackOwner,
     name: &str,
@@ -178,7 +179,7 @@ fn rows<'d>(
     })
 }
 
-/// Instants in order of their times, if there are any.
+/// Makes a track of instants in order of their times, if there are any.
 fn instants<'d>(
     owner: TrackOwner,
     name: &str,
@@ -226,7 +227,7 @@ fn of_all(document: &MigrationDocument) -> Vec<ExportTrack<'_>> {
 
 fn of_warning<'d>(warning: &'d ReportWarning, migration: Option<&VmMigration>) -> TrackInstant<'d> {
     let args = args_and(warning, "migration", migration.map(|migration| migration.nr));
-    // Of no moment in particular: where what it is about begins.
+    // A warning without a time is shown at the beginning of its migration.
     let at_ns = warning.at_ns.or_else(|| migration.map(|migration| migration.start_ns)).unwrap_or(0);
     TrackInstant { name: warning.code.to_owned(), category: "warning", at_ns, args }
 }
@@ -237,17 +238,17 @@ fn of_host(document: &MigrationDocument, at: usize) -> impl Iterator<Item = Expo
     rows(TrackOwner::Host(at), "tracing", vec![traced])
 }
 
-/// What concerns a device, of lists that are for all.
+/// Entries of the document's common lists that concern one device.
 #[derive(Clone, Default)]
 struct DeviceEntries<'d> {
     sessions: Vec<&'d DataSession>,
     migrations: Vec<&'d VmMigration>,
-    /// Of no migration.
+    /// Issues of no migration.
     outside: Vec<&'d OutsideIssues>,
     warnings: Vec<&'d ReportWarning>,
 }
 
-/// By the devices' places.
+/// Returns the entries of each device, by the device's index.
 fn concerns(document: &MigrationDocument) -> Vec<DeviceEntries<'_>> {
     let mut of = vec![DeviceEntries::default(); document.devices.len()];
     for session in &document.sessions {
@@ -307,7 +308,7 @@ fn of_device<'d>(
         TrackSlice::new("request", name, request.start_ns, request.end_ns).with(args(request))
     });
     tracks.extend(rows(owner, "requests", requests.collect()));
-    // Steps of one thread are within each other; those of others have nothing to do with them.
+    // Steps of one thread are nested; steps of different threads are independent.
     let mut threads: BTreeMap<u32, Vec<TrackSlice<'_>>> = BTreeMap::new();
     for step in &device.steps {
         let slice = TrackSlice::new("step", step.name.clone(), step.start_ns, step.end_ns).with(args(step));
@@ -319,7 +320,7 @@ fn of_device<'d>(
     let sessions = || concerns.sessions.iter().copied();
     tracks.extend(rows(owner, "data", sessions().flat_map(of_session).collect()));
     let logs = device.dirty_logs.iter().map(|log| {
-        // One that is still on is so until nobody looks any more.
+        // A log that was not stopped lasts until the end of the trace.
         let end = document.hosts.get(device.host as usize).map_or(document.duration_ns, |host| host.ended_ns);
         let args = args_and(log, "stopped", log.stop_ns.is_some());
         TrackSlice::new("dirty_log", "dirty tracking", log.start_ns, log.stop_ns.unwrap_or(end)).with(args)
@@ -364,7 +365,8 @@ fn of_session(session: &DataSession) -> impl Iterator<Item = TrackSlice<'_>> {
     std::iter::once(whole).chain(parts)
 }
 
-/// Of each device's migrations; shown where it left, or where it arrived if that is all that was seen.
+/// Returns the downtimes of a device's migrations by stage. They are shown on the source, or on the destination if only
+/// that was seen.
 fn of_downtime<'d>(migrations: &[&'d VmMigration], nr: usize) -> Vec<TrackSlice<'d>> {
     let mut slices = Vec::new();
     for migration in migrations {
@@ -393,7 +395,7 @@ fn of_finding(finding: &ReportFinding) -> TrackInstant<'_> {
     TrackInstant { name, category: "finding", at_ns: finding.at_ns, args: args(finding) }
 }
 
-/// What failed, what plug-ins make of it, and what is worth a look: of the device's migrations, and of none.
+/// Returns the failures, findings and warnings of a device, within its migrations and outside of them.
 fn of_findings<'d>(concerns: &DeviceEntries<'d>, nr: usize) -> Vec<TrackInstant<'d>> {
     let mut found = Vec::new();
     let here = |warning: &&ReportWarning| warning.device.is_some_and(|device| device as usize == nr);
@@ -415,14 +417,14 @@ fn of_findings<'d>(concerns: &DeviceEntries<'d>, nr: usize) -> Vec<TrackInstant<
     found
 }
 
-/// Arrows from one arc to another, by places of device and arc.
+/// Numbers of arrows from one arc to another, by index of the device and of the arc.
 #[derive(Default)]
 struct FlowArrows {
     begins: BTreeMap<(usize, usize), u64>,
     ends: BTreeMap<(usize, usize), u64>,
 }
 
-/// From a source's last arc to STOP_COPY to the destination's arc that loads what was saved.
+/// Makes the arrows from a source's last arc to STOP_COPY to the destination's arc that loads the data.
 fn arrows(document: &MigrationDocument) -> FlowArrows {
     let spans =
         |device: &TracedDevice| SpanIndex::new(device.arcs.iter().map(|arc| (arc.start_ns, arc.end_ns)));
@@ -442,7 +444,7 @@ fn arrows(document: &MigrationDocument) -> FlowArrows {
         let from = last(&device.source, |arc| arc.to == Some(MigState::STOP_COPY));
         let to =
             last(&device.destination, |arc| (arc.from, arc.to) == (MigState::RESUMING, Some(MigState::STOP)));
-        // Clocks may be brought together so badly that it would point back.
+        // With badly merged clocks an arrow could point backwards.
         if let (Some((from, saved_ns)), Some((to, loaded_ns))) = (from, to)
             && saved_ns <= loaded_ns
         {

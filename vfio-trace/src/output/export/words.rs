@@ -1,4 +1,4 @@
-//! Values as words: what a table's field shows, and the names that the document's JSON has.
+//! Values as words: the fields of CSV tables, and the names of the document's JSON.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{event::MigState, units::human::clean};
 
-/// What the document's JSON calls one of several values.
+/// Returns the name of an enum's value in the document's JSON.
 pub(super) fn word(of: &impl Serialize) -> String {
     match serde_json::to_value(of) {
         Ok(Value::String(word)) => word,
@@ -15,13 +15,14 @@ pub(super) fn word(of: &impl Serialize) -> String {
     }
 }
 
-/// Something that a field can show.
+/// A value that a field of a table can show.
 pub(super) trait CsvCell {
     fn text(&self) -> Cow<'_, str>;
 }
 
-/// Words come from outside, and a table may be shown on a terminal. A spreadsheet takes those that begin like this for
-/// formulas, which may call programs; an apostrophe before them makes them text. Some take the wide ones for the same.
+/// Makes the words safe. They come from outside, and a table may be shown on a terminal: control characters are
+/// escaped. A spreadsheet takes words that begin with one of these signs for formulas, which may call programs; an
+/// apostrophe before them makes them text. Some spreadsheets take the wide signs for the same.
 impl CsvCell for str {
     fn text(&self) -> Cow<'_, str> {
         let clean = clean(self);
@@ -36,7 +37,7 @@ impl CsvCell for String {
     }
 }
 
-/// Shown as the document's JSON shows it.
+/// Shows the value as the document's JSON does.
 macro_rules! displayed {
     ($($type:ty),+) => {$(
         impl CsvCell for $type {
@@ -49,7 +50,7 @@ macro_rules! displayed {
 
 displayed!(bool, u32, u64, usize, f64, MigState);
 
-/// What is not known is empty.
+/// Shows an unknown value as an empty field.
 impl<T: CsvCell> CsvCell for Option<T> {
     fn text(&self) -> Cow<'_, str> {
         self.as_ref().map_or(Cow::Borrowed(""), CsvCell::text)

@@ -1,4 +1,4 @@
-//! Documents made by hand, for the page: what a real trace rarely has at once, and names that mean harm.
+//! Documents made by hand, for the page: combinations that a real trace rarely has at once, and hostile names.
 
 use crate::{
     event::{CallOutcome, DataDirection, Errno, FindingSeverity, MigFlags, MigState},
@@ -29,7 +29,7 @@ fn histogram(values: impl Iterator<Item = u64>) -> Log2Histogram {
     histogram
 }
 
-/// A part of `calls` calls of `size` bytes each from `first` to `last`.
+/// Makes a part of `calls` calls of `size` bytes each from `first` to `last`.
 fn part(part: PartName, first: u64, last: u64, calls: u64, size: u64) -> SessionPart {
     let latency = |nr: u64| 4_000 + nr * 7_919 % 60_000;
     let blocked: u64 = (0..calls).map(latency).sum();
@@ -95,7 +95,7 @@ fn session(nr: u32, device: u32, direction: DataDirection, parts: Vec<SessionPar
     }
 }
 
-/// States between arcs.
+/// Makes the states between arcs.
 fn states(first: MigState, start: u64, arcs: &[ArcSpan], end: u64) -> Vec<StateSpan> {
     let mut spans = Vec::new();
     let (mut state, mut since) = (Some(first), start);
@@ -133,7 +133,7 @@ fn steps(arcs: &[ArcSpan]) -> Vec<StepSpan> {
                 name: (*name).to_owned(),
                 function: Some(format!("vf_qm_{}", name.replace(' ', "_"))),
                 detail: (nr == 3).then(|| "vf 3, reg 0x304".to_owned()),
-                // The third lies within the second.
+                // The third arc lies within the second.
                 start_ns: arc.start_ns
                     + took * (nr - u64::from(nr == 2)) / 5
                     + u64::from(nr == 2) * took / 20,
@@ -231,7 +231,7 @@ fn side(device: &TracedDevice, session: u32, verdict: MigrationVerdict, bytes: u
     }
 }
 
-/// Shares that add up to the total, with a gap of what is left.
+/// Makes a downtime whose shares add up to the total, with a gap of the rest.
 fn downtime(start: u64, end: u64, shares: &[(DowntimeStage, u64)]) -> DowntimeBreakdown {
     let used: u64 = shares.iter().map(|(_, share)| share).sum();
     let mut stages: Vec<_> = shares
@@ -388,7 +388,7 @@ fn migration(nr: u32, start: u64, end: u64, devices: Vec<DeviceMigration>) -> Vm
     }
 }
 
-/// One migration of two devices between two hosts, on one clock.
+/// Makes one migration of two devices between two hosts, on one clock.
 pub(super) fn merged() -> MigrationDocument {
     let end = 2_400 * MS;
     let mut document = document(vec![host(0, "alpha", end), host(1, "beta", end)], end);
@@ -446,7 +446,7 @@ pub(super) fn merged() -> MigrationDocument {
     document
 }
 
-/// A destination that cannot load, with losses, where every text that may come from elsewhere means harm.
+/// Makes a destination that cannot load, with losses; every text that may come from outside is hostile.
 pub(in crate::output) fn hostile() -> MigrationDocument {
     let end = 2_000 * MS;
     let mut document = document(vec![host(0, HOSTILE, end)], end);
@@ -548,7 +548,7 @@ pub(in crate::output) fn hostile() -> MigrationDocument {
     document
 }
 
-/// A hundred migrations within two hours.
+/// Makes a hundred migrations within two hours.
 pub(super) fn many() -> MigrationDocument {
     let end = 7_200_000 * MS;
     let mut document = document(vec![host(0, "alpha", end), host(1, "beta", end)], end);
@@ -577,7 +577,7 @@ pub(super) fn many() -> MigrationDocument {
     document
 }
 
-/// Nothing happened, and numbers are as large as they can be.
+/// Makes a document without events, with the largest possible numbers.
 pub(super) fn bare() -> MigrationDocument {
     let mut document = document(vec![TracedHost::default()], 0);
     document.hosts[0].events = u64::MAX;

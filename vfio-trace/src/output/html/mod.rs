@@ -1,4 +1,4 @@
-//! The report as one HTML page that needs nothing else: style, scripts and the document are in it.
+//! Formats the report as one self-contained HTML page, with style, scripts and the document in it.
 
 #[cfg(test)]
 pub(super) mod fixture;
@@ -12,7 +12,7 @@ use crate::report::document::MigrationDocument;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 
-/// In this order: each uses what those before it define.
+/// Scripts of the page. Their order matters: each uses definitions of those before it.
 const SCRIPTS: [&str; 7] = [
     include_str!("format.js"),
     include_str!("summary.js"),
@@ -23,9 +23,9 @@ const SCRIPTS: [&str; 7] = [
     include_str!("page.js"),
 ];
 
-/// The page for a document. It runs its own script only and asks no network: its content security policy forbids the
-/// browser anything else. Names in the document cannot leave the block that they are in. What would make it too large for
-/// a browser is left out, and said.
+/// Returns the page for a document. It runs its own script only and loads nothing from the network: its content
+/// security policy forbids the browser anything else. Names in the document cannot leave the block that they are in.
+/// Parts that would make it too large for a browser are left out, and the page says so.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub fn html(document: &MigrationDocument) -> serde_json::Result<String> {
     Ok(page(&embedded(&part::json(document, part::BYTES)?)))
 }
 
-/// Puts the parts in their places. The document comes last, so that nothing in it is taken for a place.
+/// Fills in the parts of the page. The document comes last, so that nothing in it is taken for a placeholder.
 fn page(document: &str) -> String {
     let script = SCRIPTS.concat();
     let mut page = String::with_capacity(PAGE.len() + STYLE.len() + script.len() + document.len() + 200);
@@ -57,13 +57,13 @@ fn page(document: &str) -> String {
     page
 }
 
-/// How a content security policy names an inline script or style.
+/// Returns the hash by which a content security policy allows an inline script or style.
 fn source_hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
 
-/// JSON that can stand in a script element: `<` could end it, and U+2028 and U+2029 were line ends in JavaScript.
-/// Outside of strings JSON has none of these.
+/// Returns JSON that can stand in a script element: `<` could end it, and U+2028 and U+2029 were line ends in
+/// JavaScript. JSON has none of these outside of strings.
 fn embedded(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -109,8 +109,8 @@ mod tests {
         assert!(!SCRIPTS.concat().contains("innerHTML"));
     }
 
-    /// The pages of all made-up documents. `cargo xtask test` names a folder to have them written to, with the
-    /// documents as JSON, and looks at them with a browser.
+    /// Writes the pages of all made-up documents, with the documents as JSON, to the folder that `cargo xtask test`
+    /// names; it looks at them with a browser.
     #[test]
     fn pages_of_all_kinds_of_documents() {
         let documents = [

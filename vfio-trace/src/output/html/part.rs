@@ -1,4 +1,4 @@
-//! The part of a document that a page has room for: a browser has to hold all of it.
+//! Selects the part of a document that a page has room for: a browser has to hold all of it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,14 +13,14 @@ use crate::{
     units::visible,
 };
 
-/// The size of a page's document, as JSON.
+/// Most bytes of a page's document, as JSON.
 pub(super) const BYTES: usize = 32 << 20;
 
-/// Migrations of a page, and entries of each list below them: as many as fit, or else fewer.
+/// Numbers of migrations of a page, and of entries of each list below them: the first pair that fits is used.
 const ROOM: [(usize, usize); 7] =
     [(500, usize::MAX), (500, 10_000), (100, 10_000), (20, 1_000), (5, 1_000), (1, 100), (0, 0)];
 
-/// The document as JSON, or as much of it as has room in so many bytes.
+/// Returns the document as JSON, or as much of it as fits into so many bytes.
 pub(super) fn json(document: &MigrationDocument, bytes: usize) -> serde_json::Result<String> {
     let mut json = String::new();
     for (migrations, entries) in ROOM {
@@ -36,7 +36,8 @@ pub(super) fn json(document: &MigrationDocument, bytes: usize) -> serde_json::Re
     Ok(json)
 }
 
-/// So many migrations, with what they refer to at their times, and so many entries of each list.
+/// Returns a document with at most `most` migrations, the items that they refer to at their times, and at most
+/// `entries` entries of each list.
 fn part(document: &MigrationDocument, most: usize, entries: usize) -> MigrationDocument {
     let mut migrations: Vec<&VmMigration> = document.migrations.iter().collect();
     migrations.sort_by_key(|one| one.verdict != MigrationVerdict::Failed);
@@ -55,7 +56,7 @@ fn part(document: &MigrationDocument, most: usize, entries: usize) -> MigrationD
     devices.extend(outside.iter().map(|one| one.device));
     let mut sessions: HashSet<u32> = sides().flat_map(|side| side.sessions.iter().copied()).collect();
     if whole {
-        // Those of no migration have a place, too, if there is one.
+        // Devices and sessions of no migration are included, too, if there is room.
         devices.extend(document.devices.iter().map(|one| one.nr).take(most));
         let others = document.sessions.iter().filter(|one| devices.contains(&one.device));
         sessions.extend(others.map(|one| one.nr).take(most));
@@ -100,7 +101,7 @@ fn part(document: &MigrationDocument, most: usize, entries: usize) -> MigrationD
     part
 }
 
-/// New places of those that are kept.
+/// Returns the new index of each kept item.
 fn places(all: impl Iterator<Item = u32>, kept: &HashSet<u32>) -> HashMap<u32, u32> {
     all.filter(|nr| kept.contains(nr)).zip(0..).collect()
 }
@@ -108,7 +109,7 @@ fn places(all: impl Iterator<Item = u32>, kept: &HashSet<u32>) -> HashMap<u32, u
 struct PageSelection {
     devices: HashMap<u32, u32>,
     sessions: HashMap<u32, u32>,
-    /// The times of the migrations; `None`: all times.
+    /// Times of the migrations; `None`: all times.
     spans: Option<SpanIndex>,
     entries: usize,
     omitted: u64,
@@ -120,7 +121,7 @@ impl PageSelection {
         list.truncate(self.entries);
     }
 
-    /// A copy of a list with what is at the times of the migrations.
+    /// Copies a list's entries that are at the times of the migrations.
     fn copy<T: Clone>(&mut self, list: &[T], span: impl Fn(&T) -> (u64, u64)) -> Vec<T> {
         let within = |one: &&T| {
             let (start, end) = span(one);
@@ -170,7 +171,7 @@ impl PageSelection {
         Some(session)
     }
 
-    /// Its number stays, which the text has, too.
+    /// The migration keeps its number, which the text has, too.
     fn migration(&mut self, migration: &VmMigration) -> VmMigration {
         let mut migration = migration.clone();
         for device in &mut migration.devices {
@@ -198,7 +199,7 @@ impl PageSelection {
         }
     }
 
-    /// Those of no device, and of devices of the page.
+    /// Returns the warnings of no device, and of devices of the page.
     fn warnings(&mut self, all: &[ReportWarning]) -> Vec<ReportWarning> {
         let moved = |warning: &ReportWarning| {
             let device = match warning.device {
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
     use crate::output::html::fixture;
 
-    /// All places lead to what is there.
+    /// Checks that every index leads to an existing item.
     fn check(part: &MigrationDocument) {
         assert!((0..).zip(&part.devices).all(|(nr, one)| one.nr == nr));
         assert!((0..).zip(&part.sessions).all(|(nr, one)| one.nr == nr));
@@ -264,7 +265,7 @@ mod tests {
             assert!(length < before, "{most}: {length}");
             before = length;
         }
-        // Whatever there is.
+        // The limit holds for any number of bytes.
         for bytes in [whole - 1, whole / 2, whole / 10, 20_000] {
             assert!(json(&document, bytes).unwrap().len() <= bytes, "{bytes} of {whole}");
         }
