@@ -144,8 +144,8 @@ impl Check {
     }
 }
 
-/// Report of `doctor`: all checks and the verdict. [`examine`](super::examine) makes it from the facts;
 /// Report of `doctor` as it is printed: all checks and the verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DoctorReport {
     /// Name and version of this schema.
     pub schema: &'static str,
