@@ -1,32 +1,33 @@
-//! How much of a recording is kept: what is more is left out, counted, and said.
+//! Limits of the part of a recording that is kept: the rest is left out and counted, and the document says so.
 
-/// Limits of one recording. Each is far beyond what hosts do; together they bound memory, whatever a recording has.
+/// Limits of one recording, for its [`HostHistory`](super::HostHistory). Each is far beyond the numbers of real hosts;
+/// together they bound memory for any recording.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelLimits {
-    /// Devices. What happens on others is left out.
+    /// Number of devices. Events of further devices are left out.
     pub devices: usize,
-    /// What plug-ins have found.
+    /// Number of findings of plug-ins.
     pub findings: usize,
-    /// Steps of a device, and of all.
+    /// Number of driver steps of one device.
     pub steps: usize,
-    /// Of all devices.
+    /// Number of driver steps of all devices.
     pub all_steps: usize,
-    /// Marks of a device; those that end what a device was doing are kept beyond it.
+    /// Number of marks of one device; marks that end the device's activity are kept beyond it.
     pub marks: usize,
-    /// Answers about the size, of a device.
+    /// Number of answers to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE of one device.
     pub sizes: usize,
-    /// Of all devices. What verdicts and downtimes are made from has no gaps: beyond one of these nothing at all is taken
-    /// in any more.
+    /// Number of sessions of all devices. Verdicts and downtimes are made from sessions, arcs, requests, states, marks
+    /// and dirty logs without gaps: once one of these lists is full, no further event is taken in.
     pub sessions: usize,
-    /// Of all devices.
+    /// Number of arcs of all devices.
     pub arcs: usize,
-    /// Of all devices.
+    /// Number of requests of all devices.
     pub requests: usize,
-    /// Of all devices.
+    /// Number of states of all devices.
     pub states: usize,
-    /// Of all devices.
+    /// Number of marks of all devices.
     pub all_marks: usize,
-    /// Of all devices.
+    /// Number of dirty logs of all devices.
     pub dirty_logs: usize,
 }
 
@@ -39,7 +40,7 @@ impl Default for ModelLimits {
             all_steps: 2_000_000,
             marks: 10_000,
             sizes: 10_000,
-            // 100 000 migrations from one device to another on one host fit.
+            // Room for 100 000 migrations from one device to another on one host.
             sessions: 250_000,
             arcs: 2_000_000,
             requests: 2_000_000,

@@ -1,5 +1,5 @@
-//! What happened: histories of hosts, the migrations in them, and the document that tells of them. Pure: no clock, no I/O;
-//! the same events give the same document on any machine.
+//! Turns events into a document: histories of hosts, the migrations in them, and the document that describes them.
+//! Pure: no clock, no I/O; the same events give the same document on any machine.
 
 pub mod document;
 mod history;

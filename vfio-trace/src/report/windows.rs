@@ -1,23 +1,23 @@
-//! Spans of time that are looked up by time: what overlaps a span, without looking at all of them.
+//! Index of time spans that finds those that overlap a span without a look at all of them.
 
 use std::ops::Range;
 
-/// Spans in the order in which they were put in. Where that is about the order of time, a look-up takes as long as its
-/// answer, and the logarithm of all.
+/// Spans in the order in which they were put in. If that is nearly the order of time, a look-up takes time in
+/// proportion to its answer and to the logarithm of the number of spans. Indexes in answers are places in that order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpanIndex {
     count: usize,
-    /// A tree in a row: of each node the earliest start and the latest end below it; the children of `n` are `2n` and
+    /// Tree in an array: each node has the earliest start and the latest end below it; the children of `n` are `2n` and
     /// `2n + 1`.
     nodes: Vec<(u64, u64)>,
     leaves: usize,
 }
 
-/// Of a node with nothing below it: no span overlaps it.
+/// Value of a node with nothing below it: no span overlaps it.
 const NOTHING: (u64, u64) = (u64::MAX, 0);
 
 impl SpanIndex {
-    /// Of starts and ends.
+    /// Makes the index of spans, each a start and an end.
     pub(crate) fn new(spans: impl Iterator<Item = (u64, u64)>) -> Self {
         let spans: Vec<(u64, u64)> = spans.collect();
         let (count, leaves) = (spans.len(), spans.len().next_power_of_two());
@@ -33,7 +33,7 @@ impl SpanIndex {
         self.nodes[node] = (one.0.min(two.0), one.1.max(two.1));
     }
 
-    /// Changes one.
+    /// Changes one span.
     pub(crate) fn set(&mut self, at: usize, span: (u64, u64)) {
         if at >= self.count {
             return;
@@ -46,22 +46,22 @@ impl SpanIndex {
         }
     }
 
-    /// Places of those that have at least a moment in common with a span, its ends included, in order.
+    /// Returns the places of the spans that overlap a span or touch its ends, in order.
     pub(crate) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(0..self.count, start, end, false)
     }
 
-    /// The same, the last one first.
+    /// Returns the same, the last one first.
     pub(crate) fn overlapping_backwards(&self, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(0..self.count, start, end, true)
     }
 
-    /// Those from a place on, in order.
+    /// Returns those from a place on, in order.
     pub(crate) fn overlapping_from(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(at..self.count, start, end, false)
     }
 
-    /// Those before a place, the last one first.
+    /// Returns those before a place, the last one first.
     pub(crate) fn overlapping_before(&self, at: usize, start: u64, end: u64) -> impl Iterator<Item = usize> {
         self.walk(0..at, start, end, true)
     }
@@ -77,7 +77,7 @@ impl SpanIndex {
         std::iter::from_fn(move || {
             while let Some(node) = open.pop() {
                 let (earliest, latest) = self.nodes[node];
-                // Of a node's leaves the first, and the one behind the last.
+                // The first of the node's leaves, and the end of their range.
                 let height = self.leaves.ilog2() - node.ilog2();
                 let first = (node << height) - self.leaves;
                 let outside = first >= places.end || first + (1 << height) <= places.start;

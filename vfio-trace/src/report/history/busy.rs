@@ -1,16 +1,16 @@
-//! When something was in progress, as intervals; few of them even after millions of calls.
+//! Times in which something was in progress, as intervals; few of them even after millions of calls.
 
-/// How many intervals are kept at most.
+/// Number of intervals that are left after gaps were filled; twice as many may gather before that.
 const KEEP: usize = 4096;
 
-/// Times in which at least one call was in progress.
+/// Times in which at least one call was in progress, in ns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BusyIntervals {
-    /// In order, apart from each other.
+    /// Intervals in order, without overlaps.
     spans: Vec<(u64, u64)>,
-    /// Gaps that were filled to keep the number down, in ns.
+    /// Total length of gaps that were filled to reduce the number of intervals, in ns.
     filled_ns: u64,
-    /// Time covered, gaps that were filled not counted.
+    /// Time in which calls were in progress, in ns; without the gaps that were filled.
     covered_ns: u64,
 }
 
@@ -19,7 +19,7 @@ impl BusyIntervals {
     pub(crate) fn add(&mut self, start: u64, end: u64) {
         let (mut start, mut end) = (start, end.max(start));
         let mut covered = 0u64;
-        // Behind all that touch it are those that begin after its end.
+        // All intervals that begin after the end of the new one come after those that touch it.
         let after = self.spans.partition_point(|&(from, _)| from <= end);
         let mut first = after;
         while first > 0 && self.spans[first - 1].1 >= start {
@@ -36,7 +36,7 @@ impl BusyIntervals {
         }
     }
 
-    /// Fills the smallest gaps until few enough intervals are left.
+    /// Fills the smallest gaps until at most [`KEEP`] intervals are left.
     fn fill(&mut self) {
         let mut gaps: Vec<u64> = self.spans.windows(2).map(|pair| pair[1].0 - pair[0].1).collect();
         let nth = self.spans.len() - KEEP;
@@ -54,17 +54,17 @@ impl BusyIntervals {
         self.spans = kept;
     }
 
-    /// The intervals.
+    /// Returns the intervals, with the gaps that were filled.
     pub(crate) fn spans(&self) -> &[(u64, u64)] {
         &self.spans
     }
 
-    /// How much of the intervals is not covered by any call, in ns.
+    /// Returns the part of the intervals that no call covers, in ns.
     pub(crate) const fn filled_ns(&self) -> u64 {
         self.filled_ns
     }
 
-    /// Time covered, in ns.
+    /// Returns the time covered by calls, in ns.
     pub(crate) const fn busy_ns(&self) -> u64 {
         self.covered_ns
     }

@@ -1,4 +1,4 @@
-//! One device, event by event.
+//! History of one device, built event by event.
 
 use super::dirty::DirtyHistory;
 use crate::{
@@ -14,19 +14,20 @@ use crate::{
     },
 };
 
-/// What is known of a device.
+/// Everything known about a device. [`HostHistory`](super::HostHistory) makes it at the device's first event and passes
+/// every event of the device to it. Times are CLOCK_MONOTONIC in ns.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceHistory {
     pub(crate) doc: TracedDevice,
     dirty: DirtyHistory,
-    /// The span that is not over.
+    /// State of the span that is not over; `None`: not known.
     state: Option<MigState>,
     since_ns: u64,
     seen: bool,
     limits: ModelLimits,
 }
 
-/// How many of each a device has.
+/// Numbers of entries in a device's lists, or in those of all devices.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct EntryCounts {
     pub(super) arcs: usize,
@@ -38,7 +39,7 @@ pub(super) struct EntryCounts {
 }
 
 impl EntryCounts {
-    /// One device has more than before.
+    /// Adds the growth of one device's lists to the totals.
     pub(super) const fn grow(&mut self, before: Self, now: Self) {
         self.arcs += now.arcs - before.arcs;
         self.requests += now.requests - before.requests;
@@ -61,7 +62,7 @@ impl DeviceHistory {
         }
     }
 
-    /// Since when it has been in its present state.
+    /// Returns the time at which the device entered its present state.
     pub(super) const fn since_ns(&self) -> u64 {
         self.since_ns
     }
@@ -77,17 +78,17 @@ impl DeviceHistory {
         }
     }
 
-    /// The state at a time not long ago.
+    /// Returns the state at a time in the recent past.
     pub(super) fn state_at(&self, at_ns: u64) -> Option<MigState> {
         if at_ns >= self.since_ns {
             return self.state;
         }
-        // A call that ends within an arc belongs to the state before.
+        // A call that ends within an arc belongs to the state before the arc.
         let span = self.doc.states.iter().rev().find(|span| span.start_ns <= at_ns)?;
         span.state
     }
 
-    /// Takes in an event; tells if it ends the device's data sessions, and when.
+    /// Takes in an event. Returns how and when it ended the device's data sessions, if it did.
     pub(super) fn apply(&mut self, event: &VfioEvent, session: Option<u32>) -> Option<(SessionEnd, u64)> {
         let process = &event.process;
         if let Some(mark) = event.data.mark(process) {
@@ -97,7 +98,7 @@ impl DeviceHistory {
             EventData::Device(seen) => {
                 self.doc.migration_flags = seen.migration_flags.or(self.doc.migration_flags);
                 self.doc.dirty_tracking = seen.dirty_tracking.or(self.doc.dirty_tracking);
-                // Read without a lock: good for a first state only.
+                // The state was read without a lock: it is good for a first state only.
                 if let Some(state) = seen.known_state().filter(|_| !self.seen) {
                     self.enter(Some(state), event.end_ns);
                 }
@@ -113,7 +114,7 @@ impl DeviceHistory {
             },
             EventData::Arc(arc) => return self.arc(event, arc),
             EventData::Desync(desync) => {
-                // When it changed is not known.
+                // The time of the change is not known.
                 self.leave(self.since_ns);
                 self.state = None;
                 self.observe(desync.found, event.end_ns);
@@ -226,7 +227,7 @@ impl DeviceHistory {
 
     fn mark(&mut self, event: &VfioEvent, mark: EventMark) {
         let EventMark { kind, text, outcome } = mark;
-        // What ends a migration decides how that ended, whatever came before.
+        // An event that ends a migration decides the way in which that ended, whatever came before.
         let cuts = outcome.is_ok() && kind.ends_activity();
         if self.doc.marks.len() >= self.limits.marks && !cuts {
             self.doc.marks_left_out += 1;
@@ -247,7 +248,7 @@ impl DeviceHistory {
             tid: event.process.tid,
             outcome: arc.outcome,
         });
-        // Some wait for a record that may not come; where the device is, is known better by then.
+        // Some events wait for a record that may not come; by then a newer state of the device is known.
         if self.seen && event.start_ns < self.since_ns {
             return None;
         }
@@ -255,7 +256,7 @@ impl DeviceHistory {
         let to = arc.to?;
         self.leave(event.start_ns);
         if !arc.outcome.is_ok() {
-            // Drivers mostly stay where they were, but not all.
+            // Most drivers stay in the state in which they were, but not all.
             self.enter(None, event.end_ns);
             return None;
         }
@@ -263,7 +264,7 @@ impl DeviceHistory {
         arc.from.ends_session(to).then_some((SessionEnd::Arc, event.end_ns))
     }
 
-    /// Something shows that it is in this state now.
+    /// Notes that the device is in this state now.
     fn observe(&mut self, state: MigState, at_ns: u64) {
         if self.seen && (self.state == Some(state) || at_ns < self.since_ns) {
             return;
@@ -272,7 +273,7 @@ impl DeviceHistory {
         self.enter(Some(state), at_ns);
     }
 
-    /// It may be in another state from now on.
+    /// Notes that the state is not known from now on.
     fn lose(&mut self, at_ns: u64) {
         if self.seen && self.state.is_some() && at_ns >= self.since_ns {
             self.leave(at_ns);
@@ -280,7 +281,7 @@ impl DeviceHistory {
         }
     }
 
-    /// The present span ends; the next one begins with `enter`.
+    /// Ends the present span; the next one begins with `enter`.
     fn leave(&mut self, at_ns: u64) {
         if self.seen && at_ns >= self.since_ns {
             self.doc.states.push(StateSpan { state: self.state, start_ns: self.since_ns, end_ns: at_ns });
@@ -293,7 +294,7 @@ impl DeviceHistory {
         self.seen = true;
     }
 
-    /// What the document has, up to a time.
+    /// Returns the device for the document, up to a time.
     pub(crate) fn document(&self, until_ns: u64) -> TracedDevice {
         let mut doc = self.doc.clone();
         if self.seen {

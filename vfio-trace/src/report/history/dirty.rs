@@ -1,4 +1,4 @@
-//! Dirty page tracking of one device, call by call.
+//! History of a device's dirty page tracking, built call by call.
 
 use super::thinned::SampledSeries;
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     report::document::{DirtyLog, DirtyReport},
 };
 
-/// Reports of a log in a document.
+/// Most reports of a log in a document.
 const SERIES: usize = 1024;
 
-/// All logs of a device.
+/// All logs of a device, from the first DMA_LOGGING_START to the last stop.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DirtyHistory {
     logs: Vec<(DirtyLog, SampledSeries<DirtyReport>)>,
@@ -29,7 +29,7 @@ impl DirtyHistory {
         let mut log = DirtyLog {
             start_ns: event.start_ns,
             start_duration_ns: event.duration_ns.unwrap_or(0),
-            // What did not start need not be stopped.
+            // A log that did not start need not be stopped.
             stop_ns: (!outcome.is_ok()).then_some(event.end_ns),
             stop_duration_ns: None,
             page_size_bytes: None,
@@ -73,7 +73,7 @@ impl DirtyHistory {
         detail: Option<&FeatureDetail>,
         outcome: CallOutcome,
     ) {
-        // Without a start that was seen there is nothing that it could be a report of.
+        // The start of the log was not seen, so there is no log to which the report could belong.
         let Some((log, series)) = self.logs.last_mut() else { return };
         let duration_ns = event.duration_ns.unwrap_or(0);
         let dirty_pages = match detail {

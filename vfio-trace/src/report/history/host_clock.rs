@@ -1,33 +1,36 @@
-//! What a host's clocks showed over a recording: how long it had slept, and what its wall clock was set to.
+//! History of a host's clocks over a recording: the time that the host slept, and the steps of its wall clock.
 
 use crate::event::ClockAnchor;
 
-/// Less than this is no step, see [`crate::event::WallClock`].
+/// Smallest difference that counts as a step, see [`crate::event::WallClock`].
 const MIN_STEP_NS: i128 = 1_000_000;
-/// So many steps are remembered; beyond it, times before the oldest are as before the next.
+/// Most steps that are kept; beyond that, times before the oldest step are treated as times just after it.
 const MAX_STEPS: usize = 1024;
-/// So many promises are remembered; beyond it, the worse one of each two.
+/// Most promises that are kept; beyond that, the worse one of each two.
 const MAX_PROMISES: usize = 4096;
 
-/// What something was from a moment of CLOCK_MONOTONIC on.
+/// Value that holds from a time of CLOCK_MONOTONIC on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ValueSince<T> {
     from_ns: u64,
     value: T,
 }
 
-/// The clocks. CLOCK_MONOTONIC, that of the records, stands still while the host sleeps; CLOCK_BOOTTIME does not, and both
-/// run alike otherwise. CLOCK_REALTIME runs like CLOCK_BOOTTIME until it is set.
+/// Clocks of a host. CLOCK_MONOTONIC, the clock of the records, stands still while the host sleeps; CLOCK_BOOTTIME does
+/// not. Otherwise both run alike. CLOCK_REALTIME runs like CLOCK_BOOTTIME until it is set.
+///
+/// [`HostHistory`](super::HostHistory) updates it with each clock reading of the recording; the merge of several hosts'
+/// clocks uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostClock {
-    /// CLOCK_BOOTTIME less CLOCK_MONOTONIC; never empty.
+    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC in ns; never empty.
     asleep: Vec<ValueSince<i128>>,
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME; never empty.
+    /// CLOCK_REALTIME minus CLOCK_BOOTTIME in ns; never empty.
     set: Vec<ValueSince<i128>>,
-    /// What the kernel promised that the wall clock was off UTC at most, in ns; `None`: it was not synchronised. Never
-    /// empty.
+    /// The kernel's bound for the wall clock's distance from UTC (`maxerror` of adjtimex(2)), in ns; `None`: the clock
+    /// was not synchronised. Never empty.
     promised: Vec<ValueSince<Option<u64>>>,
-    /// When the clocks were read last; `None`: only CLOCK_BOOTTIME is not known yet.
+    /// Time of the last reading; `None`: CLOCK_BOOTTIME is not known yet.
     sampled_ns: Option<u64>,
 }
 
@@ -47,17 +50,18 @@ impl HostClock {
         }
     }
 
-    /// Takes in what the clocks showed later, read at most `read_ns` apart. Between two readings that differ, the nearer one
-    /// counts.
+    /// Takes in a later reading of the clocks, which were read at most `read_ns` apart. Of times between two readings
+    /// that differ, each belongs to the nearer reading.
     pub(super) fn sample(&mut self, found: ClockAnchor, boot_ns: u64, read_ns: u64, error_ns: Option<u64>) {
-        // 0: nobody read the clocks.
+        // 0 means that the clocks were not read.
         if found.real_ns == 0 || boot_ns == 0 || self.sampled_ns.is_some_and(|last| found.mono_ns < last) {
             return;
         }
         let asleep = i128::from(boot_ns) - i128::from(found.mono_ns);
         let ahead_ns = i128::from(found.real_ns) - i128::from(boot_ns);
         let Some(last_ns) = self.sampled_ns.replace(found.mono_ns) else {
-            // What was slept before is nobody's business, but part of what the wall clock is ahead.
+            // Sleep before the first reading does not matter by itself, but the wall clock's lead over CLOCK_MONOTONIC
+            // includes it.
             self.asleep = vec![ValueSince { from_ns: 0, value: asleep }];
             for set in &mut self.set {
                 set.value -= asleep;
@@ -67,7 +71,7 @@ impl HostClock {
             return;
         };
         let from_ns = last_ns.midpoint(found.mono_ns);
-        // Nobody wakes up earlier.
+        // Time asleep never shrinks.
         if asleep - self.asleep_at(u64::MAX) > MIN_STEP_NS + i128::from(read_ns) {
             push(&mut self.asleep, ValueSince { from_ns, value: asleep });
         }
@@ -82,8 +86,8 @@ impl HostClock {
         }
     }
 
-    /// Takes in what the kernel promised from then on. A promise that is a little better changes nothing: that before stays
-    /// true.
+    /// Takes in the kernel's bound from a time on. A bound that is a little better changes nothing: the one before
+    /// stays true.
     fn promise(&mut self, from_ns: u64, error_ns: Option<u64>) {
         let stays = match (at(&self.promised, u64::MAX), error_ns) {
             (Some(before), Some(now)) => (before / 2..=before).contains(&now),
@@ -103,23 +107,24 @@ impl HostClock {
         self.promised.push(ValueSince { from_ns, value: error_ns });
     }
 
-    /// CLOCK_BOOTTIME less CLOCK_MONOTONIC at a moment of the latter.
+    /// Returns CLOCK_BOOTTIME minus CLOCK_MONOTONIC at a time of the latter.
     pub(crate) fn asleep_at(&self, mono_ns: u64) -> i128 {
         at(&self.asleep, mono_ns)
     }
 
-    /// When the host slept: the moment of CLOCK_MONOTONIC, and CLOCK_BOOTTIME less CLOCK_MONOTONIC before and after.
+    /// Returns the times at which the host slept: the time of CLOCK_MONOTONIC, and CLOCK_BOOTTIME minus CLOCK_MONOTONIC
+    /// before and after.
     pub(crate) fn sleeps(&self) -> impl Iterator<Item = (u64, i128, i128)> {
         let pairs = self.asleep.iter().zip(self.asleep.iter().skip(1));
         pairs.map(|(before, after)| (after.from_ns, before.value, after.value))
     }
 
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME at a moment of CLOCK_MONOTONIC.
+    /// Returns CLOCK_REALTIME minus CLOCK_BOOTTIME at a time of CLOCK_MONOTONIC.
     pub(crate) fn ahead_at(&self, mono_ns: u64) -> i128 {
         at(&self.set, mono_ns)
     }
 
-    /// What the kernel promised then.
+    /// Returns the kernel's bound at a time of CLOCK_MONOTONIC.
     pub(crate) fn error_at(&self, mono_ns: u64) -> Option<u64> {
         at(&self.promised, mono_ns)
     }
@@ -132,7 +137,7 @@ fn push<T>(all: &mut Vec<ValueSince<T>>, next: ValueSince<T>) {
     all.push(next);
 }
 
-/// What it was then.
+/// Returns the value at a time of CLOCK_MONOTONIC.
 fn at<T: Copy + Default>(all: &[ValueSince<T>], mono_ns: u64) -> T {
     let later = all.partition_point(|since| since.from_ns <= mono_ns);
     all.get(later.saturating_sub(1)).map(|since| since.value).unwrap_or_default()

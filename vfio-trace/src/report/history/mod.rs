@@ -1,4 +1,4 @@
-//! What happened on one host, kept in a bounded amount of memory however much data moves: the first half of a document.
+//! History of one host, kept in a bounded amount of memory for any amount of data: the first half of a document.
 
 mod busy;
 mod device;
@@ -26,12 +26,15 @@ use super::{
     document::{LeftOutCounts, ReportFinding, SessionEnd, TracedHost},
 };
 
-/// Each device is looked at for each gap of its driver.
+/// Most gaps that are kept: each device is compared with each gap of its driver.
 const MOST_GAPS: usize = 1_000;
-/// Functions of those that are not over, which are looked at when one is; a host has not as many to probe.
+/// Most functions of gaps that are not over; all of them are compared when one ends. A host has fewer functions to
+/// probe.
 const MOST_GAP_FUNCTIONS: usize = 1 << 14;
 
-/// The history of one host. Pure; the same events give the same history.
+/// History of one host. `cli::histories` makes one per recording and passes all events to it; `report::document` makes
+/// the document from the histories of all hosts. Pure: the same events give the same history. Times are CLOCK_MONOTONIC
+/// in ns.
 #[derive(Clone, Debug, Default)]
 pub struct HostHistory {
     pub(crate) host: TracedHost,
@@ -40,31 +43,31 @@ pub struct HostHistory {
     pub(crate) devices: Vec<DeviceHistory>,
     pub(crate) sessions: Vec<SessionHistory>,
     pub(crate) findings: Vec<ReportFinding>,
-    /// Times in which functions were not probed, CLOCK_MONOTONIC.
+    /// Times in which functions were not probed, CLOCK_MONOTONIC in ns.
     pub(crate) gaps: Vec<ProbeGap>,
-    /// How many more of them there were.
+    /// Number of gaps for which there was no room.
     pub(crate) gaps_left_out: u64,
     first_ns: Option<u64>,
     last_ns: u64,
-    /// Places of devices by name, one per driver that they had; of those without a name by number.
+    /// Indexes of devices by name, one per driver that they had; devices without a name are in `by_nr`.
     by_name: HashMap<String, Vec<usize>>,
     by_nr: HashMap<u32, usize>,
-    /// Places of sessions by number.
+    /// Indexes of sessions by their number in the events.
     by_session: HashMap<u32, usize>,
-    /// Places of each device's sessions that may not be over.
+    /// Indexes of each device's sessions that may not be over.
     open: Vec<Vec<usize>>,
-    /// Places of each device's sessions that have moved something since its state changed last.
+    /// Indexes of each device's sessions that have moved data since the device's state changed last.
     moving: Vec<Vec<usize>>,
-    /// The call on a data fd, or the copy of its file, that came last: a finding may be of it.
+    /// The last call on a data fd, or copy of its file: a finding may belong to it.
     call: Option<LastCall>,
     limits: ModelLimits,
-    /// What all devices have together.
+    /// Numbers of entries of all devices together.
     kept: EntryCounts,
-    /// What there was no room for; its time is CLOCK_MONOTONIC.
+    /// Events and entries for which there was no room; the time is CLOCK_MONOTONIC.
     pub(crate) left_out: LeftOutCounts,
 }
 
-/// By what a finding is known to come of a call.
+/// The call that a finding is matched against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastCall {
     device: usize,
@@ -83,60 +86,61 @@ impl EventConsumer for HostHistory {
 }
 
 impl HostHistory {
-    /// A history that has seen nothing. The caller fills in what is known of the host; its times are CLOCK_MONOTONIC
-    /// until a document is made. `clock_error_ns`: what its kernel promises its wall clock is off UTC at most; `None`
-    /// if that is not synchronised, or not known.
+    /// Makes an empty history. The caller fills in the facts about the host; its times are CLOCK_MONOTONIC until a
+    /// document is made. `clock_error_ns`: the kernel's bound for the wall clock's distance from UTC; `None` if the
+    /// clock is not synchronised, or if that is not known.
     pub fn new(host: TracedHost, anchor: ClockAnchor, clock_error_ns: Option<u64>) -> Self {
         let clocks = HostClock::new(anchor, clock_error_ns);
         Self { host, clock: anchor.into(), clocks, ..Self::default() }
     }
 
-    /// The same with other limits.
+    /// Sets other limits.
     #[must_use]
     pub const fn with_limits(mut self, limits: ModelLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Takes in what the clocks showed later, CLOCK_BOOTTIME among them, read at most `error_ns` apart, and what the kernel
-    /// promised then.
+    /// Takes in a later reading of the clocks, CLOCK_BOOTTIME among them, which were read at most `error_ns` apart, and
+    /// the kernel's bound at that time.
     pub fn sample(&mut self, found: ClockAnchor, boot_ns: u64, error_ns: u64, clock_error_ns: Option<u64>) {
         self.clock.sample(found, error_ns);
         self.clocks.sample(found, boot_ns, error_ns, clock_error_ns);
     }
 
-    /// The wall clock, with its steps.
+    /// Returns the wall clock, with its steps.
     pub const fn clock(&self) -> &WallClock {
         &self.clock
     }
 
-    /// The moment whose clocks a document's wall times are computed from: the beginning of the last data session, which is
-    /// what has to be put beside another host's; without one the last event. Of other steps of the wall clock nothing is told.
+    /// Returns the time whose clock readings a document's wall times are computed from: the beginning of the last data
+    /// session, because sessions are compared with those of other hosts; without a session the last event. The document
+    /// does not mention other steps of the wall clock.
     fn converted_ns(&self) -> u64 {
         self.sessions.iter().map(|session| session.doc.start_ns).max().unwrap_or(self.last_ns)
     }
 
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME, by the reading that is nearest to that moment.
+    /// Returns CLOCK_REALTIME minus CLOCK_BOOTTIME, by the reading nearest to that time.
     pub(crate) fn ahead_ns(&self) -> i128 {
         self.clocks.ahead_at(self.converted_ns())
     }
 
-    /// CLOCK_REALTIME less CLOCK_MONOTONIC, by the reading that is nearest to that moment.
+    /// Returns CLOCK_REALTIME minus CLOCK_MONOTONIC, by the reading nearest to that time.
     pub(crate) fn distance_ns(&self) -> i128 {
         self.ahead_ns() + self.clocks.asleep_at(self.converted_ns())
     }
 
-    /// What the kernel promised then.
+    /// Returns the kernel's bound for the wall clock's distance from UTC at that time.
     pub(crate) fn clock_error_ns(&self) -> Option<u64> {
         self.clocks.error_at(self.converted_ns())
     }
 
-    /// What is known of the host.
+    /// Returns the facts about the host.
     pub const fn host_mut(&mut self) -> &mut TracedHost {
         &mut self.host
     }
 
-    /// First and last time seen, CLOCK_MONOTONIC in ns.
+    /// Returns the first and the last time seen, CLOCK_MONOTONIC in ns.
     pub fn span(&self) -> Option<(u64, u64)> {
         self.first_ns.map(|first| (first, self.last_ns.max(first)))
     }
@@ -149,15 +153,15 @@ impl HostHistory {
             self.left_out.failed += u64::from(event.data.is_failure());
             return;
         }
-        // What the inventory finds began long ago; that is not when tracing began.
+        // The inventory reports devices that were opened long ago; tracing did not begin then.
         self.first_ns = Some(self.first_ns.map_or(event.end_ns, |first| first.min(event.end_ns)));
         self.last_ns = self.last_ns.max(event.end_ns);
         self.take(event);
         self.check_room();
     }
 
-    /// Nothing is taken in any more once one of what verdicts are made from is full: a part of a migration would be told
-    /// as if it were all of it.
+    /// Ends the intake of events once a list that verdicts are made from is full: otherwise a part of a migration would
+    /// look like the whole.
     fn check_room(&mut self) {
         let (kept, limits) = (&self.kept, &self.limits);
         let full = [
@@ -241,7 +245,7 @@ impl HostHistory {
         }
     }
 
-    /// Keeps a gap; one that has an end is also that of earlier ones, of the same functions, that had none.
+    /// Keeps a gap. A gap with an end also ends earlier gaps of the same functions that had none.
     fn gap(&mut self, gap: &ProbeGap) {
         let (mut ended, over) = (Vec::new(), functions_of(gap));
         for open in self.gaps.iter_mut().filter(|open| {
@@ -296,7 +300,7 @@ impl HostHistory {
         }
     }
 
-    /// Notes that a session has moved something.
+    /// Notes that a session has moved data.
     fn moves(&mut self, number: Option<u32>, device: usize) {
         let place = number.and_then(|number| self.place(number));
         if let (Some(at), Some(moving)) = (place, self.moving.get_mut(device))
@@ -306,7 +310,7 @@ impl HostHistory {
         }
     }
 
-    /// Tells the sessions that have moved something that their device's state changed at these times.
+    /// Tells the sessions that have moved data that their device's state changed at these times.
     fn changed(&mut self, device: usize, times: &[u64]) {
         let Some(moving) = self.moving.get_mut(device) else { return };
         for at in moving.drain(..) {
@@ -330,8 +334,9 @@ impl HostHistory {
         });
     }
 
-    /// A device by its name, which outlives the kernel's structure; one without a name by its number. Under another driver
-    /// it is another device: what it has done is that driver's. `None`: there is no room for another one.
+    /// Returns the index of a device, found by its name, which outlives the kernel's structure, or by its number if it
+    /// has no name. Under another driver it is another device, because its history belongs to the driver. `None`: there
+    /// is no room for another device.
     fn device(&mut self, device: Option<&DeviceRef>) -> Option<usize> {
         let (nr, name) = device.map_or((u32::MAX, None), |device| (device.nr, device.name.as_deref()));
         let driver = device.and_then(|device| device.driver.as_deref());
@@ -371,7 +376,7 @@ impl HostHistory {
         self.by_session.get(&number).copied()
     }
 
-    /// Notes which call came last, or which data fd's file was copied.
+    /// Notes the last call, or the last copy of a data fd's file.
     fn called(&mut self, number: Option<u32>, device: usize, event: &VfioEvent) {
         let session = number.and_then(|number| self.place(number));
         let (tid, end_ns) = (event.process.tid, event.end_ns);
@@ -398,7 +403,7 @@ impl HostHistory {
     }
 }
 
-/// The state in which data is saved.
+/// Returns true for PRE_COPY and PRE_COPY_P2P, in which data is saved before the device stops.
 pub(crate) const fn is_pre_copy(state: MigState) -> bool {
     matches!(state, MigState::PRE_COPY | MigState::PRE_COPY_P2P)
 }

@@ -1,4 +1,4 @@
-//! One data session, call by call.
+//! History of one data session, built call by call.
 
 use std::collections::VecDeque;
 
@@ -10,48 +10,49 @@ use crate::{
     },
 };
 
-/// Points of bytes over time in a document.
+/// Most points of bytes over time in a document.
 const SERIES: usize = 1024;
-/// Calls that are kept to bring clocks together by.
+/// Most calls that are kept to merge clocks by.
 const CALLS: usize = 4096;
-/// Moments at which the device's state changed, with what had been moved by then.
+/// Most changes of the device's state that are kept, with the bytes moved by then.
 const CHANGES: usize = 1024;
-/// Calls in which others in progress are looked for.
+/// Number of recent calls that are searched for overlaps.
 const RECENT: usize = 64;
-/// Threads that are told.
+/// Most threads that are listed.
 const THREADS: usize = 64;
 
-/// A call that moved bytes.
+/// A call that moved bytes. Times are CLOCK_MONOTONIC in ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TransferCall {
-    /// Bytes moved before it.
+    /// Bytes moved before the call.
     pub(crate) before: u64,
-    /// Bytes moved with it.
+    /// Bytes moved including the call.
     pub(crate) after: u64,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
 }
 
-/// What is known of a session.
+/// Everything known about a session. [`HostHistory`](super::HostHistory) makes it at the session's first event and
+/// passes every event of the session to it. Times are CLOCK_MONOTONIC in ns.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionHistory {
     pub(crate) doc: DataSession,
     parts: Vec<(SessionPart, BusyIntervals)>,
     calls: SampledSeries<TransferCall>,
     series: SampledSeries<BytesSample>,
-    /// What had been moved before the device's state changed: exact, if that happened less than [`CHANGES`] times.
+    /// Bytes moved before each change of the device's state: complete if there were fewer than [`CHANGES`] changes.
     changes: SampledSeries<BytesSample>,
-    /// Bytes moved when the device's state changed last; all there can be, once more is known to have been moved.
+    /// Bytes moved at the last change of the device's state; `u64::MAX` once it is known that more was moved.
     noted: u64,
     info: SampledSeries<PrecopySample>,
     last_info: Option<(PrecopySample, u64)>,
-    /// When the last calls began and ended, and what had been moved before.
+    /// Begin and end of the last calls, and the bytes moved before each.
     recent: VecDeque<(u64, u64, u64)>,
     first_failure: Option<(u64, u64)>,
     stream: Option<StreamHash>,
     eof: bool,
     last_failed: bool,
-    /// Whether the driver, or what ended the device, has ended it.
+    /// True if the driver, or the end of the device, has ended the session.
     over: bool,
 }
 
@@ -95,7 +96,7 @@ impl SessionHistory {
         }
     }
 
-    /// A request for this state started it.
+    /// Notes that a request for this state started the session.
     pub(super) fn begin_session(&mut self, target: MigState, at_ns: u64) {
         self.doc.partial = false;
         self.doc.start_ns = at_ns;
@@ -126,7 +127,7 @@ impl SessionHistory {
             doc.threads.push(tid);
         }
         let bytes = io.bytes.unwrap_or(0);
-        // What was moved unseen before has its place in the stream, if not in the sum.
+        // Bytes moved unseen before have a place in the stream, but not in the sum.
         let before = if doc.partial { io.offset_bytes.unwrap_or(doc.bytes) } else { doc.bytes };
         doc.bytes = doc.bytes.saturating_add(bytes);
         let (start_ns, end_ns) = (event.start_ns, event.end_ns);
@@ -141,7 +142,7 @@ impl SessionHistory {
         if failed {
             self.first_failure.get_or_insert((start_ns, end_ns));
         }
-        // What a signal interrupted has not made good what failed before.
+        // A call that a signal interrupted does not make up for an earlier failure.
         if io.dry != Some(ReadEnd::ForNow) {
             self.last_failed = failed;
         }
@@ -193,7 +194,8 @@ impl SessionHistory {
         &mut self.parts[at]
     }
 
-    /// Events come in order of their ends, so those that overlap with this call are among the last ones.
+    /// Counts the calls in progress at the same time. Events come in order of their ends, so those that overlap with
+    /// this call are among the last ones.
     fn concurrency(&mut self, start_ns: u64, end_ns: u64, bytes: u64) {
         let most = if self.recent.back().is_none_or(|(_, end, _)| *end <= start_ns) {
             1
@@ -210,14 +212,14 @@ impl SessionHistory {
         self.recent.push_back((start_ns, end_ns, self.doc.bytes.saturating_sub(bytes)));
     }
 
-    /// Whether it has moved something of which that is not noted yet; notes it.
+    /// Returns true if data was moved since the last state change, once per change.
     pub(super) const fn take_moved(&mut self) -> bool {
         let news = self.noted < self.doc.bytes;
         self.noted = if news { u64::MAX } else { self.noted };
         news
     }
 
-    /// The device's state changed: what calls have moved that ended before is of the state that it was in.
+    /// Notes that the device's state changed: data moved by calls that ended before belongs to the state before.
     pub(super) fn note_state_change(&mut self, at_ns: u64) {
         let later = self.recent.partition_point(|(_, end, _)| *end < at_ns);
         let bytes = self.recent.get(later).map_or(self.doc.bytes, |(_, _, before)| *before);
@@ -225,7 +227,7 @@ impl SessionHistory {
         self.noted = self.doc.bytes;
     }
 
-    /// What had been moved when the device's state changed, and in all.
+    /// Returns the bytes moved at each change of the device's state, and in all.
     pub(crate) fn changes(&self) -> impl Iterator<Item = BytesSample> {
         let last = self
             .series
@@ -263,7 +265,7 @@ impl SessionHistory {
         }
     }
 
-    /// Something ended it.
+    /// Ends the session, unless it is over.
     pub(super) fn end_session(&mut self, end: SessionEnd, at_ns: u64) {
         if !self.over {
             self.over = true;
@@ -272,42 +274,42 @@ impl SessionHistory {
         }
     }
 
-    /// The last answer to VFIO_MIG_GET_PRECOPY_INFO, and bytes moved before it.
+    /// Returns the last answer to VFIO_MIG_GET_PRECOPY_INFO, and the bytes moved before it.
     pub(crate) const fn last_info(&self) -> Option<(PrecopySample, u64)> {
         self.last_info
     }
 
-    /// Calls that moved bytes; not all if there were many.
+    /// Returns the calls that moved bytes; a choice of them if there were many.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &TransferCall> {
         self.calls.points()
     }
 
-    /// When calls of a part were in progress.
+    /// Returns the times in which calls of a part were in progress.
     pub(crate) fn busy(&self, name: PartName) -> Option<&BusyIntervals> {
         self.parts.iter().find(|(part, _)| part.part == name).map(|(_, busy)| busy)
     }
 
-    /// Whether a `read()` has given 0 bytes behind PRE_COPY.
+    /// Returns true if a `read()` outside of PRE_COPY has given 0 bytes: all was read.
     pub(crate) const fn eof(&self) -> bool {
         self.eof
     }
 
-    /// A plug-in has seen the stream's beginning.
+    /// Sets the hash: a plug-in has seen the stream's beginning.
     pub(super) const fn set_stream_hash(&mut self, stream: StreamHash) {
         self.stream = Some(stream);
     }
 
-    /// The hash of all bytes that were moved, if it is known.
+    /// Returns the hash of all bytes that were moved, if it is known.
     pub(crate) fn stream(&self) -> Option<StreamHash> {
         self.stream.filter(|stream| stream.bytes == self.doc.bytes && !self.doc.partial)
     }
 
-    /// When the first call that failed began and ended.
+    /// Returns begin and end of the first call that failed.
     pub(crate) const fn first_failure(&self) -> Option<(u64, u64)> {
         self.first_failure
     }
 
-    /// Puts together what the document has.
+    /// Returns the session for the document.
     pub(crate) fn document(&self) -> DataSession {
         let mut doc = self.doc.clone();
         doc.end = match doc.end {

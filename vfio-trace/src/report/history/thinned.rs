@@ -1,6 +1,6 @@
-//! A series of which every second point goes when it gets too long, again and again; the last point stays.
+//! Series of bounded length: when it gets too long, every second point is dropped; the last point always stays.
 
-/// The series.
+/// A series of points, evenly thinned.
 #[derive(Clone, Debug)]
 pub(crate) struct SampledSeries<T> {
     kept: Vec<T>,
@@ -11,7 +11,7 @@ pub(crate) struct SampledSeries<T> {
 }
 
 impl<T: Clone> SampledSeries<T> {
-    /// Of at most `most` points and the last one.
+    /// Makes an empty series of at most `most` points and the last one.
     pub(crate) const fn new(most: usize) -> Self {
         Self { kept: Vec::new(), last: None, every: 1, seen: 0, most }
     }
@@ -38,7 +38,7 @@ impl<T: Clone> SampledSeries<T> {
         self.seen += 1;
     }
 
-    /// The points that are left.
+    /// Returns the points that are left.
     pub(crate) fn points(&self) -> impl Iterator<Item = &T> {
         self.kept.iter().chain(&self.last)
     }
