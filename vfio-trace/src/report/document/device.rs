@@ -1,138 +1,139 @@
-//! A device: what it went through.
+//! A device in the document: its states, arcs, requests, steps and marks.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::event::{CallOutcome, MarkKind, MigFlags, MigState};
 
-/// One device on one host.
+/// One device on one host, with everything that was seen of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TracedDevice {
-    /// Its place in `devices`.
+    /// Place of the device in `devices`.
     pub nr: u32,
     /// Place of its host in `hosts`.
     pub host: u32,
     /// PCI address or mdev UUID; null if it never became known.
     pub name: Option<String>,
-    /// Its driver.
+    /// Driver of the device; null if it never became known.
     pub driver: Option<String>,
-    /// What its migration can do: `stop-copy`, `p2p`, `pre-copy`.
+    /// The device's migration_flags: `stop-copy`, `p2p`, `pre-copy`.
     pub migration_flags: Option<MigFlags>,
-    /// Whether it tracks dirty pages itself.
+    /// True if the device tracks dirty pages itself.
     pub dirty_tracking: Option<bool>,
-    /// The states it was in, in order. The time between two of them is that of an arc.
+    /// States of the device, in order. The time between two of them is that of an arc.
     pub states: Vec<StateSpan>,
-    /// Steps of the state machine.
+    /// Arcs: steps of the state machine.
     pub arcs: Vec<ArcSpan>,
     /// Requests of user space to change the state.
     pub requests: Vec<StateRequest>,
-    /// Steps of its driver; empty without a plug-in for the driver.
+    /// Steps of the driver; empty if no plug-in knows the driver.
     pub steps: Vec<StepSpan>,
-    /// Steps that were left out, because there are too many.
+    /// Number of steps that were left out, because there are too many.
     pub steps_left_out: u64,
-    /// Single moments: open, close, reset, …
+    /// Marks at single times: open, close, reset, …
     pub marks: Vec<DeviceMark>,
-    /// Marks that were left out. Those that end what a device was doing (last close, reset, removal) are not.
+    /// Number of marks that were left out. Marks that end the device's activity (last close, reset, removal) are never
+    /// left out.
     pub marks_left_out: u64,
-    /// What the driver said STOP_COPY would move.
+    /// Answers to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: estimates of the bytes that STOP_COPY would move.
     pub sizes: Vec<SizeSample>,
-    /// Answers about that which were left out.
+    /// Number of those answers that were left out.
     pub sizes_left_out: u64,
-    /// Dirty page tracking by the device.
+    /// Periods of dirty page tracking by the device.
     pub dirty_logs: Vec<DirtyLog>,
 }
 
-/// Time in one state.
+/// A period of time in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateSpan {
-    /// The state; null: not certain.
+    /// The state; null if it is not certain.
     pub state: Option<MigState>,
-    /// When it was entered, or first seen in it.
+    /// Time at which the state was entered, or first seen.
     pub start_ns: u64,
-    /// When it was left, or last seen in it.
+    /// Time at which the state was left, or last seen.
     pub end_ns: u64,
 }
 
-/// One step of the state machine.
+/// One arc: a step of the state machine, which is one call of the driver's migration_set_state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ArcSpan {
-    /// State it starts from.
+    /// State in which the arc starts.
     pub from: MigState,
-    /// State it leads to; null if the core refused to name one.
+    /// State to which it leads; null if the core refused to name one.
     pub to: Option<MigState>,
-    /// State that was asked for in the end.
+    /// State that the request asked for in the end.
     pub target: MigState,
-    /// When it began.
+    /// Time at which the arc began.
     pub start_ns: u64,
-    /// When it ended; if `duration_ns` is null, when that became known.
+    /// Time at which the arc ended; if `duration_ns` is null, the time at which that became known.
     pub end_ns: u64,
-    /// How long it took; null if its end was not seen.
+    /// Duration of the arc; null if its end was not seen.
     pub duration_ns: Option<u64>,
-    /// The process.
+    /// PID of the process.
     pub pid: u32,
-    /// The thread.
+    /// TID of the thread.
     pub tid: u32,
-    /// How it ended.
+    /// Outcome of the arc.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// A request to change the state.
+/// A request of user space to change the state (VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateRequest {
-    /// State asked for.
+    /// State that the request asked for.
     pub target: MigState,
-    /// When it began.
+    /// Time at which the request began.
     pub start_ns: u64,
-    /// When it ended.
+    /// Time at which the request ended.
     pub end_ns: u64,
-    /// Arcs seen to begin within it.
+    /// Number of arcs seen to begin within the request.
     pub arcs: u32,
-    /// The data session that it started: place in `sessions`.
+    /// Data session that the request started: its place in `sessions`.
     pub session: Option<u32>,
-    /// The process.
+    /// PID of the process.
     pub pid: u32,
-    /// The thread.
+    /// TID of the thread.
     pub tid: u32,
     /// Name of the thread.
     pub comm: String,
-    /// How the request ended: what user space got.
+    /// Outcome of the request, as user space got it.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// A step of a driver: a function of it, or one that it called.
+/// A step of a driver: a function of the driver, or one that the driver called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StepSpan {
-    /// What the driver's plug-in calls it, or the function.
+    /// Name that the driver's plug-in gives the step, or the function's name.
     pub name: String,
-    /// The function.
+    /// Name of the function.
     pub function: Option<String>,
-    /// What the plug-in reads from its arguments.
+    /// Details that the plug-in reads from the function's arguments.
     pub detail: Option<String>,
-    /// When it began.
+    /// Time at which the step began.
     pub start_ns: u64,
-    /// When it ended.
+    /// Time at which the step ended.
     pub end_ns: u64,
-    /// The thread.
+    /// TID of the thread.
     pub tid: u32,
-    /// How it ended.
+    /// Outcome of the step.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// A moment.
+/// An event of a device at a single time: open, close, reset, …
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceMark {
-    /// What.
+    /// Kind of the event.
     pub kind: MarkKind,
-    /// When.
+    /// Time of the event.
     pub at_ns: u64,
-    /// A few words.
+    /// Description of a few words.
     pub text: String,
-    /// The process; 0 if none.
+    /// PID of the process; 0 if there is none.
     pub pid: u32,
-    /// How it ended, for those that can fail.
+    /// Outcome, for kinds that can fail.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
@@ -140,44 +141,44 @@ pub struct DeviceMark {
 /// An answer to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SizeSample {
-    /// When.
+    /// Time of the answer.
     pub at_ns: u64,
-    /// The driver's estimate, what PRE_COPY would move included; null if it failed.
+    /// The driver's estimate in bytes, including data that PRE_COPY would move; null if the request failed.
     pub stop_copy_bytes: Option<u64>,
 }
 
-/// One DMA_LOGGING_START and what followed.
+/// A period of dirty page tracking: one DMA_LOGGING_START and the calls that followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DirtyLog {
-    /// When it was asked for.
+    /// Time at which the log was asked for.
     pub start_ns: u64,
-    /// How long the start took.
+    /// Duration of the start.
     pub start_duration_ns: u64,
-    /// When it was stopped: by DMA_LOGGING_STOP, a reset or the last close; null: it is still on.
+    /// Time at which the log was stopped: by DMA_LOGGING_STOP, a reset or the last close; null if it is still on.
     pub stop_ns: Option<u64>,
-    /// How long DMA_LOGGING_STOP took; null if that was not what stopped it.
+    /// Duration of DMA_LOGGING_STOP; null if another event stopped the log.
     pub stop_duration_ns: Option<u64>,
-    /// Granularity asked for.
+    /// Page size that user space asked for.
     pub page_size_bytes: Option<u64>,
-    /// Granularity that the driver chose.
+    /// Page size that the driver chose.
     pub granted_page_size_bytes: Option<u64>,
-    /// Ranges.
+    /// Number of IOVA ranges.
     pub ranges: Option<u32>,
-    /// From the lowest address to the highest.
+    /// Distance from the lowest IOVA to the highest, in bytes.
     pub span_bytes: Option<u64>,
-    /// DMA_LOGGING_REPORT calls.
+    /// Number of DMA_LOGGING_REPORT calls.
     pub reports: u64,
-    /// Reports that failed: after one, the log must be taken as corrupted.
+    /// Number of reports that failed: after one, the log must be taken as corrupted.
     pub reports_failed: u64,
-    /// Time within the reports.
+    /// Time spent in the reports.
     pub reports_ns: u64,
-    /// Dirty pages in the reports whose bitmap was counted.
+    /// Number of dirty pages in the reports whose bitmap was counted.
     pub dirty_pages: u64,
-    /// Reports that worked and whose bitmap was not counted.
+    /// Number of reports that succeeded and whose bitmap was not counted.
     pub reports_uncounted: u64,
-    /// The reports, up to a number.
+    /// The reports; a choice of them if there are many.
     pub series: Vec<DirtyReport>,
-    /// How the start ended.
+    /// Outcome of the start.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
@@ -185,10 +186,10 @@ pub struct DirtyLog {
 /// One DMA_LOGGING_REPORT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DirtyReport {
-    /// When.
+    /// Time at which the report ended.
     pub at_ns: u64,
-    /// How long it took.
+    /// Duration of the report.
     pub duration_ns: u64,
-    /// Dirty pages; null if not counted.
+    /// Number of dirty pages; null if they were not counted.
     pub dirty_pages: Option<u64>,
 }

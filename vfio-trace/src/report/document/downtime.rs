@@ -1,36 +1,36 @@
-//! Where the downtime went.
+//! The downtime of a device or of a VM, and its stages.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What a device did while it was, or had to be, still.
+/// Stage of the downtime: an activity of a device while it was, or had to be, stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DowntimeStage {
-    /// Source: arcs that stop it.
+    /// Source: arcs that stop the device.
     Stop,
     /// Source: arcs to STOP_COPY.
     Save,
-    /// Source: within `read()` in STOP_COPY.
+    /// Source: time in `read()` in STOP_COPY.
     Read,
-    /// Nothing within VFIO: the VMM, the network, or another device's turn.
+    /// No activity within VFIO: the VMM, the network, or another device's turn.
     Gap,
-    /// Destination: within `write()`, after the source has entered STOP_COPY.
+    /// Destination: time in `write()`, after the source has entered STOP_COPY.
     Write,
     /// Destination: the arc from RESUMING to STOP.
     Load,
     /// Destination: arcs to RUNNING.
     Start,
-    /// Source of a migration that did not come about: arcs back to RUNNING.
+    /// Source of a migration that did not succeed: arcs back to RUNNING.
     Recover,
 }
 
 impl DowntimeStage {
-    /// All, in the order in which they come.
+    /// All stages, in the order in which they come.
     pub const ALL: [Self; 8] =
         [Self::Stop, Self::Save, Self::Read, Self::Gap, Self::Write, Self::Load, Self::Start, Self::Recover];
 
-    /// The name used in output.
+    /// Returns the name used in output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -45,39 +45,39 @@ impl DowntimeStage {
     }
 }
 
-/// How a figure is to be read.
+/// Precision of the figures of a downtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DowntimeBound {
-    /// As it was.
+    /// The figures are exact.
     Exact,
-    /// It may be off by `uncertainty_ns`, or by an unknown amount if that is null.
+    /// The figures may be off by `uncertainty_ns`, or by an unknown amount if that is null.
     About,
-    /// It was this long or longer.
+    /// The downtime was this long or longer.
     AtLeast,
 }
 
-/// From the first arc that stops a device to the end of the arc that makes it run again.
+/// A downtime: from the first arc that stops a device to the end of the arc that makes it run again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DowntimeBreakdown {
-    /// Start of the first arc that stops it.
+    /// Start of the first arc that stops the device.
     pub start_ns: u64,
-    /// End of the last arc to RUNNING, or the last that was seen.
+    /// End of the last arc to RUNNING, or the last time that was seen.
     pub end_ns: u64,
-    /// From `start_ns` to `end_ns`.
+    /// Time from `start_ns` to `end_ns`.
     pub total_ns: u64,
-    /// How the figures are to be read.
+    /// Precision of the figures.
     pub bound: DowntimeBound,
-    /// By how much `total_ns` and the gap may be off; null: not known.
+    /// Largest error of `total_ns` and of the gap; null if it is not known.
     pub uncertainty_ns: Option<u64>,
-    /// Why they are not exact.
+    /// Reason why the figures are not exact.
     pub why: Option<String>,
-    /// Where it went, in order, one entry per stage. Shares add up to `total_ns`.
+    /// Stages in order, one entry per stage. Shares add up to `total_ns`.
     pub stages: Vec<StageTime>,
 }
 
 impl DowntimeBreakdown {
-    /// A stage's time.
+    /// Returns the time of a stage.
     pub fn stage(&self, stage: DowntimeStage) -> Option<&StageTime> {
         self.stages.iter().find(|time| time.stage == stage)
     }
@@ -86,24 +86,24 @@ impl DowntimeBreakdown {
 /// Time of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StageTime {
-    /// Which.
+    /// The stage.
     pub stage: DowntimeStage,
-    /// Its part of the total. Time in which two stages were in progress counts for the one that comes first.
+    /// Share of the stage in the total. Time in which two stages were in progress counts for the one that comes first.
     pub share_ns: u64,
-    /// Time in which it was in progress, whatever else was; for the gap, the same as its share.
+    /// Time in which the stage was in progress, whatever else was; for the gap, the same as its share.
     pub busy_ns: u64,
-    /// Of its share, at most so much are pauses between calls, which are the gap's or another stage's: there are more
-    /// calls than are kept one by one. 0 if all are.
+    /// Largest part of the share that may be pauses between calls, which belong to the gap or to another stage: there
+    /// are more calls than are kept one by one. 0 if all are kept.
     pub blurred_ns: u64,
 }
 
-/// How several devices of one VM took their turns.
+/// Order in which several devices of one VM went through a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceConcurrency {
-    /// One after the other: less than a tenth of the time that could have been shared was.
+    /// One after the other: they shared less than a tenth of the time that they could have shared.
     Series,
-    /// At the same time: more than nine tenths of it was.
+    /// At the same time: they shared more than nine tenths of it.
     Parallel,
     /// In between.
     Mixed,
@@ -112,16 +112,16 @@ pub enum DeviceConcurrency {
 /// A stage over all devices of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StageOrder {
-    /// Which.
+    /// The stage.
     pub stage: DowntimeStage,
-    /// Devices that had it.
+    /// Number of devices that had the stage.
     pub devices: u32,
-    /// Time of all devices, added up.
+    /// Sum of the times of all devices.
     pub sum_ns: u64,
-    /// Time in which it was in progress on at least one of them.
+    /// Time in which the stage was in progress on at least one of them.
     pub union_ns: u64,
-    /// Time of the device that took longest: what the stage would take were all at the same time.
+    /// Time of the slowest device: the stage's time if all devices had gone through it at once.
     pub longest_ns: u64,
-    /// How they took their turns.
+    /// Order in which the devices went through the stage.
     pub order: DeviceConcurrency,
 }

@@ -1,4 +1,4 @@
-//! A migration: what the arcs of one VM's devices add up to, on one host or on both.
+//! A migration in the document: made from the arcs of one VM's devices, on one host or on both.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,23 +6,23 @@ use serde::Serialize;
 use super::{DowntimeBreakdown, StageOrder};
 use crate::event::FindingSeverity;
 
-/// How a migration, or one side of it, ended.
+/// Outcome of a migration, or of one side of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MigrationVerdict {
-    /// All was read; all was loaded and the device runs, as far as this side was seen.
+    /// Source: all data was read. Destination: all data was loaded and the device runs. As far as this side was seen.
     Completed,
     /// Something in VFIO failed.
     Failed,
-    /// It was given up, and nothing in VFIO was seen to fail: on request, or because of something outside VFIO, or of what
-    /// was not seen, the other side for instance.
+    /// The migration was given up, and nothing in VFIO was seen to fail: on request, or because of something outside
+    /// VFIO, or of something that was not seen, on the other side for instance.
     Cancelled,
-    /// It was not over when tracing ended.
+    /// The migration was not over when tracing ended.
     Unfinished,
 }
 
 impl MigrationVerdict {
-    /// The name used in output.
+    /// Returns the name used in output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -33,51 +33,52 @@ impl MigrationVerdict {
     }
 }
 
-/// How a source went on after a migration that did not come about.
+/// Way in which a source went on after a migration that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceRecovery {
-    /// By arcs back to RUNNING.
+    /// Arcs back to RUNNING.
     Arcs,
-    /// By a reset.
+    /// A reset.
     Reset,
 }
 
-/// One migration of a VM.
+/// One migration of a VM, with all its devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VmMigration {
-    /// Its place in `migrations`.
+    /// Place of the migration in `migrations`.
     pub nr: u32,
-    /// How it ended.
+    /// Outcome of the migration.
     pub verdict: MigrationVerdict,
-    /// Whether the source runs again; null if it was not seen, or if that is not to be expected.
+    /// True if the source runs again; null if that was not seen, or is not to be expected.
     pub recovered: Option<bool>,
-    /// What happened, in one sentence.
+    /// Summary in one sentence.
     pub text: String,
     /// Start of the first arc.
     pub start_ns: u64,
-    /// End of the last arc, or the last that was seen.
+    /// End of the last arc, or the last time that was seen.
     pub end_ns: u64,
-    /// The VM that leaves; null if it was not seen.
+    /// VMM on the source; null if it was not seen.
     pub source: Option<VmmProcess>,
-    /// The VM that arrives; null if it was not seen.
+    /// VMM on the destination; null if it was not seen.
     pub destination: Option<VmmProcess>,
-    /// Its devices.
+    /// Devices of the VM.
     pub devices: Vec<DeviceMigration>,
-    /// Of all devices together: from the first that stops to the last that runs again. Null if nothing stopped.
+    /// Downtime of all devices together: from the first that stops to the last that runs again. Null if nothing
+    /// stopped.
     pub downtime: Option<DowntimeBreakdown>,
-    /// How several devices took their turns; empty for one device.
+    /// Order in which several devices went through each stage; empty for one device.
     pub order: Vec<StageOrder>,
-    /// What is worth a look.
+    /// Warnings about the migration.
     pub warnings: Vec<ReportWarning>,
 }
 
-/// A VMM.
+/// Process of a virtual machine monitor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VmmProcess {
     /// Place of its host in `hosts`.
     pub host: u32,
-    /// Its process.
+    /// PID of the process.
     pub pid: u32,
     /// Name of the thread that asked for the first transition.
     pub comm: String,
@@ -86,148 +87,148 @@ pub struct VmmProcess {
 /// One device of a migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceMigration {
-    /// Where it leaves.
+    /// Source side; null if it was not seen.
     pub source: Option<MigrationSide>,
-    /// Where it arrives.
+    /// Destination side; null if it was not seen.
     pub destination: Option<MigrationSide>,
-    /// Why these two belong together; null if there is one only.
+    /// Reason why the two sides belong together; null if there is one side only.
     pub paired_by: Option<PairingReason>,
-    /// How it ended.
+    /// Outcome of the device's migration.
     pub verdict: MigrationVerdict,
-    /// Where the time went; null if it did not stop.
+    /// Downtime of the device; null if it did not stop.
     pub downtime: Option<DowntimeBreakdown>,
-    /// What went from one to the other.
+    /// Bytes that went from the source to the destination.
     pub stream: StreamTransfer,
 }
 
-/// Why a source and a destination are taken to belong together.
+/// Reason why a source and a destination are taken to belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairingReason {
-    /// As many bytes written as read, at a time that fits, and no other device has that.
+    /// As many bytes written as read, at a time that fits, and no other device has the same.
     StreamBytes,
-    /// The hash of the bytes.
+    /// The hashes of the bytes are equal.
     StreamHash,
-    /// Several had the same number of bytes: in the order in which they began.
+    /// Several devices had the same number of bytes: paired in the order in which they began.
     Order,
-    /// At the same time, by the same driver.
+    /// Same time, same driver.
     Time,
-    /// The user said so.
+    /// The user paired them (`--pair`).
     Option,
 }
 
-/// One side of one device's migration.
+/// One side of one device's migration: the source or the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MigrationSide {
-    /// Place in `devices`.
+    /// Place of the device in `devices`.
     pub device: u32,
-    /// Places in `sessions` of its data sessions, usually one.
+    /// Places of its data sessions in `sessions`; usually one.
     pub sessions: Vec<u32>,
     /// Start of its first arc.
     pub start_ns: u64,
-    /// End of its last arc, or the last that was seen.
+    /// End of its last arc, or the last time that was seen.
     pub end_ns: u64,
-    /// How it ended.
+    /// Outcome of this side.
     pub verdict: MigrationVerdict,
-    /// How it went on, for a source that did not leave.
+    /// Way in which a source went on that did not leave.
     pub recovery: Option<SourceRecovery>,
-    /// Whether its beginning was not seen.
+    /// True if the beginning of this side was not seen.
     pub partial: bool,
-    /// What came after what.
+    /// States and arcs in order.
     pub phases: Vec<MigrationPhase>,
-    /// What failed, in order.
+    /// Failures in order.
     pub failures: Vec<DeviceFailure>,
-    /// What the driver's plug-in makes of it.
+    /// Findings of the driver's plug-in.
     pub findings: Vec<ReportFinding>,
 }
 
-/// A part of one side: a state, or an arc.
+/// A phase of one side: a state or an arc.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MigrationPhase {
-    /// `PRE_COPY`, or `PRE_COPY → STOP_COPY`.
+    /// Name of the state or arc: `PRE_COPY`, or `PRE_COPY → STOP_COPY`.
     pub name: String,
-    /// Whether it is an arc.
+    /// True for an arc.
     pub arc: bool,
-    /// When it began.
+    /// Time at which the phase began.
     pub start_ns: u64,
-    /// When it ended.
+    /// Time at which the phase ended.
     pub end_ns: u64,
-    /// Bytes that calls moved which ended in it.
+    /// Bytes moved by calls that ended in this phase.
     pub bytes: u64,
 }
 
-/// Something that failed.
+/// A call or arc that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceFailure {
-    /// When it was over.
+    /// Time at which it ended.
     pub at_ns: u64,
-    /// What: `RESUMING → STOP`, `write()`, `DMA_LOGGING_START`.
+    /// Name of the call or arc: `RESUMING → STOP`, `write()`, `DMA_LOGGING_START`.
     pub what: String,
-    /// What user space got.
+    /// Error that user space got.
     pub errno: Option<String>,
-    /// The first step of the driver that failed within it.
+    /// First step of the driver that failed within it.
     pub step: Option<String>,
-    /// That step's own error.
+    /// Error of that step.
     pub step_errno: Option<String>,
 }
 
-/// What a driver's plug-in makes of what happened.
+/// A finding of a driver's plug-in: a diagnosis made from steps, images and data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReportFinding {
-    /// When.
+    /// Time of the finding.
     pub at_ns: u64,
-    /// Place in `devices`.
+    /// Place of the device in `devices`.
     pub device: u32,
-    /// Place in `sessions` of the data session whose call led to it; null: no call on a data fd did.
+    /// Place in `sessions` of the data session whose call led to the finding; null if no call on a data fd did.
     pub session: Option<u32>,
-    /// A stable name: `hisi_acc/mailbox-timeout`.
+    /// Stable name of the kind of finding: `hisi_acc/mailbox-timeout`.
     pub code: String,
-    /// How bad it is.
+    /// Severity of the finding.
     pub severity: FindingSeverity,
-    /// The first step that failed.
+    /// First step that failed.
     pub step: Option<String>,
-    /// The error of that step.
+    /// Error of that step.
     pub errno: Option<String>,
-    /// One plain sentence.
+    /// Description in one plain sentence.
     pub text: String,
-    /// What to look at.
+    /// Advice: the thing to check next.
     pub check: String,
 }
 
-/// Something worth a look that no plug-in is needed for.
+/// A warning that no plug-in is needed for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReportWarning {
-    /// A stable name: `initial-bytes-left`.
+    /// Stable name of the kind of warning: `initial-bytes-left`.
     pub code: &'static str,
-    /// How bad it is.
+    /// Severity of the warning.
     pub severity: FindingSeverity,
-    /// Place in `devices`; null: none in particular.
+    /// Place of the device in `devices`; null if the warning is about no device in particular.
     pub device: Option<u32>,
-    /// When; null: no moment in particular.
+    /// Time of the event; null if the warning is about no time in particular.
     pub at_ns: Option<u64>,
-    /// One plain sentence.
+    /// Description in one plain sentence.
     pub text: String,
 }
 
-/// What went from a source to a destination.
+/// Bytes that went from a source to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StreamTransfer {
     /// Bytes that the source's data fd gave; null without a source.
     pub read_bytes: Option<u64>,
     /// Bytes that the destination's data fd took; null without a destination.
     pub written_bytes: Option<u64>,
-    /// Whether both sides had the same bytes.
+    /// Result of comparing the bytes of both sides.
     pub integrity: StreamIntegrity,
 }
 
-/// Whether both sides had the same bytes.
+/// Result of comparing the bytes of both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamIntegrity {
     /// The hashes of all bytes are equal.
     Equal,
-    /// They are not.
+    /// The hashes differ.
     Differs,
-    /// One of the sides was not seen, or not all of it, or not hashed.
+    /// Not known: one of the sides was not seen, or not all of it, or not hashed.
     NotKnown,
 }

@@ -1,7 +1,7 @@
-//! The account of one or several recordings as plain data: what `report` and `export` are made from.
+//! The document: one or several recordings as plain data, from which `report` and `export` are made.
 //!
 //! All times are in ns since the document's origin, on one clock for all hosts. Sums are exact unless the field says
-//! otherwise; what is not known is `None`.
+//! otherwise; unknown values are `None`.
 
 mod device;
 mod downtime;
@@ -36,7 +36,7 @@ pub use self::{
     },
 };
 
-/// Value of [`Document::schema`]. The number changes when a field goes away or changes its meaning.
+/// Value of [`MigrationDocument::schema`]. The number changes when a field goes away or changes its meaning.
 pub const DOCUMENT_SCHEMA: &str = "vfio-trace.migration/1";
 
 /// The number in [`DOCUMENT_SCHEMA`].
@@ -45,57 +45,57 @@ pub const DOCUMENT_SCHEMA_VERSION: u32 = 1;
 /// The migrations of one host, or of several on one clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MigrationDocument {
-    /// `vfio-trace.migration/1`.
+    /// Name and version of this schema: `vfio-trace.migration/1`.
     pub schema: &'static str,
     /// The number in `schema`.
     pub schema_version: u32,
     /// Version of the vfio-trace that wrote this.
     pub version: String,
-    /// Wall time of 0, RFC 3339, on the clock of the first host.
+    /// Wall time of time 0, RFC 3339, on the clock of the first host.
     pub origin: String,
-    /// From the origin to the end of what was traced.
+    /// Time from the origin to the end of the traced period.
     pub duration_ns: u64,
-    /// Where it was traced: one entry per recording.
+    /// Recordings, one entry each, with the host on which each was made.
     pub hosts: Vec<TracedHost>,
-    /// How the clocks of the other hosts were brought to the first one's; empty for one recording.
+    /// Corrections that brought the clocks of the other hosts to the first host's; empty for one recording.
     pub merge: Vec<ClockMerge>,
     /// All devices of all hosts.
     pub devices: Vec<TracedDevice>,
-    /// All data sessions: what went over data fds.
+    /// All data sessions of all hosts, each with the data that went over one data fd.
     pub sessions: Vec<DataSession>,
-    /// What the devices' state transitions add up to, in order of their beginning.
+    /// Migrations, made from the devices' arcs, in order of their beginning.
     pub migrations: Vec<VmMigration>,
-    /// What failed and what was found on devices outside of their migrations: one entry per device that has any.
+    /// Failures and findings of devices outside of their migrations: one entry per device that has any.
     pub outside: Vec<OutsideIssues>,
-    /// What is worth a look and belongs to no migration.
+    /// Warnings that belong to no migration.
     pub warnings: Vec<ReportWarning>,
-    /// What a page has no room for.
+    /// Numbers of items for which an HTML page has no room.
     pub omitted: OmittedCounts,
 }
 
-/// What is not in a page, because it would be too large. Zero everywhere else.
+/// Numbers of items that an HTML page leaves out, because it would be too large. All are 0 in other formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct OmittedCounts {
-    /// Migrations: those that failed go before others, earlier ones before later ones.
+    /// Number of migrations. Those that failed stay before others, earlier ones before later ones.
     pub migrations: u64,
-    /// Devices that no migration of the page has.
+    /// Number of devices that no migration of the page has.
     pub devices: u64,
-    /// Sessions that no migration of the page has.
+    /// Number of sessions that no migration of the page has.
     pub sessions: u64,
-    /// Entries of `outside`.
+    /// Number of entries of `outside`.
     pub outside: u64,
-    /// Entries of the devices' lists at times of no migration of the page, and of those that are too long.
+    /// Number of entries of the devices' lists at times of no migration of the page, and of lists that are too long.
     pub entries: u64,
 }
 
-/// One recording.
+/// One recording, and the host on which it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TracedHost {
-    /// Its place in `hosts`.
+    /// Place of the recording in `hosts`.
     pub nr: u32,
     /// Host name.
     pub name: Option<String>,
-    /// What to call it among the others: its name, with its number if another has the same.
+    /// Name of the host in texts: its host name, with `nr` if another host has the same.
     pub label: String,
     /// Kernel release.
     pub kernel: String,
@@ -103,125 +103,126 @@ pub struct TracedHost {
     pub machine: String,
     /// Boot id of its kernel.
     pub boot_id: Option<String>,
-    /// Where this was read from: the file as the user gave it; of more than four parts the first, `…`, the last, and their
-    /// number.
+    /// Origin of the recording: the file as the user gave it; of more than four parts the first, `…`, the last, and
+    /// their number.
     pub source: String,
-    /// Version of the vfio-trace that traced.
+    /// Version of the vfio-trace that recorded.
     pub traced_by: String,
-    /// Command line of the tracer.
+    /// Command line of the recording vfio-trace.
     pub command: Vec<String>,
-    /// When tracing began.
+    /// Time at which tracing began.
     pub began_ns: u64,
-    /// When it ended, or the last that was seen of it.
+    /// Time at which tracing ended, or the last time that was seen.
     pub ended_ns: u64,
     /// CLOCK_MONOTONIC of this host at the origin. Negative if it booted later.
     pub mono_at_origin_ns: i64,
     /// CLOCK_REALTIME of this host at the origin, RFC 3339.
     pub real_at_origin: String,
-    /// Events that this is made from.
+    /// Number of events that the document is made from.
     pub events: u64,
-    /// What is missing.
+    /// Data missing from the recording.
     pub losses: HostLosses,
-    /// What is left out, because there is too much of it.
+    /// Data left out of the document, because there is too much of it.
     pub left_out: LeftOutCounts,
 }
 
-/// What a document has no room for. Zero and null of nearly all recordings.
+/// Numbers of events and entries for which the document has no room. All are 0 and null for nearly all recordings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftOutCounts {
-    /// From when on nothing is in the document; null: all of the time is.
+    /// Time from which on the document has no events; null if it has events of the whole period.
     pub from_ns: Option<u64>,
-    /// Of what there were too many then: `arcs`, `sessions`, …
+    /// Name of the list that was full at that time: `arcs`, `sessions`, …
     pub full: Option<String>,
-    /// Events from then on.
+    /// Number of events after that time.
     pub events: u64,
-    /// Those of them that tell of a failure.
+    /// Number of those events that tell of a failure.
     pub failed: u64,
-    /// Events of devices for which there was no room.
+    /// Number of events of devices for which there was no room.
     pub device_events: u64,
-    /// Devices, sessions, threads and notes of which there were more at a time than are kept, so that what came of them later
-    /// may be told apart.
+    /// Number of devices, sessions, threads and notes that had to be forgotten, because more were in use at a time than
+    /// are kept; later events of them may be taken for those of another.
     pub forgotten: u64,
-    /// Findings for which there was no room.
+    /// Number of findings for which there was no room.
     pub findings: u64,
-    /// Those of them that are errors.
+    /// Number of those findings that are errors.
     pub errors: u64,
 }
 
-/// What is missing of a recording.
+/// Data missing from a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HostLosses {
-    /// Whether the recording's end is there, not only that of a part. Without it the counters are those of up to 10 s before.
+    /// True if the recording's end is there, not only that of a part. Without it the counters are up to 10 s old.
     pub complete: bool,
-    /// Records lost because the ring buffer was full; null: not known.
+    /// Number of records lost because the ring buffer was full; null if not known.
     pub lost: Option<u64>,
-    /// Calls that the kernel could not probe; null: not known.
+    /// Number of calls that the kernel could not probe; null if not known.
     pub missed: Option<u64>,
-    /// Calls whose return could not be matched; null: not known.
+    /// Number of calls whose return could not be matched; null if not known.
     pub unmatched: Option<u64>,
-    /// Devices and data fds that the eBPF programs could not remember, because a map was full: what happens to them has no
-    /// device; null: not known.
+    /// Number of devices and data fds that the eBPF programs could not remember, because a map was full: their events
+    /// have no device; null if not known.
     pub no_room: Option<u64>,
-    /// Records that could not be decoded.
+    /// Number of records that could not be decoded.
     pub undecoded: u64,
-    /// Damage to the recording, a sentence each.
+    /// Damage to the recording, one sentence each.
     pub damage: Vec<String>,
-    /// Functions whose state transitions or requests are lacking: `function: 3 lost`.
+    /// Functions whose arcs or requests are missing: `function: 3 lost`.
     pub control: Vec<String>,
-    /// Functions whose reads or writes of data fds are lacking.
+    /// Functions whose reads or writes of data fds are missing.
     pub data: Vec<String>,
-    /// Functions of which other events are lacking, from which no time and no byte is made.
+    /// Functions whose other events are missing; no time and no byte count is made from those.
     pub other: Vec<String>,
 }
 
 impl HostLosses {
-    /// Whether state transitions, and so downtimes, may be lacking.
+    /// Returns true if arcs, and so downtimes, may be missing.
     pub const fn lacks_transitions(&self) -> bool {
         !self.control.is_empty() || !self.damage.is_empty() || self.undecoded > 0
     }
 
-    /// Whether calls may have come and gone without a word: the kernel did not count those that its probes missed.
+    /// Returns true if calls may be missing without a trace: the kernel did not count the calls that its probes missed.
     pub const fn has_uncounted_misses(&self) -> bool {
         self.missed.is_none()
     }
 
-    /// Whether reads or writes, and so bytes, may be lacking.
+    /// Returns true if reads or writes, and so bytes, may be missing.
     pub const fn lacks_data(&self) -> bool {
         !self.data.is_empty() || !self.damage.is_empty() || self.undecoded > 0
     }
 }
 
-/// How a host's clock was brought to that of the first host, whose times are taken as they are.
+/// Correction that brought a host's clock to that of the first host, whose times are taken as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClockMerge {
     /// Place of the host in `hosts`.
     pub host: u32,
-    /// How.
+    /// Method of the correction.
     pub method: MergeMethod,
-    /// What was added to its CLOCK_REALTIME to put it on the first host's. In ns, signed.
+    /// Offset that was added to the host's CLOCK_REALTIME to put it on the first host's. In ns, signed.
     pub offset_ns: i64,
-    /// Its times may be too early by this much; null: not known.
+    /// Largest amount by which the host's times may be too early; null if not known.
     pub early_ns: Option<u64>,
-    /// Its times may be too late by this much; null: not known.
+    /// Largest amount by which the host's times may be too late; null if not known.
     pub late_ns: Option<u64>,
-    /// The least offset at which nothing is written before it was read; null: no stream from the first host tells.
+    /// Smallest offset at which nothing is written before it was read; null if there is no stream from the first host.
     pub causal_min_ns: Option<i64>,
-    /// The largest such offset; null: no stream to the first host tells.
+    /// Largest such offset; null if there is no stream to the first host.
     pub causal_max_ns: Option<i64>,
-    /// What the hosts' kernels promise their clocks are off UTC at most, together; null: one of them is not synchronised.
+    /// Sum of the kernels' bounds for the two clocks' distance from UTC; null if one of them is not synchronised.
     pub clock_error_ns: Option<u64>,
-    /// The same in one sentence.
+    /// Description of the correction in one sentence.
     pub text: String,
 }
 
-/// How clocks were brought together.
+/// Method by which clocks were brought together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeMethod {
-    /// Both recordings are of one boot of one kernel: one clock.
+    /// Both recordings are of one boot of one kernel: they have one clock.
     SameClock,
     /// The hosts' wall clocks were taken as right.
     Realtime,
-    /// The wall clocks would have had data written before it was read: moved as far as causality demands.
+    /// With the wall clocks alone, data would have been written before it was read: the clock was moved as far as
+    /// causality demands.
     Causality,
 }

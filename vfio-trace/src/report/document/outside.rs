@@ -1,4 +1,4 @@
-//! What happened to devices outside of their migrations, and whether all went well.
+//! Failures and findings of devices outside of their migrations, and the overall result.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,19 +6,19 @@ use serde::Serialize;
 use super::{DeviceFailure, MigrationDocument, MigrationVerdict, ReportFinding};
 use crate::event::FindingSeverity;
 
-/// What failed and what was found on a device, and belongs to no migration: a device that cannot be stopped, say.
+/// Failures and findings of a device that belong to no migration: of a device that cannot be stopped, for instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct OutsideIssues {
-    /// Place in `devices`.
+    /// Place of the device in `devices`.
     pub device: u32,
-    /// What failed, in order.
+    /// Failures in order.
     pub failures: Vec<DeviceFailure>,
-    /// What the driver's plug-in makes of it.
+    /// Findings of the driver's plug-in.
     pub findings: Vec<ReportFinding>,
 }
 
 impl OutsideIssues {
-    /// Whether something failed, and not only caught an eye.
+    /// Returns true if something failed: a warning or a note is no failure.
     pub fn failed(&self) -> bool {
         !self.failures.is_empty()
             || self.findings.iter().any(|finding| finding.severity == FindingSeverity::Error)
@@ -26,7 +26,8 @@ impl OutsideIssues {
 }
 
 impl MigrationDocument {
-    /// Whether a migration failed, or something outside of all, or among what there was no room for.
+    /// Returns true if a migration failed, or something outside of all migrations, or among the events that were left
+    /// out.
     pub fn failed(&self) -> bool {
         self.migrations.iter().any(|migration| migration.verdict == MigrationVerdict::Failed)
             || self.outside.iter().any(OutsideIssues::failed)

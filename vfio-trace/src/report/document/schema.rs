@@ -1,4 +1,4 @@
-//! The document's JSON Schema, made from its types.
+//! JSON Schema of the document, made from its types.
 
 use serde_json::{Value, json};
 

@@ -1,89 +1,89 @@
-//! A data session: what went over one data fd.
+//! A data session in the document: the data that went over one data fd.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::event::DataDirection;
 
-/// What went over one data fd.
+/// A data session: the calls on one data fd, and the data that they moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DataSession {
-    /// Its place in `sessions`.
+    /// Place of the session in `sessions`.
     pub nr: u32,
     /// Place of its device in `devices`.
     pub device: u32,
-    /// Its number in the events of its host.
+    /// Number of the session in the events of its host.
     pub session: u32,
-    /// Out of the device or into it; null if no call tells.
+    /// Direction: out of the device or into it; null if no call shows it.
     pub direction: Option<DataDirection>,
-    /// When it was started, or first seen.
+    /// Time at which the session was started, or first seen.
     pub start_ns: u64,
-    /// When it was over, or last seen.
+    /// Time at which the session ended, or was last seen.
     pub end_ns: u64,
-    /// Whether its start was not seen, so that the numbers are a part only.
+    /// True if the session's start was not seen, so that the numbers are incomplete.
     pub partial: bool,
-    /// How it ended.
+    /// Reason for the session's end.
     pub end: SessionEnd,
-    /// The error of the call that failed first.
+    /// Error of the first call that failed.
     pub errno: Option<String>,
     /// Bytes moved.
     pub bytes: u64,
-    /// Bytes that the file's offset passed without a call that was seen; null: not known.
+    /// Bytes by which the data fd's offset advanced without a call that was seen; null if not known.
     pub missed_bytes: Option<u64>,
-    /// What went when.
+    /// Parts of the session, one per state of the device.
     pub parts: Vec<SessionPart>,
-    /// Threads that read or wrote.
+    /// TIDs of threads that read or wrote.
     pub threads: Vec<u32>,
-    /// Most calls at the same time.
+    /// Largest number of calls at the same time.
     pub concurrent_calls: u32,
     /// Bytes over time, counted from the session's start. A choice of points if there are many.
     pub series: Vec<BytesSample>,
     /// Answers to VFIO_MIG_GET_PRECOPY_INFO. A choice of points if there are many.
     pub precopy_info: Vec<PrecopySample>,
-    /// VFIO_MIG_GET_PRECOPY_INFO calls.
+    /// Number of VFIO_MIG_GET_PRECOPY_INFO calls.
     pub precopy_info_calls: u64,
-    /// Time within them.
+    /// Time spent in those calls.
     pub precopy_info_ns: u64,
-    /// Calls on the data fd after the driver had ended the session.
+    /// Number of calls on the data fd after the driver had ended the session.
     pub calls_after_end: u64,
 }
 
-/// How a session ended.
+/// Reason for the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
-    /// A `read()` gave 0 bytes in STOP_COPY: all of it was read.
+    /// A `read()` gave 0 bytes in STOP_COPY: all data was read.
     Eof,
-    /// An arc ended it, and no `read()` had given 0 bytes before. The normal end where data is loaded.
+    /// An arc ended the session, and no `read()` had given 0 bytes before. This is the normal end when data is loaded.
     Arc,
-    /// A reset ended it.
+    /// A reset ended the session.
     Reset,
     /// The device was closed.
     DeviceClose,
     /// The data fd was closed before the driver ended the session.
     Close,
-    /// A call failed, and none worked after it.
+    /// A call failed, and none succeeded after it.
     Error,
-    /// It is not over.
+    /// The session is not over.
     Open,
 }
 
-/// Which part of a session.
+/// Name of a part of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PartName {
-    /// Read in PRE_COPY or PRE_COPY_P2P.
+    /// Reads in PRE_COPY or PRE_COPY_P2P.
     PreCopy,
-    /// Read in STOP_COPY.
+    /// Reads in STOP_COPY.
     StopCopy,
-    /// Written in RESUMING.
+    /// Writes in RESUMING.
     Resuming,
-    /// In a state that is not known.
+    /// Calls in a state that is not known.
     Unknown,
 }
 
 impl PartName {
-    /// The name used in output.
+    /// Returns the name used in output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::PreCopy => "pre_copy",
@@ -94,60 +94,61 @@ impl PartName {
     }
 }
 
-/// What went in one state of the device.
+/// Part of a session: the calls in one state of the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SessionPart {
-    /// The state.
+    /// Name of the part, after the state.
     pub part: PartName,
     /// Start of the first call.
     pub first_ns: u64,
     /// End of the last call.
     pub last_ns: u64,
-    /// Calls.
+    /// Number of calls.
     pub calls: u64,
-    /// Calls that moved nothing for now: reads that gave ENOMSG or EAGAIN, or a signal interrupted them.
+    /// Number of calls that moved nothing for now: reads that gave ENOMSG or EAGAIN, and calls that a signal
+    /// interrupted.
     pub empty: u64,
-    /// Calls that gave nothing because all was read.
+    /// Number of calls that gave nothing because all data was read.
     pub eof: u64,
-    /// Calls that failed.
+    /// Number of calls that failed.
     pub failed: u64,
     /// Bytes moved.
     pub bytes: u64,
-    /// Time within calls: the caller was blocked. Calls at the same time count each.
+    /// Time in calls, during which the caller was blocked. Calls at the same time count each.
     pub blocked_ns: u64,
     /// Time with at least one call in progress.
     pub busy_ns: u64,
-    /// `bytes` per second from `first_ns` to `last_ns`, rounded down; null for no time.
+    /// `bytes` per second from `first_ns` to `last_ns`, rounded down; null if that is no time.
     pub bytes_per_s: Option<u64>,
-    /// Bytes per call that moved any.
+    /// Bytes per call, for calls that moved any.
     pub size_bytes: Log2Histogram,
-    /// Time per call.
+    /// Duration of the calls.
     pub latency_ns: Log2Histogram,
 }
 
-/// Counts by powers of two.
+/// Histogram by powers of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Log2Histogram {
-    /// Values.
+    /// Number of values.
     pub count: u64,
-    /// The smallest.
+    /// Smallest value.
     pub min: Option<u64>,
-    /// The largest.
+    /// Largest value.
     pub max: Option<u64>,
-    /// Their sum.
+    /// Sum of the values.
     pub sum: u64,
-    /// The buckets that have any, in order.
+    /// Buckets with at least one value, in order.
     pub buckets: Vec<HistogramBucket>,
 }
 
-/// One bucket.
+/// One bucket of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HistogramBucket {
-    /// The values are at least this.
+    /// Lowest value of the bucket.
     pub from: u64,
-    /// The values are at most this.
+    /// Highest value of the bucket.
     pub to: u64,
-    /// How many.
+    /// Number of values in the bucket.
     pub count: u64,
 }
 
@@ -169,7 +170,7 @@ impl Log2Histogram {
         }
     }
 
-    /// The mean, rounded down; `None` without values.
+    /// Returns the mean, rounded down; `None` without values.
     pub const fn mean(&self) -> Option<u64> {
         self.sum.checked_div(self.count)
     }
@@ -178,20 +179,20 @@ impl Log2Histogram {
 /// A point of the bytes over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BytesSample {
-    /// When the call ended.
+    /// Time at which the call ended.
     pub at_ns: u64,
-    /// Bytes moved up to then.
+    /// Bytes moved up to that time.
     pub bytes: u64,
 }
 
 /// An answer to VFIO_MIG_GET_PRECOPY_INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrecopySample {
-    /// When.
+    /// Time of the answer.
     pub at_ns: u64,
-    /// Bytes that the destination should have before the switchover.
+    /// initial_bytes: bytes that the destination should have before the switchover.
     pub initial_bytes: Option<u64>,
-    /// Bytes that have changed since they were read.
+    /// dirty_bytes: bytes that have changed since they were read.
     pub dirty_bytes: Option<u64>,
 }
 

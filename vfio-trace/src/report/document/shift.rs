@@ -1,10 +1,10 @@
-//! Moving a device's or session's times to another clock.
+//! Moves the times of a device or session to another clock.
 
 use super::{DataSession, TracedDevice};
 
-/// Something with times.
+/// Something that has times.
 pub(crate) trait TimeFields {
-    /// Shows each of its times to `change`. Durations are none.
+    /// Passes each of its times to `change`; durations are not times.
     fn each_time(&mut self, change: &mut impl FnMut(&mut u64));
 }
 
