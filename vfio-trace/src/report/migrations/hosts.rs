@@ -100,10 +100,18 @@ impl DocumentBuilder<'_> {
         let evidence = self.evidence(streams);
         // Another migration has moved the clocks farther than they are promised to be apart now: if they were apart then, they
         // need not be now. But nothing of this one is written before it was read.
-        let promised = evidence.promised_of(whole).map_or(moved, |promised| moved.or_as_promised(promised));
+        let promised = evidence
+            .promised_of(whole)
+            .map_or_else(|| moved.or_unpromised(), |promised| moved.or_as_promised(promised));
         let slack = whole.matched.iter().filter_map(|pair| evidence.slack_of(pair, whole)).min();
-        let late = |late: i128| slack.map_or(late, |slack| late.min(slack.max(moved.late.unwrap_or(0))));
+        let late = match (moved.late.zip(slack), promised.late) {
+            (Some((before, slack)), late) => {
+                let most = slack.max(before);
+                Some(late.map_or(most, |late| late.min(most)))
+            },
+            (None, late) => late,
+        };
         let ns = |error: Option<i128>| error.map(|ns| u64::try_from(ns.max(0)).unwrap_or(u64::MAX));
-        TimeUncertainty { longer: ns(promised.early), shorter: ns(promised.late.map(late)) }
+        TimeUncertainty { longer: ns(promised.early), shorter: ns(late) }
     }
 }

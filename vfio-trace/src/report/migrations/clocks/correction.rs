@@ -34,6 +34,16 @@ impl OffsetCorrection {
             _ => self,
         }
     }
+
+    /// Returns the same where nothing was promised, and nothing bounds it the other way: another migration, which may be no
+    /// pair, says nothing of how far apart clocks were at this time.
+    pub(in super::super) const fn or_unpromised(self) -> Self {
+        match self {
+            Self { by: 1.., early: None, .. } => Self { late: None, ..self },
+            Self { by: ..=-1, late: None, .. } => Self { early: None, ..self },
+            _ => self,
+        }
+    }
 }
 
 /// Returns the change that is nearest to none within what causality allows; `error`: what the wall clocks may be off.

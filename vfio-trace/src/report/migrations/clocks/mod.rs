@@ -200,6 +200,8 @@ impl ClockAlignment {
             let kept = kept.filter_map(|demand| demand.promised);
             let kept = kept.filter(|promised| u128::from(*promised) < chosen[host].by.unsigned_abs()).max();
             let told = kept.map_or(chosen[host], |promised| chosen[host].or_as_promised(promised));
+            let unpromised = demands.iter().any(|demand| demand.promised.is_none() && demand.excess(by) < 0);
+            let told = if unpromised { told.or_unpromised() } else { told };
             let mut merge = describe(number, before, told, (least, most), error);
             if boot != host {
                 merge.text = format!("one clock with another recording, of the same boot; {}", merge.text);

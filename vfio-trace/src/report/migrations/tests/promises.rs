@@ -81,18 +81,18 @@ fn second(document: &MigrationDocument) -> &DowntimeBreakdown {
 #[test]
 fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
     let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
-    let promised = |later: u64| {
+    let with = |error, later: u64| {
         let [a, b] = slewed(later);
         [
-            history_on(host("a"), ANCHOR, Some(MS), &together(&a)),
-            history_on(host("b"), late, Some(MS), &moved(together(&b), BOOTED)),
+            history_on(host("a"), ANCHOR, error, &together(&a)),
+            history_on(host("b"), late, error, &moved(together(&b), BOOTED)),
         ]
     };
     let unpromised = || {
         let [a, b] = slewed(200_000 * MS);
         unsynchronised_at_first(&a, &b)
     };
-    for mut both in [promised(60_000 * MS), unpromised()] {
+    for mut both in [with(Some(MS), 60_000 * MS), unpromised(), with(None, 60_000 * MS)] {
         for _ in 0..2 {
             let document = documented(&both);
             check(&document);
@@ -109,7 +109,7 @@ fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
         }
     }
     // At about the same time clocks are not both right and wrong.
-    let document = documented(&promised(2_000 * MS));
+    let document = documented(&with(Some(MS), 2_000 * MS));
     check(&document);
     assert_eq!((document.migrations.len(), document.merge[0].offset_ns), (3, 0));
     assert_eq!((second(&document).total_ns, second(&document).uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
