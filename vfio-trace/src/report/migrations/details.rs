@@ -1,4 +1,4 @@
-//! What a side is made of besides its arcs: sessions, failures, phases.
+//! Adds sessions, failures and phases to the sides that were found from arcs.
 
 use std::collections::HashMap;
 
@@ -16,11 +16,12 @@ use crate::{
     },
 };
 
-/// A session on the document's clock, and its history on its host's.
+/// A session on the document's clock, with its history on its host's clock. [`DocumentBuilder`](super::DocumentBuilder)
+/// makes one per session of each host; everything that compares sessions with sides uses it.
 pub(super) struct ShiftedSession<'a> {
     pub(super) doc: &'a DataSession,
     pub(super) history: &'a SessionHistory,
-    /// From the host's times to the document's.
+    /// Shift from the host's times to the document's.
     pub(super) shift: &'a ClockShift,
 }
 
@@ -30,10 +31,10 @@ impl ShiftedSession<'_> {
     }
 }
 
-/// Gives each session of a device to one of its sides.
+/// Gives each session of a device to one of the device's sides.
 pub(super) fn attach(sides: &mut [SideAnalysis], streams: &[ShiftedSession<'_>]) {
     let span = |found: &SideAnalysis| (found.side.start_ns, found.side.end_ns);
-    // Sides of one device and role, in order, to be looked up by time.
+    // Sides of one device and role, in order, to be found by time.
     let mut places: HashMap<(u32, SideRole), Vec<usize>> = HashMap::new();
     for (at, found) in sides.iter().enumerate() {
         places.entry((found.side.device, found.role)).or_default().push(at);
@@ -50,7 +51,7 @@ pub(super) fn attach(sides: &mut [SideAnalysis], streams: &[ShiftedSession<'_>])
         };
         let key = (doc.device, role);
         let (Some(places), Some(windows)) = (places.get(&key), windows.get_mut(&key)) else { continue };
-        // One whose start was seen belongs to the last side that had begun by then.
+        // A session whose start was seen belongs to the last side that had begun by then.
         let (from, to) = if doc.partial { (doc.start_ns, doc.end_ns) } else { (0, doc.start_ns) };
         let last = windows.overlapping_backwards(from, to).next();
         let Some(last) = last else { continue };
@@ -58,7 +59,7 @@ pub(super) fn attach(sides: &mut [SideAnalysis], streams: &[ShiftedSession<'_>])
         found.side.sessions.push(doc.nr);
         found.bytes = found.bytes.saturating_add(doc.bytes);
         found.eof |= stream.history.eof();
-        // Of one session: more than one has no one stream.
+        // Only a side with one session has one stream.
         found.stream = stream.history.stream().filter(|_| found.side.sessions.len() == 1);
         found.bytes_missed |= doc.missed_bytes.is_some_and(|missed| missed > 0);
         found.data_failed |= doc.end == SessionEnd::Error;
@@ -73,14 +74,14 @@ pub(super) fn attach(sides: &mut [SideAnalysis], streams: &[ShiftedSession<'_>])
     }
 }
 
-/// A failure, with the step of the driver that it comes of.
+/// Makes a failure, with the step of the driver that caused it.
 fn failure(line: &DeviceIndex<'_>, what: &str, errno: Option<Errno>, call: &FailedCall) -> DeviceFailure {
     let (step, step_errno) = line.first_failed(call).unzip();
     let errno = errno.map(|errno| errno.name().into_owned());
     DeviceFailure { at_ns: call.end_ns, what: what.to_owned(), errno, step, step_errno: step_errno.flatten() }
 }
 
-/// That an arc failed.
+/// Returns the failure of an arc.
 pub(super) fn of_arc(line: &DeviceIndex<'_>, arc: &ArcSpan) -> DeviceFailure {
     let what = format!("{} → {}", arc.from, arc.to.unwrap_or(arc.target));
     let call = FailedCall {
@@ -92,7 +93,7 @@ pub(super) fn of_arc(line: &DeviceIndex<'_>, arc: &ArcSpan) -> DeviceFailure {
     failure(line, &what, arc.outcome.errno(), &call)
 }
 
-/// That a request failed.
+/// Returns the failure of a request.
 pub(super) fn of_request(line: &DeviceIndex<'_>, request: &StateRequest) -> DeviceFailure {
     let what = format!("request for {}", request.target);
     let (start_ns, end_ns) = (request.start_ns, request.end_ns);
@@ -100,14 +101,14 @@ pub(super) fn of_request(line: &DeviceIndex<'_>, request: &StateRequest) -> Devi
     failure(line, &what, request.outcome.errno(), &call)
 }
 
-/// That dirty tracking could not be started.
+/// Returns the failure of a start of dirty page tracking.
 pub(super) fn of_log(line: &DeviceIndex<'_>, log: &DirtyLog) -> DeviceFailure {
     let end_ns = log.start_ns.saturating_add(log.start_duration_ns);
     let call = FailedCall { start_ns: log.start_ns, end_ns, ..FailedCall::default() };
     failure(line, "DMA_LOGGING_START", log.outcome.errno(), &call)
 }
 
-/// The first call on a data fd that failed, if one did.
+/// Returns the failure of the first call on a data fd that failed, if one did.
 pub(super) fn of_stream(
     line: &DeviceIndex<'_>,
     stream: &ShiftedSession<'_>,
@@ -115,17 +116,17 @@ pub(super) fn of_stream(
 ) -> Option<DeviceFailure> {
     let (start, end) = stream.history.first_failure()?;
     let what = if role == SideRole::Source { "read()" } else { "write()" };
-    // The driver's file is copied when the call returns, and that is what a finding may be about.
+    // The copy of the driver's file is made when the call returns; a finding may be about that copy.
     let (start_ns, end_ns) = (stream.at(start), stream.at(end));
     let session = Some(stream.doc.nr);
     let call = FailedCall { start_ns, end_ns, session, copied_ns: COPIED_NS, ..FailedCall::default() };
     Some(DeviceFailure { errno: stream.doc.errno.clone(), ..failure(line, what, None, &call) })
 }
 
-/// How long after a call its file may have been copied.
+/// Time after a call in which a copy of its file may have been made, in ns.
 const COPIED_NS: u64 = 1_000_000;
 
-/// What failed on a side.
+/// Returns the failures on a side.
 pub(super) fn failures(
     found: &SideAnalysis,
     line: &DeviceIndex<'_>,
@@ -148,7 +149,7 @@ pub(super) fn failures(
     failures
 }
 
-/// States and arcs of a side, in order, with the bytes that moved in each.
+/// Returns the states and arcs of a side, in order, with the bytes that moved in each.
 pub(super) fn phases(
     found: &SideAnalysis,
     line: &DeviceIndex<'_>,
@@ -176,7 +177,7 @@ pub(super) fn phases(
     }));
     phases.sort_by_key(|phase| (phase.start_ns, phase.end_ns));
     for stream in found.streams(streams) {
-        // What went up to a change went in the phase that this one ended.
+        // Bytes moved up to a change of the state belong to the phase that this change ended.
         let mut before = 0;
         for change in stream.history.changes() {
             let at_ns = stream.at(change.at_ns);

@@ -1,8 +1,9 @@
-//! The downtime of a device, and of a VM: from the first arc that stops it to the end of the arc to RUNNING.
+//! Computes the downtime of a device and of a VM: from the first arc that stops it to the end of the arc to RUNNING.
 //!
-//! What counts: the states' meaning in include/uapi/linux/vfio.h. A device stops with the arc that leaves RUNNING or
-//! PRE_COPY for a state in which it must not start DMA (RUNNING_P2P, PRE_COPY_P2P), or in which it must not do anything
-//! (STOP, STOP_COPY). STOP_COPY -> STOP on the source is none of it: VMMs do it when the other side runs already.
+//! The rules follow the meaning of the states in include/uapi/linux/vfio.h. A device stops with the arc that leaves
+//! RUNNING or PRE_COPY for a state in which it must not start DMA (RUNNING_P2P, PRE_COPY_P2P), or in which it must not
+//! do anything (STOP, STOP_COPY). STOP_COPY -> STOP on the source does not count: VMMs do it when the other side runs
+//! already.
 
 use super::{
     details::ShiftedSession,
@@ -17,19 +18,20 @@ use crate::{
     },
 };
 
-/// A device's downtime with the intervals that it is made of.
+/// A device's downtime with the intervals from which it is made. [`of_device`] makes it; [`of_vm`] combines those of a
+/// VM's devices.
 pub(super) struct DowntimeSplit {
     pub(super) downtime: DowntimeBreakdown,
     pub(super) spans: Vec<StageSpan>,
-    /// How far the VM's total may be off by what this device adds to it, and why. Which of its devices belong together does
-    /// not matter for that.
+    /// This device's part in the error of the VM's total; `vm_why` has the reason. It does not depend on the pairing of
+    /// the VM's devices with each other.
     off: TimeUncertainty,
     vm_why: Option<String>,
-    /// Pauses that are taken for a stage's time, in ns.
+    /// Pauses that are counted as a stage's time, in ns.
     blurred: Vec<(DowntimeStage, u64)>,
 }
 
-/// Tells how much of the stages' time may be pauses.
+/// Adds to each stage the time that may be pauses.
 fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (DowntimeStage, u64)>) {
     for (stage, ns) in blurred {
         if let Some(time) = stages.iter_mut().find(|time| time.stage == stage) {
@@ -38,26 +40,26 @@ fn blur(stages: &mut [StageTime], blurred: impl Iterator<Item = (DowntimeStage, 
     }
 }
 
-/// How far a time may be from the truth, in ns; `None`: nobody knows.
+/// Largest error of a time, in ns; `None`: not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimeUncertainty {
-    /// It may have been so much longer.
+    /// Largest time by which the true value may be longer.
     pub(super) longer: Option<u64>,
-    /// It may have been so much shorter.
+    /// Largest time by which the true value may be shorter.
     pub(super) shorter: Option<u64>,
 }
 
 impl TimeUncertainty {
-    /// One clock.
+    /// No error: both ends are on one clock.
     pub(super) const NOT: Self = Self { longer: Some(0), shorter: Some(0) };
 
-    /// Both together; `sum`: of two that are known.
+    /// Returns both errors together; `sum` combines two known values.
     fn and(self, other: Self, sum: fn(u64, u64) -> u64) -> Self {
         let both = |one: Option<u64>, two: Option<u64>| one.zip(two).map(|(one, two)| sum(one, two));
         Self { longer: both(self.longer, other.longer), shorter: both(self.shorter, other.shorter) }
     }
 
-    /// How a figure is to be read.
+    /// Returns the precision of a figure with this error.
     const fn bound(self) -> DowntimeBound {
         match (self.longer, self.shorter) {
             (Some(0), Some(0)) => DowntimeBound::Exact,
@@ -66,19 +68,19 @@ impl TimeUncertainty {
         }
     }
 
-    /// How far off it may be.
+    /// Returns the larger of the two errors; `None` if it is not known, or if there is no error.
     fn off_ns(self) -> Option<u64> {
         let off = self.longer.zip(self.shorter).map(|(longer, shorter)| longer.max(shorter));
         off.filter(|_| self != Self::NOT)
     }
 }
 
-/// It may have been longer, nobody knows by how much, but no shorter.
+/// Error of a time that may have been longer by an unknown amount, but not shorter.
 const LONGER: TimeUncertainty = TimeUncertainty { longer: None, shorter: Some(0) };
-/// It may have been longer or shorter.
+/// Error of a time that may have been longer or shorter by an unknown amount.
 const EITHER: TimeUncertainty = TimeUncertainty { longer: None, shorter: None };
 
-/// What is wrong with the figures.
+/// Reasons why the figures are not exact, and the total error.
 struct DowntimeCaveats {
     by: TimeUncertainty,
     why: Vec<String>,
@@ -95,8 +97,9 @@ impl DowntimeCaveats {
     }
 }
 
-/// The split of one device; `None` if it did not stop. `apart`: what the two sides' clocks may do to the time between them;
-/// `by`: why they are taken to belong together; `rivals`: devices of others fit as well.
+/// Returns the split of one device; `None` if it did not stop. `apart`: error that the two sides' clocks add to the
+/// time between them; `by`: reason why the sides are taken to belong together; `rivals`: devices of other VMs fit as
+/// well.
 pub(super) fn of_device(
     source: Option<(&SideAnalysis, &HostLosses)>,
     destination: Option<(&SideAnalysis, &HostLosses)>,
@@ -134,7 +137,7 @@ pub(super) fn of_device(
         doubts.add(LONGER, why);
     }
     let mut end_ns = start_ns;
-    // What came after the destination ran is no part of it.
+    // The downtime ends when the destination runs.
     let arrived =
         to.filter(|to| from.is_none_or(|from| from.ran_ns.is_none() || from.resumes_after_handover(to)));
     let back = from.and_then(|from| from.ran_ns).filter(|_| arrived.is_none());
@@ -260,7 +263,7 @@ fn busy<'a>(
     found.streams(streams).filter_map(move |stream| Some((stream, stream.history.busy(part)?)))
 }
 
-/// Which part of the source's downtime an arc is. `back`: it runs again.
+/// Returns the stage of the source's downtime to which an arc belongs. `back`: the source runs again.
 fn source_stage(arc: &ArcSpan, back: bool) -> Option<DowntimeStage> {
     let to = arc.to?;
     match (arc.from, to) {
@@ -282,7 +285,7 @@ fn destination_stage(arc: &ArcSpan) -> Option<DowntimeStage> {
     }
 }
 
-/// The downtime of all devices together, and how they took their turns.
+/// Returns the downtime of all devices together, and the order in which they went through each stage.
 pub(super) fn of_vm(splits: &[&DowntimeSplit]) -> (Option<DowntimeBreakdown>, Vec<StageOrder>) {
     let Some(start_ns) = splits.iter().map(|split| split.downtime.start_ns).min() else {
         return (None, Vec::new());
@@ -294,7 +297,7 @@ pub(super) fn of_vm(splits: &[&DowntimeSplit]) -> (Option<DowntimeBreakdown>, Ve
     let mut why: Vec<&str> = splits.iter().filter_map(|split| split.vm_why.as_deref()).collect();
     why.sort_unstable();
     why.dedup();
-    // What is known of all of them is what the same clocks do.
+    // The known error of all devices comes from the same clocks, so it does not add up.
     let off = splits.iter().fold(TimeUncertainty::NOT, |off, split| off.and(split.off, u64::max));
     let downtime = DowntimeBreakdown {
         start_ns,
@@ -325,7 +328,7 @@ fn order(splits: &[&DowntimeSplit]) -> Vec<StageOrder> {
             times.iter().fold(0u64, |sum, time| sum.saturating_add(*time)),
             times.iter().copied().max().unwrap_or(0),
         );
-        // What could have been saved at most, and what was.
+        // Time that devices in parallel could have saved at most, and time that they saved.
         let (most, saved) = (sum_ns.saturating_sub(longest_ns), sum_ns.saturating_sub(union_ns));
         let order = if saved.saturating_mul(10) < most {
             DeviceConcurrency::Series

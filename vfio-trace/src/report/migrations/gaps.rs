@@ -1,4 +1,5 @@
-//! Times in which functions of a device's driver were not probed: what they did then is in no figure.
+//! Finds the devices whose driver functions were not probed for some time: calls in that time are missing from all
+//! figures.
 
 use vfio_trace_common::role::Role;
 
@@ -17,19 +18,19 @@ use crate::{
     },
 };
 
-/// What comes so soon after a gap may have begun within it.
+/// Longest time after a gap in which an event may have begun within the gap, in ns.
 const NEAR_NS: u64 = 1_000_000_000;
 
 /// A gap on the document's clock.
 pub(super) struct ShiftedGap<'a> {
     told: &'a ProbeGap,
     from_ns: u64,
-    /// `None`: not over.
+    /// End of the gap; `None`: not over.
     until_ns: Option<u64>,
     reach: GapReach<'a>,
 }
 
-/// The gaps of a host; those of steps alone hide no call on a device.
+/// Returns the gaps of a host, without gaps of steps alone, which hide no call on a device.
 pub(super) fn of_host<'a>(history: &'a HostHistory, shift: &ClockShift) -> Vec<ShiftedGap<'a>> {
     let steps = |gap: &&ProbeGap| gap.functions.iter().all(|function| function.role == Role::Step);
     let hiding = history.gaps.iter().filter(|gap| !steps(gap));
@@ -45,7 +46,7 @@ pub(super) fn of_host<'a>(history: &'a HostHistory, shift: &ClockShift) -> Vec<S
 }
 
 impl ShiftedGap<'_> {
-    /// Whether the device goes through these functions, or may do so.
+    /// Returns true if the device's driver goes through these functions, or may do so.
     fn concerns(&self, device: &TracedDevice) -> bool {
         self.reach.has(device.driver.as_deref())
     }
@@ -54,7 +55,7 @@ impl ShiftedGap<'_> {
         self.until_ns.unwrap_or(u64::MAX)
     }
 
-    /// Whether something of the device went through these functions while they were not probed, as far as can be known.
+    /// Returns true if the device may have gone through these functions while they were not probed.
     pub(super) fn hides(&self, found: &SideAnalysis, device: &TracedDevice) -> bool {
         let side = &found.side;
         let goes_through = |function: &GapFunction| match function.role {
@@ -98,7 +99,7 @@ fn millis(ns: u64) -> String {
     format!("{}.{:03} ms", ns / 1_000_000, ns / 1_000 % 1_000)
 }
 
-/// Devices that were used in a gap or soon after: the first gap of each is told.
+/// Adds a warning for each device that was used in a gap or soon after, about its first gap.
 pub(super) fn warn(
     gaps: &[Vec<ShiftedGap<'_>>],
     lines: &[DeviceIndex<'_>],

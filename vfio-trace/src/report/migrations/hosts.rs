@@ -1,4 +1,5 @@
-//! What belongs together on the hosts' clocks, and what those may do to the time from one side to the other.
+//! Pairs sources with destinations on the hosts' clocks, and computes the error that the clocks add to times between
+//! sides.
 
 use std::{
     cell::RefCell,
@@ -14,13 +15,13 @@ use super::{
 };
 
 impl DocumentBuilder<'_> {
-    /// Finds what belongs together. `refused`: sources and destinations that do not, whatever it looks like.
+    /// Finds the pairs. `refused`: sources and destinations that do not belong together, although they look so.
     pub(super) fn pair(&mut self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) {
         let wholes = self.find_pairs(options, refused);
         self.wholes = wholes;
     }
 
-    /// Looks for pairs again and again, without those that were found to be none.
+    /// Looks for pairs repeatedly, each time without the pairs that were refused before.
     fn find_pairs(&self, options: &DocumentOptions, refused: &mut HashSet<(usize, usize)>) -> Vec<GroupPair> {
         let streams = self.streams();
         let evidence = self.evidence(&streams);
@@ -34,12 +35,13 @@ impl DocumentBuilder<'_> {
         };
         let promised: Vec<Option<u64>> =
             self.sides.iter().map(|found| facts.promised(found, self.histories, &streams)).collect();
-        // Asked before a pair is made of them: each round refuses but one of very many that have as many bytes.
+        // This is asked before a pair is made: otherwise each round would refuse only one of the many pairs that may
+        // have the same number of bytes.
         let known: RefCell<HashMap<(usize, usize), bool>> = RefCell::default();
         let backwards = |source: usize, destination: usize| {
             let (from, to) = (&self.sides[source], &self.sides[destination]);
             let by_bytes = from.bytes > 0 && from.bytes == to.bytes;
-            // A hash tells more than a clock.
+            // An equal hash is stronger evidence than a clock.
             let by_hash = from.stream.is_some() && from.stream == to.stream;
             by_bytes
                 && !by_hash
@@ -66,7 +68,7 @@ impl DocumentBuilder<'_> {
             refused.extend(wrong);
             last = wholes;
         }
-        // Those that came last are none either.
+        // The pairs that the last round refused are none either.
         for whole in &mut last {
             whole.matched.retain(|one| !refused.contains(&(one.source, one.destination)));
         }
@@ -74,7 +76,7 @@ impl DocumentBuilder<'_> {
         last
     }
 
-    /// Returns what tells of the clocks.
+    /// Returns the evidence about the clocks.
     pub(super) fn evidence<'b>(&'b self, streams: &'b [ShiftedSession<'b>]) -> StreamEvidence<'b> {
         StreamEvidence {
             histories: self.histories,
@@ -85,7 +87,8 @@ impl DocumentBuilder<'_> {
         }
     }
 
-    /// Returns what the hosts' clocks may do to the time from an event on a migration's source to one on its destination.
+    /// Returns the error that the hosts' clocks add to the time from an event on a migration's source to one on its
+    /// destination.
     pub(super) fn apart(&self, whole: &GroupPair, streams: &[ShiftedSession<'_>]) -> TimeUncertainty {
         let host = |group: Option<usize>| Some(self.sides[self.groups[group?].sides[0]].host);
         let Some((from, to)) = host(whole.source).zip(host(whole.destination)) else {
@@ -98,8 +101,8 @@ impl DocumentBuilder<'_> {
             |host: u32| self.corrections.get(host as usize).copied().unwrap_or(OffsetCorrection::NONE);
         let moved = correction(to).since(correction(from));
         let evidence = self.evidence(streams);
-        // Another migration has moved the clocks farther than they are promised to be apart now: if they were apart then, they
-        // need not be now. But nothing of this one is written before it was read.
+        // Another migration moved the clocks by more than the kernels' present bounds allow: if they were that far
+        // apart then, they need not be now. But in this migration, too, nothing is written before it was read.
         let promised = evidence
             .promised_of(whole)
             .map_or_else(|| moved.or_unpromised(), |promised| moved.or_as_promised(promised));

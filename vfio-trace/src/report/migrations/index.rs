@@ -1,4 +1,4 @@
-//! What a device went through, to be looked up by time.
+//! Index of a device's history by time.
 
 use super::side::failed as failed_outcome;
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// A device with its findings.
+/// A device with its findings. [`DocumentBuilder`](super::DocumentBuilder) makes one per device of the document;
+/// verdicts, failures and warnings look events up in it. Times are those of the document.
 pub(super) struct DeviceIndex<'a> {
     pub(super) device: &'a TracedDevice,
     findings: Vec<&'a ReportFinding>,
@@ -27,7 +28,7 @@ pub(super) struct DeviceIndex<'a> {
     logs: SpanIndex,
 }
 
-/// Of moments.
+/// Makes an index of single times.
 fn moments(times: impl Iterator<Item = u64>) -> SpanIndex {
     SpanIndex::new(times.map(|at| (at, at)))
 }
@@ -55,7 +56,7 @@ impl<'a> DeviceIndex<'a> {
         }
     }
 
-    /// Of all devices, by their numbers.
+    /// Returns the indexes of all devices, by their numbers.
     pub(super) fn all(devices: &'a [TracedDevice], findings: &'a [ReportFinding]) -> Vec<Self> {
         let mut of = vec![Vec::new(); devices.len()];
         for finding in findings {
@@ -66,54 +67,54 @@ impl<'a> DeviceIndex<'a> {
         devices.iter().zip(of).map(|(device, findings)| Self::new(device, findings)).collect()
     }
 
-    /// Requests that were in progress at some time of a span.
+    /// Returns the requests that were in progress at any time of a span.
     pub(super) fn requests(&self, start: u64, end: u64) -> impl Iterator<Item = &'a StateRequest> {
         self.requests.overlapping(start, end).map(|at| &self.device.requests[at])
     }
 
-    /// States that it was in at some time of a span.
+    /// Returns the states of the device at any time of a span.
     pub(super) fn states(&self, start: u64, end: u64) -> impl Iterator<Item = &'a StateSpan> {
         self.states.overlapping(start, end).map(|at| &self.device.states[at])
     }
 
-    /// The last state that was entered by then.
+    /// Returns the last state that was entered by a time.
     pub(super) fn state_at(&self, at: u64) -> Option<&'a StateSpan> {
         self.states.overlapping_backwards(0, at).next().map(|at| &self.device.states[at])
     }
 
-    /// Marks within a span.
+    /// Returns the marks within a span.
     pub(super) fn marks(&self, start: u64, end: u64) -> impl Iterator<Item = &'a DeviceMark> {
         self.marks.overlapping(start, end).map(|at| &self.device.marks[at])
     }
 
-    /// The last answer about the size within a span.
+    /// Returns the last answer to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE within a span.
     pub(super) fn size(&self, start: u64, end: u64) -> Option<&'a SizeSample> {
         self.sizes.overlapping_backwards(start, end).next().map(|at| &self.device.sizes[at])
     }
 
-    /// Dirty logs that were begun within a span.
+    /// Returns the dirty logs that began within a span.
     pub(super) fn logs(&self, start: u64, end: u64) -> impl Iterator<Item = &'a DirtyLog> {
         self.logs.overlapping(start, end).map(|at| &self.device.dirty_logs[at])
     }
 
-    /// What the plug-in has found, in its order.
+    /// Returns the findings of the plug-in, in its order.
     pub(super) fn findings(&self) -> impl Iterator<Item = &'a ReportFinding> {
         self.findings.iter().copied()
     }
 
-    /// Whether one of a request's arcs has failed, which says more than that the request has.
+    /// Returns true if one of a request's arcs has failed: that says more than the request's own failure.
     pub(super) fn has_failed_arc(&self, request: &StateRequest) -> bool {
         let within = self.failed_arcs.overlapping(request.start_ns, request.end_ns);
         let mut within = within.map(|at| &self.device.arcs[self.failed_places[at]]);
         within.any(|arc| arc.start_ns >= request.start_ns && arc.end_ns <= request.end_ns)
     }
 
-    /// What failed first within a call, and how: the step that the plug-in has found to be the reason, or else the
-    /// innermost one.
+    /// Returns the step that failed first within a call, and its error: the step that a finding of the plug-in names as
+    /// the cause, or else the innermost one.
     pub(super) fn first_failed(&self, call: &FailedCall) -> Option<(String, Option<String>)> {
         let (start, end) = (call.start_ns, call.end_ns);
-        // What is found is found at the end of something: at this call's beginning, of the one before it. Behind its
-        // end, only what is known to come of it.
+        // A finding is made at the end of a call: one at this call's beginning belongs to the call before it. Of those
+        // after its end, only those that are known to belong to it count.
         let of_call = |finding: &&ReportFinding| match (finding.session, call.session) {
             (Some(one), Some(other)) => one == other,
             (Some(_), None) => false,
@@ -129,26 +130,26 @@ impl<'a> DeviceIndex<'a> {
             return named;
         }
         let within = self.steps.overlapping(start, end).map(|at| self.failed_steps[at]);
-        // What another thread did meanwhile is nothing of this call's.
+        // Steps of other threads do not belong to this call.
         let within = within.filter(|step| {
             step.start_ns >= start && step.end_ns <= end && call.tid.is_none_or(|tid| tid == step.tid)
         });
-        // The innermost one returns first.
+        // The innermost step returns first.
         let step = within.min_by_key(|step| step.end_ns)?;
         Some((step.name.clone(), step.outcome.errno().map(|errno| errno.name().into_owned())))
     }
 }
 
-/// A call that failed, of which it is looked up why.
+/// A call that failed and whose cause is looked up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FailedCall {
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
-    /// Its thread, if that is known.
+    /// TID of its thread, if that is known.
     pub(super) tid: Option<u32>,
-    /// The data session that it was on.
+    /// Data session that the call was on.
     pub(super) session: Option<u32>,
-    /// How long after its end its file may have been copied, which is when something is found.
+    /// Time after its end in which a copy of its file, and so a finding, may have been made, in ns.
     pub(super) copied_ns: u64,
 }
 
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
     use crate::event::Errno;
 
-    /// A step of thread 1 that failed with EIO.
+    /// Makes a step of thread 1 that failed with EIO.
     fn step(name: &str, start_ns: u64, end_ns: u64) -> StepSpan {
         StepSpan {
             name: name.to_owned(),
@@ -184,7 +185,7 @@ mod tests {
         }
     }
 
-    /// The name of the first failed step of a call from 100 to 200 by thread 1.
+    /// Returns the name of the first failed step of a call from 100 to 200 by thread 1.
     fn first(steps: &[StepSpan], findings: &[ReportFinding], call: FailedCall) -> Option<String> {
         let device = TracedDevice { steps: steps.to_vec(), ..TracedDevice::default() };
         let devices = [device];
@@ -203,7 +204,7 @@ mod tests {
             [step("wait for the mailbox", 110, 120), step("read SQC", 105, 150), step("stop", 101, 199)];
         assert_eq!(of_call(&steps, &[]).as_deref(), Some("wait for the mailbox"));
         assert_eq!(of_call(&steps, &[found(Some("read SQC"), 200)]).as_deref(), Some("read SQC"));
-        // One that names no step hides none that does, and one that is no error none.
+        // A finding without a step hides no finding with one, and neither does one that is no error.
         let info = ReportFinding { severity: FindingSeverity::Info, ..found(Some("something"), 130) };
         let silent = ReportFinding { errno: None, ..found(Some("something"), 130) };
         let findings =
@@ -217,10 +218,10 @@ mod tests {
     fn what_was_found_of_another_call_names_nothing() {
         let steps = [step("stop", 101, 199)];
         let stop = |findings: &[ReportFinding]| of_call(&steps, findings).as_deref() == Some("stop");
-        // At the moment in which this call began, the one before it had ended; behind the end comes the next.
+        // A finding at the beginning of this call belongs to the call before it; one after its end belongs to the next.
         assert!(stop(&[found(Some("before"), 100)]));
         assert!(stop(&[found(Some("later"), 201)]));
-        // A read() on another thread, meanwhile.
+        // A finding from a read() on another thread at the same time.
         assert!(stop(&[ReportFinding { session: Some(3), ..found(Some("read"), 150) }]));
         let read = FailedCall { session: Some(3), copied_ns: 50, ..FailedCall::default() };
         let of_read = |finding: ReportFinding| first(&[], &[finding], read);
@@ -229,7 +230,7 @@ mod tests {
             Some("read")
         );
         assert_eq!(of_read(ReportFinding { session: Some(4), ..found(Some("read"), 150) }), None);
-        // Of no session: within the call it may be of it, behind it is of something else.
+        // A finding of no session may belong to a call if it lies within it, but not if it comes later.
         assert_eq!(of_read(found(Some("match"), 150)).as_deref(), Some("match"));
         assert_eq!(of_read(found(Some("reset"), 240)), None);
     }
@@ -239,7 +240,7 @@ mod tests {
         let other = StepSpan { tid: 2, ..step("another thread's", 110, 120) };
         assert_eq!(of_call(&[other.clone(), step("own", 130, 140)], &[]).as_deref(), Some("own"));
         assert_eq!(of_call(&[other], &[]), None);
-        // The next call's, so soon that a copy could be of this one.
+        // Steps of the next call, so soon that a copy could belong to this one.
         let soon = FailedCall { copied_ns: 50, ..FailedCall::default() };
         assert_eq!(first(&[step("the next one's", 205, 220)], &[], soon), None);
         assert_eq!(first(&[step("begun before", 90, 150)], &[], soon), None);

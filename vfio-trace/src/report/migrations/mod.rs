@@ -1,4 +1,5 @@
-//! Histories of hosts -> a document: which arcs make a migration, what belongs together, where the downtime went.
+//! Makes a document from the histories of hosts: finds sides, pairs them to migrations, and computes verdicts and
+//! downtimes.
 
 mod clocks;
 mod details;
@@ -39,30 +40,30 @@ use super::{
 };
 use crate::event::ClockAnchor;
 
-/// What the caller may say.
+/// Options of a document, from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct DocumentOptions {
     /// Version of this program.
     pub version: String,
-    /// Device of the source and of the destination that belong together, by name.
+    /// Pairs of devices that belong together (`--pair`): names of the source's and of the destination's device.
     pub pairs: Vec<(String, String)>,
 }
 
-/// How far clocks are thought to be apart at most when looking for pairs, in ns: where nothing is promised, and of what is
-/// known to belong together.
+/// Largest distance of two hosts' clocks when looking for pairs, in ns: without the kernels' bounds, or for pairs that
+/// are known to belong together.
 const APART_NS: u64 = 3600 * 1_000_000_000;
-/// How much farther apart than the kernels promise two may be that have nobody else to belong to, in ns: after each answer a
-/// daemon may promise nearly nothing while it still slews as much as 0.4 s.
+/// Distance of two clocks allowed beyond the kernels' bounds, in ns, for sides that fit no other: after each answer an
+/// NTP daemon may set a bound near 0 while it still slews the clock by up to 0.4 s.
 const SPARE_NS: u64 = 1_000_000_000;
-/// How often pairs are looked for again after some were found to be none.
+/// Most rounds of looking for pairs after some were refused.
 const ROUNDS: usize = 24;
 
-/// The document of one or several recordings. Times are those of the first one's clock.
+/// Makes the document of one or several recordings. Times are on the first one's clock.
 pub fn document(histories: &[HostHistory], options: &DocumentOptions) -> MigrationDocument {
     document_and_shifts(histories, options).0
 }
 
-/// The same with what leads from each host's CLOCK_MONOTONIC to the document's clock.
+/// Makes the same, with the shift from each host's CLOCK_MONOTONIC to the document's clock.
 pub fn document_and_shifts(
     histories: &[HostHistory],
     options: &DocumentOptions,
@@ -92,15 +93,15 @@ struct DocumentBuilder<'a> {
     histories: &'a [HostHistory],
     facts: &'a ClockFacts,
     clocks: ClockAlignment,
-    /// How far each host was moved; none if there is but one.
+    /// Correction of each host's clock; empty if there is only one host.
     corrections: Vec<OffsetCorrection>,
     merges: Vec<ClockMerge>,
     devices: Vec<TracedDevice>,
     sessions: Vec<DataSession>,
-    /// Host and place there of each session.
+    /// Index of the host, and of the session in its history, for each session.
     places: Vec<(usize, usize)>,
     findings: Vec<ReportFinding>,
-    /// By host.
+    /// Gaps of each host.
     gaps: Vec<Vec<ShiftedGap<'a>>>,
     outside: Vec<OutsideIssues>,
     sides: Vec<SideAnalysis>,
@@ -134,7 +135,7 @@ impl<'a> DocumentBuilder<'a> {
         assembly
     }
 
-    /// Devices, sessions and findings of a host, on the document's clock.
+    /// Adds the devices, sessions and findings of a host, on the document's clock.
     fn take_in(&mut self, host: usize, history: &'a HostHistory) {
         let shift = &self.clocks.shifts[host];
         self.gaps.push(gaps::of_host(history, shift));
@@ -196,7 +197,7 @@ impl<'a> DocumentBuilder<'a> {
                 found.bytes_unseen = self.unseen(found);
                 found.judge(self.data_lost(found), self.data_suffers(found));
                 if found.data_incomplete {
-                    // A plug-in does not know what was lost; of what was read unseen, nothing is left.
+                    // Plug-ins do not know about losses: initial bytes that seem to be left may have been read unseen.
                     found.side.findings.retain(|finding| !finding.code.ends_with("/initial-bytes-left"));
                 }
             }
@@ -205,25 +206,25 @@ impl<'a> DocumentBuilder<'a> {
         self.sides = sides;
     }
 
-    /// Whether reads or writes of a side may be lacking.
+    /// Returns true if reads or writes of a side may be missing.
     fn data_suffers(&self, found: &SideAnalysis) -> bool {
         found.bytes_unseen || self.data_lost(found)
     }
 
-    /// Returns true if reads or writes of a side are lacking by what was counted, or were not probed for.
+    /// Returns true if reads or writes of a side are missing by the counters, or because functions were not probed.
     fn data_lost(&self, found: &SideAnalysis) -> bool {
         found.unprobed || self.histories[found.host as usize].host.losses.lacks_data()
     }
 
-    /// Whether bytes of a side went by unseen. Where nobody counts the calls that were missed, only the offset of the data fd
-    /// tells that none did.
+    /// Returns true if bytes of a side may have moved unseen. Where the kernel does not count missed calls, only the
+    /// offset of the data fd can show that none did.
     fn unseen(&self, found: &SideAnalysis) -> bool {
         let mut missed = found.side.sessions.iter().map(|nr| self.sessions[*nr as usize].missed_bytes);
         (found.misses_uncounted && found.side.sessions.is_empty())
             || missed.any(|missed| missed.map_or(found.misses_uncounted, |missed| missed > 0))
     }
 
-    /// Whether something of a side may be lacking: what was not seen of it may have happened all the same.
+    /// Returns true if events of a side may be missing: what was not seen may have happened all the same.
     fn lacks(&self, found: &SideAnalysis) -> bool {
         let HostHistory { host: TracedHost { losses, .. }, left_out, .. } =
             &self.histories[found.host as usize];
@@ -246,7 +247,7 @@ impl<'a> DocumentBuilder<'a> {
             let build = |(nr, whole): (usize, &GroupPair)| self.migration(nr as u32, whole, &facts);
             self.wholes.iter().enumerate().map(build).unzip()
         };
-        // Each side is of one migration: what is large of it is moved there.
+        // Each side belongs to one migration, so its large parts are moved there.
         for (migration, rows) in migrations.iter_mut().zip(rows) {
             for (device, (source, destination, _)) in migration.devices.iter_mut().zip(rows) {
                 for (side, at) in [(&mut device.source, source), (&mut device.destination, destination)] {
@@ -311,7 +312,7 @@ impl<'a> DocumentBuilder<'a> {
         }
     }
 
-    /// A migration without its sides' phases, and which sides its devices are made of.
+    /// Makes a migration without its sides' phases, and the list of sides that its devices are made of.
     fn migration(
         &self,
         nr: u32,
@@ -449,7 +450,7 @@ impl<'a> DocumentBuilder<'a> {
         }
     }
 
-    /// How well a side was seen.
+    /// Returns how completely a side was seen.
     fn view(&self, found: &SideAnalysis) -> warnings::SideCoverage {
         let history = &self.histories[found.host as usize];
         let losses = &history.host.losses;
@@ -463,7 +464,7 @@ impl<'a> DocumentBuilder<'a> {
         }
     }
 
-    /// Names of the threads that asked each device first, by device and process.
+    /// Returns the names of the threads that asked each device first, by device and process.
     fn comms(&self) -> HashMap<(u32, u32), &str> {
         let mut comms = HashMap::new();
         for device in &self.devices {
@@ -481,17 +482,18 @@ impl<'a> DocumentBuilder<'a> {
     }
 }
 
-/// What migrations are made from, to be looked up.
+/// Inputs of migrations, indexed for look-ups.
 struct MigrationInputs<'a> {
     streams: Vec<ShiftedSession<'a>>,
     lines: Vec<DeviceIndex<'a>>,
     comms: HashMap<(u32, u32), &'a str>,
 }
 
-/// Source and destination of one device of a migration, by their places, and why they belong together.
+/// Indexes of the source side and destination side of one device of a migration, and the reason why they belong
+/// together.
 type MatchedPlaces = (Option<usize>, Option<usize>, Option<PairingReason>);
 
-/// A side without its phases, which are most of it.
+/// Copies a side without its phases, which are most of it.
 fn lean(found: &SideAnalysis) -> MigrationSide {
     let side = &found.side;
     MigrationSide {
@@ -503,13 +505,14 @@ fn lean(found: &SideAnalysis) -> MigrationSide {
     }
 }
 
-/// What to call a host among the others.
+/// Returns the name of a host in texts about several hosts.
 fn label(histories: &[HostHistory], at: usize) -> String {
     let names: Vec<Option<&str>> = histories.iter().map(|history| history.host.name.as_deref()).collect();
     host_label(&names, at)
 }
 
-/// What to call a host among others, of their names: its own, with its number if another has the same.
+/// Returns the name of a host in texts about hosts with these names: its own name, with its number if another has the
+/// same.
 pub fn host_label(names: &[Option<&str>], at: usize) -> String {
     let name = |at: usize| names.get(at).copied().flatten().unwrap_or("host");
     let mine = name(at);

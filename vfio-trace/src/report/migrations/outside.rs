@@ -1,4 +1,4 @@
-//! What of findings and failures belongs to which side, and what to none.
+//! Assigns findings and failures to sides, and the rest to no side.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,17 +12,17 @@ use crate::report::{
     windows::SpanIndex,
 };
 
-/// Until when findings on a side's device are of the side. What comes after a side that is over is of something else,
-/// however soon.
+/// Returns the time up to which findings on a side's device belong to the side. Later findings on a side that is over
+/// belong to something else, however soon they come.
 fn until(found: &SideAnalysis, line: &DeviceIndex<'_>) -> u64 {
     let Some(over) = found.over_ns else { return u64::MAX };
-    // The request that ended it returns a little later than its last arc, and something may be found only then.
+    // The request that ended the side returns a little later than its last arc; a finding may be made only then.
     let last = line.requests(over, over).map(|request| request.end_ns).max();
     over.max(found.side.end_ns).max(last.unwrap_or(over))
 }
 
-/// Gives each side its findings: those of its data fds, and those of its time. What is left is given back, with what
-/// failed outside of all sides.
+/// Gives each side its findings: those of its data fds, and those of its time. Returns the rest, with the failures
+/// outside of all sides.
 pub(super) fn assign_findings(
     sides: &mut [SideAnalysis],
     lines: &[DeviceIndex<'_>],
@@ -52,7 +52,7 @@ pub(super) fn assign_findings(
     all
 }
 
-/// Gives a device's sides their findings; what is of none is given back.
+/// Gives a device's sides their findings; returns those that belong to none.
 fn left(
     sides: &mut [SideAnalysis],
     mine: &[usize],
@@ -78,7 +78,7 @@ fn left(
     left
 }
 
-/// What failed on a device, but on none of its sides. `lost`: data sessions of no side.
+/// Returns the failures of a device that belong to none of its sides. `lost`: data sessions of no side.
 fn failures(
     sides: &[SideAnalysis],
     mine: &[usize],

@@ -1,11 +1,12 @@
-//! From one host's CLOCK_MONOTONIC to that of the first host, over the times in which either slept.
+//! Converts one host's CLOCK_MONOTONIC to that of the first host, over the times in which either slept.
 
 use crate::report::history::HostClock;
 
-/// What is added to a host's times, in ns. It never puts a later time before an earlier one.
+/// Offset that is added to a host's times, in ns; it changes where either host slept. It never puts a later time before
+/// an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockShift {
-    /// In order; the first counts also before its beginning. Never empty.
+    /// Parts in order; the first holds also before its beginning. Never empty.
     parts: Vec<ShiftPart>,
 }
 
@@ -13,20 +14,20 @@ pub struct ClockShift {
 struct ShiftPart {
     from_ns: u64,
     by: i128,
-    /// The first host slept from then on: nothing comes later before it has woken up.
+    /// Time at which the first host fell asleep next: no later event comes before it has woken up.
     most: i128,
 }
 
 impl ClockShift {
-    /// The same for all times.
+    /// Makes a shift by the same offset for all times.
     pub(crate) fn always(by: i128) -> Self {
         Self { parts: vec![ShiftPart { from_ns: 0, by, most: i128::MAX }] }
     }
 
-    /// `boot_by`: from this host's CLOCK_BOOTTIME to the first host's; `origin`: what is 0, on the first host's
-    /// CLOCK_MONOTONIC.
+    /// Makes the shift between two hosts. `boot_by`: offset from this host's CLOCK_BOOTTIME to the first host's;
+    /// `origin`: the document's time 0, on the first host's CLOCK_MONOTONIC.
     pub(super) fn between(host: &HostClock, first: &HostClock, boot_by: i128, origin: i128) -> Self {
-        // When this host woke up, and where it was when the first host did.
+        // Times at which this host woke up, and its times at which the first host did.
         let mut from: Vec<u64> = vec![0];
         from.extend(host.sleeps().map(|(at_ns, ..)| at_ns));
         let own: Vec<u64> = from.clone();
@@ -55,19 +56,19 @@ impl ClockShift {
         Self { parts: from.into_iter().map(part).collect() }
     }
 
-    /// A time of the host on the other clock; before 0 where it comes before what is 0 there.
+    /// Returns a time of the host on the other clock; negative if it is before the document's origin.
     pub fn moved(&self, ns: u64) -> i128 {
         let later = self.parts.partition_point(|part| part.from_ns <= ns);
         let part = self.parts.get(later.saturating_sub(1));
         part.map_or(0, |part| (i128::from(ns) + part.by).min(part.most))
     }
 
-    /// The same; nothing comes before 0.
+    /// Returns the same, but 0 instead of negative times.
     pub(super) fn of(&self, ns: u64) -> u64 {
         u64::try_from(self.moved(ns).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// What is added in the beginning.
+    /// Returns the first offset.
     pub fn first(&self) -> i128 {
         self.parts.first().map_or(0, |part| part.by)
     }

@@ -1,4 +1,4 @@
-//! One side of one device's migration: found in the order of its arcs, resets and closes.
+//! Finds the sides of a device's migrations from the order of its arcs, resets and closes.
 
 use super::details::ShiftedSession;
 use crate::{
@@ -9,72 +9,78 @@ use crate::{
     },
 };
 
-/// Which side.
+/// Role of a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SideRole {
     Source,
     Destination,
 }
 
-/// A side with what the document does not have of it.
+/// A side as the document has it, with further facts. [`find`] makes it from a device's arcs; the session's data,
+/// failures and findings are added later, and [`SideAnalysis::judge`] sets the verdict at the end. Times are those of
+/// the document.
 #[derive(Clone, Debug)]
 pub(super) struct SideAnalysis {
     pub(super) role: SideRole,
     pub(super) host: u32,
     pub(super) pid: u32,
     pub(super) side: MigrationSide,
-    /// Its arcs, failed ones too, and those that stopped the device before.
+    /// Arcs of the side, failed ones too, and those that stopped the device before.
     pub(super) arcs: Vec<ArcSpan>,
-    /// Start of the arc that stopped the device, if it did not go back.
+    /// Start of the arc that stopped the device, if the device did not go back.
     pub(super) stop_ns: Option<u64>,
-    /// Whether that arc is the one that stopped it, and not only the first that was seen of a device that stood still.
+    /// True if that arc stopped the device. False if it is only the first that was seen of a device that stood still
+    /// already.
     pub(super) stop_seen: bool,
-    /// When STOP_COPY was reached.
+    /// Time at which STOP_COPY was reached.
     pub(super) stop_copy_ns: Option<u64>,
-    /// When it ran again, or for the first time.
+    /// Time at which the device ran again, or for the first time.
     pub(super) ran_ns: Option<u64>,
     pub(super) pre_copy: bool,
-    /// It has left STOP_COPY or RESUMING by an arc.
+    /// True if it has left STOP_COPY or RESUMING by an arc.
     pub(super) left_transfer: bool,
-    /// What ended it before it was over: the device's close or reset.
+    /// Event that ended the side before it was over: the device's close or reset.
     pub(super) cut: Option<MarkKind>,
     pub(super) eof: bool,
     pub(super) bytes: u64,
     /// Hash of the stream, if it is known.
     pub(super) stream: Option<StreamHash>,
-    /// The last call that moved its data failed.
+    /// True if the last call that moved its data failed.
     pub(super) data_failed: bool,
-    /// Not all of its data was seen.
+    /// True if not all of its data was seen.
     pub(super) data_incomplete: bool,
-    /// Bytes went over its data fd without a call that was seen.
+    /// True if bytes went over its data fd without a call that was seen.
     pub(super) bytes_missed: bool,
-    /// Bytes went by unseen, or nothing tells that none did.
+    /// True if bytes may have moved unseen.
     pub(super) bytes_unseen: bool,
-    /// Calls may have been missed that moved nothing: a `read()` at the end, say. The kernel did not count them.
+    /// True if calls that moved nothing may have been missed, such as a `read()` at the end, because the kernel did not
+    /// count missed calls.
     pub(super) misses_uncounted: bool,
-    /// Earlier tries to stop the device failed, or it ran again unseen: how long it stood still then is not known.
+    /// True if earlier attempts to stop the device failed, or if it ran again unseen: the length of that standstill is
+    /// not known.
     pub(super) stopped_before: bool,
-    /// When it ended, nothing had started the device since a try to stop it failed: whether it runs is not known.
+    /// True if it is not known that the device runs after the side's end: since an attempt to stop it failed, nothing
+    /// started it.
     pub(super) state_uncertain: bool,
-    /// When it was over, for all that comes of the device: what happens later is no part of it. `None`: not over.
+    /// Time at which the side was over: later events of the device do not belong to it. `None`: not over.
     pub(super) over_ns: Option<u64>,
-    /// An arc began where the one before had not led to: one in between was not seen.
+    /// True if an arc began in another state than the one before had led to: one in between was not seen.
     pub(super) missed_arc: bool,
-    /// Functions that it goes through were not probed for some of its time.
+    /// True if functions that the device goes through were not probed for a part of the side's time.
     pub(super) unprobed: bool,
 }
 
-/// Whether something was tried and did not work.
+/// Returns true if an operation was tried and failed.
 pub(super) const fn failed(outcome: CallOutcome) -> bool {
     outcome.is_failure()
 }
 
-/// Whether a device may start DMA in this state.
+/// Returns true if a device may start DMA in this state.
 const fn runs(state: MigState) -> bool {
     matches!(state, MigState::RUNNING | MigState::PRE_COPY)
 }
 
-/// What the walk meets, in order of time.
+/// Event that the walk over a device's history meets, in order of time.
 enum WalkItem<'a> {
     Arc(&'a ArcSpan),
     Mark(MarkKind, u64),
@@ -89,7 +95,7 @@ impl WalkItem<'_> {
     }
 }
 
-/// All sides of a device, in order.
+/// Returns all sides of a device, in order.
 pub(super) fn find(device: &TracedDevice) -> Vec<SideAnalysis> {
     let marks = device.marks.iter().filter(|mark| mark.outcome.is_ok() && mark.kind.ends_activity());
     let mut moves: Vec<WalkItem<'_>> = device.arcs.iter().map(WalkItem::Arc).collect();
@@ -111,9 +117,10 @@ struct SideFinder<'a> {
     device: &'a TracedDevice,
     found: Vec<SideAnalysis>,
     now: Option<SideAnalysis>,
-    /// Arcs that have stopped the device, with nothing that tells yet what for.
+    /// Arcs that have stopped the device, while nothing shows yet for which purpose.
     stopping: Vec<ArcSpan>,
-    /// A try to stop the device failed, and nothing was seen since that starts it. Some drivers leave it standing then.
+    /// True if an attempt to stop the device failed, and no event since then starts it. Some drivers leave the device
+    /// stopped in that case.
     stop_failed: bool,
 }
 
@@ -178,12 +185,12 @@ impl SideFinder<'_> {
             (MigState::RUNNING, Some(MigState::PRE_COPY))
             | (MigState::RUNNING_P2P, Some(MigState::PRE_COPY_P2P))
             | (MigState::STOP, Some(MigState::STOP_COPY)) => Some((SideRole::Source, false)),
-            // Its beginning was not seen.
+            // The beginning of the destination was not seen.
             (MigState::RESUMING, _) if !self.is(SideRole::Destination) => Some((SideRole::Destination, true)),
             (from, _) if (is_pre_copy(from) || from == MigState::STOP_COPY) && !self.is(SideRole::Source) => {
                 Some((SideRole::Source, true))
             },
-            // It fails on its way there: nothing but the target tells what it was for.
+            // The arc fails before the migration has begun: only the target shows its purpose.
             _ if self.now.is_none() && matches!(arc.outcome, CallOutcome::Failed(_)) => match arc.target {
                 MigState::RESUMING => Some((SideRole::Destination, false)),
                 MigState::STOP_COPY | MigState::PRE_COPY | MigState::PRE_COPY_P2P => {
@@ -197,7 +204,7 @@ impl SideFinder<'_> {
             self.begin(role, arc, partial);
         }
         let stops = runs(arc.from) && !wanted(&[MigState::RUNNING, MigState::PRE_COPY]);
-        // What the core refuses does not reach the driver.
+        // An arc that the core refuses does not reach the driver.
         let stop_fails = stops && matches!(arc.outcome, CallOutcome::Failed(_));
         if stop_fails {
             self.stop_failed = true;
@@ -205,7 +212,7 @@ impl SideFinder<'_> {
             self.stop_failed = false;
         }
         let Some(now) = &mut self.now else {
-            // A device that stops may be about to migrate; once it runs again it was not.
+            // A device that stops may be about to migrate; if it runs again, it was not.
             if wanted(&[MigState::RUNNING]) || !arc.outcome.is_ok() {
                 self.stopping.clear();
             } else {
@@ -218,19 +225,19 @@ impl SideFinder<'_> {
         now.arcs.push(*arc);
         now.side.end_ns = now.side.end_ns.max(arc.end_ns);
         if failed(arc.outcome) && arc.from == MigState::RUNNING {
-            // It goes on as if nothing had been: what follows is none of it.
+            // The device goes on as before: later events do not belong to this side.
             now.over_ns = Some(arc.end_ns);
             self.end();
             return;
         }
         let still = !runs(arc.from) && arc.from != MigState::ERROR;
         if runs(arc.from) && now.stop_ns.take().is_some() {
-            // It runs now, whatever was before.
+            // The device runs now, whatever its state was before.
             now.stopped_before = true;
         }
         if now.role == SideRole::Source && now.stop_ns.is_none() {
             if stop_fails {
-                // Drivers mostly stay where they were, but not all: the next that is seen tells.
+                // Most drivers stay in the state in which they were, but not all: the next event shows the state.
                 now.stopped_before = true;
             } else if still || stops && !failed(arc.outcome) {
                 now.stop_ns = Some(arc.start_ns);
@@ -254,7 +261,7 @@ impl SideFinder<'_> {
         if is_pre_copy(arc.from) {
             now.pre_copy = true;
         }
-        // A reset or a close after this is none of it.
+        // A reset or close after this does not belong to the side.
         if now.ran_ns.is_some() {
             now.over_ns = Some(arc.end_ns);
             self.end();
@@ -286,7 +293,7 @@ impl SideFinder<'_> {
 }
 
 impl SideAnalysis {
-    /// Its data sessions.
+    /// Returns the data sessions of the side.
     pub(super) fn streams<'a>(
         &'a self,
         all: &'a [ShiftedSession<'a>],
@@ -294,7 +301,7 @@ impl SideAnalysis {
         self.side.sessions.iter().filter_map(|nr| all.get(*nr as usize))
     }
 
-    /// Whether it runs again although the destination had run before: that is no recovery.
+    /// Returns true if the source runs again although the destination had run before: that is no recovery.
     pub(super) fn resumes_after_handover(&self, to: &Self) -> bool {
         let ran = self.ran_ns.zip(to.ran_ns);
         self.eof
@@ -302,15 +309,15 @@ impl SideAnalysis {
             && ran.is_some_and(|(back, there)| there <= back)
     }
 
-    /// Whether it was given up for all that was seen, but may have been read to its end: nobody counts the calls that were
-    /// missed.
+    /// Returns true if the source seems to have been given up, but may have been read to its end, because the kernel
+    /// did not count the calls that it missed.
     pub(super) fn may_be_read(&self) -> bool {
         let given_up = self.role == SideRole::Source && self.side.verdict == MigrationVerdict::Cancelled;
         given_up && self.misses_uncounted && self.left_transfer && self.ran_ns.is_none()
     }
 
-    /// How it ended, once its failures and data are known. `data_lost`: reads or writes are known to be lacking, or those
-    /// that may be are counted; `data_suffers`: that, or nothing tells that none is.
+    /// Sets the verdict, once failures and data are known. `data_lost`: reads or writes are missing, or the counters
+    /// show that some may be; `data_suffers`: that, or nothing shows that none is missing.
     pub(super) fn judge(&mut self, data_lost: bool, data_suffers: bool) {
         let failed = !self.side.failures.is_empty();
         let blind = self.side.partial || data_suffers;
@@ -324,8 +331,8 @@ impl SideAnalysis {
                 match (self.ran_ns.is_some(), self.left_transfer || self.cut.is_some()) {
                     (false, true) if self.eof => MigrationVerdict::Completed,
                     (_, true) | (true, _) if failed => MigrationVerdict::Failed,
-                    // What was not seen cannot be missed. That nobody counts what was not seen is no loss: see
-                    // `may_be_read`.
+                    // The `read()` that gave 0 bytes may be among those that are missing. Uncounted misses alone are
+                    // no such loss: see `may_be_read`.
                     (false, true) if self.left_transfer && lost => MigrationVerdict::Completed,
                     (_, true) | (true, _) => MigrationVerdict::Cancelled,
                     (false, false) => {

@@ -1,8 +1,8 @@
-//! Intervals of stages -> how much of a window each stage has.
+//! Computes the share of each stage in a window of time from the stages' intervals.
 
 use crate::report::document::{DowntimeStage, StageTime};
 
-/// A stage in progress.
+/// An interval in which a stage was in progress, in ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StageSpan {
     pub(super) stage: DowntimeStage,
@@ -10,7 +10,7 @@ pub(super) struct StageSpan {
     pub(super) end_ns: u64,
 }
 
-/// Shares of all stages but the gap, in the order in which they take precedence.
+/// All stages but the gap, in their order of precedence.
 const BUSY: [DowntimeStage; 7] = [
     DowntimeStage::Stop,
     DowntimeStage::Save,
@@ -21,7 +21,7 @@ const BUSY: [DowntimeStage; 7] = [
     DowntimeStage::Recover,
 ];
 
-/// Time of each stage between two times: stages that have none are left out, the gap never is.
+/// Returns the time of each stage between two times. Stages without any time are left out, but never the gap.
 pub(super) fn sweep(spans: &[StageSpan], start_ns: u64, end_ns: u64) -> Vec<StageTime> {
     let clipped = spans.iter().filter_map(|span| {
         let clip = StageSpan {
@@ -62,7 +62,7 @@ pub(super) fn sweep(spans: &[StageSpan], start_ns: u64, end_ns: u64) -> Vec<Stag
     DowntimeStage::ALL.into_iter().filter_map(time).collect()
 }
 
-/// Time covered by at least one of the spans.
+/// Returns the time covered by at least one of the spans, in ns.
 pub(super) fn union_ns(spans: impl Iterator<Item = (u64, u64)>) -> u64 {
     let mut spans: Vec<(u64, u64)> = spans.collect();
     spans.sort_unstable();

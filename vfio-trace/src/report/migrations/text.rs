@@ -1,22 +1,22 @@
-//! A migration in one sentence.
+//! Describes a migration in one sentence.
 
 use crate::report::document::{
     DeviceFailure, DeviceMigration, DowntimeBound, DowntimeBreakdown, MigrationVerdict, TracedDevice,
     VmMigration,
 };
 
-/// How much of a migration the document has.
+/// Coverage of a migration by the recording, as far as the sentence depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MigrationCoverage {
-    /// The document ends before tracing did.
+    /// True if the document ends before tracing did.
     pub(super) full: bool,
-    /// Something of a side may be lacking.
+    /// True if events of a side may be missing.
     pub(super) lacking: bool,
-    /// Of what looks given up, all may have been read unseen.
+    /// True if a source that seems to have been given up may have been read to its end unseen.
     pub(super) unread: bool,
 }
 
-/// What happened.
+/// Returns the sentence.
 pub(super) fn sentence(
     migration: &VmMigration,
     devices: &[TracedDevice],
@@ -64,7 +64,7 @@ pub(super) fn sentence(
     format!("{what}{where_to}: {how}")
 }
 
-/// What can be said of why: a failure that was not seen is not denied.
+/// Returns the reason as far as it is known. It does not exclude a failure that may have been missed.
 fn given_up(migration: &VmMigration, view: MigrationCoverage) -> &'static str {
     let halved = |device: &DeviceMigration| device.source.is_none() || device.destination.is_none();
     if view.unread {

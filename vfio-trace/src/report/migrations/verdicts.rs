@@ -1,9 +1,9 @@
-//! How a migration ended: judged from what is known of its sides.
+//! Judges a device's migration by its sides.
 
 use super::side::{self, SideAnalysis};
 use crate::report::document::{MarkKind, MigrationSide, MigrationVerdict, StreamIntegrity};
 
-/// Whether both sides had the same bytes, where their hashes are known.
+/// Compares the bytes of both sides by their hashes, if they are known.
 pub(super) fn integrity(
     source: Option<&SideAnalysis>,
     destination: Option<&SideAnalysis>,
@@ -16,11 +16,11 @@ pub(super) fn integrity(
     }
 }
 
-/// Whether all sources run again; `None`: of one that is not known, and the others do.
+/// Returns true if all sources run again; `None` if that is not known of one, and the others do.
 pub(super) fn run_again(sources: &[usize], all: &[SideAnalysis]) -> Option<bool> {
     let mut again = Some(true);
     for found in sources.iter().filter_map(|at| all.get(*at)) {
-        // One that never left RUNNING need not come back; one that nobody has open any more does not run.
+        // A device that never left RUNNING need not come back; a device that is not open any more does not run.
         let gone = matches!(found.cut, Some(MarkKind::Close | MarkKind::LastClose | MarkKind::Unregister));
         let back = found.ran_ns.is_some()
             || found.side.recovery.is_some()
@@ -35,7 +35,7 @@ pub(super) fn run_again(sources: &[usize], all: &[SideAnalysis]) -> Option<bool>
     again
 }
 
-/// How a device's migration ended, from what is known of its sides.
+/// Returns the verdict on a device's migration, by those of its sides.
 pub(super) fn verdict(
     source: Option<&MigrationSide>,
     destination: Option<&MigrationSide>,

@@ -1,4 +1,4 @@
-//! What is worth a look in a migration, whatever the driver.
+//! Makes the warnings about a migration that do not depend on the driver.
 
 use super::{details::ShiftedSession, downtime::TimeUncertainty, index::DeviceIndex, side::SideAnalysis};
 use crate::{
@@ -9,19 +9,19 @@ use crate::{
     },
 };
 
-/// How well a side was seen.
+/// Coverage of a side by the recording.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SideCoverage {
-    /// Reads or writes may be lacking.
+    /// True if reads or writes may be missing.
     pub(super) data_suffers: bool,
-    /// Until when all calls on the device were seen; `None`: some may be lacking.
+    /// Time up to which all calls on the device were seen; `None`: some may be missing.
     pub(super) calls_until_ns: Option<u64>,
 }
 
-/// How long after a migration VMMs stop the log of dirty pages: QEMU does so with the last of its clean-up.
+/// Time after a migration in which VMMs stop the log of dirty pages, in ns: QEMU does so with the last of its clean-up.
 const LOG_STOP_NS: u64 = 1_000_000_000;
 
-/// What a source makes one wonder about.
+/// Adds the warnings about a source.
 pub(super) fn of_source(
     found: &SideAnalysis,
     line: &DeviceIndex<'_>,
@@ -40,12 +40,12 @@ pub(super) fn of_source(
         parts.fold(0u64, |sum, part| sum.saturating_add(part.bytes))
     };
     if found.stop_copy_ns.is_some() {
-        // Of what was read unseen, nobody knows what is left.
+        // If bytes may have been read unseen, the number of bytes left is not known.
         for stream in mine().filter(|_| !blind) {
             if let Some((info, before)) = stream.history.last_info()
                 && let Some(initial) = info.initial_bytes
             {
-                // Of this stream alone, and in whatever state it was read before.
+                // Only this stream counts, in any state before STOP_COPY.
                 let late = stream.doc.parts.iter().filter(|part| part.part == PartName::StopCopy);
                 let late = late.fold(0u64, |sum, part| sum.saturating_add(part.bytes));
                 let read = stream.doc.bytes.saturating_sub(late).saturating_sub(before);
@@ -112,10 +112,10 @@ pub(super) fn of_source(
     }
 }
 
-/// MIG_DATA_SIZE and DMA_LOGGING_START may come a little before the first arc.
+/// Time before the first arc in which MIG_DATA_SIZE and DMA_LOGGING_START may come, in ns.
 const LEAD_NS: u64 = 1_000_000_000;
 
-/// What either side makes one wonder about.
+/// Adds the warnings about a side, source or destination.
 pub(super) fn of_side(
     found: &SideAnalysis,
     line: &DeviceIndex<'_>,
@@ -170,18 +170,18 @@ pub(super) fn of_side(
     }
 }
 
-/// What is known of a source and a destination together.
+/// Facts about a source and a destination together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PairFacts {
-    /// Why they are taken to belong together.
+    /// Reason why they are taken to belong together.
     pub(super) by: Option<PairingReason>,
-    /// Reads or writes may be lacking.
+    /// True if reads or writes may be missing.
     pub(super) data_suffers: bool,
-    /// What their clocks may do to the time from the one to the other.
+    /// Error that their clocks add to the time from the one to the other.
     pub(super) apart: TimeUncertainty,
 }
 
-/// What source and destination together make one wonder about.
+/// Adds the warnings about a source and a destination together.
 pub(super) fn of_pair(
     (from, leaving): (&SideAnalysis, &DeviceIndex<'_>),
     (to, arriving): (&SideAnalysis, &DeviceIndex<'_>),
@@ -201,7 +201,7 @@ pub(super) fn of_pair(
         out.push(ReportWarning { code, severity, device: Some(to.side.device), at_ns: Some(at_ns), text });
     };
     let done = to.side.verdict == MigrationVerdict::Completed && from.eof;
-    // Of a stream that was cut off, not all had to arrive.
+    // If the stream was cut off, not all of it had to arrive.
     if let Some((read, written)) = from.stream.zip(to.stream)
         && read != written
         && (done || read.bytes == written.bytes)
@@ -233,9 +233,11 @@ pub(super) fn of_pair(
     }
 }
 
-/// Whether a device that ran at one time ran still at a later one, of the other device, whenever that was, and was not closed
-/// until then.
-/// `off_ns`: that one may have been so much earlier, or so much later; `None`: nobody knows, and so it is not known.
+/// Returns true if a device that ran at one time certainly still ran at a later time, which is a time of the other
+/// device, and was not closed until then.
+///
+/// `off_ns`: largest times by which the later one may have been earlier and later; `None`: not known, so the answer is
+/// not known either.
 fn still_runs(line: &DeviceIndex<'_>, since_ns: u64, at_ns: u64, off_ns: [Option<u64>; 2]) -> bool {
     let [Some(earlier_ns), Some(later_ns)] = off_ns else { return false };
     if earlier_ns > 0 && at_ns.saturating_sub(since_ns) <= earlier_ns {
@@ -252,15 +254,15 @@ fn still_runs(line: &DeviceIndex<'_>, since_ns: u64, at_ns: u64, off_ns: [Option
         )
     };
     let runs = |at_ns: u64| line.state_at(at_ns).filter(|span| span.end_ns >= at_ns).is_some_and(running);
-    // It may have stopped and gone on meanwhile. What ends with the first moment is over by then.
+    // The device may have stopped and gone on in between. A span that ends at the first time is over by then.
     let mut all = line.states(first_ns, last_ns).filter(|span| span.end_ns > first_ns);
     !gone && runs(first_ns) && runs(last_ns) && all.all(running)
 }
 
-/// What the devices of a VM together make one wonder about.
+/// Adds the warnings about the order of a VM's devices.
 pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<ReportWarning>) {
     for one in order.iter().filter(|one| one.order == DeviceConcurrency::Series) {
-        // Microseconds are not worth a word.
+        // Savings of microseconds are not worth a warning.
         let saved = one.union_ns.saturating_sub(one.longest_ns);
         if saved >= 1_000_000 {
             out.push(ReportWarning {
@@ -279,7 +281,7 @@ pub(super) fn of_order(order: &[StageOrder], out: &mut Vec<ReportWarning>) {
     }
 }
 
-/// What concerns no migration in particular.
+/// Adds the warnings that belong to no migration.
 pub(super) fn of_document(document: &mut MigrationDocument) {
     let mut out = Vec::new();
     for host in &document.hosts {
