@@ -1,4 +1,4 @@
-//! Several recordings of one boot, and hosts with very many migrations.
+//! Tests of several recordings of one boot, and of hosts with very many migrations.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use crate::report::document::MergeMethod;
 fn recordings_of_one_boot_move_together() {
     let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns - 5_000 * MS };
     let later = |nr: u64| nr * 10_000 * MS;
-    // What the user says is in the first recording of B; the second has a guess, and the end of what began in the first.
+    // The device that the user pairs is in B's first recording; the second has one that is guessed, and the end of what
+    // began in the first.
     let a =
         [leave(device(0xd1, "a", 100), 0, MIB), leave(device(0xd3, "c", 300), later(1), 8192).other_files()];
     let first = [
@@ -58,6 +59,6 @@ fn ten_thousand_migrations_between_two_hosts() {
     let document = documented(&both);
     assert_eq!(document.migrations.len(), 10_000);
     assert!(document.migrations.iter().all(|one| one.source.is_some() && one.destination.is_some()));
-    // Some seconds, on a slow machine; what looks at all sessions for each of them takes minutes.
+    // A few seconds on a slow machine; an algorithm that looks at all sessions for each session takes minutes.
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Two hosts with clocks of their own.
+//! Tests of two hosts with clocks of their own.
 
 use std::slice::from_ref;
 
@@ -11,11 +11,11 @@ use crate::report::{
     migrations::ClockShift,
 };
 
-/// What B's clocks say when A's say 1 ms: CLOCK_MONOTONIC is older by this.
+/// Time of B's CLOCK_MONOTONIC when A's is 1 ms: B booted earlier by this.
 pub(super) const BOOTED: u64 = 77_000 * MS;
-/// Least time from a read to the write of what it gave, in a script.
+/// Least time from a read to the write of its data, in a script.
 pub(super) const SLACK: i64 = 5 * MS as i64 - READ as i64;
-/// When the way back begins.
+/// Beginning of the way back.
 const BACK: u64 = 1_000 * MS;
 
 pub(super) fn moved(records: Vec<WireRecord>, by: u64) -> Vec<WireRecord> {
@@ -27,7 +27,7 @@ pub(super) fn moved(records: Vec<WireRecord>, by: u64) -> Vec<WireRecord> {
     records.into_iter().map(moved).collect()
 }
 
-/// Two hosts; B's wall clock is ahead of A's by `skew_ns`. There, or there and back.
+/// Makes two hosts; B's wall clock is ahead of A's by `skew_ns`. The VM migrates there, or with `back` there and back.
 fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [HostHistory; 2] {
     let mut a = leave(device(0xd1, "a", 100), 0, MIB);
     let mut b = arrive(device(0xd2, "b", 200), 0, MIB);
@@ -42,7 +42,7 @@ fn hosts(skew_ns: i64, errors: [Option<u64>; 2], back: bool) -> [HostHistory; 2]
     ]
 }
 
-/// Whether what is said of a downtime is true.
+/// Returns true if the document's figures of a downtime are true.
 pub(super) fn holds(downtime: &DowntimeBreakdown, truth_ns: u64) -> bool {
     match (downtime.bound, downtime.uncertainty_ns) {
         (DowntimeBound::Exact, _) => downtime.total_ns == truth_ns,
@@ -64,7 +64,7 @@ fn clocks_that_agree() {
     let document = documented(&hosts(0, [Some(0), Some(0)], false));
     check(&document);
     let alone = traced(&[whole_source(), whole_destination()]);
-    // As on one host, to the nanosecond.
+    // The same as on one host, to the nanosecond.
     assert_eq!(downtime(&document).stages, downtime(&alone).stages);
     assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
     assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
@@ -77,7 +77,7 @@ fn a_clock_that_is_seconds_behind() {
     let document = documented(&hosts(skew, [None, None], false));
     check(&document);
     let merge = merge(&document);
-    // So far that the write follows the read at once.
+    // B is moved so far that the write follows the read at once.
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, -skew - SLACK));
     assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-skew - SLACK), None));
     assert_eq!((merge.early_ns, merge.late_ns, merge.clock_error_ns), (None, Some(0), None));
@@ -101,7 +101,7 @@ fn a_clock_that_is_microseconds_off() {
 
 #[test]
 fn a_clock_that_is_ahead_goes_unnoticed_one_way() {
-    // Nothing is written before it was read; only the way back would tell.
+    // Nothing is written before it was read; only the way back would show the skew.
     let document = documented(&hosts(20 * MS as i64, [None, None], false));
     assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
     assert_eq!(downtime(&document).total_ns, 70 * MS + ARC);
@@ -138,7 +138,7 @@ fn one_boot_is_one_clock() {
         check(&document);
         document
     };
-    // Two recordings on one machine.
+    // Both recordings are of one machine.
     let document = of(host("a"), 0, None);
     assert_eq!(merge(&document).method, MergeMethod::SameClock);
     assert_eq!(
@@ -146,7 +146,7 @@ fn one_boot_is_one_clock() {
         (50 * MS + ARC, DowntimeBound::Exact)
     );
     assert_eq!(merge(&of(host("a"), 30, Some(20 * MS))).method, MergeMethod::SameClock, "within the error");
-    // Two machines that were resumed from one snapshot: nothing is promised.
+    // Two machines that were resumed from one snapshot, without error bounds.
     let document = of(host("a"), 9_000, None);
     assert_eq!(merge(&document).method, MergeMethod::Realtime);
     assert_eq!((downtime(&document).bound, downtime(&document).uncertainty_ns), (DowntimeBound::About, None));
@@ -154,7 +154,7 @@ fn one_boot_is_one_clock() {
     assert_eq!(merge(&of(named, 0, None)).method, MergeMethod::Realtime);
 }
 
-/// Scripts of two hosts whose wall clocks agree.
+/// Makes the histories of two hosts whose wall clocks agree.
 fn on_two_hosts(a: &[RecordScript], b: &[RecordScript], error: Option<u64>) -> [HostHistory; 2] {
     let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
     [
@@ -168,7 +168,7 @@ fn strangers_move_no_clock() {
     let at = 700_000 * MS;
     let leaves = leave(device(0xd1, "a", 100), at, MIB);
     let arrives = arrive(device(0xd2, "b", 200), at, MIB);
-    // Ten minutes apart: one migrates to a host that was not traced, the other comes from one.
+    // Ten minutes apart: one VM migrates to a host that was not traced, the other comes from one.
     let away = leave(device(0xd3, "c", 300), at + 1_000 * MS, 8192).other_files();
     let strange = arrive(device(0xd4, "d", 400), at - 600_000 * MS, 8192).other_files();
     let document = documented(&on_two_hosts(&[leaves, away.clone()], &[strange.clone(), arrives], Some(MS)));
@@ -180,7 +180,7 @@ fn strangers_move_no_clock() {
     assert_eq!((document.migrations.len(), paired.len()), (3, 1));
     let downtime = paired[0].downtime.as_ref().unwrap();
     assert_eq!((downtime.total_ns, downtime.uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
-    // The wrong pair alone is none either; where nothing is promised, it may be one.
+    // The wrong pair is refused without the right one, too; without error bounds it may be a pair.
     let alone = |error| documented(&on_two_hosts(from_ref(&away), from_ref(&strange), error));
     let document = alone(Some(MS));
     check(&document);
@@ -192,13 +192,13 @@ const BROKEN: &str = "although the kernels promise that they are no farther apar
 
 #[test]
 fn a_guess_without_another_breaks_a_promise_by_a_little() {
-    // What a daemon slews yet is not in what the kernel promises.
+    // The kernel's error bound does not include the part that an NTP daemon is still slewing.
     let document = documented(&hosts(-400 * MS as i64, [Some(MS), Some(MS)], false));
     check(&document);
     let (merge, migration) = (merge(&document), one(&document));
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, 400 * MS as i64 - SLACK));
     assert!(merge.text.contains(BROKEN), "{}", merge.text);
-    // The promise is no bound then, and no clock is said not to be synchronised. But the guess may be wrong, and it kept.
+    // The bound does not hold then, but the clocks count as synchronised. If the guess is wrong, the bound held.
     assert_eq!((merge.early_ns, merge.late_ns), (None, Some(402 * MS - SLACK as u64)));
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns as i64, (50 * MS + ARC) as i64 - SLACK);
@@ -209,7 +209,7 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
     let text = &unsynchronised.merge[0].text;
     assert!(text.ends_with(&format!("{unknown} clock is not synchronised")), "{text}");
     assert_eq!(migration.devices[0].paired_by, Some(PairingReason::StreamBytes));
-    // Two of them that cannot both be so break none.
+    // Two pairs that contradict each other break no bound.
     let there = leave(device(0xd1, "a", 100), 0, MIB);
     let back = arrive(device(0xd5, "e", 500), 400 * MS, 8192).other_files();
     let arrives = arrive(device(0xd2, "b", 200), 0, MIB);
@@ -271,15 +271,15 @@ fn recordings_of_one_boot_that_is_not_the_first_hosts_have_one_clock() {
         document.migrations.len() == 1
     };
     assert!(paired(20 * MS, 0));
-    // Written before it was read.
+    // The data was written before it was read.
     assert!(!paired(12 * MS, 0));
-    // What the wall clock does is no matter.
+    // The wall clock does not matter.
     assert!(paired(20 * MS, 8));
 }
 
 #[test]
 fn a_guess_breaks_no_promise_by_much() {
-    // With another that fits: not even by a little.
+    // If another side fits, the bound must not be exceeded at all.
     let rival = || leave(device(0xd3, "c", 300), 2 * MS, MIB).other_files();
     let late = ClockAnchor { mono_ns: BOOTED, real_ns: ANCHOR.real_ns - 400 * MS };
     let a = together(&[leave(device(0xd1, "a", 100), 0, MIB), rival()]);
@@ -292,7 +292,7 @@ fn a_guess_breaks_no_promise_by_much() {
     let guessed = documented(&both);
     check(&guessed);
     assert_eq!((guessed.migrations.len(), merge(&guessed).offset_ns), (2, 0));
-    // Unless somebody knows.
+    // Unless the user pairs the devices.
     let pairs = vec![("a".to_owned(), "b".to_owned())];
     let said = document_of(&both, &pairs);
     check(&said);
@@ -308,7 +308,7 @@ pub(super) fn document_of(both: &[HostHistory], pairs: &[(String, String)]) -> M
 
 #[test]
 fn each_pair_has_the_promise_of_its_time() {
-    // When the first migration came, 5 s were promised; when the clocks are taken from, 1 ms.
+    // The bound was 5 s at the first migration, and 1 ms at the time that the clocks are taken from.
     let of = |first: u64, error: Option<u64>| {
         let mut both = hosts(-2_500 * MS as i64, [Some(MS), Some(first)], true);
         let mono_ns = BOOTED + 100 * MS;
@@ -334,7 +334,7 @@ fn each_pair_has_the_promise_of_its_time() {
 
 #[test]
 fn what_was_not_promised_at_first_is_far_apart_at_most() {
-    // 5 s off when the first migration came; nothing was promised before the second one.
+    // B was 5 s off at the first migration; there was no bound before the second one.
     let mut both = hosts(-5_000 * MS as i64, [Some(MS), None], true);
     let distance = both[1].distance_ns();
     for (at, error) in [(100 * MS, None), (900 * MS, Some(MS))] {
@@ -350,7 +350,7 @@ fn what_was_not_promised_at_first_is_far_apart_at_most() {
 
 pub(super) const HOUR: u64 = 3_600_000 * MS;
 
-/// What a host's clocks showed: CLOCK_REALTIME `ahead_ns` of what it should be, after so long asleep.
+/// Adds clock readings to a history: CLOCK_REALTIME `ahead_ns` of the true time, after so long asleep.
 fn sampled(mut history: HostHistory, samples: &[(u64, i64, u64)]) -> HostHistory {
     let (distance, promise) = (history.distance_ns(), history.clock_error_ns());
     for (mono_ns, ahead_ns, asleep_ns) in samples {
@@ -370,7 +370,7 @@ fn a_clock_that_is_set_after_the_migration_moves_nothing() {
             |began: u64| [(began, 0, 0), (began + 10_000 * MS, ahead, 0), (began + 20_000 * MS, ahead, 0)];
         let mut both = [a.clone(), b.clone()];
         both[moved] = sampled(both[moved].clone(), &samples(if moved == 1 { BOOTED } else { 0 }));
-        // Something comes long after it.
+        // An event comes long after it.
         let last = RecordScript::new(0xd9).until(25_000 * MS).device("late", "mtty", 7).open(1);
         let records = if moved == 1 { self::moved(last.records(), BOOTED) } else { last.records() };
         let mut assembler = EventAssembler::new();
@@ -390,7 +390,7 @@ fn a_clock_that_is_set_after_the_migration_moves_nothing() {
 
 #[test]
 fn a_clock_that_was_wrong_before_the_migration_is_taken_when_it_is_right() {
-    // Set right by NTP some seconds before, after it had been 2 hours ahead: too far to find a pair by.
+    // NTP set the clock right some seconds before; it had been 2 hours ahead, which is too far to find a pair.
     let [a, b] = hosts(0, [None, None], false);
     let plain = documented(&[a.clone(), b]);
     let late = ClockAnchor { mono_ns: 0, real_ns: ANCHOR.real_ns - BOOTED + 2 * HOUR };
@@ -408,7 +408,7 @@ fn a_clock_that_was_wrong_before_the_migration_is_taken_when_it_is_right() {
     assert_eq!(downtime(&document).total_ns, downtime(&plain).total_ns);
 }
 
-/// There and back, while one of the hosts sleeps for an hour in between.
+/// Makes a migration there and back, while one of the hosts sleeps for an hour in between.
 fn slept(first_sleeps: bool) -> [HostHistory; 2] {
     let [there, back] = [(BACK + HOUR), BACK];
     let (mine, other) = if first_sleeps { (back, there) } else { (there, back) };
@@ -443,7 +443,7 @@ fn time_asleep_is_counted() {
 
 #[test]
 fn lost_reads_move_no_clock() {
-    // The first read was lost: what the second one gave seems to have been read too early in the stream.
+    // The first read was lost: the data of the second seems to come too early in the stream.
     let a = stop(leaving(7), 0).until(124 * MS).read(FROM, 1 << 20, MIB, 24 + 4096).read(
         FROM,
         1 << 20,
@@ -487,7 +487,7 @@ proptest! {
         times.sort_unstable();
         let moved: Vec<i128> = times.iter().map(|time| shift.moved(time * 500 * MS)).collect();
         prop_assert!(moved.is_sorted(), "{:?} {:?}", moved, shift);
-        // While both are awake, a time is the same on both hosts' CLOCK_BOOTTIME.
+        // While both hosts are awake, a time is the same on both hosts' CLOCK_BOOTTIME.
         for (time, moved) in times.iter().zip(moved) {
             let time = time * 500 * MS;
             let boot = i128::from(time) + host.clocks.asleep_at(time) + boot_by * 1_000_000_000;
@@ -515,7 +515,7 @@ proptest! {
         prop_assert_eq!((here.early_ns, here.late_ns), (there.late_ns, there.early_ns));
         prop_assert_eq!(here.causal_min_ns, there.causal_max_ns.map(|most| -most));
         prop_assert_eq!(here.causal_max_ns, there.causal_min_ns.map(|least| -least));
-        // A guess that breaks a promise by more than a second is none.
+        // A guess that exceeds a bound by more than a second is refused.
         let skew = skew_ms * MS as i64 + skew_ns;
         let broken = errors[0].zip(errors[1]).is_some_and(|(one, two)| skew.abs() - SLACK > (one + two + 1_000 * MS) as i64);
         let unpaired = broken && (skew < 0 || back);
@@ -528,7 +528,7 @@ proptest! {
             prop_assert_eq!(&mine.stages, &theirs.stages);
             prop_assert_eq!((mine.bound, mine.uncertainty_ns), (theirs.bound, theirs.uncertainty_ns));
         }
-        // What the document promises: the truth lies within, where the clocks keep their word.
+        // The truth must lie within the document's error if the clocks keep their bounds.
         let honest = errors.iter().all(|error| error.is_none_or(|error| error as i64 >= (skew_ms.abs() + 1) * MS as i64));
         if honest {
             let off = -(skew_ms * MS as i64 + skew_ns) - here.offset_ns;
@@ -559,10 +559,10 @@ proptest! {
         let b = if runs { arrive(b, 0, MIB) } else {
             write_all(b, 0, MIB).until(140 * MS).set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
         };
-        // The device stood still at least from 100 ms to 150.
+        // The device stood still at least from 100 ms to 150 ms.
         let truth = 50 * MS + ARC;
         let late = ClockAnchor { mono_ns: 0, real_ns: ANCHOR.real_ns.checked_add_signed(skew).unwrap() };
-        // Either is wrong by no more than is promised.
+        // Neither figure is off by more than its error.
         let errors = more.map(|more| more.map(|more| more + skew.unsigned_abs()));
         let mut both = [
             history_on(host("a"), ANCHOR, errors[0], &a.records()),

@@ -1,4 +1,4 @@
-//! Migrations that do not come about: what failed, whether the source runs again, what that cost.
+//! Tests of migrations that fail or are cancelled: their failures, the source's recovery, the downtime.
 
 use super::*;
 use crate::{
@@ -54,7 +54,7 @@ fn save_fails_and_arcs_recover() {
     assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(told(&source(&document).failures), [("PRE_COPY_P2P → STOP_COPY", Some("EIO"))]);
     assert_eq!(source(&document).recovery, Some(SourceRecovery::Arcs));
-    // It was still from 100 ms on.
+    // The device stood still from 100 ms on.
     let downtime = downtime(&document);
     assert_eq!((downtime.total_ns, downtime.bound), (20 * MS + 2 * ARC + 500, DowntimeBound::Exact));
     assert_eq!(
@@ -88,7 +88,7 @@ fn save_fails_and_a_reset_recovers() {
 
 #[test]
 fn a_reset_recovers_what_has_left_stop_copy() {
-    // The way back fails behind STOP.
+    // The way back fails after STOP.
     let script = read_source()
         .until(200 * MS)
         .set(&[STOP_COPY, STOP], 0, -1)
@@ -105,7 +105,7 @@ fn a_reset_recovers_what_has_left_stop_copy() {
 
 #[test]
 fn the_first_arc_fails() {
-    // PRE_COPY: the device never stops. The close long after is none of it.
+    // PRE_COPY fails: the device never stops. The close long after does not belong to it.
     let script = leaving(7).until(10 * MS).set_fails(&[RUNNING, PRE_COPY], -12).until(900 * MS).close(1);
     let document = traced(&[script]);
     check(&document);
@@ -119,7 +119,7 @@ fn the_first_arc_fails() {
 
 #[test]
 fn the_stop_fails_before_anything_is_saved() {
-    // Without PRE_COPY there is nothing but the request's target that tells what the stop was for.
+    // Without PRE_COPY only the request's target shows the purpose of the stop.
     let start = 10 * MS;
     let script = leaving(1).until(start).wait(1_000).wait(1_000);
     let entered = script.now;
@@ -131,14 +131,14 @@ fn the_stop_fails_before_anything_is_saved() {
     let document = traced(&[script]);
     check(&document);
     let migration = one(&document);
-    // Some drivers leave the device standing then: whether it runs is not known.
+    // Some drivers leave the device stopped then: it is not known if it runs.
     assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, None));
     assert!(!migration.text.contains("runs again"), "{}", migration.text);
     assert_eq!(told(&source(&document).failures), [("RUNNING → STOP", Some("EBUSY"))]);
     assert_eq!(migration.devices.len(), 1);
 }
 
-/// RUNNING → STOP fails on the way to STOP_COPY.
+/// Lets RUNNING → STOP fail on the way to STOP_COPY.
 fn stop_fails(script: RecordScript, at: u64) -> RecordScript {
     let script = script.until(at).wait(2_000);
     let entered = script.now;
@@ -161,7 +161,7 @@ fn a_stop_that_failed_counts_until_something_starts_the_device() {
     let failed = || stop_fails(leaving(1), 10 * MS);
     assert_eq!(last(&traced(&[end(again(failed()))])), (DowntimeBound::AtLeast, true));
     assert_eq!(last(&traced(&[end(again(leaving(1)))])), (DowntimeBound::Exact, false));
-    // A reset starts it, and so does a later way back to RUNNING.
+    // A reset starts the device, and so does a later way back to RUNNING.
     assert_eq!(last(&traced(&[end(again(failed().until(50 * MS).reset(0)))])), (DowntimeBound::Exact, false));
     let started = failed().until(40 * MS).set(&[RUNNING, STOP], 0, -1).set(&[STOP, RUNNING], 0, -1);
     assert_eq!(last(&traced(&[end(again(started))])), (DowntimeBound::Exact, false));
@@ -218,7 +218,7 @@ fn an_arc_fails_and_works_the_second_time() {
 
 #[test]
 fn no_fd_is_left() {
-    // The arcs work, and yet user space gets EMFILE.
+    // The arcs succeed, and yet user space gets EMFILE.
     let script = leaving(7).until(10 * MS).set_without_fd(&[RUNNING, PRE_COPY], FROM).until(20 * MS).set(
         &[PRE_COPY, RUNNING],
         0,
@@ -273,7 +273,7 @@ fn a_write_fails_and_the_destination_is_closed() {
 
 #[test]
 fn a_write_fails_and_what_came_is_loaded() {
-    // Some drivers load what they refused. That is no migration that has worked.
+    // Some drivers load data that they refused. That migration did not succeed.
     let script = arriving(7)
         .until(5 * MS)
         .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
@@ -312,14 +312,14 @@ fn load_fails() {
     let migration = one(&document);
     assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Failed, Some(true)));
     assert_eq!(told(&destination(&document).failures), [("RESUMING → STOP", Some("EIO"))]);
-    // The source's until it runs again; what the destination did has no part in it.
+    // The downtime is the source's until it runs again; the destination has no part in it.
     assert_eq!(downtime(&document).total_ns, 100 * MS + 3 * ARC + 1_000);
     assert_eq!(downtime(&document).stage(DowntimeStage::Load), None);
 }
 
 #[test]
 fn loaded_and_never_run() {
-    // The source dies with its stream read; the destination loads, and is closed.
+    // The source ends with its stream read; the destination loads, and is closed.
     let script = written_destination()
         .until(140 * MS)
         .set(&[RESUMING, STOP, RUNNING_P2P], 0, -1)
@@ -345,12 +345,12 @@ fn cancelled_in_pre_copy() {
 #[test]
 fn cancelled_in_pre_copy_p2p() {
     let stopped = pre_copying().until(100 * MS).set(&[PRE_COPY, PRE_COPY_P2P], 0, -1).until(110 * MS);
-    // By PRE_COPY, where it may do all that it did before: nothing stands still any more.
+    // With PRE_COPY the device may do all that it did before: it does not stand still any more.
     let by_pre_copy = stopped.clone().set(&[PRE_COPY_P2P, PRE_COPY], 0, -1).until(500 * MS);
     let document = traced(&[by_pre_copy.set(&[PRE_COPY, RUNNING], 0, -1)]);
     check(&document);
     assert_eq!((one(&document).verdict, &one(&document).downtime), (MigrationVerdict::Cancelled, &None));
-    // By RUNNING_P2P: still until it runs.
+    // With RUNNING_P2P it stands still until it runs.
     let document = traced(&[stopped.set(&[PRE_COPY_P2P, RUNNING_P2P, RUNNING], 0, -1)]);
     check(&document);
     let downtime = downtime(&document);
@@ -394,7 +394,7 @@ fn the_source_runs_again_while_the_destination_runs() {
     let document = traced(&[source, whole_destination()]);
     check(&document);
     let migration = one(&document);
-    // It had come about; the downtime was over when the destination ran.
+    // The migration had succeeded; the downtime was over when the destination ran.
     assert_eq!((migration.verdict, migration.recovered), (MigrationVerdict::Completed, None));
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
     assert_eq!(codes(migration), ["both-run"]);
@@ -402,7 +402,7 @@ fn the_source_runs_again_while_the_destination_runs() {
 
 #[test]
 fn the_destination_runs_although_the_source_does() {
-    // The source gives up at 145 ms, and nobody tells the destination.
+    // The source gives up at 145 ms, and the destination goes on without it.
     let source = read_source().until(145 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
@@ -412,7 +412,7 @@ fn the_destination_runs_although_the_source_does() {
 
 #[test]
 fn whether_both_run_is_said_if_it_is_known() {
-    // ERROR, or a state that was not seen, is not running.
+    // A device in ERROR, or in a state that was not seen, does not run.
     let back_at = |at| read_source().until(at).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
     let back = || back_at(141 * MS);
     let lost = back().until(147 * MS).set_fails(&[RUNNING, RUNNING_P2P], -5);
@@ -426,7 +426,7 @@ fn whether_both_run_is_said_if_it_is_known() {
         let codes = codes(&document.migrations[0]);
         assert_eq!(codes.contains(&"both-run"), run, "{codes:?}");
     }
-    // On two hosts the order has to be beyond what the clocks may be off.
+    // On two hosts the order is certain only if it exceeds the clocks' error.
     let both = |error: u64| {
         let source = back_at(147 * MS).until(400 * MS).get_state(RUNNING);
         let of = |name, records: &[WireRecord]| history_on(host(name), ANCHOR, Some(error), records);
@@ -456,7 +456,7 @@ fn of_guesses_it_is_no_error_that_both_run() {
 
 #[test]
 fn who_stopped_meanwhile_may_have_stood_still_when_the_other_ran() {
-    // The destination ran at 150 ms, 5 ms earlier or 40 ms later; the source stood still from 160 to 170.
+    // The destination ran at 150 ms, or up to 5 ms earlier or 40 ms later; the source stood still from 160 to 170.
     let both = |stops: bool| {
         let source = read_source().until(131 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
         let source = if stops {
@@ -479,7 +479,7 @@ fn who_stopped_meanwhile_may_have_stood_still_when_the_other_ran() {
 
 #[test]
 fn who_stops_again_may_have_stopped_before_the_other_ran() {
-    // The clocks are off by no more than causality shows one way, and by what the kernels promise the other.
+    // The clocks' error is limited by causality in one direction, and by the kernels' bounds in the other.
     let both = |error: Option<u64>, stops_at: u64| {
         let source = read_source().until(131 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
         let source = source.until(stops_at).set(&[RUNNING, RUNNING_P2P, STOP], 0, -1);
@@ -493,15 +493,15 @@ fn who_stops_again_may_have_stopped_before_the_other_ran() {
     };
     let late = Some(5 * MS - READ);
     assert_eq!(both(Some(20 * MS), 250 * MS), ((Some(40 * MS), late), true));
-    // The destination may have begun 40 ms later, when the source stood still.
+    // The destination may have begun up to 40 ms later, when the source stood still.
     assert_eq!(both(Some(20 * MS), 170 * MS), ((Some(40 * MS), late), false));
-    // Nobody knows how much later.
+    // It is not known how much later.
     assert_eq!(both(None, 250 * MS), ((None, late), false));
 }
 
 #[test]
 fn a_guess_may_be_wrong() {
-    // All was read, and fewer bytes written; and then the source goes on.
+    // All data was read, and fewer bytes were written; then the source goes on.
     let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1);
     let scripts = [source, arrive(arriving(7), 0, MIB - 1)];
     let guessed = traced(&scripts);
@@ -523,7 +523,7 @@ fn a_guess_may_be_wrong() {
     check(&said);
     assert_eq!(differs(&said), (FindingSeverity::Error, false));
     assert!(!text(&said).contains("nothing but the time"));
-    // Two that came about, and do not have the same, are two.
+    // Two sides that succeeded with different data are two migrations.
     let strangers = traced(&[whole_source(), arrive(arriving(7), 0, MIB - 1)]);
     check(&strangers);
     assert_eq!(strangers.migrations.len(), 2);
@@ -540,7 +540,7 @@ fn the_source_runs_again_once_the_destination_is_gone() {
 
 #[test]
 fn initial_bytes_are_counted_by_stream_whatever_the_state() {
-    // Attached in a state that is not known: what was read in it was read before STOP_COPY all the same.
+    // Attached in a state that is not known: data read in it was read before STOP_COPY all the same.
     let script = |read: i64| {
         let script = RecordScript::new(0xd1)
             .device("a", "mtty", 7)

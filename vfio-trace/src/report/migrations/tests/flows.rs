@@ -1,4 +1,4 @@
-//! Migrations that come about, with the figures of their downtime.
+//! Tests of migrations that succeed, with the figures of their downtime.
 
 use super::*;
 use crate::report::document::{PairingReason, PartName, SessionEnd};
@@ -23,7 +23,7 @@ fn with_p2p_and_pre_copy() {
         [
             (DowntimeStage::Stop, ARC),
             (DowntimeStage::Save, ARC),
-            // That of PRE_COPY is none of it; the one that gives 0 bytes is.
+            // The read of PRE_COPY does not count; the one that gives 0 bytes does.
             (DowntimeStage::Read, 2 * READ),
             (DowntimeStage::Write, WRITE),
             (DowntimeStage::Load, ARC),
@@ -64,7 +64,7 @@ fn without_p2p() {
     let document = traced(&[source, destination]);
     check(&document);
     let downtime = downtime(&document);
-    // The arc that stops it is the one that saves.
+    // The arc that stops the device is the one that saves.
     assert_eq!(downtime.total_ns, 40 * MS + 2 * ARC + 500);
     assert_eq!(
         shares(downtime),
@@ -123,7 +123,7 @@ fn the_source_alone() {
     check(&document);
     let downtime = downtime(&document);
     assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
-    // Up to the last read: STOP_COPY → STOP is done when the other side runs already.
+    // The downtime ends with the last read: STOP_COPY → STOP is done when the other side runs already.
     assert_eq!(downtime.total_ns, 30 * MS + READ - LEAD);
     assert_eq!(downtime.bound, DowntimeBound::AtLeast);
     assert_eq!(
@@ -144,7 +144,7 @@ fn the_destination_alone() {
 
 #[test]
 fn reads_and_writes_at_the_same_time() {
-    // The write begins within the read, and ends after it: what both were in progress counts for the read.
+    // The write begins within the read, and ends after it: time in which both were in progress counts for the read.
     let source = stopped_source().until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(130 * MS);
     let source = source.read(FROM, 1 << 20, 0, 24 + MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let destination = arriving(7)
@@ -168,7 +168,7 @@ fn reads_and_writes_at_the_same_time() {
 
 #[test]
 fn a_write_of_pre_copy_that_ends_in_stop_copy() {
-    // It began before the source had reached STOP_COPY: only what is behind that counts.
+    // The write began before the source had reached STOP_COPY: only the time after that counts.
     let destination = arriving(7)
         .until(5 * MS)
         .set(&[RUNNING, RUNNING_P2P, STOP, RESUMING], TO, 40)
@@ -208,14 +208,14 @@ fn back_from_p2p_and_there_again() {
         .set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
-    // The first stop is over and is none of it.
+    // The first stop is over and does not count.
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
     assert_eq!(shares(downtime(&document))[0], (DowntimeStage::Stop, ARC));
 }
 
 #[test]
 fn threads_of_their_own_for_data() {
-    // As QEMU's multifd does it: neither reads nor writes come from the thread of the ioctls.
+    // As with QEMU's multifd: neither reads nor writes come from the thread of the ioctls.
     let source = stopped_source()
         .thread(SOURCE, 500)
         .until(120 * MS)
@@ -248,7 +248,7 @@ fn threads_of_their_own_for_data() {
 
 #[test]
 fn a_stream_that_was_a_file() {
-    // Everything is written 20 s later.
+    // All data is written 20 s later.
     let late = 20_000 * MS;
     let destination = arriving(7)
         .until(late)
@@ -301,7 +301,7 @@ fn more_calls_than_are_kept() {
     let document = traced(&[source]);
     check(&document);
     let downtime = downtime(&document);
-    // The whole is as it was; the stage has less than it says, and that is said.
+    // The total is unchanged; the stage took less than its share, and `blurred_ns` says so.
     assert_eq!(downtime.total_ns, end + READ - 100 * MS - LEAD);
     let read = downtime.stage(DowntimeStage::Read).unwrap();
     let real = (reads as u64 + 1) * READ;

@@ -1,4 +1,4 @@
-//! What was not seen: attached in the middle, lost records, a state that changed unseen.
+//! Tests of missing events: attached in the middle, lost records, a state that changed unseen.
 
 use vfio_trace_common::{role::Role, uapi};
 
@@ -8,12 +8,12 @@ use crate::{
     report::document::SessionEnd,
 };
 
-/// A source that is found in a state.
+/// Makes a source that is found in a state.
 fn found_in(state: u32) -> RecordScript {
     RecordScript::new(0xd1).device_in("a", "mtty", 7, Role::Inventory, Some((state, 1)))
 }
 
-/// The same with losses that the counters tell.
+/// Makes a document with these losses in the counters.
 fn lacking(losses: HostLosses, scripts: &[RecordScript]) -> MigrationDocument {
     let losses = HostLosses { complete: true, missed: Some(0), ..losses };
     let host = TracedHost { losses, ..host("h") };
@@ -42,7 +42,7 @@ fn attached_in_pre_copy() {
     assert_eq!((side.verdict, side.start_ns), (MigrationVerdict::Completed, 90 * MS), "its first read");
     assert_eq!(document.sessions[1].end, SessionEnd::Eof);
     assert!(document.sessions[1].partial);
-    // All that matters was seen.
+    // All events that matter were seen.
     assert_eq!(
         (downtime(&document).total_ns, downtime(&document).bound),
         (50 * MS + ARC, DowntimeBound::Exact)
@@ -55,7 +55,7 @@ fn attached_in_pre_copy_p2p() {
     let source = read_all(source, 0, MIB).until(200 * MS).set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
-    // Longer for sure; but not all was read, and that the destination is its own is a guess.
+    // The downtime was longer for sure; but not all was read, and the destination is paired by a guess.
     assert_eq!(
         (downtime(&document).total_ns, downtime(&document).bound),
         (40 * MS + ARC, DowntimeBound::About)
@@ -80,7 +80,7 @@ fn attached_in_stop_copy() {
     let document = traced(&[source, whole_destination()]);
     check(&document);
     assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
-    // From the first read that was seen.
+    // The downtime is counted from the first read that was seen.
     assert_eq!(
         (downtime(&document).total_ns, downtime(&document).bound),
         (30 * MS + LEAD + ARC, DowntimeBound::About)
@@ -104,7 +104,7 @@ fn attached_in_resuming() {
     let migration = one(&document);
     assert_eq!(migration.verdict, MigrationVerdict::Completed);
     assert_eq!(downtime(&document).total_ns, 50 * MS + ARC);
-    // That fewer bytes were seen written than read is nobody's fault.
+    // Fewer bytes were seen written than read, which is no error.
     assert_eq!(codes(migration), [""; 0]);
 }
 
@@ -153,7 +153,7 @@ fn both_arcs_are_lost() {
     let source = source.set(&[STOP_COPY, STOP], 0, -1);
     let document = traced(&[source, whole_destination()]);
     check(&document);
-    // It stood still, since when is not known; but not since PRE_COPY.
+    // The device stood still, but it is not known since when; not since PRE_COPY.
     let downtime = downtime(&document);
     assert_eq!((downtime.total_ns, downtime.bound), (5 * MS + ARC, DowntimeBound::About));
 }
@@ -169,7 +169,7 @@ fn counters_say_that_arcs_are_lost() {
     assert!(document.warnings.iter().any(|warning| warning.code == "transitions-lacking"));
 }
 
-/// What may just not have been seen is not denied.
+/// Checks that the document does not exclude a migration that may have been missed.
 #[test]
 fn a_migration_that_may_have_been_lost_is_not_denied() {
     let said = |losses: HostLosses| {
@@ -249,7 +249,7 @@ fn what_a_recording_without_an_end_may_lack_is_marked() {
     assert_eq!((whole(false), whole(true)), (DowntimeBound::About, DowntimeBound::Exact));
 }
 
-/// What is said of functions of `module` that were not probed from one time to another.
+/// Makes a document in which functions of `module` were not probed from one time to another.
 fn unprobed(module: Option<&str>, from: u64, until: Option<u64>) -> MigrationDocument {
     let other = RecordScript::new(0xd9).device("q", "quayside", 7);
     let gap = RecordScript::new(7).until(until.unwrap_or(from)).note(gap_of(
@@ -270,7 +270,7 @@ fn gap_of(module: Option<&str>, roles: &[Role], from: u64, until: Option<u64>) -
 
 #[test]
 fn a_module_may_have_another_name_than_its_driver() {
-    // Of the driver nvidia all is in nvidia_vgpu_vfio.
+    // All functions of the driver nvidia are in nvidia_vgpu_vfio.
     let gap = gap_of(Some("nvidia_vgpu_vfio"), &[Role::SetState], 90 * MS, Some(115 * MS));
     let document =
         traced(&[RecordScript::new(7).until(115 * MS).note(gap), whole_source(), whole_destination()]);
@@ -405,7 +405,7 @@ fn a_device_that_was_used_soon_after_its_driver_was_probed() {
 
 #[test]
 fn nothing_is_said_of_a_gap_that_no_device_was_near() {
-    // Of another driver; before any use by far; after all.
+    // Gaps of another driver, long before any use, and after all.
     for (module, from, until) in [
         ("quayside", 90 * MS, Some(115 * MS)),
         ("mtty", 5_000 * MS, Some(5_100 * MS)),
@@ -434,7 +434,7 @@ fn a_device_that_is_used_after_a_refused_function_was_probed_after_all() {
 
 #[test]
 fn what_is_closed_does_not_run_again() {
-    // How the arc ended was not seen.
+    // The end of the arc was not seen.
     let begun = || leaving(7).until(10 * MS).next(RUNNING, PRE_COPY, PRE_COPY, 0).wait(MS);
     for (script, how) in [
         (begun().close(1), "closed"),

@@ -1,11 +1,11 @@
-//! A great many of everything: limits are kept, and said; and what many migrations look like.
+//! Tests of limits with very many items of everything, and of documents with many migrations.
 
 use vfio_trace_common::uapi;
 
 use super::*;
 use crate::{output::export, report::ModelLimits};
 
-/// One source after the other on one device: each begins 1 s after the one before.
+/// Makes one source after the other on one device, each 1 s after the one before.
 fn sources(count: u64) -> RecordScript {
     (0..count).fold(leaving(7), |script, nr| leave(script, nr * 1_000 * MS, MIB).close(1).open(1))
 }
@@ -28,7 +28,7 @@ fn text(document: &MigrationDocument) -> String {
     crate::output::report_text(document, &jiff::tz::TimeZone::UTC, false)
 }
 
-/// The sentences about what was left out.
+/// Returns the texts about items that were left out.
 fn said(document: &MigrationDocument) -> Vec<&str> {
     let warnings = document.warnings.iter().filter(|warning| warning.code == "left-out");
     warnings.map(|warning| warning.text.as_str()).collect()
@@ -69,7 +69,7 @@ fn what_verdicts_are_made_from_ends_at_one_moment() {
         assert_eq!(left.full.as_deref(), Some(what));
         assert!(left.events > 0 && left.events < document.hosts[0].events, "{what}: {left:?}");
         let from = left.from_ns.unwrap();
-        // What came before is as it was, and nothing is told of what came later, nor thought to have failed.
+        // Everything before that is unchanged; nothing later is mentioned, or counted as a failure.
         for (one, other) in document.migrations.iter().zip(&whole.migrations) {
             match one.verdict {
                 MigrationVerdict::Unfinished => {
@@ -132,7 +132,7 @@ fn what_has_no_room_is_counted_as_what_has() {
     ] {
         let left = &limited(&script, limits).hosts[0].left_out;
         assert!(left.events > 0 && left.failed == failed, "{what}: {left:?}");
-        // As if there were room.
+        // The result is the same as with enough room.
         assert_eq!(limited(&script, ModelLimits::default()).failed(), failed > 0, "{what}");
     }
 }
@@ -149,7 +149,7 @@ fn what_ends_a_migration_is_kept_among_many_marks() {
     let script = script.wait(MS).set(&[RUNNING, PRE_COPY], FROM + 1, 31);
     let limits = ModelLimits { marks: 10, ..ModelLimits::default() };
     let (document, whole) = (limited(&script, limits), limited(&script, ModelLimits::default()));
-    // Cut off by the close; without it the second would have begun in the first.
+    // The close cuts the first migration off; without it the second would have begun within the first.
     assert_eq!(document.migrations, whole.migrations);
     assert_eq!(codes(&document.migrations[0]), ["cut-off"]);
     let device = &document.devices[0];

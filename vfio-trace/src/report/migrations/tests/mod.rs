@@ -1,4 +1,4 @@
-//! Whole migrations as scripted records -> document. Figures are worked out by hand from the script's times.
+//! Tests of whole migrations: scripted records -> document. Figures are worked out by hand from the script's times.
 
 mod boots;
 mod clocks;
@@ -28,20 +28,21 @@ use crate::{
 
 /// One millisecond.
 const MS: u64 = 1_000_000;
-/// From the start of [`Script::set`] to its first arc, and how long each arc takes; 500 ns are between two of them.
+/// Time from the start of [`RecordScript::set`] to its first arc, and duration of each arc; 500 ns are between two
+/// arcs.
 const LEAD: u64 = 2_500;
 const ARC: u64 = 101_000;
-/// How long a read and a write of a script take.
+/// Duration of a read and of a write of a script.
 const READ: u64 = 9_100;
 const WRITE: u64 = 12_000;
 
-/// Files of data sessions.
+/// Addresses of the data sessions' struct file.
 const FROM: u64 = 0xf1;
 const TO: u64 = 0xf2;
-/// More than the bytes of PRE_COPY.
+/// Bytes of a stream: more than those of PRE_COPY.
 const MIB: i64 = 1 << 20;
 
-/// QEMU's numbers on the source and on the destination.
+/// PIDs of QEMU on the source and on the destination.
 const SOURCE: u32 = 412;
 const DESTINATION: u32 = 777;
 
@@ -53,27 +54,27 @@ fn arriving(flags: u64) -> RecordScript {
     RecordScript::new(0xd2).thread(DESTINATION, DESTINATION).device("b", "mtty", flags).open(1)
 }
 
-/// The source up to and with STOP_COPY, which is reached at 110 ms.
+/// Makes the source up to STOP_COPY, which is reached at 110 ms.
 fn stopped_source() -> RecordScript {
     stop(leaving(7), 0)
 }
 
-/// The source up to the end of what it has to give.
+/// Makes the source up to the end of its data.
 fn read_source() -> RecordScript {
     read_all(stopped_source(), 0, MIB)
 }
 
-/// The whole of the source, as QEMU drives it.
+/// Makes the whole source, as QEMU drives it.
 fn whole_source() -> RecordScript {
     leave(leaving(7), 0, MIB)
 }
 
-/// The destination up to the last write.
+/// Makes the destination up to the last write.
 fn written_destination() -> RecordScript {
     write_all(arriving(7), 0, MIB)
 }
 
-/// The whole of the destination.
+/// Makes the whole destination.
 fn whole_destination() -> RecordScript {
     arrive(arriving(7), 0, MIB)
 }
@@ -99,7 +100,7 @@ fn read_all(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     )
 }
 
-/// All of a source; its times are 100, 110, 120, 130 and 200 ms behind `at`.
+/// Makes a whole source; its times are 100, 110, 120, 130 and 200 ms after `at`.
 fn leave(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     read_all(stop(script, at), at, bytes)
         .until(at + 200 * MS)
@@ -117,7 +118,7 @@ fn write_all(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
         .write(TO, bytes, 24)
 }
 
-/// All of a destination; its times are 5, 125, 140 and 150 ms behind `at`.
+/// Makes a whole destination; its times are 5, 125, 140 and 150 ms after `at`.
 fn arrive(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
     write_all(script, at, bytes)
         .until(at + 140 * MS)
@@ -127,19 +128,19 @@ fn arrive(script: RecordScript, at: u64, bytes: i64) -> RecordScript {
         .set(&[RUNNING_P2P, RUNNING], 0, -1)
 }
 
-/// A VM's device before it leaves or arrives: address, name, process.
+/// Makes a VM's device before it leaves or arrives: address, name, process.
 fn device(address: u64, name: &str, pid: u32) -> RecordScript {
     RecordScript::new(address).thread(pid, pid).device(name, "mtty", 7).open(1)
 }
 
-/// Records of several scripts in the order in which their calls return.
+/// Returns the records of several scripts in the order in which their calls return.
 fn together(scripts: &[RecordScript]) -> Vec<WireRecord> {
     let mut records: Vec<WireRecord> = scripts.iter().flat_map(RecordScript::records).collect();
     records.sort_by_key(|record| record.header.end_ns);
     records
 }
 
-/// A host that was traced without a loss.
+/// Makes a host that was traced without a loss.
 fn host(name: &str) -> TracedHost {
     TracedHost {
         name: Some(name.to_owned()),
@@ -179,18 +180,18 @@ fn documented(histories: &[HostHistory]) -> MigrationDocument {
     document(histories, &DocumentOptions::default())
 }
 
-/// What scripts on one host add up to.
+/// Makes the document of scripts on one host.
 fn traced(scripts: &[RecordScript]) -> MigrationDocument {
     documented(&[history(scripts)])
 }
 
-/// The only migration.
+/// Returns the only migration.
 fn one(document: &MigrationDocument) -> &VmMigration {
     assert_eq!(document.migrations.len(), 1, "{:#?}", document.migrations);
     &document.migrations[0]
 }
 
-/// The only device of the only migration.
+/// Returns the only device of the only migration.
 fn one_device(document: &MigrationDocument) -> &DeviceMigration {
     let migration = one(document);
     assert_eq!(migration.devices.len(), 1, "{:#?}", migration.devices);
@@ -201,18 +202,18 @@ fn downtime(document: &MigrationDocument) -> &DowntimeBreakdown {
     one(document).downtime.as_ref().expect("a downtime")
 }
 
-/// Shares by stage; the gap is left out.
+/// Returns the shares by stage, without the gap.
 fn shares(downtime: &DowntimeBreakdown) -> Vec<(DowntimeStage, u64)> {
     let busy = downtime.stages.iter().filter(|time| time.stage != DowntimeStage::Gap);
     busy.map(|time| (time.stage, time.share_ns)).collect()
 }
 
-/// The codes of a migration's warnings.
+/// Returns the codes of a migration's warnings.
 fn codes(migration: &VmMigration) -> Vec<&'static str> {
     migration.warnings.iter().map(|warning| warning.code).collect()
 }
 
-/// What holds for every document.
+/// Checks properties of every document.
 fn check(document: &MigrationDocument) {
     for migration in &document.migrations {
         let all = migration.devices.iter().filter_map(|device| device.downtime.as_ref());
@@ -231,7 +232,7 @@ fn check(document: &MigrationDocument) {
             }
         }
     }
-    // Every session belongs to one side at most.
+    // Every session belongs to at most one side.
     let sides = document.migrations.iter().flat_map(|migration| &migration.devices);
     let mut sessions: Vec<u32> = sides
         .flat_map(|device| device.source.iter().chain(&device.destination))

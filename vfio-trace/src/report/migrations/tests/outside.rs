@@ -1,11 +1,11 @@
-//! What belongs to no migration, and what only came soon after one.
+//! Tests of failures and findings that belong to no migration, or come soon after one.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::event::{DeviceRef, DriverFinding, EventData, EventProcess, FindingSeverity, VfioEvent};
 
-/// A history of a script's events, with findings put among them: device, time, code.
+/// Makes the document of a script with these findings between its events: device, time, code.
 fn found(script: &RecordScript, findings: &[(&str, u64, &'static str)]) -> MigrationDocument {
     let mut history = HostHistory::new(host("h"), ANCHOR, Some(0));
     let mut left: Vec<_> = findings.to_vec();
@@ -43,7 +43,7 @@ pub(super) fn finding(device: &str, at_ns: u64, code: &'static str) -> VfioEvent
     }
 }
 
-/// Codes of the findings of all migrations, and of those outside.
+/// Returns the codes of the findings of all migrations, and of those outside.
 fn codes_of(document: &MigrationDocument) -> (Vec<&str>, Vec<&str>) {
     let sides = document.migrations.iter().flat_map(|migration| &migration.devices);
     let sides = sides.flat_map(|device| device.source.iter().chain(&device.destination));
@@ -74,7 +74,7 @@ fn a_device_that_cannot_be_stopped() {
     {
         assert!(text.contains(said), "{said}:\n{text}");
     }
-    // A VM that is paused and goes on is nothing to tell.
+    // A VM that is paused and goes on is not worth a line.
     let fine = traced(&[leaving(7).until(10 * MS).set(&[RUNNING, STOP], 0, -1).set(&[STOP, RUNNING], 0, -1)]);
     assert!(fine.outside.is_empty() && !fine.failed());
     let text = crate::output::report_text(&fine, &jiff::tz::TimeZone::UTC, false);
@@ -90,7 +90,7 @@ fn what_comes_after_a_migration_is_not_of_it() {
             -1,
         )
     };
-    // While it goes on, with the request that ends it, and later: of the same user, or of another.
+    // Failures during the migration, with the request that ends it, and later: of the same user, or of another.
     let again = back().until(300 * MS).close(1).open(1).until(354 * MS).set_fails(&[RUNNING, STOP], -22);
     let findings = [
         ("a", 50 * MS, "x/during"),
@@ -103,7 +103,7 @@ fn what_comes_after_a_migration_is_not_of_it() {
     assert_eq!(codes_of(&document), (vec!["x/during", "x/with"], vec!["x/later", "x/other"]));
     assert_eq!(told(&document), [("RUNNING → STOP", Some("EINVAL"))]);
     assert_eq!(one(&document).verdict, MigrationVerdict::Cancelled);
-    // What is not over may have more to come.
+    // A side that is not over may get further findings.
     let open = found(&pre_copying(), &[("a", 5_000 * MS, "x/late")]);
     assert_eq!(codes_of(&open), (vec!["x/late"], vec![]));
 }
@@ -124,7 +124,7 @@ fn a_call_on_an_ended_file_is_its_migrations() {
 
 #[test]
 fn a_stop_that_failed_and_one_that_worked() {
-    // Without P2P: the first try fails at 100 ms, the second one at 131 ms works.
+    // Without P2P: the first attempt fails at 100 ms, the second one at 131 ms succeeds.
     let script = pre_copying()
         .until(100 * MS)
         .set_fails(&[PRE_COPY, STOP_COPY], -5)
@@ -137,13 +137,13 @@ fn a_stop_that_failed_and_one_that_worked() {
     let document = traced(&[script]);
     check(&document);
     let downtime = downtime(&document);
-    // Up to the last read; it ran, for all that is known, between the two.
+    // Up to the last read; the device may have run between the two attempts.
     assert_eq!(downtime.total_ns, MS + READ - LEAD);
     assert_eq!(downtime.bound, DowntimeBound::AtLeast);
     assert!(
         downtime.why.as_deref().is_some_and(|why| why.contains("had been stopped before, or that failed"))
     );
-    // Nothing is known to have stopped.
+    // No stop is known.
     for then in [RUNNING, STOP_COPY] {
         let script = pre_copying().until(100 * MS).set_fails(&[PRE_COPY, STOP_COPY], -5).until(131 * MS);
         let script = if then == RUNNING { script.set(&[PRE_COPY, RUNNING], 0, -1) } else { script.reset(0) };

@@ -1,4 +1,4 @@
-//! Which source belongs to which destination.
+//! Tests of the pairs: the source that belongs to each destination.
 
 use super::*;
 use crate::report::document::{MigrationSide, PairingReason};
@@ -31,7 +31,7 @@ fn pair(from: &str, to: &str, by: PairingReason) -> (String, String, PairingReas
 
 #[test]
 fn as_many_bytes_on_two_devices() {
-    // The last one is not surer than the first, though nothing else is left for it.
+    // The last pair is not more certain than the first, although nothing else is left for it.
     assert_eq!(paired(&[]), [pair("a", "b", PairingReason::Order), pair("c", "d", PairingReason::Order)]);
 }
 
@@ -39,9 +39,9 @@ fn as_many_bytes_on_two_devices() {
 fn the_user_knows_better() {
     let option = PairingReason::Option;
     assert_eq!(paired(&[("a", "d"), ("c", "b")]), [pair("a", "d", option), pair("c", "b", option)]);
-    // Names that are not there change nothing.
+    // Names that do not exist change nothing.
     assert_eq!(paired(&[("x", "y")]), paired(&[]));
-    // What is said for one leaves the other to the other, and nothing else for it.
+    // The user's pair leaves the others to each other, and nothing else.
     assert_eq!(paired(&[("a", "d")]), [pair("a", "d", option), pair("c", "b", PairingReason::StreamBytes)]);
 }
 
@@ -102,17 +102,17 @@ fn cut_off_streams_are_paired_by_time() {
 
 #[test]
 fn a_later_one_has_to_be_whole() {
-    // 20 s later, and not all of it: something else.
+    // 20 s later, and not all of it: another stream.
     let late = 20_000 * MS;
     let document = traced(&[whole_source(), arrive(arriving(7), late, MIB - 1)]);
     check(&document);
     assert_eq!(document.migrations.len(), 2);
-    // Minutes later: nobody knows.
+    // Minutes later: not known.
     let document = traced(&[whole_source(), arrive(arriving(7), 20 * late, MIB)]);
     assert_eq!(document.migrations.len(), 2);
 }
 
-/// One that wrote all of it before it was read.
+/// Makes a device that wrote all data before it was read.
 fn stranger(nr: u32, at: u64) -> RecordScript {
     let script = device(0x1000 + u64::from(nr), &format!("s{nr}"), 5_000 + nr);
     let file = 0x2000 + u64::from(nr);
@@ -129,7 +129,7 @@ fn stranger(nr: u32, at: u64) -> RecordScript {
 
 #[test]
 fn nothing_is_written_before_it_is_read() {
-    // Many of them: none is left over as half of a migration.
+    // With many of them, none is left over as half of a migration.
     let strangers: Vec<RecordScript> =
         (0..30).map(|nr| stranger(nr, 9 * MS + u64::from(nr) * MS / 100)).collect();
     let mut scripts = vec![whole_source()];
@@ -138,7 +138,7 @@ fn nothing_is_written_before_it_is_read() {
     check(&document);
     assert_eq!(document.migrations.len(), 31);
     assert!(document.migrations.iter().all(|one| one.source.is_none() || one.destination.is_none()));
-    // Those that are none take nobody's place, however many they are.
+    // Sides that are no pair take no place of others, in any number.
     let mut scripts = vec![whole_source(), whole_destination()];
     scripts.extend(strangers);
     let document = traced(&scripts);
@@ -176,14 +176,14 @@ fn a_device_by_order_has_no_exact_downtime_and_its_vm_has() {
         assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::About, None));
         assert!(downtime.why.as_ref().unwrap().contains("another device fits as well"), "{downtime:?}");
     }
-    // From the first that stops to the last that runs, whichever belong together.
+    // From the first that stops to the last that runs, for any pairing.
     let downtime = downtime(&document);
     assert_eq!((downtime.total_ns, downtime.bound), (52 * MS + ARC, DowntimeBound::Exact));
 }
 
 #[test]
 fn a_stream_with_bytes_unseen_is_not_whole() {
-    // 100 bytes went over each fd unseen: another number of bytes tells nothing.
+    // 100 bytes went over each fd unseen: a different number of bytes shows nothing.
     let source = read_source().until(200 * MS).set(&[STOP_COPY, STOP], 0, -1).release(FROM, 24 + MIB + 100);
     let document = traced(&[source, arrive(arriving(7), 0, MIB + 100)]);
     check(&document);

@@ -1,4 +1,5 @@
-//! What kernels promise of their clocks, when they do, and what is made of a promise that is not kept.
+//! Tests of the kernels' error bounds of their clocks: bounds that hold at some times only, and bounds that are
+//! exceeded.
 
 use super::{
     clocks::{BOOTED, holds, moved},
@@ -6,7 +7,7 @@ use super::{
 };
 use crate::report::document::{MigrationSide, PairingReason};
 
-/// Two hosts whose wall clocks agree, and are not synchronised for the first 50 s.
+/// Makes two hosts whose wall clocks agree, and are not synchronised for the first 50 s.
 fn unsynchronised_at_first(a: &[RecordScript], b: &[RecordScript]) -> [HostHistory; 2] {
     let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
     let mut both = [
@@ -27,7 +28,7 @@ fn unsynchronised_at_first(a: &[RecordScript], b: &[RecordScript]) -> [HostHisto
 #[test]
 fn a_promise_that_was_not_made_once_is_no_matter_of_others() {
     let first = [leave(device(0xd1, "a", 100), 0, 4096), arrive(device(0xd2, "b", 200), 0, 4096)];
-    // Strangers, three quarters of an hour apart, with as many bytes.
+    // Two unrelated devices, three quarters of an hour apart, with the same number of bytes.
     let [early, later] = [200_000 * MS, 2_900_000 * MS];
     for (leaves, arrives) in [(early, later), (later, early)] {
         let away = leave(device(0xd3, "c", 300), leaves, MIB).other_files();
@@ -38,7 +39,7 @@ fn a_promise_that_was_not_made_once_is_no_matter_of_others() {
         assert_eq!(document.migrations.len(), 3, "{:#?}", document.merge);
         assert_eq!(document.merge[0].offset_ns, 0);
     }
-    // Two that are minutes apart are no rivals.
+    // Two VMs that are minutes apart are no rivals.
     let pair = |nr: u64| {
         let (at, pid) = ((200 + 300 * nr) * 1_000 * MS, 1_000 + 2 * nr as u32);
         let names = [format!("x{nr}"), format!("y{nr}")];
@@ -55,7 +56,8 @@ fn a_promise_that_was_not_made_once_is_no_matter_of_others() {
     assert_eq!(by, [Some(PairingReason::StreamBytes); 3]);
 }
 
-/// A's VM goes to B, whose clocks are 400 ms behind; a second one goes there `later`, when they are right.
+/// Makes the scripts of A's VM, which goes to B, whose clocks are 400 ms behind, and of a second one that goes there
+/// `later`, when they are right.
 fn slewed(later: u64) -> [Vec<RecordScript>; 2] {
     let (at, second) = (1_000 * MS, 1_000 * MS + later);
     let a = vec![
@@ -69,7 +71,7 @@ fn slewed(later: u64) -> [Vec<RecordScript>; 2] {
     [a, b]
 }
 
-/// The migration of the device `c`.
+/// Returns the downtime of the device `c`.
 fn second(document: &MigrationDocument) -> &DowntimeBreakdown {
     let c = document.devices.iter().position(|device| device.name.as_deref() == Some("c")).unwrap();
     let is = |migration: &&VmMigration| {
@@ -98,7 +100,7 @@ fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
             check(&document);
             assert_eq!(document.migrations.len(), 2, "{:#?}", document.merge);
             let merge = &document.merge[0];
-            // 400 ms less what a stream takes.
+            // 400 ms minus the time that a stream takes.
             let by = merge.offset_ns.abs();
             assert!((390 * MS as i64..400 * MS as i64).contains(&by), "{merge:#?}");
             let off = if merge.offset_ns > 0 { merge.late_ns } else { merge.early_ns };
@@ -108,14 +110,15 @@ fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
             both.reverse();
         }
     }
-    // At about the same time clocks are not both right and wrong.
+    // At about the same time clocks cannot be both right and wrong.
     let document = documented(&with(Some(MS), 2_000 * MS));
     check(&document);
     assert_eq!((document.migrations.len(), document.merge[0].offset_ns), (3, 0));
     assert_eq!((second(&document).total_ns, second(&document).uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
 }
 
-/// Two devices of one VM with as many bytes, the second 20 ms after the first; the second arrives first.
+/// Makes two devices of one VM with the same number of bytes, the second 20 ms after the first; the second arrives
+/// first.
 fn crosswise() -> [Vec<RecordScript>; 2] {
     let a = vec![
         leave(device(0xd1, "a", SOURCE), 0, MIB),
@@ -152,7 +155,7 @@ fn devices_that_are_alike_are_not_paired_crosswise() {
         let migration = &document.migrations[0];
         let by: Vec<_> = migration.devices.iter().map(|device| device.paired_by).collect();
         assert_eq!(by, [Some(PairingReason::Order); 2]);
-        // Whichever belongs to which, no clock has to be moved.
+        // No clock has to be moved, however the devices are paired.
         assert!(document.merge.iter().all(|merge| merge.offset_ns == 0), "{:#?}", document.merge);
         let downtime = migration.downtime.as_ref().unwrap();
         assert!(holds(downtime, 70 * MS + ARC), "{downtime:?}");
@@ -160,7 +163,7 @@ fn devices_that_are_alike_are_not_paired_crosswise() {
         let names = |device: &DeviceMigration| {
             [&device.source, &device.destination].map(|side| side.as_ref().and_then(name))
         };
-        // One clock, or clocks that are promised to be near enough, tell.
+        // One clock, or clocks with small enough error bounds, decide.
         if histories.len() == 1 || document.merge[0].clock_error_ns == Some(2 * MS) {
             let all: Vec<_> = migration.devices.iter().map(names).collect();
             let pair = |from: &str, to: &str| [Some(from.to_owned()), Some(to.to_owned())];

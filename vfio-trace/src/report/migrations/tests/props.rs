@@ -1,10 +1,10 @@
-//! What holds for any actions in any order, and for any records at all.
+//! Tests of properties that hold for any actions in any order, and for any records at all.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Steps that a VMM may try, sensible or not.
+/// Adds a step that a VMM may try, sensible or not.
 fn act(script: RecordScript, what: u8) -> RecordScript {
     match what {
         0 => script.set(&[RUNNING, PRE_COPY], FROM, 31),
@@ -34,7 +34,7 @@ fn act(script: RecordScript, what: u8) -> RecordScript {
     }
 }
 
-/// Two devices of one VM, or of two, at whatever time.
+/// Makes two devices of one VM, or of two, at any time.
 fn any_actions() -> impl Strategy<Value = [RecordScript; 2]> {
     let actions = || proptest::collection::vec((0..24u8, 0..50_000_000u64), 0..30);
     (actions(), actions(), any::<bool>()).prop_map(|(one, other, same)| {
@@ -60,7 +60,7 @@ proptest! {
             prop_assert!(!migration.devices.is_empty());
             prop_assert!(migration.source.is_some() || migration.destination.is_some());
         }
-        // What a session moved is what its parts did.
+        // A session moved what its parts moved.
         for session in &document.sessions {
             prop_assert_eq!(session.bytes, session.parts.iter().map(|part| part.bytes).sum::<u64>());
         }

@@ -1,9 +1,9 @@
-//! Several devices, several VMs, there and back.
+//! Tests of several devices, of several VMs, and of a way there and back.
 
 use super::*;
 use crate::report::document::{DeviceConcurrency, MigrationSide, PairingReason, StageOrder};
 
-/// Two devices of one VM; the second does everything `later`, by other threads.
+/// Makes two devices of one VM; the second does everything `later`, by other threads.
 fn two_devices(later: u64) -> MigrationDocument {
     let (away, there) = (SOURCE + 50, DESTINATION + 50);
     traced(&[
@@ -116,7 +116,7 @@ fn two_vms_with_as_many_bytes() {
         arrive(device(0xd2, "b", 200), 0, MIB),
     ]);
     check(&document);
-    // Those that began together; and it is said that the bytes do not tell.
+    // Devices that began together are paired; the document says that the bytes do not decide.
     assert_eq!(names(&document), [[Some("a"), Some("b")], [Some("c"), Some("d")]]);
     let by: Vec<_> = document.migrations.iter().map(|one| one.devices[0].paired_by).collect();
     assert_eq!(by, [Some(PairingReason::Order), Some(PairingReason::Order)]);

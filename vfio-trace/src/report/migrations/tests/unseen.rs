@@ -1,13 +1,14 @@
-//! What was not seen is not denied: the other side, what got lost, and calls that a kernel does not count as missed.
+//! Tests of events that may have been missed: on the other side, by losses, or in calls that a kernel does not count as
+//! missed. The document must not exclude them.
 
 use super::*;
 
-/// A source that stops and goes back.
+/// Makes a source that stops and goes back.
 fn back() -> RecordScript {
     stop(leaving(7), 0).until(200 * MS).set(&[STOP_COPY, STOP, RUNNING_P2P, RUNNING], 0, -1).release(FROM, 24)
 }
 
-/// A destination that is closed before all is loaded.
+/// Makes a destination that is closed before all is loaded.
 fn unloaded() -> RecordScript {
     arriving(7)
         .until(5 * MS)
@@ -19,7 +20,7 @@ fn unloaded() -> RecordScript {
         .close(1)
 }
 
-/// On a host that tells this of what got lost.
+/// Makes a document of a host with these losses.
 fn with(losses: HostLosses, scripts: &[RecordScript]) -> MigrationDocument {
     let host = TracedHost { losses, ..host("h") };
     let document = documented(&[history_on(host, ANCHOR, Some(0), &together(scripts))]);
@@ -27,7 +28,7 @@ fn with(losses: HostLosses, scripts: &[RecordScript]) -> MigrationDocument {
     document
 }
 
-/// On a kernel that does not count what its probes miss.
+/// Makes a document of a host whose kernel does not count what its probes miss.
 fn uncounted(scripts: &[RecordScript]) -> MigrationDocument {
     with(HostLosses { missed: None, ..host("h").losses }, scripts)
 }
@@ -74,7 +75,7 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
         (one(&given_up).verdict, &codes(one(&given_up))[..]),
         (MigrationVerdict::Cancelled, &["not-read-to-the-end"][..])
     );
-    // A guest that is paused is asked for STOP when its migration is cancelled.
+    // A paused guest is asked for STOP when its migration is cancelled.
     for sides in [std::slice::from_ref(&no_eof), &[no_eof.clone(), unloaded()]] {
         let document = uncounted(sides);
         let said = text(&document);
@@ -86,7 +87,7 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
         (one(&document).verdict, &codes(one(&document))[..]),
         (MigrationVerdict::Completed, &[""; 0][..])
     );
-    // Offsets tell that all bytes were seen.
+    // The offsets show that all bytes were seen.
     assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
 
     let told: Vec<&str> = document.warnings.iter().map(|warning| warning.code).collect();
@@ -97,7 +98,7 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
 
 #[test]
 fn what_no_offset_tells_is_not_read_to_the_end() {
-    // The fd is not closed while tracing goes on; and of a driver that counts no offset.
+    // The fd is not closed while tracing goes on; the driver counts no offset.
     let open = stop(leaving(7), 0).until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(200 * MS);
     let open = open.set(&[STOP_COPY, STOP], 0, -1);
     let no_offset = leaving(7)
@@ -118,7 +119,7 @@ fn what_no_offset_tells_is_not_read_to_the_end() {
             let said = text(&document);
             assert!(said.contains("something may be missing") && said.contains("read unseen"), "{said}");
         }
-        // That the destination ran tells.
+        // The destination ran, which shows that all was loaded.
         let document = uncounted(&[source.clone(), whole_destination()]);
         assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
         assert_eq!(downtime(&document).bound, DowntimeBound::About);
