@@ -1,30 +1,30 @@
-//! How far a host's clock is moved, and how wrong that may be.
+//! Correction of a host's clock, and its error.
 
 use crate::report::document::{ClockMerge, MergeMethod};
 
-/// A change of an offset, and how wrong it may be.
+/// Change of a host's offset, and its error, in ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct OffsetCorrection {
     pub(in super::super) by: i128,
-    /// The truth may be so much larger.
+    /// Largest amount by which the true change may be larger; `None`: not known.
     pub(in super::super) early: Option<i128>,
-    /// The truth may be so much smaller.
+    /// Largest amount by which the true change may be smaller; `None`: not known.
     pub(in super::super) late: Option<i128>,
 }
 
 impl OffsetCorrection {
-    /// Of the first host's clock.
+    /// Correction of the first host's clock: none.
     pub(in super::super) const NONE: Self = Self { by: 0, early: Some(0), late: Some(0) };
 
-    /// Returns what it is from another host to this one.
+    /// Returns the correction relative to another host's.
     pub(in super::super) fn since(self, from: Self) -> Self {
         let sum = |one: Option<i128>, two: Option<i128>| one.zip(two).map(|(one, two)| one + two);
         Self { by: self.by - from.by, early: sum(self.early, from.late), late: sum(self.late, from.early) }
     }
 
-    /// Returns the same for what was promised to be no farther apart than `promised`. If it moves that farther, the promise may
-    /// have been kept all the same, as what the correction comes of was of another time, or no pair: it is wrong by as much
-    /// then.
+    /// Returns the same with the error for clocks that were promised to be no farther apart than `promised`. If the
+    /// correction exceeds that, the promise may have been kept all the same, because the correction comes from another
+    /// time, or from a wrong pair: then it may be wrong by its whole amount and the promise.
     pub(in super::super) fn or_as_promised(self, promised: u64) -> Self {
         let (promised, far) = (i128::from(promised), self.by.abs() + i128::from(promised));
         let more = |error: Option<i128>| error.map(|error| error.max(far));
@@ -35,8 +35,9 @@ impl OffsetCorrection {
         }
     }
 
-    /// Returns the same where nothing was promised, and nothing bounds it the other way: another migration, which may be no
-    /// pair, says nothing of how far apart clocks were at this time.
+    /// Returns the same without a bound in the direction of the correction, for a time without a promise, if nothing
+    /// bounds it in the other direction: another migration, which may be a wrong pair, does not show how far apart the
+    /// clocks were at this time.
     pub(in super::super) const fn or_unpromised(self) -> Self {
         match self {
             Self { by: 1.., early: None, .. } => Self { late: None, ..self },
@@ -46,9 +47,9 @@ impl OffsetCorrection {
     }
 }
 
-/// Returns the change that is nearest to none within what causality allows; `error`: what the wall clocks may be off.
+/// Returns the smallest change that causality allows; `error`: largest error of the wall clocks.
 pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> OffsetCorrection {
-    // Causality that contradicts itself is noise in a part that was not seen: the middle is as good as any.
+    // Contradicting demands come from noise in a part that was not seen: the middle is as good as any value.
     if let (Some(least), Some(most)) = (least, most)
         && least > most
     {
@@ -58,7 +59,7 @@ pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>
     let by = least.map_or(0, |least| least.max(0));
     let by = most.map_or(by, |most| by.min(most));
     let error = error.map(i128::from);
-    // A promise that causality breaks is none.
+    // A promise that contradicts causality is ignored.
     let kept =
         |error: i128| least.is_none_or(|least| least <= error) && most.is_none_or(|most| most >= -error);
     let error = error.filter(|error| kept(*error));
@@ -98,7 +99,7 @@ pub(super) fn describe(
             "by the wall clocks; no stream between the hosts was seen that could tell".to_owned()
         },
     };
-    // What causality demands breaks a promise, or nothing was promised.
+    // Causality breaks the promise, or there was none.
     let unknown = match error {
         Some(_) => "because a kernel's promise is broken",
         None => "because a clock is not synchronised",
@@ -128,7 +129,7 @@ pub(super) fn describe(
     }
 }
 
-/// Writes a time in milliseconds, for people.
+/// Formats a time in milliseconds, for people.
 fn ms(ns: i128) -> String {
     let us = ns / 1_000;
     format!("{}{}.{:03} ms", if us < 0 { "-" } else { "" }, us.abs() / 1_000, us.abs() % 1_000)
@@ -157,9 +158,9 @@ mod tests {
         assert_eq!(choose(Some(4), None, Some(9)), chosen(4, Some(5), Some(0)));
         assert_eq!(choose(Some(-3), Some(8), Some(5)), chosen(0, Some(5), Some(3)));
         assert_eq!(choose(None, Some(-8), None), chosen(-8, Some(0), None));
-        // A promise that is not kept.
+        // The promise is broken.
         assert_eq!(choose(Some(20), None, Some(5)), chosen(20, None, Some(0)));
-        // A contradiction.
+        // The demands contradict each other.
         assert_eq!(choose(Some(6), Some(2), None), chosen(4, Some(4), Some(4)));
     }
 
@@ -180,7 +181,7 @@ mod tests {
             prop_assert!((least..=most).contains(&chosen.by));
             prop_assert!(chosen.early.is_some_and(|early| early >= 0 && chosen.by + early <= most));
             prop_assert!(chosen.late.is_some_and(|late| late >= 0 && chosen.by - late >= least));
-            // From the other host's point of view everything is the other way round.
+            // Seen from the other host everything is reversed.
             let other = choose(Some(-most), Some(-least), error);
             prop_assert_eq!((other.by, other.early, other.late), (-chosen.by, chosen.late, chosen.early));
         }

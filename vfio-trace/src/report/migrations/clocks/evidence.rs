@@ -1,4 +1,4 @@
-//! What the streams that were put together tell of the clocks: nothing is written before it was read.
+//! Evidence about clocks from paired streams: nothing is written before it was read.
 
 use std::collections::HashSet;
 
@@ -15,11 +15,11 @@ use crate::report::{
     history::HostHistory,
 };
 
-/// So many devices of one VM that nothing but their order tells apart are compared each with each; of more, nothing is
-/// concluded.
+/// Most devices of one VM that are compared each with each if only their order distinguishes them; with more, nothing
+/// is concluded.
 const MOST_ALIKE: usize = 16;
 
-/// All that tells of the clocks.
+/// All evidence about the clocks. `DocumentBuilder` makes it for each use.
 #[derive(Clone, Copy)]
 pub(in super::super) struct StreamEvidence<'a> {
     pub(in super::super) histories: &'a [HostHistory],
@@ -29,34 +29,34 @@ pub(in super::super) struct StreamEvidence<'a> {
     pub(in super::super) streams: &'a [ShiftedSession<'a>],
 }
 
-/// What one stream demands of a boot's offset from the first host's wall clock.
+/// Demand of one stream on a boot's offset from the first host's wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OffsetConstraint {
     pub(super) pair: DeviceMatch,
-    /// The migration that it is of, by its place.
+    /// Index of the migration that the stream belongs to.
     pub(super) whole: usize,
-    /// What the kernels promised of both sides together.
+    /// Sum of the kernels' promises for both sides, in ns; `None`: one of them promised nothing.
     pub(super) promised: Option<u64>,
-    /// At least so much; or at most.
+    /// True if the offset must be at least `offset`, false if at most.
     pub(super) least: bool,
     pub(super) offset: i128,
 }
 
 impl OffsetConstraint {
-    /// Returns true if it demands no more than the kernels promise, and `spare` beyond; or if that is not so by what is sure,
-    /// which demands `by`, no more beyond that.
+    /// Returns true if the demand exceeds the kernels' promise by no more than `spare`. If certain pairs demand `by`,
+    /// which exceeds the promise, the demand may exceed `by` by promise and spare.
     pub(super) fn keeps(&self, by: i128, spare: i128) -> bool {
         let Some(error) = self.promised.map(i128::from) else { return true };
         let by = if by.abs() > error { by } else { 0 };
         if self.least { self.offset <= by + error + spare } else { self.offset >= by - error - spare }
     }
 
-    /// Returns how much more it demands than `by`; less than nothing, if that leaves some room.
+    /// Returns the amount by which the demand exceeds `by`; negative if it leaves some room.
     pub(super) const fn excess(&self, by: i128) -> i128 {
         if self.least { self.offset - by } else { by - self.offset }
     }
 
-    /// Returns the most that is demanded, both ways; `all`: not only by what is sure.
+    /// Returns the strictest demands in both directions; `all`: of all pairs, not of certain ones only.
     pub(super) fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
         let (mut least, mut most) = (None::<i128>, None::<i128>);
         for demand in demands.iter().filter(|demand| all || demand.pair.is_sure()) {
@@ -75,18 +75,18 @@ impl StreamEvidence<'_> {
         &self.sides[at]
     }
 
-    /// Returns true if calls of a side are lacking: nobody knows then which bytes the others moved.
+    /// Returns true if calls of a side are missing: the bytes that the others moved are not known then.
     fn lacks(&self, found: &SideAnalysis) -> bool {
         found.unprobed || self.histories[found.host as usize].host.losses.lacks_data()
     }
 
-    /// Returns what both sides' kernels promised together.
+    /// Returns the sum of both sides' kernels' promises.
     pub(super) fn promised(&self, [source, destination]: [usize; 2]) -> Option<u64> {
         let of = |at: usize| self.facts.promised(self.side(at), self.histories, self.streams);
         of(source).zip(of(destination)).map(|(one, two)| one.saturating_add(two))
     }
 
-    /// Returns what the kernels promised of all of a migration.
+    /// Returns the worst promise of all pairs of a migration.
     pub(in super::super) fn promised_of(&self, whole: &GroupPair) -> Option<u64> {
         worst(whole.matched.iter().map(|pair| self.promised([pair.source, pair.destination])))
     }
@@ -94,19 +94,19 @@ impl StreamEvidence<'_> {
     /// Returns true if data was written before it was read, by the one clock that both sides have.
     pub(in super::super) fn is_backwards(&self, [source, destination]: [usize; 2]) -> bool {
         let (from, to) = (self.side(source), self.side(destination));
-        // What begins when the other is over needs no closer look.
+        // A side that begins after the other's end needs no further check.
         to.side.start_ns <= from.side.end_ns
             && self.facts.is_one_clock(from.host, to.host)
             && !from.side.partial
             && !to.side.partial
             && !self.lacks(from)
             && !self.lacks(to)
-            // By that clock itself: on the document's, times may be the same that are not.
+            // The check uses that clock itself: different times may be equal on the document's clock.
             && slack(from, to, self.streams, |_, ns| ns).is_some_and(|slack| slack < 0)
     }
 
-    /// Returns the least time from a read to the write of what it gave, on the document's clock; `None`: the streams do not
-    /// tell.
+    /// Returns the least time from a read to the write of its data, on the document's clock; `None`: the streams do not
+    /// show it.
     fn slack(&self, [source, destination]: [usize; 2]) -> Option<i128> {
         let (from, to) = (self.side(source), self.side(destination));
         if self.lacks(from) || self.lacks(to) {
@@ -115,8 +115,8 @@ impl StreamEvidence<'_> {
         slack(from, to, self.streams, ShiftedSession::at)
     }
 
-    /// Returns the pairs of a migration that are as good as this one by their bytes, itself included: which belongs to which,
-    /// nothing but their order tells.
+    /// Returns the pairs of a migration that are as good as this one by their bytes, itself included: only the order
+    /// distinguishes them.
     pub(super) fn alike<'a>(
         &'a self,
         pair: &'a DeviceMatch,
@@ -143,7 +143,8 @@ impl StreamEvidence<'_> {
             && !differs(driver(from), driver(to))
     }
 
-    /// Returns the same as [`Self::slack`] for a pair of a migration: of several that are alike, the most that it may be.
+    /// Returns the same as [`Self::slack`] for a pair of a migration: for several that are alike, the largest possible
+    /// value.
     pub(in super::super) fn slack_of(&self, pair: &DeviceMatch, whole: &GroupPair) -> Option<i128> {
         let alike: Vec<usize> =
             self.alike(pair, whole).map(|other| other.destination).take(MOST_ALIKE + 1).collect();
@@ -156,7 +157,7 @@ impl StreamEvidence<'_> {
             .try_fold(i128::MIN, |most, slack| Some(slack?.max(most)))
     }
 
-    /// Returns what a source and a destination demand, if they are a pair, where the boot is moved by `offset` now.
+    /// Returns the demand of a source and a destination, if they are a pair, where the boot is moved by `offset` now.
     pub(super) fn demand(
         &self,
         pair: DeviceMatch,
@@ -173,8 +174,8 @@ impl StreamEvidence<'_> {
         }
     }
 
-    /// Finds another pair of devices that are alike, if this one demands more than is promised, and exchanged neither does:
-    /// both are none.
+    /// Finds another pair of devices that are alike, if this pair exceeds the promise and both would keep it after an
+    /// exchange. Returns both pairs, because neither is one.
     pub(super) fn crossed(
         &self,
         demand: &OffsetConstraint,
@@ -203,8 +204,9 @@ impl StreamEvidence<'_> {
     }
 }
 
-/// Returns the least time from a byte's `read()` on the source to its `write()` on the destination, as the clocks are: negative
-/// if it was written before it was read. `None`: the streams do not tell. `time`: of a stream's call, from its host's.
+/// Returns the least time from a byte's `read()` on the source to its `write()` on the destination, by the clocks:
+/// negative if it was written before it was read. `None`: the streams do not show it. `time` converts a host's time of
+/// a stream's call.
 fn slack<'a>(
     from: &SideAnalysis,
     to: &SideAnalysis,
@@ -214,7 +216,7 @@ fn slack<'a>(
     let of = |found: &SideAnalysis| {
         let [nr] = found.side.sessions[..] else { return None };
         let stream = streams.get(nr as usize)?;
-        // Of calls at the same time, nobody knows which was first.
+        // The order of simultaneous calls is not known.
         let known =
             stream.doc.missed_bytes.is_none_or(|missed| missed == 0) && stream.doc.concurrent_calls <= 1;
         known.then_some(stream)
@@ -224,8 +226,8 @@ fn slack<'a>(
     let mut read = None;
     let mut least: Option<i128> = None;
     for write in to.history.calls() {
-        // The last read that only gave bytes which come no later than this write's first: where not all calls are
-        // kept, an earlier one than the one in question, so that the figure stays a bound.
+        // The last read whose bytes all come before the write's first byte, or with it. If not all calls are kept, this
+        // is an earlier read than the one that gave the byte, so that the figure stays a bound.
         while let Some(next) = reads.next_if(|next| next.before <= write.before) {
             read = Some(next);
         }

@@ -1,35 +1,39 @@
-//! What is known of the hosts' clocks: which are one, and what their kernels promised. Looked up, as it is asked for each pair.
+//! Facts about the hosts' clocks: which hosts share one, and the kernels' promises about their errors. They are
+//! computed once, because pairing asks for them for each pair.
 
 use std::collections::HashMap;
 
 use super::super::{details::ShiftedSession, side::SideAnalysis};
 use crate::report::history::HostHistory;
 
-/// Wall clocks of one boot are no farther apart than this where nothing is known of their errors, in ns.
+/// Largest distance of wall clocks of one boot if nothing is known of their errors, in ns.
 const SAME_CLOCK: u64 = 10_000_000;
 
-/// The clocks of all hosts.
+/// The clocks of all hosts. `document_and_shifts` makes it once per document.
 pub(in super::super) struct ClockFacts {
     hosts: Vec<HostReading>,
 }
 
-/// A host's clocks at the moment that its wall times are computed from.
+/// A host's clocks at the time that its wall times are computed from.
 struct HostReading {
-    /// The first recording of the same boot.
+    /// Index of the first recording of the same boot.
     boot: usize,
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME, and less CLOCK_MONOTONIC.
+    /// CLOCK_REALTIME minus CLOCK_BOOTTIME in ns.
     ahead_ns: i128,
+    /// CLOCK_REALTIME minus CLOCK_MONOTONIC in ns.
     distance_ns: i128,
-    /// What its kernel promised then, and at worst whenever data was moved.
+    /// The kernel's promise at that time: largest error of the wall clock, in ns.
     error_ns: Option<u64>,
+    /// The worst promise at all times at which data was moved, and at that time.
     worst_ns: Option<u64>,
-    /// How far its wall clock is from that of the first recording of the same boot, which is the one that counts.
+    /// Distance of the wall clock from that of the first recording of the same boot, whose clock is used, in ns.
     off_ns: u64,
 }
 
 impl HostReading {
-    /// Returns true if two are of one boot, so that their clock is the same. Machines that were resumed from one snapshot share
-    /// its id, but neither their names nor, once one clock is set, how far it is from CLOCK_BOOTTIME.
+    /// Returns true if two recordings are of one boot, so that their clock is the same. Machines that were resumed from
+    /// one snapshot share the boot id, but neither their names nor, once one clock is set, its distance from
+    /// CLOCK_BOOTTIME.
     fn is_same_clock(&self, other: &Self) -> bool {
         let errors = self.error_ns.zip(other.error_ns);
         let error = errors.map_or(SAME_CLOCK, |(one, two)| one.saturating_add(two).max(SAME_CLOCK));
@@ -41,7 +45,7 @@ impl ClockFacts {
     /// Reads the clocks of all hosts.
     pub(in super::super) fn of(histories: &[HostHistory]) -> Self {
         let mut hosts: Vec<HostReading> = Vec::with_capacity(histories.len());
-        // Of each boot, by its id and the host's name, the first recordings of what are different clocks.
+        // For each boot, by its id and the host's name, the first recordings of different clocks.
         let mut boots: HashMap<(&str, Option<&str>), Vec<usize>> = HashMap::new();
         for (at, history) in histories.iter().enumerate() {
             let error_ns = history.clock_error_ns();
@@ -75,7 +79,7 @@ impl ClockFacts {
         self.hosts[host].boot
     }
 
-    /// Returns all boots but the first host's, by their first recordings.
+    /// Returns all boots but the first host's, as indexes of their first recordings.
     pub(super) fn other_boots(&self) -> impl Iterator<Item = usize> {
         self.hosts.iter().enumerate().skip(1).filter(|(at, host)| host.boot == *at).map(|(at, _)| at)
     }
@@ -85,18 +89,18 @@ impl ClockFacts {
         self.boot(one as usize) == self.boot(two as usize)
     }
 
-    /// Returns CLOCK_REALTIME less CLOCK_BOOTTIME.
+    /// Returns CLOCK_REALTIME minus CLOCK_BOOTTIME in ns.
     pub(super) fn ahead_ns(&self, host: usize) -> i128 {
         self.hosts[host].ahead_ns
     }
 
-    /// Returns CLOCK_REALTIME less CLOCK_MONOTONIC.
+    /// Returns CLOCK_REALTIME minus CLOCK_MONOTONIC in ns.
     pub(in super::super) fn distance_ns(&self, host: usize) -> i128 {
         self.hosts[host].distance_ns
     }
 
-    /// Returns how far two hosts' wall clocks are apart at most, if both kernels keep what they promised whenever data was
-    /// moved; `None`: they promise nothing now, or promised nothing once.
+    /// Returns the largest distance of two hosts' wall clocks, if both kernels keep their promises at all times at
+    /// which data was moved; `None`: one of them promises nothing now, or promised nothing at some time.
     pub(in super::super) fn worst_apart(&self, one: u32, two: u32) -> Option<u64> {
         let worst = |host: u32| {
             let host = &self.hosts[host as usize];
@@ -105,13 +109,14 @@ impl ClockFacts {
         worst(one).zip(worst(two)).map(|(one, two)| one.saturating_add(two))
     }
 
-    /// Returns what a host's kernel promised at the moment that its clocks are taken from.
+    /// Returns the promise of a host's kernel at the time that its clocks are taken from.
     pub(super) fn promised_now(&self, host: usize) -> Option<u64> {
         let host = &self.hosts[host];
         host.error_ns.map(|ns| ns.saturating_add(host.off_ns))
     }
 
-    /// Returns what a side's kernel promised: while its data was moved, and when the clocks are taken from.
+    /// Returns the promise of a side's kernel: the worse of those while data was moved and when the clocks are taken
+    /// from.
     pub(in super::super) fn promised(
         &self,
         found: &SideAnalysis,
@@ -124,7 +129,7 @@ impl ClockFacts {
     }
 }
 
-/// Returns the worst of several promises; `None`: nothing was promised once.
+/// Returns the worst of several promises; `None`: one of them is none.
 pub(super) fn worst(promises: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     let mut promises = promises;
     promises.try_fold(0, |worst, error| Some(error?.max(worst)))

@@ -1,4 +1,4 @@
-//! Several hosts on one clock: wall clocks first, then no farther apart than causality allows.
+//! Puts several hosts on one clock: first by their wall clocks, then by the smallest changes that causality demands.
 
 mod correction;
 mod evidence;
@@ -22,28 +22,29 @@ use crate::report::{
     windows::SpanIndex,
 };
 
-/// In so long a daemon does not slew a clock by as much as a guess may demand more than is promised, in ns: chrony's fastest
-/// is a twelfth.
+/// Time in which an NTP daemon cannot slew a clock by as much as a guess may exceed the promise, in ns: chrony slews by
+/// a twelfth at most.
 const SLEW_NS: u64 = 10_000_000_000;
 
-/// From each host's CLOCK_MONOTONIC to the document's clock.
+/// Shifts from each host's CLOCK_MONOTONIC to the document's clock. `document_and_shifts` makes one by the wall clocks,
+/// looks for pairs with it, and makes the final one with [`ClockAlignment::tighten`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClockAlignment {
-    /// What is added to each host's wall clock, in ns.
+    /// Offset that is added to each host's wall clock, in ns.
     offsets: Vec<i128>,
     /// Wall time of the origin on the first host's clock.
     pub(super) origin_ns: i128,
-    /// From each host's CLOCK_MONOTONIC to the document's clock.
+    /// Shift from each host's CLOCK_MONOTONIC to the document's clock.
     pub(super) shifts: Vec<ClockShift>,
 }
 
 impl ClockAlignment {
-    /// Takes wall clocks as they are, but one clock where it is one.
+    /// Takes wall clocks as they are; hosts that share a clock get the same.
     pub(super) fn of(histories: &[HostHistory], facts: &ClockFacts) -> Self {
         Self::with(histories, facts, |_| 0)
     }
 
-    /// Moves the boots. `by`: how much later a boot's times have to be than by its wall clock.
+    /// Moves the boots. `by`: offset of a boot's times from its wall clock.
     fn with(histories: &[HostHistory], facts: &ClockFacts, by: impl Fn(usize) -> i128) -> Self {
         let offset = |host: usize| match facts.boot(host) {
             0 => facts.distance_ns(0) - facts.distance_ns(host),
@@ -53,7 +54,7 @@ impl ClockAlignment {
         let Some(first) = histories.first() else {
             return Self { offsets, origin_ns: 0, shifts: Vec::new() };
         };
-        // Onto the first host's CLOCK_MONOTONIC, of which `origin` will be 0.
+        // Shifts to the first host's CLOCK_MONOTONIC, on which `origin` becomes 0.
         let shifts = |origin: i128| -> Vec<ClockShift> {
             let of = |(host, history): (usize, &HostHistory)| {
                 if facts.boot(host) == 0 {
@@ -74,10 +75,10 @@ impl ClockAlignment {
         Self { offsets, origin_ns: origin + facts.distance_ns(0), shifts }
     }
 
-    /// Finds pairs that are a guess and are none: on one clock data was written before it was read, or the first host and
-    /// another one had to be farther apart than the kernels promise. One whose VM has none else to belong to, as far as is
-    /// known from `before`, may break a promise by a little, if all that is demanded can be so, and no other VM's stream of
-    /// about that time shows otherwise.
+    /// Finds guessed pairs that are none: on one clock data was written before it was read, or the first host and
+    /// another one would be farther apart than the kernels promise. A pair whose VM fits no other, by the refusals in
+    /// `before`, may exceed a promise by a little, if all demands can be met together and no other VM's stream at about
+    /// that time contradicts it.
     pub(super) fn find_refused(
         &self,
         evidence: StreamEvidence<'_>,
@@ -89,7 +90,7 @@ impl ClockAlignment {
             let pair = &demand.pair;
             let by_bytes = match pair.by {
                 PairingReason::StreamBytes => true,
-                // Only another device of the same VM has as many.
+                // Only another device of the same VM has the same number of bytes.
                 PairingReason::Order => !wholes[demand.whole].rivals,
                 _ => false,
             };
@@ -119,7 +120,7 @@ impl ClockAlignment {
                 (Some(least), Some(most)) => least <= most,
                 _ => true,
             };
-            // Of devices that are alike, the first need not belong to the first.
+            // Among devices that are alike, the first source need not belong to the first destination.
             let moved = |demand: &OffsetConstraint| (demand.least, self.offsets[boot]);
             let crossed = demands.iter().filter_map(|demand| {
                 evidence.crossed(demand, &wholes[demand.whole], moved(demand), by, before)
@@ -131,8 +132,8 @@ impl ClockAlignment {
         refused
     }
 
-    /// Returns what the streams between the first host and a boot demand of that one's clock; of another recording of the first
-    /// host's boot, only what those between these two demand.
+    /// Returns the demands of the streams between the first host and a boot on that boot's clock; for another recording
+    /// of the first host's boot, only the demands of streams between these two recordings.
     fn demands(
         &self,
         boot: usize,
@@ -157,15 +158,15 @@ impl ClockAlignment {
         all.filter_map(of_pair).collect()
     }
 
-    /// Moves the boots as far as the streams of matched sides demand, and tells how sure that is: of each host, and in the
-    /// document.
+    /// Moves the boots as far as the streams of matched sides demand. Returns the correction of each host, and its
+    /// description for the document.
     pub(super) fn tighten(
         &self,
         evidence: StreamEvidence<'_>,
         wholes: &[GroupPair],
     ) -> (Self, Vec<OffsetCorrection>, Vec<ClockMerge>) {
         let (histories, facts) = (evidence.histories, evidence.facts);
-        // How much later a boot's times have to be, and may be at most.
+        // Smallest and largest change of a boot's times.
         let bounds = |boot: usize, demands: &[OffsetConstraint]| {
             let (least, most) = OffsetConstraint::bounds(demands, true);
             [least, most].map(|bound| bound.map(|bound| bound - self.offsets[boot]))
@@ -194,7 +195,8 @@ impl ClockAlignment {
             let [least, most] = bounds(boot, &demands);
             let error = promised_for(boot, evidence, wholes);
             chosen[host] = choose(least, most, error);
-            // Where a promise was broken, others were kept, unless it is known that nothing else moves the clock.
+            // If a promise was broken, others may have been kept, unless it is certain that nothing else moves the
+            // clock.
             let by = self.offsets[boot] + chosen[host].by;
             let kept = demands.iter().filter(|demand| !(demand.pair.is_sure() && demand.excess(by) == 0));
             let kept = kept.filter_map(|demand| demand.promised);
@@ -213,15 +215,15 @@ impl ClockAlignment {
     }
 }
 
-/// Streams that came as they should within what the kernels promise, by which others are judged that did not.
+/// Demands of streams that are within the kernels' promises; demands beyond them are compared with these.
 struct KeptConstraints<'a> {
-    /// In the order of their beginnings.
+    /// Demands in the order of their beginnings.
     all: Vec<&'a OffsetConstraint>,
     spans: SpanIndex,
 }
 
 impl<'a> KeptConstraints<'a> {
-    /// Finds them among what is demanded.
+    /// Selects them from all demands.
     fn of(
         demands: &'a [OffsetConstraint],
         by: i128,
@@ -241,14 +243,14 @@ impl<'a> KeptConstraints<'a> {
         Self { all, spans }
     }
 
-    /// Returns when a stream was read.
+    /// Returns the time in which a stream was read.
     fn span(demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> (u64, u64) {
         let from = &evidence.sides[demand.pair.source].side;
         (from.start_ns, from.end_ns)
     }
 
-    /// Returns true if another VM's stream went from host to host at about the same time, and at once as the clocks are: if
-    /// they were as this one demands, it would have taken ten times as long.
+    /// Returns true if another VM's stream went the same way at about the same time and arrived at once, by the clocks:
+    /// if the clocks were as this demand says, that stream would have taken ten times as long.
     fn contradict(&self, demand: &OffsetConstraint, by: i128, evidence: StreamEvidence<'_>) -> bool {
         let (start, end) = Self::span(demand, evidence);
         let (start, end) = (start.saturating_sub(SLEW_NS), end.saturating_add(SLEW_NS));
@@ -260,8 +262,8 @@ impl<'a> KeptConstraints<'a> {
     }
 }
 
-/// Returns how far the wall clocks of the first host and a boot are apart at most, if both kernels keep what they promise for
-/// all that went from host to host.
+/// Returns the largest distance of the wall clocks of the first host and a boot, if both kernels keep their promises
+/// for all streams between hosts.
 fn promised_for(boot: usize, evidence: StreamEvidence<'_>, wholes: &[GroupPair]) -> Option<u64> {
     let StreamEvidence { histories, facts, sides, streams, .. } = evidence;
     let matched = wholes.iter().flat_map(|whole| &whole.matched);

@@ -1,4 +1,4 @@
-//! Which devices of a source belong to which of a destination: by what is surest first, and then in their order.
+//! Matches the devices of a source with those of a destination: by the strongest evidence first, then in their order.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -8,20 +8,21 @@ use crate::report::{
     migrations::side::{SideAnalysis, SideRole},
 };
 
-/// Whose driver fits.
+/// Drivers that fit a device. An unknown driver fits any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum DriverMatch<'a> {
     Any,
     Only(Option<&'a str>),
 }
 
-/// Whether all of a side was seen, and it came about.
+/// Returns true if all of a side was seen, and it succeeded.
 pub(super) fn is_whole(found: &SideAnalysis) -> bool {
     let all = found.role == SideRole::Destination || found.eof;
     found.side.verdict == MigrationVerdict::Completed && all && !found.data_incomplete && !found.bytes_missed
 }
 
-/// Devices that belong together; and how many were looked at to find them. `at_once`: both may have gone on at one time.
+/// Returns the devices that belong together, and the number of comparisons. `at_once`: both groups may have been in
+/// progress at the same time.
 pub(super) fn devices(
     sides: &[SideAnalysis],
     from: &[usize],
@@ -38,7 +39,7 @@ pub(super) fn devices(
         destinations,
         looked: (from.len() + to.len()) as u64,
     };
-    // How many are as good: those that are taken by then count, too, unless it is known whose they are.
+    // Numbers of sides that are equally good: sides that are taken later count, too, unless their partner is certain.
     let hash = |found: &SideAnalysis| Some((found.stream?.bytes, found.stream?.crc32));
     let length = |found: &SideAnalysis| Some((found.bytes, found.stream.is_some()));
     let ends = [&sources, &pairs.destinations];
@@ -63,7 +64,7 @@ pub(super) fn devices(
             matched.push(DeviceMatch { by, ..one });
         },
     );
-    // Two known hashes that differ are of two streams, however many bytes they have.
+    // Two known hashes that differ are of two streams, even with the same number of bytes.
     let others = |known: bool| if known { &[false][..] } else { &[false, true] };
     let wanted = |found: &SideAnalysis| {
         let known = others(found.stream.is_some()).iter();
@@ -85,7 +86,7 @@ pub(super) fn devices(
     (matched, pairs.looked)
 }
 
-/// What tells that two belong together, if so many are as good on either side.
+/// Returns the reason for a match with so many equally good sides on either end.
 fn named(by: PairingReason, as_good: [u32; 2]) -> PairingReason {
     if as_good.iter().any(|count| *count > 1) { PairingReason::Order } else { by }
 }
@@ -106,7 +107,7 @@ fn counted<K: Eq + std::hash::Hash>(
     counts
 }
 
-/// What the user has paired, which is then nobody else's.
+/// Returns the pairs that the user gave; their sides are not matched with others.
 fn said(
     sides: &[SideAnalysis],
     sources: &mut Vec<usize>,
@@ -140,7 +141,7 @@ struct DeviceMatcher<'a> {
     sides: &'a [SideAnalysis],
     context: &'a PairingContext<'a>,
     destinations: Vec<usize>,
-    /// By their places among the destinations.
+    /// True for the destinations that are matched, by place.
     taken: Vec<bool>,
     looked: u64,
 }
@@ -150,12 +151,12 @@ impl<'a> DeviceMatcher<'a> {
         self.context.devices[self.sides[at].side.device as usize].driver.as_deref()
     }
 
-    /// Where a destination is to be found.
+    /// Returns the keys under which a destination is stored.
     fn own_drivers(&self, at: usize) -> [DriverMatch<'a>; 2] {
         [DriverMatch::Any, DriverMatch::Only(self.driver(at))]
     }
 
-    /// Where a source has to look.
+    /// Returns the keys under which a source looks for destinations.
     fn drivers(&self, at: usize) -> Vec<DriverMatch<'a>> {
         match self.driver(at) {
             Some(driver) => vec![DriverMatch::Only(Some(driver)), DriverMatch::Only(None)],
@@ -167,7 +168,8 @@ impl<'a> DeviceMatcher<'a> {
         self.context.refuses(source, self.destinations[place])
     }
 
-    /// Gives each source the first destination that has one of the keys that it wants; gives back those that got none.
+    /// Gives each source the first destination that has one of the keys that it wants; returns the sources that got
+    /// none.
     fn by_key<K: Copy + Eq + std::hash::Hash>(
         &mut self,
         sources: &[usize],
@@ -192,7 +194,8 @@ impl<'a> DeviceMatcher<'a> {
                 given.push((*source, place));
                 continue;
             }
-            // What is left was refused for it: one that was given what fits this source may take that instead.
+            // The rest was refused for this source: a source that got a place which fits this one may take one of the
+            // rest.
             let mut exchanged = None;
             let tries = if refused { EXCHANGES } else { 0 };
             for (at, (owner, place)) in given.iter().enumerate().rev().take(tries) {
@@ -235,8 +238,8 @@ impl<'a> DeviceMatcher<'a> {
             && key.is_some_and(|key| wanted(&self.sides[source]).contains(&key))
     }
 
-    /// Returns the first destination that a source may have, and whether there is another that it may not have although it
-    /// has one of the keys.
+    /// Returns the first destination that a source may have. The flag is true if a destination that has one of the keys
+    /// was refused for it.
     fn first_free<K: Copy + Eq + std::hash::Hash>(
         &mut self,
         source: usize,
@@ -266,9 +269,9 @@ impl<'a> DeviceMatcher<'a> {
         (first, refused)
     }
 
-    /// Gives each source the first destination that need not be another one's: of which nothing but the time tells.
+    /// Gives each source the first destination that may be its own by time alone: no bytes and no hash decide.
     fn by_time(&mut self, sources: &[usize], matched: &mut Vec<DeviceMatch>) {
-        // By what decides how many bytes it may have.
+        // The key decides the number of bytes that a destination may have.
         let mut rows: HashMap<(DriverMatch<'_>, bool, bool), Vec<usize>> = HashMap::new();
         for (place, at) in self.destinations.iter().enumerate().filter(|(place, _)| !self.taken[*place]) {
             let found = &self.sides[*at];
@@ -285,14 +288,14 @@ impl<'a> DeviceMatcher<'a> {
             let mut first: Option<usize> = None;
             for driver in self.drivers(*source) {
                 for (other_known, other_all) in [(false, false), (false, true), (true, false), (true, true)] {
-                    // Of what was whole on both sides, the bytes would have told.
+                    // If both sides were seen as a whole, the bytes would have matched them.
                     if all && other_all {
                         continue;
                     }
                     let most = match (known && other_known, found.data_incomplete || found.bytes_missed) {
-                        // As many bytes with another hash are others.
+                        // The same number of bytes with another hash is another stream.
                         (true, _) => found.bytes.checked_sub(1),
-                        // What was not seen to be read may have been written all the same.
+                        // Reads that were not seen may have been written all the same.
                         (false, true) => Some(u64::MAX),
                         (false, false) => Some(found.bytes),
                     };
@@ -326,10 +329,10 @@ impl<'a> DeviceMatcher<'a> {
     }
 }
 
-/// Destinations in order, of which the first that has no more than so many bytes is found in a few steps.
+/// Destinations in order. The first one with at most a given number of bytes is found in logarithmic time.
 struct DestinationTree {
     places: Vec<usize>,
-    /// A tree of the least bytes, the root at 1; `None`: there is none.
+    /// Tree of the least number of bytes, with the root at 1; `None`: no destination below the node.
     least: Vec<Option<u64>>,
     leaves: usize,
 }
@@ -359,7 +362,7 @@ impl DestinationTree {
         }
     }
 
-    /// The first slot from one on that has at most so many bytes.
+    /// Returns the first slot from `after` on that has at most `most` bytes.
     fn first(&self, after: usize, most: u64, looked: &mut u64) -> Option<usize> {
         let fits = |node: usize| self.least[node].is_some_and(|least| least <= most);
         if after >= self.leaves {
@@ -367,7 +370,7 @@ impl DestinationTree {
         }
         let mut node = self.leaves + after;
         *looked += 1;
-        // Up until something at or behind the place fits, then down to the first of it.
+        // Goes up until a node at or after the place fits, then down to its first slot.
         while !fits(node) {
             *looked += 1;
             while node % 2 == 1 {

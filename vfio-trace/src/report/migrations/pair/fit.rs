@@ -1,4 +1,4 @@
-//! Whether a source and a destination can be of one migration, and which devices of theirs then belong together.
+//! Decides if a source and a destination can be of one migration, and matches their devices.
 
 use super::{DeviceMatch, PairingContext, SideGroup, devices::devices};
 use crate::report::{
@@ -6,10 +6,12 @@ use crate::report::{
     migrations::side::SideAnalysis,
 };
 
-/// How long after its source a destination may begin that does not overlap with it, in ns: a stream may be a file.
+/// Longest time from the end of a source to the beginning of a destination that does not overlap with it, in ns: a
+/// stream may be a file.
 pub(super) const LATER_NS: u64 = 60_000_000_000;
 
-/// Whether two groups can be of one migration: their devices, and the time between them.
+/// Returns the matched devices of two groups that can be of one migration, and the time between the groups beyond the
+/// clocks' tolerance, in ns.
 pub(super) fn fit(
     sides: &[SideAnalysis],
     from: &SideGroup,
@@ -22,7 +24,7 @@ pub(super) fn fit(
     let at_once = gap <= tolerance.guess;
     let (matched, _) = devices(sides, &from.sides, &to.sides, context, at_once);
     let said = matched.iter().any(|one| one.by == PairingReason::Option);
-    // What is known to have gone from one to the other tells more than a clock does.
+    // An equal hash is stronger evidence than a clock.
     let sure = matched.iter().any(|one| one.by == PairingReason::StreamHash);
     let most = if sure { tolerance.sure } else { tolerance.guess };
     if matched.is_empty() || (gap > most && !said && !later(sides, &matched, after, most)) {
@@ -31,7 +33,7 @@ pub(super) fn fit(
     Some((matched, gap.saturating_sub(tolerance.guess)))
 }
 
-/// Whether all that was read may have been written later, out of a file.
+/// Returns true if all data that was read may have been written later, out of a file.
 fn later(sides: &[SideAnalysis], matched: &[DeviceMatch], after: u64, tolerance: u64) -> bool {
     after > 0
         && after <= LATER_NS.saturating_add(tolerance)

@@ -1,4 +1,4 @@
-//! Which sides belong to one VM, and which source to which destination.
+//! Groups the sides of one VM, and pairs sources with destinations.
 
 mod devices;
 mod fit;
@@ -10,12 +10,13 @@ use super::side::{SideAnalysis, SideRole};
 use crate::report::document::{PairingReason, TracedDevice};
 use fit::fit;
 
-/// How often those that are left over are looked at again.
+/// Most rounds of looking for pairs among the groups that are left.
 const ROUNDS: usize = 8;
-/// How often all pairs are looked at for those that cross; and how many devices are asked to give up what they were given.
+/// Most rounds of looking for pairs that cross; and most sources that are asked to exchange their destination.
 const EXCHANGES: usize = 64;
 
-/// A source and its destination, as places in the row of sides.
+/// A source and its destination, as indexes of sides. [`pair_groups`] makes it; verdicts, downtimes and clock evidence
+/// use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeviceMatch {
     pub(super) source: usize,
@@ -24,13 +25,13 @@ pub(super) struct DeviceMatch {
 }
 
 impl DeviceMatch {
-    /// Whether the two are known to belong together, whatever the clocks say.
+    /// Returns true if the two are known to belong together, whatever the clocks say.
     pub(super) const fn is_sure(&self) -> bool {
         matches!(self.by, PairingReason::Option | PairingReason::StreamHash)
     }
 }
 
-/// Sides of one VM that go on at the same time.
+/// Sides of one VM that are in progress at the same time, with the same role.
 #[derive(Clone, Debug)]
 pub(super) struct SideGroup {
     pub(super) role: SideRole,
@@ -39,18 +40,18 @@ pub(super) struct SideGroup {
     pub(super) end_ns: u64,
 }
 
-/// A migration: groups by their place.
+/// A migration: its source and destination, as indexes of groups. [`pair_groups`] makes it.
 #[derive(Clone, Debug)]
 pub(super) struct GroupPair {
     pub(super) source: Option<usize>,
     pub(super) destination: Option<usize>,
     pub(super) matched: Vec<DeviceMatch>,
-    /// Another source or destination fits as well, and nothing tells that it is this one but the order.
+    /// True if another source or destination fits as well, so that only the order decided.
     pub(super) rivals: bool,
 }
 
 impl GroupPair {
-    /// One that has nothing in common with another.
+    /// Makes a migration of one group without a partner.
     fn alone(at: usize, role: SideRole) -> Self {
         let (source, destination) = match role {
             SideRole::Source => (Some(at), None),
@@ -60,29 +61,30 @@ impl GroupPair {
     }
 }
 
-/// What is known of names and of clocks.
+/// Facts about names and clocks that pairing needs.
 pub(super) struct PairingContext<'a> {
     pub(super) devices: &'a [TracedDevice],
-    /// Device of the source, of the destination: as the user says.
+    /// Pairs that the user gave: device of the source, device of the destination.
     pub(super) pairs: &'a [(String, String)],
-    /// How far two hosts' clocks may be apart.
+    /// Function that returns the largest distance of two hosts' clocks.
     pub(super) apart_ns: &'a dyn Fn(u32, u32) -> ClockTolerance,
-    /// What a side's kernel promised that its wall clock was off at most, in ns.
+    /// Function that returns the kernel's bound for a side's wall clock, in ns: its largest distance from UTC.
     pub(super) promised: &'a dyn Fn(usize) -> Option<u64>,
     /// Sides that do not belong together, unless the user says so.
     pub(super) refused: &'a HashSet<(usize, usize)>,
-    /// Tells of a source and a destination with as many bytes if they are none, by the one clock that both have.
+    /// Function that returns true if a source and a destination with the same number of bytes do not belong together,
+    /// because the one clock that both have shows data written before it was read.
     pub(super) backwards: &'a dyn Fn(usize, usize) -> bool,
 }
 
 impl PairingContext<'_> {
-    /// Returns true if a source and a destination do not belong together, whatever it looks like.
+    /// Returns true if a source and a destination do not belong together, whatever their bytes and times are.
     fn refuses(&self, source: usize, destination: usize) -> bool {
         self.refused.contains(&(source, destination)) || (self.backwards)(source, destination)
     }
 
-    /// Returns how far apart the clocks may have two groups. Not all that the hosts were apart once: that is only how far pairs
-    /// are looked for.
+    /// Returns the distance that the clocks allow between two groups. The largest distance that the hosts' clocks ever
+    /// had is more: it only limits the search for pairs.
     fn tolerance(&self, sides: &[SideAnalysis], from: &SideGroup, to: &SideGroup) -> ClockTolerance {
         let host = |group: &SideGroup| sides[group.sides[0]].host;
         let promised = |group: &SideGroup| {
@@ -96,21 +98,21 @@ impl PairingContext<'_> {
     }
 }
 
-/// How far apart two hosts' clocks may have what belongs together, in ns.
+/// Largest distance of two hosts' clocks for sides that belong together, in ns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockTolerance {
-    /// What is guessed to belong together.
+    /// Largest distance for a guessed pair.
     pub(super) guess: u64,
-    /// What is known to.
+    /// Largest distance for a pair that is known to belong together.
     pub(super) sure: u64,
 }
 
-/// Puts sides of one process together that overlap in time.
+/// Groups sides of one process that overlap in time.
 pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     let mut order: Vec<usize> = (0..sides.len()).collect();
     order.sort_by_key(|at| (sides[*at].side.start_ns, *at));
     let mut groups: Vec<SideGroup> = Vec::new();
-    // Of each process the groups that the next side may belong to, and which devices each group has.
+    // For each process, groups that the next side may belong to; and the devices of each group.
     let mut open: HashMap<(SideRole, u32, u32), Vec<usize>> = HashMap::new();
     let mut members: HashSet<(usize, u32)> = HashSet::new();
     for at in order {
@@ -136,15 +138,15 @@ pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     groups
 }
 
-/// A source and a destination that fit, by their places among the groups.
+/// A source and a destination that fit, as indexes of groups.
 #[derive(Clone, Copy, Debug)]
 struct PairCandidate {
     source: u32,
     destination: u32,
-    /// The less, the better: not as the user says, devices of which only the time tells, time between them, between
-    /// their beginnings.
+    /// Sort key, the best first: true if the user did not pair them; number of devices matched by time alone; time
+    /// between the groups; time between their beginnings.
     key: (bool, u32, u64, u64),
-    /// At one time and with as many bytes: whoever else has that is as good.
+    /// True if the groups match by time and number of bytes only: other groups with the same are as good.
     vague: bool,
 }
 
@@ -175,7 +177,7 @@ impl PairCandidate {
     }
 }
 
-/// Puts groups together.
+/// Pairs source groups with destination groups. Groups without a partner become migrations of one side.
 pub(super) fn pair_groups(
     sides: &[SideAnalysis],
     groups: &[SideGroup],
@@ -199,7 +201,7 @@ pub(super) fn pair_groups(
             }
         }
         pool.append(&mut new);
-        // All that were near may have gone to others: those that are left may be far from each other.
+        // The nearest groups may all have gone to others: those that are left may be far from each other.
         if chosen.len() == before {
             break;
         }
@@ -211,8 +213,8 @@ pub(super) fn pair_groups(
     for [source, destination] in chosen {
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
         let (mut matched, _) = fit(sides, from, to, context).unwrap_or_default();
-        // Bytes alone say nothing if another one at that time has as many; of a VM that is known by one of its devices, the
-        // others are known, too.
+        // The number of bytes decides nothing if another group at that time has the same. If one device of a VM is
+        // certain, its other devices are, too.
         let known = matched.iter().any(DeviceMatch::is_sure);
         let rivals = !known && find(&pool, [source, destination]).is_some_and(|one| rivals.has(one));
         if rivals {
@@ -230,7 +232,7 @@ pub(super) fn pair_groups(
     wholes
 }
 
-/// Takes apart what has nothing left that belongs together.
+/// Splits migrations that have no matched devices left.
 pub(super) fn split(wholes: &mut Vec<GroupPair>, groups: &[SideGroup]) {
     let all = std::mem::take(wholes);
     for whole in all {
@@ -252,12 +254,12 @@ fn in_order(wholes: &mut [GroupPair], groups: &[SideGroup]) {
     wholes.sort_by_key(start);
 }
 
-/// A candidate of a row that is ordered by its ends.
+/// Returns the candidate with these ends from a list that is sorted by ends.
 fn find(pool: &[PairCandidate], ends: [u32; 2]) -> Option<&PairCandidate> {
     pool.get(pool.binary_search_by_key(&ends, PairCandidate::ends).ok()?)
 }
 
-/// How many candidates of each group are vague.
+/// Number of vague candidates of each group.
 struct RivalCounts(Vec<u32>);
 
 impl RivalCounts {
@@ -269,14 +271,14 @@ impl RivalCounts {
         Self(vague)
     }
 
-    /// Whether one end of this candidate is the end of another vague one.
+    /// Returns true if one end of this candidate is the end of another vague one.
     fn has(&self, one: &PairCandidate) -> bool {
         one.ends().iter().any(|at| self.0[*at as usize] > u32::from(one.vague))
     }
 }
 
-/// Of two pairs the one that began first on one side began first on the other: pairs that cross are exchanged, if what
-/// comes of it is as good.
+/// Exchanges the destinations of pairs that cross, if the new pairs are as good: of two pairs, the one that began first
+/// on one side then began first on the other.
 fn uncross(chosen: &mut [[u32; 2]], pool: &[PairCandidate], sides: &[SideAnalysis], groups: &[SideGroup]) {
     let start = |at: u32| groups[at as usize].start_ns;
     let hosts = |pair: [u32; 2]| pair.map(|at| sides[groups[at as usize].sides[0]].host);
@@ -284,16 +286,16 @@ fn uncross(chosen: &mut [[u32; 2]], pool: &[PairCandidate], sides: &[SideAnalysi
         find(pool, ends)
             .is_some_and(|new| (new.key.0, new.key.1, new.key.2) <= (like.key.0, like.key.1, like.key.2))
     };
-    // Whose a destination is.
+    // Index of the pair that each destination is in.
     let mut owner: HashMap<u32, usize> = chosen.iter().enumerate().map(|(at, pair)| (pair[1], at)).collect();
-    // Each exchange leaves fewer that cross.
+    // Each exchange reduces the number of crossings.
     for _ in 0..chosen.len().min(EXCHANGES) {
         let mut changed = false;
         for at in 0..chosen.len() {
             let source = chosen[at][0];
             let first = pool.partition_point(|one| one.source < source);
             let mine = pool[first..].iter().take_while(|one| one.source == source);
-            // Only what this source may have instead is worth a look.
+            // Only destinations that this source may have are compared.
             let mut others: Vec<usize> = mine
                 .filter_map(|one| owner.get(&one.destination).copied())
                 .filter(|other| *other > at)

@@ -1,26 +1,27 @@
-//! Which sources and destinations are worth a closer look: those that are near each other in time, not all of them.
+//! Selects the pairs of sources and destinations that are compared: those that are near each other in time, not all of
+//! them.
 
 use std::collections::HashMap;
 
 use super::{PairingContext, SideAnalysis, SideGroup, SideRole, fit::LATER_NS};
 use crate::report::windows::SpanIndex;
 
-/// So many of the other role are looked at in each way, the nearest ones.
+/// Number of groups of the other role that are compared in each way, the nearest ones.
 pub(super) const NEAREST: usize = 16;
 
-/// What two sides may have in common.
+/// Trait that two sides may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum SharedTrait {
-    /// Nothing but the time.
+    /// No trait: only the time decides.
     Any,
-    /// The stream's bytes, and their hash.
+    /// Number of the stream's bytes, and their CRC32.
     Hash(u64, u32),
     Bytes(u64),
-    /// A pair that the user has named, by its place.
+    /// Index of a pair that the user gave.
     Said(usize),
 }
 
-/// Whose driver fits.
+/// Drivers that fit. An unknown driver fits any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum DriverFilter<'a> {
     Any,
@@ -29,17 +30,17 @@ enum DriverFilter<'a> {
 
 type TraitKey<'a> = (SharedTrait, u32, DriverFilter<'a>);
 
-/// Groups of one role that have something in common.
+/// Groups of one role that share a trait.
 #[derive(Default)]
 struct TraitGroups {
-    /// In the order of their beginnings.
+    /// Groups in the order of their beginnings.
     groups: Vec<u32>,
     windows: SpanIndex,
-    /// In the order of their ends.
+    /// Groups in the order of their ends.
     by_end: Vec<u32>,
 }
 
-/// Source and destination of all pairs of groups that are worth a look, each once.
+/// Returns source and destination of all pairs of groups that are to be compared, each once.
 pub(super) fn pairs(
     sides: &[SideAnalysis],
     groups: &[SideGroup],
@@ -56,7 +57,7 @@ pub(super) fn pairs(
     if sources.is_empty() || destinations.is_empty() {
         return pairs;
     }
-    // From both: what is far down on the list of one may be at the top of the other's.
+    // The search goes in both directions: a group far down the list of one may be at the top of the other's.
     view.look(&sources, &destinations, &mut |source, destination| pairs.push([source, destination]));
     view.look(&destinations, &sources, &mut |destination, source| pairs.push([source, destination]));
     pairs.sort_unstable();
@@ -75,7 +76,7 @@ impl<'a> NearbySearch<'a> {
         &self.groups[at as usize]
     }
 
-    /// What a side has that another may have, too.
+    /// Returns the traits of a side that another may share.
     fn traits(&self, found: &SideAnalysis) -> Vec<SharedTrait> {
         let mut traits = vec![SharedTrait::Any];
         traits.extend(found.stream.map(|stream| SharedTrait::Hash(stream.bytes, stream.crc32)));
@@ -120,7 +121,7 @@ impl<'a> NearbySearch<'a> {
         (rows, hosts)
     }
 
-    /// For each of `mine` what is near among the others.
+    /// Calls `tell` for each of `mine` with the groups near it among the others.
     fn look(&self, mine: &[u32], others: &[u32], tell: &mut impl FnMut(u32, u32)) {
         let (rows, hosts) = self.rows(others);
         let mut keys: Vec<TraitKey<'a>> = Vec::new();
@@ -134,7 +135,7 @@ impl<'a> NearbySearch<'a> {
                     None => vec![DriverFilter::Any],
                 };
                 for one in self.traits(found) {
-                    // What the user says does not ask for drivers.
+                    // Pairs that the user gave do not depend on drivers.
                     let drivers =
                         if matches!(one, SharedTrait::Said(_)) { &[DriverFilter::Any][..] } else { &drivers };
                     for host in &hosts {
@@ -152,7 +153,7 @@ impl<'a> NearbySearch<'a> {
                 let tolerance = (self.context.apart_ns)(host, key.1);
                 let mut tell = |other| tell(*at, other);
                 match key.0 {
-                    // What the user says is not asked whether it was refused.
+                    // Pairs that the user gave cannot be refused.
                     SharedTrait::Said(_) => self.nearest(group, row, u64::MAX, false, &mut tell),
                     SharedTrait::Any => self.nearest(group, row, tolerance.guess, true, &mut tell),
                     SharedTrait::Hash(..) => {
@@ -168,15 +169,15 @@ impl<'a> NearbySearch<'a> {
         }
     }
 
-    /// Whether it is known that nothing of two groups belongs together.
+    /// Returns true if it is known that no sides of two groups belong together.
     fn refused(&self, one: &SideGroup, other: u32) -> bool {
         let other = self.group(other);
         let (from, to) = if one.role == SideRole::Source { (one, other) } else { (other, one) };
         from.sides.iter().all(|from| to.sides.iter().all(|to| self.context.refuses(*from, *to)))
     }
 
-    /// Those that go on at the same time, or are no farther away than `tolerance`, by the times of their beginnings; `ask`:
-    /// without those that were refused.
+    /// Calls `tell` for the nearest groups that are in progress at the same time, or not farther away than `tolerance`,
+    /// in order of the distance of their beginnings; `ask`: without those that were refused.
     fn nearest(
         &self,
         group: &SideGroup,
@@ -207,7 +208,8 @@ impl<'a> NearbySearch<'a> {
         }
     }
 
-    /// Destinations that begin when the source is over, or sources that are over when the destination begins.
+    /// Calls `tell` for destinations that begin after the source's end, or sources that end before the destination
+    /// begins.
     fn later(&self, group: &SideGroup, row: &TraitGroups, tolerance: u64, tell: &mut impl FnMut(u32)) {
         let most = LATER_NS.saturating_add(tolerance);
         match group.role {

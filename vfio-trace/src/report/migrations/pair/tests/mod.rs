@@ -1,4 +1,4 @@
-//! The same as if all sources were compared with all destinations; and not the work of that.
+//! Tests that pairing gives the same result as a comparison of all sources with all destinations, with less work.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ use crate::{
 
 mod oracle;
 
-/// A side as the walk over a device's arcs would have found it.
+/// Makes a side as the walk over a device's arcs would find it.
 fn side(role: SideRole, device: u32, pid: u32, start_ns: u64, end_ns: u64) -> SideAnalysis {
     SideAnalysis {
         role,
@@ -67,7 +67,7 @@ const fn tolerance(one: u32, two: u32) -> ClockTolerance {
     if one == two { ClockTolerance { guess: 0, sure: 0 } } else { ClockTolerance { guess: 20, sure: 40 } }
 }
 
-/// What was put together, and how often two groups were compared.
+/// Returns the migrations, and the number of comparisons of two groups.
 fn paired(
     sides: &[SideAnalysis],
     devices: &[TracedDevice],
@@ -90,7 +90,7 @@ fn paired(
     (wholes, compared.get())
 }
 
-/// As many migrations, one each `apart` ns, of `takes` ns, each on devices of its own.
+/// Makes `count` migrations, one each `apart` ns, of `takes` ns, each on devices of its own.
 fn many(count: u32, apart: u64, takes: u64) -> (Vec<SideAnalysis>, Vec<TracedDevice>) {
     let mut sides = Vec::new();
     for nr in 0..count {
@@ -106,7 +106,7 @@ fn many(count: u32, apart: u64, takes: u64) -> (Vec<SideAnalysis>, Vec<TracedDev
 
 #[test]
 fn ten_thousand_migrations_are_not_compared_each_with_each() {
-    // 1 s apart and 0.3 s long, and 1 ms apart and 30 s long: all at once.
+    // 1 s apart and 0.3 s long; and 1 ms apart and 30 s long, so that all overlap.
     for (apart, takes) in [(1_000_000_000, 300_000_000), (1_000_000, 30_000_000_000)] {
         let mut before = 0;
         for count in [1_000, 10_000u32] {
@@ -116,7 +116,7 @@ fn ten_thousand_migrations_are_not_compared_each_with_each() {
             assert!(wholes.iter().all(|whole| whole.matched.len() == 1));
             let most = u64::from(count) * 200;
             assert!(compared <= most, "apart {apart}: {compared} of {}", u64::from(count).pow(2));
-            // Ten times as many: ten times the work.
+            // Ten times as many migrations: ten times the work.
             assert!(before == 0 || compared <= before * 11, "apart {apart}: {before}, then {compared}");
             before = compared;
         }
@@ -125,7 +125,7 @@ fn ten_thousand_migrations_are_not_compared_each_with_each() {
 
 #[test]
 fn groups_of_one_process_are_looked_up() {
-    // One process, one device, again and again; and one process with many devices at once.
+    // One process and one device, again and again; and one process with many devices at once.
     let again: Vec<SideAnalysis> =
         (0..100_000).map(|nr| side(SideRole::Source, 0, 1, nr * 10, nr * 10 + 5)).collect();
     assert_eq!(groups(&again).len(), 100_000);
@@ -147,7 +147,7 @@ fn any_side() -> impl Strategy<Value = SideAnalysis> {
     })
 }
 
-/// Devices with drivers, and the user's pairs of them.
+/// Makes devices with drivers, and the user's pairs of them.
 fn named(drivers: &[Option<u8>], pairs: &[(u32, u32)]) -> (Vec<TracedDevice>, Vec<(String, String)>) {
     let name = |driver: u8| if driver == 0 { "mtty" } else { "mlx5" };
     let devices = (0..).zip(drivers).map(|(nr, driver)| device(nr, driver.map(name))).collect();
@@ -253,7 +253,7 @@ fn what_cannot_be_of_one_stream_is_no_pair() {
         ..one
     };
     assert_eq!(whole(from(50), to(50)), Some(PairingReason::StreamBytes));
-    // All was seen on both sides, and it is not the same.
+    // All was seen on both sides, and the data differs.
     assert_eq!(whole(from(50), to(8)), None);
     let cut = SideAnalysis { eof: false, ..from(50) };
     assert_eq!(whole(cut.clone(), to(8)), Some(PairingReason::Time));
@@ -261,6 +261,6 @@ fn what_cannot_be_of_one_stream_is_no_pair() {
     assert_eq!(whole(hash(1, from(50)), hash(1, to(50))), Some(PairingReason::StreamHash));
     assert_eq!(whole(hash(1, from(50)), hash(2, to(50))), None);
     assert_eq!(whole(hash(1, cut.clone()), hash(2, to(50))), None);
-    // Of a stream that was cut off the hash is another one.
+    // A stream that was cut off has another hash.
     assert_eq!(whole(hash(1, cut), hash(2, to(8))), Some(PairingReason::Time));
 }

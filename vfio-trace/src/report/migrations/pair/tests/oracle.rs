@@ -1,4 +1,4 @@
-//! What pairs were before only near ones were looked at: all sources with all destinations. Slow, and plain to see.
+//! Reference implementation of pairing: it compares all sources with all destinations. Slow, but simple.
 
 use super::super::{DeviceMatch, GroupPair, PairingContext, SideGroup, devices::is_whole, fit::fit};
 use crate::report::{
@@ -6,7 +6,7 @@ use crate::report::{
     migrations::side::{SideAnalysis, SideRole},
 };
 
-/// Puts sides of one process together that overlap in time.
+/// Groups sides of one process that overlap in time.
 pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     let mut order: Vec<usize> = (0..sides.len()).collect();
     order.sort_by_key(|at| (sides[*at].side.start_ns, *at));
@@ -36,7 +36,7 @@ pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     groups
 }
 
-/// Puts groups together.
+/// Pairs source groups with destination groups.
 pub(super) fn wholes(
     sides: &[SideAnalysis],
     groups: &[SideGroup],
@@ -91,7 +91,7 @@ pub(super) fn wholes(
     let mut wholes = Vec::new();
     for at in chosen {
         let one = &candidates[at];
-        // Bytes alone say nothing if another one at that time has as many.
+        // The number of bytes decides nothing if another group at that time has the same.
         let known = one.matched.iter().any(DeviceMatch::is_sure);
         let rivals = !known
             && candidates.iter().any(|other| {
@@ -127,9 +127,9 @@ pub(super) fn wholes(
     wholes
 }
 
-/// Of two pairs the one that began first on one side began first on the other: pairs that cross are exchanged.
+/// Exchanges the destinations of pairs that cross.
 fn uncross(chosen: &mut [usize], exchange: impl Fn([usize; 2]) -> Option<[usize; 2]>) {
-    // Each exchange leaves fewer that cross.
+    // Each exchange reduces the number of crossings.
     for _ in 0..chosen.len() {
         let mut changed = false;
         for one in 0..chosen.len() {
@@ -146,7 +146,7 @@ fn uncross(chosen: &mut [usize], exchange: impl Fn([usize; 2]) -> Option<[usize;
     }
 }
 
-/// Which devices belong together: each source is compared with all destinations.
+/// Matches the devices of two groups: each source is compared with all destinations.
 pub(super) fn devices(
     sides: &[SideAnalysis],
     from: &[usize],
@@ -175,7 +175,7 @@ pub(super) fn devices(
     };
     from.retain(|at| !said(&|pair| &pair.0, *at));
     to.retain(|at| !said(&|pair| &pair.1, *at));
-    // Whose partner is known is no choice of others.
+    // A side whose partner is known is no choice for others.
     let (mut all_from, mut all_to) = (from.clone(), to.clone());
     let drivers_fit =
         |one: usize, two: usize| driver(one).is_none() || driver(two).is_none() || driver(one) == driver(two);
@@ -205,7 +205,7 @@ pub(super) fn devices(
                 given.push((source, destination));
                 continue;
             }
-            // What it was refused may be another's, whose is this one's.
+            // A destination refused for this source may belong to another, whose own is this one's.
             let refused = to.iter().any(|at| drivers_fit(source, *at) && same(&sides[source], &sides[*at]));
             let exchange = given.iter().enumerate().rev().find_map(|(at, (owner, destination))| {
                 let other = to.iter().copied().find(|other| fits(*owner, *other));
