@@ -46,7 +46,7 @@ pub enum CheckStatus {
     Ok,
     /// Works, but something is lost.
     Degraded,
-    /// It is not there.
+    /// Not there.
     Missing,
     /// Cannot be determined by this process.
     Unknown,
