@@ -171,7 +171,8 @@ impl PageSelection {
         Some(session)
     }
 
-    /// The migration keeps its number, which the text has, too.
+    /// Copies a migration with the new places of its devices and sessions. It keeps its number, because the text has
+    /// it, too.
     fn migration(&mut self, migration: &VmMigration) -> VmMigration {
         let mut migration = migration.clone();
         for device in &mut migration.devices {
