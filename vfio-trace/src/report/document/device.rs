@@ -78,7 +78,8 @@ pub struct ArcSpan {
     pub outcome: CallOutcome,
 }
 
-/// A request of user space to change the state (VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE).
+/// A request of user space to change the state: VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE (struct
+/// vfio_device_feature_mig_state, include/uapi/linux/vfio.h). The kernel splits it into arcs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateRequest {
     /// State that the request asked for.
@@ -138,7 +139,8 @@ pub struct DeviceMark {
     pub outcome: CallOutcome,
 }
 
-/// An answer to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE.
+/// An answer to VFIO_DEVICE_FEATURE_MIG_DATA_SIZE (struct vfio_device_feature_mig_data_size, include/uapi/linux/vfio.h,
+/// Linux 6.2 and later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SizeSample {
     /// Time of the answer.
@@ -147,7 +149,8 @@ pub struct SizeSample {
     pub stop_copy_bytes: Option<u64>,
 }
 
-/// A period of dirty page tracking: one DMA_LOGGING_START and the calls that followed.
+/// A period of dirty page tracking: one DMA_LOGGING_START (struct vfio_device_feature_dma_logging_control,
+/// include/uapi/linux/vfio.h) and the calls that followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DirtyLog {
     /// Time at which the log was asked for.

@@ -43,6 +43,10 @@ pub const DOCUMENT_SCHEMA: &str = "vfio-trace.migration/1";
 pub const DOCUMENT_SCHEMA_VERSION: u32 = 1;
 
 /// The migrations of one host, or of several on one clock.
+///
+/// Made once from the events of all recordings, and not changed afterwards. `report` shows it as text or as an HTML
+/// page, `merge` uses its corrections of clocks, and `export` writes it as JSON, as CSV, or for timeline viewers.
+/// Places are indexes into its lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MigrationDocument {
     /// Name and version of this schema: `vfio-trace.migration/1`.

@@ -185,7 +185,7 @@ pub struct BytesSample {
     pub bytes: u64,
 }
 
-/// An answer to VFIO_MIG_GET_PRECOPY_INFO.
+/// An answer to VFIO_MIG_GET_PRECOPY_INFO (struct vfio_precopy_info, include/uapi/linux/vfio.h, Linux 6.2 and later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrecopySample {
     /// Time of the answer.

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::event::ClockAnchor;
 
-/// Options of a document, from the command line.
+/// Options of a document, from the command line of `report`, `export` and `merge`.
 #[derive(Clone, Debug, Default)]
 pub struct DocumentOptions {
     /// Version of this program.

@@ -2,8 +2,10 @@
 
 use crate::report::history::HostClock;
 
-/// Offset that is added to a host's times, in ns; it changes where either host slept. It never puts a later time before
-/// an earlier one.
+/// Shift from a host's CLOCK_MONOTONIC to the document's clock. [`document_and_shifts`](super::document_and_shifts)
+/// returns one per host; a replay of several hosts moves the times of events by it.
+///
+/// The offset, in ns, changes where either host slept. It never puts a later time before an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockShift {
     /// Parts in order; the first holds also before its beginning. Never empty.
