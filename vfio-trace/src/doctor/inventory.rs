@@ -9,7 +9,7 @@ use crate::{
     units::human,
 };
 
-/// Result of taking the inventory, as `list` takes it. [`InventoryAttempt::make`] makes it once per run of `doctor`.
+/// Result of taking the inventory, as `list` takes it. `InventoryAttempt::make` makes it once per run of `doctor`.
 #[derive(Debug)]
 pub enum InventoryAttempt {
     /// Not tried; with the reason, unless another check gives it.
