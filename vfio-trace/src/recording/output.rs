@@ -255,6 +255,14 @@ impl RecordingOutput {
         Ok(Box::new(StoppableFile::new(out, self.stop.clone())))
     }
 
+    /// Takes away the part that was made last: nothing could be written to it.
+    pub fn withdraw(&mut self) {
+        if self.current.is_some() {
+            self.take_away();
+            self.made.pop_back();
+        }
+    }
+
     /// Undoes the placement of the current part.
     fn take_away(&mut self) {
         if let Some(mut file) = self.current.take()

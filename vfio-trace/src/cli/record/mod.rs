@@ -280,12 +280,22 @@ impl FileRecorder {
             || time.is_some_and(|time| self.part_began.elapsed() >= time)
     }
 
+    /// Makes the next part, with its header in it; or none, if that cannot be written.
+    fn begin_part(&mut self, header: PartHeader) -> Result<PartWriter<Box<dyn PartOutput>>, CliError> {
+        let file = self.output.next(header.part)?;
+        let next = PartWriter::new(file, &header).map_err(|why| {
+            // Empty, or with half a header, it would be taken for a part that is damaged.
+            self.output.withdraw();
+            unwritable(&self.name, &why)
+        })?;
+        self.header = header;
+        Ok(next)
+    }
+
     /// Ends this part and begins the next, with what it takes to read that one alone.
     fn rotate(&mut self, live: &mut LiveSource) -> Result<(), CliError> {
         let (now_ns, clock, probes) = (mono_ns(), sample(), live.report());
-        self.header = self.header.next_part(now_ns, clock, probes.clone());
-        let file = self.output.next(self.header.part)?;
-        let next = PartWriter::new(file, &self.header).map_err(|why| unwritable(&self.name, &why))?;
+        let next = self.begin_part(self.header.next_part(now_ns, clock, probes.clone()))?;
         let mut last = std::mem::replace(&mut self.writer, next);
         let end = PartEnd { mono_ns: now_ns, reason: EndReason::Rotated, records: last.records(), probes };
         self.records += last.records();

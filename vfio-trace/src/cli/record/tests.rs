@@ -41,6 +41,25 @@ fn a_disk_that_tells_late_that_it_is_full_is_heard() {
     assert!(known.is_err() || close(earlier).is_some(), "a part before the last");
 }
 
+#[test]
+fn a_part_whose_header_cannot_be_written_does_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut output = RecordingOutput::create(&folder.path().join("a.vft"), true, None, false).unwrap();
+    assert!(output.open().unwrap());
+    let writer = PartWriter::new(output.first().unwrap(), &header()).unwrap();
+    assert!(output.keep_first_part().is_empty());
+    let mut recorder = FileRecorder { output, writer, ..recorder(false) };
+    let mut longer = header().next_part(5, ClockSample::default(), Vec::new());
+    longer.start.command.push("x".repeat(2 << 20));
+    let told = format!("{:?}", recorder.begin_part(longer).err().unwrap());
+    assert!(told.contains("recording to a.vft has stopped"), "{told}");
+    assert_eq!((recorder.header.part, recorder.output.parts().count()), (1, 1));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the first part only");
+    let next = recorder.header.next_part(5, ClockSample::default(), Vec::new());
+    drop(recorder.begin_part(next).unwrap());
+    assert_eq!((recorder.header.part, recorder.output.parts().count()), (2, 2));
+}
+
 fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> ClosedRecording {
     let summary = TraceSummary { gaps, ..TraceSummary::new(vec![probe], 0, 0, undecoded, 5) };
     ClosedRecording {
