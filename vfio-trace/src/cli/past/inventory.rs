@@ -22,14 +22,14 @@ pub(super) struct InventoryProgress {
     began_ns: u64,
     /// When its last record was made.
     last_ns: Option<u64>,
-    /// Time goes on: it is over.
-    over: bool,
+    /// Time went on to this: it is over.
+    over_ns: Option<u64>,
 }
 
 impl InventoryProgress {
     /// That of the first part that is read. Later ones begin with what those before them have told of all devices.
     pub(super) const fn of_part(part: u32, began_ns: u64) -> Self {
-        Self { began_ns, last_ns: None, over: part > 1 }
+        Self { began_ns, last_ns: None, over_ns: if part > 1 { Some(0) } else { None } }
     }
 
     /// Whether this is a record of an inventory.
@@ -41,10 +41,12 @@ impl InventoryProgress {
         }
     }
 
-    /// Takes in the next record.
+    /// Takes in the next record. Older recorders told the time before they had taken all records up to it: one of an
+    /// inventory that is not later says that it was not over.
     pub(super) fn record(&mut self, record: &WireRecord) {
-        if !self.over && Self::has(record) {
-            let ns = record.header.end_ns;
+        let ns = record.header.end_ns;
+        if Self::has(record) && self.over_ns.is_none_or(|over_ns| ns <= over_ns) {
+            self.over_ns = None;
             self.last_ns = Some(self.last_ns.map_or(ns, |last| last.max(ns)));
         }
     }
@@ -52,7 +54,14 @@ impl InventoryProgress {
     /// The recorder has told a time up to which it has taken all records. Where there are many, that may be one before the
     /// inventory, of which it has not taken all.
     pub(super) fn tick(&mut self, ns: u64) {
-        self.over |= ns > self.began_ns && self.last_ns.is_none_or(|last_ns| ns >= last_ns);
+        if !self.is_over() && ns > self.began_ns && self.last_ns.is_none_or(|last_ns| ns >= last_ns) {
+            self.over_ns = Some(ns);
+        }
+    }
+
+    /// Returns true if all devices had been looked at, as far as was read.
+    pub(super) const fn is_over(&self) -> bool {
+        self.over_ns.is_some()
     }
 
     /// Why devices may have been there at a moment that are not known. `is_over`: the recording's end was read.
@@ -70,7 +79,7 @@ impl InventoryProgress {
             ReadExtent::Lost => {
                 "records of devices were lost when the recording was made: devices may be missing"
             },
-            ReadExtent::All if self.last_ns.is_none() && !self.over && !is_over => {
+            ReadExtent::All if self.last_ns.is_none() && !self.is_over() && !is_over => {
                 "the recording ends before all devices had been looked at: devices may be missing"
             },
             ReadExtent::All => return None,

@@ -106,6 +106,8 @@ struct PastBuilder {
     clock: WallClock,
     /// The latest moment that was seen.
     last_ns: u64,
+    /// All records up to a tick come before it.
+    settled_ticks: bool,
     /// Nothing of what comes is of interest.
     over: bool,
 }
@@ -134,7 +136,7 @@ impl RecordSink for PastBuilder {
         match self.until_ns {
             // Processors run side by side: an earlier record may come a little later.
             Some(until_ns) if ns > until_ns => {
-                self.over |= ns - until_ns > HOLD_NS && !InventoryProgress::has(&record);
+                self.over |= ns - until_ns > HOLD_NS && self.inventory.is_over();
             },
             _ => self.host.push(Ok(&record)),
         }
@@ -145,7 +147,7 @@ impl RecordSink for PastBuilder {
         self.last_ns = self.last_ns.max(ns);
         self.inventory.tick(ns);
         match self.until_ns {
-            Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS,
+            Some(until_ns) if ns > until_ns => self.over |= ns - until_ns > HOLD_NS && self.settled_ticks,
             _ => self.host.tick(ns),
         }
         Ok(())
@@ -207,7 +209,16 @@ impl PastState {
         let host = HostState::new(origin, keep, part_began_ns);
         let last_ns = part_began_ns;
         let inventory = InventoryProgress::of_part(header.part, header.began_ns);
-        let mut builder = PastBuilder { host, aims, until_ns, inventory, clock, last_ns, over: false };
+        let mut builder = PastBuilder {
+            host,
+            aims,
+            until_ns,
+            inventory,
+            clock,
+            last_ns,
+            settled_ticks: header.settled_ticks,
+            over: false,
+        };
         let through = recording::read(recording, &mut builder, ProgressLine::new("reading"))?;
         let PastBuilder { mut host, aims, inventory, last_ns, until_ns, clock, .. } = builder;
         span.clock = clock;

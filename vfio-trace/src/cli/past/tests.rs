@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     cli::replay::tests::{GivenItem, any_given, migration, record},
     event::{ClockAnchor, MigState, fixture::*},
-    recording::{PartHeader, fixture::header},
+    recording::{BlockItem, EndReason, PartEnd, PartHeader, PartWriter, fixture::header},
 };
 
 const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";
@@ -181,6 +181,36 @@ fn an_inventory_is_not_over_before_its_last_record() {
         assert!(complete(told_ns, 10));
     }
     assert!(complete(2_500_000, 3), "another device comes later");
+}
+
+/// Older recorders told the time before they had taken all records up to it.
+#[test]
+fn an_early_tick_of_an_older_recorder_does_not_end_an_inventory() {
+    let device = |nr: u64, ms: u64| {
+        let script = RecordScript::new(nr).wait(ms * 1_000_000);
+        let script = script.device_in(&format!("0000:75:00.{nr}"), "mtty", 7, Role::Inventory, None);
+        let records = script.records();
+        records.iter().map(|record| BlockItem::Record(bytes(record).into())).collect::<Vec<_>>()
+    };
+    let complete = |second_ms: u64, tick_ms: u64, ms| {
+        let header = PartHeader { settled_ticks: false, ..header() };
+        let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
+        let event = RecordScript::new(9).wait(9_000_000_000).open(0).records();
+        let event = BlockItem::Record(bytes(&event[0]).into());
+        let tick = BlockItem::Tick(tick_ms * 1_000_000);
+        for item in device(1, 0).iter().chain([&tick]).chain(&device(2, second_ms)).chain([&tick, &event]) {
+            writer.push(item).unwrap();
+        }
+        let end =
+            PartEnd { mono_ns: 10_000_000_000, reason: EndReason::Signal, records: 0, probes: Vec::new() };
+        let at = RecordingMoment::After(Duration::from_millis(ms));
+        let past = of_stream(writer.finish(end).unwrap().0, Some(at)).unwrap();
+        (past.facts.complete, past.present().count())
+    };
+    for (second_ms, tick_ms) in [(20, 21), (20, 900), (900, 901), (900, 5_000)] {
+        assert_eq!(complete(second_ms, tick_ms, 10), (false, 1), "{second_ms} {tick_ms}");
+        assert_eq!(complete(second_ms, tick_ms, second_ms + 10), (true, 2), "{second_ms} {tick_ms}");
+    }
 }
 
 proptest! {
