@@ -109,7 +109,7 @@ pub(super) fn check_pairs(
         };
         if *lacking {
             note(&format!(
-                "--pair {source}={destination}: nothing that was read is of a device {unknown}, but something may be missing"
+                "--pair {source}={destination}: no device {unknown} is known, but not all that happened is"
             ));
             continue;
         }

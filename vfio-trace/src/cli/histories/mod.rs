@@ -15,7 +15,7 @@ use super::{
     recording::{self, Demand, ProgressLine, RecordSink},
 };
 use crate::{
-    event::{LossTotals, ProbeReport, WireRecord},
+    event::{LossTotals, ProbeGap, ProbeReport, WireRecord},
     pipeline::Pipeline,
     recording::{ClockSample, RecordingDamage},
     report::{
@@ -77,16 +77,21 @@ pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
     Ok(histories)
 }
 
-/// Whether there may have been devices of which nothing is in a history.
-const fn lacks(history: &HostHistory) -> bool {
-    let HostHistory { host: TracedHost { losses, .. }, left_out, .. } = history;
+/// Returns true if there may have been devices of which nothing is in a history, or not their names.
+fn lacks(history: &HostHistory) -> bool {
+    let HostHistory { host: TracedHost { losses, .. }, left_out, gaps, gaps_left_out, devices, .. } = history;
+    // Steps are within what else tells of a device.
+    let hides = |gap: &ProbeGap| gap.functions.iter().any(|function| function.role != Role::Step);
     let whole = losses.complete
         && !losses.lacks_transitions()
         && !losses.lacks_data()
         && losses.other.is_empty()
         && left_out.forgotten == 0
         && left_out.device_events == 0
-        && left_out.from_ns.is_none();
+        && left_out.from_ns.is_none()
+        && *gaps_left_out == 0
+        && !gaps.iter().any(hides)
+        && devices.iter().all(|device| device.doc.name.is_some());
     !whole
 }
 

@@ -57,6 +57,39 @@ fn a_loss_of_any_function_is_told() {
     assert!(counted(&[ProbeReport { lost: 1, ..probe("f", Role::Open) }]).lacks_transitions());
 }
 
+#[test]
+fn devices_may_be_unknown_where_probes_came_late_or_a_name_was_not_told() {
+    use crate::event::{EventAssembler, GapFunction, RecordNote, VfioEvent, fixture::*};
+    let whole = || {
+        let mut history = HostHistory::default();
+        let losses = counted(&[probe("f", Role::Open)]);
+        history.host_mut().losses = HostLosses { complete: true, ..losses };
+        history
+    };
+    assert!(!lacks(&whole()));
+    for (role, expected) in [(Role::Open, true), (Role::SetState, true), (Role::Step, false)] {
+        let RecordNote::ProbeGap(gap) = gap_note(1, Some(2)) else { panic!("no gap") };
+        let functions = vec![GapFunction { function: "f".to_owned(), role }];
+        let mut late = whole();
+        late.gaps.push(ProbeGap { functions, ..gap });
+        assert_eq!(lacks(&late), expected, "{role:?}");
+    }
+    let mut many = whole();
+    many.gaps_left_out = 1;
+    assert!(lacks(&many));
+    let with = |script: RecordScript| {
+        let (mut assembler, mut history) = (EventAssembler::new(), whole());
+        let mut events: Vec<VfioEvent> =
+            script.records().iter().flat_map(|record| assembler.push(record)).collect();
+        events.extend(assembler.finish());
+        events.iter().for_each(|event| history.apply(event));
+        assert_eq!(history.devices.len(), 1);
+        history
+    };
+    assert!(!lacks(&with(RecordScript::new(0xd1).device(BDF, "mtty", 7).get_state(RUNNING))));
+    assert!(lacks(&with(RecordScript::new(0xd1).get_state(RUNNING))));
+}
+
 /// The parts of a recording as files, in a folder that goes away.
 struct RecordingParts(PathBuf, Vec<PathBuf>);
 
