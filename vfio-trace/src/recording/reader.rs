@@ -122,21 +122,29 @@ impl<R: Read> RecordingReader<R> {
             if self.input.fill(whole)? < whole {
                 return Err(PartOpenError::TruncatedHeader);
             }
-            let payload = self.input.payload(block, whole).ok();
+            let payload = self.input.payload(block, whole);
             self.input.consume(whole);
             if block.kind == BlockKind::Merge {
-                self.note(payload.as_deref(), offset);
+                match payload {
+                    Err(PayloadError::Unchecked) => self.unchecked_note(offset),
+                    payload => self.note(payload.ok().as_deref(), offset),
+                }
                 continue;
             }
             self.seq = block.seq.wrapping_add(1);
-            if let Some(json) = payload {
-                self.header = PartHeader::read(&json)?;
-                return match self.header.refusal() {
-                    Some(why) => Err(why),
-                    None => Ok(()),
-                };
+            match payload {
+                Ok(json) => {
+                    self.header = PartHeader::read(&json)?;
+                    return match self.header.refusal() {
+                        Some(why) => Err(why),
+                        None => Ok(()),
+                    };
+                },
+                Err(PayloadError::Damaged) => self.damage(RecordingDamage::Block { offset, records: 0 }),
+                Err(PayloadError::Unchecked) => {
+                    self.damage(RecordingDamage::Unchecked { offset, records: 0 });
+                },
             }
-            self.damage(RecordingDamage::Block { offset, records: 0 });
             headers += 1;
             if block.seq > 0 || headers >= HEADERS {
                 return Err(PartOpenError::NoHeader);
@@ -383,6 +391,15 @@ impl<R: Read> RecordingReader<R> {
                 },
                 _ => self.damage(RecordingDamage::Note { offset, notes: 1 }),
             },
+        }
+    }
+
+    /// Tells of a note before the first header that was not looked at; of the first only: there may be any number of them.
+    fn unchecked_note(&mut self, offset: u64) {
+        let told =
+            |entry: &ReaderEntry| matches!(entry, ReaderEntry::Damage(RecordingDamage::UncheckedNote { .. }));
+        if !self.queue.iter().any(told) {
+            self.damage(RecordingDamage::UncheckedNote { offset });
         }
     }
 

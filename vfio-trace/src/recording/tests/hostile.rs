@@ -176,3 +176,29 @@ fn an_index_or_a_note_that_was_not_looked_at_is_not_said_to_be_damaged() {
     };
     assert_eq!(damages.iter().filter(unchecked).filter(|damage| !damage.loses_records()).count(), 2);
 }
+
+/// Small blocks whose payload says that it is large, and is not what a checksum that is right says.
+#[test]
+fn a_header_or_a_note_before_the_first_part_that_was_not_looked_at_is_not_said_to_be_damaged() {
+    let wrong = |kind, seq| block(kind, seq, 1 << 20, b"not zstd", 8);
+    let notes = wrong(BlockKind::Merge, 0).repeat(200);
+    let open = |stream: &[u8]| {
+        let mut reader = RecordingReader::open(stream).unwrap();
+        assert!(reader.waiting_entries() < 5, "{}", reader.waiting_entries());
+        std::iter::from_fn(|| reader.next().unwrap())
+            .filter_map(|entry| match entry {
+                ReaderEntry::Damage(damage) => Some(damage.to_string()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    // Longer than what may still be looked at; behind it there is enough for the header's copy.
+    let long = block(BlockKind::Header, 0, 1 << 20, &[0; 1 << 19], 1 << 19);
+    let first = begun();
+    let said = open(&[&notes[..], &long, &first[first.len() / 2..]].concat());
+    assert!(said[0].contains("notes of merges from byte 0 on cannot be read"), "{said:?}");
+    let unchecked: Vec<_> = said.iter().filter(|text| text.contains("was not looked at")).collect();
+    let [note, header] = &unchecked[..] else { panic!("{said:?}") };
+    assert!(note.contains("the note of the merge"), "{said:?}");
+    assert!(header.contains(&format!("byte {}", notes.len())), "{said:?}");
+}
