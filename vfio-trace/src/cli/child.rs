@@ -15,11 +15,12 @@ use std::{
 use rustix::{
     fs::{Access, access},
     io::Errno,
-    process::{Pid, getpgid, getpgrp, kill_process},
+    process::{Pid, kill_process},
 };
 use tokio::process::{Child, Command};
 
 use super::{error::CliError, signals::ReceivedSignal};
+use crate::sys::signals::shares_group;
 
 /// How long a command gets to end after a signal was passed on to it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -72,8 +73,9 @@ impl TracedCommand {
     pub(super) fn signal(&mut self, heard: ReceivedSignal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         // One that has made itself a process group is not in the foreground with us.
-        let from_terminal = heard.by_terminal && !std::mem::take(&mut self.signal_undelivered);
-        let has_it = |pid| from_terminal && getpgid(Some(pid)) == Ok(getpgrp());
+        let undelivered = std::mem::take(&mut self.signal_undelivered);
+        let from_terminal = heard.by_terminal && !undelivered;
+        let has_it = |pid: Pid| from_terminal && shares_group(pid.as_raw_nonzero().get());
         if let Some(pid) = pid.filter(|pid| !has_it(*pid)) {
             // It may just have ended; then there is nobody to tell.
             let _gone = kill_process(pid, heard.signal).is_err();
@@ -247,6 +249,12 @@ mod tests {
         let typed = |signal| ReceivedSignal { signal, by_terminal: true };
         traced.may_have_missed_one();
         traced.signal(typed(Signal::CONT));
+        traced.signal(typed(Signal::TERM));
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(traced.has_ended(), None, "of later ones it has its own");
+        // The first that it gets is the one that it may have missed, whoever it is from.
+        traced.may_have_missed_one();
+        traced.signal(ReceivedSignal { signal: Signal::CONT, by_terminal: false });
         traced.signal(typed(Signal::TERM));
         thread::sleep(Duration::from_millis(100));
         assert_eq!(traced.has_ended(), None, "of later ones it has its own");

@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use rustix::process::{Signal, getpid, getsid};
+use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::error::CliError;
-use crate::sys::signals::{BY_KERNEL, act_by_default, is_ignored, set_flag, set_sender};
+use crate::sys::signals::{BY_KERNEL, act_by_default, is_ignored, leads_session, set_flag, set_sender};
 
 /// How many are heeded before the next ends the process at once: what waits in a system call hears of none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,9 @@ impl StopSignals {
         // Another thread may be in the handler still, between telling this one and setting the flag.
         self.stop.store(true, Ordering::Relaxed);
         let [interrupt, hangup] = &self.from;
-        // Where that is not known yet, or others have sent it too, the command gets it.
+        // Where that is not known yet, or others have sent it too, the command gets it. A terminal that hangs up tells the
+        // leader of its session first, and alone (`ssh -t HOST vfio-trace …`); others are told when that one has ended, all of
+        // the foreground process group at once.
         let by_terminal = match signal {
             Signal::INT => interrupt.swap(0, Ordering::Relaxed) == BY_KERNEL,
             Signal::HUP => hangup.swap(0, Ordering::Relaxed) == BY_KERNEL && !leads_session(),
@@ -125,12 +127,6 @@ impl StopSignals {
     pub(super) fn has_come(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
-}
-
-/// Whether it is this process that a terminal tells first when it hangs up, and alone (`ssh -t HOST vfio-trace …`). Others
-/// are told when that one has ended, all of the foreground process group at once.
-fn leads_session() -> bool {
-    getsid(None) == Ok(getpid())
 }
 
 /// All that was to be brought to an end has been: from here on signals end the process, whatever it waits for.
@@ -181,7 +177,7 @@ mod tests {
         runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
             let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1), HangupRule::Heeded).unwrap();
-            rustix::process::kill_process(getpid(), Signal::HUP).unwrap();
+            rustix::process::kill_process(rustix::process::getpid(), Signal::HUP).unwrap();
             let next = tokio::time::timeout(Duration::from_millis(300), asked.next()).await;
             assert_eq!(next.is_ok(), asked.has_come());
             let sent = ReceivedSignal { signal: Signal::HUP, by_terminal: false };
@@ -221,6 +217,13 @@ mod tests {
             let stop = Arc::new(AtomicBool::new(false));
             let mut asked = StopSignals::heed(&stop, SignalLimit::AtMost(1), HangupRule::Heeded).unwrap();
             println!("child: waits");
+            // Who it is from is noted behind what `next` waits for.
+            for _ in 0..2_000 {
+                if asked.from[1].load(Ordering::Relaxed) != 0 {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
             let heard = tokio::time::timeout(Duration::from_secs(20), asked.next()).await.unwrap();
             assert_eq!(heard.signal, Signal::HUP);
             println!("child: by_terminal {}", heard.by_terminal);

@@ -57,6 +57,20 @@ pub fn set_sender(signal: i32, from: Arc<AtomicU8>) -> io::Result<()> {
     unsafe { signal_hook_registry::register_sigaction(signal, note) }.map(drop)
 }
 
+/// Returns true if this process leads its session. One that a container runs is in a session whose leader may be outside of
+/// its PID namespace; the kernel then gives 0 for it, for which not every wrapper of getsid(2) is prepared.
+pub fn leads_session() -> bool {
+    // SAFETY: both take and give numbers only.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// Returns true if a process is in our process group. Outside of our PID namespace each group's number is 0, and there is no
+/// way from one of those into another.
+pub fn shares_group(pid: i32) -> bool {
+    // SAFETY: both take and give numbers only.
+    unsafe { libc::getpgid(pid) == libc::getpgrp() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +87,40 @@ mod tests {
         act_by_default(libc::SIGURG);
         assert!(!is_ignored(libc::SIGURG));
         assert!(!is_ignored(-1));
+    }
+
+    /// Set for a process that is this test alone, in a PID namespace that has neither its session's leader nor its group's.
+    const INSIDE: &str = "VFIO_TRACE_TEST_PID_NAMESPACE";
+
+    #[test]
+    fn a_session_and_a_group_of_outside_the_pid_namespace_are_no_numbers() {
+        if std::env::var_os(INSIDE).is_some() {
+            // SAFETY: they give numbers.
+            let outside = unsafe { (libc::getsid(0), libc::getpgrp()) };
+            let child = std::process::Command::new("sleep").arg("60").spawn();
+            let mut child = child.unwrap();
+            let shared = shares_group(child.id().cast_signed());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            println!("inside: {outside:?} leads {} shares {shared}", leads_session());
+            return;
+        }
+        let name = "sys::signals::tests::a_session_and_a_group_of_outside_the_pid_namespace_are_no_numbers";
+        let mut inside = std::process::Command::new("unshare");
+        inside.args(["--user", "--map-root-user", "--pid", "--fork"]).arg(std::env::current_exe().unwrap());
+        let ran = inside.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+        let (said, why) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        if why.contains("unshare: unshare failed") {
+            eprintln!("SKIPPED: this user may not make namespaces: {why}");
+            return;
+        }
+        assert!(said.contains("inside: (0, 0) leads false shares true"), "{said}{why}");
+        let mut own = std::process::Command::new("sleep");
+        let mut own = std::os::unix::process::CommandExt::process_group(own.arg("60"), 0).spawn().unwrap();
+        assert!(!shares_group(own.id().cast_signed()), "it has a group of its own");
+        own.kill().unwrap();
+        own.wait().unwrap();
+        assert!(!shares_group(-1), "there is no such process");
     }
 
     #[test]
