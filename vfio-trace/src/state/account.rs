@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::StatePath;
-use crate::event::{MigFlags, MigState};
+use crate::event::{CallOutcome, MigFlags, MigState};
 
 /// What was seen of all devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -96,6 +96,19 @@ pub struct ArcCounts {
     pub refused: u64,
     /// Their end was not seen.
     pub unknown: u64,
+}
+
+impl ArcCounts {
+    /// Counts one more.
+    pub(super) const fn count(&mut self, outcome: CallOutcome) {
+        let count = match outcome {
+            CallOutcome::Ok => &mut self.ok,
+            CallOutcome::Failed(_) => &mut self.failed,
+            CallOutcome::Refused(_) => &mut self.refused,
+            CallOutcome::Unknown => &mut self.unknown,
+        };
+        *count += 1;
+    }
 }
 
 /// Calls on data fds in one direction.

@@ -1,14 +1,9 @@
-//! One device's account: its state machine followed event by event, and sums.
+//! One device's account, event by event: its holders, its states, and sums.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{ArcCounts, DeviceReport, HolderReport, IoReport, PathEntry, StatePath, StateTime};
-use crate::event::{
-    ArcStep, CallOutcome, DataIo, DeviceRef, EventData, EventProcess, MigFlags, MigState, VfioEvent,
-};
+use super::{ArcCounts, DeviceReport, HolderReport, IoReport, StateTime, track::StateTracker};
+use crate::event::{DataIo, DeviceRef, EventData, EventProcess, MigFlags, StateEffect, VfioEvent};
 
 #[derive(Clone, Debug)]
 pub(super) struct DeviceModel {
@@ -62,50 +57,28 @@ impl DeviceModel {
         if let Some(driver) = event.device.as_ref().and_then(|device| device.driver.as_ref()) {
             self.driver = Some(Arc::clone(driver));
         }
-        self.track.seen(event.start_ns);
+        self.follow(event);
         match &event.data {
             EventData::Device(seen) => {
                 self.migration = seen.migration.or(self.migration);
                 self.flags = seen.migration_flags.or(self.flags);
                 self.dirty_tracking = seen.dirty_tracking.or(self.dirty_tracking);
-                match seen.known_state() {
-                    state if self.gone => self.track.restart(state, event.end_ns),
-                    Some(state) => self.track.begin(state),
-                    None => {},
-                }
                 self.gone = false;
             },
             EventData::Register(registered) => self.gone = !registered.outcome.is_ok(),
-            EventData::Unregister(_) => {
-                self.gone = true;
-                self.track.lose();
-            },
+            EventData::Unregister(_) => self.gone = true,
             EventData::Held(holder) => self.holds(&event.process, Some(holder.fd)),
             EventData::Open(open) if open.outcome.is_ok() => {
                 self.opens += 1;
                 self.holds(&event.process, None);
-                if open.open_count.is_none_or(|count| count <= 1) {
-                    self.track.restart(open.state, event.end_ns);
-                }
             },
             EventData::Close(close) => self.lets_go(event.process.pid, close.open_count),
-            EventData::Arc(arc) => self.arc(event, arc),
-            EventData::Desync(desync) => {
-                self.desyncs += 1;
-                self.track.observe(desync.found, event.end_ns);
-            },
+            EventData::Arc(arc) => self.arcs.count(arc.outcome),
+            EventData::Desync(_) => self.desyncs += 1,
             EventData::SetState(request) => {
                 self.requests += 1;
                 self.requests_failed += u64::from(!request.outcome.is_ok());
                 self.sessions.extend(request.session);
-                if request.outcome.is_ok() {
-                    self.track.observe(request.target, event.end_ns);
-                }
-            },
-            EventData::GetState(request) => {
-                if let Some(state) = request.state {
-                    self.track.observe(state, event.end_ns);
-                }
             },
             EventData::Read(io) => {
                 self.sessions.extend(io.session);
@@ -118,21 +91,29 @@ impl DeviceModel {
             EventData::DataClose(close) => self.sessions.extend(close.session),
             EventData::PrecopyInfo(info) => self.sessions.extend(info.session),
             EventData::DataIoctl(call) => self.sessions.extend(call.session),
-            EventData::Reset(reset) => {
-                if reset.outcome.is_ok() {
-                    self.resets += 1;
-                    self.track.reset(event.start_ns);
-                    self.track.restart(reset.state, event.end_ns);
-                }
-            },
-            // Within VFIO_DEVICE_RESET or an open it is part of that: those say the same right afterwards.
-            EventData::PciReset(reset) => {
-                if reset.outcome.is_ok() && reset.state.is_some() {
-                    self.track.restart(reset.state, event.end_ns);
-                }
-            },
+            EventData::Reset(reset) => self.resets += u64::from(reset.outcome.is_ok()),
             _ => {},
         }
+    }
+
+    /// Follows the state.
+    fn follow(&mut self, event: &VfioEvent) {
+        self.track.seen(event.start_ns);
+        let effect = match (&event.data, event.data.state_effect()) {
+            // It has come again: what was known of it was known of the one that went.
+            (EventData::Device(_), StateEffect::Read(state)) if self.gone => StateEffect::Entered(state),
+            (EventData::Device(_), _) if self.gone => StateEffect::Lost,
+            // Within VFIO_DEVICE_RESET or an open it is part of that: those say the same right afterwards.
+            (EventData::PciReset(_), StateEffect::Lost) => StateEffect::Doubted,
+            (EventData::Reset(reset), effect) => {
+                if reset.outcome.is_ok() {
+                    self.track.reset(event);
+                }
+                effect
+            },
+            (_, effect) => effect,
+        };
+        self.track.apply(effect, event);
     }
 
     /// A process has the device open; the descriptor is known only if it had it before tracing began.
@@ -155,32 +136,8 @@ impl DeviceModel {
         }
     }
 
-    fn arc(&mut self, event: &VfioEvent, arc: &ArcStep) {
-        let count = match arc.outcome {
-            CallOutcome::Ok => &mut self.arcs.ok,
-            CallOutcome::Failed(_) => &mut self.arcs.failed,
-            CallOutcome::Refused(_) => &mut self.arcs.refused,
-            CallOutcome::Unknown => &mut self.arcs.unknown,
-        };
-        *count += 1;
-        if self.track.is_past(event.start_ns) {
-            return;
-        }
-        self.track.observe(arc.from, event.start_ns);
-        let Some(to) = arc.to else { return };
-        self.track.leave(event.start_ns);
-        match (arc.outcome, event.duration_ns) {
-            (CallOutcome::Ok, Some(took)) => self.track.arrive(to, took, event.end_ns),
-            // It got there, but when is not known.
-            (CallOutcome::Ok, None) => self.track.arrive_unseen(to, event.end_ns),
-            // Drivers mostly stay where they were, but not all.
-            _ => self.track.lose(),
-        }
-    }
-
     pub(super) fn report(&self, until_ns: u64) -> DeviceReport {
-        let mut track = self.track.clone();
-        track.leave(until_ns);
+        let track = self.track.times(until_ns);
         DeviceReport {
             device: self.name.as_deref().map(str::to_owned),
             driver: self.driver.as_deref().map(str::to_owned),
@@ -192,7 +149,7 @@ impl DeviceModel {
             state: self.track.present(),
             path: track.path,
             states: track
-                .times
+                .states
                 .into_iter()
                 .map(|(state, (time_ns, visits))| StateTime { state, time_ns, visits })
                 .collect(),
@@ -240,128 +197,4 @@ fn count(sum: &mut IoReport, event: &VfioEvent, io: &DataIo) {
     sum.failed += u64::from(!io.outcome.is_ok() && io.dry.is_none());
     sum.bytes = sum.bytes.saturating_add(io.bytes.unwrap_or(0));
     sum.time_ns = sum.time_ns.saturating_add(event.duration_ns.unwrap_or(0));
-}
-
-/// Where the device is, since when, and where it was.
-#[derive(Clone, Debug, Default)]
-struct StateTracker {
-    path: StatePath,
-    /// The state it is in, or was in when last seen.
-    state: Option<MigState>,
-    /// Whether `state` may have changed unseen.
-    certain: bool,
-    /// Since when; before the first state: since the device was first seen.
-    since_ns: Option<u64>,
-    /// Per state: time and visits.
-    times: BTreeMap<MigState, (u64, u64)>,
-    arcs_ns: u64,
-    uncertain_ns: u64,
-}
-
-impl StateTracker {
-    fn seen(&mut self, now_ns: u64) {
-        self.since_ns.get_or_insert(now_ns);
-    }
-
-    /// Whether an event comes too late to tell where the device is: some wait for a record that may not come.
-    fn is_past(&self, now_ns: u64) -> bool {
-        self.state.is_some() && self.since_ns.is_some_and(|since| now_ns < since)
-    }
-
-    /// Where it is for sure.
-    fn present(&self) -> Option<MigState> {
-        self.state.filter(|_| self.certain)
-    }
-
-    /// It was found in this state when first seen. Read without a lock, so that is all it is good for.
-    fn begin(&mut self, state: MigState) {
-        if self.state.is_none() && self.path.steps.is_empty() {
-            self.observe(state, 0);
-        }
-    }
-
-    /// Something seen put it into this state; `None`: into one that is not known.
-    fn restart(&mut self, state: Option<MigState>, now_ns: u64) {
-        if self.is_past(now_ns) {
-            return;
-        }
-        if self.state != state {
-            self.lose();
-        }
-        if let Some(state) = state {
-            self.observe(state, now_ns);
-        }
-    }
-
-    /// Something shows that it is in this state now.
-    fn observe(&mut self, state: MigState, now_ns: u64) {
-        if self.is_past(now_ns) {
-            return;
-        }
-        match self.state {
-            // It has been all the time since it was last seen there, for all that is known.
-            Some(before) if before == state => self.certain = true,
-            Some(_) => {
-                if self.certain {
-                    self.path.push(PathEntry::Gap);
-                }
-                self.certain = false;
-                self.leave(now_ns);
-                self.enter(state, now_ns);
-            },
-            // The first state seen: it was in it since it was first seen itself.
-            None if self.path.steps.is_empty() => self.enter(state, self.since_ns.unwrap_or(now_ns)),
-            None => {
-                self.leave(now_ns);
-                self.enter(state, now_ns);
-            },
-        }
-    }
-
-    /// The time up to now belongs to the present state.
-    fn leave(&mut self, now_ns: u64) {
-        let passed = now_ns.saturating_sub(self.since_ns.unwrap_or(now_ns));
-        match self.state {
-            Some(state) if self.certain => {
-                let (time, _) = self.times.entry(state).or_default();
-                *time = time.saturating_add(passed);
-            },
-            _ => self.uncertain_ns = self.uncertain_ns.saturating_add(passed),
-        }
-        self.since_ns = Some(self.since_ns.map_or(now_ns, |since| since.max(now_ns)));
-    }
-
-    fn enter(&mut self, state: MigState, now_ns: u64) {
-        self.path.push(PathEntry::State(state));
-        self.times.entry(state).or_default().1 += 1;
-        self.state = Some(state);
-        self.certain = true;
-        self.since_ns = Some(now_ns);
-    }
-
-    /// An arc led here.
-    fn arrive(&mut self, state: MigState, took_ns: u64, now_ns: u64) {
-        self.arcs_ns = self.arcs_ns.saturating_add(took_ns);
-        self.enter(state, now_ns);
-    }
-
-    /// An arc led here, at some time until now.
-    fn arrive_unseen(&mut self, state: MigState, now_ns: u64) {
-        self.certain = false;
-        self.leave(now_ns);
-        self.enter(state, now_ns);
-    }
-
-    /// It may be in another state from now on.
-    fn lose(&mut self) {
-        self.certain = false;
-    }
-
-    /// What was before does not count any more.
-    fn reset(&mut self, now_ns: u64) {
-        self.leave(now_ns);
-        self.path.push(PathEntry::Reset);
-        self.state = None;
-        self.certain = false;
-    }
 }

@@ -6,6 +6,7 @@ mod device;
 mod files;
 mod host;
 mod path;
+mod track;
 
 use std::{collections::BTreeMap, convert::Infallible};
 

@@ -137,7 +137,7 @@ impl HisiDevice {
                 self.closed = Some(false);
                 self.paused = false;
             },
-            EventData::Close(close) if close.open_count.is_none_or(|count| count <= 1) => {
+            EventData::Close(close) if close.may_be_last() => {
                 self.closed = Some(true);
                 // A process that has ended has closed the device; another process may get its id.
                 (self.reader, self.writer) = (None, None);

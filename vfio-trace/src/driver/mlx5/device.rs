@@ -51,7 +51,7 @@ impl Mlx5Device {
             EventData::Write(io) => self.write(io),
             EventData::Reset(reset) if reset.outcome.is_ok() => self.end_files(),
             EventData::PciReset(reset) if reset.outcome.is_ok() => self.end_files(),
-            EventData::Close(close) if close.open_count.is_none_or(|count| count <= 1) => self.end_files(),
+            EventData::Close(close) if close.may_be_last() => self.end_files(),
             _ => Vec::new(),
         }
     }

@@ -149,6 +149,7 @@ impl EventAssembler {
         let state = self.reset_to(header, outcome);
         let method = (body.how & RESET_BY_FLR != 0).then_some("flr");
         let data = EventData::PciReset(PciReset { method, state, outcome });
-        out.push(self.call_event(header, data));
+        let event = self.call_event(header, data);
+        self.end_with(header.device, event, out);
     }
 }

@@ -30,15 +30,14 @@ impl EventAssembler {
         self.left_request(header, out);
         let open_count = known_count(body.open_count);
         let data = DeviceClose { open_count };
-        if open_count.is_none_or(|count| count <= 1) {
+        if data.may_be_last() {
             self.states.closed(header.device);
         }
         if data.is_last() {
-            self.sessions.end(header.device);
             self.overtake(header);
         }
         let device = self.devices.get(header.device);
-        out.push(event(header, device, None, EventData::Close(data)));
+        self.end_with(header.device, event(header, device, None, EventData::Close(data)), out);
     }
 
     pub(in crate::event) fn holder(&mut self, header: &Header, body: wire::Holder, out: &mut Vec<VfioEvent>) {

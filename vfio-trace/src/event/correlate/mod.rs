@@ -316,13 +316,19 @@ impl EventAssembler {
     }
 
     fn end_arc(&mut self, arc: OpenArc, outcome: CallOutcome, end_ns: Option<u64>, out: &mut Vec<VfioEvent>) {
-        if outcome.is_ok() && arc.from.ends_session(arc.to) {
-            self.sessions.end(arc.pointer);
-        }
         if arc.overtaken_ns.is_none() {
             self.states.arc_ended(arc.pointer, arc.to, outcome, end_ns.unwrap_or(self.now_ns));
         }
-        out.push(arc.into_event(outcome, end_ns, self.now_ns));
+        let pointer = arc.pointer;
+        self.end_with(pointer, arc.into_event(outcome, end_ns, self.now_ns), out);
+    }
+
+    /// Gives an event that may end the data sessions of the device at this address; the event says if it does.
+    fn end_with(&mut self, pointer: u64, event: VfioEvent, out: &mut Vec<VfioEvent>) {
+        if event.data.session_ending().is_some() {
+            self.sessions.end(pointer);
+        }
+        out.push(event);
     }
 
     /// Whether an arc of the device is in progress, for all that is known.

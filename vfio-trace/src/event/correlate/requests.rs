@@ -78,7 +78,8 @@ impl EventAssembler {
         self.left_request(header, out);
         self.thread(header.tid).log = None;
         let state = self.reset_to(header, outcome);
-        out.push(self.call_event(header, EventData::Reset(DeviceReset { state, outcome })));
+        let event = self.call_event(header, EventData::Reset(DeviceReset { state, outcome }));
+        self.end_with(header.device, event, out);
     }
 
     /// The device was reset, or should have been. Gives the state that it is in now, if that is certain.
@@ -87,7 +88,6 @@ impl EventAssembler {
             return None;
         }
         let busy = self.is_busy(header.device);
-        self.sessions.end(header.device);
         self.states.reset(header, busy).filter(|_| self.devices.may_migrate(header.device))
     }
 

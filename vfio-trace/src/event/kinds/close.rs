@@ -18,6 +18,11 @@ impl DeviceClose {
     pub fn is_last(&self) -> bool {
         self.open_count == Some(1)
     }
+
+    /// Returns true if it is not known that somebody is left.
+    pub fn may_be_last(&self) -> bool {
+        self.open_count.is_none_or(|count| count <= 1)
+    }
 }
 
 impl EventPayload for DeviceClose {

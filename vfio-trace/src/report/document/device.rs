@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::event::{CallOutcome, MarkKind, MigFlags, MigState};
+use crate::event::{CallOutcome, KnownSpan, MarkKind, MigFlags, MigState};
 
 /// One device on one host, with everything that was seen of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -52,6 +52,12 @@ pub struct StateSpan {
     pub start_ns: u64,
     /// Time at which the state was left, or last seen.
     pub end_ns: u64,
+}
+
+impl From<KnownSpan> for StateSpan {
+    fn from(KnownSpan { state, start_ns, end_ns }: KnownSpan) -> Self {
+        Self { state, start_ns, end_ns }
+    }
 }
 
 /// One arc: a step of the state machine, which is one call of the driver's migration_set_state.

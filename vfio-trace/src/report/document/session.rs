@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::event::DataDirection;
+use crate::event::{DataDirection, SessionEnding};
 
 /// A data session: the calls on one data fd, and the data that they moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -66,6 +66,16 @@ pub enum SessionEnd {
     Error,
     /// The session is not over.
     Open,
+}
+
+impl From<SessionEnding> for SessionEnd {
+    fn from(ending: SessionEnding) -> Self {
+        match ending {
+            SessionEnding::Arc => Self::Arc,
+            SessionEnding::Reset => Self::Reset,
+            SessionEnding::LastClose => Self::DeviceClose,
+        }
+    }
 }
 
 /// Name of a part of a session.

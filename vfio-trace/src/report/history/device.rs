@@ -4,7 +4,7 @@ use super::dirty::DirtyHistory;
 use crate::{
     event::{
         ArcStep, CallOutcome, DeviceFeature, DriverCall, EventData, EventMark, FeatureDetail, FeatureOp,
-        MigState, VfioEvent,
+        MigState, StateTimeline, VfioEvent,
     },
     report::{
         ModelLimits,
@@ -20,10 +20,7 @@ use crate::{
 pub(crate) struct DeviceHistory {
     pub(crate) doc: TracedDevice,
     dirty: DirtyHistory,
-    /// State of the span that is not over; `None`: not known.
-    state: Option<MigState>,
-    since_ns: u64,
-    seen: bool,
+    timeline: StateTimeline,
     limits: ModelLimits,
 }
 
@@ -56,15 +53,13 @@ impl DeviceHistory {
             limits,
             doc: TracedDevice { name, ..TracedDevice::default() },
             dirty: DirtyHistory::default(),
-            state: None,
-            since_ns: 0,
-            seen: false,
+            timeline: StateTimeline::default(),
         }
     }
 
     /// Returns the time at which the device entered its present state.
     pub(super) const fn since_ns(&self) -> u64 {
-        self.since_ns
+        self.timeline.since_ns()
     }
 
     pub(super) fn kept(&self) -> EntryCounts {
@@ -80,8 +75,8 @@ impl DeviceHistory {
 
     /// Returns the state at a time in the recent past.
     pub(super) fn state_at(&self, at_ns: u64) -> Option<MigState> {
-        if at_ns >= self.since_ns {
-            return self.state;
+        if at_ns >= self.timeline.since_ns() {
+            return self.timeline.state();
         }
         // A call that ends within an arc belongs to the state before the arc.
         let span = self.doc.states.iter().rev().find(|span| span.start_ns <= at_ns)?;
@@ -94,31 +89,14 @@ impl DeviceHistory {
         if let Some(mark) = event.data.mark(process) {
             self.mark(event, mark);
         }
+        let (effect, states) = (event.data.state_effect(), &mut self.doc.states);
+        self.timeline.apply(effect, event.start_ns, event.end_ns, |span| states.push(span.into()));
         match &event.data {
             EventData::Device(seen) => {
                 self.doc.migration_flags = seen.migration_flags.or(self.doc.migration_flags);
                 self.doc.dirty_tracking = seen.dirty_tracking.or(self.doc.dirty_tracking);
-                // The state was read without a lock: it is good for a first state only.
-                if let Some(state) = seen.known_state().filter(|_| !self.seen) {
-                    self.enter(Some(state), event.end_ns);
-                }
             },
-            EventData::Unregister(_) => self.lose(event.end_ns),
-            EventData::Open(open) if open.is_first() => match open.state {
-                Some(state) => self.observe(state, event.end_ns),
-                None => self.lose(event.end_ns),
-            },
-            EventData::Close(close) if close.is_last() => {
-                self.dirty.stop_log(event.end_ns, None);
-                return Some((SessionEnd::DeviceClose, event.end_ns));
-            },
-            EventData::Arc(arc) => return self.arc(event, arc),
-            EventData::Desync(desync) => {
-                // The time of the change is not known.
-                self.leave(self.since_ns);
-                self.state = None;
-                self.observe(desync.found, event.end_ns);
-            },
+            EventData::Arc(arc) => self.arc(event, arc),
             EventData::SetState(request) => {
                 self.doc.requests.push(StateRequest {
                     target: request.target,
@@ -131,14 +109,6 @@ impl DeviceHistory {
                     comm: process.comm.clone(),
                     outcome: request.outcome,
                 });
-                if request.outcome.is_ok() {
-                    self.observe(request.target, event.end_ns);
-                }
-            },
-            EventData::GetState(request) => {
-                if let Some(state) = request.state {
-                    self.observe(state, event.end_ns);
-                }
             },
             EventData::DataSize(_) if self.doc.sizes.len() >= self.limits.sizes => {
                 self.doc.sizes_left_out += 1;
@@ -161,16 +131,15 @@ impl DeviceHistory {
                     _ => {},
                 }
             },
-            EventData::Reset(reset) => {
-                return self.reset(event, reset.state, reset.outcome);
-            },
-            EventData::PciReset(reset) => {
-                return self.reset(event, reset.state, reset.outcome);
-            },
             EventData::Step(step) => self.step(event, step),
             _ => {},
         }
-        None
+        let end = SessionEnd::from(event.data.session_ending()?);
+        // An arc ends what it moved, not the log.
+        if end != SessionEnd::Arc {
+            self.dirty.stop_log(event.end_ns, None);
+        }
+        Some((end, event.end_ns))
     }
 
     fn feature(
@@ -188,23 +157,6 @@ impl DeviceHistory {
             "DMA_LOGGING_REPORT" if op.get => self.dirty.add_report(event, detail, outcome),
             _ => {},
         }
-    }
-
-    fn reset(
-        &mut self,
-        event: &VfioEvent,
-        state: Option<MigState>,
-        outcome: CallOutcome,
-    ) -> Option<(SessionEnd, u64)> {
-        if !outcome.is_ok() {
-            return None;
-        }
-        match state {
-            Some(state) => self.observe(state, event.end_ns),
-            None => self.lose(event.end_ns),
-        }
-        self.dirty.stop_log(event.end_ns, None);
-        Some((SessionEnd::Reset, event.end_ns))
     }
 
     fn step(&mut self, event: &VfioEvent, step: &DriverCall) {
@@ -236,7 +188,7 @@ impl DeviceHistory {
         self.doc.marks.push(DeviceMark { kind, at_ns: event.end_ns, text, pid: event.process.pid, outcome });
     }
 
-    fn arc(&mut self, event: &VfioEvent, arc: &ArcStep) -> Option<(SessionEnd, u64)> {
+    fn arc(&mut self, event: &VfioEvent, arc: &ArcStep) {
         self.doc.arcs.push(ArcSpan {
             from: arc.from,
             to: arc.to,
@@ -248,59 +200,12 @@ impl DeviceHistory {
             tid: event.process.tid,
             outcome: arc.outcome,
         });
-        // Some events wait for a record that may not come; by then a newer state of the device is known.
-        if self.seen && event.start_ns < self.since_ns {
-            return None;
-        }
-        self.observe(arc.from, event.start_ns);
-        let to = arc.to?;
-        self.leave(event.start_ns);
-        if !arc.outcome.is_ok() {
-            // Most drivers stay in the state in which they were, but not all.
-            self.enter(None, event.end_ns);
-            return None;
-        }
-        self.enter(Some(to), event.end_ns);
-        arc.from.ends_session(to).then_some((SessionEnd::Arc, event.end_ns))
-    }
-
-    /// Notes that the device is in this state now.
-    fn observe(&mut self, state: MigState, at_ns: u64) {
-        if self.seen && (self.state == Some(state) || at_ns < self.since_ns) {
-            return;
-        }
-        self.leave(at_ns);
-        self.enter(Some(state), at_ns);
-    }
-
-    /// Notes that the state is not known from now on.
-    fn lose(&mut self, at_ns: u64) {
-        if self.seen && self.state.is_some() && at_ns >= self.since_ns {
-            self.leave(at_ns);
-            self.enter(None, at_ns);
-        }
-    }
-
-    /// Ends the present span; the next one begins with `enter`.
-    fn leave(&mut self, at_ns: u64) {
-        if self.seen && at_ns >= self.since_ns {
-            self.doc.states.push(StateSpan { state: self.state, start_ns: self.since_ns, end_ns: at_ns });
-        }
-    }
-
-    const fn enter(&mut self, state: Option<MigState>, at_ns: u64) {
-        self.state = state;
-        self.since_ns = at_ns;
-        self.seen = true;
     }
 
     /// Returns the device for the document, up to a time.
     pub(crate) fn document(&self, until_ns: u64) -> TracedDevice {
         let mut doc = self.doc.clone();
-        if self.seen {
-            let end_ns = until_ns.max(self.since_ns);
-            doc.states.push(StateSpan { state: self.state, start_ns: self.since_ns, end_ns });
-        }
+        doc.states.extend(self.timeline.present(until_ns).map(StateSpan::from));
         doc.dirty_logs = self.dirty.document();
         doc
     }

@@ -59,7 +59,7 @@ impl TrackedDevice {
             self.reading = None;
         }
         self.state_uncertain = match (&event.data, certainty) {
-            (EventData::Close(close), _) => close.open_count.is_none_or(|count| count <= 1),
+            (EventData::Close(close), _) => close.may_be_last(),
             // vfio-pci resets a function at its last close in a way that the driver is not told of.
             (EventData::PciReset(_), _) => self.state_uncertain || self.open_count == Some(0),
             (_, Some(true)) => false,

@@ -233,7 +233,7 @@ fn new_names_without_end_do_not_fill_the_memory() {
         host = fed(host, &script);
     }
     assert_eq!(present(&host), [""; 0]);
-    assert!(format!("{host:?}").matches("Timeline {").count() <= 64);
+    assert!(format!("{host:?}").matches("DeviceTimeline {").count() <= 64);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn of_many_devices_the_last_timelines_are_kept_rendered() {
         let length = text(&mut host, name).len() as u64;
         assert_eq!(host.timeline_bytes(name), Some(length));
     }
-    assert!(format!("{host:?}").matches("Rendered {").count() <= 16);
+    assert!(format!("{host:?}").matches("RenderedTimeline {").count() <= 16);
     for name in &names {
         assert!(host.timeline_bytes(name) > Some(0), "as when it was made last");
     }
