@@ -1,50 +1,50 @@
-//! What a line of text says about an event, in cells that an output fills its own way: subject, details, result.
+//! Words of an event's line of text, in three cells that each output lays out its own way: subject, details, result.
 
 use super::{CallOutcome, Errno, MigState, RequestOrigin};
 
-/// Words for a device that nobody has open, so that its driver may not have set its state yet.
+/// Words for a device that no process has open, so that its driver may not have set its state yet.
 pub const NOT_OPEN: &str = "not open";
 
-/// How a piece of text is emphasised.
+/// Emphasis of a piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CellStyle {
-    /// Not at all.
+    /// No emphasis.
     Plain,
-    /// It is a migration state.
+    /// A migration state.
     State,
-    /// It went wrong.
+    /// Something that went wrong.
     Error,
-    /// It matters less.
+    /// Text that matters less.
     Dim,
-    /// It matters more.
+    /// Text that matters more.
     Bold,
 }
 
 /// The cells of a line that depend on the event's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CellColumn {
-    /// What the event is about.
+    /// Subject: the thing that the event is about.
     Subject,
-    /// What else is known.
+    /// Details: everything else that is known.
     Detail,
-    /// How it ended.
+    /// Result: success, an error or a return value.
     Result,
 }
 
 /// Receiver of an event's words: a line of text, or any other output that has these three cells.
 pub trait CellSink {
-    /// Appends to a cell. The text is anybody's: what could steer a terminal is the sink's to escape.
+    /// Appends to a cell. The text may come from any process: the sink must escape control characters.
     fn add(&mut self, column: CellColumn, style: CellStyle, text: &str);
 
-    /// Returns true if nothing is in a cell yet.
+    /// Returns true if the cell is still empty.
     fn is_empty(&self, column: CellColumn) -> bool;
 }
 
-/// Pen with which an event's kind writes its cells.
+/// Writer that an event's kind uses to fill its cells.
 pub struct EventCells<'a>(&'a mut dyn CellSink);
 
 impl<'a> EventCells<'a> {
-    /// Writes into this sink.
+    /// Makes a writer into this sink.
     pub fn new(sink: &'a mut dyn CellSink) -> Self {
         Self(sink)
     }
@@ -64,12 +64,12 @@ impl<'a> EventCells<'a> {
         self.add(CellColumn::Subject, style_of(state), &state.to_string())
     }
 
-    /// Adds to the details as it is.
+    /// Adds to the details as they are, without a comma.
     pub fn detail(&mut self, text: &str) -> &mut Self {
         self.add(CellColumn::Detail, CellStyle::Plain, text)
     }
 
-    /// Adds to the details as it is, emphasised.
+    /// Adds to the details as they are, without a comma, emphasised.
     pub fn detail_as(&mut self, style: CellStyle, text: &str) -> &mut Self {
         self.add(CellColumn::Detail, style, text)
     }
@@ -87,7 +87,7 @@ impl<'a> EventCells<'a> {
         self.detail(text)
     }
 
-    /// Adds a state to the details, after a comma and what it is.
+    /// Adds a state to the details, after a comma and a label.
     pub fn more_state(&mut self, what: &str, state: Option<MigState>) -> &mut Self {
         self.more(what);
         match state {
@@ -110,7 +110,7 @@ impl<'a> EventCells<'a> {
         }
     }
 
-    /// Adds to the subject how many have a device open.
+    /// Adds to the subject the number of openers of a device.
     pub fn openers(&mut self, count: Option<u32>, what: &str) {
         if let Some(count) = count {
             self.subject(&format!("{count} {what}"));
@@ -127,7 +127,7 @@ impl<'a> EventCells<'a> {
         self.add(CellColumn::Result, style, text);
     }
 
-    /// Adds how it ended.
+    /// Adds the outcome.
     pub fn outcome(&mut self, outcome: CallOutcome) {
         match outcome {
             CallOutcome::Ok => self.result("ok"),
@@ -137,7 +137,7 @@ impl<'a> EventCells<'a> {
         }
     }
 
-    /// Adds how a request ended, and how the driver's function did, if otherwise.
+    /// Adds a request's outcome, and that of the driver's function if it differs.
     pub fn outcomes(&mut self, outcome: CallOutcome, driver_call: Option<CallOutcome>) {
         self.outcome(outcome);
         if let Some(driver) = driver_call.filter(|&driver| driver != outcome) {

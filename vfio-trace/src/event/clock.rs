@@ -1,4 +1,4 @@
-//! From the kernel's monotonic clock to wall time: plain arithmetic on pairs taken by the caller.
+//! Conversion from the kernel's monotonic clock to wall time: plain arithmetic on pairs of times taken by the caller.
 
 use std::collections::VecDeque;
 
@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Less than this is no step of the wall clock. NTP slews CLOCK_MONOTONIC together with CLOCK_REALTIME, so that drift
-/// never adds up to one: only how far apart the two were read does.
+/// Smallest difference that counts as a step of the wall clock. NTP slews CLOCK_MONOTONIC together with CLOCK_REALTIME,
+/// so drift never adds up to a step: only the time between the two readings does.
 const MIN_STEP_NS: u64 = 1_000_000;
-/// So many steps are remembered; beyond it, times before the oldest are as before the next.
+/// Number of steps that are remembered. Beyond it, the oldest pair that is left also counts for all times before it.
 const MAX_STEPS: usize = 1024;
 
-/// The same moment on both clocks.
+/// The same moment on both clocks. The recorder and the live source read it; a recording stores it; every output
+/// computes wall times from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClockAnchor {
     /// CLOCK_MONOTONIC in ns.
@@ -22,29 +23,29 @@ pub struct ClockAnchor {
 }
 
 impl ClockAnchor {
-    /// Wall time of a monotonic time, assuming that nobody has set the clock in between.
+    /// Returns the wall time of a monotonic time, assuming that the clock was not set in between.
     pub fn wall(&self, mono_ns: u64) -> Timestamp {
         let ns = self.distance_ns() + i128::from(mono_ns);
         // Two u64 of nanoseconds stay within the years 1385 to 3139, which a Timestamp can hold.
         Timestamp::from_nanosecond(ns).unwrap_or(Timestamp::MAX)
     }
 
-    /// [`Self::wall`] as RFC 3339 in UTC with nanoseconds.
+    /// Returns [`Self::wall`] as RFC 3339 in UTC with nanoseconds.
     pub fn rfc3339(&self, mono_ns: u64) -> String {
         format!("{:.9}", self.wall(mono_ns))
     }
 
-    /// What is added to CLOCK_MONOTONIC, in ns.
+    /// Returns the distance of the clocks, in ns: the number to add to CLOCK_MONOTONIC.
     pub fn distance_ns(&self) -> i128 {
         i128::from(self.real_ns) - i128::from(self.mono_ns)
     }
 }
 
-/// The wall clock over a time in which it may have been set, or the host asleep: CLOCK_MONOTONIC stands still then.
+/// The wall clock over a time in which it may have been set, or the host suspended (CLOCK_MONOTONIC stands still then).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WallClock {
     first: ClockAnchor,
-    /// What was found after each step, in the order of CLOCK_MONOTONIC.
+    /// Pairs read after each step, in the order of CLOCK_MONOTONIC.
     steps: VecDeque<ClockAnchor>,
 }
 
@@ -55,12 +56,12 @@ impl From<ClockAnchor> for WallClock {
 }
 
 impl WallClock {
-    /// Takes in what the clocks showed later, read at most `error_ns` apart; gives whether there was a step since.
+    /// Takes in a later pair, read at most `error_ns` apart; returns true if there was a step since the last one.
     pub fn sample(&mut self, found: ClockAnchor, error_ns: u64) -> bool {
         let last = self.last();
         let step = found.distance_ns() - last.distance_ns();
         let least = i128::from(MIN_STEP_NS) + i128::from(error_ns);
-        // 0: nobody read the clock.
+        // 0: the clock was not read.
         if found.real_ns == 0 || found.mono_ns < last.mono_ns || step.abs() <= least {
             return false;
         }
@@ -73,23 +74,23 @@ impl WallClock {
         true
     }
 
-    /// The pair that counts at a moment: the nearest one before it.
+    /// Returns the pair that counts at a moment: the nearest one before it.
     pub fn at(&self, mono_ns: u64) -> ClockAnchor {
         let later = self.steps.partition_point(|step| step.mono_ns <= mono_ns);
         later.checked_sub(1).and_then(|at| self.steps.get(at)).copied().unwrap_or(self.first)
     }
 
-    /// The latest pair.
+    /// Returns the latest pair.
     pub fn last(&self) -> ClockAnchor {
         self.steps.back().copied().unwrap_or(self.first)
     }
 
-    /// The wall time of a moment.
+    /// Returns the wall time of a moment.
     pub fn wall(&self, mono_ns: u64) -> Timestamp {
         self.at(mono_ns).wall(mono_ns)
     }
 
-    /// [`Self::wall`] as RFC 3339 in UTC with nanoseconds.
+    /// Returns [`Self::wall`] as RFC 3339 in UTC with nanoseconds.
     pub fn rfc3339(&self, mono_ns: u64) -> String {
         self.at(mono_ns).rfc3339(mono_ns)
     }

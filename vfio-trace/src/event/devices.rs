@@ -1,4 +1,4 @@
-//! Which device a kernel pointer stands for at the moment. Pointers end here.
+//! Devices by kernel pointer. Events have names and numbers only: no pointer gets past this table.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,8 +9,8 @@ use vfio_trace_common::{
 
 use super::{DeviceRef, DeviceSeen, MigFlags, MigState, record};
 
-/// More devices than any host has at once. Beyond it those that are gone are forgotten, then the ones met first: one that
-/// is heard of again gets another number.
+/// Most devices that are kept, more than any host has at once. Beyond it those that are gone are forgotten, then those
+/// that were met first: such a device gets another number if it is seen again.
 const MAX_DEVICES: usize = 16_384;
 
 /// The devices of a run, by the address of their `struct vfio_device`.
@@ -18,7 +18,7 @@ const MAX_DEVICES: usize = 16_384;
 pub(super) struct DeviceTable {
     bound: BTreeMap<u64, BoundDevice>,
     next_nr: u32,
-    /// How many were forgotten for want of room.
+    /// Number of devices that were forgotten because the table was full.
     forgotten: u64,
 }
 
@@ -26,13 +26,13 @@ pub(super) struct DeviceTable {
 struct BoundDevice {
     device: DeviceRef,
     seen: Option<DeviceSeen>,
-    /// It was taken from vfio. Those who have it open may still be heard of.
+    /// True if it was taken from vfio. Events of its openers may still come.
     gone: bool,
 }
 
-/// Whether a Device record can be of a device that has come to an address whose last one is gone. One that is being taken
-/// away can still be opened by who has opened `/dev/vfio/devices/vfioN` before, but it cannot be found any more; such a
-/// record says so.
+/// Returns true if a Device record can be of a new device at the address of one that is gone. A device that is being
+/// removed can still be opened by a process that has opened `/dev/vfio/devices/vfioN` before, but it cannot be found
+/// any more; such a record says so.
 pub(crate) const fn may_be_new_device(record: &wire::Device) -> bool {
     record.known & device_known::LEAVING == 0
         && (record.seen_by == Role::Register as u32
@@ -40,19 +40,19 @@ pub(crate) const fn may_be_new_device(record: &wire::Device) -> bool {
             || record.seen_by == Role::Inventory as u32)
 }
 
-/// What a Device record changed.
+/// Effect of a Device record on the table.
 #[derive(Debug)]
 pub(super) struct DeviceBinding {
     /// The device that the pointer stands for from now on.
     pub(super) device: DeviceRef,
-    /// What to report: the device is new or has changed.
+    /// The data to report, if the device is new or has changed.
     pub(super) news: Option<DeviceSeen>,
-    /// The pointer stood for another device until now, which must be gone.
+    /// True if the pointer stood for another device until now, which must be gone.
     pub(super) replaced: bool,
 }
 
 impl DeviceTable {
-    /// The device at this address; `None` for address 0. One that was never named gets a number of its own.
+    /// Returns the device at this address; `None` for address 0. One that was never named gets a number of its own.
     pub(super) fn get(&mut self, pointer: u64) -> Option<DeviceRef> {
         if pointer == 0 {
             return None;
@@ -70,13 +70,13 @@ impl DeviceTable {
         Some(bound.device.clone())
     }
 
-    /// Whether the device can migrate, for all that is known.
+    /// Returns true if the device can migrate, as far as is known.
     pub(super) fn may_migrate(&self, pointer: u64) -> bool {
         let seen = self.bound.get(&pointer).and_then(|bound| bound.seen.as_ref());
         seen.is_none_or(|seen| seen.migration != Some(false))
     }
 
-    /// The device is being taken from vfio. Its address stands for it until a new one is seen there.
+    /// Marks the device as removed from vfio. Its address stands for it until a new device is seen there.
     pub(super) fn leave(&mut self, pointer: u64) {
         if let Some(bound) = self.bound.get_mut(&pointer) {
             bound.gone = true;
@@ -84,8 +84,8 @@ impl DeviceTable {
     }
 
     /// Takes in a Device record. A device that changes its name, or comes again after it was gone, has been replaced:
-    /// kernel memory is used again. `None` for one that is not to be believed: it was read where a device that is gone
-    /// had been.
+    /// kernel memory is used again. Returns `None` for a record that is not to be believed: it was read at the address
+    /// of a device that is gone.
     pub(super) fn bind(&mut self, pointer: u64, record: &wire::Device) -> Option<DeviceBinding> {
         let known = |bit: u32| record.known & bit != 0;
         let name =
@@ -126,7 +126,7 @@ impl DeviceTable {
         Some(DeviceBinding { device, news: (!unchanged).then_some(seen), replaced })
     }
 
-    /// How many were forgotten for want of room.
+    /// Returns the number of devices that were forgotten because the table was full.
     pub(super) const fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -135,7 +135,7 @@ impl DeviceTable {
         if self.bound.len() < MAX_DEVICES || self.bound.contains_key(&pointer) {
             return;
         }
-        // Nothing comes of those that are gone.
+        // Devices that are gone have no further records.
         self.bound.retain(|_, bound| !bound.gone);
         let before = self.bound.len();
         if self.bound.len() > MAX_DEVICES / 2 {

@@ -1,8 +1,9 @@
-//! Which events a user wants to see: `--device`, `--kind`, `--pid`.
+//! The user's selection of events: `--device`, `--kind`, `--pid`.
 
 use super::{EventKind, VfioEvent};
 
-/// An empty list lets everything pass; lists are combined with "and", the entries of one list with "or".
+/// The user's selection of events. An empty list lets everything pass; lists are combined with "and", the entries of
+/// one list with "or".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Device names or their beginnings. A PCI address may leave out its domain if that is 0000, as lspci does.
@@ -14,7 +15,7 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// Whether the event passes. One whose device is not known passes only if no device is asked for.
+    /// Returns true if the event passes. An event whose device is not known passes only if `devices` is empty.
     pub fn matches(&self, event: &VfioEvent) -> bool {
         let Self { devices, kinds, pids } = self;
         let process = &event.process;

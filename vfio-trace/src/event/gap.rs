@@ -1,4 +1,4 @@
-//! Times in which functions were there and not probed: what happened in them was not seen.
+//! Times in which functions could be called but were not probed: their calls were not seen.
 
 use std::{
     borrow::Cow,
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{GapFunction, ProbeGap};
 
 impl ProbeGap {
-    /// Which devices go through these functions, or may do so; `drivers`: those of all devices.
+    /// Returns the devices that may go through these functions; `drivers`: the drivers of all devices.
     pub fn reach(&self, drivers: &DriverModules) -> GapReach<'_> {
         match self.module.as_deref() {
             None | Some("vfio") => GapReach(None),
@@ -20,20 +20,20 @@ impl ProbeGap {
     }
 }
 
-/// Which devices a gap concerns: those of a driver, or any, where whose functions those are is not known, because their
-/// module has the name of no device's driver.
+/// Devices that a gap concerns: those of one driver, or (`None`) any, if the functions' module has the name of no
+/// device's driver.
 #[derive(Clone, Debug)]
 pub struct GapReach<'a>(Option<Cow<'a, str>>);
 
 impl GapReach<'_> {
-    /// Whether a device of this driver is one of them.
+    /// Returns true if devices of this driver are among them, or may be: `None` is a driver that is not known.
     pub fn has(&self, driver: Option<&str>) -> bool {
         let Some((module, driver)) = self.0.as_ref().zip(driver) else { return true };
         *module == plain(driver)
     }
 }
 
-/// The drivers of all devices, as their modules are called.
+/// Drivers of all devices, as their modules are called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverModules(BTreeSet<String>);
 
@@ -50,52 +50,52 @@ impl<'a> FromIterator<&'a str> for DriverModules {
     }
 }
 
-/// A module has underscores, where its driver may have dashes.
+/// Returns the name with underscores: a module has underscores where its driver may have dashes.
 fn plain(name: &str) -> Cow<'_, str> {
     if name.contains('-') { name.replace('-', "_").into() } else { name.into() }
 }
 
-/// The functions of a gap, to be looked up.
+/// Returns the functions of a gap as a set.
 pub(crate) fn functions_of(gap: &ProbeGap) -> HashSet<&GapFunction> {
     gap.functions.iter().collect()
 }
 
-/// What all gaps come to.
+/// Totals over all gaps of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GapTotals {
-    /// How many there were.
+    /// Number of gaps.
     #[serde(rename = "probe_gaps")]
     pub gaps: u64,
-    /// The longest of them; of one that is not over, up to the end of the run.
+    /// Length of the longest gap; one that is not over counts up to the end of the run.
     #[serde(rename = "longest_probe_gap_ns")]
     pub longest_ns: u64,
-    /// How many are not over.
+    /// Number of gaps that are not over.
     #[serde(rename = "open_probe_gaps")]
     pub open: u64,
 }
 
-/// So much of open gaps is kept: there are never as many functions to probe, except in a recording that means harm.
+/// Most bytes that are kept of open gaps. There are never as many functions to probe, except in a malicious recording.
 const MOST_BYTES: usize = 1 << 20;
-/// What a function costs besides its name.
+/// Memory cost of a function besides its name.
 const FUNCTION_BYTES: usize = 128;
 
-/// Gaps, as they are told one after the other.
+/// Follows gaps from note to note.
 #[derive(Clone, Debug, Default)]
 pub struct GapTracker {
     told: u64,
     longest_ns: u64,
-    /// Open ones by number: since when, and how many of its functions are not probed.
+    /// Open gaps by number: start time, and number of functions that are still not probed.
     open: BTreeMap<u64, (u64, usize)>,
-    /// By module: functions that are not probed, each with the open gaps that wait for it.
+    /// Functions that are not probed, by module, each with the numbers of the open gaps that wait for it.
     waiting: HashMap<Option<String>, HashMap<GapFunction, Vec<u64>>>,
     bytes: usize,
-    /// Open ones that are not kept: how many, and since when the first.
+    /// Open gaps that are not kept: their number, and the start of the first.
     rest: u64,
     rest_from_ns: Option<u64>,
 }
 
 impl GapTracker {
-    /// Takes in one. It may be what ends an open one: its functions are probed now.
+    /// Takes in one gap. It may end an open one, whose functions are probed now.
     pub fn add(&mut self, gap: &ProbeGap) {
         self.told += 1;
         let Some(until_ns) = gap.until_mono_ns else { return self.begin(gap) };
@@ -140,7 +140,7 @@ impl GapTracker {
         }
     }
 
-    /// What they come to if the run ends at `end_ns`.
+    /// Returns the totals if the run ends at `end_ns`.
     pub fn totals(&self, end_ns: u64) -> GapTotals {
         let open = self.open.values().map(|(from_ns, _)| *from_ns).chain(self.rest_from_ns);
         let open = open.map(|from_ns| end_ns.saturating_sub(from_ns));
@@ -152,7 +152,7 @@ impl GapTracker {
     }
 }
 
-/// What keeping a function of an open gap takes.
+/// Returns the memory cost of keeping a function of an open gap.
 fn cost(gap: &ProbeGap, function: &GapFunction) -> usize {
     let module = gap.module.as_ref().map_or(0, String::len);
     FUNCTION_BYTES + module + function.function.len()

@@ -12,18 +12,19 @@ use crate::units::{
     visible,
 };
 
-/// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
+/// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is
+/// added.
 pub const SCHEMA_ID: &str = "vfio-trace.event/1";
 
 /// The JSON Schema (draft 2020-12) of a line.
 pub const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 
-/// What every line has; the order of the fields is the order in the line.
+/// The members of every line; the order of the fields is the order in the line.
 #[derive(Serialize, JsonSchema)]
 struct JsonLine<'a, T> {
     schema: &'static str,
     kind: &'a str,
-    /// The host that it was traced on, where there are several.
+    /// Name of the host that it was traced on, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     host: Option<&'a str>,
@@ -41,11 +42,11 @@ struct JsonLine<'a, T> {
     data: &'a T,
 }
 
-/// RFC 3339 in UTC, with nanoseconds.
+/// Pattern of a time: RFC 3339 in UTC, with nanoseconds.
 const TIME: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z$";
 
 impl<'a, T: Serialize> JsonLine<'a, T> {
-    /// A line about the stream itself.
+    /// Makes a line about the stream itself.
     fn of_stream(kind: &'a str, anchor: &ClockAnchor, mono_ns: u64, data: &'a T) -> Self {
         Self {
             schema: SCHEMA_ID,
@@ -69,7 +70,7 @@ impl<'a, T: Serialize> JsonLine<'a, T> {
     }
 }
 
-/// One event as a line, without the newline.
+/// Writes one event as a line, without the newline.
 ///
 /// # Errors
 ///
@@ -78,7 +79,7 @@ pub fn event_line(event: &VfioEvent, anchor: &ClockAnchor) -> serde_json::Result
     host_event_line(event, anchor, None)
 }
 
-/// The same for one of several hosts: the line names it.
+/// Writes one event of one of several hosts as a line that names the host.
 ///
 /// # Errors
 ///
@@ -106,7 +107,7 @@ pub fn host_event_line(
     line.text()
 }
 
-/// The first line of a stream: tool, kernel, probes. `mono_ns`: when all probes were attached.
+/// Writes the first line of a stream: tool, kernel, probes. `mono_ns`: time at which all probes were attached.
 ///
 /// # Errors
 ///
@@ -115,7 +116,7 @@ pub fn start_line(start: &TraceStart, mono_ns: u64) -> serde_json::Result<String
     JsonLine::of_stream("start", &start.clock, mono_ns, start).text()
 }
 
-/// The last line of a stream: what was counted. `mono_ns`: when tracing stopped.
+/// Writes the last line of a stream: the counts. `mono_ns`: time at which tracing stopped.
 ///
 /// # Errors
 ///
@@ -176,7 +177,7 @@ pub fn event_schema() -> Value {
     schema
 }
 
-/// Puts the types' own words for a missing value, and their links, into those of JSON.
+/// Replaces the types' own words for a missing value, and their links, by those of JSON.
 fn for_readers_of_json(schema: &mut Value) {
     match schema {
         Value::Object(parts) => {

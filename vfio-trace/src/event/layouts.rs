@@ -1,4 +1,4 @@
-//! What notes say of drivers' structures: of each module, what its last two loads have said.
+//! Layouts of drivers' structures, from notes: for each module those of its last two loads.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,18 +7,19 @@ use std::{
 
 use super::CaptureNote;
 
-/// A few per driver, and each time that it is loaded. Beyond it the oldest are forgotten.
+/// Most layouts that are kept: a few per driver, and each time that it is loaded. Beyond it the oldest are forgotten.
 const MAX_LAYOUTS: usize = 512;
-/// Images of the load before may still come after a module was loaded anew.
+/// Number of loads of a module whose layouts are kept. Images of the load before may still come after a module was
+/// loaded anew.
 const LOADS: usize = 2;
 
-/// Something kept for each layout, in the order in which they were told.
+/// A value for each layout, in the order in which the notes came.
 #[derive(Debug)]
 pub(crate) struct CaptureLayouts<T> {
     told: BTreeMap<(u64, u32), (Arc<str>, T)>,
-    /// The latest is the last.
+    /// Keys in the order of the notes, the latest last.
     order: VecDeque<(u64, u32)>,
-    /// How many were forgotten for want of room.
+    /// Number of layouts that were forgotten because the table was full.
     forgotten: u64,
 }
 
@@ -29,7 +30,7 @@ impl<T> Default for CaptureLayouts<T> {
 }
 
 impl<T> CaptureLayouts<T> {
-    /// Keeps `kept` for what a note tells; what is no longer needed then goes.
+    /// Keeps `kept` for a note's layout; layouts that are no longer needed are dropped.
     pub(crate) fn insert(&mut self, note: &CaptureNote, kept: T) {
         let key = (note.driver, note.id);
         let module: Arc<str> = note.module.as_str().into();
@@ -46,7 +47,7 @@ impl<T> CaptureLayouts<T> {
         }
     }
 
-    /// Forgets what was said of a module before it was loaded anew, but for the last time: no image will come of that.
+    /// Forgets a module's layouts of all loads but the last [`LOADS`]: no image of older loads can come.
     fn replace(&mut self, module: &str) {
         let of = |key: &(u64, u32)| self.told.get(key).is_some_and(|(of, _)| **of == *module);
         let mut loaded: Vec<u64> = Vec::new();
@@ -62,17 +63,17 @@ impl<T> CaptureLayouts<T> {
         self.told.retain(|key, _| !old.contains(key));
     }
 
-    /// What is kept for this structure of this driver.
+    /// Returns the value for this structure of this driver.
     pub(crate) fn get(&self, driver: u64, id: u32) -> Option<&T> {
         self.told.get(&(driver, id)).map(|(_, kept)| kept)
     }
 
-    /// All that is kept, the latest told last.
+    /// Returns all values, the latest last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.order.iter().filter_map(|&(driver, id)| self.get(driver, id))
     }
 
-    /// How many were forgotten for want of room.
+    /// Returns the number of layouts that were forgotten because the table was full.
     pub(crate) const fn forgotten(&self) -> u64 {
         self.forgotten
     }

@@ -1,4 +1,4 @@
-//! Record -> typed event, and the event as JSON.
+//! Turns records into typed events, and events into JSON.
 
 mod cells;
 mod clock;

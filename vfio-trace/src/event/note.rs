@@ -1,4 +1,4 @@
-//! Records that user space makes: what a reader must know to understand the kernel's records, wherever it reads them.
+//! Records that user space makes: facts needed to understand the kernel's records, live or from a recording.
 
 use std::borrow::Cow;
 
@@ -12,13 +12,14 @@ use zerocopy::IntoBytes as _;
 use super::ProbeGap;
 use crate::kernel::{FieldPlace, ReturnKind};
 
-/// What a note says. In a record: its JSON text.
+/// Contents of a note; in a record: its JSON text. The source writes notes into the stream of records before those they
+/// explain, so that a recording has all that its replay needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum RecordNote {
-    /// A probed function: what `Header::probe` of a [`wire::Step`] means.
+    /// A probed function: the meaning of `Header::probe` of a [`wire::Step`].
     Function(FunctionNote),
-    /// A driver's structure: what the bytes of a [`wire::Capture`] mean.
+    /// A driver's structure: the meaning of the bytes of a [`wire::Capture`].
     Capture(CaptureNote),
     /// Functions that were not probed for a time.
     ProbeGap(ProbeGap),
@@ -33,9 +34,9 @@ pub struct FunctionNote {
     pub function: String,
     /// Its module, `None` for the kernel.
     pub module: Option<String>,
-    /// What it returns.
+    /// Meaning of its return value.
     pub returns: ReturnKind,
-    /// How many arguments it takes.
+    /// Number of its parameters.
     pub params: u32,
 }
 
@@ -48,16 +49,16 @@ pub struct CaptureNote {
     pub id: u32,
     /// The driver's module.
     pub module: String,
-    /// What the plug-in calls it.
+    /// The plug-in's name for it.
     pub name: String,
     /// Its type in the kernel.
     pub structure: String,
-    /// What is where in the bytes.
+    /// Places of the members within the bytes.
     pub fields: Vec<FieldPlace>,
 }
 
 impl CaptureNote {
-    /// The number of an enum's value in the traced kernel; `None`: not known.
+    /// Returns the number of an enum's value in the traced kernel; `None`: not known.
     pub fn number(&self, member: &str, name: &str) -> Option<u64> {
         let field = self.fields.iter().find(|field| field.path == member)?;
         field.values.iter().find(|(other, _)| other == name).map(|(_, number)| *number)
@@ -70,13 +71,13 @@ impl RecordPayload for RecordNote {
     }
 
     fn encode(&self) -> Cow<'_, [u8]> {
-        // What cannot be written, which no type here is, cannot be read either.
+        // A note that cannot be written, which no type here is, cannot be read either.
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 }
 
 impl RecordNote {
-    /// The note as a record made at `now_ns` (CLOCK_MONOTONIC). `None` if it is too long for one.
+    /// Makes a record of the note, with the time `now_ns` (CLOCK_MONOTONIC). Returns `None` if it is too long for one.
     pub fn record(&self, now_ns: u64) -> Option<Vec<u8>> {
         let text = serde_json::to_vec(self).ok()?;
         let len = u16::try_from(size_of::<Header>() + text.len()).ok()?;

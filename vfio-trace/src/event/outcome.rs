@@ -1,4 +1,4 @@
-//! How something ended: `result` and `errno` of the output.
+//! Outcome of a call or an arc: `result` and `errno` of the output.
 
 use std::{borrow::Cow, fmt};
 
@@ -24,21 +24,21 @@ impl Errno {
     /// `ENOMSG`: from `read()` on a data fd in PRE_COPY: nothing more for now.
     pub const ENOMSG: Self = Self(42);
 
-    /// `EAGAIN`: nothing for now, from `read()`. From `write()` it may be what a load ended with that went wrong.
+    /// `EAGAIN`: nothing for now, from `read()`. From `write()` it may be the error of a load that failed.
     pub const EAGAIN: Self = Self(11);
 
-    /// Whether a signal interrupted the call, which may be made again: EINTR, and the kernel's own that lead to it
-    /// (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK).
+    /// Returns true if a signal interrupted the call, which may be made again: EINTR, and the kernel's own codes that
+    /// lead to it (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK).
     pub const fn is_interrupted(self) -> bool {
         matches!(self.0, 4 | 512..=514 | 516)
     }
 
-    /// The errno in a kernel function's return value; `None` if that is not negative.
+    /// Returns the errno in a kernel function's return value; `None` if that is not negative.
     pub fn from_ret(ret: i64) -> Option<Self> {
         (ret < 0).then(|| Self(u32::try_from(ret.unsigned_abs()).unwrap_or(u32::MAX)))
     }
 
-    /// `EINVAL`; a number without a name as `errno 9999`.
+    /// Returns the name, as `EINVAL`; a number without a name as `errno 9999`.
     pub fn name(self) -> Cow<'static, str> {
         match i32::try_from(self.0).ok().and_then(kernel::errno::name) {
             Some(name) => Cow::Borrowed(name),
@@ -53,12 +53,12 @@ impl fmt::Display for Errno {
     }
 }
 
-/// How a call or an arc ended. In JSON: the fields `result` and `errno`.
+/// Outcome of a call or an arc. In JSON: the fields `result` and `errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallOutcome {
-    /// It did what was asked.
+    /// Success.
     Ok,
-    /// It was tried and went wrong.
+    /// It was tried and failed.
     Failed(Errno),
     /// The core refused the arc before the driver tried it: forbidden, or not supported by the device.
     Refused(Errno),
@@ -67,12 +67,12 @@ pub enum CallOutcome {
 }
 
 impl CallOutcome {
-    /// From a kernel function's return value: negative is an errno.
+    /// Converts a kernel function's return value: negative is an errno.
     pub fn from_ret(ret: impl Into<i64>) -> Self {
         Errno::from_ret(ret.into()).map_or(Self::Ok, Self::Failed)
     }
 
-    /// The value of `result`.
+    /// Returns the value of `result`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -82,7 +82,7 @@ impl CallOutcome {
         }
     }
 
-    /// The error, if it ended with one.
+    /// Returns the error, if it ended with one.
     pub const fn errno(self) -> Option<Errno> {
         match self {
             Self::Failed(errno) | Self::Refused(errno) => Some(errno),
@@ -90,12 +90,12 @@ impl CallOutcome {
         }
     }
 
-    /// Whether it is known not to have done what was asked.
+    /// Returns true if it failed or was refused.
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Failed(_) | Self::Refused(_))
     }
 
-    /// Whether it is known to have done what was asked.
+    /// Returns true if it succeeded.
     pub const fn is_ok(self) -> bool {
         matches!(self, Self::Ok)
     }

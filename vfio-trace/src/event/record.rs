@@ -1,16 +1,17 @@
-//! Records as the rest of the program has them: notes are read as [`RecordNote`].
+//! Records as user space has them: notes are read as [`RecordNote`].
 
 use vfio_trace_common::{record::DecodedRecord, wire::DecodedBody};
 
 use super::RecordNote;
 
-/// One wire record: what every record has, and what its kind adds.
+/// One wire record: the header that every record has, and the body of its kind. The eBPF programs (or, for notes, user
+/// space) make it; sources decode it; the assembler turns it into events.
 pub type WireRecord = DecodedRecord<RecordNote>;
 
 /// A record's body, by [`vfio_trace_common::wire::Kind`].
 pub type RecordBody = DecodedBody<RecordNote>;
 
-/// Text of a NUL padded field. Bytes that are not UTF-8 (a `comm` is cut at 15 bytes) become U+FFFD.
+/// Converts a NUL padded field to text. Bytes that are not UTF-8 (a `comm` is cut at 15 bytes) become U+FFFD.
 pub(crate) fn text(field: &[u8]) -> String {
     let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
     String::from_utf8_lossy(field.get(..end).unwrap_or_default()).into_owned()

@@ -1,4 +1,4 @@
-//! What a run says about itself: its start, its probes, its end. Filled by the caller; the same in text and JSON.
+//! A run's report on itself: its start, its probes, its end. Filled by the caller; the same in text and JSON.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,20 +7,20 @@ use vfio_trace_common::role::Role;
 use super::{ClockAnchor, GapTotals};
 use crate::units::schema::came_later;
 
-/// One probe, and what it counted.
+/// One probe, and its counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// The kernel function.
     pub name: String,
-    /// What the function is for.
+    /// Role of the function.
     #[serde(serialize_with = "role_name", deserialize_with = "role_of")]
     #[schemars(with = "String")]
     pub role: Role,
     /// Module that has the function; `None` for the kernel image, or if not known.
     pub module: Option<String>,
-    /// Whether it is attached.
+    /// True if it is attached.
     pub attached: bool,
-    /// Why it is not attached, or is less than it could be.
+    /// Reason why it is not attached, or works only in part.
     pub reason: Option<String>,
     /// Calls that were looked at.
     pub hits: u64,
@@ -54,7 +54,7 @@ pub(super) fn role_of<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
 }
 
 impl ProbeReport {
-    /// What was counted since `before`, an earlier report of all probes.
+    /// Subtracts `before`, an earlier report of all probes.
     fn since(mut self, before: &[Self]) -> Self {
         let same =
             |other: &&Self| other.name == self.name && other.role == self.role && other.module == self.module;
@@ -70,7 +70,7 @@ impl ProbeReport {
     }
 }
 
-/// What each probe counted from one report to a later one.
+/// Returns the counts of each probe from one report to a later one.
 pub fn probes_since(before: &[ProbeReport], after: Vec<ProbeReport>) -> Vec<ProbeReport> {
     after.into_iter().map(|probe| probe.since(before)).collect()
 }
@@ -92,7 +92,7 @@ pub struct TraceStart {
     pub host: Option<String>,
     /// Command line, program first.
     pub command: Vec<String>,
-    /// What wall times are computed from.
+    /// Pair of clock readings from which wall times are computed.
     pub clock: ClockAnchor,
     /// Probes as they are at the start.
     pub probes: Vec<ProbeReport>,
@@ -122,15 +122,15 @@ pub struct TraceSummary {
     pub forgotten: u64,
     /// Time traced, in ns.
     pub duration_ns: u64,
-    /// Times in which functions were not probed: what they did is in none of the counts. `None`: whoever traced did
-    /// not tell them.
+    /// Totals of the times in which functions were not probed: their calls are in none of the counts. `None`: the
+    /// tracer did not report them.
     #[serde(flatten)]
     pub gaps: Option<GapTotals>,
     /// Probes as they are at the end.
     pub probes: Vec<ProbeReport>,
 }
 
-/// What all probes together have not told of.
+/// Losses of all probes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossTotals {
     /// Records lost because the ring buffer was full.
@@ -144,9 +144,10 @@ pub struct LossTotals {
 }
 
 impl LossTotals {
-    /// The sums over `probes`: of all that ever were, so that no figure goes down.
+    /// Adds up `probes`: all that ever were, so that no figure goes down.
     pub fn of(probes: &[ProbeReport]) -> Self {
-        // What was never attached has missed nothing that it promised; what was, goes on counting after it is gone.
+        // A probe that was never attached promised nothing, so it has missed nothing; one that was goes on counting
+        // after it is gone.
         let mut served =
             probes.iter().filter(|probe| probe.attached || probe.hits > 0 || probe.missed.is_some());
         let sum = |count: fn(&ProbeReport) -> u64| probes.iter().map(count).fold(0, u64::saturating_add);
@@ -160,7 +161,7 @@ impl LossTotals {
 }
 
 impl TraceSummary {
-    /// The sums over `probes`, with what only the caller has counted; it knows of gaps, too.
+    /// Adds up `probes`, together with the caller's own counts. The caller sets `gaps` itself.
     pub fn new(probes: Vec<ProbeReport>, events: u64, shown: u64, undecoded: u64, duration_ns: u64) -> Self {
         let LossTotals { lost, missed, unmatched, no_room } = LossTotals::of(&probes);
         Self {

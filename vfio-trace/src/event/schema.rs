@@ -11,7 +11,7 @@ use super::{CallOutcome, DataDirection, FindingSeverity, MigFlags, MigState};
 /// Name of an error; a number without a name as `errno n`.
 pub(super) const ERRNO: &str = "^(E[A-Z0-9_]+|errno [0-9]+)$";
 
-/// How something ended.
+/// Outcome of a call or an arc.
 #[derive(JsonSchema)]
 #[schemars(rename = "Outcome")]
 struct OutcomeShape {
@@ -39,7 +39,7 @@ enum DirectionShape {
     Resume,
 }
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(JsonSchema)]
 #[schemars(rename = "Severity", rename_all = "snake_case")]
 enum SeverityShape {
@@ -58,7 +58,7 @@ struct StateShape(
     String,
 );
 
-/// What a device's migration can do: `stop-copy`, `p2p`, `pre-copy`; bits without a name as one hexadecimal number.
+/// A device's migration flags: `stop-copy`, `p2p`, `pre-copy`; bits without a name as one hexadecimal number.
 #[derive(JsonSchema)]
 #[schemars(rename = "MigrationFlags", transparent)]
 struct FlagsShape(#[schemars(inner(regex(pattern = "^(stop-copy|p2p|pre-copy|0x[0-9a-f]+)$")))] Vec<String>);

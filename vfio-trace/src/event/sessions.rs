@@ -1,18 +1,19 @@
-//! Data sessions: what moves through one data fd between the request that created it and its last close.
+//! Data sessions: the data that moves through one data fd between the request that created it and its last close.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{DataClose, DataDirection, DeviceRef, MigState};
 
-/// More sessions than any host has open at once. Beyond it the oldest is forgotten: its release was not seen.
+/// Most sessions that are kept, more than any host has open at once. Beyond it the oldest is forgotten: its release was
+/// not seen.
 const MAX_SESSIONS: usize = 4096;
 
-/// The sessions that are open, by the address of their `struct file`.
+/// Open sessions, by the address of their `struct file`.
 #[derive(Debug, Default)]
 pub(super) struct OpenSessions {
     open: BTreeMap<u64, OpenSession>,
     next_nr: u32,
-    /// How many were forgotten for want of room.
+    /// Number of sessions that were forgotten because the table was full.
     forgotten: u64,
 }
 
@@ -20,12 +21,12 @@ pub(super) struct OpenSessions {
 #[derive(Debug)]
 pub(super) struct OpenSession {
     pub(super) nr: u32,
-    /// The device, once something has told it.
+    /// The device, once a record has named it.
     pub(super) device: Option<DeviceRef>,
-    /// Its address, to recognise what ends the session; 0 if not known or no longer this device's.
+    /// The device's address, to recognise calls that end the session; 0 if not known or no longer this device's.
     pointer: u64,
     pub(super) direction: Option<DataDirection>,
-    /// When it began; `None`: that was not seen.
+    /// Start time; `None` if the start was not seen.
     started_ns: Option<u64>,
     pub(super) ended: bool,
     reads: u64,
@@ -35,9 +36,9 @@ pub(super) struct OpenSession {
     written_bytes: u64,
     /// Furthest offset seen.
     furthest: Option<u64>,
-    /// Whether the file's offset moved.
+    /// True if the file's offset moved.
     moves: bool,
-    /// Whether it was still 0 although bytes had gone through.
+    /// True if the offset was still 0 although bytes had gone through.
     stuck: bool,
 }
 
@@ -61,16 +62,16 @@ impl OpenSession {
         self.read_bytes.saturating_add(self.written_bytes)
     }
 
-    /// Whether the offset says how much went through: not every driver counts in its files (xe does not). In a session
-    /// that is older than the trace only an offset that is not 0 shows that it does.
+    /// Returns true if the offset shows how many bytes went through: not every driver counts in its files (xe does
+    /// not). In a session that is older than the trace only an offset other than 0 shows that it does.
     fn counts(&self, position: Option<u64>) -> bool {
         let partial = self.started_ns.is_none() && self.seen() > 0;
         self.moves || position.is_some_and(|position| position > 0) || !(self.stuck || partial)
     }
 
-    /// The account at its last close.
+    /// Returns the account of the session at its last close.
     pub(super) fn account(&self, position: Option<u64>, now_ns: u64) -> DataClose {
-        // Calls come in the order of their return, so only the sum tells what was not seen.
+        // Calls come in the order of their return, so only the sum shows the bytes that were not seen.
         let seen = self.seen();
         let furthest = self.furthest.max(position).filter(|_| self.counts(position));
         DataClose {
@@ -91,7 +92,7 @@ impl OpenSession {
 }
 
 impl OpenSessions {
-    /// A request returned a file: a new session. Whatever the address stood for before is gone.
+    /// Starts a session, for a file that a request returned. An earlier session of this address is gone.
     pub(super) fn start(
         &mut self,
         file: u64,
@@ -108,7 +109,7 @@ impl OpenSessions {
         self.insert(file, pointer, device, direction, Some(now_ns)).nr
     }
 
-    /// The session of a file; one that began unseen is made up as partial. `None` for address 0.
+    /// Returns the session of a file; one whose start was not seen is made up as partial. `None` for address 0.
     pub(super) fn of(
         &mut self,
         file: u64,
@@ -129,7 +130,7 @@ impl OpenSessions {
         Some(session)
     }
 
-    /// The session of a file, if it is open and this device's.
+    /// Returns the session of a file, if it is open and this device's.
     pub(super) fn peek(&self, file: u64, pointer: u64) -> Option<&OpenSession> {
         self.open.get(&file).filter(|session| session.pointer == pointer || session.pointer == 0)
     }
@@ -145,14 +146,14 @@ impl OpenSessions {
         self.open.remove(&file)
     }
 
-    /// The driver ended what this device had open.
+    /// Marks this device's open sessions as ended by the driver.
     pub(super) fn end(&mut self, pointer: u64) {
         for session in self.open.values_mut().filter(|session| pointer != 0 && session.pointer == pointer) {
             session.ended = true;
         }
     }
 
-    /// The device is gone and its address may be used again.
+    /// Detaches sessions from a device that is gone: its address may be used again.
     pub(super) fn forget_device(&mut self, pointer: u64) {
         self.end(pointer);
         for session in self.open.values_mut().filter(|session| session.pointer == pointer) {
@@ -160,7 +161,7 @@ impl OpenSessions {
         }
     }
 
-    /// How many were forgotten for want of room.
+    /// Returns the number of sessions that were forgotten because the table was full.
     pub(super) const fn forgotten(&self) -> u64 {
         self.forgotten
     }

@@ -1,5 +1,5 @@
-//! Migration states, what events do to a device's state, and the state over time. Said here once: everything that follows
-//! the state of a device asks the events and folds a [`StateTimeline`].
+//! Migration states, the effects of events on a device's state, and the state over time. All code that follows the
+//! state of a device takes the events' effects from here and folds them into a [`StateTimeline`].
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ impl MigState {
 }
 
 impl fmt::Display for MigState {
-    /// The name; for an unknown state the number is kept: `Invalid(9)`.
+    /// Writes the name; for an unknown state the number is kept: `Invalid(9)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_valid() { f.pad(self.name()) } else { f.pad(&format!("{}({})", self.name(), self.0)) }
     }
@@ -77,28 +77,28 @@ impl Serialize for MigState {
     }
 }
 
-/// What an event does to its device's migration state, or says of it.
+/// Effect of an event on its device's migration state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateEffect {
-    /// Nothing.
+    /// No effect.
     None,
-    /// It may have changed it, or failed to tell it: only another look tells.
+    /// It may have changed the state, or failed to report it: only another reading shows.
     Doubted,
     /// It was read from the driver's memory, along with the device and without a lock: good for a first state only.
     Read(MigState),
-    /// It was read while others had the device open. What comes of that is an event of its own.
+    /// It was read while other processes had the device open. An event of its own comes from that.
     Glimpsed(MigState),
     /// A request shows it.
     Shown(MigState),
-    /// It is this one and not the one that was known: something changed it unseen, at an unknown time.
+    /// It is this one and not the one that was known: it changed unseen, at an unknown time.
     Found(MigState),
-    /// An arc led from one to the other, or failed; `None`: where to is not known.
+    /// An arc led from one to the other, or failed; `None`: the target is not known.
     Moved {
-        /// Where it started.
+        /// State in which it started.
         from: MigState,
-        /// Where it leads.
+        /// State to which it leads.
         to: Option<MigState>,
-        /// How it ended.
+        /// Outcome of the arc.
         outcome: CallOutcome,
     },
     /// Something other than an arc put the device into it: a reset, the first open.
@@ -108,7 +108,7 @@ pub enum StateEffect {
 }
 
 impl StateEffect {
-    /// Returns the effect of a reset that leads to this state, `None` for one that is not certain.
+    /// Returns the effect of a reset that leads to this state; `None` for a state that is not certain.
     pub(super) fn of_reset(state: Option<MigState>, outcome: CallOutcome) -> Self {
         match state {
             Some(state) => Self::Entered(state),
@@ -117,19 +117,20 @@ impl StateEffect {
         }
     }
 
-    /// Returns true if the state is certain after it, false if only another look tells; `None`: it is as certain as before.
+    /// Returns true if the state is certain after it, false if only another reading shows it; `None`: it is as certain
+    /// as before.
     pub const fn certainty(self) -> Option<bool> {
         match self {
             Self::None => None,
             Self::Glimpsed(_) | Self::Shown(_) | Self::Found(_) | Self::Entered(_) => Some(true),
             Self::Moved { outcome, .. } => Some(outcome.is_ok()),
-            // Whether there still is the device that was known before is open, too.
+            // It is also open if this is still the device that was known before.
             Self::Doubted | Self::Read(_) | Self::Lost => Some(false),
         }
     }
 }
 
-/// How an event ended its device's data sessions.
+/// The way in which an event ended its device's data sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnding {
     /// By an arc: see [`MigState::ends_session`].
@@ -140,26 +141,26 @@ pub enum SessionEnding {
     LastClose,
 }
 
-/// A time in which a device was in one state; `None`: in one that is not known.
+/// A time in which a device was in one state; `None`: in an unknown one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownSpan {
     /// The state.
     pub state: Option<MigState>,
-    /// Since when, CLOCK_MONOTONIC in ns.
+    /// Start, CLOCK_MONOTONIC in ns.
     pub start_ns: u64,
-    /// Until when.
+    /// End, CLOCK_MONOTONIC in ns.
     pub end_ns: u64,
 }
 
 /// One device's state over time, folded from the effects of its events. Pure: the same events give the same spans.
 ///
-/// Made empty when a device is first met; [`Self::apply`] is told every event of the device, in order, and hands out the
-/// spans that are over.
+/// Made empty when a device is first met; [`Self::apply`] is told every event of the device, in order, and hands out
+/// the spans that are over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateTimeline {
     state: Option<MigState>,
     since_ns: u64,
-    /// Something was known of it before.
+    /// True if a state was known before.
     begun: bool,
 }
 
@@ -169,24 +170,24 @@ impl StateTimeline {
         self.state
     }
 
-    /// Returns since when it is in it, or has not been certain.
+    /// Returns the time since which it has been in this state, or has not been certain.
     pub const fn since_ns(&self) -> u64 {
         self.since_ns
     }
 
-    /// Returns the span that is not over, up to a time; `None` if nothing was ever known.
+    /// Returns the span that is not over, up to a time; `None` if no state was ever known.
     pub fn present(&self, until_ns: u64) -> Option<KnownSpan> {
         let (state, start_ns) = (self.state, self.since_ns);
         self.begun.then(|| KnownSpan { state, start_ns, end_ns: until_ns.max(start_ns) })
     }
 
-    /// Returns true if an event that began then comes too late to tell where the device is: some wait for a record that may not
-    /// come, and it is known better by then.
+    /// Returns true if an event that began at `start_ns` comes too late to change the state: some events wait for a
+    /// record that may not come, and a later event has shown the state by then.
     pub const fn is_past(&self, start_ns: u64) -> bool {
         self.begun && start_ns < self.since_ns
     }
 
-    /// Takes in what an event does, which began and ended then; `over` is told the spans that it ends, in order.
+    /// Applies an event's effect; `over` gets the spans that it ends, in order.
     pub fn apply(
         &mut self,
         effect: StateEffect,
@@ -203,7 +204,7 @@ impl StateTimeline {
             },
             StateEffect::Shown(state) | StateEffect::Entered(state) => self.observe(state, end_ns, &mut over),
             StateEffect::Found(state) => {
-                // When it changed is not known.
+                // The time of the change is not known.
                 self.leave(self.since_ns, &mut over);
                 self.state = None;
                 self.observe(state, end_ns, &mut over);
@@ -226,7 +227,7 @@ impl StateTimeline {
         }
     }
 
-    /// Something shows that it is in this state now.
+    /// Takes in that the device is in this state now.
     fn observe(&mut self, state: MigState, at_ns: u64, over: &mut impl FnMut(KnownSpan)) {
         if self.begun && (self.state == Some(state) || at_ns < self.since_ns) {
             return;
@@ -235,7 +236,7 @@ impl StateTimeline {
         self.enter(Some(state), at_ns);
     }
 
-    /// The present span ends; the next one begins with `enter`.
+    /// Ends the present span; the next one begins with `enter`.
     fn leave(&self, at_ns: u64, over: &mut impl FnMut(KnownSpan)) {
         if self.begun && at_ns >= self.since_ns {
             over(KnownSpan { state: self.state, start_ns: self.since_ns, end_ns: at_ns });

@@ -1,11 +1,11 @@
-//! Names of what the VFIO uAPI numbers besides states: migration flags and device features.
+//! Names of the VFIO uAPI's numbers besides states: migration flags and device features.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use vfio_trace_common::uapi::{self, migration_flags};
 
-/// `VFIO_MIGRATION_*` bits: what a device's migration can do.
+/// `VFIO_MIGRATION_*` bits (include/uapi/linux/vfio.h): the migration features of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MigFlags(pub u64);
 
@@ -21,7 +21,8 @@ impl MigFlags {
         self.0 & !(migration_flags::STOP_COPY | migration_flags::P2P | migration_flags::PRE_COPY)
     }
 
-    /// Returns names as the kernel's debugfs file `features` has them; bits without a name as one hexadecimal number.
+    /// Returns the names as the kernel's debugfs file `features` has them; bits without a name as one hexadecimal
+    /// number.
     pub fn names(self) -> Vec<String> {
         let known = Self::KNOWN.into_iter().filter(|(bit, ..)| self.0 & bit != 0);
         let mut names: Vec<String> = known.map(|(.., name)| name.to_owned()).collect();
@@ -33,7 +34,7 @@ impl MigFlags {
 }
 
 impl fmt::Display for MigFlags {
-    /// uAPI names: `STOP_COPY|P2P|PRE_COPY`, `0` without any.
+    /// Writes uAPI names: `STOP_COPY|P2P|PRE_COPY`, `0` without any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         for name in Self::KNOWN.into_iter().filter(|(bit, ..)| self.0 & bit != 0).map(|(_, name, _)| name) {
@@ -85,7 +86,7 @@ impl DeviceFeature {
 }
 
 impl fmt::Display for DeviceFeature {
-    /// The name, or `feature 13`.
+    /// Writes the name, or `feature 13`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => f.pad(name),

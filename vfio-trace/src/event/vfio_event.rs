@@ -1,29 +1,30 @@
-//! The event: what the rest of the program knows of one thing that the kernel did.
+//! The event: one observed action of the kernel, as all outputs get it.
 
 use std::sync::Arc;
 
 use super::{EventData, EventKind};
 
-/// One thing that happened.
+/// One observed action of the kernel. The assembler (`event/correlate`) makes it from records, plug-ins add findings;
+/// it does not change afterwards. Every output and `state` take it from the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VfioEvent {
     /// CLOCK_MONOTONIC in ns when it began.
     pub start_ns: u64,
-    /// CLOCK_MONOTONIC in ns when it ended. Where `duration_ns` is `None` because its end was not seen: when the tracer
-    /// learned that it was over.
+    /// CLOCK_MONOTONIC in ns when it ended. If the end was not seen (`duration_ns` is `None`): the time at which the
+    /// tracer learned that it was over.
     pub end_ns: u64,
-    /// How long it took; `None` if that is not known, or means nothing for this kind.
+    /// Duration in ns; `None` if it is not known, or means nothing for this kind.
     pub duration_ns: Option<u64>,
     /// The device; `None` if the record could not tell.
     pub device: Option<DeviceRef>,
     /// The thread that did it.
     pub process: EventProcess,
-    /// What it was.
+    /// Data of the event's kind.
     pub data: EventData,
 }
 
 impl VfioEvent {
-    /// Returns what it is about.
+    /// Returns the kind of the event.
     pub const fn kind(&self) -> EventKind {
         self.data.kind()
     }

@@ -1,4 +1,4 @@
-//! What driver plug-ins asked for: steps and images; and resets by the PCI core.
+//! Records that driver plug-ins asked for (steps and images), and resets by the PCI core.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,15 +19,15 @@ use crate::{
 /// `MAX_ERRNO` (include/linux/err.h): pointers above `-MAX_ERRNO` are errors.
 const MAX_ERRNO: u64 = 4095;
 
-/// More than a tracer has probes. What further ones mean stays unknown.
+/// Most functions that are kept: more than a tracer has probes. Further ones stay without a name.
 const MAX_FUNCTIONS: usize = 4096;
 
-/// What notes have said.
+/// Contents of the notes so far.
 #[derive(Debug, Default)]
 pub(super) struct NoteTable {
     functions: BTreeMap<u16, NotedFunction>,
     captures: CaptureLayouts<Arc<CaptureNote>>,
-    /// How many functions were forgotten for want of room.
+    /// Number of functions that were forgotten because the table was full.
     forgotten: u64,
 }
 
@@ -61,13 +61,13 @@ impl NoteTable {
         }
     }
 
-    /// How many were forgotten for want of room.
+    /// Returns the number of entries that were forgotten because a table was full.
     pub(super) const fn forgotten(&self) -> u64 {
         self.forgotten.saturating_add(self.captures.forgotten())
     }
 }
 
-/// How a function ended, and the number it returned if that is no errno.
+/// Returns a function's outcome, and the number it returned if that is not an errno.
 fn ended(returns: ReturnKind, ret: u64) -> (CallOutcome, Option<u64>) {
     match returns {
         ReturnKind::Void => (CallOutcome::Unknown, None),
@@ -82,7 +82,7 @@ fn ended(returns: ReturnKind, ret: u64) -> (CallOutcome, Option<u64>) {
         ReturnKind::Pointer if ret > u64::MAX - MAX_ERRNO => {
             (Errno::from_ret(ret.cast_signed()).map_or(CallOutcome::Unknown, CallOutcome::Failed), None)
         },
-        // An address of the kernel is nobody's business.
+        // A kernel address must not be shown.
         ReturnKind::Pointer => (CallOutcome::Ok, None),
         ReturnKind::Value => (CallOutcome::Unknown, Some(ret)),
     }
@@ -120,7 +120,7 @@ impl EventAssembler {
         body: &wire::Capture,
         out: &mut Vec<VfioEvent>,
     ) {
-        // Without its note nothing can be said of the bytes.
+        // Without its note the bytes have no meaning.
         let Some(layout) = self.notes.captures.get(body.driver, body.id) else { return };
         let layout = Arc::clone(layout);
         let len = (body.len as usize).min(body.data.len());

@@ -1,4 +1,4 @@
-//! What a VFIO_DEVICE_FEATURE call says: the request it makes, and the words of its payload.
+//! Decoding of a VFIO_DEVICE_FEATURE call: the request it makes, and the words of its payload.
 
 use vfio_trace_common::{
     uapi,
@@ -46,7 +46,7 @@ impl DeviceRequest {
     }
 }
 
-/// A word of the payload at entry; `None` if it could not be read.
+/// Returns a word of the payload at entry; `None` if it could not be read.
 fn input(ioctl: &wire::Ioctl, word: usize) -> Option<u64> {
     ioctl
         .data_in
@@ -55,7 +55,7 @@ fn input(ioctl: &wire::Ioctl, word: usize) -> Option<u64> {
         .filter(|_| ioctl.unread & 1 << (ioctl_unread::DATA_IN as usize + word) == 0)
 }
 
-/// A word of the payload at return; `None` if it could not be read.
+/// Returns a word of the payload at return; `None` if it could not be read.
 pub(super) fn output(ioctl: &wire::Ioctl, word: usize) -> Option<u64> {
     ioctl
         .data_out
@@ -64,13 +64,13 @@ pub(super) fn output(ioctl: &wire::Ioctl, word: usize) -> Option<u64> {
         .filter(|_| ioctl.unread & 1 << (ioctl_unread::DATA_OUT as usize + word) == 0)
 }
 
-/// `vfio_device_feature_mig_state` at return: the state, and the data fd if there is one.
+/// Returns `vfio_device_feature_mig_state` at return: the state, and the data fd if the call returned one.
 pub(super) fn mig_state(ioctl: &wire::Ioctl) -> (Option<MigState>, Option<i32>) {
     let Some((state, fd)) = output(ioctl, 0).map(halves) else { return (None, None) };
     (Some(MigState(state)), i32::try_from(fd).ok())
 }
 
-/// What a feature call carried. Addresses of user space are left out.
+/// Decodes the payload of a feature call. Addresses of user space are left out.
 pub(super) fn detail(
     feature: DeviceFeature,
     op: FeatureOp,
@@ -84,7 +84,7 @@ pub(super) fn detail(
             output(ioctl, 0).map(|flags| FeatureDetail::Migration { migration_flags: MigFlags(flags) })
         },
         (uapi::FEATURE_DMA_LOGGING_START, "set") => Some(FeatureDetail::LogStart {
-            // The kernel puts what it grants where it was asked for something.
+            // The kernel writes the granted size over the requested one.
             page_size_bytes: input(ioctl, 0).filter(|_| ioctl.late & 1 == 0 || !ok),
             granted_page_size_bytes: output(ioctl, 0).filter(|_| ok),
             ranges: input(ioctl, 1).map(|word| halves(word).0),
@@ -113,7 +113,7 @@ fn kept(log: Option<&DirtyDetail>) -> Option<(&wire::LogRanges, &[[u64; 2]])> {
 
 fn iova_ranges(log: Option<&DirtyDetail>) -> Option<Vec<IovaRange>> {
     let (log, ranges) = kept(log)?;
-    // None could be read: that is not the same as none being there.
+    // None could be read: that is not the same as an empty list.
     (log.kept > 0 || log.asked == 0).then_some(())?;
     Some(ranges.iter().map(|&[iova, length_bytes]| IovaRange { iova, length_bytes }).collect())
 }
@@ -126,7 +126,7 @@ fn span(log: Option<&DirtyDetail>) -> Option<u64> {
     (log.kept == log.asked).then_some(end.saturating_sub(start))
 }
 
-/// The two 32-bit members that share a payload word, in memory order.
+/// Returns the two 32-bit members that share a payload word, in memory order.
 fn halves(word: u64) -> (u32, u32) {
     let (low, high) = (word as u32, (word >> 32) as u32);
     if cfg!(target_endian = "little") { (low, high) } else { (high, low) }

@@ -1,4 +1,4 @@
-//! Records in the order of the ring buffer -> events: arcs get their ends, requests become one event each.
+//! Turns records, in the order of the ring buffer, into events: each arc gets its end, each request becomes one event.
 //!
 //! Pure: the same records give the same events. A record is made when the traced function returns, so a request comes
 //! inside out: the arcs that begin, the driver's `set_state`, the ioctl around it, all on one thread. Any of them may
@@ -27,16 +27,17 @@ use super::{
     devices::DeviceTable, kinds, record, sessions::OpenSessions,
 };
 
-/// How long a driver's call waits for the record of the ioctl around it, in ns of the records' clock. It takes
-/// microseconds unless the thread is preempted between two returns. As long does a desync that may be a reset wait for
-/// the reset's own record.
+/// Longest time that a driver's call waits for the record of the ioctl around it, in ns of the records' clock. Normally
+/// it takes microseconds, unless the thread is preempted between two returns. A desync that a reset may explain waits
+/// as long for the reset's own record.
 pub const HOLD_NS: u64 = 250_000_000;
 
-/// More threads than are in a request at once on any host. Beyond it all of them are given up: how their arcs ended is
-/// told as unknown.
+/// Most threads that may be within a request at once, more than on any host. Beyond it all of them are given up: their
+/// arcs get the outcome `unknown`.
 const MAX_THREADS: usize = 4096;
 
-/// Turns records into events.
+/// Turns records into events. Pure: no clock, no I/O. The pipeline owns it, pushes every record in the order of the
+/// ring buffer, and calls [`Self::finish`] at the end.
 #[derive(Debug, Default)]
 pub struct EventAssembler {
     devices: DeviceTable,
@@ -44,29 +45,29 @@ pub struct EventAssembler {
     states: StateTable,
     notes: NoteTable,
     threads: ThreadTable,
-    /// Latest time seen.
+    /// Latest time seen, CLOCK_MONOTONIC in ns.
     now_ns: u64,
-    /// When something has to be given up waiting for; `None`: nothing waits.
+    /// Time at which the oldest wait ends; `None`: nothing waits.
     deadline_ns: Option<u64>,
-    /// Threads that were given up for want of room.
+    /// Number of threads that were given up because there were too many.
     given_up: u64,
 }
 
 impl EventAssembler {
-    /// An assembler that has seen nothing.
+    /// Makes an assembler that has seen nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in the next record; gives the events that it completes, in order.
+    /// Takes in the next record; returns the events that it completes, in order.
     pub fn push(&mut self, record: &WireRecord) -> Vec<VfioEvent> {
         let mut out = Vec::new();
         let header = &record.header;
-        // Nothing happened when a note was made: it may tell of what comes later.
+        // A note has no time of its own: it may describe a later record.
         if !matches!(record.body, RecordBody::Note(_)) {
             self.give_up(header.end_ns, &mut out);
         }
-        // A Holder's header names a thread that did not make it; an Open makes use of the reading itself.
+        // A Holder's header names a thread that did not make it; an Open uses the reading itself.
         if !matches!(
             record.body,
             RecordBody::Holder(_)
@@ -87,16 +88,17 @@ impl EventAssembler {
         out
     }
 
-    /// Tells the time (CLOCK_MONOTONIC, ns) when no record does: gives events that have waited for [`HOLD_NS`]. All
-    /// records up to then must have been pushed: it is not the clock of a reader, who may be behind. A live source calls
-    /// it when nothing comes; without it they come with the next record, or with [`Self::finish`].
+    /// Advances the clock (CLOCK_MONOTONIC, ns) when there are no records; returns the events that have waited for
+    /// [`HOLD_NS`]. All records up to then must have been pushed: it is not the clock of a reader that may be behind. A
+    /// live source calls it when the ring buffer is empty; otherwise these events come with the next record, or with
+    /// [`Self::finish`].
     pub fn expire(&mut self, now_ns: u64) -> Vec<VfioEvent> {
         let mut out = Vec::new();
         self.give_up(now_ns, &mut out);
         out
     }
 
-    /// The end of the stream: what is still in flight. Arcs in progress have an unknown result.
+    /// Ends the stream: returns the events still in flight. Arcs in progress get an unknown outcome.
     pub fn finish(&mut self) -> Vec<VfioEvent> {
         let mut out = self.states.take_held_desyncs(|_, _| true);
         for thread in self.threads.take_all() {
@@ -107,9 +109,10 @@ impl EventAssembler {
         out
     }
 
-    /// Devices, sessions, notes and threads that were forgotten because there were more of them than any host has: what came
-    /// of them later is told with less, or apart from what came before. `elsewhere`: devices that the caller, or drivers'
-    /// plug-ins, have forgotten. A device that is forgotten in several places counts once.
+    /// Returns the number of devices, sessions, notes and threads that were forgotten because there were more of them
+    /// than any host has: their later records give events with less in them, or without a link to the earlier ones.
+    /// `elsewhere`: number of devices that the caller, or drivers' plug-ins, have forgotten. A device that is forgotten
+    /// in several places counts once.
     pub fn forgotten(&self, elsewhere: u64) -> u64 {
         let Self { devices, sessions, states, notes, given_up, .. } = self;
         let devices = devices.forgotten().max(states.forgotten()).max(elsewhere);
@@ -164,7 +167,7 @@ impl EventAssembler {
                 self.end_arc(arc, CallOutcome::Unknown, None, out);
             }
         }
-        // If another thread is in the middle of an arc, its end has yet to come, and is what explains this state.
+        // If another thread is in the middle of an arc, that arc's end has yet to come, and explains this state.
         let busy = self.is_busy(header.device);
         self.overtake(header);
         let expected = self.states.arc_began(header.device, from, header.end_ns);
@@ -177,7 +180,7 @@ impl EventAssembler {
             let step = ArcStep { from, to: None, target, outcome: CallOutcome::Refused(errno) };
             out.push(event(header, device, None, EventData::Arc(step)));
         } else if to == states::UNREADABLE {
-            // Something has begun, and where it leads is not known.
+            // An arc has begun, and its target is not known.
             self.states.set(header.device, None, header.end_ns);
             let step = ArcStep { from, to: None, target, outcome: CallOutcome::Unknown };
             out.push(event(header, device, None, EventData::Arc(step)));
@@ -213,7 +216,7 @@ impl EventAssembler {
         self.hold(header, device, EventData::SetState(data));
     }
 
-    /// Takes in what explains later records.
+    /// Takes in a note that explains later records.
     pub(super) fn take_note(&mut self, note: &RecordNote) {
         self.notes.take(note);
     }
@@ -226,7 +229,7 @@ impl EventAssembler {
         self.log(header, DirtyDetail::Dirty(body.pages));
     }
 
-    /// Keeps what belongs to the ioctl whose record should come next.
+    /// Keeps a detail for the ioctl whose record should come next.
     fn log(&mut self, header: &Header, log: DirtyDetail) {
         let (start_ns, since_ns) = (header.start_ns, header.end_ns);
         self.wait_from(since_ns);
@@ -254,7 +257,7 @@ impl EventAssembler {
         self.hold(header, device, EventData::DataSize(data));
     }
 
-    /// Makes the event of a call that this one record tells all of.
+    /// Makes the event of a call that this one record describes completely.
     pub(super) fn call_event(&mut self, header: &Header, data: EventData) -> VfioEvent {
         event(header, self.devices.get(header.device), Some(took(header)), data)
     }
@@ -270,7 +273,7 @@ impl EventAssembler {
         self.thread(header.tid).held = Some(HeldCall { event, pointer: header.device });
     }
 
-    /// The thread does something else: no ioctl is around the call that is held.
+    /// Ends the wait of a held call, because its thread does something else: no ioctl is around it.
     fn release_held(&mut self, tid: u32, out: &mut Vec<VfioEvent>) {
         if let Some(thread) = self.threads.get_mut(tid) {
             thread.reported = None;
@@ -278,7 +281,7 @@ impl EventAssembler {
         }
     }
 
-    /// The thread does something that it cannot do within a request to change the state.
+    /// Ends the thread's request, because it does something that is not possible within a request to change the state.
     fn left_request(&mut self, header: &Header, out: &mut Vec<VfioEvent>) {
         if let Some(thread) = self.threads.get_mut(header.tid) {
             thread.end_request(0);
@@ -288,7 +291,7 @@ impl EventAssembler {
         }
     }
 
-    /// The request has returned: so has the arc in progress, if it is one of this request's.
+    /// Ends the arc in progress, if it is one of the request that has returned.
     fn end_request_arc(
         &mut self,
         header: &Header,
@@ -331,7 +334,7 @@ impl EventAssembler {
         out.push(event);
     }
 
-    /// Whether an arc of the device is in progress, for all that is known.
+    /// Returns true if an arc of the device is in progress, as far as is known.
     fn is_busy(&self, pointer: u64) -> bool {
         self.threads.is_busy(pointer)
     }
@@ -342,7 +345,8 @@ impl EventAssembler {
         }
     }
 
-    /// The driver gave this state; it held its lock, so that was before or after an arc that is in progress.
+    /// Takes in a state that the driver returned. It held its lock, so this was before or after an arc that is in
+    /// progress.
     fn shown(&mut self, header: &Header, state: Option<MigState>, out: &mut Vec<VfioEvent>) {
         let Some(found) = state.filter(|_| !self.is_busy(header.device)) else { return };
         if let Some(expected) =
@@ -352,7 +356,7 @@ impl EventAssembler {
         }
     }
 
-    /// The thread that read a state has gone on, and nothing else happened to the device.
+    /// Uses a reading of a state, once its thread has gone on and nothing else has happened to the device.
     fn conclude(&mut self, reading: &StateReading, out: &mut Vec<VfioEvent>) {
         let StateReading { header, found, busy, .. } = reading;
         if *busy {
@@ -375,7 +379,7 @@ impl EventAssembler {
         let device = self.devices.get(header.device);
         let event = event(header, device, None, EventData::Desync(StateDesync { expected, found, cause }));
         if found == MigState::RUNNING {
-            // Another thread's reset may be what did it, and not have returned yet.
+            // Another thread's reset may be the cause, and not have returned yet.
             out.extend(self.states.hold_desync(header.device, event, self.now_ns));
             self.wait_from(self.now_ns);
         } else {
@@ -383,7 +387,7 @@ impl EventAssembler {
         }
     }
 
-    /// The device is seen to be past what other threads had begun with it.
+    /// Marks arcs that other threads had begun as overtaken: the device is seen to be past them.
     fn overtake(&mut self, header: &Header) {
         let waits = header.device != 0 && self.threads.overtake(header.device, header.tid, header.end_ns);
         if waits {
@@ -396,7 +400,7 @@ impl EventAssembler {
         self.deadline_ns = Some(self.deadline_ns.map_or(deadline, |other| other.min(deadline)));
     }
 
-    /// Moves the clock on, and ends what has waited too long.
+    /// Advances the clock, and ends the waits that took too long.
     fn give_up(&mut self, now_ns: u64, out: &mut Vec<VfioEvent>) {
         self.now_ns = self.now_ns.max(now_ns);
         if self.deadline_ns.is_none_or(|deadline| self.now_ns < deadline) {
@@ -453,7 +457,7 @@ fn as_refused(outcome: CallOutcome) -> CallOutcome {
     outcome.errno().map_or(outcome, CallOutcome::Refused)
 }
 
-/// `u32::MAX` stands for "not known" on the wire.
+/// Returns the count, or `None` for `u32::MAX`, which stands for "not known" on the wire.
 fn known_count(count: u32) -> Option<u32> {
     (count != u32::MAX).then_some(count)
 }
@@ -500,7 +504,7 @@ mod tests {
 
     #[test]
     fn threads_that_are_gone_are_forgotten() {
-        // As a script that reads debugfs' state every second: a new thread each time, and no ioctl ever.
+        // As with a script that reads debugfs' state every second: a new thread each time, and never an ioctl.
         let mut assembler = EventAssembler::new();
         let mut events = 0;
         for n in 0..100u64 {

@@ -1,4 +1,4 @@
-//! Ioctls on a device fd, around what the driver did in them.
+//! Ioctls on a device fd, around the driver's calls within them.
 
 use vfio_trace_common::{
     uapi,
@@ -20,7 +20,7 @@ impl EventAssembler {
     pub(in crate::event) fn ioctl(&mut self, header: &Header, body: &wire::Ioctl, out: &mut Vec<VfioEvent>) {
         let outcome = CallOutcome::from_ret(body.ret);
         let request = match DeviceRequest::of(body) {
-            // What the driver was asked within it, it has asked for.
+            // The held call within it shows the request.
             DeviceRequest::Feature(None) => self.thread(header.tid).within(header),
             request => request,
         };
@@ -82,7 +82,7 @@ impl EventAssembler {
         self.end_with(header.device, event, out);
     }
 
-    /// The device was reset, or should have been. Gives the state that it is in now, if that is certain.
+    /// Takes in a reset of the device. Returns the state that the device is in now, if that is certain.
     pub(super) fn reset_to(&mut self, header: &Header, outcome: CallOutcome) -> Option<MigState> {
         if !outcome.is_ok() {
             return None;
@@ -107,7 +107,7 @@ impl EventAssembler {
             _ => None,
         });
         let Some(target) = asked.or(target) else {
-            // What was asked for could not be read, and the driver was not seen to be asked.
+            // The request could not be read, and no call of the driver was seen.
             self.left_request(header, out);
             let device = self.devices.get(header.device);
             let (feature, op) = (

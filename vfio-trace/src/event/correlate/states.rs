@@ -1,6 +1,6 @@
-//! The state that each device is known to be in, and what may show that it is in another one.
+//! The state that each device is known to be in, and readings that may show another one.
 //!
-//! Records come in the order in which functions return, so some that come late tell of an earlier time. Nothing is
+//! Records come in the order in which functions return, so some that come late describe an earlier time. No state is
 //! concluded from those: a desync is never raised by the order of records alone.
 
 use std::collections::BTreeMap;
@@ -9,26 +9,26 @@ use vfio_trace_common::wire::Header;
 
 use crate::event::{CallOutcome, MigState, VfioEvent};
 
-/// The states of all devices, by the address of their `struct vfio_device`.
+/// States of all devices, by the address of their `struct vfio_device`.
 #[derive(Debug, Default)]
 pub(super) struct StateTable {
     known: BTreeMap<u64, TrackedState>,
     readings: BTreeMap<u64, StateReading>,
     pending_desyncs: Vec<PendingDesync>,
-    /// How many were forgotten for want of room.
+    /// Number of devices that were forgotten because the table was full.
     forgotten: u64,
 }
 
-/// What is known of one device.
+/// State of one device, with the times that tell older records from newer ones.
 #[derive(Debug, Default)]
 struct TrackedState {
-    /// Its state; while an arc is in progress, the one that the arc left.
+    /// The device's state; while an arc is in progress, the one that the arc left.
     state: Option<MigState>,
-    /// When that was last changed. Who began to ask before may have got an older answer.
+    /// Time of the last change. A request that began before may have got an older answer.
     since_ns: u64,
-    /// Nobody has the device open. Its driver may set the state as it likes until somebody has.
+    /// True if no process has the device open. Its driver may set the state as it likes until the next open.
     closed: bool,
-    /// When the last reset that worked was over.
+    /// Time at which the last successful reset was over.
     reset_ns: Option<u64>,
 }
 
@@ -36,10 +36,10 @@ struct TrackedState {
 /// nothing else came about the device in between: then no arc began before it was read.
 #[derive(Debug)]
 pub(super) struct StateReading {
-    /// Of the record that carried it.
+    /// Header of the record that carried it.
     pub(super) header: Header,
     pub(super) found: MigState,
-    /// Whether the state may have been about to change.
+    /// True if the state may have been about to change.
     pub(super) busy: bool,
     pub(super) since_ns: u64,
 }
@@ -52,17 +52,18 @@ struct PendingDesync {
     since_ns: u64,
 }
 
-/// More devices than any host has at once: beyond it the states of closed ones are forgotten, then those that have not
-/// changed for longest.
+/// Most devices that are kept, more than any host has at once. Beyond it the states of closed ones are forgotten, then
+/// those that have not changed for longest.
 const MAX_KNOWN: usize = 16_384;
-/// What waits for another record at once: beyond it, it waits no more.
+/// Most readings, and most desyncs, that wait for another record at once. Further ones do not wait.
 const MAX_WAITING: usize = 4096;
 
 /// The wire's stand-in for a state that could not be read.
 pub(super) const UNREADABLE: MigState = MigState(u32::MAX);
 
 impl StateTable {
-    /// A driver began an arc here, with its lock held: this is the state. Gives the one that was expected, if another.
+    /// Takes in the start of an arc: the driver's lock is held, so its current state is certain. Returns the expected
+    /// state if it differs.
     pub(super) fn arc_began(&mut self, pointer: u64, current: MigState, now_ns: u64) -> Option<MigState> {
         self.readings.remove(&pointer);
         let known = self.of(pointer)?;
@@ -72,17 +73,18 @@ impl StateTable {
         expected
     }
 
-    /// The last arc that began on this device is over.
+    /// Takes in the end of the last arc that began on this device.
     pub(super) fn arc_ended(&mut self, pointer: u64, to: MigState, outcome: CallOutcome, now_ns: u64) {
         match outcome {
             CallOutcome::Ok => self.set(pointer, Some(to), now_ns),
             CallOutcome::Failed(_) | CallOutcome::Refused(_) => self.set(pointer, None, now_ns),
-            // When that was is not known either.
+            // The time of the change is not known either.
             CallOutcome::Unknown => self.set(pointer, None, 0),
         }
     }
 
-    /// A request to change the state is over, and no arc is in progress. `arcs`: those of it that were seen.
+    /// Takes in the end of a request to change the state, with no arc in progress. `arcs`: number of its arcs that were
+    /// seen.
     pub(super) fn request_ended(
         &mut self,
         header: &Header,
@@ -96,14 +98,14 @@ impl StateTable {
             // A reset during a request comes into force before it or at its end.
             self.set(header.device, None, header.end_ns);
         } else if outcome.is_ok() && arcs == 0 && known.state != Some(target) {
-            // Its arcs were not seen, or something else came after it.
+            // Its arcs were not seen, or another change came after it.
             let state = (known.since_ns <= header.start_ns).then_some(target);
             self.set(header.device, state, header.end_ns);
         }
     }
 
-    /// The device was in this state at some time since `start_ns`, and no arc is in progress. Gives the state that was
-    /// expected, if another.
+    /// Takes in a state that the device had at some time since `start_ns`, with no arc in progress. Returns the
+    /// expected state if it differs.
     pub(super) fn observe_state(
         &mut self,
         pointer: u64,
@@ -119,8 +121,8 @@ impl StateTable {
         known.state.replace(found).filter(|_| !known.closed)
     }
 
-    /// A reset worked. `busy`: while an arc was in progress. Gives the state that it has led to, if that is certain:
-    /// drivers put off what a reset does to the state while a request is in progress.
+    /// Takes in a successful reset. `busy`: an arc was in progress. Returns the state that the reset has led to, if
+    /// that is certain: drivers defer the reset's change of state while a request is in progress.
     pub(super) fn reset(&mut self, header: &Header, busy: bool) -> Option<MigState> {
         self.readings.remove(&header.device);
         self.pending_desyncs
@@ -133,13 +135,13 @@ impl StateTable {
         state
     }
 
-    /// Whether a reset was over less than `hold_ns` ago.
+    /// Returns true if a reset was over less than `hold_ns` ago.
     pub(super) fn was_just_reset(&self, pointer: u64, now_ns: u64, hold_ns: u64) -> bool {
         let reset = self.known.get(&pointer).and_then(|known| known.reset_ns);
         reset.is_some_and(|reset| now_ns < reset.saturating_add(hold_ns))
     }
 
-    /// The device was opened for the first time, and found in this state.
+    /// Takes in a first open of the device, and the state that it was found in.
     pub(super) fn opened(&mut self, pointer: u64, state: Option<MigState>, now_ns: u64) {
         self.set(pointer, state, now_ns);
         if let Some(known) = self.of(pointer) {
@@ -147,7 +149,7 @@ impl StateTable {
         }
     }
 
-    /// The device was closed for the last time. Its state stays as it is, for all that is known.
+    /// Takes in the last close of the device. Its state stays as it is, as far as is known.
     pub(super) fn closed(&mut self, pointer: u64) {
         self.readings.remove(&pointer);
         if let Some(known) = self.of(pointer) {
@@ -155,7 +157,7 @@ impl StateTable {
         }
     }
 
-    /// The state is this from `now_ns` on; `None`: it may be any.
+    /// Sets the state from `now_ns` on; `None`: it may be any.
     pub(super) fn set(&mut self, pointer: u64, state: Option<MigState>, now_ns: u64) {
         if let Some(known) = self.of(pointer) {
             known.state = state.filter(|&state| state != UNREADABLE);
@@ -163,13 +165,13 @@ impl StateTable {
         }
     }
 
-    /// The address no longer stands for this device.
+    /// Forgets the device: its address no longer stands for it.
     pub(super) fn forget(&mut self, pointer: u64) {
         self.known.remove(&pointer);
         self.readings.remove(&pointer);
     }
 
-    /// A state was read without the driver's lock.
+    /// Keeps a reading of a state, made without the driver's lock.
     pub(super) fn read(&mut self, reading: StateReading) {
         let room = self.readings.len() < MAX_WAITING || self.readings.contains_key(&reading.header.device);
         self.forgotten += u64::from(!room);
@@ -178,12 +180,12 @@ impl StateTable {
         }
     }
 
-    /// What this thread has read of a device and not yet made use of.
+    /// Takes the reading that this thread made of a device and that has not been used yet.
     pub(super) fn take_reading(&mut self, pointer: u64, tid: u32) -> Option<StateReading> {
         if self.readings.get(&pointer)?.header.tid == tid { self.readings.remove(&pointer) } else { None }
     }
 
-    /// All that `over` says of: readings that count from now on.
+    /// Takes all readings of which `over` holds: they count from now on.
     pub(super) fn take_readings(&mut self, over: impl Fn(&StateReading) -> bool) -> Vec<StateReading> {
         if self.readings.is_empty() {
             return Vec::new();
@@ -191,7 +193,7 @@ impl StateTable {
         self.readings.extract_if(.., |_, reading| over(reading)).map(|(_, reading)| reading).collect()
     }
 
-    /// Keeps a desync back; gives it back if there is no room for it.
+    /// Keeps a desync back; returns it if too many are kept.
     pub(super) fn hold_desync(&mut self, pointer: u64, event: VfioEvent, since_ns: u64) -> Option<VfioEvent> {
         if self.pending_desyncs.len() >= MAX_WAITING {
             return Some(event);
@@ -200,12 +202,12 @@ impl StateTable {
         None
     }
 
-    /// How many were forgotten for want of room.
+    /// Returns the number of devices that were forgotten because the table was full.
     pub(super) const fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// The desyncs kept back of a device, or since a time, of which `over` holds.
+    /// Takes the desyncs that are kept back and of which `over` (address, time) holds.
     pub(super) fn take_held_desyncs(&mut self, over: impl Fn(u64, u64) -> bool) -> Vec<VfioEvent> {
         if self.pending_desyncs.is_empty() {
             return Vec::new();
@@ -216,7 +218,7 @@ impl StateTable {
             .collect()
     }
 
-    /// Since when something has been waiting.
+    /// Returns the time since which the oldest desync has been waiting.
     pub(super) fn waiting_since(&self) -> Option<u64> {
         let readings = self.readings.values().map(|reading| reading.since_ns);
         readings.chain(self.pending_desyncs.iter().map(|doubt| doubt.since_ns)).min()

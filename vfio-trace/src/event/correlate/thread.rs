@@ -1,4 +1,4 @@
-//! What one thread is in the middle of: an arc, and a driver's call that an ioctl may still claim.
+//! State of one thread: an arc in progress, and a driver's call that an ioctl may still claim.
 
 use vfio_trace_common::wire::{self, Header};
 
@@ -17,27 +17,27 @@ pub(super) struct ThreadState {
     pub(super) arc: Option<OpenArc>,
     /// A driver's call that may be part of an ioctl whose return is still to come.
     pub(super) held: Option<HeldCall>,
-    /// A held call that was given up waiting for, in case its ioctl comes after all.
+    /// A held call that was given up, in case its ioctl comes after all.
     pub(super) reported: Option<ReportedCall>,
-    /// When the arcs of the request in progress began.
+    /// Start times of the arcs of the request in progress.
     begun: Vec<u64>,
-    /// When the core refused an arc of the request in progress.
+    /// Time at which the core refused an arc of the request in progress.
     refused_ns: Option<u64>,
-    /// What else is known of the dirty-tracking ioctl whose record should come next.
+    /// Further facts about the dirty-tracking ioctl whose record should come next.
     pub(super) log: Option<DirtyIoctl>,
 }
 
-/// More about one dirty-tracking ioctl.
+/// Further facts about one dirty-tracking ioctl.
 #[derive(Debug)]
 pub(super) struct DirtyIoctl {
-    /// When that ioctl was entered: which one it is.
+    /// Entry time of the ioctl, which identifies it.
     pub(super) start_ns: u64,
-    /// When this was read. The ioctl's own record may have been lost.
+    /// Time at which this was read. The ioctl's own record may have been lost.
     pub(super) since_ns: u64,
     pub(super) log: DirtyDetail,
 }
 
-/// What the record of a dirty-tracking ioctl has no room for.
+/// Facts about a dirty-tracking ioctl that do not fit into its record.
 #[derive(Debug)]
 pub(super) enum DirtyDetail {
     Ranges(Box<wire::LogRanges>),
@@ -54,8 +54,8 @@ pub(super) struct OpenArc {
     pub(super) pointer: u64,
     pub(super) device: Option<DeviceRef>,
     pub(super) process: EventProcess,
-    /// When something else showed that the device has moved on. This thread's own record may still be on its way:
-    /// a driver releases its lock before its function returns.
+    /// Time at which another record showed that the device has moved on. This thread's own record may still be on its
+    /// way: a driver releases its lock before its function returns.
     pub(super) overtaken_ns: Option<u64>,
 }
 
@@ -66,18 +66,18 @@ pub(super) struct HeldCall {
     pub(super) pointer: u64,
 }
 
-/// What was said of a held call when it was given up.
+/// Facts reported of a held call when it was given up.
 #[derive(Debug)]
 pub(super) struct ReportedCall {
     pub(super) kind: EventKind,
     pub(super) start_ns: u64,
     pub(super) outcome: Option<CallOutcome>,
-    /// When it was given up; it is not remembered for ever, its thread may be gone.
+    /// Time at which it was given up. It is not kept for ever: its thread may be gone.
     pub(super) since_ns: u64,
 }
 
 impl ThreadState {
-    /// Nothing to remember.
+    /// Returns true if there is nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
         let Self { arc, held, reported, begun, refused_ns, log } = self;
         arc.is_none()
@@ -88,7 +88,7 @@ impl ThreadState {
             && log.is_none()
     }
 
-    /// An arc has begun.
+    /// Starts an arc.
     pub(super) fn begin(&mut self, arc: OpenArc) {
         if self.begun.len() >= MAX_BEGUN {
             self.begun.clear();
@@ -97,18 +97,18 @@ impl ThreadState {
         self.arc = Some(arc);
     }
 
-    /// The core refused an arc.
+    /// Takes in that the core refused an arc.
     pub(super) fn refuse(&mut self, now_ns: u64) {
         self.refused_ns = Some(now_ns);
     }
 
-    /// The request that began at `start_ns` is over: its arcs, and whether one was refused.
+    /// Ends the request that began at `start_ns`; returns the number of its arcs, and true if one was refused.
     pub(super) fn end_request(&mut self, start_ns: u64) -> (u32, bool) {
         let arcs = self.begun.drain(..).filter(|&begun| begun >= start_ns).count();
         (u32::try_from(arcs).unwrap_or(u32::MAX), self.refused_ns.take().is_some_and(|at| at >= start_ns))
     }
 
-    /// What an ioctl was of whose header could not be read: the held call that happened within it tells.
+    /// Returns the request of an ioctl whose header could not be read: the held call within it shows it.
     pub(super) fn within(&self, ioctl: &Header) -> DeviceRequest {
         let held = self.held.as_ref().filter(|held| held.is_within(ioctl));
         match held.map(|held| held.event.kind()) {
@@ -134,7 +134,7 @@ impl ThreadState {
         None
     }
 
-    /// Whether an event for this request is out already and says the same.
+    /// Returns true if an event for this request is out already and says the same.
     pub(super) fn has_reported(&mut self, kind: EventKind, ioctl: &Header, outcome: CallOutcome) -> bool {
         self.reported.take().is_some_and(|reported| {
             reported.kind == kind
@@ -151,12 +151,13 @@ impl HeldCall {
 }
 
 impl OpenArc {
-    /// Whether a request of this device and target, entered at `start_ns`, has begun the arc.
+    /// Returns true if the arc is part of a request of this device and target, entered at `start_ns`.
     pub(super) fn is_of(&self, start_ns: u64, target: MigState, pointer: u64) -> bool {
         self.start_ns >= start_ns && self.target == target && same_device(self.pointer, pointer)
     }
 
-    /// The event. `end_ns`: when it was over; `None` if only `now_ns` is known, when it was over at the latest.
+    /// Makes the event. `end_ns`: time at which the arc was over; `None` if it is not known: `now_ns` is the latest
+    /// possible.
     pub(super) fn into_event(self, outcome: CallOutcome, end_ns: Option<u64>, now_ns: u64) -> VfioEvent {
         let Self { from, to, target, start_ns, pointer: _, device, process, overtaken_ns: _ } = self;
         VfioEvent {
@@ -170,7 +171,7 @@ impl OpenArc {
     }
 }
 
-/// Whether two addresses may mean the same device: 0 is "not known".
+/// Returns true if two addresses may be the same device: 0 is "not known".
 pub(super) fn same_device(a: u64, b: u64) -> bool {
     a == b || a == 0 || b == 0
 }

@@ -17,7 +17,7 @@ pub struct ArcStep {
     pub to: Option<MigState>,
     /// State that was asked for in the end.
     pub target: MigState,
-    /// How it ended.
+    /// Outcome of the arc.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }

@@ -9,12 +9,12 @@ use crate::event::{CallOutcome, EventCells, EventProcess, SessionEnding, StateEf
 /// A device is being closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceClose {
-    /// Openers before it: 1 means that nobody is left.
+    /// Number of openers before it: 1 means that none is left.
     pub open_count: Option<u32>,
 }
 
 impl DeviceClose {
-    /// Returns true if nobody is left.
+    /// Returns true if no opener is left.
     pub fn is_last(&self) -> bool {
         self.open_count == Some(1)
     }
@@ -31,7 +31,7 @@ impl EventPayload for DeviceClose {
     }
 
     fn state_effect(&self) -> StateEffect {
-        // Drivers do with the state what they like once nobody is left.
+        // Drivers may set the state as they like once no process has the device open.
         StateEffect::Doubted
     }
 

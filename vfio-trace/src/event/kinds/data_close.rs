@@ -12,7 +12,7 @@ use crate::units::human;
 pub struct DataClose {
     /// The data session.
     pub session: Option<u32>,
-    /// Which way it went, if any of it was seen.
+    /// Direction of the session, if any call on it was seen.
     pub direction: Option<DataDirection>,
     /// True if its start was not seen, so that the numbers below are a part only.
     pub partial: bool,

@@ -9,14 +9,14 @@ use crate::event::{
 };
 use crate::units::human;
 
-/// Why a `read()` gave nothing, or a `write()` took nothing, although nothing is wrong.
+/// Reason for a `read()` or `write()` that moved no bytes although nothing is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadEnd {
     /// 0 bytes: all of it has been read.
     End,
-    /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, EAGAIN from any `read()`, and
-    /// whatever says that a signal interrupted the call ([`Errno::is_interrupted`]).
+    /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, EAGAIN from any
+    /// `read()`, and whatever says that a signal interrupted the call ([`Errno::is_interrupted`]).
     ForNow,
 }
 
@@ -31,17 +31,17 @@ pub struct DataIo {
     pub requested_bytes: u64,
     /// Offset in the stream at entry; `None` if it could not be read.
     pub offset_bytes: Option<u64>,
-    /// Why a `read()` gave nothing.
+    /// Reason for a call that moved no bytes although nothing is wrong; `None` for any other call.
     pub dry: Option<ReadEnd>,
     /// True if the driver had ended the session before: it answers ENODEV then.
     pub ended: bool,
-    /// How it ended.
+    /// Outcome of the call.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
 impl DataIo {
-    /// Returns true if the call is a failure: to move nothing for now is none, nor is a call behind the session's end.
+    /// Returns true if the call is a failure. Moving no bytes for now is none, nor is a call after the session's end.
     pub const fn fails(&self) -> bool {
         self.dry.is_none() && !self.ended && self.outcome.is_failure()
     }
@@ -95,7 +95,7 @@ impl EventPayload for DataIo {
             cells.more("after its end");
         }
         match self.outcome {
-            // Every PRE_COPY ends like this; red would cry wolf.
+            // Every PRE_COPY ends like this: red would be a false alarm.
             CallOutcome::Failed(errno) if self.dry.is_some() => {
                 cells.result_as(CellStyle::Dim, &errno.name());
             },

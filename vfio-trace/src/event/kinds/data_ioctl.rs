@@ -13,7 +13,7 @@ pub struct DataIoctl {
     pub session: Option<u32>,
     /// The ioctl's number.
     pub cmd: u32,
-    /// How it ended.
+    /// Outcome of the ioctl.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }

@@ -9,17 +9,17 @@ use crate::event::{
 };
 use crate::units::human;
 
-/// A request for the size of what STOP_COPY would move.
+/// A request for the size of the data that STOP_COPY would move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DataSize {
     /// The driver's estimate, in bytes.
     pub stop_copy_bytes: Option<u64>,
-    /// Where this is known from.
+    /// Kind of record that the event is made from.
     pub via: RequestOrigin,
-    /// How the request ended.
+    /// Outcome of the request.
     #[serde(flatten)]
     pub outcome: CallOutcome,
-    /// How the driver's function ended, `None` if it was not seen.
+    /// Outcome of the driver's function; `None` if it was not seen.
     pub driver_call: Option<CallOutcome>,
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::payload::{EventMark, EventPayload, MarkKind, OpenCount};
 use crate::event::{CallOutcome, EventCells, EventProcess, MigState, SessionEnding, StateEffect, VfioEvent};
 
-/// What showed that a device is in another state than expected.
+/// Observation that showed a device in another state than expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DesyncCause {
@@ -36,7 +36,7 @@ pub struct StateDesync {
     pub expected: MigState,
     /// State it is in.
     pub found: MigState,
-    /// What showed it.
+    /// Observation that showed it.
     pub cause: DesyncCause,
 }
 

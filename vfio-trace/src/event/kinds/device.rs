@@ -15,13 +15,13 @@ use crate::event::{
 pub struct DeviceSeen {
     /// True if it can migrate; `None` if that could not be read.
     pub migration: Option<bool>,
-    /// What its migration can do; `None` if that could not be read.
+    /// The device's migration flags; `None` if they could not be read.
     pub migration_flags: Option<MigFlags>,
     /// True if it tracks dirty pages itself; `None` if that could not be read.
     pub dirty_tracking: Option<bool>,
     /// The state it was in, read from its driver's memory without a lock; `None` if that could not be read.
     pub state: Option<MigState>,
-    /// How often it was open; `None` if that could not be read.
+    /// Number of openers; `None` if that could not be read.
     pub open_count: Option<u32>,
     /// Role of the probe that saw it.
     #[serde(serialize_with = "role_name")]
@@ -30,8 +30,8 @@ pub struct DeviceSeen {
 }
 
 impl DeviceSeen {
-    /// Returns true if its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there before
-    /// the first open.
+    /// Returns true if its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there
+    /// before the first open.
     pub fn may_be_fresh(&self) -> bool {
         self.state == Some(MigState::ERROR) && self.open_count == Some(0)
     }
@@ -53,7 +53,7 @@ impl EventPayload for DeviceSeen {
     }
 
     fn state_effect(&self) -> StateEffect {
-        // Whether there is still the device that was known before is open, too.
+        // It is also open if this is still the device that was known before.
         self.known_state().map_or(StateEffect::Doubted, StateEffect::Read)
     }
 

@@ -24,7 +24,8 @@ pub struct FeatureOp {
 }
 
 impl FeatureOp {
-    /// Returns `get`, `set`, `probe`; the kernel allows `probe+get`, `probe+set` and all three; `none` is an invalid call.
+    /// Returns `get`, `set`, `probe`; the kernel allows `probe+get`, `probe+set` and all three; `none` is an invalid
+    /// call.
     pub const fn name(self) -> &'static str {
         match (self.probe, self.get, self.set) {
             (false, false, false) => "none",
@@ -61,21 +62,21 @@ impl Serialize for FeatureOp {
 /// A VFIO_DEVICE_FEATURE call without a kind of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FeatureCall {
-    /// Which feature; in JSON `feature` (name or null) and `number`.
+    /// The feature; in JSON `feature` (name or null) and `number`. `None` if it could not be read.
     #[serde(flatten, serialize_with = "feature_fields")]
     #[schemars(flatten, with = "FeatureShape")]
     pub feature: Option<DeviceFeature>,
-    /// What was asked of it. Both are `None` if they could not be read.
+    /// The operation. `None` if it could not be read.
     pub op: Option<FeatureOp>,
-    /// What the call said, for features that are decoded and calls that worked or carried arguments.
+    /// Contents of the call, for features that are decoded and calls that worked or carried arguments.
     pub detail: Option<FeatureDetail>,
-    /// How it ended.
+    /// Outcome of the call.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
 impl FeatureCall {
-    /// Returns true if it starts a log of dirty pages, or is to.
+    /// Returns true if the call starts a log of dirty pages, or tries to.
     pub fn starts_log(&self) -> bool {
         let name = self.feature.and_then(DeviceFeature::name);
         name == Some("DMA_LOGGING_START") && self.op.is_some_and(|op| op.set && !op.probe)
@@ -113,7 +114,7 @@ struct HexShape(#[schemars(regex(pattern = "^0x[0-9a-f]+$"))] String);
 pub enum FeatureDetail {
     /// GET MIGRATION.
     Migration {
-        /// What the device's migration can do.
+        /// The device's migration flags.
         migration_flags: MigFlags,
     },
     /// SET DMA_LOGGING_START.
@@ -132,8 +133,8 @@ pub enum FeatureDetail {
     },
     /// GET DMA_LOGGING_REPORT.
     LogReport {
-        /// Start of the range, `0x…`: a JSON number would lose bits in readers that use doubles. What could not be read
-        /// is `None`, here and in the following.
+        /// Start of the range, `0x…`: a JSON number would lose bits in readers that use doubles. Values that could not
+        /// be read are `None`, here and in the following.
         #[serde(serialize_with = "hex_if_known")]
         #[schemars(with = "Option<HexShape>")]
         iova: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a driver's plug-in makes of what happened.
+//! Conclusions that a driver's plug-in draws from events.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use crate::event::{
     CallOutcome, CellStyle, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent, schema::ERRNO,
 };
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingSeverity {
-    /// Worth knowing.
+    /// Information without a fault.
     Info,
-    /// It went on, but not as it should have.
+    /// The operation went on, but not as it should have.
     Warning,
-    /// It failed.
+    /// The operation failed.
     Error,
 }
 
@@ -33,22 +33,24 @@ impl FindingSeverity {
     }
 }
 
-/// What a driver's plug-in makes of what happened: which step failed and why, or what went wrong in silence.
+/// A conclusion that a driver's plug-in draws from events: the step that failed and the reason, or a fault that the
+/// driver did not report. Plug-ins (`vfio-trace/src/drivers`) make it from steps and images; all outputs show it as an
+/// event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DriverFinding {
     /// A stable name, `hisi_acc/mailbox-timeout`.
     #[schemars(regex(pattern = "^[a-z0-9_]+/[a-z0-9-]+$"))]
     pub code: Cow<'static, str>,
-    /// How bad it is.
+    /// Severity of the finding.
     pub severity: FindingSeverity,
     /// The first step that failed.
     pub step: Option<Cow<'static, str>>,
     /// The error of that step: not always the one that user space got.
     #[schemars(regex(pattern = ERRNO))]
     pub errno: Option<Cow<'static, str>>,
-    /// One plain sentence.
+    /// The finding in one plain sentence.
     pub text: String,
-    /// What to look at.
+    /// Hint at the next thing to check.
     pub check: Cow<'static, str>,
 }
 

@@ -9,14 +9,14 @@ use crate::event::{CallOutcome, EventCells, EventProcess, MigState, SessionEndin
 /// A request for the current state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GetState {
-    /// The state given.
+    /// The state returned.
     pub state: Option<MigState>,
-    /// Where this is known from.
+    /// Kind of record that the event is made from.
     pub via: RequestOrigin,
-    /// How the request ended.
+    /// Outcome of the request.
     #[serde(flatten)]
     pub outcome: CallOutcome,
-    /// How the driver's function ended, `None` if it was not seen.
+    /// Outcome of the driver's function; `None` if it was not seen.
     pub driver_call: Option<CallOutcome>,
 }
 

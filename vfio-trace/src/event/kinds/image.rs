@@ -1,4 +1,4 @@
-//! A driver's structure as it was at a moment.
+//! A copy of a driver's structure, made at a certain moment.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::event::{
 };
 use crate::kernel::FieldPlace;
 
-/// When an image was made.
+/// Moment at which an image was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureMoment {
@@ -36,7 +36,7 @@ pub enum CaptureMoment {
     StepExit,
     /// An ioctl on a data fd had returned.
     DataIoctl,
-    /// One that this version does not know.
+    /// A moment that this version does not know.
     Unknown,
 }
 
@@ -76,39 +76,40 @@ impl CaptureMoment {
     }
 }
 
-/// A driver's structure as it was at a moment, copied without a lock.
+/// A copy of a driver's structure, made at a certain moment without a lock. The eBPF program copies the bytes that a
+/// plug-in asked for; the plug-in decodes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverImage {
-    /// What the bytes mean, and what the plug-in calls them.
+    /// Layout of the bytes, and the plug-in's name for them.
     pub layout: Arc<CaptureNote>,
-    /// When.
+    /// Moment of the copy.
     pub moment: CaptureMoment,
     /// The data session that it belongs to.
     pub session: Option<u32>,
-    /// Which way that session went.
+    /// Direction of that session.
     pub direction: Option<DataDirection>,
-    /// Whether all of it could be read; what could not is zero.
+    /// True if all of it could be read; unread bytes are zero.
     pub complete: bool,
     /// The copied bytes.
     pub bytes: Vec<u8>,
-    /// Whether secret members are shown.
+    /// True if secret members are shown.
     pub reveal: bool,
-    /// What the plug-in says it shows of the session's stream, from its beginning. Not for output: a hash of so little
-    /// tells what it is of.
+    /// Hash of the beginning of the session's stream, if the plug-in says that the image shows it. Not for output: a
+    /// hash of so few bytes gives away their contents.
     pub stream: Option<StreamHash>,
 }
 
 /// A hash of the first bytes of a data session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamHash {
-    /// How many bytes.
+    /// Number of bytes hashed.
     pub bytes: u64,
     /// Their CRC-32 (IEEE).
     pub crc32: u32,
 }
 
 impl StreamHash {
-    /// Computes that of these bytes.
+    /// Computes the hash of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, crc32: crc32fast::hash(bytes) }
     }
@@ -120,7 +121,7 @@ impl DriverImage {
         self.place(path).map_or_else(Vec::new, |place| elements(place, &self.bytes).collect())
     }
 
-    /// Returns where a member is.
+    /// Returns a member's place.
     pub fn place(&self, path: &str) -> Option<&FieldPlace> {
         self.layout.fields.iter().find(|field| field.path == path)
     }
@@ -138,7 +139,8 @@ impl DriverImage {
     }
 }
 
-/// Returns a member's elements. A count that the bytes do not bear out ends with them; an element that is no number, at once.
+/// Returns a member's elements. A count that exceeds the bytes ends with them; an element that is no number ends the
+/// list at once.
 fn elements(place: &FieldPlace, bytes: &[u8]) -> impl Iterator<Item = u64> {
     let element = move |index: u32| {
         if !place.is_number() {
@@ -211,24 +213,24 @@ impl Serialize for DriverImage {
     }
 }
 
-/// A driver's structure as it was at a moment, copied without a lock.
+/// A copy of a driver's structure, made at a certain moment without a lock.
 #[derive(JsonSchema)]
 #[schemars(rename = "DriverImage")]
 #[expect(dead_code, reason = "for the schema alone")]
 struct ImageShape {
-    /// What the plug-in calls it.
+    /// The plug-in's name for it.
     name: String,
     /// Its type in the kernel.
     structure: String,
-    /// When.
+    /// Moment of the copy.
     moment: CaptureMoment,
     /// The data session that it belongs to.
     session: Option<u32>,
-    /// Which way that session went.
+    /// Direction of that session.
     direction: Option<DataDirection>,
-    /// True if all of it could be read; what could not is zero.
+    /// True if all of it could be read; unread bytes are zero.
     complete: bool,
-    /// By the kernel's member names: numbers, 64-bit ones as 0x text, arrays of these, or `redacted`.
+    /// Values by the kernel's member names: numbers, 64-bit ones as 0x text, arrays of these, or `redacted`.
     fields: BTreeMap<String, serde_json::Value>,
 }
 

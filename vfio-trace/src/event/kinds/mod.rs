@@ -1,8 +1,8 @@
-//! The table of event kinds, and which record each of them comes from.
+//! The table of event kinds, and the records from which each of them is made.
 //!
-//! A kind is one file in this folder and one line in the table: its name, its place in `--kind`, its
-//! JSON Schema and every question that other modules ask of an event come out of these. What is made of one record alone can be
-//! made in the kind's own file; what needs several is the assembler's (`event/correlate`).
+//! A kind is one file in this folder and one line in the table. Its name, its place in `--kind`, its JSON Schema and
+//! the answers to all questions that other modules ask of an event come from these. An event that is made of one record
+//! alone can be made in the kind's own file; one that needs several is made by the assembler (`event/correlate`).
 
 mod arc;
 mod close;
@@ -44,7 +44,7 @@ use super::{
 /// Declares all kinds of events, in the order in which a migration meets them: variant, name, data.
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal: $data:ty,)*) => {
-        /// What an event is about.
+        /// Kind of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum EventKind { $($(#[$doc])* $kind,)* }
 
@@ -63,14 +63,14 @@ macro_rules! event_kinds {
             }
         }
 
-        /// What happened, by kind. Serialises as it is into the `data` object of JSON: a field's name here is its documented
-        /// name there (docs/events.md).
+        /// Data of an event, by kind. Serialises as it is into the `data` object of JSON: a field's name here is its
+        /// documented name there (docs/events.md).
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
         pub enum EventData { $($(#[$doc])* $kind($data),)* }
 
         impl EventData {
-            /// Returns the kind that goes with it.
+            /// Returns the kind of this data.
             pub const fn kind(&self) -> EventKind {
                 match self { $(Self::$kind(_) => EventKind::$kind,)* }
             }
@@ -125,45 +125,45 @@ event_kinds! {
     Step = "step": DriverCall,
     /// A driver's structure as it was at a moment.
     Image = "image": DriverImage,
-    /// What a driver's plug-in makes of it.
+    /// A conclusion of a driver's plug-in.
     Finding = "finding": DriverFinding,
-    /// Functions were not probed for a time: what they did then was not seen.
+    /// Functions were not probed for a time: their calls were not seen.
     ProbeGap = "probe_gap": ProbeGap,
 }
 
-/// What a kind answers: see [`EventPayload`].
+/// The answers of a kind: see [`EventPayload`].
 impl EventData {
-    /// Returns how it ended, for kinds that can end in more than one way.
+    /// Returns the outcome, for kinds that can end in more than one way.
     pub fn outcome(&self) -> Option<CallOutcome> {
         self.payload().outcome()
     }
 
-    /// Returns what it does to the device's migration state, or says of it.
+    /// Returns the effect on the device's migration state.
     pub fn state_effect(&self) -> StateEffect {
         self.payload().state_effect()
     }
 
-    /// Returns how it ended the device's data sessions, if it did.
+    /// Returns the way in which it ended the device's data sessions, if it did.
     pub fn session_ending(&self) -> Option<SessionEnding> {
         self.payload().session_ending()
     }
 
-    /// Returns if the device is one of vfio's after it; `None` if it does not tell.
+    /// Returns true if the device is registered with vfio after it; `None` if the event does not show that.
     pub fn presence(&self) -> Option<bool> {
         self.payload().presence()
     }
 
-    /// Returns how often the device is open after it, of which it may say nothing.
+    /// Returns the number of openers of the device after it, if the event shows that.
     pub fn opens(&self) -> OpenCount {
         self.payload().opens()
     }
 
-    /// Returns true if it is a failure that a report tells of: of a migration, or outside of all.
+    /// Returns true if a report lists it as a failure, within a migration or outside of all.
     pub fn is_failure(&self) -> bool {
         self.payload().is_failure()
     }
 
-    /// Returns what a report notes at this moment of the device's time, if anything.
+    /// Returns the mark that a report makes for it, if any.
     pub fn mark(&self, process: &EventProcess) -> Option<EventMark> {
         self.payload().mark(process)
     }
@@ -176,7 +176,7 @@ impl VfioEvent {
     }
 }
 
-/// Hands a record to what makes events of it.
+/// Makes events of a record: in the kind's own file or in the assembler.
 pub(super) fn assemble(assembler: &mut EventAssembler, record: &WireRecord, out: &mut Vec<VfioEvent>) {
     let header = &record.header;
     match &record.body {
@@ -202,7 +202,7 @@ pub(super) fn assemble(assembler: &mut EventAssembler, record: &WireRecord, out:
         RecordBody::Capture(body) => assembler.capture(header, body, out),
         RecordBody::Note(RecordNote::ProbeGap(gap)) => out.push(gap.event(header.end_ns)),
         RecordBody::Note(note) => assembler.take_note(note),
-        // The live source keeps these to itself.
+        // The live source does not pass these on.
         RecordBody::Module(_) => {},
     }
 }

@@ -9,17 +9,17 @@ use crate::event::{CallOutcome, EventCells, EventProcess, MigState, SessionEndin
 /// A device was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceOpen {
-    /// Openers after it.
+    /// Number of openers after it.
     pub open_count: Option<u32>,
     /// The state it was found in; `None` if that could not be read, or was changing.
     pub state: Option<MigState>,
-    /// How it ended.
+    /// Outcome of the open.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
 impl DeviceOpen {
-    /// Returns true if nobody else has the device open, for all that is known: its driver may have set its state anew.
+    /// Returns true if the device has no other opener, as far as is known: its driver may have set its state anew.
     pub fn is_first(&self) -> bool {
         self.outcome.is_ok() && self.open_count.is_none_or(|count| count <= 1)
     }

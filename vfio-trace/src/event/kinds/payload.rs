@@ -1,50 +1,51 @@
-//! What every kind of event must answer, and words that several kinds share.
+//! The questions that every kind of event must answer, and types that several kinds share.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::event::{CallOutcome, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent};
 
-/// What is told of one kind of event, besides the fields of its JSON.
+/// Answers of one kind of event to the questions of other modules, besides the fields of its JSON. Each file of
+/// `event/kinds` implements it; [`EventData`] passes the calls on by kind; reports, timelines, text and JSON use them.
 ///
 /// No method has a default: a new kind compiles once it has answered all of them, and is then in every output.
 pub trait EventPayload {
-    /// Returns how it ended, for kinds that can end in more than one way.
+    /// Returns the outcome, for kinds that can end in more than one way.
     fn outcome(&self) -> Option<CallOutcome>;
 
-    /// Returns what it does to the device's migration state, or says of it.
+    /// Returns the effect on the device's migration state.
     fn state_effect(&self) -> StateEffect;
 
-    /// Returns how it ended the device's data sessions, if it did.
+    /// Returns the way in which it ended the device's data sessions, if it did.
     fn session_ending(&self) -> Option<SessionEnding>;
 
-    /// Returns if the device is one of vfio's after it; `None` if it does not tell.
+    /// Returns true if the device is registered with vfio after it; `None` if the event does not show that.
     fn presence(&self) -> Option<bool>;
 
-    /// Returns how often the device is open after it, of which it may say nothing.
+    /// Returns the number of openers of the device after it, if the event shows that.
     fn opens(&self) -> OpenCount;
 
-    /// Returns true if it is a failure that a report tells of: of a migration, or outside of all.
+    /// Returns true if a report lists it as a failure, within a migration or outside of all.
     fn is_failure(&self) -> bool;
 
-    /// Returns what a report notes at this moment of the device's time, if anything.
+    /// Returns the mark that a report makes for it, if any.
     fn mark(&self, process: &EventProcess) -> Option<EventMark>;
 
     /// Writes its line of text: subject, details, result.
     fn describe(&self, event: &VfioEvent, cells: &mut EventCells<'_>);
 }
 
-/// What an event says of how often its device is open.
+/// An event's effect on the number of openers of its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenCount {
-    /// Nothing: as often as before.
+    /// No effect: the number stays.
     AsBefore,
-    /// This often; `None`: it may be any number.
+    /// The new number; `None`: it may be any.
     Now(Option<u32>),
 }
 
 impl OpenCount {
-    /// Returns how often it is open, with what was known before.
+    /// Returns the number of openers after the event, given the one before.
     pub fn after(self, before: Option<u32>) -> Option<u32> {
         match self {
             Self::AsBefore => before,
@@ -53,14 +54,14 @@ impl OpenCount {
     }
 }
 
-/// What a report notes of an event that has no span of its own.
+/// Mark that a report makes for an event without a span of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventMark {
-    /// What it was.
+    /// Kind of the mark.
     pub kind: MarkKind,
-    /// More words.
+    /// Further words.
     pub text: String,
-    /// How it ended.
+    /// Outcome of the event.
     pub outcome: CallOutcome,
 }
 
@@ -70,7 +71,7 @@ impl EventMark {
     }
 }
 
-/// What happened at a moment.
+/// Kind of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MarkKind {
@@ -78,7 +79,7 @@ pub enum MarkKind {
     Open,
     /// Closed.
     Close,
-    /// Closed by the last who had it open.
+    /// Closed by the last opener.
     LastClose,
     /// VFIO_DEVICE_RESET.
     Reset,
@@ -93,23 +94,24 @@ pub enum MarkKind {
 }
 
 impl MarkKind {
-    /// Returns true if it ends what the device was doing.
+    /// Returns true if it ends the device's activity.
     pub(crate) const fn ends_activity(self) -> bool {
         matches!(self, Self::LastClose | Self::Reset | Self::PciReset | Self::Unregister)
     }
 }
 
-/// Which records an event of a request is made from.
+/// Records that an event of a request is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestOrigin {
-    /// The ioctl's return was seen: what user space got.
+    /// The ioctl's return was seen: the result that user space got.
     Ioctl,
-    /// Only the driver's function was seen: the kernel called it by itself (debugfs does), or the ioctl's record was lost.
+    /// Only the driver's function was seen: the kernel called it by itself (debugfs does), or the ioctl's record was
+    /// lost.
     Driver,
 }
 
-/// Which way a data session moves the device's state.
+/// Direction in which a data session moves the device's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataDirection {

@@ -14,12 +14,12 @@ pub struct PciReset {
     pub method: Option<&'static str>,
     /// The state that it leads to, as soon as the driver's `reset_done` has run; `None` if that is not certain.
     pub state: Option<MigState>,
-    /// How it ended.
+    /// Outcome of the reset.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// The ways that have a name.
+/// Ways of a reset that have a name.
 #[derive(JsonSchema)]
 #[schemars(rename = "ResetMethod", rename_all = "lowercase")]
 #[expect(dead_code, reason = "for the schema alone")]

@@ -7,7 +7,7 @@ use super::payload::{EventMark, EventPayload, OpenCount};
 use crate::event::{CallOutcome, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent};
 use crate::units::human;
 
-/// What is left to read in PRE_COPY.
+/// Sizes of the data that is left to read in PRE_COPY.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrecopyInfo {
     /// The data session.
@@ -16,9 +16,9 @@ pub struct PrecopyInfo {
     pub initial_bytes: Option<u64>,
     /// Bytes that have changed since they were read.
     pub dirty_bytes: Option<u64>,
-    /// `vfio_precopy_info.flags` as returned. Kernels before PRECOPY_INFOv2 leave in it what the caller wrote.
+    /// `vfio_precopy_info.flags` as returned. Kernels before PRECOPY_INFOv2 leave the caller's value in it.
     pub flags: Option<u32>,
-    /// How it ended.
+    /// Outcome of the ioctl.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }

@@ -1,4 +1,4 @@
-//! Functions were not probed for a time: what they did then was not seen.
+//! Functions were not probed for a time: their calls were not seen.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,14 @@ pub struct ProbeGap {
     pub module: Option<String>,
     /// Its functions.
     pub functions: Vec<GapFunction>,
-    /// Since when they could be called, CLOCK_MONOTONIC in ns.
+    /// Time from which they could be called, CLOCK_MONOTONIC in ns.
     pub from_mono_ns: u64,
-    /// True if that is when the kernel says that the module was loaded; else it is the earliest possible.
+    /// True if that is the time at which the module was loaded, as the kernel reports it; else it is the earliest
+    /// possible.
     pub from_exact: bool,
-    /// When all of them were probed; `None`: they are not.
+    /// Time at which all of them were probed; `None`: they are not.
     pub until_mono_ns: Option<u64>,
-    /// How it came to it.
+    /// Reason for the gap.
     pub why: GapCause,
 }
 
@@ -33,13 +34,13 @@ pub struct ProbeGap {
 pub struct GapFunction {
     /// Its symbol.
     pub function: String,
-    /// What it is for.
+    /// Role of the function.
     #[serde(serialize_with = "role_name", deserialize_with = "role_of")]
     #[schemars(with = "String")]
     pub role: Role,
 }
 
-/// Why functions were probed late.
+/// Reason for probing functions late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GapCause {
@@ -52,7 +53,7 @@ pub enum GapCause {
 }
 
 impl GapCause {
-    /// Returns words for people.
+    /// Returns the reason in words.
     pub const fn text(self) -> &'static str {
         match self {
             Self::ModuleLoaded => "loaded while tracing",
@@ -63,7 +64,7 @@ impl GapCause {
 }
 
 impl ProbeGap {
-    /// Makes the event. `told_ns`: when it was told, which is its end as long as it is not over.
+    /// Makes the event. `told_ns`: time at which it was reported, which counts as its end as long as it is not over.
     pub(super) fn event(&self, told_ns: u64) -> VfioEvent {
         let (start_ns, end_ns) = (self.from_mono_ns, self.until_mono_ns.unwrap_or(told_ns));
         let duration_ns = self.until_mono_ns.map(|until| until.saturating_sub(start_ns));

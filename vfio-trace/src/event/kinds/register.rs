@@ -9,7 +9,7 @@ use crate::event::{CallOutcome, EventCells, EventProcess, SessionEnding, StateEf
 /// A device was registered with vfio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceRegister {
-    /// How it ended.
+    /// Outcome of the registration.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }

@@ -11,7 +11,7 @@ use crate::event::{CallOutcome, EventCells, EventProcess, MigState, SessionEndin
 pub struct DeviceReset {
     /// The state it has led to; `None` if it failed, or while a request to change the state was in progress.
     pub state: Option<MigState>,
-    /// How it ended.
+    /// Outcome of the reset.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }

@@ -12,19 +12,19 @@ use crate::units::human;
 pub struct SetState {
     /// State asked for.
     pub target: MigState,
-    /// Where this is known from.
+    /// Kind of record that the event is made from.
     pub via: RequestOrigin,
-    /// Arcs seen to begin within the request; 0 if the device was there already.
+    /// Number of arcs seen to begin within the request; 0 if the device was in the target state already.
     pub arcs: u32,
     /// The data fd that user space got.
     #[schemars(range(min = 0))]
     pub data_fd: Option<i32>,
     /// Number of the data session that the request started.
     pub session: Option<u32>,
-    /// How the request ended.
+    /// Outcome of the request.
     #[serde(flatten)]
     pub outcome: CallOutcome,
-    /// How the driver's function ended: may be `Ok` although the request failed. `None` if it was not seen.
+    /// Outcome of the driver's function: may be `Ok` although the request failed. `None` if it was not seen.
     pub driver_call: Option<CallOutcome>,
 }
 

@@ -28,22 +28,22 @@ pub struct DriverCall {
     pub function: Option<Arc<str>>,
     /// Its module; `None` for the kernel, or if not known.
     pub module: Option<Arc<str>>,
-    /// What the driver's plug-in calls this step.
+    /// The plug-in's name for this step.
     pub step: Option<Cow<'static, str>>,
-    /// What the plug-in reads from its arguments.
+    /// Text that the plug-in makes from its arguments.
     pub detail: Option<String>,
     /// The arc that it is part of.
     pub arc: Option<EnclosingArc>,
-    /// The call that its thread was in, as a probe's role.
+    /// Role of the probe on the call that its thread was in.
     #[serde(serialize_with = "role_name")]
     #[schemars(with = "Option<String>")]
     pub within: Option<Role>,
-    /// What it returned, if that is a number that is not an errno.
+    /// The number it returned, if that is not an errno.
     pub returned: Option<u64>,
-    /// How it ended; `Unknown` for functions that do not tell.
+    /// Outcome; `Unknown` for functions whose return value does not show it.
     #[serde(flatten)]
     pub outcome: CallOutcome,
-    /// Its arguments, as registers. Among them are addresses of the kernel: not for output.
+    /// Its arguments, as registers. Some are kernel addresses: not for output.
     #[serde(skip)]
     pub args: Vec<u64>,
 }
@@ -92,7 +92,7 @@ impl EventPayload for DriverCall {
         if let Some(returned) = self.returned {
             cells.more(&format!("returned {returned}"));
         }
-        // A function that tells nothing of how it ended.
+        // A function whose return value does not show its outcome.
         if self.outcome != CallOutcome::Unknown {
             cells.outcome(self.outcome);
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::payload::{EventMark, EventPayload, MarkKind, OpenCount};
 use crate::event::{CallOutcome, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent};
 
-/// A device is about to be taken from vfio: there is no more to say. Those who have it open must let go of it first.
+/// A device is about to be taken from vfio; it has no fields. Its openers must close it first.
 #[expect(clippy::empty_structs_with_brackets, reason = "an object in JSON, as all others")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceUnregister {}

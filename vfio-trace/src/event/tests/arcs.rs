@@ -1,4 +1,4 @@
-//! Where arcs begin and end.
+//! Tests of the beginnings and ends of arcs.
 
 use super::{brief, briefs};
 use crate::event::{EventAssembler, HOLD_NS, VfioEvent, fixture::*};

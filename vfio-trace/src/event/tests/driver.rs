@@ -1,4 +1,4 @@
-//! What driver plug-ins ask for: steps, and resets by the PCI core.
+//! Tests of records that driver plug-ins ask for (steps), and of resets by the PCI core.
 
 use vfio_trace_common::wire::RESET_BY_FLR;
 

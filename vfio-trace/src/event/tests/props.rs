@@ -1,4 +1,4 @@
-//! What holds for any records, and for a migration with any of its records lost.
+//! Properties that hold for any records, and for a migration with any of its records lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 

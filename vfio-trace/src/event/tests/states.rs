@@ -1,4 +1,4 @@
-//! What is known of a device's state, and what raises a desync.
+//! Tests of a device's known state, and of the causes of a desync.
 
 use std::collections::BTreeSet;
 
@@ -280,7 +280,8 @@ fn holders_are_told_with_their_process() {
     assert_eq!((holder.fd, process.pid, process.tid), (23, 777, 778));
 }
 
-/// What a thread does to the device, whole: nobody else can in between, but its last records may come late.
+/// Complete actions of one thread on the device: no other thread can act in between, but its last records may come
+/// late.
 #[derive(Clone, Debug)]
 enum DeviceAction {
     Walk(Vec<u32>, bool),
