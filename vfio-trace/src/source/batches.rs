@@ -5,39 +5,39 @@ use bytes::Bytes;
 /// Records taken at a time: a flood must not keep the caller from its other duties.
 const BATCH: usize = 4096;
 
-/// So often a ring is looked at again whose next record is still being written, or came just now.
+/// Number of times that a ring is looked at again if its next record is still being written, or came just now.
 const LOOKS: u32 = 8;
 
-/// What is found in a ring buffer.
+/// The next entry of a ring buffer.
 #[derive(Debug)]
 pub(super) enum RingEntry {
     /// The next record.
     Record(Bytes),
-    /// There is one that cannot be read yet. It may have been begun long ago, and there may be others behind it.
+    /// There is a record that cannot be read yet. It may have been begun long ago, and others may be behind it.
     Unfinished,
-    /// There is none.
+    /// There is no record.
     Nothing,
 }
 
-/// What is known of the time from taking records.
+/// Takes records in batches, and keeps the time up to which all have been taken.
 #[derive(Debug)]
 pub(super) struct RecordBatches {
     settled_ns: u64,
 }
 
 impl RecordBatches {
-    /// Nothing was there before `now_ns`.
+    /// Starts with no record before `now_ns`.
     pub(super) const fn new(now_ns: u64) -> Self {
         Self { settled_ns: now_ns }
     }
 
-    /// All records that there were at this time have been taken.
+    /// Returns the time up to which all records have been taken.
     pub(super) const fn settled_ns(&self) -> u64 {
         self.settled_ns
     }
 
-    /// Adds what there is to `records`, until they are a batch. `now_ns`: read before `next` is first called; what is
-    /// made later may be missed by it.
+    /// Adds the records that there are to `records`, until they are a batch. `now_ns`: read before `next` is first
+    /// called; records that are made later may be missed.
     pub(super) fn take(
         &mut self,
         now_ns: u64,
@@ -68,7 +68,7 @@ mod tests {
         record.map_or(RingEntry::Nothing, RingEntry::Record)
     }
 
-    /// What comes of a backlog whose reader looks at the clock, `late_ns` after the last record, behind each batch.
+    /// Returns the events of a backlog whose reader reads the clock, `late_ns` after the last record, after each batch.
     fn read_late(script: &RecordScript, late_ns: u64) -> (Vec<VfioEvent>, usize) {
         let mut ring = script.records().into_iter().map(|record| Bytes::from(bytes(&record)));
         let (mut batches, mut assembler) = (RecordBatches::new(0), EventAssembler::new());

@@ -4,7 +4,7 @@ use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_getti
 
 use crate::{event::ClockAnchor, recording::ClockSample, sys};
 
-/// A clock's time in ns.
+/// Returns a clock's time in ns.
 fn clock(id: ClockId) -> u64 {
     ns(clock_gettime(id))
 }
@@ -13,18 +13,18 @@ fn ns(time: Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// CLOCK_MONOTONIC in ns: the clock of the kernel's records.
+/// Returns CLOCK_MONOTONIC in ns: the clock of the kernel's records.
 pub fn mono_ns() -> u64 {
     clock(ClockId::Monotonic)
 }
 
-/// The pair of clocks, with the smallest of several gaps between the two readings.
+/// Reads the pair of clocks, with the smallest of several gaps between the two readings.
 pub fn anchor() -> ClockAnchor {
     let ClockSample { mono_ns, real_ns, .. } = sample();
     ClockAnchor { mono_ns, real_ns }
 }
 
-/// All clocks, with the smallest of several gaps between the readings.
+/// Reads all clocks, with the smallest of several gaps between the readings.
 pub fn sample() -> ClockSample {
     let once = || {
         let before = mono_ns();

@@ -1,5 +1,5 @@
-//! What the eBPF programs know of drivers, kept in step with the drivers that are loaded. An address that is free again may
-//! become another driver's, so nothing may stay there.
+//! Keeps the eBPF programs' tables of drivers in step with the drivers that are loaded. An address that is free again
+//! may become another driver's, so no entry may stay there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ use crate::{
     probe::{BpfPrograms, ProgramLoadError},
 };
 
-/// Where the programs look drivers up, by the address of their `migration_set_state`: the kernel's maps, or a test's.
+/// Tables in which the programs look drivers up, by the address of their `migration_set_state`: the kernel's maps, or a
+/// test's.
 pub(super) trait DriverTables {
     fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), ProgramLoadError>;
     fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), ProgramLoadError>;
@@ -32,7 +33,7 @@ impl DriverTables for BpfPrograms {
     }
 }
 
-/// One driver.
+/// Entry of one driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DriverEntry {
     module: Option<String>,
@@ -40,25 +41,25 @@ struct DriverEntry {
     captures: Option<Captures>,
 }
 
-/// What was handed over, by address.
+/// Entries handed over to the programs, by address.
 #[derive(Debug, Default)]
 pub(super) struct DriverRegistry {
     drivers: BTreeMap<u64, DriverEntry>,
-    /// Those that there was no room for.
+    /// Addresses of drivers for which the tables had no room.
     refused: BTreeSet<u64>,
 }
 
-/// What handing over has to tell.
+/// Results of handing over.
 #[derive(Debug, Default)]
 pub(super) struct HandoverNotes {
-    /// What readers of the records must know.
+    /// Notes that explain the drivers' records.
     pub(super) notes: Vec<RecordNote>,
-    /// Drivers whose memory is not read, and why.
+    /// Drivers whose memory is not read, and the reasons.
     pub(super) unread: Vec<(String, String)>,
 }
 
 impl DriverRegistry {
-    /// Tells the programs where everything is: the kernel's structures, and each driver's own.
+    /// Writes all places to the programs' tables: those of the kernel's structures, and each driver's own.
     pub(super) fn hand_over(
         &mut self,
         programs: &mut BpfPrograms,
@@ -70,7 +71,7 @@ impl DriverRegistry {
         Ok(self.update(programs, wanted, notes))
     }
 
-    /// Hands over what is not there, and takes back what should not be. What is there already is not written again: the
+    /// Adds missing entries and removes outdated ones. An entry that is there already is not written again: the
     /// programs may be reading it.
     fn update(
         &mut self,
@@ -104,7 +105,7 @@ impl DriverRegistry {
                     self.drivers.insert(address, driver);
                 },
                 Err(error) => {
-                    // Half of it would be worse than nothing.
+                    // Half of an entry would be worse than none.
                     let _absent = tables.forget_driver(address).is_err();
                     if self.refused.insert(address) {
                         let module = driver.module.unwrap_or_else(|| "in the kernel".to_owned());
@@ -119,11 +120,11 @@ impl DriverRegistry {
     }
 }
 
-/// All drivers that are loaded, and what readers of their records must know.
+/// Returns the entries of all drivers that are loaded, and the notes that explain their records.
 fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, RecordNote)>) -> BTreeMap<u64, DriverEntry> {
     let mut wanted = BTreeMap::new();
     for driver in &facts.drivers {
-        // The last whole look may be older than the list of modules.
+        // The last complete scan may be older than the list of modules.
         let loaded = |module: &String| facts.modules.as_ref().is_ok_and(|list| list.get(module).is_some());
         if driver.module.as_ref().is_some_and(|module| !loaded(module)) {
             continue;
@@ -140,7 +141,7 @@ fn wanted(facts: &KernelFacts, notes: &mut Vec<(u64, RecordNote)>) -> BTreeMap<u
     wanted
 }
 
-/// What a plug-in wants copied of the driver with this `migration_set_state`.
+/// Returns the structures that a plug-in wants copied of the driver with this `migration_set_state`.
 fn captures(plugin: &PluginFacts, driver: u64, notes: &mut Vec<(u64, RecordNote)>) -> Captures {
     let mut captures = Captures::default();
     let wanted = plugin.wanted.captures.iter().zip(&plugin.captures);
@@ -219,7 +220,7 @@ mod tests {
         let writes = two.writes;
         handed.update(&mut two, rebuilt.into(), Vec::new());
         assert_eq!(two.writes, writes, "the programs may be reading it");
-        // Its layout cannot be told, or it has gone.
+        // Its layout is not known any more, or the driver has gone.
         handed.update(&mut two, BTreeMap::new(), Vec::new());
         assert!(two.drivers.is_empty());
     }

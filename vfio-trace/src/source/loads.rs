@@ -1,5 +1,5 @@
-//! Which modules were loaded while tracing, and when: what their functions did before they were probed was not seen.
-//! Pure.
+//! Modules that were loaded while tracing, and the gaps that follow: calls of their functions before they were probed
+//! were not seen. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use vfio_trace_common::role::Role;
 #[derive(Debug)]
 struct LoadNotice {
     at_ns: u64,
-    /// Which load that was, once it is known.
+    /// Stamp of that load, once it is known.
     load: Option<ModuleStamp>,
 }
 
-/// What was not seen of a load has been told.
+/// A load whose gap was reported.
 #[derive(Clone, Copy, Debug)]
 struct CoveredLoad {
-    /// Which load, if that is known.
+    /// Stamp of the load, if known.
     load: Option<ModuleStamp>,
-    /// When.
+    /// Time of the report.
     at_ns: u64,
 }
 
@@ -33,8 +33,8 @@ impl CoveredLoad {
         self.load.zip(other.load).is_some_and(|(one, other)| one.is_same(&other))
     }
 
-    /// Returns true if that was the load that the kernel told of, and which was over by `until_ns`. Its notice may be read
-    /// later than the list of modules: what is told then was of what was loaded then.
+    /// Returns true if this is the load of the kernel's notice, which was over by `until_ns`. The notice may be read
+    /// later than the list of modules: a gap that is reported then is of the load that was there then.
     fn is_of(&self, told: &LoadNotice, until_ns: u64) -> bool {
         match (self.load, told.load) {
             (Some(one), Some(other)) => one.is_same(&other),
@@ -46,19 +46,20 @@ impl CoveredLoad {
 /// Loads of modules since tracing was switched on.
 #[derive(Debug)]
 pub(super) struct LoadTracker {
-    /// When tracing was switched on; nothing before is missed.
+    /// Time at which tracing was switched on; calls before it are not missed.
     began_ns: Option<u64>,
-    /// When the list of modules was looked at last.
+    /// Time of the last scan of the list of modules.
     looked_ns: u64,
-    /// What the kernel told of each.
+    /// The kernel's notice of each module.
     told: BTreeMap<String, LoadNotice>,
-    /// The last two loads of each that were looked into: the notice of the one before the last may be read behind both.
+    /// The last two loads of each module whose gaps were reported: the notice of the one before the last may be read
+    /// after both.
     covered: BTreeMap<String, [Option<CoveredLoad>; 2]>,
-    /// Functions that were ever probed, by module: those that its next load has.
+    /// Functions that were ever probed, by module: its next load has the same.
     known: BTreeMap<String, BTreeSet<ProbedFunction>>,
-    /// Functions that the kernel refused, and since when they are not seen.
+    /// Functions whose probe the kernel refused, and the start of their gap.
     open: BTreeMap<ProbedFunction, (u64, bool)>,
-    /// Gaps that nobody has asked for yet.
+    /// Gaps that were not taken yet.
     due: Vec<ProbeGap>,
 }
 
@@ -79,7 +80,7 @@ impl LoadTracker {
         self.began_ns = Some(now_ns);
     }
 
-    /// The kernel has told of a module.
+    /// Takes in the kernel's notice of a module.
     pub(super) fn note_load(&mut self, module: String, at_ns: u64) {
         let before = self.told.insert(module.clone(), LoadNotice { at_ns, load: None });
         if let Some(before) = before {
@@ -87,12 +88,13 @@ impl LoadTracker {
         }
     }
 
-    /// The list of modules was looked at.
+    /// Takes in a scan of the list of modules.
     pub(super) const fn note_scan(&mut self, at_ns: u64) {
         self.looked_ns = at_ns;
     }
 
-    /// Forgets modules that are gone at `now_ns`, or that were loaded again without a word: `load` tells what is there now.
+    /// Forgets modules that are gone at `now_ns`, or that were loaded again without a notice: `load` returns the
+    /// present load.
     pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<ModuleStamp>, now_ns: u64) {
         for (module, mut told) in std::mem::take(&mut self.told) {
             let stays = match (load(&module), told.load) {
@@ -117,8 +119,8 @@ impl LoadTracker {
         self.due.extend(closed);
     }
 
-    /// A load that is over by `until_ns`. If it came and went unprobed, all that is known is what such a module has had
-    /// before.
+    /// Reports a load that is over by `until_ns`. If it came and went unprobed, the functions that the module had
+    /// before are all that is known.
     fn passed(&mut self, module: &str, told: &LoadNotice, until_ns: u64) {
         let (Some(began_ns), Some(known)) = (self.began_ns, self.known.get(module)) else { return };
         let mut covered = self.covered.get(module).into_iter().flatten().flatten();
@@ -134,9 +136,9 @@ impl LoadTracker {
         }
     }
 
-    /// What was not seen of functions that were probed at `now_ns`, and of those that the kernel refused, one gap per
-    /// module; and of modules that came and went. Steps that it refused are no gap: most builds inline most of them. `load`
-    /// tells the present load of a module.
+    /// Returns the gaps of functions that were probed at `now_ns`, and of those that the kernel refused, one per
+    /// module; and of modules that came and went. Steps that it refused are no gap: most builds inline most of them.
+    /// `load` returns the present load of a module.
     pub(super) fn gaps(
         &mut self,
         attached: &[ProbedFunction],
@@ -147,7 +149,7 @@ impl LoadTracker {
         self.tell(attached, failed, load, now_ns, GapCause::ModuleLoaded)
     }
 
-    /// The same of functions that were met through pointers.
+    /// Returns the same for functions that were found through pointers.
     pub(super) fn by_pointer(
         &mut self,
         attached: &[ProbedFunction],
@@ -169,7 +171,7 @@ impl LoadTracker {
         let failed: Vec<&ProbedFunction> = failed
             .iter()
             .map(|(function, _)| function)
-            // What is not seen since long has been told.
+            // An open gap was reported already.
             .filter(|function| function.role != Role::Step && !self.open.contains_key(function))
             .collect();
         let attached: Vec<&ProbedFunction> = attached.iter().collect();
@@ -193,7 +195,7 @@ impl LoadTracker {
         for module in modules {
             let now = CoveredLoad { load: load(module), at_ns: now_ns };
             let [last, before] = self.covered.entry(module.clone()).or_default();
-            // Once more into the same one.
+            // A further scan of the same load.
             if !last.is_some_and(|last| last.is_same(&now)) {
                 *before = *last;
             }
@@ -202,7 +204,7 @@ impl LoadTracker {
         gaps
     }
 
-    /// The end of those of these functions' gaps that have none yet.
+    /// Ends those of these functions' gaps that have no end yet.
     fn close(&mut self, functions: &[&ProbedFunction], until_ns: u64) -> Vec<ProbeGap> {
         let mut gaps: Vec<ProbeGap> = Vec::new();
         for &function in functions {
@@ -235,7 +237,7 @@ impl LoadTracker {
             let told = module.and_then(|module| self.told.get(module)).map(|told| told.at_ns);
             let (from, from_exact) = match (told, why) {
                 (Some(told), _) => (told, true),
-                // What only a pointer shows may have been there from the beginning; so may what was never probed.
+                // A function found through a pointer, or never probed, may have been there from the beginning.
                 (None, GapCause::FoundByPointer | GapCause::Refused) => (began_ns, false),
                 (None, GapCause::ModuleLoaded) => (self.looked_ns, false),
             };
@@ -356,7 +358,7 @@ mod tests {
         assert_eq!(loads.gaps(&read, &[], |_| None, 220).len(), 1);
         loads.keep(|_| None, 300);
         assert_eq!(loads.gaps(&[], &[], |_| None, 300), [], "it was probed while it was there");
-        // Twice within a pass over the symbols, the second time to be gone before anybody looked.
+        // Twice within a pass over the symbols, the second one gone before the next scan.
         loads.note_load("mtty".to_owned(), 400);
         loads.note_load("mtty".to_owned(), 500);
         loads.note_load("unrelated".to_owned(), 510);
@@ -375,7 +377,7 @@ mod tests {
             loads.keep(|_| None, 9_000);
             loads.gaps(&[], &[], |_| None, 9_000)
         };
-        // Loaded, unloaded and loaded again before the first notice is read: what is probed is the second load.
+        // Loaded, unloaded and loaded again before the first notice is read: the second load is probed.
         let mut loads = LoadTracker::new(0);
         loads.begin(100);
         loads.note_load("mtty".to_owned(), 200);

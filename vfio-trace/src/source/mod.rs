@@ -1,4 +1,4 @@
-//! Where records come from.
+//! Sources of records: the kernel, a recording, or one inventory.
 
 mod batches;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! What is there right now: one run of the inventory, without a single probe.
+//! The present devices: one run of the inventory, without any probe.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,8 @@ use crate::{
     state::TraceModel,
 };
 
-/// Room for a batch of devices with all that is copied of them, and for more than ten thousand holders.
+/// Size of the ring buffer: room for a batch of devices with all copies of their structures, and for more than ten
+/// thousand holders.
 const BUFFER_BYTES: u32 = 1 << 20;
 
 /// A process that has a device open.
@@ -44,7 +45,7 @@ pub struct SnapshotHolder {
     pub fd: u32,
 }
 
-/// A device as the kernel has it in memory. What could not be read is `None`.
+/// A device as the kernel has it in memory. Values that could not be read are `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceFacts {
     /// PCI address or mdev UUID.
@@ -57,57 +58,57 @@ pub struct DeviceFacts {
     pub dirty_tracking: Option<bool>,
     /// Its state, read from the driver without its lock.
     pub state: Option<MigState>,
-    /// How often it is open.
+    /// Number of openers.
     pub open_count: Option<u32>,
-    /// Who has it open. Empty also where that cannot be told: see [`Snapshot::holders_known`].
+    /// Processes that have it open. Also empty if they cannot be found: see [`DeviceSnapshot::holders_known`].
     pub holders: Vec<SnapshotHolder>,
 }
 
-/// One moment.
+/// All devices at one moment. `devices` and `doctor` take one; it does not change.
 #[derive(Debug, Default)]
 pub struct DeviceSnapshot {
     /// Devices, in the order of sysfs.
     pub devices: Vec<DeviceFacts>,
-    /// The same as what it adds up to: what views are made from.
+    /// The same as a model, from which views are made.
     pub model: TraceModel,
     /// True if device fds of other processes could be recognised: that takes the address of one function.
     pub holders_known: bool,
-    /// What drivers' plug-ins make of it.
+    /// Plug-ins, with their conclusions about the devices.
     pub drivers: PluginDispatcher,
-    /// What is missing.
+    /// Losses of the inventory.
     pub losses: SnapshotLosses,
 }
 
-/// The choice if an inventory tells the devices' holders, too.
+/// Choice between an inventory with the devices' holders and one without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HolderQuery {
     Included,
     Omitted,
 }
 
-/// Most folders that are open at once: as many descriptors as any process may have, and some for the rest.
+/// Most folders that are open at once: each takes a descriptor, and the process needs some for other files.
 const BATCH: usize = 256;
 
-/// How many devices are told of at a time, so that their records fit into half of a buffer of this size.
+/// Returns the number of devices per batch, so that their records fit into half of a buffer of this size.
 fn batch(buffer_bytes: u32, captures: u32) -> usize {
-    /// What the ring buffer puts in front of a record.
+    /// Bytes that the ring buffer puts in front of a record.
     const RING_HEADER: usize = 8;
     let record = |body: usize| RING_HEADER + size_of::<wire::Header>() + body;
     let each = record(size_of::<wire::Device>()) + captures as usize * record(size_of::<wire::Capture>());
     (buffer_bytes as usize / 2 / each).clamp(1, BATCH)
 }
 
-/// What an inventory did not tell. Of all else there are records.
+/// Devices and holders that an inventory could not report. There are records of all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InventoryLosses {
     /// Devices that it could not look at: their folders in sysfs could not be opened.
     pub unopened: u64,
-    /// There are devices, and their holders could not be asked for: that takes the address of one function.
+    /// True if there are devices whose holders could not be found: that takes the address of one function.
     pub without_holders: bool,
 }
 
 impl InventoryLosses {
-    /// What is missing, and what to do about it, in words; `None` if nothing is.
+    /// Describes the losses, and the remedy, in words; `None` if there are none.
     pub fn describe_losses(self) -> Option<String> {
         let unopened = (self.unopened > 0).then(|| {
             format!(
@@ -126,8 +127,8 @@ impl InventoryLosses {
     }
 }
 
-/// Lets the kernel tell what is there: a record for every device, and one for every process that holds one. A few devices
-/// at a time; `drain` empties the ring buffer in between, which is of `buffer_bytes`.
+/// Runs the inventory: the kernel makes a record for every device, and one for every process that holds one. It goes on
+/// a few devices at a time; `drain` empties the ring buffer (of `buffer_bytes`) in between.
 pub(super) fn take_inventory(
     programs: &mut BpfPrograms,
     facts: &KernelFacts,
@@ -139,7 +140,7 @@ pub(super) fn take_inventory(
     let ioctl = facts.core.iter().find(|function| function.role == Role::DeviceIoctl);
     let address = ioctl.and_then(|function| function.address);
     let device_ioctl = address.filter(|_| holders == HolderQuery::Included).unwrap_or(0);
-    // Copies of drivers' structures are made at the first look; later ones come with what happens to them.
+    // Drivers' structures are copied at the first look; later copies come with the device's events.
     let captures = facts.plugins.iter().map(|plugin| plugin.captures.len().min(CAPTURES)).max();
     let captures = captures.filter(|_| holders == HolderQuery::Included).unwrap_or(0) as u32;
     let mut unopened = 0;
@@ -151,7 +152,7 @@ pub(super) fn take_inventory(
             .filter_map(|path| match File::open(path) {
                 Ok(file) => Some(file),
                 Err(error) => {
-                    // It may just have been removed; anything else is a device that is not told of.
+                    // It may just have been removed. With any other error a device is missing.
                     unopened += u64::from(error.kind() != io::ErrorKind::NotFound);
                     None
                 },
@@ -169,7 +170,7 @@ pub(super) fn take_inventory(
     Ok(InventoryLosses { unopened, without_holders: !asked && !folders.is_empty() })
 }
 
-/// The folders of all vfio devices in sysfs.
+/// Returns the folders of all vfio devices in sysfs.
 fn folders(files: &KernelFiles) -> Result<Vec<PathBuf>, LiveError> {
     let paths = fs::read_dir(files.path("/sys/class/vfio-dev"))
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
@@ -185,7 +186,7 @@ fn folders(files: &KernelFiles) -> Result<Vec<PathBuf>, LiveError> {
     }
 }
 
-/// What a snapshot does not tell although it is there.
+/// Losses of a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotLosses {
     /// Records that found no room in the buffer.
@@ -199,12 +200,12 @@ pub struct SnapshotLosses {
 }
 
 impl SnapshotLosses {
-    /// Returns true if all holders that the kernel told of are known: none of them can be among what was lost.
+    /// Returns true if all holders that the kernel reported are known: none of them can be among the lost records.
     pub const fn holders_told(self) -> bool {
         self.lost == 0 && self.undecoded == 0 && self.no_room == 0
     }
 
-    /// What is missing, in words; `None` if nothing is.
+    /// Describes the losses in words; `None` if there are none.
     pub fn describe(&self) -> Option<String> {
         let Self { lost, undecoded, no_room, unopened } = *self;
         let said: Vec<String> = [
@@ -244,8 +245,8 @@ impl DeviceSnapshot {
         Ok(snapshot)
     }
 
-    /// Puts together what records tell; `notes`, made at `now_ns`, say what they mean. Of either, what cannot be decoded
-    /// is counted.
+    /// Makes a snapshot of records; `notes`, made at `now_ns`, explain them. Records and notes that cannot be decoded
+    /// are counted.
     fn of_records(notes: &[RecordNote], now_ns: u64, records: &[Bytes]) -> Self {
         let (mut snapshot, mut pipeline) = (Self::default(), Pipeline::new(false));
         for note in notes.iter().filter_map(|note| note.record(now_ns)) {
@@ -283,7 +284,7 @@ impl DeviceSnapshot {
         snapshot
     }
 
-    /// A device by its name in /sys.
+    /// Returns a device by its name in /sys.
     pub fn device(&self, name: &str) -> Option<&DeviceFacts> {
         self.devices.iter().find(|device| device.name == name)
     }

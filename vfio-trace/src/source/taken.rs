@@ -1,10 +1,11 @@
-//! Records that were taken out of the ring buffer before anybody asked for them. Pure.
+//! Queue of records that were taken out of the ring buffer ahead of time. Pure.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// What they may take where the ring buffer is small: some ten thousand devices, with what is copied of them.
+/// Least limit of the queue in bytes, if the ring buffer is small: some ten thousand devices, with all copies of their
+/// structures.
 const LEAST: usize = 64 << 20;
 
 /// Records that wait, in their order.
@@ -28,8 +29,9 @@ impl RecordQueue {
         self.records.is_empty()
     }
 
-    /// Takes what `next` gives, which is the ring buffer's: no more than that holds, as others fill it meanwhile, and nothing
-    /// once too much waits. It is full then, and the programs count what they lose.
+    /// Takes records from `next`, which reads the ring buffer: at most as many bytes as that holds, as programs fill it
+    /// meanwhile, and none once too many wait. The ring buffer is full then, and the programs count the records that
+    /// they lose.
     pub(super) fn fill(&mut self, mut next: impl FnMut() -> Option<Bytes>) {
         let until = self.bytes.saturating_add(self.ring).min(self.limit);
         while self.bytes < until
@@ -40,7 +42,7 @@ impl RecordQueue {
         }
     }
 
-    /// The oldest.
+    /// Takes the oldest record.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let record = self.records.pop_front()?;
         self.bytes -= record.len();

@@ -1,4 +1,4 @@
-//! Why tracing cannot start, and what is asked before it does.
+//! Errors for which tracing cannot start, and the checks before it does.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::{
     probe::ProgramLoadError,
 };
 
-/// Tracing cannot start.
+/// Error for which tracing cannot start.
 #[derive(Debug, Error)]
 pub enum LiveError {
     /// Capabilities are missing.
@@ -27,7 +27,7 @@ pub enum LiveError {
     /// The programs could not be loaded.
     #[error(transparent)]
     Load(#[from] ProgramLoadError),
-    /// It cannot be known which devices there are.
+    /// The vfio devices cannot be listed.
     #[error("/sys/class/vfio-dev cannot be listed: {0}")]
     Unlisted(io::Error),
     /// The ring buffer cannot be waited for.
@@ -35,7 +35,7 @@ pub enum LiveError {
     Poll(#[source] io::Error),
 }
 
-/// What this process holds, if that is what the eBPF programs need.
+/// Returns this process's capabilities, if they are enough for the eBPF programs.
 pub(in crate::source) fn capable(files: &KernelFiles) -> Result<CapSet, LiveError> {
     let held = CapSet::effective(files);
     let missing: Vec<MissingCap> =
@@ -43,7 +43,7 @@ pub(in crate::source) fn capable(files: &KernelFiles) -> Result<CapSet, LiveErro
     if missing.is_empty() { Ok(held) } else { Err(LiveError::NotPermitted(missing)) }
 }
 
-/// Whether lockdown leaves the kernel's memory readable.
+/// Returns an error if lockdown hides the kernel's memory.
 pub(in crate::source) fn allowed(facts: &KernelFacts) -> Result<(), LiveError> {
     if facts.lockdown.forbids_tracing() { Err(LiveError::Lockdown) } else { Ok(()) }
 }

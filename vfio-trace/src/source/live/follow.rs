@@ -1,4 +1,4 @@
-//! Drivers that come and go while tracing: when modules are looked at, and what is probed then.
+//! Drivers that come and go while tracing: scans for modules, and the probes attached then.
 
 use std::time::{Duration, Instant};
 
@@ -12,33 +12,34 @@ use crate::{
     source::{clock::mono_ns, handed::HandoverNotes},
 };
 
-/// How often the list of modules is looked at for drivers that came or went.
+/// Interval between two scans of the list of modules for drivers that came or went.
 pub const RESCAN: Duration = Duration::from_millis(500);
 
-/// When modules were noticed that nothing but names is known of.
+/// Arrival times of modules of which nothing but names is known yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingRescan {
     first: Instant,
     last: Instant,
 }
 
-/// A look at all of it waits no longer than this, however many modules still come.
+/// Longest time that a complete scan waits, however many modules still come.
 const HURRY: Duration = Duration::from_secs(2);
 
 impl PendingRescan {
-    /// Notes that one more has come.
+    /// Returns the wait after one more module has come.
     fn goes_on(before: Option<Self>, now: Instant) -> Self {
         Self { first: before.map_or(now, |before| before.first), last: now }
     }
 
-    /// Returns true if all is to be looked at.
+    /// Returns true if the complete scan is due.
     fn is_over(self, now: Instant) -> bool {
         now.duration_since(self.last) >= RESCAN || now.duration_since(self.first) >= HURRY
     }
 }
 
 impl LiveSource {
-    /// The kernel has loaded modules: probes their functions at once, by name. All else has time until the next look.
+    /// Probes the functions of modules that the kernel has just loaded, at once and by name. All else waits until the
+    /// next scan.
     pub(super) fn modules_came(&mut self) {
         let changed = self.facts.add_modules(&self.files);
         let (facts, files) = (&self.facts, &self.files);
@@ -48,11 +49,11 @@ impl LiveSource {
         }
         self.hurried = Some(PendingRescan::goes_on(self.hurried, Instant::now()));
         self.forget_old_vfio();
-        // Probes of a new vfio read nothing before they know where, and nothing may be known of a driver that is gone; the
-        // next look says why, if this fails.
+        // Probes of a new vfio read nothing before they have its places, and no entry may stay of a driver that is
+        // gone. If this fails, the next scan reports the reason.
         self.hand_over();
         self.attach_at_once();
-        // The driver itself first: what plug-ins want of it takes longer to find.
+        // The driver itself first: functions that plug-ins want take longer to find.
         if self.facts.add_plugins() {
             self.attach_at_once();
         }
@@ -70,29 +71,30 @@ impl LiveSource {
         }
     }
 
-    /// Attaches what is known of new modules, and tells from when to when it was not.
+    /// Attaches the probes that are known for new modules, and reports the gap before that.
     fn attach_at_once(&mut self) {
         let (facts, files) = (&self.facts, &self.files);
         let mut plan = plan(facts);
-        // Each takes the kernel its time, and what the first requests do is worth the most.
+        // Each takes the kernel its time, and the first requests are the most valuable ones.
         plan.sort_by_key(PlannedProbe::urgency);
         let mut changes = self.manager.attach_at_once(&plan, |name| facts.load_of(files, name));
         self.tell_gaps(&mut changes);
         self.pending.extend(changes);
     }
 
-    /// Devices of a vfio that was unloaded are gone, whether that was seen or not: their addresses are others' by now.
+    /// Forgets the devices of a vfio that was unloaded, even if their end was not seen: their addresses are used by
+    /// others now.
     fn forget_old_vfio(&mut self) {
         let now = self.facts.load_of(&self.files, "vfio");
         let is_new = now.is_some_and(|now| self.vfio.is_some_and(|before| !before.is_same(&now)));
         if is_new {
-            // At worst one of them is taken for one that comes to its address, until that is opened.
+            // At worst one of them is taken for a new device at its address, until that is opened.
             let _kept = self.manager.programs_mut().forget_devices().is_err();
         }
         self.vfio = now.or(self.vfio);
     }
 
-    /// Puts into the stream which functions were there before they were probed.
+    /// Puts a note into the stream of functions that could be called before they were probed.
     fn tell_gaps(&mut self, changes: &mut ProbeChanges) {
         self.notes.extend(self.manager.take_notes());
         let (facts, files) = (&self.facts, &self.files);
@@ -102,16 +104,17 @@ impl LiveSource {
         changes.gaps.extend(gaps);
     }
 
-    /// Looks for drivers that came or went since, if the last look is long enough ago.
+    /// Looks for drivers that came or went, if the last scan is long enough ago.
     pub fn rescan(&mut self) -> Result<ProbeChanges, LiveError> {
         let mut changes = std::mem::take(&mut self.pending);
-        // More may come: a driver's module follows those that it uses, and must not wait behind the long look.
+        // More may come: a driver's module follows those that it uses, and must not wait for the long scan.
         let calm = self.hurried.is_none_or(|hurry| hurry.is_over(Instant::now()));
         if self.rescanned.elapsed() < RESCAN || !calm {
             return Ok(changes);
         }
         if self.hurried.is_none() {
-            // By name first, here too: symbols take seconds on a slow machine, and the kernel may not have told.
+            // By name first, here too: symbols take seconds on a slow machine, and the kernel may not have reported the
+            // module.
             self.modules_came();
             if self.hurried.is_some() {
                 self.rescanned = Instant::now();
@@ -123,7 +126,7 @@ impl LiveSource {
         Ok(changes)
     }
 
-    /// Looks at what has come in a hurry as a whole: before the end, so that it is told what the kernel refused.
+    /// Does the complete scan for modules that came last, before the run ends, so that refused probes are reported.
     pub(super) fn settle(&mut self) -> Result<ProbeChanges, LiveError> {
         let mut changes = std::mem::take(&mut self.pending);
         if self.hurried.is_some() {
@@ -132,7 +135,7 @@ impl LiveSource {
         Ok(changes)
     }
 
-    /// Takes in what is loaded now, with all that takes long.
+    /// Takes in all that is loaded now, slow steps included.
     fn look(&mut self) -> Result<ProbeChanges, LiveError> {
         let mut changes = ProbeChanges::default();
         (self.rescanned, self.hurried) = (Instant::now(), None);
@@ -178,7 +181,7 @@ impl LiveSource {
             if !self.manager.is_new_pointer(role, address) {
                 continue;
             }
-            // Addresses of what was probed by name may not be known yet.
+            // Addresses of functions that were probed by name may not be known yet.
             if self.hurried.is_none() || !self.manager.has_unplaced(role) {
                 now.push((role, address));
             } else if !self.deferred.contains(&(role, address)) {
@@ -188,7 +191,7 @@ impl LiveSource {
         self.resolve(&now)
     }
 
-    /// Probes the functions that pointers lead to.
+    /// Probes the functions at these addresses.
     fn resolve(&mut self, pointers: &[(Role, u64)]) -> ProbeChanges {
         let mut all = ProbeChanges::default();
         for &(role, address) in pointers {

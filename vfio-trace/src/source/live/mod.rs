@@ -57,7 +57,8 @@ impl<F: Fn(&str) + Send + Sync> log::Log for LogForwarder<F> {
 
 type BoxedLog = Box<dyn log::Log>;
 
-/// Probes that feed a ring buffer.
+/// Probes of this machine's kernel, and the ring buffer that they feed. [`LiveSource::open`] makes it; a [`LiveLoop`]
+/// drives it and hands its records to a [`RunObserver`]. It follows drivers that are loaded and unloaded meanwhile.
 pub struct LiveSource {
     files: KernelFiles,
     facts: KernelFacts,
@@ -65,24 +66,24 @@ pub struct LiveSource {
     ring: AsyncFd<RingBuf<MapData>>,
     log: Option<EbpfLogger<BoxedLog>>,
     rescanned: Instant,
-    /// Records of our own that come before the next one of the kernel's.
+    /// Notes of our own that come before the kernel's next record.
     notes: Vec<RecordNote>,
-    /// When tracing was switched on, and which modules were loaded since.
+    /// Start of tracing, and the modules loaded since.
     loads: LoadTracker,
-    /// What was done in between, and has not been told.
+    /// Changes of probes that were not reported yet.
     pending: ProbeChanges,
-    /// Modules that have come, if not all of them is known yet.
+    /// Modules that have come and are not completely known yet.
     hurried: Option<PendingRescan>,
-    /// The vfio that devices are of.
+    /// The loaded vfio module that devices belong to.
     vfio: Option<ModuleStamp>,
-    /// What the programs know of drivers.
+    /// The programs' entries of drivers.
     handed: DriverRegistry,
     /// Pointers that wait until symbols are known again.
     deferred: Vec<(Role, u64)>,
-    /// Why the kernel does not tell of modules, if so.
+    /// Reason why the kernel does not report modules; `None` if it does.
     unwatched: Option<String>,
     batches: RecordBatches,
-    /// Records that were taken while the inventory went on: before those that the ring buffer has.
+    /// Records that were taken during the inventory: they come before those in the ring buffer.
     taken: RecordQueue,
     buffer_bytes: u32,
 }
@@ -95,7 +96,7 @@ impl LiveSource {
         options: LoadOptions,
         log: Option<BoxedLog>,
     ) -> Result<(Self, ProbeChanges), LiveError> {
-        // Before the kernel is looked at: that takes a while.
+        // Before the kernel is looked at, which takes a while.
         let held = capable(&files)?;
         let facts = KernelFacts::read_for(&files, &WANTED);
         allowed(&facts)?;
@@ -132,7 +133,7 @@ impl LiveSource {
                 function.symbol
             )));
         }
-        // Those of a driver that comes later, too: the verifier's time would be a gap then.
+        // Also those of drivers that may come later: the verifier's time would be a gap then.
         manager.programs_mut().prepare_all();
         let (rescanned, batches) = (Instant::now(), RecordBatches::new(mono_ns()));
         let vfio = facts.load_of(&files, "vfio");
@@ -158,12 +159,12 @@ impl LiveSource {
         Ok((live, changes))
     }
 
-    /// Returns what is known of the kernel.
+    /// Returns the facts about the kernel.
     pub const fn facts(&self) -> &KernelFacts {
         &self.facts
     }
 
-    /// Gives up all capabilities but those that probes attached later need.
+    /// Drops all capabilities but those that probes attached later need.
     pub fn drop_privileges(&self) -> Result<(), caps::DropError> {
         caps::keep_only(&self.needs())
     }
@@ -173,17 +174,17 @@ impl LiveSource {
         self.facts.caps.tracing_part(self.facts.perf_wants_admin)
     }
 
-    /// Returns true if processes have the numbers here that they have in records.
+    /// Returns true if process ids are the same here as in records.
     pub fn shares_pid_numbers(&self) -> bool {
         ProcessTable::of(&self.files).matches_kernel()
     }
 
-    /// Does the same, with what it takes to start a program put aside: see [`caps::start_with`].
+    /// Drops capabilities likewise, but keeps those aside that starting a program takes: see [`caps::start_with`].
     pub fn put_privileges_aside(&self) -> Result<(), caps::DropError> {
         caps::put_aside(&self.needs())
     }
 
-    /// Returns true if there is a vfio to trace.
+    /// Returns true if vfio is loaded.
     pub const fn has_vfio(&self) -> bool {
         !matches!(self.facts.vfio, VfioCore::NotLoaded)
     }
@@ -195,17 +196,17 @@ impl LiveSource {
         Ok(())
     }
 
-    /// Lets the kernel tell what is there already: a record for every device, and one for every process that holds one.
+    /// Runs the inventory: the kernel makes a record for every device, and one for every process that holds one.
     pub fn take_inventory(&mut self) -> Result<InventoryLosses, LiveError> {
         self.inventory(HolderQuery::Included)
     }
 
-    /// Lets the kernel tell again how its devices are: a record for every device, none for its holders.
+    /// Runs the inventory again for devices only: a record for every device, none for its holders.
     pub fn look_again(&mut self) -> Result<InventoryLosses, LiveError> {
         self.inventory(HolderQuery::Omitted)
     }
 
-    /// The ring buffer is emptied meanwhile: thousands of devices do not fit into it.
+    /// Runs an inventory, and empties the ring buffer meanwhile: thousands of devices do not fit into it.
     fn inventory(&mut self, holders: HolderQuery) -> Result<InventoryLosses, LiveError> {
         let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
         let ring = ring.get_mut();
@@ -213,7 +214,7 @@ impl LiveSource {
         take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)
     }
 
-    /// Stops all probes; what they sent before is still to be taken.
+    /// Stops all probes. Records that they sent before are still to be taken.
     fn disable(&mut self) -> Result<(), LiveError> {
         Ok(self.manager.enable(false)?)
     }
@@ -233,7 +234,7 @@ impl LiveSource {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        // The kernel's records rely on these: they were made before the first of those could be.
+        // The kernel's records rely on these notes, which were made before the first of those could be.
         self.notes.extend(self.manager.take_notes());
         let settled_ns = self.batches.settled_ns();
         let notes = self.notes.drain(..).filter_map(|note| note.record(settled_ns));
@@ -244,7 +245,7 @@ impl LiveSource {
             let next = taken.pop().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
             match next {
                 Some(record) => RingEntry::Record(record),
-                // Ready to be read is also what a program has only begun to write.
+                // A record that a program has only begun to write also makes the ring readable.
                 None if is_ready(&*ring) => RingEntry::Unfinished,
                 None => RingEntry::Nothing,
             }
@@ -269,25 +270,25 @@ impl LiveSource {
         records
     }
 
-    /// Returns why drivers that are loaded later are not noticed at once, if so.
+    /// Returns the reason why drivers that are loaded later are not noticed at once; `None` if they are.
     pub fn unwatched(&self) -> Option<&str> {
         self.unwatched.as_deref()
     }
 
-    /// Returns the time (CLOCK_MONOTONIC, ns) up to which [`Self::pump`] has given all records: when the ring was read
-    /// before it was found empty. This is what a pipeline may be told of the time, and not what the clock shows: of a
-    /// reader that is behind, the rest of a call may still be in the ring.
+    /// Returns the time (CLOCK_MONOTONIC, ns) up to which [`Self::pump`] has given all records: the time at which the
+    /// ring was read before it was found empty. A pipeline may be given this time, but not the clock's: if the reader
+    /// is behind, the rest of a call may still be in the ring.
     pub const fn settled_ns(&self) -> u64 {
         self.batches.settled_ns()
     }
 
-    /// Returns what became of each probe.
+    /// Returns the report of each probe.
     pub fn report(&self) -> Vec<ProbeReport> {
         self.manager.report()
     }
 }
 
-/// Returns true if anything is in a ring buffer, finished or not; does not wait. If it cannot be told, nothing is.
+/// Returns true if there is any record in a ring buffer, finished or not; does not wait. An error counts as none.
 fn is_ready(ring: impl AsFd) -> bool {
     poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -1,4 +1,4 @@
-//! The one loop of a live run: takes in records, looks for drivers, tells the time, until something ends it.
+//! The one loop of a live run: takes in records, looks for drivers and passes on the time, until the run ends.
 
 use std::{
     pin::pin,
@@ -18,63 +18,63 @@ use crate::{
     source::clock::mono_ns,
 };
 
-/// A consumer of a live run: it prints, stores or shows what the source gives, and says what is to be said of it. The
-/// verbs have one each; a [`LiveLoop`] calls it, and [`LiveSource::pump`] and those around it do.
+/// A consumer of a live run: it prints, stores or shows records, and reports on the run. Each verb has one;
+/// [`LiveLoop`], [`LiveSource::pump`] and [`LiveSource::end_run`] call it.
 pub trait RunObserver {
-    /// Why it can take no more, or why the source cannot go on.
+    /// Error of the consumer or of the source that ends the run.
     type Error: From<LiveError>;
 
-    /// Takes the next record, as it came and decoded.
+    /// Takes the next record, raw and decoded.
     fn record(&mut self, bytes: &Bytes, record: Result<&WireRecord, DecodeError>) -> Result<(), Self::Error>;
 
-    /// Hears which probes have come and gone.
+    /// Takes in that probes have come or gone.
     fn changes(&mut self, changes: &ProbeChanges);
 
-    /// Hears that there are no more records for the moment.
+    /// Is called when there are no more records for the moment.
     fn pause(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Does what is due every [`RESCAN`]. All records were given that there were at `settled_ns`.
+    /// Does the work that is due every [`RESCAN`]. All records up to `settled_ns` were given.
     fn tick(&mut self, settled_ns: u64, live: &mut LiveSource) -> Result<(), Self::Error>;
 
-    /// Returns true if it wants no more.
+    /// Returns true if the observer wants no more records.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Hears that probes are about to be switched off.
+    /// Is called before probes are switched off.
     fn ending(&mut self, _live: &mut LiveSource) {}
 }
 
-/// The end of a run all of whose records were taken.
+/// End of a run, with all its records taken.
 #[derive(Debug)]
 pub struct RunEnd<E> {
-    /// When probes were off, CLOCK_MONOTONIC in ns.
+    /// Time at which the probes were off, CLOCK_MONOTONIC in ns.
     pub ended_ns: u64,
-    /// What went wrong on the observer's side; then the rest of the records is lost.
+    /// Error of the observer; the rest of the records is lost then.
     pub error: Option<E>,
 }
 
-/// The loop that keeps an observer up to date with a live source. It knows neither signals nor commands: what ends it is a
-/// future of the caller's.
+/// Loop that keeps an observer up to date with a live source. It does not handle signals or commands: the caller passes
+/// a future that ends it.
 #[derive(Debug)]
 pub struct LiveLoop {
     tick: tokio::time::Interval,
-    /// There may be more than the batch that was taken last.
+    /// True if there may be more records than the batch that was taken last.
     more: bool,
-    /// Set as soon as somebody has asked for the end.
+    /// Set as soon as the end is asked for.
     stop: Arc<AtomicBool>,
 }
 
 impl LiveLoop {
-    /// Makes one that ticks at once. `stop`: set as soon as somebody has asked for the end, which the future that is waited
-    /// for will tell of. Needs a tokio runtime.
+    /// Makes a loop that ticks at once. `stop`: set as soon as the end is asked for; the future passed to
+    /// [`Self::run_until`] must become ready then, too. Needs a tokio runtime.
     pub fn new(stop: Arc<AtomicBool>) -> Self {
         Self { tick: tokio::time::interval(RESCAN), more: false, stop }
     }
 
-    /// Goes on until `interrupt` is ready, and gives what that gives; `None` if the observer wants no more.
+    /// Runs until `interrupt` is ready, and returns its result; `None` if the observer wants no more.
     pub async fn run_until<O: RunObserver, T>(
         &mut self,
         live: &mut LiveSource,
@@ -83,7 +83,7 @@ impl LiveLoop {
     ) -> Result<Option<T>, O::Error> {
         let mut interrupt = pin!(interrupt);
         loop {
-            // Output that was waited for is given up once somebody has asked for the end; then that is why all ends.
+            // Output that was waited for is given up once the end is asked for; then that is the reason for the end.
             if observer.is_full() && !self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -102,7 +102,7 @@ impl LiveLoop {
 }
 
 impl LiveSource {
-    /// Takes in a batch of what has arrived; gives the time of its latest record, `None` if there was none.
+    /// Takes in a batch of records; returns the time of the latest, `None` if there was none.
     pub fn pump<O: RunObserver>(&mut self, observer: &mut O) -> Result<Option<u64>, O::Error> {
         let records = self.take();
         let mut latest_ns = records.first().map(|_| 0);
@@ -120,7 +120,7 @@ impl LiveSource {
         Ok(latest_ns)
     }
 
-    /// Takes in all that has happened until now, but for no longer than `patience`: in a flood there is always more.
+    /// Takes in all records up to now, but for no longer than `patience`: in a flood there is always more.
     pub fn catch_up<O: RunObserver>(&mut self, observer: &mut O, patience: Duration) -> Result<(), O::Error> {
         let (start, now_ns) = (Instant::now(), mono_ns());
         while self.pump(observer)?.is_some_and(|latest_ns| latest_ns < now_ns) && start.elapsed() < patience {
@@ -129,15 +129,15 @@ impl LiveSource {
     }
 
     fn tick<O: RunObserver>(&mut self, observer: &mut O) -> Result<(), O::Error> {
-        // The ring's wake-up is the rule, this the exception: nothing that has arrived stays unseen for long. Before the
-        // look for drivers, which takes long: the kernel's own notice of one may have arrived.
+        // Normally the ring's wake-up triggers this; this call makes sure that no record stays unseen for long. It
+        // comes before the scan for drivers, which takes long: the kernel's own notice of a driver may have arrived.
         self.pump(observer)?;
         observer.changes(&self.rescan()?);
         observer.tick(self.settled_ns(), self)
     }
 
-    /// Ends a run: switches all probes off, and takes in the rest. `error`: what has gone wrong before; then no more is
-    /// taken.
+    /// Ends a run: switches all probes off, and takes in the rest. `error`: an earlier error of the observer; then no
+    /// more is taken.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl LiveSource {
         observer: &mut O,
         error: Option<O::Error>,
     ) -> Result<RunEnd<O::Error>, LiveError> {
-        // A driver may just have come: what of it was not probed is told even now.
+        // A driver may just have come: the gap before its probes is reported even now.
         let error = error.or_else(|| self.take_changes(observer).err());
         observer.ending(self);
         self.disable()?;

@@ -20,23 +20,23 @@ use crate::{
     },
 };
 
-/// Why nothing of a recording can be shown.
+/// Error for which nothing of a recording can be shown, or no more of it.
 #[derive(Debug, Error)]
 pub enum RecordingError {
     /// A file cannot be opened.
     #[error("cannot open {name}: {source}")]
     File {
-        /// As the user gave it.
+        /// Name that the user gave.
         name: String,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// A file is not one that can be read.
     #[error("cannot read {name}: {source}")]
     Open {
-        /// As the user gave it.
+        /// Name that the user gave.
         name: String,
-        /// Why not.
+        /// Reason for which it cannot be read.
         source: PartOpenError,
     },
     /// The files do not belong together.
@@ -66,52 +66,52 @@ pub enum RecordingError {
     /// One of several files can be read only once, and they are looked into first.
     #[error("{name} is a pipe or a device, which can be read only once")]
     Pipe {
-        /// As the user gave it.
+        /// Name that the user gave.
         name: String,
     },
     /// Reading failed halfway.
     #[error("cannot read on in {name}: {source}")]
     Read {
-        /// As the user gave it.
+        /// Name that the user gave.
         name: String,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What the recording has next.
+/// Next item of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingItem {
     /// A record.
     Record(Bytes),
-    /// What a pipeline is to be told of the time (`Pipeline::tick`).
+    /// Time to be passed to a pipeline (`Pipeline::tick`).
     Tick(u64),
-    /// What the host's clocks showed.
+    /// Readings of the host's clocks.
     Clock(ClockSample),
-    /// Something is missing; what follows is right.
+    /// Records are missing here; those that follow are right.
     Damage {
         /// The file.
         name: String,
-        /// What.
+        /// Kind of the damage.
         damage: RecordingDamage,
     },
-    /// Another recording follows in the same stream, which is none of this one's.
+    /// Another recording follows in the same stream, which is no part of this one.
     OtherRecording {
         /// The file.
         name: String,
-        /// The host that it is of, if it has a name.
+        /// Its host, if it has a name.
         host: Option<String>,
     },
 }
 
-/// How a recording ended.
+/// End of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingEnd {
     /// CLOCK_MONOTONIC in ns.
     pub mono_ns: u64,
-    /// What the probes have counted since what was read began.
+    /// Counts of the probes since the first part that was read began.
     pub probes: Vec<ProbeReport>,
-    /// The number of the part that follows and was not given.
+    /// Number of a following part that was not given.
     pub continued: Option<u32>,
 }
 
@@ -121,39 +121,40 @@ struct PartInput {
     part: u32,
 }
 
-/// The recording.
+/// The parts of one recording as a source of records. Made from files or a stream; the verbs that read recordings take
+/// its items in order and feed them to a pipeline.
 pub struct RecordingSource {
-    /// Those that follow.
+    /// Inputs that follow.
     inputs: VecDeque<PartInput>,
     name: String,
     reader: RecordingReader<Box<dyn Read>>,
     /// The first part that was read.
     first: PartHeader,
-    /// Whether what a part repeats is needed: the part before it was not read to its end, or not whole.
+    /// True if records that a part repeats are needed: the part before it was not read to its end, or is incomplete.
     needs_repeated: bool,
-    /// Records of the part may be lacking.
+    /// True if records of the part may be missing.
     records_missing: bool,
-    /// The reader's part is not where it should be: nothing of it is shown.
+    /// True if the reader's part is out of order: nothing of it is shown.
     left_out: bool,
-    /// Files that cannot be read, and why.
+    /// Files that cannot be read, and the reasons.
     unread: VecDeque<(String, PartOpenError)>,
     end: Option<PartEnd>,
     /// The part that is being read.
     part: u32,
-    /// A tick of which only what follows tells whether it was true.
+    /// A tick that only the next item can confirm.
     uncertain_tick: Option<u64>,
-    /// What follows a tick that was doubtful.
+    /// The record after a doubtful tick.
     held_record: Option<Bytes>,
-    /// What the clocks showed when the part began, until it is told.
+    /// Readings of the clocks at the part's beginning, until they are passed on.
     began: Option<ClockSample>,
     /// Latest reading of the probes, if there is no end.
     probes: Option<Vec<ProbeReport>>,
     over: bool,
-    /// What else is in the stream was left out on purpose.
+    /// True if the rest of the stream was left out on purpose.
     alone: bool,
-    /// The reader has come to another recording.
+    /// True if the reader has come to another recording.
     other: bool,
-    /// Bytes of inputs that are done with.
+    /// Number of bytes of the inputs that are finished.
     before: u64,
     total: Option<u64>,
 }
@@ -174,13 +175,13 @@ impl RecordingSource {
             let stat = file.metadata().ok().filter(Metadata::is_file);
             let len = stat.map(|stat| stat.len());
             total = total.zip(len).map(|(total, len)| total.saturating_add(len));
-            // One file need not be one that can be read twice: it may be a pipe.
+            // A single file need not be readable twice: it may be a pipe.
             if paths.len() == 1 {
                 return Self::begin(name, Box::new(file), VecDeque::new(), total);
             }
             let header = match RecordingReader::open(file) {
                 Ok(reader) => reader.header().clone(),
-                // The newest may have nothing in it yet; the others are as good as without it.
+                // The newest may be empty yet; the others are as good without it.
                 Err(source) => {
                     unread.push_back((name, source));
                     continue;
@@ -213,7 +214,7 @@ impl RecordingSource {
         }
     }
 
-    /// One stream, which may have several parts.
+    /// Opens one stream, which may have several parts.
     ///
     /// # Errors
     ///
@@ -254,22 +255,23 @@ impl RecordingSource {
         })
     }
 
-    /// What the run said about itself, at the start of the first part that is read.
+    /// Returns the run's description and start time, from the first part that is read.
     pub fn start(&self) -> (TraceStart, u64) {
         (self.first.start.clone(), self.first.part_began_ns)
     }
 
-    /// The header of the first part that is read.
+    /// Returns the header of the first part that is read.
     pub const fn header(&self) -> &PartHeader {
         &self.first
     }
 
-    /// What was said when it was merged with others.
+    /// Returns the note of the merge, if it was merged with others.
     pub const fn merge(&self) -> Option<&MergeNote> {
         self.reader.merge()
     }
 
-    /// The recording that follows in the same stream, once [`Next::Other`] has told that there is one.
+    /// Returns the recording that follows in the same stream, once [`RecordingItem::OtherRecording`] has shown that
+    /// there is one.
     pub fn other(self) -> Option<Self> {
         if !self.other {
             return None;
@@ -292,23 +294,24 @@ impl RecordingSource {
         })
     }
 
-    /// The same, with no word of other recordings that follow in the stream: this one was chosen among them.
+    /// Returns the same, without items for other recordings in the stream: this one was chosen among them.
     #[must_use]
     pub fn without_others(self) -> Self {
         Self { alone: true, ..self }
     }
 
-    /// Bytes read, and bytes there are if that is known.
+    /// Returns the bytes read, and the total number of bytes if that is known.
     pub fn progress(&self) -> (u64, Option<u64>) {
         (self.before + self.reader.position(), self.total)
     }
 
-    /// Whether what comes next has yet to be read: the caller may want to pass on first what it has.
+    /// Returns true if the next item has yet to be read from the input: the caller may want to pass on first the items
+    /// that it has.
     pub fn is_waiting(&self) -> bool {
         self.held_record.is_none() && self.reader.is_waiting()
     }
 
-    /// How it ended; `None` if its end is missing, or not reached yet.
+    /// Returns the end of the recording; `None` if it is missing, or not reached yet.
     pub fn ended(&self) -> Option<RecordingEnd> {
         let end = self.end.as_ref()?;
         Some(RecordingEnd {
@@ -318,13 +321,13 @@ impl RecordingSource {
         })
     }
 
-    /// What the probes had counted when the recorder last looked, if there is no end. `None`: it never did.
+    /// Returns the probes' counts as the recorder last read them, if there is no end. `None`: it never did.
     pub fn last_probes(&self) -> Option<Vec<ProbeReport>> {
         let probes = self.probes.clone()?;
         Some(probes_since(&self.first.start.probes, probes))
     }
 
-    /// What comes next; `None` at the end. Waits for no more of a stream than it takes.
+    /// Returns the next item; `None` at the end. Reads no more of a stream than the item takes.
     ///
     /// # Errors
     ///
@@ -388,10 +391,10 @@ impl RecordingSource {
         None
     }
 
-    /// A record. It was not there when a tick before it was made only if it is not older.
+    /// Passes on a record; before it an uncertain tick, lowered to the record's time if that is earlier.
     fn record(&mut self, bytes: Bytes) -> RecordingItem {
         let header = wire::Header::read_from_prefix(&bytes).ok().map(|(header, _)| header);
-        // A note has the time of the recorder's clock, too.
+        // A note's time comes from the recorder's clock, as the tick's does: it proves nothing.
         let made = header.filter(|header| header.kind != wire::Kind::Note as u16).map(|header| header.end_ns);
         let Some((tick, made)) = self.uncertain_tick.zip(made) else { return RecordingItem::Record(bytes) };
         self.uncertain_tick = None;
@@ -420,7 +423,7 @@ impl RecordingSource {
         Ok(self.follow())
     }
 
-    /// Another part in the same stream.
+    /// Starts another part of the same stream.
     fn part(&mut self, header: &PartHeader) -> Result<Option<RecordingItem>, RecordingError> {
         if header.recording == self.first.recording {
             return Ok(self.follow());

@@ -1,4 +1,4 @@
-//! Parts in any order, some of them damaged: what is read is right, and what is not is told.
+//! Parts in any order, some of them damaged: records that are read are right, and missing ones are reported.
 
 use std::io::Cursor;
 
@@ -21,7 +21,7 @@ fn rotated(number: u32) -> Vec<u8> {
     part("a", number, EndReason::Rotated)
 }
 
-/// Records and damages, in the order in which they come.
+/// Returns records and damages, in the order in which they come.
 fn told(recording: &mut RecordingSource) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(next) = recording.next().unwrap() {
