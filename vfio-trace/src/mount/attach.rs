@@ -1,4 +1,4 @@
-//! Mounting and unmounting: by the system calls, or where only root may use those, by fusermount3.
+//! Mounting and unmounting: by the system calls, or by fusermount3 if only root may use those.
 
 use std::{
     ffi::CString,
@@ -28,41 +28,41 @@ const SOURCE: &str = "vfio-trace";
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
 
-/// Nothing was mounted.
+/// Error for which nothing was mounted.
 #[derive(Debug, Error)]
 pub enum MountError {
-    /// There is no FUSE.
+    /// The kernel has no FUSE.
     #[error("this kernel offers no FUSE: {DEVICE}: {0}")]
     NoFuse(io::Error),
     /// `/dev/fuse` may not be opened.
     #[error("{DEVICE}: {0}")]
     Device(io::Error),
-    /// mount(2) is for root, and there is no fusermount3.
+    /// mount(2) is for root only, and there is no fusermount3.
     #[error("mount(2) needs CAP_SYS_ADMIN, and {HELPER} is not installed")]
     Root,
-    /// fusermount3 did not do it.
+    /// fusermount3 failed.
     #[error("mount(2) needs CAP_SYS_ADMIN, and {HELPER} says: {0}")]
     Helper(String),
-    /// Anything else.
+    /// Any other error.
     #[error("{call}: {why}")]
     Failed {
-        /// What failed.
+        /// The call that failed.
         call: &'static str,
-        /// How.
+        /// Its error.
         why: io::Error,
     },
 }
 
-/// A mount that nobody serves yet.
+/// A mount that no server answers for yet. [`mount`] makes it; `serve` takes it over.
 #[derive(Debug)]
 pub struct FuseMount {
-    /// Where the kernel's requests come from.
+    /// Descriptor of `/dev/fuse` from which the kernel's requests are read.
     pub fuse: OwnedFd,
-    /// Number of its device, `major:minor`.
+    /// Number of the mount's device, `major:minor`.
     pub device: String,
 }
 
-/// Whether there is a `/dev/fuse` for this process.
+/// Checks that this process can open `/dev/fuse`.
 ///
 /// # Errors
 ///
@@ -79,7 +79,8 @@ fn open_device() -> Result<OwnedFd, MountError> {
     })
 }
 
-/// Mounts on a directory, read-only; or writable, for who answers requests to write. Until somebody serves it, whoever looks into the directory waits.
+/// Mounts on a directory: read-only, or writable, for a server that answers requests to write. Until a server answers,
+/// processes that look into the directory wait.
 ///
 /// # Errors
 ///
@@ -92,7 +93,7 @@ pub fn mount(dir: &Path, allow_other: bool, writable: bool) -> Result<FuseMount,
     };
     let failed = |why| MountError::Failed { call: "/proc/self/mountinfo", why };
     let entry = mounts::at(dir).map_err(failed)?.filter(|entry| entry.kind == FS_TYPE);
-    // Without a number it cannot be told from what others may mount there: better none than one that stays. Closing
+    // Without a number the mount cannot be told from others at the same place: better none than one that stays. Closing
     // the last descriptor of its device makes it a dead one, for the guard to find.
     let entry = entry.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     Ok(FuseMount { fuse, device: entry.device })
@@ -102,8 +103,8 @@ fn by_system_call(dir: &Path, allow_other: bool, writable: bool) -> Result<Owned
     let fuse = open_device()?;
     let other = if allow_other { ",allow_other" } else { "" };
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    // The kernel checks permissions itself: modes say that everybody may read and nobody write. Not where requests to write
-    // are answered one by one.
+    // The kernel checks permissions itself: the modes allow reading to all and writing to none. It must not if requests
+    // to write are answered one by one.
     let checks = if writable { "" } else { ",default_permissions" };
     let options =
         format!("fd={},rootmode=40000,user_id={user},group_id={group}{checks}{other}", fuse.as_raw_fd());
@@ -122,11 +123,12 @@ fn by_system_call(dir: &Path, allow_other: bool, writable: bool) -> Result<Owned
     }
 }
 
-/// fusermount3 opens `/dev/fuse`, mounts, and sends the descriptor back through the socket named in `_FUSE_COMMFD`.
+/// Mounts by fusermount3, which opens `/dev/fuse`, mounts, and sends the descriptor back through the socket named in
+/// `_FUSE_COMMFD`.
 fn by_helper(dir: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd, MountError> {
     let failed = |call| move |why: io::Error| MountError::Failed { call, why };
     let (ours, theirs) = UnixStream::pair().map_err(failed("socketpair"))?;
-    // The only child started meanwhile is the one that is to have it.
+    // The only child started meanwhile is fusermount3, which needs the descriptor.
     fcntl_setfd(&theirs, FdFlags::empty()).map_err(|errno| failed("fcntl")(errno.into()))?;
     let mode = if writable { "rw" } else { "ro,default_permissions" };
     let mut options = format!("{mode},nosuid,nodev,noexec,noatime,fsname={SOURCE},subtype={SOURCE}");
@@ -152,7 +154,7 @@ fn by_helper(dir: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd, M
     fuse.ok_or_else(|| MountError::Helper(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// The descriptor that comes with a message; `None` if the other side went away without one.
+/// Receives the descriptor that comes with a message; `None` if the other side closed the socket without one.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -172,7 +174,7 @@ fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     Ok(descriptor)
 }
 
-/// Takes a mount away at once; who still has something of it open keeps that, dead. The top one, if there are several.
+/// Detaches a mount at once (the top one, if there are several); a process that has a file of it open keeps that, dead.
 pub(super) fn unmount(point: &Path) -> io::Result<()> {
     match rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(()),

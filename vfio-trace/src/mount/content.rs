@@ -1,4 +1,4 @@
-//! What stands at which path, asked of the host's state: folders of devices, their files, their sizes and times.
+//! The tree's content by path, from the host's state: folders of devices, their files, their sizes and times.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,58 +11,59 @@ use crate::{
     state::{self, ContentError, DeviceFile, DeviceReport, HostState, ViewContext},
 };
 
-/// What a `debug` file says before anything was written to it.
+/// Text of a `debug` file before the first write to it.
 const UNUSED: &str =
     "nothing was run; write 0 (save), 1 (resume) or 2 (I/O test), if mounted with --allow-exercise\n";
 
-/// A file's content, or that there is nothing to tell.
+/// A file's content; `None` if there is no data for it.
 pub(super) type NodeContent = Option<Arc<[u8]>>;
 
-/// Something in the tree.
+/// A file or folder of the tree, with its attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TreeNode {
     pub(super) kind: NodeKind,
-    /// Bytes of a file's content.
+    /// Size of a file's content in bytes.
     pub(super) size: u64,
-    /// Names that lead here: `.` and the `..` of subfolders count.
+    /// Number of links: `.` and the `..` of subfolders count.
     pub(super) links: u32,
-    /// When it changed last, CLOCK_MONOTONIC.
+    /// Time of the last change, CLOCK_MONOTONIC.
     pub(super) changed_ns: u64,
 }
 
-/// How a host's devices are shown as files.
+/// Devices of a host, shown as files.
 ///
-/// Made by `mount` for [`super::serve`], which asks it, together with the [`HostState`], for each path that somebody looks
-/// at. Of its own it has only names: of devices' folders, which stay as long as a device is known.
+/// Made by `mount` for [`super::serve`], which asks it, together with the [`HostState`], for each path that a process
+/// looks at. It keeps only the names of devices' folders, which stay as long as a device is known, and the texts of
+/// `debug` files.
 #[derive(Debug, Default)]
 pub struct MountTree {
     folders: DeviceFolders,
     annotate: bool,
-    /// What the `debug` file of each device says; `None`: there are no such files.
+    /// Text of each device's `debug` file; `None`: there are no such files.
     debug: Option<BTreeMap<Arc<str>, Arc<[u8]>>>,
 }
 
 impl MountTree {
-    /// Makes one with the files that every device has.
+    /// Makes a tree with the files that every device has.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets drivers' files say where their data is from, on lines that begin with `#`.
+    /// Makes drivers' files begin with the source of their data, on lines that begin with `#`.
     #[must_use]
     pub const fn annotated(mut self, annotate: bool) -> Self {
         self.annotate = annotate;
         self
     }
 
-    /// Gives devices of drivers that had such a thing in debugfs a `debug` file.
+    /// Gives a `debug` file to devices of drivers that had one in debugfs.
     #[must_use]
     pub fn with_debug(mut self) -> Self {
         self.debug = Some(BTreeMap::new());
         self
     }
 
-    /// Changes the `debug` file of a device: from now on it says this.
+    /// Sets the text of a device's `debug` file.
     pub(super) fn say_in_debug(&mut self, device: &str, text: &str) {
         if let Some(debug) = &mut self.debug {
             debug.insert(device.into(), text.as_bytes().into());
@@ -82,7 +83,7 @@ impl MountTree {
         Some(format!("{MIGRATION}/{file}"))
     }
 
-    /// Returns the name of the device that a folder is of.
+    /// Returns the name of a folder's device.
     fn existing(&mut self, host: &HostState, folder: &str) -> Option<Arc<str>> {
         self.folders.follow(host);
         self.folders.device(folder).filter(|name| host.is_present(name)).cloned()
@@ -127,7 +128,7 @@ impl MountTree {
         };
         let text = match file.text(&look) {
             Ok(text) => Some(text),
-            // Reading it is no error: others of the same folder have something to tell.
+            // Reading it is no error: other files of the same folder have data.
             Err(ContentError::Driver(why)) if self.annotate => Some(format!("# {why}\n")),
             Err(ContentError::Driver(why)) => Some(format!("{why}\n")),
             Err(_) => None,
@@ -135,7 +136,7 @@ impl MountTree {
         Some(text.map(|text| text.into_bytes().into()))
     }
 
-    /// Tells what a path stands for; `None` if there is no such thing.
+    /// Returns the node at a path; `None` if there is none.
     pub(super) fn node(&mut self, host: &mut HostState, path: &str) -> Option<TreeNode> {
         let changed_ns = match TreePath::of(path)? {
             TreePath::Root | TreePath::Vfio => host.changed_ns(),
@@ -154,7 +155,7 @@ impl MountTree {
     }
 }
 
-/// Counts the devices that can have no folder, of those that are there.
+/// Counts the present devices that can have no folder.
 pub fn without_folder(host: &HostState) -> usize {
     let present = host.device_names().filter(|(name, _)| host.is_present(name));
     present.filter(|(name, _)| tree::folder(name).is_none()).count()

@@ -1,4 +1,4 @@
-//! What is written to a device's `debug` file, as the debugfs series had it: 0 save, 1 resume, 2 I/O test.
+//! Writes to a device's `debug` file, as in the debugfs series: 0 save, 1 resume, 2 I/O test.
 
 use std::{
     fmt::Debug,
@@ -13,7 +13,7 @@ use fuser::{Errno, ReplyWrite};
 
 use super::content::MountTree;
 
-/// What can be written.
+/// A command that can be written to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DebugCommand {
     /// `0`
@@ -35,16 +35,16 @@ impl DebugCommand {
     }
 }
 
-/// How it went.
+/// Outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExerciseOutcome {
-    /// Well.
+    /// Success.
     Well,
     /// The device or its driver misbehaves.
     Failed,
-    /// Somebody has the device.
+    /// Another process has the device open.
     InUse,
-    /// It must not be opened by who has mounted.
+    /// The user that has mounted may not open it.
     NotPermitted,
     /// The device or its driver cannot do it.
     Unsupported,
@@ -62,13 +62,14 @@ impl ExerciseOutcome {
     }
 }
 
-/// Exercises a device, if nobody uses it.
+/// Runs a command on a device that no process uses. `mount` implements it with the exercise of the `exercise` verb; the
+/// server calls it for each write to a `debug` file.
 pub trait DeviceExerciser: Debug + Send + Sync + 'static {
-    /// Gives how it went, and all that there is to say of it. It may take its time.
+    /// Runs the command, and returns its outcome and its complete output. It may take long.
     fn exercise(&self, device: &str, command: DebugCommand) -> (ExerciseOutcome, String);
 }
 
-/// Whoever exercises, one device after the other.
+/// Runs commands, on one device at a time.
 #[derive(Debug)]
 pub(super) struct ExerciseWorker {
     exercise: Box<dyn DeviceExerciser>,
@@ -80,7 +81,8 @@ impl ExerciseWorker {
         Arc::new(Self { exercise, busy: AtomicBool::new(false) })
     }
 
-    /// Does what was written, and then answers. In a thread of its own: others look at files meanwhile.
+    /// Runs the command that was written, and then answers. It does so in a thread of its own: other files can be read
+    /// meanwhile.
     pub(super) fn write(
         self: &Arc<Self>,
         tree: &Arc<Mutex<MountTree>>,
@@ -97,7 +99,7 @@ impl ExerciseWorker {
         };
         let work = move || {
             say(&device, "it is under way\n");
-            // In a panic the reply is dropped, which answers EIO, and the next one has its turn.
+            // After a panic the reply is dropped, which answers EIO, and the next command has its turn.
             let (how, text) = turn.0.exercise.exercise(&device, command);
             say(&device, &text);
             drop(turn);
@@ -111,11 +113,11 @@ impl ExerciseWorker {
     }
 }
 
-/// The right to exercise, until it is dropped.
+/// The permission to run a command, until it is dropped.
 struct ExercisePermit(Arc<ExerciseWorker>);
 
 impl ExercisePermit {
-    /// `None`: another one is under way.
+    /// Takes the permission; `None` if a command is under way.
     fn take(bench: &Arc<ExerciseWorker>) -> Option<Self> {
         (!bench.busy.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(bench)))
     }

@@ -1,4 +1,4 @@
-//! The directory to mount on: is it one, and did an earlier mount die there?
+//! Checks of the directory to mount on, and recovery from a dead mount of an earlier run.
 
 use std::{
     fs::{self, File},
@@ -12,27 +12,27 @@ use thiserror::Error;
 use super::mounts::{self, MountEntry, shown};
 use crate::mount::attach::{FS_TYPE, unmount};
 
-/// A directory that cannot be mounted on.
+/// Reason for which a directory cannot be mounted on.
 #[derive(Debug, Error)]
 pub enum DirError {
-    /// There is nothing of that name.
+    /// It does not exist.
     #[error("there is no such directory")]
     Missing,
-    /// It is something else.
+    /// It is not a directory.
     #[error("it is not a directory")]
     NotDirectory,
     /// Another vfio-trace has its mount there.
     #[error("another vfio-trace is mounted there")]
     Busy,
-    /// Somebody has locked it.
+    /// Another process has locked it.
     #[error("another program has locked it, perhaps a vfio-trace that is about to mount there")]
     Locked,
-    /// A dead mount is there, and is not ours, or could not be taken away.
+    /// It has a dead mount that is not ours, or could not be removed.
     #[error("a dead mount is there ({kind}), whose server is gone: {why}")]
     Dead {
         /// File system type.
         kind: String,
-        /// Why it is still there.
+        /// Reason why it is still there.
         why: String,
     },
     /// It cannot be looked at.
@@ -45,14 +45,14 @@ pub enum DirError {
 pub struct MountTarget {
     /// Absolute, links followed.
     pub path: PathBuf,
-    /// Dead mounts of earlier runs that were there, and were taken away.
+    /// Number of dead mounts of earlier runs that were removed from it.
     pub recovered: usize,
-    /// Whether the mount will hide something.
+    /// True if the mount will hide files.
     pub hides: bool,
 }
 
 impl MountTarget {
-    /// Looks at a directory. A mount that an earlier vfio-trace left dead there is taken away.
+    /// Checks a directory. A dead mount of an earlier vfio-trace is removed from it.
     ///
     /// # Errors
     ///
@@ -81,21 +81,22 @@ impl MountTarget {
     }
 }
 
-/// The only right to mount on a directory, until it is dropped: of two that have found it free, one is refused.
+/// The exclusive right to mount on a directory, until it is dropped: if two processes have found the directory free,
+/// one of them is refused.
 #[derive(Debug)]
 pub struct MountLock {
     _under: File,
 }
 
 impl MountTarget {
-    /// Claims the directory, which lies under whatever is mounted on it later.
+    /// Claims the directory itself, which stays below any later mount on it.
     ///
     /// # Errors
     ///
     /// [`DirError::Busy`] if another vfio-trace is mounted there by now, [`DirError::Locked`] if it may be about to be.
     pub fn claim(&self) -> Result<MountLock, DirError> {
         let under = File::open(&self.path).map_err(DirError::Other)?;
-        // Where directories cannot be locked, the look below has to do.
+        // On file systems without locks on directories, only the check below is left.
         let locked = rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive);
         if locked == Err(Errno::WOULDBLOCK) {
             return Err(DirError::Locked);
@@ -111,7 +112,7 @@ fn mount_at(path: &Path) -> Result<Option<MountEntry>, DirError> {
     mounts::at(path).map_err(DirError::Other)
 }
 
-/// Takes away the dead mount at `dir`, if it was a vfio-trace's.
+/// Removes the dead mount at `dir`, if it was a vfio-trace's.
 fn recover(dir: &Path) -> Result<(), DirError> {
     let path = dead_path(dir).map_err(DirError::Other)?;
     let Some(entry) = mount_at(&path)? else {
@@ -125,7 +126,7 @@ fn recover(dir: &Path) -> Result<(), DirError> {
     unmount(&path).map_err(|why| dead(why.to_string()))
 }
 
-/// The absolute path of a dead mount, which itself cannot be asked anything.
+/// Returns the absolute path of a dead mount, from its parent: the mount itself cannot be asked anything.
 fn dead_path(dir: &Path) -> io::Result<PathBuf> {
     if let Ok(target) = fs::read_link(dir) {
         let base = dir.parent().unwrap_or_else(|| Path::new("/"));
@@ -139,7 +140,7 @@ fn dead_path(dir: &Path) -> io::Result<PathBuf> {
 }
 
 impl DirError {
-    /// What the user can do about it.
+    /// Returns the remedy for the user.
     pub fn todo(&self, dir: &Path) -> String {
         let dir = shown(dir);
         match self {

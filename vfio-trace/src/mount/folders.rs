@@ -1,24 +1,24 @@
-//! Names of devices' folders: each has another, and none of them hurts a terminal.
+//! Names of devices' folders: all different, and without characters that control a terminal.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::tree;
 use crate::state::HostState;
 
-/// Bytes of a folder's name, less than the kernel's 255 by what it takes to tell it from others.
+/// Most bytes of a folder's name: the kernel's limit of 255, less the suffix that makes it unique.
 const MOST_BYTES: usize = 230;
 
 /// Devices by the names of their folders.
 #[derive(Debug, Default)]
 pub(super) struct DeviceFolders {
-    /// Each device with its number in the order of first sight.
+    /// Devices by their folders, each with its number in the order of first sight.
     devices: BTreeMap<Arc<str>, (Arc<str>, u64)>,
-    /// Devices with a lower number have their folders.
+    /// Number up to which devices have their folders.
     followed: u64,
 }
 
 impl DeviceFolders {
-    /// Gives folders to new devices, in the order in which they came, and takes away those of devices that are forgotten.
+    /// Adds folders for new devices, in the order in which they came, and removes those of devices that are forgotten.
     pub(super) fn follow(&mut self, host: &HostState) {
         if host.devices_first_seen() == self.followed {
             return;
@@ -36,7 +36,7 @@ impl DeviceFolders {
         self.followed = host.devices_first_seen();
     }
 
-    /// Names the folder of a new device. There are devices that can have none.
+    /// Names the folder of a new device. Some devices can have none.
     fn add(&mut self, device: &Arc<str>, number: u64) {
         let Some(cleaned) = tree::folder(device) else { return };
         let is_free = |folder: &str| !self.devices.contains_key(folder);
@@ -53,7 +53,7 @@ impl DeviceFolders {
         self.devices.insert(folder, (Arc::clone(device), number));
     }
 
-    /// Returns the device that a folder is of.
+    /// Returns a folder's device.
     pub(super) fn device(&self, folder: &str) -> Option<&Arc<str>> {
         self.devices.get(folder).map(|(device, _)| device)
     }

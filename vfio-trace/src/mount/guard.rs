@@ -1,7 +1,7 @@
-//! The guard: a child process that unmounts when the one that serves ends, however it ends.
+//! The guard: a child process that unmounts when the server process ends, for any reason.
 //!
-//! It is the only one that keeps what unmounting takes; the server gives that up. It learns by the end of its standard
-//! input that its parent is gone.
+//! Only the guard keeps the privileges for unmounting; the server gives them up. The end of the guard's standard input
+//! shows that its parent is gone.
 
 use std::{
     ffi::OsStr,
@@ -16,24 +16,24 @@ use thiserror::Error;
 use super::mounts::{self, MountEntry};
 use crate::mount::attach::{FS_TYPE, unmount};
 
-/// What the guard says once it can be relied on.
+/// The guard's message that it is ready.
 const READY: &str = "ready";
 
-/// The guard did not start, or did not do its work.
+/// Error of starting the guard, or of its work.
 #[derive(Debug, Error)]
 pub enum GuardError {
     /// It did not start.
     #[error("the process that is to unmount in the end cannot be started: {0}")]
     Start(io::Error),
-    /// It cannot be spoken to.
+    /// The pipe to it is broken.
     #[error("the process that is to unmount in the end has gone: {0}")]
     Gone(io::Error),
-    /// Something is still mounted.
+    /// The mount is still there.
     #[error("{0}")]
     Unmount(io::Error),
 }
 
-/// The parent's end. Whatever becomes of it, the guard unmounts then.
+/// The server's end of the guard. The guard unmounts when it is dropped, or its process dies.
 #[derive(Debug)]
 pub struct UnmountGuard {
     child: Child,
@@ -41,8 +41,8 @@ pub struct UnmountGuard {
 }
 
 impl UnmountGuard {
-    /// Starts a guard for what will be mounted on `dir`: this program with the arguments `verb` and `dir`, which must
-    /// call [`guard`].
+    /// Starts a guard for a mount on `dir`: this program with the arguments `verb` and `dir`, which must call
+    /// [`guard`].
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl UnmountGuard {
         }
     }
 
-    /// Tells which mount it is, by its device number.
+    /// Tells the guard the mount, by its device number.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl UnmountGuard {
         writeln!(line, "{device}").map_err(GuardError::Gone)
     }
 
-    /// Lets it unmount, and waits until it has.
+    /// Makes the guard unmount, and waits until it has.
     ///
     /// # Errors
     ///
@@ -90,33 +90,34 @@ impl UnmountGuard {
     }
 }
 
-/// The guard's own part: returns when its parent is gone and the mount is, too.
+/// Runs the guard's own part: returns when its parent is gone and the mount is, too.
 ///
 /// # Errors
 ///
 /// [`GuardError::Unmount`] if it still is there.
 pub fn guard(dir: &Path) -> Result<(), GuardError> {
-    // What ends its parent from the terminal must not end it. It fails for who leads a group already, which is as good.
+    // A signal from the terminal that ends its parent must not end it. The call fails for a process that leads a group
+    // already, which is as good.
     let _led_already = rustix::process::setsid().is_err();
     {
         let mut out = io::stdout().lock();
         writeln!(out, "{READY}").and_then(|()| out.flush()).map_err(GuardError::Start)?;
     }
     let mut said = String::new();
-    // An error here is the end of its parent like any other.
+    // A read error is the end of its parent, too.
     drop(io::stdin().lock().read_to_string(&mut said));
     let device = said.lines().next();
     let ours = |entry: &MountEntry| {
         entry.kind == FS_TYPE
             && match device {
                 Some(device) => entry.device == device,
-                // Its parent died in between. If there is one, nobody serves it.
+                // Its parent died in between. If there is a mount, no server answers for it.
                 None => entry.point == dir && is_dead(dir),
             }
     };
     let entry = mounts::all().map_err(GuardError::Unmount)?.into_iter().rfind(ours);
     let Some(MountEntry { device, point, .. }) = entry else { return Ok(()) };
-    // What others have mounted on top of it is not ours to take away.
+    // Mounts of others on top of it must not be removed.
     match mounts::at(&point).map_err(GuardError::Unmount)? {
         Some(top) if top.device == device => unmount(&point).map_err(GuardError::Unmount),
         _ => Err(GuardError::Unmount(Errno::BUSY.into())),
@@ -124,7 +125,7 @@ pub fn guard(dir: &Path) -> Result<(), GuardError> {
 }
 
 fn is_dead(dir: &Path) -> bool {
-    // Aborted: the server was just going when we asked.
+    // Aborted: the server was ending when it was asked.
     let dead =
         |error: io::Error| matches!(Errno::from_io_error(&error), Some(Errno::NOTCONN | Errno::CONNABORTED));
     std::fs::metadata(dir).is_err_and(dead)

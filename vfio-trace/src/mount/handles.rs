@@ -1,4 +1,5 @@
-//! Open files and folders of a mount. Each stays as it was when it was opened, so all of them together have a limit.
+//! Open files and folders of a mount. Each keeps its content as it was at the open, so all of them together have a
+//! limit.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,12 +8,13 @@ use std::{
 
 use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo};
 
-/// Bytes that all of them may keep: beyond it nothing more is opened. A longer file can be opened while there is room.
+/// Most bytes that all of them may keep: beyond it no further open succeeds. A longer file can be opened while there is
+/// room.
 const MOST_BYTES: usize = 256 << 20;
-/// What a handle costs besides what it keeps.
+/// Memory cost of a handle besides its content.
 const HANDLE_BYTES: usize = 2 * size_of::<OpenNode>();
 
-/// What an open file or folder keeps.
+/// Content of an open file or folder.
 #[derive(Clone)]
 pub(super) enum OpenNode {
     File(Arc<[u8]>, FileAttr),
@@ -22,7 +24,7 @@ pub(super) enum OpenNode {
 }
 
 impl OpenNode {
-    /// Bytes that it keeps for itself alone.
+    /// Returns the number of bytes that it keeps for itself alone.
     fn own_bytes(&self) -> usize {
         let kept = match self {
             Self::File(..) => 0,
@@ -32,7 +34,7 @@ impl OpenNode {
         HANDLE_BYTES + kept
     }
 
-    /// What it may have in common with others: where that is in memory, and how long it is.
+    /// Returns the content that it may share with other handles: its address and its length.
     fn content(&self) -> Option<(usize, usize)> {
         match self {
             Self::File(content, _) => Some((content.as_ptr().addr(), content.len())),
@@ -41,18 +43,18 @@ impl OpenNode {
     }
 }
 
-/// All that are open.
+/// All open handles.
 #[derive(Default)]
 pub(super) struct HandleTable {
     open: HashMap<u64, OpenNode>,
-    /// How many have a content, by where it is.
+    /// Number of handles of each content, by the content's address.
     contents: HashMap<usize, u64>,
     bytes: usize,
     next: u64,
 }
 
 impl HandleTable {
-    /// Keeps one more; ENFILE if those that are open keep too much.
+    /// Keeps one more; ENFILE if the open ones keep too many bytes.
     pub(super) fn keep(&mut self, open: OpenNode) -> Result<FileHandle, Errno> {
         if self.bytes >= MOST_BYTES {
             return Err(Errno::ENFILE);
@@ -68,12 +70,12 @@ impl HandleTable {
         Ok(FileHandle(self.next))
     }
 
-    /// What a handle keeps.
+    /// Returns the content of a handle.
     pub(super) fn kept(&self, handle: FileHandle) -> Option<OpenNode> {
         self.open.get(&handle.0).cloned()
     }
 
-    /// The handle is closed.
+    /// Closes a handle.
     pub(super) fn release(&mut self, handle: FileHandle) {
         let Some(open) = self.open.remove(&handle.0) else { return };
         self.bytes -= open.own_bytes();
@@ -88,7 +90,8 @@ impl HandleTable {
         }
     }
 
-    /// A file that is gone but open, as after unlink(2): fstat(2) does not say through which descriptor it asks.
+    /// Returns the attributes of a file that is open but gone, as after unlink(2): fstat(2) does not pass the
+    /// descriptor that it asks through.
     pub(super) fn last_seen(&self, ino: INodeNo) -> Option<FileAttr> {
         let attrs = self.open.iter().filter_map(|(number, open)| match open {
             OpenNode::File(_, attr) if attr.ino == ino => Some((number, attr)),
@@ -151,7 +154,7 @@ mod tests {
             handles.release(handle);
         }
         assert_eq!((handles.bytes, handles.contents.len()), (0, 0));
-        // Even nothing takes a place.
+        // An empty content takes room, too.
         let nothing = Arc::from(Vec::new());
         let most = (0..MOST_BYTES).take_while(|_| handles.keep(file(&nothing)).is_ok()).count();
         assert!(most <= MOST_BYTES / HANDLE_BYTES + 1 && most > 100_000, "{most}");

@@ -1,5 +1,5 @@
-//! Inode numbers: a path has one for as long as the mount lasts, also while what it names is away. Only those that the kernel
-//! remembers take room.
+//! Inode numbers: a path has the same one for as long as the mount lasts, also while its file is gone. Only those that
+//! the kernel remembers take room.
 
 use std::{
     collections::HashMap,
@@ -7,17 +7,17 @@ use std::{
     sync::Arc,
 };
 
-/// Number of the root, as FUSE wants it.
+/// Number of the root, as FUSE requires it.
 const ROOT: u64 = 1;
 
-/// Numbers and paths, both ways. The kernel says when it has forgotten one that it was told of.
+/// Numbers and paths, both ways. The kernel's FORGET requests say when an entry can go.
 #[derive(Debug)]
 pub(super) struct InodeTable {
     paths: HashMap<u64, InodeEntry>,
     hasher: RandomState,
 }
 
-/// A path, and how often the kernel was told of its number.
+/// A path, and the number of times that the kernel was given its number.
 #[derive(Debug)]
 struct InodeEntry {
     path: Arc<str>,
@@ -31,20 +31,20 @@ impl InodeTable {
         inodes
     }
 
-    /// The number of a path, which is made from it.
+    /// Returns the number of a path, which is made from the path.
     pub(super) fn number(&self, path: &str) -> u64 {
         if path.is_empty() {
             return ROOT;
         }
         let mut number = self.hasher.hash_one(path).max(ROOT + 1);
-        // Two paths of one number are next to impossible; then the later one has the next that is free.
+        // It is next to impossible that two paths have one number; then the later one gets the next free number.
         while self.paths.get(&number).is_some_and(|known| &*known.path != path) {
             number = number.wrapping_add(1).max(ROOT + 1);
         }
         number
     }
 
-    /// The number of a path that the kernel is told of, and will forget as often.
+    /// Returns the number of a path for the kernel, and counts it until the kernel forgets it as often.
     pub(super) fn remember(&mut self, path: &str) -> u64 {
         let number = self.number(path);
         let known = self.paths.entry(number).or_insert_with(|| InodeEntry { path: path.into(), lookups: 0 });
@@ -52,7 +52,7 @@ impl InodeTable {
         number
     }
 
-    /// The kernel has forgotten a number, so often as it was told of it or less.
+    /// Takes back `lookups` of the times that the kernel was given a number.
     pub(super) fn forget(&mut self, number: u64, lookups: u64) {
         let Some(known) = self.paths.get_mut(&number).filter(|_| number != ROOT) else { return };
         known.lookups = known.lookups.saturating_sub(lookups);
@@ -61,7 +61,7 @@ impl InodeTable {
         }
     }
 
-    /// The path of a number that the kernel knows.
+    /// Returns the path of a number that the kernel knows.
     pub(super) fn path(&self, number: u64) -> Option<Arc<str>> {
         self.paths.get(&number).map(|known| Arc::clone(&known.path))
     }

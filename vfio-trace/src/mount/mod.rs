@@ -1,4 +1,4 @@
-//! The views as a file system with debugfs' layout, and everything that mounting one takes.
+//! The views as a file system with debugfs' layout, with mounting, serving and unmounting.
 
 mod attach;
 mod content;

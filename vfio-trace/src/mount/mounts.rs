@@ -1,4 +1,4 @@
-//! What is mounted where: /proc/self/mountinfo (proc_pid_mountinfo(5)).
+//! The mounts of this process's namespace, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
 use std::{
     ffi::OsString,
@@ -12,18 +12,18 @@ use std::{
 pub(super) struct MountEntry {
     /// Device number, `major:minor`: FUSE mounts have one each.
     pub(super) device: String,
-    /// Where it is.
+    /// Mount point.
     pub(super) point: PathBuf,
     /// File system type.
     pub(super) kind: String,
 }
 
-/// All mounts of this process's namespace, those on top of others behind them.
+/// Returns all mounts of this process's namespace, those on top of others after them.
 pub(super) fn all() -> io::Result<Vec<MountEntry>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
 }
 
-/// The mount that a look at `point` leads to, if a mount begins there.
+/// Returns the mount that is seen at `point`, if a mount begins there.
 pub(super) fn at(point: &Path) -> io::Result<Option<MountEntry>> {
     Ok(all()?.into_iter().rfind(|entry| entry.point == point))
 }
@@ -32,7 +32,7 @@ fn parse(text: &[u8]) -> Vec<MountEntry> {
     text.split(|&byte| byte == b'\n').filter_map(entry).collect()
 }
 
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`
+/// Parses a line: `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
 fn entry(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&byte| byte == b' ');
     let device = text(fields.nth(2)?);
@@ -45,7 +45,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Blanks, newlines and backslashes are `\ooo` there.
+/// Decodes `\ooo`, which stands for blanks, newlines and backslashes there.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -60,7 +60,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A path as an argument that no program takes for an option.
+/// Returns a path as an argument that no program takes for an option.
 pub(super) fn shown(path: &Path) -> String {
     String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Answers the kernel's FUSE requests from the host's state. Nothing is cached by the kernel: every look is at the present.
+//! Answers the kernel's FUSE requests from the host's state. The kernel caches nothing: every request sees the present.
 
 use std::{
     ffi::OsStr,
@@ -27,10 +27,10 @@ use super::{
 };
 use crate::state::HostState;
 
-/// Names and attributes are asked for anew each time.
+/// Time for which the kernel may cache names and attributes: none.
 const TTL: Duration = Duration::ZERO;
 
-/// Brings the host's state up to date before somebody looks at it. A recording's never changes.
+/// Brings the host's state up to date before a request is answered. A recording's state never changes.
 pub trait Refresh: Send + Sync + 'static {
     /// Returns when it is done, or cannot be done in a moment.
     fn refresh(&self);
@@ -43,15 +43,15 @@ struct FuseFilesystem {
     fresh: Box<dyn Refresh>,
     inodes: Mutex<InodeTable>,
     handles: Mutex<HandleTable>,
-    /// Where what is written to a `debug` file goes; `None`: nowhere.
+    /// Runs commands written to `debug` files; `None`: no such writes.
     bench: Option<Arc<ExerciseWorker>>,
     uid: u32,
     gid: u32,
 }
 
-/// A session in a thread of its own.
+/// A FUSE session in a thread of its own.
 pub struct FuseServer {
-    /// Tells when it has ended, which is when it was unmounted.
+    /// Receives the session's result when it has ended, which is when it was unmounted.
     pub ended: oneshot::Receiver<io::Result<()>>,
 }
 
@@ -61,8 +61,8 @@ impl fmt::Debug for FuseServer {
     }
 }
 
-/// Answers what comes from `device`, the `/dev/fuse` of a mount, in a thread of its own. Only with `exercise` can anything
-/// be written: to `debug` files.
+/// Answers requests from `device`, the `/dev/fuse` of a mount, in a thread of its own. Only with `exercise` can
+/// anything be written: to `debug` files.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub fn serve(
     let session = Session::from_fd(filesystem, device, acl, Config::default())?;
     let (tell, ended) = oneshot::channel();
     thread::Builder::new().name("fuse".to_owned()).spawn(move || {
-        // Nobody may be left to hear it.
+        // The receiver may be gone.
         drop(tell.send(session.run()));
     })?;
     Ok(FuseServer { ended })
@@ -140,7 +140,7 @@ impl FuseFilesystem {
         lock(&self.tree).device_of_debug(host, path).is_some()
     }
 
-    /// What a path stands for now.
+    /// Returns the attributes of a path's node as it is now.
     fn look(&self, path: &str) -> Option<FileAttr> {
         self.fresh.refresh();
         let mut host = lock(&self.host);
@@ -164,14 +164,14 @@ impl FuseFilesystem {
         self.fresh.refresh();
         let mut host = lock(&self.host);
         let content = lock(&self.tree).content(&mut host, path).ok_or(Errno::ENOENT)?;
-        // debugfs' own file gives an error where the driver cannot tell.
+        // debugfs' own file gives an error if the driver has no data.
         let content = content.ok_or(Errno::ENODATA)?;
         let node = lock(&self.tree).node(&mut host, path).ok_or(Errno::ENOENT)?;
         let attr = self.attr(&host, path, TreeNode { size: content.len() as u64, ..node });
         Ok(OpenNode::File(content, attr))
     }
 
-    /// Whether what is asked for through a path may be done: an error unless it is a `debug` file, and may be written.
+    /// Returns the device of a `debug` file; an error if the path is another one, or the request's user may not write.
     fn writable(&self, path: &str, request: &Request) -> Result<String, Errno> {
         let host = lock(&self.host);
         let device = lock(&self.tree).device_of_debug(&host, path).ok_or(Errno::EROFS)?;
@@ -179,7 +179,7 @@ impl FuseFilesystem {
         if self.bench.is_none() {
             return Err(Errno::EPERM);
         }
-        // It would be done with the rights of who has mounted.
+        // The command would run with the rights of the user that has mounted.
         if request.uid() == 0 || request.uid() == self.uid { Ok(device) } else { Err(Errno::EACCES) }
     }
 
@@ -211,7 +211,7 @@ impl Filesystem for FuseFilesystem {
         let Some(path) = path else { return reply.error(Errno::ENOENT) };
         match self.look(&path) {
             Some(attr) => {
-                // The kernel remembers this number until it says so: `forget`.
+                // The kernel remembers this number until its FORGET request.
                 let attr = FileAttr { ino: INodeNo(lock(&self.inodes).remember(&path)), ..attr };
                 reply.entry(&TTL, &attr, Generation(0));
             },
@@ -243,7 +243,7 @@ impl Filesystem for FuseFilesystem {
         }
         let open = self.path(ino).ok_or(Errno::ENOENT).and_then(|path| self.open_file(&path));
         match open.and_then(|open| self.keep(open)) {
-            // Past the page cache, which all openers of a file share.
+            // Bypasses the page cache, which all openers of a file share.
             Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
             Err(errno) => reply.error(errno),
         }
@@ -302,7 +302,7 @@ impl Filesystem for FuseFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        // `echo 0 >debug` empties it first, which means nothing here.
+        // `echo 0 >debug` truncates it first, which has no effect here.
         let empties = size == Some(0) && mode.is_none() && uid.is_none() && gid.is_none();
         let allowed = if empties { self.writable_ino(ino, req).map(drop) } else { Err(Errno::EROFS) };
         let attr =

@@ -1,4 +1,4 @@
-//! The tree, from scripted records: what is where, how big, since when.
+//! The tree, from scripted records: paths, sizes and times.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const STATE: &str = "vfio/0000:75:00.1/migration/state";
 const FEATURES: &str = "vfio/0000:75:00.1/migration/features";
 const TIMELINE: &str = "vfio/0000:75:00.1/timeline.json";
 
-/// A host's state, and the tree that it is looked at by.
+/// A host's state, and the tree that shows it.
 struct ShownHost {
     host: HostState,
     tree: MountTree,
@@ -176,7 +176,7 @@ fn devices_come_and_go() {
         "one name, one timeline"
     );
 
-    // Sysfs knows better, and knows of devices that no record tells of.
+    // Sysfs knows better, and has devices of which there are no records.
     let exist = |shown: &mut ShownHost, names: &[&str], now| {
         shown.host.set_existing(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
     };
@@ -197,7 +197,7 @@ fn a_device_that_was_away_for_a_while_is_a_new_one() {
     let exist = |shown: &mut ShownHost, names: &[&str], now| {
         shown.host.set_existing(&names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), now);
     };
-    // Bound to another driver, and nobody has told of that: the module is not probed, or the record got lost.
+    // Bound to another driver without a record of it: the module is not probed, or the record got lost.
     exist(&mut shown, &[], 20_000_000);
     exist(&mut shown, &[BDF], 30_000_000);
     let looked = RecordScript::new(0xd2).wait(40_000_000);
@@ -271,7 +271,7 @@ fn paths_are_taken_apart() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever a recording says: each name can be one of a folder, and each file can be shown on a terminal.
+    /// For any recording: each name can be one of a folder, and each file can be shown on a terminal.
     #[test]
     fn any_records_make_a_tree(
         records in proptest::collection::vec(any_record(), 0..60),

@@ -1,4 +1,4 @@
-//! Paths: what is in which folder. Everything follows from the list of a device's files.
+//! Paths of the tree. All of them follow from the list of a device's files.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -6,19 +6,19 @@ use crate::units::visible::clean;
 
 /// Folder of all devices, as in debugfs.
 pub(super) const VFIO: &str = "vfio";
-/// What debugfs has of a device is below this.
+/// Folder within a device's, with the files that debugfs has.
 pub(super) const MIGRATION: &str = "migration";
 /// The file that debugfs does not have.
 pub(super) const TIMELINE: &str = "timeline.json";
 
-/// What a name stands for.
+/// Kind of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NodeKind {
     Folder,
     File,
 }
 
-/// A path taken apart; the root is the empty path.
+/// A parsed path; the root is the empty path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TreePath<'a> {
     Root,
@@ -28,7 +28,7 @@ pub(super) enum TreePath<'a> {
 }
 
 impl<'a> TreePath<'a> {
-    /// `None` for a path that is none of ours, whatever devices there are.
+    /// Parses a path; `None` if it cannot be in the tree for any device.
     pub(super) fn of(path: &'a str) -> Option<Self> {
         let rest = match path.strip_prefix(VFIO) {
             Some("") => return Some(Self::Vfio),
@@ -40,24 +40,25 @@ impl<'a> TreePath<'a> {
     }
 }
 
-/// A path's parent folder and its last name.
+/// Returns a path's parent folder.
 pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// The path of a name in a folder.
+/// Returns the path of a name in a folder.
 pub(super) fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// The name of a device's folder: its own, with what would steer a terminal as an escape. `None`: there can be no folder of
-/// that name; the kernel has no such devices.
+/// Returns the name of a device's folder: the device's, with terminal controls escaped. `None`: no folder can have that
+/// name; the kernel has no such devices.
 pub(super) fn folder(device: &str) -> Option<Cow<'_, str>> {
     let is_name = !device.is_empty() && device != "." && device != ".." && !device.contains('/');
     is_name.then(|| clean(device))
 }
 
-/// The names in the folder `inner` of a tree of files; `None` if there is no such folder. The top folder is always there.
+/// Returns the names in the folder `inner` of a tree of files; `None` if there is no such folder. The top folder is
+/// always there.
 pub(super) fn children<'a>(files: &'a [String], inner: &str) -> Option<BTreeMap<&'a str, NodeKind>> {
     let below = |file: &'a String| {
         if inner.is_empty() { Some(file.as_str()) } else { file.strip_prefix(inner)?.strip_prefix('/') }

@@ -83,7 +83,7 @@ impl DriverRegistry {
         self.drivers.retain(|address, driver| {
             let stays = wanted.get(address) == Some(driver);
             if !stays {
-                // Whatever is put there next must find nothing of this one.
+                // A later entry at this address must find no remains of this one.
                 let _absent = tables.forget_driver(*address).is_err();
             }
             stays
