@@ -1,24 +1,24 @@
-//! What takes the events that come out of a pipeline.
+//! Receiver of the events that a pipeline makes.
 
 use std::convert::Infallible;
 
 use crate::event::VfioEvent;
 
-/// A taker of events: it prints them, puts them into a history, or keeps them. A [`Pipeline`](super::Pipeline) calls it
-/// for each event, in order, with findings right behind what they were made from.
+/// A receiver of events: it prints them, puts them into a history, or keeps them. A [`Pipeline`](super::Pipeline) calls
+/// it for each event, in order, with findings directly after the events they were made from.
 pub trait EventConsumer {
-    /// Why it can take no more; [`Infallible`] if it always can.
+    /// Error that ends the stream; [`Infallible`] if there is none.
     type Error;
 
     /// Takes the next event.
     ///
     /// # Errors
     ///
-    /// Nothing more is to come: see [`Self::Error`].
+    /// No further event can be taken: see [`Self::Error`].
     fn event(&mut self, event: VfioEvent) -> Result<(), Self::Error>;
 }
 
-/// Keeps all events, to go over them afterwards.
+/// Keeps all events, for use after the run.
 impl EventConsumer for Vec<VfioEvent> {
     type Error = Infallible;
 

@@ -1,5 +1,5 @@
-//! The way from raw records to events, once for all: what is decoded goes through assembler and drivers' plug-ins, what is
-//! not is counted.
+//! The one way from raw records to events: decoded records go through the assembler and drivers' plug-ins, others are
+//! counted.
 
 mod consumer;
 #[cfg(test)]
@@ -11,20 +11,20 @@ use crate::{
     event::{DecodeError, EventAssembler, EventData, GapTotals, GapTracker, VfioEvent, WireRecord},
 };
 
-/// One stream of records on its way to events. Whatever shows, keeps or judges events has one for each host, and hands it
-/// the host's records and the time in their order, live or out of a recording; each call gives the events that it
-/// completes, in order, to an [`EventConsumer`]. Pure: times are CLOCK_MONOTONIC in ns, and the caller's.
+/// One stream of records on its way to events. Every part that shows, keeps or judges events has one for each host, and
+/// gives it the host's records and the time in their order, live or from a recording; each call passes the events that
+/// it completes, in order, to an [`EventConsumer`]. Pure: times are CLOCK_MONOTONIC in ns, and come from the caller.
 #[derive(Debug, Default)]
 pub struct Pipeline {
     assembler: EventAssembler,
     drivers: PluginDispatcher,
-    /// `None`: no gap has come.
+    /// Gaps so far; `None`: none has come.
     gaps: Option<GapTracker>,
     undecoded: u64,
 }
 
 impl Pipeline {
-    /// Makes one that has seen nothing. `reveal`: show what images keep secret otherwise.
+    /// Makes a pipeline that has seen nothing. `reveal`: show the secret members of images.
     pub fn new(reveal: bool) -> Self {
         Self { drivers: PluginDispatcher::new(reveal), ..Self::default() }
     }
@@ -49,14 +49,14 @@ impl Pipeline {
         self.hand_on(events, consumer)
     }
 
-    /// Tells the time when no record does. All records up to then must have been pushed: see
+    /// Advances the clock when there are no records. All records up to then must have been pushed: see
     /// [`EventAssembler::expire`].
     pub fn tick<C: EventConsumer>(&mut self, now_ns: u64, consumer: &mut C) -> Result<(), C::Error> {
         let events = self.assembler.expire(now_ns);
         self.hand_on(events, consumer)
     }
 
-    /// Ends the stream: gives what is still in flight.
+    /// Ends the stream: passes on the events still in flight.
     pub fn finish<C: EventConsumer>(&mut self, consumer: &mut C) -> Result<(), C::Error> {
         let events = self.assembler.finish();
         self.hand_on(events, consumer)
@@ -76,33 +76,34 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Returns how many records could not be decoded.
+    /// Returns the number of records that could not be decoded.
     pub const fn undecoded(&self) -> u64 {
         self.undecoded
     }
 
-    /// Returns how many devices, sessions, threads and notes were forgotten because there were more than any host has:
-    /// see [`EventAssembler::forgotten`].
+    /// Returns the number of devices, sessions, threads and notes that were forgotten because there were more than any
+    /// host has: see [`EventAssembler::forgotten`].
     pub fn forgotten(&self) -> u64 {
         self.forgotten_with(0)
     }
 
-    /// Does the same for a consumer that has forgotten so many devices itself: each counts once, wherever it was forgotten.
+    /// Returns the same for a consumer that has forgotten `devices` devices itself: each counts once, even if forgotten
+    /// in several places.
     pub fn forgotten_with(&self, devices: u64) -> u64 {
         self.assembler.forgotten(self.drivers.forgotten().max(devices))
     }
 
-    /// Returns what the gaps come to if the run ends at `end_ns`; `None` if none has come.
+    /// Returns the totals of the gaps if the run ends at `end_ns`; `None` if there was no gap.
     pub fn gap_totals(&self, end_ns: u64) -> Option<GapTotals> {
         self.gaps.as_ref().map(|gaps| gaps.totals(end_ns))
     }
 
-    /// Returns what drivers' plug-ins know of their devices, for views.
+    /// Returns drivers' plug-ins with their knowledge of devices, for views.
     pub const fn drivers(&self) -> &PluginDispatcher {
         &self.drivers
     }
 
-    /// Gives away what drivers' plug-ins know, once no more records come.
+    /// Returns the plug-ins likewise, once no more records come.
     pub fn into_drivers(self) -> PluginDispatcher {
         self.drivers
     }

@@ -1,4 +1,5 @@
-//! The pipeline gives what assembler and plug-ins give one behind the other, and counts what it cannot decode.
+//! The pipeline gives the same events as assembler and plug-ins one after the other, and counts records that it cannot
+//! decode.
 
 use std::{fs::File, path::Path};
 
@@ -17,7 +18,7 @@ const RECORDINGS: [&str; 3] = [
     "cli/replay/testdata/mtty-6.12-format-1.vft",
 ];
 
-/// What a stream has: a record, or the time.
+/// Item of a stream: a record, or the time.
 #[derive(Clone, Debug)]
 enum StreamItem {
     Record(Bytes),
@@ -53,7 +54,7 @@ fn piped(items: &[StreamItem]) -> (Vec<VfioEvent>, Pipeline) {
     (events, pipeline)
 }
 
-/// The same by hand.
+/// Returns the same events, without a pipeline.
 fn by_hand(items: &[StreamItem]) -> Vec<VfioEvent> {
     let (mut assembler, mut drivers) = (EventAssembler::new(), PluginDispatcher::new(true));
     let mut events = Vec::new();
@@ -117,7 +118,7 @@ fn gaps_are_told_and_added_up() {
     assert_eq!(Pipeline::new(false).gap_totals(900), None);
 }
 
-/// A consumer that takes so many events and no more.
+/// A consumer that takes this many events and no more.
 struct LimitedTaker(usize);
 
 impl EventConsumer for LimitedTaker {
