@@ -1,4 +1,4 @@
-//! The eBPF object: loaded into the kernel, its programs by role, its maps.
+//! The eBPF object: loads it into the kernel; its programs by role; its maps.
 
 use std::{
     io::{self, Read},
@@ -21,38 +21,38 @@ use vfio_trace_common::{
 
 use crate::sys::{self, MapValue};
 
-/// How to load.
+/// Options for loading the object.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub buffer_bytes: u32,
-    /// Whether the programs report their own difficulties; else that code is not even loaded.
+    /// True if the programs report their own difficulties; else that code is not even loaded.
     pub log: bool,
 }
 
-/// The programs could not be loaded.
+/// Error of loading the programs, or of a map.
 #[derive(Debug, Error)]
 pub enum ProgramLoadError {
-    /// The object as a whole, or one of its maps.
+    /// The object as a whole, or one of its maps, cannot be loaded.
     #[error("the eBPF object cannot be loaded: {}", chain(.0))]
     Object(#[from] aya::EbpfError),
-    /// One program.
+    /// One program cannot be loaded.
     #[error("eBPF program {name} cannot be loaded: {}", last_words(.source))]
     Program {
-        /// Which.
+        /// Name of the program.
         name: &'static str,
-        /// Why; for the verifier, its last words.
+        /// Its error; for the verifier, the end of its log.
         source: ProgramError,
     },
-    /// A map.
+    /// A map cannot be used.
     #[error("eBPF map {name} cannot be used: {source}")]
     Map {
-        /// Which.
+        /// Name of the map.
         name: &'static str,
-        /// Why.
+        /// Its error.
         source: MapError,
     },
-    /// The object lacks something: built wrongly.
+    /// The object lacks a map or program: it was built wrongly.
     #[error("the eBPF object lacks {0}: this binary was not built by `cargo xtask build`")]
     IncompleteObject(&'static str),
     /// The inventory did not run to its end.
@@ -63,17 +63,17 @@ pub enum ProgramLoadError {
     Log(#[from] aya_log::Error),
 }
 
-/// Which open files an iterator goes over.
+/// Open files that an iterator visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileScope {
-    /// Those of this process, if the kernel can choose (6.1): it keeps a file from being closed while it looks at it, and
-    /// other processes are to feel no more of that than they must. The programs ask whose a file is all the same.
+    /// Those of this process, if the kernel can choose (6.1). It keeps a file from being closed while it looks at it,
+    /// and other processes should feel as little of that as possible. The programs check a file's owner all the same.
     Own,
     /// Those of all processes.
     All,
 }
 
-/// Reads to the end. After a million files without output the kernel says EAGAIN, and goes on when asked again
+/// Reads to the end. After a million files without output the kernel returns EAGAIN, and goes on when asked again
 /// (`MAX_ITER_OBJECTS`, kernel/bpf/bpf_iter.c).
 fn run_out(file: &mut impl Read) -> io::Result<()> {
     let mut nothing = [0; 64];
@@ -88,7 +88,7 @@ fn run_out(file: &mut impl Read) -> io::Result<()> {
     }
 }
 
-/// The causes of an error on one line: aya keeps the interesting part below the top.
+/// Returns the causes of an error on one line: aya keeps the interesting part below the top.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -99,7 +99,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Why the kernel did not take a program. The verifier writes megabytes: the end tells what it did not like.
+/// Returns the kernel's reason for refusing a program. The verifier's log has megabytes; the reason is at its end.
 fn last_words(error: &ProgramError) -> String {
     const LINES: usize = 4;
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
@@ -116,8 +116,8 @@ pub struct BpfPrograms {
 }
 
 impl BpfPrograms {
-    /// Loads the maps. Programs are loaded when their role is first needed: one that a kernel's verifier does not
-    /// like costs its role and nothing else.
+    /// Loads the maps. Programs are loaded when their role is first needed: if a kernel's verifier refuses one, only
+    /// its role is lost.
     pub fn load(options: LoadOptions) -> Result<Self, ProgramLoadError> {
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vfio-trace-ebpf"));
         let level: u8 = if options.log { aya_log::Level::Trace as u8 } else { 0 };
@@ -133,13 +133,13 @@ impl BpfPrograms {
         Ok(Self { bpf, stats })
     }
 
-    /// The ring buffer; it can be taken once.
+    /// Returns the ring buffer; it can be taken once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProgramLoadError> {
         let map = self.bpf.take_map("EVENTS").ok_or(ProgramLoadError::IncompleteObject("map EVENTS"))?;
         RingBuf::try_from(map).map_err(|source| ProgramLoadError::Map { name: "EVENTS", source })
     }
 
-    /// The programs' own messages; can be taken once.
+    /// Returns the reader of the programs' own messages; it can be taken once.
     pub fn take_log<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, ProgramLoadError> {
         Ok(EbpfLogger::init_with_logger(&mut self.bpf, logger)?)
     }
@@ -151,7 +151,7 @@ impl BpfPrograms {
         Array::<_, u32>::try_from(map).map_err(wrong)?.set(0, u32::from(on), 0).map_err(wrong)
     }
 
-    /// Lets the kernel tell of each module that it loads; `name_offset`: of the name in `struct module`.
+    /// Makes the kernel report each module that it loads; `name_offset`: offset of the name in `struct module`.
     pub fn watch_modules(&mut self, name_offset: u32) -> Result<(), ProgramLoadError> {
         const NAME: &str = "module_load";
         let wrong = |source| ProgramLoadError::Map { name: "MODULE_NAME", source };
@@ -166,7 +166,7 @@ impl BpfPrograms {
         Ok(())
     }
 
-    /// Hands over where struct members are.
+    /// Hands over the offsets of struct members.
     pub fn set_layout(&mut self, layout: &Layout) -> Result<(), ProgramLoadError> {
         let wrong = |source| ProgramLoadError::Map { name: "LAYOUT", source };
         let map = self.bpf.map_mut("LAYOUT").ok_or(ProgramLoadError::IncompleteObject("map LAYOUT"))?;
@@ -176,7 +176,7 @@ impl BpfPrograms {
             .map_err(wrong)
     }
 
-    /// Tells the programs where a driver keeps its state: the driver with this `migration_set_state`.
+    /// Tells the programs the place of a driver's state: the driver with this `migration_set_state`.
     pub fn set_driver(&mut self, set_state: u64, layout: &DriverLayout) -> Result<(), ProgramLoadError> {
         let wrong = |source| ProgramLoadError::Map { name: "DRIVERS", source };
         let map = self.bpf.map_mut("DRIVERS").ok_or(ProgramLoadError::IncompleteObject("map DRIVERS"))?;
@@ -184,7 +184,7 @@ impl BpfPrograms {
         drivers.insert(set_state, MapValue(*layout), 0).map_err(wrong)
     }
 
-    /// Tells the programs what to copy of a driver's memory: the driver with this `migration_set_state`.
+    /// Tells the programs which parts of a driver's memory to copy: the driver with this `migration_set_state`.
     pub fn set_captures(&mut self, set_state: u64, captures: &Captures) -> Result<(), ProgramLoadError> {
         let wrong = |source| ProgramLoadError::Map { name: "CAPTURES", source };
         let map = self.bpf.map_mut("CAPTURES").ok_or(ProgramLoadError::IncompleteObject("map CAPTURES"))?;
@@ -193,13 +193,13 @@ impl BpfPrograms {
         self.load_captures()
     }
 
-    /// Forgets a driver: its address may be another one's.
+    /// Forgets a driver: its address may become another one's.
     pub fn forget_driver(&mut self, set_state: u64) -> Result<(), ProgramLoadError> {
         self.remove::<MapValue<DriverLayout>>("DRIVERS", set_state)?;
         self.remove::<MapValue<Captures>>("CAPTURES", set_state)
     }
 
-    /// Forgets all devices and files: they were of a vfio that is gone.
+    /// Forgets all devices and files: they belonged to a vfio that is gone.
     pub fn forget_devices(&mut self) -> Result<(), ProgramLoadError> {
         self.clear::<[u64; 3]>("DEVICES")?;
         self.clear::<[u64; 2]>("FILES")?;
@@ -230,7 +230,7 @@ impl BpfPrograms {
         Ok(())
     }
 
-    /// Loads the program that makes captures, and tells the others where it is.
+    /// Loads the program that makes captures, and gives the others its place.
     fn load_captures(&mut self) -> Result<(), ProgramLoadError> {
         const NAME: &str = "capture";
         let failed = |source| ProgramLoadError::Program { name: NAME, source };
@@ -246,7 +246,7 @@ impl BpfPrograms {
         ProgramArray::try_from(map).map_err(wrong)?.set(0, &fd, 0).map_err(wrong)
     }
 
-    /// Tells the programs what to do for the step in this slot.
+    /// Tells the programs how to handle the step in this slot.
     pub fn set_step(&mut self, slot: u16, step: &StepSpec) -> Result<(), ProgramLoadError> {
         let wrong = |source| ProgramLoadError::Map { name: "STEPS", source };
         let map = self.bpf.map_mut("STEPS").ok_or(ProgramLoadError::IncompleteObject("map STEPS"))?;
@@ -256,9 +256,9 @@ impl BpfPrograms {
             .map_err(wrong)
     }
 
-    /// Tells of devices: those of `folders`, open folders below `/sys/class/vfio-dev`. The records go into the ring
-    /// buffer like all others; there must be room for one per folder and capture. `captures`: how many captures drivers
-    /// have at most.
+    /// Makes records of devices: those of `folders`, open folders below `/sys/class/vfio-dev`. The records go into the
+    /// ring buffer like all others; it must have room for one per folder and capture. `captures`: the largest number of
+    /// captures of any driver.
     pub fn tell_devices(
         &mut self,
         captures: u32,
@@ -274,12 +274,12 @@ impl BpfPrograms {
             }
             Ok(())
         })();
-        // Whatever happened: these descriptors will mean other files soon.
+        // Even after an error: these descriptors will belong to other files soon.
         self.watch(folders, false)?;
         told
     }
 
-    /// Tells of processes that have a device open: a file with this ioctl.
+    /// Makes records of processes that have a device open: a file with this ioctl.
     pub fn tell_holders(&mut self, device_ioctl: u64) -> Result<(), ProgramLoadError> {
         self.search(Search { device_ioctl, ..Search::default() })?;
         self.iterate("inventory", FileScope::All)
@@ -294,7 +294,7 @@ impl BpfPrograms {
             if on {
                 watched.insert(fd, 1, 0).map_err(wrong)?;
             } else {
-                // Not there if the one before it found no room.
+                // It is not there if the one before it found no room.
                 let _absent = watched.remove(&fd).is_err();
             }
         }
@@ -307,7 +307,7 @@ impl BpfPrograms {
         Array::<_, MapValue<Search>>::try_from(map).map_err(wrong)?.set(0, MapValue(search), 0).map_err(wrong)
     }
 
-    /// Loads the iterator if need be and runs it once over these files.
+    /// Loads the iterator unless it is loaded, and runs it once over these files.
     fn iterate(&mut self, name: &'static str, files: FileScope) -> Result<(), ProgramLoadError> {
         let failed = |source| ProgramLoadError::Program { name, source };
         let program = self.bpf.program_mut(name).ok_or(ProgramLoadError::IncompleteObject(name))?;
@@ -343,14 +343,14 @@ impl BpfPrograms {
         Ok(())
     }
 
-    /// Loads the programs of all roles. What the kernel does not like is told when it is needed.
+    /// Loads the programs of all roles. A program that the kernel refuses is reported when it is needed.
     pub fn prepare_all(&mut self) {
         for role in Role::ALL.into_iter().filter(|role| *role != Role::Inventory) {
             let _told_later = self.prepare(role).is_err();
         }
     }
 
-    /// The descriptors of a prepared role's programs: at entry, and at return if it has one.
+    /// Returns the descriptors of a prepared role's programs: at entry, and at return if it has one.
     pub fn fds(&self, role: Role) -> Option<(BorrowedFd<'_>, Option<BorrowedFd<'_>>)> {
         let (enter, exit) = role.programs();
         let fd = |name: &str| {
@@ -360,15 +360,15 @@ impl BpfPrograms {
         Some((fd(enter)?, exit.and_then(fd)))
     }
 
-    /// Calls that a role's programs did not see because another program ran on that CPU; `None` where the kernel
-    /// does not count them.
+    /// Returns the number of calls that a role's programs did not see because another program ran on that CPU; `None`
+    /// if the kernel does not count them.
     pub fn recursion_misses(&self, role: Role) -> Option<u64> {
         let (enter, exit) = self.fds(role)?;
         let exit = exit.map_or(Some(0), sys::recursion_misses)?;
         Some(sys::recursion_misses(enter)?.saturating_add(exit))
     }
 
-    /// A probe's counters, all CPUs together.
+    /// Returns a probe's counters, the sum of all CPUs.
     pub fn stats(&self, slot: u16) -> ProbeStats {
         let mut sum = ProbeStats::default();
         let Ok(values) = self.stats.get(&u32::from(slot), 0) else { return sum };
@@ -387,7 +387,7 @@ impl BpfPrograms {
 mod tests {
     use super::*;
 
-    /// Gives what the kernel gives: EAGAIN after every million of files.
+    /// Returns scripted results, as the kernel does: EAGAIN after every million of files.
     struct ScriptedReader(Vec<io::Result<usize>>);
 
     impl Read for ScriptedReader {
