@@ -173,7 +173,7 @@ impl ClockAlignment {
         };
         let mut chosen = vec![OffsetCorrection::NONE; histories.len()];
         let mut merges = Vec::new();
-        for host in 1..histories.len() {
+        for (host, _) in histories.iter().enumerate().skip(1) {
             let number = u32::try_from(host).unwrap_or(u32::MAX);
             let (boot, before) = (facts.boot(host), self.offsets[host]);
             if boot == 0 {

@@ -60,5 +60,5 @@ fn ten_thousand_migrations_between_two_hosts() {
     assert_eq!(document.migrations.len(), 10_000);
     assert!(document.migrations.iter().all(|one| one.source.is_some() && one.destination.is_some()));
     // A few seconds on a slow machine; an algorithm that looks at all sessions for each session takes minutes.
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
 }
