@@ -1,4 +1,4 @@
-//! What a probed function is for. One eBPF program serves all functions of a role.
+//! Roles of probed functions. One eBPF program serves all functions of a role.
 
 /// Declares all roles. `name`: as users see it. `check`: the name of `doctor`'s check. `enter`, `exit`: the eBPF
 /// programs at entry and, if there is one, at return. `urgency`: see [`Role::urgency`]. `loss`: see [`Role::loss`].
@@ -11,7 +11,9 @@ macro_rules! roles {
         urgency: $urgency:literal,
         loss: $loss:literal,
     })*) => {
-        /// The part a probed kernel function plays in a migration.
+        /// Role of a probed kernel function in a migration. `kernel` finds the functions of each role, `probe` attaches
+        /// the role's programs to them; records, reports and `doctor` name it. Numbers are part of the recording
+        /// format.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Role { $($(#[$doc])* $role = $number,)* }
@@ -33,7 +35,7 @@ macro_rules! roles {
                 match self { $(Self::$role => $name,)* }
             }
 
-            /// Returns the stable name of the check that `doctor` makes of it.
+            /// Returns the stable name of `doctor`'s check for it.
             pub const fn check_id(self) -> &'static str {
                 match self { $(Self::$role => $check,)* }
             }
@@ -43,14 +45,14 @@ macro_rules! roles {
                 match self { $(Self::$role => ($enter, $exit),)* }
             }
 
-            /// Returns which come first where all are late, 0 before 1: what begins a session, then what moves its data;
-            /// steps come last.
+            /// Returns the order in which late probes are attached, 0 before 1: functions that begin a session, then
+            /// those that move its data; steps come last.
             pub const fn urgency(self) -> u8 {
                 match self { $(Self::$role => $urgency,)* }
             }
 
-            /// Returns what is lost if no function of the role can be probed. `doctor` prints it, and docs/doctor.md has
-            /// it as a table.
+            /// Returns the loss if no function of the role can be probed. `doctor` prints it, and docs/doctor.md has it
+            /// as a table.
             pub const fn loss(self) -> &'static str {
                 match self { $(Self::$role => $loss,)* }
             }
@@ -147,7 +149,7 @@ roles! {
         loss: "requests are seen at the driver only (`via` is `driver`): without the fd that user space got and the \
                errors that the core adds; no `feature` events (dirty tracking is among them) and no `reset` events",
     }
-    /// `vfio_df_open()` (6.6+) or what opened a device before.
+    /// `vfio_df_open()` (6.6+) or the function that opened a device before.
     Open = 9 {
         name: "open",
         check: "probe-open",
@@ -157,7 +159,7 @@ roles! {
         loss: "`open` events begin once a device is known, through its driver's `open_device`, if that is found \
                through pointers (as in Linux 6.1)",
     }
-    /// `vfio_df_close()` (6.6+) or what closed a device before.
+    /// `vfio_df_close()` (6.6+) or the function that closed a device before.
     Close = 10 {
         name: "close",
         check: "probe-close",
@@ -216,11 +218,11 @@ roles! {
     }
 }
 
-/// The attach cookie of a probe: which statistics slot it counts in, and how to read its arguments.
+/// The attach cookie of a probe: its statistics slot, and the way to read its arguments.
 pub mod cookie {
     /// Bits that hold the index of the probe in the statistics map.
     pub const PROBE_MASK: u64 = 0xffff;
-    /// Where a function's arguments lead to the device: one of the following.
+    /// Bits for the argument that leads to the device: one of the following.
     pub const TAKES_MASK: u64 = 3 << 16;
     /// The first argument is a `struct vfio_device_file *`.
     pub const TAKES_DEVICE_FILE: u64 = 0;
@@ -232,6 +234,6 @@ pub mod cookie {
     pub const TAKES_INODE_FILE: u64 = 3 << 16;
     /// The function makes a Function Level Reset.
     pub const IS_FLR: u64 = 1 << 18;
-    /// The function returns a `struct file *` or an error in its place, and not a number.
+    /// The function returns a `struct file *` or an error in its place, not a number.
     pub const RETURNS_FILE: u64 = 1 << 19;
 }

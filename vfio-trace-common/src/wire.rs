@@ -40,7 +40,7 @@ macro_rules! wire {
     };
 }
 
-/// Declares a body that has always been as it is: all of it must be there.
+/// Declares a body that never changed: all of it must be there.
 macro_rules! body {
     ($(#[$doc:meta])* pub struct $name:ident = $size:literal { $($fields:tt)* }) => {
         wire! { $(#[$doc])* pub struct $name = $size { $($fields)* } }
@@ -63,7 +63,7 @@ macro_rules! records {
     (@encode) => { Cow::Borrowed(&[]) };
     (@encode $value:ident: $body:ty) => { <$body>::encode($value) };
     ($($(#[$doc:meta])* $name:ident = $number:literal $(: $body:ty)?,)*) => {
-        /// What a record's body is. Numbers are part of the recording format: never reuse one.
+        /// Kind of a record, which determines its body. Numbers are part of the recording format: never reuse one.
         #[repr(u16)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind { $($(#[$doc])* $name = $number,)* }
@@ -81,7 +81,7 @@ macro_rules! records {
             }
         }
 
-        /// A record's body, by [`Kind`]. `N`: what the reader makes of a note's text.
+        /// A record's body, by [`Kind`]. `N`: the reader's type for a note's text.
         #[cfg(feature = "user")]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum DecodedBody<N> { $($(#[$doc])* $name $(($body))?,)* }
@@ -99,7 +99,7 @@ macro_rules! records {
                 })
             }
 
-            /// Returns the bytes that it is read from.
+            /// Returns the body's bytes, as [`Self::decode`] reads them.
             pub fn encode(&self) -> Cow<'_, [u8]> {
                 match self {
                     $(Self::$name $((records!(@bind body: $body)))? => records!(@encode $(body: $body)?),)*
@@ -112,7 +112,7 @@ macro_rules! records {
 records! {
     /// [`Device`]: a device seen for the first time, or opened.
     Device = 1: Device,
-    /// [`NextState`]: the core told a driver which state comes next; the arc `current → next` starts when it returns 0.
+    /// [`NextState`]: the core told a driver the next state; the arc `current → next` starts when it returns 0.
     NextState = 2: NextState,
     /// [`SetState`]: a driver's `migration_set_state` returned.
     SetState = 3: SetState,
@@ -140,9 +140,9 @@ records! {
     Register = 14: Registered,
     /// No body: a device is about to be taken from vfio.
     Unregister = 15,
-    /// [`LogRanges`]: what DMA_LOGGING_START asked for; right before the [`Ioctl`] it belongs to.
+    /// [`LogRanges`]: the ranges that DMA_LOGGING_START asked for; right before the [`Ioctl`] it belongs to.
     LogRanges = 16: Box<LogRanges>,
-    /// [`LogDirty`]: what DMA_LOGGING_REPORT found; right before the [`Ioctl`] it belongs to.
+    /// [`LogDirty`]: the dirty pages that DMA_LOGGING_REPORT found; right before the [`Ioctl`] it belongs to.
     LogDirty = 17: LogDirty,
     /// [`PciReset`]: the PCI core has reset the device's function.
     PciReset = 18: PciReset,
@@ -152,12 +152,12 @@ records! {
     Capture = 20: Box<Capture>,
     /// [`Module`]: the kernel has loaded a module. For the tracer itself: it is in no recording.
     Module = 32: Module,
-    /// JSON text of any length, made in user space: what a reader of records must know to understand them.
+    /// JSON text of any length, made in user space: facts that a reader needs to understand other records.
     Note = 256: N,
 }
 
 wire! {
-    /// What every record starts with.
+    /// Header of every record. The eBPF programs fill it, user space only for notes; all sources read it.
     pub struct Header = 64 {
         /// Bytes of the whole record, header included.
         pub len: u16,
@@ -185,7 +185,8 @@ wire! {
 }
 
 body! {
-    /// Body of [`Kind::Device`]. Pointers are 0 where the kernel has none or the layout is not known.
+    /// Body of [`Kind::Device`] (`struct vfio_device`, include/linux/vfio.h). Pointers are 0 if the kernel has none or
+    /// the layout is not known.
     pub struct Device = 192 {
         /// `dev_name(device->dev)`: PCI address or mdev UUID.
         pub name: [u8; NAME_LEN],
@@ -209,7 +210,7 @@ body! {
         pub log_stop: u64,
         /// `log_ops->log_read_and_clear`.
         pub log_read_and_clear: u64,
-        /// Bits of [`device_known`]: which of the above could be read.
+        /// Bits of [`device_known`]: the members above that could be read.
         pub known: u32,
         /// The state in the driver's private structure (`enum vfio_device_mig_state`).
         pub state: u32,
@@ -217,7 +218,7 @@ body! {
         pub seen_by: u32,
         /// `device->open_count`.
         pub open_count: u32,
-        /// `device->ops->open_device`: what opens the device where the core's own function is inlined.
+        /// `device->ops->open_device`: the function that opens the device if the core's own is inlined.
         pub open_device: u64,
     }
 }
@@ -245,11 +246,11 @@ pub mod device_known {
 body! {
     /// Body of [`Kind::NextState`]: one call of `vfio_mig_get_next_state()`.
     pub struct NextState = 16 {
-        /// State the driver is in (`enum vfio_device_mig_state`).
+        /// State that the driver is in (`enum vfio_device_mig_state`).
         pub current: u32,
-        /// State it was asked to reach in the end.
+        /// State that it was asked to reach in the end.
         pub target: u32,
-        /// State it must go to now; meaningless unless `ret` is 0.
+        /// State that it must go to now; meaningless unless `ret` is 0.
         pub next: u32,
         /// 0 or a negative errno.
         pub ret: i32,
@@ -257,7 +258,8 @@ body! {
 }
 
 body! {
-    /// Body of [`Kind::SetState`]: one call of a driver's `migration_set_state()`. `Header::file` is the file it returned.
+    /// Body of [`Kind::SetState`]: one call of a driver's `migration_set_state()`. `Header::file` is the file it
+    /// returned.
     pub struct SetState = 48 {
         /// State asked for.
         pub target: u32,
@@ -279,7 +281,7 @@ body! {
 body! {
     /// Body of [`Kind::GetState`].
     pub struct GetState = 8 {
-        /// The state it gave; meaningless unless `ret` is 0.
+        /// The state returned; meaningless unless `ret` is 0.
         pub state: u32,
         /// 0 or a negative errno.
         pub ret: i32,
@@ -313,7 +315,7 @@ body! {
 wire! {
     /// Body of [`Kind::PrecopyInfo`]: an ioctl on a data fd (`struct vfio_precopy_info`, uapi/linux/vfio.h).
     ///
-    /// Up to `dirty_bytes` it has always been so; the rest is 0 in older recordings: all was taken for read.
+    /// Members up to `dirty_bytes` never changed; the rest is 0 in older recordings, in which all counted as read.
     pub struct PrecopyInfo = 40 {
         /// The ioctl's number; `VFIO_MIG_GET_PRECOPY_INFO` for all that is defined today.
         pub cmd: u32,
@@ -327,7 +329,7 @@ wire! {
         pub initial_bytes: u64,
         /// `dirty_bytes`; meaningless unless `ret` is 0.
         pub dirty_bytes: u64,
-        /// Bits of [`precopy_unread`]: what could not be read, and is 0.
+        /// Bits of [`precopy_unread`]: members that could not be read, and are 0.
         pub unread: u32,
         /// Zero.
         pub reserved: u32,
@@ -363,7 +365,7 @@ impl RecordPayload for PrecopyInfo {
 body! {
     /// Body of [`Kind::DataRelease`].
     pub struct DataRelease = 8 {
-        /// `file->f_pos` at release: how far the stream got; -1 if it could not be read.
+        /// `file->f_pos` at release: the end of the stream; -1 if it could not be read.
         pub pos: i64,
     }
 }
@@ -387,11 +389,11 @@ pub const FEATURE_WORDS: usize = 4;
 wire! {
     /// Body of [`Kind::Ioctl`]: VFIO_DEVICE_FEATURE or VFIO_DEVICE_RESET on a device fd.
     ///
-    /// Up to `data_out` it has always been so; the rest is 0 in older recordings: all was taken for read.
+    /// Members up to `data_out` never changed; the rest is 0 in older recordings, in which all counted as read.
     pub struct Ioctl = 88 {
         /// `VFIO_DEVICE_FEATURE` or `VFIO_DEVICE_RESET`.
         pub cmd: u32,
-        /// What the ioctl returned: 0 or more, or a negative errno.
+        /// Return value of the ioctl: 0 or more, or a negative errno.
         pub ret: i32,
         /// `vfio_device_feature.argsz`; 0 for a reset.
         pub argsz: u32,
@@ -401,7 +403,7 @@ wire! {
         pub data_in: [u64; FEATURE_WORDS],
         /// The same at return.
         pub data_out: [u64; FEATURE_WORDS],
-        /// Bits of [`ioctl_unread`]: what could not be read, and is 0.
+        /// Bits of [`ioctl_unread`]: members that could not be read, and are 0.
         pub unread: u32,
         /// Bit `n` set: `data_in[n]` could only be read at return; the kernel may have written to it.
         pub late: u32,
@@ -472,7 +474,7 @@ body! {
     pub struct LogRanges = 264 {
         /// `num_ranges`, as user space gave it.
         pub asked: u32,
-        /// How many of `ranges` could be read.
+        /// Number of `ranges` that could be read.
         pub kept: u32,
         /// `iova` and `length` of each.
         pub ranges: [[u64; 2]; LOG_RANGES],
@@ -504,13 +506,13 @@ body! {
 pub const STEP_ARGS: usize = 5;
 
 body! {
-    /// Body of [`Kind::Step`]. `Header::probe` says which function it was.
+    /// Body of [`Kind::Step`]. `Header::probe` identifies the function.
     pub struct Step = 56 {
-        /// What it returned, as the register has it; meaningless for a function that returns nothing.
+        /// Its return value, as the register has it; meaningless for a function that returns nothing.
         pub ret: u64,
         /// Its first arguments, as the registers had them at entry.
         pub args: [u64; STEP_ARGS],
-        /// The [`crate::role::Role`] of the call that this thread was in, `u32::MAX` if in none that is known.
+        /// The [`crate::role::Role`] of the call that this thread was in, `u32::MAX` if in none or not known.
         pub within: u32,
         /// Zero.
         pub reserved: u32,
@@ -521,7 +523,7 @@ body! {
 pub const MODULE_LEN: usize = 64;
 
 body! {
-    /// Body of [`Kind::Module`]. `Header::end_ns` is when its code could be called first.
+    /// Body of [`Kind::Module`]. `Header::end_ns` is the time from which its code could be called.
     pub struct Module = 64 {
         /// Its name.
         pub name: [u8; MODULE_LEN],
@@ -534,19 +536,19 @@ pub const CAPTURE_LEN: usize = 384;
 body! {
     /// Body of [`Kind::Capture`]. `Header::file` is the data file that the structure belongs to, if it names one.
     pub struct Capture = 416 {
-        /// Which capture of the driver: `capture::Spec::id`.
+        /// Number of the capture within the driver: `capture::Spec::id`.
         pub id: u32,
-        /// When: one of `capture::moment`.
+        /// Moment of the copy: one of `capture::moment`.
         pub moment: u32,
         /// Address of the structure. An identity, never dereferenced in user space.
         pub address: u64,
-        /// Bytes used of `data`.
+        /// Number of bytes of `data` that are used.
         pub len: u32,
         /// Bit `n` set: piece `n` could not be read and is zero.
         pub failed: u32,
         /// The driver: its `migration_set_state`.
         pub driver: u64,
-        /// The pieces, one behind the other.
+        /// The pieces, one after the other.
         pub data: [u8; CAPTURE_LEN],
     }
 }
