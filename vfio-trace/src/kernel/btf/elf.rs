@@ -1,22 +1,22 @@
-//! Takes the `.BTF` section and the build id out of an ELF file: a `vmlinux`, or a module's `.ko`.
+//! Reads the `.BTF` section and the build id of an ELF file: a `vmlinux`, or a module's `.ko`.
 //!
-//! Only 64-bit files of this machine's byte order: those of the kernel that runs here. A vmlinux with debug information
-//! has a gigabyte, so pieces are read, and no length in the file is believed before it is compared with a limit.
+//! Only 64-bit files of this machine's byte order, as the running kernel's are. A vmlinux with debug information has a
+//! gigabyte, so pieces are read, and each length in the file is compared with a limit before it is used.
 
 use std::io;
 
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// What every ELF file starts with.
+/// First bytes of every ELF file.
 pub const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 
 const CLASS_64: u8 = 2;
 const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 1 } else { 2 };
-/// A section that has no bytes in the file: that of a separate debug file.
+/// Type of a section without bytes in the file: that of a separate debug file.
 const SHT_NOBITS: u32 = 8;
 const SHF_COMPRESSED: u64 = 0x800;
-/// The real section number does not fit and is in the first section header.
+/// Marker for a section number that does not fit and is in the first section header.
 const SHN_XINDEX: u16 = 0xffff;
 const MAX_SECTIONS: u64 = 1 << 16;
 const MAX_NAMES: u64 = 16 << 20;
@@ -59,25 +59,26 @@ struct ElfSection {
     entsize: u64,
 }
 
-/// What is wrong with an ELF file.
+/// Error of reading an ELF file.
 #[derive(Debug, Error)]
 pub enum ElfError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// It is no ELF file of this machine.
+    /// It is not an ELF file of this machine.
     #[error("it is no 64-bit ELF file of this machine's byte order")]
     NotOurs,
-    /// It leads out of itself.
+    /// It refers to places outside of itself.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
     /// It has no BTF.
     #[error("it has no .BTF section: it was built without BTF, or stripped of it")]
     NoBtf,
-    /// The section is packed.
+    /// The section is compressed.
     #[error("its .BTF section is compressed; unpack it: objcopy --decompress-debug-sections")]
     Compressed,
-    /// The module's BTF stands on a base of its own, which the kernel brings together with its own when it loads it.
+    /// The module's BTF stands on a base of its own, which only the kernel can relate to its own BTF, when it loads the
+    /// module.
     #[error(
         "its .BTF stands on a .BTF.base of its own and only the kernel can bring it together with vmlinux's; give \
          the file that /sys/kernel/btf shows where the module is loaded"
@@ -85,7 +86,7 @@ pub enum ElfError {
     OwnBase,
 }
 
-/// What was found.
+/// BTF and build id of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElfBtf {
     /// Raw BTF.
@@ -94,11 +95,11 @@ pub struct ElfBtf {
     pub build_id: Option<Vec<u8>>,
 }
 
-/// Reads what is wanted of an ELF file through `read`, which gives exactly that many bytes from an offset.
+/// Reads BTF and build id of an ELF file through `read`, which returns exactly that many bytes from an offset.
 ///
 /// # Errors
 ///
-/// [`ElfError`] if it is something else, damaged, or has no BTF that can be used.
+/// [`ElfError`] if it is another kind of file, damaged, or has no BTF that can be used.
 pub fn btf_of_elf(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<ElfBtf, ElfError> {
     let piece = |offset: u64, len: u64, most: u64, what: &'static str| {
         if len > most || offset.checked_add(len).is_none() {
@@ -158,7 +159,7 @@ pub fn btf_of_elf(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<El
     Ok(ElfBtf { btf, build_id })
 }
 
-/// The GNU build id among ELF notes: `/sys/kernel/notes`, `/sys/module/M/notes/.note.gnu.build-id`.
+/// Returns the GNU build id among ELF notes: `/sys/kernel/notes`, `/sys/module/M/notes/.note.gnu.build-id`.
 pub fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     const NT_GNU_BUILD_ID: u32 = 3;
     loop {
@@ -182,7 +183,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A note of this type.
+    /// Makes a note of this type.
     pub(crate) fn note(name: &str, kind: u32, content: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for word in [name.len() as u32 + 1, content.len() as u32, kind] {
@@ -195,7 +196,7 @@ pub(crate) mod tests {
         bytes
     }
 
-    /// An ELF file with these sections: name, flags, content.
+    /// Makes an ELF file with these sections: name, flags, content.
     pub(crate) fn elf(sections: &[(&str, u64, &[u8])]) -> Vec<u8> {
         let mut names = vec![0];
         let mut body = vec![0; size_of::<ElfHeader>()];
