@@ -108,7 +108,7 @@ pub(super) fn reset(device: impl AsFd) -> Result<()> {
     with_number(device, nr::DEVICE_RESET, 0).map(drop)
 }
 
-/// What a `VFIO_DEVICE_FEATURE` call asks for.
+/// Operation of a `VFIO_DEVICE_FEATURE` call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FeatureOp {
     Get,
@@ -247,7 +247,7 @@ pub(super) fn log_report(device: impl AsFd, range: DmaRange) -> Result<u64> {
     Ok(bitmap.iter().map(|word| u64::from(word.count_ones())).sum())
 }
 
-/// What `VFIO_MIG_GET_PRECOPY_INFO` answers.
+/// Result of `VFIO_MIG_GET_PRECOPY_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PrecopyInfo {
     pub(crate) initial_bytes: u64,
