@@ -1,4 +1,4 @@
-//! What a user may expect of `tail` besides the truth: filters, limits, signals, exit codes, drivers that come late.
+//! Behaviour of `tail` besides its correctness: filters, limits, signals, exit codes, drivers that come late.
 
 use std::sync::Arc;
 

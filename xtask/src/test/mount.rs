@@ -101,7 +101,7 @@ fn code(left: &Left, name: &str, expected: i32, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What quayside's first device does, and its state then.
+/// Actions of quayside's first device, each with the state after it.
 const WALK: [(&str, &str); 11] = [
     ("set=RUNNING_P2P", "RUNNING_P2P"),
     ("set=STOP", "STOP"),
@@ -432,7 +432,7 @@ const USERS: &str = r#"
     true
 "#;
 
-/// Who may look, and who may mount.
+/// Checks the users that may look, and those that may mount.
 fn users(left: &Left) -> Result<Found> {
     code(left, "closed", 2, &["Permission denied"])?;
     for name in ["own", "open", "byuser"] {

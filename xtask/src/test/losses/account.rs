@@ -69,7 +69,7 @@ fn counts(left: &Left, name: &str) -> Result<BTreeMap<String, u64>> {
     Ok(counts.collect())
 }
 
-/// What a tracer says of one kind of function.
+/// A tracer's counts for one kind of function.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OfRole {
     /// Events that rely on a call of it having been seen.

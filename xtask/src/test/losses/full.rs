@@ -122,7 +122,8 @@ fn same(how: &str, names: &BTreeSet<String>, seen: &BTreeSet<&str>) -> Result<()
     Ok(())
 }
 
-/// How many entries our programs' maps have, asked of the kernel; and a descriptor that is taken from another process.
+/// Python functions for the guest: the number of entries in our programs' maps, asked of the kernel; and a descriptor
+/// taken from another process.
 const TOOLS: &str = r#"
 import ctypes, json, os, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -160,7 +161,7 @@ else:
         time.sleep(0.2)
 "#;
 
-/// Where a script begins that makes devices, one by one, and uses [`TOOLS`].
+/// Returns the beginning of a script that makes devices, one by one, and uses [`TOOLS`].
 fn tools() -> String {
     format!(
         "modprobe -a vfio_iommu_type1 quayside; cat >tools.py <<'END'\n{TOOLS}\nEND\n\
@@ -281,7 +282,8 @@ fn gone_script() -> String {
     )
 }
 
-/// What is gone is no ghost in the next part of a recording, has no entry in a map, and lends its address, not its name.
+/// Checks that a device that is gone does not appear in the next part of a recording, has no entry in a map, and leaves
+/// its address, but not its name, to the next one.
 fn gone(left: &Left) -> Result<Found> {
     let parts = open(left)?;
     let traced = Traced::parse(&left.file("tail.ndjson")?)?;

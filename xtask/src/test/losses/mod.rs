@@ -52,12 +52,12 @@ pub(super) fn own_checks() -> Vec<Check> {
     full::checks()
 }
 
-/// Whether the kernel counts what its probes have missed.
+/// Returns true if the kernel counts the calls that its probes have missed.
 fn tells_misses(series: &str) -> bool {
     series != "6.1"
 }
 
-/// What a `vfio-trace` on this host says of a recording: exit code, standard output, standard error.
+/// Runs a `vfio-trace` on this host on a recording; returns exit code, standard output and standard error.
 fn read(arguments: &[&str], file: &Path) -> Result<(Option<i32>, String, String)> {
     let program = workspace::bin_dir()?.join("vfio-trace");
     let output =
@@ -66,7 +66,7 @@ fn read(arguments: &[&str], file: &Path) -> Result<(Option<i32>, String, String)
     Ok((output.status.code(), out, err))
 }
 
-/// What the two tracers of a part saw: live, and replayed here from the recording.
+/// Returns the two traces of a part: live, and replayed here from the recording.
 fn both(left: &Left, name: &str) -> Result<[(&'static str, Traced); 2]> {
     let live = left.traced(&format!("{name}.ndjson"))?;
     let file = left.path(&format!("{name}.vft"));
@@ -141,7 +141,7 @@ fn nested(left: &Left, _series: &str) -> Result<String> {
     Ok(format!("{} reads, {} of them around another one: unmatched", called.read, called.nests))
 }
 
-/// What `report` makes of the recording: nothing is called exact, failed or absent that is just not known.
+/// Checks `report` on the recording: values that are just not known must not appear as exact, failed or absent.
 fn bounds(left: &Left, name: &str) -> Result<()> {
     let file = left.path(&format!("{name}.vft"));
     let (code, out, err) = read(&["report", "--json"], &file)?;

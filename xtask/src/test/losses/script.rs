@@ -1,4 +1,4 @@
-//! What runs in the guest: floods, stopped readers, crowds, calls within calls.
+//! Shell scripts for the guest: floods, stopped readers, crowds, calls within calls.
 
 /// A device; and two tracers: `trace NAME OPTIONS` begins, `traced NAME` ends, both keep what the driver has counted.
 const BEGIN: &str = r#"
