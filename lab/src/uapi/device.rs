@@ -71,8 +71,8 @@ impl Device {
         Ok(number)
     }
 
-    /// Sets the state from so many threads at the same time and, when all are through, once more by each of them, one after
-    /// the other. They drop what they get. Gives how many calls succeeded, and how many there were.
+    /// Sets the state from so many threads at the same time and, when all are through, once more by each of them, one
+    /// after the other. They drop what they get. Gives how many calls succeeded, and how many there were.
     pub(crate) fn set_state_crowded(
         &self,
         state: MigState,

@@ -48,8 +48,8 @@ pub(super) fn checks() -> Vec<Check> {
     ALL.map(check).into()
 }
 
-/// `code NAME COMMAND…` keeps a command's exit code and streams under a name; `shows FILE PID` waits for the header of a
-/// table.
+/// `code NAME COMMAND…` keeps a command's exit code and streams under a name; `shows FILE PID` waits for the header of
+/// a table.
 const PRELUDE: &str = r#"
 code() { name=$1; shift; "$@" >$name.out 2>$name.err; echo $? >$name.code; }
 shows() { until grep -q TIME $1; do kill -0 $2 || return 1; sleep 0.1; done; }
@@ -221,7 +221,8 @@ fn stalled_script() -> String {
     )
 }
 
-/// A pipe that is full, and whose reader takes nothing, is written to: one signal ends it, and the device is back before.
+/// A pipe that is full, and whose reader takes nothing, is written to: one signal ends it, and the device is back
+/// before.
 fn stalled(left: &Left) -> Result<Found> {
     for name in ["tail", "record", "exercise"] {
         let stayed = left.file(&format!("{name}.stayed"))?;

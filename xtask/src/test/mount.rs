@@ -69,8 +69,8 @@ pub(super) fn checks() -> Vec<Check> {
     checks
 }
 
-/// A part of the boot. However its script ends, nothing of it is left, nor a driver: each more that there is to probe makes
-/// every start of the next part's longer.
+/// A part of the boot. However its script ends, nothing of it is left, nor a driver: each more that there is to probe
+/// makes every start of the next part's longer.
 fn shared(script: &str) -> String {
     format!(
         "{PRELUDE}

@@ -1,4 +1,5 @@
-//! Maps that are full or ought to be empty: more data fds than are remembered, thousands of devices, devices that are gone.
+//! Maps that are full or ought to be empty: more data fds than are remembered, thousands of devices, devices that are
+//! gone.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -215,8 +216,8 @@ fn killed(left: &Left) -> Result<Found> {
             );
             continue;
         }
-        // Of the last crowd's calls that had a return probe: those that found no room, and on a slow machine all that were in
-        // it for so long that they were given up.
+        // Of the last crowd's calls that had a return probe: those that found no room, and on a slow machine all that
+        // were in it for so long that they were given up.
         let late = calls.checked_sub(one.seen + lacks).filter(|late| *late <= 2 * RETURN_PROBES);
         let late =
             late.with_context(|| format!("{role}: {calls} calls by the driver's count, and {one:?}"))?;

@@ -29,7 +29,8 @@ pub(super) fn parts() -> [Part; 4] {
     ]
 }
 
-/// The checks of one kernel, by its boot. Outside of `--full` those that no kernel makes come out otherwise run on one only.
+/// The checks of one kernel, by its boot. Outside of `--full` those that no kernel makes come out otherwise run on one
+/// only.
 pub(super) fn checks(boot: &Arc<Boot>) -> Vec<Check> {
     type Judge = fn(&Left, &str) -> Result<String>;
     let judges: [(&str, &'static str, Judge); 4] = [
