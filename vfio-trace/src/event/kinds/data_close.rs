@@ -22,7 +22,7 @@ pub struct DataClose {
     pub reads: u64,
     /// `write()` calls.
     pub writes: u64,
-    /// Calls that failed, ENOMSG not counted.
+    /// Calls that failed. One that moved nothing for now (ENOMSG, EAGAIN, a signal) is not counted.
     pub failed: u64,
     /// Bytes that `read()` gave.
     pub read_bytes: u64,
