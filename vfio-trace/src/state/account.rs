@@ -1,37 +1,38 @@
-//! The account of a run as plain data, for tables and JSON.
+//! The sums of a run as plain data, for tables and JSON.
 
 use serde::Serialize;
 
 use super::StatePath;
 use crate::event::{CallOutcome, MigFlags, MigState};
 
-/// What was seen of all devices.
+/// Sums over all devices of a run. [`TraceModel`](super::TraceModel) makes it from events; `tail` and `replay` print it
+/// as their closing table or JSON object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TraceReport {
     /// Time from the first event to the end, in ns.
     pub duration_ns: u64,
     /// One entry per device, in order of first sight.
     pub devices: Vec<DeviceReport>,
-    /// Events of devices for which there was no room.
+    /// Number of events of devices for which there was no room.
     pub device_events_left_out: u64,
 }
 
-/// What was seen of one device.
+/// Facts and sums about one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceReport {
     /// PCI address or mdev UUID; `None` if it never became known.
     pub device: Option<String>,
     /// Its driver.
     pub driver: Option<String>,
-    /// Whether it can migrate; `None` if that could not be read.
+    /// True if it can migrate; `None` if that could not be read.
     pub migration: Option<bool>,
-    /// What its migration can do.
+    /// The device's migration flags.
     pub migration_flags: Option<MigFlags>,
-    /// Whether it tracks dirty pages itself.
+    /// True if it tracks dirty pages itself.
     pub dirty_tracking: Option<bool>,
-    /// Whether it was taken from vfio.
+    /// True if it was taken from vfio.
     pub gone: bool,
-    /// Who has it open, as far as that was seen.
+    /// Processes that have it open, as far as that was seen.
     pub holders: Vec<HolderReport>,
     /// The last state seen; `None` if none was, or if a failure, or a reset during a request, made it uncertain.
     pub state: Option<MigState>,
@@ -43,23 +44,23 @@ pub struct DeviceReport {
     pub arcs_ns: u64,
     /// Time in which the state was uncertain, in ns: lost records, resets, failures.
     pub uncertain_ns: u64,
-    /// Arcs by their end.
+    /// Number of arcs by outcome.
     pub arcs: ArcCounts,
-    /// Requests to change the state.
+    /// Number of requests to change the state.
     pub requests: u64,
-    /// Requests that did not work.
+    /// Number of requests that failed.
     pub requests_failed: u64,
-    /// Resets that worked.
+    /// Number of successful resets.
     pub resets: u64,
-    /// Times that it was not in the state that it was last known to be in.
+    /// Number of times that it was found in another state than expected.
     pub desyncs: u64,
-    /// Successful opens.
+    /// Number of successful opens.
     pub opens: u64,
-    /// Data sessions.
+    /// Number of data sessions.
     pub sessions: u64,
-    /// What went out of it.
+    /// Data read from it.
     pub read: IoReport,
-    /// What went into it.
+    /// Data written to it.
     pub written: IoReport,
 }
 
@@ -81,20 +82,20 @@ pub struct StateTime {
     pub state: MigState,
     /// Time in it, in ns, the arcs to it and from it not included.
     pub time_ns: u64,
-    /// How often it was entered, or was found to be in it.
+    /// Number of times that it was entered, or found.
     pub visits: u64,
 }
 
-/// Arcs by their end.
+/// Number of arcs by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ArcCounts {
-    /// They worked.
+    /// Arcs that succeeded.
     pub ok: u64,
-    /// They went wrong.
+    /// Arcs that failed.
     pub failed: u64,
-    /// The core refused them.
+    /// Arcs that the core refused.
     pub refused: u64,
-    /// Their end was not seen.
+    /// Arcs whose end was not seen.
     pub unknown: u64,
 }
 
@@ -114,11 +115,11 @@ impl ArcCounts {
 /// Calls on data fds in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IoReport {
-    /// Calls.
+    /// Number of calls.
     pub calls: u64,
-    /// Calls that failed, ENOMSG not counted.
+    /// Number of calls that failed; a call that moved nothing for now (ENOMSG, EAGAIN, a signal) is no failure.
     pub failed: u64,
-    /// Bytes moved.
+    /// Number of bytes moved.
     pub bytes: u64,
     /// Time within the calls, in ns; parallel calls count each.
     pub time_ns: u64,

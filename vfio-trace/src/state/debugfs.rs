@@ -5,12 +5,12 @@ use vfio_trace_common::uapi::migration_flags;
 
 use crate::event::{MigFlags, MigState};
 
-/// The file `state`: one name. A number that is none of the kernel's states is "Invalid" there.
+/// Returns the file `state`: one name. A number that is none of the kernel's states is "Invalid" there.
 pub(super) fn state(state: MigState) -> String {
     format!("{}\n", state.name())
 }
 
-/// The file `features`: a line per feature, none for a device that has none.
+/// Returns the file `features`: a line per feature, none for a device without features.
 pub(super) fn features(flags: MigFlags, dirty_tracking: bool) -> String {
     let lines = [
         (flags.0 & migration_flags::STOP_COPY != 0, "stop-copy\n"),

@@ -100,10 +100,10 @@ impl DeviceModel {
     fn follow(&mut self, event: &VfioEvent) {
         self.track.seen(event.start_ns);
         let effect = match (&event.data, event.data.state_effect()) {
-            // It has come again: what was known of it was known of the one that went.
+            // It has come again: earlier facts belong to the device that went.
             (EventData::Device(_), StateEffect::Read(state)) if self.gone => StateEffect::Entered(state),
             (EventData::Device(_), _) if self.gone => StateEffect::Lost,
-            // Within VFIO_DEVICE_RESET or an open it is part of that: those say the same right afterwards.
+            // Within VFIO_DEVICE_RESET or an open it is part of that, whose event has the same effect right afterwards.
             (EventData::PciReset(_), StateEffect::Lost) => StateEffect::Doubted,
             (EventData::Reset(reset), effect) => {
                 if reset.outcome.is_ok() {
@@ -116,10 +116,10 @@ impl DeviceModel {
         self.track.apply(effect, event);
     }
 
-    /// A process has the device open; the descriptor is known only if it had it before tracing began.
+    /// Notes that a process has the device open; the descriptor is known only if it was open before tracing began.
     fn holds(&mut self, process: &EventProcess, fd: Option<u32>) {
         let (pid, comm) = (process.pid, process.comm.clone());
-        // What the inventory finds may have been opened a moment ago.
+        // The inventory may find a file that was opened a moment ago.
         let same =
             |known: &HolderReport| known.pid == pid && fd.is_some() && (known.fd.is_none() || known.fd == fd);
         match self.holders.iter_mut().find(|known| same(known)) {
@@ -168,17 +168,17 @@ impl DeviceModel {
     }
 }
 
-/// How many sessions there were; those that came last are known by their numbers, which only grow.
+/// Counts sessions. Recent ones are recognised by their numbers, which only grow.
 #[derive(Clone, Debug, Default)]
 struct SessionCounter {
     recent: BTreeSet<u32>,
-    /// The last one that is not among the recent ones any more.
+    /// Highest number that is no longer among the recent ones.
     before: Option<u32>,
     count: u64,
 }
 
 impl SessionCounter {
-    /// Many more than a device has open at once.
+    /// Number of recent sessions that are kept: many more than a device has open at once.
     const RECENT: usize = 1024;
 
     fn extend(&mut self, number: Option<u32>) {

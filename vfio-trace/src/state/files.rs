@@ -8,7 +8,7 @@ use crate::{
     state::DeviceReport,
 };
 
-/// One file.
+/// One file of a device. `show` and `mount` get the list from [`files`].
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceFile {
     /// Path below `vfio/<dev>/migration/`: `state`; a driver's own are in a folder, `hisi_acc/attr`.
@@ -16,34 +16,34 @@ pub struct DeviceFile {
     content: ContentSource,
 }
 
-/// What makes a file's content from what is known of a device.
+/// Source of a file's content.
 #[derive(Clone, Copy, Debug)]
 enum ContentSource {
-    /// The core's.
+    /// Function for a file of the core.
     Core(fn(&DeviceReport) -> Result<String, ContentError>),
-    /// Its driver's plug-in.
+    /// The driver's plug-in.
     Driver,
 }
 
-/// What is known, and how to show it.
+/// Input of a file's text: facts, and options of the output.
 #[derive(Clone, Copy, Debug)]
 pub struct ViewContext<'a> {
     /// The device.
     pub device: &'a DeviceReport,
-    /// What plug-ins know.
+    /// Plug-ins with their knowledge of devices.
     pub drivers: &'a PluginDispatcher,
-    /// Which text, where a file's text has changed over time.
+    /// Version of the text, if it has changed over time.
     pub style: ViewStyle,
-    /// Whether to put lines in front that say where the data is from; they begin with `#`.
+    /// True to put lines in front that name the source of the data; they begin with `#`.
     pub annotate: bool,
 }
 
 impl DeviceFile {
-    /// The content; the core's files byte for byte as the kernel prints them.
+    /// Returns the content; the core's files byte for byte as the kernel prints them.
     ///
     /// # Errors
     ///
-    /// [`Unknown`]: there is none.
+    /// [`ContentError`] if there is no content.
     pub fn text(&self, look: &ViewContext<'_>) -> Result<String, ContentError> {
         match self.content {
             ContentSource::Core(text) => text(look.device),
@@ -55,7 +55,7 @@ impl DeviceFile {
     }
 }
 
-/// Why a file has no content. Nothing is guessed.
+/// Reason for which a file has no content. Nothing is guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ContentError {
     /// The state may be any.
@@ -64,19 +64,19 @@ pub enum ContentError {
     /// The features could not be read.
     #[error("the kernel's BTF does not tell where its flags are")]
     Features,
-    /// A driver's file.
+    /// The plug-in has no text for it.
     #[error(transparent)]
     Driver(#[from] ViewError),
 }
 
-/// What every device that can migrate has, whatever its driver.
+/// Files that every device that can migrate has, with any driver.
 const CORE: [DeviceFile; 2] = [
     DeviceFile { path: "state", content: ContentSource::Core(state) },
     DeviceFile { path: "features", content: ContentSource::Core(features) },
 ];
 
-/// The files of a device: the core's, then its driver's. None without migration, as in debugfs; all if it is not known
-/// whether it can migrate.
+/// Returns the files of a device: the core's, then its driver's. None without migration, as in debugfs; all if it is
+/// not known that the device can migrate.
 pub fn files(device: &DeviceReport) -> impl Iterator<Item = DeviceFile> {
     let migrates = device.migration != Some(false);
     let driver = device.driver.as_deref().map_or(&[] as &[_], driver::files);

@@ -1,4 +1,4 @@
-//! What events add up to, per device. Pure: no clock, no I/O; the same events give the same answer on any machine.
+//! Sums of events, per device. Pure: no clock, no I/O; the same events give the same answer on any machine.
 
 mod account;
 mod debugfs;
@@ -23,15 +23,16 @@ pub use self::{
 };
 use device::DeviceModel;
 
-/// So many devices are told apart, far more than hosts have; what happens on others is left out, and counted.
+/// Number of devices that are told apart, far more than hosts have; events of others are left out, and counted.
 pub const MOST_DEVICES: usize = 1 << 16;
 
-/// Accumulates events.
+/// Accumulates the events of a run, per device. `tail`, `replay`, `list`, snapshots and [`HostState`] give it every
+/// event in order, and take reports from it at any time.
 #[derive(Clone, Debug)]
 pub struct TraceModel {
     /// In order of first sight.
     devices: Vec<DeviceModel>,
-    /// Places of devices by name; of those without a name by number.
+    /// Devices in order of first sight.
     by_name: BTreeMap<std::sync::Arc<str>, usize>,
     by_nr: BTreeMap<u32, usize>,
     first_ns: Option<u64>,
@@ -64,12 +65,12 @@ impl EventConsumer for TraceModel {
 }
 
 impl TraceModel {
-    /// A model that has seen nothing.
+    /// Makes a model that has seen nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with room for another number of devices.
+    /// Sets another limit of devices.
     #[must_use]
     pub const fn with_room_for(mut self, devices: usize) -> Self {
         self.most_devices = devices;
@@ -88,8 +89,8 @@ impl TraceModel {
         }
     }
 
-    /// The account so far. `until_ns` (CLOCK_MONOTONIC): up to when the present states count; without it, up to the
-    /// last event.
+    /// Returns the report so far. `until_ns` (CLOCK_MONOTONIC): time up to which the present states count; without it,
+    /// up to the last event.
     pub fn report(&self, until_ns: Option<u64>) -> TraceReport {
         let until_ns = until_ns.unwrap_or(self.last_ns).max(self.last_ns);
         TraceReport {
@@ -99,7 +100,7 @@ impl TraceModel {
         }
     }
 
-    /// The account of one device up to the last event.
+    /// Returns the report of one device up to the last event.
     pub fn device_report(&self, name: &str) -> Option<DeviceReport> {
         let at = *self.by_name.get(name)?;
         Some(self.devices.get(at)?.report(self.last_ns))
@@ -110,18 +111,18 @@ impl TraceModel {
         self.devices.get(*self.by_name.get(name)?)?.driver()
     }
 
-    /// Events of devices for which there was no room, so far.
+    /// Returns the number of events so far of devices for which there was no room.
     pub const fn device_events_left_out(&self) -> u64 {
         self.device_events_left_out
     }
 
-    /// The drivers of all devices.
+    /// Returns the drivers of all devices.
     pub fn drivers(&self) -> DriverModules {
         self.devices.iter().filter_map(DeviceModel::driver).collect()
     }
 
-    /// A device by its name, which outlives the kernel's structure; one without a name by its number. `None`: there is no
-    /// room for another one.
+    /// Returns a device by its name, which outlives the kernel's structure; one without a name by its number. `None`:
+    /// there is no room for another one.
     fn device(&mut self, device: &DeviceRef) -> Option<&mut DeviceModel> {
         let known = match &device.name {
             Some(name) => self.by_name.get(name),

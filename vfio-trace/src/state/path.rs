@@ -1,4 +1,4 @@
-//! The states a device went through, in order, up to a length that a report can bear.
+//! The states a device went through, in order, up to a length that fits into a report.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ use crate::event::MigState;
 pub enum PathEntry {
     /// The device was in this state.
     State(MigState),
-    /// What happened here was not seen: the next state does not follow from the one before.
+    /// Unseen events: the next state does not follow from the one before.
     Gap,
     /// The device was reset.
     Reset,
 }
 
 impl fmt::Display for PathEntry {
-    /// The state's name, `?` or `reset`.
+    /// Writes the state's name, `?` or `reset`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(state) => state.fmt(f),
@@ -34,17 +34,17 @@ impl Serialize for PathEntry {
     }
 }
 
-/// The path of a device.
+/// States that a device went through.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StatePath {
     /// The first [`Self::MAX`] entries.
     pub steps: Vec<PathEntry>,
-    /// How many follow that are not kept.
+    /// Number of further entries that are not kept.
     pub more: u64,
 }
 
 impl StatePath {
-    /// Entries that are kept. A migration has about 8.
+    /// Number of entries that are kept. A migration has about 8.
     pub const MAX: usize = 64;
 
     pub(super) fn push(&mut self, step: PathEntry) {
@@ -55,7 +55,7 @@ impl StatePath {
         }
     }
 
-    /// `RUNNING → PRE_COPY → … (+3 more)`, with at most `most` entries.
+    /// Returns `RUNNING → PRE_COPY → … (+3 more)`, with at most `most` entries.
     pub fn text(&self, most: usize) -> String {
         let mut shown: Vec<String> = self.steps.iter().take(most).map(PathEntry::to_string).collect();
         let hidden = self.more.saturating_add((self.steps.len() - shown.len()) as u64);

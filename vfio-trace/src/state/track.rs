@@ -1,33 +1,33 @@
-//! A device's path of states and the time in each, around the [`StateTimeline`] that tells where it is.
+//! A device's path of states and the time in each, around the [`StateTimeline`] that has its present state.
 
 use std::collections::BTreeMap;
 
 use super::{PathEntry, StatePath};
 use crate::event::{CallOutcome, MigState, StateEffect, StateTimeline, VfioEvent};
 
-/// Where the device was, for how long, and where it is.
+/// Path and times of a device's states.
 ///
-/// Where it is, and if that is certain, the timeline says. Time is counted once it is clear what it belongs to: a device that
-/// may have been in another state, and is then found in the same one, has been there all the time, for all that is known.
+/// The timeline has the present state, and its certainty. Time is counted once its state is clear: a device that may
+/// have been in another state, and is then found in the same one, has been there all the time, as far as is known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StateTracker {
     timeline: StateTimeline,
     path: StatePath,
-    /// The state it is in, or was in when last seen.
+    /// The present state, or the last one seen.
     last: Option<MigState>,
-    /// Until when time is counted; before the first state: when the device was first seen.
+    /// Time up to which times are counted; before the first state: time at which the device was first seen.
     counted_ns: Option<u64>,
-    /// Per state: time and visits.
+    /// Time and visits of each state.
     times: BTreeMap<MigState, (u64, u64)>,
     arcs_ns: u64,
     uncertain_ns: u64,
 }
 
-/// What a tracker has counted.
+/// Times that a tracker has counted.
 #[derive(Clone, Debug)]
 pub(super) struct TrackedTimes {
     pub(super) path: StatePath,
-    /// Per state: time and visits.
+    /// Time and visits of each state.
     pub(super) states: BTreeMap<MigState, (u64, u64)>,
     pub(super) arcs_ns: u64,
     pub(super) uncertain_ns: u64,
@@ -39,12 +39,12 @@ impl StateTracker {
         self.counted_ns.get_or_insert(now_ns);
     }
 
-    /// Returns the state that it is in for sure.
+    /// Returns the present state if it is certain.
     pub(super) const fn present(&self) -> Option<MigState> {
         self.timeline.state()
     }
 
-    /// Counts up to a time.
+    /// Returns the times up to a moment.
     pub(super) fn times(&self, until_ns: u64) -> TrackedTimes {
         let mut until = self.clone();
         until.count(until_ns, until.timeline.state());
@@ -52,14 +52,14 @@ impl StateTracker {
         TrackedTimes { path, states: times, arcs_ns, uncertain_ns }
     }
 
-    /// Takes in what an event does to the state.
+    /// Takes in an event's effect on the state.
     pub(super) fn apply(&mut self, effect: StateEffect, event: &VfioEvent) {
         let &VfioEvent { start_ns, end_ns, duration_ns, .. } = event;
         let before = self.timeline;
         match effect {
-            // What was reset was known before.
+            // A device that was reset was known before.
             StateEffect::Read(_) if !self.path.steps.is_empty() => return,
-            // It was in it since it was first seen itself.
+            // It was in this state since it was first seen itself.
             StateEffect::Read(state) => {
                 let since_ns = self.counted_ns.unwrap_or(end_ns);
                 self.timeline.apply(effect, since_ns, since_ns, |_| {});
@@ -90,7 +90,7 @@ impl StateTracker {
                         self.arcs_ns = self.arcs_ns.saturating_add(took_ns);
                         self.enter(to, end_ns);
                     },
-                    // It got there, but when is not known.
+                    // It got there at an unknown time.
                     (CallOutcome::Ok, None) => {
                         self.count(end_ns, None);
                         self.enter(to, end_ns);
@@ -106,7 +106,7 @@ impl StateTracker {
         }
     }
 
-    /// Takes in that a reset began: what was before does not count any more.
+    /// Takes in the start of a reset: what was before does not count any more.
     pub(super) fn reset(&mut self, event: &VfioEvent) {
         let start_ns = event.start_ns;
         if self.timeline.is_past(event.end_ns) {
@@ -118,7 +118,8 @@ impl StateTracker {
         self.last = None;
     }
 
-    /// It is in this state. `certain`: where it was before was certain, so that something between the two was not seen.
+    /// Takes in that the device is in this state. `certain`: its state before was certain, so an event between the two
+    /// was not seen.
     fn arrive(&mut self, state: MigState, now_ns: u64, certain: bool) {
         match self.last {
             Some(last) if last == state => {},
@@ -134,7 +135,7 @@ impl StateTracker {
         }
     }
 
-    /// The time up to now was spent in a state, or it is not known in which.
+    /// Counts the time up to now for a state, or as uncertain (`None`).
     fn count(&mut self, now_ns: u64, state: Option<MigState>) {
         let passed = now_ns.saturating_sub(self.counted_ns.unwrap_or(now_ns));
         let sum = match state {

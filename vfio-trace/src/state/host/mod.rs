@@ -1,5 +1,5 @@
-//! The present: all devices of a host, as records tell of them. Pure: time and the names in sysfs are the caller's, so
-//! records may as well come out of a recording.
+//! The present state of all devices of a host, from records. Pure: time and the names in sysfs come from the caller, so
+//! the records may also come from a recording.
 
 mod device;
 mod presence;
@@ -31,40 +31,40 @@ use crate::{
     pipeline::Pipeline,
 };
 
-/// So many devices without a name are told apart; more are no more news.
+/// Number of devices without a name that are told apart; further ones make no change.
 const MOST_UNNAMED: usize = 1 << 16;
 
-/// What is known of all devices of one host at a moment: which there are, their states, who has them open, what happened to
-/// them last, and what may be missing of that.
+/// State of all devices of one host at a moment: their presence, their states, their openers, their last events, and
+/// the losses that may have hidden some of these.
 ///
-/// It is made with the host's [`TraceOrigin`] by whoever has its records: `mount` of this machine, which also tells it from
-/// time to time what sysfs has and which losses were counted; `list`, `show` and `mount` with `--from`, which push a
-/// recording's records up to the moment that was asked for. Times are CLOCK_MONOTONIC of the records, in ns. It has no paths
-/// and no files: `mount` makes those from what is asked here.
+/// It is made with the host's [`TraceOrigin`] by the user of the host's records: `mount` of this machine, which also
+/// passes on, from time to time, the names in sysfs and the losses; `list`, `show` and `mount` with `--from`, which
+/// push a recording's records up to the requested moment. Times are CLOCK_MONOTONIC of the records, in ns. It has no
+/// paths and no files: `mount` makes those from its answers.
 #[derive(Debug)]
 pub struct HostState {
     pipeline: Pipeline,
     model: TraceModel,
     timelines: TimelineStore,
     devices: BTreeMap<Arc<str>, TrackedDevice>,
-    /// How many devices were seen for the first time so far.
+    /// Number of devices that were seen for the first time so far.
     first_seen: u64,
-    /// How many devices there may be. What happens on others is forgotten.
+    /// Limit of the number of devices. Events of further ones are dropped.
     most_devices: usize,
-    /// These are they, and those that the model had no room for, by name or else by number; no more than
+    /// Devices beyond the limits of this or of the model, by name or else by number; no more than
     /// [`presence::MOST_FORGOTTEN`].
     forgotten: BTreeSet<(Arc<str>, u32)>,
-    /// Those that are gone, in the order in which they went.
+    /// Devices that are gone, in the order in which they went.
     gone: BTreeSet<(u64, Arc<str>)>,
     /// Numbers of devices whose names never became known.
     unnamed: BTreeSet<u32>,
-    /// When a device came or went last.
+    /// Time at which a device came or went last.
     changed_ns: u64,
     stale: bool,
 }
 
 impl HostState {
-    /// Makes one that has seen nothing. `keep`: events per device; `now_ns`: CLOCK_MONOTONIC, as of the records.
+    /// Makes a host that has seen nothing. `keep`: events per device; `now_ns`: CLOCK_MONOTONIC, as of the records.
     pub fn new(origin: TraceOrigin, keep: usize, now_ns: u64) -> Self {
         Self {
             pipeline: Pipeline::new(false),
@@ -81,7 +81,7 @@ impl HostState {
         }
     }
 
-    /// Keeps fewer devices, and fewer events of all of them.
+    /// Sets lower limits for devices, and for the events of all of them.
     #[cfg(test)]
     pub(crate) const fn limited(mut self, devices: usize, events: usize) -> Self {
         self.most_devices = devices;
@@ -89,7 +89,7 @@ impl HostState {
         self
     }
 
-    /// Has a model with limits of its own.
+    /// Sets a model with limits of its own.
     #[cfg(test)]
     pub(crate) fn with_model(mut self, model: TraceModel) -> Self {
         self.model = model;
@@ -110,19 +110,19 @@ impl HostState {
         }
     }
 
-    /// Tells the time when no record does: see [`Pipeline::tick`].
+    /// Advances the clock when there are no records: see [`Pipeline::tick`].
     pub fn tick(&mut self, now_ns: u64) {
         let mut events = Vec::new();
         let Ok(()) = self.pipeline.tick(now_ns, &mut events);
         events.into_iter().for_each(|event| self.apply(event));
     }
 
-    /// Tells of another wall clock, which knows of steps.
+    /// Sets another wall clock, which knows of steps.
     pub fn set_clock(&mut self, clock: &WallClock) {
         self.timelines.origin.clock = clock.clone();
     }
 
-    /// Tells what the probes have lost so far; `None`: that is not known. What was not understood is counted here.
+    /// Sets the probes' losses so far; `None`: not known. Records that could not be decoded are counted here.
     pub fn set_losses(&mut self, probes: Option<&[ProbeReport]>) {
         self.timelines.losses = TimelineLosses::new(probes, self.pipeline.undecoded());
     }
@@ -132,8 +132,8 @@ impl HostState {
         self.pipeline.undecoded()
     }
 
-    /// Returns true if something has happened since the last call after which only another look at the kernel's memory, or at
-    /// sysfs, tells how things are.
+    /// Returns true if an event since the last call needs another look at the kernel's memory, or at sysfs, to know the
+    /// devices' present condition.
     pub fn take_stale(&mut self) -> bool {
         std::mem::take(&mut self.stale)
     }
@@ -167,7 +167,7 @@ impl HostState {
         }
     }
 
-    /// The inventory has read a device's state from the driver's memory: this is what `show` would say, too.
+    /// Takes in a device's state that the inventory has read from the driver's memory: `show` would print the same.
     fn read(&mut self, body: &wire::Device, now_ns: u64) {
         let known = |bit: u32| body.known & bit != 0;
         let name = text(&body.name);
@@ -200,32 +200,33 @@ impl HostState {
         })
     }
 
-    /// Returns what drivers' plug-ins know.
+    /// Returns drivers' plug-ins with their knowledge of devices.
     pub const fn drivers(&self) -> &PluginDispatcher {
         self.pipeline.drivers()
     }
 
-    /// Returns the time of a moment.
+    /// Returns the wall time of a moment.
     pub fn wall(&self, mono_ns: u64) -> std::time::SystemTime {
         self.timelines.origin.clock.wall(mono_ns).into()
     }
 
-    /// Returns the last events of a device as a document, which docs/mount.md describes; `None`: there is no such device.
+    /// Returns the last events of a device as a document, which docs/mount.md describes; `None`: there is no such
+    /// device.
     pub fn timeline(&mut self, name: &str) -> Option<serde_json::Result<Arc<[u8]>>> {
         let driver = self.model.driver(name);
-        // Whose functions were not probed is only asked if some were not.
+        // The drivers matter only if some functions were not probed.
         let drivers =
             if self.timelines.gaps.is_empty() { DriverModules::default() } else { self.model.drivers() };
         self.timelines.document(name, driver, &drivers)
     }
 
-    /// Returns the bytes of that document when it was made last; 0 before.
+    /// Returns the size of that document in bytes when it was made last; 0 before.
     pub fn timeline_bytes(&self, name: &str) -> Option<u64> {
         self.timelines.size(name)
     }
 }
 
-/// Takes the device out of a record by which the inventory tells of one.
+/// Returns the header and device of a record that the inventory made.
 fn found_by_inventory(record: &WireRecord) -> Option<(&Header, &wire::Device)> {
     match &record.body {
         RecordBody::Device(body) if body.seen_by == Role::Inventory as u32 => Some((&record.header, body)),

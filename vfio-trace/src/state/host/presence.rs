@@ -1,4 +1,4 @@
-//! Which devices there are: they come and go, and there is room for so many.
+//! Presence of devices: they come and go, and their number is limited.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,14 +7,14 @@ use vfio_trace_common::wire;
 use super::{HostState, device::TrackedDevice};
 use crate::event::text;
 
-/// Devices that are gone and whose events are kept, in case that they come again.
+/// Number of devices that are gone and whose events are kept, in case that they come again.
 const KEPT_GONE: usize = 64;
 
-/// Devices that there was no room for and that are counted: there are so many only if names are made up.
+/// Number of devices beyond the limits that are counted: there are so many only if names are made up.
 pub(super) const MOST_FORGOTTEN: usize = 1 << 16;
 
 impl HostState {
-    /// Tells which devices exist. Without it, records alone say that.
+    /// Sets the names of the devices that exist. Without it, records alone show that.
     pub fn set_existing(&mut self, names: &BTreeSet<String>, now_ns: u64) {
         for name in names {
             if self.device(name, now_ns).is_some_and(|device| !device.present) {
@@ -23,7 +23,7 @@ impl HostState {
         }
         let mut gone = Vec::new();
         for (name, device) in self.devices.iter_mut().filter(|(name, _)| !names.contains(&***name)) {
-            // Whoever had it open has let go of it: what comes next by this name is a new one.
+            // Its openers have let go of it: the next device of this name is a new one.
             device.leaving = false;
             gone.extend(device.present.then(|| Arc::clone(name)));
         }
@@ -37,18 +37,18 @@ impl HostState {
         self.devices.get(name).is_some_and(|device| device.present)
     }
 
-    /// Returns when something was heard of a device last, CLOCK_MONOTONIC; `None`: there is no such device.
+    /// Returns the time of a device's last event, CLOCK_MONOTONIC; `None`: there is no such device.
     pub fn device_changed_ns(&self, name: &str) -> Option<u64> {
         self.devices.get(name).map(|device| device.changed_ns)
     }
 
-    /// Returns when a device came or went last, CLOCK_MONOTONIC.
+    /// Returns the time at which a device came or went last, CLOCK_MONOTONIC.
     pub const fn changed_ns(&self) -> u64 {
         self.changed_ns
     }
 
-    /// Returns a device's number in the order of first sight: of two that have the same name one after the other, because the
-    /// first one was forgotten, each has another. `None`: there is no such device.
+    /// Returns a device's number in the order of first sight. If a device of the same name comes after the first one
+    /// was forgotten, it gets another number. `None`: there is no such device.
     pub fn device_number(&self, name: &str) -> Option<u64> {
         self.devices.get(name).map(|device| device.number)
     }
@@ -58,7 +58,7 @@ impl HostState {
         self.devices.iter().map(|(name, device)| (name, device.number))
     }
 
-    /// Counts the devices that were seen for the first time so far: without a change of it there is no new one.
+    /// Counts the devices that were seen for the first time so far: if it has not changed, there is no new one.
     pub const fn devices_first_seen(&self) -> u64 {
         self.first_seen
     }
@@ -68,13 +68,13 @@ impl HostState {
         self.unnamed.len()
     }
 
-    /// Counts what was forgotten because there was more of it at a time than is kept.
+    /// Counts devices, sessions, threads and notes that were forgotten because of limits.
     pub fn forgotten(&self) -> u64 {
         self.pipeline.forgotten_with(self.forgotten.len() as u64)
     }
 
-    /// Before 6.6 a device stays in sysfs while those who have it open let go of it, and then another look finds it
-    /// there; that does not make it a new one.
+    /// Returns true if the device is still leaving. Before 6.6 a device stays in sysfs while its openers let go of it,
+    /// and then another look finds it there; that does not make it a new one.
     pub(super) fn is_leaving(&self, body: &wire::Device) -> bool {
         self.devices.get(text(&body.name).as_str()).is_some_and(|device| device.leaving)
     }
@@ -94,7 +94,7 @@ impl HostState {
         self.forget();
     }
 
-    /// Returns what there is of a device; made if need be, and if there is room for it.
+    /// Returns the facts about a device; they are made if there are none, unless there are too many devices.
     pub(super) fn device(&mut self, name: &str, now_ns: u64) -> Option<&mut TrackedDevice> {
         if !self.devices.contains_key(name) {
             if self.devices.len() >= self.most_devices {
@@ -110,14 +110,14 @@ impl HostState {
         self.devices.get_mut(name)
     }
 
-    /// Notes that there was no room for a device, once for each.
+    /// Counts a device beyond the limits, once for each.
     pub(super) fn leave_out(&mut self, name: &str, nr: u32) {
         if self.forgotten.len() < MOST_FORGOTTEN {
             self.forgotten.insert((name.into(), nr));
         }
     }
 
-    /// Forgets those that went first. Devices that come under a new name each time must not fill the memory.
+    /// Forgets the devices that went first. Devices that come under a new name each time must not fill the memory.
     fn forget(&mut self) {
         while self.gone.len() > KEPT_GONE
             && let Some((_, name)) = self.gone.pop_first()

@@ -1,4 +1,4 @@
-//! The timelines of all devices: how many events they keep together, and which of them are kept rendered.
+//! The timelines of all devices: their common limit of events, and the rendered ones that are kept.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,10 +8,11 @@ use std::{
 use super::timeline::{DeviceTimeline, TimelineContext, TimelineGaps, TimelineLosses, TraceOrigin};
 use crate::event::{DriverModules, VfioEvent};
 
-/// Events that the timelines of all devices have together, unless one of them is to have more.
+/// Limit of the events in all timelines together, unless one of them may have more.
 const MOST_EVENTS: usize = 1 << 20;
 
-/// So many rendered timelines are kept for who reads them in pieces: of thousands of devices they would be gigabytes.
+/// Number of rendered timelines that are kept for programs that read them in pieces: those of thousands of devices
+/// would take gigabytes.
 const KEPT_RENDERED: usize = 16;
 
 /// The timelines of all devices, by name.
@@ -21,13 +22,13 @@ pub(super) struct TimelineStore {
     pub(super) losses: TimelineLosses,
     pub(super) gaps: TimelineGaps,
     timelines: BTreeMap<Arc<str>, DeviceTimeline>,
-    /// Events that each may have.
+    /// Number of events that each may have.
     keep: usize,
-    /// Since when a timeline that is made now has all events.
+    /// Time from which a timeline that is made now has all events.
     began_ns: u64,
     /// Devices by the number of the oldest event in their timelines.
     oldest: BTreeMap<u64, Arc<str>>,
-    /// Events that all timelines have, and may have; and the number of the last.
+    /// Number of events in all timelines, and its limit; and the number of the last event.
     kept_events: usize,
     most_events: usize,
     last_event: u64,
@@ -36,7 +37,7 @@ pub(super) struct TimelineStore {
 }
 
 impl TimelineStore {
-    /// Makes one without any timeline. `keep`: events of each; `began_ns`: CLOCK_MONOTONIC, as of the records.
+    /// Makes a store without any timeline. `keep`: events of each; `began_ns`: CLOCK_MONOTONIC, as of the records.
     pub(super) fn new(origin: TraceOrigin, keep: usize, began_ns: u64) -> Self {
         Self {
             origin,
@@ -53,7 +54,7 @@ impl TimelineStore {
         }
     }
 
-    /// Keeps fewer events of all devices.
+    /// Sets a lower limit of events of all devices.
     #[cfg(test)]
     pub(super) const fn limit(&mut self, events: usize) {
         self.most_events = events;
@@ -64,8 +65,8 @@ impl TimelineStore {
         self.timelines.insert(name, DeviceTimeline::new(self.keep, self.began_ns));
     }
 
-    /// Lets go of a device's timeline. `changed_ns`: when the device was heard of last. Should it come again, its timeline is
-    /// not from the beginning.
+    /// Drops a device's timeline. `changed_ns`: time of the device's last event. Should it come again, its timeline
+    /// does not have its beginning.
     pub(super) fn remove(&mut self, name: &str, changed_ns: u64) {
         let Some(timeline) = self.timelines.remove(name) else { return };
         self.kept_events -= timeline.len();
@@ -75,7 +76,7 @@ impl TimelineStore {
         self.began_ns = self.began_ns.max(changed_ns);
     }
 
-    /// Puts an event into its device's timeline. For one too many, the oldest of all goes.
+    /// Puts an event into its device's timeline. Beyond the limit, the oldest of all goes.
     pub(super) fn push(&mut self, name: &str, event: VfioEvent) {
         self.last_event += 1;
         let number = self.last_event;
@@ -89,7 +90,7 @@ impl TimelineStore {
         }
     }
 
-    /// Changes a device's timeline, and notes its oldest event then.
+    /// Changes a device's timeline, and notes its oldest event afterwards.
     fn with_timeline<T>(&mut self, name: &str, change: impl FnOnce(&mut DeviceTimeline) -> T) -> Option<T> {
         let timeline = self.timelines.get_mut(name)?;
         let before = timeline.first();
@@ -104,12 +105,12 @@ impl TimelineStore {
         Some(done)
     }
 
-    /// Returns the bytes of a device's document when it was made last; 0 before, `None` without a timeline.
+    /// Returns the size in bytes of a device's document when it was made last; 0 before, `None` without a timeline.
     pub(super) fn size(&self, name: &str) -> Option<u64> {
         self.timelines.get(name).map(DeviceTimeline::size)
     }
 
-    /// Renders a device's document, or gives the last one if nothing has changed since; `None` without a timeline.
+    /// Renders a device's document, or returns the last one if nothing has changed since; `None` without a timeline.
     pub(super) fn document(
         &mut self,
         name: &str,

@@ -15,7 +15,7 @@ use crate::{
     state::TraceModel,
 };
 
-/// Makes one that has seen nothing.
+/// Makes a host that has seen nothing.
 fn unfed(keep: usize) -> HostState {
     let origin = TraceOrigin {
         version: "1.2".to_owned(),
@@ -133,7 +133,7 @@ fn timelines_have_a_limit_together() {
     let [first, last] = [document(&mut host, 1), document(&mut host, 30)];
     assert_eq!((kinds(&first).len(), &first["dropped"]), (0, &3.into()), "the oldest of all went first");
     assert_eq!((kinds(&last), &last["dropped"]), (vec!["device", "open", "open"], &0.into()));
-    // Those of a device's own limit count as well.
+    // Events beyond a device's own limit count as well.
     for _ in 0..20 {
         host = fed(host, &RecordScript::new(30).wait(40_000).open(3));
     }

@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is added.
+/// Value of the field `schema`. The number changes when a field goes away or changes its meaning, not when one is
+/// added.
 pub const TIMELINE_SCHEMA: &str = "vfio-trace.timeline/1";
 
 const HEAD: SchemaHead = SchemaHead {
@@ -23,7 +24,7 @@ const HEAD: SchemaHead = SchemaHead {
     description: "docs/mount.md explains the fields. Readers ignore fields that they do not know: version 1 may gain some.",
 };
 
-/// Where the events come from: the same for all devices.
+/// Source of the events: the same for all devices.
 #[derive(Clone, Debug)]
 pub struct TraceOrigin {
     /// Version of the vfio-trace that traced.
@@ -34,15 +35,15 @@ pub struct TraceOrigin {
     pub kernel: String,
     /// Host name.
     pub host: Option<String>,
-    /// What wall times are computed from.
+    /// Clock readings from which wall times are computed.
     pub clock: WallClock,
 }
 
-/// What got lost on the way here, of any device; null: not known.
+/// Losses of records, of any device; null: not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TimelineLosses {
-    /// Records lost because the ring buffer was full; null, as in the next three: not known. The first versions of vfio-trace
-    /// said 0 for that here.
+    /// Records lost because the ring buffer was full; null, as in the next three: not known. The first versions of
+    /// vfio-trace had 0 for that here.
     pub lost: Option<u64>,
     /// Calls that the kernel could not probe. The first versions of vfio-trace had neither this nor the next two.
     pub missed: Option<u64>,
@@ -55,7 +56,8 @@ pub struct TimelineLosses {
 }
 
 impl TimelineLosses {
-    /// Adds up what the probes say, `None` where that is not known. `undecoded`: records that were not understood.
+    /// Adds up the probes' counts, `None` if they are not known. `undecoded`: number of records that could not be
+    /// decoded.
     pub fn new(probes: Option<&[ProbeReport]>, undecoded: u64) -> Self {
         let counted = probes.map(LossTotals::of);
         Self {
@@ -68,20 +70,20 @@ impl TimelineLosses {
     }
 }
 
-/// The events of one device, up to a number.
+/// The last events of one device, up to a limit.
 #[derive(Debug)]
 pub(super) struct DeviceTimeline {
-    /// Each with its number among those of all devices.
+    /// Events, each with its number among those of all devices.
     events: VecDeque<(u64, VfioEvent)>,
     keep: usize,
     since_ns: u64,
     dropped: u64,
-    /// Bytes of what was rendered last.
+    /// Size in bytes of the last rendered document.
     size: u64,
     rendered: Option<RenderedTimeline>,
 }
 
-/// What was rendered last, and from what.
+/// The last rendered document, and its inputs.
 #[derive(Debug)]
 struct RenderedTimeline {
     pushed: u64,
@@ -92,10 +94,10 @@ struct RenderedTimeline {
     document: Arc<[u8]>,
 }
 
-/// Gaps that are kept.
+/// Number of gaps that are kept.
 const MOST_GAPS: usize = 256;
 
-/// Times in which functions of drivers were not probed: what devices did then may be missing in their timelines.
+/// Times in which functions of drivers were not probed: events of devices may be missing in their timelines.
 #[derive(Debug, Default)]
 pub(super) struct TimelineGaps {
     last: VecDeque<ProbeGap>,
@@ -120,14 +122,14 @@ impl TimelineGaps {
     }
 }
 
-/// What comes before the events.
+/// Members of the document before the events.
 #[derive(Serialize, JsonSchema)]
 struct TimelineHeader<'a> {
     schema: &'static str,
     /// Version of the vfio-trace that traced.
     version: &'a str,
-    /// Version of the vfio-trace that reads a recording; null if it is live. The first versions of vfio-trace did not have
-    /// it.
+    /// Version of the vfio-trace that reads a recording; null if it is live. The first versions of vfio-trace did not
+    /// have it.
     replayed_by: Option<&'a str>,
     /// Kernel release (`uname -r`).
     kernel: &'a str,
@@ -137,19 +139,19 @@ struct TimelineHeader<'a> {
     device: &'a str,
     /// Its driver.
     driver: Option<&'a str>,
-    /// From when on events were kept: wall time, RFC 3339 in UTC.
+    /// Time from which events were kept: wall time, RFC 3339 in UTC.
     since: String,
     /// The same as CLOCK_MONOTONIC, in ns.
     since_mono_ns: u64,
-    /// Events since then that were more than are kept.
+    /// Number of events since then that are not kept any more.
     dropped: u64,
     #[serde(flatten)]
     losses: TimelineLosses,
-    /// Times in which functions that this device goes through were not probed, each as the data of a probe_gap event. The
-    /// first versions of vfio-trace did not have it.
+    /// Times in which functions that this device goes through were not probed, each as the data of a probe_gap event.
+    /// The first versions of vfio-trace did not have it.
     #[schemars(with = "Vec<Map<String, Value>>")]
     probe_gaps: Vec<&'a ProbeGap>,
-    /// How many older ones, of any driver, are left out. The first versions of vfio-trace did not have it.
+    /// Number of older ones, of any driver, that are left out. The first versions of vfio-trace did not have it.
     probe_gaps_dropped: u64,
 }
 
@@ -172,13 +174,13 @@ pub fn timeline_schema() -> Value {
     schema_of::<TimelineDocument<'_>>(&HEAD)
 }
 
-/// What a document has besides the events.
+/// Inputs of a document besides the events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimelineContext<'a> {
     pub(super) origin: &'a TraceOrigin,
     pub(super) losses: TimelineLosses,
     pub(super) gaps: &'a TimelineGaps,
-    /// The drivers of all devices: whose functions were not probed is only told by them.
+    /// Drivers of all devices: they show the devices that a gap concerns.
     pub(super) drivers: &'a DriverModules,
     pub(super) device: &'a str,
     pub(super) driver: Option<&'a str>,
@@ -190,17 +192,18 @@ impl DeviceTimeline {
         Self { events: VecDeque::new(), keep, since_ns, dropped: 0, size: 0, rendered: None }
     }
 
-    /// Returns the bytes of the document when it was made last; 0 before. To make it for every `stat` would cost more than all else.
+    /// Returns the size of the document in bytes when it was made last; 0 before. To make it for every `stat` would
+    /// cost more than all else.
     pub(super) const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Lets go of what was rendered: it is made again if somebody looks.
+    /// Drops the rendered document: it is made again at the next look.
     pub(super) fn let_go(&mut self) {
         self.rendered = None;
     }
 
-    /// Takes in event `number` of all devices'. Gives false if another had to go for it.
+    /// Takes in an event, which has this number among those of all devices. Returns false if another had to go for it.
     pub(super) fn push(&mut self, event: VfioEvent, number: u64) -> bool {
         let full = self.events.len() >= self.keep.max(1);
         if full {
@@ -220,7 +223,7 @@ impl DeviceTimeline {
         self.events.len()
     }
 
-    /// Lets the oldest event go.
+    /// Drops the oldest event.
     pub(super) fn drop_first(&mut self) {
         self.dropped += u64::from(self.events.pop_front().is_some());
     }
@@ -251,7 +254,7 @@ impl DeviceTimeline {
             probe_gaps_dropped: gaps.dropped,
         };
         let mut text = visible::json(&head)?;
-        // One event per line, so that grep shows whole ones.
+        // One event per line, so that grep shows complete events.
         text.pop();
         text.push_str(",\"events\":[");
         for (number, (_, event)) in self.events.iter().enumerate() {
