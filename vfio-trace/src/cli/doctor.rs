@@ -23,8 +23,7 @@ pub(super) struct DoctorArgs {
 
 /// `vfio-trace doctor`.
 pub(super) fn main(args: &DoctorArgs) -> Result<u8, CliError> {
-    let facts = DoctorFacts::gather(&args.kernel.files()?);
-    give_up()?;
+    let facts = DoctorFacts::gather(&args.kernel.files()?, give_up)?;
     let report = examine(&facts);
     let text = if args.json {
         doctor_json(&report)

@@ -103,7 +103,7 @@ enum DriverSupport {
 }
 
 fn known_by_driver(facts: &KernelFacts, device: &VfioDevice) -> DriverSupport {
-    if device.driver.as_deref() == Some("vfio-pci") {
+    if device.is_on_plain_driver() {
         return DriverSupport::Plain;
     }
     let Some(module) = &device.module else { return DriverSupport::Unknown };

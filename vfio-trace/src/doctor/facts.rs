@@ -62,7 +62,7 @@ pub struct DeviceFindings {
     /// Facts from the kernel's memory.
     pub memory: MemoryFacts,
     /// True if the running kernel was built with Linux' driver with migration for this device; `None` if there is no
-    /// such driver, or if it is not known.
+    /// such driver, if the device is bound to another driver than vfio-pci, or if it is not known.
     pub variant_installed: Option<bool>,
 }
 
@@ -80,12 +80,18 @@ pub struct MemoryFacts {
 }
 
 impl DoctorFacts {
-    /// Reads all facts; loads and attaches the programs of `tail` for a moment where that may work.
-    pub fn gather(files: &KernelFiles) -> Self {
+    /// Reads all facts; loads and attaches the programs of `tail` for a moment where that may work. Calls `give_up` when
+    /// no more capabilities are needed: the rest is read without them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `give_up`.
+    pub fn gather<E>(files: &KernelFiles, give_up: impl FnOnce() -> Result<(), E>) -> Result<Self, E> {
         let kernel = KernelFacts::read_for(files, &crate::driver::WANTED);
         let attempt = ProbeAttempt::make(files, &kernel);
         let inventory = InventoryAttempt::make(files, &kernel, &attempt);
-        Self::read(files, kernel, attempt, inventory)
+        give_up()?;
+        Ok(Self::read(files, kernel, attempt, inventory))
     }
 
     /// Reads the facts that are in files; takes the results of attempts that were made already.
@@ -95,11 +101,15 @@ impl DoctorFacts {
         attempt: ProbeAttempt,
         inventory: InventoryAttempt,
     ) -> Self {
+        // The list of modules is long, and thousands of devices may ask for the same driver.
+        let mut asked: BTreeMap<&str, Option<bool>> = BTreeMap::new();
         let devices = VfioDevice::all(files).into_iter().map(|device| {
             let memory = inventory.memory_of(&device.name).or_debugfs(files, &device);
-            let variant = variant_for(&device);
             let release = kernel.release.as_deref();
-            let variant_installed = variant.and_then(|variant| variant.is_installed(files, release));
+            let variant = variant_for(&device).filter(|_| device.is_on_plain_driver());
+            let variant_installed = variant.and_then(|variant| {
+                *asked.entry(variant.driver).or_insert_with(|| variant.is_installed(files, release))
+            });
             DeviceFindings { device, memory, variant_installed }
         });
         Self {

@@ -82,6 +82,11 @@ pub struct VfioDevice {
 }
 
 impl VfioDevice {
+    /// Returns true if the device is bound to vfio-pci itself, which cannot migrate anything.
+    pub fn is_on_plain_driver(&self) -> bool {
+        self.driver.as_deref() == Some("vfio-pci")
+    }
+
     /// Lists all devices of this host, by number of `vfioN`; before 6.1 by name.
     pub fn all(files: &KernelFiles) -> Vec<Self> {
         if !files.exists(CLASS) {

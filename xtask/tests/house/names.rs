@@ -7,8 +7,9 @@ use syn::visit::{self, Visit};
 use crate::sources::below;
 
 /// Types of one word: the kernel's and the formats' own, and some that everybody knows in their place: a `Check` of doctor, the
-/// `Demand` of a sink for more records, the `Refresh` of a mounted tree.
-const OWN_WORDS: [&str; 8] = ["Btf", "Check", "Demand", "Err", "Errno", "Kallsyms", "Ndjson", "Refresh"];
+/// `Demand` of a sink for more records, the `Pipeline`, the `Refresh` of a mounted tree.
+const OWN_WORDS: [&str; 9] =
+    ["Btf", "Check", "Demand", "Err", "Errno", "Kallsyms", "Ndjson", "Pipeline", "Refresh"];
 
 /// Collects the names of types, also of those within functions.
 #[derive(Default)]
