@@ -64,12 +64,12 @@ impl<'a> EventCells<'a> {
         self.add(CellColumn::Subject, style_of(state), &state.to_string())
     }
 
-    /// Adds to the details as they are, without a comma.
+    /// Appends text to the details, without a comma.
     pub fn detail(&mut self, text: &str) -> &mut Self {
         self.add(CellColumn::Detail, CellStyle::Plain, text)
     }
 
-    /// Adds to the details as they are, without a comma, emphasised.
+    /// Appends text to the details, without a comma, emphasised.
     pub fn detail_as(&mut self, style: CellStyle, text: &str) -> &mut Self {
         self.add(CellColumn::Detail, style, text)
     }

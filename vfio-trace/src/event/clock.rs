@@ -12,8 +12,8 @@ const MIN_STEP_NS: u64 = 1_000_000;
 /// Number of steps that are remembered. Beyond it, the oldest pair that is left also counts for all times before it.
 const MAX_STEPS: usize = 1024;
 
-/// The same moment on both clocks. The recorder and the live source read it; a recording stores it; every output
-/// computes wall times from it.
+/// The same moment on both clocks. `source::clock` reads it; a recording stores it; every output computes wall times
+/// from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClockAnchor {
     /// CLOCK_MONOTONIC in ns.
@@ -104,7 +104,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
     const BEGAN: ClockAnchor = ClockAnchor { mono_ns: 1_000, real_ns: 1_795_362_020_123_456_789 };
 
-    /// Later by `mono`, with a wall clock that was put forward by `by`.
+    /// Returns a pair later by `mono`, with a wall clock that was put forward by `by`.
     fn later(mono: u64, by: u64) -> ClockAnchor {
         ClockAnchor { mono_ns: BEGAN.mono_ns + mono, real_ns: BEGAN.real_ns + mono + by }
     }

@@ -97,7 +97,7 @@ mod tests {
         tell("mlx5_vfio_pci", 1, 3);
         (1_000..1_200).for_each(|driver| tell("hisi_acc_vfio_pci", driver, 5));
         assert_eq!((layouts.forgotten(), layouts.iter().count(), layouts.told.len()), (0, 13, 13));
-        // Also what the last load but one has left to say.
+        // Also the layouts of the last load but one.
         for (driver, id) in [(1, 0), (1_198, 4), (1_199, 0)] {
             assert_eq!(layouts.get(driver, id), Some(&(driver, id)));
         }

@@ -101,7 +101,7 @@ pub enum StateEffect {
         /// Outcome of the arc.
         outcome: CallOutcome,
     },
-    /// Something other than an arc put the device into it: a reset, the first open.
+    /// The device entered it without an arc: a reset, the first open.
     Entered(MigState),
     /// It may be any from now on.
     Lost,

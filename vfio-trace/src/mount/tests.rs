@@ -271,7 +271,7 @@ fn paths_are_taken_apart() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// For any recording: each name can be one of a folder, and each file can be shown on a terminal.
+    /// Checks for any recording that each name can be one of a folder, and each file can be shown on a terminal.
     #[test]
     fn any_records_make_a_tree(
         records in proptest::collection::vec(any_record(), 0..60),

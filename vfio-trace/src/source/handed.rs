@@ -59,7 +59,7 @@ pub(super) struct HandoverNotes {
 }
 
 impl DriverRegistry {
-    /// Writes all places to the programs' tables: those of the kernel's structures, and each driver's own.
+    /// Hands over all offsets to the programs: those of the kernel's structures, and each driver's own.
     pub(super) fn hand_over(
         &mut self,
         programs: &mut BpfPrograms,

@@ -30,9 +30,9 @@ pub const MOST_DEVICES: usize = 1 << 16;
 /// event in order, and take reports from it at any time.
 #[derive(Clone, Debug)]
 pub struct TraceModel {
-    /// In order of first sight.
-    devices: Vec<DeviceModel>,
     /// Devices in order of first sight.
+    devices: Vec<DeviceModel>,
+    /// Indexes of devices by name; of those without a name by number.
     by_name: BTreeMap<std::sync::Arc<str>, usize>,
     by_nr: BTreeMap<u32, usize>,
     first_ns: Option<u64>,

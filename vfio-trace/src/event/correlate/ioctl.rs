@@ -8,7 +8,7 @@ use vfio_trace_common::{
 use super::thread::{DirtyDetail, DirtyIoctl};
 use crate::event::{DeviceFeature, FeatureDetail, FeatureOp, IovaRange, MigFlags, MigState};
 
-/// A device ioctl, by what the assembler does with it.
+/// Kind of a device ioctl, by its handling in the assembler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceRequest {
     Reset,

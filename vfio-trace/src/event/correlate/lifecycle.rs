@@ -16,7 +16,7 @@ impl EventAssembler {
         let reading = self.states.take_reading(header.device, header.tid);
         data.state = reading.as_ref().filter(|reading| !reading.busy).map(|reading| reading.found);
         if data.is_first() {
-            // Nobody else has it open, so nothing can be in progress; some drivers have just made it RUNNING.
+            // No other process has it open, so nothing can be in progress; some drivers have just made it RUNNING.
             data.state = reading.map(|reading| reading.found);
             self.states.opened(header.device, data.state, header.end_ns);
         } else if let Some(reading) = reading {

@@ -2,7 +2,7 @@
 //!
 //! Pure: the same records give the same events. A record is made when the traced function returns, so a request comes
 //! inside out: the arcs that begin, the driver's `set_state`, the ioctl around it, all on one thread. Any of them may
-//! be missing; then the event says less, but what it says is in the records that came.
+//! be missing; then the event says less, but all that it says is in the records that came.
 
 mod data_fd;
 mod driver;
@@ -63,7 +63,7 @@ impl EventAssembler {
     pub fn push(&mut self, record: &WireRecord) -> Vec<VfioEvent> {
         let mut out = Vec::new();
         let header = &record.header;
-        // A note has no time of its own: it may describe a later record.
+        // The time of a note is not that of an event: it may describe later records.
         if !matches!(record.body, RecordBody::Note(_)) {
             self.give_up(header.end_ns, &mut out);
         }
@@ -326,7 +326,7 @@ impl EventAssembler {
         self.end_with(pointer, arc.into_event(outcome, end_ns, self.now_ns), out);
     }
 
-    /// Gives an event that may end the data sessions of the device at this address; the event says if it does.
+    /// Puts out an event that may end the data sessions of the device at this address; the event says if it does.
     fn end_with(&mut self, pointer: u64, event: VfioEvent, out: &mut Vec<VfioEvent>) {
         if event.data.session_ending().is_some() {
             self.sessions.end(pointer);

@@ -10,7 +10,7 @@ use crate::event::{
 /// Arcs of one request that are remembered: the longest path of the state machine has 5.
 const MAX_BEGUN: usize = 64;
 
-/// In-flight state of one thread.
+/// Request and arc in progress of one thread.
 #[derive(Debug, Default)]
 pub(super) struct ThreadState {
     /// The arc that has begun last and is not known to be over.

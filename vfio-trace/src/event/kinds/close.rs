@@ -19,7 +19,7 @@ impl DeviceClose {
         self.open_count == Some(1)
     }
 
-    /// Returns true if it is not known that somebody is left.
+    /// Returns true unless another opener is known to be left.
     pub fn may_be_last(&self) -> bool {
         self.open_count.is_none_or(|count| count <= 1)
     }

@@ -16,7 +16,7 @@ pub enum ReadEnd {
     /// 0 bytes: all of it has been read.
     End,
     /// Nothing for now, which is no failure of the migration: ENOMSG from a `read()` in PRE_COPY, EAGAIN from any
-    /// `read()`, and whatever says that a signal interrupted the call ([`Errno::is_interrupted`]).
+    /// `read()`, and any error that shows that a signal interrupted the call ([`Errno::is_interrupted`]).
     ForNow,
 }
 

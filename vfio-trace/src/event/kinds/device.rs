@@ -30,7 +30,7 @@ pub struct DeviceSeen {
 }
 
 impl DeviceSeen {
-    /// Returns true if its driver has 0 in memory while nobody has it open: ERROR's number, but also what is there
+    /// Returns true if its driver has 0 in memory while no process has it open: ERROR's number, but also the value
     /// before the first open.
     pub fn may_be_fresh(&self) -> bool {
         self.state == Some(MigState::ERROR) && self.open_count == Some(0)

@@ -127,8 +127,8 @@ pub enum FeatureDetail {
         ranges: Option<u32>,
         /// The first of them; `None` if they could not be read.
         iova_ranges: Option<Vec<IovaRange>>,
-        /// From the lowest address of all ranges to the highest, what is in between included; drivers have a limit for
-        /// it. `None` if not all could be read.
+        /// Distance from the lowest address of all ranges to the highest, gaps included; drivers have a limit for it.
+        /// `None` if not all could be read.
         span_bytes: Option<u64>,
     },
     /// GET DMA_LOGGING_REPORT.

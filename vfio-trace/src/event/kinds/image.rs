@@ -77,7 +77,7 @@ impl CaptureMoment {
 }
 
 /// A copy of a driver's structure, made at a certain moment without a lock. The eBPF program copies the bytes that a
-/// plug-in asked for; the plug-in decodes them.
+/// plug-in asked for; the note's layout decodes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverImage {
     /// Layout of the bytes, and the plug-in's name for them.

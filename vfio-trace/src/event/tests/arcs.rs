@@ -125,7 +125,7 @@ fn a_lost_next_state_leaves_an_end_unknown() {
             "set STOP_COPY via Driver 2 arcs 303µs ok driver ok",
         ]
     );
-    // All that follow are lost: the request worked, so did its arcs, but nobody saw when.
+    // All that follow are lost: the request worked, so did its arcs, at unknown times.
     assert_eq!(
         briefs(&first.set_state(start, STOP_COPY, 0, 0).events()),
         ["RUNNING>RUNNING_P2P for STOP_COPY ? ok", "set STOP_COPY via Driver 1 arcs 101µs ok driver ok",]

@@ -10,7 +10,7 @@ mod states;
 
 use super::{CallOutcome, EventData, VfioEvent};
 
-/// An event in a few words, for comparison.
+/// Returns an event in a few words, for comparison.
 fn brief(event: &VfioEvent) -> String {
     let took = event.duration_ns.map_or_else(|| "?".to_owned(), |ns| format!("{}µs", ns / 1000));
     let outcome = match event.data.outcome() {
@@ -45,7 +45,7 @@ fn brief(event: &VfioEvent) -> String {
     text.trim_end().to_owned()
 }
 
-/// All events in a few words, `device` ones left out.
+/// Returns all events in a few words, `device` ones left out.
 fn briefs(events: &[VfioEvent]) -> Vec<String> {
     events.iter().filter(|event| !matches!(event.data, EventData::Device(_))).map(brief).collect()
 }

@@ -14,7 +14,7 @@ fn arcs(events: &[VfioEvent]) -> impl Iterator<Item = (&VfioEvent, &ArcStep)> {
         .filter_map(|event| if let EventData::Arc(arc) = &event.data { Some((event, arc)) } else { None })
 }
 
-/// A source and a destination on one host at the same time.
+/// Returns the records of a source and a destination on one host at the same time.
 fn migration() -> Vec<WireRecord> {
     let mut records = [source().records(), destination().records()].concat();
     records.sort_by_key(|record| record.header.end_ns);

@@ -1,4 +1,4 @@
-//! One event per request of user space, whatever records it leaves.
+//! One event per request of user space, with any of its records.
 
 use vfio_trace_common::uapi;
 
@@ -293,13 +293,13 @@ fn what_could_not_be_read_is_unknown() {
     let said = |script: RecordScript| -> EventData { script.events().pop().unwrap().data };
     let now = RecordScript::new(0xd1).now;
     let set = |ret| RecordScript::new(0xd1).wait(9).set_ioctl(now, STOP, ret, 7);
-    // A bad pointer: the kernel could not read what was asked for either. No request for ERROR (0).
+    // A bad pointer: the kernel could not read the request either. No request for ERROR (0).
     let EventData::Feature(call) = said(set(-14).unread(0xff, 0)) else { panic!() };
     assert_eq!((call.feature, call.op.map(FeatureOp::name)), (Some(DeviceFeature(2)), Some("set")));
     // Not even the header: no PCI_VF_TOKEN (0).
     let EventData::Feature(call) = said(set(-14).unread(0x1ff, 0)) else { panic!() };
     assert_eq!((call.feature, call.op), (None, None));
-    // The driver's call within it says what it was, and is not told as one of its own.
+    // The driver's call within it shows the request, and makes no event of its own.
     let script = RecordScript::new(0xd1).set(&[RUNNING, STOP], 0, 7).unread(0x1ff, 0);
     let events = script.events();
     assert_eq!(events.iter().filter(|event| event.kind() == EventKind::SetState).count(), 1, "{events:?}");
@@ -368,7 +368,7 @@ fn a_log_belongs_to_its_own_ioctl() {
     assert_eq!(pages(&report(script.wait(9_000).log_dirty(third, 3), third)), Some(3));
 }
 
-/// The first half of a payload word, wherever this machine has it.
+/// Returns the first half of a payload word, in this machine's byte order.
 fn words(word: u64) -> u32 {
     let bytes = word.to_ne_bytes();
     u32::from_ne_bytes(bytes[..4].try_into().unwrap())
@@ -392,7 +392,7 @@ fn a_record_that_is_out_of_order_between_processors_ends_no_waiting() {
 
 #[test]
 fn a_note_does_not_move_the_time() {
-    // It is made by the reader, which may be behind, and comes before what the kernel has sent long ago.
+    // It is made by the reader, which may be behind, and comes before records that the kernel has sent long ago.
     let script = RecordScript::new(0xd1);
     let start = script.now;
     let script = script.walk(&[RUNNING, STOP], 0, 0).set_ioctl(start, STOP, 0, -1);

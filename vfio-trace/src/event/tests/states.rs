@@ -12,7 +12,7 @@ use crate::event::{
 
 const FLAGS: u64 = 7;
 
-/// A device that the inventory of thread 9 finds in this state, long ago.
+/// Makes a device that the inventory of thread 9 finds in this state, long ago.
 fn found(state: u32) -> RecordScript {
     let seen = Some((state, 1));
     RecordScript::new(0xd1)
@@ -22,7 +22,7 @@ fn found(state: u32) -> RecordScript {
         .thread(412, 412)
 }
 
-/// The same device, read again by a program of this thread.
+/// Adds the same device, read again by a program of this thread.
 fn seen_again(script: RecordScript, role: Role, state: u32) -> RecordScript {
     script.device_in(BDF, "mtty", FLAGS, role, Some((state, 2)))
 }
@@ -186,7 +186,7 @@ fn what_was_read_without_a_lock_counts_when_its_thread_goes_on() {
     let read = |script: RecordScript, state| seen_again(script.thread(412, 2), Role::Open, state);
     let script = read(found(PRE_COPY), STOP).open(2);
     assert_eq!(desyncs(&script.events()), ["desync STOP not PRE_COPY by Device"]);
-    // The device was read after the next arc, whose record came behind.
+    // The device was read after the next arc, whose record came later.
     let ahead = read(found(PRE_COPY), STOP_COPY).thread(412, 412);
     let ahead = ahead.set(&[PRE_COPY, STOP_COPY], 0, -1).set(&[STOP_COPY, STOP], 0, -1);
     assert_eq!(desyncs(&ahead.thread(412, 2).open(2).get_state(STOP).events()), [""; 0]);
@@ -197,7 +197,7 @@ fn what_was_read_without_a_lock_counts_when_its_thread_goes_on() {
     let held =
         read(found(PRE_COPY), STOP_COPY).holder(23).thread(412, 412).set(&[PRE_COPY, STOP_COPY], 0, -1);
     assert_eq!(desyncs(&held.events()), [""; 0]);
-    // The driver has yet to do what the reset asks for.
+    // The driver has yet to carry out the reset.
     let script = read(found(PRE_COPY).reset(0), PRE_COPY).open(2).get_state(RUNNING);
     assert_eq!(desyncs(&script.events()), [""; 0]);
     // In the middle of an arc.
@@ -240,7 +240,7 @@ fn devices_come_and_go() {
     let script =
         seen(RecordScript::new(0xd1).thread(1, 1), Role::Register, RUNNING).register(0).thread(412, 412);
     let script = seen(script, Role::Open, RUNNING).open(1).set(&[RUNNING, STOP], 0xf1, -1);
-    // Taken away while somebody has it: he lets go of it after that.
+    // Removed while a process has it open, which closes it after that.
     let script = seen(script.thread(1, 1).unregister().thread(412, 412), Role::Close, STOP);
     let script = script.release(0xf1, 0).close(1);
     let script = seen(script.thread(1, 1), Role::Register, RUNNING).register(0).thread(412, 412);
@@ -305,8 +305,8 @@ fn any_deed() -> impl Strategy<Value = DeviceAction> {
 /// The records of what a call does at its end.
 type ReturnRecords = Box<dyn Fn(RecordScript) -> RecordScript>;
 
-/// A driver as they all are, with the records that its calls leave: those made with its lock held or before, and those
-/// of the returns.
+/// Acts as a typical driver; returns the records that its calls leave: those made with its lock held or before, and
+/// those of the returns.
 fn act(script: RecordScript, deed: &DeviceAction, state: &mut u32) -> (RecordScript, ReturnRecords) {
     let start = script.now;
     let script = script.wait(1_000);
@@ -353,12 +353,13 @@ fn act(script: RecordScript, deed: &DeviceAction, state: &mut u32) -> (RecordScr
     }
 }
 
-/// Records of deeds by changing threads. One that is `late` returns only after the next one, of another thread.
+/// Returns the records of deeds by changing threads. One that is `late` returns only after the next one, of another
+/// thread.
 fn lossless(deeds: &[(DeviceAction, u32, bool)]) -> Vec<WireRecord> {
     let (mut script, mut state) = (found(RUNNING), RUNNING);
     let mut pending: Option<(u32, ReturnRecords)> = None;
     for (deed, tid, late) in deeds {
-        // Nobody can close it for the last time who is still in the middle of a call.
+        // The last close is not possible while a thread is in the middle of a call.
         let waits = |other: u32| other != *tid && !matches!(deed, DeviceAction::Reopen(_));
         if let Some((other, end)) = pending.take_if(|(other, _)| !waits(*other)) {
             script = end(script.thread(412, other));

@@ -94,7 +94,7 @@ impl LiveSource {
         self.vfio = now.or(self.vfio);
     }
 
-    /// Puts a note into the stream of functions that could be called before they were probed.
+    /// Puts notes into the stream for functions that could be called before they were probed.
     fn tell_gaps(&mut self, changes: &mut ProbeChanges) {
         self.notes.extend(self.manager.take_notes());
         let (facts, files) = (&self.facts, &self.files);

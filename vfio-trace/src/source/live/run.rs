@@ -30,7 +30,7 @@ pub trait RunObserver {
     /// Takes in that probes have come or gone.
     fn changes(&mut self, changes: &ProbeChanges);
 
-    /// Is called when there are no more records for the moment.
+    /// Takes in that there are no more records for the moment.
     fn pause(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
@@ -43,7 +43,7 @@ pub trait RunObserver {
         false
     }
 
-    /// Is called before probes are switched off.
+    /// Takes in that probes are about to be switched off.
     fn ending(&mut self, _live: &mut LiveSource) {}
 }
 
@@ -141,7 +141,7 @@ impl LiveSource {
     ///
     /// # Errors
     ///
-    /// The probes cannot be switched off. What goes wrong on the observer's side is in what it gives.
+    /// The probes cannot be switched off. An error of the observer is in [`RunEnd::error`].
     pub fn end_run<O: RunObserver>(
         &mut self,
         observer: &mut O,

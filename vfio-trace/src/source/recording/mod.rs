@@ -331,7 +331,7 @@ impl RecordingSource {
     ///
     /// # Errors
     ///
-    /// [`RecordingError`]; what was read before remains right.
+    /// [`RecordingError`]; items that were read before remain valid.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and lends nothing")]
     pub fn next(&mut self) -> Result<Option<RecordingItem>, RecordingError> {
         loop {

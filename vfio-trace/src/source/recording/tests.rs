@@ -5,7 +5,7 @@ use std::io::Cursor;
 use super::*;
 use crate::recording::{PartWriter, fixture::header, read_index};
 
-/// A part with what it repeats, and a record of its own.
+/// Makes a part with a repeated record and one of its own.
 fn part(recording: &str, number: u32, reason: EndReason) -> Vec<u8> {
     let header = PartHeader { recording: recording.to_owned(), part: number, ..header() };
     let mut writer = PartWriter::new(Vec::new(), &header).unwrap();
