@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::event::{CallOutcome, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent};
 
 /// Answers of one kind of event to the questions of other modules, besides the fields of its JSON. Each file of
-/// `event/kinds` implements it; [`EventData`] passes the calls on by kind; reports, timelines, text and JSON use them.
+/// `event/kinds` implements it; `EventData` passes the calls on by kind; reports, timelines, text and JSON use them.
 ///
 /// No method has a default: a new kind compiles once it has answered all of them, and is then in every output.
 pub trait EventPayload {

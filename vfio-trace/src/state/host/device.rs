@@ -5,7 +5,7 @@ use crate::{
     state::DeviceReport,
 };
 
-/// A device as it is known to be. [`HostState::devices`](super::HostState::devices) makes it for views.
+/// A device as it is known to be. `HostState::devices()` makes it for views.
 #[derive(Clone, Debug)]
 pub struct DeviceStatus {
     /// Report from which views are made.
