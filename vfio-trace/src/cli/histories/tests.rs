@@ -82,7 +82,9 @@ fn devices_may_be_unknown_where_probes_came_late_or_a_name_was_not_told() {
         let mut events: Vec<VfioEvent> =
             script.records().iter().flat_map(|record| assembler.push(record)).collect();
         events.extend(assembler.finish());
-        events.iter().for_each(|event| history.apply(event));
+        for event in &events {
+            history.apply(event);
+        }
         assert_eq!(history.devices.len(), 1);
         history
     };

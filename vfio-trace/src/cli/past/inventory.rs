@@ -18,18 +18,18 @@ pub(super) enum ReadExtent {
 /// How far the inventory with which a recording begins has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InventoryProgress {
-    /// When the recording began.
-    began_ns: u64,
-    /// When its last record was made.
-    last_ns: Option<u64>,
-    /// Time went on to this: it is over.
-    over_ns: Option<u64>,
+    /// Start of the recording, as all times here CLOCK_MONOTONIC in ns.
+    began: u64,
+    /// Time of the inventory's last record.
+    last: Option<u64>,
+    /// Time of the tick that ended the inventory; `None` while it is not over.
+    over: Option<u64>,
 }
 
 impl InventoryProgress {
     /// That of the first part that is read. Later ones begin with what those before them have told of all devices.
     pub(super) const fn of_part(part: u32, began_ns: u64) -> Self {
-        Self { began_ns, last_ns: None, over_ns: if part > 1 { Some(0) } else { None } }
+        Self { began: began_ns, last: None, over: if part > 1 { Some(0) } else { None } }
     }
 
     /// Whether this is a record of an inventory.
@@ -45,29 +45,29 @@ impl InventoryProgress {
     /// inventory that is not later says that it was not over.
     pub(super) fn record(&mut self, record: &WireRecord) {
         let ns = record.header.end_ns;
-        if Self::has(record) && self.over_ns.is_none_or(|over_ns| ns <= over_ns) {
-            self.over_ns = None;
-            self.last_ns = Some(self.last_ns.map_or(ns, |last| last.max(ns)));
+        if Self::has(record) && self.over.is_none_or(|over| ns <= over) {
+            self.over = None;
+            self.last = Some(self.last.map_or(ns, |last| last.max(ns)));
         }
     }
 
     /// The recorder has told a time up to which it has taken all records. Where there are many, that may be one before the
     /// inventory, of which it has not taken all.
     pub(super) fn tick(&mut self, ns: u64) {
-        if !self.is_over() && ns > self.began_ns && self.last_ns.is_none_or(|last_ns| ns >= last_ns) {
-            self.over_ns = Some(ns);
+        if !self.is_over() && ns > self.began && self.last.is_none_or(|last_ns| ns >= last_ns) {
+            self.over = Some(ns);
         }
     }
 
     /// Returns true if all devices had been looked at, as far as was read.
     pub(super) const fn is_over(&self) -> bool {
-        self.over_ns.is_some()
+        self.over.is_some()
     }
 
     /// Why devices may have been there at a moment that are not known. `is_over`: the recording's end was read.
     pub(super) fn unknown(&self, at_ns: u64, is_over: bool, read: ReadExtent) -> Option<String> {
-        if let Some(last_ns) = self.last_ns.filter(|last_ns| at_ns < *last_ns) {
-            let after = last_ns.saturating_sub(self.began_ns).div_ceil(1_000_000);
+        if let Some(last_ns) = self.last.filter(|last_ns| at_ns < *last_ns) {
+            let after = last_ns.saturating_sub(self.began).div_ceil(1_000_000);
             return Some(format!(
                 "which devices there were is not known before all had been looked at, {}.{:03} s after the recording began",
                 after / 1_000,
@@ -79,7 +79,7 @@ impl InventoryProgress {
             ReadExtent::Lost => {
                 "records of devices were lost when the recording was made: devices may be missing"
             },
-            ReadExtent::All if self.last_ns.is_none() && !self.is_over() && !is_over => {
+            ReadExtent::All if self.last.is_none() && !self.is_over() && !is_over => {
                 "the recording ends before all devices had been looked at: devices may be missing"
             },
             ReadExtent::All => return None,

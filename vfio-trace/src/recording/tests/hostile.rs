@@ -193,7 +193,7 @@ fn a_header_or_a_note_before_the_first_part_that_was_not_looked_at_is_not_said_t
             .collect::<Vec<_>>()
     };
     // Longer than what may still be looked at; behind it there is enough for the header's copy.
-    let long = block(BlockKind::Header, 0, 1 << 20, &[0; 1 << 19], 1 << 19);
+    let long = block(BlockKind::Header, 0, 1 << 20, &vec![0; 1 << 19], 1 << 19);
     let first = begun();
     let said = open(&[&notes[..], &long, &first[first.len() / 2..]].concat());
     assert!(said[0].contains("notes of merges from byte 0 on cannot be read"), "{said:?}");

@@ -104,7 +104,9 @@ impl HostState {
         }
         let mut events = Vec::new();
         let Ok(()) = self.pipeline.push(record, &mut events);
-        events.into_iter().for_each(|event| self.apply(event));
+        for event in events {
+            self.apply(event);
+        }
         if let Some((header, body)) = found {
             self.read(body, header.end_ns);
         }
@@ -114,7 +116,9 @@ impl HostState {
     pub fn tick(&mut self, now_ns: u64) {
         let mut events = Vec::new();
         let Ok(()) = self.pipeline.tick(now_ns, &mut events);
-        events.into_iter().for_each(|event| self.apply(event));
+        for event in events {
+            self.apply(event);
+        }
     }
 
     /// Sets another wall clock, which knows of steps.
