@@ -176,7 +176,8 @@ impl RecordingOutput {
         self.current.as_ref().is_some_and(|file| !file.is_special())
     }
 
-    /// Makes the part with this number, from 2, and removes those that are not kept.
+    /// Makes the part with this number, from 2, and removes those that are not kept, but not the one before it: that is
+    /// all there is until something stands in the new one.
     ///
     /// # Errors
     ///
@@ -194,12 +195,21 @@ impl RecordingOutput {
             },
             OpenAttempt::NoReader(_) => return Err(OutputError::Exists(path)),
         };
-        while self.keep.is_some_and(|keep| self.made.len() > keep.max(1)) {
+        self.remove_beyond(self.keep.map(|keep| keep.max(2)));
+        Ok(out)
+    }
+
+    /// Removes parts that are not kept, once something stands in the newest one.
+    pub fn prune(&mut self) {
+        self.remove_beyond(self.keep.map(|keep| keep.max(1)));
+    }
+
+    fn remove_beyond(&mut self, most: Option<usize>) {
+        while most.is_some_and(|most| self.made.len() > most) {
             let Some((oldest, id)) = self.made.pop_front() else { break };
             // Another process may have removed or replaced it.
             let _gone = id_at(&oldest) == id && fs::remove_file(oldest).is_err();
         }
-        Ok(out)
     }
 
     /// Checks whether further parts can be made with the privileges that are left.

@@ -288,6 +288,7 @@ impl FileRecorder {
             self.output.withdraw();
             unwritable(&self.name, &why)
         })?;
+        self.output.prune();
         self.header = header;
         Ok(next)
     }

@@ -44,7 +44,8 @@ fn a_disk_that_tells_late_that_it_is_full_is_heard() {
 #[test]
 fn a_part_whose_header_cannot_be_written_does_not_stay() {
     let folder = tempfile::tempdir().unwrap();
-    let mut output = RecordingOutput::create(&folder.path().join("a.vft"), true, None, false).unwrap();
+    // The part before it stays, although only one is to be kept: it is all that there is.
+    let mut output = RecordingOutput::create(&folder.path().join("a.vft"), true, Some(1), false).unwrap();
     assert!(output.open().unwrap());
     let writer = PartWriter::new(output.first().unwrap(), &header()).unwrap();
     assert!(output.keep_first_part().is_empty());
@@ -57,7 +58,8 @@ fn a_part_whose_header_cannot_be_written_does_not_stay() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the first part only");
     let next = recorder.header.next_part(5, ClockSample::default(), Vec::new());
     drop(recorder.begin_part(next).unwrap());
-    assert_eq!((recorder.header.part, recorder.output.parts().count()), (2, 2));
+    assert_eq!((recorder.header.part, recorder.output.parts().count()), (2, 1));
+    assert!(folder.path().join("a.0002.vft").exists() && !folder.path().join("a.0001.vft").exists());
 }
 
 fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> ClosedRecording {

@@ -372,6 +372,7 @@ fn parts_come_and_go() {
     fs::remove_file(folder.0.join("t.0001.vft")).unwrap();
     fs::write(folder.0.join("t.0001.vft"), "mine").unwrap();
     drop(output.next(2).unwrap());
+    output.prune();
     assert_eq!(folder.names(), ["t.0001.vft", "t.0002.vft", "t.notes.vft"]);
 }
 

@@ -89,6 +89,8 @@ impl DeviceHistory {
         if let Some(mark) = event.data.mark(process) {
             self.mark(event, mark);
         }
+        // An arc that is told late was overtaken: what it ended may have begun anew since.
+        let is_late = matches!(event.data, EventData::Arc(_)) && self.timeline.is_past(event.start_ns);
         let (effect, states) = (event.data.state_effect(), &mut self.doc.states);
         self.timeline.apply(effect, event.start_ns, event.end_ns, |span| states.push(span.into()));
         match &event.data {
@@ -134,7 +136,7 @@ impl DeviceHistory {
             EventData::Step(step) => self.step(event, step),
             _ => {},
         }
-        let end = SessionEnd::from(event.data.session_ending()?);
+        let end = SessionEnd::from(event.data.session_ending().filter(|_| !is_late)?);
         // An arc ends what it moved, not the log.
         if end != SessionEnd::Arc {
             self.dirty.stop_log(event.end_ns, None);
