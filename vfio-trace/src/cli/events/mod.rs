@@ -1,4 +1,4 @@
-//! What `tail` and `replay` share: from records to lines on standard output, and the account at the end.
+//! From records to lines on standard output, and the account at the end, for `tail` and `replay`.
 
 mod lines;
 
@@ -80,58 +80,58 @@ pub(super) struct EventArgs {
     pub(super) reveal: bool,
 }
 
-/// What is known of what the probes have counted.
+/// The probes' counts for the account at the end. A recording that was cut off has older ones, or none.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProbeCounts<'a> {
-    /// All.
+    /// Counts of the whole run.
     Complete(&'a [ProbeReport]),
-    /// What it was some time before the end.
+    /// Counts of some time before the end.
     Older(&'a [ProbeReport]),
-    /// Nothing.
+    /// No counts.
     Unknown,
 }
 
-/// Records in, lines out.
+/// Printer of events: takes records, and writes lines of text or ndjson.
 pub(super) struct EventPrinter<W: Write> {
     pipeline: Pipeline,
     lines: EventLines<W>,
-    /// Gaps are among the records.
+    /// True if times in which functions were not probed are among the records.
     gaps_told: bool,
 }
 
 impl<W: Write> EventPrinter<W> {
-    /// Prints to any output, which knows itself what has gone wrong with it. Wall times are computed from `anchor`.
+    /// Makes a printer to any output; the output itself keeps its errors. Wall times are computed from `anchor`.
     pub(super) fn new(args: &EventArgs, anchor: ClockAnchor, out: W, color: bool) -> Self {
         let lines = EventLines::new(args, anchor, out, color);
         Self { pipeline: Pipeline::new(args.reveal), lines, gaps_told: true }
     }
 
-    /// Lets readers have what was made.
+    /// Flushes the output: its reader gets all lines made so far.
     pub(super) fn flush(&mut self) {
         self.lines.flush();
     }
 
-    /// Returns true if the run is over as far as its output goes.
+    /// Returns true if no more events are to be shown: `--count` is reached, or the output takes nothing more.
     pub(super) fn is_full(&self) -> bool {
         self.lines.is_full()
     }
 
-    /// Computes wall times from another clock from now on, which knows of steps.
+    /// Computes wall times from `clock` from now on: it knows of steps.
     pub(super) fn set_clock(&mut self, clock: &WallClock) {
         self.lines.set_clock(clock);
     }
 
-    /// Prints the first line.
+    /// Prints the first line of the output.
     pub(super) fn start(&mut self, start: &TraceStart, mono_ns: u64) -> Result<(), CliError> {
         self.lines.start(start, mono_ns)
     }
 
-    /// Takes in the next record, or why it is none.
+    /// Takes in the next record, or the reason why it could not be decoded.
     pub(super) fn push(&mut self, record: Result<&WireRecord, DecodeError>) -> Result<(), CliError> {
         self.pipeline.push(record, &mut self.lines)
     }
 
-    /// Tells the time when no record does.
+    /// Advances the clock when there are no records.
     pub(super) fn tick(&mut self, now_ns: u64) -> Result<(), CliError> {
         self.pipeline.tick(now_ns, &mut self.lines)
     }
@@ -143,18 +143,19 @@ impl<W: Write> EventPrinter<W> {
         Ok(())
     }
 
-    /// Gaps are not among the records: if there were any is not known.
+    /// Notes that gaps are not among the records: their number is then not known.
     pub(super) const fn without_gaps(&mut self) {
         self.gaps_told = false;
     }
 
-    /// Returns true if nothing gets through any more: the reader went away, or there is no room.
+    /// Returns true if the output takes nothing more: its reader went away, or there is no room.
     pub(super) const fn is_gone(&self) -> bool {
         self.lines.is_gone()
     }
 
-    /// The account at the end: ndjson's last line, or tables on standard error. Without `ended` the end is not known:
-    /// then ndjson has no last line, which is how its readers know; nor if it is not known what the probes have counted.
+    /// Prints the account at the end: ndjson's last line, or tables on standard error. Without `ended` the end is not
+    /// known: then ndjson has no last line, and its readers know by this. It has none either without the probes' counts
+    /// at the end.
     pub(super) fn account(
         &mut self,
         args: &EventArgs,
@@ -216,7 +217,7 @@ impl<W: Write> EventPrinter<W> {
     }
 }
 
-/// What to say if there was more than is kept at a time.
+/// Returns a note on things forgotten because there were more than are kept at a time; `None` if there were none.
 pub(super) fn too_many(forgotten: u64) -> Option<String> {
     (forgotten > 0).then(|| {
         format!(
@@ -226,7 +227,7 @@ pub(super) fn too_many(forgotten: u64) -> Option<String> {
     })
 }
 
-/// The same while it goes on: said first when there is any, and again each time that it has doubled.
+/// Returns the same note during a run: at the first one, and each time that the number has doubled since `told`.
 pub(super) fn too_many_more(forgotten: u64, told: &mut u64) -> Option<String> {
     let more = forgotten >= told.saturating_mul(2);
     let text = too_many(forgotten).filter(|_| more)?;
