@@ -1,4 +1,4 @@
-//! Only what nobody uses may be exercised: who has a device, or another one of its group, open?
+//! Refuses devices in use: only a device that is not open, nor another one of its group, may be exercised.
 
 use crate::{
     cli::{devices::HostDevices, error::CliError, exercise::IN_USE},
@@ -7,8 +7,8 @@ use crate::{
     units::human,
 };
 
-/// Refuses a device that somebody holds. Gives whether nobody does; where that cannot be told, opening it will: it is for one at
-/// a time.
+/// Refuses a device that a process holds. Returns true if none does; false if that cannot be told. Opening it tells
+/// then: a device can be opened by one process at a time.
 pub(super) fn check(
     files: &KernelFiles,
     devices: &HostDevices,
@@ -33,10 +33,10 @@ pub(super) fn check(
     Ok(known)
 }
 
-/// Who has it open, in a sentence; `None`: nobody.
+/// Returns a sentence on the processes that have the device open; `None` if there are none, or it cannot be told.
 fn users(files: &KernelFiles, memory: &DeviceFacts) -> Option<String> {
     let processes = ProcessTable::of(files);
-    // The number is the kernel's, which is no process's here, or another's.
+    // The kernel counts PIDs in the first PID namespace: here no process has this one, or another process has.
     let whose = if processes.matches_kernel() { "" } else { " of the first PID namespace" };
     let mut seen: Vec<u32> = Vec::new();
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! Images that are read: files, or pipes, which are waited for until a signal comes.
+//! Input images (`--in`, `--wrong`): files, or pipes, which are waited for until a signal comes.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use crate::{
     recording::{TRY_AGAIN, ready},
 };
 
-/// An image that can be read.
+/// An input image, opened.
 #[derive(Debug)]
 pub(super) struct ImageInput {
     path: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct ImageInput {
 }
 
 impl ImageInput {
-    /// Opens it, and looks at its length where it has one already; does not wait.
+    /// Opens the image, and checks its length if it has one already; does not wait.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file =
@@ -36,7 +36,7 @@ impl ImageInput {
         if there.is_dir() {
             return Err(failed(path, &io::ErrorKind::IsADirectory.into()));
         }
-        // Files of /proc and the like have no length, and yet something in them.
+        // Files of /proc and the like have a length of 0, and yet something in them.
         let has_some = || rustix::io::pread(&input.file, &mut [0], 0).is_ok_and(|length| length > 0);
         if there.is_file() && (there.len() > 0 || !has_some()) {
             input.check(there.len())?;
@@ -44,7 +44,7 @@ impl ImageInput {
         Ok(input)
     }
 
-    /// Reads it to the end, or until it is to stop.
+    /// Reads the image to its end; an error if `stop` is set before.
     pub(super) fn read(mut self, stop: &AtomicBool) -> Result<Vec<u8>, CliError> {
         let mut image = Vec::new();
         let mut buffer = vec![0; 1 << 16];
@@ -57,7 +57,7 @@ impl ImageInput {
                     "let something write the image into it",
                 ));
             }
-            // A pipe that nobody writes to yet is not ready; one that was closed again is.
+            // A pipe that had no writer yet is not ready; one that its writer has closed is.
             if !ready(&self.file, PollFlags::IN, TRY_AGAIN).map_err(|why| failed(&self.path, &why))? {
                 continue;
             }

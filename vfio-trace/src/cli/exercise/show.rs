@@ -22,26 +22,27 @@ use crate::{
     recording::{AT_ONCE, may_wait, ready, stdout},
 };
 
-/// An output that gets what its reader takes at once; the rest is kept.
+/// An output that writes what its reader takes at once, and keeps the rest.
 #[derive(Debug)]
 struct NonblockingOutput<W> {
-    /// `None`: it could not be had, or nothing more is wanted there.
+    /// `None` if it could not be opened, or if nothing more is to be written to it.
     out: Option<W>,
     way: WriteMethod,
     kept: Vec<u8>,
-    /// What has gone wrong first; who went away has what it wanted.
+    /// The first error; a reader that went away is none, because it has what it wanted.
     failed: Option<io::Error>,
 }
 
-/// How to write without waiting.
+/// Method of writing without waiting.
 #[derive(Debug)]
 enum WriteMethod {
-    /// Nobody is ever waited for.
+    /// For a regular file: a write never waits.
     Any,
-    /// What is ready takes so much at once.
+    /// For a pipe and the like: when it is ready, it takes [`AT_ONCE`] bytes without waiting.
     Ready,
-    /// What is ready may take nothing (Ctrl-S): the terminal, opened once more for this alone, so that nobody else is told that
-    /// there is no room. Where it could not be, all is kept.
+    /// For a terminal: even when it is ready, it may take nothing (Ctrl-S). It is opened once more for this alone, with
+    /// O_NONBLOCK, so that no other program that writes to it fails with EAGAIN. `None` if it could not be opened: then
+    /// all is kept.
     Terminal(Option<File>),
 }
 
@@ -58,7 +59,7 @@ impl WriteMethod {
         }
     }
 
-    /// Writes what is taken at once; `None`: nothing.
+    /// Writes what the output takes at once; returns the number of bytes, `None` if it takes nothing now.
     fn write(&mut self, out: &mut (impl Write + AsFd), bytes: &[u8]) -> io::Result<Option<usize>> {
         let written = match self {
             Self::Any => out.write(bytes),
@@ -86,7 +87,7 @@ impl<W: Write + AsFd> NonblockingOutput<W> {
         Self { out, way, kept: Vec::new(), failed }
     }
 
-    /// Never waits.
+    /// Writes what was kept and `text`, as far as the output takes it; keeps the rest. Never waits.
     fn print(&mut self, text: &str) {
         let Some(out) = &mut self.out else { return };
         self.kept.extend_from_slice(text.as_bytes());
@@ -115,7 +116,7 @@ impl<W: Write + AsFd> NonblockingOutput<W> {
         }
     }
 
-    /// What was kept, and this; waits for the reader.
+    /// Writes what was kept and `text`; waits for the reader. Returns the first error of all writes.
     fn finish(mut self, text: &str) -> io::Result<()> {
         if let Some(out) = &mut self.out
             && let Err(why) = out
@@ -129,12 +130,12 @@ impl<W: Write + AsFd> NonblockingOutput<W> {
     }
 }
 
-/// Shows what happens.
+/// Display of an exercise on standard output: text of each step as it happens, unless `--json` or `--tap` is given.
 pub(super) struct ExerciseDisplay {
     text: ExerciseText,
     live: bool,
     out: NonblockingOutput<File>,
-    /// Steps of a stage of a plan with many: shown if it fails.
+    /// Steps of the present stage of a plan that has many: shown if the stage fails.
     held: Vec<ExerciseStep>,
     plan: &'static str,
     verbose: bool,
@@ -147,7 +148,7 @@ impl ExerciseDisplay {
         Self { text, live, out: NonblockingOutput::new(stdout()), verbose, held: Vec::new(), plan: "" }
     }
 
-    /// The last of it, for which the reader is waited for: the devices are back by now.
+    /// Writes `text` as the last output, and waits for the reader: the devices are back by now.
     pub(super) fn finish(self, text: &str) -> Result<(), CliError> {
         self.out.finish(text).map_err(|why| lost("standard output", &why))
     }

@@ -1,4 +1,4 @@
-//! What may be asked for together.
+//! Tests of options that may be given together, and of refusals.
 
 use clap::Parser as _;
 

@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// Room for the records of a step's reads: they are taken in every few dozen.
+/// Size of the ring buffer in bytes: room for the records of a step's reads, which are taken in every few dozen.
 const BUFFER_BYTES: u32 = 4 << 20;
 
-/// Probes, and what they have seen of this process.
+/// Attached probes, and the events of this process that they have seen.
 pub(super) struct LiveTracer {
     live: LiveSource,
     files: KernelFiles,
@@ -28,7 +28,7 @@ pub(super) struct LiveTracer {
     own: OwnPid,
 }
 
-/// The events that were seen and not asked for yet.
+/// Events that were seen, and not returned by [`ExerciseTracer::events`] yet.
 #[derive(Default)]
 struct TracedEvents {
     pipeline: Pipeline,
@@ -43,7 +43,7 @@ impl RunObserver for TracedEvents {
         Ok(())
     }
 
-    /// What a probe cannot do, a step misses, and says so.
+    /// Does nothing: a step misses the events of a probe that does not work, and says so.
     fn changes(&mut self, _changes: &ProbeChanges) {}
 
     fn tick(&mut self, now_ns: u64, _live: &mut LiveSource) -> Result<(), LiveError> {
@@ -52,11 +52,11 @@ impl RunObserver for TracedEvents {
     }
 }
 
-/// This process's number in the records, which count in the first PID namespace.
+/// PID of this process in the records, which count in the first PID namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct OwnPid {
     known: Option<u32>,
-    /// It is not what getpid(2) says.
+    /// True if it differs from getpid(2), and is learned from the open of one of `devices`.
     learns: bool,
     devices: Vec<String>,
 }
@@ -65,7 +65,8 @@ struct OwnPid {
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 impl OwnPid {
-    /// In another namespace it shows when a device is opened, which is for one at a time.
+    /// Takes getpid(2) in the first PID namespace. In another one the PID is learned when one of `devices` is opened:
+    /// only one process at a time can do that.
     fn new(files: &KernelFiles, devices: &[&str]) -> Self {
         let namespace = fs::read_link(files.path("/proc/self/ns/pid"));
         let first = namespace.is_ok_and(|namespace| namespace.as_os_str() == FIRST_PID_NAMESPACE);
@@ -73,7 +74,7 @@ impl OwnPid {
         Self { known: first.then(std::process::id), learns: !first, devices }
     }
 
-    /// Returns true if this process did that.
+    /// Returns true if the event is of this process.
     fn is_ours(&mut self, event: &VfioEvent) -> bool {
         let opened = matches!(&event.data, EventData::Open(open) if open.outcome.is_ok());
         let exercised =
@@ -85,7 +86,7 @@ impl OwnPid {
     }
 }
 
-/// What a probe has not told.
+/// Returns the number of records that are missing of a probe, for whatever reason.
 fn missing(probe: &ProbeReport) -> u64 {
     let all = [probe.lost, probe.missed.unwrap_or(0), probe.unmatched, probe.no_room];
     all.into_iter().fold(0, u64::saturating_add)
@@ -98,12 +99,12 @@ impl LiveTracer {
         let options = LoadOptions { buffer_bytes: BUFFER_BYTES, log: false };
         let (mut live, _changes) = LiveSource::open(files.clone(), options, None)?;
         live.enable()?;
-        // Devices get their names from it; without, from the first thing that happens to them.
+        // The inventory gives devices their names; without it, the first event of each does.
         let _unnamed = live.take_inventory().is_err();
         Ok(Self { live, files, seen: TracedEvents::default(), own })
     }
 
-    /// The capabilities that tracing goes on needing.
+    /// Returns the capabilities that tracing goes on needing.
     pub(super) fn needs(&self) -> Vec<LinuxCap> {
         self.live.needs()
     }
@@ -112,7 +113,8 @@ impl LiveTracer {
 impl ExerciseTracer for LiveTracer {
     fn events(&mut self) -> Vec<VfioEvent> {
         let _unfailing = self.live.catch_up(&mut self.seen, Duration::MAX).is_err();
-        // Pointers of a driver that came meanwhile wait for it. What it cannot do, a step misses, and says so.
+        // Pointers to functions of a driver that was loaded meanwhile are followed only after this. If it fails, a step
+        // misses events, and says so.
         let _unlooked = self.live.rescan().is_err();
         // A step is over when its call has returned: nothing of it is still to come.
         let now_ns = mono_ns().saturating_add(HOLD_NS);
@@ -123,7 +125,7 @@ impl ExerciseTracer for LiveTracer {
     }
 
     fn lost(&mut self) -> u64 {
-        // What was not understood is as good as lost.
+        // Records that could not be decoded count as lost.
         self.live.report().iter().map(missing).fold(self.seen.pipeline.undecoded(), u64::saturating_add)
     }
 

@@ -1,4 +1,4 @@
-//! The files of a run: the image that `save` reads, and JUnit's. Nothing is made before the device is open.
+//! Output files of a run: the image that `save` reads, and JUnit's. Nothing is made before the device is open.
 
 use std::{
     ffi::OsString,
@@ -19,22 +19,22 @@ use crate::{
     recording::StopFlag,
 };
 
-/// What a run writes besides its report.
+/// Files that a run writes besides its report.
 pub(super) struct ExerciseOutputs {
     image: Option<ImageFile>,
     junit: Option<OutFile>,
 }
 
-/// Where the image goes.
+/// File for the image that `save` reads (`--out`).
 struct ImageFile {
     name: String,
-    /// None once it is in its place, or has failed.
+    /// `None` once the image is in its place, or has failed.
     file: Option<OutFile>,
     failed: Option<CliError>,
 }
 
 impl ExerciseOutputs {
-    /// Looks whether all may be written to; changes nothing. Setting `stop` ends every wait for a reader.
+    /// Checks that all files may be written to; changes nothing. Setting `stop` ends every wait for a reader.
     pub(super) fn look(args: &ExerciseArgs, stop: &Arc<AtomicBool>) -> Result<Self, CliError> {
         let named =
             [("--out", &args.out), ("--junit", &args.junit), ("--in", &args.image), ("--wrong", &args.wrong)];
@@ -50,12 +50,12 @@ impl ExerciseOutputs {
             }
         }
         let inputs: Vec<PathBuf> = [&args.image, &args.wrong].into_iter().flatten().cloned().collect();
-        // The report's place.
+        // The report goes to standard output.
         OutFile::stdout_beside(&inputs).map_err(|mut error| {
             error.code = USAGE;
             error
         })?;
-        // An image is written while its device stands still; JUnit's comes when all is over.
+        // The image is written while its device stands still; JUnit's file when all is over.
         let image = args.out.as_deref().map(|path| {
             let name = path.display().to_string();
             plan("--out", path, StopFlag::at_once(stop)).map(|file| ImageFile {
@@ -68,26 +68,26 @@ impl ExerciseOutputs {
         Ok(Self { image: image.transpose()?, junit: junit.transpose()? })
     }
 
-    /// What keeps the image, if that is asked for.
+    /// Returns the sink of the image, if `--out` was given.
     pub(super) fn keeper(&mut self) -> Option<&mut dyn ImageSink> {
         self.image.as_mut().map(|image| image as &mut dyn ImageSink)
     }
 
-    /// Why the image was not kept, if that has failed.
+    /// Takes the error for which the image was not kept, if there is one.
     pub(super) fn take_error(&mut self) -> Option<CliError> {
         self.image.as_mut()?.failed.take()
     }
 
-    /// The run is over: writes what is left to write; gives what has failed first.
+    /// Writes what is left at the end of the run; returns the first error, the image's before JUnit's.
     pub(super) fn finish(mut self, junit: impl FnOnce() -> String) -> Result<(), CliError> {
         let image = self.take_error().map_or(Ok(()), Err);
         if let Some(ImageFile { name, file: Some(file), .. }) = &mut self.image {
-            // What was given to a pipe or a device is there.
+            // Bytes that a pipe or a device was given stay there: part of an image may be.
             let what = if file.is_special() { "did not get a whole image" } else { "was not written" };
             note(&format!("{name} {what}: none was read to its end"));
         }
         let junit = self.junit.map_or(Ok(()), |mut file| {
-            // What goes wrong here is told at the end; who reads no further has what it wanted.
+            // `finish` reports errors; a reader that went away has what it wanted.
             let _noted = file.write_all(junit().as_bytes()).is_err();
             file.finish().map(drop)
         });
@@ -134,7 +134,7 @@ impl ImageSink for ImageFile {
 
     fn put(&mut self, bytes: &[u8]) {
         if let Some(file) = &mut self.file {
-            // What goes wrong here is told at the end.
+            // `OutFile::finish` reports errors.
             let _noted = file.write_all(bytes).is_err();
         }
     }
@@ -144,8 +144,8 @@ impl ImageSink for ImageFile {
     }
 }
 
-/// Whether two names are of one file, that there is or will be. What a character device is given is not kept: two may
-/// write there.
+/// Returns true if two names are of one file, present or yet to be made. A character device never counts: it keeps
+/// nothing of what is written, so both outputs may go there.
 fn is_same(one: &Path, other: &Path) -> bool {
     let which = |path: &Path| -> Option<(u64, u64, Option<OsString>)> {
         if let Ok(there) = path.metadata() {
