@@ -1,4 +1,4 @@
-//! Recordings read to their end into histories: what `report`, `export` and `merge` work on. A file may hold several.
+//! Recordings, read to their end into histories for `report`, `export`, `merge`, `replay`. A file may hold several.
 
 use std::{
     collections::BTreeSet,
@@ -25,24 +25,25 @@ use crate::{
     source::recording::{RecordingError, RecordingSource, refuse_pipes},
 };
 
-/// So many parts are named one by one.
+/// Largest number of parts that are all named.
 const NAMED: usize = 4;
 
-/// Recordings, each whole.
+/// Histories of recordings, each read to its end. [`read`] makes them; `report`, `export`, `merge`, and
+/// `replay` of a merged one, work on them.
 pub(super) struct RecordingHistories {
-    /// In the order in which they were given.
+    /// Histories in the order in which their recordings were given.
     pub(super) all: Vec<HostHistory>,
-    /// Whether something is missing of one of them.
+    /// True if something is missing of one of them.
     pub(super) damaged: bool,
-    /// Devices that belong together, as was said when they were merged.
+    /// Pairs of devices that belong together, as was said when the recordings were merged.
     pub(super) pairs: Vec<(String, String)>,
     /// Names of all devices that were met, also of hosts that were not asked for.
     pub(super) names: BTreeSet<String>,
-    /// Whether there may have been others.
+    /// True if there may have been other devices, or devices without a known name.
     pub(super) names_incomplete: bool,
 }
 
-/// Reads files: parts of one recording become one history.
+/// Reads files; parts of one recording become one history.
 pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
     let HistoryFiles { recordings, unread } = recordings(files)?;
     let mut histories = RecordingHistories {
@@ -58,14 +59,14 @@ pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
     for parts in recordings {
         let mut next = Some(RecordingSource::open(&parts)?);
         while let Some(mut recording) = next {
-            // Said once for all recordings of a file.
+            // All recordings of a file have the same pairs: keep each once.
             for pair in recording.merge().map_or(&[][..], |merge| &merge.pairs) {
                 if !histories.pairs.contains(pair) {
                     histories.pairs.push(pair.clone());
                 }
             }
             let (mut history, damaged) = history(&mut recording, &parts)?;
-            // Whose it is nobody knows: it may be of each.
+            // The recording of an unread file is not known: it may be any of these.
             history.host_mut().losses.damage.extend(unread.iter().cloned());
             histories.names.extend(history.devices.iter().filter_map(|device| device.doc.name.clone()));
             histories.names_incomplete |= lacks(&history) || !recording::not_given(&recording).is_empty();
@@ -77,10 +78,10 @@ pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
     Ok(histories)
 }
 
-/// Returns true if there may have been devices of which nothing is in a history, or not their names.
+/// Returns true if there may have been devices of which a history has nothing, or no name.
 fn lacks(history: &HostHistory) -> bool {
     let HostHistory { host: TracedHost { losses, .. }, left_out, gaps, gaps_left_out, devices, .. } = history;
-    // Steps are within what else tells of a device.
+    // Steps run within calls that other probes see: a gap in them hides no device.
     let hides = |gap: &ProbeGap| gap.functions.iter().any(|function| function.role != Role::Step);
     let whole = losses.complete
         && !losses.lacks_transitions()
@@ -95,7 +96,7 @@ fn lacks(history: &HostHistory) -> bool {
     !whole
 }
 
-/// The same, of one host only if that is asked for.
+/// Reads files as [`read`] does; keeps only the host of `--host`, if that is given.
 pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<RecordingHistories, CliError> {
     let mut histories = read(files)?;
     if let Some(wanted) = &host.host {
@@ -107,15 +108,15 @@ pub(super) fn read_of(files: &[PathBuf], host: &HostArgs) -> Result<RecordingHis
     Ok(histories)
 }
 
-/// Files by recording.
+/// Files, by recording.
 pub(super) struct HistoryFiles {
-    /// In the order in which each recording is met first; its parts in theirs.
+    /// Recordings in the order in which they are met first; the parts of each in their own order.
     pub(super) recordings: Vec<Vec<PathBuf>>,
-    /// Those that cannot be read, a sentence each.
+    /// Files that cannot be read, a sentence each.
     unread: Vec<String>,
 }
 
-/// Looks into each file to see which recording it is of.
+/// Reads the header of each file, and groups the files by recording.
 pub(super) fn recordings(files: &[PathBuf]) -> Result<HistoryFiles, CliError> {
     if let [one] = files {
         return Ok(HistoryFiles { recordings: vec![vec![one.clone()]], unread: Vec::new() });
@@ -134,7 +135,7 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<HistoryFiles, CliError> {
     for file in files {
         let (id, part) = match RecordingSource::open(std::slice::from_ref(file)) {
             Ok(recording) => (recording.header().recording.clone(), recording.header().part),
-            // The newest part may have nothing in it yet; the others are as good as without it.
+            // The newest part may be empty yet: the others are read without it.
             Err(RecordingError::Open { name, source }) => {
                 let damage = RecordingDamage::Unread { why: source.to_string() };
                 unread.push(format!("{name}: {damage}"));
@@ -158,7 +159,7 @@ pub(super) fn recordings(files: &[PathBuf]) -> Result<HistoryFiles, CliError> {
     Ok(HistoryFiles { recordings: recordings.into_iter().map(in_order).collect(), unread })
 }
 
-/// Turns records into a history.
+/// Sink that makes a history of a recording's records.
 struct HistoryReader {
     pipeline: Pipeline,
     history: HostHistory,
@@ -189,7 +190,7 @@ impl RecordSink for HistoryReader {
     }
 }
 
-/// One recording's history, and whether something is missing of it.
+/// Returns one recording's history, and true if something is missing of it.
 fn history(recording: &mut RecordingSource, parts: &[PathBuf]) -> Result<(HostHistory, bool), CliError> {
     let header = recording.header();
     let source = source(parts);
@@ -239,7 +240,7 @@ fn history(recording: &mut RecordingSource, parts: &[PathBuf]) -> Result<(HostHi
     Ok((history, damaged))
 }
 
-/// The files of a recording; of many parts the first and the last.
+/// Returns the names of a recording's files; of more than [`NAMED`] only the first and the last.
 fn source(parts: &[PathBuf]) -> String {
     match parts {
         [first, .., last] if parts.len() > NAMED => {
@@ -253,7 +254,7 @@ fn name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// What the probes have lost, and of what.
+/// Adds the probes' losses: totals, and by what they were lost of.
 fn count(losses: &mut HostLosses, probes: Option<&[ProbeReport]>) {
     let Some(probes) = probes else { return };
     let LossTotals { lost, missed, unmatched, no_room } = LossTotals::of(probes);
@@ -281,7 +282,8 @@ fn count(losses: &mut HostLosses, probes: Option<&[ProbeReport]>) {
             _ => &mut losses.other,
         };
         place.extend(told(&counts));
-        // Its reads, writes and resets, whatever function met it first, are those of no device.
+        // A device that was not remembered: its reads, writes and resets are of no device, whatever function met it
+        // first.
         let forgotten = told(&[(probe.no_room, "not remembered")]);
         losses.control.extend(forgotten.clone());
         losses.data.extend(forgotten);
