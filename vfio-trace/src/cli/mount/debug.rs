@@ -1,4 +1,4 @@
-//! What is written to a `debug` file, done by a process of its own: this one has given up the rights for it.
+//! Carries out commands written to a `debug` file, in a new process: this one has given up the rights for it.
 
 use std::{
     path::PathBuf,
@@ -13,7 +13,7 @@ use crate::{
     mount::{DebugCommand, DeviceExerciser, ExerciseOutcome},
 };
 
-/// `vfio-trace exercise`, as the program of this process has it.
+/// Exerciser that runs `vfio-trace exercise`, from the program file of this process.
 #[derive(Debug)]
 pub(super) struct ExerciseProcess;
 
@@ -36,7 +36,7 @@ impl DeviceExerciser for ExerciseProcess {
             },
         };
         let code = output.status.code();
-        // Told apart by a code of its own, which nobody else need know.
+        // `--tell-in-use` gives a device in use a code of its own; the text has the public one.
         let public = code.map(|code| if code == i32::from(IN_USE) { i32::from(NOT_PERMITTED) } else { code });
         let how = match code {
             Some(0) => ExerciseOutcome::Well,

@@ -34,39 +34,39 @@ use crate::{
     state::{HostState, TraceOrigin},
 };
 
-/// How long somebody that looks waits for the host's state to be brought up to date. What is known by then is shown.
+/// Longest time that a reader of a file waits for the host's state. After it, the state is shown as it is known.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long records are taken in for one that waits.
+/// Longest time for which records are taken in while a reader of a file waits.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// How often losses are counted, if somebody looks.
+/// Shortest time between two counts of losses. They are counted only when a file is read.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// Asks the loop that takes in records to bring the host's state up to date.
+/// Sender of requests to the loop that takes in records: it is to bring the host's state up to date.
 struct RefreshRequest(UnboundedSender<mpsc::SyncSender<()>>);
 
 impl Refresh for RefreshRequest {
     fn refresh(&self) {
         let (done, wait) = mpsc::sync_channel(1);
         if self.0.send(done).is_ok() {
-            // Late or never: then what is known has to do.
+            // If the answer comes late or never, the state is shown as it is known.
             let _answered = wait.recv_timeout(PATIENCE).is_ok();
         }
     }
 }
 
-/// What keeps the host's state up to date with a live source.
+/// Observer of a live source that keeps the host's state up to date.
 struct LiveUpdater {
     files: KernelFiles,
     host: Arc<Mutex<HostState>>,
     notes: LiveNotes,
     looks: InventorySchedule,
     clock: WallClock,
-    /// What looks could not tell, as it was said last.
+    /// Losses of the last look, as they were reported.
     last_looked: InventoryLosses,
     counted: Instant,
-    /// How much was forgotten when that was said last.
+    /// Number of forgotten things when it was last reported.
     forgotten: u64,
 }
 
@@ -75,8 +75,8 @@ impl LiveUpdater {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the host's state up to date for somebody about to look: what they see must be how things are. In a flood
-    /// there is always more, and sometimes too much for one that waits.
+    /// Brings the host's state up to date before a file is read: the file must show the present state. In a flood there
+    /// are always more records, and sometimes too many for a reader that waits.
     fn freshen(&mut self, live: &mut LiveSource) -> Result<(), LiveError> {
         live.catch_up(self, CATCH_UP)?;
         let stale = self.host().take_stale();
@@ -90,8 +90,8 @@ impl LiveUpdater {
         Ok(())
     }
 
-    /// Reads the kernel's memory, and sysfs: some things happen to devices without an event. The first look that goes well
-    /// also tells the devices' holders.
+    /// Reads the kernel's memory and sysfs: some changes of devices make no event. The first look that succeeds also
+    /// finds the devices' holders.
     fn look(&mut self, live: &mut LiveSource) -> Result<(), LiveError> {
         let (began, informed) = (Instant::now(), self.looks.is_informed());
         let looked = if informed { live.look_again() } else { live.take_inventory() };
@@ -100,7 +100,7 @@ impl LiveUpdater {
         let failed = looked.as_ref().err().map(ToString::to_string);
         let tell = self.looks.done(began, Instant::now(), failed.as_deref());
         match looked {
-            // Only the first one asks for the holders.
+            // Only the first successful look asks for the holders.
             Ok(looked) if informed => {
                 self.seen(InventoryLosses { without_holders: self.last_looked.without_holders, ..looked });
             },
@@ -108,12 +108,12 @@ impl LiveUpdater {
             Err(error) if tell => say_uninformed(&error),
             Err(_) => {},
         }
-        // What this look has shown needs no other one.
+        // Records of this look do not make another one due.
         self.host().take_stale();
         Ok(())
     }
 
-    /// A look has told what it can; what it cannot is said when that changes.
+    /// Takes the losses of a look, and reports them if they have changed.
     fn seen(&mut self, looked: InventoryLosses) {
         if looked != self.last_looked {
             say_missing(looked);
@@ -121,7 +121,7 @@ impl LiveUpdater {
         self.last_looked = looked;
     }
 
-    /// Tells the host's state which devices there are.
+    /// Tells the host's state the names of all devices in sysfs.
     fn exist(&self) {
         let names: BTreeSet<String> =
             VfioDevice::all(&self.files).into_iter().map(|device| device.name).collect();
@@ -149,9 +149,9 @@ impl RunObserver for LiveUpdater {
         self.notes.changes(changes);
     }
 
-    /// Does what is due every now and then although nobody looks.
+    /// Does what is due from time to time, also when no file is read.
     fn tick(&mut self, settled_ns: u64, _live: &mut LiveSource) -> Result<(), LiveError> {
-        // It may have been set, or the host asleep: what happens from now on has other wall times.
+        // The clock may have been set, or the host asleep: events from now on have other wall times.
         let found = sample();
         if self.clock.sample(found.anchor(), found.error_ns) {
             self.host().set_clock(&self.clock);
@@ -165,15 +165,15 @@ impl RunObserver for LiveUpdater {
     }
 }
 
-/// What the loop is interrupted by.
+/// Reason for interrupting the loop.
 enum MountInterrupt {
-    /// Somebody is about to look, and waits for an answer.
+    /// A file is about to be read, and its reader waits for an answer.
     Look(mpsc::SyncSender<()>),
-    /// All is over.
+    /// The end of the mount.
     End(MountEnd),
 }
 
-/// Shows what is there, until the end.
+/// Mounts the tree of this machine and serves it until the end; returns the exit code.
 pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, CliError> {
     let files = args.kernel.files()?;
     let notes = LiveNotes::new(args.verbose);
@@ -197,7 +197,7 @@ pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, Cl
         forgotten: 0,
     };
     live.enable()?;
-    // After the switch: an arc that comes in between is seen by both, and never by neither.
+    // After the probes are on: an arc that comes in between is seen by both, and never by neither.
     keeper.look(&mut live)?;
     let exercise = args.allow_exercise.then(|| Box::new(ExerciseProcess) as Box<dyn DeviceExerciser>);
     let mut serving =
@@ -226,11 +226,11 @@ async fn attend(
         match attending.run_until(live, keeper, interrupt).await? {
             Some(MountInterrupt::Look(done)) => {
                 keeper.freshen(live)?;
-                // Whoever asked may have lost patience.
+                // The reader may have stopped waiting (`PATIENCE`).
                 let _waited = done.try_send(()).is_ok();
             },
             Some(MountInterrupt::End(end)) => return Ok(end),
-            // It is never full.
+            // For observers that are full: this one never is.
             None => {},
         }
     }

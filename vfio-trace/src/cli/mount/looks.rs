@@ -1,38 +1,39 @@
-//! When the kernel's memory is looked at again, and what is said of looks that have failed.
+//! Schedule for reading the kernel's memory again, and the report of looks that have failed.
 
 use std::time::{Duration, Instant};
 
-/// What changes without an event is looked for no more often than this, however often files are read.
+/// Shortest time between two looks for changes that make no event, however often files are read.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A look goes over all open files of all processes: it may take this part of the time, one in so many.
+/// Share of the time that looks may take, one part in so many: one that asks for holders goes over all open files of
+/// all processes.
 const LOOK_SHARE: u32 = 10;
 
-/// The looks so far.
+/// Schedule of looks, and the results so far.
 #[derive(Debug, Default)]
 pub(super) struct InventorySchedule {
-    /// When the last one began, and how long it took.
+    /// Start of the last look, and the time that it took.
     last: Option<(Instant, Duration)>,
-    /// What has failed and was told. It may fail many times a second.
+    /// Last failure that was reported. The same one may come many times a second.
     told: Option<String>,
-    /// One has told the devices' holders.
+    /// True once a look has found the devices' holders.
     informed: bool,
 }
 
 impl InventorySchedule {
-    /// Returns true if it is time for another one. `stale`: something has happened that only a look tells of. One that has
-    /// failed is followed by others as any: what was in the way may be gone.
+    /// Returns true if it is time for another look. `stale`: something has happened that only a look can tell more of.
+    /// A look that has failed is followed by others like any look: the cause may have gone.
     pub(super) fn is_due(&self, stale: bool, now: Instant) -> bool {
         let Some((at, took)) = self.last else { return true };
         stale || now.saturating_duration_since(at) >= LOOK_EVERY.max(took * LOOK_SHARE)
     }
 
-    /// Returns true if the devices' holders have been told; else the next look must.
+    /// Returns true if a look has found the devices' holders; if not, the next one must.
     pub(super) const fn is_informed(&self) -> bool {
         self.informed
     }
 
-    /// One is over; `failed`: why it did not tell anything. Gives whether that is to be said.
+    /// Takes the result of a look; `failed`: the reason of its failure. Returns true if that is to be reported.
     pub(super) fn done(&mut self, began: Instant, now: Instant, failed: Option<&str>) -> bool {
         self.last = Some((began, now.saturating_duration_since(began)));
         self.informed |= failed.is_none();
