@@ -1,4 +1,4 @@
-//! `--from FILE`: how things were at a moment of a recording, for the verbs that otherwise show how they are.
+//! `--from FILE`: the state at a moment of a recording, for verbs that otherwise show the present one.
 
 mod aim;
 mod inventory;
@@ -51,64 +51,64 @@ pub(super) struct FromArgs {
     host: Option<String>,
 }
 
-/// A moment of a recording.
+/// A moment of a recording, from `--at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordingMoment {
-    /// So long after it began.
+    /// Time since the recording began.
     After(Duration),
-    /// This one.
+    /// Wall time with a zone or an offset.
     Wall(Timestamp),
-    /// When clocks showed this, in the local zone.
+    /// Date and time in the local zone.
     Local(civil::DateTime),
-    /// The first time that clocks showed this, in the local zone.
+    /// Time of day in the local zone: the first such time after the recording began.
     Day(civil::Time),
 }
 
-/// How things were.
+/// State of a host at a moment of its recording. [`FromArgs::read`] makes it; `list`, `show` and `mount` show it.
 pub(super) struct PastState {
-    /// All that is known.
+    /// State of the host, as far as it is known.
     pub(super) host: HostState,
-    /// Where it is from.
+    /// Facts about the recording and the moment.
     pub(super) facts: RecordingFacts,
     clock: WallClock,
     /// Time from the beginning of the recording to the moment.
     after: Duration,
     through: ReadOutcome,
-    /// Why devices may have been there that are not known.
+    /// Reason why devices may have been there that are not known.
     unknown: Option<String>,
 }
 
 impl FromArgs {
-    /// Whether there is a recording to read.
+    /// Returns true if there is a recording to read.
     pub(super) const fn is_given(&self) -> bool {
         !self.from.is_empty()
     }
 
-    /// What is read.
+    /// Returns the files to read.
     pub(super) fn files(&self) -> &[PathBuf] {
         &self.from
     }
 
-    /// Reads it. `keep`: events per device.
+    /// Reads the recording up to the moment. `keep`: number of events that are kept per device.
     pub(super) fn read(&self, keep: usize) -> Result<PastState, CliError> {
         let host = HostArgs { host: self.host.clone() };
         PastState::read(&mut host.open(&self.from)?, self.at, keep)
     }
 }
 
-/// Follows a recording up to a moment.
+/// Sink that follows a recording up to a moment.
 struct PastBuilder {
     host: HostState,
-    /// The wall times that were asked for, and the moment that it is by all samples until now.
+    /// Wall times that were asked for, each with its moment by all clock samples so far.
     aims: Vec<RequestedTime>,
     until_ns: Option<u64>,
     inventory: InventoryProgress,
     clock: WallClock,
-    /// The latest moment that was seen.
+    /// Latest moment seen, CLOCK_MONOTONIC in ns.
     last_ns: u64,
-    /// All records up to a tick come before it.
+    /// True if all records up to a tick come before it; those of older recorders may not.
     settled_ticks: bool,
-    /// Nothing of what comes is of interest.
+    /// True once nothing that follows is of interest.
     over: bool,
 }
 
@@ -125,7 +125,7 @@ impl RecordSink for PastBuilder {
                 return Ok(());
             },
         };
-        // What other records mean, whenever it was said.
+        // A note says what other records mean: it counts, whatever its time.
         if matches!(record.body, RecordBody::Note(_)) {
             self.host.push(Ok(&record));
             return Ok(());
@@ -155,7 +155,7 @@ impl RecordSink for PastBuilder {
 
     fn clock(&mut self, sample: ClockSample) {
         let found = sample.anchor();
-        // A moment that has passed is the first that the clock showed this, whatever it was set to later.
+        // A moment that has passed is the first at which the clock showed this time, whatever it was set to later.
         let passed = self.until_ns.is_some_and(|until_ns| until_ns < found.mono_ns);
         if passed || !self.clock.sample(found, sample.error_ns) {
             return;
@@ -229,7 +229,7 @@ impl PastState {
                 // Reading may have failed halfway.
                 through.code()?;
                 if let Some(at) = at.filter(|_| !aims.is_empty()) {
-                    // No clock has shown it: it is before, or after, what the first one did.
+                    // No clock has shown it: by the first one it is before the beginning, or after the end.
                     let span =
                         RecordingSpan { clock: began, began_ns: span.began_ns, zone: span.zone.clone() };
                     let asked_ns = span.find(at)?;
@@ -244,7 +244,7 @@ impl PastState {
                 until_ns
             },
             None => {
-                // What still waits for a record waits in vain.
+                // No more records come: nothing has to wait for one.
                 host.tick(end_ns.saturating_add(HOLD_NS));
                 if let Some(part) = ended.as_ref().and_then(|ended| ended.continued) {
                     note(&format!("the recording goes on in part {part}, which was not given"));
@@ -256,7 +256,7 @@ impl PastState {
         let is_over = ended.is_some();
         let probes = ended.map_or_else(|| recording.last_probes(), |ended| Some(ended.probes));
         host.set_losses(probes.as_deref());
-        // Of what was lost, only this may have told of a device that nothing else told of.
+        // Of all losses, only these may hide a device that no other record names.
         let tells =
             |probe: &&ProbeReport| matches!(probe.role, Role::Inventory | Role::Register | Role::Unregister);
         let mut telling = probes.iter().flatten().filter(tells);
@@ -284,7 +284,7 @@ impl PastState {
         Ok(Self { host, facts, clock: span.clock, after, through, unknown })
     }
 
-    /// One line: which recording, which moment.
+    /// Returns one line that names the recording's host, its kernel and the moment.
     pub(super) fn describe(&self) -> String {
         let RecordingFacts { host, kernel, at, .. } = &self.facts;
         let host = host.as_deref().unwrap_or("a host without a name");
@@ -294,22 +294,22 @@ impl PastState {
         )
     }
 
-    /// The wall time of a moment, RFC 3339 in UTC.
+    /// Returns the wall time of a moment, RFC 3339 in UTC.
     pub(super) fn time(&self, mono_ns: u64) -> String {
         self.clock.rfc3339(mono_ns)
     }
 
-    /// Why devices may have been there that are not known; `None`: all are.
+    /// Returns the reason why devices may have been there that are not known; `None` if all are known.
     pub(super) fn unknown(&self) -> Option<&str> {
         self.unknown.as_deref()
     }
 
-    /// Devices that there were at the moment, by name.
+    /// Returns the devices that were there at the moment, by name.
     pub(super) fn present(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
         self.host.devices().filter(|(_, known)| known.present)
     }
 
-    /// Devices that had gone before.
+    /// Returns the devices that had gone before the moment, by name.
     pub(super) fn gone(&self) -> impl Iterator<Item = (&str, DeviceStatus)> {
         self.host.devices().filter(|(_, known)| !known.present)
     }
@@ -319,18 +319,18 @@ impl PastState {
         say_unnamed(self.host.unnamed_devices());
     }
 
-    /// Takes it apart for those that show it for long: what is known, and how reading went.
+    /// Splits it for a verb that shows it for long: into the host's state and the outcome of reading.
     pub(super) fn into_parts(self) -> (HostState, ReadOutcome) {
         (self.host, self.through)
     }
 
-    /// The exit code, once all there is was shown.
+    /// Returns the exit code; call it after everything was shown.
     pub(super) fn code(self) -> Result<u8, CliError> {
         self.through.code()
     }
 }
 
-/// See [`Past::say_unnamed`].
+/// Says how many devices have no name, see [`PastState::say_unnamed`]; nothing if there are none.
 pub(super) fn say_unnamed(count: usize) {
     if count > 0 {
         let devices = human::count(count as u64, "device");
@@ -340,13 +340,13 @@ pub(super) fn say_unnamed(count: usize) {
     }
 }
 
-/// The refusal of a time that clocks do not show.
+/// Returns the refusal of a time that the clocks of the zone do not show.
 fn never(time: &impl std::fmt::Display) -> CliError {
     let why = "the clocks of this time zone do not show it";
     CliError::with_code(USAGE, format!("there is no {time}"), why, "give it in UTC, with date and Z")
 }
 
-/// The time that a recording covers.
+/// Beginning and clock of a recording, and the zone of `--at`: finds moments in it.
 struct RecordingSpan {
     clock: WallClock,
     began_ns: u64,
@@ -354,7 +354,7 @@ struct RecordingSpan {
 }
 
 impl RecordingSpan {
-    /// A moment as CLOCK_MONOTONIC in ns.
+    /// Returns a moment as CLOCK_MONOTONIC in ns.
     fn find(&self, at: RecordingMoment) -> Result<u64, CliError> {
         if let RecordingMoment::After(after) = at {
             let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
@@ -365,7 +365,8 @@ impl RecordingSpan {
         u64::try_from(ns).map_err(|_outside| self.outside(wall))
     }
 
-    /// All wall times that may be meant: clocks that are put back show the same again, and may come to an earlier day.
+    /// Returns all wall times that may be meant: clocks that are put back show the same again, and may come to an
+    /// earlier day.
     fn walls(&self, at: RecordingMoment) -> Result<Vec<Timestamp>, CliError> {
         let Some(wall) = self.wall(at)? else { return Ok(Vec::new()) };
         Ok(match at {
@@ -379,7 +380,7 @@ impl RecordingSpan {
         })
     }
 
-    /// The wall time that was asked for; `None`: it was not asked for by wall time.
+    /// Returns the wall time that was asked for; `None` if it was not asked for by wall time.
     fn wall(&self, at: RecordingMoment) -> Result<Option<Timestamp>, CliError> {
         Ok(match at {
             RecordingMoment::After(_) => None,
@@ -389,12 +390,12 @@ impl RecordingSpan {
         })
     }
 
-    /// When clocks showed this: the first time of two, and none where they were put forward.
+    /// Returns the time at which clocks showed this: the first of two; `None` where they were put forward over it.
     fn local(&self, time: civil::DateTime) -> Option<Timestamp> {
         self.shown(time).next()
     }
 
-    /// All times at which clocks showed this, in order.
+    /// Returns all times at which clocks showed this, in order.
     fn shown(&self, time: civil::DateTime) -> impl Iterator<Item = Timestamp> + use<> {
         let ambiguous = self.zone.to_ambiguous_timestamp(time);
         let (earlier, later) = match ambiguous.offset() {
@@ -405,7 +406,7 @@ impl RecordingSpan {
         earlier.into_iter().chain(later)
     }
 
-    /// The moment is on no clock of that host since it was booted, or will not be for centuries.
+    /// Returns the refusal of a moment that no clock of that host has shown since boot, or will not for centuries.
     fn outside(&self, wall: Timestamp) -> CliError {
         CliError::with_code(
             USAGE,
@@ -415,7 +416,8 @@ impl RecordingSpan {
         )
     }
 
-    /// The first time that clocks showed this, from the second on in which the recording began.
+    /// Returns the first time at which clocks showed this, from 1 s before the recording began: the fraction of the
+    /// second in which it began may have been left out.
     fn first(&self, time: civil::Time) -> Option<Timestamp> {
         let began = self.clock.wall(self.began_ns);
         let from = began.checked_sub(SignedDuration::from_secs(1)).ok()?;
@@ -425,7 +427,7 @@ impl RecordingSpan {
         times.find(|wall| *wall >= from)
     }
 
-    /// The moment is before what there is.
+    /// Returns the refusal of a moment before the beginning of what was given.
     fn before(&self, at_ns: u64, from_ns: u64) -> CliError {
         let from = self.clock.rfc3339(from_ns);
         let (why, todo) = if from_ns > self.began_ns {
@@ -438,7 +440,8 @@ impl RecordingSpan {
         CliError::with_code(USAGE, self.refusal(at_ns), why, todo)
     }
 
-    /// The moment is behind what there is. `whole`: it ends there; otherwise what can be read of it does.
+    /// Returns the refusal of a moment after the end. `whole`: the recording ends there; otherwise what can be read of
+    /// it does.
     fn after(&self, at_ns: u64, end_ns: u64, whole: bool) -> CliError {
         let (code, what) = if whole { (USAGE, "it") } else { (INPUT, "what can be read of it") };
         let (after, end) = (self.seconds(end_ns), self.clock.rfc3339(end_ns));

@@ -1,4 +1,4 @@
-//! A moment of a recording is what was there then; and what is asked for in vain is told.
+//! Tests of the state at a moment of a recording, and of refusals of moments that are not in it.
 
 use std::{io, path::Path};
 
