@@ -32,7 +32,7 @@ pub(super) struct ReplayArgs {
     events: EventArgs,
 }
 
-/// `vfio-trace replay`.
+/// Runs `vfio-trace replay`.
 pub(super) fn main(args: &ReplayArgs) -> Result<u8, CliError> {
     let mut out = OutFile::stdout_beside(&args.files)?;
     let color = args.events.color.on(&io::stdout());
@@ -41,7 +41,7 @@ pub(super) fn main(args: &ReplayArgs) -> Result<u8, CliError> {
     Ok(code)
 }
 
-/// Shows the events of a recording, or of a merged one, or of a host of that, on any output; gives the exit code.
+/// Shows the events of a recording, of a merged one, or of one host of it, on any output; returns the exit code.
 pub(super) fn show<W: io::Write>(
     files: &[PathBuf],
     host: &HostArgs,
@@ -57,10 +57,10 @@ pub(super) fn show<W: io::Write>(
     replay(&mut recording, &mut stream, events, env!("CARGO_PKG_VERSION"))
 }
 
-/// Shows events as they come.
+/// Sink that shows the events of a recording as they come.
 struct RecordingPlayer<'a, W: io::Write> {
     stream: &'a mut EventPrinter<W>,
-    /// The latest moment that was shown.
+    /// Latest moment that was shown, CLOCK_MONOTONIC in ns.
     last_ns: u64,
     clock: WallClock,
 }
@@ -69,7 +69,7 @@ impl<W: io::Write> RecordSink for RecordingPlayer<'_, W> {
     fn demand(&self) -> Demand {
         match (self.stream.is_gone(), self.stream.is_full()) {
             (true, _) => Demand::Nothing,
-            // What the probes have counted is at the end.
+            // The end has the probes' counts.
             (false, true) => Demand::End,
             (false, false) => Demand::All,
         }
