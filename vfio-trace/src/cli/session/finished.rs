@@ -1,4 +1,4 @@
-//! A live run that is over, and what there is to say of the command that was traced.
+//! The end of a live run, and the report on the traced command.
 
 use std::process::ExitStatus;
 
@@ -9,22 +9,22 @@ use crate::cli::{
     output::note,
 };
 
-/// A run that is over; all of its records were taken.
+/// A live run that is over; all of its records were taken. `LiveRun::run` makes it for `tail` and `record`.
 pub(in crate::cli) struct FinishedRun {
-    /// Why.
+    /// Cause of its end.
     pub(in crate::cli) why: StopCause,
-    /// When probes were off.
+    /// Time at which the probes were off, CLOCK_MONOTONIC in ns.
     pub(in crate::cli) ended_ns: u64,
-    /// What went wrong on the consumer's side.
+    /// Error of the consumer of the records, if it had one.
     pub(in crate::cli) error: Option<CliError>,
-    /// The command, if there is one.
+    /// The traced command, if there is one.
     pub(super) traced: Option<TracedCommand>,
-    /// How it ended, if it has.
+    /// Exit status of the command, if it has ended.
     pub(super) status: Option<ExitStatus>,
 }
 
 impl FinishedRun {
-    /// Says how the command ended, if not well, or that it goes on; gives the exit code.
+    /// Says how the command ended, if not well, or that it goes on; returns the exit code.
     pub(in crate::cli) fn code(&mut self) -> u8 {
         if let Some(said) = self.of_command() {
             note(&said);
@@ -32,7 +32,8 @@ impl FinishedRun {
         self.quiet_code()
     }
 
-    /// What there is to say of the command, at this moment: it may have ended while output waited for its reader.
+    /// Returns the phrase on the command; `None` if it ended well, or if there is none. Its status is read anew: it may
+    /// have ended while output waited for its reader.
     fn of_command(&mut self) -> Option<String> {
         let traced = self.traced.as_mut()?;
         self.status = self.status.or_else(|| traced.has_ended());
@@ -40,13 +41,13 @@ impl FinishedRun {
         (!well).then(|| traced.describe(self.status))
     }
 
-    /// The exit code.
+    /// Returns the exit code; says nothing.
     pub(in crate::cli) fn quiet_code(&self) -> u8 {
         if self.status.is_some_and(|status| !status.success()) { FAILED } else { 0 }
     }
 }
 
-/// Says what becomes of a command that was started, where an error ends the run.
+/// Says what becomes of a command that was started, when an error ends the run.
 pub(in crate::cli) fn say_left_command(traced: Option<TracedCommand>) {
     let _of_the_error =
         FinishedRun { why: StopCause::Enough, ended_ns: 0, error: None, traced, status: None }.code();

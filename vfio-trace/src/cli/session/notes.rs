@@ -1,4 +1,4 @@
-//! What a live run says of its probes, and of what it does not know.
+//! Messages of a live run: on its probes, and on what is not known.
 
 use crate::{
     cli::output::note,
@@ -11,14 +11,14 @@ use crate::{
     units::human,
 };
 
-/// The wish to hear more or less of a live run; each of its observers has one, and says with it what it is told.
+/// Verbosity of a live run's messages. Each observer of a run has one, and prints with it what it is told.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::cli) struct LiveNotes {
     verbose: bool,
 }
 
 impl LiveNotes {
-    /// `verbose`: says also which functions are probed, and why a record is not understood.
+    /// Makes the notes. `verbose`: also say which functions are probed, and why a record could not be decoded.
     pub(in crate::cli) const fn new(verbose: bool) -> Self {
         Self { verbose }
     }
@@ -28,14 +28,14 @@ impl LiveNotes {
         self.verbose
     }
 
-    /// Says why a record is not understood.
+    /// Says why a record could not be decoded, if all is to be said.
     pub(in crate::cli) fn undecoded(self, error: DecodeError) {
         if self.verbose {
             note(&format!("record not understood: {error}"));
         }
     }
 
-    /// Says which probes have come and gone, and which could not.
+    /// Says which probes were attached and detached, which could not be, and when functions were not probed.
     pub(in crate::cli) fn changes(self, changes: &ProbeChanges) {
         let ProbeChanges { attached, detached, failed, denied: _, gaps, unread } = changes;
         for reason in distinct(detached.iter().map(|(_, reason)| reason.as_str())) {
@@ -44,7 +44,7 @@ impl LiveNotes {
             note(&format!("no longer probing {}: {reason}", names.join(", ")));
         }
         for gap in gaps {
-            // Of those that are not over, "cannot probe" tells.
+            // A gap that is not over has its line below: "cannot probe".
             let Some(until) = gap.until_mono_ns else { continue };
             let whose = gap
                 .module
@@ -76,7 +76,7 @@ impl LiveNotes {
     }
 }
 
-/// Says so where the kernel does not tell of modules.
+/// Says that the kernel does not report the loading of modules, where that is so.
 pub(super) fn say_unwatched(live: &LiveSource) {
     if let Some(why) = live.unwatched() {
         note(&format!(
@@ -86,7 +86,7 @@ pub(super) fn say_unwatched(live: &LiveSource) {
     }
 }
 
-/// Says what an inventory that has failed leaves open.
+/// Says what is not known because an inventory has failed.
 pub(in crate::cli) fn say_uninformed(error: &LiveError) {
     note(&format!("devices, states and holders are not known until something happens: {error}"));
 }
@@ -98,7 +98,7 @@ pub(in crate::cli) fn say_missing(looked: InventoryLosses) {
     }
 }
 
-/// Each once, in the order of their first.
+/// Returns each text once, in the order in which they come first.
 fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut found = Vec::new();
     for one in all {
