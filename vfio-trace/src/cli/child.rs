@@ -1,4 +1,4 @@
-//! The command behind `--`: started when all probes are attached, told when we are asked to stop.
+//! The command after `--`: it starts when all probes are attached, and gets the signals that ask us to stop.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,27 +22,27 @@ use tokio::process::{Child, Command};
 use super::{error::CliError, signals::ReceivedSignal};
 use crate::sys::signals::shares_group;
 
-/// How long a command gets to end after a signal was passed on to it.
+/// Longest time that a command gets to end after a signal was passed on to it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// A running command.
+/// The running command that was given after `--`.
 #[derive(Debug)]
 pub(super) struct TracedCommand {
     name: String,
     child: Child,
-    /// A signal came that it may not have got, from whomever it was.
+    /// True if a signal came that the command may not have got: the next one is passed on to it in any case.
     signal_undelivered: bool,
 }
 
 impl TracedCommand {
-    /// Looks whether there is such a command: a misspelt one is told before anything is made or replaced.
+    /// Returns an error if there is no such command: a misspelt one is reported before anything is made or replaced.
     pub(super) fn look(command: &[OsString]) -> Result<(), CliError> {
         let Some(program) = command.first() else { return Ok(()) };
         let name = program.display().to_string();
         find(program, std::env::var_os("PATH").as_deref()).map_err(|why| cannot_start(&name, &why))
     }
 
-    /// Starts it. Its standard output goes to our standard error: ours has events only.
+    /// Starts the command. Its standard output goes to our standard error: our standard output has events only.
     pub(super) fn start(command: &[OsString]) -> Result<Option<Self>, CliError> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
         let name = program.to_string_lossy().into_owned();
@@ -53,36 +53,36 @@ impl TracedCommand {
         Ok(Some(Self { name, child, signal_undelivered: false }))
     }
 
-    /// Waits for its end.
+    /// Waits until the command has ended.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// How it ended, if it has; does not wait.
+    /// Returns the exit status if the command has ended; does not wait.
     pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// A signal came while it was being started: it may not have been there yet.
+    /// Notes that a signal came while the command was being started: it may not have got it.
     pub(super) const fn may_have_missed_one(&mut self) {
         self.signal_undelivered = true;
     }
 
-    /// Passes a signal on, unless it has it from the terminal already: programs take a second one for impatience. Its end is
-    /// then to be waited for, but not for ever: see [`GRACE`].
+    /// Passes a signal on, unless the command got it from the terminal already: programs take a second one for
+    /// impatience. The caller then waits for the command's end, but not for ever: see [`GRACE`].
     pub(super) fn signal(&mut self, heard: ReceivedSignal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        // One that has made itself a process group is not in the foreground with us.
+        // A command with a process group of its own is not in the foreground with us.
         let undelivered = std::mem::take(&mut self.signal_undelivered);
         let from_terminal = heard.by_terminal && !undelivered;
         let has_it = |pid: Pid| from_terminal && shares_group(pid.as_raw_nonzero().get());
         if let Some(pid) = pid.filter(|pid| !has_it(*pid)) {
-            // It may just have ended; then there is nobody to tell.
+            // It may just have ended: then no process gets the signal.
             let _gone = kill_process(pid, heard.signal).is_err();
         }
     }
 
-    /// How it ended, in words.
+    /// Returns a phrase on how the command ended; `None` as status: it still runs.
     pub(super) fn describe(&self, status: Option<ExitStatus>) -> String {
         let name = &self.name;
         match status {
@@ -96,7 +96,7 @@ impl TracedCommand {
     }
 }
 
-/// Looks for a program as execvp(3) does, and says what is in the way.
+/// Looks for a program as execvp(3) does; the error is what is in the way.
 fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<()> {
     let runs = |path: &Path| {
         if path.metadata()?.is_dir() {
@@ -107,15 +107,15 @@ fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<()> {
     if program.as_bytes().contains(&b'/') {
         return runs(Path::new(program));
     }
-    // Without PATH the C library knows where to look.
+    // Without PATH the C library uses a default of its own.
     let Some(path) = path else { return Ok(()) };
     let mut found = io::Error::from(Errno::NOENT);
     for folder in std::env::split_paths(path) {
         let path = folder.join(program);
         match runs(&path) {
             Ok(()) => return Ok(()),
-            // One that is there, and may not be run, tells more than that there is none. A folder that may not be entered
-            // tells nothing.
+            // A file that is there, and may not be run, tells more than that there is none. A folder that may not be
+            // entered tells nothing.
             Err(why) if why.kind() == io::ErrorKind::PermissionDenied && path.metadata().is_ok() => {
                 found = why;
             },

@@ -1,5 +1,5 @@
-//! What `list` and `show` share: every device of the host, with what sysfs says and, if permitted, what the kernel has
-//! in memory.
+//! Every VFIO device of the host, for `list`, `show` and `exercise`: what sysfs has, and, if permitted, what the kernel
+//! has in memory.
 
 use std::collections::HashMap;
 
@@ -17,26 +17,26 @@ use crate::{
     state::TraceModel,
 };
 
-/// All devices.
+/// All VFIO devices of the host, as one look found them. `list`, `show` and `exercise` each make one at the start.
 pub(super) struct HostDevices {
-    /// From sysfs, each with what the kernel's memory says of it.
+    /// Devices in sysfs, each with its facts from the kernel's memory, if these could be read.
     pub(super) all: Vec<(VfioDevice, Option<DeviceFacts>)>,
-    /// What the kernel's memory adds up to.
+    /// Model of the devices, made from the kernel's memory.
     pub(super) model: TraceModel,
-    /// What drivers' plug-ins make of it.
+    /// Drivers' plug-ins, with what they have decoded of the kernel's memory.
     pub(super) drivers: PluginDispatcher,
-    /// Whether holders could be told.
+    /// True if the processes that hold devices could be found.
     pub(super) holders_known: bool,
-    /// What was lost on the way.
+    /// Losses while the kernel's memory was read.
     pub(super) losses: SnapshotLosses,
-    /// Why the kernel's memory could not be read.
+    /// Reason why the kernel's memory could not be read; `None` if it was read.
     pub(super) snapshot_error: Option<LiveError>,
-    /// The kernel.
+    /// Facts about the running kernel.
     pub(super) facts: KernelFacts,
 }
 
 impl HostDevices {
-    /// Looks at the host once.
+    /// Reads sysfs and, if permitted, the kernel's memory, once.
     pub(super) fn read(files: &KernelFiles) -> Self {
         let facts = KernelFacts::read_for(files, &WANTED);
         let (snapshot, blind) = match DeviceSnapshot::take(files, &facts) {
@@ -55,20 +55,20 @@ impl HostDevices {
         Self { all, model, drivers, holders_known, losses, snapshot_error: blind, facts }
     }
 
-    /// Says what is missing, if anything is.
+    /// Reports the losses on standard error, if there are any.
     pub(super) fn say_losses(&self) {
         if let Some(losses) = self.losses.describe() {
             note(&format!("not all that there is is shown: {losses}"));
         }
     }
 
-    /// The one device that `text` means.
+    /// Returns the one device that `text` means, as [`one`] finds it.
     pub(super) fn find(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
         one(&self.all, text, |(device, _)| device.matches_name(text), |(device, _)| &device.name)?
             .ok_or_else(|| none(text))
     }
 
-    /// The device whose whole name is `text`.
+    /// Returns the device with the whole name `text`.
     pub(super) fn find_whole(&self, text: &str) -> Result<&(VfioDevice, Option<DeviceFacts>), CliError> {
         self.all.iter().find(|(device, _)| device.matches_name(text)).ok_or_else(|| none(text))
     }
@@ -82,7 +82,7 @@ fn none(text: &str) -> CliError {
     )
 }
 
-/// The one device that `text` means: that is called so, or the only one whose name begins with it.
+/// Returns the one device that `text` means: the one of this name, or the only one with a name that begins so.
 pub(super) fn one<'a, T>(
     all: &'a [T],
     text: &str,

@@ -17,7 +17,7 @@ pub(super) struct HostArgs {
 }
 
 impl HostArgs {
-    /// Opens the recording that is asked for: without --host the first.
+    /// Opens the recording of `--host`; without it the first.
     pub(super) fn open(&self, files: &[PathBuf]) -> Result<RecordingSource, CliError> {
         let first = recording::open(files)?;
         let Some(wanted) = &self.host else { return Ok(first) };
@@ -39,7 +39,7 @@ impl HostArgs {
     }
 }
 
-/// The recording with this number, from 0, in a file of several.
+/// Opens the recording with this number, from 0, in a file of several.
 pub(super) fn nth(file: &PathBuf, number: usize) -> Result<RecordingSource, CliError> {
     let mut recording = RecordingSource::open(slice::from_ref(file))?;
     for _ in 0..number {
@@ -48,7 +48,7 @@ pub(super) fn nth(file: &PathBuf, number: usize) -> Result<RecordingSource, CliE
     Ok(recording)
 }
 
-/// Which of the hosts is meant: by what `replay` and `report` call it, by its name, by its number.
+/// Returns the index of the host that is meant: by its name as `replay` and `report` give it, or by its number.
 pub(super) fn find(wanted: &str, names: &[Option<String>]) -> Result<usize, CliError> {
     let plain: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
     let labels: Vec<String> = (0..names.len()).map(|at| host_label(&plain, at)).collect();
@@ -71,13 +71,13 @@ fn unknown(wanted: &str, names: &[Option<&str>], labels: &[String]) -> CliError 
     CliError::with_code(USAGE, what, why, format!("give the number or the name of one: {}", all.join(", ")))
 }
 
-/// In a stream, which can be read once: the first that has this name or number.
+/// Returns the first recording of a stream with this name or number: a stream can be read only once.
 fn in_stream(wanted: &str, first: RecordingSource) -> Result<RecordingSource, CliError> {
     let mut names = Vec::new();
     let mut next = Some(first);
     while let Some(recording) = next {
         names.push(name(&recording));
-        // Those that follow are not known yet: it is the first that has the name.
+        // The recordings that follow are not known yet: the first of this name is taken.
         if names.len() == find(wanted, &names).map_or(0, |at| at + 1) {
             return Ok(recording.without_others());
         }
@@ -92,7 +92,7 @@ fn name(recording: &RecordingSource) -> Option<String> {
     recording.header().start.host.clone()
 }
 
-/// What follows a recording in its stream, once that was passed over.
+/// Reads a recording to its end; returns the one that follows in its stream, if any.
 fn after(mut recording: RecordingSource) -> Result<Option<RecordingSource>, CliError> {
     while recording.next()?.is_some() {}
     Ok(recording.other())

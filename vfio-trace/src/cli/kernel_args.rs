@@ -1,4 +1,4 @@
-//! The options about the kernel that several verbs share.
+//! Options about the kernel that several verbs share.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub(super) struct KernelArgs {
 }
 
 impl KernelArgs {
-    /// The running kernel's files, and those of `--btf`.
+    /// Returns the running kernel's files, and those of `--btf`.
     ///
     /// # Errors
     ///

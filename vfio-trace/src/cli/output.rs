@@ -1,4 +1,4 @@
-//! The terminal: colour or not, notes, and standard output that may go away.
+//! The terminal: colour or not, and notes on standard error.
 
 use std::io::{self, IsTerminal, Write as _};
 
@@ -17,7 +17,7 @@ pub(super) enum ColorMode {
 }
 
 impl ColorMode {
-    /// Whether to colour what goes to `stream`.
+    /// Returns true if output to `stream` is to be coloured.
     pub(super) fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
             // https://no-color.org: present and not empty.
@@ -30,13 +30,13 @@ impl ColorMode {
     }
 }
 
-/// Prints a line for the person at the terminal, on standard error. Names in it may be anybody's.
+/// Prints a line for the person at the terminal, on standard error. Names in it may have any bytes: it is cleaned.
 pub(super) fn note(text: &str) {
     print_finished(&clean(text));
 }
 
-/// The same for lines that are finished: whose names are clean, and which may have colours.
+/// Prints lines that are finished, on standard error: their names are clean, and they may have colours.
 pub(super) fn print_finished(text: &str) {
-    // Nobody left to read it is no reason to stop.
+    // A reader that went away is no reason to stop.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

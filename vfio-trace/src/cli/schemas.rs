@@ -7,10 +7,10 @@ use crate::{
     report::document::json_schema, state::timeline_schema,
 };
 
-/// A file of docs/schema, and what makes it.
+/// Name of a file of docs/schema, and the function that makes its schema.
 type SchemaFile = (&'static str, fn() -> Value);
 
-/// All of them.
+/// All files of docs/schema.
 const FILES: [SchemaFile; 6] = [
     ("doctor-1.json", doctor_schema),
     ("event-1.json", event_schema),
@@ -20,7 +20,7 @@ const FILES: [SchemaFile; 6] = [
     ("timeline-1.json", timeline_schema),
 ];
 
-/// Makes all schemas: the names of their files, and what is in them.
+/// Makes all schemas; returns the files' names and contents.
 ///
 /// # Errors
 ///

@@ -48,7 +48,7 @@ enum TextStyle {
     Mainline,
 }
 
-/// `vfio-trace show`.
+/// Runs `vfio-trace show`.
 pub(super) fn main(args: &ShowArgs) -> Result<u8, CliError> {
     if args.from.is_given() {
         return past(args);
@@ -68,14 +68,14 @@ pub(super) fn main(args: &ShowArgs) -> Result<u8, CliError> {
             ),
         });
     };
-    // What the driver has in memory, as the kernel's own file: also the ERROR of a device that was never opened.
+    // The driver's state in memory, as the kernel's own file has it: also the ERROR of a device that was never opened.
     report.state = report.state.or_else(|| memory.as_ref().and_then(|memory| memory.state));
     let text = text(args, &device.name, &report, &devices.drivers, |why| explain(&devices, device, &why))?;
     print(&text, &[])?;
     Ok(0)
 }
 
-/// The same from a recording.
+/// Shows a view of a device at a moment of a recording.
 fn past(args: &ShowArgs) -> Result<u8, CliError> {
     let past = args.from.read(1)?;
     print(&past_text(args, &past)?, args.from.files())?;
@@ -128,7 +128,7 @@ fn unknown(name: &str, why: impl ToString, todo: &str) -> CliError {
     CliError::with_code(NOT_SUPPORTED, format!("{name}: cannot tell"), why, todo)
 }
 
-/// The one device of a recording that `text` means.
+/// Returns the one device of a recording that `text` means.
 fn find(past: &PastState, text: &str) -> Result<(String, DeviceStatus), CliError> {
     let named = |text: &str,
                  devices: &[(&str, DeviceStatus)]|
@@ -167,7 +167,7 @@ fn find(past: &PastState, text: &str) -> Result<(String, DeviceStatus), CliError
     Err(CliError::failed(format!("the recording has no device {text}"), why, todo))
 }
 
-/// Why a file of a recording has no content.
+/// Returns the reason why a file of a recording has no content, as an error with what to do about it.
 fn explain_past(past: &PastState, name: &str, known: &DeviceStatus, why: &ContentError) -> CliError {
     let when = past.time(known.changed_ns);
     match why {
@@ -194,7 +194,7 @@ fn explain_past(past: &PastState, name: &str, known: &DeviceStatus, why: &Conten
     }
 }
 
-/// Why a file has no content, and what to do about it.
+/// Returns the reason why a file has no content, as an error with what to do about it.
 fn explain(devices: &HostDevices, device: &VfioDevice, why: &ContentError) -> CliError {
     if let ContentError::Driver(_) = why {
         return unknown(&device.name, why, "`vfio-trace mount` and `vfio-trace tail` see it while they run");

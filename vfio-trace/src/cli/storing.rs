@@ -1,4 +1,4 @@
-//! Waits until the file system has the parts of a recording that are over, while recording goes on.
+//! Stores the finished parts of a recording (fsync), each in a thread, while recording goes on.
 
 use std::{
     collections::VecDeque,
@@ -9,18 +9,18 @@ use std::{
 
 use crate::recording::{PartEnd, PartOutput, PartWriter};
 
-/// Parts that are stored at once: beyond it recording waits.
+/// Largest number of parts that are stored at the same time: beyond it recording waits.
 const MOST: usize = 8;
 
-/// What a thread does for one part.
+/// Work of a thread for one part.
 type StoreJob = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-/// Parts that the file system may not have whole yet.
+/// Finished parts that the file system may not have stored completely yet. `record` has one.
 #[derive(Debug, Default)]
 pub(super) struct PendingParts(VecDeque<JoinHandle<io::Result<()>>>);
 
 impl PendingParts {
-    /// Begins with one more. Gives an error if an earlier one could not be stored.
+    /// Begins to store one more part. Returns an error if an earlier one could not be stored.
     pub(super) fn begin(&mut self, part: Box<dyn PartOutput>) -> io::Result<()> {
         self.begin_on(part, |store| thread::Builder::new().name("store".to_owned()).spawn(store))
     }
@@ -42,24 +42,25 @@ impl PendingParts {
         self.look()
     }
 
-    /// Whether all could be stored of which that is known.
+    /// Returns an error if a part is known by now not to have been stored; waits while there are more than [`MOST`].
     pub(super) fn look(&mut self) -> io::Result<()> {
         self.wait(MOST)
     }
 
-    /// Ends the last part, and only then waits for the file system: who reads along sees the end as soon as it is there,
-    /// and who kills us meanwhile leaves a whole recording. Gives the last part's bytes, if all could be stored.
+    /// Ends the last part, and only then waits for the file system: a program that reads along sees the end at once,
+    /// and if this process is killed meanwhile, the recording is whole. Returns the last part's size in bytes if all
+    /// parts could be stored.
     pub(super) fn end(self, last: PartWriter<Box<dyn PartOutput>>, end: PartEnd) -> io::Result<u64> {
         let ended = last.finish(end);
         let stored = self.finish();
         let (mut last, bytes) = ended?;
-        // Only now some file systems say that there was no room.
+        // Some file systems report only now that there was no room.
         last.sync()?;
         stored?;
         Ok(bytes)
     }
 
-    /// Whether all could be stored.
+    /// Waits for all parts; returns an error if one could not be stored.
     fn finish(mut self) -> io::Result<()> {
         self.wait(0)
     }

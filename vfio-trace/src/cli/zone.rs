@@ -1,4 +1,4 @@
-//! The time zone of wall times: that of the system or of TZ, and what to do where it cannot be told.
+//! The time zone of wall times: that of the system or of TZ, and errors where it cannot be told.
 
 use jiff::tz::TimeZone;
 
@@ -7,7 +7,7 @@ use super::{
     output::note,
 };
 
-/// The zone of the times that are shown: UTC if asked for, and with a word where the local one is not known.
+/// Returns the zone of the times that are shown: UTC if asked for, or, with a note, if the local one is not known.
 pub(super) fn display_zone(utc: bool) -> TimeZone {
     if utc {
         return TimeZone::UTC;
@@ -18,7 +18,7 @@ pub(super) fn display_zone(utc: bool) -> TimeZone {
     })
 }
 
-/// The zone that times on the command line are in, and none if that is not known: a guess would be another moment.
+/// Returns the zone of times on the command line; an error if it is not known: a guess would be another moment.
 pub(super) fn input_zone() -> Result<TimeZone, CliError> {
     local().map_err(|why| {
         let todo = "give the time in UTC (2026-11-22T15:40:20Z) or with its offset (+01:00)";
@@ -31,7 +31,7 @@ fn local() -> Result<TimeZone, String> {
     of(set.as_deref(), TimeZone::try_system())
 }
 
-/// `set`: TZ; `found`: what the system gives.
+/// Returns the zone. `set`: TZ; `found`: the system's zone.
 fn of(set: Option<&str>, found: Result<TimeZone, jiff::Error>) -> Result<TimeZone, String> {
     match (found, set) {
         (Ok(zone), _) if !zone.is_unknown() => Ok(zone),
