@@ -47,22 +47,27 @@ impl OffsetCorrection {
     }
 }
 
-/// Returns the smallest change that causality allows; `error`: largest error of the wall clocks.
+/// Returns the smallest change that causality allows; `error`: largest error of the wall clocks. If the demands
+/// contradict each other, that is the middle between them.
 pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> OffsetCorrection {
-    // Contradicting demands come from noise in a part that was not seen: the middle is as good as any value.
-    if let (Some(least), Some(most)) = (least, most)
-        && least > most
-    {
-        let (by, off) = (i128::midpoint(least, most), least - most);
-        return OffsetCorrection { by, early: Some(off), late: Some(off) };
-    }
-    let by = least.map_or(0, |least| least.max(0));
-    let by = most.map_or(by, |most| by.min(most));
     let error = error.map(i128::from);
     // A promise that contradicts causality is ignored.
     let kept =
         |error: i128| least.is_none_or(|least| least <= error) && most.is_none_or(|most| most >= -error);
     let error = error.filter(|error| kept(*error));
+    // Contradicting demands come from different times, from a wrong pair, or from noise in a part that was not seen: the
+    // middle is as good as any value, and neither demand bounds the error.
+    if let Some((least, most)) = contradiction(least, most) {
+        let (by, off) = (i128::midpoint(least, most), least - most);
+        let within = |error: i128| error.max(off);
+        return OffsetCorrection {
+            by,
+            early: error.map(|error| within(error - by)),
+            late: error.map(|error| within(error + by)),
+        };
+    }
+    let by = least.map_or(0, |least| least.max(0));
+    let by = most.map_or(by, |most| by.min(most));
     let nearer = |one: Option<i128>, two: Option<i128>| match (one, two) {
         (Some(one), Some(two)) => Some(one.min(two)),
         (one, two) => one.or(two),
@@ -74,6 +79,11 @@ pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>
     }
 }
 
+/// Returns both demands if they cannot be met together.
+fn contradiction(least: Option<i128>, most: Option<i128>) -> Option<(i128, i128)> {
+    least.zip(most).filter(|(least, most)| least > most)
+}
+
 /// Describes a change of a host's offset, which was `before`, in numbers and in one sentence.
 pub(super) fn describe(
     host: u32,
@@ -83,19 +93,35 @@ pub(super) fn describe(
     error: Option<u64>,
 ) -> ClockMerge {
     let moved = chosen.by != 0;
-    let broken = error.filter(|error| chosen.by.unsigned_abs() > u128::from(*error));
+    let exceeds = |error: &u64| {
+        let error = i128::from(*error);
+        least.is_some_and(|least| least > error) || most.is_some_and(|most| most < -error)
+    };
+    let broken = error.filter(exceeds);
     let broken = broken.map_or_else(String::new, |error| {
         format!(", although the kernels promise that they are no farther apart than {}", ms(error.into()))
     });
-    let how = match (moved, least.is_some() || most.is_some()) {
-        (true, _) => format!(
+    let how = match (contradiction(least, most), moved, least.is_some() || most.is_some()) {
+        (Some((least, most)), ..) => {
+            let middle = if moved {
+                format!("moved by {}, the middle", ms(chosen.by))
+            } else {
+                "left as they are, in the middle".to_owned()
+            };
+            format!(
+                "some streams demand at least {} and others at most {}, which is not possible at one time: {middle}{broken}",
+                ms(least),
+                ms(most)
+            )
+        },
+        (None, true, _) => format!(
             "the wall clocks would have had data written before it was read: moved by {}, as far as causality demands{broken}",
             ms(chosen.by)
         ),
-        (false, true) => {
+        (None, false, true) => {
             "the wall clocks agree with causality: nothing was written before it was read".to_owned()
         },
-        (false, false) => {
+        (None, false, false) => {
             "by the wall clocks; no stream between the hosts was seen that could tell".to_owned()
         },
     };
@@ -160,8 +186,56 @@ mod tests {
         assert_eq!(choose(None, Some(-8), None), chosen(-8, Some(0), None));
         // The promise is broken.
         assert_eq!(choose(Some(20), None, Some(5)), chosen(20, None, Some(0)));
-        // The demands contradict each other.
-        assert_eq!(choose(Some(6), Some(2), None), chosen(4, Some(4), Some(4)));
+    }
+
+    #[test]
+    fn contradicting_demands_bound_nothing_by_themselves() {
+        let chosen = |by, early, late| OffsetCorrection { by, early, late };
+        // The streams went at different times, and the clocks drifted in between: how far is not known.
+        assert_eq!(choose(Some(6), Some(2), None), chosen(4, None, None));
+        assert_eq!(choose(Some(6), Some(2), Some(20)), chosen(4, Some(16), Some(24)));
+        assert_eq!(choose(Some(-2), Some(-6), Some(20)), chosen(-4, Some(24), Some(16)));
+        // No less than what the demands themselves show.
+        assert_eq!(choose(Some(6), Some(0), Some(7)), chosen(3, Some(6), Some(10)));
+        // One demand breaks the promise.
+        assert_eq!(choose(Some(6), Some(2), Some(5)), chosen(4, None, None));
+    }
+
+    #[test]
+    fn a_description_claims_what_was_found() {
+        let text = |least, most, error: Option<u64>| {
+            let error = error.map(|ms| ms * 1_000_000);
+            let [least, most] = [least, most].map(|ms: Option<i128>| ms.map(|ms| ms * 1_000_000));
+            describe(1, 0, choose(least, most, error), (least, most), error).text
+        };
+        let both =
+            "streams demand at least 6.000 ms and others at most 2.000 ms, which is not possible at one time";
+        for (error, sure) in [
+            (
+                None,
+                "moved by 4.000 ms, the middle; how far apart they are is not known, because a clock is not synchronised",
+            ),
+            (
+                Some(20),
+                "moved by 4.000 ms, the middle; times may be 16.000 ms too early or 24.000 ms too late",
+            ),
+            (
+                Some(5),
+                "moved by 4.000 ms, the middle, although the kernels promise that they are no farther apart than \
+                       5.000 ms; how far apart they are is not known, because a kernel's promise is broken",
+            ),
+        ] {
+            let told = text(Some(6), Some(2), error);
+            assert!(told.contains(both) && told.ends_with(sure), "{told}");
+            assert!(!told.contains("as far as causality demands"), "{told}");
+        }
+        // The middle may be no change at all.
+        let told = text(Some(3), Some(-3), Some(20));
+        assert!(!told.contains("agree with causality") && !told.contains("moved by"), "{told}");
+        assert!(told.contains("left as they are, in the middle"), "{told}");
+        for (least, most) in [(Some(6), None), (Some(2), Some(6)), (Some(-6), Some(6)), (None, None)] {
+            assert!(!text(least, most, Some(20)).contains("not possible at one time"));
+        }
     }
 
     #[test]
