@@ -3,6 +3,7 @@
 mod correction;
 mod evidence;
 mod facts;
+mod others;
 
 use std::collections::HashSet;
 
@@ -11,6 +12,7 @@ use self::{
     correction::{choose, describe, narrow},
     evidence::OffsetConstraint,
     facts::worst,
+    others::{KeptConstraints, OpposedConstraints},
 };
 use super::{
     pair::{DeviceMatch, GroupPair},
@@ -19,12 +21,7 @@ use super::{
 use crate::report::{
     document::{ClockMerge, MergeMethod, PairingReason},
     history::HostHistory,
-    windows::SpanIndex,
 };
-
-/// Time in which an NTP daemon cannot slew a clock by as much as a guess may exceed the promise, in ns: chrony slews by
-/// a twelfth at most.
-const SLEW_NS: u64 = 10_000_000_000;
 
 /// Shifts from each host's CLOCK_MONOTONIC to the document's clock. `document_and_shifts` makes one by the wall clocks,
 /// looks for pairs with it, and makes the final one with [`ClockAlignment::tighten`].
@@ -77,8 +74,7 @@ impl ClockAlignment {
 
     /// Finds guessed pairs that are none: on one clock data was written before it was read, or the first host and
     /// another one would be farther apart than the kernels promise. A pair whose VM fits no other, by the refusals in
-    /// `before`, may exceed a promise by a little, if all demands can be met together and no other VM's stream at about
-    /// that time contradicts it.
+    /// `before`, may exceed a promise by a little, if no other stream at about that time contradicts it.
     pub(super) fn find_refused(
         &self,
         evidence: StreamEvidence<'_>,
@@ -116,17 +112,16 @@ impl ClockAlignment {
             };
             let all: Vec<OffsetConstraint> =
                 demands.iter().filter(|demand| keeps(demand) || nearly(demand)).copied().collect();
-            let agree = match OffsetConstraint::bounds(&all, true) {
-                (Some(least), Some(most)) => least <= most,
-                _ => true,
-            };
+            let opposed = OpposedConstraints::of(&all, evidence);
             // Among devices that are alike, the first source need not belong to the first destination.
             let moved = |demand: &OffsetConstraint| (demand.least, self.offsets[boot]);
             let crossed = demands.iter().filter_map(|demand| {
                 evidence.crossed(demand, &wholes[demand.whole], moved(demand), by, before)
             });
             refused.extend(crossed.flatten());
-            let wrong = demands.iter().filter(|demand| !(keeps(demand) || agree && nearly(demand)));
+            let wrong = demands
+                .iter()
+                .filter(|demand| !(keeps(demand) || nearly(demand) && !opposed.contradict(demand, evidence)));
             refused.extend(wrong.map(|demand| (demand.pair.source, demand.pair.destination)));
         }
         refused
@@ -212,53 +207,6 @@ impl ClockAlignment {
         }
         let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + chosen[boot].by);
         (clocks, chosen, merges)
-    }
-}
-
-/// Demands of streams that are within the kernels' promises; demands beyond them are compared with these.
-struct KeptConstraints<'a> {
-    /// Demands in the order of their beginnings.
-    all: Vec<&'a OffsetConstraint>,
-    spans: SpanIndex,
-}
-
-impl<'a> KeptConstraints<'a> {
-    /// Selects them from all demands.
-    fn of(
-        demands: &'a [OffsetConstraint],
-        by: i128,
-        evidence: StreamEvidence<'_>,
-        wholes: &[GroupPair],
-    ) -> Self {
-        let known = |pair: &DeviceMatch| pair.is_sure() || pair.by == PairingReason::StreamBytes;
-        let kept = |demand: &&OffsetConstraint| {
-            known(&demand.pair)
-                && demand.promised.is_some()
-                && demand.keeps(by, 0)
-                && !wholes[demand.whole].rivals
-        };
-        let mut all: Vec<&OffsetConstraint> = demands.iter().filter(kept).collect();
-        all.sort_by_key(|demand| Self::span(demand, evidence).0);
-        let spans = SpanIndex::new(all.iter().map(|demand| Self::span(demand, evidence)));
-        Self { all, spans }
-    }
-
-    /// Returns the time in which a stream was read.
-    fn span(demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> (u64, u64) {
-        let from = &evidence.sides[demand.pair.source].side;
-        (from.start_ns, from.end_ns)
-    }
-
-    /// Returns true if another VM's stream went the same way at about the same time and arrived at once, by the clocks:
-    /// if the clocks were as this demand says, that stream would have taken ten times as long.
-    fn contradict(&self, demand: &OffsetConstraint, by: i128, evidence: StreamEvidence<'_>) -> bool {
-        let (start, end) = Self::span(demand, evidence);
-        let (start, end) = (start.saturating_sub(SLEW_NS), end.saturating_add(SLEW_NS));
-        self.spans.overlapping(start, end).map(|at| self.all[at]).any(|other| {
-            other.whole != demand.whole
-                && other.least == demand.least
-                && -other.excess(by) * 10 < demand.excess(by)
-        })
     }
 }
 

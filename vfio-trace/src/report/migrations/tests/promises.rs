@@ -117,6 +117,47 @@ fn a_promise_that_was_broken_once_may_be_kept_at_other_times() {
     assert_eq!((second(&document).total_ns, second(&document).uncertainty_ns), (50 * MS + ARC, Some(2 * MS)));
 }
 
+#[test]
+fn what_goes_the_other_way_at_another_time_refuses_nothing() {
+    // B's clock is 400 ms behind, more than promised, while a VM goes there; it is right when another one comes back.
+    let with = |later: u64| {
+        let (at, second) = (1_000 * MS, 1_000 * MS + later);
+        let a = [
+            leave(device(0xd1, "a", 100), at, MIB),
+            arrive(device(0xd3, "c", 300), second, 8192).other_files(),
+        ];
+        let b = [
+            arrive(device(0xd2, "b", 200), at - 400 * MS, MIB),
+            leave(device(0xd4, "d", 400), second, 8192).other_files(),
+        ];
+        let late = ClockAnchor { mono_ns: BOOTED, ..ANCHOR };
+        let mut both = [
+            history_on(host("a"), ANCHOR, Some(MS), &together(&a)),
+            history_on(host("b"), late, Some(MS), &moved(together(&b), BOOTED)),
+        ];
+        let one = documented(&both);
+        both.reverse();
+        [one, documented(&both)]
+    };
+    for document in with(60_000 * MS) {
+        check(&document);
+        assert_eq!(document.migrations.len(), 2, "{:#?}", document.merge);
+        let merge = &document.merge[0];
+        assert!(merge.offset_ns.abs().abs_diff(200 * MS as i64) < MS, "{merge:#?}");
+        assert!(merge.text.contains("which is not possible at one time"), "{merge:#?}");
+        for migration in &document.migrations {
+            let downtime = migration.downtime.as_ref().unwrap();
+            assert!(holds(downtime, 50 * MS + ARC), "{downtime:?}");
+        }
+    }
+    // At about the same time it does.
+    for document in with(2_000 * MS) {
+        check(&document);
+        assert_eq!((document.migrations.len(), document.merge[0].offset_ns), (3, 0));
+        assert!(!document.merge[0].text.contains("which is not possible"), "{:#?}", document.merge);
+    }
+}
+
 /// Makes two devices of one VM with the same number of bytes, the second 20 ms after the first; the second arrives
 /// first.
 fn crosswise() -> [Vec<RecordScript>; 2] {
