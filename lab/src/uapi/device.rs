@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
 
-use super::sys::{self, DmaRange, FeatureOp, PrecopyInfo};
+use vfio_uapi::ioctl::{self as sys, DmaRange, FeatureOp, PrecopyInfo};
+
 use crate::mdev;
 use crate::states::MigState;
 

@@ -1,7 +1,6 @@
 //! The VFIO uAPI without QEMU: container, group, device, migration features, data fd.
 
 mod device;
-mod sys;
 
 pub(crate) use device::Device;
-pub(crate) use sys::{DmaRange, FeatureOp};
+pub(crate) use vfio_uapi::ioctl::{DmaRange, FeatureOp};

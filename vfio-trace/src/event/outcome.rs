@@ -4,8 +4,6 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use crate::kernel;
-
 /// An error number, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Errno(pub u32);
@@ -40,7 +38,7 @@ impl Errno {
 
     /// Returns the name, as `EINVAL`; a number without a name as `errno 9999`.
     pub fn name(self) -> Cow<'static, str> {
-        match i32::try_from(self.0).ok().and_then(kernel::errno::name) {
+        match i32::try_from(self.0).ok().and_then(vfio_uapi::errno::name) {
             Some(name) => Cow::Borrowed(name),
             None => Cow::Owned(format!("errno {}", self.0)),
         }

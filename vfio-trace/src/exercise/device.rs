@@ -11,11 +11,11 @@ use std::{
 
 use rustix::io::Errno as Raw;
 use thiserror::Error;
+use vfio_uapi::ioctl as vfio;
 
 use crate::{
     event::{Errno, MigFlags, MigState},
     kernel::VfioDevice,
-    sys::vfio,
 };
 
 /// Result of a call, or the errno that it failed with.
@@ -273,7 +273,8 @@ impl OpenDevice {
 
     /// Returns initial_bytes and dirty_bytes.
     pub(super) fn precopy_info(&self) -> CallResult<(u64, u64)> {
-        vfio::precopy_info(self.data()?).map_err(errno)
+        let info = vfio::precopy_info(self.data()?).map_err(errno)?;
+        Ok((info.initial_bytes, info.dirty_bytes))
     }
 
     pub(super) fn read(&self, buffer: &mut [u8]) -> CallResult<usize> {

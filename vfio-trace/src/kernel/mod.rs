@@ -10,7 +10,6 @@ pub mod collection;
 pub mod core_functions;
 pub mod defects;
 pub mod discover;
-pub mod errno;
 pub mod facts;
 pub mod inventory;
 pub mod kallsyms;

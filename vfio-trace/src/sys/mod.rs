@@ -1,19 +1,14 @@
-//! Raw system calls that aya does not offer: probes with a cookie or by address, the kernel's counters, VFIO; and
-//! signals.
+//! Raw system calls that aya does not offer: probes with a cookie or by address, the kernel's counters; and signals.
 //!
-//! The only `unsafe` code of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
+//! With the crate `vfio-uapi` the only `unsafe` code of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
 //! told their size and ignores, or fills with zeros, the part that one side does not know.
-#![expect(
-    unsafe_code,
-    reason = "perf_event_open(2), bpf(2), VFIO's ioctls and what signals do have no safe wrapper"
-)]
+#![expect(unsafe_code, reason = "perf_event_open(2), bpf(2) and what signals do have no safe wrapper")]
 
 mod clock;
 mod iter;
 mod pod;
 mod poll;
 pub mod signals;
-pub mod vfio;
 
 use std::{
     ffi::{CString, c_long, c_void},

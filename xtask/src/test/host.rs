@@ -11,8 +11,8 @@ use super::{
 use crate::{cmd, workspace};
 
 /// Cargo arguments for the crates that are built for this machine; the eBPF crate is checked for its own target.
-pub(super) const HOST_CRATES: [&str; 8] =
-    ["-p", "vfio-trace", "-p", "vfio-trace-common", "-p", "lab", "-p", "xtask"];
+pub(super) const HOST_CRATES: [&str; 10] =
+    ["-p", "vfio-trace", "-p", "vfio-trace-common", "-p", "vfio-uapi", "-p", "lab", "-p", "xtask"];
 
 pub(super) fn checks() -> Vec<Check> {
     vec![

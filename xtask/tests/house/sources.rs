@@ -73,5 +73,11 @@ pub(crate) fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
 }
 
 /// The crates of the workspace, each with its folder of sources.
-pub(crate) const CRATES: [&str; 5] =
-    ["vfio-trace/src", "vfio-trace-common/src", "vfio-trace-ebpf/src", "lab/src", "xtask/src"];
+pub(crate) const CRATES: [&str; 6] = [
+    "vfio-trace/src",
+    "vfio-trace-common/src",
+    "vfio-trace-ebpf/src",
+    "vfio-uapi/src",
+    "lab/src",
+    "xtask/src",
+];

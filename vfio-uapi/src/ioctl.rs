@@ -1,4 +1,8 @@
 //! VFIO's ioctls on container, group, device and data fd, each as one safe function.
+#![expect(
+    unsafe_code,
+    reason = "VFIO is an ioctl interface, and no crate wraps its migration features safely"
+)]
 
 use std::{
     ffi::{CStr, c_void},
@@ -160,6 +164,33 @@ pub fn region(device: impl AsFd, index: u32) -> VfioResult<RegionInfo> {
     Ok(RegionInfo { offset: info.offset, length: info.size, readable })
 }
 
+/// Operation of a `VFIO_DEVICE_FEATURE` request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeatureOp {
+    /// Reads the feature.
+    Get,
+    /// Sets it.
+    Set,
+    /// PROBE alone: asks if the feature is known at all.
+    Probe,
+    /// PROBE with GET: asks if it can be read.
+    ProbeGet,
+    /// PROBE with SET: asks if it can be set.
+    ProbeSet,
+}
+
+impl FeatureOp {
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Get => abi::VFIO_DEVICE_FEATURE_GET,
+            Self::Set => abi::VFIO_DEVICE_FEATURE_SET,
+            Self::Probe => abi::VFIO_DEVICE_FEATURE_PROBE,
+            Self::ProbeGet => abi::VFIO_DEVICE_FEATURE_PROBE | abi::VFIO_DEVICE_FEATURE_GET,
+            Self::ProbeSet => abi::VFIO_DEVICE_FEATURE_PROBE | abi::VFIO_DEVICE_FEATURE_SET,
+        }
+    }
+}
+
 /// `struct vfio_device_feature` with its payload in the place of the flexible array.
 #[repr(C)]
 struct FeatureBuffer<T> {
@@ -173,23 +204,29 @@ struct FeatureBuffer<T> {
 /// # Safety
 ///
 /// `T` must be the payload of this feature, and pointers in it must be valid for what the feature does.
-unsafe fn feature<T>(device: impl AsFd, flags: u32, payload: T) -> VfioResult<T> {
+unsafe fn feature<T>(device: impl AsFd, number: u32, op: FeatureOp, payload: T) -> VfioResult<T> {
     let argsz = size_of::<FeatureBuffer<T>>() as u32;
-    let mut feature = FeatureBuffer { argsz, flags, payload };
+    let mut feature = FeatureBuffer { argsz, flags: number | op.flags(), payload };
     // SAFETY: header and payload are what the request reads and writes, and argsz says how much that is; pointers in
     // the payload are the caller's promise.
     unsafe { with_structure(device, nr::DEVICE_FEATURE, &mut feature) }?;
     Ok(feature.payload)
 }
 
-const GET: u32 = abi::VFIO_DEVICE_FEATURE_GET;
-const SET: u32 = abi::VFIO_DEVICE_FEATURE_SET;
+/// Asks for a feature without using it; `op` is one of those with PROBE.
+pub fn probe(device: impl AsFd, number: u32, op: FeatureOp) -> VfioResult<()> {
+    if matches!(op, FeatureOp::Get | FeatureOp::Set) {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: with PROBE the kernel looks at the header only.
+    unsafe { feature(device, number & abi::VFIO_DEVICE_FEATURE_MASK, op, ()) }
+}
 
 /// Returns the device's migration_flags (`VFIO_MIGRATION_*` bits): `VFIO_DEVICE_FEATURE_MIGRATION` GET.
 pub fn migration_flags(device: impl AsFd) -> VfioResult<u64> {
     let payload = abi::vfio_device_feature_migration { flags: 0 };
     // SAFETY: this is the feature's payload, and it has no pointers.
-    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIGRATION | GET, payload) }?;
+    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIGRATION, FeatureOp::Get, payload) }?;
     Ok(payload.flags)
 }
 
@@ -199,7 +236,8 @@ const UNSET: abi::vfio_device_feature_mig_state =
 /// Returns the number of the device's state: `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` GET.
 pub fn state(device: impl AsFd) -> VfioResult<u32> {
     // SAFETY: this is the feature's payload, and it has no pointers.
-    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | GET, UNSET) }?;
+    let payload =
+        unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FeatureOp::Get, UNSET) }?;
     Ok(payload.device_state)
 }
 
@@ -208,7 +246,8 @@ pub fn state(device: impl AsFd) -> VfioResult<u32> {
 pub fn set_state(device: impl AsFd, state: u32) -> VfioResult<Option<OwnedFd>> {
     let payload = abi::vfio_device_feature_mig_state { device_state: state, ..UNSET };
     // SAFETY: this is the feature's payload, and it has no pointers.
-    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | SET, payload) }?;
+    let payload =
+        unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FeatureOp::Set, payload) }?;
     if payload.data_fd < 0 {
         return Ok(None);
     }
@@ -220,17 +259,77 @@ pub fn set_state(device: impl AsFd, state: u32) -> VfioResult<Option<OwnedFd>> {
 pub fn data_size(device: impl AsFd) -> VfioResult<u64> {
     let payload = abi::vfio_device_feature_mig_data_size { stop_copy_length: 0 };
     // SAFETY: this is the feature's payload, and it has no pointers.
-    let payload = unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | GET, payload) }?;
+    let payload =
+        unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, FeatureOp::Get, payload) }?;
     Ok(payload.stop_copy_length)
 }
 
-/// Returns initial_bytes and dirty_bytes of a data fd: `VFIO_MIG_GET_PRECOPY_INFO`.
-pub fn precopy_info(data: impl AsFd) -> VfioResult<(u64, u64)> {
+/// A range of I/O addresses and the page size to track it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaRange {
+    /// First I/O address.
+    pub iova: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Size of a page in bytes.
+    pub page_size: u64,
+}
+
+/// Starts dirty page tracking of one range and returns the page size that the device chose:
+/// `VFIO_DEVICE_FEATURE_DMA_LOGGING_START` SET.
+pub fn log_start(device: impl AsFd, range: DmaRange) -> VfioResult<u64> {
+    let mut ranges = [abi::vfio_device_feature_dma_logging_range { iova: range.iova, length: range.length }];
+    let payload = abi::vfio_device_feature_dma_logging_control {
+        page_size: range.page_size,
+        num_ranges: ranges.len() as u32,
+        __reserved: 0,
+        ranges: ranges.as_mut_ptr().expose_provenance() as u64,
+    };
+    // SAFETY: this is the feature's payload; the kernel reads `num_ranges` ranges, which outlive the call.
+    let payload =
+        unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_DMA_LOGGING_START, FeatureOp::Set, payload) }?;
+    Ok(payload.page_size)
+}
+
+/// Stops dirty page tracking: `VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP` SET.
+pub fn log_stop(device: impl AsFd) -> VfioResult<()> {
+    // SAFETY: this feature has no payload.
+    unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, FeatureOp::Set, ()) }
+}
+
+/// Returns how many pages the device says it wrote: `VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT` GET.
+pub fn log_report(device: impl AsFd, range: DmaRange) -> VfioResult<u64> {
+    let pages = range.length.div_ceil(range.page_size.max(1));
+    // The kernel writes one bit per page, in words of 64.
+    let words = usize::try_from(pages.div_ceil(64)).map_err(|_too_many| Errno::OVERFLOW)?;
+    let mut bitmap = vec![0_u64; words];
+    let payload = abi::vfio_device_feature_dma_logging_report {
+        iova: range.iova,
+        length: range.length,
+        page_size: range.page_size,
+        bitmap: bitmap.as_mut_ptr().expose_provenance() as u64,
+    };
+    // SAFETY: this is the feature's payload; the bitmap has a bit for every page and outlives the call.
+    unsafe { feature(device, abi::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, FeatureOp::Get, payload) }?;
+    Ok(bitmap.iter().map(|word| u64::from(word.count_ones())).sum())
+}
+
+/// Answer to `VFIO_MIG_GET_PRECOPY_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrecopyInfo {
+    /// Bytes that should be read before STOP_COPY.
+    pub initial_bytes: u64,
+    /// Bytes that changed since they were read.
+    pub dirty_bytes: u64,
+}
+
+/// Returns what a data fd has left to read: `VFIO_MIG_GET_PRECOPY_INFO`.
+pub fn precopy_info(data: impl AsFd) -> VfioResult<PrecopyInfo> {
     let argsz = size_of::<abi::vfio_precopy_info>() as u32;
     let mut info = abi::vfio_precopy_info { argsz, flags: 0, initial_bytes: 0, dirty_bytes: 0 };
     // SAFETY: this request fills a `vfio_precopy_info`, which has no pointers.
     unsafe { with_structure(data, nr::MIG_GET_PRECOPY_INFO, &mut info) }?;
-    Ok((info.initial_bytes, info.dirty_bytes))
+    Ok(PrecopyInfo { initial_bytes: info.initial_bytes, dirty_bytes: info.dirty_bytes })
 }
 
 #[cfg(test)]
@@ -252,6 +351,9 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(state(&file), Err(Errno::NOTTY));
         assert_eq!(set_state(&file, 2).map(|fd| fd.is_some()), Err(Errno::NOTTY));
+        assert_eq!(api_version(&file), Err(Errno::NOTTY));
+        assert_eq!(probe(&file, 1, FeatureOp::Get), Err(Errno::INVAL));
+        assert_eq!(probe(&file, 1, FeatureOp::ProbeGet), Err(Errno::NOTTY));
         assert_eq!(reset(&file), Err(Errno::NOTTY));
         assert_eq!(region(&file, 2), Err(Errno::NOTTY));
         assert_eq!(precopy_info(&file), Err(Errno::NOTTY));

@@ -1,0 +1,5 @@
+//! What the tool and its lab both have to say to the kernel: VFIO's ioctls, each as one safe function, and the names of error
+//! numbers.
+
+pub mod errno;
+pub mod ioctl;
