@@ -13,7 +13,7 @@ pub type RecordBody = DecodedBody<RecordNote>;
 
 /// Converts a NUL padded field to text. Bytes that are not UTF-8 (a `comm` is cut at 15 bytes) become U+FFFD.
 pub(crate) fn text(field: &[u8]) -> String {
-    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
+    let end = memchr::memchr(0, field).unwrap_or(field.len());
     String::from_utf8_lossy(field.get(..end).unwrap_or_default()).into_owned()
 }
 

@@ -165,7 +165,6 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// Returns the offset of the first block header at `from` or later.
 pub(super) fn find(bytes: &[u8], from: usize) -> Option<usize> {
     let searched = bytes.get(from..)?;
-    let begins = |(at, window): (usize, &[u8])| (window == MAGIC).then_some(from + at);
-    let mut places = searched.windows(MAGIC.len()).enumerate().filter_map(begins);
+    let mut places = memchr::memmem::find_iter(searched, &MAGIC).map(|at| from + at);
     places.find(|at| bytes.get(*at..).is_some_and(|rest| BlockHeader::parse(rest).is_some()))
 }

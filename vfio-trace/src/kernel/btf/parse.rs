@@ -164,7 +164,7 @@ impl Btf {
     /// Returns the string at an offset, without its NUL; empty if there is none.
     pub(super) fn string(&self, offset: u32) -> &[u8] {
         let tail = self.string_tail(offset);
-        let len = tail.iter().position(|&byte| byte == 0).unwrap_or(tail.len());
+        let len = memchr::memchr(0, tail).unwrap_or(tail.len());
         tail.get(..len).unwrap_or_default()
     }
 

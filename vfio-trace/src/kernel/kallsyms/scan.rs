@@ -2,6 +2,8 @@
 
 use std::io;
 
+use memchr::{memchr, memrchr};
+
 use super::{Kallsyms, KallsymsError, SymbolEntry};
 
 /// Size of the read buffer in bytes, far beyond the longest line: KSYM_NAME_LEN is 512, module names have at most 56
@@ -52,7 +54,7 @@ pub(super) fn scan(mut reader: impl io::Read, want: &SymbolSelection<'_>) -> Res
         filled += read;
         let mut at = 0;
         while let Some(rest) = buffer.get(at..filled)
-            && let Some(len) = newline(rest)
+            && let Some(len) = memchr(b'\n', rest)
         {
             scan.line(rest.get(..len).unwrap_or_default())?;
             at += len + 1;
@@ -65,23 +67,6 @@ pub(super) fn scan(mut reader: impl io::Read, want: &SymbolSelection<'_>) -> Res
 fn not_a_symbol(line: &[u8]) -> KallsymsError {
     let start = line.get(..line.len().min(80)).unwrap_or_default();
     KallsymsError::Line { line: String::from_utf8_lossy(start).into_owned() }
-}
-
-/// Finds the first newline, eight bytes at a time: this is most of the cost of a pass.
-fn newline(bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        // A byte of `other` is 0 where `word` has a newline; the subtraction borrows into its top bit.
-        let other = u64::from_le_bytes(*word) ^ (LOW * u64::from(b'\n'));
-        let zeros = other.wrapping_sub(LOW) & !other & HIGH;
-        if zeros != 0 {
-            return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
-        }
-    }
-    let position = tail.iter().position(|&byte| byte == b'\n')?;
-    Some(words.len() * 8 + position)
 }
 
 impl<'a> KallsymsScan<'a> {
@@ -107,7 +92,7 @@ impl<'a> KallsymsScan<'a> {
         let address_len = if line.get(16) == Some(&b' ') {
             16
         } else {
-            line.iter().position(|&byte| byte == b' ').ok_or_else(|| not_a_symbol(line))?
+            memchr(b' ', line).ok_or_else(|| not_a_symbol(line))?
         };
         let (address, rest) = line.split_at_checked(address_len).ok_or_else(|| not_a_symbol(line))?;
         let Some((&[_, kind, b' '], rest)) = rest.split_first_chunk::<3>() else {
@@ -177,21 +162,7 @@ fn second(name: &[u8]) -> u64 {
 
 /// Splits "name\t[module]" in two; returns the name alone if there is no tab.
 fn split_module(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let Some(tab) = rest.iter().rposition(|&byte| byte == b'\t') else { return (rest, None) };
+    let Some(tab) = memrchr(b'\t', rest) else { return (rest, None) };
     let (name, module) = rest.split_at(tab);
     (name, module.strip_prefix(b"\t[").and_then(|module| module.strip_suffix(b"]")))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn newlines_are_found_where_they_are(bytes in vec(prop_oneof![Just(b'\n'), Just(0x0b), any::<u8>()], 0..40)) {
-            prop_assert_eq!(newline(&bytes), bytes.iter().position(|&byte| byte == b'\n'));
-        }
-    }
 }
