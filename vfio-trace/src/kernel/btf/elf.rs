@@ -5,59 +5,28 @@
 
 use std::io;
 
+use object::{
+    NativeEndian,
+    elf::{
+        ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB, ELFMAG, FileHeader64, NT_GNU_BUILD_ID, SHF_COMPRESSED,
+        SHN_XINDEX, SHT_NOBITS, SectionHeader64,
+    },
+    pod,
+    read::elf::NoteIterator,
+};
 use thiserror::Error;
-use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// First bytes of every ELF file.
-pub const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
+pub const ELF_MAGIC: [u8; 4] = ELFMAG;
 
-const CLASS_64: u8 = 2;
-const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 1 } else { 2 };
-/// Type of a section without bytes in the file: that of a separate debug file.
-const SHT_NOBITS: u32 = 8;
-const SHF_COMPRESSED: u64 = 0x800;
-/// Marker for a section number that does not fit and is in the first section header.
-const SHN_XINDEX: u16 = 0xffff;
+const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { ELFDATA2LSB } else { ELFDATA2MSB };
 const MAX_SECTIONS: u64 = 1 << 16;
 const MAX_NAMES: u64 = 16 << 20;
 const MAX_NOTES: u64 = 64 << 10;
 const MAX_BTF: u64 = 256 << 20;
 
-/// `Elf64_Ehdr` (include/uapi/linux/elf.h).
-#[derive(FromBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct ElfHeader {
-    ident: [u8; 16],
-    kind: u16,
-    machine: u16,
-    version: u32,
-    entry: u64,
-    phoff: u64,
-    shoff: u64,
-    flags: u32,
-    ehsize: u16,
-    phentsize: u16,
-    phnum: u16,
-    shentsize: u16,
-    shnum: u16,
-    shstrndx: u16,
-}
-
-/// `Elf64_Shdr`.
-#[derive(Clone, Copy, FromBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct ElfSection {
-    name: u32,
-    kind: u32,
-    flags: u64,
-    addr: u64,
-    offset: u64,
-    size: u64,
-    link: u32,
-    info: u32,
-    addralign: u64,
-    entsize: u64,
-}
+type ElfHeader = FileHeader64<NativeEndian>;
+type ElfSection = SectionHeader64<NativeEndian>;
 
 /// Error of reading an ELF file.
 #[derive(Debug, Error)]
@@ -111,70 +80,72 @@ pub fn btf_of_elf(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<El
         })
     };
     let bytes = piece(0, size_of::<ElfHeader>() as u64, u64::MAX, "it is shorter than its header")?;
-    let Ok((header, _)) = ElfHeader::read_from_prefix(&bytes) else { return Err(ElfError::NotOurs) };
-    if !header.ident.starts_with(&ELF_MAGIC) || header.ident[4..6] != [CLASS_64, BYTE_ORDER] {
+    let endian = NativeEndian::default();
+    let Ok((header, _)) = pod::from_bytes::<ElfHeader>(&bytes) else { return Err(ElfError::NotOurs) };
+    let ident = &header.e_ident;
+    if (ident.magic, ident.class, ident.data) != (ELF_MAGIC, ELFCLASS64, BYTE_ORDER) {
         return Err(ElfError::NotOurs);
     }
     let each = size_of::<ElfSection>() as u64;
-    if header.shoff == 0 {
+    if header.e_shoff.get(endian) == 0 {
         return Err(ElfError::NoBtf);
     }
-    if u64::from(header.shentsize) != each {
+    if u64::from(header.e_shentsize.get(endian)) != each {
         return Err(ElfError::Damaged("its section headers have another size"));
     }
     let table = |count: u64| {
         let lost = "its section headers lie beyond its end";
-        let bytes = piece(header.shoff, count.saturating_mul(each), MAX_SECTIONS * each, lost)?;
+        let bytes = piece(header.e_shoff.get(endian), count.saturating_mul(each), MAX_SECTIONS * each, lost)?;
         let sections = bytes.chunks_exact(each as usize);
-        Ok::<Vec<ElfSection>, ElfError>(
-            sections.filter_map(|one| ElfSection::read_from_bytes(one).ok()).collect(),
-        )
+        let sections = sections.filter_map(|one| pod::from_bytes::<ElfSection>(one).ok());
+        Ok::<Vec<ElfSection>, ElfError>(sections.map(|(section, _)| *section).collect())
+    };
+    let section = |section: &ElfSection, most, what| {
+        piece(section.sh_offset.get(endian), section.sh_size.get(endian), most, what)
     };
     let first = *table(1)?.first().ok_or(ElfError::NoBtf)?;
-    let count = if header.shnum == 0 { first.size } else { header.shnum.into() };
-    let names = if header.shstrndx == SHN_XINDEX { first.link } else { header.shstrndx.into() };
+    let count = match header.e_shnum.get(endian) {
+        0 => first.sh_size.get(endian),
+        count => count.into(),
+    };
+    let names = match header.e_shstrndx.get(endian) {
+        SHN_XINDEX => first.sh_link.get(endian),
+        names => names.into(),
+    };
     let sections = table(count)?;
     let names = sections.get(names as usize).ok_or(ElfError::Damaged("it has no section names"))?;
-    let names = piece(names.offset, names.size, MAX_NAMES, "its section names lie beyond its end")?;
+    let names = section(names, MAX_NAMES, "its section names lie beyond its end")?;
     let find = |wanted: &[u8]| {
         sections.iter().find(|section| {
-            let name = names.get(section.name as usize..).unwrap_or_default();
+            let name = names.get(section.sh_name.get(endian) as usize..).unwrap_or_default();
             name.strip_prefix(wanted).is_some_and(|rest| rest.first() == Some(&0))
         })
     };
-    let found = find(b".BTF").filter(|section| section.kind != SHT_NOBITS).ok_or(ElfError::NoBtf)?;
-    if found.flags & SHF_COMPRESSED != 0 {
+    let found =
+        find(b".BTF").filter(|section| section.sh_type.get(endian) != SHT_NOBITS).ok_or(ElfError::NoBtf)?;
+    if found.sh_flags.get(endian) & u64::from(SHF_COMPRESSED) != 0 {
         return Err(ElfError::Compressed);
     }
     if find(b".BTF.base").is_some() {
         return Err(ElfError::OwnBase);
     }
-    let btf = piece(found.offset, found.size, MAX_BTF, "its .BTF section lies beyond its end")?;
+    let btf = section(found, MAX_BTF, "its .BTF section lies beyond its end")?;
     // A module has a section of its own for it; the linker script puts all notes of a kernel into one.
     let build_id = find(b".note.gnu.build-id")
         .or_else(|| find(b".notes"))
-        .filter(|section| section.kind != SHT_NOBITS)
-        .and_then(|notes| piece(notes.offset, notes.size, MAX_NOTES, "").ok())
+        .filter(|section| section.sh_type.get(endian) != SHT_NOBITS)
+        .and_then(|notes| section(notes, MAX_NOTES, "").ok())
         .and_then(|notes| build_id(&notes).map(<[u8]>::to_vec));
     Ok(ElfBtf { btf, build_id })
 }
 
 /// Returns the GNU build id among ELF notes: `/sys/kernel/notes`, `/sys/module/M/notes/.note.gnu.build-id`.
-pub fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
-    const NT_GNU_BUILD_ID: u32 = 3;
-    loop {
-        let (head, rest) = notes.split_at_checked(12)?;
-        let word = |at: usize| head.get(at..at + 4).and_then(|bytes| u32::read_from_bytes(bytes).ok());
-        let (name_len, len, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
-        let padded = |len: usize| len.checked_next_multiple_of(4);
-        let name = rest.get(..name_len)?;
-        let after = rest.get(padded(name_len)?..)?;
-        let content = after.get(..len)?;
-        if kind == NT_GNU_BUILD_ID && name == b"GNU\0" {
-            return Some(content);
-        }
-        notes = after.get(padded(len)?..)?;
-    }
+pub fn build_id(notes: &[u8]) -> Option<&[u8]> {
+    let endian = NativeEndian::default();
+    let mut notes = NoteIterator::<ElfHeader>::new(endian, 4u32.into(), notes).ok()?;
+    std::iter::from_fn(|| notes.next().ok().flatten())
+        .find(|note| note.n_type(endian) == NT_GNU_BUILD_ID && note.name() == b"GNU")
+        .map(|note| note.desc())
 }
 
 #[cfg(test)]
@@ -215,7 +186,7 @@ pub(crate) mod tests {
         for section in &table {
             body.extend(section.iter().flat_map(|word| word.to_ne_bytes()));
         }
-        body[..6].copy_from_slice(&[ELF_MAGIC.as_slice(), &[CLASS_64, BYTE_ORDER]].concat());
+        body[..6].copy_from_slice(&[ELF_MAGIC.as_slice(), &[ELFCLASS64, BYTE_ORDER]].concat());
         body[40..48].copy_from_slice(&start.to_ne_bytes());
         for (at, value) in [(58, 64), (60, table.len()), (62, table.len() - 1)] {
             body[at..at + 2].copy_from_slice(&(value as u16).to_ne_bytes());
@@ -244,7 +215,7 @@ pub(crate) mod tests {
     fn what_cannot_be_used_is_told() {
         let why = |bytes: &[u8]| parse(bytes).unwrap_err().to_string();
         assert!(why(&elf(&[(".text", 0, b"code")])).contains("no .BTF section"));
-        assert!(why(&elf(&[(".BTF", SHF_COMPRESSED, b"x")])).contains("compressed"));
+        assert!(why(&elf(&[(".BTF", SHF_COMPRESSED.into(), b"x")])).contains("compressed"));
         assert!(why(&elf(&[(".BTF", 0, b"x"), (".BTF.base", 0, b"x")])).contains("/sys/kernel/btf"));
         let mut other = elf(&[(".BTF", 0, b"x")]);
         other[4] = 1;
