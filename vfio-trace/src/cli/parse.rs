@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, civil};
+use jiff::{Timestamp, civil, fmt::friendly::SpanParser};
 
 use super::past::RecordingMoment;
 
-/// `10`, `1.5s`, `200ms`, `5m`, `1h`: a time span, in seconds without a unit.
+/// `10`, `1.5s`, `200ms`, `5m`, `1h30m`: a time span, in seconds without a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     span(text)?.filter(|span| !span.is_zero()).ok_or_else(|| NO_SPAN.to_owned())
 }
 
 const NO_SPAN: &str = "not a time span such as 10s, 1.5m or 200ms";
 
-/// The same, and also 0. `None`: it is none.
+/// The same, and also 0. `None`: it is none. One number with a unit may be one that jiff does not take (`.5s`, or none).
 fn span(text: &str) -> Result<Option<Duration>, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -22,7 +22,10 @@ fn span(text: &str) -> Result<Option<Duration>, String> {
         "ms" => 1e-3,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("unknown unit \"{unit}\": use ms, s, m or h")),
+        _ => {
+            let parts = SpanParser::new().parse_unsigned_duration(text).ok();
+            return parts.map(Some).ok_or_else(|| format!("unknown unit \"{unit}\": use ms, s, m or h"));
+        },
     };
     let number = number.parse::<f64>().ok();
     Ok(number.and_then(|number| Duration::try_from_secs_f64(number * factor).ok()))
@@ -120,7 +123,24 @@ mod tests {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "0", "s", "-1", "1y", "1e9", "1.2.3", "99999999999999999999h"] {
+        assert_eq!(duration(".5s"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("1h 2m 3.5s"), Ok(Duration::from_millis(3_723_500)));
+        assert_eq!(duration("2 minutes"), Ok(Duration::from_mins(2)));
+        for wrong in [
+            "",
+            "0",
+            "s",
+            "-1",
+            "1y",
+            "1d",
+            "1e9",
+            "1.2.3",
+            "0h0m",
+            "-1h30m",
+            "1h-5m",
+            "99999999999999999999h",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
@@ -160,6 +180,8 @@ mod tests {
     fn amounts() {
         assert_eq!(amount("5000"), Ok(RecordingAmount::Records(5000)));
         assert_eq!(amount("10m"), Ok(RecordingAmount::Time(Duration::from_mins(10))));
+        assert_eq!(amount("1h30m"), Ok(RecordingAmount::Time(Duration::from_mins(90))));
+        assert_eq!(moment("1m30s"), Ok(RecordingMoment::After(Duration::from_secs(90))));
         assert_eq!(amount("10M"), Ok(RecordingAmount::Bytes(10 << 20)));
         assert_eq!(part("64K"), Ok(RecordingAmount::Bytes(64 << 10)));
         for wrong in ["", "0", "0M", "10x", "-1", "1.5M", "M"] {

@@ -27,7 +27,7 @@ use crate::{
 pub(super) struct TailArgs {
     #[command(flatten)]
     events: EventArgs,
-    /// Stop after this time (10s, 1.5m, 200ms).
+    /// Stop after this time (10s, 1.5m, 200ms, 1h30m).
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     duration: Option<Duration>,
     #[command(flatten)]

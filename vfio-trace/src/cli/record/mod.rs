@@ -47,7 +47,9 @@ const SAMPLE: Duration = Duration::from_secs(10);
 
 /// Arguments of `record`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A SIZE has K, M or G, a TIME ms, s, m or h: 10M is ten MiB, 10m is ten minutes.")]
+#[command(
+    after_help = "A SIZE has K, M or G, a TIME ms, s, m or h: 10M is ten MiB, 10m is ten minutes, 1h30m is ninety."
+)]
 pub(super) struct RecordArgs {
     /// The file to make, or - for standard output. An existing file is left alone.
     #[arg(long, short, value_name = "FILE")]
