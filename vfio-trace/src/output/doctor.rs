@@ -3,7 +3,7 @@
 use super::layout::{CellStyle, TextCell};
 use crate::{
     doctor::{Check, CheckSection, CheckStatus, CheckVerdict, DoctorReport},
-    units::human,
+    units::{human, width::columns},
 };
 
 /// Formats the report as one JSON document, with a newline.
@@ -91,7 +91,7 @@ pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
             push(&mut text, &TextCell::of(color, CellStyle::Bold, finding.section.title()));
         }
         let same = report.findings.iter().filter(|other| other.section == finding.section);
-        let widest = same.map(|other| other.subject.chars().count()).filter(|width| *width <= MAX_SUBJECT);
+        let widest = same.map(|other| columns(&other.subject)).filter(|width| *width <= MAX_SUBJECT);
         line(&mut text, finding, widest.max().unwrap_or(0), color);
     }
     let count = |status| report.findings.iter().filter(|finding| finding.status == status).count();
@@ -138,7 +138,7 @@ fn line(text: &mut String, finding: &Check, subject_width: usize, color: bool) {
 fn wrapped(text: &mut String, words: &str, indent: usize) {
     let mut at = indent;
     for word in human::clean(words).split(' ') {
-        let width = word.chars().count();
+        let width = columns(word);
         if at > indent {
             if at + 1 + width > WIDTH {
                 text.push('\n');

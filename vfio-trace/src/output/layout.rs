@@ -1,6 +1,6 @@
 //! Cells that know their width on a terminal, with or without colour, and tables of cells.
 
-use crate::units::human::clean;
+use crate::units::{human::clean, width};
 
 pub(super) use crate::event::CellStyle;
 impl CellStyle {
@@ -45,7 +45,7 @@ impl TextCell {
     /// Adds text from any source. Escapes control characters, so that no line or table can steer a terminal.
     pub(super) fn add(&mut self, style: CellStyle, text: &str) -> &mut Self {
         let text = &*clean(text);
-        self.width += text.chars().count();
+        self.width += width::columns(text);
         match style.code().filter(|_| self.color && !text.is_empty()) {
             Some(code) => {
                 for part in ["\x1b[", code, "m", text, "\x1b[0m"] {
@@ -94,11 +94,11 @@ impl TableColumn {
 
 /// Formats aligned rows below a title row, columns two spaces apart, each line with a newline.
 pub(super) fn table(columns: &[TableColumn], rows: &[Vec<TextCell>], color: bool) -> String {
-    let width = |at: usize| {
+    let width_of = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at).map(TextCell::width));
-        cells.chain(columns.get(at).map(|column| column.title.chars().count())).max().unwrap_or(0)
+        cells.chain(columns.get(at).map(|column| width::columns(column.title))).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let widths: Vec<usize> = (0..columns.len()).map(width_of).collect();
     let titles: Vec<TextCell> =
         columns.iter().map(|column| TextCell::of(color, CellStyle::Bold, column.title)).collect();
     let mut text = String::new();
@@ -114,4 +114,20 @@ pub(super) fn table(columns: &[TableColumn], rows: &[Vec<TextCell>], color: bool
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_as_they_look() {
+        let rows = ["虚拟机", "e\u{301}te\u{301}", "qemu-system"].map(|name| {
+            vec![TextCell::of(true, CellStyle::State, name), TextCell::of(true, CellStyle::Plain, "7")]
+        });
+        let text = table(&[TableColumn::left("process"), TableColumn::right("fds")], &rows, true);
+        let plain = text.replace("\x1b[36m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
+        let widths: Vec<usize> = plain.lines().map(width::columns).collect();
+        assert_eq!(widths, [16; 4], "{plain}");
+    }
 }

@@ -7,7 +7,7 @@ use super::{
     line::LineCells,
 };
 use crate::event::{CallOutcome, ClockAnchor, VfioEvent, WallClock};
-use crate::units::human;
+use crate::units::{human, width::columns};
 
 /// Format of the first column: the time of the event's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl TextFormatter {
 
     /// Makes room for device names that are known before their first event.
     pub fn expect_devices(&mut self, names: &[&str]) {
-        let widest = names.iter().map(|name| human::clean(name).chars().count()).max();
+        let widest = names.iter().map(|name| columns(&human::clean(name))).max();
         self.device_width = self.device_width.max(widest.unwrap_or(0));
     }
 

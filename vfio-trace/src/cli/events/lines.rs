@@ -9,7 +9,7 @@ use crate::{
     output::{Ndjson, TextFormatter, TextOptions, TimeFormat},
     pipeline::EventConsumer,
     state::{TraceModel, TraceReport},
-    units::human,
+    units::{human, width::padded},
 };
 
 /// Which host a line is of.
@@ -23,7 +23,7 @@ pub(in crate::cli) struct HostLabel {
 impl HostLabel {
     /// Puts it into the first column of a line.
     fn before(&self, line: &str) -> String {
-        format!("{:<width$}  {line}", human::clean(&self.name), width = self.width)
+        format!("{}  {line}", padded(&human::clean(&self.name), self.width))
     }
 }
 
@@ -188,5 +188,5 @@ impl<W: Write> EventLines<W> {
 }
 
 fn unwritable(error: serde_json::Error) -> CliError {
-    CliError::failed("cannot write an event as JSON", error, "report this as a bug")
+    CliError::bug("cannot write an event as JSON", error)
 }

@@ -15,7 +15,7 @@ use crate::{
     pipeline::Pipeline,
     report::ClockShift,
     source::recording::{RecordingItem, RecordingSource},
-    units::human,
+    units::{human, width::columns},
 };
 
 /// Title of the column.
@@ -61,7 +61,7 @@ pub(super) fn show<W: io::Write>(
     let histories = histories::read(std::slice::from_ref(file))?;
     let (document, shifts) = document_and_shifts(&histories, &[]);
     let origin = shifts.first().map_or(0, ClockShift::first);
-    let labels = document.hosts.iter().map(|host| human::clean(&host.label).chars().count());
+    let labels = document.hosts.iter().map(|host| columns(&human::clean(&host.label)));
     let width = labels.max().unwrap_or(0).max(TITLE.len());
     let mut feeds = Vec::new();
     for ((at, host), shift) in document.hosts.iter().enumerate().zip(shifts) {

@@ -8,7 +8,7 @@ use crate::{
         EndState, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict, ExercisedDevice,
         RecoveredDevice, TracingStatus,
     },
-    units::{human, human::clean},
+    units::{human, human::clean, width::padded},
 };
 
 /// Formatter of one exercise; it remembers the findings that it has printed.
@@ -116,10 +116,10 @@ impl ExerciseText {
         }
         let _infallible = writeln!(
             out,
-            "{:>5}  {:<9} {:<22} {:>8}  {result}  {}",
+            "{:>5}  {} {} {:>8}  {result}  {}",
             step.nr,
-            clean(short(&step.device)),
-            clean(&step.asked),
+            padded(&clean(short(&step.device)), 9),
+            padded(&clean(&step.asked), 22),
             human::duration(step.duration_ns),
             details.join("; ")
         );
@@ -140,8 +140,8 @@ impl ExerciseText {
             let detail = seen.detail.as_ref().map_or_else(String::new, |detail| format!(" {detail}"));
             let _infallible = writeln!(
                 out,
-                "                   {:<28} {took:>8}  {}",
-                clean(&format!("{}{detail}", seen.name)),
+                "                   {} {took:>8}  {}",
+                padded(&clean(&format!("{}{detail}", seen.name)), 28),
                 self.outcome(seen.outcome)
             );
         }
