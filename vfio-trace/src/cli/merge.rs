@@ -107,7 +107,10 @@ mod tests {
 
     use super::*;
     use crate::cli::{error::FAILED, host::HostArgs};
-    use crate::report::document::{MergeMethod, MigrationDocument};
+    use crate::{
+        report::document::{MergeMethod, MigrationDocument},
+        units::test_folder::TestFolder,
+    };
 
     fn testdata(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/testdata").join(name)
@@ -134,8 +137,8 @@ mod tests {
     const OTHERS: [&str; 2] =
         ["22222222-2222-2222-2222-222222222222", "11111111-1111-1111-1111-111111111111"];
 
-    fn merged(name: &str, files: Vec<PathBuf>) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("vfio-trace-{name}-{}.vft", std::process::id()));
+    fn merged(folder: &TestFolder, files: Vec<PathBuf>) -> PathBuf {
+        let path = folder.path("merged.vft");
         for pair in [["only-one", OTHERS[1]], [OTHERS[0], "of-these"]] {
             let refused = main(&args(files.clone(), path.clone(), pair)).unwrap_err();
             assert_eq!(refused.code, USAGE, "{pair:?}: no device has such a name");
@@ -156,22 +159,21 @@ mod tests {
         let read = histories::read_of(&[source.clone(), destination.clone()], &one).unwrap();
         check_pairs(&read, &pairs(OTHERS[1])).expect("one is the other host's");
         assert_eq!(check_pairs(&read, &pairs("none")).unwrap_err().code, USAGE);
-        let cut = std::env::temp_dir().join(format!("vfio-trace-pairs-{}.vft", std::process::id()));
+        let folder = TestFolder::new();
         let bytes = fs::read(destination).unwrap();
-        fs::write(&cut, &bytes[..bytes.len() * 3 / 4]).unwrap();
-        let read = histories::read(&[source, cut.clone()]);
-        fs::remove_file(&cut).unwrap();
-        check_pairs(&read.unwrap(), &pairs("none")).expect("it may have been in what is missing");
+        let cut = folder.put("cut.vft", &bytes[..bytes.len() * 3 / 4]);
+        check_pairs(&histories::read(&[source, cut]).unwrap(), &pairs("none"))
+            .expect("it may have been in what is missing");
     }
 
     #[test]
     fn a_merged_file_is_its_recordings_together() {
         let both = vec![testdata("two-hosts-src.vft"), testdata("two-hosts-dst.vft")];
-        let path = merged("merge", both.clone());
+        let folder = TestFolder::new();
+        let path = merged(&folder, both.clone());
         let read = histories::read(std::slice::from_ref(&path)).unwrap();
         assert_eq!(read.pairs, [(OTHERS[0].to_owned(), OTHERS[1].to_owned())]);
         let document = document_of(std::slice::from_ref(&path));
-        fs::remove_file(&path).unwrap();
         assert_eq!(document, document_of(&both));
 
         let text = report_text(&document, &TimeZone::UTC, false);
@@ -198,9 +200,10 @@ mod tests {
         assert_eq!((one.offset_ns, one.early_ns, one.late_ns), (-two.offset_ns, two.late_ns, two.early_ns));
         assert!(one.offset_ns > 40_000_000_000, "{one:?}");
         // Parts of one recording, or the same twice, are nothing to merge.
+        let folder = TestFolder::new();
         let twice = MergeArgs {
             files: vec![dst.clone(), dst],
-            output: std::env::temp_dir().join("vfio-trace-never-made.vft"),
+            output: folder.path("never-made.vft"),
             force: false,
             pairs: Vec::new(),
             utc: true,

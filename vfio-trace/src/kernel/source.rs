@@ -181,30 +181,22 @@ pub(super) fn read_open(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
 pub(crate) mod testing {
     //! A root directory that lives as long as a test.
 
-    use std::{
-        env, fs,
-        path::{Path, PathBuf},
-        process,
-        sync::atomic::{AtomicU32, Ordering},
-    };
+    use std::{fs, path::Path};
+
+    use tempfile::TempDir;
 
     use super::KernelFiles;
 
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-
     /// A temporary directory, removed on drop.
-    pub(crate) struct TestRoot(PathBuf);
+    pub(crate) struct TestRoot(TempDir);
 
     impl TestRoot {
         pub(crate) fn new() -> Self {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = env::temp_dir().join(format!("vfio-trace-kernel-{}-{number}", process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
+            Self(tempfile::tempdir().unwrap())
         }
 
         pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
-            let path = self.0.join(name);
+            let path = self.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
             self
@@ -212,29 +204,23 @@ pub(crate) mod testing {
 
         /// Makes a symbolic link; `to` is relative to the link, as in sysfs.
         pub(crate) fn link(&self, name: &str, to: &str) -> &Self {
-            let path = self.0.join(name);
+            let path = self.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::os::unix::fs::symlink(to, path).unwrap();
             self
         }
 
         pub(crate) fn remove(&self, name: &str) -> &Self {
-            fs::remove_file(self.0.join(name)).unwrap();
+            fs::remove_file(self.path().join(name)).unwrap();
             self
         }
 
         pub(crate) fn path(&self) -> &Path {
-            &self.0
+            self.0.path()
         }
 
         pub(crate) fn files(&self) -> KernelFiles {
-            KernelFiles::at(&self.0)
-        }
-    }
-
-    impl Drop for TestRoot {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.0));
+            KernelFiles::at(self.path())
         }
     }
 }

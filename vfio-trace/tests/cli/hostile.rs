@@ -153,7 +153,7 @@ fn trials(folder: &CliTestFolder) -> Vec<HostileTrial> {
 
 #[test]
 fn every_verb_survives_every_recording() {
-    let folder = CliTestFolder::new("hostile");
+    let folder = CliTestFolder::new();
     for trial in trials(&folder) {
         trial.everything();
     }
@@ -161,7 +161,7 @@ fn every_verb_survives_every_recording() {
 
 #[test]
 fn merged_recordings_are_no_better() {
-    let folder = CliTestFolder::new("hostile-merged");
+    let folder = CliTestFolder::new();
     let all = trials(&folder);
     let merge = |name: &str, one: &Path, other: &Path| {
         let file = folder.path(&format!("{name}.vft"));

@@ -33,7 +33,7 @@ fn named(folder: &CliTestFolder, name: Option<&str>, file: &str) -> PathBuf {
 
 #[test]
 fn a_host_is_what_its_own_recording_is() {
-    let folder = CliTestFolder::new("hosts");
+    let folder = CliTestFolder::new();
     let [one, other, both] = merged(&folder, testdata("two-hosts-src.vft"), testdata("two-hosts-dst.vft"));
     for (host, own) in [("1", &one), ("2", &other)] {
         for arguments in
@@ -87,7 +87,7 @@ fn a_host_is_what_its_own_recording_is() {
 
 #[test]
 fn hosts_have_names() {
-    let folder = CliTestFolder::new("names");
+    let folder = CliTestFolder::new();
     let [one, other] =
         [("src", "one.vft"), ("dst", "other.vft")].map(|(name, file)| named(&folder, Some(name), file));
     let [one, other, both] = merged(&folder, one, other);
@@ -134,7 +134,7 @@ fn hosts_have_names() {
 
 #[test]
 fn hosts_of_one_name_go_by_their_number() {
-    let folder = CliTestFolder::new("same");
+    let folder = CliTestFolder::new();
     let [one, other] = ["one.vft", "other.vft"].map(|file| named(&folder, Some("lab"), file));
     let [_, other, both] = merged(&folder, one, other);
     let RunResult { code, err, .. } = run(&words(&["replay", "--host", "lab"], &[&both]));
@@ -156,7 +156,7 @@ fn hosts_of_one_name_go_by_their_number() {
 
 #[test]
 fn a_clock_that_is_set_later_does_not_move_the_migration() {
-    let folder = CliTestFolder::new("later");
+    let folder = CliTestFolder::new();
     let migration = |one: &Path, other: &Path| {
         let ran = run(&words(&["report", "--json"], &[one, other]));
         let document: Value = serde_json::from_slice(&ran.out).unwrap();

@@ -97,7 +97,7 @@ fn a_reader_that_went_away_is_a_normal_end() {
 /// `>> a.vft`, with each of the files that a verb reads.
 #[test]
 fn what_is_read_is_not_added_to() {
-    let folder = CliTestFolder::new("appended");
+    let folder = CliTestFolder::new();
     let outside = ["-o", "doctor", "--help", "--version"];
     let reads = |line: &Vec<String>| !line.iter().any(|word| outside.contains(&word.as_str()));
     let mut lines: Vec<Vec<String>> = all().into_iter().filter(reads).collect();
@@ -127,7 +127,7 @@ fn what_is_read_is_not_added_to() {
 
 #[test]
 fn files_of_merge_and_its_report() {
-    let folder = CliTestFolder::new("full");
+    let folder = CliTestFolder::new();
     let [src, dst] = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(|name| testdata(name).into_os_string());
     let both = folder.path("both.vft").into_os_string();
     let arguments = ["merge".into(), src, dst, "-o".into(), both.clone()];

@@ -43,7 +43,7 @@ fn set(folder: &CliTestFolder, seconds: i64) -> std::path::PathBuf {
 
 #[test]
 fn each_time_that_replay_shows_is_a_moment() {
-    let folder = CliTestFolder::new("steps");
+    let folder = CliTestFolder::new();
     for seconds in [0, -3600, 3600, -100_000] {
         let file = set(&folder, seconds);
         let events = run(&["replay".as_ref(), "--format".as_ref(), "ndjson".as_ref(), file.as_os_str()]);
@@ -71,7 +71,7 @@ fn each_time_that_replay_shows_is_a_moment() {
 
 #[test]
 fn before_all_was_looked_at_devices_are_not_known() {
-    let folder = CliTestFolder::new("inventory");
+    let folder = CliTestFolder::new();
     // Devices that were there when it began: the inventory has found them later.
     let file = testdata("hisi-cache-wb.vft");
     let complete = |ran: &RunResult| {

@@ -5,42 +5,31 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
+
+use tempfile::TempDir;
 
 /// No run takes longer, also on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A folder that goes away with the test.
-pub(crate) struct CliTestFolder(PathBuf);
+pub(crate) struct CliTestFolder(TempDir);
 
 impl CliTestFolder {
-    pub(crate) fn new(name: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder =
-            std::env::temp_dir().join(format!("vfio-trace-cli-{name}-{}-{number}", std::process::id()));
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
         path
-    }
-}
-
-impl Drop for CliTestFolder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
     }
 }
 
@@ -72,7 +61,7 @@ pub(crate) fn run<A: AsRef<OsStr>>(arguments: &[A]) -> RunResult {
 
 /// Runs it with another standard input, and another standard output if one is given.
 pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: Stdio, output: Option<Stdio>) -> RunResult {
-    let folder = CliTestFolder::new("run");
+    let folder = CliTestFolder::new();
     let [out, err] = ["out", "err"].map(|name| folder.path(name));
     let mut child = Command::new(env!("CARGO_BIN_EXE_vfio-trace"))
         .args(arguments)

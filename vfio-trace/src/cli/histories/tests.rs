@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::cli::replay::tests::{migration, record};
+use crate::{
+    cli::replay::tests::{migration, record},
+    units::test_folder::TestFolder,
+};
 
 fn probe(name: &str, role: Role) -> ProbeReport {
     ProbeReport {
@@ -92,29 +95,12 @@ fn devices_may_be_unknown_where_probes_came_late_or_a_name_was_not_told() {
     assert!(lacks(&with(RecordScript::new(0xd1).get_state(RUNNING))));
 }
 
-/// The parts of a recording as files, in a folder that goes away.
-struct RecordingParts(PathBuf, Vec<PathBuf>);
-
-impl RecordingParts {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(&folder).unwrap();
-        let parts = record(&migration(), 10).into_iter().enumerate();
-        let file = |(at, part): (usize, Vec<u8>)| {
-            let path = folder.join(format!("{at}.vft"));
-            fs::write(&path, part).unwrap();
-            path
-        };
-        let files = parts.map(file).collect();
-        Self(folder, files)
-    }
-}
-
-impl Drop for RecordingParts {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// The parts of a recording as files.
+fn recording_parts() -> (TestFolder, Vec<PathBuf>) {
+    let folder = TestFolder::new();
+    let parts = record(&migration(), 10).into_iter().enumerate();
+    let files = parts.map(|(at, part)| folder.put(&format!("{at}.vft"), &part)).collect();
+    (folder, files)
 }
 
 #[test]
@@ -143,9 +129,8 @@ fn what_is_forgotten_is_left_out_and_not_damaged() {
         }
     }
     let end = PartEnd { mono_ns: 9_000_000_000, reason: EndReason::Signal, records: 0, probes: Vec::new() };
-    let RecordingParts(folder, _) = &RecordingParts::new("forgotten");
-    let file = folder.join("many.vft");
-    fs::write(&file, writer.finish(end).unwrap().0).unwrap();
+    let folder = TestFolder::new();
+    let file = folder.put("many.vft", &writer.finish(end).unwrap().0);
     let read = read(&[file]).unwrap();
     let host = &read.all[0].host;
     assert!(!read.damaged && host.losses.damage.is_empty(), "{:?}", host.losses);
@@ -159,8 +144,8 @@ fn what_is_forgotten_is_left_out_and_not_damaged() {
 
 #[test]
 fn parts_are_put_in_their_order() {
-    let RecordingParts(folder, files) = &RecordingParts::new("order");
-    let other = folder.join("other.vft");
+    let (folder, files) = recording_parts();
+    let other = folder.path("other.vft");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/testdata/two-hosts-dst.vft"), &other).unwrap();
     let given = [files[2].clone(), other.clone(), files[0].clone(), files[1].clone()];
     let found = recordings(&given).unwrap().recordings;
@@ -169,17 +154,16 @@ fn parts_are_put_in_their_order() {
 
 #[test]
 fn a_recording_that_goes_on_is_not_complete() {
-    let RecordingParts(_, files) = &RecordingParts::new("goes-on");
+    let (_folder, files) = recording_parts();
     let complete = |files: &[PathBuf]| read(files).unwrap().all[0].host.losses.complete;
-    assert!(complete(files) && complete(&files[1..]), "its end is there");
+    assert!(complete(&files) && complete(&files[1..]), "its end is there");
     assert!(!complete(&files[..1]) && !complete(&files[..2]));
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_told_of_each_host() {
-    let RecordingParts(folder, files) = &RecordingParts::new("unread-host");
-    let empty = folder.join("empty.vft");
-    fs::write(&empty, "").unwrap();
+    let (folder, files) = recording_parts();
+    let empty = folder.put("empty.vft", b"");
     let read = read(&[&files[..], std::slice::from_ref(&empty)].concat()).unwrap();
     let damage = &read.all[0].host.losses.damage;
     assert!(read.damaged && matches!(&damage[..], [one] if one.contains("empty.vft")), "{damage:?}");

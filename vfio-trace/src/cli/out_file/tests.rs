@@ -7,44 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-
 use super::*;
-
-/// A folder of this test's own.
-struct OutFileFolder(PathBuf);
-
-impl OutFileFolder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    fn fifo(&self, name: &str) -> PathBuf {
-        let path = self.path(name);
-        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        path
-    }
-}
-
-impl Drop for OutFileFolder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
+use crate::units::test_folder::TestFolder;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -62,7 +26,7 @@ fn write(path: &Path, force: bool, bytes: &[u8]) -> Result<bool, CliError> {
 
 #[test]
 fn a_file_appears_whole_or_not_at_all() {
-    let folder = OutFileFolder::new("out-file");
+    let folder = TestFolder::new();
     let path = folder.path("a.json");
     let mut out = create(&path, false).unwrap();
     assert!(folder.names().is_empty(), "opened with the first byte");
@@ -87,7 +51,7 @@ fn a_file_appears_whole_or_not_at_all() {
 
 #[test]
 fn what_came_meanwhile_is_not_overwritten() {
-    let folder = OutFileFolder::new("out-race");
+    let folder = TestFolder::new();
     let path = folder.path("a.json");
     let mut out = create(&path, false).unwrap();
     out.write_all(b"ours").unwrap();
@@ -109,7 +73,7 @@ fn what_came_meanwhile_is_not_overwritten() {
 
 #[test]
 fn no_link_is_followed() {
-    let folder = OutFileFolder::new("out-link");
+    let folder = TestFolder::new();
     let (path, link) = (folder.path("a.json"), folder.path("link"));
     for target in ["a.json", "/dev/null"] {
         symlink(target, &link).unwrap();
@@ -128,7 +92,7 @@ fn no_link_is_followed() {
 
 #[test]
 fn what_is_another_users_is_not_filled() {
-    let folder = OutFileFolder::new("out-foreign");
+    let folder = TestFolder::new();
     let path = folder.path("theirs");
     fs::write(&path, "").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
@@ -145,7 +109,7 @@ fn what_is_another_users_is_not_filled() {
 
 #[test]
 fn what_is_read_is_not_replaced() {
-    let folder = OutFileFolder::new("out-input");
+    let folder = TestFolder::new();
     let input = folder.path("in.vft");
     fs::write(&input, "recording").unwrap();
     fs::hard_link(&input, folder.path("hard")).unwrap();
@@ -165,7 +129,7 @@ fn devices_and_pipes_are_written_as_they_are() {
     assert_eq!(mode(Path::new("/dev/null")), before);
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 
-    let folder = OutFileFolder::new("out-fifo");
+    let folder = TestFolder::new();
     let fifo = folder.fifo("pipe");
     let reader = thread::spawn({
         let fifo = fifo.clone();
@@ -186,7 +150,7 @@ fn devices_and_pipes_are_written_as_they_are() {
 
 #[test]
 fn a_pipe_that_somebody_may_have_laid_out_for_us_is_refused() {
-    let folder = OutFileFolder::new("out-planted");
+    let folder = TestFolder::new();
     let fifo = folder.fifo("pipe");
     if chown(&fifo, Some(65534), None).is_err() {
         return; // Only root can make one of another user.
@@ -211,7 +175,7 @@ fn a_pipe_that_somebody_may_have_laid_out_for_us_is_refused() {
 fn what_cannot_be_written_is_told() {
     assert!(create(Path::new("/proc/no/such"), false).is_err());
     assert!(create(&std::env::temp_dir(), true).is_err());
-    let folder = OutFileFolder::new("out-told");
+    let folder = TestFolder::new();
     assert!(create(&folder.path("no-folder/"), true).is_err());
     // Always full; told at the end too, also of the last byte.
     for bytes in [1, 1 << 17] {

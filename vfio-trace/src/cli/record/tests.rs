@@ -1,7 +1,10 @@
 //! Tests of what is said of a recording, and of how its parts end.
 
 use super::*;
-use crate::{cli::storing::tests::LatePart, event::GapTotals, recording::fixture::header};
+use crate::{
+    cli::storing::tests::LatePart, event::GapTotals, recording::fixture::header,
+    units::test_folder::TestFolder,
+};
 
 fn recorder(full: bool) -> FileRecorder {
     let part: Box<dyn PartOutput> = Box::new(LatePart { full });
@@ -43,9 +46,9 @@ fn a_disk_that_tells_late_that_it_is_full_is_heard() {
 
 #[test]
 fn a_part_whose_header_cannot_be_written_does_not_stay() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TestFolder::new();
     // The part before it stays, although only one is to be kept: it is all that there is.
-    let mut output = RecordingOutput::create(&folder.path().join("a.vft"), true, Some(1), false).unwrap();
+    let mut output = RecordingOutput::create(&folder.path("a.vft"), true, Some(1), false).unwrap();
     assert!(output.open().unwrap());
     let writer = PartWriter::new(output.first().unwrap(), &header()).unwrap();
     assert!(output.keep_first_part().is_empty());
@@ -55,11 +58,11 @@ fn a_part_whose_header_cannot_be_written_does_not_stay() {
     let told = format!("{:?}", recorder.begin_part(longer).err().unwrap());
     assert!(told.contains("recording to a.vft has stopped"), "{told}");
     assert_eq!((recorder.header.part, recorder.output.parts().count()), (1, 1));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the first part only");
+    assert_eq!(folder.names(), ["a.0001.vft"]);
     let next = recorder.header.next_part(5, ClockSample::default(), Vec::new());
     drop(recorder.begin_part(next).unwrap());
     assert_eq!((recorder.header.part, recorder.output.parts().count()), (2, 1));
-    assert!(folder.path().join("a.0002.vft").exists() && !folder.path().join("a.0001.vft").exists());
+    assert_eq!(folder.names(), ["a.0002.vft"]);
 }
 
 fn closed(probe: ProbeReport, undecoded: u64, gaps: Option<GapTotals>) -> ClosedRecording {

@@ -10,6 +10,7 @@ use crate::{
     event::fixture::*,
     recording::{BlockItem, EndReason, PartEnd, PartHeader, PartWriter, fixture::header},
     source::recording::RecordingItem,
+    units::test_folder::TestFolder,
 };
 
 /// What a live run hands over: a record, or the time.
@@ -153,11 +154,10 @@ fn a_missing_part_is_told() {
 #[test]
 fn a_limit_ends_a_file_with_its_summary() {
     let args = EventArgs { count: Some(3), ..ndjson() };
-    let path = std::env::temp_dir().join(format!("vfio-trace-limit-{}.vft", std::process::id()));
-    std::fs::write(&path, record(&migration(), 1000).concat()).unwrap();
+    let folder = TestFolder::new();
+    let path = folder.put("limit.vft", &record(&migration(), 1000).concat());
     let mut out = Vec::new();
     let code = show(std::slice::from_ref(&path), &HostArgs::default(), &args, &mut out, false).unwrap();
-    std::fs::remove_file(path).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert_eq!((code, out.lines().count()), (0, 5));
     assert!(out.lines().last().unwrap().contains("\"kind\":\"summary\""));

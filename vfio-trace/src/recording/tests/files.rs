@@ -17,8 +17,8 @@ fn forced(path: &Path, rotate: bool) -> RecordingOutput {
 
 #[test]
 fn what_was_to_be_replaced_comes_back_if_nothing_came_of_it() {
-    let folder = StoreFolder::new("comes-back");
-    let path = folder.0.join("a.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("a.vft");
     fs::write(&path, "old").unwrap();
     let mut output = forced(&path, false);
     assert_eq!(folder.names(), ["a.vft"], "who is killed leaves nothing behind");
@@ -73,9 +73,9 @@ const LACKS: [FsLimits; 4] = [
 
 #[test]
 fn what_was_there_survives_on_any_file_system() {
-    for (number, lacks) in LACKS.into_iter().enumerate() {
-        let folder = StoreFolder::new(&format!("lacks-{number}"));
-        let path = folder.0.join("a.vft");
+    for lacks in LACKS {
+        let folder = TestFolder::new();
+        let path = folder.path("a.vft");
         for (force, before) in [(true, "old"), (false, "")] {
             fs::write(&path, before).unwrap();
             let id = id_at(&path);
@@ -111,9 +111,9 @@ fn what_was_there_survives_on_any_file_system() {
 
 #[test]
 fn what_was_there_survives_that_there_are_too_many_files() {
-    for (number, lacks) in LACKS.into_iter().enumerate() {
-        let folder = StoreFolder::new(&format!("many-{number}"));
-        let path = folder.0.join("a.vft");
+    for lacks in LACKS {
+        let folder = TestFolder::new();
+        let path = folder.path("a.vft");
         fs::write(&path, "old").unwrap();
         let id = id_at(&path);
         let lacks = FsLimits { copy: true, ..lacks };
@@ -129,8 +129,8 @@ fn what_was_there_survives_that_there_are_too_many_files() {
 
 #[test]
 fn where_files_cannot_be_given_a_name_they_have_one_from_the_start() {
-    let folder = StoreFolder::new("no-link");
-    let path = folder.0.join("a.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("a.vft");
     let OpenAttempt::Ready(mut file) =
         OutputTarget::inspect(&path, false, &[]).unwrap().lacking(LACKS[3]).open().unwrap()
     else {
@@ -145,9 +145,9 @@ fn where_files_cannot_be_given_a_name_they_have_one_from_the_start() {
 
 #[test]
 fn an_empty_file_that_has_gone_is_in_nobodys_way() {
-    for (number, lacks) in LACKS.into_iter().enumerate() {
-        let folder = StoreFolder::new(&format!("gone-{number}"));
-        let path = folder.0.join("a.vft");
+    for lacks in LACKS {
+        let folder = TestFolder::new();
+        let path = folder.path("a.vft");
         let empty = || {
             fs::write(&path, "").unwrap();
             let target = OutputTarget::inspect(&path, false, &[]).unwrap().lacking(lacks);
@@ -163,7 +163,7 @@ fn an_empty_file_that_has_gone_is_in_nobodys_way() {
         for theirs in ["theirs", ""] {
             for now in [NewFile::place, NewFile::place_for_now] {
                 let mut file = empty();
-                let other = folder.0.join("b");
+                let other = folder.path("b");
                 fs::write(&other, theirs).unwrap();
                 fs::rename(&other, &path).unwrap();
                 assert!(matches!(now(&mut file), Err(OutputError::Exists(_))), "{lacks:?} {theirs}");
@@ -176,14 +176,14 @@ fn an_empty_file_that_has_gone_is_in_nobodys_way() {
 
 #[test]
 fn what_is_not_taken_for_a_part_is_told_with_its_reason() {
-    let folder = StoreFolder::new("no-part");
-    let path = folder.0.join("n.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("n.vft");
     let whole = part("one", 1, true);
     let mut other = header();
     other.schema = "vfio-trace.recording/2".to_owned();
     let mut newer = Vec::new();
     PartWriter::new(&mut newer, &other).unwrap();
-    let name = folder.0.join("n.0001.vft");
+    let name = folder.path("n.0001.vft");
     let why = || {
         let Err(OutputError::NoPart { why, .. }) = RecordingOutput::create(&path, true, None, true) else {
             panic!("taken")
@@ -205,14 +205,14 @@ fn what_is_not_taken_for_a_part_is_told_with_its_reason() {
     assert!(why().contains("not a file"), "{}", why());
     fs::remove_file(&name).unwrap();
     fs::write(&name, &whole).unwrap();
-    fs::write(folder.0.join("n.0002.vft"), part("two", 2, true)).unwrap();
+    fs::write(folder.path("n.0002.vft"), part("two", 2, true)).unwrap();
     assert!(why().contains("another recording"), "{}", why());
 }
 
 #[test]
 fn a_file_with_a_name_goes_away_too() {
-    let folder = StoreFolder::new("named");
-    let path = folder.0.join("a.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("a.vft");
     let make = || OutputTarget::inspect(&path, false, &[]).unwrap().named().unwrap();
     let file = make();
     let [temporary] = &folder.names()[..] else { panic!("one file") };
@@ -228,9 +228,9 @@ fn a_file_with_a_name_goes_away_too() {
 
 #[test]
 fn older_parts_may_vanish_or_become_others() {
-    let folder = StoreFolder::new("vanish");
-    let path = folder.0.join("n.vft");
-    let name = |number: u32| folder.0.join(format!("n.{number:04}.vft"));
+    let folder = TestFolder::new();
+    let path = folder.path("n.vft");
+    let name = |number: u32| folder.path(&format!("n.{number:04}.vft"));
     for number in 1..=4 {
         fs::write(name(number), part("one", number, true)).unwrap();
     }
@@ -251,8 +251,8 @@ fn older_parts_may_vanish_or_become_others() {
 
 #[test]
 fn a_part_that_cannot_be_written_to_does_not_stay() {
-    let folder = StoreFolder::new("no-part");
-    let path = folder.0.join("n.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("n.vft");
     let mut output = forced(&path, true);
     output.first().unwrap().write_all(&part("one", 1, true)).unwrap();
     assert!(output.keep_first_part().is_empty());

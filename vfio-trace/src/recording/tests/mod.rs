@@ -10,7 +10,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{fixture::header, *};
-use crate::event::fixture::{any_record, bytes};
+use crate::{
+    event::fixture::{any_record, bytes},
+    units::test_folder::TestFolder,
+};
 
 fn end(records: u64) -> PartEnd {
     PartEnd { mono_ns: 9, reason: EndReason::Signal, records, probes: Vec::new() }
@@ -266,35 +269,10 @@ fn a_header_of_another_version_is_refused() {
     assert_eq!((items, damages), (1, vec![RecordingDamage::OtherHeader { offset: begins }]));
 }
 
-/// Folder that is removed with the test.
-struct StoreFolder(PathBuf);
-
-impl StoreFolder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for StoreFolder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 #[test]
 fn nothing_is_overwritten_unasked() {
-    let folder = StoreFolder::new("output");
-    let path = folder.0.join("a.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("a.vft");
     fs::write(&path, "mine").unwrap();
     assert!(matches!(RecordingOutput::create(&path, false, None, false), Err(OutputError::Exists(_))));
     // Requested, and then undone.
@@ -311,19 +289,19 @@ fn nothing_is_overwritten_unasked() {
     drop(output);
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("new", 1));
     // An output that was begun and undone leaves nothing that would be in the way of the next try.
-    let typo = folder.0.join("typo.vft");
+    let typo = folder.path("typo.vft");
     let mut output = RecordingOutput::create(&typo, false, None, false).unwrap();
     assert!(output.open().unwrap());
     output.first().unwrap().write_all(b"header").unwrap();
     drop(output);
     assert_eq!(folder.names(), ["a.vft"]);
     // An empty file may come from mktemp.
-    let empty = folder.0.join("empty.vft");
+    let empty = folder.path("empty.vft");
     fs::write(&empty, "").unwrap();
     drop(RecordingOutput::create(&empty, false, None, false).unwrap());
     assert_eq!(folder.names(), ["a.vft", "empty.vft"]);
-    assert!(matches!(RecordingOutput::create(&folder.0, false, None, true), Err(OutputError::Io { .. })));
-    let nowhere = folder.0.join("no/such/folder.vft");
+    assert!(matches!(RecordingOutput::create(folder.root(), false, None, true), Err(OutputError::Io { .. })));
+    let nowhere = folder.path("no/such/folder.vft");
     assert!(matches!(RecordingOutput::create(&nowhere, false, None, false), Err(OutputError::Io { .. })));
     let mut null = RecordingOutput::create(Path::new("/dev/null"), false, None, false).unwrap();
     assert!(null.open().unwrap());
@@ -345,8 +323,8 @@ fn part(recording: &str, number: u32, rotated: bool) -> Vec<u8> {
 
 #[test]
 fn parts_come_and_go() {
-    let folder = StoreFolder::new("parts");
-    let path = folder.0.join("t.vft");
+    let folder = TestFolder::new();
+    let path = folder.path("t.vft");
     let mut output = RecordingOutput::create(&path, true, Some(2), false).unwrap();
     assert!(output.open().unwrap());
     output.first().unwrap().write_all(&part("one", 1, true)).unwrap();
@@ -357,7 +335,7 @@ fn parts_come_and_go() {
     }
     assert_eq!(folder.names(), ["t.0003.vft", "t.0004.vft"]);
     assert!(matches!(RecordingOutput::create(&path, true, None, false), Err(OutputError::Exists(_))));
-    fs::write(folder.0.join("t.notes.vft"), "mine").unwrap();
+    fs::write(folder.path("t.notes.vft"), "mine").unwrap();
     let mut output = RecordingOutput::create(&path, true, None, true).unwrap();
     assert!(output.open().unwrap());
     drop(output.first().unwrap());
@@ -369,8 +347,8 @@ fn parts_come_and_go() {
     assert!(output.open().unwrap());
     drop(output.first().unwrap());
     assert!(output.keep_first_part().is_empty());
-    fs::remove_file(folder.0.join("t.0001.vft")).unwrap();
-    fs::write(folder.0.join("t.0001.vft"), "mine").unwrap();
+    fs::remove_file(folder.path("t.0001.vft")).unwrap();
+    fs::write(folder.path("t.0001.vft"), "mine").unwrap();
     drop(output.next(2).unwrap());
     output.prune();
     assert_eq!(folder.names(), ["t.0001.vft", "t.0002.vft", "t.notes.vft"]);
@@ -378,9 +356,9 @@ fn parts_come_and_go() {
 
 #[test]
 fn a_name_does_not_make_a_part() {
-    let folder = StoreFolder::new("no-parts");
-    let path = folder.0.join("night.vft");
-    let put = |name: &str, bytes: &[u8]| fs::write(folder.0.join(name), bytes).unwrap();
+    let folder = TestFolder::new();
+    let path = folder.path("night.vft");
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.path(name), bytes).unwrap();
     put("night.0001.vft", &part("one", 1, true));
     put("night.0002.vft", &part("one", 2, true));
     // Named by a date; by a date and by chance with that number, but not made in parts; numbered in another way.
@@ -406,7 +384,7 @@ fn a_name_does_not_make_a_part() {
                 Err(OutputError::NoPart { .. })
             ));
         }
-        assert_eq!(fs::read(folder.0.join("night.0002.vft")).unwrap(), other);
+        assert_eq!(fs::read(folder.path("night.0002.vft")).unwrap(), other);
     }
 }
 

@@ -3,7 +3,10 @@
 use std::io::Cursor;
 
 use super::*;
-use crate::recording::{PartWriter, fixture::header, read_index};
+use crate::{
+    recording::{PartWriter, fixture::header, read_index},
+    units::test_folder::TestFolder,
+};
 
 /// Makes a part with a repeated record and one of its own.
 fn part(recording: &str, number: u32, reason: EndReason) -> Vec<u8> {
@@ -39,29 +42,6 @@ fn stream(bytes: Vec<u8>) -> RecordingSource {
     RecordingSource::from_stream("test", Box::new(Cursor::new(bytes))).unwrap()
 }
 
-/// Files of a test's own.
-struct RecordingFiles(PathBuf);
-
-impl RecordingFiles {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        fs::write(self.0.join(name), bytes).unwrap();
-        self.0.join(name)
-    }
-}
-
-impl Drop for RecordingFiles {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 #[test]
 fn a_part_behind_its_place_is_left_out_and_told() {
     let mut recording = stream([rotated(2), rotated(1), rotated(3)].concat());
@@ -92,7 +72,7 @@ fn what_a_part_repeats_is_read_behind_a_damaged_one() {
 
 #[test]
 fn one_file_that_cannot_be_read_does_not_refuse_the_others() {
-    let files = RecordingFiles::new("unread");
+    let files = TestFolder::new();
     let one = files.put("1", &rotated(1));
     let cut = files.put("2", &rotated(2)[..70]);
     let empty = files.put("3", b"");
@@ -109,7 +89,7 @@ fn one_file_that_cannot_be_read_does_not_refuse_the_others() {
 
 #[test]
 fn a_file_of_several_hosts_is_not_mixed_with_parts_of_one() {
-    let files = RecordingFiles::new("mixed");
+    let files = TestFolder::new();
     let both = files.put("both", &[rotated(1), part("b", 1, EndReason::Signal)].concat());
     let two = files.put("2", &part("a", 2, EndReason::Signal));
     let mut recording = RecordingSource::open(&[both, two.clone()]).unwrap();
@@ -130,7 +110,7 @@ fn a_file_of_several_hosts_is_not_mixed_with_parts_of_one() {
 
 #[test]
 fn what_can_be_read_once_is_refused_among_several() {
-    let files = RecordingFiles::new("once");
+    let files = TestFolder::new();
     let one = files.put("1", &rotated(1));
     let null = PathBuf::from("/dev/null");
     assert!(matches!(RecordingSource::open(&[one.clone(), null]), Err(RecordingError::Pipe { .. })));

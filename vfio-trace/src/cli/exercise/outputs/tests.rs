@@ -8,41 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-
 use super::{super::tests::args, *};
-use crate::cli::{error::FAILED, exercise::inputs::ImageInput};
+use crate::{
+    cli::{error::FAILED, exercise::inputs::ImageInput},
+    units::test_folder::TestFolder,
+};
 
-/// A folder of this test's own.
-struct OutputsFolder(PathBuf);
-
-impl OutputsFolder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("vfio-trace-exercise-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).into_os_string().into_string().unwrap()
-    }
-
-    fn fifo(&self, name: &str) -> String {
-        let path = self.path(name);
-        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        path
-    }
-
-    fn count(&self) -> usize {
-        fs::read_dir(&self.0).unwrap().count()
-    }
-}
-
-impl Drop for OutputsFolder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// A pipe with a name, as it is given on a command line.
+fn fifo(folder: &TestFolder) -> String {
+    folder.fifo("pipe");
+    folder.text("pipe")
 }
 
 fn look(words: &[&str]) -> Result<ExerciseOutputs, CliError> {
@@ -78,10 +53,10 @@ fn stop_soon(stop: &Arc<AtomicBool>) {
 
 #[test]
 fn a_whole_image_appears_private() {
-    let folder = OutputsFolder::new("whole");
-    let (out, junit) = (folder.path("image"), folder.path("junit"));
+    let folder = TestFolder::new();
+    let (out, junit) = (folder.text("image"), folder.text("junit"));
     let outputs = look(&["--out", &out, "--junit", &junit]).unwrap();
-    assert_eq!(folder.count(), 0, "nothing is made before the device is open");
+    assert_eq!(folder.names().len(), 0, "nothing is made before the device is open");
     let (kept, ended) = run(outputs, b"state");
     kept.unwrap();
     ended.unwrap();
@@ -90,42 +65,42 @@ fn a_whole_image_appears_private() {
     for path in [&out, &junit] {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    assert_eq!(folder.count(), 2);
+    assert_eq!(folder.names().len(), 2);
 }
 
 #[test]
 fn a_part_of_an_image_does_not_appear() {
-    let folder = OutputsFolder::new("part");
-    let out = folder.path("image");
+    let folder = TestFolder::new();
+    let out = folder.text("image");
     let mut outputs = look(&["--out", &out]).unwrap();
     outputs.keeper().unwrap().begin().unwrap();
     outputs.keeper().unwrap().put(b"half");
     outputs.finish(String::new).unwrap();
-    assert_eq!(folder.count(), 0);
+    assert_eq!(folder.names().len(), 0);
     // The device was not to be had.
     drop(look(&["--out", &out]).unwrap());
-    assert_eq!(folder.count(), 0);
+    assert_eq!(folder.names().len(), 0);
 }
 
 #[test]
 fn what_is_there_stays() {
-    let folder = OutputsFolder::new("stays");
-    let path = folder.path("there");
+    let folder = TestFolder::new();
+    let path = folder.text("there");
     fs::write(&path, "precious").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    symlink("there", folder.path("link")).unwrap();
+    symlink("there", folder.text("link")).unwrap();
     for option in ["--out", "--junit"] {
         for force in [&[][..], &["--force"]] {
             let said = refused(&[&[option, &path][..], force].concat());
             assert!(said.contains("exists already") && !said.contains("--force"), "{said}");
-            let said = refused(&[&[option, &folder.path("link")][..], force].concat());
+            let said = refused(&[&[option, &folder.text("link")][..], force].concat());
             assert!(said.contains("symbolic link"), "{said}");
         }
     }
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
     // It came meanwhile.
-    let late = folder.path("late");
+    let late = folder.text("late");
     let outputs = look(&["--out", &late]).unwrap();
     fs::write(&late, "theirs").unwrap();
     let (kept, ended) = run(outputs, b"state");
@@ -136,8 +111,8 @@ fn what_is_there_stays() {
 
 #[test]
 fn what_is_another_users_is_not_filled() {
-    let folder = OutputsFolder::new("foreign");
-    let path = folder.path("theirs");
+    let folder = TestFolder::new();
+    let path = folder.text("theirs");
     fs::write(&path, "").unwrap();
     if chown(&path, Some(65534), None).is_err() {
         eprintln!("SKIPPED: only root can make a file of another user's");
@@ -173,15 +148,15 @@ fn a_full_disk_is_the_outputs_failure() {
 
 #[test]
 fn no_two_are_the_same_file() {
-    let folder = OutputsFolder::new("same");
-    let (new, there) = (folder.path("new"), folder.path("there"));
+    let folder = TestFolder::new();
+    let (new, there) = (folder.text("new"), folder.text("there"));
     fs::write(&there, "image").unwrap();
-    fs::hard_link(&there, folder.path("hard")).unwrap();
-    let pipe = folder.fifo("pipe");
-    let other = format!("{}/./new", folder.0.display());
+    fs::hard_link(&there, folder.text("hard")).unwrap();
+    let pipe = fifo(&folder);
+    let other = format!("{}/./new", folder.root().display());
     for words in [
         ["--out", &there, "--in", &there],
-        ["--out", &folder.path("hard"), "--in", &there],
+        ["--out", &folder.text("hard"), "--in", &there],
         ["--junit", &there, "--wrong", &there],
         ["--out", &new, "--junit", &other],
         ["--out", &pipe, "--in", &pipe],
@@ -190,13 +165,13 @@ fn no_two_are_the_same_file() {
         assert!(said.contains("the same file"), "{said}");
     }
     assert!(refused(&["--out", "-"]).contains("the report goes there"));
-    drop(look(&["--out", &new, "--junit", &folder.path("other"), "--in", &there]).unwrap());
+    drop(look(&["--out", &new, "--junit", &folder.text("other"), "--in", &there]).unwrap());
 }
 
 #[test]
 fn waiting_for_a_reader_ends() {
-    let folder = OutputsFolder::new("reader");
-    let pipe = folder.fifo("pipe");
+    let folder = TestFolder::new();
+    let pipe = fifo(&folder);
     let began = Instant::now();
     let stop = Arc::default();
     stop_soon(&stop);
@@ -221,8 +196,8 @@ fn waiting_for_a_reader_ends() {
 
 #[test]
 fn images_come_from_pipes_too() {
-    let folder = OutputsFolder::new("input");
-    let pipe = PathBuf::from(folder.fifo("pipe"));
+    let folder = TestFolder::new();
+    let pipe = folder.fifo("pipe");
     let input = ImageInput::open(&pipe).unwrap();
     let writer = thread::spawn({
         let pipe = pipe.clone();
@@ -246,8 +221,8 @@ fn images_come_from_pipes_too() {
         assert!(error.sentence().contains("it was to stop"), "{error:?}");
         assert!(began.elapsed() < Duration::from_secs(20));
     }
-    let empty = PathBuf::from(folder.path("empty"));
+    let empty = folder.path("empty");
     fs::write(&empty, "").unwrap();
     assert!(ImageInput::open(&empty).unwrap_err().sentence().contains("empty"));
-    assert!(ImageInput::open(&folder.0).is_err() && ImageInput::open(&folder.0.join("none")).is_err());
+    assert!(ImageInput::open(folder.root()).is_err() && ImageInput::open(&folder.path("none")).is_err());
 }
