@@ -26,8 +26,7 @@ pub(super) fn main(args: &DoctorArgs) -> Result<u8, CliError> {
     let facts = DoctorFacts::gather(&args.kernel.files()?, give_up)?;
     let report = examine(&facts);
     let text = if args.json {
-        doctor_json(&report)
-            .map_err(|why| CliError::failed("cannot write the report as JSON", why, "report this as a bug"))?
+        doctor_json(&report).map_err(|why| CliError::bug("cannot write the report as JSON", why))?
     } else {
         doctor_text(&report, args.color.on(&io::stdout()))
     };

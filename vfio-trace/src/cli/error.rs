@@ -1,26 +1,12 @@
 //! Errors as users see them: one line what, one line why, one line what to do; and exit codes.
 
-use std::io;
-
-use rustix::io::Errno;
-
+use super::output;
 use crate::{
-    cli::{output, privileges::is_root},
-    kernel::caps::{LinuxCap, setcap_line},
-    source::live::LiveError,
-    units::human::clean,
+    source::{live::LiveError, recording::RecordingError},
+    units::{advice::ErrorAdvice, human::clean},
 };
 
-/// The traced thing failed, where the verb judges it.
-pub(super) const FAILED: u8 = 1;
-/// The command line is wrong.
-pub(super) const USAGE: u8 = 2;
-/// Not permitted.
-pub(super) const NOT_PERMITTED: u8 = 3;
-/// Not supported here.
-pub(super) const NOT_SUPPORTED: u8 = 4;
-/// Input damaged, or not what it should be.
-pub(super) const INPUT: u8 = 5;
+pub(super) use crate::units::advice::{FAILED, INPUT, NOT_PERMITTED, NOT_SUPPORTED, USAGE};
 
 /// An error at the edge.
 #[derive(Debug)]
@@ -48,6 +34,16 @@ impl CliError {
         Self { code, ..Self::failed(what, why, todo) }
     }
 
+    /// Returns an error that has its own advice and exit code. `what`: what could not be done.
+    pub(super) fn advised(what: impl Into<String>, error: &impl ErrorAdvice) -> Self {
+        Self::with_code(error.exit_code(), what, error, error.advice())
+    }
+
+    /// Returns an error that only a change of the program can mend.
+    pub(super) fn bug(what: impl Into<String>, why: impl ToString) -> Self {
+        Self::failed(what, why, "report this as a bug")
+    }
+
     /// What and why, in one line.
     pub(super) fn sentence(&self) -> String {
         format!("{}: {}", self.what, self.why)
@@ -62,71 +58,12 @@ impl CliError {
 
 impl From<LiveError> for CliError {
     fn from(error: LiveError) -> Self {
-        let binary = std::env::current_exe()
-            .map_or_else(|_| "vfio-trace".to_owned(), |path| path.display().to_string());
-        let (code, todo) = match &error {
-            LiveError::NotPermitted(missing) if is_root() => {
-                let names: Vec<&str> = missing.iter().map(|need| need.cap.name()).collect();
-                (NOT_PERMITTED, format!("let this container have {}, or run it on the host", names.join(" and ")))
-            },
-            LiveError::NotPermitted(missing) if missing.iter().all(|need| need.cap == LinuxCap::SysAdmin) => (
-                NOT_PERMITTED,
-                "run it as root, or once: sudo sysctl kernel.perf_event_paranoid=2".to_owned(),
-            ),
-            LiveError::NotPermitted(_) => {
-                (NOT_PERMITTED, format!("run it as root, or once: {}", setcap_line(&binary)))
-            },
-            LiveError::Lockdown => (
-                NOT_SUPPORTED,
-                "boot without lockdown=confidentiality (integrity, the mode of Secure Boot, is fine)"
-                    .to_owned(),
-            ),
-            LiveError::NotSupported(_) => (
-                NOT_SUPPORTED,
-                "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have".to_owned(),
-            ),
-            LiveError::Unlisted(_) if is_root() => {
-                (FAILED, "let it read /sys: a container, or a security module, keeps it from that".to_owned())
-            },
-            LiveError::Unlisted(_) => (FAILED, "run it as root".to_owned()),
-            LiveError::Load(_) | LiveError::Poll(_) if let Some(todo) = scarce(&error) => {
-                (FAILED, todo.to_owned())
-            },
-            LiveError::Load(_) | LiveError::Poll(_) => (
-                NOT_SUPPORTED,
-                "check that the kernel is 6.1 or newer (docs/requirements.md) and that nothing (a container, a security \
-                 module) keeps bpf(2) from this process"
-                    .to_owned(),
-            ),
-        };
-        Self { what: "cannot trace".to_owned(), why: error.to_string(), todo, code }
+        Self::advised("cannot trace", &error)
     }
 }
 
-/// What to do where something has run out, which says nothing of the kernel.
-fn scarce(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    let io = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-    match io.map(Errno::from_raw_os_error) {
-        Some(Errno::NOMEM) => {
-            Some("give a smaller --buffer, or let it have more memory (a container may have a limit)")
-        },
-        Some(Errno::MFILE | Errno::NFILE) => Some("raise the limit of open files (ulimit -n)"),
-        _ => error.source().and_then(scarce),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::probe::ProgramLoadError;
-
-    #[test]
-    fn what_has_run_out_says_nothing_of_the_kernel() {
-        let error = |errno: Errno| CliError::from(LiveError::Load(ProgramLoadError::Iterate(errno.into())));
-        let memory = error(Errno::NOMEM);
-        assert!(memory.code == FAILED && memory.todo.contains("more memory"), "{memory:?}");
-        let files = CliError::from(LiveError::Poll(Errno::MFILE.into()));
-        assert!(files.code == FAILED && files.todo.contains("ulimit -n"), "{files:?}");
-        assert_eq!(error(Errno::INVAL).code, NOT_SUPPORTED);
+impl From<RecordingError> for CliError {
+    fn from(error: RecordingError) -> Self {
+        Self::advised("cannot read the recording", &error)
     }
 }

@@ -118,11 +118,7 @@ fn document(args: &ExportArgs, out: &mut OutFile) -> Result<u8, CliError> {
     };
     match written {
         Err(why) if !out.has_failed() => {
-            return Err(CliError::failed(
-                "cannot write the document in this format",
-                why,
-                "report this as a bug",
-            ));
+            return Err(CliError::bug("cannot write the document in this format", why));
         },
         // It tells when it is finished.
         Err(_) | Ok(()) => {},

@@ -127,7 +127,7 @@ fn print(
 ) -> Result<bool, CliError> {
     let text = if args.json {
         devices_json(rows, blind, losses.map(ListLosses::from), recording)
-            .map_err(|why| CliError::failed("cannot write the list as JSON", why, "report this as a bug"))?
+            .map_err(|why| CliError::bug("cannot write the list as JSON", why))?
     } else {
         device_table(rows, args.color.on(&io::stdout()))
     };

@@ -10,11 +10,5 @@ pub(super) fn give_up() -> Result<(), CliError> {
 
 /// Gives up all capabilities of this thread but these.
 pub(super) fn keep_only(keep: &[LinuxCap]) -> Result<(), CliError> {
-    caps::keep_only(keep)
-        .map_err(|why| CliError::failed("cannot give up capabilities", why, "report this as a bug"))
-}
-
-/// Whether root runs it: who is denied all the same is denied by something else, mostly a container.
-pub(super) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    caps::keep_only(keep).map_err(|why| CliError::bug("cannot give up capabilities", why))
 }

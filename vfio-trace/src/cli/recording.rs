@@ -13,7 +13,7 @@ use super::{
     output::note,
 };
 use crate::{
-    recording::{ClockSample, PartOpenError, RecordingOutput},
+    recording::ClockSample,
     source::recording::{RecordingError, RecordingItem, RecordingSource},
     units::human,
 };
@@ -152,53 +152,6 @@ pub(super) fn read(
     Ok(through)
 }
 
-impl From<RecordingError> for CliError {
-    fn from(error: RecordingError) -> Self {
-        let todo = match &error {
-            RecordingError::File { name, source } if source.kind() == io::ErrorKind::NotFound => {
-                parts_of(name)
-                    .unwrap_or_else(|| "check the name; `vfio-trace record -o FILE` makes one".to_owned())
-            },
-            RecordingError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "recordings are readable for who made them only: copy it, or change its owner or mode"
-                    .to_owned()
-            },
-            RecordingError::Open {
-                source:
-                    PartOpenError::Newer(_)
-                    | PartOpenError::NewerRecords(_)
-                    | PartOpenError::OtherHeader
-                    | PartOpenError::Header(_),
-                ..
-            } => {
-                "use the vfio-trace that made it, or a newer one".to_owned()
-            },
-            RecordingError::Open { source: PartOpenError::ByteOrder(_), .. } => {
-                "read it on a machine like the one that it was made on".to_owned()
-            },
-            RecordingError::Open { source: PartOpenError::NotRecording | PartOpenError::Empty, .. } => {
-                "give a file that `vfio-trace record` made".to_owned()
-            },
-            RecordingError::Different { .. } => {
-                "give the parts of one recording, or put those of several hosts together with `vfio-trace merge`"
-                    .to_owned()
-            },
-            RecordingError::Twice { .. } => "give each part once".to_owned(),
-            RecordingError::Mixed { name, .. } => {
-                format!("give {name} alone, or the parts of one recording as they were recorded")
-            },
-            RecordingError::Pipe { .. } => {
-                "store what comes out of it in a file first, or give all parts through one pipe: cat PARTS | vfio-trace … -"
-                    .to_owned()
-            },
-            RecordingError::Open { .. } | RecordingError::Read { .. } | RecordingError::File { .. } => {
-                "copy the file again from where it was made".to_owned()
-            },
-        };
-        Self::with_code(INPUT, "cannot read the recording", error, todo)
-    }
-}
-
 /// What is known to be of the recording and was not given, a sentence each.
 pub(super) fn not_given(recording: &RecordingSource) -> Vec<String> {
     let mut texts = Vec::new();
@@ -210,16 +163,6 @@ pub(super) fn not_given(recording: &RecordingSource) -> Vec<String> {
         texts.push(format!("the recording goes on in part {part}, which was not given"));
     }
     texts
-}
-
-/// What to give instead of a name without a number.
-fn parts_of(name: &str) -> Option<String> {
-    let path = Path::new(name);
-    let first = RecordingOutput::part_name(path, 1);
-    let parts = format!("{}.*", path.with_extension("").display());
-    first
-        .exists()
-        .then(|| format!("it has parts, give them instead: {parts}, or cat {parts} | vfio-trace … -"))
 }
 
 /// How far it is, for a person who waits.

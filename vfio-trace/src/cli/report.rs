@@ -72,7 +72,7 @@ pub(super) fn main(args: &ReportArgs) -> Result<u8, CliError> {
     let histories = histories::read_of(&files, &args.host)?;
     check_pairs(&histories, &args.pairs)?;
     let document = document(&histories, &args.pairs);
-    let failed = |why| CliError::failed("cannot write the report as JSON", why, "report this as a bug");
+    let failed = |why| CliError::bug("cannot write the report as JSON", why);
     let code = code(&document, histories.damaged);
     // A document can be large: what it was made from is not needed any more.
     drop(histories);

@@ -88,7 +88,7 @@ impl StopSignals {
             }
             Ok(asked)
         };
-        asked().map_err(|why| CliError::failed("cannot wait for signals", why, "report this as a bug"))
+        asked().map_err(|why| CliError::bug("cannot wait for signals", why))
     }
 
     /// Waits for the next.

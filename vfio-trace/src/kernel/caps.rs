@@ -180,6 +180,11 @@ pub fn keep_only(keep: &[LinuxCap]) -> Result<(), DropError> {
     Ok(())
 }
 
+/// Returns true if root runs this: what is denied all the same is denied by something else, mostly a container.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Capabilities with which root finds a program in a folder that is closed to root, such as a home of mode 0700.
 const TO_FIND: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
 

@@ -1,6 +1,7 @@
 //! Mounting and unmounting: by the system calls, or by fusermount3 if only root may use those.
 
 use std::{
+    borrow::Cow,
     ffi::CString,
     io,
     mem::MaybeUninit,
@@ -21,6 +22,7 @@ use rustix::{
 use thiserror::Error;
 
 use super::mounts;
+use crate::units::advice::{ErrorAdvice, FAILED, NOT_PERMITTED, NOT_SUPPORTED};
 
 /// Type of our mounts in /proc/mounts.
 pub(super) const FS_TYPE: &str = "fuse.vfio-trace";
@@ -51,6 +53,31 @@ pub enum MountError {
         /// Its error.
         why: io::Error,
     },
+}
+
+impl ErrorAdvice for MountError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoFuse(_) => NOT_SUPPORTED,
+            Self::Device(_) | Self::Root | Self::Helper(_) => NOT_PERMITTED,
+            Self::Failed { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => NOT_PERMITTED,
+            Self::Failed { .. } => FAILED,
+        }
+    }
+
+    fn advice(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::NoFuse(_) => "load it: modprobe fuse; a container must be given the device /dev/fuse",
+            Self::Device(_) => "run it as root, or get access to /dev/fuse",
+            Self::Root => "run it as root, or install fuse3",
+            Self::Helper(_) => "run it as root, or do what it says",
+            Self::Failed { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+                "run it as root; a security module may forbid it all the same"
+            },
+            Self::Failed { .. } => "try another directory",
+        };
+        text.into()
+    }
 }
 
 /// A mount that no server answers for yet. [`mount`] makes it; `serve` takes it over.

@@ -13,6 +13,7 @@ mod merge;
 mod new_file;
 mod open_error;
 mod output;
+mod output_error;
 mod patient;
 mod reader;
 mod writer;
@@ -28,9 +29,10 @@ pub use self::{
     index::{IndexEntry, IndexError, read_index},
     item::{BlockItem, EndReason, PartEnd},
     merge::{MERGE_SCHEMA, MergeNote},
-    new_file::{NewFile, OpenAttempt, OutputError, OutputTarget, refuse_input},
+    new_file::{NewFile, OpenAttempt, OutputTarget, refuse_input},
     open_error::PartOpenError,
     output::{PartOutput, RecordingOutput},
+    output_error::OutputError,
     patient::{AT_ONCE, StopFlag, StoppableFile, TRY_AGAIN, may_wait, ready, stdout},
     reader::{ReaderEntry, RecordingReader},
     writer::{PartPreamble, PartWriter},

@@ -21,45 +21,11 @@ use rustix::{
     io::Errno,
     process::{getegid, geteuid},
 };
-use thiserror::Error;
+
+use super::output_error::OutputError;
 
 /// Permissions of output: for its owner only, because it has data about guests and from the kernel's memory.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-
-/// Reason why there is no output.
-///
-/// The command line makes its messages from it, for recordings and for all other outputs.
-#[derive(Debug, Error)]
-pub enum OutputError {
-    /// Path of an existing file.
-    #[error("{} exists already", .0.display())]
-    Exists(PathBuf),
-    /// Path of an existing file of another user, which must not be replaced or filled.
-    #[error("{} exists already, and belongs to another user", .0.display())]
-    Foreign(PathBuf),
-    /// Path of a link. It is not followed: it may have been made to point to another file.
-    #[error("{} is a symbolic link", .0.display())]
-    Link(PathBuf),
-    /// Path of an output that is one of its own inputs.
-    #[error("{} is what is read", .0.display())]
-    Input(PathBuf),
-    /// Existing file with the name of a part that is not shown to be one of an older recording of this name.
-    #[error("{} exists already, and is not taken for a part of an older recording of this name: {why}", path.display())]
-    NoPart {
-        /// Path of the file.
-        path: PathBuf,
-        /// Reason.
-        why: String,
-    },
-    /// Error while writing.
-    #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the file system.
-        source: io::Error,
-    },
-}
 
 /// Identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

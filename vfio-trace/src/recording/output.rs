@@ -12,7 +12,8 @@ use std::{
 
 use super::{
     header::PartHeader,
-    new_file::{FileId, NewFile, OpenAttempt, OutputError, OutputTarget, folder_of, id_at},
+    new_file::{FileId, NewFile, OpenAttempt, OutputTarget, folder_of, id_at},
+    output_error::OutputError,
     patient::{StopFlag, StoppableFile, may_wait, stdout},
     reader::RecordingReader,
 };

@@ -19,7 +19,7 @@ use super::{
     error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
     output::{ColorMode, note},
-    privileges::{self, is_root},
+    privileges,
     session::block_on,
     signals::{HangupRule, SignalLimit, StopSignals as Signals, end_heeding},
 };
@@ -30,7 +30,10 @@ use crate::{
         self, BeginError, ExerciseCandidate, ExercisePlan, ExerciseReport, ExerciseTask, ExerciseTracer,
         ExerciseVerdict, OpenRefusal,
     },
-    kernel::{KernelFiles, KernelVersion, VfioDevice, caps::LinuxCap},
+    kernel::{
+        KernelFiles, KernelVersion, VfioDevice,
+        caps::{LinuxCap, is_root},
+    },
     output::exercise::{junit, tap, text::ExerciseText},
     source::snapshot::DeviceFacts,
 };
@@ -344,7 +347,7 @@ fn ask(
 fn heed_signals(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
     let (tell, ready) = mpsc::channel();
     let stop = Arc::clone(stop);
-    let failed = |why: io::Error| CliError::failed("cannot wait for signals", why, "report this as a bug");
+    let failed = |why: io::Error| CliError::bug("cannot wait for signals", why);
     let heed = move || {
         // It was started before those were given up, and takes none.
         if let Err(why) = privileges::give_up() {
@@ -453,8 +456,7 @@ fn tell(
     show: ExerciseDisplay,
 ) -> Result<(), CliError> {
     let said = if args.json {
-        exercise::json(report)
-            .map_err(|why| CliError::failed("cannot write the report as JSON", why, "report this as a bug"))?
+        exercise::json(report).map_err(|why| CliError::bug("cannot write the report as JSON", why))?
     } else if args.tap {
         tap(report)
     } else {

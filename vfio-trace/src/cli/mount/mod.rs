@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
+    error::{CliError, FAILED, USAGE},
     kernel_args::KernelArgs,
     output::note,
     parse,
@@ -224,7 +224,7 @@ async fn past_of(past: PastState, tree: MountTree, mut site: MountPoint) -> Resu
 }
 
 fn no_drop(why: caps::DropError) -> CliError {
-    CliError::failed("cannot give up capabilities", why, "report this as a bug")
+    CliError::bug("cannot give up capabilities", why)
 }
 
 fn wrong_dir(dir: &Path, why: &DirError) -> CliError {
@@ -236,17 +236,5 @@ fn wrong_dir(dir: &Path, why: &DirError) -> CliError {
 }
 
 fn not_mounted(dir: &Path, why: &MountError) -> CliError {
-    let (code, todo) = match why {
-        MountError::NoFuse(_) => {
-            (NOT_SUPPORTED, "load it: modprobe fuse; a container must be given the device /dev/fuse")
-        },
-        MountError::Device(_) => (NOT_PERMITTED, "run it as root, or get access to /dev/fuse"),
-        MountError::Root => (NOT_PERMITTED, "run it as root, or install fuse3"),
-        MountError::Helper(_) => (NOT_PERMITTED, "run it as root, or do what it says"),
-        MountError::Failed { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
-            (NOT_PERMITTED, "run it as root; a security module may forbid it all the same")
-        },
-        MountError::Failed { .. } => (FAILED, "try another directory"),
-    };
-    CliError::with_code(code, format!("cannot mount on {}", dir.display()), why, todo)
+    CliError::advised(format!("cannot mount on {}", dir.display()), why)
 }

@@ -8,8 +8,12 @@ use std::{
 };
 
 use super::error::{CliError, USAGE};
-use crate::recording::{
-    self, NewFile, OpenAttempt, OutputError, OutputTarget, StopFlag, StoppableFile, TRY_AGAIN, refuse_input,
+use crate::{
+    recording::{
+        self, NewFile, OpenAttempt, OutputError, OutputTarget, StopFlag, StoppableFile, TRY_AGAIN,
+        refuse_input,
+    },
+    units::advice::ErrorAdvice as _,
 };
 
 /// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
@@ -223,37 +227,11 @@ impl From<OutputError> for CliError {
 
 /// An error as users see it. `forcible`: the verb has a --force that replaces files.
 fn told(error: &OutputError, forcible: bool) -> CliError {
-    let exists = || "it exists already".to_owned();
-    let (path, why, todo) = match error {
-        OutputError::Exists(path) if forcible => {
-            (path, exists(), "choose another name, or --force to replace it")
-        },
-        OutputError::Exists(path) => (path, exists(), "choose another name, or move it away"),
-        OutputError::Foreign(path) => (
-            path,
-            "it exists already, and belongs to another user".to_owned(),
-            "choose another name, in a folder that others cannot write to",
-        ),
-        OutputError::Link(path) => (
-            path,
-            "it is a symbolic link, which is not followed".to_owned(),
-            "give the name of the file that is meant",
-        ),
-        OutputError::Input(path) => {
-            (path, "it is what is read".to_owned(), "choose another name; --force does not change that")
-        },
-        OutputError::NoPart { path, why } => (
-            path,
-            format!(
-                "it exists already, and is not taken for a part of an older recording of this name: {why}"
-            ),
-            "choose another name, or move it away; --force does not change that",
-        ),
-        OutputError::Io { path, source } => {
-            (path, source.to_string(), "choose another place, or make room there")
-        },
+    let todo = match error {
+        OutputError::Exists(_) if !forcible => "choose another name, or move it away".into(),
+        _ => error.advice(),
     };
-    CliError::failed(cannot(&path.display().to_string()), why, todo)
+    CliError::with_code(error.exit_code(), cannot(&error.path().display().to_string()), error.reason(), todo)
 }
 
 #[cfg(test)]

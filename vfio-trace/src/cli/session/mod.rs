@@ -108,7 +108,7 @@ pub(super) fn say_waiting(live: &LiveSource) {
 }
 
 fn no_drop(why: DropError) -> CliError {
-    CliError::failed("cannot give up capabilities", why, "report this as a bug")
+    CliError::bug("cannot give up capabilities", why)
 }
 
 impl LiveRun {

@@ -1,5 +1,7 @@
 //! A recording as a source of records: several parts in their order, the same on any machine.
 
+mod error;
+
 use std::{
     collections::VecDeque,
     fs::{self, File, Metadata},
@@ -8,10 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use thiserror::Error;
 use vfio_trace_common::wire;
 use zerocopy::FromBytes as _;
 
+pub use self::error::RecordingError;
 use crate::{
     event::{ProbeReport, TraceStart, probes_since},
     recording::{
@@ -19,65 +21,6 @@ use crate::{
         RecordingDamage, RecordingReader,
     },
 };
-
-/// Error for which nothing of a recording can be shown, or no more of it.
-#[derive(Debug, Error)]
-pub enum RecordingError {
-    /// A file cannot be opened.
-    #[error("cannot open {name}: {source}")]
-    File {
-        /// Name that the user gave.
-        name: String,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A file is not one that can be read.
-    #[error("cannot read {name}: {source}")]
-    Open {
-        /// Name that the user gave.
-        name: String,
-        /// Reason for which it cannot be read.
-        source: PartOpenError,
-    },
-    /// The files do not belong together.
-    #[error("{first} and {second} are parts of different recordings")]
-    Different {
-        /// One.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// The same part twice.
-    #[error("{first} and {second} are the same part of one recording")]
-    Twice {
-        /// One.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// One file has several recordings, and others are parts of one of them.
-    #[error("{name} has several recordings, and {other} is a part of one of them")]
-    Mixed {
-        /// The one.
-        name: String,
-        /// The other.
-        other: String,
-    },
-    /// One of several files can be read only once, and they are looked into first.
-    #[error("{name} is a pipe or a device, which can be read only once")]
-    Pipe {
-        /// Name that the user gave.
-        name: String,
-    },
-    /// Reading failed halfway.
-    #[error("cannot read on in {name}: {source}")]
-    Read {
-        /// Name that the user gave.
-        name: String,
-        /// The system's error.
-        source: io::Error,
-    },
-}
 
 /// Next item of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
