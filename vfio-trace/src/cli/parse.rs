@@ -22,10 +22,15 @@ fn span(text: &str) -> Result<Option<Duration>, String> {
         "ms" => 1e-3,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => {
-            let parts = SpanParser::new().parse_unsigned_duration(text).ok();
-            return parts.map(Some).ok_or_else(|| format!("unknown unit \"{unit}\": use ms, s, m or h"));
+        // Only numbers with units: jiff takes signs, commas, `1:30:00` and `2h ago` as well.
+        several if text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ' ')) => {
+            return match SpanParser::new().parse_unsigned_duration(text) {
+                Ok(span) => Ok(Some(span)),
+                Err(_) if several.contains(|c: char| c.is_ascii_digit()) => Ok(None),
+                Err(_) => Err(format!("unknown unit \"{unit}\": use ms, s, m or h")),
+            };
         },
+        _ => return Err(format!("unknown unit \"{unit}\": use ms, s, m or h")),
     };
     let number = number.parse::<f64>().ok();
     Ok(number.and_then(|number| Duration::try_from_secs_f64(number * factor).ok()))
@@ -139,6 +144,14 @@ mod tests {
             "0h0m",
             "-1h30m",
             "1h-5m",
+            "+5s",
+            "1h, 5m",
+            "1:30:00",
+            "1h 02:03",
+            "1h30m ago",
+            "1h30",
+            "1h30M",
+            "1m1h",
             "99999999999999999999h",
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
