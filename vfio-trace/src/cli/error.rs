@@ -2,11 +2,12 @@
 
 use super::output;
 use crate::{
+    kernel::caps::DropError,
     source::{live::LiveError, recording::RecordingError},
     units::{advice::ErrorAdvice, human::clean},
 };
 
-pub(super) use crate::units::advice::{FAILED, INPUT, NOT_PERMITTED, NOT_SUPPORTED, USAGE};
+pub(super) use crate::units::advice::{FAILED, IN_USE, INPUT, NOT_PERMITTED, NOT_SUPPORTED, USAGE};
 
 /// An error at the edge.
 #[derive(Debug)]
@@ -59,6 +60,12 @@ impl CliError {
 impl From<LiveError> for CliError {
     fn from(error: LiveError) -> Self {
         Self::advised("cannot trace", &error)
+    }
+}
+
+impl From<DropError> for CliError {
+    fn from(error: DropError) -> Self {
+        Self::bug("cannot give up capabilities", error)
     }
 }
 

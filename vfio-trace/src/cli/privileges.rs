@@ -10,5 +10,5 @@ pub(super) fn give_up() -> Result<(), CliError> {
 
 /// Gives up all capabilities of this thread but these.
 pub(super) fn keep_only(keep: &[LinuxCap]) -> Result<(), CliError> {
-    caps::keep_only(keep).map_err(|why| CliError::bug("cannot give up capabilities", why))
+    Ok(caps::keep_only(keep)?)
 }

@@ -1,7 +1,8 @@
 //! Devices under test, and their recovery from the state in which an earlier user left them.
 
 use super::{
-    device::{CallResult, DeviceOpenError, OpenDevice},
+    begin_error::BeginError,
+    device::{CallResult, OpenDevice},
     report::{ExercisedDevice, RecoveredDevice},
 };
 use crate::{
@@ -31,31 +32,8 @@ pub struct ExerciseCandidate {
     pub device: VfioDevice,
     /// State that its driver had in memory while the device was closed, if that could be read.
     pub closed_in: Option<MigState>,
-}
-
-/// Reason why a run cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum BeginError {
-    /// Name of a device that cannot be opened, and the reason.
-    #[error("{0}: {1}")]
-    Open(String, DeviceOpenError),
-    /// Name of a device without migration, or without the interface of Linux 5.18 and later; the errno of
-    /// VFIO_DEVICE_FEATURE_MIGRATION.
-    #[error("{0} cannot migrate: VFIO_DEVICE_FEATURE_MIGRATION gives {name}", name = .1.name())]
-    NoMigration(String, Errno),
-    /// Name of a device with migration whose state cannot be read, and the errno.
-    #[error("{0}: its state cannot be read: VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE gives {name}", name = .1.name())]
-    State(String, Errno),
-    /// Signal that came before the run.
-    #[error("a signal asked for the end before it began")]
-    Stopped,
-    /// Name of a device that was left in another state than RUNNING, that state, and the reason why it cannot be
-    /// brought back from it.
-    #[error("{0} is in {1}, and {2}")]
-    Stuck(String, String, String),
-    /// Reason why the requested image cannot be kept.
-    #[error("its image cannot be kept: {0}")]
-    ImageNotKept(String),
+    /// True if no process had it, or a device of its group, open before; false if that is not known.
+    pub idle: bool,
 }
 
 /// Opens a device. If it was left in another state than RUNNING, it is reset before anything else.
@@ -63,10 +41,14 @@ pub(super) fn open(
     candidate: ExerciseCandidate,
     others: &[&TestDevice],
 ) -> Result<(TestDevice, Option<RecoveredDevice>), BeginError> {
-    let ExerciseCandidate { device: info, closed_in } = candidate;
+    let ExerciseCandidate { device: info, closed_in, idle } = candidate;
     let name = info.name.clone();
     let others: Vec<&OpenDevice> = others.iter().filter_map(|bench| bench.device.as_ref()).collect();
-    let mut device = OpenDevice::open(&info, &others).map_err(|why| BeginError::Open(name.clone(), why))?;
+    let mut device = OpenDevice::open(&info, &others).map_err(|why| BeginError::Open {
+        device: name.clone(),
+        why,
+        idle,
+    })?;
     let flags = device.flags().map_err(|errno| BeginError::NoMigration(name.clone(), errno))?;
     let quirks = info.driver.as_deref().and_then(driver_quirks);
     let can_reset = device.can_reset();

@@ -63,7 +63,7 @@ const SET_IOMMU: &str = "VFIO_SET_IOMMU";
 
 impl DeviceOpenError {
     /// Returns true if the reason is that another process has the device open.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         match self {
             Self::Node { why, .. } => why.raw_os_error() == Some(Raw::BUSY.raw_os_error()),
             Self::Call { errno: is, .. } => *is == errno(Raw::BUSY),
@@ -74,7 +74,7 @@ impl DeviceOpenError {
     /// Returns another meaning that an errno may have besides "busy". Binding a device gives EINVAL if it is open
     /// already, and whatever its driver returns if it refuses to open the device. It gives EPERM if its group belongs
     /// to another process, and if interrupts are not isolated.
-    pub fn open_refusal(&self) -> Option<OpenRefusal> {
+    pub(super) fn open_refusal(&self) -> Option<OpenRefusal> {
         let Self::Call { call, errno: is } = self else { return None };
         match *call {
             BIND if *is == errno(Raw::PERM) => Some(OpenRefusal::Interrupts { may_be_busy: true }),
@@ -85,7 +85,7 @@ impl DeviceOpenError {
     }
 
     /// Returns the node that may not be opened, if that is the reason.
-    pub fn denied_path(&self) -> Option<&str> {
+    pub(super) fn denied_path(&self) -> Option<&str> {
         match self {
             Self::Node { path, why } if why.kind() == io::ErrorKind::PermissionDenied => Some(path),
             _ => None,
@@ -95,7 +95,7 @@ impl DeviceOpenError {
 
 /// Reason why no process may open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenRefusal {
+pub(super) enum OpenRefusal {
     /// Interrupts are not isolated: the device could raise some that are not its own.
     Interrupts {
         /// True if the errno is the same when another process has the device.

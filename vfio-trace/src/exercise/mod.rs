@@ -1,5 +1,6 @@
 //! Drives an idle device through its migration states, one request at a time. The only module that acts on devices.
 
+mod begin_error;
 mod bench;
 mod device;
 mod known_loop;
@@ -13,8 +14,9 @@ mod watch;
 use std::{rc::Rc, sync::atomic::AtomicBool};
 
 pub use self::{
-    bench::{BeginError, ExerciseCandidate},
-    device::{DeviceOpenError, OpenRefusal},
+    begin_error::BeginError,
+    bench::ExerciseCandidate,
+    device::DeviceOpenError,
     known_loop::force_warning,
     plans::{ExercisePlan, MOST_BYTES},
     report::{

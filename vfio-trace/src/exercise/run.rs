@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    bench::{BeginError, ExerciseCandidate, TestDevice, open},
+    begin_error::BeginError,
+    bench::{ExerciseCandidate, TestDevice, open},
     device::{CallResult, OpenDevice},
     known_loop::AvoidedRequests,
     report::{EndState, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict, ExpectedOutcome},

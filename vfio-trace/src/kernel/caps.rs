@@ -75,7 +75,7 @@ pub struct MissingCap {
 
 /// Reason why capabilities could not be given up.
 #[derive(Debug, Error)]
-#[error("cannot give up capabilities: {0}")]
+#[error("{0}")]
 pub struct DropError(#[from] CapsError);
 
 impl CapSet {

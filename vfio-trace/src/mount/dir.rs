@@ -1,6 +1,7 @@
 //! Checks of the directory to mount on, and recovery from a dead mount of an earlier run.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -10,11 +11,24 @@ use rustix::{fs::FlockOperation, io::Errno};
 use thiserror::Error;
 
 use super::mounts::{self, MountEntry, shown};
-use crate::mount::attach::{FS_TYPE, unmount};
+use crate::{
+    mount::attach::{FS_TYPE, unmount},
+    units::advice::{ErrorAdvice, FAILED, USAGE},
+};
+
+/// Error for which a directory cannot be mounted on.
+#[derive(Debug, Error)]
+#[error("{why}")]
+pub struct DirError {
+    /// The directory, as it was given.
+    pub dir: PathBuf,
+    /// Reason.
+    pub why: DirReason,
+}
 
 /// Reason for which a directory cannot be mounted on.
 #[derive(Debug, Error)]
-pub enum DirError {
+pub enum DirReason {
     /// It does not exist.
     #[error("there is no such directory")]
     Missing,
@@ -58,23 +72,27 @@ impl MountTarget {
     ///
     /// [`DirError`] if it cannot be mounted on.
     pub fn look(dir: &Path) -> Result<Self, DirError> {
+        Self::check(dir).map_err(|why| DirError { dir: dir.to_owned(), why })
+    }
+
+    fn check(dir: &Path) -> Result<Self, DirReason> {
         let mut recovered = 0;
         // A dead one may hide another.
         while let Err(error) = fs::metadata(dir) {
             match Errno::from_io_error(&error) {
                 Some(Errno::NOTCONN) => recover(dir)?,
-                Some(Errno::NOENT) => return Err(DirError::Missing),
-                Some(Errno::NOTDIR) => return Err(DirError::NotDirectory),
-                _ => return Err(DirError::Other(error)),
+                Some(Errno::NOENT) => return Err(DirReason::Missing),
+                Some(Errno::NOTDIR) => return Err(DirReason::NotDirectory),
+                _ => return Err(DirReason::Other(error)),
             }
             recovered += 1;
         }
-        if !fs::metadata(dir).map_err(DirError::Other)?.is_dir() {
-            return Err(DirError::NotDirectory);
+        if !fs::metadata(dir).map_err(DirReason::Other)?.is_dir() {
+            return Err(DirReason::NotDirectory);
         }
-        let path = fs::canonicalize(dir).map_err(DirError::Other)?;
+        let path = fs::canonicalize(dir).map_err(DirReason::Other)?;
         if mount_at(&path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
-            return Err(DirError::Busy);
+            return Err(DirReason::Busy);
         }
         let hides = fs::read_dir(&path).is_ok_and(|mut names| names.next().is_some());
         Ok(Self { path, recovered, hides })
@@ -93,33 +111,37 @@ impl MountTarget {
     ///
     /// # Errors
     ///
-    /// [`DirError::Busy`] if another vfio-trace is mounted there by now, [`DirError::Locked`] if it may be about to be.
+    /// [`DirReason::Busy`] if another vfio-trace is mounted there by now, [`DirReason::Locked`] if it may be about to be.
     pub fn claim(&self) -> Result<MountLock, DirError> {
-        let under = File::open(&self.path).map_err(DirError::Other)?;
+        self.lock().map_err(|why| DirError { dir: self.path.clone(), why })
+    }
+
+    fn lock(&self) -> Result<MountLock, DirReason> {
+        let under = File::open(&self.path).map_err(DirReason::Other)?;
         // On file systems without locks on directories, only the check below is left.
         let locked = rustix::fs::flock(&under, FlockOperation::NonBlockingLockExclusive);
         if locked == Err(Errno::WOULDBLOCK) {
-            return Err(DirError::Locked);
+            return Err(DirReason::Locked);
         }
         if mount_at(&self.path)?.is_some_and(|entry| entry.kind == FS_TYPE) {
-            return Err(DirError::Busy);
+            return Err(DirReason::Busy);
         }
         Ok(MountLock { _under: under })
     }
 }
 
-fn mount_at(path: &Path) -> Result<Option<MountEntry>, DirError> {
-    mounts::at(path).map_err(DirError::Other)
+fn mount_at(path: &Path) -> Result<Option<MountEntry>, DirReason> {
+    mounts::at(path).map_err(DirReason::Other)
 }
 
 /// Removes the dead mount at `dir`, if it was a vfio-trace's.
-fn recover(dir: &Path) -> Result<(), DirError> {
-    let path = dead_path(dir).map_err(DirError::Other)?;
+fn recover(dir: &Path) -> Result<(), DirReason> {
+    let path = dead_path(dir).map_err(DirReason::Other)?;
     let Some(entry) = mount_at(&path)? else {
         // A dead mount further up, or one of another namespace.
-        return Err(DirError::Other(Errno::NOTCONN.into()));
+        return Err(DirReason::Other(Errno::NOTCONN.into()));
     };
-    let dead = |why: String| DirError::Dead { kind: entry.kind.clone(), why };
+    let dead = |why: String| DirReason::Dead { kind: entry.kind.clone(), why };
     if entry.kind != FS_TYPE {
         return Err(dead("it is not vfio-trace's to take away".to_owned()));
     }
@@ -139,19 +161,25 @@ fn dead_path(dir: &Path) -> io::Result<PathBuf> {
     }
 }
 
-impl DirError {
-    /// Returns the remedy for the user.
-    pub fn todo(&self, dir: &Path) -> String {
-        let dir = shown(dir);
-        match self {
-            Self::Missing => format!("make it first: mkdir -p {dir}"),
-            Self::NotDirectory => "give an empty directory".to_owned(),
-            Self::Busy => format!("use that one, or unmount it first: umount {dir}"),
-            Self::Locked => {
-                format!("try again, or give another directory; `fuser {dir}` tells who has it open")
+impl ErrorAdvice for DirError {
+    fn exit_code(&self) -> u8 {
+        match self.why {
+            DirReason::Missing | DirReason::NotDirectory => USAGE,
+            DirReason::Busy | DirReason::Locked | DirReason::Dead { .. } | DirReason::Other(_) => FAILED,
+        }
+    }
+
+    fn advice(&self) -> Cow<'static, str> {
+        let dir = shown(&self.dir);
+        match self.why {
+            DirReason::Missing => format!("make it first: mkdir -p {dir}").into(),
+            DirReason::NotDirectory => "give an empty directory".into(),
+            DirReason::Busy => format!("use that one, or unmount it first: umount {dir}").into(),
+            DirReason::Locked => {
+                format!("try again, or give another directory; `fuser {dir}` tells who has it open").into()
             },
-            Self::Dead { .. } => format!("take it away first: umount -l {dir}"),
-            Self::Other(_) => "give a directory that can be looked into".to_owned(),
+            DirReason::Dead { .. } => format!("take it away first: umount -l {dir}").into(),
+            DirReason::Other(_) => "give a directory that can be looked into".into(),
         }
     }
 }
@@ -168,7 +196,8 @@ mod tests {
         let [first, second] = [(); 2].map(|()| MountTarget::look(&root.path().join("dir")).unwrap());
         let claim = first.claim().unwrap();
         let refused = second.claim().unwrap_err();
-        assert!(matches!(refused, DirError::Locked) && !refused.todo(&second.path).contains("umount"));
+        assert!(matches!(refused.why, DirReason::Locked) && !refused.advice().contains("umount"));
+        assert!(refused.exit_code() == FAILED && refused.advice().contains(&shown(&second.path)));
         drop(claim);
         second.claim().unwrap();
     }
@@ -185,9 +214,14 @@ mod tests {
             assert_eq!(look(name).unwrap(), MountTarget { path: empty.clone(), recovered: 0, hides: false });
         }
         assert!(look("full").unwrap().hides);
-        assert!(matches!(look("full/file"), Err(DirError::NotDirectory)));
-        assert!(matches!(look("full/file/below"), Err(DirError::NotDirectory)));
-        assert!(matches!(look("nothing"), Err(DirError::Missing)));
+        for (name, advice) in [
+            ("full/file", "empty directory"),
+            ("full/file/below", "empty directory"),
+            ("nothing", "mkdir -p "),
+        ] {
+            let refused = look(name).unwrap_err();
+            assert!(refused.exit_code() == USAGE && refused.advice().contains(advice), "{name}: {refused:?}");
+        }
         assert_eq!(dead_path(&root.path().join("link")).unwrap(), empty);
     }
 }

@@ -16,7 +16,7 @@ pub use self::{
     attach::{FuseMount, MountError, check_device, mount},
     content::{MountTree, without_folder},
     debug::{DebugCommand, DeviceExerciser, ExerciseOutcome},
-    dir::{DirError, MountLock, MountTarget},
+    dir::{DirError, DirReason, MountLock, MountTarget},
     guard::{GuardError, UnmountGuard, guard},
     serve::{FuseServer, Refresh, serve},
 };

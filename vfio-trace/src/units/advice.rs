@@ -13,6 +13,9 @@ pub const NOT_SUPPORTED: u8 = 4;
 /// Exit code where input is damaged, or not of the kind that was asked for.
 pub const INPUT: u8 = 5;
 
+/// Exit code where another process has the device, for `mount` only: it tells others [`NOT_PERMITTED`].
+pub const IN_USE: u8 = 16;
+
 /// An error that knows what a user can do about it.
 ///
 /// Implemented beside each error of the library that a verb shows as it is; the command line adds what could not be done.

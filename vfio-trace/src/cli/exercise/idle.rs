@@ -1,7 +1,10 @@
 //! Refuses devices in use: only a device that is not open, nor another one of its group, may be exercised.
 
 use crate::{
-    cli::{devices::HostDevices, error::CliError, exercise::IN_USE},
+    cli::{
+        devices::HostDevices,
+        error::{CliError, IN_USE},
+    },
     kernel::{KernelFiles, VfioDevice, process::ProcessTable},
     source::snapshot::DeviceFacts,
     units::human,

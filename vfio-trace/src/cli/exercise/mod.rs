@@ -16,7 +16,7 @@ use std::{
 use self::{inputs::ImageInput, outputs::ExerciseOutputs, show::ExerciseDisplay, tracer::LiveTracer};
 use super::{
     devices::HostDevices,
-    error::{CliError, FAILED, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
+    error::{CliError, FAILED, IN_USE, NOT_PERMITTED, NOT_SUPPORTED, USAGE},
     kernel_args::KernelArgs,
     output::{ColorMode, note},
     privileges,
@@ -28,12 +28,9 @@ use crate::{
     event::{MigFlags, MigState},
     exercise::{
         self, BeginError, ExerciseCandidate, ExercisePlan, ExerciseReport, ExerciseTask, ExerciseTracer,
-        ExerciseVerdict, OpenRefusal,
+        ExerciseVerdict,
     },
-    kernel::{
-        KernelFiles, KernelVersion, VfioDevice,
-        caps::{LinuxCap, is_root},
-    },
+    kernel::{KernelFiles, KernelVersion, VfioDevice, caps::LinuxCap},
     output::exercise::{junit, tap, text::ExerciseText},
     source::snapshot::DeviceFacts,
 };
@@ -146,9 +143,6 @@ pub(super) struct ExerciseArgs {
     kernel: KernelArgs,
 }
 
-/// Exit code where somebody has the device, for `mount` only: others get that of what is not permitted.
-pub(super) const IN_USE: u8 = 16;
-
 /// `vfio-trace exercise`.
 pub(super) fn main(args: &ExerciseArgs) -> Result<u8, CliError> {
     block_on(async { run(args) }).map_err(|mut error| {
@@ -165,10 +159,11 @@ const fn told(code: u8, tell_in_use: bool) -> u8 {
 /// A device with what the kernel's memory says of it.
 type FoundDevice = (VfioDevice, Option<DeviceFacts>);
 
-fn candidate((device, memory): &FoundDevice) -> ExerciseCandidate {
+fn candidate((device, memory): &FoundDevice, idle: bool) -> ExerciseCandidate {
     // 0 is ERROR's number, and what a driver has in memory of a device that nobody ever opened: it tells of no earlier user.
     let state = memory.as_ref().and_then(|memory| memory.state);
-    ExerciseCandidate { device: device.clone(), closed_in: state.filter(|state| *state != MigState::ERROR) }
+    let closed_in = state.filter(|state| *state != MigState::ERROR);
+    ExerciseCandidate { device: device.clone(), closed_in, idle }
 }
 
 fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
@@ -183,10 +178,9 @@ fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
     let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut outputs = ExerciseOutputs::look(args, &stop)?;
-    let mut idle = true;
-    for found in std::iter::once(first).chain(second) {
-        idle &= idle::check(&files, &devices, &found.0)?;
-    }
+    let idle = |found: &FoundDevice| idle::check(&files, &devices, &found.0);
+    let first_is_idle = idle(first)?;
+    let second_is_idle = second.map(idle).transpose()?;
     let image = args.image.as_deref().map(ImageInput::open).transpose()?;
     let wrong = args.wrong.as_deref().map(ImageInput::open).transpose()?;
     if !args.yes {
@@ -214,12 +208,13 @@ fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
         force: args.force,
     };
     let witness = tracer.as_mut().map(|tracer| tracer as &mut dyn ExerciseTracer);
-    let (first, second) = (candidate(first), second.map(candidate));
+    let second = second.zip(second_is_idle).map(|(second, idle)| candidate(second, idle));
+    let first = candidate(first, first_is_idle);
     let done = exercise::exercise(task, first, second, witness, &mut show, &stop);
     // The devices are back.
     end_heeding();
-    let report =
-        done.map_err(|why| outputs.take_error().unwrap_or_else(|| begin_error(why, idle, is_root())))?;
+    let unbegun = |why: BeginError| CliError::advised("the device was not exercised", &why);
+    let report = done.map_err(|why| outputs.take_error().unwrap_or_else(|| unbegun(why)))?;
     tell(args, &report, outputs, show)?;
     Ok(match report.verdict {
         ExerciseVerdict::Failed => FAILED,
@@ -388,63 +383,6 @@ fn trace(
     match LiveTracer::start(files, &devices) {
         Ok(tracer) => (Some(tracer), None),
         Err(why) => (None, Some(why.to_string())),
-    }
-}
-
-/// `idle`: nobody had it, or a device of its group, open before; false: that is not known.
-fn begin_error(error: BeginError, idle: bool, root: bool) -> CliError {
-    let what = "the device was not exercised";
-    let (code, todo) = match &error {
-        BeginError::Open(_, why) if why.is_busy() => {
-            (IN_USE, "let whoever has it or a device of its group end: vfio-trace list; fuser -v /dev/vfio/*")
-        },
-        BeginError::Open(_, why) if let Some(node) = why.denied_path() => {
-            let todo = if root {
-                format!("let this container have {node}, to read and to write")
-            } else {
-                "run it as root".to_owned()
-            };
-            return CliError::with_code(NOT_PERMITTED, what, error, todo);
-        },
-        BeginError::Open(_, why) if let Some(doubt) = why.open_refusal() => {
-            let (code, todo) = refused(doubt, idle);
-            return CliError::with_code(code, what, error, todo);
-        },
-        BeginError::Open(..) => (
-            NOT_SUPPORTED,
-            "modprobe vfio_iommu_type1 (or iommufd), and bind all devices of its group to VFIO drivers",
-        ),
-        BeginError::Stopped => (FAILED, "start it again"),
-        BeginError::State(..) => (FAILED, "look for its driver's words in the kernel's log"),
-        BeginError::NoMigration(..) => (NOT_SUPPORTED, "exercise one that can: vfio-trace list"),
-        BeginError::ImageNotKept(_) => (FAILED, "choose another place for it: --out FILE"),
-        BeginError::Stuck(..) => (FAILED, "unbind its driver and bind it again, or remove the mdev"),
-    };
-    CliError::with_code(code, what, error, todo)
-}
-
-/// What to do about a device that the kernel refuses, maybe to everybody.
-fn refused(doubt: OpenRefusal, idle: bool) -> (u8, String) {
-    let (may_be_busy, lacks) = match doubt {
-        OpenRefusal::Interrupts { may_be_busy } => (
-            may_be_busy,
-            "this host does not isolate interrupts: switch interrupt remapping on (firmware, intremap=), or, where all guests \
-             are trusted, set allow_unsafe_interrupts=1 for iommufd or vfio_iommu_type1",
-        ),
-        OpenRefusal::Driver => {
-            (true, "its driver refuses to open it: look for its words in the kernel's log")
-        },
-    };
-    match (may_be_busy, idle) {
-        (false, _) => (NOT_SUPPORTED, lacks.to_owned()),
-        (true, true) => (NOT_SUPPORTED, format!("if nobody has opened it meanwhile, {lacks}")),
-        (true, false) => (
-            NOT_PERMITTED,
-            format!(
-                "let whoever has it or a device of its group end, which cannot be told here (fuser -v /dev/vfio/*); if nobody \
-                 has, {lacks}"
-            ),
-        ),
     }
 }
 

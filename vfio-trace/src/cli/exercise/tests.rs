@@ -82,47 +82,10 @@ fn a_signal_before_the_start_opens_nothing() {
         kernel: KernelVersion::read(&TestRoot::new().files()),
         force: false,
     };
-    let first = ExerciseCandidate { device: device("dev", "mtty"), closed_in: None };
+    let first = ExerciseCandidate { device: device("dev", "mtty"), closed_in: None, idle: true };
     let (line, stop) = (args(&["dev"]), AtomicBool::new(true));
     let done = exercise::exercise(task, first, None, None, &mut ExerciseDisplay::new(&line), &stop);
     assert!(matches!(done, Err(BeginError::Stopped)), "{:?}", done.err());
-}
-
-fn open_error(call: &'static str, errno: u32, idle: bool) -> (u8, String) {
-    let why = exercise::DeviceOpenError::Call { call, errno: crate::event::Errno(errno) };
-    let error = begin_error(BeginError::Open("dev".to_owned(), why), idle, true);
-    (error.code, format!("{error:?}"))
-}
-
-#[test]
-fn in_use_is_said_of_what_somebody_has() {
-    let bind = "VFIO_DEVICE_BIND_IOMMUFD";
-    assert_eq!(open_error(bind, 16, true).0, IN_USE);
-    assert_eq!(open_error("VFIO_GROUP_GET_DEVICE_FD", 16, false).0, IN_USE);
-    for (errno, why) in [(1, "interrupt remapping"), (22, "driver refuses")] {
-        for (idle, expected) in [(true, NOT_SUPPORTED), (false, NOT_PERMITTED)] {
-            let (code, said) = open_error(bind, errno, idle);
-            assert_eq!(code, expected, "{said}");
-            assert!(said.contains(why), "{said}");
-            assert_eq!(said.contains("let whoever has it"), !idle, "{said}");
-        }
-    }
-    let (code, said) = open_error("VFIO_SET_IOMMU", 1, true);
-    assert!(code == NOT_SUPPORTED && said.contains("allow_unsafe_interrupts"), "{said}");
-    assert!(!said.contains("modprobe") && !said.contains("nobody"), "{said}");
-    assert!(open_error("VFIO_SET_IOMMU", 22, true).1.contains("modprobe"));
-}
-
-#[test]
-fn root_is_not_told_to_be_root() {
-    let denied = |root| {
-        let (path, why) = ("/dev/vfio/7".to_owned(), io::Error::from(io::ErrorKind::PermissionDenied));
-        let why = exercise::DeviceOpenError::Node { path, why };
-        format!("{:?}", begin_error(BeginError::Open("dev".to_owned(), why), true, root))
-    };
-    assert!(denied(false).contains("run it as root"), "{}", denied(false));
-    let said = denied(true);
-    assert!(said.contains("container have /dev/vfio/7") && !said.contains("as root"), "{said}");
 }
 
 #[test]

@@ -6,10 +6,7 @@ use std::{
 };
 
 use crate::{
-    cli::{
-        error::{NOT_PERMITTED, NOT_SUPPORTED},
-        exercise::IN_USE,
-    },
+    cli::error::{IN_USE, NOT_PERMITTED, NOT_SUPPORTED},
     mount::{DebugCommand, DeviceExerciser, ExerciseOutcome},
 };
 

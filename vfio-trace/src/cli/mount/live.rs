@@ -19,7 +19,6 @@ use super::{
     MountArgs, MountEnd, MountPoint,
     debug::ExerciseProcess,
     looks::InventorySchedule,
-    no_drop,
 };
 use crate::{
     event::{DecodeError, WallClock, WireRecord},
@@ -179,7 +178,7 @@ pub(super) async fn run(args: &MountArgs, mut site: MountPoint) -> Result<u8, Cl
     let notes = LiveNotes::new(args.verbose);
     let mut live = open_source(files.clone(), args.buffer, notes)?;
     let (mounted, guard) = site.mount(true)?;
-    live.drop_privileges().map_err(no_drop)?;
+    live.drop_privileges()?;
     say_waiting(&live);
 
     let clock = WallClock::from(anchor());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    error::{CliError, FAILED, USAGE},
+    error::CliError,
     kernel_args::KernelArgs,
     output::note,
     parse,
@@ -22,11 +22,11 @@ use super::{
 use crate::{
     kernel::caps,
     mount::{
-        self, DeviceExerciser, DirError, FuseMount, GuardError, MountError, MountLock, MountTarget,
-        MountTree, Refresh, UnmountGuard,
+        self, DeviceExerciser, FuseMount, GuardError, MountError, MountLock, MountTarget, MountTree, Refresh,
+        UnmountGuard,
     },
     state::HostState,
-    units::human,
+    units::{advice::ErrorAdvice, human},
 };
 
 /// Name of the verb that the guard is started with.
@@ -108,7 +108,7 @@ struct MountPoint {
 impl MountPoint {
     /// Looks whether it can be.
     fn look(args: &MountArgs) -> Result<MountTarget, CliError> {
-        let target = MountTarget::look(&args.dir).map_err(|why| wrong_dir(&args.dir, &why))?;
+        let target = MountTarget::look(&args.dir).map_err(|why| not_mounted(&args.dir, &why))?;
         mount::check_device().map_err(|why| not_mounted(&target.path, &why))?;
         if target.recovered > 0 {
             note("a dead mount that an earlier vfio-trace left there was taken away");
@@ -129,7 +129,7 @@ impl MountPoint {
 
     /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
     fn mount(&mut self, writable: bool) -> Result<(FuseMount, UnmountGuard), CliError> {
-        let claim = self.target.claim().map_err(|why| wrong_dir(&self.target.path, &why))?;
+        let claim = self.target.claim().map_err(|why| not_mounted(&self.target.path, &why))?;
         self.claim = Some(claim);
         let no_guard = |why: GuardError| {
             CliError::failed(format!("cannot mount on {}", self.target.path.display()), why, "try again")
@@ -205,7 +205,7 @@ impl Refresh for NoRefresh {
 /// Shows a moment of a recording.
 async fn past_of(past: PastState, tree: MountTree, mut site: MountPoint) -> Result<u8, CliError> {
     let (mounted, guard) = site.mount(false)?;
-    caps::keep_only(&[]).map_err(no_drop)?;
+    caps::keep_only(&[])?;
     note(&past.describe());
     past.unknown().into_iter().for_each(note);
     let (host, through) = past.into_parts();
@@ -223,18 +223,6 @@ async fn past_of(past: PastState, tree: MountTree, mut site: MountPoint) -> Resu
     through.code()
 }
 
-fn no_drop(why: caps::DropError) -> CliError {
-    CliError::bug("cannot give up capabilities", why)
-}
-
-fn wrong_dir(dir: &Path, why: &DirError) -> CliError {
-    let code = match why {
-        DirError::Missing | DirError::NotDirectory => USAGE,
-        DirError::Busy | DirError::Locked | DirError::Dead { .. } | DirError::Other(_) => FAILED,
-    };
-    CliError::with_code(code, format!("cannot mount on {}", dir.display()), why, why.todo(dir))
-}
-
-fn not_mounted(dir: &Path, why: &MountError) -> CliError {
+fn not_mounted(dir: &Path, why: &impl ErrorAdvice) -> CliError {
     CliError::advised(format!("cannot mount on {}", dir.display()), why)
 }

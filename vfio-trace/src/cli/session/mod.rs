@@ -24,10 +24,7 @@ use super::{
 };
 use crate::{
     event::{ClockAnchor, TraceStart},
-    kernel::{
-        KernelFiles,
-        caps::{self, DropError},
-    },
+    kernel::{KernelFiles, caps},
     probe::LoadOptions,
     source::{
         clock::mono_ns,
@@ -107,10 +104,6 @@ pub(super) fn say_waiting(live: &LiveSource) {
     }
 }
 
-fn no_drop(why: DropError) -> CliError {
-    CliError::bug("cannot give up capabilities", why)
-}
-
 impl LiveRun {
     /// Attaches all probes; nothing is counted yet.
     pub(super) fn open(args: &LiveArgs) -> Result<Self, CliError> {
@@ -143,7 +136,7 @@ impl LiveRun {
 
     /// Gives up what is needed no more, but for what finds the command; that goes with [`Self::start`].
     pub(super) fn drop_privileges(&self) -> Result<(), CliError> {
-        self.live.put_privileges_aside().map_err(no_drop)
+        Ok(self.live.put_privileges_aside()?)
     }
 
     /// Starts the command, if there is one, with what [`Self::drop_privileges`] has put aside for it. Not where a signal came
@@ -153,7 +146,7 @@ impl LiveRun {
             let what = format!("{} was not started", program.display());
             return Err(CliError::failed(what, "a signal asked for the end before that", "start it again"));
         }
-        let mut traced = caps::start_with(|| TracedCommand::start(&args.command)).map_err(no_drop)??;
+        let mut traced = caps::start_with(|| TracedCommand::start(&args.command))??;
         // Typed before it was there, or just then: rather twice than never.
         if let Some(traced) = traced.as_mut().filter(|_| self.signals.has_come()) {
             traced.may_have_missed_one();
