@@ -124,6 +124,11 @@ impl HostClock {
         at(&self.set, mono_ns)
     }
 
+    /// Returns true if the clock was synchronised at any time: a daemon may have slewed it then.
+    pub(crate) fn was_synchronised(&self) -> bool {
+        self.promised.iter().any(|since| since.value.is_some())
+    }
+
     /// Returns the kernel's bound at a time of CLOCK_MONOTONIC.
     pub(crate) fn error_at(&self, mono_ns: u64) -> Option<u64> {
         at(&self.promised, mono_ns)

@@ -97,24 +97,35 @@ impl DocumentBuilder<'_> {
         if self.facts.is_one_clock(from, to) {
             return TimeUncertainty::NOT;
         }
-        let correction =
-            |host: u32| self.corrections.get(host as usize).copied().unwrap_or(OffsetCorrection::NONE);
+        let (first_ns, last_ns) = self.handover(whole);
+        // What other migrations show of the clocks holds at their times, and is worth less the farther away they are.
+        let correction = |host: u32| match self.facts.boot(host as usize) {
+            0 => OffsetCorrection::NONE,
+            boot => {
+                self.drifts.get(boot).map_or(OffsetCorrection::NONE, |drift| drift.over(first_ns, last_ns))
+            },
+        };
         let moved = correction(to).since(correction(from));
         let evidence = self.evidence(streams);
-        // Another migration moved the clocks by more than the kernels' present bounds allow: if they were that far
-        // apart then, they need not be now. But in this migration, too, nothing is written before it was read.
+        let slacks = whole.matched.iter().filter_map(|pair| evidence.slack_of(pair, whole));
+        let slack = slacks.reduce(|one, other| one.and(other));
+        let demanded = slack.map_or(moved, |slack| moved.demanding(moved.by - slack.least_ns));
         let promised = evidence
             .promised_of(whole)
-            .map_or_else(|| moved.or_unpromised(), |promised| moved.or_as_promised(promised));
-        let slack = whole.matched.iter().filter_map(|pair| evidence.slack_of(pair, whole)).min();
-        let late = match (moved.late.zip(slack), promised.late) {
-            (Some((before, slack)), late) => {
-                let most = slack.max(before);
-                Some(late.map_or(most, |late| late.min(most)))
-            },
-            (None, late) => late,
-        };
+            .map_or_else(|| demanded.or_unpromised(), |promised| demanded.as_promised(promised));
+        // In this migration, too, nothing is written before it was read.
+        let told = slack.map_or(promised, |slack| promised.shown(slack.then_ns));
         let ns = |error: Option<i128>| error.map(|ns| u64::try_from(ns.max(0)).unwrap_or(u64::MAX));
-        TimeUncertainty { longer: ns(promised.early), shorter: ns(late) }
+        TimeUncertainty { longer: ns(told.early), shorter: ns(told.late) }
+    }
+
+    /// Returns the time from the stop of a migration's source to the end of its destination.
+    fn handover(&self, whole: &GroupPair) -> (i128, i128) {
+        let sides = |group: Option<usize>| group.map_or(&[][..], |group| &self.groups[group].sides);
+        let stops = sides(whole.source).iter().map(|at| &self.sides[*at]);
+        let stop = stops.map(|found| found.stop_ns.unwrap_or(found.side.end_ns)).min();
+        let end = sides(whole.destination).iter().map(|at| self.sides[*at].side.end_ns).max();
+        let (stop, end) = (stop.or(end).unwrap_or(0), end.or(stop).unwrap_or(0));
+        (stop.min(end).into(), stop.max(end).into())
     }
 }

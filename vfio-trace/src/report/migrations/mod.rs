@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use self::shift::ClockShift;
 use self::{
-    clocks::{ClockAlignment, ClockFacts, OffsetCorrection},
+    clocks::{ClockAlignment, ClockFacts, DriftBounds},
     details::ShiftedSession,
     downtime::TimeUncertainty,
     gaps::ShiftedGap,
@@ -77,7 +77,7 @@ pub fn document_and_shifts(
         let shifts = first.clocks.shifts.clone();
         return (first.document(options), shifts);
     }
-    let (clocks, corrections, merges) = {
+    let (clocks, drifts, merges) = {
         let streams = first.streams();
         first.clocks.tighten(first.evidence(&streams), &first.wholes)
     };
@@ -85,7 +85,7 @@ pub fn document_and_shifts(
     let shifts = clocks.shifts.clone();
     let mut second = DocumentBuilder::new(histories, &facts, clocks);
     second.pair(options, &mut refused);
-    (second.corrections, second.merges) = (corrections, merges);
+    (second.drifts, second.merges) = (drifts, merges);
     (second.document(options), shifts)
 }
 
@@ -93,8 +93,8 @@ struct DocumentBuilder<'a> {
     histories: &'a [HostHistory],
     facts: &'a ClockFacts,
     clocks: ClockAlignment,
-    /// Correction of each host's clock; empty if there is only one host.
-    corrections: Vec<OffsetCorrection>,
+    /// Bounds of each boot's offset, by its first host; empty if there is only one host.
+    drifts: Vec<DriftBounds>,
     merges: Vec<ClockMerge>,
     devices: Vec<TracedDevice>,
     sessions: Vec<DataSession>,
@@ -115,7 +115,7 @@ impl<'a> DocumentBuilder<'a> {
             histories,
             facts,
             clocks,
-            corrections: Vec::new(),
+            drifts: Vec::new(),
             merges: Vec::new(),
             devices: Vec::new(),
             sessions: Vec::new(),

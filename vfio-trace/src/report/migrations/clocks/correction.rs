@@ -10,22 +10,72 @@ pub(in super::super) struct OffsetCorrection {
     pub(in super::super) early: Option<i128>,
     /// Largest amount by which the true change may be smaller; `None`: not known.
     pub(in super::super) late: Option<i128>,
+    /// Least and largest change that streams demand at any time, or the change itself.
+    demanded: (i128, i128),
 }
 
 impl OffsetCorrection {
     /// Correction of the first host's clock: none.
-    pub(in super::super) const NONE: Self = Self { by: 0, early: Some(0), late: Some(0) };
+    pub(in super::super) const NONE: Self = Self { by: 0, early: Some(0), late: Some(0), demanded: (0, 0) };
+
+    /// Makes a correction with its least and its largest true value. If these contradict each other, a pair is wrong, or
+    /// something was not seen: then neither bounds the error.
+    pub(super) fn bounded(
+        by: i128,
+        (least, most): (Option<i128>, Option<i128>),
+        demanded: (i128, i128),
+    ) -> Self {
+        if contradiction(least, most).is_some() {
+            return Self { by, early: None, late: None, demanded };
+        }
+        Self { by, early: most.map(|most| most - by), late: least.map(|least| by - least), demanded }
+    }
 
     /// Returns the correction relative to another host's.
     pub(in super::super) fn since(self, from: Self) -> Self {
         let sum = |one: Option<i128>, two: Option<i128>| one.zip(two).map(|(one, two)| one + two);
-        Self { by: self.by - from.by, early: sum(self.early, from.late), late: sum(self.late, from.early) }
+        Self {
+            by: self.by - from.by,
+            early: sum(self.early, from.late),
+            late: sum(self.late, from.early),
+            demanded: (self.demanded.0 - from.demanded.1, self.demanded.1 - from.demanded.0),
+        }
     }
 
-    /// Returns the same with the error for clocks that were promised to be no farther apart than `promised`. If the
-    /// correction exceeds that, the promise may have been kept all the same, because the correction comes from another
-    /// time, or from a wrong pair: then it may be wrong by its whole amount and the promise.
-    pub(in super::super) fn or_as_promised(self, promised: u64) -> Self {
+    /// Returns the same with a further demand.
+    pub(in super::super) fn demanding(self, least: i128) -> Self {
+        Self { demanded: (self.demanded.0, self.demanded.1.max(least)), ..self }
+    }
+
+    /// Returns the same with the error for a time at which the clocks were promised to be no farther apart than
+    /// `promised_ns`. If a stream demands more, the promise was broken then. It may have been kept all the same, because
+    /// that stream went at another time, or is a wrong pair's: in its direction nothing is promised, in the other one
+    /// nothing but the promise counts.
+    pub(in super::super) fn as_promised(self, promised_ns: u64) -> Self {
+        let promised = i128::from(promised_ns);
+        let (low, high) = (self.demanded.0 < -promised, self.demanded.1 > promised);
+        let always = self.or_as_always_promised(promised_ns);
+        match (low, high) {
+            (false, true) => Self { late: Some(promised + self.by), ..always },
+            (true, false) => Self { early: Some(promised - self.by), ..always },
+            _ => always,
+        }
+    }
+
+    /// Returns the same with the error for all times, at all of which the clocks were promised to be no farther apart
+    /// than `promised`. In a direction in which a stream shows the promise broken, it counts for nothing.
+    pub(super) fn or_as_always_promised(self, promised: u64) -> Self {
+        let promised = i128::from(promised);
+        let early = (self.demanded.1 <= promised).then_some(promised - self.by);
+        let late = (self.demanded.0 >= -promised).then_some(promised + self.by);
+        Self { early: nearer(self.early, early), late: nearer(self.late, late), ..self }
+    }
+
+    /// Returns the same with the error for all times, at some of which the clocks were promised to be no farther apart
+    /// than `promised`. If the correction exceeds that, the promise may have been kept all the same, because the
+    /// correction comes from another time, or from a wrong pair: then it may be wrong by its whole amount and the
+    /// promise.
+    pub(super) fn or_as_promised(self, promised: u64) -> Self {
         let (promised, far) = (i128::from(promised), self.by.abs() + i128::from(promised));
         let more = |error: Option<i128>| error.map(|error| error.max(far));
         match self.by {
@@ -45,38 +95,31 @@ impl OffsetCorrection {
             _ => self,
         }
     }
+
+    /// Returns the same with the error for a time at which a stream shows that the true change is smaller by `late` at
+    /// most.
+    pub(in super::super) fn shown(self, late: i128) -> Self {
+        Self { early: self.early.map(|early| early.max(-late)), late: nearer(self.late, Some(late)), ..self }
+    }
 }
 
-/// Returns the smallest change that causality allows; `error`: largest error of the wall clocks. If the demands
-/// contradict each other, that is the middle between them.
-pub(super) fn choose(least: Option<i128>, most: Option<i128>, error: Option<u64>) -> OffsetCorrection {
-    let error = error.map(i128::from);
-    // A promise that contradicts causality is ignored.
-    let kept =
-        |error: i128| least.is_none_or(|least| least <= error) && most.is_none_or(|most| most >= -error);
-    let error = error.filter(|error| kept(*error));
-    // Contradicting demands come from different times, from a wrong pair, or from noise in a part that was not seen: the
-    // middle is as good as any value, and neither demand bounds the error.
-    if let Some((least, most)) = contradiction(least, most) {
-        let (by, off) = (i128::midpoint(least, most), least - most);
-        let within = |error: i128| error.max(off);
-        return OffsetCorrection {
-            by,
-            early: error.map(|error| within(error - by)),
-            late: error.map(|error| within(error + by)),
-        };
-    }
-    let by = least.map_or(0, |least| least.max(0));
-    let by = most.map_or(by, |most| by.min(most));
-    let nearer = |one: Option<i128>, two: Option<i128>| match (one, two) {
+/// Returns the smaller one of two bounds that may not be known.
+fn nearer(one: Option<i128>, two: Option<i128>) -> Option<i128> {
+    match (one, two) {
         (Some(one), Some(two)) => Some(one.min(two)),
         (one, two) => one.or(two),
-    };
-    OffsetCorrection {
-        by,
-        early: nearer(most.map(|most| most - by), error.map(|error| error - by)),
-        late: nearer(least.map(|least| by - least), error.map(|error| error + by)),
     }
+}
+
+/// Returns the smallest change that causality allows. If the demands contradict each other, that is the middle between
+/// them: they come from different times, from a wrong pair, or from noise in a part that was not seen, so that it is as
+/// good as any value.
+pub(super) fn choose(least: Option<i128>, most: Option<i128>) -> i128 {
+    if let Some((least, most)) = contradiction(least, most) {
+        return i128::midpoint(least, most);
+    }
+    let by = least.map_or(0, |least| least.max(0));
+    most.map_or(by, |most| by.min(most))
 }
 
 /// Returns both demands if they cannot be met together.
@@ -175,30 +218,55 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_nearest_that_causality_allows() {
-        let chosen = |by, early, late| OffsetCorrection { by, early, late };
-        assert_eq!(choose(None, None, None), chosen(0, None, None));
-        assert_eq!(choose(None, None, Some(5)), chosen(0, Some(5), Some(5)));
-        assert_eq!(choose(Some(-3), None, None), chosen(0, None, Some(3)));
-        assert_eq!(choose(Some(4), None, Some(9)), chosen(4, Some(5), Some(0)));
-        assert_eq!(choose(Some(-3), Some(8), Some(5)), chosen(0, Some(5), Some(3)));
-        assert_eq!(choose(None, Some(-8), None), chosen(-8, Some(0), None));
-        // The promise is broken.
-        assert_eq!(choose(Some(20), None, Some(5)), chosen(20, None, Some(0)));
+    /// Makes the correction of a boot whose streams demand these, at one time.
+    fn bounded(least: Option<i128>, most: Option<i128>) -> OffsetCorrection {
+        let by = choose(least, most);
+        let demanded = (most.map_or(by, |most| most.min(by)), least.map_or(by, |least| least.max(by)));
+        OffsetCorrection::bounded(by, (least, most), demanded)
+    }
+
+    fn figures(chosen: OffsetCorrection) -> (i128, Option<i128>, Option<i128>) {
+        (chosen.by, chosen.early, chosen.late)
     }
 
     #[test]
-    fn contradicting_demands_bound_nothing_by_themselves() {
-        let chosen = |by, early, late| OffsetCorrection { by, early, late };
-        // The streams went at different times, and the clocks drifted in between: how far is not known.
-        assert_eq!(choose(Some(6), Some(2), None), chosen(4, None, None));
-        assert_eq!(choose(Some(6), Some(2), Some(20)), chosen(4, Some(16), Some(24)));
-        assert_eq!(choose(Some(-2), Some(-6), Some(20)), chosen(-4, Some(24), Some(16)));
-        // No less than what the demands themselves show.
-        assert_eq!(choose(Some(6), Some(0), Some(7)), chosen(3, Some(6), Some(10)));
-        // One demand breaks the promise.
-        assert_eq!(choose(Some(6), Some(2), Some(5)), chosen(4, None, None));
+    fn the_nearest_that_causality_allows() {
+        let of = |least, most, error: Option<u64>| {
+            let chosen = bounded(least, most);
+            figures(error.map_or(chosen, |error| chosen.or_as_always_promised(error)))
+        };
+        assert_eq!(of(None, None, None), (0, None, None));
+        assert_eq!(of(None, None, Some(5)), (0, Some(5), Some(5)));
+        assert_eq!(of(Some(-3), None, None), (0, None, Some(3)));
+        assert_eq!(of(Some(4), None, Some(9)), (4, Some(5), Some(0)));
+        assert_eq!(of(Some(-3), Some(8), Some(5)), (0, Some(5), Some(3)));
+        assert_eq!(of(None, Some(-8), None), (-8, Some(0), None));
+        // The promise is broken.
+        assert_eq!(of(Some(20), None, Some(5)), (20, None, Some(0)));
+        // The demands contradict each other: nothing but the promise bounds the error.
+        assert_eq!(of(Some(6), Some(2), None), (4, None, None));
+        assert_eq!(of(Some(6), Some(2), Some(20)), (4, Some(16), Some(24)));
+        assert_eq!(of(Some(-2), Some(-6), Some(20)), (-4, Some(24), Some(16)));
+        assert_eq!(of(Some(6), Some(2), Some(5)), (4, None, Some(9)));
+        assert_eq!(of(Some(-2), Some(-6), Some(5)), (-4, Some(9), None));
+    }
+
+    #[test]
+    fn as_promised_or_as_streams_show() {
+        let of = |least, most, promised| figures(bounded(least, most).as_promised(promised));
+        assert_eq!(of(Some(2), None, 2), (2, Some(0), Some(0)));
+        // The promise bounds in the direction that no stream shows broken.
+        assert_eq!(of(Some(400), None, 2), (400, None, Some(402)));
+        assert_eq!(of(None, Some(-400), 2), (-400, Some(402), None));
+        assert_eq!(of(Some(400), Some(-400), 2), (0, None, None));
+        // A correction within the promise is no more certain at other times.
+        let other = OffsetCorrection { late: None, ..bounded(Some(20), None) };
+        assert_eq!(figures(other.as_promised(50)), (20, Some(30), Some(70)));
+        // This time's own stream breaks the promise.
+        assert_eq!(figures(other.demanding(60).as_promised(50)), (20, None, Some(70)));
+        assert_eq!(figures(other.shown(3)), (20, None, Some(3)));
+        let always = |promised| figures(bounded(Some(400), None).or_as_promised(promised));
+        assert_eq!([always(2), always(400)], [(400, None, Some(402)), (400, None, Some(0))]);
     }
 
     #[test]
@@ -206,7 +274,9 @@ mod tests {
         let text = |least, most, error: Option<u64>| {
             let error = error.map(|ms| ms * 1_000_000);
             let [least, most] = [least, most].map(|ms: Option<i128>| ms.map(|ms| ms * 1_000_000));
-            describe(1, 0, choose(least, most, error), (least, most), error).text
+            let chosen = bounded(least, most);
+            let chosen = error.map_or(chosen, |error| chosen.or_as_always_promised(error));
+            describe(1, 0, chosen, (least, most), error).text
         };
         let both =
             "streams demand at least 6.000 ms and others at most 2.000 ms, which is not possible at one time";
@@ -222,7 +292,7 @@ mod tests {
             (
                 Some(5),
                 "moved by 4.000 ms, the middle, although the kernels promise that they are no farther apart than \
-                       5.000 ms; how far apart they are is not known, because a kernel's promise is broken",
+                       5.000 ms; times may be 9.000 ms too late; how much too early is not known, because a kernel's promise is broken",
             ),
         ] {
             let told = text(Some(6), Some(2), error);
@@ -238,25 +308,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn as_promised_or_as_causality_shows() {
-        let moved = |by, early, late| OffsetCorrection { by, early, late };
-        assert_eq!(moved(2, None, Some(0)).or_as_promised(2), moved(2, None, Some(0)));
-        assert_eq!(moved(400, None, Some(0)).or_as_promised(2), moved(400, None, Some(402)));
-        assert_eq!(moved(400, None, None).or_as_promised(2), moved(400, None, None));
-        assert_eq!(moved(-400, Some(3), Some(9)).or_as_promised(2), moved(-400, Some(402), Some(9)));
-    }
-
     proptest! {
         #[test]
         fn within_the_bounds(least in -100..100i128, room in 0..100i128, error in proptest::option::of(0..200u64)) {
             let most = least + room;
-            let chosen = choose(Some(least), Some(most), error);
+            let of = |least, most| {
+                let chosen = bounded(Some(least), Some(most));
+                error.map_or(chosen, |error| chosen.or_as_always_promised(error))
+            };
+            let chosen = of(least, most);
             prop_assert!((least..=most).contains(&chosen.by));
             prop_assert!(chosen.early.is_some_and(|early| early >= 0 && chosen.by + early <= most));
             prop_assert!(chosen.late.is_some_and(|late| late >= 0 && chosen.by - late >= least));
             // Seen from the other host everything is reversed.
-            let other = choose(Some(-most), Some(-least), error);
+            let other = of(-most, -least);
             prop_assert_eq!((other.by, other.early, other.late), (-chosen.by, chosen.late, chosen.early));
         }
     }

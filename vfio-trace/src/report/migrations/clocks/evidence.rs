@@ -8,6 +8,7 @@ use super::{
         pair::{DeviceMatch, GroupPair},
         side::SideAnalysis,
     },
+    drift::DriftRate,
     facts::{ClockFacts, worst},
 };
 use crate::report::{
@@ -40,6 +41,39 @@ pub(super) struct OffsetConstraint {
     /// True if the offset must be at least `offset`, false if at most.
     pub(super) least: bool,
     pub(super) offset: i128,
+    /// Demand at the end of the stream: the strictest one may have come long before.
+    pub(super) then: i128,
+    /// End of the stream: the destination's host, and its time.
+    pub(super) at: (u32, u64),
+}
+
+/// Times from reads to the writes of their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct StreamSlack {
+    /// The least one, in ns.
+    pub(in super::super) least_ns: i128,
+    /// Bound for that time at the end of the stream: the least one of all, each with the drift until then.
+    pub(in super::super) then_ns: i128,
+    /// End of the stream: time of the last write on the destination's host.
+    until_ns: u64,
+}
+
+impl StreamSlack {
+    /// Returns what both show of one time, if both are of pairs.
+    pub(in super::super) fn and(self, other: Self) -> Self {
+        Self {
+            least_ns: self.least_ns.min(other.least_ns),
+            then_ns: self.then_ns.min(other.then_ns),
+            until_ns: self.until_ns.max(other.until_ns),
+        }
+    }
+
+    /// Returns what both show if only one of them is of a pair.
+    fn or(self, other: Self, rate: DriftRate) -> Self {
+        let until_ns = self.until_ns.max(other.until_ns);
+        let then = |one: Self| one.then_ns + rate.of(until_ns - one.until_ns);
+        Self { least_ns: self.least_ns.max(other.least_ns), then_ns: then(self).max(then(other)), until_ns }
+    }
 }
 
 impl OffsetConstraint {
@@ -102,17 +136,18 @@ impl StreamEvidence<'_> {
             && !self.lacks(from)
             && !self.lacks(to)
             // The check uses that clock itself: different times may be equal on the document's clock.
-            && slack(from, to, self.streams, |_, ns| ns).is_some_and(|slack| slack < 0)
+            && slack(from, to, self.streams, DriftRate::default(), |_, ns| ns)
+                .is_some_and(|slack| slack.least_ns < 0)
     }
 
-    /// Returns the least time from a read to the write of its data, on the document's clock; `None`: the streams do not
-    /// show it.
-    fn slack(&self, [source, destination]: [usize; 2]) -> Option<i128> {
+    /// Returns the times from reads to the writes of their data, on the document's clock; `None`: the streams do not show
+    /// them.
+    fn slack(&self, [source, destination]: [usize; 2]) -> Option<StreamSlack> {
         let (from, to) = (self.side(source), self.side(destination));
         if self.lacks(from) || self.lacks(to) {
             return None;
         }
-        slack(from, to, self.streams, ShiftedSession::at)
+        slack(from, to, self.streams, self.rate(from, to), ShiftedSession::at)
     }
 
     /// Returns the pairs of a migration that are as good as this one by their bytes, itself included: only the order
@@ -143,18 +178,23 @@ impl StreamEvidence<'_> {
             && !differs(driver(from), driver(to))
     }
 
+    /// Returns the rate at which the clocks of both sides drift from each other.
+    fn rate(&self, from: &SideAnalysis, to: &SideAnalysis) -> DriftRate {
+        self.facts.rate(from.host).and(self.facts.rate(to.host))
+    }
+
     /// Returns the same as [`Self::slack`] for a pair of a migration: for several that are alike, the largest possible
-    /// value.
-    pub(in super::super) fn slack_of(&self, pair: &DeviceMatch, whole: &GroupPair) -> Option<i128> {
+    /// values.
+    pub(in super::super) fn slack_of(&self, pair: &DeviceMatch, whole: &GroupPair) -> Option<StreamSlack> {
         let alike: Vec<usize> =
             self.alike(pair, whole).map(|other| other.destination).take(MOST_ALIKE + 1).collect();
         if alike.len() > MOST_ALIKE {
             return None;
         }
-        alike
-            .iter()
-            .map(|destination| self.slack([pair.source, *destination]))
-            .try_fold(i128::MIN, |most, slack| Some(slack?.max(most)))
+        let rate = self.rate(self.side(pair.source), self.side(pair.destination));
+        let slacks = alike.iter().map(|destination| self.slack([pair.source, *destination]));
+        let all: Vec<StreamSlack> = slacks.collect::<Option<_>>()?;
+        all.into_iter().reduce(|one, other| one.or(other, rate))
     }
 
     /// Returns the demand of a source and a destination, if they are a pair, where the boot is moved by `offset` now.
@@ -163,14 +203,17 @@ impl StreamEvidence<'_> {
         pair: DeviceMatch,
         whole: usize,
         (least, offset): (bool, i128),
-        slack: i128,
+        slack: StreamSlack,
     ) -> OffsetConstraint {
+        let of = |slack: i128| if least { offset - slack } else { offset + slack };
         OffsetConstraint {
             pair,
             whole,
             promised: self.promised([pair.source, pair.destination]),
             least,
-            offset: if least { offset - slack } else { offset + slack },
+            offset: of(slack.least_ns),
+            then: of(slack.then_ns),
+            at: (self.side(pair.destination).host, slack.until_ns),
         }
     }
 
@@ -204,15 +247,16 @@ impl StreamEvidence<'_> {
     }
 }
 
-/// Returns the least time from a byte's `read()` on the source to its `write()` on the destination, by the clocks:
-/// negative if it was written before it was read. `None`: the streams do not show it. `time` converts a host's time of
-/// a stream's call.
+/// Returns the times from a byte's `read()` on the source to its `write()` on the destination, by the clocks: negative
+/// if it was written before it was read. `None`: the streams do not show it. `rate`: rate at which the clocks drift from
+/// each other; `time` converts a host's time of a stream's call.
 fn slack<'a>(
     from: &SideAnalysis,
     to: &SideAnalysis,
     streams: &[ShiftedSession<'a>],
+    rate: DriftRate,
     time: fn(&ShiftedSession<'a>, u64) -> u64,
-) -> Option<i128> {
+) -> Option<StreamSlack> {
     let of = |found: &SideAnalysis| {
         let [nr] = found.side.sessions[..] else { return None };
         let stream = streams.get(nr as usize)?;
@@ -224,7 +268,7 @@ fn slack<'a>(
     let (from, to) = (of(from)?, of(to)?);
     let mut reads = from.history.calls().peekable();
     let mut read = None;
-    let mut least: Option<i128> = None;
+    let mut found: Option<StreamSlack> = None;
     for write in to.history.calls() {
         // The last read whose bytes all come before the write's first byte, or with it. If not all calls are kept, this
         // is an earlier read than the one that gave the byte, so that the figure stays a bound.
@@ -233,7 +277,12 @@ fn slack<'a>(
         }
         let Some(read) = read else { continue };
         let passed = i128::from(time(to, write.start_ns)) - i128::from(time(from, read.end_ns));
-        least = Some(least.map_or(passed, |least| least.min(passed)));
+        let until_ns = write.start_ns;
+        let here = StreamSlack { least_ns: passed, then_ns: passed, until_ns };
+        found = Some(found.map_or(here, |before| {
+            let drifted = before.then_ns + rate.of(until_ns.saturating_sub(before.until_ns));
+            StreamSlack { least_ns: before.least_ns.min(passed), then_ns: drifted.min(passed), until_ns }
+        }));
     }
-    least
+    found
 }

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::super::{details::ShiftedSession, side::SideAnalysis};
+use super::{
+    super::{details::ShiftedSession, side::SideAnalysis},
+    drift::DriftRate,
+};
 use crate::report::history::HostHistory;
 
 /// Largest distance of wall clocks of one boot if nothing is known of their errors, in ns.
@@ -28,6 +31,8 @@ struct HostReading {
     worst_ns: Option<u64>,
     /// Distance of the wall clock from that of the first recording of the same boot, whose clock is used, in ns.
     off_ns: u64,
+    /// Largest rate at which the clock drifted from true time.
+    rate: DriftRate,
 }
 
 impl HostReading {
@@ -57,6 +62,7 @@ impl ClockFacts {
                 error_ns,
                 worst_ns: worst(then.chain([error_ns])),
                 off_ns: 0,
+                rate: if history.clocks.was_synchronised() { DriftRate::SLEWED } else { DriftRate::FREE },
             };
             if let Some(id) = &history.host.boot_id {
                 let known = boots.entry((id, history.host.name.as_deref())).or_default();
@@ -75,7 +81,7 @@ impl ClockFacts {
     }
 
     /// Returns the first recording of a host's boot.
-    pub(super) fn boot(&self, host: usize) -> usize {
+    pub(in super::super) fn boot(&self, host: usize) -> usize {
         self.hosts[host].boot
     }
 
@@ -87,6 +93,13 @@ impl ClockFacts {
     /// Returns true if two hosts have one clock.
     pub(in super::super) fn is_one_clock(&self, one: u32, two: u32) -> bool {
         self.boot(one as usize) == self.boot(two as usize)
+    }
+
+    /// Returns the largest rate at which a host's clock drifted from true time: by all recordings of its boot.
+    pub(super) fn rate(&self, host: u32) -> DriftRate {
+        let boot = self.boot(host as usize);
+        let same = self.hosts.iter().filter(|host| host.boot == boot);
+        same.fold(DriftRate::FREE, |rate, host| rate.max(host.rate))
     }
 
     /// Returns CLOCK_REALTIME minus CLOCK_BOOTTIME in ns.

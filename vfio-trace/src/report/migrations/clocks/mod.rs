@@ -1,13 +1,16 @@
 //! Puts several hosts on one clock: first by their wall clocks, then by the smallest changes that causality demands.
 
 mod correction;
+mod drift;
 mod evidence;
 mod facts;
 mod others;
 
 use std::collections::HashSet;
 
-pub(super) use self::{correction::OffsetCorrection, evidence::StreamEvidence, facts::ClockFacts};
+pub(super) use self::{
+    correction::OffsetCorrection, drift::DriftBounds, evidence::StreamEvidence, facts::ClockFacts,
+};
 use self::{
     correction::{choose, describe, narrow},
     evidence::OffsetConstraint,
@@ -102,7 +105,7 @@ impl ClockAlignment {
         for boot in evidence.facts.other_boots() {
             let demands = self.demands(boot, evidence, wholes);
             let (least, most) = OffsetConstraint::bounds(&demands, false);
-            let OffsetCorrection { by, .. } = choose(least, most, None);
+            let by = choose(least, most);
             let keeps = |demand: &OffsetConstraint| demand.pair.is_sure() || demand.keeps(by, 0);
             let others = KeptConstraints::of(&demands, by, evidence, wholes);
             let nearly = |demand: &OffsetConstraint| {
@@ -153,20 +156,34 @@ impl ClockAlignment {
         all.filter_map(of_pair).collect()
     }
 
-    /// Moves the boots as far as the streams of matched sides demand. Returns the correction of each host, and its
-    /// description for the document.
+    /// Moves the boots as far as the streams of matched sides demand. Returns the bounds of each host's offset over time,
+    /// and the description of its correction for the document.
     pub(super) fn tighten(
         &self,
         evidence: StreamEvidence<'_>,
         wholes: &[GroupPair],
-    ) -> (Self, Vec<OffsetCorrection>, Vec<ClockMerge>) {
+    ) -> (Self, Vec<DriftBounds>, Vec<ClockMerge>) {
         let (histories, facts) = (evidence.histories, evidence.facts);
         // Smallest and largest change of a boot's times.
         let bounds = |boot: usize, demands: &[OffsetConstraint]| {
             let (least, most) = OffsetConstraint::bounds(demands, true);
             [least, most].map(|bound| bound.map(|bound| bound - self.offsets[boot]))
         };
-        let mut chosen = vec![OffsetCorrection::NONE; histories.len()];
+        let mut by = vec![0; histories.len()];
+        let mut demands = vec![Vec::new(); histories.len()];
+        for boot in facts.other_boots().filter(|boot| facts.boot(*boot) != 0) {
+            demands[boot] = self.demands(boot, evidence, wholes);
+            let [least, most] = bounds(boot, &demands[boot]);
+            by[boot] = choose(least, most);
+        }
+        let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + by[boot]);
+        let time = |demand: &OffsetConstraint| clocks.shifts[demand.at.0 as usize].moved(demand.at.1);
+        let unsure = |demand: &OffsetConstraint| wholes[demand.whole].rivals;
+        let drift = |boot: usize| {
+            let rate = facts.rate(0).and(facts.rate(u32::try_from(boot).unwrap_or(u32::MAX)));
+            DriftBounds::of(self.offsets[boot] + by[boot], &demands[boot], rate, time, unsure)
+        };
+        let drifts: Vec<DriftBounds> = (0..histories.len()).map(drift).collect();
         let mut merges = Vec::new();
         for (host, _) in histories.iter().enumerate().skip(1) {
             let number = u32::try_from(host).unwrap_or(u32::MAX);
@@ -186,17 +203,21 @@ impl ClockAlignment {
                 });
                 continue;
             }
-            let demands = self.demands(boot, evidence, wholes);
-            let [least, most] = bounds(boot, &demands);
+            let demands = &demands[boot];
+            let [least, most] = bounds(boot, demands);
             let error = promised_for(boot, evidence, wholes);
-            chosen[host] = choose(least, most, error);
+            // The error is that of all times of both recordings.
+            let spans = [0, host].map(|host| clocks.span(host, &histories[host]));
+            let (first, last) = (spans[0].0.min(spans[1].0), spans[0].1.max(spans[1].1));
+            let chosen = drifts[boot].over(first, last);
+            let told = error.map_or(chosen, |error| chosen.or_as_always_promised(error));
             // If a promise was broken, others may have been kept, unless it is certain that nothing else moves the
             // clock.
-            let by = self.offsets[boot] + chosen[host].by;
+            let by = self.offsets[boot] + chosen.by;
             let kept = demands.iter().filter(|demand| !(demand.pair.is_sure() && demand.excess(by) == 0));
             let kept = kept.filter_map(|demand| demand.promised);
-            let kept = kept.filter(|promised| u128::from(*promised) < chosen[host].by.unsigned_abs()).max();
-            let told = kept.map_or(chosen[host], |promised| chosen[host].or_as_promised(promised));
+            let kept = kept.filter(|promised| u128::from(*promised) < chosen.by.unsigned_abs()).max();
+            let told = kept.map_or(told, |promised| told.or_as_promised(promised));
             let unpromised = demands.iter().any(|demand| demand.promised.is_none() && demand.excess(by) < 0);
             let told = if unpromised { told.or_unpromised() } else { told };
             let mut merge = describe(number, before, told, (least, most), error);
@@ -205,8 +226,14 @@ impl ClockAlignment {
             }
             merges.push(merge);
         }
-        let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + chosen[boot].by);
-        (clocks, chosen, merges)
+        (clocks, drifts, merges)
+    }
+
+    /// Returns the first and the last time of a host, on the document's clock.
+    fn span(&self, host: usize, history: &HostHistory) -> (i128, i128) {
+        let (began, ended) = (history.host.began_ns, history.host.ended_ns);
+        let (first, last) = history.span().unwrap_or((began, ended));
+        (self.shifts[host].moved(first.min(began)), self.shifts[host].moved(last.max(ended)))
     }
 }
 

@@ -80,7 +80,9 @@ fn a_clock_that_is_seconds_behind() {
     // B is moved so far that the write follows the read at once.
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, -skew - SLACK));
     assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-skew - SLACK), None));
-    assert_eq!((merge.early_ns, merge.late_ns, merge.clock_error_ns), (None, Some(0), None));
+    // At the beginning of B's recording it may have been otherwise, by a thousandth of the time since then.
+    let late = (BOOTED + 125 * MS) / 1_000;
+    assert_eq!((merge.early_ns, merge.late_ns, merge.clock_error_ns), (None, Some(late), None));
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns as i64, (50 * MS + ARC) as i64 - SLACK);
     assert_eq!((downtime.bound, downtime.uncertainty_ns), (DowntimeBound::AtLeast, None));
@@ -116,16 +118,25 @@ fn there_and_back_bounds_both_ways() {
     let merge = merge(&document);
     assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-SLACK - skew), Some(SLACK - skew)));
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, SLACK - skew));
-    assert_eq!((merge.early_ns, merge.late_ns), (Some(0), Some(2 * SLACK as u64)));
+    // B was traced for long before: until then the clocks may have drifted from each other by a thousandth.
+    let drift = (BOOTED + BACK + 250 * MS) / 1_000;
+    assert!(merge.early_ns.is_some_and(|early| early > 0 && early < drift), "{merge:?}");
+    assert!(merge.late_ns.is_some_and(|late| late > 2 * SLACK as u64 && late < 2 * SLACK as u64 + drift));
     assert_eq!(document.migrations.len(), 2);
     let totals: Vec<_> = document
         .migrations
         .iter()
         .filter_map(|one| one.downtime.as_ref())
-        .map(|downtime| (downtime.total_ns as i64, downtime.uncertainty_ns))
+        .map(|downtime| {
+            // From one to the other they drift by little.
+            let error = downtime.uncertainty_ns.unwrap();
+            assert!((2 * SLACK as u64..=2 * SLACK as u64 + BACK / 900).contains(&error), "{downtime:?}");
+            assert!(holds(downtime, 50 * MS + ARC), "{downtime:?}");
+            downtime.total_ns as i64
+        })
         .collect();
-    let (true_ns, uncertain) = ((50 * MS + ARC) as i64, Some(2 * SLACK as u64));
-    assert_eq!(totals, [(true_ns + SLACK, uncertain), (true_ns - SLACK, uncertain)]);
+    let true_ns = (50 * MS + ARC) as i64;
+    assert_eq!(totals, [true_ns + SLACK, true_ns - SLACK]);
 }
 
 #[test]
@@ -427,7 +438,11 @@ fn time_asleep_is_counted() {
     let stages = |document: &MigrationDocument| -> Vec<_> {
         let downtimes = document.migrations.iter().filter_map(|one| one.downtime.as_ref());
         downtimes
-            .map(|downtime| (downtime.total_ns, downtime.stages.clone(), downtime.uncertainty_ns))
+            .map(|downtime| {
+                // The clocks may drift while one host is asleep.
+                assert!(holds(downtime, 50 * MS + ARC) && downtime.uncertainty_ns.is_some());
+                (downtime.total_ns, downtime.stages.clone())
+            })
             .collect()
     };
     for first_sleeps in [false, true] {

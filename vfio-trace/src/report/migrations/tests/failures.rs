@@ -489,14 +489,15 @@ fn who_stops_again_may_have_stopped_before_the_other_ran() {
         let document = document(&histories, &DocumentOptions { pairs, ..DocumentOptions::default() });
         check(&document);
         let merge = &document.merge[0];
-        ((merge.early_ns, merge.late_ns), codes(&document.migrations[0]).contains(&"both-run"))
+        // At other times, what the stream shows is worth a little less.
+        assert!(merge.late_ns.is_some_and(|late| (5 * MS - READ..40 * MS).contains(&late)), "{merge:?}");
+        (merge.early_ns, codes(&document.migrations[0]).contains(&"both-run"))
     };
-    let late = Some(5 * MS - READ);
-    assert_eq!(both(Some(20 * MS), 250 * MS), ((Some(40 * MS), late), true));
+    assert_eq!(both(Some(20 * MS), 250 * MS), (Some(40 * MS), true));
     // The destination may have begun up to 40 ms later, when the source stood still.
-    assert_eq!(both(Some(20 * MS), 170 * MS), ((Some(40 * MS), late), false));
+    assert_eq!(both(Some(20 * MS), 170 * MS), (Some(40 * MS), false));
     // It is not known how much later.
-    assert_eq!(both(None, 250 * MS), ((None, late), false));
+    assert_eq!(both(None, 250 * MS), (None, false));
 }
 
 #[test]

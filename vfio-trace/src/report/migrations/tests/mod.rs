@@ -2,6 +2,7 @@
 
 mod boots;
 mod clocks;
+mod drift;
 mod failures;
 mod flows;
 mod losses;
