@@ -4,7 +4,6 @@ pub mod errno;
 pub mod hisi;
 pub mod migrate;
 pub mod oracle;
-pub mod schema;
 pub mod states;
 pub mod step;
 

@@ -1,11 +1,10 @@
 //! Tests of the report as a whole, on made-up hosts.
 
-use lab::schema::Schema;
-
 use super::*;
 use crate::{
     kernel::{KernelFacts, VfioCore, source::testing::TestRoot},
     output::{doctor_json, doctor_text},
+    units::schema_check::TestSchema,
     units::visible::tests::{HOSTILE, harms},
 };
 
@@ -173,7 +172,7 @@ fn odd_hosts() -> Vec<DoctorFacts> {
 
 #[test]
 fn the_document_is_as_its_schema_says() {
-    let schema = Schema::parse(&doctor_schema().to_string()).unwrap();
+    let schema = TestSchema::parse(&doctor_schema().to_string()).unwrap();
     for facts in odd_hosts() {
         let text = doctor_json(&examine(&facts)).unwrap();
         schema.check_text(&text).unwrap();

@@ -208,9 +208,8 @@ fn holder(holder: &HolderRow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lab::schema::Schema;
-
     use super::*;
+    use crate::units::schema_check::TestSchema;
 
     fn row() -> DeviceRow {
         DeviceRow {
@@ -296,7 +295,7 @@ mod tests {
             Some(&recording),
         )
         .unwrap();
-        let schema = Schema::parse(&list_schema().to_string()).unwrap();
+        let schema = TestSchema::parse(&list_schema().to_string()).unwrap();
         schema.check_text(&json).unwrap();
         schema.check_text(&devices_json(&[], Some("why"), None, None).unwrap()).unwrap();
         let value: Value = serde_json::from_str(&json).unwrap();

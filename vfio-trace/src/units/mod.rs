@@ -4,6 +4,8 @@ pub mod advice;
 pub mod human;
 pub mod schema;
 #[cfg(test)]
+pub(crate) mod schema_check;
+#[cfg(test)]
 pub(crate) mod test_folder;
 pub mod visible;
 pub mod width;

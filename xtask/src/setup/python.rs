@@ -32,11 +32,11 @@ pub(crate) struct Packages {
     modules: &'static [&'static str],
 }
 
-/// Packages that read exports.
+/// Packages that read exports and other documents.
 pub(crate) const EXPORT: Packages = Packages {
     name: "export",
     requirements: include_str!("python/export.txt"),
-    modules: &["jsonschema", "perfetto.protos.perfetto.trace.perfetto_trace_pb2"],
+    modules: &["jsonschema", "jsonschema_rs", "perfetto.protos.perfetto.trace.perfetto_trace_pb2"],
 };
 
 /// All sets of packages.

@@ -216,7 +216,7 @@ mod tests {
         }
         all += &line("summary", r#"{"events":2,"lost":0,"missed":0,"unmatched":0,"undecoded":0}"#);
         // These lines have only the fields that are compared.
-        Traced::read(&all, |_| Ok(())).unwrap()
+        Traced::read(&all).unwrap()
     }
 
     fn mtty(text: &str) -> MttyLog {

@@ -3,19 +3,17 @@
 use std::{collections::BTreeSet, fmt::Write as _, process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::schema::Schema;
 use serde_json::Value;
 
 use super::{
     Check, Found,
     boot::Boot,
     compat::{cases, device},
+    documented,
     guest::Left,
     traced::{Traced, text},
 };
 use crate::{build, workspace};
-
-const SCHEMA: &str = include_str!("../../../docs/schema/doctor-1.json");
 
 /// Part of the lab's script for `doctor`.
 pub(super) const PART: &str = "doctor";
@@ -167,8 +165,7 @@ fn status<'d>(document: &'d Value, id: &str, subject: &str) -> Result<&'d str> {
 /// Checks that the document is as its schema says, and that verdict, exit code and findings agree.
 fn one_story(report: &str, exit: i32) -> Result<Value> {
     let document: Value = serde_json::from_str(report).context("the report is not JSON")?;
-    let schema = Schema::parse(SCHEMA).map_err(anyhow::Error::msg)?;
-    schema.check_value(&document).map_err(anyhow::Error::msg).context("docs/schema/doctor-1.json")?;
+    documented::check_document("doctor-1", report)?;
     let claimed = document.get("exit_code").and_then(Value::as_i64);
     ensure!(claimed == Some(exit.into()), "exit_code is {claimed:?}, it exits with {exit}");
     let findings = findings(&document)?;

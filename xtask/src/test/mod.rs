@@ -6,6 +6,7 @@ mod compare;
 mod compat;
 mod dirty;
 mod doctor;
+mod documented;
 mod documents;
 mod edges;
 mod exercise;

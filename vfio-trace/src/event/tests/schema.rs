@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use lab::schema::{Checked, Schema, names};
 use proptest::prelude::*;
 
 use crate::event::{
     EventKind, GapTotals, ProbeReport, SCHEMA, SCHEMA_ID, TraceStart, TraceSummary, VfioEvent, event_line,
     fixture::*, start_line, summary_line,
 };
+use crate::units::schema_check::{TestSchema, names};
 
-fn checker() -> Schema {
-    Schema::parse(SCHEMA).unwrap()
+fn checker() -> TestSchema {
+    TestSchema::parse(SCHEMA).unwrap()
 }
 
-fn check_all(events: &[VfioEvent]) -> Checked {
+fn check_all(events: &[VfioEvent]) -> Result<(), String> {
     let checker = checker();
     events.iter().try_for_each(|event| checker.check_text(&event_line(event, &ANCHOR).unwrap()))
 }

@@ -1,7 +1,5 @@
 //! Tests of one report as TAP, JUnit, text and JSON.
 
-use lab::schema::Schema;
-
 use super::{junit, tap, text::ExerciseText};
 use crate::{
     event::{CallOutcome, DriverFinding, Errno, FindingSeverity, MigFlags, MigState},
@@ -10,6 +8,7 @@ use crate::{
         DriverStep, EndState, ExerciseArc, ExerciseReport, ExerciseStage, ExerciseStep, ExerciseVerdict,
         ExercisedDevice, RecoveredDevice, SCHEMA_ID, TracingStatus, exercise_schema, json,
     },
+    units::schema_check::TestSchema,
 };
 
 fn finding() -> DriverFinding {
@@ -162,7 +161,7 @@ fn a_run_that_the_tracer_has_not_seen_does_not_pass() {
 
 #[test]
 fn json_is_as_its_schema_says() {
-    let schema = Schema::parse(&exercise_schema().to_string()).unwrap();
+    let schema = TestSchema::parse(&exercise_schema().to_string()).unwrap();
     let text = json(&report()).unwrap();
     schema.check_text(&text).unwrap();
     assert!(text.contains("\"schema\": \"vfio-trace.exercise/1\""));

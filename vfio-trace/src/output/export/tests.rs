@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use lab::schema::Schema;
 use prost::Message as _;
 use serde_json::Value;
 
 use super::{fixture::document, protos::TracePacket, *};
-use crate::report::document::json_schema;
+use crate::{report::document::json_schema, units::schema_check::TestSchema};
 
 fn json() -> Value {
     let mut text = Vec::new();
@@ -18,7 +17,7 @@ fn json() -> Value {
 
 #[test]
 fn the_document_is_as_its_schema_says() {
-    let schema = Schema::parse(&json_schema().to_string()).unwrap();
+    let schema = TestSchema::parse(&json_schema().to_string()).unwrap();
     let document = json();
     schema.check_value(&document).unwrap();
     let mut pretty = Vec::new();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use lab::schema::Schema;
 use serde_json::{Value, json};
 use vfio_trace_common::role::Role;
 
@@ -13,6 +12,7 @@ use crate::{
         WallClock, WireRecord, fixture::*,
     },
     state::TraceModel,
+    units::schema_check::TestSchema,
 };
 
 /// Makes a host that has seen nothing.
@@ -157,7 +157,7 @@ fn timelines_keep_the_last_events_and_say_so() {
         assert!(all[count].is_null(), "nobody has counted {count}: {}", all[count]);
     }
     assert_eq!((&all["since"], &all["since_mono_ns"]), (&ANCHOR.rfc3339(500).into(), &500.into()));
-    let schema = Schema::parse_with(&timeline_schema().to_string(), &[SCHEMA]).unwrap();
+    let schema = TestSchema::parse_with(&timeline_schema().to_string(), &[SCHEMA]).unwrap();
     schema.check_value(&all).unwrap();
     let broken = |name: &str, value: Value| {
         let mut all = all.clone();

@@ -8,19 +8,16 @@ mod users;
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::schema::Schema;
 use serde_json::Value;
 
 use super::{
     Check, Found,
     boot::{Boot, Part},
-    full,
+    documented, full,
     guest::Left,
     traced::text,
 };
 use crate::setup::kernel;
-
-const SCHEMA: &str = include_str!("../../../../docs/schema/exercise-1.json");
 
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = Vec::new();
@@ -63,8 +60,7 @@ impl Report {
         let said = left.file(&format!("{name}.err")).unwrap_or_default();
         ended(left, name, code)?;
         let text = left.file(&format!("{name}.json"))?;
-        let schema = Schema::parse(SCHEMA).map_err(anyhow::Error::msg)?;
-        schema.check_text(&text).map_err(anyhow::Error::msg).with_context(|| format!("{name}: {said}"))?;
+        documented::check_document("exercise-1", &text).with_context(|| format!("{name}: {said}"))?;
         let report = Self(serde_json::from_str(&text)?);
         ensure!(
             report.0.pointer("/tracing/on") == Some(&Value::Bool(true))

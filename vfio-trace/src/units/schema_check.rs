@@ -1,28 +1,25 @@
-//! Checks JSON against the schemas in docs/schema.
+//! Checks JSON of tests against the schemas in docs/schema.
 //!
 //! It is stricter than they are in one point: a field must be named, because an undocumented one is a mistake of ours.
 
 use jsonschema::{Registry, Validator};
 use serde_json::{Map, Value, json};
 
-/// A schema, ready to check values with.
+/// Schema that is ready to check values with.
 #[derive(Debug)]
-pub struct Schema {
+pub(crate) struct TestSchema {
     root: Value,
     validator: Validator,
 }
 
-/// Nothing, or what is wrong and where.
-pub type Checked = Result<(), String>;
-
-impl Schema {
+impl TestSchema {
     /// Reads a schema from its text.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         Self::parse_with(text, &[])
     }
 
     /// Reads a schema that refers to others by their `$id`. Nothing is fetched: one that is not given is an error.
-    pub fn parse_with(text: &str, others: &[&str]) -> Result<Self, String> {
+    pub(crate) fn parse_with(text: &str, others: &[&str]) -> Result<Self, String> {
         let root = json_of(text)?;
         let mut registry = Registry::new();
         for other in others {
@@ -37,18 +34,18 @@ impl Schema {
     }
 
     /// Returns the schema itself, for what else there is to compare with it.
-    pub fn root(&self) -> &Value {
+    pub(crate) fn root(&self) -> &Value {
         &self.root
     }
 
     /// Checks a line or document of JSON.
-    pub fn check_text(&self, text: &str) -> Checked {
+    pub(crate) fn check_text(&self, text: &str) -> Result<(), String> {
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         self.check_value(&value).map_err(|why| format!("{why}\n{text}"))
     }
 
     /// Checks a value.
-    pub fn check_value(&self, value: &Value) -> Checked {
+    pub(crate) fn check_value(&self, value: &Value) -> Result<(), String> {
         self.validator.validate(value).map_err(|error| {
             format!("{}: {error}; by the schema's {}", error.instance_path(), error.schema_path())
         })
@@ -56,7 +53,7 @@ impl Schema {
 }
 
 /// Returns the texts of a list.
-pub fn names(list: &Value) -> Vec<&str> {
+pub(crate) fn names(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
@@ -104,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let schema = Schema::parse(SCHEMA).unwrap();
+        let schema = TestSchema::parse(SCHEMA).unwrap();
         for right in [r#"{"kind":"one"}"#, r#"{"kind":null,"parts":["a"]}"#, r#"{"kind":"two","count":3}"#] {
             assert_eq!(schema.check_text(right), Ok(()), "{right}");
         }
@@ -126,13 +123,13 @@ mod tests {
     fn what_it_refers_to_is_given_and_never_fetched() {
         let schema = r#"{"items": {"$ref": "urn:other:1"}}"#;
         let other = r#"{"$id": "urn:other:1", "properties": {"a": {"type": "null"}}, "required": ["a"]}"#;
-        let both = Schema::parse_with(schema, &[other]).unwrap();
+        let both = TestSchema::parse_with(schema, &[other]).unwrap();
         assert_eq!(both.check_text(r#"[{"a":null}]"#), Ok(()));
         for wrong in [r#"[{"a":1}]"#, "[{}]", r#"[{"a":null,"b":1}]"#] {
             assert!(both.check_text(wrong).is_err(), "{wrong}");
         }
         for missing in [schema, r##"{"$ref":"#/$defs/none"}"##, r#"{"$ref":"https://example.org/x"}"#, "{"] {
-            assert!(Schema::parse(missing).is_err(), "{missing}");
+            assert!(TestSchema::parse(missing).is_err(), "{missing}");
         }
     }
 }
