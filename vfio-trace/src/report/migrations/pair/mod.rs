@@ -138,14 +138,40 @@ pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     groups
 }
 
+/// Rank of the evidence that two groups belong together, the strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum EvidenceRank {
+    Said,
+    /// The streams of two devices have the same hash.
+    Hash,
+    /// Bytes and times: other groups may have the same.
+    Other,
+}
+
+impl EvidenceRank {
+    fn of(sides: &[SideAnalysis], matched: &[DeviceMatch]) -> Self {
+        let hash = |one: &DeviceMatch| {
+            let hash = sides[one.source].stream;
+            hash.is_some() && hash == sides[one.destination].stream
+        };
+        if matched.iter().any(|one| one.by == PairingReason::Option) {
+            Self::Said
+        } else if matched.iter().any(hash) {
+            Self::Hash
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// A source and a destination that fit, as indexes of groups.
 #[derive(Clone, Copy, Debug)]
 struct PairCandidate {
     source: u32,
     destination: u32,
-    /// Sort key, the best first: true if the user did not pair them; number of devices matched by time alone; time
-    /// between the groups; time between their beginnings.
-    key: (bool, u32, u64, u64),
+    /// Sort key, the best first: rank of the evidence; number of devices matched by time alone; time between the groups;
+    /// time between their beginnings.
+    key: (EvidenceRank, u32, u64, u64),
     /// True if the groups match by time and number of bytes only: other groups with the same are as good.
     vague: bool,
 }
@@ -159,7 +185,6 @@ impl PairCandidate {
     ) -> Option<Self> {
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
         let (matched, apart) = fit(sides, from, to, context)?;
-        let said = matched.iter().any(|one| one.by == PairingReason::Option);
         let sure = matched.iter().filter(|one| one.by != PairingReason::Time).count();
         let sure = u32::try_from(sure).unwrap_or(u32::MAX);
         let by_bytes =
@@ -167,7 +192,12 @@ impl PairCandidate {
         Some(Self {
             source,
             destination,
-            key: (!said, u32::MAX - sure, apart, from.start_ns.abs_diff(to.start_ns)),
+            key: (
+                EvidenceRank::of(sides, &matched),
+                u32::MAX - sure,
+                apart,
+                from.start_ns.abs_diff(to.start_ns),
+            ),
             vague: apart == 0 && matched.iter().any(by_bytes),
         })
     }

@@ -10,6 +10,7 @@ use crate::{
     report::document::{MigrationSide, MigrationVerdict},
 };
 
+mod known;
 mod oracle;
 
 /// Makes a side as the walk over a device's arcs would find it.

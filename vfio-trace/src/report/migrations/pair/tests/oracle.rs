@@ -43,7 +43,7 @@ pub(super) fn wholes(
     context: &PairingContext<'_>,
 ) -> Vec<GroupPair> {
     struct OracleCandidate {
-        key: (bool, usize, u64, u64),
+        key: (u8, usize, u64, u64),
         source: usize,
         destination: usize,
         matched: Vec<DeviceMatch>,
@@ -54,8 +54,13 @@ pub(super) fn wholes(
         for (destination, to) in of(SideRole::Destination) {
             let Some((matched, apart)) = fit(sides, from, to, context) else { continue };
             let said = matched.iter().any(|one| one.by == PairingReason::Option);
+            let hash = matched.iter().any(|one| {
+                let [one, two] = [one.source, one.destination].map(|at| sides[at].stream);
+                one.zip(two).is_some_and(|(one, two)| one == two)
+            });
+            let rank = if said { 0 } else { 2 - u8::from(hash) };
             let sure = matched.iter().filter(|one| one.by != PairingReason::Time).count();
-            let key = (!said, usize::MAX - sure, apart, from.start_ns.abs_diff(to.start_ns));
+            let key = (rank, usize::MAX - sure, apart, from.start_ns.abs_diff(to.start_ns));
             candidates.push(OracleCandidate { key, source, destination, matched });
         }
     }

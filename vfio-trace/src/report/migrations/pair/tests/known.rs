@@ -1,0 +1,42 @@
+//! Tests of what is known of one pair: it counts for that pair, and for the others that are left.
+
+use super::*;
+
+fn of(role: SideRole, nr: u32, start_ns: u64, crc32: Option<u32>) -> SideAnalysis {
+    let stream = crc32.map(|crc32| StreamHash { bytes: 4096, crc32 });
+    SideAnalysis { stream, ..side(role, nr, nr, start_ns, start_ns + 100) }
+}
+
+/// Returns source, destination and reason of each pair, in the order of the sources, and true if others fit as well.
+fn found(sides: &[SideAnalysis]) -> Vec<(usize, usize, PairingReason, bool)> {
+    let devices: Vec<TracedDevice> = (0..8).map(|nr| device(nr, Some("mtty"))).collect();
+    let (wholes, _) = paired(sides, &devices, &[]);
+    let of = |whole: &GroupPair| {
+        let one = whole.matched.first()?;
+        Some((one.source, one.destination, one.by, whole.rivals))
+    };
+    let mut all: Vec<_> = wholes.iter().filter_map(of).collect();
+    all.sort_by_key(|pair| pair.0);
+    all
+}
+
+#[test]
+fn an_equal_hash_is_stronger_than_a_nearer_stranger_with_as_many_bytes() {
+    let (source, destination) = (SideRole::Source, SideRole::Destination);
+    let hash = PairingReason::StreamHash;
+    let of_one = |crc32| {
+        found(&[of(source, 0, 0, Some(7)), of(destination, 1, 0, None), of(destination, 2, 10, Some(crc32))])
+    };
+    assert_eq!(of_one(7), [(0, 2, hash, false)]);
+    // Another hash is another stream.
+    assert_eq!(of_one(8), [(0, 1, PairingReason::StreamBytes, false)]);
+    // The order of two VMs changes nothing.
+    let crossed = [
+        of(source, 0, 0, Some(7)),
+        of(source, 1, 5, None),
+        of(destination, 2, 20, Some(7)),
+        of(destination, 3, 10, None),
+    ];
+    let pairs: Vec<_> = found(&crossed).into_iter().map(|pair| (pair.0, pair.1)).collect();
+    assert_eq!(pairs, [(0, 2), (1, 3)]);
+}
