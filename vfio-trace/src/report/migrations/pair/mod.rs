@@ -238,11 +238,20 @@ pub(super) fn pair_groups(
     }
     pool.sort_unstable_by_key(PairCandidate::ends);
     uncross(&mut chosen, &pool, sides, groups);
-    let rivals = RivalCounts::of(&pool, groups.len());
-    let mut wholes = Vec::new();
-    for [source, destination] in chosen {
+    let fitted = chosen.into_iter().map(|[source, destination]| {
         let (from, to) = (&groups[source as usize], &groups[destination as usize]);
-        let (mut matched, _) = fit(sides, from, to, context).unwrap_or_default();
+        let (matched, _) = fit(sides, from, to, context).unwrap_or_default();
+        ([source, destination], matched)
+    });
+    let fitted: Vec<([u32; 2], Vec<DeviceMatch>)> = fitted.collect();
+    // The partner of such a group is known: it cannot be another's.
+    let mut sure = vec![false; groups.len()];
+    for (ends, _) in fitted.iter().filter(|(_, matched)| matched.iter().any(DeviceMatch::is_sure)) {
+        ends.iter().for_each(|at| sure[*at as usize] = true);
+    }
+    let rivals = RivalCounts::of(&pool, &sure);
+    let mut wholes = Vec::new();
+    for ([source, destination], mut matched) in fitted {
         // The number of bytes decides nothing if another group at that time has the same. If one device of a VM is
         // certain, its other devices are, too.
         let known = matched.iter().any(DeviceMatch::is_sure);
@@ -289,13 +298,14 @@ fn find(pool: &[PairCandidate], ends: [u32; 2]) -> Option<&PairCandidate> {
     pool.get(pool.binary_search_by_key(&ends, PairCandidate::ends).ok()?)
 }
 
-/// Number of vague candidates of each group.
+/// Number of vague candidates of each group, without those that have an end in a pair that is known.
 struct RivalCounts(Vec<u32>);
 
 impl RivalCounts {
-    fn of(pool: &[PairCandidate], groups: usize) -> Self {
-        let mut vague = vec![0; groups];
-        for at in pool.iter().filter(|one| one.vague).flat_map(PairCandidate::ends) {
+    fn of(pool: &[PairCandidate], sure: &[bool]) -> Self {
+        let mut vague = vec![0; sure.len()];
+        let free = |one: &&PairCandidate| one.vague && one.ends().iter().all(|at| !sure[*at as usize]);
+        for at in pool.iter().filter(free).flat_map(PairCandidate::ends) {
             vague[at as usize] += 1;
         }
         Self(vague)

@@ -40,3 +40,19 @@ fn an_equal_hash_is_stronger_than_a_nearer_stranger_with_as_many_bytes() {
     let pairs: Vec<_> = found(&crossed).into_iter().map(|pair| (pair.0, pair.1)).collect();
     assert_eq!(pairs, [(0, 2), (1, 3)]);
 }
+
+#[test]
+fn a_group_whose_partner_is_known_is_no_rival() {
+    let all = |crc32| {
+        found(&[
+            of(SideRole::Source, 0, 0, crc32),
+            of(SideRole::Source, 1, 5, None),
+            of(SideRole::Destination, 2, 0, crc32),
+            of(SideRole::Destination, 3, 5, None),
+        ])
+    };
+    let (hash, bytes, order) = (PairingReason::StreamHash, PairingReason::StreamBytes, PairingReason::Order);
+    assert_eq!(all(Some(7)), [(0, 2, hash, false), (1, 3, bytes, false)]);
+    // Without the hash each fits each.
+    assert_eq!(all(None), [(0, 2, order, true), (1, 3, order, true)]);
+}

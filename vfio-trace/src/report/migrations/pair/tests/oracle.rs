@@ -93,6 +93,12 @@ pub(super) fn wholes(
         let first = instead(one.source, other.destination, one)?;
         Some([first, instead(other.source, one.destination, other)?])
     });
+    let known = |one: &OracleCandidate| one.matched.iter().any(DeviceMatch::is_sure);
+    let sure: Vec<usize> = chosen.iter().copied().filter(|at| known(&candidates[*at])).collect();
+    let is_taken = |other: &OracleCandidate| {
+        let ends = |at: &usize| (candidates[*at].source, candidates[*at].destination);
+        sure.iter().map(ends).any(|(source, to)| other.source == source || other.destination == to)
+    };
     let mut wholes = Vec::new();
     for at in chosen {
         let one = &candidates[at];
@@ -102,6 +108,7 @@ pub(super) fn wholes(
             && candidates.iter().any(|other| {
                 (other.source == one.source) != (other.destination == one.destination)
                     && other.key.2 == 0
+                    && !is_taken(other)
                     && other
                         .matched
                         .iter()
