@@ -195,25 +195,18 @@ impl<'a> DeviceMatcher<'a> {
                 continue;
             }
             // The rest was refused for this source: a source that got a place which fits this one may take one of the
-            // rest.
-            let mut exchanged = None;
-            let tries = if refused { EXCHANGES } else { 0 };
-            for (at, (owner, place)) in given.iter().enumerate().rev().take(tries) {
-                self.looked += 1;
-                if !self.fits(*source, *place, &wanted, &has) || self.refused(*source, *place) {
-                    continue;
-                }
-                if let (Some(other), _) = self.first_free(*owner, &wanted, &mut queues) {
-                    exchanged = Some((at, *place, other));
-                    break;
-                }
-            }
-            let Some((at, place, other)) = exchanged else {
+            // rest, or the place of yet another source.
+            let exchanged =
+                if refused { self.exchange(*source, &given, &wanted, &has, &mut queues) } else { None };
+            let Some((owners, free)) = exchanged else {
                 left.push(*source);
                 continue;
             };
-            self.taken[other] = true;
-            given[at].1 = other;
+            self.taken[free] = true;
+            let mut place = free;
+            for at in owners {
+                std::mem::swap(&mut given[at].1, &mut place);
+            }
             given.push((*source, place));
         }
         for (source, place) in given {
@@ -221,6 +214,42 @@ impl<'a> DeviceMatcher<'a> {
             tell(DeviceMatch { source, destination, by: PairingReason::Order });
         }
         left
+    }
+
+    /// Finds sources that can pass on their places so that one of them becomes free for another source: each gets the
+    /// place of the one before it, the first one a free place. Returns their indexes in `given`, and the free place.
+    fn exchange<K: Copy + Eq + std::hash::Hash>(
+        &mut self,
+        source: usize,
+        given: &[(usize, usize)],
+        wanted: impl Fn(&SideAnalysis) -> Vec<K>,
+        has: impl Fn(&SideAnalysis) -> Option<K>,
+        queues: &mut HashMap<(K, DriverMatch<'a>), VecDeque<usize>>,
+    ) -> Option<(Vec<usize>, usize)> {
+        // For each source that is asked, the one whose place it would give up its own for; the last ones are asked
+        // first.
+        let first = given.len().saturating_sub(EXCHANGES);
+        let mut asked: Vec<Option<Option<usize>>> = vec![None; given.len() - first];
+        let mut waiting = VecDeque::from([(source, None)]);
+        let most = self.looked + 16 * EXCHANGES as u64;
+        while let Some((one, via)) = waiting.pop_front().filter(|_| self.looked < most) {
+            for (at, (owner, place)) in given.iter().enumerate().skip(first).rev() {
+                if asked[at - first].is_some() {
+                    continue;
+                }
+                self.looked += 1;
+                if !self.fits(one, *place, &wanted, &has) || self.refused(one, *place) {
+                    continue;
+                }
+                asked[at - first] = Some(via);
+                if let (Some(free), _) = self.first_free(*owner, &wanted, queues) {
+                    let next = |at: &usize| asked[*at - first].flatten();
+                    return Some((std::iter::successors(Some(at), next).collect(), free));
+                }
+                waiting.push_back((*owner, Some(at)));
+            }
+        }
+        None
     }
 
     /// Returns true if a destination has one of the keys that a source wants, and its driver.

@@ -56,3 +56,29 @@ fn a_group_whose_partner_is_known_is_no_rival() {
     // Without the hash each fits each.
     assert_eq!(all(None), [(0, 2, order, true), (1, 3, order, true)]);
 }
+
+#[test]
+fn devices_that_are_alike_are_matched_in_any_order() {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        let mut sides: Vec<SideAnalysis> =
+            (0..3).map(|nr| side(SideRole::Source, nr, 1, nr.into(), 100)).collect();
+        sides.extend((0..3).map(|nr| side(SideRole::Destination, 3 + nr, 2, order[nr as usize], 100)));
+        let devices: Vec<TracedDevice> = (0..6).map(|nr| device(nr, Some("mtty"))).collect();
+        // Data was written before it was read.
+        let backwards = |source: usize, destination: usize| {
+            sides[destination].side.start_ns < sides[source].side.start_ns
+        };
+        let context = PairingContext {
+            devices: &devices,
+            pairs: &[],
+            apart_ns: &tolerance,
+            promised: &|_| None,
+            refused: &HashSet::new(),
+            backwards: &backwards,
+        };
+        let (matched, _) = devices::devices(&sides, &[0, 1, 2], &[3, 4, 5], &context, true);
+        assert_eq!(matched.len(), 3, "{order:?} {matched:?}");
+        assert!(matched.iter().all(|one| !backwards(one.source, one.destination)), "{order:?} {matched:?}");
+    }
+}

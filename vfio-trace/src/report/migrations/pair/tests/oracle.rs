@@ -219,13 +219,31 @@ pub(super) fn devices(
             }
             // A destination refused for this source may belong to another, whose own is this one's.
             let refused = to.iter().any(|at| drivers_fit(source, *at) && same(&sides[source], &sides[*at]));
-            let exchange = given.iter().enumerate().rev().find_map(|(at, (owner, destination))| {
-                let other = to.iter().copied().find(|other| fits(*owner, *other));
-                other.filter(|_| fits(source, *destination)).map(|other| (at, other))
-            });
-            if let Some((at, other)) = exchange.filter(|_| refused && by != PairingReason::Time) {
-                take(&mut from, &mut to, source, other);
-                let destination = std::mem::replace(&mut given[at].1, other);
+            // The shortest chain of exchanges, each of the latest pairs first.
+            let mut chains: Vec<Vec<usize>> = vec![Vec::new()];
+            let mut seen = vec![false; given.len()];
+            let mut exchange = None;
+            'search: while let Some(chain) = (!chains.is_empty()).then(|| chains.remove(0)) {
+                let asks = chain.last().map_or(source, |at| given[*at].0);
+                for (at, (owner, destination)) in given.iter().enumerate().rev() {
+                    if seen[at] || !fits(asks, *destination) {
+                        continue;
+                    }
+                    seen[at] = true;
+                    let chain = [&chain[..], &[at]].concat();
+                    if let Some(free) = to.iter().copied().find(|free| fits(*owner, *free)) {
+                        exchange = Some((chain, free));
+                        break 'search;
+                    }
+                    chains.push(chain);
+                }
+            }
+            if let Some((chain, free)) = exchange.filter(|_| refused && by != PairingReason::Time) {
+                take(&mut from, &mut to, source, free);
+                let mut destination = free;
+                for at in chain.into_iter().rev() {
+                    destination = std::mem::replace(&mut given[at].1, destination);
+                }
                 given.push((source, destination));
             }
         }
