@@ -346,8 +346,14 @@ impl<'a> DocumentBuilder<'a> {
                 splits.extend(split);
                 let mut leaving = source.map(lean);
                 let came = |to: &SideAnalysis| to.side.verdict == MigrationVerdict::Completed;
+                let known = matches!(paired_by, Some(PairingReason::Option | PairingReason::StreamHash));
+                // Other bytes than were read, all of which were seen, came from another source.
+                let may_be_its = |from: &SideAnalysis, to: &SideAnalysis| {
+                    known || from.bytes == to.bytes || self.data_suffers(from) || self.data_suffers(to)
+                };
                 let went = |(from, to): (&SideAnalysis, &SideAnalysis)| {
-                    from.resumes_after_handover(to) || (from.may_be_read() && came(to))
+                    from.resumes_after_handover(to)
+                        || (from.may_be_read() && came(to) && may_be_its(from, to))
                 };
                 let went = source.zip(destination).is_some_and(went);
                 if let Some(side) = leaving.as_mut().filter(|_| went) {

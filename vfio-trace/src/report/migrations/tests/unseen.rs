@@ -2,6 +2,7 @@
 //! missed. The document must not exclude them.
 
 use super::*;
+use crate::report::document::PairingReason;
 
 /// Makes a source that stops and goes back.
 fn back() -> RecordScript {
@@ -82,13 +83,23 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
         assert!(said.contains("something may be missing") && said.contains("read unseen"), "{said}");
         assert!(!codes(one(&document)).contains(&"not-read-to-the-end"));
     }
-    let document = uncounted(&[no_eof, whole_destination()]);
+    let document = uncounted(&[no_eof.clone(), whole_destination()]);
     assert_eq!(
         (one(&document).verdict, &codes(one(&document))[..]),
         (MigrationVerdict::Completed, &[""; 0][..])
     );
     // The offsets show that all bytes were seen.
     assert_eq!(downtime(&document).bound, DowntimeBound::Exact);
+    // So is a stranger known that was given fewer: it shows nothing of this source.
+    let document = uncounted(&[no_eof.clone(), arrive(arriving(7), 0, 4096)]);
+    assert_eq!(one_device(&document).paired_by, Some(PairingReason::Time));
+    assert!(text(&document).contains("read unseen"));
+    // If bytes may be missing, nothing is known of the difference.
+    let losses =
+        HostLosses { missed: None, data: vec!["mtty_save_read: 1 lost".to_owned()], ..host("h").losses };
+    let document = with(losses, &[no_eof.clone(), arrive(arriving(7), 0, 4096)]);
+    assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
+    let document = uncounted(&[no_eof, whole_destination()]);
 
     let told: Vec<&str> = document.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(told, ["misses-not-known"]);
