@@ -18,7 +18,7 @@ use crate::{
     recording::{TRY_AGAIN, ready},
 };
 
-/// An input image, opened.
+/// Input image, open.
 #[derive(Debug)]
 pub(super) struct ImageInput {
     path: PathBuf,

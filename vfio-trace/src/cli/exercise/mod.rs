@@ -82,8 +82,8 @@ impl PlanChoice {
 /// Arguments of `exercise`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExerciseArgs {
-    /// The device: its name in /sys (mdev UUID or PCI address) or, without --yes, the beginning of it. Nobody may have it open, nor any
-    /// other device of its IOMMU group.
+    /// The device: its name in /sys (mdev UUID or PCI address) or, without --yes, the beginning of it. Nobody may have
+    /// it open, nor any other device of its IOMMU group.
     device: String,
     /// What to do, in this order. Repeatable.
     #[arg(
@@ -100,9 +100,9 @@ pub(super) struct ExerciseArgs {
     /// Load this image instead of the device's own. May be a pipe.
     #[arg(long = "in", value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Keep the image that the first `save` reads in this file, readable by its owner only: it has the device's state in it.
-    /// It appears once it is whole. A file that is there is never replaced (not with --force either), unless it is empty
-    /// and ours; a link is not followed; a pipe or a device is written to as it is.
+    /// Keep the image that the first `save` reads in this file, readable by its owner only: it has the device's state
+    /// in it. It appears once it is whole. A file that is there is never replaced (not with --force either), unless it
+    /// is empty and ours; a link is not followed; a pipe or a device is written to as it is.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// An image of another kind of device, which `faults` must see refused.
@@ -114,8 +114,8 @@ pub(super) struct ExerciseArgs {
     /// Do it without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Also do what is known to be dangerous with this driver, and what hangs the host for good on kernels that are not known
-    /// to be mended (matrix: STOP_COPY to PRE_COPY and to PRE_COPY_P2P).
+    /// Also do what is known to be dangerous with this driver, and what hangs the host for good on kernels that are not
+    /// known to be mended (matrix: STOP_COPY to PRE_COPY and to PRE_COPY_P2P).
     #[arg(long)]
     force: bool,
     /// Do not trace what the kernel and the driver do.
@@ -143,7 +143,7 @@ pub(super) struct ExerciseArgs {
     kernel: KernelArgs,
 }
 
-/// `vfio-trace exercise`.
+/// Runs `vfio-trace exercise`.
 pub(super) fn main(args: &ExerciseArgs) -> Result<u8, CliError> {
     block_on(async { run(args) }).map_err(|mut error| {
         error.code = told(error.code, args.tell_in_use);
@@ -151,16 +151,17 @@ pub(super) fn main(args: &ExerciseArgs) -> Result<u8, CliError> {
     })
 }
 
-/// The exit code that is told of an error.
+/// Returns the exit code to end with: that of a device in use is for `mount` only.
 const fn told(code: u8, tell_in_use: bool) -> u8 {
     if code == IN_USE && !tell_in_use { NOT_PERMITTED } else { code }
 }
 
-/// A device with what the kernel's memory says of it.
+/// Device with the facts that were read in the kernel's memory, if any.
 type FoundDevice = (VfioDevice, Option<DeviceFacts>);
 
 fn candidate((device, memory): &FoundDevice, idle: bool) -> ExerciseCandidate {
-    // 0 is ERROR's number, and what a driver has in memory of a device that nobody ever opened: it tells of no earlier user.
+    // 0 is ERROR's number, and what a driver has in memory of a device that nobody ever opened: it tells of no earlier
+    // user.
     let state = memory.as_ref().and_then(|memory| memory.state);
     let closed_in = state.filter(|state| *state != MigState::ERROR);
     ExerciseCandidate { device: device.clone(), closed_in, idle }
@@ -223,7 +224,7 @@ fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
     })
 }
 
-/// What is asked for and cannot be, or must not; gives the plans that `all` leaves out, and why.
+/// Refuses what cannot be done, or must not be. Returns the plans that `all` leaves out, each with the reason.
 fn check(
     args: &ExerciseArgs,
     plans: &[ExercisePlan],
@@ -278,7 +279,8 @@ fn check(
     Ok(left_out)
 }
 
-/// What may come of these plans, for who is asked. `flags`: what the device's migration can do, if that is known.
+/// Returns what may come of these plans, for the user who is asked to confirm. `flags`: the device's migration_flags,
+/// if they are known.
 fn dangers(
     args: &ExerciseArgs,
     plans: &[ExercisePlan],
@@ -386,7 +388,7 @@ fn trace(
     }
 }
 
-/// Gives the report to everybody who is to have it, and then the first that did not get it.
+/// Writes all outputs of the report; returns the first error after that.
 fn tell(
     args: &ExerciseArgs,
     report: &ExerciseReport,

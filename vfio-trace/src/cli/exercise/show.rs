@@ -22,7 +22,7 @@ use crate::{
     recording::{AT_ONCE, may_wait, ready, stdout},
 };
 
-/// An output that writes what its reader takes at once, and keeps the rest.
+/// Output that writes as much as its reader takes at once, and keeps the rest.
 #[derive(Debug)]
 struct NonblockingOutput<W> {
     /// `None` if it could not be opened, or if nothing more is to be written to it.

@@ -41,8 +41,8 @@ pub(super) struct MountArgs {
     /// Let other users look as well. Without it only the user who mounts can, not even root if that is another one.
     #[arg(long)]
     allow_other: bool,
-    /// Let what is written to DIR/vfio/DEVICE/migration/hisi_acc/debug be done, if nobody uses the device: 0 save, 1 resume,
-    /// 2 I/O test, as `vfio-trace exercise` does it. Reading the file gives the last result.
+    /// Let what is written to DIR/vfio/DEVICE/migration/hisi_acc/debug be done, if nobody uses the device: 0 save, 1
+    /// resume, 2 I/O test, as `vfio-trace exercise` does it. Reading the file gives the last result.
     #[arg(long, conflicts_with = "from")]
     allow_exercise: bool,
     /// Events that timeline.json keeps per device, the last ones.
@@ -70,13 +70,13 @@ pub(super) struct GuardArgs {
     dir: PathBuf,
 }
 
-/// `vfio-trace mount`.
+/// Runs `vfio-trace mount`.
 pub(super) fn main(args: MountArgs) -> Result<u8, CliError> {
     // One thread until all capabilities are dropped.
     block_on(run(args))
 }
 
-/// The guard.
+/// Runs the guard: `vfio-trace mount-guard`, which only `mount` starts.
 pub(super) fn guard_main(args: &GuardArgs) -> Result<u8, CliError> {
     match mount::guard(&args.dir) {
         Ok(()) => Ok(0),
@@ -89,15 +89,15 @@ fn still_mounted(dir: &Path, why: &GuardError) -> CliError {
     CliError::failed(format!("cannot unmount {dir}"), why, format!("unmount it yourself: umount -l {dir}"))
 }
 
-/// Why the loop ended.
+/// Reason why the loop ended.
 enum MountEnd {
-    /// A signal asked for it.
+    /// A signal asked for the end.
     Signal,
     /// There is no mount any more.
     Unmounted(io::Result<()>),
 }
 
-/// A directory that is about to be mounted on.
+/// Directory that is about to be mounted on, with the lock on it and the signals that end the mount.
 struct MountPoint {
     target: MountTarget,
     claim: Option<MountLock>,
@@ -106,7 +106,7 @@ struct MountPoint {
 }
 
 impl MountPoint {
-    /// Looks whether it can be.
+    /// Returns the directory of the arguments, if it can be mounted on.
     fn look(args: &MountArgs) -> Result<MountTarget, CliError> {
         let target = MountTarget::look(&args.dir).map_err(|why| not_mounted(&args.dir, &why))?;
         mount::check_device().map_err(|why| not_mounted(&target.path, &why))?;
@@ -119,7 +119,7 @@ impl MountPoint {
         Ok(target)
     }
 
-    /// From here on signals wait until they are asked for.
+    /// Makes signals wait from here on until they are asked for.
     fn new(args: &MountArgs, target: MountTarget) -> Result<Self, CliError> {
         // A hangup ends the process at once: then the guard unmounts.
         let stop = Arc::new(AtomicBool::new(false));
@@ -127,7 +127,7 @@ impl MountPoint {
         Ok(Self { target, claim: None, allow_other: args.allow_other, signals })
     }
 
-    /// Mounts. Until it is served, whoever looks there waits; whatever comes, the guard unmounts it.
+    /// Mounts. A process that looks there waits until the mount is served. In any case the guard unmounts it.
     fn mount(&mut self, writable: bool) -> Result<(FuseMount, UnmountGuard), CliError> {
         let claim = self.target.claim().map_err(|why| not_mounted(&self.target.path, &why))?;
         self.claim = Some(claim);
@@ -156,7 +156,7 @@ impl MountPoint {
         Ok(serving)
     }
 
-    /// Waits for a signal, or for somebody else to unmount.
+    /// Waits for a signal, or until another process has unmounted it.
     async fn ended(&mut self, serving: &mut mount::FuseServer) -> MountEnd {
         tokio::select! {
             ended = &mut serving.ended => {
@@ -166,7 +166,7 @@ impl MountPoint {
         }
     }
 
-    /// Leaves nothing mounted.
+    /// Unmounts, if that was not done by another process, and says so.
     fn end(&self, end: MountEnd, guard: UnmountGuard) -> Result<(), CliError> {
         match end {
             MountEnd::Signal => guard.unmount().map_err(|why| still_mounted(&self.target.path, &why)),
@@ -195,7 +195,7 @@ async fn run(args: MountArgs) -> Result<u8, CliError> {
     }
 }
 
-/// A recording's state never changes.
+/// Refresh of a recording, whose state never changes.
 struct NoRefresh;
 
 impl Refresh for NoRefresh {

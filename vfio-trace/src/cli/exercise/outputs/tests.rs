@@ -14,7 +14,7 @@ use crate::{
     units::test_folder::TestFolder,
 };
 
-/// A pipe with a name, as it is given on a command line.
+/// Makes a pipe with a name; returns the name as it is given on a command line.
 fn fifo(folder: &TestFolder) -> String {
     folder.fifo("pipe");
     folder.text("pipe")
@@ -34,7 +34,7 @@ fn refused(words: &[&str]) -> String {
     }
 }
 
-/// As a run does; gives the note that it makes, and how it ends.
+/// Writes as a run does; returns the note that it makes, and its result.
 fn run(mut outputs: ExerciseOutputs, image: &[u8]) -> (Result<(), String>, Result<(), CliError>) {
     let keeper = outputs.keeper().unwrap();
     keeper.begin().unwrap();
