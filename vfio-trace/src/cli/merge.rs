@@ -45,7 +45,7 @@ pub(super) struct MergeArgs {
     quiet: bool,
 }
 
-/// `vfio-trace merge`.
+/// Runs `vfio-trace merge`.
 pub(super) fn main(args: &MergeArgs) -> Result<u8, CliError> {
     let mut out = OutFile::create(&args.output, args.force, &args.files)?;
     out.refuse_terminal("a recording")?;
@@ -90,7 +90,7 @@ pub(super) fn main(args: &MergeArgs) -> Result<u8, CliError> {
     Ok(if read.damaged { INPUT } else { 0 })
 }
 
-/// The note, then the recordings as they are.
+/// Writes the note, then the recordings as they are.
 fn fill(out: &mut OutFile, note: &MergeNote, files: &[PathBuf]) -> io::Result<()> {
     out.write_all(&note.block()?)?;
     for file in files {
@@ -116,7 +116,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/testdata").join(name)
     }
 
-    /// The document, without where it was read from.
+    /// Returns the document of these files, without their names.
     fn document_of(files: &[PathBuf]) -> MigrationDocument {
         let read = histories::read(files).unwrap();
         assert!(!read.damaged);

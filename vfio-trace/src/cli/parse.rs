@@ -6,14 +6,15 @@ use jiff::{Timestamp, civil, fmt::friendly::SpanParser};
 
 use super::past::RecordingMoment;
 
-/// `10`, `1.5s`, `200ms`, `5m`, `1h30m`: a time span, in seconds without a unit.
+/// Reads a time span such as `10`, `1.5s`, `200ms`, `5m` and `1h30m`; without a unit it is in seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     span(text)?.filter(|span| !span.is_zero()).ok_or_else(|| NO_SPAN.to_owned())
 }
 
 const NO_SPAN: &str = "not a time span such as 10s, 1.5m or 200ms";
 
-/// The same, and also 0. `None`: it is none. One number with a unit may be one that jiff does not take (`.5s`, or none).
+/// Reads a time span that may be 0; `None` if it is none. One number with a unit may be one that jiff does not take
+/// (`.5s`, or without a unit).
 fn span(text: &str) -> Result<Option<Duration>, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -36,10 +37,10 @@ fn span(text: &str) -> Result<Option<Duration>, String> {
     Ok(number.and_then(|number| Duration::try_from_secs_f64(number * factor).ok()))
 }
 
-/// No recording goes on for longer than this: 100 years.
+/// Longest time from the beginning of a recording: 100 years, which no recording takes.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
-/// `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5`, `15:40:20`: a moment of a recording.
+/// Reads a moment of a recording such as `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5` and `15:40:20`.
 pub(super) fn moment(text: &str) -> Result<RecordingMoment, String> {
     if !text.contains([':', '-']) {
         let after = span(text)?.filter(|after| *after <= LONGEST);
@@ -58,7 +59,7 @@ pub(super) fn moment(text: &str) -> Result<RecordingMoment, String> {
     wall.ok_or_else(|| wrong.to_owned())
 }
 
-/// Some amount of a recording.
+/// Amount of a recording: a limit of `record`, or of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordingAmount {
     /// Bytes.
@@ -69,7 +70,8 @@ pub(super) enum RecordingAmount {
     Records(u64),
 }
 
-/// `100M` is a size, `10m` a time, `5000` a number of records: K, M, G are capitals, ms, s, m, h are not.
+/// Reads an amount: `100M` is a size, `10m` a time, `5000` a number of records. K, M, G are capitals, ms, s, m, h are
+/// not.
 pub(super) fn amount(text: &str) -> Result<RecordingAmount, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number = text.parse::<u64>().ok().filter(|number| *number > 0);
@@ -82,7 +84,7 @@ pub(super) fn amount(text: &str) -> Result<RecordingAmount, String> {
     }
 }
 
-/// As [`amount`], for a part: a number of records is none.
+/// Reads an amount for a part, which cannot be a number of records.
 pub(super) fn part(text: &str) -> Result<RecordingAmount, String> {
     if text.chars().all(|c| c.is_ascii_digit()) {
         return Err("give a size (100M) or a time (1h)".to_owned());
@@ -94,7 +96,7 @@ pub(super) fn part(text: &str) -> Result<RecordingAmount, String> {
     }
 }
 
-/// `4M`, `512K`, `65536`: bytes, with binary units.
+/// Reads a size of a buffer such as `4M`, `512K` and `65536`, with binary units.
 pub(super) fn bytes(text: &str) -> Result<u32, String> {
     let size = size(text)?;
     let size = Some(size).filter(|size| (4096..=1 << 30).contains(size));

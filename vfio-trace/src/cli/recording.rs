@@ -18,53 +18,53 @@ use crate::{
     units::human,
 };
 
-/// So many places that are damaged are told one by one. More are many of a kind.
+/// Number of damaged places that are told one by one. More are many of a kind.
 const TOLD_DAMAGES: usize = 16;
 
-/// How much of a recording somebody wants.
+/// Part of a recording that a sink still wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
-    /// All.
+    /// All records.
     All,
-    /// No more records, only what is at the end, if there is one: a stream may go on for days.
+    /// No more records, only the end mark, if there is one: a stream may go on for days.
     End,
-    /// No more.
+    /// Nothing more.
     Nothing,
 }
 
 /// Takes what a recording has.
 pub(super) trait RecordSink {
-    /// What it wants; asked before each item.
+    /// Returns what it still wants; called before each item.
     fn demand(&self) -> Demand;
-    /// The next record.
+    /// Takes the next record.
     fn record(&mut self, bytes: &Bytes) -> Result<(), CliError>;
-    /// The time, CLOCK_MONOTONIC.
+    /// Takes a time, CLOCK_MONOTONIC in ns, up to which all records have come.
     fn tick(&mut self, ns: u64) -> Result<(), CliError>;
-    /// What the host's clocks showed.
+    /// Takes what the host's clocks showed.
     fn clock(&mut self, sample: ClockSample);
-    /// What comes next has yet to be read.
+    /// Does what can be done before the next item, which has yet to be read.
     fn pause(&mut self) {}
-    /// Whether another recording in the same stream is the caller's business.
+    /// Returns true if the caller sees to further recordings in the same stream.
     fn reads_others(&self) -> bool {
         false
     }
 }
 
-/// How reading ended.
+/// Result of reading a recording.
 pub(super) struct ReadOutcome {
-    /// What is missing, a sentence each; it was told.
+    /// Sentences on what is missing, which were printed.
     pub(super) damage: Vec<String>,
-    /// Why reading ended before its time.
+    /// Error that ended reading before the end.
     pub(super) failed: Option<RecordingError>,
 }
 
 impl ReadOutcome {
-    /// Whether something is missing.
+    /// Returns true if something is missing.
     pub(super) const fn is_damaged(&self) -> bool {
         !self.damage.is_empty()
     }
 
-    /// The exit code, once all there is was shown.
+    /// Returns the exit code, once all that was read is shown.
     pub(super) fn code(self) -> Result<u8, CliError> {
         match self.failed {
             Some(error) => Err(error.into()),
@@ -86,7 +86,7 @@ pub(super) fn open(files: &[PathBuf]) -> Result<RecordingSource, CliError> {
     Ok(RecordingSource::open(files)?)
 }
 
-/// A file that is read a second time is not what it was.
+/// Makes the error of a file that has changed when it is read a second time.
 pub(super) fn changed(file: &Path) -> CliError {
     let what = format!("cannot read {} again", file.display());
     CliError::with_code(INPUT, what, "it has changed since it was read first", "try again")
@@ -152,7 +152,7 @@ pub(super) fn read(
     Ok(through)
 }
 
-/// What is known to be of the recording and was not given, a sentence each.
+/// Returns a sentence for each part of the recording that is known of and was not given.
 pub(super) fn not_given(recording: &RecordingSource) -> Vec<String> {
     let mut texts = Vec::new();
     let part = recording.header().part;
@@ -165,7 +165,7 @@ pub(super) fn not_given(recording: &RecordingSource) -> Vec<String> {
     texts
 }
 
-/// How far it is, for a person who waits.
+/// Line that shows how far reading is, on a terminal.
 pub(super) struct ProgressLine {
     what: &'static str,
     shown: bool,
@@ -174,13 +174,13 @@ pub(super) struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// Nothing is shown in the first second, nor without a terminal. `what`: what goes on.
+    /// Makes a line that shows nothing in the first second, nor without a terminal. `what`: name of the work.
     pub(super) fn new(what: &'static str) -> Self {
         let last = Instant::now() + Duration::from_millis(800);
         Self { what, shown: false, wanted: io::stderr().is_terminal(), last }
     }
 
-    /// Nor between lines of output.
+    /// Shows nothing where it would come between lines of output.
     #[must_use]
     pub(super) fn beside_output(self) -> Self {
         Self { wanted: self.wanted && !io::stdout().is_terminal(), ..self }

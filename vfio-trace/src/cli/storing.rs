@@ -84,7 +84,7 @@ pub(super) mod tests {
     use super::*;
     use crate::recording::{BlockItem, EndReason, ReaderEntry, RecordingReader, fixture::header};
 
-    /// A file on a file system that takes everything, and may find later that it has no room for it: NFS, FUSE.
+    /// File on a file system that takes all bytes, and may find later that it has no room for them: NFS, FUSE.
     pub(in crate::cli) struct LatePart {
         pub(in crate::cli) full: bool,
     }
@@ -138,7 +138,7 @@ pub(super) mod tests {
         assert_eq!(stored(true), Err(io::ErrorKind::StorageFull), "not that there was no thread");
     }
 
-    /// A file that others read along.
+    /// File that other code reads along.
     struct SharedPart(Arc<Mutex<Vec<u8>>>);
 
     impl Write for SharedPart {

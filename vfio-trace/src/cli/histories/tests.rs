@@ -95,7 +95,7 @@ fn devices_may_be_unknown_where_probes_came_late_or_a_name_was_not_told() {
     assert!(lacks(&with(RecordScript::new(0xd1).get_state(RUNNING))));
 }
 
-/// The parts of a recording as files.
+/// Writes the parts of a recording as files.
 fn recording_parts() -> (TestFolder, Vec<PathBuf>) {
     let folder = TestFolder::new();
     let parts = record(&migration(), 10).into_iter().enumerate();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::event::ClockAnchor;
 
-/// A wall time that was asked for, and its moment by the clock samples read so far.
+/// Requested wall time, and its moment by the clock samples read so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestedTime {
     wall: Timestamp,

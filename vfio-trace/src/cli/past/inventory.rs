@@ -4,18 +4,18 @@ use vfio_trace_common::role::Role;
 
 use crate::event::{RecordBody, WireRecord};
 
-/// How much of a recording was read.
+/// Share of a recording that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadExtent {
-    /// All that concerns devices.
+    /// All records that concern devices.
     All,
-    /// A part.
+    /// A part of them.
     Part,
-    /// All that was recorded; records that concern devices got lost before.
+    /// All that were recorded; records that concern devices were lost before.
     Lost,
 }
 
-/// How far the inventory with which a recording begins has come.
+/// Progress of the inventory with which a recording begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InventoryProgress {
     /// Start of the recording, as all times here CLOCK_MONOTONIC in ns.
@@ -27,12 +27,13 @@ pub(super) struct InventoryProgress {
 }
 
 impl InventoryProgress {
-    /// That of the first part that is read. Later ones begin with what those before them have told of all devices.
+    /// Makes that of the first part that is read. A later part begins with what those before it have told of all
+    /// devices.
     pub(super) const fn of_part(part: u32, began_ns: u64) -> Self {
         Self { began: began_ns, last: None, over: if part > 1 { Some(0) } else { None } }
     }
 
-    /// Whether this is a record of an inventory.
+    /// Returns true if this is a record of an inventory.
     pub(super) fn has(record: &WireRecord) -> bool {
         match &record.body {
             RecordBody::Device(body) => body.seen_by == Role::Inventory as u32,
@@ -51,7 +52,7 @@ impl InventoryProgress {
         }
     }
 
-    /// The recorder has told a time up to which it has taken all records. Where there are many, that may be one before the
+    /// Takes in a time up to which the recorder has taken all records. Where there are many, that may be one before the
     /// inventory, of which it has not taken all.
     pub(super) fn tick(&mut self, ns: u64) {
         if !self.is_over() && ns > self.began && self.last.is_none_or(|last_ns| ns >= last_ns) {
@@ -64,7 +65,8 @@ impl InventoryProgress {
         self.over.is_some()
     }
 
-    /// Why devices may have been there at a moment that are not known. `is_over`: the recording's end was read.
+    /// Returns the reason why a device may have been there at a moment without being known. `is_over`: the recording's
+    /// end was read.
     pub(super) fn unknown(&self, at_ns: u64, is_over: bool, read: ReadExtent) -> Option<String> {
         if let Some(last_ns) = self.last.filter(|last_ns| at_ns < *last_ns) {
             let after = last_ns.saturating_sub(self.began).div_ceil(1_000_000);

@@ -34,7 +34,7 @@ use crate::{
     units::human,
 };
 
-/// Which recording, and which moment of it; to be flattened into a verb's arguments, which have `--btf`.
+/// Options for a recording and a moment of it; to be flattened into a verb's arguments, which have `--btf`.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct FromArgs {
     /// Show what a recording has, on any machine, without root: how things were at its end. Give each part of one that
@@ -51,7 +51,7 @@ pub(super) struct FromArgs {
     host: Option<String>,
 }
 
-/// A moment of a recording, from `--at`.
+/// Moment of a recording, from `--at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordingMoment {
     /// Time since the recording began.

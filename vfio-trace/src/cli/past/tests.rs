@@ -14,7 +14,7 @@ use crate::{
 
 const KEPT: &str = "src/cli/replay/testdata/mtty-6.12-format-1";
 
-/// A moment of a real recording; `None`: its end.
+/// Returns the state at a moment of a real recording; `None`: at its end.
 pub(in crate::cli) fn kept(at: Option<&str>) -> Result<PastState, CliError> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.vft"));
     FromArgs { from: vec![from], at: at.map(|at| parse::moment(at).unwrap()), ..FromArgs::default() }
@@ -30,7 +30,7 @@ fn state(past: &PastState, device: &str) -> Option<MigState> {
     past.host.devices().find(|(name, _)| *name == device)?.1.report.state
 }
 
-/// The events that replay gives are the witness.
+/// Compares the state with the events that `replay` shows.
 #[test]
 fn the_state_is_what_replays_events_say() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{KEPT}.ndjson"));
@@ -183,7 +183,7 @@ fn an_inventory_is_not_over_before_its_last_record() {
     assert!(complete(2_500_000, 3), "another device comes later");
 }
 
-/// Older recorders told the time before they had taken all records up to it.
+/// Reads a recording of an older recorder, which told the time before it had taken all records up to it.
 #[test]
 fn an_early_tick_of_an_older_recorder_does_not_end_an_inventory() {
     let device = |nr: u64, ms: u64| {

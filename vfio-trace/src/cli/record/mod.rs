@@ -40,9 +40,10 @@ use crate::{
     units::{human, human::clean},
 };
 
-/// A block is written when something has waited for so long: what a killed recorder loses. Looked at twice a second.
+/// Time for which records wait before a block is written: a killed recorder loses as much. It is checked twice a
+/// second.
 const FLUSH: Duration = Duration::from_millis(700);
-/// How often clocks and counters are noted.
+/// Interval at which clocks and counters are noted.
 const SAMPLE: Duration = Duration::from_secs(10);
 
 /// Arguments of `record`.
@@ -73,7 +74,7 @@ pub(super) struct RecordArgs {
     live: LiveArgs,
 }
 
-/// `vfio-trace record`.
+/// Runs `vfio-trace record`.
 pub(super) fn main(args: &RecordArgs) -> Result<u8, CliError> {
     let output = if args.output.as_os_str() == "-" {
         if !args.rotate.is_empty() {
@@ -103,10 +104,10 @@ struct FileRecorder {
     storing: PendingParts,
     header: PartHeader,
     known: PartPreamble,
-    /// When this part is full.
+    /// Limits of this part.
     part: RecordingLimits,
     part_began: Instant,
-    /// When all is enough.
+    /// Limits of the recording.
     all: RecordingLimits,
     /// Bytes and records of the parts before.
     bytes: u64,
@@ -351,7 +352,7 @@ impl FileRecorder {
     }
 }
 
-/// A recording that is over.
+/// Recording that is over.
 struct ClosedRecording {
     summary: TraceSummary,
     duration_ns: u64,
@@ -364,7 +365,7 @@ struct ClosedRecording {
 }
 
 impl ClosedRecording {
-    /// The account at the end; `keep`: not all parts are.
+    /// Returns the account at the end; `keep`: not all parts are kept.
     fn account(&self, keep: bool, color: bool) -> String {
         let Self { summary, .. } = self;
         // The last lines are of events, which are not counted here.
@@ -442,7 +443,7 @@ impl RunObserver for FileRecorder {
         if self.is_part_full() && !self.is_full() { self.rotate(live) } else { Ok(()) }
     }
 
-    /// What drivers do when nobody has a device open any more, no event tells.
+    /// Looks at the devices once more: no event tells what drivers do when no process has a device open any more.
     fn ending(&mut self, live: &mut LiveSource) {
         self.ending = true;
         match live.look_again() {
@@ -499,7 +500,7 @@ fn members(layout: &Layout) -> Vec<LayoutMember> {
     Field::ALL.iter().map(member).collect()
 }
 
-/// What was to be replaced is neither gone nor where it was.
+/// Says that the file to be replaced is neither gone nor where it was.
 fn not_put_back(path: &Path, now: &Path) -> String {
     let (path, now) = (path.display(), now.display());
     format!(
@@ -507,7 +508,8 @@ fn not_put_back(path: &Path, now: &Path) -> String {
     )
 }
 
-/// Of the header: nothing is in the recording yet, and a file that was made for it goes away.
+/// Makes the error of a header that cannot be written: nothing is in the recording yet, and a file that was made for it
+/// goes away.
 fn unbegun(name: &str, why: &io::Error) -> CliError {
     let todo = match why.kind() {
         io::ErrorKind::BrokenPipe => "let what reads the pipe live until the recording ends",

@@ -21,20 +21,20 @@ use crate::{
 /// Title of the column.
 const TITLE: &str = "HOST";
 
-/// One host's events, one after the other.
+/// Events of one host, one after the other.
 struct HostFeed {
     recording: RecordingSource,
     pipeline: Pipeline,
     events: VecDeque<VfioEvent>,
     over: bool,
-    /// From its CLOCK_MONOTONIC to the document's clock.
+    /// Shift from the host's CLOCK_MONOTONIC to the document's clock.
     shift: ClockShift,
-    /// From the first host's CLOCK_MONOTONIC to the document's clock, in ns.
+    /// Distance from the first host's CLOCK_MONOTONIC to the document's clock, in ns.
     origin: i128,
     label: HostLabel,
 }
 
-/// `vfio-trace replay` of a merged file.
+/// Runs `vfio-trace replay` of a merged file.
 pub(super) fn show<W: io::Write>(
     files: &[PathBuf],
     args: &EventArgs,
@@ -114,7 +114,7 @@ fn undecoded(label: &str, number: u64) -> Option<String> {
 }
 
 impl HostFeed {
-    /// What it says of itself, and when it began on the first host's clock.
+    /// Returns what the recording says of itself, and the time at which it began on the first host's clock.
     fn start(&self) -> (TraceStart, u64) {
         let (start, began) = self.recording.start();
         let replayed_by = Some(env!("CARGO_PKG_VERSION").to_owned());
@@ -125,7 +125,7 @@ impl HostFeed {
         u64::try_from((self.shift.moved(ns) - self.origin).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// When the next event ended, on the first host's clock; reads on until there is one.
+    /// Returns the time at which the next event ended, on the first host's clock; reads on until there is one.
     fn peek(&mut self) -> Result<Option<u64>, CliError> {
         while self.events.is_empty() && !self.over {
             let mut events = Vec::new();

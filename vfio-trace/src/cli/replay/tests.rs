@@ -13,7 +13,7 @@ use crate::{
     units::test_folder::TestFolder,
 };
 
-/// What a live run hands over: a record, or the time.
+/// Item that a live run hands over: a record, or the time.
 #[derive(Clone, Debug)]
 pub(in crate::cli) enum GivenItem {
     Record(Vec<u8>),
@@ -36,7 +36,7 @@ fn end(mono_ns: u64, reason: EndReason) -> PartEnd {
     PartEnd { mono_ns, reason, records: 0, probes: Vec::new() }
 }
 
-/// What `tail` shows.
+/// Returns the output of `tail`.
 fn live(given: &[GivenItem], args: &EventArgs) -> Vec<u8> {
     let mut out = Vec::new();
     let header = header();
@@ -57,7 +57,7 @@ fn live(given: &[GivenItem], args: &EventArgs) -> Vec<u8> {
     out
 }
 
-/// The same in files of so many records each.
+/// Returns the parts of a recording of these items, with so many records each.
 pub(in crate::cli) fn record(given: &[GivenItem], part_len: usize) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     let mut header = header();
@@ -93,7 +93,7 @@ fn replayed(stream: Vec<u8>, args: &EventArgs) -> (Vec<u8>, u8) {
     (out, code)
 }
 
-/// The one thing that tells a replay.
+/// Takes away the mark of a replay, the only difference from a live run.
 fn without_mark(ndjson: Vec<u8>) -> String {
     String::from_utf8(ndjson).unwrap().replacen("\"replayed_by\":\"test\"", "\"replayed_by\":null", 1)
 }
@@ -210,7 +210,7 @@ fn events_come_out_as_blocks_come_in() {
     }
 }
 
-/// What a real run left (testdata/README.md says how): golden as ndjson.
+/// Replays recordings of real runs (testdata/README.md) and compares the ndjson with golden files.
 #[test]
 fn recordings_of_all_versions_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/replay/testdata");
@@ -233,7 +233,7 @@ fn recordings_of_all_versions_stay_readable() {
     }
 }
 
-/// Whoever recorded it did not tell gaps, so that none among the records is no word that there was none.
+/// Replays a recording without gap counts: no gap among its records does not mean that there was none.
 #[test]
 fn gaps_of_a_recording_that_does_not_tell_them_are_not_known() {
     let last = |gaps_told| {
@@ -279,7 +279,7 @@ fn old_ticks_that_came_too_early_do_not_take_requests_apart() {
     assert_eq!((by_driver(false), by_driver(true)), (0, 10));
 }
 
-/// A recording of two opens, and what the clocks showed between them, with boot time `slept_ns` ahead.
+/// Makes a recording of two opens, and of the clocks between them, with boot time `slept_ns` ahead.
 fn stepped(by_ns: u64, slept_ns: u64) -> Vec<u8> {
     let mut writer = PartWriter::new(Vec::new(), &header()).unwrap();
     let records = RecordScript::new(0xd1).open(1).wait(9_000_000_000).close(0).records();
@@ -297,7 +297,7 @@ fn stepped(by_ns: u64, slept_ns: u64) -> Vec<u8> {
     writer.finish(end(20_000_000_000, EndReason::Signal)).unwrap().0
 }
 
-/// Hour, minute and second of each line's wall time.
+/// Returns hour, minute and second of each line's wall time.
 fn hours(stream: Vec<u8>) -> Vec<String> {
     let out = String::from_utf8(replayed(stream, &ndjson()).0).unwrap();
     let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
