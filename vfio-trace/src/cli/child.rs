@@ -96,7 +96,7 @@ impl TracedCommand {
     }
 }
 
-/// Looks for a program as execvp(3) does; the error is what is in the way.
+/// Looks for a program as execvp(3) does; the error is the reason why it cannot be started.
 fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<()> {
     let runs = |path: &Path| {
         if path.metadata()?.is_dir() {
@@ -190,7 +190,8 @@ mod tests {
         assert!(said("none").contains("No such file"), "{}", said("none"));
     }
 
-    /// Another test's child may have the file open for writing still, from between its fork and its exec.
+    /// Starts a command, again if it is busy: another test's child may have the file open for writing still, from
+    /// between its fork and its exec.
     fn start(command: &[OsString]) -> Result<Option<TracedCommand>, CliError> {
         loop {
             match TracedCommand::start(command) {
@@ -202,7 +203,7 @@ mod tests {
         }
     }
 
-    /// As `sudo` in somebody's home of mode 0700.
+    /// Starts a command as `sudo` does in a home of mode 0700.
     #[test]
     fn a_command_in_a_closed_folder_is_found_after_rights_were_put_aside() {
         if !rustix::process::geteuid().is_root() {

@@ -21,7 +21,7 @@ pub(super) struct DoctorArgs {
     kernel: KernelArgs,
 }
 
-/// `vfio-trace doctor`.
+/// Runs `vfio-trace doctor`.
 pub(super) fn main(args: &DoctorArgs) -> Result<u8, CliError> {
     let facts = DoctorFacts::gather(&args.kernel.files()?, give_up)?;
     let report = examine(&facts);

@@ -9,23 +9,23 @@ use crate::{
 
 pub(super) use crate::units::advice::{FAILED, IN_USE, INPUT, NOT_PERMITTED, NOT_SUPPORTED, USAGE};
 
-/// An error at the edge.
+/// Error as a user sees it. Made where a verb gives up, printed once at the end of it.
 #[derive(Debug)]
 pub(super) struct CliError {
     what: String,
     why: String,
     todo: String,
-    /// The exit code.
+    /// Exit code of the verb.
     pub(super) code: u8,
 }
 
 impl CliError {
-    /// Something about this machine or run that is in the way.
+    /// Makes an error with exit code 1. `what`: what could not be done; `why`: the reason; `todo`: what to do about it.
     pub(super) fn failed(what: impl Into<String>, why: impl ToString, todo: impl Into<String>) -> Self {
         Self { what: what.into(), why: why.to_string(), todo: todo.into(), code: FAILED }
     }
 
-    /// The same with an exit code of its own.
+    /// Makes an error with an exit code of its own.
     pub(super) fn with_code(
         code: u8,
         what: impl Into<String>,
@@ -35,17 +35,17 @@ impl CliError {
         Self { code, ..Self::failed(what, why, todo) }
     }
 
-    /// Returns an error that has its own advice and exit code. `what`: what could not be done.
+    /// Makes an error of one that has its own advice and exit code. `what`: what could not be done.
     pub(super) fn advised(what: impl Into<String>, error: &impl ErrorAdvice) -> Self {
         Self::with_code(error.exit_code(), what, error, error.advice())
     }
 
-    /// Returns an error that only a change of the program can mend.
+    /// Makes an error that only a change of the program can mend.
     pub(super) fn bug(what: impl Into<String>, why: impl ToString) -> Self {
         Self::failed(what, why, "report this as a bug")
     }
 
-    /// What and why, in one line.
+    /// Returns what could not be done and the reason, in one line.
     pub(super) fn sentence(&self) -> String {
         format!("{}: {}", self.what, self.why)
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::output::export::{CsvTable, write_chrome, write_csv, write_json, write_perfetto};
 
-/// What to write.
+/// Format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum ExportFormat {
     /// One document: devices, sessions, migrations, where the downtime went (docs/schema/migration-1.json).
@@ -32,7 +32,8 @@ enum ExportFormat {
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
-    /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
+    /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard
+    /// input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -64,7 +65,7 @@ fn tables() -> impl TypedValueParser<Value = CsvTable> {
         .map(move |name| find(name).map_or_else(CsvTable::default, |(table, ..)| table))
 }
 
-/// `vfio-trace export`.
+/// Runs `vfio-trace export`.
 pub(super) fn main(args: &ExportArgs) -> Result<u8, CliError> {
     check(args)?;
     let mut out = OutFile::create(&args.output, args.force, &args.files)?;

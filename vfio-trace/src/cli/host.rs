@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{report::host_label, source::recording::RecordingSource};
 
-/// Which host; to be flattened into the arguments of a verb that reads recordings.
+/// Options that choose a host; to be flattened into the arguments of a verb that reads recordings.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct HostArgs {
     /// Of a merged recording, only this host, as if its own recording had been given: its name, or its number from 1.

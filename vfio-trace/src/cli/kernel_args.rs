@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::error::{CliError, INPUT};
 use crate::kernel::KernelFiles;
 
-/// Where facts about the kernel come from; to be flattened into a verb's arguments.
+/// Options for the files with facts about the kernel; to be flattened into a verb's arguments.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct KernelArgs {
     /// Directory with BTF that this kernel lacks: `vmlinux` and a file per module (`vfio` or `vfio.ko`), raw or ELF.

@@ -40,7 +40,7 @@ pub(super) struct ListArgs {
     kernel: KernelArgs,
 }
 
-/// `vfio-trace list`.
+/// Runs `vfio-trace list`.
 pub(super) fn main(args: &ListArgs) -> Result<u8, CliError> {
     if args.from.is_given() {
         return past(args);
@@ -69,7 +69,7 @@ pub(super) fn main(args: &ListArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// What is to be known of the table.
+/// Returns what a reader of the table must know besides, a sentence each.
 fn notes(files: &KernelFiles, devices: &HostDevices, rows: &[DeviceRow]) -> Vec<String> {
     let processes = ProcessTable::of(files);
     let mut said = Vec::new();
@@ -100,7 +100,7 @@ fn notes(files: &KernelFiles, devices: &HostDevices, rows: &[DeviceRow]) -> Vec<
     said
 }
 
-/// Why nobody is named who has a device open.
+/// Returns the reason why no process is named that has a device open.
 const fn unseen(processes: ProcessTable<'_>) -> &'static str {
     if processes.sees_all() {
         "a device is open, but no process has a file of it: a region of it may still be mapped, KVM or io_uring may keep it, the \
@@ -111,13 +111,13 @@ const fn unseen(processes: ProcessTable<'_>) -> &'static str {
     }
 }
 
-/// Who has it open; `None` also where somebody has or may have, and nobody is known to: the kernel could not be asked, or
-/// does not tell. `all`: it has told of all processes.
+/// Returns the processes that have a device open; `None` also where one has it or may have it, and none is known to:
+/// the kernel could not be asked, or does not tell. `all`: it has told of all processes.
 fn known(holders: Vec<HolderRow>, open_count: Option<u32>, all: bool) -> Option<Vec<HolderRow>> {
     (!holders.is_empty() || open_count.map_or(all, |count| count == 0)).then_some(holders)
 }
 
-/// Gives false if nobody reads on.
+/// Prints the table or the document. Returns false if the reader of standard output is gone.
 fn print(
     args: &ListArgs,
     rows: &[DeviceRow],
@@ -134,7 +134,7 @@ fn print(
     out_file::print(&text, args.from.files())
 }
 
-/// The same from a recording.
+/// Runs `vfio-trace list --from`.
 fn past(args: &ListArgs) -> Result<u8, CliError> {
     let past = args.from.read(1)?;
     let rows = past_rows(&past);
@@ -168,7 +168,7 @@ fn past_rows(past: &PastState) -> Vec<DeviceRow> {
     past.present().map(|(name, known)| past_row(name, known)).collect()
 }
 
-/// Of a device, what a recording has: nothing that only sysfs or /proc tell.
+/// Makes the row of a device in a recording, which has nothing that only sysfs and /proc tell.
 fn past_row(name: &str, DeviceStatus { report, open_count, .. }: DeviceStatus) -> DeviceRow {
     let holders = report.holders.into_iter();
     let holders: Vec<HolderRow> = holders
@@ -255,7 +255,7 @@ mod tests {
         units::visible::tests::{HOSTILE, harms},
     };
 
-    /// All devices of a host, each of them open so often, in these processes.
+    /// Returns all devices of a host, each with this open_count and these holders.
     fn devices(files: &KernelFiles, open_count: Option<u32>, holders: &[(u32, &str)]) -> HostDevices {
         let holder = |&(pid, comm): &(u32, &str)| SnapshotHolder { pid, comm: comm.to_owned(), fd: 3 };
         let memory = |device: VfioDevice| {
@@ -286,7 +286,7 @@ mod tests {
         all.map(|(device, memory)| row(ProcessTable::of(files), devices, device, memory.as_ref())).collect()
     }
 
-    /// The name of a virtual machine is a word of its command line: whoever starts it chooses it.
+    /// The name of a virtual machine is a word of its command line: the user who starts it chooses it.
     #[test]
     fn nothing_in_proc_or_sysfs_hurts_a_terminal() {
         for name in [HOSTILE, "\u{1b}]0;x\u{7}", "\u{202e}gnp", "a\nFORGED"] {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write as _};
 
 use crate::units::human::clean;
 
-/// When to colour.
+/// Rule for colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum ColorMode {
     /// On a terminal, unless NO_COLOR is set.

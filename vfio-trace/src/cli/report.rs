@@ -18,13 +18,14 @@ use crate::{
     report::{self, ClockShift, document::MigrationDocument},
 };
 
-/// So many devices are named where one was to be given.
+/// Number of devices that are named where one had to be given.
 const NAMED: usize = 8;
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReportArgs {
-    /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard input.
+    /// Recordings: of one host, of several hosts (put on one clock, see `merge`), or parts of one; - for standard
+    /// input.
     #[arg(required_unless_present = "from", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The same, as `show`, `list` and `mount` take them. Repeatable.
@@ -55,7 +56,7 @@ pub(super) struct ReportArgs {
     color: ColorMode,
 }
 
-/// `SRC=DST`.
+/// Reads `SRC=DST`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((source, destination)) if !source.is_empty() && !destination.is_empty() => {
@@ -65,7 +66,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `vfio-trace report`.
+/// Runs `vfio-trace report`.
 pub(super) fn main(args: &ReportArgs) -> Result<u8, CliError> {
     let files = [&args.files[..], &args.from].concat();
     let mut out = OutFile::create(&args.output, args.force, &files)?;
@@ -96,8 +97,8 @@ pub(super) fn main(args: &ReportArgs) -> Result<u8, CliError> {
     Ok(code)
 }
 
-/// Refuses a pair of which one name is that of no device; where some may be missing, it is only said. `pairs`: what the user
-/// says.
+/// Refuses a pair of which one name is that of no device; where some may be missing, it is only said. `pairs`: what the
+/// user says.
 pub(super) fn check_pairs(
     histories: &RecordingHistories,
     pairs: &[(String, String)],
@@ -125,12 +126,12 @@ pub(super) fn check_pairs(
     Ok(())
 }
 
-/// The document of what was read; `pairs`: what the user says now goes before what was said earlier.
+/// Makes the document of what was read; `pairs` that the user gives now take precedence over those given before.
 pub(super) fn document(histories: &RecordingHistories, pairs: &[(String, String)]) -> MigrationDocument {
     document_and_shifts(histories, pairs).0
 }
 
-/// The same with what leads from each host's clock to the document's.
+/// Makes the document, and the shift from each host's clock to the document's.
 pub(super) fn document_and_shifts(
     histories: &RecordingHistories,
     pairs: &[(String, String)],
@@ -143,7 +144,7 @@ pub(super) fn document_and_shifts(
     report::document_and_shifts(&histories.all, &options)
 }
 
-/// Whether something is missing, or something failed, of a migration or not.
+/// Returns the exit code: that of damaged input if something is missing, or that of a failure, of a migration or not.
 fn code(document: &MigrationDocument, damaged: bool) -> u8 {
     if damaged {
         INPUT

@@ -14,16 +14,17 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use super::error::CliError;
 use crate::sys::signals::{BY_KERNEL, act_by_default, is_ignored, leads_session, set_flag, set_sender};
 
-/// How many are heeded before the next ends the process at once: what waits in a system call hears of none.
+/// Number of signals that are heeded before the next ends the process at once: code that waits in a system call does
+/// not hear of any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalLimit {
-    /// So many.
+    /// This number.
     AtMost(u32),
     /// All.
     Unlimited,
 }
 
-/// What becomes of SIGHUP.
+/// Rule for SIGHUP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HangupRule {
     /// It asks to end, unless it is ignored.
@@ -32,12 +33,13 @@ pub(super) enum HangupRule {
     Untouched,
 }
 
-/// A signal that has come.
+/// Signal that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReceivedSignal {
-    /// Which.
+    /// The signal.
     pub(super) signal: Signal,
-    /// It is the terminal's, typed (Ctrl-C) or that it has hung up, and all of its foreground process group has it.
+    /// True if it came from the terminal, because Ctrl-C was typed or because it has hung up: then all of its
+    /// foreground process group has got it.
     pub(super) by_terminal: bool,
 }
 
@@ -46,16 +48,17 @@ pub(super) struct ReceivedSignal {
 pub(super) struct StopSignals {
     interrupt: Signals,
     terminate: Signals,
-    /// `None`: it is left alone, or is ignored, as nohup has it, and stays so. SIGINT is heeded all the same: shells ignore it for what they
-    /// start in the background, and scripts end that with it.
+    /// SIGHUP; `None` if it is left alone, or is ignored, as nohup has it, and stays so. SIGINT is heeded also if it is
+    /// ignored: shells ignore it for commands that they start in the background, and scripts end those with it.
     hangup: Option<Signals>,
-    /// Whom SIGINT, and SIGHUP, came from.
+    /// Senders of SIGINT and of SIGHUP.
     from: [Arc<AtomicU8>; 2],
     stop: Arc<AtomicBool>,
 }
 
 impl StopSignals {
-    /// From here on they do not end the process; the first sets `stop` at once, whatever this thread waits for.
+    /// Takes signals from here on: they do not end the process, and the first sets `stop` at once, whatever this thread
+    /// waits for.
     pub(super) fn heed(
         stop: &Arc<AtomicBool>,
         patience: SignalLimit,
@@ -107,9 +110,9 @@ impl StopSignals {
         // Another thread may be in the handler still, between telling this one and setting the flag.
         self.stop.store(true, Ordering::Relaxed);
         let [interrupt, hangup] = &self.from;
-        // Where that is not known yet, or others have sent it too, the command gets it. A terminal that hangs up tells the
-        // leader of its session first, and alone (`ssh -t HOST vfio-trace …`); others are told when that one has ended, all of
-        // the foreground process group at once.
+        // Where that is not known yet, or others have sent it too, the command gets it. A terminal that hangs up tells
+        // the leader of its session first, and alone (`ssh -t HOST vfio-trace …`); others are told when that one has
+        // ended, all of the foreground process group at once.
         let by_terminal = match signal {
             Signal::INT => interrupt.swap(0, Ordering::Relaxed) == BY_KERNEL,
             Signal::HUP => hangup.swap(0, Ordering::Relaxed) == BY_KERNEL && !leads_session(),
@@ -118,18 +121,18 @@ impl StopSignals {
         ReceivedSignal { signal, by_terminal }
     }
 
-    /// Set with the first one.
+    /// Returns the flag that the first signal sets.
     pub(super) const fn stop(&self) -> &Arc<AtomicBool> {
         &self.stop
     }
 
-    /// Whether one has come.
+    /// Returns true if a signal has come.
     pub(super) fn has_come(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }
 
-/// All that was to be brought to an end has been: from here on signals end the process, whatever it waits for.
+/// Lets signals end the process from here on, whatever it waits for: all that had to be brought to an end has been.
 pub(super) fn end_heeding() {
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let signal = kind.as_raw_value();
@@ -152,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// Set for a process that is this test alone.
+    /// Environment variable of a process that runs this test alone.
     const CHILD: &str = "VFIO_TRACE_TEST_SIGNALS";
 
     #[test]

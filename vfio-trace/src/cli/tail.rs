@@ -34,7 +34,7 @@ pub(super) struct TailArgs {
     live: LiveArgs,
 }
 
-/// `vfio-trace tail`.
+/// Runs `vfio-trace tail`.
 pub(super) fn main(args: &TailArgs) -> Result<u8, CliError> {
     block_on(run(args))
 }
@@ -47,7 +47,7 @@ struct TailOutput<'a> {
 }
 
 impl TailOutput<'_> {
-    /// Looks whether the wall clock was set, or the host asleep: what happened since has other wall times.
+    /// Takes note if the wall clock was set, or the host was asleep: events since then have other wall times.
     fn sample(&mut self, found: &ClockSample) {
         if self.clock.sample(found.anchor(), found.error_ns) {
             self.stream.set_clock(&self.clock);
@@ -102,7 +102,7 @@ async fn run(args: &TailArgs) -> Result<u8, CliError> {
     Ok(code)
 }
 
-/// The run, and whether all of it was shown.
+/// Runs until the end; returns the run, and the error for which not all of it was shown.
 async fn show(
     args: &TailArgs,
     session: &mut LiveRun,

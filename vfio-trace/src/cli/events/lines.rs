@@ -12,22 +12,22 @@ use crate::{
     units::{human, width::padded},
 };
 
-/// Which host a line is of.
+/// Host that a line is of, where events of several hosts are shown.
 pub(in crate::cli) struct HostLabel {
-    /// Its name.
+    /// Name of the host.
     pub(in crate::cli) name: String,
-    /// Columns that the longest name takes.
+    /// Number of columns that the longest name of a host takes.
     pub(in crate::cli) width: usize,
 }
 
 impl HostLabel {
-    /// Puts it into the first column of a line.
+    /// Puts the name into the first column of a line.
     fn before(&self, line: &str) -> String {
         format!("{}  {line}", padded(&human::clean(&self.name), self.width))
     }
 }
 
-/// Where events go.
+/// Formatter that makes lines of events.
 enum EventSink {
     Text(Box<TextFormatter>),
     Ndjson(Ndjson),
@@ -42,7 +42,7 @@ pub(in crate::cli) struct EventLines<W: Write> {
     events: u64,
     shown: u64,
     limit: Option<u64>,
-    /// Nothing gets through any more.
+    /// True if nothing more can be written.
     gone: bool,
 }
 

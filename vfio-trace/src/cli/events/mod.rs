@@ -45,7 +45,7 @@ pub(super) enum TimeColumn {
     Delta,
 }
 
-/// Which events are shown, and how; to be flattened into a verb's arguments.
+/// Options for the events that are shown, and for their form; to be flattened into a verb's arguments.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct EventArgs {
     /// Shape of the output.

@@ -16,17 +16,18 @@ use crate::{
     units::advice::ErrorAdvice as _,
 };
 
-/// An output: what every verb writes to. Opened with the first byte; a file is in its place after [`Self::finish`].
+/// Output of a verb: a file, a FIFO, a device or standard output. It is opened with the first byte; a file is in its
+/// place after [`Self::finish`].
 pub(super) struct OutFile {
     name: String,
     state: OutFileState,
-    /// What has gone wrong first: not everybody who writes here looks.
+    /// First error: not all code that writes here looks at the result.
     failed: Option<CliError>,
-    /// Nobody reads it any more.
+    /// True if the reader is gone.
     gone: bool,
-    /// Set when waiting for a reader is to end.
+    /// Flag that is set when waiting for a reader is to end.
     stop: Option<StopFlag>,
-    /// The verb has a --force that replaces files.
+    /// True if the verb has a --force that replaces files.
     forcible: bool,
 }
 
@@ -34,13 +35,14 @@ enum OutFileState {
     Stdout(BufWriter<StoppableFile<File>>),
     Planned(OutputTarget),
     Open(BufWriter<StoppableFile<NewFile>>),
-    /// No more bytes are wanted.
+    /// Closed: no more bytes are written.
     Over,
 }
 
 impl OutFile {
-    /// `-` is standard output. Looks whether `path` may be written to, and changes nothing: a file that is there will be
-    /// replaced with `force` only, one that is read (`inputs`) never; a FIFO or a device is written to as it is.
+    /// Makes an output of a path; `-` is standard output. It is checked that `path` may be written to, and nothing is
+    /// changed: a file that is there will be replaced with `force` only, one that is read (`inputs`) never; a FIFO or a
+    /// device is written to as it is.
     pub(super) fn create(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Self, CliError> {
         if path.as_os_str() == "-" {
             return Self::stdout_beside(inputs);
@@ -49,20 +51,20 @@ impl OutFile {
         Ok(Self::new(path.display().to_string(), OutFileState::Planned(target)))
     }
 
-    /// The same for a verb that replaces nothing: a file must be new, or empty and ours.
+    /// Makes an output of a path for a verb that replaces nothing: a file must be new, or empty and ours.
     pub(super) fn create_new(path: &Path) -> Result<Self, CliError> {
         let target = OutputTarget::inspect(path, false, &[]).map_err(|why| told(&why, false))?;
         let name = path.display().to_string();
         Ok(Self { forcible: false, ..Self::new(name, OutFileState::Planned(target)) })
     }
 
-    /// Standard output, which may not be one of `inputs` (`>> a.vft`).
+    /// Makes an output of standard output, which may not be one of `inputs` (`>> a.vft`).
     pub(super) fn stdout_beside(inputs: &[PathBuf]) -> Result<Self, CliError> {
         refuse_input(io::stdout(), "standard output", inputs)?;
         Ok(Self::stdout())
     }
 
-    /// Standard output.
+    /// Makes an output of standard output.
     pub(super) fn stdout() -> Self {
         let name = "standard output".to_owned();
         match recording::stdout() {
@@ -87,7 +89,7 @@ impl OutFile {
         Self { stop: Some(stop), ..self }
     }
 
-    /// Whether it is a FIFO or a device, which have whatever was written.
+    /// Returns true for a FIFO, a device and standard output: what was written to those is not taken back.
     pub(super) fn is_special(&mut self) -> bool {
         match &mut self.state {
             OutFileState::Planned(target) => target.is_special(),
@@ -96,7 +98,7 @@ impl OutFile {
         }
     }
 
-    /// An error if a person would look at the bytes. `what`: what they are.
+    /// Refuses standard output if it is a terminal. `what`: name of the bytes.
     pub(super) fn refuse_terminal(&self, what: &str) -> Result<(), CliError> {
         if !matches!(self.state, OutFileState::Stdout(_)) || !io::stdout().is_terminal() {
             return Ok(());
@@ -109,13 +111,13 @@ impl OutFile {
         ))
     }
 
-    /// Whether bytes were lost.
+    /// Returns true if bytes were lost.
     pub(super) const fn has_failed(&self) -> bool {
         self.failed.is_some() || self.gone
     }
 
-    /// All is written: a file is put in its place. Gives false if who read standard output or a pipe went away, which is
-    /// a normal end: then nobody wants to be told anything more.
+    /// Writes the rest, and puts a file in its place. Returns false if the reader of standard output or of a pipe is
+    /// gone, which is a normal end: then nothing more needs to be said.
     pub(super) fn finish(mut self) -> Result<bool, CliError> {
         // Nothing was written: an empty file, then.
         let _noted = self.flush().is_err();
@@ -177,7 +179,7 @@ impl OutFile {
         })
     }
 
-    /// Nothing more is written, not even what is buffered.
+    /// Closes it. Nothing more is written, not even what is buffered.
     fn close(&mut self) {
         match std::mem::replace(&mut self.state, OutFileState::Over) {
             OutFileState::Stdout(out) => drop(out.into_parts()),
@@ -197,7 +199,8 @@ impl Write for OutFile {
     }
 }
 
-/// Prints a text on standard output, which may not be one of `inputs` (`>> a.vft`). Gives false if who read it went away: then nobody wants to be told anything more.
+/// Prints a text on standard output, which may not be one of `inputs` (`>> a.vft`). Returns false if the reader is
+/// gone: then nothing more needs to be said.
 pub(super) fn print(text: &str, inputs: &[PathBuf]) -> Result<bool, CliError> {
     let mut out = OutFile::stdout_beside(inputs)?;
     // What goes wrong here is told at the end.
@@ -225,7 +228,7 @@ impl From<OutputError> for CliError {
     }
 }
 
-/// An error as users see it. `forcible`: the verb has a --force that replaces files.
+/// Makes the error that a user sees. `forcible`: the verb has a --force that replaces files.
 fn told(error: &OutputError, forcible: bool) -> CliError {
     let todo = match error {
         OutputError::Exists(_) if !forcible => "choose another name, or move it away".into(),

@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// How a live run is made; to be flattened into a verb's arguments.
+/// Options of a live run; to be flattened into a verb's arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct LiveArgs {
     /// Size of the buffer between kernel and vfio-trace.
@@ -48,18 +48,18 @@ pub(super) struct LiveArgs {
     command: Vec<OsString>,
 }
 
-/// Why a run ended.
+/// Reason why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopCause {
     /// The command behind `--` ended.
     Command,
-    /// A signal asked for it.
+    /// A signal asked for the end.
     Signal,
     /// Enough time or records.
     Enough,
 }
 
-/// A run.
+/// Live run of `tail` and `record`: the source, and the signals that end it.
 pub(super) struct LiveRun {
     /// The source.
     pub(super) live: LiveSource,
@@ -67,7 +67,7 @@ pub(super) struct LiveRun {
     signals: StopSignals,
 }
 
-/// What ends a run besides its consumer.
+/// Event that ends a run, besides its consumer.
 enum RunInterrupt {
     Command(ExitStatus),
     Deadline,
@@ -97,7 +97,7 @@ pub(super) fn open_source(
     Ok(live)
 }
 
-/// Says so where there is nothing to trace yet.
+/// Says that there is nothing to trace yet, if that is so.
 pub(super) fn say_waiting(live: &LiveSource) {
     if !live.has_vfio() {
         note("vfio is not loaded yet; waiting for it");
@@ -134,13 +134,14 @@ impl LiveRun {
         }
     }
 
-    /// Gives up what is needed no more, but for what finds the command; that goes with [`Self::start`].
+    /// Gives up the capabilities that are not needed any more, except those that find the command, which
+    /// [`Self::start`] gives up.
     pub(super) fn drop_privileges(&self) -> Result<(), CliError> {
         Ok(self.live.put_privileges_aside()?)
     }
 
-    /// Starts the command, if there is one, with what [`Self::drop_privileges`] has put aside for it. Not where a signal came
-    /// while probes were attached: nobody waits for it any more.
+    /// Starts the command, if there is one, with what [`Self::drop_privileges`] has put aside for it. Not where a
+    /// signal came while probes were attached: nobody waits for it any more.
     pub(super) fn start(&self, args: &LiveArgs) -> Result<Option<TracedCommand>, CliError> {
         if let Some(program) = args.command.first().filter(|_| self.signals.has_come()) {
             let what = format!("{} was not started", program.display());
@@ -154,7 +155,7 @@ impl LiveRun {
         Ok(traced)
     }
 
-    /// Set when a signal asks to end, also while output waits for its reader.
+    /// Returns the flag that is set when a signal asks to end, also while output waits for its reader.
     pub(super) const fn stop(&self) -> &Arc<AtomicBool> {
         self.signals.stop()
     }
@@ -178,8 +179,8 @@ impl LiveRun {
         self.signals.next().await
     }
 
-    /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough. Signals are heeded still: of
-    /// what was taken, the end is to be written.
+    /// Goes on until the command ends, a signal comes, the time is over or the consumer has enough. Signals are heeded
+    /// still: of what was taken, the end is to be written.
     pub(super) async fn run(
         &mut self,
         mut traced: Option<TracedCommand>,
