@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{build, cmd, progress::say, setup, workspace};
 
-/// What is measured.
+/// Measurement to make.
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
     /// A recording of one migration with many reads and writes: its size, then time and memory of what reads it.

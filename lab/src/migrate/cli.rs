@@ -51,7 +51,7 @@ pub(crate) struct Args {
     pub(crate) keep_devices: bool,
 }
 
-/// What should happen to a migration.
+/// Outcome that a migration is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
     /// It completes: source device STOP, destination device RUNNING

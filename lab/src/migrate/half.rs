@@ -42,7 +42,7 @@ pub(super) struct Args {
     timeout: u64,
 }
 
-/// Which end.
+/// End of a migration that this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Which {
     /// The VM leaves

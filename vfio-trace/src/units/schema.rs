@@ -3,14 +3,14 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-/// What the schema of a document says of it, besides its fields.
+/// Description of a document in its schema, besides its fields.
 #[derive(Clone, Copy, Debug)]
 pub struct SchemaHead {
     /// Value of the document's field `schema`: `vfio-trace.list/1`.
     pub name: &'static str,
-    /// What prints it.
+    /// Title of the schema: the document, and the verb that prints it.
     pub title: &'static str,
-    /// Where the fields are explained, and what readers may rely on.
+    /// Description of the schema: the page that explains the fields, and what readers may rely on.
     pub description: &'static str,
 }
 

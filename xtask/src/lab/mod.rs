@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 use crate::{build, progress::say, setup, setup::kernel};
 
-/// What to do with a VM.
+/// Action on a VM.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     /// Boot, run a command as root, print its output, exit with its code (124: timed out, 125: the VM failed).
@@ -26,7 +26,7 @@ pub(crate) enum Verb {
     Shell(ShellArgs),
 }
 
-/// What `run` and `shell` have in common.
+/// Options that `run` and `shell` have in common.
 #[derive(clap::Args)]
 pub(crate) struct VmArgs {
     /// Kernel series to boot.

@@ -81,7 +81,7 @@ impl ErrorAdvice for LiveError {
     }
 }
 
-/// What to do where something has run out, which says nothing of the kernel.
+/// Returns the advice where something has run out, which says nothing of the kernel.
 fn scarce(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let io = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     match io.map(Errno::from_raw_os_error) {

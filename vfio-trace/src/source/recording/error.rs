@@ -117,7 +117,7 @@ impl ErrorAdvice for RecordingError {
     }
 }
 
-/// What to give instead of a name without a number.
+/// Returns the advice for a name without a number, if there are parts with numbers.
 fn parts_of(name: &str) -> Option<String> {
     let path = Path::new(name);
     let first = RecordingOutput::part_name(path, 1);
