@@ -124,6 +124,11 @@ impl HostClock {
         at(&self.set, mono_ns)
     }
 
+    /// Returns the worst of the kernel's bounds at all times.
+    pub(crate) fn worst_error(&self) -> Option<u64> {
+        self.promised.iter().map(|since| since.value).try_fold(0, |worst, error| Some(error?.max(worst)))
+    }
+
     /// Returns true if the clock was synchronised at any time: a daemon may have slewed it then.
     pub(crate) fn was_synchronised(&self) -> bool {
         self.promised.iter().any(|since| since.value.is_some())

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     APART_NS, DocumentBuilder, DocumentOptions, ROUNDS, SPARE_NS,
-    clocks::{OffsetCorrection, StreamEvidence},
+    clocks::{OffsetCorrection, StreamEvidence, StreamSlack},
     details::ShiftedSession,
     downtime::TimeUncertainty,
     pair::{self, ClockTolerance, GroupPair, PairingContext},
@@ -88,8 +88,13 @@ impl DocumentBuilder<'_> {
     }
 
     /// Returns the error that the hosts' clocks add to the time from an event on a migration's source to one on its
-    /// destination.
-    pub(super) fn apart(&self, whole: &GroupPair, streams: &[ShiftedSession<'_>]) -> TimeUncertainty {
+    /// destination. `until_ns`: time of the last such event; `None`: the migration's end.
+    pub(super) fn apart(
+        &self,
+        whole: &GroupPair,
+        streams: &[ShiftedSession<'_>],
+        until_ns: Option<u64>,
+    ) -> TimeUncertainty {
         let host = |group: Option<usize>| Some(self.sides[self.groups[group?].sides[0]].host);
         let Some((from, to)) = host(whole.source).zip(host(whole.destination)) else {
             return TimeUncertainty::NOT;
@@ -97,7 +102,9 @@ impl DocumentBuilder<'_> {
         if self.facts.is_one_clock(from, to) {
             return TimeUncertainty::NOT;
         }
-        let (first_ns, last_ns) = self.handover(whole);
+        let (first_ns, end_ns) = self.handover(whole);
+        let later_ns = until_ns.filter(|until| *until > end_ns);
+        let (first_ns, last_ns) = (first_ns.into(), later_ns.unwrap_or(end_ns).into());
         // What other migrations show of the clocks holds at their times, and is worth less the farther away they are.
         let correction = |host: u32| match self.facts.boot(host as usize) {
             0 => OffsetCorrection::NONE,
@@ -108,24 +115,32 @@ impl DocumentBuilder<'_> {
         let moved = correction(to).since(correction(from));
         let evidence = self.evidence(streams);
         let slacks = whole.matched.iter().filter_map(|pair| evidence.slack_of(pair, whole));
-        let slack = slacks.reduce(|one, other| one.and(other));
-        let demanded = slack.map_or(moved, |slack| moved.demanding(moved.by - slack.least_ns));
-        let promised = evidence
-            .promised_of(whole)
-            .map_or_else(|| demanded.or_unpromised(), |promised| demanded.as_promised(promised));
+        let slack = slacks.reduce(StreamSlack::and);
+        let demanded = slack.map_or(moved, |slack| moved.demanding(moved.by - slack.least));
+        // The promise of the migration's time is none for later.
+        let promised = match later_ns {
+            None => evidence.promised_of(whole),
+            Some(_) => self.facts.always_apart(from, to),
+        };
+        let promised =
+            promised.map_or_else(|| demanded.or_unpromised(), |promised| demanded.as_promised(promised));
         // In this migration, too, nothing is written before it was read.
-        let told = slack.map_or(promised, |slack| promised.shown(slack.then_ns));
+        let told = slack.map_or(promised, |slack| {
+            let written_ns = self.clocks.shifts[to as usize].of(slack.until_ns);
+            let passed = later_ns.map_or(0, |later| later.saturating_sub(written_ns));
+            promised.shown(slack.then + evidence.drift(from, to, passed))
+        });
         let ns = |error: Option<i128>| error.map(|ns| u64::try_from(ns.max(0)).unwrap_or(u64::MAX));
         TimeUncertainty { longer: ns(told.early), shorter: ns(told.late) }
     }
 
     /// Returns the time from the stop of a migration's source to the end of its destination.
-    fn handover(&self, whole: &GroupPair) -> (i128, i128) {
+    fn handover(&self, whole: &GroupPair) -> (u64, u64) {
         let sides = |group: Option<usize>| group.map_or(&[][..], |group| &self.groups[group].sides);
         let stops = sides(whole.source).iter().map(|at| &self.sides[*at]);
         let stop = stops.map(|found| found.stop_ns.unwrap_or(found.side.end_ns)).min();
         let end = sides(whole.destination).iter().map(|at| self.sides[*at].side.end_ns).max();
         let (stop, end) = (stop.or(end).unwrap_or(0), end.or(stop).unwrap_or(0));
-        (stop.min(end).into(), stop.max(end).into())
+        (stop.min(end), stop.max(end))
     }
 }

@@ -333,7 +333,14 @@ impl<'a> DocumentBuilder<'a> {
         });
         let rows: Vec<MatchedPlaces> = rows.chain(arrivals).collect();
 
-        let apart = self.apart(whole, &facts.streams);
+        let apart = self.apart(whole, &facts.streams, None);
+        // If both run, that may be long after the migration.
+        let ran = |(source, destination, _): &MatchedPlaces| {
+            let [one, two] = [source, destination].map(|at| at.and_then(|at| self.sides[at].ran_ns));
+            one.zip(two).map(|(one, two)| one.max(two))
+        };
+        let later = rows.iter().filter_map(ran).max();
+        let apart_later = later.map_or(apart, |ran| self.apart(whole, &facts.streams, Some(ran)));
         let mut warnings = Vec::new();
         let mut splits = Vec::new();
         let devices: Vec<DeviceMigration> = rows
@@ -341,7 +348,7 @@ impl<'a> DocumentBuilder<'a> {
             .map(|&(source, destination, paired_by)| {
                 let [source, destination] = [source, destination].map(|at| at.map(|at| &self.sides[at]));
                 let split = self.split(source, destination, (paired_by, whole.rivals), apart, &facts.streams);
-                self.look(source, destination, (paired_by, apart), facts, &mut warnings);
+                self.look(source, destination, (paired_by, apart_later), facts, &mut warnings);
                 let downtime = split.as_ref().map(|split| split.downtime.clone());
                 splits.extend(split);
                 let mut leaving = source.map(lean);

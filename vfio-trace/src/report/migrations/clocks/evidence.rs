@@ -51,19 +51,19 @@ pub(super) struct OffsetConstraint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct StreamSlack {
     /// The least one, in ns.
-    pub(in super::super) least_ns: i128,
+    pub(in super::super) least: i128,
     /// Bound for that time at the end of the stream: the least one of all, each with the drift until then.
-    pub(in super::super) then_ns: i128,
+    pub(in super::super) then: i128,
     /// End of the stream: time of the last write on the destination's host.
-    until_ns: u64,
+    pub(in super::super) until_ns: u64,
 }
 
 impl StreamSlack {
     /// Returns what both show of one time, if both are of pairs.
     pub(in super::super) fn and(self, other: Self) -> Self {
         Self {
-            least_ns: self.least_ns.min(other.least_ns),
-            then_ns: self.then_ns.min(other.then_ns),
+            least: self.least.min(other.least),
+            then: self.then.min(other.then),
             until_ns: self.until_ns.max(other.until_ns),
         }
     }
@@ -71,8 +71,8 @@ impl StreamSlack {
     /// Returns what both show if only one of them is of a pair.
     fn or(self, other: Self, rate: DriftRate) -> Self {
         let until_ns = self.until_ns.max(other.until_ns);
-        let then = |one: Self| one.then_ns + rate.of(until_ns - one.until_ns);
-        Self { least_ns: self.least_ns.max(other.least_ns), then_ns: then(self).max(then(other)), until_ns }
+        let then = |one: Self| one.then + rate.of(until_ns - one.until_ns);
+        Self { least: self.least.max(other.least), then: then(self).max(then(other)), until_ns }
     }
 }
 
@@ -137,7 +137,7 @@ impl StreamEvidence<'_> {
             && !self.lacks(to)
             // The check uses that clock itself: different times may be equal on the document's clock.
             && slack(from, to, self.streams, DriftRate::default(), |_, ns| ns)
-                .is_some_and(|slack| slack.least_ns < 0)
+                .is_some_and(|slack| slack.least < 0)
     }
 
     /// Returns the times from reads to the writes of their data, on the document's clock; `None`: the streams do not show
@@ -178,6 +178,11 @@ impl StreamEvidence<'_> {
             && !differs(driver(from), driver(to))
     }
 
+    /// Returns the largest drift of two hosts' clocks from each other in some time, in ns.
+    pub(in super::super) fn drift(&self, one: u32, two: u32, ns: u64) -> i128 {
+        self.facts.rate(one).and(self.facts.rate(two)).of(ns)
+    }
+
     /// Returns the rate at which the clocks of both sides drift from each other.
     fn rate(&self, from: &SideAnalysis, to: &SideAnalysis) -> DriftRate {
         self.facts.rate(from.host).and(self.facts.rate(to.host))
@@ -211,8 +216,8 @@ impl StreamEvidence<'_> {
             whole,
             promised: self.promised([pair.source, pair.destination]),
             least,
-            offset: of(slack.least_ns),
-            then: of(slack.then_ns),
+            offset: of(slack.least),
+            then: of(slack.then),
             at: (self.side(pair.destination).host, slack.until_ns),
         }
     }
@@ -278,10 +283,10 @@ fn slack<'a>(
         let Some(read) = read else { continue };
         let passed = i128::from(time(to, write.start_ns)) - i128::from(time(from, read.end_ns));
         let until_ns = write.start_ns;
-        let here = StreamSlack { least_ns: passed, then_ns: passed, until_ns };
+        let here = StreamSlack { least: passed, then: passed, until_ns };
         found = Some(found.map_or(here, |before| {
-            let drifted = before.then_ns + rate.of(until_ns.saturating_sub(before.until_ns));
-            StreamSlack { least_ns: before.least_ns.min(passed), then_ns: drifted.min(passed), until_ns }
+            let drifted = before.then + rate.of(until_ns.saturating_sub(before.until_ns));
+            StreamSlack { least: before.least.min(passed), then: drifted.min(passed), until_ns }
         }));
     }
     found

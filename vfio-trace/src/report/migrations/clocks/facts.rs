@@ -29,6 +29,8 @@ struct HostReading {
     error_ns: Option<u64>,
     /// The worst promise at all times at which data was moved, and at that time.
     worst_ns: Option<u64>,
+    /// The worst promise at all times.
+    always_ns: Option<u64>,
     /// Distance of the wall clock from that of the first recording of the same boot, whose clock is used, in ns.
     off_ns: u64,
     /// Largest rate at which the clock drifted from true time.
@@ -61,6 +63,7 @@ impl ClockFacts {
                 distance_ns: history.distance_ns(),
                 error_ns,
                 worst_ns: worst(then.chain([error_ns])),
+                always_ns: history.clocks.worst_error(),
                 off_ns: 0,
                 rate: if history.clocks.was_synchronised() { DriftRate::SLEWED } else { DriftRate::FREE },
             };
@@ -115,11 +118,20 @@ impl ClockFacts {
     /// Returns the largest distance of two hosts' wall clocks, if both kernels keep their promises at all times at
     /// which data was moved; `None`: one of them promises nothing now, or promised nothing at some time.
     pub(in super::super) fn worst_apart(&self, one: u32, two: u32) -> Option<u64> {
-        let worst = |host: u32| {
+        self.apart(one, two, |host| host.worst_ns)
+    }
+
+    /// Returns the same for all times of both recordings.
+    pub(in super::super) fn always_apart(&self, one: u32, two: u32) -> Option<u64> {
+        self.apart(one, two, |host| host.always_ns)
+    }
+
+    fn apart(&self, one: u32, two: u32, promise: fn(&HostReading) -> Option<u64>) -> Option<u64> {
+        let of = |host: u32| {
             let host = &self.hosts[host as usize];
-            host.worst_ns.map(|ns| ns.saturating_add(host.off_ns))
+            promise(host).map(|ns| ns.saturating_add(host.off_ns))
         };
-        worst(one).zip(worst(two)).map(|(one, two)| one.saturating_add(two))
+        of(one).zip(of(two)).map(|(one, two)| one.saturating_add(two))
     }
 
     /// Returns the promise of a host's kernel at the time that its clocks are taken from.

@@ -9,7 +9,10 @@ mod others;
 use std::collections::HashSet;
 
 pub(super) use self::{
-    correction::OffsetCorrection, drift::DriftBounds, evidence::StreamEvidence, facts::ClockFacts,
+    correction::OffsetCorrection,
+    drift::DriftBounds,
+    evidence::{StreamEvidence, StreamSlack},
+    facts::ClockFacts,
 };
 use self::{
     correction::{choose, describe, narrow},

@@ -247,7 +247,9 @@ pub(super) fn pair_groups(
     // The partner of such a group is known: it cannot be another's.
     let mut sure = vec![false; groups.len()];
     for (ends, _) in fitted.iter().filter(|(_, matched)| matched.iter().any(DeviceMatch::is_sure)) {
-        ends.iter().for_each(|at| sure[*at as usize] = true);
+        for at in ends {
+            sure[*at as usize] = true;
+        }
     }
     let rivals = RivalCounts::of(&pool, &sure);
     let mut wholes = Vec::new();

@@ -169,3 +169,22 @@ fn a_device_that_was_gone_by_then_does_not_run_too() {
     // It would have to have run for much longer.
     assert_eq!(both_run(second, 300 * MS), [true; 2]);
 }
+
+#[test]
+fn what_runs_again_a_day_later_is_as_uncertain_as_the_clocks_are_then() {
+    // The destination was closed 20 ms before; B's clock is ahead by 300 ms then.
+    let (back, day) = (1_000 * MS, 86_400_000 * MS);
+    let both_run = |closed: u64| {
+        let a = leave(device(0xd1, "a", 100), 0, MIB).until(day).set(&[STOP, RUNNING_P2P, RUNNING], 0, -1);
+        let b = arrive(device(0xd2, "b", 200), 0, MIB).until(closed).close(1);
+        let a = [a, arrive(device(0xd3, "c", 300), back, 4096).other_files()];
+        let b = [b, leave(device(0xd4, "d", 400), back, 4096).other_files()];
+        both_orders(bounded(&a, &b, &[(0, None)])).map(|document| {
+            check(&document);
+            codes(&document.migrations[0]).contains(&"both-run")
+        })
+    };
+    assert_eq!(both_run(day - 20 * MS + 300 * MS), [false; 2]);
+    // It ran for minutes more.
+    assert_eq!(both_run(day + 300_000 * MS), [true; 2]);
+}
