@@ -8,6 +8,8 @@ $bb mkdir -p /proc /sys /dev /lower /upper /newroot
 $bb mount -t proc proc /proc
 $bb mount -t sysfs sys /sys
 $bb mount -t devtmpfs dev /dev
+# From here on a VM that dies is not booted again.
+$bb echo "guest: init has begun" >/dev/console
 for module in /modules/*; do
     $bb insmod "$module" || die "cannot load $module"
 done

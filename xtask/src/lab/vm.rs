@@ -52,6 +52,13 @@ const SIMULATED_MEMORY: &str = " memmap=32M$0x30000000";
 /// issue 1921).
 const QEMU_1921: &str = "iotlb_to_section";
 
+/// Line that init.sh prints to the console as soon as it can. A VM that dies before it has run nothing but the stock
+/// kernel.
+const INIT_BEGAN: &str = "guest: init has begun";
+
+/// Most boots of one VM, if each dies before anything of ours has run.
+const BOOTS: usize = 3;
+
 /// Parts of the messages that a guest kernel prints when it cannot go on.
 const FATAL: &[&str] = &["Kernel panic", "Oops:", "BUG: ", "general protection fault", "lab: "];
 
@@ -155,8 +162,10 @@ pub(crate) struct Run {
     pub(crate) ready_after: Option<Duration>,
     /// Warnings of the guest kernel.
     pub(crate) warnings: Vec<String>,
-    /// Reason for a second boot, if there was one.
-    pub(crate) tried_again: Option<&'static str>,
+    /// Reason for each further boot.
+    pub(crate) tried_again: Vec<String>,
+    /// True if the guest died before any program in it had begun.
+    died_early: bool,
     /// Processor time of QEMU.
     pub(crate) cpu: Duration,
 }
@@ -305,17 +314,41 @@ pub(crate) fn run(
     stderr: impl Write + Send + 'static,
 ) -> Result<Run> {
     let mut outputs = Some((stdout, stderr));
-    let run = once(request, &mut outputs)?;
-    // The command had not started and the outputs are untouched, so a second boot hides no failure of the command.
-    match &run.outcome {
-        Outcome::Died { started: false, said } if outputs.is_some() && said.contains(QEMU_1921) => {
-            say(&format!("lab: QEMU died while booting ({said}); trying once more"));
-            Ok(Run {
-                tried_again: Some("QEMU died while booting, with the assertion of its issue 1921"),
-                ..once(request, &mut outputs)?
-            })
-        },
-        _ => Ok(run),
+    until_booted(|| once(request, &mut outputs))
+}
+
+/// Boots until a boot has come further than the kernel, or has failed too often for that.
+fn until_booted(mut boot: impl FnMut() -> Result<Run>) -> Result<Run> {
+    let mut tried_again = Vec::new();
+    loop {
+        let run = boot()?;
+        match run.reason_to_boot_again() {
+            Some(why) if tried_again.len() + 1 < BOOTS => {
+                say(&format!("lab: {why}; trying once more"));
+                tried_again.push(why);
+            },
+            _ => return Ok(Run { tried_again, ..run }),
+        }
+    }
+}
+
+impl Run {
+    /// Returns the reason for another boot, if this one died while booting. The command had not started and its outputs
+    /// are untouched, so another boot hides no failure of the command. A kernel that dies once programs of the guest
+    /// run, which load modules of ours, is not booted again.
+    fn reason_to_boot_again(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::Panicked(line) if self.died_early => {
+                Some(format!("the guest kernel died while booting, before its first program ({line})"))
+            },
+            Outcome::Died { started: false, said } if said.contains(QEMU_1921) => {
+                Some("QEMU died while booting, with the assertion of its issue 1921".to_owned())
+            },
+            Outcome::Died { started: false, said } if self.died_early => {
+                Some(format!("QEMU ended while the guest kernel booted, before its first program ({said})"))
+            },
+            _ => None,
+        }
     }
 }
 
@@ -357,6 +390,7 @@ where
     let mut ready_after = None;
     let mut code = None;
     let mut timed_out = false;
+    let mut refused = false;
     let mut cpu = Duration::ZERO;
     loop {
         let left = request.timeout.saturating_sub(start.elapsed());
@@ -375,7 +409,9 @@ where
             Err(RecvTimeoutError::Timeout) => {},
         }
         cpu = qemu.cpu().unwrap_or(cpu);
-        if qemu.0.try_wait()?.is_some() {
+        if let Some(status) = qemu.0.try_wait()? {
+            // Arguments that QEMU does not take, a program that is missing: it would be so again.
+            refused = status.code().is_some_and(|code| code != 0);
             break;
         }
         if start.elapsed() >= request.timeout {
@@ -411,8 +447,10 @@ where
             },
         },
     };
+    let began = started || console.iter().any(|line| line.contains(INIT_BEGAN));
+    let died_early = !began && !timed_out && !refused;
     let warnings = console.into_iter().filter(|line| line.contains("WARNING: ")).collect();
-    Ok(Run { outcome, ready_after, warnings, tried_again: None, cpu })
+    Ok(Run { outcome, ready_after, warnings, tried_again: Vec::new(), died_early, cpu })
 }
 
 /// Boots a VM and connects the terminal to a shell in it.
@@ -430,4 +468,60 @@ pub(crate) fn shell(kernel: &Kernel, extras: Extras, memory: u32) -> Result<Exit
     ));
     cmd::run_loud(&mut command)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(outcome: Outcome, died_early: bool) -> Run {
+        Run {
+            outcome,
+            ready_after: None,
+            warnings: Vec::new(),
+            tried_again: Vec::new(),
+            died_early,
+            cpu: Duration::ZERO,
+        }
+    }
+
+    fn died(said: &str) -> Outcome {
+        Outcome::Died { started: false, said: said.to_owned() }
+    }
+
+    /// Returns the number of boots, the outcome and the number of reasons, if the boots end like this.
+    fn booted(ends: Vec<Run>) -> (usize, Outcome, usize) {
+        let (all, mut ends) = (ends.len(), ends.into_iter());
+        let run = until_booted(|| ends.next().context("booted once too often")).unwrap();
+        (all - ends.len(), run.outcome, run.tried_again.len())
+    }
+
+    #[test]
+    fn a_kernel_that_dies_before_any_program_is_booted_again_at_most_twice() {
+        let oops = || Outcome::Panicked("[1.625502] Oops: int3: 0000 [#1] SMP NOPTI".to_owned());
+        let fine = || run(Outcome::Exited(0), false);
+        assert_eq!(booted(vec![run(oops(), true), fine()]), (2, Outcome::Exited(0), 1));
+        assert_eq!(booted(vec![run(oops(), true), run(died(""), true), fine()]), (3, Outcome::Exited(0), 2));
+        let always = (0..4).map(|_| run(oops(), true)).collect();
+        assert_eq!(booted(always), (3, oops(), 2));
+        assert_eq!(booted(vec![run(oops(), false)]), (1, oops(), 0), "programs of the guest ran");
+    }
+
+    #[test]
+    fn a_qemu_that_dies_is_started_again_only_if_nothing_of_ours_ran() {
+        let assertion = || died("Assertion failed: iotlb_to_section");
+        assert_eq!(booted(vec![run(assertion(), false), run(Outcome::Exited(7), false)]).0, 2);
+        assert_eq!(booted(vec![run(died("no such device"), false)]).0, 1);
+        let started = Outcome::Died { started: true, said: "iotlb_to_section".to_owned() };
+        assert_eq!(booted(vec![run(started, false)]).0, 1);
+        let late = Outcome::TimedOut { started: false, console: String::new() };
+        assert_eq!(booted(vec![run(late, false)]).0, 1);
+    }
+
+    #[test]
+    fn the_guests_first_program_says_that_it_has_begun() {
+        let said = guest::INIT.lines().position(|line| line.contains(INIT_BEGAN)).unwrap();
+        let loads = guest::INIT.lines().position(|line| line.contains("insmod")).unwrap();
+        assert!(said < loads);
+    }
 }

@@ -87,7 +87,7 @@ impl Lab {
         };
         let (stdout, stderr) = (Capture::default(), Capture::default());
         let run = vm::run(&request, stdout.clone(), stderr.clone())?;
-        if let Some(why) = run.tried_again {
+        for why in run.tried_again {
             notes::retry(format!("{name}, {why}"));
         }
         notes::cpu(run.cpu);
