@@ -85,11 +85,14 @@ impl<'a> Flow<'a> {
     fn start(&mut self) -> Result<()> {
         let timeout = self.args.timeout();
         let stalls = matches!(self.args.scenario, Scenario::Cancel | Scenario::KillDestination);
+        // With the return path, a source has only completed when the destination has said that all is loaded. A migration
+        // that is to be cancelled has none: migrate_cancel closes that first, which is the same socket, and notes only
+        // then that it cancels. A source that gets the error in between has failed.
+        let returns = self.args.scenario != Scenario::Cancel && !self.args.then_cancel;
         for vm in [&mut *self.source, &mut *self.destination] {
-            // With the return path, a source has only completed when the destination has said that all is loaded.
             let capabilities = json!([
                 {"capability": "events", "state": true},
-                {"capability": "return-path", "state": true},
+                {"capability": "return-path", "state": returns},
             ]);
             vm.execute("migrate-set-capabilities", json!({"capabilities": capabilities}), timeout)?;
         }
