@@ -19,16 +19,21 @@ pub(super) fn script() -> String {
         unmake
         unshare --pid --fork --mount-proc vfio-trace tail --pid 1 --duration 100ms >/dev/null 2>pid.note || return 1
         vfio-trace tail --pid 1 --duration 100ms >/dev/null 2>pid.host || return 1
-        hold held --create mtty-2 set=PRE_COPY sleep=90000
+        hold held --create mtty-2 set=PRE_COPY sleep=600000
         step=$held
         await held lines held 2 || return 1
         echo $step >pid
         cat >inside.sh <<'END'
 number=$(cat pid)
 echo $((number - 1)) >/proc/sys/kernel/ns_last_pid || exit 1
-python3 -c 'import time; time.sleep(60)' -name guest=wrong & other=$!
+python3 -c 'import time; time.sleep(600)' -name guest=wrong & other=$!
 [ $other = $number ] || {{ echo "the other process has number $other, not $number" >&2; exit 1; }}
-grep -q wrong /proc/$number/cmdline || exit 1
+# Until then it is still a copy of this shell.
+tries=0
+until grep -q wrong /proc/$number/cmdline; do
+    tries=$((tries + 1)); [ $tries -le 600 ] || {{ echo "the other process never became another program" >&2; exit 1; }}
+    sleep 0.1
+done
 vfio-trace list --json >inside.json && vfio-trace list >inside.txt 2>inside.note
 code=$?; kill $other; exit $code
 END
