@@ -12,13 +12,11 @@ use super::{
     discover::{DriverFunctions, driver_functions, typed_functions},
     kallsyms::{Kallsyms, KallsymsError, SymbolSelection},
     layout::{MissingField, resolve_layout},
-    modules::{ModuleList, ModuleState, ModulesError},
+    modules::{ModuleList, ModulesError},
     plugin::{PluginFacts, plugin_facts},
-    present::{
-        TypedFunctions, VFIO, built_in_layouts, drivers_of_built_in, is_built_in, is_user, libraries,
-        relevant,
-    },
+    present::{TypedFunctions, VFIO, built_in_layouts, drivers_of_built_in, is_built_in, is_user, libraries},
     private::{PrivateLayout, PrivateLayoutError, private_layout},
+    scan::{ModuleArrival, ModuleScan},
     security::{AddressRestriction, LockdownMode, addresses_hidden, perf_wants_admin},
     source::KernelFiles,
     stamp::{ModuleStamp, ModuleStamps, is_loaded_in, same_loads},
@@ -91,15 +89,10 @@ pub struct KernelFacts {
     new_modules: Vec<String>,
 }
 
-/// Returns true if a module's init function has not finished.
-fn is_loading(modules: &ModuleList, name: &str) -> bool {
-    modules.get(name).is_some_and(|module| module.state == ModuleState::Loading)
-}
-
 /// Returns true if a module whose BTF could not be read at first must be looked at again: it has BTF now, or will never
 /// have any.
 fn is_due(files: &KernelFiles, modules: &ModuleList, name: &str) -> bool {
-    files.exists(&format!("/sys/kernel/btf/{name}")) || !is_loading(modules, name)
+    files.exists(&format!("/sys/kernel/btf/{name}")) || !modules.is_loading(name)
 }
 
 impl KernelFacts {
@@ -136,21 +129,33 @@ impl KernelFacts {
             new_modules: Vec::new(),
         };
         facts.addresses_hidden = addresses_hidden(files, facts.caps);
-        facts.refresh(files);
+        let scan = facts.scan(files);
+        facts.refresh(files, scan);
         facts
+    }
+
+    /// Reads the list of modules.
+    pub fn scan(&self, files: &KernelFiles) -> ModuleScan {
+        ModuleScan::read(files, self.wanted)
+    }
+
+    /// Returns the modules of a scan that were not there at the last look, or not in this load.
+    pub fn arrivals(&self, scan: &ModuleScan) -> Vec<ModuleArrival> {
+        scan.arrivals(|name| self.known_stamp(name))
+    }
+
+    fn known_stamp(&self, name: &str) -> Option<&ModuleStamp> {
+        self.added.get(name).or_else(|| self.stamps.as_ref()?.get(name))
     }
 
     /// Looks at the loaded modules again and returns true if those that matter changed. If they did not, this costs a
     /// look at /proc/modules; if they did, also their BTF and a pass over /proc/kallsyms. A list that could be read
     /// before and cannot be read now says nothing.
-    pub fn refresh(&mut self, files: &KernelFiles) -> bool {
-        let modules = ModuleList::read(files);
+    pub fn refresh(&mut self, files: &KernelFiles, scan: ModuleScan) -> bool {
+        let ModuleScan { modules, users, stamps, .. } = scan;
         if modules.is_err() && self.modules.is_ok() && self.stamps.is_some() {
             return false;
         }
-        let (users, stamps) = modules
-            .as_ref()
-            .map_or_else(|_| Default::default(), |modules| relevant(files, modules, self.wanted));
         let same = self.stamps.as_ref().is_some_and(|before| same_loads(before, &stamps));
         let early = modules
             .as_ref()
@@ -170,14 +175,11 @@ impl KernelFacts {
     /// Takes in modules that were loaded since, with what their BTF tells: a pass over /proc/kallsyms takes much
     /// longer, and functions can be probed by name before it. Returns true if there are any; then [`Self::refresh`] is
     /// due.
-    pub fn add_modules(&mut self, files: &KernelFiles) -> bool {
-        let Ok(modules) = ModuleList::read(files) else { return false };
-        let (users, stamps) = relevant(files, &modules, self.wanted);
-        let (known, added) = (self.stamps.as_ref(), &self.added);
+    pub fn add_modules(&mut self, files: &KernelFiles, scan: ModuleScan) -> bool {
+        let ModuleScan { modules: Ok(modules), users, stamps, .. } = scan else { return false };
         let early = |name: &str| self.unread_modules.contains(name) && is_due(files, &modules, name);
         let is_new = |name: &str, stamp: &ModuleStamp| {
-            let known = added.get(name).or_else(|| known?.get(name));
-            known.is_none_or(|known| !known.is_same(stamp)) || early(name)
+            self.known_stamp(name).is_none_or(|known| !known.is_same(stamp)) || early(name)
         };
         let new: Vec<&str> = stamps
             .iter()
@@ -349,7 +351,7 @@ impl KernelFacts {
             let modules = self.modules.as_ref().ok();
             let early = |name: &str| {
                 let unread = matches!(btf.failure(name), Some(BtfLoadError::File { .. }));
-                unread && modules.is_some_and(|modules| is_loading(modules, name))
+                unread && modules.is_some_and(|modules| modules.is_loading(name))
             };
             self.unread_modules = stamps.keys().filter(|name| early(name)).cloned().collect();
             if !is_module {

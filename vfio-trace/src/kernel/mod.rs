@@ -20,6 +20,7 @@ mod presence;
 mod present;
 pub mod private;
 pub mod process;
+pub mod scan;
 pub mod security;
 pub mod source;
 pub mod stamp;
@@ -41,6 +42,7 @@ pub use self::{
     modules::ModuleList,
     plugin::{CapturePlan, FieldPlace, PluginFacts, ReturnKind, StepPlan, UnavailableReason},
     private::{PrivateLayout, PrivateLayoutError},
+    scan::{ModuleArrival, ModuleScan},
     source::KernelFiles,
     stamp::ModuleStamp,
     wanted::{StepDevice, WantedCapture, WantedDriver, WantedMembers, WantedStep},

@@ -82,6 +82,11 @@ impl ModuleList {
         self.list.iter().find(|module| same_name(&module.name, name))
     }
 
+    /// Returns true if a module's init function has not finished.
+    pub fn is_loading(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|module| module.state == ModuleState::Loading)
+    }
+
     /// Returns the modules that depend on `name`, directly or through others, in the kernel's order and without itself.
     pub fn users_of(&self, name: &str) -> Vec<&KernelModule> {
         let mut users: Vec<&str> = Vec::new();

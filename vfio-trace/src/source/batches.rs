@@ -6,7 +6,7 @@ use bytes::Bytes;
 const BATCH: usize = 4096;
 
 /// Number of times that a ring is looked at again if its next record is still being written, or came just now.
-const LOOKS: u32 = 8;
+pub(super) const LOOKS: u32 = 8;
 
 /// The next entry of a ring buffer.
 #[derive(Debug)]

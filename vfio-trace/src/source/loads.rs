@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::{GapCause, ProbeGap},
-    kernel::ModuleStamp,
+    kernel::{ModuleArrival, ModuleStamp},
     probe::ProbedFunction,
 };
 use vfio_trace_common::role::Role;
@@ -17,6 +17,18 @@ struct LoadNotice {
     /// Stamp of that load, once it is known.
     load: Option<ModuleStamp>,
 }
+
+/// A module that the list shows and the kernel has not told of.
+#[derive(Debug)]
+struct AwaitedLoad {
+    load: ModuleStamp,
+    /// Time at which the list first showed it.
+    since_ns: u64,
+}
+
+/// Longest wait for the notice of a module in the list. It comes before the module's init function runs: only if it was
+/// lost, and that function takes so long, there is something to wait for in vain.
+const LATEST_NOTICE_NS: u64 = 10_000_000_000;
 
 /// A load whose gap was reported.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +62,8 @@ pub(super) struct LoadTracker {
     began_ns: Option<u64>,
     /// Time of the last scan of the list of modules.
     looked_ns: u64,
+    /// Modules of the last list whose notice is still to come.
+    awaited: BTreeMap<String, AwaitedLoad>,
     /// The kernel's notice of each module.
     told: BTreeMap<String, LoadNotice>,
     /// The last two loads of each module whose gaps were reported: the notice of the one before the last may be read
@@ -68,6 +82,7 @@ impl LoadTracker {
         Self {
             began_ns: None,
             looked_ns: now_ns,
+            awaited: BTreeMap::new(),
             told: BTreeMap::new(),
             covered: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -89,14 +104,41 @@ impl LoadTracker {
     }
 
     /// Takes in a scan of the list of modules.
-    pub(super) const fn note_scan(&mut self, at_ns: u64) {
-        self.looked_ns = at_ns;
+    pub(super) fn note_scan(&mut self, at_ns: u64) {
+        // A module that was left out was there at this scan: if its notice was lost, its functions may have run.
+        if self.awaited.is_empty() {
+            self.looked_ns = at_ns;
+        }
+    }
+
+    /// Returns those of the modules that came that are to be left out of this scan: the kernel lists a module before
+    /// it tells of it, and only then the module's first function runs. What is taken in earlier would have a gap that
+    /// nobody knows the beginning of.
+    pub(super) fn awaited(&mut self, arrivals: Vec<ModuleArrival>, now_ns: u64) -> Vec<String> {
+        let mut before = std::mem::take(&mut self.awaited);
+        for ModuleArrival { name, load, is_loading } in arrivals {
+            let is_told =
+                self.told.get(&name).is_some_and(|told| told.load.is_none_or(|told| told.is_same(&load)));
+            if !is_loading || is_told {
+                continue;
+            }
+            let since = before.remove(&name).filter(|before| before.load.is_same(&load));
+            let since_ns = since.map_or(now_ns, |since| since.since_ns);
+            if now_ns.saturating_sub(since_ns) < LATEST_NOTICE_NS {
+                self.awaited.insert(name, AwaitedLoad { load, since_ns });
+            }
+        }
+        self.awaited.keys().cloned().collect()
     }
 
     /// Forgets modules that are gone at `now_ns`, or that were loaded again without a notice: `load` returns the
-    /// present load.
-    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<ModuleStamp>, now_ns: u64) {
+    /// load in a list that was read after `listed_ns`. What the kernel told later, that list does not have to show.
+    pub(super) fn keep(&mut self, load: impl Fn(&str) -> Option<ModuleStamp>, listed_ns: u64, now_ns: u64) {
         for (module, mut told) in std::mem::take(&mut self.told) {
+            if told.at_ns >= listed_ns {
+                self.told.insert(module, told);
+                continue;
+            }
             let stays = match (load(&module), told.load) {
                 (None, _) => false,
                 (Some(now), Some(told)) => told.is_same(&now),
@@ -277,7 +319,7 @@ mod tests {
         assert_eq!(from(&mut loads), (300, false, Some(500)));
         loads.note_load("mtty".to_owned(), 400);
         assert_eq!(from(&mut loads), (400, true, Some(500)));
-        loads.keep(|_| None, 550);
+        loads.keep(|_| None, 550, 550);
         assert_eq!(from(&mut loads), (300, false, Some(500)));
     }
 
@@ -292,12 +334,48 @@ mod tests {
             (gaps[0].from_mono_ns, gaps[0].from_exact)
         };
         loads.note_load("mtty".to_owned(), 200);
-        loads.keep(|_| stamp(1), 300);
-        loads.keep(|_| stamp(1), 300);
+        loads.keep(|_| stamp(1), 300, 300);
+        loads.keep(|_| stamp(1), 300, 300);
         assert_eq!(from(&mut loads), (200, true));
         loads.note_scan(600);
-        loads.keep(|_| stamp(2), 950);
+        loads.keep(|_| stamp(2), 950, 950);
         assert_eq!(from(&mut loads), (600, false), "its notice was lost");
+    }
+
+    #[test]
+    fn a_module_is_left_out_until_its_notice_has_come() {
+        let arrival = |load, is_loading| {
+            vec![ModuleArrival { name: "mtty".to_owned(), load: ModuleStamp::of_load(load), is_loading }]
+        };
+        let mut loads = LoadTracker::new(10);
+        loads.begin(100);
+        assert_eq!(loads.awaited(arrival(1, true), 200), ["mtty"]);
+        loads.note_scan(200);
+        assert_eq!(loads.looked_ns, 10, "it was there");
+        loads.note_load("mtty".to_owned(), 210);
+        assert!(loads.awaited(arrival(1, true), 220).is_empty(), "the kernel has told of it");
+        loads.keep(|_| Some(ModuleStamp::of_load(1)), 220, 230);
+        assert_eq!(loads.awaited(arrival(2, true), 300), ["mtty"], "that was an earlier load");
+        assert!(loads.awaited(arrival(2, false), 310).is_empty(), "its functions run");
+        loads.note_scan(320);
+        assert_eq!(loads.looked_ns, 320);
+        // Its notice was lost, and its init function takes long.
+        assert_eq!(loads.awaited(arrival(3, true), 400), ["mtty"]);
+        assert_eq!(loads.awaited(arrival(3, true), 399 + LATEST_NOTICE_NS), ["mtty"]);
+        assert!(loads.awaited(arrival(3, true), 400 + LATEST_NOTICE_NS).is_empty());
+    }
+
+    #[test]
+    fn a_list_says_nothing_of_what_the_kernel_told_after_it() {
+        let mut loads = LoadTracker::new(10);
+        loads.begin(100);
+        let read = [function("mtty_read", "mtty", Role::Read)];
+        assert_eq!(loads.gaps(&read, &[], |_| Some(ModuleStamp::of_load(1)), 150).len(), 1);
+        loads.note_load("mtty".to_owned(), 400);
+        loads.keep(|_| None, 400, 450);
+        let gaps = loads.gaps(&read, &[], |_| Some(ModuleStamp::of_load(2)), 500);
+        let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.from_exact)).collect();
+        assert_eq!(spans, [(400, true)], "it has not gone: it was not there yet");
     }
 
     #[test]
@@ -339,7 +417,7 @@ mod tests {
         assert_eq!(loads.gaps(&[], &[refused("a")], |_| None, 700), [], "it has been told");
         let gaps = loads.gaps(&[function("a", "m", Role::Read)], &[], |_| None, 800);
         assert_eq!(span(&gaps), [(1, 100, Some(800), GapCause::Refused)]);
-        loads.keep(|_| None, 900);
+        loads.keep(|_| None, 900, 900);
         assert_eq!(span(&loads.gaps(&[], &[], |_| None, 950)), [(1, 100, Some(900), GapCause::Refused)]);
         assert_eq!(
             span(&loads.by_pointer(&[], &[refused("c")], |_| None, 960)),
@@ -354,15 +432,15 @@ mod tests {
         loads.begin(100);
         let read = [function("mtty_read", "mtty", Role::Read)];
         loads.note_load("mtty".to_owned(), 200);
-        loads.keep(|_| stamp(1), 210);
+        loads.keep(|_| stamp(1), 210, 210);
         assert_eq!(loads.gaps(&read, &[], |_| None, 220).len(), 1);
-        loads.keep(|_| None, 300);
+        loads.keep(|_| None, 300, 300);
         assert_eq!(loads.gaps(&[], &[], |_| None, 300), [], "it was probed while it was there");
         // Twice within a pass over the symbols, the second one gone before the next scan.
         loads.note_load("mtty".to_owned(), 400);
         loads.note_load("mtty".to_owned(), 500);
         loads.note_load("unrelated".to_owned(), 510);
-        loads.keep(|_| None, 600);
+        loads.keep(|_| None, 600, 600);
         let gaps = loads.gaps(&[], &[], |_| None, 600);
         let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
         assert_eq!(spans, [(400, Some(500)), (500, Some(600))]);
@@ -374,17 +452,17 @@ mod tests {
         let stamp = |load| move |_: &str| Some(ModuleStamp::of_load(load));
         let read = [function("mtty_read", "mtty", Role::Read)];
         let end = |loads: &mut LoadTracker| {
-            loads.keep(|_| None, 9_000);
+            loads.keep(|_| None, 9_000, 9_000);
             loads.gaps(&[], &[], |_| None, 9_000)
         };
         // Loaded, unloaded and loaded again before the first notice is read: the second load is probed.
         let mut loads = LoadTracker::new(0);
         loads.begin(100);
         loads.note_load("mtty".to_owned(), 200);
-        loads.keep(stamp(2), 220);
+        loads.keep(stamp(2), 220, 220);
         assert_eq!(loads.gaps(&read, &[], stamp(2), 220).len(), 1);
         loads.note_load("mtty".to_owned(), 205);
-        loads.keep(stamp(2), 230);
+        loads.keep(stamp(2), 230, 230);
         assert_eq!(end(&mut loads), []);
         // The list of modules showed it, and its notices were read behind that.
         let mut loads = LoadTracker::new(0);
@@ -392,7 +470,7 @@ mod tests {
         assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
         loads.note_load("mtty".to_owned(), 205);
         loads.note_load("mtty".to_owned(), 300);
-        loads.keep(stamp(2), 310);
+        loads.keep(stamp(2), 310, 310);
         let gaps = end(&mut loads);
         let spans: Vec<_> = gaps.iter().map(|gap| (gap.from_mono_ns, gap.until_mono_ns)).collect();
         assert_eq!(spans, [(300, Some(9_000))], "the next one it did not probe");
@@ -409,7 +487,7 @@ mod tests {
         let mut loads = LoadTracker::new(0);
         loads.begin(100);
         assert_eq!(loads.gaps(&read, &[], stamp(1), 220).len(), 1);
-        loads.keep(|_| None, 300);
+        loads.keep(|_| None, 300, 300);
         loads.note_load("mtty".to_owned(), 205);
         assert_eq!(end(&mut loads), []);
     }

@@ -5,6 +5,7 @@ pub mod clock;
 mod handed;
 pub mod live;
 mod loads;
+mod notices;
 pub mod recording;
 pub mod snapshot;
 mod taken;

@@ -41,7 +41,7 @@ fn a_built_in_vfio_has_drivers_among_all_modules_and_in_the_kernel() {
             ("now", 1076, "out")
         );
     }
-    assert!(!facts.refresh(&root.files()));
+    assert!(!facts.refresh(&root.files(), facts.scan(&root.files())));
 }
 
 /// A driver that a plug-in knows.
@@ -213,7 +213,7 @@ fn a_library_that_is_a_module_is_known_where_vfio_is_built_in() {
     assert_eq!(step(&facts), found);
     // When another module is loaded, all are looked at again.
     root.write("proc/modules", format!("{BOTH}unrelated 1 0 - Live 0xffffffffc4000000\n"));
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!(step(&facts), found);
 }
 
@@ -225,7 +225,7 @@ fn a_library_that_was_there_before_its_driver_is_known_as_soon_as_that_comes() {
     let mut facts = KernelFacts::read_for(&files, &WANTED);
     assert_eq!(facts.plugins.len(), 0);
     root.write("proc/modules", BOTH);
-    assert!(facts.add_modules(&files) && facts.add_plugins());
+    assert!(facts.add_modules(&files, facts.scan(&files)) && facts.add_plugins());
     assert_eq!(step(&facts), Ok((Some("known_library"), None)));
 }
 
@@ -248,9 +248,9 @@ fn a_driver_in_the_kernel_has_steps_in_a_module_once_that_comes() {
     assert_eq!(step(&facts), Err("module known_library is not loaded, or has no BTF".to_owned()));
     root.write("proc/modules", LIBRARY);
     root.write("proc/kallsyms", format!("{symbols}\nffffffffc3000000 T known_step\t[known_library]\n"));
-    assert!(facts.add_modules(&files) && facts.add_plugins());
+    assert!(facts.add_modules(&files, facts.scan(&files)) && facts.add_plugins());
     assert_eq!(step(&facts), Ok((Some("known_library"), None)));
     assert!(facts.plugins[0].captures[0].is_ok(), "of the driver in the kernel");
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!(step(&facts), Ok((Some("known_library"), Some(0xffff_ffff_c300_0000))));
 }

@@ -17,20 +17,23 @@ fn a_driver_that_was_seen_before_it_had_btf_is_found_once_it_has() {
     root.remove("sys/kernel/btf/odd").write("proc/modules", loading());
     let mut facts = KernelFacts::read(&files);
     assert_eq!(facts.drivers.len(), 0);
-    assert!(!facts.refresh(&files), "nothing is new yet, and a look costs a pass over all symbols");
+    assert!(
+        !facts.refresh(&files, facts.scan(&files)),
+        "nothing is new yet, and a look costs a pass over all symbols"
+    );
     // By the kernel's notice at once; by the next look, should there be none.
     root.write("sys/kernel/btf/odd", &btf);
-    assert!(facts.add_modules(&files));
+    assert!(facts.add_modules(&files, facts.scan(&files)));
     assert_eq!(facts.drivers.len(), 1);
     root.write("proc/modules", MODULES);
-    assert!(facts.refresh(&files));
-    assert_eq!((facts.drivers.len(), facts.refresh(&files)), (1, false));
+    assert!(facts.refresh(&files, facts.scan(&files)));
+    assert_eq!((facts.drivers.len(), facts.refresh(&files, facts.scan(&files))), (1, false));
 
     root.remove("sys/kernel/btf/odd").write("proc/modules", loading());
     let mut facts = KernelFacts::read(&files);
     root.write("sys/kernel/btf/odd", &btf);
-    assert!(facts.refresh(&files));
-    assert_eq!((facts.drivers.len(), facts.refresh(&files)), (1, false));
+    assert!(facts.refresh(&files, facts.scan(&files)));
+    assert_eq!((facts.drivers.len(), facts.refresh(&files, facts.scan(&files))), (1, false));
 }
 
 #[test]
@@ -40,8 +43,8 @@ fn a_module_that_never_gets_btf_costs_one_more_look() {
     root.remove("sys/kernel/btf/odd").write("proc/modules", loading());
     let mut facts = KernelFacts::read(&files);
     root.write("proc/modules", MODULES);
-    assert!(facts.refresh(&files));
-    assert!(!facts.refresh(&files) && !facts.add_modules(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
+    assert!(!facts.refresh(&files, facts.scan(&files)) && !facts.add_modules(&files, facts.scan(&files)));
 }
 
 #[test]
@@ -50,11 +53,11 @@ fn a_load_that_sysfs_did_not_have_at_first_is_told_from_the_next_at_its_address(
     let files = root.files();
     let mut facts = KernelFacts::read(&files);
     root.write("sys/module/odd/initstate", "live\n");
-    assert!(!facts.refresh(&files), "it is the same load, which sysfs has by now");
+    assert!(!facts.refresh(&files, facts.scan(&files)), "it is the same load, which sysfs has by now");
     // The next one's folder must have another number.
     fs::rename(root.path().join("sys/module/odd"), root.path().join("sys/module/old")).unwrap();
     root.write("sys/module/odd/initstate", "live\n");
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
 }
 
 #[test]
@@ -64,17 +67,17 @@ fn what_cannot_be_read_this_once_changes_nothing() {
     let mut facts = KernelFacts::read(&files);
     let load = facts.load_of(&files, "odd").unwrap();
     root.remove("proc/modules");
-    assert!(!facts.refresh(&files));
+    assert!(!facts.refresh(&files, facts.scan(&files)));
     assert!(facts.load_of(&files, "odd").is_some_and(|now| now.is_same(&load)));
     assert_eq!((facts.vfio, facts.drivers.len()), (VfioCore::Module, 1));
     // Another module comes, and the driver's BTF cannot be read meanwhile.
     root.write("proc/modules", MODULES.replace("0xffffffffc0b80000", "0xffffffffc0c80000"));
     root.remove("sys/kernel/btf/odd").remove("sys/kernel/btf/vfio");
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!((facts.drivers.len(), facts.missing.len()), (1, 0));
     assert_eq!(status(&facts, Role::NextState), ("vfio_mig_get_next_state", CoreStatus::Ok));
     root.write("proc/modules", MODULES.replace("0xffffffffc0b9d000", "0xffffffffc0c00000"));
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!(facts.drivers.len(), 0, "another load may be of another build");
 }
 
@@ -95,6 +98,6 @@ fn with_vfio_built_in_a_driver_whose_btf_could_not_be_read_is_looked_at_again() 
     assert_eq!((facts.vfio, facts.users.len()), (VfioCore::BuiltIn, 0));
     root.write("sys/kernel/btf/odd", odd.finish());
     root.write("proc/modules", "odd 1 0 - Live 0x0\nother 1 0 - Live 0x0\n");
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!(facts.users, ["odd"]);
 }

@@ -171,16 +171,16 @@ fn refreshing_follows_modules_that_come_and_go() {
     assert!(facts.layout.get(Field::FilePos).is_some() && facts.layout.get(Field::FilePrivateData).is_none());
 
     root.write("proc/modules", fixture::MODULES);
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!((facts.vfio, facts.drivers.len(), facts.missing.len()), (VfioCore::Module, 1, 0));
-    assert!(!facts.refresh(&files));
+    assert!(!facts.refresh(&files, facts.scan(&files)));
 
     root.write("proc/modules", fixture::MODULES.replace("unrelated 16384", "unrelated 20480"));
-    assert!(!facts.refresh(&files), "a module that has nothing to do with vfio");
+    assert!(!facts.refresh(&files, facts.scan(&files)), "a module that has nothing to do with vfio");
     root.write("proc/modules", fixture::MODULES.replace("0xffffffffc0b9d000", "0xffffffffc0c00000"));
-    assert!(facts.refresh(&files), "a driver that was loaded again");
+    assert!(facts.refresh(&files, facts.scan(&files)), "a driver that was loaded again");
     root.write("proc/modules", "");
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     assert_eq!(facts.drivers, []);
 }
 
@@ -195,7 +195,7 @@ fn a_module_that_goes_from_loading_to_live_is_the_same_load() {
     let before = facts.load_of(&files, "odd").unwrap();
     // Its init function has run: it is smaller now.
     root.write("proc/modules", fixture::MODULES);
-    assert!(!facts.refresh(&files));
+    assert!(!facts.refresh(&files, facts.scan(&files)));
     assert!(facts.load_of(&files, "odd").unwrap().is_same(&before));
 }
 
@@ -207,17 +207,17 @@ fn a_driver_that_comes_is_known_by_its_btf_before_its_symbols_are() {
     root.write("proc/modules", without.replace("odd,", ""));
     let mut facts = KernelFacts::read(&files);
     assert_eq!((facts.drivers.len(), facts.vfio), (0, VfioCore::Module));
-    assert!(!facts.add_modules(&files), "nothing has come");
+    assert!(!facts.add_modules(&files, facts.scan(&files)), "nothing has come");
     root.write("proc/modules", fixture::MODULES);
     // As slow as it likes.
     root.remove("proc/kallsyms");
-    assert!(facts.add_modules(&files));
+    assert!(facts.add_modules(&files, facts.scan(&files)));
     let [driver] = facts.drivers.as_slice() else { panic!("{:?}", facts.drivers) };
     assert_eq!(names(driver, Role::SetState), ["odd_change"]);
     assert_eq!(names(driver, Role::Read), ["odd_out"]);
     assert!(driver.functions.iter().all(|function| !function.unique && function.address.is_none()));
     assert_eq!(facts.private["odd"].as_ref().unwrap().state, "now");
     root.write("proc/kallsyms", fixture::SYMBOLS);
-    assert!(facts.refresh(&files), "the rest is still to be looked up");
+    assert!(facts.refresh(&files, facts.scan(&files)), "the rest is still to be looked up");
     assert!(facts.drivers[0].of(Role::Read).next().unwrap().unique);
 }

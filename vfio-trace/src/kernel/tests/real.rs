@@ -40,7 +40,7 @@ fn real_kernel() {
     eprintln!("everything: {:?}", started.elapsed());
     let started = Instant::now();
     root.write("proc/modules", [lines.as_str(), "vfio 2 1 ", &users, " Live 0x0\n"].concat());
-    assert!(facts.refresh(&files));
+    assert!(facts.refresh(&files, facts.scan(&files)));
     eprintln!("refresh: {:?}", started.elapsed());
 
     eprintln!("vfio: {:?}, users: {:?}", facts.vfio, facts.users);

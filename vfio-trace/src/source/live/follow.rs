@@ -9,7 +9,7 @@ use crate::{
     event::{RecordBody, RecordNote, WireRecord},
     kernel::Kallsyms,
     probe::{PlannedProbe, ProbeChanges, ProbeTarget, plan},
-    source::{clock::mono_ns, handed::HandoverNotes},
+    source::{clock::mono_ns, handed::HandoverNotes, notices::OrderedScan},
 };
 
 /// Interval between two scans of the list of modules for drivers that came or went.
@@ -41,9 +41,10 @@ impl LiveSource {
     /// Probes the functions of modules that the kernel has just loaded, at once and by name. All else waits until the
     /// next scan.
     pub(super) fn modules_came(&mut self) {
-        let changed = self.facts.add_modules(&self.files);
+        let OrderedScan { scan, listed_ns } = self.scan();
+        let changed = self.facts.add_modules(&self.files, scan);
         let (facts, files) = (&self.facts, &self.files);
-        self.loads.keep(|name| facts.load_of(files, name), mono_ns());
+        self.loads.keep(|name| facts.load_of(files, name), listed_ns, mono_ns());
         if !changed {
             return;
         }
@@ -139,19 +140,19 @@ impl LiveSource {
     fn look(&mut self) -> Result<ProbeChanges, LiveError> {
         let mut changes = ProbeChanges::default();
         (self.rescanned, self.hurried) = (Instant::now(), None);
-        let now_ns = mono_ns();
-        if self.facts.refresh(&self.files) {
+        let OrderedScan { scan, listed_ns } = self.scan();
+        if self.facts.refresh(&self.files, scan) {
             let HandoverNotes { notes, unread } =
                 self.handed.hand_over(self.manager.programs_mut(), &self.facts)?;
             self.notes.extend(notes);
             changes.unread.extend(unread);
             let (facts, files) = (&self.facts, &self.files);
-            self.loads.keep(|name| facts.load_of(files, name), mono_ns());
+            self.loads.keep(|name| facts.load_of(files, name), listed_ns, mono_ns());
             let mut later = self.manager.reconcile(&plan(facts), |name| facts.load_of(files, name));
             self.tell_gaps(&mut later);
             changes.extend(later);
         }
-        self.loads.note_scan(now_ns);
+        self.loads.note_scan(listed_ns);
         let deferred = std::mem::take(&mut self.deferred);
         changes.extend(self.resolve(&deferred));
         Ok(changes)

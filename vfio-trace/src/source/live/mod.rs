@@ -11,7 +11,7 @@ use aya_log::EbpfLogger;
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
-use vfio_trace_common::{role::Role, wire};
+use vfio_trace_common::role::Role;
 
 pub(super) use self::error::{allowed, capable};
 use self::follow::PendingRescan;
@@ -21,16 +21,17 @@ pub use self::{
     run::{LiveLoop, RunEnd, RunObserver},
 };
 use super::{
-    batches::{RecordBatches, RingEntry},
+    batches::{LOOKS, RecordBatches, RingEntry},
     clock::mono_ns,
     handed::{DriverRegistry, HandoverNotes},
     loads::LoadTracker,
+    notices::{ModuleNotices, OrderedScan, scan_modules},
     snapshot::{HolderQuery, InventoryLosses, take_inventory},
     taken::RecordQueue,
 };
 use crate::{
     driver::WANTED,
-    event::{ProbeReport, RecordBody, RecordNote, WireRecord, record_text},
+    event::{ProbeReport, RecordNote},
     kernel::{
         KernelFacts, KernelFiles, ModuleStamp, VfioCore,
         caps::{self, LinuxCap, MissingCap},
@@ -70,6 +71,8 @@ pub struct LiveSource {
     notes: Vec<RecordNote>,
     /// Start of tracing, and the modules loaded since.
     loads: LoadTracker,
+    /// Modules that the kernel has told of and that were not looked for yet.
+    notices: ModuleNotices,
     /// Changes of probes that were not reported yet.
     pending: ProbeChanges,
     /// Modules that have come and are not completely known yet.
@@ -146,6 +149,7 @@ impl LiveSource {
             rescanned,
             notes,
             loads: LoadTracker::new(mono_ns()),
+            notices: ModuleNotices::default(),
             pending: ProbeChanges::default(),
             hurried: None,
             vfio,
@@ -208,10 +212,26 @@ impl LiveSource {
 
     /// Runs an inventory, and empties the ring buffer meanwhile: thousands of devices do not fit into it.
     fn inventory(&mut self, holders: HolderQuery) -> Result<InventoryLosses, LiveError> {
-        let Self { manager, facts, files, ring, taken, buffer_bytes, .. } = self;
+        let Self { manager, facts, files, ring, taken, loads, notices, buffer_bytes, .. } = self;
         let ring = ring.get_mut();
-        let drain = || taken.fill(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
+        let drain = || taken.fill(|| notices.split(loads, || next_of(ring)));
         take_inventory(manager.programs_mut(), facts, files, holders, *buffer_bytes, drain)
+    }
+
+    /// Looks at the list of modules. If something has come, what waits in the ring buffer is taken out before: the
+    /// kernel's notice may be there, behind other records.
+    fn scan(&mut self) -> OrderedScan {
+        let Self { facts, files, ring, taken, loads, notices, unwatched, .. } = self;
+        let ring = ring.get_mut();
+        let drain = |notices: &mut ModuleNotices, loads: &mut LoadTracker| {
+            for _ in 0..LOOKS {
+                taken.fill(|| notices.split(loads, || next_of(ring)));
+                if !is_ready(&*ring) {
+                    break;
+                }
+            }
+        };
+        scan_modules((facts, files), notices, loads, unwatched.is_none(), drain)
     }
 
     /// Stops all probes. Records that they sent before are still to be taken.
@@ -221,7 +241,7 @@ impl LiveSource {
 
     /// Waits until there are records.
     pub async fn ready(&self) -> Result<(), LiveError> {
-        if !self.taken.is_empty() {
+        if !self.taken.is_empty() || self.notices.are_due() {
             return Ok(());
         }
         // The readiness is cleared before the ring is read: what arrives in between wakes the next wait.
@@ -239,10 +259,10 @@ impl LiveSource {
         let settled_ns = self.batches.settled_ns();
         let notes = self.notes.drain(..).filter_map(|note| note.record(settled_ns));
         let records = notes.map(Bytes::from).collect();
-        let Self { ring, taken, batches, .. } = &mut *self;
+        let Self { ring, taken, batches, loads, notices, .. } = &mut *self;
         let ring = ring.get_mut();
         let mut records = batches.take(mono_ns(), records, || {
-            let next = taken.pop().or_else(|| ring.next().map(|item| Bytes::copy_from_slice(&item)));
+            let next = taken.pop().or_else(|| notices.split(loads, || next_of(ring)));
             match next {
                 Some(record) => RingEntry::Record(record),
                 // A record that a program has only begun to write also makes the ring readable.
@@ -250,19 +270,7 @@ impl LiveSource {
                 None => RingEntry::Nothing,
             }
         });
-        let before = records.len();
-        records.retain(|bytes| {
-            // All others are decoded where they are needed.
-            let decoded = WireRecord::kind(bytes).filter(|kind| *kind == wire::Kind::Module);
-            match decoded.map(|_module| WireRecord::decode(bytes)) {
-                Some(Ok(WireRecord { header, body: RecordBody::Module(module) })) => {
-                    self.loads.note_load(record_text(&module.name), header.end_ns);
-                    false
-                },
-                _ => true,
-            }
-        });
-        if records.len() < before {
+        if self.notices.are_due() {
             self.modules_came();
             let notes = self.notes.drain(..).filter_map(|note| note.record(mono_ns()));
             records.extend(notes.map(Bytes::from));
@@ -286,6 +294,11 @@ impl LiveSource {
     pub fn report(&self) -> Vec<ProbeReport> {
         self.manager.report()
     }
+}
+
+/// Returns the next record of a ring buffer.
+fn next_of(ring: &mut RingBuf<MapData>) -> Option<Bytes> {
+    ring.next().map(|item| Bytes::copy_from_slice(&item))
 }
 
 /// Returns true if there is any record in a ring buffer, finished or not; does not wait. An error counts as none.
