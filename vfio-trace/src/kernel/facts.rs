@@ -196,7 +196,17 @@ impl KernelFacts {
         self.drivers.retain(|driver| driver.module.as_deref().is_none_or(|name| !new.contains(&name)));
         self.added.extend(new.iter().filter_map(|name| Some(((*name).to_owned(), *stamps.get(*name)?))));
         for name in &new {
-            let Ok(own) = btf.load(files, name) else { continue };
+            self.unread_modules.remove(*name);
+            let own = match btf.load(files, name) {
+                Ok(own) => own,
+                Err(error) => {
+                    let is_loading = self.modules.as_ref().is_ok_and(|modules| modules.is_loading(name));
+                    if is_loading && matches!(error, BtfLoadError::File { .. }) {
+                        self.unread_modules.insert((*name).to_owned());
+                    }
+                    continue;
+                },
+            };
             if is_module && !users.iter().any(|user| user == name) {
                 continue;
             }

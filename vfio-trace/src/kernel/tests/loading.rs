@@ -37,6 +37,27 @@ fn a_driver_that_was_seen_before_it_had_btf_is_found_once_it_has() {
 }
 
 #[test]
+fn a_driver_that_came_before_it_had_btf_is_taken_in_once_it_has() {
+    let root = machine();
+    let files = root.files();
+    let btf = fs::read(root.path().join("sys/kernel/btf/odd")).unwrap();
+    let without: String =
+        MODULES.lines().filter(|line| !line.starts_with("odd ")).flat_map(|line| [line, "\n"]).collect();
+    root.remove("sys/kernel/btf/odd").write("proc/modules", without);
+    let mut facts = KernelFacts::read(&files);
+    root.write("proc/modules", loading());
+    facts.add_modules(&files, facts.scan(&files));
+    assert!(!facts.add_modules(&files, facts.scan(&files)), "there is still none");
+    root.write("sys/kernel/btf/odd", &btf);
+    assert!(facts.add_modules(&files, facts.scan(&files)));
+    assert_eq!(facts.drivers.len(), 1);
+    assert!(!facts.add_modules(&files, facts.scan(&files)), "it is known now");
+    root.write("proc/modules", MODULES);
+    assert!(facts.refresh(&files, facts.scan(&files)));
+    assert_eq!((facts.drivers.len(), facts.refresh(&files, facts.scan(&files))), (1, false));
+}
+
+#[test]
 fn a_module_that_never_gets_btf_costs_one_more_look() {
     let root = machine();
     let files = root.files();
