@@ -66,13 +66,13 @@ mod tests {
 
     #[test]
     fn lines_are_whole_objects() {
-        let path = std::env::temp_dir().join(format!("lab-lines-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
         let lines = Lines::create(&path).unwrap();
         lines.write(&serde_json::json!({"step": 1}));
         lines.write(&serde_json::json!({"step": 2}));
         lines.finish().unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        fs::remove_file(&path).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2}\n");
     }
 

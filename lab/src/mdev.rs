@@ -230,13 +230,11 @@ mod tests {
 
     #[test]
     fn an_open_file_is_held_by_this_process() {
-        let path = std::env::temp_dir().join(format!("lab-holders-{}", std::process::id()));
-        let file = fs::File::create(&path).unwrap();
-        let held = holders(&path);
-        drop(file);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let held = holders(file.path());
+        let path = file.into_temp_path();
         assert!(held.iter().any(|holder| holder.ends_with(&format!("({})", std::process::id()))), "{held:?}");
         assert!(holders(&path).is_empty());
-        fs::remove_file(&path).unwrap();
     }
 
     #[test]

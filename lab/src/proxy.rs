@@ -175,29 +175,29 @@ fn wait(fds: &mut [PollFd<'_>]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
     use crate::wait::until;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    fn connected(name: &str, stall_after: u64) -> (Proxy, UnixStream, UnixStream) {
-        let folder = std::env::temp_dir().join(format!("lab-proxy-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let (front, back) = (folder.join("front"), folder.join("back"));
+    fn connected(stall_after: u64) -> (TempDir, Proxy, UnixStream, UnixStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let (front, back) = (folder.path().join("front"), folder.path().join("back"));
         let listener = UnixListener::bind(&back).unwrap();
         let proxy = Proxy::start(&front, &back, stall_after, TIMEOUT).unwrap();
         let source = UnixStream::connect(&front).unwrap();
         let (destination, _) = listener.accept().unwrap();
-        std::fs::remove_file(&back).unwrap();
         for stream in [&source, &destination] {
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         }
-        (proxy, source, destination)
+        (folder, proxy, source, destination)
     }
 
     #[test]
     fn it_forwards_exactly_so_many_bytes_and_stalls() {
-        let (proxy, mut source, mut destination) = connected("stall", 5);
+        let (_folder, proxy, mut source, mut destination) = connected(5);
         source.write_all(b"hello world").unwrap();
         let mut heard = [0; 5];
         destination.read_exact(&mut heard).unwrap();
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_stalled_destination_reaches_the_source() {
-        let (proxy, mut source, destination) = connected("kill", 1);
+        let (_folder, proxy, mut source, destination) = connected(1);
         source.write_all(b"hello").unwrap();
         until("the stall", TIMEOUT, || Ok(proxy.stalled().then_some(()))).unwrap();
         drop(destination);
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_cancelling_source_ends_the_destination() {
-        let (proxy, mut source, mut destination) = connected("cancel", 1);
+        let (_folder, proxy, mut source, mut destination) = connected(1);
         source.write_all(b"hello").unwrap();
         until("the stall", TIMEOUT, || Ok(proxy.stalled().then_some(()))).unwrap();
         source.shutdown(Shutdown::Both).unwrap();
@@ -237,9 +237,9 @@ mod tests {
 
     #[test]
     fn nobody_has_to_connect() {
-        let folder = std::env::temp_dir().join(format!("lab-proxy-none-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let proxy = Proxy::start(&folder.join("front"), &folder.join("back"), 1, TIMEOUT).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let [front, back] = ["front", "back"].map(|name| folder.path().join(name));
+        let proxy = Proxy::start(&front, &back, 1, TIMEOUT).unwrap();
         proxy.finish().unwrap();
     }
 }

@@ -58,12 +58,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for module in ["mdev", "vfio_iommu_type1", "mtty"] {
         kernel::load_module(module, timeout)?;
     }
-    let folder = std::env::temp_dir().join(format!("lab-half-{}", std::process::id()));
-    std::fs::create_dir(&folder)?;
-    let done = migrate(args, timeout, &report, &folder);
-    // A left-over in the temporary folder of a test VM does no harm.
-    drop(std::fs::remove_dir_all(&folder));
-    done
+    let folder = tempfile::tempdir()?;
+    migrate(args, timeout, &report, folder.path())
 }
 
 fn migrate(args: &Args, timeout: Duration, report: &Arc<Report>, folder: &std::path::Path) -> Result<()> {

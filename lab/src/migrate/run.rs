@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Error, Result, anyhow};
+use tempfile::TempDir;
 
 use super::cli::{Args, MttyType, Scenario};
 use super::flow::Flow;
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut lab = Lab {
         args,
         report: Arc::clone(&report),
-        folder: Folder::create()?,
+        folder: tempfile::tempdir().context("cannot create a folder for sockets")?,
         lines: evidence.as_ref().map(|evidence| Arc::clone(&evidence.lines)),
         slots: [Slot::default(), Slot::default()],
         vms: 0,
@@ -100,25 +101,6 @@ impl Evidence {
     }
 }
 
-/// A temporary folder for sockets, whose paths must be short. Removed when dropped.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("lab-migrate-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A left-over in the temporary folder of a test VM does no harm.
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 /// One of the two devices, with the last reports of its last VM.
 #[derive(Debug, Default)]
 struct Slot {
@@ -139,7 +121,8 @@ struct Lab<'a> {
     vms: u32,
     qemu: Option<String>,
     migrations: Vec<Migration>,
-    folder: Folder,
+    /// Folder for sockets, whose paths must be short.
+    folder: TempDir,
 }
 
 impl Lab<'_> {
@@ -167,7 +150,7 @@ impl Lab<'_> {
         let started = Stamp::now();
         let from = carried.as_ref().map_or(0, |vm| vm.slot);
         let (mut source, mut destination) = self.pair(iteration, carried.take())?;
-        let folder = self.folder.0.clone();
+        let folder = self.folder.path().to_owned();
         let (outcome, traces) =
             Flow::new(self.args, &self.report, &folder, &mut source, &mut destination).run();
         let timeout = self.args.timeout();
@@ -235,7 +218,7 @@ impl Lab<'_> {
             mtty_type,
             place,
             memory_mib: args.memory,
-            folder: &self.folder.0,
+            folder: self.folder.path(),
             evidence: args.evidence.as_deref(),
         }
         .spawn()

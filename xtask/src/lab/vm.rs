@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
 
 use crate::{
     cmd,
@@ -171,24 +172,16 @@ pub(crate) struct Run {
 }
 
 /// A folder for the files of one run, removed with it. Unix socket paths must be short, so it is not below target/.
-struct Scratch(PathBuf);
+struct Scratch(TempDir);
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let stamp = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
-        let dir = std::env::temp_dir().join(format!("vfio-lab-{}-{stamp:x}", std::process::id()));
-        fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        Ok(Self(dir))
+        let folder = tempfile::Builder::new().prefix("vfio-lab-").tempdir();
+        folder.map(Self).context("cannot create a folder for the files of a run")
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        self.0.path().join(name)
     }
 }
 

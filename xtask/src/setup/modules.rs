@@ -204,37 +204,31 @@ fn prune(dir: &Path, used: &[PathBuf]) {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    struct Folder(PathBuf);
+    struct ModuleFolder(TempDir);
 
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("vfio-trace-{name}-{}", std::process::id()));
-            fs::create_dir_all(&dir).unwrap();
-            Self(dir)
+    impl ModuleFolder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
         }
 
         fn put(&self, file: &str, content: &str) {
-            let path = self.0.join(file);
+            let path = self.0.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
 
         fn idents(&self) -> Vec<String> {
-            own(&self.0).unwrap().into_iter().map(|module| module.ident).collect()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.0));
+            own(self.0.path()).unwrap().into_iter().map(|module| module.ident).collect()
         }
     }
 
     #[test]
     fn an_edit_renames_only_its_module() {
-        let folder = Folder::new("edit");
+        let folder = ModuleFolder::new();
         folder.put("one/one.c", "int a;");
         folder.put("two/Kbuild", "obj-m := two.o");
         folder.put("two/main.c", "int b;");
@@ -251,7 +245,7 @@ mod tests {
 
     #[test]
     fn sources_elsewhere_with_the_same_content_share_a_name() {
-        let (here, there) = (Folder::new("here"), Folder::new("there"));
+        let (here, there) = (ModuleFolder::new(), ModuleFolder::new());
         for folder in [&here, &there] {
             folder.put("one/one.c", "int a;");
         }

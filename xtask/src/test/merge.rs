@@ -28,7 +28,9 @@ cd $LAB_RESULTS; modprobe mtty
 "#;
 
 fn two_vms(lab: &Lab) -> Result<Found> {
-    let socket = std::env::temp_dir().join(format!("vfio-link-{}", std::process::id()));
+    // QEMU does not remove the socket.
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("link");
     let end = |listen| Some(vm::Link { path: socket.clone(), listen });
     // Data on its way is lost when one VM ends: the source waits for the other to be ready, and to be done.
     let source = format!(
@@ -57,8 +59,6 @@ fn two_vms(lab: &Lab) -> Result<Found> {
         let from = boot("merge-source", &source, end(false));
         (from, to.join())
     });
-    // QEMU does not remove the socket.
-    drop(std::fs::remove_file(&socket));
     let to = to.map_err(|panic| anyhow::anyhow!("the destination's boot panicked: {panic:?}"))??;
     let from = from?;
     for (name, guest) in [("source", &from), ("destination", &to)] {
