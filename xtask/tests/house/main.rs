@@ -4,6 +4,7 @@
 
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is nothing but tests")]
 
+mod dependencies;
 mod docs;
 mod imports;
 mod layers;

@@ -31,7 +31,7 @@ impl SourceFile {
 }
 
 /// Returns the workspace's folder.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
