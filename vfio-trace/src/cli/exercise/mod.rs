@@ -168,6 +168,9 @@ fn candidate((device, memory): &FoundDevice, idle: bool) -> ExerciseCandidate {
 }
 
 fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    // First, as it takes no time: reading what the kernel knows of its devices does.
+    let mut outputs = ExerciseOutputs::look(args, &stop)?;
     let files = args.kernel.files()?;
     let devices = HostDevices::read(&files);
     // Nobody is asked with --yes: then a name that is short by mistake must not mean another device.
@@ -177,8 +180,6 @@ fn run(args: &ExerciseArgs) -> Result<u8, CliError> {
     let plans: Vec<ExercisePlan> =
         args.plans.iter().flat_map(|asked| asked.plans(second.is_some())).collect();
     let left_out = check(args, &plans, &first.0, second.map(|(device, _)| device))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut outputs = ExerciseOutputs::look(args, &stop)?;
     let idle = |found: &FoundDevice| idle::check(&files, &devices, &found.0);
     let first_is_idle = idle(first)?;
     let second_is_idle = second.map(idle).transpose()?;
