@@ -3,7 +3,10 @@
 use super::layout::{CellStyle, TextCell};
 use crate::{
     doctor::{Check, CheckSection, CheckStatus, CheckVerdict, DoctorReport},
-    units::{human, width::columns},
+    units::{
+        human,
+        width::{column, columns},
+    },
 };
 
 /// Formats the report as one JSON document, with a newline.
@@ -91,8 +94,8 @@ pub fn doctor_text(report: &DoctorReport, color: bool) -> String {
             push(&mut text, &TextCell::of(color, CellStyle::Bold, finding.section.title()));
         }
         let same = report.findings.iter().filter(|other| other.section == finding.section);
-        let widest = same.map(|other| columns(&other.subject)).filter(|width| *width <= MAX_SUBJECT);
-        line(&mut text, finding, widest.max().unwrap_or(0), color);
+        let widest = column(same.map(|other| columns(&human::clean(&other.subject))), MAX_SUBJECT);
+        line(&mut text, finding, widest, color);
     }
     let count = |status| report.findings.iter().filter(|finding| finding.status == status).count();
     text.push('\n');
@@ -175,6 +178,7 @@ mod tests {
                     .todo("run it as root")
                     .blocks(crate::doctor::CheckBlocker::Permission),
                 Check::ok(CheckSection::Devices, "device", "a\u{1b}[31m", "can migrate"),
+                Check::ok(CheckSection::Devices, "device", "b", "cannot migrate"),
             ],
         }
     }
@@ -194,8 +198,9 @@ mod tests {
              \n\
              devices\n\
              \x20 ok        a\\x1b[31m  can migrate\n\
+             \x20 ok        b          cannot migrate\n\
              \n\
-             this process may not trace: 2 ok, 0 degraded, 1 missing, 0 unknown\n"
+             this process may not trace: 3 ok, 0 degraded, 1 missing, 0 unknown\n"
         );
         assert!(doctor_text(&report(), true).contains("\u{1b}[31mmissing"));
     }

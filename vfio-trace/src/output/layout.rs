@@ -38,6 +38,11 @@ impl TextCell {
         self.width
     }
 
+    /// Returns true if there is no text at all: combining characters alone take no column, and are text.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
     pub(super) fn plain(&mut self, text: &str) -> &mut Self {
         self.add(CellStyle::Plain, text)
     }
@@ -92,11 +97,15 @@ impl TableColumn {
     }
 }
 
+/// Widest column of a table. A wider cell pushes the rest of its own row to the right.
+const MAX_CELL: usize = 100;
+
 /// Formats aligned rows below a title row, columns two spaces apart, each line with a newline.
 pub(super) fn table(columns: &[TableColumn], rows: &[Vec<TextCell>], color: bool) -> String {
     let width_of = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at).map(TextCell::width));
-        cells.chain(columns.get(at).map(|column| width::columns(column.title))).max().unwrap_or(0)
+        let title = columns.get(at).map(|column| width::columns(column.title));
+        width::column(cells.chain(title), MAX_CELL)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width_of).collect();
     let titles: Vec<TextCell> =
@@ -129,5 +138,15 @@ mod tests {
         let plain = text.replace("\x1b[36m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
         let widths: Vec<usize> = plain.lines().map(width::columns).collect();
         assert_eq!(widths, [16; 4], "{plain}");
+    }
+
+    #[test]
+    fn a_long_cell_does_not_fill_other_rows() {
+        let long = "x".repeat(70_000);
+        let rows = [&*long, "qemu"].map(|name| {
+            vec![TextCell::of(false, CellStyle::Plain, name), TextCell::of(false, CellStyle::Plain, "7")]
+        });
+        let text = table(&[TableColumn::left("process"), TableColumn::right("fds")], &rows, false);
+        assert_eq!(text, format!("process  fds\n{long}    7\nqemu       7\n"));
     }
 }

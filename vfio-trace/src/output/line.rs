@@ -36,6 +36,23 @@ impl CellSink for LineCells {
             CellColumn::Detail => &self.detail,
             CellColumn::Result => &self.result,
         };
-        cell.width() == 0
+        cell.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_without_a_width_is_text() {
+        for (first, expected) in [("", "more"), ("\u{301}", "\u{301}, more"), ("x", "x, more")] {
+            let cell = || TextCell::new(false);
+            let mut cells = LineCells { subject: cell(), detail: cell(), result: cell() };
+            EventCells::new(&mut cells).detail(first).more("more");
+            let mut line = String::new();
+            cells.detail.left(0, &mut line);
+            assert_eq!(line, expected);
+        }
     }
 }

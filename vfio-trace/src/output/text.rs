@@ -7,7 +7,10 @@ use super::{
     line::LineCells,
 };
 use crate::event::{CallOutcome, ClockAnchor, VfioEvent, WallClock};
-use crate::units::{human, width::columns};
+use crate::units::{
+    human,
+    width::{column, columns},
+};
 
 /// Format of the first column: the time of the event's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,8 @@ const DETAIL: usize = 27;
 const DURATION: usize = 8;
 /// Width of a PCI address.
 const DEVICE: usize = 12;
+/// Widest column of devices, for which a UUID has 36. A longer name pushes its own lines to the right.
+const MAX_DEVICE: usize = 64;
 
 impl TextFormatter {
     /// Makes a formatter that has not seen an event yet.
@@ -77,8 +82,8 @@ impl TextFormatter {
 
     /// Makes room for device names that are known before their first event.
     pub fn expect_devices(&mut self, names: &[&str]) {
-        let widest = names.iter().map(|name| columns(&human::clean(name))).max();
-        self.device_width = self.device_width.max(widest.unwrap_or(0));
+        let widest = column(names.iter().map(|name| columns(&human::clean(name))), MAX_DEVICE);
+        self.device_width = self.device_width.max(widest);
     }
 
     /// Returns the titles of the columns, with a newline.
@@ -111,7 +116,7 @@ impl TextFormatter {
         let color = self.options.color;
         let cell = |style, text: &str| TextCell::of(color, style, text);
         let device = cell(CellStyle::Plain, event.device_name().unwrap_or("?"));
-        self.device_width = self.device_width.max(device.width());
+        self.device_width = self.device_width.max(column([device.width()], MAX_DEVICE));
         let process = &event.process;
         let pids = format!("{}/{}", process.pid, process.tid);
         let words = LineCells::of(event, color);

@@ -15,11 +15,17 @@ use crate::{
     pipeline::Pipeline,
     report::ClockShift,
     source::recording::{RecordingItem, RecordingSource},
-    units::{human, width::columns},
+    units::{
+        human,
+        width::{column, columns},
+    },
 };
 
 /// Title of the column.
 const TITLE: &str = "HOST";
+/// Widest column of hosts: HOST_NAME_MAX of Linux. A longer name, which only a made-up recording has, pushes its own lines
+/// to the right.
+const MAX_HOST: usize = 64;
 
 /// Events of one host, one after the other.
 struct HostFeed {
@@ -61,8 +67,7 @@ pub(super) fn show<W: io::Write>(
     let histories = histories::read(std::slice::from_ref(file))?;
     let (document, shifts) = document_and_shifts(&histories, &[]);
     let origin = shifts.first().map_or(0, ClockShift::first);
-    let labels = document.hosts.iter().map(|host| columns(&human::clean(&host.label)));
-    let width = labels.max().unwrap_or(0).max(TITLE.len());
+    let width = column_width(document.hosts.iter().map(|host| &*host.label));
     let mut feeds = Vec::new();
     for ((at, host), shift) in document.hosts.iter().enumerate().zip(shifts) {
         feeds.push(HostFeed {
@@ -106,6 +111,11 @@ pub(super) fn show<W: io::Write>(
         note("`vfio-trace report` tells what it adds up to");
     }
     Ok(if histories.damaged { INPUT } else { 0 })
+}
+
+/// Returns the width of the column for hosts with these names.
+fn column_width(labels: impl Iterator<Item = impl AsRef<str>>) -> usize {
+    column(labels.map(|label| columns(&human::clean(label.as_ref()))), MAX_HOST).max(TITLE.len())
 }
 
 /// Says of a host that some of its records are not shown.
@@ -160,6 +170,14 @@ mod tests {
         super::tests::{GivenItem, migration, record},
         *,
     };
+
+    #[test]
+    fn a_long_name_does_not_fill_the_lines_of_others() {
+        let long = "x".repeat(70_000);
+        assert_eq!(column_width(["dst", "source", &long].into_iter()), 6);
+        assert_eq!(column_width([&*long].into_iter()), TITLE.len());
+        assert_eq!(column_width(["a\u{1b}[31m"].into_iter()), "a\\x1b[31m".len(), "as it is shown");
+    }
 
     #[test]
     fn records_that_cannot_be_decoded_are_counted() {
