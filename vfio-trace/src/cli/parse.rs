@@ -8,10 +8,12 @@ use super::past::RecordingMoment;
 
 /// Reads a time span such as `10`, `1.5s`, `200ms`, `5m` and `1h30m`; without a unit it is in seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    span(text)?.filter(|span| !span.is_zero()).ok_or_else(|| NO_SPAN.to_owned())
+    let span = span(text)?.filter(|span| !span.is_zero()).ok_or_else(|| NO_SPAN.to_owned())?;
+    if span <= LONGEST { Ok(span) } else { Err("longer than 100 years (878400h)".to_owned()) }
 }
 
-const NO_SPAN: &str = "not a time span such as 10s, 1.5m or 200ms";
+const NO_SPAN: &str = "not a time span such as 10s, 1.5m, 200ms or 1h30m: units are h, m, s and ms";
+const UNITS: &str = "use h, m, s or ms";
 
 /// Reads a time span that may be 0; `None` if it is none. One number with a unit may be one that jiff does not take
 /// (`.5s`, or without a unit).
@@ -23,30 +25,40 @@ fn span(text: &str) -> Result<Option<Duration>, String> {
         "ms" => 1e-3,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        // jiff takes them, but nothing here is so short, and `10us` may be a slip of the hand for 10 s.
+        _ if text.split(|c: char| !c.is_ascii_alphabetic()).any(is_below_ms) => {
+            return Err(format!("a unit in \"{text}\" is too small: {UNITS}"));
+        },
         // Only numbers with units: jiff takes signs, commas, `1:30:00` and `2h ago` as well.
         several if text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ' ')) => {
             return match SpanParser::new().parse_unsigned_duration(text) {
                 Ok(span) => Ok(Some(span)),
                 Err(_) if several.contains(|c: char| c.is_ascii_digit()) => Ok(None),
-                Err(_) => Err(format!("unknown unit \"{unit}\": use ms, s, m or h")),
+                Err(_) => Err(format!("unknown unit \"{unit}\": {UNITS}")),
             };
         },
-        _ => return Err(format!("unknown unit \"{unit}\": use ms, s, m or h")),
+        _ => return Err(format!("unknown unit \"{unit}\": {UNITS}")),
     };
     let number = number.parse::<f64>().ok();
     Ok(number.and_then(|number| Duration::try_from_secs_f64(number * factor).ok()))
 }
 
-/// Longest time from the beginning of a recording: 100 years, which no recording takes.
+/// Returns true if jiff takes the word for microseconds or nanoseconds.
+fn is_below_ms(word: &str) -> bool {
+    ["us", "ns", "micro", "nano"].iter().any(|unit| word.starts_with(unit))
+}
+
+/// Longest time span: 100 years, which no run and no recording takes. Clocks have room for it after the time that they
+/// show.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Reads a moment of a recording such as `2.5s`, `2026-11-22T15:40:20Z`, `2026-11-22 15:40:20.5` and `15:40:20`.
 pub(super) fn moment(text: &str) -> Result<RecordingMoment, String> {
     if !text.contains([':', '-']) {
         let after = span(text)?.filter(|after| *after <= LONGEST);
-        return after
-            .map(RecordingMoment::After)
-            .ok_or_else(|| "not a time in a recording such as 0s, 2.5s or 850ms".to_owned());
+        return after.map(RecordingMoment::After).ok_or_else(|| {
+            "not a time in a recording such as 0s, 2.5s, 850ms or 1h30m: units are h, m, s and ms".to_owned()
+        });
     }
     if let Ok(time) = text.parse::<civil::Time>()
         && !text.contains('-')
@@ -123,6 +135,8 @@ fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -158,6 +172,43 @@ mod tests {
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn deadlines_do_not_overflow() {
+        for long in [
+            "878400h",
+            "878401h",
+            "878400h1ms",
+            "99999999999s",
+            "10000000000000000000s",
+            "18446744073709551615s",
+            "18446744073709551614",
+            "2562047788015215h30m7s",
+            "2562047788015216h1m",
+            "5124095576030431h15s",
+        ] {
+            let span = duration(long);
+            assert_eq!(span.is_ok(), long == "878400h", "{long}");
+            if let Ok(span) = span {
+                assert!(Instant::now().checked_add(span).is_some(), "{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_units() {
+        for text in
+            ["1d12h", "PT1H", "1e3", "1h30", "abc", "10us", "1s500us", "10 nanoseconds", "2 micros", "1d"]
+        {
+            for why in [duration(text).unwrap_err(), moment(text).unwrap_err()] {
+                for unit in ["h", "m", "s", "ms"] {
+                    let mut words = why.split(|c: char| !c.is_ascii_alphanumeric());
+                    assert!(words.any(|word| word == unit), "{text}: {why}");
+                }
+            }
+        }
+        assert_eq!(duration("1 minute 30 seconds 5 msecs"), Ok(Duration::from_millis(90_005)));
     }
 
     #[test]

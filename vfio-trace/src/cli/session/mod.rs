@@ -187,7 +187,8 @@ impl LiveRun {
         duration: Option<Duration>,
         consumer: &mut impl RunObserver<Error = CliError>,
     ) -> Result<FinishedRun, CliError> {
-        let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
+        // A deadline that no clock shows is none.
+        let deadline = duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
         let (why, mut status, mut error) = match self.follow(consumer, &mut traced, deadline).await {
             Ok((why, status)) => (why, status, None),
             Err(error) => (StopCause::Enough, None, Some(error)),
