@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, io, path::Path};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::{
@@ -109,11 +110,29 @@ impl ErrorAdvice for RecordingError {
             Self::Pipe { .. } => {
                 "store what comes out of it in a file first, or give all parts through one pipe: cat PARTS | vfio-trace … -"
             },
-            Self::Open { .. } | Self::Read { .. } | Self::File { .. } => {
-                "copy the file again from where it was made"
-            },
+            Self::Open { source: PartOpenError::Io(source), .. }
+            | Self::Read { source, .. }
+            | Self::File { source, .. } => system_advice(source),
+            Self::Open { source: PartOpenError::TruncatedHeader | PartOpenError::NoHeader, .. } => COPY_AGAIN,
         };
         text.into()
+    }
+}
+
+const COPY_AGAIN: &str = "copy the file again from where it was made";
+
+/// Returns the advice for an error of the system: another copy helps only where the file was found and its content is the
+/// matter.
+fn system_advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => "check the name",
+        // A folder, a socket, a device without a driver.
+        Some(Errno::ISDIR | Errno::NXIO | Errno::NODEV | Errno::INVAL) => {
+            "give a file that `vfio-trace record` made"
+        },
+        Some(Errno::MFILE | Errno::NFILE) => "raise the limit of open files (ulimit -n)",
+        Some(Errno::NOMEM) => "let it have more memory (a container may have a limit)",
+        _ => COPY_AGAIN,
     }
 }
 

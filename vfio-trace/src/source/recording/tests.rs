@@ -5,7 +5,7 @@ use std::io::Cursor;
 use super::*;
 use crate::{
     recording::{PartWriter, fixture::header, read_index},
-    units::test_folder::TestFolder,
+    units::{advice::ErrorAdvice as _, test_folder::TestFolder},
 };
 
 /// Makes a part with a repeated record and one of its own.
@@ -123,4 +123,39 @@ fn a_recorder_that_gave_up_did_not_end_in_order() {
     let mut recording = stream(part("a", 1, EndReason::Failed));
     assert_eq!(told(&mut recording), ["again1", "a1", &RecordingDamage::Failed.to_string()]);
     assert!(recording.ended().is_some());
+}
+
+#[test]
+fn another_copy_is_advised_where_it_helps() {
+    let folder = TestFolder::new();
+    let place = |name: &str| folder.path(name);
+    fs::write(place("both.vft"), rotated(1)).unwrap();
+    std::os::unix::fs::symlink("loop.vft", place("loop.vft")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(place("socket")).unwrap();
+    let advice = |paths: &[PathBuf]| RecordingSource::open(paths).err().unwrap().advice().into_owned();
+    for (name, expected) in [
+        ("both.vft/x", "check the name"),
+        ("loop.vft", "check the name"),
+        (&*"x".repeat(300), "check the name"),
+        ("none.vft", "check the name; `vfio-trace record -o FILE` makes one"),
+        ("", "give a file that `vfio-trace record` made"),
+        ("socket", "give a file that `vfio-trace record` made"),
+    ] {
+        assert_eq!(advice(&[place(name)]), expected, "{name}");
+    }
+    assert_eq!(advice(&[place(""), place("")]), "give a file that `vfio-trace record` made");
+    let again = "copy the file again from where it was made";
+    fs::write(place("cut.vft"), &rotated(1)[..30]).unwrap();
+    assert_eq!(advice(&[place("cut.vft")]), again);
+    let name = || "a.vft".to_owned();
+    for (errno, expected) in [(5, again), (116, again), (24, "raise the limit of open files (ulimit -n)")] {
+        let source = || io::Error::from_raw_os_error(errno);
+        for error in [
+            RecordingError::File { name: name(), source: source() },
+            RecordingError::Open { name: name(), source: source().into() },
+            RecordingError::Read { name: name(), source: source() },
+        ] {
+            assert_eq!(error.advice(), expected, "{error}");
+        }
+    }
 }
