@@ -22,7 +22,10 @@ use rustix::{
 use thiserror::Error;
 
 use super::mounts;
-use crate::units::advice::{ErrorAdvice, FAILED, NOT_PERMITTED, NOT_SUPPORTED};
+use crate::{
+    kernel::caps::is_root,
+    units::advice::{ErrorAdvice, FAILED, NOT_PERMITTED, NOT_SUPPORTED},
+};
 
 /// Type of our mounts in /proc/mounts.
 pub(super) const FS_TYPE: &str = "fuse.vfio-trace";
@@ -66,17 +69,38 @@ impl ErrorAdvice for MountError {
     }
 
     fn advice(&self) -> Cow<'static, str> {
-        let text = match self {
+        self.advice_to(is_root()).into()
+    }
+}
+
+impl MountError {
+    /// Returns the advice; `root`: root runs this, so that something else forbids it.
+    fn advice_to(&self, root: bool) -> &'static str {
+        match self {
             Self::NoFuse(_) => "load it: modprobe fuse; a container must be given the device /dev/fuse",
+            Self::Device(_) | Self::Root if root => {
+                "let this container have CAP_SYS_ADMIN (and /dev/fuse), or run it on the host"
+            },
+            Self::Helper(_) if root => {
+                "let this container have CAP_SYS_ADMIN (and /dev/fuse), or run it on the host, or do what it says"
+            },
             Self::Device(_) => "run it as root, or get access to /dev/fuse",
             Self::Root => "run it as root, or install fuse3",
             Self::Helper(_) => "run it as root, or do what it says",
             Self::Failed { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
-                "run it as root; a security module may forbid it all the same"
+                if root {
+                    "let this container have CAP_SYS_ADMIN, or run it on the host; a security module may forbid it all the same"
+                } else {
+                    "run it as root; a security module may forbid it all the same"
+                }
             },
-            Self::Failed { .. } => "try another directory",
-        };
-        text.into()
+            Self::Failed { why, call } => match Errno::from_io_error(why) {
+                Some(Errno::MFILE | Errno::NFILE) => "raise the limit of open files (ulimit -n)",
+                Some(Errno::NOMEM) => "let it have more memory (a container may have a limit)",
+                _ if *call == DEVICE => "see if /dev/fuse is FUSE's device: ls -l /dev/fuse",
+                _ => "try another directory",
+            },
+        }
     }
 }
 
@@ -100,10 +124,17 @@ pub fn check_device() -> Result<(), MountError> {
 
 fn open_device() -> Result<OwnedFd, MountError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(|errno| match errno {
+    rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(not_opened)
+}
+
+/// Returns the error for a `/dev/fuse` that cannot be opened.
+fn not_opened(errno: Errno) -> MountError {
+    match errno {
         Errno::ACCESS | Errno::PERM => MountError::Device(errno.into()),
-        _ => MountError::NoFuse(errno.into()),
-    })
+        // No device, or none with a driver.
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => MountError::NoFuse(errno.into()),
+        _ => MountError::Failed { call: DEVICE, why: errno.into() },
+    }
 }
 
 /// Mounts on a directory: read-only, or writable, for a server that answers requests to write. Until a server answers,
@@ -217,5 +248,48 @@ fn unmount_by_helper(point: &Path) -> io::Result<()> {
         Ok(output) => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Err(io::ErrorKind::PermissionDenied.into()),
         Err(why) => Err(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_not_told_to_be_root() {
+        let denied = || io::Error::from(Errno::ACCESS);
+        for error in [
+            MountError::Device(denied()),
+            MountError::Root,
+            MountError::Helper("Operation not permitted".to_owned()),
+            MountError::Failed { call: "mount", why: denied() },
+        ] {
+            let [user, root] = [false, true].map(|root| error.advice_to(root));
+            assert!(user.contains("as root"), "{error}: {user}");
+            assert!(!root.contains("as root") && root.contains("CAP_SYS_ADMIN"), "{error}: {root}");
+            assert_eq!(error.exit_code(), NOT_PERMITTED, "{error}");
+        }
+    }
+
+    /// Checks every error number: only a few say that the kernel has no FUSE.
+    #[test]
+    fn fuse_is_missing_only_where_its_device_is() {
+        for raw in 1..134 {
+            let errno = Errno::from_raw_os_error(raw);
+            let error = not_opened(errno);
+            let expected = match errno {
+                Errno::NOENT | Errno::NODEV | Errno::NXIO => NOT_SUPPORTED,
+                Errno::ACCESS | Errno::PERM => NOT_PERMITTED,
+                _ => FAILED,
+            };
+            assert_eq!(error.exit_code(), expected, "{error}");
+            let advice = error.advice();
+            assert_eq!(advice.contains("modprobe"), expected == NOT_SUPPORTED, "{error}: {advice}");
+            assert!(!advice.contains("directory"), "{error}: {advice}");
+        }
+        let scarce = not_opened(Errno::MFILE);
+        assert!(scarce.advice().contains("ulimit -n"), "{scarce}");
+        let folder = MountError::Failed { call: "mount", why: Errno::NOTDIR.into() };
+        assert_eq!(folder.advice(), "try another directory");
     }
 }
