@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Map, Value, json};
 
 use crate::{setup::python, workspace};
 
@@ -21,6 +22,60 @@ pub(super) fn check_lines(text: &str) -> Result<()> {
 /// Checks a document against a schema, given by its file name without extension.
 pub(super) fn check_document(schema: &str, text: &str) -> Result<()> {
     check(schema, "document", text).map(|_one| ())
+}
+
+/// Name of a field that no schema has.
+const UNKNOWN: &str = "undocumented";
+
+/// Checks the checking itself with the first event of each kind in a good stream: an additional field, a missing one and one
+/// of another type must each be refused for just that, in the event and in its data. Returns the number of refusals.
+pub(super) fn check_refusals(stream: &str) -> Result<usize> {
+    check_lines(stream)?;
+    let (mut kinds, mut refusals) = (Vec::new(), 0);
+    for line in stream.lines() {
+        let event: Map<String, Value> = serde_json::from_str(line).context("a line is no JSON object")?;
+        let kind = event.get("kind").cloned().context("an event without kind")?;
+        if kinds.contains(&kind) {
+            continue;
+        }
+        let data = event.get("data").and_then(Value::as_object).context("an event without data")?;
+        // Those of the event itself are the same in all kinds.
+        let outer = if kinds.is_empty() { wrong(&event, "comm") } else { Vec::new() };
+        let first = data.keys().next().map_or(UNKNOWN, String::as_str);
+        let inner = wrong(data, first).into_iter().map(|(why, data)| {
+            let mut event = event.clone();
+            event.insert("data".to_owned(), data.into());
+            (why, event)
+        });
+        for (why, event) in outer.into_iter().chain(inner) {
+            let text = format!("{}\n", Value::from(event));
+            match check_lines(&text) {
+                Ok(()) => bail!("{kind}: not refused, though it must be for: {why}\n{text}"),
+                // An error of the checker is no refusal.
+                Err(error) => ensure!(error.to_string().contains(&why), "{kind}: not for {why}: {error:#}"),
+            }
+            refusals += 1;
+        }
+        kinds.push(kind);
+    }
+    ensure!(kinds.len() > 2, "a stream without events: {kinds:?}");
+    Ok(refusals)
+}
+
+/// Returns an object with a field too many, with `field` missing and with `field` of another type, each with the words of the
+/// refusal. An object without fields can only have one too many.
+fn wrong(good: &Map<String, Value>, field: &str) -> Vec<(String, Map<String, Value>)> {
+    let mut more = good.clone();
+    more.insert(UNKNOWN.to_owned(), json!(1));
+    let mut all = vec![(format!("('{UNKNOWN}' was unexpected)"), more)];
+    let mut less = good.clone();
+    if less.remove(field).is_some() {
+        all.push((format!("\"{field}\" is a required property"), less));
+        let mut other = good.clone();
+        other.insert(field.to_owned(), json!({}));
+        all.push((format!("/{field}: {{}} is not "), other));
+    }
+    all
 }
 
 /// Returns the number of things checked.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Check, Found, guest::Lab, hisi, host::HOST_CRATES};
+use super::{Check, Found, documented, guest::Lab, hisi, host::HOST_CRATES};
 use crate::{
     cmd,
     setup::{kernel::Driver, python},
@@ -118,17 +118,21 @@ fn fixture(lab: &Lab) -> Result<Found> {
     Ok(Found::one(format!("{}; {NOT_RUN}", read(&folder)?)))
 }
 
-/// Checks that the schemas refer to each other by names that validators find.
+/// Checks that the schemas refer to each other by names that validators find, and that what is not as they say is refused.
 fn schemas(_lab: &Lab) -> Result<Found> {
     let python = python::ready(&python::EXPORT)?;
     let root = workspace::root();
+    let events = root.join("vfio-trace/src/cli/replay/testdata/mtty-6.12-format-1.ndjson");
     let mut command = Command::new(python);
     command
         .arg("-I")
         .arg(root.join("xtask/src/test/py/schemas.py"))
         .arg(root.join("docs/schema"))
-        .arg(root.join("vfio-trace/src/cli/replay/testdata/mtty-6.12-format-1.ndjson"));
-    Ok(Found::one(cmd::stdout(&mut command)?.trim().to_owned()))
+        .arg(&events);
+    let said = cmd::stdout(&mut command)?;
+    let stream = fs::read_to_string(&events).with_context(|| format!("cannot read {}", events.display()))?;
+    let refused = documented::check_refusals(&stream)?;
+    Ok(Found::one(format!("{}; {refused} wrong events refused", said.trim())))
 }
 
 fn kept(lab: &Lab) -> Result<Found> {

@@ -15,7 +15,8 @@ import jsonschema_rs
 def strict(schema):
     """Forbids fields without a name, wherever a schema says what an object must have.
 
-    Parts of a schema that only add to another (`then`) name some fields and require none: they stay as they are.
+    Parts of a schema that only add to another (`then`) name some fields and require none: they stay as they are. A
+    definition that names none says that there are none.
     """
     if isinstance(schema, list):
         return [strict(item) for item in schema]
@@ -24,6 +25,9 @@ def strict(schema):
     parts = {name: strict(part) for name, part in schema.items()}
     if isinstance(parts.get("properties"), dict) and isinstance(parts.get("required"), list):
         parts["additionalProperties"] = False
+    for one in parts.get("$defs", {}).values():
+        if isinstance(one, dict) and one.keys() <= {"type", "title", "description"} and one.get("type") == "object":
+            one.update(properties={}, additionalProperties=False)
     return parts
 
 
