@@ -203,4 +203,38 @@ mod tests {
         assert_eq!((number("ENOTSUP"), number("EWOULDBLOCK"), number("EWHAT")), (Some(95), Some(11), None));
         assert!(NAMES.iter().is_sorted_by(|one, other| one.0 < other.0));
     }
+
+    /// Compares with the C compiler's headers, which every machine that links programs has.
+    #[test]
+    fn the_table_is_that_of_the_headers() {
+        let mut theirs = Vec::new();
+        for file in ["errno-base.h", "errno.h"] {
+            let path = format!("/usr/include/asm-generic/{file}");
+            let text = std::fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{path} (package linux-libc-dev): {error}"));
+            for line in text.lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let [define, name, value, ..] = words[..] else { continue };
+                if define != "#define" {
+                    continue;
+                }
+                match value.parse::<i32>() {
+                    Ok(number) => theirs.push((number, name.to_owned())),
+                    // A second name for a number: need not be known, but must not be another's.
+                    Err(_) => {
+                        assert!(number(name).is_none_or(|known| Some(known) == number(value)), "{line}");
+                    },
+                }
+            }
+        }
+        theirs.sort();
+        // Later headers may have more behind our last.
+        let ours: Vec<_> = NAMES
+            .iter()
+            .filter(|(number, _)| *number < 512)
+            .map(|&(number, name)| (number, name.to_owned()))
+            .collect();
+        theirs.truncate(ours.len());
+        assert_eq!(ours, theirs);
+    }
 }
