@@ -69,11 +69,12 @@ fn wrong(good: &Map<String, Value>, field: &str) -> Vec<(String, Map<String, Val
     more.insert(UNKNOWN.to_owned(), json!(1));
     let mut all = vec![(format!("('{UNKNOWN}' was unexpected)"), more)];
     let mut less = good.clone();
-    if less.remove(field).is_some() {
+    if let Some(value) = less.remove(field) {
         all.push((format!("\"{field}\" is a required property"), less));
+        let bad = if value.is_object() { json!("") } else { json!({}) };
         let mut other = good.clone();
-        other.insert(field.to_owned(), json!({}));
-        all.push((format!("/{field}: {{}} is not "), other));
+        other.insert(field.to_owned(), bad.clone());
+        all.push((format!("/{field}: {bad} is not "), other));
     }
     all
 }
