@@ -60,14 +60,15 @@ impl MigfImage {
             && self.data("acc_magic") == Some(MAGIC_V1)
     }
 
-    /// Returns the hash of all data that has crossed the data fd. `None` if the structure does not hold all of it, or
-    /// if the driver has changed its copy.
+    /// Returns the hash of all data that has crossed the data fd. `None` if the structure does not hold all of it, if
+    /// the driver has changed its copy, or if it is match data alone: it says nothing about the guest, and is the same
+    /// for each attempt.
     pub(super) fn stream(&self) -> Option<StreamHash> {
         if self.rewritten() {
             return None;
         }
         let length = self.total_length();
-        let whole = self.image.complete && !self.disabled() && (1..=DATA_LEN).contains(&length);
+        let whole = self.image.complete && !self.disabled() && length > MATCH_LEN && length <= DATA_LEN;
         let length = usize::try_from(length).ok().filter(|_| whole)?;
         self.image.bytes_from(FIRST, length).map(StreamHash::of)
     }

@@ -107,7 +107,7 @@ pub struct DeviceMigration {
 pub enum PairingReason {
     /// As many bytes written as read, at a time that fits, and no other device has the same.
     StreamBytes,
-    /// The hashes of the bytes are equal.
+    /// The hashes of the bytes are equal, and no other stream has the same.
     StreamHash,
     /// Several devices had the same number of bytes: paired in the order in which they began.
     Order,

@@ -41,15 +41,13 @@ impl DocumentBuilder<'_> {
         let backwards = |source: usize, destination: usize| {
             let (from, to) = (&self.sides[source], &self.sides[destination]);
             let by_bytes = from.bytes > 0 && from.bytes == to.bytes;
-            // An equal hash is stronger evidence than a clock.
-            let by_hash = from.stream.is_some() && from.stream == to.stream;
             by_bytes
-                && !by_hash
                 && *known
                     .borrow_mut()
                     .entry((source, destination))
                     .or_insert_with(|| evidence.is_backwards([source, destination]))
         };
+        let shared = pair::shared_hashes(&self.sides, &self.groups);
         let mut last = Vec::new();
         for _ in 0..ROUNDS {
             let context = PairingContext {
@@ -59,6 +57,7 @@ impl DocumentBuilder<'_> {
                 promised: &|side| promised[side],
                 refused,
                 backwards: &backwards,
+                shared: &shared,
             };
             let wholes = pair::pair_groups(&self.sides, &self.groups, &context);
             let wrong = self.clocks.find_refused(evidence, &wholes, refused);

@@ -67,6 +67,16 @@ fn match_data_is_not_compared_with_all() {
 }
 
 #[test]
+fn match_data_has_no_hash() {
+    // It is the same in every attempt of a VF, and for VFs of the same number on other hosts.
+    let hash = |length| {
+        let EventData::Image(image) = saving(length, &[]) else { panic!() };
+        MigfImage::new(image, 0).stream().map(|hash| hash.bytes)
+    };
+    assert_eq!([8, 40, 41, 176].map(hash), [None, None, Some(41), Some(176)]);
+}
+
+#[test]
 fn an_image_is_given_once() {
     let mut fed = source(&[]);
     assert_eq!(arrives(fed.on(2), 176, &[]), ["hisi_acc/images-equal"]);
@@ -135,15 +145,14 @@ fn a_copy_that_the_driver_changes_is_not_what_arrived() {
     assert_eq!(hashed(&mut fed, saving(176, &[v1])), Some(176));
     fed.on(2).feed([core(&[]), arc(S::STOP, S::RESUMING, 0)]);
     assert_eq!(hashed(&mut fed, resuming(176, &[])), Some(176));
-    assert_eq!(hashed(&mut fed, resuming(40, &[v1])), Some(40));
     // For version 1 the driver computes two addresses anew.
     let anew = [v1, ("vf_data.eqe_dma", 5), ("vf_data.aeqe_dma", 6)];
     assert_eq!(hashed(&mut fed, resuming(176, &anew)), None);
     assert_eq!(arrives(&mut fed, 176, &anew), ["hisi_acc/images-equal"]);
     // Linux 6.1 puts the second write where the first one was.
-    fed.on(3).feed([old_core(0), arc(S::STOP, S::RESUMING, 0), EventData::Write(io(40, 0)), old_core(0)]);
-    assert_eq!(hashed(&mut fed, resuming(40, &[])), Some(40));
-    fed.feed([EventData::Write(io(136, 0)), old_core(0)]);
+    fed.on(3).feed([old_core(0), arc(S::STOP, S::RESUMING, 0), EventData::Write(io(100, 0)), old_core(0)]);
+    assert_eq!(hashed(&mut fed, resuming(100, &[])), Some(100));
+    fed.feed([EventData::Write(io(76, 0)), old_core(0)]);
     assert_eq!(hashed(&mut fed, resuming(176, &[])), None);
 }
 

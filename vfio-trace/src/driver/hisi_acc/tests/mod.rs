@@ -11,7 +11,7 @@ use vfio_trace_common::role::Role;
 
 use super::{
     ADDRESSES, HisiAccPlugin,
-    data::{MAGIC_V1, MAGIC_V2},
+    data::{MAGIC_V1, MAGIC_V2, MigfImage},
 };
 use crate::{
     driver::fixture::*,

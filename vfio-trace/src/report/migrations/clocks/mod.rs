@@ -99,8 +99,9 @@ impl ClockAlignment {
             by_bytes && !sources.contains(&pair.source) && !destinations.contains(&pair.destination)
         };
         let backwards = |pair: &&DeviceMatch| {
-            let by_bytes = matches!(pair.by, PairingReason::StreamBytes | PairingReason::Order);
-            by_bytes && evidence.is_backwards([pair.source, pair.destination])
+            // One clock is stronger evidence than an equal hash.
+            let guess = !matches!(pair.by, PairingReason::Option | PairingReason::Time);
+            guess && evidence.is_backwards([pair.source, pair.destination])
         };
         let matched = wholes.iter().flat_map(|whole| &whole.matched);
         let mut refused: Vec<(usize, usize)> =

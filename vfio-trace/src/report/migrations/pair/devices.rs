@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::{DeviceMatch, EXCHANGES, PairingContext};
+use super::{DeviceMatch, EXCHANGES, PairingContext, hash_of};
 use crate::report::{
     document::{MigrationVerdict, PairingReason},
     migrations::side::{SideAnalysis, SideRole},
@@ -40,20 +40,28 @@ pub(super) fn devices(
         looked: (from.len() + to.len()) as u64,
     };
     // Numbers of sides that are equally good: sides that are taken later count, too, unless their partner is certain.
-    let hash = |found: &SideAnalysis| Some((found.stream?.bytes, found.stream?.crc32));
     let length = |found: &SideAnalysis| Some((found.bytes, found.stream.is_some()));
     let ends = [&sources, &pairs.destinations];
-    let hashes = ends.map(|all| counted(sides, all, hash));
+    let hashes = ends.map(|all| counted(sides, all, hash_of));
     let mut lengths = ends.map(|all| counted(sides, all, length));
 
     sources = pairs.by_key(
         &sources,
-        |found| hash(found).into_iter().collect(),
-        hash,
+        |found| hash_of(found).into_iter().collect(),
+        hash_of,
         |one| {
-            let choices =
-                hash(&sides[one.source]).map(|key| hashes.each_ref().map(|counts| count_of(counts, key)));
-            let by = named(PairingReason::StreamHash, choices.unwrap_or_default());
+            let found = &sides[one.source];
+            let mut choices =
+                hash_of(found).map_or([0; 2], |key| hashes.each_ref().map(|counts| count_of(counts, key)));
+            let by = if hash_of(found).is_some_and(|hash| context.shared.contains(&hash)) {
+                // Streams whose hash is not known are as good then.
+                let unknown = lengths.each_ref().map(|counts| count_of(counts, (found.bytes, false)));
+                choices = [choices[0] + unknown[0], choices[1] + unknown[1]];
+                PairingReason::StreamBytes
+            } else {
+                PairingReason::StreamHash
+            };
+            let by = named(by, choices);
             if by == PairingReason::StreamHash {
                 for (counts, at) in lengths.iter_mut().zip([one.source, one.destination]) {
                     if let Some(count) = length(&sides[at]).and_then(|key| counts.get_mut(&key)) {
@@ -232,8 +240,11 @@ impl<'a> DeviceMatcher<'a> {
         let mut asked: Vec<Option<Option<usize>>> = vec![None; given.len() - first];
         let mut waiting = VecDeque::from([(source, None)]);
         let most = self.looked + 16 * EXCHANGES as u64;
-        while let Some((one, via)) = waiting.pop_front().filter(|_| self.looked < most) {
+        while let Some((one, via)) = waiting.pop_front() {
             for (at, (owner, place)) in given.iter().enumerate().skip(first).rev() {
+                if self.looked >= most {
+                    return None;
+                }
                 if asked[at - first].is_some() {
                     continue;
                 }

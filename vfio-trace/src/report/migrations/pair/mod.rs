@@ -72,9 +72,34 @@ pub(super) struct PairingContext<'a> {
     pub(super) promised: &'a dyn Fn(usize) -> Option<u64>,
     /// Sides that do not belong together, unless the user says so.
     pub(super) refused: &'a HashSet<(usize, usize)>,
-    /// Function that returns true if a source and a destination with the same number of bytes do not belong together,
+    /// Function that returns true if a source and a destination with the same bytes, or as many, do not belong together,
     /// because the one clock that both have shows data written before it was read.
     pub(super) backwards: &'a dyn Fn(usize, usize) -> bool,
+    /// Hashes that prove nothing, see [`shared_hashes`].
+    pub(super) shared: &'a HashSet<HashKey>,
+}
+
+/// Number of a stream's bytes, and their CRC32.
+pub(super) type HashKey = (u64, u32);
+
+/// Returns the hash of a side's stream, if it is known.
+fn hash_of(found: &SideAnalysis) -> Option<HashKey> {
+    found.stream.map(|stream| (stream.bytes, stream.crc32))
+}
+
+/// Returns the hashes that streams of several groups of one role have: of several attempts, or of devices that are
+/// alike. They are worth as much as an equal number of bytes.
+pub(super) fn shared_hashes(sides: &[SideAnalysis], groups: &[SideGroup]) -> HashSet<HashKey> {
+    let mut first: HashMap<(SideRole, HashKey), usize> = HashMap::new();
+    let mut shared = HashSet::new();
+    for (at, group) in groups.iter().enumerate() {
+        for hash in group.sides.iter().filter_map(|side| hash_of(&sides[*side])) {
+            if *first.entry((group.role, hash)).or_insert(at) != at {
+                shared.insert(hash);
+            }
+        }
+    }
+    shared
 }
 
 impl PairingContext<'_> {
@@ -142,17 +167,18 @@ pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EvidenceRank {
     Said,
-    /// The streams of two devices have the same hash.
+    /// The streams of two devices have the same hash, and no others have it.
     Hash,
     /// Bytes and times: other groups may have the same.
     Other,
 }
 
 impl EvidenceRank {
-    fn of(sides: &[SideAnalysis], matched: &[DeviceMatch]) -> Self {
+    fn of(sides: &[SideAnalysis], matched: &[DeviceMatch], context: &PairingContext<'_>) -> Self {
         let hash = |one: &DeviceMatch| {
-            let hash = sides[one.source].stream;
-            hash.is_some() && hash == sides[one.destination].stream
+            let hash = hash_of(&sides[one.source]);
+            hash == hash_of(&sides[one.destination])
+                && hash.is_some_and(|hash| !context.shared.contains(&hash))
         };
         if matched.iter().any(|one| one.by == PairingReason::Option) {
             Self::Said
@@ -193,7 +219,7 @@ impl PairCandidate {
             source,
             destination,
             key: (
-                EvidenceRank::of(sides, &matched),
+                EvidenceRank::of(sides, &matched, context),
                 u32::MAX - sure,
                 apart,
                 from.start_ns.abs_diff(to.start_ns),

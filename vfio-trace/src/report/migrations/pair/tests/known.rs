@@ -42,6 +42,44 @@ fn an_equal_hash_is_stronger_than_a_nearer_stranger_with_as_many_bytes() {
 }
 
 #[test]
+fn an_equal_hash_of_several_is_no_proof() {
+    let (source, destination) = (SideRole::Source, SideRole::Destination);
+    let (bytes, order) = (PairingReason::StreamBytes, PairingReason::Order);
+    let hash = Some(7);
+    // Two attempts of one VM, or two VMs whose devices are alike.
+    let two = [
+        of(source, 0, 0, hash),
+        of(source, 1, 5, hash),
+        of(destination, 2, 0, hash),
+        of(destination, 3, 5, hash),
+    ];
+    assert_eq!(found(&two), [(0, 2, order, true), (1, 3, order, true)]);
+    // Of two sources only one is this destination's, and the clocks do not tell which.
+    assert_eq!(found(&two[..3]), [(0, 2, order, true)]);
+    // At another time it is no rival, as with equal bytes, but the clocks tell that alone.
+    let later = [of(source, 0, 0, hash), of(source, 1, 5_000, hash), of(destination, 2, 0, hash)];
+    assert_eq!(found(&later), [(0, 2, bytes, false)]);
+    // So does a stream of as many bytes whose hash is not known.
+    let near = [
+        of(source, 0, 10, hash),
+        of(source, 1, 5_000, hash),
+        of(destination, 2, 20, hash),
+        of(destination, 3, 0, None),
+    ];
+    assert!(matches!(found(&near)[..], [(0, 2 | 3, PairingReason::Order, true)]), "{:?}", found(&near));
+    // Two devices of one VM have one partner.
+    let alike = |role, nr, pid, hash| SideAnalysis { pid, ..of(role, nr, 0, hash) };
+    let vm = [
+        alike(source, 0, 0, hash),
+        alike(source, 1, 0, hash),
+        alike(destination, 2, 2, hash),
+        alike(destination, 3, 2, hash),
+        of(destination, 4, 0, None),
+    ];
+    assert_eq!(found(&vm).iter().map(|pair| pair.1).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn a_group_whose_partner_is_known_is_no_rival() {
     let all = |crc32| {
         found(&[
@@ -76,6 +114,7 @@ fn devices_that_are_alike_are_matched_in_any_order() {
             promised: &|_| None,
             refused: &HashSet::new(),
             backwards: &backwards,
+            shared: &HashSet::new(),
         };
         let (matched, _) = devices::devices(&sides, &[0, 1, 2], &[3, 4, 5], &context, true);
         assert_eq!(matched.len(), 3, "{order:?} {matched:?}");

@@ -74,6 +74,7 @@ fn paired(
     devices: &[TracedDevice],
     pairs: &[(String, String)],
 ) -> (Vec<GroupPair>, u64) {
+    let groups = groups(sides);
     let compared = Cell::new(0);
     let apart_ns = |one: u32, two: u32| {
         compared.set(compared.get() + 1);
@@ -86,8 +87,9 @@ fn paired(
         promised: &|_| None,
         refused: &HashSet::new(),
         backwards: &|_, _| false,
+        shared: &shared_hashes(sides, &groups),
     };
-    let wholes = pair_groups(sides, &groups(sides), &context);
+    let wholes = pair_groups(sides, &groups, &context);
     (wholes, compared.get())
 }
 
@@ -168,13 +170,15 @@ proptest! {
     ) {
         let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
-        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused, backwards: &|_, _| false };
         let was = oracle::groups(&sides);
         let is = groups(&sides);
+        let shared = shared_hashes(&sides, &is);
+        prop_assert_eq!(&shared, &oracle::shared_hashes(&sides, &was));
+        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused, backwards: &|_, _| false, shared: &shared };
         let members = |groups: &[SideGroup]| groups.iter().map(|group| (group.sides.clone(), group.start_ns, group.end_ns)).collect::<Vec<_>>();
         prop_assert_eq!(members(&was), members(&is));
         let shown = |wholes: Vec<GroupPair>| {
-            let one = |whole: GroupPair| (whole.source, whole.destination, whole.matched);
+            let one = |whole: GroupPair| (whole.source, whole.destination, whole.matched, whole.rivals);
             wholes.into_iter().map(one).collect::<Vec<_>>()
         };
         prop_assert_eq!(shown(oracle::wholes(&sides, &was, &context)), shown(pair_groups(&sides, &is, &context)));
@@ -187,10 +191,11 @@ proptest! {
         pairs in proptest::collection::vec((0..7u32, 0..7u32), 0..3),
         refused in proptest::collection::vec((0..24usize, 0..24usize), 0..40),
         at_once in any::<bool>(),
+        shared in proptest::collection::hash_set((0..4u64, 0..3u32), 0..6),
     ) {
         let (devices, pairs) = named(&drivers, &pairs);
         let refused: HashSet<(usize, usize)> = refused.into_iter().collect();
-        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused, backwards: &|_, _| false };
+        let context = PairingContext { devices: &devices, pairs: &pairs, apart_ns: &tolerance, promised: &|_| None, refused: &refused, backwards: &|_, _| false, shared: &shared };
         let of = |role| (0..sides.len()).filter(|at| sides[*at].role == role).collect::<Vec<_>>();
         let (from, to) = (of(SideRole::Source), of(SideRole::Destination));
         let (is, _) = devices::devices(&sides, &from, &to, &context, at_once);
@@ -217,6 +222,7 @@ fn twenty_thousand_devices_of_one_process_are_not_compared_each_with_each() {
         promised: &|_| None,
         refused: &HashSet::new(),
         backwards: &|_, _| false,
+        shared: &HashSet::new(),
     };
     let hash = |nr, one| SideAnalysis { stream: Some(StreamHash { bytes: 4096, crc32: nr }), ..one };
     let bytes = |nr: u32, one| SideAnalysis { bytes: 4096 + u64::from(count - nr), ..one };
@@ -238,6 +244,31 @@ fn twenty_thousand_devices_of_one_process_are_not_compared_each_with_each() {
         assert!(told > 15_000, "{told} {by:?}");
         assert!(looked < u64::from(count) * 200, "{looked} {by:?}");
     }
+}
+
+#[test]
+fn a_search_for_an_exchange_ends_within_its_limit() {
+    // The last source may have any place that was given, and no owner another one than its own.
+    let (count, places) = (65, 4_000);
+    let sides: Vec<SideAnalysis> = (0..count)
+        .map(|nr| side(SideRole::Source, nr, 1, 0, 100))
+        .chain((0..places).map(|nr| side(SideRole::Destination, count + nr, 2, 0, 100)))
+        .collect();
+    let devices: Vec<TracedDevice> = (0..count + places).map(|nr| device(nr, Some("mtty"))).collect();
+    let all: Vec<usize> = (0..sides.len()).collect();
+    let (from, to) = all.split_at(count as usize);
+    let context = PairingContext {
+        devices: &devices,
+        pairs: &[],
+        apart_ns: &tolerance,
+        promised: &|_| None,
+        refused: &HashSet::new(),
+        backwards: &|_, destination| destination >= to[64],
+        shared: &HashSet::new(),
+    };
+    let (matched, looked) = devices::devices(&sides, from, to, &context, true);
+    assert_eq!(matched.len(), 64);
+    assert!(looked < 4 * u64::from(places), "{looked}");
 }
 
 #[test]

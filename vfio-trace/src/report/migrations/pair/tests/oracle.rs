@@ -1,9 +1,14 @@
 //! Reference implementation of pairing: it compares all sources with all destinations. Slow, but simple.
 
+use std::collections::HashSet;
+
 use super::super::{DeviceMatch, GroupPair, PairingContext, SideGroup, devices::is_whole, fit::fit};
-use crate::report::{
-    document::PairingReason,
-    migrations::side::{SideAnalysis, SideRole},
+use crate::{
+    event::StreamHash,
+    report::{
+        document::PairingReason,
+        migrations::side::{SideAnalysis, SideRole},
+    },
 };
 
 /// Groups sides of one process that overlap in time.
@@ -36,6 +41,18 @@ pub(super) fn groups(sides: &[SideAnalysis]) -> Vec<SideGroup> {
     groups
 }
 
+/// Returns the hashes that streams of several groups of one role have.
+pub(super) fn shared_hashes(sides: &[SideAnalysis], groups: &[SideGroup]) -> HashSet<(u64, u32)> {
+    let has = |group: &SideGroup, hash| group.sides.iter().any(|at| sides[*at].stream == Some(hash));
+    let several = |hash: &StreamHash| {
+        [SideRole::Source, SideRole::Destination]
+            .into_iter()
+            .any(|role| groups.iter().filter(|group| group.role == role && has(group, *hash)).count() > 1)
+    };
+    let all = sides.iter().filter_map(|found| found.stream).filter(several);
+    all.map(|hash| (hash.bytes, hash.crc32)).collect()
+}
+
 /// Pairs source groups with destination groups.
 pub(super) fn wholes(
     sides: &[SideAnalysis],
@@ -56,7 +73,8 @@ pub(super) fn wholes(
             let said = matched.iter().any(|one| one.by == PairingReason::Option);
             let hash = matched.iter().any(|one| {
                 let [one, two] = [one.source, one.destination].map(|at| sides[at].stream);
-                one.zip(two).is_some_and(|(one, two)| one == two)
+                one.zip(two)
+                    .is_some_and(|(one, two)| one == two && !context.shared.contains(&(one.bytes, one.crc32)))
             });
             let rank = if said { 0 } else { 2 - u8::from(hash) };
             let sure = matched.iter().filter(|one| one.by != PairingReason::Time).count();
@@ -249,8 +267,18 @@ pub(super) fn devices(
         }
         let mut sure = Vec::new();
         for (source, destination) in given {
-            let rivals = all_from.iter().filter(|at| same(&sides[**at], &sides[destination])).count();
-            let choices = all_to.iter().filter(|at| same(&sides[source], &sides[**at])).count();
+            let shared = by == PairingReason::StreamHash
+                && sides[source]
+                    .stream
+                    .is_some_and(|hash| context.shared.contains(&(hash.bytes, hash.crc32)));
+            // A hash that others have, too, is worth as much as the number of bytes.
+            let as_good = |one: &SideAnalysis, two: &SideAnalysis| {
+                let known = one.stream.is_some() && two.stream.is_some();
+                same(one, two) || shared && one.bytes == two.bytes && !known
+            };
+            let rivals = all_from.iter().filter(|at| as_good(&sides[**at], &sides[destination])).count();
+            let choices = all_to.iter().filter(|at| as_good(&sides[source], &sides[**at])).count();
+            let by = if shared { PairingReason::StreamBytes } else { by };
             let by = match by {
                 PairingReason::Time => by,
                 _ if choices > 1 || rivals > 1 => PairingReason::Order,
