@@ -353,10 +353,10 @@ impl<'a> DocumentBuilder<'a> {
                 splits.extend(split);
                 let mut leaving = source.map(lean);
                 let came = |to: &SideAnalysis| to.side.verdict == MigrationVerdict::Completed;
-                let known = matches!(paired_by, Some(PairingReason::Option | PairingReason::StreamHash));
-                // Other bytes than were read, all of which were seen, came from another source.
+                // Other bytes than were read, all of which were seen, show nothing of this source, however sure the
+                // pair is.
                 let may_be_its = |from: &SideAnalysis, to: &SideAnalysis| {
-                    known || from.bytes == to.bytes || self.data_suffers(from) || self.data_suffers(to)
+                    from.bytes == to.bytes || self.data_suffers(from) || self.data_suffers(to)
                 };
                 let went = |(from, to): (&SideAnalysis, &SideAnalysis)| {
                     from.resumes_after_handover(to)

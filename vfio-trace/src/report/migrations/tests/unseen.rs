@@ -94,10 +94,17 @@ fn nothing_is_judged_from_calls_that_nobody_counts() {
     let document = uncounted(&[no_eof.clone(), arrive(arriving(7), 0, 4096)]);
     assert_eq!(one_device(&document).paired_by, Some(PairingReason::Time));
     assert!(text(&document).contains("read unseen"));
-    // If bytes may be missing, nothing is known of the difference.
-    let losses =
-        HostLosses { missed: None, data: vec!["mtty_save_read: 1 lost".to_owned()], ..host("h").losses };
-    let document = with(losses, &[no_eof.clone(), arrive(arriving(7), 0, 4096)]);
+    // If it is said that they belong together, the bytes differ all the same.
+    let pairs = vec![("a".to_owned(), "b".to_owned())];
+    let host = TracedHost { losses: HostLosses { missed: None, ..host("h").losses }, ..host("h") };
+    let fewer = together(&[no_eof.clone(), arrive(arriving(7), 0, 4096)]);
+    let document = clocks::document_of(&[history_on(host, ANCHOR, Some(0), &fewer)], &pairs);
+    assert_eq!(one_device(&document).paired_by, Some(PairingReason::Option));
+    assert!(text(&document).contains("read unseen"));
+    // If bytes may be missing, nothing is known of the difference: this fd was not closed while tracing went on.
+    let open = stop(leaving(7), 0).until(120 * MS).read(FROM, 1 << 20, MIB, 24).until(200 * MS);
+    let document = uncounted(&[open.set(&[STOP_COPY, STOP], 0, -1), arrive(arriving(7), 0, 4096)]);
+    assert_eq!(one_device(&document).paired_by, Some(PairingReason::Time));
     assert_eq!(one(&document).verdict, MigrationVerdict::Completed);
     let document = uncounted(&[no_eof, whole_destination()]);
 
