@@ -6,7 +6,7 @@
 
 mod dispatcher;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod hisi_acc;
 mod mlx5;
 mod quirks;

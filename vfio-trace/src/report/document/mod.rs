@@ -212,7 +212,8 @@ pub struct ClockMerge {
     pub causal_min_ns: Option<i64>,
     /// Largest such offset; null if there is no stream to the first host.
     pub causal_max_ns: Option<i64>,
-    /// Sum of the kernels' bounds for the two clocks' distance from UTC; null if one of them is not synchronised.
+    /// Sum of the kernels' worst bounds for the two clocks' distance from UTC; null if one of them was not synchronised
+    /// at some time.
     pub clock_error_ns: Option<u64>,
     /// Description of the correction in one sentence.
     pub text: String,

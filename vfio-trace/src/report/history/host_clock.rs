@@ -124,14 +124,14 @@ impl HostClock {
         at(&self.set, mono_ns)
     }
 
-    /// Returns the worst of the kernel's bounds at all times.
-    pub(crate) fn worst_error(&self) -> Option<u64> {
-        self.promised.iter().map(|since| since.value).try_fold(0, |worst, error| Some(error?.max(worst)))
-    }
-
-    /// Returns true if the clock was synchronised at any time: a daemon may have slewed it then.
-    pub(crate) fn was_synchronised(&self) -> bool {
-        self.promised.iter().any(|since| since.value.is_some())
+    /// Returns the worst of the kernel's bounds from one time of CLOCK_MONOTONIC to another, for wall times that are
+    /// computed with this distance from CLOCK_BOOTTIME: a bound is one for the wall clock as it was set at its time.
+    pub(crate) fn worst_error(&self, first_ns: u64, last_ns: u64, ahead_ns: i128) -> Option<u64> {
+        let changes = since(&self.promised, first_ns, last_ns).chain(since(&self.set, first_ns, last_ns));
+        std::iter::once(first_ns).chain(changes).try_fold(0, |worst, at_ns| {
+            let off = u64::try_from(self.ahead_at(at_ns).abs_diff(ahead_ns)).unwrap_or(u64::MAX);
+            Some(self.error_at(at_ns)?.saturating_add(off).max(worst))
+        })
     }
 
     /// Returns the kernel's bound at a time of CLOCK_MONOTONIC.
@@ -145,6 +145,13 @@ fn push<T>(all: &mut Vec<ValueSince<T>>, next: ValueSince<T>) {
         all.remove(0);
     }
     all.push(next);
+}
+
+/// Returns the times after the first one and up to the last one at which the value changed.
+fn since<T>(all: &[ValueSince<T>], first_ns: u64, last_ns: u64) -> impl Iterator<Item = u64> {
+    let later = all.partition_point(|since| since.from_ns <= first_ns);
+    let times = all.iter().skip(later).map(|since| since.from_ns);
+    times.take_while(move |from_ns| *from_ns <= last_ns)
 }
 
 /// Returns the value at a time of CLOCK_MONOTONIC.
@@ -176,6 +183,28 @@ mod tests {
         assert_eq!([at(0), at(9), at(14)], [Some(1_000_000); 3], "no step, and a little better");
         assert_eq!(at(20), None, "the source of time was lost");
         assert_eq!([at(30), at(40), at(50)], [Some(40_000_000), Some(45_000_000), Some(3)]);
+    }
+
+    #[test]
+    fn a_promise_is_one_for_the_clock_as_it_was_set() {
+        let mut clocks = promised([Some(1_000_000); 3]);
+        // After 30 s the clock was set by an hour; after 40 s nothing was promised.
+        let hour = 3_600 * SECOND;
+        for (at, error_ns) in [(40, Some(3_000_000)), (60, None)] {
+            let mono_ns = at * SECOND;
+            let found = ClockAnchor { mono_ns, real_ns: mono_ns + SECOND + hour };
+            clocks.sample(found, mono_ns, 0, error_ns);
+        }
+        let (before, after) = (i128::from(SECOND), i128::from(SECOND + hour));
+        let worst = |first, last, ahead| clocks.worst_error(first * SECOND, last * SECOND, ahead);
+        assert_eq!(worst(0, 34, before), Some(1_000_000));
+        assert_eq!(worst(0, 35, before), Some(3_000_000 + hour));
+        assert_eq!(
+            (worst(0, 34, after), worst(0, 40, after)),
+            (Some(1_000_000 + hour), Some(1_000_000 + hour))
+        );
+        assert_eq!(worst(35, 49, after), Some(3_000_000));
+        assert_eq!((worst(35, 50, after), worst(70, u64::MAX / SECOND, after)), (None, None));
     }
 
     #[test]

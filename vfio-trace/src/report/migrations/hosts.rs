@@ -8,11 +8,12 @@ use std::{
 
 use super::{
     APART_NS, DocumentBuilder, DocumentOptions, ROUNDS, SPARE_NS,
-    clocks::{OffsetCorrection, StreamEvidence, StreamSlack},
+    clocks::{DriftRate, OffsetCorrection, StreamEvidence, StreamSlack},
     details::ShiftedSession,
     downtime::TimeUncertainty,
     pair::{self, ClockTolerance, GroupPair, PairingContext},
 };
+use crate::report::document::PairingReason;
 
 impl DocumentBuilder<'_> {
     /// Finds the pairs. `refused`: sources and destinations that do not belong together, although they look so.
@@ -30,7 +31,7 @@ impl DocumentBuilder<'_> {
             if facts.is_one_clock(one, two) {
                 return ClockTolerance { guess: 0, sure: 0 };
             }
-            let guess = facts.worst_apart(one, two).map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS));
+            let guess = facts.always_apart(one, two).map_or(APART_NS, |ns| ns.saturating_add(SPARE_NS));
             ClockTolerance { guess: guess.min(APART_NS), sure: APART_NS }
         };
         let promised: Vec<Option<u64>> =
@@ -103,7 +104,8 @@ impl DocumentBuilder<'_> {
         }
         let (first_ns, end_ns) = self.handover(whole);
         let later_ns = until_ns.filter(|until| *until > end_ns);
-        let (first_ns, last_ns) = (first_ns.into(), later_ns.unwrap_or(end_ns).into());
+        let (first_ns, last_ns) =
+            self.clocks.span_on_first(first_ns, later_ns.unwrap_or(end_ns), self.histories);
         // What other migrations show of the clocks holds at their times, and is worth less the farther away they are.
         let correction = |host: u32| match self.facts.boot(host as usize) {
             0 => OffsetCorrection::NONE,
@@ -113,7 +115,9 @@ impl DocumentBuilder<'_> {
         };
         let moved = correction(to).since(correction(from));
         let evidence = self.evidence(streams);
-        let slacks = whole.matched.iter().filter_map(|pair| evidence.slack_of(pair, whole));
+        // A pair by time alone shows nothing of the clocks.
+        let shown = whole.matched.iter().filter(|pair| pair.by != PairingReason::Time);
+        let slacks = shown.filter_map(|pair| evidence.slack_of(pair, whole));
         let slack = slacks.reduce(StreamSlack::and);
         let demanded = slack.map_or(moved, |slack| moved.demanding(moved.by - slack.least));
         // The promise of the migration's time is none for later.
@@ -125,9 +129,9 @@ impl DocumentBuilder<'_> {
             promised.map_or_else(|| demanded.or_unpromised(), |promised| demanded.as_promised(promised));
         // In this migration, too, nothing is written before it was read.
         let told = slack.map_or(promised, |slack| {
-            let written_ns = self.clocks.shifts[to as usize].of(slack.until_ns);
-            let passed = later_ns.map_or(0, |later| later.saturating_sub(written_ns));
-            promised.shown(slack.then + evidence.drift(from, to, passed))
+            let written_ns = self.clocks.on_first((to, slack.until_ns), self.facts);
+            let passed = later_ns.map_or(0, |_| last_ns - written_ns);
+            promised.shown(slack.then + DriftRate::APART.of(passed))
         });
         let ns = |error: Option<i128>| error.map(|ns| u64::try_from(ns.max(0)).unwrap_or(u64::MAX));
         TimeUncertainty { longer: ns(told.early), shorter: ns(told.late) }

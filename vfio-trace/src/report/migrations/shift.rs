@@ -70,6 +70,26 @@ impl ClockShift {
         u64::try_from(self.moved(ns).max(0)).unwrap_or(u64::MAX)
     }
 
+    /// Returns the first time of the host that is not before a time of the other clock.
+    fn first_at(&self, ns: u64) -> u64 {
+        let (mut first, mut last) = (0, u64::MAX);
+        while first < last {
+            let middle = u64::midpoint(first, last);
+            if self.of(middle) >= ns {
+                last = middle;
+            } else {
+                first = middle + 1;
+            }
+        }
+        first
+    }
+
+    /// Returns the first and the last time of the host that may be within a span of the other clock's times: while the
+    /// first host slept, several of this one's are one there.
+    pub(super) fn back(&self, first_ns: u64, last_ns: u64) -> (u64, u64) {
+        (self.first_at(first_ns), self.first_at(last_ns.saturating_add(1)).saturating_sub(1))
+    }
+
     /// Returns the first offset.
     pub fn first(&self) -> i128 {
         self.parts.first().map_or(0, |part| part.by)

@@ -28,7 +28,14 @@ impl OffsetCorrection {
         if contradiction(least, most).is_some() {
             return Self { by, early: None, late: None, demanded };
         }
-        Self { by, early: most.map(|most| most - by), late: least.map(|least| by - least), demanded }
+        // The choice may be outside of the bounds, because streams that bound nothing demand it.
+        let far = |far: i128| far.max(0);
+        Self {
+            by,
+            early: most.map(|most| far(most - by)),
+            late: least.map(|least| far(by - least)),
+            demanded,
+        }
     }
 
     /// Returns the correction relative to another host's.
@@ -99,7 +106,8 @@ impl OffsetCorrection {
     /// Returns the same with the error for a time at which a stream shows that the true change is smaller by `late` at
     /// most.
     pub(in super::super) fn shown(self, late: i128) -> Self {
-        Self { early: self.early.map(|early| early.max(-late)), late: nearer(self.late, Some(late)), ..self }
+        let early = self.early.map(|early| early.max(-late));
+        Self { early, late: nearer(self.late, Some(late.max(0))), ..self }
     }
 }
 
@@ -171,7 +179,7 @@ pub(super) fn describe(
     // Causality breaks the promise, or there was none.
     let unknown = match error {
         Some(_) => "because a kernel's promise is broken",
-        None => "because a clock is not synchronised",
+        None => "because a clock was not synchronised at some time",
     };
     let sure = match (chosen.early, chosen.late) {
         (Some(early), Some(late)) => {
@@ -265,6 +273,12 @@ mod tests {
         // This time's own stream breaks the promise.
         assert_eq!(figures(other.demanding(60).as_promised(50)), (20, None, Some(70)));
         assert_eq!(figures(other.shown(3)), (20, None, Some(3)));
+        // No error is negative.
+        let within = bounded(Some(20), Some(25));
+        assert_eq!(figures(within), (20, Some(5), Some(0)));
+        assert_eq!(figures(within.shown(-8)), (20, Some(8), Some(0)));
+        let outside = |by| figures(OffsetCorrection::bounded(by, (Some(10), Some(12)), (2, 10)));
+        assert_eq!([outside(6), outside(14)], [(6, Some(6), Some(0)), (14, Some(0), Some(4))]);
         let always = |promised| figures(bounded(Some(400), None).or_as_promised(promised));
         assert_eq!([always(2), always(400)], [(400, None, Some(402)), (400, None, Some(0))]);
     }
@@ -283,7 +297,7 @@ mod tests {
         for (error, sure) in [
             (
                 None,
-                "moved by 4.000 ms, the middle; how far apart they are is not known, because a clock is not synchronised",
+                "moved by 4.000 ms, the middle; how far apart they are is not known, because a clock was not synchronised at some time",
             ),
             (
                 Some(20),

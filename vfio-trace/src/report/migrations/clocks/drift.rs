@@ -1,28 +1,15 @@
 //! Bounds of a clock's offset at any time: what streams show at their times, less what clocks may drift in between.
 
 use super::{correction::OffsetCorrection, evidence::OffsetConstraint};
-use crate::report::document::PairingReason;
 
 /// Largest rate at which a clock drifts from another, in parts per million.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct DriftRate(u32);
 
 impl DriftRate {
-    /// Rate of a clock that an NTP daemon slews: chrony slews by a twelfth at most.
-    pub(super) const SLEWED: Self = Self(83_334);
-    /// Rate of a clock that runs free: the largest correction of its frequency that the kernel accepts, which is more
-    /// than its oscillator is off.
-    pub(super) const FREE: Self = Self(500);
-
-    /// Returns the rate at which two clocks with these rates drift from each other.
-    pub(super) const fn and(self, other: Self) -> Self {
-        Self(self.0 + other.0)
-    }
-
-    /// Returns the larger rate.
-    pub(super) fn max(self, other: Self) -> Self {
-        Self(self.0.max(other.0))
-    }
+    /// Rate at which two hosts' clocks drift from each other, of which each is slewed by a twelfth at most, as chrony
+    /// does. That a clock counts as not synchronised does not mean that nothing slews it.
+    pub(in super::super) const APART: Self = Self(2 * 83_334);
 
     /// Returns the drift in parts of a nanosecond, see [`PARTS`].
     fn parts(self, ns: i128) -> i128 {
@@ -30,8 +17,8 @@ impl DriftRate {
     }
 
     /// Returns the drift in some time, in ns.
-    pub(super) fn of(self, ns: u64) -> i128 {
-        self.parts(ns.into()).div_euclid(PARTS) + i128::from(ns > 0)
+    pub(in super::super) fn of(self, ns: i128) -> i128 {
+        self.parts(ns.max(0)).div_euclid(PARTS) + i128::from(ns > 0)
     }
 }
 
@@ -39,7 +26,8 @@ impl DriftRate {
 const PARTS: i128 = 1_000_000;
 
 /// Bounds of a boot's offset over time. [`ClockAlignment::tighten`](super::ClockAlignment::tighten) makes it; the error
-/// of times between two hosts is computed from it. Times are those of the document.
+/// of times between two hosts is computed from it. Times are those of the first host's CLOCK_BOOTTIME: clocks drift while
+/// that host sleeps, too.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct DriftBounds {
     /// Offset that was chosen.
@@ -57,18 +45,15 @@ impl DriftBounds {
     pub(super) fn of(
         by: i128,
         demands: &[OffsetConstraint],
-        rate: DriftRate,
         time: impl Fn(&OffsetConstraint) -> i128,
         unsure: impl Fn(&OffsetConstraint) -> bool,
     ) -> Self {
         let (least, most) = OffsetConstraint::bounds(demands, true);
-        let known = |demand: &&OffsetConstraint| {
-            demand.pair.is_sure() || demand.pair.by != PairingReason::Time && !unsure(demand)
-        };
+        let known = |demand: &&OffsetConstraint| demand.pair.is_sure() || demand.shows() && !unsure(demand);
         let of = |least: bool| {
             let all = demands.iter().filter(known).filter(|demand| demand.least == least);
             let sign = if least { 1 } else { -1 };
-            TimedBounds::new(all.map(|demand| (time(demand), sign * demand.then)).collect(), rate)
+            TimedBounds::new(all.map(|demand| (time(demand), sign * demand.then)).collect(), DriftRate::APART)
         };
         let demanded = (most.map_or(by, |most| most.min(by)), least.map_or(by, |least| least.max(by)));
         Self { by, demanded, least: of(true), most: of(false) }
@@ -110,15 +95,13 @@ impl TimedBounds {
 
     /// Returns the bound that holds at all times from one time to another.
     fn over(&self, first_ns: i128, last_ns: i128) -> Option<i128> {
-        let middle = i128::midpoint(first_ns, last_ns);
-        // The farther end is as far from a bound's time as the middle, and half of the span.
-        let half = (last_ns - middle).max(middle - first_ns);
+        let middle = (first_ns + last_ns).div_euclid(2);
+        // Of a bound up to the middle the last time is the farther end, of others the first one.
         let next = self.times.partition_point(|at| *at <= middle);
         let before = next.checked_sub(1).and_then(|last| self.before.get(last));
-        let before = before.map(|bound| bound - self.rate.parts(middle));
-        let after = self.after.get(next).map(|bound| bound + self.rate.parts(middle));
-        let bound = before.max(after)?;
-        Some((bound - self.rate.parts(half)).div_euclid(PARTS))
+        let before = before.map(|bound| bound - self.rate.parts(last_ns));
+        let after = self.after.get(next).map(|bound| bound + self.rate.parts(first_ns));
+        Some(before.max(after)?.div_euclid(PARTS))
     }
 }
 
@@ -136,7 +119,8 @@ mod tests {
         assert_eq!(bounds.over(4_000_000, 6_000_000), Some(5));
         assert_eq!(bounds.over(5_000_000, 6_000_000), Some(5));
         assert_eq!(TimedBounds::new(Vec::new(), DriftRate(2)).over(0, 9), None);
-        assert_eq!((DriftRate::FREE.of(0), DriftRate::FREE.of(1_000_000)), (0, 501));
+        let of = |ns| DriftRate(500).of(ns);
+        assert_eq!([of(-7), of(0), of(1_000_000)], [0, 0, 501]);
     }
 
     proptest! {

@@ -43,8 +43,8 @@ pub(super) struct OffsetConstraint {
     pub(super) offset: i128,
     /// Demand at the end of the stream: the strictest one may have come long before.
     pub(super) then: i128,
-    /// End of the stream: the destination's host, and its time.
-    pub(super) at: (u32, u64),
+    /// End of the stream: the destination's host, and its CLOCK_BOOTTIME in ns.
+    pub(super) at: (u32, i128),
 }
 
 /// Times from reads to the writes of their data.
@@ -54,25 +54,26 @@ pub(in super::super) struct StreamSlack {
     pub(in super::super) least: i128,
     /// Bound for that time at the end of the stream: the least one of all, each with the drift until then.
     pub(in super::super) then: i128,
-    /// End of the stream: time of the last write on the destination's host.
-    pub(in super::super) until_ns: u64,
+    /// End of the stream: time of the last write, on the CLOCK_BOOTTIME of the destination's host.
+    pub(in super::super) until_ns: i128,
 }
 
 impl StreamSlack {
     /// Returns what both show of one time, if both are of pairs.
     pub(in super::super) fn and(self, other: Self) -> Self {
-        Self {
-            least: self.least.min(other.least),
-            then: self.then.min(other.then),
-            until_ns: self.until_ns.max(other.until_ns),
-        }
+        self.with(other, i128::min)
     }
 
     /// Returns what both show if only one of them is of a pair.
-    fn or(self, other: Self, rate: DriftRate) -> Self {
+    fn or(self, other: Self) -> Self {
+        self.with(other, i128::max)
+    }
+
+    /// Chooses from both, as they are at the later end.
+    fn with(self, other: Self, choose: fn(i128, i128) -> i128) -> Self {
         let until_ns = self.until_ns.max(other.until_ns);
-        let then = |one: Self| one.then + rate.of(until_ns - one.until_ns);
-        Self { least: self.least.max(other.least), then: then(self).max(then(other)), until_ns }
+        let then = |one: Self| one.then + DriftRate::APART.of(until_ns - one.until_ns);
+        Self { least: choose(self.least, other.least), then: choose(then(self), then(other)), until_ns }
     }
 }
 
@@ -90,10 +91,24 @@ impl OffsetConstraint {
         if self.least { self.offset - by } else { by - self.offset }
     }
 
-    /// Returns the strictest demands in both directions; `all`: of all pairs, not of certain ones only.
+    /// Returns the amount by which the demand exceeds `by`, less the drift in the time from the stream's end to when the
+    /// clocks were apart by that. That time is uncertain by the excess itself.
+    pub(super) fn excess_after(&self, by: i128, passed_ns: i128) -> i128 {
+        let excess = if self.least { self.then - by } else { by - self.then };
+        excess - DriftRate::APART.of(passed_ns + excess.max(0))
+    }
+
+    /// Returns true if more than the time tells that the two belong together: else the stream shows nothing of the
+    /// clocks.
+    pub(super) fn shows(&self) -> bool {
+        self.pair.by != PairingReason::Time
+    }
+
+    /// Returns the strictest demands in both directions; `all`: of all pairs but those by time alone, not of certain
+    /// ones only.
     pub(super) fn bounds(demands: &[Self], all: bool) -> (Option<i128>, Option<i128>) {
         let (mut least, mut most) = (None::<i128>, None::<i128>);
-        for demand in demands.iter().filter(|demand| all || demand.pair.is_sure()) {
+        for demand in demands.iter().filter(|demand| demand.pair.is_sure() || all && demand.shows()) {
             if demand.least {
                 least = least.max(Some(demand.offset));
             } else {
@@ -136,8 +151,7 @@ impl StreamEvidence<'_> {
             && !self.lacks(from)
             && !self.lacks(to)
             // The check uses that clock itself: different times may be equal on the document's clock.
-            && slack(from, to, self.streams, DriftRate::default(), |_, ns| ns)
-                .is_some_and(|slack| slack.least < 0)
+            && self.slack_by(from, to, |_, ns| ns).is_some_and(|slack| slack.least < 0)
     }
 
     /// Returns the times from reads to the writes of their data, on the document's clock; `None`: the streams do not show
@@ -147,7 +161,7 @@ impl StreamEvidence<'_> {
         if self.lacks(from) || self.lacks(to) {
             return None;
         }
-        slack(from, to, self.streams, self.rate(from, to), ShiftedSession::at)
+        self.slack_by(from, to, ShiftedSession::at)
     }
 
     /// Returns the pairs of a migration that are as good as this one by their bytes, itself included: only the order
@@ -178,16 +192,6 @@ impl StreamEvidence<'_> {
             && !differs(driver(from), driver(to))
     }
 
-    /// Returns the largest drift of two hosts' clocks from each other in some time, in ns.
-    pub(in super::super) fn drift(&self, one: u32, two: u32, ns: u64) -> i128 {
-        self.facts.rate(one).and(self.facts.rate(two)).of(ns)
-    }
-
-    /// Returns the rate at which the clocks of both sides drift from each other.
-    fn rate(&self, from: &SideAnalysis, to: &SideAnalysis) -> DriftRate {
-        self.facts.rate(from.host).and(self.facts.rate(to.host))
-    }
-
     /// Returns the same as [`Self::slack`] for a pair of a migration: for several that are alike, the largest possible
     /// values.
     pub(in super::super) fn slack_of(&self, pair: &DeviceMatch, whole: &GroupPair) -> Option<StreamSlack> {
@@ -196,10 +200,9 @@ impl StreamEvidence<'_> {
         if alike.len() > MOST_ALIKE {
             return None;
         }
-        let rate = self.rate(self.side(pair.source), self.side(pair.destination));
         let slacks = alike.iter().map(|destination| self.slack([pair.source, *destination]));
         let all: Vec<StreamSlack> = slacks.collect::<Option<_>>()?;
-        all.into_iter().reduce(|one, other| one.or(other, rate))
+        all.into_iter().reduce(StreamSlack::or)
     }
 
     /// Returns the demand of a source and a destination, if they are a pair, where the boot is moved by `offset` now.
@@ -252,42 +255,41 @@ impl StreamEvidence<'_> {
     }
 }
 
-/// Returns the times from a byte's `read()` on the source to its `write()` on the destination, by the clocks: negative
-/// if it was written before it was read. `None`: the streams do not show it. `rate`: rate at which the clocks drift from
-/// each other; `time` converts a host's time of a stream's call.
-fn slack<'a>(
-    from: &SideAnalysis,
-    to: &SideAnalysis,
-    streams: &[ShiftedSession<'a>],
-    rate: DriftRate,
-    time: fn(&ShiftedSession<'a>, u64) -> u64,
-) -> Option<StreamSlack> {
-    let of = |found: &SideAnalysis| {
-        let [nr] = found.side.sessions[..] else { return None };
-        let stream = streams.get(nr as usize)?;
-        // The order of simultaneous calls is not known.
-        let known =
-            stream.doc.missed_bytes.is_none_or(|missed| missed == 0) && stream.doc.concurrent_calls <= 1;
-        known.then_some(stream)
-    };
-    let (from, to) = (of(from)?, of(to)?);
-    let mut reads = from.history.calls().peekable();
-    let mut read = None;
-    let mut found: Option<StreamSlack> = None;
-    for write in to.history.calls() {
-        // The last read whose bytes all come before the write's first byte, or with it. If not all calls are kept, this
-        // is an earlier read than the one that gave the byte, so that the figure stays a bound.
-        while let Some(next) = reads.next_if(|next| next.before <= write.before) {
-            read = Some(next);
+impl<'a> StreamEvidence<'a> {
+    /// Returns the times from a byte's `read()` on the source to its `write()` on the destination, by the clocks: negative
+    /// if it was written before it was read. `None`: the streams do not show it. `time` converts a host's time of a
+    /// stream's call.
+    fn slack_by(
+        &self,
+        from: &SideAnalysis,
+        to: &SideAnalysis,
+        time: fn(&ShiftedSession<'a>, u64) -> u64,
+    ) -> Option<StreamSlack> {
+        let of = |found: &SideAnalysis| {
+            let [nr] = found.side.sessions[..] else { return None };
+            let stream = self.streams.get(nr as usize)?;
+            // The order of simultaneous calls is not known.
+            let known =
+                stream.doc.missed_bytes.is_none_or(|missed| missed == 0) && stream.doc.concurrent_calls <= 1;
+            known.then_some(stream)
+        };
+        let clocks = &self.histories[to.host as usize].clocks;
+        let (from, to) = (of(from)?, of(to)?);
+        let mut reads = from.history.calls().peekable();
+        let mut read = None;
+        let mut found: Option<StreamSlack> = None;
+        for write in to.history.calls() {
+            // The last read whose bytes all come before the write's first byte, or with it. If not all calls are kept, this
+            // is an earlier read than the one that gave the byte, so that the figure stays a bound.
+            while let Some(next) = reads.next_if(|next| next.before <= write.before) {
+                read = Some(next);
+            }
+            let Some(read) = read else { continue };
+            let passed = i128::from(time(to, write.start_ns)) - i128::from(time(from, read.end_ns));
+            let until_ns = i128::from(write.start_ns) + clocks.asleep_at(write.start_ns);
+            let here = StreamSlack { least: passed, then: passed, until_ns };
+            found = Some(found.map_or(here, |before| before.and(here)));
         }
-        let Some(read) = read else { continue };
-        let passed = i128::from(time(to, write.start_ns)) - i128::from(time(from, read.end_ns));
-        let until_ns = write.start_ns;
-        let here = StreamSlack { least: passed, then: passed, until_ns };
-        found = Some(found.map_or(here, |before| {
-            let drifted = before.then + rate.of(until_ns.saturating_sub(before.until_ns));
-            StreamSlack { least: before.least.min(passed), then: drifted.min(passed), until_ns }
-        }));
+        found
     }
-    found
 }

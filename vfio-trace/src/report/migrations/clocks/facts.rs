@@ -3,10 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    super::{details::ShiftedSession, side::SideAnalysis},
-    drift::DriftRate,
-};
+use super::super::{details::ShiftedSession, side::SideAnalysis};
 use crate::report::history::HostHistory;
 
 /// Largest distance of wall clocks of one boot if nothing is known of their errors, in ns.
@@ -27,14 +24,10 @@ struct HostReading {
     distance_ns: i128,
     /// The kernel's promise at that time: largest error of the wall clock, in ns.
     error_ns: Option<u64>,
-    /// The worst promise at all times at which data was moved, and at that time.
-    worst_ns: Option<u64>,
-    /// The worst promise at all times.
+    /// The worst promise for wall times that are computed from this, at all times.
     always_ns: Option<u64>,
     /// Distance of the wall clock from that of the first recording of the same boot, whose clock is used, in ns.
     off_ns: u64,
-    /// Largest rate at which the clock drifted from true time.
-    rate: DriftRate,
 }
 
 impl HostReading {
@@ -46,6 +39,11 @@ impl HostReading {
         let error = errors.map_or(SAME_CLOCK, |(one, two)| one.saturating_add(two).max(SAME_CLOCK));
         self.ahead_ns.abs_diff(other.ahead_ns) <= error.into()
     }
+
+    /// Returns the worst promise at all times.
+    fn always(&self) -> Option<u64> {
+        self.always_ns.map(|ns| ns.saturating_add(self.off_ns))
+    }
 }
 
 impl ClockFacts {
@@ -55,17 +53,14 @@ impl ClockFacts {
         // For each boot, by its id and the host's name, the first recordings of different clocks.
         let mut boots: HashMap<(&str, Option<&str>), Vec<usize>> = HashMap::new();
         for (at, history) in histories.iter().enumerate() {
-            let error_ns = history.clock_error_ns();
-            let then = history.sessions.iter().map(|session| history.clocks.error_at(session.doc.start_ns));
+            let (ahead_ns, error_ns) = (history.ahead_ns(), history.clock_error_ns());
             let mut host = HostReading {
                 boot: at,
-                ahead_ns: history.ahead_ns(),
+                ahead_ns,
                 distance_ns: history.distance_ns(),
                 error_ns,
-                worst_ns: worst(then.chain([error_ns])),
-                always_ns: history.clocks.worst_error(),
+                always_ns: history.clocks.worst_error(0, u64::MAX, ahead_ns),
                 off_ns: 0,
-                rate: if history.clocks.was_synchronised() { DriftRate::SLEWED } else { DriftRate::FREE },
             };
             if let Some(id) = &history.host.boot_id {
                 let known = boots.entry((id, history.host.name.as_deref())).or_default();
@@ -93,16 +88,15 @@ impl ClockFacts {
         self.hosts.iter().enumerate().skip(1).filter(|(at, host)| host.boot == *at).map(|(at, _)| at)
     }
 
+    /// Returns all pairs of different boots, as indexes of their first recordings.
+    pub(super) fn boot_pairs(&self) -> impl Iterator<Item = [usize; 2]> {
+        let firsts = || std::iter::once(0).chain(self.other_boots());
+        firsts().flat_map(move |one| firsts().filter(move |two| one < *two).map(move |two| [one, two]))
+    }
+
     /// Returns true if two hosts have one clock.
     pub(in super::super) fn is_one_clock(&self, one: u32, two: u32) -> bool {
         self.boot(one as usize) == self.boot(two as usize)
-    }
-
-    /// Returns the largest rate at which a host's clock drifted from true time: by all recordings of its boot.
-    pub(super) fn rate(&self, host: u32) -> DriftRate {
-        let boot = self.boot(host as usize);
-        let same = self.hosts.iter().filter(|host| host.boot == boot);
-        same.fold(DriftRate::FREE, |rate, host| rate.max(host.rate))
     }
 
     /// Returns CLOCK_REALTIME minus CLOCK_BOOTTIME in ns.
@@ -115,33 +109,24 @@ impl ClockFacts {
         self.hosts[host].distance_ns
     }
 
-    /// Returns the largest distance of two hosts' wall clocks, if both kernels keep their promises at all times at
-    /// which data was moved; `None`: one of them promises nothing now, or promised nothing at some time.
-    pub(in super::super) fn worst_apart(&self, one: u32, two: u32) -> Option<u64> {
-        self.apart(one, two, |host| host.worst_ns)
-    }
-
-    /// Returns the same for all times of both recordings.
+    /// Returns the largest distance of two hosts' wall clocks, if both kernels keep their promises at all times of both
+    /// recordings; `None`: one of them promised nothing at some time.
     pub(in super::super) fn always_apart(&self, one: u32, two: u32) -> Option<u64> {
-        self.apart(one, two, |host| host.always_ns)
-    }
-
-    fn apart(&self, one: u32, two: u32, promise: fn(&HostReading) -> Option<u64>) -> Option<u64> {
-        let of = |host: u32| {
-            let host = &self.hosts[host as usize];
-            promise(host).map(|ns| ns.saturating_add(host.off_ns))
-        };
+        let of = |host: u32| self.hosts[host as usize].always();
         of(one).zip(of(two)).map(|(one, two)| one.saturating_add(two))
     }
 
-    /// Returns the promise of a host's kernel at the time that its clocks are taken from.
-    pub(super) fn promised_now(&self, host: usize) -> Option<u64> {
-        let host = &self.hosts[host];
-        host.error_ns.map(|ns| ns.saturating_add(host.off_ns))
+    /// Returns the same for all recordings of the first host's boot and of another one.
+    pub(super) fn always_apart_from(&self, boot: usize) -> Option<u64> {
+        let of = |boot: usize| {
+            let same = self.hosts.iter().filter(|host| host.boot == boot);
+            worst(same.map(HostReading::always))
+        };
+        of(0).zip(of(boot)).map(|(one, two): (u64, u64)| one.saturating_add(two))
     }
 
-    /// Returns the promise of a side's kernel: the worse of those while data was moved and when the clocks are taken
-    /// from.
+    /// Returns the promise of a side's kernel: the worst one while the side went on and when the clocks are taken from.
+    /// If nothing shows the side's time on its host's own clock, it is the worst one at all times.
     pub(in super::super) fn promised(
         &self,
         found: &SideAnalysis,
@@ -149,8 +134,10 @@ impl ClockFacts {
         streams: &[ShiftedSession<'_>],
     ) -> Option<u64> {
         let (history, host) = (&histories[found.host as usize], &self.hosts[found.host as usize]);
-        let then = found.streams(streams).map(|stream| history.clocks.error_at(stream.history.doc.start_ns));
-        worst(then.chain([host.error_ns])).map(|ns| ns.saturating_add(host.off_ns))
+        let Some(stream) = found.streams(streams).next() else { return host.always() };
+        let (first_ns, last_ns) = stream.shift.back(found.side.start_ns, found.side.end_ns);
+        let then = history.clocks.worst_error(first_ns, last_ns, host.ahead_ns);
+        worst([then, host.error_ns].into_iter()).map(|ns| ns.saturating_add(host.off_ns))
     }
 }
 

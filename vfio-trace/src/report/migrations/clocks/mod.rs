@@ -10,14 +10,13 @@ use std::collections::HashSet;
 
 pub(super) use self::{
     correction::OffsetCorrection,
-    drift::DriftBounds,
+    drift::{DriftBounds, DriftRate},
     evidence::{StreamEvidence, StreamSlack},
     facts::ClockFacts,
 };
 use self::{
     correction::{choose, describe, narrow},
     evidence::OffsetConstraint,
-    facts::worst,
     others::{KeptConstraints, OpposedConstraints},
 };
 use super::{
@@ -78,8 +77,34 @@ impl ClockAlignment {
         Self { offsets, origin_ns: origin + facts.distance_ns(0), shifts }
     }
 
-    /// Finds guessed pairs that are none: on one clock data was written before it was read, or the first host and
-    /// another one would be farther apart than the kernels promise. A pair whose VM fits no other, by the refusals in
+    /// Returns a time of a host's CLOCK_BOOTTIME on that of the first host, which does not stand still while it sleeps.
+    pub(super) fn on_first(&self, (host, boot_ns): (u32, i128), facts: &ClockFacts) -> i128 {
+        let host = host as usize;
+        match facts.boot(host) {
+            0 => boot_ns,
+            _ => boot_ns + facts.ahead_ns(host) + self.offsets[host] - facts.ahead_ns(0),
+        }
+    }
+
+    /// Returns the first and the last time of the first host's CLOCK_BOOTTIME that may be within a span of the
+    /// document's times: all that others did while that host slept is at one time of the document.
+    pub(super) fn span_on_first(
+        &self,
+        first_ns: u64,
+        last_ns: u64,
+        histories: &[HostHistory],
+    ) -> (i128, i128) {
+        let origin = self.shifts.first().map_or(0, |shift| -shift.first());
+        let (first_ns, last_ns) = (i128::from(first_ns) + origin, i128::from(last_ns) + origin);
+        let asleep = |ns: i128| {
+            let ns = u64::try_from(ns.max(0)).unwrap_or(u64::MAX);
+            histories.first().map_or(0, |history| history.clocks.asleep_at(ns))
+        };
+        (first_ns + asleep(first_ns - 1), last_ns + asleep(last_ns))
+    }
+
+    /// Finds guessed pairs that are none: on one clock data was written before it was read, or two hosts would be
+    /// farther apart than their kernels promise. A pair whose VM fits no other, by the refusals in
     /// `before`, may exceed a promise by a little, if no other stream at about that time contradicts it.
     pub(super) fn find_refused(
         &self,
@@ -106,8 +131,8 @@ impl ClockAlignment {
         let matched = wholes.iter().flat_map(|whole| &whole.matched);
         let mut refused: Vec<(usize, usize)> =
             matched.filter(backwards).map(|pair| (pair.source, pair.destination)).collect();
-        for boot in evidence.facts.other_boots() {
-            let demands = self.demands(boot, evidence, wholes);
+        for [base, boot] in evidence.facts.boot_pairs() {
+            let demands = self.demands([base, boot], evidence, wholes);
             let (least, most) = OffsetConstraint::bounds(&demands, false);
             let by = choose(least, most);
             let keeps = |demand: &OffsetConstraint| demand.pair.is_sure() || demand.keeps(by, 0);
@@ -115,47 +140,48 @@ impl ClockAlignment {
             let nearly = |demand: &OffsetConstraint| {
                 alone(demand)
                     && demand.keeps(by, super::SPARE_NS.into())
-                    && !others.contradict(demand, by, evidence)
+                    && !others.contradict(demand, by, self, evidence)
             };
             let all: Vec<OffsetConstraint> =
                 demands.iter().filter(|demand| keeps(demand) || nearly(demand)).copied().collect();
             let opposed = OpposedConstraints::of(&all, evidence);
             // Among devices that are alike, the first source need not belong to the first destination.
-            let moved = |demand: &OffsetConstraint| (demand.least, self.offsets[boot]);
+            let moved = |demand: &OffsetConstraint| (demand.least, self.offsets[boot] - self.offsets[base]);
             let crossed = demands.iter().filter_map(|demand| {
                 evidence.crossed(demand, &wholes[demand.whole], moved(demand), by, before)
             });
             refused.extend(crossed.flatten());
-            let wrong = demands
-                .iter()
-                .filter(|demand| !(keeps(demand) || nearly(demand) && !opposed.contradict(demand, evidence)));
+            let wrong = demands.iter().filter(|demand| {
+                !(keeps(demand) || nearly(demand) && !opposed.contradict(demand, self, evidence))
+            });
             refused.extend(wrong.map(|demand| (demand.pair.source, demand.pair.destination)));
         }
         refused
     }
 
-    /// Returns the demands of the streams between the first host and a boot on that boot's clock; for another recording
-    /// of the first host's boot, only the demands of streams between these two recordings.
+    /// Returns the demands of the streams between two boots on the second one's clock, relative to the first one's; for
+    /// another recording of the first one's boot, only the demands of streams between these two recordings.
     fn demands(
         &self,
-        boot: usize,
+        [base, boot]: [usize; 2],
         evidence: StreamEvidence<'_>,
         wholes: &[GroupPair],
     ) -> Vec<OffsetConstraint> {
         let facts = evidence.facts;
-        let own = facts.boot(boot) == 0;
+        let own = facts.boot(boot) == base;
         let of = |host: u32| if own { host as usize } else { facts.boot(host as usize) };
         let all = wholes.iter().enumerate();
         let all = all.flat_map(|(at, whole)| whole.matched.iter().map(move |pair| (at, whole, pair)));
         let of_pair = |(at, whole, pair): (usize, &GroupPair, &DeviceMatch)| {
             let (from, to) = (&evidence.sides[pair.source], &evidence.sides[pair.destination]);
             let least = match (of(from.host), of(to.host)) {
-                (0, there) if there == boot => true,
-                (there, 0) if there == boot => false,
+                (one, other) if [one, other] == [base, boot] => true,
+                (one, other) if [one, other] == [boot, base] => false,
                 _ => return None,
             };
+            let offset = self.offsets[boot] - self.offsets[base];
             let slack = evidence.slack_of(pair, whole)?;
-            Some(evidence.demand(*pair, at, (least, self.offsets[boot]), slack))
+            Some(evidence.demand(*pair, at, (least, offset), slack))
         };
         all.filter_map(of_pair).collect()
     }
@@ -176,24 +202,22 @@ impl ClockAlignment {
         let mut by = vec![0; histories.len()];
         let mut demands = vec![Vec::new(); histories.len()];
         for boot in facts.other_boots().filter(|boot| facts.boot(*boot) != 0) {
-            demands[boot] = self.demands(boot, evidence, wholes);
+            demands[boot] = self.demands([0, boot], evidence, wholes);
             let [least, most] = bounds(boot, &demands[boot]);
             by[boot] = choose(least, most);
         }
         let clocks = Self::with(histories, facts, |boot| self.offsets[boot] + by[boot]);
-        let time = |demand: &OffsetConstraint| clocks.shifts[demand.at.0 as usize].moved(demand.at.1);
+        let time = |demand: &OffsetConstraint| clocks.on_first(demand.at, facts);
         let unsure = |demand: &OffsetConstraint| wholes[demand.whole].rivals;
-        let drift = |boot: usize| {
-            let rate = facts.rate(0).and(facts.rate(u32::try_from(boot).unwrap_or(u32::MAX)));
-            DriftBounds::of(self.offsets[boot] + by[boot], &demands[boot], rate, time, unsure)
-        };
+        let drift =
+            |boot: usize| DriftBounds::of(self.offsets[boot] + by[boot], &demands[boot], time, unsure);
         let drifts: Vec<DriftBounds> = (0..histories.len()).map(drift).collect();
         let mut merges = Vec::new();
         for (host, _) in histories.iter().enumerate().skip(1) {
             let number = u32::try_from(host).unwrap_or(u32::MAX);
             let (boot, before) = (facts.boot(host), self.offsets[host]);
             if boot == 0 {
-                let [least, most] = bounds(host, &self.demands(host, evidence, wholes));
+                let [least, most] = bounds(host, &self.demands([0, host], evidence, wholes));
                 merges.push(ClockMerge {
                     host: number,
                     method: MergeMethod::SameClock,
@@ -209,9 +233,9 @@ impl ClockAlignment {
             }
             let demands = &demands[boot];
             let [least, most] = bounds(boot, demands);
-            let error = promised_for(boot, evidence, wholes);
+            let error = facts.always_apart_from(boot);
             // The error is that of all times of both recordings.
-            let spans = [0, host].map(|host| clocks.span(host, &histories[host]));
+            let spans = [0, host].map(|host| clocks.span(host, &histories[host], facts));
             let (first, last) = (spans[0].0.min(spans[1].0), spans[0].1.max(spans[1].1));
             let chosen = drifts[boot].over(first, last);
             let told = error.map_or(chosen, |error| chosen.or_as_always_promised(error));
@@ -233,25 +257,12 @@ impl ClockAlignment {
         (clocks, drifts, merges)
     }
 
-    /// Returns the first and the last time of a host, on the document's clock.
-    fn span(&self, host: usize, history: &HostHistory) -> (i128, i128) {
+    /// Returns the first and the last time of a host, on the first host's CLOCK_BOOTTIME.
+    fn span(&self, host: usize, history: &HostHistory, facts: &ClockFacts) -> (i128, i128) {
         let (began, ended) = (history.host.began_ns, history.host.ended_ns);
         let (first, last) = history.span().unwrap_or((began, ended));
-        (self.shifts[host].moved(first.min(began)), self.shifts[host].moved(last.max(ended)))
+        let number = u32::try_from(host).unwrap_or(u32::MAX);
+        let at = |ns: u64| self.on_first((number, i128::from(ns) + history.clocks.asleep_at(ns)), facts);
+        (at(first.min(began)), at(last.max(ended)))
     }
-}
-
-/// Returns the largest distance of the wall clocks of the first host and a boot, if both kernels keep their promises
-/// for all streams between hosts.
-fn promised_for(boot: usize, evidence: StreamEvidence<'_>, wholes: &[GroupPair]) -> Option<u64> {
-    let StreamEvidence { histories, facts, sides, streams, .. } = evidence;
-    let matched = wholes.iter().flat_map(|whole| &whole.matched);
-    let across = matched.filter(|pair| sides[pair.source].host != sides[pair.destination].host);
-    let all: Vec<usize> = across.flat_map(|pair| [pair.source, pair.destination]).collect();
-    let of = |boot: usize| {
-        let mine = all.iter().map(|at| &sides[*at]).filter(|found| facts.boot(found.host as usize) == boot);
-        let then = mine.map(|found| facts.promised(found, histories, streams));
-        worst(then.chain([facts.promised_now(boot)]))
-    };
-    of(0).zip(of(boot)).map(|(one, two): (u64, u64)| one.saturating_add(two))
 }

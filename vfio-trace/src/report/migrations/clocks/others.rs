@@ -2,12 +2,13 @@
 
 use super::{
     super::pair::{DeviceMatch, GroupPair},
+    ClockAlignment,
     evidence::{OffsetConstraint, StreamEvidence},
 };
 use crate::report::{document::PairingReason, windows::SpanIndex};
 
-/// Time in which an NTP daemon cannot slew a clock by as much as a guess may exceed the promise, in ns: chrony slews by
-/// a twelfth at most.
+/// Largest time between streams that are compared, in ns: in more, the clocks may drift by as much as a guess may exceed
+/// the promise.
 const SLEW_NS: u64 = 10_000_000_000;
 
 /// Returns the time in which a stream was read.
@@ -16,10 +17,21 @@ fn span(demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> (u64, u64) {
     (from.start_ns, from.end_ns)
 }
 
-/// Returns the time in which the clocks were about as they were while a stream was read.
+/// Returns the time in which other streams are compared with a stream.
 fn about(demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> (u64, u64) {
     let (start, end) = span(demand, evidence);
     (start.saturating_sub(SLEW_NS), end.saturating_add(SLEW_NS))
+}
+
+/// Returns the time between the ends of two streams.
+fn between(
+    one: &OffsetConstraint,
+    other: &OffsetConstraint,
+    clocks: &ClockAlignment,
+    evidence: StreamEvidence<'_>,
+) -> i128 {
+    let end = |demand: &OffsetConstraint| clocks.on_first(demand.at, evidence.facts);
+    (end(one) - end(other)).abs()
 }
 
 /// Demands of streams that are within the kernels' promises; demands beyond them are compared with these.
@@ -51,18 +63,20 @@ impl<'a> KeptConstraints<'a> {
     }
 
     /// Returns true if another VM's stream went the same way at about the same time and arrived at once, by the clocks:
-    /// if the clocks were as this demand says, that stream would have taken ten times as long.
+    /// if the clocks were as this demand says, less what they may have drifted in between, that stream would have taken
+    /// ten times as long.
     pub(super) fn contradict(
         &self,
         demand: &OffsetConstraint,
         by: i128,
+        clocks: &ClockAlignment,
         evidence: StreamEvidence<'_>,
     ) -> bool {
         let (start, end) = about(demand, evidence);
         self.spans.overlapping(start, end).map(|at| self.all[at]).any(|other| {
             other.whole != demand.whole
                 && other.least == demand.least
-                && -other.excess(by) * 10 < demand.excess(by)
+                && -other.excess(by) * 10 < demand.excess_after(by, between(demand, other, clocks, evidence))
         })
     }
 }
@@ -86,7 +100,7 @@ impl<'a> OpposedConstraints<'a> {
     pub(super) fn of(demands: &'a [OffsetConstraint], evidence: StreamEvidence<'_>) -> Self {
         let directed = |least: bool| {
             let mut all: Vec<&OffsetConstraint> =
-                demands.iter().filter(|demand| demand.least == least).collect();
+                demands.iter().filter(|demand| demand.least == least && demand.shows()).collect();
             all.sort_by_key(|demand| span(demand, evidence).0);
             DirectedConstraints {
                 spans: SpanIndex::new(all.iter().map(|demand| span(demand, evidence))),
@@ -97,13 +111,20 @@ impl<'a> OpposedConstraints<'a> {
         Self { least: directed(true), most: directed(false) }
     }
 
-    /// Returns true if a stream that went the other way at about the same time demands the contrary. At other times the
-    /// clocks may have been farther apart, or nearer.
-    pub(super) fn contradict(&self, demand: &OffsetConstraint, evidence: StreamEvidence<'_>) -> bool {
+    /// Returns true if a stream that went the other way at about the same time demands the contrary: by more than the
+    /// clocks may have drifted in between.
+    pub(super) fn contradict(
+        &self,
+        demand: &OffsetConstraint,
+        clocks: &ClockAlignment,
+        evidence: StreamEvidence<'_>,
+    ) -> bool {
         let others = if demand.least { &self.most } else { &self.least };
-        let contrary = |other: &OffsetConstraint| other.excess(demand.offset) > 0;
+        let contrary = |other: &OffsetConstraint| {
+            other.excess_after(demand.then, between(demand, other, clocks, evidence)) > 0
+        };
         // Most recordings have none at any time.
-        if !others.strictest.is_some_and(contrary) {
+        if others.strictest.is_none_or(|other| other.excess(demand.offset) <= 0) {
             return false;
         }
         let (start, end) = about(demand, evidence);

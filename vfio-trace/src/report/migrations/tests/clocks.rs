@@ -80,8 +80,8 @@ fn a_clock_that_is_seconds_behind() {
     // B is moved so far that the write follows the read at once.
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, -skew - SLACK));
     assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-skew - SLACK), None));
-    // At the beginning of B's recording it may have been otherwise, by a thousandth of the time since then.
-    let late = (BOOTED + 125 * MS) / 1_000;
+    // At the beginning of B's recording it may have been otherwise, by a sixth of the time since then.
+    let late = (BOOTED + 125 * MS) * 166_668 / 1_000_000;
     assert_eq!((merge.early_ns, merge.late_ns, merge.clock_error_ns), (None, Some(late), None));
     let downtime = downtime(&document);
     assert_eq!(downtime.total_ns as i64, (50 * MS + ARC) as i64 - SLACK);
@@ -118,8 +118,8 @@ fn there_and_back_bounds_both_ways() {
     let merge = merge(&document);
     assert_eq!((merge.causal_min_ns, merge.causal_max_ns), (Some(-SLACK - skew), Some(SLACK - skew)));
     assert_eq!((merge.method, merge.offset_ns), (MergeMethod::Causality, SLACK - skew));
-    // B was traced for long before: until then the clocks may have drifted from each other by a thousandth.
-    let drift = (BOOTED + BACK + 250 * MS) / 1_000;
+    // B was traced for long before: until then the clocks may have drifted from each other by a sixth.
+    let drift = (BOOTED + BACK + 300 * MS) / 6;
     assert!(merge.early_ns.is_some_and(|early| early > 0 && early < drift), "{merge:?}");
     assert!(merge.late_ns.is_some_and(|late| late > 2 * SLACK as u64 && late < 2 * SLACK as u64 + drift));
     assert_eq!(document.migrations.len(), 2);
@@ -128,9 +128,9 @@ fn there_and_back_bounds_both_ways() {
         .iter()
         .filter_map(|one| one.downtime.as_ref())
         .map(|downtime| {
-            // From one to the other they drift by little.
+            // From one to the other they drift by less.
             let error = downtime.uncertainty_ns.unwrap();
-            assert!((2 * SLACK as u64..=2 * SLACK as u64 + BACK / 900).contains(&error), "{downtime:?}");
+            assert!((2 * SLACK as u64..=2 * SLACK as u64 + BACK / 5).contains(&error), "{downtime:?}");
             assert!(holds(downtime, 50 * MS + ARC), "{downtime:?}");
             downtime.total_ns as i64
         })
@@ -218,7 +218,7 @@ fn a_guess_without_another_breaks_a_promise_by_a_little() {
     assert!(merge.text.ends_with(&format!("{unknown} kernel's promise is broken")), "{}", merge.text);
     let unsynchronised = documented(&hosts(-400 * MS as i64, [None, Some(MS)], false));
     let text = &unsynchronised.merge[0].text;
-    assert!(text.ends_with(&format!("{unknown} clock is not synchronised")), "{text}");
+    assert!(text.ends_with(&format!("{unknown} clock was not synchronised at some time")), "{text}");
     assert_eq!(migration.devices[0].paired_by, Some(PairingReason::StreamBytes));
     // Two pairs that contradict each other break no bound.
     let there = leave(device(0xd1, "a", 100), 0, MIB);
@@ -435,12 +435,13 @@ fn slept(first_sleeps: bool) -> [HostHistory; 2] {
 #[test]
 fn time_asleep_is_counted() {
     let awake = documented(&hosts(0, [None, None], true));
-    let stages = |document: &MigrationDocument| -> Vec<_> {
+    let stages = |document: &MigrationDocument, drift: u64| -> Vec<_> {
         let downtimes = document.migrations.iter().filter_map(|one| one.downtime.as_ref());
         downtimes
             .map(|downtime| {
-                // The clocks may drift while one host is asleep.
-                assert!(holds(downtime, 50 * MS + ARC) && downtime.uncertainty_ns.is_some());
+                // The clocks may drift while either host is asleep.
+                assert!(downtime.uncertainty_ns.is_some_and(|off| off >= drift), "{downtime:?}");
+                assert!(holds(downtime, 50 * MS + ARC));
                 (downtime.total_ns, downtime.stages.clone())
             })
             .collect()
@@ -451,7 +452,7 @@ fn time_asleep_is_counted() {
             let document = documented(&both);
             check(&document);
             assert_eq!((merge(&document).method, merge(&document).offset_ns), (MergeMethod::Realtime, 0));
-            assert_eq!(stages(&document), stages(&awake), "{first_sleeps}");
+            assert_eq!(stages(&document, HOUR / 6), stages(&awake, 0), "{first_sleeps}");
         }
     }
 }

@@ -121,7 +121,8 @@ fn one_way_bounds_the_other_at_about_that_time() {
     let [a, b] = [a, b].map(|[one, other]| [one, other.other_files()]);
     for document in both_orders(bounded(&a, &b, &[(0, None)])) {
         let all = true_downtimes(&document);
-        assert!(all.iter().all(|one| one.uncertainty_ns.is_some_and(|off| off < 6 * MS)), "{all:?}");
+        let most = 15 * MS + 400 * MS / 6;
+        assert!(all.iter().all(|one| one.uncertainty_ns.is_some_and(|off| off < most)), "{all:?}");
     }
 }
 
@@ -185,6 +186,6 @@ fn what_runs_again_a_day_later_is_as_uncertain_as_the_clocks_are_then() {
         })
     };
     assert_eq!(both_run(day - 20 * MS + 300 * MS), [false; 2]);
-    // It ran for minutes more.
-    assert_eq!(both_run(day + 300_000 * MS), [true; 2]);
+    // It ran for hours more.
+    assert_eq!(both_run(day + day / 5), [true; 2]);
 }

@@ -3,6 +3,7 @@
 mod boots;
 mod clocks;
 mod drift;
+mod evidence;
 mod failures;
 mod flows;
 mod losses;
