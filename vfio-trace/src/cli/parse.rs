@@ -60,15 +60,41 @@ pub(super) fn moment(text: &str) -> Result<RecordingMoment, String> {
             "not a time in a recording such as 0s, 2.5s, 850ms or 1h30m: units are h, m, s and ms".to_owned()
         });
     }
-    if let Ok(time) = text.parse::<civil::Time>()
-        && !text.contains('-')
-    {
-        return Ok(RecordingMoment::Day(time));
+    // jiff reads a zone in brackets, and drops it.
+    if text.contains('[') {
+        return Err(
+            "a zone in brackets is not read: use Z or an offset, 2026-11-22T15:40:20+01:00".to_owned()
+        );
     }
-    let wall = text.parse::<Timestamp>().ok().map(RecordingMoment::Wall);
-    let wall = wall.or_else(|| text.parse::<civil::DateTime>().ok().map(RecordingMoment::Local));
+    if let Ok(wall) = text.parse::<Timestamp>() {
+        return Ok(RecordingMoment::Wall(wall));
+    }
     let wrong = "not a moment such as 2.5s, 2026-11-22T15:40:20Z, 2026-11-22T15:40:20 (local) or 15:40:20";
-    wall.ok_or_else(|| wrong.to_owned())
+    let head = text.split(':').next().unwrap_or_default();
+    let has_date =
+        head.contains('-') || head.split_once(SEPARATORS).is_some_and(|(date, _)| !date.is_empty());
+    // jiff's civil types read an offset, and drop it.
+    if has_offset(text) {
+        let no_date = "a time of day with Z or an offset has no date: use 2026-11-22T15:40:20+01:00";
+        return Err(if has_date { wrong } else { no_date }.to_owned());
+    }
+    let moment = if has_date {
+        text.parse::<civil::DateTime>().map(RecordingMoment::Local)
+    } else {
+        text.parse::<civil::Time>().map(RecordingMoment::Day)
+    };
+    moment.map_err(|_why| wrong.to_owned())
+}
+
+/// Characters that may stand between date and time.
+const SEPARATORS: [char; 3] = ['T', 't', ' '];
+
+/// Returns true if Z or an offset follows the time of a moment; without a separator before the time, that is one with
+/// a colon.
+fn has_offset(text: &str) -> bool {
+    let time = text.split_once(SEPARATORS).or_else(|| text.split_once(':')).map_or("", |(_, time)| time);
+    let head = text.get(1..).unwrap_or_default();
+    time.contains(['+', '-', 'Z', 'z']) || head.contains(['+', 'Z', 'z'])
 }
 
 /// Amount of a recording: a limit of `record`, or of a part.
@@ -239,6 +265,44 @@ mod tests {
             "2026-11-22Z",
         ] {
             assert!(moment(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(moment("20261122 15:40:20"), Ok(RecordingMoment::Local(local)), "the date counts");
+        let midnight = civil::date(2026, 11, 22).at(0, 0, 0, 0);
+        assert_eq!(moment("2026-11-22"), Ok(RecordingMoment::Local(midnight)));
+        assert_eq!(moment("T15:40:20"), Ok(RecordingMoment::Day(civil::time(15, 40, 20, 0))));
+        assert_eq!(moment("2026-11-22t15:40:20-0100"), wall("2026-11-22T16:40:20Z"));
+        assert_eq!(moment("20261122T154020-01"), wall("2026-11-22T16:40:20Z"));
+    }
+
+    #[test]
+    fn no_zone_and_no_offset_is_dropped() {
+        for zone in ["+05:00", "-05:00", "+0500", "+05", "-05", "+25:00", "Z", "z", " +05:00", "+05:00:30"] {
+            for time in ["20:44:40", "20:44", "20:44:40.5", "T20:44:40"] {
+                let why = moment(&format!("{time}{zone}")).unwrap_err();
+                assert!(why.contains("no date"), "{time}{zone}: {why}");
+            }
+            for compact in ["204440", "T204440"] {
+                assert!(moment(&format!("{compact}{zone}")).is_err(), "{compact}{zone}");
+            }
+        }
+        for zone in ["[Europe/Berlin]", "[UTC]", "[+05:00]", "[u-ca=gregory]"] {
+            for time in [
+                "20:44:40",
+                "20:44:40+05:00",
+                "2026-11-22",
+                "2026-11-22T20:44:40",
+                "2026-11-22T20:44:40Z",
+                "2026-11-22T20:44:40+05:00",
+            ] {
+                let why = moment(&format!("{time}{zone}")).unwrap_err();
+                assert!(why.contains("brackets"), "{time}{zone}: {why}");
+            }
+        }
+        // These have an offset that no clock has, or that leads beyond all times.
+        for wrong in
+            ["2026-11-22T20:44:40+99:00", "9999-12-31T23:59:59-23:00", "-009999-01-01T00:00:00+23:00"]
+        {
+            assert!(moment(wrong).unwrap_err().starts_with("not a moment"), "{wrong}");
         }
     }
 
