@@ -78,6 +78,7 @@ enum CliVerb {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    signals::outlive_file_limit();
     let cli = match CliArgs::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

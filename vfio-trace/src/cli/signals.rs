@@ -132,6 +132,16 @@ impl StopSignals {
     }
 }
 
+/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail with EFBIG, where its signal would end the process.
+/// It is caught, not ignored: commands that are started get its default action back (execve(2)).
+pub(super) fn outlive_file_limit() {
+    let limit = Signal::XFSZ.as_raw();
+    // One that is ignored fails as well, and stays ignored for commands, as was wished.
+    if !is_ignored(limit) {
+        let _ends_the_process = set_flag(limit, Arc::default(), None).is_err();
+    }
+}
+
 /// Lets signals end the process from here on, whatever it waits for: all that had to be brought to an end has been.
 pub(super) fn end_heeding() {
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -147,6 +157,7 @@ mod tests {
     use std::{
         env,
         io::{BufRead as _, BufReader},
+        os::unix::process::ExitStatusExt as _,
         process::{Command, Stdio},
         time::Duration,
     };
@@ -157,6 +168,20 @@ mod tests {
 
     /// Environment variable of a process that runs this test alone.
     const CHILD: &str = "VFIO_TRACE_TEST_SIGNALS";
+
+    #[test]
+    fn the_limit_on_file_sizes_ends_commands_only() {
+        let limit = Signal::XFSZ;
+        if is_ignored(limit.as_raw()) {
+            eprintln!("SKIPPED: the signal is ignored, and stays so");
+            return;
+        }
+        outlive_file_limit();
+        rustix::process::kill_process(rustix::process::getpid(), limit).unwrap();
+        assert!(!is_ignored(limit.as_raw()));
+        let ended = Command::new("sh").args(["-c", "ulimit -c 0; kill -XFSZ $$"]).status().unwrap();
+        assert_eq!(ended.signal(), Some(limit.as_raw()), "{ended}");
+    }
 
     #[test]
     fn a_hangup_that_was_ignored_is_none() {

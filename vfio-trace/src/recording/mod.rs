@@ -32,7 +32,7 @@ pub use self::{
     new_file::{NewFile, OpenAttempt, OutputTarget, refuse_input},
     open_error::PartOpenError,
     output::{PartOutput, RecordingOutput},
-    output_error::OutputError,
+    output_error::{OutputError, room_advice},
     patient::{AT_ONCE, StopFlag, StoppableFile, TRY_AGAIN, may_wait, ready, stdout},
     reader::{ReaderEntry, RecordingReader},
     writer::{PartPreamble, PartWriter},

@@ -69,6 +69,18 @@ impl OutputError {
     }
 }
 
+/// Returns what to do for more room, if an error says that there is none. The system does not tell which limit on file
+/// sizes is reached.
+pub fn room_advice(why: &io::Error) -> Option<&'static str> {
+    match why.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room"),
+        io::ErrorKind::FileTooLarge => {
+            Some("a limit on file sizes is reached (ulimit -f, or the file system's): raise it")
+        },
+        _ => None,
+    }
+}
+
 /// For verbs that have --force.
 impl ErrorAdvice for OutputError {
     fn exit_code(&self) -> u8 {
@@ -77,6 +89,10 @@ impl ErrorAdvice for OutputError {
 
     fn advice(&self) -> Cow<'static, str> {
         let text = match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                return format!("{}, or choose another place", room_advice(source).unwrap_or_default())
+                    .into();
+            },
             Self::Exists(_) => "choose another name, or --force to replace it",
             Self::Foreign(_) => "choose another name, in a folder that others cannot write to",
             Self::Link(_) => "give the name of the file that is meant",

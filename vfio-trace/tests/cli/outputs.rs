@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-use crate::tool::{CliTestFolder, RunResult, run, run_with, testdata};
+use crate::tool::{CliTestFolder, RunResult, run, run_after, run_with, testdata};
 
 /// Each with what it is given; they have in common that something comes out on standard output.
 fn all() -> Vec<Vec<String>> {
@@ -77,6 +77,29 @@ fn a_full_disk_is_told() {
         assert!(lines[2].starts_with("  do:  make room"), "{arguments:?}: {err}");
         assert!(!err.contains("account") && !err.contains(" events, "), "{arguments:?}: {err}");
     }
+}
+
+/// Without a limit these have more than it allows; the unit of `ulimit -f` is that of the shell, 512 or 1024 bytes.
+#[test]
+fn a_limit_on_file_sizes_is_told() {
+    let setup = "ulimit -c 0; ulimit -f 8";
+    let mut limited = 0;
+    for arguments in all().into_iter().filter(|arguments| run(arguments).out.len() > 16 << 10) {
+        limited += 1;
+        let RunResult { code, err, .. } = run_after(setup, &arguments, None);
+        assert_eq!(code, 1, "{arguments:?}: {err}");
+        assert!(err.contains("  why: File too large"), "{arguments:?}: {err}");
+        assert!(err.contains("ulimit -f"), "{arguments:?}: {err}");
+    }
+    assert!(limited > 2, "{limited}");
+    let folder = CliTestFolder::new();
+    let out = folder.path("all.ndjson").into_os_string();
+    let mtty = testdata("mtty-6.12-format-1.vft").into_os_string();
+    let arguments = ["export".into(), mtty, "--format".into(), "ndjson".into(), "-o".into(), out.clone()];
+    let RunResult { code, err, .. } = run_after(setup, &arguments, None);
+    assert!(code == 1 && err.contains("ulimit -f"), "{code} {err}");
+    assert!(fs::metadata(&out).is_err(), "half of it is in the way of the next try");
+    assert_eq!(run(&arguments).code, 0);
 }
 
 #[test]

@@ -61,9 +61,26 @@ pub(crate) fn run<A: AsRef<OsStr>>(arguments: &[A]) -> RunResult {
 
 /// Runs it with another standard input, and another standard output if one is given.
 pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: Stdio, output: Option<Stdio>) -> RunResult {
+    wait_for(&mut Command::new(env!("CARGO_BIN_EXE_vfio-trace")), arguments, input, output)
+}
+
+/// Runs it as a shell does after `setup`, commands of which it inherits what they set.
+pub(crate) fn run_after<A: AsRef<OsStr>>(setup: &str, arguments: &[A], output: Option<Stdio>) -> RunResult {
+    let line = format!("{setup}; exec \"$0\" \"$@\"");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &line, env!("CARGO_BIN_EXE_vfio-trace")]);
+    wait_for(&mut shell, arguments, Stdio::null(), output)
+}
+
+fn wait_for<A: AsRef<OsStr>>(
+    command: &mut Command,
+    arguments: &[A],
+    input: Stdio,
+    output: Option<Stdio>,
+) -> RunResult {
     let folder = CliTestFolder::new();
     let [out, err] = ["out", "err"].map(|name| folder.path(name));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vfio-trace"))
+    let mut child = command
         .args(arguments)
         .env("TZ", "UTC")
         .stdin(input)

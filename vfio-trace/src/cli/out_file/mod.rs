@@ -11,7 +11,7 @@ use super::error::{CliError, USAGE};
 use crate::{
     recording::{
         self, NewFile, OpenAttempt, OutputError, OutputTarget, StopFlag, StoppableFile, TRY_AGAIN,
-        refuse_input,
+        refuse_input, room_advice,
     },
     units::advice::ErrorAdvice as _,
 };
@@ -213,13 +213,8 @@ fn cannot(name: &str) -> String {
 }
 
 pub(super) fn lost(name: &str, why: &io::Error) -> CliError {
-    let todo = match why.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "make room, or choose another place; what came out is not whole"
-        },
-        _ => "choose another place; what came out is not whole",
-    };
-    CliError::failed(cannot(name), why, todo)
+    let room = room_advice(why).map(|room| format!("{room}, or ")).unwrap_or_default();
+    CliError::failed(cannot(name), why, format!("{room}choose another place; what came out is not whole"))
 }
 
 impl From<OutputError> for CliError {

@@ -31,7 +31,7 @@ use crate::{
     probe::ProbeChanges,
     recording::{
         BlockItem, ClockSample, DriverFacts, EndReason, LayoutMember, OutputError, PartEnd, PartHeader,
-        PartOutput, PartPreamble, PartWriter, RecordingOutput, SCHEMA, StopFlag, TRY_AGAIN,
+        PartOutput, PartPreamble, PartWriter, RecordingOutput, SCHEMA, StopFlag, TRY_AGAIN, room_advice,
     },
     source::{
         clock::{mono_ns, sample},
@@ -512,19 +512,24 @@ fn not_put_back(path: &Path, now: &Path) -> String {
 /// goes away.
 fn unbegun(name: &str, why: &io::Error) -> CliError {
     let todo = match why.kind() {
-        io::ErrorKind::BrokenPipe => "let what reads the pipe live until the recording ends",
-        _ => "choose another place with -o, or make room there",
+        io::ErrorKind::BrokenPipe => "let what reads the pipe live until the recording ends".to_owned(),
+        io::ErrorKind::FileTooLarge => {
+            format!("{}, or choose another place with -o", room_advice(why).unwrap_or_default())
+        },
+        _ => "choose another place with -o, or make room there".to_owned(),
     };
     CliError::failed(format!("cannot record to {name}"), why, todo)
 }
 
 fn unwritable(name: &str, why: &io::Error) -> CliError {
-    let todo = match why.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "make room, or limit the recording with --rotate and --keep; what was recorded until now can be replayed"
+    let todo = match room_advice(why) {
+        Some(room) => format!(
+            "{room}, or limit the recording with --rotate and --keep; what was recorded until now can be replayed"
+        ),
+        None if why.kind() == io::ErrorKind::BrokenPipe => {
+            "let what reads the pipe live until the recording ends".to_owned()
         },
-        io::ErrorKind::BrokenPipe => "let what reads the pipe live until the recording ends",
-        _ => "choose another place with -o; what was recorded until now can be replayed",
+        None => "choose another place with -o; what was recorded until now can be replayed".to_owned(),
     };
     CliError::with_code(FAILED, format!("recording to {name} has stopped"), why, todo)
 }

@@ -119,3 +119,15 @@ fn the_last_line_says_that_all_is_there_only_where_it_is() {
     let account = closed(probe(0, Some(0)), 0, Some(gap)).account(false, false);
     assert!(account.ends_with(", 2 gaps in probing") && account.contains("Not all was probed"), "{account}");
 }
+
+#[test]
+fn a_limit_on_file_sizes_is_told_apart_from_a_full_disk() {
+    use rustix::io::Errno;
+    for tell in [unbegun, unwritable] {
+        let todo = |why: Errno| format!("{:?}", tell("a.vft", &why.into()));
+        let (full, limit, other) = (todo(Errno::NOSPC), todo(Errno::FBIG), todo(Errno::IO));
+        assert!(full.contains("make room") && !full.contains("ulimit"), "{full}");
+        assert!(limit.contains("ulimit -f") && !limit.contains("make room"), "{limit}");
+        assert!(!other.contains("ulimit"), "{other}");
+    }
+}
