@@ -55,6 +55,7 @@ pub(super) fn main(args: &ListArgs) -> Result<u8, CliError> {
         .collect();
     // All is read; what others have named is only written now.
     give_up()?;
+    devices.check_sysfs()?;
     let blind = devices.snapshot_error.as_ref().map(ToString::to_string);
     let losses = devices.snapshot_error.is_none().then_some(devices.losses);
     let read = print(args, &rows, blind.as_deref(), losses, None)?;
@@ -277,6 +278,7 @@ mod tests {
             holders_known: true,
             losses: SnapshotLosses::default(),
             snapshot_error: None,
+            sysfs_readable: VfioDevice::has_sysfs(files),
             facts: KernelFacts::read(files),
         }
     }

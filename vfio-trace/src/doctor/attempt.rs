@@ -8,7 +8,7 @@ use vfio_trace_common::role::Role;
 use crate::{
     event::ProbeReport,
     kernel::{
-        KernelFacts, KernelFiles,
+        KernelFacts, KernelFiles, KprobeSupport,
         caps::{CapSet, LinuxCap},
     },
     probe::{BpfPrograms, LoadOptions, ProbeManager, plan},
@@ -47,11 +47,6 @@ impl AttemptResult {
     }
 }
 
-/// Returns true if this kernel has the PMU that kprobes are attached through.
-pub(super) fn has_kprobes(files: &KernelFiles) -> bool {
-    files.line("/sys/bus/event_source/devices/kprobe/type").is_some()
-}
-
 impl ProbeAttempt {
     /// Loads the programs and attaches them, where that may work; undoes all of it at the end.
     pub(super) fn make(files: &KernelFiles, facts: &KernelFacts) -> Self {
@@ -62,7 +57,7 @@ impl ProbeAttempt {
             Ok(programs) => programs,
             Err(error) => return Self::NoMaps(error.to_string()),
         };
-        if !has_kprobes(files) {
+        if KprobeSupport::read(files) != KprobeSupport::Present {
             // Without kprobes the programs for them could not be loaded either.
             return Self::Done(AttemptResult::default());
         }

@@ -7,7 +7,7 @@ use crate::kernel::{KernelFacts, VfioCore};
 
 /// Makes one check per loaded migration driver: its name, and the sign by which it was recognised.
 pub(super) fn drivers(facts: &DoctorFacts) -> Vec<Check> {
-    let facts = &facts.kernel;
+    let (facts, proc_readable) = (&facts.kernel, facts.proc_readable);
     let check = |id, subject: &str, what: String| Check::ok(CheckSection::Drivers, id, subject, what);
     let mut checks = Vec::new();
     for driver in &facts.drivers {
@@ -40,7 +40,9 @@ pub(super) fn drivers(facts: &DoctorFacts) -> Vec<Check> {
     checks.extend(images(facts));
     if checks.is_empty() {
         let none = |what: &str| check("migration-driver", "-", what.to_owned());
-        checks.push(if facts.vfio == VfioCore::NotLoaded {
+        checks.push(if facts.vfio == VfioCore::NotLoaded && !proc_readable {
+            none("not known: /proc cannot be read").with_status(CheckStatus::Unknown)
+        } else if facts.vfio == VfioCore::NotLoaded {
             none("vfio is not loaded, so there is no driver").with_status(CheckStatus::Unknown)
         } else if facts.btf.is_err() {
             none("without BTF drivers cannot be recognised").with_status(CheckStatus::Unknown)

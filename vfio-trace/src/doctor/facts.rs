@@ -5,14 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use super::{
-    attempt::{self, ProbeAttempt},
-    inventory::InventoryAttempt,
-    variants::variant_for,
-};
+use super::{attempt::ProbeAttempt, inventory::InventoryAttempt, variants::variant_for};
 use crate::{
     event::MigFlags,
-    kernel::{KernelFacts, KernelFiles, KernelVersion, VfioDevice},
+    kernel::{KernelFacts, KernelFiles, KernelVersion, KprobeSupport, VfioDevice},
     source::snapshot::DeviceFacts,
 };
 
@@ -28,18 +24,20 @@ pub struct DoctorFacts {
     pub machine: String,
     /// Path of this program, for advice that names it.
     pub program: PathBuf,
-    /// True outside of nested user namespaces, in which capabilities do not count.
-    pub first_user_namespace: bool,
+    /// True outside of nested user namespaces, in which capabilities do not count; `None` if it is not known.
+    pub first_user_namespace: Option<bool>,
     /// True if the kernel shows a lockdown mode.
     pub shows_lockdown: bool,
-    /// True if the kernel has bpf(2).
-    pub has_bpf: bool,
-    /// True if the kernel has the PMU that kprobes are attached through.
-    pub has_kprobes: bool,
+    /// True if the kernel has bpf(2); `None` if it is not known.
+    pub has_bpf: Option<bool>,
+    /// Support for kprobes, as sysfs shows it.
+    pub kprobe_support: KprobeSupport,
     /// True if kprobes are switched off: then all can be attached and none ever fires.
     pub kprobes_off: bool,
     /// Functions on the kernel's kprobe blacklist, as far as it is readable.
     pub kprobe_blacklist: BTreeSet<String>,
+    /// True if /proc is mounted: if not, a file that is not there tells nothing of the kernel.
+    pub proc_readable: bool,
     /// True if /proc/kallsyms can be read.
     pub symbols_readable: bool,
     /// True if sysfs can be read: an empty list of devices then means that the host has none.
@@ -101,6 +99,7 @@ impl DoctorFacts {
         attempt: ProbeAttempt,
         inventory: InventoryAttempt,
     ) -> Self {
+        let proc_readable = files.exists("/proc/self/status");
         // The list of modules is long, and thousands of devices may ask for the same driver.
         let mut asked: BTreeMap<&str, Option<bool>> = BTreeMap::new();
         let devices = VfioDevice::all(files).into_iter().map(|device| {
@@ -116,18 +115,24 @@ impl DoctorFacts {
             version: KernelVersion::read(files),
             machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("vfio-trace")),
+            // A kernel without user namespaces has no such file.
             first_user_namespace: files
                 .line("/proc/self/uid_map")
-                .is_none_or(|line| line.split_whitespace().eq(["0", "0", "4294967295"])),
+                .map_or(proc_readable.then_some(true), |line| {
+                    Some(line.split_whitespace().eq(["0", "0", "4294967295"]))
+                }),
             shows_lockdown: files.exists("/sys/kernel/security/lockdown"),
             // The file comes with CONFIG_BPF_SYSCALL (kernel/bpf/syscall.c).
-            has_bpf: files.exists("/proc/sys/kernel/unprivileged_bpf_disabled"),
-            has_kprobes: attempt::has_kprobes(files),
+            has_bpf: files
+                .exists("/proc/sys/kernel")
+                .then(|| files.exists("/proc/sys/kernel/unprivileged_bpf_disabled")),
+            kprobe_support: KprobeSupport::read(files),
             // The file is readable for root only.
             kprobes_off: files.line("/sys/kernel/debug/kprobes/enabled").as_deref() == Some("0"),
             kprobe_blacklist: blacklisted(
                 &files.text("/sys/kernel/debug/kprobes/blacklist").unwrap_or_default(),
             ),
+            proc_readable,
             symbols_readable: files.open("/proc/kallsyms").is_ok(),
             sysfs_readable: VfioDevice::has_sysfs(files),
             btf_files: given_btf(files, &kernel.users),

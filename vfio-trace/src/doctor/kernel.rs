@@ -3,7 +3,7 @@
 use vfio_trace_common::defects::{DEFECTS, Defect, Standing};
 
 use super::{Check, CheckBlocker, CheckSection, CheckStatus, DoctorFacts, ProbeAttempt};
-use crate::kernel::{KernelFacts, KernelVersion, security::LockdownMode};
+use crate::kernel::{KernelFacts, KernelVersion, KprobeSupport, security::LockdownMode};
 
 fn check(id: &'static str, subject: &str, what: impl Into<String>) -> Check {
     Check::ok(CheckSection::Kernel, id, subject, what)
@@ -37,6 +37,9 @@ pub(super) fn lockdown(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| check("lockdown", "lockdown", what);
     vec![match facts.kernel.lockdown {
         LockdownMode::None if facts.shows_lockdown => check("off"),
+        LockdownMode::None if !facts.sysfs_readable => {
+            check("not known: sysfs cannot be read").with_status(CheckStatus::Unknown)
+        },
         LockdownMode::None => check("none: the kernel has no lockdown, or securityfs is not mounted"),
         LockdownMode::Integrity => check("integrity, which allows tracing"),
         LockdownMode::Confidentiality => check("confidentiality, which refuses kprobes to everybody")
@@ -70,10 +73,15 @@ pub(super) fn bpf(facts: &DoctorFacts) -> Vec<Check> {
                 .costs("the probes of these roles, see below")
                 .todo("report this as a bug, with the kernel's version")
         },
-        ProbeAttempt::Done(_) if facts.has_kprobes => check("maps and all programs load".to_owned()),
+        ProbeAttempt::Done(_) if facts.kprobe_support == KprobeSupport::Present => check("maps and all programs load".to_owned()),
         ProbeAttempt::Done(_) => check("maps load; the programs need kprobes".to_owned()),
-        ProbeAttempt::NotTried(why) if facts.has_bpf => {
-            check(format!("the kernel has it; whether the programs load was not tried: {why}"))
+        ProbeAttempt::NotTried(why) if facts.has_bpf != Some(false) => {
+            let has = if facts.has_bpf.is_some() {
+                "the kernel has it"
+            } else {
+                "that the kernel has it is not known: /proc/sys cannot be read"
+            };
+            check(format!("{has}; whether the programs load was not tried: {why}"))
                 .with_status(CheckStatus::Unknown)
         },
         ProbeAttempt::NotTried(_) => check("the kernel seems to be built without CONFIG_BPF_SYSCALL".to_owned())
@@ -87,7 +95,13 @@ pub(super) fn bpf(facts: &DoctorFacts) -> Vec<Check> {
 /// Makes the check of kprobes: the kernel has them, and they fire.
 pub(super) fn kprobes(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| check("kprobes", "kprobes", what);
-    vec![if !facts.has_kprobes {
+    vec![if facts.kprobe_support == KprobeSupport::Unknown {
+        check("not known: sysfs cannot be read, which alone tells how they are attached")
+            .with_status(CheckStatus::Unknown)
+            .costs("no tracing from here")
+            .todo("mount it (mount -t sysfs sysfs /sys), or let this container or user see /sys/bus/event_source")
+            .blocks(CheckBlocker::Permission)
+    } else if facts.kprobe_support == KprobeSupport::Absent {
         check("none (no /sys/bus/event_source/devices/kprobe): built without CONFIG_KPROBE_EVENTS")
             .with_status(CheckStatus::Missing)
             .costs("no tracing")
@@ -106,21 +120,25 @@ pub(super) fn kprobes(facts: &DoctorFacts) -> Vec<Check> {
 
 /// Makes the check of symbols: functions can be found by name, and told apart by address.
 pub(super) fn symbols(facts: &DoctorFacts) -> Vec<Check> {
-    vec![names(&facts.kernel, facts.symbols_readable), addresses(&facts.kernel)]
+    vec![names(facts), addresses(&facts.kernel, facts.symbols_readable)]
 }
 
-fn names(kernel: &KernelFacts, readable: bool) -> Check {
+fn names(facts: &DoctorFacts) -> Check {
     let check = |what: String| check("kallsyms", "symbols", what);
-    match &kernel.kallsyms {
+    match &facts.kernel.kallsyms {
         Err(why) => check(why.to_string())
             .with_status(CheckStatus::Degraded)
             .costs(
                 "it cannot be told which functions were inlined or exist twice before a probe is tried; functions \
                  behind pointers have no names",
             )
-            .todo("use a kernel with CONFIG_KALLSYMS, as distributions' have"),
+            .todo(if facts.proc_readable {
+                "use a kernel with CONFIG_KALLSYMS, as distributions' have"
+            } else {
+                "mount /proc: mount -t proc proc /proc"
+            }),
         // The list of symbols is not read before there is something to look for.
-        Ok(symbols) if symbols.total() == 0 && readable => check("/proc/kallsyms can be read".to_owned()),
+        Ok(symbols) if symbols.total() == 0 && facts.symbols_readable => check("/proc/kallsyms can be read".to_owned()),
         Ok(symbols) if symbols.total() == 0 => {
             check("/proc/kallsyms cannot be read".to_owned()).with_status(CheckStatus::Degraded)
         },
@@ -128,8 +146,12 @@ fn names(kernel: &KernelFacts, readable: bool) -> Check {
     }
 }
 
-fn addresses(kernel: &KernelFacts) -> Check {
+fn addresses(kernel: &KernelFacts, readable: bool) -> Check {
     let check = |what: String| check("kernel-addresses", "kernel addresses", what);
+    if !readable {
+        let what = "not known: /proc/kallsyms cannot be read";
+        return check(what.to_owned()).with_status(CheckStatus::Unknown);
+    }
     match &kernel.addresses_hidden {
         None => check("shown".to_owned()),
         Some(why) => check(why.to_string()).with_status(CheckStatus::Degraded).costs(

@@ -6,13 +6,17 @@ use crate::kernel::caps::{LinuxCap, setcap_line};
 /// Makes the check of the user namespace: capabilities count in the first one only.
 pub(super) fn user_namespace(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| Check::ok(CheckSection::Privileges, "user-namespace", "user namespace", what);
-    vec![if facts.first_user_namespace {
-        check("the first one: capabilities count")
-    } else {
-        check("a nested one (a rootless container): capabilities in it do not count for tracing")
-            .with_status(CheckStatus::Missing)
-            .todo("run it on the host, or in a container that shares the host's user namespace")
-            .blocks(CheckBlocker::Permission)
+    vec![match facts.first_user_namespace {
+        Some(true) => check("the first one: capabilities count"),
+        Some(false) => {
+            check("a nested one (a rootless container): capabilities in it do not count for tracing")
+                .with_status(CheckStatus::Missing)
+                .todo("run it on the host, or in a container that shares the host's user namespace")
+                .blocks(CheckBlocker::Permission)
+        },
+        None => check("not known: /proc cannot be read")
+            .with_status(CheckStatus::Unknown)
+            .todo("mount it: mount -t proc proc /proc"),
     }]
 }
 
@@ -42,6 +46,10 @@ pub(super) fn admin(facts: &DoctorFacts) -> Vec<Check> {
     if facts.kernel.caps.has(LinuxCap::SysAdmin) {
         return vec![check("held")];
     }
+    if !facts.proc_readable {
+        let what = "not held; whether this kernel asks for it is not known: /proc cannot be read";
+        return vec![check(what).with_status(CheckStatus::Unknown)];
+    }
     if !facts.kernel.perf_wants_admin {
         return vec![check("not held, and not needed")];
     }
@@ -68,6 +76,8 @@ pub(super) fn syslog(facts: &DoctorFacts) -> Vec<Check> {
     let check = |what: &str| capability("cap-syslog", LinuxCap::Syslog, what);
     vec![if facts.kernel.caps.has(LinuxCap::Syslog) {
         check("held")
+    } else if !facts.symbols_readable {
+        check("not held").with_status(CheckStatus::Unknown).costs("kernel addresses may be hidden, see below")
     } else if facts.kernel.addresses_hidden.is_none() {
         check("not held, and not needed: the kernel shows its addresses")
     } else {

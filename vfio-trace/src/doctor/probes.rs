@@ -3,15 +3,18 @@
 use super::{Check, CheckBlocker, CheckSection, CheckStatus, DoctorFacts, ProbeAttempt};
 use crate::{
     event::ProbeReport,
-    kernel::VfioCore,
+    kernel::{KprobeSupport, VfioCore},
     probe::{PlannedProbe, plan},
 };
 
 /// Makes the checks of all functions of the plan.
 pub(super) fn probes(facts: &DoctorFacts) -> Vec<Check> {
     if facts.kernel.vfio == VfioCore::NotLoaded {
-        let what =
-            "vfio is not loaded, or not in this kernel: which of its functions can be probed shows only then";
+        let what = if facts.proc_readable {
+            "vfio is not loaded, or not in this kernel: which of its functions can be probed shows only then"
+        } else {
+            "not known to be loaded: /proc cannot be read"
+        };
         let check =
             Check::ok(CheckSection::Probes, "vfio-core", "vfio", what).with_status(CheckStatus::Unknown);
         if !can_probe(facts) {
@@ -26,7 +29,7 @@ pub(super) fn probes(facts: &DoctorFacts) -> Vec<Check> {
     let plan = plan(&facts.kernel);
     let mut checks: Vec<_> = plan.iter().map(|planned| judge(planned, facts)).collect();
     if let Some(done) = facts.attempt.done()
-        && facts.has_kprobes
+        && facts.kprobe_support == KprobeSupport::Present
         && !done.any()
         && !done.denied
     {
@@ -40,7 +43,9 @@ pub(super) fn probes(facts: &DoctorFacts) -> Vec<Check> {
 
 /// Returns true if functions of this kernel can be probed at all, by any process: other checks give the reason if not.
 fn can_probe(facts: &DoctorFacts) -> bool {
-    facts.has_kprobes && !facts.kprobes_off && !facts.kernel.lockdown.forbids_tracing()
+    facts.kprobe_support == KprobeSupport::Present
+        && !facts.kprobes_off
+        && !facts.kernel.lockdown.forbids_tracing()
 }
 
 fn judge(planned: &PlannedProbe, facts: &DoctorFacts) -> Check {
@@ -59,8 +64,12 @@ fn judge(planned: &PlannedProbe, facts: &DoctorFacts) -> Check {
     if facts.kprobe_blacklist.contains(symbol) {
         return lost("it is on the kprobe blacklist (/sys/kernel/debug/kprobes/blacklist)");
     }
-    if !facts.has_kprobes {
-        return lost("this kernel has no kprobes");
+    match facts.kprobe_support {
+        KprobeSupport::Present => {},
+        KprobeSupport::Absent => return lost("this kernel has no kprobes"),
+        KprobeSupport::Unknown => {
+            return check("not tried: sysfs cannot be read").with_status(CheckStatus::Unknown);
+        },
     }
     let tried = facts.attempt.done().and_then(|done| {
         let is =

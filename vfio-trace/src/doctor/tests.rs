@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    kernel::{KernelFacts, VfioCore, source::testing::TestRoot},
+    kernel::{KernelFacts, KprobeSupport, VfioCore, caps::CapSet, source::testing::TestRoot},
     output::{doctor_json, doctor_text},
     units::schema_check::TestSchema,
     units::visible::tests::{HOSTILE, harms},
@@ -20,9 +20,17 @@ fn host() -> TestRoot {
         .write("proc/modules", "")
         .write("proc/kallsyms", "ffffffff81000000 T _text\n")
         .write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+        .write("sys/bus/event_source/devices/software/type", "1\n")
         .write("sys/bus/event_source/devices/kprobe/type", "8\n");
     root
 }
+
+/// Removes a folder, as if the kernel lacked it or nothing were mounted there.
+fn take_away(root: &TestRoot, folder: &str) {
+    std::fs::remove_dir_all(root.path().join(folder)).unwrap();
+}
+
+const KPROBES: &str = "sys/bus/event_source/devices/kprobe";
 
 /// Returns the facts of a made-up host, with this result of an attempt.
 pub(super) fn facts_of(root: &TestRoot, attempt: ProbeAttempt) -> DoctorFacts {
@@ -68,7 +76,7 @@ fn what_nobody_can_do_comes_before_what_this_process_may_not() {
     let root = host();
     root.write("proc/self/status", "CapEff:\t0000000000000000\n");
     assert_eq!(code(&root, none()), 3);
-    root.remove("sys/bus/event_source/devices/kprobe/type");
+    take_away(&root, KPROBES);
     assert_eq!(code(&root, none()), 4);
 
     let root = host();
@@ -112,7 +120,7 @@ fn kprobes_that_are_switched_off_are_noticed() {
 #[test]
 fn where_nothing_can_be_probed_nobody_is_told_to_wait() {
     let without = host();
-    without.remove("sys/bus/event_source/devices/kprobe/type");
+    take_away(&without, KPROBES);
     let off = host();
     off.write("sys/kernel/debug/kprobes/enabled", "0\n");
     let locked = host();
@@ -150,6 +158,49 @@ fn only_devices_that_cannot_migrate_give_exit_code_1() {
     assert_eq!((report.verdict, report.exit_code), (CheckVerdict::NoDeviceMigrates, 1));
 }
 
+#[test]
+fn without_sysfs_nothing_is_said_to_be_missing() {
+    let root = host();
+    take_away(&root, "sys");
+    let report = report(&root, works());
+    assert_eq!((report.verdict, report.exit_code), (CheckVerdict::NotPermitted, 3));
+    for id in ["kprobes", "lockdown", "device"] {
+        assert_eq!(status(&report, id), CheckStatus::Unknown, "{id}");
+    }
+    let text = doctor_text(&report, false);
+    for word in
+        ["CONFIG_", "built without", "no device is bound", "this kernel cannot be traced", "securityfs"]
+    {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn without_proc_nothing_is_said_to_be_missing() {
+    let root = host();
+    take_away(&root, "proc");
+    let facts = facts_of(&root, ProbeAttempt::NotTried("it takes CAP_BPF".to_owned()));
+    // On a host of its own the kernel tells the capabilities.
+    let root_caps = CapSet::parse_status(ROOT).unwrap();
+    for caps in [CapSet::default(), root_caps] {
+        let mut facts = facts_of(&root, ProbeAttempt::NotTried("it takes CAP_BPF".to_owned()));
+        facts.kernel.caps = caps;
+        let report = examine(&facts);
+        for id in ["user-namespace", "bpf", "kernel-addresses", "migration-driver", "vfio-core"] {
+            assert_eq!(status(&report, id), CheckStatus::Unknown, "{id}");
+        }
+        let text = doctor_text(&report, false);
+        for word in ["CONFIG_BPF", "the first one", "not needed", "kptr_restrict", "is not loaded", " shown"]
+        {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+    }
+    assert_eq!((facts.has_bpf, facts.first_user_namespace), (None, None));
+    let root = host();
+    root.remove("proc/self/uid_map");
+    assert_eq!(facts_of(&root, works()).first_user_namespace, Some(true), "a kernel without user namespaces");
+}
+
 /// Makes hosts that together bring out every check.
 fn odd_hosts() -> Vec<DoctorFacts> {
     let not_tried = || ProbeAttempt::NotTried("it takes CAP_BPF".to_owned());
@@ -159,7 +210,7 @@ fn odd_hosts() -> Vec<DoctorFacts> {
     let refused =
         AttemptResult { refused: vec![(Role::Read, "no".to_owned())], probes: Vec::new(), denied: true };
     all.push(DoctorFacts {
-        first_user_namespace: false,
+        first_user_namespace: Some(false),
         inventory: InventoryAttempt::Failed("no".to_owned()),
         ..facts_of(&machine, ProbeAttempt::Done(refused))
     });
@@ -220,11 +271,14 @@ fn each_fact_shows_in_its_check() {
     };
     let (missing, support) = (CheckStatus::Missing, Some(CheckBlocker::Support));
     assert_eq!(said(&|_| (), "kprobes"), (CheckStatus::Ok, None));
-    assert_eq!(said(&|facts| facts.has_kprobes = false, "kprobes"), (missing, support));
+    assert_eq!(said(&|facts| facts.kprobe_support = KprobeSupport::Absent, "kprobes"), (missing, support));
     assert_eq!(said(&|facts| facts.kprobes_off = true, "kprobes"), (missing, support));
     assert_eq!(said(&|facts| facts.attempt = ProbeAttempt::NoMaps(String::new()), "bpf"), (missing, support));
     let permission = Some(CheckBlocker::Permission);
-    assert_eq!(said(&|facts| facts.first_user_namespace = false, "user-namespace"), (missing, permission));
+    assert_eq!(
+        said(&|facts| facts.first_user_namespace = Some(false), "user-namespace"),
+        (missing, permission)
+    );
     assert_eq!(said(&|facts| facts.sysfs_readable = false, "device").0, CheckStatus::Unknown);
     let failed = |facts: &mut DoctorFacts| {
         facts.kernel.vfio = VfioCore::Module;

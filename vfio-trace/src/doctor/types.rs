@@ -32,7 +32,11 @@ pub(super) fn types(facts: &DoctorFacts) -> Vec<Check> {
                 check("btf-vmlinux", "vmlinux", reason(why))
                     .with_status(CheckStatus::Degraded)
                     .costs(losses::NO_BTF)
-                    .todo("give the kernel's BTF with --btf DIR, or use a kernel with CONFIG_DEBUG_INFO_BTF"),
+                    .todo(if facts.sysfs_readable {
+                        "give the kernel's BTF with --btf DIR, or use a kernel with CONFIG_DEBUG_INFO_BTF"
+                    } else {
+                        "mount sysfs (mount -t sysfs sysfs /sys), or give the kernel's BTF with --btf DIR"
+                    }),
             ];
         },
     };
@@ -58,12 +62,12 @@ pub(super) fn types(facts: &DoctorFacts) -> Vec<Check> {
     for name in &kernel.users {
         module("btf-module", name, losses::NO_MODULE_BTF);
     }
-    checks.extend(members(kernel));
+    checks.extend(members(kernel, facts.proc_readable));
     checks
 }
 
 /// Makes the checks of the struct members that the programs read.
-fn members(facts: &KernelFacts) -> Vec<Check> {
+fn members(facts: &KernelFacts, proc_readable: bool) -> Vec<Check> {
     let (later, missing): (Vec<_>, Vec<_>) = facts
         .missing
         .iter()
@@ -73,7 +77,8 @@ fn members(facts: &KernelFacts) -> Vec<Check> {
     let known = Field::ALL.len() - facts.missing.len();
     let mut what = vec![format!("{known} of {} are known", Field::ALL.len())];
     if !later.is_empty() {
-        what.push(format!("{} are vfio's, which is not loaded", later.len()));
+        let is_not = if proc_readable { "is not loaded" } else { "is not known to be loaded" };
+        what.push(format!("{} are vfio's, which {is_not}", later.len()));
     }
     if !absent.is_empty() {
         let names: Vec<&str> = absent.iter().map(|missing| missing.path.as_str()).collect();

@@ -85,7 +85,7 @@ impl CapSet {
     }
 
     /// Reads the effective capabilities of the calling thread from `/proc/thread-self/status`, else from
-    /// `/proc/self/status`.
+    /// `/proc/self/status`. Without /proc the running kernel is asked.
     ///
     /// They count only if the process is in the first user namespace: tracing is a matter of the whole machine, and
     /// the kernel asks `capable()`. In another namespace (a rootless container) this is empty.
@@ -96,10 +96,18 @@ impl CapSet {
         });
         let status = files.text("/proc/thread-self/status").or_else(|_| files.text("/proc/self/status"));
         if first_namespace {
-            Self::parse_status(&status.unwrap_or_default()).unwrap_or_default()
+            let told = status.ok().and_then(|status| Self::parse_status(&status));
+            told.or_else(|| files.are_own().then(Self::of_thread)).unwrap_or_default()
         } else {
             Self(0)
         }
+    }
+
+    /// Asks the kernel for the effective capabilities of the calling thread, those that matter here (capget(2)).
+    fn of_thread() -> Self {
+        let held = caps::read(None, Set::Effective).unwrap_or_default();
+        let known = LinuxCap::TRACING.into_iter().chain([LinuxCap::DacOverride]);
+        Self::of(&known.filter(|cap| held.contains(&cap.capability())).collect::<Vec<_>>())
     }
 
     /// Takes `CapEff` out of the text of `/proc/PID/status`.
@@ -261,6 +269,20 @@ mod tests {
         assert!(CapSet::effective(&root.files()).has(LinuxCap::Bpf));
         root.write("proc/self/uid_map", "         0       1000          1\n");
         assert!(!CapSet::effective(&root.files()).has(LinuxCap::Bpf));
+    }
+
+    #[test]
+    fn without_proc_the_kernel_tells_the_same() {
+        let status = KernelFiles::default().text("/proc/thread-self/status").unwrap();
+        let (told, asked) = (CapSet::parse_status(&status).unwrap(), CapSet::of_thread());
+        for cap in LinuxCap::TRACING.into_iter().chain([LinuxCap::DacOverride]) {
+            assert_eq!(asked.0 & 1 << cap.bit(), told.0 & 1 << cap.bit(), "{}", cap.name());
+        }
+        assert_eq!(
+            CapSet::effective(&TestRoot::new().files()),
+            CapSet::default(),
+            "a copy is of another process"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod discover;
 pub mod facts;
 pub mod inventory;
 pub mod kallsyms;
+pub mod kprobes;
 pub mod layout;
 pub mod modules;
 pub mod plugin;
@@ -38,6 +39,7 @@ pub use self::{
     facts::{KernelFacts, VfioCore},
     inventory::{DeviceBus, VfioDevice, is_named},
     kallsyms::{Kallsyms, KernelSymbol},
+    kprobes::KprobeSupport,
     layout::{MissingField, MissingReason},
     modules::ModuleList,
     plugin::{CapturePlan, FieldPlace, PluginFacts, ReturnKind, StepPlan, UnavailableReason},

@@ -55,6 +55,11 @@ impl KernelFiles {
         Self { root: root.into(), btf_dir: None }
     }
 
+    /// Returns true if these are the running kernel's own files, and not a copy.
+    pub fn are_own(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
     /// Takes BTF that /sys/kernel/btf does not have from `dir`: a file `vmlinux` and one per module, raw BTF or ELF.
     #[must_use]
     pub fn with_btf_dir(mut self, dir: impl Into<PathBuf>) -> Self {

@@ -74,7 +74,9 @@ impl KprobeBackend {
 
     /// Returns the programs and the cookie to attach to a function; an error if its programs are not loaded.
     fn work<'a>(&'a self, target: &'a ProbeTarget, slot: u16) -> Result<AttachJob<'a>, AttachError> {
-        let pmu = self.pmu.ok_or("this kernel has no kprobes (no /sys/bus/event_source/devices/kprobe)")?;
+        let pmu = self
+            .pmu
+            .ok_or("how kprobes are attached cannot be read (/sys/bus/event_source/devices/kprobe)")?;
         let (enter, exit) = self.programs.fds(target.role).ok_or("its program is not loaded")?;
         Ok(AttachJob { target, cookie: u64::from(slot) | target.cookie_bits, pmu, enter, exit })
     }

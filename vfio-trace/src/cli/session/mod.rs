@@ -99,8 +99,12 @@ pub(super) fn open_source(
 
 /// Says that there is nothing to trace yet, if that is so.
 pub(super) fn say_waiting(live: &LiveSource) {
-    if !live.has_vfio() {
-        note("vfio is not loaded yet; waiting for it");
+    if live.has_vfio() {
+        return;
+    }
+    match &live.facts().modules {
+        Ok(_) => note("vfio is not loaded yet; waiting for it"),
+        Err(why) => note(&format!("vfio is not known to be loaded ({why}); waiting for it")),
     }
 }
 

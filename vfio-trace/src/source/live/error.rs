@@ -23,6 +23,9 @@ pub enum LiveError {
     /// Lockdown forbids it.
     #[error("kernel lockdown is in confidentiality mode, which refuses kprobes to everybody")]
     Lockdown,
+    /// There is no sysfs to see.
+    #[error("sysfs cannot be read, which alone tells how kprobes are attached (/sys/bus/event_source)")]
+    NoSysfs,
     /// The kernel cannot do it.
     #[error("{0}")]
     NotSupported(String),
@@ -40,7 +43,7 @@ pub enum LiveError {
 impl ErrorAdvice for LiveError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NotPermitted(_) => NOT_PERMITTED,
+            Self::NotPermitted(_) | Self::NoSysfs => NOT_PERMITTED,
             Self::Lockdown | Self::NotSupported(_) => NOT_SUPPORTED,
             Self::Unlisted(_) => FAILED,
             Self::Load(_) | Self::Poll(_) if scarce(self).is_some() => FAILED,
@@ -68,6 +71,7 @@ impl ErrorAdvice for LiveError {
             Self::NotSupported(_) => {
                 "trace on a host whose kernel has CONFIG_KPROBE_EVENTS, as distributions' have"
             },
+            Self::NoSysfs => "mount it (mount -t sysfs sysfs /sys), or let this container or user see it",
             Self::Unlisted(_) if is_root() => {
                 "let it read /sys: a container, or a security module, keeps it from that"
             },

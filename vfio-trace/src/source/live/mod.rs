@@ -33,7 +33,7 @@ use crate::{
     driver::WANTED,
     event::{ProbeReport, RecordNote},
     kernel::{
-        KernelFacts, KernelFiles, ModuleStamp, VfioCore,
+        KernelFacts, KernelFiles, KprobeSupport, ModuleStamp, VfioCore,
         caps::{self, LinuxCap, MissingCap},
         process::ProcessTable,
     },
@@ -103,11 +103,15 @@ impl LiveSource {
         let held = capable(&files)?;
         let facts = KernelFacts::read_for(&files, &WANTED);
         allowed(&facts)?;
-        if files.line("/sys/bus/event_source/devices/kprobe/type").is_none() {
-            return Err(LiveError::NotSupported(
-                "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)"
-                    .to_owned(),
-            ));
+        match KprobeSupport::read(&files) {
+            KprobeSupport::Present => {},
+            KprobeSupport::Absent => {
+                return Err(LiveError::NotSupported(
+                    "this kernel has no kprobes (built without CONFIG_KPROBES or CONFIG_KPROBE_EVENTS)"
+                        .to_owned(),
+                ));
+            },
+            KprobeSupport::Unknown => return Err(LiveError::NoSysfs),
         }
         let buffer_bytes = options.buffer_bytes;
         let mut programs = BpfPrograms::load(options)?;
