@@ -106,7 +106,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::cli::{error::FAILED, host::HostArgs};
+    use crate::cli::{error::FAILED, host::HostArgs, report::unapplied};
     use crate::{
         report::document::{MergeMethod, MigrationDocument},
         units::test_folder::TestFolder,
@@ -164,6 +164,36 @@ mod tests {
         let cut = folder.put("cut.vft", &bytes[..bytes.len() * 3 / 4]);
         check_pairs(&histories::read(&[source, cut]).unwrap(), &pairs("none"))
             .expect("it may have been in what is missing");
+    }
+
+    #[test]
+    fn a_device_is_paired_with_itself_only_where_two_hosts_have_it() {
+        let mut read = histories::read(&[testdata("two-hosts-src.vft")]).unwrap();
+        let itself = [(OTHERS[1].to_owned(), OTHERS[1].to_owned())];
+        assert_eq!(read.names.get(OTHERS[1]), Some(&1));
+        let refused = check_pairs(&read, &itself).unwrap_err();
+        assert!(refused.code == USAGE && refused.sentence().contains("to itself"), "{refused:?}");
+        read.names.insert(OTHERS[1].to_owned(), 2);
+        check_pairs(&read, &itself).unwrap();
+        read.names.insert(OTHERS[1].to_owned(), 1);
+        read.names_incomplete = true;
+        check_pairs(&read, &itself).expect("another may have had no name");
+    }
+
+    #[test]
+    fn a_pair_that_was_not_applied_is_told() {
+        let both = ["two-hosts-src.vft", "two-hosts-dst.vft"].map(testdata);
+        let read = histories::read(&both).unwrap();
+        let pair = |source: &str, destination: &str| [(source.to_owned(), destination.to_owned())];
+        let said = |pairs: &[(String, String)]| unapplied(&document(&read, pairs), pairs);
+        assert_eq!(said(&pair(OTHERS[1], OTHERS[0])), [""; 0]);
+        let reversed = said(&pair(OTHERS[0], OTHERS[1]));
+        assert!(
+            matches!(&reversed[..], [one] if one.contains("was not applied") && one.contains("the other way")),
+            "{reversed:?}"
+        );
+        let other = said(&pair(OTHERS[1], OTHERS[1]));
+        assert!(matches!(&other[..], [one] if !one.contains("the other way")), "{other:?}");
     }
 
     #[test]

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     output::{export::write_json, html, report_text},
-    report::{self, ClockShift, document::MigrationDocument},
+    report::{
+        self, ClockShift,
+        document::{MigrationDocument, MigrationSide},
+    },
 };
 
 /// Number of devices that are named where one had to be given.
@@ -97,15 +100,25 @@ pub(super) fn main(args: &ReportArgs) -> Result<u8, CliError> {
     Ok(code)
 }
 
-/// Refuses a pair of which one name is that of no device; where some may be missing, it is only said. `pairs`: what the
+/// Refuses a pair of a device with itself, and one of which one name is that of no device; where some may be missing,
+/// it is only said. `pairs`: what the
 /// user says.
 pub(super) fn check_pairs(
     histories: &RecordingHistories,
     pairs: &[(String, String)],
 ) -> Result<(), CliError> {
     let RecordingHistories { names, names_incomplete: lacking, .. } = histories;
-    for (source, destination) in pairs {
-        let Some(unknown) = [source, destination].into_iter().find(|name| !names.contains(*name)) else {
+    let cannot = |(source, destination): &(String, String), why: String, todo: String| {
+        Err(CliError::with_code(USAGE, format!("cannot pair {source}={destination}"), why, todo))
+    };
+    for pair in pairs {
+        let (source, destination) = pair;
+        // Another host may have one of the same name.
+        if source == destination && names.get(source) == Some(&1) && !*lacking {
+            let why = "only one recording has a device of this name, and none migrates to itself";
+            return cannot(pair, why.to_owned(), "give the destination's name after =".to_owned());
+        }
+        let Some(unknown) = [source, destination].into_iter().find(|name| !names.contains_key(*name)) else {
             continue;
         };
         if *lacking {
@@ -114,21 +127,51 @@ pub(super) fn check_pairs(
             ));
             continue;
         }
-        let some: Vec<&str> = names.iter().map(String::as_str).take(NAMED).collect();
+        let some: Vec<&str> = names.keys().map(String::as_str).take(NAMED).collect();
         let more = if names.len() > NAMED { ", …" } else { "" };
         let todo = match &some[..] {
             [] => "leave --pair out".to_owned(),
             _ => format!("give the whole name of a device: {}{more}", some.join(", ")),
         };
         let why = format!("no device that was recorded has the name {unknown}");
-        return Err(CliError::with_code(USAGE, format!("cannot pair {source}={destination}"), why, todo));
+        return cannot(pair, why, todo);
     }
     Ok(())
 }
 
+/// Returns a sentence for each pair that the user gave and that no migration in the document is of.
+pub(super) fn unapplied(document: &MigrationDocument, pairs: &[(String, String)]) -> Vec<String> {
+    let is = |side: Option<&MigrationSide>, name: &str| {
+        let device = side.and_then(|side| document.devices.get(side.device as usize));
+        device.is_some_and(|device| device.name.as_deref() == Some(name))
+    };
+    let has = |source: &str, destination: &str| {
+        let mut devices = document.migrations.iter().flat_map(|migration| &migration.devices);
+        devices.any(|one| is(one.source.as_ref(), source) && is(one.destination.as_ref(), destination))
+    };
+    let unapplied = pairs.iter().filter(|(source, destination)| !has(source, destination));
+    unapplied
+        .map(|(source, destination)| {
+            let reversed = if has(destination, source) {
+                ", but one the other way: the source's name comes first"
+            } else {
+                ""
+            };
+            format!(
+                "--pair {source}={destination} was not applied: no migration from {source} to {destination} was found{reversed}"
+            )
+        })
+        .collect()
+}
+
 /// Makes the document of what was read; `pairs` that the user gives now take precedence over those given before.
+/// Says which of these were not applied.
 pub(super) fn document(histories: &RecordingHistories, pairs: &[(String, String)]) -> MigrationDocument {
-    document_and_shifts(histories, pairs).0
+    let document = document_and_shifts(histories, pairs).0;
+    for text in unapplied(&document, pairs) {
+        note(&text);
+    }
+    document
 }
 
 /// Makes the document, and the shift from each host's clock to the document's.

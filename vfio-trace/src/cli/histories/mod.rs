@@ -1,7 +1,7 @@
 //! Recordings, read to their end into histories for `report`, `export`, `merge`, `replay`. A file may hold several.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -37,8 +37,9 @@ pub(super) struct RecordingHistories {
     pub(super) damaged: bool,
     /// Pairs of devices that belong together, as was said when the recordings were merged.
     pub(super) pairs: Vec<(String, String)>,
-    /// Names of all devices that were met, also of hosts that were not asked for.
-    pub(super) names: BTreeSet<String>,
+    /// Names of all devices that were met, also of hosts that were not asked for; each with the number of recordings
+    /// that have it.
+    pub(super) names: BTreeMap<String, usize>,
     /// True if there may have been other devices, or devices without a known name.
     pub(super) names_incomplete: bool,
 }
@@ -50,7 +51,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
         all: Vec::new(),
         damaged: !unread.is_empty(),
         pairs: Vec::new(),
-        names: BTreeSet::new(),
+        names: BTreeMap::new(),
         names_incomplete: !unread.is_empty(),
     };
     for text in &unread {
@@ -68,7 +69,11 @@ pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
             let (mut history, damaged) = history(&mut recording, &parts)?;
             // The recording of an unread file is not known: it may be any of these.
             history.host_mut().losses.damage.extend(unread.iter().cloned());
-            histories.names.extend(history.devices.iter().filter_map(|device| device.doc.name.clone()));
+            let named: BTreeSet<&String> =
+                history.devices.iter().filter_map(|device| device.doc.name.as_ref()).collect();
+            for name in named {
+                *histories.names.entry(name.clone()).or_default() += 1;
+            }
             histories.names_incomplete |= lacks(&history) || !recording::not_given(&recording).is_empty();
             histories.all.push(history);
             histories.damaged |= damaged;
