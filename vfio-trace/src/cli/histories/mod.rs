@@ -57,9 +57,15 @@ pub(super) fn read(files: &[PathBuf]) -> Result<RecordingHistories, CliError> {
     for text in &unread {
         note(text);
     }
+    // Each recording, and the files that it is in: those that a merged file has behind the first are met on the way.
+    let mut met: BTreeMap<String, String> = BTreeMap::new();
     for parts in recordings {
         let mut next = Some(RecordingSource::open(&parts)?);
         while let Some(mut recording) = next {
+            let second = source(&parts);
+            if let Some(first) = met.insert(recording.header().recording.clone(), second.clone()) {
+                return Err(RecordingError::Again { first, second }.into());
+            }
             // All recordings of a file have the same pairs: keep each once.
             for pair in recording.merge().map_or(&[][..], |merge| &merge.pairs) {
                 if !histories.pairs.contains(pair) {

@@ -152,6 +152,44 @@ fn parts_are_put_in_their_order() {
     assert_eq!(found, [files[..3].to_vec(), vec![other]]);
 }
 
+/// Every host of every file counts: otherwise its migrations would be told twice.
+#[test]
+fn no_recording_is_taken_for_two() {
+    let data = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli").join(name);
+    let all = [
+        data("testdata/two-hosts-src.vft"),
+        data("testdata/two-hosts-dst.vft"),
+        data("replay/testdata/mtty-6.12-format-1.vft"),
+    ];
+    let folder = TestFolder::new();
+    let bytes = all.each_ref().map(|path| fs::read(path).unwrap());
+    let merged = |name: &str, which: &[usize]| {
+        let parts: Vec<&[u8]> = which.iter().map(|at| &bytes[*at][..]).collect();
+        folder.put(name, &parts.concat())
+    };
+    let [src_dst, dst_mtty, mtty_dst] =
+        [merged("sd.vft", &[0, 1]), merged("dm.vft", &[1, 2]), merged("md.vft", &[2, 1])];
+    let refused = |files: &[&PathBuf]| {
+        let files: Vec<PathBuf> = files.iter().map(|file| (*file).clone()).collect();
+        read(&files).err().map(|why| why.sentence())
+    };
+    for (files, names) in [
+        ([&src_dst, &all[1]], ["sd.vft", "two-hosts-dst.vft"]),
+        ([&all[1], &src_dst], ["two-hosts-dst.vft", "sd.vft"]),
+        ([&src_dst, &mtty_dst], ["sd.vft", "md.vft"]),
+        ([&src_dst, &dst_mtty], ["sd.vft", "dm.vft"]),
+    ] {
+        let why = refused(&files).unwrap_or_else(|| panic!("{names:?} are read"));
+        assert!(names.iter().all(|name| why.contains(name)), "{names:?}: {why}");
+    }
+    let twice = merged("twice.vft", &[0, 1, 0]);
+    assert!(refused(&[&twice]).is_some_and(|why| why.contains("twice.vft twice")));
+    for files in [&[&src_dst][..], &[&src_dst, &all[2]], &[&all[0], &all[1], &all[2]], &[&all[0], &dst_mtty]]
+    {
+        assert_eq!(refused(files), None, "{files:?}");
+    }
+}
+
 #[test]
 fn a_recording_that_goes_on_is_not_complete() {
     let (_folder, files) = recording_parts();

@@ -45,6 +45,14 @@ pub enum RecordingError {
         /// The other.
         second: String,
     },
+    /// The same recording in two files, each of which has others, too, or twice in one.
+    #[error("{}", again(first, second))]
+    Again {
+        /// One.
+        first: String,
+        /// The other; the same name if it is there twice.
+        second: String,
+    },
     /// One file has several recordings, and others are parts of one of them.
     #[error("{name} has several recordings, and {other} is a part of one of them")]
     Mixed {
@@ -67,6 +75,14 @@ pub enum RecordingError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+fn again(first: &str, second: &str) -> String {
+    if first == second {
+        format!("a recording is in {first} twice")
+    } else {
+        format!("the same recording is in {first} and in {second}")
+    }
 }
 
 impl ErrorAdvice for RecordingError {
@@ -103,6 +119,7 @@ impl ErrorAdvice for RecordingError {
                 "give the parts of one recording, or put those of several hosts together with `vfio-trace merge`"
             },
             Self::Twice { .. } => "give each part once",
+            Self::Again { .. } => "give each recording once, its parts one after another",
             Self::Mixed { name, .. } => {
                 let text = format!("give {name} alone, or the parts of one recording as they were recorded");
                 return text.into();
