@@ -36,6 +36,8 @@ use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use crate::recording::stdout;
+
 /// Traces VFIO device live migration on a stock kernel.
 #[derive(Debug, Parser)]
 #[command(name = "vfio-trace", version, about, arg_required_else_help = true, after_help = EXIT_CODES)]
@@ -84,7 +86,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // clap says it well; its own exit code for usage is 2 as well, and 0 for --help and --version.
             let code = if error.use_stderr() { error::USAGE } else { 0 };
-            let told = error.print();
+            let told = if code == 0 { stdout().and_then(|_open| error.print()) } else { error.print() };
             return match told.err().filter(|why| code == 0 && why.kind() != io::ErrorKind::BrokenPipe) {
                 Some(why) => {
                     let lost = out_file::lost("standard output", &why);

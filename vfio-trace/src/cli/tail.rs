@@ -91,7 +91,7 @@ async fn run(args: &TailArgs) -> Result<u8, CliError> {
     session.explain_pids(&args.events.pids);
     session.drop_privileges()?;
     let anchor = anchor();
-    let mut out = OutFile::stdout().stopped_by(StopFlag::new(session.stop()));
+    let mut out = OutFile::stdout_beside(&[])?.stopped_by(StopFlag::new(session.stop()));
     let (mut done, written) = show(args, &mut session, anchor, &mut out).await?;
     let told = out.finish();
     end_heeding();

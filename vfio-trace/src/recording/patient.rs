@@ -17,6 +17,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::sys::stdout_was_closed;
+
 /// Interval at which a reader that does not read is checked.
 pub const TRY_AGAIN: Duration = Duration::from_millis(50);
 
@@ -87,8 +89,11 @@ impl<F: Write + AsFd> StoppableFile<F> {
 ///
 /// # Errors
 ///
-/// There is no descriptor left.
+/// There is no descriptor left, or it was closed when this process began.
 pub fn stdout() -> io::Result<File> {
+    if stdout_was_closed() {
+        return Err(Errno::BADF.into());
+    }
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 

@@ -2,13 +2,17 @@
 //!
 //! With the crate `vfio-uapi` the only `unsafe` code of user space is here. Structures follow include/uapi/linux/{bpf,perf_event}.h; the kernel is
 //! told their size and ignores, or fills with zeros, the part that one side does not know.
-#![expect(unsafe_code, reason = "perf_event_open(2), bpf(2) and what signals do have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "perf_event_open(2), bpf(2), what signals do and what comes before `main` have no safe wrapper"
+)]
 
 mod clock;
 mod iter;
 mod pod;
 mod poll;
 pub mod signals;
+mod stdio;
 
 use std::{
     ffi::{CString, c_long, c_void},
@@ -20,6 +24,7 @@ pub use clock::utc_error_ns;
 pub use iter::own_files;
 pub use pod::MapValue;
 pub use poll::readable;
+pub use stdio::stdout_was_closed;
 
 /// `perf_event_attr` up to `config2` (`PERF_ATTR_SIZE_VER1`).
 #[repr(C)]

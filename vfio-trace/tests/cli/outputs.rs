@@ -103,6 +103,43 @@ fn a_limit_on_file_sizes_is_told() {
 }
 
 #[test]
+fn a_closed_standard_output_is_told() {
+    // Files of that name are what Rust's runtime has put there.
+    let named = |arguments: &Vec<String>| arguments.iter().any(|word| word == "/dev/stdout");
+    for arguments in all().into_iter().filter(|arguments| !named(arguments)) {
+        let RunResult { code, err, .. } = run_after("exec >&-", &arguments, None);
+        assert_eq!(code, 1, "{arguments:?}: {err}");
+        assert!(err.contains("error: cannot write standard output"), "{arguments:?}: {err}");
+        assert!(err.contains("  do:  it is closed"), "{arguments:?}: {err}");
+    }
+    let folder = CliTestFolder::new();
+    let out = folder.path("report.json").into_os_string();
+    let mtty = testdata("mtty-6.12-format-1.vft").into_os_string();
+    let arguments = ["report".into(), mtty, "--json".into(), "-o".into(), out.clone()];
+    let RunResult { code, err, .. } = run_after("exec >&-", &arguments, None);
+    assert_eq!(
+        code,
+        run(&["report", &testdata("mtty-6.12-format-1.vft").display().to_string()]).code,
+        "{err}"
+    );
+    fs::metadata(&out).expect("it goes to a file");
+}
+
+#[test]
+fn an_empty_name_is_no_device() {
+    let mtty = testdata("mtty-6.12-format-1.vft").display().to_string();
+    for name in ["", "1111,", ",1111", ","] {
+        for verb in [&["replay", &mtty][..], &["tail"]] {
+            let RunResult { code, out, err } = run(&[verb, &["--device", name]].concat());
+            assert!(
+                code == 2 && out.is_empty() && err.contains("--device"),
+                "{verb:?} {name:?}: {code} {err}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_reader_that_went_away_is_a_normal_end() {
     for arguments in all() {
         let (reader, writer) = io::pipe().unwrap();

@@ -4,6 +4,8 @@ mod lines;
 
 use std::io::{self, Write};
 
+use clap::builder::NonEmptyStringValueParser;
+
 pub(super) use self::lines::{EventLines, HostLabel};
 use super::{
     error::CliError,
@@ -52,7 +54,12 @@ pub(super) struct EventArgs {
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: EventFormat,
     /// Show only this device: its name in /sys (mdev UUID or PCI address) or the beginning of it. Repeatable.
-    #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "device",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(super) devices: Vec<String>,
     /// Show only these kinds of events: device, open, close, arc, set_state, read, write, … (see docs/events.md).
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]

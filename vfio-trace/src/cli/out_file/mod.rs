@@ -7,6 +7,8 @@ use std::{
     thread,
 };
 
+use rustix::io::Errno;
+
 use super::error::{CliError, USAGE};
 use crate::{
     recording::{
@@ -61,7 +63,12 @@ impl OutFile {
     /// Makes an output of standard output, which may not be one of `inputs` (`>> a.vft`).
     pub(super) fn stdout_beside(inputs: &[PathBuf]) -> Result<Self, CliError> {
         refuse_input(io::stdout(), "standard output", inputs)?;
-        Ok(Self::stdout())
+        let mut out = Self::stdout();
+        // It is closed, for instance: nothing is done in vain.
+        match out.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(out),
+        }
     }
 
     /// Makes an output of standard output.
@@ -213,6 +220,13 @@ fn cannot(name: &str) -> String {
 }
 
 pub(super) fn lost(name: &str, why: &io::Error) -> CliError {
+    if why.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
+        return CliError::failed(
+            cannot(name),
+            why,
+            "it is closed, or open for reading only: give a place, such as >FILE or >/dev/null",
+        );
+    }
     let room = room_advice(why).map(|room| format!("{room}, or ")).unwrap_or_default();
     CliError::failed(cannot(name), why, format!("{room}choose another place; what came out is not whole"))
 }
