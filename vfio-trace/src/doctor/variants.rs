@@ -100,7 +100,17 @@ impl VariantDriver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{inventory, source::testing::TestRoot};
+    use crate::{
+        driver::WANTED,
+        kernel::{inventory, source::testing::TestRoot},
+    };
+
+    #[test]
+    fn every_plug_in_is_of_a_driver_that_is_advised() {
+        for wanted in WANTED {
+            assert!(VARIANTS.iter().any(|variant| variant.driver == wanted.module), "{}", wanted.module);
+        }
+    }
 
     #[test]
     fn a_virtual_function_has_a_driver_where_linux_has_one() {

@@ -6,6 +6,7 @@
 
 mod dependencies;
 mod docs;
+mod events;
 mod imports;
 mod layers;
 mod lengths;

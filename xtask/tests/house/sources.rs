@@ -24,6 +24,16 @@ impl SourceFile {
         (!matches!(module, "lib" | "main")).then_some(module)
     }
 
+    /// Makes one that is nowhere, for tests of the rules themselves.
+    ///
+    /// # Panics
+    ///
+    /// If the text is no Rust.
+    pub(crate) fn made(path: &str, text: &str) -> Self {
+        let syntax = syn::parse_file(text).map_err(|error| format!("{path}: {error}"));
+        Self { path: path.to_owned(), text: text.to_owned(), syntax: syntax.expect("sources are Rust") }
+    }
+
     /// Returns true for files of which everything is compiled for tests only.
     pub(crate) fn is_test(&self) -> bool {
         self.path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "fixture" | "fixture.rs"))
@@ -55,11 +65,8 @@ fn walk(folder: &Path, files: &mut Vec<SourceFile>) {
             walk(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("sources are UTF-8");
-            let syntax = syn::parse_file(&text);
-            assert!(syntax.is_ok(), "{}: {:?}", path.display(), syntax.err());
-            let Ok(syntax) = syntax else { continue };
             let path = path.strip_prefix(root()).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-            files.push(SourceFile { path, text, syntax });
+            files.push(SourceFile::made(&path, &text));
         }
     }
 }
