@@ -36,7 +36,49 @@ pub fn schema_files() -> serde_json::Result<Vec<(&'static str, String)>> {
 mod tests {
     use std::{fs, path::Path};
 
+    use serde_json::json;
+
     use super::*;
+
+    /// Returns the places of properties without a description. Those of conditions only repeat the name of one.
+    fn undescribed(schema: &Value, place: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        match schema {
+            Value::Object(parts) => {
+                for (name, field) in parts.get("properties").and_then(Value::as_object).into_iter().flatten()
+                {
+                    let text = field.get("description").and_then(Value::as_str).unwrap_or_default();
+                    if text.is_empty() {
+                        found.push(format!("{place}/properties/{name}"));
+                    }
+                }
+                let parts = parts.iter().filter(|(name, _)| !matches!(name.as_str(), "if" | "then" | "else"));
+                found.extend(parts.flat_map(|(name, part)| undescribed(part, &format!("{place}/{name}"))));
+            },
+            Value::Array(parts) => {
+                let parts = parts.iter().enumerate();
+                found.extend(parts.flat_map(|(nr, part)| undescribed(part, &format!("{place}/{nr}"))));
+            },
+            _ => {},
+        }
+        found
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        for (name, make) in FILES {
+            assert_eq!(undescribed(&make(), ""), Vec::<String>::new(), "{name}");
+        }
+        let holes = json!({
+            "properties": {"a": {"type": "string"}, "b": {"description": ""}, "c": {"description": "C."}},
+            "allOf": [{"if": {"properties": {"a": {"const": 1}}}}, {"properties": {"d": true}}],
+            "$defs": {"B": {"properties": {"e": {"type": "integer"}}}},
+        });
+        let mut found = undescribed(&holes, "");
+        found.sort();
+        let expected = ["/$defs/B/properties/e", "/allOf/1/properties/d", "/properties/a", "/properties/b"];
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn the_files_are_what_the_types_say() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ClockAnchor, EventKind, TraceStart, TraceSummary, VfioEvent};
 use crate::units::{
-    schema::{SchemaHead, schema_of},
+    schema::{SchemaHead, narrow, schema_of},
     visible,
 };
 
@@ -22,22 +22,35 @@ pub const SCHEMA: &str = include_str!("../../../docs/schema/event-1.json");
 /// The members of every line; the order of the fields is the order in the line.
 #[derive(Serialize, JsonSchema)]
 struct JsonLine<'a, T> {
+    /// Name and version of this schema. The number changes when a field goes away or changes its meaning, not when one is
+    /// added.
     schema: &'static str,
+    /// Kind of the event; `start` and `summary` are the first and the last line of a stream.
     kind: &'a str,
     /// Name of the host that it was traced on, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     host: Option<&'a str>,
+    /// Wall time of `mono_ns`: RFC 3339 in UTC, with nanoseconds.
     #[schemars(regex(pattern = TIME))]
     time: String,
+    /// CLOCK_MONOTONIC in ns when it ended. If the end was not seen: when the tracer learned that it was over.
     mono_ns: u64,
+    /// CLOCK_MONOTONIC in ns when it began.
     start_mono_ns: u64,
+    /// Duration in ns; null if the end was not seen, or for kinds that take no time.
     duration_ns: Option<u64>,
+    /// PCI address or mdev UUID of the device, as in /sys; null if it is not known or the line is of no device.
     device: Option<&'a str>,
+    /// Name of the device's driver; null if it is not known or the line is of no device.
     driver: Option<&'a str>,
+    /// Process as the host counts it (the kernel's `tgid`); 0 in a `probe_gap`, null in lines about the stream itself.
     pid: Option<u32>,
+    /// Thread as the host counts it (the kernel's `pid`); 0 in a `probe_gap`, null in lines about the stream itself.
     tid: Option<u32>,
+    /// Name of the thread, chosen by itself; null in lines about the stream itself.
     comm: Option<&'a str>,
+    /// Data of the kind.
     #[schemars(with = "serde_json::Map<String, Value>")]
     data: &'a T,
 }
@@ -163,9 +176,8 @@ impl JsonSchema for AnyLine {
         let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
         let mut line = JsonLine::<'static, ()>::json_schema(generator);
         line.insert("allOf".to_owned(), Value::Array(parts));
-        if let Some(fields) = line.get_mut("properties").and_then(Value::as_object_mut) {
-            fields.insert("kind".to_owned(), json!({"enum": names}));
-        }
+        let fields = line.get_mut("properties");
+        narrow(fields.and_then(|fields| fields.get_mut("kind")), "enum", json!(names));
         line
     }
 }

@@ -14,7 +14,6 @@ mod note;
 mod outcome;
 mod record;
 mod report;
-mod schema;
 mod sessions;
 mod state;
 mod uapi_names;

@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+
+/// Pattern of an error's name in JSON; a number without a name is `errno n`.
+pub(super) const ERRNO_PATTERN: &str = "^(E[A-Z0-9_]+|errno [0-9]+)$";
 
 /// An error number, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +56,8 @@ impl fmt::Display for Errno {
 }
 
 /// Outcome of a call or an arc. In JSON: the fields `result` and `errno`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "OutcomeFields")]
 pub enum CallOutcome {
     /// Success.
     Ok,
@@ -99,18 +104,70 @@ impl CallOutcome {
     }
 }
 
-impl Serialize for CallOutcome {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_struct("Outcome", 2)?;
-        map.serialize_field("result", self.name())?;
-        map.serialize_field("errno", &self.errno().map(Errno::name))?;
-        map.end()
+/// Outcome of a call or an arc.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Outcome")]
+struct OutcomeFields {
+    /// `refused`: the core did not let the driver try. `unknown`: its end was not seen.
+    result: OutcomeResult,
+    /// Name of the error, or null.
+    #[schemars(regex(pattern = ERRNO_PATTERN))]
+    errno: Option<Cow<'static, str>>,
+}
+
+/// Outcome of a call or an arc, without the error.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Result")]
+enum OutcomeResult {
+    /// It did what was asked.
+    Ok,
+    /// It was tried and went wrong.
+    Failed,
+    /// The core refused the arc before the driver tried it: forbidden, or not supported by the device.
+    Refused,
+    /// Its end was not seen.
+    Unknown,
+}
+
+impl From<CallOutcome> for OutcomeFields {
+    fn from(outcome: CallOutcome) -> Self {
+        let result = match outcome {
+            CallOutcome::Ok => OutcomeResult::Ok,
+            CallOutcome::Failed(_) => OutcomeResult::Failed,
+            CallOutcome::Refused(_) => OutcomeResult::Refused,
+            CallOutcome::Unknown => OutcomeResult::Unknown,
+        };
+        Self { result, errno: outcome.errno().map(Errno::name) }
+    }
+}
+
+impl JsonSchema for CallOutcome {
+    fn schema_name() -> Cow<'static, str> {
+        OutcomeFields::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        OutcomeFields::json_schema(generator)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_has_the_names_of_the_text() {
+        for (outcome, json) in [
+            (CallOutcome::Ok, r#"{"result":"ok","errno":null}"#),
+            (CallOutcome::Failed(Errno::EINVAL), r#"{"result":"failed","errno":"EINVAL"}"#),
+            (CallOutcome::Refused(Errno(9999)), r#"{"result":"refused","errno":"errno 9999"}"#),
+            (CallOutcome::Unknown, r#"{"result":"unknown","errno":null}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&outcome).unwrap(), json);
+            assert!(json.starts_with(&format!(r#"{{"result":"{}""#, outcome.name())), "{json}");
+        }
+    }
 
     #[test]
     fn return_values() {

@@ -1,8 +1,9 @@
 //! Migration states, the effects of events on a device's state, and the state over time. All code that follows the
 //! state of a device takes the events' effects from here and folds them into a [`StateTimeline`].
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use vfio_trace_common::uapi::mig_state;
 
@@ -74,6 +75,22 @@ impl fmt::Display for MigState {
 impl Serialize for MigState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for MigState {
+    fn schema_name() -> Cow<'static, str> {
+        "State".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let known = (mig_state::ERROR..=mig_state::PRE_COPY_P2P).map(|state| Self(state).name());
+        let (known, other) = (known.collect::<Vec<_>>().join("|"), Self(u32::MAX).name());
+        json_schema!({
+            "description": "A migration state; `Invalid(9)` for one that a newer kernel has.",
+            "type": "string",
+            "pattern": format!(r"^({known}|{other}\([0-9]+\))$"),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Names of the VFIO uAPI's numbers besides states: migration flags and device features.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use vfio_trace_common::uapi::{self, migration_flags};
 
@@ -56,6 +57,24 @@ impl fmt::Display for MigFlags {
 impl Serialize for MigFlags {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.names())
+    }
+}
+
+impl JsonSchema for MigFlags {
+    fn schema_name() -> Cow<'static, str> {
+        "MigrationFlags".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let known = Self::KNOWN.map(|(.., name)| name);
+        json_schema!({
+            "description": format!(
+                "A device's migration flags: `{}`; bits without a name as one hexadecimal number.",
+                known.join("`, `")
+            ),
+            "type": "array",
+            "items": {"type": "string", "pattern": format!("^({}|0x[0-9a-f]+)$", known.join("|"))},
+        })
     }
 }
 

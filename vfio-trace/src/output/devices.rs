@@ -115,6 +115,7 @@ pub struct ListLosses {
 #[derive(Serialize, JsonSchema)]
 #[schemars(transform = came_later(&["losses", "recording"]))]
 struct ListDocument<'rows> {
+    /// Name and version of this schema.
     schema: &'static str,
     /// Reason why only sysfs's facts are known; null if the kernel's memory could be read.
     limited_by: Option<&'rows str>,

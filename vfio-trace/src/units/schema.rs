@@ -27,11 +27,17 @@ pub fn schema_of<T: JsonSchema>(head: &SchemaHead) -> Value {
         root.insert("$id".to_owned(), json!(id));
         root.insert("title".to_owned(), json!(head.title));
         root.insert("description".to_owned(), json!(head.description));
-        if let Some(fields) = root.get_mut("properties").and_then(Value::as_object_mut) {
-            fields.insert("schema".to_owned(), json!({"const": head.name}));
-        }
     }
+    narrow(schema.pointer_mut("/properties/schema"), "const", json!(head.name));
     schema
+}
+
+/// Allows a field only what is said here (`const`, `enum`) in place of all values of its type; its description stays.
+pub(crate) fn narrow(field: Option<&mut Value>, keyword: &str, allowed: Value) {
+    if let Some(Value::Object(field)) = field {
+        field.retain(|name, _| name == "description");
+        field.insert(keyword.to_owned(), allowed);
+    }
 }
 
 /// Leaves out of `required` what the first versions of vfio-trace did not write: their documents stay what they are.
@@ -51,6 +57,7 @@ mod tests {
     #[schemars(transform = came_later(&["second"]))]
     #[expect(dead_code, reason = "for its schema")]
     struct MadeUp {
+        /// Its name.
         schema: &'static str,
         /// The first.
         first: u32,
@@ -62,7 +69,10 @@ mod tests {
         let head = SchemaHead { name: "vfio-trace.made-up/1", title: "a", description: "b" };
         let schema = schema_of::<MadeUp>(&head);
         assert_eq!(schema["$id"], "urn:vfio-trace:made-up:1");
-        assert_eq!(schema["properties"]["schema"], json!({"const": "vfio-trace.made-up/1"}));
+        assert_eq!(
+            schema["properties"]["schema"],
+            json!({"const": "vfio-trace.made-up/1", "description": "Its name."})
+        );
         assert_eq!(schema["properties"]["first"]["description"], "The first.");
         assert_eq!((&schema["title"], &schema["description"]), (&json!("a"), &json!("b")));
         assert_eq!(schema["required"], json!(["schema", "first"]));

@@ -64,7 +64,7 @@ impl Serialize for FeatureOp {
 pub struct FeatureCall {
     /// The feature; in JSON `feature` (name or null) and `number`. `None` if it could not be read.
     #[serde(flatten, serialize_with = "feature_fields")]
-    #[schemars(flatten, with = "FeatureShape")]
+    #[schemars(flatten, with = "FeatureFields")]
     pub feature: Option<DeviceFeature>,
     /// The operation. `None` if it could not be read.
     pub op: Option<FeatureOp>,
@@ -85,19 +85,18 @@ impl FeatureCall {
 
 #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn feature_fields<S: Serializer>(feature: &Option<DeviceFeature>, serializer: S) -> Result<S::Ok, S::Error> {
-    use serde::ser::SerializeStruct as _;
-    let mut map = serializer.serialize_struct("Feature", 2)?;
-    map.serialize_field("feature", &feature.and_then(DeviceFeature::name))?;
-    map.serialize_field("number", &feature.map(|feature| feature.0))?;
-    map.end()
+    let fields = FeatureFields {
+        feature: feature.and_then(DeviceFeature::name),
+        number: feature.map(|feature| feature.0),
+    };
+    fields.serialize(serializer)
 }
 
 /// `feature` and `number` as JSON has them.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "for the schema alone")]
-struct FeatureShape {
+#[derive(Serialize, JsonSchema)]
+struct FeatureFields {
     /// Its name in the uAPI; null for one that this version does not know.
-    feature: Option<String>,
+    feature: Option<&'static str>,
     /// Its number; null if it could not be read.
     number: Option<u32>,
 }

@@ -7,12 +7,14 @@ use serde::Serialize;
 
 use super::payload::{EventMark, EventPayload, OpenCount};
 use crate::event::{
-    CallOutcome, CellStyle, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent, schema::ERRNO,
+    CallOutcome, CellStyle, EventCells, EventProcess, SessionEnding, StateEffect, VfioEvent,
+    outcome::ERRNO_PATTERN,
 };
 
 /// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "Severity")]
 pub enum FindingSeverity {
     /// Information without a fault.
     Info,
@@ -46,7 +48,7 @@ pub struct DriverFinding {
     /// The first step that failed.
     pub step: Option<Cow<'static, str>>,
     /// The error of that step: not always the one that user space got.
-    #[schemars(regex(pattern = ERRNO))]
+    #[schemars(regex(pattern = ERRNO_PATTERN))]
     pub errno: Option<Cow<'static, str>>,
     /// The finding in one plain sentence.
     pub text: String,

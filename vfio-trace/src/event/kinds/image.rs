@@ -181,9 +181,10 @@ impl MemberValue {
     }
 }
 
-struct ImageFields<'a>(&'a DriverImage);
+/// Members of an image.
+struct ImageMembers<'a>(&'a DriverImage);
 
-impl Serialize for ImageFields<'_> {
+impl Serialize for ImageMembers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let DriverImage { layout, bytes, reveal, .. } = self.0;
         let mut map = serializer.serialize_map(Some(layout.fields.len()))?;
@@ -201,27 +202,27 @@ impl Serialize for ImageFields<'_> {
 
 impl Serialize for DriverImage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("name", &self.layout.name)?;
-        map.serialize_entry("structure", &self.layout.structure)?;
-        map.serialize_entry("moment", self.moment.name())?;
-        map.serialize_entry("session", &self.session)?;
-        map.serialize_entry("direction", &self.direction)?;
-        map.serialize_entry("complete", &self.complete)?;
-        map.serialize_entry("fields", &ImageFields(self))?;
-        map.end()
+        let fields = ImageFields {
+            name: &self.layout.name,
+            structure: &self.layout.structure,
+            moment: self.moment,
+            session: self.session,
+            direction: self.direction,
+            complete: self.complete,
+            fields: ImageMembers(self),
+        };
+        fields.serialize(serializer)
     }
 }
 
 /// A copy of a driver's structure, made at a certain moment without a lock.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[schemars(rename = "DriverImage")]
-#[expect(dead_code, reason = "for the schema alone")]
-struct ImageShape {
+struct ImageFields<'a> {
     /// The plug-in's name for it.
-    name: String,
+    name: &'a str,
     /// Its type in the kernel.
-    structure: String,
+    structure: &'a str,
     /// Moment of the copy.
     moment: CaptureMoment,
     /// The data session that it belongs to.
@@ -231,16 +232,17 @@ struct ImageShape {
     /// True if all of it could be read; unread bytes are zero.
     complete: bool,
     /// Values by the kernel's member names: numbers, 64-bit ones as 0x text, arrays of these, or `redacted`.
-    fields: BTreeMap<String, serde_json::Value>,
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    fields: ImageMembers<'a>,
 }
 
 impl JsonSchema for DriverImage {
     fn schema_name() -> Cow<'static, str> {
-        ImageShape::schema_name()
+        ImageFields::schema_name()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        ImageShape::json_schema(generator)
+        ImageFields::json_schema(generator)
     }
 }
 

@@ -112,8 +112,9 @@ pub enum RequestOrigin {
 }
 
 /// Direction in which a data session moves the device's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "Direction")]
 pub enum DataDirection {
     /// Out of the device, by `read()`: source of a migration.
     Save,

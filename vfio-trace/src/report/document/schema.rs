@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DOCUMENT_SCHEMA, DOCUMENT_SCHEMA_VERSION, MigrationDocument};
-use crate::units::schema::{SchemaHead, schema_of};
+use crate::units::schema::{SchemaHead, narrow, schema_of};
 
 const HEAD: SchemaHead = SchemaHead {
     name: DOCUMENT_SCHEMA,
@@ -15,8 +15,6 @@ const HEAD: SchemaHead = SchemaHead {
 /// Makes the schema, as kept in `docs/schema`.
 pub fn json_schema() -> Value {
     let mut schema = schema_of::<MigrationDocument>(&HEAD);
-    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.insert("schema_version".to_owned(), json!({"const": DOCUMENT_SCHEMA_VERSION}));
-    }
+    narrow(schema.pointer_mut("/properties/schema_version"), "const", json!(DOCUMENT_SCHEMA_VERSION));
     schema
 }

@@ -125,6 +125,7 @@ impl TimelineGaps {
 /// Members of the document before the events.
 #[derive(Serialize, JsonSchema)]
 struct TimelineHeader<'a> {
+    /// Name and version of this schema.
     schema: &'static str,
     /// Version of the vfio-trace that traced.
     version: &'a str,
