@@ -1,10 +1,12 @@
 //! A module of the tool imports only from the layers below its own. Code for tests may look anywhere.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
+
+use syn::visit::{self, Visit};
 
 use crate::{
     imports::{modules, paths},
-    sources::below,
+    sources::{CRATES, SourceFile, below, root},
 };
 
 /// The modules of the tool by layer; docs/design.md tells what each is for.
@@ -27,21 +29,112 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
-#[test]
-fn modules_import_only_from_below() {
+/// Returns what files import from beside or above, and what they import from the root that is no module: by that, anything
+/// could come from anywhere.
+fn wrong_imports(files: &[SourceFile]) -> BTreeSet<String> {
     let mut wrong = BTreeSet::new();
-    for file in below("vfio-trace/src").iter().filter(|file| !file.is_test()) {
+    for file in files.iter().filter(|file| !file.is_test) {
         let Some(module) = file.module() else { continue };
-        let own = layer(module).unwrap_or_else(|| panic!("{}: no layer has {module}", file.path));
+        let Some(own) = layer(module) else {
+            wrong.insert(format!("{}: no layer has {module}", file.path));
+            continue;
+        };
         for other in modules(file) {
-            let Some(below) = layer(&other) else { continue };
-            let may = other == module || below < own || BESIDE.contains(&(module, &*other));
-            if !may {
+            let is_below = layer(&other).is_some_and(|other| other < own);
+            if !(other == module || is_below || BESIDE.contains(&(module, &*other))) {
                 wrong.insert(format!("{}: {module} may not import {other}", file.path));
             }
         }
     }
+    wrong
+}
+
+#[test]
+fn modules_import_only_from_below() {
+    let wrong = wrong_imports(&below("vfio-trace/src"));
     assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
+}
+
+#[test]
+fn wrong_imports_are_found() {
+    for (path, text, wrong) in [
+        ("event/mod.rs", "use crate::units::x; use crate::event::y; use super::sys;", ""),
+        ("source/mod.rs", "use crate::probe::x;", ""),
+        ("probe/mod.rs", "use crate::source::x;", "probe may not import source"),
+        ("event/tests.rs", "use crate::cli;", "event may not import cli"),
+        ("event/x.rs", "use crate::*;", "event may not import *"),
+        ("event/x.rs", "use crate::Cli;", "event may not import Cli"),
+        (
+            "event/x.rs",
+            "mod a { fn f() { write!(b, \"\", super::super::super::cli::x()); } }",
+            "event may not import cli",
+        ),
+        ("newer.rs", "", "no layer has newer"),
+    ] {
+        let found = wrong_imports(&[SourceFile::made(&format!("vfio-trace/src/{path}"), text)]);
+        let expected = Some(wrong).filter(|wrong| !wrong.is_empty());
+        let expected = expected.map(|wrong| format!("vfio-trace/src/{path}: {wrong}"));
+        assert_eq!(found, BTreeSet::from_iter(expected), "{text}");
+    }
+}
+
+/// Finds what hides the place of code: a file under another module's name, or without a module.
+#[derive(Default)]
+struct HidingFinder(Vec<&'static str>);
+
+impl<'ast> Visit<'ast> for HidingFinder {
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        let conditional = attribute.path().is_ident("cfg_attr")
+            && attribute
+                .meta
+                .require_list()
+                .is_ok_and(|list| list.tokens.clone().into_iter().any(|token| token.to_string() == "path"));
+        if attribute.path().is_ident("path") || conditional {
+            self.0.push("#[path]");
+        }
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        if call.path.segments.last().is_some_and(|last| last.ident == "include") {
+            self.0.push("include!");
+        }
+        visit::visit_macro(self, call);
+    }
+}
+
+fn hiding(file: &SourceFile) -> Vec<&'static str> {
+    let mut found = HidingFinder::default();
+    found.visit_file(&file.syntax);
+    found.0
+}
+
+#[test]
+fn a_file_is_the_module_that_its_name_says() {
+    for file in CRATES.iter().flat_map(|folder| below(folder)) {
+        let found = hiding(&file);
+        assert!(found.is_empty(), "{}: {}", file.path, found.join(", "));
+    }
+    let made = |text: &str| hiding(&SourceFile::made("vfio-trace/src/event/mod.rs", text));
+    assert_eq!(made("#[path = \"../cli/x.rs\"] mod x;"), ["#[path]"]);
+    assert_eq!(made("#[cfg_attr(unix, path = \"../cli/x.rs\")] mod x;"), ["#[path]"]);
+    assert_eq!(made("include!(\"../cli/x.rs\"); fn f() { std::include!(\"y\") }"), ["include!", "include!"]);
+    assert_eq!(made("mod x; const A: &str = include_str!(\"y\");"), [""; 0]);
+}
+
+/// Returns the items of the crate's root that are not just modules: by these a module's name can be left out.
+fn more_than_modules(file: &SourceFile) -> usize {
+    let is_module = |item: &&syn::Item| matches!(item, syn::Item::Mod(module) if module.content.is_none());
+    file.syntax.items.iter().filter(|item| !is_module(item)).count()
+}
+
+#[test]
+fn the_root_has_modules_alone() {
+    for file in below("vfio-trace/src").iter().filter(|file| file.path == "vfio-trace/src/lib.rs") {
+        assert_eq!(more_than_modules(file), 0, "{} has more than modules", file.path);
+    }
+    let made = |text: &str| more_than_modules(&SourceFile::made("vfio-trace/src/lib.rs", text));
+    assert_eq!(made("pub mod cli; pub use cli::X;"), 1);
+    assert_eq!(made("pub mod cli; pub mod x { } fn f() {}"), 2);
 }
 
 #[test]
@@ -59,7 +152,7 @@ fn aya_is_known_by_the_tracer_alone() {
 #[test]
 fn the_core_knows_no_driver() {
     let names = ["hisi_acc", "mlx5"];
-    for file in below("vfio-trace/src").iter().filter(|file| !file.is_test()) {
+    for file in below("vfio-trace/src").iter().filter(|file| !file.is_test) {
         if matches!(file.module(), Some("driver")) {
             continue;
         }
@@ -72,7 +165,7 @@ fn the_core_knows_no_driver() {
 
 #[test]
 fn the_design_tells_of_every_module() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/design.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/design.md")).unwrap();
     for file in below("vfio-trace/src") {
         if let Some(module) = file.module() {
             assert!(text.contains(&format!("`{module}`")), "docs/design.md does not tell of `{module}`");

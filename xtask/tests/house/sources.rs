@@ -13,6 +13,8 @@ pub(crate) struct SourceFile {
     pub(crate) text: String,
     /// Its items.
     pub(crate) syntax: syn::File,
+    /// True if everything in it is compiled for tests only: by the words of the modules above it.
+    pub(crate) is_test: bool,
 }
 
 impl SourceFile {
@@ -31,12 +33,24 @@ impl SourceFile {
     /// If the text is no Rust.
     pub(crate) fn made(path: &str, text: &str) -> Self {
         let syntax = syn::parse_file(text).map_err(|error| format!("{path}: {error}"));
-        Self { path: path.to_owned(), text: text.to_owned(), syntax: syntax.expect("sources are Rust") }
+        let syntax = syntax.expect("sources are Rust");
+        Self { path: path.to_owned(), text: text.to_owned(), syntax, is_test: false }
     }
 
-    /// Returns true for files of which everything is compiled for tests only.
-    pub(crate) fn is_test(&self) -> bool {
-        self.path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "fixture" | "fixture.rs"))
+    /// Returns the path of the file's module within its crate; empty for the root.
+    pub(crate) fn place(&self) -> Vec<String> {
+        let inner = self.path.split_once("/src/").map_or("", |(_, inner)| inner);
+        let mut names: Vec<String> = inner.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+        if matches!(names.last().map(String::as_str), Some("mod" | "lib" | "main")) {
+            names.pop();
+        }
+        names
+    }
+
+    /// Returns the same with the crate's folder before it.
+    fn place_in_workspace(&self) -> Vec<String> {
+        let folder = self.path.split('/').next().unwrap_or_default().to_owned();
+        [vec![folder], self.place()].concat()
     }
 }
 
@@ -55,6 +69,7 @@ pub(crate) fn below(folder: &str) -> Vec<SourceFile> {
     walk(&root().join(folder), &mut files);
     files.sort_by(|one, other| one.path.cmp(&other.path));
     assert!(!files.is_empty(), "{folder} has no sources");
+    mark_tests(&mut files);
     files
 }
 
@@ -71,12 +86,74 @@ fn walk(folder: &Path, files: &mut Vec<SourceFile>) {
     }
 }
 
+/// Modules that files declare: for tests, and for the crate itself.
+#[derive(Default)]
+struct DeclaredModules {
+    tests: Vec<Vec<String>>,
+    others: Vec<Vec<String>>,
+}
+
+impl DeclaredModules {
+    fn look(&mut self, items: &[syn::Item], place: &[String]) {
+        for item in items {
+            let syn::Item::Mod(module) = item else { continue };
+            let inner = [place, &[module.ident.to_string()]].concat();
+            if is_for_tests(&module.attrs) {
+                self.tests.push(inner);
+                continue;
+            }
+            if let Some((_, items)) = &module.content {
+                self.look(items, &inner);
+            }
+            self.others.push(inner);
+        }
+    }
+}
+
+/// Marks the files that are compiled for tests only. A name makes no file one: `cfg(test)` does, at its `mod` or in itself.
+pub(crate) fn mark_tests(files: &mut [SourceFile]) {
+    let mut declared = DeclaredModules::default();
+    for file in &*files {
+        declared.look(&file.syntax.items, &file.place_in_workspace());
+    }
+    let DeclaredModules { mut tests, others } = declared;
+    tests.retain(|place| !others.contains(place));
+    let own = files.iter().filter(|file| is_for_tests(&file.syntax.attrs));
+    tests.extend(own.map(SourceFile::place_in_workspace));
+    for file in files {
+        let place = file.place_in_workspace();
+        file.is_test = tests.iter().any(|test| place.starts_with(test));
+    }
+}
+
 /// Returns true if an item is compiled for tests only.
 pub(crate) fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
     })
+}
+
+/// Returns the attributes of an item.
+pub(crate) fn attributes(item: &syn::Item) -> &[syn::Attribute] {
+    match item {
+        syn::Item::Const(item) => &item.attrs,
+        syn::Item::Enum(item) => &item.attrs,
+        syn::Item::ExternCrate(item) => &item.attrs,
+        syn::Item::Fn(item) => &item.attrs,
+        syn::Item::ForeignMod(item) => &item.attrs,
+        syn::Item::Impl(item) => &item.attrs,
+        syn::Item::Macro(item) => &item.attrs,
+        syn::Item::Mod(item) => &item.attrs,
+        syn::Item::Static(item) => &item.attrs,
+        syn::Item::Struct(item) => &item.attrs,
+        syn::Item::Trait(item) => &item.attrs,
+        syn::Item::Type(item) => &item.attrs,
+        syn::Item::Union(item) => &item.attrs,
+        syn::Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
 }
 
 /// The crates of the workspace, each with its folder of sources.
@@ -88,3 +165,30 @@ pub(crate) const CRATES: [&str; 6] = [
     "lab/src",
     "xtask/src",
 ];
+
+#[test]
+fn only_cfg_test_makes_a_file_one_of_tests() {
+    let made = |path: &str, text: &str| SourceFile::made(&format!("vfio-trace/src/{path}"), text);
+    let mut files = vec![
+        made("lib.rs", "mod a; mod b; mod c;"),
+        made(
+            "a/mod.rs",
+            "mod tests; #[cfg(test)] mod far; #[cfg(test)] mod x { mod y; } mod z { #[cfg(test)] mod w; }",
+        ),
+        made("a/tests/mod.rs", "mod fixture;"),
+        made("a/tests/fixture.rs", ""),
+        made("b/fixture.rs", ""),
+        made("b/mod.rs", "#[cfg(test)] mod both; #[cfg(not(test))] mod both;"),
+        made("b/both.rs", ""),
+        made("a/far/mod.rs", "mod away;"),
+        made("a/far/away.rs", ""),
+        made("a/x/y.rs", ""),
+        made("a/z/w.rs", ""),
+        made("c.rs", "#![cfg(test)] mod d;"),
+        made("c/d.rs", ""),
+    ];
+    mark_tests(&mut files);
+    for (nr, file) in files.iter().enumerate() {
+        assert_eq!(file.is_test, nr >= 7, "{}", file.path);
+    }
+}
