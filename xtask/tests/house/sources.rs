@@ -156,6 +156,11 @@ pub(crate) fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     }
 }
 
+/// Reads all files of a crate, with its tests, its examples and its `build.rs`.
+pub(crate) fn all_of(folder: &str) -> Vec<SourceFile> {
+    below(folder.trim_end_matches("/src"))
+}
+
 /// The crates of the workspace, each with its folder of sources.
 pub(crate) const CRATES: [&str; 6] = [
     "vfio-trace/src",
