@@ -1,4 +1,4 @@
-//! What all verbs that read a recording share: opening it, the way through it, and what is said on that way.
+//! Reading of recordings, for all verbs that do: opening one, the way through it, and what is said on that way.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},

@@ -1,4 +1,4 @@
-//! What to do about an error, and with which exit code it ends a verb: said beside the error, where its reasons are known.
+//! Advice about an error, and the exit code with which it ends a verb: said beside the error, where its reasons are known.
 
 use std::{borrow::Cow, error::Error};
 

@@ -1,4 +1,4 @@
-//! How many columns of a terminal text takes: East Asian characters take two, combining ones none.
+//! Width of text in columns of a terminal: East Asian characters take two, combining ones none.
 
 use std::iter::repeat_n;
 

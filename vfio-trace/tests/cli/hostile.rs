@@ -14,7 +14,7 @@ use crate::{
     tool::{CliTestFolder, RunResult, run, testdata},
 };
 
-/// What may not come out on a terminal: written down apart from the code that is tested.
+/// Returns true for what may not come out on a terminal: written down apart from the code that is tested.
 fn harms(c: char) -> bool {
     matches!(
         u32::from(c),

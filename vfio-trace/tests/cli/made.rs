@@ -366,7 +366,7 @@ impl SeededRandom {
             .collect()
     }
 
-    /// What really happened, by others and at other times.
+    /// Disguises what really happened: by others and at other times.
     pub(crate) fn disguised(&mut self, items: Vec<BlockItem>, times: bool) -> Vec<BlockItem> {
         let (mut all, drivers) = (Vec::new(), self.once_in(2));
         for item in items {

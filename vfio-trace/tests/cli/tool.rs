@@ -40,7 +40,7 @@ pub(crate) fn testdata(name: &str) -> PathBuf {
     folders.iter().map(|folder| root.join(folder).join(name)).find(|path| path.exists()).unwrap()
 }
 
-/// How a run ended.
+/// End of a run.
 #[derive(Debug)]
 pub(crate) struct RunResult {
     pub(crate) code: i32,

@@ -1,4 +1,5 @@
-//! Whether a recording tells at a moment which devices there were: it begins with an inventory, which takes its time.
+//! Progress of the inventory with which a recording begins: it takes its time, and before it is over the recording does not
+//! tell which devices there were.
 
 use vfio_trace_common::role::Role;
 

@@ -1,4 +1,4 @@
-//! What `tail` and `record` share: probes on, a command behind `--`, records in, until something ends it.
+//! A run of `tail` or `record`: probes on, a command behind `--`, records in, until something ends it.
 
 mod finished;
 mod notes;
