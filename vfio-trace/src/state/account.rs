@@ -42,7 +42,8 @@ pub struct DeviceReport {
     pub states: Vec<StateTime>,
     /// Time within arcs, in ns: neither in the one state nor in the other.
     pub arcs_ns: u64,
-    /// Time in which the state was uncertain, in ns: lost records, resets, failures.
+    /// Time in which the state was uncertain, in ns: lost records, resets, failures. Time in which the device was gone
+    /// is in no sum.
     pub uncertain_ns: u64,
     /// Number of arcs by outcome.
     pub arcs: ArcCounts,

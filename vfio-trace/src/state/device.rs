@@ -98,6 +98,10 @@ impl DeviceModel {
 
     /// Follows the state.
     fn follow(&mut self, event: &VfioEvent) {
+        let presence = event.data.presence();
+        if self.gone && presence == Some(true) {
+            self.track.come_again(event.start_ns);
+        }
         self.track.seen(event.start_ns);
         let effect = match (&event.data, event.data.state_effect()) {
             // It has come again: earlier facts belong to the device that went.
@@ -114,6 +118,9 @@ impl DeviceModel {
             (_, effect) => effect,
         };
         self.track.apply(effect, event);
+        if !self.gone && presence == Some(false) {
+            self.track.leave(event.end_ns);
+        }
     }
 
     /// Notes that a process has the device open; the descriptor is known only if it was open before tracing began.
@@ -137,7 +144,7 @@ impl DeviceModel {
     }
 
     pub(super) fn report(&self, until_ns: u64) -> DeviceReport {
-        let track = self.track.times(until_ns);
+        let track = self.track.times((!self.gone).then_some(until_ns));
         DeviceReport {
             device: self.name.as_deref().map(str::to_owned),
             driver: self.driver.as_deref().map(str::to_owned),

@@ -89,8 +89,8 @@ impl TraceModel {
         }
     }
 
-    /// Returns the report so far. `until_ns` (CLOCK_MONOTONIC): time up to which the present states count; without it,
-    /// up to the last event.
+    /// Returns the report so far. `until_ns` (CLOCK_MONOTONIC): time up to which the present states count, of devices that
+    /// are not gone; without it, up to the last event.
     pub fn report(&self, until_ns: Option<u64>) -> TraceReport {
         let until_ns = until_ns.unwrap_or(self.last_ns).max(self.last_ns);
         TraceReport {

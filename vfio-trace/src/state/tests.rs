@@ -2,7 +2,7 @@
 
 use vfio_trace_common::role::Role;
 
-use super::{HolderReport, PathEntry, StatePath, TraceModel, TraceReport};
+use super::{DeviceReport, HolderReport, PathEntry, StatePath, TraceModel, TraceReport};
 use crate::event::{MigState, fixture::*};
 
 fn report(script: &RecordScript) -> TraceReport {
@@ -149,6 +149,60 @@ fn devices_come_and_go() {
     assert_eq!(back.devices.len(), 1, "known by its name");
     assert_eq!((back.devices[0].gone, back.devices[0].state), (false, Some(MigState::RUNNING)));
     assert!(report(&again(-16)).devices[0].gone);
+}
+
+fn time_in(device: &DeviceReport, state: MigState) -> u64 {
+    device.states.iter().find(|time| time.state == state).map_or(0, |time| time.time_ns)
+}
+
+#[test]
+fn a_device_that_is_gone_has_no_more_time() {
+    let script = start().set(&[RUNNING, STOP], 0, -1).wait(10_000_000).unregister();
+    let mut model = TraceModel::new();
+    for event in script.events() {
+        model.apply(&event);
+    }
+    let left = model.report(None);
+    assert_eq!(left.devices, model.report(Some(script.now + 5_000_000_000)).devices, "it was not there");
+    let [device] = &left.devices[..] else { panic!("{left:#?}") };
+    let stopped = time_in(device, MigState::STOP);
+    assert!((10_000_000..10_100_000).contains(&stopped), "up to its end: {device:?}");
+    assert_eq!(device.uncertain_ns, 0, "{device:?}");
+    let sum: u64 = device.states.iter().map(|time| time.time_ns).sum();
+    assert_eq!(sum + device.arcs_ns, left.duration_ns);
+
+    let script = script.wait(1_000_000_000);
+    let again = |state| {
+        let seen = Some((state, 0));
+        let back = script.clone().device_in(BDF, "mtty", 7, Role::Register, seen).register(0);
+        report(&back.wait(3_000_000).get_state(state)).devices[0].clone()
+    };
+    let same = again(STOP);
+    let more = time_in(&same, MigState::STOP) - stopped;
+    assert!((3_000_000..4_000_000).contains(&more) && same.uncertain_ns < 1_000, "{same:?}");
+    let other = again(RUNNING);
+    assert_eq!(time_in(&other, MigState::STOP), stopped, "{other:?}");
+    assert!(other.uncertain_ns < 1_000, "{other:?}");
+}
+
+#[test]
+fn a_state_that_was_lost_is_not_made_up() {
+    let script = start().open(1).set(&[RUNNING, STOP], 0, -1).wait(2_000_000).close(1);
+    let script = script.device(BDF, "mtty", 7).open(1).wait(5_000_000);
+    let device = &report(&script.clone().get_state(STOP)).devices[0];
+    assert!((5_000_000..6_000_000).contains(&device.uncertain_ns), "{device:?}");
+    assert!((2_000_000..3_000_000).contains(&time_in(device, MigState::STOP)), "{device:?}");
+    let device = &report(&script.get_state(STOP).wait(7_000_000).get_state(STOP)).devices[0];
+    assert!((9_000_000..10_000_000).contains(&time_in(device, MigState::STOP)), "{device:?}");
+}
+
+#[test]
+fn a_state_that_was_seen_again_has_lasted_until_then() {
+    let script = start().set(&[RUNNING, PRE_COPY], 0, -1).wait(7_000_000).get_state(PRE_COPY);
+    let device = &report(&script.wait(1_000).set(&[STOP_COPY, STOP], 0, -1)).devices[0];
+    assert_eq!(device.path.text(9), "RUNNING → PRE_COPY → ? → STOP_COPY → STOP");
+    assert!((7_000_000..7_100_000).contains(&time_in(device, MigState::PRE_COPY)), "{device:?}");
+    assert!((1_000..100_000).contains(&device.uncertain_ns), "{device:?}");
 }
 
 #[test]

@@ -7,14 +7,18 @@ use crate::event::{CallOutcome, MigState, StateEffect, StateTimeline, VfioEvent}
 
 /// Path and times of a device's states.
 ///
-/// The timeline has the present state, and its certainty. Time is counted once its state is clear: a device that may
-/// have been in another state, and is then found in the same one, has been there all the time, as far as is known.
+/// The timeline has the present state, and its certainty. Time is counted once its state is clear. After a failed arc a
+/// device that is found where the arc began has been there all the time: from any other state an arc or a reset had to
+/// lead back. A device whose state was lost may have been in any, wherever it is found. While it is gone no time is
+/// counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StateTracker {
     timeline: StateTimeline,
     path: StatePath,
     /// The present state, or the last one seen.
     last: Option<MigState>,
+    /// True if it may have been in any state since the time up to which times are counted.
+    lost: bool,
     /// Time up to which times are counted; before the first state: time at which the device was first seen.
     counted_ns: Option<u64>,
     /// Time and visits of each state.
@@ -39,15 +43,27 @@ impl StateTracker {
         self.counted_ns.get_or_insert(now_ns);
     }
 
+    /// Notes that the device went: what follows is no time of its own.
+    pub(super) fn leave(&mut self, now_ns: u64) {
+        self.count(now_ns, self.timeline.state());
+    }
+
+    /// Notes that a device of this name came again: the time between is in no sum.
+    pub(super) fn come_again(&mut self, now_ns: u64) {
+        self.counted_ns = self.counted_ns.max(Some(now_ns));
+    }
+
     /// Returns the present state if it is certain.
     pub(super) const fn present(&self) -> Option<MigState> {
         self.timeline.state()
     }
 
-    /// Returns the times up to a moment.
-    pub(super) fn times(&self, until_ns: u64) -> TrackedTimes {
+    /// Returns the times up to a moment; `None`: as they are counted, because the device is gone.
+    pub(super) fn times(&self, until_ns: Option<u64>) -> TrackedTimes {
         let mut until = self.clone();
-        until.count(until_ns, until.timeline.state());
+        if let Some(until_ns) = until_ns {
+            until.count(until_ns, until.timeline.state());
+        }
         let Self { path, times, arcs_ns, uncertain_ns, .. } = until;
         TrackedTimes { path, states: times, arcs_ns, uncertain_ns }
     }
@@ -69,7 +85,7 @@ impl StateTracker {
                 return;
             },
             StateEffect::Moved { .. } if before.is_past(start_ns) => return,
-            StateEffect::Shown(_) | StateEffect::Found(_) | StateEffect::Entered(_)
+            StateEffect::Shown(_) | StateEffect::Found(_) | StateEffect::Entered(_) | StateEffect::Lost
                 if before.is_past(end_ns) =>
             {
                 return;
@@ -78,11 +94,11 @@ impl StateTracker {
         }
         match effect {
             StateEffect::Shown(state) | StateEffect::Found(state) => {
-                self.arrive(state, end_ns, before.state().is_some());
+                self.arrive(state, start_ns, end_ns, before.state().is_some());
             },
-            StateEffect::Entered(state) => self.arrive(state, end_ns, false),
+            StateEffect::Entered(state) => self.arrive(state, start_ns, end_ns, false),
             StateEffect::Moved { from, to, outcome } => {
-                self.arrive(from, start_ns, before.state().is_some());
+                self.arrive(from, start_ns, start_ns, before.state().is_some());
                 let Some(to) = to else { return };
                 self.count(start_ns, Some(from));
                 match (outcome, duration_ns) {
@@ -97,6 +113,11 @@ impl StateTracker {
                     },
                     _ => {},
                 }
+            },
+            // It was there until then, and may be anywhere from now on.
+            StateEffect::Lost if self.last.is_some() => {
+                self.count(start_ns, before.state());
+                self.lost = true;
             },
             StateEffect::None
             | StateEffect::Doubted
@@ -118,11 +139,16 @@ impl StateTracker {
         self.last = None;
     }
 
-    /// Takes in that the device is in this state. `certain`: its state before was certain, so an event between the two
-    /// was not seen.
-    fn arrive(&mut self, state: MigState, now_ns: u64, certain: bool) {
+    /// Takes in that the device was in this state at some time of a call, and is so at the call's end. `certain`: its
+    /// state before was certain, so an event between the two was not seen.
+    fn arrive(&mut self, state: MigState, start_ns: u64, now_ns: u64, certain: bool) {
         match self.last {
-            Some(last) if last == state => {},
+            Some(last) if last == state && self.lost => {
+                self.count(now_ns, None);
+                self.lost = false;
+            },
+            // It is still there, or was all the time. It may leave before the call has returned.
+            Some(last) if last == state => self.count(start_ns, Some(state)),
             // The first state seen: it was in it since it was first seen itself.
             None if self.path.steps.is_empty() => self.enter(state, self.counted_ns.unwrap_or(now_ns)),
             last => {
@@ -150,6 +176,7 @@ impl StateTracker {
         self.path.push(PathEntry::State(state));
         self.times.entry(state).or_default().1 += 1;
         self.last = Some(state);
-        self.counted_ns = Some(now_ns);
+        self.lost = false;
+        self.counted_ns = self.counted_ns.max(Some(now_ns));
     }
 }
