@@ -1,4 +1,4 @@
-//! `--from`: a moment by any clock, and what is not known at it.
+//! `--from`: a moment by any clock, and what is not known at it; `--count`: an account of what is shown.
 
 use std::{ffi::OsString, path::Path};
 
@@ -104,4 +104,28 @@ fn before_all_was_looked_at_devices_are_not_known() {
     let empty = folder.file("none.vft", &made::recording(&header, &[BlockItem::Tick(2_000_000)]));
     let none = on(&empty, &["list", "--at", "0s"]);
     assert!(none.code == 0 && none.err.contains("knows of no device"), "{}", none.err);
+}
+
+#[test]
+fn an_account_ends_with_what_is_shown() {
+    let file = testdata("mtty-6.12-format-1.vft");
+    let replay = |words: &[&str]| {
+        let words = [&["replay"][..], words].concat();
+        run(&words.iter().map(OsString::from).chain([file.clone().into()]).collect::<Vec<_>>()).err
+    };
+    let of_probes = "the probes' figures are those of the whole recording";
+    let all = replay(&[]);
+    assert!(all.contains("56 events, ") && all.contains(", in 10.4 s") && !all.contains(of_probes), "{all}");
+    assert!(!all.contains("uncertain"), "a device that is gone has no more time: {all}");
+    // The source is in STOP_COPY by then, for some milliseconds.
+    let some = replay(&["--count", "30"]);
+    assert!(some.contains("30 events, ") && some.contains(", in 7."), "{some}");
+    let source = some.lines().find(|line| line.starts_with("11111111-") && !line.contains("mtty")).unwrap();
+    assert!(
+        source.contains(" ms") && source.matches(" s ").count() == 1,
+        "only RUNNING takes seconds: {source}"
+    );
+    assert!(some.contains(of_probes), "{some}");
+    let quiet = replay(&["--count", "30", "--quiet"]);
+    assert_eq!(quiet, "");
 }

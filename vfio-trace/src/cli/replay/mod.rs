@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     error::CliError,
-    events::{EventArgs, EventPrinter, ProbeCounts},
+    events::{EventArgs, EventFormat, EventPrinter, ProbeCounts},
     host::HostArgs,
     out_file::OutFile,
     output::note,
@@ -114,8 +114,9 @@ fn replay<W: io::Write>(
     let RecordingPlayer { stream, last_ns, clock: _ } = player;
     stream.finish()?;
     let ended = recording.ended();
-    let stopped = (stream.is_full() && !through.is_damaged()).then_some(last_ns);
-    let ended_ns = ended.as_ref().map(|ended| ended.mono_ns).or(stopped);
+    let (full, whole) = (stream.is_full(), ended.is_some() || !through.is_damaged());
+    // Where no more was to be shown, nothing that follows counts: no event has come from it, and no time either.
+    let ended_ns = if full { whole.then_some(last_ns) } else { ended.as_ref().map(|ended| ended.mono_ns) };
     let last = recording.last_probes();
     let counted = match (&ended, &last) {
         (Some(ended), _) => ProbeCounts::Complete(&ended.probes),
@@ -125,6 +126,9 @@ fn replay<W: io::Write>(
     stream.account(args, counted, began, ended_ns)?;
     if stream.is_gone() {
         return through.code();
+    }
+    if full && ended.is_some() && args.format == EventFormat::Text && !args.quiet {
+        note("the probes' figures are those of the whole recording");
     }
     for text in recording::not_given(recording) {
         note(&text);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::{error::INPUT, events::EventFormat},
+    cli::error::INPUT,
     event::fixture::*,
     recording::{BlockItem, EndReason, PartEnd, PartHeader, PartWriter, fixture::header},
     source::recording::RecordingItem,
@@ -160,7 +160,13 @@ fn a_limit_ends_a_file_with_its_summary() {
     let code = show(std::slice::from_ref(&path), &HostArgs::default(), &args, &mut out, false).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert_eq!((code, out.lines().count()), (0, 5));
-    assert!(out.lines().last().unwrap().contains("\"kind\":\"summary\""));
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [start, .., shown, summary] = &lines[..] else { panic!("{out}") };
+    assert_eq!(summary["kind"], "summary");
+    // The recording goes on to 9 s, of which nothing is shown.
+    let [began_ns, shown_ns, end_ns] = [start, shown, summary].map(|line| line["mono_ns"].as_u64().unwrap());
+    assert!((shown_ns..1_000_000_000).contains(&end_ns), "{out}");
+    assert_eq!(summary["data"]["duration_ns"], end_ns - began_ns, "{out}");
 }
 
 /// A pipe that has one block at a time.
