@@ -54,6 +54,8 @@ pub(super) trait RecordSink {
 pub(super) struct ReadOutcome {
     /// Sentences on what is missing, which were printed.
     pub(super) damage: Vec<String>,
+    /// True if another recording in the same stream was left out, which was printed: nothing is missing of this one.
+    pub(super) others: bool,
     /// Error that ended reading before the end.
     pub(super) failed: Option<RecordingError>,
 }
@@ -70,6 +72,12 @@ impl ReadOutcome {
             Some(error) => Err(error.into()),
             None => Ok(if self.is_damaged() { INPUT } else { 0 }),
         }
+    }
+
+    /// Returns the exit code of a verb that shows all recordings that it is given.
+    pub(super) fn code_of_all(self) -> Result<u8, CliError> {
+        let others = self.others;
+        self.code().map(|code| if others { INPUT } else { code })
     }
 }
 
@@ -98,7 +106,7 @@ pub(super) fn read(
     taker: &mut impl RecordSink,
     mut progress: ProgressLine,
 ) -> Result<ReadOutcome, CliError> {
-    let mut through = ReadOutcome { damage: Vec::new(), failed: None };
+    let mut through = ReadOutcome { damage: Vec::new(), others: false, failed: None };
     let (mut more, mut more_records) = (0u64, 0u64);
     loop {
         let wants = taker.demand();
@@ -126,7 +134,7 @@ pub(super) fn read(
                 note(&format!(
                     "{name}: another recording{of} follows, which is left out: --host chooses one"
                 ));
-                through.damage.push("another recording follows".to_owned());
+                through.others = true;
             },
             Ok(None) => break,
             Err(error) => {

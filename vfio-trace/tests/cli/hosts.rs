@@ -124,12 +124,47 @@ fn hosts_have_names() {
     assert!(piped.code == 2 && piped.err.contains("1 (src), 2 (dst)"), "{}", piped.err);
     // Without --from it is about this host.
     assert_eq!(run(&words(&["list", "--host", "src"], &[])).code, 2);
-    // The first is shown, and how to see the other is said.
-    let RunResult { code, err, .. } = run(&words(&["list", "--from"], &[&both]));
-    assert!(
-        code == 5 && err.contains("another recording of host dst follows") && err.contains("--host"),
-        "{code} {err}"
-    );
+}
+
+/// A host that was not asked for is no damage: the first is shown, and how to see the other is said.
+#[test]
+fn the_first_host_is_whole_without_the_other() {
+    let folder = CliTestFolder::new();
+    let [one, other] =
+        [("src", "one.vft"), ("dst", "other.vft")].map(|(name, file)| named(&folder, Some(name), file));
+    let [one, other, both] = merged(&folder, one, other);
+    let behind = "another recording of host dst follows, which is left out: --host chooses one";
+    let first = "this is the first host of a merged recording: --host chooses another one";
+    for (arguments, said) in [
+        (&["list", "--from"][..], behind),
+        (&["list", "--json", "--from"][..], behind),
+        (&["list", "--at", "0s", "--from"][..], first),
+    ] {
+        let alone = run(&words(arguments, &[&one]));
+        let of_both = run(&words(arguments, &[&both]));
+        assert_eq!((of_both.code, of_both.text()), (0, alone.text()), "{arguments:?}: {}", of_both.err);
+        assert_eq!(of_both.err.matches("--host").count(), 1, "{arguments:?}: {}", of_both.err);
+        let (note, rest) = of_both.err.split_once('\n').unwrap();
+        assert!(note.ends_with(said) && rest == alone.err, "{arguments:?}: {}", of_both.err);
+    }
+    let piped = run_with(&words(&["list", "--from", "-"], &[]), File::open(&both).unwrap().into(), None);
+    assert!(piped.code == 0 && piped.err.contains(behind), "{} {}", piped.code, piped.err);
+    let show = run(&words(&["show", "nothing", "--from"], &[&both]));
+    assert!(show.code == 1 && show.err.contains("other hosts are left out"), "{} {}", show.code, show.err);
+    let show = run(&words(&["show", "nothing", "--from"], &[&one]));
+    assert!(show.code == 1 && !show.err.contains("host"), "{} {}", show.code, show.err);
+
+    // What nobody has merged is no different; but `replay` shows all that it is given.
+    let all = [&one, &other].map(|file| std::fs::read(file).unwrap());
+    let cat = folder.file("cat.vft", &all.concat());
+    let list = run(&words(&["list", "--from"], &[&cat]));
+    assert!(list.code == 0 && list.err.contains(behind), "{} {}", list.code, list.err);
+    let replay = run(&words(&["replay"], &[&cat]));
+    assert!(replay.code == 5 && replay.err.contains(behind), "{} {}", replay.code, replay.err);
+    assert_eq!(run(&words(&["replay"], &[&both])).code, 0);
+    // What is damaged is so without the other host, too.
+    let cut = folder.file("cut.vft", &all[0][..all[0].len() / 2]);
+    assert_eq!(run(&words(&["list", "--from"], &[&cut])).code, 5);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub(super) struct PastState {
     through: ReadOutcome,
     /// Reason why devices may have been there that are not known.
     unknown: Option<String>,
+    /// True if there are other hosts, of which nothing is shown.
+    others: bool,
 }
 
 impl FromArgs {
@@ -220,6 +222,11 @@ impl PastState {
             over: false,
         };
         let through = recording::read(recording, &mut builder, ProgressLine::new("reading"))?;
+        let others = recording.has_others();
+        // Where nothing behind the moment was read, no other recording was met.
+        if others && !through.others {
+            note("this is the first host of a merged recording: --host chooses another one");
+        }
         let PastBuilder { mut host, aims, inventory, last_ns, until_ns, clock, .. } = builder;
         span.clock = clock;
         let ended = recording.ended();
@@ -281,7 +288,7 @@ impl PastState {
             complete: whole && unknown.is_none(),
         };
         let after = Duration::from_nanos(at_ns.saturating_sub(header.began_ns));
-        Ok(Self { host, facts, clock: span.clock, after, through, unknown })
+        Ok(Self { host, facts, clock: span.clock, after, through, unknown, others })
     }
 
     /// Returns one line that names the recording's host, its kernel and the moment.
@@ -302,6 +309,11 @@ impl PastState {
     /// Returns the reason why devices may have been there that are not known; `None` if all are known.
     pub(super) fn unknown(&self) -> Option<&str> {
         self.unknown.as_deref()
+    }
+
+    /// Returns true if there are other hosts in what was given, of which nothing is shown.
+    pub(super) const fn has_others(&self) -> bool {
+        self.others
     }
 
     /// Returns the devices that were there at the moment, by name.

@@ -125,7 +125,7 @@ fn replay<W: io::Write>(
     };
     stream.account(args, counted, began, ended_ns)?;
     if stream.is_gone() {
-        return through.code();
+        return through.code_of_all();
     }
     if full && ended.is_some() && args.format == EventFormat::Text && !args.quiet {
         note("the probes' figures are those of the whole recording");
@@ -133,7 +133,7 @@ fn replay<W: io::Write>(
     for text in recording::not_given(recording) {
         note(&text);
     }
-    through.code()
+    through.code_of_all()
 }
 
 #[cfg(test)]

@@ -237,6 +237,12 @@ impl RecordingSource {
         })
     }
 
+    /// Returns true if recordings of other hosts are in the same stream, as far as was read, and this one was not chosen
+    /// among them.
+    pub const fn has_others(&self) -> bool {
+        !self.alone && (self.other || self.merge().is_some())
+    }
+
     /// Returns the same, without items for other recordings in the stream: this one was chosen among them.
     #[must_use]
     pub fn without_others(self) -> Self {
