@@ -154,7 +154,7 @@ fn find(past: &PastState, text: &str) -> Result<(String, DeviceStatus), CliError
         Some(number) if number.parse::<u32>().is_ok() => {
             "a recording knows devices by their names in /sys, not by their numbers"
         },
-        _ => past.unknown().unwrap_or(if past.has_others() {
+        _ => past.unknown().unwrap_or_else(|| if past.has_others() {
             "no device that was recorded on this host until then has this name; other hosts are left out: --host chooses one"
         } else {
             "no device that was recorded until then has this name"

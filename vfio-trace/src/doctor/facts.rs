@@ -116,11 +116,10 @@ impl DoctorFacts {
             machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("vfio-trace")),
             // A kernel without user namespaces has no such file.
-            first_user_namespace: files
-                .line("/proc/self/uid_map")
-                .map_or(proc_readable.then_some(true), |line| {
-                    Some(line.split_whitespace().eq(["0", "0", "4294967295"]))
-                }),
+            first_user_namespace: files.line("/proc/self/uid_map").map_or_else(
+                || proc_readable.then_some(true),
+                |line| Some(line.split_whitespace().eq(["0", "0", "4294967295"])),
+            ),
             shows_lockdown: files.exists("/sys/kernel/security/lockdown"),
             // The file comes with CONFIG_BPF_SYSCALL (kernel/bpf/syscall.c).
             has_bpf: files

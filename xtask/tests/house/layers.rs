@@ -187,7 +187,7 @@ fn the_design_has_a_row_of_every_module() {
         .zip(1..)
         .flat_map(|(modules, layer)| modules.iter().map(move |name| ((*name).to_owned(), layer)))
         .collect();
-    assert_eq!(BTreeSet::from_iter(layers.keys()), BTreeSet::from_iter(&there));
+    assert_eq!(layers.keys().collect::<BTreeSet<_>>(), there.iter().collect::<BTreeSet<_>>());
     let mut rows = design(&fs::read_to_string(root().join("docs/design.md")).unwrap());
     let crates = CRATES.map(|folder| folder.trim_end_matches("/src"));
     rows.retain(|name, layer| !(*layer == 1 && crates.contains(&name.as_str())));
